@@ -1,0 +1,1 @@
+//! Counts the model calls of an OpenClaw gateway.
