@@ -1,0 +1,99 @@
+import { mkdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { exists, say, withProgress } from "./run.mjs";
+
+/** Where everything that is fetched or built for development is kept, outside the project. */
+export function cacheRoot() {
+  const base = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
+  return process.env.AGENTWATCH_OPENCLAW_CACHE || join(base, "agentwatch-openclaw");
+}
+
+/** A lock whose owner has not touched it for so long was left by a killed process. */
+const ABANDONED_AFTER_MS = 60_000;
+const HEARTBEAT_MS = 10_000;
+
+/**
+ * A folder of the cache, filled at most once. The marker is written last, so a folder without it is the rest of
+ * an interrupted installation and is made again, unless `adopt` finds it whole (made by hand, or before markers).
+ * Safe against other processes that want the same folder: they wait for the one that fills it.
+ *
+ * @param {string} name Path below the cache root.
+ * @param {string} what What the person reads while it happens.
+ * @param {(folder: string) => Promise<void>} fill
+ * @param {(folder: string) => Promise<boolean>} [adopt]
+ * @returns {Promise<string>} The folder's path.
+ */
+export async function cached(name, what, fill, adopt) {
+  const folder = join(cacheRoot(), name);
+  const marker = join(folder, ".complete");
+  if (await exists(marker)) return folder;
+  return locked(folder, async () => {
+    if (await exists(marker)) return folder;
+    const whole = adopt !== undefined && (await exists(folder)) && (await adopt(folder).catch(() => false));
+    if (!whole) {
+      await rm(folder, { recursive: true, force: true });
+      await mkdir(folder, { recursive: true });
+      await withProgress(what, () => fill(folder));
+    }
+    await writeFile(marker, `${new Date().toISOString()}\n`);
+    return folder;
+  });
+}
+
+/**
+ * One process at a time per path, by a lock folder beside it: making a folder is atomic everywhere.
+ *
+ * @template T
+ * @param {string} path
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+export async function locked(path, work) {
+  const lock = `${path}.lock`;
+  await mkdir(join(lock, ".."), { recursive: true });
+  for (let told = false; !(await take(lock)); await sleep(500)) {
+    if (!told) say(`waiting for another process that works on ${path}`);
+    told = true;
+  }
+  const heartbeat = setInterval(() => utimes(lock, new Date(), new Date()).catch(() => {}), HEARTBEAT_MS);
+  try {
+    return await work();
+  } finally {
+    clearInterval(heartbeat);
+    await rm(lock, { recursive: true, force: true });
+  }
+}
+
+/** @param {string} lock */
+async function take(lock) {
+  try {
+    await mkdir(lock);
+    await writeFile(join(lock, "pid"), String(process.pid));
+    return true;
+  } catch (error) {
+    if (/** @type {NodeJS.ErrnoException} */ (error).code !== "EEXIST") throw error;
+  }
+  if (await abandoned(lock)) await rm(lock, { recursive: true, force: true });
+  return false;
+}
+
+/** @param {string} lock */
+async function abandoned(lock) {
+  const touched = await stat(lock).catch(() => undefined);
+  if (!touched) return false;
+  if (Date.now() - touched.mtimeMs > ABANDONED_AFTER_MS) return true;
+  const pid = Number(await readFile(join(lock, "pid"), "utf8").catch(() => ""));
+  return Number.isInteger(pid) && pid > 0 && !isAlive(pid);
+}
+
+/** @param {number} pid */
+function isAlive(pid) {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return /** @type {NodeJS.ErrnoException} */ (error).code === "EPERM";
+  }
+}

@@ -1,0 +1,227 @@
+import { cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+import { cached, cacheRoot } from "./cache.mjs";
+import { exists, run, SetupError, say, which } from "./run.mjs";
+
+const TARGET = "wasm32-unknown-unknown";
+/** Name under which rustup knows the toolchain made from Debian's packages. The default toolchain stays as it is. */
+const LINKED = "agentwatch-debian-wasm";
+
+/**
+ * A Rust toolchain that builds for WebAssembly: the host's own target if rustup has it, else added by rustup, else
+ * made from Debian's packages where rustup's server cannot be reached. `AGENTWATCH_WASM_TOOLCHAIN` (`debian`,
+ * `rustup`, `auto`) decides otherwise; CI takes Debian's, so that a build rests on one set of servers only.
+ *
+ * @returns {Promise<{ cargoEnv: Record<string, string> }>} To be added to the environment of cargo and wasm-pack.
+ */
+export async function wasmToolchain() {
+  for (const tool of ["cargo", "rustup"]) {
+    if (!(await which(tool)))
+      throw new SetupError(`${tool} not found: install Rust with rustup (https://rustup.rs)`);
+  }
+  const wanted = wantedKind();
+  if (wanted !== "debian") {
+    if (await hostHasTarget()) return { cargoEnv: {} };
+    if (await rustupAdds()) return { cargoEnv: {} };
+    if (wanted === "rustup") throw new SetupError(`rustup could not add ${TARGET}; see the message above`);
+    say("rustup's server was not reached: taking Debian's packages instead");
+  }
+  return { cargoEnv: { RUSTUP_TOOLCHAIN: await debianToolchain() } };
+}
+
+/** @returns {"debian" | "rustup" | "auto"} */
+function wantedKind() {
+  const asked = process.env.AGENTWATCH_WASM_TOOLCHAIN ?? (process.env.CI === "true" ? "debian" : "auto");
+  if (asked === "debian" || asked === "rustup" || asked === "auto") return asked;
+  throw new SetupError(`AGENTWATCH_WASM_TOOLCHAIN is "${asked}"; it can be debian, rustup or auto`);
+}
+
+async function hostHasTarget() {
+  const sysroot = (await run("rustc", ["--print", "sysroot"])).trim();
+  return exists(join(sysroot, "lib", "rustlib", TARGET, "lib"));
+}
+
+async function rustupAdds() {
+  say(`rustup target add ${TARGET}`);
+  // Without a network rustup tries for a long time.
+  return run("rustup", ["target", "add", TARGET], {
+    timeoutMs: 90_000,
+    env: { RUSTUP_MAX_RETRIES: "0" },
+  }).then(
+    () => true,
+    (error) => {
+      say(String(error.message).split("\n").slice(0, 4).join("\n"));
+      return false;
+    },
+  );
+}
+
+/** @returns {Promise<string>} The linked toolchain's name. */
+async function debianToolchain() {
+  const folder = await cached(
+    "wasm-toolchain",
+    "make a WebAssembly toolchain from Debian's packages",
+    makeToolchain,
+  );
+  const root = join(folder, "root", "usr");
+  const linked = await run("rustup", ["toolchain", "list", "-v"]);
+  if (!linked.split("\n").some((line) => line.startsWith(LINKED) && line.includes(root))) {
+    await run("rustup", ["toolchain", "link", LINKED, root]);
+  }
+  return LINKED;
+}
+
+/** @param {string} folder */
+async function makeToolchain(folder) {
+  if (!(await which("apt-get"))) {
+    throw new SetupError(
+      `no apt-get here: run "rustup target add ${TARGET}" on a machine that reaches rustup's server`,
+    );
+  }
+  const packages = await download(folder);
+  const usr = join(folder, "root", "usr");
+  for (const file of packages) await run("dpkg", ["-x", file, join(folder, "root")]);
+  await layOut(usr);
+  await buildStd(folder, usr);
+  await rm(join(folder, "debs"), { recursive: true });
+}
+
+/**
+ * Debian's newest `rustc-web` (it is renewed for browsers, so it is far ahead of `rustc`) and what it stands on.
+ *
+ * @param {string} folder
+ * @returns {Promise<string[]>} The package files.
+ */
+async function download(folder) {
+  const debs = join(folder, "debs");
+  await mkdir(debs);
+  if (process.getuid?.() === 0)
+    await run("apt-get", ["update", "-qq"]).catch(() => say("apt-get update failed; going on"));
+  const names = ["rustc-web", "libstd-rust-web-dev", "rust-web-src"];
+  const std = await dependencies("libstd-rust-web-dev", /^libstd-rust-web-[\d.]+$/);
+  const llvm = await dependencies(std[0] ?? "rustc-web", /^libllvm\d+$/);
+  const lld = llvm.map((name) => name.replace("libllvm", "lld-"));
+  if (std.length === 0 || llvm.length === 0)
+    throw new SetupError("apt knows no rustc-web: Debian 12 or later is needed");
+  await run("apt-get", ["download", ...names, ...std, ...llvm, ...lld], { cwd: debs });
+  return (await readdir(debs)).map((file) => join(debs, file));
+}
+
+/**
+ * @param {string} name
+ * @param {RegExp} pattern
+ */
+async function dependencies(name, pattern) {
+  const text = await run("apt-cache", ["depends", "--no-recommends", "--no-suggests", name]);
+  const names = [...text.matchAll(/Depends: (\S+)/g)].map(([, found = ""]) => found);
+  return [...new Set(names.filter((found) => pattern.test(found)))];
+}
+
+/**
+ * rustup sets the library path to `<toolchain>/lib` and Debian's rustc has no path of its own in it, so all shared
+ * libraries go there; the linker goes where rustc looks for `rust-lld`, and cargo is rustup's.
+ *
+ * @param {string} usr
+ */
+async function layOut(usr) {
+  const lib = join(usr, "lib");
+  const multiarch = join(lib, "x86_64-linux-gnu");
+  for (const folder of [multiarch, ...(await llvmFolders(lib))]) {
+    for (const file of await readdir(folder)) {
+      if (file.includes(".so")) await link(join(folder, file), join(lib, file));
+    }
+  }
+  const tools = join(lib, "rustlib", "x86_64-unknown-linux-gnu", "bin");
+  await mkdir(tools, { recursive: true });
+  await link(await find(join(usr, "bin"), /^lld(-\d+)?$/), join(tools, "rust-lld"));
+  await rm(join(usr, "bin", "cargo"), { force: true });
+  await link((await run("rustup", ["which", "cargo"])).trim(), join(usr, "bin", "cargo"));
+}
+
+/** @param {string} lib */
+async function llvmFolders(lib) {
+  const folders = (await readdir(lib))
+    .filter((name) => name.startsWith("llvm-"))
+    .map((name) => join(lib, name, "lib"));
+  const present = await Promise.all(folders.map(exists));
+  return folders.filter((_, i) => present[i]);
+}
+
+/** @param {string} folder @param {RegExp} pattern */
+async function find(folder, pattern) {
+  const name = (await readdir(folder)).find((name) => pattern.test(name));
+  if (!name) throw new SetupError(`nothing like ${pattern} in ${folder}`);
+  return join(folder, name);
+}
+
+/** @param {string} target @param {string} path */
+async function link(target, path) {
+  if (await exists(path)) return;
+  await rm(path, { force: true });
+  await symlink(target, path);
+}
+
+/**
+ * Debian's package has std for the host only. Its source is built once for WebAssembly, with bitcode (`lto` needs
+ * it), and the libraries put where rustc looks for those of a target.
+ *
+ * @param {string} folder
+ * @param {string} usr
+ */
+async function buildStd(folder, usr) {
+  const work = join(folder, "std");
+  await mkdir(join(work, "src"), { recursive: true });
+  await writeFile(
+    join(work, "Cargo.toml"),
+    '[package]\nname = "std-for-wasm"\nversion = "0.0.0"\nedition = "2021"\n',
+  );
+  await writeFile(join(work, "src", "lib.rs"), "#![no_std]\n");
+  await linkSources(usr);
+  const bootstrap = `${LINKED}-bootstrap-${process.pid}`;
+  await run("rustup", ["toolchain", "link", bootstrap, usr]);
+  try {
+    const build = ["build", "--release", "--target", TARGET, "-Zbuild-std=std,panic_abort,test,proc_macro"];
+    await run("cargo", build, {
+      cwd: work,
+      log: join(folder, "std.log"),
+      env: {
+        RUSTUP_TOOLCHAIN: bootstrap,
+        RUSTC_BOOTSTRAP: "1",
+        RUSTFLAGS: "-Cembed-bitcode=yes",
+        CARGO_TARGET_DIR: join(work, "target"),
+      },
+    });
+  } finally {
+    await run("rustup", ["toolchain", "uninstall", bootstrap]);
+  }
+  const to = join(usr, "lib", "rustlib", TARGET, "lib");
+  await mkdir(to, { recursive: true });
+  const from = join(work, "target", TARGET, "release", "deps");
+  for (const file of await readdir(from)) {
+    if (file.endsWith(".rlib") && !file.startsWith("libstd_for_wasm"))
+      await cp(join(from, file), join(to, basename(file)));
+  }
+  await rm(work, { recursive: true });
+}
+
+/** build-std looks for the sources in `lib/rustlib/src/rust`; Debian has them in `src/rustc-web-<version>`. @param {string} usr */
+async function linkSources(usr) {
+  const expected = join(usr, "lib", "rustlib", "src", "rust");
+  await mkdir(join(expected, ".."), { recursive: true });
+  // Debian's own link is absolute, so it points outside the unpacked folder.
+  await rm(expected, { force: true, recursive: true });
+  await symlink(await find(join(usr, "src"), /^rustc/), expected);
+}
+
+/**
+ * Version of wasm-bindgen that the crate uses: the tool must be of exactly that version.
+ *
+ * @param {string} root The project's folder.
+ */
+export async function wasmBindgenVersion(root) {
+  const lock = await readFile(join(root, "Cargo.lock"), "utf8");
+  return /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock)?.[1] ?? "0.2.130";
+}
+
+/** Where the cache keeps it, for messages. */
+export const wasmToolchainFolder = () => join(cacheRoot(), "wasm-toolchain");
