@@ -1,0 +1,356 @@
+import { randomUUID } from "node:crypto";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { nodeRuntime } from "../../scripts/lib/node-runtime.mjs";
+import { nodeFor, openclaw } from "../../scripts/lib/openclaw.mjs";
+import { baseConfig, merge, withPlugins } from "./config.mjs";
+import { launch } from "./process.mjs";
+import { connect } from "./rpc.mjs";
+
+const READY_WITHIN_MS = 120_000;
+/**
+ * Otherwise a failing model is tried for more than a minute (9.6) before the fallback has its turn. `provider` is
+ * read by newer gateways, the rest by 2026.3.13. It is a setting of the agent: openclaw.json has no such key.
+ */
+const SHORT_RETRIES = {
+  retry: { enabled: true, maxRetries: 1, baseDelayMs: 200, provider: { maxRetries: 1 } },
+};
+/** How a run of the web chat ends; its other events are progress. */
+const FINAL = new Set(["final", "error", "aborted"]);
+
+/**
+ * @typedef {object} GatewayOptions
+ * @property {string} version Of OpenClaw, for example `2026.9.6`.
+ * @property {string} providerUrl The scripted provider's `baseUrl`.
+ * @property {Record<string, import("./provider.mjs").Price>} [prices]
+ * @property {import("./config.mjs").GatewayPlugin[]} [plugins]
+ * @property {string} [stateDir] Default: a fresh folder, removed by `stop`. One that was given is kept.
+ * @property {number} [port] Default: a free one.
+ * @property {Record<string, string>} [env]
+ * @property {object} [config] Merged over the configuration.
+ */
+
+/** @typedef {Awaited<ReturnType<typeof startGateway>>} Gateway */
+
+/**
+ * A real OpenClaw gateway with its plugins installed, ready to take turns. Nothing of this machine's own OpenClaw,
+ * home folder or keys reaches it.
+ *
+ * @param {GatewayOptions} options
+ */
+export async function startGateway(options) {
+  const place = await prepare(options);
+  const log = join(place.stateDir, "gateway.log");
+  const gateway = launch(place.node, [place.entry, "gateway", "run", "--port", String(place.port)], {
+    env: place.env,
+    cwd: place.stateDir,
+    log,
+  });
+  try {
+    const client = await ready(gateway, place);
+    return {
+      version: options.version,
+      port: place.port,
+      pid: gateway.pid,
+      url: `http://127.0.0.1:${place.port}`,
+      token: place.token,
+      stateDir: place.stateDir,
+      workspace: place.workspace,
+      log: { path: log, recent: gateway.recent },
+      rpc: client.rpc,
+      onEvent: client.onEvent,
+      ...turns(client, place),
+      ended: gateway.ended,
+      /** A second gateway on the same state must be able to follow, so only a folder of our own is removed. */
+      stop: async () => {
+        client.close();
+        const end = await gateway.stop();
+        if (!options.stateDir) await rm(place.stateDir, { recursive: true, force: true, maxRetries: 5 });
+        return end;
+      },
+      kill: async () => {
+        const end = await gateway.kill();
+        client.close();
+        return end;
+      },
+    };
+  } catch (error) {
+    await gateway.kill();
+    throw new Error(`${/** @type {Error} */ (error).message}\n--- ${log}\n${gateway.recent().slice(-4000)}`);
+  }
+}
+
+/**
+ * @typedef {object} Place
+ * @property {string} node
+ * @property {string} entry
+ * @property {string} version
+ * @property {number} port
+ * @property {string} token
+ * @property {string} stateDir
+ * @property {string} workspace
+ * @property {Record<string, string>} env
+ */
+
+/** @param {GatewayOptions} options @returns {Promise<Place>} */
+async function prepare(options) {
+  const { version, plugins = [] } = options;
+  const entry = await openclaw(version);
+  const node = await nodeRuntime(nodeFor(version));
+  const stateDir = options.stateDir ?? (await mkdtemp(join(tmpdir(), "openclaw-gateway-")));
+  const workspace = join(stateDir, "workspace");
+  for (const agent of ["main", "ant"]) {
+    await mkdir(join(workspace, agent), { recursive: true });
+    await writeFile(join(workspace, agent, "note.txt"), "A note for the tool rounds.\n");
+    const agentDir = join(stateDir, "agents", agent, "agent");
+    await mkdir(agentDir, { recursive: true });
+    await writeJson(join(agentDir, "settings.json"), SHORT_RETRIES);
+  }
+  const port = options.port ?? (await freePort());
+  const token = randomUUID();
+  const configPath = join(stateDir, "openclaw.json");
+  const env = { ...environment(node, stateDir, configPath, token), ...options.env };
+  const place = { node, entry, version, port, token, stateDir, workspace, env };
+
+  const known = await readJson(configPath);
+  const base = baseConfig({
+    version,
+    port,
+    token,
+    workspace,
+    providerUrl: options.providerUrl,
+    prices: options.prices,
+  });
+  await writeJson(configPath, merge(merge(known, base), options.config ?? {}));
+  for (const plugin of plugins) if (plugin.tgz) await installPlugin(place, plugin.tgz);
+  await writeJson(configPath, withPlugins(await readJson(configPath), plugins));
+  return place;
+}
+
+/**
+ * The whole environment of the gateway: only PATH comes from outside, with the right Node first.
+ *
+ * @param {string} node
+ * @param {string} stateDir
+ * @param {string} configPath
+ * @param {string} token
+ */
+function environment(node, stateDir, configPath, token) {
+  return {
+    PATH: `${dirname(node)}${delimiter}${process.env.PATH ?? ""}`,
+    HOME: stateDir,
+    TMPDIR: tmpdir(),
+    OPENCLAW_STATE_DIR: stateDir,
+    OPENCLAW_CONFIG_PATH: configPath,
+    OPENCLAW_GATEWAY_TOKEN: token,
+    OPENCLAW_SKIP_CHANNELS: "1",
+    OPENCLAW_DISABLE_BONJOUR: "1",
+    OPENCLAW_NO_RESPAWN: "1",
+    OPENCLAW_HIDE_BANNER: "1",
+    NO_COLOR: "1",
+  };
+}
+
+/**
+ * `openclaw plugins install`, with the flags that the version wants for a package from nowhere.
+ *
+ * @param {Place} place
+ * @param {string} tgz
+ */
+async function installPlugin(place, tgz) {
+  const [, month = 0] = place.version.split(".").map(Number);
+  const flags = month >= 8 ? ["--force", "--accept-capabilities"] : [];
+  const log = join(place.stateDir, "install.log");
+  const child = launch(place.node, [place.entry, "plugins", "install", tgz, ...flags], {
+    env: place.env,
+    log,
+  });
+  const { code } = await child.ended;
+  if (code !== 0)
+    throw new Error(`openclaw plugins install ended with ${code}:\n${child.recent().slice(-4000)}`);
+}
+
+/**
+ * The port opens long before turns are taken: until then the gateway answers "unavailable, retry".
+ *
+ * @param {import("./process.mjs").Launched} gateway
+ * @param {Place} place
+ */
+async function ready(gateway, { port, token }) {
+  const deadline = Date.now() + READY_WITHIN_MS;
+  for (;;) {
+    if (!gateway.running()) throw new Error("the gateway ended before it was ready");
+    try {
+      const client = await connect({ url: `ws://127.0.0.1:${port}`, token });
+      await client.rpc("sessions.list", {});
+      return client;
+    } catch (error) {
+      if (Date.now() > deadline) throw new Error(`the gateway was not ready in time: ${error}`);
+    }
+    await sleep(200);
+  }
+}
+
+/**
+ * What people and programs do with a gateway.
+ *
+ * @param {import("./rpc.mjs").RpcClient} client
+ * @param {Place} place
+ */
+function turns({ rpc, onEvent }, { port, token, version }) {
+  const httpModel = Number(version.split(".")[1]) <= 3 ? "openclaw:" : "openclaw/";
+
+  /**
+   * A turn of an agent, to its end.
+   *
+   * @param {{ agent?: string, session: string, message: string }} turn `session` is the key's last part.
+   */
+  const agentTurn = ({ agent = "main", session, message }) =>
+    patiently(() =>
+      rpc(
+        "agent",
+        {
+          agentId: agent,
+          sessionKey: keyOf(agent, session),
+          message,
+          deliver: false,
+          idempotencyKey: randomUUID(),
+        },
+        (payload) => payload?.status !== "accepted",
+      ),
+    );
+
+  /**
+   * A message of the web chat; `done` settles with the last event of its run.
+   *
+   * @param {{ agent?: string, session: string, message: string }} turn
+   */
+  const chatSend = async ({ agent = "main", session, message }) => {
+    /** @type {any[]} */
+    const early = [];
+    /** @type {(payload: any) => void} */
+    let take = (payload) => early.push(payload);
+    const end = onEvent(
+      ({ event, payload }) => event === "chat" && FINAL.has(payload.state) && take(payload),
+    );
+    const sessionKey = keyOf(agent, session);
+    const { runId } = await rpc("chat.send", { sessionKey, message, idempotencyKey: randomUUID() });
+    const done = new Promise((resolve) => {
+      take = (payload) => {
+        if (payload.runId !== runId) return;
+        end();
+        resolve(payload);
+      };
+      early.forEach(take);
+    });
+    return { runId: /** @type {string} */ (runId), sessionKey, done: /** @type {Promise<any>} */ (done) };
+  };
+
+  return {
+    agentTurn,
+    chatSend,
+    /** The first turn of each agent, one after the other: it may take 10 s, and two at once can fail (9.6). */
+    warmUp: async () => {
+      for (const agent of ["main", "ant"]) await agentTurn({ agent, session: "warm-up", message: "hello" });
+    },
+    /** @param {{ sessionKey: string, runId: string }} run */
+    chatAbort: ({ sessionKey, runId }) => rpc("chat.abort", { sessionKey, runId }),
+    /** @param {{ agent?: string, session: string }} session */
+    sessionsReset: ({ agent = "main", session }) =>
+      rpc("sessions.reset", { key: keyOf(agent, session), reason: "reset" }),
+    /** @param {{ agent?: string, session: string }} session */
+    compact: ({ agent = "main", session }) => rpc("sessions.compact", { key: keyOf(agent, session) }),
+    /**
+     * The gateway's own HTTP endpoints. Returns the answer's text as it came.
+     *
+     * @param {{ agent?: string, session: string, message: string, endpoint?: "chat/completions" | "responses", stream?: boolean }} turn
+     */
+    httpChat: async ({ agent = "main", session, message, endpoint = "chat/completions", stream = false }) => {
+      const model = `${httpModel}${agent}`;
+      const body =
+        endpoint === "responses"
+          ? { model, stream, input: message }
+          : { model, stream, messages: [{ role: "user", content: message }] };
+      const response = await fetch(`http://127.0.0.1:${port}/v1/${endpoint}`, {
+        method: "POST",
+        headers: {
+          authorization: `Bearer ${token}`,
+          "content-type": "application/json",
+          "x-openclaw-session-key": keyOf(agent, session),
+        },
+        body: JSON.stringify(body),
+      });
+      return { status: response.status, text: await response.text() };
+    },
+    /** A job that is run once, now, to its end. @param {{ agent?: string, message: string, timeoutMs?: number }} job */
+    cronRun: async ({ agent = "main", message, timeoutMs = 60_000 }) => {
+      const job = await rpc("cron.add", {
+        name: `job ${randomUUID().slice(0, 8)}`,
+        agentId: agent,
+        enabled: true,
+        schedule: { kind: "every", everyMs: 86_400_000 },
+        sessionTarget: "isolated",
+        wakeMode: "now",
+        payload: { kind: "agentTurn", message },
+        delivery: { mode: "none" },
+      });
+      await rpc("cron.run", { id: job.id, mode: "force" });
+      for (const deadline = Date.now() + timeoutMs; Date.now() < deadline; await sleep(200)) {
+        const { entries = [] } = await rpc("cron.runs", { id: job.id });
+        const finished = entries.find(
+          (/** @type {any} */ entry) => entry.action === "finished" || entry.status === "ok",
+        );
+        if (finished) return finished;
+      }
+      throw new Error(`the cron job ${job.id} did not finish within ${timeoutMs} ms`);
+    },
+  };
+}
+
+/**
+ * 2026.9.6 refuses a turn, before it calls a model, while it tidies up its database on a busy machine: "another
+ * OpenClaw process owns state-lifecycle". A user would try again.
+ *
+ * @template T
+ * @param {() => Promise<T>} turn
+ * @returns {Promise<T>}
+ */
+async function patiently(turn) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await turn();
+    } catch (error) {
+      if (tries === 5 || !/owns state-lifecycle/.test(String(error))) throw error;
+      await sleep(2000);
+    }
+  }
+}
+
+/** @param {string} agent @param {string} session */
+export function keyOf(agent, session) {
+  return `agent:${agent}:${session}`;
+}
+
+/** A port that was free a moment ago. @returns {Promise<number>} */
+export function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = createServer().on("error", reject);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/** @param {string} path */
+async function readJson(path) {
+  return JSON.parse(await readFile(path, "utf8").catch(() => "{}"));
+}
+
+/** @param {string} path @param {unknown} value */
+async function writeJson(path, value) {
+  await writeFile(path, JSON.stringify(value, null, 2));
+}

@@ -1,0 +1,52 @@
+import { spawn } from "node:child_process";
+import { createWriteStream } from "node:fs";
+
+/** @typedef {ReturnType<typeof launch>} Launched */
+
+/**
+ * A child process whose output goes to a file and whose last words are at hand.
+ *
+ * @param {string} command
+ * @param {string[]} args
+ * @param {{ env: Record<string, string>, cwd?: string, log: string }} options `env` is the whole environment.
+ */
+export function launch(command, args, { env, cwd, log }) {
+  const child = spawn(command, args, { env, cwd, stdio: ["ignore", "pipe", "pipe"] });
+  const file = createWriteStream(log, { flags: "a" });
+  let recent = "";
+  for (const stream of [child.stdout, child.stderr]) {
+    stream.setEncoding("utf8").on("data", (text) => {
+      file.write(text);
+      recent = (recent + text).slice(-200_000);
+    });
+  }
+  /** @type {Promise<{ code: number | null, signal: string | null }>} */
+  const ended = new Promise((resolve) => {
+    child.on("error", (error) => {
+      recent += `\n${error.message}`;
+      resolve({ code: -1, signal: null });
+    });
+    child.on("close", (code, signal) => {
+      file.end();
+      resolve({ code, signal });
+    });
+  });
+  return {
+    pid: child.pid,
+    ended,
+    recent: () => recent,
+    running: () => child.exitCode === null && child.signalCode === null,
+    /** SIGTERM, and SIGKILL if that was not enough. @param {number} [graceMs] */
+    stop: async (graceMs = 15_000) => {
+      child.kill("SIGTERM");
+      const timer = setTimeout(() => child.kill("SIGKILL"), graceMs);
+      const end = await ended;
+      clearTimeout(timer);
+      return end;
+    },
+    kill: async () => {
+      child.kill("SIGKILL");
+      return ended;
+    },
+  };
+}
