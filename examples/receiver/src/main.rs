@@ -1,1 +1,54 @@
-fn main() {}
+//! An AgentWatch-compatible receiver: takes records over HTTP, keeps them in SQLite, shows them on a Models page.
+//!
+//! ```text
+//! request ─► auth ─► ingest ─► validate (or stock) ─► store ─► reads, page
+//! ```
+
+mod app;
+mod auth;
+mod clock;
+mod config;
+mod error;
+mod fields;
+mod ingest;
+mod page;
+mod reads;
+mod records;
+mod server;
+mod stock;
+mod store;
+mod validate;
+
+use config::Command;
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Threads for database work. Writes queue for one connection anyway; this bounds what queues with them.
+const BLOCKING_THREADS: usize = 16;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("agentwatch-receiver: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), String> {
+    let token = std::env::var("AGENTWATCH_TOKEN").ok();
+    match config::parse(std::env::args_os().skip(1), token)? {
+        Command::Print(text) => {
+            // A closed pipe is the reader's choice.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            Ok(())
+        }
+        Command::Serve(config) => tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()
+            .map_err(|e| format!("cannot start: {e}"))?
+            .block_on(server::serve(config)),
+    }
+}

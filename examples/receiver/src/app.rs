@@ -1,0 +1,32 @@
+//! What every handler has at hand.
+
+use crate::config::Mode;
+use crate::error::ApiError;
+use crate::store::Store;
+use std::sync::Arc;
+
+/// The server's state, cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// Where the records are.
+    pub store: Arc<Store>,
+    /// Which server to be.
+    pub mode: Mode,
+    /// The token that calls must carry, where there is one.
+    pub token: Option<Arc<str>>,
+}
+
+impl App {
+    /// Runs database work on a blocking thread.
+    ///
+    /// # Errors
+    /// What `work` gives, or that its thread panicked.
+    pub async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let app = self.clone();
+        let outcome = tokio::task::spawn_blocking(move || work(&app)).await;
+        outcome.unwrap_or_else(|error| Err(ApiError::Store(error.to_string())))
+    }
+}

@@ -1,0 +1,73 @@
+//! Instants: whole microseconds since 1970 inside, ISO 8601 with an offset outside.
+
+use jiff::Timestamp;
+use jiff::civil::DateTime;
+use jiff::tz::TimeZone;
+
+/// Microseconds since 1970-01-01T00:00:00Z.
+pub type Micros = i64;
+
+/// One hour.
+pub const HOUR: Micros = 3_600_000_000;
+
+/// The present.
+pub fn now() -> Micros {
+    Timestamp::now().as_microsecond()
+}
+
+/// Reads ISO 8601: with an offset or `Z`; without either it is taken as UTC; a date alone is its midnight.
+pub fn parse_iso(text: &str) -> Option<Micros> {
+    let text = text.trim();
+    if let Ok(instant) = text.parse::<Timestamp>() {
+        return Some(instant.as_microsecond());
+    }
+    let civil = text.parse::<DateTime>().ok()?;
+    let instant = TimeZone::UTC.to_timestamp(civil).ok()?;
+    Some(instant.as_microsecond())
+}
+
+/// Writes `2026-03-01T12:00:00.250000+00:00`; the fraction is left out where it is zero, as AgentWatch does.
+pub fn iso(instant: Micros) -> String {
+    let Ok(time) = Timestamp::from_microsecond(instant) else {
+        return String::new();
+    };
+    let format = if instant.rem_euclid(1_000_000) == 0 {
+        "%Y-%m-%dT%H:%M:%S+00:00"
+    } else {
+        "%Y-%m-%dT%H:%M:%S.%6f+00:00"
+    };
+    time.strftime(format).to_string()
+}
+
+/// The instant `hours` before `instant`.
+pub fn hours_before(instant: Micros, hours: i64) -> Micros {
+    instant.saturating_sub(hours.saturating_mul(HOUR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_instant_in_four_spellings() {
+        let expected = Some(1_767_225_600_500_000);
+        for text in [
+            "2026-01-01T00:00:00.5Z",
+            "2026-01-01T00:00:00.500+00:00",
+            "2026-01-01T02:00:00.5+02:00",
+            "2026-01-01 00:00:00.5",
+        ] {
+            assert_eq!(parse_iso(text), expected, "{text}");
+        }
+        assert_eq!(parse_iso("yesterday"), None);
+    }
+
+    #[test]
+    fn written_as_python_writes_it() {
+        assert_eq!(iso(1_767_225_600_000_000), "2026-01-01T00:00:00+00:00");
+        assert_eq!(
+            iso(1_767_225_600_250_000),
+            "2026-01-01T00:00:00.250000+00:00"
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! What can go wrong with a request, and how it is answered.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+/// One thing wrong with one record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid {
+    /// The batch's list, where the request was a batch.
+    pub list: Option<&'static str>,
+    /// Index of the record in its array, from 0.
+    pub record: usize,
+    /// Path of the field, such as `prompt_tokens` or `spans[1].status`; empty for the record as a whole.
+    pub field: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// A request that cannot be answered as asked.
+#[derive(Debug)]
+pub enum ApiError {
+    /// 400: the body is no JSON.
+    NotJson(String),
+    /// 422: a record breaks the contract. Nothing was stored.
+    Invalid(Invalid),
+    /// 422: a query parameter is outside its range.
+    Query {
+        /// The parameter.
+        name: &'static str,
+        /// What it takes.
+        message: String,
+    },
+    /// 413: the body is longer than this many bytes.
+    TooLarge(usize),
+    /// 404: there is nothing at this address.
+    NotFound,
+    /// 503: the store did not take or give the records; the text goes to the log, not to the client.
+    Store(String),
+    /// 500 in plain text, as AgentWatch 0.1.0 answers whatever it did not expect.
+    Crash,
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, body) = match self {
+            Self::NotJson(reason) => (
+                StatusCode::BAD_REQUEST,
+                json!({"error": format!("not JSON: {reason}")}),
+            ),
+            Self::Invalid(invalid) => {
+                let mut body = json!({
+                    "error": invalid.message, "record": invalid.record, "field": invalid.field,
+                });
+                if let Some(list) = invalid.list {
+                    body["list"] = list.into();
+                }
+                (StatusCode::UNPROCESSABLE_ENTITY, body)
+            }
+            Self::Query { name, message } => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                json!({"error": message, "field": name}),
+            ),
+            Self::TooLarge(limit) => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                json!({"error": format!("the body is longer than {limit} bytes: send smaller arrays")}),
+            ),
+            Self::NotFound => (StatusCode::NOT_FOUND, json!({"detail": "Not Found"})),
+            Self::Store(reason) => {
+                eprintln!("agentwatch-receiver: store: {reason}");
+                let body =
+                    json!({"error": "the store is unavailable, nothing was taken: try again"});
+                (StatusCode::SERVICE_UNAVAILABLE, body)
+            }
+            Self::Crash => {
+                return (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
+                    .into_response();
+            }
+        };
+        (status, Json(body)).into_response()
+    }
+}
+
+impl From<rusqlite::Error> for ApiError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Store(error.to_string())
+    }
+}

@@ -1,0 +1,211 @@
+//! Taking typed, bounded fields out of a JSON object, with faults that name the field.
+
+use crate::clock::{self, Micros};
+use serde_json::{Map, Value};
+
+/// Longest name, model or id, in bytes.
+pub const NAME_MAX: usize = 256;
+/// Longest message or error text, in bytes.
+pub const MESSAGE_MAX: usize = 64 * 1024;
+/// Longest metadata or tags, in bytes of JSON.
+pub const OBJECT_MAX: usize = 64 * 1024;
+/// Largest count. A sum of a million of them still fits 64 bits.
+pub const COUNT_MAX: i64 = 1_000_000_000_000;
+/// Largest amount of money or duration.
+pub const AMOUNT_MAX: f64 = 1e12;
+
+/// A field that breaks the contract.
+#[derive(Debug)]
+pub struct Fault {
+    /// Path of the field within the record.
+    pub field: String,
+    /// What it has to be.
+    pub message: String,
+}
+
+/// A field's value; `None` where it is absent or null.
+pub type Taken<T> = Result<Option<T>, Fault>;
+
+/// One JSON object whose fields are being taken.
+pub struct Fields {
+    map: Map<String, Value>,
+    path: String,
+}
+
+impl Fields {
+    /// Opens a value that has to be an object. `path` is put before each field's name in faults.
+    pub fn open(value: Value, path: &str) -> Result<Self, Fault> {
+        match value {
+            Value::Object(map) => Ok(Self {
+                map,
+                path: path.to_owned(),
+            }),
+            other => Err(Fault {
+                field: path.trim_end_matches('.').to_owned(),
+                message: format!("a record is a JSON object, this is {}", kind_of(&other)),
+            }),
+        }
+    }
+
+    /// A fault of the field `name`.
+    pub fn fault(&self, name: &str, message: impl Into<String>) -> Fault {
+        Fault {
+            field: format!("{}{name}", self.path),
+            message: format!("{name} {}", message.into()),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.map.remove(name).filter(|value| !value.is_null())
+    }
+
+    /// Refuses a field that is there but null, where leaving it out is what was meant.
+    pub fn refuse_null(&self, name: &str) -> Result<(), Fault> {
+        match self.map.get(name) {
+            Some(Value::Null) => Err(self.fault(name, "is null: give a value or leave it out")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Text of up to `max` bytes.
+    pub fn text(&mut self, name: &str, max: usize) -> Taken<String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if text.len() <= max => Ok(Some(text)),
+            Some(Value::String(text)) => Err(self.fault(
+                name,
+                format!("is {} bytes long: at most {max} are taken", text.len()),
+            )),
+            Some(other) => Err(self.fault(
+                name,
+                format!("has to be a string, this is {}", kind_of(&other)),
+            )),
+        }
+    }
+
+    /// Text of 1 to [`NAME_MAX`] bytes.
+    pub fn name(&mut self, name: &str) -> Taken<String> {
+        match self.text(name, NAME_MAX)? {
+            Some(text) if text.is_empty() => Err(self.fault(name, "is empty")),
+            text => Ok(text),
+        }
+    }
+
+    /// One of the `allowed` words, in whatever case where `fold` is set.
+    pub fn word(&mut self, name: &str, allowed: &[&str], fold: bool) -> Taken<String> {
+        let Some(mut text) = self.text(name, NAME_MAX)? else {
+            return Ok(None);
+        };
+        if fold {
+            text.make_ascii_lowercase();
+        }
+        if allowed.contains(&text.as_str()) {
+            return Ok(Some(text));
+        }
+        Err(self.fault(name, format!("has to be one of {}", allowed.join(", "))))
+    }
+
+    /// A whole number from 0 to [`COUNT_MAX`].
+    pub fn count(&mut self, name: &str) -> Taken<i64> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Number(number)) => match number.as_i64() {
+                Some(count) if (0..=COUNT_MAX).contains(&count) => Ok(Some(count)),
+                _ => Err(self.fault(
+                    name,
+                    format!("has to be a whole number from 0 to {COUNT_MAX}"),
+                )),
+            },
+            Some(other) => Err(self.fault(
+                name,
+                format!("has to be a whole number, this is {}", kind_of(&other)),
+            )),
+        }
+    }
+
+    /// A finite number.
+    pub fn number(&mut self, name: &str) -> Taken<f64> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(Value::Number(number)) => match number.as_f64() {
+                Some(number) if number.is_finite() => Ok(Some(number)),
+                _ => Err(self.fault(name, "has to be a finite number")),
+            },
+            Some(other) => Err(self.fault(
+                name,
+                format!("has to be a number, this is {}", kind_of(&other)),
+            )),
+        }
+    }
+
+    /// A finite number from 0 to [`AMOUNT_MAX`].
+    pub fn amount(&mut self, name: &str) -> Taken<f64> {
+        match self.number(name)? {
+            Some(amount) if !(0.0..=AMOUNT_MAX).contains(&amount) => {
+                Err(self.fault(name, format!("has to be from 0 to {AMOUNT_MAX:e}")))
+            }
+            amount => Ok(amount),
+        }
+    }
+
+    /// An instant: ISO 8601 text, or milliseconds since 1970.
+    pub fn instant(&mut self, name: &str) -> Taken<Micros> {
+        const RANGE: std::ops::Range<i64> = 0..253_402_300_800_000_000; // 1970 to 9999
+        let instant = match self.take(name) {
+            None => return Ok(None),
+            Some(Value::String(text)) => clock::parse_iso(&text),
+            // A float's cast saturates, so what is out of range stays out of range.
+            Some(Value::Number(ms)) => ms.as_f64().map(|ms| (ms * 1000.0).round() as Micros),
+            Some(_) => None,
+        };
+        match instant {
+            Some(instant) if RANGE.contains(&instant) => Ok(Some(instant)),
+            _ => Err(self.fault(name, "has to be ISO 8601 text, or milliseconds since 1970")),
+        }
+    }
+
+    /// A JSON object, as text.
+    pub fn object(&mut self, name: &str) -> Taken<String> {
+        match self.take(name) {
+            None => Ok(None),
+            Some(value @ Value::Object(_)) => {
+                let text = value.to_string();
+                if text.len() <= OBJECT_MAX {
+                    return Ok(Some(text));
+                }
+                Err(self.fault(
+                    name,
+                    format!("is {} bytes of JSON: at most {OBJECT_MAX}", text.len()),
+                ))
+            }
+            Some(other) => Err(self.fault(
+                name,
+                format!("has to be an object, this is {}", kind_of(&other)),
+            )),
+        }
+    }
+
+    /// An array; empty where it is absent.
+    pub fn array(&mut self, name: &str) -> Result<Vec<Value>, Fault> {
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) => Ok(items),
+            Some(other) => Err(self.fault(
+                name,
+                format!("has to be an array, this is {}", kind_of(&other)),
+            )),
+        }
+    }
+}
+
+/// What a value is, for a person.
+pub fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}

@@ -1,0 +1,139 @@
+//! Numbers for people. `models.js` writes them the same way.
+
+/// `1,234,567`
+pub fn count(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::from(if number < 0 { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `1.23M` from a million on, else as [`count`].
+pub fn short(number: i64) -> String {
+    let size = number as f64;
+    for (unit, letter) in [(1e12, 'T'), (1e9, 'B'), (1e6, 'M')] {
+        if size.abs() >= unit {
+            return format!("{:.2}{letter}", size / unit);
+        }
+    }
+    count(number)
+}
+
+/// US dollars, with as many decimals as the amount needs: `$12.50`, `$0.0312`, `$0.000041`.
+pub fn money(dollars: f64) -> String {
+    let sign = if dollars < 0.0 { "-" } else { "" };
+    let size = dollars.abs();
+    if size >= 1.0 {
+        let cents = (size * 100.0).round();
+        return format!(
+            "{sign}${}.{:02}",
+            count((cents / 100.0).trunc() as i64),
+            (cents % 100.0) as i64
+        );
+    }
+    match size {
+        0.0 => "$0.00".into(),
+        s if s >= 0.01 => format!("{sign}${s:.4}"),
+        s if s >= 0.000_000_5 => format!("{sign}${s:.6}"),
+        _ => format!("{sign}<$0.000001"),
+    }
+}
+
+/// Milliseconds: `340 ms`, `1.24 s`, `2 m 05 s`; a dash where there is none.
+pub fn duration(ms: Option<f64>) -> String {
+    match ms {
+        None => "–".into(),
+        Some(ms) if ms < 999.5 => format!("{ms:.0} ms"),
+        Some(ms) if ms < 59_995.0 => format!("{:.2} s", ms / 1000.0),
+        Some(ms) => {
+            let seconds = (ms / 1000.0).round() as i64;
+            format!("{} m {:02} s", count(seconds / 60), seconds % 60)
+        }
+    }
+}
+
+/// `1 hour`, `24 hours`, `7 days`
+pub fn range(hours: i64) -> String {
+    match hours {
+        1 => "hour".into(),
+        h if h > 24 && h % 24 == 0 => format!("{} days", h / 24),
+        h => format!("{h} hours"),
+    }
+}
+
+/// Text inside an element or a quoted attribute.
+pub fn escape(text: &str) -> String {
+    text.chars()
+        .fold(String::with_capacity(text.len()), |mut out, character| {
+            match character {
+                '&' => out.push_str("&amp;"),
+                '<' => out.push_str("&lt;"),
+                '>' => out.push_str("&gt;"),
+                '"' => out.push_str("&quot;"),
+                '\'' => out.push_str("&#39;"),
+                other => out.push(other),
+            }
+            out
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well_at_every_size() {
+        assert_eq!(
+            [count(0), count(999), count(1000), count(-1_234_567)],
+            ["0", "999", "1,000", "-1,234,567"]
+        );
+        assert_eq!(
+            [short(999_999), short(1_240_000), short(2_500_000_000)],
+            ["999,999", "1.24M", "2.50B"]
+        );
+        assert_eq!(
+            [
+                money(0.0),
+                money(1234.5),
+                money(1.999),
+                money(0.0312),
+                money(0.000_041),
+                money(1e-9)
+            ],
+            [
+                "$0.00",
+                "$1,234.50",
+                "$2.00",
+                "$0.0312",
+                "$0.000041",
+                "<$0.000001"
+            ]
+        );
+        assert_eq!(
+            [
+                duration(None),
+                duration(Some(340.4)),
+                duration(Some(1240.0)),
+                duration(Some(125_000.0))
+            ],
+            ["–", "340 ms", "1.24 s", "2 m 05 s"]
+        );
+        assert_eq!(
+            [range(1), range(24), range(168)],
+            ["hour", "24 hours", "7 days"]
+        );
+    }
+
+    #[test]
+    fn nothing_escapes_the_escape() {
+        assert_eq!(
+            escape(r#"<b a="1" c='2'>&"#),
+            "&lt;b a=&quot;1&quot; c=&#39;2&#39;&gt;&amp;"
+        );
+    }
+}

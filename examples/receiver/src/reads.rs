@@ -1,0 +1,305 @@
+//! `GET /api/*`: the read side of AgentWatch, and (outside stock mode) `/api/model-usage`.
+
+use crate::app::App;
+use crate::clock;
+use crate::config::Mode;
+use crate::error::ApiError;
+use crate::store::read::{self, Select};
+use crate::store::stats::{self, ModelStats};
+use axum::extract::{Path, Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::ops::RangeInclusive;
+
+const COSTS: &str = "SELECT id, agent_name, model, input_tokens, output_tokens,
+    input_tokens + output_tokens AS total_tokens, estimated_cost_usd, timestamp, trace_id, span_id, metadata FROM costs";
+const NEWEST: &str = " ORDER BY timestamp DESC, rowid DESC";
+
+/// The reading endpoints.
+pub fn routes(mode: Mode) -> Router<App> {
+    let router = Router::new()
+        .route("/api/model-stats", get(model_stats))
+        .route("/api/costs", get(cost_summary))
+        .route("/api/costs/usage", get(costs))
+        .route("/api/traces", get(traces))
+        .route("/api/traces/{id}", get(trace))
+        .route("/api/logs", get(logs))
+        .route("/api/health", get(health))
+        .route("/api/health/{name}/history", get(health_history))
+        .route("/api/metrics", get(metrics))
+        .route("/api/metrics/list", get(metric_names))
+        .route("/api/cron-stats", get(cron_stats))
+        .route("/api/cron-history/{job}", get(cron_history));
+    match mode {
+        Mode::Stock => router,
+        Mode::Strict => router.route("/api/model-usage", get(model_usage)),
+    }
+}
+
+/// The parameters of a request's query.
+#[derive(serde::Deserialize)]
+#[serde(transparent)]
+struct Params(HashMap<String, String>);
+
+impl Params {
+    fn text(&self, name: &str) -> Option<String> {
+        self.0.get(name).filter(|text| !text.is_empty()).cloned()
+    }
+
+    fn whole(
+        &self,
+        name: &'static str,
+        range: RangeInclusive<i64>,
+    ) -> Result<Option<i64>, ApiError> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        match text.parse() {
+            Ok(number) if range.contains(&number) => Ok(Some(number)),
+            _ => {
+                let message = format!(
+                    "{name} has to be a whole number from {} to {}",
+                    range.start(),
+                    range.end()
+                );
+                Err(ApiError::Query { name, message })
+            }
+        }
+    }
+
+    fn limit(&self, default: i64, max: i64) -> Result<i64, ApiError> {
+        Ok(self.whole("limit", 1..=max)?.unwrap_or(default))
+    }
+
+    fn offset(&self) -> Result<i64, ApiError> {
+        Ok(self.whole("offset", 0..=i64::MAX)?.unwrap_or(0))
+    }
+
+    /// The start of the last `hours`, where that is asked for.
+    fn since(&self) -> Result<Option<i64>, ApiError> {
+        let hours = self
+            .whole("hours", 0..=1_000_000)?
+            .filter(|hours| *hours > 0);
+        Ok(hours.map(|hours| clock::hours_before(clock::now(), hours)))
+    }
+
+    fn number(&self, name: &'static str) -> Result<Option<f64>, ApiError> {
+        let wrong = |_| ApiError::Query {
+            name,
+            message: format!("{name} has to be a number"),
+        };
+        self.text(name)
+            .map(|text| text.parse().map_err(wrong))
+            .transpose()
+    }
+}
+
+type Answer = Result<Json<Value>, ApiError>;
+
+async fn list(app: App, select: Select, raw: bool) -> Answer {
+    app.blocking(move |app| Ok(Json(app.store.read(|c| select.rows(c, raw))?.into())))
+        .await
+}
+
+async fn model_stats(State(app): State<App>, Query(params): Query<Params>) -> Answer {
+    let hours = params.whole("hours", 1..=720)?.unwrap_or(24);
+    let models = last_hours(&app, hours).await?;
+    Ok(Json(
+        models
+            .iter()
+            .map(|model| stats_json(model, app.mode))
+            .collect(),
+    ))
+}
+
+/// Statistics of the last `hours`, for the endpoint and for the page.
+///
+/// # Errors
+/// Where the store does not answer.
+pub async fn last_hours(app: &App, hours: i64) -> Result<Vec<ModelStats>, ApiError> {
+    let since = clock::hours_before(clock::now(), hours);
+    app.blocking(move |app| Ok(app.store.read(|c| stats::model_stats(c, since))?))
+        .await
+}
+
+/// One row of `/api/model-stats`. AgentWatch rounds to 0.1 ms and a millionth of a dollar; outside stock mode
+/// we keep three more digits, since a million cheap calls add up.
+fn stats_json(model: &ModelStats, mode: Mode) -> Value {
+    let (money, time) = match mode {
+        Mode::Stock => (6, 1),
+        Mode::Strict => (9, 3),
+    };
+    let rounded = |value: Option<f64>| value.map(|value| round(value, time));
+    // AgentWatch takes an average of zero for none.
+    let avg = model
+        .avg_latency_ms
+        .filter(|avg| mode == Mode::Strict || *avg != 0.0);
+    let mut row = json!({
+        "model": model.model,
+        "requests": model.requests,
+        "prompt_tokens": model.prompt_tokens,
+        "completion_tokens": model.completion_tokens,
+        "total_tokens": model.total_tokens(),
+        "total_cost_usd": round(model.cost_usd, money),
+        "avg_latency_ms": rounded(avg),
+        "p50_latency_ms": rounded(model.p50_latency_ms),
+        "p95_latency_ms": rounded(model.p95_latency_ms),
+    });
+    if mode == Mode::Strict {
+        row["timed_requests"] = model.timed_requests.into();
+        row["unknown_cost_requests"] = model.unknown_cost_requests.into();
+    }
+    row
+}
+
+/// Rounds to `digits` decimals, half to even, as Python's `round` does.
+fn round(value: f64, digits: usize) -> f64 {
+    format!("{value:.digits$}").parse().unwrap_or(value)
+}
+
+async fn model_usage(State(app): State<App>, Query(params): Query<Params>) -> Answer {
+    let select = Select::new(
+        r#"SELECT id, timestamp, agent_name, model, prompt_tokens, completion_tokens, cost_usd, latency_ms, gateway,
+        provider, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_source, usage_source, latency_source,
+        session_key, run_id, "trigger", outcome, ttfb_ms FROM model_usage"#,
+    )
+    .only("id = ?", params.text("id"))
+    .only("agent_name = ?", params.text("agent"))
+    .only("model = ?", params.text("model"))
+    .only("timestamp >= ?", params.since()?)
+    .then(NEWEST)
+    .page(params.limit(100, 1000)?, params.offset()?);
+    list(app, select, false).await
+}
+
+async fn costs(State(app): State<App>, Query(params): Query<Params>) -> Answer {
+    let select = Select::new(COSTS)
+        .only("agent_name = ?", params.text("agent"))
+        .only("model = ?", params.text("model"))
+        .only("timestamp >= ?", params.since()?)
+        .then(NEWEST)
+        .page(params.limit(100, 1000)?, 0);
+    list(app, select, false).await
+}
+
+async fn cost_summary(State(app): State<App>, Query(params): Query<Params>) -> Answer {
+    let (agent, since) = (params.text("agent"), params.since()?);
+    app.blocking(move |app| {
+        Ok(Json(
+            app.store.read(|c| read::cost_summary(c, agent, since))?,
+        ))
+    })
+    .await
+}
+
+/// As with AgentWatch, `metadata` is text here and an object in `/api/traces/{id}`.
+async fn traces(State(app): State<App>, Query(params): Query<Params>) -> Answer {
+    let select = Select::new("SELECT * FROM traces")
+        .only("agent_name = ?", params.text("agent"))
+        .only("status = ?", params.text("status"))
+        .only(
+            "name LIKE ?",
+            params.text("search").map(|text| format!("%{text}%")),
+        )
+        .only("duration_ms >= ?", params.number("min_duration_ms")?)
+        .only("duration_ms <= ?", params.number("max_duration_ms")?)
+        .only("started_at >= ?", params.since()?)
+        .then(" ORDER BY started_at DESC, rowid DESC")
+        .page(params.limit(50, 500)?, params.offset()?);
+    list(app, select, true).await
+}
+
+async fn trace(State(app): State<App>, Path(id): Path<String>) -> Answer {
+    let found = app
+        .blocking(move |app| Ok(app.store.read(|c| read::trace(c, &id))?))
+        .await?;
+    Ok(Json(found.unwrap_or_else(|| json!({}))))
+}
+
+async fn logs(State(app): State<App>, Query(params): Query<Params>) -> Answer {
+    let select = Select::new("SELECT * FROM logs")
+        .only("agent_name = ?", params.text("agent"))
+        .only(
+            "level = ?",
+            params.text("level").map(|level| level.to_lowercase()),
+        )
+        .only(
+            "message LIKE ?",
+            params.text("search").map(|text| format!("%{text}%")),
+        )
+        .only("timestamp >= ?", params.since()?)
+        .then(NEWEST)
+        .page(params.limit(100, 1000)?, 0);
+    list(app, select, false).await
+}
+
+/// The latest result of each check.
+async fn health(State(app): State<App>, Query(params): Query<Params>) -> Answer {
+    let select = Select::new("SELECT h.* FROM health_checks h")
+        .only("h.agent_name = ?", params.text("agent"))
+        .only(
+            "h.timestamp = (SELECT max(timestamp) FROM health_checks l
+                 WHERE l.name = h.name AND l.agent_name = h.agent_name AND ?)",
+            Some(1),
+        )
+        .then(" ORDER BY h.agent_name, h.name, h.id");
+    list(app, select, false).await
+}
+
+async fn health_history(
+    State(app): State<App>,
+    Path(name): Path<String>,
+    Query(params): Query<Params>,
+) -> Answer {
+    let select = Select::new("SELECT * FROM health_checks")
+        .only("name = ?", Some(name))
+        .only("agent_name = ?", params.text("agent"))
+        .then(NEWEST)
+        .page(params.limit(100, 500)?, 0);
+    list(app, select, false).await
+}
+
+async fn metrics(State(app): State<App>, Query(params): Query<Params>) -> Answer {
+    let select = Select::new("SELECT * FROM metrics")
+        .only("name = ?", params.text("name"))
+        .only("agent_name = ?", params.text("agent"))
+        .only("timestamp >= ?", params.since()?)
+        .then(NEWEST)
+        .page(params.limit(100, 1000)?, 0);
+    list(app, select, false).await
+}
+
+async fn metric_names(State(app): State<App>, Query(params): Query<Params>) -> Answer {
+    let select = Select::new(
+        "SELECT name, kind, count(*) AS count, agent_name,
+             (SELECT value FROM metrics l WHERE l.name = m.name AND l.agent_name = m.agent_name
+              ORDER BY timestamp DESC, rowid DESC LIMIT 1) AS latest_value
+         FROM metrics m",
+    )
+    .only("m.agent_name = ?", params.text("agent"))
+    .then(" GROUP BY name, agent_name ORDER BY name");
+    list(app, select, false).await
+}
+
+async fn cron_stats(State(app): State<App>) -> Answer {
+    app.blocking(|app| Ok(Json(app.store.read(read::cron_stats)?.into())))
+        .await
+}
+
+async fn cron_history(
+    State(app): State<App>,
+    Path(job): Path<String>,
+    Query(params): Query<Params>,
+) -> Answer {
+    let limit = params.limit(50, 200)?;
+    app.blocking(move |app| {
+        Ok(Json(
+            app.store
+                .read(|c| read::cron_history(c, &job, limit))?
+                .into(),
+        ))
+    })
+    .await
+}

@@ -1,0 +1,153 @@
+//! The server: routes, headers, start and stop.
+
+use crate::app::App;
+use crate::config::{Config, Mode};
+use crate::error::ApiError;
+use crate::store::Store;
+use crate::{auth, ingest, page, reads};
+use axum::extract::{DefaultBodyLimit, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use axum::serve::ListenerExt;
+use axum::{Json, Router};
+use serde_json::json;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// How long requests under way may take after a signal to stop.
+const GRACE: Duration = Duration::from_secs(5);
+/// Everything comes from this server, and no style or script stands in the page itself.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// One sentence that says what stands in the way.
+pub async fn serve(config: Config) -> Result<(), String> {
+    let store = Store::open(&config.database)?;
+    let address = SocketAddr::new(config.host, config.port);
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|e| match e.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                format!(
+                    "--port {}: already in use on {}: choose another, or 0",
+                    config.port, config.host
+                )
+            }
+            _ => format!("--host {} --port {}: {e}", config.host, config.port),
+        })?;
+    let bound = listener.local_addr().map_err(|e| e.to_string())?;
+    if config.token.is_none() && !config.host.is_loopback() {
+        eprintln!(
+            "agentwatch-receiver: {bound} is open to the network without a token: set --token"
+        );
+    }
+    let app = App {
+        store: Arc::new(store),
+        mode: config.mode,
+        token: config.token.map(Arc::from),
+    };
+    let mut stop = stopping()?;
+    let mut grace = stop.clone();
+    announce(bound, config.mode);
+
+    // Answers are small; waiting to fill a packet would only delay them.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
+    let server = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
+        let _ = stop.wait_for(|stopping| *stopping).await;
+    });
+    tokio::select! {
+        outcome = server => outcome.map_err(|e| e.to_string()),
+        () = async {
+            let _ = grace.wait_for(|stopping| *stopping).await;
+            tokio::time::sleep(GRACE).await;
+        } => Ok(()),
+    }
+}
+
+/// The one line that says where to look. Scripts read it.
+fn announce(bound: SocketAddr, mode: Mode) {
+    let suffix = if mode == Mode::Stock {
+        " (stock mode)"
+    } else {
+        ""
+    };
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(
+        stdout,
+        "agentwatch-receiver listening on http://{bound}/models{suffix}"
+    );
+    let _ = stdout.flush();
+}
+
+/// Becomes true at the first SIGTERM or SIGINT.
+fn stopping() -> Result<watch::Receiver<bool>, String> {
+    let handler = |kind| signal(kind).map_err(|e| format!("cannot listen for signals: {e}"));
+    let (mut terminate, mut interrupt) = (
+        handler(SignalKind::terminate())?,
+        handler(SignalKind::interrupt())?,
+    );
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _ = sender.send(true);
+    });
+    Ok(receiver)
+}
+
+fn router(app: App) -> Router {
+    Router::new()
+        .merge(ingest::routes(app.mode))
+        .merge(reads::routes(app.mode))
+        .route("/", get(|| async { Redirect::temporary("/models") }))
+        .route("/models", get(page::models))
+        .route("/assets/models.css", get(page::style))
+        .route("/assets/models.js", get(page::script))
+        .route("/login", get(auth::form).post(auth::submit))
+        .route("/logout", get(auth::sign_out))
+        .route("/health", get(health))
+        .route("/healthz", get(health))
+        .fallback(|_: Request| async { ApiError::NotFound })
+        .method_not_allowed_fallback(|| async {
+            (
+                StatusCode::METHOD_NOT_ALLOWED,
+                Json(json!({"detail": "Method Not Allowed"})),
+            )
+        })
+        .layer(from_fn_with_state(app.clone(), auth::require))
+        .layer(map_response(guard))
+        // Sign-in is the one other body; ingest sets its own bound.
+        .layer(DefaultBodyLimit::max(64 * 1024))
+        .with_state(app)
+}
+
+async fn health() -> impl IntoResponse {
+    Json(
+        json!({"status": "ok", "server": "agentwatch-receiver", "version": env!("CARGO_PKG_VERSION")}),
+    )
+}
+
+/// The headers that every answer carries.
+async fn guard(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+    set(header::CONTENT_SECURITY_POLICY, POLICY);
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "no-referrer");
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,202 @@
+//! The lists that AgentWatch's read side answers, newest first.
+
+use crate::clock;
+use rusqlite::types::{Value as Sql, ValueRef};
+use rusqlite::{Connection, Result, Row, params_from_iter};
+use serde_json::{Map, Value, json};
+
+/// A `SELECT` with conditions that are added where the request asks for them.
+pub struct Select {
+    sql: String,
+    values: Vec<Sql>,
+    conditions: usize,
+}
+
+impl Select {
+    /// Starts with `SELECT … FROM …`, without conditions.
+    pub fn new(sql: &str) -> Self {
+        Self {
+            sql: sql.to_owned(),
+            values: Vec::new(),
+            conditions: 0,
+        }
+    }
+
+    /// Adds `condition`, which holds one `?`, where there is a value for it.
+    pub fn only(mut self, condition: &str, value: Option<impl Into<Sql>>) -> Self {
+        if let Some(value) = value {
+            self.sql += if self.conditions == 0 {
+                " WHERE "
+            } else {
+                " AND "
+            };
+            self.sql += condition;
+            self.values.push(value.into());
+            self.conditions += 1;
+        }
+        self
+    }
+
+    /// Adds what follows the conditions, such as an order.
+    pub fn then(mut self, tail: &str) -> Self {
+        self.sql += tail;
+        self
+    }
+
+    /// Adds a limit and an offset.
+    pub fn page(mut self, limit: i64, offset: i64) -> Self {
+        self.sql += " LIMIT ? OFFSET ?";
+        self.values.extend([limit.into(), offset.into()]);
+        self
+    }
+
+    /// Runs it. Instants become ISO 8601 text; `metadata` and `tags` become objects unless `raw`.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn rows(self, connection: &Connection, raw: bool) -> Result<Vec<Value>> {
+        let mut statement = connection.prepare_cached(&self.sql)?;
+        let names: Vec<String> = statement
+            .column_names()
+            .into_iter()
+            .map(String::from)
+            .collect();
+        let mut rows = statement.query(params_from_iter(self.values))?;
+        let mut list = Vec::new();
+        while let Some(row) = rows.next()? {
+            list.push(object_of(row, &names, raw)?);
+        }
+        Ok(list)
+    }
+}
+
+fn object_of(row: &Row, names: &[String], raw: bool) -> Result<Value> {
+    let mut object = Map::new();
+    for (index, name) in names.iter().enumerate() {
+        let value = match (name.as_str(), row.get_ref(index)?) {
+            ("timestamp" | "started_at" | "ended_at" | "last_run", ValueRef::Integer(at)) => {
+                clock::iso(at).into()
+            }
+            ("metadata" | "tags", ValueRef::Text(text)) if !raw => {
+                serde_json::from_slice(text).unwrap_or_else(|_| json!({}))
+            }
+            (_, ValueRef::Integer(number)) => number.into(),
+            (_, ValueRef::Real(number)) => number.into(),
+            (_, ValueRef::Text(text)) => String::from_utf8_lossy(text).into(),
+            (_, ValueRef::Null | ValueRef::Blob(_)) => Value::Null,
+        };
+        object.insert(name.clone(), value);
+    }
+    Ok(Value::Object(object))
+}
+
+/// A trace with its spans and their events; none where there is no such trace.
+///
+/// # Errors
+/// What SQLite says.
+pub fn trace(connection: &Connection, id: &str) -> Result<Option<Value>> {
+    let found = Select::new("SELECT * FROM traces")
+        .only("id = ?", Some(id.to_owned()))
+        .rows(connection, false)?;
+    let Some(mut trace) = found.into_iter().next() else {
+        return Ok(None);
+    };
+    let mut spans = Select::new("SELECT * FROM spans")
+        .only("trace_id = ?", Some(id.to_owned()))
+        .then(" ORDER BY started_at, rowid")
+        .rows(connection, false)?;
+    for span in &mut spans {
+        let span_id = span["id"].as_str().unwrap_or_default().to_owned();
+        let events = Select::new("SELECT * FROM span_events")
+            .only("span_id = ?", Some(span_id))
+            .then(" ORDER BY timestamp, rowid")
+            .rows(connection, false)?;
+        span["events"] = events.into();
+    }
+    trace["spans"] = spans.into();
+    Ok(Some(trace))
+}
+
+/// Cost totals, and the same for each model, dearest first.
+///
+/// # Errors
+/// What SQLite says.
+pub fn cost_summary(
+    connection: &Connection,
+    agent: Option<String>,
+    since: Option<i64>,
+) -> Result<Value> {
+    let by_model = Select::new(
+        "SELECT model, count(*) AS count, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
+             total(estimated_cost_usd) AS cost_usd FROM costs",
+    )
+    .only("agent_name = ?", agent)
+    .only("timestamp >= ?", since)
+    .then(" GROUP BY model ORDER BY cost_usd DESC, model")
+    .rows(connection, false)?;
+    let sum = |field: &str| {
+        by_model
+            .iter()
+            .filter_map(|m| m[field].as_i64())
+            .sum::<i64>()
+    };
+    let (input, output) = (sum("input_tokens"), sum("output_tokens"));
+    let cost: f64 = by_model.iter().filter_map(|m| m["cost_usd"].as_f64()).sum();
+    Ok(json!({
+        "record_count": sum("count"),
+        "total_input_tokens": input,
+        "total_output_tokens": output,
+        "total_tokens": input + output,
+        "total_cost_usd": (cost * 1e4).round() / 1e4,
+        "by_model": by_model,
+    }))
+}
+
+/// Each job with its last run and the record of its latest hundred runs, by name.
+///
+/// # Errors
+/// What SQLite says.
+pub fn cron_stats(connection: &Connection) -> Result<Vec<Value>> {
+    let jobs = Select::new("SELECT DISTINCT job_name FROM cron_runs ORDER BY job_name")
+        .rows(connection, false)?;
+    jobs.iter()
+        .map(|job| {
+            let name = job["job_name"].as_str().unwrap_or_default();
+            Ok(job_stats(name, &cron_history(connection, name, 100)?))
+        })
+        .collect()
+}
+
+fn job_stats(name: &str, newest_first: &[Value]) -> Value {
+    let tenth = |number: f64| (number * 10.0).round() / 10.0;
+    let ok = |run: &Value| run["status"] == "ok";
+    let successes = newest_first.iter().filter(|run| ok(run)).count();
+    let durations: Vec<f64> = newest_first
+        .iter()
+        .filter_map(|run| run["duration_ms"].as_f64())
+        .collect();
+    let average = durations.iter().sum::<f64>() / durations.len() as f64;
+    let last = newest_first.first().cloned().unwrap_or_default();
+    json!({
+        "job_name": name,
+        "last_status": last["status"],
+        "last_run": last["timestamp"],
+        "last_error": last["error"],
+        "success_rate": tenth(successes as f64 / newest_first.len().max(1) as f64 * 100.0),
+        "total_runs": newest_first.len(),
+        "consecutive_errors": newest_first.iter().take_while(|run| !ok(run)).count(),
+        "avg_duration_ms": (!durations.is_empty()).then(|| tenth(average)),
+    })
+}
+
+/// The latest runs of one job, newest first.
+///
+/// # Errors
+/// What SQLite says.
+pub fn cron_history(connection: &Connection, job: &str, limit: i64) -> Result<Vec<Value>> {
+    Select::new("SELECT * FROM cron_runs")
+        .only("job_name = ?", Some(job.to_owned()))
+        .then(" ORDER BY timestamp DESC, rowid DESC")
+        .page(limit, 0)
+        .rows(connection, false)
+}
