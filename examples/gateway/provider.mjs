@@ -272,7 +272,7 @@ async function refuse(entry, plan, response) {
   entry.status = plan.status ?? 500;
   const headers = {
     "content-type": "application/json",
-    ...(plan.retryAfter ? { "retry-after": plan.retryAfter } : {}),
+    ...(plan.retryAfter ? { "retry-after": String(plan.retryAfter) } : {}),
   };
   const type = entry.status === 429 ? "rate_limit_error" : "api_error";
   const body = JSON.stringify({ type: "error", error: { type, message: `scripted ${entry.status}` } });

@@ -103,7 +103,8 @@ function anthropicUsage(usage, output) {
  * @returns {Frame[]}
  */
 export function anthropicStream({ id, model, pieces, pauseMs, tool, usage }) {
-  const frame = (/** @type {{ type: string }} */ value) => `event: ${value.type}\n${sse(value)}`;
+  const frame = (/** @type {{ type: string, [field: string]: unknown }} */ value) =>
+    `event: ${value.type}\n${sse(value)}`;
   const start = { ...anthropicMessage(id, model), content: [], stop_reason: null };
   const block = tool
     ? { type: "tool_use", id: `toolu_${id}`, name: tool.name, input: {} }
