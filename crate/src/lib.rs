@@ -1,1 +1,22 @@
-//! Counts the model calls of an OpenClaw gateway.
+//! Counts the model calls of an OpenClaw gateway and delivers them to AgentWatch.
+//!
+//! The core is a state machine without I/O: time comes in as an argument, effects go out as values.
+//! The one exception is the POST itself, in the WebAssembly face.
+
+pub mod agentwatch;
+pub mod call;
+pub mod config;
+pub mod core;
+pub mod facts;
+pub mod identity;
+pub mod journal;
+pub mod ledger;
+pub mod observe;
+pub mod outbox;
+pub mod sessions;
+pub mod time;
+
+#[cfg(target_arch = "wasm32")]
+mod http;
+#[cfg(target_arch = "wasm32")]
+mod wasm;

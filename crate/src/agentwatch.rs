@@ -1,0 +1,154 @@
+//! The records on the wire: what AgentWatch 0.1.0 reads, and further fields for receivers that want more.
+
+use serde::Serialize;
+
+use crate::call::{CostSource, LatencySource, ModelCall, Outcome, Usage};
+use crate::config::{ModelName, Naming};
+use crate::identity;
+use crate::time::iso;
+
+/// Whether a call's usage was reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UsageSource {
+    /// The provider reported it.
+    Reported,
+    /// Nobody did: the zeros stand for "unknown".
+    Missing,
+}
+
+/// The fields beyond AgentWatch's own; the same in `model_usage` and in `costs.metadata`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Details<'a> {
+    gateway: &'a str,
+    provider: &'a str,
+    cache_read_tokens: u64,
+    cache_write_tokens: u64,
+    reasoning_tokens: u64,
+    cost_source: CostSource,
+    usage_source: UsageSource,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    latency_source: Option<LatencySource>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trigger: Option<&'a str>,
+    outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttfb_ms: Option<f64>,
+}
+
+/// A record of `/api/v1/ingest/model_usage`. Tokens, USD, ms.
+#[derive(Debug, Clone, Serialize)]
+pub struct ModelUsageRecord<'a> {
+    id: String,
+    timestamp: String,
+    model: String,
+    agent_name: String,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    cost_usd: f64,
+    latency_ms: Option<f64>,
+    #[serde(flatten)]
+    details: Details<'a>,
+}
+
+/// A record of `/api/v1/ingest/costs`. Its id guards a batch against being counted twice.
+#[derive(Debug, Clone, Serialize)]
+pub struct CostRecord<'a> {
+    id: String,
+    timestamp: String,
+    model: String,
+    agent_name: String,
+    input_tokens: u64,
+    output_tokens: u64,
+    estimated_cost_usd: f64,
+    metadata: Details<'a>,
+}
+
+/// The body of `/api/v1/ingest/batch`, in the order in which a stock server inserts it.
+#[derive(Debug, Serialize)]
+pub struct BatchBody<'a> {
+    costs: Vec<CostRecord<'a>>,
+    model_usage: Vec<ModelUsageRecord<'a>>,
+}
+
+/// A batch in which every call is both a cost, whose id is the guard, and a usage.
+pub fn batch<'a>(
+    calls: impl Iterator<Item = &'a ModelCall> + Clone,
+    naming: &'a Naming,
+) -> BatchBody<'a> {
+    BatchBody {
+        costs: calls.clone().map(|call| cost(call, naming)).collect(),
+        model_usage: calls.map(|call| model_usage(call, naming)).collect(),
+    }
+}
+
+/// One call as model usage.
+pub fn model_usage<'a>(call: &'a ModelCall, naming: &'a Naming) -> ModelUsageRecord<'a> {
+    let usage = call.usage.unwrap_or_default();
+    ModelUsageRecord {
+        id: call.id.to_string(),
+        timestamp: iso(call.ended_ms),
+        model: model_name(call, naming),
+        agent_name: agent_name(call, naming),
+        prompt_tokens: usage.prompt(),
+        completion_tokens: usage.output,
+        cost_usd: call.cost.usd,
+        latency_ms: call.latency.map(|latency| latency.ms),
+        details: details(call, naming, &usage),
+    }
+}
+
+fn cost<'a>(call: &'a ModelCall, naming: &'a Naming) -> CostRecord<'a> {
+    let usage = call.usage.unwrap_or_default();
+    CostRecord {
+        id: call.id.to_string(),
+        timestamp: iso(call.ended_ms),
+        model: model_name(call, naming),
+        agent_name: agent_name(call, naming),
+        input_tokens: usage.prompt(),
+        output_tokens: usage.output,
+        // Always a number: where it is absent, the server would estimate one of its own.
+        estimated_cost_usd: call.cost.usd,
+        metadata: details(call, naming, &usage),
+    }
+}
+
+fn details<'a>(call: &'a ModelCall, naming: &'a Naming, usage: &Usage) -> Details<'a> {
+    Details {
+        gateway: &naming.gateway,
+        provider: &call.provider,
+        cache_read_tokens: usage.cache_read,
+        cache_write_tokens: usage.cache_write,
+        reasoning_tokens: usage.reasoning,
+        cost_source: call.cost.source,
+        usage_source: match call.usage {
+            Some(_) => UsageSource::Reported,
+            None => UsageSource::Missing,
+        },
+        latency_source: call.latency.map(|latency| latency.source),
+        session_key: call.session_key.as_deref(),
+        run_id: call.run_id.as_deref(),
+        trigger: call.trigger.as_deref(),
+        outcome: call.outcome,
+        ttfb_ms: call.ttfb_ms,
+    }
+}
+
+/// OpenClaw's reference `provider/model`, or the model alone where so configured.
+pub fn model_name(call: &ModelCall, naming: &Naming) -> String {
+    match naming.model_name {
+        ModelName::Full if !call.provider.is_empty() => {
+            identity::name(&format!("{}/{}", call.provider, call.model))
+        }
+        _ => identity::name(&call.model),
+    }
+}
+
+/// The template filled in; a call of no known agent belongs to the gateway.
+pub fn agent_name(call: &ModelCall, naming: &Naming) -> String {
+    naming.agent(call.agent.as_deref())
+}

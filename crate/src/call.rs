@@ -1,0 +1,211 @@
+//! The domain: one call of a model, what it used, what it cost, how it ended.
+
+use serde::{Deserialize, Serialize};
+
+/// Tokens of one call. `input` leaves out what the cache held, as OpenClaw reports it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Usage {
+    /// Prompt tokens that were neither read from a cache nor written to one.
+    pub input: u64,
+    /// Tokens of the answer, reasoning included as the provider bills it.
+    pub output: u64,
+    /// Prompt tokens read from the provider's cache.
+    pub cache_read: u64,
+    /// Prompt tokens written to the provider's cache.
+    pub cache_write: u64,
+    /// Tokens of reasoning, a part of `output`, where the source tells.
+    pub reasoning: u64,
+}
+
+impl Usage {
+    /// The whole prompt: what AgentWatch calls `prompt_tokens`.
+    pub fn prompt(&self) -> u64 {
+        self.input + self.cache_read + self.cache_write
+    }
+
+    /// Whether nothing was reported: OpenClaw writes absent usage as zeros.
+    pub fn is_zero(&self) -> bool {
+        self.prompt() == 0 && self.output == 0
+    }
+}
+
+/// Where a cost comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CostSource {
+    /// The provider's own figure.
+    Provider,
+    /// OpenClaw's figure, from the prices in the gateway's configuration.
+    Openclaw,
+    /// Prices in this plugin's configuration.
+    Configured,
+    /// The built-in table of list prices.
+    Table,
+    /// A flat subscription: the call costs nothing more.
+    Subscription,
+    /// Nobody knows; recorded as 0.
+    Unknown,
+}
+
+/// What a call cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// In USD.
+    pub usd: f64,
+    /// Where the figure comes from.
+    pub source: CostSource,
+}
+
+/// How a latency was taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LatencySource {
+    /// By the gateway, around the request.
+    Measured,
+    /// From the start of the call to the arrival of its message at the hook.
+    Hook,
+}
+
+/// How long a call took.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Latency {
+    /// In ms.
+    pub ms: f64,
+    /// How it was taken.
+    pub source: LatencySource,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The model answered.
+    Completed,
+    /// The provider or the stream failed.
+    Failed,
+    /// Somebody stopped it.
+    Aborted,
+}
+
+/// The id of one call: a time-ordered UUID, minted at first sight, kept for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct CallId(pub u128);
+
+impl std::fmt::Display for CallId {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        let h = format!("{:032x}", self.0);
+        write!(
+            f,
+            "{}-{}-{}-{}-{}",
+            &h[..8],
+            &h[8..12],
+            &h[12..16],
+            &h[16..20],
+            &h[20..]
+        )
+    }
+}
+
+impl std::fmt::Debug for CallId {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+/// Mints [`CallId`]s (UUID version 7) from the time and a seed that the host drew.
+#[derive(Debug, Clone)]
+pub struct IdMint {
+    state: u64,
+}
+
+impl IdMint {
+    /// A mint; two processes must have two seeds.
+    pub fn new(seed: u64) -> Self {
+        Self { state: seed }
+    }
+
+    /// 64 pseudo-random bits (splitmix64).
+    pub fn bits(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A new id for a call first seen at `now_ms`.
+    pub fn mint(&mut self, now_ms: u64) -> CallId {
+        let (a, b) = (self.bits(), self.bits());
+        let high = (now_ms & 0xffff_ffff_ffff) << 16 | 0x7000 | (a & 0x0fff);
+        let low = 0x8000_0000_0000_0000 | (b >> 2);
+        CallId((high as u128) << 64 | low as u128)
+    }
+}
+
+/// One finished call of a model: what receivers are told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelCall {
+    /// Minted at first sight.
+    pub id: CallId,
+    /// When it ended, in ms since 1970.
+    pub ended_ms: u64,
+    /// OpenClaw's name of the provider.
+    pub provider: String,
+    /// The provider's name of the model.
+    pub model: String,
+    /// OpenClaw's id of the agent, if known.
+    pub agent: Option<String>,
+    /// The session's key, in the form in which it may leave.
+    pub session_key: Option<String>,
+    /// The run's id, in the form in which it may leave.
+    pub run_id: Option<String>,
+    /// `user`, `cron`, `heartbeat`, `subagent`.
+    pub trigger: Option<String>,
+    /// Tokens; `None` where the gateway was told none.
+    pub usage: Option<Usage>,
+    /// What it cost.
+    pub cost: Cost,
+    /// How long it took.
+    pub latency: Option<Latency>,
+    /// Time to the first byte of the answer, in ms.
+    pub ttfb_ms: Option<f64>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+impl ModelCall {
+    /// Whether this is a request that a receiver counts: it was billed, or it succeeded.
+    pub fn is_request(&self) -> bool {
+        self.usage.is_some() || self.outcome == Outcome::Completed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_uuids_of_version_7_in_order_of_time() {
+        let mut mint = IdMint::new(7);
+        let (a, b) = (mint.mint(1_795_439_673_341), mint.mint(1_795_439_673_342));
+        assert!(a < b);
+        let text = a.to_string();
+        assert_eq!(text.len(), 36);
+        assert_eq!(&text[14..15], "7");
+        assert!("89ab".contains(&text[19..20]));
+    }
+
+    #[test]
+    fn a_prompt_counts_what_the_cache_held() {
+        let usage = Usage {
+            input: 1,
+            cache_read: 2,
+            cache_write: 4,
+            output: 8,
+            reasoning: 3,
+        };
+        assert_eq!(usage.prompt(), 7);
+        assert!(!usage.is_zero());
+        assert!(Usage::default().is_zero());
+    }
+}

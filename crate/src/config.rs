@@ -1,0 +1,363 @@
+//! The operator's settings, validated: every problem names the setting, its value and the mend.
+
+use serde::Deserialize;
+
+use crate::facts::Scalar;
+use crate::identity;
+
+/// Where AgentWatch listens by default.
+pub const DEFAULT_URL: &str = "http://localhost:8470";
+/// The same, seen from inside a container: Docker's bridge to the host.
+pub const DEFAULT_URL_IN_CONTAINER: &str = "http://172.17.0.1:8470";
+/// How long a batch is gathered, in ms.
+pub const DEFAULT_FLUSH_INTERVAL_MS: u64 = 500;
+
+/// Settings as they come from the gateway's configuration and the environment. Any scalar is taken;
+/// [`Settings::validate`] judges them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct RawSettings {
+    /// The server's address.
+    pub url: Scalar,
+    /// The server's token.
+    pub token: Scalar,
+    /// The template of `agent_name`.
+    pub agent_name: Scalar,
+    /// `full` or `bare`.
+    pub model_name: Scalar,
+    /// How long a batch is gathered, in ms.
+    pub flush_interval_ms: Scalar,
+    /// `hashed` or `plain`.
+    pub identities: Scalar,
+    /// The gateway's name, where the operator gives it one.
+    pub gateway: Scalar,
+    /// The installation's own name, drawn once by the host.
+    pub installation: Scalar,
+    /// The installation's secret, 32 hexadecimal digits, drawn once by the host.
+    pub identity_key: Scalar,
+    /// Whether the gateway runs in a container.
+    pub in_container: Scalar,
+}
+
+/// How the model is named in records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModelName {
+    /// `provider/model`.
+    Full,
+    /// The model alone.
+    Bare,
+}
+
+/// How records are named.
+#[derive(Debug, Clone)]
+pub struct Naming {
+    /// A stable id of the installation.
+    pub gateway: String,
+    /// A template with `{agent}` and `{gateway}`.
+    pub agent_template: String,
+    /// How the model is named.
+    pub model_name: ModelName,
+}
+
+impl Naming {
+    /// The name of an agent; of the gateway where there is none.
+    pub fn agent(&self, agent: Option<&str>) -> String {
+        let filled = self
+            .agent_template
+            .replace("{gateway}", &self.gateway)
+            .replace("{agent}", agent.unwrap_or("openclaw-gateway"));
+        identity::name(&filled)
+    }
+}
+
+/// A token: never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text, for the one header that it belongs into.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Validated settings.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The server's address without a slash at the end; `None` where the configured one is unusable.
+    pub url: Option<String>,
+    /// The server's token.
+    pub token: Option<Secret>,
+    /// How records are named.
+    pub naming: Naming,
+    /// How long a batch is gathered, in ms.
+    pub flush_interval_ms: u64,
+    /// What may leave.
+    pub identities: identity::Identities,
+}
+
+impl Settings {
+    /// Judges the raw settings. The second part lists what is wrong, a line each; whatever is wrong
+    /// falls back to its default, but a wrong address sends nothing anywhere.
+    pub fn validate(raw: &RawSettings) -> (Self, Vec<String>) {
+        let mut problems = Vec::new();
+        let configured = !raw.url.is_absent();
+        let url = read_url(raw, &mut problems);
+        let settings = Self {
+            token: read_token(raw, configured, &mut problems),
+            url,
+            naming: Naming {
+                gateway: identity::name(
+                    raw.gateway
+                        .text()
+                        .or(raw.installation.text())
+                        .unwrap_or("openclaw"),
+                ),
+                agent_template: raw.agent_name.text().unwrap_or("{agent}").to_owned(),
+                model_name: match choice(
+                    &raw.model_name,
+                    "modelName",
+                    &["full", "bare"],
+                    &mut problems,
+                ) {
+                    "bare" => ModelName::Bare,
+                    _ => ModelName::Full,
+                },
+            },
+            flush_interval_ms: read_interval(&raw.flush_interval_ms, &mut problems),
+            identities: identity::Identities::new(
+                raw.identity_key
+                    .text()
+                    .and_then(parse_key)
+                    .unwrap_or_default(),
+                choice(
+                    &raw.identities,
+                    "identities",
+                    &["hashed", "plain"],
+                    &mut problems,
+                ) == "plain",
+            ),
+        };
+        (settings, problems)
+    }
+}
+
+fn read_url(raw: &RawSettings, problems: &mut Vec<String>) -> Option<String> {
+    let default = match raw.in_container.flag() {
+        Some(true) => DEFAULT_URL_IN_CONTAINER,
+        _ => DEFAULT_URL,
+    };
+    if raw.url.is_absent() {
+        return Some(default.to_owned());
+    }
+    let Some(text) = raw.url.text() else {
+        problems.push(format!(
+            "url is not a text; set it to an address such as {default}"
+        ));
+        return None;
+    };
+    match check_url(text.trim()) {
+        Ok(url) => Some(url),
+        Err(why) => {
+            problems.push(format!(
+                "url \"{}\" {why}; set it to an address such as {default}",
+                identity::name(text)
+            ));
+            None
+        }
+    }
+}
+
+/// An http or https origin with an optional path. Credentials and queries are refused, as they
+/// would end in logs.
+fn check_url(text: &str) -> Result<String, &'static str> {
+    let rest = text
+        .strip_prefix("http://")
+        .or_else(|| text.strip_prefix("https://"))
+        .ok_or("does not start with http:// or https://")?;
+    let host = rest.split('/').next().unwrap_or_default();
+    if host.contains('@') {
+        return Err("holds credentials (use the setting token)");
+    }
+    if text.contains(['?', '#']) {
+        return Err("holds a query or a fragment");
+    }
+    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
+        if port.parse::<u16>().is_ok() {
+            name
+        } else {
+            host
+        }
+    });
+    let is_ipv6 = name.starts_with('[') && name.ends_with(']');
+    let is_name = name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
+    if name.is_empty() || !(is_ipv6 || is_name) {
+        return Err("has no usable host");
+    }
+    if text.bytes().any(|b| b <= b' ') || !text.is_ascii() {
+        return Err("holds blanks or characters outside ASCII");
+    }
+    let path = text.trim_end_matches('/');
+    Ok(path.strip_suffix("/models").unwrap_or(path).to_owned())
+}
+
+/// A token goes only to an address that somebody configured.
+fn read_token(
+    raw: &RawSettings,
+    url_configured: bool,
+    problems: &mut Vec<String>,
+) -> Option<Secret> {
+    let token = raw.token.text()?.trim();
+    if !token.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
+        problems.push("token holds characters that no header takes; copy it again".to_owned());
+        return None;
+    }
+    if !url_configured {
+        problems.push(
+            "token is set but url is not: the token is not sent to a default address; set url"
+                .to_owned(),
+        );
+        return None;
+    }
+    Some(Secret(token.to_owned()))
+}
+
+fn read_interval(raw: &Scalar, problems: &mut Vec<String>) -> u64 {
+    if raw.is_absent() {
+        return DEFAULT_FLUSH_INTERVAL_MS;
+    }
+    match raw.amount() {
+        Some(ms) if (50.0..=60_000.0).contains(&ms) => ms as u64,
+        other => {
+            let shown = other.map_or("that".to_owned(), |ms| ms.to_string());
+            problems.push(format!(
+                "flushIntervalMs cannot be {shown}; set it between 50 and 60000 ({DEFAULT_FLUSH_INTERVAL_MS} is used)"
+            ));
+            DEFAULT_FLUSH_INTERVAL_MS
+        }
+    }
+}
+
+/// One of a few words, the first of which is the default.
+fn choice<'a>(
+    raw: &Scalar,
+    setting: &str,
+    words: &[&'a str],
+    problems: &mut Vec<String>,
+) -> &'a str {
+    let default = words.first().copied().unwrap_or_default();
+    if raw.is_absent() {
+        return default;
+    }
+    let text = raw.text().unwrap_or_default();
+    match words.iter().find(|word| **word == text) {
+        Some(word) => word,
+        None => {
+            problems.push(format!(
+                "{setting} \"{}\" is not one of {}; {default} is used",
+                identity::name(text),
+                words.join(", ")
+            ));
+            default
+        }
+    }
+}
+
+fn parse_key(text: &str) -> Option<[u8; 16]> {
+    let number = u128::from_str_radix(text, 16).ok()?;
+    (text.len() == 32).then(|| number.to_be_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(json: &str) -> (Settings, Vec<String>) {
+        let raw: RawSettings = serde_json::from_str(json).unwrap_or_default();
+        Settings::validate(&raw)
+    }
+
+    #[test]
+    fn nothing_configured_sends_to_the_local_default() {
+        let (settings, problems) = with("{}");
+        assert_eq!(settings.url.as_deref(), Some("http://localhost:8470"));
+        assert_eq!(settings.flush_interval_ms, 500);
+        assert!(problems.is_empty());
+        let (settings, _) = with(r#"{"inContainer": true}"#);
+        assert_eq!(settings.url.as_deref(), Some("http://172.17.0.1:8470"));
+    }
+
+    #[test]
+    fn an_address_is_taken_as_people_paste_it() {
+        for (given, used) in [
+            ("https://watch.example.com/", "https://watch.example.com"),
+            ("http://10.0.0.7:8470/models", "http://10.0.0.7:8470"),
+            ("http://[::1]:8470", "http://[::1]:8470"),
+            ("https://h.example/base/", "https://h.example/base"),
+        ] {
+            let (settings, problems) = with(&format!(r#"{{"url": "{given}"}}"#));
+            assert_eq!(settings.url.as_deref(), Some(used));
+            assert!(problems.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_wrong_address_sends_nothing_and_says_why() {
+        for given in [
+            "watch.example.com",
+            "ftp://x",
+            "http://",
+            "http://u:p@h",
+            "http://h/?token=x",
+            "http://h h",
+            "http://h:99999",
+        ] {
+            let (settings, problems) = with(&format!(r#"{{"url": "{given}"}}"#));
+            assert_eq!(settings.url, None, "{given}");
+            assert!(
+                problems[0].starts_with("url ") && problems[0].contains("set it to"),
+                "{problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_token_stays_home_unless_an_address_is_configured() {
+        let (settings, problems) = with(r#"{"token": "secret"}"#);
+        assert!(settings.token.is_none());
+        assert!(problems[0].contains("set url"));
+        let (settings, problems) = with(r#"{"token": "secret", "url": "http://h"}"#);
+        assert_eq!(settings.token.as_ref().map(Secret::expose), Some("secret"));
+        assert!(problems.is_empty());
+        assert!(!format!("{settings:?}").contains("secret"));
+    }
+
+    #[test]
+    fn wrong_values_fall_back_and_are_named() {
+        let (settings, problems) =
+            with(r#"{"flushIntervalMs": 1, "modelName": "short", "identities": 3}"#);
+        assert_eq!(settings.flush_interval_ms, 500);
+        assert_eq!(settings.naming.model_name, ModelName::Full);
+        assert_eq!(problems.len(), 3);
+        assert!(
+            problems
+                .iter()
+                .any(|p| p.contains("modelName \"short\" is not one of full, bare"))
+        );
+    }
+
+    #[test]
+    fn an_agents_name_follows_the_template() {
+        let (settings, _) = with(r#"{"agentName": "{gateway}/{agent}", "gateway": "berlin"}"#);
+        assert_eq!(settings.naming.agent(Some("main")), "berlin/main");
+        assert_eq!(settings.naming.agent(None), "berlin/openclaw-gateway");
+    }
+}

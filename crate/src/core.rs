@@ -1,0 +1,552 @@
+//! The whole machine: events in, requests and log lines out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde::Serialize;
+use serde::de::Deserializer;
+
+use crate::call::{CallId, Cost, CostSource, ModelCall, Outcome};
+use crate::config::{RawSettings, Settings};
+use crate::identity;
+use crate::journal::{self, Frame};
+use crate::ledger::{HOLD_BACK_MS, Ledger, Settled};
+use crate::observe::{Aggregate, Conversation, Event, Observation, Reject, SOURCES, SessionTotals};
+use crate::outbox::{Note, Outbox, Receiver, Reply, Request};
+use crate::sessions::{Missing, Sessions};
+use crate::time::Now;
+
+/// The most calls that wait for a receiver in memory, at some 300 bytes each.
+const MAX_WAITING: usize = 25_000;
+/// The same line is not logged twice within this time, in ms.
+const QUIET_MS: u64 = 60_000;
+/// The most kinds of lines and of models that are told apart when keeping quiet.
+const MAX_KINDS: usize = 256;
+
+/// How loud a line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// As it should be.
+    Info,
+    /// Something to mend.
+    Warn,
+}
+
+/// A line for the gateway's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LogLine {
+    /// How loud.
+    pub level: Level,
+    /// The text, without content, tokens or identities.
+    pub text: String,
+}
+
+/// What the host does next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    /// In how many ms to call again; `None` until the next event.
+    pub wake_in_ms: Option<u64>,
+    /// Lines to log.
+    pub log: Vec<LogLine>,
+}
+
+/// Totals to compare or to count once the calls before them had time to be final.
+#[derive(Debug)]
+enum Deferred {
+    Compare(Aggregate),
+    Complete(SessionTotals),
+}
+
+/// One gateway's core.
+#[derive(Debug)]
+pub struct Core {
+    settings: Settings,
+    ledger: Ledger,
+    outbox: Outbox,
+    sessions: Sessions,
+    deferred: VecDeque<(u64, Deferred)>,
+    journal: Vec<u8>,
+    log: Vec<LogLine>,
+    spoken: BTreeMap<String, u64>,
+    counts: Counts,
+    closing: bool,
+}
+
+/// Counters that neither the ledger nor the outbox keeps.
+#[derive(Debug, Clone, Default)]
+struct Counts {
+    seen: BTreeMap<&'static str, u64>,
+    rejected: BTreeMap<(&'static str, &'static str), u64>,
+    ignored: BTreeMap<&'static str, u64>,
+    requests: u64,
+    missing_usage: u64,
+    model_errors: u64,
+    broken_usage: u64,
+    tokens_unseen: u64,
+    diagnostics_dropped: u64,
+    from_totals: u64,
+    conversations: u64,
+    journal_corrupt: u64,
+    last_call_ms: Option<u64>,
+    last_error: Option<String>,
+}
+
+/// The status, as a JSON document. Times in ms since 1970.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    url: Option<String>,
+    receiver: &'static str,
+    seen: BTreeMap<&'static str, u64>,
+    rejected: BTreeMap<String, u64>,
+    ignored: BTreeMap<&'static str, u64>,
+    counted: u64,
+    merged: u64,
+    late: u64,
+    conflicts: u64,
+    requests: u64,
+    missing_usage: u64,
+    model_errors: u64,
+    broken_usage: u64,
+    tokens_unseen: u64,
+    diagnostics_dropped: u64,
+    from_totals: u64,
+    conversations: u64,
+    open: usize,
+    waiting: usize,
+    oldest_unsent_ms: Option<u64>,
+    delivered: u64,
+    confirmed: u64,
+    retried: u64,
+    ambiguous: u64,
+    dropped: BTreeMap<&'static str, u64>,
+    evicted: u64,
+    journal_corrupt: u64,
+    last_call_ms: Option<u64>,
+    last_error: Option<String>,
+}
+
+impl Core {
+    /// A core with its settings judged; `seed` must differ between processes.
+    pub fn new(raw: &RawSettings, seed: u64) -> Self {
+        let (settings, problems) = Settings::validate(raw);
+        let mut core = Self {
+            outbox: Outbox::new(&settings, MAX_WAITING, seed.rotate_left(32)),
+            ledger: Ledger::new(seed),
+            sessions: Sessions::default(),
+            deferred: VecDeque::new(),
+            journal: Vec::new(),
+            log: Vec::new(),
+            spoken: BTreeMap::new(),
+            counts: Counts::default(),
+            closing: false,
+            settings,
+        };
+        for problem in problems {
+            core.say(Level::Warn, problem, 0);
+        }
+        core
+    }
+
+    /// The server's address and the header that authorizes, for the one who posts.
+    pub fn target(&self) -> Option<(&str, Option<&str>)> {
+        let url = self.settings.url.as_deref()?;
+        Some((url, self.settings.token.as_ref().map(|t| t.expose())))
+    }
+
+    /// Tells whether the gateway's diagnostics are heard.
+    pub fn expect_diagnostics(&mut self, expected: bool) {
+        self.ledger.expect_diagnostics(expected);
+    }
+
+    /// Takes one event in: `source` is an index into [`SOURCES`]. Never fails; what cannot be read
+    /// is counted by its reason.
+    pub fn observe<'de, D: Deserializer<'de>>(&mut self, source: usize, facts: D, now: Now) {
+        if let Some(table) = SOURCES.get(source) {
+            *self.counts.seen.entry(table.source).or_default() += 1;
+        }
+        match crate::observe::read(source, facts, now.wall_ms) {
+            Ok(event) => self.take(event, now),
+            Err(Reject { source, reason }) => {
+                *self.counts.rejected.entry((source, reason)).or_default() += 1;
+            }
+        }
+    }
+
+    fn take(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Call(observation) => self.take_call(*observation, now),
+            Event::Session(facts) => self.sessions.learn(facts),
+            Event::Aggregate(aggregate) => self.defer(Deferred::Compare(aggregate), now),
+            Event::SessionComplete(totals) => self.defer(Deferred::Complete(totals), now),
+            Event::DiagnosticsDropped(count) => self.diagnostics_dropped(count, now),
+            Event::Conversation(conversation) => self.conversation(conversation),
+            Event::GatewayStopping => self.closing = true,
+            Event::CallStarted | Event::GatewayStarted => {}
+            Event::Ignored(why) => *self.counts.ignored.entry(why).or_default() += 1,
+        }
+    }
+
+    fn take_call(&mut self, observation: Observation, now: Now) {
+        self.counts.broken_usage += u64::from(observation.broken_usage);
+        let mut for_journal = observation.clone();
+        let id = self.ledger.observe(observation, now);
+        // What is not needed to match or to settle is no business of the journal's.
+        for_journal.response_id = None;
+        journal::append(&mut self.journal, &Frame::Seen(id, Box::new(for_journal)));
+    }
+
+    /// Does what is due. Call after events, after replies, and when the last advice says so.
+    pub fn advance(&mut self, now: Now) -> Advice {
+        let due = match std::mem::take(&mut self.closing) {
+            true => self.ledger.close(now),
+            false => self.ledger.due(now),
+        };
+        for settled in due {
+            self.settle(settled, now);
+        }
+        self.run_deferred(now, false);
+        self.journal_settled();
+        Advice {
+            wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
+            log: std::mem::take(&mut self.log),
+        }
+    }
+
+    /// Makes every call final and every total count: the gateway stops.
+    pub fn close(&mut self, now: Now) {
+        self.closing = true;
+        let log = self.advance(now).log;
+        self.run_deferred(now, true);
+        self.log.extend(log);
+    }
+
+    /// The next request to make, if any is due; `hurry` leaves out gathering and pauses.
+    pub fn begin(&mut self, now: Now, hurry: bool) -> Option<Request> {
+        self.settings.url.as_ref()?;
+        self.outbox.begin(&self.settings.naming, now.mono_ms, hurry)
+    }
+
+    /// Takes the reply to the last request; may ask for a further one at once.
+    pub fn answered(&mut self, reply: &Reply, now: Now) -> Option<Request> {
+        let mut notes = Vec::new();
+        let naming = &self.settings.naming;
+        let next = self.outbox.answered(reply, naming, now.mono_ms, &mut notes);
+        for note in notes {
+            self.note(note, now);
+        }
+        self.journal_settled();
+        next
+    }
+
+    /// The frames to keep since this was last asked.
+    pub fn take_journal(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.journal)
+    }
+
+    /// Everything that a fresh instance needs, in as few frames as it takes: replaces the journal.
+    pub fn snapshot(&mut self) -> Vec<u8> {
+        self.journal.clear();
+        let mut out = Vec::new();
+        for frame in self.ledger.frames() {
+            journal::append(&mut out, &frame);
+        }
+        for call in self.outbox.waiting() {
+            journal::append(&mut out, &Frame::Final(Box::new(call.clone())));
+        }
+        out
+    }
+
+    /// Goes on from a journal that another instance wrote.
+    pub fn recover(&mut self, bytes: &[u8], now: Now) {
+        let recovered = journal::read(bytes);
+        self.counts.journal_corrupt += recovered.corrupt;
+        let mut waiting: BTreeMap<CallId, ModelCall> = BTreeMap::new();
+        for frame in recovered.frames {
+            match frame {
+                Frame::Seen(id, observation) => self.ledger.restore(id, *observation, now),
+                Frame::Slot(slot) => self.ledger.restore_slot(*slot, now),
+                Frame::Final(call) => {
+                    self.ledger.restore_final(call.id);
+                    waiting.insert(call.id, *call);
+                }
+                Frame::Settled(ids) => {
+                    for id in ids {
+                        self.ledger.restore_final(id);
+                        waiting.remove(&id);
+                    }
+                }
+            }
+        }
+        for call in waiting.into_values() {
+            self.outbox.push(call, now.mono_ms);
+        }
+    }
+
+    /// Everything that a status shows.
+    pub fn status(&self) -> Status {
+        let ledger = self.ledger.counts();
+        let outbox = self.outbox.counts();
+        let counts = self.counts.clone();
+        Status {
+            url: self.settings.url.clone(),
+            receiver: receiver_name(self.outbox.receiver()),
+            seen: counts.seen,
+            rejected: counts
+                .rejected
+                .into_iter()
+                .map(|((source, reason), n)| (format!("{source}: {reason}"), n))
+                .collect(),
+            ignored: counts.ignored,
+            counted: ledger.counted,
+            merged: ledger.merged,
+            late: ledger.late,
+            conflicts: ledger.conflicts,
+            requests: counts.requests,
+            missing_usage: counts.missing_usage,
+            model_errors: counts.model_errors,
+            broken_usage: counts.broken_usage,
+            tokens_unseen: counts.tokens_unseen,
+            diagnostics_dropped: counts.diagnostics_dropped,
+            from_totals: counts.from_totals,
+            conversations: counts.conversations,
+            open: self.ledger.open(),
+            waiting: self.outbox.len(),
+            oldest_unsent_ms: self.outbox.oldest_ms(),
+            delivered: outbox.delivered,
+            confirmed: outbox.confirmed,
+            retried: outbox.retried,
+            ambiguous: outbox.ambiguous,
+            dropped: outbox.dropped.clone(),
+            evicted: ledger.evicted + self.sessions.evicted,
+            journal_corrupt: counts.journal_corrupt,
+            last_call_ms: counts.last_call_ms,
+            last_error: counts.last_error,
+        }
+    }
+
+    fn next_due(&self) -> Option<u64> {
+        let sending = self.settings.url.as_ref().and(self.outbox.next_due());
+        [
+            self.ledger.next_due(),
+            self.deferred.front().map(|(at, _)| *at),
+            sending,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    fn settle(&mut self, mut settled: Settled, now: Now) {
+        let trigger = self.sessions.complete(&mut settled);
+        self.sessions.count(&settled);
+        self.enqueue(settled, trigger, now);
+    }
+
+    fn enqueue(&mut self, settled: Settled, trigger: Option<String>, now: Now) {
+        let identities = &self.settings.identities;
+        let call = ModelCall {
+            id: settled.id,
+            ended_ms: settled.ended_ms,
+            provider: settled.provider,
+            model: settled.model,
+            agent: settled.agent,
+            session_key: settled.session_key.map(|key| identities.session_key(&key)),
+            run_id: settled.run_id.map(|id| identities.run_id(&id)),
+            trigger: trigger.as_deref().and_then(identity::word),
+            usage: settled.usage,
+            cost: settled.cost,
+            latency: settled.latency,
+            ttfb_ms: settled.ttfb_ms,
+            outcome: settled.outcome,
+        };
+        if !call.is_request() {
+            self.counts.model_errors += 1;
+            journal::append(&mut self.journal, &Frame::Settled(vec![call.id]));
+            return;
+        }
+        self.counts.requests += 1;
+        self.counts.last_call_ms = Some(call.ended_ms);
+        if call.usage.is_none() {
+            self.warn_of_missing_usage(&call, now);
+        }
+        journal::append(&mut self.journal, &Frame::Final(Box::new(call.clone())));
+        self.outbox.push(call, now.mono_ms);
+    }
+
+    fn warn_of_missing_usage(&mut self, call: &ModelCall, now: Now) {
+        self.counts.missing_usage += 1;
+        let name = crate::agentwatch::model_name(call, &self.settings.naming);
+        let text = format!(
+            "{name} answers without usage, so its tokens are unknown and recorded as 0; if it is an \
+             OpenAI-compatible endpoint, set models.providers.{}.models[].compat.supportsUsageInStreaming: true",
+            identity::name(&call.provider)
+        );
+        // Once a model, not once a minute: it is a setting, and stays wrong until mended.
+        if self.spoken.len() < MAX_KINDS && !self.spoken.contains_key(&text) {
+            self.say(Level::Warn, text.clone(), now.mono_ms);
+            self.spoken.insert(text, u64::MAX);
+        }
+    }
+
+    fn defer(&mut self, what: Deferred, now: Now) {
+        self.deferred
+            .push_back((now.mono_ms + HOLD_BACK_MS + 1, what));
+        if self.deferred.len() > MAX_KINDS * 16 {
+            self.run_deferred(now, true);
+        }
+    }
+
+    fn run_deferred(&mut self, now: Now, all: bool) {
+        while let Some((at, _)) = self.deferred.front() {
+            if *at > now.mono_ms && !all {
+                break;
+            }
+            match self.deferred.pop_front() {
+                Some((_, Deferred::Compare(aggregate))) => self.compare(&aggregate, now),
+                Some((_, Deferred::Complete(totals))) => self.complete(&totals, now),
+                None => break,
+            }
+        }
+    }
+
+    fn compare(&mut self, aggregate: &Aggregate, now: Now) {
+        let unseen = self.sessions.compare(aggregate);
+        if unseen == 0 {
+            return;
+        }
+        self.counts.tokens_unseen += unseen;
+        self.say(
+            Level::Warn,
+            format!(
+                "{} reports {unseen} tokens more than its messages showed: another plugin blocks or \
+                 changes messages before they reach us, and this gateway has no other source",
+                aggregate.source
+            ),
+            now.mono_ms,
+        );
+    }
+
+    fn complete(&mut self, totals: &SessionTotals, now: Now) {
+        for total in &totals.models {
+            for missing in self.sessions.remainder(&totals.key, total) {
+                self.counts.from_totals += 1;
+                let settled = self.missing_call(totals, missing, now);
+                self.enqueue(settled, None, now);
+            }
+        }
+    }
+
+    fn missing_call(&mut self, totals: &SessionTotals, missing: Missing, now: Now) -> Settled {
+        let (provider, model) = crate::observe::split_model(&missing.model);
+        Settled {
+            id: self.ledger.mint(now),
+            ended_ms: totals.at_ms,
+            provider,
+            model,
+            agent: totals.agent.clone(),
+            session_key: Some(totals.key.clone()),
+            run_id: None,
+            usage: Some(missing.usage).filter(|usage| !usage.is_zero()),
+            cost: Cost {
+                usd: missing.cost_usd.unwrap_or(0.0),
+                source: match missing.cost_usd {
+                    Some(_) => CostSource::Openclaw,
+                    None => CostSource::Unknown,
+                },
+            },
+            latency: missing.latency,
+            ttfb_ms: None,
+            outcome: Outcome::Completed,
+        }
+    }
+
+    fn conversation(&mut self, _conversation: Conversation) {
+        self.counts.conversations += 1;
+    }
+
+    fn diagnostics_dropped(&mut self, count: u64, now: Now) {
+        self.counts.diagnostics_dropped += count;
+        self.say(
+            Level::Warn,
+            format!(
+                "the gateway dropped {count} diagnostic events for overload; calls are counted by \
+                 their messages, compactions among them may be missing"
+            ),
+            now.mono_ms,
+        );
+    }
+
+    fn note(&mut self, note: Note, now: Now) {
+        match note {
+            Note::Reached(receiver) => {
+                let url = self.settings.url.clone().unwrap_or_default();
+                let how = match receiver {
+                    Receiver::Ids => "records carry ids, so none is counted twice",
+                    Receiver::Stock => "stock server: guarded batches",
+                    Receiver::UsageOnly | Receiver::Unknown => {
+                        "no batch endpoint: a lost answer may count a call twice"
+                    }
+                };
+                self.say(
+                    Level::Info,
+                    format!("delivering to {url} ({how})"),
+                    now.mono_ms,
+                );
+            }
+            Note::Trouble(text) => {
+                self.counts.last_error = Some(text.clone());
+                let waiting = self.outbox.len();
+                let key = text.clone();
+                if self.is_quiet(&key, now.mono_ms) {
+                    return;
+                }
+                self.log.push(LogLine {
+                    level: Level::Warn,
+                    text: format!("{text} ({waiting} calls wait, nothing is lost yet)"),
+                });
+            }
+        }
+    }
+
+    /// Logs a line, but the same one not twice a minute.
+    fn say(&mut self, level: Level, text: String, mono_ms: u64) {
+        if !self.is_quiet(&text, mono_ms) {
+            self.log.push(LogLine { level, text });
+        }
+    }
+
+    fn is_quiet(&mut self, text: &str, mono_ms: u64) -> bool {
+        if let Some(at) = self.spoken.get_mut(text) {
+            if mono_ms.saturating_sub(*at) < QUIET_MS || *at == u64::MAX {
+                return true;
+            }
+            *at = mono_ms;
+            return false;
+        }
+        if self.spoken.len() >= MAX_KINDS {
+            self.spoken
+                .retain(|_, at| *at == u64::MAX || mono_ms.saturating_sub(*at) < QUIET_MS);
+        }
+        if self.spoken.len() >= MAX_KINDS {
+            return true;
+        }
+        self.spoken.insert(text.to_owned(), mono_ms);
+        false
+    }
+
+    fn journal_settled(&mut self) {
+        let settled = self.outbox.take_settled();
+        if !settled.is_empty() {
+            journal::append(&mut self.journal, &Frame::Settled(settled));
+        }
+    }
+}
+
+fn receiver_name(receiver: Receiver) -> &'static str {
+    match receiver {
+        Receiver::Unknown => "unknown",
+        Receiver::Ids => "ids",
+        Receiver::Stock => "stock",
+        Receiver::UsageOnly => "usage_only",
+    }
+}

@@ -1,0 +1,198 @@
+//! Flat facts: the scalar fields that may cross from JavaScript, declared once.
+//!
+//! A source of events is described by a table of field paths. The shim reads the table and copies
+//! exactly those scalars, each inside its own `try`, into a fresh flat object; what is not declared
+//! here never enters the module. So no getter of a stranger's object runs under a Rust frame.
+
+use std::fmt;
+
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+/// The longest text that a fact may hold, in UTF-16 units as the shim counts them.
+pub const MAX_TEXT: usize = 1024;
+
+/// One copied value.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum Scalar {
+    /// Missing, `undefined` or `null`.
+    #[default]
+    Absent,
+    /// A boolean.
+    Bool(bool),
+    /// A number, `NaN` and infinities included.
+    Number(f64),
+    /// A text, cut at [`MAX_TEXT`].
+    Text(String),
+    /// Something that is no scalar, or whose getter threw.
+    Other,
+}
+
+impl Scalar {
+    /// The text, if this is one that is not blank.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Scalar::Text(text) if !text.trim().is_empty() => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text, owned.
+    pub fn owned(&self) -> Option<String> {
+        self.text().map(str::to_owned)
+    }
+
+    /// A finite number that is not negative, if this is one.
+    pub fn amount(&self) -> Option<f64> {
+        match self {
+            Scalar::Number(n) if n.is_finite() && *n >= 0.0 => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// The boolean, if this is one.
+    pub fn flag(&self) -> Option<bool> {
+        match self {
+            Scalar::Bool(flag) => Some(*flag),
+            _ => None,
+        }
+    }
+
+    /// A time in ms since 1970, if this is a plausible one (between 2001 and 2286).
+    pub fn time_ms(&self) -> Option<u64> {
+        self.amount()
+            .filter(|n| (1e12..1e13).contains(n))
+            .map(|n| n as u64)
+    }
+
+    /// Whether there was nothing at all.
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Scalar::Absent)
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ScalarVisitor;
+
+        impl<'de> Visitor<'de> for ScalarVisitor {
+            type Value = Scalar;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str("a scalar")
+            }
+            fn visit_unit<E>(self) -> Result<Scalar, E> {
+                Ok(Scalar::Absent)
+            }
+            fn visit_none<E>(self) -> Result<Scalar, E> {
+                Ok(Scalar::Absent)
+            }
+            fn visit_bool<E>(self, v: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Bool(v))
+            }
+            fn visit_f64<E>(self, v: f64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(v))
+            }
+            fn visit_i64<E>(self, v: i64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(v as f64))
+            }
+            fn visit_u64<E>(self, v: u64) -> Result<Scalar, E> {
+                Ok(Scalar::Number(v as f64))
+            }
+            fn visit_str<E>(self, v: &str) -> Result<Scalar, E> {
+                Ok(Scalar::Text(v.to_owned()))
+            }
+            fn visit_string<E>(self, v: String) -> Result<Scalar, E> {
+                Ok(Scalar::Text(v))
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
+                while seq.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Scalar::Other)
+            }
+        }
+
+        deserializer.deserialize_any(ScalarVisitor)
+    }
+}
+
+/// One declared field: its flat name and where the shim finds it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Field {
+    /// The name in the flat object.
+    pub name: &'static str,
+    /// The path, dots between its parts; the first part is the handler's argument (`event`, `ctx`).
+    /// Alternatives stand behind a `|`; the first that is not absent is taken.
+    pub path: &'static str,
+}
+
+/// One source of events: what it is called and which of its fields cross.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct SourceTable {
+    /// OpenClaw's own name of the hook or event.
+    pub source: &'static str,
+    /// Events whose field at the path holds another text are not looked at (`None`: all are).
+    pub only: Option<(&'static str, &'static str)>,
+    /// The fields that cross.
+    pub fields: &'static [Field],
+    /// A list of records whose fields cross too, under `name`, at most `max` of them.
+    pub list: Option<ListTable>,
+}
+
+/// A list inside an event.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct ListTable {
+    /// The name in the flat object.
+    pub name: &'static str,
+    /// The list's path.
+    pub path: &'static str,
+    /// The most entries that cross.
+    pub max: usize,
+    /// The fields of an entry; their paths start at the entry.
+    pub fields: &'static [Field],
+}
+
+impl SourceTable {
+    /// The same fields under the name of another source.
+    pub const fn renamed(self, source: &'static str) -> Self {
+        Self { source, ..self }
+    }
+}
+
+/// Declares a source's facts: the struct that they become and the table that the shim reads.
+macro_rules! facts {
+    ($(#[$doc:meta])* $name:ident = $source:literal $(where $path:literal is $value:literal)? {
+        $($field:ident : $from:literal),* $(,)?
+    }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Default, serde::Deserialize)]
+        #[serde(default)]
+        pub struct $name {
+            $(#[doc = concat!("From `", $from, "`.")] pub $field: $crate::facts::Scalar,)*
+        }
+
+        impl $name {
+            /// The table that the shim reads.
+            pub const TABLE: $crate::facts::SourceTable = $crate::facts::SourceTable {
+                source: $source,
+                only: $crate::facts::only!($($path, $value)?),
+                fields: &[$($crate::facts::Field { name: stringify!($field), path: $from }),*],
+                list: None,
+            };
+        }
+    };
+}
+
+macro_rules! only {
+    () => {
+        None
+    };
+    ($path:literal, $value:literal) => {
+        Some(($path, $value))
+    };
+}
+
+pub(crate) use {facts, only};

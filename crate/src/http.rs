@@ -1,0 +1,103 @@
+//! The one piece of I/O in the core: a request through gloo-net, which binds the host's `fetch`.
+
+use gloo_net::http::{Request as HttpRequest, RequestBuilder, Response};
+use js_sys::{Reflect, Uint8Array};
+use wasm_bindgen::JsCast;
+use wasm_bindgen_futures::JsFuture;
+use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestRedirect};
+
+use crate::outbox::{Reply, Request};
+
+/// The most bytes of an answer that are read: a look-up of 1,000 guards is about 600 KB.
+const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// Makes a request. Never fails: what went wrong is in the reply. A redirect is not followed, so
+/// that the token goes to the configured origin only.
+pub async fn send(url: String, token: Option<String>, request: Request, timeout_ms: u32) -> Reply {
+    match try_send(&url, token.as_deref(), request, timeout_ms).await {
+        Ok(reply) => reply,
+        Err(error) => Reply {
+            error: Some(error),
+            ..Reply::default()
+        },
+    }
+}
+
+async fn try_send(
+    url: &str,
+    token: Option<&str>,
+    request: Request,
+    timeout_ms: u32,
+) -> Result<Reply, String> {
+    let address = format!("{url}{}", request.path);
+    let builder = match request.body {
+        Some(_) => HttpRequest::post(&address).header("content-type", "application/json"),
+        None => HttpRequest::get(&address),
+    };
+    let builder = authorized(builder, token)
+        .redirect(RequestRedirect::Manual)
+        .abort_signal(Some(&AbortSignal::timeout_with_u32(timeout_ms)));
+    let built = match request.body {
+        Some(body) => builder.body(body),
+        None => builder.build(),
+    };
+    let response = built
+        .map_err(|e| why(&e))?
+        .send()
+        .await
+        .map_err(|e| why(&e))?;
+    let retry_after_ms = response
+        .headers()
+        .get("retry-after")
+        .and_then(|text| text.trim().parse::<u64>().ok())
+        .map(|seconds| seconds.saturating_mul(1_000));
+    Ok(Reply {
+        status: response.status(),
+        retry_after_ms,
+        body: read_body(&response).await.unwrap_or_default(),
+        error: None,
+    })
+}
+
+fn authorized(builder: RequestBuilder, token: Option<&str>) -> RequestBuilder {
+    let builder = builder.header(
+        "user-agent",
+        concat!("agentwatch-openclaw/", env!("CARGO_PKG_VERSION")),
+    );
+    match token {
+        Some(token) => builder.header("authorization", &format!("Bearer {token}")),
+        None => builder,
+    }
+}
+
+/// The body up to [`MAX_BODY`]; what is longer is given up, as it is no answer of an AgentWatch.
+async fn read_body(response: &Response) -> Option<String> {
+    let stream = response.body()?;
+    let reader: ReadableStreamDefaultReader = stream.get_reader().dyn_into().ok()?;
+    let mut bytes: Vec<u8> = Vec::new();
+    loop {
+        let chunk = JsFuture::from(reader.read()).await.ok()?;
+        if Reflect::get(&chunk, &"done".into()).ok()?.is_truthy() {
+            return Some(String::from_utf8_lossy(&bytes).into_owned());
+        }
+        let value: Uint8Array = Reflect::get(&chunk, &"value".into())
+            .ok()?
+            .dyn_into()
+            .ok()?;
+        if bytes.len() + value.length() as usize > MAX_BODY {
+            // The promise only tells that the connection is given up.
+            let _ = reader.cancel();
+            return None;
+        }
+        bytes.extend(value.to_vec());
+    }
+}
+
+/// The error's own words: the name of the JavaScript error and no address, which may be private.
+fn why(error: &gloo_net::Error) -> String {
+    match error {
+        gloo_net::Error::JsError(e) if e.name == "TimeoutError" => "timed out".to_owned(),
+        gloo_net::Error::JsError(e) => format!("{}: {}", e.name, e.message),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,133 @@
+//! What may leave: names are cleaned, and what may hold a person's identity is replaced by a keyed hash.
+
+use siphasher::sip128::{Hasher128, SipHasher24};
+use std::hash::Hasher;
+
+/// The longest name of a model or an agent, in characters.
+const MAX_NAME: usize = 120;
+
+/// Replaces identities by keyed hashes, unless the operator asked for plain ones.
+#[derive(Clone)]
+pub struct Identities {
+    key: [u8; 16],
+    plain: bool,
+}
+
+impl Identities {
+    /// `key` is the installation's secret; with `plain` everything passes as it is.
+    pub fn new(key: [u8; 16], plain: bool) -> Self {
+        Self { key, plain }
+    }
+
+    /// A hash that stays the same for one installation, and tells nothing to others.
+    pub fn hash(&self, text: &str) -> String {
+        if self.plain {
+            return clean(text, MAX_NAME * 2);
+        }
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write(text.as_bytes());
+        let hash = hasher.finish128().as_u128();
+        format!("#{:016x}", (hash >> 64) as u64)
+    }
+
+    /// A session's key: `agent:<id>:` stays, as it names nobody; what follows may be a phone number.
+    pub fn session_key(&self, key: &str) -> String {
+        let mut parts = key.splitn(3, ':');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some("agent"), Some(agent), Some(rest)) if !rest.is_empty() => {
+                format!("agent:{}:{}", clean(agent, MAX_NAME), self.hash(rest))
+            }
+            _ => self.hash(key),
+        }
+    }
+
+    /// A run's id: a UUID passes, anything else may hold a session's key.
+    pub fn run_id(&self, id: &str) -> String {
+        let is_uuid = id.len() == 36 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        if is_uuid {
+            id.to_owned()
+        } else {
+            self.hash(id)
+        }
+    }
+}
+
+impl std::fmt::Debug for Identities {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.debug_struct("Identities")
+            .field("plain", &self.plain)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A name of a model or an agent: AgentWatch writes names into its page unescaped, so characters
+/// outside the usual set of such names become `_`, and the length is bounded.
+pub fn name(text: &str) -> String {
+    clean(text, MAX_NAME)
+}
+
+fn clean(text: &str, max: usize) -> String {
+    text.trim()
+        .chars()
+        .take(max)
+        .map(|c| match c {
+            'a'..='z' | 'A'..='Z' | '0'..='9' => c,
+            '-' | '_' | '.' | '/' | ':' | '@' | '+' | ' ' | '#' => c,
+            _ => '_',
+        })
+        .collect()
+}
+
+/// A word of a small vocabulary that OpenClaw owns, such as a trigger: anything else is dropped.
+pub fn word(text: &str) -> Option<String> {
+    let fits = (1..=32).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_".contains(&b));
+    fits.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_key_keeps_its_agent_and_hides_the_rest() {
+        let identities = Identities::new([7; 16], false);
+        let hidden = identities.session_key("agent:main:whatsapp:direct:+4915112345678");
+        assert!(hidden.starts_with("agent:main:#"));
+        assert!(!hidden.contains("4915112345678") && !hidden.contains("whatsapp"));
+        assert_eq!(
+            hidden,
+            identities.session_key("agent:main:whatsapp:direct:+4915112345678")
+        );
+        let other = Identities::new([8; 16], false);
+        assert_ne!(
+            hidden,
+            other.session_key("agent:main:whatsapp:direct:+4915112345678")
+        );
+        let plain = Identities::new([7; 16], true);
+        assert_eq!(plain.session_key("agent:main:x"), "agent:main:x");
+    }
+
+    #[test]
+    fn a_run_id_passes_only_as_a_uuid() {
+        let identities = Identities::new([7; 16], false);
+        let uuid = "44822069-6d64-48c5-a25d-b7b4cf2c6b7d";
+        assert_eq!(identities.run_id(uuid), uuid);
+        let announced = identities.run_id("announce:v1:agent:main:direct:+4915112345678");
+        assert!(announced.starts_with('#') && announced.len() == 17);
+    }
+
+    #[test]
+    fn a_hostile_name_becomes_harmless() {
+        assert_eq!(
+            name("<script>alert(1)</script>"),
+            "_script_alert_1__/script_"
+        );
+        assert_eq!(name("mock/m1"), "mock/m1");
+        assert_eq!(name(&"x".repeat(1000)).len(), MAX_NAME);
+        assert_eq!(word("cron"), Some("cron".into()));
+        assert_eq!(word("+49151"), None);
+    }
+}

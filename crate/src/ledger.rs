@@ -1,0 +1,541 @@
+//! Observations of the same call, from any surface, become one [`ModelCall`], once.
+//!
+//! Matching is one to one. A surface sees a call at most once, so an observation joins only a call
+//! that its surface has not seen yet: the one with the same span, else the nearest in time with the
+//! same usage, else the nearest whose usage is unknown or, within a few ms, differs (another
+//! plugin changed the message). Two calls with equal usage stay two calls.
+//!
+//! A call is final when both its message and its diagnostic have spoken, or after the hold-back.
+//! What comes later finds the call's slot and is suppressed.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::hash::Hasher;
+
+use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
+
+use crate::call::{CallId, Cost, CostSource, IdMint, Latency, LatencySource, Outcome, Usage};
+use crate::journal::Frame;
+use crate::observe::{Observation, Surface};
+use crate::time::Now;
+
+/// How long a call waits for its other surfaces, in ms: diagnostics were seen up to 240 ms late.
+pub const HOLD_BACK_MS: u64 = 1_000;
+/// Equal usage identifies a call within this distance in time, in ms.
+const EQUAL_WITHIN_MS: u64 = 2_000;
+/// A call of unknown usage is identified by its start or end alone, within this distance, in ms.
+/// Surfaces of one call agree to 2 ms in every recorded run.
+const UNKNOWN_WITHIN_MS: u64 = 250;
+/// Calls whose usage differs are the same only if they began this close together, in ms.
+const CHANGED_WITHIN_MS: u64 = 50;
+/// How long a final call's slot stays to suppress late observations, in ms.
+const SLOT_AGE_MS: u64 = 600_000;
+/// The most slots, and so the most calls that can be matched.
+const MAX_SLOTS: usize = 16_384;
+/// The most calls that can wait at once; beyond it the oldest is final at once.
+const MAX_OPEN: usize = 16_384;
+
+/// What the ledger did, for the status.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LedgerCounts {
+    /// Calls that were final.
+    pub counted: u64,
+    /// Observations that joined a call seen before.
+    pub merged: u64,
+    /// Of those, the ones that came after the call was final.
+    pub late: u64,
+    /// Calls whose surfaces disagreed about usage; the diagnostic's was taken.
+    pub conflicts: u64,
+    /// Turn totals of foreign harnesses that stood for calls already seen one by one.
+    pub turns_merged: u64,
+    /// Slots given up for want of room before their age.
+    pub evicted: u64,
+}
+
+/// A final call, before it is put into the form that leaves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settled {
+    /// Minted at first sight.
+    pub id: CallId,
+    /// When it ended, in ms since 1970.
+    pub ended_ms: u64,
+    /// OpenClaw's name of the provider; may be empty where only a model's name was told.
+    pub provider: String,
+    /// The provider's name of the model.
+    pub model: String,
+    /// The agent's id.
+    pub agent: Option<String>,
+    /// The session's key, as OpenClaw has it.
+    pub session_key: Option<String>,
+    /// The run's id, as OpenClaw has it.
+    pub run_id: Option<String>,
+    /// Tokens; `None` where none were reported.
+    pub usage: Option<Usage>,
+    /// What it cost.
+    pub cost: Cost,
+    /// How long it took.
+    pub latency: Option<Latency>,
+    /// Time to the first byte, in ms.
+    pub ttfb_ms: Option<f64>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// What identifies a call among its neighbours; outlives the call to suppress late observations.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Slot {
+    id: CallId,
+    bucket: u64,
+    model: u64,
+    span: Option<u64>,
+    started_ms: Option<u64>,
+    ended_ms: u64,
+    usage: Option<Usage>,
+    seen: u8,
+}
+
+/// A call that still waits for its other surfaces.
+#[derive(Debug)]
+struct Open {
+    first_mono_ms: u64,
+    views: [Option<Box<Observation>>; 4],
+}
+
+/// The ledger of one gateway.
+#[derive(Debug)]
+pub struct Ledger {
+    mint: IdMint,
+    expect_diagnostics: bool,
+    open: BTreeMap<CallId, Open>,
+    waiting: VecDeque<(u64, CallId)>,
+    ready: BTreeSet<CallId>,
+    slots: HashMap<u64, Vec<Slot>>,
+    order: VecDeque<(u64, u64, CallId)>,
+    counts: LedgerCounts,
+}
+
+/// How well an observation fits a slot; less is better.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Fit {
+    Span,
+    EqualUsage(u64),
+    UnknownUsage(u64),
+    ChangedUsage(u64),
+}
+
+impl Ledger {
+    /// An empty ledger; `seed` must differ between processes.
+    pub fn new(seed: u64) -> Self {
+        Self {
+            mint: IdMint::new(seed),
+            expect_diagnostics: false,
+            open: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            ready: BTreeSet::new(),
+            slots: HashMap::new(),
+            order: VecDeque::new(),
+            counts: LedgerCounts::default(),
+        }
+    }
+
+    /// Whether a call's diagnostic is worth waiting for: set once the gateway is known to have them.
+    pub fn expect_diagnostics(&mut self, expected: bool) {
+        self.expect_diagnostics = expected;
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> LedgerCounts {
+        self.counts
+    }
+
+    /// How many calls wait for their other surfaces.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// How many calls can still be matched.
+    pub fn slots(&self) -> usize {
+        self.order.len()
+    }
+
+    /// Takes one observation in; the id of the call that it belongs to.
+    pub fn observe(&mut self, observation: Observation, now: Now) -> CallId {
+        match self.best_slot(&observation) {
+            Some((bucket, index, fit)) => self.join(bucket, index, fit, observation),
+            None => {
+                let id = self.mint.mint(now.wall_ms);
+                self.begin(id, observation, now);
+                id
+            }
+        }
+    }
+
+    /// Everything that matching needs, for a fresh instance.
+    pub fn frames(&self) -> impl Iterator<Item = Frame> {
+        let open = self.open.iter().flat_map(|(id, open)| {
+            open.views
+                .iter()
+                .flatten()
+                .map(|view| Frame::Seen(*id, view.clone()))
+        });
+        let slots = self
+            .slots
+            .values()
+            .flatten()
+            .filter(|slot| !self.open.contains_key(&slot.id))
+            .map(|slot| Frame::Slot(Box::new(slot.clone())));
+        open.chain(slots)
+    }
+
+    /// Takes an observation from a journal, under the id that it had.
+    pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
+        let bucket = bucket(&observation.model, observation.session_key.as_deref());
+        let known = self
+            .slots
+            .get_mut(&bucket)
+            .and_then(|slots| slots.iter_mut().find(|slot| slot.id == id));
+        let Some(slot) = known else {
+            return self.begin(id, observation, now);
+        };
+        slot.absorb(&observation);
+        if let Some(open) = self.open.get_mut(&id) {
+            let surface = observation.surface;
+            open.views[surface as usize] = Some(Box::new(observation));
+            if open.is_complete(self.expect_diagnostics) {
+                self.ready.insert(id);
+            }
+        }
+    }
+
+    /// Takes a final call's slot from a journal.
+    pub fn restore_slot(&mut self, slot: Slot, now: Now) {
+        self.order.push_back((now.mono_ms, slot.bucket, slot.id));
+        self.slots.entry(slot.bucket).or_default().push(slot);
+    }
+
+    /// Marks a restored call as final: it is not settled again.
+    pub fn restore_final(&mut self, id: CallId) {
+        self.open.remove(&id);
+        self.ready.remove(&id);
+    }
+
+    /// A new id, for records that are no observation of a gateway's call.
+    pub fn mint(&mut self, now: Now) -> CallId {
+        self.mint.mint(now.wall_ms)
+    }
+
+    /// The calls that are final now, in order of their first sight.
+    pub fn due(&mut self, now: Now) -> Vec<Settled> {
+        while let Some(&(first, id)) = self.waiting.front() {
+            let gone = !self.open.contains_key(&id);
+            let expired = now.mono_ms.saturating_sub(first) >= HOLD_BACK_MS;
+            if !gone && !expired && self.waiting.len() <= MAX_OPEN {
+                break;
+            }
+            self.waiting.pop_front();
+            if !gone {
+                self.ready.insert(id);
+            }
+        }
+        let due = std::mem::take(&mut self.ready)
+            .into_iter()
+            .filter_map(|id| {
+                let open = self.open.remove(&id)?;
+                self.finish(id, open)
+            })
+            .collect();
+        self.forget_old(now);
+        due
+    }
+
+    /// Every call that still waits, final or not: for a gateway that stops.
+    pub fn close(&mut self, now: Now) -> Vec<Settled> {
+        self.ready = self.open.keys().copied().collect();
+        self.due(now)
+    }
+
+    /// When the next call becomes final by itself, on the monotonic clock.
+    pub fn next_due(&self) -> Option<u64> {
+        if !self.ready.is_empty() {
+            return Some(0);
+        }
+        self.waiting
+            .iter()
+            .find(|(_, id)| self.open.contains_key(id))
+            .map(|(first, _)| first + HOLD_BACK_MS)
+    }
+
+    fn best_slot(&self, observation: &Observation) -> Option<(u64, usize, Fit)> {
+        let model = observation.model.as_str();
+        let own = bucket(model, observation.session_key.as_deref());
+        let without_session = bucket(model, None);
+        let buckets: Vec<u64> = if own == without_session {
+            self.slots.keys().copied().collect()
+        } else {
+            vec![own, without_session]
+        };
+        buckets
+            .iter()
+            .filter_map(|bucket| Some((*bucket, self.slots.get(bucket)?)))
+            .flat_map(|(bucket, slots)| {
+                slots
+                    .iter()
+                    .enumerate()
+                    .filter_map(move |(index, slot)| Some((bucket, index, slot.fit(observation)?)))
+            })
+            .min_by_key(|(_, _, fit)| *fit)
+    }
+
+    fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
+        let slot = Slot::new(id, &observation);
+        let bucket = slot.bucket;
+        self.slots.entry(bucket).or_default().push(slot);
+        self.order.push_back((now.mono_ms, bucket, id));
+        let surface = observation.surface;
+        let mut open = Open {
+            first_mono_ms: now.mono_ms,
+            views: [None, None, None, None],
+        };
+        open.views[surface as usize] = Some(Box::new(observation));
+        self.waiting.push_back((open.first_mono_ms, id));
+        if open.is_complete(self.expect_diagnostics) {
+            self.ready.insert(id);
+        }
+        self.open.insert(id, open);
+    }
+
+    fn join(&mut self, bucket: u64, index: usize, fit: Fit, observation: Observation) -> CallId {
+        let Some(slot) = self
+            .slots
+            .get_mut(&bucket)
+            .and_then(|slots| slots.get_mut(index))
+        else {
+            return CallId(0);
+        };
+        self.counts.merged += 1;
+        if matches!(fit, Fit::ChangedUsage(_)) {
+            self.counts.conflicts += 1;
+        }
+        slot.absorb(&observation);
+        let id = slot.id;
+        let Some(open) = self.open.get_mut(&id) else {
+            self.counts.late += 1;
+            return id;
+        };
+        let surface = observation.surface;
+        open.views[surface as usize] = Some(Box::new(observation));
+        if open.is_complete(self.expect_diagnostics) {
+            self.ready.insert(id);
+        }
+        id
+    }
+
+    fn finish(&mut self, id: CallId, open: Open) -> Option<Settled> {
+        if open.is_lone_turn() && self.turn_was_seen(&open) {
+            self.counts.turns_merged += 1;
+            return None;
+        }
+        self.counts.counted += 1;
+        Some(open.settle(id))
+    }
+
+    /// Whether calls of a foreign harness's turn were seen one by one, by their messages.
+    fn turn_was_seen(&self, open: &Open) -> bool {
+        let Some(turn) = &open.views[Surface::Diagnostic as usize] else {
+            return false;
+        };
+        let started = turn.started_ms.unwrap_or(turn.ended_ms);
+        let within = started.saturating_sub(UNKNOWN_WITHIN_MS)..=turn.ended_ms + UNKNOWN_WITHIN_MS;
+        let bucket = bucket(&turn.model, turn.session_key.as_deref());
+        self.slots.get(&bucket).is_some_and(|slots| {
+            slots
+                .iter()
+                .any(|slot| slot.saw(Surface::Message) && within.contains(&slot.ended_ms))
+        })
+    }
+
+    fn forget_old(&mut self, now: Now) {
+        while let Some(&(first, bucket, id)) = self.order.front() {
+            let old = now.mono_ms.saturating_sub(first) >= SLOT_AGE_MS;
+            if !old && self.order.len() <= MAX_SLOTS {
+                break;
+            }
+            if self.open.contains_key(&id) {
+                break;
+            }
+            self.order.pop_front();
+            if !old {
+                self.counts.evicted += 1;
+            }
+            if let Some(slots) = self.slots.get_mut(&bucket) {
+                slots.retain(|slot| slot.id != id);
+                if slots.is_empty() {
+                    self.slots.remove(&bucket);
+                }
+            }
+        }
+    }
+}
+
+impl Slot {
+    fn new(id: CallId, observation: &Observation) -> Self {
+        let mut slot = Self {
+            id,
+            bucket: bucket(&observation.model, observation.session_key.as_deref()),
+            model: hash(&[&observation.model]),
+            span: None,
+            started_ms: None,
+            ended_ms: observation.ended_ms,
+            usage: None,
+            seen: 0,
+        };
+        slot.absorb(observation);
+        slot
+    }
+
+    fn saw(&self, surface: Surface) -> bool {
+        self.seen & (1 << surface as u8) != 0
+    }
+
+    /// Takes over what identifies the call better than what was known.
+    fn absorb(&mut self, observation: &Observation) {
+        self.seen |= 1 << observation.surface as u8;
+        self.span = self.span.or(span_hash(observation));
+        self.started_ms = self.started_ms.or(observation.started_ms);
+        if self.usage.is_none() || observation.surface == Surface::Diagnostic {
+            self.usage = observation.usage.or(self.usage);
+        }
+    }
+
+    /// `model:used` tells whole prompts only, so with it only the sums can be compared.
+    fn same_usage(&self, surface: Surface, a: &Usage, b: &Usage) -> bool {
+        let sums = surface == Surface::Named || self.seen == 1 << Surface::Named as u8;
+        a == b || (sums && a.prompt() == b.prompt() && a.output == b.output)
+    }
+
+    fn fit(&self, observation: &Observation) -> Option<Fit> {
+        if self.saw(observation.surface) || self.model != hash(&[&observation.model]) {
+            return None;
+        }
+        match (self.span, span_hash(observation)) {
+            (Some(a), Some(b)) if a == b => return Some(Fit::Span),
+            (Some(_), Some(_)) => return None,
+            _ => {}
+        }
+        let start_apart = self
+            .started_ms
+            .zip(observation.started_ms)
+            .map(|(a, b)| a.abs_diff(b));
+        let end_apart = self.ended_ms.abs_diff(observation.ended_ms);
+        let apart = start_apart.map_or(end_apart, |start| start.min(end_apart));
+        match self.usage.zip(observation.usage) {
+            Some((a, b)) if self.same_usage(observation.surface, &a, &b) => {
+                (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart))
+            }
+            None => (apart <= UNKNOWN_WITHIN_MS).then_some(Fit::UnknownUsage(apart)),
+            Some(_) if observation.surface == Surface::Named => None,
+            Some(_) => start_apart
+                .filter(|apart| *apart <= CHANGED_WITHIN_MS)
+                .map(Fit::ChangedUsage),
+        }
+    }
+}
+
+impl Open {
+    fn view(&self, surface: Surface) -> Option<&Observation> {
+        self.views[surface as usize].as_deref()
+    }
+
+    fn is_complete(&self, expect_diagnostics: bool) -> bool {
+        let diagnostic = self.view(Surface::Diagnostic).is_some() || !expect_diagnostics;
+        self.view(Surface::Message).is_some() && diagnostic
+    }
+
+    fn is_lone_turn(&self) -> bool {
+        self.view(Surface::Message).is_none()
+            && self
+                .view(Surface::Diagnostic)
+                .is_some_and(|turn| turn.whole_turn)
+    }
+
+    /// The first figure that a surface has, asked in this order.
+    fn first<T>(&self, order: &[Surface], figure: impl Fn(&Observation) -> Option<T>) -> Option<T> {
+        order
+            .iter()
+            .filter_map(|surface| self.view(*surface))
+            .find_map(figure)
+    }
+
+    fn settle(&self, id: CallId) -> Settled {
+        use Surface::{Diagnostic, Message, Named, Timing};
+        // The gateway's own diagnostic cannot be changed by another plugin; the message can.
+        let truest = [Diagnostic, Message, Named, Timing];
+        let outcome = self.first(&[Message, Diagnostic, Timing, Named], |o| Some(o.outcome));
+        let cost = self.first(&truest, |o| o.cost_usd);
+        Settled {
+            id,
+            ended_ms: self
+                .first(&[Diagnostic, Timing, Message, Named], |o| Some(o.ended_ms))
+                .unwrap_or_default(),
+            provider: self
+                .first(&truest, |o| {
+                    Some(o.provider.clone()).filter(|provider| !provider.is_empty())
+                })
+                .unwrap_or_default(),
+            model: self
+                .first(&truest, |o| Some(o.model.clone()))
+                .unwrap_or_default(),
+            agent: self.first(&[Message, Diagnostic, Timing, Named], |o| o.agent.clone()),
+            session_key: self.first(&truest, |o| o.session_key.clone()),
+            run_id: self.first(&truest, |o| o.run_id.clone()),
+            usage: self.first(&truest, |o| o.usage),
+            cost: Cost {
+                usd: cost.unwrap_or(0.0),
+                source: match cost {
+                    Some(_) => CostSource::Openclaw,
+                    None => CostSource::Unknown,
+                },
+            },
+            latency: self.latency(),
+            ttfb_ms: self.first(&truest, |o| o.ttfb_ms),
+            outcome: outcome.unwrap_or(Outcome::Completed),
+        }
+    }
+
+    fn latency(&self) -> Option<Latency> {
+        use Surface::{Diagnostic, Message, Named, Timing};
+        let measured = self.first(&[Diagnostic, Timing, Named], |o| o.duration_ms);
+        let hook = || {
+            self.first(&[Message], |o| {
+                Some((o.ended_ms - o.started_ms.filter(|s| *s <= o.ended_ms)?) as f64)
+            })
+        };
+        match measured {
+            Some(ms) => Some(Latency {
+                ms,
+                source: LatencySource::Measured,
+            }),
+            None => hook().map(|ms| Latency {
+                ms,
+                source: LatencySource::Hook,
+            }),
+        }
+    }
+}
+
+fn hash(parts: &[&str]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    for part in parts {
+        hasher.write(part.as_bytes());
+        hasher.write_u8(0xff);
+    }
+    hasher.finish()
+}
+
+fn bucket(model: &str, session_key: Option<&str>) -> u64 {
+    hash(&[model, session_key.unwrap_or_default()])
+}
+
+fn span_hash(observation: &Observation) -> Option<u64> {
+    observation.span_id.as_deref().map(|span| hash(&[span]))
+}

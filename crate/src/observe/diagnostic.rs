@@ -1,0 +1,96 @@
+//! `model.call.completed` and `model.call.error`: what the gateway measured around the request.
+//! With usage from 2026.7.1 on, with cost from 2026.8.2 on.
+
+use super::{Event, Observation, Reject, Surface, agent_of, cost, duration, usage};
+use crate::call::Outcome;
+use crate::facts::{Scalar, SourceTable, facts};
+
+facts! {
+    /// Facts of `model.call.completed` and `model.call.error`.
+    CallFacts = "model.call.completed" {
+        provider: "event.provider",
+        model: "event.model",
+        input: "event.usage.input",
+        output: "event.usage.output",
+        cache_read: "event.usage.cacheRead",
+        cache_write: "event.usage.cacheWrite",
+        cost: "event.usage.cost.total",
+        session_key: "event.sessionKey",
+        run_id: "event.runId",
+        span_id: "event.trace.spanId",
+        duration: "event.durationMs",
+        ttfb: "event.timeToFirstByteMs",
+        ts: "event.ts",
+        unit: "event.observationUnit",
+        failure_kind: "event.failureKind",
+    }
+}
+
+pub(super) const COMPLETED: SourceTable = CallFacts::TABLE;
+pub(super) const ERROR: SourceTable = CallFacts::TABLE.renamed("model.call.error");
+
+pub(super) fn completed(facts: CallFacts, at_ms: u64) -> Result<Event, Reject> {
+    call(facts, COMPLETED.source, Outcome::Completed, at_ms)
+}
+
+pub(super) fn error(facts: CallFacts, at_ms: u64) -> Result<Event, Reject> {
+    let outcome = match facts.failure_kind.text() {
+        Some("aborted") => Outcome::Aborted,
+        _ => Outcome::Failed,
+    };
+    call(facts, ERROR.source, outcome, at_ms)
+}
+
+fn call(
+    facts: CallFacts,
+    source: &'static str,
+    outcome: Outcome,
+    at_ms: u64,
+) -> Result<Event, Reject> {
+    let (Some(provider), Some(model)) = (facts.provider.owned(), facts.model.owned()) else {
+        return Err(Reject {
+            source,
+            reason: "no_model",
+        });
+    };
+    let mut broken = false;
+    let usage = usage(
+        [
+            &facts.input,
+            &facts.output,
+            &facts.cache_read,
+            &facts.cache_write,
+        ],
+        &mut broken,
+    );
+    let session_key = facts.session_key.owned();
+    let duration_ms = duration(&facts.duration);
+    let ended_ms = event_time(&facts.ts, at_ms);
+    Ok(Event::Call(Box::new(Observation {
+        surface: Surface::Diagnostic,
+        at_ms,
+        agent: agent_of(session_key.as_deref()),
+        provider,
+        model,
+        session_key,
+        run_id: facts.run_id.owned(),
+        span_id: facts.span_id.owned(),
+        response_id: None,
+        usage,
+        cost_usd: cost(&facts.cost),
+        started_ms: duration_ms.map(|ms| ended_ms.saturating_sub(ms as u64)),
+        ended_ms,
+        duration_ms,
+        ttfb_ms: duration(&facts.ttfb),
+        outcome,
+        whole_turn: facts.unit.text() == Some("turn"),
+        broken_usage: broken,
+    })))
+}
+
+/// The event's own time where it is plausible: events are queued, but not for hours.
+fn event_time(ts: &Scalar, at_ms: u64) -> u64 {
+    ts.time_ms()
+        .filter(|ts| *ts <= at_ms + 1_000 && *ts + 3_600_000 >= at_ms)
+        .unwrap_or(at_ms)
+}

@@ -1,0 +1,82 @@
+//! `before_message_write`: the assistant's message with its usage. The exact source up to 2026.6.x,
+//! and everywhere the only one with the answer's id.
+
+use super::{Event, Observation, Reject, Surface, agent_of, cost, usage};
+use crate::call::Outcome;
+use crate::facts::facts;
+
+facts! {
+    /// Facts of `before_message_write`.
+    MessageFacts = "before_message_write" where "event.message.role" is "assistant" {
+        provider: "event.message.provider",
+        model: "event.message.model",
+        input: "event.message.usage.input",
+        output: "event.message.usage.output",
+        cache_read: "event.message.usage.cacheRead",
+        cache_write: "event.message.usage.cacheWrite",
+        cost: "event.message.usage.cost.total",
+        stop_reason: "event.message.stopReason",
+        response_id: "event.message.responseId",
+        timestamp: "event.message.timestamp",
+        session_key: "ctx.sessionKey",
+        agent: "ctx.agentId",
+    }
+}
+
+/// Providers whose messages no model wrote: OpenClaw's own injections and mirrors.
+pub(crate) const NO_MODEL: &str = "openclaw";
+
+pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
+    let source = MessageFacts::TABLE.source;
+    if facts.provider.text() == Some(NO_MODEL) {
+        return Ok(Event::Ignored("no_model_call"));
+    }
+    let (Some(provider), Some(model)) = (facts.provider.owned(), facts.model.owned()) else {
+        return Err(Reject {
+            source,
+            reason: "no_model",
+        });
+    };
+    let mut broken = false;
+    let usage = usage(
+        [
+            &facts.input,
+            &facts.output,
+            &facts.cache_read,
+            &facts.cache_write,
+        ],
+        &mut broken,
+    );
+    let session_key = facts.session_key.owned();
+    let outcome = match facts.stop_reason.text() {
+        Some("error") => Outcome::Failed,
+        Some("aborted") => Outcome::Aborted,
+        _ => Outcome::Completed,
+    };
+    Ok(Event::Call(Box::new(Observation {
+        surface: Surface::Message,
+        at_ms,
+        agent: facts
+            .agent
+            .owned()
+            .or_else(|| agent_of(session_key.as_deref())),
+        provider,
+        model,
+        session_key,
+        run_id: None,
+        span_id: None,
+        response_id: facts.response_id.owned(),
+        usage,
+        cost_usd: cost(&facts.cost),
+        started_ms: facts
+            .timestamp
+            .time_ms()
+            .filter(|started| *started <= at_ms),
+        ended_ms: at_ms,
+        duration_ms: None,
+        ttfb_ms: None,
+        outcome,
+        whole_turn: false,
+        broken_usage: broken,
+    })))
+}

@@ -1,0 +1,312 @@
+//! Readers: a source's flat facts become an [`Event`]; what cannot be read becomes a [`Reject`].
+
+mod context;
+mod diagnostic;
+mod message;
+mod named;
+mod timing;
+
+use serde::de::Deserializer;
+use serde::{Deserialize, Serialize};
+
+use crate::call::{Outcome, Usage};
+use crate::facts::{Scalar, SourceTable};
+
+/// Which surface of a gateway reported a call. A call is seen at most once on each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Surface {
+    /// `before_message_write`: the assistant's message, before it is stored.
+    Message,
+    /// `model.call.completed` and `model.call.error`.
+    Diagnostic,
+    /// `model_call_ended`: time and outcome, never usage.
+    Timing,
+    /// `model:used`, told by somebody else.
+    Named,
+}
+
+/// What one surface says of one call. Times in ms since 1970, durations in ms, cost in USD.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Observation {
+    /// Who says it.
+    pub surface: Surface,
+    /// When it reached us.
+    pub at_ms: u64,
+    /// OpenClaw's name of the provider.
+    pub provider: String,
+    /// The provider's name of the model.
+    pub model: String,
+    /// The session's key.
+    pub session_key: Option<String>,
+    /// The run's id.
+    pub run_id: Option<String>,
+    /// The trace's span: unique for a call where there is one.
+    pub span_id: Option<String>,
+    /// The agent's id.
+    pub agent: Option<String>,
+    /// The provider's id of the answer; some servers repeat theirs.
+    pub response_id: Option<String>,
+    /// Tokens; `None` where absent or all zero.
+    pub usage: Option<Usage>,
+    /// OpenClaw's figure, where it is more than zero.
+    pub cost_usd: Option<f64>,
+    /// When the call began.
+    pub started_ms: Option<u64>,
+    /// When the call ended; the arrival where the source has no time of its own.
+    pub ended_ms: u64,
+    /// How long it took by the gateway's clock.
+    pub duration_ms: Option<f64>,
+    /// Time to the first byte.
+    pub ttfb_ms: Option<f64>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether this reports a whole turn of a foreign harness rather than one request.
+    pub whole_turn: bool,
+    /// Whether there was usage that could not be read.
+    pub broken_usage: bool,
+}
+
+/// A run's or a session's attributes, which later calls of that session inherit.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct SessionFacts {
+    /// The session's key.
+    pub session_key: String,
+    /// The run's id.
+    pub run_id: Option<String>,
+    /// What started the run.
+    pub trigger: Option<String>,
+    /// The agent's id.
+    pub agent: Option<String>,
+    /// Whether the session ended with this.
+    pub ended: bool,
+}
+
+/// A total that a gateway reports for a whole run: never counted, only compared.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Aggregate {
+    /// Which of the aggregating sources this is: each is compared on its own.
+    pub source: &'static str,
+    /// The session's key.
+    pub session_key: String,
+    /// The sum over the run.
+    pub usage: Usage,
+}
+
+/// A `conversation:start` or `conversation:end`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Conversation {
+    /// `conversationId`, else `sessionKey`.
+    pub key: String,
+    /// The channel's name.
+    pub channel: Option<String>,
+    /// The agent's name.
+    pub agent: Option<String>,
+    /// When, in ms since 1970.
+    pub at_ms: u64,
+    /// How long it took, where told.
+    pub duration_ms: Option<f64>,
+    /// Whether this is the end, and if so, whether a good one.
+    pub end: Option<Outcome>,
+}
+
+/// One model's line of a `session:complete`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelTotal {
+    /// The model, with or without its provider.
+    pub model: String,
+    /// How many requests; 1 where not told.
+    pub requests: u64,
+    /// The whole prompts' tokens.
+    pub prompt_tokens: u64,
+    /// The answers' tokens.
+    pub completion_tokens: u64,
+    /// In USD.
+    pub cost_usd: Option<f64>,
+    /// Of all its requests together, in ms.
+    pub latency_ms: Option<f64>,
+}
+
+/// A `session:complete`: what calls of the session did not yet count is counted from it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SessionTotals {
+    /// `sessionKey`, else `sessionId`.
+    pub key: String,
+    /// The agent's name.
+    pub agent: Option<String>,
+    /// When, in ms since 1970.
+    pub at_ms: u64,
+    /// One line a model.
+    pub models: Vec<ModelTotal>,
+}
+
+/// What an event means.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    /// A surface saw a call.
+    Call(Box<Observation>),
+    /// A call began: nothing is known of it yet but that.
+    CallStarted,
+    /// A session or a run told its attributes.
+    Session(SessionFacts),
+    /// A run's total, to compare with.
+    Aggregate(Aggregate),
+    /// The gateway's diagnostic queue overflowed and dropped so many events.
+    DiagnosticsDropped(u64),
+    /// A conversation began or ended.
+    Conversation(Conversation),
+    /// A session's totals.
+    SessionComplete(SessionTotals),
+    /// The gateway started.
+    GatewayStarted,
+    /// The gateway is about to stop.
+    GatewayStopping,
+    /// Well-formed, and not for us; the text says why, for the counters.
+    Ignored(&'static str),
+}
+
+/// Why an event could not be read. Both parts are from a fixed set, so that counters stay bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reject {
+    /// The source's name.
+    pub source: &'static str,
+    /// What was wrong.
+    pub reason: &'static str,
+}
+
+/// Every source that this core reads, in the order of its number.
+pub const SOURCES: [SourceTable; 18] = [
+    message::MessageFacts::TABLE,
+    diagnostic::COMPLETED,
+    diagnostic::ERROR,
+    timing::EndedFacts::TABLE,
+    timing::StartedFacts::TABLE,
+    context::SESSION_START,
+    context::SESSION_END,
+    context::RUN_STARTED,
+    context::RUN_COMPLETED,
+    context::MODEL_USAGE,
+    context::LLM_OUTPUT,
+    context::QUEUE_DROPPED,
+    context::GATEWAY_START,
+    context::GATEWAY_STOP,
+    named::CONVERSATION_START,
+    named::CONVERSATION_END,
+    named::MODEL_USED,
+    named::SESSION_COMPLETE,
+];
+
+/// Reads one event.
+///
+/// `source` is an index into [`SOURCES`]; `facts` deserializes to the flat object that the table
+/// describes; `at_ms` is when the event reached the shim.
+///
+/// # Errors
+/// A [`Reject`] names the source and what was wrong with the event.
+pub fn read<'de, D: Deserializer<'de>>(
+    source: usize,
+    facts: D,
+    at_ms: u64,
+) -> Result<Event, Reject> {
+    use context as c;
+    let Some(table) = SOURCES.get(source).copied() else {
+        return Err(Reject {
+            source: "unknown",
+            reason: "unknown_source",
+        });
+    };
+    match table.source {
+        "before_message_write" => message::read(parse(facts, table)?, at_ms),
+        "model.call.completed" => diagnostic::completed(parse(facts, table)?, at_ms),
+        "model.call.error" => diagnostic::error(parse(facts, table)?, at_ms),
+        "model_call_ended" => timing::ended(parse(facts, table)?, at_ms),
+        "model_call_started" => timing::started(parse(facts, table)?),
+        "session_start" => c::session(parse(facts, table)?, table, false),
+        "session_end" => c::session(parse(facts, table)?, table, true),
+        "run.started" | "run.completed" => c::run(parse(facts, table)?, table),
+        "model.usage" | "llm_output" => c::aggregate(parse(facts, table)?, table),
+        "diagnostic.async_queue.dropped" => c::queue_dropped(parse(facts, table)?),
+        "gateway_start" => Ok(Event::GatewayStarted),
+        "gateway_stop" => Ok(Event::GatewayStopping),
+        "conversation:start" => named::conversation(parse(facts, table)?, table, at_ms),
+        "conversation:end" => named::conversation(parse(facts, table)?, table, at_ms),
+        "model:used" => named::model_used(parse(facts, table)?, at_ms),
+        "session:complete" => named::session_complete(parse(facts, table)?, at_ms),
+        _ => Ok(Event::Ignored("no_reader")),
+    }
+}
+
+/// The flat object as its struct. Every field takes any scalar, so only a non-object fails.
+fn parse<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    facts: D,
+    table: SourceTable,
+) -> Result<T, Reject> {
+    T::deserialize(facts).map_err(|_| Reject {
+        source: table.source,
+        reason: "not_an_object",
+    })
+}
+
+/// The most tokens that one call can plausibly have; more is a broken source.
+const MAX_TOKENS: f64 = 1e12;
+
+/// A token count: absent is 0, a fraction is cut, anything else is refused.
+fn tokens(scalar: &Scalar) -> Result<u64, ()> {
+    match scalar {
+        Scalar::Absent => Ok(0),
+        _ => match scalar.amount() {
+            Some(n) if n <= MAX_TOKENS => Ok(n as u64),
+            _ => Err(()),
+        },
+    }
+}
+
+/// The four token counts together; `None` where absent, all zero, or unreadable.
+///
+/// A call whose usage is broken has still happened, so this refuses nothing: the caller's
+/// `broken` is set and the call goes on without usage.
+fn usage(fields: [&Scalar; 4], broken: &mut bool) -> Option<Usage> {
+    let [input, output, cache_read, cache_write] = fields;
+    let usage = (|| {
+        Ok::<_, ()>(Usage {
+            input: tokens(input)?,
+            output: tokens(output)?,
+            cache_read: tokens(cache_read)?,
+            cache_write: tokens(cache_write)?,
+            reasoning: 0,
+        })
+    })();
+    match usage {
+        Ok(usage) => Some(usage).filter(|usage| !usage.is_zero()),
+        Err(()) => {
+            *broken = true;
+            None
+        }
+    }
+}
+
+/// A cost in USD. Zero stands for "no prices configured", so it is no figure.
+fn cost(scalar: &Scalar) -> Option<f64> {
+    scalar.amount().filter(|usd| *usd > 0.0 && *usd < 1e9)
+}
+
+/// A duration in ms of at most a day.
+fn duration(scalar: &Scalar) -> Option<f64> {
+    scalar.amount().filter(|ms| *ms <= 86_400_000.0)
+}
+
+/// The agent's id in a session key, `agent:<id>:…`.
+fn agent_of(session_key: Option<&str>) -> Option<String> {
+    let rest = session_key?.strip_prefix("agent:")?;
+    let id = rest.split(':').next()?;
+    (!id.is_empty()).then(|| id.to_owned())
+}
+
+/// `provider/model` taken apart; a bare name has an empty provider.
+pub(crate) fn split_model(name: &str) -> (String, String) {
+    match name.split_once('/') {
+        Some((provider, model)) if !provider.is_empty() && !model.is_empty() => {
+            (provider.to_owned(), model.to_owned())
+        }
+        _ => (String::new(), name.to_owned()),
+    }
+}

@@ -1,0 +1,206 @@
+//! The four payloads asked for by name: `conversation:start`, `conversation:end`, `model:used` and
+//! `session:complete`. No gateway emits them today; a future one or a third party may.
+
+use serde::Deserialize;
+
+use super::{
+    Conversation, Event, ModelTotal, Observation, Reject, SessionTotals, Surface, agent_of, cost,
+    duration, split_model, tokens,
+};
+use crate::call::{Outcome, Usage};
+use crate::facts::{Field, ListTable, Scalar, SourceTable, facts};
+
+facts! {
+    /// Facts of `conversation:start` and `conversation:end`.
+    ConversationFacts = "conversation:start" {
+        conversation_id: "event.conversationId|event.context.conversationId",
+        session_key: "event.sessionKey|event.context.sessionKey",
+        channel: "event.channel|event.context.channel",
+        agent: "event.agentName|event.context.agentName",
+        timestamp: "event.timestamp|event.context.timestamp",
+        duration: "event.durationMs|event.context.durationMs",
+        status: "event.status|event.context.status",
+    }
+}
+
+facts! {
+    /// Facts of `model:used`.
+    ModelUsedFacts = "model:used" {
+        model: "event.model|event.context.model",
+        prompt_tokens: "event.promptTokens|event.context.promptTokens",
+        completion_tokens: "event.completionTokens|event.context.completionTokens",
+        cost: "event.costUsd|event.context.costUsd",
+        latency: "event.latencyMs|event.context.latencyMs",
+        conversation_id: "event.conversationId|event.context.conversationId",
+        session_key: "event.sessionKey|event.context.sessionKey",
+        agent: "event.agentName|event.context.agentName",
+    }
+}
+
+/// Facts of `session:complete`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub struct SessionCompleteFacts {
+    session_key: Scalar,
+    session_id: Scalar,
+    agent: Scalar,
+    timestamp: Scalar,
+    models: Vec<TotalFacts>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct TotalFacts {
+    model: Scalar,
+    requests: Scalar,
+    prompt_tokens: Scalar,
+    completion_tokens: Scalar,
+    cost: Scalar,
+    latency: Scalar,
+}
+
+const fn field(name: &'static str, path: &'static str) -> Field {
+    Field { name, path }
+}
+
+pub(super) const CONVERSATION_START: SourceTable = ConversationFacts::TABLE;
+pub(super) const CONVERSATION_END: SourceTable =
+    ConversationFacts::TABLE.renamed("conversation:end");
+pub(super) const MODEL_USED: SourceTable = ModelUsedFacts::TABLE;
+pub(super) const SESSION_COMPLETE: SourceTable = SourceTable {
+    source: "session:complete",
+    only: None,
+    fields: &[
+        field("session_key", "event.sessionKey|event.context.sessionKey"),
+        field("session_id", "event.sessionId|event.context.sessionId"),
+        field("agent", "event.agentName|event.context.agentName"),
+        field("timestamp", "event.timestamp|event.context.timestamp"),
+    ],
+    list: Some(ListTable {
+        name: "models",
+        path: "event.models|event.context.models",
+        max: 100,
+        fields: &[
+            field("model", "model"),
+            field("requests", "requests"),
+            field("prompt_tokens", "promptTokens"),
+            field("completion_tokens", "completionTokens"),
+            field("cost", "costUsd"),
+            field("latency", "latencyMs"),
+        ],
+    }),
+};
+
+/// The most requests that one line of a `session:complete` may stand for.
+const MAX_REQUESTS: f64 = 10_000.0;
+
+pub(super) fn conversation(
+    facts: ConversationFacts,
+    table: SourceTable,
+    at_ms: u64,
+) -> Result<Event, Reject> {
+    let key = facts.conversation_id.text().or(facts.session_key.text());
+    let Some(key) = key else {
+        return Err(Reject {
+            source: table.source,
+            reason: "no_conversation",
+        });
+    };
+    let end = (table.source == CONVERSATION_END.source).then(|| match facts.status.text() {
+        Some("failed" | "error" | "timeout") => Outcome::Failed,
+        Some("aborted" | "cancelled") => Outcome::Aborted,
+        _ => Outcome::Completed,
+    });
+    Ok(Event::Conversation(Conversation {
+        key: key.to_owned(),
+        channel: facts.channel.owned(),
+        agent: facts
+            .agent
+            .owned()
+            .or_else(|| agent_of(facts.session_key.text())),
+        at_ms: facts.timestamp.time_ms().unwrap_or(at_ms),
+        duration_ms: duration(&facts.duration),
+        end,
+    }))
+}
+
+pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
+    let reject = |reason| Reject {
+        source: MODEL_USED.source,
+        reason,
+    };
+    let name = facts.model.text().ok_or(reject("no_model"))?;
+    let (provider, model) = split_model(name);
+    let (Ok(input), Ok(output)) = (
+        tokens(&facts.prompt_tokens),
+        tokens(&facts.completion_tokens),
+    ) else {
+        return Err(reject("bad_usage"));
+    };
+    let usage = Usage {
+        input,
+        output,
+        ..Usage::default()
+    };
+    let duration_ms = duration(&facts.latency);
+    Ok(Event::Call(Box::new(Observation {
+        surface: Surface::Named,
+        at_ms,
+        provider,
+        model,
+        agent: facts
+            .agent
+            .owned()
+            .or_else(|| agent_of(facts.session_key.text())),
+        session_key: facts.session_key.owned().or(facts.conversation_id.owned()),
+        run_id: None,
+        span_id: None,
+        response_id: None,
+        usage: Some(usage).filter(|usage| !usage.is_zero()),
+        cost_usd: cost(&facts.cost),
+        started_ms: duration_ms.map(|ms| at_ms.saturating_sub(ms as u64)),
+        ended_ms: at_ms,
+        duration_ms,
+        ttfb_ms: None,
+        outcome: Outcome::Completed,
+        whole_turn: false,
+        broken_usage: false,
+    })))
+}
+
+pub(super) fn session_complete(facts: SessionCompleteFacts, at_ms: u64) -> Result<Event, Reject> {
+    let reject = |reason| Reject {
+        source: SESSION_COMPLETE.source,
+        reason,
+    };
+    let key = facts.session_key.text().or(facts.session_id.text());
+    let key = key.ok_or(reject("no_session"))?.to_owned();
+    let models = facts
+        .models
+        .into_iter()
+        .map(|total| total.read().ok_or(reject("bad_total")))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(Event::SessionComplete(SessionTotals {
+        agent: facts.agent.owned().or_else(|| agent_of(Some(&key))),
+        key,
+        at_ms: facts.timestamp.time_ms().unwrap_or(at_ms),
+        models,
+    }))
+}
+
+impl TotalFacts {
+    fn read(self) -> Option<ModelTotal> {
+        let requests = match &self.requests {
+            Scalar::Absent => 1.0,
+            requests => requests.amount().filter(|n| *n <= MAX_REQUESTS)?,
+        };
+        Some(ModelTotal {
+            model: self.model.owned()?,
+            requests: requests as u64,
+            prompt_tokens: tokens(&self.prompt_tokens).ok()?,
+            completion_tokens: tokens(&self.completion_tokens).ok()?,
+            cost_usd: cost(&self.cost),
+            latency_ms: duration(&self.latency),
+        })
+    }
+}

@@ -1,0 +1,555 @@
+//! What is to be sent, and when: batches, retries, and the reason of every drop. Pure; requests and
+//! replies are values.
+//!
+//! A stock AgentWatch has no ids for model usage, but it inserts a batch's costs before its model
+//! usage and refuses a cost whose id it has. So every call travels as both, its cost as the guard: a
+//! batch answered 500 is looked up by its guards, and what is found there has arrived.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use serde::{Deserialize, Serialize};
+
+use crate::agentwatch;
+use crate::call::{CallId, IdMint, ModelCall};
+use crate::config::{Naming, Settings};
+
+/// The most calls in one batch to a stock server, which dies inside a batch only as a whole.
+const STOCK_BATCH: usize = 50;
+/// The most calls in one batch to a receiver that knows ids.
+const BATCH: usize = 500;
+/// The first pause after a failure, in ms; doubled each time, up to [`LONGEST_PAUSE_MS`].
+const FIRST_PAUSE_MS: u64 = 1_000;
+/// The longest pause between two tries, in ms.
+const LONGEST_PAUSE_MS: u64 = 300_000;
+/// How often a refused token is tried again, in ms.
+const TOKEN_PAUSE_MS: u64 = 15_000;
+/// How many times a batch answered 500 without a guard is tried before it is taken apart.
+const TRIES_BEFORE_SPLIT: u32 = 3;
+/// How long a receiver's kind is believed, in ms.
+const KIND_AGE_MS: u64 = 600_000;
+
+/// What is known of the receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receiver {
+    /// Not asked yet.
+    Unknown,
+    /// Knows record ids: a record sent twice is one.
+    Ids,
+    /// AgentWatch 0.1.0: guarded batches.
+    Stock,
+    /// Has no `/batch`: `model_usage` alone, at least once.
+    UsageOnly,
+}
+
+/// A request to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The path and query, behind the configured address.
+    pub path: String,
+    /// The JSON body; `None` makes it a GET.
+    pub body: Option<String>,
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Reply {
+    /// The HTTP status; 0 where there was no answer.
+    pub status: u16,
+    /// `Retry-After` in ms.
+    pub retry_after_ms: Option<u64>,
+    /// The answer's body, cut at a bound.
+    pub body: String,
+    /// Why there was no answer.
+    pub error: Option<String>,
+}
+
+/// Something that the operator should hear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// The receiver answered for the first time, or again after trouble.
+    Reached(Receiver),
+    /// Sending failed; the text says why and names the setting.
+    Trouble(String),
+}
+
+/// What the outbox did, for the status.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OutboxCounts {
+    /// Calls that arrived.
+    pub delivered: u64,
+    /// Calls that were found to have arrived although their answer was lost.
+    pub confirmed: u64,
+    /// Tries that failed and were made again.
+    pub retried: u64,
+    /// Calls whose cost arrived in a batch that broke inside: their usage may be missing.
+    pub ambiguous: u64,
+    /// Dropped calls by reason.
+    pub dropped: BTreeMap<&'static str, u64>,
+}
+
+#[derive(Debug)]
+enum Flight {
+    Probe,
+    Post { ids: Vec<CallId>, first_try: bool },
+    Guards(LookUp),
+}
+
+/// A look-up of guards, one agent and model after the other, as the server filters by these.
+#[derive(Debug)]
+struct LookUp {
+    /// The calls that this request asks about.
+    asked: Vec<CallId>,
+    /// The calls still to be asked about.
+    rest: Vec<CallId>,
+    /// How many were found so far.
+    found: usize,
+    /// All calls of the batch that were not found.
+    missing: Vec<CallId>,
+    /// Whether the batch had never been sent before.
+    first_try: bool,
+}
+
+/// The queue of finished calls and the state of sending them.
+#[derive(Debug)]
+pub struct Outbox {
+    queue: VecDeque<ModelCall>,
+    max_queue: usize,
+    flight: Option<Flight>,
+    receiver: Receiver,
+    asked_mono_ms: Option<u64>,
+    batch_limit: usize,
+    failures: u32,
+    not_before_ms: u64,
+    gather_until_ms: Option<u64>,
+    flush_interval_ms: u64,
+    tried: BTreeSet<CallId>,
+    troubled: bool,
+    pause: IdMint,
+    settled: Vec<CallId>,
+    counts: OutboxCounts,
+}
+
+impl Outbox {
+    /// An empty outbox that holds at most `max_queue` calls.
+    pub fn new(settings: &Settings, max_queue: usize, seed: u64) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            max_queue,
+            flight: None,
+            receiver: Receiver::Unknown,
+            asked_mono_ms: None,
+            batch_limit: BATCH,
+            failures: 0,
+            not_before_ms: 0,
+            gather_until_ms: None,
+            flush_interval_ms: settings.flush_interval_ms,
+            tried: BTreeSet::new(),
+            troubled: false,
+            pause: IdMint::new(seed),
+            settled: Vec::new(),
+            counts: OutboxCounts::default(),
+        }
+    }
+
+    /// What was done so far.
+    pub fn counts(&self) -> &OutboxCounts {
+        &self.counts
+    }
+
+    /// How many calls wait, those under way included.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// When the oldest waiting call ended, in ms since 1970.
+    pub fn oldest_ms(&self) -> Option<u64> {
+        self.queue.front().map(|call| call.ended_ms)
+    }
+
+    /// What is known of the receiver.
+    pub fn receiver(&self) -> Receiver {
+        self.receiver
+    }
+
+    /// The calls that left the outbox since this was last asked, delivered or dropped.
+    pub fn take_settled(&mut self) -> Vec<CallId> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// The calls that wait, oldest first.
+    pub fn waiting(&self) -> impl Iterator<Item = &ModelCall> {
+        self.queue.iter()
+    }
+
+    /// Puts a call into the queue; the oldest gives way where it is full.
+    pub fn push(&mut self, call: ModelCall, mono_ms: u64) {
+        self.queue.push_back(call);
+        self.gather_until_ms
+            .get_or_insert(mono_ms + self.flush_interval_ms);
+        let under_way = match &self.flight {
+            Some(Flight::Post { ids, .. }) => ids.len(),
+            Some(Flight::Guards(look)) => look.asked.len() + look.rest.len() + look.missing.len(),
+            _ => 0,
+        };
+        if self.queue.len() > self.max_queue.max(under_way + 1) {
+            // What is under way keeps its place: its answer still tells something.
+            if let Some(call) = self.queue.remove(under_way) {
+                self.drop_call(call.id, "queue_full");
+            }
+        }
+    }
+
+    /// The next request to make now, if any. Its reply goes to [`Outbox::answered`].
+    pub fn begin(&mut self, naming: &Naming, mono_ms: u64, hurry: bool) -> Option<Request> {
+        if self.flight.is_some() || self.queue.is_empty() {
+            return None;
+        }
+        let gathered = self.queue.len() >= self.batch_limit
+            || self.gather_until_ms.is_none_or(|until| mono_ms >= until);
+        if !hurry && (mono_ms < self.not_before_ms || !gathered) {
+            return None;
+        }
+        if self.is_kind_stale(mono_ms) {
+            self.flight = Some(Flight::Probe);
+            return Some(Request {
+                path: "/api/v1/ingest/capabilities".to_owned(),
+                body: None,
+            });
+        }
+        Some(self.post(naming))
+    }
+
+    /// When something is to be sent, on the monotonic clock.
+    pub fn next_due(&self) -> Option<u64> {
+        if self.flight.is_some() || self.queue.is_empty() {
+            return None;
+        }
+        let gathered = match self.gather_until_ms {
+            Some(until) if self.queue.len() < self.batch_limit => until,
+            _ => 0,
+        };
+        Some(gathered.max(self.not_before_ms))
+    }
+
+    /// Takes a reply; may at once ask for a further request (a look-up of guards).
+    pub fn answered(
+        &mut self,
+        reply: &Reply,
+        naming: &Naming,
+        mono_ms: u64,
+        notes: &mut Vec<Note>,
+    ) -> Option<Request> {
+        match self.flight.take()? {
+            Flight::Probe => {
+                self.probed(reply, mono_ms, notes);
+                None
+            }
+            Flight::Post { ids, first_try } => {
+                self.posted(ids, first_try, reply, naming, mono_ms, notes)
+            }
+            Flight::Guards(look) => self.looked_up(look, reply, naming, mono_ms, notes),
+        }
+    }
+
+    fn is_kind_stale(&self, mono_ms: u64) -> bool {
+        self.receiver == Receiver::Unknown
+            || self
+                .asked_mono_ms
+                .is_none_or(|asked| mono_ms.saturating_sub(asked) > KIND_AGE_MS)
+    }
+
+    fn post(&mut self, naming: &Naming) -> Request {
+        let most = match self.receiver {
+            Receiver::Ids => BATCH,
+            _ => STOCK_BATCH,
+        };
+        let size = self.batch_limit.min(most).min(self.queue.len()).max(1);
+        let calls = self.queue.iter().take(size);
+        let ids: Vec<CallId> = calls.clone().map(|call| call.id).collect();
+        let (path, body) = match self.receiver {
+            Receiver::UsageOnly => {
+                let records: Vec<_> = calls.map(|c| agentwatch::model_usage(c, naming)).collect();
+                (
+                    "/api/v1/ingest/model_usage",
+                    serde_json::to_string(&records),
+                )
+            }
+            _ => (
+                "/api/v1/ingest/batch",
+                serde_json::to_string(&agentwatch::batch(calls, naming)),
+            ),
+        };
+        let first_try = !ids.iter().any(|id| self.tried.contains(id));
+        self.tried.extend(&ids);
+        self.flight = Some(Flight::Post { ids, first_try });
+        Request {
+            path: path.to_owned(),
+            // Records are made of finite numbers and valid text, which always serialize.
+            body: Some(body.unwrap_or_default()),
+        }
+    }
+
+    fn probed(&mut self, reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Capabilities {
+            features: Vec<String>,
+        }
+        let before = self.receiver;
+        match reply.status {
+            200..=299 => {
+                let known: Capabilities = serde_json::from_str(&reply.body).unwrap_or_default();
+                let knows_ids = known.features.iter().any(|f| f == "record_ids");
+                self.receiver = if knows_ids {
+                    Receiver::Ids
+                } else {
+                    Receiver::Stock
+                };
+            }
+            404 | 405 | 501 => self.receiver = Receiver::Stock,
+            _ => return self.failed(reply, mono_ms, notes),
+        }
+        self.asked_mono_ms = Some(mono_ms);
+        if before == Receiver::Unknown {
+            self.troubled = false;
+            notes.push(Note::Reached(self.receiver));
+        }
+    }
+
+    fn posted(
+        &mut self,
+        ids: Vec<CallId>,
+        first_try: bool,
+        reply: &Reply,
+        naming: &Naming,
+        mono_ms: u64,
+        notes: &mut Vec<Note>,
+    ) -> Option<Request> {
+        match (reply.status, self.receiver) {
+            (200..=299, _) => {
+                self.counts.delivered += ids.len() as u64;
+                self.arrived(&ids);
+                self.recovered(notes);
+            }
+            (404 | 405, Receiver::Stock | Receiver::Ids) => {
+                self.receiver = Receiver::UsageOnly;
+            }
+            (500, Receiver::Stock) => {
+                return self.look_up(
+                    LookUp {
+                        asked: Vec::new(),
+                        rest: ids,
+                        found: 0,
+                        missing: Vec::new(),
+                        first_try,
+                    },
+                    naming,
+                );
+            }
+            (413, _) if ids.len() > 1 => self.batch_limit = (ids.len() / 2).max(1),
+            (400 | 413 | 422, _) => self.take_apart(&ids, "refused", notes, reply),
+            (500, _) if self.failures >= TRIES_BEFORE_SPLIT => {
+                self.take_apart(&ids, "refused", notes, reply);
+                self.failed(reply, mono_ms, notes);
+            }
+            _ => self.failed(reply, mono_ms, notes),
+        }
+        None
+    }
+
+    /// Asks which guards the server has of the next agent and model.
+    fn look_up(&mut self, mut look: LookUp, naming: &Naming) -> Option<Request> {
+        let names: Vec<(CallId, String, String)> = self
+            .queue
+            .iter()
+            .take(BATCH)
+            .filter(|call| look.rest.contains(&call.id))
+            .map(|call| {
+                let agent = agentwatch::agent_name(call, naming);
+                (call.id, agent, agentwatch::model_name(call, naming))
+            })
+            .collect();
+        let (_, agent, model) = names.first()?.clone();
+        look.asked = names
+            .iter()
+            .filter(|(_, a, m)| *a == agent && *m == model)
+            .map(|(id, _, _)| *id)
+            .collect();
+        look.rest.retain(|id| !look.asked.contains(id));
+        self.flight = Some(Flight::Guards(look));
+        Some(Request {
+            path: format!(
+                "/api/costs/usage?limit=1000&agent={}&model={}",
+                query(&agent),
+                query(&model)
+            ),
+            body: None,
+        })
+    }
+
+    fn looked_up(
+        &mut self,
+        mut look: LookUp,
+        reply: &Reply,
+        naming: &Naming,
+        mono_ms: u64,
+        notes: &mut Vec<Note>,
+    ) -> Option<Request> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: String,
+        }
+        let rows = match reply.status {
+            200..=299 => serde_json::from_str::<Vec<Row>>(&reply.body).ok(),
+            _ => None,
+        };
+        let Some(rows) = rows else {
+            self.failed(reply, mono_ms, notes);
+            return None;
+        };
+        let stored: BTreeSet<String> = rows.into_iter().map(|row| row.id).collect();
+        let (found, missing): (Vec<CallId>, Vec<CallId>) = std::mem::take(&mut look.asked)
+            .into_iter()
+            .partition(|id| stored.contains(&id.to_string()));
+        if look.first_try {
+            self.counts.ambiguous += found.len() as u64;
+        } else {
+            self.counts.confirmed += found.len() as u64;
+        }
+        self.arrived(&found);
+        look.found += found.len();
+        look.missing.extend(missing);
+        if !look.rest.is_empty() {
+            return self.look_up(look, naming);
+        }
+        match look.found {
+            0 => self.unguarded(&look.missing, reply, mono_ms, notes),
+            // What is missing was stopped by a guard before it: it goes with the next batch.
+            _ => self.recovered(notes),
+        }
+        None
+    }
+
+    /// A 500 for a batch of which nothing is stored: the server is ill, or one record is.
+    fn unguarded(&mut self, ids: &[CallId], reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
+        let broken = Reply {
+            status: 500,
+            ..reply.clone()
+        };
+        if self.failures >= TRIES_BEFORE_SPLIT {
+            self.take_apart(ids, "refused", notes, &broken);
+        }
+        self.failed(&broken, mono_ms, notes);
+    }
+
+    /// Halves a refused batch, so that the record at fault is found; alone, it is dropped.
+    fn take_apart(
+        &mut self,
+        ids: &[CallId],
+        reason: &'static str,
+        notes: &mut Vec<Note>,
+        reply: &Reply,
+    ) {
+        if ids.len() > 1 {
+            self.batch_limit = (ids.len() / 2).max(1);
+            return;
+        }
+        if let Some(id) = ids.first() {
+            self.queue.retain(|call| call.id != *id);
+            self.drop_call(*id, reason);
+            notes.push(Note::Trouble(format!(
+                "the server refused a call's record (HTTP {}); it is dropped, the rest goes on",
+                reply.status
+            )));
+        }
+    }
+
+    fn arrived(&mut self, ids: &[CallId]) {
+        for id in ids {
+            self.tried.remove(id);
+        }
+        // What was under way stands at the front.
+        let front: Vec<ModelCall> = self.queue.drain(..BATCH.min(self.queue.len())).collect();
+        for call in front.into_iter().rev() {
+            if !ids.contains(&call.id) {
+                self.queue.push_front(call);
+            }
+        }
+        self.settled.extend(ids);
+        self.batch_limit = (self.batch_limit * 2).min(BATCH);
+        if self.queue.is_empty() {
+            self.gather_until_ms = None;
+        }
+    }
+
+    fn recovered(&mut self, notes: &mut Vec<Note>) {
+        self.failures = 0;
+        self.not_before_ms = 0;
+        if std::mem::take(&mut self.troubled) {
+            notes.push(Note::Reached(self.receiver));
+        }
+    }
+
+    fn failed(&mut self, reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
+        self.failures = self.failures.saturating_add(1);
+        self.counts.retried += 1;
+        self.troubled = true;
+        let pause = match reply.status {
+            401 | 403 => TOKEN_PAUSE_MS,
+            _ => self.jittered_pause(),
+        };
+        let asked = reply.retry_after_ms.unwrap_or(0).min(LONGEST_PAUSE_MS);
+        self.not_before_ms = mono_ms + pause.max(asked);
+        notes.push(Note::Trouble(explain(reply)));
+    }
+
+    /// Full jitter: anything between nothing and the doubled pause, so that many do not come at once.
+    fn jittered_pause(&mut self) -> u64 {
+        let doubled = FIRST_PAUSE_MS << (self.failures.saturating_sub(1)).min(16);
+        let ceiling = doubled.min(LONGEST_PAUSE_MS);
+        100 + self.pause.bits() % ceiling
+    }
+
+    fn drop_call(&mut self, id: CallId, reason: &'static str) {
+        self.tried.remove(&id);
+        self.settled.push(id);
+        *self.counts.dropped.entry(reason).or_default() += 1;
+    }
+}
+
+/// What went wrong, with the setting that mends it.
+fn explain(reply: &Reply) -> String {
+    let error = reply.error.as_deref().unwrap_or("no answer");
+    match reply.status {
+        0 => format!("AgentWatch cannot be reached ({error}); is it running, and is url right?"),
+        301 | 302 | 303 | 307 | 308 => format!(
+            "AgentWatch answers with a redirect (HTTP {}), which is not followed; set url to the address behind it",
+            reply.status
+        ),
+        401 | 403 => format!(
+            "AgentWatch refuses the token (HTTP {}); set token",
+            reply.status
+        ),
+        429 => "AgentWatch asks to slow down (HTTP 429)".to_owned(),
+        status => format!("AgentWatch answers HTTP {status}"),
+    }
+}
+
+/// A text as a query value.
+fn query(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, b| {
+        match b {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                out.push(b as char);
+            }
+            _ => out.push_str(&format!("%{b:02X}")),
+        }
+        out
+    })
+}

@@ -1,0 +1,230 @@
+//! What is known of sessions: the attributes that calls inherit, and how much each was counted, to
+//! compare with totals that others report.
+
+use std::collections::HashMap;
+
+use crate::call::{Latency, LatencySource, Usage};
+use crate::ledger::Settled;
+use crate::observe::{Aggregate, ModelTotal, SessionFacts};
+
+/// The most sessions that are remembered; the one untouched longest gives way.
+const MAX_SESSIONS: usize = 4_096;
+/// The most models that are told apart in one session.
+const MAX_MODELS: usize = 64;
+
+#[derive(Debug, Clone, Default)]
+struct Counted {
+    requests: u64,
+    prompt: u64,
+    completion: u64,
+    cost_usd: f64,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Session {
+    touched: u64,
+    agent: Option<String>,
+    run_id: Option<String>,
+    trigger: Option<String>,
+    models: Vec<(String, Counted)>,
+    tokens: u64,
+    /// For each aggregating source, `tokens` when it last spoke.
+    compared: Vec<(&'static str, u64)>,
+}
+
+/// A part of a session's total that no call had counted: one record for each missing request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Missing {
+    /// The model, as the total names it.
+    pub model: String,
+    /// The request's share of the tokens.
+    pub usage: Usage,
+    /// The request's share of the cost, in USD.
+    pub cost_usd: Option<f64>,
+    /// The average latency.
+    pub latency: Option<Latency>,
+}
+
+/// The sessions of one gateway.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    map: HashMap<String, Session>,
+    clock: u64,
+    /// Sessions forgotten for want of room.
+    pub evicted: u64,
+}
+
+impl Sessions {
+    /// How many sessions are remembered.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// Takes a session's attributes in.
+    pub fn learn(&mut self, facts: SessionFacts) {
+        let session = self.touch(&facts.session_key);
+        session.agent = facts.agent.or(session.agent.take());
+        if facts.run_id.is_some() || facts.ended {
+            session.run_id = facts.run_id;
+        }
+        if facts.trigger.is_some() || facts.ended {
+            session.trigger = facts.trigger;
+        }
+    }
+
+    /// Fills in what a call's own surfaces did not say.
+    pub fn complete(&self, call: &mut Settled) -> Option<String> {
+        let key = call.session_key.as_deref()?;
+        let session = self.map.get(key);
+        if let Some(session) = session {
+            call.agent = call.agent.take().or(session.agent.clone());
+            call.run_id = call.run_id.take().or(session.run_id.clone());
+        }
+        session
+            .and_then(|session| session.trigger.clone())
+            .or_else(|| trigger_of(key))
+    }
+
+    /// Counts a final call for its session.
+    pub fn count(&mut self, call: &Settled) {
+        let Some(key) = &call.session_key else {
+            return;
+        };
+        let usage = call.usage.unwrap_or_default();
+        let name = full_name(call);
+        let cost_usd = call.cost.usd;
+        let session = self.touch(key);
+        session.tokens += usage.prompt() + usage.output;
+        if let Some(counted) = session.model(&name) {
+            counted.requests += 1;
+            counted.prompt += usage.prompt();
+            counted.completion += usage.output;
+            counted.cost_usd += cost_usd;
+        }
+    }
+
+    /// Compares a run's total with what was counted since that source last spoke. The tokens that
+    /// nobody saw; 0 where more was counted than the total holds (a compaction, say).
+    pub fn compare(&mut self, aggregate: &Aggregate) -> u64 {
+        let session = self.touch(&aggregate.session_key);
+        let tokens = session.tokens;
+        let at = session
+            .compared
+            .iter_mut()
+            .find(|(source, _)| *source == aggregate.source);
+        let since = match at {
+            Some((_, before)) => tokens - std::mem::replace(before, tokens),
+            None => {
+                session.compared.push((aggregate.source, tokens));
+                tokens
+            }
+        };
+        (aggregate.usage.prompt() + aggregate.usage.output).saturating_sub(since)
+    }
+
+    /// The part of a session's total that its calls had not counted, which is counted with this.
+    pub fn remainder(&mut self, key: &str, total: &ModelTotal) -> Vec<Missing> {
+        let session = self.touch(key);
+        let Some(counted) = session.model(&total.model) else {
+            return Vec::new();
+        };
+        let requests = total.requests.saturating_sub(counted.requests);
+        if requests == 0 {
+            return Vec::new();
+        }
+        let prompt = total.prompt_tokens.saturating_sub(counted.prompt);
+        let completion = total.completion_tokens.saturating_sub(counted.completion);
+        let cost = total.cost_usd.map(|usd| (usd - counted.cost_usd).max(0.0));
+        counted.requests += requests;
+        counted.prompt += prompt;
+        counted.completion += completion;
+        counted.cost_usd += cost.unwrap_or(0.0);
+        session.tokens += prompt + completion;
+        (0..requests)
+            .map(|index| Missing {
+                model: total.model.clone(),
+                usage: Usage {
+                    input: share(prompt, requests, index),
+                    output: share(completion, requests, index),
+                    ..Usage::default()
+                },
+                cost_usd: cost.map(|usd| usd / requests as f64),
+                latency: total.latency_ms.map(|ms| Latency {
+                    ms: ms / total.requests.max(1) as f64,
+                    source: LatencySource::Measured,
+                }),
+            })
+            .collect()
+    }
+
+    fn touch(&mut self, key: &str) -> &mut Session {
+        self.clock += 1;
+        if !self.map.contains_key(key) && self.map.len() >= MAX_SESSIONS {
+            self.forget_untouched();
+        }
+        let session = self.map.entry(key.to_owned()).or_default();
+        session.touched = self.clock;
+        session
+    }
+
+    /// Forgets the eighth that was untouched longest: rarely, and then many, so that it costs little.
+    fn forget_untouched(&mut self) {
+        let mut touched: Vec<u64> = self.map.values().map(|session| session.touched).collect();
+        touched.sort_unstable();
+        let limit = touched.get(MAX_SESSIONS / 8).copied().unwrap_or_default();
+        let before = self.map.len();
+        self.map.retain(|_, session| session.touched > limit);
+        self.evicted += (before - self.map.len()) as u64;
+    }
+}
+
+impl Session {
+    /// The count of a model, which totals may name with or without its provider.
+    fn model(&mut self, name: &str) -> Option<&mut Counted> {
+        let same = |known: &str| known == name || bare(known) == name || known == bare(name);
+        match self.models.iter().position(|(known, _)| same(known)) {
+            Some(index) => self.models.get_mut(index).map(|(_, counted)| counted),
+            None if self.models.len() < MAX_MODELS => {
+                self.models.push((name.to_owned(), Counted::default()));
+                self.models.last_mut().map(|(_, counted)| counted)
+            }
+            None => None,
+        }
+    }
+}
+
+/// The part of `total` that falls to one of `parts`; all parts add up to it exactly.
+fn share(total: u64, parts: u64, index: u64) -> u64 {
+    total / parts + u64::from(index < total % parts)
+}
+
+fn bare(name: &str) -> &str {
+    name.split_once('/').map_or(name, |(_, model)| model)
+}
+
+fn full_name(call: &Settled) -> String {
+    if call.provider.is_empty() {
+        call.model.clone()
+    } else {
+        format!("{}/{}", call.provider, call.model)
+    }
+}
+
+/// What a session's key tells of its trigger where no run did.
+fn trigger_of(session_key: &str) -> Option<String> {
+    let part = |word: &str| session_key.split(':').any(|p| p == word);
+    if part("cron") {
+        Some("cron".to_owned())
+    } else if part("subagent") {
+        Some("subagent".to_owned())
+    } else if part("heartbeat") {
+        Some("heartbeat".to_owned())
+    } else {
+        None
+    }
+}

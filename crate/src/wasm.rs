@@ -1,0 +1,130 @@
+//! The WebAssembly face: small, synchronous, and never holding a borrow across a call of JavaScript.
+//!
+//! Facts come in as flat objects that the shim made; JSON text goes out. Times are ms: `wall` since
+//! 1970, `mono` from any start but never going back.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use js_sys::Promise;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::future_to_promise;
+
+use crate::config::RawSettings;
+use crate::core::Core as Machine;
+use crate::http;
+use crate::observe::SOURCES;
+use crate::outbox::{Reply, Request};
+use crate::time::Now;
+
+#[wasm_bindgen(start)]
+fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// The table of sources: which scalar fields of which events cross, as JSON.
+#[wasm_bindgen]
+pub fn sources() -> String {
+    json(&SOURCES)
+}
+
+/// One gateway's core.
+#[wasm_bindgen]
+pub struct Core {
+    machine: Rc<RefCell<Machine>>,
+    follow_up: RefCell<Option<Request>>,
+}
+
+#[wasm_bindgen]
+impl Core {
+    /// A core with its settings judged; what is wrong with them is in the first advice's log.
+    #[wasm_bindgen(constructor)]
+    pub fn new(settings: JsValue, seed_high: u32, seed_low: u32) -> Core {
+        let raw: RawSettings = serde_wasm_bindgen::from_value(settings).unwrap_or_default();
+        let seed = u64::from(seed_high) << 32 | u64::from(seed_low);
+        Core {
+            machine: Rc::new(RefCell::new(Machine::new(&raw, seed))),
+            follow_up: RefCell::new(None),
+        }
+    }
+
+    /// Tells whether the gateway's diagnostics are heard, and so worth waiting for.
+    #[wasm_bindgen(js_name = expectDiagnostics)]
+    pub fn expect_diagnostics(&self, expected: bool) {
+        self.machine.borrow_mut().expect_diagnostics(expected);
+    }
+
+    /// Takes one event in. `source` is an index into [`sources`].
+    pub fn observe(&self, source: u32, facts: JsValue, wall: f64, mono: f64) {
+        let facts = serde_wasm_bindgen::Deserializer::from(facts);
+        self.machine
+            .borrow_mut()
+            .observe(source as usize, facts, now(wall, mono));
+    }
+
+    /// Does what is due; JSON `{wake_in_ms: number | null, log: [{level, text}]}`.
+    pub fn advance(&self, wall: f64, mono: f64) -> String {
+        json(&self.machine.borrow_mut().advance(now(wall, mono)))
+    }
+
+    /// Sends what is due, if anything is; a promise of the reply as JSON, which goes to `answered`.
+    pub fn send(&self, wall: f64, mono: f64, hurry: bool, timeout_ms: u32) -> Option<Promise> {
+        let mut machine = self.machine.borrow_mut();
+        let request = match self.follow_up.borrow_mut().take() {
+            Some(request) => request,
+            None => machine.begin(now(wall, mono), hurry)?,
+        };
+        let (url, token) = machine.target()?;
+        let (url, token) = (url.to_owned(), token.map(str::to_owned));
+        Some(future_to_promise(async move {
+            let reply = http::send(url, token, request, timeout_ms).await;
+            Ok(JsValue::from(json(&reply)))
+        }))
+    }
+
+    /// Takes the reply to the last request; whether a further one follows at once.
+    pub fn answered(&self, reply: &str, wall: f64, mono: f64) -> bool {
+        let reply: Reply = serde_json::from_str(reply).unwrap_or_default();
+        let next = self.machine.borrow_mut().answered(&reply, now(wall, mono));
+        let follows = next.is_some();
+        *self.follow_up.borrow_mut() = next;
+        follows
+    }
+
+    /// Makes every call final: the gateway stops.
+    pub fn close(&self, wall: f64, mono: f64) {
+        self.machine.borrow_mut().close(now(wall, mono));
+    }
+
+    /// The journal's frames since this was last asked.
+    pub fn journal(&self) -> Vec<u8> {
+        self.machine.borrow_mut().take_journal()
+    }
+
+    /// The whole state as frames, in the journal's place.
+    pub fn snapshot(&self) -> Vec<u8> {
+        self.machine.borrow_mut().snapshot()
+    }
+
+    /// Goes on from a journal that another instance wrote.
+    pub fn recover(&self, journal: &[u8], wall: f64, mono: f64) {
+        self.machine.borrow_mut().recover(journal, now(wall, mono));
+    }
+
+    /// The status, as JSON.
+    pub fn status(&self) -> String {
+        json(&self.machine.borrow().status())
+    }
+}
+
+fn now(wall: f64, mono: f64) -> Now {
+    Now {
+        wall_ms: wall as u64,
+        mono_ms: mono as u64,
+    }
+}
+
+/// Our own types always serialize: finite numbers, valid text, string keys.
+fn json<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
