@@ -58,10 +58,12 @@ impl IntoResponse for ApiError {
                 }
                 (StatusCode::UNPROCESSABLE_ENTITY, body)
             }
-            Self::Query { name, message } => (
-                StatusCode::UNPROCESSABLE_ENTITY,
-                json!({"error": message, "field": name}),
-            ),
+            Self::Query { name, message } => {
+                // `detail` is where AgentWatch says it.
+                let detail = json!([{"loc": ["query", name], "msg": message}]);
+                let body = json!({"error": message, "field": name, "detail": detail});
+                (StatusCode::UNPROCESSABLE_ENTITY, body)
+            }
             Self::TooLarge(limit) => (
                 StatusCode::PAYLOAD_TOO_LARGE,
                 json!({"error": format!("the body is longer than {limit} bytes: send smaller arrays")}),

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::clock;
 use crate::config::Mode;
 use crate::error::ApiError;
+use crate::records::{LEVELS, WORK};
 use crate::store::read::{self, Select};
 use crate::store::stats::{self, ModelStats};
 use axum::extract::{Path, Query, State};
@@ -69,6 +70,23 @@ impl Params {
         }
     }
 
+    /// One of a closed vocabulary. AgentWatch does not expect any other word.
+    fn word(
+        &self,
+        name: &'static str,
+        allowed: &[&str],
+        mode: Mode,
+    ) -> Result<Option<String>, ApiError> {
+        match (self.text(name), mode) {
+            (Some(word), Mode::Stock) if !allowed.contains(&word.as_str()) => Err(ApiError::Crash),
+            (Some(word), Mode::Strict) if !allowed.contains(&word.as_str()) => {
+                let message = format!("{name} has to be one of {}", allowed.join(", "));
+                Err(ApiError::Query { name, message })
+            }
+            (word, _) => Ok(word),
+        }
+    }
+
     fn limit(&self, default: i64, max: i64) -> Result<i64, ApiError> {
         Ok(self.whole("limit", 1..=max)?.unwrap_or(default))
     }
@@ -114,38 +132,44 @@ async fn model_stats(State(app): State<App>, Query(params): Query<Params>) -> An
     ))
 }
 
-/// Statistics of the last `hours`, for the endpoint and for the page.
+/// Statistics of the last `hours`, rounded, for the endpoint and for the page.
+///
+/// AgentWatch rounds to 0.1 ms and a millionth of a dollar; outside stock mode we keep more digits, since a
+/// million cheap calls add up.
 ///
 /// # Errors
 /// Where the store does not answer.
 pub async fn last_hours(app: &App, hours: i64) -> Result<Vec<ModelStats>, ApiError> {
     let since = clock::hours_before(clock::now(), hours);
-    app.blocking(move |app| Ok(app.store.read(|c| stats::model_stats(c, since))?))
-        .await
-}
-
-/// One row of `/api/model-stats`. AgentWatch rounds to 0.1 ms and a millionth of a dollar; outside stock mode
-/// we keep three more digits, since a million cheap calls add up.
-fn stats_json(model: &ModelStats, mode: Mode) -> Value {
-    let (money, time) = match mode {
+    let query = move |app: &App| Ok(app.store.read(|c| stats::model_stats(c, since))?);
+    let mut models = app.blocking(query).await?;
+    let (money, time) = match app.mode {
         Mode::Stock => (6, 1),
         Mode::Strict => (9, 3),
     };
-    let rounded = |value: Option<f64>| value.map(|value| round(value, time));
-    // AgentWatch takes an average of zero for none.
-    let avg = model
-        .avg_latency_ms
-        .filter(|avg| mode == Mode::Strict || *avg != 0.0);
+    for model in &mut models {
+        model.cost_usd = round(model.cost_usd, money);
+        model.p50_latency_ms = model.p50_latency_ms.map(|ms| round(ms, time));
+        model.p95_latency_ms = model.p95_latency_ms.map(|ms| round(ms, time));
+        // AgentWatch takes an average of zero for none.
+        let shown = |ms: &f64| app.mode == Mode::Strict || *ms != 0.0;
+        model.avg_latency_ms = model.avg_latency_ms.filter(shown).map(|ms| round(ms, time));
+    }
+    Ok(models)
+}
+
+/// One row of `/api/model-stats`; the last two fields are ours.
+fn stats_json(model: &ModelStats, mode: Mode) -> Value {
     let mut row = json!({
         "model": model.model,
         "requests": model.requests,
         "prompt_tokens": model.prompt_tokens,
         "completion_tokens": model.completion_tokens,
         "total_tokens": model.total_tokens(),
-        "total_cost_usd": round(model.cost_usd, money),
-        "avg_latency_ms": rounded(avg),
-        "p50_latency_ms": rounded(model.p50_latency_ms),
-        "p95_latency_ms": rounded(model.p95_latency_ms),
+        "total_cost_usd": model.cost_usd,
+        "avg_latency_ms": model.avg_latency_ms,
+        "p50_latency_ms": model.p50_latency_ms,
+        "p95_latency_ms": model.p95_latency_ms,
     });
     if mode == Mode::Strict {
         row["timed_requests"] = model.timed_requests.into();
@@ -198,7 +222,7 @@ async fn cost_summary(State(app): State<App>, Query(params): Query<Params>) -> A
 async fn traces(State(app): State<App>, Query(params): Query<Params>) -> Answer {
     let select = Select::new("SELECT * FROM traces")
         .only("agent_name = ?", params.text("agent"))
-        .only("status = ?", params.text("status"))
+        .only("status = ?", params.word("status", WORK, app.mode)?)
         .only(
             "name LIKE ?",
             params.text("search").map(|text| format!("%{text}%")),
@@ -218,13 +242,13 @@ async fn trace(State(app): State<App>, Path(id): Path<String>) -> Answer {
     Ok(Json(found.unwrap_or_else(|| json!({}))))
 }
 
-async fn logs(State(app): State<App>, Query(params): Query<Params>) -> Answer {
+async fn logs(State(app): State<App>, Query(mut params): Query<Params>) -> Answer {
+    if let Some(level) = params.0.get_mut("level") {
+        level.make_ascii_lowercase();
+    }
     let select = Select::new("SELECT * FROM logs")
         .only("agent_name = ?", params.text("agent"))
-        .only(
-            "level = ?",
-            params.text("level").map(|level| level.to_lowercase()),
-        )
+        .only("level = ?", params.word("level", LEVELS, app.mode)?)
         .only(
             "message LIKE ?",
             params.text("search").map(|text| format!("%{text}%")),

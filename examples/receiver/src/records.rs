@@ -7,6 +7,15 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What a trace's or a span's `status` can be.
+pub const WORK: &[&str] = &["running", "completed", "failed"];
+/// What a log's `level` can be.
+pub const LEVELS: &[&str] = &["debug", "info", "warn", "error", "critical"];
+/// What a health check's `status` can be.
+pub const CHECKS: &[&str] = &["ok", "warn", "critical", "unknown"];
+/// What a cron run's `status` can be.
+pub const RUNS: &[&str] = &["ok", "error", "timeout"];
+
 /// One call of a model.
 #[derive(Debug, Default)]
 pub struct ModelUsage {

@@ -115,6 +115,7 @@ fn router(app: App) -> Router {
         .route("/models", get(page::models))
         .route("/assets/models.css", get(page::style))
         .route("/assets/models.js", get(page::script))
+        .route("/assets/icon.svg", get(page::icon))
         .route("/login", get(auth::form).post(auth::submit))
         .route("/logout", get(auth::sign_out))
         .route("/health", get(health))

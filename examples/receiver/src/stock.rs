@@ -6,7 +6,8 @@
 use crate::clock::{self, Micros};
 use crate::error::ApiError;
 use crate::records::{
-    Batch, Cost, CronRun, Health, Kind, Log, Metric, ModelUsage, Span, SpanEvent, Trace, fresh_id,
+    Batch, CHECKS, Cost, CronRun, Health, Kind, LEVELS, Log, Metric, ModelUsage, Span, SpanEvent,
+    Trace, WORK, fresh_id,
 };
 use crate::store::{Repeat, Store};
 use serde_json::{Map, Value, json};
@@ -135,12 +136,7 @@ fn trace(f: &Fields, id: String, store: &Store) -> Read<()> {
     let trace = Trace {
         agent_name: f.needed("agent_name", "remote")?,
         name: f.needed("name", "unnamed")?,
-        status: f.word(
-            "status",
-            "completed",
-            &["running", "completed", "failed"],
-            false,
-        )?,
+        status: f.word("status", "completed", WORK, false)?,
         started_at: f.instant("started_at")?,
         ended_at: f.ended_at()?,
         duration_ms: f.number("duration_ms")?,
@@ -219,12 +215,7 @@ fn span(f: &Fields, trace_id: &str) -> Read<Span> {
         trace_id: trace_id.to_owned(),
         parent_id: f.text("parent_id")?,
         name: f.needed("name", "unnamed")?,
-        status: f.word(
-            "status",
-            "completed",
-            &["running", "completed", "failed"],
-            false,
-        )?,
+        status: f.word("status", "completed", WORK, false)?,
         started_at: f.instant("started_at")?,
         ended_at: f.ended_at()?,
         duration_ms: f.number("duration_ms")?,
@@ -238,12 +229,7 @@ fn log(f: &Fields, id: String) -> Read<Log> {
     Ok(Log {
         id,
         agent_name: f.needed("agent_name", "remote")?,
-        level: f.word(
-            "level",
-            "info",
-            &["debug", "info", "warn", "error", "critical"],
-            true,
-        )?,
+        level: f.word("level", "info", LEVELS, true)?,
         message: f.needed("message", "")?,
         timestamp: f.instant("timestamp")?,
         metadata: f.json("metadata"),
@@ -256,12 +242,7 @@ fn health(f: &Fields, name: String) -> Read<Health> {
     Ok(Health {
         name,
         agent_name: f.needed("agent_name", "remote")?,
-        status: f.word(
-            "status",
-            "unknown",
-            &["ok", "warn", "critical", "unknown"],
-            true,
-        )?,
+        status: f.word("status", "unknown", CHECKS, true)?,
         message: f.get("message").map_or(Ok(Some(String::new())), text)?,
         timestamp: f.instant("timestamp")?,
         duration_ms: f.number("duration_ms")?,

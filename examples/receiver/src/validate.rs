@@ -3,14 +3,11 @@
 use crate::error::Invalid;
 use crate::fields::{Fault, Fields, MESSAGE_MAX, kind_of};
 use crate::records::{
-    Batch, Cost, CronRun, Health, Kind, Log, Metric, ModelUsage, Span, SpanEvent, Trace, fresh_id,
+    Batch, CHECKS, Cost, CronRun, Health, Kind, LEVELS, Log, Metric, ModelUsage, RUNS, Span,
+    SpanEvent, Trace, WORK, fresh_id,
 };
 use serde_json::{Value, json};
 
-const WORK: &[&str] = &["running", "completed", "failed"];
-const LEVELS: &[&str] = &["debug", "info", "warn", "error", "critical"];
-const CHECKS: &[&str] = &["ok", "warn", "critical", "unknown"];
-const RUNS: &[&str] = &["ok", "error", "timeout"];
 const EMPTY_OBJECT: &str = "{}";
 
 /// Reads one record or an array of them into `batch`, and gives the id (for health the name) of each.

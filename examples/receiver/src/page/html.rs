@@ -48,7 +48,7 @@ pub fn models(models: &[ModelStats], hours: i64, signed_in: bool) -> String {
 <h2>No model calls in the last {window}</h2>
 <p>Calls appear here the moment they arrive. To see one now:</p>
 <pre tabindex="0"><code>curl <span id="origin">http://127.0.0.1:8470</span>/api/v1/ingest/model_usage \
-  -H 'content-type: application/json' \
+  -H 'content-type: application/json' {authorization}\
   -d '{{"model":"example/model","prompt_tokens":1200,"completion_tokens":350,
        "cost_usd":0.0042,"latency_ms":1840,"agent_name":"main"}}'</code></pre>
 </section>
@@ -59,6 +59,12 @@ pub fn models(models: &[ModelStats], hours: i64, signed_in: bool) -> String {
         summary = summary(&total, models.len()),
         window = range(hours),
         version = env!("CARGO_PKG_VERSION"),
+        // The token itself is never written into a page.
+        authorization = if signed_in {
+            "-H \"authorization: Bearer $AGENTWATCH_TOKEN\" "
+        } else {
+            ""
+        },
     );
     document("Models", "models", &content)
 }
@@ -98,6 +104,7 @@ fn document(title: &str, class: &str, content: &str) -> String {
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <title>{title} · AgentWatch receiver</title>
+<link rel="icon" href="/assets/icon.svg">
 <link rel="stylesheet" href="/assets/models.css">
 </head>
 <body class="{class}">

@@ -54,3 +54,11 @@ pub async fn script() -> impl IntoResponse {
         include_str!("models.js"),
     )
 }
+
+/// `GET /assets/icon.svg`
+pub async fn icon() -> impl IntoResponse {
+    (
+        [(header::CONTENT_TYPE, "image/svg+xml")],
+        include_str!("icon.svg"),
+    )
+}
