@@ -37,10 +37,10 @@ pub fn models(models: &[ModelStats], hours: i64, signed_in: bool) -> String {
 <main data-hours="{hours}">
 <dl class="summary">{summary}</dl>
 <div id="calls"{shown}>
-<table>
+<table role="table">
 <caption>Calls by model in the last {window}, highest cost first</caption>
-<thead><tr><th scope="col">Model</th><th scope="col">Requests</th><th scope="col">Prompt</th><th scope="col">Completion</th><th scope="col">Total</th><th scope="col">Cost</th><th scope="col">Average</th><th scope="col">p50</th><th scope="col">p95</th><th scope="col">Share of tokens</th></tr></thead>
-<tbody id="rows">{rows}</tbody>
+<thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">Model</th><th role="columnheader" scope="col">Requests</th><th role="columnheader" scope="col">Prompt</th><th role="columnheader" scope="col">Completion</th><th role="columnheader" scope="col">Total</th><th role="columnheader" scope="col">Cost</th><th role="columnheader" scope="col">Average</th><th role="columnheader" scope="col">p50</th><th role="columnheader" scope="col">p95</th><th role="columnheader" scope="col">Share of tokens</th></tr></thead>
+<tbody role="rowgroup" id="rows">{rows}</tbody>
 </table>
 <p id="unknown"{unknown}>Some calls came without a known price. They are counted, and add nothing to the cost.</p>
 </div>

@@ -1,0 +1,215 @@
+//! The program as a person or a script meets it: its line, its flags, its file, its end, its page, its token.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod support;
+
+use serde_json::json;
+use std::process::Command;
+use support::{Folder, Server, command};
+
+const HOSTILE: &str = "<img src=x onerror=\"alert('1')\">&amp;";
+
+#[test]
+fn it_says_where_it_listens_and_stops_when_asked() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::start(&[]);
+        let line = format!(
+            "agentwatch-receiver listening on http://{}/models\n",
+            server.address
+        );
+        assert_eq!(server.line, line);
+        let id = server.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([&format!("-{signal}"), &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        assert!(server.child.wait().unwrap().success(), "{signal}");
+    }
+}
+
+#[test]
+fn what_stands_in_the_way_is_named() {
+    let server = Server::start(&[]);
+    let port = server.address.rsplit_once(':').unwrap().1;
+    let folder = Folder::new("foreign");
+    std::fs::write(folder.file(), "no database at all, but some text").unwrap();
+    for (args, says) in [
+        (vec!["--prot", "1"], "--prot"),
+        (vec!["--port", "99999"], "--port"),
+        (vec!["--db", ":memory:", "--port", port], "already in use"),
+        (
+            vec!["--db", "/nowhere/at/all.db", "--port", "0"],
+            "--db /nowhere/at/all.db",
+        ),
+        (
+            vec!["--db", &folder.file(), "--port", "0"],
+            "give another path",
+        ),
+    ] {
+        let output = command().args(&args).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            !output.status.success() && error.contains(says),
+            "{args:?}: {error}"
+        );
+        assert!(output.stdout.is_empty(), "{args:?}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn its_file_is_private_and_outlives_it() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("private");
+    let first = Server::start_on(&folder.file(), &[]);
+    first.post("model_usage", &json!({"model": "kept", "id": "x"}));
+    for entry in std::fs::read_dir(&folder.0).unwrap() {
+        let entry = entry.unwrap();
+        assert_eq!(
+            entry.metadata().unwrap().permissions().mode() & 0o777,
+            0o600,
+            "{entry:?}"
+        );
+    }
+    drop(first); // Killed, not stopped.
+    let second = Server::start_on(&folder.file(), &[]);
+    assert_eq!(second.list("/api/model-stats")[0]["model"], "kept");
+}
+
+#[test]
+fn the_page_shows_each_model_and_escapes_its_name() {
+    for mode in [&[][..], &["--stock"][..]] {
+        let server = Server::start(mode);
+        let empty = server.get("/models?hours=168");
+        assert!(empty.text.contains("No model calls in the last 7 days"));
+        server.post(
+            "model_usage",
+            &json!({"model": HOSTILE, "prompt_tokens": 1200, "completion_tokens": 34, "cost_usd": 0.25,
+                    "latency_ms": 1500, "cost_source": "unknown"}),
+        );
+        let page = server.get("/models");
+        assert!(!page.text.contains("<img"), "{}", page.text);
+        let name = "&lt;img src=x onerror=&quot;alert(&#39;1&#39;)&quot;&gt;&amp;amp;";
+        assert!(page.text.contains(&format!("data-model=\"{name}\"")));
+        for (field, value) in [
+            ("requests", "1"),
+            ("prompt_tokens", "1200"),
+            ("completion_tokens", "34"),
+            ("total_tokens", "1234"),
+            ("total_cost_usd", "0.25"),
+            ("avg_latency_ms", "1500"),
+            ("p50_latency_ms", "1500"),
+            ("p95_latency_ms", "1500"),
+        ] {
+            let at = page.text.find(&format!("data-field=\"{field}\"")).unwrap();
+            let cell: String = page.text.chars().skip(at).take(120).collect();
+            assert!(
+                cell.contains(&format!("data-value=\"{value}\"")),
+                "{field}: {cell}"
+            );
+        }
+        // Stock AgentWatch does not keep where a cost came from.
+        assert_eq!(page.text.contains("1 of 1 unpriced"), mode.is_empty());
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(
+            policy.starts_with("default-src 'none'") && !policy.contains("unsafe"),
+            "{policy}"
+        );
+        assert!(
+            !page.text.contains("style=") && !page.text.contains("<script>"),
+            "nothing inline"
+        );
+        for asset in ["models.css", "models.js", "icon.svg"] {
+            assert_eq!(server.get(&format!("/assets/{asset}")).status, 200);
+        }
+        assert!(!server.get("/assets/models.js").text.contains("innerHTML"));
+        assert_eq!(server.get("/").header("location"), Some("/models"));
+    }
+}
+
+#[test]
+fn the_token_is_taken_in_all_four_ways() {
+    for mode in [
+        &["--token", "s3cret"][..],
+        &["--token", "s3cret", "--stock"][..],
+    ] {
+        let server = Server::start(mode);
+        let ask =
+            |path: &str, headers: &[(&str, &str)]| server.send("GET", path, headers, b"").status;
+        let api = "/api/model-stats";
+        assert_eq!(ask(api, &[("authorization", "Bearer s3cret")]), 200);
+        assert_eq!(ask(api, &[("x-agentwatch-token", "s3cret")]), 200);
+        assert_eq!(ask("/api/model-stats?token=s3cret", &[]), 200);
+        assert_eq!(
+            ask(api, &[("cookie", "other=1; agentwatch_token=s3cret")]),
+            200
+        );
+
+        assert_eq!(ask(api, &[("authorization", "Bearer wrong")]), 401);
+        assert_eq!(ask(api, &[("authorization", "s3cret")]), 401);
+        assert_eq!(ask("/api/model-stats?token=s3cre", &[]), 401);
+        let refused = server.post("model_usage", &json!({"model": "m"}));
+        assert_eq!(
+            (refused.status, refused.json()),
+            (401, json!({"error": "Authentication required"}))
+        );
+        assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+        assert_eq!(ask("/health", &[]), 200);
+    }
+}
+
+#[test]
+fn the_page_takes_the_token_out_of_the_address() {
+    let server = Server::start(&["--token", "s3cret"]);
+    let linked = server.get("/models?hours=6&token=s3cret");
+    assert_eq!(
+        (linked.status, linked.header("location")),
+        (303, Some("/models?hours=6"))
+    );
+    let cookie = linked.header("set-cookie").unwrap();
+    assert!(cookie.starts_with("agentwatch_token=s3cret;"), "{cookie}");
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
+        "{cookie}"
+    );
+
+    let stranger = server.get("/models?hours=6");
+    assert_eq!(
+        stranger.header("location"),
+        Some("/login?next=%2Fmodels%3Fhours%3D6")
+    );
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    let sign_in = |body: &str| server.send("POST", "/login", &form, body.as_bytes());
+    let signed_in = sign_in("token=s3cret&next=%2Fmodels%3Fhours%3D6");
+    assert_eq!(
+        (signed_in.status, signed_in.header("location")),
+        (303, Some("/models?hours=6"))
+    );
+    assert_eq!(
+        sign_in("token=s3cret&next=%2F%2Fexample.org").header("location"),
+        Some("/models")
+    );
+    let wrong = sign_in("token=wrong&next=%2F%22%3E%3Cb%3E");
+    assert!(wrong.status == 401 && wrong.text.contains("That is not the token"));
+    assert!(wrong.header("set-cookie").is_none() && !wrong.text.contains("<b>"));
+}
+
+#[test]
+fn a_page_of_another_site_cannot_post() {
+    let server = Server::start(&[]);
+    let headers = [
+        ("sec-fetch-site", "cross-site"),
+        ("content-type", "text/plain"),
+    ];
+    let answer = server.send(
+        "POST",
+        "/api/v1/ingest/model_usage",
+        &headers,
+        br#"{"model":"m"}"#,
+    );
+    assert_eq!(answer.status, 403);
+    assert!(server.list("/api/model-stats").is_empty());
+}
