@@ -4,7 +4,7 @@ use crate::clock::{self, Micros};
 use serde_json::{Map, Value};
 
 /// Longest name, model or id, in bytes.
-pub const NAME_MAX: usize = 256;
+pub const NAME_MAX: usize = 512;
 /// Longest message or error text, in bytes.
 pub const MESSAGE_MAX: usize = 64 * 1024;
 /// Longest metadata or tags, in bytes of JSON.
@@ -89,6 +89,11 @@ impl Fields {
             Some(text) if text.is_empty() => Err(self.fault(name, "is empty")),
             text => Ok(text),
         }
+    }
+
+    /// Text of up to [`NAME_MAX`] bytes that may be left out; empty is left out.
+    pub fn label(&mut self, name: &str) -> Taken<String> {
+        Ok(self.text(name, NAME_MAX)?.filter(|text| !text.is_empty()))
     }
 
     /// One of the `allowed` words, in whatever case where `fold` is set.

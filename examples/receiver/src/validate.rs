@@ -118,24 +118,24 @@ fn model_usage(f: &mut Fields, id: String, known: bool) -> Result<ModelUsage, Fa
     Ok(ModelUsage {
         id,
         timestamp: f.instant("timestamp")?,
-        agent_name: f.name("agent_name")?,
+        agent_name: f.label("agent_name")?,
         model,
         prompt_tokens: f.count("prompt_tokens")?,
         completion_tokens: f.count("completion_tokens")?,
         cost_usd: f.amount("cost_usd")?,
         latency_ms: f.amount("latency_ms")?,
-        gateway: f.name("gateway")?,
-        provider: f.name("provider")?,
+        gateway: f.label("gateway")?,
+        provider: f.label("provider")?,
         cache_read_tokens: f.count("cache_read_tokens")?,
         cache_write_tokens: f.count("cache_write_tokens")?,
         reasoning_tokens: f.count("reasoning_tokens")?,
-        cost_source: f.name("cost_source")?,
-        usage_source: f.name("usage_source")?,
-        latency_source: f.name("latency_source")?,
-        session_key: f.name("session_key")?,
-        run_id: f.name("run_id")?,
-        trigger: f.name("trigger")?,
-        outcome: f.name("outcome")?,
+        cost_source: f.label("cost_source")?,
+        usage_source: f.label("usage_source")?,
+        latency_source: f.label("latency_source")?,
+        session_key: f.label("session_key")?,
+        run_id: f.label("run_id")?,
+        trigger: f.label("trigger")?,
+        outcome: f.label("outcome")?,
         ttfb_ms: f.amount("ttfb_ms")?,
     })
 }
@@ -149,20 +149,20 @@ fn cost(f: &mut Fields, id: String, known: bool) -> Result<Cost, Fault> {
     Ok(Cost {
         id,
         timestamp: f.instant("timestamp")?,
-        agent_name: f.name("agent_name")?,
+        agent_name: f.label("agent_name")?,
         model,
         input_tokens: f.count("input_tokens")?,
         output_tokens: f.count("output_tokens")?,
         estimated_cost_usd: f.amount("estimated_cost_usd")?,
-        trace_id: f.name("trace_id")?,
-        span_id: f.name("span_id")?,
+        trace_id: f.label("trace_id")?,
+        span_id: f.label("span_id")?,
         metadata: f.object("metadata")?,
     })
 }
 
 fn trace(f: &mut Fields, id: String, batch: &mut Batch) -> Result<(), Fault> {
     let trace = Trace {
-        agent_name: f.name("agent_name")?.unwrap_or_else(|| "remote".into()),
+        agent_name: f.label("agent_name")?.unwrap_or_else(|| "remote".into()),
         name: f.name("name")?.unwrap_or_else(|| "unnamed".into()),
         status: f
             .word("status", WORK, false)?
@@ -225,7 +225,7 @@ fn span(mut f: Fields, path: &str, trace_id: &str) -> Result<Span, Fault> {
         events: events.collect::<Result<_, Fault>>()?,
         id: f.name("id")?.unwrap_or_else(fresh_id),
         trace_id: trace_id.to_owned(),
-        parent_id: f.name("parent_id")?,
+        parent_id: f.label("parent_id")?,
         name: f.name("name")?.unwrap_or_else(|| "unnamed".into()),
         status: f
             .word("status", WORK, false)?
@@ -241,22 +241,22 @@ fn span(mut f: Fields, path: &str, trace_id: &str) -> Result<Span, Fault> {
 fn log(f: &mut Fields, id: String) -> Result<Log, Fault> {
     Ok(Log {
         id,
-        agent_name: f.name("agent_name")?.unwrap_or_else(|| "remote".into()),
+        agent_name: f.label("agent_name")?.unwrap_or_else(|| "remote".into()),
         level: f
             .word("level", LEVELS, true)?
             .unwrap_or_else(|| "info".into()),
         message: f.text("message", MESSAGE_MAX)?.unwrap_or_default(),
         timestamp: f.instant("timestamp")?,
         metadata: f.object("metadata")?.unwrap_or_else(|| EMPTY_OBJECT.into()),
-        trace_id: f.name("trace_id")?,
-        span_id: f.name("span_id")?,
+        trace_id: f.label("trace_id")?,
+        span_id: f.label("span_id")?,
     })
 }
 
 fn health(f: &mut Fields) -> Result<Health, Fault> {
     Ok(Health {
         name: f.name("name")?.unwrap_or_else(|| "unknown".into()),
-        agent_name: f.name("agent_name")?.unwrap_or_else(|| "remote".into()),
+        agent_name: f.label("agent_name")?.unwrap_or_else(|| "remote".into()),
         status: f
             .word("status", CHECKS, true)?
             .unwrap_or_else(|| "unknown".into()),
@@ -271,14 +271,14 @@ fn metric(f: &mut Fields, id: String) -> Result<Metric, Fault> {
     f.refuse_null("value")?;
     Ok(Metric {
         id,
-        agent_name: f.name("agent_name")?.unwrap_or_else(|| "remote".into()),
+        agent_name: f.label("agent_name")?.unwrap_or_else(|| "remote".into()),
         name: f.name("name")?.unwrap_or_else(|| "unnamed".into()),
         value: f.number("value")?.unwrap_or(0.0),
-        kind: f.name("kind")?.unwrap_or_else(|| "gauge".into()),
+        kind: f.label("kind")?.unwrap_or_else(|| "gauge".into()),
         tags: f.object("tags")?.unwrap_or_else(|| EMPTY_OBJECT.into()),
         timestamp: f.instant("timestamp")?,
-        trace_id: f.name("trace_id")?,
-        span_id: f.name("span_id")?,
+        trace_id: f.label("trace_id")?,
+        span_id: f.label("span_id")?,
     })
 }
 
@@ -289,7 +289,7 @@ fn cron_run(f: &mut Fields, id: String) -> Result<CronRun, Fault> {
     Ok(CronRun {
         id,
         status,
-        agent_name: f.name("agent_name")?,
+        agent_name: f.label("agent_name")?,
         job_name: f.name("job_name")?.unwrap_or_else(|| "unknown".into()),
         duration_ms: f.amount("duration_ms")?,
         error: f.text("error", MESSAGE_MAX)?,

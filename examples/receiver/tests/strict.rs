@@ -104,7 +104,7 @@ fn a_batch_counts_each_kind() {
 fn a_bad_record_is_named_and_nothing_is_stored() {
     let server = Server::start(&[]);
     let wrong = |field: &str, value: Value| with(usage(), json!({field: value}));
-    let long = "x".repeat(300);
+    let long = "x".repeat(600);
     for (endpoint, record, field) in [
         ("model_usage", wrong("model", json!(null)), "model"),
         ("model_usage", wrong("model", json!("")), "model"),
