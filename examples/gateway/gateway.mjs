@@ -27,7 +27,8 @@ const FINAL = new Set(["final", "error", "aborted"]);
  * @property {string} providerUrl The scripted provider's `baseUrl`.
  * @property {Record<string, import("./provider.mjs").Price>} [prices]
  * @property {import("./config.mjs").GatewayPlugin[]} [plugins]
- * @property {string} [stateDir] Default: a fresh folder, removed by `stop`. One that was given is kept.
+ * @property {string} [stateDir] Default: a fresh folder, removed by `stop`. One that was given is kept, and a plugin
+ *   that an earlier gateway installed there is not installed again.
  * @property {number} [port] Default: a free one.
  * @property {Record<string, string>} [env]
  * @property {object} [config] Merged over the configuration.
@@ -125,7 +126,8 @@ async function prepare(options) {
     prices: options.prices,
   });
   await writeJson(configPath, merge(merge(known, base), options.config ?? {}));
-  for (const plugin of plugins) if (plugin.tgz) await installPlugin(place, plugin.tgz);
+  for (const { id, tgz } of plugins)
+    if (tgz && !known.plugins?.entries?.[id]) await installPlugin(place, tgz);
   await writeJson(configPath, withPlugins(await readJson(configPath), plugins));
   return place;
 }

@@ -20,6 +20,9 @@ export function launch(command, args, { env, cwd, log }) {
       recent = (recent + text).slice(-200_000);
     });
   }
+  // Not even a test that is ended in the middle may leave a gateway behind.
+  const sweep = () => child.kill("SIGKILL");
+  process.once("exit", sweep);
   /** @type {Promise<{ code: number | null, signal: string | null }>} */
   const ended = new Promise((resolve) => {
     child.on("error", (error) => {
@@ -27,6 +30,7 @@ export function launch(command, args, { env, cwd, log }) {
       resolve({ code: -1, signal: null });
     });
     child.on("close", (code, signal) => {
+      process.off("exit", sweep);
       file.end();
       resolve({ code, signal });
     });

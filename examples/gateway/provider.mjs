@@ -64,8 +64,12 @@ export async function createProvider(options = {}) {
     baseUrl: `http://127.0.0.1:${port}`,
     /** @type {readonly LedgerEntry[]} */
     ledger: state.ledger,
-    /** Per model, what a dashboard has to show. */
-    totals: () => totals(state.ledger, prices, names),
+    /**
+     * Per model, what a dashboard has to show; of some of the requests only, if asked.
+     *
+     * @param {(entry: LedgerEntry) => boolean} [among]
+     */
+    totals: (among = () => true) => totals(state.ledger.filter(among), prices, names),
     /** Replaces the script; undefined leaves only directives. @param {import("./plan.mjs").Script} [script] */
     script: (script) => {
       state.script = script;

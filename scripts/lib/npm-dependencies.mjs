@@ -20,8 +20,10 @@ export async function npmDependencies() {
     throw new SetupError("npm not found: install Node.js with npm (https://nodejs.org)");
   await locked(modules, async () => {
     if (await current()) return;
-    const flags = ["--no-audit", "--no-fund", "--loglevel=error"];
-    await withProgress("npm ci", () => run("npm", ["ci", ...flags], { cwd: PROJECT }));
+    // Not `npm ci`: it insists on lock entries of every platform's optional binaries, which not every
+    // registry serves. `npm install` follows the lock file as well, and `--no-save` leaves it as it is.
+    const flags = ["--no-save", "--no-audit", "--no-fund", "--loglevel=error"];
+    await withProgress("npm install", () => run("npm", ["install", ...flags], { cwd: PROJECT }));
     await writeFile(stamp, wanted);
   });
   return modules;

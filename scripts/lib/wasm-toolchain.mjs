@@ -1,11 +1,9 @@
 import { cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
-import { cached, cacheRoot } from "./cache.mjs";
+import { cached } from "./cache.mjs";
 import { exists, run, SetupError, say, which } from "./run.mjs";
 
 const TARGET = "wasm32-unknown-unknown";
-/** Name under which rustup knows the toolchain made from Debian's packages. The default toolchain stays as it is. */
-const LINKED = "agentwatch-debian-wasm";
 
 /**
  * A Rust toolchain that builds for WebAssembly: the host's own target if rustup has it, else added by rustup, else
@@ -56,19 +54,18 @@ async function rustupAdds() {
   );
 }
 
-/** @returns {Promise<string>} The linked toolchain's name. */
+/**
+ * rustup takes a toolchain by its path too, so nothing has to be linked and the default toolchain stays as it is.
+ *
+ * @returns {Promise<string>} The toolchain's folder.
+ */
 async function debianToolchain() {
   const folder = await cached(
     "wasm-toolchain",
     "make a WebAssembly toolchain from Debian's packages",
     makeToolchain,
   );
-  const root = join(folder, "root", "usr");
-  const linked = await run("rustup", ["toolchain", "list", "-v"]);
-  if (!linked.split("\n").some((line) => line.startsWith(LINKED) && line.includes(root))) {
-    await run("rustup", ["toolchain", "link", LINKED, root]);
-  }
-  return LINKED;
+  return join(folder, "root", "usr");
 }
 
 /** @param {string} folder */
@@ -125,17 +122,24 @@ async function dependencies(name, pattern) {
  */
 async function layOut(usr) {
   const lib = join(usr, "lib");
-  const multiarch = join(lib, "x86_64-linux-gnu");
+  const host = await hostTriple();
+  const multiarch = join(lib, host.replace("-unknown", ""));
   for (const folder of [multiarch, ...(await llvmFolders(lib))]) {
     for (const file of await readdir(folder)) {
       if (file.includes(".so")) await link(join(folder, file), join(lib, file));
     }
   }
-  const tools = join(lib, "rustlib", "x86_64-unknown-linux-gnu", "bin");
+  const tools = join(lib, "rustlib", host, "bin");
   await mkdir(tools, { recursive: true });
   await link(await find(join(usr, "bin"), /^lld(-\d+)?$/), join(tools, "rust-lld"));
   await rm(join(usr, "bin", "cargo"), { force: true });
   await link((await run("rustup", ["which", "cargo"])).trim(), join(usr, "bin", "cargo"));
+}
+
+async function hostTriple() {
+  const host = /^host: (\S+)$/m.exec(await run("rustc", ["-vV"]))?.[1];
+  if (!host) throw new SetupError("rustc -vV names no host");
+  return host;
 }
 
 /** @param {string} lib */
@@ -177,23 +181,20 @@ async function buildStd(folder, usr) {
   );
   await writeFile(join(work, "src", "lib.rs"), "#![no_std]\n");
   await linkSources(usr);
-  const bootstrap = `${LINKED}-bootstrap-${process.pid}`;
-  await run("rustup", ["toolchain", "link", bootstrap, usr]);
-  try {
-    const build = ["build", "--release", "--target", TARGET, "-Zbuild-std=std,panic_abort,test,proc_macro"];
-    await run("cargo", build, {
+  await run(
+    "cargo",
+    ["build", "--release", "--target", TARGET, "-Zbuild-std=std,panic_abort,test,proc_macro"],
+    {
       cwd: work,
       log: join(folder, "std.log"),
       env: {
-        RUSTUP_TOOLCHAIN: bootstrap,
+        RUSTUP_TOOLCHAIN: usr,
         RUSTC_BOOTSTRAP: "1",
         RUSTFLAGS: "-Cembed-bitcode=yes",
         CARGO_TARGET_DIR: join(work, "target"),
       },
-    });
-  } finally {
-    await run("rustup", ["toolchain", "uninstall", bootstrap]);
-  }
+    },
+  );
   const to = join(usr, "lib", "rustlib", TARGET, "lib");
   await mkdir(to, { recursive: true });
   const from = join(work, "target", TARGET, "release", "deps");
@@ -222,6 +223,3 @@ export async function wasmBindgenVersion(root) {
   const lock = await readFile(join(root, "Cargo.lock"), "utf8");
   return /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock)?.[1] ?? "0.2.130";
 }
-
-/** Where the cache keeps it, for messages. */
-export const wasmToolchainFolder = () => join(cacheRoot(), "wasm-toolchain");

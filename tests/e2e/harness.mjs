@@ -129,31 +129,68 @@ export async function modelStats(receiver) {
 }
 
 /**
- * Waits until the receiver shows exactly what the provider sent, and still does a moment later: a call counted twice
- * is often counted late.
+ * @typedef {object} WaitOptions
+ * @property {number} [timeoutMs]
+ * @property {number} [settleMs] How long both have to stay equal: a call counted twice is often counted late.
+ * @property {Snapshot} [since] Only what came after it; otherwise all there is.
+ * @property {(entry: import("../../examples/gateway/provider.mjs").LedgerEntry) => boolean} [among]
+ */
+
+/** @typedef {{ sent: Totals[], shown: Totals[] }} Snapshot */
+
+/**
+ * Waits until the receiver shows exactly what the provider sent.
  *
  * @param {Provider} provider
  * @param {string | { url: string, token?: string | undefined }} receiver
- * @param {{ timeoutMs?: number, settleMs?: number, expected?: () => Totals[] }} [options]
- *   `expected`: instead of the provider's totals.
+ * @param {WaitOptions} [options]
  */
-export async function waitForTotals(
-  provider,
-  receiver,
-  { timeoutMs = 15_000, settleMs = 1500, expected } = {},
-) {
-  const wanted = () => (expected ?? provider.totals)();
+export async function waitForTotals(provider, receiver, options = {}) {
+  const { timeoutMs = 10_000, settleMs = 1500, since = { sent: [], shown: [] }, among } = options;
   const deadline = Date.now() + timeoutMs;
   /** @type {string[]} */
   let differences = [];
   for (let equalSince = 0; ; await sleep(100)) {
-    differences = compareTotals(wanted(), await modelStats(receiver));
+    const now = await snapshot(provider, receiver, among);
+    differences = compareTotals(minus(now.sent, since.sent), minus(now.shown, since.shown));
     if (differences.length > 0) equalSince = 0;
     else equalSince ||= Date.now();
     if (equalSince && Date.now() - equalSince >= settleMs) return;
     if (!equalSince && Date.now() > deadline) break;
   }
   throw new Error(`the receiver does not show what the provider sent:\n${differences.join("\n")}`);
+}
+
+/**
+ * @param {Provider} provider
+ * @param {string | { url: string, token?: string | undefined }} receiver
+ * @param {WaitOptions["among"]} [among]
+ * @returns {Promise<Snapshot>}
+ */
+export async function snapshot(provider, receiver, among) {
+  return { sent: provider.totals(among), shown: await modelStats(receiver) };
+}
+
+/** @param {Totals[]} rows @param {Totals[]} before */
+function minus(rows, before) {
+  const earlier = new Map(before.map((row) => [row.model, row]));
+  return rows
+    .map((row) => {
+      const {
+        requests = 0,
+        prompt_tokens = 0,
+        completion_tokens = 0,
+        cost_usd = 0,
+      } = earlier.get(row.model) ?? {};
+      return {
+        model: row.model,
+        requests: row.requests - requests,
+        prompt_tokens: row.prompt_tokens - prompt_tokens,
+        completion_tokens: row.completion_tokens - completion_tokens,
+        cost_usd: row.cost_usd - cost_usd,
+      };
+    })
+    .filter((row) => COUNTS.some((field) => row[field] !== 0) || Math.abs(row.cost_usd) > COST_TOLERANCE);
 }
 
 const COST_TOLERANCE = 1e-6;
