@@ -237,7 +237,7 @@ fn read_interval(raw: &Scalar, problems: &mut Vec<String>) -> u64 {
     match raw.amount() {
         Some(ms) if (50.0..=60_000.0).contains(&ms) => ms as u64,
         other => {
-            let shown = other.map_or("that".to_owned(), |ms| ms.to_string());
+            let shown = other.map_or("that".to_owned(), |ms| (ms as u64).to_string());
             problems.push(format!(
                 "flushIntervalMs cannot be {shown}; set it between 50 and 60000 ({DEFAULT_FLUSH_INTERVAL_MS} is used)"
             ));

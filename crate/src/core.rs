@@ -1,12 +1,13 @@
 //! The whole machine: events in, requests and log lines out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use serde::Serialize;
-use serde::de::Deserializer;
 
 use crate::call::{CallId, Cost, CostSource, ModelCall, Outcome};
 use crate::config::{RawSettings, Settings};
+use crate::counter::Counter;
+use crate::facts::Scalar;
 use crate::identity;
 use crate::journal::{self, Frame};
 use crate::ledger::{HOLD_BACK_MS, Ledger, Settled};
@@ -19,6 +20,8 @@ use crate::time::Now;
 const MAX_WAITING: usize = 25_000;
 /// The same line is not logged twice within this time, in ms.
 const QUIET_MS: u64 = 60_000;
+/// The time of a line that is logged once only.
+const FOR_EVER: u64 = u64::MAX;
 /// The most kinds of lines and of models that are told apart when keeping quiet.
 const MAX_KINDS: usize = 256;
 
@@ -67,7 +70,7 @@ pub struct Core {
     deferred: VecDeque<(u64, Deferred)>,
     journal: Vec<u8>,
     log: Vec<LogLine>,
-    spoken: BTreeMap<String, u64>,
+    spoken: Vec<(String, u64)>,
     counts: Counts,
     closing: bool,
 }
@@ -75,9 +78,9 @@ pub struct Core {
 /// Counters that neither the ledger nor the outbox keeps.
 #[derive(Debug, Clone, Default)]
 struct Counts {
-    seen: BTreeMap<&'static str, u64>,
-    rejected: BTreeMap<(&'static str, &'static str), u64>,
-    ignored: BTreeMap<&'static str, u64>,
+    seen: Counter,
+    rejected: Counter,
+    ignored: Counter,
     requests: u64,
     missing_usage: u64,
     model_errors: u64,
@@ -96,9 +99,9 @@ struct Counts {
 pub struct Status {
     url: Option<String>,
     receiver: &'static str,
-    seen: BTreeMap<&'static str, u64>,
-    rejected: BTreeMap<String, u64>,
-    ignored: BTreeMap<&'static str, u64>,
+    seen: Counter,
+    rejected: Counter,
+    ignored: Counter,
     counted: u64,
     merged: u64,
     late: u64,
@@ -118,7 +121,7 @@ pub struct Status {
     confirmed: u64,
     retried: u64,
     ambiguous: u64,
-    dropped: BTreeMap<&'static str, u64>,
+    dropped: Counter,
     evicted: u64,
     journal_corrupt: u64,
     last_call_ms: Option<u64>,
@@ -136,7 +139,7 @@ impl Core {
             deferred: VecDeque::new(),
             journal: Vec::new(),
             log: Vec::new(),
-            spoken: BTreeMap::new(),
+            spoken: Vec::new(),
             counts: Counts::default(),
             closing: false,
             settings,
@@ -160,14 +163,14 @@ impl Core {
 
     /// Takes one event in: `source` is an index into [`SOURCES`]. Never fails; what cannot be read
     /// is counted by its reason.
-    pub fn observe<'de, D: Deserializer<'de>>(&mut self, source: usize, facts: D, now: Now) {
+    pub fn observe(&mut self, source: usize, facts: Vec<Scalar>, now: Now) {
         if let Some(table) = SOURCES.get(source) {
-            *self.counts.seen.entry(table.source).or_default() += 1;
+            self.counts.seen.add(table.source);
         }
         match crate::observe::read(source, facts, now.wall_ms) {
             Ok(event) => self.take(event, now),
             Err(Reject { source, reason }) => {
-                *self.counts.rejected.entry((source, reason)).or_default() += 1;
+                self.counts.rejected.add_pair(source, reason);
             }
         }
     }
@@ -182,7 +185,7 @@ impl Core {
             Event::Conversation(conversation) => self.conversation(conversation),
             Event::GatewayStopping => self.closing = true,
             Event::CallStarted | Event::GatewayStarted => {}
-            Event::Ignored(why) => *self.counts.ignored.entry(why).or_default() += 1,
+            Event::Ignored(why) => self.counts.ignored.add(why),
         }
     }
 
@@ -260,25 +263,28 @@ impl Core {
     pub fn recover(&mut self, bytes: &[u8], now: Now) {
         let recovered = journal::read(bytes);
         self.counts.journal_corrupt += recovered.corrupt;
-        let mut waiting: BTreeMap<CallId, ModelCall> = BTreeMap::new();
+        let mut waiting: Vec<ModelCall> = Vec::new();
+        let mut settled: HashSet<CallId> = HashSet::new();
         for frame in recovered.frames {
             match frame {
                 Frame::Seen(id, observation) => self.ledger.restore(id, *observation, now),
                 Frame::Slot(slot) => self.ledger.restore_slot(*slot, now),
                 Frame::Final(call) => {
                     self.ledger.restore_final(call.id);
-                    waiting.insert(call.id, *call);
+                    waiting.push(*call);
                 }
                 Frame::Settled(ids) => {
                     for id in ids {
                         self.ledger.restore_final(id);
-                        waiting.remove(&id);
+                        settled.insert(id);
                     }
                 }
             }
         }
-        for call in waiting.into_values() {
-            self.outbox.push(call, now.mono_ms);
+        for call in waiting {
+            if !settled.contains(&call.id) {
+                self.outbox.push(call, now.mono_ms);
+            }
         }
     }
 
@@ -291,11 +297,7 @@ impl Core {
             url: self.settings.url.clone(),
             receiver: receiver_name(self.outbox.receiver()),
             seen: counts.seen,
-            rejected: counts
-                .rejected
-                .into_iter()
-                .map(|((source, reason), n)| (format!("{source}: {reason}"), n))
-                .collect(),
+            rejected: counts.rejected,
             ignored: counts.ignored,
             counted: ledger.counted,
             merged: ledger.merged,
@@ -382,9 +384,14 @@ impl Core {
             identity::name(&call.provider)
         );
         // Once a model, not once a minute: it is a setting, and stays wrong until mended.
-        if self.spoken.len() < MAX_KINDS && !self.spoken.contains_key(&text) {
-            self.say(Level::Warn, text.clone(), now.mono_ms);
-            self.spoken.insert(text, u64::MAX);
+        if !self.is_quiet(&text, now.mono_ms) {
+            if let Some((_, at)) = self.spoken.last_mut() {
+                *at = FOR_EVER;
+            }
+            self.log.push(LogLine {
+                level: Level::Warn,
+                text,
+            });
         }
     }
 
@@ -516,21 +523,19 @@ impl Core {
     }
 
     fn is_quiet(&mut self, text: &str, mono_ms: u64) -> bool {
-        if let Some(at) = self.spoken.get_mut(text) {
-            if mono_ms.saturating_sub(*at) < QUIET_MS || *at == u64::MAX {
+        let is_recent = |at: u64| at == FOR_EVER || mono_ms.saturating_sub(at) < QUIET_MS;
+        if let Some((_, at)) = self.spoken.iter_mut().find(|(known, _)| known == text) {
+            if is_recent(*at) {
                 return true;
             }
             *at = mono_ms;
             return false;
         }
-        if self.spoken.len() >= MAX_KINDS {
-            self.spoken
-                .retain(|_, at| *at == u64::MAX || mono_ms.saturating_sub(*at) < QUIET_MS);
-        }
+        self.spoken.retain(|(_, at)| is_recent(*at));
         if self.spoken.len() >= MAX_KINDS {
             return true;
         }
-        self.spoken.insert(text.to_owned(), mono_ms);
+        self.spoken.push((text.to_owned(), mono_ms));
         false
     }
 

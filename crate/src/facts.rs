@@ -1,8 +1,9 @@
 //! Flat facts: the scalar fields that may cross from JavaScript, declared once.
 //!
 //! A source of events is described by a table of field paths. The shim reads the table and copies
-//! exactly those scalars, each inside its own `try`, into a fresh flat object; what is not declared
-//! here never enters the module. So no getter of a stranger's object runs under a Rust frame.
+//! exactly those scalars, each inside its own `try`, into a fresh array in the table's order; what is
+//! not declared here never enters the module. So no getter of a stranger's object runs under a Rust
+//! frame.
 
 use std::fmt;
 
@@ -24,8 +25,8 @@ pub enum Scalar {
     Number(f64),
     /// A text, cut at [`MAX_TEXT`].
     Text(String),
-    /// Something that is no scalar, or whose getter threw.
-    Other,
+    /// A declared list's entries; empty also for what is no scalar, or whose getter threw.
+    List(Vec<Scalar>),
 }
 
 impl Scalar {
@@ -63,6 +64,14 @@ impl Scalar {
         self.amount()
             .filter(|n| (1e12..1e13).contains(n))
             .map(|n| n as u64)
+    }
+
+    /// The entries of a list; none if this is not one.
+    pub fn into_list(self) -> Vec<Scalar> {
+        match self {
+            Scalar::List(list) => list,
+            _ => Vec::new(),
+        }
     }
 
     /// Whether there was nothing at all.
@@ -106,12 +115,15 @@ impl<'de> Deserialize<'de> for Scalar {
                 Ok(Scalar::Text(v))
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Scalar, A::Error> {
-                while seq.next_element::<IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Other)
+                let mut list = Vec::new();
+                while let Some(entry) = seq.next_element()? {
+                    list.push(entry);
+                }
+                Ok(Scalar::List(list))
             }
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-                Ok(Scalar::Other)
+                Ok(Scalar::List(Vec::new()))
             }
         }
 
@@ -122,7 +134,7 @@ impl<'de> Deserialize<'de> for Scalar {
 /// One declared field: its flat name and where the shim finds it.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Field {
-    /// The name in the flat object.
+    /// Its name.
     pub name: &'static str,
     /// The path, dots between its parts; the first part is the handler's argument (`event`, `ctx`).
     /// Alternatives stand behind a `|`; the first that is not absent is taken.
@@ -138,15 +150,13 @@ pub struct SourceTable {
     pub only: Option<(&'static str, &'static str)>,
     /// The fields that cross.
     pub fields: &'static [Field],
-    /// A list of records whose fields cross too, under `name`, at most `max` of them.
+    /// A list of records whose fields cross too, behind the fields, each as an array.
     pub list: Option<ListTable>,
 }
 
 /// A list inside an event.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct ListTable {
-    /// The name in the flat object.
-    pub name: &'static str,
     /// The list's path.
     pub path: &'static str,
     /// The most entries that cross.
@@ -168,13 +178,18 @@ macro_rules! facts {
         $($field:ident : $from:literal),* $(,)?
     }) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Default, serde::Deserialize)]
-        #[serde(default)]
+        #[derive(Debug, Clone, Default)]
         pub struct $name {
             $(#[doc = concat!("From `", $from, "`.")] pub $field: $crate::facts::Scalar,)*
         }
 
         impl $name {
+            /// The facts in the table's order; what is missing at the end is absent.
+            pub fn read(facts: Vec<$crate::facts::Scalar>) -> Self {
+                let mut facts = facts.into_iter();
+                Self { $($field: facts.next().unwrap_or_default(),)* }
+            }
+
             /// The table that the shim reads.
             pub const TABLE: $crate::facts::SourceTable = $crate::facts::SourceTable {
                 source: $source,

@@ -1,9 +1,10 @@
 //! What outlives an instance of the module: frames that hold calls, from which a fresh instance goes on.
 //!
-//! A frame is `length u32 LE, crc32 u32 LE, payload`; the payload is a [`Frame`] in postcard's
+//! A frame is `length u32 LE, checksum u32 LE, payload`; the payload is a [`Frame`] in postcard's
 //! encoding. A torn or corrupt frame costs itself alone where its length can still be believed.
 
 use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
 use crate::call::{CallId, ModelCall};
 use crate::ledger::Slot;
@@ -33,7 +34,7 @@ pub fn append(out: &mut Vec<u8>, frame: &Frame) {
         return;
     };
     out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    out.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+    out.extend_from_slice(&checksum(&payload).to_le_bytes());
     out.extend_from_slice(&payload);
 }
 
@@ -51,11 +52,11 @@ pub fn read(bytes: &[u8]) -> Recovered {
     let mut recovered = Recovered::default();
     let mut rest = bytes;
     while !rest.is_empty() {
-        let Some((payload, crc, after)) = split(rest) else {
+        let Some((payload, sum, after)) = split(rest) else {
             recovered.corrupt += 1;
             break;
         };
-        match (crc32fast::hash(payload) == crc).then(|| postcard::from_bytes(payload)) {
+        match (checksum(payload) == sum).then(|| postcard::from_bytes(payload)) {
             Some(Ok(frame)) => recovered.frames.push(frame),
             _ => recovered.corrupt += 1,
         }
@@ -64,13 +65,18 @@ pub fn read(bytes: &[u8]) -> Recovered {
     recovered
 }
 
+/// SipHash, since it is in the module anyway and needs no tables.
+fn checksum(payload: &[u8]) -> u32 {
+    SipHasher13::new().hash(payload) as u32
+}
+
 fn split(bytes: &[u8]) -> Option<(&[u8], u32, &[u8])> {
     let (header, rest) = bytes.split_at_checked(HEADER)?;
     let length = u32::from_le_bytes(header.get(..4)?.try_into().ok()?) as usize;
-    let crc = u32::from_le_bytes(header.get(4..)?.try_into().ok()?);
+    let sum = u32::from_le_bytes(header.get(4..)?.try_into().ok()?);
     if length > MAX_PAYLOAD {
         return None;
     }
     let (payload, after) = rest.split_at_checked(length)?;
-    Some((payload, crc, after))
+    Some((payload, sum, after))
 }

@@ -8,7 +8,7 @@
 //! A call is final when both its message and its diagnostic have spoken, or after the hold-back.
 //! What comes later finds the call's slot and is suppressed.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::hash::Hasher;
 
 use serde::{Deserialize, Serialize};
@@ -106,9 +106,9 @@ struct Open {
 pub struct Ledger {
     mint: IdMint,
     expect_diagnostics: bool,
-    open: BTreeMap<CallId, Open>,
+    open: HashMap<CallId, Open>,
     waiting: VecDeque<(u64, CallId)>,
-    ready: BTreeSet<CallId>,
+    ready: Vec<CallId>,
     slots: HashMap<u64, Vec<Slot>>,
     order: VecDeque<(u64, u64, CallId)>,
     counts: LedgerCounts,
@@ -129,9 +129,9 @@ impl Ledger {
         Self {
             mint: IdMint::new(seed),
             expect_diagnostics: false,
-            open: BTreeMap::new(),
+            open: HashMap::new(),
             waiting: VecDeque::new(),
-            ready: BTreeSet::new(),
+            ready: Vec::new(),
             slots: HashMap::new(),
             order: VecDeque::new(),
             counts: LedgerCounts::default(),
@@ -202,7 +202,7 @@ impl Ledger {
             let surface = observation.surface;
             open.views[surface as usize] = Some(Box::new(observation));
             if open.is_complete(self.expect_diagnostics) {
-                self.ready.insert(id);
+                self.ready.push(id);
             }
         }
     }
@@ -216,7 +216,7 @@ impl Ledger {
     /// Marks a restored call as final: it is not settled again.
     pub fn restore_final(&mut self, id: CallId) {
         self.open.remove(&id);
-        self.ready.remove(&id);
+        self.ready.retain(|ready| *ready != id);
     }
 
     /// A new id, for records that are no observation of a gateway's call.
@@ -224,7 +224,7 @@ impl Ledger {
         self.mint.mint(now.wall_ms)
     }
 
-    /// The calls that are final now, in order of their first sight.
+    /// The calls that are final now.
     pub fn due(&mut self, now: Now) -> Vec<Settled> {
         while let Some(&(first, id)) = self.waiting.front() {
             let gone = !self.open.contains_key(&id);
@@ -234,7 +234,7 @@ impl Ledger {
             }
             self.waiting.pop_front();
             if !gone {
-                self.ready.insert(id);
+                self.ready.push(id);
             }
         }
         let due = std::mem::take(&mut self.ready)
@@ -299,7 +299,7 @@ impl Ledger {
         open.views[surface as usize] = Some(Box::new(observation));
         self.waiting.push_back((open.first_mono_ms, id));
         if open.is_complete(self.expect_diagnostics) {
-            self.ready.insert(id);
+            self.ready.push(id);
         }
         self.open.insert(id, open);
     }
@@ -325,7 +325,7 @@ impl Ledger {
         let surface = observation.surface;
         open.views[surface as usize] = Some(Box::new(observation));
         if open.is_complete(self.expect_diagnostics) {
-            self.ready.insert(id);
+            self.ready.push(id);
         }
         id
     }

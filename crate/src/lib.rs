@@ -7,6 +7,7 @@ pub mod agentwatch;
 pub mod call;
 pub mod config;
 pub mod core;
+pub mod counter;
 pub mod facts;
 pub mod identity;
 pub mod journal;

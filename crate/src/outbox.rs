@@ -5,13 +5,14 @@
 //! usage and refuses a cost whose id it has. So every call travels as both, its cost as the guard: a
 //! batch answered 500 is looked up by its guards, and what is found there has arrived.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
 use crate::agentwatch;
 use crate::call::{CallId, IdMint, ModelCall};
 use crate::config::{Naming, Settings};
+use crate::counter::Counter;
 
 /// The most calls in one batch to a stock server, which dies inside a batch only as a whole.
 const STOCK_BATCH: usize = 50;
@@ -42,7 +43,7 @@ pub enum Receiver {
 }
 
 /// A request to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Request {
     /// The path and query, behind the configured address.
     pub path: String,
@@ -51,7 +52,7 @@ pub struct Request {
 }
 
 /// How a request ended.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reply {
     /// The HTTP status; 0 where there was no answer.
@@ -85,7 +86,7 @@ pub struct OutboxCounts {
     /// Calls whose cost arrived in a batch that broke inside: their usage may be missing.
     pub ambiguous: u64,
     /// Dropped calls by reason.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub dropped: Counter,
 }
 
 #[derive(Debug)]
@@ -110,10 +111,17 @@ struct LookUp {
     first_try: bool,
 }
 
+/// A call that waits, and whether it was ever sent.
+#[derive(Debug)]
+struct Item {
+    call: ModelCall,
+    tried: bool,
+}
+
 /// The queue of finished calls and the state of sending them.
 #[derive(Debug)]
 pub struct Outbox {
-    queue: VecDeque<ModelCall>,
+    queue: VecDeque<Item>,
     max_queue: usize,
     flight: Option<Flight>,
     receiver: Receiver,
@@ -123,7 +131,6 @@ pub struct Outbox {
     not_before_ms: u64,
     gather_until_ms: Option<u64>,
     flush_interval_ms: u64,
-    tried: BTreeSet<CallId>,
     troubled: bool,
     pause: IdMint,
     settled: Vec<CallId>,
@@ -144,7 +151,6 @@ impl Outbox {
             not_before_ms: 0,
             gather_until_ms: None,
             flush_interval_ms: settings.flush_interval_ms,
-            tried: BTreeSet::new(),
             troubled: false,
             pause: IdMint::new(seed),
             settled: Vec::new(),
@@ -169,7 +175,7 @@ impl Outbox {
 
     /// When the oldest waiting call ended, in ms since 1970.
     pub fn oldest_ms(&self) -> Option<u64> {
-        self.queue.front().map(|call| call.ended_ms)
+        self.queue.front().map(|item| item.call.ended_ms)
     }
 
     /// What is known of the receiver.
@@ -184,12 +190,12 @@ impl Outbox {
 
     /// The calls that wait, oldest first.
     pub fn waiting(&self) -> impl Iterator<Item = &ModelCall> {
-        self.queue.iter()
+        self.queue.iter().map(|item| &item.call)
     }
 
     /// Puts a call into the queue; the oldest gives way where it is full.
     pub fn push(&mut self, call: ModelCall, mono_ms: u64) {
-        self.queue.push_back(call);
+        self.queue.push_back(Item { call, tried: false });
         self.gather_until_ms
             .get_or_insert(mono_ms + self.flush_interval_ms);
         let under_way = match &self.flight {
@@ -199,8 +205,8 @@ impl Outbox {
         };
         if self.queue.len() > self.max_queue.max(under_way + 1) {
             // What is under way keeps its place: its answer still tells something.
-            if let Some(call) = self.queue.remove(under_way) {
-                self.drop_call(call.id, "queue_full");
+            if let Some(item) = self.queue.remove(under_way) {
+                self.drop_call(item.call.id, "queue_full");
             }
         }
     }
@@ -270,7 +276,7 @@ impl Outbox {
             _ => STOCK_BATCH,
         };
         let size = self.batch_limit.min(most).min(self.queue.len()).max(1);
-        let calls = self.queue.iter().take(size);
+        let calls = self.queue.iter().take(size).map(|item| &item.call);
         let ids: Vec<CallId> = calls.clone().map(|call| call.id).collect();
         let (path, body) = match self.receiver {
             Receiver::UsageOnly => {
@@ -285,8 +291,10 @@ impl Outbox {
                 serde_json::to_string(&agentwatch::batch(calls, naming)),
             ),
         };
-        let first_try = !ids.iter().any(|id| self.tried.contains(id));
-        self.tried.extend(&ids);
+        let mut first_try = true;
+        for item in self.queue.iter_mut().take(size) {
+            first_try &= !std::mem::replace(&mut item.tried, true);
+        }
         self.flight = Some(Flight::Post { ids, first_try });
         Request {
             path: path.to_owned(),
@@ -369,6 +377,7 @@ impl Outbox {
             .queue
             .iter()
             .take(BATCH)
+            .map(|item| &item.call)
             .filter(|call| look.rest.contains(&call.id))
             .map(|call| {
                 let agent = agentwatch::agent_name(call, naming);
@@ -413,10 +422,11 @@ impl Outbox {
             self.failed(reply, mono_ms, notes);
             return None;
         };
-        let stored: BTreeSet<String> = rows.into_iter().map(|row| row.id).collect();
-        let (found, missing): (Vec<CallId>, Vec<CallId>) = std::mem::take(&mut look.asked)
-            .into_iter()
-            .partition(|id| stored.contains(&id.to_string()));
+        let (found, missing): (Vec<CallId>, Vec<CallId>) =
+            std::mem::take(&mut look.asked).into_iter().partition(|id| {
+                let id = id.to_string();
+                rows.iter().any(|row| row.id == id)
+            });
         if look.first_try {
             self.counts.ambiguous += found.len() as u64;
         } else {
@@ -461,7 +471,7 @@ impl Outbox {
             return;
         }
         if let Some(id) = ids.first() {
-            self.queue.retain(|call| call.id != *id);
+            self.queue.retain(|item| item.call.id != *id);
             self.drop_call(*id, reason);
             notes.push(Note::Trouble(format!(
                 "the server refused a call's record (HTTP {}); it is dropped, the rest goes on",
@@ -471,14 +481,11 @@ impl Outbox {
     }
 
     fn arrived(&mut self, ids: &[CallId]) {
-        for id in ids {
-            self.tried.remove(id);
-        }
         // What was under way stands at the front.
-        let front: Vec<ModelCall> = self.queue.drain(..BATCH.min(self.queue.len())).collect();
-        for call in front.into_iter().rev() {
-            if !ids.contains(&call.id) {
-                self.queue.push_front(call);
+        let front: Vec<Item> = self.queue.drain(..BATCH.min(self.queue.len())).collect();
+        for item in front.into_iter().rev() {
+            if !ids.contains(&item.call.id) {
+                self.queue.push_front(item);
             }
         }
         self.settled.extend(ids);
@@ -517,9 +524,8 @@ impl Outbox {
     }
 
     fn drop_call(&mut self, id: CallId, reason: &'static str) {
-        self.tried.remove(&id);
         self.settled.push(id);
-        *self.counts.dropped.entry(reason).or_default() += 1;
+        self.counts.dropped.add(reason);
     }
 }
 

@@ -85,9 +85,8 @@ impl Sessions {
             call.agent = call.agent.take().or(session.agent.clone());
             call.run_id = call.run_id.take().or(session.run_id.clone());
         }
-        session
-            .and_then(|session| session.trigger.clone())
-            .or_else(|| trigger_of(key))
+        // A gateway calls a subagent's run `user`; the session's key knows better.
+        trigger_of(key).or_else(|| session.and_then(|session| session.trigger.clone()))
     }
 
     /// Counts a final call for its session.
@@ -172,12 +171,11 @@ impl Sessions {
         session
     }
 
-    /// Forgets the eighth that was untouched longest: rarely, and then many, so that it costs little.
+    /// Forgets what was untouched longest, rarely and then much, so that it costs little.
     fn forget_untouched(&mut self) {
-        let mut touched: Vec<u64> = self.map.values().map(|session| session.touched).collect();
-        touched.sort_unstable();
-        let limit = touched.get(MAX_SESSIONS / 8).copied().unwrap_or_default();
         let before = self.map.len();
+        // Each touch takes the next tick, so at most half of the sessions were touched since then.
+        let limit = self.clock - (MAX_SESSIONS / 2) as u64;
         self.map.retain(|_, session| session.touched > limit);
         self.evicted += (before - self.map.len()) as u64;
     }
@@ -215,7 +213,7 @@ fn full_name(call: &Settled) -> String {
     }
 }
 
-/// What a session's key tells of its trigger where no run did.
+/// What a session's key tells of its trigger.
 fn trigger_of(session_key: &str) -> Option<String> {
     let part = |word: &str| session_key.split(':').any(|p| p == word);
     if part("cron") {

@@ -1,10 +1,13 @@
 //! The WebAssembly face: small, synchronous, and never holding a borrow across a call of JavaScript.
 //!
-//! Facts come in as flat objects that the shim made; JSON text goes out. Times are ms: `wall` since
+//! Facts come in as flat arrays that the shim made; JSON text goes out. Times are ms: `wall` since
 //! 1970, `mono` from any start but never going back.
+//!
+//! The shim makes two instances of the module: one that counts and one that posts. An instance that
+//! trapped is dead, and promises that come back to it would throw where nobody catches; the counting
+//! one never has any.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use js_sys::Promise;
 use wasm_bindgen::prelude::*;
@@ -12,6 +15,7 @@ use wasm_bindgen_futures::future_to_promise;
 
 use crate::config::RawSettings;
 use crate::core::Core as Machine;
+use crate::facts::Scalar;
 use crate::http;
 use crate::observe::SOURCES;
 use crate::outbox::{Reply, Request};
@@ -28,11 +32,36 @@ pub fn sources() -> String {
     json(&SOURCES)
 }
 
+/// Makes a request, a POST where there is a body. The promise never rejects: it gives
+/// `{status, retry_after_ms, body, error}` as JSON, with status 0 where there was no answer.
+#[wasm_bindgen]
+pub fn send(
+    url: String,
+    token: Option<String>,
+    path: String,
+    body: Option<String>,
+    timeout_ms: u32,
+) -> Promise {
+    let request = Request { path, body };
+    future_to_promise(async move {
+        let reply = http::send(url, token, request, timeout_ms).await;
+        Ok(JsValue::from(json(&reply)))
+    })
+}
+
+/// What `begin` and `answered` ask the host to send.
+#[derive(serde::Serialize)]
+struct Order<'a> {
+    url: &'a str,
+    token: Option<&'a str>,
+    #[serde(flatten)]
+    request: Request,
+}
+
 /// One gateway's core.
 #[wasm_bindgen]
 pub struct Core {
-    machine: Rc<RefCell<Machine>>,
-    follow_up: RefCell<Option<Request>>,
+    machine: RefCell<Machine>,
 }
 
 #[wasm_bindgen]
@@ -43,8 +72,7 @@ impl Core {
         let raw: RawSettings = serde_wasm_bindgen::from_value(settings).unwrap_or_default();
         let seed = u64::from(seed_high) << 32 | u64::from(seed_low);
         Core {
-            machine: Rc::new(RefCell::new(Machine::new(&raw, seed))),
-            follow_up: RefCell::new(None),
+            machine: RefCell::new(Machine::new(&raw, seed)),
         }
     }
 
@@ -54,9 +82,9 @@ impl Core {
         self.machine.borrow_mut().expect_diagnostics(expected);
     }
 
-    /// Takes one event in. `source` is an index into [`sources`].
+    /// Takes one event in. `source` is an index into [`sources`], `facts` an array in its order.
     pub fn observe(&self, source: u32, facts: JsValue, wall: f64, mono: f64) {
-        let facts = serde_wasm_bindgen::Deserializer::from(facts);
+        let facts: Vec<Scalar> = serde_wasm_bindgen::from_value(facts).unwrap_or_default();
         self.machine
             .borrow_mut()
             .observe(source as usize, facts, now(wall, mono));
@@ -67,28 +95,20 @@ impl Core {
         json(&self.machine.borrow_mut().advance(now(wall, mono)))
     }
 
-    /// Sends what is due, if anything is; a promise of the reply as JSON, which goes to `answered`.
-    pub fn send(&self, wall: f64, mono: f64, hurry: bool, timeout_ms: u32) -> Option<Promise> {
+    /// The next request to make, if any is due: `{url, token, path, body}` as JSON for `send`, whose
+    /// reply goes to `answered`. `hurry` leaves out gathering and pauses.
+    pub fn begin(&self, wall: f64, mono: f64, hurry: bool) -> Option<String> {
         let mut machine = self.machine.borrow_mut();
-        let request = match self.follow_up.borrow_mut().take() {
-            Some(request) => request,
-            None => machine.begin(now(wall, mono), hurry)?,
-        };
-        let (url, token) = machine.target()?;
-        let (url, token) = (url.to_owned(), token.map(str::to_owned));
-        Some(future_to_promise(async move {
-            let reply = http::send(url, token, request, timeout_ms).await;
-            Ok(JsValue::from(json(&reply)))
-        }))
+        let request = machine.begin(now(wall, mono), hurry)?;
+        order(&machine, request)
     }
 
-    /// Takes the reply to the last request; whether a further one follows at once.
-    pub fn answered(&self, reply: &str, wall: f64, mono: f64) -> bool {
+    /// Takes the reply to the last request; a further request where one follows at once.
+    pub fn answered(&self, reply: &str, wall: f64, mono: f64) -> Option<String> {
         let reply: Reply = serde_json::from_str(reply).unwrap_or_default();
-        let next = self.machine.borrow_mut().answered(&reply, now(wall, mono));
-        let follows = next.is_some();
-        *self.follow_up.borrow_mut() = next;
-        follows
+        let mut machine = self.machine.borrow_mut();
+        let request = machine.answered(&reply, now(wall, mono))?;
+        order(&machine, request)
     }
 
     /// Makes every call final: the gateway stops.
@@ -115,6 +135,15 @@ impl Core {
     pub fn status(&self) -> String {
         json(&self.machine.borrow().status())
     }
+}
+
+fn order(machine: &Machine, request: Request) -> Option<String> {
+    let (url, token) = machine.target()?;
+    Some(json(&Order {
+        url,
+        token,
+        request,
+    }))
 }
 
 fn now(wall: f64, mono: f64) -> Now {

@@ -38,11 +38,14 @@ facts! {
     }
 }
 
-facts! {
-    /// `gateway_start` and `gateway_stop` have no fact that we need.
-    GatewayFacts = "gateway_start" {}
-}
-
+/// `gateway_start` and `gateway_stop` have no fact that we need.
+pub(super) const GATEWAY_START: SourceTable = SourceTable {
+    source: "gateway_start",
+    only: None,
+    fields: &[],
+    list: None,
+};
+pub(super) const GATEWAY_STOP: SourceTable = GATEWAY_START.renamed("gateway_stop");
 pub(super) const SESSION_START: SourceTable = LifecycleFacts::TABLE;
 pub(super) const SESSION_END: SourceTable = LifecycleFacts::TABLE.renamed("session_end");
 pub(super) const RUN_STARTED: SourceTable = RunFacts::TABLE;
@@ -50,21 +53,15 @@ pub(super) const RUN_COMPLETED: SourceTable = RunFacts::TABLE.renamed("run.compl
 pub(super) const MODEL_USAGE: SourceTable = AggregateFacts::TABLE;
 pub(super) const LLM_OUTPUT: SourceTable = AggregateFacts::TABLE.renamed("llm_output");
 pub(super) const QUEUE_DROPPED: SourceTable = QueueDroppedFacts::TABLE;
-pub(super) const GATEWAY_START: SourceTable = GatewayFacts::TABLE;
-pub(super) const GATEWAY_STOP: SourceTable = GatewayFacts::TABLE.renamed("gateway_stop");
 
-pub(super) fn session(
-    facts: LifecycleFacts,
-    table: SourceTable,
-    ended: bool,
-) -> Result<Event, Reject> {
+pub(super) fn session(facts: LifecycleFacts, table: SourceTable) -> Result<Event, Reject> {
     let session_key = required(facts.session_key, table)?;
     Ok(Event::Session(SessionFacts {
         agent: facts.agent.owned().or_else(|| agent_of(Some(&session_key))),
         session_key,
         run_id: None,
         trigger: None,
-        ended,
+        ended: table.source == SESSION_END.source,
     }))
 }
 
@@ -103,10 +100,8 @@ pub(super) fn aggregate(facts: AggregateFacts, table: SourceTable) -> Result<Eve
     }
 }
 
-pub(super) fn queue_dropped(facts: QueueDroppedFacts) -> Result<Event, Reject> {
-    Ok(Event::DiagnosticsDropped(
-        facts.count.amount().map_or(1, |n| n.max(1.0) as u64),
-    ))
+pub(super) fn dropped(facts: QueueDroppedFacts) -> Event {
+    Event::DiagnosticsDropped(facts.count.amount().map_or(1, |n| n.max(1.0) as u64))
 }
 
 fn required(session_key: Scalar, table: SourceTable) -> Result<String, Reject> {

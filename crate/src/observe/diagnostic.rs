@@ -29,24 +29,13 @@ facts! {
 pub(super) const COMPLETED: SourceTable = CallFacts::TABLE;
 pub(super) const ERROR: SourceTable = CallFacts::TABLE.renamed("model.call.error");
 
-pub(super) fn completed(facts: CallFacts, at_ms: u64) -> Result<Event, Reject> {
-    call(facts, COMPLETED.source, Outcome::Completed, at_ms)
-}
-
-pub(super) fn error(facts: CallFacts, at_ms: u64) -> Result<Event, Reject> {
-    let outcome = match facts.failure_kind.text() {
-        Some("aborted") => Outcome::Aborted,
-        _ => Outcome::Failed,
+pub(super) fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
+    let source = table.source;
+    let outcome = match (source == ERROR.source, facts.failure_kind.text()) {
+        (false, _) => Outcome::Completed,
+        (true, Some("aborted")) => Outcome::Aborted,
+        (true, _) => Outcome::Failed,
     };
-    call(facts, ERROR.source, outcome, at_ms)
-}
-
-fn call(
-    facts: CallFacts,
-    source: &'static str,
-    outcome: Outcome,
-    at_ms: u64,
-) -> Result<Event, Reject> {
     let (Some(provider), Some(model)) = (facts.provider.owned(), facts.model.owned()) else {
         return Err(Reject {
             source,

@@ -6,8 +6,13 @@ mod message;
 mod named;
 mod timing;
 
-use serde::de::Deserializer;
 use serde::{Deserialize, Serialize};
+
+use self::context::{AggregateFacts, LifecycleFacts, QueueDroppedFacts, RunFacts};
+use self::diagnostic::CallFacts;
+use self::message::MessageFacts;
+use self::named::{ConversationFacts, ModelUsedFacts};
+use self::timing::{EndedFacts, StartedFacts};
 
 use crate::call::{Outcome, Usage};
 use crate::facts::{Scalar, SourceTable};
@@ -175,11 +180,11 @@ pub struct Reject {
 
 /// Every source that this core reads, in the order of its number.
 pub const SOURCES: [SourceTable; 18] = [
-    message::MessageFacts::TABLE,
+    MessageFacts::TABLE,
     diagnostic::COMPLETED,
     diagnostic::ERROR,
-    timing::EndedFacts::TABLE,
-    timing::StartedFacts::TABLE,
+    EndedFacts::TABLE,
+    StartedFacts::TABLE,
     context::SESSION_START,
     context::SESSION_END,
     context::RUN_STARTED,
@@ -197,17 +202,12 @@ pub const SOURCES: [SourceTable; 18] = [
 
 /// Reads one event.
 ///
-/// `source` is an index into [`SOURCES`]; `facts` deserializes to the flat object that the table
-/// describes; `at_ms` is when the event reached the shim.
+/// `source` is an index into [`SOURCES`]; `facts` are in the order of its table; `at_ms` is when the
+/// event reached the shim.
 ///
 /// # Errors
 /// A [`Reject`] names the source and what was wrong with the event.
-pub fn read<'de, D: Deserializer<'de>>(
-    source: usize,
-    facts: D,
-    at_ms: u64,
-) -> Result<Event, Reject> {
-    use context as c;
+pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reject> {
     let Some(table) = SOURCES.get(source).copied() else {
         return Err(Reject {
             source: "unknown",
@@ -215,35 +215,25 @@ pub fn read<'de, D: Deserializer<'de>>(
         });
     };
     match table.source {
-        "before_message_write" => message::read(parse(facts, table)?, at_ms),
-        "model.call.completed" => diagnostic::completed(parse(facts, table)?, at_ms),
-        "model.call.error" => diagnostic::error(parse(facts, table)?, at_ms),
-        "model_call_ended" => timing::ended(parse(facts, table)?, at_ms),
-        "model_call_started" => timing::started(parse(facts, table)?),
-        "session_start" => c::session(parse(facts, table)?, table, false),
-        "session_end" => c::session(parse(facts, table)?, table, true),
-        "run.started" | "run.completed" => c::run(parse(facts, table)?, table),
-        "model.usage" | "llm_output" => c::aggregate(parse(facts, table)?, table),
-        "diagnostic.async_queue.dropped" => c::queue_dropped(parse(facts, table)?),
+        "before_message_write" => message::read(MessageFacts::read(facts), at_ms),
+        "model.call.completed" | "model.call.error" => {
+            diagnostic::read(CallFacts::read(facts), table, at_ms)
+        }
+        "model_call_ended" => timing::ended(EndedFacts::read(facts), at_ms),
+        "model_call_started" => timing::started(StartedFacts::read(facts)),
+        "session_start" | "session_end" => context::session(LifecycleFacts::read(facts), table),
+        "run.started" | "run.completed" => context::run(RunFacts::read(facts), table),
+        "model.usage" | "llm_output" => context::aggregate(AggregateFacts::read(facts), table),
+        "diagnostic.async_queue.dropped" => Ok(context::dropped(QueueDroppedFacts::read(facts))),
         "gateway_start" => Ok(Event::GatewayStarted),
         "gateway_stop" => Ok(Event::GatewayStopping),
-        "conversation:start" => named::conversation(parse(facts, table)?, table, at_ms),
-        "conversation:end" => named::conversation(parse(facts, table)?, table, at_ms),
-        "model:used" => named::model_used(parse(facts, table)?, at_ms),
-        "session:complete" => named::session_complete(parse(facts, table)?, at_ms),
+        "conversation:start" | "conversation:end" => {
+            named::conversation(ConversationFacts::read(facts), table, at_ms)
+        }
+        "model:used" => named::model_used(ModelUsedFacts::read(facts), at_ms),
+        "session:complete" => named::session_complete(facts, at_ms),
         _ => Ok(Event::Ignored("no_reader")),
     }
-}
-
-/// The flat object as its struct. Every field takes any scalar, so only a non-object fails.
-fn parse<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
-    facts: D,
-    table: SourceTable,
-) -> Result<T, Reject> {
-    T::deserialize(facts).map_err(|_| Reject {
-        source: table.source,
-        reason: "not_an_object",
-    })
 }
 
 /// The most tokens that one call can plausibly have; more is a broken source.

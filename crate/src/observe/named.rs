@@ -1,14 +1,12 @@
 //! The four payloads asked for by name: `conversation:start`, `conversation:end`, `model:used` and
 //! `session:complete`. No gateway emits them today; a future one or a third party may.
 
-use serde::Deserialize;
-
 use super::{
     Conversation, Event, ModelTotal, Observation, Reject, SessionTotals, Surface, agent_of, cost,
     duration, split_model, tokens,
 };
 use crate::call::{Outcome, Usage};
-use crate::facts::{Field, ListTable, Scalar, SourceTable, facts};
+use crate::facts::{ListTable, Scalar, SourceTable, facts};
 
 facts! {
     /// Facts of `conversation:start` and `conversation:end`.
@@ -37,30 +35,27 @@ facts! {
     }
 }
 
-/// Facts of `session:complete`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-pub struct SessionCompleteFacts {
-    session_key: Scalar,
-    session_id: Scalar,
-    agent: Scalar,
-    timestamp: Scalar,
-    models: Vec<TotalFacts>,
+facts! {
+    /// Facts of `session:complete`; its `models` follow as a list of [`TotalFacts`].
+    SessionCompleteFacts = "session:complete" {
+        session_key: "event.sessionKey|event.context.sessionKey",
+        session_id: "event.sessionId|event.context.sessionId",
+        agent: "event.agentName|event.context.agentName",
+        timestamp: "event.timestamp|event.context.timestamp",
+        models: "",
+    }
 }
 
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct TotalFacts {
-    model: Scalar,
-    requests: Scalar,
-    prompt_tokens: Scalar,
-    completion_tokens: Scalar,
-    cost: Scalar,
-    latency: Scalar,
-}
-
-const fn field(name: &'static str, path: &'static str) -> Field {
-    Field { name, path }
+facts! {
+    /// One of the `models` of a `session:complete`; paths start at the entry.
+    TotalFacts = "session:complete.models" {
+        model: "model",
+        requests: "requests",
+        prompt_tokens: "promptTokens",
+        completion_tokens: "completionTokens",
+        cost: "costUsd",
+        latency: "latencyMs",
+    }
 }
 
 pub(super) const CONVERSATION_START: SourceTable = ConversationFacts::TABLE;
@@ -68,27 +63,12 @@ pub(super) const CONVERSATION_END: SourceTable =
     ConversationFacts::TABLE.renamed("conversation:end");
 pub(super) const MODEL_USED: SourceTable = ModelUsedFacts::TABLE;
 pub(super) const SESSION_COMPLETE: SourceTable = SourceTable {
-    source: "session:complete",
-    only: None,
-    fields: &[
-        field("session_key", "event.sessionKey|event.context.sessionKey"),
-        field("session_id", "event.sessionId|event.context.sessionId"),
-        field("agent", "event.agentName|event.context.agentName"),
-        field("timestamp", "event.timestamp|event.context.timestamp"),
-    ],
     list: Some(ListTable {
-        name: "models",
         path: "event.models|event.context.models",
         max: 100,
-        fields: &[
-            field("model", "model"),
-            field("requests", "requests"),
-            field("prompt_tokens", "promptTokens"),
-            field("completion_tokens", "completionTokens"),
-            field("cost", "costUsd"),
-            field("latency", "latencyMs"),
-        ],
+        fields: TotalFacts::TABLE.fields,
     }),
+    ..SessionCompleteFacts::TABLE
 };
 
 /// The most requests that one line of a `session:complete` may stand for.
@@ -168,7 +148,8 @@ pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Rej
     })))
 }
 
-pub(super) fn session_complete(facts: SessionCompleteFacts, at_ms: u64) -> Result<Event, Reject> {
+pub(super) fn session_complete(facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reject> {
+    let facts = SessionCompleteFacts::read(facts);
     let reject = |reason| Reject {
         source: SESSION_COMPLETE.source,
         reason,
@@ -177,8 +158,13 @@ pub(super) fn session_complete(facts: SessionCompleteFacts, at_ms: u64) -> Resul
     let key = key.ok_or(reject("no_session"))?.to_owned();
     let models = facts
         .models
+        .into_list()
         .into_iter()
-        .map(|total| total.read().ok_or(reject("bad_total")))
+        .map(|total| {
+            TotalFacts::read(total.into_list())
+                .total()
+                .ok_or(reject("bad_total"))
+        })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Event::SessionComplete(SessionTotals {
         agent: facts.agent.owned().or_else(|| agent_of(Some(&key))),
@@ -189,7 +175,7 @@ pub(super) fn session_complete(facts: SessionCompleteFacts, at_ms: u64) -> Resul
 }
 
 impl TotalFacts {
-    fn read(self) -> Option<ModelTotal> {
+    fn total(self) -> Option<ModelTotal> {
         let requests = match &self.requests {
             Scalar::Absent => 1.0,
             requests => requests.amount().filter(|n| *n <= MAX_REQUESTS)?,

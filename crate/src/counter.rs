@@ -1,0 +1,55 @@
+//! Counters by name. A handful of names at most, so a list is both smaller and faster than a map.
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+
+/// How often each of a few fixed names occurred, in order of their first time.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counter(Vec<(Name, u64)>);
+
+/// A fixed name, or two of them: a source and a reason.
+pub type Name = (&'static str, &'static str);
+
+impl Counter {
+    /// Counts one.
+    pub fn add(&mut self, name: &'static str) {
+        self.add_many((name, ""), 1);
+    }
+
+    /// Counts one of a source and a reason.
+    pub fn add_pair(&mut self, source: &'static str, reason: &'static str) {
+        self.add_many((source, reason), 1);
+    }
+
+    /// How often a name occurred.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0
+            .iter()
+            .find(|((first, _), _)| *first == name)
+            .map_or(0, |(_, count)| *count)
+    }
+
+    /// How often anything occurred.
+    pub fn total(&self) -> u64 {
+        self.0.iter().map(|(_, count)| count).sum()
+    }
+
+    fn add_many(&mut self, name: Name, by: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += by,
+            None => self.0.push((name, by)),
+        }
+    }
+}
+
+impl Serialize for Counter {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for ((source, reason), count) in &self.0 {
+            match reason.is_empty() {
+                true => map.serialize_entry(source, count)?,
+                false => map.serialize_entry(&format!("{source}: {reason}"), count)?,
+            }
+        }
+        map.end()
+    }
+}

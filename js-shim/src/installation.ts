@@ -1,0 +1,61 @@
+/** The installation's own name and secret: drawn once, kept in the gateway's state directory. */
+
+import { randomBytes } from "node:crypto";
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+
+/** What identifies this installation. */
+export interface Installation {
+  /** A stable name, told to receivers as `gateway`. */
+  installation: string;
+  /** 32 hexadecimal digits that key the hashes of identities; never leaves. */
+  identityKey: string;
+}
+
+/** Our folder in the gateway's state directory. */
+export function stateFolder(stateDir: string): string {
+  return join(stateDir, "agentwatch");
+}
+
+/**
+ * Reads the installation's identity, or draws and keeps a new one.
+ *
+ * Where the folder cannot be written the identity lives as long as the process, and `problem` says so.
+ */
+export function openInstallation(stateDir: string | undefined): Installation & { problem?: string } {
+  const drawn = draw();
+  if (!stateDir) return { ...drawn, problem: "no state directory is known; identities change at each start" };
+  const file = join(stateFolder(stateDir), "installation.json");
+  try {
+    if (existsSync(file)) return read(readFileSync(file, "utf8")) ?? keep(file, stateDir, drawn);
+    return keep(file, stateDir, drawn);
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return { ...drawn, problem: `${file} cannot be used (${why}); identities change at each start` };
+  }
+}
+
+/** Whether the gateway runs in a Docker container. */
+export function isInContainer(): boolean {
+  return existsSync("/.dockerenv");
+}
+
+function draw(): Installation {
+  const identityKey = randomBytes(16).toString("hex");
+  const host = hostname().replace(/[^A-Za-z0-9.-]/g, "_") || "gateway";
+  return { installation: `${host}-${randomBytes(2).toString("hex")}`, identityKey };
+}
+
+function read(text: string): Installation | undefined {
+  const found = JSON.parse(text) as Partial<Installation>;
+  const { installation, identityKey } = found;
+  const valid = typeof installation === "string" && /^[0-9a-f]{32}$/.test(String(identityKey));
+  return valid ? { installation, identityKey: String(identityKey) } : undefined;
+}
+
+function keep(file: string, stateDir: string, drawn: Installation): Installation {
+  mkdirSync(stateFolder(stateDir), { recursive: true, mode: 0o700 });
+  writeFileSync(file, `${JSON.stringify(drawn)}\n`, { mode: 0o600 });
+  return drawn;
+}

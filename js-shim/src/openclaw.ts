@@ -1,0 +1,29 @@
+/** The part of OpenClaw's plugin API that this plugin uses, as all supported versions have it. */
+
+/** OpenClaw's logger. */
+export interface Logger {
+  info(text: string): void;
+  warn(text: string): void;
+}
+
+/** What a service gets when it starts. */
+export interface ServiceContext {
+  stateDir: string;
+  config?: { diagnostics?: { enabled?: boolean } };
+  logger: Logger;
+}
+
+/** What `register` gets. */
+export interface PluginApi {
+  /** Absent on 2026.3.13. */
+  registrationMode?: string;
+  pluginConfig?: Record<string, unknown>;
+  logger: Logger;
+  runtime?: { version?: string; state?: { resolveStateDir?: () => string } };
+  on(hook: string, handler: (event: unknown, ctx: unknown) => void, options?: { priority?: number }): void;
+  registerService(service: {
+    id: string;
+    start(ctx: ServiceContext): void | Promise<void>;
+    stop?(): void | Promise<void>;
+  }): void;
+}

@@ -1,0 +1,100 @@
+/** Copies the declared scalar fields of a stranger's object, and nothing else, into a fresh array. */
+
+/** What crosses into the module; an empty array stands for what is no scalar or could not be read. */
+export type Fact = string | number | boolean | null | Fact[];
+
+/** A source's table, as the core declares it. */
+export interface SourceTable {
+  source: string;
+  only: [path: string, value: string] | null;
+  fields: Array<{ name: string; path: string }>;
+  list: { path: string; max: number; fields: Array<{ name: string; path: string }> } | null;
+}
+
+/** Copies one event's fields; `undefined` where the event is none of ours. */
+export type Picker = (args: readonly unknown[]) => Fact[] | undefined;
+
+/** Texts beyond this are cut, so that no event costs more than another. */
+const MAX_TEXT = 1024;
+
+type Path = readonly string[];
+
+/** Makes the picker of a source, with its paths taken apart once. */
+export function makePicker(table: SourceTable): Picker {
+  const fields = table.fields.map((field) => alternatives(field.path));
+  const only = table.only && { paths: alternatives(table.only[0]), value: table.only[1] };
+  const list = table.list && {
+    paths: alternatives(table.list.path),
+    max: table.list.max,
+    fields: table.list.fields.map((field) => alternatives(field.path)),
+  };
+  return (args) => {
+    const root = { event: args[0], ctx: args[1] };
+    if (only && first(root, only.paths) !== only.value) return undefined;
+    const facts = fields.map((paths) => first(root, paths));
+    // The list stands where its own field is declared: last.
+    if (list) facts[facts.length - 1] = entries(root, list);
+    return facts;
+  };
+}
+
+function alternatives(path: string): Path[] {
+  return path.split("|").map((one) => one.split("."));
+}
+
+/** The first of a field's alternatives that is there. */
+function first(root: unknown, paths: readonly Path[]): Fact {
+  for (const path of paths) {
+    const fact = scalar(root, path);
+    if (fact !== null) return fact;
+  }
+  return null;
+}
+
+function scalar(root: unknown, path: Path): Fact {
+  try {
+    const value = follow(root, path);
+    switch (typeof value) {
+      case "string":
+        return value.length > MAX_TEXT ? value.slice(0, MAX_TEXT) : value;
+      case "number":
+      case "boolean":
+        return value;
+      case "undefined":
+        return null;
+      default:
+        return value === null ? null : [];
+    }
+  } catch {
+    // A hostile getter or a revoked proxy: the core counts the field as unreadable.
+    return [];
+  }
+}
+
+function follow(root: unknown, path: Path): unknown {
+  let value = root;
+  for (const key of path) {
+    if (value === null || value === undefined) return undefined;
+    value = (value as Record<string, unknown>)[key];
+  }
+  return value;
+}
+
+function entries(
+  root: unknown,
+  list: { paths: readonly Path[]; max: number; fields: readonly Path[][] },
+): Fact[] {
+  for (const path of list.paths) {
+    try {
+      const value = follow(root, path);
+      if (!Array.isArray(value)) continue;
+      const taken: Fact[] = [];
+      for (let index = 0; index < Math.min(value.length, list.max); index += 1)
+        taken.push(list.fields.map((paths) => first(value[index], paths)));
+      return taken;
+    } catch {
+      // As above: what cannot be read is not there.
+    }
+  }
+  return [];
+}

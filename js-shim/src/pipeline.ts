@@ -1,0 +1,347 @@
+/**
+ * What runs: events are picked on the hook path, handed to the core a moment later, and sent from there.
+ *
+ * An instance of the module that trapped is dead. Its state is remade in a fresh one from the journal, and
+ * the events that it had not yet finished are handed over again.
+ */
+
+import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
+import type { Core, Instance } from "./wasm.js";
+
+/** How the pipeline speaks to the gateway's log. */
+export interface Log {
+  info(text: string): void;
+  warn(text: string): void;
+}
+
+/** What the pipeline needs of its host; replaced in tests. */
+export interface Host {
+  instantiate(): Instance;
+  log: Log;
+  /** ms since 1970. */
+  wall(): number;
+  /** ms of a clock that never goes back. */
+  mono(): number;
+}
+
+interface Waiting {
+  source: number;
+  facts: Fact[];
+  at: number;
+}
+
+interface Advice {
+  wake_in_ms: number | null;
+  log: Array<{ level: "info" | "warn"; text: string }>;
+}
+
+interface Order {
+  url: string;
+  token: string | null;
+  path: string;
+  body: string | null;
+}
+
+/** Events that may wait for the next turn of the event loop; more are dropped and counted. */
+const MAX_QUEUE = 20_000;
+/** How long a request may take, in ms. */
+const REQUEST_TIMEOUT_MS = 10_000;
+/** The journal is replaced by a snapshot when it has grown this much beyond the last one, in bytes. */
+const JOURNAL_SLACK = 256 * 1024;
+/** More restarts of the core than this within a minute switch the pipeline off. */
+const MAX_RESTARTS = 5;
+
+/** One gateway's pipeline. */
+export class Pipeline {
+  readonly #host: Host;
+  #settings: Record<string, unknown>;
+  #core: Core | undefined;
+  #poster: Instance | undefined;
+  #sources = new Map<string, { index: number; pick: Picker }>();
+  #queue: Waiting[] = [];
+  #isDrainScheduled = false;
+  #journal: Uint8Array[] = [];
+  #journalBytes = 0;
+  #snapshotBytes = 0;
+  #timer: NodeJS.Timeout | undefined;
+  #sending: Promise<void> | undefined;
+  #expectDiagnostics = false;
+  #restarts: number[] = [];
+  #isOff = false;
+  /** What the core cannot count: it was dead, or never saw it. */
+  readonly counts = { core_restarts: 0, dropped_queue_full: 0, dropped_trap: 0 };
+
+  constructor(host: Host, settings: Record<string, unknown>) {
+    this.#host = host;
+    this.#settings = settings;
+  }
+
+  /** Whether the core is loaded. */
+  get isStarted(): boolean {
+    return this.#core !== undefined;
+  }
+
+  /** Takes an event in: copies its fields now, and does the rest later. Throws nothing, waits for nothing. */
+  accept(source: string, args: readonly unknown[]): void {
+    if (this.#isOff) return;
+    try {
+      if (!this.#core) this.start();
+      const known = this.#sources.get(source);
+      const facts = known?.pick(args);
+      if (!known || !facts) return;
+      if (this.#queue.length >= MAX_QUEUE) {
+        this.counts.dropped_queue_full += 1;
+        return;
+      }
+      this.#queue.push({ source: known.index, facts, at: this.#host.wall() });
+      this.#scheduleDrain();
+    } catch (error) {
+      this.#switchOff(error);
+    }
+  }
+
+  /** Loads the core. Called by the first event, or before it. */
+  start(): void {
+    if (this.#core || this.#isOff) return;
+    this.#core = this.#makeCore();
+    this.#advance();
+  }
+
+  /** Goes on with other settings; what waits is kept. */
+  configure(settings: Record<string, unknown>): void {
+    if (JSON.stringify(settings) === JSON.stringify(this.#settings)) return;
+    this.#settings = settings;
+    if (!this.#core) return;
+    this.drain();
+    this.#core = this.#remake();
+    this.#advance();
+  }
+
+  /** Tells whether the gateway's diagnostics are heard. */
+  expectDiagnostics(expected: boolean): void {
+    this.#expectDiagnostics = expected;
+    this.#guarded((core) => core.expectDiagnostics(expected));
+  }
+
+  /** Hands every waiting event to the core, and does what is due. */
+  drain(): void {
+    this.#isDrainScheduled = false;
+    const batch = this.#queue;
+    if (batch.length === 0 || !this.#core) return;
+    this.#queue = [];
+    const offset = this.#host.mono() - this.#host.wall();
+    let poisoned = -1;
+    for (let index = 0; index <= batch.length && !this.#isOff; index += 1) {
+      const event = batch[index];
+      // The journal is kept behind the last event: only then is the batch safe from a later fault.
+      const isDone = event
+        ? this.#guarded((core) => core.observe(event.source, event.facts, event.at, event.at + offset))
+        : this.#guarded((core) => this.#keepJournal(core));
+      if (isDone) continue;
+      // A fresh core starts the batch again; the event at which two instances died is the one at fault.
+      if (poisoned === index && event) {
+        this.counts.dropped_trap += 1;
+        batch.splice(index, 1);
+      }
+      poisoned = index;
+      index = -1;
+    }
+    this.#advance();
+  }
+
+  /**
+   * Makes every call final and sends what waits, for at most so many ms.
+   *
+   * @returns how many calls still wait
+   */
+  async stop(budgetMs: number): Promise<number> {
+    const until = this.#host.mono() + budgetMs;
+    this.drain();
+    this.#guarded((core) => core.close(this.#host.wall(), this.#host.mono()));
+    this.#advance();
+    for (let stalled = 0, before = Number.POSITIVE_INFINITY; stalled < 3; ) {
+      const left = until - this.#host.mono();
+      if (left <= 0 || this.#isOff) break;
+      if (this.#sending) await withDeadline(this.#sending, left).catch(() => {});
+      else if (!this.#send(true, left)) break;
+      const { waiting } = this.status() as { waiting: number };
+      stalled = waiting < before ? 0 : stalled + 1;
+      before = waiting;
+    }
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    return Number(this.status().waiting ?? 0);
+  }
+
+  /** Everything that a status shows. */
+  status(): Record<string, unknown> {
+    let status: Record<string, unknown> = {};
+    this.#guarded((core) => {
+      status = JSON.parse(core.status());
+    });
+    return { ...status, ...this.counts, off: this.#isOff };
+  }
+
+  #makeCore(): Core {
+    const instance = this.#host.instantiate();
+    const tables = JSON.parse(instance.sources()) as SourceTable[];
+    this.#sources = new Map(tables.map((table, index) => [table.source, { index, pick: makePicker(table) }]));
+    const seed = crypto.getRandomValues(new Uint32Array(2));
+    const core = new instance.Core(this.#settings, seed[0] ?? 0, seed[1] ?? 0);
+    core.expectDiagnostics(this.#expectDiagnostics);
+    return core;
+  }
+
+  #remake(): Core {
+    const core = this.#makeCore();
+    core.recover(this.#wholeJournal(), this.#host.wall(), this.#host.mono());
+    return core;
+  }
+
+  #wholeJournal(): Uint8Array {
+    return Buffer.concat(this.#journal);
+  }
+
+  #keepJournal(core: Core): void {
+    const frames = core.journal();
+    if (frames.length > 0) {
+      this.#journal.push(frames);
+      this.#journalBytes += frames.length;
+    }
+    if (this.#journalBytes < 2 * this.#snapshotBytes + JOURNAL_SLACK) return;
+    const snapshot = core.snapshot();
+    this.#journal = [snapshot];
+    this.#journalBytes = snapshot.length;
+    this.#snapshotBytes = snapshot.length;
+  }
+
+  /** Runs something in the core; a trap costs the instance, not the gateway. Whether it went well. */
+  #guarded(work: (core: Core) => void): boolean {
+    if (!this.#core || this.#isOff) return false;
+    try {
+      work(this.#core);
+      return true;
+    } catch (error) {
+      this.#restart(error);
+      return false;
+    }
+  }
+
+  #restart(error: unknown): void {
+    this.counts.core_restarts += 1;
+    const now = this.#host.mono();
+    this.#restarts = [...this.#restarts.filter((at) => now - at < 60_000), now];
+    if (this.#restarts.length > MAX_RESTARTS) {
+      this.#switchOff(error);
+      return;
+    }
+    try {
+      this.#core = this.#remake();
+      this.#host.log.warn(`the core was restarted after a fault (${reason(error)}); nothing is lost`);
+    } catch (again) {
+      this.#switchOff(again);
+    }
+  }
+
+  #switchOff(error: unknown): void {
+    this.#isOff = true;
+    this.#queue = [];
+    clearTimeout(this.#timer);
+    this.#host.log.warn(
+      `switched off after repeated faults (${reason(error)}): model calls are not counted until the gateway is restarted; please report this`,
+    );
+  }
+
+  #scheduleDrain(): void {
+    if (this.#isDrainScheduled) return;
+    this.#isDrainScheduled = true;
+    // Not unref'd: it runs in this turn of the event loop, and keeps no process alive beyond it.
+    setImmediate(() => this.drain());
+  }
+
+  #advance(): void {
+    let advice: Advice | undefined;
+    this.#guarded((core) => {
+      advice = JSON.parse(core.advance(this.#host.wall(), this.#host.mono())) as Advice;
+      this.#keepJournal(core);
+    });
+    for (const { level, text } of advice?.log ?? []) this.#host.log[level](text);
+    this.#send(false, REQUEST_TIMEOUT_MS);
+    this.#wakeIn(advice?.wake_in_ms ?? null);
+  }
+
+  #wakeIn(ms: number | null): void {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    if (ms === null || this.#isOff) return;
+    this.#timer = setTimeout(() => this.#advance(), Math.min(Math.max(ms, 1), 60_000));
+    this.#timer.unref();
+  }
+
+  /** Sends what is due; whether there was something. */
+  #send(hurry: boolean, timeoutMs: number): boolean {
+    if (this.#sending) return false;
+    let order: string | undefined;
+    this.#guarded((core) => {
+      order = core.begin(this.#host.wall(), this.#host.mono(), hurry);
+    });
+    if (!order) return false;
+    this.#sending = this.#exchange(order, Math.max(1, Math.ceil(timeoutMs))).finally(() => {
+      this.#sending = undefined;
+      this.#advance();
+    });
+    return true;
+  }
+
+  /** One request and those that follow from its answer at once. */
+  async #exchange(order: string, timeoutMs: number): Promise<void> {
+    let next: string | undefined = order;
+    while (next !== undefined) {
+      const core = this.#core;
+      const { url, token, path, body } = JSON.parse(next) as Order;
+      const reply = await this.#post(url, token ?? undefined, path, body ?? undefined, timeoutMs);
+      next = undefined;
+      // A core that was restarted meanwhile asked nothing: the batch is sent again, under its guards.
+      if (core !== this.#core) return;
+      this.#guarded((current) => {
+        next = current.answered(reply, this.#host.wall(), this.#host.mono());
+        this.#keepJournal(current);
+      });
+    }
+  }
+
+  async #post(
+    url: string,
+    token: string | undefined,
+    path: string,
+    body: string | undefined,
+    timeoutMs: number,
+  ): Promise<string> {
+    try {
+      this.#poster ??= this.#host.instantiate();
+      const sent = this.#poster.send(url, token, path, body, timeoutMs);
+      return await withDeadline(sent, timeoutMs + 1_000);
+    } catch (error) {
+      this.#poster = undefined;
+      return JSON.stringify({ status: 0, error: reason(error) });
+    }
+  }
+}
+
+function reason(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+}
+
+/** Rejects where a promise takes longer than so many ms; the clock keeps no process alive. */
+async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => reject(new Error("no answer in time")), Math.max(1, ms));
+    timer.unref();
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

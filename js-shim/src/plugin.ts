@@ -1,0 +1,121 @@
+/**
+ * The OpenClaw plugin. `register` is called several times a gateway, in several evaluations of this
+ * module, so it only registers: everything that lives is shared by way of `shared`.
+ */
+
+import { type Subscription, subscribe } from "./diagnostics.js";
+import { environmentSettings, environmentStateDir, type RawSettings } from "./env.js";
+import { isInContainer, openInstallation } from "./installation.js";
+import type { Logger, PluginApi, ServiceContext } from "./openclaw.js";
+import { Pipeline } from "./pipeline.js";
+import { instantiate } from "./wasm.js";
+
+/** Typed hooks that the core reads; none of them needs conversation access. */
+const HOOKS = [
+  "before_message_write",
+  "model_call_started",
+  "model_call_ended",
+  "session_start",
+  "session_end",
+  "gateway_start",
+  "gateway_stop",
+];
+
+/** Before every other plugin: one that blocks a message ends the chain, one that rewrites it hides the truth. */
+const FIRST = { priority: Number.MAX_SAFE_INTEGER };
+
+/** How long a stopping gateway may be held up, in ms: newer ones give all plugins 2 s together. */
+const STOP_BUDGET_MS = 1_500;
+
+/** What all evaluations of this module in a process share. */
+interface Shared {
+  pipeline: Pipeline | undefined;
+  config: RawSettings;
+  stateDir: string | undefined;
+  log: Logger | undefined;
+  subscription: Subscription | undefined;
+}
+
+const KEY = Symbol.for("agentwatch-openclaw/1");
+
+function shared(): Shared {
+  const registry = globalThis as { [KEY]?: Shared };
+  registry[KEY] ??= {
+    pipeline: undefined,
+    config: {},
+    stateDir: undefined,
+    log: undefined,
+    subscription: undefined,
+  };
+  return registry[KEY];
+}
+
+/** The settings: the gateway's configuration wins over the environment. */
+function settings(state: Shared): RawSettings {
+  const { problem, ...installation } = openInstallation(state.stateDir);
+  if (problem) state.log?.warn(`agentwatch: ${problem}`);
+  return { ...environmentSettings(), ...state.config, ...installation, inContainer: isInContainer() };
+}
+
+/** The one pipeline of the process; made by the first event, or by the service before it. */
+function pipeline(state: Shared): Pipeline {
+  state.pipeline ??= new Pipeline(
+    {
+      instantiate,
+      log: {
+        info: (text) => state.log?.info(`agentwatch: ${text}`),
+        warn: (text) => state.log?.warn(`agentwatch: ${text}`),
+      },
+      wall: () => Date.now(),
+      mono: () => performance.now(),
+    },
+    settings(state),
+  );
+  return state.pipeline;
+}
+
+async function start(ctx: ServiceContext): Promise<void> {
+  const state = shared();
+  state.stateDir = ctx.stateDir;
+  state.log = ctx.logger;
+  const running = pipeline(state);
+  running.configure(settings(state));
+  running.start();
+  state.subscription ??= await subscribe(
+    (type, event) => running.accept(type, [event]),
+    ctx.config?.diagnostics?.enabled,
+  );
+  const { tells, because } = state.subscription;
+  running.expectDiagnostics(tells === "calls");
+  const { url } = running.status();
+  const by = tells === "calls" ? "diagnostics and messages" : `messages only, as ${because}`;
+  const where = url ? `sending to ${url}` : "sending nowhere, as url is unusable";
+  ctx.logger.info(`agentwatch: counting model calls by ${by}; ${where}`);
+}
+
+async function stop(): Promise<void> {
+  const state = shared();
+  state.subscription?.unsubscribe();
+  state.subscription = undefined;
+  const waiting = (await state.pipeline?.stop(STOP_BUDGET_MS)) ?? 0;
+  if (waiting > 0)
+    state.log?.warn(`agentwatch: ${waiting} calls were not delivered before the gateway stopped`);
+}
+
+function register(api: PluginApi): void {
+  const state = shared();
+  state.log = api.logger;
+  state.config = { ...api.pluginConfig };
+  state.stateDir ??= api.runtime?.state?.resolveStateDir?.() ?? environmentStateDir();
+  for (const hook of HOOKS) {
+    api.on(hook, (event, ctx) => pipeline(state).accept(hook, [event, ctx]), FIRST);
+  }
+  api.registerService({ id: "agentwatch", start, stop });
+}
+
+export default {
+  id: "agentwatch",
+  name: "AgentWatch",
+  description: "Sends the real usage of every model call to AgentWatch's Models tab",
+  register,
+};

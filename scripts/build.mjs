@@ -1,0 +1,101 @@
+#!/usr/bin/env node
+// Builds the npm package's `dist/`: the WebAssembly module, its glue and the TypeScript shim.
+import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { delimiter, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { brotliCompressSync, gzipSync } from "node:zlib";
+import { run, SetupError, say, withProgress } from "./lib/run.mjs";
+import { npmDependencies, wasmToolchain, wasmTools } from "./setup.mjs";
+
+const PROJECT = fileURLToPath(new URL("..", import.meta.url));
+const DIST = join(PROJECT, "dist");
+const WASM_OUT = join(PROJECT, "target", "wasm-package");
+
+/** What the package may weigh at most, in bytes. */
+const MOST = { module: 250 * 1024, package: 500 * 1024 };
+
+/** WebAssembly features that Node 22 has and that the compiler uses. */
+const FEATURES = [
+  "bulk-memory",
+  "bulk-memory-opt",
+  "multivalue",
+  "mutable-globals",
+  "nontrapping-float-to-int",
+  "reference-types",
+  "sign-ext",
+].map((feature) => `--enable-${feature}`);
+
+async function compileModule() {
+  const { cargoEnv } = await wasmToolchain();
+  const { path, wasmPack } = await wasmTools();
+  const env = { ...cargoEnv, PATH: [path, process.env.PATH].join(delimiter) };
+  // no-modules: its glue is a plain script, which can be wrapped into a function that makes as many instances
+  // as wanted. The glue of the other targets makes one for ever, and an instance that trapped is dead.
+  const args = ["build", "crate", "--target", "no-modules", "--no-pack", "--profile", "wasm"];
+  await withProgress("compile the core to WebAssembly", () =>
+    run(wasmPack, [...args, "--out-dir", WASM_OUT, "--out-name", "core"], { cwd: PROJECT, env }),
+  );
+}
+
+async function shrinkModule() {
+  // npm's binaryen: Debian's version 108 breaks the module silently.
+  const wasmOpt = join(PROJECT, "node_modules", "binaryen", "bin", "wasm-opt");
+  const files = [join(WASM_OUT, "core_bg.wasm"), "-o", join(DIST, "core.wasm")];
+  const strip = ["--strip-debug", "--strip-producers", "--strip-target-features"];
+  await withProgress("shrink the module", () =>
+    run(process.execPath, [wasmOpt, "-Oz", ...strip, ...FEATURES, ...files], { cwd: PROJECT }),
+  );
+}
+
+async function wrapGlue() {
+  const glue = await readFile(join(WASM_OUT, "core.js"), "utf8");
+  if (!glue.startsWith("let wasm_bindgen")) throw new SetupError("wasm-bindgen's glue has a new shape");
+  const text = `// Made by wasm-bindgen; each call makes glue for one more instance of the module.
+export function makeGlue() {
+${glue}
+return wasm_bindgen;
+}
+`;
+  await writeFile(join(DIST, "core.js"), text);
+}
+
+async function compileShim() {
+  const tsc = join(PROJECT, "node_modules", "typescript", "bin", "tsc");
+  await run(process.execPath, [tsc, "-p", "tsconfig.json"], { cwd: PROJECT });
+}
+
+/** Prints what was built, and refuses what has grown too large. */
+async function report() {
+  const shown = ["openclaw.plugin.json", "package.json", "README.md", "LICENSE"];
+  const dist = (await readdir(DIST)).sort().map((file) => join("dist", file));
+  let total = 0;
+  for (const file of [...dist, ...shown]) {
+    const bytes = await readFile(join(PROJECT, file));
+    total += bytes.length;
+    const sizes = [bytes.length, gzipSync(bytes, { level: 9 }).length, brotliCompressSync(bytes).length];
+    say(`${file.padEnd(28)} ${sizes.map((size) => `${(size / 1024).toFixed(1)} KB`.padStart(10)).join("")}`);
+    if (file.endsWith(".wasm") && bytes.length > MOST.module)
+      throw new SetupError(`${file} has ${bytes.length} bytes, more than ${MOST.module}`);
+  }
+  say(`${"unpacked (raw, gzip, brotli above)".padEnd(28)} ${(total / 1024).toFixed(1)} KB`);
+  if (total > MOST.package) throw new SetupError(`the package has ${total} bytes, more than ${MOST.package}`);
+}
+
+/** Builds everything that `npm pack` then packs. */
+export async function build() {
+  await npmDependencies();
+  await rm(DIST, { recursive: true, force: true });
+  await mkdir(DIST, { recursive: true });
+  await compileModule();
+  await shrinkModule();
+  await wrapGlue();
+  await compileShim();
+  await report();
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  build().catch((error) => {
+    say(error instanceof SetupError ? error.message : error.stack);
+    process.exitCode = 1;
+  });
+}
