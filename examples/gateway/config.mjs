@@ -14,14 +14,13 @@ import { DEFAULT_PRICE } from "./provider.mjs";
  * to) and `ant` on its Anthropic one.
  *
  * @param {object} options
- * @param {string} options.version
  * @param {number} options.port
  * @param {string} options.token
  * @param {string} options.workspace
  * @param {string} options.providerUrl
  * @param {Record<string, import("./provider.mjs").Price>} [options.prices]
  */
-export function baseConfig({ version, port, token, workspace, providerUrl, prices = {} }) {
+export function baseConfig({ port, token, workspace, providerUrl, prices = {} }) {
   const model = (/** @type {string} */ id) => ({
     id,
     name: id,
@@ -77,13 +76,7 @@ export function baseConfig({ version, port, token, workspace, providerUrl, price
     },
     diagnostics: { enabled: true },
     plugins: { enabled: true },
-    ...versioned(version),
   };
-}
-
-/** @param {string} _version */
-function versioned(_version) {
-  return {};
 }
 
 /**

@@ -118,7 +118,6 @@ async function prepare(options) {
 
   const known = await readJson(configPath);
   const base = baseConfig({
-    version,
     port,
     token,
     workspace,
