@@ -319,14 +319,12 @@ function outcomeOf(entry, plan) {
 /**
  * @typedef {object} ModelTotals
  * @property {string} model `provider/model`
- * @property {number} requests Answers with usage, and good answers without.
+ * @property {number} requests Answers with usage, be it only announced (Anthropic), and good answers without.
  * @property {number} prompt_tokens
  * @property {number} completion_tokens
  * @property {number} cost_usd
  * @property {number} errors Error statuses, and streams cut before their usage.
  * @property {number} no_usage Good answers without usage (they are in `requests`, with no tokens).
- * @property {{ requests: number, prompt_tokens: number, completion_tokens: number, cost_usd: number }} announced
- *   Of the streams cut before their final usage: what their beginning told (Anthropic). In no other figure.
  */
 
 /**
@@ -343,22 +341,20 @@ export function totals(ledger, prices, names) {
     const model = `${names[entry.api]}/${entry.model}`;
     const sum = byModel.get(model) ?? emptyTotals(model);
     byModel.set(model, sum);
-    if (entry.outcome === "error" || entry.outcome === "cut") sum.errors += 1;
-    else sum.requests += 1;
+    const usage = entry.usage ?? entry.announced;
+    const isFailure = entry.outcome === "error" || entry.outcome === "cut";
+    if (isFailure) sum.errors += 1;
+    // A provider bills what `message_start` announced, although the stream was cut behind it.
+    if (usage || !isFailure) sum.requests += 1;
     if (entry.outcome === "no_usage") sum.no_usage += 1;
-    const price = prices[entry.model] ?? DEFAULT_PRICE;
-    if (entry.usage) addUsage(sum, entry.usage, price);
-    if (!entry.announced) continue;
-    sum.announced.requests += 1;
-    addUsage(sum.announced, entry.announced, price);
+    if (usage) addUsage(sum, usage, prices[entry.model] ?? DEFAULT_PRICE);
   }
   return [...byModel.values()].sort((a, b) => a.model.localeCompare(b.model));
 }
 
 /** @param {string} model @returns {ModelTotals} */
 function emptyTotals(model) {
-  const none = { requests: 0, prompt_tokens: 0, completion_tokens: 0, cost_usd: 0 };
-  return { model, ...none, errors: 0, no_usage: 0, announced: { ...none } };
+  return { model, requests: 0, prompt_tokens: 0, completion_tokens: 0, cost_usd: 0, errors: 0, no_usage: 0 };
 }
 
 /**

@@ -311,6 +311,8 @@ function httpScenarios() {
 function abortScenarios() {
   return ["main", "ant"].map((agent) => ({
     name: `abort of a slow answer${agent === "ant" ? ", Anthropic" : ""}`,
+    // What an Anthropic stream announced before it was aborted is billed; newer gateways tell nobody of it.
+    untold: (entry, version) => version !== OLD && entry.announced !== null,
     expect: { cut: 1 },
     run: async (/** @type {World} */ { gateway, provider }) => {
       const before = provider.ledger.length;
