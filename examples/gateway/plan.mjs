@@ -8,6 +8,7 @@
  * @property {{ name: string, args: Record<string, unknown> }} [tool] Answer with a call of this tool, no text.
  * @property {number} [status] Answer with this HTTP error.
  * @property {number} [retryAfter] `Retry-After` of that error, in seconds.
+ * @property {string} [errorText] The words of that error.
  * @property {boolean} [cut] Send half of the stream, then destroy the socket, before the final usage.
  * @property {{ pieces: number, everyMs: number }} [drip] Send the text in so many slow pieces.
  * @property {boolean} [noUsage] Leave the usage out.

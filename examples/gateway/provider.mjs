@@ -279,7 +279,10 @@ async function refuse(entry, plan, response) {
     ...(plan.retryAfter ? { "retry-after": String(plan.retryAfter) } : {}),
   };
   const type = entry.status === 429 ? "rate_limit_error" : "api_error";
-  const body = JSON.stringify({ type: "error", error: { type, message: `scripted ${entry.status}` } });
+  const body = JSON.stringify({
+    type: "error",
+    error: { type, message: plan.errorText ?? `scripted ${entry.status}` },
+  });
   await new Promise((resolve) =>
     response.writeHead(entry.status, headers).end(body, () => resolve(undefined)),
   );

@@ -1,0 +1,105 @@
+import assert from "node:assert/strict";
+import { mkdtemp } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { chromium as driver } from "playwright-core";
+import { COST_TOLERANCE } from "../../examples/gateway/compare.mjs";
+import { chromium } from "../../scripts/lib/chromium.mjs";
+import { startWorld, waitForTotals } from "../e2e/harness.mjs";
+import { anyVersion, binary, skip, tgz } from "../e2e/options.mjs";
+
+const QUIET = [
+  "--disable-gpu",
+  "--disable-background-networking",
+  "--disable-component-update",
+  "--disable-sync",
+  "--no-first-run",
+];
+/** How soon an open page has to show a further turn. */
+const SHOWN_WITHIN_MS = 10_000;
+
+describe(`the Models page in a browser, behind OpenClaw ${anyVersion}`, { skip }, () => {
+  /** @type {import("../e2e/harness.mjs").World} */
+  let world;
+  /** @type {import("playwright-core").Browser} */
+  let browser;
+  before(async () => {
+    browser = await driver.launch({ executablePath: await chromium(), args: QUIET, chromiumSandbox: false });
+    world = await startWorld({ version: anyVersion, tgz, receiver: { binary } });
+  });
+  after(async () => {
+    await browser?.close();
+    await world?.close();
+  });
+
+  test("shows what the provider sent, and a further turn without a reload", async (t) => {
+    const { gateway, provider, receiver } = world;
+    await waitForTotals(provider, receiver);
+    const page = await browser.newPage({ viewport: { width: 1200, height: 700 } });
+    /** @type {string[]} */
+    const problems = [];
+    page.on("pageerror", (error) => problems.push(error.message));
+    page.on("console", (message) => message.type() === "error" && problems.push(message.text()));
+
+    await page.goto(`${receiver.url}/models`);
+    await page.waitForSelector("#rows tr[data-model]");
+    assertShown(await rows(page), provider);
+
+    await page.evaluate(
+      "window.unloaded = false; addEventListener('pagehide', () => { window.unloaded = true; })",
+    );
+    const requests = provider.ledger.length;
+    await gateway.agentTurn({ session: "page", message: "hello [[tools 1]]" });
+    await page.waitForFunction(
+      (wanted) =>
+        [...document.querySelectorAll('#rows td[data-field="requests"]')].reduce(
+          (sum, cell) => sum + Number(cell.getAttribute("data-value")),
+          0,
+        ) >= wanted,
+      requests + 2,
+      { timeout: SHOWN_WITHIN_MS },
+    );
+    assertShown(await rows(page), provider);
+    assert.equal(await page.evaluate("window.unloaded"), false, "the page was not loaded again");
+    assert.deepEqual(problems, []);
+
+    const path = join(await mkdtemp(join(tmpdir(), "agentwatch-page-")), "models.png");
+    await page.screenshot({ path });
+    t.diagnostic(`screenshot: ${path}`);
+  });
+});
+
+/**
+ * @param {import("playwright-core").Page} page
+ * @returns {Promise<{ model: string, [field: string]: string | number }[]>}
+ */
+function rows(page) {
+  return page.$$eval("#rows tr[data-model]", (found) =>
+    found.map((row) => {
+      const cells = [...row.querySelectorAll("td[data-field]")];
+      const values = cells.map((cell) => [
+        cell.getAttribute("data-field"),
+        Number(cell.getAttribute("data-value")),
+      ]);
+      return { ...Object.fromEntries(values), model: row.getAttribute("data-model") };
+    }),
+  );
+}
+
+/** @param {any[]} shown @param {import("../e2e/harness.mjs").Provider} provider */
+function assertShown(shown, provider) {
+  const sent = provider.totals();
+  assert.deepEqual(
+    shown.map(({ model }) => model).sort(),
+    sent.map(({ model }) => model),
+  );
+  for (const { model, requests, prompt_tokens, completion_tokens, cost_usd } of sent) {
+    const row = shown.find((one) => one.model === model);
+    assert.equal(row.requests, requests, model);
+    assert.equal(row.prompt_tokens, prompt_tokens, model);
+    assert.equal(row.completion_tokens, completion_tokens, model);
+    assert.ok(Math.abs(row.total_cost_usd - cost_usd) < COST_TOLERANCE, `${model}: ${row.total_cost_usd}`);
+    assert.ok(row.avg_latency_ms > 50, `${model} took ${row.avg_latency_ms} ms`);
+  }
+}

@@ -1,0 +1,82 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { modelCalls, modelStats } from "../../examples/gateway/receiver.mjs";
+import { startWorld, waitForTotals } from "./harness.mjs";
+import { binary, skip, tgz, versions } from "./options.mjs";
+
+const TURNS = 20;
+/** How far a recorded latency may be from the provider's own clock. */
+const LATENCY_WITHIN_MS = 50;
+/** How late a call may appear on the Models page. */
+const SHOWN_WITHIN_MS = 2000;
+
+for (const version of versions) {
+  describe(`OpenClaw ${version}, times`, { skip }, () => {
+    test("latency is the provider's, and a call is shown soon after its end", async (t) => {
+      const world = await startWorld({ version, tgz, receiver: { binary }, provider: { delayMs: 200 } });
+      try {
+        const { gateway, provider, receiver } = world;
+        await waitForTotals(provider, receiver, { settleMs: 300 });
+        const first = provider.ledger.length;
+        const delays = [];
+        for (let turn = 1; turn <= TURNS; turn += 1) {
+          const shown = whenShown(receiver, provider.ledger.length + 1);
+          await gateway.agentTurn({ session: "times", message: `turn ${turn}` });
+          const { ts, ms } = provider.ledger.at(-1) ?? assert.fail("no request");
+          delays.push((await shown) - (ts + (ms ?? 0)));
+        }
+        const entries = provider.ledger.slice(first);
+        const off = differences(entries, await modelCalls(receiver));
+        t.diagnostic(`latency is off by ${summary(off.map(Math.abs))}; ${off.map(Math.round).join(" ")}`);
+        t.diagnostic(`shown after ${summary(delays)}`);
+        assert.equal(entries.length, TURNS, "one request a turn");
+        assert.ok(percentile(off.map(Math.abs), 0.5) <= LATENCY_WITHIN_MS, `off by ${off}`);
+        assert.ok(percentile(delays, 0.95) < SHOWN_WITHIN_MS, `shown after ${delays}`);
+      } finally {
+        await world.close();
+      }
+    });
+  });
+}
+
+/**
+ * @param {import("../../examples/gateway/receiver.mjs").Receiver} receiver
+ * @param {number} requests
+ * @returns {Promise<number>} When the Models tab had so many of them, Unix ms.
+ */
+async function whenShown(receiver, requests) {
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(20)) {
+    const rows = await modelStats(receiver);
+    if (rows.reduce((sum, row) => sum + row.requests, 0) >= requests) return Date.now();
+  }
+  throw new Error(`${requests} requests were never shown`);
+}
+
+/**
+ * Recorded latency minus the provider's, call by call; the prompt's tokens, which no two requests share, pair them.
+ *
+ * @param {import("../../examples/gateway/provider.mjs").LedgerEntry[]} entries
+ * @param {any[]} calls
+ */
+function differences(entries, calls) {
+  return entries.map(({ k, ms, usage }) => {
+    const prompt = usage ? usage.input + usage.cacheRead + usage.cacheWrite : assert.fail(`${k}: no usage`);
+    const found = calls.filter((call) => call.prompt_tokens === prompt);
+    assert.equal(found.length, 1, `request ${k} is shown once`);
+    assert.equal(typeof found[0].latency_ms, "number", `request ${k} has a latency`);
+    return found[0].latency_ms - (ms ?? 0);
+  });
+}
+
+/** @param {number[]} values @param {number} share */
+function percentile(values, share) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? Number.NaN;
+}
+
+/** @param {number[]} values */
+function summary(values) {
+  const at = (/** @type {number} */ share) => `${percentile(values, share).toFixed(0)} ms`;
+  return `median ${at(0.5)}, p95 ${at(0.95)}, most ${at(1)}`;
+}

@@ -1,0 +1,17 @@
+import { VERSIONS } from "./scenarios.mjs";
+
+/**
+ * What the environment says: `AGENTWATCH_TGZ` is the packed plugin, `AGENTWATCH_RECEIVER` another receiver than
+ * cargo's, `OPENCLAW_VERSIONS` (comma-separated) takes other gateways.
+ */
+const { AGENTWATCH_TGZ, AGENTWATCH_RECEIVER, OPENCLAW_VERSIONS } = process.env;
+
+export const tgz = AGENTWATCH_TGZ;
+export const binary = AGENTWATCH_RECEIVER;
+export const versions = OPENCLAW_VERSIONS?.split(",") ?? VERSIONS;
+
+/** For `describe` and `test`: without a package there is nothing to test. */
+export const skip = !tgz && "AGENTWATCH_TGZ is not set";
+
+/** The one that is quicker, for what does not depend on the version. */
+export const anyVersion = versions[0] ?? "2026.3.13";

