@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Builds the npm package's `dist/`: the WebAssembly module, its glue and the TypeScript shim.
 import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
@@ -25,15 +26,36 @@ const FEATURES = [
   "sign-ext",
 ].map((feature) => `--enable-${feature}`);
 
+/**
+ * The standard library is compiled with the module, so that a panic is one instruction in it as well: that takes a
+ * seventh off the module. Cargo still calls it unstable, hence the bootstrap. No path of the building machine is
+ * to stand in the module.
+ *
+ * @param {Record<string, string>} cargoEnv
+ */
+function compilerSettings(cargoEnv) {
+  const home = process.env.CARGO_HOME ?? join(homedir(), ".cargo");
+  const flags = [
+    "-Zunstable-options",
+    "-Cpanic=immediate-abort",
+    `--remap-path-prefix=${home}=cargo`,
+    `--remap-path-prefix=${PROJECT}=`,
+  ];
+  return { ...cargoEnv, RUSTC_BOOTSTRAP: "1", RUSTFLAGS: flags.join(" ") };
+}
+
 async function compileModule() {
   const { cargoEnv } = await wasmToolchain();
   const { path, wasmPack } = await wasmTools();
-  const env = { ...cargoEnv, PATH: [path, process.env.PATH].join(delimiter) };
+  const env = { ...compilerSettings(cargoEnv), PATH: [path, process.env.PATH].join(delimiter) };
   // no-modules: its glue is a plain script, which can be wrapped into a function that makes as many instances
   // as wanted. The glue of the other targets makes one for ever, and an instance that trapped is dead.
-  const args = ["build", "crate", "--target", "no-modules", "--no-pack", "--profile", "wasm"];
+  const args = ["build", "crate", "--target", "no-modules", "--no-pack", "--mode", "no-install"];
+  const output = ["--profile", "wasm", "--out-dir", WASM_OUT, "--out-name", "core"];
+  // A target folder of its own: other builds with other flags would throw this one's work away.
+  const cargo = ["--target-dir", join(PROJECT, "target", "wasm"), "-Zbuild-std=std,panic_abort"];
   await withProgress("compile the core to WebAssembly", () =>
-    run(wasmPack, [...args, "--out-dir", WASM_OUT, "--out-name", "core"], { cwd: PROJECT, env }),
+    run(wasmPack, [...args, ...output, "--", ...cargo], { cwd: PROJECT, env }),
   );
 }
 

@@ -7,14 +7,21 @@ use serde::Serialize;
 use crate::call::{CallId, Cost, CostSource, ModelCall, Outcome};
 use crate::config::{RawSettings, Settings};
 use crate::counter::Counter;
+use crate::extras::Extras;
 use crate::facts::Scalar;
 use crate::identity;
 use crate::journal::{self, Frame};
 use crate::ledger::{HOLD_BACK_MS, Ledger, Settled};
-use crate::observe::{Aggregate, Conversation, Event, Observation, Reject, SOURCES, SessionTotals};
+use crate::observe::{
+    Aggregate, Conversation, Direction, Event, Happening, Message, Observation, Reject, SOURCES,
+    SessionFacts, SessionTotals,
+};
 use crate::outbox::{Note, Outbox, Receiver, Reply, Request};
+use crate::records::Record;
+use crate::reporter::Reporter;
 use crate::sessions::{Missing, Sessions};
 use crate::time::Now;
+use crate::turn::Turns;
 
 /// The most calls that wait for a receiver in memory, at some 300 bytes each.
 const MAX_WAITING: usize = 25_000;
@@ -67,12 +74,17 @@ pub struct Core {
     ledger: Ledger,
     outbox: Outbox,
     sessions: Sessions,
+    turns: Turns,
+    reporter: Reporter,
+    extras: Extras,
+    extras_in_flight: bool,
     deferred: VecDeque<(u64, Deferred)>,
     journal: Vec<u8>,
     log: Vec<LogLine>,
     spoken: Vec<(String, u64)>,
     counts: Counts,
     closing: bool,
+    hears_llm_output: bool,
 }
 
 /// Counters that neither the ledger nor the outbox keeps.
@@ -123,6 +135,9 @@ pub struct Status {
     ambiguous: u64,
     dropped: Counter,
     evicted: u64,
+    records_waiting: usize,
+    records_delivered: u64,
+    records_dropped: Counter,
     journal_corrupt: u64,
     last_call_ms: Option<u64>,
     last_error: Option<String>,
@@ -136,12 +151,17 @@ impl Core {
             outbox: Outbox::new(&settings, MAX_WAITING, seed.rotate_left(32)),
             ledger: Ledger::new(seed),
             sessions: Sessions::default(),
+            turns: Turns::new(!seed),
+            reporter: Reporter::new(seed.rotate_left(16)),
+            extras: Extras::new(settings.flush_interval_ms, seed.rotate_left(48)),
+            extras_in_flight: false,
             deferred: VecDeque::new(),
             journal: Vec::new(),
             log: Vec::new(),
             spoken: Vec::new(),
             counts: Counts::default(),
             closing: false,
+            hears_llm_output: false,
             settings,
         };
         for problem in problems {
@@ -178,24 +198,114 @@ impl Core {
     fn take(&mut self, event: Event, now: Now) {
         match event {
             Event::Call(observation) => self.take_call(*observation, now),
-            Event::Session(facts) => self.sessions.learn(facts),
+            Event::Session(facts) => self.session(facts, now),
             Event::Aggregate(aggregate) => self.defer(Deferred::Compare(aggregate), now),
             Event::SessionComplete(totals) => self.defer(Deferred::Complete(totals), now),
             Event::DiagnosticsDropped(count) => self.diagnostics_dropped(count, now),
-            Event::Conversation(conversation) => self.conversation(conversation),
+            Event::Conversation(conversation) => self.conversation(&conversation, now),
+            Event::TurnBegan { session_key, agent } => {
+                let agent = agent.as_deref();
+                self.turns
+                    .begin(&session_key, None, agent, now.wall_ms, now);
+            }
+            Event::Message(message) => self.message(&message, now),
+            Event::Command(command) => {
+                let record = self.reporter.command(&command, &self.settings, now);
+                self.extras.push(record, now.mono_ms);
+                let meta = Reporter::command_meta(&command, &self.settings);
+                let trace = self
+                    .turns
+                    .command_trace(&self.settings, &command.name, meta, now);
+                self.extras
+                    .push(Record::Trace(Box::new(trace)), now.mono_ms);
+            }
+            Event::Tool(tool) => self.turns.tool(&tool, now),
+            Event::Happening(happening) => {
+                let record = self.reporter.happening(&happening, &self.settings, now);
+                self.extras.push(record, now.mono_ms);
+            }
+            Event::Cron(run) => {
+                let record = self.reporter.cron(&run, &self.settings, now);
+                self.extras.push(record, now.mono_ms);
+            }
             Event::GatewayStopping => self.closing = true,
-            Event::CallStarted | Event::GatewayStarted => {}
+            Event::GatewayStarted => self.gateway_started(now),
+            Event::CallStarted => {}
             Event::Ignored(why) => self.counts.ignored.add(why),
         }
     }
 
     fn take_call(&mut self, observation: Observation, now: Now) {
         self.counts.broken_usage += u64::from(observation.broken_usage);
+        let ended_turn = observation
+            .session_key
+            .clone()
+            .filter(|_| observation.ends_turn);
         let mut for_journal = observation.clone();
         let id = self.ledger.observe(observation, now);
         // What is not needed to match or to settle is no business of the journal's.
         for_journal.response_id = None;
         journal::append(&mut self.journal, &Frame::Seen(id, Box::new(for_journal)));
+        if let Some(session) = ended_turn {
+            self.turns.finish(&session, now.wall_ms, now);
+        }
+    }
+
+    fn session(&mut self, facts: SessionFacts, now: Now) {
+        if let Some(what) = facts.what {
+            let happening = Happening {
+                what,
+                session_key: facts.session_key.clone(),
+                reason: facts.reason.clone(),
+            };
+            let record = self.reporter.happening(&happening, &self.settings, now);
+            self.extras.push(record, now.mono_ms);
+        } else if facts.ends_run {
+            self.turns.finish(&facts.session_key, now.wall_ms, now);
+        } else {
+            let agent = facts.agent.as_deref();
+            self.turns
+                .begin(&facts.session_key, None, agent, now.wall_ms, now);
+        }
+        self.sessions.learn(facts);
+    }
+
+    fn message(&mut self, message: &Message, now: Now) {
+        let report = self.reporter.message(message, &self.settings, now);
+        for record in report.records {
+            self.extras.push(record, now.mono_ms);
+        }
+        let session = message.session_key.as_deref();
+        if message.direction == Direction::Received {
+            if let Some(session) = session {
+                self.turns
+                    .begin(session, Some(&message.channel), None, now.wall_ms, now);
+            }
+            return;
+        }
+        let (meta, good) = (report.meta, message.success);
+        let joined = session.is_some_and(|session| {
+            self.turns
+                .deliver(session, &message.channel, meta.clone(), good, now)
+        });
+        if !joined {
+            let trace = self.turns.message_trace(
+                &self.settings,
+                &message.channel,
+                report.received_ms,
+                (meta, good),
+                now,
+            );
+            self.extras
+                .push(Record::Trace(Box::new(trace)), now.mono_ms);
+        }
+    }
+
+    /// Once a process: two hooks and several registrations tell of the same start.
+    fn gateway_started(&mut self, now: Now) {
+        for record in self.reporter.gateway_started(&self.settings, now) {
+            self.extras.push(record, now.mono_ms);
+        }
     }
 
     /// Does what is due. Call after events, after replies, and when the last advice says so.
@@ -208,6 +318,10 @@ impl Core {
             self.settle(settled, now);
         }
         self.run_deferred(now, false);
+        for trace in self.turns.due(&self.settings, now, false) {
+            self.extras
+                .push(Record::Trace(Box::new(trace)), now.mono_ms);
+        }
         self.journal_settled();
         Advice {
             wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
@@ -220,6 +334,10 @@ impl Core {
         self.closing = true;
         let log = self.advance(now).log;
         self.run_deferred(now, true);
+        for trace in self.turns.due(&self.settings, now, true) {
+            self.extras
+                .push(Record::Trace(Box::new(trace)), now.mono_ms);
+        }
         self.log.extend(log);
     }
 
@@ -231,6 +349,10 @@ impl Core {
 
     /// Takes the reply to the last request; may ask for a further one at once.
     pub fn answered(&mut self, reply: &Reply, now: Now) -> Option<Request> {
+        if std::mem::take(&mut self.extras_in_flight) {
+            self.extras.answered(reply, now.mono_ms);
+            return None;
+        }
         let mut notes = Vec::new();
         let naming = &self.settings.naming;
         let next = self.outbox.answered(reply, naming, now.mono_ms, &mut notes);
@@ -319,7 +441,10 @@ impl Core {
             retried: outbox.retried,
             ambiguous: outbox.ambiguous,
             dropped: outbox.dropped.clone(),
-            evicted: ledger.evicted + self.sessions.evicted,
+            evicted: ledger.evicted + self.sessions.evicted + self.turns.evicted,
+            records_waiting: self.extras.len(),
+            records_delivered: self.extras.delivered,
+            records_dropped: self.extras.dropped.clone(),
             journal_corrupt: counts.journal_corrupt,
             last_call_ms: counts.last_call_ms,
             last_error: counts.last_error,
@@ -327,11 +452,14 @@ impl Core {
     }
 
     fn next_due(&self) -> Option<u64> {
-        let sending = self.settings.url.as_ref().and(self.outbox.next_due());
+        let url = self.settings.url.as_ref();
         [
             self.ledger.next_due(),
+            self.turns.next_due(),
+            url.and(self.extras.next_due())
+                .filter(|_| !self.extras_in_flight),
             self.deferred.front().map(|(at, _)| *at),
-            sending,
+            url.and(self.outbox.next_due()),
         ]
         .into_iter()
         .flatten()
@@ -341,10 +469,11 @@ impl Core {
     fn settle(&mut self, mut settled: Settled, now: Now) {
         let trigger = self.sessions.complete(&mut settled);
         self.sessions.count(&settled);
-        self.enqueue(settled, trigger, now);
+        self.enqueue(settled, trigger, false, now);
     }
 
-    fn enqueue(&mut self, settled: Settled, trigger: Option<String>, now: Now) {
+    fn enqueue(&mut self, settled: Settled, trigger: Option<String>, from_total: bool, now: Now) {
+        let session = settled.session_key.clone();
         let identities = &self.settings.identities;
         let call = ModelCall {
             id: settled.id,
@@ -361,6 +490,14 @@ impl Core {
             ttfb_ms: settled.ttfb_ms,
             outcome: settled.outcome,
         };
+        if let (Some(session), false) = (session, from_total) {
+            self.turns.call(&session, &call, now);
+        }
+        if call.outcome != Outcome::Completed {
+            for record in self.reporter.model_error(&call, &self.settings, now) {
+                self.extras.push(record, now.mono_ms);
+            }
+        }
         if !call.is_request() {
             self.counts.model_errors += 1;
             journal::append(&mut self.journal, &Frame::Settled(vec![call.id]));
@@ -417,6 +554,11 @@ impl Core {
     }
 
     fn compare(&mut self, aggregate: &Aggregate, now: Now) {
+        // Where a gateway tells both, both tell of the same run.
+        self.hears_llm_output |= aggregate.source == "llm_output";
+        if self.hears_llm_output && aggregate.source != "llm_output" {
+            return;
+        }
         let unseen = self.sessions.compare(aggregate);
         if unseen == 0 {
             return;
@@ -438,7 +580,7 @@ impl Core {
             for missing in self.sessions.remainder(&totals.key, total) {
                 self.counts.from_totals += 1;
                 let settled = self.missing_call(totals, missing, now);
-                self.enqueue(settled, None, now);
+                self.enqueue(settled, None, true, now);
             }
         }
     }
@@ -467,8 +609,23 @@ impl Core {
         }
     }
 
-    fn conversation(&mut self, _conversation: Conversation) {
+    fn conversation(&mut self, conversation: &Conversation, now: Now) {
         self.counts.conversations += 1;
+        let Conversation { key, at_ms, .. } = conversation;
+        let channel = conversation.channel.as_deref();
+        match conversation.end {
+            None => {
+                let agent = conversation.agent.as_deref();
+                self.turns
+                    .begin_conversation(key, channel, agent, *at_ms, now);
+            }
+            Some(outcome) => {
+                let took = conversation.duration_ms.map(|ms| ms as u64);
+                let started = took.map(|ms| at_ms.saturating_sub(ms));
+                self.turns
+                    .end_conversation(key, channel, outcome, (started, *at_ms), now);
+            }
+        }
     }
 
     fn diagnostics_dropped(&mut self, count: u64, now: Now) {

@@ -138,6 +138,10 @@ pub struct Field {
     pub name: &'static str,
     /// The path, dots between its parts; the first part is the handler's argument (`event`, `ctx`).
     /// Alternatives stand behind a `|`; the first that is not absent is taken.
+    ///
+    /// A path that begins with `noise:` gives a boolean: whether the text there is no message of
+    /// anybody's (a heartbeat, a blank). One that begins with `preview:` gives the text's first 200
+    /// characters where the operator asked for previews, else nothing.
     pub path: &'static str,
 }
 

@@ -8,14 +8,18 @@ pub mod call;
 pub mod config;
 pub mod core;
 pub mod counter;
+pub mod extras;
 pub mod facts;
 pub mod identity;
 pub mod journal;
 pub mod ledger;
 pub mod observe;
 pub mod outbox;
+pub mod records;
+pub mod reporter;
 pub mod sessions;
 pub mod time;
+pub mod turn;
 
 #[cfg(target_arch = "wasm32")]
 mod http;

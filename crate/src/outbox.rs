@@ -173,6 +173,11 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// Whether a request is under way, or calls wait for a receiver that is in trouble.
+    pub fn is_busy(&self, mono_ms: u64) -> bool {
+        self.flight.is_some() || (self.failures > 0 && mono_ms < self.not_before_ms)
+    }
+
     /// When the oldest waiting call ended, in ms since 1970.
     pub fn oldest_ms(&self) -> Option<u64> {
         self.queue.front().map(|item| item.call.ended_ms)

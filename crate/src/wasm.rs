@@ -21,11 +21,6 @@ use crate::observe::SOURCES;
 use crate::outbox::{Reply, Request};
 use crate::time::Now;
 
-#[wasm_bindgen(start)]
-fn start() {
-    console_error_panic_hook::set_once();
-}
-
 /// The table of sources: which scalar fields of which events cross, as JSON.
 #[wasm_bindgen]
 pub fn sources() -> String {

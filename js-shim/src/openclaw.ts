@@ -21,6 +21,11 @@ export interface PluginApi {
   logger: Logger;
   runtime?: { version?: string; state?: { resolveStateDir?: () => string } };
   on(hook: string, handler: (event: unknown, ctx: unknown) => void, options?: { priority?: number }): void;
+  registerHook?(
+    events: string | string[],
+    handler: (event: unknown) => void,
+    options: { name: string; description?: string },
+  ): void;
   registerService(service: {
     id: string;
     start(ctx: ServiceContext): void | Promise<void>;

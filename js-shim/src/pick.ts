@@ -17,25 +17,45 @@ export type Picker = (args: readonly unknown[]) => Fact[] | undefined;
 /** Texts beyond this are cut, so that no event costs more than another. */
 const MAX_TEXT = 1024;
 
+/** Texts that are no message of anybody's: heartbeats, silent answers, blanks. */
+const NOISE = /^(?:HEARTBEAT_OK$|NO_REPLY$|Read HEARTBEAT\.md|$)/i;
+/** How much of a text a preview shows, where the operator asked for previews. */
+const PREVIEW = 200;
+
 type Path = readonly string[];
 
+/** How a field is copied: as it is, as the flag whether it is noise, or as a preview. */
+type Field = { as: "value" | "noise" | "preview"; paths: readonly Path[] };
+
 /** Makes the picker of a source, with its paths taken apart once. */
-export function makePicker(table: SourceTable): Picker {
-  const fields = table.fields.map((field) => alternatives(field.path));
+export function makePicker(table: SourceTable, hasPreviews = false): Picker {
+  const fields = table.fields.map((field) => takeApart(field.path));
   const only = table.only && { paths: alternatives(table.only[0]), value: table.only[1] };
   const list = table.list && {
     paths: alternatives(table.list.path),
     max: table.list.max,
     fields: table.list.fields.map((field) => alternatives(field.path)),
   };
+  const copy = (root: unknown, { as, paths }: Field): Fact => {
+    if (as === "value") return first(root, paths);
+    if (as === "preview" && !hasPreviews) return null;
+    const text = first(root, paths);
+    if (as === "noise") return typeof text !== "string" || NOISE.test(text.trim());
+    return typeof text === "string" ? text.replaceAll("\n", " ").trim().slice(0, PREVIEW) : null;
+  };
   return (args) => {
     const root = { event: args[0], ctx: args[1] };
     if (only && first(root, only.paths) !== only.value) return undefined;
-    const facts = fields.map((paths) => first(root, paths));
+    const facts = fields.map((field) => copy(root, field));
     // The list stands where its own field is declared: last.
     if (list) facts[facts.length - 1] = entries(root, list);
     return facts;
   };
+}
+
+function takeApart(path: string): Field {
+  const [, kind, rest] = /^(noise|preview):(.*)$/.exec(path) ?? [];
+  return { as: (kind as Field["as"]) ?? "value", paths: alternatives(rest ?? path) };
 }
 
 function alternatives(path: string): Path[] {

@@ -57,7 +57,7 @@ export class Pipeline {
   #settings: Record<string, unknown>;
   #core: Core | undefined;
   #poster: Instance | undefined;
-  #sources = new Map<string, { index: number; pick: Picker }>();
+  #sources = new Map<string, Array<{ index: number; pick: Picker }>>();
   #queue: Waiting[] = [];
   #isDrainScheduled = false;
   #journal: Uint8Array[] = [];
@@ -86,15 +86,10 @@ export class Pipeline {
     if (this.#isOff) return;
     try {
       if (!this.#core) this.start();
-      const known = this.#sources.get(source);
-      const facts = known?.pick(args);
-      if (!known || !facts) return;
-      if (this.#queue.length >= MAX_QUEUE) {
-        this.counts.dropped_queue_full += 1;
-        return;
+      for (const { index, pick } of this.#sources.get(source) ?? []) {
+        const facts = pick(args);
+        if (facts) this.#enqueue({ source: index, facts, at: this.#host.wall() });
       }
-      this.#queue.push({ source: known.index, facts, at: this.#host.wall() });
-      this.#scheduleDrain();
     } catch (error) {
       this.#switchOff(error);
     }
@@ -182,10 +177,24 @@ export class Pipeline {
     return { ...status, ...this.counts, off: this.#isOff };
   }
 
+  #enqueue(event: Waiting): void {
+    if (this.#queue.length >= MAX_QUEUE) {
+      this.counts.dropped_queue_full += 1;
+      return;
+    }
+    this.#queue.push(event);
+    this.#scheduleDrain();
+  }
+
   #makeCore(): Core {
     const instance = this.#host.instantiate();
     const tables = JSON.parse(instance.sources()) as SourceTable[];
-    this.#sources = new Map(tables.map((table, index) => [table.source, { index, pick: makePicker(table) }]));
+    this.#sources = new Map();
+    for (const [index, table] of tables.entries()) {
+      const known = this.#sources.get(table.source) ?? [];
+      known.push({ index, pick: makePicker(table, this.#settings.preview === true) });
+      this.#sources.set(table.source, known);
+    }
     const seed = crypto.getRandomValues(new Uint32Array(2));
     const core = new instance.Core(this.#settings, seed[0] ?? 0, seed[1] ?? 0);
     core.expectDiagnostics(this.#expectDiagnostics);

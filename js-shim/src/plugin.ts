@@ -6,6 +6,7 @@
 import { type Subscription, subscribe } from "./diagnostics.js";
 import { environmentSettings, environmentStateDir, type RawSettings } from "./env.js";
 import { isInContainer, openInstallation } from "./installation.js";
+import { acceptInternal } from "./internal.js";
 import type { Logger, PluginApi, ServiceContext } from "./openclaw.js";
 import { Pipeline } from "./pipeline.js";
 import { instantiate } from "./wasm.js";
@@ -13,13 +14,27 @@ import { instantiate } from "./wasm.js";
 /** Typed hooks that the core reads; none of them needs conversation access. */
 const HOOKS = [
   "before_message_write",
-  "model_call_started",
-  "model_call_ended",
+  "before_tool_call",
+  "after_tool_call",
   "session_start",
   "session_end",
+  "subagent_spawned",
+  "subagent_ended",
   "gateway_start",
   "gateway_stop",
 ];
+
+/** Those that 2026.3.13 does not know, and would log a warning for. */
+const NEWER_HOOKS = ["model_call_started", "model_call_ended", "cron_changed"];
+
+/**
+ * Only 2026.3.13, which tells no registration mode: there it needs no grant, and its sum of a run is the only sign
+ * of messages that another plugin kept from us. Newer gateways have their diagnostics for that.
+ */
+const OLDER_HOOKS = ["llm_output"];
+
+/** Families of internal events: on 2026.3.13 they tell a message's session, which its typed hooks do not. */
+const INTERNAL_EVENTS = ["message", "command", "session"];
 
 /** Before every other plugin: one that blocks a message ends the chain, one that rewrites it hides the truth. */
 const FIRST = { priority: Number.MAX_SAFE_INTEGER };
@@ -107,9 +122,14 @@ function register(api: PluginApi): void {
   state.log = api.logger;
   state.config = { ...api.pluginConfig };
   state.stateDir ??= api.runtime?.state?.resolveStateDir?.() ?? environmentStateDir();
-  for (const hook of HOOKS) {
+  const isOld = api.registrationMode === undefined;
+  for (const hook of [...HOOKS, ...(isOld ? OLDER_HOOKS : NEWER_HOOKS)]) {
     api.on(hook, (event, ctx) => pipeline(state).accept(hook, [event, ctx]), FIRST);
   }
+  api.registerHook?.(INTERNAL_EVENTS, (event) => acceptInternal(pipeline(state), event), {
+    name: "agentwatch",
+    description: "Logs, metrics and traces of messages and commands",
+  });
   api.registerService({ id: "agentwatch", start, stop });
 }
 

@@ -6,7 +6,8 @@ import { exists, run, SetupError, say, which } from "./run.mjs";
 const TARGET = "wasm32-unknown-unknown";
 
 /**
- * A Rust toolchain that builds for WebAssembly: the host's own target if rustup has it, else added by rustup, else
+ * A Rust toolchain that builds for WebAssembly, with the sources of its standard library, which the build compiles
+ * anew: the host's own if rustup has these, else added by rustup, else
  * made from Debian's packages where rustup's server cannot be reached. `AGENTWATCH_WASM_TOOLCHAIN` (`debian`,
  * `rustup`, `auto`) decides otherwise; CI takes Debian's, so that a build rests on one set of servers only.
  *
@@ -19,7 +20,7 @@ export async function wasmToolchain() {
   }
   const wanted = wantedKind();
   if (wanted !== "debian") {
-    if (await hostHasTarget()) return { cargoEnv: {} };
+    if (await hostHasTargetAndSource()) return { cargoEnv: {} };
     if (await rustupAdds()) return { cargoEnv: {} };
     if (wanted === "rustup") throw new SetupError(`rustup could not add ${TARGET}; see the message above`);
     say("rustup's server was not reached: taking Debian's packages instead");
@@ -34,18 +35,21 @@ function wantedKind() {
   throw new SetupError(`AGENTWATCH_WASM_TOOLCHAIN is "${asked}"; it can be debian, rustup or auto`);
 }
 
-async function hostHasTarget() {
+async function hostHasTargetAndSource() {
   const sysroot = (await run("rustc", ["--print", "sysroot"])).trim();
-  return exists(join(sysroot, "lib", "rustlib", TARGET, "lib"));
+  const needed = [`${TARGET}/lib`, "src/rust/library/Cargo.toml"];
+  const found = await Promise.all(needed.map((path) => exists(join(sysroot, "lib", "rustlib", path))));
+  return found.every(Boolean);
 }
 
 async function rustupAdds() {
-  say(`rustup target add ${TARGET}`);
+  say(`rustup target add ${TARGET}; rustup component add rust-src`);
   // Without a network rustup tries for a long time.
-  return run("rustup", ["target", "add", TARGET], {
-    timeoutMs: 90_000,
-    env: { RUSTUP_MAX_RETRIES: "0" },
-  }).then(
+  const options = { timeoutMs: 90_000, env: { RUSTUP_MAX_RETRIES: "0" } };
+  const added = run("rustup", ["target", "add", TARGET], options).then(() =>
+    run("rustup", ["component", "add", "rust-src"], options),
+  );
+  return added.then(
     () => true,
     (error) => {
       say(String(error.message).split("\n").slice(0, 4).join("\n"));

@@ -8,6 +8,7 @@ facts! {
     LifecycleFacts = "session_start" {
         session_key: "event.sessionKey|ctx.sessionKey",
         agent: "ctx.agentId",
+        reason: "event.reason",
     }
 }
 
@@ -62,6 +63,12 @@ pub(super) fn session(facts: LifecycleFacts, table: SourceTable) -> Result<Event
         run_id: None,
         trigger: None,
         ended: table.source == SESSION_END.source,
+        what: Some(match table.source == SESSION_END.source {
+            true => "Session ended",
+            false => "Session started",
+        }),
+        reason: facts.reason.owned(),
+        ends_run: false,
     }))
 }
 
@@ -74,6 +81,9 @@ pub(super) fn run(facts: RunFacts, table: SourceTable) -> Result<Event, Reject> 
         run_id: facts.run_id.owned(),
         trigger: facts.trigger.owned(),
         ended: false,
+        what: None,
+        reason: None,
+        ends_run: table.source == RUN_COMPLETED.source,
     }))
 }
 

@@ -2,6 +2,7 @@
 
 mod context;
 mod diagnostic;
+mod lifecycle;
 mod message;
 mod named;
 mod timing;
@@ -10,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use self::context::{AggregateFacts, LifecycleFacts, QueueDroppedFacts, RunFacts};
 use self::diagnostic::CallFacts;
+pub use self::lifecycle::{Command, CronRun, Direction, Happening, Message, ToolCall};
+use self::lifecycle::{CronFacts, InternalFacts, SubagentFacts, ToolFacts, UserTurnFacts};
 use self::message::MessageFacts;
 use self::named::{ConversationFacts, ModelUsedFacts};
 use self::timing::{EndedFacts, StartedFacts};
@@ -69,6 +72,8 @@ pub struct Observation {
     pub whole_turn: bool,
     /// Whether there was usage that could not be read.
     pub broken_usage: bool,
+    /// Whether a turn is over with this: an answer that calls no tool.
+    pub ends_turn: bool,
 }
 
 /// A run's or a session's attributes, which later calls of that session inherit.
@@ -84,6 +89,12 @@ pub struct SessionFacts {
     pub agent: Option<String>,
     /// Whether the session ended with this.
     pub ended: bool,
+    /// What happened, where that is for the log.
+    pub what: Option<&'static str>,
+    /// The gateway's reason, one of its own words.
+    pub reason: Option<String>,
+    /// Whether a run of the session is over with this.
+    pub ends_run: bool,
 }
 
 /// A total that a gateway reports for a whole run: never counted, only compared.
@@ -157,6 +168,23 @@ pub enum Event {
     Aggregate(Aggregate),
     /// The gateway's diagnostic queue overflowed and dropped so many events.
     DiagnosticsDropped(u64),
+    /// A turn of a session began: its user's message is stored.
+    TurnBegan {
+        /// The session's key.
+        session_key: String,
+        /// The agent's id.
+        agent: Option<String>,
+    },
+    /// A message was received or sent.
+    Message(Box<Message>),
+    /// Somebody gave a command.
+    Command(Command),
+    /// A tool was called, or ended.
+    Tool(ToolCall),
+    /// Something that is only logged.
+    Happening(Happening),
+    /// A cron job's run is over.
+    Cron(CronRun),
     /// A conversation began or ended.
     Conversation(Conversation),
     /// A session's totals.
@@ -179,7 +207,7 @@ pub struct Reject {
 }
 
 /// Every source that this core reads, in the order of its number.
-pub const SOURCES: [SourceTable; 18] = [
+pub const SOURCES: [SourceTable; 31] = [
     MessageFacts::TABLE,
     diagnostic::COMPLETED,
     diagnostic::ERROR,
@@ -198,6 +226,19 @@ pub const SOURCES: [SourceTable; 18] = [
     named::CONVERSATION_END,
     named::MODEL_USED,
     named::SESSION_COMPLETE,
+    lifecycle::USER_TURN,
+    lifecycle::MESSAGE_RECEIVED,
+    lifecycle::MESSAGE_SENT,
+    lifecycle::INTERNAL_RECEIVED,
+    lifecycle::INTERNAL_SENT,
+    lifecycle::COMMAND,
+    lifecycle::SESSION,
+    lifecycle::BEFORE_TOOL,
+    lifecycle::AFTER_TOOL,
+    lifecycle::SUBAGENT_SPAWNED,
+    lifecycle::SUBAGENT_ENDED,
+    lifecycle::CRON,
+    lifecycle::GATEWAY_STARTUP,
 ];
 
 /// Reads one event.
@@ -215,6 +256,9 @@ pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reje
         });
     };
     match table.source {
+        "before_message_write" if table.only == lifecycle::USER_TURN.only => {
+            Ok(lifecycle::user_turn(UserTurnFacts::read(facts)))
+        }
         "before_message_write" => message::read(MessageFacts::read(facts), at_ms),
         "model.call.completed" | "model.call.error" => {
             diagnostic::read(CallFacts::read(facts), table, at_ms)
@@ -225,13 +269,28 @@ pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reje
         "run.started" | "run.completed" => context::run(RunFacts::read(facts), table),
         "model.usage" | "llm_output" => context::aggregate(AggregateFacts::read(facts), table),
         "diagnostic.async_queue.dropped" => Ok(context::dropped(QueueDroppedFacts::read(facts))),
-        "gateway_start" => Ok(Event::GatewayStarted),
+        "gateway_start" | "gateway:startup" => Ok(Event::GatewayStarted),
         "gateway_stop" => Ok(Event::GatewayStopping),
         "conversation:start" | "conversation:end" => {
             named::conversation(ConversationFacts::read(facts), table, at_ms)
         }
         "model:used" => named::model_used(ModelUsedFacts::read(facts), at_ms),
         "session:complete" => named::session_complete(facts, at_ms),
+        "message_received" | "message:received" => Ok(lifecycle::message(
+            lifecycle::MessageFacts::read(facts),
+            Direction::Received,
+        )),
+        "message_sent" | "message:sent" => Ok(lifecycle::message(
+            lifecycle::MessageFacts::read(facts),
+            Direction::Sent,
+        )),
+        "command" => lifecycle::command(InternalFacts::read(facts)),
+        "session" => Ok(lifecycle::session(InternalFacts::read(facts))),
+        "before_tool_call" | "after_tool_call" => lifecycle::tool(ToolFacts::read(facts), table),
+        "subagent_spawned" | "subagent_ended" => {
+            lifecycle::subagent(SubagentFacts::read(facts), table)
+        }
+        "cron_changed" => lifecycle::cron(CronFacts::read(facts)),
         _ => Ok(Event::Ignored("no_reader")),
     }
 }
@@ -285,7 +344,7 @@ fn duration(scalar: &Scalar) -> Option<f64> {
 }
 
 /// The agent's id in a session key, `agent:<id>:…`.
-fn agent_of(session_key: Option<&str>) -> Option<String> {
+pub(crate) fn agent_of(session_key: Option<&str>) -> Option<String> {
     let rest = session_key?.strip_prefix("agent:")?;
     let id = rest.split(':').next()?;
     (!id.is_empty()).then(|| id.to_owned())

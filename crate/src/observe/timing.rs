@@ -71,5 +71,6 @@ pub(super) fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         outcome,
         whole_turn: false,
         broken_usage: false,
+        ends_turn: false,
     })))
 }

@@ -1,0 +1,150 @@
+//! The outbox of what is not a model call: traces, logs, health, metrics and cron runs. Sent behind
+//! the calls and in batches of their own, dropped before them, at least once.
+
+use std::collections::VecDeque;
+
+use crate::call::IdMint;
+use crate::counter::Counter;
+use crate::outbox::{Reply, Request};
+use crate::records::{Record, RecordBatch};
+
+/// The most records that wait; the oldest gives way.
+const MAX_QUEUE: usize = 4_096;
+/// The most records in one batch.
+const BATCH: usize = 100;
+/// How many times a batch is tried before it is taken apart.
+const TRIES_BEFORE_SPLIT: u32 = 3;
+/// The first pause after a failure, in ms; doubled each time, up to [`LONGEST_PAUSE_MS`].
+const FIRST_PAUSE_MS: u64 = 1_000;
+/// The longest pause between two tries, in ms.
+const LONGEST_PAUSE_MS: u64 = 300_000;
+
+/// Records that wait, and the state of sending them.
+#[derive(Debug)]
+pub struct Extras {
+    queue: VecDeque<Record>,
+    in_flight: usize,
+    batch_limit: usize,
+    failures: u32,
+    not_before_ms: u64,
+    gather_until_ms: Option<u64>,
+    flush_interval_ms: u64,
+    pause: IdMint,
+    /// Records that arrived.
+    pub delivered: u64,
+    /// Records that were dropped, by reason.
+    pub dropped: Counter,
+}
+
+impl Extras {
+    /// An empty outbox that gathers for so many ms.
+    pub fn new(flush_interval_ms: u64, seed: u64) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            in_flight: 0,
+            batch_limit: BATCH,
+            failures: 0,
+            not_before_ms: 0,
+            gather_until_ms: None,
+            flush_interval_ms,
+            pause: IdMint::new(seed),
+            delivered: 0,
+            dropped: Counter::default(),
+        }
+    }
+
+    /// How many records wait.
+    pub fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Whether none does.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Puts a record into the queue.
+    pub fn push(&mut self, record: Record, mono_ms: u64) {
+        self.queue.push_back(record);
+        self.gather_until_ms
+            .get_or_insert(mono_ms + self.flush_interval_ms);
+        if self.queue.len() > MAX_QUEUE && self.queue.remove(self.in_flight).is_some() {
+            self.dropped.add("queue_full");
+        }
+    }
+
+    /// The next request to make now, if any.
+    pub fn begin(&mut self, mono_ms: u64, hurry: bool) -> Option<Request> {
+        if self.in_flight > 0 || self.queue.is_empty() {
+            return None;
+        }
+        let gathered = self.queue.len() >= self.batch_limit
+            || self.gather_until_ms.is_none_or(|until| mono_ms >= until);
+        if !hurry && (mono_ms < self.not_before_ms || !gathered) {
+            return None;
+        }
+        self.in_flight = self.batch_limit.min(self.queue.len());
+        let batch = RecordBatch::of(self.queue.iter().take(self.in_flight));
+        Some(Request {
+            path: "/api/v1/ingest/batch".to_owned(),
+            body: Some(serde_json::to_string(&batch).unwrap_or_default()),
+        })
+    }
+
+    /// When something is to be sent, on the monotonic clock.
+    pub fn next_due(&self) -> Option<u64> {
+        if self.in_flight > 0 || self.queue.is_empty() {
+            return None;
+        }
+        let gathered = match self.gather_until_ms {
+            Some(until) if self.queue.len() < self.batch_limit => until,
+            _ => 0,
+        };
+        Some(gathered.max(self.not_before_ms))
+    }
+
+    /// Takes the reply to the last request.
+    pub fn answered(&mut self, reply: &Reply, mono_ms: u64) {
+        let size = std::mem::take(&mut self.in_flight);
+        match reply.status {
+            200..=299 => {
+                self.delivered += size as u64;
+                self.leave(size);
+                self.failures = 0;
+                self.not_before_ms = 0;
+                self.batch_limit = (self.batch_limit * 2).min(BATCH);
+            }
+            404 | 405 => self.give_up(size, "no_batch_endpoint"),
+            400 | 413 | 422 if size > 1 => self.batch_limit = (size / 2).max(1),
+            400 | 413 | 422 => self.give_up(size, "refused"),
+            500 if self.failures >= TRIES_BEFORE_SPLIT && size > 1 => {
+                self.batch_limit = (size / 2).max(1);
+            }
+            // Alone and still refused: a stock server says 500 also to a log that it has already.
+            500 if self.failures >= TRIES_BEFORE_SPLIT => self.give_up(size, "refused"),
+            _ => self.failed(reply, mono_ms),
+        }
+    }
+
+    fn failed(&mut self, reply: &Reply, mono_ms: u64) {
+        self.failures = self.failures.saturating_add(1);
+        let doubled = FIRST_PAUSE_MS << self.failures.saturating_sub(1).min(16);
+        let pause = 100 + self.pause.bits() % doubled.min(LONGEST_PAUSE_MS);
+        let asked = reply.retry_after_ms.unwrap_or(0).min(LONGEST_PAUSE_MS);
+        self.not_before_ms = mono_ms + pause.max(asked);
+    }
+
+    fn give_up(&mut self, size: usize, reason: &'static str) {
+        self.leave(size);
+        for _ in 0..size {
+            self.dropped.add(reason);
+        }
+    }
+
+    fn leave(&mut self, size: usize) {
+        self.queue.drain(..size.min(self.queue.len()));
+        if self.queue.is_empty() {
+            self.gather_until_ms = None;
+        }
+    }
+}

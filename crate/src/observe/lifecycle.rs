@@ -1,0 +1,275 @@
+//! Messages, commands, tools, subagents and cron jobs: what becomes traces, logs and metrics.
+//! A message's text is no fact; it crosses as the flag `noise`.
+
+use super::{Event, Reject, agent_of, duration};
+use crate::facts::{SourceTable, facts};
+
+/// Which way a message went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// To the gateway.
+    Received,
+    /// From the gateway.
+    Sent,
+}
+
+/// A message of a channel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// Which way it went.
+    pub direction: Direction,
+    /// The channel's name.
+    pub channel: String,
+    /// The sender's or the receiver's id.
+    pub peer: Option<String>,
+    /// The conversation's id.
+    pub conversation: Option<String>,
+    /// The session's key, where the gateway tells it.
+    pub session_key: Option<String>,
+    /// Whether it is one of a group.
+    pub is_group: bool,
+    /// Whether it was delivered; always true of a received one.
+    pub success: bool,
+    /// Whether an error came with it; its text may hold content and stays home.
+    pub has_error: bool,
+    /// The first 200 characters, where the operator asked for previews.
+    pub preview: Option<String>,
+}
+
+/// A command that somebody gave, such as `/new`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Command {
+    /// Its name, without the slash.
+    pub name: String,
+    /// The session's key.
+    pub session_key: Option<String>,
+    /// Where it came from.
+    pub source: Option<String>,
+    /// Who gave it.
+    pub sender: Option<String>,
+}
+
+/// A tool's call.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolCall {
+    /// The tool's name.
+    pub name: String,
+    /// The call's id, which its end repeats.
+    pub id: Option<String>,
+    /// The session's key.
+    pub session_key: String,
+    /// At its end: how long it took in ms, and whether it failed.
+    pub end: Option<(Option<f64>, bool)>,
+}
+
+/// A run of a cron job that is over.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CronRun {
+    /// The job's name, else its id.
+    pub job: String,
+    /// The agent's id.
+    pub agent: Option<String>,
+    /// `ok`, `error` or `timeout`.
+    pub status: &'static str,
+    /// How long it took, in ms.
+    pub duration_ms: Option<f64>,
+}
+
+/// Something that happened to a session or a subagent, for the log alone.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Happening {
+    /// What happened, in words.
+    pub what: &'static str,
+    /// The session's key.
+    pub session_key: String,
+    /// The gateway's reason, one of its own words.
+    pub reason: Option<String>,
+}
+
+facts! {
+    /// Facts of the typed hooks and the internal events of messages.
+    MessageFacts = "message_received" {
+        noise: "noise:event.content|event.context.content|event.context.body",
+        preview: "preview:event.content|event.context.content|event.context.body",
+        channel: "ctx.channelId|event.context.channelId",
+        from: "event.senderId|event.metadata.senderId|event.context.metadata.senderId|event.from|event.context.from",
+        to: "event.to|event.context.to",
+        conversation: "ctx.conversationId|event.context.conversationId",
+        session_key: "event.sessionKey|ctx.sessionKey|event.context.sessionKey",
+        is_group: "event.isGroup|event.context.isGroup",
+        success: "event.success|event.context.success",
+        error: "event.error|event.context.error",
+    }
+}
+
+facts! {
+    /// Facts of the internal events `command:*` and `session:*`.
+    InternalFacts = "command" {
+        action: "event.action",
+        session_key: "event.sessionKey",
+        source: "event.context.commandSource",
+        sender: "event.context.senderId",
+    }
+}
+
+facts! {
+    /// Facts of `before_tool_call` and `after_tool_call`.
+    ToolFacts = "before_tool_call" {
+        name: "event.toolName|ctx.toolName",
+        id: "event.toolCallId|ctx.toolCallId",
+        session_key: "ctx.sessionKey|event.sessionKey",
+        duration: "event.durationMs",
+        error: "event.error",
+    }
+}
+
+facts! {
+    /// Facts of `subagent_spawned` and `subagent_ended`.
+    SubagentFacts = "subagent_spawned" {
+        session_key: "event.childSessionKey|event.targetSessionKey",
+        reason: "event.outcome|event.reason",
+    }
+}
+
+facts! {
+    /// Facts of `cron_changed`.
+    CronFacts = "cron_changed" where "event.action" is "finished" {
+        name: "event.job.name",
+        id: "event.jobId",
+        agent: "event.agentId|event.job.agentId",
+        status: "event.status|event.job.state.lastRunStatus",
+        duration: "event.durationMs|event.job.state.lastDurationMs",
+    }
+}
+
+facts! {
+    /// Facts of `before_message_write` with a user's message: a turn begins.
+    UserTurnFacts = "before_message_write" where "event.message.role" is "user" {
+        session_key: "ctx.sessionKey",
+        agent: "ctx.agentId",
+    }
+}
+
+pub(super) const MESSAGE_RECEIVED: SourceTable = MessageFacts::TABLE;
+pub(super) const MESSAGE_SENT: SourceTable = MessageFacts::TABLE.renamed("message_sent");
+pub(super) const INTERNAL_RECEIVED: SourceTable = MessageFacts::TABLE.renamed("message:received");
+pub(super) const INTERNAL_SENT: SourceTable = MessageFacts::TABLE.renamed("message:sent");
+pub(super) const COMMAND: SourceTable = InternalFacts::TABLE;
+pub(super) const SESSION: SourceTable = InternalFacts::TABLE.renamed("session");
+pub(super) const BEFORE_TOOL: SourceTable = ToolFacts::TABLE;
+pub(super) const AFTER_TOOL: SourceTable = ToolFacts::TABLE.renamed("after_tool_call");
+pub(super) const SUBAGENT_SPAWNED: SourceTable = SubagentFacts::TABLE;
+pub(super) const SUBAGENT_ENDED: SourceTable = SubagentFacts::TABLE.renamed("subagent_ended");
+pub(super) const CRON: SourceTable = CronFacts::TABLE;
+pub(super) const USER_TURN: SourceTable = UserTurnFacts::TABLE;
+
+pub(super) const GATEWAY_STARTUP: SourceTable =
+    super::context::GATEWAY_START.renamed("gateway:startup");
+
+pub(super) fn message(facts: MessageFacts, direction: Direction) -> Event {
+    if facts.noise.flag() != Some(false) {
+        return Event::Ignored("noise");
+    }
+    let peer = match direction {
+        Direction::Received => facts.from,
+        Direction::Sent => facts.to,
+    };
+    Event::Message(Box::new(Message {
+        direction,
+        channel: facts.channel.text().unwrap_or("unknown").to_owned(),
+        peer: peer.owned(),
+        conversation: facts.conversation.owned(),
+        session_key: facts.session_key.owned(),
+        is_group: facts.is_group.flag() == Some(true),
+        success: direction == Direction::Received || facts.success.flag() != Some(false),
+        has_error: !facts.error.is_absent(),
+        preview: facts.preview.owned(),
+    }))
+}
+
+pub(super) fn command(facts: InternalFacts) -> Result<Event, Reject> {
+    let name = facts.action.owned().ok_or(Reject {
+        source: COMMAND.source,
+        reason: "no_action",
+    })?;
+    Ok(Event::Command(Command {
+        name,
+        session_key: facts.session_key.owned(),
+        source: facts.source.owned(),
+        sender: facts.sender.owned(),
+    }))
+}
+
+pub(super) fn session(facts: InternalFacts) -> Event {
+    let what = match facts.action.text() {
+        Some("compact:before") => "Compaction began",
+        Some("compact:after") => "Compaction ended",
+        _ => return Event::Ignored("session"),
+    };
+    match facts.session_key.owned() {
+        Some(session_key) => Event::Happening(Happening {
+            what,
+            session_key,
+            reason: None,
+        }),
+        None => Event::Ignored("session"),
+    }
+}
+
+pub(super) fn tool(facts: ToolFacts, table: SourceTable) -> Result<Event, Reject> {
+    let reject = |reason| Reject {
+        source: table.source,
+        reason,
+    };
+    let is_end = table.source == AFTER_TOOL.source;
+    Ok(Event::Tool(ToolCall {
+        name: facts.name.owned().ok_or(reject("no_tool"))?,
+        id: facts.id.owned(),
+        session_key: facts.session_key.owned().ok_or(reject("no_session"))?,
+        end: is_end.then(|| (duration(&facts.duration), !facts.error.is_absent())),
+    }))
+}
+
+pub(super) fn subagent(facts: SubagentFacts, table: SourceTable) -> Result<Event, Reject> {
+    let session_key = facts.session_key.owned().ok_or(Reject {
+        source: table.source,
+        reason: "no_session",
+    })?;
+    let is_end = table.source == SUBAGENT_ENDED.source;
+    Ok(Event::Happening(Happening {
+        what: if is_end {
+            "Subagent ended"
+        } else {
+            "Subagent spawned"
+        },
+        session_key,
+        reason: facts.reason.owned().filter(|_| is_end),
+    }))
+}
+
+pub(super) fn cron(facts: CronFacts) -> Result<Event, Reject> {
+    let job = facts.name.text().or(facts.id.text()).ok_or(Reject {
+        source: CRON.source,
+        reason: "no_job",
+    })?;
+    Ok(Event::Cron(CronRun {
+        job: job.to_owned(),
+        agent: facts.agent.owned(),
+        status: match facts.status.text() {
+            Some("error" | "failed") => "error",
+            Some("timeout") => "timeout",
+            _ => "ok",
+        },
+        duration_ms: duration(&facts.duration),
+    }))
+}
+
+pub(super) fn user_turn(facts: UserTurnFacts) -> Event {
+    match facts.session_key.owned() {
+        Some(session_key) => Event::TurnBegan {
+            agent: facts.agent.owned().or_else(|| agent_of(Some(&session_key))),
+            session_key,
+        },
+        None => Event::Ignored("no_session"),
+    }
+}
