@@ -5,6 +5,9 @@
 //! same usage, else the nearest whose usage is unknown or, within a few ms, differs (another
 //! plugin changed the message). Two calls with equal usage stay two calls.
 //!
+//! The one exception is the same observation delivered twice, by two registrations of the plugin: equal
+//! in all that tells calls apart, its own times included, and hardly later.
+//!
 //! A call is final when both its message and its diagnostic have spoken, or after the hold-back.
 //! What comes later finds the call's slot and is suppressed.
 
@@ -28,6 +31,10 @@ const EQUAL_WITHIN_MS: u64 = 2_000;
 const UNKNOWN_WITHIN_MS: u64 = 250;
 /// Calls whose usage differs are the same only if they began this close together, in ms.
 const CHANGED_WITHIN_MS: u64 = 50;
+/// The same observation again is a second delivery of it within this time, in ms.
+const REPEATED_WITHIN_MS: u64 = 2_000;
+/// The most observations that are remembered to tell second deliveries.
+const MAX_RECENT: usize = 4_096;
 /// How long a final call's slot stays to suppress late observations, in ms.
 const SLOT_AGE_MS: u64 = 600_000;
 /// The most slots, and so the most calls that can be matched.
@@ -44,6 +51,8 @@ pub struct LedgerCounts {
     pub merged: u64,
     /// Of those, the ones that came after the call was final.
     pub late: u64,
+    /// Observations that were delivered twice.
+    pub duplicates: u64,
     /// Calls whose surfaces disagreed about usage; the diagnostic's was taken.
     pub conflicts: u64,
     /// Turn totals of foreign harnesses that stood for calls already seen one by one.
@@ -111,6 +120,7 @@ pub struct Ledger {
     ready: Vec<CallId>,
     slots: HashMap<u64, Vec<Slot>>,
     order: VecDeque<(u64, u64, CallId)>,
+    recent: VecDeque<(u64, u64, CallId)>,
     counts: LedgerCounts,
 }
 
@@ -134,6 +144,7 @@ impl Ledger {
             ready: Vec::new(),
             slots: HashMap::new(),
             order: VecDeque::new(),
+            recent: VecDeque::new(),
             counts: LedgerCounts::default(),
         }
     }
@@ -160,14 +171,35 @@ impl Ledger {
 
     /// Takes one observation in; the id of the call that it belongs to.
     pub fn observe(&mut self, observation: Observation, now: Now) -> CallId {
-        match self.best_slot(&observation) {
+        let print = fingerprint(&observation);
+        if let Some(id) = print.and_then(|print| self.delivered_before(print, now)) {
+            self.counts.duplicates += 1;
+            return id;
+        }
+        let id = match self.best_slot(&observation) {
             Some((bucket, index, fit)) => self.join(bucket, index, fit, observation),
             None => {
                 let id = self.mint.mint(now.wall_ms);
                 self.begin(id, observation, now);
                 id
             }
+        };
+        self.recent
+            .extend(print.map(|print| (now.mono_ms, print, id)));
+        id
+    }
+
+    /// The call of an observation that is delivered for the second time.
+    fn delivered_before(&mut self, print: u64, now: Now) -> Option<CallId> {
+        while let Some(&(at, _, _)) = self.recent.front() {
+            let is_old = now.mono_ms.saturating_sub(at) > REPEATED_WITHIN_MS;
+            if !is_old && self.recent.len() <= MAX_RECENT {
+                break;
+            }
+            self.recent.pop_front();
         }
+        let same = |(_, known, _): &&(u64, u64, CallId)| *known == print;
+        self.recent.iter().find(same).map(|(_, _, id)| *id)
     }
 
     /// Everything that matching needs, for a fresh instance.
@@ -534,6 +566,46 @@ fn hash(parts: &[&str]) -> u64 {
 
 fn bucket(model: &str, session_key: Option<&str>) -> u64 {
     hash(&[model, session_key.unwrap_or_default()])
+}
+
+/// What two deliveries of one observation have in common, and two calls have not: its surface, session,
+/// model, usage and outcome, the ids that it has, and a time of its own. `None` where its only time is that of
+/// its arrival.
+fn fingerprint(observation: &Observation) -> Option<u64> {
+    let time = match (&observation.span_id, observation.surface) {
+        (Some(_), _) => observation
+            .duration_ms
+            .map(f64::to_bits)
+            .unwrap_or_default(),
+        (None, Surface::Message | Surface::Diagnostic) => observation.started_ms?,
+        (None, Surface::Timing | Surface::Named) => return None,
+    };
+    let mut hasher = SipHasher13::new();
+    let texts = [
+        Some(&observation.provider),
+        Some(&observation.model),
+        observation.session_key.as_ref(),
+        observation.span_id.as_ref(),
+        observation.response_id.as_ref(),
+    ];
+    for text in texts {
+        hasher.write(text.map_or(&[][..], |text| text.as_bytes()));
+        hasher.write_u8(0xff);
+    }
+    let usage = observation.usage.unwrap_or_default();
+    let tokens = [
+        usage.input,
+        usage.output,
+        usage.cache_read,
+        usage.cache_write,
+    ];
+    for number in tokens {
+        hasher.write_u64(number);
+    }
+    hasher.write_u64(time);
+    hasher.write_u8(observation.surface as u8);
+    hasher.write_u8(observation.outcome as u8);
+    Some(hasher.finish())
 }
 
 fn span_hash(observation: &Observation) -> Option<u64> {
