@@ -1,0 +1,462 @@
+//! What the tests share: recorded gateways, the shim's `pick`, and a gateway around the core whose
+//! receiver adds up what it gets.
+#![allow(dead_code, reason = "each test uses a part of this")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::{BTreeMap, HashSet};
+
+use agentwatch_openclaw::config::RawSettings;
+use agentwatch_openclaw::core::{Core, LogLine};
+use agentwatch_openclaw::facts::{Field, Scalar};
+use agentwatch_openclaw::observe::SOURCES;
+use agentwatch_openclaw::outbox::{Reply, Request};
+use agentwatch_openclaw::time::Now;
+use serde_json::{Value, json};
+
+/// The wall clock, less this, is the monotonic clock of every test.
+const MONO_ORIGIN_MS: u64 = 1_700_000_000_000;
+
+/// The two clocks at a time of the wall clock.
+pub fn at(wall_ms: u64) -> Now {
+    Now {
+        wall_ms,
+        mono_ms: wall_ms - MONO_ORIGIN_MS,
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// Recorded gateways
+
+/// A run of a real gateway.
+pub struct Capture {
+    /// Its version.
+    pub version: &'static str,
+    /// What its plugin was given, in order of arrival.
+    pub events: Vec<Recorded>,
+    /// What its provider answered.
+    pub provider: Totals,
+    /// Whether this version tells an event for each call (with or without usage).
+    pub tells_calls: bool,
+    /// Whether those events have usage.
+    pub tells_usage: bool,
+    /// Failed calls that this version's diagnostics alone show as completed ones without usage.
+    pub failures_shown_as_answers: u64,
+}
+
+/// One event that reached the plugin.
+#[derive(Clone, Debug)]
+pub struct Recorded {
+    /// The hook or the type of the diagnostic.
+    pub source: String,
+    /// `{event, ctx}`: the handler's arguments.
+    pub args: Value,
+    /// When it arrived, in ms since 1970.
+    pub at_ms: u64,
+    /// Which surface of the gateway it came by.
+    pub by: By,
+}
+
+/// A surface of a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// `before_message_write`.
+    Message,
+    /// `model.call.*`.
+    CallDiagnostic,
+    /// `model_call_ended`.
+    Timing,
+    /// Anything else: sessions, runs, totals, tools.
+    Other,
+}
+
+/// Every recorded gateway.
+pub fn captures() -> Vec<Capture> {
+    vec![
+        Capture {
+            version: "2026.3.13",
+            tells_calls: false,
+            tells_usage: false,
+            failures_shown_as_answers: 0,
+            events: events(include_str!(
+                "../../../tests/fixtures/captures/2026.3.13/events.jsonl"
+            )),
+            provider: provider(include_str!(
+                "../../../tests/fixtures/captures/2026.3.13/provider.jsonl"
+            )),
+        },
+        Capture {
+            version: "2026.6.11",
+            tells_calls: true,
+            tells_usage: false,
+            failures_shown_as_answers: 0,
+            events: events(include_str!(
+                "../../../tests/fixtures/captures/2026.6.11/events.jsonl"
+            )),
+            provider: provider(include_str!(
+                "../../../tests/fixtures/captures/2026.6.11/provider.jsonl"
+            )),
+        },
+        Capture {
+            version: "2026.8.2",
+            tells_calls: true,
+            tells_usage: true,
+            failures_shown_as_answers: 1,
+            events: events(include_str!(
+                "../../../tests/fixtures/captures/2026.8.2/events.jsonl"
+            )),
+            provider: provider(include_str!(
+                "../../../tests/fixtures/captures/2026.8.2/provider.jsonl"
+            )),
+        },
+        Capture {
+            version: "2026.9.6",
+            tells_calls: true,
+            tells_usage: true,
+            failures_shown_as_answers: 0,
+            events: events(include_str!(
+                "../../../tests/fixtures/captures/2026.9.6/events.jsonl"
+            )),
+            provider: provider(include_str!(
+                "../../../tests/fixtures/captures/2026.9.6/provider.jsonl"
+            )),
+        },
+    ]
+}
+
+impl Capture {
+    /// The recorded events that came by one of these surfaces, or by none of a call's.
+    pub fn only(&self, surfaces: &[By]) -> Vec<Recorded> {
+        let kept = |event: &&Recorded| event.by == By::Other || surfaces.contains(&event.by);
+        self.events.iter().filter(kept).cloned().collect()
+    }
+}
+
+/// The events with those of one surface arriving later; their own times stay.
+pub fn delayed(events: &[Recorded], surface: By, by_ms: u64) -> Vec<Recorded> {
+    let mut events = events.to_vec();
+    for event in &mut events {
+        event.at_ms += u64::from(event.by == surface) * by_ms;
+    }
+    events.sort_by_key(|event| event.at_ms);
+    events
+}
+
+fn lines(text: &str) -> impl Iterator<Item = Value> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).expect("a fixture's line is JSON"))
+}
+
+fn events(text: &str) -> Vec<Recorded> {
+    let event = |line: Value| {
+        let source = line["hook"].as_str().or(line["diagnostic"].as_str());
+        let source = source.expect("a source").to_owned();
+        let by = match source.as_str() {
+            "before_message_write" => By::Message,
+            "model.call.completed" | "model.call.error" => By::CallDiagnostic,
+            "model_call_ended" => By::Timing,
+            _ => By::Other,
+        };
+        Recorded {
+            source,
+            args: json!({"event": line["event"], "ctx": line["ctx"]}),
+            at_ms: line["ts"].as_u64().expect("a time"),
+            by,
+        }
+    };
+    lines(text).map(event).collect()
+}
+
+fn provider(text: &str) -> Totals {
+    let mut totals = Totals::default();
+    for request in lines(text) {
+        let usage = &request["usage"];
+        let answered = request["status"] == 200 && request["clientClosed"] == false;
+        if usage.is_null() && !answered {
+            continue;
+        }
+        let tokens = |name: &str| usage[name].as_u64().unwrap_or(0);
+        let (input, cached, output) = (tokens("input"), tokens("cacheRead"), tokens("output"));
+        let cost_usd = (input as f64 * 3.0 + output as f64 * 15.0 + cached as f64 * 0.3) / 1e6;
+        let model = format!("mock/{}", request["model"].as_str().expect("a model"));
+        totals.add(&model, 1, input + cached, output, cost_usd);
+    }
+    totals
+}
+
+// ---------------------------------------------------------------------------------------------
+// Totals
+
+/// Per model: requests, prompt tokens, completion tokens, USD.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Totals(pub BTreeMap<String, Total>);
+
+/// One model's total.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Total {
+    /// How many requests.
+    pub requests: u64,
+    /// Tokens of the whole prompts.
+    pub prompt: u64,
+    /// Tokens of the answers.
+    pub completion: u64,
+    /// In USD.
+    pub cost_usd: f64,
+}
+
+impl Totals {
+    /// Adds to a model's total.
+    pub fn add(&mut self, model: &str, requests: u64, prompt: u64, completion: u64, usd: f64) {
+        let total = self.0.entry(model.to_owned()).or_default();
+        total.requests += requests;
+        total.prompt += prompt;
+        total.completion += completion;
+        total.cost_usd += usd;
+    }
+
+    /// All requests of all models.
+    pub fn requests(&self) -> u64 {
+        self.0.values().map(|total| total.requests).sum()
+    }
+
+    /// Fails where another total differs: counts exactly, costs by more than 1e-6 USD.
+    #[track_caller]
+    pub fn assert_equals(&self, expected: &Totals, what: &str) {
+        let counts = |totals: &Totals| {
+            let count = |(model, t): (&String, &Total)| {
+                (model.clone(), (t.requests, t.prompt, t.completion))
+            };
+            totals.0.iter().map(count).collect::<BTreeMap<_, _>>()
+        };
+        assert_eq!(counts(self), counts(expected), "{what}");
+        for (model, total) in &self.0 {
+            let apart = (total.cost_usd - expected.0[model].cost_usd).abs();
+            assert!(
+                apart < 1e-6,
+                "{what}: the cost of {model} is {apart} USD off"
+            );
+        }
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// The shim's `pick`, from JSON
+
+/// Copies a source's declared scalars from a handler's arguments; `None` where the table's `only`
+/// does not hold.
+pub fn pick(source: usize, args: &Value) -> Option<Vec<Scalar>> {
+    let table = &SOURCES[source];
+    if let Some((path, wanted)) = table.only
+        && first(args, path).text() != Some(wanted)
+    {
+        return None;
+    }
+    let row = |root: &Value, fields: &[Field]| -> Vec<Scalar> {
+        fields.iter().map(|field| first(root, field.path)).collect()
+    };
+    let mut facts = row(args, table.fields);
+    if let Some(list) = table.list {
+        let found = list
+            .path
+            .split('|')
+            .find_map(|path| follow(args, path)?.as_array());
+        let entries = found.into_iter().flatten().take(list.max);
+        let entries = entries.map(|entry| Scalar::List(row(entry, list.fields)));
+        *facts.last_mut().expect("a list has a field") = Scalar::List(entries.collect());
+    }
+    Some(facts)
+}
+
+/// The first of a field's alternatives that is there.
+fn first(root: &Value, path: &str) -> Scalar {
+    let (kind, path) = match path.split_once(':') {
+        Some((kind @ ("noise" | "preview"), rest)) => (kind, rest),
+        _ => ("", path),
+    };
+    let found = path.split('|').map(|one| match follow(root, one) {
+        Some(value) => scalar(value),
+        None => Scalar::Absent,
+    });
+    let fact = found.into_iter().find(|fact| !fact.is_absent());
+    match (kind, fact.unwrap_or_default()) {
+        ("noise", fact) => Scalar::Bool(fact.text().is_none()),
+        ("preview", _) => Scalar::Absent,
+        (_, fact) => fact,
+    }
+}
+
+fn follow<'a>(root: &'a Value, path: &str) -> Option<&'a Value> {
+    path.split('.').try_fold(root, |value, key| value.get(key))
+}
+
+/// A JSON value as the shim would copy it.
+pub fn scalar(value: &Value) -> Scalar {
+    match value {
+        Value::Null => Scalar::Absent,
+        Value::Bool(flag) => Scalar::Bool(*flag),
+        Value::Number(number) => Scalar::Number(number.as_f64().expect("a number")),
+        Value::String(text) => Scalar::Text(text.clone()),
+        Value::Array(_) | Value::Object(_) => Scalar::List(Vec::new()),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// A receiver and a gateway
+
+/// An AgentWatch that knows ids: a record that it has is not counted again.
+#[derive(Default)]
+pub struct Receiver {
+    ids: HashSet<String>,
+    /// What it counted.
+    pub totals: Totals,
+}
+
+impl Receiver {
+    /// Answers a request.
+    pub fn answer(&mut self, request: &Request) -> Reply {
+        let body = match &request.body {
+            None => r#"{"features": ["record_ids"]}"#.to_owned(),
+            Some(body) => {
+                let batch: Value = serde_json::from_str(body).expect("a batch is JSON");
+                for record in batch["model_usage"].as_array().into_iter().flatten() {
+                    self.take(record);
+                }
+                "{}".to_owned()
+            }
+        };
+        Reply {
+            status: 200,
+            body,
+            ..Reply::default()
+        }
+    }
+
+    fn take(&mut self, record: &Value) {
+        let id = record["id"].as_str().expect("an id").to_owned();
+        if !self.ids.insert(id) {
+            return;
+        }
+        let count = |name: &str| record[name].as_u64().expect(name);
+        self.totals.add(
+            record["model"].as_str().expect("a model"),
+            1,
+            count("prompt_tokens"),
+            count("completion_tokens"),
+            record["cost_usd"].as_f64().expect("a cost"),
+        );
+    }
+}
+
+/// The core in the place of the shim's pipeline: it hears events, time passes, it is sent from.
+pub struct Gateway {
+    /// The core.
+    pub core: Core,
+    /// Whom it sends to; outlives the core.
+    pub receiver: Receiver,
+    /// Everything that was logged.
+    pub log: Vec<LogLine>,
+    /// The journal as the shim keeps it.
+    pub journal: Vec<u8>,
+    settings: String,
+    expect_diagnostics: bool,
+    seed: u64,
+}
+
+impl Gateway {
+    /// A gateway; `expect_diagnostics` as its subscription told.
+    pub fn new(expect_diagnostics: bool) -> Self {
+        let settings = r#"{"url": "http://receiver.test", "identities": "plain"}"#;
+        Self::with(settings, expect_diagnostics)
+    }
+
+    /// A gateway with settings, as JSON.
+    pub fn with(settings: &str, expect_diagnostics: bool) -> Self {
+        let mut gateway = Self {
+            core: Core::new(&RawSettings::default(), 0),
+            receiver: Receiver::default(),
+            log: Vec::new(),
+            journal: Vec::new(),
+            settings: settings.to_owned(),
+            expect_diagnostics,
+            seed: 1,
+        };
+        gateway.core = gateway.fresh_core();
+        gateway
+    }
+
+    fn fresh_core(&mut self) -> Core {
+        let raw: RawSettings = serde_json::from_str(&self.settings).expect("settings");
+        self.seed += 1;
+        let mut core = Core::new(&raw, self.seed);
+        core.expect_diagnostics(self.expect_diagnostics);
+        core
+    }
+
+    /// The core died; a fresh one goes on from the journal, as the shim would make it.
+    pub fn restart(&mut self, wall_ms: u64) {
+        self.core = self.fresh_core();
+        self.core.recover(&self.journal, at(wall_ms));
+    }
+
+    /// Hears one event by every source of that name.
+    pub fn hear(&mut self, source: &str, args: &Value, wall_ms: u64) {
+        for (index, table) in SOURCES.iter().enumerate() {
+            if table.source == source
+                && let Some(facts) = pick(index, args)
+            {
+                self.core.observe(index, facts, at(wall_ms));
+            }
+        }
+        self.keep_journal();
+    }
+
+    /// Lets time pass up to a moment, doing what is due when it is due.
+    pub fn run_until(&mut self, from_ms: u64, until_ms: u64) {
+        let mut wall = from_ms;
+        loop {
+            let advice = self.core.advance(at(wall));
+            self.log.extend(advice.log);
+            self.send(wall, false);
+            self.keep_journal();
+            let wake = self.core.advance(at(wall)).wake_in_ms;
+            match wake.map(|ms| wall + ms.max(1)) {
+                Some(next) if next <= until_ms => wall = next,
+                _ => return,
+            }
+        }
+    }
+
+    /// Sends what is due.
+    pub fn send(&mut self, wall_ms: u64, hurry: bool) {
+        let mut next = self.core.begin(at(wall_ms), hurry);
+        while let Some(request) = next {
+            let reply = self.receiver.answer(&request);
+            next = self.core.answered(&reply, at(wall_ms));
+            next = next.or_else(|| self.core.begin(at(wall_ms), hurry));
+        }
+    }
+
+    /// Hears events at their times, then lets a quiet minute pass.
+    pub fn replay(&mut self, events: &[Recorded]) {
+        let mut wall = events.first().map_or(MONO_ORIGIN_MS, |event| event.at_ms);
+        for event in events {
+            self.run_until(wall, event.at_ms);
+            wall = event.at_ms;
+            self.hear(&event.source, &event.args, wall);
+        }
+        self.run_until(wall, wall + 60_000);
+    }
+
+    /// The status, as JSON.
+    pub fn status(&self) -> Value {
+        serde_json::to_value(self.core.status()).expect("a status is JSON")
+    }
+
+    fn keep_journal(&mut self) {
+        self.journal.extend(self.core.take_journal());
+    }
+}
