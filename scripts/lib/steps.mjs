@@ -1,0 +1,123 @@
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { SetupError, say } from "./run.mjs";
+
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
+
+/**
+ * @typedef {object} Step
+ * @property {string} name
+ * @property {string} about
+ * @property {string} [group] Neighbours of the same group run at the same time.
+ * @property {string[]} [needs] Names of preparations that must be done before it.
+ * @property {(run: Command) => Promise<void>} run
+ *
+ * @typedef {(command: string, args: string[], options?: CommandOptions) => Promise<void>} Command Runs a command of
+ *   the step to its end, without standard input; throws when it fails.
+ * @typedef {{ env?: Record<string, string | undefined> }} CommandOptions `undefined` removes a variable.
+ *
+ * @typedef {{ name: string, seconds: number, error?: string }} Result
+ * @typedef {Record<string, () => Promise<unknown>>} Preparations In the order in which they are made.
+ */
+
+/**
+ * Runs steps in their order. Preparations are fetched and built meanwhile, one after the other, so that the first
+ * steps do not wait for a network. A step that fails does not end the others.
+ *
+ * @param {Step[]} steps
+ * @param {Preparations} preparations
+ * @returns {Promise<Result[]>}
+ */
+export async function runSteps(steps, preparations) {
+  const prepared = prepare(steps, preparations);
+  const results = [];
+  for (let i = 0; i < steps.length; ) {
+    const group = together(steps, i);
+    i += group.length;
+    const alone = group.length === 1;
+    results.push(...(await Promise.all(group.map((step) => runStep(step, prepared, alone)))));
+  }
+  return results;
+}
+
+/** @param {Step[]} steps @param {number} at */
+function together(steps, at) {
+  const first = steps[at];
+  if (!first?.group) return steps.slice(at, at + 1);
+  const rest = steps.slice(at);
+  const end = rest.findIndex(({ group }) => group !== first.group);
+  return end === -1 ? rest : rest.slice(0, end);
+}
+
+/**
+ * @param {Step[]} steps
+ * @param {Preparations} preparations
+ * @returns {Map<string, Promise<unknown>>}
+ */
+function prepare(steps, preparations) {
+  const wanted = new Set(steps.flatMap(({ needs = [] }) => needs));
+  /** @type {Map<string, Promise<unknown>>} */
+  const prepared = new Map();
+  let before = /** @type {Promise<unknown>} */ (Promise.resolve());
+  for (const [name, work] of Object.entries(preparations)) {
+    if (!wanted.has(name)) continue;
+    const done = before.then(work);
+    // Whoever needs it is told; until then nobody listens.
+    before = done.catch(() => {});
+    prepared.set(name, done);
+  }
+  return prepared;
+}
+
+/**
+ * @param {Step} step
+ * @param {Map<string, Promise<unknown>>} prepared
+ * @param {boolean} alone Then its output is shown as it comes, otherwise in one piece at its end.
+ * @returns {Promise<Result>}
+ */
+async function runStep({ name, about, needs = [], run }, prepared, alone) {
+  const begun = Date.now();
+  const seconds = () => Math.round((Date.now() - begun) / 1000);
+  /** @type {string[]} */
+  const kept = [];
+  const write = (/** @type {string} */ text) => (alone ? process.stdout.write(text) : kept.push(text));
+  process.stdout.write(`\n=== ${name}: ${about}\n`);
+  const timer = alone ? undefined : setInterval(() => say(`${name} … ${seconds()} s`), 30_000);
+  try {
+    for (const need of needs) await prepared.get(need);
+    await run((command, args, options) => execute(command, args, write, options));
+    process.stdout.write(`${kept.join("")}=== ${name}: passed in ${seconds()} s\n`);
+    return { name, seconds: seconds() };
+  } catch (error) {
+    const text = error instanceof SetupError ? error.message : String(/** @type {Error} */ (error).stack);
+    process.stdout.write(`${kept.join("")}${text}\n=== ${name}: FAILED after ${seconds()} s\n`);
+    return { name, seconds: seconds(), error: text.split("\n")[0] ?? "" };
+  } finally {
+    clearInterval(timer);
+  }
+}
+
+/**
+ * @param {string} command
+ * @param {string[]} args
+ * @param {(text: string) => void} write
+ * @param {CommandOptions} [options]
+ * @returns {Promise<void>}
+ */
+function execute(command, args, write, { env = {} } = {}) {
+  return new Promise((resolve, reject) => {
+    const merged = { ...process.env, ...env };
+    for (const name of Object.keys(merged)) if (merged[name] === undefined) delete merged[name];
+    const child = spawn(command, args, { cwd: PROJECT, env: merged, stdio: ["ignore", "pipe", "pipe"] });
+    const sweep = () => child.kill("SIGTERM");
+    process.once("exit", sweep);
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding("utf8").on("data", write);
+    child.on("error", (error) => reject(new SetupError(`${command} did not start: ${error.message}`)));
+    child.on("close", (code, signal) => {
+      process.off("exit", sweep);
+      if (code === 0) return resolve();
+      const line = [command, ...args].map((word) => word.replace(PROJECT, "")).join(" ");
+      reject(new SetupError(`${line} ended with ${signal ?? `code ${code}`}`));
+    });
+  });
+}

@@ -1,0 +1,173 @@
+import { existsSync } from "node:fs";
+import { mkdtemp, readdir } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import {
+  chromium,
+  nodeRuntime,
+  npmDependencies,
+  OPENCLAW_VERSIONS,
+  openclaw,
+  wasmToolchain,
+  wasmTools,
+} from "../setup.mjs";
+import { buildReceiver, packPlugin } from "./package.mjs";
+
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
+const [OLDEST = "", NEWEST = ""] = OPENCLAW_VERSIONS;
+
+/** What steps stand on, in the order in which it is fetched. @type {import("./steps.mjs").Preparations} */
+export const preparations = {
+  npm: npmDependencies,
+  node22: () => nodeRuntime(22),
+  node24: () => nodeRuntime(24),
+  // Before the toolchain: both use apt, which two cannot do at once.
+  chromium,
+  [OLDEST]: () => openclaw(OLDEST),
+  [NEWEST]: () => openclaw(NEWEST),
+  wasm: wasmToolchain,
+  tools: wasmTools,
+};
+
+/** @template T @param {() => Promise<T>} make @returns {() => Promise<T>} */
+function once(make) {
+  /** @type {Promise<T> | undefined} */
+  let made;
+  return () => {
+    made ??= make();
+    return made;
+  };
+}
+
+const built = once(async () => packPlugin(await mkdtemp(join(tmpdir(), "agentwatch-package-"))));
+const receiver = once(buildReceiver);
+
+/** @param {string} folder Below tests/. @returns {Promise<string[]>} Its test files. */
+async function testsIn(folder) {
+  const path = join(PROJECT, "tests", folder);
+  if (!existsSync(path)) return [];
+  const names = (await readdir(path)).filter((name) => name.endsWith(".test.mjs"));
+  return names.sort().map((name) => join(path, name));
+}
+
+/**
+ * Node's test runner, on a Node of our own: the machine's may be older than what the package supports.
+ *
+ * @param {import("./steps.mjs").Command} run
+ * @param {22 | 24} major
+ * @param {string[]} files
+ * @param {Record<string, string>} [env]
+ */
+async function nodeTests(run, major, files, env = {}) {
+  // One file after the other: each that has a gateway fills a core.
+  const flags = ["--test", "--test-concurrency=1", "--test-reporter=spec"];
+  await run(await nodeRuntime(major), [...flags, ...files], { env });
+}
+
+/** What the tests of the whole way are told. @param {string} version */
+async function wholeWay(version) {
+  return {
+    AGENTWATCH_TGZ: await built(),
+    AGENTWATCH_RECEIVER: await receiver(),
+    OPENCLAW_VERSIONS: version,
+  };
+}
+
+/** @param {string} tool @param {...string} args */
+function tool(tool, ...args) {
+  return [join(PROJECT, "node_modules", ...tool.split("/")), ...args];
+}
+
+/** @type {import("./steps.mjs").Step[]} */
+export const steps = [
+  {
+    name: "format",
+    about: "cargo fmt, biome",
+    needs: ["npm"],
+    run: async (run) => {
+      await run("cargo", ["fmt", "--all", "--check"]);
+      await run(process.execPath, tool("@biomejs/biome/bin/biome", "check", "--error-on-warnings"));
+    },
+  },
+  {
+    name: "types",
+    about: "the shim and all scripts, strictly",
+    needs: ["npm"],
+    run: async (run) => {
+      await run(process.execPath, tool("typescript/bin/tsc", "-p", "tsconfig.json", "--noEmit"));
+      await run(process.execPath, tool("typescript/bin/tsc", "-p", "tsconfig.scripts.json"));
+    },
+  },
+  {
+    name: "clippy",
+    about: "cargo clippy, every warning an error",
+    run: (run) => run("cargo", ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+  },
+  { name: "rust", about: "cargo test", run: (run) => run("cargo", ["test", "--workspace"]) },
+  {
+    name: "build",
+    about: "build and pack the plugin",
+    needs: ["npm", "wasm", "tools"],
+    run: async () => {
+      await built();
+    },
+  },
+  {
+    name: "wasm",
+    about: "wasm-bindgen's tests",
+    needs: ["node24", "wasm", "tools"],
+    run: (run) => {
+      const module = pathToFileURL(join(PROJECT, "scripts", "lib", "wasm-test.mjs")).href;
+      // A process of its own, so that what the tests print is shown.
+      return run(process.execPath, ["-e", `import("${module}").then(({ wasmTest }) => wasmTest())`]);
+    },
+  },
+  .../** @type {const} */ ([22, 24]).map((major) => ({
+    name: `unit-${major}`,
+    about: `unit tests on Node ${major}`,
+    needs: [`node${major}`, "npm", "wasm", "tools"],
+    run: async (/** @type {import("./steps.mjs").Command} */ run) => {
+      await built();
+      await nodeTests(run, major, await testsIn("unit"));
+    },
+  })),
+  {
+    name: "package",
+    about: "what the package holds, and what OpenClaw's install scanners say",
+    needs: ["npm", "node24", "wasm", "tools", OLDEST, NEWEST],
+    run: async (run) => {
+      const env = { AGENTWATCH_TGZ: await built(), OPENCLAW_VERSIONS: OPENCLAW_VERSIONS.join(",") };
+      await nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "package.test.mjs")], env);
+    },
+  },
+  {
+    name: "receiver",
+    about: "build the receiver",
+    run: async () => {
+      await receiver();
+    },
+  },
+  {
+    name: "browser",
+    about: `the Models page in Chromium, behind OpenClaw ${NEWEST}`,
+    needs: ["npm", "node24", "chromium", "wasm", "tools", NEWEST],
+    run: async (run) => nodeTests(run, 24, await testsIn("browser"), await wholeWay(NEWEST)),
+  },
+  ...OPENCLAW_VERSIONS.map((version) => ({
+    name: `e2e-${version}`,
+    about: `the whole way on OpenClaw ${version}`,
+    group: "e2e",
+    needs: ["npm", "node22", "node24", "wasm", "tools", version],
+    run: async (/** @type {import("./steps.mjs").Command} */ run) => {
+      const files = (await testsIn("e2e")).filter((file) => !file.endsWith("package.test.mjs"));
+      await nodeTests(run, 24, files, await wholeWay(version));
+    },
+  })),
+  {
+    name: "demo",
+    about: "npm run demo -- --once",
+    needs: ["npm", "node24", "wasm", "tools", NEWEST],
+    run: (run) => run(process.execPath, [join(PROJECT, "scripts", "demo.mjs"), "--once"]),
+  },
+];

@@ -1,0 +1,36 @@
+#!/usr/bin/env node
+// All tests, quick ones first. `npm test -- --list` names the steps, `npm test -- types unit-24` runs some.
+import { say } from "./lib/run.mjs";
+import { runSteps } from "./lib/steps.mjs";
+import { preparations, steps } from "./lib/test-steps.mjs";
+
+/** @param {string[]} names */
+function chosen(names) {
+  const unknown = names.filter((name) => !steps.some((step) => step.name === name));
+  if (unknown.length > 0) {
+    say(`no such step: ${unknown.join(", ")}; there are ${steps.map(({ name }) => name).join(", ")}`);
+    process.exit(2);
+  }
+  return names.length > 0 ? steps.filter(({ name }) => names.includes(name)) : steps;
+}
+
+/** @param {string[]} args */
+async function main(args) {
+  if (args.includes("--list")) {
+    for (const { name, about } of steps) console.log(`${name.padEnd(14)} ${about}`);
+    return;
+  }
+  const begun = Date.now();
+  const results = await runSteps(chosen(args), preparations);
+  console.log("\n=== summary");
+  for (const { name, seconds, error } of results)
+    console.log(
+      `${error ? "FAILED" : "passed"}  ${name.padEnd(14)} ${String(seconds).padStart(5)} s${error ? `  ${error}` : ""}`,
+    );
+  const failed = results.filter(({ error }) => error !== undefined).length;
+  const total = Math.round((Date.now() - begun) / 1000);
+  console.log(`${results.length - failed} of ${results.length} steps passed in ${total} s`);
+  process.exitCode = failed > 0 ? 1 : 0;
+}
+
+await main(process.argv.slice(2));
