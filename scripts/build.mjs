@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Builds the npm package's `dist/`: the WebAssembly module, its glue and the TypeScript shim.
-import { mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,6 +11,8 @@ import { npmDependencies, wasmToolchain, wasmTools } from "./setup.mjs";
 const PROJECT = fileURLToPath(new URL("..", import.meta.url));
 const DIST = join(PROJECT, "dist");
 const WASM_OUT = join(PROJECT, "target", "wasm-package");
+/** What is built replaces `dist/` only when it is whole. */
+const NEW = join(PROJECT, "target", "dist");
 
 /** What the package may weigh at most, in bytes. */
 const MOST = { module: 250 * 1024, package: 500 * 1024 };
@@ -62,7 +64,7 @@ async function compileModule() {
 async function shrinkModule() {
   // npm's binaryen: Debian's version 108 breaks the module silently.
   const wasmOpt = join(PROJECT, "node_modules", "binaryen", "bin", "wasm-opt");
-  const files = [join(WASM_OUT, "core_bg.wasm"), "-o", join(DIST, "core.wasm")];
+  const files = [join(WASM_OUT, "core_bg.wasm"), "-o", join(NEW, "core.wasm")];
   const strip = ["--strip-debug", "--strip-producers", "--strip-target-features"];
   await withProgress("shrink the module", () =>
     run(process.execPath, [wasmOpt, "-Oz", ...strip, ...FEATURES, ...files], { cwd: PROJECT }),
@@ -78,12 +80,12 @@ ${glue}
 return wasm_bindgen;
 }
 `;
-  await writeFile(join(DIST, "core.js"), text);
+  await writeFile(join(NEW, "core.js"), text);
 }
 
 async function compileShim() {
   const tsc = join(PROJECT, "node_modules", "typescript", "bin", "tsc");
-  await run(process.execPath, [tsc, "-p", "tsconfig.json"], { cwd: PROJECT });
+  await run(process.execPath, [tsc, "-p", "tsconfig.json", "--outDir", NEW], { cwd: PROJECT });
 }
 
 /** Prints what was built, and refuses what has grown too large. */
@@ -106,12 +108,14 @@ async function report() {
 /** Builds everything that `npm pack` then packs. */
 export async function build() {
   await npmDependencies();
-  await rm(DIST, { recursive: true, force: true });
-  await mkdir(DIST, { recursive: true });
+  await rm(NEW, { recursive: true, force: true });
+  await mkdir(NEW, { recursive: true });
   await compileModule();
   await shrinkModule();
   await wrapGlue();
   await compileShim();
+  await rm(DIST, { recursive: true, force: true });
+  await rename(NEW, DIST);
   await report();
 }
 

@@ -62,10 +62,17 @@ pub struct Naming {
 impl Naming {
     /// The name of an agent; of the gateway where there is none.
     pub fn agent(&self, agent: Option<&str>) -> String {
-        let filled = self
-            .agent_template
-            .replace("{gateway}", &self.gateway)
-            .replace("{agent}", agent.unwrap_or("openclaw-gateway"));
+        let mut parts = self.agent_template.split('{');
+        let mut filled = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let (value, rest) = match (part.strip_prefix("agent}"), part.strip_prefix("gateway}")) {
+                (Some(rest), _) => (agent.unwrap_or("openclaw-gateway"), rest),
+                (_, Some(rest)) => (self.gateway.as_str(), rest),
+                _ => ("{", part),
+            };
+            filled.push_str(value);
+            filled.push_str(rest);
+        }
         identity::name(&filled)
     }
 }

@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use crate::call::{CallId, Cost, CostSource, ModelCall, Outcome};
 use crate::config::{RawSettings, Settings};
-use crate::counter::Counter;
 use crate::extras::Extras;
 use crate::facts::Scalar;
 use crate::identity;
@@ -20,36 +19,15 @@ use crate::outbox::{Note, Outbox, Receiver, Reply, Request};
 use crate::records::Record;
 use crate::reporter::Reporter;
 use crate::sessions::{Missing, Sessions};
+use crate::status::{Counts, Status};
 use crate::time::Now;
 use crate::turn::Turns;
+use crate::voice::{Level, LogLine, Voice};
 
 /// The most calls that wait for a receiver in memory, at some 300 bytes each.
 const MAX_WAITING: usize = 25_000;
-/// The same line is not logged twice within this time, in ms.
-const QUIET_MS: u64 = 60_000;
-/// The time of a line that is logged once only.
-const FOR_EVER: u64 = u64::MAX;
-/// The most kinds of lines and of models that are told apart when keeping quiet.
-const MAX_KINDS: usize = 256;
-
-/// How loud a line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// As it should be.
-    Info,
-    /// Something to mend.
-    Warn,
-}
-
-/// A line for the gateway's log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LogLine {
-    /// How loud.
-    pub level: Level,
-    /// The text, without content, tokens or identities.
-    pub text: String,
-}
+/// The most totals that wait to be compared.
+const MAX_DEFERRED: usize = 4_096;
 
 /// What the host does next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -80,68 +58,10 @@ pub struct Core {
     extras_in_flight: bool,
     deferred: VecDeque<(u64, Deferred)>,
     journal: Vec<u8>,
-    log: Vec<LogLine>,
-    spoken: Vec<(String, u64)>,
+    voice: Voice,
     counts: Counts,
     closing: bool,
     hears_llm_output: bool,
-}
-
-/// Counters that neither the ledger nor the outbox keeps.
-#[derive(Debug, Clone, Default)]
-struct Counts {
-    seen: Counter,
-    rejected: Counter,
-    ignored: Counter,
-    requests: u64,
-    missing_usage: u64,
-    model_errors: u64,
-    broken_usage: u64,
-    tokens_unseen: u64,
-    diagnostics_dropped: u64,
-    from_totals: u64,
-    conversations: u64,
-    journal_corrupt: u64,
-    last_call_ms: Option<u64>,
-    last_error: Option<String>,
-}
-
-/// The status, as a JSON document. Times in ms since 1970.
-#[derive(Debug, Clone, Serialize)]
-pub struct Status {
-    url: Option<String>,
-    receiver: &'static str,
-    seen: Counter,
-    rejected: Counter,
-    ignored: Counter,
-    counted: u64,
-    merged: u64,
-    late: u64,
-    duplicates: u64,
-    conflicts: u64,
-    requests: u64,
-    missing_usage: u64,
-    model_errors: u64,
-    broken_usage: u64,
-    tokens_unseen: u64,
-    diagnostics_dropped: u64,
-    from_totals: u64,
-    conversations: u64,
-    open: usize,
-    waiting: usize,
-    oldest_unsent_ms: Option<u64>,
-    delivered: u64,
-    confirmed: u64,
-    retried: u64,
-    ambiguous: u64,
-    dropped: Counter,
-    evicted: u64,
-    records_waiting: usize,
-    records_delivered: u64,
-    records_dropped: Counter,
-    journal_corrupt: u64,
-    last_call_ms: Option<u64>,
-    last_error: Option<String>,
 }
 
 impl Core {
@@ -158,15 +78,14 @@ impl Core {
             extras_in_flight: false,
             deferred: VecDeque::new(),
             journal: Vec::new(),
-            log: Vec::new(),
-            spoken: Vec::new(),
+            voice: Voice::default(),
             counts: Counts::default(),
             closing: false,
             hears_llm_output: false,
             settings,
         };
         for problem in problems {
-            core.say(Level::Warn, problem, 0);
+            core.voice.say(Level::Warn, problem, 0);
         }
         core
     }
@@ -326,7 +245,7 @@ impl Core {
         self.journal_settled();
         Advice {
             wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
-            log: std::mem::take(&mut self.log),
+            log: self.voice.take(),
         }
     }
 
@@ -339,13 +258,24 @@ impl Core {
             self.extras
                 .push(Record::Trace(Box::new(trace)), now.mono_ms);
         }
-        self.log.extend(log);
+        self.voice.put_back(log);
     }
 
     /// The next request to make, if any is due; `hurry` leaves out gathering and pauses.
     pub fn begin(&mut self, now: Now, hurry: bool) -> Option<Request> {
         self.settings.url.as_ref()?;
-        self.outbox.begin(&self.settings.naming, now.mono_ms, hurry)
+        if self.extras_in_flight {
+            return None;
+        }
+        let naming = &self.settings.naming;
+        let calls = self.outbox.begin(naming, now.mono_ms, hurry);
+        if calls.is_some() || !self.outbox.is_free(now.mono_ms) {
+            return calls;
+        }
+        // Calls go first: the rest waits while they cannot be sent.
+        let extras = self.extras.begin(now.mono_ms, hurry);
+        self.extras_in_flight = extras.is_some();
+        extras
     }
 
     /// Takes the reply to the last request; may ask for a further one at once.
@@ -412,60 +342,44 @@ impl Core {
     }
 
     /// Everything that a status shows.
-    pub fn status(&self) -> Status {
-        let ledger = self.ledger.counts();
-        let outbox = self.outbox.counts();
-        let counts = self.counts.clone();
+    pub fn status(&self) -> Status<'_> {
         Status {
-            url: self.settings.url.clone(),
-            receiver: receiver_name(self.outbox.receiver()),
-            seen: counts.seen,
-            rejected: counts.rejected,
-            ignored: counts.ignored,
-            counted: ledger.counted,
-            merged: ledger.merged,
-            late: ledger.late,
-            duplicates: ledger.duplicates,
-            conflicts: ledger.conflicts,
-            requests: counts.requests,
-            missing_usage: counts.missing_usage,
-            model_errors: counts.model_errors,
-            broken_usage: counts.broken_usage,
-            tokens_unseen: counts.tokens_unseen,
-            diagnostics_dropped: counts.diagnostics_dropped,
-            from_totals: counts.from_totals,
-            conversations: counts.conversations,
+            url: self.settings.url.as_deref(),
+            receiver: self.outbox.receiver(),
+            counts: &self.counts,
+            ledger: self.ledger.counts(),
+            outbox: self.outbox.counts(),
             open: self.ledger.open(),
             waiting: self.outbox.len(),
             oldest_unsent_ms: self.outbox.oldest_ms(),
-            delivered: outbox.delivered,
-            confirmed: outbox.confirmed,
-            retried: outbox.retried,
-            ambiguous: outbox.ambiguous,
-            dropped: outbox.dropped.clone(),
-            evicted: ledger.evicted + self.sessions.evicted + self.turns.evicted,
+            forgotten: self.sessions.evicted + self.turns.evicted,
             records_waiting: self.extras.len(),
             records_delivered: self.extras.delivered,
-            records_dropped: self.extras.dropped.clone(),
-            journal_corrupt: counts.journal_corrupt,
-            last_call_ms: counts.last_call_ms,
-            last_error: counts.last_error,
+            records_dropped: &self.extras.dropped,
         }
     }
 
     fn next_due(&self) -> Option<u64> {
-        let url = self.settings.url.as_ref();
         [
             self.ledger.next_due(),
             self.turns.next_due(),
-            url.and(self.extras.next_due())
-                .filter(|_| !self.extras_in_flight),
             self.deferred.front().map(|(at, _)| *at),
-            url.and(self.outbox.next_due()),
+            self.next_sending(),
         ]
         .into_iter()
         .flatten()
         .min()
+    }
+
+    fn next_sending(&self) -> Option<u64> {
+        self.settings.url.as_ref()?;
+        if self.extras_in_flight {
+            return None;
+        }
+        // The rest goes when the calls' way is free.
+        let extras = self.extras.next_due().zip(self.outbox.free_at());
+        let extras = extras.map(|(due, free)| due.max(free));
+        [self.outbox.next_due(), extras].into_iter().flatten().min()
     }
 
     fn settle(&mut self, mut settled: Settled, now: Now) {
@@ -508,13 +422,13 @@ impl Core {
         self.counts.requests += 1;
         self.counts.last_call_ms = Some(call.ended_ms);
         if call.usage.is_none() {
-            self.warn_of_missing_usage(&call, now);
+            self.warn_of_missing_usage(&call);
         }
         journal::append(&mut self.journal, &Frame::Final(Box::new(call.clone())));
         self.outbox.push(call, now.mono_ms);
     }
 
-    fn warn_of_missing_usage(&mut self, call: &ModelCall, now: Now) {
+    fn warn_of_missing_usage(&mut self, call: &ModelCall) {
         self.counts.missing_usage += 1;
         let name = crate::agentwatch::model_name(call, &self.settings.naming);
         let text = format!(
@@ -523,21 +437,13 @@ impl Core {
             identity::name(&call.provider)
         );
         // Once a model, not once a minute: it is a setting, and stays wrong until mended.
-        if !self.is_quiet(&text, now.mono_ms) {
-            if let Some((_, at)) = self.spoken.last_mut() {
-                *at = FOR_EVER;
-            }
-            self.log.push(LogLine {
-                level: Level::Warn,
-                text,
-            });
-        }
+        self.voice.say_once(Level::Warn, text);
     }
 
     fn defer(&mut self, what: Deferred, now: Now) {
         self.deferred
             .push_back((now.mono_ms + HOLD_BACK_MS + 1, what));
-        if self.deferred.len() > MAX_KINDS * 16 {
+        if self.deferred.len() > MAX_DEFERRED {
             self.run_deferred(now, true);
         }
     }
@@ -566,7 +472,7 @@ impl Core {
             return;
         }
         self.counts.tokens_unseen += unseen;
-        self.say(
+        self.voice.say(
             Level::Warn,
             format!(
                 "{} reports {unseen} tokens more than its messages showed: another plugin blocks or \
@@ -632,7 +538,7 @@ impl Core {
 
     fn diagnostics_dropped(&mut self, count: u64, now: Now) {
         self.counts.diagnostics_dropped += count;
-        self.say(
+        self.voice.say(
             Level::Warn,
             format!(
                 "the gateway dropped {count} diagnostic events for overload; calls are counted by \
@@ -653,7 +559,7 @@ impl Core {
                         "no batch endpoint: a lost answer may count a call twice"
                     }
                 };
-                self.say(
+                self.voice.say(
                     Level::Info,
                     format!("delivering to {url} ({how})"),
                     now.mono_ms,
@@ -662,40 +568,14 @@ impl Core {
             Note::Trouble(text) => {
                 self.counts.last_error = Some(text.clone());
                 let waiting = self.outbox.len();
-                let key = text.clone();
-                if self.is_quiet(&key, now.mono_ms) {
-                    return;
-                }
-                self.log.push(LogLine {
-                    level: Level::Warn,
-                    text: format!("{text} ({waiting} calls wait, nothing is lost yet)"),
-                });
+                self.voice.say_about(
+                    Level::Warn,
+                    &text,
+                    format!("{text} ({waiting} calls wait, nothing is lost yet)"),
+                    now.mono_ms,
+                );
             }
         }
-    }
-
-    /// Logs a line, but the same one not twice a minute.
-    fn say(&mut self, level: Level, text: String, mono_ms: u64) {
-        if !self.is_quiet(&text, mono_ms) {
-            self.log.push(LogLine { level, text });
-        }
-    }
-
-    fn is_quiet(&mut self, text: &str, mono_ms: u64) -> bool {
-        let is_recent = |at: u64| at == FOR_EVER || mono_ms.saturating_sub(at) < QUIET_MS;
-        if let Some((_, at)) = self.spoken.iter_mut().find(|(known, _)| known == text) {
-            if is_recent(*at) {
-                return true;
-            }
-            *at = mono_ms;
-            return false;
-        }
-        self.spoken.retain(|(_, at)| is_recent(*at));
-        if self.spoken.len() >= MAX_KINDS {
-            return true;
-        }
-        self.spoken.push((text.to_owned(), mono_ms));
-        false
     }
 
     fn journal_settled(&mut self) {
@@ -703,14 +583,5 @@ impl Core {
         if !settled.is_empty() {
             journal::append(&mut self.journal, &Frame::Settled(settled));
         }
-    }
-}
-
-fn receiver_name(receiver: Receiver) -> &'static str {
-    match receiver {
-        Receiver::Unknown => "unknown",
-        Receiver::Ids => "ids",
-        Receiver::Stock => "stock",
-        Receiver::UsageOnly => "usage_only",
     }
 }

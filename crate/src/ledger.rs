@@ -43,7 +43,7 @@ const MAX_SLOTS: usize = 16_384;
 const MAX_OPEN: usize = 16_384;
 
 /// What the ledger did, for the status.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct LedgerCounts {
     /// Calls that were final.
     pub counted: u64,

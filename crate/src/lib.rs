@@ -18,8 +18,10 @@ pub mod outbox;
 pub mod records;
 pub mod reporter;
 pub mod sessions;
+pub mod status;
 pub mod time;
 pub mod turn;
+pub mod voice;
 
 #[cfg(target_arch = "wasm32")]
 mod http;

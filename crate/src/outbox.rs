@@ -30,7 +30,8 @@ const TRIES_BEFORE_SPLIT: u32 = 3;
 const KIND_AGE_MS: u64 = 600_000;
 
 /// What is known of the receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Receiver {
     /// Not asked yet.
     Unknown,
@@ -75,7 +76,7 @@ pub enum Note {
 }
 
 /// What the outbox did, for the status.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct OutboxCounts {
     /// Calls that arrived.
     pub delivered: u64,
@@ -173,9 +174,15 @@ impl Outbox {
         self.queue.is_empty()
     }
 
-    /// Whether a request is under way, or calls wait for a receiver that is in trouble.
-    pub fn is_busy(&self, mono_ms: u64) -> bool {
-        self.flight.is_some() || (self.failures > 0 && mono_ms < self.not_before_ms)
+    /// When the way to the receiver is free for others, on the monotonic clock: not while a request
+    /// is under way, nor while the receiver is in trouble.
+    pub fn free_at(&self) -> Option<u64> {
+        self.flight.is_none().then_some(self.not_before_ms)
+    }
+
+    /// Whether the way to the receiver is free for others.
+    pub fn is_free(&self, mono_ms: u64) -> bool {
+        self.free_at().is_some_and(|at| mono_ms >= at)
     }
 
     /// When the oldest waiting call ended, in ms since 1970.

@@ -1,7 +1,7 @@
 //! What is known of sessions: the attributes that calls inherit, and how much each was counted, to
 //! compare with totals that others report.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use crate::call::{Latency, LatencySource, Usage};
 use crate::ledger::Settled;
@@ -9,6 +9,10 @@ use crate::observe::{Aggregate, ModelTotal, SessionFacts};
 
 /// The most sessions that are remembered; the one untouched longest gives way.
 const MAX_SESSIONS: usize = 4_096;
+/// The most calls of a session that wait for a total to be compared with.
+const MAX_UNCOMPARED: usize = 256;
+/// A total is told right behind its last call, whose own time may be taken a little later, in ms.
+const SAME_MOMENT_MS: u64 = 50;
 /// The most models that are told apart in one session.
 const MAX_MODELS: usize = 64;
 
@@ -27,9 +31,8 @@ struct Session {
     run_id: Option<String>,
     trigger: Option<String>,
     models: Vec<(String, Counted)>,
-    tokens: u64,
-    /// For each aggregating source, `tokens` when it last spoke.
-    compared: Vec<(&'static str, u64)>,
+    /// Calls that no total was compared with yet: when each ended, and its tokens.
+    uncompared: VecDeque<(u64, u64)>,
 }
 
 /// A part of a session's total that no call had counted: one record for each missing request.
@@ -98,7 +101,11 @@ impl Sessions {
         let name = full_name(call);
         let cost_usd = call.cost.usd;
         let session = self.touch(key);
-        session.tokens += usage.prompt() + usage.output;
+        let tokens = usage.prompt() + usage.output;
+        session.uncompared.push_back((call.ended_ms, tokens));
+        if session.uncompared.len() > MAX_UNCOMPARED {
+            session.uncompared.pop_front();
+        }
         if let Some(counted) = session.model(&name) {
             counted.requests += 1;
             counted.prompt += usage.prompt();
@@ -107,23 +114,25 @@ impl Sessions {
         }
     }
 
-    /// Compares a run's total with what was counted since that source last spoke. The tokens that
-    /// nobody saw; 0 where more was counted than the total holds (a compaction, say).
+    /// Compares a run's total with the calls that had ended by then. The tokens that nobody saw; 0
+    /// where more was counted than the total holds (a compaction, say).
     pub fn compare(&mut self, aggregate: &Aggregate) -> u64 {
         let session = self.touch(&aggregate.session_key);
-        let tokens = session.tokens;
-        let at = session
-            .compared
-            .iter_mut()
-            .find(|(source, _)| *source == aggregate.source);
-        let since = match at {
-            Some((_, before)) => tokens - std::mem::replace(before, tokens),
-            None => {
-                session.compared.push((aggregate.source, tokens));
-                tokens
-            }
-        };
-        (aggregate.usage.prompt() + aggregate.usage.output).saturating_sub(since)
+        let was_full = session.uncompared.len() >= MAX_UNCOMPARED;
+        let until = aggregate.at_ms + SAME_MOMENT_MS;
+        let mut counted = 0;
+        session.uncompared.retain(|(ended_ms, tokens)| {
+            let is_part = *ended_ms <= until;
+            counted += if is_part { *tokens } else { 0 };
+            !is_part
+        });
+        let total = aggregate.usage.prompt() + aggregate.usage.output;
+        // A list that overflowed has forgotten calls, and proves nothing.
+        if was_full {
+            0
+        } else {
+            total.saturating_sub(counted)
+        }
     }
 
     /// The part of a session's total that its calls had not counted, which is counted with this.
@@ -143,7 +152,6 @@ impl Sessions {
         counted.prompt += prompt;
         counted.completion += completion;
         counted.cost_usd += cost.unwrap_or(0.0);
-        session.tokens += prompt + completion;
         (0..requests)
             .map(|index| Missing {
                 model: total.model.clone(),

@@ -1,7 +1,5 @@
 //! Time, which always comes in from outside.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 /// The two clocks of the host at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Now {
@@ -14,9 +12,23 @@ pub struct Now {
 /// An ISO 8601 time with its offset written out: AgentWatch runs on Pythons that do not read `Z`.
 pub fn iso(ms: u64) -> String {
     // Beyond the year 9999 the format ends; such a time is nonsense and is shown as the last one.
-    let at = UNIX_EPOCH + Duration::from_millis(ms.min(253_402_300_799_999));
-    let text = humantime::format_rfc3339_millis(at).to_string();
-    text.replace('Z', "+00:00")
+    let mut text = rfc3339(ms.min(253_402_300_799_999));
+    text.truncate(text.len() - 1);
+    text + "+00:00"
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn rfc3339(ms: u64) -> String {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_millis(ms);
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
+/// The host formats dates as well as a library would, at no size.
+#[cfg(target_arch = "wasm32")]
+fn rfc3339(ms: u64) -> String {
+    js_sys::Date::new(&(ms as f64).into())
+        .to_iso_string()
+        .into()
 }
 
 #[cfg(test)]

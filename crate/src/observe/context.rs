@@ -87,7 +87,11 @@ pub(super) fn run(facts: RunFacts, table: SourceTable) -> Result<Event, Reject> 
     }))
 }
 
-pub(super) fn aggregate(facts: AggregateFacts, table: SourceTable) -> Result<Event, Reject> {
+pub(super) fn aggregate(
+    facts: AggregateFacts,
+    table: SourceTable,
+    at_ms: u64,
+) -> Result<Event, Reject> {
     let session_key = required(facts.session_key, table)?;
     let mut broken = false;
     let fields = [
@@ -101,6 +105,7 @@ pub(super) fn aggregate(facts: AggregateFacts, table: SourceTable) -> Result<Eve
             source: table.source,
             session_key,
             usage,
+            at_ms,
         })),
         None if broken => Err(Reject {
             source: table.source,

@@ -106,6 +106,8 @@ pub struct Aggregate {
     pub session_key: String,
     /// The sum over the run.
     pub usage: Usage,
+    /// When it reached us, in ms since 1970.
+    pub at_ms: u64,
 }
 
 /// A `conversation:start` or `conversation:end`.
@@ -267,7 +269,9 @@ pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reje
         "model_call_started" => timing::started(StartedFacts::read(facts)),
         "session_start" | "session_end" => context::session(LifecycleFacts::read(facts), table),
         "run.started" | "run.completed" => context::run(RunFacts::read(facts), table),
-        "model.usage" | "llm_output" => context::aggregate(AggregateFacts::read(facts), table),
+        "model.usage" | "llm_output" => {
+            context::aggregate(AggregateFacts::read(facts), table, at_ms)
+        }
         "diagnostic.async_queue.dropped" => Ok(context::dropped(QueueDroppedFacts::read(facts))),
         "gateway_start" | "gateway:startup" => Ok(Event::GatewayStarted),
         "gateway_stop" => Ok(Event::GatewayStopping),

@@ -11,11 +11,12 @@
 use std::collections::{BTreeMap, HashSet};
 
 use agentwatch_openclaw::config::RawSettings;
-use agentwatch_openclaw::core::{Core, LogLine};
+use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::facts::{Field, Scalar};
 use agentwatch_openclaw::observe::SOURCES;
 use agentwatch_openclaw::outbox::{Reply, Request};
 use agentwatch_openclaw::time::Now;
+use agentwatch_openclaw::voice::LogLine;
 use serde_json::{Value, json};
 
 /// The wall clock, less this, is the monotonic clock of every test.

@@ -1,0 +1,72 @@
+//! The status: what was seen, counted, sent and lost, as one JSON document.
+
+use serde::Serialize;
+
+use crate::counter::Counter;
+use crate::ledger::LedgerCounts;
+use crate::outbox::{OutboxCounts, Receiver};
+
+/// Counters that neither the ledger nor the outbox keeps.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Counts {
+    /// Events by source.
+    pub seen: Counter,
+    /// Events that could not be read, by source and reason.
+    pub rejected: Counter,
+    /// Well-formed events that are not for us, by reason.
+    pub ignored: Counter,
+    /// Calls that receivers count.
+    pub requests: u64,
+    /// Of those, the ones whose tokens nobody reported.
+    pub missing_usage: u64,
+    /// Calls that failed or were stopped without usage: no requests.
+    pub model_errors: u64,
+    /// Calls whose usage could not be read.
+    pub broken_usage: u64,
+    /// Tokens that a run's total showed and no call did.
+    pub tokens_unseen: u64,
+    /// Diagnostic events that the gateway dropped for overload.
+    pub diagnostics_dropped: u64,
+    /// Calls that only a `session:complete` told of.
+    pub from_totals: u64,
+    /// `conversation:start` and `conversation:end` events.
+    pub conversations: u64,
+    /// Torn or corrupt frames of the journal.
+    pub journal_corrupt: u64,
+    /// When the last call ended, in ms since 1970.
+    pub last_call_ms: Option<u64>,
+    /// Why sending failed last.
+    pub last_error: Option<String>,
+}
+
+/// The document. Times in ms since 1970.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status<'a> {
+    /// Where calls are sent; none where the setting is unusable.
+    pub url: Option<&'a str>,
+    /// What is known of the receiver.
+    pub receiver: Receiver,
+    /// See there.
+    #[serde(flatten)]
+    pub counts: &'a Counts,
+    /// See there.
+    #[serde(flatten)]
+    pub ledger: LedgerCounts,
+    /// See there.
+    #[serde(flatten)]
+    pub outbox: &'a OutboxCounts,
+    /// Calls that wait for their other surfaces.
+    pub open: usize,
+    /// Calls that wait to be sent.
+    pub waiting: usize,
+    /// When the oldest of these ended.
+    pub oldest_unsent_ms: Option<u64>,
+    /// Sessions and turns that were forgotten for want of room.
+    pub forgotten: u64,
+    /// Other records that wait to be sent.
+    pub records_waiting: usize,
+    /// Other records that arrived.
+    pub records_delivered: u64,
+    /// Other records that were dropped, by reason.
+    pub records_dropped: &'a Counter,
+}
