@@ -13,6 +13,7 @@ import {
   wasmTools,
 } from "../setup.mjs";
 import { buildReceiver, packPlugin } from "./package.mjs";
+import { SetupError } from "./run.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const [OLDEST = "", NEWEST = ""] = OPENCLAW_VERSIONS;
@@ -60,6 +61,8 @@ async function testsIn(folder) {
  * @param {Record<string, string>} [env]
  */
 async function nodeTests(run, major, files, env = {}) {
+  // Without a file the test runner would look for tests everywhere.
+  if (files.length === 0) throw new SetupError("there are no such tests");
   // One file after the other: each that has a gateway fills a core.
   const flags = ["--test", "--test-concurrency=1", "--test-reporter=spec"];
   await run(await nodeRuntime(major), [...flags, ...files], { env });
