@@ -67,10 +67,10 @@ impl Scalar {
     }
 
     /// The entries of a list; none if this is not one.
-    pub fn into_list(self) -> Vec<Scalar> {
+    pub fn list(&self) -> &[Scalar] {
         match self {
             Scalar::List(list) => list,
-            _ => Vec::new(),
+            _ => &[],
         }
     }
 
@@ -176,6 +176,31 @@ impl SourceTable {
     }
 }
 
+/// Where a field stands in its table, found out at compile time.
+pub(crate) const fn index_of(fields: &[Field], name: &str) -> usize {
+    let mut index = 0;
+    while index < fields.len() {
+        if is_same(fields[index].name.as_bytes(), name.as_bytes()) {
+            return index;
+        }
+        index += 1;
+    }
+    index
+}
+
+const fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let mut index = 0;
+    while index < a.len() && index < b.len() && a[index] == b[index] {
+        index += 1;
+    }
+    index == a.len() && index == b.len()
+}
+
+/// The fact at an index; absent beyond the end.
+pub(crate) fn at(facts: &[Scalar], index: usize) -> &Scalar {
+    facts.get(index).unwrap_or(&Scalar::Absent)
+}
+
 /// Declares a source's facts: the struct that they become and the table that the shim reads.
 macro_rules! facts {
     ($(#[$doc:meta])* $name:ident = $source:literal $(where $path:literal is $value:literal)? {
@@ -183,16 +208,22 @@ macro_rules! facts {
     }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Default)]
-        pub struct $name {
-            $(#[doc = concat!("From `", $from, "`.")] pub $field: $crate::facts::Scalar,)*
-        }
+        pub struct $name(Vec<$crate::facts::Scalar>);
 
         impl $name {
-            /// The facts in the table's order; what is missing at the end is absent.
-            pub fn read(facts: Vec<$crate::facts::Scalar>) -> Self {
-                let mut facts = facts.into_iter();
-                Self { $($field: facts.next().unwrap_or_default(),)* }
+            /// Facts in the table's order; what is missing at the end is absent.
+            pub fn new(facts: Vec<$crate::facts::Scalar>) -> Self {
+                Self(facts)
             }
+
+            $(
+                #[doc = concat!("From `", $from, "`.")]
+                pub fn $field(&self) -> &$crate::facts::Scalar {
+                    const INDEX: usize =
+                        $crate::facts::index_of($name::TABLE.fields, stringify!($field));
+                    $crate::facts::at(&self.0, INDEX)
+                }
+            )*
 
             /// The table that the shim reads.
             pub const TABLE: $crate::facts::SourceTable = $crate::facts::SourceTable {

@@ -56,9 +56,12 @@ pub(super) const LLM_OUTPUT: SourceTable = AggregateFacts::TABLE.renamed("llm_ou
 pub(super) const QUEUE_DROPPED: SourceTable = QueueDroppedFacts::TABLE;
 
 pub(super) fn session(facts: LifecycleFacts, table: SourceTable) -> Result<Event, Reject> {
-    let session_key = required(facts.session_key, table)?;
+    let session_key = required(facts.session_key(), table)?;
     Ok(Event::Session(SessionFacts {
-        agent: facts.agent.owned().or_else(|| agent_of(Some(&session_key))),
+        agent: facts
+            .agent()
+            .owned()
+            .or_else(|| agent_of(Some(&session_key))),
         session_key,
         run_id: None,
         trigger: None,
@@ -67,19 +70,19 @@ pub(super) fn session(facts: LifecycleFacts, table: SourceTable) -> Result<Event
             true => "Session ended",
             false => "Session started",
         }),
-        reason: facts.reason.owned(),
+        reason: facts.reason().owned(),
         ends_run: false,
     }))
 }
 
 /// A run's start tells its attributes; so does its end, for what still comes, where that was missed.
 pub(super) fn run(facts: RunFacts, table: SourceTable) -> Result<Event, Reject> {
-    let session_key = required(facts.session_key, table)?;
+    let session_key = required(facts.session_key(), table)?;
     Ok(Event::Session(SessionFacts {
         agent: agent_of(Some(&session_key)),
         session_key,
-        run_id: facts.run_id.owned(),
-        trigger: facts.trigger.owned(),
+        run_id: facts.run_id().owned(),
+        trigger: facts.trigger().owned(),
         ended: false,
         what: None,
         reason: None,
@@ -92,13 +95,13 @@ pub(super) fn aggregate(
     table: SourceTable,
     at_ms: u64,
 ) -> Result<Event, Reject> {
-    let session_key = required(facts.session_key, table)?;
+    let session_key = required(facts.session_key(), table)?;
     let mut broken = false;
     let fields = [
-        &facts.input,
-        &facts.output,
-        &facts.cache_read,
-        &facts.cache_write,
+        facts.input(),
+        facts.output(),
+        facts.cache_read(),
+        facts.cache_write(),
     ];
     match usage(fields, &mut broken) {
         Some(usage) => Ok(Event::Aggregate(Aggregate {
@@ -116,10 +119,10 @@ pub(super) fn aggregate(
 }
 
 pub(super) fn dropped(facts: QueueDroppedFacts) -> Event {
-    Event::DiagnosticsDropped(facts.count.amount().map_or(1, |n| n.max(1.0) as u64))
+    Event::DiagnosticsDropped(facts.count().amount().map_or(1, |n| n.max(1.0) as u64))
 }
 
-fn required(session_key: Scalar, table: SourceTable) -> Result<String, Reject> {
+fn required(session_key: &Scalar, table: SourceTable) -> Result<String, Reject> {
     session_key.owned().ok_or(Reject {
         source: table.source,
         reason: "no_session",

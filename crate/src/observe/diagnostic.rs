@@ -31,12 +31,12 @@ pub(super) const ERROR: SourceTable = CallFacts::TABLE.renamed("model.call.error
 
 pub(super) fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
     let source = table.source;
-    let outcome = match (source == ERROR.source, facts.failure_kind.text()) {
+    let outcome = match (source == ERROR.source, facts.failure_kind().text()) {
         (false, _) => Outcome::Completed,
         (true, Some("aborted")) => Outcome::Aborted,
         (true, _) => Outcome::Failed,
     };
-    let (Some(provider), Some(model)) = (facts.provider.owned(), facts.model.owned()) else {
+    let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
         return Err(Reject {
             source,
             reason: "no_model",
@@ -45,16 +45,16 @@ pub(super) fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<E
     let mut broken = false;
     let usage = usage(
         [
-            &facts.input,
-            &facts.output,
-            &facts.cache_read,
-            &facts.cache_write,
+            facts.input(),
+            facts.output(),
+            facts.cache_read(),
+            facts.cache_write(),
         ],
         &mut broken,
     );
-    let session_key = facts.session_key.owned();
-    let duration_ms = duration(&facts.duration);
-    let ended_ms = event_time(&facts.ts, at_ms);
+    let session_key = facts.session_key().owned();
+    let duration_ms = duration(facts.duration());
+    let ended_ms = event_time(facts.ts(), at_ms);
     Ok(Event::Call(Box::new(Observation {
         surface: Surface::Diagnostic,
         at_ms,
@@ -62,17 +62,17 @@ pub(super) fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<E
         provider,
         model,
         session_key,
-        run_id: facts.run_id.owned(),
-        span_id: facts.span_id.owned(),
+        run_id: facts.run_id().owned(),
+        span_id: facts.span_id().owned(),
         response_id: None,
         usage,
-        cost_usd: cost(&facts.cost),
+        cost_usd: cost(facts.cost()),
         started_ms: duration_ms.map(|ms| ended_ms.saturating_sub(ms as u64)),
         ended_ms,
         duration_ms,
-        ttfb_ms: duration(&facts.ttfb),
+        ttfb_ms: duration(facts.ttfb()),
         outcome,
-        whole_turn: facts.unit.text() == Some("turn"),
+        whole_turn: facts.unit().text() == Some("turn"),
         broken_usage: broken,
         ends_turn: false,
     })))

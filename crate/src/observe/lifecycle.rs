@@ -167,46 +167,46 @@ pub(super) const GATEWAY_STARTUP: SourceTable =
     super::context::GATEWAY_START.renamed("gateway:startup");
 
 pub(super) fn message(facts: MessageFacts, direction: Direction) -> Event {
-    if facts.noise.flag() != Some(false) {
+    if facts.noise().flag() != Some(false) {
         return Event::Ignored("noise");
     }
     let peer = match direction {
-        Direction::Received => facts.from,
-        Direction::Sent => facts.to,
+        Direction::Received => facts.from(),
+        Direction::Sent => facts.to(),
     };
     Event::Message(Box::new(Message {
         direction,
-        channel: facts.channel.text().unwrap_or("unknown").to_owned(),
+        channel: facts.channel().text().unwrap_or("unknown").to_owned(),
         peer: peer.owned(),
-        conversation: facts.conversation.owned(),
-        session_key: facts.session_key.owned(),
-        is_group: facts.is_group.flag() == Some(true),
-        success: direction == Direction::Received || facts.success.flag() != Some(false),
-        has_error: !facts.error.is_absent(),
-        preview: facts.preview.owned(),
+        conversation: facts.conversation().owned(),
+        session_key: facts.session_key().owned(),
+        is_group: facts.is_group().flag() == Some(true),
+        success: direction == Direction::Received || facts.success().flag() != Some(false),
+        has_error: !facts.error().is_absent(),
+        preview: facts.preview().owned(),
     }))
 }
 
 pub(super) fn command(facts: InternalFacts) -> Result<Event, Reject> {
-    let name = facts.action.owned().ok_or(Reject {
+    let name = facts.action().owned().ok_or(Reject {
         source: COMMAND.source,
         reason: "no_action",
     })?;
     Ok(Event::Command(Command {
         name,
-        session_key: facts.session_key.owned(),
-        source: facts.source.owned(),
-        sender: facts.sender.owned(),
+        session_key: facts.session_key().owned(),
+        source: facts.source().owned(),
+        sender: facts.sender().owned(),
     }))
 }
 
 pub(super) fn session(facts: InternalFacts) -> Event {
-    let what = match facts.action.text() {
+    let what = match facts.action().text() {
         Some("compact:before") => "Compaction began",
         Some("compact:after") => "Compaction ended",
         _ => return Event::Ignored("session"),
     };
-    match facts.session_key.owned() {
+    match facts.session_key().owned() {
         Some(session_key) => Event::Happening(Happening {
             what,
             session_key,
@@ -223,15 +223,15 @@ pub(super) fn tool(facts: ToolFacts, table: SourceTable) -> Result<Event, Reject
     };
     let is_end = table.source == AFTER_TOOL.source;
     Ok(Event::Tool(ToolCall {
-        name: facts.name.owned().ok_or(reject("no_tool"))?,
-        id: facts.id.owned(),
-        session_key: facts.session_key.owned().ok_or(reject("no_session"))?,
-        end: is_end.then(|| (duration(&facts.duration), !facts.error.is_absent())),
+        name: facts.name().owned().ok_or(reject("no_tool"))?,
+        id: facts.id().owned(),
+        session_key: facts.session_key().owned().ok_or(reject("no_session"))?,
+        end: is_end.then(|| (duration(facts.duration()), !facts.error().is_absent())),
     }))
 }
 
 pub(super) fn subagent(facts: SubagentFacts, table: SourceTable) -> Result<Event, Reject> {
-    let session_key = facts.session_key.owned().ok_or(Reject {
+    let session_key = facts.session_key().owned().ok_or(Reject {
         source: table.source,
         reason: "no_session",
     })?;
@@ -243,31 +243,34 @@ pub(super) fn subagent(facts: SubagentFacts, table: SourceTable) -> Result<Event
             "Subagent spawned"
         },
         session_key,
-        reason: facts.reason.owned().filter(|_| is_end),
+        reason: facts.reason().owned().filter(|_| is_end),
     }))
 }
 
 pub(super) fn cron(facts: CronFacts) -> Result<Event, Reject> {
-    let job = facts.name.text().or(facts.id.text()).ok_or(Reject {
+    let job = facts.name().text().or(facts.id().text()).ok_or(Reject {
         source: CRON.source,
         reason: "no_job",
     })?;
     Ok(Event::Cron(CronRun {
         job: job.to_owned(),
-        agent: facts.agent.owned(),
-        status: match facts.status.text() {
+        agent: facts.agent().owned(),
+        status: match facts.status().text() {
             Some("error" | "failed") => "error",
             Some("timeout") => "timeout",
             _ => "ok",
         },
-        duration_ms: duration(&facts.duration),
+        duration_ms: duration(facts.duration()),
     }))
 }
 
 pub(super) fn user_turn(facts: UserTurnFacts) -> Event {
-    match facts.session_key.owned() {
+    match facts.session_key().owned() {
         Some(session_key) => Event::TurnBegan {
-            agent: facts.agent.owned().or_else(|| agent_of(Some(&session_key))),
+            agent: facts
+                .agent()
+                .owned()
+                .or_else(|| agent_of(Some(&session_key))),
             session_key,
         },
         None => Event::Ignored("no_session"),

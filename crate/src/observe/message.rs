@@ -28,10 +28,10 @@ pub(crate) const NO_MODEL: &str = "openclaw";
 
 pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
     let source = MessageFacts::TABLE.source;
-    if facts.provider.text() == Some(NO_MODEL) {
+    if facts.provider().text() == Some(NO_MODEL) {
         return Ok(Event::Ignored("no_model_call"));
     }
-    let (Some(provider), Some(model)) = (facts.provider.owned(), facts.model.owned()) else {
+    let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
         return Err(Reject {
             source,
             reason: "no_model",
@@ -40,15 +40,15 @@ pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
     let mut broken = false;
     let usage = usage(
         [
-            &facts.input,
-            &facts.output,
-            &facts.cache_read,
-            &facts.cache_write,
+            facts.input(),
+            facts.output(),
+            facts.cache_read(),
+            facts.cache_write(),
         ],
         &mut broken,
     );
-    let session_key = facts.session_key.owned();
-    let outcome = match facts.stop_reason.text() {
+    let session_key = facts.session_key().owned();
+    let outcome = match facts.stop_reason().text() {
         Some("error") => Outcome::Failed,
         Some("aborted") => Outcome::Aborted,
         _ => Outcome::Completed,
@@ -57,7 +57,7 @@ pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         surface: Surface::Message,
         at_ms,
         agent: facts
-            .agent
+            .agent()
             .owned()
             .or_else(|| agent_of(session_key.as_deref())),
         provider,
@@ -65,11 +65,11 @@ pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         session_key,
         run_id: None,
         span_id: None,
-        response_id: facts.response_id.owned(),
+        response_id: facts.response_id().owned(),
         usage,
-        cost_usd: cost(&facts.cost),
+        cost_usd: cost(facts.cost()),
         started_ms: facts
-            .timestamp
+            .timestamp()
             .time_ms()
             .filter(|started| *started <= at_ms),
         ended_ms: at_ms,
@@ -78,6 +78,6 @@ pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         outcome,
         whole_turn: false,
         broken_usage: broken,
-        ends_turn: facts.stop_reason.text() != Some("toolUse"),
+        ends_turn: facts.stop_reason().text() != Some("toolUse"),
     })))
 }

@@ -259,42 +259,42 @@ pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reje
     };
     match table.source {
         "before_message_write" if table.only == lifecycle::USER_TURN.only => {
-            Ok(lifecycle::user_turn(UserTurnFacts::read(facts)))
+            Ok(lifecycle::user_turn(UserTurnFacts::new(facts)))
         }
-        "before_message_write" => message::read(MessageFacts::read(facts), at_ms),
+        "before_message_write" => message::read(MessageFacts::new(facts), at_ms),
         "model.call.completed" | "model.call.error" => {
-            diagnostic::read(CallFacts::read(facts), table, at_ms)
+            diagnostic::read(CallFacts::new(facts), table, at_ms)
         }
-        "model_call_ended" => timing::ended(EndedFacts::read(facts), at_ms),
-        "model_call_started" => timing::started(StartedFacts::read(facts)),
-        "session_start" | "session_end" => context::session(LifecycleFacts::read(facts), table),
-        "run.started" | "run.completed" => context::run(RunFacts::read(facts), table),
+        "model_call_ended" => timing::ended(EndedFacts::new(facts), at_ms),
+        "model_call_started" => timing::started(StartedFacts::new(facts)),
+        "session_start" | "session_end" => context::session(LifecycleFacts::new(facts), table),
+        "run.started" | "run.completed" => context::run(RunFacts::new(facts), table),
         "model.usage" | "llm_output" => {
-            context::aggregate(AggregateFacts::read(facts), table, at_ms)
+            context::aggregate(AggregateFacts::new(facts), table, at_ms)
         }
-        "diagnostic.async_queue.dropped" => Ok(context::dropped(QueueDroppedFacts::read(facts))),
+        "diagnostic.async_queue.dropped" => Ok(context::dropped(QueueDroppedFacts::new(facts))),
         "gateway_start" | "gateway:startup" => Ok(Event::GatewayStarted),
         "gateway_stop" => Ok(Event::GatewayStopping),
         "conversation:start" | "conversation:end" => {
-            named::conversation(ConversationFacts::read(facts), table, at_ms)
+            named::conversation(ConversationFacts::new(facts), table, at_ms)
         }
-        "model:used" => named::model_used(ModelUsedFacts::read(facts), at_ms),
+        "model:used" => named::model_used(ModelUsedFacts::new(facts), at_ms),
         "session:complete" => named::session_complete(facts, at_ms),
         "message_received" | "message:received" => Ok(lifecycle::message(
-            lifecycle::MessageFacts::read(facts),
+            lifecycle::MessageFacts::new(facts),
             Direction::Received,
         )),
         "message_sent" | "message:sent" => Ok(lifecycle::message(
-            lifecycle::MessageFacts::read(facts),
+            lifecycle::MessageFacts::new(facts),
             Direction::Sent,
         )),
-        "command" => lifecycle::command(InternalFacts::read(facts)),
-        "session" => Ok(lifecycle::session(InternalFacts::read(facts))),
-        "before_tool_call" | "after_tool_call" => lifecycle::tool(ToolFacts::read(facts), table),
+        "command" => lifecycle::command(InternalFacts::new(facts)),
+        "session" => Ok(lifecycle::session(InternalFacts::new(facts))),
+        "before_tool_call" | "after_tool_call" => lifecycle::tool(ToolFacts::new(facts), table),
         "subagent_spawned" | "subagent_ended" => {
-            lifecycle::subagent(SubagentFacts::read(facts), table)
+            lifecycle::subagent(SubagentFacts::new(facts), table)
         }
-        "cron_changed" => lifecycle::cron(CronFacts::read(facts)),
+        "cron_changed" => lifecycle::cron(CronFacts::new(facts)),
         _ => Ok(Event::Ignored("no_reader")),
     }
 }

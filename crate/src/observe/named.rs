@@ -79,27 +79,30 @@ pub(super) fn conversation(
     table: SourceTable,
     at_ms: u64,
 ) -> Result<Event, Reject> {
-    let key = facts.conversation_id.text().or(facts.session_key.text());
+    let key = facts
+        .conversation_id()
+        .text()
+        .or(facts.session_key().text());
     let Some(key) = key else {
         return Err(Reject {
             source: table.source,
             reason: "no_conversation",
         });
     };
-    let end = (table.source == CONVERSATION_END.source).then(|| match facts.status.text() {
+    let end = (table.source == CONVERSATION_END.source).then(|| match facts.status().text() {
         Some("failed" | "error" | "timeout") => Outcome::Failed,
         Some("aborted" | "cancelled") => Outcome::Aborted,
         _ => Outcome::Completed,
     });
     Ok(Event::Conversation(Conversation {
         key: key.to_owned(),
-        channel: facts.channel.owned(),
+        channel: facts.channel().owned(),
         agent: facts
-            .agent
+            .agent()
             .owned()
-            .or_else(|| agent_of(facts.session_key.text())),
-        at_ms: facts.timestamp.time_ms().unwrap_or(at_ms),
-        duration_ms: duration(&facts.duration),
+            .or_else(|| agent_of(facts.session_key().text())),
+        at_ms: facts.timestamp().time_ms().unwrap_or(at_ms),
+        duration_ms: duration(facts.duration()),
         end,
     }))
 }
@@ -109,11 +112,11 @@ pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Rej
         source: MODEL_USED.source,
         reason,
     };
-    let name = facts.model.text().ok_or(reject("no_model"))?;
+    let name = facts.model().text().ok_or(reject("no_model"))?;
     let (provider, model) = split_model(name);
     let (Ok(input), Ok(output)) = (
-        tokens(&facts.prompt_tokens),
-        tokens(&facts.completion_tokens),
+        tokens(facts.prompt_tokens()),
+        tokens(facts.completion_tokens()),
     ) else {
         return Err(reject("bad_usage"));
     };
@@ -122,22 +125,25 @@ pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Rej
         output,
         ..Usage::default()
     };
-    let duration_ms = duration(&facts.latency);
+    let duration_ms = duration(facts.latency());
     Ok(Event::Call(Box::new(Observation {
         surface: Surface::Named,
         at_ms,
         provider,
         model,
         agent: facts
-            .agent
+            .agent()
             .owned()
-            .or_else(|| agent_of(facts.session_key.text())),
-        session_key: facts.session_key.owned().or(facts.conversation_id.owned()),
+            .or_else(|| agent_of(facts.session_key().text())),
+        session_key: facts
+            .session_key()
+            .owned()
+            .or(facts.conversation_id().owned()),
         run_id: None,
         span_id: None,
         response_id: None,
         usage: Some(usage).filter(|usage| !usage.is_zero()),
-        cost_usd: cost(&facts.cost),
+        cost_usd: cost(facts.cost()),
         started_ms: duration_ms.map(|ms| at_ms.saturating_sub(ms as u64)),
         ended_ms: at_ms,
         duration_ms,
@@ -150,44 +156,44 @@ pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Rej
 }
 
 pub(super) fn session_complete(facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reject> {
-    let facts = SessionCompleteFacts::read(facts);
+    let facts = SessionCompleteFacts::new(facts);
     let reject = |reason| Reject {
         source: SESSION_COMPLETE.source,
         reason,
     };
-    let key = facts.session_key.text().or(facts.session_id.text());
+    let key = facts.session_key().text().or(facts.session_id().text());
     let key = key.ok_or(reject("no_session"))?.to_owned();
     let models = facts
-        .models
-        .into_list()
-        .into_iter()
+        .models()
+        .list()
+        .iter()
         .map(|total| {
-            TotalFacts::read(total.into_list())
+            TotalFacts::new(total.list().to_vec())
                 .total()
                 .ok_or(reject("bad_total"))
         })
         .collect::<Result<Vec<_>, _>>()?;
     Ok(Event::SessionComplete(SessionTotals {
-        agent: facts.agent.owned().or_else(|| agent_of(Some(&key))),
+        agent: facts.agent().owned().or_else(|| agent_of(Some(&key))),
         key,
-        at_ms: facts.timestamp.time_ms().unwrap_or(at_ms),
+        at_ms: facts.timestamp().time_ms().unwrap_or(at_ms),
         models,
     }))
 }
 
 impl TotalFacts {
     fn total(self) -> Option<ModelTotal> {
-        let requests = match &self.requests {
+        let requests = match self.requests() {
             Scalar::Absent => 1.0,
             requests => requests.amount().filter(|n| *n <= MAX_REQUESTS)?,
         };
         Some(ModelTotal {
-            model: self.model.owned()?,
+            model: self.model().owned()?,
             requests: requests as u64,
-            prompt_tokens: tokens(&self.prompt_tokens).ok()?,
-            completion_tokens: tokens(&self.completion_tokens).ok()?,
-            cost_usd: cost(&self.cost),
-            latency_ms: duration(&self.latency),
+            prompt_tokens: tokens(self.prompt_tokens()).ok()?,
+            completion_tokens: tokens(self.completion_tokens()).ok()?,
+            cost_usd: cost(self.cost()),
+            latency_ms: duration(self.latency()),
         })
     }
 }

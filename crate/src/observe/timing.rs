@@ -29,7 +29,7 @@ facts! {
 }
 
 pub(super) fn started(facts: StartedFacts) -> Result<Event, Reject> {
-    match (facts.provider.text(), facts.model.text()) {
+    match (facts.provider().text(), facts.model().text()) {
         (Some(_), Some(_)) => Ok(Event::CallStarted),
         _ => Err(Reject {
             source: StartedFacts::TABLE.source,
@@ -39,15 +39,15 @@ pub(super) fn started(facts: StartedFacts) -> Result<Event, Reject> {
 }
 
 pub(super) fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
-    let (Some(provider), Some(model)) = (facts.provider.owned(), facts.model.owned()) else {
+    let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
         return Err(Reject {
             source: EndedFacts::TABLE.source,
             reason: "no_model",
         });
     };
-    let session_key = facts.session_key.owned();
-    let duration_ms = duration(&facts.duration);
-    let outcome = match (facts.outcome.text(), facts.failure_kind.text()) {
+    let session_key = facts.session_key().owned();
+    let duration_ms = duration(facts.duration());
+    let outcome = match (facts.outcome().text(), facts.failure_kind().text()) {
         (_, Some("aborted")) => Outcome::Aborted,
         (Some("error"), _) => Outcome::Failed,
         _ => Outcome::Completed,
@@ -59,15 +59,15 @@ pub(super) fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         provider,
         model,
         session_key,
-        run_id: facts.run_id.owned(),
-        span_id: facts.span_id.owned(),
+        run_id: facts.run_id().owned(),
+        span_id: facts.span_id().owned(),
         response_id: None,
         usage: None,
         cost_usd: None,
         started_ms: duration_ms.map(|ms| at_ms.saturating_sub(ms as u64)),
         ended_ms: at_ms,
         duration_ms,
-        ttfb_ms: duration(&facts.ttfb),
+        ttfb_ms: duration(facts.ttfb()),
         outcome,
         whole_turn: false,
         broken_usage: false,
