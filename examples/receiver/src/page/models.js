@@ -28,7 +28,11 @@ function count(number) {
 }
 
 function short(number) {
-  for (const [unit, letter] of [[1e12, "T"], [1e9, "B"], [1e6, "M"]]) {
+  for (const [unit, letter] of [
+    [1e12, "T"],
+    [1e9, "B"],
+    [1e6, "M"],
+  ]) {
     if (Math.abs(number) >= unit) return (number / unit).toFixed(2) + letter;
   }
   return count(number);
@@ -89,9 +93,19 @@ function bar() {
 
 function newRow(model) {
   const cells = COLUMNS.map(([field, label]) =>
-    element("td", { role: "cell", "data-field": field, "data-label": label }, element("span", {}), element("small", {})),
+    element(
+      "td",
+      { role: "cell", "data-field": field, "data-label": label },
+      element("span", {}),
+      element("small", {}),
+    ),
   );
-  const share = element("td", { role: "cell", class: "share", "data-label": "Share of tokens" }, element("span", {}), bar());
+  const share = element(
+    "td",
+    { role: "cell", class: "share", "data-label": "Share of tokens" },
+    element("span", {}),
+    bar(),
+  );
   const head = element("th", { role: "rowheader", scope: "row" });
   head.textContent = model;
   return element("tr", { role: "row", "data-model": model }, head, ...cells, share);
@@ -127,9 +141,11 @@ function showSummary(models, tokens) {
   const waited = models.reduce((total, stats) => total + weight(stats) * (stats.avg_latency_ms ?? 0), 0);
   const latency = timed > 0 ? waited / timed : null;
   const cost = sum("total_cost_usd");
-  const show = (name, value, text, note) => fill(document.querySelector(`[data-summary="${name}"]`), value, text, note);
+  const show = (name, value, text, note) =>
+    fill(document.querySelector(`[data-summary="${name}"]`), value, text, note);
   show("total_cost_usd", cost, money(cost), unpriced(sum("unknown_cost_requests"), sum("requests")));
-  for (const field of ["requests", "prompt_tokens", "completion_tokens"]) show(field, sum(field), short(sum(field)));
+  for (const field of ["requests", "prompt_tokens", "completion_tokens"])
+    show(field, sum(field), short(sum(field)));
   show("total_tokens", tokens, short(tokens));
   show("avg_latency_ms", latency, duration(latency));
   show("models", models.length, short(models.length));
