@@ -33,4 +33,7 @@ async function main(args) {
   process.exitCode = failed > 0 ? 1 : 0;
 }
 
+// A signal alone would end this process and leave the step's command running.
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+
 await main(process.argv.slice(2));

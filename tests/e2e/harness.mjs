@@ -11,6 +11,9 @@ import { modelStats, startReceiver } from "../../examples/gateway/receiver.mjs";
 /** @typedef {import("../../examples/gateway/receiver.mjs").Address} Address */
 /** @typedef {import("../../examples/gateway/compare.mjs").Totals} Totals */
 
+// A signal alone would end this process without its exit handlers, which end the gateways.
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+
 /**
  * @typedef {object} WorldOptions
  * @property {string} version Of OpenClaw.
