@@ -102,15 +102,19 @@ impl Core {
     }
 
     /// Takes one event in: `source` is an index into [`SOURCES`]. Never fails; what cannot be read
-    /// is counted by its reason.
-    pub fn observe(&mut self, source: usize, facts: Vec<Scalar>, now: Now) {
+    /// is counted by its reason, which is also returned.
+    pub fn observe(&mut self, source: usize, facts: Vec<Scalar>, now: Now) -> Option<&'static str> {
         if let Some(table) = SOURCES.get(source) {
             self.counts.seen.add(table.source);
         }
         match crate::observe::read(source, facts, now.wall_ms) {
-            Ok(event) => self.take(event, now),
+            Ok(event) => {
+                self.take(event, now);
+                None
+            }
             Err(Reject { source, reason }) => {
                 self.counts.rejected.add_pair(source, reason);
+                Some(reason)
             }
         }
     }
@@ -183,9 +187,11 @@ impl Core {
         } else if facts.ends_run {
             self.turns.finish(&facts.session_key, now.wall_ms, now);
         } else {
+            let run_id = facts.run_id.as_deref();
+            let run_id = run_id.map(|id| self.settings.identities.run_id(id));
             let agent = facts.agent.as_deref();
             self.turns
-                .begin(&facts.session_key, None, agent, now.wall_ms, now);
+                .begin_run(&facts.session_key, run_id.as_deref(), agent, now);
         }
         self.sessions.learn(facts);
     }

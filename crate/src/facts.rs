@@ -141,7 +141,8 @@ pub struct Field {
     ///
     /// A path that begins with `noise:` gives a boolean: whether the text there is no message of
     /// anybody's (a heartbeat, a blank). One that begins with `preview:` gives the text's first 200
-    /// characters where the operator asked for previews, else nothing.
+    /// characters where the operator asked for previews, else nothing. One that begins with `time:`
+    /// gives ms since 1970, whether the time there is such a number or ISO text.
     pub path: &'static str,
 }
 

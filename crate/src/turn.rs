@@ -104,6 +104,29 @@ impl Turns {
         turn.agent = turn.agent.take().or(agent.map(str::to_owned));
     }
 
+    /// A run begins: a turn of its own, unless it is the same run going on after a failed try.
+    pub fn begin_run(
+        &mut self,
+        session: &str,
+        run_id: Option<&str>,
+        agent: Option<&str>,
+        now: Now,
+    ) {
+        let last = self.sessions.get_mut(session).and_then(VecDeque::back_mut);
+        if let Some(turn) = last
+            && run_id.is_some()
+            && turn.run_id.as_deref() == run_id
+        {
+            turn.finished_mono = None;
+            turn.touched_mono = now.mono_ms;
+            return;
+        }
+        self.begin(session, None, agent, now.wall_ms, now);
+        if let Some(turn) = self.sessions.get_mut(session).and_then(VecDeque::back_mut) {
+            turn.run_id = run_id.map(str::to_owned);
+        }
+    }
+
     /// A conversation that others told of begins.
     pub fn begin_conversation(
         &mut self,

@@ -77,12 +77,14 @@ impl Core {
         self.machine.borrow_mut().expect_diagnostics(expected);
     }
 
-    /// Takes one event in. `source` is an index into [`sources`], `facts` an array in its order.
-    pub fn observe(&self, source: u32, facts: JsValue, wall: f64, mono: f64) {
+    /// Takes one event in. `source` is an index into [`sources`], `facts` an array in its order. The
+    /// reason where it could not be read.
+    pub fn observe(&self, source: u32, facts: JsValue, wall: f64, mono: f64) -> Option<String> {
         let facts: Vec<Scalar> = serde_wasm_bindgen::from_value(facts).unwrap_or_default();
         self.machine
             .borrow_mut()
-            .observe(source as usize, facts, now(wall, mono));
+            .observe(source as usize, facts, now(wall, mono))
+            .map(str::to_owned)
     }
 
     /// Does what is due; JSON `{wake_in_ms: number | null, log: [{level, text}]}`.

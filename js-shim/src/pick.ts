@@ -24,8 +24,8 @@ const PREVIEW = 200;
 
 type Path = readonly string[];
 
-/** How a field is copied: as it is, as the flag whether it is noise, or as a preview. */
-type Field = { as: "value" | "noise" | "preview"; paths: readonly Path[] };
+/** How a field is copied: as it is, as the flag whether it is noise, as a preview, or as a time in ms. */
+type Field = { as: "value" | "noise" | "preview" | "time"; paths: readonly Path[] };
 
 /** Makes the picker of a source, with its paths taken apart once. */
 export function makePicker(table: SourceTable, hasPreviews = false): Picker {
@@ -40,6 +40,7 @@ export function makePicker(table: SourceTable, hasPreviews = false): Picker {
     if (as === "value") return first(root, paths);
     if (as === "preview" && !hasPreviews) return null;
     const text = first(root, paths);
+    if (as === "time") return typeof text === "string" ? Date.parse(text) : text;
     if (as === "noise") return typeof text !== "string" || NOISE.test(text.trim());
     return typeof text === "string" ? text.replaceAll("\n", " ").trim().slice(0, PREVIEW) : null;
   };
@@ -54,7 +55,7 @@ export function makePicker(table: SourceTable, hasPreviews = false): Picker {
 }
 
 function takeApart(path: string): Field {
-  const [, kind, rest] = /^(noise|preview):(.*)$/.exec(path) ?? [];
+  const [, kind, rest] = /^(noise|preview|time):(.*)$/.exec(path) ?? [];
   return { as: (kind as Field["as"]) ?? "value", paths: alternatives(rest ?? path) };
 }
 

@@ -95,6 +95,31 @@ export class Pipeline {
     }
   }
 
+  /** Whether there is such a source of events. */
+  knows(source: string): boolean {
+    this.start();
+    return this.#sources.has(source);
+  }
+
+  /**
+   * Takes an event in at once, for those who want to hear what is wrong with it.
+   *
+   * @returns why it could not be read
+   */
+  take(source: string, args: readonly unknown[]): string | undefined {
+    this.start();
+    let problem: string | undefined;
+    for (const { index, pick } of this.#sources.get(source) ?? []) {
+      const facts = pick(args);
+      if (!facts) continue;
+      this.#guarded((core) => {
+        problem = core.observe(index, facts, this.#host.wall(), this.#host.mono()) ?? problem;
+        this.#keepJournal(core);
+      });
+    }
+    return problem;
+  }
+
   /** Loads the core. Called by the first event, or before it. */
   start(): void {
     if (this.#core || this.#isOff) return;
@@ -154,18 +179,21 @@ export class Pipeline {
     this.drain();
     this.#guarded((core) => core.close(this.#host.wall(), this.#host.mono()));
     this.#advance();
-    for (let stalled = 0, before = Number.POSITIVE_INFINITY; stalled < 3; ) {
-      const left = until - this.#host.mono();
-      if (left <= 0 || this.#isOff) break;
-      if (this.#sending) await withDeadline(this.#sending, left).catch(() => {});
-      else if (!this.#send(true, left)) break;
-      const { waiting } = this.status() as { waiting: number };
-      stalled = waiting < before ? 0 : stalled + 1;
-      before = waiting;
-    }
+    await this.#sendUntil(until, 0);
     clearTimeout(this.#timer);
     this.#timer = undefined;
     return Number(this.status().waiting ?? 0);
+  }
+
+  /**
+   * Waits until at most so much waits to be sent, for those who bring more than is sent in the same time.
+   *
+   * @returns whether that was reached in time
+   */
+  async relieve(most: number, budgetMs: number): Promise<boolean> {
+    this.#advance();
+    await this.#sendUntil(this.#host.mono() + budgetMs, most);
+    return this.#backlog() <= most;
   }
 
   /** Everything that a status shows. */
@@ -175,6 +203,25 @@ export class Pipeline {
       status = JSON.parse(core.status());
     });
     return { ...status, ...this.counts, off: this.#isOff };
+  }
+
+  /** What waits to be sent, calls and other records. */
+  #backlog(): number {
+    const { waiting = 0, records_waiting = 0 } = this.status() as Record<string, number>;
+    return waiting + records_waiting;
+  }
+
+  /** Sends without pauses until little enough waits, time is up, or nothing goes forward any more. */
+  async #sendUntil(until: number, most: number): Promise<void> {
+    for (let stalled = 0, before = this.#backlog(); before > most && stalled < 3; ) {
+      const left = until - this.#host.mono();
+      if (left <= 0 || this.#isOff) return;
+      if (!this.#sending && !this.#send(true, left)) return;
+      await withDeadline(this.#sending ?? Promise.resolve(), left).catch(() => {});
+      const now = this.#backlog();
+      stalled = now < before ? 0 : stalled + 1;
+      before = now;
+    }
   }
 
   #enqueue(event: Waiting): void {

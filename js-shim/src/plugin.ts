@@ -3,13 +3,11 @@
  * module, so it only registers: everything that lives is shared by way of `shared`.
  */
 
-import { type Subscription, subscribe } from "./diagnostics.js";
-import { environmentSettings, environmentStateDir, type RawSettings } from "./env.js";
-import { isInContainer, openInstallation } from "./installation.js";
+import { subscribe } from "./diagnostics.js";
+import { environmentStateDir } from "./env.js";
 import { acceptInternal } from "./internal.js";
-import type { Logger, PluginApi, ServiceContext } from "./openclaw.js";
-import { Pipeline } from "./pipeline.js";
-import { instantiate } from "./wasm.js";
+import type { PluginApi, ServiceContext } from "./openclaw.js";
+import { pipeline, settings, shared } from "./shared.js";
 
 /** Typed hooks that the core reads; none of them needs conversation access. */
 const HOOKS = [
@@ -18,6 +16,8 @@ const HOOKS = [
   "after_tool_call",
   "session_start",
   "session_end",
+  "message_received",
+  "message_sent",
   "subagent_spawned",
   "subagent_ended",
   "gateway_start",
@@ -33,61 +33,14 @@ const NEWER_HOOKS = ["model_call_started", "model_call_ended", "cron_changed"];
  */
 const OLDER_HOOKS = ["llm_output"];
 
-/** Families of internal events: on 2026.3.13 they tell a message's session, which its typed hooks do not. */
-const INTERNAL_EVENTS = ["message", "command", "session"];
+/** Families of internal events that no typed hook tells of; a gateway has them where its internal hooks are enabled. */
+const INTERNAL_EVENTS = ["command", "session"];
 
 /** Before every other plugin: one that blocks a message ends the chain, one that rewrites it hides the truth. */
 const FIRST = { priority: Number.MAX_SAFE_INTEGER };
 
 /** How long a stopping gateway may be held up, in ms: newer ones give all plugins 2 s together. */
 const STOP_BUDGET_MS = 1_500;
-
-/** What all evaluations of this module in a process share. */
-interface Shared {
-  pipeline: Pipeline | undefined;
-  config: RawSettings;
-  stateDir: string | undefined;
-  log: Logger | undefined;
-  subscription: Subscription | undefined;
-}
-
-const KEY = Symbol.for("agentwatch-openclaw/1");
-
-function shared(): Shared {
-  const registry = globalThis as { [KEY]?: Shared };
-  registry[KEY] ??= {
-    pipeline: undefined,
-    config: {},
-    stateDir: undefined,
-    log: undefined,
-    subscription: undefined,
-  };
-  return registry[KEY];
-}
-
-/** The settings: the gateway's configuration wins over the environment. */
-function settings(state: Shared): RawSettings {
-  const { problem, ...installation } = openInstallation(state.stateDir);
-  if (problem) state.log?.warn(`agentwatch: ${problem}`);
-  return { ...environmentSettings(), ...state.config, ...installation, inContainer: isInContainer() };
-}
-
-/** The one pipeline of the process; made by the first event, or by the service before it. */
-function pipeline(state: Shared): Pipeline {
-  state.pipeline ??= new Pipeline(
-    {
-      instantiate,
-      log: {
-        info: (text) => state.log?.info(`agentwatch: ${text}`),
-        warn: (text) => state.log?.warn(`agentwatch: ${text}`),
-      },
-      wall: () => Date.now(),
-      mono: () => performance.now(),
-    },
-    settings(state),
-  );
-  return state.pipeline;
-}
 
 async function start(ctx: ServiceContext): Promise<void> {
   const state = shared();
@@ -119,6 +72,7 @@ async function stop(): Promise<void> {
 
 function register(api: PluginApi): void {
   const state = shared();
+  state.hasPlugin = true;
   state.log = api.logger;
   state.config = { ...api.pluginConfig };
   state.stateDir ??= api.runtime?.state?.resolveStateDir?.() ?? environmentStateDir();
@@ -128,7 +82,7 @@ function register(api: PluginApi): void {
   }
   api.registerHook?.(INTERNAL_EVENTS, (event) => acceptInternal(pipeline(state), event), {
     name: "agentwatch",
-    description: "Logs, metrics and traces of messages and commands",
+    description: "Logs and traces of commands and sessions",
   });
   api.registerService({ id: "agentwatch", start, stop });
 }

@@ -6,7 +6,7 @@ import { makeGlue } from "./core.js";
 /** The core as wasm-bindgen shows it; see `crate/src/wasm.rs` for what each does. Times are ms. */
 export interface Core {
   expectDiagnostics(expected: boolean): void;
-  observe(source: number, facts: unknown[], wall: number, mono: number): void;
+  observe(source: number, facts: unknown[], wall: number, mono: number): string | undefined;
   advance(wall: number, mono: number): string;
   begin(wall: number, mono: number, hurry: boolean): string | undefined;
   answered(reply: string, wall: number, mono: number): string | undefined;

@@ -15,7 +15,7 @@ facts! {
         session_key: "event.sessionKey|event.context.sessionKey",
         channel: "event.channel|event.context.channel",
         agent: "event.agentName|event.context.agentName",
-        timestamp: "event.timestamp|event.context.timestamp",
+        timestamp: "time:event.timestamp|event.context.timestamp",
         duration: "event.durationMs|event.context.durationMs",
         status: "event.status|event.context.status",
     }
@@ -41,7 +41,7 @@ facts! {
         session_key: "event.sessionKey|event.context.sessionKey",
         session_id: "event.sessionId|event.context.sessionId",
         agent: "event.agentName|event.context.agentName",
-        timestamp: "event.timestamp|event.context.timestamp",
+        timestamp: "time:event.timestamp|event.context.timestamp",
         models: "",
     }
 }

@@ -1,0 +1,44 @@
+/**
+ * The drop-in replacement of AgentWatch's hook directory: the handler of a HOOK.md hook. It tells of messages,
+ * commands and the gateway's start; which models were used no internal event tells, so the plugin is the better way.
+ */
+
+import { environmentStateDir } from "./env.js";
+import { acceptInternal } from "./internal.js";
+import { pipeline, type Shared, shared } from "./shared.js";
+
+/** What the plugin hears by typed hooks: with it in the process, these would be told twice. */
+const OF_THE_PLUGIN = new Set(["message", "gateway"]);
+
+/** How long a stopping gateway may be held up, in ms. */
+const STOP_BUDGET_MS = 1_500;
+
+interface InternalEvent {
+  type?: unknown;
+  action?: unknown;
+}
+
+/** Takes an internal event. Throws nothing, and makes nobody wait but a gateway that stops. */
+export default function handler(event: unknown): Promise<void> | undefined {
+  try {
+    const state = ready(shared());
+    const { type, action } = (event ?? {}) as InternalEvent;
+    if (state.hasPlugin && OF_THE_PLUGIN.has(String(type))) return undefined;
+    if (type === "gateway" && action === "shutdown") return stop(state);
+    acceptInternal(pipeline(state), event);
+  } catch {
+    // A hostile event: there is nothing in it to tell of.
+  }
+  return undefined;
+}
+
+/** Without a plugin nobody has told where to log and where state is kept. */
+function ready(state: Shared): Shared {
+  state.stateDir ??= environmentStateDir();
+  state.log ??= { info: (text) => console.info(text), warn: (text) => console.warn(text) };
+  return state;
+}
+
+async function stop(state: Shared): Promise<void> {
+  await state.pipeline?.stop(STOP_BUDGET_MS);
+}

@@ -1,0 +1,59 @@
+/** What all evaluations of the plugin and of the hook share in a process: one pipeline, one set of settings. */
+
+import type { Subscription } from "./diagnostics.js";
+import { environmentSettings, type RawSettings } from "./env.js";
+import { isInContainer, openInstallation } from "./installation.js";
+import type { Logger } from "./openclaw.js";
+import { Pipeline } from "./pipeline.js";
+import { instantiate } from "./wasm.js";
+
+/** See above. */
+export interface Shared {
+  pipeline: Pipeline | undefined;
+  config: RawSettings;
+  stateDir: string | undefined;
+  log: Logger | undefined;
+  subscription: Subscription | undefined;
+  /** Whether the plugin is registered: the hook then leaves to it what both would tell. */
+  hasPlugin: boolean;
+}
+
+const KEY = Symbol.for("agentwatch-openclaw/1");
+
+/** The process's shared state; made by the first who asks. */
+export function shared(): Shared {
+  const registry = globalThis as { [KEY]?: Shared };
+  registry[KEY] ??= {
+    pipeline: undefined,
+    config: {},
+    stateDir: undefined,
+    log: undefined,
+    subscription: undefined,
+    hasPlugin: false,
+  };
+  return registry[KEY];
+}
+
+/** The settings: the gateway's configuration wins over the environment. */
+export function settings(state: Shared): RawSettings {
+  const { problem, ...installation } = openInstallation(state.stateDir);
+  if (problem) state.log?.warn(`agentwatch: ${problem}`);
+  return { ...environmentSettings(), ...state.config, ...installation, inContainer: isInContainer() };
+}
+
+/** The one pipeline of the process; made by the first event, or by the service before it. */
+export function pipeline(state: Shared): Pipeline {
+  state.pipeline ??= new Pipeline(
+    {
+      instantiate,
+      log: {
+        info: (text) => state.log?.info(`agentwatch: ${text}`),
+        warn: (text) => state.log?.warn(`agentwatch: ${text}`),
+      },
+      wall: () => Date.now(),
+      mono: () => performance.now(),
+    },
+    settings(state),
+  );
+  return state.pipeline;
+}

@@ -1,0 +1,45 @@
+#!/usr/bin/env node
+// Puts the drop-in hook together: a directory to copy into an OpenClaw hooks folder.
+import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { exists, say } from "./lib/run.mjs";
+
+const PROJECT = fileURLToPath(new URL("..", import.meta.url));
+const SOURCE = join(PROJECT, "examples", "openclaw-hook");
+const TARGET = join(SOURCE, "agentwatch");
+const DIST = join(PROJECT, "dist");
+
+/** The hook's module and all that it imports. @param {string} file @param {Set<string>} found */
+async function imported(file, found = new Set()) {
+  if (found.has(file)) return found;
+  found.add(file);
+  const text = await readFile(join(DIST, file), "utf8");
+  for (const [, next = ""] of text.matchAll(/from "\.\/([\w.-]+\.js)"/g)) await imported(next, found);
+  return found;
+}
+
+/** Builds the directory, and `dist/` where it is missing. @returns {Promise<string>} The directory. */
+export async function buildHook() {
+  if (!(await exists(join(DIST, "hook.js")))) {
+    const { build } = await import("./build.mjs");
+    await build();
+  }
+  await rm(TARGET, { recursive: true, force: true });
+  await mkdir(TARGET, { recursive: true });
+  for (const file of [...(await imported("hook.js")), "core.wasm"])
+    await copyFile(join(DIST, file), join(TARGET, file));
+  for (const file of ["HOOK.md", "handler.js"]) await copyFile(join(SOURCE, file), join(TARGET, file));
+  const { version } = JSON.parse(await readFile(join(PROJECT, "package.json"), "utf8"));
+  // Without it Node would have to guess that these are modules.
+  await writeFile(
+    join(TARGET, "package.json"),
+    `${JSON.stringify({ name: "agentwatch-openclaw-hook", version, private: true, type: "module" })}\n`,
+  );
+  return TARGET;
+}
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) {
+  const folder = await buildHook();
+  say(`the hook is in ${folder}: copy it to <state>/hooks/agentwatch`);
+}
