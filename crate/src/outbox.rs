@@ -112,11 +112,13 @@ struct LookUp {
     first_try: bool,
 }
 
-/// A call that waits, and whether it was ever sent.
+/// A call that waits, whether it was ever sent, and how many had arrived when it was first refused
+/// alone.
 #[derive(Debug)]
 struct Item {
     call: ModelCall,
     tried: bool,
+    refused_at: Option<u64>,
 }
 
 /// The queue of finished calls and the state of sending them.
@@ -207,7 +209,11 @@ impl Outbox {
 
     /// Puts a call into the queue; the oldest gives way where it is full.
     pub fn push(&mut self, call: ModelCall, mono_ms: u64) {
-        self.queue.push_back(Item { call, tried: false });
+        self.queue.push_back(Item {
+            call,
+            tried: false,
+            refused_at: None,
+        });
         self.gather_until_ms
             .get_or_insert(mono_ms + self.flush_interval_ms);
         let under_way = match &self.flight {
@@ -287,7 +293,14 @@ impl Outbox {
             Receiver::Ids => BATCH,
             _ => STOCK_BATCH,
         };
-        let size = self.batch_limit.min(most).min(self.queue.len()).max(1);
+        let most = self.batch_limit.min(most).min(self.queue.len()).max(1);
+        // What was refused alone may be at fault, and goes alone.
+        let suspect = self
+            .queue
+            .iter()
+            .take(most)
+            .position(|item| item.refused_at.is_some());
+        let size = suspect.map_or(most, |index| index.max(1));
         let calls = self.queue.iter().take(size).map(|item| &item.call);
         let ids: Vec<CallId> = calls.clone().map(|call| call.id).collect();
         let (path, body) = match self.receiver {
@@ -483,6 +496,9 @@ impl Outbox {
             return;
         }
         if let Some(id) = ids.first() {
+            if reply.status == 500 && self.is_server_suspect(*id) {
+                return;
+            }
             self.queue.retain(|item| item.call.id != *id);
             self.drop_call(*id, reason);
             notes.push(Note::Trouble(format!(
@@ -490,6 +506,21 @@ impl Outbox {
                 reply.status
             )));
         }
+    }
+
+    /// Whether a 500 for this record alone may be the server's fault: so long as no other has arrived
+    /// since its first refusal. It goes behind the others then, so that they are tried.
+    fn is_server_suspect(&mut self, id: CallId) -> bool {
+        let arrived = self.counts.delivered + self.counts.confirmed + self.counts.ambiguous;
+        let Some(index) = self.queue.iter().position(|item| item.call.id == id) else {
+            return false;
+        };
+        let Some(mut item) = self.queue.remove(index) else {
+            return false;
+        };
+        let is_suspect = *item.refused_at.get_or_insert(arrived) == arrived;
+        self.queue.push_back(item);
+        is_suspect
     }
 
     fn arrived(&mut self, ids: &[CallId]) {
