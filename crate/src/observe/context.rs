@@ -118,8 +118,16 @@ pub(super) fn aggregate(
     }
 }
 
+/// More dropped events than this at once are no figure to add.
+const MAX_DROPPED: f64 = 1e9;
+
 pub(super) fn dropped(facts: QueueDroppedFacts) -> Event {
-    Event::DiagnosticsDropped(facts.count().amount().map_or(1, |n| n.max(1.0) as u64))
+    Event::DiagnosticsDropped(
+        facts
+            .count()
+            .amount()
+            .map_or(1, |n| n.clamp(1.0, MAX_DROPPED) as u64),
+    )
 }
 
 fn required(session_key: &Scalar, table: SourceTable) -> Result<String, Reject> {
