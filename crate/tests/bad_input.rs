@@ -1,0 +1,251 @@
+//! Whatever stands in an event's fields: nothing panics, nothing else is disturbed, and what cannot be
+//! used is counted under a name.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::observe::SOURCES;
+use common::{Gateway, Totals, at};
+use serde_json::{Value, json};
+
+const NOW_MS: u64 = 1_795_000_000_000;
+
+/// What may stand where anything may stand.
+fn strange() -> Vec<Scalar> {
+    let number = Scalar::Number;
+    let text = |text: &str| Scalar::Text(text.to_owned());
+    vec![
+        Scalar::Absent,
+        Scalar::Bool(true),
+        Scalar::Bool(false),
+        number(0.0),
+        number(-0.0),
+        number(-1.0),
+        number(0.5),
+        number(1e12),
+        number(1e12 + 1.0),
+        number(1e308),
+        number(f64::MAX),
+        number(f64::MIN_POSITIVE),
+        number(f64::NAN),
+        number(f64::INFINITY),
+        number(f64::NEG_INFINITY),
+        text(""),
+        text("   \n"),
+        text("\u{0}"),
+        // What a lone surrogate becomes on its way into the module.
+        text("\u{fffd}"),
+        text("12"),
+        text("<script>alert(1)</script>"),
+        text("agent::"),
+        text(":::::"),
+        text("/"),
+        text(&"x".repeat(1024)),
+        text(&"\u{1f980}".repeat(512)),
+        Scalar::List(vec![]),
+        Scalar::List(vec![Scalar::List(vec![]), number(f64::NAN), Scalar::Absent]),
+        Scalar::List(vec![Scalar::List(vec![text("m"), number(-5.0)]); 3]),
+    ]
+}
+
+/// A whole event of any source: what each of its fields usually holds.
+fn usual(source: usize) -> Vec<Scalar> {
+    let usual = |name: &str| match name {
+        "provider" => json!("p"),
+        "model" => json!("m"),
+        "input" | "output" | "cache_read" | "prompt_tokens" | "completion_tokens" => json!(10),
+        "cache_write" => json!(0),
+        "cost" => json!(0.5),
+        "timestamp" | "ts" => json!(NOW_MS - 500),
+        "duration" | "latency" | "ttfb" => json!(400),
+        "session_key" => json!("agent:main:s"),
+        "agent" => json!("main"),
+        "count" => json!(1),
+        "noise" | "is_group" => json!(false),
+        "success" => json!(true),
+        "models" | "error" | "preview" | "failure_kind" => Value::Null,
+        _ => json!("x"),
+    };
+    let fields = SOURCES[source].fields.iter();
+    fields
+        .map(|field| common::scalar(&usual(field.name)))
+        .collect()
+}
+
+/// A plain message of another session, which must arrive whatever else was said.
+fn good_message(tokens: u64) -> Value {
+    json!({
+        "event": {"message": {
+            "role": "assistant", "provider": "p", "model": "good", "stopReason": "stop",
+            "usage": {"input": tokens, "output": 1, "cost": {"total": 0.25}},
+        }},
+        "ctx": {"sessionKey": "agent:main:good"},
+    })
+}
+
+/// Observes some events of one source, then a good message, and returns the gateway after a minute.
+fn observed(source: usize, events: impl Iterator<Item = Vec<Scalar>>) -> (Gateway, u64) {
+    let mut gateway = Gateway::new(true);
+    let mut wall = NOW_MS;
+    for facts in events {
+        wall += 5_000;
+        gateway.core.observe(source, facts, at(wall));
+        gateway.run_until(wall, wall + 4_000);
+    }
+    gateway.hear("before_message_write", &good_message(7), wall + 5_000);
+    gateway.run_until(wall + 5_000, wall + 65_000);
+    (gateway, wall)
+}
+
+#[track_caller]
+fn assert_good_arrived(gateway: &Gateway, what: &str) {
+    let mut expected = Totals::default();
+    expected.add("p/good", 1, 7, 1, 0.25);
+    let mut totals = gateway.receiver.totals.clone();
+    totals.0.retain(|model, _| model == "p/good");
+    totals.assert_equals(&expected, what);
+}
+
+#[test]
+fn any_field_may_hold_anything() {
+    for (source, table) in SOURCES.iter().enumerate() {
+        for (index, field) in table.fields.iter().enumerate() {
+            let with = |strange: Scalar| {
+                let mut facts = usual(source);
+                facts[index] = strange;
+                facts
+            };
+            let (gateway, _) = observed(source, strange().into_iter().map(with));
+            let what = format!("{}: {}", table.source, field.name);
+            assert_good_arrived(&gateway, &what);
+            let status = gateway.status();
+            for total in gateway.receiver.totals.0.values() {
+                assert!(
+                    total.cost_usd.is_finite() && total.cost_usd >= 0.0,
+                    "{what}"
+                );
+                assert!(total.prompt <= 30 * 3_000_000_000_000, "{what}");
+            }
+            // The good message may be of the source in question.
+            let seen = status["seen"][table.source].as_u64().unwrap();
+            assert!(seen >= strange().len() as u64, "{what}: {status}");
+        }
+    }
+}
+
+#[test]
+fn an_event_may_be_cut_anywhere_or_be_too_long() {
+    for (source, table) in SOURCES.iter().enumerate() {
+        let whole = usual(source);
+        let cut = (0..=whole.len()).map(|end| whole[..end].to_vec());
+        let mut long = usual(source);
+        long.extend(strange());
+        let (gateway, _) = observed(source, cut.chain([long, strange()]));
+        assert_good_arrived(&gateway, table.source);
+    }
+}
+
+#[test]
+fn a_source_that_is_none_is_counted_and_skipped() {
+    let (gateway, _) = observed(10_000, std::iter::once(strange()));
+    assert_good_arrived(&gateway, "source 10000");
+    assert_eq!(
+        gateway.status()["rejected"],
+        json!({"unknown: unknown_source": 1})
+    );
+}
+
+/// The index of a source by its name and, for the two of one name, its role.
+fn source(name: &str) -> usize {
+    SOURCES
+        .iter()
+        .position(|table| table.source == name)
+        .unwrap()
+}
+
+fn message_with(field: &str, value: Scalar) -> Gateway {
+    let source = source("before_message_write");
+    let mut facts = usual(source);
+    let index = SOURCES[source]
+        .fields
+        .iter()
+        .position(|f| f.name == field)
+        .unwrap();
+    facts[index] = value;
+    observed(source, std::iter::once(facts)).0
+}
+
+#[test]
+fn a_message_without_a_model_is_refused_by_name() {
+    for field in ["provider", "model"] {
+        for value in [
+            Scalar::Absent,
+            Scalar::Text(" ".into()),
+            Scalar::Number(1.0),
+        ] {
+            let gateway = message_with(field, value);
+            let rejected = json!({"before_message_write: no_model": 1});
+            assert_eq!(gateway.status()["rejected"], rejected, "{field}");
+        }
+    }
+}
+
+/// The call has happened: it counts, its tokens unknown, and the status says that they were unreadable.
+#[test]
+fn usage_that_cannot_be_read_leaves_a_call_without_usage() {
+    for field in ["input", "output", "cache_read", "cache_write"] {
+        for value in [
+            Scalar::Number(-1.0),
+            Scalar::Number(f64::NAN),
+            Scalar::Number(f64::INFINITY),
+            Scalar::Number(1e13),
+            Scalar::Text("10".into()),
+            Scalar::Bool(true),
+            Scalar::List(vec![]),
+        ] {
+            let gateway = message_with(field, value.clone());
+            let what = format!("{field} = {value:?}");
+            let total = &gateway.receiver.totals.0["p/m"];
+            assert_eq!(
+                (total.requests, total.prompt, total.completion),
+                (1, 0, 0),
+                "{what}"
+            );
+            assert_eq!(gateway.status()["broken_usage"], 1, "{what}");
+        }
+    }
+}
+
+#[test]
+fn an_unusable_cost_or_time_leaves_the_tokens_alone() {
+    for field in [
+        "cost",
+        "timestamp",
+        "stop_reason",
+        "response_id",
+        "agent",
+        "session_key",
+    ] {
+        for value in strange() {
+            let gateway = message_with(field, value.clone());
+            let total = &gateway.receiver.totals.0["p/m"];
+            let counted = (total.requests, total.prompt, total.completion);
+            assert_eq!(counted, (1, 20, 10), "{field} = {value:?}");
+        }
+    }
+}
+
+#[test]
+fn names_leave_without_what_a_page_would_run() {
+    let gateway = message_with("model", Scalar::Text("<img src=x onerror=alert(1)>".into()));
+    let names: Vec<&String> = gateway.receiver.totals.0.keys().collect();
+    assert!(
+        names
+            .iter()
+            .all(|name| !name.contains(['<', '>', '"', '\'', '&', '='])),
+        "{names:?}"
+    );
+    assert_eq!(names.len(), 2);
+}

@@ -1,0 +1,376 @@
+//! One call, one record: whichever surfaces see it, in whatever order, however many are alike.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use common::{Gateway, Totals};
+use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
+use serde_json::{Value, json};
+
+const START_MS: u64 = 1_795_000_000_000;
+
+/// A call of a model, as it really happened.
+#[derive(Clone, Debug)]
+struct Call {
+    session: String,
+    model: &'static str,
+    started_ms: u64,
+    duration_ms: u64,
+    tokens: u64,
+    span: String,
+    response_id: Option<String>,
+    /// When it is told of by its message, its diagnostic and its timing, in ms after its end.
+    message: Option<u64>,
+    diagnostic: Option<u64>,
+    timing: Option<u64>,
+}
+
+impl Call {
+    fn ended_ms(&self) -> u64 {
+        self.started_ms + self.duration_ms
+    }
+
+    fn usage(&self) -> Value {
+        json!({"input": self.tokens, "output": 7, "cacheRead": 0, "cacheWrite": 0, "cost": {"total": 0.5}})
+    }
+
+    fn message(&self) -> Value {
+        json!({
+            "event": {"message": {
+                "role": "assistant", "provider": "p", "model": self.model, "usage": self.usage(),
+                "stopReason": "stop", "timestamp": self.started_ms, "responseId": self.response_id,
+            }},
+            "ctx": {"sessionKey": self.session, "agentId": "main"},
+        })
+    }
+
+    fn diagnostic(&self) -> Value {
+        json!({"event": {
+            "provider": "p", "model": self.model, "usage": self.usage(), "sessionKey": self.session,
+            "durationMs": self.duration_ms, "ts": self.ended_ms(), "trace": {"spanId": self.span},
+        }})
+    }
+
+    fn timing(&self) -> Value {
+        json!({
+            "event": {
+                "provider": "p", "model": self.model, "sessionKey": self.session,
+                "durationMs": self.duration_ms, "outcome": "completed",
+            },
+            "ctx": {"trace": {"spanId": self.span}},
+        })
+    }
+
+    /// What a gateway tells of it: when, by which source, what.
+    fn told(&self) -> Vec<(u64, &'static str, Value)> {
+        let at = |late: u64| self.ended_ms() + late;
+        [
+            self.timing
+                .map(|late| (at(late), "model_call_ended", self.timing())),
+            self.message
+                .map(|late| (at(late), "before_message_write", self.message())),
+            self.diagnostic
+                .map(|late| (at(late), "model.call.completed", self.diagnostic())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+/// A call that nothing has told of yet.
+fn call(session: &str, started_ms: u64, tokens: u64) -> Call {
+    Call {
+        session: format!("agent:main:{session}"),
+        model: "m",
+        started_ms,
+        duration_ms: 400,
+        tokens,
+        span: format!("span-{session}-{started_ms}-{tokens}"),
+        response_id: None,
+        message: None,
+        diagnostic: None,
+        timing: None,
+    }
+}
+
+fn tell(gateway: &mut Gateway, mut told: Vec<(u64, &'static str, Value)>) {
+    told.sort_by_key(|(at, _, _)| *at);
+    let mut wall = START_MS;
+    for (at, source, args) in told {
+        gateway.run_until(wall, at);
+        gateway.hear(source, &args, at);
+        wall = at;
+    }
+    gateway.run_until(wall, wall + 10_000);
+}
+
+/// The naive model: each call that was told of at all is a request, with its usage if that was told.
+fn expected(calls: &[Call]) -> Totals {
+    let mut totals = Totals::default();
+    for call in calls {
+        let model = format!("p/{}", call.model);
+        if call.message.or(call.diagnostic).is_some() {
+            totals.add(&model, 1, call.tokens, 7, 0.5);
+        } else if call.timing.is_some() {
+            totals.add(&model, 1, 0, 0, 0.0);
+        }
+    }
+    totals
+}
+
+fn check(calls: &[Call], expect_diagnostics: bool) -> Gateway {
+    let mut gateway = Gateway::new(expect_diagnostics);
+    tell(&mut gateway, calls.iter().flat_map(Call::told).collect());
+    let totals = &gateway.receiver.totals;
+    totals.assert_equals(&expected(calls), "the receiver's totals");
+    assert_eq!(gateway.status()["counted"], expected(calls).requests());
+    assert_eq!(gateway.status()["duplicates"], 0);
+    gateway
+}
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig {
+        cases,
+        rng_seed: RngSeed::Fixed(20_261_123),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+/// One session's calls: one after the other, each with a longer prompt than the one before. Each is
+/// seen on a subset of the surfaces of its own.
+fn session(name: usize) -> impl Strategy<Value = Vec<Call>> {
+    let one = (
+        (300u64..4_000, 20u64..3_000),
+        proptest::option::of(0u64..30),
+        proptest::option::of(0u64..600),
+        proptest::option::of(0u64..3),
+        proptest::option::of(0u8..4),
+        any::<bool>(),
+    );
+    proptest::collection::vec(one, 0..12).prop_map(move |parts| {
+        let mut clock = START_MS;
+        let mut calls = Vec::new();
+        for (index, ((gap, duration_ms), message, diagnostic, timing, response, other)) in
+            parts.into_iter().enumerate()
+        {
+            let mut call = call(&format!("s{name}"), clock + gap, 100 + index as u64);
+            call.duration_ms = duration_ms;
+            call.model = if other { "m" } else { "n" };
+            call.response_id = response.map(|n| format!("chatcmpl-{n}"));
+            (call.message, call.diagnostic, call.timing) = (message, diagnostic, timing);
+            clock = call.ended_ms();
+            calls.push(call);
+        }
+        calls
+    })
+}
+
+proptest! {
+    #![proptest_config(config(192))]
+
+    /// Sessions run in parallel, their calls' usages equal across sessions.
+    #[test]
+    fn a_call_counts_once_whatever_surfaces_see_it(
+        sessions in (session(0), session(1), session(2), session(3)),
+        expect_diagnostics: bool,
+    ) {
+        let (a, b, c, d) = sessions;
+        check(&[a, b, c, d].concat(), expect_diagnostics);
+    }
+
+    /// Calls of one session that run at the same time and use the same: nothing but their number tells
+    /// them apart.
+    #[test]
+    fn equal_calls_of_one_session_stay_as_many_as_they_are(
+        starts in proptest::collection::vec((0u64..500, 20u64..500, 0u64..30, 0u64..600), 1..10),
+        by_message: bool,
+        by_diagnostic: bool,
+        expect_diagnostics: bool,
+    ) {
+        let calls: Vec<Call> = starts.into_iter().enumerate().map(|(index, times)| {
+            let (after, duration_ms, message, diagnostic) = times;
+            // Two messages of one session that began in the same ms and bear no id are taken for one.
+            let mut call = call("s", START_MS + after * 10 + index as u64, 50);
+            call.duration_ms = duration_ms;
+            call.message = by_message.then_some(message);
+            call.diagnostic = by_diagnostic.then_some(diagnostic);
+            call
+        }).collect();
+        let in_window = calls.iter().map(|c| c.started_ms).max() <= Some(START_MS + 1_200);
+        if by_message != by_diagnostic || in_window {
+            check(&calls, expect_diagnostics);
+        }
+    }
+
+    /// The same with a core that dies after any event.
+    #[test]
+    fn a_call_counts_once_though_the_core_dies(calls in session(0), dies_after in 0usize..30) {
+        let mut told: Vec<_> = calls.iter().flat_map(Call::told).collect();
+        told.sort_by_key(|(at, _, _)| *at);
+        let mut gateway = Gateway::new(true);
+        let mut wall = START_MS;
+        for (index, (at, source, args)) in told.into_iter().enumerate() {
+            gateway.run_until(wall, at);
+            gateway.hear(source, &args, at);
+            wall = at;
+            if index == dies_after {
+                gateway.restart(wall);
+            }
+        }
+        gateway.run_until(wall, wall + 10_000);
+        gateway.receiver.totals.assert_equals(&expected(&calls), "after a restart");
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// One observation delivered twice
+
+/// Tells two messages a moment apart.
+fn two_messages(one: &Call, other: &Call, apart_ms: u64) -> Gateway {
+    let mut gateway = Gateway::new(false);
+    let at = one.ended_ms();
+    let told = vec![
+        (at, "before_message_write", one.message()),
+        (at + apart_ms, "before_message_write", other.message()),
+    ];
+    tell(&mut gateway, told);
+    gateway
+}
+
+#[test]
+fn a_message_delivered_to_two_registrations_is_one_call() {
+    let told = call("s", START_MS, 50);
+    for apart_ms in [0, 1, 1_500] {
+        let gateway = two_messages(&told, &told, apart_ms);
+        assert_eq!(gateway.receiver.totals.requests(), 1);
+        assert_eq!(gateway.status()["duplicates"], 1);
+    }
+}
+
+#[test]
+fn equal_messages_with_ids_of_their_own_are_two_calls() {
+    let (mut one, mut other) = (call("s", START_MS, 50), call("s", START_MS, 50));
+    one.response_id = Some("chatcmpl-1".into());
+    other.response_id = Some("chatcmpl-2".into());
+    let gateway = two_messages(&one, &other, 0);
+    assert_eq!(gateway.receiver.totals.requests(), 2);
+    assert_eq!(gateway.status()["duplicates"], 0);
+}
+
+#[test]
+fn a_response_id_that_a_server_repeats_is_no_sign_of_a_repetition() {
+    let (mut one, mut other) = (call("s", START_MS, 50), call("s", START_MS + 1, 50));
+    one.response_id = Some("chatcmpl-7".into());
+    other.response_id = Some("chatcmpl-7".into());
+    assert_eq!(two_messages(&one, &other, 1).receiver.totals.requests(), 2);
+}
+
+#[test]
+fn messages_that_differ_in_session_usage_or_start_are_two_calls() {
+    let one = call("s", START_MS, 50);
+    for other in [
+        call("t", START_MS, 50),
+        call("s", START_MS, 51),
+        call("s", START_MS + 1, 50),
+    ] {
+        let gateway = two_messages(&one, &other, 0);
+        assert_eq!(gateway.receiver.totals.requests(), 2, "{other:?}");
+    }
+}
+
+#[test]
+fn messages_without_a_time_of_their_own_are_two_calls() {
+    let told = call("s", START_MS, 50);
+    let mut args = told.message();
+    args["event"]["message"]["timestamp"] = Value::Null;
+    let mut gateway = Gateway::new(false);
+    let message = (told.ended_ms(), "before_message_write", args);
+    tell(&mut gateway, vec![message.clone(), message]);
+    assert_eq!(gateway.receiver.totals.requests(), 2);
+}
+
+#[test]
+fn diagnostics_are_told_apart_by_their_spans() {
+    let one = call("s", START_MS, 50);
+    let mut other = one.clone();
+    for (span, requests) in [(one.span.clone(), 1), ("another".to_owned(), 2)] {
+        other.span = span;
+        let at = one.ended_ms();
+        let told = vec![
+            (at, "model.call.completed", one.diagnostic()),
+            (at + 2, "model.call.completed", other.diagnostic()),
+        ];
+        let mut gateway = Gateway::new(true);
+        tell(&mut gateway, told);
+        assert_eq!(gateway.receiver.totals.requests(), requests);
+    }
+}
+
+// ---------------------------------------------------------------------------------------------
+// `session:complete`
+
+fn complete(models: Value) -> Value {
+    json!({"event": {"sessionKey": "agent:main:s", "models": models}})
+}
+
+#[test]
+fn a_total_counts_only_what_its_calls_did_not() {
+    let mut told = call("s", START_MS, 50);
+    told.message = Some(0);
+    let models = json!([{"model": "p/m", "requests": 4, "promptTokens": 150, "completionTokens": 20, "costUsd": 2.0}]);
+    let at = told.ended_ms() + 10;
+    for times in 1..=2 {
+        let mut events = told.told();
+        for _ in 0..times {
+            events.push((at, "session:complete", complete(models.clone())));
+        }
+        let mut gateway = Gateway::new(false);
+        tell(&mut gateway, events);
+        let mut expected = Totals::default();
+        expected.add("p/m", 4, 150, 20, 2.0);
+        gateway
+            .receiver
+            .totals
+            .assert_equals(&expected, "told twice at most");
+        assert_eq!(gateway.status()["from_totals"], 3);
+    }
+}
+
+#[test]
+fn a_total_of_what_was_counted_adds_nothing() {
+    let mut told = call("s", START_MS, 50);
+    told.message = Some(0);
+    for name in ["m", "p/m"] {
+        let models =
+            json!([{"model": name, "requests": 1, "promptTokens": 50, "completionTokens": 7}]);
+        let mut events = told.told();
+        events.push((told.ended_ms(), "session:complete", complete(models)));
+        let mut gateway = Gateway::new(false);
+        tell(&mut gateway, events);
+        assert_eq!(gateway.receiver.totals.requests(), 1, "{name}");
+    }
+}
+
+proptest! {
+    #![proptest_config(config(128))]
+
+    /// A total is divided among its requests without a token left over or made up.
+    #[test]
+    fn the_parts_of_a_total_are_the_total(
+        requests in 1u64..50, prompt in 1u64..1_000_000, completion in 1u64..1_000_000, cost in 0.001f64..50.0,
+    ) {
+        let models = json!([{
+            "model": "q/x", "requests": requests, "promptTokens": prompt, "completionTokens": completion,
+            "costUsd": cost,
+        }]);
+        let mut gateway = Gateway::new(false);
+        tell(&mut gateway, vec![(START_MS, "session:complete", complete(models))]);
+        let mut expected = Totals::default();
+        expected.add("q/x", requests, prompt, completion, cost);
+        gateway.receiver.totals.assert_equals(&expected, "a total of unseen calls");
+    }
+}

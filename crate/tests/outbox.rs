@@ -1,0 +1,526 @@
+//! The outbox against a network that fails in every way: nothing is lost, nothing counts twice, the
+//! order is kept.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::{HashMap, HashSet};
+
+use agentwatch_openclaw::call::{Cost, CostSource, IdMint, ModelCall, Outcome, Usage};
+use agentwatch_openclaw::config::{RawSettings, Settings};
+use agentwatch_openclaw::outbox::{Outbox, Reply, Request};
+use serde_json::{Value, json};
+
+/// A stream of numbers that a seed fixes.
+struct Dice(IdMint);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0.bits() % n
+    }
+}
+
+/// How the next request fares.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fate {
+    /// It arrives, and so does its answer.
+    Good,
+    /// Nothing listens.
+    Unreachable,
+    /// It arrives; its answer is lost.
+    AnswerLost,
+    /// The server answers so without looking at it.
+    Refused(u16),
+    /// It arrives; something on the way makes rubbish of its answer's body.
+    Garbled,
+    /// The server dies inside the batch, after so many inserts, and answers 500.
+    Torn(u64),
+}
+
+/// The kinds of servers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    /// AgentWatch 0.1.0, as recorded: a batch's costs are inserted before its model usage, each on its
+    /// own, and a cost with a known id is an error.
+    Stock,
+    /// A receiver that says that it knows ids.
+    Ids,
+}
+
+/// A server that remembers everything.
+struct Server {
+    kind: Kind,
+    /// Ids of costs, in order.
+    costs: Vec<(String, String, String)>,
+    /// Ids of model usage, in order. A stock server does not store them; the test does.
+    usage: Vec<String>,
+    /// Calls whose cost is stored and whose usage is not, for the server died between.
+    torn: HashSet<String>,
+    /// More records than this are too large a body.
+    largest: usize,
+    /// A record that this server cannot store.
+    poison: Option<String>,
+}
+
+impl Server {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            costs: Vec::new(),
+            usage: Vec::new(),
+            torn: HashSet::new(),
+            largest: usize::MAX,
+            poison: None,
+        }
+    }
+
+    fn answer(&mut self, request: &Request, inserts: u64) -> (u16, String) {
+        match &request.body {
+            Some(body) => self.batch(&serde_json::from_str(body).unwrap(), inserts),
+            None if request.path.ends_with("/capabilities") => match self.kind {
+                Kind::Ids => (200, json!({"features": ["record_ids"]}).to_string()),
+                Kind::Stock => (404, "not found".into()),
+            },
+            None => (200, self.guards(&request.path)),
+        }
+    }
+
+    fn batch(&mut self, batch: &Value, mut inserts: u64) -> (u16, String) {
+        let records = |kind: &str| batch[kind].as_array().cloned().unwrap_or_default();
+        let text = |record: &Value, name: &str| record[name].as_str().unwrap().to_owned();
+        let (costs, usage) = (records("costs"), records("model_usage"));
+        if costs.len() > self.largest {
+            return (413, "too large".into());
+        }
+        assert_eq!(costs.len(), usage.len(), "a call travels as both");
+        let mut guarded = Vec::new();
+        for cost in &costs {
+            let id = text(cost, "id");
+            let known = self.costs.iter().any(|(known, _, _)| *known == id);
+            if known && self.kind == Kind::Ids {
+                continue;
+            }
+            if known || inserts == 0 || self.poison.as_deref() == Some(&id) {
+                // What stands before it in the batch stays in, without its usage.
+                self.torn.extend(guarded);
+                return (500, "Internal Server Error".into());
+            }
+            inserts -= 1;
+            let row = (id.clone(), text(cost, "agent_name"), text(cost, "model"));
+            self.costs.push(row);
+            guarded.push(id);
+        }
+        for record in &usage {
+            let id = text(record, "id");
+            if self.kind == Kind::Ids && self.usage.contains(&id) {
+                continue;
+            }
+            if inserts == 0 {
+                let stored: HashSet<&String> = self.usage.iter().collect();
+                let missing = guarded.iter().filter(|id| !stored.contains(id));
+                self.torn.extend(missing.cloned());
+                return (500, "Internal Server Error".into());
+            }
+            inserts -= 1;
+            self.usage.push(id);
+        }
+        (200, json!({"status": "ok"}).to_string())
+    }
+
+    fn guards(&self, path: &str) -> String {
+        let query = path.strip_prefix("/api/costs/usage?").expect(path);
+        let query: HashMap<&str, String> = query
+            .split('&')
+            .filter_map(|pair| pair.split_once('='))
+            .map(|(name, value)| (name, value.replace("%2F", "/")))
+            .collect();
+        let rows = self
+            .costs
+            .iter()
+            .rev()
+            .filter(|(_, agent, model)| *agent == query["agent"] && *model == query["model"])
+            .take(query["limit"].parse().unwrap())
+            .map(|(id, _, _)| json!({"id": id}));
+        Value::Array(rows.collect()).to_string()
+    }
+}
+
+/// A run of an outbox: calls come in while the network does what the seed says.
+struct Run {
+    seed: u64,
+    dice: Dice,
+    outbox: Outbox,
+    settings: Settings,
+    server: Server,
+    pushed: Vec<String>,
+    mono_ms: u64,
+    requests: u64,
+}
+
+impl Run {
+    fn new(seed: u64, kind: Kind) -> Self {
+        let raw: RawSettings = serde_json::from_value(json!({"url": "http://h"})).unwrap();
+        let (settings, problems) = Settings::validate(&raw);
+        assert!(problems.is_empty());
+        Self {
+            seed,
+            dice: Dice(IdMint::new(seed)),
+            outbox: Outbox::new(&settings, 10_000, seed),
+            settings,
+            server: Server::new(kind),
+            pushed: Vec::new(),
+            mono_ms: 0,
+            requests: 0,
+        }
+    }
+
+    fn push(&mut self) -> String {
+        let n = self.pushed.len() as u64;
+        let mut mint = IdMint::new(self.seed ^ n << 32);
+        let call = ModelCall {
+            id: mint.mint(1_795_000_000_000 + n),
+            ended_ms: 1_795_000_000_000 + n,
+            provider: "p".into(),
+            model: ["m", "n"][self.dice.below(2) as usize].into(),
+            agent: Some(["main", "ops"][self.dice.below(2) as usize].into()),
+            session_key: None,
+            run_id: None,
+            trigger: None,
+            usage: Some(Usage {
+                input: n,
+                ..Usage::default()
+            }),
+            cost: Cost {
+                usd: 0.5,
+                source: CostSource::Openclaw,
+            },
+            latency: None,
+            ttfb_ms: None,
+            outcome: Outcome::Completed,
+        };
+        let id = call.id.to_string();
+        self.outbox.push(call, self.mono_ms);
+        self.pushed.push(id.clone());
+        id
+    }
+
+    /// Lets the outbox do what is due, with `fate` deciding how each request fares.
+    fn step(&mut self, fate: &mut dyn FnMut(&mut Dice) -> Fate) {
+        if let Some(due) = self.outbox.next_due() {
+            self.mono_ms = self.mono_ms.max(due);
+        }
+        let mut next = self
+            .outbox
+            .begin(&self.settings.naming, self.mono_ms, false);
+        while let Some(request) = next {
+            self.requests += 1;
+            let chosen = fate(&mut self.dice);
+            let reply = self.fare(&request, chosen);
+            self.mono_ms += 1 + self.dice.below(50);
+            let mut notes = Vec::new();
+            let naming = &self.settings.naming;
+            next = self
+                .outbox
+                .answered(&reply, naming, self.mono_ms, &mut notes);
+        }
+    }
+
+    fn fare(&mut self, request: &Request, fate: Fate) -> Reply {
+        let status = |status: u16, body: String| Reply {
+            status,
+            body,
+            ..Reply::default()
+        };
+        let lost = |why: &str| Reply {
+            error: Some(why.to_owned()),
+            ..Reply::default()
+        };
+        match fate {
+            Fate::Unreachable => lost("fetch failed"),
+            Fate::Refused(code) => Reply {
+                retry_after_ms: (code == 429).then_some(7_000),
+                ..status(code, "<html>no</html>".into())
+            },
+            Fate::AnswerLost => {
+                self.server.answer(request, u64::MAX);
+                lost("timed out")
+            }
+            Fate::Garbled => {
+                let (code, _) = self.server.answer(request, u64::MAX);
+                status(code, "\u{0}<garbage".into())
+            }
+            Fate::Torn(inserts) => {
+                let (code, body) = self.server.answer(request, inserts);
+                status(code, body)
+            }
+            Fate::Good => {
+                let (code, body) = self.server.answer(request, u64::MAX);
+                status(code, body)
+            }
+        }
+    }
+
+    /// Calls come, the network fails for a while, and is well again.
+    fn play(&mut self, faults: &[Fate]) {
+        let rounds = 1 + self.dice.below(20);
+        for _ in 0..rounds {
+            for _ in 0..self.dice.below(8) {
+                self.push();
+            }
+            let faults = faults.to_vec();
+            let mut fate = move |dice: &mut Dice| match dice.below(3) {
+                0 => Fate::Good,
+                _ => match faults[dice.below(faults.len() as u64) as usize] {
+                    Fate::Torn(_) => Fate::Torn(dice.below(30)),
+                    fault => fault,
+                },
+            };
+            for _ in 0..self.dice.below(4) {
+                self.step(&mut fate);
+            }
+        }
+        self.recover();
+    }
+
+    /// The network is well: everything is sent.
+    fn recover(&mut self) {
+        for _ in 0..500 {
+            if self.outbox.is_empty() {
+                return;
+            }
+            self.step(&mut |_| Fate::Good);
+        }
+        panic!(
+            "seed {}: {} calls are never sent",
+            self.seed,
+            self.outbox.len()
+        );
+    }
+
+    /// Nothing lost, nothing twice; a refused call may have been overtaken.
+    fn assert_each_once(&self) {
+        let Self { seed, server, .. } = self;
+        let arrived: HashSet<&String> = server.usage.iter().collect();
+        assert_eq!(arrived.len(), server.usage.len(), "seed {seed}");
+        assert_eq!(arrived, self.pushed.iter().collect(), "seed {seed}");
+        assert_eq!(self.outbox.counts().dropped.total(), 0, "seed {seed}");
+    }
+
+    fn assert_each_once_in_order(&self) {
+        let Self { seed, server, .. } = self;
+        let expected: Vec<&String> = self
+            .pushed
+            .iter()
+            .filter(|id| !server.torn.contains(*id))
+            .collect();
+        let got: Vec<&String> = server.usage.iter().collect();
+        assert!(
+            got == expected,
+            "seed {seed}: {got:#?} is not {expected:#?}"
+        );
+        assert_eq!(self.outbox.counts().dropped.total(), 0, "seed {seed}");
+    }
+}
+
+const SEEDS: u64 = 80;
+
+/// Everything that a network does to whole requests.
+const NETWORK: [Fate; 11] = [
+    Fate::Unreachable,
+    Fate::AnswerLost,
+    Fate::AnswerLost,
+    Fate::Garbled,
+    Fate::Refused(429),
+    Fate::Refused(401),
+    Fate::Refused(403),
+    Fate::Refused(302),
+    Fate::Refused(502),
+    Fate::Refused(503),
+    Fate::Refused(504),
+];
+
+#[test]
+fn a_receiver_that_knows_ids_gets_each_call_once() {
+    for seed in 0..SEEDS {
+        let mut run = Run::new(seed, Kind::Ids);
+        run.play(&NETWORK);
+        run.assert_each_once_in_order();
+    }
+}
+
+#[test]
+fn a_stock_server_gets_each_call_once() {
+    for seed in 0..SEEDS {
+        let mut run = Run::new(seed, Kind::Stock);
+        run.play(&NETWORK);
+        run.assert_each_once_in_order();
+        assert!(run.server.torn.is_empty(), "seed {seed}");
+    }
+}
+
+/// A server that is ill answers 500 without having stored anything: its database is locked, or it
+/// starts.
+#[test]
+fn a_server_that_is_ill_for_a_while_costs_nothing() {
+    let faults = [
+        Fate::Refused(500),
+        Fate::Unreachable,
+        Fate::Refused(500),
+        Fate::AnswerLost,
+    ];
+    for kind in [Kind::Ids, Kind::Stock] {
+        for seed in 0..SEEDS {
+            let mut run = Run::new(seed, kind);
+            run.play(&faults);
+            run.assert_each_once();
+        }
+    }
+}
+
+/// For a whole night, with one call waiting.
+#[test]
+fn one_call_outlives_a_long_illness() {
+    for kind in [Kind::Ids, Kind::Stock] {
+        for fault in [
+            Fate::Unreachable,
+            Fate::Refused(500),
+            Fate::Refused(401),
+            Fate::Refused(503),
+        ] {
+            let mut run = Run::new(1, kind);
+            run.push();
+            let mut up = false;
+            for _ in 0..200 {
+                run.step(&mut |_| {
+                    if std::mem::replace(&mut up, true) {
+                        fault
+                    } else {
+                        Fate::Good
+                    }
+                });
+            }
+            assert_eq!(run.outbox.len(), 1, "{kind:?} {fault:?}");
+            run.recover();
+            run.assert_each_once_in_order();
+        }
+    }
+}
+
+/// A stock server that dies inside a batch keeps the costs that it had inserted: of these calls the
+/// usage is gone, and nobody can tell. All others arrive once.
+#[test]
+fn a_stock_server_that_dies_inside_a_batch_costs_that_batch_at_most() {
+    let mut torn = 0;
+    for seed in 0..SEEDS {
+        let mut run = Run::new(seed, Kind::Stock);
+        run.play(&[Fate::Torn(0), Fate::Good, Fate::Unreachable]);
+        run.assert_each_once_in_order();
+        let counts = run.outbox.counts();
+        let told = counts.ambiguous + counts.confirmed;
+        assert!(told >= run.server.torn.len() as u64, "seed {seed}");
+        torn += run.server.torn.len();
+    }
+    assert!(torn > 30, "the servers died often enough: {torn}");
+}
+
+#[test]
+fn a_receiver_that_knows_ids_mends_a_torn_batch() {
+    for seed in 0..SEEDS {
+        let mut run = Run::new(seed, Kind::Ids);
+        run.play(&[Fate::Torn(0), Fate::AnswerLost, Fate::Good]);
+        let usage: HashSet<&String> = run.server.usage.iter().collect();
+        assert_eq!(usage.len(), run.server.usage.len(), "seed {seed}");
+        assert_eq!(usage, run.pushed.iter().collect(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_body_that_is_too_large_is_halved() {
+    for kind in [Kind::Ids, Kind::Stock] {
+        for seed in 0..50 {
+            let mut run = Run::new(seed, kind);
+            run.server.largest = 1 + seed as usize % 7;
+            run.play(&NETWORK);
+            run.assert_each_once_in_order();
+        }
+    }
+}
+
+/// A record that the server cannot store is found by halving, and costs itself alone.
+#[test]
+fn a_record_that_is_refused_costs_itself_alone() {
+    for kind in [Kind::Ids, Kind::Stock] {
+        for calls in [1, 2, 9, 120] {
+            let mut run = Run::new(7, kind);
+            let poison = run.dice.below(calls) as usize;
+            for _ in 0..calls {
+                run.push();
+            }
+            run.server.poison = Some(run.pushed[poison].clone());
+            for _ in 0..400 {
+                run.push();
+                run.step(&mut |_| Fate::Good);
+                if run.outbox.counts().dropped.get("refused") > 0 {
+                    break;
+                }
+            }
+            run.recover();
+            let usage: HashSet<&String> = run.server.usage.iter().collect();
+            // A stock server keeps the cost of what stands before it in a batch, and not its usage.
+            let torn = |id: &String| kind == Kind::Stock && run.server.torn.contains(id);
+            let arrived = |id: &&String| **id != run.pushed[poison] && !torn(id);
+            let expected: HashSet<&String> = run.pushed.iter().filter(arrived).collect();
+            assert!(usage == expected, "{kind:?}, one of {calls}");
+            assert_eq!(
+                usage.len(),
+                run.server.usage.len(),
+                "{kind:?}, one of {calls}"
+            );
+            assert_eq!(
+                run.outbox.counts().dropped.get("refused"),
+                1,
+                "{kind:?}, one of {calls}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_a_pause_gets_it() {
+    let mut run = Run::new(1, Kind::Ids);
+    run.push();
+    run.step(&mut |_| Fate::Good);
+    let asked = run.mono_ms;
+    run.step(&mut |_| Fate::Refused(429));
+    assert!(run.outbox.next_due() >= Some(asked + 7_000));
+}
+
+#[test]
+fn pauses_grow_and_stay_bounded() {
+    let mut run = Run::new(3, Kind::Ids);
+    run.push();
+    let mut longest = 0;
+    for _ in 0..60 {
+        run.step(&mut |_| Fate::Unreachable);
+        let pause = run.outbox.next_due().unwrap() - run.mono_ms;
+        longest = longest.max(pause);
+        assert!((50..=300_100).contains(&pause), "{pause}");
+    }
+    assert!(longest > 60_000, "{longest}");
+}
+
+#[test]
+fn a_full_queue_gives_up_its_oldest_and_says_so() {
+    let mut run = Run::new(5, Kind::Ids);
+    run.outbox = Outbox::new(&run.settings, 10, 5);
+    for _ in 0..25 {
+        run.push();
+    }
+    run.recover();
+    assert_eq!(run.server.usage, run.pushed[15..]);
+    assert_eq!(run.outbox.counts().dropped.get("queue_full"), 15);
+}
