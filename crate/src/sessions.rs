@@ -38,7 +38,7 @@ struct Session {
 /// A part of a session's total that no call had counted: one record for each missing request.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Missing {
-    /// The model, as the total names it.
+    /// The model, as the session's calls name it, else as the total does.
     pub model: String,
     /// The request's share of the tokens.
     pub usage: Usage,
@@ -106,7 +106,7 @@ impl Sessions {
         if session.uncompared.len() > MAX_UNCOMPARED {
             session.uncompared.pop_front();
         }
-        if let Some(counted) = session.model(&name) {
+        if let Some((_, counted)) = session.model(&name) {
             counted.requests += 1;
             counted.prompt += usage.prompt();
             counted.completion += usage.output;
@@ -138,9 +138,10 @@ impl Sessions {
     /// The part of a session's total that its calls had not counted, which is counted with this.
     pub fn remainder(&mut self, key: &str, total: &ModelTotal) -> Vec<Missing> {
         let session = self.touch(key);
-        let Some(counted) = session.model(&total.model) else {
+        let Some((model, counted)) = session.model(&total.model) else {
             return Vec::new();
         };
+        let model = model.clone();
         let requests = total.requests.saturating_sub(counted.requests);
         if requests == 0 {
             return Vec::new();
@@ -154,7 +155,7 @@ impl Sessions {
         counted.cost_usd += cost.unwrap_or(0.0);
         (0..requests)
             .map(|index| Missing {
-                model: total.model.clone(),
+                model: model.clone(),
                 usage: Usage {
                     input: share(prompt, requests, index),
                     output: share(completion, requests, index),
@@ -191,16 +192,17 @@ impl Sessions {
 
 impl Session {
     /// The count of a model, which totals may name with or without its provider.
-    fn model(&mut self, name: &str) -> Option<&mut Counted> {
+    fn model(&mut self, name: &str) -> Option<(&String, &mut Counted)> {
         let same = |known: &str| known == name || bare(known) == name || known == bare(name);
         match self.models.iter().position(|(known, _)| same(known)) {
-            Some(index) => self.models.get_mut(index).map(|(_, counted)| counted),
+            Some(index) => self.models.get_mut(index),
             None if self.models.len() < MAX_MODELS => {
                 self.models.push((name.to_owned(), Counted::default()));
-                self.models.last_mut().map(|(_, counted)| counted)
+                self.models.last_mut()
             }
             None => None,
         }
+        .map(|(name, counted)| (&*name, counted))
     }
 }
 

@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { cp, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { startGateway } from "../../examples/gateway/gateway.mjs";
+import { createProvider } from "../../examples/gateway/provider.mjs";
+import { startReceiver } from "../../examples/gateway/receiver.mjs";
+import { buildHook } from "../../scripts/build-hook.mjs";
+import { until, VERSIONS } from "./scenarios.mjs";
+
+/**
+ * The drop-in hook, copied into a gateway's hooks folder as its HOOK.md says: alone, and beside the plugin.
+ * `AGENTWATCH_TGZ` is the packed plugin.
+ */
+const { AGENTWATCH_TGZ: tgz } = process.env;
+const versions = process.env.OPENCLAW_VERSIONS?.split(",") ?? VERSIONS;
+
+const ENABLED = { hooks: { internal: { enabled: true, entries: { agentwatch: { enabled: true } } } } };
+
+for (const version of versions) {
+  for (const withPlugin of [false, true]) {
+    const name = `OpenClaw ${version}, the hook ${withPlugin ? "beside the plugin" : "alone"}`;
+    describe(name, { skip: withPlugin && !tgz && "AGENTWATCH_TGZ is not set" }, () => {
+      /** @type {Awaited<ReturnType<typeof startReceiver>>} */
+      let receiver;
+      /** @type {import("../../examples/gateway/gateway.mjs").Gateway} */
+      let gateway;
+      /** @type {(() => Promise<unknown>)[]} */
+      const closers = [];
+
+      before(async () => {
+        const provider = await createProvider({ delayMs: 50 });
+        closers.push(provider.close);
+        receiver = await startReceiver();
+        closers.push(receiver.stop);
+        const stateDir = await mkdtemp(join(tmpdir(), "openclaw-hook-"));
+        closers.push(() => rm(stateDir, { recursive: true, force: true, maxRetries: 5 }));
+        await cp(await buildHook(), join(stateDir, "hooks", "agentwatch"), { recursive: true });
+        gateway = await startGateway({
+          version,
+          stateDir,
+          providerUrl: provider.baseUrl,
+          plugins: withPlugin ? [{ id: "agentwatch", tgz, config: { url: receiver.url } }] : [],
+          env: { AGENTWATCH_URL: receiver.url },
+          config: ENABLED,
+        });
+        closers.push(gateway.stop);
+      });
+      after(async () => {
+        for (const closer of closers.reverse()) await closer();
+      });
+
+      /** What the receiver has of a kind. @param {string} path @returns {Promise<any[]>} */
+      const read = async (path) => (await fetch(`${receiver.url}/api/${path}`)).json();
+
+      test("messages, commands and the start arrive once each", { timeout: 120_000 }, async () => {
+        for (const message of ["hello", "/new", "hello again"]) {
+          const { done } = await gateway.chatSend({ session: "hooked", message });
+          await done;
+        }
+        const count = async () => ({
+          starts: (await read("health")).length,
+          received: (await read("metrics?name=messages_received")).length,
+          commands: (await read("logs?limit=200")).filter(({ message }) => message === "Command: /new")
+            .length,
+          commandTraces: (await read("traces?limit=200")).filter(({ name }) => name === "command:new")
+            .length,
+        });
+        const wanted = { starts: 1, received: 3, commands: 1, commandTraces: 1 };
+        await until(
+          async () => JSON.stringify(await count()) === JSON.stringify(wanted),
+          "the hook's records",
+          20_000,
+        ).catch(() => {});
+        assert.deepEqual(await count(), wanted);
+        // What is told twice often comes a moment later.
+        await new Promise((resolve) => setTimeout(resolve, 2_500));
+        assert.deepEqual(await count(), wanted);
+      });
+
+      test("no message's text is in what arrived", async () => {
+        const all = JSON.stringify([await read("logs?limit=200"), await read("traces?limit=200")]);
+        assert.doesNotMatch(all, /hello/);
+      });
+
+      test("the gateway logs no warning because of it", () => {
+        const lines = gateway.log.recent().split("\n");
+        const complaints = lines.filter(
+          (line) => /agentwatch/i.test(line) && /warn|error|fail|unknown/i.test(line),
+        );
+        // 2026.3.13 always notes that a package's name is not its plugin's id.
+        assert.deepEqual(
+          complaints.filter((line) => !/plugin id mismatch|plugins\.allow/.test(line)),
+          [],
+        );
+      });
+    });
+  }
+}
