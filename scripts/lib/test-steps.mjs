@@ -21,14 +21,13 @@ const [OLDEST = "", NEWEST = ""] = OPENCLAW_VERSIONS;
 /** What steps stand on, in the order in which it is fetched. @type {import("./steps.mjs").Preparations} */
 export const preparations = {
   npm: npmDependencies,
-  node22: () => nodeRuntime(22),
-  node24: () => nodeRuntime(24),
-  // Before the toolchain: both use apt, which two cannot do at once.
-  chromium,
-  [OLDEST]: () => openclaw(OLDEST),
-  [NEWEST]: () => openclaw(NEWEST),
   wasm: wasmToolchain,
   tools: wasmTools,
+  node22: () => nodeRuntime(22),
+  node24: () => nodeRuntime(24),
+  [OLDEST]: () => openclaw(OLDEST),
+  [NEWEST]: () => openclaw(NEWEST),
+  chromium,
 };
 
 /** @template T @param {() => Promise<T>} make @returns {() => Promise<T>} */
