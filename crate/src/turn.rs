@@ -269,7 +269,7 @@ impl Turns {
             !turns.is_empty()
         });
         over.into_iter()
-            .filter(|(_, turn)| !turn.spans.is_empty() || turn.is_conversation)
+            .filter(|(_, turn)| turn.is_worth_telling())
             .map(|(session, turn)| turn.record(&session, settings, &mut self.mint))
             .collect()
     }
@@ -395,6 +395,11 @@ impl Turn {
         } else {
             self.spans_left_out += 1;
         }
+    }
+
+    /// A turn in which nothing happened, such as a command's, has its log already.
+    fn is_worth_telling(&self) -> bool {
+        !self.spans.is_empty() || !self.tools.is_empty() || self.is_conversation
     }
 
     fn over_at(&self) -> u64 {

@@ -97,6 +97,7 @@ facts! {
         conversation: "ctx.conversationId|event.context.conversationId",
         session_key: "event.sessionKey|ctx.sessionKey|event.context.sessionKey",
         is_group: "event.isGroup|event.context.isGroup",
+        origin: "event.from|event.context.from|event.to|event.context.to",
         success: "event.success|event.context.success",
         error: "event.error|event.context.error",
     }
@@ -174,17 +175,31 @@ pub(super) fn message(facts: MessageFacts, direction: Direction) -> Event {
         Direction::Received => facts.from(),
         Direction::Sent => facts.to(),
     };
+    let channel = facts.channel().text().unwrap_or("unknown");
+    // Typed hooks tell of a group only in the sender's address and in the session's key.
+    let is_group = [facts.origin(), facts.session_key()]
+        .iter()
+        .any(|fact| fact.text().is_some_and(|text| text.contains(":group:")));
     Event::Message(Box::new(Message {
         direction,
-        channel: facts.channel().text().unwrap_or("unknown").to_owned(),
-        peer: peer.owned(),
-        conversation: facts.conversation().owned(),
+        channel: channel.to_owned(),
+        peer: peer.text().map(|id| bare(channel, id)),
+        conversation: facts.conversation().text().map(|id| bare(channel, id)),
         session_key: facts.session_key().owned(),
-        is_group: facts.is_group().flag() == Some(true),
+        is_group: is_group || facts.is_group().flag() == Some(true),
         success: direction == Direction::Received || facts.success().flag() != Some(false),
         has_error: !facts.error().is_absent(),
         preview: facts.preview().owned(),
     }))
+}
+
+/// An id without its channel's name: the same conversation is `telegram:17` here and `17` there.
+fn bare(channel: &str, id: &str) -> String {
+    let rest = id
+        .strip_prefix(channel)
+        .and_then(|rest| rest.strip_prefix(':'))
+        .unwrap_or(id);
+    rest.strip_prefix("group:").unwrap_or(rest).to_owned()
 }
 
 pub(super) fn command(facts: InternalFacts) -> Result<Event, Reject> {

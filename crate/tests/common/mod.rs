@@ -274,7 +274,7 @@ pub fn pick(source: usize, args: &Value) -> Option<Vec<Scalar>> {
 /// The first of a field's alternatives that is there.
 fn first(root: &Value, path: &str) -> Scalar {
     let (kind, path) = match path.split_once(':') {
-        Some((kind @ ("noise" | "preview"), rest)) => (kind, rest),
+        Some((kind @ ("noise" | "preview" | "time"), rest)) => (kind, rest),
         _ => ("", path),
     };
     let found = path.split('|').map(|one| match follow(root, one) {
