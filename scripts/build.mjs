@@ -76,6 +76,8 @@ async function wrapGlue() {
   if (!glue.startsWith("let wasm_bindgen")) throw new SetupError("wasm-bindgen's glue has a new shape");
   const text = `// Made by wasm-bindgen; each call makes glue for one more instance of the module.
 export function makeGlue() {
+// An instance is given up whole. A finalizer would call into one that trapped, and throw where nobody catches.
+const FinalizationRegistry = undefined;
 ${glue}
 return wasm_bindgen;
 }
