@@ -1,0 +1,117 @@
+// Loaded the way OpenClaw does: from copies of its folder, several times, with several registrations of each.
+import assert from "node:assert/strict";
+import { existsSync, readdirSync } from "node:fs";
+import { test } from "node:test";
+import { assertTotals, Gateway, providerTotals, Receiver, recorded } from "./world.mjs";
+
+const VERSION = "2026.9.6";
+
+/**
+ * @param {(gateway: Gateway, numbers: number[]) => { hooks: number, service: number }} choose
+ * @param {number} evaluations
+ */
+async function loaded(choose, evaluations = 3) {
+  const receiver = await Receiver.open();
+  const gateway = new Gateway("calls");
+  try {
+    const numbers = [];
+    for (let evaluation = 0; evaluation < evaluations; evaluation += 1) {
+      const plugin = await gateway.evaluate(`copy-${evaluation}`);
+      for (const mode of ["full", "discovery", "discovery"])
+        numbers.push(gateway.register(plugin, { url: receiver.url }, mode));
+    }
+    const { hooks, service } = choose(gateway, numbers);
+    await gateway.start(service - 1);
+    await gateway.replay(recorded(VERSION), { from: hooks });
+    assert.equal(gateway.listeners, 1);
+    await gateway.stop(service - 1);
+    assertTotals(receiver.totals, providerTotals(VERSION));
+    assert.equal(gateway.listeners, 0);
+    assert.equal(gateway.status().duplicates, 0);
+  } finally {
+    gateway.close();
+    receiver.close();
+  }
+}
+
+test("hooks from the last registration, service from the first", () =>
+  loaded((_, numbers) => ({ hooks: numbers.length, service: 1 })));
+
+test("hooks from the first registration, service from the last", () =>
+  loaded((_, numbers) => ({ hooks: 1, service: numbers.length })));
+
+test("hooks and service from different evaluations", () => loaded(() => ({ hooks: 5, service: 8 })));
+
+test("one evaluation registered five times, as 2026.3.13 does", async () => {
+  const receiver = await Receiver.open();
+  const gateway = new Gateway("totals");
+  try {
+    const plugin = await gateway.evaluate();
+    for (let times = 0; times < 5; times += 1) gateway.register(plugin, { url: receiver.url });
+    await gateway.start(2);
+    await gateway.replay(recorded("2026.3.13"), { from: 4 });
+    await gateway.stop(2);
+    assertTotals(receiver.totals, providerTotals("2026.3.13"));
+  } finally {
+    gateway.close();
+    receiver.close();
+  }
+});
+
+test("hooks of two registrations that are both called count once", async () => {
+  const receiver = await Receiver.open();
+  const gateway = new Gateway("calls");
+  try {
+    for (const copy of ["a", "b"]) gateway.register(await gateway.evaluate(copy), { url: receiver.url });
+    await gateway.start(0);
+    await gateway.start(1);
+    assert.equal(gateway.listeners, 1);
+    await gateway.replay(recorded(VERSION));
+    await gateway.stop(0);
+    assertTotals(receiver.totals, providerTotals(VERSION));
+    assert.ok(gateway.status().duplicates > 20);
+  } finally {
+    gateway.close();
+    receiver.close();
+  }
+});
+
+test("events before the service starts are counted", async () => {
+  const receiver = await Receiver.open();
+  const gateway = new Gateway("none");
+  try {
+    gateway.register(await gateway.evaluate(), { url: receiver.url });
+    await gateway.replay(recorded("2026.3.13"));
+    await gateway.start();
+    await gateway.stop();
+    assertTotals(receiver.totals, providerTotals("2026.3.13"));
+  } finally {
+    gateway.close();
+    receiver.close();
+  }
+});
+
+test("registering loads no module, writes no file and sets no timer", async () => {
+  const gateway = new Gateway("calls");
+  try {
+    const plugin = await gateway.evaluate();
+    for (let times = 0; times < 500; times += 1) gateway.register(plugin, {});
+    assert.deepEqual(gateway.status(), {});
+    assert.deepEqual(readdirSync(gateway.stateDir), []);
+    assert.ok(existsSync(gateway.stateDir));
+    assert.equal(process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length, 0);
+  } finally {
+    gateway.close();
+  }
+});
+
+test("before_message_write comes before every other plugin", async () => {
+  const gateway = new Gateway("calls");
+  try {
+    gateway.register(await gateway.evaluate(), {});
+    const priorities = (gateway.handlers.get("before_message_write") ?? []).map(({ priority }) => priority);
+    assert.deepEqual(priorities, [Number.MAX_SAFE_INTEGER]);
+  } finally {
+    gateway.close();
+  }
+});

@@ -1,0 +1,113 @@
+// Settings: what is wrong is named together with its mend, and the token is never shown.
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync, statSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { answer, Gateway, SESSION, started } from "./world.mjs";
+
+/** Setting, wrong value, what the log must say. @type {[string, unknown, RegExp][]} */
+const WRONG = [
+  [
+    "url",
+    "watch.example.com",
+    /url "watch\.example\.com" does not start with http.*set it to an address such as http/,
+  ],
+  ["url", "http://user:pass@host", /url .*credentials \(use the setting token\).*set it to/],
+  ["url", 8470, /url is not a text; set it to an address such as http/],
+  ["flushIntervalMs", 1, /flushIntervalMs cannot be 1; set it between 50 and 60000/],
+  ["flushIntervalMs", "soon", /flushIntervalMs cannot be .*; set it between 50 and 60000/],
+  ["modelName", "short", /modelName "short" is not one of full, bare/],
+  ["identities", true, /identities .* is not one of hashed, plain/],
+  ["token", "two words", /token holds characters that no header takes; copy it again/],
+];
+
+for (const [setting, value, line] of WRONG)
+  test(`${setting}: ${JSON.stringify(value)}`, async () => {
+    const { gateway, close } = await started({ [setting]: value });
+    try {
+      gateway.emit("before_message_write", answer(1), SESSION);
+      await nextTurn();
+      assert.ok(
+        gateway.log.some((text) => text.startsWith("warn agentwatch: ") && line.test(text)),
+        gateway.log.join("\n"),
+      );
+      await gateway.stop();
+    } finally {
+      close();
+    }
+  });
+
+test("an unusable url sends nothing anywhere", async () => {
+  const { gateway, close } = await started({ url: "nowhere" });
+  const { fetch } = globalThis;
+  let fetched = 0;
+  globalThis.fetch = async (...args) => {
+    fetched += 1;
+    return fetch(...args);
+  };
+  try {
+    gateway.emit("before_message_write", answer(1), SESSION);
+    await nextTurn();
+    await gateway.stop();
+    assert.equal(fetched, 0);
+    assert.ok(gateway.log.some((line) => line.includes("sending nowhere, as url is unusable")));
+  } finally {
+    globalThis.fetch = fetch;
+    close();
+  }
+});
+
+const TOKEN = "t0ken-that-nobody-must-see";
+
+/** Everything in a folder, as one text. @param {string} folder @returns {string} */
+function everything(folder) {
+  return readdirSync(folder)
+    .map((name) => join(folder, name))
+    .map((path) => (statSync(path).isDirectory() ? everything(path) : readFileSync(path, "latin1")))
+    .join("\n");
+}
+
+test("the token goes into the header and nowhere else", async () => {
+  const { gateway, receiver, close } = await started({ token: TOKEN });
+  try {
+    let status = 401;
+    receiver.status = () => status;
+    gateway.emit("before_message_write", answer(1), SESSION);
+    await nextTurn();
+    await gateway.stop();
+    assert.ok(gateway.log.some((line) => line.includes("refuses the token (HTTP 401); set token")));
+    status = 200;
+    await gateway.stop();
+    assert.equal(receiver.totals["p/m"]?.requests, 1);
+    assert.ok(receiver.requests.every(({ authorization }) => authorization === `Bearer ${TOKEN}`));
+    assert.ok(receiver.requests.every(({ path }) => !path.includes(TOKEN)));
+    const shown = [gateway.log.join("\n"), JSON.stringify(gateway.status()), everything(gateway.stateDir)];
+    for (const text of shown) assert.ok(!text.includes(TOKEN), text);
+  } finally {
+    close();
+  }
+});
+
+test("a token that cannot be sent is not shown either", async () => {
+  const { gateway, close } = await started({ token: `${TOKEN} ü` });
+  try {
+    assert.ok(!gateway.log.join("\n").includes(TOKEN));
+  } finally {
+    close();
+  }
+});
+
+test("a token without a url goes nowhere", async () => {
+  const gateway = new Gateway("none");
+  try {
+    gateway.register(await gateway.evaluate(), { token: TOKEN });
+    await gateway.start();
+    assert.ok(
+      gateway.log.some((line) => line.includes("token is set but url is not") && line.includes("set url")),
+    );
+    assert.ok(!gateway.log.join("\n").includes(TOKEN));
+  } finally {
+    gateway.close();
+  }
+});

@@ -1,0 +1,67 @@
+// A gateway that stops is not held up, whatever the receiver does.
+import assert from "node:assert/strict";
+import { createServer } from "node:net";
+import { test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { answer, SESSION, started } from "./world.mjs";
+
+/** What a stopping gateway gives all plugins together, in ms. */
+const BUDGET_MS = 2_000;
+
+/** @param {Record<string, unknown>} config */
+async function stopped(config) {
+  const { gateway, receiver, close } = await started(config);
+  try {
+    gateway.emit("before_message_write", answer(5), SESSION);
+    await nextTurn();
+    const begun = performance.now();
+    await gateway.stop();
+    return { took: performance.now() - begun, log: gateway.log, totals: receiver.totals };
+  } finally {
+    close();
+  }
+}
+
+test("a good receiver gets what waits", async () => {
+  const { took, totals } = await stopped({});
+  assert.equal(totals["p/m"]?.requests, 1);
+  assert.ok(took < BUDGET_MS, `${took} ms`);
+});
+
+test("a receiver that is not there", async () => {
+  const server = createServer();
+  const port = await new Promise((resolve) =>
+    server.listen(0, "127.0.0.1", () => resolve(/** @type {any} */ (server.address()).port)),
+  );
+  await new Promise((resolve) => server.close(resolve));
+  const { took, log } = await stopped({ url: `http://127.0.0.1:${port}` });
+  assert.ok(took < BUDGET_MS, `${took} ms`);
+  assert.ok(
+    log.some((line) => line.includes("1 calls were not delivered")),
+    log.join("\n"),
+  );
+  assert.ok(
+    log.some((line) => line.includes("cannot be reached")),
+    log.join("\n"),
+  );
+});
+
+test("a receiver that takes the connection and says nothing", async () => {
+  /** @type {import("node:net").Socket[]} */
+  const sockets = [];
+  const server = createServer((socket) => sockets.push(socket));
+  const port = await new Promise((resolve) =>
+    server.listen(0, "127.0.0.1", () => resolve(/** @type {any} */ (server.address()).port)),
+  );
+  try {
+    const { took, log } = await stopped({ url: `http://127.0.0.1:${port}` });
+    assert.ok(took < BUDGET_MS, `${took} ms`);
+    assert.ok(
+      log.some((line) => line.includes("1 calls were not delivered")),
+      log.join("\n"),
+    );
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  }
+});
