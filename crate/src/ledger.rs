@@ -221,11 +221,15 @@ impl Ledger {
 
     /// Takes an observation from a journal, under the id that it had.
     pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
-        let bucket = bucket(&observation.model, observation.session_key.as_deref());
-        let known = self
-            .slots
-            .get_mut(&bucket)
-            .and_then(|slots| slots.iter_mut().find(|slot| slot.id == id));
+        let is_known = |slot: &Slot| slot.id == id;
+        let buckets = self.buckets(&observation);
+        let bucket = buckets.into_iter().find(|bucket| {
+            let slots = self.slots.get(bucket);
+            slots.is_some_and(|slots| slots.iter().any(is_known))
+        });
+        let known = bucket
+            .and_then(|bucket| self.slots.get_mut(&bucket))
+            .and_then(|slots| slots.iter_mut().find(|slot| is_known(slot)));
         let Some(slot) = known else {
             return self.begin(id, observation, now);
         };
@@ -297,15 +301,20 @@ impl Ledger {
             .map(|(first, _)| first + HOLD_BACK_MS)
     }
 
-    fn best_slot(&self, observation: &Observation) -> Option<(u64, usize, Fit)> {
+    /// The buckets in which an observation's call may be: where no session was told, any.
+    fn buckets(&self, observation: &Observation) -> Vec<u64> {
         let model = observation.model.as_str();
         let own = bucket(model, observation.session_key.as_deref());
         let without_session = bucket(model, None);
-        let buckets: Vec<u64> = if own == without_session {
+        if own == without_session {
             self.slots.keys().copied().collect()
         } else {
             vec![own, without_session]
-        };
+        }
+    }
+
+    fn best_slot(&self, observation: &Observation) -> Option<(u64, usize, Fit)> {
+        let buckets = self.buckets(observation);
         buckets
             .iter()
             .filter_map(|bucket| Some((*bucket, self.slots.get(bucket)?)))
