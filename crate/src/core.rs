@@ -478,8 +478,9 @@ impl Core {
             return;
         }
         self.counts.tokens_unseen += unseen;
-        self.voice.say(
+        self.voice.say_about(
             Level::Warn,
+            aggregate.source,
             format!(
                 "{} reports {unseen} tokens more than its messages showed: another plugin blocks or \
                  changes messages before they reach us, and this gateway has no other source",
@@ -544,8 +545,9 @@ impl Core {
 
     fn diagnostics_dropped(&mut self, count: u64, now: Now) {
         self.counts.diagnostics_dropped += count;
-        self.voice.say(
+        self.voice.say_about(
             Level::Warn,
+            "diagnostics dropped",
             format!(
                 "the gateway dropped {count} diagnostic events for overload; calls are counted by \
                  their messages, compactions among them may be missing"

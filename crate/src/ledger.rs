@@ -35,6 +35,9 @@ const CHANGED_WITHIN_MS: u64 = 50;
 const REPEATED_WITHIN_MS: u64 = 2_000;
 /// The most observations that are remembered to tell second deliveries.
 const MAX_RECENT: usize = 4_096;
+/// Calls of a session arrive in the order of their ends, give or take this, in ms: a slot that ended
+/// longer before a call's start is not that call's.
+const ARRIVES_WITHIN_MS: u64 = 10_000;
 /// How long a final call's slot stays to suppress late observations, in ms.
 const SLOT_AGE_MS: u64 = 600_000;
 /// The most slots, and so the most calls that can be matched.
@@ -118,7 +121,7 @@ pub struct Ledger {
     open: HashMap<CallId, Open>,
     waiting: VecDeque<(u64, CallId)>,
     ready: Vec<CallId>,
-    slots: HashMap<u64, Vec<Slot>>,
+    slots: HashMap<u64, VecDeque<Slot>>,
     order: VecDeque<(u64, u64, CallId)>,
     recent: VecDeque<(u64, u64, CallId)>,
     counts: LedgerCounts,
@@ -246,7 +249,7 @@ impl Ledger {
     /// Takes a final call's slot from a journal.
     pub fn restore_slot(&mut self, slot: Slot, now: Now) {
         self.order.push_back((now.mono_ms, slot.bucket, slot.id));
-        self.slots.entry(slot.bucket).or_default().push(slot);
+        self.slots.entry(slot.bucket).or_default().push_back(slot);
     }
 
     /// Marks a restored call as final: it is not settled again.
@@ -286,7 +289,8 @@ impl Ledger {
 
     /// Every call that still waits, final or not: for a gateway that stops.
     pub fn close(&mut self, now: Now) -> Vec<Settled> {
-        self.ready = self.open.keys().copied().collect();
+        // In order of first sight; those that are no longer open are passed over.
+        self.ready = self.waiting.iter().map(|(_, id)| *id).collect();
         self.due(now)
     }
 
@@ -315,13 +319,18 @@ impl Ledger {
 
     fn best_slot(&self, observation: &Observation) -> Option<(u64, usize, Fit)> {
         let buckets = self.buckets(observation);
+        let began = observation.started_ms.unwrap_or(observation.ended_ms);
+        let earliest = began.min(observation.ended_ms);
         buckets
             .iter()
             .filter_map(|bucket| Some((*bucket, self.slots.get(bucket)?)))
             .flat_map(|(bucket, slots)| {
+                // From the newest: what ended long before this call began is not it, nor is what is older.
                 slots
                     .iter()
                     .enumerate()
+                    .rev()
+                    .take_while(|(_, slot)| slot.ended_ms + ARRIVES_WITHIN_MS >= earliest)
                     .filter_map(move |(index, slot)| Some((bucket, index, slot.fit(observation)?)))
             })
             .min_by_key(|(_, _, fit)| *fit)
@@ -330,7 +339,7 @@ impl Ledger {
     fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
         let slot = Slot::new(id, &observation);
         let bucket = slot.bucket;
-        self.slots.entry(bucket).or_default().push(slot);
+        self.slots.entry(bucket).or_default().push_back(slot);
         self.order.push_back((now.mono_ms, bucket, id));
         let surface = observation.surface;
         let mut open = Open {
@@ -409,7 +418,9 @@ impl Ledger {
                 self.counts.evicted += 1;
             }
             if let Some(slots) = self.slots.get_mut(&bucket) {
-                slots.retain(|slot| slot.id != id);
+                if let Some(index) = slots.iter().position(|slot| slot.id == id) {
+                    slots.remove(index);
+                }
                 if slots.is_empty() {
                     self.slots.remove(&bucket);
                 }
