@@ -55,6 +55,7 @@ struct Turn {
     tools: Vec<OpenTool>,
     is_delivered: bool,
     is_conversation: bool,
+    touch: u64,
     touched_mono: u64,
     finished_mono: Option<u64>,
 }
@@ -64,6 +65,7 @@ struct Turn {
 pub struct Turns {
     sessions: HashMap<String, VecDeque<Turn>>,
     over: Vec<(String, Turn)>,
+    clock: u64,
     mint: IdMint,
     /// Turns that were ended for want of room.
     pub evicted: u64,
@@ -75,6 +77,7 @@ impl Turns {
         Self {
             sessions: HashMap::new(),
             over: Vec::new(),
+            clock: 0,
             mint: IdMint::new(seed),
             evicted: 0,
         }
@@ -325,6 +328,7 @@ impl Turns {
 
     /// The turn that something at this time belongs to; a new one where there is none.
     fn current(&mut self, session: &str, at_ms: u64, now: Now, begins: bool) -> &mut Turn {
+        self.clock += 1;
         if !self.sessions.contains_key(session) && self.sessions.len() >= MAX_SESSIONS {
             self.evict();
         }
@@ -348,21 +352,23 @@ impl Turns {
         let turn = &mut turns[index];
         turn.started_ms = turn.started_ms.min(at_ms);
         turn.touched_mono = now.mono_ms;
+        turn.touch = self.clock;
         turn
     }
 
+    /// Ends what was untouched longest, rarely and then much, so that it costs little.
     fn evict(&mut self) {
-        let oldest = self
-            .sessions
-            .iter()
-            .min_by_key(|(_, turns)| turns.back().map_or(0, |turn| turn.touched_mono))
-            .map(|(session, _)| session.clone());
-        if let Some(session) = oldest {
-            let turns = self.sessions.remove(&session).unwrap_or_default();
-            self.evicted += turns.len() as u64;
-            self.over
-                .extend(turns.into_iter().map(|turn| (session.clone(), turn)));
-        }
+        // Each touch takes the next tick, so at most half of the sessions were touched since then.
+        let limit = self.clock - (MAX_SESSIONS / 2) as u64;
+        let (over, evicted) = (&mut self.over, &mut self.evicted);
+        self.sessions.retain(|session, turns| {
+            let stays = turns.back().is_some_and(|turn| turn.touch > limit);
+            if !stays {
+                *evicted += turns.len() as u64;
+                over.extend(turns.drain(..).map(|turn| (session.clone(), turn)));
+            }
+            stays
+        });
     }
 }
 
@@ -383,6 +389,7 @@ impl Turn {
             tools: Vec::new(),
             is_delivered: false,
             is_conversation: false,
+            touch: 0,
             touched_mono: now.mono_ms,
             finished_mono: None,
         }
