@@ -4,6 +4,9 @@ import { cached } from "./cache.mjs";
 import { nodeRuntime, npmInstall } from "./node-runtime.mjs";
 import { exists, pathWith } from "./run.mjs";
 
+/** Those that the plugin is known to work with, one of each generation. */
+export const VERSIONS = ["2026.3.13", "2026.5.28", "2026.6.11", "2026.7.1", "2026.8.2", "2026.9.6"];
+
 /**
  * The Node that a version of OpenClaw wants: from 2026.6 on 24.16 or later, before that 22.16 or later.
  *
