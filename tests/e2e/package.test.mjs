@@ -5,6 +5,7 @@ import { homedir, tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { cacheRoot } from "../../scripts/lib/cache.mjs";
 import { openclaw } from "../../scripts/lib/openclaw.mjs";
 import { skip, tgz, versions } from "./options.mjs";
 
@@ -46,12 +47,18 @@ describe("the package", { skip }, () => {
   });
 
   test("names no folder of the machine that built it", () => {
-    const homes = [PROJECT.replace(/\/$/, ""), homedir(), process.env.CARGO_HOME, ".cargo/registry"];
+    const folders = [PROJECT, homedir(), cacheRoot(), process.env.CARGO_HOME].filter(
+      (path) => path !== undefined,
+    );
+    // A home folder as short as "/root" may be part of a longer path.
+    const patterns = folders.map(
+      (path) => new RegExp(`(?<![\\w.-])${path.replace(/\/$/, "").replaceAll(".", "\\.")}/`),
+    );
     for (const file of files) {
       const text = readFileSync(join(root, file), "latin1");
-      // A home folder as short as "/root" may be part of a longer word.
-      const found = homes.filter((path) => path && text.includes(path.startsWith("/") ? `${path}/` : path));
+      const found = patterns.flatMap((pattern) => pattern.exec(text)?.[0] ?? []);
       assert.deepEqual(found, [], file);
+      assert.doesNotMatch(text, /\.cargo\/registry/, file);
     }
   });
 
