@@ -84,7 +84,7 @@ async function examine(version, tgz, binary) {
       shown: requests(now.shown),
       differences: compareTotals(now.sent, now.shown),
       untold: [...untold.values()],
-      warnings: warnings(log),
+      warnings: warnings(log.replaceAll(gateway.stateDir, "~")),
     };
   } finally {
     await world.close();
@@ -136,7 +136,7 @@ function tally(words) {
 
 /** An assertion's message is all requests and then the difference. @param {string} text */
 function short(text) {
-  const lines = text.startsWith("[") ? (text.match(/^[+-] .*$/gm) ?? []) : text.split("\n");
+  const lines = text.startsWith("[\n") ? (text.match(/^[+-] .*$/gm) ?? []) : text.split("\n");
   return lines.slice(0, 5).join(" ").slice(0, 300);
 }
 
