@@ -118,6 +118,7 @@ struct Open {
 pub struct Ledger {
     mint: IdMint,
     expect_diagnostics: bool,
+    tells_errors: bool,
     open: HashMap<CallId, Open>,
     waiting: VecDeque<(u64, CallId)>,
     ready: Vec<CallId>,
@@ -142,6 +143,7 @@ impl Ledger {
         Self {
             mint: IdMint::new(seed),
             expect_diagnostics: false,
+            tells_errors: false,
             open: HashMap::new(),
             waiting: VecDeque::new(),
             ready: Vec::new(),
@@ -174,6 +176,8 @@ impl Ledger {
 
     /// Takes one observation in; the id of the call that it belongs to.
     pub fn observe(&mut self, observation: Observation, now: Now) -> CallId {
+        self.tells_errors |=
+            observation.surface == Surface::Diagnostic && observation.outcome != Outcome::Completed;
         let print = fingerprint(&observation);
         if let Some(id) = print.and_then(|print| self.delivered_before(print, now)) {
             self.counts.duplicates += 1;
@@ -386,7 +390,12 @@ impl Ledger {
             return None;
         }
         self.counts.counted += 1;
-        Some(open.settle(id))
+        let mut settled = open.settle(id);
+        // 2026.7.1 has no event for a failed call: it says `completed`, with zeros, and no message.
+        if open.is_unanswered() && !self.tells_errors {
+            settled.outcome = Outcome::Failed;
+        }
+        Some(settled)
     }
 
     /// Whether calls of a foreign harness's turn were seen one by one, by their messages.
@@ -501,6 +510,11 @@ impl Open {
     fn is_complete(&self, expect_diagnostics: bool) -> bool {
         let diagnostic = self.view(Surface::Diagnostic).is_some() || !expect_diagnostics;
         self.view(Surface::Message).is_some() && diagnostic
+    }
+
+    fn is_unanswered(&self) -> bool {
+        let diagnostic = self.view(Surface::Diagnostic);
+        self.view(Surface::Message).is_none() && diagnostic.is_some_and(|call| call.told_zeros)
     }
 
     fn is_lone_turn(&self) -> bool {

@@ -416,3 +416,41 @@ fn a_total_knows_what_was_counted_before_a_restart() {
     gateway.run_until(at, at + 10_000);
     assert_eq!(gateway.receiver.totals.requests(), 1);
 }
+
+/// A diagnostic that says `completed`, with zeros: how 2026.7.1 tells of an abort.
+fn completed_with_zeros(span: &str, at_ms: u64) -> Value {
+    json!({"event": {"provider": "mock", "model": "m1", "sessionKey": "agent:main:x", "durationMs": 900, "ts": at_ms,
+        "trace": {"spanId": span}, "usage": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}}})
+}
+
+#[test]
+fn zeros_without_a_message_are_a_failure_where_the_gateway_has_no_word_for_one() {
+    let start = 1_795_000_000_000;
+    let mut gateway = Gateway::new(true);
+    gateway.hear(
+        "model.call.completed",
+        &completed_with_zeros("a", start),
+        start,
+    );
+    gateway.run_until(start, start + 5_000);
+    assert_eq!(gateway.status()["requests"], 0);
+    assert_eq!(gateway.status()["model_errors"], 1);
+}
+
+#[test]
+fn zeros_without_a_message_are_an_answer_where_the_gateway_tells_its_failures() {
+    let start = 1_795_000_000_000;
+    let mut gateway = Gateway::new(true);
+    let mut failed = completed_with_zeros("a", start);
+    failed["event"]["failureKind"] = json!("aborted");
+    gateway.hear("model.call.error", &failed, start);
+    gateway.hear(
+        "model.call.completed",
+        &completed_with_zeros("b", start + 3_000),
+        start + 3_000,
+    );
+    gateway.run_until(start, start + 9_000);
+    assert_eq!(gateway.status()["requests"], 1);
+    assert_eq!(gateway.status()["missing_usage"], 1);
+    assert_eq!(gateway.status()["model_errors"], 1);
+}

@@ -74,6 +74,7 @@ pub(super) fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<E
         outcome,
         whole_turn: facts.unit().text() == Some("turn"),
         broken_usage: broken,
+        told_zeros: usage.is_none() && !broken && !facts.input().is_absent(),
         ends_turn: false,
     })))
 }

@@ -78,6 +78,7 @@ pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         outcome,
         whole_turn: false,
         broken_usage: broken,
+        told_zeros: false,
         ends_turn: facts.stop_reason().text() != Some("toolUse"),
     })))
 }

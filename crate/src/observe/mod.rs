@@ -72,6 +72,8 @@ pub struct Observation {
     pub whole_turn: bool,
     /// Whether there was usage that could not be read.
     pub broken_usage: bool,
+    /// Whether the usage was told, and was all zeros.
+    pub told_zeros: bool,
     /// Whether a turn is over with this: an answer that calls no tool.
     pub ends_turn: bool,
 }

@@ -151,6 +151,7 @@ pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Rej
         outcome: Outcome::Completed,
         whole_turn: false,
         broken_usage: false,
+        told_zeros: false,
         ends_turn: false,
     })))
 }

@@ -71,6 +71,7 @@ pub(super) fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         outcome,
         whole_turn: false,
         broken_usage: false,
+        told_zeros: false,
         ends_turn: false,
     })))
 }
