@@ -76,6 +76,19 @@ async function wholeWay(version) {
   };
 }
 
+/**
+ * The package and the times have steps of their own; the stock AgentWatch is the same to each gateway, so the quicker
+ * one will do.
+ *
+ * @param {string} file
+ * @param {string} version
+ */
+function leftOut(file, version) {
+  return (
+    /(package|latency)\.test\.mjs$/.test(file) || (version !== OLDEST && file.endsWith("stock.test.mjs"))
+  );
+}
+
 /** @param {string} tool @param {...string} args */
 function tool(tool, ...args) {
   return [join(PROJECT, "node_modules", ...tool.split("/")), ...args];
@@ -156,13 +169,22 @@ export const steps = [
     needs: ["npm", "node24", "chromium", "wasm", "tools", NEWEST],
     run: async (run) => nodeTests(run, 24, await testsIn("browser"), await wholeWay(NEWEST)),
   },
+  {
+    name: "times",
+    about: "latency and delivery, alone on the machine",
+    needs: ["npm", "node22", "node24", "wasm", "tools", OLDEST, NEWEST],
+    run: async (run) => {
+      const env = await wholeWay(OPENCLAW_VERSIONS.join(","));
+      await nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "latency.test.mjs")], env);
+    },
+  },
   ...OPENCLAW_VERSIONS.map((version) => ({
     name: `e2e-${version}`,
     about: `the whole way on OpenClaw ${version}`,
     group: "e2e",
     needs: ["npm", "node22", "node24", "wasm", "tools", version],
     run: async (/** @type {import("./steps.mjs").Command} */ run) => {
-      const files = (await testsIn("e2e")).filter((file) => !file.endsWith("package.test.mjs"));
+      const files = (await testsIn("e2e")).filter((file) => !leftOut(file, version));
       await nodeTests(run, 24, files, await wholeWay(version));
     },
   })),
