@@ -11,6 +11,8 @@ use crate::time::{Now, iso};
 
 /// How long a finished turn waits for calls in the ledger's hold-back and for its delivery, in ms.
 const GRACE_MS: u64 = 2_000;
+/// The same for a turn of a channel that was not delivered yet: newer gateways take their time, in ms.
+const DELIVERY_GRACE_MS: u64 = 8_000;
 /// A turn that nothing happened to for this long is over, in ms.
 const IDLE_MS: u64 = 600_000;
 /// The most sessions with open turns; the one untouched longest gives way.
@@ -175,7 +177,8 @@ impl Turns {
     pub fn call(&mut self, session: &str, call: &ModelCall, now: Now) {
         let took = call.latency.map_or(0.0, |latency| latency.ms) as u64;
         let started_ms = call.ended_ms.saturating_sub(took);
-        let turn = self.current(session, started_ms, now, false);
+        // By its end: a call may begin a moment before its user's message is stored.
+        let turn = self.current(session, call.ended_ms, now, false);
         turn.agent = turn.agent.take().or(call.agent.clone());
         turn.trigger = turn.trigger.take().or(call.trigger.clone());
         turn.run_id = turn.run_id.take().or(call.run_id.clone());
@@ -251,6 +254,10 @@ impl Turns {
         turn.channel = turn.channel.take().or(Some(channel.to_owned()));
         turn.status = Status::of(good);
         turn.touched_mono = now.mono_ms;
+        if turn.spans.is_empty() {
+            // A command's answer: no model call will finish this turn.
+            turn.finished_mono = Some(now.mono_ms);
+        }
         turn.add(Span {
             id,
             name: format!("deliver:{}", crate::identity::name(channel)),
@@ -411,6 +418,11 @@ impl Turn {
 
     fn over_at(&self) -> u64 {
         match self.finished_mono {
+            Some(finished)
+                if self.channel.is_some() && !self.is_delivered && !self.is_conversation =>
+            {
+                finished.max(self.touched_mono) + DELIVERY_GRACE_MS
+            }
             Some(finished) => finished.max(self.touched_mono) + GRACE_MS,
             None => self.touched_mono + IDLE_MS,
         }
