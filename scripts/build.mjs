@@ -5,6 +5,7 @@ import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
+import { cacheRoot } from "./lib/cache.mjs";
 import { run, SetupError, say, withProgress } from "./lib/run.mjs";
 import { npmDependencies, wasmToolchain, wasmTools } from "./setup.mjs";
 
@@ -36,12 +37,13 @@ const FEATURES = [
  * @param {Record<string, string>} cargoEnv
  */
 function compilerSettings(cargoEnv) {
-  const home = process.env.CARGO_HOME ?? join(homedir(), ".cargo");
+  const cargoHome = process.env.CARGO_HOME ?? join(homedir(), ".cargo");
+  // Of several prefixes that fit, the last one is taken.
+  const names = { [homedir()]: "home", [cacheRoot()]: "cache", [cargoHome]: "cargo", [PROJECT]: "" };
   const flags = [
     "-Zunstable-options",
     "-Cpanic=immediate-abort",
-    `--remap-path-prefix=${home}=cargo`,
-    `--remap-path-prefix=${PROJECT}=`,
+    ...Object.entries(names).map(([folder, name]) => `--remap-path-prefix=${folder}=${name}`),
   ];
   return { ...cargoEnv, RUSTC_BOOTSTRAP: "1", RUSTFLAGS: flags.join(" ") };
 }
