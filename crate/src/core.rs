@@ -478,9 +478,9 @@ impl Core {
             return;
         }
         self.counts.tokens_unseen += unseen;
-        self.voice.say_about(
+        // Each loss is a line of its own: what is lost is said to the token.
+        self.voice.say(
             Level::Warn,
-            aggregate.source,
             format!(
                 "{} reports {unseen} tokens more than its messages showed: another plugin blocks or \
                  changes messages before they reach us, and this gateway has no other source",

@@ -70,7 +70,7 @@ function event(below, now) {
     case 6:
       return ["run.started", [{ sessionKey, runId: spanId, trigger: "user" }]];
     case 7:
-      return ["model.usage", [{ sessionKey, usage }]];
+      return ["model.usage", [{ sessionKey, usage: {} }]];
     case 8:
       return ["session_end", [{ sessionKey, reason: "idle" }, ctx]];
     case 9:
