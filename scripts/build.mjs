@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Builds the npm package's `dist/`: the WebAssembly module, its glue and the TypeScript shim.
+// Builds the npm package's `dist/`: the WebAssembly modules, their glue and the TypeScript shim.
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
@@ -17,6 +17,9 @@ const NEW = join(PROJECT, "target", "dist");
 
 /** What the package may weigh at most, in bytes. */
 const MOST = { module: 250 * 1024, package: 500 * 1024 };
+
+/** The modules, by the crate's feature that each is: `core` counts, `io` meets the network and foreign formats. */
+const MODULES = /** @type {const} */ ({ core: "counting", io: "io" });
 
 /** WebAssembly features that Node 22 has and that the compiler uses. */
 const FEATURES = [
@@ -48,33 +51,37 @@ function compilerSettings(cargoEnv) {
   return { ...cargoEnv, RUSTC_BOOTSTRAP: "1", RUSTFLAGS: flags.join(" ") };
 }
 
-async function compileModule() {
+/** @param {keyof typeof MODULES} name */
+async function compileModule(name) {
   const { cargoEnv } = await wasmToolchain();
   const { path, wasmPack } = await wasmTools();
   const env = { ...compilerSettings(cargoEnv), PATH: [path, process.env.PATH].join(delimiter) };
   // no-modules: its glue is a plain script, which can be wrapped into a function that makes as many instances
   // as wanted. The glue of the other targets makes one for ever, and an instance that trapped is dead.
   const args = ["build", "crate", "--target", "no-modules", "--no-pack", "--mode", "no-install"];
-  const output = ["--profile", "wasm", "--out-dir", WASM_OUT, "--out-name", "core"];
+  const output = ["--profile", "wasm", "--out-dir", WASM_OUT, "--out-name", name];
+  const features = ["--no-default-features", "--features", MODULES[name]];
   // A target folder of its own: other builds with other flags would throw this one's work away.
   const cargo = ["--target-dir", join(PROJECT, "target", "wasm"), "-Zbuild-std=std,panic_abort"];
-  await withProgress("compile the core to WebAssembly", () =>
-    run(wasmPack, [...args, ...output, "--", ...cargo], { cwd: PROJECT, env }),
+  await withProgress(`compile ${name} to WebAssembly`, () =>
+    run(wasmPack, [...args, ...output, "--", ...cargo, ...features], { cwd: PROJECT, env }),
   );
 }
 
-async function shrinkModule() {
+/** @param {keyof typeof MODULES} name */
+async function shrinkModule(name) {
   // npm's binaryen: Debian's version 108 breaks the module silently.
   const wasmOpt = join(PROJECT, "node_modules", "binaryen", "bin", "wasm-opt");
-  const files = [join(WASM_OUT, "core_bg.wasm"), "-o", join(NEW, "core.wasm")];
+  const files = [join(WASM_OUT, `${name}_bg.wasm`), "-o", join(NEW, `${name}.wasm`)];
   const strip = ["--strip-debug", "--strip-producers", "--strip-target-features"];
-  await withProgress("shrink the module", () =>
+  await withProgress(`shrink ${name}`, () =>
     run(process.execPath, [wasmOpt, "-Oz", ...strip, ...FEATURES, ...files], { cwd: PROJECT }),
   );
 }
 
-async function wrapGlue() {
-  const glue = await readFile(join(WASM_OUT, "core.js"), "utf8");
+/** @param {keyof typeof MODULES} name */
+async function wrapGlue(name) {
+  const glue = await readFile(join(WASM_OUT, `${name}.js`), "utf8");
   if (!glue.startsWith("let wasm_bindgen")) throw new SetupError("wasm-bindgen's glue has a new shape");
   const text = `// Made by wasm-bindgen; each call makes glue for one more instance of the module.
 export function makeGlue() {
@@ -84,7 +91,7 @@ ${glue}
 return wasm_bindgen;
 }
 `;
-  await writeFile(join(NEW, "core.js"), text);
+  await writeFile(join(NEW, `${name}.js`), text);
 }
 
 async function compileShim() {
@@ -114,9 +121,11 @@ export async function build() {
   await npmDependencies();
   await rm(NEW, { recursive: true, force: true });
   await mkdir(NEW, { recursive: true });
-  await compileModule();
-  await shrinkModule();
-  await wrapGlue();
+  for (const name of /** @type {(keyof typeof MODULES)[]} */ (Object.keys(MODULES))) {
+    await compileModule(name);
+    await shrinkModule(name);
+    await wrapGlue(name);
+  }
   await compileShim();
   await rm(DIST, { recursive: true, force: true });
   await rename(NEW, DIST);

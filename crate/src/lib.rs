@@ -23,7 +23,9 @@ pub mod time;
 pub mod turn;
 pub mod voice;
 
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "io"))]
 mod http;
-#[cfg(target_arch = "wasm32")]
+#[cfg(all(target_arch = "wasm32", feature = "counting"))]
 mod wasm;
+#[cfg(all(target_arch = "wasm32", feature = "io"))]
+mod wasm_io;

@@ -1,22 +1,19 @@
-//! The WebAssembly face: small, synchronous, and never holding a borrow across a call of JavaScript.
+//! The face of `core.wasm`, which counts: small, synchronous, and never holding a borrow across a call
+//! of JavaScript.
 //!
 //! Facts come in as flat arrays that the shim made; JSON text goes out. Times are ms: `wall` since
 //! 1970, `mono` from any start but never going back.
 //!
-//! The shim makes two instances of the module: one that counts and one that posts. An instance that
-//! trapped is dead, and promises that come back to it would throw where nobody catches; the counting
-//! one never has any.
+//! An instance that trapped is dead, and promises that come back to it would throw where nobody
+//! catches; this module never has any. Requests are made by `io.wasm`.
 
 use std::cell::RefCell;
 
-use js_sys::Promise;
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::future_to_promise;
 
 use crate::config::RawSettings;
 use crate::core::Core as Machine;
 use crate::facts::Scalar;
-use crate::http;
 use crate::observe::SOURCES;
 use crate::outbox::{Reply, Request};
 use crate::time::Now;
@@ -25,23 +22,6 @@ use crate::time::Now;
 #[wasm_bindgen]
 pub fn sources() -> String {
     json(&SOURCES)
-}
-
-/// Makes a request, a POST where there is a body. The promise never rejects: it gives
-/// `{status, retry_after_ms, body, error}` as JSON, with status 0 where there was no answer.
-#[wasm_bindgen]
-pub fn send(
-    url: String,
-    token: Option<String>,
-    path: String,
-    body: Option<String>,
-    timeout_ms: u32,
-) -> Promise {
-    let request = Request { path, body };
-    future_to_promise(async move {
-        let reply = http::send(url, token, request, timeout_ms).await;
-        Ok(JsValue::from(json(&reply)))
-    })
 }
 
 /// What `begin` and `answered` ask the host to send.

@@ -6,7 +6,7 @@ import { environmentSettings, environmentStateDir } from "./env.js";
 import { ingest } from "./ingest.js";
 import { isInContainer, openInstallation } from "./installation.js";
 import { Pipeline } from "./pipeline.js";
-import { instantiate } from "./wasm.js";
+import { instantiate, instantiateIo } from "./wasm.js";
 
 const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>] [--state-dir <folder>]
 
@@ -45,6 +45,7 @@ async function main(): Promise<number> {
   const pipeline = new Pipeline(
     {
       instantiate,
+      instantiateIo,
       log: { info: (text) => console.error(text), warn: (text) => console.error(text) },
       wall: () => Date.now(),
       mono: () => performance.now(),

@@ -6,7 +6,7 @@
  */
 
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
-import type { Core, Instance } from "./wasm.js";
+import type { Core, Instance, Io } from "./wasm.js";
 
 /** How the pipeline speaks to the gateway's log. */
 export interface Log {
@@ -16,7 +16,10 @@ export interface Log {
 
 /** What the pipeline needs of its host; replaced in tests. */
 export interface Host {
+  /** Makes what counts. */
   instantiate(): Instance;
+  /** Makes what sends. */
+  instantiateIo(): Io;
   log: Log;
   /** ms since 1970. */
   wall(): number;
@@ -56,7 +59,7 @@ export class Pipeline {
   readonly #host: Host;
   #settings: Record<string, unknown>;
   #core: Core | undefined;
-  #poster: Instance | undefined;
+  #poster: Io | undefined;
   #sources = new Map<string, Array<{ index: number; pick: Picker }>>();
   #queue: Waiting[] = [];
   #isDrainScheduled = false;
@@ -374,7 +377,7 @@ export class Pipeline {
     timeoutMs: number,
   ): Promise<string> {
     try {
-      this.#poster ??= this.#host.instantiate();
+      this.#poster ??= this.#host.instantiateIo();
       const sent = this.#poster.send(url, token, path, body, timeoutMs);
       return await withDeadline(sent, timeoutMs + 1_000);
     } catch (error) {

@@ -5,7 +5,7 @@ import { environmentSettings, type RawSettings } from "./env.js";
 import { isInContainer, openInstallation } from "./installation.js";
 import type { Logger } from "./openclaw.js";
 import { Pipeline } from "./pipeline.js";
-import { instantiate } from "./wasm.js";
+import { instantiate, instantiateIo } from "./wasm.js";
 
 /** See above. */
 export interface Shared {
@@ -46,6 +46,7 @@ export function pipeline(state: Shared): Pipeline {
   state.pipeline ??= new Pipeline(
     {
       instantiate,
+      instantiateIo,
       log: {
         info: (text) => state.log?.info(`agentwatch: ${text}`),
         warn: (text) => state.log?.warn(`agentwatch: ${text}`),

@@ -1,7 +1,8 @@
-/** Loads the core's module and makes instances of it. No network and no environment in this file. */
+/** Loads the modules and makes instances of them. No network and no environment in this file. */
 
 import { readFileSync } from "node:fs";
-import { makeGlue } from "./core.js";
+import { makeGlue as makeCoreGlue } from "./core.js";
+import { makeGlue as makeIoGlue } from "./io.js";
 
 /** The core as wasm-bindgen shows it; see `crate/src/wasm.rs` for what each does. Times are ms. */
 export interface Core {
@@ -17,10 +18,14 @@ export interface Core {
   status(): string;
 }
 
-/** One instance of the module. */
+/** One instance of the module that counts. */
 export interface Instance {
   Core: new (settings: Record<string, unknown>, seedHigh: number, seedLow: number) => Core;
   sources(): string;
+}
+
+/** One instance of the module that meets the network; see `crate/src/wasm_io.rs`. */
+export interface Io {
   send(
     url: string,
     token: string | undefined,
@@ -30,16 +35,32 @@ export interface Instance {
   ): Promise<string>;
 }
 
-let compiled: WebAssembly.Module | undefined;
+type Name = "core" | "io";
+const compiled: Partial<Record<Name, WebAssembly.Module>> = {};
 
 /**
- * Makes an instance, synchronously. The module is compiled once a process.
+ * Makes an instance of the module that counts, synchronously. A module is compiled once a process.
  *
  * @throws where the module's file is missing or broken
  */
 export function instantiate(): Instance {
-  compiled ??= new WebAssembly.Module(readFileSync(new URL("./core.wasm", import.meta.url)));
-  const glue = makeGlue();
-  glue.initSync({ module: compiled });
+  const glue = makeCoreGlue();
+  glue.initSync({ module: compile("core") });
   return glue;
+}
+
+/**
+ * Makes an instance of the module that meets the network, likewise.
+ *
+ * @throws where the module's file is missing or broken
+ */
+export function instantiateIo(): Io {
+  const glue = makeIoGlue();
+  glue.initSync({ module: compile("io") });
+  return glue;
+}
+
+function compile(name: Name): WebAssembly.Module {
+  compiled[name] ??= new WebAssembly.Module(readFileSync(new URL(`./${name}.wasm`, import.meta.url)));
+  return compiled[name];
 }

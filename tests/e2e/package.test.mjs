@@ -22,7 +22,13 @@ describe("the package", { skip }, () => {
 
   test("holds what is to be shipped, and nothing else", () => {
     const shim = readdirSync(join(PROJECT, "js-shim", "src")).filter((file) => /(?<!\.d)\.ts$/.test(file));
-    const dist = ["core.js", "core.wasm", ...shim.map((file) => file.replace(/ts$/, "js"))];
+    const dist = [
+      "core.js",
+      "core.wasm",
+      "io.js",
+      "io.wasm",
+      ...shim.map((file) => file.replace(/ts$/, "js")),
+    ];
     const beside = ["LICENSE", "README.md", "openclaw.plugin.json", "package.json"];
     assert.deepEqual(files, [...beside, ...dist.map((file) => `dist/${file}`)].sort());
   });
