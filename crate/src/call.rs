@@ -171,6 +171,8 @@ pub struct ModelCall {
     pub ttfb_ms: Option<f64>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Whether only the session store told of it, after the fact.
+    pub stored: bool,
 }
 
 impl ModelCall {

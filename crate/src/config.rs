@@ -12,6 +12,9 @@ pub const DEFAULT_URL_IN_CONTAINER: &str = "http://172.17.0.1:8470";
 /// How long a batch is gathered, in ms.
 pub const DEFAULT_FLUSH_INTERVAL_MS: u64 = 500;
 
+/// The most that the journal takes on disk, in MiB.
+pub const DEFAULT_JOURNAL_MAX_MB: u64 = 64;
+
 /// Settings as they come from the gateway's configuration and the environment. Any scalar is taken;
 /// [`Settings::validate`] judges them.
 #[derive(Debug, Default, Deserialize)]
@@ -29,6 +32,12 @@ pub struct RawSettings {
     pub flush_interval_ms: Scalar,
     /// `hashed` or `plain`.
     pub identities: Scalar,
+    /// `costs` or `usage`: what a stock AgentWatch is told of gaps older than 15 minutes.
+    pub history: Scalar,
+    /// `process` or `power`: what the journal survives.
+    pub durability: Scalar,
+    /// The most that the journal takes on disk, in MiB.
+    pub journal_max_mb: Scalar,
     /// The gateway's name, where the operator gives it one.
     pub gateway: Scalar,
     /// The installation's own name, drawn once by the host.
@@ -107,6 +116,12 @@ pub struct Settings {
     pub flush_interval_ms: u64,
     /// What may leave.
     pub identities: identity::Identities,
+    /// Whether a stock AgentWatch is told of old gaps as usage, in the hour of their arrival.
+    pub history_as_usage: bool,
+    /// Whether the journal is to survive a power cut, by fsync.
+    pub survives_power_cut: bool,
+    /// The most that the journal takes, in bytes: three quarters for calls, the rest for other records.
+    pub journal_max_bytes: u64,
 }
 
 impl Settings {
@@ -137,7 +152,27 @@ impl Settings {
                     _ => ModelName::Full,
                 },
             },
-            flush_interval_ms: read_interval(&raw.flush_interval_ms, &mut problems),
+            flush_interval_ms: read_number(
+                &raw.flush_interval_ms,
+                ("flushIntervalMs", DEFAULT_FLUSH_INTERVAL_MS),
+                (50, 60_000),
+                &mut problems,
+            ),
+            history_as_usage: choice(&raw.history, "history", &["costs", "usage"], &mut problems)
+                == "usage",
+            survives_power_cut: choice(
+                &raw.durability,
+                "durability",
+                &["process", "power"],
+                &mut problems,
+            ) == "power",
+            journal_max_bytes: read_number(
+                &raw.journal_max_mb,
+                ("journalMaxMb", DEFAULT_JOURNAL_MAX_MB),
+                (1, 4_096),
+                &mut problems,
+            ) * 1024
+                * 1024,
             identities: identity::Identities::new(
                 raw.identity_key
                     .text()
@@ -237,18 +272,24 @@ fn read_token(
     Some(Secret(token.to_owned()))
 }
 
-fn read_interval(raw: &Scalar, problems: &mut Vec<String>) -> u64 {
+/// A whole number within bounds.
+fn read_number(
+    raw: &Scalar,
+    (setting, default): (&str, u64),
+    (least, most): (u64, u64),
+    problems: &mut Vec<String>,
+) -> u64 {
     if raw.is_absent() {
-        return DEFAULT_FLUSH_INTERVAL_MS;
+        return default;
     }
     match raw.amount() {
-        Some(ms) if (50.0..=60_000.0).contains(&ms) => ms as u64,
+        Some(n) if (least as f64..=most as f64).contains(&n) => n as u64,
         other => {
-            let shown = other.map_or("that".to_owned(), |ms| (ms as u64).to_string());
+            let shown = other.map_or("that".to_owned(), |n| (n as u64).to_string());
             problems.push(format!(
-                "flushIntervalMs cannot be {shown}; set it between 50 and 60000 ({DEFAULT_FLUSH_INTERVAL_MS} is used)"
+                "{setting} cannot be {shown}; set it between {least} and {most} ({default} is used)"
             ));
-            DEFAULT_FLUSH_INTERVAL_MS
+            default
         }
     }
 }

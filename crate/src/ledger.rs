@@ -19,7 +19,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::call::{CallId, Cost, CostSource, IdMint, Latency, LatencySource, Outcome, Usage};
 use crate::journal::Frame;
-use crate::observe::{Observation, Surface};
+use crate::observe::{Observation, SURFACES, Surface};
 use crate::time::Now;
 
 /// How long a call waits for its other surfaces, in ms: diagnostics were seen up to 240 ms late.
@@ -77,10 +77,12 @@ pub struct Settled {
     pub model: String,
     /// The agent's id.
     pub agent: Option<String>,
-    /// The session's key, as OpenClaw has it.
+    /// The session's key, in the form in which it may leave.
     pub session_key: Option<String>,
-    /// The run's id, as OpenClaw has it.
+    /// The run's id, in the form in which it may leave.
     pub run_id: Option<String>,
+    /// What started the run.
+    pub trigger: Option<String>,
     /// Tokens; `None` where none were reported.
     pub usage: Option<Usage>,
     /// What it cost.
@@ -91,6 +93,10 @@ pub struct Settled {
     pub ttfb_ms: Option<f64>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Whether only the session store told of it.
+    pub stored: bool,
+    /// Whether only other processes saw it.
+    pub elsewhere: bool,
 }
 
 /// What identifies a call among its neighbours; outlives the call to suppress late observations.
@@ -110,7 +116,7 @@ pub struct Slot {
 #[derive(Debug)]
 struct Open {
     first_mono_ms: u64,
-    views: [Option<Box<Observation>>; 4],
+    views: [Option<Box<Observation>>; SURFACES],
 }
 
 /// The ledger of one gateway.
@@ -123,7 +129,11 @@ pub struct Ledger {
     waiting: VecDeque<(u64, CallId)>,
     ready: Vec<CallId>,
     slots: HashMap<u64, VecDeque<Slot>>,
-    order: VecDeque<(u64, u64, CallId)>,
+    order: VecDeque<(Now, u64, CallId)>,
+    /// Until when the session store is matched, on the wall clock; `None` where nobody reads it.
+    reconciled_ms: Option<u64>,
+    /// Slots of calls that ended by then were given up before the store was matched with them.
+    unmatchable_ms: u64,
     recent: VecDeque<(u64, u64, CallId)>,
     counts: LedgerCounts,
 }
@@ -149,6 +159,8 @@ impl Ledger {
             ready: Vec::new(),
             slots: HashMap::new(),
             order: VecDeque::new(),
+            reconciled_ms: None,
+            unmatchable_ms: 0,
             recent: VecDeque::new(),
             counts: LedgerCounts::default(),
         }
@@ -252,7 +264,11 @@ impl Ledger {
 
     /// Takes a final call's slot from a journal.
     pub fn restore_slot(&mut self, slot: Slot, now: Now) {
-        self.order.push_back((now.mono_ms, slot.bucket, slot.id));
+        let seen = Now {
+            wall_ms: slot.ended_ms,
+            ..now
+        };
+        self.order.push_back((seen, slot.bucket, slot.id));
         self.slots.entry(slot.bucket).or_default().push_back(slot);
     }
 
@@ -260,6 +276,16 @@ impl Ledger {
     pub fn restore_final(&mut self, id: CallId) {
         self.open.remove(&id);
         self.ready.retain(|ready| *ready != id);
+    }
+
+    /// The session store is matched with all calls until then (ms since 1970); from now on slots wait for it.
+    pub fn reconciled(&mut self, until_ms: u64) {
+        self.reconciled_ms = Some(until_ms);
+    }
+
+    /// Whether a row of the session store can still be matched with the call that it may be.
+    pub fn is_matchable(&self, ended_ms: u64) -> bool {
+        ended_ms > self.unmatchable_ms
     }
 
     /// A new id, for records that are no observation of a gateway's call.
@@ -344,11 +370,15 @@ impl Ledger {
         let slot = Slot::new(id, &observation);
         let bucket = slot.bucket;
         self.slots.entry(bucket).or_default().push_back(slot);
-        self.order.push_back((now.mono_ms, bucket, id));
+        let seen = Now {
+            wall_ms: observation.ended_ms,
+            ..now
+        };
+        self.order.push_back((seen, bucket, id));
         let surface = observation.surface;
         let mut open = Open {
             first_mono_ms: now.mono_ms,
-            views: [None, None, None, None],
+            views: [const { None }; SURFACES],
         };
         open.views[surface as usize] = Some(Box::new(observation));
         self.waiting.push_back((open.first_mono_ms, id));
@@ -415,7 +445,10 @@ impl Ledger {
 
     fn forget_old(&mut self, now: Now) {
         while let Some(&(first, bucket, id)) = self.order.front() {
-            let old = now.mono_ms.saturating_sub(first) >= SLOT_AGE_MS;
+            let is_matched = self
+                .reconciled_ms
+                .is_none_or(|until| first.wall_ms <= until);
+            let old = is_matched && now.mono_ms.saturating_sub(first.mono_ms) >= SLOT_AGE_MS;
             if !old && self.order.len() <= MAX_SLOTS {
                 break;
             }
@@ -425,6 +458,7 @@ impl Ledger {
             self.order.pop_front();
             if !old {
                 self.counts.evicted += 1;
+                self.unmatchable_ms = self.unmatchable_ms.max(first.wall_ms);
             }
             if let Some(slots) = self.slots.get_mut(&bucket) {
                 if let Some(index) = slots.iter().position(|slot| slot.id == id) {
@@ -508,6 +542,10 @@ impl Open {
     }
 
     fn is_complete(&self, expect_diagnostics: bool) -> bool {
+        // What was stored is told long after the others had their chance.
+        if self.view(Surface::Stored).is_some() {
+            return true;
+        }
         let diagnostic = self.view(Surface::Diagnostic).is_some() || !expect_diagnostics;
         self.view(Surface::Message).is_some() && diagnostic
     }
@@ -533,15 +571,19 @@ impl Open {
     }
 
     fn settle(&self, id: CallId) -> Settled {
-        use Surface::{Diagnostic, Message, Named, Timing};
+        use Surface::{Diagnostic, Message, Named, Stored, Timing};
         // The gateway's own diagnostic cannot be changed by another plugin; the message can.
-        let truest = [Diagnostic, Message, Named, Timing];
-        let outcome = self.first(&[Message, Diagnostic, Timing, Named], |o| Some(o.outcome));
+        let truest = [Diagnostic, Message, Named, Stored, Timing];
+        let outcome = self.first(&[Message, Diagnostic, Timing, Named, Stored], |o| {
+            Some(o.outcome)
+        });
         let cost = self.first(&truest, |o| o.cost_usd);
         Settled {
             id,
             ended_ms: self
-                .first(&[Diagnostic, Timing, Message, Named], |o| Some(o.ended_ms))
+                .first(&[Diagnostic, Timing, Message, Named, Stored], |o| {
+                    Some(o.ended_ms)
+                })
                 .unwrap_or_default(),
             provider: self
                 .first(&truest, |o| {
@@ -551,9 +593,12 @@ impl Open {
             model: self
                 .first(&truest, |o| Some(o.model.clone()))
                 .unwrap_or_default(),
-            agent: self.first(&[Message, Diagnostic, Timing, Named], |o| o.agent.clone()),
+            agent: self.first(&[Message, Diagnostic, Timing, Named, Stored], |o| {
+                o.agent.clone()
+            }),
             session_key: self.first(&truest, |o| o.session_key.clone()),
             run_id: self.first(&truest, |o| o.run_id.clone()),
+            trigger: self.first(&truest, |o| o.trigger.clone()),
             usage: self.first(&truest, |o| o.usage),
             cost: Cost {
                 usd: cost.unwrap_or(0.0),
@@ -565,6 +610,8 @@ impl Open {
             latency: self.latency(),
             ttfb_ms: self.first(&truest, |o| o.ttfb_ms),
             outcome: outcome.unwrap_or(Outcome::Completed),
+            stored: self.views.iter().flatten().all(|o| o.surface == Stored),
+            elsewhere: self.views.iter().flatten().all(|o| o.elsewhere),
         }
     }
 
@@ -612,7 +659,8 @@ fn fingerprint(observation: &Observation) -> Option<u64> {
             .map(f64::to_bits)
             .unwrap_or_default(),
         (None, Surface::Message | Surface::Diagnostic) => observation.started_ms?,
-        (None, Surface::Timing | Surface::Named) => return None,
+        // A stored row is told apart by where it was read.
+        (None, Surface::Timing | Surface::Named | Surface::Stored) => return None,
     };
     let mut hasher = SipHasher13::new();
     let texts = [

@@ -452,13 +452,9 @@ impl Turn {
         let name = self.name(&agent);
         let trace_id = format!("{:032x}", self.trace_id);
         let root_id = format!("{:016x}", self.root_id);
-        let hidden = |key: &str| settings.identities.session_key(key);
         let metadata = Meta::default()
             .text("gateway", Some(naming.gateway.clone()))
-            .text(
-                "session_key",
-                Some(session).filter(|s| !s.is_empty()).map(hidden),
-            )
+            .text("session_key", Some(session).filter(|s| !s.is_empty()))
             .text("run_id", self.run_id)
             .text("trigger", self.trigger)
             .text(

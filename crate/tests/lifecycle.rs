@@ -58,9 +58,11 @@ impl Watched {
 
     fn send(&mut self) {
         self.core.advance(at(self.now_ms));
+        let upto = self.core.take_writes().upto;
+        self.core.written(upto);
         while let Some(request) = self.core.begin(at(self.now_ms), true) {
             self.bodies.extend(request.body.clone());
-            let body = r#"{"features": ["record_ids"]}"#.to_owned();
+            let body = r#"{"status": "ok", "features": ["record_ids"]}"#.to_owned();
             let reply = Reply {
                 status: 200,
                 body,

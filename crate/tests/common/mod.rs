@@ -13,6 +13,8 @@ use std::collections::{BTreeMap, HashSet};
 use agentwatch_openclaw::config::RawSettings;
 use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::facts::{Field, Scalar};
+use agentwatch_openclaw::files::{Op, Write};
+use agentwatch_openclaw::keeper::Writes;
 use agentwatch_openclaw::observe::SOURCES;
 use agentwatch_openclaw::outbox::{Reply, Request};
 use agentwatch_openclaw::time::Now;
@@ -206,6 +208,8 @@ pub struct Total {
     pub completion: u64,
     /// In USD.
     pub cost_usd: f64,
+    /// The largest prompt.
+    pub largest: u64,
 }
 
 impl Totals {
@@ -214,6 +218,7 @@ impl Totals {
         let total = self.0.entry(model.to_owned()).or_default();
         total.requests += requests;
         total.prompt += prompt;
+        total.largest = total.largest.max(prompt);
         total.completion += completion;
         total.cost_usd += usd;
     }
@@ -325,7 +330,7 @@ impl Receiver {
                 for record in batch["model_usage"].as_array().into_iter().flatten() {
                     self.take(record);
                 }
-                "{}".to_owned()
+                r#"{"status": "ok"}"#.to_owned()
             }
         };
         Reply {
@@ -359,8 +364,8 @@ pub struct Gateway {
     pub receiver: Receiver,
     /// Everything that was logged.
     pub log: Vec<String>,
-    /// The journal as the shim keeps it.
-    pub journal: Vec<u8>,
+    /// The journal's files, as the shim keeps them.
+    pub disk: Disk,
     settings: String,
     expect_diagnostics: bool,
     seed: u64,
@@ -379,7 +384,7 @@ impl Gateway {
             core: Core::new(&RawSettings::default(), 0),
             receiver: Receiver::default(),
             log: Vec::new(),
-            journal: Vec::new(),
+            disk: Disk::default(),
             settings: settings.to_owned(),
             expect_diagnostics,
             seed: 1,
@@ -399,7 +404,10 @@ impl Gateway {
     /// The core died; a fresh one goes on from the journal, as the shim would make it.
     pub fn restart(&mut self, wall_ms: u64) {
         self.core = self.fresh_core();
-        self.core.recover(&self.journal, at(wall_ms));
+        for (file, bytes) in &self.disk.0 {
+            self.core.recover(file, bytes);
+        }
+        self.core.recovered(at(wall_ms));
     }
 
     /// Hears one event by every source of that name.
@@ -411,7 +419,7 @@ impl Gateway {
                 self.core.observe(index, facts, at(wall_ms));
             }
         }
-        self.keep_journal();
+        self.write();
     }
 
     /// Lets time pass up to a moment, doing what is due when it is due.
@@ -422,8 +430,10 @@ impl Gateway {
             let advice = self.core.advance(at(wall));
             self.log
                 .extend(advice.log.into_iter().map(|line| line.text));
+            self.write();
+            self.load(wall);
             self.send(wall, false);
-            self.keep_journal();
+            self.write();
             let wake = self.core.advance(at(wall)).wake_in_ms;
             match wake.map(|ms| wall + ms.max(1)) {
                 Some(next) if next <= until_ms => wall = next,
@@ -439,6 +449,23 @@ impl Gateway {
             let reply = self.receiver.answer(&request);
             next = self.core.answered(&reply, at(wall_ms));
             next = next.or_else(|| self.core.begin(at(wall_ms), hurry));
+        }
+    }
+
+    /// Makes one request, and those that follow from its answer.
+    pub fn send_once(&mut self, wall_ms: u64) {
+        let mut next = self.core.begin(at(wall_ms), true);
+        while let Some(request) = next {
+            let reply = self.receiver.answer(&request);
+            next = self.core.answered(&reply, at(wall_ms));
+        }
+    }
+
+    /// Reads from disk what is asked for.
+    pub fn load(&mut self, wall_ms: u64) {
+        if let Some(file) = self.core.to_load() {
+            let bytes = self.disk.0.get(&file).cloned().unwrap_or_default();
+            self.core.load(&file, &bytes, at(wall_ms));
         }
     }
 
@@ -458,7 +485,33 @@ impl Gateway {
         serde_json::to_value(self.core.status()).expect("a status is JSON")
     }
 
-    fn keep_journal(&mut self) {
-        self.journal.extend(self.core.take_journal());
+    /// Does what is to be written, and reads what is asked for.
+    pub fn write(&mut self) {
+        let writes = self.core.take_writes();
+        let upto = writes.upto;
+        self.disk.apply(writes);
+        self.core.written(upto);
+    }
+}
+
+/// A disk that does as it is told.
+#[derive(Default, Clone)]
+pub struct Disk(pub BTreeMap<String, Vec<u8>>);
+
+impl Disk {
+    /// Does all changes.
+    pub fn apply(&mut self, writes: Writes) {
+        for Write { file, op } in writes.list {
+            match op {
+                Op::Append(bytes) => self.0.entry(file).or_default().extend(bytes),
+                Op::Replace(bytes) => drop(self.0.insert(file, bytes)),
+                Op::Rename(name) => {
+                    if let Some(bytes) = self.0.remove(&file) {
+                        self.0.insert(name.to_owned(), bytes);
+                    }
+                }
+                Op::Delete => drop(self.0.remove(&file)),
+            }
+        }
     }
 }
