@@ -91,6 +91,13 @@ pub enum Outcome {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CallId(pub u128);
 
+impl CallId {
+    /// Its random part, as a key of tables.
+    pub fn key(self) -> u64 {
+        self.0 as u64
+    }
+}
+
 impl std::fmt::Display for CallId {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let h = format!("{:032x}", self.0);

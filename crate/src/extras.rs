@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
+use crate::answer::Reply;
 use crate::call::IdMint;
 use crate::counter::Counter;
-use crate::outbox::{Reply, Request, is_taken};
+use crate::outbox::Request;
 use crate::records::{self, Written};
 use crate::segments::Position;
 
@@ -146,7 +147,7 @@ impl Extras {
     pub fn answered(&mut self, reply: &Reply, mono_ms: u64) {
         let size = std::mem::take(&mut self.in_flight);
         match reply.status {
-            200..=299 if !is_taken(reply) => self.failed(reply, mono_ms),
+            200..=299 if !reply.is_taken() => self.failed(reply, mono_ms),
             200..=299 => {
                 self.delivered += size as u64;
                 self.leave(size);

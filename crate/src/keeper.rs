@@ -5,8 +5,6 @@
 //! that is on disk is always one that can be matched; marks of what is gone come a round later than the entry; a
 //! snapshot comes last, and what it replaces goes after it.
 
-use std::collections::HashSet;
-
 use crate::call::{CallId, ModelCall};
 use crate::files::{LEDGER, Op, Write, number_of, numbered};
 use crate::journal::{self, Foreign, Frame};
@@ -49,8 +47,8 @@ impl Writes {
 pub struct Found {
     /// The ledger's facts, in order.
     pub frames: Vec<Frame>,
-    /// Calls that are final and still to be sent: they are not to be settled again.
-    pub finals: HashSet<CallId>,
+    /// Calls that are final: they are not to be settled again.
+    pub finals: Vec<CallId>,
     /// Torn or corrupt frames.
     pub corrupt: u64,
     /// Files of another version, which are left alone.
@@ -146,8 +144,8 @@ impl Keeper {
         }
     }
 
-    fn left(&mut self, kind: Kind, mut positions: Vec<Position>) {
-        positions.sort_unstable();
+    fn left(&mut self, kind: Kind, positions: Vec<Position>) {
+        // Most leave in the order in which they came: neighbours share a frame.
         for group in positions.chunk_by(|a, b| a.segment == b.segment) {
             let offsets = group.iter().map(|position| position.offset).collect();
             if let Some(first) = group.first() {
@@ -311,7 +309,7 @@ impl Keeper {
             if kind == Kind::Calls
                 && let Ok((id, _)) = postcard::take_from_bytes::<CallId>(payload)
             {
-                finals.insert(id);
+                finals.push(id);
             }
         };
         match self.segments(kind).recover(file, bytes, see) {

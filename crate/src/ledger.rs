@@ -11,7 +11,7 @@
 //! A call is final when both its message and its diagnostic have spoken, or after the hold-back.
 //! What comes later finds the call's slot and is suppressed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hasher;
 
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,7 @@ use siphasher::sip::SipHasher13;
 use crate::call::{CallId, Cost, CostSource, IdMint, Latency, LatencySource, Outcome, Usage};
 use crate::journal::Frame;
 use crate::observe::{Observation, SURFACES, Surface};
+use crate::table::{Table, key_of};
 use crate::time::Now;
 
 /// How long a call waits for its other surfaces, in ms: diagnostics were seen up to 240 ms late.
@@ -115,6 +116,7 @@ pub struct Slot {
 /// A call that still waits for its other surfaces.
 #[derive(Debug)]
 struct Open {
+    id: CallId,
     first_mono_ms: u64,
     views: [Option<Box<Observation>>; SURFACES],
 }
@@ -125,10 +127,10 @@ pub struct Ledger {
     mint: IdMint,
     expect_diagnostics: bool,
     tells_errors: bool,
-    open: HashMap<CallId, Open>,
+    open: Table<Open>,
     waiting: VecDeque<(u64, CallId)>,
     ready: Vec<CallId>,
-    slots: HashMap<u64, VecDeque<Slot>>,
+    slots: Table<VecDeque<Slot>>,
     order: VecDeque<(Now, u64, CallId)>,
     /// Until when the session store is matched, on the wall clock; `None` where nobody reads it.
     reconciled_ms: Option<u64>,
@@ -154,10 +156,10 @@ impl Ledger {
             mint: IdMint::new(seed),
             expect_diagnostics: false,
             tells_errors: false,
-            open: HashMap::new(),
+            open: Table::default(),
             waiting: VecDeque::new(),
             ready: Vec::new(),
-            slots: HashMap::new(),
+            slots: Table::default(),
             order: VecDeque::new(),
             reconciled_ms: None,
             unmatchable_ms: 0,
@@ -223,17 +225,15 @@ impl Ledger {
 
     /// Everything that matching needs, for a fresh instance.
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
-        let open = self.open.iter().flat_map(|(id, open)| {
-            open.views
-                .iter()
-                .flatten()
-                .map(|view| Frame::Seen(*id, view.clone()))
+        let open = self.open.values().flat_map(|open| {
+            let views = open.views.iter().flatten();
+            views.map(|view| Frame::Seen(open.id, view.clone()))
         });
         let slots = self
             .slots
             .values()
             .flatten()
-            .filter(|slot| !self.open.contains_key(&slot.id))
+            .filter(|slot| !self.open.contains(slot.id.key()))
             .map(|slot| Frame::Slot(Box::new(slot.clone())));
         open.chain(slots)
     }
@@ -243,17 +243,17 @@ impl Ledger {
         let is_known = |slot: &Slot| slot.id == id;
         let buckets = self.buckets(&observation);
         let bucket = buckets.into_iter().find(|bucket| {
-            let slots = self.slots.get(bucket);
+            let slots = self.slots.get(*bucket);
             slots.is_some_and(|slots| slots.iter().any(is_known))
         });
         let known = bucket
-            .and_then(|bucket| self.slots.get_mut(&bucket))
+            .and_then(|bucket| self.slots.get_mut(bucket))
             .and_then(|slots| slots.iter_mut().find(|slot| is_known(slot)));
         let Some(slot) = known else {
             return self.begin(id, observation, now);
         };
         slot.absorb(&observation);
-        if let Some(open) = self.open.get_mut(&id) {
+        if let Some(open) = self.open.get_mut(id.key()) {
             let surface = observation.surface;
             open.views[surface as usize] = Some(Box::new(observation));
             if open.is_complete(self.expect_diagnostics) {
@@ -269,12 +269,12 @@ impl Ledger {
             ..now
         };
         self.order.push_back((seen, slot.bucket, slot.id));
-        self.slots.entry(slot.bucket).or_default().push_back(slot);
+        self.slots.entry(slot.bucket, VecDeque::new).push_back(slot);
     }
 
     /// Marks a restored call as final: it is not settled again.
     pub fn restore_final(&mut self, id: CallId) {
-        self.open.remove(&id);
+        self.open.remove(id.key());
         self.ready.retain(|ready| *ready != id);
     }
 
@@ -296,7 +296,7 @@ impl Ledger {
     /// The calls that are final now.
     pub fn due(&mut self, now: Now) -> Vec<Settled> {
         while let Some(&(first, id)) = self.waiting.front() {
-            let gone = !self.open.contains_key(&id);
+            let gone = !self.open.contains(id.key());
             let expired = now.mono_ms.saturating_sub(first) >= HOLD_BACK_MS;
             if !gone && !expired && self.waiting.len() <= MAX_OPEN {
                 break;
@@ -309,7 +309,7 @@ impl Ledger {
         let due = std::mem::take(&mut self.ready)
             .into_iter()
             .filter_map(|id| {
-                let open = self.open.remove(&id)?;
+                let open = self.open.remove(id.key())?;
                 self.finish(id, open)
             })
             .collect();
@@ -331,7 +331,7 @@ impl Ledger {
         }
         self.waiting
             .iter()
-            .find(|(_, id)| self.open.contains_key(id))
+            .find(|(_, id)| self.open.contains(id.key()))
             .map(|(first, _)| first + HOLD_BACK_MS)
     }
 
@@ -341,7 +341,7 @@ impl Ledger {
         let own = bucket(model, observation.session_key.as_deref());
         let without_session = bucket(model, None);
         if own == without_session {
-            self.slots.keys().copied().collect()
+            self.slots.keys().collect()
         } else {
             vec![own, without_session]
         }
@@ -353,7 +353,7 @@ impl Ledger {
         let earliest = began.min(observation.ended_ms);
         buckets
             .iter()
-            .filter_map(|bucket| Some((*bucket, self.slots.get(bucket)?)))
+            .filter_map(|bucket| Some((*bucket, self.slots.get(*bucket)?)))
             .flat_map(|(bucket, slots)| {
                 // From the newest: what ended long before this call began is not it, nor is what is older.
                 slots
@@ -369,7 +369,7 @@ impl Ledger {
     fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
         let slot = Slot::new(id, &observation);
         let bucket = slot.bucket;
-        self.slots.entry(bucket).or_default().push_back(slot);
+        self.slots.entry(bucket, VecDeque::new).push_back(slot);
         let seen = Now {
             wall_ms: observation.ended_ms,
             ..now
@@ -377,6 +377,7 @@ impl Ledger {
         self.order.push_back((seen, bucket, id));
         let surface = observation.surface;
         let mut open = Open {
+            id,
             first_mono_ms: now.mono_ms,
             views: [const { None }; SURFACES],
         };
@@ -385,13 +386,13 @@ impl Ledger {
         if open.is_complete(self.expect_diagnostics) {
             self.ready.push(id);
         }
-        self.open.insert(id, open);
+        self.open.insert(id.key(), open);
     }
 
     fn join(&mut self, bucket: u64, index: usize, fit: Fit, observation: Observation) -> CallId {
         let Some(slot) = self
             .slots
-            .get_mut(&bucket)
+            .get_mut(bucket)
             .and_then(|slots| slots.get_mut(index))
         else {
             return CallId(0);
@@ -402,7 +403,7 @@ impl Ledger {
         }
         slot.absorb(&observation);
         let id = slot.id;
-        let Some(open) = self.open.get_mut(&id) else {
+        let Some(open) = self.open.get_mut(id.key()) else {
             self.counts.late += 1;
             return id;
         };
@@ -436,7 +437,7 @@ impl Ledger {
         let started = turn.started_ms.unwrap_or(turn.ended_ms);
         let within = started.saturating_sub(UNKNOWN_WITHIN_MS)..=turn.ended_ms + UNKNOWN_WITHIN_MS;
         let bucket = bucket(&turn.model, turn.session_key.as_deref());
-        self.slots.get(&bucket).is_some_and(|slots| {
+        self.slots.get(bucket).is_some_and(|slots| {
             slots
                 .iter()
                 .any(|slot| slot.saw(Surface::Message) && within.contains(&slot.ended_ms))
@@ -452,7 +453,7 @@ impl Ledger {
             if !old && self.order.len() <= MAX_SLOTS {
                 break;
             }
-            if self.open.contains_key(&id) {
+            if self.open.contains(id.key()) {
                 break;
             }
             self.order.pop_front();
@@ -460,12 +461,12 @@ impl Ledger {
                 self.counts.evicted += 1;
                 self.unmatchable_ms = self.unmatchable_ms.max(first.wall_ms);
             }
-            if let Some(slots) = self.slots.get_mut(&bucket) {
+            if let Some(slots) = self.slots.get_mut(bucket) {
                 if let Some(index) = slots.iter().position(|slot| slot.id == id) {
                     slots.remove(index);
                 }
                 if slots.is_empty() {
-                    self.slots.remove(&bucket);
+                    self.slots.remove(bucket);
                 }
             }
         }
@@ -477,7 +478,7 @@ impl Slot {
         let mut slot = Self {
             id,
             bucket: bucket(&observation.model, observation.session_key.as_deref()),
-            model: hash(&[&observation.model]),
+            model: key_of(&[&observation.model]),
             span: None,
             started_ms: None,
             ended_ms: observation.ended_ms,
@@ -509,7 +510,7 @@ impl Slot {
     }
 
     fn fit(&self, observation: &Observation) -> Option<Fit> {
-        if self.saw(observation.surface) || self.model != hash(&[&observation.model]) {
+        if self.saw(observation.surface) || self.model != key_of(&[&observation.model]) {
             return None;
         }
         match (self.span, span_hash(observation)) {
@@ -636,17 +637,8 @@ impl Open {
     }
 }
 
-fn hash(parts: &[&str]) -> u64 {
-    let mut hasher = SipHasher13::new();
-    for part in parts {
-        hasher.write(part.as_bytes());
-        hasher.write_u8(0xff);
-    }
-    hasher.finish()
-}
-
 fn bucket(model: &str, session_key: Option<&str>) -> u64 {
-    hash(&[model, session_key.unwrap_or_default()])
+    key_of(&[model, session_key.unwrap_or_default()])
 }
 
 /// What two deliveries of one observation have in common, and two calls have not: its surface, session,
@@ -691,5 +683,5 @@ fn fingerprint(observation: &Observation) -> Option<u64> {
 }
 
 fn span_hash(observation: &Observation) -> Option<u64> {
-    observation.span_id.as_deref().map(|span| hash(&[span]))
+    observation.span_id.as_deref().map(|span| key_of(&[span]))
 }

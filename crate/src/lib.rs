@@ -4,6 +4,7 @@
 //! The one exception is the POST itself, in the WebAssembly face.
 
 pub mod agentwatch;
+pub mod answer;
 pub mod call;
 pub mod config;
 pub mod core;
@@ -22,6 +23,7 @@ pub mod reporter;
 pub mod segments;
 pub mod sessions;
 pub mod status;
+pub mod table;
 pub mod time;
 pub mod turn;
 pub mod voice;

@@ -7,9 +7,10 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::agentwatch;
+use crate::answer::Reply;
 use crate::call::{CallId, IdMint, ModelCall};
 use crate::config::{Naming, Settings};
 use crate::counter::Counter;
@@ -56,20 +57,6 @@ pub struct Request {
     pub path: String,
     /// The JSON body; `None` makes it a GET.
     pub body: Option<String>,
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Reply {
-    /// The HTTP status; 0 where there was no answer.
-    pub status: u16,
-    /// `Retry-After` in ms.
-    pub retry_after_ms: Option<u64>,
-    /// The answer's body, cut at a bound.
-    pub body: String,
-    /// Why there was no answer.
-    pub error: Option<String>,
 }
 
 /// Something that the operator should hear.
@@ -376,17 +363,10 @@ impl Outbox {
     }
 
     fn probed(&mut self, reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Capabilities {
-            features: Vec<String>,
-        }
         let before = self.receiver;
         match reply.status {
             200..=299 => {
-                let known: Capabilities = serde_json::from_str(&reply.body).unwrap_or_default();
-                let knows_ids = known.features.iter().any(|f| f == "record_ids");
-                self.receiver = if knows_ids {
+                self.receiver = if reply.answer.knows_ids {
                     Receiver::Ids
                 } else {
                     Receiver::Stock
@@ -412,7 +392,7 @@ impl Outbox {
         notes: &mut Vec<Note>,
     ) -> Option<Request> {
         match (reply.status, self.receiver) {
-            (200..=299, _) if !is_taken(reply) => self.failed(reply, mono_ms, notes),
+            (200..=299, _) if !reply.is_taken() => self.failed(reply, mono_ms, notes),
             (200..=299, _) => {
                 self.counts.delivered += ids.len() as u64;
                 self.arrived(&ids);
@@ -483,12 +463,8 @@ impl Outbox {
         mono_ms: u64,
         notes: &mut Vec<Note>,
     ) -> Option<Request> {
-        #[derive(Deserialize)]
-        struct Row {
-            id: String,
-        }
         let rows = match reply.status {
-            200..=299 => serde_json::from_str::<Vec<Row>>(&reply.body).ok(),
+            200..=299 => reply.answer.ids.as_ref(),
             _ => None,
         };
         let Some(rows) = rows else {
@@ -498,7 +474,7 @@ impl Outbox {
         let (found, missing): (Vec<CallId>, Vec<CallId>) =
             std::mem::take(&mut look.asked).into_iter().partition(|id| {
                 let id = id.to_string();
-                rows.iter().any(|row| row.id == id)
+                rows.contains(&id)
             });
         if look.first_try {
             self.counts.ambiguous += found.len() as u64;
@@ -619,17 +595,6 @@ impl Outbox {
         let ceiling = doubled.min(LONGEST_PAUSE_MS);
         100 + self.pause.bits() % ceiling
     }
-}
-
-/// Whether it is AgentWatch that took a batch, and not something on the way that says yes to everything.
-pub fn is_taken(reply: &Reply) -> bool {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Answer {
-        status: String,
-    }
-    let answer: Answer = serde_json::from_str(&reply.body).unwrap_or_default();
-    (200..=299).contains(&reply.status) && answer.status == "ok"
 }
 
 /// What went wrong, with the setting that mends it.

@@ -2,7 +2,7 @@
 //! is sent and marked when it is gone; a segment whose entries are all gone is deleted, and the oldest one
 //! is given up where the disk's bound is reached.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,6 +62,8 @@ struct Segment {
     waiting: usize,
     /// Nothing is appended to it any more.
     is_closed: bool,
+    /// All of it was handed out to be written.
+    is_handed_out: bool,
 }
 
 /// One log.
@@ -75,7 +77,7 @@ pub struct Segments {
     unwritten: Vec<u8>,
     writes: Vec<Write>,
     /// Marks read from the ledger's file, for segments that are yet to be read.
-    marked: HashMap<u32, Vec<u32>>,
+    marked: Vec<(u32, Vec<u32>)>,
 }
 
 impl Segments {
@@ -88,7 +90,7 @@ impl Segments {
             next_number: 1,
             unwritten: Vec::new(),
             writes: Vec::new(),
-            marked: HashMap::new(),
+            marked: Vec::new(),
         }
     }
 
@@ -114,6 +116,7 @@ impl Segments {
         let before = self.unwritten.len();
         journal::append(&mut self.unwritten, payload);
         segment.bytes += (self.unwritten.len() - before) as u32;
+        segment.is_handed_out = false;
         segment.not_gone += 1;
         segment.waiting += usize::from(!loaded);
         let state = if loaded {
@@ -154,15 +157,9 @@ impl Segments {
 
     /// The segment to read next: the oldest with entries that are on disk alone.
     pub fn to_load(&self) -> Option<String> {
-        // What is not yet handed out to be written cannot be read.
-        let last = self.segments.len().saturating_sub(1);
-        let is_written = |index: usize| index < last || self.unwritten.is_empty();
-        let segment = self
-            .segments
-            .iter()
-            .enumerate()
-            .find(|(index, segment)| segment.waiting > 0 && is_written(*index));
-        segment.map(|(_, segment)| self.name(segment.number))
+        let is_readable = |segment: &&Segment| segment.waiting > 0 && segment.is_handed_out;
+        let segment = self.segments.iter().find(is_readable);
+        segment.map(|segment| self.name(segment.number))
     }
 
     /// Takes a segment's entries that were on disk alone into memory; `None` for a file that is none of these.
@@ -177,23 +174,22 @@ impl Segments {
                 found.push((Position { segment, offset }, payload));
             }
         }
-        let lost = segment.give_up_waiting();
+        // What came while the file was read stands behind its end. A file that gave nothing has lost the rest too.
+        let end = match found.is_empty() && segment.is_handed_out {
+            true => u32::MAX,
+            false => bytes.len() as u32,
+        };
+        let lost = segment.give_up_waiting(end);
         self.delete_finished();
         Some((found, lost))
     }
 
-    /// Entries that are in memory no more, and not gone: they can be loaded again.
-    pub fn unload(&mut self, positions: impl Iterator<Item = Position>) {
-        for position in positions {
-            if let Some(segment) = self.segment(position.segment) {
-                segment.unload(position.offset);
-            }
-        }
-    }
-
     /// Takes a mark from the ledger's file; the ledger's files are read before the segments.
     pub fn restore_gone(&mut self, number: u32, offsets: Vec<u32>) {
-        self.marked.entry(number).or_default().extend(offsets);
+        match self.marked.iter_mut().find(|(of, _)| *of == number) {
+            Some((_, known)) => known.extend(offsets),
+            None => self.marked.push((number, offsets)),
+        }
     }
 
     /// Whether a file belongs to this log.
@@ -201,8 +197,7 @@ impl Segments {
         self.number(file).is_some()
     }
 
-    /// Takes a segment from disk, and shows each entry's payload that is not gone; how many frames were
-    /// corrupt.
+    /// Takes a segment from disk, and shows each entry's payload; how many frames were corrupt.
     ///
     /// # Errors
     /// [`Foreign`] where its format has another version; it is left alone.
@@ -220,16 +215,16 @@ impl Segments {
         let mut reader = Reader::open(bytes)?;
         let mut segment = Segment::new(number, bytes.len() as u32);
         segment.is_closed = true;
-        let mut marked = self.marked.remove(&number).unwrap_or_default();
-        marked.sort_unstable();
+        segment.is_handed_out = true;
         for (offset, payload) in reader.by_ref() {
-            let is_gone = marked.binary_search(&offset).is_ok();
-            let state = if is_gone { State::Gone } else { State::Waiting };
-            segment.entries.push((offset, state));
-            segment.not_gone += usize::from(!is_gone);
-            segment.waiting += usize::from(!is_gone);
-            if !is_gone {
-                see(payload);
+            segment.entries.push((offset, State::Waiting));
+            see(payload);
+        }
+        segment.not_gone = segment.entries.len();
+        segment.waiting = segment.entries.len();
+        if let Some(index) = self.marked.iter().position(|(of, _)| *of == number) {
+            for offset in self.marked.swap_remove(index).1 {
+                segment.mark_gone(offset);
             }
         }
         let at = self.segments.partition_point(|s| s.number < number);
@@ -263,9 +258,10 @@ impl Segments {
             .partition(|write| matches!(write.op, Op::Delete));
         self.writes = deletions;
         writes.extend::<Vec<Write>>(appends);
-        self.flush_unwritten()
-            .into_iter()
-            .for_each(|write| writes.push(write));
+        writes.extend(self.flush_unwritten());
+        for segment in &mut self.segments {
+            segment.is_handed_out = true;
+        }
     }
 
     /// The segments to delete.
@@ -345,6 +341,7 @@ impl Segment {
             not_gone: 0,
             waiting: 0,
             is_closed: false,
+            is_handed_out: false,
         }
     }
 
@@ -376,22 +373,15 @@ impl Segment {
         true
     }
 
-    fn unload(&mut self, offset: u32) {
-        if let Some(state @ State::Loaded) = self.state(offset) {
-            *state = State::Waiting;
-            self.waiting += 1;
-        }
-    }
-
-    fn give_up_waiting(&mut self) -> u64 {
+    fn give_up_waiting(&mut self, end: u32) -> u64 {
         let mut lost = 0;
-        for (_, state) in &mut self.entries {
-            if *state == State::Waiting {
+        for (offset, state) in &mut self.entries {
+            if *state == State::Waiting && *offset < end {
                 *state = State::Gone;
                 lost += 1;
             }
         }
-        self.waiting = 0;
+        self.waiting -= lost;
         self.not_gone -= lost;
         lost as u64
     }

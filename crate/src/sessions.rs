@@ -1,7 +1,7 @@
 //! What is known of sessions: the attributes that calls inherit, and how much each was counted, to
 //! compare with totals that others report.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,7 @@ use crate::call::{Latency, LatencySource, Usage};
 use crate::journal::Frame;
 use crate::ledger::Settled;
 use crate::observe::{Aggregate, ModelTotal, SessionFacts};
+use crate::table::{Table, key_of};
 
 /// The most sessions that are remembered; the one untouched longest gives way.
 const MAX_SESSIONS: usize = 4_096;
@@ -49,6 +50,7 @@ impl Counted {
 
 #[derive(Debug, Clone, Default)]
 struct Session {
+    key: String,
     touched: u64,
     agent: Option<String>,
     run_id: Option<String>,
@@ -74,7 +76,7 @@ pub struct Missing {
 /// The sessions of one gateway.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    map: HashMap<String, Session>,
+    map: Table<Session>,
     clock: u64,
     /// Sessions forgotten for want of room.
     pub evicted: u64,
@@ -108,7 +110,7 @@ impl Sessions {
         let session = call
             .session_key
             .as_deref()
-            .and_then(|key| self.map.get(key));
+            .and_then(|key| self.map.get(key_of(&[key])));
         if let Some(session) = session {
             call.agent = call.agent.take().or(session.agent.clone());
             call.run_id = call.run_id.take().or(session.run_id.clone());
@@ -143,11 +145,9 @@ impl Sessions {
 
     /// What was counted so far, for a snapshot.
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
-        self.map.iter().flat_map(|(key, session)| {
-            session
-                .models
-                .iter()
-                .map(|(name, sum)| Frame::Counted(key.clone(), name.clone(), *sum))
+        self.map.values().flat_map(|session| {
+            let models = session.models.iter();
+            models.map(|(name, sum)| Frame::Counted(session.key.clone(), name.clone(), *sum))
         })
     }
 
@@ -209,10 +209,14 @@ impl Sessions {
 
     fn touch(&mut self, key: &str) -> &mut Session {
         self.clock += 1;
-        if !self.map.contains_key(key) && self.map.len() >= MAX_SESSIONS {
+        let place = key_of(&[key]);
+        if !self.map.contains(place) && self.map.len() >= MAX_SESSIONS {
             self.forget_untouched();
         }
-        let session = self.map.entry(key.to_owned()).or_default();
+        let session = self.map.entry(place, || Session {
+            key: key.to_owned(),
+            ..Session::default()
+        });
         session.touched = self.clock;
         session
     }
@@ -222,7 +226,7 @@ impl Sessions {
         let before = self.map.len();
         // Each touch takes the next tick, so at most half of the sessions were touched since then.
         let limit = self.clock - (MAX_SESSIONS / 2) as u64;
-        self.map.retain(|_, session| session.touched > limit);
+        self.map.retain(|session| session.touched > limit);
         self.evicted += (before - self.map.len()) as u64;
     }
 }

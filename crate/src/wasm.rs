@@ -12,18 +12,25 @@ use std::cell::RefCell;
 use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
+use crate::answer::Reply;
 use crate::config::RawSettings;
 use crate::core::Core as Machine;
 use crate::facts::Scalar;
 use crate::files::{Op, Write};
 use crate::observe::SOURCES;
-use crate::outbox::{Reply, Request};
+use crate::outbox::Request;
 use crate::time::Now;
 
 /// The table of sources: which scalar fields of which events cross, as JSON.
 #[wasm_bindgen]
 pub fn sources() -> String {
     json(&SOURCES)
+}
+
+/// The settings' names, in the order in which the constructor takes them, as JSON.
+#[wasm_bindgen(js_name = settingNames)]
+pub fn setting_names() -> String {
+    json(&RawSettings::NAMES)
 }
 
 /// What `begin` and `answered` ask the host to send.
@@ -43,10 +50,11 @@ pub struct Core {
 
 #[wasm_bindgen]
 impl Core {
-    /// A core with its settings judged; what is wrong with them is in the first advice's log.
+    /// A core with its settings, in the order of [`setting_names`], judged; what is wrong with them is in the first advice's log.
     #[wasm_bindgen(constructor)]
     pub fn new(settings: JsValue, seed_high: u32, seed_low: u32) -> Core {
-        let raw: RawSettings = serde_wasm_bindgen::from_value(settings).unwrap_or_default();
+        let facts: Vec<Scalar> = serde_wasm_bindgen::from_value(settings).unwrap_or_default();
+        let raw = RawSettings::new(facts);
         let seed = u64::from(seed_high) << 32 | u64::from(seed_low);
         Core {
             machine: RefCell::new(Machine::new(&raw, seed)),
@@ -82,9 +90,11 @@ impl Core {
         order(&machine, request)
     }
 
-    /// Takes the reply to the last request; a further request where one follows at once.
-    pub fn answered(&self, reply: &str, wall: f64, mono: f64) -> Option<String> {
-        let reply: Reply = serde_json::from_str(reply).unwrap_or_default();
+    /// Takes the reply to the last request, as `send` of `io.wasm` gives it; a further request where one
+    /// follows at once. Anything else stands for no answer.
+    pub fn answered(&self, reply: JsValue, wall: f64, mono: f64) -> Option<String> {
+        let facts: Vec<Scalar> = serde_wasm_bindgen::from_value(reply).unwrap_or_default();
+        let reply = Reply::from_facts(&facts);
         let mut machine = self.machine.borrow_mut();
         let request = machine.answered(&reply, now(wall, mono))?;
         order(&machine, request)

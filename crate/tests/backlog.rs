@@ -1,5 +1,11 @@
 //! A receiver that is away for long: what waits goes to disk, within bounds, and comes back in order.
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 

@@ -10,9 +10,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::call::{Cost, CostSource, IdMint, ModelCall, Outcome, Usage};
 use agentwatch_openclaw::config::{RawSettings, Settings};
-use agentwatch_openclaw::outbox::{Outbox, Reply, Request};
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::outbox::{Outbox, Request};
 use agentwatch_openclaw::segments::Position;
 use agentwatch_openclaw::time::Now;
 use serde_json::{Value, json};
@@ -165,7 +167,10 @@ struct Run {
 
 impl Run {
     fn new(seed: u64, kind: Kind) -> Self {
-        let raw: RawSettings = serde_json::from_value(json!({"url": "http://h"})).unwrap();
+        let raw = RawSettings::from_names(|name| match *name {
+            "url" => Scalar::Text("http://h".to_owned()),
+            _ => Scalar::Absent,
+        });
         let (settings, problems) = Settings::validate(&raw);
         assert!(problems.is_empty());
         Self {
@@ -235,11 +240,7 @@ impl Run {
     }
 
     fn fare(&mut self, request: &Request, fate: Fate) -> Reply {
-        let status = |status: u16, body: String| Reply {
-            status,
-            body,
-            ..Reply::default()
-        };
+        let status = |status: u16, body: String| Reply::of(status, &body);
         let lost = |why: &str| Reply {
             error: Some(why.to_owned()),
             ..Reply::default()

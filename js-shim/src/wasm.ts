@@ -10,18 +10,34 @@ export interface Core {
   observe(source: number, facts: unknown[], wall: number, mono: number): string | undefined;
   advance(wall: number, mono: number): string;
   begin(wall: number, mono: number, hurry: boolean): string | undefined;
-  answered(reply: string, wall: number, mono: number): string | undefined;
+  answered(reply: unknown, wall: number, mono: number): string | undefined;
   close(wall: number, mono: number): void;
-  journal(): Uint8Array;
-  snapshot(): Uint8Array;
-  recover(journal: Uint8Array, wall: number, mono: number): void;
+  writes(): unknown[];
+  written(upto: number): void;
+  diskFailed(why: string, wall: number, mono: number): void;
+  tryDisk(): void;
+  diskMended(wall: number, mono: number): void;
+  recover(file: string, bytes: Uint8Array): void;
+  recovered(wall: number, mono: number): void;
+  toLoad(): string | undefined;
+  load(file: string, bytes: Uint8Array, wall: number, mono: number): void;
+  becomeSpool(): void;
+  takeSpool(name: string, bytes: Uint8Array, wall: number, mono: number): number;
+  spoolOffset(name: string): number;
+  forgetSpool(name: string): void;
+  bookmark(file: string, mark: string): void;
+  bookmarks(): string;
+  reconciledMs(): number | undefined;
+  setReconciled(untilMs: number): void;
+  survivesPowerCut(): boolean;
   status(): string;
 }
 
 /** One instance of the module that counts. */
 export interface Instance {
-  Core: new (settings: Record<string, unknown>, seedHigh: number, seedLow: number) => Core;
+  Core: new (settings: unknown[], seedHigh: number, seedLow: number) => Core;
   sources(): string;
+  settingNames(): string;
 }
 
 /** One instance of the module that meets the network; see `crate/src/wasm_io.rs`. */
@@ -32,7 +48,7 @@ export interface Io {
     path: string,
     body: string | undefined,
     timeoutMs: number,
-  ): Promise<string>;
+  ): Promise<unknown[]>;
 }
 
 type Name = "core" | "io";

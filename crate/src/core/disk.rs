@@ -7,6 +7,7 @@ use crate::keeper::Writes;
 use crate::observe::Event;
 use crate::records::{Record, Written};
 use crate::segments::Kind;
+use crate::table::key_of;
 use crate::time::Now;
 use crate::voice::Level;
 
@@ -115,7 +116,7 @@ impl Core {
         let (bookmarks, reconciled_ms) = (&self.bookmarks, self.reconciled_ms);
         let snapshot = || {
             let marks = bookmarks
-                .iter()
+                .values()
                 .map(|(file, mark)| Frame::Bookmark(file.clone(), mark.clone()));
             let frames = ledger.frames().chain(sessions.frames()).chain(marks);
             frames.chain(reconciled_ms.map(Frame::Reconciled)).collect()
@@ -209,8 +210,11 @@ impl Core {
             Frame::Counted(session, model, counted) => {
                 self.sessions.restore(&session, &model, &counted);
             }
+            Frame::Bookmark(file, mark) if mark.is_empty() => {
+                self.bookmarks.remove(key_of(&[&file]));
+            }
             Frame::Bookmark(file, mark) => {
-                self.bookmarks.insert(file, mark);
+                self.bookmarks.insert(key_of(&[&file]), (file, mark));
             }
             Frame::Reconciled(until_ms) => self.set_reconciled(until_ms),
             Frame::Begin | Frame::Gone(..) | Frame::Record(_) | Frame::Facts(_) => {}
@@ -281,14 +285,15 @@ impl Core {
 
     /// How far another process's file was read.
     pub fn spool_offset(&self, name: &str) -> usize {
-        let mark = self.bookmarks.get(&[SPOOL, name].concat());
-        mark.and_then(|mark| mark.parse().ok()).unwrap_or(0)
+        let name = [SPOOL, name].concat();
+        let mark = self.bookmarks.get(key_of(&[&name]));
+        mark.and_then(|(_, mark)| mark.parse().ok()).unwrap_or(0)
     }
 
     /// Another process's file is read to its end and gone.
     pub fn forget_spool(&mut self, name: &str) {
         let name = [SPOOL, name].concat();
-        self.bookmarks.remove(&name);
+        self.bookmarks.remove(key_of(&[&name]));
         self.keeper.note(&Frame::Bookmark(name, String::new()));
     }
 
@@ -296,13 +301,14 @@ impl Core {
     pub fn bookmark(&mut self, file: &str, mark: &str) {
         self.keeper
             .note(&Frame::Bookmark(file.to_owned(), mark.to_owned()));
-        self.bookmarks.insert(file.to_owned(), mark.to_owned());
+        let mark = (file.to_owned(), mark.to_owned());
+        self.bookmarks.insert(key_of(&[file]), mark);
     }
 
     /// How far each file of the session store was read.
     pub fn bookmarks(&self) -> impl Iterator<Item = (&str, &str)> {
-        let own = |(file, _): &(&String, &String)| !file.starts_with(SPOOL);
-        let marks = self.bookmarks.iter().filter(own);
+        let own = |(file, _): &&(String, String)| !file.starts_with(SPOOL);
+        let marks = self.bookmarks.values().filter(own);
         marks.map(|(file, mark)| (file.as_str(), mark.as_str()))
     }
 

@@ -3,7 +3,7 @@
 mod disk;
 mod sending;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use serde::Serialize;
 
@@ -24,6 +24,7 @@ use crate::records::Record;
 use crate::reporter::Reporter;
 use crate::sessions::{Missing, Sessions};
 use crate::status::{Counts, Status};
+use crate::table::Table;
 use crate::time::Now;
 use crate::turn::Turns;
 use crate::voice::{Level, LogLine, Voice};
@@ -66,7 +67,7 @@ pub struct Core {
     keeper: Keeper,
     disk: disk::Disk,
     found: Found,
-    bookmarks: HashMap<String, String>,
+    bookmarks: Table<(String, String)>,
     reconciled_ms: Option<u64>,
     voice: Voice,
     counts: Counts,
@@ -90,7 +91,7 @@ impl Core {
             keeper: Keeper::new(settings.journal_max_bytes),
             disk: disk::Disk::default(),
             found: Found::default(),
-            bookmarks: HashMap::new(),
+            bookmarks: Table::default(),
             reconciled_ms: None,
             voice: Voice::default(),
             counts: Counts::default(),

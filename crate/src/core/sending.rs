@@ -1,7 +1,8 @@
 //! What is sent next, and what the answers mean to the operator.
 
 use super::Core;
-use crate::outbox::{Note, Receiver, Reply, Request};
+use crate::answer::Reply;
+use crate::outbox::{Note, Receiver, Request};
 use crate::time::Now;
 use crate::voice::Level;
 

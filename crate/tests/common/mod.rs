@@ -10,13 +10,14 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::config::RawSettings;
 use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::facts::{Field, Scalar};
 use agentwatch_openclaw::files::{Op, Write};
 use agentwatch_openclaw::keeper::Writes;
 use agentwatch_openclaw::observe::SOURCES;
-use agentwatch_openclaw::outbox::{Reply, Request};
+use agentwatch_openclaw::outbox::Request;
 use agentwatch_openclaw::time::Now;
 use serde_json::{Value, json};
 
@@ -333,11 +334,7 @@ impl Receiver {
                 r#"{"status": "ok"}"#.to_owned()
             }
         };
-        Reply {
-            status: 200,
-            body,
-            ..Reply::default()
-        }
+        Reply::of(200, &body)
     }
 
     fn take(&mut self, record: &Value) {
@@ -354,6 +351,12 @@ impl Receiver {
             record["cost_usd"].as_f64().expect("a cost"),
         );
     }
+}
+
+/// Settings from JSON, as the shim hands them over.
+pub fn settings(json: &str) -> RawSettings {
+    let json: Value = serde_json::from_str(json).expect("settings");
+    RawSettings::from_names(|name| json.get(*name).map_or(Scalar::Absent, scalar))
 }
 
 /// The core in the place of the shim's pipeline: it hears events, time passes, it is sent from.
@@ -394,7 +397,7 @@ impl Gateway {
     }
 
     fn fresh_core(&mut self) -> Core {
-        let raw: RawSettings = serde_json::from_str(&self.settings).expect("settings");
+        let raw = settings(&self.settings);
         self.seed += 1;
         let mut core = Core::new(&raw, self.seed);
         core.expect_diagnostics(self.expect_diagnostics);
