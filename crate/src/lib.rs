@@ -23,6 +23,7 @@ pub mod segments;
 pub mod sessions;
 pub mod status;
 pub mod time;
+pub mod transcript;
 pub mod turn;
 pub mod voice;
 

@@ -3,8 +3,9 @@
 mod context;
 mod diagnostic;
 mod lifecycle;
-mod message;
+pub(crate) mod message;
 mod named;
+pub mod stored;
 mod timing;
 
 use serde::{Deserialize, Serialize};

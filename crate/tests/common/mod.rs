@@ -48,6 +48,8 @@ pub struct Capture {
     pub tells_usage: bool,
     /// Failed calls that this version's diagnostics alone show as completed ones without usage.
     pub failures_shown_as_answers: u64,
+    /// What its session store held in the end: `{agent, session_id, row}` each.
+    pub transcript: Vec<Value>,
 }
 
 /// One event that reached the plugin.
@@ -90,6 +92,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.3.13/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.3.13/transcript.jsonl"
+            ))
+            .collect(),
         },
         Capture {
             version: "2026.6.11",
@@ -102,6 +108,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.6.11/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.6.11/transcript.jsonl"
+            ))
+            .collect(),
         },
         Capture {
             version: "2026.8.2",
@@ -114,6 +124,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.8.2/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.8.2/transcript.jsonl"
+            ))
+            .collect(),
         },
         Capture {
             version: "2026.9.6",
@@ -126,6 +140,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.9.6/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.9.6/transcript.jsonl"
+            ))
+            .collect(),
         },
     ]
 }

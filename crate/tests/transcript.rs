@@ -1,0 +1,691 @@
+//! Stored transcripts: which rows are calls, what is read of them, and that nothing in a line does
+//! harm.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use agentwatch_openclaw::call::Outcome;
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::observe::stored::{StoredCall, StoredFacts, read};
+use agentwatch_openclaw::transcript::{MAX_LINE, Reader, Scope, Skipped};
+use common::{Totals, captures};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+/// When the rows here were written, unless they say otherwise.
+const WRITTEN: &str = "2026-11-23T13:14:33.341Z";
+const WRITTEN_MS: u64 = 1_795_439_673_341;
+
+fn scope() -> Scope {
+    Scope {
+        agent: "main".into(),
+        session_id: "s-1".into(),
+        ..Scope::default()
+    }
+}
+
+/// What a reader hands out for some chunks.
+fn feed(reader: &mut Reader, chunks: &[&[u8]]) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for chunk in chunks {
+        let mut text = String::new();
+        reader.feed(chunk, &mut text);
+        let batch: Vec<Value> = serde_json::from_str(&format!("[{text}]")).unwrap();
+        rows.extend(batch);
+    }
+    rows
+}
+
+fn rows_of(text: &str) -> Vec<Value> {
+    feed(&mut Reader::new(scope()), &[text.as_bytes()])
+}
+
+fn calls(rows: &[Value]) -> Vec<StoredCall> {
+    let call = |row: &Value| read(&StoredFacts::new(facts(row))).unwrap();
+    rows.iter().map(call).collect()
+}
+
+fn facts(row: &Value) -> Vec<Scalar> {
+    row.as_array().unwrap().iter().map(common::scalar).collect()
+}
+
+fn skipped(text: &str) -> Skipped {
+    let mut reader = Reader::new(scope());
+    feed(&mut reader, &[text.as_bytes()]);
+    reader.skipped()
+}
+
+/// A stored answer with everything in it.
+fn answer() -> Value {
+    json!({
+        "type": "message", "id": "e-1", "parentId": "e-0", "timestamp": WRITTEN,
+        "message": {
+            "role": "assistant", "content": [{"type": "text", "text": "It is \"quoted\"\n{[\\"}],
+            "api": "openai-completions", "provider": "mock", "model": "m1",
+            "usage": {
+                "input": 101, "output": 21, "cacheRead": 601, "cacheWrite": 3, "totalTokens": 726,
+                "cost": {"input": 0.1, "output": 0.2, "cacheRead": 0.3, "cacheWrite": 0.4, "total": 1.0},
+            },
+            "stopReason": "stop", "timestamp": WRITTEN_MS - 200, "responseId": "chatcmpl-1",
+            "__openclaw": {"runId": "r-1"},
+        },
+    })
+}
+
+fn with(pointer: &str, value: Value) -> Value {
+    let mut row = answer();
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    row.pointer_mut(parent).unwrap()[name] = value;
+    row
+}
+
+fn line(row: &Value) -> String {
+    format!("{row}\n")
+}
+
+/// What the shim's `pick` would copy by the table's paths.
+fn picked(row: &Value) -> Value {
+    let root =
+        json!({"event": row, "ctx": {"sessionId": "s-1", "agentId": "main", "inherited": false}});
+    let field = |path: &str| {
+        let found = path
+            .trim_start_matches("time:")
+            .split('.')
+            .try_fold(&root, |value, key| value.get(key));
+        match found {
+            Some(Value::Array(_) | Value::Object(_)) => json!([]),
+            Some(found) if path.starts_with("time:") => json!(written_ms(found)),
+            Some(found) => found.clone(),
+            None => Value::Null,
+        }
+    };
+    let fields = StoredFacts::TABLE.fields.iter();
+    fields.map(|one| field(one.path)).collect()
+}
+
+fn written_ms(value: &Value) -> Option<u64> {
+    let text = value.as_str()?;
+    let at = humantime::parse_rfc3339(text).ok()?;
+    Some(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis() as u64)
+}
+
+// ---------------------------------------------------------------------------------------------
+// What is read
+
+#[test]
+fn a_row_becomes_the_facts_of_the_table() {
+    assert_eq!(rows_of(&line(&answer())), [picked(&answer())]);
+    let call = &calls(&rows_of(&line(&answer())))[0];
+    assert_eq!(
+        (call.provider.as_str(), call.model.as_str()),
+        ("mock", "m1")
+    );
+    let usage = call.usage.unwrap();
+    assert_eq!((usage.prompt(), usage.output), (705, 21));
+    assert_eq!(call.cost_usd, Some(1.0));
+    assert_eq!(call.started_ms, Some(WRITTEN_MS - 200));
+    assert_eq!(call.written_ms, Some(WRITTEN_MS));
+    assert_eq!(call.entry.as_deref(), Some("e-1"));
+    assert_eq!(call.run_id.as_deref(), Some("r-1"));
+    assert_eq!(call.session_id.as_deref(), Some("s-1"));
+    assert_eq!(call.agent.as_deref(), Some("main"));
+    assert_eq!(call.session_key, None);
+    assert!(call.is_request() && call.ends_turn && !call.inherited);
+}
+
+#[test]
+fn the_session_key_is_told_where_the_store_has_it() {
+    let mut reader = Reader::new(Scope {
+        session_key: Some("agent:main:a \"b\"\n".into()),
+        ..scope()
+    });
+    let rows = feed(&mut reader, &[line(&answer()).as_bytes()]);
+    assert_eq!(
+        calls(&rows)[0].session_key.as_deref(),
+        Some("agent:main:a \"b\"\n")
+    );
+}
+
+/// The title call of `/new` on 2026.3.13: input, cached input, output.
+const TITLE: (u64, u64, u64) = (154, 654, 74);
+
+#[test]
+fn recorded_stores_hold_what_the_provider_answered() {
+    for capture in captures() {
+        let mut totals = Totals::default();
+        for call in calls(&recorded_rows(&capture.transcript)) {
+            assert!(!call.inherited, "{}", capture.version);
+            if call.is_request() {
+                let usage = call.usage.unwrap_or_default();
+                let model = format!("{}/{}", call.provider, call.model);
+                let cost = call.cost_usd.unwrap_or(0.0);
+                totals.add(&model, 1, usage.prompt(), usage.output, cost);
+            }
+        }
+        let mut expected = capture.provider.clone();
+        if capture.version == "2026.3.13" {
+            let stored_nowhere = expected.0.get_mut("mock/mock-primary").unwrap();
+            stored_nowhere.requests -= 1;
+            stored_nowhere.prompt -= TITLE.0 + TITLE.1;
+            stored_nowhere.completion -= TITLE.2;
+            stored_nowhere.cost_usd -=
+                (TITLE.0 as f64 * 3.0 + TITLE.1 as f64 * 0.3 + TITLE.2 as f64 * 15.0) / 1e6;
+        }
+        totals.assert_equals(&expected, capture.version);
+    }
+}
+
+/// The rows of a recorded store, session by session.
+fn recorded_rows(transcript: &[Value]) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for session in transcript.chunk_by(|a, b| a["session_id"] == b["session_id"]) {
+        let text: String = session.iter().map(|one| line(&one["row"])).collect();
+        rows.extend(rows_of(&text));
+    }
+    rows
+}
+
+// ---------------------------------------------------------------------------------------------
+// Which rows are calls
+
+#[test]
+fn rows_of_the_gateway_itself_are_no_calls() {
+    for model in ["gateway-injected", "delivery-mirror"] {
+        let mut row = with("/message/provider", json!("openclaw"));
+        row["message"]["model"] = json!(model);
+        assert!(rows_of(&line(&row)).is_empty(), "{model}");
+        assert_eq!(skipped(&line(&row)), Skipped::default());
+    }
+}
+
+#[test]
+fn other_rows_are_no_calls() {
+    let text = json!("the \"assistant\" said");
+    for row in [
+        with("/type", json!("custom_message")),
+        with("/message/role", json!("user")),
+        with("/message/role", json!("toolResult")),
+        json!({"type": "message", "message": {"content": ["assistant"], "role": "user"}}),
+        json!({"type": "compaction", "summary": text, "id": "assistant"}),
+        json!({"type": "message", "message": "assistant"}),
+        json!({"type": "message", "message": ["assistant"]}),
+        json!({"role": "assistant"}),
+        json!({}),
+    ] {
+        assert!(rows_of(&line(&row)).is_empty(), "{row}");
+        assert_eq!(skipped(&line(&row)), Skipped::default(), "{row}");
+    }
+}
+
+#[test]
+fn failures_and_aborts_are_handed_out_and_are_no_requests() {
+    for (reason, outcome) in [("error", Outcome::Failed), ("aborted", Outcome::Aborted)] {
+        let mut row = with("/message/stopReason", json!(reason));
+        row["message"]["usage"] =
+            json!({"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, "cost": {"total": 0}});
+        let call = &calls(&rows_of(&line(&row)))[0];
+        assert_eq!(
+            (call.outcome, call.usage, call.cost_usd),
+            (outcome, None, None)
+        );
+        assert!(!call.is_request());
+        // What was billed is a request, however it ended.
+        let billed = &calls(&rows_of(&line(&with("/message/stopReason", json!(reason)))))[0];
+        assert!(billed.is_request());
+    }
+}
+
+#[test]
+fn an_answer_without_usage_is_a_request_with_unknown_tokens() {
+    for usage in [
+        Value::Null,
+        json!({}),
+        json!({"input": 0, "output": 0}),
+        json!(7),
+    ] {
+        let call = &calls(&rows_of(&line(&with("/message/usage", usage))))[0];
+        assert_eq!(call.usage, None);
+        assert!(call.is_request() && !call.broken_usage);
+    }
+    let call = &calls(&rows_of(&line(&with(
+        "/message/usage/input",
+        json!("many"),
+    ))))[0];
+    assert!(call.broken_usage && call.is_request());
+}
+
+#[test]
+fn an_answer_without_a_model_is_counted_and_skipped() {
+    for pointer in ["/message/provider", "/message/model"] {
+        for value in [Value::Null, json!(" "), json!(1), json!({})] {
+            let text = line(&with(pointer, value));
+            assert!(rows_of(&text).is_empty());
+            assert_eq!(
+                skipped(&text).reasons().collect::<Vec<_>>(),
+                [("no_model", 1)]
+            );
+        }
+    }
+}
+
+#[test]
+fn rows_older_than_their_fork_are_inherited() {
+    let header = json!({"type": "session", "id": "s-1", "timestamp": "2026-11-23T13:15:00.000Z", "parentSession": "s-0"});
+    let own = with("/timestamp", json!("2026-11-23T13:15:00.000Z"));
+    let text = line(&header) + &line(&answer()) + &line(&own);
+    let inherited = |rows: &[Value]| calls(rows).iter().map(|c| c.inherited).collect::<Vec<_>>();
+    let mut reader = Reader::new(scope());
+    assert_eq!(
+        inherited(&feed(&mut reader, &[text.as_bytes()])),
+        [true, false]
+    );
+
+    // Reading may go on behind the header, if the time is remembered.
+    let mut later = Reader::new(Scope {
+        forked_ms: reader.forked_ms(),
+        ..scope()
+    });
+    assert_eq!(
+        inherited(&feed(&mut later, &[line(&answer()).as_bytes()])),
+        [true]
+    );
+
+    // A header without a parent may be younger than the first rows, which are its own.
+    let plain = json!({"type": "session", "id": "s-1", "timestamp": "2026-11-23T13:15:00.000Z"});
+    assert_eq!(
+        inherited(&rows_of(&(line(&plain) + &line(&answer())))),
+        [false]
+    );
+}
+
+// ---------------------------------------------------------------------------------------------
+// Spans of time
+
+#[test]
+fn reading_ends_before_the_first_call_that_is_too_young() {
+    let young = with("/timestamp", json!("2026-11-23T13:15:00.000Z"));
+    let user = with("/message/role", json!("user"));
+    let before = line(&answer()) + &line(&user);
+    let text = before.clone() + &line(&young) + &line(&answer());
+    for until_ms in [WRITTEN_MS + 1, 1_795_439_700_000] {
+        let mut reader = Reader::new(Scope {
+            until_ms: Some(until_ms),
+            ..scope()
+        });
+        assert_eq!(feed(&mut reader, &[text.as_bytes()]).len(), 1);
+        assert!(reader.is_stopped());
+        assert_eq!(reader.consumed(), before.len() as u64);
+        assert!(feed(&mut reader, &[text.as_bytes()]).is_empty());
+        assert_eq!(reader.consumed(), before.len() as u64);
+    }
+    // Where a row does not tell when it was written, the call's begin does.
+    let mut reader = Reader::new(Scope {
+        until_ms: Some(WRITTEN_MS - 200),
+        ..scope()
+    });
+    assert!(
+        feed(
+            &mut reader,
+            &[line(&with("/timestamp", Value::Null)).as_bytes()]
+        )
+        .is_empty()
+    );
+    assert!(reader.is_stopped());
+}
+
+#[test]
+fn older_calls_are_left_out_and_done_with() {
+    let old = line(&answer());
+    let mut reader = Reader::new(Scope {
+        since_ms: Some(WRITTEN_MS + 1),
+        ..scope()
+    });
+    let young = line(&with("/timestamp", json!("2026-11-23T13:15:00.000Z")));
+    assert_eq!(
+        feed(&mut reader, &[(old.clone() + &young).as_bytes()]).len(),
+        1
+    );
+    assert_eq!(reader.consumed(), (old.len() + young.len()) as u64);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Lines
+
+#[test]
+fn chunks_may_be_cut_anywhere() {
+    let other = line(&with("/message/role", json!("user"))) + "\n" + "{\"torn\n";
+    let text = other + &line(&answer()) + &line(&with("/id", json!("e-2")));
+    let whole = rows_of(&text);
+    assert_eq!(whole.len(), 2);
+    for cut in 0..=text.len() {
+        let (a, b) = text.as_bytes().split_at(cut);
+        let mut reader = Reader::new(scope());
+        assert_eq!(feed(&mut reader, &[a, b]), whole, "cut at {cut}");
+        assert_eq!(reader.consumed(), text.len() as u64);
+        assert_eq!(reader.skipped(), skipped(&text));
+
+        // The same with the rest read by another reader, from where the first one was done.
+        let mut first = Reader::new(scope());
+        let mut rows = feed(&mut first, &[a]);
+        let mut second = Reader::new(scope());
+        rows.extend(feed(
+            &mut second,
+            &[&text.as_bytes()[first.consumed() as usize..]],
+        ));
+        assert_eq!(rows, whole, "resumed at {cut}");
+    }
+    for size in [1, 2, 3, 7] {
+        let chunks: Vec<_> = text.as_bytes().chunks(size).collect();
+        assert_eq!(feed(&mut Reader::new(scope()), &chunks), whole);
+    }
+}
+
+#[test]
+fn a_last_line_without_an_end_is_left_for_later_unless_the_file_is_finished() {
+    let text = answer().to_string();
+    let mut reader = Reader::new(scope());
+    assert!(feed(&mut reader, &[text.as_bytes()]).is_empty());
+    assert_eq!(reader.consumed(), 0);
+    let mut rows = String::new();
+    reader.finish(&mut rows);
+    assert_eq!(
+        serde_json::from_str::<Value>(&rows).unwrap(),
+        picked(&answer())
+    );
+    assert_eq!(reader.consumed(), text.len() as u64);
+}
+
+#[test]
+fn broken_lines_are_counted_and_cost_only_themselves() {
+    let good = line(&answer());
+    let half = &good[..good.len() / 2];
+    let deep = format!(
+        "{{\"type\":\"message\",\"x\":{}\"assistant\"",
+        "[".repeat(100_000)
+    );
+    for (broken, reason) in [
+        (half, "malformed"),
+        ("{\"assistant\":", "malformed"),
+        ("\"assistant\"", "malformed"),
+        ("{\"a\":\"assistant\"} {}", "malformed"),
+        ("{\"a\":\"assistant\",}", "malformed"),
+        ("{\"a\":[\"assistant\"}]", "malformed"),
+        ("{\"a\":01,\"b\":\"assistant\"}", "malformed"),
+        ("{\"a\":NaN,\"b\":\"assistant\"}", "malformed"),
+        ("{\"a\":\"\\x\",\"b\":\"assistant\"}", "malformed"),
+        ("{\"a\":\"\u{1}\",\"b\":\"assistant\"}", "malformed"),
+        ("garbage", "malformed"),
+        (&deep, "too_deep"),
+    ] {
+        let text = good.clone() + broken + "\n" + &good;
+        assert_eq!(rows_of(&text).len(), 2, "{broken:.60}");
+        let reasons: Vec<_> = skipped(&text).reasons().collect();
+        assert_eq!(reasons, [(reason, 1)], "{broken:.60}");
+    }
+    // A line that broke off, and the next one behind it.
+    let glued = half.to_owned() + &good + &good;
+    assert_eq!(rows_of(&glued).len(), 1);
+    assert_eq!(skipped(&glued).malformed, 1);
+    assert_eq!(skipped("\n\r\n  \n"), Skipped::default());
+}
+
+#[test]
+fn a_line_too_long_is_skipped_and_counted_in_bounded_memory() {
+    let head = "{\"x\":\"";
+    let mut reader = Reader::new(scope());
+    let mut rows = feed(&mut reader, &[line(&answer()).as_bytes(), head.as_bytes()]);
+    let filler = vec![b'a'; 256 * 1024];
+    for _ in 0..=MAX_LINE / filler.len() {
+        rows.extend(feed(&mut reader, &[&filler]));
+    }
+    rows.extend(feed(
+        &mut reader,
+        &[b"\",\"assistant\":1}\n", line(&answer()).as_bytes()],
+    ));
+    assert_eq!(rows.len(), 2);
+    assert_eq!(
+        reader.skipped().reasons().collect::<Vec<_>>(),
+        [("too_long", 1)]
+    );
+}
+
+#[test]
+fn a_long_line_of_somebody_else_is_not_kept_however_long() {
+    let mut reader = Reader::new(scope());
+    feed(
+        &mut reader,
+        &[b"{\"type\":\"message\",\"message\":{\"role\":\"toolResult\",\"content\":\""],
+    );
+    let filler = vec![b'a'; 256 * 1024];
+    for _ in 0..=MAX_LINE / filler.len() {
+        feed(&mut reader, &[&filler]);
+    }
+    assert_eq!(
+        feed(&mut reader, &[b"\"}}\n", line(&answer()).as_bytes()]).len(),
+        1
+    );
+    assert_eq!(reader.skipped(), Skipped::default());
+}
+
+// ---------------------------------------------------------------------------------------------
+// Values
+
+#[test]
+fn strange_values_do_no_harm() {
+    let fields = [
+        "/message/provider",
+        "/message/model",
+        "/message/usage/input",
+        "/message/usage/cost/total",
+        "/message/usage/cost",
+        "/message/usage",
+        "/message/stopReason",
+        "/message/responseId",
+        "/message/timestamp",
+        "/message/__openclaw",
+        "/message/__openclaw/runId",
+        "/timestamp",
+        "/id",
+    ];
+    let absurd = "9".repeat(5_000);
+    let long = format!("\"{}\"", "x".repeat(5_000));
+    let surrogates = format!("\"{}\"", "\\ud83d\\ude00\\ud800".repeat(2_000));
+    for field in fields {
+        for value in [
+            "null",
+            "true",
+            "-1",
+            "0.5",
+            "1e999",
+            "-1E-999",
+            &absurd,
+            "{}",
+            "[[]]",
+            "\"\"",
+            &long,
+            "\"\\ud800\"",
+            "\"\\udc00\\ud800x\"",
+            "\"\\u0000\\\"\\\\\\/\\b\\f\\n\\r\\t\"",
+            &surrogates,
+        ] {
+            let text = line(&with(field, json!("@@@"))).replace("\"@@@\"", value);
+            for row in raw_rows(&text) {
+                assert!(row.len() < 20_000, "{field}: {value:.40}");
+                let row: Result<Value, _> = serde_json::from_str(&row.replace("1e999", "1e99"));
+                let _ = read(&StoredFacts::new(facts(&row.unwrap())));
+            }
+        }
+    }
+}
+
+/// The rows as text, since serde_json refuses numbers that JavaScript takes for infinite.
+fn raw_rows(text: &str) -> Vec<String> {
+    let mut rows = String::new();
+    Reader::new(scope()).feed(text.as_bytes(), &mut rows);
+    if rows.is_empty() {
+        Vec::new()
+    } else {
+        vec![rows]
+    }
+}
+
+#[test]
+fn texts_are_cut_at_1024_units_and_escapes_read() {
+    let text = |value: Value| {
+        calls(&rows_of(&line(&with("/message/responseId", value))))[0]
+            .response_id
+            .clone()
+            .unwrap()
+    };
+    assert_eq!(text(json!("x".repeat(5_000))).len(), 1024);
+    assert_eq!(text(json!("🦀".repeat(5_000))).chars().count(), 512);
+    assert_eq!(text(json!("a\"\\\u{1}\n🦀é")), "a\"\\\u{1}\n🦀é");
+    let raw = line(&with("/message/responseId", json!("@")))
+        .replace("\"@\"", "\"\\ud83e\\udd80\\ud800\\u0041\"");
+    assert_eq!(
+        calls(&rows_of(&raw))[0].response_id.as_deref(),
+        Some("🦀\u{fffd}A")
+    );
+}
+
+#[test]
+fn bytes_that_are_no_text_become_replacements() {
+    let raw = line(&with("/message/responseId", json!("@@"))).into_bytes();
+    let at = raw.windows(2).position(|two| two == b"@@").unwrap();
+    let mut broken = raw.clone();
+    broken[at] = 0xff;
+    let rows = feed(&mut Reader::new(scope()), &[&broken]);
+    assert_eq!(calls(&rows)[0].response_id.as_deref(), Some("\u{fffd}@"));
+}
+
+#[test]
+fn of_two_members_of_one_name_the_last_counts() {
+    let text = line(&answer())
+        .replace(
+            "\"usage\":{",
+            "\"usage\":{\"input\":5,\"output\":5,\"cost\":{\"total\":9}},\"usage\":{",
+        )
+        .replace("\"id\":\"e-1\"", "\"id\":\"e-0\",\"id\":\"e-1\"");
+    assert_eq!(rows_of(&text), [picked(&answer())]);
+    let replaced = line(&answer()).replace(
+        "\"totalTokens\":726}",
+        "\"totalTokens\":726},\"usage\":null",
+    );
+    assert_eq!(calls(&rows_of(&replaced))[0].usage, None);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Properties
+
+/// Any JSON, as deep as it comes.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        ".*".prop_map(Value::from),
+        Just(json!("assistant")),
+    ];
+    leaf.prop_recursive(6, 48, 6, |inner| {
+        let names = prop_oneof![Just("role".to_owned()), Just("usage".to_owned()), ".{0,8}"];
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+            prop::collection::hash_map(names, inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// A stored answer with anything in one of its places.
+fn any_answer() -> impl Strategy<Value = Value> {
+    let places = prop::sample::select(vec![
+        "/message/content",
+        "/message/extra",
+        "/message/usage/input",
+        "/message/usage/cost",
+        "/message/usage/extra",
+        "/message/stopReason",
+        "/message/responseId",
+        "/message/timestamp",
+        "/message/__openclaw",
+        "/id",
+        "/parentId",
+        "/extra",
+    ]);
+    (places, any_json()).prop_map(|(place, value)| with(place, value))
+}
+
+/// Numbers are copied as they stand; other writers write them otherwise.
+fn as_numbers(value: &Value) -> Value {
+    match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(list) => list.iter().map(as_numbers).collect(),
+        other => other.clone(),
+    }
+}
+
+/// What `pick` would have cut.
+fn cut(value: Value) -> Value {
+    match value {
+        Value::String(text) => {
+            let mut units = 0;
+            let kept = text.chars().take_while(|char| {
+                units += char.len_utf16();
+                units <= 1024
+            });
+            Value::String(kept.collect())
+        }
+        Value::Array(list) => list.into_iter().map(cut).collect(),
+        other => other,
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_reader_copies_what_a_parser_and_pick_would(row in any_answer(), size in 1usize..300) {
+        let text = line(&row);
+        let expected: Vec<Value> = match row["type"] == "message" {
+            true => vec![as_numbers(&cut(picked(&row)))],
+            false => vec![],
+        };
+        let chunks: Vec<_> = text.as_bytes().chunks(size).collect();
+        let mut reader = Reader::new(scope());
+        let rows: Vec<Value> = feed(&mut reader, &chunks).iter().map(as_numbers).collect();
+        prop_assert_eq!(rows, expected);
+        prop_assert_eq!(reader.skipped(), Skipped::default());
+    }
+
+    #[test]
+    fn any_bytes_do_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..2_000), size in 1usize..100) {
+        let mut text = b"{\"role\":\"assistant\",".to_vec();
+        text.extend(&bytes);
+        text.push(b'\n');
+        text.extend(line(&answer()).as_bytes());
+        let chunks: Vec<_> = text.chunks(size).collect();
+        let mut reader = Reader::new(scope());
+        let rows = feed(&mut reader, &chunks);
+        prop_assert_eq!(rows.last(), Some(&picked(&answer())));
+        prop_assert_eq!(reader.consumed(), text.len() as u64);
+    }
+
+    #[test]
+    fn any_byte_of_a_row_may_be_another(at in 0usize..600, byte in any::<u8>()) {
+        let mut text = line(&answer()).into_bytes();
+        let at = at % (text.len() - 1);
+        text[at] = byte;
+        text.extend(line(&answer()).as_bytes());
+        let rows = feed(&mut Reader::new(scope()), &[&text]);
+        prop_assert_eq!(rows.last(), Some(&picked(&answer())));
+        for row in &rows {
+            prop_assert_eq!(row.as_array().map(Vec::len), Some(StoredFacts::TABLE.fields.len()));
+        }
+    }
+
+    #[test]
+    fn what_a_parser_takes_the_reader_takes(row in any_json()) {
+        let text = line(&json!({"type": "message", "x": row, "message": {"role": "assistant"}}));
+        prop_assert_eq!(skipped(&text), Skipped { no_model: 1, ..Skipped::default() });
+    }
+}
