@@ -270,33 +270,36 @@ fn an_answer_without_a_model_is_counted_and_skipped() {
 }
 
 #[test]
-fn rows_older_than_their_fork_are_inherited() {
-    let header = json!({"type": "session", "id": "s-1", "timestamp": "2026-11-23T13:15:00.000Z", "parentSession": "s-0"});
-    let own = with("/timestamp", json!("2026-11-23T13:15:00.000Z"));
-    let text = line(&header) + &line(&answer()) + &line(&own);
+fn leading_rows_older_than_their_header_are_inherited() {
+    let header = |at: &str| line(&json!({"type": "session", "id": "s-1", "timestamp": at}));
+    let forked = header("2026-11-23T13:15:00.000Z");
+    let user = line(&with("/message/role", json!("user")));
+    let own = line(&with("/timestamp", json!("2026-11-23T13:15:00.000Z")));
     let inherited = |rows: &[Value]| calls(rows).iter().map(|c| c.inherited).collect::<Vec<_>>();
+    let text = forked.clone() + &user + &line(&answer()) + &line(&answer()) + &own;
     let mut reader = Reader::new(scope());
-    assert_eq!(
-        inherited(&feed(&mut reader, &[text.as_bytes()])),
-        [true, false]
-    );
+    let rows = feed(&mut reader, &[text.as_bytes()]);
+    assert_eq!(inherited(&rows), [true, true, false]);
+    // A clock that goes back makes nothing inherited that comes behind an own row.
+    assert_eq!(reader.heritage_ms(), None);
+    let later = feed(&mut reader, &[line(&answer()).as_bytes()]);
+    assert_eq!(inherited(&later), [false]);
 
-    // Reading may go on behind the header, if the time is remembered.
-    let mut later = Reader::new(Scope {
-        forked_ms: reader.forked_ms(),
+    // Reading may go on among inherited rows, if the time is remembered.
+    let mut first = Reader::new(scope());
+    feed(&mut first, &[(forked + &user).as_bytes()]);
+    let mut second = Reader::new(Scope {
+        heritage_ms: first.heritage_ms(),
         ..scope()
     });
-    assert_eq!(
-        inherited(&feed(&mut later, &[line(&answer()).as_bytes()])),
-        [true]
-    );
+    let rows = feed(&mut second, &[(line(&answer()) + &own).as_bytes()]);
+    assert_eq!(inherited(&rows), [true, false]);
 
-    // A header without a parent may be younger than the first rows, which are its own.
-    let plain = json!({"type": "session", "id": "s-1", "timestamp": "2026-11-23T13:15:00.000Z"});
-    assert_eq!(
-        inherited(&rows_of(&(line(&plain) + &line(&answer())))),
-        [false]
-    );
+    // A plain session, its clock set back before the first answer; and one without a header.
+    let setting = line(&json!({"type": "model_change", "timestamp": "2026-11-23T13:15:00.001Z"}));
+    let plain = header("2026-11-23T13:15:00.000Z") + &setting + &line(&answer());
+    assert_eq!(inherited(&rows_of(&plain)), [false]);
+    assert_eq!(inherited(&rows_of(&(user + &line(&answer())))), [false]);
 }
 
 // ---------------------------------------------------------------------------------------------

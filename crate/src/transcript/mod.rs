@@ -6,7 +6,12 @@
 //!
 //! Rows that are no model's: those of other roles, and those of the provider `openclaw`
 //! (`gateway-injected`, `delivery-mirror`). A failed or aborted call without usage is handed out:
-//! what it means is decided where calls are counted. As `JSON.stringify` writes them, names of members
+//! what it means is decided where calls are counted.
+//!
+//! A session that was forked, rewound or restored gets a new transcript, which begins with copies of
+//! the old one's rows: same ids, same times, and only some headers name the parent. The header is new.
+//! So rows behind it that are older than it, up to the first that is not, are inherited.
+//! As `JSON.stringify` writes them, names of members
 //! and of roles have no escapes; a line written otherwise is not recognised.
 //!
 //! [`StoredFacts`]: crate::observe::stored::StoredFacts
@@ -17,7 +22,7 @@ mod scan;
 mod write;
 
 use self::json::Fault;
-use self::row::{FACTS, Kind, Row, slot};
+use self::row::{Extent, FACTS, Kind, Row, slot};
 use self::write::{quoted, write_ms, write_value};
 
 /// The longest line that is read, in bytes; a longer one is skipped and counted.
@@ -35,9 +40,8 @@ pub struct Scope {
     pub session_id: String,
     /// The session's key, where the store tells it.
     pub session_key: Option<String>,
-    /// When the session was forked from another, where it was: earlier rows are inherited. Read from
-    /// the header where reading begins there.
-    pub forked_ms: Option<u64>,
+    /// What [`Reader::heritage_ms`] said where reading goes on.
+    pub heritage_ms: Option<u64>,
     /// Calls written before this are left out.
     pub since_ms: Option<u64>,
     /// Reading ends before the first call that was written at this time or later.
@@ -151,9 +155,9 @@ impl Reader {
         self.is_stopped
     }
 
-    /// When this session was forked from another, if it was.
-    pub fn forked_ms(&self) -> Option<u64> {
-        self.scope.forked_ms
+    /// Rows that follow are inherited if they are older than this; `None` once an own row was met.
+    pub fn heritage_ms(&self) -> Option<u64> {
+        self.scope.heritage_ms
     }
 
     /// The lines that could not be used so far.
@@ -176,7 +180,10 @@ impl Reader {
             return;
         }
         self.next_probe = self.partial.len() * 2;
-        if matches!(Row::read(&self.partial), Ok((_, Kind::Foreign))) {
+        if matches!(
+            Row::read(&self.partial, Extent::Enough),
+            Ok((_, Kind::Foreign))
+        ) {
             self.skip_line();
         }
     }
@@ -209,26 +216,44 @@ impl Reader {
             self.skipped.too_long += 1;
             return;
         }
-        if !self.is_first_line && !scan::has_mark(line) {
+        // Whether rows are inherited, those tell too that are no calls.
+        let tells = self.is_first_line || self.scope.heritage_ms.is_some();
+        if !tells && !scan::has_mark(line) {
             // Not worth reading, but a line that broke off is to be seen.
             let is_whole = line.is_empty() || (line.starts_with(b"{") && line.ends_with(b"}"));
             self.skipped.malformed += u32::from(!is_whole);
             return;
         }
-        match Row::read(line) {
-            Ok((row, Kind::Call)) => self.call(&row, rows),
-            Ok((row, Kind::Header)) if self.is_first_line && row.is_fork() => {
-                self.scope.forked_ms = row.written_ms();
+        let extent = if tells { Extent::Whole } else { Extent::Enough };
+        match Row::read(line, extent) {
+            Ok((row, Kind::Header)) if self.is_first_line => {
+                self.scope.heritage_ms = row.written_ms();
             }
-            Ok((_, Kind::Nameless)) => self.skipped.no_model += 1,
-            Ok(_) => {}
+            Ok((row, kind)) => self.row(&row, kind, rows),
             Err(_) if line.is_empty() => {}
             Err(Fault::Malformed) => self.skipped.malformed += 1,
             Err(Fault::TooDeep) => self.skipped.too_deep += 1,
         }
     }
 
-    fn call(&mut self, row: &Row, rows: &mut String) {
+    fn row(&mut self, row: &Row, kind: Kind, rows: &mut String) {
+        let heritage = self.scope.heritage_ms;
+        let is_own = match (heritage, row.written_ms()) {
+            (Some(heritage), Some(written)) => written >= heritage,
+            _ => false,
+        };
+        match kind {
+            Kind::Call => self.call(row, heritage.is_some() && !is_own, rows),
+            Kind::Nameless => self.skipped.no_model += 1,
+            Kind::Header | Kind::Foreign => {}
+        }
+        // A call that is left for later is read again, and tells again.
+        if is_own && !self.is_stopped {
+            self.scope.heritage_ms = None;
+        }
+    }
+
+    fn call(&mut self, row: &Row, inherited: bool, rows: &mut String) {
         let written = row.written_ms();
         if let Some(at) = written.or_else(|| row.started_ms()) {
             if self.scope.until_ms.is_some_and(|until| at >= until) {
@@ -239,10 +264,6 @@ impl Reader {
                 return;
             }
         }
-        let inherited = match (self.scope.forked_ms, written) {
-            (Some(forked), Some(written)) => written < forked,
-            _ => false,
-        };
         rows.push_str(if rows.is_empty() { "[" } else { ",[" });
         for index in 0..FACTS {
             if index > 0 {

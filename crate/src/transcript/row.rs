@@ -17,8 +17,7 @@ pub const fn slot(name: &str) -> usize {
 // What decides about a row, and is no fact of it.
 const TYPE: usize = FACTS;
 const ROLE: usize = FACTS + 1;
-const PARENT: usize = FACTS + 2;
-const SLOTS: usize = FACTS + 3;
+const SLOTS: usize = FACTS + 2;
 
 /// The objects that are entered.
 #[derive(Clone, Copy)]
@@ -43,7 +42,6 @@ fn member(level: Level, key: &[u8]) -> Member {
         (Level::Row, b"type") => Kept(TYPE),
         (Level::Row, b"id") => Kept(const { slot("entry") }),
         (Level::Row, b"timestamp") => Kept(const { slot("written") }),
-        (Level::Row, b"parentSession") => Kept(PARENT),
         (Level::Row, b"message") => Entered(Level::Message),
         (Level::Message, b"role") => Kept(ROLE),
         (Level::Message, b"provider") => Kept(const { slot("provider") }),
@@ -111,16 +109,27 @@ pub enum Kind {
     Foreign,
 }
 
+/// How far a row is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Until it shows itself to be foreign; it is not judged further.
+    Enough,
+    /// To its end.
+    Whole,
+}
+
 /// The values of one row.
 pub struct Row<'a> {
     values: [Value<'a>; SLOTS],
+    extent: Extent,
 }
 
 impl<'a> Row<'a> {
-    /// Reads a row. One that shows itself to be foreign is not read to its end, nor judged further.
-    pub fn read(line: &'a [u8]) -> Result<(Self, Kind), Fault> {
+    /// Reads a row.
+    pub fn read(line: &'a [u8], extent: Extent) -> Result<(Self, Kind), Fault> {
         let mut row = Self {
             values: [Value::Absent; SLOTS],
+            extent,
         };
         let mut cursor = Cursor::new(line);
         cursor.expect(b'{')?;
@@ -145,7 +154,7 @@ impl<'a> Row<'a> {
                 Member::Foreign => cursor.skip()?,
                 Member::Kept(slot) => {
                     self.values[slot] = cursor.value()?;
-                    if self.is_foreign() {
+                    if self.extent == Extent::Enough && self.is_foreign() {
                         return Ok(None);
                     }
                 }
@@ -196,11 +205,6 @@ impl<'a> Row<'a> {
     /// A value by its slot.
     pub fn value(&self, slot: usize) -> Value<'a> {
         self.values[slot]
-    }
-
-    /// Whether the header names a session that this one was forked from.
-    pub fn is_fork(&self) -> bool {
-        matches!(self.values[PARENT], Value::Text(text) if !text.is_empty())
     }
 
     /// When the row was written, in ms since 1970.
