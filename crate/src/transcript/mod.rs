@@ -23,7 +23,7 @@ mod write;
 
 use self::json::Fault;
 use self::row::{Extent, FACTS, Kind, Row, slot};
-use self::write::{quoted, write_ms, write_value};
+use self::write::{quoted, write_number, write_value};
 
 /// The longest line that is read, in bytes; a longer one is skipped and counted.
 pub const MAX_LINE: usize = 16 * 1024 * 1024;
@@ -62,16 +62,24 @@ pub struct Skipped {
 }
 
 impl Skipped {
-    /// By name, without those that did not occur.
-    pub fn reasons(&self) -> impl Iterator<Item = (&'static str, u32)> {
-        [
+    /// JSON `{reason: count}`, without those that did not occur.
+    pub fn json(&self) -> String {
+        let mut out = String::from("{");
+        for (reason, count) in [
             ("malformed", self.malformed),
             ("too_deep", self.too_deep),
             ("too_long", self.too_long),
             ("no_model", self.no_model),
-        ]
-        .into_iter()
-        .filter(|(_, count)| *count > 0)
+        ] {
+            if count == 0 {
+                continue;
+            }
+            out.push_str(if out.len() > 1 { ",\"" } else { "\"" });
+            out.push_str(reason);
+            out.push_str("\":");
+            write_number(u64::from(count), &mut out);
+        }
+        out + "}"
     }
 }
 
@@ -270,7 +278,10 @@ impl Reader {
                 rows.push(',');
             }
             if index == slot("written") {
-                write_ms(written, rows);
+                match written {
+                    Some(ms) => write_number(ms, rows),
+                    None => rows.push_str("null"),
+                }
             } else if index == slot("inherited") {
                 rows.push_str(if inherited { "true" } else { "false" });
             } else if let Some((_, json)) = self.shared.iter().find(|(slot, _)| *slot == index) {

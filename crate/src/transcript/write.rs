@@ -20,12 +20,9 @@ pub fn write_value(value: Value, out: &mut String) {
     }
 }
 
-/// Writes a time, or `null`.
-pub fn write_ms(ms: Option<u64>, out: &mut String) {
-    let Some(mut left) = ms else {
-        out.push_str("null");
-        return;
-    };
+/// Writes a whole number.
+pub fn write_number(number: u64, out: &mut String) {
+    let mut left = number;
     let mut digits = [b'0'; 20];
     let mut start = digits.len();
     while start == digits.len() || left > 0 {
