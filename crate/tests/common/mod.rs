@@ -8,6 +8,8 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod stored;
+
 use std::collections::{BTreeMap, HashSet};
 
 use agentwatch_openclaw::config::RawSettings;
