@@ -25,6 +25,7 @@ pub mod sessions;
 pub mod status;
 pub mod table;
 pub mod time;
+pub mod transcript;
 pub mod turn;
 pub mod voice;
 

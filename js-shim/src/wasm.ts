@@ -40,8 +40,27 @@ export interface Instance {
   settingNames(): string;
 }
 
-/** One instance of the module that meets the network; see `crate/src/wasm_io.rs`. */
+/** Reads one stored transcript; times are ms since 1970, counts are of bytes. It has to be freed. */
+export interface TranscriptReader {
+  feed(chunk: Uint8Array): string;
+  finish(): string;
+  consumed(): number;
+  isStopped(): boolean;
+  heritage(): number | undefined;
+  skipped(): string;
+  free(): void;
+}
+
+/** One instance of the module that meets the network and foreign formats; see `crate/src/wasm_io.rs`. */
 export interface Io {
+  TranscriptReader: new (
+    agent: string,
+    sessionId: string,
+    sessionKey: string | undefined,
+    heritage: number | undefined,
+    since: number | undefined,
+    until: number | undefined,
+  ) => TranscriptReader;
   send(
     url: string,
     token: string | undefined,

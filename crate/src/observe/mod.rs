@@ -3,8 +3,9 @@
 mod context;
 mod diagnostic;
 mod lifecycle;
-mod message;
+pub(crate) mod message;
 mod named;
+pub mod stored;
 mod timing;
 
 use serde::{Deserialize, Serialize};
@@ -260,7 +261,7 @@ pub struct Reject {
 }
 
 /// Every source that this core reads, in the order of its number.
-pub const SOURCES: [SourceTable; 31] = [
+pub const SOURCES: [SourceTable; 32] = [
     MessageFacts::TABLE,
     diagnostic::COMPLETED,
     diagnostic::ERROR,
@@ -292,6 +293,7 @@ pub const SOURCES: [SourceTable; 31] = [
     lifecycle::SUBAGENT_ENDED,
     lifecycle::CRON,
     lifecycle::GATEWAY_STARTUP,
+    stored::StoredFacts::TABLE,
 ];
 
 /// Reads one event.
@@ -346,6 +348,9 @@ pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reje
             lifecycle::subagent(SubagentFacts::new(facts), table)
         }
         "cron_changed" => lifecycle::cron(CronFacts::new(facts)),
+        "stored" => {
+            stored::read(&stored::StoredFacts::new(facts)).map(|call| call.into_event(at_ms))
+        }
         _ => Ok(Event::Ignored("no_reader")),
     }
 }

@@ -8,6 +8,8 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod stored;
+
 use std::collections::{BTreeMap, HashSet};
 
 use agentwatch_openclaw::answer::Reply;
@@ -49,6 +51,8 @@ pub struct Capture {
     pub tells_usage: bool,
     /// Failed calls that this version's diagnostics alone show as completed ones without usage.
     pub failures_shown_as_answers: u64,
+    /// What its session store held in the end: `{agent, session_id, row}` each.
+    pub transcript: Vec<Value>,
 }
 
 /// One event that reached the plugin.
@@ -91,6 +95,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.3.13/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.3.13/transcript.jsonl"
+            ))
+            .collect(),
         },
         Capture {
             version: "2026.6.11",
@@ -103,6 +111,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.6.11/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.6.11/transcript.jsonl"
+            ))
+            .collect(),
         },
         Capture {
             version: "2026.8.2",
@@ -115,6 +127,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.8.2/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.8.2/transcript.jsonl"
+            ))
+            .collect(),
         },
         Capture {
             version: "2026.9.6",
@@ -127,6 +143,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.9.6/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.9.6/transcript.jsonl"
+            ))
+            .collect(),
         },
     ]
 }
