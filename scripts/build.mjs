@@ -83,11 +83,13 @@ async function shrinkModule(name) {
 async function wrapGlue(name) {
   const glue = await readFile(join(WASM_OUT, `${name}.js`), "utf8");
   if (!glue.startsWith("let wasm_bindgen")) throw new SetupError("wasm-bindgen's glue has a new shape");
+  // Its comments repeat those of crate/src/wasm.rs and wasm_io.rs, and are half of it.
+  const bare = glue.replace(/^ *\/\*\*[\s\S]*?\*\/\n/gm, "");
   const text = `// Made by wasm-bindgen; each call makes glue for one more instance of the module.
 export function makeGlue() {
 // An instance is given up whole. A finalizer would call into one that trapped, and throw where nobody catches.
 const FinalizationRegistry = undefined;
-${glue}
+${bare}
 return wasm_bindgen;
 }
 `;

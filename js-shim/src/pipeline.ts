@@ -8,6 +8,7 @@
 import { Keeping } from "./keeping.js";
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
 import { reason, withDeadline } from "./promises.js";
+import { FIRST_LOOK_MS, LOOK_EVERY_MS, reconcile } from "./reconcile.js";
 import type { Core, Instance, Io } from "./wasm.js";
 
 /** How the pipeline speaks to the gateway's log. */
@@ -29,6 +30,8 @@ export interface Host {
   mono(): number;
   /** Our folder in the gateway's state directory; without one everything lives as long as the process. */
   folder?: string | undefined;
+  /** The gateway's state directory, where its session store is to be reconciled with what was told. */
+  stateDir?: string | undefined;
   /** What this process is, for others that share the folder: `gateway`, `ingest`, … */
   role?: string;
 }
@@ -69,6 +72,8 @@ export class Pipeline {
   #isDrainScheduled = false;
   readonly #keeping: Keeping;
   #opening: Promise<void> | undefined;
+  #lookTimer: NodeJS.Timeout | undefined;
+  #storeProblems = new Set<string>();
   #isOpen = false;
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
@@ -160,6 +165,28 @@ export class Pipeline {
     this.#guarded((core) => this.#keeping.restore(core));
     this.drain();
     this.#advance();
+    this.#lookIn(FIRST_LOOK_MS);
+  }
+
+  /** Reconciles with the session store now and then. */
+  #lookIn(ms: number): void {
+    if (!this.#host.stateDir || this.#isOff) return;
+    this.#lookTimer = setTimeout(() => void this.#look(), ms);
+    this.#lookTimer.unref();
+  }
+
+  async #look(): Promise<void> {
+    const { stateDir = "", instantiateIo, wall, mono } = this.#host;
+    const source = this.#sources.get("stored")?.[0]?.index;
+    if (this.#keeping.standing === "owner" && source !== undefined) {
+      const run = (work: (core: Core) => void) => this.#guarded(work);
+      const problems = await reconcile({ stateDir, source, run, instantiateIo, wall, mono });
+      // Each is told once, and again when it has been away.
+      for (const problem of problems) if (!this.#storeProblems.has(problem)) this.#host.log.warn(problem);
+      this.#storeProblems = new Set(problems);
+      this.#advance();
+    }
+    this.#lookIn(LOOK_EVERY_MS);
   }
 
   /** Goes on with other settings; what waits is kept. */
@@ -240,6 +267,7 @@ export class Pipeline {
   async close(): Promise<void> {
     this.#guarded((core) => this.#keeping.collect(core));
     this.#isOff = true;
+    clearTimeout(this.#lookTimer);
     await this.#keeping.close();
   }
 

@@ -57,6 +57,7 @@ export function pipeline(state: Shared): Pipeline {
       wall: () => Date.now(),
       mono: () => performance.now(),
       folder: state.stateDir && stateFolder(state.stateDir),
+      stateDir: state.stateDir,
     },
     settings(state),
   );

@@ -292,17 +292,20 @@ impl Core {
 
     /// Another process's file is read to its end and gone.
     pub fn forget_spool(&mut self, name: &str) {
-        let name = [SPOOL, name].concat();
-        self.bookmarks.remove(key_of(&[&name]));
-        self.keeper.note(&Frame::Bookmark(name, String::new()));
+        self.bookmark(&[SPOOL, name].concat(), "");
     }
 
-    /// Remembers how far a file was read, together with what was read from it.
+    /// Remembers how far a file was read, together with what was read from it; an empty mark forgets the file.
     pub fn bookmark(&mut self, file: &str, mark: &str) {
-        self.keeper
-            .note(&Frame::Bookmark(file.to_owned(), mark.to_owned()));
-        let mark = (file.to_owned(), mark.to_owned());
-        self.bookmarks.insert(key_of(&[file]), mark);
+        let frame = Frame::Bookmark(file.to_owned(), mark.to_owned());
+        self.keeper.note(&frame);
+        match mark.is_empty() {
+            true => drop(self.bookmarks.remove(key_of(&[file]))),
+            false => {
+                let mark = (file.to_owned(), mark.to_owned());
+                self.bookmarks.insert(key_of(&[file]), mark);
+            }
+        }
     }
 
     /// How far each file of the session store was read.

@@ -1,0 +1,67 @@
+/** Fills in what the session store has and nobody told: after a crash, or while nobody listened. */
+
+import { reason } from "./promises.js";
+import { readStore } from "./store.js";
+import type { Core, Io } from "./wasm.js";
+
+/** A row is looked at when it is this old, in ms: by then every other surface has spoken. */
+export const SETTLED_AFTER_MS = 60_000;
+/** How long after its start a gateway looks first, and how often then, in ms. */
+export const FIRST_LOOK_MS = 5_000;
+export const LOOK_EVERY_MS = 60_000;
+
+/** What reconciling needs of the pipeline. */
+export interface Reconciler {
+  /** The gateway's state directory. */
+  stateDir: string;
+  /** The core's number of the source `stored`. */
+  source: number;
+  /** Runs something in the core; false where that went wrong. */
+  run(work: (core: Core) => void): boolean;
+  /** Makes the module that reads transcripts. */
+  instantiateIo(): Io;
+  wall(): number;
+  mono(): number;
+}
+
+/**
+ * Reads what the session store has beyond the bookmarks, and hands it to the core, which matches it with what it was
+ * told and counts the rest.
+ *
+ * @returns what could not be read, for the log
+ */
+export async function reconcile(reconciler: Reconciler): Promise<string[]> {
+  const { run, wall, mono } = reconciler;
+  const until = wall() - SETTLED_AFTER_MS;
+  let since: number | undefined;
+  let bookmarks = new Map<string, string>();
+  const isWell = run((core) => {
+    since = core.reconciledMs();
+    bookmarks = new Map(JSON.parse(core.bookmarks()) as [string, string][]);
+    // What was there before the plugin was is history, and not a gap.
+    if (since === undefined) core.setReconciled(wall());
+  });
+  if (!isWell || since === undefined || since >= until) return [];
+  const problems: string[] = [];
+  try {
+    const options = { io: reconciler.instantiateIo(), since, until };
+    for await (const { file, bookmark, rows, problem } of readStore(
+      reconciler.stateDir,
+      bookmarks,
+      options,
+    )) {
+      if (problem) problems.push(problem);
+      const isKept = run((core) => {
+        for (const row of rows) core.observe(reconciler.source, row, wall(), mono());
+        // With its rows, or not at all; a problem changes no bookmark.
+        if (!problem && bookmarks.get(file) !== bookmark) core.bookmark(file, bookmark);
+      });
+      if (!isKept) return problems;
+    }
+    // What could not be read has its turn when it can: the time stays where it was.
+    if (problems.length === 0) run((core) => core.setReconciled(until));
+  } catch (error) {
+    problems.push(`the session store could not be read (${reason(error)})`);
+  }
+  return problems;
+}
