@@ -1,4 +1,5 @@
 //! Turns, messages, tools and commands as traces, logs and metrics.
+#![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
