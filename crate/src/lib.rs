@@ -23,7 +23,8 @@ pub mod segments;
 pub mod sessions;
 pub mod status;
 pub mod time;
-pub mod turn;
+mod turn;
+pub mod turns;
 pub mod voice;
 
 #[cfg(all(target_arch = "wasm32", feature = "io"))]
