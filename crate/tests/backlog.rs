@@ -1,5 +1,6 @@
 //! A receiver that is away for long: what waits goes to disk, within bounds, and comes back in order.
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 

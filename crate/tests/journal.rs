@@ -1,5 +1,6 @@
 //! The journal against a disk that tears, flips and invents bytes.
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
