@@ -26,7 +26,8 @@ pub mod status;
 pub mod table;
 pub mod time;
 pub mod transcript;
-pub mod turn;
+mod turn;
+pub mod turns;
 pub mod voice;
 
 #[cfg(all(target_arch = "wasm32", feature = "io"))]

@@ -1,162 +1,14 @@
 //! Turns, messages, tools and commands as traces, logs and metrics.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
+#[path = "common/watched.rs"]
+mod watched;
 
-use std::collections::HashSet;
-
-use agentwatch_openclaw::answer::Reply;
-use agentwatch_openclaw::core::Core;
-use agentwatch_openclaw::observe::SOURCES;
-use common::{at, pick, settings};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-
-const START_MS: u64 = 1_795_000_000_000;
-
-/// A core whose records are kept as they were sent.
-struct Watched {
-    core: Core,
-    bodies: Vec<String>,
-    now_ms: u64,
-}
-
-impl Watched {
-    fn new() -> Self {
-        let raw = settings(
-            r#"{"url": "http://receiver.test", "identityKey": "00112233445566778899aabbccddeeff"}"#,
-        );
-        Self {
-            core: Core::new(&raw, 11),
-            bodies: Vec::new(),
-            now_ms: START_MS,
-        }
-    }
-
-    fn hear(&mut self, source: &str, args: &Value) {
-        for (index, table) in SOURCES.iter().enumerate() {
-            if table.source == source
-                && let Some(facts) = pick(index, args)
-            {
-                self.core.observe(index, facts, at(self.now_ms));
-            }
-        }
-        self.send();
-    }
-
-    fn wait(&mut self, ms: u64) {
-        self.now_ms += ms;
-        self.send();
-    }
-
-    fn send(&mut self) {
-        self.core.advance(at(self.now_ms));
-        let upto = self.core.take_writes().upto;
-        self.core.written(upto);
-        while let Some(request) = self.core.begin(at(self.now_ms), true) {
-            self.bodies.extend(request.body.clone());
-            let reply = Reply::of(200, r#"{"status": "ok", "features": ["record_ids"]}"#);
-            self.core.answered(&reply, at(self.now_ms));
-        }
-    }
-
-    /// Ends everything, and gives what was sent of a kind.
-    fn close(&mut self) {
-        self.core.close(at(self.now_ms));
-        self.send();
-    }
-
-    fn sent(&self, kind: &str) -> Vec<Value> {
-        self.bodies
-            .iter()
-            .map(|body| serde_json::from_str::<Value>(body).unwrap())
-            .flat_map(|batch| batch[kind].as_array().cloned().unwrap_or_default())
-            .collect()
-    }
-}
-
-fn answer(session: &str, model: &str, stop: &str, started_ms: u64) -> Value {
-    json!({
-        "event": {"message": {"role": "assistant", "provider": "mock", "model": model,
-            "usage": {"input": 10, "output": 5, "cacheRead": 0, "cacheWrite": 0, "cost": {"total": 0.001}},
-            "stopReason": stop, "timestamp": started_ms}},
-        "ctx": {"sessionKey": session, "agentId": "main"},
-    })
-}
-
-fn user(session: &str) -> Value {
-    json!({"event": {"message": {"role": "user"}}, "ctx": {"sessionKey": session, "agentId": "main"}})
-}
-
-fn received(session: Option<&str>, conversation: &str, text: &str) -> Value {
-    json!({
-        "event": {"content": text, "from": "+4915112345678", "sessionKey": session},
-        "ctx": {"channelId": "telegram", "conversationId": conversation},
-    })
-}
-
-fn sent(session: Option<&str>, conversation: &str, success: bool) -> Value {
-    let error = (!success).then_some("403: the bot was blocked by Erika Mustermann");
-    json!({
-        "event": {"content": "an answer", "to": "+4915112345678", "success": success,
-            "sessionKey": session, "error": error},
-        "ctx": {"channelId": "telegram", "conversationId": conversation},
-    })
-}
-
-fn tool(session: &str, id: &str, end: Option<u64>) -> Value {
-    json!({
-        "event": {"toolName": "read", "toolCallId": id, "durationMs": end},
-        "ctx": {"sessionKey": session},
-    })
-}
-
-fn names(trace: &Value) -> Vec<&str> {
-    let spans = trace["spans"].as_array().unwrap();
-    spans
-        .iter()
-        .map(|span| span["name"].as_str().unwrap())
-        .collect()
-}
-
-/// What every trace must be: one root, first; every other span below it and within its time.
-fn assert_sound(traces: &[Value]) {
-    let mut ids = HashSet::new();
-    for trace in traces {
-        assert!(
-            ids.insert(trace["id"].as_str().unwrap().to_owned()),
-            "a trace was sent twice"
-        );
-        let spans = trace["spans"].as_array().unwrap();
-        let root = &spans[0];
-        assert_eq!(root["parent_id"], Value::Null);
-        assert_eq!(root["started_at"], trace["started_at"]);
-        assert_eq!(root["ended_at"], trace["ended_at"]);
-        for span in spans {
-            assert!(
-                ids.insert(span["id"].as_str().unwrap().to_owned()),
-                "a span's id twice"
-            );
-            assert_eq!(span["trace_id"], trace["id"]);
-            assert!(["completed", "failed"].contains(&span["status"].as_str().unwrap()));
-            // ISO times of one offset sort as text.
-            let (start, end) = (span["started_at"].as_str(), span["ended_at"].as_str());
-            assert!(start <= end, "{span}");
-            assert!(
-                start >= root["started_at"].as_str() && end <= root["ended_at"].as_str(),
-                "{trace}"
-            );
-        }
-        for span in &spans[1..] {
-            assert_eq!(span["parent_id"], root["id"], "an orphan");
-        }
-    }
-}
+use watched::{Watched, answer, assert_sound, names, received, sent, tool, user};
 
 #[test]
 fn a_turn_is_one_trace_with_its_calls_tools_and_delivery() {
@@ -361,6 +213,7 @@ fn a_tool_that_never_ends_ends_with_its_turn() {
 
 /// One thing that may happen to a session.
 fn happening(session: &str, kind: u8, now_ms: u64) -> (&'static str, Value) {
+    let work = |state: &str, reason: &str| json!({"event": {"sessionKey": session, "state": state, "reason": reason}});
     match kind {
         0 => (
             "message_received",
@@ -400,10 +253,17 @@ fn happening(session: &str, kind: u8, now_ms: u64) -> (&'static str, Value) {
             "conversation:start",
             json!({"event": {"conversationId": session}}),
         ),
-        _ => (
+        14 => (
             "conversation:end",
             json!({"event": {"conversationId": session, "durationMs": 900}}),
         ),
+        15 => ("message.delivery.started", work("", "")),
+        16 => ("message.delivery.completed", work("", "")),
+        17 => ("message.delivery.error", work("", "")),
+        18 => ("session.state", work("processing", "message_start")),
+        19 => ("session.state", work("idle", "message_completed")),
+        20 => ("session.state", work("processing", "run_started")),
+        _ => ("session.state", work("idle", "run_completed")),
     }
 }
 
@@ -412,7 +272,7 @@ proptest! {
 
     #[test]
     fn traces_are_sound_whatever_happens_in_whatever_order(
-        steps in proptest::collection::vec((0u8..3, 0u8..15, prop_oneof![Just(0u64), 1u64..300, 2_000u64..9_000, Just(700_000)]), 0..60)
+        steps in proptest::collection::vec((0u8..3, 0u8..22, prop_oneof![Just(0u64), 1u64..300, 2_000u64..9_000, Just(700_000)]), 0..60)
     ) {
         let mut gateway = Watched::new();
         for (session, kind, wait_ms) in steps {

@@ -12,7 +12,7 @@ const USUAL_PORT = 8470;
 /** So that the page moves while somebody looks at it. */
 const TURN_EVERY_MS = 20_000;
 /** How long a call may take to be shown. */
-const SHOWN_WITHIN_MS = 10_000;
+const SHOWN_WITHIN_MS = 30_000;
 
 /** @typedef {{ provider: import("./provider.mjs").Provider, receiver: import("./receiver.mjs").Receiver, gateway: import("./gateway.mjs").Gateway }} World */
 

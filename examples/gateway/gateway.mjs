@@ -10,7 +10,8 @@ import { baseConfig, merge, withPlugins } from "./config.mjs";
 import { launch } from "./process.mjs";
 import { connect } from "./rpc.mjs";
 
-const READY_WITHIN_MS = 120_000;
+/** On a busy machine 2026.9.6 takes minutes. */
+const READY_WITHIN_MS = 300_000;
 /**
  * Otherwise a failing model is tried for more than a minute (9.6) before the fallback has its turn. `provider` is
  * read by newer gateways, the rest by 2026.3.13. It is a setting of the agent: openclaw.json has no such key.

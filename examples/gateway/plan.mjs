@@ -5,6 +5,7 @@
  * @property {string} [text] The answer's text.
  * @property {number} [length] Pads the text to so many characters.
  * @property {number} [delayMs] Pause before the first byte (default: the provider's).
+ * @property {number} [together] Answer so many such requests at the same moment, once all of them are here.
  * @property {{ name: string, args: Record<string, unknown> }} [tool] Answer with a call of this tool, no text.
  * @property {number} [status] Answer with this HTTP error.
  * @property {number} [retryAfter] `Retry-After` of that error, in seconds.
@@ -54,6 +55,7 @@ export const DIRECTIVE = /\[\[(\w+)([^\]]*)\]\]/g;
  * | --- | --- |
  * | `[[length 5000]]` | a text of 5000 characters |
  * | `[[delay 500]]` | first byte after 500 ms |
+ * | `[[together 2]]` | once two such requests are here, both at the same moment |
  * | `[[tools 2]]` | two rounds of the tool `read`, then a text |
  * | `[[spawn TASK]]` | a subagent with that task, then a text |
  * | `[[fail 500]]`, `[[fail 429 m1]]`, `[[fail 500 2]]` | that status: always, for model m1, for the first 2 attempts |
@@ -79,6 +81,7 @@ export function planOfDirectives(request) {
 const DIRECTIVES = {
   length: (rest) => ({ length: Number(rest) }),
   delay: (rest) => ({ delayMs: Number(rest) }),
+  together: (rest) => ({ together: Number(rest) }),
   tools: (rest, { toolRounds }) => (toolRounds < Number(rest || 1) ? readNote() : {}),
   spawn: (task, request) => (request.toolRounds === 0 ? spawnSubagent(task, request.tools) : {}),
   fail: (rest, request) => failure(rest, request),

@@ -52,7 +52,7 @@ export const DEFAULT_PRICE = { input: 3, output: 15, cacheRead: 0.3, cacheWrite:
 export async function createProvider(options = {}) {
   const { prices = {}, names = { openai: "mock", anthropic: "mockant" } } = options;
   /** @type {State} */
-  const state = { ledger: [], script: options.script, attempts: new Map(), options };
+  const state = { ledger: [], script: options.script, attempts: new Map(), meeting: [], options };
   const server = createServer((request, response) => {
     serve(state, request, response).catch(() => response.destroy());
   });
@@ -86,6 +86,7 @@ export async function createProvider(options = {}) {
  * @property {LedgerEntry[]} ledger
  * @property {import("./plan.mjs").Script | undefined} script
  * @property {Map<string, number>} attempts
+ * @property {(() => void)[]} meeting Lets those go that wait for others.
  * @property {ProviderOptions} options
  */
 
@@ -126,11 +127,20 @@ async function serve(state, request, response) {
   response.on("close", () => {
     if (!response.writableFinished && entry.outcome === "open") entry.clientClosed = true;
   });
+  if (plan.together) await meet(state, plan.together);
   await answer(entry, plan, response, state.options.delayMs ?? 0).catch(() => {});
   entry.ms = Math.round(performance.now() - begun);
   entry.outcome = outcomeOf(entry, plan);
   if (entry.usage) entry.announced = null;
   state.options.onEntry?.(entry);
+}
+
+/** Until so many requests wait here. @param {State} state @param {number} wanted */
+async function meet({ meeting }, wanted) {
+  await new Promise((resolve) => {
+    meeting.push(() => resolve(undefined));
+    if (meeting.length >= wanted) for (const go of meeting.splice(0)) go();
+  });
 }
 
 /** @param {string} url @returns {"openai" | "anthropic" | undefined} */

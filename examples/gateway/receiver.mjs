@@ -29,7 +29,7 @@ export async function startReceiver({ binary, args = ["--db", ":memory:"], port 
   const env = { PATH: process.env.PATH ?? "", ...(token ? { AGENTWATCH_TOKEN: token } : {}) };
   const child = launch(binary ?? (await newestReceiver()), ["--port", String(port), ...args], { env, log });
   const line = /agentwatch-receiver listening on (http:\/\/[^/\s]+)/;
-  for (const deadline = Date.now() + 10_000; !line.test(child.recent()); await sleep(25)) {
+  for (const deadline = Date.now() + 60_000; !line.test(child.recent()); await sleep(25)) {
     if (child.running() && Date.now() < deadline) continue;
     await child.kill();
     throw new Error(`the receiver did not start:\n${child.recent()}`);

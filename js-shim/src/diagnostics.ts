@@ -7,6 +7,10 @@ const WANTED = new Set([
   "model.usage",
   "run.started",
   "run.completed",
+  "session.state",
+  "message.delivery.started",
+  "message.delivery.completed",
+  "message.delivery.error",
   "diagnostic.async_queue.dropped",
 ]);
 

@@ -16,8 +16,8 @@ const QUIET = [
   "--disable-sync",
   "--no-first-run",
 ];
-/** How soon an open page has to show a further turn. */
-const SHOWN_WITHIN_MS = 10_000;
+/** An open page shows a further turn after some seconds; on a busy machine, after some more. */
+const SHOWN_WITHIN_MS = 60_000;
 
 describe(`the Models page in a browser, behind OpenClaw ${anyVersion}`, { skip }, () => {
   /** @type {import("../e2e/harness.mjs").World} */

@@ -84,7 +84,7 @@ export async function startWorld({ version, tgz, pluginId = "agentwatch", plugin
  * @param {WaitOptions} [options]
  */
 export async function waitForTotals(provider, receiver, options = {}) {
-  const { timeoutMs = 10_000, settleMs = 1500, since = { sent: [], shown: [] }, among } = options;
+  const { timeoutMs = 30_000, settleMs = 1500, since = { sent: [], shown: [] }, among } = options;
   const deadline = Date.now() + timeoutMs;
   /** @type {string[]} */
   let differences = [];

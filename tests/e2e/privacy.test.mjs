@@ -9,6 +9,7 @@ import { modelCalls } from "../../examples/gateway/receiver.mjs";
 import { startWorld, waitForTotals } from "./harness.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 import { startProxy } from "./proxy.mjs";
+import { until } from "./scenarios.mjs";
 
 /** Each marks one kind of thing that must not leave; none of them can come about by chance. */
 const MARKS = {
@@ -65,11 +66,10 @@ for (const version of versions) {
     test("a redirect is not followed: the token goes to the configured origin only", async () => {
       proxy.treat(() => ({ redirect: elsewhere.url }));
       await world.gateway.agentTurn({ session: PHONE, message: MARKS.prompt });
-      await sleep(3000);
-      assert.ok(
-        proxy.passed.some(({ treatment }) => typeof treatment === "object"),
-        "it was redirected",
-      );
+      const isRedirected = () => proxy.passed.some(({ treatment }) => typeof treatment === "object");
+      await until(isRedirected, "a redirect", 60_000);
+      // Time enough to follow it.
+      await sleep(2000);
       assert.deepEqual(elsewhere.passed, []);
       proxy.treat(() => "pass");
       // What could not be sent meanwhile is sent later.
@@ -136,7 +136,7 @@ function marked(request) {
 }
 
 /** @param {import("./harness.mjs").World} world */
-async function everyPath({ gateway }) {
+async function everyPath({ gateway, provider }) {
   const { prompt } = MARKS;
   const failing = (/** @type {Promise<unknown>} */ work) => work.catch(() => {});
   for (const agent of ["main", "ant"]) {
@@ -151,11 +151,13 @@ async function everyPath({ gateway }) {
   }
   const chat = await gateway.chatSend({ session: PHONE, message: prompt });
   await chat.done;
+  const before = provider.ledger.length;
   const aborted = await gateway.chatSend({
     session: PHONE,
     message: `${prompt} [[drip 60 250]] [[length 600]]`,
   });
-  await sleep(2500);
+  await until(() => provider.ledger.length > before, "the request of the turn to abort", 60_000);
+  await sleep(1500);
   await gateway.chatAbort(aborted);
   await aborted.done;
   await gateway.httpChat({ session: PHONE, message: prompt });

@@ -1,6 +1,7 @@
 //! The whole machine: events in, requests and log lines out.
 
 mod disk;
+mod messages;
 mod sending;
 
 use std::collections::VecDeque;
@@ -16,8 +17,7 @@ use crate::journal::Frame;
 use crate::keeper::{Found, Keeper};
 use crate::ledger::{HOLD_BACK_MS, Ledger, Settled};
 use crate::observe::{
-    Aggregate, Conversation, Direction, Event, Happening, Message, Observation, Reject, SOURCES,
-    SessionFacts, SessionTotals, Surface,
+    Aggregate, Event, Happening, Observation, Reject, SOURCES, SessionFacts, SessionTotals, Surface,
 };
 use crate::outbox::Outbox;
 use crate::records::Record;
@@ -26,7 +26,7 @@ use crate::sessions::{Missing, Sessions};
 use crate::status::{Counts, Status};
 use crate::table::Table;
 use crate::time::Now;
-use crate::turn::Turns;
+use crate::turns::Turns;
 use crate::voice::{Level, LogLine, Voice};
 
 /// The most calls that wait for a receiver in memory, at some 500 bytes each; the others wait on disk.
@@ -159,6 +159,7 @@ impl Core {
                 self.report(&Record::Trace(Box::new(trace)), now);
             }
             Event::Tool(tool) => self.turns.tool(&tool, now),
+            Event::Progress(progress) => self.turns.progress(&progress, now),
             Event::Happening(happening) => {
                 let record = self.reporter.happening(&happening, &self.settings, now);
                 self.report(&record, now);
@@ -183,6 +184,7 @@ impl Core {
             .session_key
             .clone()
             .filter(|_| observation.ends_turn);
+        let has_failed = observation.outcome == Outcome::Failed;
         let mut for_journal = observation.clone();
         let id = self.ledger.observe(observation, now);
         // What is not needed to match or to settle is no business of the journal's.
@@ -191,7 +193,7 @@ impl Core {
         self.keeper.note(&frame);
         self.tell_owner(|| frame);
         if let Some(session) = ended_turn {
-            self.turns.finish(&session, now.wall_ms, now);
+            self.turns.answered(&session, has_failed, now);
         }
     }
 
@@ -214,7 +216,7 @@ impl Core {
             let record = self.reporter.happening(&happening, &self.settings, now);
             self.report(&record, now);
         } else if facts.ends_run {
-            self.turns.finish(&facts.session_key, now.wall_ms, now);
+            self.turns.finish(&facts.session_key, now);
         } else {
             let agent = facts.agent.as_deref();
             let run_id = facts.run_id.as_deref();
@@ -222,36 +224,6 @@ impl Core {
         }
         self.tell_owner(|| Frame::Facts(Box::new(facts.clone())));
         self.sessions.learn(facts);
-    }
-
-    fn message(&mut self, message: &Message, now: Now) {
-        let report = self.reporter.message(message, &self.settings, now);
-        for record in report.records {
-            self.report(&record, now);
-        }
-        let session = message.session_key.as_deref();
-        if message.direction == Direction::Received {
-            if let Some(session) = session {
-                self.turns
-                    .begin(session, Some(&message.channel), None, now.wall_ms, now);
-            }
-            return;
-        }
-        let (meta, good) = (report.meta, message.success);
-        let joined = session.is_some_and(|session| {
-            self.turns
-                .deliver(session, &message.channel, meta.clone(), good, now)
-        });
-        if !joined {
-            let trace = self.turns.message_trace(
-                &self.settings,
-                &message.channel,
-                report.received_ms,
-                (meta, good),
-                now,
-            );
-            self.report(&Record::Trace(Box::new(trace)), now);
-        }
     }
 
     /// Once a process: two hooks and several registrations tell of the same start.
@@ -463,25 +435,6 @@ impl Core {
             outcome: Outcome::Completed,
             stored: false,
             elsewhere: false,
-        }
-    }
-
-    fn conversation(&mut self, conversation: &Conversation, now: Now) {
-        self.counts.conversations += 1;
-        let Conversation { key, at_ms, .. } = conversation;
-        let channel = conversation.channel.as_deref();
-        match conversation.end {
-            None => {
-                let agent = conversation.agent.as_deref();
-                self.turns
-                    .begin_conversation(key, channel, agent, *at_ms, now);
-            }
-            Some(outcome) => {
-                let took = conversation.duration_ms.map(|ms| ms as u64);
-                let started = took.map(|ms| at_ms.saturating_sub(ms));
-                self.turns
-                    .end_conversation(key, channel, outcome, (started, *at_ms), now);
-            }
         }
     }
 

@@ -5,6 +5,7 @@ mod diagnostic;
 mod lifecycle;
 pub(crate) mod message;
 mod named;
+mod progress;
 pub mod stored;
 mod timing;
 
@@ -16,6 +17,8 @@ pub use self::lifecycle::{Command, CronRun, Direction, Happening, Message, ToolC
 use self::lifecycle::{CronFacts, InternalFacts, SubagentFacts, ToolFacts, UserTurnFacts};
 use self::message::MessageFacts;
 use self::named::{ConversationFacts, ModelUsedFacts};
+use self::progress::{DeliveryFacts, StateFacts};
+pub use self::progress::{Progress, Step};
 use self::timing::{EndedFacts, StartedFacts};
 
 use crate::call::{Outcome, Usage};
@@ -203,6 +206,8 @@ pub enum Event {
     Cron(CronRun),
     /// A conversation began or ended.
     Conversation(Conversation),
+    /// A gateway said how far it is with a session's work.
+    Progress(Progress),
     /// A session's totals.
     SessionComplete(SessionTotals),
     /// The gateway started.
@@ -240,6 +245,7 @@ impl Event {
             Event::Tool(tool) => key(&mut tool.session_key),
             Event::Happening(happening) => key(&mut happening.session_key),
             Event::Conversation(conversation) => key(&mut conversation.key),
+            Event::Progress(progress) => key(&mut progress.session_key),
             Event::SessionComplete(totals) => key(&mut totals.key),
             Event::CallStarted
             | Event::DiagnosticsDropped(_)
@@ -261,7 +267,7 @@ pub struct Reject {
 }
 
 /// Every source that this core reads, in the order of its number.
-pub const SOURCES: [SourceTable; 32] = [
+pub const SOURCES: &[SourceTable] = &[
     MessageFacts::TABLE,
     diagnostic::COMPLETED,
     diagnostic::ERROR,
@@ -294,6 +300,10 @@ pub const SOURCES: [SourceTable; 32] = [
     lifecycle::CRON,
     lifecycle::GATEWAY_STARTUP,
     stored::StoredFacts::TABLE,
+    progress::STATE,
+    progress::DELIVERY_STARTED,
+    progress::DELIVERY_COMPLETED,
+    progress::DELIVERY_ERROR,
 ];
 
 /// Reads one event.
@@ -350,6 +360,10 @@ pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reje
         "cron_changed" => lifecycle::cron(CronFacts::new(facts)),
         "stored" => {
             stored::read(&stored::StoredFacts::new(facts)).map(|call| call.into_event(at_ms))
+        }
+        "session.state" => progress::state(StateFacts::new(facts)),
+        "message.delivery.started" | "message.delivery.completed" | "message.delivery.error" => {
+            Ok(progress::delivery(DeliveryFacts::new(facts), table))
         }
         _ => Ok(Event::Ignored("no_reader")),
     }

@@ -1,0 +1,89 @@
+//! How far a gateway is with a session's work, in the diagnostics that say so: without them only the
+//! time that passes tells whether a turn is over.
+
+use super::{Event, Reject};
+use crate::facts::{SourceTable, facts};
+
+/// A step that a gateway says it took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// It began to process a message.
+    MessageBegan,
+    /// It is done with a message. Some versions deliver the answer only now.
+    MessageEnded,
+    /// A run began, or goes on with another try.
+    RunBegan,
+    /// A run is over.
+    RunEnded,
+    /// A message is being delivered.
+    DeliveryBegan,
+    /// It was.
+    DeliveryEnded,
+    /// It was not. 2026.9.6 calls the hook for it only when it gives up, some seconds later.
+    DeliveryFailed,
+}
+
+/// Whose step it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// The session's key.
+    pub session_key: String,
+    /// What it was.
+    pub step: Step,
+}
+
+facts! {
+    /// Facts of the diagnostic `session.state`.
+    StateFacts = "session.state" {
+        session_key: "event.sessionKey",
+        state: "event.state",
+        reason: "event.reason",
+    }
+}
+
+facts! {
+    /// Facts of the diagnostics `message.delivery.*`.
+    DeliveryFacts = "message.delivery.started" {
+        session_key: "event.sessionKey",
+    }
+}
+
+pub(super) const STATE: SourceTable = StateFacts::TABLE;
+pub(super) const DELIVERY_STARTED: SourceTable = DeliveryFacts::TABLE;
+pub(super) const DELIVERY_COMPLETED: SourceTable =
+    DELIVERY_STARTED.renamed("message.delivery.completed");
+pub(super) const DELIVERY_ERROR: SourceTable = DELIVERY_STARTED.renamed("message.delivery.error");
+
+/// A message is at work from its start to its end, whatever the state between: there may be several
+/// runs in it, with the session idle between them.
+pub(super) fn state(facts: StateFacts) -> Result<Event, Reject> {
+    let is_of_message = facts
+        .reason()
+        .text()
+        .is_some_and(|reason| reason.starts_with("message_"));
+    let step = match (facts.state().text(), is_of_message) {
+        (Some("processing"), true) => Step::MessageBegan,
+        (Some("processing"), false) => Step::RunBegan,
+        (Some("idle"), true) => Step::MessageEnded,
+        (Some("idle"), false) => Step::RunEnded,
+        _ => return Ok(Event::Ignored("state")),
+    };
+    let session_key = facts.session_key().owned().ok_or(Reject {
+        source: STATE.source,
+        reason: "no_session",
+    })?;
+    Ok(Event::Progress(Progress { session_key, step }))
+}
+
+pub(super) fn delivery(facts: DeliveryFacts, table: SourceTable) -> Event {
+    // A message that no session sent belongs to no turn.
+    let Some(session_key) = facts.session_key().owned() else {
+        return Event::Ignored("no_session");
+    };
+    let step = match table.source {
+        source if source == DELIVERY_STARTED.source => Step::DeliveryBegan,
+        source if source == DELIVERY_COMPLETED.source => Step::DeliveryEnded,
+        _ => Step::DeliveryFailed,
+    };
+    Event::Progress(Progress { session_key, step })
+}
