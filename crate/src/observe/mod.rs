@@ -1,10 +1,16 @@
 //! Readers: a source's flat facts become an [`Event`]; what cannot be read becomes a [`Reject`].
 
+pub mod answer;
+mod anthropic;
 mod context;
 mod diagnostic;
 mod lifecycle;
+pub mod litellm;
 mod message;
 mod named;
+mod openai;
+pub mod proxied;
+pub mod request;
 mod timing;
 
 use serde::{Deserialize, Serialize};
