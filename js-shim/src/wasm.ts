@@ -24,8 +24,34 @@ export interface Instance {
   sources(): string;
 }
 
-/** One instance of the module that meets the network; see `crate/src/wasm_io.rs`. */
+/** Which model a request asks. */
+export interface RequestReader {
+  feed(bytes: Uint8Array): boolean;
+  model(): string | undefined;
+  wishForUsage(): string | undefined;
+  free(): void;
+}
+
+/** What an answer tells. `finish` ends the reader's life, as `free` does. */
+export interface AnswerReader {
+  feed(bytes: Uint8Array): boolean;
+  finish(ending: number): string;
+  free(): void;
+}
+
+/** What a request of LiteLLM's logger tells. `finish` ends the reader's life, as `free` does. */
+export interface LogReader {
+  feed(bytes: Uint8Array): void;
+  finish(): string;
+  free(): void;
+}
+
+/** One instance of the module that meets the network and foreign formats; see `crate/src/wasm_io.rs`. */
 export interface Io {
+  isModelCall(path: string): boolean;
+  RequestReader: new () => RequestReader;
+  AnswerReader: new (path: string, status: number) => AnswerReader;
+  LogReader: new () => LogReader;
   send(
     url: string,
     token: string | undefined,
