@@ -183,7 +183,8 @@ function sendBack(
   if (isAwaited && !request.complete) headers.push("Connection", "close");
   response.sendDate = false;
   response.writeHead(answer.statusCode ?? 502, answer.statusMessage ?? "", headers);
-  response.flushHeaders();
+  // At once, since the first byte may be long in coming; but Node would flush what is not ASCII in another encoding.
+  if (headers.every((text) => /^[\x20-\x7e\t]*$/.test(text))) response.flushHeaders();
   answer.on("data", (bytes: Buffer) => listener.bytes(bytes));
   answer.on("end", () => {
     if (hasTrailers && answer.rawTrailers.length > 0) response.addTrailers(pairs(answer.rawTrailers));

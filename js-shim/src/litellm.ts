@@ -131,37 +131,30 @@ export class LitellmEndpoint {
 
   /** Reads a body and has its calls accepted. */
   async #log(request: IncomingMessage): Promise<Answer> {
-    let reader: LogReader | undefined;
+    const reader = this.#inModule((io) => new io.LogReader());
+    if (!reader) return this.#faulty();
+    let size = 0;
     try {
-      this.#io ??= this.#options.instantiateIo();
-      reader = new this.#io.LogReader();
-      let size = 0;
       for await (const bytes of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
         size += bytes.length;
         if (size > MAX_BODY) {
-          reader.free();
+          this.#inModule(() => reader.free());
           this.counts.refused += 1;
           return this.#tooLarge();
         }
-        reader.feed(bytes);
+        if (!this.#inModule(() => [reader.feed(bytes)])) return this.#faulty();
       }
     } catch {
-      if (!request.complete) {
-        reader?.free();
-        return problem(400, "cut off");
-      }
-      return this.#trapped();
+      // The client broke off: nobody reads the answer.
+      this.#inModule(() => reader.free());
+      return problem(400, "cut off");
     }
     return this.#take(reader);
   }
 
   async #take(reader: LogReader): Promise<Answer> {
-    let text: string;
-    try {
-      text = reader.finish();
-    } catch {
-      return this.#trapped();
-    }
+    const text = this.#inModule(() => reader.finish());
+    if (!text) return this.#faulty();
     const logged = JSON.parse(text) as {
       calls: Array<Omit<LoggedCall, "cost"> & { cost: string | null }>;
       skipped: Record<string, number>;
@@ -191,9 +184,18 @@ export class LitellmEndpoint {
     return { status: 200, body: { accepted: calls.length, skipped: logged.skipped } };
   }
 
-  /** An instance that trapped is dead. */
-  #trapped(): Answer {
-    this.#io = undefined;
+  /** Runs something in the module; nothing where it trapped, after which the instance is dead. */
+  #inModule<T>(work: (io: Io) => T): T | undefined {
+    try {
+      this.#io ??= this.#options.instantiateIo();
+      return work(this.#io);
+    } catch {
+      this.#io = undefined;
+      return undefined;
+    }
+  }
+
+  #faulty(): Answer {
     this.counts.unreadable += 1;
     this.#warn("a log could not be read because of a fault of ours; please report this");
     return problem(500, "a fault of the reader");

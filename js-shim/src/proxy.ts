@@ -150,7 +150,9 @@ export class Proxy {
   ): Listener {
     const { wall, mono } = this.#options;
     const began = mono();
-    const call = { started: wall(), ttfb: null as number | null, ttft: null as number | null };
+    const started = wall();
+    let ttfb: number | null = null;
+    let ttft: number | null = null;
     let answered: IncomingMessage | undefined;
     const isPlain = request.headers["content-encoding"] === undefined;
     return {
@@ -160,11 +162,11 @@ export class Proxy {
       answer: (answer) => {
         answered = answer;
         reading?.answer(answer.statusCode ?? 0, answer.headers["content-encoding"], () => {
-          call.ttft ??= mono() - began;
+          ttft ??= mono() - began;
         });
       },
       bytes: (bytes) => {
-        call.ttfb ??= mono() - began;
+        ttfb ??= mono() - began;
         reading?.bytes(bytes);
       },
       over: (ending, error) => {
@@ -173,19 +175,29 @@ export class Proxy {
         if (!answered) this.#explain(response, upstream, ending, error);
         else if (ending !== "whole") this.counts[ending] += 1;
         if (!reading) return;
-        const { provider } = upstream;
-        const known = { provider, request_id: requestId(answered), status: answered?.statusCode ?? null };
-        this.#finish(reading, ending, { ...known, ...call, ended, duration });
+        const known = {
+          provider: upstream.provider,
+          request_id: requestId(answered),
+          status: answered?.statusCode ?? null,
+          ...{ started, ended, duration, ttfb },
+        };
+        this.#finish(reading, ending, (told) => ({
+          ...known,
+          model: reading.model,
+          // A compressed stream may be read a little later than it passed.
+          ttft: ttft && Math.min(ttft, duration),
+          ...told,
+        }));
       },
     };
   }
 
-  #finish(reading: CallReading, ending: Ending, known: Omit<ProxiedCall, keyof Told | "model">): void {
+  #finish(reading: CallReading, ending: Ending, call: (told: Told) => ProxiedCall): void {
     const done = reading
       .finish(ending)
       .then((told) => {
         this.counts.calls += 1;
-        this.#options.onCall({ ...known, model: reading.model, ...told });
+        this.#options.onCall(call(told));
       })
       .catch((error) =>
         this.#warn(`a call was not counted: ${error instanceof Error ? error.message : error}`),
