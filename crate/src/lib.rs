@@ -10,6 +10,7 @@ pub mod core;
 pub mod counter;
 pub mod extras;
 pub mod facts;
+mod find;
 pub mod identity;
 pub mod journal;
 pub mod json;

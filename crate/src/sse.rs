@@ -4,6 +4,8 @@
 //! memory and there is no bound to choose. Names, ids and comments are passed over: the events that
 //! models send say in their data what they are.
 
+use crate::find;
+
 /// A piece of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
@@ -79,7 +81,7 @@ impl Splitter {
 
     /// The rest of a line, or what there is of it.
     fn value(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Piece<'_>)) -> usize {
-        let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let end = find::either(bytes, b'\n', b'\r');
         let line = &bytes[..end.unwrap_or(bytes.len())];
         if self.state == State::Data && !line.is_empty() {
             tell(Piece::Data(line));

@@ -1,54 +1,10 @@
-//! Finds declared scalars in JSON that comes in pieces, and holds nothing else of it.
-//!
-//! An answer of a model is read while it passes, so its text must cost neither memory nor time. This
-//! reader keeps a stack as deep as its declaration and one scalar; what nobody asked for is passed over
-//! byte by byte. Cut anywhere, the same document gives the same findings.
-//!
-//! It is strict where it looks and lenient where it does not: inside what is passed over, only texts and
-//! brackets are told apart.
+//! The reader itself.
 
+use super::number::is_number;
+use super::text::{Step, Text};
+use super::{Found, Shape, Tell};
 use crate::facts::MAX_TEXT;
-
-/// What of a document is wanted.
-#[derive(Debug)]
-pub enum Shape<F: 'static> {
-    /// This value: a scalar as it is, of anything else that it is there.
-    Leaf(F),
-    /// Only that there is something: a text with a character in it, `true`, a number, an object, a list.
-    Mark(F),
-    /// These members of an object.
-    Object(&'static [(&'static str, Shape<F>)]),
-    /// The same, and where the object begins and ends; also its value where it is a scalar.
-    Record(F, &'static [(&'static str, Shape<F>)]),
-    /// Each entry of a list; a value that is no list is its own only entry.
-    Each(&'static Shape<F>),
-}
-
-/// One finding.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Found<'a> {
-    /// `null`.
-    Null,
-    /// A boolean.
-    Bool(bool),
-    /// A number, as it is written; it follows JSON's grammar.
-    Number(&'a str),
-    /// A text, cut at [`MAX_TEXT`] bytes.
-    Text(&'a str),
-    /// Something is there.
-    Present,
-    /// A record begins.
-    Begin,
-    /// A record ends.
-    End {
-        /// Whether it had no member at all.
-        is_empty: bool,
-    },
-}
-
-/// Who is told of findings: the field, the finding, and the offset in the document at which it begins
-/// (at which it ends, for [`Found::End`]).
-pub type Tell<'t, F> = &'t mut dyn FnMut(F, Found<'_>, usize);
+use crate::find;
 
 /// Keys beyond this many bytes are none of ours.
 const MAX_KEY: usize = 64;
@@ -71,6 +27,8 @@ enum State {
     Behind,
     /// Inside a text.
     InText,
+    /// At the beginning of a text of which only matters whether there is something in it.
+    Marking,
     /// Inside a number, `true`, `false` or `null`.
     InScalar,
     /// Inside an object or a list that nobody asked for.
@@ -81,16 +39,6 @@ enum State {
     Done,
     /// This is no JSON.
     Broken,
-}
-
-/// Where an escape in a text stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Escape {
-    None,
-    /// Behind the backslash.
-    Begun,
-    /// Behind `\u`: so many digits, and their value.
-    Hex(u8, u16),
 }
 
 #[derive(Debug)]
@@ -115,10 +63,9 @@ pub struct Scanner<F: 'static> {
     /// Where the value at hand began.
     start: usize,
     /// The key, text or number at hand.
-    text: Vec<u8>,
-    escape: Escape,
-    /// The first half of a surrogate pair, while the second is awaited.
-    high: Option<u16>,
+    text: Text,
+    /// Whether the last byte was a backslash in a text that is passed over.
+    is_escaped: bool,
     /// Bytes of earlier pieces.
     before: usize,
 }
@@ -134,9 +81,8 @@ impl<F: Copy + 'static> Scanner<F> {
             state: State::Value,
             shape: Some(root),
             start: 0,
-            text: Vec::new(),
-            escape: Escape::None,
-            high: None,
+            text: Text::default(),
+            is_escaped: false,
             before: 0,
         }
     }
@@ -154,7 +100,6 @@ impl<F: Copy + 'static> Scanner<F> {
         let fresh = Self::new(self.root);
         let mut last = std::mem::replace(self, fresh);
         last.open.clear();
-        last.text.clear();
         self.open = last.open;
         self.text = last.text;
         self.is_sequence = last.is_sequence;
@@ -163,11 +108,6 @@ impl<F: Copy + 'static> Scanner<F> {
     /// Whether a document has passed, whole, and nothing behind it.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
-    }
-
-    /// Whether nothing has come but white space.
-    pub fn is_blank(&self) -> bool {
-        self.state == State::Value && self.open.is_empty()
     }
 
     /// Whether this is no JSON.
@@ -181,11 +121,11 @@ impl<F: Copy + 'static> Scanner<F> {
         while let Some(&byte) = bytes.get(index) {
             match self.state {
                 State::InText | State::InKey => index += self.text(&bytes[index..], tell),
+                State::InScalar => index += self.scalar(&bytes[index..], tell),
                 State::PassingText => index += self.passed_text(&bytes[index..]),
                 State::Passing => index += self.passed(&bytes[index..]),
                 State::Broken => break,
                 _ => {
-                    // A number ends only with what follows it, which is then looked at again.
                     if self.step(byte, self.before + index, tell) {
                         index += 1;
                     }
@@ -197,13 +137,15 @@ impl<F: Copy + 'static> Scanner<F> {
 
     /// One byte outside of texts; whether it was used up.
     fn step(&mut self, byte: u8, at: usize, tell: Tell<'_, F>) -> bool {
-        if self.state == State::InScalar {
-            let is_part = byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
-            if is_part && self.text.len() < MAX_KEY {
-                self.text.push(byte);
+        if self.state == State::Marking {
+            if byte == b'"' {
+                self.end_value();
                 return true;
             }
-            self.end_scalar(tell);
+            if let Some(Shape::Mark(field)) = self.wanted() {
+                tell(*field, Found::Present, self.start);
+            }
+            self.state = State::PassingText;
             return false;
         }
         if matches!(byte, b' ' | b'\n' | b'\r' | b'\t') {
@@ -220,7 +162,8 @@ impl<F: Copy + 'static> Scanner<F> {
             (State::ValueOrEnd, b']') | (State::KeyOrEnd, b'}') => self.close(at, tell),
             (State::Value | State::ValueOrEnd, _) => self.begin(byte, at, tell),
             (State::Key | State::KeyOrEnd, b'"') => {
-                self.text.clear();
+                // One byte more than a key can have, so that a long one is not taken for its beginning.
+                self.text.begin(MAX_KEY + 1);
                 self.state = State::InKey;
             }
             (State::Colon, b':') => self.state = State::Value,
@@ -241,20 +184,20 @@ impl<F: Copy + 'static> Scanner<F> {
     /// A value begins.
     fn begin(&mut self, byte: u8, at: usize, tell: Tell<'_, F>) {
         self.start = at;
+        self.text.begin(MAX_TEXT);
         if let Some(open) = self.open.last_mut() {
             open.is_empty = false;
         }
         match byte {
             b'"' => {
-                self.text.clear();
                 self.state = match self.wanted() {
-                    Some(Shape::Leaf(_) | Shape::Mark(_) | Shape::Record(..)) => State::InText,
+                    Some(Shape::Leaf(_) | Shape::Record(..)) => State::InText,
+                    Some(Shape::Mark(_)) => State::Marking,
                     _ => State::PassingText,
                 };
             }
             b'{' | b'[' => self.begin_container(byte == b'[', at, tell),
             b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b'N' | b'I' => {
-                self.text.clear();
                 self.text.push(byte);
                 self.state = State::InScalar;
             }
@@ -337,12 +280,18 @@ impl<F: Copy + 'static> Scanner<F> {
         }
     }
 
-    fn end_key(&mut self) {
+    fn end_text(&mut self, text: &[u8], tell: Tell<'_, F>) {
+        if let Some(Shape::Leaf(field) | Shape::Record(field, _)) = self.wanted() {
+            tell(*field, Found::Text(valid(text)), self.start);
+        }
+        self.end_value();
+    }
+
+    fn end_key(&mut self, key: &[u8]) {
         let members = match self.open.last().map(|open| open.shape) {
             Some(Shape::Object(members) | Shape::Record(_, members)) => *members,
             _ => &[],
         };
-        let key = self.text.as_slice();
         self.shape = members
             .iter()
             .find(|(name, _)| name.as_bytes() == key)
@@ -350,21 +299,21 @@ impl<F: Copy + 'static> Scanner<F> {
         self.state = State::Colon;
     }
 
-    fn end_text(&mut self, tell: Tell<'_, F>) {
-        match self.wanted() {
-            Some(Shape::Mark(field)) if !self.text.is_empty() => {
-                tell(*field, Found::Present, self.start);
+    /// Bytes of a number, `true`, `false` or `null`, which ends only with what follows it; how many were
+    /// used up.
+    fn scalar(&mut self, bytes: &[u8], tell: Tell<'_, F>) -> usize {
+        for (index, &byte) in bytes.iter().enumerate() {
+            if !(byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')) {
+                self.end_scalar(tell);
+                return index;
             }
-            Some(Shape::Leaf(field) | Shape::Record(field, _)) => {
-                tell(*field, Found::Text(valid(&self.text)), self.start);
-            }
-            _ => {}
+            self.text.push(byte);
         }
-        self.end_value();
+        bytes.len()
     }
 
     fn end_scalar(&mut self, tell: Tell<'_, F>) {
-        let found = match self.text.as_slice() {
+        let found = match self.text.kept() {
             // Python writes the other three, which no grammar has, for what is no number.
             b"null" | b"NaN" | b"Infinity" | b"-Infinity" => Found::Null,
             b"true" => Found::Bool(true),
@@ -387,108 +336,32 @@ impl<F: Copy + 'static> Scanner<F> {
 
     /// Bytes of a text or key that is kept; how many were used up.
     fn text(&mut self, bytes: &[u8], tell: Tell<'_, F>) -> usize {
-        for (index, &byte) in bytes.iter().enumerate() {
-            match (self.escape, byte) {
-                (Escape::None, b'"') => {
-                    self.lone_surrogate();
-                    if self.state == State::InKey {
-                        self.end_key();
-                    } else {
-                        self.end_text(tell);
-                    }
-                    return index + 1;
-                }
-                (Escape::None, b'\\') => self.escape = Escape::Begun,
-                (Escape::None, _) => {
-                    self.lone_surrogate();
-                    self.keep(&[byte]);
-                }
-                (Escape::Begun, b'u') => self.escape = Escape::Hex(0, 0),
-                (Escape::Begun, _) => {
-                    self.lone_surrogate();
-                    self.escape = Escape::None;
-                    match byte {
-                        b'n' => self.keep(b"\n"),
-                        b't' => self.keep(b"\t"),
-                        b'r' => self.keep(b"\r"),
-                        b'b' => self.keep(b"\x08"),
-                        b'f' => self.keep(b"\x0c"),
-                        b'"' | b'\\' | b'/' => self.keep(&[byte]),
-                        _ => self.state = State::Broken,
-                    }
-                }
-                (Escape::Hex(digits, value), _) => self.hex(digits, value, byte),
-            }
-            if self.state == State::Broken {
+        let (used, rest) = match self.text.feed(bytes) {
+            Step::More => return bytes.len(),
+            Step::Broken => {
+                self.state = State::Broken;
                 return bytes.len();
             }
-        }
-        bytes.len()
-    }
-
-    fn hex(&mut self, digits: u8, value: u16, byte: u8) {
-        let Some(digit) = char::from(byte).to_digit(16) else {
-            self.state = State::Broken;
-            return;
+            Step::Over { used, rest } => (used, rest),
         };
-        let value = value << 4 | digit as u16;
-        if digits < 3 {
-            self.escape = Escape::Hex(digits + 1, value);
-            return;
+        let mut text = std::mem::take(&mut self.text);
+        let whole = text.whole(rest);
+        if self.state == State::InKey {
+            self.end_key(whole);
+        } else {
+            self.end_text(whole, tell);
         }
-        self.escape = Escape::None;
-        match (self.high, value) {
-            (Some(high), 0xdc00..=0xdfff) => {
-                self.high = None;
-                let code = 0x1_0000 + (u32::from(high - 0xd800) << 10) + u32::from(value - 0xdc00);
-                self.keep_char(char::from_u32(code));
-            }
-            (_, 0xd800..=0xdbff) => {
-                self.lone_surrogate();
-                self.high = Some(value);
-            }
-            _ => {
-                self.lone_surrogate();
-                self.keep_char(char::from_u32(u32::from(value)));
-            }
-        }
-    }
-
-    /// Half a pair without the other half is no character.
-    fn lone_surrogate(&mut self) {
-        if self.high.take().is_some() {
-            self.keep_char(None);
-        }
-    }
-
-    fn keep_char(&mut self, char: Option<char>) {
-        let char = char.unwrap_or(char::REPLACEMENT_CHARACTER);
-        self.keep(char.encode_utf8(&mut [0; 4]).as_bytes());
-    }
-
-    fn keep(&mut self, bytes: &[u8]) {
-        let most = match (self.state, self.wanted()) {
-            // One byte more than a key can have, so that a long one is not taken for its beginning.
-            (State::InKey, _) => MAX_KEY + 1,
-            (_, Some(Shape::Mark(_))) => 1,
-            _ => MAX_TEXT,
-        };
-        if self.text.len() < most {
-            self.text.extend_from_slice(bytes);
-        }
+        self.text = text;
+        used
     }
 
     /// Bytes of a text that nobody asked for.
     fn passed_text(&mut self, bytes: &[u8]) -> usize {
         let mut index = 0;
-        if self.escape == Escape::Begun {
-            self.escape = Escape::None;
+        if std::mem::take(&mut self.is_escaped) {
             index = 1;
         }
-        while let Some(found) = bytes[index.min(bytes.len())..]
-            .iter()
-            .position(|byte| matches!(byte, b'"' | b'\\'))
-        {
+        while let Some(found) = find::either(&bytes[index.min(bytes.len())..], b'"', b'\\') {
             index += found + 1;
             if bytes[index - 1] == b'"' {
                 if self.passing > 0 {
@@ -499,7 +372,7 @@ impl<F: Copy + 'static> Scanner<F> {
                 return index;
             }
             if index == bytes.len() {
-                self.escape = Escape::Begun;
+                self.is_escaped = true;
                 return index;
             }
             index += 1;
@@ -537,40 +410,3 @@ fn valid(bytes: &[u8]) -> &str {
         Err(error) => std::str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
     }
 }
-
-/// JSON's grammar of numbers.
-fn is_number(bytes: &[u8]) -> bool {
-    let rest = bytes.strip_prefix(b"-").unwrap_or(bytes);
-    let (whole, rest) = digits(rest);
-    if whole == 0 || (whole > 1 && bytes.iter().find(|byte| **byte != b'-') == Some(&b'0')) {
-        return false;
-    }
-    let rest = match rest.strip_prefix(b".") {
-        Some(rest) => match digits(rest) {
-            (0, _) => return false,
-            (_, rest) => rest,
-        },
-        None => rest,
-    };
-    let Some(rest) = rest.strip_prefix(b"e").or(rest.strip_prefix(b"E")) else {
-        return rest.is_empty();
-    };
-    let rest = rest
-        .strip_prefix(b"+")
-        .or(rest.strip_prefix(b"-"))
-        .unwrap_or(rest);
-    matches!(digits(rest), (1.., []))
-}
-
-/// How many digits there are, and what follows them.
-fn digits(bytes: &[u8]) -> (usize, &[u8]) {
-    let count = bytes
-        .iter()
-        .take_while(|byte| byte.is_ascii_digit())
-        .count();
-    (count, &bytes[count..])
-}
-
-#[cfg(test)]
-#[path = "json_tests.rs"]
-mod tests;

@@ -1,5 +1,6 @@
 use super::Shape::{self, Each, Leaf, Mark, Object, Record};
 use super::*;
+use crate::facts::MAX_TEXT;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 
