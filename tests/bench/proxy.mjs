@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // What the proxy adds to a stream: the time from an event's writing at the provider to its arrival at the client,
-// directly and through the proxy, in turn, several times each. Prints medians and their spread; asserts nothing.
-// Provider, proxy and client are processes of their own. `node tests/bench/proxy.mjs [seconds a run]`, after a build.
+// directly, through the proxy, and through a dozen lines of Node that only pipe, in turn, several times each. Prints
+// medians and their spread; asserts nothing. Provider, proxies and client are processes of their own. `node tests/bench/proxy.mjs [seconds a run]`, after a build.
 import { fork, spawn } from "node:child_process";
 import { once } from "node:events";
 import { readFileSync } from "node:fs";
@@ -40,6 +40,25 @@ function provide() {
       );
     }, 1000 / CHUNKS_PER_SECOND);
     response.on("close", () => clearInterval(timer));
+  });
+  server.listen(0, "127.0.0.1", () => {
+    process.send?.(/** @type {import("node:net").AddressInfo} */ (server.address()).port);
+  });
+  process.on("disconnect", () => process.exit());
+}
+
+/** The floor: what any proxy on Node's own HTTP has to do. @param {number} port */
+function pipeOnly(port) {
+  const kept = new Agent({ keepAlive: true });
+  const server = createServer((incoming, response) => {
+    const { method, headers, url = "" } = incoming;
+    const path = url.replace("/up", "");
+    const options = { host: "127.0.0.1", port, method, headers, path, agent: kept };
+    const outgoing = request(options, (answer) => {
+      response.writeHead(answer.statusCode ?? 0, answer.headers);
+      answer.pipe(response);
+    });
+    incoming.pipe(outgoing);
   });
   server.listen(0, "127.0.0.1", () => {
     process.send?.(/** @type {import("node:net").AddressInfo} */ (server.address()).port);
@@ -99,33 +118,43 @@ function rssKb(pid) {
   return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
 }
 
-/** @param {string} direct @param {string} proxied @param {number} pid @param {number} streams @param {number} seconds */
-async function compare(direct, proxied, pid, streams, seconds) {
-  /** @type {Record<"p50" | "p99", { direct: number[], proxied: number[], added: number[] }>} */
-  const all = {
-    p50: { direct: [], proxied: [], added: [] },
-    p99: { direct: [], proxied: [], added: [] },
-  };
-  let events = 0;
-  let cpu = 0;
+/**
+ * @typedef {{ name: string, origin: string, pid: number | undefined }} Way
+ *
+ * @param {Way[]} ways The first is the one that the others are compared with.
+ * @param {number} streams @param {number} seconds
+ */
+async function compare(ways, streams, seconds) {
+  const all = ways.map((way) => ({
+    way,
+    p50: /** @type {number[]} */ ([]),
+    p99: /** @type {number[]} */ ([]),
+    cpu: 0,
+    events: 0,
+  }));
   for (let round = 0; round < ROUNDS; round += 1) {
-    const without = await measure(direct, streams, seconds);
-    const before = cpuMs(pid);
-    const through = await measure(proxied, streams, seconds);
-    cpu += cpuMs(pid) - before;
-    events += through.events;
-    for (const name of /** @type {const} */ (["p50", "p99"])) {
-      all[name].direct.push(without[name]);
-      all[name].proxied.push(through[name]);
-      all[name].added.push(through[name] - without[name]);
+    for (const sum of all) {
+      const { origin, pid } = sum.way;
+      const before = pid ? cpuMs(pid) : 0;
+      const { p50, p99, events } = await measure(origin, streams, seconds);
+      sum.p50.push(p50);
+      sum.p99.push(p99);
+      sum.events += events;
+      sum.cpu += pid ? cpuMs(pid) - before : 0;
     }
   }
   console.log(
     `\n${streams} streams of ${CHUNKS_PER_SECOND} events/s, ${ROUNDS} rounds of ${seconds} s each way`,
   );
-  for (const [name, { direct, proxied, added }] of Object.entries(all))
-    console.log(`  ${name}: added ${shown(added)}; direct ${shown(direct)}, proxied ${shown(proxied)}`);
-  console.log(`  CPU of the proxy: ${((cpu * 1000) / events).toFixed(0)} µs an event`);
+  const [direct] = all;
+  for (const { way, p50, p99, cpu, events } of all) {
+    console.log(`  ${way.name.padEnd(10)} p50 ${shown(p50)}, p99 ${shown(p99)}`);
+    if (!way.pid || !direct) continue;
+    const added = (/** @type {number[]} */ with_, /** @type {number[]} */ without) =>
+      shown(with_.map((ms, round) => ms - (without[round] ?? 0)));
+    console.log(`    added    p50 ${added(p50, direct.p50)}, p99 ${added(p99, direct.p99)}`);
+    console.log(`    CPU      ${((cpu * 1000) / events).toFixed(0)} µs an event`);
+  }
 }
 
 /** @param {string} proxied @param {number} pid */
@@ -147,6 +176,8 @@ async function main() {
   const provider = fork(fileURLToPath(import.meta.url), ["provide"]);
   const [port] = await once(provider, "message");
   const direct = `http://127.0.0.1:${port}`;
+  const piping = fork(fileURLToPath(import.meta.url), ["pipe", String(port)]);
+  const [pipePort] = await once(piping, "message");
   const args = [CLI, "proxy", "--port", "0", "--upstream", `/up=${direct}`];
   const env = { PATH: process.env.PATH, HOME: tmpdir(), AGENTWATCH_URL: "http://127.0.0.1:9" };
   const proxy = spawn(process.execPath, args, { env, stdio: ["ignore", "ignore", "pipe"] });
@@ -156,15 +187,22 @@ async function main() {
     const pid = proxy.pid ?? 0;
     console.log(`Node ${process.version}, ${cpus().length} × ${cpus()[0]?.model}`);
     await measure(proxied, 10, 1);
-    for (const streams of [1, 100]) await compare(direct, proxied, pid, streams, seconds);
+    const ways = [
+      { name: "direct", origin: direct, pid: undefined },
+      { name: "pipe only", origin: `http://127.0.0.1:${pipePort}/up`, pid: piping.pid },
+      { name: "proxy", origin: proxied, pid },
+    ];
+    for (const streams of [1, 100]) await compare(ways, streams, seconds);
     console.log("");
     await memory(proxied, pid);
   } finally {
     proxy.kill("SIGTERM");
     provider.disconnect();
+    piping.disconnect();
     agent.destroy();
   }
 }
 
 if (process.argv[2] === "provide") provide();
+else if (process.argv[2] === "pipe") pipeOnly(Number(process.argv[3]));
 else await main();

@@ -13,9 +13,9 @@ const { instantiateIo } = await import(`${DIST}wasm.js`);
 const FIXTURES = fileURLToPath(new URL("../fixtures/litellm/", import.meta.url));
 /** Logs of a real LiteLLM. @type {Record<string, string>} */
 const LOGS = {
-  json_array: readFileSync(`${FIXTURES}json_array.json`, "utf8"),
-  ndjson: readFileSync(`${FIXTURES}ndjson.txt`, "utf8"),
-  single: readFileSync(`${FIXTURES}single.json`, "utf8"),
+  json_array: readFileSync(`${FIXTURES}json_array.body`, "utf8"),
+  ndjson: readFileSync(`${FIXTURES}ndjson.body`, "utf8"),
+  single: readFileSync(`${FIXTURES}single.body`, "utf8"),
 };
 
 /** @param {{ token?: string, accept?: (calls: any[]) => Promise<void>, instantiate?: () => any }} [options] */

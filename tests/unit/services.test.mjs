@@ -1,9 +1,10 @@
 // The commands that go on until they are asked to end, as a user runs them.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
+import { createServer as createSecureServer } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -57,6 +58,57 @@ test("proxy passes, tells where it listens, and ends when asked", async () => {
     assert.doesNotMatch(said.text, /sk-secret/);
   } finally {
     child.kill("SIGKILL");
+    upstream.closeAllConnections();
+    upstream.close();
+  }
+});
+
+test("https: the upstream's name is told, its certificate is looked at", async (t) => {
+  const [key, cert] = ["key.pem", "cert.pem"].map((name) => join(folder, name));
+  const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
+  const made = spawnSync("openssl", [
+    "req",
+    "-x509",
+    "-newkey",
+    "rsa:2048",
+    "-nodes",
+    "-days",
+    "2",
+    "-keyout",
+    key ?? "",
+    "-out",
+    cert ?? "",
+    ...subject,
+  ]);
+  if (made.status !== 0) return t.skip("openssl makes no certificate here");
+  /** @type {unknown[]} */
+  const names = [];
+  const options = { key: readFileSync(key ?? ""), cert: readFileSync(cert ?? "") };
+  const upstream = createSecureServer(options, (request, response) => {
+    names.push(
+      /** @type {import("node:tls").TLSSocket & { servername: unknown }} */ (request.socket).servername,
+      request.headers.host,
+    );
+    response.end(chat().join(""));
+  });
+  await once(upstream.listen(0, "127.0.0.1"), "listening");
+  const host = `localhost:${portOf(upstream)}`;
+  const args = ["proxy", "--port", "0", "--upstream", `/up=https://${host}`];
+  const trusting = start(args, { NODE_EXTRA_CA_CERTS: cert ?? "" });
+  const doubting = start(args);
+  try {
+    const [, trusted] = await trusting.says(/proxy on (http:\S+): /);
+    const [, doubted] = await doubting.says(/proxy on (http:\S+): /);
+    const { body } = await get(`${trusted}/up/v1/chat/completions`, asking());
+    assert.equal(body.toString(), chat().join(""));
+    assert.deepEqual(names, ["localhost", host]);
+    const refused = await get(`${doubted}/up/v1/chat/completions`, asking());
+    assert.equal(refused.status, 502);
+    assert.match(refused.body.toString(), /self-signed certificate/);
+    assert.equal(names.length, 2);
+  } finally {
+    trusting.child.kill("SIGKILL");
+    doubting.child.kill("SIGKILL");
     upstream.closeAllConnections();
     upstream.close();
   }

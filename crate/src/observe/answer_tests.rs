@@ -59,7 +59,7 @@ mod corpus {
 
     const CASES: &[Case] = &[
         case!("chat-stream.sse"),
-        case!("chat-whole.json"),
+        case!("chat-whole.body"),
         case!("chat-tools.sse"),
         case!("chat-choices.sse"),
         case!("chat-usage-twice.sse"),
@@ -68,13 +68,13 @@ mod corpus {
         case!("chat-openrouter.sse"),
         case!("chat-deepseek.sse"),
         case!("chat-groq.sse"),
-        case!("chat-xai.json"),
+        case!("chat-xai.body"),
         case!("responses-stream.sse"),
-        case!("responses-whole.json"),
+        case!("responses-whole.body"),
         case!("responses-failed.sse"),
         case!("messages-stream.sse"),
         case!("messages-thinking-tools.sse"),
-        case!("messages-whole.json"),
+        case!("messages-whole.body"),
         case!("messages-error.sse"),
     ];
 

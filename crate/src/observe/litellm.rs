@@ -313,9 +313,9 @@ fn micros(seconds: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
-    const ARRAY: &str = include_str!("../../../tests/fixtures/litellm/json_array.json");
-    const LINES: &str = include_str!("../../../tests/fixtures/litellm/ndjson.txt");
-    const SINGLE: &str = include_str!("../../../tests/fixtures/litellm/single.json");
+    const ARRAY: &str = include_str!("../../../tests/fixtures/litellm/json_array.body");
+    const LINES: &str = include_str!("../../../tests/fixtures/litellm/ndjson.body");
+    const SINGLE: &str = include_str!("../../../tests/fixtures/litellm/single.body");
     /// What the scripted provider had answered to the calls of `ARRAY` and `LINES`, one a payload. To the
     /// third it told no usage: LiteLLM counts by itself then, and does not say so.
     const EXPECTED: &str = include_str!("../../../tests/fixtures/litellm/expected.json");
