@@ -122,9 +122,16 @@ export function forward(passage: Passage): void {
     incoming.on("error", cut).on("close", () => {
       if (!incoming.complete) cut();
     });
-    sendBack(passage, incoming, over);
+    try {
+      sendBack(passage, incoming, over);
+    } catch {
+      // Node's parser takes answers that its writer refuses, a status of 99 for one.
+      cut();
+    }
   });
-  outgoing.on("continue", () => response.writeContinue());
+  outgoing.on("continue", () => {
+    if (passage.isAwaited) response.writeContinue();
+  });
   outgoing.on("information", (information) => sendInformation(response, information));
   outgoing.on("error", (error) => {
     if (!answer) over("cut", error);
@@ -132,7 +139,11 @@ export function forward(passage: Passage): void {
     else if (!answer.complete) cut();
   });
   // Who is still sending reads no answer: what is left of a body that nobody takes is let run.
-  outgoing.on("close", () => request.resume());
+  outgoing.on("close", () => {
+    request.resume();
+    // An upstream that switches protocols, which nobody asked for, is left by Node without a word.
+    if (!answer) over("cut", new Error("the connection ended without an answer"));
+  });
   response.on("close", () => {
     if (!response.writableFinished) outgoing.destroy();
     over(isCut ? "cut" : "left");

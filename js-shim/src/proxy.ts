@@ -134,8 +134,14 @@ export class Proxy {
       ? this.#readers.open(way.path)
       : undefined;
     const listener = this.#listen(way, reading, request, response);
-    const pass = (body: Uint8Array[] | undefined) =>
-      forward({ origin, path: way.path, request, response, isAwaited, body, listener });
+    const pass = (body: Uint8Array[] | undefined) => {
+      try {
+        forward({ origin, path: way.path, request, response, isAwaited, body, listener });
+      } catch (error) {
+        // Node's parser takes requests that its writer refuses.
+        listener.over("cut", error instanceof Error ? error : new Error(String(error)));
+      }
+    };
     if (reading && way.upstream.asksForUsage && canAsk(request, way.path))
       this.#hold(request, response, isAwaited, reading, pass);
     else pass(undefined);

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { Agent, createServer, request as httpRequest } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
-import { after, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import * as zlib from "node:zlib";
 import { asking, chat, get, pause, portOf, proxyTo, world } from "./upstream.mjs";
 
@@ -493,6 +493,46 @@ describe("ends", () => {
     }
   });
 
+  test("an upstream that talks nonsense harms nobody", async () => {
+    const nonsense = [
+      "",
+      "hello\r\n\r\n",
+      "HTTP/1.1 099 Low\r\ncontent-length: 0\r\n\r\n",
+      "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n",
+      "HTTP/1.1 103 Hints\r\nlink: nonsense\r\n\r\n",
+      "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+      "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+      "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
+      `HTTP/1.1 200 OK\r\nx: ${"y".repeat(200_000)}\r\n\r\n`,
+      "HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 3\r\n\r\n\x1f\x8b\x08",
+      "HTTP/1.0 200\r\n\r\ndata: {",
+    ];
+    let turn = 0;
+    const upstream = createTcpServer((socket) => {
+      socket
+        .on("error", () => {})
+        .once("data", () => {
+          socket.end(nonsense[turn]);
+          turn += 1;
+        });
+    });
+    await new Promise((resolve) => upstream.listen(0, "127.0.0.1", () => resolve(undefined)));
+    const at = await proxyTo([`/up=http://127.0.0.1:${portOf(upstream)}`]);
+    try {
+      for (const _ of nonsense) await get(`${at.origin}/up${CHAT}`, asking()).catch(() => {});
+      assert.equal(turn, nonsense.length);
+      const calls = await at.told(nonsense.length);
+      assert.deepEqual(
+        calls.filter(({ usage_source }) => usage_source === "reported"),
+        [],
+      );
+      assert.equal((await get(`${at.origin}/other`)).status, 404);
+    } finally {
+      await at.close();
+      upstream.close();
+    }
+  });
+
   test("what is no upstream's path is refused", async () => {
     const at = await world((_, response) => response.end("reached"));
     try {
@@ -692,5 +732,3 @@ function raw(port, bytes) {
     socket.on("close", () => resolve(answer)).on("error", reject);
   });
 }
-
-after(() => {});
