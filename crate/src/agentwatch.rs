@@ -7,6 +7,10 @@ use crate::config::{ModelName, Naming};
 use crate::identity;
 use crate::time::iso;
 
+/// A stock AgentWatch stamps usage with its arrival: what the session store told later than this, in ms, goes to
+/// `costs` alone.
+pub const STOCK_HISTORY_MS: u64 = 15 * 60_000;
+
 /// Whether a call's usage was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -75,15 +79,35 @@ pub struct BatchBody<'a> {
     model_usage: Vec<ModelUsageRecord<'a>>,
 }
 
-/// A batch in which every call is both a cost, whose id is the guard, and a usage.
+/// A batch in which every call is both a cost, whose id is the guard, and a usage; history is a cost alone.
 pub fn batch<'a>(
     calls: impl Iterator<Item = &'a ModelCall> + Clone,
     naming: &'a Naming,
+    is_history: impl Fn(&ModelCall) -> bool,
 ) -> BatchBody<'a> {
     BatchBody {
         costs: calls.clone().map(|call| cost(call, naming)).collect(),
-        model_usage: calls.map(|call| model_usage(call, naming)).collect(),
+        model_usage: calls
+            .filter(|call| !is_history(call))
+            .map(|call| model_usage(call, naming))
+            .collect(),
     }
+}
+
+/// A call that a server refused, with the HTTP status, as a line for the file of such.
+pub fn refused(call: &ModelCall, naming: &Naming, status: u16) -> String {
+    #[derive(Serialize)]
+    struct Refused<'a> {
+        refused_with: u16,
+        #[serde(flatten)]
+        record: ModelUsageRecord<'a>,
+    }
+    let line = Refused {
+        refused_with: status,
+        record: model_usage(call, naming),
+    };
+    // Finite numbers and valid text always serialize.
+    serde_json::to_string(&line).unwrap_or_default()
 }
 
 /// One call as model usage.

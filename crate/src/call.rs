@@ -91,6 +91,13 @@ pub enum Outcome {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CallId(pub u128);
 
+impl CallId {
+    /// Its random part, as a key of tables.
+    pub fn key(self) -> u64 {
+        self.0 as u64
+    }
+}
+
 impl std::fmt::Display for CallId {
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let h = format!("{:032x}", self.0);
@@ -171,6 +178,8 @@ pub struct ModelCall {
     pub ttfb_ms: Option<f64>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Whether only the session store told of it, after the fact.
+    pub stored: bool,
 }
 
 impl ModelCall {

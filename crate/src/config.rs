@@ -1,7 +1,5 @@
 //! The operator's settings, validated: every problem names the setting, its value and the mend.
 
-use serde::Deserialize;
-
 use crate::facts::Scalar;
 use crate::identity;
 
@@ -12,31 +10,70 @@ pub const DEFAULT_URL_IN_CONTAINER: &str = "http://172.17.0.1:8470";
 /// How long a batch is gathered, in ms.
 pub const DEFAULT_FLUSH_INTERVAL_MS: u64 = 500;
 
+/// The most that the journal takes on disk, in MiB.
+pub const DEFAULT_JOURNAL_MAX_MB: u64 = 64;
+
 /// Settings as they come from the gateway's configuration and the environment. Any scalar is taken;
 /// [`Settings::validate`] judges them.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-pub struct RawSettings {
+#[derive(Debug, Default)]
+pub struct RawSettings(Vec<Scalar>);
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $field:ident = $name:literal,)*) => {
+        impl RawSettings {
+            /// The settings' names, in the order in which they cross.
+            pub const NAMES: &'static [&'static str] = &[$($name),*];
+
+            $(
+                $(#[$doc])*
+                pub fn $field(&self) -> &Scalar {
+                    const INDEX: usize = crate::facts::index_in(RawSettings::NAMES, $name);
+                    crate::facts::at(&self.0, INDEX)
+                }
+            )*
+        }
+    };
+}
+
+settings! {
     /// The server's address.
-    pub url: Scalar,
+    url = "url",
     /// The server's token.
-    pub token: Scalar,
+    token = "token",
     /// The template of `agent_name`.
-    pub agent_name: Scalar,
+    agent_name = "agentName",
     /// `full` or `bare`.
-    pub model_name: Scalar,
+    model_name = "modelName",
     /// How long a batch is gathered, in ms.
-    pub flush_interval_ms: Scalar,
+    flush_interval_ms = "flushIntervalMs",
     /// `hashed` or `plain`.
-    pub identities: Scalar,
+    identities = "identities",
+    /// `costs` or `usage`: what a stock AgentWatch is told of gaps older than 15 minutes.
+    history = "history",
+    /// `process` or `power`: what the journal survives.
+    durability = "durability",
+    /// The most that the journal takes on disk, in MiB.
+    journal_max_mb = "journalMaxMb",
     /// The gateway's name, where the operator gives it one.
-    pub gateway: Scalar,
+    gateway = "gateway",
     /// The installation's own name, drawn once by the host.
-    pub installation: Scalar,
+    installation = "installation",
     /// The installation's secret, 32 hexadecimal digits, drawn once by the host.
-    pub identity_key: Scalar,
+    identity_key = "identityKey",
     /// Whether the gateway runs in a container.
-    pub in_container: Scalar,
+    in_container = "inContainer",
+}
+
+impl RawSettings {
+    /// Settings in the order of [`RawSettings::NAMES`].
+    pub fn new(facts: Vec<Scalar>) -> Self {
+        Self(facts)
+    }
+
+    /// Settings by their names; what is not there is absent.
+    pub fn from_names(find: impl FnMut(&&'static str) -> Scalar) -> Self {
+        Self(Self::NAMES.iter().map(find).collect())
+    }
 }
 
 /// How the model is named in records.
@@ -107,6 +144,12 @@ pub struct Settings {
     pub flush_interval_ms: u64,
     /// What may leave.
     pub identities: identity::Identities,
+    /// Whether a stock AgentWatch is told of old gaps as usage, in the hour of their arrival.
+    pub history_as_usage: bool,
+    /// Whether the journal is to survive a power cut, by fsync.
+    pub survives_power_cut: bool,
+    /// The most that the journal takes, in bytes: three quarters for calls, the rest for other records.
+    pub journal_max_bytes: u64,
 }
 
 impl Settings {
@@ -114,21 +157,21 @@ impl Settings {
     /// falls back to its default, but a wrong address sends nothing anywhere.
     pub fn validate(raw: &RawSettings) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
-        let configured = !raw.url.is_absent();
+        let configured = !raw.url().is_absent();
         let url = read_url(raw, &mut problems);
         let settings = Self {
             token: read_token(raw, configured, &mut problems),
             url,
             naming: Naming {
                 gateway: identity::name(
-                    raw.gateway
+                    raw.gateway()
                         .text()
-                        .or(raw.installation.text())
+                        .or(raw.installation().text())
                         .unwrap_or("openclaw"),
                 ),
-                agent_template: raw.agent_name.text().unwrap_or("{agent}").to_owned(),
+                agent_template: raw.agent_name().text().unwrap_or("{agent}").to_owned(),
                 model_name: match choice(
-                    &raw.model_name,
+                    raw.model_name(),
                     "modelName",
                     &["full", "bare"],
                     &mut problems,
@@ -137,14 +180,34 @@ impl Settings {
                     _ => ModelName::Full,
                 },
             },
-            flush_interval_ms: read_interval(&raw.flush_interval_ms, &mut problems),
+            flush_interval_ms: read_number(
+                raw.flush_interval_ms(),
+                ("flushIntervalMs", DEFAULT_FLUSH_INTERVAL_MS),
+                (50, 60_000),
+                &mut problems,
+            ),
+            history_as_usage: choice(raw.history(), "history", &["costs", "usage"], &mut problems)
+                == "usage",
+            survives_power_cut: choice(
+                raw.durability(),
+                "durability",
+                &["process", "power"],
+                &mut problems,
+            ) == "power",
+            journal_max_bytes: read_number(
+                raw.journal_max_mb(),
+                ("journalMaxMb", DEFAULT_JOURNAL_MAX_MB),
+                (1, 4_096),
+                &mut problems,
+            ) * 1024
+                * 1024,
             identities: identity::Identities::new(
-                raw.identity_key
+                raw.identity_key()
                     .text()
                     .and_then(parse_key)
                     .unwrap_or_default(),
                 choice(
-                    &raw.identities,
+                    raw.identities(),
                     "identities",
                     &["hashed", "plain"],
                     &mut problems,
@@ -156,14 +219,14 @@ impl Settings {
 }
 
 fn read_url(raw: &RawSettings, problems: &mut Vec<String>) -> Option<String> {
-    let default = match raw.in_container.flag() {
+    let default = match raw.in_container().flag() {
         Some(true) => DEFAULT_URL_IN_CONTAINER,
         _ => DEFAULT_URL,
     };
-    if raw.url.is_absent() {
+    if raw.url().is_absent() {
         return Some(default.to_owned());
     }
-    let Some(text) = raw.url.text() else {
+    let Some(text) = raw.url().text() else {
         problems.push(format!(
             "url is not a text; set it to an address such as {default}"
         ));
@@ -222,7 +285,7 @@ fn read_token(
     url_configured: bool,
     problems: &mut Vec<String>,
 ) -> Option<Secret> {
-    let token = raw.token.text()?.trim();
+    let token = raw.token().text()?.trim();
     if !token.bytes().all(|b| (0x21..=0x7e).contains(&b)) {
         problems.push("token holds characters that no header takes; copy it again".to_owned());
         return None;
@@ -237,18 +300,24 @@ fn read_token(
     Some(Secret(token.to_owned()))
 }
 
-fn read_interval(raw: &Scalar, problems: &mut Vec<String>) -> u64 {
+/// A whole number within bounds.
+fn read_number(
+    raw: &Scalar,
+    (setting, default): (&str, u64),
+    (least, most): (u64, u64),
+    problems: &mut Vec<String>,
+) -> u64 {
     if raw.is_absent() {
-        return DEFAULT_FLUSH_INTERVAL_MS;
+        return default;
     }
     match raw.amount() {
-        Some(ms) if (50.0..=60_000.0).contains(&ms) => ms as u64,
+        Some(n) if (least as f64..=most as f64).contains(&n) => n as u64,
         other => {
-            let shown = other.map_or("that".to_owned(), |ms| (ms as u64).to_string());
+            let shown = other.map_or("that".to_owned(), |n| (n as u64).to_string());
             problems.push(format!(
-                "flushIntervalMs cannot be {shown}; set it between 50 and 60000 ({DEFAULT_FLUSH_INTERVAL_MS} is used)"
+                "{setting} cannot be {shown}; set it between {least} and {most} ({default} is used)"
             ));
-            DEFAULT_FLUSH_INTERVAL_MS
+            default
         }
     }
 }
@@ -288,7 +357,10 @@ mod tests {
     use super::*;
 
     fn with(json: &str) -> (Settings, Vec<String>) {
-        let raw: RawSettings = serde_json::from_str(json).unwrap_or_default();
+        let json: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+        let raw = RawSettings::from_names(|name| {
+            serde_json::from_value(json[*name].clone()).unwrap_or_default()
+        });
         Settings::validate(&raw)
     }
 

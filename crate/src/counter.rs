@@ -15,6 +15,13 @@ impl Counter {
         self.add_many((name, ""), 1);
     }
 
+    /// Counts several at once.
+    pub fn add_some(&mut self, name: &'static str, count: u64) {
+        if count > 0 {
+            self.add_many((name, ""), count);
+        }
+    }
+
     /// Counts one of a source and a reason.
     pub fn add_pair(&mut self, source: &'static str, reason: &'static str) {
         self.add_many((source, reason), 1);

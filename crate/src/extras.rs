@@ -3,13 +3,15 @@
 
 use std::collections::VecDeque;
 
+use crate::answer::Reply;
 use crate::call::IdMint;
 use crate::counter::Counter;
-use crate::outbox::{Reply, Request};
-use crate::records::{Record, RecordBatch};
+use crate::outbox::Request;
+use crate::records::{self, Written};
+use crate::segments::Position;
 
-/// The most records that wait; the oldest gives way.
-const MAX_QUEUE: usize = 4_096;
+/// The most bytes of records that wait in memory.
+const MAX_BYTES: usize = 1024 * 1024;
 /// The most records in one batch.
 const BATCH: usize = 100;
 /// How many times a batch is tried before it is taken apart.
@@ -19,10 +21,21 @@ const FIRST_PAUSE_MS: u64 = 1_000;
 /// The longest pause between two tries, in ms.
 const LONGEST_PAUSE_MS: u64 = 300_000;
 
+#[derive(Debug)]
+struct Item {
+    record: Written,
+    position: Position,
+    /// It may be sent once the disk has everything up to this.
+    written_at: u64,
+}
+
 /// Records that wait, and the state of sending them.
 #[derive(Debug)]
 pub struct Extras {
-    queue: VecDeque<Record>,
+    queue: VecDeque<Item>,
+    bytes: usize,
+    written: u64,
+    settled: Vec<Position>,
     in_flight: usize,
     batch_limit: usize,
     failures: u32,
@@ -41,6 +54,9 @@ impl Extras {
     pub fn new(flush_interval_ms: u64, seed: u64) -> Self {
         Self {
             queue: VecDeque::new(),
+            bytes: 0,
+            written: 0,
+            settled: Vec::new(),
             in_flight: 0,
             batch_limit: BATCH,
             failures: 0,
@@ -63,19 +79,41 @@ impl Extras {
         self.queue.is_empty()
     }
 
-    /// Puts a record into the queue.
-    pub fn push(&mut self, record: Record, mono_ms: u64) {
-        self.queue.push_back(record);
+    /// Whether there is room for one more record.
+    pub fn has_room(&self) -> bool {
+        self.bytes < MAX_BYTES
+    }
+
+    /// The disk has everything up to this: those records may be sent.
+    pub fn written(&mut self, upto: u64) {
+        self.written = self.written.max(upto);
+    }
+
+    /// The records that left since this was last asked, delivered or dropped.
+    pub fn take_settled(&mut self) -> Vec<Position> {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Puts a record into the queue. It may be sent once the disk has everything up to `written_at`.
+    pub fn push(&mut self, record: Written, position: Position, written_at: u64, mono_ms: u64) {
+        self.bytes += record.size();
+        self.queue.push_back(Item {
+            record,
+            position,
+            written_at,
+        });
         self.gather_until_ms
             .get_or_insert(mono_ms + self.flush_interval_ms);
-        if self.queue.len() > MAX_QUEUE && self.queue.remove(self.in_flight).is_some() {
-            self.dropped.add("queue_full");
-        }
+    }
+
+    fn has_sendable(&self) -> bool {
+        let oldest = self.queue.front();
+        oldest.is_some_and(|item| item.written_at <= self.written)
     }
 
     /// The next request to make now, if any.
     pub fn begin(&mut self, mono_ms: u64, hurry: bool) -> Option<Request> {
-        if self.in_flight > 0 || self.queue.is_empty() {
+        if self.in_flight > 0 || !self.has_sendable() {
             return None;
         }
         let gathered = self.queue.len() >= self.batch_limit
@@ -83,17 +121,19 @@ impl Extras {
         if !hurry && (mono_ms < self.not_before_ms || !gathered) {
             return None;
         }
-        self.in_flight = self.batch_limit.min(self.queue.len());
-        let batch = RecordBatch::of(self.queue.iter().take(self.in_flight));
+        let is_written = |item: &&Item| item.written_at <= self.written;
+        let batch = self.queue.iter().take(self.batch_limit);
+        let batch = batch.take_while(is_written).map(|item| &item.record);
+        self.in_flight = batch.clone().count();
         Some(Request {
             path: "/api/v1/ingest/batch".to_owned(),
-            body: Some(serde_json::to_string(&batch).unwrap_or_default()),
+            body: Some(records::batch(batch)),
         })
     }
 
     /// When something is to be sent, on the monotonic clock.
     pub fn next_due(&self) -> Option<u64> {
-        if self.in_flight > 0 || self.queue.is_empty() {
+        if self.in_flight > 0 || !self.has_sendable() {
             return None;
         }
         let gathered = match self.gather_until_ms {
@@ -107,6 +147,7 @@ impl Extras {
     pub fn answered(&mut self, reply: &Reply, mono_ms: u64) {
         let size = std::mem::take(&mut self.in_flight);
         match reply.status {
+            200..=299 if !reply.is_taken() => self.failed(reply, mono_ms),
             200..=299 => {
                 self.delivered += size as u64;
                 self.leave(size);
@@ -142,7 +183,10 @@ impl Extras {
     }
 
     fn leave(&mut self, size: usize) {
-        self.queue.drain(..size.min(self.queue.len()));
+        for item in self.queue.drain(..size.min(self.queue.len())) {
+            self.bytes -= item.record.size();
+            self.settled.push(item.position);
+        }
         if self.queue.is_empty() {
             self.gather_until_ms = None;
         }

@@ -7,7 +7,7 @@
 
 use std::fmt;
 
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 /// The longest text that a fact may hold, in UTF-16 units as the shim counts them.
@@ -96,6 +96,29 @@ impl<'de> Deserialize<'de> for Scalar {
             fn visit_none<E>(self) -> Result<Scalar, E> {
                 Ok(Scalar::Absent)
             }
+            fn visit_some<D: Deserializer<'de>>(self, some: D) -> Result<Scalar, D::Error> {
+                some.deserialize_any(self)
+            }
+            fn visit_newtype_struct<D: Deserializer<'de>>(
+                self,
+                new: D,
+            ) -> Result<Scalar, D::Error> {
+                new.deserialize_any(self)
+            }
+            // What is no scalar is seen, and unusable. None of these fails: an error's words would take a
+            // tenth of the module.
+            fn visit_bytes<E>(self, _: &[u8]) -> Result<Scalar, E> {
+                Ok(Scalar::List(Vec::new()))
+            }
+            fn visit_enum<A: EnumAccess<'de>>(self, _: A) -> Result<Scalar, A::Error> {
+                Ok(Scalar::List(Vec::new()))
+            }
+            fn visit_i128<E>(self, v: i128) -> Result<Scalar, E> {
+                Ok(Scalar::Number(v as f64))
+            }
+            fn visit_u128<E>(self, v: u128) -> Result<Scalar, E> {
+                Ok(Scalar::Number(v as f64))
+            }
             fn visit_bool<E>(self, v: bool) -> Result<Scalar, E> {
                 Ok(Scalar::Bool(v))
             }
@@ -182,6 +205,18 @@ pub(crate) const fn index_of(fields: &[Field], name: &str) -> usize {
     let mut index = 0;
     while index < fields.len() {
         if is_same(fields[index].name.as_bytes(), name.as_bytes()) {
+            return index;
+        }
+        index += 1;
+    }
+    index
+}
+
+/// The same for a list of names.
+pub(crate) const fn index_in(names: &[&str], name: &str) -> usize {
+    let mut index = 0;
+    while index < names.len() {
+        if is_same(names[index].as_bytes(), name.as_bytes()) {
             return index;
         }
         index += 1;

@@ -6,7 +6,8 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestRedirect};
 
-use crate::outbox::{Reply, Request};
+use crate::answer::{Answer, Reply};
+use crate::outbox::Request;
 
 /// The most bytes of an answer that are read: a look-up of 1,000 guards is about 600 KB.
 const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -54,8 +55,8 @@ async fn try_send(
     Ok(Reply {
         status: response.status(),
         retry_after_ms,
-        body: read_body(&response).await.unwrap_or_default(),
         error: None,
+        answer: Answer::read(&read_body(&response).await.unwrap_or_default()),
     })
 }
 

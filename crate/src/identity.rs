@@ -78,6 +78,14 @@ fn clean(text: &str, max: usize) -> String {
         .collect()
 }
 
+/// What a session's key tells of what started its runs.
+pub fn trigger_of(session_key: &str) -> Option<String> {
+    ["cron", "subagent", "heartbeat"]
+        .into_iter()
+        .find(|word| session_key.split(':').any(|part| part == *word))
+        .map(str::to_owned)
+}
+
 /// A word of a small vocabulary that OpenClaw owns, such as a trigger: anything else is dropped.
 pub fn word(text: &str) -> Option<String> {
     let fits = (1..=32).contains(&text.len())

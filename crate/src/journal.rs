@@ -1,82 +1,216 @@
-//! What outlives an instance of the module: frames that hold calls, from which a fresh instance goes on.
+//! What is on disk: files of frames, from which the next process goes on.
 //!
-//! A frame is `length u32 LE, checksum u32 LE, payload`; the payload is a [`Frame`] in postcard's
-//! encoding. A torn or corrupt frame costs itself alone where its length can still be believed.
+//! A file is a header (`AGWJ`, the format's version, a check of both) and frames. A frame is two bytes
+//! that mark its beginning, `length u32 LE`, `checksum u32 LE` of length and payload, and the payload. A
+//! torn or corrupt frame costs itself alone: reading goes on at the next beginning whose checksum is right.
 
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use crate::call::{CallId, ModelCall};
+use crate::call::CallId;
 use crate::ledger::Slot;
-use crate::observe::Observation;
+use crate::observe::{Observation, SessionFacts};
+use crate::records::Written;
+use crate::segments::Kind;
+use crate::sessions::Counted;
 
-/// The longest payload; more is corruption.
-const MAX_PAYLOAD: usize = 64 * 1024;
-const HEADER: usize = 8;
+/// The version of the format; a file of another one is left alone.
+pub const VERSION: u16 = 1;
+/// How many bytes stand before a file's first frame.
+pub const FILE_HEADER: usize = 8;
 
-/// One journalled fact.
+const MAGIC: [u8; 4] = *b"AGWJ";
+const SYNC: [u8; 2] = [0xf5, 0x1e];
+/// How many bytes stand before a frame's payload.
+pub const FRAME_HEADER: usize = 10;
+/// The longest payload: a trace with all its spans has some 100 KB.
+pub const MAX_PAYLOAD: usize = 1024 * 1024;
+
+/// One fact of the ledger's file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Frame {
+    /// A snapshot begins: what the files before this one say is void.
+    Begin,
     /// A surface saw a call that was minted or already known under this id.
     Seen(CallId, Box<Observation>),
     /// A final call's identity, kept to suppress late observations.
     Slot(Box<Slot>),
-    /// A call is final and waits to be sent.
-    Final(Box<ModelCall>),
-    /// These calls have arrived, or were dropped for a counted reason.
-    Settled(Vec<CallId>),
+    /// These calls are final and nothing of them is to be sent any more.
+    Closed(Vec<CallId>),
+    /// These entries of a segment are to be sent no more.
+    Gone(Kind, u32, Vec<u32>),
+    /// So much of a model was counted for a session; several add up.
+    Counted(String, String, Counted),
+    /// How far one of the files that others write was read.
+    Bookmark(String, String),
+    /// Everything that the session store had written by then (ms since 1970) is matched or counted.
+    Reconciled(u64),
+    /// A record that another process made.
+    Record(Written),
+    /// What another process learned of a session.
+    Facts(Box<SessionFacts>),
 }
 
-/// Appends a frame to a buffer.
-pub fn append(out: &mut Vec<u8>, frame: &Frame) {
+/// The bytes with which a file begins.
+pub fn begin_file() -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    bytes.extend_from_slice(&VERSION.to_le_bytes());
+    let check = checksum(&bytes) as u16;
+    bytes.extend_from_slice(&check.to_le_bytes());
+    bytes
+}
+
+/// Appends a frame around a payload.
+pub fn append(out: &mut Vec<u8>, payload: &[u8]) {
+    let length = (payload.len() as u32).to_le_bytes();
+    out.extend_from_slice(&SYNC);
+    out.extend_from_slice(&length);
+    out.extend_from_slice(&frame_checksum(length, payload).to_le_bytes());
+    out.extend_from_slice(payload);
+}
+
+/// Appends one fact of the ledger's file.
+pub fn append_frame(out: &mut Vec<u8>, frame: &Frame) {
     // Only types that postcard supports stand in a frame, so encoding cannot fail.
-    let Ok(payload) = postcard::to_allocvec(frame) else {
-        return;
-    };
-    out.extend_from_slice(&(payload.len() as u32).to_le_bytes());
-    out.extend_from_slice(&checksum(&payload).to_le_bytes());
-    out.extend_from_slice(&payload);
+    if let Ok(payload) = postcard::to_allocvec(frame) {
+        append(out, &payload);
+    }
 }
 
-/// What reading a journal gave.
+/// A file that another version of the plugin wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Foreign {
+    /// The version of its format.
+    pub version: u16,
+}
+
+/// Reads the payloads of a file, each with its frame's offset.
+#[derive(Debug)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    end: usize,
+    /// Torn or corrupt frames, counted as one where they stand together.
+    pub corrupt: u64,
+}
+
+impl<'a> Reader<'a> {
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// [`Foreign`] where its format has another version.
+    pub fn open(bytes: &'a [u8]) -> Result<Self, Foreign> {
+        let mut reader = Self::within(bytes);
+        let Some(header) = bytes.get(..FILE_HEADER) else {
+            // Cut inside its header, or before it was written.
+            reader.corrupt = u64::from(!bytes.is_empty());
+            reader.at = bytes.len();
+            return Ok(reader);
+        };
+        let version = u16::from_le_bytes([header[4], header[5]]);
+        let is_whole = header[..4] == MAGIC
+            && u16::from_le_bytes([header[6], header[7]]) == checksum(&header[..6]) as u16;
+        match is_whole {
+            true if version != VERSION => return Err(Foreign { version }),
+            true => {}
+            false => reader.corrupt += 1,
+        }
+        reader.at = FILE_HEADER;
+        reader.end = FILE_HEADER;
+        Ok(reader)
+    }
+
+    /// Reads frames that begin anywhere in a file, without its header.
+    pub fn within(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            end: 0,
+            corrupt: 0,
+        }
+    }
+
+    /// Where the last good frame ended.
+    pub fn end(&self) -> usize {
+        self.end
+    }
+
+    fn frame_at(&self, at: usize) -> Option<&'a [u8]> {
+        let rest = self.bytes.get(at..)?.strip_prefix(&SYNC)?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let (sum, rest) = rest.split_first_chunk::<4>()?;
+        let size = u32::from_le_bytes(*length) as usize;
+        if size > MAX_PAYLOAD {
+            return None;
+        }
+        let payload = rest.get(..size)?;
+        (u32::from_le_bytes(*sum) == frame_checksum(*length, payload)).then_some(payload)
+    }
+
+    fn next_beginning(&self, from: usize) -> Option<usize> {
+        let rest = self.bytes.get(from..)?;
+        let found = rest.windows(2).position(|pair| pair == SYNC)?;
+        Some(from + found)
+    }
+}
+
+impl<'a> Iterator for Reader<'a> {
+    /// The frame's offset in the bytes, and its payload.
+    type Item = (u32, &'a [u8]);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut is_corrupt = false;
+        while self.at < self.bytes.len() {
+            if let Some(payload) = self.frame_at(self.at) {
+                let offset = self.at as u32;
+                self.at += FRAME_HEADER + payload.len();
+                self.end = self.at;
+                self.corrupt += u64::from(is_corrupt);
+                return Some((offset, payload));
+            }
+            is_corrupt = true;
+            self.at = self.next_beginning(self.at + 1).unwrap_or(self.bytes.len());
+        }
+        self.corrupt += u64::from(is_corrupt);
+        None
+    }
+}
+
+/// What reading a ledger's file gave.
 #[derive(Debug, Default)]
 pub struct Recovered {
     /// The good frames, in order.
     pub frames: Vec<Frame>,
-    /// How many frames were torn or corrupt.
+    /// How many frames were torn, corrupt, or of no known kind.
     pub corrupt: u64,
 }
 
-/// Reads every good frame. A frame whose length cannot be right ends the reading.
-pub fn read(bytes: &[u8]) -> Recovered {
+/// Reads every good frame of a ledger's file.
+///
+/// # Errors
+/// [`Foreign`] where its format has another version.
+pub fn read(bytes: &[u8]) -> Result<Recovered, Foreign> {
+    Ok(frames(Reader::open(bytes)?))
+}
+
+/// The facts that a reader finds.
+pub fn frames(mut reader: Reader) -> Recovered {
     let mut recovered = Recovered::default();
-    let mut rest = bytes;
-    while !rest.is_empty() {
-        let Some((payload, sum, after)) = split(rest) else {
-            recovered.corrupt += 1;
-            break;
-        };
-        match (checksum(payload) == sum).then(|| postcard::from_bytes(payload)) {
-            Some(Ok(frame)) => recovered.frames.push(frame),
-            _ => recovered.corrupt += 1,
+    for (_, payload) in reader.by_ref() {
+        match postcard::from_bytes(payload) {
+            Ok(frame) => recovered.frames.push(frame),
+            Err(_) => recovered.corrupt += 1,
         }
-        rest = after;
     }
+    recovered.corrupt += reader.corrupt;
     recovered
 }
 
 /// SipHash, since it is in the module anyway and needs no tables.
-fn checksum(payload: &[u8]) -> u32 {
-    SipHasher13::new().hash(payload) as u32
+fn checksum(bytes: &[u8]) -> u32 {
+    SipHasher13::new().hash(bytes) as u32
 }
 
-fn split(bytes: &[u8]) -> Option<(&[u8], u32, &[u8])> {
-    let (header, rest) = bytes.split_at_checked(HEADER)?;
-    let length = u32::from_le_bytes(header.get(..4)?.try_into().ok()?) as usize;
-    let sum = u32::from_le_bytes(header.get(4..)?.try_into().ok()?);
-    if length > MAX_PAYLOAD {
-        return None;
-    }
-    let (payload, after) = rest.split_at_checked(length)?;
-    Some((payload, sum, after))
+fn frame_checksum(length: [u8; 4], payload: &[u8]) -> u32 {
+    checksum(payload) ^ u32::from_le_bytes(length).wrapping_mul(0x9e37_79b1)
 }

@@ -11,7 +11,7 @@
 //! A call is final when both its message and its diagnostic have spoken, or after the hold-back.
 //! What comes later finds the call's slot and is suppressed.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::hash::Hasher;
 
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,8 @@ use siphasher::sip::SipHasher13;
 
 use crate::call::{CallId, Cost, CostSource, IdMint, Latency, LatencySource, Outcome, Usage};
 use crate::journal::Frame;
-use crate::observe::{Observation, Surface};
+use crate::observe::{Observation, SURFACES, Surface};
+use crate::table::{Table, key_of};
 use crate::time::Now;
 
 /// How long a call waits for its other surfaces, in ms: diagnostics were seen up to 240 ms late.
@@ -77,10 +78,12 @@ pub struct Settled {
     pub model: String,
     /// The agent's id.
     pub agent: Option<String>,
-    /// The session's key, as OpenClaw has it.
+    /// The session's key, in the form in which it may leave.
     pub session_key: Option<String>,
-    /// The run's id, as OpenClaw has it.
+    /// The run's id, in the form in which it may leave.
     pub run_id: Option<String>,
+    /// What started the run.
+    pub trigger: Option<String>,
     /// Tokens; `None` where none were reported.
     pub usage: Option<Usage>,
     /// What it cost.
@@ -91,6 +94,10 @@ pub struct Settled {
     pub ttfb_ms: Option<f64>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Whether only the session store told of it.
+    pub stored: bool,
+    /// Whether only other processes saw it.
+    pub elsewhere: bool,
 }
 
 /// What identifies a call among its neighbours; outlives the call to suppress late observations.
@@ -109,8 +116,9 @@ pub struct Slot {
 /// A call that still waits for its other surfaces.
 #[derive(Debug)]
 struct Open {
+    id: CallId,
     first_mono_ms: u64,
-    views: [Option<Box<Observation>>; 4],
+    views: [Option<Box<Observation>>; SURFACES],
 }
 
 /// The ledger of one gateway.
@@ -119,11 +127,15 @@ pub struct Ledger {
     mint: IdMint,
     expect_diagnostics: bool,
     tells_errors: bool,
-    open: HashMap<CallId, Open>,
+    open: Table<Open>,
     waiting: VecDeque<(u64, CallId)>,
     ready: Vec<CallId>,
-    slots: HashMap<u64, VecDeque<Slot>>,
-    order: VecDeque<(u64, u64, CallId)>,
+    slots: Table<VecDeque<Slot>>,
+    order: VecDeque<(Now, u64, CallId)>,
+    /// Until when the session store is matched, on the wall clock; `None` where nobody reads it.
+    reconciled_ms: Option<u64>,
+    /// Slots of calls that ended by then were given up before the store was matched with them.
+    unmatchable_ms: u64,
     recent: VecDeque<(u64, u64, CallId)>,
     counts: LedgerCounts,
 }
@@ -144,11 +156,13 @@ impl Ledger {
             mint: IdMint::new(seed),
             expect_diagnostics: false,
             tells_errors: false,
-            open: HashMap::new(),
+            open: Table::default(),
             waiting: VecDeque::new(),
             ready: Vec::new(),
-            slots: HashMap::new(),
+            slots: Table::default(),
             order: VecDeque::new(),
+            reconciled_ms: None,
+            unmatchable_ms: 0,
             recent: VecDeque::new(),
             counts: LedgerCounts::default(),
         }
@@ -211,17 +225,15 @@ impl Ledger {
 
     /// Everything that matching needs, for a fresh instance.
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
-        let open = self.open.iter().flat_map(|(id, open)| {
-            open.views
-                .iter()
-                .flatten()
-                .map(|view| Frame::Seen(*id, view.clone()))
+        let open = self.open.values().flat_map(|open| {
+            let views = open.views.iter().flatten();
+            views.map(|view| Frame::Seen(open.id, view.clone()))
         });
         let slots = self
             .slots
             .values()
             .flatten()
-            .filter(|slot| !self.open.contains_key(&slot.id))
+            .filter(|slot| !self.open.contains(slot.id.key()))
             .map(|slot| Frame::Slot(Box::new(slot.clone())));
         open.chain(slots)
     }
@@ -231,17 +243,17 @@ impl Ledger {
         let is_known = |slot: &Slot| slot.id == id;
         let buckets = self.buckets(&observation);
         let bucket = buckets.into_iter().find(|bucket| {
-            let slots = self.slots.get(bucket);
+            let slots = self.slots.get(*bucket);
             slots.is_some_and(|slots| slots.iter().any(is_known))
         });
         let known = bucket
-            .and_then(|bucket| self.slots.get_mut(&bucket))
+            .and_then(|bucket| self.slots.get_mut(bucket))
             .and_then(|slots| slots.iter_mut().find(|slot| is_known(slot)));
         let Some(slot) = known else {
             return self.begin(id, observation, now);
         };
         slot.absorb(&observation);
-        if let Some(open) = self.open.get_mut(&id) {
+        if let Some(open) = self.open.get_mut(id.key()) {
             let surface = observation.surface;
             open.views[surface as usize] = Some(Box::new(observation));
             if open.is_complete(self.expect_diagnostics) {
@@ -252,14 +264,28 @@ impl Ledger {
 
     /// Takes a final call's slot from a journal.
     pub fn restore_slot(&mut self, slot: Slot, now: Now) {
-        self.order.push_back((now.mono_ms, slot.bucket, slot.id));
-        self.slots.entry(slot.bucket).or_default().push_back(slot);
+        let seen = Now {
+            wall_ms: slot.ended_ms,
+            ..now
+        };
+        self.order.push_back((seen, slot.bucket, slot.id));
+        self.slots.entry(slot.bucket, VecDeque::new).push_back(slot);
     }
 
     /// Marks a restored call as final: it is not settled again.
     pub fn restore_final(&mut self, id: CallId) {
-        self.open.remove(&id);
+        self.open.remove(id.key());
         self.ready.retain(|ready| *ready != id);
+    }
+
+    /// The session store is matched with all calls until then (ms since 1970); from now on slots wait for it.
+    pub fn reconciled(&mut self, until_ms: u64) {
+        self.reconciled_ms = Some(until_ms);
+    }
+
+    /// Whether a row of the session store can still be matched with the call that it may be.
+    pub fn is_matchable(&self, ended_ms: u64) -> bool {
+        ended_ms > self.unmatchable_ms
     }
 
     /// A new id, for records that are no observation of a gateway's call.
@@ -270,7 +296,7 @@ impl Ledger {
     /// The calls that are final now.
     pub fn due(&mut self, now: Now) -> Vec<Settled> {
         while let Some(&(first, id)) = self.waiting.front() {
-            let gone = !self.open.contains_key(&id);
+            let gone = !self.open.contains(id.key());
             let expired = now.mono_ms.saturating_sub(first) >= HOLD_BACK_MS;
             if !gone && !expired && self.waiting.len() <= MAX_OPEN {
                 break;
@@ -283,7 +309,7 @@ impl Ledger {
         let due = std::mem::take(&mut self.ready)
             .into_iter()
             .filter_map(|id| {
-                let open = self.open.remove(&id)?;
+                let open = self.open.remove(id.key())?;
                 self.finish(id, open)
             })
             .collect();
@@ -305,7 +331,7 @@ impl Ledger {
         }
         self.waiting
             .iter()
-            .find(|(_, id)| self.open.contains_key(id))
+            .find(|(_, id)| self.open.contains(id.key()))
             .map(|(first, _)| first + HOLD_BACK_MS)
     }
 
@@ -315,7 +341,7 @@ impl Ledger {
         let own = bucket(model, observation.session_key.as_deref());
         let without_session = bucket(model, None);
         if own == without_session {
-            self.slots.keys().copied().collect()
+            self.slots.keys().collect()
         } else {
             vec![own, without_session]
         }
@@ -327,7 +353,7 @@ impl Ledger {
         let earliest = began.min(observation.ended_ms);
         buckets
             .iter()
-            .filter_map(|bucket| Some((*bucket, self.slots.get(bucket)?)))
+            .filter_map(|bucket| Some((*bucket, self.slots.get(*bucket)?)))
             .flat_map(|(bucket, slots)| {
                 // From the newest: what ended long before this call began is not it, nor is what is older.
                 slots
@@ -343,25 +369,30 @@ impl Ledger {
     fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
         let slot = Slot::new(id, &observation);
         let bucket = slot.bucket;
-        self.slots.entry(bucket).or_default().push_back(slot);
-        self.order.push_back((now.mono_ms, bucket, id));
+        self.slots.entry(bucket, VecDeque::new).push_back(slot);
+        let seen = Now {
+            wall_ms: observation.ended_ms,
+            ..now
+        };
+        self.order.push_back((seen, bucket, id));
         let surface = observation.surface;
         let mut open = Open {
+            id,
             first_mono_ms: now.mono_ms,
-            views: [None, None, None, None],
+            views: [const { None }; SURFACES],
         };
         open.views[surface as usize] = Some(Box::new(observation));
         self.waiting.push_back((open.first_mono_ms, id));
         if open.is_complete(self.expect_diagnostics) {
             self.ready.push(id);
         }
-        self.open.insert(id, open);
+        self.open.insert(id.key(), open);
     }
 
     fn join(&mut self, bucket: u64, index: usize, fit: Fit, observation: Observation) -> CallId {
         let Some(slot) = self
             .slots
-            .get_mut(&bucket)
+            .get_mut(bucket)
             .and_then(|slots| slots.get_mut(index))
         else {
             return CallId(0);
@@ -372,7 +403,7 @@ impl Ledger {
         }
         slot.absorb(&observation);
         let id = slot.id;
-        let Some(open) = self.open.get_mut(&id) else {
+        let Some(open) = self.open.get_mut(id.key()) else {
             self.counts.late += 1;
             return id;
         };
@@ -406,7 +437,7 @@ impl Ledger {
         let started = turn.started_ms.unwrap_or(turn.ended_ms);
         let within = started.saturating_sub(UNKNOWN_WITHIN_MS)..=turn.ended_ms + UNKNOWN_WITHIN_MS;
         let bucket = bucket(&turn.model, turn.session_key.as_deref());
-        self.slots.get(&bucket).is_some_and(|slots| {
+        self.slots.get(bucket).is_some_and(|slots| {
             slots
                 .iter()
                 .any(|slot| slot.saw(Surface::Message) && within.contains(&slot.ended_ms))
@@ -415,23 +446,27 @@ impl Ledger {
 
     fn forget_old(&mut self, now: Now) {
         while let Some(&(first, bucket, id)) = self.order.front() {
-            let old = now.mono_ms.saturating_sub(first) >= SLOT_AGE_MS;
+            let is_matched = self
+                .reconciled_ms
+                .is_none_or(|until| first.wall_ms <= until);
+            let old = is_matched && now.mono_ms.saturating_sub(first.mono_ms) >= SLOT_AGE_MS;
             if !old && self.order.len() <= MAX_SLOTS {
                 break;
             }
-            if self.open.contains_key(&id) {
+            if self.open.contains(id.key()) {
                 break;
             }
             self.order.pop_front();
             if !old {
                 self.counts.evicted += 1;
+                self.unmatchable_ms = self.unmatchable_ms.max(first.wall_ms);
             }
-            if let Some(slots) = self.slots.get_mut(&bucket) {
+            if let Some(slots) = self.slots.get_mut(bucket) {
                 if let Some(index) = slots.iter().position(|slot| slot.id == id) {
                     slots.remove(index);
                 }
                 if slots.is_empty() {
-                    self.slots.remove(&bucket);
+                    self.slots.remove(bucket);
                 }
             }
         }
@@ -443,7 +478,7 @@ impl Slot {
         let mut slot = Self {
             id,
             bucket: bucket(&observation.model, observation.session_key.as_deref()),
-            model: hash(&[&observation.model]),
+            model: key_of(&[&observation.model]),
             span: None,
             started_ms: None,
             ended_ms: observation.ended_ms,
@@ -475,7 +510,7 @@ impl Slot {
     }
 
     fn fit(&self, observation: &Observation) -> Option<Fit> {
-        if self.saw(observation.surface) || self.model != hash(&[&observation.model]) {
+        if self.saw(observation.surface) || self.model != key_of(&[&observation.model]) {
             return None;
         }
         match (self.span, span_hash(observation)) {
@@ -508,6 +543,10 @@ impl Open {
     }
 
     fn is_complete(&self, expect_diagnostics: bool) -> bool {
+        // What was stored is told long after the others had their chance.
+        if self.view(Surface::Stored).is_some() {
+            return true;
+        }
         let diagnostic = self.view(Surface::Diagnostic).is_some() || !expect_diagnostics;
         self.view(Surface::Message).is_some() && diagnostic
     }
@@ -533,15 +572,19 @@ impl Open {
     }
 
     fn settle(&self, id: CallId) -> Settled {
-        use Surface::{Diagnostic, Message, Named, Timing};
+        use Surface::{Diagnostic, Message, Named, Stored, Timing};
         // The gateway's own diagnostic cannot be changed by another plugin; the message can.
-        let truest = [Diagnostic, Message, Named, Timing];
-        let outcome = self.first(&[Message, Diagnostic, Timing, Named], |o| Some(o.outcome));
+        let truest = [Diagnostic, Message, Named, Stored, Timing];
+        let outcome = self.first(&[Message, Diagnostic, Timing, Named, Stored], |o| {
+            Some(o.outcome)
+        });
         let cost = self.first(&truest, |o| o.cost_usd);
         Settled {
             id,
             ended_ms: self
-                .first(&[Diagnostic, Timing, Message, Named], |o| Some(o.ended_ms))
+                .first(&[Diagnostic, Timing, Message, Named, Stored], |o| {
+                    Some(o.ended_ms)
+                })
                 .unwrap_or_default(),
             provider: self
                 .first(&truest, |o| {
@@ -551,9 +594,12 @@ impl Open {
             model: self
                 .first(&truest, |o| Some(o.model.clone()))
                 .unwrap_or_default(),
-            agent: self.first(&[Message, Diagnostic, Timing, Named], |o| o.agent.clone()),
+            agent: self.first(&[Message, Diagnostic, Timing, Named, Stored], |o| {
+                o.agent.clone()
+            }),
             session_key: self.first(&truest, |o| o.session_key.clone()),
             run_id: self.first(&truest, |o| o.run_id.clone()),
+            trigger: self.first(&truest, |o| o.trigger.clone()),
             usage: self.first(&truest, |o| o.usage),
             cost: Cost {
                 usd: cost.unwrap_or(0.0),
@@ -565,6 +611,8 @@ impl Open {
             latency: self.latency(),
             ttfb_ms: self.first(&truest, |o| o.ttfb_ms),
             outcome: outcome.unwrap_or(Outcome::Completed),
+            stored: self.views.iter().flatten().all(|o| o.surface == Stored),
+            elsewhere: self.views.iter().flatten().all(|o| o.elsewhere),
         }
     }
 
@@ -589,17 +637,8 @@ impl Open {
     }
 }
 
-fn hash(parts: &[&str]) -> u64 {
-    let mut hasher = SipHasher13::new();
-    for part in parts {
-        hasher.write(part.as_bytes());
-        hasher.write_u8(0xff);
-    }
-    hasher.finish()
-}
-
 fn bucket(model: &str, session_key: Option<&str>) -> u64 {
-    hash(&[model, session_key.unwrap_or_default()])
+    key_of(&[model, session_key.unwrap_or_default()])
 }
 
 /// What two deliveries of one observation have in common, and two calls have not: its surface, session,
@@ -612,7 +651,8 @@ fn fingerprint(observation: &Observation) -> Option<u64> {
             .map(f64::to_bits)
             .unwrap_or_default(),
         (None, Surface::Message | Surface::Diagnostic) => observation.started_ms?,
-        (None, Surface::Timing | Surface::Named) => return None,
+        // A stored row is told apart by where it was read.
+        (None, Surface::Timing | Surface::Named | Surface::Stored) => return None,
     };
     let mut hasher = SipHasher13::new();
     let texts = [
@@ -643,5 +683,5 @@ fn fingerprint(observation: &Observation) -> Option<u64> {
 }
 
 fn span_hash(observation: &Observation) -> Option<u64> {
-    observation.span_id.as_deref().map(|span| hash(&[span]))
+    observation.span_id.as_deref().map(|span| key_of(&[span]))
 }

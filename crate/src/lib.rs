@@ -4,25 +4,31 @@
 //! The one exception is the POST itself, in the WebAssembly face.
 
 pub mod agentwatch;
+pub mod answer;
 pub mod call;
 pub mod config;
 pub mod core;
 pub mod counter;
 pub mod extras;
 pub mod facts;
+pub mod files;
 mod find;
 pub mod identity;
 pub mod journal;
 pub mod json;
+pub mod keeper;
 pub mod ledger;
 pub mod observe;
 pub mod outbox;
 pub mod records;
 pub mod reporter;
+pub mod segments;
 pub mod sessions;
 pub mod sse;
 pub mod status;
+pub mod table;
 pub mod time;
+pub mod transcript;
 pub mod turn;
 pub mod voice;
 
@@ -30,5 +36,7 @@ pub mod voice;
 mod http;
 #[cfg(all(target_arch = "wasm32", feature = "counting"))]
 mod wasm;
+#[cfg(all(target_arch = "wasm32", feature = "io"))]
+mod wasm_calls;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]
 mod wasm_io;

@@ -7,12 +7,15 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::agentwatch;
+use crate::answer::Reply;
 use crate::call::{CallId, IdMint, ModelCall};
 use crate::config::{Naming, Settings};
 use crate::counter::Counter;
+use crate::segments::Position;
+use crate::time::Now;
 
 /// The most calls in one batch to a stock server, which dies inside a batch only as a whole.
 const STOCK_BATCH: usize = 50;
@@ -24,6 +27,10 @@ const FIRST_PAUSE_MS: u64 = 1_000;
 const LONGEST_PAUSE_MS: u64 = 300_000;
 /// How often a refused token is tried again, in ms.
 const TOKEN_PAUSE_MS: u64 = 15_000;
+/// After so many failures a receiver is asked with a few calls only, until it takes them.
+const FAILURES_BEFORE_PROBE: u32 = 3;
+/// How many calls that is.
+const PROBE_BATCH: usize = 10;
 /// How many times a batch answered 500 without a guard is tried before it is taken apart.
 const TRIES_BEFORE_SPLIT: u32 = 3;
 /// How long a receiver's kind is believed, in ms.
@@ -50,20 +57,6 @@ pub struct Request {
     pub path: String,
     /// The JSON body; `None` makes it a GET.
     pub body: Option<String>,
-}
-
-/// How a request ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Reply {
-    /// The HTTP status; 0 where there was no answer.
-    pub status: u16,
-    /// `Retry-After` in ms.
-    pub retry_after_ms: Option<u64>,
-    /// The answer's body, cut at a bound.
-    pub body: String,
-    /// Why there was no answer.
-    pub error: Option<String>,
 }
 
 /// Something that the operator should hear.
@@ -117,6 +110,9 @@ struct LookUp {
 #[derive(Debug)]
 struct Item {
     call: ModelCall,
+    position: Position,
+    /// It may be sent once the disk has everything up to this.
+    written_at: u64,
     tried: bool,
     refused_at: Option<u64>,
 }
@@ -125,7 +121,6 @@ struct Item {
 #[derive(Debug)]
 pub struct Outbox {
     queue: VecDeque<Item>,
-    max_queue: usize,
     flight: Option<Flight>,
     receiver: Receiver,
     asked_mono_ms: Option<u64>,
@@ -136,16 +131,18 @@ pub struct Outbox {
     flush_interval_ms: u64,
     troubled: bool,
     pause: IdMint,
-    settled: Vec<CallId>,
+    settled: Vec<(CallId, Position)>,
+    refused: Vec<(ModelCall, u16)>,
+    written: u64,
+    history_as_usage: bool,
     counts: OutboxCounts,
 }
 
 impl Outbox {
-    /// An empty outbox that holds at most `max_queue` calls.
-    pub fn new(settings: &Settings, max_queue: usize, seed: u64) -> Self {
+    /// An empty outbox.
+    pub fn new(settings: &Settings, seed: u64) -> Self {
         Self {
             queue: VecDeque::new(),
-            max_queue,
             flight: None,
             receiver: Receiver::Unknown,
             asked_mono_ms: None,
@@ -157,6 +154,9 @@ impl Outbox {
             troubled: false,
             pause: IdMint::new(seed),
             settled: Vec::new(),
+            refused: Vec::new(),
+            written: 0,
+            history_as_usage: settings.history_as_usage,
             counts: OutboxCounts::default(),
         }
     }
@@ -198,40 +198,56 @@ impl Outbox {
     }
 
     /// The calls that left the outbox since this was last asked, delivered or dropped.
-    pub fn take_settled(&mut self) -> Vec<CallId> {
+    pub fn take_settled(&mut self) -> Vec<(CallId, Position)> {
         std::mem::take(&mut self.settled)
     }
 
-    /// The calls that wait, oldest first.
-    pub fn waiting(&self) -> impl Iterator<Item = &ModelCall> {
-        self.queue.iter().map(|item| &item.call)
+    /// The calls that the server refused alone since this was last asked, with the HTTP status.
+    pub fn take_refused(&mut self) -> Vec<(ModelCall, u16)> {
+        std::mem::take(&mut self.refused)
     }
 
-    /// Puts a call into the queue; the oldest gives way where it is full.
-    pub fn push(&mut self, call: ModelCall, mono_ms: u64) {
+    /// The disk has everything up to this: those calls may be sent.
+    pub fn written(&mut self, upto: u64) {
+        self.written = self.written.max(upto);
+    }
+
+    /// Lets every waiting call be kept anew: the disk had lost them. `keep` says where it stands now, and when
+    /// it is on disk.
+    pub fn keep_anew(
+        &mut self,
+        mut keep: impl FnMut(&ModelCall) -> (Position, u64),
+    ) -> Vec<Position> {
+        let anew = |item: &mut Item| {
+            let (position, written_at) = keep(&item.call);
+            item.written_at = written_at;
+            std::mem::replace(&mut item.position, position)
+        };
+        self.queue.iter_mut().map(anew).collect()
+    }
+
+    /// Counts calls that were dropped before they came here.
+    pub fn dropped(&mut self, reason: &'static str, count: u64) {
+        self.counts.dropped.add_some(reason, count);
+    }
+
+    /// Puts a call into the queue. It may be sent once the disk has everything up to `written_at`.
+    pub fn push(&mut self, call: ModelCall, position: Position, written_at: u64, mono_ms: u64) {
         self.queue.push_back(Item {
             call,
+            position,
+            written_at,
             tried: false,
             refused_at: None,
         });
         self.gather_until_ms
             .get_or_insert(mono_ms + self.flush_interval_ms);
-        let under_way = match &self.flight {
-            Some(Flight::Post { ids, .. }) => ids.len(),
-            Some(Flight::Guards(look)) => look.asked.len() + look.rest.len() + look.missing.len(),
-            _ => 0,
-        };
-        if self.queue.len() > self.max_queue.max(under_way + 1) {
-            // What is under way keeps its place: its answer still tells something.
-            if let Some(item) = self.queue.remove(under_way) {
-                self.drop_call(item.call.id, "queue_full");
-            }
-        }
     }
 
     /// The next request to make now, if any. Its reply goes to [`Outbox::answered`].
-    pub fn begin(&mut self, naming: &Naming, mono_ms: u64, hurry: bool) -> Option<Request> {
-        if self.flight.is_some() || self.queue.is_empty() {
+    pub fn begin(&mut self, naming: &Naming, now: Now, hurry: bool) -> Option<Request> {
+        let Now { wall_ms, mono_ms } = now;
+        if self.flight.is_some() || !self.has_sendable() {
             return None;
         }
         let gathered = self.queue.len() >= self.batch_limit
@@ -246,12 +262,18 @@ impl Outbox {
                 body: None,
             });
         }
-        Some(self.post(naming))
+        Some(self.post(naming, wall_ms))
+    }
+
+    /// Whether the oldest call is on disk; the others stand behind it.
+    fn has_sendable(&self) -> bool {
+        let oldest = self.queue.front();
+        oldest.is_some_and(|item| item.written_at <= self.written)
     }
 
     /// When something is to be sent, on the monotonic clock.
     pub fn next_due(&self) -> Option<u64> {
-        if self.flight.is_some() || self.queue.is_empty() {
+        if self.flight.is_some() || !self.has_sendable() {
             return None;
         }
         let gathered = match self.gather_until_ms {
@@ -288,12 +310,16 @@ impl Outbox {
                 .is_none_or(|asked| mono_ms.saturating_sub(asked) > KIND_AGE_MS)
     }
 
-    fn post(&mut self, naming: &Naming) -> Request {
+    fn post(&mut self, naming: &Naming, wall_ms: u64) -> Request {
         let most = match self.receiver {
+            _ if self.failures >= FAILURES_BEFORE_PROBE => PROBE_BATCH,
             Receiver::Ids => BATCH,
             _ => STOCK_BATCH,
         };
-        let most = self.batch_limit.min(most).min(self.queue.len()).max(1);
+        let written = self.written;
+        let is_written = |item: &&Item| item.written_at <= written;
+        let sendable = self.queue.iter().take(most).take_while(is_written).count();
+        let most = self.batch_limit.min(sendable).max(1);
         // What was refused alone may be at fault, and goes alone.
         let suspect = self
             .queue
@@ -303,6 +329,14 @@ impl Outbox {
         let size = suspect.map_or(most, |index| index.max(1));
         let calls = self.queue.iter().take(size).map(|item| &item.call);
         let ids: Vec<CallId> = calls.clone().map(|call| call.id).collect();
+        // A stock server would count what is told late in the hour of its arrival; costs have their own time.
+        let too_old = wall_ms.saturating_sub(agentwatch::STOCK_HISTORY_MS);
+        let is_history = |call: &ModelCall| {
+            self.receiver == Receiver::Stock
+                && !self.history_as_usage
+                && call.stored
+                && call.ended_ms < too_old
+        };
         let (path, body) = match self.receiver {
             Receiver::UsageOnly => {
                 let records: Vec<_> = calls.map(|c| agentwatch::model_usage(c, naming)).collect();
@@ -313,7 +347,7 @@ impl Outbox {
             }
             _ => (
                 "/api/v1/ingest/batch",
-                serde_json::to_string(&agentwatch::batch(calls, naming)),
+                serde_json::to_string(&agentwatch::batch(calls, naming, is_history)),
             ),
         };
         let mut first_try = true;
@@ -329,17 +363,10 @@ impl Outbox {
     }
 
     fn probed(&mut self, reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
-        #[derive(Default, Deserialize)]
-        #[serde(default)]
-        struct Capabilities {
-            features: Vec<String>,
-        }
         let before = self.receiver;
         match reply.status {
             200..=299 => {
-                let known: Capabilities = serde_json::from_str(&reply.body).unwrap_or_default();
-                let knows_ids = known.features.iter().any(|f| f == "record_ids");
-                self.receiver = if knows_ids {
+                self.receiver = if reply.answer.knows_ids {
                     Receiver::Ids
                 } else {
                     Receiver::Stock
@@ -365,6 +392,7 @@ impl Outbox {
         notes: &mut Vec<Note>,
     ) -> Option<Request> {
         match (reply.status, self.receiver) {
+            (200..=299, _) if !reply.is_taken() => self.failed(reply, mono_ms, notes),
             (200..=299, _) => {
                 self.counts.delivered += ids.len() as u64;
                 self.arrived(&ids);
@@ -435,12 +463,8 @@ impl Outbox {
         mono_ms: u64,
         notes: &mut Vec<Note>,
     ) -> Option<Request> {
-        #[derive(Deserialize)]
-        struct Row {
-            id: String,
-        }
         let rows = match reply.status {
-            200..=299 => serde_json::from_str::<Vec<Row>>(&reply.body).ok(),
+            200..=299 => reply.answer.ids.as_ref(),
             _ => None,
         };
         let Some(rows) = rows else {
@@ -450,7 +474,7 @@ impl Outbox {
         let (found, missing): (Vec<CallId>, Vec<CallId>) =
             std::mem::take(&mut look.asked).into_iter().partition(|id| {
                 let id = id.to_string();
-                rows.iter().any(|row| row.id == id)
+                rows.contains(&id)
             });
         if look.first_try {
             self.counts.ambiguous += found.len() as u64;
@@ -499,10 +523,15 @@ impl Outbox {
             if reply.status == 500 && self.is_server_suspect(*id) {
                 return;
             }
-            self.queue.retain(|item| item.call.id != *id);
-            self.drop_call(*id, reason);
+            if let Some(index) = self.queue.iter().position(|item| item.call.id == *id)
+                && let Some(item) = self.queue.remove(index)
+            {
+                self.settled.push((*id, item.position));
+                self.refused.push((item.call, reply.status));
+                self.counts.dropped.add(reason);
+            }
             notes.push(Note::Trouble(format!(
-                "the server refused a call's record (HTTP {}); it is dropped, the rest goes on",
+                "the server refused a call's record (HTTP {}); it is kept in refused.ndjson, the rest goes on",
                 reply.status
             )));
         }
@@ -527,11 +556,12 @@ impl Outbox {
         // What was under way stands at the front.
         let front: Vec<Item> = self.queue.drain(..BATCH.min(self.queue.len())).collect();
         for item in front.into_iter().rev() {
-            if !ids.contains(&item.call.id) {
+            if ids.contains(&item.call.id) {
+                self.settled.push((item.call.id, item.position));
+            } else {
                 self.queue.push_front(item);
             }
         }
-        self.settled.extend(ids);
         self.batch_limit = (self.batch_limit * 2).min(BATCH);
         if self.queue.is_empty() {
             self.gather_until_ms = None;
@@ -565,11 +595,6 @@ impl Outbox {
         let ceiling = doubled.min(LONGEST_PAUSE_MS);
         100 + self.pause.bits() % ceiling
     }
-
-    fn drop_call(&mut self, id: CallId, reason: &'static str) {
-        self.settled.push(id);
-        self.counts.dropped.add(reason);
-    }
 }
 
 /// What went wrong, with the setting that mends it.
@@ -586,6 +611,10 @@ fn explain(reply: &Reply) -> String {
             reply.status
         ),
         429 => "AgentWatch asks to slow down (HTTP 429)".to_owned(),
+        200..=299 => format!(
+            "what answers HTTP {} is no AgentWatch; set url to its own address",
+            reply.status
+        ),
         status => format!("AgentWatch answers HTTP {status}"),
     }
 }

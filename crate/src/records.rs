@@ -1,7 +1,7 @@
 //! The records beside model calls, as AgentWatch reads them: traces, logs, health, metrics, cron runs.
 
-use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
 
 /// A value of metadata.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -214,29 +214,78 @@ pub enum Record {
     Cron(Box<CronRecord>),
 }
 
-/// The body of a batch of such records.
-#[derive(Debug, Default, Serialize)]
-pub struct RecordBatch<'a> {
-    traces: Vec<&'a Record>,
-    logs: Vec<&'a Record>,
-    health: Vec<&'a Record>,
-    metrics: Vec<&'a Record>,
-    cron_runs: Vec<&'a Record>,
+/// The lists of a batch, in the order of their numbers on disk; never renumbered.
+const LISTS: [&str; 5] = ["traces", "logs", "health", "metrics", "cron_runs"];
+
+impl Record {
+    fn list(&self) -> u8 {
+        match self {
+            Record::Trace(_) => 0,
+            Record::Log(_) => 1,
+            Record::Health(_) => 2,
+            Record::Metric(_) => 3,
+            Record::Cron(_) => 4,
+        }
+    }
+
+    /// The record as it waits, in memory and on disk: its list's number and its JSON.
+    pub fn written(&self) -> Written {
+        // Finite numbers and valid text always serialize.
+        Written {
+            list: self.list(),
+            json: serde_json::to_string(self).unwrap_or_default(),
+        }
+    }
 }
 
-impl<'a> RecordBatch<'a> {
-    /// Sorts records into their lists.
-    pub fn of(records: impl Iterator<Item = &'a Record>) -> Self {
-        let mut batch = Self::default();
-        for record in records {
-            match record {
-                Record::Trace(_) => batch.traces.push(record),
-                Record::Log(_) => batch.logs.push(record),
-                Record::Health(_) => batch.health.push(record),
-                Record::Metric(_) => batch.metrics.push(record),
-                Record::Cron(_) => batch.cron_runs.push(record),
-            }
-        }
-        batch
+/// A record as it waits to be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    list: u8,
+    json: String,
+}
+
+impl Written {
+    /// As bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        [&[self.list], self.json.as_bytes()].concat()
     }
+
+    /// From bytes; `None` where they are none of ours.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (list, json) = bytes.split_first()?;
+        Some(Self {
+            list: Some(*list).filter(|list| usize::from(*list) < LISTS.len())?,
+            json: str::from_utf8(json).ok()?.to_owned(),
+        })
+    }
+
+    /// How much memory it takes, about, in bytes.
+    pub fn size(&self) -> usize {
+        self.json.len() + 64
+    }
+}
+
+/// The body of a batch of such records, as JSON.
+pub fn batch<'a>(records: impl Iterator<Item = &'a Written> + Clone) -> String {
+    let mut body = String::from("{");
+    for (number, list) in LISTS.iter().enumerate() {
+        let mut own = records
+            .clone()
+            .filter(|record| usize::from(record.list) == number)
+            .peekable();
+        if own.peek().is_none() {
+            continue;
+        }
+        let separator = if body.len() > 1 { "," } else { "" };
+        for part in [separator, "\"", list, "\":["] {
+            body.push_str(part);
+        }
+        while let Some(record) = own.next() {
+            body.push_str(&record.json);
+            body.push_str(if own.peek().is_some() { "," } else { "]" });
+        }
+    }
+    body.push('}');
+    body
 }

@@ -157,13 +157,7 @@ impl Reporter {
         let identities = &settings.identities;
         Meta::default()
             .text("command", Some(name(&command.name)))
-            .text(
-                "session_key",
-                command
-                    .session_key
-                    .as_ref()
-                    .map(|key| identities.session_key(key)),
-            )
+            .text("session_key", command.session_key.clone())
             .text("source", command.source.as_deref().and_then(word))
             .text(
                 "sender",
@@ -183,10 +177,9 @@ impl Reporter {
 
     /// Something happened to a session.
     pub fn happening(&mut self, happening: &Happening, settings: &Settings, now: Now) -> Record {
-        let key = settings.identities.session_key(&happening.session_key);
         let agent = crate::observe::agent_of(Some(&happening.session_key));
         let meta = Meta::default()
-            .text("session_key", Some(key))
+            .text("session_key", Some(happening.session_key.clone()))
             .text("reason", happening.reason.as_deref().and_then(word));
         let text = happening.what.to_owned();
         self.log("info", text, meta, agent.as_deref(), settings, now)

@@ -1,11 +1,15 @@
 //! What is known of sessions: the attributes that calls inherit, and how much each was counted, to
 //! compare with totals that others report.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
 
 use crate::call::{Latency, LatencySource, Usage};
+use crate::journal::Frame;
 use crate::ledger::Settled;
 use crate::observe::{Aggregate, ModelTotal, SessionFacts};
+use crate::table::{Table, key_of};
 
 /// The most sessions that are remembered; the one untouched longest gives way.
 const MAX_SESSIONS: usize = 4_096;
@@ -16,16 +20,37 @@ const SAME_MOMENT_MS: u64 = 50;
 /// The most models that are told apart in one session.
 const MAX_MODELS: usize = 64;
 
-#[derive(Debug, Clone, Default)]
-struct Counted {
+/// What was counted of one model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Counted {
     requests: u64,
     prompt: u64,
     completion: u64,
     cost_usd: f64,
 }
 
+impl Counted {
+    fn of(call: &Settled) -> Self {
+        let usage = call.usage.unwrap_or_default();
+        Self {
+            requests: 1,
+            prompt: usage.prompt(),
+            completion: usage.output,
+            cost_usd: call.cost.usd,
+        }
+    }
+
+    fn add(&mut self, more: &Self) {
+        self.requests = self.requests.saturating_add(more.requests);
+        self.prompt = self.prompt.saturating_add(more.prompt);
+        self.completion = self.completion.saturating_add(more.completion);
+        self.cost_usd += more.cost_usd;
+    }
+}
+
 #[derive(Debug, Clone, Default)]
 struct Session {
+    key: String,
     touched: u64,
     agent: Option<String>,
     run_id: Option<String>,
@@ -51,7 +76,7 @@ pub struct Missing {
 /// The sessions of one gateway.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    map: HashMap<String, Session>,
+    map: Table<Session>,
     clock: u64,
     /// Sessions forgotten for want of room.
     pub evicted: u64,
@@ -81,37 +106,49 @@ impl Sessions {
     }
 
     /// Fills in what a call's own surfaces did not say.
-    pub fn complete(&self, call: &mut Settled) -> Option<String> {
-        let key = call.session_key.as_deref()?;
-        let session = self.map.get(key);
+    pub fn complete(&self, call: &mut Settled) {
+        let session = call
+            .session_key
+            .as_deref()
+            .and_then(|key| self.map.get(key_of(&[key])));
         if let Some(session) = session {
             call.agent = call.agent.take().or(session.agent.clone());
             call.run_id = call.run_id.take().or(session.run_id.clone());
+            // A gateway calls a subagent's run `user`; the session's key knows better.
+            call.trigger = call.trigger.take().or(session.trigger.clone());
         }
-        // A gateway calls a subagent's run `user`; the session's key knows better.
-        trigger_of(key).or_else(|| session.and_then(|session| session.trigger.clone()))
     }
 
-    /// Counts a final call for its session.
-    pub fn count(&mut self, call: &Settled) {
-        let Some(key) = &call.session_key else {
-            return;
-        };
-        let usage = call.usage.unwrap_or_default();
+    /// Counts a final call for its session; the fact to journal.
+    pub fn count(&mut self, call: &Settled) -> Option<Frame> {
+        let key = call.session_key.as_ref()?;
+        let counted = Counted::of(call);
         let name = full_name(call);
-        let cost_usd = call.cost.usd;
         let session = self.touch(key);
-        let tokens = usage.prompt() + usage.output;
+        let tokens = counted.prompt + counted.completion;
         session.uncompared.push_back((call.ended_ms, tokens));
         if session.uncompared.len() > MAX_UNCOMPARED {
             session.uncompared.pop_front();
         }
-        if let Some((_, counted)) = session.model(&name) {
-            counted.requests += 1;
-            counted.prompt += usage.prompt();
-            counted.completion += usage.output;
-            counted.cost_usd += cost_usd;
+        let (_, sum) = session.model(&name)?;
+        sum.add(&counted);
+        Some(Frame::Counted(key.clone(), name, counted))
+    }
+
+    /// Takes what another process had counted.
+    pub fn restore(&mut self, key: &str, model: &str, counted: &Counted) {
+        let session = self.touch(key);
+        if let Some((_, sum)) = session.model(model) {
+            sum.add(counted);
         }
+    }
+
+    /// What was counted so far, for a snapshot.
+    pub fn frames(&self) -> impl Iterator<Item = Frame> {
+        self.map.values().flat_map(|session| {
+            let models = session.models.iter();
+            models.map(|(name, sum)| Frame::Counted(session.key.clone(), name.clone(), *sum))
+        })
     }
 
     /// Compares a run's total with the calls that had ended by then. The tokens that nobody saw; 0
@@ -172,10 +209,14 @@ impl Sessions {
 
     fn touch(&mut self, key: &str) -> &mut Session {
         self.clock += 1;
-        if !self.map.contains_key(key) && self.map.len() >= MAX_SESSIONS {
+        let place = key_of(&[key]);
+        if !self.map.contains(place) && self.map.len() >= MAX_SESSIONS {
             self.forget_untouched();
         }
-        let session = self.map.entry(key.to_owned()).or_default();
+        let session = self.map.entry(place, || Session {
+            key: key.to_owned(),
+            ..Session::default()
+        });
         session.touched = self.clock;
         session
     }
@@ -185,7 +226,7 @@ impl Sessions {
         let before = self.map.len();
         // Each touch takes the next tick, so at most half of the sessions were touched since then.
         let limit = self.clock - (MAX_SESSIONS / 2) as u64;
-        self.map.retain(|_, session| session.touched > limit);
+        self.map.retain(|session| session.touched > limit);
         self.evicted += (before - self.map.len()) as u64;
     }
 }
@@ -220,19 +261,5 @@ fn full_name(call: &Settled) -> String {
         call.model.clone()
     } else {
         format!("{}/{}", call.provider, call.model)
-    }
-}
-
-/// What a session's key tells of its trigger.
-fn trigger_of(session_key: &str) -> Option<String> {
-    let part = |word: &str| session_key.split(':').any(|p| p == word);
-    if part("cron") {
-        Some("cron".to_owned())
-    } else if part("subagent") {
-        Some("subagent".to_owned())
-    } else if part("heartbeat") {
-        Some("heartbeat".to_owned())
-    } else {
-        None
     }
 }

@@ -33,6 +33,14 @@ pub struct Counts {
     pub conversations: u64,
     /// Torn or corrupt frames of the journal.
     pub journal_corrupt: u64,
+    /// Calls that were journalled.
+    pub journalled: u64,
+    /// Calls that only the session store told of.
+    pub from_store: u64,
+    /// Observations of calls that other processes on this host had made.
+    pub spooled: u64,
+    /// Why the journal could not be written last; none while it can.
+    pub journal_error: Option<String>,
     /// When the last call ended, in ms since 1970.
     pub last_call_ms: Option<u64>,
     /// Why sending failed last.
@@ -63,6 +71,8 @@ pub struct Status<'a> {
     pub oldest_unsent_ms: Option<u64>,
     /// Sessions and turns that were forgotten for want of room.
     pub forgotten: u64,
+    /// Bytes that the journal takes on disk.
+    pub journal_bytes: u64,
     /// Other records that wait to be sent.
     pub records_waiting: usize,
     /// Other records that arrived.

@@ -1,12 +1,13 @@
 //! Turns: what a session does between a request and its last answer, as one trace with a span for
 //! each model call, tool and delivery. A trace is made once, when its turn is over.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use crate::call::{IdMint, ModelCall, Outcome};
 use crate::config::Settings;
 use crate::observe::ToolCall;
 use crate::records::{Meta, SpanRecord, Status, TraceRecord};
+use crate::table::{Table, key_of};
 use crate::time::{Now, iso};
 
 /// How long a finished turn waits for calls in the ledger's hold-back and for its delivery, in ms.
@@ -43,6 +44,7 @@ struct OpenTool {
 
 #[derive(Debug, Clone)]
 struct Turn {
+    session: String,
     trace_id: u128,
     root_id: u64,
     started_ms: u64,
@@ -65,8 +67,8 @@ struct Turn {
 /// The open turns of all sessions.
 #[derive(Debug)]
 pub struct Turns {
-    sessions: HashMap<String, VecDeque<Turn>>,
-    over: Vec<(String, Turn)>,
+    sessions: Table<VecDeque<Turn>>,
+    over: Vec<Turn>,
     clock: u64,
     mint: IdMint,
     /// Turns that were ended for want of room.
@@ -77,7 +79,7 @@ impl Turns {
     /// No turns yet.
     pub fn new(seed: u64) -> Self {
         Self {
-            sessions: HashMap::new(),
+            sessions: Table::default(),
             over: Vec::new(),
             clock: 0,
             mint: IdMint::new(seed),
@@ -117,7 +119,7 @@ impl Turns {
         agent: Option<&str>,
         now: Now,
     ) {
-        let last = self.sessions.get_mut(session).and_then(VecDeque::back_mut);
+        let last = self.last(session);
         if let Some(turn) = last
             && run_id.is_some()
             && turn.run_id.as_deref() == run_id
@@ -127,7 +129,7 @@ impl Turns {
             return;
         }
         self.begin(session, None, agent, now.wall_ms, now);
-        if let Some(turn) = self.sessions.get_mut(session).and_then(VecDeque::back_mut) {
+        if let Some(turn) = self.last(session) {
             turn.run_id = run_id.map(str::to_owned);
         }
     }
@@ -142,7 +144,7 @@ impl Turns {
         now: Now,
     ) {
         self.begin(key, channel, agent, at_ms, now);
-        if let Some(turn) = self.sessions.get_mut(key).and_then(VecDeque::back_mut) {
+        if let Some(turn) = self.last(key) {
             turn.is_conversation = true;
         }
     }
@@ -166,7 +168,7 @@ impl Turns {
 
     /// The session's last answer was given: the turn is over once nothing more happens to it.
     pub fn finish(&mut self, session: &str, at_ms: u64, now: Now) {
-        if let Some(turn) = self.sessions.get_mut(session).and_then(VecDeque::back_mut) {
+        if let Some(turn) = self.last(session) {
             turn.ended_ms = turn.ended_ms.max(at_ms);
             turn.touched_mono = now.mono_ms;
             turn.finished_mono = Some(now.mono_ms);
@@ -244,7 +246,7 @@ impl Turns {
         now: Now,
     ) -> bool {
         let id = self.mint.bits();
-        let Some(turn) = self.sessions.get_mut(session).and_then(VecDeque::back_mut) else {
+        let Some(turn) = self.last(session) else {
             return false;
         };
         if turn.is_delivered {
@@ -272,15 +274,15 @@ impl Turns {
     /// The traces of the turns that are over; `all` ends every turn.
     pub fn due(&mut self, settings: &Settings, now: Now, all: bool) -> Vec<TraceRecord> {
         let mut over = std::mem::take(&mut self.over);
-        self.sessions.retain(|session, turns| {
+        self.sessions.retain(|turns| {
             while turns.front().is_some_and(|turn| all || turn.is_over(now)) {
-                over.extend(turns.pop_front().map(|turn| (session.clone(), turn)));
+                over.extend(turns.pop_front());
             }
             !turns.is_empty()
         });
         over.into_iter()
-            .filter(|(_, turn)| turn.is_worth_telling())
-            .map(|(session, turn)| turn.record(&session, settings, &mut self.mint))
+            .filter(Turn::is_worth_telling)
+            .map(|turn| turn.record(settings, &mut self.mint))
             .collect()
     }
 
@@ -299,7 +301,7 @@ impl Turns {
         (meta, good): (Meta, bool),
         now: Now,
     ) -> TraceRecord {
-        let mut turn = Turn::new(&mut self.mint, received_ms.unwrap_or(now.wall_ms), now);
+        let mut turn = Turn::new("", &mut self.mint, received_ms.unwrap_or(now.wall_ms), now);
         turn.channel = Some(channel.to_owned());
         turn.status = Status::of(good);
         turn.add(Span {
@@ -310,7 +312,7 @@ impl Turns {
             status: Status::of(good),
             meta,
         });
-        turn.record("", settings, &mut self.mint)
+        turn.record(settings, &mut self.mint)
     }
 
     /// A trace of a command, which takes no time worth measuring.
@@ -321,9 +323,9 @@ impl Turns {
         meta: Meta,
         now: Now,
     ) -> TraceRecord {
-        let mut turn = Turn::new(&mut self.mint, now.wall_ms, now);
+        let mut turn = Turn::new("", &mut self.mint, now.wall_ms, now);
         turn.ended_ms = now.wall_ms + 1;
-        let mut record = turn.record("", settings, &mut self.mint);
+        let mut record = turn.record(settings, &mut self.mint);
         record.name = format!("command:{}", crate::identity::name(name));
         record.metadata = meta;
         if let Some(root) = record.spans.first_mut() {
@@ -333,23 +335,27 @@ impl Turns {
         record
     }
 
+    fn last(&mut self, session: &str) -> Option<&mut Turn> {
+        self.sessions.get_mut(key_of(&[session]))?.back_mut()
+    }
+
     /// The turn that something at this time belongs to; a new one where there is none.
     fn current(&mut self, session: &str, at_ms: u64, now: Now, begins: bool) -> &mut Turn {
         self.clock += 1;
-        if !self.sessions.contains_key(session) && self.sessions.len() >= MAX_SESSIONS {
+        let key = key_of(&[session]);
+        if !self.sessions.contains(key) && self.sessions.len() >= MAX_SESSIONS {
             self.evict();
         }
-        let turns = self.sessions.entry(session.to_owned()).or_default();
+        let turns = self.sessions.entry(key, VecDeque::new);
         let is_new = match turns.back() {
             None => true,
             Some(last) => begins && last.finished_mono.is_some(),
         };
         if is_new {
             if turns.len() >= MAX_TURNS {
-                self.over
-                    .extend(turns.pop_front().map(|turn| (session.to_owned(), turn)));
+                self.over.extend(turns.pop_front());
             }
-            turns.push_back(Turn::new(&mut self.mint, at_ms, now));
+            turns.push_back(Turn::new(session, &mut self.mint, at_ms, now));
         }
         // The last turn that had begun by then: a call may be final after the next turn began.
         let index = turns
@@ -368,11 +374,11 @@ impl Turns {
         // Each touch takes the next tick, so at most half of the sessions were touched since then.
         let limit = self.clock - (MAX_SESSIONS / 2) as u64;
         let (over, evicted) = (&mut self.over, &mut self.evicted);
-        self.sessions.retain(|session, turns| {
+        self.sessions.retain(|turns| {
             let stays = turns.back().is_some_and(|turn| turn.touch > limit);
             if !stays {
                 *evicted += turns.len() as u64;
-                over.extend(turns.drain(..).map(|turn| (session.clone(), turn)));
+                over.extend(turns.drain(..));
             }
             stays
         });
@@ -380,8 +386,9 @@ impl Turns {
 }
 
 impl Turn {
-    fn new(mint: &mut IdMint, at_ms: u64, now: Now) -> Self {
+    fn new(session: &str, mint: &mut IdMint, at_ms: u64, now: Now) -> Self {
         Self {
+            session: session.to_owned(),
             trace_id: u128::from(mint.bits()) << 64 | u128::from(mint.bits()),
             root_id: mint.bits(),
             started_ms: at_ms,
@@ -439,7 +446,7 @@ impl Turn {
         }
     }
 
-    fn record(mut self, session: &str, settings: &Settings, mint: &mut IdMint) -> TraceRecord {
+    fn record(mut self, settings: &Settings, mint: &mut IdMint) -> TraceRecord {
         // A tool that never ended is ended with its turn: no span stays open behind it.
         for tool in std::mem::take(&mut self.tools) {
             let times = (tool.started_ms, self.ended_ms.max(tool.started_ms));
@@ -452,12 +459,11 @@ impl Turn {
         let name = self.name(&agent);
         let trace_id = format!("{:032x}", self.trace_id);
         let root_id = format!("{:016x}", self.root_id);
-        let hidden = |key: &str| settings.identities.session_key(key);
         let metadata = Meta::default()
             .text("gateway", Some(naming.gateway.clone()))
             .text(
                 "session_key",
-                Some(session).filter(|s| !s.is_empty()).map(hidden),
+                Some(self.session).filter(|session| !session.is_empty()),
             )
             .text("run_id", self.run_id)
             .text("trigger", self.trigger)

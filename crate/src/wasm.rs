@@ -9,19 +9,28 @@
 
 use std::cell::RefCell;
 
+use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
+use crate::answer::Reply;
 use crate::config::RawSettings;
 use crate::core::Core as Machine;
 use crate::facts::Scalar;
+use crate::files::{Op, Write};
 use crate::observe::SOURCES;
-use crate::outbox::{Reply, Request};
+use crate::outbox::Request;
 use crate::time::Now;
 
 /// The table of sources: which scalar fields of which events cross, as JSON.
 #[wasm_bindgen]
 pub fn sources() -> String {
     json(&SOURCES)
+}
+
+/// The settings' names, in the order in which the constructor takes them, as JSON.
+#[wasm_bindgen(js_name = settingNames)]
+pub fn setting_names() -> String {
+    json(&RawSettings::NAMES)
 }
 
 /// What `begin` and `answered` ask the host to send.
@@ -41,10 +50,11 @@ pub struct Core {
 
 #[wasm_bindgen]
 impl Core {
-    /// A core with its settings judged; what is wrong with them is in the first advice's log.
+    /// A core with its settings, in the order of [`setting_names`], judged; what is wrong with them is in the first advice's log.
     #[wasm_bindgen(constructor)]
     pub fn new(settings: JsValue, seed_high: u32, seed_low: u32) -> Core {
-        let raw: RawSettings = serde_wasm_bindgen::from_value(settings).unwrap_or_default();
+        let facts: Vec<Scalar> = serde_wasm_bindgen::from_value(settings).unwrap_or_default();
+        let raw = RawSettings::new(facts);
         let seed = u64::from(seed_high) << 32 | u64::from(seed_low);
         Core {
             machine: RefCell::new(Machine::new(&raw, seed)),
@@ -80,9 +90,11 @@ impl Core {
         order(&machine, request)
     }
 
-    /// Takes the reply to the last request; a further request where one follows at once.
-    pub fn answered(&self, reply: &str, wall: f64, mono: f64) -> Option<String> {
-        let reply: Reply = serde_json::from_str(reply).unwrap_or_default();
+    /// Takes the reply to the last request, as `send` of `io.wasm` gives it; a further request where one
+    /// follows at once. Anything else stands for no answer.
+    pub fn answered(&self, reply: JsValue, wall: f64, mono: f64) -> Option<String> {
+        let facts: Vec<Scalar> = serde_wasm_bindgen::from_value(reply).unwrap_or_default();
+        let reply = Reply::from_facts(&facts);
         let mut machine = self.machine.borrow_mut();
         let request = machine.answered(&reply, now(wall, mono))?;
         order(&machine, request)
@@ -93,19 +105,121 @@ impl Core {
         self.machine.borrow_mut().close(now(wall, mono));
     }
 
-    /// The journal's frames since this was last asked.
-    pub fn journal(&self) -> Vec<u8> {
-        self.machine.borrow_mut().take_journal()
+    /// Changes of the journal's files, in order: `[upto, [file, what, with], …]`, where `what` is `append` or
+    /// `replace` with bytes, `rename` with a name, or `delete`. When all of them are done `upto` goes to `written`.
+    pub fn writes(&self) -> Array {
+        let writes = self.machine.borrow_mut().take_writes();
+        let list = Array::of1(&JsValue::from(writes.upto as f64));
+        for Write { file, op } in writes.list {
+            let (what, with) = match op {
+                Op::Append(bytes) => ("append", Uint8Array::from(&bytes[..]).into()),
+                Op::Replace(bytes) => ("replace", Uint8Array::from(&bytes[..]).into()),
+                Op::Rename(name) => ("rename", JsValue::from(name)),
+                Op::Delete => ("delete", JsValue::NULL),
+            };
+            list.push(&Array::of3(&file.into(), &what.into(), &with));
+        }
+        list
     }
 
-    /// The whole state as frames, in the journal's place.
-    pub fn snapshot(&self) -> Vec<u8> {
-        self.machine.borrow_mut().snapshot()
+    /// All changes up to there are done.
+    pub fn written(&self, upto: f64) {
+        self.machine.borrow_mut().written(upto as u64);
     }
 
-    /// Goes on from a journal that another instance wrote.
-    pub fn recover(&self, journal: &[u8], wall: f64, mono: f64) {
-        self.machine.borrow_mut().recover(journal, now(wall, mono));
+    /// The disk did not take the last changes; sending goes on from memory until `tryDisk`.
+    #[wasm_bindgen(js_name = diskFailed)]
+    pub fn disk_failed(&self, why: &str, wall: f64, mono: f64) {
+        self.machine.borrow_mut().disk_failed(why, now(wall, mono));
+    }
+
+    /// The disk is to be tried again: the next changes write everything anew.
+    #[wasm_bindgen(js_name = tryDisk)]
+    pub fn try_disk(&self) {
+        self.machine.borrow_mut().try_disk();
+    }
+
+    /// The disk took that.
+    #[wasm_bindgen(js_name = diskMended)]
+    pub fn disk_mended(&self, wall: f64, mono: f64) {
+        self.machine.borrow_mut().disk_mended(now(wall, mono));
+    }
+
+    /// Takes one of the journal's files; in the order of their names, then `recovered`.
+    pub fn recover(&self, file: &str, bytes: &[u8]) {
+        self.machine.borrow_mut().recover(file, bytes);
+    }
+
+    /// Goes on from the files that were handed over.
+    pub fn recovered(&self, wall: f64, mono: f64) {
+        self.machine.borrow_mut().recovered(now(wall, mono));
+    }
+
+    /// The file that `load` is to get, if any.
+    #[wasm_bindgen(js_name = toLoad)]
+    pub fn to_load(&self) -> Option<String> {
+        self.machine.borrow().to_load()
+    }
+
+    /// Takes the bytes of a file that waited on disk; no bytes where it cannot be read.
+    pub fn load(&self, file: &str, bytes: &[u8], wall: f64, mono: f64) {
+        self.machine.borrow_mut().load(file, bytes, now(wall, mono));
+    }
+
+    /// Another process owns the journal: `writes` gives what is appended to a file that the owner reads.
+    #[wasm_bindgen(js_name = becomeSpool)]
+    pub fn become_spool(&self) {
+        self.machine.borrow_mut().become_spool();
+    }
+
+    /// Takes in what another process wrote, from `spoolOffset` on; how many bytes of it were whole.
+    #[wasm_bindgen(js_name = takeSpool)]
+    pub fn take_spool(&self, name: &str, bytes: &[u8], wall: f64, mono: f64) -> u32 {
+        self.machine
+            .borrow_mut()
+            .take_spool(name, bytes, now(wall, mono)) as u32
+    }
+
+    /// How far another process's file was read.
+    #[wasm_bindgen(js_name = spoolOffset)]
+    pub fn spool_offset(&self, name: &str) -> u32 {
+        self.machine.borrow().spool_offset(name) as u32
+    }
+
+    /// Another process's file is read to its end and gone.
+    #[wasm_bindgen(js_name = forgetSpool)]
+    pub fn forget_spool(&self, name: &str) {
+        self.machine.borrow_mut().forget_spool(name);
+    }
+
+    /// Remembers how far a file of the session store was read.
+    pub fn bookmark(&self, file: &str, mark: &str) {
+        self.machine.borrow_mut().bookmark(file, mark);
+    }
+
+    /// All of these, as JSON `[[file, mark], …]`.
+    pub fn bookmarks(&self) -> String {
+        let machine = self.machine.borrow();
+        let marks: Vec<(&str, &str)> = machine.bookmarks().collect();
+        json(&marks)
+    }
+
+    /// Until when the session store is matched, in ms since 1970.
+    #[wasm_bindgen(js_name = reconciledMs)]
+    pub fn reconciled_ms(&self) -> Option<f64> {
+        self.machine.borrow().reconciled_ms().map(|ms| ms as f64)
+    }
+
+    /// The session store was read up to there.
+    #[wasm_bindgen(js_name = setReconciled)]
+    pub fn set_reconciled(&self, until_ms: f64) {
+        self.machine.borrow_mut().set_reconciled(until_ms as u64);
+    }
+
+    /// Whether the journal is to survive a power cut, by fsync.
+    #[wasm_bindgen(js_name = survivesPowerCut)]
+    pub fn survives_power_cut(&self) -> bool {
+        self.machine.borrow().survives_power_cut()
     }
 
     /// The status, as JSON.

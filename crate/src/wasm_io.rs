@@ -1,17 +1,19 @@
 //! The face of `io.wasm`: what meets the network and foreign formats. It holds no state that counts, so
 //! an instance of it can be given up at any time.
 
-use js_sys::Promise;
+use std::cell::RefCell;
+
+use js_sys::{Array, Promise};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::future_to_promise;
 
+use crate::answer::{Answer, Reply};
 use crate::http;
-use crate::observe::answer::{self, Api, Ending};
-use crate::observe::{litellm, request};
 use crate::outbox::Request;
+use crate::transcript::{Reader, Scope};
 
-/// Makes a request, a POST where there is a body. The promise never rejects: it gives
-/// `{status, retry_after_ms, body, error}` as JSON, with status 0 where there was no answer.
+/// Makes a request, a POST where there is a body. The promise never rejects: it gives facts, as `core.wasm`
+/// takes them in `answered`, with status 0 where there was no answer.
 #[wasm_bindgen]
 pub fn send(
     url: String,
@@ -23,113 +25,97 @@ pub fn send(
     let request = Request { path, body };
     future_to_promise(async move {
         let reply = http::send(url, token, request, timeout_ms).await;
-        // Numbers and valid text always serialize.
-        Ok(JsValue::from(
-            serde_json::to_string(&reply).unwrap_or_default(),
-        ))
+        Ok(facts(&reply).into())
     })
 }
 
-/// Whether a request to this path is a call of a model.
-#[wasm_bindgen(js_name = isModelCall)]
-pub fn is_model_call(path: &str) -> bool {
-    Api::of_path(path).is_some()
+/// A reply as facts, in the order of [`Reply::from_facts`].
+fn facts(reply: &Reply) -> Array {
+    let Answer {
+        is_taken,
+        knows_ids,
+        ids,
+    } = &reply.answer;
+    let ids: Option<Array> = ids
+        .as_ref()
+        .map(|ids| ids.iter().map(|id| JsValue::from(id.as_str())).collect());
+    [
+        JsValue::from(reply.status),
+        JsValue::from(reply.retry_after_ms.map(|ms| ms as f64)),
+        JsValue::from(reply.error.as_deref()),
+        JsValue::from(*is_taken),
+        JsValue::from(*knows_ids),
+        JsValue::from(ids),
+    ]
+    .iter()
+    .collect()
 }
 
-/// The reader of one request's body, for which model it asks; see [`request::Request`].
+/// Reads the model calls of one stored transcript; see [`transcript`](crate::transcript). Times are ms
+/// since 1970. It has to be freed.
 #[wasm_bindgen]
-#[derive(Default)]
-pub struct RequestReader {
-    reader: request::Request,
+pub struct TranscriptReader {
+    reader: RefCell<Reader>,
 }
 
 #[wasm_bindgen]
-impl RequestReader {
-    /// A reader of a new request.
+impl TranscriptReader {
+    /// A reader that starts at the transcript's beginning, or, with the `heritage` of an earlier one, at
+    /// the end of any line. Calls before `since` are left out; `until` ends the reading.
     #[wasm_bindgen(constructor)]
-    pub fn new() -> RequestReader {
-        Self::default()
-    }
-
-    /// Takes the next piece of the body. Whether the model is known by now.
-    pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        self.reader.feed(bytes)
-    }
-
-    /// The model that is asked.
-    pub fn model(&self) -> Option<String> {
-        self.reader.model().map(str::to_owned)
-    }
-
-    /// The change that makes a stream tell its usage, once the whole body has passed, as JSON
-    /// `{at, remove, insert}`; nothing where none is to be made.
-    #[wasm_bindgen(js_name = wishForUsage)]
-    pub fn wish_for_usage(&self) -> Option<String> {
-        let edit = self.reader.wish_for_usage()?;
-        serde_json::to_string(&edit).ok()
-    }
-}
-
-/// The reader of one answer's body; see [`answer::Answer`].
-#[wasm_bindgen]
-pub struct AnswerReader {
-    reader: answer::Answer,
-}
-
-#[wasm_bindgen]
-impl AnswerReader {
-    /// A reader of the answer with this HTTP status to a request to this path.
-    #[wasm_bindgen(constructor)]
-    pub fn new(path: &str, status: u16) -> AnswerReader {
-        let api = Api::of_path(path).unwrap_or(Api::Chat);
-        Self {
-            reader: answer::Answer::new(api, status),
+    pub fn new(
+        agent: String,
+        session_id: String,
+        session_key: Option<String>,
+        heritage: Option<f64>,
+        since: Option<f64>,
+        until: Option<f64>,
+    ) -> TranscriptReader {
+        let ms = |time: Option<f64>| time.map(|ms| ms as u64);
+        TranscriptReader {
+            reader: RefCell::new(Reader::new(Scope {
+                agent,
+                session_id,
+                session_key,
+                heritage_ms: ms(heritage),
+                since_ms: ms(since),
+                until_ms: ms(until),
+            })),
         }
     }
 
-    /// Takes the next piece of the body. Whether a stream's first token is in it.
-    pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        self.reader.feed(bytes)
+    /// Reads a chunk, cut anywhere. The calls in it, as arrays of facts with commas between them.
+    pub fn feed(&self, chunk: &[u8]) -> String {
+        let mut rows = String::new();
+        self.reader.borrow_mut().feed(chunk, &mut rows);
+        rows
     }
 
-    /// What the answer told, as JSON of [`answer::Told`]. `ending`: 0 the body is whole, 1 the provider
-    /// broke it off, 2 the client did.
-    pub fn finish(self, ending: u8) -> String {
-        let told = self.reader.finish(match ending {
-            0 => Ending::Whole,
-            1 => Ending::Cut,
-            _ => Ending::Left,
-        });
-        serde_json::to_string(&told).unwrap_or_default()
-    }
-}
-
-/// The reader of one request of LiteLLM's generic API logger; see [`litellm::Log`].
-#[wasm_bindgen]
-#[derive(Default)]
-pub struct LogReader {
-    reader: litellm::Log,
-}
-
-#[wasm_bindgen]
-impl LogReader {
-    /// A reader of a new request.
-    #[wasm_bindgen(constructor)]
-    pub fn new() -> LogReader {
-        Self::default()
+    /// Takes what is left for a whole line; likewise.
+    pub fn finish(&self) -> String {
+        let mut rows = String::new();
+        self.reader.borrow_mut().finish(&mut rows);
+        rows
     }
 
-    /// Takes the next piece of the body.
-    pub fn feed(&mut self, bytes: &[u8]) {
-        self.reader.feed(bytes);
+    /// How many of the bytes fed are done with.
+    pub fn consumed(&self) -> f64 {
+        self.reader.borrow().consumed() as f64
     }
 
-    /// What was logged, as JSON `{calls, skipped}` of [`litellm::Logged`]; `{problem}` where the body
-    /// could not be read and nothing of it is to be taken.
-    pub fn finish(self) -> String {
-        match self.reader.finish() {
-            Ok(logged) => serde_json::to_string(&logged).unwrap_or_default(),
-            Err(problem) => format!("{{\"problem\":\"{}\"}}", problem.text()),
-        }
+    /// Whether reading ended before a call of `until` or later.
+    #[wasm_bindgen(js_name = isStopped)]
+    pub fn is_stopped(&self) -> bool {
+        self.reader.borrow().is_stopped()
+    }
+
+    /// What a reader that goes on from here has to know.
+    pub fn heritage(&self) -> Option<f64> {
+        self.reader.borrow().heritage_ms().map(|ms| ms as f64)
+    }
+
+    /// The lines that could not be used so far, as JSON `{reason: count}`.
+    pub fn skipped(&self) -> String {
+        self.reader.borrow().skipped().json()
     }
 }

@@ -191,7 +191,8 @@ fn a_snapshot_stands_for_its_journal() {
                 wall = event.at_ms;
                 gateway.hear(&event.source, &event.args, wall);
                 if index == dies_after {
-                    gateway.journal = gateway.core.snapshot();
+                    gateway.core.compact();
+                    gateway.write();
                     gateway.restart(wall);
                 }
             }

@@ -1,78 +1,114 @@
 //! The journal against a disk that tears, flips and invents bytes.
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
-use agentwatch_openclaw::journal::{self, Frame};
+use agentwatch_openclaw::files::LEDGER;
+use agentwatch_openclaw::journal::{self, FILE_HEADER, FRAME_HEADER, Frame, Reader, VERSION};
 use common::{Gateway, captures};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::sync::OnceLock;
 
-const HEADER: usize = 8;
-
-/// The journal of a recorded gateway, with every kind of frame.
+/// A ledger's file of a recorded gateway, with every kind of frame that a lone owner writes.
 fn journal_of_a_day() -> &'static [u8] {
     static JOURNAL: OnceLock<Vec<u8>> = OnceLock::new();
     JOURNAL.get_or_init(|| {
         let mut gateway = Gateway::new(true);
         let capture = captures().remove(3);
         gateway.replay(&capture.events);
-        gateway.journal.extend(gateway.core.snapshot());
-        gateway.journal
+        gateway.core.bookmark("agents/main/x.jsonl", "1:2");
+        gateway.core.set_reconciled(capture.events[0].at_ms);
+        gateway.write();
+        let is_ledger = |(file, _): &(&String, &Vec<u8>)| file.starts_with(LEDGER);
+        let mut bytes = gateway.disk.0.iter().find(is_ledger).unwrap().1.clone();
+        gateway.core.compact();
+        gateway.write();
+        let snapshot = gateway.disk.0.iter().find(is_ledger).unwrap().1;
+        bytes.extend(&snapshot[FILE_HEADER..]);
+        bytes
     })
 }
 
 /// Where each frame begins, and where the last ends.
 fn bounds(bytes: &[u8]) -> Vec<usize> {
-    let mut bounds = vec![0];
-    let mut at = 0;
-    while let Some(header) = bytes.get(at..at + 4) {
-        let length = header.iter().rev().fold(0, |n, b| n << 8 | usize::from(*b));
-        at += HEADER + length;
-        bounds.push(at);
-    }
+    let mut reader = Reader::open(bytes).unwrap();
+    let mut bounds: Vec<usize> = reader.by_ref().map(|(at, _)| at as usize).collect();
+    bounds.push(reader.end());
     bounds
+}
+
+fn read(bytes: &[u8]) -> journal::Recovered {
+    journal::read(bytes).unwrap()
 }
 
 #[test]
 fn frames_come_back_as_they_went() {
     let bytes = journal_of_a_day();
-    let recovered = journal::read(bytes);
+    let recovered = read(bytes);
     assert_eq!(recovered.corrupt, 0);
     assert_eq!(recovered.frames.len() + 1, bounds(bytes).len());
-    for kind in ["Seen", "Slot", "Final", "Settled"] {
+    for kind in [
+        "Begin",
+        "Seen",
+        "Slot",
+        "Closed",
+        "Gone",
+        "Counted",
+        "Bookmark",
+        "Reconciled",
+    ] {
         let is_kind = |frame: &&Frame| format!("{frame:?}").starts_with(kind);
         assert!(recovered.frames.iter().find(is_kind).is_some(), "{kind}");
     }
-    let mut again = Vec::new();
+    let mut again = journal::begin_file();
     for frame in &recovered.frames {
-        journal::append(&mut again, frame);
+        journal::append_frame(&mut again, frame);
     }
     assert!(again == bytes);
 }
 
 #[test]
-fn a_cut_anywhere_keeps_every_frame_before_it() {
+fn a_cut_at_any_byte_keeps_every_frame_before_it() {
     let bytes = journal_of_a_day();
     let bounds = bounds(bytes);
-    let whole = journal::read(bytes).frames;
-    for frame in 0..12 {
-        for cut in bounds[frame]..bounds[frame + 1] {
-            let recovered = journal::read(&bytes[..cut]);
-            assert!(recovered.frames == whole[..frame], "cut at {cut}");
-            assert_eq!(
-                recovered.corrupt,
-                u64::from(cut > bounds[frame]),
-                "cut at {cut}"
-            );
-        }
+    let whole = read(bytes).frames;
+    for cut in 0..bounds[40.min(bounds.len() - 1)] {
+        let recovered = read(&bytes[..cut]);
+        let before = bounds.partition_point(|bound| *bound <= cut).max(1) - 1;
+        assert!(recovered.frames == whole[..before], "cut at {cut}");
+        let is_torn = cut > 0 && cut != FILE_HEADER && !bounds.contains(&cut);
+        assert_eq!(recovered.corrupt, u64::from(is_torn), "cut at {cut}");
     }
+}
+
+#[test]
+fn an_empty_file_is_one_that_was_not_begun() {
+    let recovered = read(&[]);
+    assert!(recovered.frames.is_empty() && recovered.corrupt == 0);
+}
+
+#[test]
+fn a_file_of_another_version_is_not_guessed_at() {
+    let mut bytes = journal::begin_file();
+    let version = (VERSION + 1).to_le_bytes();
+    bytes[4..6].copy_from_slice(&version);
+    // Its own check is right, so this is no flipped bit.
+    let check = siphasher::sip::SipHasher13::new().hash(&bytes[..6]) as u16;
+    bytes[6..8].copy_from_slice(&check.to_le_bytes());
+    bytes.extend(&journal_of_a_day()[FILE_HEADER..]);
+    assert_eq!(journal::read(&bytes).unwrap_err().version, VERSION + 1);
 }
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: 256,
+        cases: 512,
         rng_seed: RngSeed::Fixed(20_261_123),
         failure_persistence: None,
         ..ProptestConfig::default()
@@ -80,23 +116,51 @@ fn config() -> ProptestConfig {
 }
 
 #[test]
-fn a_flipped_byte_costs_one_frame_at_most() {
+fn a_flipped_bit_anywhere_costs_the_frame_that_it_hits() {
     let bytes = journal_of_a_day();
     let bounds = bounds(bytes);
-    let whole = journal::read(bytes).frames;
-    let flip = (0..bytes.len(), 1u8..=255);
+    let whole = read(bytes).frames;
+    let flip = (0..bytes.len(), 0..8u32);
     let mut runner = proptest::test_runner::TestRunner::new(config());
-    let result = runner.run(&flip, |(at, by)| {
+    let result = runner.run(&flip, |(at, bit)| {
         let mut flipped = bytes.to_vec();
-        flipped[at] ^= by;
-        let recovered = journal::read(&flipped);
-        let hit = bounds.partition_point(|bound| *bound <= at) - 1;
-        prop_assert!(recovered.corrupt >= 1);
-        prop_assert!(recovered.frames.starts_with(&whole[..hit]));
-        if at - bounds[hit] >= 4 {
-            prop_assert_eq!(recovered.frames.len(), whole.len() - 1);
-            prop_assert!(recovered.frames[hit..] == whole[hit + 1..]);
+        flipped[at] ^= 1 << bit;
+        let recovered = read(&flipped);
+        prop_assert_eq!(recovered.corrupt, 1);
+        if at < FILE_HEADER {
+            prop_assert!(recovered.frames == whole);
+            return Ok(());
         }
+        let hit = bounds.partition_point(|bound| *bound <= at) - 1;
+        prop_assert!(recovered.frames[..hit] == whole[..hit]);
+        prop_assert!(recovered.frames[hit..] == whole[hit + 1..]);
+        Ok(())
+    });
+    assert!(result.is_ok(), "{result:?}");
+}
+
+/// A hole of foreign bytes in the middle costs what it covers.
+#[test]
+fn a_hole_costs_what_it_covers() {
+    let bytes = journal_of_a_day();
+    let bounds = bounds(bytes);
+    let whole = read(bytes).frames;
+    let hole = (FILE_HEADER..bytes.len(), 1..2_000usize, any::<u64>());
+    let mut runner = proptest::test_runner::TestRunner::new(config());
+    let result = runner.run(&hole, |(from, length, seed)| {
+        let to = (from + length).min(bytes.len());
+        let mut holed = bytes.to_vec();
+        let mut mint = agentwatch_openclaw::call::IdMint::new(seed);
+        holed[from..to].fill_with(|| mint.bits() as u8);
+        let recovered = read(&holed);
+        let first = bounds.partition_point(|bound| *bound <= from) - 1;
+        let behind = bounds.partition_point(|bound| *bound < to);
+        prop_assert!(recovered.frames[..first] == whole[..first]);
+        prop_assert!(
+            recovered
+                .frames
+                .ends_with(&whole[behind.min(whole.len())..])
+        );
         Ok(())
     });
     assert!(result.is_ok(), "{result:?}");
@@ -107,23 +171,35 @@ proptest! {
 
     #[test]
     fn bytes_that_are_no_journal_recover_nothing_and_break_nothing(bytes: Vec<u8>) {
-        let recovered = journal::read(&bytes);
+        let recovered = read(&bytes);
         prop_assert!(recovered.frames.is_empty());
         prop_assert_eq!(recovered.corrupt > 0, !bytes.is_empty());
     }
 
-    /// A payload whose checksum is right and whose content is not, as another version may write.
+    /// A payload whose checksum is right and whose content is not.
     #[test]
-    fn a_frame_of_another_version_costs_itself_alone(payload in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn a_frame_of_no_known_kind_costs_itself_alone(payload in proptest::collection::vec(any::<u8>(), 0..200)) {
         let bytes = journal_of_a_day();
         let end = bounds(bytes)[1];
-        let sum = siphasher::sip::SipHasher13::new().hash(&payload) as u32;
-        let mut mixed = (payload.len() as u32).to_le_bytes().to_vec();
-        mixed.extend(sum.to_le_bytes());
-        mixed.extend(&payload);
-        mixed.extend(&bytes[..end]);
-        let recovered = journal::read(&mixed);
-        let first = journal::read(&bytes[..end]).frames;
-        prop_assert_eq!(recovered.frames.last(), first.first());
+        let mut mixed = journal::begin_file();
+        journal::append(&mut mixed, &payload);
+        mixed.extend(&bytes[FILE_HEADER..end]);
+        let first = read(&bytes[..end]).frames;
+        let frames = read(&mixed).frames;
+        prop_assert_eq!(frames.last(), first.first());
+    }
+
+    /// A length that lies does not reach beyond its own frame's end.
+    #[test]
+    fn a_length_that_lies_costs_itself_alone(length: u32) {
+        let bytes = journal_of_a_day();
+        let bounds = bounds(bytes);
+        let mut lying = bytes.to_vec();
+        let at = bounds[1] + 2;
+        prop_assume!(lying[at..at + 4] != length.to_le_bytes());
+        lying[at..at + 4].copy_from_slice(&length.to_le_bytes());
+        let (recovered, whole) = (read(&lying).frames, read(bytes).frames);
+        prop_assert!(bounds[2] - bounds[1] > FRAME_HEADER);
+        prop_assert!(recovered[..1] == whole[..1] && recovered[1..] == whole[2..]);
     }
 }

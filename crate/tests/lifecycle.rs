@@ -10,11 +10,10 @@ mod common;
 
 use std::collections::HashSet;
 
-use agentwatch_openclaw::config::RawSettings;
+use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::observe::SOURCES;
-use agentwatch_openclaw::outbox::Reply;
-use common::{at, pick};
+use common::{at, pick, settings};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -29,10 +28,9 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
-        let raw: RawSettings = serde_json::from_str(
+        let raw = settings(
             r#"{"url": "http://receiver.test", "identityKey": "00112233445566778899aabbccddeeff"}"#,
-        )
-        .unwrap();
+        );
         Self {
             core: Core::new(&raw, 11),
             bodies: Vec::new(),
@@ -58,14 +56,11 @@ impl Watched {
 
     fn send(&mut self) {
         self.core.advance(at(self.now_ms));
+        let upto = self.core.take_writes().upto;
+        self.core.written(upto);
         while let Some(request) = self.core.begin(at(self.now_ms), true) {
             self.bodies.extend(request.body.clone());
-            let body = r#"{"features": ["record_ids"]}"#.to_owned();
-            let reply = Reply {
-                status: 200,
-                body,
-                ..Reply::default()
-            };
+            let reply = Reply::of(200, r#"{"status": "ok", "features": ["record_ids"]}"#);
             self.core.answered(&reply, at(self.now_ms));
         }
     }

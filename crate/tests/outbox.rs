@@ -10,9 +10,13 @@
 
 use std::collections::{HashMap, HashSet};
 
+use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::call::{Cost, CostSource, IdMint, ModelCall, Outcome, Usage};
 use agentwatch_openclaw::config::{RawSettings, Settings};
-use agentwatch_openclaw::outbox::{Outbox, Reply, Request};
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::outbox::{Outbox, Request};
+use agentwatch_openclaw::segments::Position;
+use agentwatch_openclaw::time::Now;
 use serde_json::{Value, json};
 
 /// A stream of numbers that a seed fixes.
@@ -163,13 +167,16 @@ struct Run {
 
 impl Run {
     fn new(seed: u64, kind: Kind) -> Self {
-        let raw: RawSettings = serde_json::from_value(json!({"url": "http://h"})).unwrap();
+        let raw = RawSettings::from_names(|name| match *name {
+            "url" => Scalar::Text("http://h".to_owned()),
+            _ => Scalar::Absent,
+        });
         let (settings, problems) = Settings::validate(&raw);
         assert!(problems.is_empty());
         Self {
             seed,
             dice: Dice(IdMint::new(seed)),
-            outbox: Outbox::new(&settings, 10_000, seed),
+            outbox: Outbox::new(&settings, seed),
             settings,
             server: Server::new(kind),
             pushed: Vec::new(),
@@ -201,9 +208,10 @@ impl Run {
             latency: None,
             ttfb_ms: None,
             outcome: Outcome::Completed,
+            stored: false,
         };
         let id = call.id.to_string();
-        self.outbox.push(call, self.mono_ms);
+        self.outbox.push(call, Position::default(), 0, self.mono_ms);
         self.pushed.push(id.clone());
         id
     }
@@ -213,9 +221,11 @@ impl Run {
         if let Some(due) = self.outbox.next_due() {
             self.mono_ms = self.mono_ms.max(due);
         }
-        let mut next = self
-            .outbox
-            .begin(&self.settings.naming, self.mono_ms, false);
+        let now = Now {
+            wall_ms: 1_795_000_000_000 + self.mono_ms,
+            mono_ms: self.mono_ms,
+        };
+        let mut next = self.outbox.begin(&self.settings.naming, now, false);
         while let Some(request) = next {
             self.requests += 1;
             let chosen = fate(&mut self.dice);
@@ -230,11 +240,7 @@ impl Run {
     }
 
     fn fare(&mut self, request: &Request, fate: Fate) -> Reply {
-        let status = |status: u16, body: String| Reply {
-            status,
-            body,
-            ..Reply::default()
-        };
+        let status = |status: u16, body: String| Reply::of(status, &body);
         let lost = |why: &str| Reply {
             error: Some(why.to_owned()),
             ..Reply::default()
@@ -511,16 +517,4 @@ fn pauses_grow_and_stay_bounded() {
         assert!((50..=300_100).contains(&pause), "{pause}");
     }
     assert!(longest > 60_000, "{longest}");
-}
-
-#[test]
-fn a_full_queue_gives_up_its_oldest_and_says_so() {
-    let mut run = Run::new(5, Kind::Ids);
-    run.outbox = Outbox::new(&run.settings, 10, 5);
-    for _ in 0..25 {
-        run.push();
-    }
-    run.recover();
-    assert_eq!(run.server.usage, run.pushed[15..]);
-    assert_eq!(run.outbox.counts().dropped.get("queue_full"), 15);
 }

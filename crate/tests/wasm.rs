@@ -25,7 +25,8 @@ fn a_journal_recovers() {
         let mut gateway = Gateway::new(capture.tells_calls);
         let (before, after) = capture.events.split_at(capture.events.len() / 2);
         gateway.replay(before);
-        gateway.journal = gateway.core.snapshot();
+        gateway.core.compact();
+        gateway.write();
         gateway.restart(after[0].at_ms);
         gateway.replay(after);
         let totals = &gateway.receiver.totals;

@@ -55,7 +55,7 @@ export async function litellmCommand(args: string[]): Promise<number> {
         `--host ${host}: others reach this address; set AGENTWATCH_LITELLM_TOKEN, and the same in LiteLLM's configuration`,
       );
     const port = parsePort(values.port ?? "8472");
-    const pipeline = openPipeline(values);
+    const pipeline = openPipeline("litellm", values);
     const accept = async (calls: unknown[]) => {
       for (const call of calls) pipeline.take("litellm", [call]);
     };

@@ -1,7 +1,7 @@
 /** What the commands have in common: a pipeline of their own, and an end that is asked for. */
 
 import { environmentSettings, environmentStateDir } from "./env.js";
-import { isInContainer, openInstallation } from "./installation.js";
+import { isInContainer, openInstallation, stateFolder } from "./installation.js";
 import { type Log, Pipeline } from "./pipeline.js";
 import { instantiate, instantiateIo } from "./wasm.js";
 
@@ -16,17 +16,29 @@ export const COMMON_OPTIONS = {
 /** Everything is said on standard error. */
 export const log: Log = { info: (text) => console.error(text), warn: (text) => console.error(text) };
 
-/** A pipeline with the environment's settings; options win. */
-export function openPipeline(options: {
-  url?: string | undefined;
-  "agent-name"?: string | undefined;
-  "state-dir"?: string | undefined;
-}): Pipeline {
-  const { problem, ...installation } = openInstallation(options["state-dir"] ?? environmentStateDir());
+/** A pipeline with the environment's settings; options win. `role` is what others that share the folder are told. */
+export function openPipeline(
+  role: string,
+  options: {
+    url?: string | undefined;
+    "agent-name"?: string | undefined;
+    "state-dir"?: string | undefined;
+  },
+): Pipeline {
+  const stateDir = options["state-dir"] ?? environmentStateDir();
+  const { problem, ...installation } = openInstallation(stateDir);
   if (problem) log.warn(problem);
   const given = { url: options.url, agentName: options["agent-name"] };
   const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const host = { instantiate, instantiateIo, log, wall: () => Date.now(), mono: () => performance.now() };
+  const clocks = { wall: () => Date.now(), mono: () => performance.now() };
+  const host = {
+    instantiate,
+    instantiateIo,
+    log,
+    ...clocks,
+    folder: stateDir && stateFolder(stateDir),
+    role,
+  };
   return new Pipeline(host, {
     ...environmentSettings(),
     ...chosen,

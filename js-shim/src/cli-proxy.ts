@@ -43,7 +43,7 @@ export async function proxyCommand(args: string[]): Promise<number> {
   try {
     const upstreams = parseUpstreams(values.upstream ?? []);
     const { host = "127.0.0.1" } = values;
-    const pipeline = openPipeline(values);
+    const pipeline = openPipeline("proxy", values);
     const proxy = new Proxy({
       upstreams,
       host,

@@ -4,7 +4,7 @@
 import { parseArgs } from "node:util";
 import { environmentSettings, environmentStateDir } from "./env.js";
 import { ingest } from "./ingest.js";
-import { isInContainer, openInstallation } from "./installation.js";
+import { isInContainer, openInstallation, stateFolder } from "./installation.js";
 import { Pipeline } from "./pipeline.js";
 import { instantiate, instantiateIo } from "./wasm.js";
 
@@ -48,7 +48,8 @@ async function main(): Promise<number> {
     console.error(USAGE);
     return 2;
   }
-  const { problem, ...installation } = openInstallation(values["state-dir"] ?? environmentStateDir());
+  const stateDir = values["state-dir"] ?? environmentStateDir();
+  const { problem, ...installation } = openInstallation(stateDir);
   if (problem) console.error(problem);
   const given = { url: values.url, agentName: values["agent-name"] };
   const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
@@ -59,6 +60,8 @@ async function main(): Promise<number> {
       log: { info: (text) => console.error(text), warn: (text) => console.error(text) },
       wall: () => Date.now(),
       mono: () => performance.now(),
+      folder: stateDir && stateFolder(stateDir),
+      role: "ingest",
     },
     { ...environmentSettings(), ...chosen, ...installation, inContainer: isInContainer() },
   );
@@ -66,16 +69,20 @@ async function main(): Promise<number> {
 }
 
 async function run(pipeline: Pipeline): Promise<number> {
+  await pipeline.open();
   const { lines, accepted, skipped } = await ingest(process.stdin, pipeline, (text) => console.error(text));
   await pipeline.stop(SEND_BUDGET_MS);
-  const { waiting, records_waiting, delivered, records_delivered } = pipeline.status() as Record<
-    string,
-    number
-  >;
+  const status = pipeline.status();
+  await pipeline.close();
+  const { waiting, records_waiting, delivered, records_delivered } = status as Record<string, number>;
   const unsent = (waiting ?? 0) + (records_waiting ?? 0);
   const bad = Object.values(skipped).reduce((sum, count) => sum + count, 0);
   console.error(`${lines} lines: ${accepted} taken, ${bad} skipped`);
   for (const [reason, count] of Object.entries(skipped)) console.error(`  ${count} ${reason}`);
+  if (status.standing === "spool") {
+    console.error("they were handed to the process that owns the state directory, which sends them");
+    return bad > 0 ? 1 : 0;
+  }
   console.error(`${delivered} model calls and ${records_delivered} other records sent, ${unsent} unsent`);
   if (unsent > 0) return 2;
   return bad > 0 ? 1 : 0;

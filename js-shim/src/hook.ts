@@ -5,7 +5,7 @@
 
 import { environmentStateDir } from "./env.js";
 import { acceptInternal } from "./internal.js";
-import { pipeline, type Shared, shared } from "./shared.js";
+import { end, pipeline, type Shared, shared } from "./shared.js";
 
 /** What the plugin hears by typed hooks: with it in the process, these would be told twice. */
 const OF_THE_PLUGIN = new Set(["message", "gateway"]);
@@ -40,5 +40,5 @@ function ready(state: Shared): Shared {
 }
 
 async function stop(state: Shared): Promise<void> {
-  await state.pipeline?.stop(STOP_BUDGET_MS);
+  await end(state, STOP_BUDGET_MS);
 }

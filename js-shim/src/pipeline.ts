@@ -1,11 +1,13 @@
 /**
- * What runs: events are picked on the hook path, handed to the core a moment later, and sent from there.
+ * What runs: events are picked on the hook path, handed to the core a moment later, journalled, and sent from there.
  *
  * An instance of the module that trapped is dead. Its state is remade in a fresh one from the journal, and
  * the events that it had not yet finished are handed over again.
  */
 
+import { Keeping } from "./keeping.js";
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
+import { reason, withDeadline } from "./promises.js";
 import type { Core, Instance, Io } from "./wasm.js";
 
 /** How the pipeline speaks to the gateway's log. */
@@ -25,6 +27,10 @@ export interface Host {
   wall(): number;
   /** ms of a clock that never goes back. */
   mono(): number;
+  /** Our folder in the gateway's state directory; without one everything lives as long as the process. */
+  folder?: string | undefined;
+  /** What this process is, for others that share the folder: `gateway`, `ingest`, … */
+  role?: string;
 }
 
 interface Waiting {
@@ -49,8 +55,6 @@ interface Order {
 const MAX_QUEUE = 20_000;
 /** How long a request may take, in ms. */
 const REQUEST_TIMEOUT_MS = 10_000;
-/** The journal is replaced by a snapshot when it has grown this much beyond the last one, in bytes. */
-const JOURNAL_SLACK = 256 * 1024;
 /** More restarts of the core than this within a minute switch the pipeline off. */
 const MAX_RESTARTS = 5;
 
@@ -63,9 +67,9 @@ export class Pipeline {
   #sources = new Map<string, Array<{ index: number; pick: Picker }>>();
   #queue: Waiting[] = [];
   #isDrainScheduled = false;
-  #journal: Uint8Array[] = [];
-  #journalBytes = 0;
-  #snapshotBytes = 0;
+  readonly #keeping: Keeping;
+  #opening: Promise<void> | undefined;
+  #isOpen = false;
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
   #expectDiagnostics = false;
@@ -77,6 +81,15 @@ export class Pipeline {
   constructor(host: Host, settings: Record<string, unknown>) {
     this.#host = host;
     this.#settings = settings;
+    const keeper = {
+      run: (work: (core: Core) => void) => this.#guarded(work),
+      advance: () => this.#advance(),
+      remake: () => this.#renew(),
+      log: host.log,
+      wall: host.wall,
+      mono: host.mono,
+    };
+    this.#keeping = new Keeping(keeper, host.folder, host.role ?? "gateway");
   }
 
   /** Whether the core is loaded. */
@@ -117,16 +130,35 @@ export class Pipeline {
       if (!facts) continue;
       this.#guarded((core) => {
         problem = core.observe(index, facts, this.#host.wall(), this.#host.mono()) ?? problem;
-        this.#keepJournal(core);
+        this.#keeping.collect(core);
       });
     }
     return problem;
   }
 
-  /** Loads the core. Called by the first event, or before it. */
+  /** Loads the core. Called by the first event, or before it. Events wait until the journal is read. */
   start(): void {
     if (this.#core || this.#isOff) return;
     this.#core = this.#makeCore();
+    if (this.#host.folder) void this.open();
+    else if (!this.#opening) {
+      // Nothing is to be read: no event has to wait.
+      this.#opening = Promise.resolve();
+      this.#opened();
+    }
+  }
+
+  /** Loads the core, and waits for the journal. */
+  async open(): Promise<void> {
+    if (this.#host.folder) this.#opening ??= this.#keeping.open().then(() => this.#opened());
+    this.start();
+    await this.#opening;
+  }
+
+  #opened(): void {
+    this.#isOpen = true;
+    this.#guarded((core) => this.#keeping.restore(core));
+    this.drain();
     this.#advance();
   }
 
@@ -136,7 +168,16 @@ export class Pipeline {
     this.#settings = settings;
     if (!this.#core) return;
     this.drain();
-    this.#core = this.#remake();
+    this.#renew();
+  }
+
+  /** A fresh core, with other settings or another journal. */
+  #renew(): void {
+    try {
+      this.#core = this.#remake();
+    } catch (error) {
+      return this.#switchOff(error);
+    }
     this.#advance();
   }
 
@@ -150,7 +191,7 @@ export class Pipeline {
   drain(): void {
     this.#isDrainScheduled = false;
     const batch = this.#queue;
-    if (batch.length === 0 || !this.#core) return;
+    if (batch.length === 0 || !this.#core || !this.#isOpen) return;
     this.#queue = [];
     const offset = this.#host.mono() - this.#host.wall();
     let poisoned = -1;
@@ -159,7 +200,7 @@ export class Pipeline {
       // The journal is kept behind the last event: only then is the batch safe from a later fault.
       const isDone = event
         ? this.#guarded((core) => core.observe(event.source, event.facts, event.at, event.at + offset))
-        : this.#guarded((core) => this.#keepJournal(core));
+        : this.#guarded((core) => this.#keeping.collect(core));
       if (isDone) continue;
       // A fresh core starts the batch again; the event at which two instances died is the one at fault.
       if (poisoned === index && event) {
@@ -178,14 +219,28 @@ export class Pipeline {
    * @returns how many calls still wait
    */
   async stop(budgetMs: number): Promise<number> {
+    if (!this.#core) return 0;
     const until = this.#host.mono() + budgetMs;
+    await withDeadline(this.open(), budgetMs).catch(() => {});
     this.drain();
-    this.#guarded((core) => core.close(this.#host.wall(), this.#host.mono()));
-    this.#advance();
-    await this.#sendUntil(until, 0);
+    // A core that was made anew meanwhile has calls open again.
+    for (let restarts = -1; restarts !== this.counts.core_restarts; ) {
+      restarts = this.counts.core_restarts;
+      this.#guarded((core) => core.close(this.#host.wall(), this.#host.mono()));
+      this.#advance();
+      await this.#sendUntil(until, 0);
+    }
+    await withDeadline(this.#keeping.flush(), budgetMs).catch(() => {});
     clearTimeout(this.#timer);
     this.#timer = undefined;
     return Number(this.status().waiting ?? 0);
+  }
+
+  /** Ends for good behind [`stop`]: the journal is free for others. Events that still come are dropped. */
+  async close(): Promise<void> {
+    this.#guarded((core) => this.#keeping.collect(core));
+    this.#isOff = true;
+    await this.#keeping.close();
   }
 
   /**
@@ -205,7 +260,7 @@ export class Pipeline {
     this.#guarded((core) => {
       status = JSON.parse(core.status());
     });
-    return { ...status, ...this.counts, off: this.#isOff };
+    return { ...status, ...this.counts, standing: this.#keeping.standing, off: this.#isOff };
   }
 
   /** What waits to be sent, calls and other records. */
@@ -219,6 +274,7 @@ export class Pipeline {
     for (let stalled = 0, before = this.#backlog(); before > most && stalled < 3; ) {
       const left = until - this.#host.mono();
       if (left <= 0 || this.#isOff) return;
+      await withDeadline(this.#keeping.prepare(), left).catch(() => {});
       if (!this.#sending && !this.#send(true, left)) return;
       await withDeadline(this.#sending ?? Promise.resolve(), left).catch(() => {});
       const now = this.#backlog();
@@ -245,33 +301,18 @@ export class Pipeline {
       known.push({ index, pick: makePicker(table, this.#settings.preview === true) });
       this.#sources.set(table.source, known);
     }
+    const names = JSON.parse(instance.settingNames()) as string[];
+    const settings = names.map((name) => this.#settings[name] ?? null);
     const seed = crypto.getRandomValues(new Uint32Array(2));
-    const core = new instance.Core(this.#settings, seed[0] ?? 0, seed[1] ?? 0);
+    const core = new instance.Core(settings, seed[0] ?? 0, seed[1] ?? 0);
     core.expectDiagnostics(this.#expectDiagnostics);
     return core;
   }
 
   #remake(): Core {
     const core = this.#makeCore();
-    core.recover(this.#wholeJournal(), this.#host.wall(), this.#host.mono());
+    if (this.#isOpen) this.#keeping.restore(core);
     return core;
-  }
-
-  #wholeJournal(): Uint8Array {
-    return Buffer.concat(this.#journal);
-  }
-
-  #keepJournal(core: Core): void {
-    const frames = core.journal();
-    if (frames.length > 0) {
-      this.#journal.push(frames);
-      this.#journalBytes += frames.length;
-    }
-    if (this.#journalBytes < 2 * this.#snapshotBytes + JOURNAL_SLACK) return;
-    const snapshot = core.snapshot();
-    this.#journal = [snapshot];
-    this.#journalBytes = snapshot.length;
-    this.#snapshotBytes = snapshot.length;
   }
 
   /** Runs something in the core; a trap costs the instance, not the gateway. Whether it went well. */
@@ -319,12 +360,14 @@ export class Pipeline {
   }
 
   #advance(): void {
+    if (!this.#isOpen) return;
     let advice: Advice | undefined;
     this.#guarded((core) => {
       advice = JSON.parse(core.advance(this.#host.wall(), this.#host.mono())) as Advice;
-      this.#keepJournal(core);
+      this.#keeping.collect(core);
     });
     for (const { level, text } of advice?.log ?? []) this.#host.log[level](text);
+    void this.#keeping.load();
     this.#send(false, REQUEST_TIMEOUT_MS);
     this.#wakeIn(advice?.wake_in_ms ?? null);
   }
@@ -364,7 +407,7 @@ export class Pipeline {
       if (core !== this.#core) return;
       this.#guarded((current) => {
         next = current.answered(reply, this.#host.wall(), this.#host.mono());
-        this.#keepJournal(current);
+        this.#keeping.collect(current);
       });
     }
   }
@@ -375,32 +418,14 @@ export class Pipeline {
     path: string,
     body: string | undefined,
     timeoutMs: number,
-  ): Promise<string> {
+  ): Promise<unknown[]> {
     try {
       this.#poster ??= this.#host.instantiateIo();
       const sent = this.#poster.send(url, token, path, body, timeoutMs);
       return await withDeadline(sent, timeoutMs + 1_000);
     } catch (error) {
       this.#poster = undefined;
-      return JSON.stringify({ status: 0, error: reason(error) });
+      return [0, null, reason(error), false, false, null];
     }
-  }
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-}
-
-/** Rejects where a promise takes longer than so many ms; the clock keeps no process alive. */
-async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("no answer in time")), Math.max(1, ms));
-    timer.unref();
-  });
-  try {
-    return await Promise.race([promise, late]);
-  } finally {
-    clearTimeout(timer);
   }
 }

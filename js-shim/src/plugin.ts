@@ -7,7 +7,7 @@ import { subscribe } from "./diagnostics.js";
 import { environmentStateDir } from "./env.js";
 import { acceptInternal } from "./internal.js";
 import type { PluginApi, ServiceContext } from "./openclaw.js";
-import { pipeline, settings, shared } from "./shared.js";
+import { end, pipeline, settings, shared } from "./shared.js";
 
 /** Typed hooks that the core reads; none of them needs conversation access. */
 const HOOKS = [
@@ -48,7 +48,7 @@ async function start(ctx: ServiceContext): Promise<void> {
   state.log = ctx.logger;
   const running = pipeline(state);
   running.configure(settings(state));
-  running.start();
+  await running.open();
   state.subscription ??= await subscribe(
     (type, event) => running.accept(type, [event]),
     ctx.config?.diagnostics?.enabled,
@@ -65,9 +65,11 @@ async function stop(): Promise<void> {
   const state = shared();
   state.subscription?.unsubscribe();
   state.subscription = undefined;
-  const waiting = (await state.pipeline?.stop(STOP_BUDGET_MS)) ?? 0;
+  const waiting = await end(state, STOP_BUDGET_MS);
   if (waiting > 0)
-    state.log?.warn(`agentwatch: ${waiting} calls were not delivered before the gateway stopped`);
+    state.log?.info(
+      `agentwatch: ${waiting} calls were not delivered before the gateway stopped; they are kept and sent after its next start`,
+    );
 }
 
 function register(api: PluginApi): void {

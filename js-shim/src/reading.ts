@@ -18,7 +18,7 @@ export interface Told {
   outcome: "completed" | "failed" | "aborted";
 }
 
-/** How the connection that brought an answer ended; the numbers are those of `crate/src/wasm_io.rs`. */
+/** How the connection that brought an answer ended; the numbers are those of `crate/src/wasm_calls.rs`. */
 export const ENDING = { whole: 0, cut: 1, left: 2 } as const;
 export type Ending = keyof typeof ENDING;
 

@@ -2,7 +2,7 @@
 
 import type { Subscription } from "./diagnostics.js";
 import { environmentSettings, type RawSettings } from "./env.js";
-import { isInContainer, openInstallation } from "./installation.js";
+import { isInContainer, openInstallation, stateFolder } from "./installation.js";
 import type { Logger } from "./openclaw.js";
 import { Pipeline } from "./pipeline.js";
 import { instantiate, instantiateIo } from "./wasm.js";
@@ -10,6 +10,8 @@ import { instantiate, instantiateIo } from "./wasm.js";
 /** See above. */
 export interface Shared {
   pipeline: Pipeline | undefined;
+  /** The status of the pipeline that ended last. */
+  ended: Record<string, unknown> | undefined;
   config: RawSettings;
   stateDir: string | undefined;
   log: Logger | undefined;
@@ -25,6 +27,7 @@ export function shared(): Shared {
   const registry = globalThis as { [KEY]?: Shared };
   registry[KEY] ??= {
     pipeline: undefined,
+    ended: undefined,
     config: {},
     stateDir: undefined,
     log: undefined,
@@ -53,8 +56,24 @@ export function pipeline(state: Shared): Pipeline {
       },
       wall: () => Date.now(),
       mono: () => performance.now(),
+      folder: state.stateDir && stateFolder(state.stateDir),
     },
     settings(state),
   );
   return state.pipeline;
+}
+
+/**
+ * Ends the pipeline: what waits is sent for at most so many ms, and the journal is free for whoever comes next. An
+ * event that comes later makes a new one.
+ *
+ * @returns how many calls still wait
+ */
+export async function end(state: Shared, budgetMs: number): Promise<number> {
+  const ending = state.pipeline;
+  const waiting = (await ending?.stop(budgetMs)) ?? 0;
+  if (state.pipeline === ending) state.pipeline = undefined;
+  state.ended = ending?.status();
+  await ending?.close();
+  return waiting;
 }

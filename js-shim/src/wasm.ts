@@ -10,18 +10,34 @@ export interface Core {
   observe(source: number, facts: unknown[], wall: number, mono: number): string | undefined;
   advance(wall: number, mono: number): string;
   begin(wall: number, mono: number, hurry: boolean): string | undefined;
-  answered(reply: string, wall: number, mono: number): string | undefined;
+  answered(reply: unknown, wall: number, mono: number): string | undefined;
   close(wall: number, mono: number): void;
-  journal(): Uint8Array;
-  snapshot(): Uint8Array;
-  recover(journal: Uint8Array, wall: number, mono: number): void;
+  writes(): unknown[];
+  written(upto: number): void;
+  diskFailed(why: string, wall: number, mono: number): void;
+  tryDisk(): void;
+  diskMended(wall: number, mono: number): void;
+  recover(file: string, bytes: Uint8Array): void;
+  recovered(wall: number, mono: number): void;
+  toLoad(): string | undefined;
+  load(file: string, bytes: Uint8Array, wall: number, mono: number): void;
+  becomeSpool(): void;
+  takeSpool(name: string, bytes: Uint8Array, wall: number, mono: number): number;
+  spoolOffset(name: string): number;
+  forgetSpool(name: string): void;
+  bookmark(file: string, mark: string): void;
+  bookmarks(): string;
+  reconciledMs(): number | undefined;
+  setReconciled(untilMs: number): void;
+  survivesPowerCut(): boolean;
   status(): string;
 }
 
 /** One instance of the module that counts. */
 export interface Instance {
-  Core: new (settings: Record<string, unknown>, seedHigh: number, seedLow: number) => Core;
+  Core: new (settings: unknown[], seedHigh: number, seedLow: number) => Core;
   sources(): string;
+  settingNames(): string;
 }
 
 /** Which model a request asks. */
@@ -46,19 +62,38 @@ export interface LogReader {
   free(): void;
 }
 
-/** One instance of the module that meets the network and foreign formats; see `crate/src/wasm_io.rs`. */
+/** Reads one stored transcript; times are ms since 1970, counts are of bytes. It has to be freed. */
+export interface TranscriptReader {
+  feed(chunk: Uint8Array): string;
+  finish(): string;
+  consumed(): number;
+  isStopped(): boolean;
+  heritage(): number | undefined;
+  skipped(): string;
+  free(): void;
+}
+
+/** One instance of the module that meets the network and foreign formats; see `crate/src/wasm_io.rs` and `wasm_calls.rs`. */
 export interface Io {
   isModelCall(path: string): boolean;
   RequestReader: new () => RequestReader;
   AnswerReader: new (path: string, status: number) => AnswerReader;
   LogReader: new () => LogReader;
+  TranscriptReader: new (
+    agent: string,
+    sessionId: string,
+    sessionKey: string | undefined,
+    heritage: number | undefined,
+    since: number | undefined,
+    until: number | undefined,
+  ) => TranscriptReader;
   send(
     url: string,
     token: string | undefined,
     path: string,
     body: string | undefined,
     timeoutMs: number,
-  ): Promise<string>;
+  ): Promise<unknown[]>;
 }
 
 type Name = "core" | "io";

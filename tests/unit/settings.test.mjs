@@ -78,6 +78,7 @@ test("the token goes into the header and nowhere else", async () => {
     await gateway.stop();
     assert.ok(gateway.log.some((line) => line.includes("refuses the token (HTTP 401); set token")));
     status = 200;
+    await gateway.start();
     await gateway.stop();
     assert.equal(receiver.totals["p/m"]?.requests, 1);
     assert.ok(receiver.requests.every(({ authorization }) => authorization === `Bearer ${TOKEN}`));

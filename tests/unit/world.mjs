@@ -144,7 +144,7 @@ export class Receiver {
     if (status === 200) for (const record of JSON.parse(body || "{}").model_usage ?? []) this.#take(record);
     await this.hold;
     response.statusCode = status;
-    response.end("{}");
+    response.end(status === 200 ? '{"status":"ok"}' : "{}");
   }
 
   /** @param {any} record */
@@ -301,7 +301,8 @@ export class Gateway {
   /** The plugin's own status. */
   status() {
     const key = Symbol.for("agentwatch-openclaw/1");
-    return /** @type {any} */ (globalThis)[key]?.pipeline?.status() ?? {};
+    const shared = /** @type {any} */ (globalThis)[key];
+    return shared?.pipeline?.status() ?? shared?.ended ?? {};
   }
 
   close() {

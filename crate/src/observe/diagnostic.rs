@@ -63,6 +63,7 @@ pub(super) fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<E
         model,
         session_key,
         run_id: facts.run_id().owned(),
+        trigger: None,
         span_id: facts.span_id().owned(),
         response_id: None,
         usage,
@@ -76,6 +77,7 @@ pub(super) fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<E
         broken_usage: broken,
         told_zeros: usage.is_none() && !broken && !facts.input().is_absent(),
         ends_turn: false,
+        elsewhere: false,
     })))
 }
 

@@ -64,6 +64,7 @@ pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         model,
         session_key,
         run_id: None,
+        trigger: None,
         span_id: None,
         response_id: facts.response_id().owned(),
         usage,
@@ -80,5 +81,6 @@ pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         broken_usage: broken,
         told_zeros: false,
         ends_turn: facts.stop_reason().text() != Some("toolUse"),
+        elsewhere: false,
     })))
 }

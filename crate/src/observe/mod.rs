@@ -6,11 +6,12 @@ mod context;
 mod diagnostic;
 mod lifecycle;
 pub mod litellm;
-mod message;
+pub(crate) mod message;
 mod named;
 mod openai;
 pub mod proxied;
 pub mod request;
+pub mod stored;
 mod timing;
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,7 @@ use self::timing::{EndedFacts, StartedFacts};
 
 use crate::call::{Outcome, Usage};
 use crate::facts::{Scalar, SourceTable};
+use crate::identity::{Identities, trigger_of};
 
 /// Which surface of a gateway reported a call. A call is seen at most once on each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,7 +39,12 @@ pub enum Surface {
     Timing,
     /// `model:used`, told by somebody else.
     Named,
+    /// The session store's row, read after the fact.
+    Stored,
 }
+
+/// How many surfaces there are.
+pub const SURFACES: usize = 5;
 
 /// What one surface says of one call. Times in ms since 1970, durations in ms, cost in USD.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -56,6 +63,8 @@ pub struct Observation {
     pub run_id: Option<String>,
     /// The trace's span: unique for a call where there is one.
     pub span_id: Option<String>,
+    /// What started the run, as far as the session's key tells.
+    pub trigger: Option<String>,
     /// The agent's id.
     pub agent: Option<String>,
     /// The provider's id of the answer; some servers repeat theirs.
@@ -82,10 +91,12 @@ pub struct Observation {
     pub told_zeros: bool,
     /// Whether a turn is over with this: an answer that calls no tool.
     pub ends_turn: bool,
+    /// Whether another process saw it, which tells of its turns itself.
+    pub elsewhere: bool,
 }
 
 /// A run's or a session's attributes, which later calls of that session inherit.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct SessionFacts {
     /// The session's key.
     pub session_key: String,
@@ -98,6 +109,7 @@ pub struct SessionFacts {
     /// Whether the session ended with this.
     pub ended: bool,
     /// What happened, where that is for the log.
+    #[serde(skip)]
     pub what: Option<&'static str>,
     /// The gateway's reason, one of its own words.
     pub reason: Option<String>,
@@ -207,6 +219,44 @@ pub enum Event {
     Ignored(&'static str),
 }
 
+impl Event {
+    /// Replaces what may hold a person's identity (session keys, run ids) by what may leave: nothing behind this
+    /// point, in memory or on disk, knows more.
+    pub fn hide(&mut self, identities: &Identities) {
+        let key = |key: &mut String| *key = identities.session_key(key);
+        let run = |id: &mut Option<String>| {
+            if let Some(id) = id {
+                *id = identities.run_id(id);
+            }
+        };
+        match self {
+            Event::Call(call) => {
+                call.trigger = call.session_key.as_deref().and_then(trigger_of);
+                call.session_key.iter_mut().for_each(key);
+                run(&mut call.run_id);
+            }
+            Event::Session(facts) => {
+                key(&mut facts.session_key);
+                run(&mut facts.run_id);
+            }
+            Event::Aggregate(aggregate) => key(&mut aggregate.session_key),
+            Event::TurnBegan { session_key, .. } => key(session_key),
+            Event::Message(message) => message.session_key.iter_mut().for_each(key),
+            Event::Command(command) => command.session_key.iter_mut().for_each(key),
+            Event::Tool(tool) => key(&mut tool.session_key),
+            Event::Happening(happening) => key(&mut happening.session_key),
+            Event::Conversation(conversation) => key(&mut conversation.key),
+            Event::SessionComplete(totals) => key(&mut totals.key),
+            Event::CallStarted
+            | Event::DiagnosticsDropped(_)
+            | Event::Cron(_)
+            | Event::GatewayStarted
+            | Event::GatewayStopping
+            | Event::Ignored(_) => {}
+        }
+    }
+}
+
 /// Why an event could not be read. Both parts are from a fixed set, so that counters stay bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Reject {
@@ -217,7 +267,7 @@ pub struct Reject {
 }
 
 /// Every source that this core reads, in the order of its number.
-pub const SOURCES: [SourceTable; 31] = [
+pub const SOURCES: [SourceTable; 32] = [
     MessageFacts::TABLE,
     diagnostic::COMPLETED,
     diagnostic::ERROR,
@@ -249,6 +299,7 @@ pub const SOURCES: [SourceTable; 31] = [
     lifecycle::SUBAGENT_ENDED,
     lifecycle::CRON,
     lifecycle::GATEWAY_STARTUP,
+    stored::StoredFacts::TABLE,
 ];
 
 /// Reads one event.
@@ -303,6 +354,9 @@ pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reje
             lifecycle::subagent(SubagentFacts::new(facts), table)
         }
         "cron_changed" => lifecycle::cron(CronFacts::new(facts)),
+        "stored" => {
+            stored::read(&stored::StoredFacts::new(facts)).map(|call| call.into_event(at_ms))
+        }
         _ => Ok(Event::Ignored("no_reader")),
     }
 }

@@ -140,6 +140,7 @@ pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Rej
             .owned()
             .or(facts.conversation_id().owned()),
         run_id: None,
+        trigger: None,
         span_id: None,
         response_id: None,
         usage: Some(usage).filter(|usage| !usage.is_zero()),
@@ -153,6 +154,7 @@ pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Rej
         broken_usage: false,
         told_zeros: false,
         ends_turn: false,
+        elsewhere: false,
     })))
 }
 

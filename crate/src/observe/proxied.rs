@@ -86,6 +86,7 @@ pub fn read(
         run_id: None,
         span_id: None,
         agent: None,
+        trigger: None,
         response_id: facts.response_id().owned(),
         usage,
         cost_usd: cost(facts.cost()),
@@ -101,6 +102,7 @@ pub fn read(
         broken_usage: broken,
         told_zeros: false,
         ends_turn: false,
+        elsewhere: false,
     })))
 }
 

@@ -60,6 +60,7 @@ pub(super) fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         model,
         session_key,
         run_id: facts.run_id().owned(),
+        trigger: None,
         span_id: facts.span_id().owned(),
         response_id: None,
         usage: None,
@@ -73,5 +74,6 @@ pub(super) fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         broken_usage: false,
         told_zeros: false,
         ends_turn: false,
+        elsewhere: false,
     })))
 }

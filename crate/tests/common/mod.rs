@@ -8,13 +8,18 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod stored;
+
 use std::collections::{BTreeMap, HashSet};
 
+use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::config::RawSettings;
 use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::facts::{Field, Scalar};
+use agentwatch_openclaw::files::{Op, Write};
+use agentwatch_openclaw::keeper::Writes;
 use agentwatch_openclaw::observe::SOURCES;
-use agentwatch_openclaw::outbox::{Reply, Request};
+use agentwatch_openclaw::outbox::Request;
 use agentwatch_openclaw::time::Now;
 use serde_json::{Value, json};
 
@@ -46,6 +51,8 @@ pub struct Capture {
     pub tells_usage: bool,
     /// Failed calls that this version's diagnostics alone show as completed ones without usage.
     pub failures_shown_as_answers: u64,
+    /// What its session store held in the end: `{agent, session_id, row}` each.
+    pub transcript: Vec<Value>,
 }
 
 /// One event that reached the plugin.
@@ -88,6 +95,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.3.13/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.3.13/transcript.jsonl"
+            ))
+            .collect(),
         },
         Capture {
             version: "2026.6.11",
@@ -100,6 +111,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.6.11/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.6.11/transcript.jsonl"
+            ))
+            .collect(),
         },
         Capture {
             version: "2026.8.2",
@@ -112,6 +127,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.8.2/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.8.2/transcript.jsonl"
+            ))
+            .collect(),
         },
         Capture {
             version: "2026.9.6",
@@ -124,6 +143,10 @@ pub fn captures() -> Vec<Capture> {
             provider: provider(include_str!(
                 "../../../tests/fixtures/captures/2026.9.6/provider.jsonl"
             )),
+            transcript: lines(include_str!(
+                "../../../tests/fixtures/captures/2026.9.6/transcript.jsonl"
+            ))
+            .collect(),
         },
     ]
 }
@@ -206,6 +229,8 @@ pub struct Total {
     pub completion: u64,
     /// In USD.
     pub cost_usd: f64,
+    /// The largest prompt.
+    pub largest: u64,
 }
 
 impl Totals {
@@ -214,6 +239,7 @@ impl Totals {
         let total = self.0.entry(model.to_owned()).or_default();
         total.requests += requests;
         total.prompt += prompt;
+        total.largest = total.largest.max(prompt);
         total.completion += completion;
         total.cost_usd += usd;
     }
@@ -325,14 +351,10 @@ impl Receiver {
                 for record in batch["model_usage"].as_array().into_iter().flatten() {
                     self.take(record);
                 }
-                "{}".to_owned()
+                r#"{"status": "ok"}"#.to_owned()
             }
         };
-        Reply {
-            status: 200,
-            body,
-            ..Reply::default()
-        }
+        Reply::of(200, &body)
     }
 
     fn take(&mut self, record: &Value) {
@@ -351,6 +373,12 @@ impl Receiver {
     }
 }
 
+/// Settings from JSON, as the shim hands them over.
+pub fn settings(json: &str) -> RawSettings {
+    let json: Value = serde_json::from_str(json).expect("settings");
+    RawSettings::from_names(|name| json.get(*name).map_or(Scalar::Absent, scalar))
+}
+
 /// The core in the place of the shim's pipeline: it hears events, time passes, it is sent from.
 pub struct Gateway {
     /// The core.
@@ -359,8 +387,8 @@ pub struct Gateway {
     pub receiver: Receiver,
     /// Everything that was logged.
     pub log: Vec<String>,
-    /// The journal as the shim keeps it.
-    pub journal: Vec<u8>,
+    /// The journal's files, as the shim keeps them.
+    pub disk: Disk,
     settings: String,
     expect_diagnostics: bool,
     seed: u64,
@@ -379,7 +407,7 @@ impl Gateway {
             core: Core::new(&RawSettings::default(), 0),
             receiver: Receiver::default(),
             log: Vec::new(),
-            journal: Vec::new(),
+            disk: Disk::default(),
             settings: settings.to_owned(),
             expect_diagnostics,
             seed: 1,
@@ -389,7 +417,7 @@ impl Gateway {
     }
 
     fn fresh_core(&mut self) -> Core {
-        let raw: RawSettings = serde_json::from_str(&self.settings).expect("settings");
+        let raw = settings(&self.settings);
         self.seed += 1;
         let mut core = Core::new(&raw, self.seed);
         core.expect_diagnostics(self.expect_diagnostics);
@@ -399,7 +427,10 @@ impl Gateway {
     /// The core died; a fresh one goes on from the journal, as the shim would make it.
     pub fn restart(&mut self, wall_ms: u64) {
         self.core = self.fresh_core();
-        self.core.recover(&self.journal, at(wall_ms));
+        for (file, bytes) in &self.disk.0 {
+            self.core.recover(file, bytes);
+        }
+        self.core.recovered(at(wall_ms));
     }
 
     /// Hears one event by every source of that name.
@@ -411,7 +442,7 @@ impl Gateway {
                 self.core.observe(index, facts, at(wall_ms));
             }
         }
-        self.keep_journal();
+        self.write();
     }
 
     /// Lets time pass up to a moment, doing what is due when it is due.
@@ -422,8 +453,10 @@ impl Gateway {
             let advice = self.core.advance(at(wall));
             self.log
                 .extend(advice.log.into_iter().map(|line| line.text));
+            self.write();
+            self.load(wall);
             self.send(wall, false);
-            self.keep_journal();
+            self.write();
             let wake = self.core.advance(at(wall)).wake_in_ms;
             match wake.map(|ms| wall + ms.max(1)) {
                 Some(next) if next <= until_ms => wall = next,
@@ -439,6 +472,23 @@ impl Gateway {
             let reply = self.receiver.answer(&request);
             next = self.core.answered(&reply, at(wall_ms));
             next = next.or_else(|| self.core.begin(at(wall_ms), hurry));
+        }
+    }
+
+    /// Makes one request, and those that follow from its answer.
+    pub fn send_once(&mut self, wall_ms: u64) {
+        let mut next = self.core.begin(at(wall_ms), true);
+        while let Some(request) = next {
+            let reply = self.receiver.answer(&request);
+            next = self.core.answered(&reply, at(wall_ms));
+        }
+    }
+
+    /// Reads from disk what is asked for.
+    pub fn load(&mut self, wall_ms: u64) {
+        if let Some(file) = self.core.to_load() {
+            let bytes = self.disk.0.get(&file).cloned().unwrap_or_default();
+            self.core.load(&file, &bytes, at(wall_ms));
         }
     }
 
@@ -458,7 +508,33 @@ impl Gateway {
         serde_json::to_value(self.core.status()).expect("a status is JSON")
     }
 
-    fn keep_journal(&mut self) {
-        self.journal.extend(self.core.take_journal());
+    /// Does what is to be written, and reads what is asked for.
+    pub fn write(&mut self) {
+        let writes = self.core.take_writes();
+        let upto = writes.upto;
+        self.disk.apply(writes);
+        self.core.written(upto);
+    }
+}
+
+/// A disk that does as it is told.
+#[derive(Default, Clone)]
+pub struct Disk(pub BTreeMap<String, Vec<u8>>);
+
+impl Disk {
+    /// Does all changes.
+    pub fn apply(&mut self, writes: Writes) {
+        for Write { file, op } in writes.list {
+            match op {
+                Op::Append(bytes) => self.0.entry(file).or_default().extend(bytes),
+                Op::Replace(bytes) => drop(self.0.insert(file, bytes)),
+                Op::Rename(name) => {
+                    if let Some(bytes) = self.0.remove(&file) {
+                        self.0.insert(name.to_owned(), bytes);
+                    }
+                }
+                Op::Delete => drop(self.0.remove(&file)),
+            }
+        }
     }
 }

@@ -1,31 +1,38 @@
 //! The whole machine: events in, requests and log lines out.
 
-use std::collections::{HashSet, VecDeque};
+mod disk;
+mod sending;
+
+use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use crate::call::{CallId, Cost, CostSource, ModelCall, Outcome};
+use crate::call::{Cost, CostSource, ModelCall, Outcome};
 use crate::config::{RawSettings, Settings};
 use crate::extras::Extras;
 use crate::facts::Scalar;
 use crate::identity;
-use crate::journal::{self, Frame};
+use crate::journal::Frame;
+use crate::keeper::{Found, Keeper};
 use crate::ledger::{HOLD_BACK_MS, Ledger, Settled};
 use crate::observe::{
     Aggregate, Conversation, Direction, Event, Happening, Message, Observation, Reject, SOURCES,
-    SessionFacts, SessionTotals,
+    SessionFacts, SessionTotals, Surface,
 };
-use crate::outbox::{Note, Outbox, Receiver, Reply, Request};
+use crate::outbox::Outbox;
 use crate::records::Record;
 use crate::reporter::Reporter;
 use crate::sessions::{Missing, Sessions};
 use crate::status::{Counts, Status};
+use crate::table::Table;
 use crate::time::Now;
 use crate::turn::Turns;
 use crate::voice::{Level, LogLine, Voice};
 
-/// The most calls that wait for a receiver in memory, at some 300 bytes each.
-const MAX_WAITING: usize = 25_000;
+/// The most calls that wait for a receiver in memory, at some 500 bytes each; the others wait on disk.
+const MAX_WAITING: usize = 4_096;
+/// The same while the disk takes nothing.
+const MAX_WAITING_WITHOUT_DISK: usize = 16_384;
 /// The most totals that wait to be compared.
 const MAX_DEFERRED: usize = 4_096;
 
@@ -57,7 +64,11 @@ pub struct Core {
     extras: Extras,
     extras_in_flight: bool,
     deferred: VecDeque<(u64, Deferred)>,
-    journal: Vec<u8>,
+    keeper: Keeper,
+    disk: disk::Disk,
+    found: Found,
+    bookmarks: Table<(String, String)>,
+    reconciled_ms: Option<u64>,
     voice: Voice,
     counts: Counts,
     closing: bool,
@@ -69,7 +80,7 @@ impl Core {
     pub fn new(raw: &RawSettings, seed: u64) -> Self {
         let (settings, problems) = Settings::validate(raw);
         let mut core = Self {
-            outbox: Outbox::new(&settings, MAX_WAITING, seed.rotate_left(32)),
+            outbox: Outbox::new(&settings, seed.rotate_left(32)),
             ledger: Ledger::new(seed),
             sessions: Sessions::default(),
             turns: Turns::new(!seed),
@@ -77,7 +88,11 @@ impl Core {
             extras: Extras::new(settings.flush_interval_ms, seed.rotate_left(48)),
             extras_in_flight: false,
             deferred: VecDeque::new(),
-            journal: Vec::new(),
+            keeper: Keeper::new(settings.journal_max_bytes),
+            disk: disk::Disk::default(),
+            found: Found::default(),
+            bookmarks: Table::default(),
+            reconciled_ms: None,
             voice: Voice::default(),
             counts: Counts::default(),
             closing: false,
@@ -108,7 +123,8 @@ impl Core {
             self.counts.seen.add(table.source);
         }
         match crate::observe::read(source, facts, now.wall_ms) {
-            Ok(event) => {
+            Ok(mut event) => {
+                event.hide(&self.settings.identities);
                 self.take(event, now);
                 None
             }
@@ -135,22 +151,21 @@ impl Core {
             Event::Message(message) => self.message(&message, now),
             Event::Command(command) => {
                 let record = self.reporter.command(&command, &self.settings, now);
-                self.extras.push(record, now.mono_ms);
+                self.report(&record, now);
                 let meta = Reporter::command_meta(&command, &self.settings);
                 let trace = self
                     .turns
                     .command_trace(&self.settings, &command.name, meta, now);
-                self.extras
-                    .push(Record::Trace(Box::new(trace)), now.mono_ms);
+                self.report(&Record::Trace(Box::new(trace)), now);
             }
             Event::Tool(tool) => self.turns.tool(&tool, now),
             Event::Happening(happening) => {
                 let record = self.reporter.happening(&happening, &self.settings, now);
-                self.extras.push(record, now.mono_ms);
+                self.report(&record, now);
             }
             Event::Cron(run) => {
                 let record = self.reporter.cron(&run, &self.settings, now);
-                self.extras.push(record, now.mono_ms);
+                self.report(&record, now);
             }
             Event::GatewayStopping => self.closing = true,
             Event::GatewayStarted => self.gateway_started(now),
@@ -161,6 +176,9 @@ impl Core {
 
     fn take_call(&mut self, observation: Observation, now: Now) {
         self.counts.broken_usage += u64::from(observation.broken_usage);
+        if observation.surface == Surface::Stored && !self.is_gap(&observation) {
+            return;
+        }
         let ended_turn = observation
             .session_key
             .clone()
@@ -169,10 +187,21 @@ impl Core {
         let id = self.ledger.observe(observation, now);
         // What is not needed to match or to settle is no business of the journal's.
         for_journal.response_id = None;
-        journal::append(&mut self.journal, &Frame::Seen(id, Box::new(for_journal)));
+        let frame = Frame::Seen(id, Box::new(for_journal));
+        self.keeper.note(&frame);
+        self.tell_owner(|| frame);
         if let Some(session) = ended_turn {
             self.turns.finish(&session, now.wall_ms, now);
         }
+    }
+
+    /// Whether a row of the session store may be a call that nobody told of, or be matched with one.
+    fn is_gap(&mut self, row: &Observation) -> bool {
+        if !self.ledger.is_matchable(row.ended_ms) {
+            self.counts.ignored.add("stored_unmatchable");
+            return false;
+        }
+        true
     }
 
     fn session(&mut self, facts: SessionFacts, now: Now) {
@@ -183,23 +212,22 @@ impl Core {
                 reason: facts.reason.clone(),
             };
             let record = self.reporter.happening(&happening, &self.settings, now);
-            self.extras.push(record, now.mono_ms);
+            self.report(&record, now);
         } else if facts.ends_run {
             self.turns.finish(&facts.session_key, now.wall_ms, now);
         } else {
-            let run_id = facts.run_id.as_deref();
-            let run_id = run_id.map(|id| self.settings.identities.run_id(id));
             let agent = facts.agent.as_deref();
-            self.turns
-                .begin_run(&facts.session_key, run_id.as_deref(), agent, now);
+            let run_id = facts.run_id.as_deref();
+            self.turns.begin_run(&facts.session_key, run_id, agent, now);
         }
+        self.tell_owner(|| Frame::Facts(Box::new(facts.clone())));
         self.sessions.learn(facts);
     }
 
     fn message(&mut self, message: &Message, now: Now) {
         let report = self.reporter.message(message, &self.settings, now);
         for record in report.records {
-            self.extras.push(record, now.mono_ms);
+            self.report(&record, now);
         }
         let session = message.session_key.as_deref();
         if message.direction == Direction::Received {
@@ -222,15 +250,14 @@ impl Core {
                 (meta, good),
                 now,
             );
-            self.extras
-                .push(Record::Trace(Box::new(trace)), now.mono_ms);
+            self.report(&Record::Trace(Box::new(trace)), now);
         }
     }
 
     /// Once a process: two hooks and several registrations tell of the same start.
     fn gateway_started(&mut self, now: Now) {
         for record in self.reporter.gateway_started(&self.settings, now) {
-            self.extras.push(record, now.mono_ms);
+            self.report(&record, now);
         }
     }
 
@@ -245,10 +272,9 @@ impl Core {
         }
         self.run_deferred(now, false);
         for trace in self.turns.due(&self.settings, now, false) {
-            self.extras
-                .push(Record::Trace(Box::new(trace)), now.mono_ms);
+            self.report(&Record::Trace(Box::new(trace)), now);
         }
-        self.journal_settled();
+        self.keep_settled();
         Advice {
             wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
             log: self.voice.take(),
@@ -261,90 +287,9 @@ impl Core {
         let log = self.advance(now).log;
         self.run_deferred(now, true);
         for trace in self.turns.due(&self.settings, now, true) {
-            self.extras
-                .push(Record::Trace(Box::new(trace)), now.mono_ms);
+            self.report(&Record::Trace(Box::new(trace)), now);
         }
         self.voice.put_back(log);
-    }
-
-    /// The next request to make, if any is due; `hurry` leaves out gathering and pauses.
-    pub fn begin(&mut self, now: Now, hurry: bool) -> Option<Request> {
-        self.settings.url.as_ref()?;
-        if self.extras_in_flight {
-            return None;
-        }
-        let naming = &self.settings.naming;
-        let calls = self.outbox.begin(naming, now.mono_ms, hurry);
-        if calls.is_some() || !self.outbox.is_free(now.mono_ms) {
-            return calls;
-        }
-        // Calls go first: the rest waits while they cannot be sent.
-        let extras = self.extras.begin(now.mono_ms, hurry);
-        self.extras_in_flight = extras.is_some();
-        extras
-    }
-
-    /// Takes the reply to the last request; may ask for a further one at once.
-    pub fn answered(&mut self, reply: &Reply, now: Now) -> Option<Request> {
-        if std::mem::take(&mut self.extras_in_flight) {
-            self.extras.answered(reply, now.mono_ms);
-            return None;
-        }
-        let mut notes = Vec::new();
-        let naming = &self.settings.naming;
-        let next = self.outbox.answered(reply, naming, now.mono_ms, &mut notes);
-        for note in notes {
-            self.note(note, now);
-        }
-        self.journal_settled();
-        next
-    }
-
-    /// The frames to keep since this was last asked.
-    pub fn take_journal(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.journal)
-    }
-
-    /// Everything that a fresh instance needs, in as few frames as it takes: replaces the journal.
-    pub fn snapshot(&mut self) -> Vec<u8> {
-        self.journal.clear();
-        let mut out = Vec::new();
-        for frame in self.ledger.frames() {
-            journal::append(&mut out, &frame);
-        }
-        for call in self.outbox.waiting() {
-            journal::append(&mut out, &Frame::Final(Box::new(call.clone())));
-        }
-        out
-    }
-
-    /// Goes on from a journal that another instance wrote.
-    pub fn recover(&mut self, bytes: &[u8], now: Now) {
-        let recovered = journal::read(bytes);
-        self.counts.journal_corrupt += recovered.corrupt;
-        let mut waiting: Vec<ModelCall> = Vec::new();
-        let mut settled: HashSet<CallId> = HashSet::new();
-        for frame in recovered.frames {
-            match frame {
-                Frame::Seen(id, observation) => self.ledger.restore(id, *observation, now),
-                Frame::Slot(slot) => self.ledger.restore_slot(*slot, now),
-                Frame::Final(call) => {
-                    self.ledger.restore_final(call.id);
-                    waiting.push(*call);
-                }
-                Frame::Settled(ids) => {
-                    for id in ids {
-                        self.ledger.restore_final(id);
-                        settled.insert(id);
-                    }
-                }
-            }
-        }
-        for call in waiting {
-            if !settled.contains(&call.id) {
-                self.outbox.push(call, now.mono_ms);
-            }
-        }
     }
 
     /// Everything that a status shows.
@@ -356,10 +301,11 @@ impl Core {
             ledger: self.ledger.counts(),
             outbox: self.outbox.counts(),
             open: self.ledger.open(),
-            waiting: self.outbox.len(),
+            waiting: self.outbox.len() + self.keeper.waiting().0,
             oldest_unsent_ms: self.outbox.oldest_ms(),
             forgotten: self.sessions.evicted + self.turns.evicted,
-            records_waiting: self.extras.len(),
+            records_waiting: self.extras.len() + self.keeper.waiting().1,
+            journal_bytes: self.keeper.bytes(),
             records_delivered: self.extras.delivered,
             records_dropped: &self.extras.dropped,
         }
@@ -371,58 +317,52 @@ impl Core {
             self.turns.next_due(),
             self.deferred.front().map(|(at, _)| *at),
             self.next_sending(),
+            // There is room in memory for what waits on disk.
+            self.to_load().map(|_| 0),
         ]
         .into_iter()
         .flatten()
         .min()
     }
 
-    fn next_sending(&self) -> Option<u64> {
-        self.settings.url.as_ref()?;
-        if self.extras_in_flight {
-            return None;
-        }
-        // The rest goes when the calls' way is free.
-        let extras = self.extras.next_due().zip(self.outbox.free_at());
-        let extras = extras.map(|(due, free)| due.max(free));
-        [self.outbox.next_due(), extras].into_iter().flatten().min()
-    }
-
     fn settle(&mut self, mut settled: Settled, now: Now) {
-        let trigger = self.sessions.complete(&mut settled);
-        self.sessions.count(&settled);
-        self.enqueue(settled, trigger, false, now);
+        self.sessions.complete(&mut settled);
+        if let Some(frame) = self.sessions.count(&settled) {
+            self.keeper.note(&frame);
+        }
+        self.enqueue(settled, false, now);
     }
 
-    fn enqueue(&mut self, settled: Settled, trigger: Option<String>, from_total: bool, now: Now) {
-        let session = settled.session_key.clone();
-        let identities = &self.settings.identities;
+    fn enqueue(&mut self, settled: Settled, from_total: bool, now: Now) {
+        // Traces are the business of the process in which the turn runs; the store's rows are no turn's.
+        let traces = !from_total && !settled.elsewhere && !settled.stored;
         let call = ModelCall {
             id: settled.id,
             ended_ms: settled.ended_ms,
             provider: settled.provider,
             model: settled.model,
             agent: settled.agent,
-            session_key: settled.session_key.map(|key| identities.session_key(&key)),
-            run_id: settled.run_id.map(|id| identities.run_id(&id)),
-            trigger: trigger.as_deref().and_then(identity::word),
+            session_key: settled.session_key,
+            run_id: settled.run_id,
+            trigger: settled.trigger.as_deref().and_then(identity::word),
             usage: settled.usage,
             cost: settled.cost,
             latency: settled.latency,
             ttfb_ms: settled.ttfb_ms,
             outcome: settled.outcome,
+            stored: settled.stored,
         };
-        if let (Some(session), false) = (session, from_total) {
-            self.turns.call(&session, &call, now);
+        if let (Some(session), true) = (&call.session_key, traces) {
+            self.turns.call(session, &call, now);
         }
         if call.outcome != Outcome::Completed {
             for record in self.reporter.model_error(&call, &self.settings, now) {
-                self.extras.push(record, now.mono_ms);
+                self.report(&record, now);
             }
         }
         if !call.is_request() {
             self.counts.model_errors += 1;
-            journal::append(&mut self.journal, &Frame::Settled(vec![call.id]));
+            self.keeper.note(&Frame::Closed(vec![call.id]));
             return;
         }
         self.counts.requests += 1;
@@ -430,8 +370,7 @@ impl Core {
         if call.usage.is_none() {
             self.warn_of_missing_usage(&call);
         }
-        journal::append(&mut self.journal, &Frame::Final(Box::new(call.clone())));
-        self.outbox.push(call, now.mono_ms);
+        self.keep_call(call, now);
     }
 
     fn warn_of_missing_usage(&mut self, call: &ModelCall) {
@@ -495,7 +434,7 @@ impl Core {
             for missing in self.sessions.remainder(&totals.key, total) {
                 self.counts.from_totals += 1;
                 let settled = self.missing_call(totals, missing, now);
-                self.enqueue(settled, None, true, now);
+                self.enqueue(settled, true, now);
             }
         }
     }
@@ -510,6 +449,7 @@ impl Core {
             agent: totals.agent.clone(),
             session_key: Some(totals.key.clone()),
             run_id: None,
+            trigger: None,
             usage: Some(missing.usage).filter(|usage| !usage.is_zero()),
             cost: Cost {
                 usd: missing.cost_usd.unwrap_or(0.0),
@@ -521,6 +461,8 @@ impl Core {
             latency: missing.latency,
             ttfb_ms: None,
             outcome: Outcome::Completed,
+            stored: false,
+            elsewhere: false,
         }
     }
 
@@ -554,42 +496,5 @@ impl Core {
             ),
             now.mono_ms,
         );
-    }
-
-    fn note(&mut self, note: Note, now: Now) {
-        match note {
-            Note::Reached(receiver) => {
-                let url = self.settings.url.clone().unwrap_or_default();
-                let how = match receiver {
-                    Receiver::Ids => "records carry ids, so none is counted twice",
-                    Receiver::Stock => "stock server: guarded batches",
-                    Receiver::UsageOnly | Receiver::Unknown => {
-                        "no batch endpoint: a lost answer may count a call twice"
-                    }
-                };
-                self.voice.say(
-                    Level::Info,
-                    format!("delivering to {url} ({how})"),
-                    now.mono_ms,
-                );
-            }
-            Note::Trouble(text) => {
-                self.counts.last_error = Some(text.clone());
-                let waiting = self.outbox.len();
-                self.voice.say_about(
-                    Level::Warn,
-                    &text,
-                    format!("{text} ({waiting} calls wait, nothing is lost yet)"),
-                    now.mono_ms,
-                );
-            }
-        }
-    }
-
-    fn journal_settled(&mut self) {
-        let settled = self.outbox.take_settled();
-        if !settled.is_empty() {
-            journal::append(&mut self.journal, &Frame::Settled(settled));
-        }
     }
 }

@@ -1,0 +1,135 @@
+//! What servers answer: read where foreign formats are met, told to the core as facts.
+
+use serde::Deserialize;
+
+use crate::facts::Scalar;
+
+/// How a request ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status; 0 where there was no answer.
+    pub status: u16,
+    /// `Retry-After` in ms.
+    pub retry_after_ms: Option<u64>,
+    /// Why there was no answer.
+    pub error: Option<String>,
+    /// What the body says.
+    pub answer: Answer,
+}
+
+/// What the body of an answer says, as far as anybody asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// It says that a batch was taken, as AgentWatch does.
+    pub is_taken: bool,
+    /// It says that the receiver knows record ids.
+    pub knows_ids: bool,
+    /// It is a list of records: their ids.
+    pub ids: Option<Vec<String>>,
+}
+
+impl Reply {
+    /// An answer with a status and a body.
+    pub fn of(status: u16, body: &str) -> Self {
+        Self {
+            status,
+            answer: Answer::read(body),
+            ..Self::default()
+        }
+    }
+
+    /// Whether it is AgentWatch that took a batch, and not something on the way that says yes to everything.
+    pub fn is_taken(&self) -> bool {
+        (200..=299).contains(&self.status) && self.answer.is_taken
+    }
+
+    /// From facts in the order of the fields.
+    pub fn from_facts(facts: &[Scalar]) -> Self {
+        let [status, retry_after, error, is_taken, knows_ids, ids] = facts else {
+            return Self::default();
+        };
+        let texts = |list: &[Scalar]| list.iter().filter_map(Scalar::owned).collect();
+        Self {
+            status: status.amount().unwrap_or_default() as u16,
+            retry_after_ms: retry_after.amount().map(|ms| ms as u64),
+            error: error.owned(),
+            answer: Answer {
+                is_taken: is_taken.flag() == Some(true),
+                knows_ids: knows_ids.flag() == Some(true),
+                ids: (!ids.is_absent()).then(|| texts(ids.list())),
+            },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Row {
+    id: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Object {
+    status: String,
+    features: Vec<String>,
+}
+
+impl Answer {
+    /// Reads a body; what is none of the three says nothing.
+    pub fn read(body: &str) -> Self {
+        if body.trim_start().starts_with('[') {
+            let rows: Option<Vec<Row>> = serde_json::from_str(body).ok();
+            let ids = rows.map(|rows| rows.into_iter().map(|row| row.id).collect());
+            return Self {
+                ids,
+                ..Self::default()
+            };
+        }
+        let object: Object = serde_json::from_str(body).unwrap_or_default();
+        Self {
+            is_taken: object.status == "ok",
+            knows_ids: object.features.iter().any(|f| f == "record_ids"),
+            ids: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_says_one_of_three_things_or_nothing() {
+        let taken = Answer::read(r#"{"status":"ok","ingested":2,"ids":[1,2]}"#);
+        assert!(taken.is_taken && !taken.knows_ids);
+        assert!(Answer::read(r#"{"features":["record_ids"]}"#).knows_ids);
+        let ids = Answer::read(r#"[{"id":"a","cost":1},{"id":"b"}]"#).ids;
+        assert_eq!(ids, Some(vec!["a".to_owned(), "b".to_owned()]));
+        for nothing in [
+            "",
+            "<html>ok</html>",
+            "true",
+            r#"{"status":1}"#,
+            r#"[{"x":1}]"#,
+        ] {
+            assert_eq!(Answer::read(nothing), Answer::default(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn facts_stand_for_a_reply() {
+        let facts = [
+            Scalar::Number(503.0),
+            Scalar::Number(7_000.0),
+            Scalar::Absent,
+            Scalar::Bool(false),
+            Scalar::Bool(true),
+            Scalar::List(vec![Scalar::Text("a".to_owned())]),
+        ];
+        let reply = Reply::from_facts(&facts);
+        assert_eq!((reply.status, reply.retry_after_ms), (503, Some(7_000)));
+        assert!(reply.answer.knows_ids && reply.error.is_none());
+        assert_eq!(reply.answer.ids, Some(vec!["a".to_owned()]));
+        assert_eq!(Reply::from_facts(&[]), Reply::default());
+    }
+}

@@ -1,0 +1,84 @@
+//! What is sent next, and what the answers mean to the operator.
+
+use super::Core;
+use crate::answer::Reply;
+use crate::outbox::{Note, Receiver, Request};
+use crate::time::Now;
+use crate::voice::Level;
+
+impl Core {
+    /// The next request to make, if any is due; `hurry` leaves out gathering and pauses.
+    pub fn begin(&mut self, now: Now, hurry: bool) -> Option<Request> {
+        self.settings.url.as_ref()?;
+        if self.extras_in_flight {
+            return None;
+        }
+        let naming = &self.settings.naming;
+        let calls = self.outbox.begin(naming, now, hurry);
+        if calls.is_some() || !self.outbox.is_free(now.mono_ms) {
+            return calls;
+        }
+        // Calls go first: the rest waits while they cannot be sent.
+        let extras = self.extras.begin(now.mono_ms, hurry);
+        self.extras_in_flight = extras.is_some();
+        extras
+    }
+
+    /// Takes the reply to the last request; may ask for a further one at once.
+    pub fn answered(&mut self, reply: &Reply, now: Now) -> Option<Request> {
+        if std::mem::take(&mut self.extras_in_flight) {
+            self.extras.answered(reply, now.mono_ms);
+            self.keep_settled();
+            return None;
+        }
+        let mut notes = Vec::new();
+        let naming = &self.settings.naming;
+        let next = self.outbox.answered(reply, naming, now.mono_ms, &mut notes);
+        for note in notes {
+            self.note(note, now);
+        }
+        self.keep_settled();
+        next
+    }
+
+    pub(super) fn next_sending(&self) -> Option<u64> {
+        self.settings.url.as_ref()?;
+        if self.extras_in_flight {
+            return None;
+        }
+        // The rest goes when the calls' way is free.
+        let extras = self.extras.next_due().zip(self.outbox.free_at());
+        let extras = extras.map(|(due, free)| due.max(free));
+        [self.outbox.next_due(), extras].into_iter().flatten().min()
+    }
+
+    fn note(&mut self, note: Note, now: Now) {
+        match note {
+            Note::Reached(receiver) => {
+                let url = self.settings.url.clone().unwrap_or_default();
+                let how = match receiver {
+                    Receiver::Ids => "records carry ids, so none is counted twice",
+                    Receiver::Stock => "stock server: guarded batches",
+                    Receiver::UsageOnly | Receiver::Unknown => {
+                        "no batch endpoint: a lost answer may count a call twice"
+                    }
+                };
+                self.voice.say(
+                    Level::Info,
+                    format!("delivering to {url} ({how})"),
+                    now.mono_ms,
+                );
+            }
+            Note::Trouble(text) => {
+                self.counts.last_error = Some(text.clone());
+                let waiting = self.outbox.len() + self.keeper.waiting().0;
+                self.voice.say_about(
+                    Level::Warn,
+                    &text,
+                    format!("{text} ({waiting} calls wait, nothing is lost yet)"),
+                    now.mono_ms,
+                );
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! A row of OpenClaw's session store: an assistant's message as it was kept, with its usage.
+//!
+//! The rows come from [`crate::transcript`], which reads them in the order of this table. What they
+//! tell, the live surfaces told before, unless nobody listened then.
+
+use super::{Event, Observation, Reject, Surface, agent_of, cost, usage};
+use crate::call::{Outcome, Usage};
+use crate::facts::facts;
+
+facts! {
+    /// Facts of a stored message. `event` is the row, `ctx` where it was found.
+    StoredFacts = "stored" where "event.message.role" is "assistant" {
+        provider: "event.message.provider",
+        model: "event.message.model",
+        input: "event.message.usage.input",
+        output: "event.message.usage.output",
+        cache_read: "event.message.usage.cacheRead",
+        cache_write: "event.message.usage.cacheWrite",
+        cost: "event.message.usage.cost.total",
+        stop_reason: "event.message.stopReason",
+        response_id: "event.message.responseId",
+        timestamp: "event.message.timestamp",
+        written: "time:event.timestamp",
+        entry: "event.id",
+        run_id: "event.message.__openclaw.runId",
+        session_id: "ctx.sessionId",
+        agent: "ctx.agentId",
+        session_key: "ctx.sessionKey",
+        inherited: "ctx.inherited",
+    }
+}
+
+/// A call as the store keeps it. Times in ms since 1970, cost in USD.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredCall {
+    /// OpenClaw's name of the provider.
+    pub provider: String,
+    /// The provider's name of the model.
+    pub model: String,
+    /// Tokens; `None` where absent or all zero.
+    pub usage: Option<Usage>,
+    /// Whether there was usage that could not be read.
+    pub broken_usage: bool,
+    /// OpenClaw's figure, where it is more than zero.
+    pub cost_usd: Option<f64>,
+    /// How the call ended.
+    pub outcome: Outcome,
+    /// Whether a turn is over with this: an answer that calls no tool.
+    pub ends_turn: bool,
+    /// The provider's id of the answer; some servers repeat theirs.
+    pub response_id: Option<String>,
+    /// When the call began: the same on every surface, to the ms.
+    pub started_ms: Option<u64>,
+    /// When the row was written: when the call ended. A fork's inherited rows keep theirs.
+    pub written_ms: Option<u64>,
+    /// The row's id, which a fork's inherited rows keep too. 8 hexadecimal digits up to 2026.3, so
+    /// unique only together with more.
+    pub entry: Option<String>,
+    /// The run's id, on newer gateways.
+    pub run_id: Option<String>,
+    /// The transcript's id: no part of a row's identity, since forks inherit rows.
+    pub session_id: Option<String>,
+    /// The agent's id.
+    pub agent: Option<String>,
+    /// The session's key, where the store tells it.
+    pub session_key: Option<String>,
+    /// Whether a fork inherited this row: its call belongs to the session that it was forked from.
+    pub inherited: bool,
+}
+
+impl StoredCall {
+    /// Whether there was a request at all: a failure or an abort without usage cost nothing.
+    pub fn is_request(&self) -> bool {
+        self.usage.is_some() || self.broken_usage || self.outcome == Outcome::Completed
+    }
+
+    /// What it means to the ledger.
+    pub fn into_event(self, at_ms: u64) -> Event {
+        match self {
+            // Its own row stands in the session that this one was forked from.
+            _ if self.inherited => Event::Ignored("inherited_row"),
+            _ if !self.is_request() => Event::Ignored("no_request"),
+            _ => Event::Call(Box::new(self.into_observation(at_ms))),
+        }
+    }
+
+    /// The same as an observation, made at `at_ms`.
+    pub fn into_observation(self, at_ms: u64) -> Observation {
+        Observation {
+            surface: Surface::Stored,
+            at_ms,
+            provider: self.provider,
+            model: self.model,
+            session_key: self.session_key,
+            run_id: self.run_id,
+            trigger: None,
+            span_id: None,
+            agent: self.agent,
+            response_id: self.response_id,
+            usage: self.usage,
+            cost_usd: self.cost_usd,
+            started_ms: self.started_ms,
+            ended_ms: self.written_ms.or(self.started_ms).unwrap_or(at_ms),
+            duration_ms: None,
+            ttfb_ms: None,
+            outcome: self.outcome,
+            whole_turn: false,
+            broken_usage: self.broken_usage,
+            told_zeros: false,
+            // Its turn was over long ago.
+            ends_turn: false,
+            elsewhere: false,
+        }
+    }
+}
+
+/// Reads a stored message's facts.
+///
+/// # Errors
+/// A [`Reject`] where the row names no model.
+pub fn read(facts: &StoredFacts) -> Result<StoredCall, Reject> {
+    let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
+        return Err(Reject {
+            source: StoredFacts::TABLE.source,
+            reason: "no_model",
+        });
+    };
+    let mut broken_usage = false;
+    let usage = usage(
+        [
+            facts.input(),
+            facts.output(),
+            facts.cache_read(),
+            facts.cache_write(),
+        ],
+        &mut broken_usage,
+    );
+    let session_key = facts.session_key().owned();
+    Ok(StoredCall {
+        provider,
+        model,
+        usage,
+        broken_usage,
+        cost_usd: cost(facts.cost()),
+        outcome: match facts.stop_reason().text() {
+            Some("error") => Outcome::Failed,
+            Some("aborted") => Outcome::Aborted,
+            _ => Outcome::Completed,
+        },
+        ends_turn: facts.stop_reason().text() != Some("toolUse"),
+        response_id: facts.response_id().owned(),
+        started_ms: facts.timestamp().time_ms(),
+        written_ms: facts.written().time_ms(),
+        entry: facts.entry().owned(),
+        run_id: facts.run_id().owned(),
+        session_id: facts.session_id().owned(),
+        agent: facts
+            .agent()
+            .owned()
+            .or_else(|| agent_of(session_key.as_deref())),
+        session_key,
+        inherited: facts.inherited().flag() == Some(true),
+    })
+}

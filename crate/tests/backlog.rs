@@ -1,0 +1,180 @@
+//! A receiver that is away for long: what waits goes to disk, within bounds, and comes back in order.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{Gateway, Totals};
+use serde_json::{Value, json};
+
+const START_MS: u64 = 1_795_000_000_000;
+
+fn message(index: u64) -> Value {
+    json!({
+        "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+            "timestamp": START_MS + index * 100, "usage": {"input": 1 + index, "output": 2, "cost": {"total": 0.001}}}},
+        "ctx": {"sessionKey": format!("agent:main:{}", index % 50)},
+    })
+}
+
+/// So many calls, a tenth of a second apart, while nobody is sent anything.
+fn hear(gateway: &mut Gateway, calls: std::ops::Range<u64>) -> u64 {
+    for index in calls.clone() {
+        let at = START_MS + index * 100 + 50;
+        gateway.hear("before_message_write", &message(index), at);
+        if index % 64 == 0 {
+            gateway.core.advance(common::at(at));
+            gateway.write();
+        }
+    }
+    let end = START_MS + calls.end * 100 + 2_000;
+    gateway.core.advance(common::at(end));
+    gateway.write();
+    end
+}
+
+fn expected(calls: std::ops::Range<u64>) -> Totals {
+    let mut totals = Totals::default();
+    for index in calls {
+        totals.add("p/m", 1, 1 + index, 2, 0.001);
+    }
+    totals
+}
+
+fn of_kind(gateway: &Gateway, prefix: &str) -> usize {
+    let files = gateway.disk.0.iter();
+    files
+        .filter(|(file, _)| file.starts_with(prefix))
+        .map(|(_, bytes)| bytes.len())
+        .sum()
+}
+
+#[test]
+fn what_does_not_fit_into_memory_waits_on_disk_and_arrives() {
+    let mut gateway = Gateway::new(false);
+    let end = hear(&mut gateway, 0..9_000);
+    assert_eq!(gateway.status()["waiting"], 9_000);
+    gateway.run_until(end, end + 600_000);
+    gateway
+        .receiver
+        .totals
+        .assert_equals(&expected(0..9_000), "all");
+    assert_eq!(gateway.status()["waiting"], 0);
+    assert!(
+        of_kind(&gateway, "model-calls-") < 300_000,
+        "what is delivered leaves the disk"
+    );
+}
+
+#[test]
+fn a_restart_in_the_middle_of_a_backlog_changes_nothing() {
+    let mut gateway = Gateway::new(false);
+    let end = hear(&mut gateway, 0..9_000);
+    for round in 0..6 {
+        gateway.send(end + round, false);
+        gateway.write();
+        gateway.restart(end + round);
+        gateway.run_until(end + round, end + round + 1);
+    }
+    gateway.run_until(end, end + 600_000);
+    gateway
+        .receiver
+        .totals
+        .assert_equals(&expected(0..9_000), "all");
+    assert_eq!(gateway.status()["waiting"], 0);
+}
+
+#[test]
+fn what_is_new_does_not_wait_for_the_whole_backlog() {
+    let mut gateway = Gateway::new(false);
+    let mut end = hear(&mut gateway, 0..15_000);
+    let mut before_it = 0;
+    // One request a round, as a slow receiver would have it; the new call comes while the backlog drains.
+    for round in 0..1_000 {
+        if round == 5 {
+            end = hear(&mut gateway, 15_000..15_001);
+            before_it = gateway.receiver.totals.requests();
+        }
+        gateway.load(end);
+        gateway.send_once(end);
+        gateway.write();
+        let newest = gateway
+            .receiver
+            .totals
+            .0
+            .get("p/m")
+            .map_or(0, |t| t.largest);
+        if newest == 15_001 {
+            break;
+        }
+    }
+    let waited = gateway.receiver.totals.requests() - before_it;
+    assert!(waited < 6_000, "{waited} calls came before it");
+    assert!(gateway.status()["waiting"].as_u64() > Some(5_000));
+    gateway.run_until(end, end + 600_000);
+    gateway
+        .receiver
+        .totals
+        .assert_equals(&expected(0..15_001), "all");
+}
+
+#[test]
+fn a_full_disk_gives_up_the_oldest_and_counts_them_exactly() {
+    // 1 MiB: three quarters of it for calls.
+    let settings = r#"{"url": "http://receiver.test", "journalMaxMb": 1}"#;
+    let mut gateway = Gateway::with(settings, false);
+    let end = hear(&mut gateway, 0..14_000);
+    assert!(of_kind(&gateway, "model-calls-") <= 768 * 1024 + 256 * 1024);
+    let status = gateway.status();
+    let dropped = status["dropped"]["disk_full"].as_u64().unwrap();
+    assert!(dropped > 2_000, "{status}");
+    assert_eq!(status["waiting"].as_u64().unwrap() + dropped, 14_000);
+    gateway.run_until(end, end + 600_000);
+    assert_eq!(gateway.receiver.totals.requests() + dropped, 14_000);
+    gateway.restart(end + 700_000);
+    gateway.run_until(end + 700_000, end + 800_000);
+    assert_eq!(gateway.receiver.totals.requests() + dropped, 14_000);
+}
+
+#[test]
+fn nothing_is_sent_before_it_is_on_disk() {
+    let mut gateway = Gateway::new(false);
+    gateway.hear("before_message_write", &message(0), START_MS + 50);
+    let now = common::at(START_MS + 5_000);
+    gateway.core.advance(now);
+    let writes = gateway.core.take_writes();
+    assert!(
+        gateway.core.begin(now, true).is_none(),
+        "it is not written yet"
+    );
+    gateway.core.written(writes.upto);
+    assert!(gateway.core.begin(now, true).is_some());
+}
+
+#[test]
+fn a_disk_that_fails_stops_nothing_and_is_made_whole_when_it_is_well() {
+    let mut gateway = Gateway::new(false);
+    gateway.hear("before_message_write", &message(0), START_MS + 50);
+    gateway.core.advance(common::at(START_MS + 3_000));
+    drop(gateway.core.take_writes());
+    gateway
+        .core
+        .disk_failed("no space left", common::at(START_MS + 3_000));
+    let at = START_MS + 10_000;
+    gateway.hear("before_message_write", &message(100), at);
+    gateway.core.advance(common::at(at + 2_000));
+    gateway.core.try_disk();
+    gateway.write();
+    gateway.core.disk_mended(common::at(at + 2_000));
+    // The process dies before anything was sent: both calls are on disk.
+    gateway.restart(at + 3_000);
+    gateway.run_until(at + 3_000, at + 60_000);
+    let mut both = expected(0..1);
+    both.add("p/m", 1, 101, 2, 0.001);
+    gateway.receiver.totals.assert_equals(&both, "both");
+}

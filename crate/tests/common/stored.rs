@@ -1,0 +1,111 @@
+//! Stored rows, and what a reader makes of them.
+
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::observe::stored::{StoredCall, StoredFacts, read};
+use agentwatch_openclaw::transcript::{Reader, Scope, Skipped};
+use serde_json::{Value, json};
+
+/// When the rows here were written, unless they say otherwise.
+pub const WRITTEN: &str = "2026-11-23T13:14:33.341Z";
+/// The same in ms since 1970.
+pub const WRITTEN_MS: u64 = 1_795_439_673_341;
+
+/// Where the rows here are found.
+pub fn scope() -> Scope {
+    Scope {
+        agent: "main".into(),
+        session_id: "s-1".into(),
+        ..Scope::default()
+    }
+}
+
+/// What a reader hands out for some chunks.
+pub fn feed(reader: &mut Reader, chunks: &[&[u8]]) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for chunk in chunks {
+        let mut text = String::new();
+        reader.feed(chunk, &mut text);
+        let batch: Vec<Value> = serde_json::from_str(&format!("[{text}]")).unwrap();
+        rows.extend(batch);
+    }
+    rows
+}
+
+/// What a fresh reader makes of a text.
+pub fn rows_of(text: &str) -> Vec<Value> {
+    feed(&mut Reader::new(scope()), &[text.as_bytes()])
+}
+
+/// The calls that rows stand for.
+pub fn calls(rows: &[Value]) -> Vec<StoredCall> {
+    let call = |row: &Value| read(&StoredFacts::new(facts(row))).unwrap();
+    rows.iter().map(call).collect()
+}
+
+/// A row's facts, as the core takes them.
+pub fn facts(row: &Value) -> Vec<Scalar> {
+    row.as_array().unwrap().iter().map(super::scalar).collect()
+}
+
+/// The lines of a text that cannot be used.
+pub fn skipped(text: &str) -> Skipped {
+    let mut reader = Reader::new(scope());
+    feed(&mut reader, &[text.as_bytes()]);
+    reader.skipped()
+}
+
+/// A stored answer with everything in it.
+pub fn answer() -> Value {
+    json!({
+        "type": "message", "id": "e-1", "parentId": "e-0", "timestamp": WRITTEN,
+        "message": {
+            "role": "assistant", "content": [{"type": "text", "text": "It is \"quoted\"\n{[\\"}],
+            "api": "openai-completions", "provider": "mock", "model": "m1",
+            "usage": {
+                "input": 101, "output": 21, "cacheRead": 601, "cacheWrite": 3, "totalTokens": 726,
+                "cost": {"input": 0.1, "output": 0.2, "cacheRead": 0.3, "cacheWrite": 0.4, "total": 1.0},
+            },
+            "stopReason": "stop", "timestamp": WRITTEN_MS - 200, "responseId": "chatcmpl-1",
+            "__openclaw": {"runId": "r-1"},
+        },
+    })
+}
+
+/// That answer with another value in one place.
+pub fn with(pointer: &str, value: Value) -> Value {
+    let mut row = answer();
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    row.pointer_mut(parent).unwrap()[name] = value;
+    row
+}
+
+/// A row as a line.
+pub fn line(row: &Value) -> String {
+    format!("{row}\n")
+}
+
+/// What the shim's `pick` would copy by the table's paths.
+pub fn picked(row: &Value) -> Value {
+    let root =
+        json!({"event": row, "ctx": {"sessionId": "s-1", "agentId": "main", "inherited": false}});
+    let field = |path: &str| {
+        let found = path
+            .trim_start_matches("time:")
+            .split('.')
+            .try_fold(&root, |value, key| value.get(key));
+        match found {
+            Some(Value::Array(_) | Value::Object(_)) => json!([]),
+            Some(found) if path.starts_with("time:") => json!(written_ms(found)),
+            Some(found) => found.clone(),
+            None => Value::Null,
+        }
+    };
+    let fields = StoredFacts::TABLE.fields.iter();
+    fields.map(|one| field(one.path)).collect()
+}
+
+fn written_ms(value: &Value) -> Option<u64> {
+    let text = value.as_str()?;
+    let at = humantime::parse_rfc3339(text).ok()?;
+    Some(at.duration_since(std::time::UNIX_EPOCH).ok()?.as_millis() as u64)
+}

@@ -1,0 +1,369 @@
+//! Stored transcripts: which rows are calls, and which bytes are done with.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use agentwatch_openclaw::call::Outcome;
+use agentwatch_openclaw::transcript::{MAX_LINE, Reader, Scope, Skipped};
+use common::stored::*;
+use common::{Totals, captures};
+use serde_json::{Value, json};
+
+// ---------------------------------------------------------------------------------------------
+// What is read
+
+#[test]
+fn a_row_becomes_the_facts_of_the_table() {
+    assert_eq!(rows_of(&line(&answer())), [picked(&answer())]);
+    let call = &calls(&rows_of(&line(&answer())))[0];
+    assert_eq!(
+        (call.provider.as_str(), call.model.as_str()),
+        ("mock", "m1")
+    );
+    let usage = call.usage.unwrap();
+    assert_eq!((usage.prompt(), usage.output), (705, 21));
+    assert_eq!(call.cost_usd, Some(1.0));
+    assert_eq!(call.started_ms, Some(WRITTEN_MS - 200));
+    assert_eq!(call.written_ms, Some(WRITTEN_MS));
+    assert_eq!(call.entry.as_deref(), Some("e-1"));
+    assert_eq!(call.run_id.as_deref(), Some("r-1"));
+    assert_eq!(call.session_id.as_deref(), Some("s-1"));
+    assert_eq!(call.agent.as_deref(), Some("main"));
+    assert_eq!(call.session_key, None);
+    assert!(call.is_request() && call.ends_turn && !call.inherited);
+}
+
+#[test]
+fn the_session_key_is_told_where_the_store_has_it() {
+    let mut reader = Reader::new(Scope {
+        session_key: Some("agent:main:a \"b\"\n".into()),
+        ..scope()
+    });
+    let rows = feed(&mut reader, &[line(&answer()).as_bytes()]);
+    assert_eq!(
+        calls(&rows)[0].session_key.as_deref(),
+        Some("agent:main:a \"b\"\n")
+    );
+}
+
+/// The title call of `/new` on 2026.3.13: input, cached input, output.
+const TITLE: (u64, u64, u64) = (154, 654, 74);
+
+#[test]
+fn recorded_stores_hold_what_the_provider_answered() {
+    for capture in captures() {
+        let mut totals = Totals::default();
+        for call in calls(&recorded_rows(&capture.transcript)) {
+            assert!(!call.inherited, "{}", capture.version);
+            if call.is_request() {
+                let usage = call.usage.unwrap_or_default();
+                let model = format!("{}/{}", call.provider, call.model);
+                let cost = call.cost_usd.unwrap_or(0.0);
+                totals.add(&model, 1, usage.prompt(), usage.output, cost);
+            }
+        }
+        let mut expected = capture.provider.clone();
+        if capture.version == "2026.3.13" {
+            let stored_nowhere = expected.0.get_mut("mock/mock-primary").unwrap();
+            stored_nowhere.requests -= 1;
+            stored_nowhere.prompt -= TITLE.0 + TITLE.1;
+            stored_nowhere.completion -= TITLE.2;
+            stored_nowhere.cost_usd -=
+                (TITLE.0 as f64 * 3.0 + TITLE.1 as f64 * 0.3 + TITLE.2 as f64 * 15.0) / 1e6;
+        }
+        totals.assert_equals(&expected, capture.version);
+    }
+}
+
+/// The rows of a recorded store, session by session.
+fn recorded_rows(transcript: &[Value]) -> Vec<Value> {
+    let mut rows = Vec::new();
+    for session in transcript.chunk_by(|a, b| a["session_id"] == b["session_id"]) {
+        let text: String = session.iter().map(|one| line(&one["row"])).collect();
+        rows.extend(rows_of(&text));
+    }
+    rows
+}
+
+// ---------------------------------------------------------------------------------------------
+// Which rows are calls
+
+#[test]
+fn rows_of_the_gateway_itself_are_no_calls() {
+    for model in ["gateway-injected", "delivery-mirror"] {
+        let mut row = with("/message/provider", json!("openclaw"));
+        row["message"]["model"] = json!(model);
+        assert!(rows_of(&line(&row)).is_empty(), "{model}");
+        assert_eq!(skipped(&line(&row)), Skipped::default());
+    }
+}
+
+#[test]
+fn other_rows_are_no_calls() {
+    let text = json!("the \"assistant\" said");
+    for row in [
+        with("/type", json!("custom_message")),
+        with("/message/role", json!("user")),
+        with("/message/role", json!("toolResult")),
+        json!({"type": "message", "message": {"content": ["assistant"], "role": "user"}}),
+        json!({"type": "compaction", "summary": text, "id": "assistant"}),
+        json!({"type": "message", "message": "assistant"}),
+        json!({"type": "message", "message": ["assistant"]}),
+        json!({"role": "assistant"}),
+        json!({}),
+    ] {
+        assert!(rows_of(&line(&row)).is_empty(), "{row}");
+        assert_eq!(skipped(&line(&row)), Skipped::default(), "{row}");
+    }
+}
+
+#[test]
+fn failures_and_aborts_are_handed_out_and_are_no_requests() {
+    for (reason, outcome) in [("error", Outcome::Failed), ("aborted", Outcome::Aborted)] {
+        let mut row = with("/message/stopReason", json!(reason));
+        row["message"]["usage"] =
+            json!({"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, "cost": {"total": 0}});
+        let call = &calls(&rows_of(&line(&row)))[0];
+        assert_eq!(
+            (call.outcome, call.usage, call.cost_usd),
+            (outcome, None, None)
+        );
+        assert!(!call.is_request());
+        // What was billed is a request, however it ended.
+        let billed = &calls(&rows_of(&line(&with("/message/stopReason", json!(reason)))))[0];
+        assert!(billed.is_request());
+    }
+}
+
+#[test]
+fn an_answer_without_usage_is_a_request_with_unknown_tokens() {
+    for usage in [
+        Value::Null,
+        json!({}),
+        json!({"input": 0, "output": 0}),
+        json!(7),
+    ] {
+        let call = &calls(&rows_of(&line(&with("/message/usage", usage))))[0];
+        assert_eq!(call.usage, None);
+        assert!(call.is_request() && !call.broken_usage);
+    }
+    let call = &calls(&rows_of(&line(&with(
+        "/message/usage/input",
+        json!("many"),
+    ))))[0];
+    assert!(call.broken_usage && call.is_request());
+}
+
+#[test]
+fn an_answer_without_a_model_is_counted_and_skipped() {
+    for pointer in ["/message/provider", "/message/model"] {
+        for value in [Value::Null, json!(" "), json!(1), json!({})] {
+            let text = line(&with(pointer, value));
+            assert!(rows_of(&text).is_empty());
+            assert_eq!(skipped(&text).json(), r#"{"no_model":1}"#);
+        }
+    }
+}
+
+#[test]
+fn leading_rows_older_than_their_header_are_inherited() {
+    let header = |at: &str| line(&json!({"type": "session", "id": "s-1", "timestamp": at}));
+    let forked = header("2026-11-23T13:15:00.000Z");
+    let user = line(&with("/message/role", json!("user")));
+    let own = line(&with("/timestamp", json!("2026-11-23T13:15:00.000Z")));
+    let inherited = |rows: &[Value]| calls(rows).iter().map(|c| c.inherited).collect::<Vec<_>>();
+    let text = forked.clone() + &user + &line(&answer()) + &line(&answer()) + &own;
+    let mut reader = Reader::new(scope());
+    let rows = feed(&mut reader, &[text.as_bytes()]);
+    assert_eq!(inherited(&rows), [true, true, false]);
+    // A clock that goes back makes nothing inherited that comes behind an own row.
+    assert_eq!(reader.heritage_ms(), None);
+    let later = feed(&mut reader, &[line(&answer()).as_bytes()]);
+    assert_eq!(inherited(&later), [false]);
+
+    // Reading may go on among inherited rows, if the time is remembered.
+    let mut first = Reader::new(scope());
+    feed(&mut first, &[(forked + &user).as_bytes()]);
+    let mut second = Reader::new(Scope {
+        heritage_ms: first.heritage_ms(),
+        ..scope()
+    });
+    let rows = feed(&mut second, &[(line(&answer()) + &own).as_bytes()]);
+    assert_eq!(inherited(&rows), [true, false]);
+
+    // A plain session, its clock set back before the first answer; and one without a header.
+    let setting = line(&json!({"type": "model_change", "timestamp": "2026-11-23T13:15:00.001Z"}));
+    let plain = header("2026-11-23T13:15:00.000Z") + &setting + &line(&answer());
+    assert_eq!(inherited(&rows_of(&plain)), [false]);
+    assert_eq!(inherited(&rows_of(&(user + &line(&answer())))), [false]);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Spans of time
+
+#[test]
+fn reading_ends_before_the_first_call_that_is_too_young() {
+    let young = with("/timestamp", json!("2026-11-23T13:15:00.000Z"));
+    let user = with("/message/role", json!("user"));
+    let before = line(&answer()) + &line(&user);
+    let text = before.clone() + &line(&young) + &line(&answer());
+    for until_ms in [WRITTEN_MS + 1, 1_795_439_700_000] {
+        let mut reader = Reader::new(Scope {
+            until_ms: Some(until_ms),
+            ..scope()
+        });
+        assert_eq!(feed(&mut reader, &[text.as_bytes()]).len(), 1);
+        assert!(reader.is_stopped());
+        assert_eq!(reader.consumed(), before.len() as u64);
+        assert!(feed(&mut reader, &[text.as_bytes()]).is_empty());
+        assert_eq!(reader.consumed(), before.len() as u64);
+    }
+    // Where a row does not tell when it was written, the call's begin does.
+    let mut reader = Reader::new(Scope {
+        until_ms: Some(WRITTEN_MS - 200),
+        ..scope()
+    });
+    assert!(
+        feed(
+            &mut reader,
+            &[line(&with("/timestamp", Value::Null)).as_bytes()]
+        )
+        .is_empty()
+    );
+    assert!(reader.is_stopped());
+}
+
+#[test]
+fn older_calls_are_left_out_and_done_with() {
+    let old = line(&answer());
+    let mut reader = Reader::new(Scope {
+        since_ms: Some(WRITTEN_MS + 1),
+        ..scope()
+    });
+    let young = line(&with("/timestamp", json!("2026-11-23T13:15:00.000Z")));
+    assert_eq!(
+        feed(&mut reader, &[(old.clone() + &young).as_bytes()]).len(),
+        1
+    );
+    assert_eq!(reader.consumed(), (old.len() + young.len()) as u64);
+}
+
+// ---------------------------------------------------------------------------------------------
+// Lines
+
+#[test]
+fn chunks_may_be_cut_anywhere() {
+    let other = line(&with("/message/role", json!("user"))) + "\n" + "{\"torn\n";
+    let text = other + &line(&answer()) + &line(&with("/id", json!("e-2")));
+    let whole = rows_of(&text);
+    assert_eq!(whole.len(), 2);
+    for cut in 0..=text.len() {
+        let (a, b) = text.as_bytes().split_at(cut);
+        let mut reader = Reader::new(scope());
+        assert_eq!(feed(&mut reader, &[a, b]), whole, "cut at {cut}");
+        assert_eq!(reader.consumed(), text.len() as u64);
+        assert_eq!(reader.skipped(), skipped(&text));
+
+        // The same with the rest read by another reader, from where the first one was done.
+        let mut first = Reader::new(scope());
+        let mut rows = feed(&mut first, &[a]);
+        let mut second = Reader::new(scope());
+        rows.extend(feed(
+            &mut second,
+            &[&text.as_bytes()[first.consumed() as usize..]],
+        ));
+        assert_eq!(rows, whole, "resumed at {cut}");
+    }
+    for size in [1, 2, 3, 7] {
+        let chunks: Vec<_> = text.as_bytes().chunks(size).collect();
+        assert_eq!(feed(&mut Reader::new(scope()), &chunks), whole);
+    }
+}
+
+#[test]
+fn a_last_line_without_an_end_is_left_for_later_unless_the_file_is_finished() {
+    let text = answer().to_string();
+    let mut reader = Reader::new(scope());
+    assert!(feed(&mut reader, &[text.as_bytes()]).is_empty());
+    assert_eq!(reader.consumed(), 0);
+    let mut rows = String::new();
+    reader.finish(&mut rows);
+    assert_eq!(
+        serde_json::from_str::<Value>(&rows).unwrap(),
+        picked(&answer())
+    );
+    assert_eq!(reader.consumed(), text.len() as u64);
+}
+
+#[test]
+fn broken_lines_are_counted_and_cost_only_themselves() {
+    let good = line(&answer());
+    let half = &good[..good.len() / 2];
+    let deep = format!(
+        "{{\"type\":\"message\",\"x\":{}\"assistant\"",
+        "[".repeat(100_000)
+    );
+    for (broken, reason) in [
+        (half, "malformed"),
+        ("{\"assistant\":", "malformed"),
+        ("\"assistant\"", "malformed"),
+        ("{\"a\":\"assistant\"} {}", "malformed"),
+        ("{\"a\":\"assistant\",}", "malformed"),
+        ("{\"a\":[\"assistant\"}]", "malformed"),
+        ("{\"a\":01,\"b\":\"assistant\"}", "malformed"),
+        ("{\"a\":NaN,\"b\":\"assistant\"}", "malformed"),
+        ("{\"a\":\"\\x\",\"b\":\"assistant\"}", "malformed"),
+        ("{\"a\":\"\u{1}\",\"b\":\"assistant\"}", "malformed"),
+        ("garbage", "malformed"),
+        (&deep, "too_deep"),
+    ] {
+        let text = good.clone() + broken + "\n" + &good;
+        assert_eq!(rows_of(&text).len(), 2, "{broken:.60}");
+        assert_eq!(
+            skipped(&text).json(),
+            format!("{{\"{reason}\":1}}"),
+            "{broken:.60}"
+        );
+    }
+    // A line that broke off, and the next one behind it.
+    let glued = half.to_owned() + &good + &good;
+    assert_eq!(rows_of(&glued).len(), 1);
+    assert_eq!(skipped(&glued).malformed, 1);
+    assert_eq!(skipped("\n\r\n  \n"), Skipped::default());
+}
+
+#[test]
+fn a_line_too_long_is_skipped_and_counted_in_bounded_memory() {
+    let head = "{\"x\":\"";
+    let mut reader = Reader::new(scope());
+    let mut rows = feed(&mut reader, &[line(&answer()).as_bytes(), head.as_bytes()]);
+    let filler = vec![b'a'; 256 * 1024];
+    for _ in 0..=MAX_LINE / filler.len() {
+        rows.extend(feed(&mut reader, &[&filler]));
+    }
+    rows.extend(feed(
+        &mut reader,
+        &[b"\",\"assistant\":1}\n", line(&answer()).as_bytes()],
+    ));
+    assert_eq!(rows.len(), 2);
+    assert_eq!(reader.skipped().json(), r#"{"too_long":1}"#);
+}
+
+#[test]
+fn a_long_line_of_somebody_else_is_not_kept_however_long() {
+    let mut reader = Reader::new(scope());
+    feed(
+        &mut reader,
+        &[b"{\"type\":\"message\",\"message\":{\"role\":\"toolResult\",\"content\":\""],
+    );
+    let filler = vec![b'a'; 256 * 1024];
+    for _ in 0..=MAX_LINE / filler.len() {
+        feed(&mut reader, &[&filler]);
+    }
+    assert_eq!(
+        feed(&mut reader, &[b"\"}}\n", line(&answer()).as_bytes()]).len(),
+        1
+    );
+    assert_eq!(reader.skipped(), Skipped::default());
+}

@@ -1,0 +1,259 @@
+/** The folder of the journal: changes are gathered, and done in order off the hook path. */
+
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from "node:fs";
+import { type FileHandle, open, readFile, rename, unlink } from "node:fs/promises";
+import { join } from "node:path";
+
+/** A change of one file, as the core asks for it; see `crate/src/files.rs`. */
+export type Change = [file: string, what: "append" | "replace" | "rename" | "delete", with_: unknown];
+
+/** Where the journal's files are. */
+export interface Disk {
+  /** Adds changes; the next flush does them. */
+  add(changes: readonly Change[]): void;
+  /** Does all changes that were added. @throws what the file system says; they are given up then. */
+  flush(): Promise<void>;
+  /** The same at once, for a process that ends. */
+  flushSync(): void;
+  /** Names of all files, in order, as they are when all changes are done. */
+  names(): string[];
+  /** A file's bytes, likewise; empty where it is not there. */
+  bytes(file: string): Uint8Array;
+  /** A file's bytes, as they are when all changes are done; empty where it is not there or cannot be read. */
+  read(file: string): Promise<Uint8Array>;
+  /** Gives back what is open. */
+  close(): Promise<void>;
+}
+
+/** Without a folder: the journal lives as long as the process. */
+export class MemoryDisk implements Disk {
+  #files = new Map<string, Uint8Array[]>();
+
+  add(changes: readonly Change[]): void {
+    for (const change of changes) apply(this.#files, change);
+  }
+  async flush(): Promise<void> {}
+  flushSync(): void {}
+  names(): string[] {
+    return [...this.#files.keys()].sort();
+  }
+  bytes(file: string): Uint8Array {
+    return Buffer.concat(this.#files.get(file) ?? []);
+  }
+  async read(file: string): Promise<Uint8Array> {
+    return this.bytes(file);
+  }
+  async close(): Promise<void> {}
+}
+
+/** A folder. */
+export class FolderDisk implements Disk {
+  readonly #folder: string;
+  #isDurable = false;
+  #added: Change[] = [];
+  #underWay: Change[] = [];
+  #flushing: Promise<void> | undefined;
+  #handles = new Map<string, FileHandle>();
+  /** How many bytes of a file were certainly written by us: those of a change under way may be there in part. */
+  #sizes = new Map<string, number>();
+
+  /**
+   * The folder is made where it is missing.
+   *
+   * @throws what the file system says
+   */
+  constructor(folder: string) {
+    this.#folder = folder;
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  }
+
+  /** From here on each flush is to survive a power cut. */
+  survivePowerCuts(): void {
+    this.#isDurable = true;
+  }
+
+  add(changes: readonly Change[]): void {
+    this.#added.push(...changes);
+  }
+
+  async flush(): Promise<void> {
+    while (this.#flushing) await this.#flushing.catch(() => {});
+    if (this.#added.length === 0) return;
+    this.#underWay = merged(this.#added);
+    this.#added = [];
+    this.#flushing = this.#write(this.#underWay).finally(() => {
+      this.#flushing = undefined;
+      this.#underWay = [];
+    });
+    await this.#flushing;
+  }
+
+  flushSync(): void {
+    // What is under way may be done twice: the same frames again change nothing.
+    const changes = merged([...this.#underWay, ...this.#added]);
+    this.#added = [];
+    for (const change of changes) this.#doSync(change);
+  }
+
+  names(): string[] {
+    const found = new Map<string, Uint8Array[]>(this.#onDisk().map((file) => [file, []]));
+    for (const change of this.#pending()) apply(found, change);
+    return [...found.keys()].sort();
+  }
+
+  bytes(file: string): Uint8Array {
+    const files = new Map<string, Uint8Array[]>();
+    const own = this.#pending().filter(([of, what, to]) => of === file || (what === "rename" && to === file));
+    files.set(file, [this.#certain(file)]);
+    for (const change of own) apply(files, change);
+    return Buffer.concat(files.get(file) ?? []);
+  }
+
+  async read(file: string): Promise<Uint8Array> {
+    // A core that was made anew asks for what its predecessor had written, and the disk may not have yet.
+    if (this.#pending().some(([of]) => of === file)) return this.bytes(file);
+    return readFile(join(this.#folder, file)).catch(() => new Uint8Array());
+  }
+
+  async close(): Promise<void> {
+    for (const file of [...this.#handles.keys()]) await this.#forget(file);
+  }
+
+  #pending(): Change[] {
+    return [...this.#underWay, ...this.#added];
+  }
+
+  #onDisk(): string[] {
+    try {
+      return readdirSync(this.#folder).filter((name) => !name.endsWith(".new"));
+    } catch {
+      return [];
+    }
+  }
+
+  /** What is certainly there, without what a change under way may have added. */
+  #certain(file: string): Uint8Array {
+    try {
+      const bytes = readFileSync(join(this.#folder, file));
+      const size = this.#sizes.get(file);
+      return this.#underWay.some(([of]) => of === file) ? bytes.subarray(0, size ?? 0) : bytes;
+    } catch {
+      return new Uint8Array();
+    }
+  }
+
+  async #write(changes: readonly Change[]): Promise<void> {
+    try {
+      for (const change of changes) await this.#do(change);
+    } catch (error) {
+      await this.close();
+      throw error;
+    }
+  }
+
+  async #do([file, what, with_]: Change): Promise<void> {
+    const path = join(this.#folder, file);
+    if (what === "append") return this.#append(file, with_ as Uint8Array);
+    await this.#forget(file);
+    if (what === "delete") return void (await unlink(path).catch(unlessMissing));
+    if (what === "rename") return rename(path, join(this.#folder, String(with_))).catch(unlessMissing);
+    const handle = await open(`${path}.new`, "w", 0o600);
+    try {
+      await handle.writeFile(with_ as Uint8Array);
+      if (this.#isDurable) await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await rename(`${path}.new`, path);
+    if (this.#isDurable) await this.#syncFolder();
+    this.#sizes.set(file, (with_ as Uint8Array).length);
+  }
+
+  async #append(file: string, bytes: Uint8Array): Promise<void> {
+    let handle = this.#handles.get(file);
+    if (!handle) {
+      handle = await open(join(this.#folder, file), "a", 0o600);
+      this.#handles.set(file, handle);
+      this.#sizes.set(file, (await handle.stat()).size);
+    }
+    await handle.appendFile(bytes);
+    if (this.#isDurable) await handle.datasync();
+    this.#sizes.set(file, (this.#sizes.get(file) ?? 0) + bytes.length);
+  }
+
+  async #forget(file: string): Promise<void> {
+    this.#sizes.delete(file);
+    const handle = this.#handles.get(file);
+    this.#handles.delete(file);
+    await handle?.close();
+  }
+
+  async #syncFolder(): Promise<void> {
+    const folder = await open(this.#folder, "r");
+    await folder.sync().finally(() => folder.close());
+  }
+
+  #doSync([file, what, with_]: Change): void {
+    const path = join(this.#folder, file);
+    if (what === "append" || what === "replace") {
+      const to = what === "append" ? path : `${path}.new`;
+      const handle = openSync(to, what === "append" ? "a" : "w", 0o600);
+      try {
+        writeSync(handle, with_ as Uint8Array);
+        if (this.#isDurable) fsyncSync(handle);
+      } finally {
+        closeSync(handle);
+      }
+      if (what === "replace") renameSync(to, path);
+      return;
+    }
+    if (what === "rename") renameSync(path, join(this.#folder, String(with_)));
+    else rmSync(path, { force: true });
+  }
+}
+
+/** Changes of the same file that follow each other as one: a flush is one write a file. */
+function merged(changes: readonly Change[]): Change[] {
+  const list: Change[] = [];
+  const parts = new Map<string, Uint8Array[]>();
+  for (const change of changes) {
+    const [file, what, with_] = change;
+    const open = parts.get(file);
+    if (what === "append" && open) {
+      open.push(with_ as Uint8Array);
+      continue;
+    }
+    if (what === "append") parts.set(file, [with_ as Uint8Array]);
+    else parts.clear();
+    list.push(what === "append" ? [file, what, parts.get(file)] : change);
+  }
+  return list.map(([file, what, with_]) => [file, what, what === "append" ? whole(with_) : with_]);
+}
+
+function whole(parts: unknown): Uint8Array {
+  const list = parts as Uint8Array[];
+  return list.length === 1 && list[0] ? list[0] : Buffer.concat(list);
+}
+
+function apply(files: Map<string, Uint8Array[]>, [file, what, with_]: Change): void {
+  const known = files.get(file);
+  if (what === "append" && known) known.push(with_ as Uint8Array);
+  else if (what === "append") files.set(file, [with_ as Uint8Array]);
+  else if (what === "replace") files.set(file, [with_ as Uint8Array]);
+  else if (what === "rename") files.set(String(with_), files.get(file) ?? []);
+  if (what === "rename" || what === "delete") files.delete(file);
+}
+
+function unlessMissing(error: NodeJS.ErrnoException): void {
+  if (error.code !== "ENOENT") throw error;
+}

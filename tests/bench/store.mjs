@@ -1,0 +1,94 @@
+#!/usr/bin/env node
+// How fast the built shim reads a big store, and how long it holds the main thread: node tests/bench/store.mjs [MB]
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { performance } from "node:perf_hooks";
+import { makeStore } from "./store-sample.mjs";
+
+const dist = (/** @type {string} */ file) => import(new URL(`../../dist/${file}`, import.meta.url).href);
+const [{ readStore }, { instantiateIo }] = await Promise.all([dist("store.js"), dist("wasm.js")]);
+const MB = 1024 * 1024;
+/** As the shim reads. */
+const CHUNK = 128 * 1024;
+
+const stateDir = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
+try {
+  const made = makeStore(stateDir, Number(process.argv[2] ?? 200));
+  console.log(`store: ${(made.bytes / MB).toFixed(0)} MB, ${made.calls} calls`);
+  alone(instantiateIo());
+  await whole(instantiateIo(), made);
+} finally {
+  rmSync(stateDir, { recursive: true, force: true });
+}
+
+/** The module alone, on bytes in memory. @param {any} io */
+function alone(io) {
+  const folder = join(stateDir, "agents", "main", "sessions");
+  const bytes = Buffer.concat(
+    readdirSync(folder)
+      .slice(0, 20)
+      .map((name) => readFileSync(join(folder, name))),
+  );
+  for (let round = 0; round < 3; round += 1) {
+    const reader = new io.TranscriptReader("main", "s", undefined, undefined, undefined, undefined);
+    let longest = 0;
+    const begun = performance.now();
+    for (let at = 0; at < bytes.length; at += CHUNK) {
+      const before = performance.now();
+      reader.feed(bytes.subarray(at, at + CHUNK));
+      longest = Math.max(longest, performance.now() - before);
+    }
+    const seconds = (performance.now() - begun) / 1000;
+    reader.free();
+    console.log(
+      `module: ${(bytes.length / MB / seconds).toFixed(0)} MB/s, longest chunk ${longest.toFixed(2)} ms`,
+    );
+  }
+}
+
+/** The whole way, from files to facts, beside an event loop that wants its turns. @param {any} io @param {{ bytes: number, calls: number, tokens: number }} made */
+async function whole(io, made) {
+  const pauses = watchPauses();
+  const [begun, cpu] = [performance.now(), process.cpuUsage()];
+  const bookmarks = new Map();
+  let [calls, tokens] = [0, 0];
+  for await (const { file, bookmark, rows } of readStore(stateDir, bookmarks, { io })) {
+    bookmarks.set(file, bookmark);
+    for (const row of rows) tokens += row[2];
+    calls += rows.length;
+  }
+  const seconds = (performance.now() - begun) / 1000;
+  const { user, system } = process.cpuUsage(cpu);
+  if (calls !== made.calls || tokens !== made.tokens)
+    throw new Error(`${calls} of ${made.calls} calls were read`);
+  const memory = Math.round(process.memoryUsage().rss / MB);
+  console.log(
+    `store: ${(made.bytes / MB / seconds).toFixed(0)} MB/s, ${Math.round(calls / seconds)} calls/s`,
+  );
+  console.log(`CPU ${((user + system) / 1e6).toFixed(2)} s of ${seconds.toFixed(2)} s, RSS ${memory} MB`);
+  console.log(`pauses of the event loop: ${pauses()}`);
+  const again = performance.now();
+  for await (const { rows } of readStore(stateDir, bookmarks, { io })) calls += rows.length;
+  console.log(`a second look at ${bookmarks.size} sessions: ${(performance.now() - again).toFixed(1)} ms`);
+}
+
+/** Measures how long the event loop's turns are; what is returned ends it and says so. */
+function watchPauses() {
+  const turns = /** @type {number[]} */ ([]);
+  let last = performance.now();
+  let isOn = true;
+  const turn = () => {
+    turns.push(performance.now() - last);
+    last = performance.now();
+    if (isOn) setImmediate(turn);
+  };
+  setImmediate(turn);
+  return () => {
+    isOn = false;
+    turns.sort((a, b) => a - b);
+    const at = (/** @type {number} */ share) =>
+      (turns[Math.floor((turns.length - 1) * share)] ?? 0).toFixed(2);
+    return `p50 ${at(0.5)} ms, p99 ${at(0.99)} ms, p99.9 ${at(0.999)} ms, longest ${at(1)} ms`;
+  };
+}

@@ -1,0 +1,64 @@
+/**
+ * Reads a gateway's session store with the built shim, as the plugin does: in increments, with bookmarks.
+ *
+ * @typedef {{ model: string, input: number, output: number, cacheRead: number, cacheWrite: number }} Told
+ * @typedef {{ told: Told, inherited: boolean, facts: Record<string, any> }} StoredCall
+ */
+export class StoreReader {
+  /** Every call found so far, in the order in which it was. @type {StoredCall[]} */
+  found = [];
+  /** @type {string[]} */
+  problems = [];
+  /** @type {Map<string, string>} */
+  #bookmarks = new Map();
+  #stateDir;
+  /** @type {Promise<{ readStore: any, io: any, names: string[] }> | undefined} */
+  #shim;
+
+  /** @param {string} stateDir */
+  constructor(stateDir) {
+    this.#stateDir = stateDir;
+  }
+
+  /**
+   * What is new: calls that were made, and copies of them.
+   *
+   * @param {{ until?: number }} [options]
+   * @returns {Promise<StoredCall[]>}
+   */
+  async read(options = {}) {
+    this.#shim ??= loadShim();
+    const { readStore, io, names } = await this.#shim;
+    const from = this.found.length;
+    for await (const batch of readStore(this.#stateDir, this.#bookmarks, { io, ...options })) {
+      if (batch.problem) this.problems.push(batch.problem);
+      if (batch.skipped) this.problems.push(`${batch.file}: ${JSON.stringify(batch.skipped)}`);
+      if (batch.bookmark) this.#bookmarks.set(batch.file, batch.bookmark);
+      else this.#bookmarks.delete(batch.file);
+      for (const row of batch.rows) {
+        const facts = Object.fromEntries(names.map((name, index) => [name, row[index]]));
+        if (isRequest(facts)) this.found.push({ told: toldBy(facts), inherited: facts.inherited, facts });
+      }
+    }
+    return this.found.slice(from);
+  }
+}
+
+/** From `dist/`, which the types of this project do not know. */
+async function loadShim() {
+  const load = (/** @type {string} */ file) => import(new URL(`../../dist/${file}`, import.meta.url).href);
+  const [{ readStore }, { instantiateIo }] = await Promise.all([load("store.js"), load("wasm.js")]);
+  const names =
+    "provider model input output cache_read cache_write cost stop_reason response_id timestamp written entry run_id session_id agent session_key inherited";
+  return { readStore, io: instantiateIo(), names: names.split(" ") };
+}
+
+/** A failure without usage made no request that was answered. @param {Record<string, any>} facts */
+function isRequest({ input, output, cache_read, stop_reason }) {
+  return input + output + cache_read > 0 || !["error", "aborted"].includes(stop_reason);
+}
+
+/** @param {Record<string, any>} facts @returns {Told} */
+function toldBy({ model, input, output, cache_read, cache_write }) {
+  return { model, input, output, cacheRead: cache_read, cacheWrite: cache_write };
+}

@@ -1,0 +1,190 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { keyOf, startGateway } from "../../examples/gateway/gateway.mjs";
+import { createProvider } from "../../examples/gateway/provider.mjs";
+import { versions } from "./options.mjs";
+import { until } from "./scenarios.mjs";
+import { StoreReader } from "./store-reader.mjs";
+
+/** @typedef {import("../../examples/gateway/provider.mjs").LedgerEntry} LedgerEntry */
+
+const OLD = "2026.3.13";
+
+/**
+ * The session store of real gateways, read while they run: every answer of the provider that is stored, each once,
+ * whatever becomes of its session. No plugin is loaded; the built shim in `dist/` reads.
+ */
+for (const version of versions) {
+  describe(`OpenClaw ${version}, its session store`, () => {
+    /** @type {import("../../examples/gateway/provider.mjs").Provider} */
+    let provider;
+    /** @type {import("../../examples/gateway/gateway.mjs").Gateway} */
+    let gateway;
+    /** @type {string} */
+    let stateDir;
+    /** @type {StoreReader} */
+    let store;
+    /** @type {(() => Promise<unknown>)[]} */
+    const closers = [];
+
+    before(async () => {
+      provider = await createProvider({ delayMs: 50 });
+      closers.push(provider.close);
+      // A folder that was given outlives the gateway.
+      stateDir = await mkdtemp(join(tmpdir(), "openclaw-store-"));
+      closers.push(() => rm(stateDir, { recursive: true, force: true, maxRetries: 5 }));
+      gateway = await startGateway({ version, providerUrl: provider.baseUrl, stateDir });
+      closers.push(gateway.stop);
+      store = new StoreReader(stateDir);
+    });
+    after(async () => {
+      for (const closer of closers.reverse()) await closer();
+    });
+
+    /**
+     * Does some work, and asserts that the store then has its answers and nothing else that is new.
+     *
+     * @param {() => Promise<unknown>} work
+     * @param {(entry: LedgerEntry) => boolean} [isStored]
+     */
+    async function gains(work, isStored = () => true) {
+      const [asked, found] = [provider.ledger.length, store.found.length];
+      await work();
+      await until(() => provider.ledger.every(({ outcome }) => outcome !== "open"), "all answers", 10_000);
+      const answered = provider.ledger.slice(asked).filter(({ outcome }) => outcome !== "error");
+      const expected = answered.filter(isStored).map(toldBy);
+      for (const deadline = Date.now() + 5_000; Date.now() < deadline; await sleep(100)) {
+        await store.read();
+        if (store.found.length - found >= expected.length) break;
+      }
+      // What is found twice is found late.
+      await sleep(300);
+      await store.read();
+      const calls = store.found.slice(found);
+      assert.deepEqual(sorted(calls.map((call) => call.told)), sorted(expected));
+      assert.deepEqual(store.problems, []);
+      assert.ok(calls.every((call) => !call.inherited));
+      return calls.map(({ facts }) => facts);
+    }
+
+    test("turns, tools and long answers of two agents", async () => {
+      const calls = await gains(async () => {
+        await gateway.warmUp();
+        await Promise.all([
+          gateway.agentTurn({ session: "tools", message: "read it [[tools 2]]" }),
+          gateway.agentTurn({ session: "long", message: "fifty kilobytes [[length 50000]]" }),
+          gateway.agentTurn({ agent: "ant", session: "long", message: "three [[length 3000]]" }),
+          gateway.agentTurn({ session: "silent", message: "hello [[nousage]]" }),
+        ]);
+      });
+      assert.deepEqual([...new Set(calls.map(({ agent }) => agent))].sort(), ["ant", "main"]);
+      for (const { timestamp, written, session_key, run_id, cost } of calls) {
+        assert.ok(timestamp <= written && written <= Date.now());
+        assert.equal(typeof cost, "number");
+        assert.deepEqual([session_key === null, run_id === null], [version === OLD, version === OLD]);
+      }
+    });
+
+    test("what is young is left, and found later", async () => {
+      await gains(async () => {
+        const began = Date.now();
+        await gateway.agentTurn({ session: "young", message: "hello" });
+        assert.deepEqual(await store.read({ until: began }), []);
+      });
+    });
+
+    test("/new, and a reset", async () => {
+      await gains(async () => {
+        for (const message of ["hello", "/new", "hello again"])
+          await (await gateway.chatSend({ session: "new", message })).done;
+        await gateway.agentTurn({ session: "reset", message: "hello" });
+        await gateway.sessionsReset({ session: "reset" });
+        await gateway.agentTurn({ session: "reset", message: "hello again" });
+      });
+    });
+
+    test("a session that is deleted unread, and one that was read before", async () => {
+      await gains(async () => {
+        for (const session of ["deleted-1", "deleted-2"])
+          await gateway.agentTurn({ session, message: "hello" });
+        await gateway.rpc("sessions.delete", { key: keyOf("main", "deleted-1") });
+        await store.read();
+        await gateway.rpc("sessions.delete", { key: keyOf("main", "deleted-2") });
+        await store.read();
+      });
+    });
+
+    test("a compaction", async () => {
+      await gains(
+        async () => {
+          for (let turn = 1; turn <= 6; turn += 1)
+            await gateway.agentTurn({ session: "compact", message: `turn ${turn} [[length 20000]]` });
+          await store.read();
+          if (version === OLD)
+            await (await gateway.chatSend({ session: "compact", message: "/compact" })).done;
+          else await gateway.compact({ session: "compact" });
+          await gateway.agentTurn({ session: "compact", message: "after it" });
+        },
+        // What a compaction asks of a model is stored by no version.
+        ({ prompt }) => !prompt.includes("<conversation>"),
+      );
+    });
+
+    test("a subagent, a cron job, a failure", async () => {
+      await gains(async () => {
+        const asked = provider.ledger.length;
+        await gateway.agentTurn({ session: "parent", message: "delegate [[spawn count the files]]" });
+        await until(() => provider.ledger.length - asked >= 4, "the subagent and its announcement", 20_000);
+        await Promise.all([
+          gateway.cronRun({ message: "good morning" }),
+          gateway.agentTurn({ session: "hiccup", message: "hello [[fail 500 1]]" }),
+        ]);
+      });
+    });
+
+    test("forks and rewinds begin with copies", { skip: version === OLD && "it has neither" }, async () => {
+      const sessionKey = keyOf("main", "forked");
+      const originals = await gains(async () => {
+        for (const message of ["one", "two"]) await gateway.agentTurn({ session: "forked", message });
+      });
+      const [one, two] = originals.map(({ entry }) => entry);
+      const { messages } = await gateway.rpc("chat.history", { sessionKey });
+      const questions = messages.filter((/** @type {any} */ { role }) => role === "user");
+      const entryId = questions.at(-1).__openclaw.id;
+      await gateway.rpc("sessions.fork", { sessionKey, entryId });
+      await gateway.rpc("sessions.rewind", { sessionKey, entryId });
+      const copies = await store.read();
+      assert.ok(copies.every(({ inherited }) => inherited));
+      assert.deepEqual(copies.map(({ facts }) => facts.entry).sort(), [one, one, two].sort());
+      await gains(() => gateway.agentTurn({ session: "forked", message: "three" }));
+    });
+
+    test("from the start all is found again, also once the gateway has stopped", async () => {
+      const entries = (/** @type {StoreReader} */ { found }) =>
+        found.map(({ facts }) => `${facts.session_id}/${facts.entry}`).sort();
+      const whole = new StoreReader(stateDir);
+      await whole.read();
+      assert.deepEqual(entries(whole), entries(store));
+      await gateway.stop();
+      assert.deepEqual(await store.read(), []);
+      assert.deepEqual(await whole.read(), []);
+      const later = new StoreReader(stateDir);
+      await later.read();
+      assert.deepEqual(entries(later), entries(store));
+    });
+  });
+}
+
+/** @param {LedgerEntry} entry @returns {import("./store-reader.mjs").Told} */
+function toldBy({ model, usage }) {
+  return { model, input: 0, output: 0, cacheRead: 0, cacheWrite: 0, ...usage };
+}
+
+/** @param {import("./store-reader.mjs").Told[]} calls */
+function sorted(calls) {
+  return calls.map((call) => JSON.stringify(Object.entries(call).sort())).sort();
+}

@@ -1,0 +1,371 @@
+// The session store, read in increments: each call once, whatever becomes of the files.
+import assert from "node:assert/strict";
+import { after, beforeEach, describe, test } from "node:test";
+import { setImmediate as nextTurn } from "node:timers/promises";
+import { zstdCompressSync } from "node:zlib";
+import { answer, BEGIN, Database, header, lines, question, Store } from "./stored.mjs";
+
+/** @type {Store} */
+let store;
+beforeEach(() => {
+  store?.close();
+  store = new Store();
+});
+after(() => store.close());
+
+/** @param {number} from @param {number} to */
+const range = (from, to) => Array.from({ length: to - from + 1 }, (_, index) => from + index);
+
+describe("files", () => {
+  test("a state directory without a store has no calls", async () => {
+    assert.deepEqual(await store.numbers(), []);
+    assert.deepEqual(store.problems, []);
+  });
+
+  test("a call has its facts, its session and its agent", async () => {
+    store.write("s.jsonl", lines(header("s"), question(1), answer(2, { responseId: "r" })), "ant");
+    const [call, ...others] = await store.read();
+    assert.deepEqual(others, []);
+    assert.deepEqual(call, {
+      provider: "mock",
+      model: "m1",
+      input: 2,
+      output: 1,
+      cache_read: 2,
+      cache_write: 3,
+      cost: 0.25,
+      stop_reason: "stop",
+      response_id: "r",
+      timestamp: BEGIN + 1500,
+      written: BEGIN + 2000,
+      entry: "e2",
+      run_id: null,
+      session_id: "s",
+      agent: "ant",
+      session_key: null,
+      inherited: false,
+    });
+    assert.deepEqual([...store.bookmarks.keys()], ["ant/s"]);
+  });
+
+  test("what was read is not read again, what was appended is", async () => {
+    store.write("a.jsonl", lines(header("a"), answer(1)));
+    store.write("b.jsonl", lines(header("b"), answer(2)));
+    assert.deepEqual(await store.numbers(), [1, 2]);
+    assert.deepEqual(await store.numbers(), []);
+    assert.equal(store.batches, 0, "and nothing is said about it");
+    store.append("a.jsonl", lines(question(3), answer(4)));
+    store.write("c.jsonl", lines(header("c"), answer(5)));
+    assert.deepEqual(await store.numbers(), [4, 5]);
+  });
+
+  test("a file may be cut at every byte, and completed later", async () => {
+    const text = lines(header("s"), question(1), answer(2), question(3), answer(4, { model: "ü🦀" }));
+    for (let cut = 0; cut <= Buffer.byteLength(text); cut += 1) {
+      store.bookmarks.clear();
+      store.write("s.jsonl", Buffer.from(text).subarray(0, cut));
+      const first = await store.numbers();
+      store.write("s.jsonl", text);
+      assert.deepEqual([...first, ...(await store.numbers())], [2, 4], `cut at ${cut}`);
+    }
+  });
+
+  test("reset and deleted sessions are read on, not again", async () => {
+    for (const fate of ["reset", "deleted"]) {
+      const [live, put] = [`${fate}.jsonl`, `${fate}.jsonl.${fate}.2026-11-24T15-31-10.367Z`];
+      store.write(live, lines(header(fate), answer(1)));
+      assert.deepEqual(await store.numbers(), [1]);
+      store.append(live, lines(answer(2)));
+      store.rename(live, put);
+      assert.deepEqual(await store.numbers(), [2], fate);
+      assert.deepEqual(await store.numbers(), []);
+    }
+  });
+
+  test("one that was reset before it was read is read, and so is its successor of the same name", async () => {
+    store.write("s.jsonl.reset.2026-11-24T15-31-10.367Z", lines(header("s"), answer(1)));
+    store.write("s.jsonl.reset.2026-11-25T15-31-10.367Z", lines(header("s", 1), answer(2)));
+    store.write("s.jsonl", lines(header("s", 2), answer(3)));
+    assert.deepEqual(await store.numbers(), [1, 2, 3]);
+    assert.deepEqual(await store.numbers(), []);
+    store.append("s.jsonl", lines(answer(4)));
+    assert.deepEqual(await store.numbers(), [4]);
+    store.rename("s.jsonl", "s.jsonl.reset.2026-11-26T15-31-10.367Z");
+    store.write("s.jsonl", lines(header("s", 4), answer(5)));
+    assert.deepEqual(await store.numbers(), [5]);
+  });
+
+  test("a last line without its end counts once nobody writes to the file", async () => {
+    const torn = lines(header("s"), answer(1)).slice(0, -1);
+    store.write("s.jsonl", torn);
+    assert.deepEqual(await store.numbers(), []);
+    store.rename("s.jsonl", "s.jsonl.deleted.2026-11-24T15-31-10.367Z");
+    assert.deepEqual(await store.numbers(), [1]);
+    assert.deepEqual(await store.numbers(), []);
+  });
+
+  test("a session that was cut is finished in its copy, then read again", async () => {
+    const whole = lines(header("s"), answer(1), answer(2));
+    store.write("s.jsonl", whole);
+    assert.deepEqual(await store.numbers(), [1, 2]);
+    store.write("s.jsonl.bak.2026-11-24T15-31-10.367Z", whole + lines(answer(3), answer(4)));
+    store.write("s.jsonl", lines(answer(4)));
+    // 4 stands in both: whoever takes the rows knows it by its entry id.
+    assert.deepEqual(await store.numbers(), [3, 4, 4]);
+    assert.deepEqual(await store.numbers(), []);
+    store.append("s.jsonl", lines(answer(5)));
+    assert.deepEqual(await store.numbers(), [5]);
+  });
+
+  test("a rewritten session is read again from its start", async () => {
+    store.write("s.jsonl", lines(header("s"), answer(1), answer(2)));
+    assert.deepEqual(await store.numbers(), [1, 2]);
+    for (const [rewritten, numbers] of [
+      [lines(header("s"), answer(1)), [1]],
+      [lines(header("s"), answer(3), answer(1), answer(4)), [3, 1, 4]],
+      [lines(answer(9)), [9]],
+    ]) {
+      store.write("s.jsonl", String(rewritten));
+      assert.deepEqual(await store.numbers(), numbers);
+      assert.deepEqual(await store.numbers(), []);
+    }
+  });
+
+  test("calls that are too young are left for later, and none behind them is passed over", async () => {
+    store.write("s.jsonl", lines(header("s"), answer(1), answer(5), answer(2)));
+    store.write("t.jsonl", lines(header("t"), answer(3)));
+    assert.deepEqual(await store.numbers({ until: BEGIN + 5000 }), [1, 3]);
+    assert.deepEqual(await store.numbers({ until: BEGIN + 5000 }), []);
+    assert.deepEqual(await store.numbers({ until: BEGIN + 5001 }), [5, 2]);
+  });
+
+  test("calls that are too old are left out for good", async () => {
+    store.write("s.jsonl", lines(header("s"), answer(1), answer(5)));
+    assert.deepEqual(await store.numbers({ since: BEGIN + 5000 }), [5]);
+    assert.deepEqual(await store.numbers(), []);
+    // A file that nobody wrote to since is not opened for it.
+    store.write("old.jsonl", lines(header("old"), answer(7)));
+    assert.deepEqual(await store.numbers({ since: Date.now() + 60_000 }), []);
+    store.append("old.jsonl", lines(answer(8)));
+    assert.deepEqual(await store.numbers(), [8]);
+  });
+
+  test("what a fork inherited is told, also where reading goes on among it", async () => {
+    store.write("fork.jsonl", lines(header("fork", 10), answer(1), answer(2), question(11), answer(12)));
+    const [first] = await store.read({ until: BEGIN + 2000 });
+    assert.deepEqual([first.input, first.inherited], [1, true]);
+    const rest = await store.read();
+    assert.deepEqual(
+      rest.map(({ input, inherited }) => [input, inherited]),
+      [
+        [2, true],
+        [12, false],
+      ],
+    );
+  });
+
+  test("broken lines are counted and cost only themselves", async () => {
+    store.write("s.jsonl", `${lines(answer(1))}{"half":\nrubbish\n${lines(answer(2))}`);
+    assert.deepEqual(await store.numbers(), [1, 2]);
+    assert.deepEqual(store.skipped, { malformed: 2 });
+  });
+
+  test("files of another kind are not looked at", async () => {
+    for (const name of [
+      "sessions.json",
+      "s.jsonl.lock",
+      "s.jsonl-stage",
+      "s.checkpoint.1f0e.jsonl",
+      "s.trajectory.jsonl",
+      "notes.txt",
+    ])
+      store.write(name, lines(answer(1)));
+    assert.deepEqual(await store.numbers(), []);
+    assert.deepEqual(store.problems, []);
+  });
+
+  test("a bookmark of a session that is gone is given back empty", async () => {
+    store.write("s.jsonl", lines(answer(1)));
+    store.write("t.jsonl", lines(answer(2)));
+    await store.read();
+    store.remove("s.jsonl");
+    await store.read();
+    assert.deepEqual([...store.bookmarks.keys()], ["main/t"]);
+  });
+
+  test("a bookmark that is none is one of nothing", async () => {
+    store.write("s.jsonl", lines(answer(1)));
+    for (const bookmark of ["", "x", ".", "zz.zz", "-1.x", "NaN.hash", "1e9.h.h.h.h", "🦀"]) {
+      store.bookmarks.set("main/s", bookmark);
+      assert.deepEqual(await store.numbers(), [1], bookmark);
+    }
+  });
+
+  test("a big file comes in batches, each with its bookmark, and the event loop has its turns", async () => {
+    const count = 3_000;
+    const text = range(1, count).map((n) => lines(question(n, 500), answer(n)));
+    store.write("big.jsonl", lines(header("big")) + text.join(""));
+    let longest = 0;
+    let last = performance.now();
+    let isReading = true;
+    const watch = (async () => {
+      for (; isReading; await nextTurn()) {
+        longest = Math.max(longest, performance.now() - last);
+        last = performance.now();
+      }
+    })();
+    assert.deepEqual(await store.numbers(), range(1, count));
+    isReading = false;
+    await watch;
+    assert.ok(store.batches > 10);
+    assert.ok(longest < 250, `one step took ${longest} ms, on however busy a machine`);
+  });
+
+  test("reading may end after any batch, and goes on behind it", async () => {
+    const count = 1_000;
+    store.write("big.jsonl", lines(...range(1, count).flatMap((n) => [question(n, 500), answer(n)])));
+    const { readStore } = await import("../../dist/store.js");
+    const found = [];
+    for (let isDone = false; !isDone; ) {
+      isDone = true;
+      for await (const { file, bookmark, rows } of readStore(store.stateDir, store.bookmarks, {
+        io: store.io,
+      })) {
+        found.push(...rows.map((row) => row[2]));
+        store.bookmarks.set(file, bookmark);
+        isDone = false;
+        break;
+      }
+    }
+    assert.deepEqual(found, range(1, count));
+  });
+});
+
+describe("databases", () => {
+  for (const version of [19, 23]) {
+    test(`rows of schema ${version} are read while they are written`, async () => {
+      const database = await Database.make(store, version);
+      database.append("s", header("s"), question(1), answer(2));
+      const [call] = await store.read();
+      assert.deepEqual([call.input, call.session_key, call.session_id], [2, "agent:main:s", "s"]);
+      assert.deepEqual(await store.numbers(), []);
+      assert.equal(store.batches, 0);
+      database.append("s", answer(3, { content: "x".repeat(3_000) }), question(4, 5_000), answer(5));
+      database.append("t", answer(6, { content: "🦀".repeat(400_000) }));
+      assert.deepEqual(await store.numbers(), [3, 5, 6]);
+      assert.deepEqual(await store.numbers(), []);
+      database.close();
+      assert.deepEqual(await store.numbers(), []);
+    });
+  }
+
+  test("many sessions are found, each once", async () => {
+    const database = await Database.make(store);
+    for (const n of range(1, 100)) database.append(`s${n}`, header(`s${n}`), answer(n));
+    assert.deepEqual(
+      (await store.numbers()).sort((a, b) => a - b),
+      range(1, 100),
+    );
+    assert.deepEqual(await store.numbers(), []);
+    for (const n of [1, 50, 100]) database.append(`s${n}`, answer(n + 100));
+    assert.deepEqual(
+      (await store.numbers()).sort((a, b) => a - b),
+      [101, 150, 200],
+    );
+    database.close();
+  });
+
+  test("calls that are too young are left for later", async () => {
+    const database = await Database.make(store);
+    database.append("s", header("s"), answer(1), answer(5), answer(2));
+    assert.deepEqual(await store.numbers({ until: BEGIN + 5000 }), [1]);
+    assert.deepEqual(await store.numbers(), [5, 2]);
+    database.close();
+  });
+
+  test("a rewritten session is read again from its start", async () => {
+    const database = await Database.make(store);
+    database.append("s", header("s"), answer(1), answer(2));
+    assert.deepEqual(await store.numbers(), [1, 2]);
+    database.delete("s");
+    database.append("s", header("s"), answer(1), answer(3));
+    assert.deepEqual(await store.numbers(), [1, 3]);
+    database.delete("s");
+    database.append("s", header("s"), answer(1));
+    assert.deepEqual(await store.numbers(), [1]);
+    assert.deepEqual(await store.numbers(), []);
+    database.close();
+  });
+
+  test("a deleted session is read on in the packed file that it becomes", async () => {
+    const database = await Database.make(store);
+    const rows = [header("s"), answer(1), question(2, 2_000), answer(3), answer(4)];
+    database.append("s", ...rows.slice(0, 3));
+    assert.deepEqual(await store.numbers(), [1]);
+    database.append("s", ...rows.slice(3));
+    database.delete("s");
+    database.run("INSERT INTO session_transcript_archives VALUES ('s', 'g')");
+    // The file comes a moment after the rows are gone: the bookmark has to last that long.
+    assert.deepEqual(await store.numbers(), []);
+    assert.ok(store.bookmarks.has("main/s"));
+    const name = "s.jsonl.deleted.2026-11-24T15-32-21.928Z.a50bb712292b4a6fa11dfe283b5f6c18.zst";
+    store.write(name, zstdCompressSync(lines(...rows)));
+    assert.deepEqual(await store.numbers({ until: BEGIN + 4000 }), [3]);
+    assert.deepEqual(await store.numbers(), [4]);
+    assert.deepEqual(await store.numbers(), []);
+    assert.equal(store.batches, 0);
+    database.close();
+  });
+
+  test("a session that moved from a file into the database is read on there", async () => {
+    const rows = [header("s"), answer(1), answer(2)];
+    store.write("s.jsonl", lines(...rows));
+    assert.deepEqual(await store.numbers(), [1, 2]);
+    const database = await Database.make(store);
+    database.append("s", ...rows, answer(3));
+    assert.deepEqual(await store.numbers(), [3]);
+    store.remove("s.jsonl");
+    assert.deepEqual(await store.numbers(), []);
+    database.append("s", answer(4));
+    assert.deepEqual(await store.numbers(), [4]);
+    database.close();
+  });
+
+  test("a database of an unknown version is named, and the rest is read", async () => {
+    for (const version of [1, 18, 24, 1_000]) {
+      const database = await Database.make(store, version, `agent-${version}`);
+      database.append("s", answer(1));
+      database.close();
+    }
+    store.write("s.jsonl", lines(answer(2)), "agent-24");
+    store.write("s.jsonl", lines(answer(3)), "main");
+    store.bookmarks.set("agent-24/s", "kept.kept");
+    assert.deepEqual(await store.numbers(), [3]);
+    assert.equal(store.problems.length, 4);
+    for (const problem of store.problems)
+      assert.match(
+        problem,
+        /openclaw-agent\.sqlite has schema version \d+; 19 to 23 are known, so it is not read/,
+      );
+    assert.equal(store.bookmarks.get("agent-24/s"), "kept.kept");
+  });
+
+  test("a database without the columns, or that is none, is named", async () => {
+    const database = await Database.make(store);
+    database.run("ALTER TABLE transcript_events RENAME COLUMN event_json TO event_text");
+    database.close();
+    await store.read();
+    assert.match(store.problems.join(), /has no transcript_events\.event_json, so it is not read/);
+    const { writeFileSync } = await import("node:fs");
+    writeFileSync(`${store.stateDir}/agents/main/agent/openclaw-agent.sqlite`, "no database at all");
+    await store.read();
+    assert.match(store.problems.join(), /openclaw-agent\.sqlite cannot be read: file is not a database/);
+  });
+});
+
+test("a packed file that is broken is named, and the rest is read", async () => {
+  store.write("s.jsonl.deleted.2026-11-24T15-32-21.928Z.a50b.zst", "no zstd");
+  store.write("t.jsonl", lines(answer(2)));
+  assert.deepEqual(await store.numbers(), [2]);
+  assert.match(store.problems.join(), /s\.jsonl\.deleted\..*\.zst cannot be read/);
+});
