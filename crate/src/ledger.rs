@@ -572,19 +572,29 @@ impl Open {
     }
 
     fn settle(&self, id: CallId) -> Settled {
-        use Surface::{Diagnostic, Message, Named, Stored, Timing};
+        use Surface::{Diagnostic, Litellm, Message, Named, Proxied, Stored, Timing};
         // The gateway's own diagnostic cannot be changed by another plugin; the message can.
-        let truest = [Diagnostic, Message, Named, Stored, Timing];
-        let outcome = self.first(&[Message, Diagnostic, Timing, Named, Stored], |o| {
-            Some(o.outcome)
-        });
-        let cost = self.first(&truest, |o| o.cost_usd);
+        let truest = [Diagnostic, Message, Proxied, Litellm, Named, Stored, Timing];
+        let speakers = [Message, Diagnostic, Timing, Proxied, Litellm, Named, Stored];
+        let outcome = self.first(&speakers, |o| Some(o.outcome));
+        // What a provider bills is the truth; OpenClaw and LiteLLM reckon with prices.
+        let cost = [
+            (&[Proxied][..], CostSource::Provider),
+            (
+                &[Diagnostic, Message, Named, Stored][..],
+                CostSource::Openclaw,
+            ),
+            (&[Litellm][..], CostSource::Table),
+        ]
+        .into_iter()
+        .find_map(|(of, source)| Some((self.first(of, |o| o.cost_usd)?, source)));
         Settled {
             id,
             ended_ms: self
-                .first(&[Diagnostic, Timing, Message, Named, Stored], |o| {
-                    Some(o.ended_ms)
-                })
+                .first(
+                    &[Diagnostic, Timing, Proxied, Message, Litellm, Named, Stored],
+                    |o| Some(o.ended_ms),
+                )
                 .unwrap_or_default(),
             provider: self
                 .first(&truest, |o| {
@@ -594,22 +604,17 @@ impl Open {
             model: self
                 .first(&truest, |o| Some(o.model.clone()))
                 .unwrap_or_default(),
-            agent: self.first(&[Message, Diagnostic, Timing, Named, Stored], |o| {
-                o.agent.clone()
-            }),
+            agent: self.first(&speakers, |o| o.agent.clone()),
             session_key: self.first(&truest, |o| o.session_key.clone()),
             run_id: self.first(&truest, |o| o.run_id.clone()),
             trigger: self.first(&truest, |o| o.trigger.clone()),
             usage: self.first(&truest, |o| o.usage),
             cost: Cost {
-                usd: cost.unwrap_or(0.0),
-                source: match cost {
-                    Some(_) => CostSource::Openclaw,
-                    None => CostSource::Unknown,
-                },
+                usd: cost.map_or(0.0, |(usd, _)| usd),
+                source: cost.map_or(CostSource::Unknown, |(_, source)| source),
             },
             latency: self.latency(),
-            ttfb_ms: self.first(&truest, |o| o.ttfb_ms),
+            ttfb_ms: self.first(&[Proxied, Diagnostic, Timing, Litellm], |o| o.ttfb_ms),
             outcome: outcome.unwrap_or(Outcome::Completed),
             stored: self.views.iter().flatten().all(|o| o.surface == Stored),
             elsewhere: self.views.iter().flatten().all(|o| o.elsewhere),
@@ -617,8 +622,9 @@ impl Open {
     }
 
     fn latency(&self) -> Option<Latency> {
-        use Surface::{Diagnostic, Message, Named, Timing};
-        let measured = self.first(&[Diagnostic, Timing, Named], |o| o.duration_ms);
+        use Surface::{Diagnostic, Litellm, Message, Named, Proxied, Timing};
+        let measured = [Diagnostic, Timing, Proxied, Litellm, Named];
+        let measured = self.first(&measured, |o| o.duration_ms);
         let hook = || {
             self.first(&[Message], |o| {
                 Some((o.ended_ms - o.started_ms.filter(|s| *s <= o.ended_ms)?) as f64)
@@ -650,7 +656,9 @@ fn fingerprint(observation: &Observation) -> Option<u64> {
             .duration_ms
             .map(f64::to_bits)
             .unwrap_or_default(),
-        (None, Surface::Message | Surface::Diagnostic) => observation.started_ms?,
+        (None, Surface::Message | Surface::Diagnostic | Surface::Proxied | Surface::Litellm) => {
+            observation.started_ms?
+        }
         // A stored row is told apart by where it was read.
         (None, Surface::Timing | Surface::Named | Surface::Stored) => return None,
     };

@@ -12,8 +12,10 @@ pub mod counter;
 pub mod extras;
 pub mod facts;
 pub mod files;
+mod find;
 pub mod identity;
 pub mod journal;
+pub mod json;
 pub mod keeper;
 pub mod ledger;
 pub mod observe;
@@ -22,6 +24,7 @@ pub mod records;
 pub mod reporter;
 pub mod segments;
 pub mod sessions;
+pub mod sse;
 pub mod status;
 pub mod table;
 pub mod time;
@@ -34,5 +37,7 @@ pub mod voice;
 mod http;
 #[cfg(all(target_arch = "wasm32", feature = "counting"))]
 mod wasm;
+#[cfg(all(target_arch = "wasm32", feature = "io"))]
+mod wasm_calls;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]
 mod wasm_io;

@@ -11,6 +11,8 @@ import { instantiate, instantiateIo } from "./wasm.js";
 const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>] [--state-dir <folder>]
 
   ingest    reads events from standard input, one JSON object a line, and sends them to AgentWatch
+  proxy     passes requests on to models' providers and counts their answers; proxy --help tells more
+  litellm   takes the log of a LiteLLM proxy; litellm --help tells more
 
 The environment's AGENTWATCH_URL, AGENTWATCH_TOKEN and AGENTWATCH_AGENT_NAME are read; options win. The token is no
 option, since other users of the machine can see a command's options.
@@ -20,7 +22,15 @@ Exit status: 0 all lines were taken and sent, 1 lines were skipped, 2 not everyt
 /** How long the last records may take to be sent, in ms. */
 const SEND_BUDGET_MS = 30_000;
 
+/** Commands that go on until they are asked to end, each in a file of its own. */
+const SERVICES: Record<string, (args: string[]) => Promise<number>> = {
+  proxy: async (args) => (await import("./cli-proxy.js")).proxyCommand(args),
+  litellm: async (args) => (await import("./cli-litellm.js")).litellmCommand(args),
+};
+
 async function main(): Promise<number> {
+  const [command = "", ...rest] = process.argv.slice(2);
+  if (Object.hasOwn(SERVICES, command)) return SERVICES[command]?.(rest) ?? 2;
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: {

@@ -18,6 +18,11 @@ export function environmentStateDir(): string | undefined {
   return OPENCLAW_STATE_DIR || (HOME ? `${HOME}/.openclaw` : undefined);
 }
 
+/** The token that LiteLLM has to show, if the environment names one: no option, since others can see those. */
+export function environmentLitellmToken(): string | undefined {
+  return process.env.AGENTWATCH_LITELLM_TOKEN || undefined;
+}
+
 /** Without what is empty: an empty variable is an unset one. */
 function present(settings: Record<string, string | undefined>): RawSettings {
   return Object.fromEntries(Object.entries(settings).filter(([, value]) => value));

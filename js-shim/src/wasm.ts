@@ -40,6 +40,28 @@ export interface Instance {
   settingNames(): string;
 }
 
+/** Which model a request asks. */
+export interface RequestReader {
+  feed(bytes: Uint8Array): boolean;
+  model(): string | undefined;
+  wishForUsage(): string | undefined;
+  free(): void;
+}
+
+/** What an answer tells. `finish` ends the reader's life, as `free` does. */
+export interface AnswerReader {
+  feed(bytes: Uint8Array): boolean;
+  finish(ending: number): string;
+  free(): void;
+}
+
+/** What a request of LiteLLM's logger tells. `finish` ends the reader's life, as `free` does. */
+export interface LogReader {
+  feed(bytes: Uint8Array): void;
+  finish(): string;
+  free(): void;
+}
+
 /** Reads one stored transcript; times are ms since 1970, counts are of bytes. It has to be freed. */
 export interface TranscriptReader {
   feed(chunk: Uint8Array): string;
@@ -51,8 +73,12 @@ export interface TranscriptReader {
   free(): void;
 }
 
-/** One instance of the module that meets the network and foreign formats; see `crate/src/wasm_io.rs`. */
+/** One instance of the module that meets the network and foreign formats; see `crate/src/wasm_io.rs` and `wasm_calls.rs`. */
 export interface Io {
+  isModelCall(path: string): boolean;
+  RequestReader: new () => RequestReader;
+  AnswerReader: new (path: string, status: number) => AnswerReader;
+  LogReader: new () => LogReader;
   TranscriptReader: new (
     agent: string,
     sessionId: string,

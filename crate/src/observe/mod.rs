@@ -1,11 +1,17 @@
 //! Readers: a source's flat facts become an [`Event`]; what cannot be read becomes a [`Reject`].
 
+pub mod answer;
+mod anthropic;
 mod context;
 mod diagnostic;
 mod lifecycle;
+pub mod litellm;
 pub(crate) mod message;
 mod named;
+mod openai;
 mod progress;
+pub mod proxied;
+pub mod request;
 pub mod stored;
 mod timing;
 
@@ -19,6 +25,7 @@ use self::message::MessageFacts;
 use self::named::{ConversationFacts, ModelUsedFacts};
 use self::progress::{DeliveryFacts, StateFacts};
 pub use self::progress::{Progress, Step};
+use self::proxied::ProxiedFacts;
 use self::timing::{EndedFacts, StartedFacts};
 
 use crate::call::{Outcome, Usage};
@@ -38,10 +45,14 @@ pub enum Surface {
     Named,
     /// The session store's row, read after the fact.
     Stored,
+    /// A reverse proxy before the provider, which read the provider's own figures.
+    Proxied,
+    /// LiteLLM, which told what passed through it.
+    Litellm,
 }
 
 /// How many surfaces there are.
-pub const SURFACES: usize = 5;
+pub const SURFACES: usize = 7;
 
 /// What one surface says of one call. Times in ms since 1970, durations in ms, cost in USD.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -300,6 +311,8 @@ pub const SOURCES: &[SourceTable] = &[
     lifecycle::CRON,
     lifecycle::GATEWAY_STARTUP,
     stored::StoredFacts::TABLE,
+    proxied::PROXIED,
+    proxied::LITELLM,
     progress::STATE,
     progress::DELIVERY_STARTED,
     progress::DELIVERY_COMPLETED,
@@ -358,6 +371,8 @@ pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reje
             lifecycle::subagent(SubagentFacts::new(facts), table)
         }
         "cron_changed" => lifecycle::cron(CronFacts::new(facts)),
+        "proxied" => proxied::read(ProxiedFacts::new(facts), table, Surface::Proxied, at_ms),
+        "litellm" => proxied::read(ProxiedFacts::new(facts), table, Surface::Litellm, at_ms),
         "stored" => {
             stored::read(&stored::StoredFacts::new(facts)).map(|call| call.into_event(at_ms))
         }

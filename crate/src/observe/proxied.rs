@@ -1,0 +1,186 @@
+//! `proxied`: a call that passed through the reverse proxy, which has read the provider's own usage and
+//! measured the time. `litellm`: a call that a LiteLLM proxy told of. Nothing in either names a session:
+//! they can only be matched by what a call is.
+
+use super::{Event, Observation, Reject, Surface, cost, duration, usage};
+use crate::call::Outcome;
+use crate::facts::{Scalar, SourceTable, facts};
+
+facts! {
+    /// Facts of a call that passed through the proxy; the field names are those of `ProxiedCall` in the shim.
+    ProxiedFacts = "proxied" {
+        provider: "event.provider",
+        model: "event.model",
+        response_model: "event.response_model",
+        input: "event.input",
+        output: "event.output",
+        cache_read: "event.cache_read",
+        cache_write: "event.cache_write",
+        reasoning: "event.reasoning",
+        cost: "event.cost",
+        response_id: "event.response_id",
+        request_id: "event.request_id",
+        status: "event.status",
+        outcome: "event.outcome",
+        started: "event.started",
+        ended: "event.ended",
+        duration: "event.duration",
+        ttfb: "event.ttfb",
+        ttft: "event.ttft",
+        usage_source: "event.usage_source",
+    }
+}
+
+/// The table of `proxied`.
+pub const PROXIED: SourceTable = ProxiedFacts::TABLE;
+/// The table of `litellm`: the same facts, as `observe/litellm.rs` finds them.
+pub const LITELLM: SourceTable = ProxiedFacts::TABLE.renamed("litellm");
+
+/// Reads a call of one of these tables, as an observation of this surface.
+///
+/// # Errors
+/// A [`Reject`] where neither the request nor the answer named a model, or there is no provider.
+pub fn read(
+    facts: ProxiedFacts,
+    table: SourceTable,
+    surface: Surface,
+    at_ms: u64,
+) -> Result<Event, Reject> {
+    let source = table.source;
+    let model = facts
+        .model()
+        .owned()
+        .or_else(|| facts.response_model().owned());
+    let (Some(provider), Some(model)) = (facts.provider().owned(), model) else {
+        return Err(Reject {
+            source,
+            reason: "no_model",
+        });
+    };
+    let mut broken = facts.usage_source().text() == Some("broken");
+    let usage = usage(
+        [
+            facts.input(),
+            facts.output(),
+            facts.cache_read(),
+            facts.cache_write(),
+        ],
+        &mut broken,
+    )
+    .map(|usage| crate::call::Usage {
+        reasoning: super::tokens(facts.reasoning()).unwrap_or_default(),
+        ..usage
+    });
+    // A call may have waited in a spool: its own end counts, where it is one.
+    let ended_ms = facts
+        .ended()
+        .time_ms()
+        .filter(|ended| *ended <= at_ms + 1_000)
+        .unwrap_or(at_ms);
+    Ok(Event::Call(Box::new(Observation {
+        surface,
+        at_ms,
+        provider,
+        model,
+        session_key: None,
+        run_id: None,
+        span_id: None,
+        agent: None,
+        trigger: None,
+        response_id: facts.response_id().owned(),
+        usage,
+        cost_usd: cost(facts.cost()),
+        started_ms: facts
+            .started()
+            .time_ms()
+            .filter(|started| *started <= ended_ms),
+        ended_ms,
+        duration_ms: duration(facts.duration()),
+        ttfb_ms: duration(facts.ttfb()),
+        outcome: outcome(facts.outcome()),
+        whole_turn: false,
+        broken_usage: broken,
+        told_zeros: false,
+        ends_turn: false,
+        elsewhere: false,
+    })))
+}
+
+pub(super) fn outcome(scalar: &Scalar) -> Outcome {
+    match scalar.text() {
+        Some("failed") => Outcome::Failed,
+        Some("aborted") => Outcome::Aborted,
+        _ => Outcome::Completed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::Usage;
+
+    fn facts(values: &[(&str, Scalar)]) -> ProxiedFacts {
+        let fields = ProxiedFacts::TABLE.fields.iter();
+        ProxiedFacts::new(
+            fields
+                .map(|field| {
+                    let value = values.iter().find(|(name, _)| *name == field.name);
+                    value.map(|(_, value)| value.clone()).unwrap_or_default()
+                })
+                .collect(),
+        )
+    }
+
+    fn text(text: &str) -> Scalar {
+        Scalar::Text(text.to_owned())
+    }
+
+    fn call(facts: ProxiedFacts, table: SourceTable, at_ms: u64) -> Option<Box<Observation>> {
+        match read(facts, table, Surface::Diagnostic, at_ms) {
+            Ok(Event::Call(call)) => Some(call),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn a_call_is_named_as_it_was_asked_for() {
+        let at = 1_795_439_673_341;
+        let facts = facts(&[
+            ("provider", text("openai")),
+            ("model", text("gpt-5")),
+            ("response_model", text("gpt-5-2025-08-07")),
+            ("input", Scalar::Number(7.0)),
+            ("output", Scalar::Number(5.0)),
+            ("reasoning", Scalar::Number(2.0)),
+            ("cost", Scalar::Number(0.25)),
+            ("outcome", text("failed")),
+            ("ended", Scalar::Number(at as f64 - 10.0)),
+            ("started", Scalar::Number(at as f64 - 210.0)),
+            ("duration", Scalar::Number(200.5)),
+        ]);
+        let call = call(facts, PROXIED, at).unwrap_or_else(|| unreachable!("no call"));
+        let expected = Usage {
+            input: 7,
+            output: 5,
+            reasoning: 2,
+            ..Usage::default()
+        };
+        assert_eq!(call.usage, Some(expected));
+        assert_eq!((call.model.as_str(), call.cost_usd), ("gpt-5", Some(0.25)));
+        assert_eq!((call.started_ms, call.ended_ms), (Some(at - 210), at - 10));
+        assert_eq!(call.outcome, Outcome::Failed);
+    }
+
+    #[test]
+    fn usage_that_could_not_be_read_is_told_from_none() {
+        let broken = facts(&[
+            ("provider", text("openai")),
+            ("response_model", text("m")),
+            ("usage_source", text("broken")),
+        ]);
+        let call = call(broken, LITELLM, 1).unwrap_or_else(|| unreachable!("no call"));
+        assert!(call.broken_usage && call.usage.is_none());
+        let nobody = facts(&[("model", text("m"))]);
+        assert!(read(nobody, LITELLM, Surface::Diagnostic, 1).is_err());
+    }
+}

@@ -1,0 +1,111 @@
+//! The part of `io.wasm` that reads calls of models on their way: requests and answers for the proxy, the
+//! log of LiteLLM. No reader holds a borrow across a call of JavaScript, since none makes one.
+
+use wasm_bindgen::prelude::*;
+
+use crate::observe::answer::{self, Api, Ending};
+use crate::observe::{litellm, request};
+
+/// Whether a request to this path is a call of a model.
+#[wasm_bindgen(js_name = isModelCall)]
+pub fn is_model_call(path: &str) -> bool {
+    Api::of_path(path).is_some()
+}
+
+/// The reader of one request's body, for which model it asks; see [`request::Request`].
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct RequestReader {
+    reader: request::Request,
+}
+
+#[wasm_bindgen]
+impl RequestReader {
+    /// A reader of a new request.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> RequestReader {
+        Self::default()
+    }
+
+    /// Takes the next piece of the body. Whether the model is known by now.
+    pub fn feed(&mut self, bytes: &[u8]) -> bool {
+        self.reader.feed(bytes)
+    }
+
+    /// The model that is asked.
+    pub fn model(&self) -> Option<String> {
+        self.reader.model().map(str::to_owned)
+    }
+
+    /// The change that makes a stream tell its usage, once the whole body has passed, as JSON
+    /// `{at, remove, insert}`; nothing where none is to be made.
+    #[wasm_bindgen(js_name = wishForUsage)]
+    pub fn wish_for_usage(&self) -> Option<String> {
+        let edit = self.reader.wish_for_usage()?;
+        serde_json::to_string(&edit).ok()
+    }
+}
+
+/// The reader of one answer's body; see [`answer::Answer`].
+#[wasm_bindgen]
+pub struct AnswerReader {
+    reader: answer::Answer,
+}
+
+#[wasm_bindgen]
+impl AnswerReader {
+    /// A reader of the answer with this HTTP status to a request to this path.
+    #[wasm_bindgen(constructor)]
+    pub fn new(path: &str, status: u16) -> AnswerReader {
+        let api = Api::of_path(path).unwrap_or(Api::Chat);
+        Self {
+            reader: answer::Answer::new(api, status),
+        }
+    }
+
+    /// Takes the next piece of the body. Whether a stream's first token is in it.
+    pub fn feed(&mut self, bytes: &[u8]) -> bool {
+        self.reader.feed(bytes)
+    }
+
+    /// What the answer told, as JSON of [`answer::Told`]. `ending`: 0 the body is whole, 1 the provider
+    /// broke it off, 2 the client did.
+    pub fn finish(self, ending: u8) -> String {
+        let told = self.reader.finish(match ending {
+            0 => Ending::Whole,
+            1 => Ending::Cut,
+            _ => Ending::Left,
+        });
+        serde_json::to_string(&told).unwrap_or_default()
+    }
+}
+
+/// The reader of one request of LiteLLM's generic API logger; see [`litellm::Log`].
+#[wasm_bindgen]
+#[derive(Default)]
+pub struct LogReader {
+    reader: litellm::Log,
+}
+
+#[wasm_bindgen]
+impl LogReader {
+    /// A reader of a new request.
+    #[wasm_bindgen(constructor)]
+    pub fn new() -> LogReader {
+        Self::default()
+    }
+
+    /// Takes the next piece of the body.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.reader.feed(bytes);
+    }
+
+    /// What was logged, as JSON `{calls, skipped}` of [`litellm::Logged`]; `{problem}` where the body
+    /// could not be read and nothing of it is to be taken.
+    pub fn finish(self) -> String {
+        match self.reader.finish() {
+            Ok(logged) => serde_json::to_string(&logged).unwrap_or_default(),
+            Err(problem) => format!("{{\"problem\":\"{}\"}}", problem.text()),
+        }
+    }
+}

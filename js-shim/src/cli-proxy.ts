@@ -1,0 +1,71 @@
+/** The command `agentwatch-openclaw proxy`. */
+
+import { parseArgs } from "node:util";
+import { COMMON_OPTIONS, log, openPipeline, tally, untilAsked } from "./cli-pipeline.js";
+import { parsePort, SettingError } from "./listen.js";
+import { Proxy } from "./proxy.js";
+import { parseUpstreams } from "./upstreams.js";
+import { instantiateIo } from "./wasm.js";
+
+const USAGE = `agentwatch-openclaw proxy --upstream <prefix>=<address>[,provider=<name>][,usage=ask] …
+
+  Passes requests on to models' providers, unchanged, and counts what their answers say was used. Put its address and
+  the prefix into models.providers.<name>.baseUrl: http://127.0.0.1:8471/openai/v1 where it was https://api.openai.com/v1.
+
+  --upstream  /openai=https://api.openai.com: where requests whose path begins with the prefix go; may be repeated.
+              provider=<name>: OpenClaw's name of the provider, where it is not the prefix.
+              usage=ask: streams that do not ask for their usage are made to (stream_options.include_usage).
+  --port      where it listens; 8471, 0 for a free one
+  --host      the address that it listens on; 127.0.0.1. Whoever reaches another one can use the upstreams.
+  --url, --agent-name, --state-dir  as with ingest
+
+Keys pass through; none is stored or logged. Exit status: 0 it was asked to end, 2 wrong usage or settings.`;
+
+/** How long streams may take to end, and the last records to be sent, in ms. */
+const GRACE_MS = 10_000;
+const SEND_BUDGET_MS = 30_000;
+
+/** Runs until it is asked to end; the exit status. */
+export async function proxyCommand(args: string[]): Promise<number> {
+  const { values } = parseArgs({
+    args,
+    options: {
+      ...COMMON_OPTIONS,
+      upstream: { type: "string", multiple: true },
+      port: { type: "string" },
+      host: { type: "string" },
+    },
+  });
+  if (values.help) {
+    console.log(USAGE);
+    return 0;
+  }
+  try {
+    const upstreams = parseUpstreams(values.upstream ?? []);
+    const { host = "127.0.0.1" } = values;
+    const pipeline = openPipeline("proxy", values);
+    const proxy = new Proxy({
+      upstreams,
+      host,
+      port: parsePort(values.port ?? "8471"),
+      onCall: (call) => pipeline.accept("proxied", [call]),
+      instantiateIo,
+      log,
+      wall: () => Date.now(),
+      mono: () => performance.now(),
+    });
+    const asked = untilAsked();
+    const { port } = await proxy.listen();
+    const ways = upstreams.map(({ prefix, url, provider }) => `${prefix} → ${url.href} (${provider})`);
+    log.info(`proxy on http://${host}:${port}: ${ways.join(", ")}`);
+    await asked;
+    await proxy.close(GRACE_MS);
+    await pipeline.stop(SEND_BUDGET_MS);
+    log.info(`${tally({ ...proxy.counts })}; unread: ${tally({ ...proxy.unread })}`);
+    return 0;
+  } catch (error) {
+    if (!(error instanceof SettingError)) throw error;
+    console.error(error.message);
+    return 2;
+  }
+}

@@ -1,0 +1,35 @@
+/** Why a server cannot listen, in the words of the settings that say where. */
+
+/** A setting that is wrong; the message names it, its value and the mend. */
+export class SettingError extends Error {
+  override name = "SettingError";
+}
+
+/** The error of a server that was to listen there. */
+export function listenError(error: NodeJS.ErrnoException, host: string, port: number): SettingError {
+  const at = `${host}:${port}`;
+  switch (error.code) {
+    case "EADDRINUSE":
+      return new SettingError(
+        `--port ${port}: ${at} is taken already; choose another port, or 0 for a free one`,
+      );
+    case "EACCES":
+      return new SettingError(`--port ${port}: this user may not listen on ${at}; choose a port above 1023`);
+    case "EADDRNOTAVAIL":
+    case "ENOTFOUND":
+      return new SettingError(`--host ${host}: this machine has no such address; leave it out for 127.0.0.1`);
+    default:
+      return new SettingError(`--host ${host} --port ${port}: ${error.message}`);
+  }
+}
+
+/**
+ * The port in an option.
+ *
+ * @throws SettingError
+ */
+export function parsePort(value: string): number {
+  const port = Number(value);
+  if (/^\d{1,5}$/.test(value) && port <= 65_535) return port;
+  throw new SettingError(`--port ${value}: a port is a number from 0 to 65535; 0 takes a free one`);
+}

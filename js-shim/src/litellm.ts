@@ -1,0 +1,227 @@
+/**
+ * The endpoint for LiteLLM's generic API logger. LiteLLM throws a batch away on any error, so it is answered 200 only
+ * once its calls are accepted for good, and 5xx where a second try (`max_retries`) may succeed.
+ */
+
+import { createHash, timingSafeEqual } from "node:crypto";
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { listenError } from "./listen.js";
+import type { Log } from "./pipeline.js";
+import { quietly } from "./quiet.js";
+import type { Told } from "./reading.js";
+import type { Io, LogReader } from "./wasm.js";
+
+/** A logged call, in the names of the table `litellm`. Times in ms, `started` and `ended` since 1970. */
+export interface LoggedCall extends Told {
+  provider: string;
+  model: string | null;
+  request_id: string | null;
+  status: number | null;
+  started: number | null;
+  ended: number | null;
+  duration: number | null;
+  ttft: number | null;
+}
+
+/** What an endpoint needs. */
+export interface LitellmOptions {
+  host: string;
+  port: number;
+  /** What LiteLLM has to show as its bearer token; nothing: everybody on this machine may log. */
+  token: string | undefined;
+  /** OpenClaw's name of the provider that is this LiteLLM. */
+  provider: string;
+  /** Takes calls over; once it resolves they are safe. */
+  accept(calls: LoggedCall[]): Promise<void>;
+  instantiateIo(): Io;
+  log: Log;
+  /** ms of a clock that never goes back. */
+  mono(): number;
+}
+
+/** The largest body that is read, in bytes. */
+export const MAX_BODY = 16 * 1024 * 1024;
+/** Who sends its headers or its body more slowly is cut off, in ms. */
+const HEADERS_WITHIN_MS = 10_000;
+const BODY_WITHIN_MS = 60_000;
+/** Connections at the same time; more are closed at once. */
+const MAX_CONNECTIONS = 256;
+
+/** What is answered. */
+interface Answer {
+  status: number;
+  body: Record<string, unknown>;
+}
+
+/** The endpoint. */
+export class LitellmEndpoint {
+  readonly #options: LitellmOptions;
+  readonly #server: Server;
+  readonly #token: Buffer | undefined;
+  readonly #warn: (text: string) => void;
+  #io: Io | undefined;
+  readonly counts = { requests: 0, calls: 0, refused: 0, unreadable: 0, not_accepted: 0 };
+  /** Payloads that were no calls of a model, by reason. */
+  readonly skipped: Record<string, number> = {};
+
+  constructor(options: LitellmOptions) {
+    this.#options = options;
+    this.#token = options.token === undefined ? undefined : digest(options.token);
+    this.#warn = quietly((text) => options.log.warn(text), options.mono);
+    this.#server = createServer({
+      headersTimeout: HEADERS_WITHIN_MS,
+      requestTimeout: BODY_WITHIN_MS,
+      connectionsCheckingInterval: 1_000,
+    });
+    this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#server.on("request", (request, response) => void this.#serve(request, response));
+  }
+
+  /**
+   * Begins to listen; where.
+   *
+   * @throws SettingError where the address is taken or not allowed
+   */
+  async listen(): Promise<AddressInfo> {
+    const { host, port } = this.#options;
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
+      this.#server.listen(port, host, resolve);
+    });
+    return this.#server.address() as AddressInfo;
+  }
+
+  /** Takes no more requests, and lets those that run end for at most so many ms. */
+  async close(graceMs: number): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#server.closeIdleConnections();
+    const timer = setTimeout(() => this.#server.closeAllConnections(), graceMs);
+    await closed;
+    clearTimeout(timer);
+  }
+
+  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    this.counts.requests += 1;
+    request.on("error", () => {});
+    response.on("error", () => {});
+    const refusal = this.#refusal(request);
+    if (refusal) this.counts.refused += 1;
+    const { status, body } = refusal ?? (await this.#log(request));
+    if (response.destroyed) return;
+    response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+    // Who is still sending reads no answer: what is left of the body is let run, for as long as a body may take.
+    request.resume();
+  }
+
+  /** Why a request is not read at all. */
+  #refusal({ method, headers }: IncomingMessage): Answer | undefined {
+    if (this.#token && !isSame(this.#token, bearer(headers.authorization))) {
+      this.#warn(
+        "a log was refused: its Authorization is not the token in AGENTWATCH_LITELLM_TOKEN; set headers.Authorization under callback_settings in LiteLLM's configuration",
+      );
+      return problem(401, "wrong token: set headers.Authorization to Bearer and AGENTWATCH_LITELLM_TOKEN");
+    }
+    if (method !== "POST") return problem(405, "logs are posted");
+    const { "content-encoding": encoding = "identity", "content-length": length = "0" } = headers;
+    if (encoding !== "identity")
+      return problem(415, `content-encoding ${encoding} is not read: send it plain`);
+    return Number(length) > MAX_BODY ? this.#tooLarge() : undefined;
+  }
+
+  /** Reads a body and has its calls accepted. */
+  async #log(request: IncomingMessage): Promise<Answer> {
+    const reader = this.#inModule((io) => new io.LogReader());
+    if (!reader) return this.#faulty();
+    let size = 0;
+    try {
+      for await (const bytes of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+        size += bytes.length;
+        if (size > MAX_BODY) {
+          this.#inModule(() => reader.free());
+          this.counts.refused += 1;
+          return this.#tooLarge();
+        }
+        if (!this.#inModule(() => [reader.feed(bytes)])) return this.#faulty();
+      }
+    } catch {
+      // The client broke off: nobody reads the answer.
+      this.#inModule(() => reader.free());
+      return problem(400, "cut off");
+    }
+    return this.#take(reader);
+  }
+
+  async #take(reader: LogReader): Promise<Answer> {
+    const text = this.#inModule(() => reader.finish());
+    if (!text) return this.#faulty();
+    const logged = JSON.parse(text) as {
+      calls: Array<Omit<LoggedCall, "cost"> & { cost: string | null }>;
+      skipped: Record<string, number>;
+      problem?: string;
+    };
+    if (logged.problem) {
+      this.counts.unreadable += 1;
+      this.#warn(`a log could not be read (${logged.problem}): is it LiteLLM's generic_api that posts here?`);
+      return problem(400, logged.problem);
+    }
+    const { provider } = this.#options;
+    const calls = logged.calls.map((call) => ({
+      ...call,
+      provider,
+      cost: call.cost === null ? null : Number(call.cost),
+    }));
+    try {
+      await this.#options.accept(calls);
+    } catch (error) {
+      this.counts.not_accepted += 1;
+      this.#warn(`a log was not accepted: ${error instanceof Error ? error.message : error}`);
+      return problem(503, "not accepted, try again");
+    }
+    this.counts.calls += calls.length;
+    for (const [reason, count] of Object.entries(logged.skipped))
+      this.skipped[reason] = (this.skipped[reason] ?? 0) + count;
+    return { status: 200, body: { accepted: calls.length, skipped: logged.skipped } };
+  }
+
+  /** Runs something in the module; nothing where it trapped, after which the instance is dead. */
+  #inModule<T>(work: (io: Io) => T): T | undefined {
+    try {
+      this.#io ??= this.#options.instantiateIo();
+      return work(this.#io);
+    } catch {
+      this.#io = undefined;
+      return undefined;
+    }
+  }
+
+  #faulty(): Answer {
+    this.counts.unreadable += 1;
+    this.#warn("a log could not be read because of a fault of ours; please report this");
+    return problem(500, "a fault of the reader");
+  }
+
+  #tooLarge(): Answer {
+    this.#warn(
+      `a log of more than ${MAX_BODY / 1024 / 1024} MiB was refused: set a smaller DEFAULT_BATCH_SIZE in LiteLLM's environment, or log_format: single`,
+    );
+    return problem(413, `more than ${MAX_BODY} bytes`);
+  }
+}
+
+function problem(status: number, error: string): Answer {
+  return { status, body: { error } };
+}
+
+function bearer(authorization: string | undefined): string {
+  return /^Bearer (.*)$/i.exec(authorization ?? "")?.[1] ?? "";
+}
+
+/** Compared by their hashes, so that the time tells nothing. */
+function digest(token: string): Buffer {
+  return createHash("sha256").update(token).digest();
+}
+
+function isSame(wanted: Buffer, shown: string): boolean {
+  return timingSafeEqual(wanted, digest(shown));
+}

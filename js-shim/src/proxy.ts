@@ -1,0 +1,294 @@
+/**
+ * A reverse proxy on the loopback interface, to put into `models.providers.*.baseUrl`. What passes is unchanged; calls
+ * of models are read beside it, and told when they are over.
+ */
+
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { forward, type Listener, MAX_HEADER_BYTES, Origin } from "./forward.js";
+import { listenError } from "./listen.js";
+import type { Log } from "./pipeline.js";
+import { quietly } from "./quiet.js";
+import { type CallReading, type Ending, Readers, type Told } from "./reading.js";
+import { type Route, route, type Upstream } from "./upstreams.js";
+import type { Io } from "./wasm.js";
+
+/** A finished call, in the names of the table `proxied`. Times in ms, `started` and `ended` since 1970. */
+export interface ProxiedCall extends Told {
+  provider: string;
+  /** The model that was asked, as OpenClaw names it. */
+  model: string | null;
+  /** The provider's id of the request, where it gives one in a header. */
+  request_id: string | null;
+  /** The HTTP status; nothing where there was no answer. */
+  status: number | null;
+  started: number;
+  ended: number;
+  duration: number;
+  /** To the first byte of the answer's body. */
+  ttfb: number | null;
+  /** To the first token of a stream. */
+  ttft: number | null;
+}
+
+/** What a proxy needs. */
+export interface ProxyOptions {
+  upstreams: readonly Upstream[];
+  host: string;
+  port: number;
+  /** Hears of each call that is over; must not throw. */
+  onCall(call: ProxiedCall): void;
+  instantiateIo(): Io;
+  log: Log;
+  /** ms since 1970. */
+  wall(): number;
+  /** ms of a clock that never goes back. */
+  mono(): number;
+}
+
+/** A body that is to ask for its usage has to be held; a larger one passes as it is. */
+const MAX_HELD = 32 * 1024 * 1024;
+/** How long an idle connection of a client is kept, in ms. */
+const KEEP_CLIENTS_MS = 75_000;
+/** Headers by which providers name a request. */
+const REQUEST_IDS = ["request-id", "x-request-id", "x-litellm-call-id", "apim-request-id"];
+
+/** The proxy. */
+export class Proxy {
+  readonly #options: ProxyOptions;
+  readonly #server: Server;
+  readonly #readers: Readers;
+  readonly #origins = new Map<Upstream, Origin>();
+  readonly #warn: (text: string) => void;
+  /** Calls whose answers are still being read. */
+  readonly #unfinished = new Set<Promise<void>>();
+  readonly counts = {
+    requests: 0,
+    calls: 0,
+    refused: 0,
+    unreachable: 0,
+    cut: 0,
+    left: 0,
+    asked_too_large: 0,
+  };
+
+  constructor(options: ProxyOptions) {
+    this.#options = options;
+    this.#readers = new Readers(() => options.instantiateIo());
+    this.#warn = quietly((text) => options.log.warn(text), options.mono);
+    for (const upstream of options.upstreams) this.#origins.set(upstream, new Origin(upstream.url));
+    // A stream may take as long as it takes; only headers have to come in time.
+    this.#server = createServer({
+      requestTimeout: 0,
+      headersTimeout: 30_000,
+      keepAliveTimeout: KEEP_CLIENTS_MS,
+      maxHeaderSize: MAX_HEADER_BYTES,
+    });
+    this.#server.on("request", (request, response) => this.#serve(request, response, false));
+    this.#server.on("checkContinue", (request, response) => this.#serve(request, response, true));
+  }
+
+  /** Answers that could not be read, by reason. */
+  get unread(): Readers["unread"] {
+    return this.#readers.unread;
+  }
+
+  /**
+   * Begins to listen; where.
+   *
+   * @throws SettingError where the address is taken or not allowed
+   */
+  async listen(): Promise<AddressInfo> {
+    const { host, port } = this.#options;
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
+      this.#server.listen(port, host, resolve);
+    });
+    return this.#server.address() as AddressInfo;
+  }
+
+  /** Takes no more requests, lets those that run end for at most so many ms, then breaks them off. */
+  async close(graceMs: number): Promise<void> {
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    this.#server.closeIdleConnections();
+    const timer = setTimeout(() => this.#server.closeAllConnections(), graceMs);
+    await closed;
+    clearTimeout(timer);
+    await Promise.all(this.#unfinished);
+    for (const origin of this.#origins.values()) origin.close();
+  }
+
+  #serve(request: IncomingMessage, response: ServerResponse, isAwaited: boolean): void {
+    this.counts.requests += 1;
+    // A client that is gone is told by `close`; nobody else waits for these.
+    request.on("error", () => {});
+    response.on("error", () => {});
+    const target = request.url ?? "";
+    const way = route(this.#options.upstreams, target);
+    const origin = way && this.#origins.get(way.upstream);
+    if (!way || !origin) {
+      this.#refuse(response);
+      return;
+    }
+    const reading = this.#readers.isModelCall(request.method ?? "", way.path)
+      ? this.#readers.open(way.path)
+      : undefined;
+    const listener = this.#listen(way, reading, request, response);
+    const pass = (body: Uint8Array[] | undefined) => {
+      try {
+        forward({ origin, path: way.path, request, response, isAwaited, body, listener });
+      } catch (error) {
+        // Node's parser takes requests that its writer refuses.
+        listener.over("cut", error instanceof Error ? error : new Error(String(error)));
+      }
+    };
+    if (reading && way.upstream.asksForUsage && canAsk(request, way.path))
+      this.#hold(request, response, isAwaited, reading, pass);
+    else pass(undefined);
+  }
+
+  /** Who listens to a request and its answer. */
+  #listen(
+    { upstream }: Route,
+    reading: CallReading | undefined,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Listener {
+    const { wall, mono } = this.#options;
+    const began = mono();
+    const started = wall();
+    let ttfb: number | null = null;
+    let ttft: number | null = null;
+    let answered: IncomingMessage | undefined;
+    const isPlain = request.headers["content-encoding"] === undefined;
+    return {
+      request: (bytes) => {
+        if (isPlain) reading?.request(bytes);
+      },
+      answer: (answer) => {
+        answered = answer;
+        reading?.answer(answer.statusCode ?? 0, answer.headers["content-encoding"], () => {
+          ttft ??= mono() - began;
+        });
+      },
+      bytes: (bytes) => {
+        ttfb ??= mono() - began;
+        reading?.bytes(bytes);
+      },
+      over: (ending, error) => {
+        const ended = wall();
+        const duration = mono() - began;
+        if (!answered) this.#explain(response, upstream, ending, error);
+        else if (ending !== "whole") this.counts[ending] += 1;
+        if (!reading) return;
+        const known = {
+          provider: upstream.provider,
+          request_id: requestId(answered),
+          status: answered?.statusCode ?? null,
+          ...{ started, ended, duration, ttfb },
+        };
+        this.#finish(reading, ending, (told) => ({
+          ...known,
+          model: reading.model,
+          // A compressed stream may be read a little later than it passed.
+          ttft: ttft && Math.min(ttft, duration),
+          ...told,
+        }));
+      },
+    };
+  }
+
+  #finish(reading: CallReading, ending: Ending, call: (told: Told) => ProxiedCall): void {
+    const done = reading
+      .finish(ending)
+      .then((told) => {
+        this.counts.calls += 1;
+        this.#options.onCall(call(told));
+      })
+      .catch((error) =>
+        this.#warn(`a call was not counted: ${error instanceof Error ? error.message : error}`),
+      )
+      .finally(() => this.#unfinished.delete(done));
+    this.#unfinished.add(done);
+  }
+
+  /** Holds a request's body until it can be changed, then lets it pass. */
+  #hold(
+    request: IncomingMessage,
+    response: ServerResponse,
+    isAwaited: boolean,
+    reading: CallReading,
+    pass: (body: Uint8Array[] | undefined) => void,
+  ): void {
+    if (isAwaited) response.writeContinue();
+    const held: Buffer[] = [];
+    let size = 0;
+    const take = (bytes: Buffer) => {
+      held.push(bytes);
+      size += bytes.length;
+      if (size <= MAX_HELD) return;
+      // Too much to hold: what was held goes back to where it came from, and all of it passes as it is.
+      this.counts.asked_too_large += 1;
+      request.off("data", take).off("end", end).pause();
+      for (const bytes of held.reverse()) request.unshift(bytes);
+      pass(undefined);
+    };
+    const end = () => pass(edited(held, reading));
+    request.on("data", take).on("end", end);
+  }
+
+  #refuse(response: ServerResponse): void {
+    this.counts.refused += 1;
+    const prefixes = this.#options.upstreams.map(({ prefix }) => prefix).join(", ");
+    const message = `agentwatch-openclaw proxy: no upstream has this path; there are ${prefixes}. Correct baseUrl in models.providers, or add an --upstream.`;
+    this.#warn(
+      "a request to a path of no upstream was refused: compare models.providers.*.baseUrl with --upstream",
+    );
+    answerError(response, 404, "no_upstream", message);
+  }
+
+  /** The upstream did not answer: the client and the operator hear why. */
+  #explain(response: ServerResponse, upstream: Upstream, ending: Ending, error: Error | undefined): void {
+    if (ending === "left" || response.destroyed) {
+      this.counts.left += 1;
+      return;
+    }
+    this.counts.unreachable += 1;
+    const { prefix, url } = upstream;
+    const code = (error as NodeJS.ErrnoException | undefined)?.code;
+    const why = error
+      ? `${error.message || error.name}${code && !error.message.includes(code) ? ` (${code})` : ""}`
+      : "no answer";
+    const message = `agentwatch-openclaw proxy: ${url.origin} did not answer: ${why}. Check --upstream ${prefix}=${url.href} and that this machine reaches it.`;
+    this.#warn(message);
+    answerError(response, 502, "upstream_unreachable", message);
+  }
+}
+
+/** Whether a body may be changed so that its stream tells its usage. */
+function canAsk(request: IncomingMessage, path: string): boolean {
+  const { "content-type": type = "", "content-encoding": encoding } = request.headers;
+  return /\/completions(\?|$)/.test(path) && /\bjson\b/i.test(type) && encoding === undefined;
+}
+
+function edited(held: Buffer[], reading: CallReading): Uint8Array[] {
+  const edit = reading.wish(held);
+  if (!edit) return held;
+  const body = held.length === 1 && held[0] ? held[0] : Buffer.concat(held);
+  return [body.subarray(0, edit.at), Buffer.from(edit.insert), body.subarray(edit.at + edit.remove)];
+}
+
+function requestId(answer: IncomingMessage | undefined): string | null {
+  for (const name of REQUEST_IDS) {
+    const value = answer?.headers[name];
+    if (typeof value === "string") return value;
+  }
+  return null;
+}
+
+function answerError(response: ServerResponse, status: number, code: string, message: string): void {
+  if (response.headersSent || response.destroyed) return;
+  const body = JSON.stringify({ error: { message, type: "proxy_error", code } });
+  response.writeHead(status, { "content-type": "application/json" }).end(body);
+  response.req.resume();
+}

@@ -1,0 +1,192 @@
+/** Reads calls of models beside their streams. What goes wrong here costs a reading, never a stream. */
+
+import { Decoded, type Unread } from "./decode.js";
+import type { AnswerReader, Io, RequestReader } from "./wasm.js";
+
+/** What an answer told; see `crate/src/observe/answer.rs`. */
+export interface Told {
+  response_model: string | null;
+  response_id: string | null;
+  input: number | null;
+  output: number | null;
+  cache_read: number | null;
+  cache_write: number | null;
+  reasoning: number | null;
+  /** In USD. */
+  cost: number | null;
+  usage_source: "reported" | "missing" | "broken";
+  outcome: "completed" | "failed" | "aborted";
+}
+
+/** How the connection that brought an answer ended; the numbers are those of `crate/src/wasm_calls.rs`. */
+export const ENDING = { whole: 0, cut: 1, left: 2 } as const;
+export type Ending = keyof typeof ENDING;
+
+/** What `stream_options.include_usage` takes: bytes that go and a text that comes. */
+export interface Edit {
+  at: number;
+  remove: number;
+  insert: string;
+}
+
+/** Makes readers. An instance of the module that trapped is dead: the next reader is of a fresh one. */
+export class Readers {
+  readonly #instantiate: () => Io;
+  #io: Io | undefined;
+  /** Answers that could not be read, by reason. */
+  readonly unread: Partial<Record<Unread, number>> = {};
+
+  constructor(instantiate: () => Io) {
+    this.#instantiate = instantiate;
+  }
+
+  /** Whether a request is a call of a model. */
+  isModelCall(method: string, path: string): boolean {
+    return method === "POST" && this.guarded(this.instance(), (io) => io.isModelCall(path)) === true;
+  }
+
+  /** A reader of one call to this path. */
+  open(path: string): CallReading {
+    return new CallReading(this, path);
+  }
+
+  /** The instance that new readers are of; nothing where none can be made. */
+  instance(): Io | undefined {
+    try {
+      this.#io ??= this.#instantiate();
+    } catch {
+      // The module's file is gone: calls pass unread.
+    }
+    return this.#io;
+  }
+
+  /** Runs something in an instance; nothing where it trapped. */
+  guarded<T>(io: Io | undefined, work: (io: Io) => T): T | undefined {
+    if (!io) return undefined;
+    try {
+      return work(io);
+    } catch {
+      // Only the instance that trapped is given up, and not one that has taken its place.
+      if (this.#io === io) this.#io = undefined;
+      return undefined;
+    }
+  }
+
+  /** Counts an answer that could not be read. */
+  count(problem: Unread): void {
+    this.unread[problem] = (this.unread[problem] ?? 0) + 1;
+  }
+}
+
+/** The reading of one call: its request, then its answer. */
+export class CallReading {
+  readonly #readers: Readers;
+  readonly #io: Io | undefined;
+  readonly #path: string;
+  #request: RequestReader | undefined;
+  #answer: AnswerReader | undefined;
+  #body: Decoded | undefined;
+  #status = 0;
+  /** The model that is asked, once it is known. */
+  model: string | null = null;
+
+  constructor(readers: Readers, path: string) {
+    this.#readers = readers;
+    this.#io = readers.instance();
+    this.#path = path;
+    this.#request = readers.guarded(this.#io, (io) => new io.RequestReader());
+  }
+
+  /** Takes bytes of the request. */
+  request(bytes: Uint8Array): void {
+    const reader = this.#request;
+    if (!reader || this.model !== null) return;
+    this.#readers.guarded(this.#io, () => {
+      if (reader.feed(bytes)) this.model = reader.model() ?? null;
+    });
+  }
+
+  /** The change by which the request, whose whole body this is, asks for usage. */
+  wish(body: readonly Uint8Array[]): Edit | undefined {
+    return this.#readers.guarded(this.#io, (io) => {
+      const reader = new io.RequestReader();
+      for (const bytes of body) reader.feed(bytes);
+      this.model = reader.model() ?? null;
+      const edit = reader.wishForUsage();
+      reader.free();
+      return edit === undefined ? undefined : (JSON.parse(edit) as Edit);
+    });
+  }
+
+  /** The answer begins. `onToken` hears when the first token of a stream has come. */
+  answer(status: number, encoding: string | undefined, onToken: () => void): void {
+    this.#status = status;
+    this.#answer = this.#readers.guarded(this.#io, (io) => new io.AnswerReader(this.#path, status));
+    this.#body = new Decoded(encoding, (bytes) => this.#feed(bytes, onToken));
+    if (!this.#answer) this.#body.giveUp("trap");
+  }
+
+  /** Takes bytes of the answer as they came. */
+  bytes(bytes: Uint8Array): void {
+    this.#body?.write(bytes);
+  }
+
+  /** The call is over; what its answer told. Resolves later only where it was compressed. */
+  async finish(ending: Ending): Promise<Told> {
+    await this.#body?.end();
+    const request = this.#request;
+    const answer = this.#answer;
+    this.#request = undefined;
+    this.#answer = undefined;
+    const text = this.#readers.guarded(this.#io, () => {
+      request?.free();
+      return answer?.finish(ENDING[ending]);
+    });
+    const problem = this.#body?.problem ?? (answer && text === undefined ? "trap" : undefined);
+    if (problem) this.#readers.count(problem);
+    const told = text === undefined ? untold(this.#status, ending) : parse(text);
+    return problem && told.usage_source === "missing" ? { ...told, ...unreadAs(this.#status, ending) } : told;
+  }
+
+  #feed(bytes: Uint8Array, onToken: () => void): void {
+    const answer = this.#answer;
+    if (!answer) return;
+    const isFirst = this.#readers.guarded(this.#io, () => answer.feed(bytes));
+    if (isFirst) onToken();
+    if (isFirst !== undefined) return;
+    this.#answer = undefined;
+    this.#body?.giveUp("trap");
+  }
+}
+
+function parse(text: string): Told {
+  const told = JSON.parse(text) as Omit<Told, "cost"> & { cost: string | null };
+  return { ...told, cost: told.cost === null ? null : Number(told.cost) };
+}
+
+/** What is known of an answer that nobody read. */
+function untold(status: number, ending: Ending): Told {
+  return {
+    response_model: null,
+    response_id: null,
+    input: null,
+    output: null,
+    cache_read: null,
+    cache_write: null,
+    reasoning: null,
+    cost: null,
+    usage_source: "missing",
+    outcome: outcomeOf(status, ending),
+  };
+}
+
+/** An answer that we failed to read may well have had usage. */
+function unreadAs(status: number, ending: Ending): Pick<Told, "usage_source" | "outcome"> {
+  const outcome = outcomeOf(status, ending);
+  return { usage_source: outcome === "completed" ? "broken" : "missing", outcome };
+}
+
+function outcomeOf(status: number, ending: Ending): Told["outcome"] {
+  if (ending === "left") return "aborted";
+  return ending === "whole" && status >= 200 && status < 300 ? "completed" : "failed";
+}

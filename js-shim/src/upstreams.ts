@@ -1,0 +1,87 @@
+/** Where the proxy may send requests: nowhere but to the upstreams that were given, by the path's prefix. */
+
+import { SettingError } from "./listen.js";
+
+/** One upstream. */
+export interface Upstream {
+  /** The path's first part, `/openai`; without it the rest goes behind the address. `/` takes every path. */
+  prefix: string;
+  /** Origin and path, without a slash at the end. */
+  url: URL;
+  /** OpenClaw's name of the provider: what its calls are counted under. */
+  provider: string;
+  /** Whether streams that do not ask for their usage are made to. */
+  asksForUsage: boolean;
+}
+
+const EXAMPLE = "--upstream /openai=https://api.openai.com,provider=openai";
+
+/**
+ * Reads the values of `--upstream`: `prefix=url[,provider=name][,usage=ask]`.
+ *
+ * @throws SettingError
+ */
+export function parseUpstreams(values: readonly string[]): Upstream[] {
+  if (values.length === 0)
+    throw new SettingError(`--upstream is missing: say where requests may go, for example ${EXAMPLE}`);
+  const upstreams = values.map(parseUpstream);
+  for (const [index, { prefix }] of upstreams.entries())
+    if (upstreams.findIndex((other) => other.prefix === prefix) < index)
+      throw new SettingError(`--upstream ${prefix}=… is given twice: choose another prefix for one of them`);
+  // The longest prefix that fits wins.
+  return upstreams.sort((a, b) => b.prefix.length - a.prefix.length);
+}
+
+function parseUpstream(value: string): Upstream {
+  const [target = "", ...options] = value.split(",");
+  const at = target.indexOf("=");
+  const prefix = target.slice(0, Math.max(at, 0));
+  // What stands there may hold a key: only the prefix is repeated.
+  const wrong = (why: string) => new SettingError(`--upstream ${prefix || "…"}=…: ${why}, as in ${EXAMPLE}`);
+  if (at < 0) throw wrong("there is no = between prefix and address");
+  if (!/^\/([\w.~-]+(\/[\w.~-]+)*)?$/.test(prefix) || prefix.split("/").includes(".."))
+    throw wrong("the prefix must be a path like /openai, without a slash at its end");
+  const url = parseUrl(target.slice(at + 1), wrong);
+  const upstream = { prefix, url, provider: prefix.split("/").at(-1) ?? "", asksForUsage: false };
+  for (const option of options) {
+    const [name, setting = ""] = option.split("=", 2);
+    if (name === "provider" && /^[\w.~-]+$/.test(setting)) upstream.provider = setting;
+    else if (option === "usage=ask") upstream.asksForUsage = true;
+    else throw wrong("what may follow the address is provider=<OpenClaw's name of it> and usage=ask");
+  }
+  if (!upstream.provider)
+    throw wrong("a prefix of / names no provider: add ,provider=<OpenClaw's name of it>");
+  return upstream;
+}
+
+function parseUrl(text: string, wrong: (why: string) => SettingError): URL {
+  if (!URL.canParse(text)) throw wrong("the address is no URL");
+  const url = new URL(text);
+  if (url.protocol !== "https:" && url.protocol !== "http:")
+    throw wrong("the address must begin with https:// or http://");
+  if (url.username || url.password)
+    throw wrong("the address must hold no user name or password: keys come with the requests");
+  if (url.search || url.hash) throw wrong("the address must have no ? or #");
+  url.pathname = url.pathname.replace(/\/+$/, "");
+  return url;
+}
+
+/** Where a request goes: its upstream, and the path there. */
+export interface Route {
+  upstream: Upstream;
+  path: string;
+}
+
+/** The route of a request's target; nothing where no upstream is meant, or the path climbs out of its folder. */
+export function route(upstreams: readonly Upstream[], target: string): Route | undefined {
+  const [path = ""] = target.split("?", 1);
+  if (!path.startsWith("/") || /(^|[/\\])(\.|%2e){1,2}([/\\]|$)/i.test(path)) return undefined;
+  for (const upstream of upstreams) {
+    const prefix = upstream.prefix === "/" ? "" : upstream.prefix;
+    if (path !== prefix && !path.startsWith(`${prefix}/`)) continue;
+    const base = upstream.url.pathname === "/" ? "" : upstream.url.pathname;
+    const rest = `${base}${target.slice(prefix.length)}`;
+    return { upstream, path: rest.startsWith("/") ? rest : `/${rest}` };
+  }
+  return undefined;
+}

@@ -1,0 +1,225 @@
+// The endpoint for LiteLLM's logger: answered only once calls are accepted, and safe from what else may come.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { connect } from "node:net";
+import { describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { get, pause } from "./upstream.mjs";
+
+const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
+const { LitellmEndpoint, MAX_BODY } = await import(`${DIST}litellm.js`);
+const { instantiateIo } = await import(`${DIST}wasm.js`);
+
+const FIXTURES = fileURLToPath(new URL("../fixtures/litellm/", import.meta.url));
+/** Logs of a real LiteLLM. @type {Record<string, string>} */
+const LOGS = {
+  json_array: readFileSync(`${FIXTURES}json_array.body`, "utf8"),
+  ndjson: readFileSync(`${FIXTURES}ndjson.body`, "utf8"),
+  single: readFileSync(`${FIXTURES}single.body`, "utf8"),
+};
+
+/** @param {{ token?: string, accept?: (calls: any[]) => Promise<void>, instantiate?: () => any }} [options] */
+async function open({ token, accept, instantiate = instantiateIo } = {}) {
+  /** @type {any[]} */
+  const accepted = [];
+  /** @type {string[]} */
+  const said = [];
+  const endpoint = new LitellmEndpoint({
+    host: "127.0.0.1",
+    port: 0,
+    token,
+    provider: "litellm",
+    accept: accept ?? (async (/** @type {any[]} */ calls) => void accepted.push(...calls)),
+    instantiateIo: instantiate,
+    log: {
+      info: (/** @type {string} */ text) => said.push(text),
+      warn: (/** @type {string} */ text) => said.push(text),
+    },
+    mono: () => performance.now(),
+  });
+  const { port } = await endpoint.listen();
+  /** @param {string | Buffer | Buffer[]} body @param {any} [headers] @param {string} [method] */
+  const post = async (body, headers = {}, method = "POST") => {
+    const got = await get(`http://127.0.0.1:${port}/`, { method, headers, body });
+    return { status: got.status, answer: JSON.parse(got.body.toString()) };
+  };
+  return { endpoint, port, accepted, said, post, close: () => endpoint.close(0) };
+}
+
+for (const [format, body] of Object.entries(LOGS)) {
+  test(`takes a log in the format ${format}`, async () => {
+    const { post, accepted, close } = await open();
+    try {
+      const { status, answer } = await post(body);
+      const count = format === "single" ? 1 : 6;
+      assert.deepEqual([status, answer], [200, { accepted: count, skipped: {} }]);
+      const { started, ended, duration, request_id, ...call } = accepted[0];
+      assert.deepEqual(call, {
+        provider: "litellm",
+        model: "mock-chat",
+        response_model: "openai/mock-chat-1",
+        input: 101,
+        output: 21,
+        cache_read: 601,
+        cache_write: null,
+        reasoning: null,
+        cost: 0.0007983,
+        response_id: "chatcmpl-00000001",
+        status: null,
+        outcome: "completed",
+        ttft: null,
+        usage_source: "reported",
+      });
+      assert.ok(ended - started - duration <= 1 && request_id.length === 36);
+    } finally {
+      await close();
+    }
+  });
+}
+
+test("is answered once calls are accepted, and not before", async () => {
+  /** @type {() => void} */
+  let release = () => {};
+  const accept = () =>
+    new Promise((resolve) => {
+      release = () => resolve(undefined);
+    });
+  const { post, close } = await open({ accept: /** @type {any} */ (accept) });
+  try {
+    let answered = 0;
+    const posted = post(LOGS.single ?? "").then(({ status }) => {
+      answered = status;
+    });
+    await pause(50);
+    assert.equal(answered, 0);
+    release();
+    await posted;
+    assert.equal(answered, 200);
+  } finally {
+    await close();
+  }
+});
+
+test("what is not accepted is to be tried again", async () => {
+  const { post, endpoint, said, close } = await open({
+    accept: () => Promise.reject(new Error("disk full")),
+  });
+  try {
+    for (let count = 0; count < 3; count += 1) assert.equal((await post(LOGS.single ?? "")).status, 503);
+    assert.equal(endpoint.counts.not_accepted, 3);
+    assert.deepEqual(said, ["a log was not accepted: disk full"]);
+  } finally {
+    await close();
+  }
+});
+
+describe("refuses", () => {
+  test("a wrong token, and says which setting is wrong", async () => {
+    const { post, accepted, said, close } = await open({ token: "right" });
+    try {
+      for (const headers of [{}, { authorization: "Bearer wrong" }, { authorization: "right" }])
+        assert.equal((await post(LOGS.single ?? "", headers)).status, 401);
+      assert.equal((await post(LOGS.single ?? "", { authorization: "bearer right" })).status, 200);
+      assert.equal(accepted.length, 1);
+      assert.equal(said.length, 1);
+      assert.match(said[0] ?? "", /AGENTWATCH_LITELLM_TOKEN/);
+      assert.doesNotMatch(said.join(), /right|Bearer w/);
+    } finally {
+      await close();
+    }
+  });
+
+  test("100 MB, announced or not", async () => {
+    const { post, accepted, endpoint, said, close } = await open();
+    try {
+      const block = Buffer.alloc(1024 * 1024, " ");
+      const blocks = Array(100).fill(block);
+      const before = process.memoryUsage.rss();
+      assert.equal((await post(blocks, { "content-length": block.length * 100 })).status, 413);
+      assert.equal((await post(blocks)).status, 413);
+      assert.ok(process.memoryUsage.rss() - before < 150 * 1024 * 1024);
+      assert.deepEqual([endpoint.counts.refused, accepted.length], [2, 0]);
+      assert.match(said[0] ?? "", /16 MiB .* DEFAULT_BATCH_SIZE/);
+    } finally {
+      await close();
+    }
+  });
+
+  test("what is no log", async () => {
+    const { post, accepted, endpoint, close } = await open();
+    try {
+      const whole = LOGS.json_array ?? "";
+      for (const body of ["", "hello", whole.slice(0, -5), `${whole}]`, "{]"])
+        assert.equal((await post(body)).status, 400);
+      assert.equal((await post("{}", { "content-encoding": "gzip" })).status, 415);
+      assert.equal((await post("", {}, "PUT")).status, 405);
+      assert.deepEqual([accepted.length, endpoint.counts.unreadable, endpoint.counts.refused], [0, 5, 2]);
+      assert.deepEqual((await post('[{"call_type":"aembedding"}]')).answer, {
+        accepted: 0,
+        skipped: { no_model_call: 1 },
+      });
+    } finally {
+      await close();
+    }
+  });
+
+  test("a client that sends a byte now and then", { timeout: 30_000 }, async () => {
+    const { port, post, close } = await open();
+    try {
+      const began = performance.now();
+      const ended = new Promise((resolve) => {
+        const socket = connect(port, "127.0.0.1", () => socket.write("POST / HTTP/1.1\r\n"));
+        const drip = setInterval(() => socket.write("x"), 200);
+        socket
+          .on("error", () => {})
+          .on("close", () => {
+            clearInterval(drip);
+            resolve(undefined);
+          });
+        socket.resume();
+      });
+      assert.equal((await post(LOGS.single ?? "")).status, 200);
+      await ended;
+      assert.ok(performance.now() - began < 15_000);
+    } finally {
+      await close();
+    }
+  });
+});
+
+test("a body just below the bound is read", async () => {
+  const { post, accepted, close } = await open();
+  try {
+    const single = LOGS.single ?? "";
+    const filler = JSON.stringify("é".repeat((MAX_BODY - single.length) / 2 - 100));
+    const body = `[{"messages":${filler},${single.trim().slice(1)}]`;
+    assert.equal((await post(body)).status, 200);
+    assert.equal(accepted[0].response_id, "chatcmpl-00000001");
+  } finally {
+    await close();
+  }
+});
+
+test("a module that traps costs one log, and is replaced", async () => {
+  let made = 0;
+  const instantiate = () => {
+    made += 1;
+    if (made > 1) return instantiateIo();
+    const feed = () => {
+      throw new WebAssembly.RuntimeError("unreachable");
+    };
+    return {
+      LogReader: class {
+        feed = feed;
+      },
+    };
+  };
+  const { post, said, close } = await open({ instantiate });
+  try {
+    assert.equal((await post(LOGS.single ?? "")).status, 500);
+    assert.equal((await post(LOGS.single ?? "")).status, 200);
+    assert.equal(said.length, 1);
+  } finally {
+    await close();
+  }
+});

@@ -1,0 +1,153 @@
+// An upstream for the proxy's tests, the proxy before it, and a client that looks at bytes.
+import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { createServer, request as httpRequest } from "node:http";
+import { fileURLToPath } from "node:url";
+
+const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
+const { Proxy } = await import(`${DIST}proxy.js`);
+const { parseUpstreams } = await import(`${DIST}upstreams.js`);
+const { instantiateIo } = await import(`${DIST}wasm.js`);
+
+/** @param {import("node:net").Server} server @returns {number} */
+export const portOf = (server) => /** @type {import("node:net").AddressInfo} */ (server.address()).port;
+
+/**
+ * An upstream that answers as told, with the proxy before it.
+ *
+ * @param {import("node:http").RequestListener} answer
+ * @param {{ options?: string, prefix?: string, instantiate?: () => any, path?: string }} [settings]
+ */
+export async function world(answer, { options = "", prefix = "/up", instantiate, path = "" } = {}) {
+  const upstream = createServer(answer);
+  upstream.listen(0, "127.0.0.1");
+  await once(upstream, "listening");
+  const direct = `http://127.0.0.1:${portOf(upstream)}`;
+  const before = await proxyTo([`${prefix}=${direct}${path}${options}`], instantiate);
+  return {
+    ...before,
+    upstream,
+    direct,
+    url: `${before.origin}${prefix}`,
+    close: async () => {
+      await before.close();
+      upstream.closeAllConnections();
+      upstream.close();
+    },
+  };
+}
+
+/**
+ * A proxy, and what it tells.
+ *
+ * @param {string[]} upstreams
+ * @param {() => any} [instantiate]
+ */
+export async function proxyTo(upstreams, instantiate = instantiateIo) {
+  /** @type {any[]} */
+  const calls = [];
+  /** @type {string[]} */
+  const said = [];
+  const proxy = new Proxy({
+    upstreams: parseUpstreams(upstreams),
+    host: "127.0.0.1",
+    port: 0,
+    onCall: (/** @type {any} */ call) => calls.push(call),
+    instantiateIo: instantiate,
+    log: {
+      info: (/** @type {string} */ text) => said.push(text),
+      warn: (/** @type {string} */ text) => said.push(text),
+    },
+    wall: () => Date.now(),
+    mono: () => performance.now(),
+  });
+  const { port } = await proxy.listen();
+  return {
+    proxy,
+    calls,
+    said,
+    origin: `http://127.0.0.1:${port}`,
+    port,
+    /** Waits for so many calls. @param {number} count */
+    told: async (count) => {
+      for (let tries = 0; calls.length < count && tries < 400; tries += 1) await pause(5);
+      return calls;
+    },
+    close: () => proxy.close(0),
+  };
+}
+
+/** @param {number} ms */
+export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/**
+ * @typedef {object} Got
+ * @property {number} status
+ * @property {string} statusMessage
+ * @property {string[]} rawHeaders
+ * @property {import("node:http").IncomingHttpHeaders} headers
+ * @property {NodeJS.Dict<string>} trailers
+ * @property {Buffer} body
+ * @property {string} hash
+ */
+
+/**
+ * Makes a request and takes the answer as it is.
+ *
+ * @param {string} url
+ * @param {{ method?: string, headers?: any, body?: Buffer | string | Buffer[], agent?: any, onRequest?: (request: import("node:http").ClientRequest) => void }} [options]
+ * @returns {Promise<Got>}
+ */
+export function get(url, { method = "GET", headers = {}, body, agent, onRequest } = {}) {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest(url, { method, headers, agent }, async (answer) => {
+      try {
+        const hash = createHash("sha256");
+        const chunks = [];
+        for await (const chunk of answer) {
+          hash.update(chunk);
+          chunks.push(chunk);
+        }
+        resolve({
+          status: answer.statusCode ?? 0,
+          statusMessage: answer.statusMessage ?? "",
+          rawHeaders: answer.rawHeaders,
+          headers: answer.headers,
+          trailers: answer.trailers,
+          body: Buffer.concat(chunks),
+          hash: hash.digest("hex"),
+        });
+      } catch (error) {
+        reject(error);
+      }
+    });
+    request.on("error", reject);
+    onRequest?.(request);
+    if (Array.isArray(body)) for (const part of body) request.write(part);
+    request.end(Array.isArray(body) ? undefined : body);
+  });
+}
+
+/** Server-sent events. @param {unknown[]} events */
+export const sse = (events) =>
+  events.map((event) => `data: ${typeof event === "string" ? event : JSON.stringify(event)}\n\n`);
+
+/** A chat completion's stream, as events. @param {{ prompt?: number, completion?: number, texts?: string[], usage?: boolean }} [options] */
+export function chat({ prompt = 30, completion = 5, texts = ["a", "b"], usage = true } = {}) {
+  const head = { id: "chatcmpl-1", model: "m-2026", object: "chat.completion.chunk" };
+  return sse([
+    ...texts.map((content) => ({ ...head, choices: [{ index: 0, delta: { content } }] })),
+    { ...head, choices: [{ index: 0, delta: {}, finish_reason: "stop" }] },
+    ...(usage
+      ? [{ ...head, choices: [], usage: { prompt_tokens: prompt, completion_tokens: completion } }]
+      : []),
+    "[DONE]",
+  ]);
+}
+
+/** A request for such. @param {object} [more] */
+export const asking = (more = {}) => ({
+  method: "POST",
+  headers: { "content-type": "application/json", authorization: "Bearer sk-secret-of-the-client" },
+  body: JSON.stringify({ model: "m", stream: true, messages: [], ...more }),
+});
