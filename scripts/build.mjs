@@ -102,14 +102,17 @@ async function compileShim() {
 
 /**
  * Leaves out what nobody reads there: half of the scripts' bytes are comments and blanks. Names and files stay, since
- * OpenClaw's install scan judges file by file, and a stack should name what it names in the sources.
+ * OpenClaw's install scan judges file by file, and a stack should name what it names in the sources. The glue has no
+ * sources of ours.
  */
 async function shrinkScripts() {
   for (const file of (await readdir(NEW)).filter((name) => name.endsWith(".js"))) {
     const path = join(NEW, file);
+    const isGlue = Object.keys(MODULES).some((name) => file === `${name}.js`);
     const options = /** @type {const} */ ({
       minifyWhitespace: true,
       minifySyntax: true,
+      minifyIdentifiers: isGlue,
       format: "esm",
       target: "node22",
     });

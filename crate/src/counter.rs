@@ -40,6 +40,19 @@ impl Counter {
         self.0.iter().map(|(_, count)| count).sum()
     }
 
+    /// All names with their counts, for the log.
+    pub fn in_words(&self) -> String {
+        let mut words = String::new();
+        for ((name, _), count) in &self.0 {
+            let separator = if words.is_empty() { "" } else { ", " };
+            words.push_str(separator);
+            words.push_str(&count.to_string());
+            words.push(' ');
+            words.push_str(name);
+        }
+        words
+    }
+
     fn add_many(&mut self, name: Name, by: u64) {
         match self.0.iter_mut().find(|(known, _)| *known == name) {
             Some((_, count)) => *count += by,

@@ -43,11 +43,13 @@ impl Voice {
         }
     }
 
-    /// Logs a line whose figures change, but which is about the same thing.
-    pub fn say_about(&mut self, level: Level, about: &str, text: String, mono_ms: u64) {
-        if self.may_speak(about, mono_ms, mono_ms) {
+    /// Logs a line whose figures change, but which is about the same thing; whether it was its time.
+    pub fn say_about(&mut self, level: Level, about: &str, text: String, mono_ms: u64) -> bool {
+        let may_speak = self.may_speak(about, mono_ms, mono_ms);
+        if may_speak {
             self.lines.push(LogLine { level, text });
         }
+        may_speak
     }
 
     /// Logs a line once only.

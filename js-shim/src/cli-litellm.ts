@@ -56,8 +56,10 @@ export async function litellmCommand(args: string[]): Promise<number> {
       );
     const port = parsePort(values.port ?? "8472");
     const pipeline = openPipeline("litellm", values);
+    await pipeline.open();
     const accept = async (calls: unknown[]) => {
       for (const call of calls) pipeline.take("litellm", [call]);
+      await pipeline.journalled();
     };
     const mono = () => performance.now();
     const endpoint = new LitellmEndpoint({ host, port, token, provider, accept, instantiateIo, log, mono });
@@ -67,6 +69,7 @@ export async function litellmCommand(args: string[]): Promise<number> {
     await asked;
     await endpoint.close(GRACE_MS);
     await pipeline.stop(SEND_BUDGET_MS);
+    await pipeline.close();
     log.info(`${tally({ ...endpoint.counts })}; skipped: ${tally(endpoint.skipped)}`);
     return 0;
   } catch (error) {

@@ -61,6 +61,7 @@ export async function proxyCommand(args: string[]): Promise<number> {
     await asked;
     await proxy.close(GRACE_MS);
     await pipeline.stop(SEND_BUDGET_MS);
+    await pipeline.close();
     log.info(`${tally({ ...proxy.counts })}; unread: ${tally({ ...proxy.unread })}`);
     return 0;
   } catch (error) {

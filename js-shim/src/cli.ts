@@ -2,14 +2,13 @@
 /** The command `agentwatch-openclaw`. */
 
 import { parseArgs } from "node:util";
-import { environmentSettings, environmentStateDir } from "./env.js";
+import { COMMON_OPTIONS, openPipeline } from "./cli-pipeline.js";
 import { ingest } from "./ingest.js";
-import { isInContainer, openInstallation, stateFolder } from "./installation.js";
-import { Pipeline } from "./pipeline.js";
-import { instantiate, instantiateIo } from "./wasm.js";
+import type { Pipeline } from "./pipeline.js";
 
 const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>] [--state-dir <folder>]
 
+  status    shows what is counted, sent, waiting and dropped; status --help tells more
   ingest    reads events from standard input, one JSON object a line, and sends them to AgentWatch
   proxy     passes requests on to models' providers and counts their answers; proxy --help tells more
   litellm   takes the log of a LiteLLM proxy; litellm --help tells more
@@ -22,24 +21,17 @@ Exit status: 0 all lines were taken and sent, 1 lines were skipped, 2 not everyt
 /** How long the last records may take to be sent, in ms. */
 const SEND_BUDGET_MS = 30_000;
 
-/** Commands that go on until they are asked to end, each in a file of its own. */
-const SERVICES: Record<string, (args: string[]) => Promise<number>> = {
+/** Commands in files of their own. */
+const COMMANDS: Record<string, (args: string[]) => Promise<number>> = {
+  status: async (args) => (await import("./cli-status.js")).statusCommand(args),
   proxy: async (args) => (await import("./cli-proxy.js")).proxyCommand(args),
   litellm: async (args) => (await import("./cli-litellm.js")).litellmCommand(args),
 };
 
 async function main(): Promise<number> {
   const [command = "", ...rest] = process.argv.slice(2);
-  if (Object.hasOwn(SERVICES, command)) return SERVICES[command]?.(rest) ?? 2;
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      url: { type: "string" },
-      "agent-name": { type: "string" },
-      "state-dir": { type: "string" },
-      help: { type: "boolean", short: "h" },
-    },
-  });
+  if (Object.hasOwn(COMMANDS, command)) return COMMANDS[command]?.(rest) ?? 2;
+  const { values, positionals } = parseArgs({ allowPositionals: true, options: COMMON_OPTIONS });
   if (values.help) {
     console.log(USAGE);
     return 0;
@@ -48,24 +40,7 @@ async function main(): Promise<number> {
     console.error(USAGE);
     return 2;
   }
-  const stateDir = values["state-dir"] ?? environmentStateDir();
-  const { problem, ...installation } = openInstallation(stateDir);
-  if (problem) console.error(problem);
-  const given = { url: values.url, agentName: values["agent-name"] };
-  const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
-  const pipeline = new Pipeline(
-    {
-      instantiate,
-      instantiateIo,
-      log: { info: (text) => console.error(text), warn: (text) => console.error(text) },
-      wall: () => Date.now(),
-      mono: () => performance.now(),
-      folder: stateDir && stateFolder(stateDir),
-      role: "ingest",
-    },
-    { ...environmentSettings(), ...chosen, ...installation, inContainer: isInContainer() },
-  );
-  return run(pipeline);
+  return run(openPipeline("ingest", values));
 }
 
 async function run(pipeline: Pipeline): Promise<number> {

@@ -118,6 +118,11 @@ export class Keeping {
     this.#keeper.advance();
   }
 
+  /** Whether the disk did not take what it was given last. */
+  get hasFailed(): boolean {
+    return this.#failedAt !== undefined;
+  }
+
   /** Reads into memory what waits on disk, where there is room. */
   async load(): Promise<void> {
     let file: string | undefined;

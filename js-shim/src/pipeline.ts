@@ -9,6 +9,7 @@ import { Keeping } from "./keeping.js";
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
 import { reason, withDeadline } from "./promises.js";
 import { FIRST_LOOK_MS, LOOK_EVERY_MS, reconcile } from "./reconcile.js";
+import { WRITE_EVERY_MS, writeStatus } from "./status.js";
 import type { Core, Instance, Io } from "./wasm.js";
 
 /** How the pipeline speaks to the gateway's log. */
@@ -73,6 +74,7 @@ export class Pipeline {
   readonly #keeping: Keeping;
   #opening: Promise<void> | undefined;
   #lookTimer: NodeJS.Timeout | undefined;
+  #statusTimer: NodeJS.Timeout | undefined;
   #storeProblems = new Set<string>();
   #isOpen = false;
   #timer: NodeJS.Timeout | undefined;
@@ -263,11 +265,25 @@ export class Pipeline {
     return Number(this.status().waiting ?? 0);
   }
 
+  /**
+   * Waits until everything that was taken so far is on disk.
+   *
+   * @throws where the disk does not take it
+   */
+  async journalled(): Promise<void> {
+    this.#guarded((core) => this.#keeping.collect(core));
+    await this.#keeping.flush();
+    if (this.#keeping.hasFailed) throw new Error("the journal cannot be written");
+  }
+
   /** Ends for good behind [`stop`]: the journal is free for others. Events that still come are dropped. */
   async close(): Promise<void> {
     this.#guarded((core) => this.#keeping.collect(core));
+    const status = this.status();
     this.#isOff = true;
     clearTimeout(this.#lookTimer);
+    clearTimeout(this.#statusTimer);
+    if (this.#keeping.standing === "owner") await this.#writeStatus(status);
     await this.#keeping.close();
   }
 
@@ -395,9 +411,25 @@ export class Pipeline {
       this.#keeping.collect(core);
     });
     for (const { level, text } of advice?.log ?? []) this.#host.log[level](text);
+    this.#tellStatus();
     void this.#keeping.load();
     this.#send(false, REQUEST_TIMEOUT_MS);
     this.#wakeIn(advice?.wake_in_ms ?? null);
+  }
+
+  /** Something may have changed: a moment later the status is written for others to read. */
+  #tellStatus(): void {
+    if (this.#statusTimer || this.#keeping.standing !== "owner") return;
+    this.#statusTimer = setTimeout(() => {
+      this.#statusTimer = undefined;
+      void this.#writeStatus(this.status());
+    }, WRITE_EVERY_MS);
+    this.#statusTimer.unref();
+  }
+
+  async #writeStatus(status: Record<string, unknown>): Promise<void> {
+    // A disk that takes nothing is told by the journal already.
+    await writeStatus(this.#host.folder ?? "", status, this.#host.wall()).catch(() => {});
   }
 
   #wakeIn(ms: number | null): void {

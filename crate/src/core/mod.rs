@@ -73,6 +73,8 @@ pub struct Core {
     counts: Counts,
     closing: bool,
     hears_llm_output: bool,
+    /// How many calls and other records were said to be lost.
+    said_lost: (u64, u64),
 }
 
 impl Core {
@@ -97,6 +99,7 @@ impl Core {
             counts: Counts::default(),
             closing: false,
             hears_llm_output: false,
+            said_lost: (0, 0),
             settings,
         };
         for problem in problems {
@@ -247,9 +250,29 @@ impl Core {
             self.report(&Record::Trace(Box::new(trace)), now);
         }
         self.keep_settled();
+        self.say_losses(now);
         Advice {
             wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
             log: self.voice.take(),
+        }
+    }
+
+    /// Says what was lost since this was last said, by reason.
+    fn say_losses(&mut self, now: Now) {
+        let calls = &self.outbox.counts().dropped;
+        let lost = (calls.total(), self.extras.dropped.total());
+        if lost == self.said_lost {
+            return;
+        }
+        let text = format!(
+            "lost so far: {} calls ({}) and {} other records ({})",
+            lost.0,
+            calls.in_words(),
+            lost.1,
+            self.extras.dropped.in_words()
+        );
+        if self.voice.say_about(Level::Warn, "lost", text, now.mono_ms) {
+            self.said_lost = lost;
         }
     }
 

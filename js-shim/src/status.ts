@@ -1,0 +1,106 @@
+/**
+ * The status of what counts on a state directory: written by its owner when it changes, read by the command `status`
+ * whether a gateway runs or not.
+ */
+
+import { readFile, rename, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { FolderDisk } from "./disk.js";
+import { livingOwner, type Owner } from "./lease.js";
+import { instantiate } from "./wasm.js";
+
+/** How often the file is written at most, in ms. */
+export const WRITE_EVERY_MS = 2_000;
+
+/** A status: counters and times (ms since 1970), as `crate/src/status.rs` has them. */
+export type Status = Record<string, unknown>;
+
+/** What the command shows. */
+export interface StatusDocument {
+  /** The process that owns the state directory; none while nothing runs. */
+  owner: Pick<Owner, "pid" | "host" | "role"> | null;
+  /** When the owner wrote its status last, in ms since 1970; none where it never did. */
+  written_ms: number | null;
+  /** What it wrote. Without an owner `waiting` and `records_waiting` are counted in the journal itself. */
+  status: Status;
+}
+
+/** Writes the status, readable by its owner alone. */
+export async function writeStatus(folder: string, status: Status, now: number): Promise<void> {
+  const file = statusFile(folder);
+  await writeFile(`${file}.new`, `${JSON.stringify({ written_ms: now, status })}\n`, { mode: 0o600 });
+  await rename(`${file}.new`, file);
+}
+
+/** Reads the status of a folder of ours. Changes nothing there. */
+export async function readStatus(folder: string): Promise<StatusDocument> {
+  const owner = await livingOwner(folder);
+  const { written_ms = null, status = {} } = await written(folder);
+  if (owner) {
+    const { pid, host, role } = owner;
+    return { owner: { pid, host, role }, written_ms, status };
+  }
+  return { owner: null, written_ms, status: { ...status, ...left(folder) } };
+}
+
+/** What is wrong, in words; empty where nothing is. */
+export function troubles({ owner, status, written_ms }: StatusDocument, now: number): string[] {
+  const found: string[] = [];
+  const waiting = Number(status.waiting ?? 0);
+  if (!owner && written_ms === null) found.push("no gateway has run with the plugin on this state directory");
+  else if (!owner) found.push("nothing runs: start the gateway");
+  if (status.off) found.push("switched off after repeated faults: restart the gateway, and please report it");
+  if (status.url === null) found.push("url is unusable: set plugins.entries.agentwatch.config.url");
+  if (status.journal_error) found.push(`the journal cannot be written: ${String(status.journal_error)}`);
+  const oldest = Number(status.oldest_unsent_ms ?? now);
+  if (waiting > 0 && now - oldest > 60_000)
+    found.push(
+      `${waiting} calls wait to be sent; ${String(status.last_error ?? "AgentWatch was not reached yet")}`,
+    );
+  return found;
+}
+
+/** The counters that people ask for, a line each. */
+export function inWords(document: StatusDocument, now: number): string[] {
+  const { owner, status, written_ms } = document;
+  const count = (name: string) => Number(status[name] ?? 0);
+  const ago = (ms: unknown) =>
+    typeof ms === "number" ? `${Math.max(0, Math.round((now - ms) / 1000))} s ago` : "never";
+  const dropped = Object.entries((status.dropped ?? {}) as Record<string, number>);
+  return [
+    `owner      ${owner ? `${owner.role}, process ${owner.pid} on ${owner.host}` : "none"}; status written ${ago(written_ms)}`,
+    `sends to   ${String(status.url ?? "nowhere")} (${String(status.receiver ?? "unknown")})`,
+    `calls      ${count("requests")} counted, ${count("delivered") + count("confirmed")} delivered, ${count("waiting")} waiting, last ${ago(status.last_call_ms)}`,
+    `           ${count("from_store")} from the session store, ${count("spooled")} observations of other processes, ${count("missing_usage")} without usage, ${count("model_errors")} failed`,
+    `sending    ${count("retried")} retries, ${count("ambiguous")} ambiguous, last error: ${String(status.last_error ?? "none")}`,
+    `dropped    ${dropped.length > 0 ? dropped.map(([why, n]) => `${n} ${why}`).join(", ") : "none"}`,
+    `journal    ${(count("journal_bytes") / 1024).toFixed(0)} KB, ${count("journal_corrupt")} corrupt, ${count("core_restarts")} restarts of the core`,
+    ...troubles(document, now).map((trouble) => `trouble    ${trouble}`),
+  ];
+}
+
+function statusFile(folder: string): string {
+  return join(folder, "status.json");
+}
+
+async function written(folder: string): Promise<{ written_ms?: number; status?: Status }> {
+  try {
+    return JSON.parse(await readFile(statusFile(folder), "utf8"));
+  } catch {
+    return {};
+  }
+}
+
+/** What a journal without an owner still holds, as the next owner will find it. */
+function left(folder: string): Status {
+  const core = new (instantiate().Core)([], 0, 0);
+  const disk = new FolderDisk(join(folder, "journal"));
+  for (const file of disk.names()) core.recover(file, disk.bytes(file));
+  core.recovered(Date.now(), performance.now());
+  const { waiting, open, records_waiting, journal_bytes, journal_corrupt } = JSON.parse(
+    core.status(),
+  ) as Status;
+  // What was seen and is not final yet will be, a moment after the next start.
+  const all = Number(waiting) + Number(open);
+  return { waiting: all, records_waiting, journal_bytes, journal_corrupt };
+}
