@@ -1,0 +1,131 @@
+// The command `status`: what it tells of a state directory while its gateway runs, when it has stopped, and when it was
+// killed.
+import assert from "node:assert/strict";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { Receiver } from "./world.mjs";
+
+const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
+const DIST = new URL("../../dist/", import.meta.url).href;
+const root = mkdtempSync(join(tmpdir(), "agentwatch-status-"));
+after(() => rmSync(root, { recursive: true, force: true }));
+
+/** Nobody listens there. */
+const NOWHERE = "http://127.0.0.1:9";
+
+/** @param {string} stateDir @param {...string} more */
+function status(stateDir, ...more) {
+  const { stdout, stderr, status } = spawnSync(
+    process.execPath,
+    [CLI, "status", "--state-dir", stateDir, ...more],
+    {
+      encoding: "utf8",
+    },
+  );
+  return { stdout, stderr, code: status };
+}
+
+/** @param {string} stateDir */
+function document(stateDir) {
+  const { stdout, code } = status(stateDir, "--json");
+  return { ...JSON.parse(stdout), code };
+}
+
+/** A process that counts so many calls, says so, and goes on until it is ended. @param {string} stateDir @param {string} url @param {number} calls */
+async function gateway(stateDir, url, calls) {
+  const script = join(root, "gateway.mjs");
+  writeFileSync(
+    script,
+    `import { Pipeline } from "${DIST}pipeline.js";
+    import { instantiate, instantiateIo } from "${DIST}wasm.js";
+    const [, , folder, url, calls] = process.argv;
+    const log = { info() {}, warn() {} };
+    const host = { instantiate, instantiateIo, log, wall: () => Date.now(), mono: () => performance.now(), folder };
+    const pipeline = new Pipeline(host, { url, identityKey: "00".repeat(16) });
+    await pipeline.open();
+    for (let index = 0; index < Number(calls); index += 1) {
+      const usage = { input: 10 + index, output: 1, cost: { total: 0.25 } };
+      const message = { role: "assistant", provider: "p", model: "m", stopReason: "stop", usage, timestamp: Date.now() - index };
+      pipeline.accept("before_message_write", [{ message }, { sessionKey: "agent:main:x" }]);
+    }
+    setTimeout(() => console.log("counted"), 3_000);
+    process.on("SIGTERM", async () => { await pipeline.stop(200); await pipeline.close(); process.exit(0); });
+    setInterval(() => {}, 1_000);`,
+  );
+  const child = spawn(process.execPath, [script, join(stateDir, "agentwatch"), url, String(calls)], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  after(() => child.kill("SIGKILL"));
+  await once(child.stdout, "data");
+  return child;
+}
+
+test("a directory that the plugin never saw", () => {
+  const { stderr, code } = status(join(root, "none"));
+  assert.equal(code, 2);
+  assert.match(stderr, /never run on .*none.*--state-dir/);
+});
+
+test("a gateway that runs, and a receiver that takes everything", async () => {
+  const receiver = await Receiver.open();
+  const stateDir = join(root, "well");
+  const child = await gateway(stateDir, receiver.url, 5);
+  try {
+    const { owner, status: told, code } = document(stateDir);
+    assert.equal(owner.pid, child.pid);
+    assert.deepEqual([told.requests, told.delivered, told.waiting], [5, 5, 0]);
+    assert.equal(code, 0);
+    const { stdout } = status(stateDir);
+    assert.match(stdout, /5 counted, 5 delivered, 0 waiting/);
+    assert.equal(statSync(join(stateDir, "agentwatch", "status.json")).mode & 0o777, 0o600);
+  } finally {
+    child.kill("SIGKILL");
+    receiver.close();
+  }
+});
+
+test("a gateway that has stopped, with calls that wait", async () => {
+  const stateDir = join(root, "stopped");
+  const child = await gateway(stateDir, NOWHERE, 7);
+  child.kill("SIGTERM");
+  await once(child, "exit");
+  const { owner, status: told, code } = document(stateDir);
+  assert.equal(owner, null);
+  assert.equal(told.waiting, 7);
+  assert.equal(code, 1);
+  assert.match(status(stateDir).stdout, /trouble +nothing runs: start the gateway/);
+});
+
+test("a gateway that was killed: what waits is counted in its journal, which is left as it is", async () => {
+  const stateDir = join(root, "killed");
+  const child = await gateway(stateDir, NOWHERE, 9);
+  child.kill("SIGKILL");
+  await once(child, "exit");
+  const before = existsSync(join(stateDir, "agentwatch", "owner.json"));
+  for (let times = 0; times < 2; times += 1) {
+    const { owner, status: told } = document(stateDir);
+    assert.equal(owner, null, "its process is gone, whatever the file says");
+    assert.equal(told.waiting, 9);
+  }
+  assert.equal(existsSync(join(stateDir, "agentwatch", "owner.json")), before);
+  const receiver = await Receiver.open();
+  const next = await gateway(stateDir, receiver.url, 0);
+  for (let tries = 0; tries < 100 && receiver.totals["p/m"]?.requests !== 9; tries += 1) await sleep(100);
+  next.kill("SIGKILL");
+  receiver.close();
+  assert.equal(receiver.totals["p/m"]?.requests, 9);
+});
+
+test("a status that is no JSON is none", () => {
+  const stateDir = join(root, "well");
+  writeFileSync(join(stateDir, "agentwatch", "status.json"), '{"written_ms": 1');
+  const { written_ms, code } = document(stateDir);
+  assert.deepEqual([written_ms, code], [null, 1]);
+  assert.ok(readFileSync(join(stateDir, "agentwatch", "status.json"), "utf8").startsWith("{"));
+});
