@@ -5,7 +5,6 @@ import { homedir } from "node:os";
 import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
-import { transform } from "esbuild";
 import { cacheRoot } from "./lib/cache.mjs";
 import { run, SetupError, say, withProgress } from "./lib/run.mjs";
 import { npmDependencies, wasmToolchain, wasmTools } from "./setup.mjs";
@@ -106,6 +105,8 @@ async function compileShim() {
  * sources of ours.
  */
 async function shrinkScripts() {
+  // A fresh clone has it only now.
+  const { transform } = await import("esbuild");
   for (const file of (await readdir(NEW)).filter((name) => name.endsWith(".js"))) {
     const path = join(NEW, file);
     const isGlue = Object.keys(MODULES).some((name) => file === `${name}.js`);

@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(not(target_arch = "wasm32"))]
 pub mod stored;
 
 use std::collections::{BTreeMap, HashSet};
