@@ -111,6 +111,8 @@ pub struct Slot {
     ended_ms: u64,
     usage: Option<Usage>,
     seen: u8,
+    /// Its row in the session store.
+    row: Option<u64>,
 }
 
 /// A call that still waits for its other surfaces.
@@ -197,6 +199,10 @@ impl Ledger {
             self.counts.duplicates += 1;
             return id;
         }
+        if let Some(id) = self.call_of_row(observation.row) {
+            self.counts.duplicates += 1;
+            return id;
+        }
         let id = match self.best_slot(&observation) {
             Some((bucket, index, fit)) => self.join(bucket, index, fit, observation),
             None => {
@@ -208,6 +214,13 @@ impl Ledger {
         self.recent
             .extend(print.map(|print| (now.mono_ms, print, id)));
         id
+    }
+
+    /// The call whose row this is a copy of: forks and runs of jobs copy rows into other sessions.
+    fn call_of_row(&self, row: Option<u64>) -> Option<CallId> {
+        row?;
+        let mut slots = self.slots.values().flatten();
+        slots.find(|slot| slot.row == row).map(|slot| slot.id)
     }
 
     /// The call of an observation that is delivered for the second time.
@@ -484,6 +497,7 @@ impl Slot {
             ended_ms: observation.ended_ms,
             usage: None,
             seen: 0,
+            row: None,
         };
         slot.absorb(observation);
         slot
@@ -497,6 +511,7 @@ impl Slot {
     fn absorb(&mut self, observation: &Observation) {
         self.seen |= 1 << observation.surface as u8;
         self.span = self.span.or(span_hash(observation));
+        self.row = self.row.or(observation.row);
         self.started_ms = self.started_ms.or(observation.started_ms);
         if self.usage.is_none() || observation.surface == Surface::Diagnostic {
             self.usage = observation.usage.or(self.usage);

@@ -453,3 +453,41 @@ fn zeros_without_a_message_are_an_answer_where_the_gateway_tells_its_failures() 
     assert_eq!(gateway.status()["missing_usage"], 1);
     assert_eq!(gateway.status()["model_errors"], 1);
 }
+
+/// A stored row as the reader of the session store hands it over.
+fn stored(call_started_ms: u64, written_ms: u64, entry: &str, session: &str) -> Value {
+    json!({
+        "event": {"id": entry, "timestamp": written_ms, "message": {"role": "assistant", "provider": "p", "model": "m",
+            "stopReason": "stop", "timestamp": call_started_ms,
+            "usage": {"input": 50, "output": 7, "cost": {"total": 0.5}}}},
+        "ctx": {"sessionId": session, "agentId": "main"},
+    })
+}
+
+#[test]
+fn a_stored_row_is_the_call_that_was_told_or_one_that_nobody_told() {
+    let (start, end) = (START_MS, START_MS + 900);
+    let mut gateway = Gateway::new(false);
+    let told = call("s", start, 50);
+    gateway.hear("before_message_write", &told.message(), told.ended_ms());
+    let late = end + 70_000;
+    gateway.run_until(end, late);
+    let first = stored(start, told.ended_ms(), "a", "one");
+    gateway.hear("stored", &first, late);
+    gateway.run_until(late, late + 2_000);
+    assert_eq!(gateway.receiver.totals.requests(), 1, "it was told");
+    // Another call with the same figures, which nobody told; and its copy in a fork.
+    let other = stored(start + 30_000, start + 31_000, "b", "one");
+    gateway.hear("stored", &other, late + 3_000);
+    let copied = stored(start + 30_000, start + 31_000, "b", "two");
+    gateway.hear("stored", &copied, late + 3_000);
+    gateway.run_until(late + 3_000, late + 9_000);
+    assert_eq!(gateway.receiver.totals.requests(), 2);
+    assert_eq!(gateway.status()["from_store"], 1);
+    // What a restart knows of them is enough.
+    gateway.restart(late + 10_000);
+    gateway.hear("stored", &copied, late + 10_000);
+    gateway.hear("stored", &first, late + 10_000);
+    gateway.run_until(late + 10_000, late + 20_000);
+    assert_eq!(gateway.receiver.totals.requests(), 2);
+}

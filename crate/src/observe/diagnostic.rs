@@ -78,6 +78,7 @@ pub(super) fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<E
         told_zeros: usage.is_none() && !broken && !facts.input().is_absent(),
         ends_turn: false,
         elsewhere: false,
+        row: None,
     })))
 }
 

@@ -82,5 +82,6 @@ pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         told_zeros: false,
         ends_turn: facts.stop_reason().text() != Some("toolUse"),
         elsewhere: false,
+        row: None,
     })))
 }

@@ -101,6 +101,8 @@ pub struct Observation {
     pub ends_turn: bool,
     /// Whether another process saw it, which tells of its turns itself.
     pub elsewhere: bool,
+    /// What tells a stored row from others, and a copy of it in another session from none: a hash.
+    pub row: Option<u64>,
 }
 
 /// A run's or a session's attributes, which later calls of that session inherit.

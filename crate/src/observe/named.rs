@@ -155,6 +155,7 @@ pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Rej
         told_zeros: false,
         ends_turn: false,
         elsewhere: false,
+        row: None,
     })))
 }
 

@@ -103,6 +103,7 @@ pub fn read(
         told_zeros: false,
         ends_turn: false,
         elsewhere: false,
+        row: None,
     })))
 }
 

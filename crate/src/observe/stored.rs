@@ -6,6 +6,7 @@
 use super::{Event, Observation, Reject, Surface, agent_of, cost, usage};
 use crate::call::{Outcome, Usage};
 use crate::facts::facts;
+use crate::table::key_of;
 
 facts! {
     /// Facts of a stored message. `event` is the row, `ctx` where it was found.
@@ -84,9 +85,28 @@ impl StoredCall {
         }
     }
 
+    /// What a copy of the row in another session has in common with it: its id, which is short on old gateways, and
+    /// all that tells its call from others.
+    fn identity(&self) -> Option<u64> {
+        let usage = self.usage.unwrap_or_default();
+        let numbers = [
+            self.started_ms.unwrap_or_default(),
+            usage.input,
+            usage.output,
+            usage.cache_read,
+            usage.cache_write,
+        ];
+        let numbers = numbers.map(|number| number.to_string());
+        let entry = self.entry.as_deref()?;
+        let [a, b, c, d, e] = &numbers;
+        Some(key_of(&[entry, &self.model, a, b, c, d, e]))
+    }
+
     /// The same as an observation, made at `at_ms`.
     pub fn into_observation(self, at_ms: u64) -> Observation {
+        let row = self.identity();
         Observation {
+            row,
             surface: Surface::Stored,
             at_ms,
             provider: self.provider,

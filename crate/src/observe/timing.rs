@@ -75,5 +75,6 @@ pub(super) fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         told_zeros: false,
         ends_turn: false,
         elsewhere: false,
+        row: None,
     })))
 }
