@@ -47,8 +47,8 @@ impl Writes {
 pub struct Found {
     /// The ledger's facts, in order.
     pub frames: Vec<Frame>,
-    /// Calls that are final: they are not to be settled again.
-    pub finals: Vec<CallId>,
+    /// Calls that are final, and where each stands: they are not to be settled again.
+    pub finals: Vec<(CallId, Position)>,
     /// Torn or corrupt frames.
     pub corrupt: u64,
     /// Files of another version, which are left alone.
@@ -305,11 +305,11 @@ impl Keeper {
             }
         }
         let finals = &mut found.finals;
-        let see = |payload: &[u8]| {
+        let see = |position: Position, payload: &[u8]| {
             if kind == Kind::Calls
                 && let Ok((id, _)) = postcard::take_from_bytes::<CallId>(payload)
             {
-                finals.push(id);
+                finals.push((id, position));
             }
         };
         match self.segments(kind).recover(file, bytes, see) {
@@ -318,8 +318,24 @@ impl Keeper {
         }
     }
 
-    /// All files were handed over.
-    pub fn recovered(&mut self) {
+    /// All files were handed over; `finals` are the calls in them. A call that stands there twice, since a disk
+    /// failed between, is sent once.
+    pub fn recovered(&mut self, finals: &[(CallId, Position)]) {
+        let mut order: Vec<usize> = (0..finals.len()).collect();
+        order.sort_by_key(|index| finals.get(*index));
+        let same =
+            |a: &usize, b: &usize| finals.get(*a).map(|f| f.0) == finals.get(*b).map(|f| f.0);
+        for copies in order.chunk_by(same).filter(|copies| copies.len() > 1) {
+            let mut copies: Vec<Position> = copies
+                .iter()
+                .filter_map(|index| finals.get(*index).map(|(_, position)| *position))
+                .collect();
+            let has_left = copies.iter().any(|position| self.calls.has_left(*position));
+            if !has_left {
+                copies.pop();
+            }
+            self.left(Kind::Calls, copies);
+        }
         self.calls.recovered();
         self.rest.recovered();
     }

@@ -86,7 +86,7 @@ pub struct OutboxCounts {
 #[derive(Debug)]
 enum Flight {
     Probe,
-    Post { ids: Vec<CallId>, first_try: bool },
+    Post { ids: Vec<CallId> },
     Guards(LookUp),
 }
 
@@ -97,23 +97,23 @@ struct LookUp {
     asked: Vec<CallId>,
     /// The calls still to be asked about.
     rest: Vec<CallId>,
-    /// How many were found so far.
-    found: usize,
+    /// All calls of the batch that were found so far.
+    found: Vec<CallId>,
     /// All calls of the batch that were not found.
     missing: Vec<CallId>,
-    /// Whether the batch had never been sent before.
-    first_try: bool,
 }
 
-/// A call that waits, whether it was ever sent, and how many had arrived when it was first refused
-/// alone.
+/// A call that waits, and how many had arrived when it was first refused alone.
 #[derive(Debug)]
 struct Item {
     call: ModelCall,
     position: Position,
     /// It may be sent once the disk has everything up to this.
     written_at: u64,
-    tried: bool,
+    /// The last try whose end is unknown: what went together arrived together.
+    tried: Option<u64>,
+    /// Read from disk: an earlier process may have sent it.
+    read_back: bool,
     refused_at: Option<u64>,
 }
 
@@ -130,6 +130,7 @@ pub struct Outbox {
     gather_until_ms: Option<u64>,
     flush_interval_ms: u64,
     troubled: bool,
+    tries: u64,
     pause: IdMint,
     settled: Vec<(CallId, Position)>,
     refused: Vec<(ModelCall, u16)>,
@@ -152,6 +153,7 @@ impl Outbox {
             gather_until_ms: None,
             flush_interval_ms: settings.flush_interval_ms,
             troubled: false,
+            tries: 0,
             pause: IdMint::new(seed),
             settled: Vec::new(),
             refused: Vec::new(),
@@ -212,6 +214,11 @@ impl Outbox {
         self.written = self.written.max(upto);
     }
 
+    /// From here on the disk is waited for again.
+    pub fn wait_for_disk(&mut self) {
+        self.written = 0;
+    }
+
     /// Lets every waiting call be kept anew: the disk had lost them. `keep` says where it stands now, and when
     /// it is on disk.
     pub fn keep_anew(
@@ -233,11 +240,28 @@ impl Outbox {
 
     /// Puts a call into the queue. It may be sent once the disk has everything up to `written_at`.
     pub fn push(&mut self, call: ModelCall, position: Position, written_at: u64, mono_ms: u64) {
+        self.put(call, position, written_at, false, mono_ms);
+    }
+
+    /// The same for a call that waited on disk alone.
+    pub fn push_read_back(&mut self, call: ModelCall, position: Position, mono_ms: u64) {
+        self.put(call, position, 0, true, mono_ms);
+    }
+
+    fn put(
+        &mut self,
+        call: ModelCall,
+        position: Position,
+        written_at: u64,
+        read_back: bool,
+        mono_ms: u64,
+    ) {
         self.queue.push_back(Item {
             call,
             position,
             written_at,
-            tried: false,
+            tried: None,
+            read_back,
             refused_at: None,
         });
         self.gather_until_ms
@@ -296,9 +320,7 @@ impl Outbox {
                 self.probed(reply, mono_ms, notes);
                 None
             }
-            Flight::Post { ids, first_try } => {
-                self.posted(ids, first_try, reply, naming, mono_ms, notes)
-            }
+            Flight::Post { ids } => self.posted(ids, reply, naming, mono_ms, notes),
             Flight::Guards(look) => self.looked_up(look, reply, naming, mono_ms, notes),
         }
     }
@@ -317,8 +339,15 @@ impl Outbox {
             _ => STOCK_BATCH,
         };
         let written = self.written;
-        let is_written = |item: &&Item| item.written_at <= written;
-        let sendable = self.queue.iter().take(most).take_while(is_written).count();
+        // A guard that is there already stops a stock server's batch behind costs whose usage is then missing:
+        // what may have arrived comes first in its batch, or in one of its own.
+        let origin = |item: &Item| {
+            let has_guards = self.receiver == Receiver::Stock && item.read_back;
+            has_guards.then_some(item.position.segment)
+        };
+        let first = self.queue.front().and_then(origin);
+        let is_sendable = |item: &&Item| item.written_at <= written && origin(item) == first;
+        let sendable = self.queue.iter().take(most).take_while(is_sendable).count();
         let most = self.batch_limit.min(sendable).max(1);
         // What was refused alone may be at fault, and goes alone.
         let suspect = self
@@ -350,11 +379,7 @@ impl Outbox {
                 serde_json::to_string(&agentwatch::batch(calls, naming, is_history)),
             ),
         };
-        let mut first_try = true;
-        for item in self.queue.iter_mut().take(size) {
-            first_try &= !std::mem::replace(&mut item.tried, true);
-        }
-        self.flight = Some(Flight::Post { ids, first_try });
+        self.flight = Some(Flight::Post { ids });
         Request {
             path: path.to_owned(),
             // Records are made of finite numbers and valid text, which always serialize.
@@ -385,14 +410,16 @@ impl Outbox {
     fn posted(
         &mut self,
         ids: Vec<CallId>,
-        first_try: bool,
         reply: &Reply,
         naming: &Naming,
         mono_ms: u64,
         notes: &mut Vec<Note>,
     ) -> Option<Request> {
         match (reply.status, self.receiver) {
-            (200..=299, _) if !reply.is_taken() => self.failed(reply, mono_ms, notes),
+            (200..=299, _) if !reply.is_taken() => {
+                self.note_try(&ids);
+                self.failed(reply, mono_ms, notes);
+            }
             (200..=299, _) => {
                 self.counts.delivered += ids.len() as u64;
                 self.arrived(&ids);
@@ -406,9 +433,8 @@ impl Outbox {
                     LookUp {
                         asked: Vec::new(),
                         rest: ids,
-                        found: 0,
+                        found: Vec::new(),
                         missing: Vec::new(),
-                        first_try,
                     },
                     naming,
                 );
@@ -419,9 +445,37 @@ impl Outbox {
                 self.take_apart(&ids, "refused", notes, reply);
                 self.failed(reply, mono_ms, notes);
             }
-            _ => self.failed(reply, mono_ms, notes),
+            (status, _) => {
+                if status == 0 || status >= 500 {
+                    self.note_try(&ids);
+                }
+                self.failed(reply, mono_ms, notes);
+            }
         }
         None
+    }
+
+    /// How a try ended is unknown.
+    fn note_try(&mut self, ids: &[CallId]) {
+        self.tries += 1;
+        for item in self.queue.iter_mut().take(ids.len()) {
+            item.tried = Some(self.tries);
+        }
+    }
+
+    /// Whether calls that are found at a server arrived whole: what went with each of them is there too, and
+    /// nothing that never went before.
+    fn are_whole(&self, found: &[CallId]) -> bool {
+        let front = || self.queue.iter().take(BATCH);
+        let is_found = |item: &Item| found.contains(&item.call.id);
+        let mut tries: Vec<u64> = Vec::new();
+        for item in front().filter(|item| is_found(item)) {
+            match item.tried {
+                Some(one) => tries.push(one),
+                None => return false,
+            }
+        }
+        front().all(|item| is_found(item) || item.tried.is_none_or(|one| !tries.contains(&one)))
     }
 
     /// Asks which guards the server has of the next agent and model.
@@ -468,6 +522,8 @@ impl Outbox {
             _ => None,
         };
         let Some(rows) = rows else {
+            let batch = [look.asked, look.rest, look.found, look.missing].concat();
+            self.note_try(&batch);
             self.failed(reply, mono_ms, notes);
             return None;
         };
@@ -476,18 +532,18 @@ impl Outbox {
                 let id = id.to_string();
                 rows.contains(&id)
             });
-        if look.first_try {
-            self.counts.ambiguous += found.len() as u64;
-        } else {
-            self.counts.confirmed += found.len() as u64;
-        }
-        self.arrived(&found);
-        look.found += found.len();
+        look.found.extend(found);
         look.missing.extend(missing);
         if !look.rest.is_empty() {
             return self.look_up(look, naming);
         }
-        match look.found {
+        let found = look.found.len() as u64;
+        match self.are_whole(&look.found) {
+            true => self.counts.confirmed += found,
+            false => self.counts.ambiguous += found,
+        }
+        self.arrived(&look.found);
+        match found {
             0 => self.unguarded(&look.missing, reply, mono_ms, notes),
             // What is missing was stopped by a guard before it: it goes with the next batch.
             _ => self.recovered(notes),

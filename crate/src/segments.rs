@@ -205,7 +205,7 @@ impl Segments {
         &mut self,
         file: &str,
         bytes: &[u8],
-        mut see: impl FnMut(&[u8]),
+        mut see: impl FnMut(Position, &[u8]),
     ) -> Result<u64, Foreign> {
         let Some(number) = self.number(file) else {
             return Ok(0);
@@ -218,7 +218,8 @@ impl Segments {
         segment.is_handed_out = true;
         for (offset, payload) in reader.by_ref() {
             segment.entries.push((offset, State::Waiting));
-            see(payload);
+            let segment = number;
+            see(Position { segment, offset }, payload);
         }
         segment.not_gone = segment.entries.len();
         segment.waiting = segment.entries.len();
@@ -230,6 +231,12 @@ impl Segments {
         let at = self.segments.partition_point(|s| s.number < number);
         self.segments.insert(at, segment);
         Ok(reader.corrupt)
+    }
+
+    /// Whether an entry is known to be gone.
+    pub fn has_left(&mut self, position: Position) -> bool {
+        let segment = self.segment(position.segment);
+        segment.and_then(|segment| segment.state(position.offset)) == Some(&mut State::Gone)
     }
 
     /// Everything was recovered.

@@ -186,10 +186,10 @@ impl Core {
         self.machine.borrow().spool_offset(name) as u32
     }
 
-    /// Another process's file is read to its end and gone.
+    /// Another process's file is read to its end and gone; `torn` where a piece of it could not be read.
     #[wasm_bindgen(js_name = forgetSpool)]
-    pub fn forget_spool(&self, name: &str) {
-        self.machine.borrow_mut().forget_spool(name);
+    pub fn forget_spool(&self, name: &str, torn: bool) {
+        self.machine.borrow_mut().forget_spool(name, torn);
     }
 
     /// Remembers how far a file of the session store was read.

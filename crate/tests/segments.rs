@@ -110,7 +110,7 @@ impl Run {
             }
         }
         for (file, bytes) in &self.disk.0 {
-            assert_eq!(self.log.recover(file, bytes, |_| {}), Ok(0));
+            assert_eq!(self.log.recover(file, bytes, |_, _| {}), Ok(0));
         }
         self.log.recovered();
         self.memory.clear();

@@ -9,9 +9,10 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  truncateSync,
   writeSync,
 } from "node:fs";
-import { type FileHandle, open, readFile, rename, unlink } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readFile, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
 
 /** A change of one file, as the core asks for it; see `crate/src/files.rs`. */
@@ -21,7 +22,7 @@ export type Change = [file: string, what: "append" | "replace" | "rename" | "del
 export interface Disk {
   /** Adds changes; the next flush does them. */
   add(changes: readonly Change[]): void;
-  /** Does all changes that were added. @throws what the file system says; they are given up then. */
+  /** Does all changes that were added. @throws what the file system says; all that are not done are given up then. */
   flush(): Promise<void>;
   /** The same at once, for a process that ends. */
   flushSync(): void;
@@ -29,8 +30,14 @@ export interface Disk {
   names(): string[];
   /** A file's bytes, likewise; empty where it is not there. */
   bytes(file: string): Uint8Array;
-  /** A file's bytes, as they are when all changes are done; empty where it is not there or cannot be read. */
+  /**
+   * A file's bytes, as they are when all changes are done; empty where it is not there.
+   *
+   * @throws what the file system says where it is there and cannot be read
+   */
   read(file: string): Promise<Uint8Array>;
+  /** The changes that are not certainly done, which are not done any more then. */
+  giveUp(): Change[];
   /** Gives back what is open. */
   close(): Promise<void>;
 }
@@ -53,6 +60,9 @@ export class MemoryDisk implements Disk {
   async read(file: string): Promise<Uint8Array> {
     return this.bytes(file);
   }
+  giveUp(): Change[] {
+    return [];
+  }
   async close(): Promise<void> {}
 }
 
@@ -67,14 +77,9 @@ export class FolderDisk implements Disk {
   /** How many bytes of a file were certainly written by us: those of a change under way may be there in part. */
   #sizes = new Map<string, number>();
 
-  /**
-   * The folder is made where it is missing.
-   *
-   * @throws what the file system says
-   */
+  /** The folder is made by the first flush, wherever it is missing. */
   constructor(folder: string) {
     this.#folder = folder;
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
   }
 
   /** From here on each flush is to survive a power cut. */
@@ -99,10 +104,18 @@ export class FolderDisk implements Disk {
   }
 
   flushSync(): void {
-    // What is under way may be done twice: the same frames again change nothing.
+    // What is under way is done again, behind what was certainly there before it.
     const changes = merged([...this.#underWay, ...this.#added]);
     this.#added = [];
+    if (changes.length > 0) mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    for (const [file, what] of this.#underWay) if (what === "append") this.#cutSync(file);
     for (const change of changes) this.#doSync(change);
+  }
+
+  giveUp(): Change[] {
+    const pending = this.#pending();
+    this.#added = [];
+    return pending;
   }
 
   names(): string[] {
@@ -122,7 +135,10 @@ export class FolderDisk implements Disk {
   async read(file: string): Promise<Uint8Array> {
     // A core that was made anew asks for what its predecessor had written, and the disk may not have yet.
     if (this.#pending().some(([of]) => of === file)) return this.bytes(file);
-    return readFile(join(this.#folder, file)).catch(() => new Uint8Array());
+    return readFile(join(this.#folder, file)).catch((error) => {
+      unlessMissing(error);
+      return new Uint8Array();
+    });
   }
 
   async close(): Promise<void> {
@@ -154,9 +170,12 @@ export class FolderDisk implements Disk {
 
   async #write(changes: readonly Change[]): Promise<void> {
     try {
+      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
       for (const change of changes) await this.#do(change);
     } catch (error) {
-      await this.close();
+      // What was added meanwhile stands behind what failed.
+      this.#added = [];
+      await this.close().catch(() => {});
       throw error;
     }
   }
@@ -186,9 +205,29 @@ export class FolderDisk implements Disk {
       this.#handles.set(file, handle);
       this.#sizes.set(file, (await handle.stat()).size);
     }
-    await handle.appendFile(bytes);
-    if (this.#isDurable) await handle.datasync();
-    this.#sizes.set(file, (this.#sizes.get(file) ?? 0) + bytes.length);
+    // A removed file would take everything, and nobody would ever see it again.
+    if ((await handle.stat()).nlink === 0) throw new Error("the journal's folder was removed");
+    const size = this.#sizes.get(file) ?? 0;
+    try {
+      await handle.appendFile(bytes);
+      if (this.#isDurable) await handle.datasync();
+    } catch (error) {
+      // A part of it helps nobody, least of all a full disk.
+      await handle.truncate(size).catch(() => {});
+      throw error;
+    }
+    this.#sizes.set(file, size + bytes.length);
+  }
+
+  /** Cuts off what a change under way may have added. */
+  #cutSync(file: string): void {
+    const size = this.#sizes.get(file);
+    if (size === undefined) return;
+    try {
+      truncateSync(join(this.#folder, file), size);
+    } catch {
+      // It is not there: nothing was added.
+    }
   }
 
   async #forget(file: string): Promise<void> {
@@ -209,7 +248,7 @@ export class FolderDisk implements Disk {
       const to = what === "append" ? path : `${path}.new`;
       const handle = openSync(to, what === "append" ? "a" : "w", 0o600);
       try {
-        writeSync(handle, with_ as Uint8Array);
+        writeAllSync(handle, with_ as Uint8Array);
         if (this.#isDurable) fsyncSync(handle);
       } finally {
         closeSync(handle);
@@ -217,9 +256,17 @@ export class FolderDisk implements Disk {
       if (what === "replace") renameSync(to, path);
       return;
     }
-    if (what === "rename") renameSync(path, join(this.#folder, String(with_)));
-    else rmSync(path, { force: true });
+    if (what === "delete") return rmSync(path, { force: true });
+    try {
+      renameSync(path, join(this.#folder, String(with_)));
+    } catch (error) {
+      unlessMissing(error as NodeJS.ErrnoException);
+    }
   }
+}
+
+function writeAllSync(handle: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(handle, bytes, done);
 }
 
 /** Changes of the same file that follow each other as one: a flush is one write a file. */

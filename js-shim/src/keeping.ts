@@ -14,6 +14,8 @@ import type { Core } from "./wasm.js";
 const GATHER_MS = 250;
 /** A disk that takes longer is taken for one that failed, in ms. */
 const DISK_DEADLINE_MS = 30_000;
+/** How often a file that cannot be read is tried again. */
+const READ_TRIES = 12;
 /** How long a disk that failed is left alone, in ms. */
 const DISK_PAUSE_MS = 5_000;
 
@@ -46,7 +48,13 @@ export class Keeping {
   #lookTimer: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
   #failedAt: number | undefined;
+  #unread = 0;
+  /** Whether a disk that failed is being tried again. */
+  #isTried = false;
   #isLoading = false;
+  /** Why the folder could not be written when it was to be taken over: it is tried again. */
+  #closedBecause: string | undefined;
+  #saidFull = false;
   standing: Standing = "memory";
 
   /** Without a folder everything lives as long as the process. */
@@ -61,16 +69,16 @@ export class Keeping {
     if (!this.#folder) return;
     try {
       this.#lease = await Lease.take(this.#folder, this.#role);
-      this.#disk = this.#lease
-        ? new FolderDisk(`${this.#folder}/journal`)
-        : new SpoolDisk(this.#folder, self(this.#role));
       this.standing = this.#lease ? "owner" : "spool";
     } catch (error) {
-      this.#keeper.log.warn(
-        `${this.#folder} cannot be used (${reason(error)}): what is not sent when the gateway stops is lost; make the folder writable`,
-      );
-      return;
+      // Nobody else can own a folder that cannot be written; what is in it can be read.
+      this.#closedBecause = reason(error);
+      this.standing = "owner";
     }
+    this.#disk =
+      this.standing === "owner"
+        ? new FolderDisk(`${this.#folder}/journal`)
+        : new SpoolDisk(this.#folder, self(this.#role));
     process.once("exit", this.#atExit);
     this.#lookTimer = setInterval(() => void this.#look(), LOOK_MS);
     this.#lookTimer.unref();
@@ -82,6 +90,20 @@ export class Keeping {
     for (const file of this.#disk.names()) core.recover(file, this.#disk.bytes(file));
     core.recovered(this.#keeper.wall(), this.#keeper.mono());
     if (core.survivesPowerCut() && this.#disk instanceof FolderDisk) this.#disk.survivePowerCuts();
+    if (this.#closedBecause !== undefined) {
+      this.#failedAt ??= this.#keeper.mono();
+      core.diskFailed(this.#closedBecause, this.#keeper.wall(), this.#keeper.mono());
+    }
+  }
+
+  /** Whether this process may have lost the journal, and is to send nothing until that is known. */
+  get isDoubtful(): boolean {
+    return this.standing === "owner" && this.#lease?.isDoubtful === true;
+  }
+
+  /** Observations that the owner will never be told, since it has not read the others for so long. */
+  get droppedSpoolFull(): number {
+    return this.#disk instanceof SpoolDisk ? this.#disk.dropped : 0;
   }
 
   /** Takes the core's changes; they are written a moment later. */
@@ -102,7 +124,7 @@ export class Keeping {
     clearTimeout(this.#flushTimer);
     this.#flushTimer = undefined;
     if (this.standing === "memory" || !this.#hasChanges) return;
-    if (this.standing === "owner" && !(await this.#lease?.isHeld())) return this.#lose();
+    if (this.#lease && !(await this.#lease.isHeld())) return this.#lose();
     this.#hasChanges = false;
     const upto = this.#upto;
     try {
@@ -110,11 +132,20 @@ export class Keeping {
     } catch (error) {
       return this.#fail(error);
     }
+    // What was given up by a failure meanwhile is not written.
+    if (this.#failedAt !== undefined && !this.#isTried) return;
     this.#keeper.run((core) => {
       core.written(upto);
       if (this.#failedAt !== undefined) core.diskMended(this.#keeper.wall(), this.#keeper.mono());
     });
     this.#failedAt = undefined;
+    this.#isTried = false;
+    if (this.droppedSpoolFull > 0 && !this.#saidFull) {
+      this.#saidFull = true;
+      this.#keeper.log.warn(
+        "the process that owns the journal has not read what this one sees for too long: model calls are lost; restart the gateway",
+      );
+    }
     this.#keeper.advance();
   }
 
@@ -132,11 +163,34 @@ export class Keeping {
       });
     if (!file) return;
     this.#isLoading = true;
-    const bytes = await this.#disk.read(file);
-    this.#isLoading = false;
     const name = file;
+    let bytes: Uint8Array;
+    try {
+      bytes = await this.#disk.read(name);
+    } catch (error) {
+      // It is there: it has its turn when it can be read, or is given up when it never can.
+      return this.#unreadable(name, error);
+    }
+    this.#isLoading = false;
+    this.#unread = 0;
     this.#keeper.run((core) => core.load(name, bytes, this.#keeper.wall(), this.#keeper.mono()));
     this.#keeper.advance();
+  }
+
+  /** Waits a moment before the next file is read; one that stays unreadable is lost at last. */
+  #unreadable(file: string, error: unknown): void {
+    this.#unread += 1;
+    if (this.#unread === 1) this.#keeper.log.warn(`${file} of the journal cannot be read (${reason(error)})`);
+    const isLost = this.#unread > READ_TRIES;
+    if (isLost) {
+      this.#unread = 0;
+      const empty = new Uint8Array();
+      this.#keeper.run((core) => core.load(file, empty, this.#keeper.wall(), this.#keeper.mono()));
+    }
+    setTimeout(() => {
+      this.#isLoading = false;
+      this.#keeper.advance();
+    }, DISK_PAUSE_MS).unref();
   }
 
   /** Does at once what stands between what was seen and its sending. */
@@ -158,7 +212,9 @@ export class Keeping {
 
   readonly #atExit = (): void => {
     try {
-      this.#keeper.run((core) => this.collect(core));
+      // A journal that another process took over is not ours to write to.
+      if (this.#lease && !this.#lease.isHeldSync()) this.#toSpool();
+      else this.#keeper.run((core) => this.collect(core));
       this.#disk.flushSync();
     } catch (error) {
       this.#keeper.log.warn(`the journal could not be written at the end (${reason(error)})`);
@@ -168,6 +224,14 @@ export class Keeping {
 
   #fail(error: unknown): void {
     this.#failedAt = this.#keeper.mono();
+    this.#isTried = false;
+    if (this.standing === "spool") {
+      // Everything is kept, and tried again with what comes next.
+      this.#hasChanges = true;
+      this.#keeper.log.warn(`what the journal's owner is to be told cannot be written (${reason(error)})`);
+      return;
+    }
+    this.#disk.giveUp();
     this.#keeper.run((core) => core.diskFailed(reason(error), this.#keeper.wall(), this.#keeper.mono()));
     this.#keeper.advance();
   }
@@ -184,15 +248,40 @@ export class Keeping {
 
   async #lookOnce(): Promise<void> {
     const folder = this.#folder ?? "";
-    if (this.standing === "spool") return this.#takeOver(folder);
-    if (this.#failedAt !== undefined && this.#keeper.mono() - this.#failedAt > DISK_PAUSE_MS) {
-      this.#failedAt = this.#keeper.mono();
-      this.#keeper.run((core) => {
-        core.tryDisk();
-        this.collect(core);
-      });
+    if (this.standing === "spool") {
+      if (this.#failedAt !== undefined) await this.flush();
+      return this.#takeOver(folder);
     }
-    if (await takeSpools(folder, (work) => this.#keeper.run(work))) this.#keeper.advance();
+    if (this.#lease && !(await this.#lease.isHeld())) return this.#lose();
+    if (this.#failedAt !== undefined && this.#keeper.mono() - this.#failedAt > DISK_PAUSE_MS)
+      await this.#tryDisk(folder);
+    const taker = {
+      run: (work: (core: Core) => void) => this.#keeper.run(work),
+      keep: async () => {
+        this.#keeper.run((core) => this.collect(core));
+        await this.flush();
+        return this.standing === "owner" && !this.hasFailed;
+      },
+    };
+    if (this.#failedAt === undefined && (await takeSpools(folder, taker))) this.#keeper.advance();
+  }
+
+  /** Tries a disk again that failed. */
+  async #tryDisk(folder: string): Promise<void> {
+    this.#failedAt = this.#keeper.mono();
+    if (!this.#lease) {
+      const lease = await Lease.take(folder, this.#role).catch(() => undefined);
+      // Another process may have come first: this one goes on from memory.
+      if (!lease) return;
+      this.#lease = lease;
+      this.#closedBecause = undefined;
+    }
+    this.#isTried = true;
+    this.#keeper.run((core) => {
+      core.tryDisk();
+      this.collect(core);
+    });
+    await this.flush();
   }
 
   async #takeOver(folder: string): Promise<void> {
@@ -212,10 +301,23 @@ export class Keeping {
   /** This process was held up for so long that another one took the journal over. */
   async #lose(): Promise<void> {
     this.#keeper.log.warn("another process took the journal over; it is told what this one sees");
-    await this.#disk.close().catch(() => {});
+    await this.#toSpool()
+      .close()
+      .catch(() => {});
+    this.#keeper.remake();
+    await this.flush();
+  }
+
+  /** From here on the other process is told; first what it cannot know, since it was not on disk yet. */
+  #toSpool(): Disk {
+    this.#keeper.run((core) => this.collect(core));
+    const former = this.#disk;
+    const facts = former.giveUp().filter(([file]) => file.startsWith("ledger-"));
     this.#disk = new SpoolDisk(this.#folder ?? "", self(this.#role));
+    this.#disk.add(facts);
+    this.#hasChanges = facts.length > 0;
     this.#lease = undefined;
     this.standing = "spool";
-    this.#keeper.remake();
+    return former;
   }
 }

@@ -6,7 +6,7 @@
 import { readFileSync, rmSync } from "node:fs";
 import { mkdir, open, readFile, rm, rmdir, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 
 /** How often the owner says that it lives, in ms. */
 export const HEARTBEAT_MS = 2_000;
@@ -34,6 +34,7 @@ export class Lease {
   #beat = performance.now();
   #timer: NodeJS.Timeout | undefined;
   #isLost = false;
+  #isReleased = false;
 
   private constructor(file: string, owner: Owner) {
     this.#file = file;
@@ -64,23 +65,39 @@ export class Lease {
     return !this.#isLost;
   }
 
+  /** Whether this process was held up for so long that it may have lost it; `isHeld` tells. */
+  get isDoubtful(): boolean {
+    return this.#isLost || performance.now() - this.#beat > STALE_MS / 2;
+  }
+
   /** Gives it back. */
   async release(): Promise<void> {
+    this.#isReleased = true;
     clearInterval(this.#timer);
     if ((await ownerOf(this.#file))?.token === this.owner.token) await rm(this.#file, { force: true });
   }
 
   /** Gives it back at once: the process ends. */
   releaseSync(): void {
+    if (this.isHeldSync()) rmSync(this.#file, { force: true });
+  }
+
+  /** Whether it is still ours, asking the disk at once. */
+  isHeldSync(): boolean {
     try {
-      const found = JSON.parse(readFileSync(this.#file, "utf8")) as Owner;
-      if (found.token === this.owner.token) rmSync(this.#file, { force: true });
+      return (JSON.parse(readFileSync(this.#file, "utf8")) as Owner).token === this.owner.token;
     } catch {
       // It is gone, or will be stale soon.
+      return false;
     }
   }
 
   async #heartbeat(): Promise<void> {
+    if (!this.#isReleased && !(await stat(this.#file).catch(() => undefined))) {
+      // Somebody cleared the folder: whoever comes next has to find an owner.
+      await mkdir(dirname(this.#file), { recursive: true, mode: 0o700 }).catch(() => {});
+      await create(this.#file, this.owner).catch(() => {});
+    }
     const found = await ownerOf(this.#file);
     if (found && found.token !== this.owner.token) {
       this.#isLost = true;
@@ -154,7 +171,13 @@ async function isAlive(file: string): Promise<boolean> {
 async function create(file: string, owner: Owner): Promise<boolean> {
   try {
     const handle = await open(file, "wx", 0o600);
-    await handle.writeFile(`${JSON.stringify(owner)}\n`).finally(() => handle.close());
+    try {
+      await handle.writeFile(`${JSON.stringify(owner)}\n`).finally(() => handle.close());
+    } catch (error) {
+      // On a full disk an empty file is made, which would keep everybody out.
+      await rm(file, { force: true });
+      throw error;
+    }
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;

@@ -304,7 +304,14 @@ export class Pipeline {
     this.#guarded((core) => {
       status = JSON.parse(core.status());
     });
-    return { ...status, ...this.counts, standing: this.#keeping.standing, off: this.#isOff };
+    const dropped_spool_full = this.#keeping.droppedSpoolFull;
+    return {
+      ...status,
+      ...this.counts,
+      dropped_spool_full,
+      standing: this.#keeping.standing,
+      off: this.#isOff,
+    };
   }
 
   /** What waits to be sent, calls and other records. */
@@ -442,7 +449,7 @@ export class Pipeline {
 
   /** Sends what is due; whether there was something. */
   #send(hurry: boolean, timeoutMs: number): boolean {
-    if (this.#sending) return false;
+    if (this.#sending || this.#keeping.isDoubtful) return false;
     let order: string | undefined;
     this.#guarded((core) => {
       order = core.begin(this.#host.wall(), this.#host.mono(), hurry);

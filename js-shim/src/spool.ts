@@ -3,7 +3,6 @@
  * owner reads them all. A file's name says who writes it, and in which format.
  */
 
-import { mkdirSync } from "node:fs";
 import { open, readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Change, Disk } from "./disk.js";
@@ -17,8 +16,14 @@ export const LOOK_MS = 1_000;
 const MOST_AT_ONCE = 256 * 1024;
 /** A writer on another host is gone when its file did not change for so long, in ms. */
 const ABANDONED_MS = 3_600_000;
-/** The most bytes of one writer's file; what comes beyond is lost, since nobody reads it. */
+/** The most bytes of one writer's files; what comes beyond is lost, since nobody reads it. */
 const MOST_BYTES = 16 * 1024 * 1024;
+/** A writer begins a new file behind so many bytes. */
+const FILE_BYTES = 1024 * 1024;
+/** The most bytes that a writer keeps in memory for a disk that takes nothing. */
+const MOST_PENDING = 8 * 1024 * 1024;
+/** Beyond the longest frame; what is not whole within so many bytes never will be. */
+const MOST_FRAME = 2 * 1024 * 1024;
 /** The format, in the files' names. */
 const FORMAT = "v1";
 
@@ -27,38 +32,98 @@ export function spoolFolder(folder: string): string {
   return join(folder, "spool");
 }
 
-/** A disk on which a process that does not own the journal has one file: what it tells the owner. */
+/** A disk on which a process that does not own the journal has files of its own: what it tells the owner. */
 export class SpoolDisk implements Disk {
   readonly #disk: FolderDisk;
-  readonly #file: string;
+  readonly #folder: string;
+  readonly #self: Owner;
+  /** What is not certainly on disk. */
+  #pending: Uint8Array[] = [];
+  #pendingBytes = 0;
+  #number = 0;
+  /** Bytes in the current file. */
   #bytes = 0;
+  #flushing: Promise<void> | undefined;
+  /** Observations that nobody will ever read. */
+  dropped = 0;
 
-  /** @throws what the file system says */
   constructor(folder: string, self: Owner) {
-    mkdirSync(spoolFolder(folder), { recursive: true, mode: 0o700 });
-    this.#disk = new FolderDisk(spoolFolder(folder));
-    this.#file = fileName(self);
-  }
-
-  /** Whether the file is full: nobody has read it for long. */
-  get isFull(): boolean {
-    return this.#bytes > MOST_BYTES;
+    this.#folder = spoolFolder(folder);
+    this.#disk = new FolderDisk(this.#folder);
+    this.#self = self;
   }
 
   add(changes: readonly Change[]): void {
-    for (const [, what, bytes] of changes) {
-      if (what !== "append" || this.isFull) continue;
-      this.#bytes += (bytes as Uint8Array).length;
-      this.#disk.add([[this.#file, "append", bytes]]);
-    }
+    for (const [, what, bytes] of changes) if (what === "append") this.#take(bytes as Uint8Array);
   }
+
+  #take(bytes: Uint8Array): void {
+    if (this.#pendingBytes + bytes.length > MOST_PENDING) {
+      this.dropped += framesIn(bytes);
+      return;
+    }
+    this.#pending.push(bytes);
+    this.#pendingBytes += bytes.length;
+  }
+
   async flush(): Promise<void> {
+    while (this.#flushing) await this.#flushing.catch(() => {});
+    this.#flushing = this.#flush().finally(() => {
+      this.#flushing = undefined;
+    });
+    await this.#flushing;
+  }
+
+  async #flush(): Promise<void> {
+    const taken = this.#pending;
+    if (taken.length === 0) return;
+    const bytes = Buffer.concat(taken);
+    const held = await this.#held();
+    if (held + bytes.length > MOST_BYTES) {
+      this.#forget(taken.length);
+      this.dropped += framesIn(bytes);
+      return;
+    }
+    // A file that others follow is removed by the owner as soon as it is read.
+    if (this.#bytes + bytes.length > FILE_BYTES && this.#bytes > 0) {
+      this.#number += 1;
+      this.#bytes = 0;
+    }
+    this.#disk.add([[this.#file, "append", bytes]]);
+    // Where it fails everything stays pending: what arrived in part is cut off again.
     await this.#disk.flush();
+    this.#bytes += bytes.length;
+    this.#forget(taken.length);
     // The owner removes a file that it has read; a handle would write into the removed one.
     await this.#disk.close();
   }
+
+  get #file(): string {
+    return fileName(this.#self, this.#number);
+  }
+
+  /** Bytes of our files that the owner has not removed. */
+  async #held(): Promise<number> {
+    let bytes = 0;
+    for (const name of await readdir(this.#folder).catch(() => []))
+      if (writerOf(name)?.token === this.#self.token.slice(0, 8))
+        bytes += (await stat(join(this.#folder, name)).catch(() => undefined))?.size ?? 0;
+    return bytes;
+  }
+
+  #forget(count: number): void {
+    this.#pending = this.#pending.slice(count);
+    this.#pendingBytes = this.#pending.reduce((sum, bytes) => sum + bytes.length, 0);
+  }
+
   flushSync(): void {
-    this.#disk.flushSync();
+    // What is under way is done again by the disk itself.
+    if (this.#flushing) this.#disk.flushSync();
+    else if (this.#pending.length > 0) {
+      this.#disk.add([[this.#file, "append", Buffer.concat(this.#pending)]]);
+      this.#disk.flushSync();
+    }
+    this.#pending = [];
   }
   names(): string[] {
     return [];
@@ -69,26 +134,46 @@ export class SpoolDisk implements Disk {
   async read(): Promise<Uint8Array> {
     return new Uint8Array();
   }
+  giveUp(): Change[] {
+    return [];
+  }
   async close(): Promise<void> {
     await this.#disk.close();
   }
 }
 
+/** How many frames stand in whole ones; see `crate/src/journal.rs`. */
+function framesIn(bytes: Uint8Array): number {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  let count = 0;
+  for (let at = 0; at + 10 <= bytes.length; at += 10 + view.getUint32(at + 2, true)) count += 1;
+  return count;
+}
+
+/** What taking in needs of the keeping. */
+export interface Taker {
+  /** Hands the core over; false where that went wrong. */
+  run(work: (core: Core) => void): boolean;
+  /** Brings to the disk what was taken; whether that went well. */
+  keep(): Promise<boolean>;
+}
+
 /**
- * Takes in what others wrote since the last look. A file is removed when it is read and its writer is gone.
+ * Takes in what others wrote since the last look. A file is removed when it is read, what it said is on disk, and
+ * nothing more is written to it: its writer is gone, or has begun another one.
  *
- * @param run hands the core over; false where that went wrong
  * @returns whether there was something
  */
-export async function takeSpools(
-  folder: string,
-  run: (work: (core: Core) => void) => boolean,
-): Promise<boolean> {
+export async function takeSpools(folder: string, taker: Taker): Promise<boolean> {
   const path = spoolFolder(folder);
   let something = false;
-  for (const name of await readdir(path).catch(() => [])) {
+  const names = await readdir(path).catch(() => []);
+  for (const name of names) {
     const writer = writerOf(name);
-    if (writer) something = (await takeSpool(join(path, name), name, writer, run)) || something;
+    if (!writer) continue;
+    const others = names.map(writerOf).filter((other) => other?.token === writer.token);
+    const isFollowed = others.some((other) => (other?.number ?? 0) > writer.number);
+    something = (await takeSpool(join(path, name), name, writer, isFollowed, taker)) || something;
   }
   return something;
 }
@@ -96,47 +181,64 @@ export async function takeSpools(
 async function takeSpool(
   path: string,
   name: string,
-  writer: Pick<Owner, "pid" | "host" | "started">,
-  run: (work: (core: Core) => void) => boolean,
+  writer: Writer,
+  isFollowed: boolean,
+  { run, keep }: Taker,
 ): Promise<boolean> {
   // Asked before the file is read: a writer that is gone by then writes nothing behind that.
   const found = await stat(path).catch(() => undefined);
-  const isGone = lives(writer) === false || (found && Date.now() - found.mtimeMs > ABANDONED_MS);
-  for (let something = false; ; something = true) {
+  const isAbandoned = found && Date.now() - found.mtimeMs > ABANDONED_MS;
+  const isDone = isFollowed || (lives(writer) ?? !isAbandoned) === false;
+  let most = MOST_AT_ONCE;
+  for (let something = false; ; ) {
     let from = 0;
     let taken = 0;
     if (!run((core) => (from = core.spoolOffset(name)))) return something;
-    const bytes = await read(path, from);
+    const bytes = await read(path, from, most);
     const isWell = run((core) => {
       taken = core.takeSpool(name, bytes, Date.now(), performance.now());
     });
     if (!isWell) return something;
-    if (taken > 0) continue;
-    if (!isGone) return something;
-    await rm(path, { force: true });
-    run((core) => core.forgetSpool(name));
-    return true;
+    if (taken > 0) something = true;
+    else if (bytes.length === most && most < MOST_FRAME) most = MOST_FRAME;
+    else if (!isDone || !(await keep())) return something;
+    else {
+      await rm(path, { force: true });
+      run((core) => core.forgetSpool(name, bytes.length > 0));
+      return true;
+    }
   }
 }
 
-async function read(path: string, from: number): Promise<Uint8Array> {
+async function read(path: string, from: number, most: number): Promise<Uint8Array> {
   const handle = await open(path, "r").catch(() => undefined);
   if (!handle) return new Uint8Array();
   try {
-    const buffer = new Uint8Array(MOST_AT_ONCE);
-    const { bytesRead } = await handle.read(buffer, 0, MOST_AT_ONCE, from);
+    const buffer = new Uint8Array(most);
+    const { bytesRead } = await handle.read(buffer, 0, most, from);
     return buffer.subarray(0, bytesRead);
   } finally {
     await handle.close();
   }
 }
 
-function fileName({ pid, host, started, token }: Owner): string {
-  return [FORMAT, pid, started, token.slice(0, 8), encodeURIComponent(host)].join("_");
+/** Who writes a file, and which of its files it is. */
+interface Writer extends Pick<Owner, "pid" | "host" | "started" | "token"> {
+  number: number;
 }
 
-function writerOf(name: string): Pick<Owner, "pid" | "host" | "started"> | undefined {
-  const [format, pid, started, token, ...host] = name.split("_");
-  if (format !== FORMAT || !token) return undefined;
-  return { pid: Number(pid), started: Number(started), host: decodeURIComponent(host.join("_")) };
+function fileName({ pid, host, started, token }: Owner, number: number): string {
+  return [FORMAT, pid, started, token.slice(0, 8), number, encodeURIComponent(host)].join("_");
+}
+
+function writerOf(name: string): Writer | undefined {
+  const [format, pid, started, token, number, ...host] = name.split("_");
+  if (format !== FORMAT || !token || !(Number(pid) > 0) || Number.isNaN(Number(number))) return undefined;
+  try {
+    const named = { token, number: Number(number), host: decodeURIComponent(host.join("_")) };
+    return { pid: Number(pid), started: Number(started), ...named };
+  } catch {
+    // A name of somebody else's making.
+    return undefined;
+  }
 }

@@ -24,7 +24,7 @@ export interface Core {
   becomeSpool(): void;
   takeSpool(name: string, bytes: Uint8Array, wall: number, mono: number): number;
   spoolOffset(name: string): number;
-  forgetSpool(name: string): void;
+  forgetSpool(name: string, torn: boolean): void;
   bookmark(file: string, mark: string): void;
   bookmarks(): string;
   reconciledMs(): number | undefined;

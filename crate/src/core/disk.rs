@@ -2,7 +2,7 @@
 
 use super::{Core, MAX_WAITING, MAX_WAITING_WITHOUT_DISK};
 use crate::call::ModelCall;
-use crate::journal::{self, Frame, Reader};
+use crate::journal::{self, FRAME_HEADER, Frame, MAX_PAYLOAD, Reader};
 use crate::keeper::Writes;
 use crate::observe::Event;
 use crate::records::{Record, Written};
@@ -159,6 +159,7 @@ impl Core {
         // It was allowed to be sent without the disk, and still is.
         let old = self.outbox.keep_anew(|call| (keeper.call(call, true).0, 0));
         self.keeper.forget(Kind::Calls, &old);
+        self.outbox.wait_for_disk();
     }
 
     /// The disk is well again.
@@ -189,10 +190,10 @@ impl Core {
         for frame in found.frames {
             self.restore(frame, now);
         }
-        for id in found.finals {
+        self.keeper.recovered(&found.finals);
+        for (id, _) in found.finals {
             self.ledger.restore_final(id);
         }
-        self.keeper.recovered();
         if found.corrupt > 0 {
             let text = format!(
                 "{} pieces of the journal were torn or corrupt and are left out",
@@ -240,7 +241,7 @@ impl Core {
             Some(Kind::Calls) => {
                 let (calls, lost) = self.keeper.load_calls(file, bytes);
                 for (call, position) in calls {
-                    self.outbox.push(call, position, 0, now.mono_ms);
+                    self.outbox.push_read_back(call, position, now.mono_ms);
                 }
                 self.outbox.dropped("journal_unreadable", lost);
             }
@@ -263,7 +264,14 @@ impl Core {
         for (_, payload) in reader.by_ref() {
             frames.extend(postcard::from_bytes::<Frame>(payload).ok());
         }
-        let end = reader.end();
+        let end = match reader.end() {
+            // No frame is that long: what stands here is none, whatever comes behind it.
+            0 if bytes.len() > MAX_PAYLOAD + FRAME_HEADER => {
+                self.counts.journal_corrupt += 1;
+                bytes.len() - MAX_PAYLOAD - FRAME_HEADER
+            }
+            end => end,
+        };
         for frame in frames {
             match frame {
                 Frame::Seen(_, mut observation) => {
@@ -290,8 +298,9 @@ impl Core {
         mark.and_then(|(_, mark)| mark.parse().ok()).unwrap_or(0)
     }
 
-    /// Another process's file is read to its end and gone.
-    pub fn forget_spool(&mut self, name: &str) {
+    /// Another process's file is read to its end and gone; `torn` where a piece of it could not be read.
+    pub fn forget_spool(&mut self, name: &str, torn: bool) {
+        self.counts.journal_corrupt += u64::from(torn);
         self.bookmark(&[SPOOL, name].concat(), "");
     }
 
