@@ -13,7 +13,7 @@ import { StoreReader } from "./store-reader.mjs";
  * @property {string[]} strange Rows of the receiver to which there is no answer.
  * @property {LedgerEntry[]} undecided Answers that reached the gateway's socket when it was killed, and that nothing
  *   of the gateway ever knew: its session store has not got them either.
- * @property {number} fromStore Of the counted, those that arrived that late at the gateway that was killed.
+ * @property {LedgerEntry[]} unreceived Answers that a socket took whose gateway had been killed meanwhile.
  */
 
 /**
@@ -40,7 +40,7 @@ export async function account({ ledger, database, stateDirs, kills }) {
   const rows = rowsOf(database);
   const stored = await storedIn(stateDirs);
   /** @type {Account} */
-  const found = { counted: 0, lost: [], twice: [], strange: [], undecided: [], fromStore: 0 };
+  const found = { counted: 0, lost: [], twice: [], strange: [], undecided: [], unreceived: [] };
   for (const entry of ledger) {
     if (!entry.usage) continue;
     const { input, cacheRead, cacheWrite, output } = entry.usage;
@@ -49,14 +49,13 @@ export async function account({ ledger, database, stateDirs, kills }) {
     const key = keyOf({ model: `${provider}/${entry.model}`, prompt, output });
     const times = rows.get(key) ?? 0;
     rows.delete(key);
-    // Behind a kill, too: a socket takes bytes for a moment that no process reads any more.
-    const isLast = kills.some((kill) => entry.ts <= kill && endOf(entry) > kill - UNDECIDED_MS);
-    const isStored = stored.has(`${entry.model} ${prompt}/${output}`);
+    const kill = kills.find((at) => at > entry.ts) ?? Number.POSITIVE_INFINITY;
+    const isStored = stored.has(keyOf({ model: entry.model, prompt, output }));
     if (times > 1) found.twice.push(entry);
     else if (times === 1) found.counted += 1;
-    else if (isLast && !isStored) found.undecided.push(entry);
-    else found.lost.push(entry);
-    if (times === 1 && isLast) found.fromStore += 1;
+    else if (isStored || endOf(entry) < kill - UNDECIDED_MS) found.lost.push(entry);
+    else if (endOf(entry) > kill) found.unreceived.push(entry);
+    else found.undecided.push(entry);
   }
   found.strange = [...rows.keys()];
   return found;
