@@ -33,6 +33,9 @@ const FINAL = new Set(["final", "error", "aborted"]);
  * @property {number} [port] Default: a free one.
  * @property {Record<string, string>} [env]
  * @property {object} [config] Merged over the configuration.
+ * @property {boolean} [reinstall] Installs the plugins again over those that are there.
+ * @property {(launched: import("./process.mjs").Launched) => void} [onLaunch] Told of the process long before it is
+ *   ready.
  */
 
 /** @typedef {Awaited<ReturnType<typeof startGateway>>} Gateway */
@@ -51,6 +54,7 @@ export async function startGateway(options) {
     cwd: place.stateDir,
     log,
   });
+  options.onLaunch?.(gateway);
   try {
     const client = await ready(gateway, place);
     return {
@@ -126,8 +130,13 @@ async function prepare(options) {
     prices: options.prices,
   });
   await writeJson(configPath, merge(merge(known, base), options.config ?? {}));
-  for (const { id, tgz } of plugins)
-    if (tgz && !known.plugins?.entries?.[id]) await installPlugin(place, tgz);
+  for (const { id, tgz } of plugins) {
+    const isKnown = known.plugins?.entries?.[id] !== undefined;
+    // 2026.3.13 refuses a package that is there already: its users remove the folder.
+    if (tgz && isKnown && options.reinstall && monthOf(version) < 8)
+      await rm(join(stateDir, "extensions", id), { recursive: true, force: true });
+    if (tgz && (!isKnown || options.reinstall)) await installPlugin(place, tgz);
+  }
   await writeJson(configPath, withPlugins(await readJson(configPath), plugins));
   return place;
 }
@@ -157,14 +166,48 @@ function environment(node, stateDir, configPath, token) {
 }
 
 /**
+ * A turn in a process of its own, on a state directory on which a gateway may run or not: `openclaw agent --local`.
+ *
+ * @param {GatewayOptions & { stateDir: string, port: number }} options
+ * @param {{ agent?: string, session: string, message: string }} turn
+ */
+export async function localTurn({ version, stateDir, env }, { agent = "main", session, message }) {
+  const node = await nodeRuntime(nodeFor(version));
+  const entry = await openclaw(version);
+  const words = [
+    "agent",
+    "--local",
+    "--agent",
+    agent,
+    "--session-id",
+    session,
+    "--message",
+    message,
+    "--json",
+  ];
+  const child = launch(node, [entry, ...words], {
+    env: { ...environment(node, stateDir, join(stateDir, "openclaw.json"), randomUUID()), ...env },
+    cwd: stateDir,
+    log: join(stateDir, "local.log"),
+  });
+  const { code } = await child.ended;
+  if (code !== 0)
+    throw new Error(`openclaw agent --local ended with ${code}:\n${child.recent().slice(-4000)}`);
+}
+
+/** @param {string} version */
+function monthOf(version) {
+  return Number(version.split(".")[1] ?? 0);
+}
+
+/**
  * `openclaw plugins install`, with the flags that the version wants for a package from nowhere.
  *
  * @param {Place} place
  * @param {string} tgz
  */
 async function installPlugin(place, tgz) {
-  const [, month = 0] = place.version.split(".").map(Number);
-  const flags = month >= 8 ? ["--force", "--accept-capabilities"] : [];
+  const flags = monthOf(place.version) >= 8 ? ["--force", "--accept-capabilities"] : [];
   const log = join(place.stateDir, "install.log");
   const child = launch(place.node, [place.entry, "plugins", "install", tgz, ...flags], {
     env: place.env,

@@ -8,7 +8,7 @@
 import { Keeping } from "./keeping.js";
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
 import { reason, withDeadline } from "./promises.js";
-import { FIRST_LOOK_MS, LOOK_EVERY_MS, reconcile } from "./reconcile.js";
+import { beginReconciling, FIRST_LOOK_MS, LOOK_EVERY_MS, reconcile } from "./reconcile.js";
 import { WRITE_EVERY_MS, writeStatus } from "./status.js";
 import type { Core, Instance, Io } from "./wasm.js";
 
@@ -165,6 +165,8 @@ export class Pipeline {
   #opened(): void {
     this.#isOpen = true;
     this.#guarded((core) => this.#keeping.restore(core));
+    if (this.#host.stateDir && this.#keeping.standing === "owner")
+      beginReconciling({ run: (work) => this.#guarded(work), wall: this.#host.wall });
     this.drain();
     this.#advance();
     this.#lookIn(FIRST_LOOK_MS);
@@ -182,6 +184,8 @@ export class Pipeline {
     const source = this.#sources.get("stored")?.[0]?.index;
     if (this.#keeping.standing === "owner" && source !== undefined) {
       const run = (work: (core: Core) => void) => this.#guarded(work);
+      // A process that took the journal over later begins here.
+      beginReconciling({ run, wall });
       const problems = await reconcile({ stateDir, source, run, instantiateIo, wall, mono });
       // Each is told once, and again when it has been away.
       for (const problem of problems) if (!this.#storeProblems.has(problem)) this.#host.log.warn(problem);

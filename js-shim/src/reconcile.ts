@@ -25,6 +25,16 @@ export interface Reconciler {
 }
 
 /**
+ * Marks where the store's rows begin to be ours: what was there before the plugin was is history, and not a gap. To
+ * be called as soon as the journal is open, since a first life may be a short one.
+ */
+export function beginReconciling({ run, wall }: Pick<Reconciler, "run" | "wall">): void {
+  run((core) => {
+    if (core.reconciledMs() === undefined) core.setReconciled(wall());
+  });
+}
+
+/**
  * Reads what the session store has beyond the bookmarks, and hands it to the core, which matches it with what it was
  * told and counts the rest.
  *
@@ -38,8 +48,6 @@ export async function reconcile(reconciler: Reconciler): Promise<string[]> {
   const isWell = run((core) => {
     since = core.reconciledMs();
     bookmarks = new Map(JSON.parse(core.bookmarks()) as [string, string][]);
-    // What was there before the plugin was is history, and not a gap.
-    if (since === undefined) core.setReconciled(wall());
   });
   if (!isWell || since === undefined || since >= until) return [];
   const problems: string[] = [];

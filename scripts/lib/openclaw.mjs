@@ -33,6 +33,8 @@ export async function openclaw(version) {
     },
     (folder) => isWhole(folder, version),
   );
+  // One that was installed with an older stub gets the new one: npm linked it.
+  if (await exists(join(folder, "libsignal-stub"))) await libsignalStub(folder);
   return join(folder, "node_modules", "openclaw", "openclaw.mjs");
 }
 
@@ -62,8 +64,15 @@ async function libsignalStub(folder) {
     join(stub, "package.json"),
     JSON.stringify({ name: "libsignal", version: "2.0.1", main: "index.js" }),
   );
-  for (const file of ["index.js", "src/curve.js", "src/crypto.js"]) {
-    await writeFile(join(stub, file), "module.exports = {};\n");
+  // `openclaw agent` loads every channel, and imports these by name.
+  const files = {
+    "index.js": [],
+    "src/curve.js": ["calculateSignature", "generateKeyPair", "verifySignature"],
+    "src/crypto.js": ["calculateMAC", "decrypt", "deriveSecrets", "encrypt"],
+  };
+  for (const [file, names] of Object.entries(files)) {
+    const text = ["module.exports = {};", ...names.map((name) => `module.exports.${name} = () => {};`)];
+    await writeFile(join(stub, file), `${text.join("\n")}\n`);
   }
   return { libsignal: "file:./libsignal-stub" };
 }

@@ -1,0 +1,247 @@
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { compareTotals } from "../../examples/gateway/compare.mjs";
+import { createProvider } from "../../examples/gateway/provider.mjs";
+import { modelStats } from "../../examples/gateway/receiver.mjs";
+import { liveOn, mortals, random } from "./mortals.mjs";
+import { binary, skip, tgz, versions } from "./options.mjs";
+import { until } from "./scenarios.mjs";
+import { account, endOf, UNDECIDED_MS } from "./truth.mjs";
+
+/**
+ * Gateways and receivers that are killed at random moments, and everything else that happens to a state directory:
+ * each answer that a gateway received is counted once.
+ *
+ * `KILLS` is how often each is killed, `SEED` makes the same moments come again (as far as a machine does), `RECEIVERS`
+ * is `ours`, `stock` or both. By default the older gateway has the stock receiver, the newer one ours.
+ */
+const KILLS = Number(process.env.KILLS ?? 5);
+const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
+/** One in so many gateways is killed while it starts. */
+const STILLBORN = 4;
+/** How long a gateway lives at most, once it has taken a turn, in ms. */
+const LIFE_MS = 4_000;
+const RECEIVER_LIFE_MS = 2_500;
+/**
+ * The plugin's second look into the session store, and the first that sees what was stored before its start: gaps
+ * are filled from rows older than 60 s (js-shim/src/reconcile.ts).
+ */
+const SECOND_LOOK_MS = 65_000;
+
+for (const version of versions) {
+  const usual = version === "2026.3.13" ? "stock" : "ours";
+  for (const kind of (process.env.RECEIVERS ?? usual).split(",")) durability(version, kind === "stock");
+}
+
+/** @param {string} version @param {boolean} isStock */
+function durability(version, isStock) {
+  describe(`OpenClaw ${version} and ${isStock ? "a stock receiver" : "our receiver"}, killed`, {
+    skip,
+  }, () => {
+    const next = random(SEED);
+    /** @type {import("../../examples/gateway/provider.mjs").Provider} */
+    let provider;
+    /** @type {Awaited<ReturnType<typeof mortals>>} */
+    let world;
+    /** What happened when: the number of the next request, and what begins with it. @type {[number, string][]} */
+    const chapters = [];
+    const chapter = (/** @type {string} */ what) => chapters.push([provider.ledger.length + 1, what]);
+
+    let onAnswer = () => {};
+    /** Until the provider has answered once more. */
+    const answered = () =>
+      Promise.race([
+        new Promise((resolve) => {
+          onAnswer = () => resolve(undefined);
+        }),
+        sleep(LIFE_MS),
+      ]);
+
+    before(async () => {
+      provider = await createProvider({ delayMs: 100, onEntry: () => onAnswer() });
+      world = await mortals({ version, tgz: tgz ?? "", binary, isStock, providerUrl: provider.baseUrl });
+      await world.receiver.start();
+    });
+    after(async () => {
+      await world?.gateway.stop();
+      await world?.other.stop();
+      await world?.receiver.stop();
+      await provider?.close();
+      await world?.remove();
+    });
+
+    /** Until the gateway has taken a turn: a first one may take long. */
+    const firstTurn = () => world.gateway.running.agentTurn({ session: "first", message: "hello" });
+
+    /** While the gateway runs, its users are at work. @param {() => Promise<unknown>} work */
+    async function busily(work) {
+      const ending = new AbortController();
+      const living = liveOn(world.gateway.running, { signal: ending.signal, next });
+      try {
+        await work();
+      } finally {
+        ending.abort();
+        await living;
+      }
+    }
+
+    test(`${KILLS} gateways are killed`, async (t) => {
+      t.diagnostic(`SEED=${SEED}`);
+      const { gateway } = world;
+      while (gateway.kills.length < KILLS) {
+        const isStillborn = gateway.kills.length % STILLBORN === STILLBORN - 1;
+        chapter(`life ${gateway.kills.length + 1}`);
+        const starting = gateway.start();
+        if (isStillborn) {
+          await Promise.race([starting.catch(() => {}), sleep(next() * LIFE_MS * 3)]);
+          await gateway.kill();
+          await starting.catch(() => {});
+          continue;
+        }
+        await starting;
+        await firstTurn();
+        await busily(async () => {
+          await sleep(next() * LIFE_MS);
+          // Every other dies while an answer is on its way through it, to the journal and to the receiver.
+          if (gateway.kills.length % 2 === 0) await answered();
+          await sleep(next() * 500);
+          await gateway.kill();
+        });
+      }
+    });
+
+    test("a turn in a process of its own, while the gateway is dead", async () => {
+      chapter("local, alone");
+      await world.gateway.localTurn({ session: "local-alone", message: "hello [[tools 1]]" });
+    });
+
+    test("the plugin is installed again over itself while calls wait", async () => {
+      const { gateway, receiver } = world;
+      await receiver.kill();
+      chapter("receiver down");
+      await gateway.start();
+      await firstTurn();
+      await gateway.running.agentTurn({ session: "waiting", message: "hello [[tools 2]]" });
+      await gateway.stop();
+      await gateway.start({ reinstall: true });
+      await receiver.start();
+      chapter("installed again");
+      await firstTurn();
+    });
+
+    test(`${KILLS} receivers are killed`, async () => {
+      const { receiver } = world;
+      chapter("receivers killed");
+      await busily(async () => {
+        for (let kill = 0; kill < KILLS; kill += 1) {
+          await sleep(next() * RECEIVER_LIFE_MS);
+          await receiver.kill();
+          await sleep(next() * 500);
+          await receiver.start();
+        }
+      });
+    });
+
+    test("a turn in a process of its own, while the gateway runs", async () => {
+      chapter("local, beside the gateway");
+      await world.gateway.localTurn({ session: "local-beside", message: "hello [[tools 1]]" });
+    });
+
+    test("a second gateway writes to the same receiver", async () => {
+      chapter("second gateway");
+      await world.other.start();
+      await world.other.running.agentTurn({ session: "first", message: "hello" });
+      await busily(() =>
+        Promise.all(
+          [1, 2, 3].map((n) =>
+            world.other.running.agentTurn({ session: `two-${n}`, message: "hello [[tools 2]]" }),
+          ),
+        ),
+      );
+    });
+
+    test("its settings are changed while it runs", async () => {
+      const { gateway } = world;
+      chapter("reloaded");
+      const file = join(gateway.stateDir, "openclaw.json");
+      const config = JSON.parse(await readFile(file, "utf8"));
+      config.plugins.entries.agentwatch.config.agentName = "again-{agent}";
+      const before = reports(gateway);
+      await writeFile(file, JSON.stringify(config, null, 2));
+      await until(() => reports(gateway) > before, "the plugin to be loaded again", 60_000);
+      await answeredAgain(gateway.running);
+      for (const session of ["reload-1", "reload-2"])
+        await gateway.running.httpChat({ session, message: "hello [[tools 1]]" });
+    });
+
+    test("each answer is counted once", async (t) => {
+      const { gateway, other, receiver } = world;
+      await sleep(Math.max(0, gateway.readyAt + SECOND_LOOK_MS - Date.now()));
+      const look = () =>
+        account({
+          ledger: provider.ledger,
+          database: receiver.database,
+          stateDirs: [gateway.stateDir, other.stateDir],
+          kills: gateway.kills,
+        });
+      let found = await look();
+      for (const deadline = Date.now() + 65_000; found.lost.length > 0 && Date.now() < deadline; ) {
+        await sleep(1000);
+        found = await look();
+      }
+      // A call that is counted twice is often counted late.
+      await sleep(3000);
+      found = await look();
+      const status = await gateway.status();
+      const { from_store, spooled, ambiguous, retried, journal_corrupt, core_restarts, dropped } = status;
+      const figures = {
+        answers: provider.ledger.filter(({ usage }) => usage).length,
+        counted: found.counted,
+        lost: found.lost.length,
+        twice: found.twice.length,
+        undecided: found.undecided.length,
+        unreceived:
+          found.unreceived.length + provider.ledger.filter(({ outcome }) => outcome === "cut").length,
+        gateways_killed: gateway.kills.length,
+        receivers_killed: receiver.kills,
+      };
+      t.diagnostic(JSON.stringify(figures));
+      t.diagnostic(
+        JSON.stringify({ from_store, spooled, ambiguous, retried, journal_corrupt, core_restarts, dropped }),
+      );
+      const describe = (/** @type {import("./truth.mjs").LedgerEntry} */ entry) => {
+        const kill = gateway.kills.find((at) => at > entry.ts);
+        const when = chapters.findLast(([k]) => k <= entry.k)?.[1];
+        const before = kill === undefined ? "" : `, ended ${kill - endOf(entry)} ms before a kill`;
+        return `${entry.k} (${entry.api}, ${when}, ${entry.prompt.slice(0, 40)}${before})`;
+      };
+      if (found.undecided.length > 0) t.diagnostic(`undecided: ${found.undecided.map(describe).join("; ")}`);
+      assert.deepEqual(found.twice.map(describe), [], "counted twice");
+      assert.deepEqual(found.lost.map(describe), [], `lost, though not within ${UNDECIDED_MS} ms of a kill`);
+      assert.deepEqual(found.strange, [], "counted, but never sent");
+      assert.equal(core_restarts, 0);
+      // What the Models tab shows is the sum of these.
+      const leftOut = new Set([...found.undecided, ...found.unreceived].map(({ k }) => k));
+      const sent = provider.totals(({ k, usage }) => usage !== null && !leftOut.has(k));
+      assert.deepEqual(compareTotals(sent, await modelStats(receiver.url)), []);
+    });
+  });
+}
+
+/** How often the plugin said what it counts by. @param {import("./mortals.mjs").MortalGateway} gateway */
+function reports(gateway) {
+  return gateway.running.log.recent().split("counting model calls by").length - 1;
+}
+
+/** A gateway that loads itself again takes no turns for a moment. @param {import("./mortals.mjs").Gateway} gateway */
+async function answeredAgain(gateway) {
+  for (const deadline = Date.now() + 60_000; ; await sleep(500)) {
+    const turn = gateway.httpChat({ session: "reload", message: "hello" });
+    const answer = await turn.catch((error) => ({ status: 0, text: String(error) }));
+    if (answer.status === 200) return;
+    if (Date.now() > deadline) throw new Error(`no turn behind the reload: ${answer.status} ${answer.text}`);
+  }
+}
