@@ -100,23 +100,15 @@ async function compileShim() {
 }
 
 /**
- * Leaves out what nobody reads there: half of the scripts' bytes are comments and blanks. Names and files stay, since
- * OpenClaw's install scan judges file by file, and a stack should name what it names in the sources. The glue has no
- * sources of ours.
+ * Leaves out what nobody reads there: two thirds of the scripts' bytes are comments, blanks and local names. Files
+ * stay apart, since OpenClaw's install scan judges file by file; names of methods and exports stay, for stacks.
  */
 async function shrinkScripts() {
   // A fresh clone has it only now.
   const { transform } = await import("esbuild");
   for (const file of (await readdir(NEW)).filter((name) => name.endsWith(".js"))) {
     const path = join(NEW, file);
-    const isGlue = Object.keys(MODULES).some((name) => file === `${name}.js`);
-    const options = /** @type {const} */ ({
-      minifyWhitespace: true,
-      minifySyntax: true,
-      minifyIdentifiers: isGlue,
-      format: "esm",
-      target: "node22",
-    });
+    const options = /** @type {const} */ ({ minify: true, format: "esm", target: "node22" });
     const { code } = await transform(await readFile(path, "utf8"), options);
     await writeFile(path, code);
   }
