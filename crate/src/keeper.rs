@@ -10,6 +10,7 @@ use crate::files::{LEDGER, Op, Write, number_of, numbered};
 use crate::journal::{self, Foreign, Frame};
 use crate::records::Written;
 use crate::segments::{Kind, Position, Segments};
+use crate::table::Table;
 
 /// The ledger's file is replaced by a snapshot when it has grown this much beyond twice the last one, in bytes.
 const LEDGER_SLACK: usize = 256 * 1024;
@@ -321,20 +322,19 @@ impl Keeper {
     /// All files were handed over; `finals` are the calls in them. A call that stands there twice, since a disk
     /// failed between, is sent once.
     pub fn recovered(&mut self, finals: &[(CallId, Position)]) {
-        let mut order: Vec<usize> = (0..finals.len()).collect();
-        order.sort_by_key(|index| finals.get(*index));
-        let same =
-            |a: &usize, b: &usize| finals.get(*a).map(|f| f.0) == finals.get(*b).map(|f| f.0);
-        for copies in order.chunk_by(same).filter(|copies| copies.len() > 1) {
-            let mut copies: Vec<Position> = copies
-                .iter()
-                .filter_map(|index| finals.get(*index).map(|(_, position)| *position))
-                .collect();
-            let has_left = copies.iter().any(|position| self.calls.has_left(*position));
-            if !has_left {
-                copies.pop();
+        let mut places: Table<Position> = Table::default();
+        for (id, position) in finals {
+            let key = id.0 as u64;
+            let Some(earlier) = places.get(key).copied() else {
+                places.insert(key, *position);
+                continue;
+            };
+            let has_left = [earlier, *position].map(|copy| self.calls.has_left(copy));
+            self.left(Kind::Calls, vec![earlier]);
+            if has_left.contains(&true) {
+                self.left(Kind::Calls, vec![*position]);
             }
-            self.left(Kind::Calls, copies);
+            places.insert(key, *position);
         }
         self.calls.recovered();
         self.rest.recovered();

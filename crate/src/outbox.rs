@@ -101,6 +101,20 @@ struct LookUp {
     found: Vec<CallId>,
     /// All calls of the batch that were not found.
     missing: Vec<CallId>,
+    /// It follows a try whose end is unknown, and not an answer.
+    is_before: bool,
+}
+
+impl LookUp {
+    fn of(rest: Vec<CallId>, is_before: bool) -> Self {
+        Self {
+            asked: Vec::new(),
+            rest,
+            found: Vec::new(),
+            missing: Vec::new(),
+            is_before,
+        }
+    }
 }
 
 /// A call that waits, and how many had arrived when it was first refused alone.
@@ -286,7 +300,22 @@ impl Outbox {
                 body: None,
             });
         }
+        let rest = self.in_doubt();
+        if !rest.is_empty() {
+            return self.look_up(LookUp::of(rest, true), naming);
+        }
         Some(self.post(naming, wall_ms))
+    }
+
+    /// Calls that a stock server may have by a try whose end is unknown. They are looked up before they are sent
+    /// again: behind a 500 nobody could tell that try from one that broke inside.
+    fn in_doubt(&self) -> Vec<CallId> {
+        if self.receiver != Receiver::Stock {
+            return Vec::new();
+        }
+        let front = self.queue.iter().take(BATCH);
+        let in_doubt = front.filter(|item| item.tried.is_some());
+        in_doubt.map(|item| item.call.id).collect()
     }
 
     /// Whether the oldest call is on disk; the others stand behind it.
@@ -429,15 +458,7 @@ impl Outbox {
                 self.receiver = Receiver::UsageOnly;
             }
             (500, Receiver::Stock) => {
-                return self.look_up(
-                    LookUp {
-                        asked: Vec::new(),
-                        rest: ids,
-                        found: Vec::new(),
-                        missing: Vec::new(),
-                    },
-                    naming,
-                );
+                return self.look_up(LookUp::of(ids, false), naming);
             }
             (413, _) if ids.len() > 1 => self.batch_limit = (ids.len() / 2).max(1),
             (400 | 413 | 422, _) => self.take_apart(&ids, "refused", notes, reply),
@@ -463,19 +484,12 @@ impl Outbox {
         }
     }
 
-    /// Whether calls that are found at a server arrived whole: what went with each of them is there too, and
-    /// nothing that never went before.
+    /// Whether calls that are found at a server arrived whole: what went together with each of them is there too.
     fn are_whole(&self, found: &[CallId]) -> bool {
         let front = || self.queue.iter().take(BATCH);
-        let is_found = |item: &Item| found.contains(&item.call.id);
-        let mut tries: Vec<u64> = Vec::new();
-        for item in front().filter(|item| is_found(item)) {
-            match item.tried {
-                Some(one) => tries.push(one),
-                None => return false,
-            }
-        }
-        front().all(|item| is_found(item) || item.tried.is_none_or(|one| !tries.contains(&one)))
+        let is_found = |item: &&Item| found.contains(&item.call.id);
+        let tries: Vec<Option<u64>> = front().filter(is_found).map(|item| item.tried).collect();
+        front().all(|item| is_found(&item) || !tries.contains(&item.tried))
     }
 
     /// Asks which guards the server has of the next agent and model.
@@ -518,12 +532,12 @@ impl Outbox {
         notes: &mut Vec<Note>,
     ) -> Option<Request> {
         let rows = match reply.status {
-            200..=299 => reply.answer.ids.as_ref(),
+            200..=299 => reply.answer.ids.as_deref(),
+            // A server that has no such thing has no guards either.
+            404 | 405 if look.is_before => Some(&[] as &[String]),
             _ => None,
         };
         let Some(rows) = rows else {
-            let batch = [look.asked, look.rest, look.found, look.missing].concat();
-            self.note_try(&batch);
             self.failed(reply, mono_ms, notes);
             return None;
         };
@@ -538,12 +552,19 @@ impl Outbox {
             return self.look_up(look, naming);
         }
         let found = look.found.len() as u64;
-        match self.are_whole(&look.found) {
+        // A batch that broke inside has costs whose usage may be missing.
+        match look.is_before && self.are_whole(&look.found) {
             true => self.counts.confirmed += found,
             false => self.counts.ambiguous += found,
         }
+        if look.is_before {
+            for item in self.queue.iter_mut().take(BATCH) {
+                item.tried = None;
+            }
+        }
         self.arrived(&look.found);
         match found {
+            0 if look.is_before => {}
             0 => self.unguarded(&look.missing, reply, mono_ms, notes),
             // What is missing was stopped by a guard before it: it goes with the next batch.
             _ => self.recovered(notes),

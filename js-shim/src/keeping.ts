@@ -21,6 +21,8 @@ const DISK_PAUSE_MS = 5_000;
 
 /** What the keeping needs of the pipeline. */
 export interface Keeper {
+  /** Hands over what still waits for its turn. */
+  drain(): void;
   /** Runs something in the core; false where that went wrong. */
   run(work: (core: Core) => void): boolean;
   /** Something may be due now: changes are written, or the journal has another owner. */
@@ -212,6 +214,8 @@ export class Keeping {
 
   readonly #atExit = (): void => {
     try {
+      // What came in this turn of the event loop has no other turn.
+      this.#keeper.drain();
       // A journal that another process took over is not ours to write to.
       if (this.#lease && !this.#lease.isHeldSync()) this.#toSpool();
       else this.#keeper.run((core) => this.collect(core));

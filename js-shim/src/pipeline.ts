@@ -89,6 +89,7 @@ export class Pipeline {
     this.#host = host;
     this.#settings = settings;
     const keeper = {
+      drain: () => this.drain(),
       run: (work: (core: Core) => void) => this.#guarded(work),
       advance: () => this.#advance(),
       remake: () => this.#renew(),
@@ -275,6 +276,7 @@ export class Pipeline {
    * @throws where the disk does not take it
    */
   async journalled(): Promise<void> {
+    this.drain();
     this.#guarded((core) => this.#keeping.collect(core));
     await this.#keeping.flush();
     if (this.#keeping.hasFailed) throw new Error("the journal cannot be written");

@@ -1,0 +1,263 @@
+// One process owns a state directory, others tell it what they see; whoever dies, nothing is lost and nothing twice.
+import assert from "node:assert/strict";
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Flaky, inFolder, Run, sleep, until, wrong } from "./flaky.mjs";
+import { answer, Gateway, Receiver, SESSION } from "./world.mjs";
+
+const MEMBER = fileURLToPath(new URL("member.mjs", import.meta.url));
+/** @type {Set<Member>} */
+const members = new Set();
+after(() => {
+  for (const member of members) member.kill();
+});
+
+/** A process on a state directory. */
+class Member {
+  /** @type {any} */
+  status = {};
+  /** @param {string} folder @param {string} url */
+  constructor(folder, url, settings = {}) {
+    this.child = fork(MEMBER, [folder, url, JSON.stringify(settings)], { stdio: "inherit" });
+    this.child.on("message", (status) => {
+      this.status = status;
+    });
+    members.add(this);
+  }
+  /** @param {string} folder @param {string} url */
+  static async open(folder, url, settings = {}) {
+    const member = new Member(folder, url, settings);
+    await once(member.child, "message");
+    return member;
+  }
+  /** @param {object} order */
+  async ask(order = {}) {
+    const answered = once(this.child, "message");
+    this.child.send(order);
+    await answered;
+    return this.status;
+  }
+  async ended() {
+    if (this.child.exitCode === null && this.child.signalCode === null) await once(this.child, "exit");
+    members.delete(this);
+  }
+  kill() {
+    this.child.kill("SIGKILL");
+    return this.ended();
+  }
+  async stop() {
+    this.child.send({ stop: true });
+    await this.ended();
+  }
+  /** @param {string} standing */
+  async is(standing) {
+    for (let tries = 0; (await this.ask()).standing !== standing; tries += 1) {
+      assert.ok(tries < 400, `never ${standing}: ${JSON.stringify(this.status)}`);
+      await sleep(50);
+    }
+  }
+}
+
+/** @param {(folder: string, flaky: Flaky) => Promise<void>} play */
+const withReceiver = (play) => () =>
+  inFolder(async (folder) => {
+    const flaky = await Flaky.open("ids");
+    try {
+      await play(folder, flaky);
+    } finally {
+      for (const member of [...members]) await member.kill();
+      flaky.close();
+    }
+  });
+
+const range = (/** @type {number} */ from, /** @type {number} */ to) =>
+  Array.from({ length: to - from + 1 }, (_, index) => from + index);
+
+test(
+  "one of two owns the folder, and takes in once what the other one sees",
+  withReceiver(async (folder, flaky) => {
+    const owner = await Member.open(folder, flaky.url);
+    const other = await Member.open(folder, flaky.url);
+    assert.deepEqual([owner.status.standing, other.status.standing], ["owner", "spool"]);
+    await owner.ask({ calls: range(1, 10) });
+    await other.ask({ calls: range(11, 30) });
+    await until(() => flaky.counted.size === 30);
+    assert.equal((await owner.ask()).spooled, 20);
+    assert.equal((await other.ask()).delivered, 0);
+    await other.stop();
+    const spool = join(folder, "spool");
+    await until(() => readdirSync(spool).length === 0);
+    assert.equal(statSync(spool).mode & 0o777, 0o700);
+    await owner.stop();
+    assert.deepEqual(wrong(flaky, 30), []);
+  }),
+);
+
+test(
+  "an owner that is killed is followed by the other one",
+  withReceiver(async (folder, flaky) => {
+    const owner = await Member.open(folder, flaky.url);
+    const other = await Member.open(folder, flaky.url);
+    flaky.fault = "hang";
+    await other.ask({ calls: range(1, 10), kept: true });
+    await owner.ask({ calls: range(11, 40), kept: true });
+    await owner.kill();
+    await other.ask({ calls: range(41, 50) });
+    flaky.release();
+    flaky.fault = "well";
+    await other.is("owner");
+    await other.ask({ calls: range(51, 60) });
+    await until(() => flaky.counted.size === 60);
+    await other.stop();
+    assert.deepEqual(wrong(flaky, 60), []);
+  }),
+);
+
+test(
+  "an owner that was held up for too long steps back",
+  withReceiver(async (folder, flaky) => {
+    const owner = await Member.open(folder, flaky.url);
+    const other = await Member.open(folder, flaky.url);
+    await owner.ask({ calls: range(1, 20) });
+    owner.child.kill("SIGSTOP");
+    await other.ask({ calls: range(21, 30) });
+    await other.is("owner");
+    owner.child.kill("SIGCONT");
+    await owner.is("spool");
+    await owner.ask({ calls: range(31, 40) });
+    await until(() => flaky.counted.size === 40);
+    assert.ok(owner.status.log.some((/** @type {string} */ line) => line.includes("took the journal over")));
+    await owner.stop();
+    await other.stop();
+    assert.deepEqual(wrong(flaky, 40), []);
+  }),
+);
+
+test(
+  "a process that exits at once keeps what it saw",
+  withReceiver(async (folder, flaky) => {
+    for (const role of ["owner", "spool"]) {
+      const owner = role === "spool" ? await Member.open(folder, flaky.url) : undefined;
+      const one = await Member.open(folder, flaky.url);
+      assert.equal(one.status.standing, role);
+      const before = flaky.counted.size;
+      one.child.send({ calls: range(before + 1, before + 10), exit: true });
+      await one.ended();
+      const next = owner ?? (await Member.open(folder, flaky.url));
+      await until(() => flaky.counted.size === before + 10);
+      await next.stop();
+    }
+    assert.deepEqual(wrong(flaky, 20), []);
+  }),
+);
+
+test(
+  "a number that another process has by now does not keep the folder",
+  withReceiver(async (folder, flaky) => {
+    const other = { pid: process.pid, host: hostname(), started: 12_345, token: "x", role: "gateway" };
+    for (const owner of [JSON.stringify(other), JSON.stringify({ ...other, pid: 2 ** 22 + 1 }), ""]) {
+      writeFileSync(join(folder, "owner.json"), owner);
+      const run = new Run(folder, flaky.url);
+      await run.pipeline.open();
+      // What a name of ours cannot tell is waited for, and taken over then.
+      assert.equal(run.status.standing, owner ? "owner" : "spool");
+      await run.end();
+    }
+  }),
+);
+
+test("a reload of the plugin loses nothing", async () => {
+  const receiver = await Receiver.open();
+  const gateway = new Gateway("none");
+  try {
+    let tokens = 0;
+    for (const name of ["one", "two", "three"]) {
+      gateway.register(await gateway.evaluate(name), { url: receiver.url });
+      const index = gateway.services.length - 1;
+      await gateway.start(index);
+      for (let calls = 0; calls < 5; calls += 1) {
+        tokens += 1;
+        gateway.emit(
+          "before_message_write",
+          answer(tokens, { timestamp: Date.now() - tokens }),
+          SESSION,
+          index + 1,
+        );
+      }
+      await gateway.stop(index);
+    }
+    assert.equal(receiver.totals["p/m"]?.requests, 15);
+    assert.equal(receiver.totals["p/m"]?.prompt, 120);
+  } finally {
+    gateway.close();
+    receiver.close();
+  }
+});
+
+/** What a process on the folder tells its owner. @param {string} folder @param {number[]} calls */
+async function spooled(folder, calls) {
+  const owner = await Member.open(folder, "http://127.0.0.1:9");
+  const other = await Member.open(folder, "http://127.0.0.1:9");
+  owner.child.kill("SIGSTOP");
+  await other.ask({ calls, kept: true });
+  await owner.kill();
+  await other.kill();
+  const [name = ""] = readdirSync(join(folder, "spool"));
+  return join(folder, "spool", name);
+}
+
+test(
+  "a torn end costs itself alone",
+  withReceiver(async (folder, flaky) => {
+    const file = await spooled(folder, range(1, 5));
+    const bytes = readFileSync(file);
+    writeFileSync(file, bytes.subarray(0, bytes.length - 3));
+    // Somebody else's files are none of ours.
+    mkdirSync(join(folder, "spool", "v1_folder"), { recursive: true });
+    writeFileSync(join(folder, "spool", "notes.txt"), "hello");
+    writeFileSync(join(folder, "spool", "v1_1_2_%_0_%E0%A4%A"), "hello");
+    const owner = await Member.open(folder, flaky.url);
+    await until(() => flaky.counted.size === 4);
+    await until(() => !readdirSync(join(folder, "spool")).some((name) => file.endsWith(name)));
+    assert.equal((await owner.ask()).journal_corrupt, 1);
+    await owner.stop();
+    assert.deepEqual(wrong(flaky, 5), [[5, 0]]);
+    assert.ok(readdirSync(join(folder, "spool")).includes("notes.txt"));
+  }),
+);
+
+test(
+  "what no frame can be is passed over",
+  withReceiver(async (folder, flaky) => {
+    const file = await spooled(folder, range(1, 3));
+    const bytes = readFileSync(file);
+    writeFileSync(file, Buffer.concat([Buffer.alloc(3 * 1024 * 1024, 0xf5), bytes]));
+    const owner = await Member.open(folder, flaky.url);
+    await until(() => flaky.counted.size === 3);
+    await owner.stop();
+    assert.deepEqual(wrong(flaky, 3), []);
+  }),
+);
+
+test(
+  "what does not fit any more is counted and said",
+  withReceiver(async (folder, flaky) => {
+    const owner = await Member.open(folder, flaky.url);
+    const other = await Member.open(folder, flaky.url);
+    owner.child.kill("SIGSTOP");
+    await other.ask({ calls: [1], kept: true });
+    const [name = ""] = readdirSync(join(folder, "spool"));
+    // As if it had told that much before; what is no frame is passed over.
+    appendFileSync(join(folder, "spool", name), Buffer.alloc(16 * 1024 * 1024));
+    await other.ask({ calls: range(2, 6), kept: true });
+    const { dropped_spool_full, log } = await other.ask();
+    assert.ok(dropped_spool_full >= 5, `${dropped_spool_full}`);
+    assert.ok(log.some((/** @type {string} */ line) => line.includes("has not read")));
+    owner.child.kill("SIGCONT");
+  }),
+);

@@ -1,0 +1,107 @@
+// What memory a pipeline takes while its receiver is down, above a process that has only warmed its fetch. Run with
+// --expose-gc; tells its figures as one line of JSON.
+import { readdirSync, statSync } from "node:fs";
+import { setImmediate as turn } from "node:timers/promises";
+import { Clock, Flaky, Run, sleep, until } from "./flaky.mjs";
+
+const [folder = "", what = "", count = "0", max = "64"] = process.argv.slice(2);
+const CALLS = Number(count);
+/** Calls between two turns of the event loop. */
+const BATCH = 500;
+
+const RealInstance = WebAssembly.Instance;
+/** @type {WebAssembly.Memory[]} */
+const memories = [];
+WebAssembly.Instance = /** @type {any} */ (
+  class {
+    /** @param {WebAssembly.Module} module @param {WebAssembly.Imports} imports */
+    constructor(module, imports) {
+      const real = new RealInstance(module, imports);
+      memories.push(/** @type {any} */ (real.exports.memory));
+      Object.assign(this, { exports: real.exports });
+    }
+  }
+);
+
+/** Heap and external behind a collection, and wasm beside them. */
+async function used() {
+  for (let times = 0; times < 4; times += 1) {
+    /** @type {any} */ (globalThis).gc();
+    await sleep(20);
+  }
+  const { heapUsed, external } = process.memoryUsage();
+  const wasm = memories.reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
+  // Versions of Node differ in whether wasm is part of what is external.
+  return { heap: heapUsed, external: external - (countsWasm ? wasm : 0), wasm };
+}
+
+/** Whether this Node counts wasm as external. */
+const before = process.memoryUsage().external;
+const probe = new WebAssembly.Memory({ initial: 512 });
+const countsWasm = process.memoryUsage().external - before > 16 * 2 ** 20 && probe.buffer.byteLength > 0;
+
+const flaky = await Flaky.open("ids");
+await fetch(`${flaky.url}/api/v1/ingest/capabilities`).then((response) => response.text());
+const control = await used();
+const clock = new Clock();
+const run = new Run(folder, flaky.url, { clock, settings: { journalMaxMb: Number(max) } });
+await run.pipeline.open();
+
+const onDisk = () =>
+  readdirSync(`${folder}/journal`).reduce((sum, name) => sum + statSync(`${folder}/journal/${name}`).size, 0);
+
+/** @param {number} calls @param {number} from */
+async function bring(calls, from, pause = 1_500) {
+  for (let tokens = from; tokens < from + calls; tokens += 1) {
+    run.call(tokens);
+    if (tokens % BATCH !== 0) continue;
+    await turn();
+    clock.pass(pause);
+    // The disk is slower than these calls come.
+    await run.pipeline.journalled();
+  }
+  await run.pipeline.journalled();
+}
+
+if (what === "down") {
+  flaky.fault = "refuse";
+  await bring(CALLS, 1);
+  clock.pass(2_000);
+  await run.pipeline.stop(50);
+  await run.pipeline.journalled();
+  const down = await used();
+  const { status } = run;
+  const bytes = onDisk();
+  // The receiver comes back: what is new does not wait for all that is old.
+  flaky.fault = "well";
+  clock.pass(400_000);
+  let newAt = -1;
+  let isCalled = false;
+  await until(() => {
+    clock.pass(1_000);
+    void run.pipeline.relieve(0, 500);
+    if (!isCalled && flaky.counted.size > 0) {
+      isCalled = true;
+      run.call(CALLS + 1);
+    }
+    if (newAt < 0 && flaky.counted.has(CALLS + 1)) newAt = flaky.counted.size;
+    return isCalled && run.status.waiting + run.status.open === 0;
+  }, 600_000);
+  const dropped = run.status.dropped?.disk_full ?? 0;
+  const twice = [...flaky.counted.values()].filter((times) => times > 1).length;
+  const figures = { control, used: down, bytes, dropped, counted: flaky.counted.size, twice, newAt };
+  console.log(JSON.stringify({ ...figures, journalled: status.journalled, waiting: status.waiting }));
+} else {
+  /** @type {{ heap: number, external: number, wasm: number } | undefined} */
+  let first;
+  for (let turns = 0; turns < CALLS; turns += 500) {
+    // Turns take their time, and what is remembered of them goes by age.
+    await bring(500, turns + 1, 600_000);
+    await run.pipeline.relieve(0, 5_000);
+    if (turns + 500 === 1_000) first = await used();
+  }
+  await run.settle();
+  console.log(JSON.stringify({ control, first, used: await used(), counted: flaky.counted.size }));
+}
+await run.end();
+flaky.close();
