@@ -43,6 +43,7 @@ export class Keeping {
   #upto = 0;
   #hasChanges = false;
   #flushTimer: NodeJS.Timeout | undefined;
+  #flushing: Promise<void> = Promise.resolve();
   #lookTimer: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
   #failedAt: number | undefined;
@@ -98,7 +99,13 @@ export class Keeping {
   }
 
   /** Writes what was collected. Never throws: a disk that fails is told to the core, and tried again later. */
-  async flush(): Promise<void> {
+  flush(): Promise<void> {
+    // One after the other: who waits for it must not overtake a flush that is under way.
+    this.#flushing = this.#flushing.then(() => this.#flushOnce()).catch((error) => this.#fail(error));
+    return this.#flushing;
+  }
+
+  async #flushOnce(): Promise<void> {
     clearTimeout(this.#flushTimer);
     this.#flushTimer = undefined;
     if (this.standing === "memory" || !this.#hasChanges) return;
@@ -192,7 +199,15 @@ export class Keeping {
         this.collect(core);
       });
     }
-    if (await takeSpools(folder, (work) => this.#keeper.run(work))) this.#keeper.advance();
+    const run = (work: (core: Core) => void) => this.#keeper.run(work);
+    if (await takeSpools(folder, run, () => this.#keep())) this.#keeper.advance();
+  }
+
+  /** Brings everything that the core was given to the disk; whether it is there. */
+  async #keep(): Promise<boolean> {
+    this.#keeper.run((core) => this.collect(core));
+    await this.flush();
+    return !this.hasFailed && this.standing === "owner";
   }
 
   async #takeOver(folder: string): Promise<void> {

@@ -78,17 +78,19 @@ export class SpoolDisk implements Disk {
  * Takes in what others wrote since the last look. A file is removed when it is read and its writer is gone.
  *
  * @param run hands the core over; false where that went wrong
+ * @param keep writes what was taken to the journal; false where that went wrong
  * @returns whether there was something
  */
 export async function takeSpools(
   folder: string,
   run: (work: (core: Core) => void) => boolean,
+  keep: () => Promise<boolean>,
 ): Promise<boolean> {
   const path = spoolFolder(folder);
   let something = false;
   for (const name of await readdir(path).catch(() => [])) {
     const writer = writerOf(name);
-    if (writer) something = (await takeSpool(join(path, name), name, writer, run)) || something;
+    if (writer) something = (await takeSpool(join(path, name), name, writer, run, keep)) || something;
   }
   return something;
 }
@@ -98,6 +100,7 @@ async function takeSpool(
   name: string,
   writer: Pick<Owner, "pid" | "host" | "started">,
   run: (work: (core: Core) => void) => boolean,
+  keep: () => Promise<boolean>,
 ): Promise<boolean> {
   // Asked before the file is read: a writer that is gone by then writes nothing behind that.
   const found = await stat(path).catch(() => undefined);
@@ -112,7 +115,8 @@ async function takeSpool(
     });
     if (!isWell) return something;
     if (taken > 0) continue;
-    if (!isGone) return something;
+    // Until the journal has it, the file is all there is of it.
+    if (!isGone || !(await keep())) return something;
     await rm(path, { force: true });
     run((core) => core.forgetSpool(name));
     return true;
