@@ -290,6 +290,8 @@ impl Segments {
         self.writes.extend(last);
         if let Some(segment) = self.segments.back_mut() {
             segment.is_closed = true;
+            // A backlog at its bound has half a million entries: room for more of them is a few MiB.
+            segment.entries.shrink_to_fit();
         }
         let number = self.next_number;
         self.next_number += 1;

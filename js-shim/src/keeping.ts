@@ -103,9 +103,15 @@ export class Keeping {
     return this.standing === "owner" && this.#lease?.isDoubtful === true;
   }
 
-  /** Observations that the owner will never be told, since it has not read the others for so long. */
-  get droppedSpoolFull(): number {
-    return this.#disk instanceof SpoolDisk ? this.#disk.dropped : 0;
+  /** Finds out whether the journal is still this process's, and steps back where it is not. */
+  async confirm(): Promise<void> {
+    if (this.#lease && !(await this.#lease.isHeld())) await this.#lose();
+  }
+
+  /** What a status shows of it; dropped are observations that the owner, which reads nothing, will never be told. */
+  status(): { standing: Standing; dropped_spool_full: number } {
+    const dropped = this.#disk instanceof SpoolDisk ? this.#disk.dropped : 0;
+    return { standing: this.standing, dropped_spool_full: dropped };
   }
 
   /** Takes the core's changes; they are written a moment later. */
@@ -142,7 +148,7 @@ export class Keeping {
     });
     this.#failedAt = undefined;
     this.#isTried = false;
-    if (this.droppedSpoolFull > 0 && !this.#saidFull) {
+    if (this.status().dropped_spool_full > 0 && !this.#saidFull) {
       this.#saidFull = true;
       this.#keeper.log.warn(
         "the process that owns the journal has not read what this one sees for too long: model calls are lost; restart the gateway",
@@ -197,6 +203,7 @@ export class Keeping {
 
   /** Does at once what stands between what was seen and its sending. */
   async prepare(): Promise<void> {
+    await this.confirm();
     await this.flush();
     await this.load();
   }
@@ -256,7 +263,8 @@ export class Keeping {
       if (this.#failedAt !== undefined) await this.flush();
       return this.#takeOver(folder);
     }
-    if (this.#lease && !(await this.#lease.isHeld())) return this.#lose();
+    await this.confirm();
+    if (this.standing !== "owner") return;
     if (this.#failedAt !== undefined && this.#keeper.mono() - this.#failedAt > DISK_PAUSE_MS)
       await this.#tryDisk(folder);
     const taker = {
@@ -304,6 +312,7 @@ export class Keeping {
 
   /** This process was held up for so long that another one took the journal over. */
   async #lose(): Promise<void> {
+    if (this.standing !== "owner") return;
     this.#keeper.log.warn("another process took the journal over; it is told what this one sees");
     await this.#toSpool()
       .close()

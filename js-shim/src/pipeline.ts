@@ -310,14 +310,7 @@ export class Pipeline {
     this.#guarded((core) => {
       status = JSON.parse(core.status());
     });
-    const dropped_spool_full = this.#keeping.droppedSpoolFull;
-    return {
-      ...status,
-      ...this.counts,
-      dropped_spool_full,
-      standing: this.#keeping.standing,
-      off: this.#isOff,
-    };
+    return { ...status, ...this.counts, ...this.#keeping.status(), off: this.#isOff };
   }
 
   /** What waits to be sent, calls and other records. */
@@ -455,7 +448,11 @@ export class Pipeline {
 
   /** Sends what is due; whether there was something. */
   #send(hurry: boolean, timeoutMs: number): boolean {
-    if (this.#sending || this.#keeping.isDoubtful) return false;
+    if (this.#keeping.isDoubtful) {
+      void this.#keeping.confirm().then(() => this.#advance());
+      return false;
+    }
+    if (this.#sending) return false;
     let order: string | undefined;
     this.#guarded((core) => {
       order = core.begin(this.#host.wall(), this.#host.mono(), hurry);
