@@ -55,8 +55,6 @@ export class MortalReceiver {
 export class MortalGateway {
   /** When it was killed, Unix ms. @type {number[]} */
   kills = [];
-  /** When it was ready last, Unix ms. */
-  readyAt = 0;
   /** @type {Gateway | undefined} */
   #running;
   /** @type {Launched | undefined} */
@@ -83,7 +81,6 @@ export class MortalGateway {
       this.#launched = launched;
     };
     this.#running = await startGateway({ ...this.#options, ...how, onLaunch });
-    this.readyAt = Date.now();
     return this.#running;
   }
 
