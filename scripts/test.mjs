@@ -11,7 +11,9 @@ function chosen(names) {
     say(`no such step: ${unknown.join(", ")}; there are ${steps.map(({ name }) => name).join(", ")}`);
     process.exit(2);
   }
-  return names.length > 0 ? steps.filter(({ name }) => names.includes(name)) : steps;
+  const wanted = (/** @type {import("./lib/steps.mjs").Step} */ { name, isOnRequest }) =>
+    names.length > 0 ? names.includes(name) : !isOnRequest;
+  return steps.filter(wanted);
 }
 
 /** @param {string[]} args */

@@ -9,6 +9,7 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
  * @property {string} name
  * @property {string} about
  * @property {string} [group] Neighbours of the same group run at the same time.
+ * @property {boolean} [isOnRequest] It runs only where it is named.
  * @property {string[]} [needs] Names of preparations that must be done before it.
  * @property {(run: Command) => Promise<void>} run
  *

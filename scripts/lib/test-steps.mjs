@@ -76,6 +76,9 @@ async function wholeWay(version) {
   };
 }
 
+/** What takes long and dies in it on purpose, by its own steps. */
+const ON_REQUEST = /durability\.test\.mjs$/;
+
 /**
  * The package and the times have steps of their own; the stock AgentWatch is the same to each gateway, so the quicker
  * one will do.
@@ -85,7 +88,9 @@ async function wholeWay(version) {
  */
 function leftOut(file, version) {
   return (
-    /(package|latency)\.test\.mjs$/.test(file) || (version !== OLDEST && file.endsWith("stock.test.mjs"))
+    /(package|latency)\.test\.mjs$/.test(file) ||
+    ON_REQUEST.test(file) ||
+    (version !== OLDEST && file.endsWith("stock.test.mjs"))
   );
 }
 
@@ -185,6 +190,16 @@ export const steps = [
     needs: ["npm", "node22", "node24", "wasm", "tools", version],
     run: async (/** @type {import("./steps.mjs").Command} */ run) => {
       const files = (await testsIn("e2e")).filter((file) => !leftOut(file, version));
+      await nodeTests(run, 24, files, await wholeWay(version));
+    },
+  })),
+  ...OPENCLAW_VERSIONS.map((version) => ({
+    name: `durability-${version}`,
+    about: `gateways and receivers killed at random moments, on OpenClaw ${version}; only where asked for`,
+    isOnRequest: true,
+    needs: ["npm", "node22", "node24", "wasm", "tools", version],
+    run: async (/** @type {import("./steps.mjs").Command} */ run) => {
+      const files = (await testsIn("e2e")).filter((file) => ON_REQUEST.test(file));
       await nodeTests(run, 24, files, await wholeWay(version));
     },
   })),
