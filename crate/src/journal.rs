@@ -49,6 +49,8 @@ pub enum Frame {
     Record(Written),
     /// What another process learned of a session.
     Facts(Box<SessionFacts>),
+    /// Facts that are all there, or none of them: what was read from a file, and how far it was read.
+    Together(Vec<Frame>),
 }
 
 /// The bytes with which a file begins.
@@ -198,6 +200,7 @@ pub fn frames(mut reader: Reader) -> Recovered {
     let mut recovered = Recovered::default();
     for (_, payload) in reader.by_ref() {
         match postcard::from_bytes(payload) {
+            Ok(Frame::Together(frames)) => recovered.frames.extend(frames),
             Ok(frame) => recovered.frames.push(frame),
             Err(_) => recovered.corrupt += 1,
         }

@@ -60,6 +60,7 @@ pub struct Found {
 #[derive(Debug)]
 pub struct Keeper {
     delta: Vec<u8>,
+    together: Option<Vec<Frame>>,
     ledger_number: u32,
     /// Bytes in the ledger's current file; 0 where it is yet to begin.
     ledger_bytes: usize,
@@ -78,6 +79,7 @@ impl Keeper {
     pub fn new(max_bytes: u64) -> Self {
         Self {
             delta: Vec::new(),
+            together: None,
             ledger_number: 1,
             ledger_bytes: 0,
             snapshot_bytes: 0,
@@ -103,7 +105,27 @@ impl Keeper {
 
     /// Keeps a fact of the ledger.
     pub fn note(&mut self, frame: &Frame) {
-        journal::append_frame(&mut self.delta, frame);
+        match &mut self.together {
+            Some(frames) => frames.push(frame.clone()),
+            None => journal::append_frame(&mut self.delta, frame),
+        }
+    }
+
+    /// From here on facts are kept together: a crash leaves all of them, or none.
+    pub fn begin_together(&mut self) {
+        self.together = Some(Vec::new());
+    }
+
+    /// The end of what is kept together.
+    pub fn end_together(&mut self) {
+        let frames = self.together.take().unwrap_or_default();
+        // Only types that postcard supports stand in a frame. What is too long for one stands alone.
+        match postcard::to_allocvec(&Frame::Together(frames.clone())) {
+            Ok(payload) if payload.len() <= journal::MAX_PAYLOAD => {
+                journal::append(&mut self.delta, &payload);
+            }
+            _ => frames.iter().for_each(|frame| self.note(frame)),
+        }
     }
 
     /// Keeps a finished call, `loaded` where it stays in memory too. Where it stands, and when it is on disk.

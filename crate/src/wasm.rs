@@ -192,9 +192,25 @@ impl Core {
         self.machine.borrow_mut().forget_spool(name, torn);
     }
 
-    /// Remembers how far a file of the session store was read.
-    pub fn bookmark(&self, file: &str, mark: &str) {
-        self.machine.borrow_mut().bookmark(file, mark);
+    /// Takes in rows of a session's file, facts each, and how far it was read with them, where that is known. A
+    /// crash leaves both, or neither.
+    #[wasm_bindgen(js_name = takeRows)]
+    pub fn take_rows(
+        &self,
+        source: u32,
+        rows: JsValue,
+        file: &str,
+        mark: Option<String>,
+        wall: f64,
+        mono: f64,
+    ) {
+        let rows: Vec<Scalar> = serde_wasm_bindgen::from_value(rows).unwrap_or_default();
+        self.machine.borrow_mut().take_rows(
+            source as usize,
+            &rows,
+            (file, mark.as_deref()),
+            now(wall, mono),
+        );
     }
 
     /// All of these, as JSON `[[file, mark], …]`.

@@ -4,7 +4,10 @@
 
 mod common;
 
-use common::{Gateway, Totals};
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::files::Op;
+use agentwatch_openclaw::observe::SOURCES;
+use common::{Gateway, Totals, at, pick};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
@@ -490,4 +493,44 @@ fn a_stored_row_is_the_call_that_was_told_or_one_that_nobody_told() {
     gateway.hear("stored", &first, late + 10_000);
     gateway.run_until(late + 10_000, late + 20_000);
     assert_eq!(gateway.receiver.totals.requests(), 2);
+}
+
+/// The mark and the rows of one reading are one frame: a write that was cut leaves both, or neither.
+#[test]
+fn a_cut_write_repeats_no_stored_row() {
+    let source = SOURCES
+        .iter()
+        .position(|table| table.source == "stored")
+        .unwrap();
+    let late = START_MS + 600_000;
+    let rows: Vec<Scalar> = (0..5)
+        .map(|index| {
+            let start = START_MS + index * 10_000;
+            let row = stored(start, start + 900, &format!("row{index}"), "one");
+            Scalar::List(pick(source, &row).unwrap())
+        })
+        .collect();
+    let read = ("main/one", Some("100:1"));
+    let mut whole = Gateway::new(false);
+    whole.core.take_rows(source, &rows, read, at(late));
+    let writes = whole.core.take_writes().list;
+    let bytes = match &writes[0].op {
+        Op::Append(bytes) => bytes.clone(),
+        _ => Vec::new(),
+    };
+    assert!(bytes.len() > 300, "the ledger's file comes first");
+    for cut in (0..=bytes.len()).step_by(7) {
+        let mut gateway = Gateway::new(false);
+        let file = writes[0].file.clone();
+        gateway.disk.0.insert(file, bytes[..cut].to_vec());
+        gateway.restart(late + 1_000);
+        let is_marked = gateway.core.bookmarks().next().is_some();
+        if !is_marked {
+            gateway
+                .core
+                .take_rows(source, &rows, read, at(late + 2_000));
+        }
+        gateway.run_until(late + 2_000, late + 20_000);
+        assert_eq!(gateway.receiver.totals.requests(), 5, "cut at {cut}");
+    }
 }

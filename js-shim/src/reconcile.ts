@@ -59,11 +59,9 @@ export async function reconcile(reconciler: Reconciler): Promise<string[]> {
       options,
     )) {
       if (problem) problems.push(problem);
-      const isKept = run((core) => {
-        for (const row of rows) core.observe(reconciler.source, row, wall(), mono());
-        // With its rows, or not at all; a problem changes no bookmark.
-        if (!problem && bookmarks.get(file) !== bookmark) core.bookmark(file, bookmark);
-      });
+      // A problem changes no bookmark.
+      const mark = problem || bookmarks.get(file) === bookmark ? undefined : bookmark;
+      const isKept = run((core) => core.takeRows(reconciler.source, rows, file, mark, wall(), mono()));
       if (!isKept) return problems;
     }
     // What could not be read has its turn when it can: the time stays where it was.

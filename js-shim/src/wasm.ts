@@ -25,7 +25,14 @@ export interface Core {
   takeSpool(name: string, bytes: Uint8Array, wall: number, mono: number): number;
   spoolOffset(name: string): number;
   forgetSpool(name: string, torn: boolean): void;
-  bookmark(file: string, mark: string): void;
+  takeRows(
+    source: number,
+    rows: unknown[],
+    file: string,
+    mark: string | undefined,
+    wall: number,
+    mono: number,
+  ): void;
   bookmarks(): string;
   reconciledMs(): number | undefined;
   setReconciled(untilMs: number): void;

@@ -2,6 +2,7 @@
 
 use super::{Core, MAX_WAITING, MAX_WAITING_WITHOUT_DISK};
 use crate::call::ModelCall;
+use crate::facts::Scalar;
 use crate::journal::{self, FRAME_HEADER, Frame, MAX_PAYLOAD, Reader};
 use crate::keeper::Writes;
 use crate::observe::Event;
@@ -218,7 +219,11 @@ impl Core {
                 self.bookmarks.insert(key_of(&[&file]), (file, mark));
             }
             Frame::Reconciled(until_ms) => self.set_reconciled(until_ms),
-            Frame::Begin | Frame::Gone(..) | Frame::Record(_) | Frame::Facts(_) => {}
+            Frame::Begin
+            | Frame::Gone(..)
+            | Frame::Record(_)
+            | Frame::Facts(_)
+            | Frame::Together(_) => {}
         }
     }
 
@@ -272,6 +277,7 @@ impl Core {
             }
             end => end,
         };
+        self.keeper.begin_together();
         for frame in frames {
             match frame {
                 Frame::Seen(_, mut observation) => {
@@ -288,7 +294,27 @@ impl Core {
             let before = self.spool_offset(name);
             self.bookmark(&[SPOOL, name].concat(), &(before + end).to_string());
         }
+        self.keeper.end_together();
         end
+    }
+
+    /// Takes in some rows of the session store, and how far it was read with them.
+    pub fn take_rows(
+        &mut self,
+        source: usize,
+        rows: &[Scalar],
+        read: (&str, Option<&str>),
+        now: Now,
+    ) {
+        self.keeper.begin_together();
+        for row in rows {
+            self.observe(source, row.list().to_vec(), now);
+        }
+        let (file, mark) = read;
+        if let Some(mark) = mark {
+            self.bookmark(file, mark);
+        }
+        self.keeper.end_together();
     }
 
     /// How far another process's file was read.
