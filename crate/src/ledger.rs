@@ -348,12 +348,13 @@ impl Ledger {
             .map(|(first, _)| first + HOLD_BACK_MS)
     }
 
-    /// The buckets in which an observation's call may be: where no session was told, any.
+    /// The buckets in which an observation's call may be: where no session was told, any. The session store may
+    /// have a call under another key than the gateway told: a job's run is kept with its job.
     fn buckets(&self, observation: &Observation) -> Vec<u64> {
         let model = observation.model.as_str();
         let own = bucket(model, observation.session_key.as_deref());
         let without_session = bucket(model, None);
-        if own == without_session {
+        if own == without_session || observation.surface == Surface::Stored {
             self.slots.keys().collect()
         } else {
             vec![own, without_session]

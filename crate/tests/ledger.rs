@@ -475,7 +475,9 @@ fn a_stored_row_is_the_call_that_was_told_or_one_that_nobody_told() {
     gateway.hear("before_message_write", &told.message(), told.ended_ms());
     let late = end + 70_000;
     gateway.run_until(end, late);
-    let first = stored(start, told.ended_ms(), "a", "one");
+    // A job's run is told under its own key, and stored under its job's.
+    let mut first = stored(start, told.ended_ms(), "a", "one");
+    first["ctx"]["sessionKey"] = json!("agent:main:cron:job");
     gateway.hear("stored", &first, late);
     gateway.run_until(late, late + 2_000);
     assert_eq!(gateway.receiver.totals.requests(), 1, "it was told");
