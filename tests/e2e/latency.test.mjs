@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { loadavg } from "node:os";
+import { cpus } from "node:os";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { modelCalls, modelStats } from "../../examples/gateway/receiver.mjs";
@@ -10,6 +10,10 @@ const TURNS = 20;
 /** Another process may take the cores away for a while, from the gateway too: then it is measured again, later. */
 const ROUNDS = 6;
 const FIRST_PAUSE_MS = 5_000;
+/** A gateway that takes one turn after the other leaves a core, so a machine that is busier does other things. */
+const BUSY_ABOVE = 0.8;
+/** What a machine that stays busy may add: then only what is wrong altogether is found. */
+const BUSY_FACTOR = 10;
 /** How far a recorded latency may be from the provider's own clock. */
 const LATENCY_WITHIN_MS = 50;
 /** How late a call may appear on the Models page. */
@@ -22,20 +26,20 @@ for (const version of versions) {
       try {
         await waitForTotals(world.provider, world.receiver, { settleMs: 300 });
         for (let round = 1; ; round += 1) {
+          const share = busyShare();
           const { off, delays } = await measure(world);
+          const busy = share();
           t.diagnostic(`latency is off by ${summary(off)}; ${off.map(Math.round).join(" ")}`);
-          t.diagnostic(`shown after ${summary(delays)}`);
-          const late = [
-            ...(percentile(off, 0.5) <= LATENCY_WITHIN_MS ? [] : [`latency is off by ${summary(off)}`]),
-            ...(percentile(delays, 0.95) < SHOWN_WITHIN_MS
-              ? []
-              : [`calls are shown after ${summary(delays)}`]),
-          ];
-          if (late.length === 0) return;
-          assert.ok(round < ROUNDS, `${late.join("; ")}\noff by ${off}; shown after ${delays}`);
+          t.diagnostic(`shown after ${summary(delays)}; cores were ${Math.round(busy * 100)} % busy`);
+          const isLast = round === ROUNDS;
+          const factor = isLast && busy > BUSY_ABOVE ? BUSY_FACTOR : 1;
+          if (factor > 1) t.diagnostic(`the machine stays busy: ${factor} times as late is taken`);
+          const isLate = percentile(off, 0.5) > LATENCY_WITHIN_MS * factor;
+          const isShownLate = percentile(delays, 0.95) >= SHOWN_WITHIN_MS * factor;
+          if (!isLate && !isShownLate) return;
+          assert.ok(!isLast, `off by ${off}; shown after ${delays}`);
           const pauseMs = FIRST_PAUSE_MS * 2 ** (round - 1);
-          const load = loadavg()[0]?.toFixed(1);
-          t.diagnostic(`${late.join("; ")}: again in ${pauseMs / 1000} s, the machine's load is ${load}`);
+          t.diagnostic(`too late ${isLate ? "by the clock" : "on the page"}: again in ${pauseMs / 1000} s`);
           await sleep(pauseMs);
         }
       } finally {
@@ -91,6 +95,14 @@ function differences(entries, calls) {
     assert.equal(typeof found[0].latency_ms, "number", `request ${k} has a latency`);
     return Math.abs(found[0].latency_ms - (ms ?? 0));
   });
+}
+
+/** Begins to watch the cores; what it returns tells which share of their time was not idle since. */
+function busyShare() {
+  const idle = () => cpus().reduce((sum, { times }) => sum + times.idle, 0);
+  const [idleBefore, begun] = [idle(), performance.now()];
+  // By the clock: what a hypervisor gives to others is in no core's times.
+  return () => 1 - (idle() - idleBefore) / (cpus().length * (performance.now() - begun));
 }
 
 /** @param {number[]} values @param {number} share */

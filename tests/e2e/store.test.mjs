@@ -54,10 +54,10 @@ for (const version of versions) {
     async function gains(work, isStored = () => true) {
       const [asked, found] = [provider.ledger.length, store.found.length];
       await work();
-      await until(() => provider.ledger.every(({ outcome }) => outcome !== "open"), "all answers", 10_000);
+      await until(() => provider.ledger.every(({ outcome }) => outcome !== "open"), "all answers", 60_000);
       const answered = provider.ledger.slice(asked).filter(({ outcome }) => outcome !== "error");
       const expected = answered.filter(isStored).map(toldBy);
-      for (const deadline = Date.now() + 5_000; Date.now() < deadline; await sleep(100)) {
+      for (const deadline = Date.now() + 30_000; Date.now() < deadline; await sleep(100)) {
         await store.read();
         if (store.found.length - found >= expected.length) break;
       }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { test } from "node:test";
-import { setImmediate as turn } from "node:timers/promises";
+import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Pipeline } from "../../dist/pipeline.js";
@@ -13,8 +13,13 @@ const EVENTS = 1_000_000;
 /** So many sessions, conversations and models that every map of the core has to give way. */
 const SESSIONS = 50_000;
 const BATCH = 2_000;
+/**
+ * The receiver takes nothing of so many events: all queues fill up once. Otherwise how full they get depends on how fast
+ * the machine sends, and memory that they take once is never given back.
+ */
+const AWAY = 150_000;
 /** What memory may still grow by in the second half, in bytes: wasm, heap and external. */
-const MOST_GROWTH = 8 * 1024 * 1024;
+const MOST_GROWTH = 4 * 1024 * 1024;
 /** And what it may be in all: queues, maps and journal at their bounds. */
 const MOST = 128 * 1024 * 1024;
 /** Each of 300 models is warned of once, since its usage is missing; nothing else is said more than once a minute. */
@@ -88,10 +93,14 @@ function event(below, now) {
   }
 }
 
-test("a million events of random kinds: memory stays bounded, and what is forgotten is counted", async () => {
+test("a million events of random kinds: memory stays bounded, and what is forgotten is counted", async (t) => {
+  let isAway = true;
   const server = createServer((request, response) => {
     request.resume();
-    request.on("end", () => response.end('{"status": "ok", "features": ["record_ids"]}'));
+    request.on("end", () => {
+      if (isAway) response.statusCode = 503;
+      response.end('{"status": "ok", "features": ["record_ids"]}');
+    });
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
@@ -118,16 +127,19 @@ test("a million events of random kinds: memory stays bounded, and what is forgot
     }
     pipeline.drain();
     await turn();
-    if (sent % (5 * BATCH) === 0) await pipeline.relieve(2_000, 5_000);
-    if (sent === EVENTS / 2) settled = used();
+    if (sent === AWAY) isAway = false;
+    if (!isAway && sent % (5 * BATCH) === 0) await pipeline.relieve(2_000, 5_000);
+    if (sent === EVENTS / 2) settled = await used();
   }
   await pipeline.stop(1_000);
   server.closeAllConnections();
   server.close();
-  const grown = used() - settled;
+  const grown = (await used()) - settled;
   const status = pipeline.status();
-  assert.ok(settled + grown < MOST, `memory is ${((settled + grown) / 2 ** 20).toFixed(1)} MiB`);
-  assert.ok(grown < MOST_GROWTH, `seed ${seed}: memory grew by ${(grown / 2 ** 20).toFixed(1)} MiB`);
+  const [mib, more] = [settled, grown].map((bytes) => (bytes / 2 ** 20).toFixed(1));
+  t.diagnostic(`${mib} MiB halfway, ${more} MiB more at the end`);
+  assert.ok(settled + grown < MOST, `memory is ${mib} + ${more} MiB`);
+  assert.ok(grown < MOST_GROWTH, `seed ${seed}: memory grew by ${more} MiB`);
   const told = Object.values(/** @type {Record<string, number>} */ (status.seen)).reduce((a, b) => a + b, 0);
   assert.equal(told, EVENTS, "every event was seen");
   assert.equal(status.core_restarts, 0);
@@ -136,8 +148,14 @@ test("a million events of random kinds: memory stays bounded, and what is forgot
   assert.ok(lines.length <= MOST_LINES, `the log stays quiet: ${lines.length} lines`);
 });
 
-function used() {
-  collect();
-  const { heapUsed, external, arrayBuffers } = process.memoryUsage();
-  return heapUsed + external + arrayBuffers;
+/** What is in use: what is freed counts until it is swept, which takes several rounds and some time. */
+async function used() {
+  let least = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 6; round += 1) {
+    collect();
+    await sleep(50);
+    const { heapUsed, external } = process.memoryUsage();
+    least = Math.min(least, heapUsed + external);
+  }
+  return least;
 }

@@ -631,28 +631,41 @@ describe("pace", () => {
     }
   });
 
-  test("each piece is passed when it comes", async () => {
+  test("each piece is passed when it comes", { timeout: 60_000 }, async () => {
     const events = chat({ texts: ["a", "b", "c", "d"] });
+    let came = () => {};
+    // Nothing goes on before the client has the piece before, so what were held back would be held back for ever.
+    const next = () =>
+      new Promise((resolve) => {
+        came = () => resolve(undefined);
+      });
     const at = await world(async (_, response) => {
       response.writeHead(200, { "content-type": "text/event-stream" });
+      const started = next();
       response.flushHeaders();
+      await started;
       for (const event of events) {
         await pause(30);
+        const passed = next();
         response.write(event);
+        await passed;
       }
       response.end();
     });
     try {
-      const began = performance.now();
-      const times = await new Promise((resolve, reject) => {
+      const pieces = await new Promise((resolve, reject) => {
         const request = httpRequest(`${at.url}${CHAT}`, asking(), (answer) => {
-          const times = [performance.now() - began];
-          answer.on("data", () => times.push(performance.now() - began)).on("end", () => resolve(times));
+          let pieces = 0;
+          came();
+          answer.on("data", () => {
+            pieces += 1;
+            came();
+          });
+          answer.on("end", () => resolve(pieces));
         });
         request.on("error", reject).end(asking().body);
       });
-      assert.equal(times.length, 1 + events.length);
-      assert.ok(times[0] < 29 && times[1] < times[2] - 15 && times[2] < times[3] - 15, times.join(" "));
+      assert.equal(pieces, events.length);
       const [call] = await at.told(1);
       assert.ok(call.ttfb >= 25 && call.ttft >= 25 && call.duration >= 150, JSON.stringify(call));
     } finally {

@@ -206,19 +206,21 @@ describe("files", () => {
     const text = range(1, count).map((n) => lines(question(n, 500), answer(n)));
     store.write("big.jsonl", lines(header("big")) + text.join(""));
     let longest = 0;
-    let last = performance.now();
+    let last = process.cpuUsage();
     let isReading = true;
     const watch = (async () => {
       for (; isReading; await nextTurn()) {
-        longest = Math.max(longest, performance.now() - last);
-        last = performance.now();
+        // What this process worked: the clock also runs while others have the core.
+        const { user, system } = process.cpuUsage(last);
+        longest = Math.max(longest, (user + system) / 1000);
+        last = process.cpuUsage();
       }
     })();
     assert.deepEqual(await store.numbers(), range(1, count));
     isReading = false;
     await watch;
     assert.ok(store.batches > 10);
-    assert.ok(longest < 250, `one step took ${longest} ms, on however busy a machine`);
+    assert.ok(longest < 250, `one step took ${longest} ms`);
   });
 
   test("reading may end after any batch, and goes on behind it", async () => {
