@@ -15,7 +15,8 @@ async function imported(file, found = new Set()) {
   if (found.has(file)) return found;
   found.add(file);
   const text = await readFile(join(DIST, file), "utf8");
-  for (const [, next = ""] of text.matchAll(/from "\.\/([\w.-]+\.js)"/g)) await imported(next, found);
+  for (const [, next = ""] of text.matchAll(/(?:from|import\()\s*"\.\/([\w.-]+\.js)"/g))
+    await imported(next, found);
   return found;
 }
 
