@@ -374,6 +374,9 @@ impl Core {
 
     /// Tells a receiver that knows ids what a proxy told of calls that have left.
     fn enrich(&mut self, now: Now) {
+        if self.outbox.receiver() == Receiver::Unknown {
+            return;
+        }
         for known in self.ledger.take_enrichments() {
             if self.outbox.receiver() == Receiver::Ids {
                 let record = Record::Enrichment(Box::new(known.into()));

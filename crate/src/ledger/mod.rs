@@ -34,6 +34,8 @@ use slot::{Fit, UNKNOWN_WITHIN_MS, bucket, fingerprint};
 pub const HOLD_BACK_MS: u64 = 1_000;
 /// The same where a proxy tells of calls: it is another process, whose file is read once a second.
 pub const PROXIED_HOLD_BACK_MS: u64 = 3_000;
+/// The most enrichments that wait for the receiver to be known.
+const MAX_ENRICHMENTS: usize = 1_024;
 /// The most providers that are known to be behind a proxy.
 const MAX_PROXIED: usize = 64;
 /// The same observation again is a second delivery of it within this time, in ms.
@@ -408,7 +410,9 @@ impl Ledger {
             self.open.insert(id.key(), Open::new(id));
         }
         let Some(open) = self.open.get_mut(id.key()) else {
-            self.enrichments.extend(Enrichment::of(id, &observation));
+            if self.enrichments.len() < MAX_ENRICHMENTS {
+                self.enrichments.extend(Enrichment::of(id, &observation));
+            }
             return;
         };
         let surface = observation.surface;
