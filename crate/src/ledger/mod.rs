@@ -261,7 +261,16 @@ impl Ledger {
             ..now
         };
         self.order.push_back((seen, slot.bucket, slot.id));
-        self.slots.entry(slot.bucket, VecDeque::new).push_back(slot);
+        self.insert(slot);
+    }
+
+    /// Puts a slot among its bucket's, which are searched from the newest: a journal gives them in another order, and
+    /// so does the session store.
+    fn insert(&mut self, slot: Slot) {
+        let slots = self.slots.entry(slot.bucket, VecDeque::new);
+        let is_older = |known: &Slot| known.ended_ms <= slot.ended_ms;
+        let behind = slots.iter().rposition(is_older);
+        slots.insert(behind.map_or(0, |index| index + 1), slot);
     }
 
     /// Marks a restored call as final: it is not settled again.
@@ -364,7 +373,7 @@ impl Ledger {
     fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
         let slot = Slot::new(id, &observation);
         let bucket = slot.bucket;
-        self.slots.entry(bucket, VecDeque::new).push_back(slot);
+        self.insert(slot);
         let seen = Now {
             wall_ms: observation.ended_ms,
             ..now
