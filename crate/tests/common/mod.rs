@@ -340,6 +340,10 @@ pub struct Receiver {
     ids: HashSet<String>,
     /// What it counted.
     pub totals: Totals,
+    /// The calls, as they came first.
+    pub calls: Vec<Value>,
+    /// What it was told of them later.
+    pub enrichments: Vec<Value>,
 }
 
 impl Receiver {
@@ -352,6 +356,8 @@ impl Receiver {
                 for record in batch["model_usage"].as_array().into_iter().flatten() {
                     self.take(record);
                 }
+                let known = batch["enrichments"].as_array().into_iter().flatten();
+                self.enrichments.extend(known.cloned());
                 r#"{"status": "ok"}"#.to_owned()
             }
         };
@@ -363,6 +369,7 @@ impl Receiver {
         if !self.ids.insert(id) {
             return;
         }
+        self.calls.push(record.clone());
         let count = |name: &str| record[name].as_u64().expect(name);
         self.totals.add(
             record["model"].as_str().expect("a model"),
@@ -451,19 +458,27 @@ impl Gateway {
         let mut wall = from_ms;
         for wakes in 0.. {
             assert!(wakes < 10_000, "the core asks to be woken again and again");
-            let advice = self.core.advance(at(wall));
-            self.log
-                .extend(advice.log.into_iter().map(|line| line.text));
+            self.advance(wall);
             self.write();
             self.load(wall);
             self.send(wall, false);
+            // What follows from the answers is on disk before anybody waits.
+            self.advance(wall);
             self.write();
-            let wake = self.core.advance(at(wall)).wake_in_ms;
+            let wake = self.advance(wall);
             match wake.map(|ms| wall + ms.max(1)) {
                 Some(next) if next <= until_ms => wall = next,
                 _ => return,
             }
         }
+    }
+
+    /// Does what is due; in how many ms to call again.
+    fn advance(&mut self, wall_ms: u64) -> Option<u64> {
+        let advice = self.core.advance(at(wall_ms));
+        let lines = advice.log.into_iter().map(|line| line.text);
+        self.log.extend(lines);
+        advice.wake_in_ms
     }
 
     /// Sends what is due.
