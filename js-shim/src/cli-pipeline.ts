@@ -3,7 +3,7 @@
 import { environmentSettings, environmentStateDir } from "./env.js";
 import { isInContainer, openInstallation, stateFolder } from "./installation.js";
 import { type Log, Pipeline } from "./pipeline.js";
-import { instantiate, instantiateIo } from "./wasm.js";
+import { instantiate, instantiateIo, priceTable } from "./wasm.js";
 
 /** Options that every command has. */
 export const COMMON_OPTIONS = {
@@ -34,6 +34,7 @@ export function openPipeline(
   const host = {
     instantiate,
     instantiateIo,
+    priceTable,
     log,
     ...clocks,
     folder: stateDir && stateFolder(stateDir),

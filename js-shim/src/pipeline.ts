@@ -7,6 +7,7 @@
 
 import { Keeping } from "./keeping.js";
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
+import { Prices } from "./prices.js";
 import { reason, withDeadline } from "./promises.js";
 import { beginReconciling, FIRST_LOOK_MS, LOOK_EVERY_MS, reconcile } from "./reconcile.js";
 import { WRITE_EVERY_MS, writeStatus } from "./status.js";
@@ -24,6 +25,8 @@ export interface Host {
   instantiate(): Instance;
   /** Makes what sends. */
   instantiateIo(): Io;
+  /** Reads the built-in table of list prices. */
+  priceTable(): string;
   log: Log;
   /** ms since 1970. */
   wall(): number;
@@ -66,6 +69,7 @@ const MAX_RESTARTS = 5;
 export class Pipeline {
   readonly #host: Host;
   #settings: Record<string, unknown>;
+  #prices: Prices;
   #core: Core | undefined;
   #poster: Io | undefined;
   #sources = new Map<string, Array<{ index: number; pick: Picker }>>();
@@ -88,6 +92,7 @@ export class Pipeline {
   constructor(host: Host, settings: Record<string, unknown>) {
     this.#host = host;
     this.#settings = settings;
+    this.#prices = this.#pricesOf(settings);
     const keeper = {
       drain: () => this.drain(),
       run: (work: (core: Core) => void) => this.#guarded(work),
@@ -200,6 +205,7 @@ export class Pipeline {
   configure(settings: Record<string, unknown>): void {
     if (JSON.stringify(settings) === JSON.stringify(this.#settings)) return;
     this.#settings = settings;
+    this.#prices = this.#pricesOf(settings);
     if (!this.#core) return;
     this.drain();
     this.#renew();
@@ -260,7 +266,10 @@ export class Pipeline {
     // A core that was made anew meanwhile has calls open again.
     for (let restarts = -1; restarts !== this.counts.core_restarts; ) {
       restarts = this.counts.core_restarts;
-      this.#guarded((core) => core.close(this.#host.wall(), this.#host.mono()));
+      this.#guarded((core) => {
+        this.#prices.answer(core);
+        core.close(this.#host.wall(), this.#host.mono());
+      });
       this.#advance();
       await this.#sendUntil(until, 0);
     }
@@ -359,6 +368,15 @@ export class Pipeline {
     return core;
   }
 
+  #pricesOf(settings: Record<string, unknown>): Prices {
+    const { instantiateIo, priceTable, log } = this.#host;
+    const io = () => {
+      this.#poster ??= instantiateIo();
+      return this.#poster;
+    };
+    return new Prices({ io, table: priceTable, warn: (text) => log.warn(text) }, settings);
+  }
+
   #remake(): Core {
     const core = this.#makeCore();
     if (this.#isOpen) this.#keeping.restore(core);
@@ -413,6 +431,7 @@ export class Pipeline {
     if (!this.#isOpen) return;
     let advice: Advice | undefined;
     this.#guarded((core) => {
+      this.#prices.answer(core);
       advice = JSON.parse(core.advance(this.#host.wall(), this.#host.mono())) as Advice;
       this.#keeping.collect(core);
     });

@@ -5,7 +5,7 @@ import { environmentSettings, type RawSettings } from "./env.js";
 import { isInContainer, openInstallation, stateFolder } from "./installation.js";
 import type { Logger } from "./openclaw.js";
 import { Pipeline } from "./pipeline.js";
-import { instantiate, instantiateIo } from "./wasm.js";
+import { instantiate, instantiateIo, priceTable } from "./wasm.js";
 
 /** See above. */
 export interface Shared {
@@ -13,6 +13,8 @@ export interface Shared {
   /** The status of the pipeline that ended last. */
   ended: Record<string, unknown> | undefined;
   config: RawSettings;
+  /** Providers that the gateway uses by login alone. */
+  byLogin: string[];
   stateDir: string | undefined;
   log: Logger | undefined;
   subscription: Subscription | undefined;
@@ -29,6 +31,7 @@ export function shared(): Shared {
     pipeline: undefined,
     ended: undefined,
     config: {},
+    byLogin: [],
     stateDir: undefined,
     log: undefined,
     subscription: undefined,
@@ -41,7 +44,8 @@ export function shared(): Shared {
 export function settings(state: Shared): RawSettings {
   const { problem, ...installation } = openInstallation(state.stateDir);
   if (problem) state.log?.warn(`agentwatch: ${problem}`);
-  return { ...environmentSettings(), ...state.config, ...installation, inContainer: isInContainer() };
+  const found = { byLogin: state.byLogin, inContainer: isInContainer() };
+  return { ...environmentSettings(), ...state.config, ...installation, ...found };
 }
 
 /** The one pipeline of the process; made by the first event, or by the service before it. */
@@ -50,6 +54,7 @@ export function pipeline(state: Shared): Pipeline {
     {
       instantiate,
       instantiateIo,
+      priceTable,
       log: {
         info: (text) => state.log?.info(`agentwatch: ${text}`),
         warn: (text) => state.log?.warn(`agentwatch: ${text}`),

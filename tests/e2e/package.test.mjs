@@ -27,6 +27,7 @@ describe("the package", { skip }, () => {
       "core.wasm",
       "io.js",
       "io.wasm",
+      "prices.br",
       ...shim.map((file) => file.replace(/ts$/, "js")),
     ];
     const beside = ["LICENSE", "README.md", "openclaw.plugin.json", "package.json"];
@@ -49,7 +50,7 @@ describe("the package", { skip }, () => {
       `module ${size("dist/core.wasm")} bytes, unpacked ${all}, packed ${statSync(tgz ?? "").size}`,
     );
     assert.ok(size("dist/core.wasm") <= 250 * KB);
-    assert.ok(all <= 500 * KB);
+    assert.ok(all <= 520 * KB);
   });
 
   test("names no folder of the machine that built it", () => {
