@@ -205,6 +205,10 @@ impl Ledger {
         }
         let id = match self.best_slot(&observation) {
             Some((bucket, index, fit)) => self.join(bucket, index, fit, observation),
+            // What nobody tells of any more takes no slot from those that still wait for the store.
+            None if self.order.len() >= MAX_SLOTS / 2 && is_old_row(&observation, now) => {
+                self.observe_history(observation, now)
+            }
             None => {
                 let id = self.mint.mint(now.wall_ms);
                 self.begin(id, observation, now);
@@ -213,6 +217,21 @@ impl Ledger {
         };
         self.recent
             .extend(print.map(|print| (now.mono_ms, print, id)));
+        id
+    }
+
+    /// Takes in a row of the session store that nobody else tells of, since it is older than anybody listened: it is a
+    /// call of its own, and matched with nothing. Its id follows from the row, so that whoever reads the store anew
+    /// tells receivers the same call.
+    pub fn observe_history(&mut self, observation: Observation, now: Now) -> CallId {
+        let id = match observation.row {
+            Some(row) => CallId::of(observation.ended_ms, row),
+            None => self.mint.mint(now.wall_ms),
+        };
+        match self.open.contains(id.key()) {
+            true => self.counts.duplicates += 1,
+            false => self.hold(id, observation, now),
+        }
         id
     }
 
@@ -282,7 +301,19 @@ impl Ledger {
             ..now
         };
         self.order.push_back((seen, slot.bucket, slot.id));
-        self.slots.entry(slot.bucket, VecDeque::new).push_back(slot);
+        self.put(slot);
+    }
+
+    /// Puts a slot among its bucket's, which stand in the order of their ends: a gap that is filled late is older than
+    /// what was told since.
+    fn put(&mut self, slot: Slot) {
+        let slots = self.slots.entry(slot.bucket, VecDeque::new);
+        let before = slots
+            .iter()
+            .rev()
+            .take_while(|other| other.ended_ms > slot.ended_ms)
+            .count();
+        slots.insert(slots.len() - before, slot);
     }
 
     /// Marks a restored call as final: it is not settled again.
@@ -383,12 +414,17 @@ impl Ledger {
     fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
         let slot = Slot::new(id, &observation);
         let bucket = slot.bucket;
-        self.slots.entry(bucket, VecDeque::new).push_back(slot);
+        self.put(slot);
         let seen = Now {
             wall_ms: observation.ended_ms,
             ..now
         };
         self.order.push_back((seen, bucket, id));
+        self.hold(id, observation, now);
+    }
+
+    /// A call waits for its other surfaces.
+    fn hold(&mut self, id: CallId, observation: Observation, now: Now) {
         let surface = observation.surface;
         let mut open = Open {
             id,
@@ -657,6 +693,12 @@ impl Open {
             }),
         }
     }
+}
+
+/// Whether this is a stored row whose call no other surface tells of any more.
+fn is_old_row(observation: &Observation, now: Now) -> bool {
+    observation.surface == Surface::Stored
+        && now.wall_ms.saturating_sub(observation.ended_ms) >= SLOT_AGE_MS
 }
 
 fn bucket(model: &str, session_key: Option<&str>) -> u64 {

@@ -1,7 +1,7 @@
 /** The command `agentwatch-openclaw litellm`. */
 
 import { parseArgs } from "node:util";
-import { COMMON_OPTIONS, log, openPipeline, tally, untilAsked } from "./cli-pipeline.js";
+import { COMMON_OPTIONS, endPipeline, log, openPipeline, runCommand, tally, untilAsked } from "./cli-pipeline.js";
 import { environmentLitellmToken } from "./env.js";
 import { parsePort, SettingError } from "./listen.js";
 import { LitellmEndpoint } from "./litellm.js";
@@ -28,26 +28,18 @@ const USAGE = `agentwatch-openclaw litellm [--provider <name>] [--port <port>] [
 The environment's AGENTWATCH_LITELLM_TOKEN is the token that LiteLLM has to show; without it everybody who reaches the
 port may log. Exit status: 0 it was asked to end, 2 wrong usage or settings.`;
 
-/** How long requests may take to end, and the last records to be sent, in ms. */
+/** How long requests may take to end, in ms. */
 const GRACE_MS = 10_000;
-const SEND_BUDGET_MS = 30_000;
 
 /** Runs until it is asked to end; the exit status. */
-export async function litellmCommand(args: string[]): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      ...COMMON_OPTIONS,
-      provider: { type: "string" },
-      port: { type: "string" },
-      host: { type: "string" },
-    },
-  });
-  if (values.help) {
-    console.log(USAGE);
-    return 0;
-  }
-  try {
+export function litellmCommand(args: string[]): Promise<number> {
+  const options = {
+    ...COMMON_OPTIONS,
+    provider: { type: "string" },
+    port: { type: "string" },
+    host: { type: "string" },
+  } as const;
+  return runCommand(USAGE, () => parseArgs({ args, options }), async (values) => {
     const { host = "127.0.0.1", provider = "litellm" } = values;
     const token = environmentLitellmToken();
     if (!token && !/^(127\.|::1$|localhost$)/.test(host))
@@ -68,13 +60,8 @@ export async function litellmCommand(args: string[]): Promise<number> {
     log.info(`litellm endpoint on http://${host}:${at.port}/, calls are counted under ${provider}`);
     await asked;
     await endpoint.close(GRACE_MS);
-    await pipeline.stop(SEND_BUDGET_MS);
-    await pipeline.close();
+    await endPipeline(pipeline);
     log.info(`${tally({ ...endpoint.counts })}; skipped: ${tally(endpoint.skipped)}`);
     return 0;
-  } catch (error) {
-    if (!(error instanceof SettingError)) throw error;
-    console.error(error.message);
-    return 2;
-  }
+  });
 }
