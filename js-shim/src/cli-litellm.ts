@@ -1,7 +1,15 @@
 /** The command `agentwatch-openclaw litellm`. */
 
 import { parseArgs } from "node:util";
-import { COMMON_OPTIONS, endPipeline, log, openPipeline, runCommand, tally, untilAsked } from "./cli-pipeline.js";
+import {
+  COMMON_OPTIONS,
+  endPipeline,
+  log,
+  openPipeline,
+  runCommand,
+  tally,
+  untilAsked,
+} from "./cli-pipeline.js";
 import { environmentLitellmToken } from "./env.js";
 import { parsePort, SettingError } from "./listen.js";
 import { LitellmEndpoint } from "./litellm.js";
@@ -39,29 +47,33 @@ export function litellmCommand(args: string[]): Promise<number> {
     port: { type: "string" },
     host: { type: "string" },
   } as const;
-  return runCommand(USAGE, () => parseArgs({ args, options }), async (values) => {
-    const { host = "127.0.0.1", provider = "litellm" } = values;
-    const token = environmentLitellmToken();
-    if (!token && !/^(127\.|::1$|localhost$)/.test(host))
-      throw new SettingError(
-        `--host ${host}: others reach this address; set AGENTWATCH_LITELLM_TOKEN, and the same in LiteLLM's configuration`,
-      );
-    const port = parsePort(values.port ?? "8472");
-    const pipeline = openPipeline("litellm", values);
-    await pipeline.open();
-    const accept = async (calls: unknown[]) => {
-      for (const call of calls) pipeline.take("litellm", [call]);
-      await pipeline.journalled();
-    };
-    const mono = () => performance.now();
-    const endpoint = new LitellmEndpoint({ host, port, token, provider, accept, instantiateIo, log, mono });
-    const asked = untilAsked();
-    const at = await endpoint.listen();
-    log.info(`litellm endpoint on http://${host}:${at.port}/, calls are counted under ${provider}`);
-    await asked;
-    await endpoint.close(GRACE_MS);
-    await endPipeline(pipeline);
-    log.info(`${tally({ ...endpoint.counts })}; skipped: ${tally(endpoint.skipped)}`);
-    return 0;
-  });
+  return runCommand(
+    USAGE,
+    () => parseArgs({ args, options }),
+    async (values) => {
+      const { host = "127.0.0.1", provider = "litellm" } = values;
+      const token = environmentLitellmToken();
+      if (!token && !/^(127\.|::1$|localhost$)/.test(host))
+        throw new SettingError(
+          `--host ${host}: others reach this address; set AGENTWATCH_LITELLM_TOKEN, and the same in LiteLLM's configuration`,
+        );
+      const port = parsePort(values.port ?? "8472");
+      const pipeline = openPipeline("litellm", values);
+      await pipeline.open();
+      const accept = async (calls: unknown[]) => {
+        for (const call of calls) pipeline.take("litellm", [call]);
+        await pipeline.journalled();
+      };
+      const mono = () => performance.now();
+      const endpoint = new LitellmEndpoint({ host, port, token, provider, accept, instantiateIo, log, mono });
+      const asked = untilAsked();
+      const at = await endpoint.listen();
+      log.info(`litellm endpoint on http://${host}:${at.port}/, calls are counted under ${provider}`);
+      await asked;
+      await endpoint.close(GRACE_MS);
+      await endPipeline(pipeline);
+      log.info(`${tally({ ...endpoint.counts })}; skipped: ${tally(endpoint.skipped)}`);
+      return 0;
+    },
+  );
 }

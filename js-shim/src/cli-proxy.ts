@@ -1,7 +1,15 @@
 /** The command `agentwatch-openclaw proxy`. */
 
 import { parseArgs } from "node:util";
-import { COMMON_OPTIONS, endPipeline, log, openPipeline, runCommand, tally, untilAsked } from "./cli-pipeline.js";
+import {
+  COMMON_OPTIONS,
+  endPipeline,
+  log,
+  openPipeline,
+  runCommand,
+  tally,
+  untilAsked,
+} from "./cli-pipeline.js";
 import { parsePort } from "./listen.js";
 import { Proxy } from "./proxy.js";
 import { parseUpstreams } from "./upstreams.js";
@@ -32,28 +40,32 @@ export function proxyCommand(args: string[]): Promise<number> {
     port: { type: "string" },
     host: { type: "string" },
   } as const;
-  return runCommand(USAGE, () => parseArgs({ args, options }), async (values) => {
-    const upstreams = parseUpstreams(values.upstream ?? []);
-    const { host = "127.0.0.1" } = values;
-    const pipeline = openPipeline("proxy", values);
-    const proxy = new Proxy({
-      upstreams,
-      host,
-      port: parsePort(values.port ?? "8471"),
-      onCall: (call) => pipeline.accept("proxied", [call]),
-      instantiateIo,
-      log,
-      wall: () => Date.now(),
-      mono: () => performance.now(),
-    });
-    const asked = untilAsked();
-    const { port } = await proxy.listen();
-    const ways = upstreams.map(({ prefix, url, provider }) => `${prefix} → ${url.href} (${provider})`);
-    log.info(`proxy on http://${host}:${port}: ${ways.join(", ")}`);
-    await asked;
-    await proxy.close(GRACE_MS);
-    await endPipeline(pipeline);
-    log.info(`${tally({ ...proxy.counts })}; unread: ${tally({ ...proxy.unread })}`);
-    return 0;
-  });
+  return runCommand(
+    USAGE,
+    () => parseArgs({ args, options }),
+    async (values) => {
+      const upstreams = parseUpstreams(values.upstream ?? []);
+      const { host = "127.0.0.1" } = values;
+      const pipeline = openPipeline("proxy", values);
+      const proxy = new Proxy({
+        upstreams,
+        host,
+        port: parsePort(values.port ?? "8471"),
+        onCall: (call) => pipeline.accept("proxied", [call]),
+        instantiateIo,
+        log,
+        wall: () => Date.now(),
+        mono: () => performance.now(),
+      });
+      const asked = untilAsked();
+      const { port } = await proxy.listen();
+      const ways = upstreams.map(({ prefix, url, provider }) => `${prefix} → ${url.href} (${provider})`);
+      log.info(`proxy on http://${host}:${port}: ${ways.join(", ")}`);
+      await asked;
+      await proxy.close(GRACE_MS);
+      await endPipeline(pipeline);
+      log.info(`${tally({ ...proxy.counts })}; unread: ${tally({ ...proxy.unread })}`);
+      return 0;
+    },
+  );
 }

@@ -1,10 +1,18 @@
 /** The command `agentwatch-openclaw sync`. */
 
-import { statSync } from "node:fs";
+import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { COMMON_OPTIONS, endPipeline, log, openPipeline, type PipelineOptions, runCommand, tally } from "./cli-pipeline.js";
+import {
+  COMMON_OPTIONS,
+  endPipeline,
+  log,
+  openPipeline,
+  type PipelineOptions,
+  runCommand,
+  tally,
+} from "./cli-pipeline.js";
 import { environmentStateDir } from "./env.js";
 import { stateFolder } from "./installation.js";
 import { livingOwner } from "./lease.js";
@@ -12,7 +20,7 @@ import { SettingError } from "./listen.js";
 import type { Pipeline } from "./pipeline.js";
 import { ProgressBar } from "./progress.js";
 import { parseSince } from "./span.js";
-import { LOOK_MS } from "./spool.js";
+import { LOOK_MS, spoolFolder } from "./spool.js";
 import { countSessions } from "./store.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreWatch } from "./store-watch.js";
 
@@ -59,7 +67,11 @@ interface SyncOptions extends PipelineOptions {
 
 /** Reads the session store; the exit status. */
 export function syncCommand(args: string[]): Promise<number> {
-  return runCommand(USAGE, () => parseArgs({ args, options: OPTIONS }), (values) => new Sync(values).run());
+  return runCommand(
+    USAGE,
+    () => parseArgs({ args, options: OPTIONS }),
+    (values) => new Sync(values).run(),
+  );
 }
 
 /** What came of it. Times are ms since 1970. */
@@ -90,6 +102,8 @@ class Sync {
   #pipeline: Pipeline;
   #store: StoreWatch;
   #bar: ProgressBar | undefined;
+  /** How old a row has to be, in ms: where others told of calls, theirs come first, as they tell more. */
+  #settledAfterMs = ALONE_SETTLED_AFTER_MS;
   #complete = false;
   #isAway = false;
 
@@ -99,11 +113,15 @@ class Sync {
       throw new SettingError(`--history ${options.history}: not one of costs, usage; costs is the default`);
     this.#since = options.since === undefined ? undefined : parseSince(options.since, this.#began);
     this.#stateDir = checkStateDir(options["state-dir"] ?? environmentStateDir());
-    this.#pipeline = openPipeline("sync", { ...options, "state-dir": this.#stateDir }, {
-      begins: true,
-      settledAfterMs: () => ALONE_SETTLED_AFTER_MS,
-      most: { history: MOST_WAITING, gaps: MOST_WAITING },
-    });
+    this.#pipeline = openPipeline(
+      "sync",
+      { ...options, "state-dir": this.#stateDir },
+      {
+        begins: true,
+        settledAfterMs: () => this.#settledAfterMs,
+        most: { history: MOST_WAITING, gaps: MOST_WAITING },
+      },
+    );
     const { store } = this.#pipeline;
     // It is made wherever there is a state directory.
     if (!store) throw new SettingError("--state-dir: no state directory");
@@ -114,8 +132,7 @@ class Sync {
   async run(): Promise<number> {
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => this.#stop.abort());
     await this.#pipeline.open();
-    // What other processes told comes first: it tells more of a call than the store does.
-    if (this.#isOwner) await this.#pause(1.5 * LOOK_MS);
+    if (this.#isOwner) await this.#hearOthers();
     if (this.#isOwner) await this.#once();
     else await this.#handOver();
     if (this.#options.watch) await this.#watch();
@@ -134,10 +151,18 @@ class Sync {
     const owner = await livingOwner(stateFolder(this.#stateDir));
     const who = owner ? `${owner.role}, process ${owner.pid} on ${owner.host}` : "another process";
     await this.#store.ask(this.#since ?? null);
-    const what = this.#since === undefined ? "" : `, and was asked to fill in calls since ${date(this.#since)}`;
+    const what =
+      this.#since === undefined ? "" : `, and was asked to fill in calls since ${date(this.#since)}`;
     log.info(
       `the state directory belongs to another process (${who}): it counts what the session store holds${what}; agentwatch-openclaw status shows how far it is`,
     );
+  }
+
+  /** What other processes told is taken in first. */
+  async #hearOthers(): Promise<void> {
+    const spool = spoolFolder(stateFolder(this.#stateDir));
+    if (existsSync(spool) && readdirSync(spool).length > 0) await this.#pause(1.5 * LOOK_MS);
+    else this.#settledAfterMs = 0;
   }
 
   /** Everything that was there when this began. */
@@ -151,7 +176,7 @@ class Sync {
       await this.#fillIn();
       span = since === undefined ? undefined : this.#store.plan(since);
     }
-    await this.#pause(Math.max(0, this.#began + ALONE_SETTLED_AFTER_MS + 1 - Date.now()));
+    await this.#pause(Math.max(0, this.#began + this.#settledAfterMs + 1 - Date.now()));
     if (this.#isStopped) return;
     do await this.#look();
     while (!this.#isStopped && !this.#isAway && this.#store.outcome?.isDone === false);
@@ -163,11 +188,10 @@ class Sync {
     const floor = this.#store.floor() ?? this.#began;
     const planned = this.#store.planned();
     if (planned) log.info(`going on with an earlier sync of calls since ${date(planned.since)}`);
-    if (since === undefined)
-      log.info(
-        `calls since the last sync; those before ${date(floor)} are not counted, but with --since`,
-      );
-    else if (since >= floor)
+    if (since === undefined) {
+      const older = floor > 0 ? `; those before ${date(floor)} are counted only with --since` : "";
+      log.info(`calls since the last sync${older}`);
+    } else if (since >= floor)
       log.info(`calls since ${date(floor)} are counted already, so only what is new is read`);
     else if (since === 0) log.info("all calls that the session store holds");
     else log.info(`calls since ${date(since)}`);
@@ -213,6 +237,7 @@ class Sync {
 
   async #watch(): Promise<void> {
     if (this.#isStopped) return;
+    this.#settledAfterMs = ALONE_SETTLED_AFTER_MS;
     log.info("watching the session store");
     while (!this.#isStopped) {
       const before = performance.now();
@@ -267,7 +292,8 @@ class Sync {
       log.warn(
         `AgentWatch takes nothing (${String(this.#pipeline.ended?.last_error ?? "no answer")}); what waits is kept, and the next sync goes on`,
       );
-    else if (!complete && this.#isStopped) log.info("stopped before its end; the next sync goes on from here");
+    else if (!complete && this.#isStopped)
+      log.info("stopped before its end; the next sync goes on from here");
   }
 }
 

@@ -157,9 +157,7 @@ export class Reading {
     const isHistory = this.#prefix !== "";
     const fresh = isHistory ? rows.filter((row) => this.#copies.isNew(row)) : rows;
     const { run, source, wall, mono } = this.#reconciler;
-    return run((core) =>
-      core.takeRows(source, fresh, this.#prefix + file, mark, isHistory, wall(), mono()),
-    );
+    return run((core) => core.takeRows(source, fresh, this.#prefix + file, mark, isHistory, wall(), mono()));
   }
 }
 

@@ -177,12 +177,11 @@ export class StoreWatch {
     if (!reconciler) return;
     this.outcome = await reconcile(reconciler, this.#settledAfterMs());
     this.#watched.advance();
-    const problems = [...this.outcome.problems];
     if (this.#marks()?.history) await this.#fillIn(mono() + HISTORY_SLICE_MS);
-    problems.push(...(this.history?.problems ?? []));
+    const problems = new Set([...this.outcome.problems, ...(this.history?.problems ?? [])]);
     // Each is told once, and again when it has been away.
     for (const problem of problems) if (!this.#problems.has(problem)) this.#watched.warn(problem);
-    this.#problems = new Set(problems);
+    this.#problems = problems;
   }
 
   /** Marks from when on calls are counted, and where the store's rows begin to be ours. */
@@ -191,7 +190,8 @@ export class StoreWatch {
     if (marks && marks.floor === undefined) this.#write((writer) => writer.floor(this.#begun));
     if (this.#host.begins || isAsked)
       this.#watched.run((core) => {
-        if (core.reconciledMs() === undefined) core.setReconciled(isAsked ? this.#watched.wall() : this.#begun);
+        if (core.reconciledMs() === undefined)
+          core.setReconciled(isAsked ? this.#watched.wall() : this.#begun);
       });
   }
 
@@ -287,4 +287,3 @@ export class StoreWatch {
     return Math.max(every, Math.min(tookMs * PAUSE_PER_LOOK, LONGEST_PAUSE_MS));
   }
 }
-
