@@ -13,7 +13,10 @@ import { SetupError, say } from "./lib/run.mjs";
 
 const PAGE = fileURLToPath(new URL("../docs/versions.md", import.meta.url));
 const SCENARIO_WITHIN_MS = 180_000;
-const HEAD = ["OpenClaw", "Node", "Scenarios", "Counted by", "Requests", "As the provider", "Told to nobody"];
+const HEAD = ["OpenClaw", "Node", "Scenarios", "Counted by", "Requests", "As the provider", "Not told"];
+
+/** What is not told, by what is. @type {Record<import("../examples/gateway/provider.mjs").Told, string>} */
+const UNTOLD = { all: "", tokens: "without cost", request: "without tokens", nothing: "not at all" };
 
 /** The lines with which a gateway and the plugin start. */
 const EXPECTED = /counting model calls by|delivering to|http server listening|answers without usage/;
@@ -27,7 +30,7 @@ const EXPECTED = /counting model calls by|delivering to|http server listening|an
  * @property {number} sent Requests of the provider's ledger that a dashboard has to show.
  * @property {number} shown
  * @property {string[]} differences Of the totals, models apart.
- * @property {string[]} untold What each request was that this version tells nobody of.
+ * @property {string[]} untold What this version tells nobody, of each request of which it does not tell all.
  * @property {[text: string, times: number][]} warnings
  */
 
@@ -40,28 +43,25 @@ const EXPECTED = /counting model calls by|delivering to|http server listening|an
 async function examine(version, tgz, binary) {
   const { compareTotals } = await import("../examples/gateway/compare.mjs");
   const { snapshot, startWorld, waitForTotals, withTimeout } = await import("../tests/e2e/harness.mjs");
-  const { runScenario, scenarios } = await import("../tests/e2e/scenarios.mjs");
+  const { limits, runScenario, scenarios } = await import("../tests/e2e/scenarios.mjs");
   const world = await startWorld({ version, tgz, receiver: { binary }, warmUp: false });
   const { provider, receiver, gateway } = world;
-  /** @type {Map<number, string>} */
-  const untold = new Map();
-  const among = (/** @type {{ k: number }} */ { k }) => !untold.has(k);
+  const { told, note, noted } = limits(version);
   /** @type {Report["failed"]} */
   const failed = [];
   let passed = 0;
   try {
     for (const scenario of scenarios) {
       if (scenario.versions && !scenario.versions.includes(version)) continue;
-      const since = await snapshot(provider, receiver, among);
+      const since = await snapshot(provider, receiver, told);
       const first = provider.ledger.length;
       /** @type {string[]} */
       const problems = [];
       await withTimeout(runScenario(scenario, world), SCENARIO_WITHIN_MS, scenario.name).catch((error) =>
         problems.push(error.message),
       );
-      for (const entry of provider.ledger.slice(first))
-        if (scenario.untold?.(entry, version)) untold.set(entry.k, scenario.name);
-      await waitForTotals(provider, receiver, { since, among, settleMs: 300 }).catch((error) =>
+      note(scenario, provider.ledger.slice(first));
+      await waitForTotals(provider, receiver, { since, told, settleMs: 300 }).catch((error) =>
         problems.push(error.message),
       );
       if (problems.length > 0)
@@ -72,8 +72,8 @@ async function examine(version, tgz, binary) {
       if (problems.length === 0) passed += 1;
       else failed.push({ name: scenario.name, why: problems.join("\n") });
     }
-    await waitForTotals(provider, receiver, { among, settleMs: 3000 }).catch(() => {});
-    const now = await snapshot(provider, receiver, among);
+    await waitForTotals(provider, receiver, { told, settleMs: 3000 }).catch(() => {});
+    const now = await snapshot(provider, receiver, told);
     const log = await readFile(gateway.log.path, "utf8");
     return {
       version,
@@ -83,7 +83,7 @@ async function examine(version, tgz, binary) {
       sent: requests(now.sent),
       shown: requests(now.shown),
       differences: compareTotals(now.sent, now.shown),
-      untold: [...untold.values()],
+      untold: [...noted.values()].map(({ told, scenario }) => `${UNTOLD[told]}: ${scenario}`),
       warnings: warnings(log.replaceAll(gateway.stateDir, "~")),
     };
   } finally {
@@ -114,7 +114,7 @@ function warnings(log) {
 
 /** @param {Report} report */
 function row({ version, passed, failed, countedBy, sent, shown, differences, untold }) {
-  const limits = tally(untold).map(([name, times]) => `${times} (${name})`);
+  const limits = tally(untold).map(([what, times]) => `${times} ${what}`);
   return [
     version,
     nodeFor(version),
@@ -168,8 +168,8 @@ async function write(reports) {
 
 Written by \`node scripts/versions.mjs\`: what people do with a gateway (\`tests/e2e/scenarios.mjs\`), on real gateways with
 the packed plugin. "Requests" are those that AgentWatch shows, of those that the provider's ledger has; "as the
-provider" says whether requests, tokens and cost agree for every model. What a version tells no plugin is not counted
-in either.
+provider" says whether requests, tokens and cost agree for every model. What a version does not tell a plugin is left
+out of both sides, and listed.
 
 ${cells(HEAD)}
 ${cells(HEAD.map(() => "---"))}

@@ -42,6 +42,12 @@ pub struct Details<'a> {
     outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttfb_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttft_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_model: Option<&'a str>,
 }
 
 /// A record of `/api/v1/ingest/model_usage`. Tokens, USD, ms.
@@ -159,6 +165,9 @@ fn details<'a>(call: &'a ModelCall, naming: &'a Naming, usage: &Usage) -> Detail
         trigger: call.trigger.as_deref(),
         outcome: call.outcome,
         ttfb_ms: call.ttfb_ms,
+        ttft_ms: call.ttft_ms,
+        request_id: call.request_id.as_deref(),
+        response_model: call.response_model.as_deref(),
     }
 }
 

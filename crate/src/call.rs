@@ -183,6 +183,12 @@ pub struct ModelCall {
     pub latency: Option<Latency>,
     /// Time to the first byte of the answer, in ms.
     pub ttfb_ms: Option<f64>,
+    /// Time to the first token of the answer, in ms.
+    pub ttft_ms: Option<f64>,
+    /// The provider's id of the request.
+    pub request_id: Option<String>,
+    /// The model that answered, as the provider calls it.
+    pub response_model: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// Whether only the session store told of it, after the fact.

@@ -3,6 +3,9 @@
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
+use crate::call::CostSource;
+use crate::ledger::Enrichment;
+
 /// A value of metadata.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -198,6 +201,46 @@ pub struct CronRecord {
     pub timestamp: String,
 }
 
+/// A record of `enrichments`, which only receivers have that know ids: what is known of a call now, and was not
+/// when it was sent.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EnrichmentRecord {
+    /// The call's.
+    pub id: String,
+    /// Time to the first byte, in ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttfb_ms: Option<f64>,
+    /// Time to the first token, in ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<f64>,
+    /// The provider's id of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
+    /// The model that answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response_model: Option<String>,
+    /// What the provider billed, in USD.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<f64>,
+    /// Always `provider`, with a cost.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_source: Option<CostSource>,
+}
+
+impl From<Enrichment> for EnrichmentRecord {
+    fn from(known: Enrichment) -> Self {
+        Self {
+            id: known.id.to_string(),
+            ttfb_ms: known.ttfb_ms,
+            ttft_ms: known.ttft_ms,
+            request_id: known.request_id,
+            response_model: known.response_model,
+            cost_usd: known.billed_usd,
+            cost_source: known.billed_usd.map(|_| CostSource::Provider),
+        }
+    }
+}
+
 /// Any of them.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
@@ -212,10 +255,19 @@ pub enum Record {
     Metric(Box<MetricRecord>),
     /// Of `cron_runs`.
     Cron(Box<CronRecord>),
+    /// Of `enrichments`.
+    Enrichment(Box<EnrichmentRecord>),
 }
 
 /// The lists of a batch, in the order of their numbers on disk; never renumbered.
-const LISTS: [&str; 5] = ["traces", "logs", "health", "metrics", "cron_runs"];
+const LISTS: [&str; 6] = [
+    "traces",
+    "logs",
+    "health",
+    "metrics",
+    "cron_runs",
+    "enrichments",
+];
 
 impl Record {
     fn list(&self) -> u8 {
@@ -225,6 +277,7 @@ impl Record {
             Record::Health(_) => 2,
             Record::Metric(_) => 3,
             Record::Cron(_) => 4,
+            Record::Enrichment(_) => 5,
         }
     }
 

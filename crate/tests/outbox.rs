@@ -207,6 +207,9 @@ impl Run {
             },
             latency: None,
             ttfb_ms: None,
+            ttft_ms: None,
+            request_id: None,
+            response_model: None,
             outcome: Outcome::Completed,
             stored: false,
         };

@@ -28,6 +28,11 @@ import { anthropicStream, anthropicWhole, openaiStream, openaiWhole } from "./wi
 
 /** @typedef {{ input: number, output: number, cacheRead: number, cacheWrite: number }} Price USD per 1M tokens. */
 
+/** @typedef {"all" | "tokens" | "request" | "nothing"} Told How much of a request a dashboard can know: each has less. */
+
+/** @type {Price} */
+const FREE = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 };
+
 /** @type {Price} */
 export const DEFAULT_PRICE = { input: 3, output: 15, cacheRead: 0.3, cacheWrite: 3.75 };
 
@@ -65,11 +70,11 @@ export async function createProvider(options = {}) {
     /** @type {readonly LedgerEntry[]} */
     ledger: state.ledger,
     /**
-     * Per model, what a dashboard has to show; of some of the requests only, if asked.
+     * Per model, what a dashboard has to show; of some of the requests only, or less of them, if asked.
      *
-     * @param {(entry: LedgerEntry) => boolean} [among]
+     * @param {(entry: LedgerEntry) => Told} [told]
      */
-    totals: (among = () => true) => totals(state.ledger.filter(among), prices, names),
+    totals: (told) => totals(state.ledger, prices, names, told),
     /** Replaces the script; undefined leaves only directives. @param {import("./plan.mjs").Script} [script] */
     script: (script) => {
       state.script = script;
@@ -344,13 +349,15 @@ function outcomeOf(entry, plan) {
  * @param {LedgerEntry[]} ledger
  * @param {Record<string, Price>} prices
  * @param {{ openai: string, anthropic: string }} names
+ * @param {(entry: LedgerEntry) => Told} [told]
  * @returns {ModelTotals[]} Sorted by model.
  */
-export function totals(ledger, prices, names) {
+export function totals(ledger, prices, names, told = () => "all") {
   /** @type {Map<string, ModelTotals>} */
   const byModel = new Map();
   for (const entry of ledger) {
-    if (entry.outcome === "open") continue;
+    const known = told(entry);
+    if (entry.outcome === "open" || known === "nothing") continue;
     const model = `${names[entry.api]}/${entry.model}`;
     const sum = byModel.get(model) ?? emptyTotals(model);
     byModel.set(model, sum);
@@ -360,7 +367,8 @@ export function totals(ledger, prices, names) {
     // A provider bills what `message_start` announced, although the stream was cut behind it.
     if (usage || !isFailure) sum.requests += 1;
     if (entry.outcome === "no_usage") sum.no_usage += 1;
-    if (usage) addUsage(sum, usage, prices[entry.model] ?? DEFAULT_PRICE);
+    const price = known === "tokens" ? FREE : (prices[entry.model] ?? DEFAULT_PRICE);
+    if (usage && known !== "request") addUsage(sum, usage, price);
   }
   return [...byModel.values()].sort((a, b) => a.model.localeCompare(b.model));
 }

@@ -75,7 +75,7 @@ function durability(version, isStock) {
       await world?.other.stop();
       await world?.receiver.stop();
       await provider?.close();
-      await world?.remove();
+      if (!process.env.KEEP) await world?.remove();
     });
 
     /** Until the gateway has taken a turn: a first one may take long. */
@@ -150,7 +150,9 @@ function durability(version, isStock) {
       });
     });
 
-    test("a turn in a process of its own, while the gateway runs", async () => {
+    // 2026.9.6 refuses it.
+    const isRefused = version !== OLD && "OpenClaw refuses it";
+    test("a turn in a process of its own, while the gateway runs", { skip: isRefused }, async () => {
       chapter("local, beside the gateway");
       await world.gateway.localTurn({ session: "local-beside", message: "hello [[tools 1]]" });
     });
@@ -225,13 +227,14 @@ function durability(version, isStock) {
         return `${entry.k} (${entry.api}, ${when}, ${entry.prompt.slice(0, 40)}${before})`;
       };
       if (found.undecided.length > 0) t.diagnostic(`undecided: ${found.undecided.map(describe).join("; ")}`);
-      assert.deepEqual(found.twice.map(describe), [], "counted twice");
+      const twice = found.twice.map(({ entry, rows }) => `${describe(entry)}: ${JSON.stringify(rows)}`);
+      assert.deepEqual(twice, [], "counted twice");
       assert.deepEqual(found.lost.map(describe), [], `lost, though not within ${UNDECIDED_MS} ms of a kill`);
       assert.deepEqual(found.strange, [], "counted, but never sent");
       assert.equal(status.core_restarts, 0);
       // What the Models tab shows is the sum of these.
       const leftOut = new Set([...found.undecided, ...found.unreceived].map(({ k }) => k));
-      const sent = provider.totals(({ k, usage }) => usage !== null && !leftOut.has(k));
+      const sent = provider.totals(({ k, usage }) => (usage !== null && !leftOut.has(k) ? "all" : "nothing"));
       assert.deepEqual(compareTotals(sent, await modelStats(receiver.url)), []);
     });
   });

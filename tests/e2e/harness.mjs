@@ -5,6 +5,7 @@ import { createProvider } from "../../examples/gateway/provider.mjs";
 import { modelStats, startReceiver } from "../../examples/gateway/receiver.mjs";
 
 /** @typedef {import("../../examples/gateway/provider.mjs").Provider} Provider */
+/** @typedef {import("../../examples/gateway/provider.mjs").LedgerEntry} LedgerEntry */
 /** @typedef {import("../../examples/gateway/gateway.mjs").Gateway} Gateway */
 /** @typedef {import("../../examples/gateway/receiver.mjs").Receiver} Receiver */
 /** @typedef {import("../../examples/gateway/receiver.mjs").ReceiverOptions} ReceiverOptions */
@@ -71,7 +72,7 @@ export async function startWorld({ version, tgz, pluginId = "agentwatch", plugin
  * @property {number} [timeoutMs]
  * @property {number} [settleMs] How long both have to stay equal: a call counted twice is often counted late.
  * @property {Snapshot} [since] Only what came after it; otherwise all there is.
- * @property {(entry: import("../../examples/gateway/provider.mjs").LedgerEntry) => boolean} [among]
+ * @property {(entry: LedgerEntry) => import("../../examples/gateway/provider.mjs").Told} [told] Default: all of each.
  */
 
 /** @typedef {{ sent: Totals[], shown: Totals[] }} Snapshot */
@@ -84,12 +85,12 @@ export async function startWorld({ version, tgz, pluginId = "agentwatch", plugin
  * @param {WaitOptions} [options]
  */
 export async function waitForTotals(provider, receiver, options = {}) {
-  const { timeoutMs = 30_000, settleMs = 1500, since = { sent: [], shown: [] }, among } = options;
+  const { timeoutMs = 30_000, settleMs = 1500, since = { sent: [], shown: [] }, told } = options;
   const deadline = Date.now() + timeoutMs;
   /** @type {string[]} */
   let differences = [];
   for (let equalSince = 0; ; await sleep(100)) {
-    const now = await snapshot(provider, receiver, among);
+    const now = await snapshot(provider, receiver, told);
     differences = compareTotals(minus(now.sent, since.sent), minus(now.shown, since.shown));
     if (differences.length > 0) equalSince = 0;
     else equalSince ||= Date.now();
@@ -102,11 +103,11 @@ export async function waitForTotals(provider, receiver, options = {}) {
 /**
  * @param {Provider} provider
  * @param {Address} receiver
- * @param {WaitOptions["among"]} [among]
+ * @param {WaitOptions["told"]} [told]
  * @returns {Promise<Snapshot>}
  */
-export async function snapshot(provider, receiver, among) {
-  return { sent: provider.totals(among), shown: await modelStats(receiver) };
+export async function snapshot(provider, receiver, told) {
+  return { sent: provider.totals(told), shown: await modelStats(receiver) };
 }
 
 /**

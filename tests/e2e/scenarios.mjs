@@ -6,6 +6,7 @@ import { setTimeout as sleep } from "node:timers/promises";
  * provider's ledger proves that it did. Every one uses sessions of its own, so they run in any order on one gateway.
  *
  * @typedef {import("../../examples/gateway/provider.mjs").LedgerEntry} LedgerEntry
+ * @typedef {import("../../examples/gateway/provider.mjs").Told} Told
  * @typedef {Record<Exclude<LedgerEntry["outcome"], "open">, number>} Outcomes
  *
  * @typedef {object} World
@@ -18,8 +19,8 @@ import { setTimeout as sleep } from "node:timers/promises";
  * @property {Partial<Outcomes> | ((version: string) => Partial<Outcomes>)} expect Requests by outcome, exactly.
  * @property {(world: World) => Promise<unknown>} run
  * @property {(entries: LedgerEntry[], version: string) => void} [check] More about those requests.
- * @property {(entry: LedgerEntry, version: string) => boolean} [untold] Requests that nothing in that version tells a
- *   plugin of, as measured.
+ * @property {(entry: LedgerEntry, version: string) => Told} [told] How much of a request that version tells a plugin,
+ *   as measured, where that is not all of it.
  */
 
 /** The oldest and the newest version that are supported. */
@@ -32,6 +33,13 @@ const JULY = "2026.7.1";
 const AUGUST = "2026.8.2";
 /** They ask no model again whose stream broke off, and make a try more than `settings.json` says after an error. */
 const BETWEEN = [MAY, JUNE, JULY, AUGUST];
+
+/** @type {Told} */
+const NOTHING = "nothing";
+/** @type {Told} */
+const REQUEST = "request";
+/** @type {Told} */
+const TOKENS = "tokens";
 
 /** @type {Scenario[]} */
 export const scenarios = [
@@ -232,7 +240,10 @@ export const scenarios = [
   {
     name: "compaction",
     // Until 2026.6 there are hooks around a compaction, but none of them tells what its model calls used.
-    untold: ({ prompt }, version) => [OLD, MAY].includes(version) && prompt.includes("<conversation>"),
+    told: ({ prompt }, version) => {
+      if (!prompt.includes("<conversation>")) return "all";
+      return { [OLD]: NOTHING, [MAY]: NOTHING, [JUNE]: REQUEST, [JULY]: TOKENS }[version] ?? "all";
+    },
     // Six turns, two summaries (of the older turns, and of the one that is cut in two), and one turn after it.
     expect: { answered: 9 },
     run: async ({ gateway }) => {
@@ -320,7 +331,10 @@ function abortScenarios() {
   return ["main", "ant"].map((agent) => ({
     name: `abort of a slow answer${agent === "ant" ? ", Anthropic" : ""}`,
     // What an Anthropic stream announced before it was aborted is billed; newer gateways tell nobody of it.
-    untold: (entry, version) => ![OLD, MAY, JUNE, JULY].includes(version) && entry.announced !== null,
+    told: (entry, version) => {
+      if (entry.announced === null || [OLD, MAY, JUNE].includes(version)) return "all";
+      return version === JULY ? TOKENS : NOTHING;
+    },
     expect: { cut: 1 },
     run: async (/** @type {World} */ { gateway, provider }) => {
       const before = provider.ledger.length;
@@ -357,6 +371,26 @@ export async function runScenario(scenario, world) {
   assert.deepEqual(outcomes(entries), expected, JSON.stringify(entries, null, 1));
   scenario.check?.(entries, gateway.version);
   return entries;
+}
+
+/**
+ * What a version does not tell, as scenarios make it happen.
+ *
+ * @param {string} version
+ */
+export function limits(version) {
+  /** @type {Map<number, { entry: LedgerEntry, told: Told, scenario: string }>} By number of the request. */
+  const noted = new Map();
+  return {
+    noted,
+    told: (/** @type {LedgerEntry} */ { k }) => noted.get(k)?.told ?? "all",
+    note: (/** @type {Scenario} */ { name, told }, /** @type {readonly LedgerEntry[]} */ entries) => {
+      for (const entry of entries) {
+        const known = told?.(entry, version) ?? "all";
+        if (known !== "all") noted.set(entry.k, { entry, told: known, scenario: name });
+      }
+    },
+  };
 }
 
 /** @param {LedgerEntry[]} entries */

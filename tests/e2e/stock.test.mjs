@@ -3,7 +3,7 @@ import { after, before, describe, test } from "node:test";
 import { startWorld, waitForTotals, withTimeout } from "./harness.mjs";
 import { anyVersion, binary, skip, tgz } from "./options.mjs";
 import { startProxy } from "./proxy.mjs";
-import { runScenario, scenarios } from "./scenarios.mjs";
+import { limits, runScenario, scenarios } from "./scenarios.mjs";
 
 /**
  * AgentWatch 0.1.0 as it is, whose model usage has no ids, behind a network that fails in every way: nothing may be
@@ -26,9 +26,7 @@ describe(`OpenClaw ${anyVersion}, a stock AgentWatch behind a bad network`, { sk
   let world;
   /** @type {import("./proxy.mjs").Proxy} */
   let proxy;
-  /** Requests that this version tells a plugin nothing of. @type {Set<number>} */
-  const untold = new Set();
-  const among = (/** @type {{ k: number }} */ { k }) => !untold.has(k);
+  const { told, note } = limits(anyVersion);
 
   before(async () => {
     let posts = 0;
@@ -52,12 +50,12 @@ describe(`OpenClaw ${anyVersion}, a stock AgentWatch behind a bad network`, { sk
   for (const scenario of scenarios.filter(({ name }) => !LEFT_OUT.test(name))) {
     test(scenario.name, async () => {
       const entries = await withTimeout(runScenario(scenario, world), 120_000, scenario.name);
-      for (const entry of entries) if (scenario.untold?.(entry, anyVersion)) untold.add(entry.k);
+      note(scenario, entries);
     });
   }
 
   test("everything was counted once", async (t) => {
-    await waitForTotals(world.provider, world.receiver, { among, timeoutMs: 180_000, settleMs: 5000 });
+    await waitForTotals(world.provider, world.receiver, { told, timeoutMs: 180_000, settleMs: 5000 });
     const counts = Object.fromEntries(
       [...new Set(FAULTS)].map((fault) => [
         String(fault),

@@ -9,7 +9,7 @@ import { StoreReader } from "./store-reader.mjs";
  * @typedef {object} Account
  * @property {number} counted Answers that were counted once.
  * @property {LedgerEntry[]} lost Answers that the gateway received, and nobody counted.
- * @property {LedgerEntry[]} twice
+ * @property {{ entry: LedgerEntry, rows: object[] }[]} twice Answers of which the receiver has several rows.
  * @property {string[]} strange Rows of the receiver to which there is no answer.
  * @property {LedgerEntry[]} undecided Answers that reached the gateway's socket when it was killed, and that nothing
  *   of the gateway ever knew: its session store has not got them either.
@@ -47,11 +47,12 @@ export async function account({ ledger, database, stateDirs, kills }) {
     const provider = entry.api === "openai" ? "mock" : "mockant";
     const prompt = input + cacheRead + cacheWrite;
     const key = keyOf({ model: `${provider}/${entry.model}`, prompt, output });
-    const times = rows.get(key) ?? 0;
+    const own = rows.get(key) ?? [];
+    const times = own.length;
     rows.delete(key);
     const kill = kills.find((at) => at > entry.ts) ?? Number.POSITIVE_INFINITY;
     const isStored = stored.has(keyOf({ model: entry.model, prompt, output }));
-    if (times > 1) found.twice.push(entry);
+    if (times > 1) found.twice.push({ entry, rows: own });
     else if (times === 1) found.counted += 1;
     else if (isStored || endOf(entry) < kill - UNDECIDED_MS) found.lost.push(entry);
     else if (endOf(entry) > kill) found.unreceived.push(entry);
@@ -61,22 +62,20 @@ export async function account({ ledger, database, stateDirs, kills }) {
   return found;
 }
 
-/** How often the receiver has each call. @param {string} database @returns {Map<string, number>} */
+/** What the receiver has of each call. @param {string} database @returns {Map<string, object[]>} */
 function rowsOf(database) {
   const connection = new DatabaseSync(database, { readOnly: true });
   try {
-    /** @type {Map<string, number>} */
+    /** @type {Map<string, object[]>} */
     const rows = new Map();
-    for (const row of connection
-      .prepare("SELECT model, prompt_tokens, completion_tokens FROM model_usage")
-      .all()) {
+    for (const row of connection.prepare("SELECT * FROM model_usage").all()) {
       const { model, prompt_tokens, completion_tokens } = row;
       const key = keyOf({
         model: String(model),
         prompt: Number(prompt_tokens),
         output: Number(completion_tokens),
       });
-      rows.set(key, (rows.get(key) ?? 0) + 1);
+      rows.set(key, [...(rows.get(key) ?? []), row]);
     }
     return rows;
   } finally {

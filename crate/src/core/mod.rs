@@ -19,7 +19,7 @@ use crate::ledger::{HOLD_BACK_MS, Ledger, Settled};
 use crate::observe::{
     Aggregate, Event, Happening, Observation, Reject, SOURCES, SessionFacts, SessionTotals, Surface,
 };
-use crate::outbox::Outbox;
+use crate::outbox::{Outbox, Receiver};
 use crate::records::Record;
 use crate::reporter::Reporter;
 use crate::sessions::{Missing, Sessions};
@@ -265,6 +265,7 @@ impl Core {
         for settled in due {
             self.settle(settled, now);
         }
+        self.enrich(now);
         self.run_deferred(now, false);
         for trace in self.turns.due(&self.settings, now, false) {
             self.report(&Record::Trace(Box::new(trace)), now);
@@ -364,6 +365,9 @@ impl Core {
             cost: settled.cost,
             latency: settled.latency,
             ttfb_ms: settled.ttfb_ms,
+            ttft_ms: settled.ttft_ms,
+            request_id: settled.request_id,
+            response_model: settled.response_model,
             outcome: settled.outcome,
             stored: settled.stored,
         };
@@ -386,6 +390,16 @@ impl Core {
             self.warn_of_missing_usage(&call);
         }
         self.keep_call(call, now);
+    }
+
+    /// Tells a receiver that knows ids what a proxy told of calls that have left.
+    fn enrich(&mut self, now: Now) {
+        for known in self.ledger.take_enrichments() {
+            if self.outbox.receiver() == Receiver::Ids {
+                let record = Record::Enrichment(Box::new(known.into()));
+                self.report(&record, now);
+            }
+        }
     }
 
     fn warn_of_missing_usage(&mut self, call: &ModelCall) {
@@ -475,6 +489,9 @@ impl Core {
             },
             latency: missing.latency,
             ttfb_ms: None,
+            ttft_ms: None,
+            request_id: None,
+            response_model: None,
             outcome: Outcome::Completed,
             stored: false,
             elsewhere: false,

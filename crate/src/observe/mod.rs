@@ -89,6 +89,12 @@ pub struct Observation {
     pub duration_ms: Option<f64>,
     /// Time to the first byte.
     pub ttfb_ms: Option<f64>,
+    /// Time to the first token of a stream; only a proxy knows.
+    pub ttft_ms: Option<f64>,
+    /// The provider's id of the request; only a proxy knows.
+    pub request_id: Option<String>,
+    /// The model that answered; only a proxy knows.
+    pub response_model: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// Whether this reports a whole turn of a foreign harness rather than one request.

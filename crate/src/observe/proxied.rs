@@ -5,6 +5,7 @@
 use super::{Event, Observation, Reject, Surface, cost, duration, usage};
 use crate::call::Outcome;
 use crate::facts::{Scalar, SourceTable, facts};
+use crate::identity;
 
 facts! {
     /// Facts of a call that passed through the proxy; the field names are those of `ProxiedCall` in the shim.
@@ -97,6 +98,9 @@ pub fn read(
         ended_ms,
         duration_ms: duration(facts.duration()),
         ttfb_ms: duration(facts.ttfb()),
+        ttft_ms: duration(facts.ttft()),
+        request_id: name(facts.request_id()),
+        response_model: name(facts.response_model()),
         outcome: outcome(facts.outcome()),
         whole_turn: false,
         broken_usage: broken,
@@ -105,6 +109,11 @@ pub fn read(
         elsewhere: false,
         row: None,
     })))
+}
+
+/// A name or an id that somebody else made up, in the characters that names have.
+fn name(scalar: &Scalar) -> Option<String> {
+    scalar.owned().map(|text| identity::name(&text))
 }
 
 pub(super) fn outcome(scalar: &Scalar) -> Outcome {

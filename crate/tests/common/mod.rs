@@ -340,6 +340,10 @@ pub struct Receiver {
     pub ids: HashSet<String>,
     /// What it counted.
     pub totals: Totals,
+    /// The calls, as they came first.
+    pub calls: Vec<Value>,
+    /// What it was told of them later.
+    pub enrichments: Vec<Value>,
 }
 
 impl Receiver {
@@ -352,6 +356,8 @@ impl Receiver {
                 for record in batch["model_usage"].as_array().into_iter().flatten() {
                     self.take(record);
                 }
+                let known = batch["enrichments"].as_array().into_iter().flatten();
+                self.enrichments.extend(known.cloned());
                 r#"{"status": "ok"}"#.to_owned()
             }
         };
@@ -363,6 +369,7 @@ impl Receiver {
         if !self.ids.insert(id) {
             return;
         }
+        self.calls.push(record.clone());
         let count = |name: &str| record[name].as_u64().expect(name);
         self.totals.add(
             record["model"].as_str().expect("a model"),

@@ -187,7 +187,8 @@ async fn model_usage(State(app): State<App>, Query(params): Query<Params>) -> An
     let select = Select::new(
         r#"SELECT id, timestamp, agent_name, model, prompt_tokens, completion_tokens, cost_usd, latency_ms, gateway,
         provider, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_source, usage_source, latency_source,
-        session_key, run_id, "trigger", outcome, ttfb_ms FROM model_usage"#,
+        session_key, run_id, "trigger", outcome, ttfb_ms, ttft_ms, request_id,
+        response_model FROM model_usage"#,
     )
     .only("id = ?", params.text("id"))
     .only("agent_name = ?", params.text("agent"))

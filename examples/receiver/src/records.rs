@@ -40,6 +40,21 @@ pub struct ModelUsage {
     pub trigger: Option<String>,
     pub outcome: Option<String>,
     pub ttfb_ms: Option<f64>,
+    pub ttft_ms: Option<f64>,
+    pub request_id: Option<String>,
+    pub response_model: Option<String>,
+}
+
+/// What became known of a call after it was sent. It changes a call that is there and makes none.
+#[derive(Debug, Default)]
+pub struct Enrichment {
+    pub id: String,
+    pub cost_usd: Option<f64>,
+    pub cost_source: Option<String>,
+    pub ttfb_ms: Option<f64>,
+    pub ttft_ms: Option<f64>,
+    pub request_id: Option<String>,
+    pub response_model: Option<String>,
 }
 
 /// What one call cost.
@@ -159,6 +174,7 @@ pub struct Batch {
     pub metrics: Vec<Metric>,
     pub model_usage: Vec<ModelUsage>,
     pub cron_runs: Vec<CronRun>,
+    pub enrichments: Vec<Enrichment>,
 }
 
 /// The kinds of record, in the order in which AgentWatch stores a batch.

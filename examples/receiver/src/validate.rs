@@ -3,11 +3,13 @@
 use crate::error::Invalid;
 use crate::fields::{Fault, Fields, MESSAGE_MAX, kind_of};
 use crate::records::{
-    Batch, CHECKS, Cost, CronRun, Health, Kind, LEVELS, Log, Metric, ModelUsage, RUNS, Span,
-    SpanEvent, Trace, WORK, fresh_id,
+    Batch, CHECKS, Cost, CronRun, Enrichment, Health, Kind, LEVELS, Log, Metric, ModelUsage, RUNS,
+    Span, SpanEvent, Trace, WORK, fresh_id,
 };
 use serde_json::{Value, json};
 
+/// The list of a batch in which calls are enriched.
+const ENRICHMENTS: &str = "enrichments";
 const EMPTY_OBJECT: &str = "{}";
 
 /// Reads one record or an array of them into `batch`, and gives the id (for health the name) of each.
@@ -69,7 +71,49 @@ pub fn batch(body: Value, batch: &mut Batch) -> Result<Value, Invalid> {
         };
         counts[list] = count.into();
     }
+    if let Some(items) = lists.remove(ENRICHMENTS) {
+        counts[ENRICHMENTS] = enrichments(items, batch)?.into();
+    }
     Ok(counts)
+}
+
+/// Only batches have them, and only ours.
+fn enrichments(items: Value, batch: &mut Batch) -> Result<usize, Invalid> {
+    let invalid = |record, field, message| Invalid {
+        list: Some(ENRICHMENTS),
+        record,
+        field,
+        message,
+    };
+    let Value::Array(items) = items else {
+        let message = format!(
+            "{ENRICHMENTS} has to be an array, this is {}",
+            kind_of(&items)
+        );
+        return Err(invalid(0, String::new(), message));
+    };
+    for (record, item) in items.into_iter().enumerate() {
+        let known =
+            enrichment(item).map_err(|Fault { field, message }| invalid(record, field, message))?;
+        batch.enrichments.push(known);
+    }
+    Ok(batch.enrichments.len())
+}
+
+fn enrichment(item: Value) -> Result<Enrichment, Fault> {
+    let mut f = Fields::open(item, "")?;
+    let Some(id) = f.name("id")? else {
+        return Err(f.fault("id", "is missing: name the call that this is about"));
+    };
+    Ok(Enrichment {
+        id,
+        cost_usd: f.amount("cost_usd")?,
+        cost_source: f.label("cost_source")?,
+        ttfb_ms: f.amount("ttfb_ms")?,
+        ttft_ms: f.amount("ttft_ms")?,
+        request_id: f.label("request_id")?,
+        response_model: f.label("response_model")?,
+    })
 }
 
 fn record_of(item: Value, kind: Kind, batch: &mut Batch) -> Result<Value, Fault> {
@@ -137,6 +181,9 @@ fn model_usage(f: &mut Fields, id: String, known: bool) -> Result<ModelUsage, Fa
         trigger: f.label("trigger")?,
         outcome: f.label("outcome")?,
         ttfb_ms: f.amount("ttfb_ms")?,
+        ttft_ms: f.amount("ttft_ms")?,
+        request_id: f.label("request_id")?,
+        response_model: f.label("response_model")?,
     })
 }
 

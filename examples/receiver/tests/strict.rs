@@ -308,7 +308,8 @@ fn a_later_record_enriches_an_earlier_one() {
             "completion_tokens": 5, "cost_usd": 0.75, "latency_ms": 100.0, "gateway": "g", "provider": null,
             "cache_read_tokens": 3, "cache_write_tokens": null, "reasoning_tokens": null,
             "cost_source": "provider", "usage_source": null, "latency_source": null, "session_key": "s",
-            "run_id": null, "trigger": null, "outcome": null, "ttfb_ms": 12.5,
+            "run_id": null, "trigger": null, "outcome": null, "ttfb_ms": 12.5, "ttft_ms": null,
+            "request_id": null, "response_model": null,
         })
     );
     server.post(
@@ -442,6 +443,54 @@ fn it_says_what_it_can_do() {
     );
     assert_eq!(server.get("/nope").json(), json!({"detail": "Not Found"}));
     assert_eq!(server.get("/api/v1/ingest/logs").status, 405);
+}
+
+#[test]
+fn an_enrichment_changes_a_call_that_is_there_and_makes_none() {
+    let server = Server::start(&[]);
+    server.post("model_usage", &with(usage(), json!({"id": "x"})));
+    let known = json!({"enrichments": [
+        {"id": "x", "cost_usd": 0.75, "cost_source": "provider", "ttft_ms": 9.5, "request_id": "req_1"},
+        {"id": "y", "ttft_ms": 1.0},
+    ]});
+    let answer = server.post("batch", &known);
+    assert_eq!(answer.json()["counts"]["enrichments"], 2);
+    let rows = server.list("/api/model-usage");
+    assert_eq!(rows.len(), 1);
+    let row = &rows[0];
+    assert_eq!(
+        (&row["cost_usd"], &row["cost_source"]),
+        (&json!(0.75), &json!("provider"))
+    );
+    assert_eq!(
+        (&row["ttft_ms"], &row["request_id"]),
+        (&json!(9.5), &json!("req_1"))
+    );
+    assert_eq!(
+        (&row["prompt_tokens"], &row["ttfb_ms"]),
+        (&json!(10), &Value::Null)
+    );
+    let nameless = json!({"enrichments": [{"ttft_ms": 1.0}]});
+    assert_eq!(server.post("batch", &nameless).status, 422);
+}
+
+#[test]
+fn a_database_of_the_first_version_goes_on() {
+    let folder = Folder::new("first");
+    let server = Server::start_on(&folder.file(), &[]);
+    server.post("model_usage", &with(usage(), json!({"id": "x"})));
+    drop(server);
+    let file = rusqlite::Connection::open(folder.file()).unwrap();
+    file.execute_batch(
+        "ALTER TABLE model_usage DROP COLUMN ttft_ms; ALTER TABLE model_usage DROP COLUMN request_id;
+         ALTER TABLE model_usage DROP COLUMN response_model; PRAGMA user_version = 1;",
+    )
+    .unwrap();
+    drop(file);
+    let server = Server::start_on(&folder.file(), &[]);
+    let known = json!({"enrichments": [{"id": "x", "request_id": "req_1"}]});
+    assert_eq!(server.post("batch", &known).status, 200);
+    assert_eq!(server.list("/api/model-usage")[0]["request_id"], "req_1");
 }
 
 #[test]

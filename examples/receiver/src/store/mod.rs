@@ -19,7 +19,11 @@ pub use write::Repeat;
 /// `PRAGMA application_id` of our files: "AWRx".
 const APPLICATION_ID: i32 = 0x4157_5278;
 /// `PRAGMA user_version`: raised when the schema changes.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
+/// What version 2 has and version 1 had not.
+const FROM_1: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
+    ALTER TABLE model_usage ADD COLUMN request_id TEXT;
+    ALTER TABLE model_usage ADD COLUMN response_model TEXT;";
 /// Reading connections kept open.
 const READERS_KEPT: usize = 4;
 /// Statements kept prepared for each connection.
@@ -134,6 +138,10 @@ fn prepare(connection: Connection) -> rusqlite::Result<Connection> {
     // Fewer, larger checkpoints: 16 MiB of log between two.
     connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
     connection.pragma_update(None, "cache_size", -32_768)?;
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == 1 {
+        connection.execute_batch(FROM_1)?;
+    }
     connection.execute_batch(include_str!("schema.sql"))?;
     connection.pragma_update(None, "application_id", APPLICATION_ID)?;
     connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;

@@ -24,7 +24,10 @@ CREATE TABLE IF NOT EXISTS model_usage (
     run_id             TEXT,
     "trigger"          TEXT,
     outcome            TEXT,
-    ttfb_ms            REAL
+    ttfb_ms            REAL,
+    ttft_ms            REAL,
+    request_id         TEXT,
+    response_model     TEXT
 );
 -- Everything the Models page asks for, so that its sweep over a time range never touches the table.
 CREATE INDEX IF NOT EXISTS model_usage_stats ON model_usage

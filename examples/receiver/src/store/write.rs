@@ -1,7 +1,9 @@
 //! Records → rows. Each list prepares its statement once.
 
 use crate::clock::Micros;
-use crate::records::{Batch, Cost, CronRun, Health, Log, Metric, ModelUsage, Span, Trace};
+use crate::records::{
+    Batch, Cost, CronRun, Enrichment, Health, Log, Metric, ModelUsage, Span, Trace,
+};
 use rusqlite::{CachedStatement, Connection, Result, params};
 
 /// What a record does whose id is already stored.
@@ -32,6 +34,7 @@ pub fn insert(
     writer.costs(&batch.costs)?;
     writer.metrics(&batch.metrics)?;
     writer.model_usage(&batch.model_usage)?;
+    writer.enrichments(&batch.enrichments)?;
     writer.cron_runs(&batch.cron_runs)
 }
 
@@ -57,10 +60,11 @@ impl<'a> Writer<'a> {
         let mut statement = self.statement(
             r#"INSERT INTO model_usage (id, timestamp, agent_name, model, prompt_tokens, completion_tokens,
                    cost_usd, latency_ms, cost_source, gateway, provider, cache_read_tokens, cache_write_tokens,
-                   reasoning_tokens, usage_source, latency_source, session_key, run_id, "trigger", outcome, ttfb_ms)
+                   reasoning_tokens, usage_source, latency_source, session_key, run_id, "trigger", outcome, ttfb_ms,
+                   ttft_ms, request_id, response_model)
                VALUES (?1, ifnull(?2, ?22), ifnull(?3, 'unknown'), ifnull(?4, 'unknown'), ifnull(?5, 0),
                    ifnull(?6, 0), ifnull(?7, 0.0), ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                   ?21)"#,
+                   ?21, ?23, ?24, ?25)"#,
             r#"ON CONFLICT (id) DO UPDATE SET
                    timestamp = ifnull(?2, timestamp), agent_name = ifnull(?3, agent_name),
                    model = ifnull(?4, model), prompt_tokens = ifnull(?5, prompt_tokens),
@@ -72,7 +76,9 @@ impl<'a> Writer<'a> {
                    reasoning_tokens = ifnull(?14, reasoning_tokens), usage_source = ifnull(?15, usage_source),
                    latency_source = ifnull(?16, latency_source), session_key = ifnull(?17, session_key),
                    run_id = ifnull(?18, run_id), "trigger" = ifnull(?19, "trigger"),
-                   outcome = ifnull(?20, outcome), ttfb_ms = ifnull(?21, ttfb_ms)"#,
+                   outcome = ifnull(?20, outcome), ttfb_ms = ifnull(?21, ttfb_ms),
+                   ttft_ms = ifnull(?23, ttft_ms), request_id = ifnull(?24, request_id),
+                   response_model = ifnull(?25, response_model)"#,
         )?;
         for r in records {
             statement.execute(params![
@@ -98,7 +104,35 @@ impl<'a> Writer<'a> {
                 r.outcome,
                 r.ttfb_ms,
                 self.arrival,
+                r.ttft_ms,
+                r.request_id,
+                r.response_model,
             ])?;
+        }
+        Ok(())
+    }
+
+    fn enrichments(&self, records: &[Enrichment]) -> Result<()> {
+        let mut usage = self.connection.prepare_cached(
+            "UPDATE model_usage SET cost_usd = ifnull(?2, cost_usd), cost_source = ifnull(?3, cost_source),
+                 ttfb_ms = ifnull(?4, ttfb_ms), ttft_ms = ifnull(?5, ttft_ms),
+                 request_id = ifnull(?6, request_id), response_model = ifnull(?7, response_model)
+             WHERE id = ?1",
+        )?;
+        let mut cost = self.connection.prepare_cached(
+            "UPDATE costs SET estimated_cost_usd = ifnull(?2, estimated_cost_usd) WHERE id = ?1",
+        )?;
+        for r in records {
+            usage.execute(params![
+                r.id,
+                r.cost_usd,
+                r.cost_source,
+                r.ttfb_ms,
+                r.ttft_ms,
+                r.request_id,
+                r.response_model,
+            ])?;
+            cost.execute(params![r.id, r.cost_usd])?;
         }
         Ok(())
     }

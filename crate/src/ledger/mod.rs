@@ -9,29 +9,33 @@
 //! in all that tells calls apart, its own times included, and hardly later.
 //!
 //! A call is final when both its message and its diagnostic have spoken, or after the hold-back.
-//! What comes later finds the call's slot and is suppressed.
+//! What comes later finds the call's slot: it is suppressed, enriches the call where it knows more, or
+//! counts it after all where nothing that was billed had been told.
+
+mod open;
+mod slot;
 
 use std::collections::VecDeque;
-use std::hash::Hasher;
 
-use serde::{Deserialize, Serialize};
-use siphasher::sip::SipHasher13;
+use serde::Serialize;
 
-use crate::call::{CallId, Cost, CostSource, IdMint, Latency, LatencySource, Outcome, Usage};
+use crate::call::{CallId, IdMint, Outcome};
 use crate::journal::Frame;
-use crate::observe::{Observation, SURFACES, Surface};
-use crate::table::{Table, key_of};
+use crate::observe::{Observation, Surface};
+use crate::table::Table;
 use crate::time::Now;
+
+use open::Open;
+pub use open::{Enrichment, Settled};
+pub use slot::Slot;
+use slot::{Fit, UNKNOWN_WITHIN_MS, bucket, fingerprint};
 
 /// How long a call waits for its other surfaces, in ms: diagnostics were seen up to 240 ms late.
 pub const HOLD_BACK_MS: u64 = 1_000;
-/// Equal usage identifies a call within this distance in time, in ms.
-const EQUAL_WITHIN_MS: u64 = 2_000;
-/// A call of unknown usage is identified by its start or end alone, within this distance, in ms.
-/// Surfaces of one call agree to 2 ms in every recorded run.
-const UNKNOWN_WITHIN_MS: u64 = 250;
-/// Calls whose usage differs are the same only if they began this close together, in ms.
-const CHANGED_WITHIN_MS: u64 = 50;
+/// The same where a proxy tells of calls: it is another process, whose file is read once a second.
+pub const PROXIED_HOLD_BACK_MS: u64 = 3_000;
+/// The most providers that are known to be behind a proxy.
+const MAX_PROXIED: usize = 64;
 /// The same observation again is a second delivery of it within this time, in ms.
 const REPEATED_WITHIN_MS: u64 = 2_000;
 /// The most observations that are remembered to tell second deliveries.
@@ -65,64 +69,6 @@ pub struct LedgerCounts {
     pub evicted: u64,
 }
 
-/// A final call, before it is put into the form that leaves.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Settled {
-    /// Minted at first sight.
-    pub id: CallId,
-    /// When it ended, in ms since 1970.
-    pub ended_ms: u64,
-    /// OpenClaw's name of the provider; may be empty where only a model's name was told.
-    pub provider: String,
-    /// The provider's name of the model.
-    pub model: String,
-    /// The agent's id.
-    pub agent: Option<String>,
-    /// The session's key, in the form in which it may leave.
-    pub session_key: Option<String>,
-    /// The run's id, in the form in which it may leave.
-    pub run_id: Option<String>,
-    /// What started the run.
-    pub trigger: Option<String>,
-    /// Tokens; `None` where none were reported.
-    pub usage: Option<Usage>,
-    /// What it cost.
-    pub cost: Cost,
-    /// How long it took.
-    pub latency: Option<Latency>,
-    /// Time to the first byte, in ms.
-    pub ttfb_ms: Option<f64>,
-    /// How it ended.
-    pub outcome: Outcome,
-    /// Whether only the session store told of it.
-    pub stored: bool,
-    /// Whether only other processes saw it.
-    pub elsewhere: bool,
-}
-
-/// What identifies a call among its neighbours; outlives the call to suppress late observations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Slot {
-    id: CallId,
-    bucket: u64,
-    model: u64,
-    span: Option<u64>,
-    started_ms: Option<u64>,
-    ended_ms: u64,
-    usage: Option<Usage>,
-    seen: u8,
-    /// Its row in the session store.
-    row: Option<u64>,
-}
-
-/// A call that still waits for its other surfaces.
-#[derive(Debug)]
-struct Open {
-    id: CallId,
-    first_mono_ms: u64,
-    views: [Option<Box<Observation>>; SURFACES],
-}
-
 /// The ledger of one gateway.
 #[derive(Debug)]
 pub struct Ledger {
@@ -139,16 +85,10 @@ pub struct Ledger {
     /// Slots of calls that ended by then were given up before the store was matched with them.
     unmatchable_ms: u64,
     recent: VecDeque<(u64, u64, CallId)>,
+    /// The providers of whose calls a proxy tells.
+    proxied: Vec<String>,
+    enrichments: Vec<Enrichment>,
     counts: LedgerCounts,
-}
-
-/// How well an observation fits a slot; less is better.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Fit {
-    Span,
-    EqualUsage(u64),
-    UnknownUsage(u64),
-    ChangedUsage(u64),
 }
 
 impl Ledger {
@@ -166,6 +106,8 @@ impl Ledger {
             reconciled_ms: None,
             unmatchable_ms: 0,
             recent: VecDeque::new(),
+            proxied: Vec::new(),
+            enrichments: Vec::new(),
             counts: LedgerCounts::default(),
         }
     }
@@ -194,6 +136,7 @@ impl Ledger {
     pub fn observe(&mut self, observation: Observation, now: Now) -> CallId {
         self.tells_errors |=
             observation.surface == Surface::Diagnostic && observation.outcome != Outcome::Completed;
+        self.hear_proxy(&observation);
         let print = fingerprint(&observation);
         if let Some(id) = print.and_then(|print| self.delivered_before(print, now)) {
             self.counts.duplicates += 1;
@@ -204,7 +147,7 @@ impl Ledger {
             return id;
         }
         let id = match self.best_slot(&observation) {
-            Some((bucket, index, fit)) => self.join(bucket, index, fit, observation),
+            Some(found) => self.join(found, observation, now),
             // What nobody tells of any more takes no slot from those that still wait for the store.
             None if self.order.len() >= MAX_SLOTS / 2 && is_old_row(&observation, now) => {
                 self.observe_history(observation, now)
@@ -233,6 +176,43 @@ impl Ledger {
             false => self.hold(id, observation, now),
         }
         id
+    }
+
+    /// What final calls are known to have beyond what was counted, since this was last asked.
+    pub fn take_enrichments(&mut self) -> Vec<Enrichment> {
+        std::mem::take(&mut self.enrichments)
+    }
+
+    /// How long calls wait.
+    fn hold_back_ms(&self) -> u64 {
+        match self.proxied.is_empty() {
+            true => HOLD_BACK_MS,
+            false => PROXIED_HOLD_BACK_MS,
+        }
+    }
+
+    /// From its first call on, a proxy is waited for; see [`Ledger::finish`].
+    fn hear_proxy(&mut self, observation: &Observation) {
+        if observation.surface != Surface::Proxied
+            || self.proxied.contains(&observation.provider)
+            || self.proxied.len() >= MAX_PROXIED
+        {
+            return;
+        }
+        self.proxied.push(observation.provider.clone());
+    }
+
+    fn is_complete(&self, open: &Open) -> bool {
+        open.is_complete(self.expect_diagnostics) && !self.lacks_proxy(open)
+    }
+
+    /// Whether a proxy should tell of a call, and has not.
+    fn lacks_proxy(&self, open: &Open) -> bool {
+        open.view(Surface::Proxied).is_none()
+            && open.view(Surface::Stored).is_none()
+            && open
+                .provider()
+                .is_some_and(|provider| self.proxied.iter().any(|known| known == provider))
     }
 
     /// The call whose row this is a copy of: forks and runs of jobs copy rows into other sessions.
@@ -285,13 +265,10 @@ impl Ledger {
             return self.begin(id, observation, now);
         };
         slot.absorb(&observation);
-        if let Some(open) = self.open.get_mut(id.key()) {
-            let surface = observation.surface;
-            open.views[surface as usize] = Some(Box::new(observation));
-            if open.is_complete(self.expect_diagnostics) {
-                self.ready.push(id);
-            }
-        }
+        let counts_after_all = slot.counts_after_all(&observation);
+        self.view(id, observation, counts_after_all, now);
+        // What was known of a final call was told before.
+        self.enrichments.clear();
     }
 
     /// Takes a final call's slot from a journal.
@@ -318,8 +295,10 @@ impl Ledger {
 
     /// Marks a restored call as final: it is not settled again.
     pub fn restore_final(&mut self, id: CallId) {
-        self.open.remove(id.key());
         self.ready.retain(|ready| *ready != id);
+        if let Some(open) = self.open.remove(id.key()) {
+            self.mark(&open.settle(id), &open);
+        }
     }
 
     /// The session store is matched with all calls until then (ms since 1970); from now on slots wait for it.
@@ -341,7 +320,7 @@ impl Ledger {
     pub fn due(&mut self, now: Now) -> Vec<Settled> {
         while let Some(&(first, id)) = self.waiting.front() {
             let gone = !self.open.contains(id.key());
-            let expired = now.mono_ms.saturating_sub(first) >= HOLD_BACK_MS;
+            let expired = now.mono_ms.saturating_sub(first) >= self.hold_back_ms();
             if !gone && !expired && self.waiting.len() <= MAX_OPEN {
                 break;
             }
@@ -376,7 +355,7 @@ impl Ledger {
         self.waiting
             .iter()
             .find(|(_, id)| self.open.contains(id.key()))
-            .map(|(first, _)| first + HOLD_BACK_MS)
+            .map(|(first, _)| first + self.hold_back_ms())
     }
 
     /// The buckets in which an observation's call may be: where no session was told, any. The session store may
@@ -425,21 +404,17 @@ impl Ledger {
 
     /// A call waits for its other surfaces.
     fn hold(&mut self, id: CallId, observation: Observation, now: Now) {
-        let surface = observation.surface;
-        let mut open = Open {
-            id,
-            first_mono_ms: now.mono_ms,
-            views: [const { None }; SURFACES],
-        };
-        open.views[surface as usize] = Some(Box::new(observation));
-        self.waiting.push_back((open.first_mono_ms, id));
-        if open.is_complete(self.expect_diagnostics) {
-            self.ready.push(id);
-        }
-        self.open.insert(id.key(), open);
+        self.waiting.push_back((now.mono_ms, id));
+        self.open.insert(id.key(), Open::new(id));
+        self.view(id, observation, false, now);
     }
 
-    fn join(&mut self, bucket: u64, index: usize, fit: Fit, observation: Observation) -> CallId {
+    fn join(
+        &mut self,
+        (bucket, index, fit): (u64, usize, Fit),
+        observation: Observation,
+        now: Now,
+    ) -> CallId {
         let Some(slot) = self
             .slots
             .get_mut(bucket)
@@ -453,16 +428,34 @@ impl Ledger {
         }
         slot.absorb(&observation);
         let id = slot.id;
-        let Some(open) = self.open.get_mut(id.key()) else {
+        let counts_after_all = slot.counts_after_all(&observation);
+        if !self.open.contains(id.key()) {
             self.counts.late += 1;
-            return id;
+        }
+        self.view(id, observation, counts_after_all, now);
+        id
+    }
+
+    /// Lets an open call have one more view. A final one is enriched by it, or opened again where it
+    /// `counts_after_all`.
+    fn view(&mut self, id: CallId, observation: Observation, counts_after_all: bool, now: Now) {
+        if counts_after_all {
+            self.waiting.push_back((now.mono_ms, id));
+            self.open.insert(id.key(), Open::new(id));
+        }
+        let Some(open) = self.open.get_mut(id.key()) else {
+            self.enrichments.extend(Enrichment::of(id, &observation));
+            return;
         };
         let surface = observation.surface;
         open.views[surface as usize] = Some(Box::new(observation));
-        if open.is_complete(self.expect_diagnostics) {
+        let is_complete = self
+            .open
+            .get(id.key())
+            .is_some_and(|open| counts_after_all || self.is_complete(open));
+        if is_complete {
             self.ready.push(id);
         }
-        id
     }
 
     fn finish(&mut self, id: CallId, open: Open) -> Option<Settled> {
@@ -471,12 +464,33 @@ impl Ledger {
             return None;
         }
         self.counts.counted += 1;
+        if self.lacks_proxy(&open) {
+            // It is gone, or did not get this call: nobody waits for it before it tells again.
+            let of = open.provider().unwrap_or_default();
+            self.proxied.retain(|provider| provider != of);
+        }
         let mut settled = open.settle(id);
         // 2026.7.1 has no event for a failed call: it says `completed`, with zeros, and no message.
         if open.is_unanswered() && !self.tells_errors {
             settled.outcome = Outcome::Failed;
         }
+        self.mark(&settled, &open);
         Some(settled)
+    }
+
+    /// Lets the slot of a call know whether it was billed, as far as that was told.
+    fn mark(&mut self, settled: &Settled, open: &Open) {
+        let Some(seen) = open.views.iter().flatten().next() else {
+            return;
+        };
+        let is_own = |slot: &&mut Slot| slot.id == settled.id;
+        for bucket in self.buckets(seen) {
+            let slots = self.slots.get_mut(bucket);
+            if let Some(slot) = slots.and_then(|slots| slots.iter_mut().find(is_own)) {
+                slot.is_unbilled = settled.usage.is_none() && settled.outcome != Outcome::Completed;
+                return;
+            }
+        }
     }
 
     /// Whether calls of a foreign harness's turn were seen one by one, by their messages.
@@ -523,231 +537,8 @@ impl Ledger {
     }
 }
 
-impl Slot {
-    fn new(id: CallId, observation: &Observation) -> Self {
-        let mut slot = Self {
-            id,
-            bucket: bucket(&observation.model, observation.session_key.as_deref()),
-            model: key_of(&[&observation.model]),
-            span: None,
-            started_ms: None,
-            ended_ms: observation.ended_ms,
-            usage: None,
-            seen: 0,
-            row: None,
-        };
-        slot.absorb(observation);
-        slot
-    }
-
-    fn saw(&self, surface: Surface) -> bool {
-        self.seen & (1 << surface as u8) != 0
-    }
-
-    /// Takes over what identifies the call better than what was known.
-    fn absorb(&mut self, observation: &Observation) {
-        self.seen |= 1 << observation.surface as u8;
-        self.span = self.span.or(span_hash(observation));
-        self.row = self.row.or(observation.row);
-        self.started_ms = self.started_ms.or(observation.started_ms);
-        if self.usage.is_none() || observation.surface == Surface::Diagnostic {
-            self.usage = observation.usage.or(self.usage);
-        }
-    }
-
-    /// `model:used` tells whole prompts only, so with it only the sums can be compared.
-    fn same_usage(&self, surface: Surface, a: &Usage, b: &Usage) -> bool {
-        let sums = surface == Surface::Named || self.seen == 1 << Surface::Named as u8;
-        a == b || (sums && a.prompt() == b.prompt() && a.output == b.output)
-    }
-
-    fn fit(&self, observation: &Observation) -> Option<Fit> {
-        if self.saw(observation.surface) || self.model != key_of(&[&observation.model]) {
-            return None;
-        }
-        match (self.span, span_hash(observation)) {
-            (Some(a), Some(b)) if a == b => return Some(Fit::Span),
-            (Some(_), Some(_)) => return None,
-            _ => {}
-        }
-        let start_apart = self
-            .started_ms
-            .zip(observation.started_ms)
-            .map(|(a, b)| a.abs_diff(b));
-        let end_apart = self.ended_ms.abs_diff(observation.ended_ms);
-        let apart = start_apart.map_or(end_apart, |start| start.min(end_apart));
-        match self.usage.zip(observation.usage) {
-            Some((a, b)) if self.same_usage(observation.surface, &a, &b) => {
-                (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart))
-            }
-            None => (apart <= UNKNOWN_WITHIN_MS).then_some(Fit::UnknownUsage(apart)),
-            Some(_) if observation.surface == Surface::Named => None,
-            Some(_) => start_apart
-                .filter(|apart| *apart <= CHANGED_WITHIN_MS)
-                .map(Fit::ChangedUsage),
-        }
-    }
-}
-
-impl Open {
-    fn view(&self, surface: Surface) -> Option<&Observation> {
-        self.views[surface as usize].as_deref()
-    }
-
-    fn is_complete(&self, expect_diagnostics: bool) -> bool {
-        // What was stored is told long after the others had their chance.
-        if self.view(Surface::Stored).is_some() {
-            return true;
-        }
-        let diagnostic = self.view(Surface::Diagnostic).is_some() || !expect_diagnostics;
-        self.view(Surface::Message).is_some() && diagnostic
-    }
-
-    fn is_unanswered(&self) -> bool {
-        let diagnostic = self.view(Surface::Diagnostic);
-        self.view(Surface::Message).is_none() && diagnostic.is_some_and(|call| call.told_zeros)
-    }
-
-    fn is_lone_turn(&self) -> bool {
-        self.view(Surface::Message).is_none()
-            && self
-                .view(Surface::Diagnostic)
-                .is_some_and(|turn| turn.whole_turn)
-    }
-
-    /// The first figure that a surface has, asked in this order.
-    fn first<T>(&self, order: &[Surface], figure: impl Fn(&Observation) -> Option<T>) -> Option<T> {
-        order
-            .iter()
-            .filter_map(|surface| self.view(*surface))
-            .find_map(figure)
-    }
-
-    fn settle(&self, id: CallId) -> Settled {
-        use Surface::{Diagnostic, Litellm, Message, Named, Proxied, Stored, Timing};
-        // The gateway's own diagnostic cannot be changed by another plugin; the message can.
-        let truest = [Diagnostic, Message, Proxied, Litellm, Named, Stored, Timing];
-        let speakers = [Message, Diagnostic, Timing, Proxied, Litellm, Named, Stored];
-        let outcome = self.first(&speakers, |o| Some(o.outcome));
-        // What a provider bills is the truth; OpenClaw and LiteLLM reckon with prices.
-        let cost = [
-            (&[Proxied][..], CostSource::Provider),
-            (
-                &[Diagnostic, Message, Named, Stored][..],
-                CostSource::Openclaw,
-            ),
-            (&[Litellm][..], CostSource::Table),
-        ]
-        .into_iter()
-        .find_map(|(of, source)| Some((self.first(of, |o| o.cost_usd)?, source)));
-        Settled {
-            id,
-            ended_ms: self
-                .first(
-                    &[Diagnostic, Timing, Proxied, Message, Litellm, Named, Stored],
-                    |o| Some(o.ended_ms),
-                )
-                .unwrap_or_default(),
-            provider: self
-                .first(&truest, |o| {
-                    Some(o.provider.clone()).filter(|provider| !provider.is_empty())
-                })
-                .unwrap_or_default(),
-            model: self
-                .first(&truest, |o| Some(o.model.clone()))
-                .unwrap_or_default(),
-            agent: self.first(&speakers, |o| o.agent.clone()),
-            session_key: self.first(&truest, |o| o.session_key.clone()),
-            run_id: self.first(&truest, |o| o.run_id.clone()),
-            trigger: self.first(&truest, |o| o.trigger.clone()),
-            usage: self.first(&truest, |o| o.usage),
-            cost: Cost {
-                usd: cost.map_or(0.0, |(usd, _)| usd),
-                source: cost.map_or(CostSource::Unknown, |(_, source)| source),
-            },
-            latency: self.latency(),
-            ttfb_ms: self.first(&[Proxied, Diagnostic, Timing, Litellm], |o| o.ttfb_ms),
-            outcome: outcome.unwrap_or(Outcome::Completed),
-            stored: self.views.iter().flatten().all(|o| o.surface == Stored),
-            elsewhere: self.views.iter().flatten().all(|o| o.elsewhere),
-        }
-    }
-
-    fn latency(&self) -> Option<Latency> {
-        use Surface::{Diagnostic, Litellm, Message, Named, Proxied, Timing};
-        let measured = [Diagnostic, Timing, Proxied, Litellm, Named];
-        let measured = self.first(&measured, |o| o.duration_ms);
-        let hook = || {
-            self.first(&[Message], |o| {
-                Some((o.ended_ms - o.started_ms.filter(|s| *s <= o.ended_ms)?) as f64)
-            })
-        };
-        match measured {
-            Some(ms) => Some(Latency {
-                ms,
-                source: LatencySource::Measured,
-            }),
-            None => hook().map(|ms| Latency {
-                ms,
-                source: LatencySource::Hook,
-            }),
-        }
-    }
-}
-
 /// Whether this is a stored row whose call no other surface tells of any more.
 fn is_old_row(observation: &Observation, now: Now) -> bool {
     observation.surface == Surface::Stored
         && now.wall_ms.saturating_sub(observation.ended_ms) >= SLOT_AGE_MS
-}
-
-fn bucket(model: &str, session_key: Option<&str>) -> u64 {
-    key_of(&[model, session_key.unwrap_or_default()])
-}
-
-/// What two deliveries of one observation have in common, and two calls have not: its surface, session,
-/// model, usage and outcome, the ids that it has, and a time of its own. `None` where its only time is that of
-/// its arrival.
-fn fingerprint(observation: &Observation) -> Option<u64> {
-    let time = match (&observation.span_id, observation.surface) {
-        (Some(_), _) => observation
-            .duration_ms
-            .map(f64::to_bits)
-            .unwrap_or_default(),
-        (None, Surface::Message | Surface::Diagnostic | Surface::Proxied | Surface::Litellm) => {
-            observation.started_ms?
-        }
-        // A stored row is told apart by where it was read.
-        (None, Surface::Timing | Surface::Named | Surface::Stored) => return None,
-    };
-    let mut hasher = SipHasher13::new();
-    let texts = [
-        Some(&observation.provider),
-        Some(&observation.model),
-        observation.session_key.as_ref(),
-        observation.span_id.as_ref(),
-        observation.response_id.as_ref(),
-    ];
-    for text in texts {
-        hasher.write(text.map_or(&[][..], |text| text.as_bytes()));
-        hasher.write_u8(0xff);
-    }
-    let usage = observation.usage.unwrap_or_default();
-    let tokens = [
-        usage.input,
-        usage.output,
-        usage.cache_read,
-        usage.cache_write,
-    ];
-    for number in tokens {
-        hasher.write_u64(number);
-    }
-    hasher.write_u64(time);
-    hasher.write_u8(observation.surface as u8);
-    hasher.write_u8(observation.outcome as u8);
-    Some(hasher.finish())
-}
-
-fn span_hash(observation: &Observation) -> Option<u64> {
-    observation.span_id.as_deref().map(|span| key_of(&[span]))
 }

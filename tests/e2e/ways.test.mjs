@@ -1,0 +1,139 @@
+import assert from "node:assert/strict";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { startGateway } from "../../examples/gateway/gateway.mjs";
+import { createProvider } from "../../examples/gateway/provider.mjs";
+import { modelCalls, startReceiver } from "../../examples/gateway/receiver.mjs";
+import { waitForTotals, withTimeout } from "./harness.mjs";
+import { binary, skip, tgz, versions } from "./options.mjs";
+import { runScenario, scenarios } from "./scenarios.mjs";
+import { startLitellm, startLitellmEndpoint, startModelProxy } from "./services.mjs";
+
+/** What tells the ways apart: rounds of tools, both wire formats, equal calls at once, retries, summaries. */
+const CHOSEN =
+  /warm-up|two rounds|two agents|web chat|completions, streamed|cron job|twin|same moment|equal usage|one 500|one 429|abort|without usage|compaction/;
+/**
+ * Where a provider told no tokens, LiteLLM counts some by itself, logs them as if they were told, and tells them its
+ * client as well.
+ */
+const COUNTED_BY_LITELLM = ["stream without usage", "abort of a slow answer"];
+const chosen = scenarios.filter(({ name }) => CHOSEN.test(name) && !COUNTED_BY_LITELLM.includes(name));
+
+for (const version of versions) {
+  describe(`OpenClaw ${version}, counted by the proxy alone and by LiteLLM alone`, { skip }, () => {
+    const { start, stop, world } = chain(version);
+    before(() => start({ together: false }));
+    after(stop);
+    for (const scenario of chosen)
+      test(scenario.name, async () => {
+        await withTimeout(runScenario(scenario, world()), 120_000, scenario.name);
+      });
+
+    test("the proxy's figures are the provider's", () =>
+      waitForTotals(world().provider, world().receivers.proxy, { settleMs: 2000 }));
+    test("LiteLLM's figures are the provider's", () =>
+      waitForTotals(world().provider, world().receivers.litellm, {
+        told: ({ api }) => (api === "openai" ? "all" : "nothing"),
+        settleMs: 2000,
+      }));
+  });
+
+  describe(`OpenClaw ${version}, counted in every way at once`, { skip }, () => {
+    const { start, stop, world } = chain(version);
+    before(() => start({ together: true }));
+    after(stop);
+    for (const scenario of chosen)
+      test(scenario.name, async () => {
+        await withTimeout(runScenario(scenario, world()), 120_000, scenario.name);
+      });
+
+    test("each call is counted once", () =>
+      waitForTotals(world().provider, world().receivers.proxy, { settleMs: 5000 }));
+    test("each tells what only the proxy knows", async () => {
+      const calls = await modelCalls(world().receivers.proxy);
+      const silent = calls.filter(({ ttfb_ms }) => ttfb_ms === null);
+      assert.deepEqual(silent, []);
+    });
+  });
+}
+
+/**
+ * gateway → our proxy → LiteLLM (OpenAI) → provider. Apart, each way has a state directory and a receiver of its own;
+ * together all have the gateway's, and the plugin is there too.
+ *
+ * @param {string} version
+ */
+function chain(version) {
+  /** @type {(() => Promise<unknown>)[]} */
+  const closers = [];
+  /** @template {{ stop: () => Promise<unknown> }} T @param {T} what */
+  const kept = (what) => {
+    closers.push(what.stop);
+    return what;
+  };
+  /** @type {Awaited<ReturnType<typeof build>> | undefined} */
+  let built;
+
+  /** @param {{ together: boolean }} how */
+  async function build({ together }) {
+    const folder = await mkdtemp(join(tmpdir(), "agentwatch-ways-"));
+    closers.push(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+    const provider = await createProvider({ delayMs: 100 });
+    closers.push(provider.close);
+    const receiver = async () => kept(await startReceiver({ binary }));
+    const first = await receiver();
+    const receivers = { proxy: first, litellm: together ? first : await receiver() };
+    const stateDir = (/** @type {string} */ name) => join(folder, together ? "gateway" : name);
+    const endpoint = kept(
+      await startLitellmEndpoint({
+        receiver: receivers.litellm.url,
+        stateDir: await made(stateDir("litellm")),
+        provider: "mock",
+      }),
+    );
+    const between = kept(await startLitellm({ providerUrl: provider.baseUrl, endpoint: endpoint.url }));
+    const proxy = kept(
+      await startModelProxy({
+        receiver: receivers.proxy.url,
+        stateDir: await made(stateDir("proxy")),
+        openai: between.url,
+        anthropic: provider.baseUrl,
+      }),
+    );
+    const gateway = kept(
+      await startGateway({
+        version,
+        providerUrl: provider.baseUrl,
+        stateDir: await made(join(folder, "gateway")),
+        plugins: together && tgz ? [{ id: "agentwatch", tgz, config: { url: first.url } }] : [],
+        config: {
+          models: {
+            providers: {
+              mock: { baseUrl: `${proxy.url}/mock/v1`, apiKey: between.key },
+              mockant: { baseUrl: `${proxy.url}/mockant` },
+            },
+          },
+        },
+      }),
+    );
+    return { provider, receivers, gateway };
+  }
+
+  return {
+    start: async (/** @type {{ together: boolean }} */ how) => {
+      built = await build(how);
+    },
+    stop: async () => {
+      for (const closer of closers.splice(0).reverse()) await closer().catch(() => {});
+    },
+    world: () => built ?? assert.fail("nothing was started"),
+  };
+}
+
+/** @param {string} folder */
+async function made(folder) {
+  await mkdir(folder, { recursive: true });
+  return folder;
+}
