@@ -148,16 +148,22 @@ export class Reading {
   #take({ file, bookmark, rows, problem, skipped }: StoreBatch): boolean {
     const { outcome } = this;
     if (problem) outcome.problems.push(problem);
-    for (const [why, count] of Object.entries(skipped ?? {}))
-      outcome.skipped[why] = (outcome.skipped[why] ?? 0) + count;
+    for (const [why, count] of Object.entries(skipped ?? {})) this.#skip(why, count);
     outcome.rows += rows.length;
     // A problem changes no bookmark.
     const mark = problem || this.#bookmarks.get(file) === bookmark ? undefined : bookmark;
     if (rows.length === 0 && mark === undefined) return true;
     const isHistory = this.#prefix !== "";
-    const fresh = isHistory ? rows.filter((row) => this.#copies.isNew(row)) : rows;
+    // A row without a time belongs to no span.
+    const timed = isHistory ? rows.filter((row) => this.#copies.hasTime(row)) : rows;
+    this.#skip("without_time", rows.length - timed.length);
+    const fresh = isHistory ? timed.filter((row) => this.#copies.isNew(row)) : timed;
     const { run, source, wall, mono } = this.#reconciler;
     return run((core) => core.takeRows(source, fresh, this.#prefix + file, mark, isHistory, wall(), mono()));
+  }
+
+  #skip(why: string, count: number): void {
+    if (count > 0) this.outcome.skipped[why] = (this.outcome.skipped[why] ?? 0) + count;
   }
 }
 
@@ -170,6 +176,7 @@ const MOST_COPIES = 20_000;
  */
 class Copies {
   readonly #identity: number[];
+  readonly #times: number[];
   #young = new Set<string>();
   #old = new Set<string>();
 
@@ -177,6 +184,12 @@ class Copies {
     this.#identity = ["entry", "model", "timestamp", "input", "output", "cache_read", "cache_write"].map(
       (name) => facts.indexOf(name),
     );
+    this.#times = ["written", "timestamp"].map((name) => facts.indexOf(name));
+  }
+
+  /** Whether a row tells when its call was. */
+  hasTime(row: readonly unknown[]): boolean {
+    return this.#times.some((index) => typeof row[index] === "number" || typeof row[index] === "string");
   }
 
   isNew(row: readonly unknown[]): boolean {

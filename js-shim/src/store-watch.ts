@@ -15,7 +15,7 @@ import { leaveRequest, readRequest, removeRequest } from "./store-request.js";
 import type { Core, Io } from "./wasm.js";
 
 /** A row is looked at when it is this old, in ms, where nobody else tells of calls. */
-export const ALONE_SETTLED_AFTER_MS = 3_000;
+export const ALONE_SETTLED_AFTER_MS = 2_000;
 /** The same where another process told of calls lately: it tells more of them than the store does. */
 const TOLD_SETTLED_AFTER_MS = 6_000;
 const TOLD_LATELY_MS = 600_000;

@@ -222,6 +222,9 @@ describe("alone", { concurrency: 4 }, () => {
       "cut.jsonl",
       `${lines(head("cut", 20 * DAY), call(1, DAY))}{"type":"message","message":{"role":"assis`,
     );
+    const { timestamp: _, message, ...undated } = call(9, DAY);
+    const nowhere = { ...undated, message: { ...message, timestamp: undefined } };
+    store.write("undated.jsonl", lines(head("undated", 20 * DAY), nowhere));
     store.write(
       "odd.jsonl",
       `${lines(head("odd", 20 * DAY))}{"role":"assistant" no JSON\n\u0000\u0001\n${lines(call(2, DAY))}`,
@@ -231,7 +234,7 @@ describe("alone", { concurrency: 4 }, () => {
     assert.equal(first.status, 1, first.error);
     assert.equal(requests(), 2);
     const { skipped, problems, complete } = JSON.parse(first.out);
-    assert.equal(skipped.malformed, 2);
+    assert.deepEqual([skipped.malformed, skipped.without_time], [2, 1]);
     assert.equal(complete, false);
     assert.equal(problems.length, 1);
     assert.match(
