@@ -44,7 +44,11 @@ impl Price {
     pub fn of(&self, known: Cost, usage: Option<&Usage>) -> Cost {
         let applies = match self.source {
             CostSource::Subscription => known.source != CostSource::Provider,
-            CostSource::Openclaw | CostSource::Configured => {
+            CostSource::Openclaw => matches!(
+                known.source,
+                CostSource::Configured | CostSource::Table | CostSource::Unknown
+            ),
+            CostSource::Configured => {
                 matches!(known.source, CostSource::Table | CostSource::Unknown)
             }
             _ => known.source == CostSource::Unknown,

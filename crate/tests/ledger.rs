@@ -538,7 +538,7 @@ fn a_cut_write_repeats_no_stored_row() {
         .collect();
     let read = ("main/one", Some("100:1"));
     let mut whole = Gateway::new(false);
-    whole.core.take_rows(source, &rows, read, at(late));
+    whole.core.take_rows(source, &rows, read, false, at(late));
     let writes = whole.core.take_writes().list;
     let bytes = match &writes[0].op {
         Op::Append(bytes) => bytes.clone(),
@@ -554,7 +554,7 @@ fn a_cut_write_repeats_no_stored_row() {
         if !is_marked {
             gateway
                 .core
-                .take_rows(source, &rows, read, at(late + 2_000));
+                .take_rows(source, &rows, read, false, at(late + 2_000));
         }
         gateway.run_until(late + 2_000, late + 20_000);
         assert_eq!(gateway.receiver.totals.requests(), 5, "cut at {cut}");

@@ -5,6 +5,8 @@ import { environmentSettings, type RawSettings } from "./env.js";
 import { isInContainer, openInstallation, stateFolder } from "./installation.js";
 import type { Logger } from "./openclaw.js";
 import { Pipeline } from "./pipeline.js";
+import { SETTLED_AFTER_MS } from "./reconcile.js";
+import { ALONE_SETTLED_AFTER_MS, type StoreHost } from "./store-watch.js";
 import { instantiate, instantiateIo, priceTable } from "./wasm.js";
 
 /** See above. */
@@ -62,11 +64,29 @@ export function pipeline(state: Shared): Pipeline {
       wall: () => Date.now(),
       mono: () => performance.now(),
       folder: state.stateDir && stateFolder(state.stateDir),
-      stateDir: state.stateDir,
+      store: state.stateDir ? storeOf(state, state.stateDir) : undefined,
     },
     settings(state),
   );
   return state.pipeline;
+}
+
+/** When a gateway looks into its session store first, and how often then, in ms: with the plugin, and with the hook. */
+const FIRST_LOOK_MS = 5_000;
+const LOOK_EVERY_MS = { plugin: 60_000, hook: 2_000 };
+/** How many calls may wait while history and gaps are filled in: a gateway has better things to do. */
+const MOST = { history: 2_000, gaps: 100_000 };
+
+/** What the plugin hears it hears at once, so that the store has time; the hook alone hears of no call. */
+function storeOf(state: Shared, stateDir: string): StoreHost {
+  return {
+    stateDir,
+    begins: true,
+    settledAfterMs: () => (state.hasPlugin ? SETTLED_AFTER_MS : ALONE_SETTLED_AFTER_MS),
+    firstMs: FIRST_LOOK_MS,
+    every: () => (state.hasPlugin ? LOOK_EVERY_MS.plugin : LOOK_EVERY_MS.hook),
+    most: MOST,
+  };
 }
 
 /**

@@ -33,6 +33,7 @@ export interface Core {
     rows: unknown[],
     file: string,
     mark: string | undefined,
+    history: boolean,
     wall: number,
     mono: number,
   ): void;
