@@ -20,6 +20,8 @@ pub mod keeper;
 pub mod ledger;
 pub mod observe;
 pub mod outbox;
+pub mod price;
+pub mod prices;
 pub mod records;
 pub mod reporter;
 pub mod segments;
@@ -41,3 +43,5 @@ mod wasm;
 mod wasm_calls;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]
 mod wasm_io;
+#[cfg(all(target_arch = "wasm32", feature = "io"))]
+mod wasm_prices;

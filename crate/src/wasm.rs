@@ -19,6 +19,7 @@ use crate::facts::Scalar;
 use crate::files::{Op, Write};
 use crate::observe::SOURCES;
 use crate::outbox::Request;
+use crate::price::Price;
 use crate::time::Now;
 
 /// The table of sources: which scalar fields of which events cross, as JSON.
@@ -98,6 +99,24 @@ impl Core {
         let mut machine = self.machine.borrow_mut();
         let request = machine.answered(&reply, now(wall, mono))?;
         order(&machine, request)
+    }
+
+    /// A model whose price is to be told by `setPrice` before the next `advance`: `[provider, model]`.
+    #[wasm_bindgen(js_name = wantsPrice)]
+    pub fn wants_price(&self) -> Option<Array> {
+        let (provider, model) = self.machine.borrow_mut().wants_price()?;
+        Some(Array::of2(&provider.into(), &model.into()))
+    }
+
+    /// A model's price: an index into [`Price::SOURCES`], and five numbers a tier, as [`Price::tiers`] has them.
+    #[wasm_bindgen(js_name = setPrice)]
+    pub fn set_price(&self, provider: &str, model: &str, source: u32, rates: &[f64]) {
+        let (tiers, _) = rates.as_chunks();
+        let price = Price {
+            source: Price::SOURCES[source as usize % Price::SOURCES.len()],
+            tiers: tiers.to_vec(),
+        };
+        self.machine.borrow_mut().set_price(provider, model, price);
     }
 
     /// Makes every call final: the gateway stops.

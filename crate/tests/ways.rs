@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::Gateway;
+use common::{Gateway, at};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
@@ -90,6 +90,16 @@ fn a_late_proxy_enriches_what_has_left() {
     gateway.restart(END_MS + 21_000);
     gateway.run_until(END_MS + 21_000, END_MS + 40_000);
     assert_eq!(json!(gateway.receiver.enrichments), expected, "once");
+}
+
+#[test]
+fn what_is_known_before_the_receiver_is_waits_for_it() {
+    let mut gateway = Gateway::new(false);
+    gateway.hear("before_message_write", &message(), END_MS);
+    gateway.core.advance(at(END_MS));
+    gateway.hear("proxied", &proxied(json!({})), END_MS + 1);
+    gateway.run_until(END_MS + 1, END_MS + 9_000);
+    assert_eq!(gateway.receiver.enrichments.len(), 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@ import { SettingError } from "./listen.js";
 import { type Log, Pipeline } from "./pipeline.js";
 import { SETTLED_AFTER_MS } from "./reconcile.js";
 import type { StoreHost } from "./store-watch.js";
-import { instantiate, instantiateIo } from "./wasm.js";
+import { instantiate, instantiateIo, priceTable } from "./wasm.js";
 
 /** How long the last records may take to be sent, in ms. */
 const SEND_BUDGET_MS = 30_000;
@@ -53,6 +53,7 @@ export function openPipeline(
   const host = {
     instantiate,
     instantiateIo,
+    priceTable,
     log,
     ...clocks,
     folder: stateDir && stateFolder(stateDir),

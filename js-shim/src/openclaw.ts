@@ -6,10 +6,17 @@ export interface Logger {
   warn(text: string): void;
 }
 
+/** The part of the gateway's configuration that is read; anything may stand in it. */
+export interface GatewayConfig {
+  diagnostics?: { enabled?: boolean };
+  /** Which credentials there are, without them. */
+  auth?: { profiles?: Record<string, { provider?: unknown; mode?: unknown } | null> };
+}
+
 /** What a service gets when it starts. */
 export interface ServiceContext {
   stateDir: string;
-  config?: { diagnostics?: { enabled?: boolean } };
+  config?: GatewayConfig;
   logger: Logger;
 }
 

@@ -8,6 +8,7 @@
 import { Keeping } from "./keeping.js";
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
 import { type Order, Poster } from "./poster.js";
+import { Prices } from "./prices.js";
 import { reason, withDeadline } from "./promises.js";
 import { WRITE_EVERY_MS, writeStatus } from "./status.js";
 import { type StoreHost, StoreWatch } from "./store-watch.js";
@@ -25,6 +26,8 @@ export interface Host {
   instantiate(): Instance;
   /** Makes what sends. */
   instantiateIo(): Io;
+  /** Reads the built-in table of list prices. */
+  priceTable(): string;
   log: Log;
   /** ms since 1970. */
   wall(): number;
@@ -67,6 +70,7 @@ const MAX_RESTARTS = 5;
 export class Pipeline {
   readonly #host: Host;
   #settings: Record<string, unknown>;
+  #prices: Prices;
   #core: Core | undefined;
   readonly #poster: Poster;
   #sources = new Map<string, Source[]>();
@@ -91,6 +95,7 @@ export class Pipeline {
   constructor(host: Host, settings: Record<string, unknown>) {
     this.#host = host;
     this.#settings = settings;
+    this.#prices = this.#pricesOf(settings);
     const keeper = {
       drain: () => this.drain(),
       run: (work: (core: Core) => void) => this.#guarded(work),
@@ -198,6 +203,7 @@ export class Pipeline {
   configure(settings: Record<string, unknown>): void {
     if (JSON.stringify(settings) === JSON.stringify(this.#settings)) return;
     this.#settings = settings;
+    this.#prices = this.#pricesOf(settings);
     if (!this.#core) return;
     this.drain();
     this.#renew();
@@ -258,7 +264,10 @@ export class Pipeline {
     // A core that was made anew meanwhile has calls open again.
     for (let restarts = -1; restarts !== this.counts.core_restarts; ) {
       restarts = this.counts.core_restarts;
-      this.#guarded((core) => core.close(this.#host.wall(), this.#host.mono()));
+      this.#guarded((core) => {
+        this.#prices.answer(core);
+        core.close(this.#host.wall(), this.#host.mono());
+      });
       this.#advance();
       await this.#sendUntil(until, 0);
     }
@@ -360,6 +369,11 @@ export class Pipeline {
     return core;
   }
 
+  #pricesOf(settings: Record<string, unknown>): Prices {
+    const { priceTable, log } = this.#host;
+    return new Prices({ io: () => this.#poster.io, table: priceTable, warn: (text) => log.warn(text) }, settings);
+  }
+
   #remake(): Core {
     const core = this.#makeCore();
     if (this.#isOpen) this.#keeping.restore(core);
@@ -414,6 +428,7 @@ export class Pipeline {
     if (!this.#isOpen) return;
     let advice: Advice | undefined;
     this.#guarded((core) => {
+      this.#prices.answer(core);
       advice = JSON.parse(core.advance(this.#host.wall(), this.#host.mono())) as Advice;
       this.#keeping.collect(core);
     });

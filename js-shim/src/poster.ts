@@ -20,11 +20,16 @@ export class Poster {
     this.#instantiateIo = instantiateIo;
   }
 
+  /** The module, for what else it reads. @throws where it cannot be made */
+  get io(): Io {
+    this.#io ??= this.#instantiateIo();
+    return this.#io;
+  }
+
   /** What became of a request, in the form in which the core wants to hear it. Throws nothing. */
   async post({ url, token, path, body }: Order, timeoutMs: number): Promise<unknown[]> {
     try {
-      this.#io ??= this.#instantiateIo();
-      const sent = this.#io.send(url, token ?? undefined, path, body ?? undefined, timeoutMs);
+      const sent = this.io.send(url, token ?? undefined, path, body ?? undefined, timeoutMs);
       return await withDeadline(sent, timeoutMs + 1_000);
     } catch (error) {
       this.#io = undefined;

@@ -7,7 +7,7 @@ import type { Logger } from "./openclaw.js";
 import { Pipeline } from "./pipeline.js";
 import { SETTLED_AFTER_MS } from "./reconcile.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreHost } from "./store-watch.js";
-import { instantiate, instantiateIo } from "./wasm.js";
+import { instantiate, instantiateIo, priceTable } from "./wasm.js";
 
 /** See above. */
 export interface Shared {
@@ -15,6 +15,8 @@ export interface Shared {
   /** The status of the pipeline that ended last. */
   ended: Record<string, unknown> | undefined;
   config: RawSettings;
+  /** Providers that the gateway uses by login alone. */
+  byLogin: string[];
   stateDir: string | undefined;
   log: Logger | undefined;
   subscription: Subscription | undefined;
@@ -31,6 +33,7 @@ export function shared(): Shared {
     pipeline: undefined,
     ended: undefined,
     config: {},
+    byLogin: [],
     stateDir: undefined,
     log: undefined,
     subscription: undefined,
@@ -43,7 +46,8 @@ export function shared(): Shared {
 export function settings(state: Shared): RawSettings {
   const { problem, ...installation } = openInstallation(state.stateDir);
   if (problem) state.log?.warn(`agentwatch: ${problem}`);
-  return { ...environmentSettings(), ...state.config, ...installation, inContainer: isInContainer() };
+  const found = { byLogin: state.byLogin, inContainer: isInContainer() };
+  return { ...environmentSettings(), ...state.config, ...installation, ...found };
 }
 
 /** The one pipeline of the process; made by the first event, or by the service before it. */
@@ -52,6 +56,7 @@ export function pipeline(state: Shared): Pipeline {
     {
       instantiate,
       instantiateIo,
+      priceTable,
       log: {
         info: (text) => state.log?.info(`agentwatch: ${text}`),
         warn: (text) => state.log?.warn(`agentwatch: ${text}`),

@@ -1,6 +1,7 @@
 /** Loads the modules and makes instances of them. No network and no environment in this file. */
 
 import { readFileSync } from "node:fs";
+import { brotliDecompressSync } from "node:zlib";
 import { makeGlue as makeCoreGlue } from "./core.js";
 import { makeGlue as makeIoGlue } from "./io.js";
 
@@ -11,6 +12,8 @@ export interface Core {
   advance(wall: number, mono: number): string;
   begin(wall: number, mono: number, hurry: boolean): string | undefined;
   answered(reply: unknown, wall: number, mono: number): string | undefined;
+  wantsPrice(): [provider: string, model: string] | undefined;
+  setPrice(provider: string, model: string, source: number, rates: Float64Array): void;
   close(wall: number, mono: number): void;
   writes(): unknown[];
   written(upto: number): void;
@@ -81,12 +84,19 @@ export interface TranscriptReader {
   free(): void;
 }
 
+/** What is known of prices; see `crate/src/prices/mod.rs`. */
+export interface PriceBook {
+  problems(): string[];
+  find(provider: string, model: string): [source: number, rates: Float64Array];
+}
+
 /** One instance of the module that meets the network and foreign formats; see `crate/src/wasm_io.rs` and `wasm_calls.rs`. */
 export interface Io {
   isModelCall(path: string): boolean;
   RequestReader: new () => RequestReader;
   AnswerReader: new (path: string, status: number) => AnswerReader;
   LogReader: new () => LogReader;
+  PriceBook: new (prices: unknown, byLogin: unknown, table: string) => PriceBook;
   TranscriptReader: new (
     agent: string,
     sessionId: string,
@@ -102,6 +112,15 @@ export interface Io {
     body: string | undefined,
     timeoutMs: number,
   ): Promise<unknown[]>;
+}
+
+/**
+ * The built-in table of list prices.
+ *
+ * @throws where its file is missing or broken
+ */
+export function priceTable(): string {
+  return brotliDecompressSync(readFileSync(new URL("./prices.br", import.meta.url))).toString();
 }
 
 type Name = "core" | "io";

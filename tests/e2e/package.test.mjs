@@ -27,6 +27,7 @@ describe("the package", { skip }, () => {
       "core.wasm",
       "io.js",
       "io.wasm",
+      "prices.br",
       ...shim.map((file) => file.replace(/ts$/, "js")),
     ];
     const beside = ["LICENSE", "README.md", "openclaw.plugin.json", "package.json"];

@@ -4,7 +4,7 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Pipeline } from "../../dist/pipeline.js";
-import { instantiate, instantiateIo } from "../../dist/wasm.js";
+import { instantiate, instantiateIo, priceTable } from "../../dist/wasm.js";
 
 /** A small generator, so that a failure can be repeated. @param {number} seed */
 export function random(seed) {
@@ -220,6 +220,7 @@ export class Run {
       {
         instantiate,
         instantiateIo,
+        priceTable,
         log: { info: say, warn: say },
         wall: clock.wall,
         mono: clock.mono,

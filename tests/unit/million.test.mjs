@@ -6,7 +6,7 @@ import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises"
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { Pipeline } from "../../dist/pipeline.js";
-import { instantiate, instantiateIo } from "../../dist/wasm.js";
+import { instantiate, instantiateIo, priceTable } from "../../dist/wasm.js";
 
 /** Events of random kinds, as a gateway that runs for months would bring them. */
 const EVENTS = 1_000_000;
@@ -111,6 +111,7 @@ test("a million events of random kinds: memory stays bounded, and what is forgot
     {
       instantiate,
       instantiateIo,
+      priceTable,
       log: { info: () => {}, warn: (text) => lines.push(text) },
       wall: () => clock,
       mono: () => clock - 1_700_000_000_000,

@@ -44,10 +44,10 @@ async function gateway(stateDir, url, calls) {
   writeFileSync(
     script,
     `import { Pipeline } from "${DIST}pipeline.js";
-    import { instantiate, instantiateIo } from "${DIST}wasm.js";
+    import { instantiate, instantiateIo, priceTable } from "${DIST}wasm.js";
     const [, , folder, url, calls] = process.argv;
     const log = { info() {}, warn() {} };
-    const host = { instantiate, instantiateIo, log, wall: () => Date.now(), mono: () => performance.now(), folder };
+    const host = { instantiate, instantiateIo, priceTable, log, wall: () => Date.now(), mono: () => performance.now(), folder };
     const pipeline = new Pipeline(host, { url, identityKey: "00".repeat(16) });
     await pipeline.open();
     for (let index = 0; index < Number(calls); index += 1) {

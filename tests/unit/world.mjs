@@ -108,6 +108,8 @@ export class Receiver {
   ids = new Set();
   /** @type {{ path: string, authorization: string | undefined }[]} */
   requests = [];
+  /** Where the cost of each model's calls comes from. @type {Record<string, string>} */
+  costSources = {};
   /** @type {Promise<void> | undefined} */
   hold;
   /** Makes a batch's status; 200 where it is undefined. @type {(() => number) | undefined} */
@@ -148,8 +150,9 @@ export class Receiver {
   }
 
   /** @param {any} record */
-  #take({ id, model, prompt_tokens, completion_tokens, cost_usd }) {
+  #take({ id, model, prompt_tokens, completion_tokens, cost_usd, cost_source }) {
     if (this.ids.has(id)) return;
+    this.costSources[model] = cost_source;
     this.ids.add(id);
     add(this.totals, model, prompt_tokens, completion_tokens, cost_usd);
   }
@@ -182,6 +185,8 @@ export class Gateway {
   /** @type {Set<Function>} */
   #listeners = new Set();
   #registrations = 0;
+  /** The gateway's own configuration. @type {object} */
+  config = {};
   #folder = mkdtempSync(join(tmpdir(), "agentwatch-unit-"));
   stateDir = join(this.#folder, "state");
   logger = {
@@ -254,7 +259,7 @@ export class Gateway {
 
   /** Starts the service of one registration. @param {number} index */
   async start(index = 0) {
-    await this.services[index].start({ stateDir: this.stateDir, config: {}, logger: this.logger });
+    await this.services[index].start({ stateDir: this.stateDir, config: this.config, logger: this.logger });
   }
 
   /** @param {number} index */

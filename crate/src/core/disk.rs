@@ -206,7 +206,10 @@ impl Core {
 
     fn restore(&mut self, frame: Frame, now: Now) {
         match frame {
-            Frame::Seen(id, observation) => self.ledger.restore(id, *observation, now),
+            Frame::Seen(id, observation) => {
+                self.prices.want(&observation.provider, &observation.model);
+                self.ledger.restore(id, *observation, now);
+            }
             Frame::Slot(slot) => self.ledger.restore_slot(*slot, now),
             Frame::Closed(ids) => ids.into_iter().for_each(|id| self.ledger.restore_final(id)),
             Frame::Counted(session, model, counted) => {

@@ -2,6 +2,7 @@
 
 mod disk;
 mod messages;
+mod prices;
 mod sending;
 
 use std::collections::VecDeque;
@@ -69,6 +70,7 @@ pub struct Core {
     found: Found,
     bookmarks: Table<(String, String)>,
     reconciled_ms: Option<u64>,
+    prices: prices::Prices,
     voice: Voice,
     counts: Counts,
     closing: bool,
@@ -95,6 +97,7 @@ impl Core {
             found: Found::default(),
             bookmarks: Table::default(),
             reconciled_ms: None,
+            prices: prices::Prices::default(),
             voice: Voice::default(),
             counts: Counts::default(),
             closing: false,
@@ -152,7 +155,13 @@ impl Core {
             Event::Call(observation) => self.take_call(*observation, now),
             Event::Session(facts) => self.session(facts, now),
             Event::Aggregate(aggregate) => self.defer(Deferred::Compare(aggregate), now),
-            Event::SessionComplete(totals) => self.defer(Deferred::Complete(totals), now),
+            Event::SessionComplete(totals) => {
+                for total in &totals.models {
+                    let (provider, model) = crate::observe::split_model(&total.model);
+                    self.prices.want(&provider, &model);
+                }
+                self.defer(Deferred::Complete(totals), now);
+            }
             Event::DiagnosticsDropped(count) => self.diagnostics_dropped(count, now),
             Event::Conversation(conversation) => self.conversation(&conversation, now),
             Event::TurnBegan { session_key, agent } => {
@@ -197,6 +206,7 @@ impl Core {
             .clone()
             .filter(|_| observation.ends_turn);
         let has_failed = observation.outcome == Outcome::Failed;
+        self.prices.want(&observation.provider, &observation.model);
         let for_journal = observation.clone();
         let id = self.ledger.observe(observation, now);
         self.note_seen(id, for_journal);
@@ -207,6 +217,7 @@ impl Core {
 
     fn take_history(&mut self, observation: Observation, now: Now) {
         self.counts.broken_usage += u64::from(observation.broken_usage);
+        self.prices.want(&observation.provider, &observation.model);
         let for_journal = observation.clone();
         let id = self.ledger.observe_history(observation, now);
         self.note_seen(id, for_journal);
@@ -352,6 +363,7 @@ impl Core {
     fn enqueue(&mut self, settled: Settled, from_total: bool, now: Now) {
         // Traces are the business of the process in which the turn runs; the store's rows are no turn's.
         let traces = !from_total && !settled.elsewhere && !settled.stored;
+        let cost = self.prices.cost(&settled);
         let call = ModelCall {
             id: settled.id,
             ended_ms: settled.ended_ms,
@@ -362,7 +374,7 @@ impl Core {
             run_id: settled.run_id,
             trigger: settled.trigger.as_deref().and_then(identity::word),
             usage: settled.usage,
-            cost: settled.cost,
+            cost,
             latency: settled.latency,
             ttfb_ms: settled.ttfb_ms,
             ttft_ms: settled.ttft_ms,
@@ -394,6 +406,9 @@ impl Core {
 
     /// Tells a receiver that knows ids what a proxy told of calls that have left.
     fn enrich(&mut self, now: Now) {
+        if self.outbox.receiver() == Receiver::Unknown {
+            return;
+        }
         for known in self.ledger.take_enrichments() {
             if self.outbox.receiver() == Receiver::Ids {
                 let record = Record::Enrichment(Box::new(known.into()));

@@ -34,6 +34,8 @@ use slot::{Fit, UNKNOWN_WITHIN_MS, bucket, fingerprint};
 pub const HOLD_BACK_MS: u64 = 1_000;
 /// The same where a proxy tells of calls: it is another process, whose file is read once a second.
 pub const PROXIED_HOLD_BACK_MS: u64 = 3_000;
+/// The most enrichments that wait for the receiver to be known.
+const MAX_ENRICHMENTS: usize = 1_024;
 /// The most providers that are known to be behind a proxy.
 const MAX_PROXIED: usize = 64;
 /// The same observation again is a second delivery of it within this time, in ms.
@@ -278,19 +280,16 @@ impl Ledger {
             ..now
         };
         self.order.push_back((seen, slot.bucket, slot.id));
-        self.put(slot);
+        self.insert(slot);
     }
 
-    /// Puts a slot among its bucket's, which stand in the order of their ends: a gap that is filled late is older than
-    /// what was told since.
-    fn put(&mut self, slot: Slot) {
+    /// Puts a slot among its bucket's, which are searched from the newest: a journal gives them in another order, and
+    /// so does the session store.
+    fn insert(&mut self, slot: Slot) {
         let slots = self.slots.entry(slot.bucket, VecDeque::new);
-        let before = slots
-            .iter()
-            .rev()
-            .take_while(|other| other.ended_ms > slot.ended_ms)
-            .count();
-        slots.insert(slots.len() - before, slot);
+        let is_older = |known: &Slot| known.ended_ms <= slot.ended_ms;
+        let behind = slots.iter().rposition(is_older);
+        slots.insert(behind.map_or(0, |index| index + 1), slot);
     }
 
     /// Marks a restored call as final: it is not settled again.
@@ -393,7 +392,7 @@ impl Ledger {
     fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
         let slot = Slot::new(id, &observation);
         let bucket = slot.bucket;
-        self.put(slot);
+        self.insert(slot);
         let seen = Now {
             wall_ms: observation.ended_ms,
             ..now
@@ -444,7 +443,9 @@ impl Ledger {
             self.open.insert(id.key(), Open::new(id));
         }
         let Some(open) = self.open.get_mut(id.key()) else {
-            self.enrichments.extend(Enrichment::of(id, &observation));
+            if self.enrichments.len() < MAX_ENRICHMENTS {
+                self.enrichments.extend(Enrichment::of(id, &observation));
+            }
             return;
         };
         let surface = observation.surface;

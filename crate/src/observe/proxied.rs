@@ -90,7 +90,11 @@ pub fn read(
         trigger: None,
         response_id: facts.response_id().owned(),
         usage,
-        cost_usd: cost(facts.cost()),
+        // A provider that bills says so of what is free, too; LiteLLM's zero is a model without a price.
+        cost_usd: cost(facts.cost()).or_else(|| {
+            let is_free = surface == Surface::Proxied && facts.cost().amount() == Some(0.0);
+            is_free.then_some(0.0)
+        }),
         started_ms: facts
             .started()
             .time_ms()

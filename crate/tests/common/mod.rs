@@ -458,19 +458,27 @@ impl Gateway {
         let mut wall = from_ms;
         for wakes in 0.. {
             assert!(wakes < 10_000, "the core asks to be woken again and again");
-            let advice = self.core.advance(at(wall));
-            self.log
-                .extend(advice.log.into_iter().map(|line| line.text));
+            self.advance(wall);
             self.write();
             self.load(wall);
             self.send(wall, false);
+            // What follows from the answers is on disk before anybody waits.
+            self.advance(wall);
             self.write();
-            let wake = self.core.advance(at(wall)).wake_in_ms;
+            let wake = self.advance(wall);
             match wake.map(|ms| wall + ms.max(1)) {
                 Some(next) if next <= until_ms => wall = next,
                 _ => return,
             }
         }
+    }
+
+    /// Does what is due; in how many ms to call again.
+    fn advance(&mut self, wall_ms: u64) -> Option<u64> {
+        let advice = self.core.advance(at(wall_ms));
+        let lines = advice.log.into_iter().map(|line| line.text);
+        self.log.extend(lines);
+        advice.wake_in_ms
     }
 
     /// Sends what is due.

@@ -1,0 +1,56 @@
+//! The part of `io.wasm` that knows prices.
+
+use std::cell::RefCell;
+
+use js_sys::{Array, Float64Array};
+use wasm_bindgen::prelude::*;
+
+use crate::facts::Scalar;
+use crate::price::Price;
+use crate::prices;
+
+/// The prices of the settings and of the built-in table; see [`prices::PriceBook`].
+#[wasm_bindgen]
+pub struct PriceBook {
+    book: prices::PriceBook,
+    problems: RefCell<Vec<String>>,
+}
+
+#[wasm_bindgen]
+impl PriceBook {
+    /// The setting `prices`, objects as lists of pairs; a list of providers that are used by login alone; the table.
+    #[wasm_bindgen(constructor)]
+    pub fn new(prices: JsValue, by_login: JsValue, table: String) -> PriceBook {
+        let (book, problems) = prices::PriceBook::new(&scalar(&prices), &scalar(&by_login), table);
+        PriceBook {
+            book,
+            problems: RefCell::new(problems),
+        }
+    }
+
+    /// What is wrong with the settings, a line each; told once.
+    pub fn problems(&self) -> Vec<String> {
+        self.problems.take()
+    }
+
+    /// A model's price as `setPrice` of `core.wasm` takes it: `[source, rates]`.
+    pub fn find(&self, provider: &str, model: &str) -> Array {
+        let price = self.book.find(provider, model);
+        let source = Price::SOURCES
+            .iter()
+            .position(|source| *source == price.source);
+        let rates = Float64Array::from(price.tiers.as_flattened());
+        Array::of2(&JsValue::from(source.unwrap_or_default() as u32), &rates)
+    }
+}
+
+/// Facts, taken by hand: serde's way would take 20 KB of this module, which has no other use for it.
+fn scalar(value: &JsValue) -> Scalar {
+    if let Some(list) = value.dyn_ref::<Array>() {
+        return Scalar::List(list.iter().map(|entry| scalar(&entry)).collect());
+    }
+    let number = value.as_f64().map(Scalar::Number);
+    let text = || value.as_string().map(Scalar::Text);
+    let flag = || value.as_bool().map(Scalar::Bool);
+    number.or_else(text).or_else(flag).unwrap_or_default()
+}
