@@ -1,9 +1,10 @@
 /** What the commands have in common: a pipeline of their own, and an end that is asked for. */
 
-import { environmentSettings, environmentStateDir } from "./env.js";
-import { isInContainer, openInstallation, stateFolder } from "./installation.js";
+import { environmentConfigFile, environmentSettings, environmentStateDir } from "./env.js";
+import { isInContainer, openConfig, openInstallation, stateFolder } from "./installation.js";
 import { SettingError } from "./listen.js";
 import { type Log, Pipeline } from "./pipeline.js";
+import { costSettings } from "./prices.js";
 import { SETTLED_AFTER_MS } from "./reconcile.js";
 import type { StoreHost } from "./store-watch.js";
 import { instantiate, instantiateIo, priceTable } from "./wasm.js";
@@ -46,7 +47,8 @@ export function openPipeline(
 ): Pipeline {
   const stateDir = options["state-dir"] ?? environmentStateDir();
   const { problem, ...installation } = openInstallation(stateDir);
-  if (problem) log.warn(problem);
+  const { config, problem: configProblem } = openConfig(stateDir, environmentConfigFile());
+  for (const text of [problem, configProblem]) if (text) log.warn(text);
   const given = { url: options.url, agentName: options["agent-name"], history: options.history };
   const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const clocks = { wall: () => Date.now(), mono: () => performance.now() };
@@ -61,6 +63,7 @@ export function openPipeline(
     role,
   };
   return new Pipeline(host, {
+    ...costSettings(config),
     ...environmentSettings(),
     ...chosen,
     ...installation,

@@ -95,6 +95,7 @@ export class Pipeline {
   constructor(host: Host, settings: Record<string, unknown>) {
     this.#host = host;
     this.#settings = settings;
+    this.#poster = new Poster(host.instantiateIo);
     this.#prices = this.#pricesOf(settings);
     const keeper = {
       drain: () => this.drain(),
@@ -106,7 +107,6 @@ export class Pipeline {
       mono: host.mono,
     };
     this.#keeping = new Keeping(keeper, host.folder, host.role ?? "gateway");
-    this.#poster = new Poster(host.instantiateIo);
     this.store = host.store && host.folder ? this.#watchStore(host.store, host.folder) : undefined;
   }
 
@@ -371,7 +371,10 @@ export class Pipeline {
 
   #pricesOf(settings: Record<string, unknown>): Prices {
     const { priceTable, log } = this.#host;
-    return new Prices({ io: () => this.#poster.io, table: priceTable, warn: (text) => log.warn(text) }, settings);
+    return new Prices(
+      { io: () => this.#poster.io, table: priceTable, warn: (text) => log.warn(text) },
+      settings,
+    );
   }
 
   #remake(): Core {

@@ -15,8 +15,8 @@ export interface Shared {
   /** The status of the pipeline that ended last. */
   ended: Record<string, unknown> | undefined;
   config: RawSettings;
-  /** Providers that the gateway uses by login alone. */
-  byLogin: string[];
+  /** What the gateway's configuration tells of costs. */
+  costs: RawSettings;
   stateDir: string | undefined;
   log: Logger | undefined;
   subscription: Subscription | undefined;
@@ -33,7 +33,7 @@ export function shared(): Shared {
     pipeline: undefined,
     ended: undefined,
     config: {},
-    byLogin: [],
+    costs: {},
     stateDir: undefined,
     log: undefined,
     subscription: undefined,
@@ -46,8 +46,8 @@ export function shared(): Shared {
 export function settings(state: Shared): RawSettings {
   const { problem, ...installation } = openInstallation(state.stateDir);
   if (problem) state.log?.warn(`agentwatch: ${problem}`);
-  const found = { byLogin: state.byLogin, inContainer: isInContainer() };
-  return { ...environmentSettings(), ...state.config, ...installation, ...found };
+  const found = { ...installation, inContainer: isInContainer() };
+  return { ...environmentSettings(), ...state.config, ...state.costs, ...found };
 }
 
 /** The one pipeline of the process; made by the first event, or by the service before it. */

@@ -96,7 +96,7 @@ export interface Io {
   RequestReader: new () => RequestReader;
   AnswerReader: new (path: string, status: number) => AnswerReader;
   LogReader: new () => LogReader;
-  PriceBook: new (prices: unknown, byLogin: unknown, table: string) => PriceBook;
+  PriceBook: new (prices: unknown, openclaw: unknown, byLogin: unknown, table: string) => PriceBook;
   TranscriptReader: new (
     agent: string,
     sessionId: string,
