@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, existsSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
@@ -250,12 +250,14 @@ describe("alone", { concurrency: 4 }, () => {
 
   test("files that may not be read are named, and read when they may", async (t) => {
     if (process.getuid?.() !== 0) return t.skip("only root can run it as somebody else");
+    if ((statSync(tmpdir()).mode & 0o001) === 0) return t.skip(`others cannot reach ${tmpdir()}`);
     const { store, receiver, requests } = await world(t);
     // Somebody else, who can reach the command, and not one of the sessions.
     const elsewhere = mkdtempSync(join(tmpdir(), "agentwatch-elsewhere-"));
     t.after(() => rmSync(elsewhere, { recursive: true, force: true }));
     const [node, dist] = [join(elsewhere, "node"), join(elsewhere, "dist")];
     cpSync(process.execPath, node);
+    chmodSync(node, 0o755);
     cpSync(dirname(CLI), dist, { recursive: true });
     writeFileSync(join(elsewhere, "package.json"), '{"type":"module"}');
     chmodSync(elsewhere, 0o755);

@@ -217,6 +217,7 @@ impl Core {
 
     fn take_history(&mut self, observation: Observation, now: Now) {
         self.counts.broken_usage += u64::from(observation.broken_usage);
+        self.prices.want(&observation.provider, &observation.model);
         let for_journal = observation.clone();
         let id = self.ledger.observe_history(observation, now);
         self.note_seen(id, for_journal);
