@@ -192,6 +192,11 @@ impl Outbox {
         self.queue.is_empty()
     }
 
+    /// Whether a call waits here, or is under way.
+    pub fn has(&self, id: CallId) -> bool {
+        self.queue.iter().any(|item| item.call.id == id)
+    }
+
     /// When the way to the receiver is free for others, on the monotonic clock: not while a request
     /// is under way, nor while the receiver is in trouble.
     pub fn free_at(&self) -> Option<u64> {

@@ -103,6 +103,38 @@ fn what_is_known_before_the_receiver_is_waits_for_it() {
 }
 
 #[test]
+fn what_is_added_to_a_call_comes_behind_it() {
+    let mut gateway = Gateway::new(false);
+    gateway.hear("before_message_write", &message(), END_MS);
+    gateway.run_until(END_MS, END_MS + 9_000);
+    // A record that goes before the next call is gathered takes no part of that with it.
+    let next = END_MS + 20_000;
+    let at_next = |value: Value| {
+        let mut value = value;
+        value["event"]["started"] = json!(next);
+        value["event"]["ended"] = json!(next + 400);
+        value
+    };
+    let command = json!({"event": {"type": "command", "action": "new", "sessionKey": "agent:main:s", "context": {}}});
+    gateway.hear("command", &command, next);
+    gateway.run_until(next, next + 100);
+    let mut told = message();
+    told["event"]["message"]["timestamp"] = json!(next);
+    gateway.hear("before_message_write", &told, next + 100);
+    gateway.run_until(next + 100, next + 110);
+    gateway.hear("proxied", &at_next(proxied(json!({}))), next + 120);
+    gateway.run_until(next + 120, next + 9_000);
+    let order: Vec<&str> = gateway.receiver.order.iter().map(String::as_str).collect();
+    let id = gateway.receiver.calls[1]["id"].as_str().unwrap();
+    let call = order.iter().position(|what| *what == id).unwrap();
+    let added = order
+        .iter()
+        .position(|what| *what == ["+", id].concat())
+        .unwrap();
+    assert!(call < added, "{order:?}");
+}
+
+#[test]
 fn nobody_waits_for_a_proxy_that_is_gone() {
     let mut gateway = behind_a_proxy();
     gateway.hear("before_message_write", &message(), END_MS);

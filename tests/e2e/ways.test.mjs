@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { baseConfig } from "../../examples/gateway/config.mjs";
 import { startGateway } from "../../examples/gateway/gateway.mjs";
 import { createProvider } from "../../examples/gateway/provider.mjs";
 import { modelCalls, startReceiver } from "../../examples/gateway/receiver.mjs";
@@ -10,6 +11,7 @@ import { waitForTotals, withTimeout } from "./harness.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 import { runScenario, scenarios } from "./scenarios.mjs";
 import { startLitellm, startLitellmEndpoint, startModelProxy } from "./services.mjs";
+import { startSync } from "./sync.mjs";
 
 /** What tells the ways apart: rounds of tools, both wire formats, equal calls at once, retries, summaries. */
 const CHOSEN =
@@ -85,11 +87,18 @@ function chain(version) {
     const receiver = async () => kept(await startReceiver({ binary }));
     const first = await receiver();
     const receivers = { proxy: first, litellm: together ? first : await receiver() };
-    const stateDir = (/** @type {string} */ name) => join(folder, together ? "gateway" : name);
+    const { models } = baseConfig({ port: 0, token: "", workspace: "", providerUrl: provider.baseUrl });
+    /** A state directory with a gateway's configuration, whose prices hold. @param {string} name */
+    const stateDir = async (name) => {
+      const path = join(folder, together ? "gateway" : name);
+      await mkdir(path, { recursive: true });
+      await writeFile(join(path, "openclaw.json"), JSON.stringify({ models }));
+      return path;
+    };
     const endpoint = kept(
       await startLitellmEndpoint({
         receiver: receivers.litellm.url,
-        stateDir: await made(stateDir("litellm")),
+        stateDir: await stateDir("litellm"),
         provider: "mock",
       }),
     );
@@ -97,7 +106,7 @@ function chain(version) {
     const proxy = kept(
       await startModelProxy({
         receiver: receivers.proxy.url,
-        stateDir: await made(stateDir("proxy")),
+        stateDir: await stateDir("proxy"),
         openai: between.url,
         anthropic: provider.baseUrl,
       }),
@@ -106,7 +115,7 @@ function chain(version) {
       await startGateway({
         version,
         providerUrl: provider.baseUrl,
-        stateDir: await made(join(folder, "gateway")),
+        stateDir: await stateDir("gateway"),
         plugins: together && tgz ? [{ id: "agentwatch", tgz, config: { url: first.url } }] : [],
         config: {
           models: {
@@ -118,6 +127,7 @@ function chain(version) {
         },
       }),
     );
+    if (together) kept(startSync(gateway.stateDir, first.url, "--watch"));
     return { provider, receivers, gateway };
   }
 
@@ -130,10 +140,4 @@ function chain(version) {
     },
     world: () => built ?? assert.fail("nothing was started"),
   };
-}
-
-/** @param {string} folder */
-async function made(folder) {
-  await mkdir(folder, { recursive: true });
-  return folder;
 }

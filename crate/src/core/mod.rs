@@ -406,13 +406,16 @@ impl Core {
 
     /// Tells a receiver that knows ids what a proxy told of calls that have left.
     fn enrich(&mut self, now: Now) {
-        if self.outbox.receiver() == Receiver::Unknown {
+        // A receiver can add to a call only when it has it.
+        let is_behind = self.keeper.waiting().0 > 0;
+        if self.outbox.receiver() == Receiver::Unknown || is_behind {
             return;
         }
-        for known in self.ledger.take_enrichments() {
-            if self.outbox.receiver() == Receiver::Ids {
-                let record = Record::Enrichment(Box::new(known.into()));
-                self.report(&record, now);
+        let outbox = &self.outbox;
+        let known = self.ledger.take_enrichments(|id| !outbox.has(id));
+        if outbox.receiver() == Receiver::Ids {
+            for known in known {
+                self.report(&Record::Enrichment(Box::new(known.into())), now);
             }
         }
     }

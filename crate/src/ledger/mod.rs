@@ -180,9 +180,12 @@ impl Ledger {
         id
     }
 
-    /// What final calls are known to have beyond what was counted, since this was last asked.
-    pub fn take_enrichments(&mut self) -> Vec<Enrichment> {
-        std::mem::take(&mut self.enrichments)
+    /// What final calls are known to have beyond what was counted; of those that have left, the others stay.
+    pub fn take_enrichments(&mut self, has_left: impl Fn(CallId) -> bool) -> Vec<Enrichment> {
+        let known = std::mem::take(&mut self.enrichments);
+        let (left, waiting) = known.into_iter().partition(|known| has_left(known.id));
+        self.enrichments = waiting;
+        left
     }
 
     /// How long calls wait.

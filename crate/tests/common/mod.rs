@@ -344,6 +344,8 @@ pub struct Receiver {
     pub calls: Vec<Value>,
     /// What it was told of them later.
     pub enrichments: Vec<Value>,
+    /// The ids of both in the order in which they came, those of the second with a plus.
+    pub order: Vec<String>,
 }
 
 impl Receiver {
@@ -357,7 +359,11 @@ impl Receiver {
                     self.take(record);
                 }
                 let known = batch["enrichments"].as_array().into_iter().flatten();
-                self.enrichments.extend(known.cloned());
+                for known in known {
+                    let id = known["id"].as_str().expect("an id");
+                    self.order.push(["+", id].concat());
+                    self.enrichments.push(known.clone());
+                }
                 r#"{"status": "ok"}"#.to_owned()
             }
         };
@@ -369,6 +375,8 @@ impl Receiver {
         if !self.ids.insert(id) {
             return;
         }
+        self.order
+            .push(record["id"].as_str().expect("an id").to_owned());
         self.calls.push(record.clone());
         let count = |name: &str| record[name].as_u64().expect(name);
         self.totals.add(
