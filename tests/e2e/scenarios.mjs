@@ -38,8 +38,6 @@ const BETWEEN = [MAY, JUNE, JULY, AUGUST];
 const NOTHING = "nothing";
 /** @type {Told} */
 const REQUEST = "request";
-/** @type {Told} */
-const TOKENS = "tokens";
 
 /** @type {Scenario[]} */
 export const scenarios = [
@@ -242,7 +240,7 @@ export const scenarios = [
     // Until 2026.6 there are hooks around a compaction, but none of them tells what its model calls used.
     told: ({ prompt }, version) => {
       if (!prompt.includes("<conversation>")) return "all";
-      return { [OLD]: NOTHING, [MAY]: NOTHING, [JUNE]: REQUEST, [JULY]: TOKENS }[version] ?? "all";
+      return { [OLD]: NOTHING, [MAY]: NOTHING, [JUNE]: REQUEST }[version] ?? "all";
     },
     // Six turns, two summaries (of the older turns, and of the one that is cut in two), and one turn after it.
     expect: { answered: 9 },
@@ -332,8 +330,8 @@ function abortScenarios() {
     name: `abort of a slow answer${agent === "ant" ? ", Anthropic" : ""}`,
     // What an Anthropic stream announced before it was aborted is billed; newer gateways tell nobody of it.
     told: (entry, version) => {
-      if (entry.announced === null || [OLD, MAY, JUNE].includes(version)) return "all";
-      return version === JULY ? TOKENS : NOTHING;
+      if (entry.announced === null || [OLD, MAY, JUNE, JULY].includes(version)) return "all";
+      return NOTHING;
     },
     expect: { cut: 1 },
     run: async (/** @type {World} */ { gateway, provider }) => {
