@@ -12,6 +12,7 @@ import {
   wasmToolchain,
   wasmTools,
 } from "../setup.mjs";
+import { litellm } from "./litellm.mjs";
 import { buildReceiver, packPlugin } from "./package.mjs";
 import { SetupError } from "./run.mjs";
 
@@ -28,6 +29,7 @@ export const preparations = {
   [OLDEST]: () => openclaw(OLDEST),
   [NEWEST]: () => openclaw(NEWEST),
   chromium,
+  litellm,
 };
 
 /** @template T @param {() => Promise<T>} make @returns {() => Promise<T>} */
@@ -76,22 +78,17 @@ async function wholeWay(version) {
   };
 }
 
-/** What takes long and dies in it on purpose, by its own steps. */
-const ON_REQUEST = /durability\.test\.mjs$/;
+/** What has steps of its own. */
+const OWN_STEP = /(package|latency|durability|ways)\.test\.mjs$/;
 
 /**
- * The package and the times have steps of their own; the stock AgentWatch is the same to each gateway, so the quicker
- * one will do.
+ * The stock AgentWatch is the same to each gateway, so the quicker one will do.
  *
  * @param {string} file
  * @param {string} version
  */
 function leftOut(file, version) {
-  return (
-    /(package|latency)\.test\.mjs$/.test(file) ||
-    ON_REQUEST.test(file) ||
-    (version !== OLDEST && file.endsWith("stock.test.mjs"))
-  );
+  return OWN_STEP.test(file) || (version !== OLDEST && file.endsWith("stock.test.mjs"));
 }
 
 /** @param {string} tool @param {...string} args */
@@ -194,14 +191,20 @@ export const steps = [
     },
   })),
   ...OPENCLAW_VERSIONS.map((version) => ({
+    name: `ways-${version}`,
+    about: `the proxy, LiteLLM and all ways at once, on OpenClaw ${version}${version === OLDEST ? "" : "; only where asked for"}`,
+    // What they tell of a call does not depend on the gateway; a newer one takes longer.
+    isOnRequest: version !== OLDEST,
+    needs: ["npm", "node22", "node24", "wasm", "tools", "litellm", version],
+    run: async (/** @type {import("./steps.mjs").Command} */ run) =>
+      nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "ways.test.mjs")], await wholeWay(version)),
+  })),
+  ...OPENCLAW_VERSIONS.map((version) => ({
     name: `durability-${version}`,
-    about: `gateways and receivers killed at random moments, on OpenClaw ${version}; only where asked for`,
-    isOnRequest: true,
+    about: `gateways and receivers killed at random moments, on OpenClaw ${version}`,
     needs: ["npm", "node22", "node24", "wasm", "tools", version],
-    run: async (/** @type {import("./steps.mjs").Command} */ run) => {
-      const files = (await testsIn("e2e")).filter((file) => ON_REQUEST.test(file));
-      await nodeTests(run, 24, files, await wholeWay(version));
-    },
+    run: async (/** @type {import("./steps.mjs").Command} */ run) =>
+      nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "durability.test.mjs")], await wholeWay(version)),
   })),
   {
     name: "demo",
