@@ -6,8 +6,9 @@
  */
 
 import { Keeping } from "./keeping.js";
+import { attic, Otlp, type Target } from "./otlp.js";
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
-import { Prices } from "./prices.js";
+import { asPairs, Prices } from "./prices.js";
 import { reason, withDeadline } from "./promises.js";
 import { beginReconciling, FIRST_LOOK_MS, LOOK_EVERY_MS, reconcile } from "./reconcile.js";
 import { WRITE_EVERY_MS, writeStatus } from "./status.js";
@@ -70,6 +71,7 @@ export class Pipeline {
   readonly #host: Host;
   #settings: Record<string, unknown>;
   #prices: Prices;
+  #otlp: Otlp | undefined;
   #core: Core | undefined;
   #poster: Io | undefined;
   #sources = new Map<string, Array<{ index: number; pick: Picker }>>();
@@ -163,7 +165,10 @@ export class Pipeline {
 
   /** Loads the core, and waits for the journal. */
   async open(): Promise<void> {
-    if (this.#host.folder) this.#opening ??= this.#keeping.open().then(() => this.#opened());
+    if (this.#host.folder && !this.#opening) {
+      this.#follow();
+      this.#opening = this.#keeping.open().then(() => this.#opened());
+    }
     this.start();
     await this.#opening;
   }
@@ -206,6 +211,7 @@ export class Pipeline {
     if (JSON.stringify(settings) === JSON.stringify(this.#settings)) return;
     this.#settings = settings;
     this.#prices = this.#pricesOf(settings);
+    if (this.#opening) this.#follow();
     if (!this.#core) return;
     this.drain();
     this.#renew();
@@ -263,6 +269,8 @@ export class Pipeline {
     const until = this.#host.mono() + budgetMs;
     await withDeadline(this.open(), budgetMs).catch(() => {});
     this.drain();
+    await this.#writeLast(until);
+    const told = this.#otlp?.finish(until - this.#host.mono());
     // A core that was made anew meanwhile has calls open again.
     for (let restarts = -1; restarts !== this.counts.core_restarts; ) {
       restarts = this.counts.core_restarts;
@@ -274,9 +282,21 @@ export class Pipeline {
       await this.#sendUntil(until, 0);
     }
     await withDeadline(this.#keeping.flush(), budgetMs).catch(() => {});
+    await told;
     clearTimeout(this.#timer);
     this.#timer = undefined;
     return Number(this.status().waiting ?? 0);
+  }
+
+  /** Where there is a collector, it is told the last calls beside AgentWatch: one that is away takes no time off the other. */
+  async #writeLast(until: number): Promise<void> {
+    if (!this.#otlp) return;
+    this.#guarded((core) => {
+      this.#prices.answer(core);
+      core.close(this.#host.wall(), this.#host.mono());
+    });
+    this.#advance();
+    await withDeadline(this.#keeping.flush(), until - this.#host.mono()).catch(() => {});
   }
 
   /**
@@ -298,6 +318,7 @@ export class Pipeline {
     this.#isOff = true;
     clearTimeout(this.#lookTimer);
     clearTimeout(this.#statusTimer);
+    await this.#otlp?.close();
     if (this.#keeping.standing === "owner") await this.#writeStatus(status);
     await this.#keeping.close();
   }
@@ -319,7 +340,8 @@ export class Pipeline {
     this.#guarded((core) => {
       status = JSON.parse(core.status());
     });
-    return { ...status, ...this.counts, ...this.#keeping.status(), off: this.#isOff };
+    const otlp = this.#otlp && { otlp: this.#otlp.status() };
+    return { ...status, ...this.counts, ...this.#keeping.status(), ...otlp, off: this.#isOff };
   }
 
   /** What waits to be sent, calls and other records. */
@@ -369,12 +391,45 @@ export class Pipeline {
   }
 
   #pricesOf(settings: Record<string, unknown>): Prices {
-    const { instantiateIo, priceTable, log } = this.#host;
-    const io = () => {
-      this.#poster ??= instantiateIo();
-      return this.#poster;
-    };
-    return new Prices({ io, table: priceTable, warn: (text) => log.warn(text) }, settings);
+    const { priceTable, log } = this.#host;
+    return new Prices({ io: this.#io, table: priceTable, warn: (text) => log.warn(text) }, settings);
+  }
+
+  /** The module that meets the network and foreign formats. */
+  readonly #io = (): Io => {
+    this.#poster ??= this.#host.instantiateIo();
+    return this.#poster;
+  };
+
+  /** Tells a collector too, where one is set. */
+  #follow(): void {
+    const { folder, log, wall, mono } = this.#host;
+    const { otlp, collector, gateway, installation } = this.#settings;
+    void this.#otlp?.close();
+    this.#otlp = undefined;
+    this.#keeping.keepGivenUp(undefined);
+    if (!otlp || !folder) return;
+    try {
+      const { url, headers, problems } = JSON.parse(
+        this.#io().otlpTarget(asPairs(otlp), asPairs(collector)),
+      ) as Target & { problems: string[] };
+      for (const problem of problems) log.warn(problem);
+      if (!url) return;
+      const isOwner = () => this.#keeping.standing === "owner" && !this.#keeping.isDoubtful && this.#isOpen;
+      const host = {
+        io: this.#io,
+        log,
+        wall,
+        mono,
+        isOwner,
+        folder,
+        gateway: String(gateway ?? installation),
+      };
+      this.#otlp = new Otlp(host, { url, headers });
+      this.#keeping.keepGivenUp(attic(folder));
+    } catch (error) {
+      log.warn(`nothing goes to a collector (${reason(error)})`);
+    }
   }
 
   #remake(): Core {
@@ -436,6 +491,7 @@ export class Pipeline {
       this.#keeping.collect(core);
     });
     for (const { level, text } of advice?.log ?? []) this.#host.log[level](text);
+    this.#otlp?.wake();
     this.#tellStatus();
     void this.#keeping.load();
     this.#send(false, REQUEST_TIMEOUT_MS);
@@ -509,8 +565,7 @@ export class Pipeline {
     timeoutMs: number,
   ): Promise<unknown[]> {
     try {
-      this.#poster ??= this.#host.instantiateIo();
-      const sent = this.#poster.send(url, token, path, body, timeoutMs);
+      const sent = this.#io().send(url, token, path, body, timeoutMs);
       return await withDeadline(sent, timeoutMs + 1_000);
     } catch (error) {
       this.#poster = undefined;
