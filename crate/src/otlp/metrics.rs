@@ -206,7 +206,7 @@ impl Sums {
                 attributes: one.attributes(Some(("agentwatch.cost.source", source_name(*source)))),
                 start_time_unix_nano,
                 time_unix_nano,
-                as_int: is_requests.then_some(Int(*requests)),
+                as_int: is_requests.then_some(*requests),
                 as_double: (!is_requests).then_some(*usd),
             };
             one.costs.iter().map(point)
@@ -245,9 +245,9 @@ impl Series {
             attributes: self.attributes(label),
             start_time_unix_nano,
             time_unix_nano,
-            count: Int(histogram.count()),
+            count: histogram.count(),
             sum: histogram.sum,
-            bucket_counts: histogram.counts.map(Int),
+            bucket_counts: histogram.counts,
             explicit_bounds: bounds,
         })
     }
@@ -343,15 +343,17 @@ struct Counters<'a> {
     data_points: Vec<NumberPoint<'a>>,
 }
 
+// Counts are numbers, which every decoder has to take: OpenTelemetry's own Rust types lost points whose counts were
+// texts before their version 0.30, without a word.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HistogramPoint<'a> {
     attributes: Vec<KeyValue<'a>>,
     start_time_unix_nano: Int,
     time_unix_nano: Int,
-    count: Int,
+    count: u64,
     sum: f64,
-    bucket_counts: [Int; 15],
+    bucket_counts: [u64; 15],
     explicit_bounds: &'static [f64; 14],
 }
 
@@ -362,7 +364,7 @@ struct NumberPoint<'a> {
     start_time_unix_nano: Int,
     time_unix_nano: Int,
     #[serde(skip_serializing_if = "Option::is_none")]
-    as_int: Option<Int>,
+    as_int: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     as_double: Option<f64>,
 }
