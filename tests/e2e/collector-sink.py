@@ -3,12 +3,14 @@
 import gzip
 import json
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
+LOCK = threading.Lock()
 KINDS = {"/v1/metrics": ExportMetricsServiceRequest, "/v1/traces": ExportTraceServiceRequest}
 
 
@@ -21,7 +23,9 @@ class Sink(BaseHTTPRequestHandler):
         if kind:
             message = kind()
             message.ParseFromString(body)
-            print(json.dumps({"path": self.path, "body": MessageToDict(message)}), flush=True)
+            line = json.dumps({"path": self.path, "body": MessageToDict(message)})
+            with LOCK:
+                print(line, flush=True)
         self.send_response(200 if kind else 404)
         self.send_header("content-type", "application/x-protobuf")
         self.send_header("content-length", "0")

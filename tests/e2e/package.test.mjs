@@ -49,8 +49,8 @@ describe("the package", { skip }, () => {
     t.diagnostic(
       `module ${size("dist/core.wasm")} bytes, unpacked ${all}, packed ${statSync(tgz ?? "").size}`,
     );
-    assert.ok(size("dist/core.wasm") <= 250 * KB);
-    assert.ok(all <= 520 * KB);
+    assert.ok(size("dist/core.wasm") <= 256 * KB);
+    assert.ok(all <= 608 * KB);
   });
 
   test("names no folder of the machine that built it", () => {
