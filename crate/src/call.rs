@@ -92,6 +92,13 @@ pub enum Outcome {
 pub struct CallId(pub u128);
 
 impl CallId {
+    /// The id of a call that ended at `ended_ms`, from 64 well-mixed bits that tell it from all others.
+    pub fn of(ended_ms: u64, bits: u64) -> Self {
+        let high = (ended_ms & 0xffff_ffff_ffff) << 16 | 0x7000 | (bits & 0x0fff);
+        let low = 0x8000_0000_0000_0000 | (bits >> 2);
+        Self((high as u128) << 64 | low as u128)
+    }
+
     /// Its random part, as a key of tables.
     pub fn key(self) -> u64 {
         self.0 as u64

@@ -9,7 +9,7 @@ pub type Tier = [f64; 5];
 /// What is known of a model's price.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Price {
-    /// `Configured`, `Table`, `Subscription`, or `Unknown` where nothing is known.
+    /// `Openclaw`, `Configured`, `Table`, `Subscription`, or `Unknown` where nothing is known.
     pub source: CostSource,
     /// In the order of their prompts, the first from 0 on; none for a subscription.
     pub tiers: Vec<Tier>,
@@ -22,21 +22,32 @@ impl Price {
         tiers: Vec::new(),
     };
 
+    /// Its calls cost nothing each.
+    pub const SUBSCRIPTION: Self = Self {
+        source: CostSource::Subscription,
+        tiers: Vec::new(),
+    };
+
     /// The numbers that stand for the sources where prices cross.
-    pub const SOURCES: [CostSource; 4] = [
+    pub const SOURCES: [CostSource; 5] = [
         CostSource::Unknown,
         CostSource::Configured,
         CostSource::Table,
         CostSource::Subscription,
+        CostSource::Openclaw,
     ];
 
     /// What a call with such usage costs, given what is known of its cost already.
     ///
     /// A figure of the provider stands. A subscription makes any other one void: OpenClaw reckons with list prices
-    /// there too. Then OpenClaw's figure stands, then prices of the configuration, then those of a table.
+    /// there too. Then OpenClaw's figure stands, then its prices, then those of the settings, then a table's.
     pub fn of(&self, known: Cost, usage: Option<&Usage>) -> Cost {
         let applies = match self.source {
             CostSource::Subscription => known.source != CostSource::Provider,
+            CostSource::Openclaw => matches!(
+                known.source,
+                CostSource::Configured | CostSource::Table | CostSource::Unknown
+            ),
             CostSource::Configured => {
                 matches!(known.source, CostSource::Table | CostSource::Unknown)
             }

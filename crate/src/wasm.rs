@@ -212,7 +212,7 @@ impl Core {
     }
 
     /// Takes in rows of a session's file, facts each, and how far it was read with them, where that is known. A
-    /// crash leaves both, or neither.
+    /// crash leaves both, or neither. Rows of `history` were written before anybody listened.
     #[wasm_bindgen(js_name = takeRows)]
     pub fn take_rows(
         &self,
@@ -220,6 +220,7 @@ impl Core {
         rows: JsValue,
         file: &str,
         mark: Option<String>,
+        history: bool,
         wall: f64,
         mono: f64,
     ) {
@@ -228,6 +229,7 @@ impl Core {
             source as usize,
             &rows,
             (file, mark.as_deref()),
+            history,
             now(wall, mono),
         );
     }

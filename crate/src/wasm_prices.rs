@@ -18,10 +18,12 @@ pub struct PriceBook {
 
 #[wasm_bindgen]
 impl PriceBook {
-    /// The setting `prices`, objects as lists of pairs; a list of providers that are used by login alone; the table.
+    /// The setting `prices` and the same of the gateway's configuration, objects as lists of pairs; a list of
+    /// providers that are used by login alone; the table.
     #[wasm_bindgen(constructor)]
-    pub fn new(prices: JsValue, by_login: JsValue, table: String) -> PriceBook {
-        let (book, problems) = prices::PriceBook::new(&scalar(&prices), &scalar(&by_login), table);
+    pub fn new(prices: JsValue, openclaw: JsValue, by_login: JsValue, table: String) -> PriceBook {
+        let (prices, openclaw, by_login) = (scalar(&prices), scalar(&openclaw), scalar(&by_login));
+        let (book, problems) = prices::PriceBook::new(&prices, &openclaw, &by_login, table);
         PriceBook {
             book,
             problems: RefCell::new(problems),

@@ -497,6 +497,30 @@ fn a_stored_row_is_the_call_that_was_told_or_one_that_nobody_told() {
     assert_eq!(gateway.receiver.totals.requests(), 2);
 }
 
+/// A journal has what was open first, and older calls behind it.
+#[test]
+fn a_stored_row_is_the_call_that_was_open_at_a_restart() {
+    let mut gateway = Gateway::new(true);
+    let mut older = call("s", START_MS, 40);
+    (older.message, older.diagnostic) = (Some(0), Some(0));
+    tell(&mut gateway, older.told());
+    let open = call("s", START_MS + 60_000, 50);
+    gateway.hear("before_message_write", &open.message(), open.ended_ms());
+    for after in [10, 20] {
+        gateway.core.compact();
+        gateway.write();
+        gateway.restart(open.ended_ms() + after);
+    }
+    let late = open.ended_ms() + 70_000;
+    gateway.run_until(open.ended_ms() + 30, late);
+    assert_eq!(gateway.receiver.totals.requests(), 2);
+    let mut row = stored(open.started_ms, open.ended_ms(), "a", "one");
+    row["ctx"]["sessionKey"] = json!(open.session);
+    gateway.hear("stored", &row, late);
+    gateway.run_until(late, late + 9_000);
+    assert_eq!(gateway.receiver.totals.requests(), 2);
+}
+
 /// The mark and the rows of one reading are one frame: a write that was cut leaves both, or neither.
 #[test]
 fn a_cut_write_repeats_no_stored_row() {
@@ -514,7 +538,7 @@ fn a_cut_write_repeats_no_stored_row() {
         .collect();
     let read = ("main/one", Some("100:1"));
     let mut whole = Gateway::new(false);
-    whole.core.take_rows(source, &rows, read, at(late));
+    whole.core.take_rows(source, &rows, read, false, at(late));
     let writes = whole.core.take_writes().list;
     let bytes = match &writes[0].op {
         Op::Append(bytes) => bytes.clone(),
@@ -530,7 +554,7 @@ fn a_cut_write_repeats_no_stored_row() {
         if !is_marked {
             gateway
                 .core
-                .take_rows(source, &rows, read, at(late + 2_000));
+                .take_rows(source, &rows, read, false, at(late + 2_000));
         }
         gateway.run_until(late + 2_000, late + 20_000);
         assert_eq!(gateway.receiver.totals.requests(), 5, "cut at {cut}");

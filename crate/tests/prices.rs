@@ -84,7 +84,13 @@ fn ours(book: &PriceBook, provider: &str, model: &str, size: &Usage) -> Cost {
 }
 
 fn book() -> PriceBook {
-    PriceBook::new(&Scalar::Absent, &Scalar::Absent, TABLE.to_owned()).0
+    PriceBook::new(
+        &Scalar::Absent,
+        &Scalar::Absent,
+        &Scalar::Absent,
+        TABLE.to_owned(),
+    )
+    .0
 }
 
 /// Every provider of the table with every pattern of each model, and whether the model has rates.
@@ -200,7 +206,7 @@ fn logins_and_servers_of_ones_own_are_no_spend() {
     let settings =
         facts(&serde_json::json!({"claude-cli/claude-opus-4-6": {"input": 5, "output": 25}}));
     let logins = Scalar::List(vec![Scalar::Text("anthropic".into())]);
-    let (book, problems) = PriceBook::new(&settings, &logins, TABLE.to_owned());
+    let (book, problems) = PriceBook::new(&settings, &Scalar::Absent, &logins, TABLE.to_owned());
     assert!(problems.is_empty(), "{problems:?}");
     for (provider, model, source) in [
         ("ollama", "llama3", CostSource::Subscription),
@@ -233,7 +239,12 @@ fn facts(value: &serde_json::Value) -> Scalar {
 }
 
 fn configured(prices: serde_json::Value) -> (PriceBook, Vec<String>) {
-    PriceBook::new(&facts(&prices), &Scalar::Absent, TABLE.to_owned())
+    PriceBook::new(
+        &facts(&prices),
+        &Scalar::Absent,
+        &Scalar::Absent,
+        TABLE.to_owned(),
+    )
 }
 
 #[test]
@@ -331,7 +342,12 @@ fn prices_that_cannot_be_meant_are_named_and_left_out() {
             (CostSource::Unknown, CostSource::Configured)
         );
     }
-    let (_, problems) = PriceBook::new(&Scalar::Bool(true), &Scalar::Absent, String::new());
+    let (_, problems) = PriceBook::new(
+        &Scalar::Bool(true),
+        &Scalar::Absent,
+        &Scalar::Absent,
+        String::new(),
+    );
     assert!(problems[0].starts_with("prices is no object; set it to"));
 }
 

@@ -1,7 +1,15 @@
 /** The command `agentwatch-openclaw litellm`. */
 
 import { parseArgs } from "node:util";
-import { COMMON_OPTIONS, log, openPipeline, tally, untilAsked } from "./cli-pipeline.js";
+import {
+  COMMON_OPTIONS,
+  endPipeline,
+  log,
+  openPipeline,
+  runCommand,
+  tally,
+  untilAsked,
+} from "./cli-pipeline.js";
 import { environmentLitellmToken } from "./env.js";
 import { parsePort, SettingError } from "./listen.js";
 import { LitellmEndpoint } from "./litellm.js";
@@ -28,53 +36,44 @@ const USAGE = `agentwatch-openclaw litellm [--provider <name>] [--port <port>] [
 The environment's AGENTWATCH_LITELLM_TOKEN is the token that LiteLLM has to show; without it everybody who reaches the
 port may log. Exit status: 0 it was asked to end, 2 wrong usage or settings.`;
 
-/** How long requests may take to end, and the last records to be sent, in ms. */
+/** How long requests may take to end, in ms. */
 const GRACE_MS = 10_000;
-const SEND_BUDGET_MS = 30_000;
 
 /** Runs until it is asked to end; the exit status. */
-export async function litellmCommand(args: string[]): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      ...COMMON_OPTIONS,
-      provider: { type: "string" },
-      port: { type: "string" },
-      host: { type: "string" },
+export function litellmCommand(args: string[]): Promise<number> {
+  const options = {
+    ...COMMON_OPTIONS,
+    provider: { type: "string" },
+    port: { type: "string" },
+    host: { type: "string" },
+  } as const;
+  return runCommand(
+    USAGE,
+    () => parseArgs({ args, options }),
+    async (values) => {
+      const { host = "127.0.0.1", provider = "litellm" } = values;
+      const token = environmentLitellmToken();
+      if (!token && !/^(127\.|::1$|localhost$)/.test(host))
+        throw new SettingError(
+          `--host ${host}: others reach this address; set AGENTWATCH_LITELLM_TOKEN, and the same in LiteLLM's configuration`,
+        );
+      const port = parsePort(values.port ?? "8472");
+      const pipeline = openPipeline("litellm", values);
+      await pipeline.open();
+      const accept = async (calls: unknown[]) => {
+        for (const call of calls) pipeline.take("litellm", [call]);
+        await pipeline.journalled();
+      };
+      const mono = () => performance.now();
+      const endpoint = new LitellmEndpoint({ host, port, token, provider, accept, instantiateIo, log, mono });
+      const asked = untilAsked();
+      const at = await endpoint.listen();
+      log.info(`litellm endpoint on http://${host}:${at.port}/, calls are counted under ${provider}`);
+      await asked;
+      await endpoint.close(GRACE_MS);
+      await endPipeline(pipeline);
+      log.info(`${tally({ ...endpoint.counts })}; skipped: ${tally(endpoint.skipped)}`);
+      return 0;
     },
-  });
-  if (values.help) {
-    console.log(USAGE);
-    return 0;
-  }
-  try {
-    const { host = "127.0.0.1", provider = "litellm" } = values;
-    const token = environmentLitellmToken();
-    if (!token && !/^(127\.|::1$|localhost$)/.test(host))
-      throw new SettingError(
-        `--host ${host}: others reach this address; set AGENTWATCH_LITELLM_TOKEN, and the same in LiteLLM's configuration`,
-      );
-    const port = parsePort(values.port ?? "8472");
-    const pipeline = openPipeline("litellm", values);
-    await pipeline.open();
-    const accept = async (calls: unknown[]) => {
-      for (const call of calls) pipeline.take("litellm", [call]);
-      await pipeline.journalled();
-    };
-    const mono = () => performance.now();
-    const endpoint = new LitellmEndpoint({ host, port, token, provider, accept, instantiateIo, log, mono });
-    const asked = untilAsked();
-    const at = await endpoint.listen();
-    log.info(`litellm endpoint on http://${host}:${at.port}/, calls are counted under ${provider}`);
-    await asked;
-    await endpoint.close(GRACE_MS);
-    await pipeline.stop(SEND_BUDGET_MS);
-    await pipeline.close();
-    log.info(`${tally({ ...endpoint.counts })}; skipped: ${tally(endpoint.skipped)}`);
-    return 0;
-  } catch (error) {
-    if (!(error instanceof SettingError)) throw error;
-    console.error(error.message);
-    return 2;
-  }
+  );
 }

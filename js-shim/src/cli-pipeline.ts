@@ -1,9 +1,16 @@
 /** What the commands have in common: a pipeline of their own, and an end that is asked for. */
 
-import { environmentSettings, environmentStateDir } from "./env.js";
-import { isInContainer, openInstallation, stateFolder } from "./installation.js";
+import { environmentConfigFile, environmentSettings, environmentStateDir } from "./env.js";
+import { isInContainer, openConfig, openInstallation, stateFolder } from "./installation.js";
+import { SettingError } from "./listen.js";
 import { type Log, Pipeline } from "./pipeline.js";
+import { costSettings } from "./prices.js";
+import { SETTLED_AFTER_MS } from "./reconcile.js";
+import type { StoreHost } from "./store-watch.js";
 import { instantiate, instantiateIo, priceTable } from "./wasm.js";
+
+/** How long the last records may take to be sent, in ms. */
+const SEND_BUDGET_MS = 30_000;
 
 /** Options that every command has. */
 export const COMMON_OPTIONS = {
@@ -16,19 +23,33 @@ export const COMMON_OPTIONS = {
 /** Everything is said on standard error. */
 export const log: Log = { info: (text) => console.error(text), warn: (text) => console.error(text) };
 
+/** The options that make a pipeline. */
+export interface PipelineOptions {
+  url?: string | undefined;
+  "agent-name"?: string | undefined;
+  "state-dir"?: string | undefined;
+  history?: string | undefined;
+}
+
+/** What a command that goes on for long does for the session store: it compares where somebody began to, or asks for it. */
+const WHERE_ASKED: Omit<StoreHost, "stateDir"> = {
+  begins: false,
+  settledAfterMs: () => SETTLED_AFTER_MS,
+  every: () => SETTLED_AFTER_MS,
+  most: { history: 2_000, gaps: 100_000 },
+};
+
 /** A pipeline with the environment's settings; options win. `role` is what others that share the folder are told. */
 export function openPipeline(
   role: string,
-  options: {
-    url?: string | undefined;
-    "agent-name"?: string | undefined;
-    "state-dir"?: string | undefined;
-  },
+  options: PipelineOptions,
+  store: Omit<StoreHost, "stateDir"> = WHERE_ASKED,
 ): Pipeline {
   const stateDir = options["state-dir"] ?? environmentStateDir();
   const { problem, ...installation } = openInstallation(stateDir);
-  if (problem) log.warn(problem);
-  const given = { url: options.url, agentName: options["agent-name"] };
+  const { config, problem: configProblem } = openConfig(stateDir, environmentConfigFile());
+  for (const text of [problem, configProblem]) if (text) log.warn(text);
+  const given = { url: options.url, agentName: options["agent-name"], history: options.history };
   const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
   const clocks = { wall: () => Date.now(), mono: () => performance.now() };
   const host = {
@@ -38,14 +59,45 @@ export function openPipeline(
     log,
     ...clocks,
     folder: stateDir && stateFolder(stateDir),
+    store: stateDir ? { stateDir, ...store } : undefined,
     role,
   };
   return new Pipeline(host, {
+    ...costSettings(config),
     ...environmentSettings(),
     ...chosen,
     ...installation,
     inContainer: isInContainer(),
   });
+}
+
+/**
+ * Runs a command: shows how it is used where that is asked for, and says what is wrong with its options.
+ *
+ * @returns the exit status: 2 where an option or a setting is wrong
+ */
+export async function runCommand<V extends { help?: boolean | undefined }>(
+  usage: string,
+  parse: () => { values: V },
+  run: (values: V) => Promise<number>,
+): Promise<number> {
+  try {
+    const { values } = parse();
+    if (!values.help) return await run(values);
+    console.log(usage);
+    return 0;
+  } catch (error) {
+    const isUnknown = String((error as NodeJS.ErrnoException).code).startsWith("ERR_PARSE_ARGS");
+    if (!(error instanceof SettingError) && !isUnknown) throw error;
+    console.error(`${(error as Error).message}${isUnknown ? "; --help shows the options" : ""}`);
+    return 2;
+  }
+}
+
+/** Sends the last records, for a while, and lets the journal go. */
+export async function endPipeline(pipeline: Pipeline): Promise<void> {
+  await pipeline.stop(SEND_BUDGET_MS);
+  await pipeline.close();
 }
 
 /** Resolves when somebody asks the process to end. */

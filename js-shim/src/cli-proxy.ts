@@ -1,8 +1,16 @@
 /** The command `agentwatch-openclaw proxy`. */
 
 import { parseArgs } from "node:util";
-import { COMMON_OPTIONS, log, openPipeline, tally, untilAsked } from "./cli-pipeline.js";
-import { parsePort, SettingError } from "./listen.js";
+import {
+  COMMON_OPTIONS,
+  endPipeline,
+  log,
+  openPipeline,
+  runCommand,
+  tally,
+  untilAsked,
+} from "./cli-pipeline.js";
+import { parsePort } from "./listen.js";
 import { Proxy } from "./proxy.js";
 import { parseUpstreams } from "./upstreams.js";
 import { instantiateIo } from "./wasm.js";
@@ -21,52 +29,43 @@ const USAGE = `agentwatch-openclaw proxy --upstream <prefix>=<address>[,provider
 
 Keys pass through; none is stored or logged. Exit status: 0 it was asked to end, 2 wrong usage or settings.`;
 
-/** How long streams may take to end, and the last records to be sent, in ms. */
+/** How long streams may take to end, in ms. */
 const GRACE_MS = 10_000;
-const SEND_BUDGET_MS = 30_000;
 
 /** Runs until it is asked to end; the exit status. */
-export async function proxyCommand(args: string[]): Promise<number> {
-  const { values } = parseArgs({
-    args,
-    options: {
-      ...COMMON_OPTIONS,
-      upstream: { type: "string", multiple: true },
-      port: { type: "string" },
-      host: { type: "string" },
+export function proxyCommand(args: string[]): Promise<number> {
+  const options = {
+    ...COMMON_OPTIONS,
+    upstream: { type: "string", multiple: true },
+    port: { type: "string" },
+    host: { type: "string" },
+  } as const;
+  return runCommand(
+    USAGE,
+    () => parseArgs({ args, options }),
+    async (values) => {
+      const upstreams = parseUpstreams(values.upstream ?? []);
+      const { host = "127.0.0.1" } = values;
+      const pipeline = openPipeline("proxy", values);
+      const proxy = new Proxy({
+        upstreams,
+        host,
+        port: parsePort(values.port ?? "8471"),
+        onCall: (call) => pipeline.accept("proxied", [call]),
+        instantiateIo,
+        log,
+        wall: () => Date.now(),
+        mono: () => performance.now(),
+      });
+      const asked = untilAsked();
+      const { port } = await proxy.listen();
+      const ways = upstreams.map(({ prefix, url, provider }) => `${prefix} → ${url.href} (${provider})`);
+      log.info(`proxy on http://${host}:${port}: ${ways.join(", ")}`);
+      await asked;
+      await proxy.close(GRACE_MS);
+      await endPipeline(pipeline);
+      log.info(`${tally({ ...proxy.counts })}; unread: ${tally({ ...proxy.unread })}`);
+      return 0;
     },
-  });
-  if (values.help) {
-    console.log(USAGE);
-    return 0;
-  }
-  try {
-    const upstreams = parseUpstreams(values.upstream ?? []);
-    const { host = "127.0.0.1" } = values;
-    const pipeline = openPipeline("proxy", values);
-    const proxy = new Proxy({
-      upstreams,
-      host,
-      port: parsePort(values.port ?? "8471"),
-      onCall: (call) => pipeline.accept("proxied", [call]),
-      instantiateIo,
-      log,
-      wall: () => Date.now(),
-      mono: () => performance.now(),
-    });
-    const asked = untilAsked();
-    const { port } = await proxy.listen();
-    const ways = upstreams.map(({ prefix, url, provider }) => `${prefix} → ${url.href} (${provider})`);
-    log.info(`proxy on http://${host}:${port}: ${ways.join(", ")}`);
-    await asked;
-    await proxy.close(GRACE_MS);
-    await pipeline.stop(SEND_BUDGET_MS);
-    await pipeline.close();
-    log.info(`${tally({ ...proxy.counts })}; unread: ${tally({ ...proxy.unread })}`);
-    return 0;
-  } catch (error) {
-    if (!(error instanceof SettingError)) throw error;
-    console.error(error.message);
-    return 2;
-  }
+  );
 }

@@ -12,6 +12,7 @@ const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>
   ingest    reads events from standard input, one JSON object a line, and sends them to AgentWatch
   proxy     passes requests on to models' providers and counts their answers; proxy --help tells more
   litellm   takes the log of a LiteLLM proxy; litellm --help tells more
+  sync      counts what the gateway's session store holds; sync --help tells more
 
 The environment's AGENTWATCH_URL, AGENTWATCH_TOKEN and AGENTWATCH_AGENT_NAME are read; options win. The token is no
 option, since other users of the machine can see a command's options.
@@ -25,6 +26,7 @@ const SEND_BUDGET_MS = 30_000;
 const COMMANDS: Record<string, (args: string[]) => Promise<number>> = {
   status: async (args) => (await import("./cli-status.js")).statusCommand(args),
   proxy: async (args) => (await import("./cli-proxy.js")).proxyCommand(args),
+  sync: async (args) => (await import("./cli-sync.js")).syncCommand(args),
   litellm: async (args) => (await import("./cli-litellm.js")).litellmCommand(args),
 };
 

@@ -26,6 +26,11 @@ export function environmentStateDir(): string | undefined {
   return OPENCLAW_STATE_DIR || (HOME ? `${HOME}/.openclaw` : undefined);
 }
 
+/** The gateway's configuration file, where the environment names another one than usual. */
+export function environmentConfigFile(): string | undefined {
+  return process.env.OPENCLAW_CONFIG_PATH || undefined;
+}
+
 /** The token that LiteLLM has to show, if the environment names one: no option, since others can see those. */
 export function environmentLitellmToken(): string | undefined {
   return process.env.AGENTWATCH_LITELLM_TOKEN || undefined;

@@ -1,6 +1,7 @@
 /**
  * The drop-in replacement of AgentWatch's hook directory: the handler of a HOOK.md hook. It tells of messages,
- * commands and the gateway's start; which models were used no internal event tells, so the plugin is the better way.
+ * commands and the gateway's start. Which models were used no internal event tells: the pipeline, which the gateway's
+ * start makes, reads that from the session store (`shared.ts`), soon after a turn where no plugin hears of calls.
  */
 
 import { environmentStateDir } from "./env.js";

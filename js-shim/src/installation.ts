@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import type { GatewayConfig } from "./openclaw.js";
 
 /** What identifies this installation. */
 export interface Installation {
@@ -33,6 +34,27 @@ export function openInstallation(stateDir: string | undefined): Installation & {
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     return { ...drawn, problem: `${file} cannot be used (${why}); identities change at each start` };
+  }
+}
+
+/**
+ * The gateway's configuration, for those who are not told it; `problem` says why it is not known.
+ *
+ * @param file the environment's `OPENCLAW_CONFIG_PATH`; `openclaw.json` of the state directory
+ */
+export function openConfig(
+  stateDir: string | undefined,
+  file: string | undefined,
+): { config?: GatewayConfig; problem?: string } {
+  const path = file ?? (stateDir && join(stateDir, "openclaw.json"));
+  if (!path || !existsSync(path)) return {};
+  try {
+    return { config: JSON.parse(readFileSync(path, "utf8")) as GatewayConfig };
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    return {
+      problem: `${path} cannot be read as JSON (${why}): the prices in it are not known to this command; comments and the like go when OpenClaw writes it, as \`openclaw config set\` does`,
+    };
   }
 }
 

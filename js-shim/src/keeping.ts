@@ -46,6 +46,8 @@ export class Keeping {
   #lease: Lease | undefined;
   #upto = 0;
   #hasChanges = false;
+  /** The last write, under way or done. */
+  #writing: Promise<void> | undefined;
   #flushTimer: NodeJS.Timeout | undefined;
   #lookTimer: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
@@ -138,10 +140,16 @@ export class Keeping {
   async flush(): Promise<void> {
     clearTimeout(this.#flushTimer);
     this.#flushTimer = undefined;
-    if (this.standing === "memory" || !this.#hasChanges) return;
+    if (this.standing === "memory") return;
+    // What was collected before may be on its way still.
+    if (!this.#hasChanges) return this.#writing;
     if (this.#lease && !(await this.#lease.isHeld())) return this.#lose();
     this.#hasChanges = false;
-    const upto = this.#upto;
+    this.#writing = this.#write(this.#upto);
+    await this.#writing;
+  }
+
+  async #write(upto: number): Promise<void> {
     try {
       await withDeadline(this.#disk.flush(), DISK_DEADLINE_MS);
     } catch (error) {

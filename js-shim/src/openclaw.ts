@@ -9,6 +9,13 @@ export interface Logger {
 /** The part of the gateway's configuration that is read; anything may stand in it. */
 export interface GatewayConfig {
   diagnostics?: { enabled?: boolean };
+  /** The providers that it is configured with. */
+  models?: {
+    providers?: Record<
+      string,
+      { models?: ({ id?: unknown; cost?: Record<string, unknown> | null } | null)[] } | null
+    >;
+  };
   /** Which credentials there are, without them. */
   auth?: { profiles?: Record<string, { provider?: unknown; mode?: unknown } | null> };
 }

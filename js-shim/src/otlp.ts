@@ -9,6 +9,7 @@ import { open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Outlet } from "./outlet.js";
 import type { Log } from "./pipeline.js";
+import { asPairs } from "./prices.js";
 import { reason, withDeadline } from "./promises.js";
 import type { Io, OtlpExporter } from "./wasm.js";
 
@@ -52,6 +53,25 @@ interface Segment {
 /** Where segments go that the journal gives up, and where the state is. */
 export function attic(folder: string): string {
   return join(folder, "otlp");
+}
+
+/** Follows a journal as the settings say; nothing where they name no collector, or none that can be used, which is said. */
+export function openOtlp(
+  host: Omit<OtlpHost, "gateway">,
+  { otlp, collector, gateway, installation }: Record<string, unknown>,
+): Otlp | undefined {
+  if (!otlp) return undefined;
+  try {
+    const told = host.io().otlpTarget(asPairs(otlp), asPairs(collector));
+    const { url, headers, problems } = JSON.parse(told) as Target & { problems: string[] };
+    for (const problem of problems) host.log.warn(problem);
+    return url
+      ? new Otlp({ ...host, gateway: String(gateway ?? installation) }, { url, headers })
+      : undefined;
+  } catch (error) {
+    host.log.warn(`nothing goes to a collector (${reason(error)})`);
+    return undefined;
+  }
 }
 
 /** Follows one journal. */

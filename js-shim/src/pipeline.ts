@@ -6,12 +6,13 @@
  */
 
 import { Keeping } from "./keeping.js";
-import { attic, Otlp, type Target } from "./otlp.js";
+import { attic, type Otlp, openOtlp } from "./otlp.js";
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
-import { asPairs, Prices } from "./prices.js";
+import { type Order, Poster } from "./poster.js";
+import { Prices } from "./prices.js";
 import { reason, withDeadline } from "./promises.js";
-import { beginReconciling, FIRST_LOOK_MS, LOOK_EVERY_MS, reconcile } from "./reconcile.js";
 import { WRITE_EVERY_MS, writeStatus } from "./status.js";
+import { type StoreHost, StoreWatch } from "./store-watch.js";
 import type { Core, Instance, Io } from "./wasm.js";
 
 /** How the pipeline speaks to the gateway's log. */
@@ -35,8 +36,8 @@ export interface Host {
   mono(): number;
   /** Our folder in the gateway's state directory; without one everything lives as long as the process. */
   folder?: string | undefined;
-  /** The gateway's state directory, where its session store is to be reconciled with what was told. */
-  stateDir?: string | undefined;
+  /** The session store that is to be compared with what was told; only with a folder. */
+  store?: StoreHost | undefined;
   /** What this process is, for others that share the folder: `gateway`, `ingest`, … */
   role?: string;
 }
@@ -52,11 +53,11 @@ interface Advice {
   log: Array<{ level: "info" | "warn"; text: string }>;
 }
 
-interface Order {
-  url: string;
-  token: string | null;
-  path: string;
-  body: string | null;
+interface Source {
+  index: number;
+  pick: Picker;
+  /** The names of its facts. */
+  facts: string[];
 }
 
 /** Events that may wait for the next turn of the event loop; more are dropped and counted. */
@@ -73,21 +74,23 @@ export class Pipeline {
   #prices: Prices;
   #otlp: Otlp | undefined;
   #core: Core | undefined;
-  #poster: Io | undefined;
-  #sources = new Map<string, Array<{ index: number; pick: Picker }>>();
+  readonly #poster: Poster;
+  #sources = new Map<string, Source[]>();
   #queue: Waiting[] = [];
   #isDrainScheduled = false;
   readonly #keeping: Keeping;
   #opening: Promise<void> | undefined;
-  #lookTimer: NodeJS.Timeout | undefined;
   #statusTimer: NodeJS.Timeout | undefined;
-  #storeProblems = new Set<string>();
+  /** What watches the session store, where there is one. */
+  readonly store: StoreWatch | undefined;
   #isOpen = false;
   #timer: NodeJS.Timeout | undefined;
   #sending: Promise<void> | undefined;
   #expectDiagnostics = false;
   #restarts: number[] = [];
   #isOff = false;
+  /** The last status, once it was closed. */
+  ended: Record<string, unknown> | undefined;
   /** What the core cannot count: it was dead, or never saw it. */
   readonly counts = { core_restarts: 0, dropped_queue_full: 0, dropped_trap: 0 };
 
@@ -105,6 +108,8 @@ export class Pipeline {
       mono: host.mono,
     };
     this.#keeping = new Keeping(keeper, host.folder, host.role ?? "gateway");
+    this.#poster = new Poster(host.instantiateIo);
+    this.store = host.store && host.folder ? this.#watchStore(host.store, host.folder) : undefined;
   }
 
   /** Whether the core is loaded. */
@@ -176,34 +181,27 @@ export class Pipeline {
   #opened(): void {
     this.#isOpen = true;
     this.#guarded((core) => this.#keeping.restore(core));
-    if (this.#host.stateDir && this.#keeping.standing === "owner")
-      beginReconciling({ run: (work) => this.#guarded(work), wall: this.#host.wall });
+    this.store?.open();
     this.drain();
     this.#advance();
-    this.#lookIn(FIRST_LOOK_MS);
   }
 
-  /** Reconciles with the session store now and then. */
-  #lookIn(ms: number): void {
-    if (!this.#host.stateDir || this.#isOff) return;
-    this.#lookTimer = setTimeout(() => void this.#look(), ms);
-    this.#lookTimer.unref();
-  }
-
-  async #look(): Promise<void> {
-    const { stateDir = "", instantiateIo, wall, mono } = this.#host;
-    const source = this.#sources.get("stored")?.[0]?.index;
-    if (this.#keeping.standing === "owner" && source !== undefined) {
-      const run = (work: (core: Core) => void) => this.#guarded(work);
-      // A process that took the journal over later begins here.
-      beginReconciling({ run, wall });
-      const problems = await reconcile({ stateDir, source, run, instantiateIo, wall, mono });
-      // Each is told once, and again when it has been away.
-      for (const problem of problems) if (!this.#storeProblems.has(problem)) this.#host.log.warn(problem);
-      this.#storeProblems = new Set(problems);
-      this.#advance();
-    }
-    this.#lookIn(LOOK_EVERY_MS);
+  #watchStore(store: StoreHost, folder: string): StoreWatch {
+    const { instantiateIo, wall, mono, log } = this.#host;
+    return new StoreWatch(store, {
+      folder,
+      isOwner: () => this.#keeping.standing === "owner",
+      isOff: () => this.#isOff,
+      source: () => this.#sources.get("stored")?.[0],
+      run: (work) => this.#guarded(work),
+      advance: () => this.#advance(),
+      backlog: () => this.backlog(),
+      spooled: () => Number(this.status().spooled ?? 0),
+      instantiateIo,
+      warn: log.warn,
+      wall,
+      mono,
+    });
   }
 
   /** Goes on with other settings; what waits is kept. */
@@ -315,8 +313,9 @@ export class Pipeline {
   async close(): Promise<void> {
     this.#guarded((core) => this.#keeping.collect(core));
     const status = this.status();
+    this.ended = status;
     this.#isOff = true;
-    clearTimeout(this.#lookTimer);
+    this.store?.close();
     clearTimeout(this.#statusTimer);
     await this.#otlp?.close();
     if (this.#keeping.standing === "owner") await this.#writeStatus(status);
@@ -331,7 +330,7 @@ export class Pipeline {
   async relieve(most: number, budgetMs: number): Promise<boolean> {
     this.#advance();
     await this.#sendUntil(this.#host.mono() + budgetMs, most);
-    return this.#backlog() <= most;
+    return this.backlog() <= most;
   }
 
   /** Everything that a status shows. */
@@ -341,24 +340,25 @@ export class Pipeline {
       status = JSON.parse(core.status());
     });
     const otlp = this.#otlp && { otlp: this.#otlp.status() };
-    return { ...status, ...this.counts, ...this.#keeping.status(), ...otlp, off: this.#isOff };
+    const kept = this.#keeping.status();
+    return { ...status, ...this.counts, ...kept, ...this.store?.status(), ...otlp, off: this.#isOff };
   }
 
   /** What waits to be sent, calls and other records. */
-  #backlog(): number {
+  backlog(): number {
     const { waiting = 0, records_waiting = 0 } = this.status() as Record<string, number>;
     return waiting + records_waiting;
   }
 
   /** Sends without pauses until little enough waits, time is up, or nothing goes forward any more. */
   async #sendUntil(until: number, most: number): Promise<void> {
-    for (let stalled = 0, before = this.#backlog(); before > most && stalled < 3; ) {
+    for (let stalled = 0, before = this.backlog(); before > most && stalled < 3; ) {
       const left = until - this.#host.mono();
       if (left <= 0 || this.#isOff) return;
       await withDeadline(this.#keeping.prepare(), left).catch(() => {});
       if (!this.#sending && !this.#send(true, left)) return;
       await withDeadline(this.#sending ?? Promise.resolve(), left).catch(() => {});
-      const now = this.#backlog();
+      const now = this.backlog();
       stalled = now < before ? 0 : stalled + 1;
       before = now;
     }
@@ -379,7 +379,8 @@ export class Pipeline {
     this.#sources = new Map();
     for (const [index, table] of tables.entries()) {
       const known = this.#sources.get(table.source) ?? [];
-      known.push({ index, pick: makePicker(table, this.#settings.preview === true) });
+      const facts = table.fields.map(({ name }) => name);
+      known.push({ index, pick: makePicker(table, this.#settings.preview === true), facts });
       this.#sources.set(table.source, known);
     }
     const names = JSON.parse(instance.settingNames()) as string[];
@@ -392,44 +393,21 @@ export class Pipeline {
 
   #pricesOf(settings: Record<string, unknown>): Prices {
     const { priceTable, log } = this.#host;
-    return new Prices({ io: this.#io, table: priceTable, warn: (text) => log.warn(text) }, settings);
+    const io = () => this.#poster.io();
+    return new Prices({ io, table: priceTable, warn: (text) => log.warn(text) }, settings);
   }
-
-  /** The module that meets the network and foreign formats. */
-  readonly #io = (): Io => {
-    this.#poster ??= this.#host.instantiateIo();
-    return this.#poster;
-  };
 
   /** Tells a collector too, where one is set. */
   #follow(): void {
     const { folder, log, wall, mono } = this.#host;
-    const { otlp, collector, gateway, installation } = this.#settings;
     void this.#otlp?.close();
     this.#otlp = undefined;
-    this.#keeping.keepGivenUp(undefined);
-    if (!otlp || !folder) return;
-    try {
-      const { url, headers, problems } = JSON.parse(
-        this.#io().otlpTarget(asPairs(otlp), asPairs(collector)),
-      ) as Target & { problems: string[] };
-      for (const problem of problems) log.warn(problem);
-      if (!url) return;
+    if (folder) {
       const isOwner = () => this.#keeping.standing === "owner" && !this.#keeping.isDoubtful && this.#isOpen;
-      const host = {
-        io: this.#io,
-        log,
-        wall,
-        mono,
-        isOwner,
-        folder,
-        gateway: String(gateway ?? installation),
-      };
-      this.#otlp = new Otlp(host, { url, headers });
-      this.#keeping.keepGivenUp(attic(folder));
-    } catch (error) {
-      log.warn(`nothing goes to a collector (${reason(error)})`);
+      const host = { io: () => this.#poster.io(), log, wall, mono, isOwner, folder };
+      this.#otlp = openOtlp(host, this.#settings);
     }
+    this.#keeping.keepGivenUp(this.#otlp && folder && attic(folder));
   }
 
   #remake(): Core {
@@ -545,8 +523,7 @@ export class Pipeline {
     let next: string | undefined = order;
     while (next !== undefined) {
       const core = this.#core;
-      const { url, token, path, body } = JSON.parse(next) as Order;
-      const reply = await this.#post(url, token ?? undefined, path, body ?? undefined, timeoutMs);
+      const reply = await this.#poster.post(JSON.parse(next) as Order, timeoutMs);
       next = undefined;
       // A core that was restarted meanwhile asked nothing: the batch is sent again, under its guards.
       if (core !== this.#core) return;
@@ -554,22 +531,6 @@ export class Pipeline {
         next = current.answered(reply, this.#host.wall(), this.#host.mono());
         this.#keeping.collect(current);
       });
-    }
-  }
-
-  async #post(
-    url: string,
-    token: string | undefined,
-    path: string,
-    body: string | undefined,
-    timeoutMs: number,
-  ): Promise<unknown[]> {
-    try {
-      const sent = this.#io().send(url, token, path, body, timeoutMs);
-      return await withDeadline(sent, timeoutMs + 1_000);
-    } catch (error) {
-      this.#poster = undefined;
-      return [0, null, reason(error), false, false, null];
     }
   }
 }

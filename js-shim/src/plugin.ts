@@ -7,7 +7,7 @@ import { subscribe } from "./diagnostics.js";
 import { environmentStateDir } from "./env.js";
 import { acceptInternal } from "./internal.js";
 import type { PluginApi, ServiceContext } from "./openclaw.js";
-import { usedByLogin } from "./prices.js";
+import { costSettings } from "./prices.js";
 import { end, pipeline, settings, shared } from "./shared.js";
 
 /** Typed hooks that the core reads; none of them needs conversation access. */
@@ -46,7 +46,7 @@ const STOP_BUDGET_MS = 1_500;
 async function start(ctx: ServiceContext): Promise<void> {
   const state = shared();
   state.stateDir = ctx.stateDir;
-  state.byLogin = usedByLogin(ctx.config);
+  state.costs = costSettings(ctx.config);
   state.log = ctx.logger;
   const running = pipeline(state);
   running.configure(settings(state));

@@ -49,8 +49,9 @@ export class Prices {
   }
 
   #open(): PriceBook {
-    const { prices, byLogin } = this.#settings;
-    const book = new (this.#shelf.io().PriceBook)(asPairs(prices), asPairs(byLogin), this.#shelf.table());
+    const { prices, openclawPrices, byLogin } = this.#settings;
+    const given = [prices, openclawPrices, byLogin].map(asPairs) as [unknown, unknown, unknown];
+    const book = new (this.#shelf.io().PriceBook)(...given, this.#shelf.table());
     for (const problem of book.problems()) this.#shelf.warn(problem);
     return book;
   }
@@ -61,6 +62,50 @@ export function asPairs(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(asPairs);
   if (typeof value !== "object" || value === null) return value ?? null;
   return Object.entries(value).map(([name, of]) => [name, asPairs(of)]);
+}
+
+/** What the gateway's configuration tells of costs, in the names of the settings. */
+export function costSettings(config: GatewayConfig | undefined): Record<string, unknown> {
+  return { byLogin: usedByLogin(config), openclawPrices: openclawPrices(config) };
+}
+
+/** OpenClaw's names of a model's rates. */
+const RATES = ["input", "output", "cacheRead", "cacheWrite"] as const;
+
+/**
+ * The prices in `models.providers` of a gateway's configuration, in the shape of the setting `prices`: with these
+ * OpenClaw reckons, so they hold for calls that others tell of too. All-zero prices are no prices.
+ */
+export function openclawPrices(config: GatewayConfig | undefined): Record<string, object> {
+  const prices: Record<string, object> = {};
+  for (const [provider, entry] of Object.entries(config?.models?.providers ?? {})) {
+    const models = Array.isArray(entry?.models) ? entry.models : [];
+    for (const model of models) {
+      const { id, cost } = model ?? {};
+      const rates = ratesOf(cost);
+      const listed: unknown[] = Array.isArray(cost?.tieredPricing) ? cost.tieredPricing : [];
+      const tiers = listed.map((tier) => tierOf(tier as Record<string, unknown> | null));
+      const isPriced = [rates, ...tiers].some((one) => RATES.some((rate) => Number(one[rate]) > 0));
+      if (typeof id !== "string" || !isPriced) continue;
+      const first = tiers.find(({ above }) => above < 0);
+      const further = tiers.filter(({ above }) => above >= 0).sort((a, b) => a.above - b.above);
+      const { above: _, ...base } = first ?? { above: 0, ...rates };
+      prices[`${provider}/${id}`] = { ...base, ...(further.length > 0 ? { tiers: further } : {}) };
+    }
+  }
+  return prices;
+}
+
+/** A rate that OpenClaw was not given is 0 to it. */
+function ratesOf(cost: Record<string, unknown> | null | undefined): Record<(typeof RATES)[number], unknown> {
+  const { input = 0, output = 0, cacheRead = 0, cacheWrite = 0 } = cost ?? {};
+  return { input, output, cacheRead, cacheWrite };
+}
+
+/** OpenClaw's tiers begin with their range's start; ours hold above a number of tokens. */
+function tierOf(tier: Record<string, unknown> | null) {
+  const [start] = Array.isArray(tier?.range) ? tier.range : [];
+  return { above: Number(start) - 1, ...ratesOf(tier) };
 }
 
 /** The providers that a gateway uses by a login (a subscription) and never by a key, as far as its configuration says. */

@@ -1,14 +1,16 @@
-/** Fills in what the session store has and nobody told: after a crash, or while nobody listened. */
+/** Brings the session store's rows to the core, which counts those that nobody told: gaps, and what came before us. */
 
+import { HISTORY_PREFIX, type Marks, readMarks, type Span } from "./marks.js";
 import { reason } from "./promises.js";
-import { readStore } from "./store.js";
+import { type ReadProgress, readStore, type StoreBatch } from "./store.js";
 import type { Core, Io } from "./wasm.js";
 
-/** A row is looked at when it is this old, in ms: by then every other surface has spoken. */
+/** In a gateway with the plugin a row is looked at when it is this old, in ms: by then every other surface has spoken. */
 export const SETTLED_AFTER_MS = 60_000;
-/** How long after its start a gateway looks first, and how often then, in ms. */
-export const FIRST_LOOK_MS = 5_000;
-export const LOOK_EVERY_MS = 60_000;
+/** The time up to which everything is matched moves in such steps, in ms: each is a write to the journal. */
+const RECONCILED_STEP_MS = 30_000;
+/** After so many rows what waits is looked at. */
+const ROWS_AT_ONCE = 256;
 
 /** What reconciling needs of the pipeline. */
 export interface Reconciler {
@@ -16,58 +18,192 @@ export interface Reconciler {
   stateDir: string;
   /** The core's number of the source `stored`. */
   source: number;
+  /** The names of that source's facts, in their order. */
+  facts: readonly string[];
   /** Runs something in the core; false where that went wrong. */
   run(work: (core: Core) => void): boolean;
   /** Makes the module that reads transcripts. */
   instantiateIo(): Io;
+  /** Waits until there is room for more; false where reading is to end for now. */
+  room(): Promise<boolean>;
   wall(): number;
   mono(): number;
 }
 
-/**
- * Marks where the store's rows begin to be ours: what was there before the plugin was is history, and not a gap. To
- * be called as soon as the journal is open, since a first life may be a short one.
- */
-export function beginReconciling({ run, wall }: Pick<Reconciler, "run" | "wall">): void {
-  run((core) => {
-    if (core.reconciledMs() === undefined) core.setReconciled(wall());
-  });
+/** What a reading of the store came to. */
+export interface Outcome {
+  /** Whether everything was read, but for what {@link problems} name. */
+  isDone: boolean;
+  /** What could not be read, for the log. */
+  problems: string[];
+  /** Lines that could not be used, by reason. */
+  skipped: Record<string, number>;
+  /** Rows of calls, inherited ones and failures among them. */
+  rows: number;
 }
 
 /**
  * Reads what the session store has beyond the bookmarks, and hands it to the core, which matches it with what it was
  * told and counts the rest.
  *
- * @returns what could not be read, for the log
+ * @param settledAfterMs how old a row has to be, in ms
  */
-export async function reconcile(reconciler: Reconciler): Promise<string[]> {
-  const { run, wall, mono } = reconciler;
-  const until = wall() - SETTLED_AFTER_MS;
+export async function reconcile(reconciler: Reconciler, settledAfterMs: number): Promise<Outcome> {
+  const until = reconciler.wall() - settledAfterMs;
   let since: number | undefined;
-  let bookmarks = new Map<string, string>();
-  const isWell = run((core) => {
+  let marks: Marks | undefined;
+  const isWell = reconciler.run((core) => {
     since = core.reconciledMs();
-    bookmarks = new Map(JSON.parse(core.bookmarks()) as [string, string][]);
+    marks = readMarks(core);
   });
-  if (!isWell || since === undefined || since >= until) return [];
-  const problems: string[] = [];
-  try {
-    const options = { io: reconciler.instantiateIo(), since, until };
-    for await (const { file, bookmark, rows, problem } of readStore(
-      reconciler.stateDir,
-      bookmarks,
-      options,
-    )) {
-      if (problem) problems.push(problem);
-      // A problem changes no bookmark.
-      const mark = problem || bookmarks.get(file) === bookmark ? undefined : bookmark;
-      const isKept = run((core) => core.takeRows(reconciler.source, rows, file, mark, wall(), mono()));
-      if (!isKept) return problems;
-    }
-    // What could not be read has its turn when it can: the time stays where it was.
-    if (problems.length === 0) run((core) => core.setReconciled(until));
-  } catch (error) {
-    problems.push(`the session store could not be read (${reason(error)})`);
+  if (!isWell || !marks || since === undefined || since >= until) return nothing();
+  const reading = new Reading(reconciler, marks.bookmarks, { since, until }, "");
+  const outcome = await reading.go();
+  // What could not be read has its turn when it can: the time stays where it was. Nor are younger rows all there yet.
+  const matched = Math.min(until, reconciler.wall() - SETTLED_AFTER_MS);
+  if (outcome.isDone && outcome.problems.length === 0 && matched - since >= RECONCILED_STEP_MS)
+    reconciler.run((core) => core.setReconciled(matched));
+  return outcome;
+}
+
+/** Reads a span of history. It goes on where it was ended, until its outcome is done. */
+export function readHistory(
+  reconciler: Reconciler,
+  marks: Marks,
+  span: Span,
+  progress: ReadProgress,
+): Reading {
+  return new Reading(reconciler, marks.historyBookmarks, span, HISTORY_PREFIX, progress);
+}
+
+/** A reading of the store, which can be interrupted. */
+export class Reading {
+  #reconciler: Reconciler;
+  readonly #bookmarks: ReadonlyMap<string, string>;
+  readonly #prefix: string;
+  readonly #batches: AsyncGenerator<StoreBatch>;
+  readonly #copies: Copies;
+  /** What a reader was made of may be what fails. */
+  #isBroken = false;
+  readonly outcome: Outcome = nothing();
+
+  constructor(
+    reconciler: Reconciler,
+    bookmarks: ReadonlyMap<string, string>,
+    span: Span,
+    prefix: string,
+    progress?: ReadProgress,
+  ) {
+    this.#reconciler = reconciler;
+    this.#bookmarks = bookmarks;
+    this.#prefix = prefix;
+    this.#copies = new Copies(reconciler.facts);
+    this.#batches = readStore(reconciler.stateDir, bookmarks, {
+      io: reconciler.instantiateIo(),
+      ...span,
+      progress,
+    });
   }
-  return problems;
+
+  /** Whether it is to be begun anew, from the bookmarks. */
+  get isBroken(): boolean {
+    return this.#isBroken;
+  }
+
+  /** Goes on with another notion of room, say. */
+  goOnWith(reconciler: Reconciler): void {
+    this.#reconciler = reconciler;
+  }
+
+  /** Goes on until it is done, or there is no room. */
+  async go(): Promise<Outcome> {
+    const { outcome } = this;
+    try {
+      for (let since = 0; ; ) {
+        if (since >= ROWS_AT_ONCE) {
+          if (!(await this.#reconciler.room())) return outcome;
+          since = 0;
+        }
+        const { value, done } = await this.#batches.next();
+        if (done) break;
+        if (!this.#take(value)) {
+          this.#isBroken = true;
+          return outcome;
+        }
+        since += value.rows.length;
+      }
+      outcome.isDone = true;
+    } catch (error) {
+      this.#isBroken = true;
+      outcome.problems.push(`the session store could not be read (${reason(error)})`);
+    }
+    return outcome;
+  }
+
+  /** Ends it early. */
+  async close(): Promise<void> {
+    await this.#batches.return(undefined).catch(() => {});
+  }
+
+  #take({ file, bookmark, rows, problem, skipped }: StoreBatch): boolean {
+    const { outcome } = this;
+    if (problem) outcome.problems.push(problem);
+    for (const [why, count] of Object.entries(skipped ?? {})) this.#skip(why, count);
+    outcome.rows += rows.length;
+    // A problem changes no bookmark.
+    const mark = problem || this.#bookmarks.get(file) === bookmark ? undefined : bookmark;
+    if (rows.length === 0 && mark === undefined) return true;
+    const isHistory = this.#prefix !== "";
+    // A row without a time belongs to no span.
+    const timed = isHistory ? rows.filter((row) => this.#copies.hasTime(row)) : rows;
+    this.#skip("without_time", rows.length - timed.length);
+    const fresh = isHistory ? timed.filter((row) => this.#copies.isNew(row)) : timed;
+    const { run, source, wall, mono } = this.#reconciler;
+    return run((core) => core.takeRows(source, fresh, this.#prefix + file, mark, isHistory, wall(), mono()));
+  }
+
+  #skip(why: string, count: number): void {
+    if (count > 0) this.outcome.skipped[why] = (this.outcome.skipped[why] ?? 0) + count;
+  }
+}
+
+/** So many rows are known again, and as many before them. */
+const MOST_COPIES = 20_000;
+
+/**
+ * Tells copies of rows. Most are inherited and told as such; what a cut transcript was copied to has the same rows as
+ * what is left of it, and jobs copy too.
+ */
+class Copies {
+  readonly #identity: number[];
+  readonly #times: number[];
+  #young = new Set<string>();
+  #old = new Set<string>();
+
+  constructor(facts: readonly string[]) {
+    this.#identity = ["entry", "model", "timestamp", "input", "output", "cache_read", "cache_write"].map(
+      (name) => facts.indexOf(name),
+    );
+    this.#times = ["written", "timestamp"].map((name) => facts.indexOf(name));
+  }
+
+  /** Whether a row tells when its call was. */
+  hasTime(row: readonly unknown[]): boolean {
+    return this.#times.some((index) => typeof row[index] === "number" || typeof row[index] === "string");
+  }
+
+  isNew(row: readonly unknown[]): boolean {
+    const key = this.#identity.map((index) => row[index]).join("\n");
+    if (this.#young.has(key) || this.#old.has(key)) return false;
+    this.#young.add(key);
+    if (this.#young.size >= MOST_COPIES) {
+      this.#old = this.#young;
+      this.#young = new Set();
+    }
+    return true;
+  }
+}
+
+function nothing(): Outcome {
+  return { isDone: false, problems: [], skipped: {}, rows: 0 };
 }

@@ -5,6 +5,8 @@ import { environmentCollector, environmentSettings, type RawSettings } from "./e
 import { isInContainer, openInstallation, stateFolder } from "./installation.js";
 import type { Logger } from "./openclaw.js";
 import { Pipeline } from "./pipeline.js";
+import { SETTLED_AFTER_MS } from "./reconcile.js";
+import { ALONE_SETTLED_AFTER_MS, type StoreHost } from "./store-watch.js";
 import { instantiate, instantiateIo, priceTable } from "./wasm.js";
 
 /** See above. */
@@ -13,8 +15,8 @@ export interface Shared {
   /** The status of the pipeline that ended last. */
   ended: Record<string, unknown> | undefined;
   config: RawSettings;
-  /** Providers that the gateway uses by login alone. */
-  byLogin: string[];
+  /** What the gateway's configuration tells of costs. */
+  costs: RawSettings;
   stateDir: string | undefined;
   log: Logger | undefined;
   subscription: Subscription | undefined;
@@ -31,7 +33,7 @@ export function shared(): Shared {
     pipeline: undefined,
     ended: undefined,
     config: {},
-    byLogin: [],
+    costs: {},
     stateDir: undefined,
     log: undefined,
     subscription: undefined,
@@ -44,8 +46,8 @@ export function shared(): Shared {
 export function settings(state: Shared): RawSettings {
   const { problem, ...installation } = openInstallation(state.stateDir);
   if (problem) state.log?.warn(`agentwatch: ${problem}`);
-  const found = { byLogin: state.byLogin, collector: environmentCollector(), inContainer: isInContainer() };
-  return { ...environmentSettings(), ...state.config, ...installation, ...found };
+  const found = { ...installation, collector: environmentCollector(), inContainer: isInContainer() };
+  return { ...environmentSettings(), ...state.config, ...state.costs, ...found };
 }
 
 /** The one pipeline of the process; made by the first event, or by the service before it. */
@@ -62,11 +64,29 @@ export function pipeline(state: Shared): Pipeline {
       wall: () => Date.now(),
       mono: () => performance.now(),
       folder: state.stateDir && stateFolder(state.stateDir),
-      stateDir: state.stateDir,
+      store: state.stateDir ? storeOf(state, state.stateDir) : undefined,
     },
     settings(state),
   );
   return state.pipeline;
+}
+
+/** When a gateway looks into its session store first, and how often then, in ms: with the plugin, and with the hook. */
+const FIRST_LOOK_MS = 5_000;
+const LOOK_EVERY_MS = { plugin: 60_000, hook: 2_000 };
+/** How many calls may wait while history and gaps are filled in: a gateway has better things to do. */
+const MOST = { history: 2_000, gaps: 100_000 };
+
+/** What the plugin hears it hears at once, so that the store has time; the hook alone hears of no call. */
+function storeOf(state: Shared, stateDir: string): StoreHost {
+  return {
+    stateDir,
+    begins: true,
+    settledAfterMs: () => (state.hasPlugin ? SETTLED_AFTER_MS : ALONE_SETTLED_AFTER_MS),
+    firstMs: FIRST_LOOK_MS,
+    every: () => (state.hasPlugin ? LOOK_EVERY_MS.plugin : LOOK_EVERY_MS.hook),
+    most: MOST,
+  };
 }
 
 /**

@@ -73,10 +73,21 @@ export function inWords(document: StatusDocument, now: number): string[] {
     `sends to   ${String(status.url ?? "nowhere")} (${String(status.receiver ?? "unknown")})`,
     `calls      ${count("requests")} counted, ${count("delivered") + count("confirmed")} delivered, ${count("waiting")} waiting, last ${ago(status.last_call_ms)}`,
     `           ${count("from_store")} from the session store, ${count("spooled")} observations of other processes, ${count("missing_usage")} without usage, ${count("model_errors")} failed`,
+    ...historyInWords(status),
     `sending    ${count("retried")} retries, ${count("ambiguous")} ambiguous, last error: ${String(status.last_error ?? "none")}`,
     `dropped    ${dropped.length > 0 ? dropped.map(([why, n]) => `${n} ${why}`).join(", ") : "none"}`,
     `journal    ${(count("journal_bytes") / 1024).toFixed(0)} KB, ${count("journal_corrupt")} corrupt, ${count("core_restarts")} restarts of the core`,
     ...troubles(document, now).map((trouble) => `trouble    ${trouble}`),
+  ];
+}
+
+/** What of the session store's history is being filled in. */
+function historyInWords(status: Status): string[] {
+  const { history } = status as { history?: { since: number; sessions: number; rows: number } };
+  if (!history) return [];
+  const since = new Date(history.since).toISOString().slice(0, 16).replace("T", " ");
+  return [
+    `history    since ${since} is being filled in: ${history.sessions} sessions, ${history.rows} calls read`,
   ];
 }
 

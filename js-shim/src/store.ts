@@ -45,6 +45,16 @@ export interface StoreOptions {
   until?: number | undefined;
   /** Calls written before this time are left out for good. */
   since?: number | undefined;
+  /** Is told how far reading is. */
+  progress?: ReadProgress | undefined;
+}
+
+/** How far a reading of the store is. */
+export interface ReadProgress {
+  /** Sessions that were looked at. */
+  sessions: number;
+  /** Bytes of transcripts that were read, unpacked. */
+  bytes: number;
 }
 
 /** Some calls of one session. */
@@ -111,6 +121,7 @@ async function* readAgent(
       const session = { ...found, agent, file: `${agent}/${found.sessionId}` };
       kept.add(session.file);
       yield* readSession(session, bookmarks.get(session.file), options);
+      if (options.progress) options.progress.sessions += 1;
       looked += 1;
       if (looked % AT_ONCE === 0) await nextTurn();
     }
@@ -127,6 +138,31 @@ async function* readAgent(
   } finally {
     database?.close();
   }
+}
+
+/** How many sessions the store holds; those of agents that cannot be read are left out. */
+export async function countSessions(stateDir: string): Promise<number> {
+  const folder = join(stateDir, "agents");
+  let count = 0;
+  for (const agent of await namesIn(folder).catch(() => [])) {
+    const ids = new Set<string>();
+    try {
+      for (const { sessionId } of await listTranscripts(join(folder, agent, "sessions"))) ids.add(sessionId);
+      const path = join(folder, agent, "agent", "openclaw-agent.sqlite");
+      const database = (await isThere(path)) ? await TranscriptDatabase.open(path) : undefined;
+      for (let last = ""; database; ) {
+        const sessions = database.sessionsAfter(last);
+        for (const { sessionId } of sessions) ids.add(sessionId);
+        last = sessions.at(-1)?.sessionId ?? "";
+        if (sessions.length === 0) break;
+      }
+      database?.close();
+    } catch {
+      // Reading it says why.
+    }
+    count += ids.size;
+  }
+  return count;
 }
 
 /** An agent's sessions with all that is kept of each. */
@@ -214,6 +250,7 @@ async function locate(
 class Reading {
   readonly #transcript: Transcript;
   readonly #from: Place;
+  readonly #progress: ReadProgress | undefined;
   readonly #reader: TranscriptReader;
   #place: Place;
   /** What was read last, before the chunk at hand. */
@@ -225,8 +262,9 @@ class Reading {
     { agent, sessionId }: StoredSession,
     transcript: Transcript,
     from: Place,
-    { io, since, until }: StoreOptions,
+    { io, since, until, progress }: StoreOptions,
   ) {
+    this.#progress = progress;
     this.#transcript = transcript;
     this.#from = from;
     this.#place = from;
@@ -241,6 +279,7 @@ class Reading {
     try {
       for await (const chunk of this.#transcript.read(this.#from)) {
         const rows = parse(reader.feed(chunk));
+        if (this.#progress) this.#progress.bytes += chunk.length;
         this.#follow(chunk);
         if (rows.length > 0) yield { bookmark: this.#bookmark(), rows };
         this.isStopped = reader.isStopped();
@@ -320,7 +359,7 @@ async function isThere(path: string): Promise<boolean> {
  */
 function reasonOf(error: unknown, path: string): string {
   if (error instanceof StoreProblem) return error.message;
-  const { code, message } = error as NodeJS.ErrnoException;
+  const { code, message, path: at = path } = error as NodeJS.ErrnoException;
   if (typeof code !== "string") throw error;
-  return `${path} cannot be read: ${message}`;
+  return `${at} cannot be read: ${message}`;
 }

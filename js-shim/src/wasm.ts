@@ -33,6 +33,7 @@ export interface Core {
     rows: unknown[],
     file: string,
     mark: string | undefined,
+    history: boolean,
     wall: number,
     mono: number,
   ): void;
@@ -110,7 +111,7 @@ export interface Io {
   LogReader: new () => LogReader;
   Otlp: new (state: Uint8Array, gateway: string, wall: number) => OtlpExporter;
   otlpTarget(setting: unknown, environment: unknown): string;
-  PriceBook: new (prices: unknown, byLogin: unknown, table: string) => PriceBook;
+  PriceBook: new (prices: unknown, openclaw: unknown, byLogin: unknown, table: string) => PriceBook;
   TranscriptReader: new (
     agent: string,
     sessionId: string,

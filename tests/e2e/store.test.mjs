@@ -6,17 +6,23 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { keyOf, startGateway } from "../../examples/gateway/gateway.mjs";
 import { createProvider } from "../../examples/gateway/provider.mjs";
-import { versions } from "./options.mjs";
+import { startReceiver } from "../../examples/gateway/receiver.mjs";
+import { waitForTotals } from "./harness.mjs";
+import { binary, versions } from "./options.mjs";
 import { until } from "./scenarios.mjs";
 import { StoreReader } from "./store-reader.mjs";
+import { startSync } from "./sync.mjs";
 
 /** @typedef {import("../../examples/gateway/provider.mjs").LedgerEntry} LedgerEntry */
 
 const OLD = "2026.3.13";
 
+/** What a compaction asks of a model is stored by no version. @param {LedgerEntry} entry */
+const isStored = ({ prompt }) => !prompt.includes("<conversation>");
+
 /**
  * The session store of real gateways, read while they run: every answer of the provider that is stored, each once,
- * whatever becomes of its session. No plugin is loaded; the built shim in `dist/` reads.
+ * whatever becomes of its session. No plugin is loaded; the built shim in `dist/` reads, and `sync --watch` counts.
  */
 for (const version of versions) {
   describe(`OpenClaw ${version}, its session store`, () => {
@@ -28,6 +34,10 @@ for (const version of versions) {
     let stateDir;
     /** @type {StoreReader} */
     let store;
+    /** @type {Awaited<ReturnType<typeof startReceiver>>} */
+    let receiver;
+    /** @type {ReturnType<typeof startSync>} */
+    let watch;
     /** @type {(() => Promise<unknown>)[]} */
     const closers = [];
 
@@ -40,6 +50,10 @@ for (const version of versions) {
       gateway = await startGateway({ version, providerUrl: provider.baseUrl, stateDir });
       closers.push(gateway.stop);
       store = new StoreReader(stateDir);
+      receiver = await startReceiver({ binary });
+      closers.push(receiver.stop);
+      watch = startSync(stateDir, receiver.url, "--watch");
+      closers.push(watch.kill);
     });
     after(async () => {
       for (const closer of closers.reverse()) await closer();
@@ -49,9 +63,8 @@ for (const version of versions) {
      * Does some work, and asserts that the store then has its answers and nothing else that is new.
      *
      * @param {() => Promise<unknown>} work
-     * @param {(entry: LedgerEntry) => boolean} [isStored]
      */
-    async function gains(work, isStored = () => true) {
+    async function gains(work) {
       const [asked, found] = [provider.ledger.length, store.found.length];
       await work();
       await until(() => provider.ledger.every(({ outcome }) => outcome !== "open"), "all answers", 60_000);
@@ -119,19 +132,14 @@ for (const version of versions) {
     });
 
     test("a compaction", async () => {
-      await gains(
-        async () => {
-          for (let turn = 1; turn <= 6; turn += 1)
-            await gateway.agentTurn({ session: "compact", message: `turn ${turn} [[length 20000]]` });
-          await store.read();
-          if (version === OLD)
-            await (await gateway.chatSend({ session: "compact", message: "/compact" })).done;
-          else await gateway.compact({ session: "compact" });
-          await gateway.agentTurn({ session: "compact", message: "after it" });
-        },
-        // What a compaction asks of a model is stored by no version.
-        ({ prompt }) => !prompt.includes("<conversation>"),
-      );
+      await gains(async () => {
+        for (let turn = 1; turn <= 6; turn += 1)
+          await gateway.agentTurn({ session: "compact", message: `turn ${turn} [[length 20000]]` });
+        await store.read();
+        if (version === OLD) await (await gateway.chatSend({ session: "compact", message: "/compact" })).done;
+        else await gateway.compact({ session: "compact" });
+        await gateway.agentTurn({ session: "compact", message: "after it" });
+      });
     });
 
     test("a subagent, a cron job, a failure", async () => {
@@ -163,6 +171,17 @@ for (const version of versions) {
       await gains(() => gateway.agentTurn({ session: "forked", message: "three" }));
     });
 
+    const told = (/** @type {LedgerEntry} */ entry) => (isStored(entry) ? "all" : "nothing");
+
+    test("sync --watch has counted what the provider sent, its cost included", async () => {
+      await waitForTotals(provider, receiver, { told });
+      const { status, said } = await watch.stop();
+      assert.equal(status, 0, said);
+      const again = await startSync(stateDir, receiver.url, "--since", "30d").ended;
+      assert.equal(again.status, 0, again.said);
+      await waitForTotals(provider, receiver, { told });
+    });
+
     test("from the start all is found again, also once the gateway has stopped", async () => {
       const entries = (/** @type {StoreReader} */ { found }) =>
         found.map(({ facts }) => `${facts.session_id}/${facts.entry}`).sort();
@@ -175,6 +194,17 @@ for (const version of versions) {
       const later = new StoreReader(stateDir);
       await later.read();
       assert.deepEqual(entries(later), entries(store));
+    });
+
+    test("sync alone, once, counts all that the store holds", async () => {
+      const other = await startReceiver({ binary });
+      closers.push(other.stop);
+      // As if nobody had ever counted.
+      await rm(join(stateDir, "agentwatch"), { recursive: true });
+      const { status, said } = await startSync(stateDir, other.url).ended;
+      assert.equal(status, 0, said);
+      assert.match(said, /all calls that the session store holds/);
+      await waitForTotals(provider, other, { told });
     });
   });
 }

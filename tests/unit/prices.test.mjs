@@ -7,7 +7,7 @@ import { brotliDecompressSync } from "node:zlib";
 import { answer, SESSION, started } from "./world.mjs";
 
 const DIST = new URL("../../dist/", import.meta.url);
-const { usedByLogin } = await import(`${DIST}prices.js`);
+const { openclawPrices, usedByLogin } = await import(`${DIST}prices.js`);
 
 /** 1,000 tokens in, 100 out, 2,000 from the cache. @param {string} provider @param {string} model @param {number} [usd] */
 function call(provider, model, usd = 0) {
@@ -67,6 +67,37 @@ test("a provider that is used by login alone is no spend, whatever the gateway r
     "anthropic/claude-opus-4-6": ["subscription", 0],
     "openai/gpt-4o": ["openclaw", 0.5],
   });
+});
+
+test("the gateway's prices hold where it told no figure", async () => {
+  const cost = { input: 3, output: 15, cacheRead: 0.3, cacheWrite: 3.75 };
+  const tieredPricing = [
+    { input: 1, output: 2, cacheRead: 1, cacheWrite: 1, range: [0, 3_000] },
+    { input: 2, output: 4, cacheRead: 2, cacheWrite: 2, range: [3_000] },
+  ];
+  const free = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 };
+  const models = [
+    { id: "m", cost },
+    { id: "tiered", cost: { tieredPricing } },
+    { id: "free", cost: free },
+    { id: "asked" },
+    null,
+  ];
+  const prices = { "own/m": { input: 99, output: 99 }, "own/free": { input: 1, output: 1 } };
+  const calls = ["m", "tiered", "free", "asked"].map((model) => call("own", model));
+  const { costs: told } = await costs({ prices }, calls, { models: { providers: { own: { models } } } });
+  assert.deepEqual(told, {
+    "own/m": ["openclaw", 0.0051],
+    // 3,000 tokens of prompt: its second tier begins there.
+    "own/tiered": ["openclaw", 0.0064],
+    "own/free": ["configured", 0.0031],
+    "own/asked": ["unknown", 0],
+  });
+});
+
+test("a configuration with anything in it has no prices", () => {
+  for (const providers of [undefined, { a: null }, { a: { models: 3 } }, { a: { models: [{ cost: 7 }] } }])
+    assert.deepEqual(openclawPrices({ models: { providers } }), {});
 });
 
 test("a configuration with anything in it names no login", () => {

@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { inWords } from "../../dist/status.js";
 import { Receiver } from "./world.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
@@ -128,4 +129,13 @@ test("a status that is no JSON is none", () => {
   const { written_ms, code } = document(stateDir);
   assert.deepEqual([written_ms, code], [null, 1]);
   assert.ok(readFileSync(join(stateDir, "agentwatch", "status.json"), "utf8").startsWith("{"));
+});
+
+test("history that is being filled in", () => {
+  const history = { since: Date.parse("2026-11-01T08:00Z"), sessions: 12, rows: 3_400 };
+  const told = inWords({ owner: null, written_ms: null, status: { history } }, Date.now());
+  assert.match(
+    told.join("\n"),
+    /history +since 2026-11-01 08:00 is being filled in: 12 sessions, 3400 calls read/,
+  );
 });

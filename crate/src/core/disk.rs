@@ -306,17 +306,23 @@ impl Core {
         end
     }
 
-    /// Takes in some rows of the session store, and how far it was read with them.
+    /// Takes in some rows of the session store, and how far it was read with them. Rows of `history` were written
+    /// before anybody listened, and are matched with nothing.
     pub fn take_rows(
         &mut self,
         source: usize,
         rows: &[Scalar],
         read: (&str, Option<&str>),
+        history: bool,
         now: Now,
     ) {
         self.keeper.begin_together();
         for row in rows {
-            self.observe(source, row.list().to_vec(), now);
+            match self.read(source, row.list().to_vec(), now) {
+                Ok(Event::Call(row)) if history => self.take_history(*row, now),
+                Ok(event) => self.take(event, now),
+                Err(_) => {}
+            }
         }
         let (file, mark) = read;
         if let Some(mark) = mark {

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use crate::call::{Cost, CostSource, ModelCall, Outcome};
+use crate::call::{CallId, Cost, CostSource, ModelCall, Outcome};
 use crate::config::{RawSettings, Settings};
 use crate::extras::Extras;
 use crate::facts::Scalar;
@@ -125,18 +125,27 @@ impl Core {
     /// Takes one event in: `source` is an index into [`SOURCES`]. Never fails; what cannot be read
     /// is counted by its reason, which is also returned.
     pub fn observe(&mut self, source: usize, facts: Vec<Scalar>, now: Now) -> Option<&'static str> {
+        match self.read(source, facts, now) {
+            Ok(event) => {
+                self.take(event, now);
+                None
+            }
+            Err(reason) => Some(reason),
+        }
+    }
+
+    fn read(&mut self, source: usize, facts: Vec<Scalar>, now: Now) -> Result<Event, &'static str> {
         if let Some(table) = SOURCES.get(source) {
             self.counts.seen.add(table.source);
         }
         match crate::observe::read(source, facts, now.wall_ms) {
             Ok(mut event) => {
                 event.hide(&self.settings.identities);
-                self.take(event, now);
-                None
+                Ok(event)
             }
             Err(Reject { source, reason }) => {
                 self.counts.rejected.add_pair(source, reason);
-                Some(reason)
+                Err(reason)
             }
         }
     }
@@ -198,16 +207,28 @@ impl Core {
             .filter(|_| observation.ends_turn);
         let has_failed = observation.outcome == Outcome::Failed;
         self.prices.want(&observation.provider, &observation.model);
-        let mut for_journal = observation.clone();
+        let for_journal = observation.clone();
         let id = self.ledger.observe(observation, now);
+        self.note_seen(id, for_journal);
+        if let Some(session) = ended_turn {
+            self.turns.answered(&session, has_failed, now);
+        }
+    }
+
+    fn take_history(&mut self, observation: Observation, now: Now) {
+        self.counts.broken_usage += u64::from(observation.broken_usage);
+        self.prices.want(&observation.provider, &observation.model);
+        let for_journal = observation.clone();
+        let id = self.ledger.observe_history(observation, now);
+        self.note_seen(id, for_journal);
+    }
+
+    fn note_seen(&mut self, id: CallId, mut for_journal: Observation) {
         // What is not needed to match or to settle is no business of the journal's.
         for_journal.response_id = None;
         let frame = Frame::Seen(id, Box::new(for_journal));
         self.keeper.note(&frame);
         self.tell_owner(|| frame);
-        if let Some(session) = ended_turn {
-            self.turns.answered(&session, has_failed, now);
-        }
     }
 
     /// Whether a row of the session store may be a call that nobody told of, or be matched with one.

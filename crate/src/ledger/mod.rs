@@ -150,6 +150,10 @@ impl Ledger {
         }
         let id = match self.best_slot(&observation) {
             Some(found) => self.join(found, observation, now),
+            // What nobody tells of any more takes no slot from those that still wait for the store.
+            None if self.order.len() >= MAX_SLOTS / 2 && is_old_row(&observation, now) => {
+                self.observe_history(observation, now)
+            }
             None => {
                 let id = self.mint.mint(now.wall_ms);
                 self.begin(id, observation, now);
@@ -158,6 +162,21 @@ impl Ledger {
         };
         self.recent
             .extend(print.map(|print| (now.mono_ms, print, id)));
+        id
+    }
+
+    /// Takes in a row of the session store that nobody else tells of, since it is older than anybody listened: it is a
+    /// call of its own, and matched with nothing. Its id follows from the row, so that whoever reads the store anew
+    /// tells receivers the same call.
+    pub fn observe_history(&mut self, observation: Observation, now: Now) -> CallId {
+        let id = match observation.row {
+            Some(row) => CallId::of(observation.ended_ms, row),
+            None => self.mint.mint(now.wall_ms),
+        };
+        match self.open.contains(id.key()) {
+            true => self.counts.duplicates += 1,
+            false => self.hold(id, observation, now),
+        }
         id
     }
 
@@ -261,7 +280,16 @@ impl Ledger {
             ..now
         };
         self.order.push_back((seen, slot.bucket, slot.id));
-        self.slots.entry(slot.bucket, VecDeque::new).push_back(slot);
+        self.insert(slot);
+    }
+
+    /// Puts a slot among its bucket's, which are searched from the newest: a journal gives them in another order, and
+    /// so does the session store.
+    fn insert(&mut self, slot: Slot) {
+        let slots = self.slots.entry(slot.bucket, VecDeque::new);
+        let is_older = |known: &Slot| known.ended_ms <= slot.ended_ms;
+        let behind = slots.iter().rposition(is_older);
+        slots.insert(behind.map_or(0, |index| index + 1), slot);
     }
 
     /// Marks a restored call as final: it is not settled again.
@@ -364,12 +392,17 @@ impl Ledger {
     fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
         let slot = Slot::new(id, &observation);
         let bucket = slot.bucket;
-        self.slots.entry(bucket, VecDeque::new).push_back(slot);
+        self.insert(slot);
         let seen = Now {
             wall_ms: observation.ended_ms,
             ..now
         };
         self.order.push_back((seen, bucket, id));
+        self.hold(id, observation, now);
+    }
+
+    /// A call waits for its other surfaces.
+    fn hold(&mut self, id: CallId, observation: Observation, now: Now) {
         self.waiting.push_back((now.mono_ms, id));
         self.open.insert(id.key(), Open::new(id));
         self.view(id, observation, false, now);
@@ -503,4 +536,10 @@ impl Ledger {
             }
         }
     }
+}
+
+/// Whether this is a stored row whose call no other surface tells of any more.
+fn is_old_row(observation: &Observation, now: Now) -> bool {
+    observation.surface == Surface::Stored
+        && now.wall_ms.saturating_sub(observation.ended_ms) >= SLOT_AGE_MS
 }

@@ -46,6 +46,8 @@ const NOT_SPEND: &[&str] = &[
 /// All that is known of prices.
 #[derive(Debug, Default)]
 pub struct PriceBook {
+    /// Of the gateway's configuration, by the model's reference.
+    openclaw: Vec<(String, Price)>,
     /// By the model's reference, or `provider/*`.
     configured: Vec<(String, Price)>,
     /// Providers that are used by login alone, as the gateway's configuration says.
@@ -54,12 +56,24 @@ pub struct PriceBook {
 }
 
 impl PriceBook {
-    /// Judges the settings: `prices` is the object as a list of pairs (see `settings.rs`), `by_login` a list of
-    /// providers. The second part lists what is wrong, a line each; a model whose prices are wrong has none.
-    pub fn new(prices: &Scalar, by_login: &Scalar, table: String) -> (Self, Vec<String>) {
+    /// Judges the settings: `prices` is the object as a list of pairs (see `settings.rs`), `openclaw` the same of the
+    /// gateway's configuration, `by_login` a list of providers. The second part lists what is wrong with `prices`, a
+    /// line each; a model whose prices are wrong has none.
+    pub fn new(
+        prices: &Scalar,
+        openclaw: &Scalar,
+        by_login: &Scalar,
+        table: String,
+    ) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
+        // Its own mistakes are the gateway's to tell.
+        let mut openclaw = settings::read(openclaw, &mut Vec::new());
+        for (_, price) in &mut openclaw {
+            price.source = CostSource::Openclaw;
+        }
         let texts = by_login.list().iter().filter_map(Scalar::owned);
         let book = Self {
+            openclaw,
             configured: settings::read(prices, &mut problems),
             by_login: texts.collect(),
             table,
@@ -69,8 +83,15 @@ impl PriceBook {
 
     /// The price of a model, by OpenClaw's name of the provider and the provider's name of the model.
     pub fn find(&self, provider: &str, model: &str) -> Price {
-        self.configured(provider, model)
-            .or_else(|| self.not_spend(provider))
+        let configured = self.configured(provider, model);
+        match &configured {
+            Some(price) if price.source == CostSource::Subscription => return price.clone(),
+            Some(_) => {}
+            None if self.is_no_spend(provider) => return Price::SUBSCRIPTION,
+            None => {}
+        }
+        named(&self.openclaw, &reference(provider, model))
+            .or(configured)
             .or_else(|| {
                 let tiers = table::find(&self.table, provider, model)?;
                 let source = CostSource::Table;
@@ -80,25 +101,26 @@ impl PriceBook {
     }
 
     fn configured(&self, provider: &str, model: &str) -> Option<Price> {
-        let named = |name: &str| {
-            let mut all = self.configured.iter();
-            all.find(|(key, _)| key.eq_ignore_ascii_case(name))
-                .map(|(_, price)| price.clone())
-        };
-        // Where no provider was told, the bare name stands for the model.
-        let own = match provider {
-            "" => model.to_owned(),
-            _ => [provider, "/", model].concat(),
-        };
-        named(&own).or_else(|| named(&[provider, "/*"].concat()))
+        let named = |name: &str| named(&self.configured, name);
+        named(&reference(provider, model)).or_else(|| named(&[provider, "/*"].concat()))
     }
 
-    fn not_spend(&self, provider: &str) -> Option<Price> {
-        let is_listed =
-            NOT_SPEND.contains(&provider) || self.by_login.iter().any(|known| known == provider);
-        is_listed.then_some(Price {
-            source: CostSource::Subscription,
-            tiers: Vec::new(),
-        })
+    fn is_no_spend(&self, provider: &str) -> bool {
+        NOT_SPEND.contains(&provider) || self.by_login.iter().any(|known| known == provider)
+    }
+}
+
+fn named(prices: &[(String, Price)], name: &str) -> Option<Price> {
+    let found = prices
+        .iter()
+        .find(|(key, _)| key.eq_ignore_ascii_case(name));
+    found.map(|(_, price)| price.clone())
+}
+
+/// Where no provider was told, the bare name stands for the model.
+fn reference(provider: &str, model: &str) -> String {
+    match provider {
+        "" => model.to_owned(),
+        _ => [provider, "/", model].concat(),
     }
 }

@@ -51,10 +51,7 @@ fn pair(entry: &Scalar) -> Option<(&str, &Scalar)> {
 
 fn price(value: &Scalar) -> Result<Price, String> {
     match value {
-        Scalar::Text(word) if word == "subscription" => Ok(Price {
-            source: CostSource::Subscription,
-            tiers: Vec::new(),
-        }),
+        Scalar::Text(word) if word == "subscription" => Ok(Price::SUBSCRIPTION),
         Scalar::List(_) => Ok(Price {
             source: CostSource::Configured,
             tiers: tiers(value)?,

@@ -337,7 +337,7 @@ pub fn scalar(value: &Value) -> Scalar {
 /// An AgentWatch that knows ids: a record that it has is not counted again.
 #[derive(Default)]
 pub struct Receiver {
-    ids: HashSet<String>,
+    pub ids: HashSet<String>,
     /// What it counted.
     pub totals: Totals,
     /// The calls, as they came first.

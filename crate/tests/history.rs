@@ -1,0 +1,118 @@
+//! Rows of the session store that were written long ago: history, and gaps of which there are many.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::observe::SOURCES;
+use common::{Gateway, at, pick};
+use serde_json::{Value, json};
+
+const START_MS: u64 = 1_795_000_000_000;
+
+fn row(started_ms: u64, entry: &str) -> Value {
+    json!({
+        "event": {"id": entry, "timestamp": started_ms + 900, "message": message(started_ms)},
+        "ctx": {"sessionId": "one", "agentId": "main"},
+    })
+}
+
+fn message(started_ms: u64) -> Value {
+    json!({"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop", "timestamp": started_ms,
+        "usage": {"input": 50, "output": 7, "cost": {"total": 0.5}}})
+}
+
+fn rows(calls: impl Iterator<Item = (u64, String)>) -> Vec<Scalar> {
+    calls
+        .map(|(start, entry)| Scalar::List(pick(stored(), &row(start, &entry)).unwrap()))
+        .collect()
+}
+
+fn stored() -> usize {
+    SOURCES
+        .iter()
+        .position(|table| table.source == "stored")
+        .unwrap()
+}
+
+/// It was written before anybody listened: rows with the same figures are calls of their own, and whoever reads them
+/// again tells receivers the same calls.
+#[test]
+fn history_is_matched_with_nothing_and_has_the_same_ids_when_read_again() {
+    let late = START_MS + 30 * 86_400_000;
+    let rows = rows((0..40).map(|index| (START_MS + index % 4, format!("row{index}"))));
+    let mut told = Vec::new();
+    for _ in 0..2 {
+        let mut gateway = Gateway::new(false);
+        let read = ("/history/main/one", Some("100:1"));
+        gateway
+            .core
+            .take_rows(stored(), &rows, read, true, at(late));
+        gateway.run_until(late, late + 5_000);
+        assert_eq!(gateway.receiver.totals.requests(), 40);
+        told.push(gateway.receiver.ids);
+    }
+    assert_eq!(told[0], told[1]);
+}
+
+/// What was read of it and how far survives a crash at any moment, together.
+#[test]
+fn a_crash_repeats_no_history() {
+    let late = START_MS + 30 * 86_400_000;
+    let rows = rows((0..40).map(|index| (START_MS + index * 5_000, format!("row{index}"))));
+    let mut gateway = Gateway::new(false);
+    let read = ("/history/main/one", Some("100:1"));
+    gateway
+        .core
+        .take_rows(stored(), &rows, read, true, at(late));
+    gateway.run_until(late, late);
+    gateway.restart(late + 1_000);
+    assert_eq!(
+        gateway.core.bookmarks().next(),
+        Some(("/history/main/one", "100:1"))
+    );
+    gateway.run_until(late + 1_000, late + 20_000);
+    assert_eq!(gateway.receiver.totals.requests(), 40);
+}
+
+/// However many old rows are filled in, a live call keeps the slot that its own row is matched with, and no row is
+/// taken for one that is too old to be matched.
+#[test]
+fn many_old_rows_push_no_live_call_out_and_are_all_counted() {
+    let late = START_MS + 86_400_000;
+    let mut gateway = Gateway::new(false);
+    gateway.core.set_reconciled(START_MS - 1_000);
+    let live = json!({"event": {"message": message(late)}, "ctx": {"agentId": "main"}});
+    gateway.hear("before_message_write", &live, late + 900);
+    gateway.run_until(late + 900, late + 5_000);
+    for session in 0..40_u64 {
+        let start = START_MS + session % 5 * 1_000;
+        let rows =
+            rows((0..500).map(|index| (start + index * 10_000, format!("{session}/{index}"))));
+        gateway
+            .core
+            .take_rows(stored(), &rows, ("main/one", None), false, at(late + 6_000));
+        gateway.run_until(late + 6_000, late + 6_000);
+    }
+    gateway.run_until(late + 6_000, late + 60_000);
+    gateway.hear("stored", &row(late, "live"), late + 61_000);
+    gateway.run_until(late + 61_000, late + 90_000);
+    assert_eq!(gateway.receiver.totals.requests(), 20_001);
+}
+
+/// A gateway was killed and started again: its gap, which is found a minute later, does not hide the calls that were
+/// told since from their own rows.
+#[test]
+fn a_gap_that_is_filled_late_hides_no_call_that_was_told() {
+    let (gap, told) = (START_MS, START_MS + 40_000);
+    let mut gateway = Gateway::new(false);
+    gateway.core.set_reconciled(START_MS - 1_000);
+    let live = json!({"event": {"message": message(told)}, "ctx": {"agentId": "main"}});
+    gateway.hear("before_message_write", &live, told + 900);
+    gateway.run_until(told + 900, told + 70_000);
+    gateway.hear("stored", &row(gap, "gap"), told + 70_000);
+    gateway.hear("stored", &row(told, "told"), told + 70_000);
+    gateway.run_until(told + 70_000, told + 90_000);
+    assert_eq!(gateway.receiver.totals.requests(), 2);
+}

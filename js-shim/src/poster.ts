@@ -1,0 +1,39 @@
+/** Makes the core's requests. */
+
+import { reason, withDeadline } from "./promises.js";
+import type { Io } from "./wasm.js";
+
+/** A request that the core wants made. */
+export interface Order {
+  url: string;
+  token: string | null;
+  path: string;
+  body: string | null;
+}
+
+/** See above. */
+export class Poster {
+  readonly #instantiateIo: () => Io;
+  #io: Io | undefined;
+
+  constructor(instantiateIo: () => Io) {
+    this.#instantiateIo = instantiateIo;
+  }
+
+  /** The module that it posts with; a new one after a fault. */
+  io(): Io {
+    this.#io ??= this.#instantiateIo();
+    return this.#io;
+  }
+
+  /** What became of a request, in the form in which the core wants to hear it. Throws nothing. */
+  async post({ url, token, path, body }: Order, timeoutMs: number): Promise<unknown[]> {
+    try {
+      const sent = this.io().send(url, token ?? undefined, path, body ?? undefined, timeoutMs);
+      return await withDeadline(sent, timeoutMs + 1_000);
+    } catch (error) {
+      this.#io = undefined;
+      return [0, null, reason(error), false, false, null];
+    }
+  }
+}

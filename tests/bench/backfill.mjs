@@ -1,0 +1,106 @@
+#!/usr/bin/env node
+// How fast `sync` fills in a big store's history, beside what else reads it: node tests/bench/backfill.mjs [MB]
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { performance } from "node:perf_hooks";
+import { fileURLToPath } from "node:url";
+import { Receiver } from "../unit/world.mjs";
+import { makeStore } from "./store-sample.mjs";
+
+/** Its OpenClaw reader is a native program. */
+const CCUSAGE = "ccusage@20.0.24";
+const MB = 1024 * 1024;
+const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
+const STORE_READER = `
+  const [, stateDir] = process.argv;
+  const { readStore } = await import(${JSON.stringify(new URL("../../dist/store.js", import.meta.url).href)});
+  const { instantiateIo } = await import(${JSON.stringify(new URL("../../dist/wasm.js", import.meta.url).href)});
+  let calls = 0, tokens = 0;
+  for await (const { rows } of readStore(stateDir, new Map(), { io: instantiateIo() })) {
+    calls += rows.length;
+    for (const row of rows) tokens += row[2];
+  }
+  console.log(JSON.stringify({ calls, tokens }));`;
+
+/**
+ * @typedef {object} Ran
+ * @property {number} seconds
+ * @property {number} cpu In s.
+ * @property {number} peak The most memory, in MB.
+ * @property {string} out
+ */
+
+/** Runs a program to its end. @param {string} file @param {string[]} args @param {Record<string, string>} env @returns {Promise<Ran>} */
+async function measure(file, args, env = {}) {
+  const begun = performance.now();
+  const child = spawn(file, args, { env: { PATH: process.env.PATH ?? "", HOME: folder, ...env } });
+  let [out, error, peak, cpu] = ["", "", 0, 0];
+  child.stdout.setEncoding("utf8").on("data", (text) => {
+    out += text;
+  });
+  child.stderr.setEncoding("utf8").on("data", (text) => {
+    error += text;
+  });
+  const look = () => {
+    try {
+      const status = readFileSync(`/proc/${child.pid}/status`, "utf8");
+      peak = Math.max(peak, Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? 0) / 1024);
+      const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
+      cpu = (Number(fields[11]) + Number(fields[12])) / 100;
+    } catch {
+      // It has ended, or this is no Linux: there is no such figure then.
+    }
+  };
+  const timer = setInterval(look, 20);
+  const [status] = await once(child, "close");
+  clearInterval(timer);
+  if (status !== 0) throw new Error(`${file} ended with ${status}: ${error}`);
+  return { seconds: (performance.now() - begun) / 1000, cpu, peak, out };
+}
+
+/** @param {string} name @param {Ran} ran @param {{ calls: number, tokens: number }} found */
+function report(name, { seconds, cpu, peak }, found) {
+  if (found.calls !== made.calls || found.tokens !== made.tokens)
+    throw new Error(`${name} found ${JSON.stringify(found)}, made were ${JSON.stringify(made)}`);
+  const speed = `${(made.bytes / MB / seconds).toFixed(0)} MB/s, ${(made.calls / seconds).toFixed(0)} calls/s`;
+  console.log(
+    `${name}: ${seconds.toFixed(1)} s (CPU ${cpu.toFixed(1)} s), ${speed}, peak ${peak.toFixed(0)} MB`,
+  );
+  return seconds;
+}
+
+const folder = mkdtempSync(join(tmpdir(), "agentwatch-backfill-"));
+const stateDir = join(folder, "state");
+mkdirSync(stateDir);
+const made = makeStore(stateDir, Number(process.argv[2] ?? 1024));
+try {
+  console.log(`store: ${(made.bytes / MB).toFixed(0)} MB in files, ${made.calls} calls`);
+  const reader = ["--input-type=module", "--eval", STORE_READER, stateDir];
+  // Once unmeasured: all of them find the files in memory then.
+  await measure(process.execPath, reader);
+  const read = await measure(process.execPath, reader);
+  report("reading alone", read, JSON.parse(read.out));
+
+  const receiver = await Receiver.open();
+  const args = [CLI, "sync", "--json", "--state-dir", stateDir];
+  const synced = await measure(process.execPath, args, { AGENTWATCH_URL: receiver.url });
+  receiver.close();
+  const { requests = 0, prompt = 0 } = receiver.totals["anthropic/claude-sonnet-4-5"] ?? {};
+  const ours = report("sync, sent and answered", synced, { calls: requests, tokens: prompt / 21 });
+
+  const installed = spawnSync("npm", ["install", "--prefix", folder, "--no-fund", "--no-audit", CCUSAGE]);
+  if (installed.status !== 0) throw new Error(`npm: ${installed.stderr}`);
+  const program = `node_modules/@ccusage/ccusage-${process.platform}-${process.arch}/bin/ccusage`;
+  // npm leaves it as a file like any other.
+  chmodSync(join(folder, program), 0o755);
+  const monthly = ["openclaw", "monthly", "--json", "--offline", "--open-claw-path", stateDir];
+  const other = await measure(join(folder, program), monthly);
+  const { inputTokens: tokens, outputTokens } = JSON.parse(other.out).totals;
+  const theirs = report(CCUSAGE, other, { calls: outputTokens / 200, tokens });
+  console.log(`sync takes ${(ours / theirs).toFixed(1)} times as long as ${CCUSAGE}, which sends nothing`);
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
