@@ -15,8 +15,11 @@ const WASM_OUT = join(PROJECT, "target", "wasm-package");
 /** What is built replaces `dist/` only when it is whole. */
 const NEW = join(PROJECT, "target", "dist");
 
-/** What the package may weigh at most, in bytes: the table of prices and what reads it take 28 KB. */
-const MOST = { module: 260 * 1024, package: 600 * 1024 };
+/**
+ * What the package may weigh at most, in bytes: the table of prices and what reads it take 28 KB, what speaks to
+ * OpenTelemetry collectors 75 KB, most of it JSON both ways.
+ */
+const MOST = { module: 260 * 1024, package: 624 * 1024 };
 
 /** The modules, by the crate's feature that each is: `core` counts, `io` meets the network and foreign formats. */
 const MODULES = /** @type {const} */ ({ core: "counting", io: "io" });

@@ -26,6 +26,8 @@ pub struct Answer {
     pub knows_ids: bool,
     /// It is a list of records: their ids.
     pub ids: Option<Vec<String>>,
+    /// How many records a collector left out of what it took.
+    pub rejected: u64,
 }
 
 impl Reply {
@@ -45,7 +47,7 @@ impl Reply {
 
     /// From facts in the order of the fields.
     pub fn from_facts(facts: &[Scalar]) -> Self {
-        let [status, retry_after, error, is_taken, knows_ids, ids] = facts else {
+        let [status, retry_after, error, is_taken, knows_ids, ids, ..] = facts else {
             return Self::default();
         };
         let texts = |list: &[Scalar]| list.iter().filter_map(Scalar::owned).collect();
@@ -57,6 +59,7 @@ impl Reply {
                 is_taken: is_taken.flag() == Some(true),
                 knows_ids: knows_ids.flag() == Some(true),
                 ids: (!ids.is_absent()).then(|| texts(ids.list())),
+                rejected: 0,
             },
         }
     }
@@ -72,6 +75,26 @@ struct Row {
 struct Object {
     status: String,
     features: Vec<String>,
+    #[serde(rename = "partialSuccess")]
+    partial_success: Partial,
+}
+
+/// OTLP's; JSON of protobuf may have numbers as texts.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Partial {
+    rejected_spans: Scalar,
+    rejected_data_points: Scalar,
+}
+
+impl Partial {
+    fn rejected(&self) -> u64 {
+        let count = |scalar: &Scalar| match scalar {
+            Scalar::Number(count) => *count as u64,
+            other => other.text().and_then(|text| text.parse().ok()).unwrap_or(0),
+        };
+        count(&self.rejected_spans) + count(&self.rejected_data_points)
+    }
 }
 
 impl Answer {
@@ -90,6 +113,7 @@ impl Answer {
             is_taken: object.status == "ok",
             knows_ids: object.features.iter().any(|f| f == "record_ids"),
             ids: None,
+            rejected: object.partial_success.rejected(),
         }
     }
 }
@@ -103,6 +127,12 @@ mod tests {
         let taken = Answer::read(r#"{"status":"ok","ingested":2,"ids":[1,2]}"#);
         assert!(taken.is_taken && !taken.knows_ids);
         assert!(Answer::read(r#"{"features":["record_ids"]}"#).knows_ids);
+        for body in [
+            r#"{"partialSuccess":{"rejectedSpans":"3"}}"#,
+            r#"{"partialSuccess":{"rejectedDataPoints":3}}"#,
+        ] {
+            assert_eq!(Answer::read(body).rejected, 3, "{body}");
+        }
         let ids = Answer::read(r#"[{"id":"a","cost":1},{"id":"b"}]"#).ids;
         assert_eq!(ids, Some(vec!["a".to_owned(), "b".to_owned()]));
         for nothing in [

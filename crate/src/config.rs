@@ -136,6 +136,8 @@ impl std::fmt::Debug for Secret {
 pub struct Settings {
     /// The server's address without a slash at the end; `None` where the configured one is unusable.
     pub url: Option<String>,
+    /// Whether `url` is `false`: nothing is to go to an AgentWatch, and nothing waits for one.
+    pub is_off: bool,
     /// The server's token.
     pub token: Option<Secret>,
     /// How records are named.
@@ -159,7 +161,9 @@ impl Settings {
         let mut problems = Vec::new();
         let configured = !raw.url().is_absent();
         let url = read_url(raw, &mut problems);
+        let is_off = raw.url().flag() == Some(false);
         let settings = Self {
+            is_off,
             token: read_token(raw, configured, &mut problems),
             url,
             naming: Naming {
@@ -226,6 +230,9 @@ fn read_url(raw: &RawSettings, problems: &mut Vec<String>) -> Option<String> {
     if raw.url().is_absent() {
         return Some(default.to_owned());
     }
+    if raw.url().flag() == Some(false) {
+        return None;
+    }
     let Some(text) = raw.url().text() else {
         problems.push(format!(
             "url is not a text; set it to an address such as {default}"
@@ -246,7 +253,7 @@ fn read_url(raw: &RawSettings, problems: &mut Vec<String>) -> Option<String> {
 
 /// An http or https origin with an optional path. Credentials and queries are refused, as they
 /// would end in logs.
-fn check_url(text: &str) -> Result<String, &'static str> {
+pub(crate) fn check_url(text: &str) -> Result<String, &'static str> {
     let rest = text
         .strip_prefix("http://")
         .or_else(|| text.strip_prefix("https://"))

@@ -106,6 +106,12 @@ impl Extras {
             .get_or_insert(mono_ms + self.flush_interval_ms);
     }
 
+    /// Nobody is to be told: what is on disk has left.
+    pub fn let_go(&mut self) {
+        let is_written = |item: &&Item| item.written_at <= self.written;
+        self.leave(self.queue.iter().take_while(is_written).count());
+    }
+
     fn has_sendable(&self) -> bool {
         let oldest = self.queue.front();
         oldest.is_some_and(|item| item.written_at <= self.written)

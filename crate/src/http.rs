@@ -13,9 +13,14 @@ use crate::outbox::Request;
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// Makes a request. Never fails: what went wrong is in the reply. A redirect is not followed, so
-/// that the token goes to the configured origin only.
-pub async fn send(url: String, token: Option<String>, request: Request, timeout_ms: u32) -> Reply {
-    match try_send(&url, token.as_deref(), request, timeout_ms).await {
+/// that keys go to the configured origin only.
+pub async fn send(
+    url: String,
+    headers: Vec<(String, String)>,
+    request: Request,
+    timeout_ms: u32,
+) -> Reply {
+    match try_send(&url, &headers, request, timeout_ms).await {
         Ok(reply) => reply,
         Err(error) => Reply {
             error: Some(error),
@@ -26,7 +31,7 @@ pub async fn send(url: String, token: Option<String>, request: Request, timeout_
 
 async fn try_send(
     url: &str,
-    token: Option<&str>,
+    headers: &[(String, String)],
     request: Request,
     timeout_ms: u32,
 ) -> Result<Reply, String> {
@@ -35,7 +40,7 @@ async fn try_send(
         Some(_) => HttpRequest::post(&address).header("content-type", "application/json"),
         None => HttpRequest::get(&address),
     };
-    let builder = authorized(builder, token)
+    let builder = with_headers(builder, headers)
         .redirect(RequestRedirect::Manual)
         .abort_signal(Some(&AbortSignal::timeout_with_u32(timeout_ms)));
     let built = match request.body {
@@ -60,15 +65,14 @@ async fn try_send(
     })
 }
 
-fn authorized(builder: RequestBuilder, token: Option<&str>) -> RequestBuilder {
+fn with_headers(builder: RequestBuilder, headers: &[(String, String)]) -> RequestBuilder {
     let builder = builder.header(
         "user-agent",
         concat!("agentwatch-openclaw/", env!("CARGO_PKG_VERSION")),
     );
-    match token {
-        Some(token) => builder.header("authorization", &format!("Bearer {token}")),
-        None => builder,
-    }
+    headers.iter().fold(builder, |builder, (name, value)| {
+        builder.header(name, value)
+    })
 }
 
 /// The body up to [`MAX_BODY`]; what is longer is given up, as it is no answer of an AgentWatch.

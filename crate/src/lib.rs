@@ -19,6 +19,7 @@ pub mod json;
 pub mod keeper;
 pub mod ledger;
 pub mod observe;
+pub mod otlp;
 pub mod outbox;
 pub mod price;
 pub mod prices;
@@ -43,5 +44,7 @@ mod wasm;
 mod wasm_calls;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]
 mod wasm_io;
+#[cfg(all(target_arch = "wasm32", feature = "io"))]
+mod wasm_otlp;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]
 mod wasm_prices;

@@ -233,6 +233,19 @@ impl Outbox {
         self.written = self.written.max(upto);
     }
 
+    /// Nobody is to be told: what is on disk has left.
+    pub fn let_go(&mut self) {
+        let written = self.written;
+        let gone = self
+            .queue
+            .iter()
+            .take_while(|item| item.written_at <= written);
+        let count = gone.count();
+        let left = self.queue.drain(..count);
+        self.settled
+            .extend(left.map(|item| (item.call.id, item.position)));
+    }
+
     /// From here on the disk is waited for again.
     pub fn wait_for_disk(&mut self) {
         self.written = 0;

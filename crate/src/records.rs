@@ -313,6 +313,11 @@ impl Written {
         })
     }
 
+    /// A trace's JSON, if it is one.
+    pub fn trace(&self) -> Option<&str> {
+        (self.list == 0).then_some(&*self.json)
+    }
+
     /// How much memory it takes, about, in bytes.
     pub fn size(&self) -> usize {
         self.json.len() + 64

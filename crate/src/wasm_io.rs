@@ -13,7 +13,7 @@ use crate::outbox::Request;
 use crate::transcript::{Reader, Scope};
 
 /// Makes a request, a POST where there is a body. The promise never rejects: it gives facts, as `core.wasm`
-/// takes them in `answered`, with status 0 where there was no answer.
+/// takes them in `answered`, with status 0 where there was no answer. `headers` are pairs of texts.
 #[wasm_bindgen]
 pub fn send(
     url: String,
@@ -21,10 +21,19 @@ pub fn send(
     path: String,
     body: Option<String>,
     timeout_ms: u32,
+    headers: Option<Array>,
 ) -> Promise {
     let request = Request { path, body };
+    let text = |value: JsValue| value.as_string().unwrap_or_default();
+    let mut all: Vec<(String, String)> = headers
+        .iter()
+        .flat_map(Array::iter)
+        .map(|pair| Array::from(&pair))
+        .map(|pair| (text(pair.get(0)), text(pair.get(1))))
+        .collect();
+    all.extend(token.map(|token| ("authorization".to_owned(), ["Bearer ", &token].concat())));
     future_to_promise(async move {
-        let reply = http::send(url, token, request, timeout_ms).await;
+        let reply = http::send(url, all, request, timeout_ms).await;
         Ok(facts(&reply).into())
     })
 }
@@ -35,6 +44,7 @@ fn facts(reply: &Reply) -> Array {
         is_taken,
         knows_ids,
         ids,
+        rejected,
     } = &reply.answer;
     let ids: Option<Array> = ids
         .as_ref()
@@ -46,6 +56,7 @@ fn facts(reply: &Reply) -> Array {
         JsValue::from(*is_taken),
         JsValue::from(*knows_ids),
         JsValue::from(ids),
+        JsValue::from(*rejected as f64),
     ]
     .iter()
     .collect()

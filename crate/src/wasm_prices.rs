@@ -47,7 +47,7 @@ impl PriceBook {
 }
 
 /// Facts, taken by hand: serde's way would take 20 KB of this module, which has no other use for it.
-fn scalar(value: &JsValue) -> Scalar {
+pub(crate) fn scalar(value: &JsValue) -> Scalar {
     if let Some(list) = value.dyn_ref::<Array>() {
         return Scalar::List(list.iter().map(|entry| scalar(&entry)).collect());
     }

@@ -15,6 +15,9 @@ import {
 import { type FileHandle, mkdir, open, readFile, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
 
+/** Segments of calls and of other records. */
+const SEGMENT = /^(?:model-calls|records)-/;
+
 /** A change of one file, as the core asks for it; see `crate/src/files.rs`. */
 export type Change = [file: string, what: "append" | "replace" | "rename" | "delete", with_: unknown];
 
@@ -69,6 +72,8 @@ export class MemoryDisk implements Disk {
 /** A folder. */
 export class FolderDisk implements Disk {
   readonly #folder: string;
+  /** Where segments go that are given up, if not away. The folder is there. */
+  attic: string | undefined;
   #isDurable = false;
   #added: Change[] = [];
   #underWay: Change[] = [];
@@ -78,8 +83,9 @@ export class FolderDisk implements Disk {
   #sizes = new Map<string, number>();
 
   /** The folder is made by the first flush, wherever it is missing. */
-  constructor(folder: string) {
+  constructor(folder: string, attic?: string) {
     this.#folder = folder;
+    this.attic = attic;
   }
 
   /** From here on each flush is to survive a power cut. */
@@ -184,7 +190,11 @@ export class FolderDisk implements Disk {
     const path = join(this.#folder, file);
     if (what === "append") return this.#append(file, with_ as Uint8Array);
     await this.#forget(file);
-    if (what === "delete") return void (await unlink(path).catch(unlessMissing));
+    if (what === "delete") {
+      const kept = this.#kept(file);
+      const gone = kept ? rename(path, kept) : unlink(path);
+      return void (await gone.catch(unlessMissing));
+    }
     if (what === "rename") return rename(path, join(this.#folder, String(with_))).catch(unlessMissing);
     const handle = await open(`${path}.new`, "w", 0o600);
     try {
@@ -230,6 +240,11 @@ export class FolderDisk implements Disk {
     }
   }
 
+  /** Where a segment goes that is given up. Numbers of segments come back, so that its time is a part of its name. */
+  #kept(file: string): string | undefined {
+    return this.attic && SEGMENT.test(file) ? join(this.attic, `${Date.now()}-${file}`) : undefined;
+  }
+
   async #forget(file: string): Promise<void> {
     this.#sizes.delete(file);
     const handle = this.#handles.get(file);
@@ -256,9 +271,10 @@ export class FolderDisk implements Disk {
       if (what === "replace") renameSync(to, path);
       return;
     }
-    if (what === "delete") return rmSync(path, { force: true });
+    const kept = what === "delete" && this.#kept(file);
+    if (what === "delete" && !kept) return rmSync(path, { force: true });
     try {
-      renameSync(path, join(this.#folder, String(with_)));
+      renameSync(path, kept || join(this.#folder, String(with_)));
     } catch (error) {
       unlessMissing(error as NodeJS.ErrnoException);
     }

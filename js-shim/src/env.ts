@@ -12,6 +12,14 @@ export function environmentSettings(): RawSettings {
   return present({ url: AGENTWATCH_URL, token: AGENTWATCH_TOKEN, agentName: AGENTWATCH_AGENT_NAME });
 }
 
+/** What OpenTelemetry's own variables say of a collector: address and headers; only for who asks by a setting. */
+export function environmentCollector(): [url: string, headers: string] | undefined {
+  const { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS } = process.env;
+  return OTEL_EXPORTER_OTLP_ENDPOINT
+    ? [OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS ?? ""]
+    : undefined;
+}
+
 /** The state directory that the gateway's environment names, if it names one. */
 export function environmentStateDir(): string | undefined {
   const { OPENCLAW_STATE_DIR, HOME } = process.env;

@@ -60,6 +60,7 @@ export class Keeping {
   #closedBecause: string | undefined;
   #saidFull = false;
   standing: Standing = "memory";
+  #attic: string | undefined;
 
   /** Without a folder everything lives as long as the process. */
   constructor(keeper: Keeper, folder: string | undefined, role: string) {
@@ -81,11 +82,17 @@ export class Keeping {
     }
     this.#disk =
       this.standing === "owner"
-        ? new FolderDisk(`${this.#folder}/journal`)
+        ? new FolderDisk(`${this.#folder}/journal`, this.#attic)
         : new SpoolDisk(this.#folder, self(this.#role));
     process.once("exit", this.#atExit);
     this.#lookTimer = setInterval(() => void this.#look(), LOOK_MS);
     this.#lookTimer.unref();
+  }
+
+  /** From here on segments that are given up go into that folder, for one who follows the journal. */
+  keepGivenUp(attic: string | undefined): void {
+    this.#attic = attic;
+    if (this.#disk instanceof FolderDisk) this.#disk.attic = attic;
   }
 
   /** Fills a fresh core with what is kept. */
@@ -312,7 +319,7 @@ export class Keeping {
     await this.flush();
     await this.#disk.close();
     this.#lease = lease;
-    this.#disk = new FolderDisk(`${folder}/journal`);
+    this.#disk = new FolderDisk(`${folder}/journal`, this.#attic);
     this.standing = "owner";
     this.#keeper.log.info("the journal is this process's now");
     this.#keeper.remake();

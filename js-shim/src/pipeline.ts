@@ -6,6 +6,7 @@
  */
 
 import { Keeping } from "./keeping.js";
+import { attic, type Otlp, openOtlp } from "./otlp.js";
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
 import { type Order, Poster } from "./poster.js";
 import { Prices } from "./prices.js";
@@ -71,6 +72,7 @@ export class Pipeline {
   readonly #host: Host;
   #settings: Record<string, unknown>;
   #prices: Prices;
+  #otlp: Otlp | undefined;
   #core: Core | undefined;
   readonly #poster: Poster;
   #sources = new Map<string, Source[]>();
@@ -168,7 +170,10 @@ export class Pipeline {
 
   /** Loads the core, and waits for the journal. */
   async open(): Promise<void> {
-    if (this.#host.folder) this.#opening ??= this.#keeping.open().then(() => this.#opened());
+    if (this.#host.folder && !this.#opening) {
+      this.#follow();
+      this.#opening = this.#keeping.open().then(() => this.#opened());
+    }
     this.start();
     await this.#opening;
   }
@@ -204,6 +209,7 @@ export class Pipeline {
     if (JSON.stringify(settings) === JSON.stringify(this.#settings)) return;
     this.#settings = settings;
     this.#prices = this.#pricesOf(settings);
+    if (this.#opening) this.#follow();
     if (!this.#core) return;
     this.drain();
     this.#renew();
@@ -261,6 +267,8 @@ export class Pipeline {
     const until = this.#host.mono() + budgetMs;
     await withDeadline(this.open(), budgetMs).catch(() => {});
     this.drain();
+    await this.#writeLast(until);
+    const told = this.#otlp?.finish(until - this.#host.mono());
     // A core that was made anew meanwhile has calls open again.
     for (let restarts = -1; restarts !== this.counts.core_restarts; ) {
       restarts = this.counts.core_restarts;
@@ -272,9 +280,21 @@ export class Pipeline {
       await this.#sendUntil(until, 0);
     }
     await withDeadline(this.#keeping.flush(), budgetMs).catch(() => {});
+    await told;
     clearTimeout(this.#timer);
     this.#timer = undefined;
     return Number(this.status().waiting ?? 0);
+  }
+
+  /** Where there is a collector, it is told the last calls beside AgentWatch: one that is away takes no time off the other. */
+  async #writeLast(until: number): Promise<void> {
+    if (!this.#otlp) return;
+    this.#guarded((core) => {
+      this.#prices.answer(core);
+      core.close(this.#host.wall(), this.#host.mono());
+    });
+    this.#advance();
+    await withDeadline(this.#keeping.flush(), until - this.#host.mono()).catch(() => {});
   }
 
   /**
@@ -297,6 +317,7 @@ export class Pipeline {
     this.#isOff = true;
     this.store?.close();
     clearTimeout(this.#statusTimer);
+    await this.#otlp?.close();
     if (this.#keeping.standing === "owner") await this.#writeStatus(status);
     await this.#keeping.close();
   }
@@ -318,8 +339,9 @@ export class Pipeline {
     this.#guarded((core) => {
       status = JSON.parse(core.status());
     });
+    const otlp = this.#otlp && { otlp: this.#otlp.status() };
     const kept = this.#keeping.status();
-    return { ...status, ...this.counts, ...kept, ...this.store?.status(), off: this.#isOff };
+    return { ...status, ...this.counts, ...kept, ...this.store?.status(), ...otlp, off: this.#isOff };
   }
 
   /** What waits to be sent, calls and other records. */
@@ -373,6 +395,19 @@ export class Pipeline {
     const { priceTable, log } = this.#host;
     const io = () => this.#poster.io();
     return new Prices({ io, table: priceTable, warn: (text) => log.warn(text) }, settings);
+  }
+
+  /** Tells a collector too, where one is set. */
+  #follow(): void {
+    const { folder, log, wall, mono } = this.#host;
+    void this.#otlp?.close();
+    this.#otlp = undefined;
+    if (folder) {
+      const isOwner = () => this.#keeping.standing === "owner" && !this.#keeping.isDoubtful && this.#isOpen;
+      const host = { io: () => this.#poster.io(), log, wall, mono, isOwner, folder };
+      this.#otlp = openOtlp(host, this.#settings);
+    }
+    this.#keeping.keepGivenUp(this.#otlp && folder && attic(folder));
   }
 
   #remake(): Core {
@@ -434,6 +469,7 @@ export class Pipeline {
       this.#keeping.collect(core);
     });
     for (const { level, text } of advice?.log ?? []) this.#host.log[level](text);
+    this.#otlp?.wake();
     this.#tellStatus();
     void this.#keeping.load();
     this.#send(false, REQUEST_TIMEOUT_MS);

@@ -57,9 +57,12 @@ async function start(ctx: ServiceContext): Promise<void> {
   );
   const { tells, because } = state.subscription;
   running.expectDiagnostics(tells === "calls");
-  const { url } = running.status();
+  const { url, otlp } = running.status() as { url?: string; otlp?: { url: string } };
   const by = tells === "calls" ? "diagnostics and messages" : `messages only, as ${because}`;
-  const where = url ? `sending to ${url}` : "sending nowhere, as url is unusable";
+  const targets = [url, otlp && `the collector at ${otlp.url}`].filter(Boolean);
+  const nowhere =
+    state.config.url === false ? "sending nowhere, as url is false" : "sending nowhere, as url is unusable";
+  const where = targets.length > 0 ? `sending to ${targets.join(" and ")}` : nowhere;
   ctx.logger.info(`agentwatch: counting model calls by ${by}; ${where}`);
 }
 

@@ -1,7 +1,7 @@
 /** What all evaluations of the plugin and of the hook share in a process: one pipeline, one set of settings. */
 
 import type { Subscription } from "./diagnostics.js";
-import { environmentSettings, type RawSettings } from "./env.js";
+import { environmentCollector, environmentSettings, type RawSettings } from "./env.js";
 import { isInContainer, openInstallation, stateFolder } from "./installation.js";
 import type { Logger } from "./openclaw.js";
 import { Pipeline } from "./pipeline.js";
@@ -46,7 +46,7 @@ export function shared(): Shared {
 export function settings(state: Shared): RawSettings {
   const { problem, ...installation } = openInstallation(state.stateDir);
   if (problem) state.log?.warn(`agentwatch: ${problem}`);
-  const found = { ...installation, inContainer: isInContainer() };
+  const found = { ...installation, collector: environmentCollector(), inContainer: isInContainer() };
   return { ...environmentSettings(), ...state.config, ...state.costs, ...found };
 }
 

@@ -50,7 +50,8 @@ export function troubles({ owner, status, written_ms }: StatusDocument, now: num
   if (!owner && written_ms === null) found.push("no gateway has run with the plugin on this state directory");
   else if (!owner) found.push("nothing runs: start the gateway");
   if (status.off) found.push("switched off after repeated faults: restart the gateway, and please report it");
-  if (status.url === null) found.push("url is unusable: set plugins.entries.agentwatch.config.url");
+  if (status.url === null && !status.otlp)
+    found.push("url is unusable: set plugins.entries.agentwatch.config.url");
   if (status.journal_error) found.push(`the journal cannot be written: ${String(status.journal_error)}`);
   const oldest = Number(status.oldest_unsent_ms ?? now);
   if (waiting > 0 && now - oldest > 60_000)

@@ -90,12 +90,27 @@ export interface PriceBook {
   find(provider: string, model: string): [source: number, rates: Float64Array];
 }
 
+/** Follows a journal for OpenTelemetry; see `crate/src/otlp/mod.rs`. */
+export interface OtlpExporter {
+  state(): Uint8Array;
+  calls(name: string, bytes: Uint8Array): string | undefined;
+  traces(
+    name: string,
+    bytes: Uint8Array,
+  ): [key: string] | [key: string, body: string, spans: number, upto: number] | undefined;
+  delivered(key: string, upto: number): void;
+  retain(keys: string[]): void;
+  metrics(wall: number): string | undefined;
+}
+
 /** One instance of the module that meets the network and foreign formats; see `crate/src/wasm_io.rs` and `wasm_calls.rs`. */
 export interface Io {
   isModelCall(path: string): boolean;
   RequestReader: new () => RequestReader;
   AnswerReader: new (path: string, status: number) => AnswerReader;
   LogReader: new () => LogReader;
+  Otlp: new (state: Uint8Array, gateway: string, wall: number) => OtlpExporter;
+  otlpTarget(setting: unknown, environment: unknown): string;
   PriceBook: new (prices: unknown, openclaw: unknown, byLogin: unknown, table: string) => PriceBook;
   TranscriptReader: new (
     agent: string,
@@ -111,6 +126,7 @@ export interface Io {
     path: string,
     body: string | undefined,
     timeoutMs: number,
+    headers?: ReadonlyArray<readonly [name: string, value: string]>,
   ): Promise<unknown[]>;
 }
 

@@ -97,6 +97,11 @@ impl Core {
     }
 
     pub(super) fn keep_settled(&mut self) {
+        // Who follows the journal has what is on disk; nobody else waits for it.
+        if self.settings.is_off && self.disk.takes {
+            self.outbox.let_go();
+            self.extras.let_go();
+        }
         self.keeper.calls_left(&self.outbox.take_settled());
         self.keeper.records_left(self.extras.take_settled());
         for (call, status) in self.outbox.take_refused() {

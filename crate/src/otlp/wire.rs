@@ -1,0 +1,90 @@
+//! OTLP's JSON: protobuf's, with 64-bit integers as texts.
+
+use serde::{Serialize, Serializer};
+
+use super::Resource as Sender;
+
+/// An attribute.
+#[derive(Debug, Serialize)]
+pub(super) struct KeyValue<'a> {
+    pub key: &'a str,
+    pub value: AnyValue<'a>,
+}
+
+/// An attribute's value.
+#[derive(Debug, Serialize)]
+pub(super) enum AnyValue<'a> {
+    #[serde(rename = "stringValue")]
+    Text(&'a str),
+    #[serde(rename = "intValue")]
+    Int(Int),
+    #[serde(rename = "doubleValue")]
+    Double(f64),
+    #[serde(rename = "boolValue")]
+    Bool(bool),
+}
+
+/// A 64-bit integer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Int(pub u64);
+
+impl Serialize for Int {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0.to_string())
+    }
+}
+
+/// A time, from ms.
+pub(super) fn nanos(ms: u64) -> Int {
+    Int(ms.saturating_mul(1_000_000))
+}
+
+pub(super) fn text<'a>(key: &'a str, value: &'a str) -> KeyValue<'a> {
+    KeyValue {
+        key,
+        value: AnyValue::Text(value),
+    }
+}
+
+/// Who sends.
+#[derive(Debug, Serialize)]
+pub(super) struct Resource<'a> {
+    attributes: [KeyValue<'a>; 3],
+}
+
+impl<'a> From<&'a Sender> for Resource<'a> {
+    fn from(sender: &'a Sender) -> Self {
+        Self {
+            attributes: [
+                text("service.name", "agentwatch-openclaw"),
+                text("service.version", env!("CARGO_PKG_VERSION")),
+                text("service.instance.id", &sender.gateway),
+            ],
+        }
+    }
+}
+
+/// What made it.
+#[derive(Debug, Serialize)]
+pub(super) struct Scope {
+    name: &'static str,
+    version: &'static str,
+}
+
+pub(super) const SCOPE: Scope = Scope {
+    name: "agentwatch-openclaw",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// OpenClaw's name of a provider, by the conventions where these have one.
+pub(super) fn provider_name(provider: &str) -> &str {
+    match provider {
+        "amazon-bedrock" => "aws.bedrock",
+        "google" => "gcp.gemini",
+        "google-vertex" | "anthropic-vertex" => "gcp.vertex_ai",
+        "mistral" => "mistral_ai",
+        "moonshot" => "moonshot_ai",
+        "xai" => "x_ai",
+        other => other,
+    }
+}

@@ -1,0 +1,370 @@
+//! What goes to a collector, read back by OpenTelemetry's own types.
+
+use std::collections::BTreeMap;
+
+use agentwatch_openclaw::call::{
+    CallId, Cost, CostSource, IdMint, Latency, LatencySource, ModelCall, Outcome, Usage,
+};
+use agentwatch_openclaw::journal;
+use agentwatch_openclaw::otlp::{Exporter, Resource};
+use agentwatch_openclaw::records::{Meta, Record, SpanRecord, Status, TraceRecord};
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{
+    HistogramDataPoint, Metric, NumberDataPoint, metric, number_data_point,
+};
+use opentelemetry_proto::tonic::trace::v1::Span;
+
+const START: u64 = 1_795_000_000_000;
+
+fn call(id: CallId, model: &str, usage: Option<Usage>, usd: f64) -> ModelCall {
+    ModelCall {
+        id,
+        ended_ms: START,
+        provider: "google".into(),
+        model: model.into(),
+        agent: Some("main".into()),
+        session_key: None,
+        run_id: None,
+        trigger: None,
+        usage,
+        cost: Cost {
+            usd,
+            source: CostSource::Openclaw,
+        },
+        latency: Some(Latency {
+            ms: 640.0,
+            source: LatencySource::Measured,
+        }),
+        ttfb_ms: None,
+        ttft_ms: None,
+        request_id: None,
+        response_model: None,
+        outcome: Outcome::Completed,
+        stored: false,
+    }
+}
+
+fn some_calls(count: u64) -> Vec<ModelCall> {
+    let mut mint = IdMint::new(7);
+    (1..=count)
+        .map(|n| {
+            let usage = Usage {
+                input: n,
+                output: 4,
+                cache_read: 2 * n,
+                ..Usage::default()
+            };
+            call(mint.mint(START), "m", Some(usage), 0.25)
+        })
+        .collect()
+}
+
+/// A segment of the journal.
+fn segment(calls: &[ModelCall]) -> Vec<u8> {
+    let mut bytes = journal::begin_file();
+    for call in calls {
+        journal::append(&mut bytes, &postcard::to_allocvec(call).unwrap_or_default());
+    }
+    bytes
+}
+
+fn exporter(state: &[u8], now_ms: u64) -> Exporter {
+    let gateway = "berlin".into();
+    Exporter::new(state, Resource { gateway }, now_ms)
+}
+
+fn metrics(exporter: &Exporter) -> BTreeMap<String, Metric> {
+    let body = exporter.metrics(START + 60_000).unwrap_or_default();
+    let request: ExportMetricsServiceRequest =
+        serde_json::from_str(&body).unwrap_or_else(|error| unreachable!("{error}: {body}"));
+    let resource = &request.resource_metrics[0];
+    let attributes = resource
+        .resource
+        .as_ref()
+        .map(|one| labels(&one.attributes));
+    assert_eq!(
+        attributes.unwrap_or_default()["service.instance.id"],
+        "berlin"
+    );
+    let all = resource.scope_metrics[0].metrics.clone();
+    all.into_iter().map(|one| (one.name.clone(), one)).collect()
+}
+
+fn labels(attributes: &[KeyValue]) -> BTreeMap<String, String> {
+    let text = |one: &KeyValue| match one.value.as_ref().and_then(|value| value.value.clone()) {
+        Some(any_value::Value::StringValue(text)) => text,
+        other => format!("{other:?}"),
+    };
+    attributes
+        .iter()
+        .map(|one| (one.key.clone(), text(one)))
+        .collect()
+}
+
+fn histograms(metric: &Metric) -> Vec<HistogramDataPoint> {
+    match &metric.data {
+        Some(metric::Data::Histogram(histogram)) => {
+            assert_eq!(histogram.aggregation_temporality, 2, "cumulative");
+            histogram.data_points.clone()
+        }
+        other => unreachable!("{other:?}"),
+    }
+}
+
+fn counters(metric: &Metric) -> Vec<NumberDataPoint> {
+    match &metric.data {
+        Some(metric::Data::Sum(sum)) => {
+            assert!(sum.is_monotonic && sum.aggregation_temporality == 2);
+            sum.data_points.clone()
+        }
+        other => unreachable!("{other:?}"),
+    }
+}
+
+fn of_kind(points: &[HistogramDataPoint], kind: &str) -> HistogramDataPoint {
+    let is_it =
+        |point: &&HistogramDataPoint| labels(&point.attributes)["gen_ai.token.type"] == kind;
+    points.iter().find(is_it).cloned().unwrap_or_default()
+}
+
+/// Requests, prompt tokens, completion tokens and USD, as a collector would add them up.
+fn totals(exporter: &Exporter) -> (u64, f64, f64, f64) {
+    let all = metrics(exporter);
+    let usage = histograms(&all["gen_ai.client.token.usage"]);
+    let sum = |kind| of_kind(&usage, kind).sum.unwrap_or_default();
+    let requests = match counters(&all["agentwatch.requests"])[0].value {
+        Some(number_data_point::Value::AsInt(requests)) => requests as u64,
+        _ => 0,
+    };
+    let usd = match counters(&all["agentwatch.cost.usd"])[0].value {
+        Some(number_data_point::Value::AsDouble(usd)) => usd,
+        _ => -1.0,
+    };
+    (requests, sum("input"), sum("output"), usd)
+}
+
+#[test]
+fn opentelemetrys_own_types_read_the_metrics() {
+    let mut exporter = exporter(&[], START);
+    exporter.calls("model-calls-1", &segment(&some_calls(10)));
+    assert_eq!(totals(&exporter), (10, 165.0, 40.0, 2.5));
+    let all = metrics(&exporter);
+    let usage = histograms(&all["gen_ai.client.token.usage"]);
+    let input = of_kind(&usage, "input");
+    assert_eq!(all["gen_ai.client.token.usage"].unit, "{token}");
+    let names = labels(&input.attributes);
+    assert_eq!(names["gen_ai.provider.name"], "gcp.gemini");
+    assert_eq!(names["gen_ai.request.model"], "m");
+    assert_eq!(names["gen_ai.operation.name"], "chat");
+    assert_eq!(names["gen_ai.agent.name"], "main");
+    assert_eq!(input.explicit_bounds.len(), 14);
+    assert_eq!(
+        (input.explicit_bounds[0], input.explicit_bounds[13]),
+        (1.0, 67_108_864.0)
+    );
+    // Prompts of 3, 6, 9, 12, 15 and 18 to 30 tokens.
+    assert_eq!(input.bucket_counts[..5], [0, 1, 4, 5, 0]);
+    assert_eq!(input.bucket_counts.iter().sum::<u64>(), input.count);
+    let output = of_kind(&usage, "output");
+    assert_eq!(
+        output.bucket_counts[1], 10,
+        "4 tokens lie on a boundary, which belongs below"
+    );
+    assert_eq!(input.start_time_unix_nano, START * 1_000_000);
+    assert_eq!(input.time_unix_nano, (START + 60_000) * 1_000_000);
+    let durations = histograms(&all["gen_ai.client.operation.duration"]);
+    assert_eq!(
+        (durations[0].count, durations[0].bucket_counts[6]),
+        (10, 10)
+    );
+    assert!((durations[0].sum.unwrap_or_default() - 6.4).abs() < 1e-9);
+}
+
+#[test]
+fn a_segment_that_grows_is_added_up_once() {
+    let calls = some_calls(100);
+    let mut exporter = exporter(&[], START);
+    for upto in [1, 40, 40, 100] {
+        exporter.calls("model-calls-1", &segment(&calls[..upto]));
+    }
+    assert_eq!(totals(&exporter).0, 100);
+}
+
+#[test]
+fn a_new_process_goes_on_where_the_last_one_kept_it() {
+    let calls = some_calls(100);
+    let mut before = exporter(&[], START);
+    before.calls("model-calls-1", &segment(&calls[..60]));
+    let state = before.state();
+    // Added up, and lost with the process before it was kept.
+    before.calls("model-calls-1", &segment(&calls[..80]));
+    let mut after = exporter(&state, START + 5_000);
+    after.calls("model-calls-1", &segment(&calls));
+    assert_eq!(totals(&after).0, 100);
+    let point = counters(&metrics(&after)["agentwatch.requests"])[0].clone();
+    assert_eq!(
+        point.start_time_unix_nano,
+        START * 1_000_000,
+        "the beginning stays"
+    );
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_a_new_beginning() {
+    let mut state = exporter(&[], START).state();
+    let end = state.len() - 1;
+    state[end] ^= 1;
+    let mut anew = exporter(&state, START + 5_000);
+    anew.calls("model-calls-1", &segment(&some_calls(1)));
+    let point = counters(&metrics(&anew)["agentwatch.requests"])[0].clone();
+    assert_eq!(point.start_time_unix_nano, (START + 5_000) * 1_000_000);
+}
+
+#[test]
+fn a_call_that_a_failing_disk_left_twice_is_one() {
+    let calls = some_calls(10);
+    let mut exporter = exporter(&[], START);
+    let first = exporter.calls("model-calls-1", &segment(&calls[..5]));
+    let second = exporter.calls("model-calls-2", &segment(&calls));
+    assert_eq!(totals(&exporter).0, 10);
+    // The numbers of files come back; what is in them is another segment.
+    exporter.retain(&[second.unwrap_or_default()]);
+    assert_ne!(
+        first,
+        exporter.calls("model-calls-1", &segment(&calls[5..]))
+    );
+    assert_eq!(totals(&exporter).0, 10);
+}
+
+#[test]
+fn a_torn_end_is_read_when_it_is_whole() {
+    let bytes = segment(&some_calls(3));
+    let mut exporter = exporter(&[], START);
+    exporter.calls("model-calls-1", &bytes[..bytes.len() - 4]);
+    assert_eq!(totals(&exporter).0, 2);
+    exporter.calls("model-calls-1", &bytes);
+    assert_eq!(totals(&exporter).0, 3);
+}
+
+#[test]
+fn models_beyond_the_bound_are_one_series() {
+    let mut mint = IdMint::new(1);
+    let calls: Vec<ModelCall> = (0..700)
+        .map(|n| call(mint.mint(START), &format!("m{n}"), None, 0.5))
+        .collect();
+    let mut exporter = exporter(&[], START);
+    exporter.calls("model-calls-1", &segment(&calls));
+    let points = counters(&metrics(&exporter)["agentwatch.requests"]);
+    assert_eq!(points.len(), 501);
+    let overflow =
+        |point: &&NumberDataPoint| labels(&point.attributes).contains_key("otel.metric.overflow");
+    let value = points.iter().find(overflow).and_then(|point| point.value);
+    assert_eq!(value, Some(number_data_point::Value::AsInt(200)));
+}
+
+fn trace(n: u64) -> Record {
+    let id = format!("{n:032x}");
+    let span = |number: u64, parent: Option<u64>, name: &str, status, metadata| SpanRecord {
+        id: format!("{number:016x}"),
+        trace_id: id.clone(),
+        parent_id: parent.map(|parent| format!("{parent:016x}")),
+        name: name.into(),
+        status,
+        started_at: "2026-11-18T11:06:40.000+00:00".into(),
+        ended_at: "2026-11-18T11:06:40.640+00:00".into(),
+        duration_ms: 640,
+        metadata,
+        events: [],
+    };
+    let chat = Meta::default()
+        .text("gen_ai.provider.name", Some("mistral"))
+        .count("gen_ai.usage.input_tokens", 123)
+        .number("cost_usd", 2.0);
+    let root = Meta::default()
+        .text("gateway", Some("berlin"))
+        .text("session_key", Some("k"));
+    Record::Trace(Box::new(TraceRecord {
+        id: id.clone(),
+        agent_name: "main".into(),
+        name: "invoke_agent main".into(),
+        status: Status::Completed,
+        started_at: "2026-11-18T11:06:40.000+00:00".into(),
+        ended_at: "2026-11-18T11:06:40.640+00:00".into(),
+        duration_ms: 640,
+        metadata: Meta::default(),
+        spans: vec![
+            span(1, None, "invoke_agent main", Status::Completed, root),
+            span(2, Some(1), "chat m", Status::Failed, chat),
+        ],
+    }))
+}
+
+fn records(count: u64) -> Vec<u8> {
+    let mut bytes = journal::begin_file();
+    for n in 1..=count {
+        journal::append(&mut bytes, &trace(n).written().to_bytes());
+    }
+    bytes
+}
+
+fn spans(body: &str) -> Vec<Span> {
+    let request: ExportTraceServiceRequest =
+        serde_json::from_str(body).unwrap_or_else(|error| unreachable!("{error}: {body}"));
+    request.resource_spans[0].scope_spans[0].spans.clone()
+}
+
+#[test]
+fn opentelemetrys_own_types_read_the_spans() {
+    let mut exporter = exporter(&[], START);
+    let (_, batch) = exporter
+        .traces("records-1", &records(1))
+        .unwrap_or_default();
+    let batch = batch
+        .map(|batch| (batch.body, batch.spans))
+        .unwrap_or_default();
+    let spans = spans(&batch.0);
+    assert_eq!((spans.len(), batch.1), (2, 2));
+    let (root, chat) = (&spans[0], &spans[1]);
+    assert_eq!(root.trace_id, 1_u128.to_be_bytes());
+    assert_eq!(root.span_id, 1_u64.to_be_bytes());
+    assert!(root.parent_span_id.is_empty() && root.status.is_none());
+    assert_eq!(chat.parent_span_id, root.span_id);
+    assert_eq!((chat.kind, root.kind), (3, 1));
+    assert_eq!(
+        chat.end_time_unix_nano - chat.start_time_unix_nano,
+        640_000_000
+    );
+    assert_eq!(chat.status.as_ref().map(|status| status.code), Some(2));
+    let names = labels(&chat.attributes);
+    assert_eq!(names["gen_ai.provider.name"], "mistral_ai");
+    assert_eq!(names["gen_ai.usage.input_tokens"], "Some(IntValue(123))");
+    assert_eq!(names["agentwatch.cost.usd"], "Some(DoubleValue(2.0))");
+    let names = labels(&root.attributes);
+    assert_eq!(names["gen_ai.conversation.id"], "k");
+    assert_eq!(names["gen_ai.operation.name"], "invoke_agent");
+    assert!(!names.contains_key("gateway"));
+}
+
+#[test]
+fn traces_are_told_until_they_are_taken_and_then_no_more() {
+    let bytes = records(1_000);
+    let mut exporter = exporter(&[], START);
+    let mut told = 0;
+    for round in 0.. {
+        assert!(round < 100, "it comes to an end");
+        let again = exporter.traces("records-1", &bytes);
+        let Some((key, Some(batch))) = exporter.traces("records-1", &bytes) else {
+            break;
+        };
+        assert_eq!(
+            again.and_then(|(_, batch)| batch).map(|one| one.body),
+            Some(batch.body.clone())
+        );
+        told += spans(&batch.body).len();
+        exporter.delivered(&key, batch.upto);
+        exporter = self::exporter(&exporter.state(), START);
+    }
+    assert_eq!(told, 2_000);
+}

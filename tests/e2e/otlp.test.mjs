@@ -1,0 +1,125 @@
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { compareTotals } from "../../examples/gateway/compare.mjs";
+import { startGateway } from "../../examples/gateway/gateway.mjs";
+import { labels, metricTotals, spansOf, startCollector } from "./collector.mjs";
+import { startWorld, waitForTotals } from "./harness.mjs";
+import { binary, skip, tgz, versions } from "./options.mjs";
+
+/** @typedef {import("./collector.mjs").Collector} Collector */
+/** @typedef {import("../../examples/gateway/provider.mjs").Provider} Provider */
+
+for (const version of versions)
+  describe(`OpenClaw ${version}, a collector`, { skip }, () => {
+    test("shows what the provider sent, over an outage of its own and a gateway that is killed", async (t) => {
+      const collector = await startCollector();
+      const stateDir = await mkdtemp(join(tmpdir(), "openclaw-collector-"));
+      const otlp = { url: collector.url };
+      const world = await startWorld({
+        version,
+        tgz,
+        receiver: { binary },
+        pluginConfig: { otlp },
+        gateway: { stateDir },
+      }).catch(async (error) => {
+        await collector.close();
+        throw error;
+      });
+      const { provider, receiver } = world;
+      /** @type {import("../../examples/gateway/gateway.mjs").Gateway | undefined} */
+      let second;
+      try {
+        await world.gateway.agentTurn({ session: "one", message: "first [[tool read]]" });
+        await world.gateway.agentTurn({ agent: "ant", session: "two", message: "second" });
+        const before = await shown(provider, collector);
+        await collector.stop();
+        await world.gateway.agentTurn({ session: "one", message: "third" });
+        await waitForTotals(provider, receiver);
+        // A turn that is not over dies with its gateway.
+        await untilTraced(receiver, provider.ledger.length);
+        await world.gateway.kill();
+        await collector.start();
+        const plugins = [{ id: "agentwatch", tgz, config: { url: receiver.url, otlp } }];
+        second = await startGateway({ version, providerUrl: provider.baseUrl, stateDir, plugins });
+        await second.agentTurn({ agent: "ant", session: "two", message: "fourth" });
+        await waitForTotals(provider, receiver);
+        const after = await shown(provider, collector);
+        for (const { model, requests, prompt_tokens, completion_tokens, cost_usd } of after)
+          t.diagnostic(
+            `${model}: ${requests} requests, ${prompt_tokens} + ${completion_tokens}, $${cost_usd}`,
+          );
+        assert.deepEqual(
+          after.map(({ starts }) => starts),
+          before.map(({ starts }) => starts),
+          "sums have the same beginning",
+        );
+        await sameInSpans(provider, collector);
+      } finally {
+        await second?.stop();
+        await world.close();
+        await collector.close();
+        await rm(stateDir, { recursive: true, force: true, maxRetries: 5 });
+      }
+    });
+  });
+
+/**
+ * Waits until AgentWatch has each call in a trace, and so the journal.
+ *
+ * @param {import("../../examples/gateway/receiver.mjs").Receiver} receiver @param {number} calls
+ */
+async function untilTraced({ url }, calls) {
+  let found = 0;
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(250)) {
+    const traces = /** @type {any[]} */ (await (await fetch(`${url}/api/traces?limit=200`)).json());
+    const whole = await Promise.all(
+      traces.map(async ({ id }) => (await fetch(`${url}/api/traces/${id}`)).json()),
+    );
+    const spans = whole.flatMap((trace) => trace.spans ?? []);
+    found = spans.filter((/** @type {any} */ { name }) => name.startsWith("chat ")).length;
+    if (found >= calls) return;
+  }
+  throw new Error(`${found} of ${calls} calls are in traces`);
+}
+
+/** Waits until the last sums are the provider's. @param {Provider} provider @param {Collector} collector */
+async function shown(provider, collector) {
+  /** @type {string[]} */
+  let differences = [];
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(250)) {
+    const totals = metricTotals(await collector.passedOn("/v1/metrics"));
+    differences = compareTotals(provider.totals(), totals);
+    if (differences.length === 0) return totals;
+  }
+  throw new Error(`the collector did not pass on what the provider sent:\n${differences.join("\n")}`);
+}
+
+/**
+ * Each call is a span, with its tokens, in a trace whose root is a turn.
+ *
+ * @param {Provider} provider @param {Collector} collector
+ */
+async function sameInSpans(provider, collector) {
+  const sent = provider.totals().reduce((sum, row) => sum + row.prompt_tokens, 0);
+  let found = 0;
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(250)) {
+    const spans = spansOf(await collector.passedOn("/v1/traces"));
+    const chats = spans.filter(({ name }) => name.startsWith("chat "));
+    found = chats.reduce(
+      (sum, { attributes }) => sum + Number(labels(attributes)["gen_ai.usage.input_tokens"]),
+      0,
+    );
+    if (found !== sent) continue;
+    const roots = new Map(spans.filter((span) => !span.parentSpanId).map((span) => [span.spanId, span]));
+    for (const { traceId, parentSpanId, kind } of chats) {
+      assert.equal(roots.get(parentSpanId)?.traceId, traceId, "a call is a child of its turn");
+      assert.equal(kind, "SPAN_KIND_CLIENT");
+    }
+    return;
+  }
+  assert.equal(found, sent, "the spans' tokens");
+}

@@ -1,0 +1,293 @@
+// The way out to a collector: what it is told, when it is tried again, and that nobody waits for it.
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test } from "node:test";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { answer, Gateway, Receiver, SESSION } from "./world.mjs";
+
+/** A collector that keeps what it takes. */
+class Collector {
+  /** @type {{ path: string, headers: import("node:http").IncomingHttpHeaders, body: any }[]} */
+  requests = [];
+  /** @type {(path: string) => { status?: number, headers?: Record<string, string>, body?: string }} */
+  reply = () => ({});
+  #server = createServer((request, response) => {
+    let text = "";
+    request.on("data", (chunk) => {
+      text += chunk;
+    });
+    request.on("end", () => {
+      const { url = "", headers } = request;
+      this.requests.push({ path: url, headers, body: JSON.parse(text) });
+      const { status = 200, headers: told = {}, body = "{}" } = this.reply(url);
+      response.writeHead(status, { "content-type": "application/json", ...told }).end(body);
+    });
+  });
+
+  static async open() {
+    const collector = new Collector();
+    collector.#server.listen(0, "127.0.0.1");
+    await once(collector.#server, "listening");
+    return collector;
+  }
+
+  get url() {
+    return `http://127.0.0.1:${/** @type {import("node:net").AddressInfo} */ (this.#server.address()).port}`;
+  }
+
+  /** @param {string} path */
+  of(path) {
+    return this.requests.filter((request) => request.path === path);
+  }
+
+  /** The sums of the last metrics. */
+  get tokens() {
+    const metrics = this.of("/v1/metrics").at(-1)?.body.resourceMetrics[0].scopeMetrics[0].metrics ?? [];
+    const [usage, , requests, cost] = metrics;
+    const sum = (/** @type {string} */ kind) =>
+      (usage?.histogram.dataPoints ?? [])
+        .filter((/** @type {any} */ point) =>
+          point.attributes.some((/** @type {any} */ one) => one.value.stringValue === kind),
+        )
+        .reduce((/** @type {number} */ all, /** @type {any} */ point) => all + point.sum, 0);
+    return {
+      input: sum("input"),
+      output: sum("output"),
+      requests: Number(requests?.sum.dataPoints[0]?.asInt ?? 0),
+      cost: cost?.sum.dataPoints[0]?.asDouble ?? 0,
+      start: usage?.histogram.dataPoints[0]?.startTimeUnixNano,
+    };
+  }
+
+  get spans() {
+    return this.of("/v1/traces").flatMap(({ body }) => body.resourceSpans[0].scopeSpans[0].spans);
+  }
+
+  close() {
+    this.#server.closeAllConnections();
+    this.#server.close();
+  }
+}
+
+/** @param {any} config @param {Gateway} [gateway] */
+async function begin(config, gateway = new Gateway("none")) {
+  const plugin = await gateway.evaluate();
+  gateway.register(plugin, config);
+  await gateway.start(gateway.services.length - 1);
+  return gateway;
+}
+
+/** @param {Gateway} gateway @param {number[]} tokens */
+async function calls(gateway, ...tokens) {
+  for (const count of tokens) gateway.emit("before_message_write", answer(count), SESSION);
+  await nextTurn();
+}
+
+/** @param {Gateway} gateway */
+const stop = (gateway) => gateway.stop(gateway.services.length - 1);
+
+/** @param {() => boolean} holds @param {string} what */
+async function until(holds, what, ms = 15_000) {
+  for (const end = Date.now() + ms; Date.now() < end; await sleep(20)) if (holds()) return;
+  assert.fail(`${what}: not within ${ms} ms`);
+}
+
+const KEY = "k3y-that-nobody-must-see";
+
+test("a collector is told of each call, under the conventions' names, and its headers are nowhere else", async () => {
+  const [collector, receiver] = [await Collector.open(), await Receiver.open()];
+  const otlp = { url: collector.url, headers: { "X-Api-Key": KEY } };
+  const gateway = await begin({ url: receiver.url, otlp });
+  try {
+    await calls(gateway, 100, 200, 300);
+    await stop(gateway);
+    assert.deepEqual(
+      { ...collector.tokens, start: 0 },
+      { input: 600, output: 3, requests: 3, cost: 0.75, start: 0 },
+    );
+    assert.equal(receiver.totals["p/m"]?.requests, 3, "and AgentWatch is");
+    for (const { headers } of collector.requests) assert.equal(headers["x-api-key"], KEY);
+    assert.ok(receiver.requests.every(({ authorization }) => authorization === undefined));
+    const files = readdirSync(join(gateway.stateDir, "agentwatch"), { recursive: true, withFileTypes: true });
+    const texts = files
+      .filter((file) => file.isFile())
+      .map((file) => readFileSync(join(file.parentPath, file.name)));
+    assert.ok(!texts.some((text) => text.includes(KEY)) && !gateway.log.join("\n").includes(KEY));
+    assert.ok(gateway.log.some((line) => line.includes(`and the collector at ${collector.url}`)));
+  } finally {
+    gateway.close();
+    receiver.close();
+    collector.close();
+  }
+});
+
+test("a gateway that starts again goes on with the same sums and the same beginning", async () => {
+  const [collector, receiver] = [await Collector.open(), await Receiver.open()];
+  const config = { url: receiver.url, otlp: { url: collector.url } };
+  const gateway = await begin(config);
+  try {
+    await calls(gateway, 100);
+    await stop(gateway);
+    const { start } = collector.tokens;
+    await begin(config, gateway);
+    await calls(gateway, 200);
+    await stop(gateway);
+    assert.deepEqual(collector.tokens, { input: 300, output: 2, requests: 2, cost: 0.5, start });
+  } finally {
+    gateway.close();
+    receiver.close();
+    collector.close();
+  }
+});
+
+test("without an AgentWatch a collector is told, and nothing waits", async () => {
+  const collector = await Collector.open();
+  const gateway = await begin({ url: false, otlp: { url: collector.url } });
+  try {
+    await calls(gateway, 100, 200);
+    await stop(gateway);
+    assert.equal(collector.tokens.input, 300);
+    assert.equal(gateway.status().waiting, 0);
+    assert.equal(
+      gateway.log.find((line) => line.startsWith("warn")),
+      undefined,
+    );
+  } finally {
+    gateway.close();
+    collector.close();
+  }
+});
+
+test("a collector that is away holds up nobody, and is told all of it later", async () => {
+  const [collector, receiver] = [await Collector.open(), await Receiver.open()];
+  const { url } = collector;
+  let isAway = true;
+  collector.reply = () => (isAway ? { status: 503, headers: { "retry-after": "1" } } : {});
+  const gateway = await begin({ url: receiver.url, otlp: { url } });
+  try {
+    await calls(gateway, 100, 200);
+    await until(() => receiver.totals["p/m"]?.requests === 2, "AgentWatch is told");
+    await until(() => collector.requests.length > 0, "the collector is asked");
+    isAway = false;
+    await until(() => gateway.status().otlp.metrics.sent > 0, "the collector is told", 30_000);
+    assert.equal(collector.tokens.input, 300);
+    assert.ok(
+      gateway.log.some((line) => /otlp: .* does not take .*HTTP 503/.test(line)),
+      gateway.log.join("\n"),
+    );
+    await stop(gateway);
+  } finally {
+    gateway.close();
+    receiver.close();
+    collector.close();
+  }
+});
+
+test("what a collector refuses is not tried again, and what it leaves out is counted", async () => {
+  const collector = await Collector.open();
+  collector.reply = (path) =>
+    path === "/v1/traces" ? { status: 400 } : { body: '{"partialSuccess":{"rejectedDataPoints":"1"}}' };
+  const gateway = await begin({ url: false, otlp: { url: collector.url } });
+  try {
+    gateway.emit("session_start", { sessionId: "s" }, SESSION);
+    await calls(gateway, 100);
+    await stop(gateway);
+    const traces = collector.of("/v1/traces").length;
+    assert.ok(traces <= 1, `asked ${traces} times`);
+    const { otlp } = gateway.status();
+    assert.equal(otlp.metrics.rejected, 1);
+    assert.equal(otlp.traces.refused > 0, traces > 0);
+  } finally {
+    gateway.close();
+    collector.close();
+  }
+});
+
+test("traces that nobody takes have a bound on disk, and the oldest go", async () => {
+  const { Otlp, attic } = await import(new URL("../../dist/otlp.js", import.meta.url).href);
+  const { instantiateIo } = await import(new URL("../../dist/wasm.js", import.meta.url).href);
+  const folder = mkdtempSync(join(tmpdir(), "agentwatch-otlp-"));
+  const log = /** @type {string[]} */ ([]);
+  const say = (/** @type {string} */ text) => void log.push(text);
+  const io = instantiateIo();
+  const host = {
+    io: () => io,
+    log: { info: say, warn: say },
+    wall: Date.now,
+    mono: () => performance.now(),
+    isOwner: () => true,
+    folder,
+    gateway: "g",
+  };
+  const otlp = new Otlp(host, { url: "http://127.0.0.1:9", headers: [] });
+  const MB = 1024 * 1024;
+  try {
+    for (let number = 10; number < 34; number += 1)
+      writeFileSync(
+        join(attic(folder), `17950000000${number}-records-00000000${number}.awj`),
+        Buffer.alloc(MB, "A"),
+      );
+    await otlp.finish(10_000);
+    const left = readdirSync(attic(folder)).filter((file) => file.includes("records-"));
+    assert.ok(left.length <= 16, `${left.length} files of 1 MiB are left`);
+    assert.ok(!left.some((file) => file.includes("records-0000000010")), "the oldest is gone");
+    assert.ok(otlp.status().traces.given_up_bytes >= 8 * MB);
+    assert.ok(log.some((line) => line.includes("the oldest of what waits for /v1/traces is given up")));
+  } finally {
+    await otlp.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
+});
+
+for (const [otlp, line] of /** @type {[unknown, RegExp][]} */ ([
+  ["http://h", /otlp is no object; set it to \{"url"/],
+  [{}, /otlp\.url is missing; set it to an address such as http:\/\/localhost:4318/],
+  [{ url: "localhost:4318" }, /otlp\.url "localhost:4318" does not start with http/],
+  [{ url: "http://h", token: "x" }, /otlp\.token is no setting of otlp; give url and headers/],
+  [{ url: "http://h", headers: { "a b": "x" } }, /otlp\.headers has "a b", which cannot be set/],
+  [
+    { url: "http://h", headers: { key: `${KEY}\n` } },
+    /otlp\.headers\.key holds characters that no header takes/,
+  ],
+  [true, /otlp is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set/],
+]))
+  test(`otlp: ${JSON.stringify(otlp)}`, async () => {
+    const receiver = await Receiver.open();
+    const gateway = await begin({ url: receiver.url, otlp });
+    try {
+      assert.ok(
+        gateway.log.some((text) => text.startsWith("warn agentwatch: ") && line.test(text)),
+        gateway.log.join("\n"),
+      );
+      assert.ok(!gateway.log.join("\n").includes(KEY));
+      await calls(gateway, 100);
+      await stop(gateway);
+      assert.equal(receiver.totals["p/m"]?.requests, 1, "AgentWatch is told as ever");
+    } finally {
+      gateway.close();
+      receiver.close();
+    }
+  });
+
+test("OpenTelemetry's own variables are taken where the setting says so", async () => {
+  const collector = await Collector.open();
+  process.env.OTEL_EXPORTER_OTLP_ENDPOINT = `${collector.url}/`;
+  process.env.OTEL_EXPORTER_OTLP_HEADERS = "x-api-key=a%20b,other=c";
+  const gateway = await begin({ url: false, otlp: true });
+  try {
+    await calls(gateway, 100);
+    await stop(gateway);
+    assert.equal(collector.tokens.input, 100);
+    const { headers } = collector.requests[0] ?? assert.fail("nothing was told");
+    assert.deepEqual([headers["x-api-key"], headers.other], ["a b", "c"]);
+  } finally {
+    delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT;
+    delete process.env.OTEL_EXPORTER_OTLP_HEADERS;
+    gateway.close();
+    collector.close();
+  }
+});
