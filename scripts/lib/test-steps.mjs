@@ -12,6 +12,7 @@ import {
   wasmToolchain,
   wasmTools,
 } from "../setup.mjs";
+import { collector } from "./collector.mjs";
 import { litellm } from "./litellm.mjs";
 import { buildReceiver, packPlugin } from "./package.mjs";
 import { SetupError } from "./run.mjs";
@@ -29,6 +30,7 @@ export const preparations = {
   [OLDEST]: () => openclaw(OLDEST),
   [NEWEST]: () => openclaw(NEWEST),
   chromium,
+  collector,
   litellm,
 };
 
@@ -185,7 +187,7 @@ export const steps = [
     name: `e2e-${version}`,
     about: `the whole way on OpenClaw ${version}`,
     group: "e2e",
-    needs: ["npm", "node22", "node24", "wasm", "tools", version],
+    needs: ["npm", "node22", "node24", "wasm", "tools", "collector", version],
     run: async (/** @type {import("./steps.mjs").Command} */ run) => {
       const files = (await testsIn("e2e")).filter((file) => !leftOut(file, version));
       await nodeTests(run, 24, files, await wholeWay(version));
