@@ -6,6 +6,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { cacheRoot } from "./lib/cache.mjs";
 import { nodeRuntime } from "./lib/node-runtime.mjs";
 import { nodeFor, openclaw, VERSIONS } from "./lib/openclaw.mjs";
 import { buildReceiver, packPlugin } from "./lib/package.mjs";
@@ -84,7 +85,8 @@ async function examine(version, tgz, binary) {
       shown: requests(now.shown),
       differences: compareTotals(now.sent, now.shown),
       untold: [...noted.values()].map(({ told, scenario }) => `${UNTOLD[told]}: ${scenario}`),
-      warnings: warnings(log.replaceAll(gateway.stateDir, "~")),
+      // The cache has our name, and is in the paths of what the gateway itself runs.
+      warnings: warnings(log.replaceAll(gateway.stateDir, "~").replaceAll(cacheRoot(), "…")),
     };
   } finally {
     await world.close();
