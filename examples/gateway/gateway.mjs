@@ -368,7 +368,7 @@ async function patiently(turn) {
     try {
       return await turn();
     } catch (error) {
-      if (tries === 5 || !/owns state-lifecycle/.test(String(error))) throw error;
+      if (tries === 15 || !/owns state-lifecycle/.test(String(error))) throw error;
       await sleep(2000);
     }
   }

@@ -31,6 +31,11 @@ interface StoredRow {
   size: number | null;
 }
 
+function isBegun(database: DatabaseSync): boolean {
+  const version = database.prepare("PRAGMA user_version").get()?.user_version;
+  return version !== 0 || database.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined;
+}
+
 /** One agent's database, open. */
 export class TranscriptDatabase {
   readonly #database: DatabaseSync;
@@ -41,16 +46,20 @@ export class TranscriptDatabase {
   readonly #putAway: StatementSync[];
 
   /**
-   * Opens a database.
+   * Opens a database; `undefined` where a gateway has made its file and not yet its tables.
    *
    * @throws StoreProblem where this Node has no SQLite, or the schema is not known
    */
-  static async open(path: string): Promise<TranscriptDatabase> {
+  static async open(path: string): Promise<TranscriptDatabase | undefined> {
     const sqlite = await import("node:sqlite").catch(() => undefined);
     if (!sqlite)
       throw new StoreProblem(`${path} needs Node 22.16 or later; this is Node ${process.versions.node}`);
     const database = new sqlite.DatabaseSync(path, { readOnly: true });
     try {
+      if (!isBegun(database)) {
+        database.close();
+        return undefined;
+      }
       return new TranscriptDatabase(database, path);
     } catch (error) {
       database.close();

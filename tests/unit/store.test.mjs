@@ -352,6 +352,22 @@ describe("databases", () => {
     assert.equal(store.bookmarks.get("agent-24/s"), "kept.kept");
   });
 
+  test("a database of which a gateway has made the file and no table yet is read when it has", async () => {
+    const { DatabaseSync } = await import("node:sqlite");
+    const { mkdirSync } = await import("node:fs");
+    const folder = `${store.stateDir}/agents/main/agent`;
+    mkdirSync(folder, { recursive: true });
+    const begun = new DatabaseSync(`${folder}/openclaw-agent.sqlite`);
+    begun.exec("PRAGMA journal_mode = WAL");
+    assert.deepEqual(await store.numbers(), []);
+    assert.deepEqual(store.problems, []);
+    begun.close();
+    const database = await Database.make(store);
+    database.append("s", answer(1));
+    assert.deepEqual(await store.numbers(), [1]);
+    database.close();
+  });
+
   test("a database without the columns, or that is none, is named", async () => {
     const database = await Database.make(store);
     database.run("ALTER TABLE transcript_events RENAME COLUMN event_json TO event_text");
