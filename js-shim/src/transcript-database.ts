@@ -31,9 +31,12 @@ interface StoredRow {
   size: number | null;
 }
 
+/** Whether there may be something to read: without a version and without a row, the gateway is still at it. */
 function isBegun(database: DatabaseSync): boolean {
-  const version = database.prepare("PRAGMA user_version").get()?.user_version;
-  return version !== 0 || database.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() !== undefined;
+  const first = (query: string) => database.prepare(query).get();
+  if (first("PRAGMA user_version")?.user_version !== 0) return true;
+  if (!first("SELECT 1 FROM sqlite_schema WHERE name = 'transcript_events'")) return false;
+  return first("SELECT 1 FROM transcript_events LIMIT 1") !== undefined;
 }
 
 /** One agent's database, open. */
@@ -46,7 +49,7 @@ export class TranscriptDatabase {
   readonly #putAway: StatementSync[];
 
   /**
-   * Opens a database; `undefined` where a gateway has made its file and not yet its tables.
+   * Opens a database; `undefined` where a gateway has made its file and has not got further.
    *
    * @throws StoreProblem where this Node has no SQLite, or the schema is not known
    */

@@ -358,9 +358,12 @@ describe("databases", () => {
     const folder = `${store.stateDir}/agents/main/agent`;
     mkdirSync(folder, { recursive: true });
     const begun = new DatabaseSync(`${folder}/openclaw-agent.sqlite`);
-    begun.exec("PRAGMA journal_mode = WAL");
-    assert.deepEqual(await store.numbers(), []);
-    assert.deepEqual(store.problems, []);
+    for (const step of ["PRAGMA journal_mode = WAL", "CREATE TABLE transcript_events (session_id TEXT)"]) {
+      begun.exec(step);
+      assert.deepEqual(await store.numbers(), []);
+      assert.deepEqual(store.problems, []);
+    }
+    begun.exec("DROP TABLE transcript_events");
     begun.close();
     const database = await Database.make(store);
     database.append("s", answer(1));
