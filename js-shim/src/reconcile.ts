@@ -176,6 +176,7 @@ const MOST_COPIES = 20_000;
  */
 class Copies {
   readonly #identity: number[];
+  readonly #inherited: number;
   readonly #times: number[];
   #young = new Set<string>();
   #old = new Set<string>();
@@ -184,6 +185,7 @@ class Copies {
     this.#identity = ["entry", "model", "timestamp", "input", "output", "cache_read", "cache_write"].map(
       (name) => facts.indexOf(name),
     );
+    this.#inherited = facts.indexOf("inherited");
     this.#times = ["written", "timestamp"].map((name) => facts.indexOf(name));
   }
 
@@ -193,6 +195,8 @@ class Copies {
   }
 
   isNew(row: readonly unknown[]): boolean {
+    // The core leaves it out; its original, which may be read later, is not a copy of it.
+    if (row[this.#inherited]) return true;
     const key = this.#identity.map((index) => row[index]).join("\n");
     if (this.#young.has(key) || this.#old.has(key)) return false;
     this.#young.add(key);

@@ -196,9 +196,7 @@ for (const version of versions) {
       assert.deepEqual(entries(later), entries(store));
     });
 
-    // On 2026.9.6 two calls are missing at times, in two of four runs: not understood yet.
-    const todo = version === "2026.9.6" && "a known defect";
-    test("sync alone, once, counts all that the store holds", { skip: todo }, async () => {
+    test("sync alone, once, counts all that the store holds", async () => {
       const other = await startReceiver({ binary });
       closers.push(other.stop);
       // As if nobody had ever counted.

@@ -196,6 +196,15 @@ describe("alone", { concurrency: 4 }, () => {
     assert.equal(requests(), 22);
   });
 
+  test("a fork that is read before its original hides nothing of it", async (t) => {
+    const { store, run, requests } = await world(t);
+    const rows = [1, 2, 3].map((number) => call(number, 3 * DAY));
+    store.write("z-original.jsonl", lines(head("z-original", 4 * DAY), ...rows));
+    store.write("a-fork.jsonl", lines(head("a-fork", DAY), ...rows.slice(0, 2), call(4, HOUR)));
+    assert.equal((await run().ended).status, 0);
+    assert.equal(requests(), 4);
+  });
+
   test("a stock AgentWatch is told of history as costs alone, unless asked otherwise", async (t) => {
     for (const [history, usage] of /** @type {const} */ ([
       ["costs", 2],
