@@ -149,10 +149,7 @@ impl IdMint {
 
     /// A new id for a call first seen at `now_ms`.
     pub fn mint(&mut self, now_ms: u64) -> CallId {
-        let (a, b) = (self.bits(), self.bits());
-        let high = (now_ms & 0xffff_ffff_ffff) << 16 | 0x7000 | (a & 0x0fff);
-        let low = 0x8000_0000_0000_0000 | (b >> 2);
-        CallId((high as u128) << 64 | low as u128)
+        CallId::of(now_ms, self.bits())
     }
 }
 
