@@ -17,7 +17,7 @@ const SCENARIO_WITHIN_MS = 180_000;
 const HEAD = ["OpenClaw", "Node", "Scenarios", "Counted by", "Requests", "As the provider", "Not told"];
 
 /** What is not told, by what is. @type {Record<import("../examples/gateway/provider.mjs").Told, string>} */
-const UNTOLD = { all: "", tokens: "without cost", request: "without tokens", nothing: "not at all" };
+const UNTOLD = { all: "", request: "without tokens", nothing: "not at all" };
 
 /** The lines with which a gateway and the plugin start. */
 const EXPECTED = /counting model calls by|delivering to|http server listening|answers without usage/;

@@ -28,10 +28,7 @@ import { anthropicStream, anthropicWhole, openaiStream, openaiWhole } from "./wi
 
 /** @typedef {{ input: number, output: number, cacheRead: number, cacheWrite: number }} Price USD per 1M tokens. */
 
-/** @typedef {"all" | "tokens" | "request" | "nothing"} Told How much of a request a dashboard can know: each has less. */
-
-/** @type {Price} */
-const FREE = { input: 0, output: 0, cacheRead: 0, cacheWrite: 0 };
+/** @typedef {"all" | "request" | "nothing"} Told How much of a request a dashboard can know: each has less. */
 
 /** @type {Price} */
 export const DEFAULT_PRICE = { input: 3, output: 15, cacheRead: 0.3, cacheWrite: 3.75 };
@@ -367,8 +364,7 @@ export function totals(ledger, prices, names, told = () => "all") {
     // A provider bills what `message_start` announced, although the stream was cut behind it.
     if (usage || !isFailure) sum.requests += 1;
     if (entry.outcome === "no_usage") sum.no_usage += 1;
-    const price = known === "tokens" ? FREE : (prices[entry.model] ?? DEFAULT_PRICE);
-    if (usage && known !== "request") addUsage(sum, usage, price);
+    if (usage && known !== "request") addUsage(sum, usage, prices[entry.model] ?? DEFAULT_PRICE);
   }
   return [...byModel.values()].sort((a, b) => a.model.localeCompare(b.model));
 }
