@@ -75,12 +75,13 @@ export class SpoolDisk implements Disk {
   }
 
   async #flush(): Promise<void> {
-    const taken = this.#pending;
-    if (taken.length === 0) return;
-    const bytes = Buffer.concat(taken);
+    // More may come while these are written.
+    const taken = this.#pending.length;
+    if (taken === 0) return;
+    const bytes = Buffer.concat(this.#pending);
     const held = await this.#held();
     if (held + bytes.length > MOST_BYTES) {
-      this.#forget(taken.length);
+      this.#forget(taken);
       this.dropped += framesIn(bytes);
       return;
     }
@@ -93,7 +94,7 @@ export class SpoolDisk implements Disk {
     // Where it fails everything stays pending: what arrived in part is cut off again.
     await this.#disk.flush();
     this.#bytes += bytes.length;
-    this.#forget(taken.length);
+    this.#forget(taken);
     // The owner removes a file that it has read; a handle would write into the removed one.
     await this.#disk.close();
   }
