@@ -1,0 +1,53 @@
+//! Files of the journal with any bytes in them: good frames come back as they went, and a bad one costs itself alone.
+#![no_main]
+
+use agentwatch_openclaw::journal::{self, FILE_HEADER, FRAME_HEADER, Frame, MAX_PAYLOAD, Reader};
+use libfuzzer_sys::fuzz_target;
+
+/// The payloads of a file, with where they stand.
+fn payloads(bytes: &[u8]) -> Vec<(u32, Vec<u8>)> {
+    let reader = Reader::within(bytes);
+    reader.map(|(at, payload)| (at, payload.to_vec())).collect()
+}
+
+fuzz_target!(|data: &[u8]| {
+    // As it is.
+    if let Ok(mut reader) = Reader::open(data) {
+        let mut end = FILE_HEADER.min(data.len());
+        for (at, payload) in reader.by_ref() {
+            assert!(at as usize >= end && payload.len() <= MAX_PAYLOAD);
+            end = at as usize + FRAME_HEADER + payload.len();
+        }
+        assert!(end <= data.len() && reader.end() <= data.len());
+    }
+    // A good frame comes back, whatever stands before and behind it.
+    let mut good = Vec::new();
+    journal::append_frame(
+        &mut good,
+        &Frame::Bookmark("main/one".into(), "100:1".into()),
+    );
+    let around = [&good[..], data, &good[..], data].concat();
+    let found = payloads(&around);
+    assert!(found.iter().any(|(at, _)| *at == 0));
+    let second = (good.len() + data.len()) as u32;
+    assert!(found.iter().any(|(at, _)| *at == second), "behind {data:?}");
+    // What is found is written as it was read.
+    for (at, payload) in &found {
+        let mut again = Vec::new();
+        journal::append(&mut again, payload);
+        assert_eq!(around[*at as usize..][..again.len()], again[..]);
+    }
+    // Any payload is a fact, or costs itself alone; facts are written as they were read.
+    let mut file = journal::begin_file();
+    journal::append(&mut file, data);
+    file.extend_from_slice(&good);
+    let recovered = journal::read(&file).expect("it is ours");
+    assert!(matches!(recovered.frames.last(), Some(Frame::Bookmark(..))));
+    let mut again = journal::begin_file();
+    for frame in &recovered.frames {
+        journal::append_frame(&mut again, frame);
+    }
+    let twice = journal::read(&again).expect("it is ours").frames;
+    // Numbers that are none are equal to nothing, but look the same.
+    assert_eq!(format!("{twice:?}"), format!("{:?}", recovered.frames));
+});

@@ -1,0 +1,69 @@
+//! Stored transcripts: the same calls wherever they are cut and wherever reading goes on, each line counted once.
+#![no_main]
+
+use agentwatch_openclaw::observe::stored::{StoredFacts, read};
+use agentwatch_openclaw::transcript::{Reader, Scope, Skipped};
+use agentwatch_openclaw_fuzz::{assert_same_however_cut, common, dice};
+use libfuzzer_sys::fuzz_target;
+use serde_json::Value;
+
+fn scope(heritage_ms: Option<u64>) -> Scope {
+    Scope {
+        heritage_ms,
+        ..common::stored::scope()
+    }
+}
+
+/// Feeds pieces; the rows that came of them.
+fn feed(reader: &mut Reader, pieces: &[&[u8]]) -> Vec<Value> {
+    common::stored::feed(reader, pieces)
+}
+
+fn total(skipped: Skipped) -> usize {
+    let Skipped {
+        malformed,
+        too_deep,
+        too_long,
+        no_model,
+    } = skipped;
+    (malformed + too_deep + too_long + no_model) as usize
+}
+
+fuzz_target!(|data: &[u8]| {
+    let (rows, consumed, heritage, skipped) = assert_same_however_cut(data, |pieces| {
+        let mut reader = Reader::new(scope(None));
+        let rows = feed(&mut reader, pieces);
+        (
+            rows,
+            reader.consumed(),
+            reader.heritage_ms(),
+            reader.skipped(),
+        )
+    });
+    let whole_lines = data.iter().filter(|byte| **byte == b'\n').count();
+    assert!(rows.len() + total(skipped) <= whole_lines);
+    let end = data
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    assert_eq!(consumed, end as u64, "whole lines are done with");
+    for row in &rows {
+        let facts = common::stored::facts(row);
+        assert_eq!(facts.len(), StoredFacts::TABLE.fields.len());
+        read(&StoredFacts::new(facts)).expect("a row names its model");
+    }
+    // Another reader goes on, from where the first was done. A second header behind it is taken for the first row.
+    let has_headers = data
+        .windows(9)
+        .filter(|word| word == b"\"session\"")
+        .count();
+    let at = (dice(data).bits() % (data.len() as u64 + 1)) as usize;
+    let mut first = Reader::new(scope(None));
+    let mut resumed = feed(&mut first, &[&data[..at]]);
+    if has_headers <= 1 && first.consumed() > 0 {
+        let mut second = Reader::new(scope(first.heritage_ms()));
+        resumed.extend(feed(&mut second, &[&data[first.consumed() as usize..]]));
+        assert_eq!(resumed, rows, "resumed at {at}");
+        assert_eq!(second.heritage_ms(), heritage, "resumed at {at}");
+    }
+});
