@@ -342,19 +342,14 @@ impl Keeper {
     }
 
     /// All files were handed over; `finals` are the calls in them. A call that stands there twice, since a disk
-    /// failed between, is sent once.
+    /// failed between, is sent once: its last copy says whether it has left. The others are gone in any case, and a
+    /// mark of theirs only says that the call was moved.
     pub fn recovered(&mut self, finals: &[(CallId, Position)]) {
         let mut places: Table<Position> = Table::default();
         for (id, position) in finals {
-            let key = id.0 as u64;
-            let Some(earlier) = places.get(key).copied() else {
-                places.insert(key, *position);
-                continue;
-            };
-            let has_left = [earlier, *position].map(|copy| self.calls.has_left(copy));
-            self.left(Kind::Calls, vec![earlier]);
-            if has_left.contains(&true) {
-                self.left(Kind::Calls, vec![*position]);
+            let key = id.key();
+            if let Some(earlier) = places.get(key).copied() {
+                self.left(Kind::Calls, vec![earlier]);
             }
             places.insert(key, *position);
         }

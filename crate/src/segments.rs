@@ -233,12 +233,6 @@ impl Segments {
         Ok(reader.corrupt)
     }
 
-    /// Whether an entry is known to be gone.
-    pub fn has_left(&mut self, position: Position) -> bool {
-        let segment = self.segment(position.segment);
-        segment.and_then(|segment| segment.state(position.offset)) == Some(&mut State::Gone)
-    }
-
     /// Everything was recovered.
     pub fn recovered(&mut self) {
         self.marked.clear();

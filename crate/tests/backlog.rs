@@ -178,3 +178,26 @@ fn a_disk_that_fails_stops_nothing_and_is_made_whole_when_it_is_well() {
     both.add("p/m", 1, 101, 2, 0.001);
     gateway.receiver.totals.assert_equals(&both, "both");
 }
+
+/// What waits in memory is written anew, and what waits on disk alone stays where it is, in the same file: the marks
+/// of what was moved are none of calls that left.
+#[test]
+fn a_disk_that_fails_during_a_backlog_loses_nothing_however_often_the_process_ends() {
+    let mut gateway = Gateway::new(false);
+    let mut end = hear(&mut gateway, 0..5_000);
+    gateway.core.disk_failed("no space left", common::at(end));
+    gateway.core.try_disk();
+    gateway.write();
+    for _ in 0..3 {
+        assert_eq!(gateway.status()["waiting"], 5_000);
+        gateway.restart(end);
+        gateway.write();
+        end += 1_000;
+    }
+    gateway.run_until(end, end + 600_000);
+    gateway
+        .receiver
+        .totals
+        .assert_equals(&expected(0..5_000), "all");
+    assert_eq!(gateway.status()["waiting"], 0);
+}

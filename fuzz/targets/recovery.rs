@@ -15,6 +15,7 @@ const FILES: [&str; 3] = [
 
 fuzz_target!(|data: &[u8]| {
     let mut gateway = Gateway::new(true);
+    gateway.receiver.refuses_rubbish = true;
     for (name, bytes) in FILES.iter().zip(files(data, FILES.len())) {
         gateway.disk.0.insert((*name).to_owned(), bytes);
     }

@@ -52,15 +52,19 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(facts.len(), StoredFacts::TABLE.fields.len());
         read(&StoredFacts::new(facts)).expect("a row names its model");
     }
-    // Another reader goes on, from where the first was done. A second header behind it is taken for the first row.
-    let has_headers = data
+    // Another reader goes on, from where the first was done. No gateway writes a header behind the first row; a reader
+    // that begins there would take it for one.
+    let first_end = data
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .unwrap_or(data.len());
+    let has_other_header = data[first_end..]
         .windows(9)
-        .filter(|word| word == b"\"session\"")
-        .count();
+        .any(|word| word == b"\"session\"");
     let at = (dice(data).bits() % (data.len() as u64 + 1)) as usize;
     let mut first = Reader::new(scope(None));
     let mut resumed = feed(&mut first, &[&data[..at]]);
-    if has_headers <= 1 && first.consumed() > 0 {
+    if !has_other_header && first.consumed() > 0 {
         let mut second = Reader::new(scope(first.heritage_ms()));
         resumed.extend(feed(&mut second, &[&data[first.consumed() as usize..]]));
         assert_eq!(resumed, rows, "resumed at {at}");

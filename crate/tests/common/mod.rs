@@ -346,6 +346,8 @@ pub struct Receiver {
     pub enrichments: Vec<Value>,
     /// The ids of both in the order in which they came, those of the second with a plus.
     pub order: Vec<String>,
+    /// A body that is no batch is refused, as AgentWatch does; otherwise the test fails by it.
+    pub refuses_rubbish: bool,
 }
 
 impl Receiver {
@@ -354,13 +356,20 @@ impl Receiver {
         let body = match &request.body {
             None => r#"{"features": ["record_ids"]}"#.to_owned(),
             Some(body) => {
-                let batch: Value = serde_json::from_str(body).expect("a batch is JSON");
+                let batch = serde_json::from_str(body);
+                if batch.is_err() && self.refuses_rubbish {
+                    return Reply::of(400, "");
+                }
+                let batch: Value = batch.expect("a batch is JSON");
                 for record in batch["model_usage"].as_array().into_iter().flatten() {
                     self.take(record);
                 }
                 let known = batch["enrichments"].as_array().into_iter().flatten();
                 for known in known {
-                    let id = known["id"].as_str().expect("an id");
+                    let Some(id) = known["id"].as_str() else {
+                        assert!(self.refuses_rubbish, "an enrichment has an id");
+                        continue;
+                    };
                     self.order.push(["+", id].concat());
                     self.enrichments.push(known.clone());
                 }
