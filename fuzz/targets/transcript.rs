@@ -14,9 +14,31 @@ fn scope(heritage_ms: Option<u64>) -> Scope {
     }
 }
 
-/// Feeds pieces; the rows that came of them.
-fn feed(reader: &mut Reader, pieces: &[&[u8]]) -> Vec<Value> {
-    common::stored::feed(reader, pieces)
+/// Feeds pieces; the rows that came of them, as text with commas between them.
+fn feed(reader: &mut Reader, pieces: &[&[u8]]) -> String {
+    let mut all = String::new();
+    for piece in pieces {
+        let mut rows = String::new();
+        reader.feed(piece, &mut rows);
+        join(&mut all, &rows);
+    }
+    all
+}
+
+fn join(all: &mut String, rows: &str) {
+    if !all.is_empty() && !rows.is_empty() {
+        all.push(',');
+    }
+    all.push_str(rows);
+}
+
+/// The rows. Numbers beyond all bounds are JSON, which JavaScript takes and serde_json does not.
+fn parsed(rows: &str) -> Vec<Value> {
+    match serde_json::from_str(&format!("[{rows}]")) {
+        Ok(rows) => rows,
+        Err(error) if error.to_string().starts_with("number out of range") => Vec::new(),
+        Err(error) => panic!("{error}: {rows}"),
+    }
 }
 
 fn total(skipped: Skipped) -> usize {
@@ -41,13 +63,14 @@ fuzz_target!(|data: &[u8]| {
         )
     });
     let whole_lines = data.iter().filter(|byte| **byte == b'\n').count();
-    assert!(rows.len() + total(skipped) <= whole_lines);
+    let calls = parsed(&rows);
+    assert!(calls.len() + total(skipped) <= whole_lines);
     let end = data
         .iter()
         .rposition(|byte| *byte == b'\n')
         .map_or(0, |at| at + 1);
     assert_eq!(consumed, end as u64, "whole lines are done with");
-    for row in &rows {
+    for row in &calls {
         let facts = common::stored::facts(row);
         assert_eq!(facts.len(), StoredFacts::TABLE.fields.len());
         read(&StoredFacts::new(facts)).expect("a row names its model");
@@ -66,7 +89,8 @@ fuzz_target!(|data: &[u8]| {
     let mut resumed = feed(&mut first, &[&data[..at]]);
     if !has_other_header && first.consumed() > 0 {
         let mut second = Reader::new(scope(first.heritage_ms()));
-        resumed.extend(feed(&mut second, &[&data[first.consumed() as usize..]]));
+        let rest = &data[first.consumed() as usize..];
+        join(&mut resumed, &feed(&mut second, &[rest]));
         assert_eq!(resumed, rows, "resumed at {at}");
         assert_eq!(second.heritage_ms(), heritage, "resumed at {at}");
     }

@@ -107,6 +107,7 @@ export const steps = [
     needs: ["npm"],
     run: async (run) => {
       await run("cargo", ["fmt", "--all", "--check"]);
+      await run("cargo", ["fmt", "--manifest-path", "fuzz/Cargo.toml", "--check"]);
       await run(process.execPath, tool("@biomejs/biome/bin/biome", "check", "--error-on-warnings"));
     },
   },
@@ -125,6 +126,11 @@ export const steps = [
     run: (run) => run("cargo", ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
   },
   { name: "rust", about: "cargo test", run: (run) => run("cargo", ["test", "--workspace"]) },
+  {
+    name: "fuzz",
+    about: "each fuzz target for a few seconds",
+    run: (run) => run(process.execPath, [join(PROJECT, "scripts", "fuzz.mjs"), "--seconds", "4"]),
+  },
   {
     name: "build",
     about: "build and pack the plugin",
