@@ -281,6 +281,33 @@ fn chunks_may_be_cut_anywhere() {
     }
 }
 
+/// A line that is no call's is not kept once that is seen, which depends on where it is cut; what is told of it does
+/// not.
+#[test]
+fn long_lines_of_others_tell_the_same_wherever_they_are_cut() {
+    let padding = "x".repeat(3_000);
+    let user = with("/message/role", json!("user"));
+    let mut long = user.clone();
+    long["message"]["content"] = json!(padding);
+    let long = long.to_string();
+    let header = line(&json!({"type": "session", "id": "s-1", "timestamp": WRITTEN}));
+    // A user's message that is the first own row, and an answer behind it with the clock set back.
+    let forked =
+        header + &long + "\n" + &line(&with("/timestamp", json!("2026-11-23T13:14:33.000Z")));
+    let broken = line(&user) + &long[..2_900] + "\n" + &line(&answer());
+    let behind = line(&user) + &long + "\"assistant\"\n" + &line(&answer());
+    for (text, malformed) in [(forked, 0), (broken, 1), (behind, 1)] {
+        let whole = rows_of(&text);
+        assert_eq!((whole.len(), skipped(&text).malformed), (1, malformed));
+        for cut in 0..=text.len() {
+            let (a, b) = text.as_bytes().split_at(cut);
+            let mut reader = Reader::new(scope());
+            assert_eq!(feed(&mut reader, &[a, b]), whole, "cut at {cut}");
+            assert_eq!(reader.skipped(), skipped(&text), "cut at {cut}");
+        }
+    }
+}
+
 #[test]
 fn a_last_line_without_an_end_is_left_for_later_unless_the_file_is_finished() {
     let text = answer().to_string();

@@ -83,6 +83,16 @@ impl Skipped {
     }
 }
 
+/// What is done with the rest of a line.
+#[derive(Debug, Clone, Copy)]
+enum Rest {
+    Kept,
+    /// The line is no call's; the last byte of it that was no blank.
+    Foreign(u8),
+    /// The line was counted.
+    Dropped,
+}
+
 /// Reads one transcript, from its start or from the end of any line.
 #[derive(Debug)]
 pub struct Reader {
@@ -92,8 +102,8 @@ pub struct Reader {
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
     next_probe: usize,
-    /// Whether the rest of the line is not wanted.
-    is_skipping: bool,
+    /// Whether the rest of the line is wanted.
+    rest: Rest,
     is_first_line: bool,
     fed: u64,
     consumed: u64,
@@ -117,7 +127,7 @@ impl Reader {
             scope,
             partial: Vec::new(),
             next_probe: FIRST_PROBE,
-            is_skipping: false,
+            rest: Rest::Kept,
             is_first_line: true,
             fed: 0,
             consumed: 0,
@@ -174,46 +184,57 @@ impl Reader {
     }
 
     /// Keeps the beginning of a line, unless it shows that the line is not wanted.
-    fn keep(&mut self, rest: &[u8]) {
-        if self.is_skipping || rest.is_empty() {
+    fn keep(&mut self, piece: &[u8]) {
+        match &mut self.rest {
+            Rest::Kept => {}
+            Rest::Foreign(last) => return see_last(last, piece),
+            Rest::Dropped => return,
+        }
+        if piece.is_empty() {
             return;
         }
-        if self.partial.len() + rest.len() > MAX_LINE {
+        if self.partial.len() + piece.len() > MAX_LINE {
             self.skipped.too_long += 1;
-            self.skip_line();
+            self.drop_line(Rest::Dropped);
             return;
         }
-        self.partial.extend_from_slice(rest);
-        if self.partial.len() < self.next_probe {
+        self.partial.extend_from_slice(piece);
+        // Among rows that may be inherited, those tell too that are no calls.
+        if self.partial.len() < self.next_probe || self.scope.heritage_ms.is_some() {
             return;
         }
         self.next_probe = self.partial.len() * 2;
-        if matches!(
-            Row::read(&self.partial, Extent::Enough),
-            Ok((_, Kind::Foreign))
-        ) {
-            self.skip_line();
+        let mut last = 0;
+        see_last(&mut last, &self.partial);
+        // Behind a brace nobody knows yet whether that was all of it.
+        let row = Row::read(&self.partial, Extent::Enough);
+        if last != b'}' && matches!(row, Ok((_, Kind::Foreign))) {
+            self.drop_line(Rest::Foreign(last));
         }
     }
 
-    fn skip_line(&mut self) {
-        self.is_skipping = true;
+    fn drop_line(&mut self, rest: Rest) {
+        self.rest = rest;
         self.partial = Vec::new();
     }
 
     /// A line ends with this.
-    fn end_line(&mut self, rest: &[u8], rows: &mut String) {
+    fn end_line(&mut self, end: &[u8], rows: &mut String) {
         self.next_probe = FIRST_PROBE;
-        if self.is_skipping {
-            self.is_skipping = false;
-        } else if self.partial.is_empty() {
-            self.line(rest, rows);
-        } else {
-            let mut line = std::mem::take(&mut self.partial);
-            line.extend_from_slice(rest);
-            self.line(&line, rows);
-            line.clear();
-            self.partial = line;
+        match std::mem::replace(&mut self.rest, Rest::Kept) {
+            Rest::Dropped => {}
+            Rest::Foreign(mut last) => {
+                see_last(&mut last, end);
+                self.skipped.malformed += u32::from(last != b'}');
+            }
+            Rest::Kept if self.partial.is_empty() => self.line(end, rows),
+            Rest::Kept => {
+                let mut line = std::mem::take(&mut self.partial);
+                line.extend_from_slice(end);
+                self.line(&line, rows);
+                line.clear();
+                self.partial = line;
+            }
         }
         self.is_first_line = false;
     }
@@ -224,19 +245,22 @@ impl Reader {
             self.skipped.too_long += 1;
             return;
         }
-        // Whether rows are inherited, those tell too that are no calls.
-        let tells = self.is_first_line || self.scope.heritage_ms.is_some();
-        if !tells && !scan::has_mark(line) {
-            // Not worth reading, but a line that broke off is to be seen.
-            let is_whole = line.is_empty() || (line.starts_with(b"{") && line.ends_with(b"}"));
+        // Not worth reading to its end, but a line that broke off is to be seen.
+        let is_whole = line.is_empty() || (line.starts_with(b"{") && line.ends_with(b"}"));
+        let may_inherit = self.scope.heritage_ms.is_some();
+        if !may_inherit && !self.is_first_line && !scan::has_mark(line) {
             self.skipped.malformed += u32::from(!is_whole);
             return;
         }
-        let extent = if tells { Extent::Whole } else { Extent::Enough };
+        let extent = match may_inherit {
+            true => Extent::Whole,
+            false => Extent::Enough,
+        };
         match Row::read(line, extent) {
             Ok((row, Kind::Header)) if self.is_first_line => {
                 self.scope.heritage_ms = row.written_ms();
             }
+            Ok((_, Kind::Foreign)) if !is_whole => self.skipped.malformed += 1,
             Ok((row, kind)) => self.row(&row, kind, rows),
             Err(_) if line.is_empty() => {}
             Err(Fault::Malformed) => self.skipped.malformed += 1,
@@ -292,4 +316,9 @@ impl Reader {
         }
         rows.push(']');
     }
+}
+
+/// Remembers the last byte that is no blank.
+fn see_last(last: &mut u8, piece: &[u8]) {
+    *last = *piece.trim_ascii_end().last().unwrap_or(last);
 }
