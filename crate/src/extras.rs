@@ -112,6 +112,17 @@ impl Extras {
         self.leave(self.queue.iter().take_while(is_written).count());
     }
 
+    /// Lets every waiting record be kept anew: the disk had lost them. `keep` says where it stands now. They may be
+    /// sent at once, as before; from here on the disk is waited for again.
+    pub fn keep_anew(&mut self, mut keep: impl FnMut(&Written) -> Position) -> Vec<Position> {
+        self.written = 0;
+        let anew = |item: &mut Item| {
+            item.written_at = 0;
+            std::mem::replace(&mut item.position, keep(&item.record))
+        };
+        self.queue.iter_mut().map(anew).collect()
+    }
+
     fn has_sendable(&self) -> bool {
         let oldest = self.queue.front();
         oldest.is_some_and(|item| item.written_at <= self.written)

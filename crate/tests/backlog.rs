@@ -201,3 +201,31 @@ fn a_disk_that_fails_during_a_backlog_loses_nothing_however_often_the_process_en
         .assert_equals(&expected(0..5_000), "all");
     assert_eq!(gateway.status()["waiting"], 0);
 }
+
+/// A command that was given: a log and a trace.
+fn command(at_ms: u64) -> Value {
+    json!({"event": {"type": "command", "action": "new", "sessionKey": "agent:main:s", "context": {}, "timestamp": at_ms}})
+}
+
+#[test]
+fn records_that_wait_are_on_disk_again_when_it_is_well() {
+    let mut gateway = Gateway::new(false);
+    let at = START_MS + 10_000;
+    gateway.hear("command", &command(at), at);
+    gateway.core.disk_failed("no space left", common::at(at));
+    gateway.hear("command", &command(at + 50), at + 50);
+    gateway.core.advance(common::at(at + 100));
+    let waiting = gateway.status()["records_waiting"].clone();
+    assert!(waiting.as_u64() > Some(3), "{waiting}");
+    gateway.core.try_disk();
+    gateway.write();
+    // The process dies before anything was sent.
+    for _ in 0..2 {
+        gateway.restart(at + 200);
+        gateway.write();
+        assert_eq!(gateway.status()["records_waiting"], waiting);
+    }
+    gateway.run_until(at + 200, at + 60_000);
+    assert_eq!(gateway.status()["records_delivered"], waiting);
+    assert_eq!(of_kind(&gateway, "records-"), 0);
+}

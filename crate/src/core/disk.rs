@@ -166,6 +166,11 @@ impl Core {
         let old = self.outbox.keep_anew(|call| (keeper.call(call, true).0, 0));
         self.keeper.forget(Kind::Calls, &old);
         self.outbox.wait_for_disk();
+        let keeper = &mut self.keeper;
+        let old = self
+            .extras
+            .keep_anew(|record| keeper.record(record, true).0);
+        self.keeper.forget(Kind::Records, &old);
     }
 
     /// The disk is well again.
