@@ -20,7 +20,10 @@ pub struct Usage {
 impl Usage {
     /// The whole prompt: what AgentWatch calls `prompt_tokens`.
     pub fn prompt(&self) -> u64 {
-        self.input + self.cache_read + self.cache_write
+        // A journal may hold any numbers.
+        self.input
+            .saturating_add(self.cache_read)
+            .saturating_add(self.cache_write)
     }
 
     /// Whether nothing was reported: OpenClaw writes absent usage as zeros.

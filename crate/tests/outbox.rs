@@ -8,7 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::{HashMap, HashSet};
+mod common;
+
+use std::collections::HashSet;
 
 use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::call::{Cost, CostSource, IdMint, ModelCall, Outcome, Usage};
@@ -17,141 +19,7 @@ use agentwatch_openclaw::facts::Scalar;
 use agentwatch_openclaw::outbox::{Outbox, Request};
 use agentwatch_openclaw::segments::Position;
 use agentwatch_openclaw::time::Now;
-use serde_json::{Value, json};
-
-/// A stream of numbers that a seed fixes.
-struct Dice(IdMint);
-
-impl Dice {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0.bits() % n
-    }
-}
-
-/// How the next request fares.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Fate {
-    /// It arrives, and so does its answer.
-    Good,
-    /// Nothing listens.
-    Unreachable,
-    /// It arrives; its answer is lost.
-    AnswerLost,
-    /// The server answers so without looking at it.
-    Refused(u16),
-    /// It arrives; something on the way makes rubbish of its answer's body.
-    Garbled,
-    /// The server dies inside the batch, after so many inserts, and answers 500.
-    Torn(u64),
-}
-
-/// The kinds of servers.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Kind {
-    /// AgentWatch 0.1.0, as recorded: a batch's costs are inserted before its model usage, each on its
-    /// own, and a cost with a known id is an error.
-    Stock,
-    /// A receiver that says that it knows ids.
-    Ids,
-}
-
-/// A server that remembers everything.
-struct Server {
-    kind: Kind,
-    /// Ids of costs, in order.
-    costs: Vec<(String, String, String)>,
-    /// Ids of model usage, in order. A stock server does not store them; the test does.
-    usage: Vec<String>,
-    /// Calls whose cost is stored and whose usage is not, for the server died between.
-    torn: HashSet<String>,
-    /// More records than this are too large a body.
-    largest: usize,
-    /// A record that this server cannot store.
-    poison: Option<String>,
-}
-
-impl Server {
-    fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            costs: Vec::new(),
-            usage: Vec::new(),
-            torn: HashSet::new(),
-            largest: usize::MAX,
-            poison: None,
-        }
-    }
-
-    fn answer(&mut self, request: &Request, inserts: u64) -> (u16, String) {
-        match &request.body {
-            Some(body) => self.batch(&serde_json::from_str(body).unwrap(), inserts),
-            None if request.path.ends_with("/capabilities") => match self.kind {
-                Kind::Ids => (200, json!({"features": ["record_ids"]}).to_string()),
-                Kind::Stock => (404, "not found".into()),
-            },
-            None => (200, self.guards(&request.path)),
-        }
-    }
-
-    fn batch(&mut self, batch: &Value, mut inserts: u64) -> (u16, String) {
-        let records = |kind: &str| batch[kind].as_array().cloned().unwrap_or_default();
-        let text = |record: &Value, name: &str| record[name].as_str().unwrap().to_owned();
-        let (costs, usage) = (records("costs"), records("model_usage"));
-        if costs.len() > self.largest {
-            return (413, "too large".into());
-        }
-        assert_eq!(costs.len(), usage.len(), "a call travels as both");
-        let mut guarded = Vec::new();
-        for cost in &costs {
-            let id = text(cost, "id");
-            let known = self.costs.iter().any(|(known, _, _)| *known == id);
-            if known && self.kind == Kind::Ids {
-                continue;
-            }
-            if known || inserts == 0 || self.poison.as_deref() == Some(&id) {
-                // What stands before it in the batch stays in, without its usage.
-                self.torn.extend(guarded);
-                return (500, "Internal Server Error".into());
-            }
-            inserts -= 1;
-            let row = (id.clone(), text(cost, "agent_name"), text(cost, "model"));
-            self.costs.push(row);
-            guarded.push(id);
-        }
-        for record in &usage {
-            let id = text(record, "id");
-            if self.kind == Kind::Ids && self.usage.contains(&id) {
-                continue;
-            }
-            if inserts == 0 {
-                let stored: HashSet<&String> = self.usage.iter().collect();
-                let missing = guarded.iter().filter(|id| !stored.contains(id));
-                self.torn.extend(missing.cloned());
-                return (500, "Internal Server Error".into());
-            }
-            inserts -= 1;
-            self.usage.push(id);
-        }
-        (200, json!({"status": "ok"}).to_string())
-    }
-
-    fn guards(&self, path: &str) -> String {
-        let query = path.strip_prefix("/api/costs/usage?").expect(path);
-        let query: HashMap<&str, String> = query
-            .split('&')
-            .filter_map(|pair| pair.split_once('='))
-            .map(|(name, value)| (name, value.replace("%2F", "/")))
-            .collect();
-        let rows = self
-            .costs
-            .iter()
-            .rev()
-            .filter(|(_, agent, model)| *agent == query["agent"] && *model == query["model"])
-            .take(query["limit"].parse().unwrap())
-            .map(|(id, _, _)| json!({"id": id}));
-        Value::Array(rows.collect()).to_string()
-    }
-}
+use common::server::{Dice, Fate, Kind, Server};
 
 /// A run of an outbox: calls come in while the network does what the seed says.
 struct Run {

@@ -9,6 +9,8 @@
 )]
 
 #[cfg(not(target_arch = "wasm32"))]
+pub mod server;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod stored;
 
 use std::collections::{BTreeMap, HashSet};
@@ -239,9 +241,10 @@ impl Totals {
     pub fn add(&mut self, model: &str, requests: u64, prompt: u64, completion: u64, usd: f64) {
         let total = self.0.entry(model.to_owned()).or_default();
         total.requests += requests;
-        total.prompt += prompt;
+        // A journal that was made up may hold any numbers.
+        total.prompt = total.prompt.saturating_add(prompt);
         total.largest = total.largest.max(prompt);
-        total.completion += completion;
+        total.completion = total.completion.saturating_add(completion);
         total.cost_usd += usd;
     }
 
