@@ -78,6 +78,8 @@ export class FolderDisk implements Disk {
   #added: Change[] = [];
   #underWay: Change[] = [];
   #flushing: Promise<void> | undefined;
+  /** Deletions that a failure left undone: nobody asks for them again, and a process that finds the files reads them. */
+  #owed: Change[] = [];
   #handles = new Map<string, FileHandle>();
   /** How many bytes of a file were certainly written by us: those of a change under way may be there in part. */
   #sizes = new Map<string, number>();
@@ -120,7 +122,7 @@ export class FolderDisk implements Disk {
 
   giveUp(): Change[] {
     const pending = this.#pending();
-    this.#added = [];
+    this.#giveUpAdded();
     return pending;
   }
 
@@ -175,15 +177,31 @@ export class FolderDisk implements Disk {
   }
 
   async #write(changes: readonly Change[]): Promise<void> {
+    let done = 0;
     try {
       await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-      for (const change of changes) await this.#do(change);
+      for (; done < changes.length; done += 1) await this.#do(changes[done] as Change);
+      // What replaces these files is there by now.
+      for (let owed = this.#owed[0]; owed; owed = this.#owed[0]) {
+        await this.#do(owed);
+        this.#owed.shift();
+      }
     } catch (error) {
+      this.#owe(changes.slice(done));
       // What was added meanwhile stands behind what failed.
-      this.#added = [];
+      this.#giveUpAdded();
       await this.close().catch(() => {});
       throw error;
     }
+  }
+
+  #giveUpAdded(): void {
+    this.#owe(this.#added);
+    this.#added = [];
+  }
+
+  #owe(changes: readonly Change[]): void {
+    this.#owed.push(...changes.filter(([, what]) => what === "delete"));
   }
 
   async #do([file, what, with_]: Change): Promise<void> {

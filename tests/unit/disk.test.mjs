@@ -15,6 +15,7 @@ import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { FolderDisk } from "../../dist/disk.js";
 import { Clock, Flaky, inFolder, Run, random, sleep, until, wrong } from "./flaky.mjs";
 
 /** A pause that a disk gets behind a failure, in ms. */
@@ -416,3 +417,29 @@ test(
     assert.deepEqual(wrong(flaky, 202), []);
   }),
 );
+
+test("what was to be deleted when the disk failed is deleted once what replaces it is written", () =>
+  inFolder(async (folder) => {
+    const disk = new FolderDisk(folder);
+    const bytes = Buffer.from("x");
+    disk.add([["model-calls-1.awj", "append", bytes]]);
+    await disk.flush();
+    // A folder stands where a file is to be.
+    mkdirSync(join(folder, "model-calls-2.awj"));
+    disk.add([
+      ["model-calls-2.awj", "append", bytes],
+      ["model-calls-1.awj", "delete", undefined],
+    ]);
+    const failed = disk.flush();
+    disk.add([["model-calls-0.awj", "delete", undefined]]);
+    await assert.rejects(failed);
+    writeFileSync(join(folder, "model-calls-0.awj"), bytes);
+    assert.deepEqual(disk.names().slice(0, 2), ["model-calls-0.awj", "model-calls-1.awj"]);
+    disk.add([["model-calls-2.awj", "append", bytes]]);
+    await assert.rejects(disk.flush());
+    assert.ok(disk.names().includes("model-calls-1.awj"), "nothing replaces it yet");
+    disk.add([["model-calls-3.awj", "append", bytes]]);
+    await disk.flush();
+    assert.deepEqual(disk.names(), ["model-calls-2.awj", "model-calls-3.awj"]);
+    await disk.close();
+  }));
