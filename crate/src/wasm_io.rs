@@ -72,7 +72,7 @@ pub struct TranscriptReader {
 #[wasm_bindgen]
 impl TranscriptReader {
     /// A reader that starts at the transcript's beginning, or, with the `heritage` of an earlier one, at
-    /// the end of any line. Calls before `since` are left out; `until` ends the reading.
+    /// the end of any line. Calls before `since` are left out; `until` ends the reading, and those after `future` do not.
     #[wasm_bindgen(constructor)]
     pub fn new(
         agent: String,
@@ -81,6 +81,7 @@ impl TranscriptReader {
         heritage: Option<f64>,
         since: Option<f64>,
         until: Option<f64>,
+        future: Option<f64>,
     ) -> TranscriptReader {
         let ms = |time: Option<f64>| time.map(|ms| ms as u64);
         TranscriptReader {
@@ -91,6 +92,7 @@ impl TranscriptReader {
                 heritage_ms: ms(heritage),
                 since_ms: ms(since),
                 until_ms: ms(until),
+                future_ms: ms(future),
             })),
         }
     }

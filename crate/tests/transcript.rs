@@ -235,6 +235,20 @@ fn reading_ends_before_the_first_call_that_is_too_young() {
 }
 
 #[test]
+fn a_call_of_the_future_holds_nothing_up() {
+    let of = |at: &str| line(&with("/timestamp", json!(at)));
+    let future = of("2026-11-23T18:14:33.341Z");
+    let text = line(&answer()) + &future + &line(&answer()) + &of("2026-11-23T13:15:00.000Z");
+    let mut reader = Reader::new(Scope {
+        until_ms: Some(WRITTEN_MS + 1),
+        future_ms: Some(WRITTEN_MS + 60_000),
+        ..scope()
+    });
+    assert_eq!(feed(&mut reader, &[text.as_bytes()]).len(), 3);
+    assert!(reader.is_stopped(), "the last one is too young");
+}
+
+#[test]
 fn older_calls_are_left_out_and_done_with() {
     let old = line(&answer());
     let mut reader = Reader::new(Scope {

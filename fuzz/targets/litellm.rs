@@ -11,7 +11,9 @@ use serde_json::{Deserializer, Value};
 fn payloads(data: &[u8]) -> Option<usize> {
     let documents: Result<Vec<Value>, _> = Deserializer::from_slice(data).into_iter().collect();
     let documents = documents.ok().filter(|documents| !documents.is_empty())?;
-    let count = |document: &Value| document.as_array().map_or(1, Vec::len);
+    // A list in the place of a payload is nothing at all.
+    let in_list = |list: &Vec<Value>| list.iter().filter(|entry| !entry.is_array()).count();
+    let count = |document: &Value| document.as_array().map_or(1, in_list);
     Some(documents.iter().map(count).sum())
 }
 

@@ -9,6 +9,11 @@ import type { Core, Io } from "./wasm.js";
 export const SETTLED_AFTER_MS = 60_000;
 /** The time up to which everything is matched moves in such steps, in ms: each is a write to the journal. */
 const RECONCILED_STEP_MS = 30_000;
+/**
+ * So far back the mark goes where the clock was set back, in ms: longer than two looks are apart, and shorter than the
+ * core remembers calls that it was told.
+ */
+const SET_BACK_MS = 300_000;
 /** After so many rows what waits is looked at. */
 const ROWS_AT_ONCE = 256;
 
@@ -49,15 +54,23 @@ export interface Outcome {
  * @param settledAfterMs how old a row has to be, in ms
  */
 export async function reconcile(reconciler: Reconciler, settledAfterMs: number): Promise<Outcome> {
-  const until = reconciler.wall() - settledAfterMs;
+  const now = reconciler.wall();
+  const until = now - settledAfterMs;
   let since: number | undefined;
   let marks: Marks | undefined;
   const isWell = reconciler.run((core) => {
+    // Rows that are written until the clock comes by the mark again would be taken for matched.
+    if (Number(core.reconciledMs()) > now) core.setReconciled(now - SET_BACK_MS);
     since = core.reconciledMs();
     marks = readMarks(core);
   });
   if (!isWell || !marks || since === undefined || since >= until) return nothing();
-  const reading = new Reading(reconciler, marks.bookmarks, { since, until }, "");
+  const reading = new Reading(
+    reconciler,
+    marks.bookmarks,
+    { since, until, future: now + SETTLED_AFTER_MS },
+    "",
+  );
   const outcome = await reading.go();
   // What could not be read has its turn when it can: the time stays where it was. Nor are younger rows all there yet.
   const matched = Math.min(until, reconciler.wall() - SETTLED_AFTER_MS);
@@ -90,7 +103,7 @@ export class Reading {
   constructor(
     reconciler: Reconciler,
     bookmarks: ReadonlyMap<string, string>,
-    span: Span,
+    span: Span & { future?: number },
     prefix: string,
     progress?: ReadProgress,
   ) {

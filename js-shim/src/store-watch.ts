@@ -73,7 +73,7 @@ export class StoreWatch {
   readonly #host: StoreHost;
   readonly #watched: Watched;
   /** When this process began: nothing that ended before was told to it. */
-  readonly #begun: number;
+  readonly #begun: { wall: number; mono: number };
   #timer: NodeJS.Timeout | undefined;
   #problems = new Set<string>();
   #reading: Reading | undefined;
@@ -89,7 +89,7 @@ export class StoreWatch {
   constructor(host: StoreHost, watched: Watched) {
     this.#host = host;
     this.#watched = watched;
-    this.#begun = watched.wall();
+    this.#begun = { wall: watched.wall(), mono: watched.mono() };
   }
 
   /** Begins, as soon as the journal is open: a first life may be a short one. */
@@ -125,7 +125,7 @@ export class StoreWatch {
 
   /** Whether nobody ever counted on this state directory before this process. */
   isFresh(): boolean {
-    return this.floor() === this.#begun && this.history === undefined;
+    return this.floor() === this.#begun.wall && this.history === undefined;
   }
 
   /** What is being filled in. */
@@ -141,7 +141,7 @@ export class StoreWatch {
   plan(since: number): Span | undefined {
     const marks = this.#marks();
     if (marks?.history) return marks.history;
-    const floor = marks?.floor ?? this.#begun;
+    const floor = marks?.floor ?? this.#begun.wall;
     if (!marks || since >= floor) return undefined;
     const span = { since, until: floor };
     this.#write((writer) => {
@@ -187,18 +187,22 @@ export class StoreWatch {
   /** Marks from when on calls are counted, and where the store's rows begin to be ours. */
   #begin(isAsked: boolean): void {
     const marks = this.#marks();
-    if (marks && marks.floor === undefined) this.#write((writer) => writer.floor(this.#begun));
+    const { wall, mono } = this.#watched;
+    // The clock was ahead: what this process was told since it began is no history.
+    if (marks?.floor !== undefined && marks.floor > wall())
+      this.#begun.wall = Math.min(this.#begun.wall, Math.floor(wall() - (mono() - this.#begun.mono)));
+    if (marks && (marks.floor === undefined || marks.floor > wall()))
+      this.#write((writer) => writer.floor(this.#begun.wall));
     if (this.#host.begins || isAsked)
       this.#watched.run((core) => {
-        if (core.reconciledMs() === undefined)
-          core.setReconciled(isAsked ? this.#watched.wall() : this.#begun);
+        if (core.reconciledMs() === undefined) core.setReconciled(isAsked ? wall() : this.#begun.wall);
       });
   }
 
   /** Whether history from there on is counted, or planned. */
   #covers(since: number): boolean {
     const marks = this.#marks();
-    return since >= (marks?.history?.since ?? marks?.floor ?? this.#begun);
+    return since >= (marks?.history?.since ?? marks?.floor ?? this.#begun.wall);
   }
 
   /** Fills in history until a time of the monotonic clock. */

@@ -43,6 +43,8 @@ export interface StoreOptions {
   io: Io;
   /** Calls written at this time or later are left for later, and so are those behind them in the same session. */
   until?: number | undefined;
+  /** But for those that say to have been written after this time: the clock was ahead, and was set back since. */
+  future?: number | undefined;
   /** Calls written before this time are left out for good. */
   since?: number | undefined;
   /** Is told how far reading is. */
@@ -262,7 +264,7 @@ class Reading {
     { agent, sessionId }: StoredSession,
     transcript: Transcript,
     from: Place,
-    { io, since, until, progress }: StoreOptions,
+    { io, since, until, future, progress }: StoreOptions,
   ) {
     this.#progress = progress;
     this.#transcript = transcript;
@@ -270,7 +272,8 @@ class Reading {
     this.#place = from;
     this.#end = from.offset;
     const { sessionKey } = transcript;
-    this.#reader = new io.TranscriptReader(agent, sessionId, sessionKey, from.heritage, since, until);
+    const { heritage } = from;
+    this.#reader = new io.TranscriptReader(agent, sessionId, sessionKey, heritage, since, until, future);
   }
 
   /** What the transcript holds; the last one tells where reading ended, whether there was something or not. */

@@ -119,6 +119,7 @@ export interface Io {
     heritage: number | undefined,
     since: number | undefined,
     until: number | undefined,
+    future: number | undefined,
   ) => TranscriptReader;
   send(
     url: string,

@@ -31,7 +31,15 @@ function alone(io) {
       .map((name) => readFileSync(join(folder, name))),
   );
   for (let round = 0; round < 3; round += 1) {
-    const reader = new io.TranscriptReader("main", "s", undefined, undefined, undefined, undefined);
+    const reader = new io.TranscriptReader(
+      "main",
+      "s",
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    );
     let longest = 0;
     const begun = performance.now();
     for (let at = 0; at < bytes.length; at += CHUNK) {

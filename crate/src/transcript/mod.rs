@@ -46,6 +46,8 @@ pub struct Scope {
     pub since_ms: Option<u64>,
     /// Reading ends before the first call that was written at this time or later.
     pub until_ms: Option<u64>,
+    /// Calls that say to have been written after this do not end it: the clock was ahead, and was set back since.
+    pub future_ms: Option<u64>,
 }
 
 /// Lines that could not be used.
@@ -288,7 +290,8 @@ impl Reader {
     fn call(&mut self, row: &Row, inherited: bool, rows: &mut String) {
         let written = row.written_ms();
         if let Some(at) = written.or_else(|| row.started_ms()) {
-            if self.scope.until_ms.is_some_and(|until| at >= until) {
+            let is_of_future = self.scope.future_ms.is_some_and(|future| at > future);
+            if !is_of_future && self.scope.until_ms.is_some_and(|until| at >= until) {
                 self.is_stopped = true;
                 return;
             }

@@ -1,0 +1,183 @@
+// A wall clock that is set back and forth by hours while the session store is compared with what was told: every call
+// counts once, whoever told of it and whatever the clock said then.
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { Clock, Flaky, Run, random, wrong } from "./flaky.mjs";
+import { lines, Store } from "./stored.mjs";
+
+const [MINUTE, HOUR] = [60_000, 3_600_000];
+
+/** @type {(() => void)[]} */
+const endings = [];
+after(() => {
+  for (const end of endings) end();
+});
+
+/** A gateway with a plugin and a session store, whose clock is ours. */
+class Life {
+  clock = new Clock();
+  store = new Store();
+  /** How many calls there were; their prompt tokens are their numbers. */
+  count = 0;
+  #sessions = new Set();
+
+  /** @param {{ aheadMs?: number }} [how] How far the clock is ahead when the plugin begins. */
+  static async begin({ aheadMs = 0 } = {}) {
+    const life = new Life();
+    life.flaky = await Flaky.open("ids");
+    endings.push(
+      () => life.store.close(),
+      () => life.flaky.close(),
+    );
+    life.clock.jump(aheadMs);
+    await life.open();
+    return life;
+  }
+
+  async open() {
+    const store = {
+      stateDir: this.store.stateDir,
+      begins: true,
+      settledAfterMs: () => MINUTE,
+      most: { history: 100_000, gaps: 100_000 },
+    };
+    const { clock } = this;
+    this.run = new Run(join(this.store.stateDir, "agentwatch"), this.flaky.url, { clock, host: { store } });
+    await this.run.pipeline.open();
+  }
+
+  /** Another process goes on. */
+  async restart() {
+    await this.run.end();
+    await this.open();
+  }
+
+  /** A call. @param {{ told?: boolean, stored?: boolean, session?: string, agoMs?: number }} [how] */
+  call({ told = true, stored = true, session = "s", agoMs = 0 } = {}) {
+    this.count += 1;
+    // Calls that begin within 50 ms of each other are told apart by nothing where a row's own call was not told.
+    this.clock.pass(1_500);
+    if (told) {
+      this.run.call(this.count);
+      this.run.pipeline.drain();
+    }
+    if (!stored) return;
+    const at = this.clock.wall() - agoMs;
+    const timestamp = new Date(at).toISOString();
+    const usage = { input: this.count, output: 1, cacheRead: 0, cacheWrite: 0, cost: { total: 0.25 } };
+    const answer = { role: "assistant", provider: "p", model: "m", stopReason: "stop", usage };
+    const message = { ...answer, timestamp: at - 50 };
+    const header = { type: "session", version: 3, id: session, timestamp };
+    const row = { type: "message", id: `e${this.count}`, timestamp, message };
+    this.store.append(`${session}.jsonl`, this.#sessions.has(session) ? lines(row) : lines(header, row));
+    this.#sessions.add(session);
+  }
+
+  /** Time passes, and the store is looked at now and then. @param {number} ms @param {number} [step] */
+  async pass(ms, step = MINUTE) {
+    for (let left = ms; left > 0; left -= step) {
+      this.clock.pass(Math.min(step, left));
+      this.run.pipeline.drain();
+      await this.run.pipeline.store?.look();
+      await this.run.pipeline.stop(2_000);
+    }
+  }
+
+  /** @param {string} [what] */
+  assertEachOnce(what) {
+    assert.deepEqual(wrong(this.flaky, this.count), [], what);
+    assert.equal(this.flaky.counted.size, this.count, what);
+  }
+
+  async end() {
+    await this.run.settle();
+    await this.run.end();
+  }
+}
+
+/** Some calls of each kind, in a session that is known and in a new one. @param {Life} life */
+function some(life) {
+  for (const session of ["s", `t${life.count}`]) {
+    life.call({ session });
+    life.call({ session, told: false });
+    life.call({ session });
+  }
+}
+
+test("a clock that is set back by hours hides no call that only the store has", async () => {
+  const life = await Life.begin();
+  some(life);
+  await life.pass(3 * MINUTE);
+  life.assertEachOnce("before");
+  life.clock.jump(-5 * HOUR);
+  for (let round = 0; round < 4; round += 1) {
+    some(life);
+    await life.pass(3 * MINUTE);
+    life.assertEachOnce(`round ${round}`);
+  }
+  // Hours later the clock comes by the time that it had been.
+  await life.pass(6 * HOUR, 20 * MINUTE);
+  some(life);
+  await life.pass(3 * MINUTE);
+  life.assertEachOnce("in the end");
+  await life.end();
+});
+
+test("a clock that is ahead by hours for a while makes no call two", async () => {
+  const life = await Life.begin();
+  some(life);
+  await life.pass(20_000, 10_000);
+  life.clock.jump(5 * HOUR);
+  some(life);
+  await life.pass(3 * MINUTE);
+  life.assertEachOnce("ahead");
+  some(life);
+  life.clock.jump(-5 * HOUR);
+  some(life);
+  await life.pass(15 * MINUTE);
+  await life.restart();
+  some(life);
+  await life.pass(5 * HOUR, 10 * MINUTE);
+  await life.pass(30 * MINUTE);
+  life.assertEachOnce("in the end");
+  await life.end();
+});
+
+test("a plugin that began with a clock that was ahead fills in what was before it, and nothing twice", async () => {
+  const life = await Life.begin({ aheadMs: 5 * HOUR });
+  await life.pass(10_000, 10_000);
+  life.clock.jump(-5 * HOUR);
+  for (let ago = 48; ago > 0; ago -= 1) life.call({ told: false, session: "old", agoMs: ago * HOUR });
+  await life.pass(MINUTE, 10_000);
+  some(life);
+  await life.pass(10 * MINUTE);
+  const { store } = life.run.pipeline;
+  assert.ok(store?.plan(life.clock.wall() - 72 * HOUR), "there is history");
+  for (let looks = 0; looks < 100 && store?.planned(); looks += 1) await life.pass(MINUTE);
+  await life.pass(6 * HOUR, 20 * MINUTE);
+  life.assertEachOnce();
+  await life.end();
+});
+
+test("a clock that jumps at random, with restarts", async () => {
+  for (let seed = 1; seed <= 3; seed += 1) {
+    const below = random(seed * 7919);
+    const life = await Life.begin();
+    let ahead = 0;
+    for (let step = 0; step < 12; step += 1) {
+      some(life);
+      await life.pass((1 + below(4)) * MINUTE);
+      if (below(3) === 0) {
+        const next = (below(9) - 4) * HOUR;
+        life.clock.jump(next - ahead);
+        ahead = next;
+      }
+      if (below(4) === 0) await life.restart();
+    }
+    await life.pass(12 * HOUR, 20 * MINUTE);
+    await life.pass(3 * MINUTE);
+    life.assertEachOnce(`seed ${seed}`);
+    await life.end();
+  }
+});
