@@ -71,8 +71,9 @@ impl By {
             By::Timing => 3,
             By::Message => 30,
             By::Diagnostic => 600,
-            // Its only time is that of its arrival, which identifies a call whose usage nobody told yet.
-            By::Named => 240,
+            // Its only time is that of its arrival, by which a call is known whose usage nobody told yet, and its
+            // neighbours are not.
+            By::Named => 40,
             By::Proxy => 2_500,
             By::Litellm => 30_000,
             By::Store => SETTLED_MS,

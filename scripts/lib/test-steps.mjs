@@ -129,7 +129,7 @@ export const steps = [
   {
     name: "fuzz",
     about: "each fuzz target for a few seconds",
-    run: (run) => run(process.execPath, [join(PROJECT, "scripts", "fuzz.mjs"), "--seconds", "4"]),
+    run: (run) => run(process.execPath, [join(PROJECT, "scripts", "fuzz.mjs"), "--seconds", "3"]),
   },
   {
     name: "build",

@@ -160,6 +160,7 @@ test("a plugin that began with a clock that was ahead fills in what was before i
   await life.end();
 });
 
+// SEEDS=25 plays more.
 test("a clock that jumps at random, with restarts", async () => {
   for (let seed = 1; seed <= Number(process.env.SEEDS ?? 3); seed += 1) {
     const below = random(seed * 7919);
