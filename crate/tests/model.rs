@@ -2,8 +2,8 @@
 //! apart, while the core restarts. The model knows nothing of matching: a call that was billed, or answered, and of
 //! which anything told, counts once, with its tokens.
 //!
-//! Left out is what nobody could tell apart: calls that begin or end within 300 ms of each other, and calls of equal
-//! usage that do so within 2.5 s (`equal_calls_of_one_session_stay_as_many_as_they_are` has these); a call of whose
+//! Left out is what nobody could tell apart: calls that begin or end within 300 ms of each other; calls of equal usage
+//! that do so within 2.5 s, but for pairs of them where every surface tells its session and of every call; a call of whose
 //! usage is told only after its hold-back; a second delivery on the other side of a restart.
 //! `PROPTEST_CASES=20000` plays more.
 #![cfg(not(target_arch = "wasm32"))]
@@ -120,6 +120,8 @@ struct Call {
     session: u8,
     model: &'static str,
     input: u64,
+    /// Whether another call near it has the same usage.
+    is_paired: bool,
     fate: Fate,
     told: Vec<By>,
     draw: Draw,
@@ -207,6 +209,9 @@ impl Call {
 fn calls(draws: Vec<Draw>, present: u8) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut clock = START_MS;
+    let has = |mask: u8, by: By| mask & (1 << by as u8) != 0;
+    let is_strange = |by: By| has(present, by) && matches!(by, By::Named | By::Proxy | By::Litellm);
+    let is_lossless = draws.iter().all(|draw| draw.losses == 0) && !ALL.into_iter().any(is_strange);
     for (number, draw) in draws.into_iter().enumerate() {
         let started_ms = clock + APART_MS + draw.gap_ms;
         clock = started_ms;
@@ -227,21 +232,26 @@ fn calls(draws: Vec<Draw>, present: u8) -> Vec<Call> {
             apart.iter().any(|ms| *ms < EQUAL_APART_MS)
         };
         let common = 1_000 + u64::from(draw.usage % 3);
-        let is_taken = calls
-            .iter()
-            .filter(is_equal)
-            .any(|call| call.input == common);
-        let input = if is_taken || draw.usage > 6 {
-            2_000 + number as u64
-        } else {
+        let equals = |call: &Call| call.input == common && is_equal(&call);
+        let near: Vec<usize> = (0..calls.len())
+            .filter(|index| equals(&calls[*index]))
+            .collect();
+        let may_pair = is_lossless && near.len() == 1 && !calls[near[0]].is_paired;
+        let is_common = draw.usage <= 6 && (near.is_empty() || may_pair);
+        let is_paired = is_common && may_pair;
+        for index in near.into_iter().filter(|_| is_paired) {
+            calls[index].is_paired = true;
+        }
+        let input = if is_common {
             common
+        } else {
+            2_000 + number as u64
         };
         let fate = if draw.is_aborted {
             Fate::Aborted
         } else {
             Fate::Answered
         };
-        let has = |mask: u8, by: By| mask & (1 << by as u8) != 0;
         let mut told: Vec<By> = ALL
             .into_iter()
             .filter(|by| has(present, *by) && !has(draw.losses, *by))
@@ -261,6 +271,7 @@ fn calls(draws: Vec<Draw>, present: u8) -> Vec<Call> {
             session: draw.session % 4,
             model: MODELS[usize::from(draw.model % 2)],
             input,
+            is_paired,
             fate,
             told,
             draw,

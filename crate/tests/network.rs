@@ -424,9 +424,23 @@ impl World {
         );
     }
 
+    /// Nobody is there, the disk fails and is well again, and the process dies: what happened meanwhile is on disk.
+    fn outage(&mut self) {
+        self.weather = Weather::Dead(Fate::Unreachable);
+        for disk_fails in [true, false] {
+            self.disk_fails = disk_fails;
+            let count = 1 + self.dice.below(8);
+            self.hear(count);
+            let ms = self.dice.below(20_000);
+            self.pass(ms);
+        }
+        self.pass(DISK_PAUSE_MS + GATHER_MS);
+        self.kill();
+    }
+
     fn play(&mut self) {
         for _ in 0..4 + self.dice.below(12) {
-            match self.dice.below(9) {
+            match self.dice.below(10) {
                 0..=3 => {
                     let count = 1 + self.dice.below(8);
                     self.hear(count);
@@ -435,6 +449,7 @@ impl World {
                 5 => self.be_dead(),
                 6 => self.disk_fails = !self.disk_fails && self.dice.below(2) == 0,
                 7 => self.ahead_ms = self.dice.below(8) * 3_600_000,
+                8 => self.outage(),
                 _ => self.kill(),
             }
             let longest = [1, 300, 3_000, 60_000, 900_000][self.dice.below(5) as usize];
@@ -588,6 +603,8 @@ fn calls_arrive_in_their_order() {
             world.be_well();
             let expected: Vec<u64> = (1..=world.calls).collect();
             assert_eq!(world.server.prompts, expected, "seed {seed}, {kind:?}");
+            // Whole requests are lost, and each is looked up before it is made again.
+            assert_eq!(world.ambiguous, 0, "seed {seed}, {kind:?}");
         }
     }
 }
