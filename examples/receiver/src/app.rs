@@ -2,6 +2,7 @@
 
 use crate::config::Mode;
 use crate::error::ApiError;
+use crate::page::live::Live;
 use crate::store::Store;
 use std::sync::Arc;
 
@@ -14,6 +15,8 @@ pub struct App {
     pub mode: Mode,
     /// The token that calls must carry, where there is one.
     pub token: Option<Arc<str>>,
+    /// Tells open pages of changes.
+    pub live: Live,
 }
 
 impl App {

@@ -9,6 +9,8 @@ pub type Micros = i64;
 
 /// One hour.
 pub const HOUR: Micros = 3_600_000_000;
+/// One day, of UTC.
+pub const DAY: Micros = 24 * HOUR;
 
 /// The present.
 pub fn now() -> Micros {
@@ -37,6 +39,13 @@ pub fn iso(instant: Micros) -> String {
         "%Y-%m-%dT%H:%M:%S.%6f+00:00"
     };
     time.strftime(format).to_string()
+}
+
+/// Writes an instant of UTC as `strftime` does; empty where it is out of all range.
+pub fn format(instant: Micros, format: &str) -> String {
+    Timestamp::from_microsecond(instant)
+        .map(|time| time.strftime(format).to_string())
+        .unwrap_or_default()
 }
 
 /// The instant `hours` before `instant`.

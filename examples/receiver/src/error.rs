@@ -38,6 +38,8 @@ pub enum ApiError {
     NotFound,
     /// 503: the store did not take or give the records; the text goes to the log, not to the client.
     Store(String),
+    /// 503: too many listen for changes.
+    Busy,
     /// 500 in plain text, as AgentWatch 0.1.0 answers whatever it did not expect.
     Crash,
 }
@@ -75,6 +77,10 @@ impl IntoResponse for ApiError {
                     json!({"error": "the store is unavailable, nothing was taken: try again"});
                 (StatusCode::SERVICE_UNAVAILABLE, body)
             }
+            Self::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                json!({"error": "too many pages listen already: close some"}),
+            ),
             Self::Crash => {
                 return (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error")
                     .into_response();

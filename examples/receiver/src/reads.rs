@@ -5,8 +5,13 @@ use crate::clock;
 use crate::config::Mode;
 use crate::error::ApiError;
 use crate::records::{LEVELS, WORK};
+use crate::store::calls::CALL;
+use crate::store::query::{Filter, Survey};
 use crate::store::read::{self, Select};
-use crate::store::stats::{self, ModelStats};
+use crate::store::rollup::Count;
+use crate::store::series::Dimension;
+use crate::store::stats::{self, ModelStats, Percentiles};
+use crate::store::window::Window;
 use axum::extract::{Path, Query, State};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -123,57 +128,73 @@ async fn list(app: App, select: Select, raw: bool) -> Answer {
 
 async fn model_stats(State(app): State<App>, Query(params): Query<Params>) -> Answer {
     let hours = params.whole("hours", 1..=720)?.unwrap_or(24);
-    let models = last_hours(&app, hours).await?;
-    Ok(Json(
-        models
-            .iter()
-            .map(|model| stats_json(model, app.mode))
-            .collect(),
-    ))
+    let window = Window {
+        from: clock::hours_before(clock::now(), hours),
+        to: None,
+    };
+    // AgentWatch knows no filter here, and its percentiles are exact at any number.
+    let (filter, percentiles) = match app.mode {
+        Mode::Stock => (Filter::default(), Percentiles::Exact),
+        Mode::Strict => (
+            Filter(Dimension::ALL.map(|dimension| params.text(dimension.name()))),
+            Percentiles::Bounded,
+        ),
+    };
+    app.blocking(move |app| {
+        let models = app.store.survey(|connection, catalog| {
+            let survey = Survey {
+                connection,
+                catalog,
+                window,
+                filter: &filter,
+            };
+            stats::model_stats(&survey, percentiles)
+        })?;
+        let rows = models.into_iter().map(|model| rounded(model, app.mode));
+        Ok(Json(
+            rows.map(|model| stats_json(&model, app.mode)).collect(),
+        ))
+    })
+    .await
 }
 
-/// Statistics of the last `hours`, rounded, for the endpoint and for the page.
-///
 /// AgentWatch rounds to 0.1 ms and a millionth of a dollar; outside stock mode we keep more digits, since a
 /// million cheap calls add up.
-///
-/// # Errors
-/// Where the store does not answer.
-pub async fn last_hours(app: &App, hours: i64) -> Result<Vec<ModelStats>, ApiError> {
-    let since = clock::hours_before(clock::now(), hours);
-    let query = move |app: &App| Ok(app.store.read(|c| stats::model_stats(c, since))?);
-    let mut models = app.blocking(query).await?;
-    let (money, time) = match app.mode {
+fn rounded(mut model: ModelStats, mode: Mode) -> ModelStats {
+    let (money, time) = match mode {
         Mode::Stock => (6, 1),
         Mode::Strict => (9, 3),
     };
-    for model in &mut models {
-        model.cost_usd = round(model.cost_usd, money);
-        model.p50_latency_ms = model.p50_latency_ms.map(|ms| round(ms, time));
-        model.p95_latency_ms = model.p95_latency_ms.map(|ms| round(ms, time));
-        // AgentWatch takes an average of zero for none.
-        let shown = |ms: &f64| app.mode == Mode::Strict || *ms != 0.0;
-        model.avg_latency_ms = model.avg_latency_ms.filter(shown).map(|ms| round(ms, time));
-    }
-    Ok(models)
+    model.cost_usd = round(model.cost_usd, money);
+    model.p50_latency_ms = model.p50_latency_ms.map(|ms| round(ms, time));
+    model.p95_latency_ms = model.p95_latency_ms.map(|ms| round(ms, time));
+    // AgentWatch takes an average of zero for none.
+    let shown = |ms: &f64| mode == Mode::Strict || *ms != 0.0;
+    model.avg_latency_ms = model.avg_latency_ms.filter(shown).map(|ms| round(ms, time));
+    model
 }
 
-/// One row of `/api/model-stats`; the last two fields are ours.
+/// One row of `/api/model-stats`; what comes after the percentiles is ours.
 fn stats_json(model: &ModelStats, mode: Mode) -> Value {
+    let sums = &model.sums;
     let mut row = json!({
         "model": model.model,
-        "requests": model.requests,
-        "prompt_tokens": model.prompt_tokens,
-        "completion_tokens": model.completion_tokens,
-        "total_tokens": model.total_tokens(),
+        "requests": sums.of(Count::Calls),
+        "prompt_tokens": sums.of(Count::Prompt),
+        "completion_tokens": sums.of(Count::Completion),
+        "total_tokens": sums.tokens(),
         "total_cost_usd": model.cost_usd,
         "avg_latency_ms": model.avg_latency_ms,
         "p50_latency_ms": model.p50_latency_ms,
         "p95_latency_ms": model.p95_latency_ms,
     });
     if mode == Mode::Strict {
-        row["timed_requests"] = model.timed_requests.into();
-        row["unknown_cost_requests"] = model.unknown_cost_requests.into();
+        row["timed_requests"] = sums.of(Count::Timed).into();
+        row["unknown_cost_requests"] = sums.of(Count::UnknownCost).into();
+        row["cache_read_tokens"] = sums.of(Count::CacheRead).into();
+        row["failed_requests"] = sums.of(Count::Failed).into();
+        row["aborted_requests"] = sums.of(Count::Aborted).into();
+        row["percentile_error"] = model.percentile_error.into();
     }
     row
 }
@@ -184,18 +205,13 @@ fn round(value: f64, digits: usize) -> f64 {
 }
 
 async fn model_usage(State(app): State<App>, Query(params): Query<Params>) -> Answer {
-    let select = Select::new(
-        r#"SELECT id, timestamp, agent_name, model, prompt_tokens, completion_tokens, cost_usd, latency_ms, gateway,
-        provider, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_source, usage_source, latency_source,
-        session_key, run_id, "trigger", outcome, ttfb_ms, ttft_ms, request_id,
-        response_model FROM model_usage"#,
-    )
-    .only("id = ?", params.text("id"))
-    .only("agent_name = ?", params.text("agent"))
-    .only("model = ?", params.text("model"))
-    .only("timestamp >= ?", params.since()?)
-    .then(NEWEST)
-    .page(params.limit(100, 1000)?, params.offset()?);
+    let select = Select::new(CALL)
+        .only("id = ?", params.text("id"))
+        .only("agent_name = ?", params.text("agent"))
+        .only("model = ?", params.text("model"))
+        .only("timestamp >= ?", params.since()?)
+        .then(NEWEST)
+        .page(params.limit(100, 1000)?, params.offset()?);
     list(app, select, false).await
 }
 

@@ -3,6 +3,7 @@
 use crate::app::App;
 use crate::config::{Config, Mode};
 use crate::error::ApiError;
+use crate::page::live::Live;
 use crate::store::Store;
 use crate::{auth, ingest, page, reads};
 use axum::extract::{DefaultBodyLimit, Request};
@@ -51,12 +52,14 @@ pub async fn serve(config: Config) -> Result<(), String> {
             "agentwatch-receiver: {bound} is open to the network without a token: set --token"
         );
     }
+    let mut stop = stopping()?;
     let app = App {
         store: Arc::new(store),
         mode: config.mode,
         token: config.token.map(Arc::from),
+        live: Live::new(stop.clone()),
     };
-    let mut stop = stopping()?;
+    tokio::spawn(page::live::watch(app.clone()));
     let mut grace = stop.clone();
     announce(bound, config.mode);
 
@@ -112,10 +115,7 @@ fn router(app: App) -> Router {
         .merge(ingest::routes(app.mode))
         .merge(reads::routes(app.mode))
         .route("/", get(|| async { Redirect::temporary("/models") }))
-        .route("/models", get(page::models))
-        .route("/assets/models.css", get(page::style))
-        .route("/assets/models.js", get(page::script))
-        .route("/assets/icon.svg", get(page::icon))
+        .merge(page::routes())
         .route("/login", get(auth::form).post(auth::submit))
         .route("/logout", get(auth::sign_out))
         .route("/health", get(health))

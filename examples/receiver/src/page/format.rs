@@ -1,4 +1,4 @@
-//! Numbers for people. `models.js` writes them the same way.
+//! Numbers and texts for people.
 
 /// `1,234,567`
 pub fn count(number: i64) -> String {
@@ -54,6 +54,16 @@ pub fn duration(ms: Option<f64>) -> String {
             let seconds = (ms / 1000.0).round() as i64;
             format!("{} m {:02} s", count(seconds / 60), seconds % 60)
         }
+    }
+}
+
+/// A share: `12.5 %`, `100 %`.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent != 0.0 && percent < 99.95 {
+        format!("{percent:.1} %")
+    } else {
+        format!("{percent:.0} %")
     }
 }
 
@@ -122,6 +132,10 @@ mod tests {
                 duration(Some(125_000.0))
             ],
             ["–", "340 ms", "1.24 s", "2 m 05 s"]
+        );
+        assert_eq!(
+            [percent(0.0), percent(0.125), percent(1.0)],
+            ["0 %", "12.5 %", "100 %"]
         );
         assert_eq!(
             [range(1), range(24), range(168)],

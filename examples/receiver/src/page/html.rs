@@ -1,72 +1,283 @@
-//! Statistics → HTML. Text goes through [`escape`], numbers are written by [`format`](super::format).
+//! The page around its parts. Text goes through [`escape`], numbers are written by [`format`](super::format).
 
-use super::format::{count, duration, escape, money, range, short};
-use crate::store::stats::ModelStats;
-
-/// The ranges to choose from: hours and what they are called.
-const RANGES: [(i64, &str, &str); 5] = [
-    (1, "1h", "1 hour"),
-    (6, "6h", "6 hours"),
-    (24, "24h", "24 hours"),
-    (168, "7d", "7 days"),
-    (720, "30d", "30 days"),
-];
+use super::address::{Address, RANGES, stamp};
+use super::chart::{self, Figure};
+use super::format::{count, duration, escape, money, short};
+use super::tables;
+use super::view::View;
+use super::{details, format};
+use crate::store::rollup::Count;
+use crate::store::series::Dimension;
 
 /// The Models page.
-pub fn models(models: &[ModelStats], hours: i64, signed_in: bool) -> String {
-    let total = Total::of(models);
-    let rows: String = models.iter().map(|model| row(model, &total)).collect();
-    let (shown, empty) = if models.is_empty() {
-        (" hidden", "")
-    } else {
-        ("", " hidden")
-    };
-    let unknown = if total.unknown == 0 { " hidden" } else { "" };
+pub fn models(view: &View, address: &Address, signed_in: bool) -> String {
     let sign_out = if signed_in {
         r#"<a href="/logout">Sign out</a>"#
     } else {
         ""
     };
     let content = format!(
-        r#"<header>
+        r##"<a class="skip" href="#figures">Skip to the figures</a>
+<header>
 <h1>Models</h1>
 <nav aria-label="Time range">{ranges}</nav>
-<p class="fresh"><span id="dot" aria-hidden="true"></span><span id="updated">live</span></p>
+<p class="fresh"><span id="dot" aria-hidden="true"></span><span id="updated">as of {time} UTC</span></p>
 </header>
-<p id="notice" role="status" aria-live="polite"></p>
-<main data-hours="{hours}">
-<dl class="summary">{summary}</dl>
-<div id="calls"{shown}>
-<table role="table">
-<caption>Calls by model in the last {window}, highest cost first</caption>
-<thead role="rowgroup"><tr role="row"><th role="columnheader" scope="col">Model</th><th role="columnheader" scope="col">Requests</th><th role="columnheader" scope="col">Prompt</th><th role="columnheader" scope="col">Completion</th><th role="columnheader" scope="col">Total</th><th role="columnheader" scope="col">Cost</th><th role="columnheader" scope="col">Average</th><th role="columnheader" scope="col">p50</th><th role="columnheader" scope="col">p95</th><th role="columnheader" scope="col">Share of tokens</th></tr></thead>
-<tbody role="rowgroup" id="rows">{rows}</tbody>
-</table>
-<p id="unknown"{unknown}>Some calls came without a known price. They are counted, and add nothing to the cost.</p>
-</div>
-<section id="empty"{empty}>
-<h2>No model calls in the last {window}</h2>
+<p id="notice" role="status"></p>
+<main data-events="/models/events">
+{filter}
+{body}
+</main>
+<footer><span>AgentWatch receiver {version}</span><span>Times are UTC. Download: {downloads}</span>{sign_out}</footer>
+<script src="/assets/models.js" defer></script>"##,
+        ranges = ranges(address),
+        time = crate::clock::format(view.now, "%H:%M:%S"),
+        filter = filter(view, address),
+        body = if view.models.is_empty()
+            && view.errors.as_ref().is_none_or(|errors| errors.is_empty())
+        {
+            empty(address, signed_in)
+        } else {
+            figures(view, address)
+        },
+        version = env!("CARGO_PKG_VERSION"),
+        downloads = downloads(address),
+    );
+    document("Models", "models", &content)
+}
+
+fn figures(view: &View, address: &Address) -> String {
+    let coloured = chart::coloured(view);
+    let models = match address.filter.get(Dimension::Model) {
+        // Of one model's page the calls are what it was opened for.
+        Some(_) => details::details(view, address) + &tables::models(view, address),
+        None => tables::models(view, address) + &details::details(view, address),
+    };
+    format!(
+        r#"<dl class="summary" id="figures" tabindex="-1">{summary}</dl>
+{unknown}<div class="charts" id="charts">{tokens}{cost}{legend}</div>
+{models}
+{breakdowns}
+{errors}"#,
+        summary = summary(view),
+        unknown = unknown(view),
+        tokens = chart::chart(view, address, Figure::Tokens, &coloured),
+        cost = chart::chart(view, address, Figure::Cost, &coloured),
+        legend = chart::legend(view, address, &coloured),
+        breakdowns = tables::breakdowns(view, address),
+        errors = tables::errors(view, address),
+    )
+}
+
+fn empty(address: &Address, signed_in: bool) -> String {
+    let window = escape(&address.says());
+    if !address.filter.is_open() {
+        let href = escape(
+            &Address {
+                filter: Default::default(),
+                ..address.clone()
+            }
+            .query(),
+        );
+        return format!(
+            r#"<section id="empty"><h2 id="figures" tabindex="-1">No model calls in {window} with this filter</h2><p><a href="{href}">Show all calls</a></p></section>"#
+        );
+    }
+    // The token itself is never written into a page.
+    let authorization = if signed_in {
+        "-H \"authorization: Bearer $AGENTWATCH_TOKEN\" "
+    } else {
+        ""
+    };
+    format!(
+        r#"<section id="empty"><h2 id="figures" tabindex="-1">No model calls in {window}</h2>
 <p>Calls appear here the moment they arrive. To see one now:</p>
 <pre tabindex="0"><code>curl <span id="origin">http://127.0.0.1:8470</span>/api/v1/ingest/model_usage \
   -H 'content-type: application/json' {authorization}\
   -d '{{"model":"example/model","prompt_tokens":1200,"completion_tokens":350,
-       "cost_usd":0.0042,"latency_ms":1840,"agent_name":"main"}}'</code></pre>
-</section>
-</main>
-<footer><span>AgentWatch receiver {version}</span>{sign_out}</footer>
-<script src="/assets/models.js" defer></script>"#,
-        ranges = ranges(hours),
-        summary = summary(&total, models.len()),
-        window = range(hours),
-        version = env!("CARGO_PKG_VERSION"),
-        // The token itself is never written into a page.
-        authorization = if signed_in {
-            "-H \"authorization: Bearer $AGENTWATCH_TOKEN\" "
+       "cost_usd":0.0042,"latency_ms":1840,"agent_name":"main"}}'</code></pre></section>"#
+    )
+}
+
+fn ranges(address: &Address) -> String {
+    let link = |(range, short, long): &(i64, &str, &str)| {
+        let is_current = address.from.is_none() && *range == address.hours;
+        let current = if is_current {
+            r#" aria-current="page""#
         } else {
             ""
-        },
+        };
+        let other = Address {
+            hours: *range,
+            from: None,
+            to: None,
+            call: None,
+            ..address.clone()
+        };
+        format!(
+            r#"<a href="{}" aria-label="{long}"{current}>{short}</a>"#,
+            escape(&other.query())
+        )
+    };
+    RANGES.iter().map(link).collect()
+}
+
+/// A form that leads to an address: it works without a script.
+fn filter(view: &View, address: &Address) -> String {
+    let set = Dimension::ALL
+        .iter()
+        .filter(|dimension| address.filter.get(**dimension).is_some())
+        .count()
+        + usize::from(address.from.is_some());
+    let (open, note) = match set {
+        0 => ("", String::new()),
+        1 => (" open", " (1 set)".into()),
+        more => (" open", format!(" ({more} set)")),
+    };
+    let choices: String = [
+        Dimension::Model,
+        Dimension::Agent,
+        Dimension::Gateway,
+        Dimension::Trigger,
+        Dimension::CostSource,
+    ]
+    .into_iter()
+    .map(|dimension| tables::choice(view, address, dimension))
+    .collect();
+    let instant = |name: &str, label: &str, at: Option<i64>| {
+        let value = at
+            .map(|at| stamp(at).trim_end_matches('Z').to_owned())
+            .unwrap_or_default();
+        format!(
+            r#"<p><label for="f-{name}">{label}</label><input id="f-{name}" name="{name}" type="datetime-local" value="{value}"></p>"#
+        )
+    };
+    let clear = if set > 0 {
+        let clean = Address {
+            hours: address.hours,
+            ..Address::default()
+        };
+        format!(r#"<a href="{}">Clear</a>"#, escape(&clean.query()))
+    } else {
+        String::new()
+    };
+    format!(
+        r#"<details id="filter"{open}><summary>Filter{note}</summary><form method="get" action="/models"><input type="hidden" name="hours" value="{hours}">{choices}{from}{to}<p class="act"><button>Apply</button>{clear}</p></form></details>"#,
+        hours = address.hours,
+        from = instant("from", "From, UTC", address.from),
+        to = instant("to", "To, UTC", address.to),
+    )
+}
+
+fn downloads(address: &Address) -> String {
+    let query = escape(
+        &Address {
+            calls: false,
+            call: None,
+            ..address.clone()
+        }
+        .query(),
     );
-    document("Models", "models", &content)
+    format!(
+        r#"models as <a href="/models/stats.csv{query}">CSV</a> or <a href="/models/stats.json{query}">JSON</a>, calls as <a href="/models/calls.csv{query}">CSV</a> or <a href="/models/calls.json{query}">JSON</a>"#
+    )
+}
+
+fn summary(view: &View) -> String {
+    let total = &view.total;
+    let figure = |name: &str, label: &str, text: String, note: String| {
+        let note = if note.is_empty() {
+            note
+        } else {
+            format!("<small>{note}</small>")
+        };
+        format!(
+            r#"<div><dt>{label}</dt><dd data-summary="{name}"><span>{text}</span>{note}</dd></div>"#
+        )
+    };
+    let timed = total.of(Count::Timed);
+    let average = (timed > 0).then(|| total.latency_ms / timed as f64);
+    let (mut failed, mut aborted) = (0.0, 0.0);
+    for model in &view.models {
+        let (more_failed, more_aborted) = view.unsuccessful(&model.model, &model.sums);
+        (failed, aborted) = (failed + more_failed, aborted + more_aborted);
+    }
+    let billed: Vec<&str> = view
+        .models
+        .iter()
+        .map(|model| model.model.as_str())
+        .collect();
+    for (model, errors) in view.errors.iter().flatten() {
+        if !billed.contains(&model.as_str()) {
+            (failed, aborted) = (failed + errors.failed, aborted + errors.aborted);
+        }
+    }
+    let whole = |number: f64| count(number.round() as i64);
+    let unknown = match total.of(Count::UnknownCost) {
+        0 => String::new(),
+        unknown => format!(
+            "{} of {} unpriced",
+            count(unknown),
+            count(total.of(Count::Calls))
+        ),
+    };
+    let stopped = if aborted > 0.0 {
+        format!("{} stopped", whole(aborted))
+    } else {
+        String::new()
+    };
+    let read = match total.of(Count::CacheRead) {
+        0 => String::new(),
+        read => format!("{} tokens read", short(read)),
+    };
+    let prompt = format!(
+        "{} prompt, {} completion",
+        short(total.of(Count::Prompt)),
+        short(total.of(Count::Completion))
+    );
+    [
+        figure("total_cost_usd", "Cost", money(total.cost_usd), unknown),
+        figure(
+            "requests",
+            "Requests",
+            short(total.of(Count::Calls)),
+            String::new(),
+        ),
+        figure("total_tokens", "Tokens", short(total.tokens()), prompt),
+        figure("cached", "Cache hits", tables::cached(total), read),
+        figure(
+            "avg_latency_ms",
+            "Average latency",
+            duration(average),
+            String::new(),
+        ),
+        figure("failed", "Failed", whole(failed), stopped),
+        figure(
+            "models",
+            "Models",
+            count(view.models.len() as i64),
+            String::new(),
+        ),
+    ]
+    .concat()
+}
+
+/// That costs are missing is said before any cost is looked at.
+fn unknown(view: &View) -> String {
+    let (unknown, calls) = (
+        view.total.of(Count::UnknownCost),
+        view.total.of(Count::Calls),
+    );
+    if unknown == 0 {
+        return String::new();
+    }
+    format!(
+        r#"<p id="unknown" class="banner">{} of {} calls ({}) have no known price. They are counted, and add nothing to the cost.</p>
+"#,
+        count(unknown),
+        count(calls),
+        format::percent(unknown as f64 / calls.max(1) as f64)
+    )
 }
 
 /// The sign-in form.
@@ -113,153 +324,4 @@ fn document(title: &str, class: &str, content: &str) -> String {
 </html>
 "#
     )
-}
-
-fn ranges(hours: i64) -> String {
-    let link = |(range, short, long): &(i64, &str, &str)| {
-        let current = if *range == hours {
-            r#" aria-current="page""#
-        } else {
-            ""
-        };
-        format!(r#"<a href="/models?hours={range}" aria-label="{long}"{current}>{short}</a>"#)
-    };
-    RANGES.iter().map(link).collect()
-}
-
-/// What all models come to together.
-#[derive(Default)]
-struct Total {
-    requests: u64,
-    prompt: i64,
-    completion: i64,
-    cost: f64,
-    unknown: u64,
-    latency: Option<f64>,
-}
-
-impl Total {
-    fn of(models: &[ModelStats]) -> Self {
-        let mut total = Self::default();
-        let (mut timed, mut waited) = (0, 0.0);
-        for model in models {
-            total.requests += model.requests;
-            total.prompt = total.prompt.saturating_add(model.prompt_tokens);
-            total.completion = total.completion.saturating_add(model.completion_tokens);
-            total.cost += model.cost_usd;
-            total.unknown += model.unknown_cost_requests;
-            timed += model.timed_requests;
-            waited += model.avg_latency_ms.unwrap_or(0.0) * model.timed_requests as f64;
-        }
-        total.latency = (timed > 0).then(|| waited / timed as f64);
-        total
-    }
-
-    fn tokens(&self) -> i64 {
-        self.prompt.saturating_add(self.completion)
-    }
-}
-
-fn summary(total: &Total, models: usize) -> String {
-    let figure = |name: &str, label: &str, value: String, text: String, note: &str| {
-        format!(
-            r#"<div><dt>{label}</dt><dd data-summary="{name}" data-value="{value}"><span>{text}</span><small>{note}</small></dd></div>"#
-        )
-    };
-    let whole =
-        |name, label, number: i64| figure(name, label, number.to_string(), short(number), "");
-    let average = total.latency.map(|ms| ms.to_string()).unwrap_or_default();
-    [
-        figure(
-            "total_cost_usd",
-            "Cost",
-            total.cost.to_string(),
-            money(total.cost),
-            &unpriced(total.unknown, total.requests),
-        ),
-        whole(
-            "requests",
-            "Requests",
-            i64::try_from(total.requests).unwrap_or(i64::MAX),
-        ),
-        whole("total_tokens", "Total tokens", total.tokens()),
-        whole("prompt_tokens", "Prompt tokens", total.prompt),
-        whole("completion_tokens", "Completion tokens", total.completion),
-        figure(
-            "avg_latency_ms",
-            "Average latency",
-            average,
-            duration(total.latency),
-            "",
-        ),
-        whole(
-            "models",
-            "Models",
-            i64::try_from(models).unwrap_or(i64::MAX),
-        ),
-    ]
-    .concat()
-}
-
-/// How many calls have no price; empty where all have.
-fn unpriced(unknown: u64, requests: u64) -> String {
-    if unknown == 0 {
-        return String::new();
-    }
-    let whole = |number: u64| count(i64::try_from(number).unwrap_or(i64::MAX));
-    format!("{} of {} unpriced", whole(unknown), whole(requests))
-}
-
-fn row(model: &ModelStats, total: &Total) -> String {
-    let name = escape(&model.model);
-    let cell = |field: &str, label: &str, value: String, text: String, note: &str| {
-        format!(
-            r#"<td role="cell" data-field="{field}" data-label="{label}" data-value="{value}"><span>{text}</span><small>{note}</small></td>"#
-        )
-    };
-    let whole =
-        |field, label, number: i64| cell(field, label, number.to_string(), count(number), "");
-    let time = |field, label, ms: Option<f64>| {
-        cell(
-            field,
-            label,
-            ms.map(|ms| ms.to_string()).unwrap_or_default(),
-            duration(ms),
-            "",
-        )
-    };
-    let cells = [
-        whole(
-            "requests",
-            "Requests",
-            i64::try_from(model.requests).unwrap_or(i64::MAX),
-        ),
-        whole("prompt_tokens", "Prompt", model.prompt_tokens),
-        whole("completion_tokens", "Completion", model.completion_tokens),
-        whole("total_tokens", "Total", model.total_tokens()),
-        cell(
-            "total_cost_usd",
-            "Cost",
-            model.cost_usd.to_string(),
-            money(model.cost_usd),
-            &unpriced(model.unknown_cost_requests, model.requests),
-        ),
-        time("avg_latency_ms", "Average", model.avg_latency_ms),
-        time("p50_latency_ms", "p50", model.p50_latency_ms),
-        time("p95_latency_ms", "p95", model.p95_latency_ms),
-    ]
-    .concat();
-    let share = share(model.total_tokens(), total.tokens());
-    format!(
-        r#"<tr role="row" data-model="{name}"><th role="rowheader" scope="row">{name}</th>{cells}<td role="cell" class="share" data-label="Share of tokens"><span>{share:.1}%</span><svg viewBox="0 0 100 1" preserveAspectRatio="none" aria-hidden="true"><rect width="{share:.2}" height="1"/></svg></td></tr>"#
-    )
-}
-
-/// A part of a whole, from 0 to 100.
-fn share(part: i64, whole: i64) -> f64 {
-    if whole <= 0 {
-        0.0
-    } else {
-        (part as f64 / whole as f64 * 100.0).clamp(0.0, 100.0)
-    }
 }

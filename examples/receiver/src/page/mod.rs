@@ -1,37 +1,50 @@
-//! The Models page: complete as the server sends it, kept current by a small script.
+//! The Models page: whole without JavaScript, kept current with it.
 
+mod address;
+mod chart;
+mod details;
+mod export;
 mod format;
 mod html;
+pub mod live;
+mod tables;
+mod view;
 
 use crate::app::App;
+use crate::clock;
 use crate::error::ApiError;
-use crate::reads;
+use address::Address;
+use axum::Router;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{Html, IntoResponse};
-use serde::Deserialize;
+use axum::routing::get;
+use std::collections::HashMap;
+use view::View;
 
-/// The page's query.
-#[derive(Deserialize)]
-pub struct Range {
-    hours: Option<String>,
+/// The page, what keeps it current, its downloads and what it is drawn with.
+pub fn routes() -> Router<App> {
+    Router::new()
+        .route("/models", get(models))
+        .route("/models/events", get(live::events))
+        .route("/models/{file}", get(export::download))
+        .route("/assets/models.css", get(style))
+        .route("/assets/models.js", get(script))
+        .route("/assets/icon.svg", get(icon))
 }
 
-/// `GET /models?hours=1..720`. What is no such number is taken as the day, since a page has nobody to tell.
-///
-/// # Errors
-/// Where the store does not answer.
-pub async fn models(
+/// `GET /models?hours=1..720&model=…`, see [`Address`].
+async fn models(
     State(app): State<App>,
-    Query(range): Query<Range>,
+    Query(query): Query<HashMap<String, String>>,
 ) -> Result<Html<String>, ApiError> {
-    let hours = range
-        .hours
-        .and_then(|text| text.parse::<i64>().ok())
-        .filter(|hours| (1..=720).contains(hours));
-    let hours = hours.unwrap_or(24);
-    let models = reads::last_hours(&app, hours).await?;
-    Ok(Html(html::models(&models, hours, app.token.is_some())))
+    let address = Address::of(&query);
+    let signed_in = app.token.is_some();
+    app.blocking(move |app| {
+        let view = View::read(&app.store, &address, clock::now())?;
+        Ok(Html(html::models(&view, &address, signed_in)))
+    })
+    .await
 }
 
 /// The sign-in form; `refused` after a wrong token.
@@ -39,24 +52,21 @@ pub fn sign_in(next: &str, refused: bool) -> Html<String> {
     Html(html::sign_in(next, refused))
 }
 
-/// `GET /assets/models.css`
-pub async fn style() -> impl IntoResponse {
+async fn style() -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, "text/css; charset=utf-8")],
         include_str!("models.css"),
     )
 }
 
-/// `GET /assets/models.js`
-pub async fn script() -> impl IntoResponse {
+async fn script() -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, "text/javascript; charset=utf-8")],
         include_str!("models.js"),
     )
 }
 
-/// `GET /assets/icon.svg`
-pub async fn icon() -> impl IntoResponse {
+async fn icon() -> impl IntoResponse {
     (
         [(header::CONTENT_TYPE, "image/svg+xml")],
         include_str!("icon.svg"),

@@ -1,201 +1,157 @@
-// Keeps the Models page current. The page is complete without it; this only writes newer numbers into the same cells.
-// Text goes in through textContent alone: a model's name is whatever someone sent.
+// Keeps the Models page current. The page is whole without it: this asks for the same address again when the server
+// says that something was stored, and carries over what differs. All text was escaped by the server, and nothing that a
+// record holds is ever run: the policy of the page allows no script but this file.
 "use strict";
 
-const PERIOD_MS = 2000;
 const DEADLINE_MS = 8000;
-const COLUMNS = [
-  ["requests", "Requests", count],
-  ["prompt_tokens", "Prompt", count],
-  ["completion_tokens", "Completion", count],
-  ["total_tokens", "Total", count],
-  ["total_cost_usd", "Cost", money],
-  ["avg_latency_ms", "Average", duration],
-  ["p50_latency_ms", "p50", duration],
-  ["p95_latency_ms", "p95", duration],
-];
+// The window moves on although nothing is stored.
+const AT_LEAST_EVERY_MS = 60000;
+const AGAIN_MS = 5000;
+const POLL_MS = 5000;
 
 const byId = (id) => document.getElementById(id);
-const hours = document.querySelector("main").dataset.hours;
-const body = byId("rows");
+let source;
 let timer = 0;
-let polling = false;
+let isAsking = false;
+let isBehind = false;
 
-// The numbers, as page/format.rs writes them.
+// Carrying over.
 
-function count(number) {
-  return number.toLocaleString("en-US", { maximumFractionDigits: 0 });
+/** What tells a node from its neighbours, so that a row that moved stays the same row. */
+function keyOf(node) {
+  if (node.nodeType !== Node.ELEMENT_NODE) return undefined;
+  return node.id || (node.tagName === "TR" ? node.cells[0]?.textContent : undefined);
 }
 
-function short(number) {
-  for (const [unit, letter] of [
-    [1e12, "T"],
-    [1e9, "B"],
-    [1e6, "M"],
-  ]) {
-    if (Math.abs(number) >= unit) return (number / unit).toFixed(2) + letter;
+function isSame(here, there) {
+  return here.nodeType === there.nodeType && here.nodeName === there.nodeName && keyOf(here) === keyOf(there);
+}
+
+/** Whether a person has it in hand: it is left as it is. */
+function isHeld(node) {
+  return node.tagName === "FORM" && node.contains(document.activeElement);
+}
+
+function carryAttributes(here, there) {
+  for (const { name, value } of there.attributes) {
+    // What was opened stays open.
+    if (name === "open") continue;
+    if (here.getAttribute(name) !== value) here.setAttribute(name, value);
   }
-  return count(number);
+  for (const { name } of [...here.attributes])
+    if (name !== "open" && !there.hasAttribute(name)) here.removeAttribute(name);
 }
 
-function money(dollars) {
-  const sign = dollars < 0 ? "-" : "";
-  const size = Math.abs(dollars);
-  const digits = { minimumFractionDigits: 2, maximumFractionDigits: 2 };
-  if (size >= 1) return `${sign}$${size.toLocaleString("en-US", digits)}`;
-  if (size === 0) return "$0.00";
-  if (size >= 0.01) return `${sign}$${size.toFixed(4)}`;
-  return size >= 0.0000005 ? `${sign}$${size.toFixed(6)}` : `${sign}<$0.000001`;
-}
-
-function duration(ms) {
-  if (ms === null) return "–";
-  if (ms < 999.5) return `${ms.toFixed(0)} ms`;
-  if (ms < 59995) return `${(ms / 1000).toFixed(2)} s`;
-  const seconds = Math.round(ms / 1000);
-  return `${count(Math.floor(seconds / 60))} m ${String(seconds % 60).padStart(2, "0")} s`;
-}
-
-function unpriced(unknown, requests) {
-  return unknown ? `${count(unknown)} of ${count(requests)} unpriced` : "";
-}
-
-// Writing.
-
-function write(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-function fill(cell, value, text, note = "") {
-  cell.dataset.value = value ?? "";
-  write(cell.querySelector("span"), text);
-  write(cell.querySelector("small"), note);
-}
-
-function element(tag, attributes, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-function bar() {
-  const space = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(space, "svg");
-  svg.setAttribute("viewBox", "0 0 100 1");
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  const rect = document.createElementNS(space, "rect");
-  rect.setAttribute("height", "1");
-  svg.append(rect);
-  return svg;
-}
-
-function newRow(model) {
-  const cells = COLUMNS.map(([field, label]) =>
-    element(
-      "td",
-      { role: "cell", "data-field": field, "data-label": label },
-      element("span", {}),
-      element("small", {}),
-    ),
-  );
-  const share = element(
-    "td",
-    { role: "cell", class: "share", "data-label": "Share of tokens" },
-    element("span", {}),
-    bar(),
-  );
-  const head = element("th", { role: "rowheader", scope: "row" });
-  head.textContent = model;
-  return element("tr", { role: "row", "data-model": model }, head, ...cells, share);
-}
-
-function fillRow(row, stats, tokens) {
-  for (const [field, , format] of COLUMNS) {
-    const note = field === "total_cost_usd" ? unpriced(stats.unknown_cost_requests, stats.requests) : "";
-    fill(row.querySelector(`[data-field="${field}"]`), stats[field], format(stats[field]), note);
+/** Makes `here` look like `there`, changing no node that needs no change: focus and selection stay. */
+function carry(here, there) {
+  if (here.nodeType !== Node.ELEMENT_NODE) {
+    if (here.nodeValue !== there.nodeValue) here.nodeValue = there.nodeValue;
+    return;
   }
-  const share = tokens > 0 ? Math.min(100, Math.max(0, (stats.total_tokens / tokens) * 100)) : 0;
-  write(row.querySelector(".share span"), `${share.toFixed(1)}%`);
-  row.querySelector(".share rect").setAttribute("width", share.toFixed(2));
+  if (isHeld(here)) return;
+  carryAttributes(here, there);
+  const keyed = new Map();
+  for (const child of here.childNodes) {
+    const key = keyOf(child);
+    if (key !== undefined) keyed.set(key, child);
+  }
+  let place = here.firstChild;
+  for (const wanted of [...there.childNodes]) {
+    const key = keyOf(wanted);
+    const known = key === undefined ? place : keyed.get(key);
+    // Two rows may have one key: a node stands for one of them.
+    keyed.delete(key);
+    if (known && known.parentNode === here && isSame(known, wanted)) {
+      carry(known, wanted);
+      if (known === place) place = place.nextSibling;
+      else here.insertBefore(known, place);
+    } else {
+      here.insertBefore(document.importNode(wanted, true), place);
+    }
+  }
+  while (place) {
+    const next = place.nextSibling;
+    place.remove();
+    place = next;
+  }
 }
 
-function showRows(models, tokens) {
-  const rows = new Map(Array.from(body.children, (row) => [row.dataset.model, row]));
-  models.forEach((stats, index) => {
-    const row = rows.get(stats.model) ?? newRow(stats.model);
-    rows.delete(stats.model);
-    fillRow(row, stats, tokens);
-    // Moved only where the order changed, so that a selection or the focus stays.
-    if (body.children[index] !== row) body.insertBefore(row, body.children[index] ?? null);
-  });
-  for (const gone of rows.values()) gone.remove();
-}
-
-function showSummary(models, tokens) {
-  const sum = (field) => models.reduce((total, stats) => total + (stats[field] ?? 0), 0);
-  // A stock server does not say how many calls were timed; then every call weighs the same.
-  const weight = (stats) => (stats.avg_latency_ms === null ? 0 : (stats.timed_requests ?? stats.requests));
-  const timed = models.reduce((total, stats) => total + weight(stats), 0);
-  const waited = models.reduce((total, stats) => total + weight(stats) * (stats.avg_latency_ms ?? 0), 0);
-  const latency = timed > 0 ? waited / timed : null;
-  const cost = sum("total_cost_usd");
-  const show = (name, value, text, note) =>
-    fill(document.querySelector(`[data-summary="${name}"]`), value, text, note);
-  show("total_cost_usd", cost, money(cost), unpriced(sum("unknown_cost_requests"), sum("requests")));
-  for (const field of ["requests", "prompt_tokens", "completion_tokens"])
-    show(field, sum(field), short(sum(field)));
-  show("total_tokens", tokens, short(tokens));
-  show("avg_latency_ms", latency, duration(latency));
-  show("models", models.length, short(models.length));
-}
-
-function show(models) {
-  const tokens = models.reduce((total, stats) => total + stats.total_tokens, 0);
-  showRows(models, tokens);
-  showSummary(models, tokens);
-  byId("calls").hidden = models.length === 0;
-  byId("empty").hidden = models.length !== 0;
-  byId("unknown").hidden = !models.some((stats) => stats.unknown_cost_requests > 0);
+function show(text) {
+  const page = new DOMParser().parseFromString(text, "text/html");
+  const main = page.querySelector("main");
+  if (!main || !document.querySelector("main")) throw new Error("this is not the page");
+  carry(document.querySelector("main"), main);
+  carry(document.querySelector(".fresh"), page.querySelector(".fresh"));
+  nameOrigin();
 }
 
 // Asking.
 
+/** A person is told when the connection is lost and when it is back, and of nothing in between. */
 function report(problem) {
   document.body.classList.toggle("stale", problem !== "");
-  write(byId("notice"), problem);
+  const notice = byId("notice");
+  if (notice.textContent !== problem) notice.textContent = problem;
 }
 
-async function poll() {
-  if (polling || document.hidden) return;
-  polling = true;
+async function refresh() {
+  if (isAsking) {
+    isBehind = true;
+    return;
+  }
+  isAsking = true;
+  isBehind = false;
   try {
-    const answer = await fetch(`/api/model-stats?hours=${hours}`, {
+    const answer = await fetch(location.pathname + location.search, {
       cache: "no-store",
       signal: AbortSignal.timeout(DEADLINE_MS),
     });
-    if (answer.status === 401) {
+    if (answer.redirected) {
       report("Signed out. Reload the page to sign in again.");
+      stop();
       return;
     }
     if (!answer.ok) throw new Error(`answered ${answer.status}`);
-    show(await answer.json());
-    write(byId("updated"), `updated ${new Date().toLocaleTimeString("en-GB")}`);
+    show(await answer.text());
     report("");
   } catch {
     report("The receiver cannot be reached. These numbers are the last it gave; trying again.");
   } finally {
-    polling = false;
-    schedule();
+    isAsking = false;
+    if (isBehind) refresh();
   }
 }
 
-function schedule() {
-  clearTimeout(timer);
-  if (!document.hidden) timer = setTimeout(poll, PERIOD_MS);
+// Listening. A browser comes back by itself where the connection broke, but not where the server refused it.
+
+function listen() {
+  clearInterval(timer);
+  source?.close();
+  if (typeof EventSource === "undefined") {
+    timer = setInterval(refresh, POLL_MS);
+    return;
+  }
+  timer = setInterval(refresh, AT_LEAST_EVERY_MS);
+  source = new EventSource(document.querySelector("main").dataset.events);
+  source.addEventListener("changed", refresh);
+  source.addEventListener("error", () => {
+    refresh();
+    if (source.readyState !== EventSource.CLOSED) return;
+    clearInterval(timer);
+    timer = setTimeout(listen, AGAIN_MS);
+  });
 }
 
-byId("origin").textContent = location.origin;
-document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : poll()));
-poll();
+function stop() {
+  clearInterval(timer);
+  source?.close();
+}
+
+function nameOrigin() {
+  const origin = byId("origin");
+  if (origin) origin.textContent = location.origin;
+}
+
+nameOrigin();
+document.addEventListener("visibilitychange", () => (document.hidden ? stop() : listen()));
+if (!document.hidden) listen();

@@ -2,28 +2,31 @@
 //!
 //! Everything here blocks; callers are on blocking threads.
 
+pub mod calls;
+pub mod errors;
+mod histogram;
+pub mod query;
 pub mod read;
+pub mod rollup;
+pub mod series;
 pub mod stats;
+mod upgrade;
+mod usage;
+pub mod window;
 mod write;
 
 use crate::clock::Micros;
 use crate::config::Database;
 use crate::records::Batch;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use series::{Catalog, Interner};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use upgrade::{APPLICATION_ID, SCHEMA_VERSION};
 
 pub use write::Repeat;
 
-/// `PRAGMA application_id` of our files: "AWRx".
-const APPLICATION_ID: i32 = 0x4157_5278;
-/// `PRAGMA user_version`: raised when the schema changes.
-const SCHEMA_VERSION: i32 = 2;
-/// What version 2 has and version 1 had not.
-const FROM_1: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
-    ALTER TABLE model_usage ADD COLUMN request_id TEXT;
-    ALTER TABLE model_usage ADD COLUMN response_model TEXT;";
 /// Reading connections kept open.
 const READERS_KEPT: usize = 4;
 /// Statements kept prepared for each connection.
@@ -33,14 +36,22 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// A database of records.
 pub struct Store {
-    writer: Mutex<Connection>,
+    writer: Mutex<Writer>,
+    catalog: Mutex<Arc<Catalog>>,
     /// `None` for a database in memory, which only its one connection can see.
     readers: Option<Readers>,
+}
+
+struct Writer {
+    connection: Connection,
+    interner: Interner,
 }
 
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// Sees what others write, this process's own writer included.
+    watcher: Mutex<Connection>,
 }
 
 impl Store {
@@ -51,13 +62,10 @@ impl Store {
     pub fn open(database: &Database) -> Result<Self, String> {
         match database {
             Database::Memory => {
-                let writer = Connection::open_in_memory().and_then(prepare);
+                let writer = Connection::open_in_memory().and_then(Writer::prepare);
                 let writer =
                     writer.map_err(|e| format!("cannot open a database in memory: {e}"))?;
-                Ok(Self {
-                    writer: Mutex::new(writer),
-                    readers: None,
-                })
+                Ok(Self::of(writer, None))
             }
             Database::File(path) => {
                 let say = |reason: String| format!("--db {}: {reason}", path.display());
@@ -65,16 +73,23 @@ impl Store {
                     .map_err(|e| say(format!("{e}: give a file in a folder you can write")))?;
                 let connection = Connection::open(path).map_err(|e| say(e.to_string()))?;
                 check_ours(&connection).map_err(say)?;
-                let writer = prepare(connection).map_err(|e| say(e.to_string()))?;
+                let writer = Writer::prepare(connection).map_err(|e| say(e.to_string()))?;
+                let watcher = connect(path).map_err(|e| say(e.to_string()))?;
                 let readers = Readers {
                     path: path.clone(),
                     idle: Mutex::default(),
+                    watcher: Mutex::new(watcher),
                 };
-                Ok(Self {
-                    writer: Mutex::new(writer),
-                    readers: Some(readers),
-                })
+                Ok(Self::of(writer, Some(readers)))
             }
+        }
+    }
+
+    fn of(writer: Writer, readers: Option<Readers>) -> Self {
+        Self {
+            writer: Mutex::new(writer),
+            catalog: Mutex::default(),
+            readers,
         }
     }
 
@@ -84,9 +99,56 @@ impl Store {
     /// What SQLite says; then nothing was stored.
     pub fn write(&self, batch: &Batch, arrival: Micros, repeat: Repeat) -> rusqlite::Result<()> {
         let mut writer = lock(&self.writer);
-        let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        write::insert(&transaction, batch, arrival, repeat)?;
-        transaction.commit()
+        let Writer {
+            connection,
+            interner,
+        } = &mut *writer;
+        let stored = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .and_then(|transaction| {
+                write::insert(&transaction, interner, batch, arrival, repeat)?;
+                transaction.commit()
+            });
+        if stored.is_err() {
+            interner.forget();
+        }
+        stored
+    }
+
+    /// A number that differs from the last one where something was stored since, by whichever process.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn version(&self) -> rusqlite::Result<i64> {
+        match &self.readers {
+            Some(readers) => {
+                lock(&readers.watcher).pragma_query_value(None, "data_version", |row| row.get(0))
+            }
+            None => Ok(i64::try_from(lock(&self.writer).connection.total_changes()).unwrap_or(0)),
+        }
+    }
+
+    /// Runs `query` on one state of the database, with the series that there are in it.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn survey<T>(
+        &self,
+        query: impl FnOnce(&Connection, &Catalog) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        self.read(|connection| {
+            let transaction = connection.unchecked_transaction()?;
+            let catalog = self.catalog_of(&transaction)?;
+            query(&transaction, &catalog)
+        })
+    }
+
+    fn catalog_of(&self, connection: &Connection) -> rusqlite::Result<Arc<Catalog>> {
+        let mut held = lock(&self.catalog);
+        if held.is_behind(connection)? {
+            Arc::make_mut(&mut held).refresh(connection)?;
+        }
+        Ok(Arc::clone(&held))
     }
 
     /// Runs `query` on a connection that sees every write which has returned.
@@ -98,12 +160,12 @@ impl Store {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let Some(readers) = &self.readers else {
-            return query(&lock(&self.writer));
+            return query(&lock(&self.writer).connection);
         };
         let idle = lock(&readers.idle).pop();
         let connection = match idle {
             Some(connection) => connection,
-            None => readers.connect()?,
+            None => connect(&readers.path)?,
         };
         let outcome = query(&connection);
         let mut idle = lock(&readers.idle);
@@ -114,38 +176,32 @@ impl Store {
     }
 }
 
-impl Readers {
-    fn connect(&self) -> rusqlite::Result<Connection> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(&self.path, flags)?;
-        connection.busy_timeout(BUSY)?;
+impl Writer {
+    fn prepare(mut connection: Connection) -> rusqlite::Result<Self> {
+        let mut interner = Interner::default();
         connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-        Ok(connection)
+        upgrade::prepare(&mut connection, &mut interner)?;
+        connection.busy_timeout(BUSY)?;
+        Ok(Self {
+            connection,
+            interner,
+        })
     }
+}
+
+/// A connection that only reads.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "cache_size", -32_768)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
+    Ok(connection)
 }
 
 /// A panic while the lock was held cannot leave the connection half-way: its transaction rolled back on drop.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn prepare(connection: Connection) -> rusqlite::Result<Connection> {
-    connection.busy_timeout(BUSY)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // In WAL mode NORMAL keeps the file whole through a power cut; at worst the last moments are lost.
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // Fewer, larger checkpoints: 16 MiB of log between two.
-    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
-    connection.pragma_update(None, "cache_size", -32_768)?;
-    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version == 1 {
-        connection.execute_batch(FROM_1)?;
-    }
-    connection.execute_batch(include_str!("schema.sql"))?;
-    connection.pragma_update(None, "application_id", APPLICATION_ID)?;
-    connection.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-    Ok(connection)
 }
 
 /// Refuses a file that another program, or a later version of this one, has written.

@@ -1,4 +1,4 @@
--- Instants are microseconds since 1970, money is US dollars, durations are milliseconds.
+-- Version 3. Instants are microseconds since 1970, money is US dollars, durations are milliseconds.
 -- The id is UNIQUE beside a rowid, not the key itself: rows stay in order of arrival, so a time range is
 -- read in one sweep and a random id costs one index entry, no page split of the table.
 
@@ -27,11 +27,17 @@ CREATE TABLE IF NOT EXISTS model_usage (
     ttfb_ms            REAL,
     ttft_ms            REAL,
     request_id         TEXT,
-    response_model     TEXT
+    response_model     TEXT,
+    series             INTEGER,
+    flags              INTEGER
 );
--- Everything the Models page asks for, so that its sweep over a time range never touches the table.
-CREATE INDEX IF NOT EXISTS model_usage_stats ON model_usage
-    (timestamp, model, prompt_tokens, completion_tokens, cost_usd, latency_ms, cost_source);
+CREATE INDEX IF NOT EXISTS model_usage_time ON model_usage (timestamp);
+-- All that sums and percentiles want to know of single calls, so that they never touch the table.
+CREATE INDEX IF NOT EXISTS model_usage_series ON model_usage
+    (series, timestamp, latency_ms, prompt_tokens, completion_tokens, cost_usd, flags, cache_read_tokens,
+     cache_write_tokens, reasoning_tokens);
+-- What failed is rare, and looked for.
+CREATE INDEX IF NOT EXISTS model_usage_failed ON model_usage (timestamp) WHERE flags & 3;
 
 CREATE TABLE IF NOT EXISTS costs (
     seq                INTEGER PRIMARY KEY,
@@ -73,6 +79,8 @@ CREATE TABLE IF NOT EXISTS spans (
     error       TEXT
 );
 CREATE INDEX IF NOT EXISTS spans_trace_id ON spans (trace_id);
+-- Failed model calls, which fallbacks are looked for behind.
+CREATE INDEX IF NOT EXISTS spans_failed_chat ON spans (started_at) WHERE status = 'failed' AND name GLOB 'chat *';
 
 CREATE TABLE IF NOT EXISTS span_events (
     id        TEXT PRIMARY KEY,
@@ -120,6 +128,7 @@ CREATE TABLE IF NOT EXISTS metrics (
 );
 CREATE INDEX IF NOT EXISTS metrics_name ON metrics (name, agent_name, timestamp);
 CREATE INDEX IF NOT EXISTS metrics_timestamp ON metrics (timestamp);
+CREATE INDEX IF NOT EXISTS metrics_errors ON metrics (timestamp) WHERE name = 'model_errors';
 
 CREATE TABLE IF NOT EXISTS cron_runs (
     id          TEXT PRIMARY KEY,
@@ -131,3 +140,71 @@ CREATE TABLE IF NOT EXISTS cron_runs (
     timestamp   INTEGER NOT NULL
 );
 CREATE INDEX IF NOT EXISTS cron_runs_job ON cron_runs (job_name, timestamp);
+
+-- What calls are told apart by. `kind` 0 tells by all of it; 1 to 5 by the model, the agent, the trigger, the source of
+-- the cost or the gateway alone, with the others empty. Empty is also what records did not tell.
+CREATE TABLE IF NOT EXISTS series (
+    id          INTEGER PRIMARY KEY,
+    kind        INTEGER NOT NULL,
+    model       TEXT NOT NULL,
+    agent       TEXT NOT NULL,
+    "trigger"   TEXT NOT NULL,
+    cost_source TEXT NOT NULL,
+    gateway     TEXT NOT NULL,
+    UNIQUE (kind, model, agent, "trigger", cost_source, gateway)
+);
+
+-- Sums of the calls of a series, kept with each change of a call. `start` is the hour's or the day's, in UTC.
+-- `latencies` is a packed histogram (histogram.rs), in series of kind 0 and 1.
+CREATE TABLE IF NOT EXISTS usage_hour (
+    series             INTEGER NOT NULL,
+    start              INTEGER NOT NULL,
+    calls              INTEGER NOT NULL,
+    prompt_tokens      INTEGER NOT NULL,
+    completion_tokens  INTEGER NOT NULL,
+    cache_read_tokens  INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL,
+    cache_told_tokens  INTEGER NOT NULL,
+    reasoning_tokens   INTEGER NOT NULL,
+    unknown_cost       INTEGER NOT NULL,
+    timed              INTEGER NOT NULL,
+    failed             INTEGER NOT NULL,
+    aborted            INTEGER NOT NULL,
+    missing_usage      INTEGER NOT NULL,
+    rerouted           INTEGER NOT NULL,
+    cost_usd           REAL NOT NULL,
+    latency_ms         REAL NOT NULL,
+    latencies          BLOB,
+    PRIMARY KEY (series, start)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS usage_day (
+    series             INTEGER NOT NULL,
+    start              INTEGER NOT NULL,
+    calls              INTEGER NOT NULL,
+    prompt_tokens      INTEGER NOT NULL,
+    completion_tokens  INTEGER NOT NULL,
+    cache_read_tokens  INTEGER NOT NULL,
+    cache_write_tokens INTEGER NOT NULL,
+    cache_told_tokens  INTEGER NOT NULL,
+    reasoning_tokens   INTEGER NOT NULL,
+    unknown_cost       INTEGER NOT NULL,
+    timed              INTEGER NOT NULL,
+    failed             INTEGER NOT NULL,
+    aborted            INTEGER NOT NULL,
+    missing_usage      INTEGER NOT NULL,
+    rerouted           INTEGER NOT NULL,
+    cost_usd           REAL NOT NULL,
+    latency_ms         REAL NOT NULL,
+    latencies          BLOB,
+    PRIMARY KEY (series, start)
+) WITHOUT ROWID;
+
+-- The metric `model_errors`: model calls that failed or were stopped, billed or not, by hour.
+CREATE TABLE IF NOT EXISTS errors_hour (
+    start      INTEGER NOT NULL,
+    model      TEXT NOT NULL,
+    agent      TEXT NOT NULL,
+    outcome    TEXT NOT NULL,
+    errors     REAL NOT NULL,
+    PRIMARY KEY (start, model, agent, outcome)
+) WITHOUT ROWID;

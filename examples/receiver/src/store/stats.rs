@@ -1,77 +1,68 @@
-//! What the Models page shows: totals and exact percentiles for each model.
+//! What the Models page shows of each model: totals and percentiles.
 
-use crate::clock::Micros;
-use rusqlite::{Connection, Result};
-use std::collections::HashMap;
+use super::histogram;
+use super::query::{Group, Survey};
+use super::rollup::{Count, Sums};
+use super::series::Dimension;
+use rusqlite::Result;
+
+/// The most timed calls of which percentiles are exact; of more they are read from a histogram.
+pub const EXACT_MAX: i64 = 100_000;
 
 /// The calls of one model in a range of time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelStats {
     /// The model string, exactly as sent.
     pub model: String,
-    /// Number of calls.
-    pub requests: u64,
-    /// Input tokens, cached ones included.
-    pub prompt_tokens: i64,
-    /// Output tokens.
-    pub completion_tokens: i64,
-    /// US dollars.
+    /// What its calls come to.
+    pub sums: Sums,
+    /// US dollars; calls whose cost nobody knows add nothing.
     pub cost_usd: f64,
-    /// Calls whose cost nobody knows; they add nothing to [`Self::cost_usd`].
-    pub unknown_cost_requests: u64,
-    /// Calls whose latency is known.
-    pub timed_requests: u64,
     /// Milliseconds; none where no latency is known.
     pub avg_latency_ms: Option<f64>,
     /// Milliseconds, see [`percentile`].
     pub p50_latency_ms: Option<f64>,
     /// Milliseconds, see [`percentile`].
     pub p95_latency_ms: Option<f64>,
+    /// How far the percentiles may be from the exact ones, as a share of them: 0, or [`histogram::ERROR`].
+    pub percentile_error: f64,
 }
 
-impl ModelStats {
-    /// Prompt and completion tokens together. Stock mode takes negative and huge counts, hence saturating.
-    pub fn total_tokens(&self) -> i64 {
-        self.prompt_tokens.saturating_add(self.completion_tokens)
-    }
+/// From how many calls on percentiles are read from a histogram.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Percentiles {
+    /// Never.
+    Exact,
+    /// From more than [`EXACT_MAX`] on.
+    Bounded,
 }
 
-/// Statistics of every model called since `since`, dearest first, then by name.
-///
-/// One sweep over the time range gathers the latencies of each model, which are then sorted here: exact, and
-/// one visit a row, where a percentile query for each model would visit the range again each time.
+/// Statistics of every model that was called, dearest first, then by name.
 ///
 /// # Errors
 /// What SQLite says.
-pub fn model_stats(connection: &Connection, since: Micros) -> Result<Vec<ModelStats>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT model, prompt_tokens, completion_tokens, cost_usd, latency_ms, cost_source
-         FROM model_usage WHERE timestamp >= ?1",
-    )?;
-    let mut rows = statement.query([since])?;
-    let mut models: HashMap<String, (ModelStats, Vec<f64>)> = HashMap::new();
-    while let Some(row) = rows.next()? {
-        let name = row.get_ref(0)?.as_str()?;
-        // Looked up by reference first: the name is copied once a model, not once a row.
-        if !models.contains_key(name) {
-            let stats = ModelStats {
-                model: name.to_owned(),
-                ..ModelStats::default()
-            };
-            models.insert(name.to_owned(), (stats, Vec::new()));
-        }
-        let Some((stats, latencies)) = models.get_mut(name) else {
-            continue;
+pub fn model_stats(survey: &Survey, percentiles: Percentiles) -> Result<Vec<ModelStats>> {
+    let groups = survey.by(Dimension::Model)?;
+    let timed: i64 = groups
+        .values()
+        .map(|group| group.sums.of(Count::Timed))
+        .sum();
+    let mut all: Vec<ModelStats> = if percentiles == Percentiles::Exact || timed <= EXACT_MAX {
+        let mut latencies = survey.latencies()?;
+        let exact = |(model, group): (String, Group)| {
+            let mut ms = latencies.remove(model.as_str()).unwrap_or_default();
+            ms.sort_unstable_by(f64::total_cmp);
+            stats(model, &group, 0.0, |share| percentile(&ms, share))
         };
-        stats.requests += 1;
-        stats.prompt_tokens = stats.prompt_tokens.saturating_add(row.get(1)?);
-        stats.completion_tokens = stats.completion_tokens.saturating_add(row.get(2)?);
-        stats.cost_usd += row.get::<_, f64>(3)?;
-        latencies.extend(row.get::<_, Option<f64>>(4)?);
-        stats.unknown_cost_requests +=
-            u64::from(row.get_ref(5)?.as_str_or_null()? == Some("unknown"));
-    }
-    let mut all: Vec<ModelStats> = models.into_values().map(finish).collect();
+        groups.into_iter().map(exact).collect()
+    } else {
+        let near = |(model, group): (String, Group)| {
+            stats(model, &group, histogram::ERROR, |share| {
+                group.latencies.as_ref()?.percentile(share)
+            })
+        };
+        groups.into_iter().map(near).collect()
+    };
     all.sort_by(|a, b| {
         b.cost_usd
             .total_cmp(&a.cost_usd)
@@ -80,15 +71,16 @@ pub fn model_stats(connection: &Connection, since: Micros) -> Result<Vec<ModelSt
     Ok(all)
 }
 
-fn finish((mut stats, mut latencies): (ModelStats, Vec<f64>)) -> ModelStats {
-    latencies.sort_unstable_by(f64::total_cmp);
-    stats.timed_requests = latencies.len() as u64;
-    if !latencies.is_empty() {
-        stats.avg_latency_ms = Some(latencies.iter().sum::<f64>() / latencies.len() as f64);
+fn stats(model: String, group: &Group, error: f64, at: impl Fn(f64) -> Option<f64>) -> ModelStats {
+    ModelStats {
+        model,
+        cost_usd: group.sums.cost_usd,
+        avg_latency_ms: group.average(),
+        p50_latency_ms: at(0.50),
+        p95_latency_ms: at(0.95),
+        percentile_error: error,
+        sums: group.sums.clone(),
     }
-    stats.p50_latency_ms = percentile(&latencies, 0.50);
-    stats.p95_latency_ms = percentile(&latencies, 0.95);
-    stats
 }
 
 /// The value at `share` (0 to 1) of an ascending slice, linear between the two closest ranks; none of an empty one.

@@ -1,9 +1,10 @@
 //! Records → rows. Each list prepares its statement once.
 
+use super::errors;
+use super::series::Interner;
+use super::usage::Usage;
 use crate::clock::Micros;
-use crate::records::{
-    Batch, Cost, CronRun, Enrichment, Health, Log, Metric, ModelUsage, Span, Trace,
-};
+use crate::records::{Batch, Cost, CronRun, Health, Log, Metric, Span, Trace};
 use rusqlite::{CachedStatement, Connection, Result, params};
 
 /// What a record does whose id is already stored.
@@ -18,6 +19,7 @@ pub enum Repeat {
 /// Inserts everything in AgentWatch's order. The caller holds the transaction.
 pub fn insert(
     connection: &Connection,
+    interner: &mut Interner,
     batch: &Batch,
     arrival: Micros,
     repeat: Repeat,
@@ -33,8 +35,10 @@ pub fn insert(
     writer.health(&batch.health)?;
     writer.costs(&batch.costs)?;
     writer.metrics(&batch.metrics)?;
-    writer.model_usage(&batch.model_usage)?;
-    writer.enrichments(&batch.enrichments)?;
+    let mut usage = Usage::new(connection, interner, arrival, repeat);
+    usage.store(&batch.model_usage)?;
+    usage.enrich(&batch.enrichments)?;
+    usage.finish()?;
     writer.cron_runs(&batch.cron_runs)
 }
 
@@ -51,90 +55,6 @@ impl<'a> Writer<'a> {
             Repeat::Merge => self.connection.prepare_cached(&format!("{insert} {merge}")),
             Repeat::Refuse => self.connection.prepare_cached(insert),
         }
-    }
-
-    fn model_usage(&self, records: &[ModelUsage]) -> Result<()> {
-        if records.is_empty() {
-            return Ok(());
-        }
-        let mut statement = self.statement(
-            r#"INSERT INTO model_usage (id, timestamp, agent_name, model, prompt_tokens, completion_tokens,
-                   cost_usd, latency_ms, cost_source, gateway, provider, cache_read_tokens, cache_write_tokens,
-                   reasoning_tokens, usage_source, latency_source, session_key, run_id, "trigger", outcome, ttfb_ms,
-                   ttft_ms, request_id, response_model)
-               VALUES (?1, ifnull(?2, ?22), ifnull(?3, 'unknown'), ifnull(?4, 'unknown'), ifnull(?5, 0),
-                   ifnull(?6, 0), ifnull(?7, 0.0), ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
-                   ?21, ?23, ?24, ?25)"#,
-            r#"ON CONFLICT (id) DO UPDATE SET
-                   timestamp = ifnull(?2, timestamp), agent_name = ifnull(?3, agent_name),
-                   model = ifnull(?4, model), prompt_tokens = ifnull(?5, prompt_tokens),
-                   completion_tokens = ifnull(?6, completion_tokens), cost_usd = ifnull(?7, cost_usd),
-                   latency_ms = ifnull(?8, latency_ms), cost_source = ifnull(?9, cost_source),
-                   gateway = ifnull(?10, gateway), provider = ifnull(?11, provider),
-                   cache_read_tokens = ifnull(?12, cache_read_tokens),
-                   cache_write_tokens = ifnull(?13, cache_write_tokens),
-                   reasoning_tokens = ifnull(?14, reasoning_tokens), usage_source = ifnull(?15, usage_source),
-                   latency_source = ifnull(?16, latency_source), session_key = ifnull(?17, session_key),
-                   run_id = ifnull(?18, run_id), "trigger" = ifnull(?19, "trigger"),
-                   outcome = ifnull(?20, outcome), ttfb_ms = ifnull(?21, ttfb_ms),
-                   ttft_ms = ifnull(?23, ttft_ms), request_id = ifnull(?24, request_id),
-                   response_model = ifnull(?25, response_model)"#,
-        )?;
-        for r in records {
-            statement.execute(params![
-                r.id,
-                r.timestamp,
-                r.agent_name,
-                r.model,
-                r.prompt_tokens,
-                r.completion_tokens,
-                r.cost_usd,
-                r.latency_ms,
-                r.cost_source,
-                r.gateway,
-                r.provider,
-                r.cache_read_tokens,
-                r.cache_write_tokens,
-                r.reasoning_tokens,
-                r.usage_source,
-                r.latency_source,
-                r.session_key,
-                r.run_id,
-                r.trigger,
-                r.outcome,
-                r.ttfb_ms,
-                self.arrival,
-                r.ttft_ms,
-                r.request_id,
-                r.response_model,
-            ])?;
-        }
-        Ok(())
-    }
-
-    fn enrichments(&self, records: &[Enrichment]) -> Result<()> {
-        let mut usage = self.connection.prepare_cached(
-            "UPDATE model_usage SET cost_usd = ifnull(?2, cost_usd), cost_source = ifnull(?3, cost_source),
-                 ttfb_ms = ifnull(?4, ttfb_ms), ttft_ms = ifnull(?5, ttft_ms),
-                 request_id = ifnull(?6, request_id), response_model = ifnull(?7, response_model)
-             WHERE id = ?1",
-        )?;
-        let mut cost = self.connection.prepare_cached(
-            "UPDATE costs SET estimated_cost_usd = ifnull(?2, estimated_cost_usd) WHERE id = ?1",
-        )?;
-        for r in records {
-            usage.execute(params![
-                r.id,
-                r.cost_usd,
-                r.cost_source,
-                r.ttfb_ms,
-                r.ttft_ms,
-                r.request_id,
-                r.response_model,
-            ])?;
-            cost.execute(params![r.id, r.cost_usd])?;
-        }
-        Ok(())
     }
 
     fn costs(&self, records: &[Cost]) -> Result<()> {
@@ -314,7 +234,7 @@ impl<'a> Writer<'a> {
             "ON CONFLICT (id) DO NOTHING",
         )?;
         for r in records {
-            statement.execute(params![
+            let stored = statement.execute(params![
                 r.id,
                 r.agent_name,
                 r.name,
@@ -326,6 +246,10 @@ impl<'a> Writer<'a> {
                 r.span_id,
                 self.arrival,
             ])?;
+            if stored == 1 && r.name == errors::METRIC {
+                let at = r.timestamp.unwrap_or(self.arrival);
+                errors::count(self.connection, at, &r.agent_name, &r.tags, r.value)?;
+            }
         }
         Ok(())
     }

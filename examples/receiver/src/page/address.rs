@@ -1,0 +1,252 @@
+//! The page's address: which calls it shows. Every state of the page is one, so that it can be kept and passed on.
+
+use crate::clock::{self, DAY, HOUR, Micros};
+use crate::store::query::Filter;
+use crate::store::series::Dimension;
+use crate::store::window::Window;
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// A value that records did not tell, in an address.
+pub const UNTOLD: &str = "-";
+/// The ranges to choose from: hours and what they are called.
+pub const RANGES: [(i64, &str, &str); 5] = [
+    (1, "1h", "1 hour"),
+    (6, "6h", "6 hours"),
+    (24, "24h", "24 hours"),
+    (168, "7d", "7 days"),
+    (720, "30d", "30 days"),
+];
+/// The most bars of a chart.
+const BARS: i64 = 60;
+
+/// Which calls are shown, and how much of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// The last so many hours.
+    pub hours: i64,
+    /// Instead of `hours`: from here on.
+    pub from: Option<Micros>,
+    /// Up to here, where `from` is given.
+    pub to: Option<Micros>,
+    /// By dimension.
+    pub filter: Filter,
+    /// Whether single calls are listed.
+    pub calls: bool,
+    /// Whether only failed ones are.
+    pub failed: bool,
+    /// The id of a call to be shown with all its fields.
+    pub call: Option<String>,
+}
+
+impl Default for Address {
+    fn default() -> Self {
+        Self {
+            hours: 24,
+            from: None,
+            to: None,
+            filter: Filter::default(),
+            calls: false,
+            failed: false,
+            call: None,
+        }
+    }
+}
+
+impl Address {
+    /// Reads a query. What cannot be read is left out, since a page has nobody to tell; what it shows, it says.
+    pub fn of(query: &HashMap<String, String>) -> Self {
+        let text = |name: &str| {
+            query
+                .get(name)
+                .map(|text| text.trim())
+                .filter(|text| !text.is_empty())
+        };
+        let hours = text("hours")
+            .and_then(|text| text.parse().ok())
+            .filter(|hours| (1..=720).contains(hours));
+        let from = text("from").and_then(clock::parse_iso);
+        let to = text("to")
+            .and_then(clock::parse_iso)
+            .filter(|to| from.is_some_and(|from| from < *to));
+        let value = |dimension: Dimension| match query.get(dimension.name())?.as_str() {
+            "" => None,
+            UNTOLD => Some(String::new()),
+            value => Some(value.to_owned()),
+        };
+        Self {
+            hours: hours.unwrap_or(24),
+            from,
+            to,
+            filter: Filter(Dimension::ALL.map(value)),
+            calls: query.contains_key("calls"),
+            failed: query.contains_key("failed"),
+            call: text("call").map(str::to_owned),
+        }
+    }
+
+    /// What it asks for, at a time.
+    pub fn window(&self, now: Micros) -> Window {
+        match self.from {
+            Some(from) => Window { from, to: self.to },
+            None => Window {
+                from: clock::hours_before(now, self.hours),
+                to: None,
+            },
+        }
+    }
+
+    /// How long that is, in microseconds.
+    pub fn length(&self, now: Micros) -> Micros {
+        let window = self.window(now);
+        window.to.unwrap_or(now.max(window.from + 1)) - window.from
+    }
+
+    /// How much time a bar of its charts stands for; what is finer than an hour only where `fine`, since single calls
+    /// are read for it.
+    pub fn step(&self, now: Micros, fine: bool) -> Micros {
+        let hours = self.length(now).div_euclid(HOUR);
+        match hours {
+            0..=2 if fine => HOUR / 12,
+            3..=8 if fine => HOUR / 4,
+            ..=48 => HOUR,
+            49..=240 => 6 * HOUR,
+            _ => (self.length(now) / BARS).div_euclid(DAY).max(0) * DAY + DAY,
+        }
+    }
+
+    /// What it shows, for people: `the last 24 hours`.
+    pub fn says(&self) -> String {
+        let minute = |at| {
+            clock::iso(at)
+                .get(..16)
+                .unwrap_or_default()
+                .replace('T', " ")
+        };
+        match (self.from, self.to) {
+            (Some(from), Some(to)) => format!("{} to {} UTC", minute(from), minute(to)),
+            (Some(from), None) => format!("the time since {} UTC", minute(from)),
+            (None, _) => format!("the last {}", super::format::range(self.hours)),
+        }
+    }
+
+    /// The same with a dimension set, or free.
+    pub fn with(&self, dimension: Dimension, value: Option<&str>) -> Self {
+        let mut address = Self {
+            call: None,
+            ..self.clone()
+        };
+        address.filter.0[dimension as usize] = value.map(str::to_owned);
+        address
+    }
+
+    /// Its query: `?hours=24&model=…`, for an attribute it has to be escaped.
+    pub fn query(&self) -> String {
+        let mut query = match self.from {
+            Some(from) => {
+                let to = self
+                    .to
+                    .map(|to| format!("&to={}", stamp(to)))
+                    .unwrap_or_default();
+                format!("?from={}{to}", stamp(from))
+            }
+            None => format!("?hours={}", self.hours),
+        };
+        for dimension in Dimension::ALL {
+            if let Some(value) = self.filter.get(dimension) {
+                let value = if value.is_empty() { UNTOLD } else { value };
+                let _ = write!(query, "&{}={}", dimension.name(), encode(value));
+            }
+        }
+        for (name, is_set) in [("calls", self.calls), ("failed", self.failed)] {
+            if is_set {
+                let _ = write!(query, "&{name}=1");
+            }
+        }
+        if let Some(id) = &self.call {
+            let _ = write!(query, "&call={}", encode(id));
+        }
+        query
+    }
+}
+
+/// `2026-03-01T12:00:00Z`, which needs no escape.
+pub fn stamp(at: Micros) -> String {
+    clock::iso(at - at.rem_euclid(1_000_000)).replace("+00:00", "Z")
+}
+
+/// Percent-encodes a part of a query. The slash and the colon of model names may stand there.
+fn encode(text: &str) -> String {
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |mut out, byte| {
+            if byte.is_ascii_alphanumeric() || b"-_.~/:".contains(&byte) {
+                out.push(char::from(byte));
+            } else {
+                let _ = write!(out, "%{byte:02X}");
+            }
+            out
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(query: &str) -> Address {
+        let axum::extract::Query(map) = axum::extract::Query::try_from_uri(
+            &format!("/models{query}").parse().unwrap_or_default(),
+        )
+        .unwrap_or_default();
+        Address::of(&map)
+    }
+
+    #[test]
+    fn an_address_comes_back_as_it_was() {
+        for query in [
+            "?hours=24",
+            "?hours=168&model=p/m-1&agent=main&trigger=-&gateway=host%20%26%201",
+            "?from=2026-03-01T12:00:00Z&to=2026-03-02T00:00:00Z&cost_source=unknown&calls=1&failed=1",
+            "?hours=1&model=%3Cimg%20src=x%3E%22&call=a%2Bb",
+        ] {
+            let address = read(query);
+            assert_eq!(read(&address.query()), address, "{query}");
+        }
+        assert_eq!(read("?hours=168&trigger=-").query(), "?hours=168&trigger=-");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_left_out() {
+        assert_eq!(
+            read("?hours=0&from=yesterday&to=tomorrow&model="),
+            Address::default()
+        );
+        assert_eq!(
+            read("?from=2026-03-02&to=2026-03-01").to,
+            None,
+            "no window ends before it begins"
+        );
+    }
+
+    #[test]
+    fn no_chart_has_more_bars_than_can_be_told_apart() {
+        let now = 1_767_225_600_000_000;
+        for hours in 1..=720 {
+            for fine in [false, true] {
+                let address = Address {
+                    hours,
+                    ..Address::default()
+                };
+                let bars = hours * HOUR / address.step(now, fine);
+                assert!(
+                    (if fine { 4 } else { 1 }..=BARS).contains(&bars),
+                    "{hours} h in {bars} bars"
+                );
+            }
+        }
+        let years = Address {
+            from: Some(0),
+            ..Address::default()
+        };
+        assert!(years.length(now) / years.step(now, true) <= BARS);
+    }
+}

@@ -1,0 +1,303 @@
+//! Bars over time, stacked by model: SVG for the eye, a table with the same figures for everybody else.
+//!
+//! The drawing is stretched to the room that it gets; all text stands beside it in HTML, so that it stays readable.
+
+use super::address::Address;
+use super::format::{escape, money, short};
+use super::view::View;
+use crate::clock::{self, DAY, HOUR, Micros};
+use crate::store::rollup::Sums;
+use std::collections::HashMap;
+use std::fmt::Write;
+
+/// Models with a colour of their own; the rest are drawn as one.
+const COLOURS: usize = 6;
+/// The drawing's height in its own units.
+const HEIGHT: f64 = 100.0;
+
+/// What a chart shows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Figure {
+    /// Prompt and completion tokens.
+    Tokens,
+    /// US dollars.
+    Cost,
+}
+
+impl Figure {
+    fn of(self, sums: &Sums) -> f64 {
+        match self {
+            // Stock mode takes negative numbers; a bar cannot be drawn downwards on another.
+            Self::Tokens => (sums.tokens() as f64).max(0.0),
+            Self::Cost => sums.cost_usd.max(0.0),
+        }
+    }
+
+    fn text(self, value: f64) -> String {
+        match self {
+            Self::Tokens => short(value.round() as i64),
+            Self::Cost => money(value),
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Tokens => "Tokens over time",
+            Self::Cost => "Cost over time",
+        }
+    }
+
+    const fn id(self) -> &'static str {
+        match self {
+            Self::Tokens => "tokens",
+            Self::Cost => "cost",
+        }
+    }
+}
+
+/// The models with colours, by tokens and the same in both charts, most first.
+pub fn coloured(view: &View) -> Vec<&str> {
+    let mut models: Vec<_> = view.models.iter().collect();
+    let highest = |figure: Figure| {
+        view.models
+            .iter()
+            .map(|m| figure.of(&m.sums))
+            .fold(0.0, f64::max)
+            .max(1e-12)
+    };
+    let (tokens, cost) = (highest(Figure::Tokens), highest(Figure::Cost));
+    let weight = |sums: &Sums| Figure::Tokens.of(sums) / tokens + Figure::Cost.of(sums) / cost;
+    models.sort_by(|a, b| {
+        weight(&b.sums)
+            .total_cmp(&weight(&a.sums))
+            .then_with(|| a.model.cmp(&b.model))
+    });
+    models
+        .iter()
+        .take(COLOURS)
+        .map(|model| model.model.as_str())
+        .collect()
+}
+
+/// A chart with its axes and its table.
+pub fn chart(view: &View, address: &Address, figure: Figure, models: &[&str]) -> String {
+    let starts = view.starts(address);
+    let has_rest = view.models.len() > models.len();
+    let columns: Vec<Vec<f64>> = starts
+        .iter()
+        .map(|start| column(view.steps.get(start), figure, models, has_rest))
+        .collect();
+    let highest = columns
+        .iter()
+        .map(|column| column.iter().sum())
+        .fold(0.0, f64::max);
+    let top = ceiling(highest);
+    let (title, id) = (figure.title(), figure.id());
+    let labels = [top, top / 2.0, 0.0]
+        .map(|value| format!("<span>{}</span>", figure.text(value)))
+        .concat();
+    let times = ticks(&starts, view.step);
+    format!(
+        r#"<figure class="chart" id="chart-{id}"><h2>{title}</h2><p class="axis y" aria-hidden="true">{labels}</p><svg viewBox="0 0 {count} 100" preserveAspectRatio="none" role="img" aria-label="{title}, by model; the same figures are in the table below it"><path class="grid" d="M0 0h{count}M0 50h{count}M0 100h{count}"/>{bars}<g class="hit">{hits}</g></svg><p class="axis x" aria-hidden="true">{times}</p><details id="table-{id}"><summary>{title} as a table</summary>{table}</details></figure>"#,
+        count = starts.len(),
+        bars = bars(&columns, top),
+        hits = hits(&starts, &columns, view.step, figure),
+        table = table(&starts, &columns, view.step, figure, models, has_rest),
+    )
+}
+
+/// What each colour stands for; a model's link leads to its calls.
+pub fn legend(view: &View, address: &Address, models: &[&str]) -> String {
+    use crate::store::series::Dimension::Model;
+    let mut items = String::new();
+    for (index, model) in models.iter().enumerate() {
+        let href = escape(&address.with(Model, Some(model)).query());
+        let _ = write!(
+            items,
+            r#"<li class="s{index}"><a href="{href}">{}</a>"#,
+            escape(model)
+        );
+    }
+    let rest = view.models.len() - models.len();
+    if rest > 0 {
+        let _ = write!(items, r#"<li class="s{COLOURS}">{rest} more"#);
+    }
+    format!(r#"<ul class="legend" aria-label="Models in the charts">{items}</ul>"#)
+}
+
+fn column(
+    sums: Option<&HashMap<String, Sums>>,
+    figure: Figure,
+    models: &[&str],
+    has_rest: bool,
+) -> Vec<f64> {
+    let value = |model: &str| {
+        sums.and_then(|sums| sums.get(model))
+            .map_or(0.0, |sums| figure.of(sums))
+    };
+    let mut column: Vec<f64> = models.iter().map(|model| value(model)).collect();
+    if has_rest {
+        let all: f64 = sums
+            .into_iter()
+            .flat_map(HashMap::values)
+            .map(|sums| figure.of(sums))
+            .sum();
+        column.push((all - column.iter().sum::<f64>()).max(0.0));
+    }
+    column
+}
+
+/// The next 1, 2, 2.5 or 5 with zeros behind it.
+fn ceiling(highest: f64) -> f64 {
+    if highest <= 0.0 {
+        return 1.0;
+    }
+    let unit = 10_f64.powf(highest.log10().floor());
+    let steps = [1.0, 2.0, 2.5, 5.0];
+    let found = steps
+        .into_iter()
+        .map(|step| step * unit)
+        .find(|top| *top >= highest * 0.999_999);
+    found.unwrap_or(10.0 * unit)
+}
+
+/// One path a model: the first at the bottom.
+fn bars(columns: &[Vec<f64>], top: f64) -> String {
+    let series = columns.first().map_or(0, Vec::len);
+    let mut heights = vec![0.0; columns.len()];
+    let mut out = String::new();
+    for index in 0..series {
+        let mut path = String::new();
+        for (place, column) in columns.iter().enumerate() {
+            let height = column[index] / top * HEIGHT;
+            // Below a twentieth of a unit there is nothing to see.
+            if height >= 0.05 {
+                let from = heights[place];
+                let _ = write!(
+                    path,
+                    "M{place}.1 {:.1}h.8v{:.1}h-.8z",
+                    HEIGHT - from,
+                    -height
+                );
+            }
+            heights[place] += height;
+        }
+        let class = if index >= COLOURS { COLOURS } else { index };
+        if !path.is_empty() {
+            let _ = write!(out, r#"<path class="s{class}" d="{path}"/>"#);
+        }
+    }
+    out
+}
+
+/// Invisible columns that say what they stand for when they are pointed at.
+fn hits(starts: &[Micros], columns: &[Vec<f64>], step: Micros, figure: Figure) -> String {
+    let mut out = String::new();
+    for (place, (start, column)) in starts.iter().zip(columns).enumerate() {
+        let sum: f64 = column.iter().sum();
+        let _ = write!(
+            out,
+            r#"<rect x="{place}"><title>{}: {}</title></rect>"#,
+            time(*start, step),
+            figure.text(sum)
+        );
+    }
+    out
+}
+
+fn table(
+    starts: &[Micros],
+    columns: &[Vec<f64>],
+    step: Micros,
+    figure: Figure,
+    models: &[&str],
+    has_rest: bool,
+) -> String {
+    let rest = has_rest.then_some("Other models");
+    let heads: String = models
+        .iter()
+        .copied()
+        .chain(rest)
+        .fold(String::new(), |out, model| {
+            out + "<th scope=col>" + &escape(model)
+        });
+    let mut rows = String::new();
+    for (start, column) in starts.iter().zip(columns) {
+        let _ = write!(
+            rows,
+            "<tr><th scope=row>{}<td>{}",
+            time(*start, step),
+            figure.text(column.iter().sum())
+        );
+        for value in column {
+            let text = if *value == 0.0 {
+                "0".into()
+            } else {
+                figure.text(*value)
+            };
+            let _ = write!(rows, "<td>{text}");
+        }
+    }
+    format!(
+        r#"<div class="wide" tabindex="0" role="region" aria-label="{title} as a table"><table><caption>{title}, UTC</caption><thead><tr><th scope=col>From<th scope=col>All{heads}<tbody>{rows}</table></div>"#,
+        title = figure.title()
+    )
+}
+
+/// Five places along the axis.
+fn ticks(starts: &[Micros], step: Micros) -> String {
+    let (Some(first), Some(last)) = (starts.first(), starts.last()) else {
+        return String::new();
+    };
+    let whole = last + step - first;
+    let tick = |quarter: i64| {
+        let at = first + whole * quarter / 4;
+        format!(
+            "<span>{}</span>",
+            time(at - at.rem_euclid(step.min(HOUR)), step)
+        )
+    };
+    (0..=4).map(tick).collect()
+}
+
+/// `14:00`, `Mon 14:00` or `14 Mar`, by the length of a step.
+fn time(at: Micros, step: Micros) -> String {
+    let format = match step {
+        ..=HOUR => "%H:%M",
+        step if step < DAY => "%a %d %H:%M",
+        _ => "%d %b",
+    };
+    clock::format(at, format)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_axis_ends_at_a_round_number_that_covers_all() {
+        for (highest, top) in [
+            (0.0, 1.0),
+            (1.0, 1.0),
+            (1.1, 2.0),
+            (23.0, 25.0),
+            (0.0031, 0.005),
+            (7e6, 1e7),
+        ] {
+            assert!(
+                (ceiling(highest) - top).abs() < top * 1e-9,
+                "{highest}: {}",
+                ceiling(highest)
+            );
+        }
+    }
+
+    #[test]
+    fn bars_stand_on_each_other() {
+        let drawn = bars(&[vec![1.0, 3.0], vec![0.0, 4.0]], 4.0);
+        assert_eq!(
+            drawn,
+            r#"<path class="s0" d="M0.1 100.0h.8v-25.0h-.8z"/><path class="s1" d="M0.1 75.0h.8v-75.0h-.8zM1.1 100.0h.8v-100.0h-.8z"/>"#
+        );
+    }
+}

@@ -1,0 +1,271 @@
+//! Downloads of what the page shows: CSV for spreadsheets, JSON for programs. The address is the page's own.
+
+use super::address::Address;
+use crate::app::App;
+use crate::clock;
+use crate::error::ApiError;
+use crate::store::calls::{self, FIELDS};
+use crate::store::query::Survey;
+use crate::store::rollup::Count;
+use crate::store::stats::{self, ModelStats, Percentiles};
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+use std::io;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// The most calls of a download, the latest.
+const CALLS_MAX: usize = 1_000_000;
+/// Calls that are read at once.
+const AT_ONCE: usize = 500;
+
+/// How a download is written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Csv,
+    Json,
+}
+
+impl Format {
+    fn of(name: &str) -> Option<Self> {
+        match name {
+            "csv" => Some(Self::Csv),
+            "json" => Some(Self::Json),
+            _ => None,
+        }
+    }
+
+    fn answer(self, name: &str, body: Body) -> Response {
+        let (kind, end) = match self {
+            Self::Csv => ("text/csv; charset=utf-8", "csv"),
+            Self::Json => ("application/json", "json"),
+        };
+        let disposition = format!("attachment; filename=\"{name}.{end}\"");
+        (
+            [
+                (header::CONTENT_TYPE, kind.to_owned()),
+                (header::CONTENT_DISPOSITION, disposition),
+            ],
+            body,
+        )
+            .into_response()
+    }
+}
+
+/// `GET /models/{stats|calls}.{csv|json}` with the page's query.
+///
+/// # Errors
+/// Where there is no such download, or the store does not answer.
+pub async fn download(
+    State(app): State<App>,
+    Path(file): Path<String>,
+    Query(query): Query<HashMap<String, String>>,
+) -> Result<Response, ApiError> {
+    let (name, end) = file.split_once('.').ok_or(ApiError::NotFound)?;
+    let format = Format::of(end).ok_or(ApiError::NotFound)?;
+    let address = Address::of(&query);
+    match name {
+        "stats" => models(app, address, format).await,
+        "calls" => single(app, address, format).await,
+        _ => Err(ApiError::NotFound),
+    }
+}
+
+async fn models(app: App, address: Address, format: Format) -> Result<Response, ApiError> {
+    let models = app
+        .blocking(move |app| {
+            let window = address.window(clock::now());
+            Ok(app.store.survey(|connection, catalog| {
+                let survey = Survey {
+                    connection,
+                    catalog,
+                    window,
+                    filter: &address.filter,
+                };
+                stats::model_stats(&survey, Percentiles::Bounded)
+            })?)
+        })
+        .await?;
+    let rows: Vec<Map<String, Value>> = models.iter().map(fields).collect();
+    let text = match format {
+        Format::Json => {
+            Value::from(rows.into_iter().map(Value::Object).collect::<Vec<_>>()).to_string()
+        }
+        Format::Csv => {
+            let names: Vec<&str> = COLUMNS.to_vec();
+            rows.iter().fold(
+                line(&names.iter().map(|name| json!(name)).collect::<Vec<_>>()),
+                |text, row| {
+                    text + &line(
+                        &names
+                            .iter()
+                            .map(|name| row[*name].clone())
+                            .collect::<Vec<_>>(),
+                    )
+                },
+            )
+        }
+    };
+    Ok(format.answer("models", Body::from(text)))
+}
+
+/// The columns of a download of models, in their order.
+const COLUMNS: [&str; 18] = [
+    "model",
+    "requests",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_told_prompt_tokens",
+    "reasoning_tokens",
+    "total_cost_usd",
+    "unknown_cost_requests",
+    "avg_latency_ms",
+    "p50_latency_ms",
+    "p95_latency_ms",
+    "percentile_error",
+    "failed_requests",
+    "aborted_requests",
+    "missing_usage_requests",
+];
+
+fn fields(model: &ModelStats) -> Map<String, Value> {
+    let of = |count| Value::from(model.sums.of(count));
+    let values = [
+        model.model.as_str().into(),
+        of(Count::Calls),
+        of(Count::Prompt),
+        of(Count::Completion),
+        model.sums.tokens().into(),
+        of(Count::CacheRead),
+        of(Count::CacheWrite),
+        of(Count::CacheTold),
+        of(Count::Reasoning),
+        model.cost_usd.into(),
+        of(Count::UnknownCost),
+        model.avg_latency_ms.into(),
+        model.p50_latency_ms.into(),
+        model.p95_latency_ms.into(),
+        model.percentile_error.into(),
+        of(Count::Failed),
+        of(Count::Aborted),
+        of(Count::MissingUsage),
+    ];
+    COLUMNS
+        .iter()
+        .map(|name| (*name).to_owned())
+        .zip(values)
+        .collect()
+}
+
+/// Single calls are written as they are read, so that a million of them take no memory.
+async fn single(app: App, address: Address, format: Format) -> Result<Response, ApiError> {
+    let seqs = app
+        .blocking(move |app| {
+            let window = address.window(clock::now());
+            Ok(app.store.survey(|connection, catalog| {
+                let survey = Survey {
+                    connection,
+                    catalog,
+                    window,
+                    filter: &address.filter,
+                };
+                calls::latest(&survey, address.failed, CALLS_MAX)
+            })?)
+        })
+        .await?;
+    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(2);
+    tokio::spawn(async move {
+        let head = match format {
+            Format::Csv => line(&FIELDS.map(Value::from)),
+            Format::Json => "[".into(),
+        };
+        let mut text = head;
+        let mut is_first = true;
+        for some in seqs.chunks(AT_ONCE) {
+            let some = some.to_vec();
+            let read = app
+                .blocking(move |app| Ok(app.store.read(|c| calls::rows(c, &some))?))
+                .await;
+            let Ok(calls) = read else {
+                // The file must not look whole.
+                let _ = sender
+                    .send(Err(io::Error::other("the store does not answer")))
+                    .await;
+                return;
+            };
+            for call in calls {
+                match format {
+                    Format::Csv => text += &line(&FIELDS.map(|field| call[field].clone())),
+                    Format::Json => {
+                        text += if is_first { "\n" } else { ",\n" };
+                        text += &call.to_string();
+                    }
+                }
+                is_first = false;
+            }
+            if sender
+                .send(Ok(std::mem::take(&mut text).into()))
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+        if format == Format::Json {
+            text += "\n]\n";
+        }
+        let _ = sender.send(Ok(text.into())).await;
+    });
+    Ok(format.answer("calls", Body::from_stream(ReceiverStream::new(receiver))))
+}
+
+/// A line of CSV (RFC 4180).
+fn line(values: &[Value]) -> String {
+    let cells: Vec<String> = values.iter().map(cell).collect();
+    cells.join(",") + "\r\n"
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => {
+            // A spreadsheet would take a name that begins so for a formula, and run it.
+            let mark = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+                "'"
+            } else {
+                ""
+            };
+            if mark.is_empty() && !text.contains(['"', ',', '\r', '\n']) {
+                return text.clone();
+            }
+            format!("\"{mark}{}\"", text.replace('"', "\"\""))
+        }
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_one_cell_and_no_formula() {
+        for (value, written) in [
+            (json!("plain"), "plain"),
+            (json!("a,\"b\""), "\"a,\"\"b\"\"\""),
+            (json!("two\nlines"), "\"two\nlines\""),
+            (json!("=HYPERLINK(1)"), "\"'=HYPERLINK(1)\""),
+            (json!(-1.5), "-1.5"),
+            (Value::Null, ""),
+        ] {
+            assert_eq!(cell(&value), written);
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! Models, breakdowns and errors as tables. Cells are left open where HTML allows it: a page of a hundred models stays
+//! small.
+
+use super::address::{Address, UNTOLD};
+use super::format::{count, duration, escape, money, percent};
+use super::view::View;
+use crate::store::rollup::{Count, Sums};
+use crate::store::series::Dimension;
+use crate::store::stats::ModelStats;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// The most models on a page.
+pub const MODELS_SHOWN: usize = 100;
+/// The most rows of a breakdown.
+const ROWS_SHOWN: usize = 8;
+
+/// The value of a dimension for people.
+pub fn name(value: &str) -> String {
+    if value.is_empty() {
+        "not told".into()
+    } else {
+        escape(value)
+    }
+}
+
+/// A link to the same page with one dimension set.
+fn link(address: &Address, dimension: Dimension, value: &str) -> String {
+    format!(
+        r#"<a href="{}">{}</a>"#,
+        escape(&address.with(dimension, Some(value)).query()),
+        name(value)
+    )
+}
+
+/// How many calls have no price; empty where all have.
+pub fn unpriced(sums: &Sums) -> String {
+    match sums.of(Count::UnknownCost) {
+        0 => String::new(),
+        unknown => format!(
+            "<small>{} of {} unpriced</small>",
+            count(unknown),
+            count(sums.of(Count::Calls))
+        ),
+    }
+}
+
+/// Cached input as a share of the input of the calls that tell of the cache; a dash where none does.
+pub fn cached(sums: &Sums) -> String {
+    match sums.of(Count::CacheTold) {
+        ..=0 => "–".into(),
+        told => percent(sums.of(Count::CacheRead) as f64 / told as f64),
+    }
+}
+
+/// The table of models.
+pub fn models(view: &View, address: &Address) -> String {
+    let tokens = view.total.tokens();
+    let rows: String = view
+        .models
+        .iter()
+        .take(MODELS_SHOWN)
+        .map(|model| row(view, address, model, tokens))
+        .collect();
+    let more = match view.models.len().saturating_sub(MODELS_SHOWN) {
+        0 => String::new(),
+        more => format!(
+            "<p class=note>{more} more models are in the sums above and in the downloads; a filter brings them here.</p>"
+        ),
+    };
+    let error = match view.models.first() {
+        Some(model) if model.percentile_error > 0.0 => format!(
+            "<p class=note>p50 and p95 are within {} of the exact figures: of more than 100,000 calls they are read from a histogram.</p>",
+            percent(model.percentile_error)
+        ),
+        _ => String::new(),
+    };
+    format!(
+        r#"<section aria-labelledby="models-head"><h2 id="models-head">Models</h2><div class="wide" tabindex="0" role="region" aria-labelledby="models-head"><table id="models"><caption>Calls by model in {window}, highest cost first. Latency in p50 and p95: half, and 95 % of the calls took no longer.</caption><thead><tr><th scope=col>Model<th scope=col data-field=requests>Requests<th scope=col data-field=prompt_tokens>Prompt<th scope=col data-field=cached>Cached<th scope=col data-field=completion_tokens>Completion<th scope=col data-field=total_tokens>Total<th scope=col data-field=total_cost_usd>Cost<th scope=col data-field=avg_latency_ms>Average<th scope=col data-field=p50_latency_ms>p50<th scope=col data-field=p95_latency_ms>p95<th scope=col data-field=failed>Failed<tbody id="rows">{rows}</table></div>{more}{error}</section>"#,
+        window = escape(&address.says()),
+    )
+}
+
+fn row(view: &View, address: &Address, model: &ModelStats, all: i64) -> String {
+    let sums = &model.sums;
+    let whole = |what: Count| count(sums.of(what));
+    let (failed, aborted) = view.unsuccessful(&model.model, sums);
+    format!(
+        "<tr><th scope=row>{link}<td>{calls}<td>{prompt}<td>{cached}<td>{completion}<td>{total}{bar}<td>{cost}{unpriced}<td>{avg}<td>{p50}<td>{p95}<td>{failed}\n",
+        link = link(address, Dimension::Model, &model.model),
+        calls = whole(Count::Calls),
+        prompt = whole(Count::Prompt),
+        cached = cached(sums),
+        completion = whole(Count::Completion),
+        total = count(sums.tokens()),
+        bar = bar(sums.tokens() as f64, all as f64),
+        cost = money(model.cost_usd),
+        unpriced = unpriced(sums),
+        avg = duration(model.avg_latency_ms),
+        p50 = duration(model.p50_latency_ms),
+        p95 = duration(model.p95_latency_ms),
+        failed = count((failed + aborted).round() as i64),
+    )
+}
+
+/// A bar of a share, where it is long enough to be seen.
+fn bar(part: f64, whole: f64) -> String {
+    let share = if whole > 0.0 {
+        (part / whole * 100.0).clamp(0.0, 100.0)
+    } else {
+        0.0
+    };
+    if share < 1.0 {
+        return String::new();
+    }
+    format!("<svg aria-hidden=true><rect width={share:.0}% /></svg>")
+}
+
+/// All breakdowns, side by side.
+pub fn breakdowns(view: &View, address: &Address) -> String {
+    let shown = view.breakdowns.iter().filter(|(dimension, values)| {
+        // One gateway is no breakdown.
+        *dimension != Dimension::Gateway || values.len() > 1
+    });
+    let tables: String = shown
+        .map(|(dimension, values)| breakdown(address, *dimension, values))
+        .collect();
+    format!(r#"<div class="cards">{tables}</div>"#)
+}
+
+fn breakdown(address: &Address, dimension: Dimension, values: &BTreeMap<String, Sums>) -> String {
+    let title = match dimension {
+        Dimension::Agent => "By agent",
+        Dimension::Trigger => "By trigger",
+        Dimension::CostSource => "By source of the cost",
+        Dimension::Gateway => "By gateway",
+        Dimension::Model => "By model",
+    };
+    let mut sorted: Vec<(&String, &Sums)> = values.iter().collect();
+    sorted.sort_by(|(a, x), (b, y)| {
+        let order = y.cost_usd.total_cmp(&x.cost_usd);
+        order
+            .then_with(|| y.tokens().cmp(&x.tokens()))
+            .then_with(|| a.cmp(b))
+    });
+    let tokens: i64 = values.values().map(Sums::tokens).sum();
+    let mut rows = String::new();
+    let mut rest = (0, Sums::default());
+    for (index, (value, sums)) in sorted.into_iter().enumerate() {
+        let is_unknown = dimension == Dimension::CostSource && value == "unknown";
+        // What nobody has priced is shown however little it is.
+        if index >= ROWS_SHOWN && !is_unknown {
+            rest.0 += 1;
+            rest.1.add(sums);
+            continue;
+        }
+        let class = if is_unknown { " class=warn" } else { "" };
+        let _ = write!(
+            rows,
+            "<tr{class}><th scope=row>{}{}",
+            link(address, dimension, value),
+            figures(sums, tokens, is_unknown)
+        );
+    }
+    if rest.0 > 0 {
+        let _ = write!(
+            rows,
+            "<tr><th scope=row>{} more{}",
+            rest.0,
+            figures(&rest.1, tokens, false)
+        );
+    }
+    let id = dimension.name();
+    format!(
+        r#"<section class="card" aria-labelledby="by-{id}"><h2 id="by-{id}">{title}</h2><table><thead><tr><th scope=col>{head}<th scope=col>Requests<th scope=col>Tokens<th scope=col>Cost<tbody>{rows}</table></section>"#,
+        head = label(dimension),
+    )
+}
+
+fn figures(sums: &Sums, tokens: i64, is_unknown: bool) -> String {
+    let cost = if is_unknown {
+        "not known".into()
+    } else {
+        money(sums.cost_usd)
+    };
+    format!(
+        "<td>{}<td>{}{}<td>{cost}\n",
+        count(sums.of(Count::Calls)),
+        super::format::short(sums.tokens()),
+        bar(sums.tokens() as f64, tokens as f64),
+    )
+}
+
+/// A dimension's name for people.
+pub const fn label(dimension: Dimension) -> &'static str {
+    match dimension {
+        Dimension::Model => "Model",
+        Dimension::Agent => "Agent",
+        Dimension::Trigger => "Trigger",
+        Dimension::CostSource => "Source of cost",
+        Dimension::Gateway => "Gateway",
+    }
+}
+
+/// What failed, what was stopped, and who answered instead.
+pub fn errors(view: &View, address: &Address) -> String {
+    // Models that never were billed are in the metric alone.
+    let mut rows: BTreeMap<&str, Sums> = BTreeMap::new();
+    for model in &view.models {
+        rows.insert(&model.model, model.sums.clone());
+    }
+    for model in view.errors.iter().flat_map(BTreeMap::keys) {
+        rows.entry(model).or_default();
+    }
+    let mut shown: Vec<_> = rows
+        .into_iter()
+        .map(|(model, sums)| {
+            let (failed, aborted) = view.unsuccessful(model, &sums);
+            (model, sums, failed, aborted)
+        })
+        .filter(|(_, sums, failed, aborted)| {
+            failed + aborted > 0.0 || sums.of(Count::Rerouted) + sums.of(Count::MissingUsage) > 0
+        })
+        .collect();
+    shown.sort_by(|a, b| {
+        (b.2 + b.3)
+            .total_cmp(&(a.2 + a.3))
+            .then_with(|| a.0.cmp(b.0))
+    });
+    let more = shown.len().saturating_sub(ROWS_SHOWN + 4);
+    let mut body = String::new();
+    for (model, sums, failed, aborted) in shown.into_iter().take(ROWS_SHOWN + 4) {
+        let billed = sums.of(Count::Failed) + sums.of(Count::Aborted);
+        // Failed calls that were billed are among the requests, the others are not.
+        let tried = sums.of(Count::Calls) as f64 + (failed + aborted - billed as f64).max(0.0);
+        let whole = |number: f64| count(number.round() as i64);
+        let share = if tried > 0.0 {
+            percent((failed + aborted) / tried)
+        } else {
+            "–".into()
+        };
+        let _ = writeln!(
+            body,
+            "<tr><th scope=row>{}<td>{}<td>{}<td>{share}<td>{}<td>{}<td>{}",
+            link(
+                &Address {
+                    failed: true,
+                    ..address.clone()
+                },
+                Dimension::Model,
+                model
+            ),
+            whole(failed),
+            whole(aborted),
+            count(billed),
+            count(sums.of(Count::MissingUsage)),
+            count(sums.of(Count::Rerouted)),
+        );
+    }
+    let note = match (&view.errors, more) {
+        (None, _) => {
+            "<p class=note>With this filter only calls that failed and were billed are known.</p>"
+                .into()
+        }
+        (_, 0) => String::new(),
+        (_, more) => format!("<p class=note>{more} more models had failures.</p>"),
+    };
+    let table = if body.is_empty() {
+        "<p class=note>No call failed, was stopped or came without usage.</p>".to_owned()
+    } else {
+        format!(
+            r#"<div class="wide" tabindex="0" role="region" aria-labelledby="errors-head"><table><thead><tr><th scope=col>Model<th scope=col>Failed<th scope=col>Stopped<th scope=col>Share<th scope=col>Billed all the same<th scope=col>Usage not reported<th scope=col>Answered by another model<tbody>{body}</table></div>"#
+        )
+    };
+    let mut turns = String::new();
+    for fallback in &view.fallbacks {
+        let times = if fallback.turns == 1 {
+            "in 1 turn".to_owned()
+        } else {
+            format!("in {} turns", count(fallback.turns))
+        };
+        let _ = write!(
+            turns,
+            "<li>{} failed, {} answered {times}",
+            escape(&fallback.from),
+            escape(&fallback.to)
+        );
+    }
+    let turns = if turns.is_empty() {
+        String::new()
+    } else {
+        format!("<h3>Fallbacks</h3><ul class=\"plain\">{turns}</ul>")
+    };
+    format!(
+        r#"<section class="card" aria-labelledby="errors-head"><h2 id="errors-head">Errors and fallbacks</h2>{table}{note}{turns}</section>"#
+    )
+}
+
+/// The selection for one dimension.
+pub fn choice(view: &View, address: &Address, dimension: Dimension) -> String {
+    let current = address.filter.get(dimension);
+    let mut options = String::new();
+    let mut values: Vec<&str> = view.choices[dimension as usize]
+        .iter()
+        .map(String::as_str)
+        .collect();
+    // A kept address may ask for what is no longer there, or is not there yet.
+    if let Some(value) = current.filter(|value| !values.contains(value)) {
+        values.push(value);
+    }
+    for value in values.into_iter().take(500) {
+        let selected = if current == Some(value) {
+            " selected"
+        } else {
+            ""
+        };
+        // What stands between the tags is the value, where they are the same.
+        let sent = match value {
+            "" => format!(r#" value="{UNTOLD}""#),
+            // Browsers take white space together in what they send.
+            value if value.split_whitespace().collect::<Vec<_>>().join(" ") != value => {
+                format!(r#" value="{}""#, escape(value))
+            }
+            _ => String::new(),
+        };
+        let _ = write!(options, "<option{sent}{selected}>{}", name(value));
+    }
+    let id = dimension.name();
+    format!(
+        r#"<p><label for="f-{id}">{}</label><select id="f-{id}" name="{id}"><option value="">All{options}</select></p>"#,
+        label(dimension)
+    )
+}

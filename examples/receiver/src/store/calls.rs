@@ -1,0 +1,173 @@
+//! Single calls: the latest that a filter selects, their sessions, and one by its id.
+
+use super::query::Survey;
+use super::read::Select;
+use super::rollup::{ABORTED, FAILED};
+use rusqlite::{Connection, Result};
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// Every field of a call, as `/api/model-usage` answers it.
+pub const CALL: &str = r#"SELECT id, timestamp, agent_name, model, prompt_tokens, completion_tokens, cost_usd, latency_ms, gateway,
+        provider, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_source, usage_source, latency_source,
+        session_key, run_id, "trigger", outcome, ttfb_ms, ttft_ms, request_id,
+        response_model FROM model_usage"#;
+/// The fields of [`CALL`], in its order.
+pub const FIELDS: [&str; 24] = [
+    "id",
+    "timestamp",
+    "agent_name",
+    "model",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost_usd",
+    "latency_ms",
+    "gateway",
+    "provider",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+    "cost_source",
+    "usage_source",
+    "latency_source",
+    "session_key",
+    "run_id",
+    "trigger",
+    "outcome",
+    "ttfb_ms",
+    "ttft_ms",
+    "request_id",
+    "response_model",
+];
+
+/// The rows of the latest calls, newest first, by `seq`; only those that did not succeed where `failed` is set.
+///
+/// # Errors
+/// What SQLite says.
+pub fn latest(survey: &Survey, failed: bool, limit: usize) -> Result<Vec<i64>> {
+    let (from, to) = (survey.window.from, survey.window.end());
+    if failed {
+        return latest_failed(survey, limit);
+    }
+    if survey.filter.is_open() {
+        let mut statement = survey.connection.prepare_cached(
+            "SELECT seq FROM model_usage WHERE timestamp >= ?1 AND timestamp < ?2
+             ORDER BY timestamp DESC, seq DESC LIMIT ?3",
+        )?;
+        let rows = statement.query_map((from, to, limit as i64), |row| row.get(0))?;
+        return rows.collect();
+    }
+    // The latest of each series, and of these the latest.
+    let mut statement = survey.connection.prepare_cached(
+        "SELECT timestamp, seq FROM model_usage WHERE series = ?1 AND timestamp >= ?2 AND timestamp < ?3
+         ORDER BY timestamp DESC LIMIT ?4",
+    )?;
+    let mut keys: Vec<(i64, i64)> = Vec::new();
+    for (id, _) in survey.whole_series() {
+        let rows = statement.query_map((id, from, to, limit as i64), |row| row.try_into())?;
+        for key in rows {
+            keys.push(key?);
+        }
+    }
+    keys.sort_unstable_by(|a, b| b.cmp(a));
+    keys.truncate(limit);
+    Ok(keys.into_iter().map(|(_, seq)| seq).collect())
+}
+
+fn latest_failed(survey: &Survey, limit: usize) -> Result<Vec<i64>> {
+    let wanted: HashMap<i64, _> = survey.whole_series().into_iter().collect();
+    let mut statement = survey.connection.prepare_cached(&format!(
+        "SELECT seq, series FROM model_usage INDEXED BY model_usage_failed
+         WHERE flags & {} AND timestamp >= ?1 AND timestamp < ?2 ORDER BY timestamp DESC",
+        FAILED | ABORTED
+    ))?;
+    let mut rows = statement.query((survey.window.from, survey.window.end()))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        if wanted.contains_key(&row.get(1)?) {
+            found.push(row.get(0)?);
+        }
+        if found.len() == limit {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// The calls of these rows, with all their fields.
+///
+/// # Errors
+/// What SQLite says.
+pub fn rows(connection: &Connection, seqs: &[i64]) -> Result<Vec<Value>> {
+    let mut calls = Vec::with_capacity(seqs.len());
+    for seq in seqs {
+        let found = Select::new(CALL)
+            .only("seq = ?", Some(*seq))
+            .rows(connection, false)?;
+        calls.extend(found);
+    }
+    Ok(calls)
+}
+
+/// The call of an id.
+///
+/// # Errors
+/// What SQLite says.
+pub fn one(connection: &Connection, id: &str) -> Result<Option<Value>> {
+    let found = Select::new(CALL)
+        .only("id = ?", Some(id.to_owned()))
+        .rows(connection, false)?;
+    Ok(found.into_iter().next())
+}
+
+/// What a session's calls come to, of the calls that were looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Session {
+    /// As it was sent, mostly hashed; empty where it was not told.
+    pub key: String,
+    pub calls: i64,
+    pub tokens: i64,
+    pub cost_usd: f64,
+    /// Instants of its first and its last call among them.
+    pub first: i64,
+    pub last: i64,
+    pub unknown_cost: i64,
+}
+
+/// The sessions of these rows, the one called last first.
+///
+/// # Errors
+/// What SQLite says.
+pub fn sessions(connection: &Connection, newest_first: &[i64]) -> Result<Vec<Session>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT ifnull(session_key, ''), prompt_tokens, completion_tokens, cost_usd, timestamp,
+             ifnull(cost_source = 'unknown', 0) FROM model_usage WHERE seq = ?1",
+    )?;
+    let mut sessions: Vec<Session> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    for seq in newest_first {
+        let mut rows = statement.query([seq])?;
+        let Some(row) = rows.next()? else { continue };
+        let key = row.get_ref(0)?.as_str()?;
+        let place = *places.entry(key.to_owned()).or_insert_with(|| {
+            sessions.push(Session {
+                key: key.to_owned(),
+                first: i64::MAX,
+                last: i64::MIN,
+                ..Session::default()
+            });
+            sessions.len() - 1
+        });
+        let session = &mut sessions[place];
+        session.calls += 1;
+        session.tokens = session
+            .tokens
+            .saturating_add(row.get(1)?)
+            .saturating_add(row.get(2)?);
+        session.cost_usd += row.get::<_, f64>(3)?;
+        let at: i64 = row.get(4)?;
+        (session.first, session.last) = (session.first.min(at), session.last.max(at));
+        session.unknown_cost += row.get::<_, i64>(5)?;
+    }
+    Ok(sessions)
+}

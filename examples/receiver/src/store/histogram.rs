@@ -1,0 +1,235 @@
+//! Latencies counted in buckets whose widths grow with the latency, so that a percentile of any number of calls
+//! costs the same and its error is known.
+//!
+//! 32 buckets each doubling: a bucket is 2.2 % wide, its geometric middle at most [`ERROR`] from all that is in it.
+
+/// How far a percentile of buckets may be from the exact one, as a share of it. Below [`SMALLEST`] it is zero instead.
+pub const ERROR: f64 = 0.011;
+/// The lower bound of the first bucket, in ms.
+const SMALLEST: f64 = 1.0 / 1024.0;
+const PER_DOUBLING: f64 = 32.0;
+/// From a microsecond to 10^12 ms, the most that a record may say; and the bucket of zeros.
+const BUCKETS: usize = 50 * 32 + 1;
+
+/// The bucket of a latency in ms.
+fn bucket_of(ms: f64) -> u16 {
+    if ms < SMALLEST {
+        return 0;
+    }
+    let index = ((ms / SMALLEST).log2() * PER_DOUBLING) as usize + 1;
+    index.min(BUCKETS - 1) as u16
+}
+
+/// The geometric middle of a bucket, in ms.
+fn middle_of(bucket: usize) -> f64 {
+    if bucket == 0 {
+        return 0.0;
+    }
+    SMALLEST * ((bucket as f64 - 0.5) / PER_DOUBLING).exp2()
+}
+
+/// A change of some buckets, small and in no order: what one request brings.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Change(Vec<(u16, i64)>);
+
+impl Change {
+    /// Counts `calls` (fewer than none takes away) of a latency.
+    pub fn add(&mut self, ms: f64, calls: i64) {
+        let bucket = bucket_of(ms);
+        match self.0.iter_mut().find(|(at, _)| *at == bucket) {
+            Some((_, count)) => *count += calls,
+            None => self.0.push((bucket, calls)),
+        }
+    }
+
+    /// Adds another change.
+    pub fn merge(&mut self, other: &Self) {
+        for &(bucket, calls) in &other.0 {
+            match self.0.iter_mut().find(|(at, _)| *at == bucket) {
+                Some((_, count)) => *count += calls,
+                None => self.0.push((bucket, calls)),
+            }
+        }
+    }
+
+    /// Whether nothing is changed.
+    pub fn is_empty(&self) -> bool {
+        self.0.iter().all(|(_, calls)| *calls == 0)
+    }
+
+    /// As it is stored: ascending buckets that are not empty, each as its distance from the one before and its count.
+    pub fn pack(&self) -> Vec<u8> {
+        let mut buckets = self.0.clone();
+        buckets.sort_unstable_by_key(|(bucket, _)| *bucket);
+        let mut packed = Vec::with_capacity(buckets.len() * 3);
+        let mut last = 0;
+        for (bucket, calls) in buckets.into_iter().filter(|(_, calls)| *calls != 0) {
+            push(&mut packed, u64::from(bucket - last));
+            // Zigzag: a change may take away.
+            push(&mut packed, ((calls << 1) ^ (calls >> 63)) as u64);
+            last = bucket;
+        }
+        packed
+    }
+}
+
+/// Two packed histograms (or changes of such) added up.
+pub fn add_packed(one: &[u8], other: &[u8]) -> Vec<u8> {
+    let mut sum = Change(unpack(one).collect());
+    sum.merge(&Change(unpack(other).collect()));
+    sum.pack()
+}
+
+fn push(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn pop(bytes: &mut std::slice::Iter<'_, u8>) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = *bytes.next()?;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+fn unpack(packed: &[u8]) -> impl Iterator<Item = (u16, i64)> {
+    let mut bytes = packed.iter();
+    let mut bucket = 0_u64;
+    std::iter::from_fn(move || {
+        bucket += pop(&mut bytes)?;
+        let calls = pop(&mut bytes)?;
+        let calls = (calls >> 1) as i64 ^ -((calls & 1) as i64);
+        Some((bucket.min(BUCKETS as u64 - 1) as u16, calls))
+    })
+}
+
+/// Every bucket: what percentiles are read from.
+#[derive(Clone, Debug)]
+pub struct Histogram(Vec<i64>);
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self(vec![0; BUCKETS])
+    }
+}
+
+impl Histogram {
+    /// Counts a latency.
+    pub fn add(&mut self, ms: f64) {
+        self.0[usize::from(bucket_of(ms))] += 1;
+    }
+
+    /// Adds a packed histogram.
+    pub fn add_packed(&mut self, packed: &[u8]) {
+        for (bucket, calls) in unpack(packed) {
+            self.0[usize::from(bucket)] += calls;
+        }
+    }
+
+    /// The value at `share` (0 to 1), linear between the two closest ranks, each within [`ERROR`]; none of nothing.
+    pub fn percentile(&self, share: f64) -> Option<f64> {
+        let last = self
+            .0
+            .iter()
+            .sum::<i64>()
+            .checked_sub(1)
+            .filter(|last| *last >= 0)?;
+        let rank = share * last as f64;
+        let below = (rank.floor() as i64).min(last);
+        let (low, high) = (self.at(below), self.at((below + 1).min(last)));
+        Some(low + (high - low) * (rank - below as f64))
+    }
+
+    fn at(&self, rank: i64) -> f64 {
+        let mut passed = 0;
+        let bucket = self.0.iter().position(|count| {
+            passed += count;
+            passed > rank
+        });
+        middle_of(bucket.unwrap_or(BUCKETS - 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::store::stats::percentile;
+
+    fn latencies(count: u64) -> Vec<f64> {
+        let mut seed: u64 = 7;
+        let mut next = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (seed >> 33) as f64 / f64::from(1_u32 << 31)
+        };
+        // From a microsecond to an hour, as many of each size.
+        (0..count)
+            .map(|_| 10_f64.powf(next() * 9.5 - 3.0))
+            .collect()
+    }
+
+    #[test]
+    fn a_percentile_is_as_near_as_it_says() {
+        for count in [1, 2, 3, 10, 1_000, 20_000] {
+            let mut values = latencies(count);
+            let mut histogram = Histogram::default();
+            values.iter().for_each(|ms| histogram.add(*ms));
+            values.sort_unstable_by(f64::total_cmp);
+            for share in [0.0, 0.5, 0.95, 0.99, 1.0] {
+                let (exact, near) = (
+                    percentile(&values, share).unwrap(),
+                    histogram.percentile(share).unwrap(),
+                );
+                assert!(
+                    (near - exact).abs() <= exact * ERROR,
+                    "{share} of {count}: {near}, exactly {exact}"
+                );
+            }
+        }
+        assert_eq!(Histogram::default().percentile(0.5), None);
+    }
+
+    #[test]
+    fn the_ends_of_the_scale_have_buckets() {
+        for (ms, shown) in [
+            (-5.0, 0.0),
+            (0.0, 0.0),
+            (1e-9, 0.0),
+            (1e300, middle_of(BUCKETS - 1)),
+        ] {
+            let mut histogram = Histogram::default();
+            histogram.add(ms);
+            assert_eq!(histogram.percentile(0.5), Some(shown), "{ms}");
+        }
+        assert!(
+            middle_of(BUCKETS - 1) > 1e12,
+            "the most that a record may say"
+        );
+    }
+
+    #[test]
+    fn packed_changes_add_up_and_cancel_out() {
+        let (mut more, mut fewer) = (Change::default(), Change::default());
+        for ms in latencies(500) {
+            more.add(ms, 3);
+            fewer.add(ms, -2);
+        }
+        let rest = add_packed(&more.pack(), &fewer.pack());
+        let (mut summed, mut counted) = (Histogram::default(), Histogram::default());
+        summed.add_packed(&rest);
+        latencies(500).into_iter().for_each(|ms| counted.add(ms));
+        assert_eq!(summed.0, counted.0);
+        let mut nothing = Change::default();
+        nothing.add(5.0, 1);
+        nothing.add(5.0, -1);
+        assert!(nothing.is_empty() && nothing.pack().is_empty());
+    }
+}

@@ -1,0 +1,394 @@
+//! Sums of calls by hour and by day, kept in the transaction that changes the calls.
+//!
+//! Each call is in the sums of its whole series (all dimensions) and of each dimension alone, by hour and by day.
+//! A batch's changes are added up first and written once.
+
+use super::histogram::{self, Change};
+use super::series::{Dimension, Ids, Interner};
+use crate::clock::{DAY, HOUR, Micros};
+use rusqlite::functions::FunctionFlags;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Result, Row, ToSql, params_from_iter};
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+/// What is counted of calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Calls.
+    Calls,
+    /// Input tokens, cached ones included.
+    Prompt,
+    /// Output tokens.
+    Completion,
+    /// Input tokens read from the provider's cache.
+    CacheRead,
+    /// Input tokens written to it.
+    CacheWrite,
+    /// Input tokens of the calls that tell of the cache: the whole of which cache reads are a share.
+    CacheTold,
+    /// Output tokens spent on reasoning.
+    Reasoning,
+    /// Calls whose cost nobody knows.
+    UnknownCost,
+    /// Calls whose latency is known.
+    Timed,
+    /// Calls that failed, and were billed all the same.
+    Failed,
+    /// Calls that somebody stopped, and were billed all the same.
+    Aborted,
+    /// Calls whose usage nobody reported: their zeros are no counts.
+    MissingUsage,
+    /// Calls that another model answered than was asked.
+    Rerouted,
+}
+
+/// The columns of [`Count`], in its order.
+pub const COUNTS: [&str; 13] = [
+    "calls",
+    "prompt_tokens",
+    "completion_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "cache_told_tokens",
+    "reasoning_tokens",
+    "unknown_cost",
+    "timed",
+    "failed",
+    "aborted",
+    "missing_usage",
+    "rerouted",
+];
+
+/// What calls come to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sums {
+    counts: [i64; COUNTS.len()],
+    /// US dollars.
+    pub cost_usd: f64,
+    /// Milliseconds of all calls whose latency is known.
+    pub latency_ms: f64,
+}
+
+impl Sums {
+    /// One count.
+    pub fn of(&self, count: Count) -> i64 {
+        self.counts[count as usize]
+    }
+
+    /// Prompt and completion tokens. Stock mode takes negative and huge counts, hence saturating.
+    pub fn tokens(&self) -> i64 {
+        self.of(Count::Prompt)
+            .saturating_add(self.of(Count::Completion))
+    }
+
+    /// Adds other sums.
+    pub fn add(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(other.counts) {
+            *count = count.saturating_add(more);
+        }
+        self.cost_usd += other.cost_usd;
+        self.latency_ms += other.latency_ms;
+    }
+
+    /// Reads the columns of [`SUMS`] from `first` on.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn of_row(row: &Row, first: usize) -> Result<Self> {
+        let mut sums = Self::default();
+        for (index, count) in sums.counts.iter_mut().enumerate() {
+            *count = row.get(first + index)?;
+        }
+        sums.cost_usd = row.get(first + COUNTS.len())?;
+        sums.latency_ms = row.get(first + COUNTS.len() + 1)?;
+        Ok(sums)
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.counts.iter().all(|count| *count == 0)
+            && self.cost_usd == 0.0
+            && self.latency_ms == 0.0
+    }
+}
+
+/// The columns that [`Sums::of_row`] reads of a rollup table.
+pub static SUMS: LazyLock<String> =
+    LazyLock::new(|| format!("{}, cost_usd, latency_ms", COUNTS.join(", ")));
+
+/// `model_usage.flags`: it failed.
+pub const FAILED: i64 = 1;
+/// `model_usage.flags`: somebody stopped it.
+pub const ABORTED: i64 = 2;
+/// `model_usage.flags`: nobody reported its usage.
+pub const MISSING_USAGE: i64 = 4;
+/// `model_usage.flags`: another model answered.
+pub const REROUTED: i64 = 8;
+
+/// What a call adds to sums.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// When it ended.
+    pub timestamp: Micros,
+    /// In the order of [`Dimension`]; empty where the record does not say.
+    pub values: [&'a str; 5],
+    pub prompt: i64,
+    pub completion: i64,
+    pub cache_read: Option<i64>,
+    pub cache_write: Option<i64>,
+    pub reasoning: Option<i64>,
+    pub cost_usd: f64,
+    pub latency_ms: Option<f64>,
+    /// Of [`flags`].
+    pub flags: i64,
+}
+
+/// What [`Call::of_row`] reads.
+pub const CALL_COLUMNS: &str = r#"timestamp, model, agent_name, "trigger", cost_source, gateway, prompt_tokens,
+    completion_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_usd, latency_ms, outcome,
+    usage_source, response_model"#;
+
+impl<'a> Call<'a> {
+    /// Reads [`CALL_COLUMNS`].
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn of_row(row: &'a Row) -> Result<Self> {
+        let text = |index| Ok::<_, rusqlite::Error>(row.get_ref(index)?.as_str_or_null()?);
+        let mut values = [""; 5];
+        for (index, value) in values.iter_mut().enumerate() {
+            *value = text(index + 1)?.unwrap_or_default();
+        }
+        Ok(Self {
+            timestamp: row.get(0)?,
+            values,
+            prompt: row.get(6)?,
+            completion: row.get(7)?,
+            cache_read: row.get(8)?,
+            cache_write: row.get(9)?,
+            reasoning: row.get(10)?,
+            cost_usd: row.get(11)?,
+            latency_ms: row.get(12)?,
+            flags: flags(values[0], text(13)?, text(14)?, text(15)?),
+        })
+    }
+
+    /// Its sums.
+    pub fn sums(&self) -> Sums {
+        let mut sums = Sums {
+            cost_usd: self.cost_usd,
+            latency_ms: self.latency_ms.unwrap_or(0.0),
+            ..Sums::default()
+        };
+        let mut set = |count: Count, value| sums.counts[count as usize] = value;
+        let told = self.cache_read.is_some() || self.cache_write.is_some();
+        let has = |flag| i64::from(self.flags & flag != 0);
+        set(Count::Calls, 1);
+        set(Count::Prompt, self.prompt);
+        set(Count::Completion, self.completion);
+        set(Count::CacheRead, self.cache_read.unwrap_or(0));
+        set(Count::CacheWrite, self.cache_write.unwrap_or(0));
+        set(Count::CacheTold, if told { self.prompt } else { 0 });
+        set(Count::Reasoning, self.reasoning.unwrap_or(0));
+        set(
+            Count::UnknownCost,
+            i64::from(self.values[Dimension::CostSource as usize] == "unknown"),
+        );
+        set(Count::Timed, i64::from(self.latency_ms.is_some()));
+        set(Count::Failed, has(FAILED));
+        set(Count::Aborted, has(ABORTED));
+        set(Count::MissingUsage, has(MISSING_USAGE));
+        set(Count::Rerouted, has(REROUTED));
+        sums
+    }
+}
+
+/// What the texts of a call say, as bits.
+pub fn flags(
+    model: &str,
+    outcome: Option<&str>,
+    usage_source: Option<&str>,
+    response_model: Option<&str>,
+) -> i64 {
+    let outcome = match outcome {
+        Some("failed") => FAILED,
+        Some("aborted") => ABORTED,
+        _ => 0,
+    };
+    let missing = if usage_source == Some("missing") {
+        MISSING_USAGE
+    } else {
+        0
+    };
+    let rerouted = if response_model.is_some_and(|answered| is_other(model, answered)) {
+        REROUTED
+    } else {
+        0
+    };
+    outcome | missing | rerouted
+}
+
+/// Whether the model that answered is another than the one asked. Providers answer with a dated or a shorter name of
+/// the same model (`gpt-5` → `gpt-5-2026-01-01`), so one name within the other is the same.
+fn is_other(asked: &str, answered: &str) -> bool {
+    let bare = |name: &str| {
+        name.rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .to_ascii_lowercase()
+    };
+    let (asked, answered) = (bare(asked), bare(answered));
+    !asked.contains(&answered) && !answered.contains(&asked)
+}
+
+/// Changes of sums, not yet written.
+#[derive(Default)]
+pub struct Changes(HashMap<(i64, Micros), (Sums, Change)>);
+
+impl Changes {
+    /// Adds a call (`times` 1) or takes it away (-1), and gives the number of its series.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn add(
+        &mut self,
+        connection: &Connection,
+        interner: &mut Interner,
+        call: &Call,
+        times: i64,
+    ) -> Result<i64> {
+        let ids = interner.ids(connection, call.values)?;
+        self.add_to(&ids, call, times);
+        Ok(ids[0])
+    }
+
+    fn add_to(&mut self, ids: &Ids, call: &Call, times: i64) {
+        let mut sums = call.sums();
+        if times < 0 {
+            sums.counts
+                .iter_mut()
+                .for_each(|count| *count = count.saturating_neg());
+            (sums.cost_usd, sums.latency_ms) = (-sums.cost_usd, -sums.latency_ms);
+        }
+        let start = call.timestamp.div_euclid(HOUR) * HOUR;
+        for (index, id) in ids.iter().enumerate() {
+            let (total, latencies) = self.0.entry((*id, start)).or_default();
+            total.add(&sums);
+            // Percentiles are shown by model, and of what a filter selects.
+            if index <= 1
+                && let Some(ms) = call.latency_ms
+            {
+                latencies.add(ms, times);
+            }
+        }
+    }
+
+    /// Writes all changes.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn write(self, connection: &Connection) -> Result<()> {
+        let mut days: HashMap<(i64, Micros), (Sums, Change)> = HashMap::new();
+        for ((series, hour), (sums, latencies)) in &self.0 {
+            let day = hour.div_euclid(DAY) * DAY;
+            let (total, all) = days.entry((*series, day)).or_default();
+            total.add(sums);
+            all.merge(latencies);
+        }
+        write_table(connection, "usage_hour", self.0)?;
+        write_table(connection, "usage_day", days)
+    }
+}
+
+/// The statement that adds to a row, or makes it.
+fn upsert(table: &str) -> String {
+    let marks = vec!["?"; COUNTS.len() + 5].join(", ");
+    // Past 64 bits SQLite goes on in floating point; the cast brings the largest integer back.
+    let counts: String = COUNTS
+        .iter()
+        .map(|name| format!("{name} = CAST({name} + excluded.{name} AS INTEGER), "))
+        .collect();
+    format!(
+        "INSERT INTO {table} (series, start, {sums}, latencies) VALUES ({marks})
+         ON CONFLICT (series, start) DO UPDATE SET {counts}cost_usd = cost_usd + excluded.cost_usd,
+             latency_ms = latency_ms + excluded.latency_ms, latencies = latencies_add(latencies, excluded.latencies)",
+        sums = *SUMS
+    )
+}
+
+static UPSERT: LazyLock<[String; 2]> = LazyLock::new(|| ["usage_hour", "usage_day"].map(upsert));
+
+fn write_table(
+    connection: &Connection,
+    table: &str,
+    changes: HashMap<(i64, Micros), (Sums, Change)>,
+) -> Result<()> {
+    let mut changes: Vec<_> = changes.into_iter().collect();
+    // In the order of the table: neighbours are on the same page.
+    changes.sort_unstable_by_key(|(key, _)| *key);
+    let mut statement = connection.prepare_cached(&UPSERT[usize::from(table == "usage_day")])?;
+    for ((series, start), (sums, latencies)) in &changes {
+        if sums.is_nothing() && latencies.is_empty() {
+            continue;
+        }
+        let packed = if latencies.is_empty() {
+            None
+        } else {
+            Some(latencies.pack())
+        };
+        let mut values: Vec<&dyn ToSql> = vec![series, start];
+        values.extend(sums.counts.iter().map(|count| count as &dyn ToSql));
+        values.extend([&sums.cost_usd as &dyn ToSql, &sums.latency_ms, &packed]);
+        statement.execute(params_from_iter(values))?;
+        if sums.of(Count::Calls) < 0 {
+            // With its last call a row goes, and with it what rounding left of its money.
+            connection
+                .prepare_cached(&format!(
+                    "DELETE FROM {table} WHERE series = ? AND start = ? AND calls = 0"
+                ))?
+                .execute([series, start])?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives SQLite the function that adds histograms.
+///
+/// # Errors
+/// What SQLite says.
+pub fn add_functions(connection: &Connection) -> Result<()> {
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
+    connection.create_scalar_function("latencies_add", 2, flags, |context| {
+        let bytes = |index| match context.get_raw(index) {
+            ValueRef::Blob(bytes) => bytes,
+            _ => &[][..],
+        };
+        let sum = histogram::add_packed(bytes(0), bytes(1));
+        Ok(if sum.is_empty() { None } else { Some(sum) })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_longer_name_of_a_model_is_the_same_model() {
+        for (asked, answered) in [
+            ("openai/gpt-5", "gpt-5-2026-01-01"),
+            (
+                "openrouter/anthropic/claude-sonnet-4-5",
+                "anthropic/claude-sonnet-4-5",
+            ),
+            ("p/M1", "m1"),
+        ] {
+            assert!(!is_other(asked, answered), "{asked} {answered}");
+        }
+        assert!(is_other("openrouter/auto", "anthropic/claude-sonnet-4-5"));
+        assert_eq!(
+            flags("a", Some("failed"), Some("missing"), Some("b")),
+            FAILED | MISSING_USAGE | REROUTED
+        );
+        assert_eq!(flags("a", Some("completed"), Some("reported"), None), 0);
+    }
+}

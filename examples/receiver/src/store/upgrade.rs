@@ -1,0 +1,77 @@
+//! Tables of the present version, from nothing or from an earlier version.
+
+use super::series::Interner;
+use super::{errors, rollup, usage};
+use rusqlite::{Connection, Result, TransactionBehavior};
+use std::time::Duration;
+
+/// `PRAGMA application_id` of our files: "AWRx".
+pub const APPLICATION_ID: i32 = 0x4157_5278;
+/// `PRAGMA user_version`: raised when the schema changes.
+pub const SCHEMA_VERSION: i32 = 3;
+/// What version 2 has and version 1 had not.
+const FROM_1: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
+    ALTER TABLE model_usage ADD COLUMN request_id TEXT;
+    ALTER TABLE model_usage ADD COLUMN response_model TEXT;";
+/// What version 3 has and version 2 had not: sums of calls. Its index of whole rows is no longer needed.
+const FROM_2: &str = "ALTER TABLE model_usage ADD COLUMN series INTEGER;
+    ALTER TABLE model_usage ADD COLUMN flags INTEGER;
+    DROP INDEX IF EXISTS model_usage_stats;";
+/// Rows of an earlier version that enter the sums in one transaction: some tenths of a second.
+const AT_ONCE: i64 = 20_000;
+/// How long to wait for another process that makes or upgrades the same file.
+const BUSY: Duration = Duration::from_secs(60);
+
+/// Makes or upgrades the tables. What is interrupted is gone on with at the next start.
+///
+/// # Errors
+/// What SQLite says.
+pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<()> {
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // In WAL mode NORMAL keeps the file whole through a power cut; at worst the last moments are lost.
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    // Fewer, larger checkpoints: 16 MiB of log between two.
+    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    connection.pragma_update(None, "cache_size", -65_536)?;
+    rollup::add_functions(connection)?;
+
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version == 1 {
+        transaction.execute_batch(FROM_1)?;
+    }
+    if (1..3).contains(&version) {
+        transaction.execute_batch(FROM_2)?;
+    }
+    transaction.execute_batch(include_str!("schema.sql"))?;
+    if (1..3).contains(&version) {
+        transaction.execute_batch(errors::TAKE_IN)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+    transaction.commit()?;
+    take_in(connection, interner)
+}
+
+/// Enters all rows into the sums that are in none.
+fn take_in(connection: &mut Connection, interner: &mut Interner) -> Result<()> {
+    let mut entered = 0;
+    loop {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let taken = usage::take_in(&transaction, interner, AT_ONCE)?;
+        transaction.commit()?;
+        if taken == 0 {
+            break;
+        }
+        if entered == 0 {
+            eprintln!("agentwatch-receiver: upgrading the database");
+        }
+        entered += taken;
+    }
+    if entered > 0 {
+        eprintln!("agentwatch-receiver: upgraded, {entered} calls");
+        connection.execute_batch("PRAGMA optimize")?;
+    }
+    Ok(())
+}
