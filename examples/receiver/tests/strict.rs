@@ -410,10 +410,12 @@ fn statistics_are_exact() {
         json!([
             {"model": "P/M", "requests": 1, "prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15,
              "total_cost_usd": 9.0, "avg_latency_ms": null, "p50_latency_ms": null, "p95_latency_ms": null,
-             "timed_requests": 0, "unknown_cost_requests": 0},
+             "timed_requests": 0, "unknown_cost_requests": 0, "cache_read_tokens": 0, "failed_requests": 0,
+             "aborted_requests": 0, "percentile_error": 0.0},
             {"model": "p/m", "requests": 6, "prompt_tokens": 60, "completion_tokens": 30, "total_tokens": 90,
              "total_cost_usd": 2.5, "avg_latency_ms": 500.0, "p50_latency_ms": 300.0, "p95_latency_ms": 980.0,
-             "timed_requests": 5, "unknown_cost_requests": 1},
+             "timed_requests": 5, "unknown_cost_requests": 1, "cache_read_tokens": 0, "failed_requests": 0,
+             "aborted_requests": 0, "percentile_error": 0.0},
         ])
     );
     for hours in ["0", "721", "x", "-1", "1.5"] {
@@ -472,25 +474,6 @@ fn an_enrichment_changes_a_call_that_is_there_and_makes_none() {
     );
     let nameless = json!({"enrichments": [{"ttft_ms": 1.0}]});
     assert_eq!(server.post("batch", &nameless).status, 422);
-}
-
-#[test]
-fn a_database_of_the_first_version_goes_on() {
-    let folder = Folder::new("first");
-    let server = Server::start_on(&folder.file(), &[]);
-    server.post("model_usage", &with(usage(), json!({"id": "x"})));
-    drop(server);
-    let file = rusqlite::Connection::open(folder.file()).unwrap();
-    file.execute_batch(
-        "ALTER TABLE model_usage DROP COLUMN ttft_ms; ALTER TABLE model_usage DROP COLUMN request_id;
-         ALTER TABLE model_usage DROP COLUMN response_model; PRAGMA user_version = 1;",
-    )
-    .unwrap();
-    drop(file);
-    let server = Server::start_on(&folder.file(), &[]);
-    let known = json!({"enrichments": [{"id": "x", "request_id": "req_1"}]});
-    assert_eq!(server.post("batch", &known).status, 200);
-    assert_eq!(server.list("/api/model-usage")[0]["request_id"], "req_1");
 }
 
 #[test]

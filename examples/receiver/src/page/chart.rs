@@ -147,13 +147,13 @@ fn column(
     column
 }
 
-/// The next 1, 2, 2.5 or 5 with zeros behind it.
+/// The next number of which half is round too.
 fn ceiling(highest: f64) -> f64 {
     if highest <= 0.0 {
         return 1.0;
     }
     let unit = 10_f64.powf(highest.log10().floor());
-    let steps = [1.0, 2.0, 2.5, 5.0];
+    let steps = [1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0];
     let found = steps
         .into_iter()
         .map(|step| step * unit)
@@ -254,7 +254,7 @@ fn ticks(starts: &[Micros], step: Micros) -> String {
         let at = first + whole * quarter / 4;
         format!(
             "<span>{}</span>",
-            time(at - at.rem_euclid(step.min(HOUR)), step)
+            time(at - at.rem_euclid(step.min(DAY)), step)
         )
     };
     (0..=4).map(tick).collect()
@@ -279,10 +279,11 @@ mod tests {
         for (highest, top) in [
             (0.0, 1.0),
             (1.0, 1.0),
-            (1.1, 2.0),
+            (1.1, 1.5),
             (23.0, 25.0),
-            (0.0031, 0.005),
-            (7e6, 1e7),
+            (0.0031, 0.004),
+            (7e6, 8e6),
+            (9e6, 1e7),
         ] {
             assert!(
                 (ceiling(highest) - top).abs() < top * 1e-9,

@@ -10,6 +10,8 @@ pub mod read;
 pub mod rollup;
 pub mod series;
 pub mod stats;
+#[cfg(test)]
+mod sums_test;
 mod upgrade;
 mod usage;
 pub mod window;

@@ -1,0 +1,118 @@
+//! A database of an earlier version is gone on with: nothing in it is lost, and its sums are there.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod support;
+
+use serde_json::json;
+use support::{Folder, Server};
+
+/// `model_usage` as version 1 made it.
+const VERSION_1: &str = r#"CREATE TABLE model_usage (
+    seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, timestamp INTEGER NOT NULL, agent_name TEXT NOT NULL,
+    model TEXT NOT NULL, prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL, cost_usd REAL NOT NULL,
+    latency_ms REAL, cost_source TEXT, gateway TEXT, provider TEXT, cache_read_tokens INTEGER,
+    cache_write_tokens INTEGER, reasoning_tokens INTEGER, usage_source TEXT, latency_source TEXT, session_key TEXT,
+    run_id TEXT, "trigger" TEXT, outcome TEXT, ttfb_ms REAL);
+CREATE INDEX model_usage_stats ON model_usage
+    (timestamp, model, prompt_tokens, completion_tokens, cost_usd, latency_ms, cost_source);
+CREATE TABLE metrics (
+    id TEXT PRIMARY KEY, agent_name TEXT NOT NULL, name TEXT NOT NULL, value REAL NOT NULL, kind TEXT NOT NULL,
+    tags TEXT NOT NULL, timestamp INTEGER NOT NULL, trace_id TEXT, span_id TEXT);
+PRAGMA application_id = 0x41575278;
+PRAGMA user_version = 1;"#;
+/// What version 2 added.
+const VERSION_2: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
+    ALTER TABLE model_usage ADD COLUMN request_id TEXT;
+    ALTER TABLE model_usage ADD COLUMN response_model TEXT;
+    PRAGMA user_version = 2;";
+/// More than enter the sums in one transaction.
+const CALLS: i64 = 45_000;
+
+fn filled(version: i32, test: &str) -> Folder {
+    let folder = Folder::new(&format!("upgrade-{version}-{test}"));
+    let mut file = rusqlite::Connection::open(folder.file()).unwrap();
+    file.execute_batch(VERSION_1).unwrap();
+    if version == 2 {
+        file.execute_batch(VERSION_2).unwrap();
+    }
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_micros() as i64;
+    let transaction = file.transaction().unwrap();
+    for n in 0..CALLS {
+        transaction
+            .prepare_cached(
+                "INSERT INTO model_usage (id, timestamp, agent_name, model, prompt_tokens, completion_tokens, cost_usd,
+                     latency_ms, cost_source, outcome) VALUES (?1, ?2, 'main', ?3, 10, 5, 0.25, ?4, ?5, 'completed')",
+            )
+            .unwrap()
+            .execute((
+                format!("call-{n}"),
+                now - n * 50_000_000,
+                format!("p/m{}", n % 3),
+                (n % 1000) as f64,
+                if n % 5 == 0 { "unknown" } else { "openclaw" },
+            ))
+            .unwrap();
+    }
+    transaction
+        .execute(
+            r#"INSERT INTO metrics VALUES ('e', 'main', 'model_errors', 1.0, 'counter',
+                   '{"model":"p/m0","outcome":"failed"}', ?1, NULL, NULL)"#,
+            [now - 7_200_000_000],
+        )
+        .unwrap();
+    transaction.commit().unwrap();
+    folder
+}
+
+#[test]
+fn calls_of_an_earlier_version_are_in_the_sums() {
+    for version in [1, 2] {
+        let folder = filled(version, "sums");
+        for start in ["first", "second"] {
+            let server = Server::start_on(&folder.file(), &[]);
+            let models = server.list("/api/model-stats?hours=720");
+            assert_eq!(models.len(), 3, "version {version}, {start} start");
+            let sum = |field: &str| {
+                models
+                    .iter()
+                    .map(|m| m[field].as_i64().unwrap())
+                    .sum::<i64>()
+            };
+            assert_eq!(sum("requests"), CALLS);
+            assert_eq!(sum("unknown_cost_requests"), CALLS / 5);
+            assert_eq!(sum("total_tokens"), CALLS * 15);
+            assert!(
+                models
+                    .iter()
+                    .all(|model| model["p50_latency_ms"].as_f64().unwrap() > 400.0)
+            );
+            let page = server.get("/models?hours=24").text;
+            let errors = page.split("Errors and fallbacks").nth(1).unwrap();
+            assert!(
+                errors.contains("p/m0</a><td>1<td>0"),
+                "the error is counted"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_call_of_an_earlier_version_can_be_enriched() {
+    let folder = filled(1, "enriched");
+    let server = Server::start_on(&folder.file(), &[]);
+    let known = json!({"enrichments": [{"id": "call-0", "request_id": "req_1", "cost_source": "provider"}]});
+    assert_eq!(server.post("batch", &known).status, 200);
+    assert_eq!(
+        server.list("/api/model-usage?id=call-0")[0]["request_id"],
+        "req_1"
+    );
+    let unknown: i64 = server
+        .list("/api/model-stats?hours=720")
+        .iter()
+        .map(|model| model["unknown_cost_requests"].as_i64().unwrap())
+        .sum();
+    assert_eq!(unknown, CALLS / 5 - 1);
+}
