@@ -153,8 +153,17 @@ function call(index, at, next, model, [agent, , trigger]) {
 
 /** The same call as a record of `costs`, as the plugin sends it. @param {ReturnType<typeof call>} usage */
 export function costOf(usage) {
-  const { id, timestamp, model, agent_name, prompt_tokens, completion_tokens, cost_usd, latency_ms, ...metadata } =
-    usage;
+  const {
+    id,
+    timestamp,
+    model,
+    agent_name,
+    prompt_tokens,
+    completion_tokens,
+    cost_usd,
+    latency_ms,
+    ...metadata
+  } = usage;
   return {
     id,
     timestamp,

@@ -239,7 +239,7 @@ fn table(
         }
     }
     format!(
-        r#"<div class="wide" tabindex="0" role="region" aria-label="{title} as a table"><table><caption>{title}, UTC</caption><thead><tr><th scope=col>From<th scope=col>All{heads}<tbody>{rows}</table></div>"#,
+        r#"<div class="wide" tabindex="0" role="group" aria-label="{title} as a table"><table><caption>{title}, UTC</caption><thead><tr><th scope=col>From<th scope=col>All{heads}<tbody>{rows}</table></div>"#,
         title = figure.title()
     )
 }

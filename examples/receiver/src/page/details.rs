@@ -104,7 +104,7 @@ fn calls(view: &View, address: &Address) -> String {
         "<p class=note>There are none.</p>".to_owned()
     } else {
         format!(
-            r#"<div class="wide" tabindex="0" role="region" aria-labelledby="calls"><table class="left"><thead><tr><th scope=col>Ended, UTC<th scope=col>Model<th scope=col>Agent<th scope=col>Trigger<th scope=col>Prompt<th scope=col>Cached<th scope=col>Completion<th scope=col>Cost<th scope=col>Latency<th scope=col>Outcome<tbody>{rows}</table></div>"#
+            r#"<div class="wide" tabindex="0" role="group" aria-labelledby="calls"><table class="left"><thead><tr><th scope=col>Ended, UTC<th scope=col>Model<th scope=col>Agent<th scope=col>Trigger<th scope=col>Prompt<th scope=col>Cached<th scope=col>Completion<th scope=col>Cost<th scope=col>Latency<th scope=col>Outcome<tbody>{rows}</table></div>"#
         )
     };
     format!(
@@ -149,7 +149,7 @@ fn sessions(view: &View) -> String {
         more => format!("<p class=note>and {more} earlier sessions.</p>"),
     };
     format!(
-        r#"<section class="card" aria-labelledby="sessions"><h2 id="sessions">Sessions</h2><div class="wide" tabindex="0" role="region" aria-labelledby="sessions"><table><caption>Of {scope}, the session called last first</caption><thead><tr><th scope=col>Session<th scope=col>Requests<th scope=col>Tokens<th scope=col>Cost<th scope=col>First call, UTC<th scope=col>Last call, UTC<tbody>{rows}</table></div>{more}</section>"#
+        r#"<section class="card" aria-labelledby="sessions"><h2 id="sessions">Sessions</h2><div class="wide" tabindex="0" role="group" aria-labelledby="sessions"><table><caption>Of {scope}, the session called last first</caption><thead><tr><th scope=col>Session<th scope=col>Requests<th scope=col>Tokens<th scope=col>Cost<th scope=col>First call, UTC<th scope=col>Last call, UTC<tbody>{rows}</table></div>{more}</section>"#
     )
 }
 

@@ -115,7 +115,7 @@ fn ranges(address: &Address) -> String {
             ..address.clone()
         };
         format!(
-            r#"<a href="{}" aria-label="{long}"{current}>{short}</a>"#,
+            r#"<a href="{}" aria-label="{short}, {long}"{current}>{short}</a>"#,
             escape(&other.query())
         )
     };

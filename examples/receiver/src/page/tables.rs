@@ -3,7 +3,7 @@
 
 use super::address::{Address, UNTOLD};
 use super::format::{count, duration, escape, money, percent};
-use super::view::View;
+use super::view::{View, lists_calls};
 use crate::store::rollup::{Count, Sums};
 use crate::store::series::Dimension;
 use crate::store::stats::ModelStats;
@@ -11,7 +11,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 /// The most models on a page.
-pub const MODELS_SHOWN: usize = 100;
+const MODELS_SHOWN: usize = 100;
+/// The most models beside a list of calls.
+const MODELS_BESIDE_CALLS: usize = 30;
 /// The most rows of a breakdown.
 const ROWS_SHOWN: usize = 8;
 
@@ -56,13 +58,18 @@ pub fn cached(sums: &Sums) -> String {
 /// The table of models.
 pub fn models(view: &View, address: &Address) -> String {
     let tokens = view.total.tokens();
+    let most = if lists_calls(address) {
+        MODELS_BESIDE_CALLS
+    } else {
+        MODELS_SHOWN
+    };
     let rows: String = view
         .models
         .iter()
-        .take(MODELS_SHOWN)
+        .take(most)
         .map(|model| row(view, address, model, tokens))
         .collect();
-    let more = match view.models.len().saturating_sub(MODELS_SHOWN) {
+    let more = match view.models.len().saturating_sub(most) {
         0 => String::new(),
         more => format!(
             "<p class=note>{more} more models are in the sums above and in the downloads; a filter brings them here.</p>"
@@ -76,7 +83,7 @@ pub fn models(view: &View, address: &Address) -> String {
         _ => String::new(),
     };
     format!(
-        r#"<section aria-labelledby="models-head"><h2 id="models-head">Models</h2><div class="wide" tabindex="0" role="region" aria-labelledby="models-head"><table id="models"><caption>Calls by model in {window}, highest cost first. Latency in p50 and p95: half, and 95 % of the calls took no longer.</caption><thead><tr><th scope=col>Model<th scope=col data-field=requests>Requests<th scope=col data-field=prompt_tokens>Prompt<th scope=col data-field=cached>Cached<th scope=col data-field=completion_tokens>Completion<th scope=col data-field=total_tokens>Total<th scope=col data-field=total_cost_usd>Cost<th scope=col data-field=avg_latency_ms>Average<th scope=col data-field=p50_latency_ms>p50<th scope=col data-field=p95_latency_ms>p95<th scope=col data-field=failed>Failed<tbody id="rows">{rows}</table></div>{more}{error}</section>"#,
+        r#"<section aria-labelledby="models-head"><h2 id="models-head">Models</h2><div class="wide" tabindex="0" role="group" aria-labelledby="models-head"><table id="models"><caption>Calls by model in {window}, highest cost first. Latency in p50 and p95: half, and 95 % of the calls took no longer.</caption><thead><tr><th scope=col>Model<th scope=col data-field=requests>Requests<th scope=col data-field=prompt_tokens>Prompt<th scope=col data-field=cached>Cached<th scope=col data-field=completion_tokens>Completion<th scope=col data-field=total_tokens>Total<th scope=col data-field=total_cost_usd>Cost<th scope=col data-field=avg_latency_ms>Average<th scope=col data-field=p50_latency_ms>p50<th scope=col data-field=p95_latency_ms>p95<th scope=col data-field=failed>Failed<tbody id="rows">{rows}</table></div>{more}{error}</section>"#,
         window = escape(&address.says()),
     )
 }
@@ -110,7 +117,7 @@ fn bar(part: f64, whole: f64) -> String {
     } else {
         0.0
     };
-    if share < 1.0 {
+    if share < 1.5 {
         return String::new();
     }
     format!("<svg aria-hidden=true><rect width={share:.0}% /></svg>")
@@ -269,7 +276,7 @@ pub fn errors(view: &View, address: &Address) -> String {
         "<p class=note>No call failed, was stopped or came without usage.</p>".to_owned()
     } else {
         format!(
-            r#"<div class="wide" tabindex="0" role="region" aria-labelledby="errors-head"><table><thead><tr><th scope=col>Model<th scope=col>Failed<th scope=col>Stopped<th scope=col>Share<th scope=col>Billed all the same<th scope=col>Usage not reported<th scope=col>Answered by another model<tbody>{body}</table></div>"#
+            r#"<div class="wide" tabindex="0" role="group" aria-labelledby="errors-head"><table><thead><tr><th scope=col>Model<th scope=col>Failed<th scope=col>Stopped<th scope=col>Share<th scope=col>Billed all the same<th scope=col>Usage not reported<th scope=col>Answered by another model<tbody>{body}</table></div>"#
         )
     };
     let mut turns = String::new();

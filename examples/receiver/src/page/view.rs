@@ -14,7 +14,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// How many single calls are listed.
-pub const CALLS_SHOWN: usize = 50;
+pub const CALLS_SHOWN: usize = 40;
 /// How many calls sessions are gathered from.
 pub const CALLS_FOR_SESSIONS: usize = 1_000;
 

@@ -4,7 +4,7 @@
 //! A batch's changes are added up first and written once.
 
 use super::histogram::{self, Change};
-use super::series::{Dimension, Ids, Interner};
+use super::series::{Dimension, Ids};
 use crate::clock::{DAY, HOUR, Micros};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
@@ -246,23 +246,8 @@ fn is_other(asked: &str, answered: &str) -> bool {
 pub struct Changes(HashMap<(i64, Micros), (Sums, Change)>);
 
 impl Changes {
-    /// Adds a call (`times` 1) or takes it away (-1), and gives the number of its series.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn add(
-        &mut self,
-        connection: &Connection,
-        interner: &mut Interner,
-        call: &Call,
-        times: i64,
-    ) -> Result<i64> {
-        let ids = interner.ids(connection, call.values)?;
-        self.add_to(&ids, call, times);
-        Ok(ids[0])
-    }
-
-    fn add_to(&mut self, ids: &Ids, call: &Call, times: i64) {
+    /// Adds a call (`times` 1) to the sums of its series, or takes it away (-1).
+    pub fn add(&mut self, ids: &Ids, call: &Call, times: i64) {
         let mut sums = call.sums();
         if times < 0 {
             sums.counts

@@ -31,8 +31,8 @@ pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<(
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // In WAL mode NORMAL keeps the file whole through a power cut; at worst the last moments are lost.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // Fewer, larger checkpoints: 16 MiB of log between two.
-    connection.pragma_update(None, "wal_autocheckpoint", 4096)?;
+    // Fewer, larger checkpoints: 32 MiB of log between two. Sums are written again and again.
+    connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
     connection.pragma_update(None, "cache_size", -65_536)?;
     rollup::add_functions(connection)?;
 

@@ -87,7 +87,7 @@ impl<'a> Usage<'a> {
                 call.flags,
             ])?;
             if inserted == 1 {
-                self.changes.add(self.connection, self.interner, &call, 1)?;
+                self.changes.add(&ids, &call, 1);
             } else {
                 self.merge(r)?;
             }
@@ -202,10 +202,9 @@ impl<'a> Usage<'a> {
             return Ok(None);
         };
         let call = Call::of_row(row)?;
-        let series = self
-            .changes
-            .add(self.connection, self.interner, &call, times)?;
-        Ok(Some((series, call.flags)))
+        let ids = self.interner.ids(self.connection, call.values)?;
+        self.changes.add(&ids, &call, times);
+        Ok(Some((ids[0], call.flags)))
     }
 
     /// Writes what all of it changed of the sums.
@@ -261,8 +260,9 @@ pub fn take_in(connection: &Connection, interner: &mut Interner, limit: i64) -> 
     let mut rows = select.query([limit])?;
     while let Some(row) = rows.next()? {
         let call = Call::of_row(row)?;
-        let series = changes.add(connection, interner, &call, 1)?;
-        entered.push((row.get::<_, i64>(16)?, series, call.flags));
+        let ids = interner.ids(connection, call.values)?;
+        changes.add(&ids, &call, 1);
+        entered.push((row.get::<_, i64>(16)?, ids[0], call.flags));
     }
     drop(rows);
     for row in entered {

@@ -1,0 +1,187 @@
+#!/usr/bin/env node
+// How fast the receiver takes records, and answers, with many calls in it:
+// node tests/bench/receiver.mjs [--calls 100000,1000000] [--models 100] [--json]
+import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { Agent, request } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { performance } from "node:perf_hooks";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { chromium as driver } from "playwright-core";
+import { startReceiver } from "../../examples/gateway/receiver.mjs";
+import { chromium } from "../../scripts/lib/chromium.mjs";
+import { run } from "../../scripts/lib/run.mjs";
+import { costOf, inBatches, sampleCalls, sampleErrors } from "./receiver-calls.mjs";
+
+/** Calls of a batch, each a cost and a usage: what the plugin sends after an outage. */
+const BATCH = 250;
+/** Batches that are made before they are sent, so that making them is not measured. */
+const READY = 40;
+const CONNECTIONS = 2;
+const ASKED = 15;
+const PAINTED = 5;
+const PAGES = ["/models?hours=24", "/models?hours=720", "/models?hours=720&trigger=user"];
+
+const { values } = parseArgs({
+  options: {
+    calls: { type: "string", default: "100000,1000000" },
+    models: { type: "string", default: "100" },
+    json: { type: "boolean", default: false },
+  },
+});
+
+/** @param {Agent} agent @param {string} url @param {string} [body] @returns {Promise<{ status: number, bytes: number }>} */
+function ask(agent, url, body) {
+  return new Promise((resolve, reject) => {
+    const method = body === undefined ? "GET" : "POST";
+    const sent = request(
+      url,
+      { agent, method, headers: { "content-type": "application/json" } },
+      (answer) => {
+        let bytes = 0;
+        answer.on("data", (chunk) => {
+          bytes += chunk.length;
+        });
+        answer.on("end", () => resolve({ status: answer.statusCode ?? 0, bytes }));
+      },
+    );
+    sent.on("error", reject);
+    sent.end(body);
+  });
+}
+
+/** @param {number[]} all */
+const median = (all) => [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)] ?? 0;
+
+/** Sends all calls and gives records a second, while sending. @param {string} url @param {number} calls @param {number} models */
+async function fill(url, calls, models) {
+  const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+  let [seconds, records] = [0, 0];
+  const ready = inBatches(sampleCalls({ calls, models }), BATCH);
+  for (const some of inBatches(ready, READY)) {
+    const bodies = some.map((usage) => JSON.stringify({ costs: usage.map(costOf), model_usage: usage }));
+    const begun = performance.now();
+    const send = async () => {
+      for (let body = bodies.pop(); body !== undefined; body = bodies.pop()) {
+        const { status } = await ask(agent, `${url}/api/v1/ingest/batch`, body);
+        if (status !== 200) throw new Error(`a batch was answered ${status}`);
+      }
+    };
+    await Promise.all(Array.from({ length: CONNECTIONS }, send));
+    seconds += (performance.now() - begun) / 1000;
+    records += some.reduce((sum, batch) => sum + 2 * batch.length, 0);
+  }
+  for (const some of inBatches(sampleErrors({ calls: Math.ceil(calls / 200) }), 500))
+    await ask(agent, `${url}/api/v1/ingest/metrics`, JSON.stringify(some));
+  agent.destroy();
+  return Math.round(records / seconds);
+}
+
+/** Median time of an answer in ms, and its size. @param {string} url */
+async function answerOf(url) {
+  const agent = new Agent({ keepAlive: true });
+  const times = [];
+  let size = 0;
+  for (let index = 0; index < ASKED; index++) {
+    const begun = performance.now();
+    const { status, bytes } = await ask(agent, url);
+    if (status !== 200) throw new Error(`${url} was answered ${status}`);
+    times.push(performance.now() - begun);
+    size = bytes;
+  }
+  agent.destroy();
+  return { ms: Math.round(median(times) * 10) / 10, bytes: size };
+}
+
+/** Median time from the navigation to the first contentful paint, in ms. @param {string[]} urls */
+async function paintOf(urls) {
+  const browser = await driver.launch({
+    executablePath: await chromium(),
+    args: ["--disable-gpu", "--disable-background-networking"],
+    chromiumSandbox: false,
+  });
+  /** @type {number[]} */
+  const medians = [];
+  try {
+    // Once unmeasured: a browser's first page is its slowest.
+    await (await browser.newPage()).goto(urls[0] ?? "");
+    for (const url of urls) {
+      const times = [];
+      for (let index = 0; index < PAINTED; index++) {
+        const page = await browser.newPage();
+        await page.goto(url, { waitUntil: "load" });
+        const paint = await page.evaluate(
+          `new Promise((resolve) => new PerformanceObserver((list) => {
+            const found = list.getEntriesByName("first-contentful-paint")[0];
+            if (found) resolve(found.startTime);
+          }).observe({ type: "paint", buffered: true }))`,
+        );
+        times.push(Number(paint));
+        await page.close();
+      }
+      medians.push(Math.round(median(times)));
+    }
+  } finally {
+    await browser.close();
+  }
+  return medians;
+}
+
+/** @param {number} calls @param {number} models @param {string} binary */
+async function measure(calls, models, binary) {
+  const folder = mkdtempSync(join(tmpdir(), "agentwatch-bench-receiver-"));
+  const receiver = await startReceiver({ binary, args: ["--db", join(folder, "records.db")] });
+  try {
+    const recordsPerSecond = await fill(receiver.url, calls, models);
+    const stats = {
+      "24 h": await answerOf(`${receiver.url}/api/model-stats?hours=24`),
+      "30 d": await answerOf(`${receiver.url}/api/model-stats?hours=720`),
+    };
+    const paints = await paintOf(PAGES.map((page) => receiver.url + page));
+    const pages = [];
+    for (const [index, page] of PAGES.entries())
+      pages.push({ page, ...(await answerOf(receiver.url + page)), first_paint_ms: paints[index] });
+    // Stopped, it leaves one file: its log is in it.
+    await receiver.stop();
+    const disk = readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
+    return {
+      calls,
+      models,
+      records_per_second: recordsPerSecond,
+      model_stats_ms: { hours_24: stats["24 h"].ms, hours_720: stats["30 d"].ms },
+      pages,
+      disk_bytes_per_call: Math.round(disk / calls),
+    };
+  } finally {
+    await receiver.stop().catch(() => {});
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** @param {Awaited<ReturnType<typeof measure>>} measured */
+function print(measured) {
+  const line = (/** @type {string} */ what, /** @type {string} */ figure) =>
+    console.log(`  ${what.padEnd(42)} ${figure.padStart(16)}`);
+  console.log(`${measured.calls.toLocaleString("en-GB")} calls of ${measured.models} models over 30 days`);
+  line("records in (a cost and a usage a call)", `${measured.records_per_second.toLocaleString("en-GB")}/s`);
+  line("/api/model-stats?hours=24", `${measured.model_stats_ms.hours_24} ms`);
+  line("/api/model-stats?hours=720", `${measured.model_stats_ms.hours_720} ms`);
+  for (const { page, ms, bytes, first_paint_ms } of measured.pages)
+    line(page, `${ms} ms, ${(bytes / 1000).toFixed(1)} KB, painted at ${first_paint_ms} ms`);
+  line("disk", `${measured.disk_bytes_per_call} bytes a call`);
+}
+
+const project = fileURLToPath(new URL("../..", import.meta.url));
+let binary = process.env.AGENTWATCH_RECEIVER;
+if (!binary) {
+  await run("cargo", ["build", "--release", "-p", "agentwatch-receiver"], { cwd: project });
+  binary = join(process.env.CARGO_TARGET_DIR ?? join(project, "target"), "release", "agentwatch-receiver");
+}
+const all = [];
+for (const calls of values.calls.split(",").map(Number)) {
+  const measured = await measure(calls, Number(values.models), binary);
+  all.push(measured);
+  if (!values.json) print(measured);
+}
+if (values.json) console.log(JSON.stringify(all, null, 2));
