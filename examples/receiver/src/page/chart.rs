@@ -40,6 +40,15 @@ impl Figure {
         }
     }
 
+    /// A round number of an axis: cents, and more digits only where it has them.
+    fn label(self, value: f64) -> String {
+        let text = self.text(value);
+        let Some((whole, digits)) = text.split_once('.').filter(|_| self == Self::Cost) else {
+            return text;
+        };
+        format!("{whole}.{:0<2}", digits.trim_end_matches('0'))
+    }
+
     const fn title(self) -> &'static str {
         match self {
             Self::Tokens => "Tokens over time",
@@ -94,7 +103,7 @@ pub fn chart(view: &View, address: &Address, figure: Figure, models: &[&str]) ->
     let top = ceiling(highest);
     let (title, id) = (figure.title(), figure.id());
     let labels = [top, top / 2.0, 0.0]
-        .map(|value| format!("<span>{}</span>", figure.text(value)))
+        .map(|value| format!("<span>{}</span>", figure.label(value)))
         .concat();
     let times = ticks(&starts, view.step);
     format!(
@@ -291,6 +300,19 @@ mod tests {
                 ceiling(highest)
             );
         }
+    }
+
+    #[test]
+    fn an_axis_says_no_more_digits_than_it_has() {
+        for (dollars, label) in [
+            (0.5, "$0.50"),
+            (0.025, "$0.025"),
+            (1500.0, "$1,500.00"),
+            (0.0, "$0.00"),
+        ] {
+            assert_eq!(Figure::Cost.label(dollars), label);
+        }
+        assert_eq!(Figure::Tokens.label(2_500_000.0), "2.50M");
     }
 
     #[test]

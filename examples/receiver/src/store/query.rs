@@ -80,8 +80,9 @@ enum Latencies<'a> {
 
 /// The series to add up, by number.
 struct Wanted<'a> {
-    /// Series of sums: of a dimension alone where that is enough, else whole ones.
-    sums: Vec<(i64, &'a Series)>,
+    /// Of which kind the sums are: of a dimension alone where that is enough, else whole.
+    kind: i64,
+    sums: HashMap<i64, &'a Series>,
     /// Whole series, for single calls.
     whole: Vec<(i64, &'a Series)>,
 }
@@ -114,11 +115,14 @@ impl<'a> Survey<'a> {
 
     fn wanted(&self, dimension: Option<Dimension>) -> Wanted<'a> {
         let whole = self.whole_series();
-        let sums = match dimension {
-            Some(dimension) if self.filter.is_only(dimension) => self.of_kind(dimension.kind()),
-            _ => whole.clone(),
+        let alone = dimension.filter(|dimension| self.filter.is_only(*dimension));
+        let kind = alone.map_or(WHOLE, Dimension::kind);
+        let sums = if kind == WHOLE {
+            whole.iter().copied().collect()
+        } else {
+            self.of_kind(kind).into_iter().collect()
         };
-        Wanted { sums, whole }
+        Wanted { kind, sums, whole }
     }
 
     /// Sums by one dimension. Of the model there are percentiles too.
@@ -250,10 +254,10 @@ impl<'a> Survey<'a> {
             &BY_HOUR
         };
         for range in &parts.hours {
-            self.summed(&BY_HOUR, &wanted.sums, *range, &mut take)?;
+            self.summed(&BY_HOUR, wanted, *range, &mut take)?;
         }
         for range in &parts.days {
-            self.summed(days, &wanted.sums, *range, &mut take)?;
+            self.summed(days, wanted, *range, &mut take)?;
         }
         Ok(())
     }
@@ -261,22 +265,23 @@ impl<'a> Survey<'a> {
     fn summed(
         &self,
         sql: &str,
-        wanted: &[(i64, &'a Series)],
+        wanted: &Wanted<'a>,
         range: Range,
         take: &mut impl FnMut(Piece<'a, '_>),
     ) -> Result<()> {
         let mut statement = self.connection.prepare_cached(sql)?;
-        for (id, series) in wanted {
-            let mut rows = statement.query((id, range.from, range.to))?;
-            while let Some(row) = rows.next()? {
-                let latencies = row.get_ref(1)?.as_blob_or_null()?;
-                take(Piece {
-                    series,
-                    start: row.get(0)?,
-                    sums: &Sums::of_row(row, 2)?,
-                    latencies: latencies.map_or(Latencies::Untold, Latencies::Packed),
-                });
-            }
+        let mut rows = statement.query((wanted.kind, range.from, range.to))?;
+        while let Some(row) = rows.next()? {
+            let Some(series) = wanted.sums.get(&row.get(2)?) else {
+                continue;
+            };
+            let latencies = row.get_ref(1)?.as_blob_or_null()?;
+            take(Piece {
+                series,
+                start: row.get(0)?,
+                sums: &Sums::of_row(row, 3)?,
+                latencies: latencies.map_or(Latencies::Untold, Latencies::Packed),
+            });
         }
         Ok(())
     }
@@ -322,7 +327,7 @@ impl<'a> Survey<'a> {
 
 fn by_table(table: &str) -> String {
     format!(
-        "SELECT start, latencies, {} FROM {table} WHERE series = ?1 AND start >= ?2 AND start < ?3",
+        "SELECT start, latencies, series, {} FROM {table} WHERE kind = ?1 AND start >= ?2 AND start < ?3",
         *SUMS
     )
 }

@@ -243,7 +243,10 @@ fn is_other(asked: &str, answered: &str) -> bool {
 
 /// Changes of sums, not yet written.
 #[derive(Default)]
-pub struct Changes(HashMap<(i64, Micros), (Sums, Change)>);
+pub struct Changes(HashMap<Key, (Sums, Change)>);
+
+/// Kind and start and number of a series: the key of a row, in its order.
+type Key = (i64, Micros, i64);
 
 impl Changes {
     /// Adds a call (`times` 1) to the sums of its series, or takes it away (-1).
@@ -257,7 +260,7 @@ impl Changes {
         }
         let start = call.timestamp.div_euclid(HOUR) * HOUR;
         for (index, id) in ids.iter().enumerate() {
-            let (total, latencies) = self.0.entry((*id, start)).or_default();
+            let (total, latencies) = self.0.entry((index as i64, start, *id)).or_default();
             total.add(&sums);
             // Percentiles are shown by model, and of what a filter selects.
             if index <= 1
@@ -273,10 +276,10 @@ impl Changes {
     /// # Errors
     /// What SQLite says.
     pub fn write(self, connection: &Connection) -> Result<()> {
-        let mut days: HashMap<(i64, Micros), (Sums, Change)> = HashMap::new();
-        for ((series, hour), (sums, latencies)) in &self.0 {
+        let mut days: HashMap<Key, (Sums, Change)> = HashMap::new();
+        for ((kind, hour, series), (sums, latencies)) in &self.0 {
             let day = hour.div_euclid(DAY) * DAY;
-            let (total, all) = days.entry((*series, day)).or_default();
+            let (total, all) = days.entry((*kind, day, *series)).or_default();
             total.add(sums);
             all.merge(latencies);
         }
@@ -287,15 +290,15 @@ impl Changes {
 
 /// The statement that adds to a row, or makes it.
 fn upsert(table: &str) -> String {
-    let marks = vec!["?"; COUNTS.len() + 5].join(", ");
+    let marks = vec!["?"; COUNTS.len() + 6].join(", ");
     // Past 64 bits SQLite goes on in floating point; the cast brings the largest integer back.
     let counts: String = COUNTS
         .iter()
         .map(|name| format!("{name} = CAST({name} + excluded.{name} AS INTEGER), "))
         .collect();
     format!(
-        "INSERT INTO {table} (series, start, {sums}, latencies) VALUES ({marks})
-         ON CONFLICT (series, start) DO UPDATE SET {counts}cost_usd = cost_usd + excluded.cost_usd,
+        "INSERT INTO {table} (kind, start, series, {sums}, latencies) VALUES ({marks})
+         ON CONFLICT (kind, start, series) DO UPDATE SET {counts}cost_usd = cost_usd + excluded.cost_usd,
              latency_ms = latency_ms + excluded.latency_ms, latencies = latencies_add(latencies, excluded.latencies)",
         sums = *SUMS
     )
@@ -306,13 +309,13 @@ static UPSERT: LazyLock<[String; 2]> = LazyLock::new(|| ["usage_hour", "usage_da
 fn write_table(
     connection: &Connection,
     table: &str,
-    changes: HashMap<(i64, Micros), (Sums, Change)>,
+    changes: HashMap<Key, (Sums, Change)>,
 ) -> Result<()> {
     let mut changes: Vec<_> = changes.into_iter().collect();
     // In the order of the table: neighbours are on the same page.
     changes.sort_unstable_by_key(|(key, _)| *key);
     let mut statement = connection.prepare_cached(&UPSERT[usize::from(table == "usage_day")])?;
-    for ((series, start), (sums, latencies)) in &changes {
+    for ((kind, start, series), (sums, latencies)) in &changes {
         if sums.is_nothing() && latencies.is_empty() {
             continue;
         }
@@ -321,7 +324,7 @@ fn write_table(
         } else {
             Some(latencies.pack())
         };
-        let mut values: Vec<&dyn ToSql> = vec![series, start];
+        let mut values: Vec<&dyn ToSql> = vec![kind, start, series];
         values.extend(sums.counts.iter().map(|count| count as &dyn ToSql));
         values.extend([&sums.cost_usd as &dyn ToSql, &sums.latency_ms, &packed]);
         statement.execute(params_from_iter(values))?;
@@ -329,9 +332,9 @@ fn write_table(
             // With its last call a row goes, and with it what rounding left of its money.
             connection
                 .prepare_cached(&format!(
-                    "DELETE FROM {table} WHERE series = ? AND start = ? AND calls = 0"
+                    "DELETE FROM {table} WHERE kind = ? AND start = ? AND series = ? AND calls = 0"
                 ))?
-                .execute([series, start])?;
+                .execute([kind, start, series])?;
         }
     }
     Ok(())

@@ -155,8 +155,10 @@ CREATE TABLE IF NOT EXISTS series (
 );
 
 -- Sums of the calls of a series, kept with each change of a call. `start` is the hour's or the day's, in UTC.
--- `latencies` is a packed histogram (histogram.rs), in series of kind 0 and 1.
+-- `latencies` is a packed histogram (histogram.rs), in series of kind 0 and 1. In the order of time, since calls arrive in
+-- it: what a batch changes is on few pages.
 CREATE TABLE IF NOT EXISTS usage_hour (
+    kind               INTEGER NOT NULL,
     series             INTEGER NOT NULL,
     start              INTEGER NOT NULL,
     calls              INTEGER NOT NULL,
@@ -175,9 +177,10 @@ CREATE TABLE IF NOT EXISTS usage_hour (
     cost_usd           REAL NOT NULL,
     latency_ms         REAL NOT NULL,
     latencies          BLOB,
-    PRIMARY KEY (series, start)
+    PRIMARY KEY (kind, start, series)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS usage_day (
+    kind               INTEGER NOT NULL,
     series             INTEGER NOT NULL,
     start              INTEGER NOT NULL,
     calls              INTEGER NOT NULL,
@@ -196,7 +199,7 @@ CREATE TABLE IF NOT EXISTS usage_day (
     cost_usd           REAL NOT NULL,
     latency_ms         REAL NOT NULL,
     latencies          BLOB,
-    PRIMARY KEY (series, start)
+    PRIMARY KEY (kind, start, series)
 ) WITHOUT ROWID;
 
 -- The metric `model_errors`: model calls that failed or were stopped, billed or not, by hour.
