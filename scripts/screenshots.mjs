@@ -76,7 +76,7 @@ async function take(browser, url, { name, query, scheme, until }) {
   const end = await page.locator(until).last().boundingBox();
   const begin = FROM[name] ? await page.locator(FROM[name]).boundingBox() : undefined;
   const top = begin ? begin.y - 20 : 0;
-  const height = (end ? end.y + end.height : 900) + 24 - top;
+  const height = (end ? end.y + end.height : 900) + 10 - top;
   // By the debugger, since WebP is half of PNG.
   const debug = await page.context().newCDPSession(page);
   const clip = { x: 0, y: top, width: WIDTH, height, scale: 1 };

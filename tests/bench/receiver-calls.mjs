@@ -121,6 +121,8 @@ function call(index, at, next, model, [agent, , trigger]) {
   const hasCache = model.name.startsWith("anthropic/") || model.name.startsWith("openai/");
   const cached = hasCache && next() < 0.75 ? Math.round(prompt * (0.45 + 0.5 * next())) : 0;
   const failed = next() < 0.004;
+  const isRouted = model.name.startsWith("openrouter/moonshotai/") && next() < 0.06;
+  const isMissing = model.source === "unknown" && next() < 0.02;
   const source = model.source ?? (next() < 0.9 ? "openclaw" : "provider");
   const dollars = ((prompt - cached + cached * 0.1) * model.input + output * model.output) / 1e6;
   const session = Math.floor(at / (3 * HOUR_MS)) * 8 + (index % 8);
@@ -131,8 +133,8 @@ function call(index, at, next, model, [agent, , trigger]) {
     timestamp: new Date(at).toISOString(),
     model: model.name,
     agent_name: agent,
-    prompt_tokens: prompt,
-    completion_tokens: output,
+    prompt_tokens: isMissing ? 0 : prompt,
+    completion_tokens: isMissing ? 0 : output,
     cost_usd: Math.round(dollars * 1e9) / 1e9,
     latency_ms: Math.round(latency),
     gateway: GATEWAYS[agent === "mailbox" || agent === "watch" ? 1 : 0],
@@ -141,13 +143,14 @@ function call(index, at, next, model, [agent, , trigger]) {
     cache_write_tokens: hasCache ? Math.round((prompt - cached) * 0.2) : 0,
     reasoning_tokens: model.name.includes("gpt-5") ? Math.round(output * 0.4) : 0,
     cost_source: source,
-    usage_source: "reported",
+    usage_source: isMissing ? "missing" : "reported",
     latency_source: "measured",
     session_key: `s_${((session * 2654435761) >>> 0).toString(16).padStart(8, "0")}`,
     run_id: run,
     trigger,
     outcome: failed ? "failed" : next() < 0.003 ? "aborted" : "completed",
     ttfb_ms: Math.round(latency * 0.2),
+    ...(isRouted && { response_model: "moonshotai/kimi-k2-thinking" }),
   };
 }
 

@@ -93,7 +93,7 @@ fn the_page_shows_each_model_and_escapes_its_name() {
         let page = server.get("/models");
         assert!(!page.text.contains("<img"), "{}", page.text);
         let name = "&lt;img src=x onerror=&quot;alert(&#39;1&#39;)&quot;&gt;&amp;amp;";
-        assert!(page.text.contains(&name), "{}", page.text);
+        assert!(page.text.contains(name), "{}", page.text);
         let row = page.text.split("id=\"rows\">").nth(1).unwrap();
         let row = row.split("</table>").next().unwrap();
         let cells: Vec<&str> = row

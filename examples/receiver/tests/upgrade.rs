@@ -26,7 +26,7 @@ const VERSION_2: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
     ALTER TABLE model_usage ADD COLUMN response_model TEXT;
     PRAGMA user_version = 2;";
 /// More than enter the sums in one transaction.
-const CALLS: i64 = 45_000;
+const CALLS: i64 = 21_000;
 
 fn filled(version: i32, test: &str) -> Folder {
     let folder = Folder::new(&format!("upgrade-{version}-{test}"));

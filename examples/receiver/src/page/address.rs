@@ -124,7 +124,9 @@ impl Address {
                 .replace('T', " ")
         };
         match (self.from, self.to) {
-            (Some(from), Some(to)) => format!("{} to {} UTC", minute(from), minute(to)),
+            (Some(from), Some(to)) => {
+                format!("the time from {} to {} UTC", minute(from), minute(to))
+            }
             (Some(from), None) => format!("the time since {} UTC", minute(from)),
             (None, _) => format!("the last {}", super::format::range(self.hours)),
         }

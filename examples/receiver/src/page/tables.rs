@@ -47,6 +47,15 @@ pub fn unpriced(sums: &Sums) -> String {
     }
 }
 
+/// What calls cost; where no price of any of them is known, that is not nothing.
+fn cost(sums: &Sums) -> String {
+    if sums.cost_usd == 0.0 && sums.of(Count::UnknownCost) == sums.of(Count::Calls) {
+        "not known".into()
+    } else {
+        money(sums.cost_usd)
+    }
+}
+
 /// Cached input as a share of the input of the calls that tell of the cache; a dash where none does.
 pub fn cached(sums: &Sums) -> String {
     match sums.of(Count::CacheTold) {
@@ -91,7 +100,7 @@ pub fn models(view: &View, address: &Address) -> String {
 fn row(view: &View, address: &Address, model: &ModelStats, all: i64) -> String {
     let sums = &model.sums;
     let whole = |what: Count| count(sums.of(what));
-    let (failed, aborted) = view.unsuccessful(&model.model, sums);
+    let (failed, _) = view.unsuccessful(&model.model, sums);
     format!(
         "<tr><th scope=row>{link}<td>{calls}<td>{prompt}<td>{cached}<td>{completion}<td>{total}{bar}<td>{cost}{unpriced}<td>{avg}<td>{p50}<td>{p95}<td>{failed}\n",
         link = link(address, Dimension::Model, &model.model),
@@ -101,12 +110,12 @@ fn row(view: &View, address: &Address, model: &ModelStats, all: i64) -> String {
         completion = whole(Count::Completion),
         total = count(sums.tokens()),
         bar = bar(sums.tokens() as f64, all as f64),
-        cost = money(model.cost_usd),
+        cost = cost(sums),
         unpriced = unpriced(sums),
         avg = duration(model.avg_latency_ms),
         p50 = duration(model.p50_latency_ms),
         p95 = duration(model.p95_latency_ms),
-        failed = count((failed + aborted).round() as i64),
+        failed = count(failed.round() as i64),
     )
 }
 
@@ -166,7 +175,7 @@ fn breakdown(address: &Address, dimension: Dimension, values: &BTreeMap<String, 
             rows,
             "<tr{class}><th scope=row>{}{}",
             link(address, dimension, value),
-            figures(sums, tokens, is_unknown)
+            figures(sums, tokens)
         );
     }
     if rest.0 > 0 {
@@ -174,7 +183,7 @@ fn breakdown(address: &Address, dimension: Dimension, values: &BTreeMap<String, 
             rows,
             "<tr><th scope=row>{} more{}",
             rest.0,
-            figures(&rest.1, tokens, false)
+            figures(&rest.1, tokens)
         );
     }
     let id = dimension.name();
@@ -184,17 +193,14 @@ fn breakdown(address: &Address, dimension: Dimension, values: &BTreeMap<String, 
     )
 }
 
-fn figures(sums: &Sums, tokens: i64, is_unknown: bool) -> String {
-    let cost = if is_unknown {
-        "not known".into()
-    } else {
-        money(sums.cost_usd)
-    };
+fn figures(sums: &Sums, tokens: i64) -> String {
     format!(
-        "<td>{}<td>{}{}<td>{cost}\n",
+        "<td>{}<td>{}{}<td>{}{}\n",
         count(sums.of(Count::Calls)),
         super::format::short(sums.tokens()),
         bar(sums.tokens() as f64, tokens as f64),
+        cost(sums),
+        unpriced(sums),
     )
 }
 

@@ -1,0 +1,207 @@
+//! What the Models page says of what was stored.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed unwrap is a failed test"
+)]
+
+mod support;
+
+use serde_json::{Value, json};
+use support::Server;
+
+fn call(model: &str, more: Value) -> Value {
+    let mut call = json!({"model": model, "agent_name": "main", "prompt_tokens": 100, "completion_tokens": 10,
+                          "cost_usd": 0.5, "latency_ms": 1000, "cost_source": "openclaw", "trigger": "user",
+                          "gateway": "g1", "session_key": "s_1"});
+    for (name, value) in more.as_object().unwrap() {
+        call[name] = value.clone();
+    }
+    call
+}
+
+/// The part of a page between two texts.
+fn between<'a>(page: &'a str, from: &str, to: &str) -> &'a str {
+    let rest = page
+        .split_once(from)
+        .unwrap_or_else(|| panic!("no {from}"))
+        .1;
+    rest.split_once(to).unwrap_or_else(|| panic!("no {to}")).0
+}
+
+#[test]
+fn an_address_selects_calls_on_the_page_in_statistics_and_in_downloads() {
+    let server = Server::start(&[]);
+    server.post(
+        "model_usage",
+        &json!([
+            call("p/a", json!({})),
+            call(
+                "p/a",
+                json!({"agent_name": "cron agent", "trigger": "cron"})
+            ),
+            call("p/b", json!({"trigger": null, "gateway": "g2"})),
+        ]),
+    );
+    for (query, requests) in [
+        ("agent=main", 2),
+        ("agent=cron%20agent", 1),
+        ("model=p/a&trigger=user", 1),
+        ("gateway=g2", 1),
+        ("gateway=g3", 0),
+        ("cost_source=openclaw&model=p/b", 1),
+    ] {
+        let sum = |rows: &[Value]| {
+            rows.iter()
+                .map(|row| row["requests"].as_i64().unwrap())
+                .sum::<i64>()
+        };
+        let stats = server.list(&format!("/api/model-stats?{query}"));
+        assert_eq!(sum(&stats), requests, "{query}");
+        assert_eq!(
+            sum(&server.list(&format!("/models/stats.json?{query}"))),
+            requests
+        );
+        // Written in pieces, as it is read.
+        let calls = server.get(&format!("/models/calls.json?{query}")).text;
+        let calls = calls.matches(r#""agent_name":"#).count();
+        assert_eq!(calls as i64, requests, "{query}");
+        let page = server.get(&format!("/models?{query}")).text;
+        if requests > 0 {
+            let shown = between(&page, r#"data-summary="requests"><span>"#, "<");
+            assert_eq!(shown, requests.to_string(), "{query}");
+        } else {
+            assert!(page.contains("with this filter"), "{query}");
+        }
+    }
+    // What was not told can be asked for.
+    let untold = server.get("/models?trigger=-").text;
+    assert!(between(&untold, r#"id="rows">"#, "</table>").contains("p/b"));
+}
+
+#[test]
+fn a_cost_that_nobody_knows_is_said_until_somebody_does() {
+    let server = Server::start(&[]);
+    let unknown = json!({"id": "x", "cost_usd": 0, "cost_source": "unknown"});
+    server.post("model_usage", &call("p/a", unknown));
+    let page = server.get("/models").text;
+    assert!(page.contains("1 of 1 calls (100 %) have no known price"));
+    assert!(between(&page, r#"id="rows">"#, "</table>").contains("not known"));
+    assert!(between(&page, r#"id="by-cost_source""#, "</section>").contains(">unknown</a>"));
+    let known = json!({"enrichments": [{"id": "x", "cost_usd": 0.25, "cost_source": "provider"}]});
+    server.post("batch", &known);
+    let page = server.get("/models").text;
+    assert!(!page.contains("have no known price") && !page.contains("not known"));
+    assert!(between(&page, r#"id="by-cost_source""#, "</section>").contains(">provider</a>"));
+    assert!(between(&page, r#"id="rows">"#, "</table>").contains("$0.2500"));
+}
+
+#[test]
+fn failures_that_were_not_billed_count_too() {
+    let server = Server::start(&[]);
+    let errors = ["failed", "failed", "aborted"].map(|outcome| {
+        json!({"name": "model_errors", "value": 1, "kind": "counter", "agent_name": "main",
+               "tags": {"model": "p/down", "outcome": outcome}})
+    });
+    server.post("metrics", &json!(errors));
+    let alone = server.get("/models").text;
+    let row = between(&alone, "Errors and fallbacks", "</table>");
+    assert!(row.contains("p/down</a><td>2<td>1<td>100 %<td>0"), "{row}");
+    assert!(alone.contains(r#"data-summary="failed"><span>2</span><small>1 stopped"#));
+    // One of them was billed: it is told of twice, and is one.
+    server.post(
+        "model_usage",
+        &json!([
+            call("p/down", json!({"outcome": "failed"})),
+            call("p/down", json!({}))
+        ]),
+    );
+    let both = server.get("/models").text;
+    let row = between(&both, "Errors and fallbacks", "</table>");
+    assert!(row.contains("p/down</a><td>2<td>1<td>75.0 %<td>1"), "{row}");
+    let filtered = server.get("/models?trigger=user").text;
+    assert!(filtered.contains("only calls that failed and were billed are known"));
+    let listed = server.get("/models?failed=1").text;
+    assert_eq!(
+        between(&listed, r#"id="calls""#, "</table>")
+            .matches("#call\"")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_model_that_answered_for_another_is_named() {
+    let server = Server::start(&[]);
+    let begun = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_millis() as u64
+        - 60_000;
+    let span = |id: String, model: &str, status: &str, late: u64| json!({"id": id, "name": format!("chat {model}"), "status": status, "started_at": begun + late});
+    for turn in 0..3 {
+        // In the last turn nobody answered.
+        let second = if turn < 2 { "completed" } else { "failed" };
+        let spans = [
+            span(format!("{turn}a"), "p/a", "failed", 0),
+            span(format!("{turn}b"), "p/b", second, 1000),
+        ];
+        server.post(
+            "traces",
+            &json!({"id": format!("t{turn}"), "name": "turn", "spans": spans}),
+        );
+    }
+    server.post(
+        "model_usage",
+        &call("openrouter/auto", json!({"response_model": "p/other"})),
+    );
+    let page = server.get("/models").text;
+    assert!(page.contains("p/a failed, p/b answered in 2 turns"));
+    let row = between(&page, "Errors and fallbacks", "</table>");
+    assert!(
+        row.contains("openrouter/auto</a><td>0<td>0<td>0 %<td>0<td>0<td>1"),
+        "{row}"
+    );
+}
+
+#[test]
+fn a_call_shows_all_that_is_known_of_it() {
+    let server = Server::start(&[]);
+    let known = json!({"id": "x/1", "request_id": "req_<1>", "ttft_ms": 12.5, "run_id": "r"});
+    server.post("model_usage", &call("p/a", known));
+    let page = server.get("/models?model=p/a&call=x/1").text;
+    let fields = between(&page, r#"id="call""#, "</section>");
+    for shown in [
+        "<dt>request_id<dd>req_&lt;1&gt;",
+        "<dt>ttft_ms<dd>12.5",
+        "<dt>session_key<dd>s_1",
+    ] {
+        assert!(fields.contains(shown), "{shown}: {fields}");
+    }
+    assert!(between(&page, r#"id="sessions""#, "</table>").contains("s_1"));
+    assert_eq!(server.get("/models?model=p/a&call=none").status, 200);
+}
+
+#[test]
+fn downloads_are_files_and_ask_for_the_token() {
+    let server = Server::start(&["--token", "s3cret"]);
+    for file in ["stats.csv", "calls.json", "events"] {
+        let path = format!("/models/{file}");
+        assert_eq!(server.get(&path).status, 303, "{file}: to the sign-in");
+    }
+    let headers = [("authorization", "Bearer s3cret")];
+    for (file, kind) in [
+        ("stats.csv", "text/csv"),
+        ("calls.json", "application/json"),
+    ] {
+        let answer = server.send("GET", &format!("/models/{file}"), &headers, b"");
+        assert_eq!(answer.status, 200);
+        assert!(answer.header("content-type").unwrap().starts_with(kind));
+        assert!(
+            answer
+                .header("content-disposition")
+                .unwrap()
+                .starts_with("attachment")
+        );
+    }
+}
