@@ -26,7 +26,7 @@ const VERSION_2: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
     ALTER TABLE model_usage ADD COLUMN response_model TEXT;
     PRAGMA user_version = 2;";
 /// More than enter the sums in one transaction.
-const CALLS: i64 = 21_000;
+const CALLS: i64 = 6_000;
 
 fn filled(version: i32, test: &str) -> Folder {
     let folder = Folder::new(&format!("upgrade-{version}-{test}"));
@@ -49,7 +49,7 @@ fn filled(version: i32, test: &str) -> Folder {
             .unwrap()
             .execute((
                 format!("call-{n}"),
-                now - n * 50_000_000,
+                now - n * 180_000_000,
                 format!("p/m{}", n % 3),
                 (n % 1000) as f64,
                 if n % 5 == 0 { "unknown" } else { "openclaw" },

@@ -80,12 +80,7 @@ async fn models(app: App, address: Address, format: Format) -> Result<Response, 
         .blocking(move |app| {
             let window = address.window(clock::now());
             Ok(app.store.survey(|connection, catalog| {
-                let survey = Survey {
-                    connection,
-                    catalog,
-                    window,
-                    filter: &address.filter,
-                };
+                let survey = Survey::new(connection, catalog, window, &address.filter);
                 stats::model_stats(&survey, Percentiles::Bounded)
             })?)
         })
@@ -170,12 +165,7 @@ async fn single(app: App, address: Address, format: Format) -> Result<Response, 
         .blocking(move |app| {
             let window = address.window(clock::now());
             Ok(app.store.survey(|connection, catalog| {
-                let survey = Survey {
-                    connection,
-                    catalog,
-                    window,
-                    filter: &address.filter,
-                };
+                let survey = Survey::new(connection, catalog, window, &address.filter);
                 calls::latest(&survey, address.failed, CALLS_MAX)
             })?)
         })

@@ -55,33 +55,27 @@ impl View {
         store.survey(|connection, catalog| {
             let window = address.window(now);
             let filter = &address.filter;
-            let survey = Survey {
-                connection,
-                catalog,
-                window,
-                filter,
-            };
-            let models = stats::model_stats(&survey, Percentiles::Bounded)?;
-            let mut total = Sums::default();
-            models.iter().for_each(|model| total.add(&model.sums));
-
+            let survey = Survey::new(connection, catalog, window, filter);
+            let step = address.step(now, survey.is_small(EXACT_MAX)?);
             let dimensions = [
                 Dimension::Agent,
                 Dimension::Trigger,
                 Dimension::CostSource,
                 Dimension::Gateway,
             ];
-            let mut sums = survey.by_each(dimensions)?.into_iter();
+            let overview = survey.overview(dimensions, step)?;
+            let mut sums = overview.by.into_iter();
             let breakdowns =
                 dimensions.map(|dimension| (dimension, sums.next().unwrap_or_default()));
-
-            let step = address.step(now, total.of(Count::Calls) <= EXACT_MAX);
-            let steps = survey.over_time(step)?.into_iter().map(|(start, models)| {
+            let steps = overview.steps.into_iter().map(|(start, models)| {
                 let models = models
                     .into_iter()
                     .map(|(model, sums)| (model.to_owned(), sums));
                 (start, models.collect())
             });
+            let models = stats::stats_of(&survey, overview.models, Percentiles::Bounded)?;
+            let mut total = Sums::default();
+            models.iter().for_each(|model| total.add(&model.sums));
             // The metric tells the model and the agent, and nothing else.
             let told = [
                 Dimension::Trigger,

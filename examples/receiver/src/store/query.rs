@@ -6,6 +6,7 @@ use super::series::{Catalog, Dimension, Series, WHOLE};
 use super::window::{Range, Window};
 use crate::clock::{DAY, HOUR, Micros};
 use rusqlite::{Connection, Result};
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
@@ -40,12 +41,34 @@ impl Filter {
 }
 
 /// The calls to be summed.
-#[derive(Clone, Copy)]
 pub struct Survey<'a> {
     pub connection: &'a Connection,
     pub catalog: &'a Catalog,
     pub window: Window,
     pub filter: &'a Filter,
+    /// The calls at the window's ends, once they were read: every sum wants them.
+    edges: OnceCell<Vec<Single<'a>>>,
+}
+
+/// One call.
+struct Single<'a> {
+    series: &'a Series,
+    at: Micros,
+    sums: Sums,
+    latency_ms: Option<f64>,
+}
+
+/// Sums by model and step of time, of any string that lives as long as the catalogue.
+type Steps<'a> = BTreeMap<Micros, HashMap<&'a str, Sums>>;
+
+/// All that is shown of the calls together.
+pub struct Overview<'a, const N: usize> {
+    /// By model.
+    pub models: BTreeMap<String, Group>,
+    /// By each of the dimensions that were asked for.
+    pub by: [BTreeMap<String, Sums>; N],
+    /// By the start of each step in which there were calls.
+    pub steps: Steps<'a>,
 }
 
 /// Sums and latencies of one value of a dimension.
@@ -88,6 +111,22 @@ struct Wanted<'a> {
 }
 
 impl<'a> Survey<'a> {
+    /// Of the calls in `window` those that pass `filter`.
+    pub fn new(
+        connection: &'a Connection,
+        catalog: &'a Catalog,
+        window: Window,
+        filter: &'a Filter,
+    ) -> Self {
+        Self {
+            connection,
+            catalog,
+            window,
+            filter,
+            edges: OnceCell::new(),
+        }
+    }
+
     /// The numbers of the whole series that pass.
     pub fn whole_series(&self) -> Vec<(i64, &'a Series)> {
         self.of_kind(WHOLE)
@@ -125,89 +164,79 @@ impl<'a> Survey<'a> {
         Wanted { kind, sums, whole }
     }
 
+    /// Whether there are no more than `most` calls in the window, whatever the filter.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn is_small(&self, most: i64) -> Result<bool> {
+        let count: i64 = self
+            .connection
+            .prepare_cached(
+                "SELECT count(*) FROM (SELECT 1 FROM model_usage WHERE timestamp >= ?1 AND timestamp < ?2 LIMIT ?3)",
+            )?
+            .query_row((self.window.from, self.window.end(), most + 1), |row| row.get(0))?;
+        Ok(count <= most)
+    }
+
     /// Sums by one dimension. Of the model there are percentiles too.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn by(&self, dimension: Dimension) -> Result<BTreeMap<String, Group>> {
-        let wanted = self.wanted(Some(dimension));
-        let mut groups: HashMap<&str, Group> = HashMap::new();
-        self.visit(&wanted, DAY, |piece| {
-            let group = groups.entry(piece.series.get(dimension)).or_default();
-            group.sums.add(piece.sums);
-            if dimension == Dimension::Model {
-                let latencies = group.latencies.get_or_insert_default();
-                match piece.latencies {
-                    Latencies::Untold => {}
-                    Latencies::One(ms) => latencies.add(ms),
-                    Latencies::Packed(packed) => latencies.add_packed(packed),
-                }
-            }
+        let mut groups = Groups::default();
+        self.visit(&self.wanted(Some(dimension)), DAY, |piece| {
+            groups.add(dimension, &piece);
         })?;
-        Ok(groups
-            .into_iter()
-            .filter(|(_, group)| group.sums.of(Count::Calls) > 0)
-            .map(|(value, group)| (value.to_owned(), group))
-            .collect())
+        Ok(groups.finish())
     }
 
-    /// Sums by each of several dimensions. Where the filter lets no single dimension do, the calls are gone through once.
+    /// Sums by model, by other dimensions and by model in each `step` of time. The calls are gone through once for all of
+    /// it where the filter lets no single dimension do.
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn by_each<const N: usize>(
+    pub fn overview<const N: usize>(
         &self,
         dimensions: [Dimension; N],
-    ) -> Result<[BTreeMap<String, Sums>; N]> {
-        let mut all = [const { BTreeMap::new() }; N];
-        let mut rest = Vec::new();
-        for (index, dimension) in dimensions.into_iter().enumerate() {
-            if self.filter.is_only(dimension) {
-                let groups = self.by(dimension)?;
-                all[index] = groups
-                    .into_iter()
-                    .map(|(value, group)| (value, group.sums))
-                    .collect();
-            } else {
-                rest.push((index, dimension));
-            }
-        }
-        if !rest.is_empty() {
-            let mut by_series: HashMap<&Series, Sums> = HashMap::new();
-            self.visit(&self.wanted(None), DAY, |piece| {
-                by_series.entry(piece.series).or_default().add(piece.sums);
-            })?;
-            for (series, sums) in by_series
-                .iter()
-                .filter(|(_, sums)| sums.of(Count::Calls) > 0)
-            {
-                for (index, dimension) in &rest {
-                    all[*index]
-                        .entry(series.get(*dimension).to_owned())
-                        .or_insert_with(Sums::default)
-                        .add(sums);
-                }
-            }
-        }
-        Ok(all)
-    }
-
-    /// Sums by model in each `step` of time, by the step's start.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn over_time(&self, step: Micros) -> Result<BTreeMap<Micros, HashMap<&'a str, Sums>>> {
+        step: Micros,
+    ) -> Result<Overview<'a, N>> {
         let wanted = self.wanted(Some(Dimension::Model));
-        let mut steps: BTreeMap<Micros, HashMap<&str, Sums>> = BTreeMap::new();
+        let mut models = Groups::default();
+        let mut steps = Steps::new();
+        let mut whole: HashMap<&Series, Sums> = HashMap::new();
         self.visit(&wanted, step, |piece| {
+            models.add(Dimension::Model, &piece);
             let start = piece.start.div_euclid(step) * step;
-            let models = steps.entry(start).or_default();
-            models
-                .entry(piece.series.get(Dimension::Model))
-                .or_default()
-                .add(piece.sums);
+            let model = piece.series.get(Dimension::Model);
+            let sums = steps.entry(start).or_default().entry(model).or_default();
+            sums.add(piece.sums);
+            if wanted.kind == WHOLE {
+                whole.entry(piece.series).or_default().add(piece.sums);
+            }
         })?;
-        Ok(steps)
+        let mut by = [const { BTreeMap::new() }; N];
+        let is_alone = |dimension: &Dimension| self.filter.is_only(*dimension);
+        if wanted.kind != WHOLE && !dimensions.iter().all(is_alone) {
+            self.visit(&self.wanted(None), DAY, |piece| {
+                whole.entry(piece.series).or_default().add(piece.sums);
+            })?;
+        }
+        for (sums, dimension) in by.iter_mut().zip(dimensions) {
+            if is_alone(&dimension) {
+                let groups = self.by(dimension)?.into_iter();
+                *sums = groups.map(|(value, group)| (value, group.sums)).collect();
+                continue;
+            }
+            for (series, more) in whole.iter().filter(|(_, sums)| sums.of(Count::Calls) > 0) {
+                let value = series.get(dimension).to_owned();
+                sums.entry(value).or_insert_with(Sums::default).add(more);
+            }
+        }
+        Ok(Overview {
+            models: models.finish(),
+            by,
+            steps,
+        })
     }
 
     /// All latencies by model, from the single calls.
@@ -243,10 +272,20 @@ impl<'a> Survey<'a> {
         };
         let parts = self.window.parts();
         if longest % HOUR != 0 {
-            return self.single(&wanted.whole, whole, &mut take);
+            self.single(&wanted.whole, whole)?
+                .iter()
+                .for_each(|call| take(call.piece()));
+            return Ok(());
         }
-        for range in &parts.edges {
-            self.single(&wanted.whole, *range, &mut take)?;
+        if self.edges.get().is_none() {
+            let mut calls = Vec::new();
+            for range in &parts.edges {
+                calls.append(&mut self.single(&wanted.whole, *range)?);
+            }
+            let _ = self.edges.set(calls);
+        }
+        for call in self.edges.get().into_iter().flatten() {
+            take(call.piece());
         }
         let days = if longest % DAY == 0 {
             &BY_DAY
@@ -286,17 +325,13 @@ impl<'a> Survey<'a> {
         Ok(())
     }
 
-    fn single(
-        &self,
-        wanted: &[(i64, &'a Series)],
-        range: Range,
-        take: &mut impl FnMut(Piece<'a, '_>),
-    ) -> Result<()> {
+    fn single(&self, wanted: &[(i64, &'a Series)], range: Range) -> Result<Vec<Single<'a>>> {
         let mut statement = self.connection.prepare_cached(
             "SELECT timestamp, latency_ms, prompt_tokens, completion_tokens, cost_usd, flags, cache_read_tokens,
                  cache_write_tokens, reasoning_tokens
              FROM model_usage WHERE series = ?1 AND timestamp >= ?2 AND timestamp < ?3",
         )?;
+        let mut calls = Vec::new();
         for (id, series) in wanted {
             let values = [0, 1, 2, 3, 4].map(|index| series.0[index].as_str());
             let mut rows = statement.query((id, range.from, range.to))?;
@@ -313,15 +348,53 @@ impl<'a> Survey<'a> {
                     cache_write: row.get(7)?,
                     reasoning: row.get(8)?,
                 };
-                take(Piece {
+                calls.push(Single {
                     series,
-                    start: call.timestamp,
-                    sums: &call.sums(),
-                    latencies: call.latency_ms.map_or(Latencies::Untold, Latencies::One),
+                    at: call.timestamp,
+                    sums: call.sums(),
+                    latency_ms: call.latency_ms,
                 });
             }
         }
-        Ok(())
+        Ok(calls)
+    }
+}
+
+impl<'a> Single<'a> {
+    fn piece(&self) -> Piece<'a, '_> {
+        Piece {
+            series: self.series,
+            start: self.at,
+            sums: &self.sums,
+            latencies: self.latency_ms.map_or(Latencies::Untold, Latencies::One),
+        }
+    }
+}
+
+/// Groups that are being added up.
+#[derive(Default)]
+struct Groups<'a>(HashMap<&'a str, Group>);
+
+impl<'a> Groups<'a> {
+    fn add(&mut self, dimension: Dimension, piece: &Piece<'a, '_>) {
+        let group = self.0.entry(piece.series.get(dimension)).or_default();
+        group.sums.add(piece.sums);
+        if dimension == Dimension::Model {
+            let latencies = group.latencies.get_or_insert_default();
+            match piece.latencies {
+                Latencies::Untold => {}
+                Latencies::One(ms) => latencies.add(ms),
+                Latencies::Packed(packed) => latencies.add_packed(packed),
+            }
+        }
+    }
+
+    fn finish(self) -> BTreeMap<String, Group> {
+        let groups = self.0.into_iter();
+        let groups = groups.filter(|(_, group)| group.sums.of(Count::Calls) > 0);
+        groups
+            .map(|(value, group)| (value.to_owned(), group))
+            .collect()
     }
 }
 

@@ -5,6 +5,7 @@ use super::query::{Group, Survey};
 use super::rollup::{Count, Sums};
 use super::series::Dimension;
 use rusqlite::Result;
+use std::collections::BTreeMap;
 
 /// The most timed calls of which percentiles are exact; of more they are read from a histogram.
 pub const EXACT_MAX: i64 = 100_000;
@@ -42,7 +43,18 @@ pub enum Percentiles {
 /// # Errors
 /// What SQLite says.
 pub fn model_stats(survey: &Survey, percentiles: Percentiles) -> Result<Vec<ModelStats>> {
-    let groups = survey.by(Dimension::Model)?;
+    stats_of(survey, survey.by(Dimension::Model)?, percentiles)
+}
+
+/// The same of sums by model that are there already.
+///
+/// # Errors
+/// What SQLite says.
+pub fn stats_of(
+    survey: &Survey,
+    groups: BTreeMap<String, Group>,
+    percentiles: Percentiles,
+) -> Result<Vec<ModelStats>> {
     let timed: i64 = groups
         .values()
         .map(|group| group.sums.of(Count::Timed))

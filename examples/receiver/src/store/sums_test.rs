@@ -219,12 +219,7 @@ fn assert_sums(store: &Store, context: &str) {
             let context = format!("{context}, {window:?}, {filter:?}");
             store
                 .survey(|connection, catalog| {
-                    let survey = Survey {
-                        connection,
-                        catalog,
-                        window,
-                        filter: &filter,
-                    };
+                    let survey = Survey::new(connection, catalog, window, &filter);
                     assert_survey(&survey, &wanted, &context);
                     Ok(())
                 })
@@ -234,30 +229,30 @@ fn assert_sums(store: &Store, context: &str) {
 }
 
 fn assert_survey(survey: &Survey, wanted: &[&Stored], context: &str) {
-    let by_each = survey.by_each(Dimension::ALL).unwrap();
-    for (dimension, sums) in Dimension::ALL.into_iter().zip(by_each) {
-        let mut expected: BTreeMap<&str, Sums> = BTreeMap::new();
-        for call in wanted {
-            let value = call.values[dimension as usize].as_str();
-            expected.entry(value).or_default().add(&call.sums);
-        }
-        let given: Vec<&String> = sums.keys().collect();
-        assert_eq!(given, expected.keys().collect::<Vec<_>>(), "{context}");
-        for (value, sums) in &sums {
-            assert_near(
-                sums,
-                &expected[value.as_str()],
-                &format!("{value:?} in {context}"),
-            );
-        }
-    }
     for step in [HOUR / 4, HOUR, 6 * HOUR, DAY, 7 * DAY] {
+        let overview = survey.overview(Dimension::ALL, step).unwrap();
+        for (dimension, sums) in Dimension::ALL.into_iter().zip(overview.by) {
+            let mut expected: BTreeMap<&str, Sums> = BTreeMap::new();
+            for call in wanted {
+                let value = call.values[dimension as usize].as_str();
+                expected.entry(value).or_default().add(&call.sums);
+            }
+            let given: Vec<&String> = sums.keys().collect();
+            assert_eq!(given, expected.keys().collect::<Vec<_>>(), "{context}");
+            for (value, sums) in &sums {
+                let context = format!("{value:?} by {step} in {context}");
+                assert_near(sums, &expected[value.as_str()], &context);
+                if dimension == Dimension::Model {
+                    assert_near(&overview.models[value].sums, sums, &context);
+                }
+            }
+        }
         let mut expected: BTreeMap<(Micros, &str), Sums> = BTreeMap::new();
         for call in wanted {
             let key = (call.at.div_euclid(step) * step, call.values[0].as_str());
             expected.entry(key).or_default().add(&call.sums);
         }
-        let steps = survey.over_time(step).unwrap();
+        let steps = overview.steps;
         let given = steps
             .iter()
             .flat_map(|(at, models)| models.keys().map(|model| (*at, *model)));
@@ -347,6 +342,34 @@ fn two_stores_on_one_file_keep_the_same_sums() {
     for store in &stores {
         assert_sums(store, "two stores");
     }
+}
+
+#[test]
+fn an_upgrade_that_was_interrupted_is_gone_on_with() {
+    let folder = Folder::new("sums-upgrade");
+    let store = folder.open();
+    let mut dice = Dice(5);
+    for _ in 0..20 {
+        store.write(&dice.batch(), NOW, Repeat::Merge).unwrap();
+    }
+    let calls = stored(&store).len();
+    {
+        let mut writer = super::lock(&store.writer);
+        let super::Writer {
+            connection,
+            interner,
+        } = &mut *writer;
+        connection
+            .execute_batch(
+                "UPDATE model_usage SET series = NULL, flags = NULL; DELETE FROM usage_hour; DELETE FROM usage_day",
+            )
+            .unwrap();
+        assert_eq!(super::usage::take_in(connection, interner, 30).unwrap(), 30);
+    }
+    drop(store);
+    let store = folder.open();
+    assert_eq!(stored(&store).len(), calls);
+    assert_sums(&store, "after an upgrade in two starts");
 }
 
 #[test]

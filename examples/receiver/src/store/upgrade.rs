@@ -18,7 +18,7 @@ const FROM_2: &str = "ALTER TABLE model_usage ADD COLUMN series INTEGER;
     ALTER TABLE model_usage ADD COLUMN flags INTEGER;
     DROP INDEX IF EXISTS model_usage_stats;";
 /// Rows of an earlier version that enter the sums in one transaction: some tenths of a second.
-const AT_ONCE: i64 = 20_000;
+const AT_ONCE: i64 = 5_000;
 /// How long to wait for another process that makes or upgrades the same file.
 const BUSY: Duration = Duration::from_secs(60);
 
