@@ -13,6 +13,7 @@ const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>
   proxy     passes requests on to models' providers and counts their answers; proxy --help tells more
   litellm   takes the log of a LiteLLM proxy; litellm --help tells more
   sync      counts what the gateway's session store holds; sync --help tells more
+  purge     removes what an uninstalled plugin leaves behind; purge --help tells more
 
 The environment's AGENTWATCH_URL, AGENTWATCH_TOKEN and AGENTWATCH_AGENT_NAME are read; options win. The token is no
 option, since other users of the machine can see a command's options.
@@ -28,6 +29,7 @@ const COMMANDS: Record<string, (args: string[]) => Promise<number>> = {
   proxy: async (args) => (await import("./cli-proxy.js")).proxyCommand(args),
   sync: async (args) => (await import("./cli-sync.js")).syncCommand(args),
   litellm: async (args) => (await import("./cli-litellm.js")).litellmCommand(args),
+  purge: async (args) => (await import("./cli-purge.js")).purgeCommand(args),
 };
 
 async function main(): Promise<number> {
