@@ -6,6 +6,7 @@ import { delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { cacheRoot } from "./lib/cache.mjs";
+import { thirdPartyLicences } from "./lib/licences.mjs";
 import { run, SetupError, say, withProgress } from "./lib/run.mjs";
 import { npmDependencies, wasmToolchain, wasmTools } from "./setup.mjs";
 
@@ -17,9 +18,9 @@ const NEW = join(PROJECT, "target", "dist");
 
 /**
  * What the package may weigh at most, in bytes: the table of prices and what reads it take 28 KB, what speaks to
- * OpenTelemetry collectors 75 KB, most of it JSON both ways.
+ * OpenTelemetry collectors 75 KB, most of it JSON both ways, the licences of others 6 KB.
  */
-const MOST = { module: 260 * 1024, package: 624 * 1024 };
+export const MOST = { module: 260 * 1024, package: 640 * 1024 };
 
 /** The modules, by the crate's feature that each is: `core` counts, `io` meets the network and foreign formats. */
 const MODULES = /** @type {const} */ ({ core: "counting", io: "io" });
@@ -151,6 +152,7 @@ export async function build() {
     await wrapGlue(name);
   }
   await packPrices();
+  await writeFile(join(NEW, "THIRD-PARTY.txt"), await thirdPartyLicences());
   await compileShim();
   await shrinkScripts();
   await rm(DIST, { recursive: true, force: true });

@@ -5,12 +5,12 @@ import { homedir, tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import { MOST } from "../../scripts/build.mjs";
 import { cacheRoot } from "../../scripts/lib/cache.mjs";
 import { openclaw } from "../../scripts/lib/openclaw.mjs";
 import { skip, tgz, versions } from "./options.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
-const KB = 1024;
 
 describe("the package", { skip }, () => {
   const folder = mkdtempSync(join(tmpdir(), "agentwatch-package-"));
@@ -23,6 +23,7 @@ describe("the package", { skip }, () => {
   test("holds what is to be shipped, and nothing else", () => {
     const shim = readdirSync(join(PROJECT, "js-shim", "src")).filter((file) => /(?<!\.d)\.ts$/.test(file));
     const dist = [
+      "THIRD-PARTY.txt",
       "core.js",
       "core.wasm",
       "io.js",
@@ -44,13 +45,26 @@ describe("the package", { skip }, () => {
       assert.ok(files.includes(entry.replace("./", "")), `${entry} is in the package`);
   });
 
+  test("says its version to those whom it calls", () => {
+    const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+    const module = readFileSync(join(root, "dist", "io.wasm"), "latin1");
+    assert.ok(module.includes(`agentwatch-openclaw/${version}`), "User-Agent");
+  });
+
+  test("has the licences of what is compiled into it", () => {
+    const text = readFileSync(join(root, "dist", "THIRD-PARTY.txt"), "utf8");
+    const names = ["serde", "wasm-bindgen", "gloo-net", "genai-prices", "The Rust standard library"];
+    for (const name of names) assert.match(text, new RegExp(`^${name}\\b.*\\n {4}Copyright`, "m"), name);
+    assert.match(text, /Permission is hereby granted/);
+  });
+
   test("is small", (t) => {
     const all = files.reduce((sum, file) => sum + size(file), 0);
     t.diagnostic(
       `module ${size("dist/core.wasm")} bytes, unpacked ${all}, packed ${statSync(tgz ?? "").size}`,
     );
-    assert.ok(size("dist/core.wasm") <= 260 * KB);
-    assert.ok(all <= 624 * KB);
+    for (const module of ["dist/core.wasm", "dist/io.wasm"]) assert.ok(size(module) <= MOST.module, module);
+    assert.ok(all <= MOST.package);
   });
 
   test("names no folder of the machine that built it", () => {

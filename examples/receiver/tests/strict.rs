@@ -441,7 +441,7 @@ fn it_says_what_it_can_do() {
     ];
     assert_eq!(
         server.get("/api/v1/ingest/capabilities").json(),
-        json!({"server": "agentwatch-receiver", "version": "0.1.0", "features": features})
+        json!({"server": "agentwatch-receiver", "version": env!("CARGO_PKG_VERSION"), "features": features})
     );
     assert_eq!(server.get("/nope").json(), json!({"detail": "Not Found"}));
     assert_eq!(server.get("/api/v1/ingest/logs").status, 405);

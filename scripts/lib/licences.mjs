@@ -1,0 +1,123 @@
+import { readdir, readFile } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { run, SetupError } from "./run.mjs";
+
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
+const TARGET = "wasm32-unknown-unknown";
+const MIT_BEGINS = "Permission is hereby granted, free of charge";
+
+/** What is compiled in and is no crate of `Cargo.lock`: the standard library, with what it stands on. */
+const STANDARD_LIBRARY = [
+  [
+    "The Rust standard library (core, alloc, std, compiler-builtins, libm)",
+    "Copyright (c) The Rust Project Developers",
+  ],
+  ["cfg-if, dlmalloc, of the standard library", "Copyright (c) 2014 Alex Crichton"],
+  ["hashbrown, of the standard library", "Copyright (c) 2016 Amanieu d'Antras"],
+];
+
+/** Not linked, but `prices.br` is made of its data. */
+const DATA = ["genai-prices"];
+
+/**
+ * @typedef {object} Crate As `cargo metadata` tells.
+ * @property {string} id
+ * @property {string} name
+ * @property {string} version
+ * @property {string | null} license
+ * @property {string | null} source
+ * @property {string[]} authors
+ * @property {string} manifest_path
+ * @property {{ kind: string[] }[]} targets
+ */
+
+/**
+ * The licences of all that is compiled into the package, grouped: MIT wherever that is among the choices. Refuses
+ * what it does not know.
+ *
+ * @returns {Promise<string>}
+ */
+export async function thirdPartyLicences() {
+  const crates = await linked();
+  /** @type {[what: string, notice: string][]} */
+  const mit = [];
+  /** @type {string[]} */
+  const others = [];
+  /** @type {string | undefined} */
+  let text;
+  for (const crate of crates) {
+    const name = `${crate.name} ${crate.version}`;
+    const files = await licenceFiles(crate);
+    if (!/\bMIT\b/.test(crate.license ?? ""))
+      throw new SetupError(`${name} has the licence ${crate.license}: see whether the package may have it`);
+    const found = files.find(({ text }) => text.includes(MIT_BEGINS));
+    text ??= found && permission(found.text);
+    mit.push([name, notice(crate, found?.text)]);
+    // Not a choice but a further part.
+    for (const part of (crate.license ?? "").split(" AND ").filter((part) => !/\bMIT\b/.test(part))) {
+      const file = files.find(({ name }) =>
+        name.toLowerCase().includes(part.split("-")[0]?.toLowerCase() ?? ""),
+      );
+      if (!file) throw new SetupError(`${name} has no text of its licence ${part}`);
+      others.push(`${name}, in part: ${part}\n\n${file.text.trim()}`);
+    }
+  }
+  for (const [what = "", holder = ""] of STANDARD_LIBRARY) mit.push([what, holder]);
+  const list = mit.map(([what, notice]) => `${what}\n${notice.replace(/^/gm, "    ")}`).join("\n");
+  const head = `The modules core.wasm and io.wasm have the following compiled into them, and core.js and io.js were made by
+wasm-bindgen. prices.br is made of the data of ${DATA.join(", ")}. Made by the build.`;
+  const parts = [head, `The MIT License\n\n${list}\n\n${text}`, ...others];
+  return `${parts.join(`\n\n${"-".repeat(80)}\n\n`)}\n`;
+}
+
+/** The crates of the modules, in order; build scripts and macros are none. @returns {Promise<Crate[]>} */
+async function linked() {
+  const args = ["metadata", "--format-version", "1", "--locked"];
+  const options = { cwd: PROJECT };
+  const { packages, resolve } = JSON.parse(
+    await run("cargo", [...args, "--filter-platform", TARGET], options),
+  );
+  /** @type {Map<string, Crate>} */
+  const crates = new Map(packages.map((/** @type {Crate} */ crate) => [crate.id, crate]));
+  /** @type {Map<string, { pkg: string, dep_kinds: { kind: string | null }[] }[]>} */
+  const deps = new Map(resolve.nodes.map((/** @type {any} */ { id, deps }) => [id, deps]));
+  const isCode = (/** @type {string} */ id) =>
+    !crates.get(id)?.targets.some(({ kind }) => kind.includes("proc-macro"));
+  const root = packages.find(
+    (/** @type {Crate} */ { name, source }) => name === "agentwatch-openclaw" && !source,
+  );
+  const found = new Set([root.id]);
+  for (const id of found)
+    for (const { pkg, dep_kinds } of deps.get(id) ?? [])
+      if (dep_kinds.some(({ kind }) => kind === null) && isCode(pkg)) found.add(pkg);
+  found.delete(root.id);
+  // It is used by no module, so that other platforms' dependencies have it.
+  const { packages: all } = JSON.parse(await run("cargo", args, options));
+  const data = all.filter((/** @type {Crate} */ { name }) => DATA.includes(name));
+  return [...[...found].flatMap((id) => crates.get(id) ?? []), ...data].sort((a, b) =>
+    a.name.localeCompare(b.name, "en"),
+  );
+}
+
+/** @param {Crate} crate */
+async function licenceFiles({ manifest_path }) {
+  const folder = dirname(manifest_path);
+  const names = (await readdir(folder)).filter((name) => /^(licen[cs]e|copying|unlicense)/i.test(name));
+  return Promise.all(
+    names.sort().map(async (name) => ({ name, text: await readFile(join(folder, name), "utf8") })),
+  );
+}
+
+/** The lines of a copyright; where a crate's files have none, or it has no file, its authors. */
+function notice(/** @type {Crate} */ { name, authors }, /** @type {string | undefined} */ text = "") {
+  const lines = text.slice(0, Math.max(text.indexOf(MIT_BEGINS), 0)).match(/^.*copyright.*$/gim) ?? [];
+  if (lines.length > 0) return lines.map((line) => line.trim()).join("\n");
+  const people = authors.map((author) => author.replace(/\s*<.*>/, ""));
+  return `Copyright (c) ${people.join(", ") || `the authors of ${name}`}`;
+}
+
+/** The text of the licence, the same for all, without whose it is. @param {string} text */
+function permission(text) {
+  return text.slice(text.indexOf(MIT_BEGINS)).trim();
+}
