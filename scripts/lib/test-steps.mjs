@@ -12,6 +12,7 @@ import {
   wasmToolchain,
   wasmTools,
 } from "../setup.mjs";
+import { cargoDeny } from "./cargo-deny.mjs";
 import { collector } from "./collector.mjs";
 import { litellm } from "./litellm.mjs";
 import { buildReceiver, packPlugin } from "./package.mjs";
@@ -32,6 +33,7 @@ export const preparations = {
   chromium,
   collector,
   litellm,
+  cargoDeny,
 };
 
 /** @template T @param {() => Promise<T>} make @returns {() => Promise<T>} */
@@ -215,6 +217,12 @@ export const steps = [
     run: async (/** @type {import("./steps.mjs").Command} */ run) =>
       nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "durability.test.mjs")], await wholeWay(version)),
   })),
+  {
+    name: "supply",
+    about: "what crates and npm packages bring in",
+    needs: ["npm", "cargoDeny"],
+    run: (run) => run(process.execPath, [join(PROJECT, "scripts", "supply.mjs")]),
+  },
   {
     name: "demo",
     about: "npm run demo -- --once",
