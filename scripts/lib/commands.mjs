@@ -75,8 +75,8 @@ export async function printed(file, heading, version) {
 
 /** Whether a block is for a version, by its note. @param {string} note @param {string} version */
 function fits(note, version) {
-  const [, later, from, to, upTo] =
-    /^OpenClaw (?:(\S+) and later|(\S+) to (\S+)|up to (\S+))$/.exec(note) ?? [];
+  const [, later, upTo, from, to] =
+    /^OpenClaw (?:(\S+) and later|up to (\S+)|(\S+) to (\S+))$/.exec(note) ?? [];
   const [first, last] = [later ?? from, to ?? upTo];
   return (!first || month(version) >= month(first)) && (!last || month(version) <= month(last));
 }

@@ -22,12 +22,18 @@ const ADDRESS = /http:\/\/localhost:8470/g;
  * @param {object} options
  * @param {string} options.version Of OpenClaw.
  * @param {string | undefined} options.binary Of the receiver.
+ * @param {number} [options.port] Of the receiver.
  * @param {Record<string, string>} [options.env] More of the environment, of the terminal and the gateway.
  */
-export async function newUser({ version, binary, env = {} }) {
-  const folder = await mkdtemp(join(tmpdir(), "agentwatch-new-user-"));
+export async function newUser({ version, binary, port: receiverPort, env = {} }) {
+  const folder = await mkdtemp(join(tmpdir(), "new-user-"));
   const provider = await createProvider({ delayMs: 100 });
-  const receiver = new MortalReceiver({ binary, isStock: false, folder, port: await freePort() });
+  const receiver = new MortalReceiver({
+    binary,
+    isStock: false,
+    folder,
+    port: receiverPort ?? (await freePort()),
+  });
   await receiver.start();
   const shell = await terminal({ version, folder, env });
   const workspace = join(shell.stateDir, "workspace");

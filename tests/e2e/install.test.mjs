@@ -1,0 +1,37 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { binary, skip, tgz, versions } from "./options.mjs";
+import { moved, updated } from "./ways-to-install.mjs";
+
+/**
+ * What the documentation prints, typed into a terminal with a home folder of its own. All other ways to install, and the
+ * versions between, are tried by `node scripts/installs.mjs`, which writes docs/install.md.
+ */
+
+/** The quicker one. What comes in the place of AgentWatch's hook does not depend on the version. */
+const OLD = "2026.3.13";
+const WITHIN_MS = 600_000;
+
+for (const version of versions)
+  describe(`OpenClaw ${version}, by the documentation`, { skip }, () => {
+    const place = { version, tgz: tgz ?? "", binary };
+
+    test("installed from a file, updated while calls wait, removed and purged", {
+      timeout: WITHIN_MS,
+    }, async () => {
+      const { requests, left } = await updated({ ...place, goesBack: false });
+      assert.equal(requests, 4, "one before, two that waited, one after");
+      const isNew = version !== OLD;
+      assert.deepEqual(
+        left.filter((name) => !name.startsWith("state/")),
+        isNew ? ["`enabled: false`"] : [],
+      );
+    });
+
+    const older = version !== OLD && "tried on the older one";
+    test(
+      "in the place of AgentWatch's own hook: ours, then the plugin",
+      { skip: older, timeout: WITHIN_MS },
+      () => moved(place),
+    );
+  });

@@ -1,0 +1,53 @@
+// The compose file: there is no Docker here, so it is read, and held against the settings that there are.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { parse } from "yaml";
+import { environmentSettings } from "../../dist/env.js";
+import { instantiate } from "../../dist/wasm.js";
+
+const PATH = fileURLToPath(new URL("../../examples/docker/compose.agentwatch.yaml", import.meta.url));
+const { services, volumes } = parse(readFileSync(PATH, "utf8"));
+const { agentwatch, "openclaw-gateway": gateway } = services;
+
+test("lays AgentWatch over the gateway's own services", () => {
+  // `openclaw-gateway` is what OpenClaw's docker-compose.yml calls it; the rest of that service stays its own.
+  assert.deepEqual(Object.keys(services).sort(), ["agentwatch", "openclaw-gateway"]);
+  assert.deepEqual(Object.keys(gateway), ["environment"]);
+});
+
+test("tells the gateway nothing but settings that there are, and values that they take", () => {
+  Object.assign(process.env, gateway.environment);
+  const settings = environmentSettings();
+  for (const name of Object.keys(gateway.environment)) delete process.env[name];
+  assert.equal(
+    Object.keys(settings).length,
+    Object.keys(gateway.environment).length,
+    "every variable is read",
+  );
+
+  const { Core, settingNames } = instantiate();
+  const names = /** @type {string[]} */ (JSON.parse(settingNames()));
+  // The token's value is the user's.
+  const values = names.map((name) => (name === "token" ? "secret" : /** @type {any} */ (settings)[name]));
+  const core = new Core(values, 0, 0);
+  assert.equal(JSON.parse(core.status()).url, gateway.environment.AGENTWATCH_URL);
+});
+
+test("sends to the other service, at its port", () => {
+  const { hostname, port } = new URL(gateway.environment.AGENTWATCH_URL);
+  assert.ok(services[hostname], `${hostname} is a service`);
+  const published = agentwatch.ports.map((/** @type {string} */ text) => text.split(":").at(-1));
+  assert.deepEqual(published, [port]);
+});
+
+test("has one secret for both, and none of its own", () => {
+  assert.equal(agentwatch.environment.AGENTWATCH_AUTH_TOKEN, gateway.environment.AGENTWATCH_TOKEN);
+  assert.match(gateway.environment.AGENTWATCH_TOKEN, /^\$\{AGENTWATCH_TOKEN:\?.+\}$/, "refused without one");
+});
+
+test("shows the dashboard to this host alone, and keeps its data", () => {
+  for (const text of agentwatch.ports) assert.match(text, /^127\.0\.0\.1:/);
+  for (const text of agentwatch.volumes) assert.ok(text.split(":")[0] in volumes, text);
+});

@@ -1,0 +1,98 @@
+// The commands of docs/proxy.md and docs/sync.md, typed as they are printed.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { delimiter, dirname, join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { printed } from "../../scripts/lib/commands.mjs";
+import { answer, header, lines } from "./stored.mjs";
+import { Receiver } from "./world.mjs";
+
+const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
+const WITHIN_MS = 30_000;
+
+const root = mkdtempSync(join(tmpdir(), "agentwatch-printed-"));
+/** @type {Receiver} */
+let receiver;
+before(async () => {
+  receiver = await Receiver.open();
+});
+after(() => {
+  receiver.close();
+  rmSync(root, { recursive: true, force: true });
+});
+
+/** Programs on the PATH, and a home folder with a state directory in whose store are two calls. */
+function environment() {
+  const [bin, home] = [join(root, "bin"), join(root, "home")];
+  const sessions = join(home, ".openclaw", "agents", "main", "sessions");
+  for (const folder of [bin, sessions]) mkdirSync(folder, { recursive: true });
+  writeFileSync(join(sessions, "s1.jsonl"), lines(header("s1"), answer(1), answer(2)));
+  writeFileSync(join(bin, "agentwatch-openclaw"), `#!/bin/sh\nexec "${process.execPath}" "${CLI}" "$@"\n`);
+  chmodSync(join(bin, "agentwatch-openclaw"), 0o755);
+  const path = [bin, dirname(process.execPath), process.env.PATH].join(delimiter);
+  return { PATH: path, HOME: home, AGENTWATCH_URL: receiver.url };
+}
+
+/**
+ * Types a command; one that stays is ended once it has said so.
+ *
+ * @param {string} command
+ * @param {RegExp} [stays]
+ */
+async function type(command, stays) {
+  const line = command.replace("http://localhost:8470", receiver.url);
+  // The last word is the program itself, so that a signal reaches it.
+  const [, assignments = "", words = ""] = /^((?:\w+=\S+ )*)(.*)$/.exec(line) ?? [];
+  const child = spawn("bash", ["-c", `${assignments}exec ${words}`], {
+    env: environment(),
+    timeout: WITHIN_MS,
+  });
+  let output = "";
+  let isAsked = false;
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding("utf8").on("data", (text) => {
+      output += text;
+      if (isAsked || !stays?.test(output)) return;
+      isAsked = true;
+      child.kill("SIGTERM");
+    });
+  const code = await new Promise((resolve) => child.on("close", resolve));
+  return { code, output };
+}
+
+/** A port that is surely free, in the place of the one that others may have. @param {string} command */
+const anyPort = (command) => `${command} --port 0`;
+
+describe("the commands that are printed", () => {
+  test("a proxy before three upstreams", async () => {
+    for (const command of await printed("docs/proxy.md", "The proxy")) {
+      const { code, output } = await type(anyPort(command), /proxy on http:\/\/127\.0\.0\.1:\d+: .*local/);
+      assert.equal(code, 0, output);
+      for (const prefix of ["/openai", "/anthropic", "/local"]) assert.ok(output.includes(prefix), output);
+    }
+  });
+
+  test("the endpoint for LiteLLM", async () => {
+    for (const command of await printed("docs/proxy.md", "LiteLLM")) {
+      const { code, output } = await type(anyPort(command), /litellm endpoint on .* counted under litellm/);
+      assert.equal(code, 0, output);
+    }
+  });
+
+  test("sync: once, a month of history, and watching", async () => {
+    const commands = await printed("docs/sync.md", "Counting from the session store");
+    assert.equal(commands.length, 3);
+    for (const command of commands) {
+      const { code, output } = await type(
+        command,
+        command.includes("--watch") ? /watching the session store/ : undefined,
+      );
+      assert.equal(code, 0, `${command}\n${output}`);
+    }
+    const requests = Object.values(receiver.totals).reduce((sum, row) => sum + row.requests, 0);
+    assert.equal(requests, 2, "each call of the store, once");
+  });
+});
