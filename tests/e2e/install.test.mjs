@@ -29,9 +29,10 @@ for (const version of versions)
     });
 
     const older = version !== OLD && "tried on the older one";
-    test(
-      "in the place of AgentWatch's own hook: ours, then the plugin",
-      { skip: older, timeout: WITHIN_MS },
-      () => moved(place),
-    );
+    test("in the place of AgentWatch's own hook, ours, then the plugin", {
+      skip: older,
+      timeout: WITHIN_MS,
+    }, async () => {
+      await moved(place);
+    });
   });
