@@ -71,30 +71,30 @@ wasm-bindgen. prices.br is made of the data of ${DATA.join(", ")}. Made by the b
   return `${parts.join(`\n\n${"-".repeat(80)}\n\n`)}\n`;
 }
 
+/** What is resolved for a platform. @param {string} platform @returns {Promise<{ packages: Crate[], resolve: any }>} */
+async function metadata(platform) {
+  const args = ["metadata", "--format-version", "1", "--locked", "--filter-platform", platform];
+  return JSON.parse(await run("cargo", args, { cwd: PROJECT }));
+}
+
 /** The crates of the modules, in order; build scripts and macros are none. @returns {Promise<Crate[]>} */
 async function linked() {
-  const args = ["metadata", "--format-version", "1", "--locked"];
-  const options = { cwd: PROJECT };
-  const { packages, resolve } = JSON.parse(
-    await run("cargo", [...args, "--filter-platform", TARGET], options),
-  );
-  /** @type {Map<string, Crate>} */
-  const crates = new Map(packages.map((/** @type {Crate} */ crate) => [crate.id, crate]));
+  const { packages, resolve } = await metadata(TARGET);
+  const crates = new Map(packages.map((crate) => [crate.id, crate]));
   /** @type {Map<string, { pkg: string, dep_kinds: { kind: string | null }[] }[]>} */
   const deps = new Map(resolve.nodes.map((/** @type {any} */ { id, deps }) => [id, deps]));
   const isCode = (/** @type {string} */ id) =>
     !crates.get(id)?.targets.some(({ kind }) => kind.includes("proc-macro"));
-  const root = packages.find(
-    (/** @type {Crate} */ { name, source }) => name === "agentwatch-openclaw" && !source,
-  );
+  const root = packages.find(({ name, source }) => name === "agentwatch-openclaw" && !source);
+  if (!root) throw new SetupError("cargo metadata does not know the core");
   const found = new Set([root.id]);
   for (const id of found)
     for (const { pkg, dep_kinds } of deps.get(id) ?? [])
       if (dep_kinds.some(({ kind }) => kind === null) && isCode(pkg)) found.add(pkg);
   found.delete(root.id);
-  // It is used by no module, so that other platforms' dependencies have it.
-  const { packages: all } = JSON.parse(await run("cargo", args, options));
-  const data = all.filter((/** @type {Crate} */ { name }) => DATA.includes(name));
+  // The tests have it, and these run on the host.
+  const host = /^host: (.+)$/m.exec(await run("rustc", ["-vV"]))?.[1] ?? "";
+  const data = (await metadata(host)).packages.filter(({ name }) => DATA.includes(name));
   return [...[...found].flatMap((id) => crates.get(id) ?? []), ...data].sort((a, b) =>
     a.name.localeCompare(b.name, "en"),
   );

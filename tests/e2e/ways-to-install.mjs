@@ -18,6 +18,8 @@ import { after, leaveWaiting, newUser, packedAs, timeToFirstNumber } from "./new
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const INSTALL = "docs/install.md";
 const UPGRADE = "docs/upgrade.md";
+/** The log with which AgentWatch's hook, ours and the plugin tell that a gateway has started. */
+const STARTED = "OpenClaw gateway started";
 
 /**
  * @typedef {object} Place What is installed, and where it is counted.
@@ -278,8 +280,11 @@ export async function moved({ version, tgz, binary, oldHook }) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const user = await newUser({ version, binary, port, env: { AGENTWATCH_URL: url } });
-  const starts = async () =>
-    (await (await fetch(`${url}/api/health`)).json()).map((/** @type {any} */ { agent_name }) => agent_name);
+  /** How often a start of the gateway was told. */
+  const starts = async () => {
+    const logs = await (await fetch(`${url}/api/logs?limit=200`)).json();
+    return logs.filter((/** @type {any} */ { message }) => message === STARTED).length;
+  };
   try {
     const theirs = join(user.workspace, "hooks", "agentwatch");
     await mkdir(join(theirs, ".."), { recursive: true });
@@ -288,9 +293,9 @@ export async function moved({ version, tgz, binary, oldHook }) {
     const entries = { hooks: { internal: { enabled: true, entries: { agentwatch: { enabled: true } } } } };
     await writeFile(join(user.shell.stateDir, "openclaw.json"), JSON.stringify(entries));
     await user.start();
-    await until(async () => (await starts()).length > 0, "the old hook tells of the start");
+    await until(async () => (await starts()) > 0, "the old hook tells of the start");
     await user.stop();
-    const before = (await starts()).length;
+    const before = await starts();
     // Its call is in the session store alone; nobody counts it, as nobody counted before.
     await user.types(UPGRADE, "Moving from AgentWatch's own hook");
     await buildHook();
@@ -301,7 +306,7 @@ export async function moved({ version, tgz, binary, oldHook }) {
     await user.turn();
     await user.shows();
     const first = performance.now() - begun;
-    await until(async () => (await starts()).length === before + 1, "our hook tells of the start");
+    await until(async () => (await starts()) === before + 1, "our hook tells of the start");
     await user.types(UPGRADE, "Removing", (command) => /hooks/.test(command));
     await user.stop();
     await hand(user, tgz);
@@ -309,7 +314,7 @@ export async function moved({ version, tgz, binary, oldHook }) {
     await user.start();
     await user.turn("plugin");
     await user.shows(4_000);
-    await until(async () => (await starts()).length === before + 2, "the plugin tells of the start, once");
+    await until(async () => (await starts()) === before + 2, "the plugin tells of the start, once");
     return first;
   } finally {
     await user.close();
@@ -337,8 +342,8 @@ async function standIn(folder) {
     `const url: string = process.env.AGENTWATCH_URL || "http://172.17.0.1:8470";
 export default async (event: { type: string; action: string }): Promise<void> => {
   if (event.type !== "gateway") return;
-  const record = { name: "gateway", agent_name: "openclaw-gateway", status: "ok", message: "Gateway started" };
-  await fetch(\`\${url}/api/v1/ingest/health\`, {
+  const record = { agent_name: "openclaw-gateway", level: "info", message: "${STARTED}" };
+  await fetch(\`\${url}/api/v1/ingest/logs\`, {
     method: "POST",
     headers: { "content-type": "application/json" },
     body: JSON.stringify(record),
