@@ -33,9 +33,6 @@ function versionOf(tgz) {
   return /-(\d+\.\d+\.\d+.*)\.tgz$/.exec(tgz)?.[1] ?? "";
 }
 
-/** @param {number} ms */
-const seconds = (ms) => `${Math.round(ms / 1000)} s`;
-
 /** Which of a section's flags are needed: whether it is refused without them. @param {User} user @param {string} document @param {string} heading */
 async function flagsNeeded(user, document, heading) {
   const [command = ""] = (await printed(document, heading, user.version)).filter((line) =>
@@ -352,5 +349,3 @@ export default async (event: { type: string; action: string }): Promise<void> =>
 `,
   );
 }
-
-export { seconds };
