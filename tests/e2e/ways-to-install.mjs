@@ -77,12 +77,7 @@ function isNamed(text) {
 
 /** That a way leaves nothing but what the documentation names. @param {string[]} found */
 export function unexpected(found) {
-  const named = [
-    /^agentwatch$/,
-    /^openclaw\.json(\.|$)/,
-    /^npm\/projects\/agentwatch-openclaw/,
-    /^state\/openclaw\.sqlite/,
-  ];
+  const named = [/^agentwatch$/, /^openclaw\.json(\.|$)/, /^state\/openclaw\.sqlite/];
   return found.filter((name) => !named.some((pattern) => pattern.test(name)));
 }
 
@@ -163,7 +158,7 @@ async function counts(user, wanted) {
 
 /** Removes it as the documentation says; what is left then. @param {User} user */
 async function removed(user) {
-  await user.types(UPGRADE, "Removing", (command) => /plugins uninstall/.test(command));
+  await user.types(UPGRADE, "Removing", (command) => /plugins uninstall|npm\/projects/.test(command));
   await user.stop();
   const left = await traces(user);
   const strange = unexpected(left);
