@@ -12,6 +12,8 @@
 pub mod server;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod stored;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod world;
 
 use std::collections::{BTreeMap, HashSet};
 

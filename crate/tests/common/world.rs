@@ -1,0 +1,415 @@
+//! The whole core in a world where networks and disks fail and processes are killed, with a clock of its own.
+
+use std::collections::HashSet;
+
+use agentwatch_openclaw::answer::Reply;
+use agentwatch_openclaw::call::IdMint;
+use agentwatch_openclaw::core::Core;
+use agentwatch_openclaw::files::{Op, Write};
+use agentwatch_openclaw::keeper::Writes;
+use agentwatch_openclaw::observe::SOURCES;
+use agentwatch_openclaw::outbox::Request;
+use agentwatch_openclaw::time::Now;
+use serde_json::{Value, json};
+
+use super::server::{Dice, Fate, Kind, Server};
+use super::{Disk, pick, settings};
+
+pub const START_MS: u64 = 1_795_000_000_000;
+/// What the shim does: how long changes are gathered, how long a disk that failed is left alone, how long a request may
+/// take.
+pub const GATHER_MS: u64 = 250;
+pub const DISK_PAUSE_MS: u64 = 5_000;
+pub const TIMEOUT_MS: u64 = 10_000;
+/// A pause between two tries, and what comes on top of it.
+pub const LONGEST_PAUSE_MS: u64 = 300_100;
+
+/// What the network does for a while.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Weather {
+    Well,
+    /// The same to every request: nobody is there, or nobody who takes anything.
+    Dead(Fate),
+    /// Something else to each.
+    Rough,
+}
+
+/// A request on its way, and what will come back when.
+pub struct Flight {
+    pub is_of_records: bool,
+    pub reply: Reply,
+    pub until_ms: u64,
+}
+
+/// A failed try, and how long the core is to leave the receiver alone at least.
+#[derive(Clone, Copy)]
+pub struct Failure {
+    pub at_ms: u64,
+    pub asked_ms: u64,
+}
+
+pub struct World {
+    pub seed: u64,
+    pub dice: Dice,
+    pub core: Core,
+    /// The clock that never goes back, from the beginning of all.
+    pub now_ms: u64,
+    /// When the process at hand began.
+    pub born_ms: u64,
+    /// How far the wall clock is ahead, in ms.
+    pub ahead_ms: u64,
+    pub server: Server,
+    pub weather: Weather,
+    pub flight: Option<Flight>,
+    /// The last failures of calls, and of other records, which have pauses of their own.
+    pub failures: [Option<Failure>; 2],
+    pub requests: u64,
+    /// What is on disk, what is on its way there, and since when.
+    pub disk: Disk,
+    pub pending: Vec<Write>,
+    pub upto: u64,
+    pub flush_at: Option<u64>,
+    pub disk_fails: bool,
+    /// Files that were to be deleted when the disk failed: it is done once it is well.
+    pub owed: Vec<Write>,
+    /// When a disk that failed is tried again.
+    pub try_at: Option<u64>,
+    /// How many calls happened; their prompts are their numbers.
+    pub calls: u64,
+    /// Calls that were on their way to the disk, those that are there, and those that a dead process took along.
+    pub unsafe_calls: Vec<u64>,
+    pub lost: HashSet<u64>,
+    /// Counted by processes that are dead.
+    pub ambiguous: u64,
+    pub dropped: u64,
+}
+
+impl World {
+    pub fn new(seed: u64, kind: Kind) -> Self {
+        let mut world = Self {
+            seed,
+            dice: Dice(IdMint::new(seed)),
+            core: core(seed),
+            now_ms: 1,
+            born_ms: 0,
+            ahead_ms: 0,
+            server: Server::new(kind),
+            weather: Weather::Well,
+            flight: None,
+            failures: [None; 2],
+            requests: 0,
+            disk: Disk::default(),
+            pending: Vec::new(),
+            upto: 0,
+            flush_at: None,
+            disk_fails: false,
+            owed: Vec::new(),
+            try_at: None,
+            calls: 0,
+            unsafe_calls: Vec::new(),
+            lost: HashSet::new(),
+            ambiguous: 0,
+            dropped: 0,
+        };
+        if world.dice.below(4) == 0 {
+            world.server.largest = 1 + world.dice.below(20) as usize;
+        }
+        world
+    }
+
+    pub fn now(&self) -> Now {
+        Now {
+            wall_ms: START_MS + self.ahead_ms + self.now_ms,
+            mono_ms: self.now_ms - self.born_ms,
+        }
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // What happens
+
+    /// Some calls happen, each with a number of its own.
+    pub fn hear(&mut self, count: u64) {
+        for _ in 0..count {
+            self.calls += 1;
+            let number = self.calls;
+            let Now { wall_ms, .. } = self.now();
+            let model = ["m", "n"][self.dice.below(2) as usize];
+            let agent = ["main", "ops"][self.dice.below(2) as usize];
+            let args = json!({
+                "event": {"message": {"role": "assistant", "provider": "p", "model": model, "stopReason": "stop",
+                    "timestamp": wall_ms - 40, "usage": {"input": number, "output": 1, "cost": {"total": 0.001}}}},
+                "ctx": {"sessionKey": format!("agent:{agent}:s"), "agentId": agent},
+            });
+            for (index, table) in SOURCES.iter().enumerate() {
+                if table.source == "before_message_write"
+                    && let Some(facts) = pick(index, &args)
+                {
+                    self.core.observe(index, facts, self.now());
+                }
+            }
+            self.unsafe_calls.push(number);
+        }
+        self.collect();
+    }
+
+    /// The process is killed, and another one goes on.
+    pub fn kill(&mut self) {
+        let status = self.status();
+        self.ambiguous += status["ambiguous"].as_u64().unwrap();
+        self.dropped += dropped(&status);
+        self.lost.extend(self.unsafe_calls.drain(..));
+        self.pending.clear();
+        self.owed.clear();
+        self.flight = None;
+        self.failures = [None; 2];
+        (self.flush_at, self.try_at) = (None, None);
+        self.born_ms = self.now_ms;
+        self.now_ms += 1 + self.dice.below(60_000);
+        self.core = core(self.dice.0.bits());
+        for (file, bytes) in &self.disk.0 {
+            self.core.recover(file, bytes);
+        }
+        self.core.recovered(self.now());
+        self.collect();
+    }
+
+    pub fn change_weather(&mut self) {
+        let refused = |code| Weather::Dead(Fate::Refused(code));
+        let all = [
+            Weather::Well,
+            Weather::Rough,
+            Weather::Rough,
+            Weather::Dead(Fate::Unreachable),
+            Weather::Dead(Fate::AnswerLost),
+            Weather::Dead(Fate::Garbled),
+            refused(401),
+            refused(429),
+            refused(500),
+            refused(503),
+        ];
+        self.weather = all[self.dice.below(all.len() as u64) as usize];
+    }
+
+    // -----------------------------------------------------------------------------------------
+    // The shim's part
+
+    /// Takes the core's changes; they are written a moment later.
+    pub fn collect(&mut self) {
+        let Writes { upto, list } = self.core.take_writes();
+        self.upto = upto;
+        if !list.is_empty() {
+            self.pending.extend(list);
+            self.flush_at.get_or_insert(self.now_ms + GATHER_MS);
+        }
+    }
+
+    pub fn flush(&mut self) {
+        self.flush_at = None;
+        let mut list = std::mem::take(&mut self.pending);
+        if self.disk_fails {
+            // It takes some of it, the last of that in part.
+            let whole = self.dice.below(list.len() as u64 + 1) as usize;
+            let torn = list.get(whole).cloned();
+            let is_deletion = |write: &&Write| write.op == Op::Delete;
+            let owed = list[whole..].iter().filter(is_deletion);
+            self.owed.extend(owed.cloned());
+            list.truncate(whole);
+            if let Some(Write {
+                file,
+                op: Op::Append(bytes),
+            }) = torn
+            {
+                let cut = self.dice.below(bytes.len() as u64 + 1) as usize;
+                list.push(Write {
+                    file,
+                    op: Op::Append(bytes[..cut].to_vec()),
+                });
+            }
+            self.disk.apply(Writes { upto: 0, list });
+            self.core.disk_failed("no space left", self.now());
+            self.try_at = Some(self.now_ms + DISK_PAUSE_MS);
+            return;
+        }
+        list.append(&mut self.owed);
+        self.disk.apply(Writes { upto: 0, list });
+        self.core.written(self.upto);
+        self.core.disk_mended(self.now());
+        self.try_at = None;
+        // Whatever the core knew when this was collected is on disk.
+        self.unsafe_calls.clear();
+    }
+
+    pub fn try_disk(&mut self) {
+        self.core.try_disk();
+        self.collect();
+        self.flush_at = Some(self.now_ms);
+        self.try_at = None;
+    }
+
+    /// How a request fares; its reply comes later.
+    pub fn send(&mut self, request: &Request) -> Flight {
+        self.requests += 1;
+        let fate = match self.weather {
+            Weather::Well => Fate::Good,
+            Weather::Dead(fate) => fate,
+            Weather::Rough => match self.dice.below(12) {
+                0 => Fate::Unreachable,
+                1 => Fate::AnswerLost,
+                2 => Fate::Garbled,
+                3 => Fate::Torn(self.dice.below(60)),
+                4 => Fate::Refused(429),
+                5 => Fate::Refused(401),
+                6 => Fate::Refused(500),
+                7 => Fate::Refused(502),
+                _ => Fate::Good,
+            },
+        };
+        let took = 1 + self.dice.below(200);
+        let mut answered = |inserts| self.server.answer(request, inserts);
+        let (reply, took) = match fate {
+            Fate::Unreachable => (lost("fetch failed"), took),
+            // The receiver hangs, with the batch or without.
+            Fate::AnswerLost => {
+                answered(u64::MAX);
+                (lost("timed out"), TIMEOUT_MS)
+            }
+            Fate::Refused(code) => {
+                let retry_after_ms = (code == 429).then_some(20_000);
+                (
+                    Reply {
+                        retry_after_ms,
+                        ..Reply::of(code, "{}")
+                    },
+                    took,
+                )
+            }
+            Fate::Garbled => (Reply::of(answered(u64::MAX).0, "<html>"), took),
+            Fate::Torn(inserts) => {
+                let (code, body) = answered(inserts);
+                (Reply::of(code, &body), took)
+            }
+            Fate::Good => {
+                let (code, body) = answered(u64::MAX);
+                (Reply::of(code, &body), took)
+            }
+        };
+        Flight {
+            is_of_records: is_of_records(request),
+            reply,
+            until_ms: self.now_ms + took,
+        }
+    }
+
+    pub fn begin(&mut self) {
+        if self.flight.is_some() {
+            return;
+        }
+        let Some(request) = self.core.begin(self.now(), false) else {
+            return;
+        };
+        if let Some(Failure { at_ms, asked_ms }) =
+            self.failures[usize::from(is_of_records(&request))].take()
+        {
+            let pause = self.now_ms - at_ms;
+            assert!(
+                pause >= asked_ms,
+                "seed {}: {pause} ms instead of {asked_ms}",
+                self.seed
+            );
+        }
+        self.flight = Some(self.send(&request));
+    }
+
+    pub fn answer(&mut self) {
+        if self
+            .flight
+            .as_ref()
+            .is_none_or(|flight| flight.until_ms > self.now_ms)
+        {
+            return;
+        }
+        let Some(Flight {
+            is_of_records,
+            reply,
+            ..
+        }) = self.flight.take()
+        else {
+            return;
+        };
+        let asked_ms = match reply.status {
+            // A batch that is too large, or that is looked up, goes on at once.
+            401 if !is_of_records => 15_000,
+            0 | 401 | 502..=504 => 100,
+            429 => 20_000,
+            _ => 0,
+        };
+        self.failures[usize::from(is_of_records)] = (asked_ms > 0).then_some(Failure {
+            at_ms: self.now_ms,
+            asked_ms,
+        });
+        if let Some(request) = self.core.answered(&reply, self.now()) {
+            self.flight = Some(self.send(&request));
+        }
+        self.collect();
+    }
+
+    /// Lets so much time pass, doing what is due when it is due.
+    pub fn pass(&mut self, ms: u64) {
+        let end = self.now_ms + ms;
+        for turns in 0.. {
+            assert!(turns < 100_000, "seed {}: it never rests", self.seed);
+            let is_due = |at: Option<u64>| at.is_some_and(|at| at <= self.now_ms);
+            if is_due(self.try_at) {
+                self.try_disk();
+            }
+            if self.flush_at.is_some_and(|at| at <= self.now_ms) {
+                self.flush();
+            }
+            self.answer();
+            if let Some(file) = self.core.to_load() {
+                let bytes = self.disk.0.get(&file).cloned().unwrap_or_default();
+                self.core.load(&file, &bytes, self.now());
+            }
+            self.begin();
+            let advice = self.core.advance(self.now());
+            self.collect();
+            let wake = advice.wake_in_ms.map(|ms| self.now_ms + ms);
+            let answer = self.flight.as_ref().map(|flight| flight.until_ms);
+            // What is due waits for the answer.
+            let wake = wake.filter(|_| answer.is_none());
+            let next = [wake, answer, self.flush_at, self.try_at];
+            match next.into_iter().flatten().min() {
+                Some(next) if next <= end => self.now_ms = next.max(self.now_ms + 1),
+                _ => break,
+            }
+        }
+        self.now_ms = self.now_ms.max(end);
+    }
+
+    pub fn status(&self) -> Value {
+        serde_json::to_value(self.core.status()).unwrap()
+    }
+}
+
+pub fn core(seed: u64) -> Core {
+    let raw = settings(r#"{"url": "http://receiver.test", "identities": "plain"}"#);
+    Core::new(&raw, seed)
+}
+
+/// Traces, logs and the like travel without calls.
+pub fn is_of_records(request: &Request) -> bool {
+    let body = request.body.as_deref();
+    body.is_some_and(|body| !body.contains("\"costs\""))
+}
+
+pub fn lost(why: &str) -> Reply {
+    Reply {
+        error: Some(why.to_owned()),
+        ..Reply::default()
+    }
+}
+
+pub fn dropped(status: &Value) -> u64 {
+    let reasons = status["dropped"].as_object().unwrap();
+    reasons.values().filter_map(Value::as_u64).sum()
+}
