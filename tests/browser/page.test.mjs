@@ -62,12 +62,12 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
 
   const states = /** @type {[string, () => string, ((page: Page) => Promise<void>)?][]} */ ([
     ["nothing", () => `${empty.url}/models`],
-    ["calls of a hundred models", () => `${filled.url}/models?hours=168`],
-    ["a filter", () => `${filled.url}/models?hours=720&agent=main&trigger=user`],
+    ["calls of many models", () => `${filled.url}/models?hours=6`],
+    ["a filter", () => `${filled.url}/models?hours=12&agent=main&trigger=user`],
     ["a model's calls and sessions", () => `${filled.url}/models?hours=168&model=openai/gpt-5.2`],
     [
       "all that can be opened, open",
-      () => `${filled.url}/models?hours=168&calls=1`,
+      () => `${filled.url}/models?hours=6&calls=1`,
       async (page) => {
         await page.$$eval("details", (all) => {
           for (const one of all) one.setAttribute("open", "");
@@ -81,7 +81,7 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     ],
     [
       "a telephone",
-      () => `${filled.url}/models?hours=168`,
+      () => `${filled.url}/models?hours=6`,
       (page) => page.setViewportSize({ width: 390, height: 800 }),
     ],
   ]);
