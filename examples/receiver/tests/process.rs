@@ -80,6 +80,19 @@ fn its_file_is_private_and_outlives_it() {
 }
 
 #[test]
+fn stopped_it_leaves_one_file() {
+    let folder = Folder::new("stopped");
+    let mut server = Server::start_on(&folder.file(), &[]);
+    server.post("model_usage", &json!({"model": "m"}));
+    assert_eq!(server.get("/models").status, 200);
+    let id = server.child.id().to_string();
+    Command::new("kill").arg(id).status().unwrap();
+    assert!(server.child.wait().unwrap().success());
+    let left = std::fs::read_dir(&folder.0).unwrap().count();
+    assert_eq!(left, 1, "the log is in the file");
+}
+
+#[test]
 fn the_page_shows_each_model_and_escapes_its_name() {
     for mode in [&[][..], &["--stock"][..]] {
         let server = Server::start(mode);

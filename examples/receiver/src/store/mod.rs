@@ -38,10 +38,11 @@ const BUSY: Duration = Duration::from_secs(5);
 
 /// A database of records.
 pub struct Store {
+    /// `None` for a database in memory, which only its one connection can see. Closed before the writer: SQLite brings the
+    /// log into the file when its last connection goes, and one that only reads cannot.
+    readers: Option<Readers>,
     writer: Mutex<Writer>,
     catalog: Mutex<Arc<Catalog>>,
-    /// `None` for a database in memory, which only its one connection can see.
-    readers: Option<Readers>,
 }
 
 struct Writer {
