@@ -21,7 +21,7 @@ const WIDTH = 1200;
 const PICTURES = [
   { name: "models-light", query: "hours=168", scheme: "light", until: "#models" },
   { name: "models-dark", query: "hours=168", scheme: "dark", until: "#models" },
-  { name: "breakdowns-light", query: "hours=168", scheme: "light", until: "#errors-head ~ *:last-child" },
+  { name: "breakdowns-light", query: "hours=168", scheme: "light", until: "section:has(> #errors-head)" },
 ];
 /** Where a picture begins, if not at the top of the page. @type {Record<string, string>} */
 const FROM = { "breakdowns-light": ".cards" };

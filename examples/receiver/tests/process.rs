@@ -249,3 +249,29 @@ fn a_page_that_listens_does_not_hold_up_the_end() {
         "requests under way would get five seconds"
     );
 }
+
+#[test]
+fn two_processes_write_to_one_file_and_lose_nothing() {
+    let folder = Folder::new("two");
+    let servers = [
+        Server::start_on(&folder.file(), &[]),
+        Server::start_on(&folder.file(), &[]),
+    ];
+    std::thread::scope(|scope| {
+        for writer in 0..4 {
+            let server = &servers[writer % 2];
+            scope.spawn(move || {
+                for post in 0..10 {
+                    let record =
+                        |n| json!({"id": format!("{}-{post}-{n}", writer / 2), "model": "m"});
+                    let answer = server.post("model_usage", &(0..10).map(record).collect());
+                    assert_eq!(answer.status, 200, "{answer:?}");
+                }
+            });
+        }
+    });
+    // Two writers sent each id through different processes.
+    for server in &servers {
+        assert_eq!(server.list("/api/model-stats")[0]["requests"], 200);
+    }
+}

@@ -4,7 +4,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::{Folder, Server};
+use support::Server;
 
 const AT: &str = "2026-01-02T03:04:05+00:00";
 
@@ -474,30 +474,4 @@ fn an_enrichment_changes_a_call_that_is_there_and_makes_none() {
     );
     let nameless = json!({"enrichments": [{"ttft_ms": 1.0}]});
     assert_eq!(server.post("batch", &nameless).status, 422);
-}
-
-#[test]
-fn two_processes_write_to_one_file_and_lose_nothing() {
-    let folder = Folder::new("two");
-    let servers = [
-        Server::start_on(&folder.file(), &[]),
-        Server::start_on(&folder.file(), &[]),
-    ];
-    std::thread::scope(|scope| {
-        for writer in 0..4 {
-            let server = &servers[writer % 2];
-            scope.spawn(move || {
-                for post in 0..10 {
-                    let record =
-                        |n| with(usage(), json!({"id": format!("{}-{post}-{n}", writer / 2)}));
-                    let answer = server.post("model_usage", &(0..10).map(record).collect());
-                    assert_eq!(answer.status, 200, "{answer:?}");
-                }
-            });
-        }
-    });
-    // Two writers sent each id through different processes.
-    for server in &servers {
-        assert_eq!(server.list("/api/model-stats")[0]["requests"], 200);
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::address::{Address, RANGES, stamp};
 use super::chart::{self, Figure};
-use super::format::{count, duration, escape, money, short};
+use super::format::{count, duration, escape, short};
 use super::tables;
 use super::view::View;
 use super::{details, format};
@@ -236,7 +236,7 @@ fn summary(view: &View) -> String {
         short(total.of(Count::Completion))
     );
     [
-        figure("total_cost_usd", "Cost", money(total.cost_usd), unknown),
+        figure("total_cost_usd", "Cost", tables::cost(total), unknown),
         figure(
             "requests",
             "Requests",

@@ -35,10 +35,11 @@ fn link(address: &Address, dimension: Dimension, value: &str) -> String {
     )
 }
 
-/// How many calls have no price; empty where all have.
-pub fn unpriced(sums: &Sums) -> String {
+/// How many calls have no price; empty where all have, and where [`cost`] says so of all.
+fn unpriced(sums: &Sums) -> String {
     match sums.of(Count::UnknownCost) {
         0 => String::new(),
+        _ if is_unknown(sums) => String::new(),
         unknown => format!(
             "<small>{} of {} unpriced</small>",
             count(unknown),
@@ -47,9 +48,15 @@ pub fn unpriced(sums: &Sums) -> String {
     }
 }
 
+/// Whether no price of any call is known.
+fn is_unknown(sums: &Sums) -> bool {
+    let unknown = sums.of(Count::UnknownCost);
+    unknown > 0 && unknown == sums.of(Count::Calls) && sums.cost_usd == 0.0
+}
+
 /// What calls cost; where no price of any of them is known, that is not nothing.
-fn cost(sums: &Sums) -> String {
-    if sums.cost_usd == 0.0 && sums.of(Count::UnknownCost) == sums.of(Count::Calls) {
+pub fn cost(sums: &Sums) -> String {
+    if is_unknown(sums) {
         "not known".into()
     } else {
         money(sums.cost_usd)
