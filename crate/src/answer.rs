@@ -28,6 +28,8 @@ pub struct Answer {
     pub ids: Option<Vec<String>>,
     /// How many records a collector left out of what it took.
     pub rejected: u64,
+    /// Pairs of gateways of which it has the same calls.
+    pub reported_twice: Vec<Vec<String>>,
 }
 
 impl Reply {
@@ -47,7 +49,18 @@ impl Reply {
 
     /// From facts in the order of the fields.
     pub fn from_facts(facts: &[Scalar]) -> Self {
-        let [status, retry_after, error, is_taken, knows_ids, ids, ..] = facts else {
+        let [
+            status,
+            retry_after,
+            error,
+            is_taken,
+            knows_ids,
+            ids,
+            _,
+            pairs,
+            ..,
+        ] = facts
+        else {
             return Self::default();
         };
         let texts = |list: &[Scalar]| list.iter().filter_map(Scalar::owned).collect();
@@ -60,6 +73,7 @@ impl Reply {
                 knows_ids: knows_ids.flag() == Some(true),
                 ids: (!ids.is_absent()).then(|| texts(ids.list())),
                 rejected: 0,
+                reported_twice: pairs.list().iter().map(|pair| texts(pair.list())).collect(),
             },
         }
     }
@@ -75,6 +89,7 @@ struct Row {
 struct Object {
     status: String,
     features: Vec<String>,
+    reported_twice: Vec<Vec<String>>,
     #[serde(rename = "partialSuccess")]
     partial_success: Partial,
 }
@@ -113,6 +128,7 @@ impl Answer {
             is_taken: object.status == "ok",
             knows_ids: object.features.iter().any(|f| f == "record_ids"),
             ids: None,
+            reported_twice: object.reported_twice,
             rejected: object.partial_success.rejected(),
         }
     }
@@ -127,6 +143,8 @@ mod tests {
         let taken = Answer::read(r#"{"status":"ok","ingested":2,"ids":[1,2]}"#);
         assert!(taken.is_taken && !taken.knows_ids);
         assert!(Answer::read(r#"{"features":["record_ids"]}"#).knows_ids);
+        let twice = r#"{"features":["record_ids"],"reported_twice":[["a","b"]]}"#;
+        assert_eq!(Answer::read(twice).reported_twice, [["a", "b"]]);
         for body in [
             r#"{"partialSuccess":{"rejectedSpans":"3"}}"#,
             r#"{"partialSuccess":{"rejectedDataPoints":3}}"#,
@@ -155,11 +173,17 @@ mod tests {
             Scalar::Bool(false),
             Scalar::Bool(true),
             Scalar::List(vec![Scalar::Text("a".to_owned())]),
+            Scalar::Number(0.0),
+            Scalar::List(vec![Scalar::List(vec![
+                Scalar::Text("a".to_owned()),
+                Scalar::Text("b".to_owned()),
+            ])]),
         ];
         let reply = Reply::from_facts(&facts);
         assert_eq!((reply.status, reply.retry_after_ms), (503, Some(7_000)));
         assert!(reply.answer.knows_ids && reply.error.is_none());
         assert_eq!(reply.answer.ids, Some(vec!["a".to_owned()]));
+        assert_eq!(reply.answer.reported_twice, [["a", "b"]]);
         assert_eq!(Reply::from_facts(&[]), Reply::default());
     }
 }

@@ -14,6 +14,7 @@ use crate::answer::Reply;
 use crate::call::{CallId, IdMint, ModelCall};
 use crate::config::{Naming, Settings};
 use crate::counter::Counter;
+use crate::identity;
 use crate::segments::Position;
 use crate::time::Now;
 
@@ -66,6 +67,8 @@ pub enum Note {
     Reached(Receiver),
     /// Sending failed; the text says why and names the setting.
     Trouble(String),
+    /// The receiver has the calls of this gateway from another one as well.
+    ReportedTwice(String),
 }
 
 /// What the outbox did, for the status.
@@ -81,6 +84,8 @@ pub struct OutboxCounts {
     pub ambiguous: u64,
     /// Dropped calls by reason.
     pub dropped: Counter,
+    /// Who else reports this gateway's calls, as the receiver said last.
+    pub also_reported_by: Option<String>,
 }
 
 #[derive(Debug)]
@@ -364,7 +369,7 @@ impl Outbox {
     ) -> Option<Request> {
         match self.flight.take()? {
             Flight::Probe => {
-                self.probed(reply, mono_ms, notes);
+                self.probed(reply, naming, mono_ms, notes);
                 None
             }
             Flight::Post { ids } => self.posted(ids, reply, naming, mono_ms, notes),
@@ -434,7 +439,7 @@ impl Outbox {
         }
     }
 
-    fn probed(&mut self, reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
+    fn probed(&mut self, reply: &Reply, naming: &Naming, mono_ms: u64, notes: &mut Vec<Note>) {
         let before = self.receiver;
         match reply.status {
             200..=299 => {
@@ -452,6 +457,12 @@ impl Outbox {
             self.troubled = false;
             notes.push(Note::Reached(self.receiver));
         }
+        let own = |pair: &&Vec<String>| pair.contains(&naming.gateway);
+        let pair = reply.answer.reported_twice.iter().find(own);
+        let other = pair.and_then(|pair| pair.iter().find(|name| **name != naming.gateway));
+        self.counts.also_reported_by = other.map(|name| identity::name(name));
+        let twice = self.counts.also_reported_by.clone();
+        notes.extend(twice.map(Note::ReportedTwice));
     }
 
     fn posted(

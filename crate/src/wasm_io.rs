@@ -45,10 +45,15 @@ fn facts(reply: &Reply) -> Array {
         knows_ids,
         ids,
         rejected,
+        reported_twice,
     } = &reply.answer;
-    let ids: Option<Array> = ids
-        .as_ref()
-        .map(|ids| ids.iter().map(|id| JsValue::from(id.as_str())).collect());
+    let texts = |all: &Vec<String>| -> Array {
+        all.iter()
+            .map(|text| JsValue::from(text.as_str()))
+            .collect()
+    };
+    let ids = ids.as_ref().map(texts);
+    let pairs: Array = reported_twice.iter().map(texts).collect();
     [
         JsValue::from(reply.status),
         JsValue::from(reply.retry_after_ms.map(|ms| ms as f64)),
@@ -57,6 +62,7 @@ fn facts(reply: &Reply) -> Array {
         JsValue::from(*knows_ids),
         JsValue::from(ids),
         JsValue::from(*rejected as f64),
+        JsValue::from(pairs),
     ]
     .iter()
     .collect()

@@ -79,6 +79,12 @@ impl Core {
                     now.mono_ms,
                 );
             }
+            Note::ReportedTwice(other) => self.voice.say_once(
+                Level::Warn,
+                format!(
+                    "AgentWatch has the calls of this gateway from \"{other}\" too: they count twice; choose one way for each gateway"
+                ),
+            ),
         }
     }
 }

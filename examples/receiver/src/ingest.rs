@@ -6,7 +6,7 @@ use crate::config::Mode;
 use crate::error::ApiError;
 use crate::records::{Batch, Kind};
 use crate::store::Repeat;
-use crate::{stock, validate};
+use crate::{stock, twice, validate};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::routing::{get, post};
@@ -41,12 +41,16 @@ pub fn routes(mode: Mode) -> Router<App> {
     }
 }
 
-async fn capabilities() -> Json<Value> {
-    Json(json!({
+async fn capabilities(State(app): State<App>) -> Result<Json<Value>, ApiError> {
+    let pairs = app
+        .blocking(|app| Ok(twice::reported_twice(&app.store, clock::now())?))
+        .await?;
+    Ok(Json(json!({
         "server": "agentwatch-receiver",
         "version": env!("CARGO_PKG_VERSION"),
         "features": ["record_ids", "record_timestamps", "atomic_batches", "enrichment"],
-    }))
+        "reported_twice": pairs,
+    })))
 }
 
 /// Takes one kind of record, or (`None`) a batch of all kinds.

@@ -17,6 +17,7 @@ mod records;
 mod server;
 mod stock;
 mod store;
+mod twice;
 mod validate;
 
 use config::Command;

@@ -441,10 +441,38 @@ fn it_says_what_it_can_do() {
     ];
     assert_eq!(
         server.get("/api/v1/ingest/capabilities").json(),
-        json!({"server": "agentwatch-receiver", "version": env!("CARGO_PKG_VERSION"), "features": features})
+        json!({"server": "agentwatch-receiver", "version": env!("CARGO_PKG_VERSION"), "features": features, "reported_twice": []})
     );
     assert_eq!(server.get("/nope").json(), json!({"detail": "Not Found"}));
     assert_eq!(server.get("/api/v1/ingest/logs").status, 405);
+}
+
+#[test]
+fn it_says_which_gateways_report_the_same_calls() {
+    let server = Server::start(&[]);
+    let now = jiff::Timestamp::now().as_millisecond();
+    let calls = |gateway: &str, late_ms: i64| -> Vec<Value> {
+        (0..6)
+            .map(|i| {
+                let at = now - 60_000 * (i + 1) + late_ms;
+                let more = json!({"id": format!("{gateway}{i}"), "gateway": gateway, "timestamp": at,
+                    "prompt_tokens": 100 + i});
+                with(usage(), more)
+            })
+            .collect()
+    };
+    for (gateway, late_ms) in [("berlin", 0), ("proxy", 250), ("paris", 30_000)] {
+        assert_eq!(
+            server
+                .post("model_usage", &json!(calls(gateway, late_ms)))
+                .status,
+            200
+        );
+    }
+    assert_eq!(
+        server.get("/api/v1/ingest/capabilities").json()["reported_twice"],
+        json!([["berlin", "proxy"]])
+    );
 }
 
 #[test]
