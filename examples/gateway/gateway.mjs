@@ -149,7 +149,7 @@ async function prepare(options) {
  * @param {string} configPath
  * @param {string} token
  */
-function environment(node, stateDir, configPath, token) {
+export function environment(node, stateDir, configPath, token) {
   return {
     PATH: `${dirname(node)}${delimiter}${process.env.PATH ?? ""}`,
     HOME: stateDir,

@@ -31,7 +31,7 @@ const USAGE = `agentwatch-openclaw litellm [--provider <name>] [--port <port>] [
   --provider  OpenClaw's name of the provider that is this LiteLLM; litellm
   --port      where it listens; 8472, 0 for a free one
   --host      the address that it listens on; 127.0.0.1. Set AGENTWATCH_LITELLM_TOKEN with another one.
-  --url, --agent-name, --state-dir  as with ingest
+  --url, --agent-name, --state-dir, --profile  as with ingest
 
 The environment's AGENTWATCH_LITELLM_TOKEN is the token that LiteLLM has to show; without it everybody who reaches the
 port may log. Exit status: 0 it was asked to end, 2 wrong usage or settings.`;
@@ -58,7 +58,7 @@ export function litellmCommand(args: string[]): Promise<number> {
           `--host ${host}: others reach this address; set AGENTWATCH_LITELLM_TOKEN, and the same in LiteLLM's configuration`,
         );
       const port = parsePort(values.port ?? "8472");
-      const pipeline = openPipeline("litellm", values);
+      const pipeline = await openPipeline("litellm", values);
       await pipeline.open();
       const accept = async (calls: unknown[]) => {
         for (const call of calls) pipeline.take("litellm", [call]);

@@ -1,10 +1,9 @@
 /** What the commands have in common: a pipeline of their own, and an end that is asked for. */
 
-import { environmentConfigFile, environmentSettings, environmentStateDir } from "./env.js";
-import { isInContainer, openConfig, openInstallation, stateFolder } from "./installation.js";
+import { openInstallation, stateFolder } from "./installation.js";
 import { SettingError } from "./listen.js";
 import { type Log, Pipeline } from "./pipeline.js";
-import { costSettings } from "./prices.js";
+import { commandSettings, findPlace, PLACE_OPTIONS, type PlaceOptions } from "./place.js";
 import { SETTLED_AFTER_MS } from "./reconcile.js";
 import type { StoreHost } from "./store-watch.js";
 import { instantiate, instantiateIo, priceTable } from "./wasm.js";
@@ -16,7 +15,7 @@ const SEND_BUDGET_MS = 30_000;
 export const COMMON_OPTIONS = {
   url: { type: "string" },
   "agent-name": { type: "string" },
-  "state-dir": { type: "string" },
+  ...PLACE_OPTIONS,
   help: { type: "boolean", short: "h" },
 } as const;
 
@@ -24,10 +23,9 @@ export const COMMON_OPTIONS = {
 export const log: Log = { info: (text) => console.error(text), warn: (text) => console.error(text) };
 
 /** The options that make a pipeline. */
-export interface PipelineOptions {
+export interface PipelineOptions extends PlaceOptions {
   url?: string | undefined;
   "agent-name"?: string | undefined;
-  "state-dir"?: string | undefined;
   history?: string | undefined;
 }
 
@@ -39,18 +37,21 @@ const WHERE_ASKED: Omit<StoreHost, "stateDir"> = {
   most: { history: 2_000, gaps: 100_000 },
 };
 
-/** A pipeline with the environment's settings; options win. `role` is what others that share the folder are told. */
-export function openPipeline(
+/**
+ * A pipeline with the settings of the gateway's configuration; the environment wins over it, and options over both.
+ * `role` is what others that share the folder are told.
+ */
+export async function openPipeline(
   role: string,
   options: PipelineOptions,
   store: Omit<StoreHost, "stateDir"> = WHERE_ASKED,
-): Pipeline {
-  const stateDir = options["state-dir"] ?? environmentStateDir();
+): Promise<Pipeline> {
+  const place = findPlace(options);
+  const { stateDir } = place;
   const { problem, ...installation } = openInstallation(stateDir);
-  const { config, problem: configProblem } = openConfig(stateDir, environmentConfigFile());
-  for (const text of [problem, configProblem]) if (text) log.warn(text);
   const given = { url: options.url, agentName: options["agent-name"], history: options.history };
-  const chosen = Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+  const { settings, problems } = await commandSettings(place.config, given);
+  for (const text of [problem, place.problem, ...problems]) if (text) log.warn(text);
   const clocks = { wall: () => Date.now(), mono: () => performance.now() };
   const host = {
     instantiate,
@@ -62,13 +63,7 @@ export function openPipeline(
     store: stateDir ? { stateDir, ...store } : undefined,
     role,
   };
-  return new Pipeline(host, {
-    ...costSettings(config),
-    ...environmentSettings(),
-    ...chosen,
-    ...installation,
-    inContainer: isInContainer(),
-  });
+  return new Pipeline(host, { ...settings, ...installation });
 }
 
 /**

@@ -25,7 +25,7 @@ const USAGE = `agentwatch-openclaw proxy --upstream <prefix>=<address>[,provider
               usage=ask: streams that do not ask for their usage are made to (stream_options.include_usage).
   --port      where it listens; 8471, 0 for a free one
   --host      the address that it listens on; 127.0.0.1. Whoever reaches another one can use the upstreams.
-  --url, --agent-name, --state-dir  as with ingest
+  --url, --agent-name, --state-dir, --profile  as with ingest
 
 Keys pass through; none is stored or logged. Exit status: 0 it was asked to end, 2 wrong usage or settings.`;
 
@@ -46,7 +46,7 @@ export function proxyCommand(args: string[]): Promise<number> {
     async (values) => {
       const upstreams = parseUpstreams(values.upstream ?? []);
       const { host = "127.0.0.1" } = values;
-      const pipeline = openPipeline("proxy", values);
+      const pipeline = await openPipeline("proxy", values);
       const proxy = new Proxy({
         upstreams,
         host,

@@ -36,7 +36,7 @@ const USAGE = `agentwatch-openclaw sync [--watch] [--since <time>] [--json] [--u
   --history   costs, or usage: what AgentWatch 0.1.0, which dates usage by its arrival, is told of calls older than
               15 minutes; costs. Receivers that know ids are told everything.
   --json      what was done, as one JSON document on standard output
-  --url, --agent-name, --state-dir  as with ingest
+  --url, --agent-name, --state-dir, --profile  as with ingest
 
 Where another process owns the state directory, a gateway with the plugin say, that one is asked to do it.
 Exit status: 0 all was read and sent or handed over, 1 something could not be read, which is named, 2 not everything could
@@ -70,7 +70,11 @@ export function syncCommand(args: string[]): Promise<number> {
   return runCommand(
     USAGE,
     () => parseArgs({ args, options: OPTIONS }),
-    (values) => new Sync(values).run(),
+    async (values) => {
+      const sync = new Sync(values);
+      await sync.open();
+      return sync.run();
+    },
   );
 }
 
@@ -99,8 +103,9 @@ class Sync {
   readonly #began = Date.now();
   readonly #stop = new AbortController();
   readonly #skipped: Record<string, number> = {};
-  #pipeline: Pipeline;
-  #store: StoreWatch;
+  // Both are there once it is open.
+  #pipeline!: Pipeline;
+  #store!: StoreWatch;
   #bar: ProgressBar | undefined;
   /** How old a row has to be, in ms: where others told of calls, theirs come first, as they tell more. */
   #settledAfterMs = ALONE_SETTLED_AFTER_MS;
@@ -112,16 +117,16 @@ class Sync {
     if (options.history !== undefined && !["costs", "usage"].includes(options.history))
       throw new SettingError(`--history ${options.history}: not one of costs, usage; costs is the default`);
     this.#since = options.since === undefined ? undefined : parseSince(options.since, this.#began);
-    this.#stateDir = checkStateDir(options["state-dir"] ?? environmentStateDir());
-    this.#pipeline = openPipeline(
-      "sync",
-      { ...options, "state-dir": this.#stateDir },
-      {
-        begins: true,
-        settledAfterMs: () => this.#settledAfterMs,
-        most: { history: MOST_WAITING, gaps: MOST_WAITING },
-      },
-    );
+    this.#stateDir = checkStateDir(options["state-dir"] ?? environmentStateDir(options.profile));
+  }
+
+  /** Makes the pipeline. */
+  async open(): Promise<void> {
+    this.#pipeline = await openPipeline("sync", this.#options, {
+      begins: true,
+      settledAfterMs: () => this.#settledAfterMs,
+      most: { history: MOST_WAITING, gaps: MOST_WAITING },
+    });
     const { store } = this.#pipeline;
     // It is made wherever there is a state directory.
     if (!store) throw new SettingError("--state-dir: no state directory");

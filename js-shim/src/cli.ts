@@ -6,26 +6,36 @@ import { COMMON_OPTIONS, openPipeline } from "./cli-pipeline.js";
 import { ingest } from "./ingest.js";
 import type { Pipeline } from "./pipeline.js";
 
-const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>] [--state-dir <folder>]
+const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>] [--state-dir <folder>] [--profile <name>]
 
   status    shows what is counted, sent, waiting and dropped; status --help tells more
+  doctor    shows what is wrong, and what mends it; doctor --help tells more
+  test      sends a marked record to AgentWatch and reads it back; test --help tells more
   ingest    reads events from standard input, one JSON object a line, and sends them to AgentWatch
   proxy     passes requests on to models' providers and counts their answers; proxy --help tells more
   litellm   takes the log of a LiteLLM proxy; litellm --help tells more
   sync      counts what the gateway's session store holds; sync --help tells more
   purge     removes what an uninstalled plugin leaves behind; purge --help tells more
 
-The environment's AGENTWATCH_URL, AGENTWATCH_TOKEN and AGENTWATCH_AGENT_NAME are read; options win. The token is no
-option, since other users of the machine can see a command's options.
+The settings are the plugin's in the gateway's configuration, prices and otlp among them. The environment's AGENTWATCH_URL,
+AGENTWATCH_TOKEN and AGENTWATCH_AGENT_NAME win over it, options over both. The token is no option, since other users of the
+machine can see a command's options.
 
 Exit status: 0 all lines were taken and sent, 1 lines were skipped, 2 not everything could be sent or wrong usage.`;
 
 /** How long the last records may take to be sent, in ms. */
 const SEND_BUDGET_MS = 30_000;
 
+/** One of those that an operator asks. */
+function operator(command: string): (args: string[]) => Promise<number> {
+  return async (args) => (await import("./cli-operator.js")).operatorCommand([command, ...args]);
+}
+
 /** Commands in files of their own. */
 const COMMANDS: Record<string, (args: string[]) => Promise<number>> = {
-  status: async (args) => (await import("./cli-status.js")).statusCommand(args),
+  status: operator("status"),
+  doctor: operator("doctor"),
+  test: operator("test"),
   proxy: async (args) => (await import("./cli-proxy.js")).proxyCommand(args),
   sync: async (args) => (await import("./cli-sync.js")).syncCommand(args),
   litellm: async (args) => (await import("./cli-litellm.js")).litellmCommand(args),
@@ -44,7 +54,7 @@ async function main(): Promise<number> {
     console.error(USAGE);
     return 2;
   }
-  return run(openPipeline("ingest", values));
+  return run(await openPipeline("ingest", values));
 }
 
 async function run(pipeline: Pipeline): Promise<number> {

@@ -20,10 +20,44 @@ export function environmentCollector(): [url: string, headers: string] | undefin
     : undefined;
 }
 
-/** The state directory that the gateway's environment names, if it names one. */
-export function environmentStateDir(): string | undefined {
-  const { OPENCLAW_STATE_DIR, HOME } = process.env;
-  return OPENCLAW_STATE_DIR || (HOME ? `${HOME}/.openclaw` : undefined);
+/**
+ * The state directory of a gateway: of the profile that is named, else the one that the environment names, as OpenClaw
+ * finds it.
+ */
+export function environmentStateDir(profile?: string): string | undefined {
+  const { OPENCLAW_STATE_DIR, OPENCLAW_PROFILE, OPENCLAW_HOME, HOME } = process.env;
+  const home = OPENCLAW_HOME || HOME;
+  const name = profile ?? OPENCLAW_PROFILE ?? "default";
+  const usual = home && `${home}/.openclaw${/^(default)?$/i.test(name) ? "" : `-${name}`}`;
+  return (profile === undefined && OPENCLAW_STATE_DIR) || usual || undefined;
+}
+
+/** A text of the configuration with `${NAME}` filled in, as OpenClaw does; nothing where such a variable is not set. */
+export function withVariables(text: string): string | undefined {
+  let isWhole = true;
+  const filled = text.replace(/\$?\$\{([A-Z_][A-Z0-9_]*)\}/g, (found, name: string) => {
+    if (found.startsWith("$$")) return found.slice(1);
+    const value = process.env[name];
+    if (!value) isWhole = false;
+    return value ?? "";
+  });
+  return isWhole ? filled : undefined;
+}
+
+/** The whole environment, for the gateway's own resolver of secrets. */
+export function wholeEnvironment(): Record<string, string | undefined> {
+  return process.env;
+}
+
+/** Which of the variables are set that send requests another way, or have more certificates trusted. */
+export function environmentRoute(): { proxy: boolean; isUsed: boolean; authorities: string | undefined } {
+  const { HTTPS_PROXY, https_proxy, HTTP_PROXY, http_proxy, NODE_USE_ENV_PROXY, NODE_EXTRA_CA_CERTS } =
+    process.env;
+  return {
+    proxy: Boolean(HTTPS_PROXY || https_proxy || HTTP_PROXY || http_proxy),
+    isUsed: NODE_USE_ENV_PROXY === "1",
+    authorities: NODE_EXTRA_CA_CERTS,
+  };
 }
 
 /** The gateway's configuration file, where the environment names another one than usual. */

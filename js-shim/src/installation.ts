@@ -37,23 +37,36 @@ export function openInstallation(stateDir: string | undefined): Installation & {
   }
 }
 
+/** The name that an installation has drawn, for those who change nothing. */
+export function knownInstallation(stateDir: string): string | undefined {
+  try {
+    return read(readFileSync(join(stateFolder(stateDir), "installation.json"), "utf8"))?.installation;
+  } catch {
+    // None was drawn yet, or what is there is drawn anew at the next start.
+    return undefined;
+  }
+}
+
 /**
  * The gateway's configuration, for those who are not told it; `problem` says why it is not known.
  *
  * @param file the environment's `OPENCLAW_CONFIG_PATH`; `openclaw.json` of the state directory
+ * @param isNamed whether the state directory was named by an option: its own file then comes first
  */
 export function openConfig(
   stateDir: string | undefined,
   file: string | undefined,
+  isNamed = false,
 ): { config?: GatewayConfig; problem?: string } {
-  const path = file ?? (stateDir && join(stateDir, "openclaw.json"));
+  const own = stateDir && join(stateDir, "openclaw.json");
+  const path = isNamed && own && existsSync(own) ? own : (file ?? own);
   if (!path || !existsSync(path)) return {};
   try {
     return { config: JSON.parse(readFileSync(path, "utf8")) as GatewayConfig };
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     return {
-      problem: `${path} cannot be read as JSON (${why}): the prices in it are not known to this command; comments and the like go when OpenClaw writes it, as \`openclaw config set\` does`,
+      problem: `${path} cannot be read as JSON (${why}): its settings and prices are not known to this command; \`openclaw agentwatch\` reads it as the gateway does, and comments go when OpenClaw writes it, as \`openclaw config set\` does`,
     };
   }
 }

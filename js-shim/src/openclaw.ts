@@ -9,11 +9,41 @@ export interface Logger {
 /** The part of the gateway's configuration that is read; anything may stand in it. */
 export interface GatewayConfig {
   diagnostics?: { enabled?: boolean };
+  gateway?: { port?: unknown };
+  /** Who wrote the file. */
+  meta?: { lastTouchedVersion?: unknown };
+  plugins?: {
+    enabled?: boolean;
+    allow?: unknown;
+    deny?: unknown;
+    entries?: Record<string, { enabled?: boolean; config?: Record<string, unknown> } | null>;
+  };
+  /** A list up to 2026.7, by their names from 2026.8 on. */
+  agents?: {
+    defaults?: { workspace?: unknown };
+    list?: ({ workspace?: unknown } | null)[];
+    entries?: Record<string, { workspace?: unknown } | null>;
+  };
+  hooks?: {
+    internal?: {
+      enabled?: boolean;
+      entries?: Record<string, { enabled?: boolean } | null>;
+      load?: { extraDirs?: unknown };
+    };
+  };
   /** The providers that it is configured with. */
   models?: {
     providers?: Record<
       string,
-      { models?: ({ id?: unknown; cost?: Record<string, unknown> | null } | null)[] } | null
+      {
+        baseUrl?: unknown;
+        api?: unknown;
+        models?: ({
+          id?: unknown;
+          cost?: Record<string, unknown> | null;
+          compat?: { supportsUsageInStreaming?: unknown } | null;
+        } | null)[];
+      } | null
     >;
   };
   /** Which credentials there are, without them. */
@@ -40,9 +70,33 @@ export interface PluginApi {
     handler: (event: unknown) => void,
     options: { name: string; description?: string },
   ): void;
+  registerCli?(
+    registrar: (ctx: { program: CliProgram; config?: GatewayConfig }) => void,
+    options: {
+      commands: string[];
+      descriptors: { name: string; description: string; hasSubcommands: boolean }[];
+    },
+  ): void;
+  registerCommand?(command: {
+    name: string;
+    description: string;
+    acceptsArgs: boolean;
+    handler: (ctx: { args?: string; config?: GatewayConfig }) => Promise<{ text: string }>;
+  }): void;
   registerService(service: {
     id: string;
     start(ctx: ServiceContext): void | Promise<void>;
     stop?(): void | Promise<void>;
   }): void;
+}
+
+/** The part of commander's `Command` that is used: OpenClaw hands its own over. */
+export interface CliProgram {
+  command(name: string): CliProgram;
+  description(text: string): CliProgram;
+  argument(name: string): CliProgram;
+  helpOption(flag: false): CliProgram;
+  allowUnknownOption(): CliProgram;
+  allowExcessArguments(): CliProgram;
+  action(run: (args: string[]) => Promise<void>): CliProgram;
 }

@@ -89,6 +89,8 @@ export class Pipeline {
   #expectDiagnostics = false;
   #restarts: number[] = [];
   #isOff = false;
+  /** What the calls are counted by, in words. */
+  countedBy: string | undefined;
   /** The last status, once it was closed. */
   ended: Record<string, unknown> | undefined;
   /** What the core cannot count: it was dead, or never saw it. */
@@ -341,7 +343,10 @@ export class Pipeline {
     });
     const otlp = this.#otlp && { otlp: this.#otlp.status() };
     const kept = this.#keeping.status();
-    return { ...status, ...this.counts, ...kept, ...this.store?.status(), ...otlp, off: this.#isOff };
+    // Off on purpose, and not unusable.
+    const unset = this.#settings.url === false && { url: false };
+    const told = { counted_by: this.countedBy, off: this.#isOff };
+    return { ...status, ...unset, ...this.counts, ...kept, ...this.store?.status(), ...otlp, ...told };
   }
 
   /** What waits to be sent, calls and other records. */

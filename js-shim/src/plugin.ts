@@ -7,8 +7,11 @@ import { subscribe } from "./diagnostics.js";
 import { environmentStateDir } from "./env.js";
 import { acceptInternal } from "./internal.js";
 import type { PluginApi, ServiceContext } from "./openclaw.js";
+import { registerOperator } from "./operator.js";
 import { costSettings } from "./prices.js";
-import { end, pipeline, settings, shared } from "./shared.js";
+import { withSecrets } from "./secret.js";
+import { unknownSettings } from "./settings.js";
+import { end, pipeline, type Shared, settings, shared } from "./shared.js";
 
 /** Typed hooks that the core reads; none of them needs conversation access. */
 const HOOKS = [
@@ -43,11 +46,20 @@ const FIRST = { priority: Number.MAX_SAFE_INTEGER };
 /** How long a stopping gateway may be held up, in ms: newer ones give all plugins 2 s together. */
 const STOP_BUDGET_MS = 1_500;
 
+/** Resolves what is a secret, and names settings that there are not. */
+async function readSettings(state: Shared, { config, logger }: ServiceContext): Promise<void> {
+  const { settings: known, problems } = await withSecrets(state.config, config);
+  const { token, otlp } = known;
+  state.secrets = { ...(token !== undefined && { token }), ...(otlp !== undefined && { otlp }) };
+  for (const text of [...unknownSettings(state.config), ...problems]) logger.warn(`agentwatch: ${text}`);
+}
+
 async function start(ctx: ServiceContext): Promise<void> {
   const state = shared();
   state.stateDir = ctx.stateDir;
   state.costs = costSettings(ctx.config);
   state.log = ctx.logger;
+  await readSettings(state, ctx);
   const running = pipeline(state);
   running.configure(settings(state));
   await running.open();
@@ -57,11 +69,13 @@ async function start(ctx: ServiceContext): Promise<void> {
   );
   const { tells, because } = state.subscription;
   running.expectDiagnostics(tells === "calls");
-  const { url, otlp } = running.status() as { url?: string; otlp?: { url: string } };
   const by = tells === "calls" ? "diagnostics and messages" : `messages only, as ${because}`;
+  running.countedBy = by;
+  const { url, otlp } = running.status() as { url?: string | false; otlp?: { url: string } };
   const targets = [url, otlp && `the collector at ${otlp.url}`].filter(Boolean);
-  const nowhere =
-    state.config.url === false ? "sending nowhere, as url is false" : "sending nowhere, as url is unusable";
+  const nowhere = `sending nowhere, as ${
+    url === false ? "url is false and there is no otlp; set one of them" : "url is unusable"
+  }`;
   const where = targets.length > 0 ? `sending to ${targets.join(" and ")}` : nowhere;
   ctx.logger.info(`agentwatch: counting model calls by ${by}; ${where}`);
 }
@@ -79,6 +93,8 @@ async function stop(): Promise<void> {
 
 function register(api: PluginApi): void {
   const state = shared();
+  // A command of OpenClaw's asks which commands there are, and has nothing else to give.
+  if (api.registrationMode === "cli-metadata") return registerOperator(api, state);
   state.hasPlugin = true;
   state.log = api.logger;
   state.config = { ...api.pluginConfig };
@@ -91,6 +107,7 @@ function register(api: PluginApi): void {
     name: "agentwatch",
     description: "Logs and traces of commands and sessions",
   });
+  registerOperator(api, state);
   api.registerService({ id: "agentwatch", start, stop });
 }
 

@@ -15,6 +15,8 @@ export interface Shared {
   /** The status of the pipeline that ended last. */
   ended: Record<string, unknown> | undefined;
   config: RawSettings;
+  /** Of the configuration, what was a reference to a secret, resolved. */
+  secrets: RawSettings;
   /** What the gateway's configuration tells of costs. */
   costs: RawSettings;
   stateDir: string | undefined;
@@ -33,6 +35,7 @@ export function shared(): Shared {
     pipeline: undefined,
     ended: undefined,
     config: {},
+    secrets: {},
     costs: {},
     stateDir: undefined,
     log: undefined,
@@ -47,7 +50,7 @@ export function settings(state: Shared): RawSettings {
   const { problem, ...installation } = openInstallation(state.stateDir);
   if (problem) state.log?.warn(`agentwatch: ${problem}`);
   const found = { ...installation, collector: environmentCollector(), inContainer: isInContainer() };
-  return { ...environmentSettings(), ...state.config, ...state.costs, ...found };
+  return { ...environmentSettings(), ...state.config, ...state.secrets, ...state.costs, ...found };
 }
 
 /** The one pipeline of the process; made by the first event, or by the service before it. */

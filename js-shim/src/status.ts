@@ -50,8 +50,13 @@ export function troubles({ owner, status, written_ms }: StatusDocument, now: num
   if (!owner && written_ms === null) found.push("no gateway has run with the plugin on this state directory");
   else if (!owner) found.push("nothing runs: start the gateway");
   if (status.off) found.push("switched off after repeated faults: restart the gateway, and please report it");
-  if (status.url === null && !status.otlp)
-    found.push("url is unusable: set plugins.entries.agentwatch.config.url");
+  if (status.url === null) found.push("url is unusable: set plugins.entries.agentwatch.config.url");
+  if (status.url === false && !status.otlp)
+    found.push("url is false and there is no otlp, so nothing is sent anywhere: set one of them");
+  if (status.also_reported_by)
+    found.push(
+      `AgentWatch has the calls of this gateway from "${String(status.also_reported_by)}" too: they count twice; choose one way for each gateway`,
+    );
   if (status.journal_error) found.push(`the journal cannot be written: ${String(status.journal_error)}`);
   const oldest = Number(status.oldest_unsent_ms ?? now);
   if (waiting > 0 && now - oldest > 60_000)
@@ -70,10 +75,12 @@ export function inWords(document: StatusDocument, now: number): string[] {
   const dropped = Object.entries((status.dropped ?? {}) as Record<string, number>);
   return [
     `owner      ${owner ? `${owner.role}, process ${owner.pid} on ${owner.host}` : "none"}; status written ${ago(written_ms)}`,
-    `sends to   ${String(status.url ?? "nowhere")} (${String(status.receiver ?? "unknown")})`,
-    `calls      ${count("requests")} counted, ${count("delivered") + count("confirmed")} delivered, ${count("waiting")} waiting, last ${ago(status.last_call_ms)}`,
+    `sends to   ${status.url ? `${String(status.url)} (${String(status.receiver ?? "unknown")})` : "no AgentWatch"}`,
+    ...(status.counted_by ? [`counts by  ${String(status.counted_by)}`] : []),
+    `calls      ${count("requests")} counted, ${count("delivered") + count("confirmed")} delivered, ${count("waiting")} waiting${count("waiting") > 0 ? ` (the oldest ended ${ago(status.oldest_unsent_ms)})` : ""}, last ${ago(status.last_call_ms)}`,
     `           ${count("from_store")} from the session store, ${count("spooled")} observations of other processes, ${count("missing_usage")} without usage, ${count("model_errors")} failed`,
     ...historyInWords(status),
+    ...collectorInWords(status),
     `sending    ${count("retried")} retries, ${count("ambiguous")} ambiguous, last error: ${String(status.last_error ?? "none")}`,
     `dropped    ${dropped.length > 0 ? dropped.map(([why, n]) => `${n} ${why}`).join(", ") : "none"}`,
     `journal    ${(count("journal_bytes") / 1024).toFixed(0)} KB, ${count("journal_corrupt")} corrupt, ${count("core_restarts")} restarts of the core`,
@@ -88,6 +95,19 @@ function historyInWords(status: Status): string[] {
   const since = new Date(history.since).toISOString().slice(0, 16).replace("T", " ");
   return [
     `history    since ${since} is being filled in: ${history.sessions} sessions, ${history.rows} calls read`,
+  ];
+}
+
+/** What an OpenTelemetry collector was told. */
+function collectorInWords({ otlp }: Status): string[] {
+  if (!otlp) return [];
+  const { url, ...signals } = otlp as { url: string } & Record<string, Record<string, unknown>>;
+  return [
+    `collector  ${url}`,
+    ...Object.entries(signals).map(
+      ([signal, { sent, rejected, refused, given_up_bytes, last_error }]) =>
+        `           ${signal}: ${sent} sent, ${Number(rejected) + Number(refused)} refused${Number(given_up_bytes) > 0 ? `, ${given_up_bytes} bytes given up` : ""}, last error: ${String(last_error ?? "none")}`,
+    ),
   ];
 }
 

@@ -58,6 +58,70 @@ test("an unusable url sends nothing anywhere", async () => {
   }
 });
 
+test("url: false without a collector is said as what it is", async () => {
+  const { gateway, close } = await started({ url: false });
+  try {
+    const line = "sending nowhere, as url is false and there is no otlp; set one of them";
+    assert.ok(
+      gateway.log.some((text) => text.endsWith(line)),
+      gateway.log.join("\n"),
+    );
+    assert.equal(gateway.status().url, false);
+    await gateway.stop();
+  } finally {
+    close();
+  }
+});
+
+test("an unknown setting and a token that nobody resolves are named, with what to write", async () => {
+  const token = { source: "env", provider: "default", id: "X" };
+  const { gateway, receiver, close } = await started({ token, agentname: "x" });
+  try {
+    const log = gateway.log.join("\n");
+    assert.match(log, /warn agentwatch: unknown setting "agentname": did you mean "agentName"\?/);
+    assert.match(
+      log,
+      /warn agentwatch: token is a reference to a secret.*; write "\$\{AGENTWATCH_TOKEN\}" there/,
+    );
+    gateway.emit("before_message_write", answer(1), SESSION);
+    await nextTurn();
+    await gateway.stop();
+    assert.ok(receiver.requests.every(({ authorization }) => authorization === undefined));
+    assert.equal(receiver.totals["p/m"]?.requests, 1);
+  } finally {
+    close();
+  }
+});
+
+test("a gateway that two report is told so, and the status has it", async () => {
+  const { gateway, receiver, close } = await started({ gateway: "berlin" });
+  receiver.capabilities.reported_twice = [
+    ["a", "b"],
+    ["berlin", "berlin-proxy"],
+  ];
+  try {
+    gateway.emit("before_message_write", answer(1), SESSION);
+    await nextTurn();
+    await gateway.stop();
+    assert.equal(gateway.status().also_reported_by, "berlin-proxy");
+    const said = gateway.log.filter((line) => /calls of this gateway from "berlin-proxy" too/.test(line));
+    assert.equal(said.length, 1);
+    assert.match(said.join(), /^warn agentwatch: .*they count twice; choose one way for each gateway$/);
+  } finally {
+    close();
+  }
+});
+
+test("a command that asks which commands there are is told, and nothing else happens", async () => {
+  const { gateway, plugin, close } = await started({ agentName: "kept" });
+  try {
+    assert.deepEqual(gateway.registerMetadata(plugin), ["agentwatch"]);
+    await gateway.stop();
+  } finally {
+    close();
+  }
+});
+
 const TOKEN = "t0ken-that-nobody-must-see";
 
 /** Everything in a folder, as one text. @param {string} folder @returns {string} */

@@ -131,6 +131,41 @@ test("a status that is no JSON is none", () => {
   assert.ok(readFileSync(join(stateDir, "agentwatch", "status.json"), "utf8").startsWith("{"));
 });
 
+test("what waits, what counts, and a collector, in words", () => {
+  const now = Date.now();
+  const metrics = { sent: 12, rejected: 1, refused: 2, given_up_bytes: 0, last_error: null };
+  const traces = {
+    sent: 3,
+    rejected: 0,
+    refused: 0,
+    given_up_bytes: 4096,
+    last_error: "does not take /v1/traces",
+  };
+  const status = {
+    url: "http://watch:8470",
+    receiver: "ids",
+    counted_by: "diagnostics and messages",
+    waiting: 4,
+    oldest_unsent_ms: now - 30_000,
+    otlp: { url: "http://collector:4318", metrics, traces },
+  };
+  const text = inWords({ owner: null, written_ms: now, status }, now).join("\n");
+  assert.match(text, /sends to +http:\/\/watch:8470 \(ids\)\ncounts by +diagnostics and messages\n/);
+  assert.match(text, /4 waiting \(the oldest ended 30 s ago\), last never/);
+  assert.match(text, /collector +http:\/\/collector:4318\n +metrics: 12 sent, 3 refused, last error: none/);
+  assert.match(
+    text,
+    /traces: 3 sent, 0 refused, 4096 bytes given up, last error: does not take \/v1\/traces/,
+  );
+  const off = inWords({ owner: null, written_ms: now, status: { url: false, otlp: status.otlp } }, now).join(
+    "\n",
+  );
+  assert.match(off, /sends to +no AgentWatch/);
+  assert.doesNotMatch(off, /url is/);
+  const nowhere = inWords({ owner: null, written_ms: now, status: { url: false } }, now).join("\n");
+  assert.match(nowhere, /trouble +url is false and there is no otlp/);
+});
+
 test("history that is being filled in", () => {
   const history = { since: Date.parse("2026-11-01T08:00Z"), sessions: 12, rows: 3_400 };
   const told = inWords({ owner: null, written_ms: null, status: { history } }, Date.now());

@@ -112,6 +112,8 @@ export class Receiver {
   costSources = {};
   /** @type {Promise<void> | undefined} */
   hold;
+  /** @type {{ features: string[], reported_twice?: string[][] }} */
+  capabilities = { features: ["record_ids"] };
   /** Makes a batch's status; 200 where it is undefined. @type {(() => number) | undefined} */
   status;
   /** @type {import("node:http").Server} */
@@ -141,7 +143,7 @@ export class Receiver {
     const path = request.url ?? "";
     this.requests.push({ path, authorization: request.headers.authorization });
     response.setHeader("content-type", "application/json");
-    if (path.endsWith("/capabilities")) return response.end('{"features":["record_ids"]}');
+    if (path.endsWith("/capabilities")) return response.end(JSON.stringify(this.capabilities));
     const status = this.status?.() ?? 200;
     if (status === 200) for (const record of JSON.parse(body || "{}").model_usage ?? []) this.#take(record);
     await this.hold;
@@ -255,6 +257,24 @@ export class Gateway {
     });
     assert.equal(returned, undefined);
     return from;
+  }
+
+  /** Registers as a command of OpenClaw's does that only wants to know the plugin's own. @param {any} plugin */
+  registerMetadata(plugin) {
+    /** @type {string[]} */
+    const commands = [];
+    plugin.register({
+      registrationMode: "cli-metadata",
+      pluginConfig: {},
+      logger: this.logger,
+      // 2026.8.2 says so.
+      get runtime() {
+        throw new Error("runtime is intentionally unavailable");
+      },
+      registerCli: (/** @type {unknown} */ _, /** @type {{ commands: string[] }} */ of) =>
+        commands.push(...of.commands),
+    });
+    return commands;
   }
 
   /** Starts the service of one registration. @param {number} index */

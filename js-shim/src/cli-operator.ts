@@ -1,0 +1,168 @@
+/** The commands `status`, `doctor` and `test`: of `agentwatch-openclaw`, of `openclaw agentwatch`, and in a chat. */
+
+import { existsSync } from "node:fs";
+import { parseArgs, styleText } from "node:util";
+import { ask } from "./ask.js";
+import { examine, type Finding, judge, type Subject } from "./doctor.js";
+import { knownInstallation, stateFolder } from "./installation.js";
+import { self } from "./lease.js";
+import type { GatewayConfig } from "./openclaw.js";
+import { findPlace, gatewaySettings, PLACE_OPTIONS, type PlaceOptions } from "./place.js";
+import type { Shared } from "./shared.js";
+import { inWords, readStatus, troubles } from "./status.js";
+
+const OPTIONS_USAGE = `
+  --json       one JSON document
+  --state-dir  the gateway's state directory; OPENCLAW_STATE_DIR, else ~/.openclaw
+  --profile    OpenClaw's profile instead: ~/.openclaw-<name>; OPENCLAW_PROFILE
+`;
+
+const USAGE: Record<string, string> = {
+  status: `status [--json] [--state-dir <folder>] [--profile <name>]
+
+  What is counted, sent, waiting and dropped on a gateway's state directory, whether the gateway runs or not.
+${OPTIONS_USAGE}
+Exit status: 0 all is well, 1 there is trouble, which is named, 2 there is nothing to tell of, or wrong usage.`,
+  doctor: `doctor [--json] [--state-dir <folder>] [--profile <name>]
+
+  What is wrong with the plugin, its settings and files, and on the way to AgentWatch, and what mends it. Run it as the
+  gateway's user, with the gateway's environment. It changes nothing.
+${OPTIONS_USAGE}
+Exit status: 0 all is well, 1 there is trouble, which is named, 2 wrong usage.`,
+  test: `test [--json] [--state-dir <folder>] [--profile <name>]
+
+  Sends a marked health record to AgentWatch and reads it back. It is no model call, and changes no figure.
+${OPTIONS_USAGE}
+Exit status: 0 it was read back, 1 it was not, and why, 2 wrong usage.`,
+};
+
+/** What the gateway's own command knows. */
+export interface Inside {
+  config: GatewayConfig | undefined;
+  version: string | undefined;
+}
+
+/** Runs a command with its options; the exit status. */
+export async function operatorCommand([command = "", ...args]: string[], inside?: Inside): Promise<number> {
+  const options = {
+    ...PLACE_OPTIONS,
+    json: { type: "boolean" },
+    help: { type: "boolean", short: "h" },
+  } as const;
+  let values: PlaceOptions & { json?: boolean | undefined; help?: boolean | undefined };
+  try {
+    values = parseArgs({ args, options }).values;
+  } catch (error) {
+    console.error(`${(error as Error).message}; --help shows the options`);
+    return 2;
+  }
+  if (values.help) {
+    console.log(`${inside ? "openclaw agentwatch" : "agentwatch-openclaw"} ${USAGE[command]}`);
+    return 0;
+  }
+  if (command === "status") return showStatus(values);
+  const subject = await subjectOf(values, inside);
+  const findings = command === "doctor" ? await examine(subject) : [await sendTest(subject)];
+  if (values.json) console.log(JSON.stringify({ state_dir: subject.stateDir ?? null, findings }));
+  else for (const line of findings.flatMap((finding) => lines(finding, true))) console.log(line);
+  return findings.some(({ state }) => state === "trouble") ? 1 : 0;
+}
+
+/** The answer to `/agentwatch …` in a chat: of the gateway that is asked. */
+export async function inChat(args: string, state: Shared, inside: Inside): Promise<string> {
+  if (args === "" || args === "status") {
+    const status = state.pipeline?.status() ?? state.ended ?? {};
+    const now = Date.now();
+    return inWords({ owner: state.pipeline ? self("gateway") : null, written_ms: now, status }, now).join(
+      "\n",
+    );
+  }
+  if (args !== "doctor" && args !== "test")
+    return "/agentwatch status, /agentwatch doctor or /agentwatch test";
+  const place = { stateDir: state.stateDir, config: inside.config, problem: undefined };
+  const subject = await subjectAt(place, inside);
+  const findings = args === "doctor" ? await examine(subject) : [await sendTest(subject)];
+  return findings.flatMap((finding) => lines(finding, false)).join("\n");
+}
+
+async function showStatus(values: PlaceOptions & { json?: boolean | undefined }): Promise<number> {
+  const { stateDir } = findPlace(values);
+  if (!stateDir || !existsSync(stateFolder(stateDir))) {
+    console.error(
+      `the plugin has never run on ${stateDir ?? "this machine"}: name its state directory with --state-dir or --profile, and run this as its user`,
+    );
+    return 2;
+  }
+  const document = await readStatus(stateFolder(stateDir));
+  const now = Date.now();
+  if (values.json) console.log(JSON.stringify(document));
+  else
+    for (const line of inWords(document, now))
+      console.log(line.startsWith("trouble") ? line.replace("trouble", styleText("red", "trouble")) : line);
+  return troubles(document, now).length > 0 ? 1 : 0;
+}
+
+function subjectOf(options: PlaceOptions, inside: Inside | undefined): Promise<Subject> {
+  return subjectAt(findPlace(options, inside?.config), inside);
+}
+
+async function subjectAt(
+  { stateDir, config, problem }: ReturnType<typeof findPlace>,
+  inside: Inside | undefined,
+): Promise<Subject> {
+  const { settings, problems } = await gatewaySettings(config, inside !== undefined);
+  const touched = config?.meta?.lastTouchedVersion;
+  return {
+    stateDir,
+    config,
+    problems: [...(problem ? [problem] : []), ...problems],
+    version: inside?.version ?? (typeof touched === "string" ? touched : undefined),
+    settings: { ...settings, installation: stateDir && knownInstallation(stateDir) },
+    isInside: inside !== undefined,
+  };
+}
+
+/** Sends a health record with a mark, and looks for the mark. */
+async function sendTest({ settings }: Subject): Promise<Finding> {
+  const check = "test";
+  const { url, token } = judge(settings);
+  if (url === undefined)
+    return { check, state: "trouble", says: "there is no usable url to send to", mend: "set url" };
+  const mark = `test ${crypto.randomUUID()}`;
+  const agent = String(settings.gateway ?? settings.installation ?? "openclaw");
+  const record = {
+    name: "agentwatch-openclaw test",
+    agent_name: agent,
+    status: "ok",
+    message: mark,
+    timestamp: new Date().toISOString(),
+  };
+  const mend = "`doctor` finds out why";
+  const sent = await ask(`${url}/api/v1/ingest/health`, token, record);
+  if (sent.status < 200 || sent.status > 299)
+    return {
+      check,
+      state: "trouble",
+      says: `${url} did not take it (${sent.code || `HTTP ${sent.status}`})`,
+      mend,
+    };
+  const read = await ask(`${url}/api/health?agent=${encodeURIComponent(agent)}`, token);
+  const rows = Array.isArray(read.body) ? (read.body as { message?: unknown }[]) : [];
+  if (rows.some((row) => row?.message === mark))
+    return {
+      check,
+      state: "ok",
+      says: `${url} took a health record in ${sent.ms} ms and shows it: "${record.name}" of ${agent}`,
+    };
+  const says = `${url} took it (HTTP ${sent.status}) and does not show it (${read.code || `HTTP ${read.status}`})`;
+  return { check, state: "trouble", says, mend };
+}
+
+const COLOURS = { ok: "green", note: "yellow", trouble: "red" } as const;
+
+/** A finding, and its mend below it. Colour only where a terminal shows it. */
+function lines({ check, state, says, mend }: Finding, isTerminal: boolean): string[] {
+  const word = state.padEnd(8);
+  const shown = isTerminal ? styleText(COLOURS[state], word) : word;
+  return [`${shown} ${check.padEnd(11)} ${says}`, ...(mend ? [`${" ".repeat(21)}→ ${mend}`] : [])];
+}

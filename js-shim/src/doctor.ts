@@ -1,0 +1,413 @@
+/** What is wrong between a gateway and AgentWatch, each with what mends it. Reads, asks, and changes nothing. */
+
+import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { connect } from "node:net";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { examineReceiver } from "./doctor-receiver.js";
+import { stateFolder } from "./installation.js";
+import { lives, type Owner, STALE_MS } from "./lease.js";
+import type { GatewayConfig } from "./openclaw.js";
+import { asPairs } from "./prices.js";
+import { pluginSettings, unknownSettings } from "./settings.js";
+import { readStatus, type StatusDocument, troubles } from "./status.js";
+import { instantiate, instantiateIo, priceTable } from "./wasm.js";
+
+/** What one check found. `note` is worth knowing and no trouble. */
+export interface Finding {
+  check: string;
+  state: "ok" | "note" | "trouble";
+  says: string;
+  /** What to do about it. */
+  mend?: string;
+}
+
+/** What is examined. */
+export interface Subject {
+  stateDir: string | undefined;
+  config: GatewayConfig | undefined;
+  /** What could not be read of the configuration or the secrets in it. */
+  problems: string[];
+  /** OpenClaw's, where that is known. */
+  version: string | undefined;
+  /** The settings as the gateway has them. */
+  settings: Record<string, unknown>;
+  /** Whether this is a process of the gateway's own, in which the plugin is loaded. */
+  isInside: boolean;
+}
+
+/** The settings, as the core judges them. */
+export interface Judged {
+  url: string | undefined;
+  token: string | undefined;
+  problems: string[];
+}
+
+const SET = "openclaw config set";
+const ENTRY = "plugins.entries.agentwatch";
+const DEFAULT_PORT = 18_789;
+
+/** Examines everything; what is well is said too. */
+export async function examine(subject: Subject): Promise<Finding[]> {
+  const { stateDir, config } = subject;
+  const folder = stateDir && stateFolder(stateDir);
+  const shut = folder && whyShut(folder);
+  const isThere = folder !== undefined && !shut && existsSync(folder);
+  const document = isThere ? await readStatus(folder) : undefined;
+  const judged = judge(subject.settings);
+  return [
+    ...examineSettings(subject, judged),
+    ...(await examinePlugin(subject, document)),
+    ...(shut ? [shut] : []),
+    ...(isThere ? [...examineFiles(folder), ...examineLease(folder, document)] : []),
+    ...(document ? examineWork(document) : []),
+    ...examineDiagnostics(subject, document),
+    ...examineStreams(subject, document),
+    ...(stateDir ? examineHooks(stateDir, config) : []),
+    ...(await examineReceiver(judged, subject.settings)),
+  ];
+}
+
+/** What the core makes of settings: wrong values, each with its mend. */
+export function judge(settings: Record<string, unknown>): Judged {
+  const instance = instantiate();
+  const names = JSON.parse(instance.settingNames()) as string[];
+  const core = new instance.Core(
+    names.map((name) => settings[name] ?? null),
+    0,
+    0,
+  );
+  const { log } = JSON.parse(core.advance(Date.now(), performance.now())) as { log: { text: string }[] };
+  const { url } = JSON.parse(core.status()) as { url: string | null };
+  const problems = log.map(({ text }) => text);
+  const io = instantiateIo();
+  const { otlp, collector, prices, openclawPrices, byLogin, token } = settings;
+  if (otlp)
+    problems.push(
+      ...(JSON.parse(io.otlpTarget(asPairs(otlp), asPairs(collector))) as { problems: string[] }).problems,
+    );
+  const book = new io.PriceBook(asPairs(prices), asPairs(openclawPrices), asPairs(byLogin), priceTable());
+  problems.push(...book.problems());
+  // As the core does: it goes only to an address that somebody configured.
+  const isSent = typeof token === "string" && settings.url !== undefined;
+  return { url: url ?? undefined, token: isSent ? token.trim() : undefined, problems };
+}
+
+function examineSettings({ config, problems, settings }: Subject, judged: Judged): Finding[] {
+  const wrong = [...problems, ...unknownSettings(pluginSettings(config)), ...judged.problems];
+  if (settings.url === false && !settings.otlp)
+    wrong.push("url is false and there is no otlp, so nothing is sent anywhere: set one of them");
+  if (wrong.length === 0) return [{ check: "settings", state: "ok", says: "nothing is wrong with them" }];
+  return wrong.map((text) => {
+    const [says = "", ...mend] = text.split(/; |: (?=did|set|there)/);
+    return {
+      check: "settings",
+      state: "trouble",
+      says,
+      mend: mend.join("; ") || `see the settings of ${ENTRY}.config in the README`,
+    };
+  });
+}
+
+async function examinePlugin(
+  { stateDir, config, isInside }: Subject,
+  document: StatusDocument | undefined,
+): Promise<Finding[]> {
+  const check = "plugin";
+  const says = whyNotLoaded(config);
+  if (says) return [{ check, state: "trouble", ...says }];
+  const { owner, written_ms } = document ?? { owner: null, written_ms: null };
+  if (owner) {
+    const by = owner.role === "gateway" ? "the gateway" : `agentwatch-openclaw ${owner.role}`;
+    return [{ check, state: "ok", says: `runs in ${by}, process ${owner.pid}` }];
+  }
+  const configured = Number(config?.gateway?.port);
+  const port = configured > 0 && configured < 65_536 ? configured : DEFAULT_PORT;
+  if (await answers(port))
+    return [
+      {
+        check,
+        state: "trouble",
+        says: `a gateway listens on port ${port}, and nothing counts on ${stateDir}`,
+        mend: isInside
+          ? "restart the gateway: it was started before the plugin was installed"
+          : "`openclaw plugins list` shows whether the plugin is loaded; install it or restart the gateway, or name its state directory with --state-dir or --profile",
+      },
+    ];
+  const never = written_ms === null ? "the plugin has never run on" : "nothing runs on";
+  return [
+    {
+      check,
+      state: "trouble",
+      says: `${never} ${stateDir ?? "this machine"}, and no gateway listens on port ${port}`,
+      mend: "start the gateway, or name its state directory with --state-dir or --profile",
+    },
+  ];
+}
+
+/** Why a gateway with this configuration does not load the plugin. */
+function whyNotLoaded(config: GatewayConfig | undefined): Pick<Finding, "says" | "mend"> | undefined {
+  const { enabled, allow, deny, entries } = config?.plugins ?? {};
+  const has = (list: unknown) => Array.isArray(list) && list.includes("agentwatch");
+  if (enabled === false)
+    return { says: "plugins.enabled is false: no plugin is loaded", mend: `${SET} plugins.enabled true` };
+  if (entries?.agentwatch?.enabled === false)
+    return { says: `${ENTRY}.enabled is false`, mend: "openclaw plugins enable agentwatch" };
+  if (has(deny))
+    return {
+      says: "plugins.deny names agentwatch",
+      mend: "take agentwatch off plugins.deny in openclaw.json",
+    };
+  if (Array.isArray(allow) && allow.length > 0 && !has(allow))
+    return {
+      says: "plugins.allow does not name agentwatch, so it is not loaded",
+      mend: `${SET} plugins.allow '${JSON.stringify([...allow, "agentwatch"])}'`,
+    };
+  return undefined;
+}
+
+/** Whether somebody listens on a port of this machine. */
+function answers(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const socket = connect({ port, host: "127.0.0.1", timeout: 1_000 });
+    const end = (is: boolean) => {
+      socket.destroy();
+      resolve(is);
+    };
+    socket.once("connect", () => end(true));
+    for (const event of ["error", "timeout"]) socket.once(event, () => end(false));
+  });
+}
+
+/** Another user's folder looks as if it were not there. */
+function whyShut(folder: string): Finding | undefined {
+  try {
+    statSync(folder);
+    return undefined;
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === "ENOENT") return undefined;
+    const says = `${folder} cannot be looked at by this user (${code})`;
+    return { check: "files", state: "trouble", says, mend: "run this as the gateway's user" };
+  }
+}
+
+function examineFiles(folder: string): Finding[] {
+  const paths = [folder, ...["journal", "otlp", "spool"].map((name) => join(folder, name))].filter(
+    existsSync,
+  );
+  for (const path of paths) {
+    const all = [path, ...(isReadable(path) ? readdirSync(path).map((name) => join(path, name)) : [])];
+    const bad = all.find((one) => !isWritable(one));
+    if (!bad) continue;
+    const { uid } = statSync(path);
+    const { uid: owner } = statSync(folder);
+    const isOurs = process.getuid?.() === uid;
+    return [
+      {
+        check: "files",
+        state: "trouble",
+        says: `${bad} cannot be read and written by this user`,
+        mend: isOurs
+          ? `chmod -R u+rwX ${folder}, and see that its disk is not mounted read-only`
+          : `run this as the gateway's user; where this is that user: chown -R of ${folder} to it (it belongs to user ${owner})`,
+      },
+    ];
+  }
+  return [{ check: "files", state: "ok", says: `${folder} can be written` }];
+}
+
+function isReadable(path: string): boolean {
+  return may(path, constants.R_OK) && statSync(path).isDirectory();
+}
+
+function isWritable(path: string): boolean {
+  return may(path, constants.R_OK | constants.W_OK);
+}
+
+function may(path: string, mode: number): boolean {
+  try {
+    accessSync(path, mode);
+    return true;
+  } catch (error) {
+    // A file that went meanwhile is none that cannot be written.
+    return (error as NodeJS.ErrnoException).code === "ENOENT";
+  }
+}
+
+/** An owner that said nothing for long: killed, hung, or with another process's number now. */
+function examineLease(folder: string, document: StatusDocument | undefined): Finding[] {
+  const file = join(folder, "owner.json");
+  let owner: Owner;
+  let silentMs: number;
+  try {
+    owner = JSON.parse(readFileSync(file, "utf8")) as Owner;
+    silentMs = Date.now() - statSync(file).mtimeMs;
+  } catch {
+    // Nobody owns it, or one that cannot be read counts for none.
+    return [];
+  }
+  const check = "journal";
+  const who = `process ${owner.pid} (${owner.role})`;
+  if (lives(owner) === false)
+    return [
+      {
+        check,
+        state: "note",
+        says: `${who} owned the journal and is gone; what it had not sent is kept`,
+        mend: "nothing: the next start takes the journal over",
+      },
+    ];
+  if (silentMs < STALE_MS) return [];
+  const elsewhere = document?.owner ? "" : ` on ${owner.host}`;
+  return [
+    {
+      check,
+      state: "trouble",
+      says: `${who}${elsewhere} owns the journal and has said nothing for ${Math.round(silentMs / 1000)} s: it hangs, or its number is another process's now`,
+      mend: "restart the gateway; the next start takes the journal over",
+    },
+  ];
+}
+
+/** What the counting says of itself. */
+function examineWork(document: StatusDocument): Finding[] {
+  const { status } = document;
+  const found: Finding[] = troubles(document, Date.now())
+    // Those are told by other checks.
+    .filter((text) => !/^(nothing runs|no gateway has run|url is|AgentWatch has the calls)/.test(text))
+    .map((text) => {
+      const [says = "", ...rest] = text.split("; ");
+      return { check: "sending", state: "trouble", says, mend: rest.join("; ") || mendOf(text) };
+    });
+  const corrupt = Number(status.journal_corrupt ?? 0);
+  if (corrupt > 0)
+    found.push({
+      check: "journal",
+      state: "trouble",
+      says: `${corrupt} entries of the journal were corrupt and are lost`,
+      mend: "look after the disk; calls that the session store has are filled in by themselves, within minutes",
+    });
+  const dropped = Object.entries((status.dropped ?? {}) as Record<string, number>);
+  if (dropped.length > 0)
+    found.push({
+      check: "dropped",
+      state: "trouble",
+      says: dropped.map(([why, count]) => `${count} calls: ${why.replaceAll("_", " ")}`).join(", "),
+      mend: "docs/troubleshooting.md tells what each means; what a server refused is in agentwatch/refused.ndjson",
+    });
+  const { otlp } = status as { otlp?: Record<string, { last_error?: string | null }> };
+  for (const signal of ["metrics", "traces"]) {
+    const error = otlp?.[signal]?.last_error;
+    if (error)
+      found.push({ check: "collector", state: "trouble", says: error, mend: "see otlp in the settings" });
+  }
+  if (found.length === 0 && document.written_ms !== null)
+    found.push({ check: "sending", state: "ok", says: "nothing waits for long" });
+  return found;
+}
+
+function mendOf(trouble: string): string {
+  if (/journal/.test(trouble)) return "make room on the disk, and see that it can be written";
+  return "see the checks of the receiver below";
+}
+
+function examineDiagnostics({ config, version }: Subject, document: StatusDocument | undefined): Finding[] {
+  const check = "diagnostics";
+  const by = document?.status.counted_by;
+  if (config?.diagnostics?.enabled === false && !isOld(version))
+    return [
+      {
+        check,
+        state: "trouble",
+        says: "diagnostics.enabled is false: compactions are not counted, and latency is less exact",
+        mend: `${SET} diagnostics.enabled true, and restart the gateway`,
+      },
+    ];
+  return by ? [{ check, state: "ok", says: `calls are counted by ${String(by)}` }] : [];
+}
+
+/** 2026.3 asks servers other than OpenAI's for no usage in streams, unless told that they can. */
+function examineStreams({ config, version }: Subject, document: StatusDocument | undefined): Finding[] {
+  const missing = Number(document?.status.missing_usage ?? 0);
+  if (!isOld(version) && missing === 0) return [];
+  const silent = Object.entries(config?.models?.providers ?? {}).flatMap(([provider, entry]) =>
+    entry?.api === "openai-completions" && !String(entry.baseUrl ?? "").includes("//api.openai.com")
+      ? listed(entry.models)
+          .filter((model) => model?.compat?.supportsUsageInStreaming !== true)
+          .map((model) => `${provider}/${String(model?.id)}`)
+      : [],
+  );
+  const shown = silent.slice(0, 5).join(", ");
+  if (silent.length > 0 && isOld(version))
+    return [
+      {
+        check: "streams",
+        state: "trouble",
+        says: `OpenClaw asks for no usage in streams of ${shown}: ${missing} calls had none`,
+        mend: "set compat: {supportsUsageInStreaming: true} on each of them in models.providers",
+      },
+    ];
+  if (missing === 0) return [];
+  return [
+    {
+      check: "streams",
+      state: "note",
+      says: `${missing} calls came without usage, and count with 0 tokens${shown && `; perhaps of ${shown}`}`,
+      mend: "have the provider tell usage in streams; `agentwatch-openclaw proxy` with usage=ask does where it can",
+    },
+  ];
+}
+
+/** A list of the configuration, in which anything may stand. */
+function listed<T>(value: T[] | undefined): T[] {
+  return Array.isArray(value) ? value : [];
+}
+
+function isOld(version: string | undefined): boolean {
+  return /^2026\.3\./.test(version ?? "");
+}
+
+/** Hooks that report the same: AgentWatch's own, which this replaces. */
+function examineHooks(stateDir: string, config: GatewayConfig | undefined): Finding[] {
+  const { internal } = config?.hooks ?? {};
+  const { defaults, list, entries } = config?.agents ?? {};
+  const workspaces = [defaults, ...listed(list), ...Object.values(entries ?? {})].map(
+    (one) => one?.workspace,
+  );
+  const folders = [
+    join(stateDir, "hooks"),
+    ...workspaces.map((folder) => typeof folder === "string" && join(folder, "hooks")),
+    ...listed(internal?.load?.extraDirs as unknown[]),
+  ].filter((folder): folder is string => typeof folder === "string");
+  const found: Finding[] = [];
+  for (const folder of new Set(folders.map((path) => path.replace(/^~(?=\/)/, homedir()))))
+    for (const name of namesIn(folder)) {
+      const path = join(folder, name);
+      if (internal?.entries?.[name]?.enabled === false || !isForeignHook(path)) continue;
+      found.push({
+        check: "hook",
+        state: "trouble",
+        says: `${path} is another hook that reports to AgentWatch: messages and commands count twice`,
+        mend: `openclaw hooks disable ${name}, or remove the folder, and restart the gateway`,
+      });
+    }
+  return found;
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).filter((name) => existsSync(join(folder, name, "HOOK.md")));
+  } catch {
+    // Not there, or not for this user: no gateway of this user's loads it.
+    return [];
+  }
+}
+
+/** Whether a hook speaks to AgentWatch and is not the one of this package. */
+function isForeignHook(path: string): boolean {
+  if (existsSync(join(path, "core.wasm"))) return false;
+  const handlers = ["handler.ts", "handler.js", "index.ts", "index.js"].map((name) => join(path, name));
+  const handler = handlers.find(existsSync);
+  return handler !== undefined && /api\/v1\/ingest|AGENTWATCH_URL/.test(readFileSync(handler, "utf8"));
+}

@@ -1,0 +1,91 @@
+/** Settings that are references to secrets: the gateway resolves them, or something else is to be written. */
+
+import { wholeEnvironment } from "./env.js";
+import type { GatewayConfig } from "./openclaw.js";
+import { reason } from "./promises.js";
+
+/** The part of OpenClaw's SDK that resolves references; 2026.3.13 has none. */
+interface SecretSdk {
+  resolveConfiguredSecretInputString?(asked: {
+    config: GatewayConfig;
+    env: Record<string, string | undefined>;
+    value: unknown;
+    path: string;
+  }): Promise<{ value?: string; unresolvedRefReason?: string }>;
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** Whether a value is `{source, provider, id}`. */
+function isReference(value: unknown): boolean {
+  return isObject(value) && typeof value.source === "string" && typeof value.id === "string";
+}
+
+/**
+ * Settings with `token` and the values of `otlp.headers` as texts. What is no text and cannot be resolved is left out,
+ * and `problems` says what to write instead.
+ *
+ * @param isInside whether this is the gateway's process, or one of its commands
+ */
+export async function withSecrets<S extends Record<string, unknown>>(
+  settings: S,
+  config: GatewayConfig | undefined,
+  isInside = true,
+): Promise<{ settings: S; problems: string[] }> {
+  const problems: string[] = [];
+  const resolve = async (name: string, value: unknown, instead: string) => {
+    if (!isObject(value)) return value;
+    const why = isReference(value)
+      ? await resolved(config, name, value)
+      : "is neither a text nor {source, provider, id}";
+    if (typeof why !== "string") return why.value;
+    const forThis = name === "token" ? "; set AGENTWATCH_TOKEN for this command" : "";
+    const elsewhere = `\`openclaw agentwatch\` can${forThis}`;
+    problems.push(`${name} ${why}; ${isInside ? instead : elsewhere}`);
+    return undefined;
+  };
+  const found: Record<string, unknown> = { ...settings };
+  if ("token" in found)
+    found.token = await resolve(
+      "token",
+      found.token,
+      'write "${AGENTWATCH_TOKEN}" there, or leave it out, and set AGENTWATCH_TOKEN in the gateway\'s environment',
+    );
+  const { otlp } = found;
+  if (isObject(otlp) && isObject(otlp.headers)) {
+    const headers: Record<string, unknown> = {};
+    for (const [name, value] of Object.entries(otlp.headers))
+      headers[name] = await resolve(
+        `otlp.headers.${name}`,
+        value,
+        'write "${NAME}" there, and set that in the gateway\'s environment',
+      );
+    found.otlp = { ...otlp, headers };
+  }
+  return { settings: found as S, problems };
+}
+
+/** The secret, or why there is none. */
+async function resolved(
+  config: GatewayConfig | undefined,
+  name: string,
+  value: unknown,
+): Promise<{ value: string } | string> {
+  const { resolveConfiguredSecretInputString: resolve } = await sdk();
+  if (!resolve) return "is a reference to a secret, which cannot be resolved here";
+  const path = `plugins.entries.agentwatch.config.${name}`;
+  try {
+    const asked = { config: config ?? {}, env: wholeEnvironment(), value, path };
+    const { value: secret, unresolvedRefReason = "it is empty" } = await resolve(asked);
+    return secret ? { value: secret } : `cannot be resolved (${unresolvedRefReason})`;
+  } catch (error) {
+    return `cannot be resolved (${reason(error)})`;
+  }
+}
+
+/** The gateway's SDK, where this version has that module; outside a gateway nobody has. */
+async function sdk(): Promise<SecretSdk> {
+  const specifier = "openclaw/plugin-sdk/secret-input-runtime";
+  return import(specifier).catch(() => ({}));
+}

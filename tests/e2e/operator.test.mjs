@@ -1,0 +1,167 @@
+import assert from "node:assert/strict";
+import { readFile, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { openclawCommand } from "./command.mjs";
+import { HOST, startCompany } from "./company.mjs";
+import { startWorld, waitForTotals } from "./harness.mjs";
+import { binary, skip, tgz, versions } from "./options.mjs";
+
+/**
+ * What the operator of a real gateway asks it: `openclaw agentwatch …`, `/agentwatch` in the chat, and OpenClaw's own
+ * doctors. The gateway is in a company's network: AgentWatch has a certificate of the company's own, and is behind a proxy. Its
+ * token stands elsewhere, and a setting has a slip in its name.
+ */
+
+const SECRET = "operators-secret-4711";
+
+/** @param {string} version */
+const monthOf = (version) => Number(version.split(".")[1]);
+
+for (const version of versions) {
+  describe(`OpenClaw ${version}, what its operator asks`, { skip }, () => {
+    /** @type {import("./harness.mjs").World} */
+    let world;
+    /** @type {Awaited<ReturnType<typeof startCompany>>} */
+    let company;
+    /** What the gateway's service, and its operator's shell, have in their environment. @type {Record<string, string>} */
+    let env = {};
+    before(async () => {
+      company = await startCompany();
+      env = {
+        ...company.proxied,
+        NODE_EXTRA_CA_CERTS: company.authority,
+        NODE_USE_ENV_PROXY: "1",
+        WATCH_SECRET: SECRET,
+      };
+      // 2026.9 resolves references for plugins; before, the configuration's own variables do.
+      const reference = { source: "env", provider: "default", id: "WATCH_SECRET" };
+      const token = monthOf(version) >= 9 ? reference : "${WATCH_SECRET}";
+      world = await startWorld({
+        version,
+        tgz,
+        receiver: { binary, token: SECRET },
+        pluginConfig: { token, agentname: "slip" },
+        between: async (url) => ({ url: company.lead(url), close: async () => {} }),
+        gateway: { env },
+      });
+    });
+    after(async () => {
+      await world?.close();
+      await company.close();
+    });
+
+    /** @param {string[]} words @param {Record<string, string>} [more] */
+    const openclaw = (words, more = {}) => openclawCommand(world.gateway, words, { ...env, ...more });
+    /** @param {string[]} words @param {Record<string, string>} [more] */
+    const findings = async (words, more) => {
+      const { code, stdout, all } = await openclaw([...words, "--json"], more);
+      const found = /\{"state_dir".*\}/.exec(stdout);
+      assert.ok(found, all);
+      assert.doesNotMatch(all, new RegExp(SECRET));
+      return { code, findings: /** @type {any[]} */ (JSON.parse(found[0]).findings) };
+    };
+    /** The state directory's configuration, changed, as a file beside it. @param {(settings: any) => void} change */
+    const changed = async (change) => {
+      const { stateDir } = world.gateway;
+      const config = JSON.parse(await readFile(join(stateDir, "openclaw.json"), "utf8"));
+      change(config.plugins.entries.agentwatch.config);
+      const path = join(stateDir, "changed.json");
+      // As people write it: OpenClaw reads JSON5.
+      await writeFile(path, `// by hand\n${JSON.stringify(config)}`);
+      return { OPENCLAW_CONFIG_PATH: path };
+    };
+
+    test("calls arrive through the proxy, with the token that stands elsewhere", {
+      timeout: 60_000,
+    }, async () => {
+      await waitForTotals(world.provider, world.receiver, { settleMs: 0 });
+      assert.deepEqual(new Set(company.asked.filter((to) => to.startsWith(HOST))), new Set([`${HOST}:443`]));
+    });
+
+    test("a slip in a setting's name does not stop the gateway, and its log names the right one", () => {
+      const log = world.gateway.log.recent();
+      assert.match(log, /unknown setting "agentname": did you mean "agentName"\?/);
+      assert.doesNotMatch(log, new RegExp(SECRET));
+    });
+
+    test("with the slip mended all is well, comments in the configuration or not", {
+      timeout: 120_000,
+    }, async () => {
+      const mended = await changed((settings) => delete settings.agentname);
+      const { code, findings: all } = await findings(["agentwatch", "doctor"], mended);
+      assert.deepEqual(
+        all.filter(({ state }) => state === "trouble"),
+        [],
+      );
+      assert.equal(code, 0);
+      assert.ok(all.some(({ check, says }) => check === "receiver" && says.includes("knows record ids")));
+      const by = monthOf(version) >= 7 ? "diagnostics and messages" : "messages only";
+      assert.ok(all.some(({ check, says }) => check === "diagnostics" && says.includes(`counted by ${by}`)));
+    });
+
+    test("openclaw agentwatch status and test, in words", { timeout: 120_000 }, async () => {
+      const status = await openclaw(["agentwatch", "status"]);
+      assert.match(status.stdout, /calls +2 counted, 2 delivered, 0 waiting/);
+      assert.equal(status.code, 0, status.all);
+      const marked = await openclaw(["agentwatch", "test"]);
+      assert.match(marked.stdout, /ok +test +http\S+ took a health record in \d+ ms and shows it/);
+      assert.equal(marked.code, 0, marked.all);
+    });
+
+    test("/agentwatch answers in the chat, and no model is asked", { timeout: 120_000 }, async () => {
+      const asked = world.provider.totals();
+      for (const [message, answer] of /** @type {const} */ ([
+        ["/agentwatch", /calls +2 counted, 2 delivered/],
+        ["/agentwatch doctor", /did you mean "agentName"\?/],
+        ["/agentwatch help", /\/agentwatch status, \/agentwatch doctor or \/agentwatch test/],
+      ])) {
+        const { done } = await world.gateway.chatSend({ session: "operator", message });
+        assert.match(JSON.stringify((await done).message).replaceAll('\\"', '"'), answer, message);
+      }
+      assert.deepEqual(world.provider.totals(), asked);
+    });
+
+    // 2026.3.13 has fewer of them, and complains of every plugin.
+    const hasDoctors = monthOf(version) >= 9;
+    test("OpenClaw's own doctors have nothing against the plugin", {
+      skip: !hasDoctors,
+      timeout: 300_000,
+    }, async () => {
+      const mended = await changed((settings) => delete settings.agentname);
+      const doctor = await openclaw(["plugins", "doctor"], mended);
+      const inspected = await openclaw(["plugins", "inspect", "agentwatch", "--json"], mended);
+      assert.equal(inspected.code, 0, inspected.all);
+      const audit = await openclaw(["security", "audit", "--deep", "--json"], mended);
+      const told = JSON.parse(audit.stdout.slice(audit.stdout.indexOf("{")));
+      const ours = told.findings.filter((/** @type {unknown} */ one) =>
+        /agentwatch/i.test(JSON.stringify(one)),
+      );
+      assert.deepEqual(
+        {
+          doctor: complaints(doctor.all),
+          inspect: diagnosticsOf(inspected.stdout),
+          audit: ours.filter(notOfTheTools),
+        },
+        { doctor: [], inspect: [], audit: [] },
+      );
+    });
+  });
+}
+
+/** Lines about the plugin. @param {string} text */
+function complaints(text) {
+  const lines = text.replaceAll("agentwatch-openclaw/openclaw", "").split("\n");
+  return lines.filter((line) => /agentwatch/i.test(line));
+}
+
+/** @param {string} stdout */
+function diagnosticsOf(stdout) {
+  const { diagnostics = [], plugin = {} } = JSON.parse(stdout.slice(stdout.indexOf("{")));
+  return [...diagnostics, ...(plugin.error ? [plugin.error] : [])];
+}
+
+/** Which tools agents may use is the operator's own matter; every plugin is named there. @param {any} finding */
+function notOfTheTools({ checkId }) {
+  return checkId !== "plugins.tools_reachable_permissive_policy";
+}

@@ -1,0 +1,87 @@
+// The commands beside a gateway have its settings: which win, where a token may go, and that a collector is told.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, afterEach, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { commandSettings, gatewaySettings } from "../../dist/place.js";
+import { portOf } from "./upstream.mjs";
+
+const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
+const root = mkdtempSync(join(tmpdir(), "agentwatch-commands-"));
+after(() => rmSync(root, { recursive: true, force: true }));
+
+const NAMES = ["AGENTWATCH_URL", "AGENTWATCH_TOKEN"];
+afterEach(() => {
+  for (const name of NAMES) delete process.env[name];
+});
+
+/** @param {Record<string, unknown>} config */
+const gateway = (config) => ({ plugins: { entries: { agentwatch: { config } } } });
+
+test("options win over the environment, which wins over the gateway's configuration", async () => {
+  const config = gateway({
+    url: "http://configured",
+    agentName: "{gateway}",
+    prices: { "p/m": "subscription" },
+  });
+  const { settings } = await commandSettings(config, { url: undefined });
+  assert.equal(settings.url, "http://configured");
+  assert.deepEqual(settings.prices, { "p/m": "subscription" });
+  process.env.AGENTWATCH_URL = "http://environment";
+  assert.equal((await commandSettings(config, {})).settings.url, "http://environment");
+  const chosen = await commandSettings(config, { url: "http://option", agentName: "me" });
+  assert.deepEqual([chosen.settings.url, chosen.settings.agentName], ["http://option", "me"]);
+  // In the gateway itself it is the other way round: the environment is what its service was started with.
+  assert.equal((await gatewaySettings(config, true)).settings.url, "http://configured");
+});
+
+test("a token of the configuration goes to the address of the configuration alone", async () => {
+  const config = gateway({ url: "http://configured", token: "secret" });
+  assert.equal((await commandSettings(config, {})).settings.token, "secret");
+  assert.equal((await commandSettings(config, { url: "http://configured" })).settings.token, "secret");
+  assert.equal((await commandSettings(config, { url: "http://elsewhere" })).settings.token, undefined);
+  process.env.AGENTWATCH_TOKEN = "given";
+  assert.equal((await commandSettings(config, { url: "http://elsewhere" })).settings.token, "given");
+});
+
+test("a reference that cannot be resolved is named, unless it is not needed", async () => {
+  const token = { source: "file", provider: "vault", id: "/agentwatch" };
+  const config = gateway({ url: "http://configured", token });
+  const { settings, problems } = await commandSettings(config, {});
+  assert.equal(settings.token, undefined);
+  assert.match(
+    problems.join(),
+    /^token is a reference to a secret, which cannot be resolved here; .*AGENTWATCH_TOKEN/,
+  );
+  const inside = (await gatewaySettings(config, true)).problems;
+  assert.match(inside.join(), /; write "\$\{AGENTWATCH_TOKEN\}" there, .*in the gateway's environment$/);
+  const odd = await gatewaySettings(gateway({ token: { secret: 1 } }), true);
+  assert.match(odd.problems.join(), /^token is neither a text nor \{source, provider, id\}; write /);
+  process.env.AGENTWATCH_TOKEN = "given";
+  assert.deepEqual((await commandSettings(config, {})).problems, []);
+});
+
+test("ingest tells the collector that the gateway's configuration names", async () => {
+  /** @type {string[]} */
+  const told = [];
+  const collector = createServer((request, response) => {
+    told.push(`${request.url} ${request.headers["x-key"]}`);
+    request.resume().on("end", () => response.end("{}"));
+  });
+  await once(collector.listen(0, "127.0.0.1"), "listening");
+  const otlp = { url: `http://127.0.0.1:${portOf(collector)}`, headers: { "x-key": "k" } };
+  writeFileSync(join(root, "openclaw.json"), JSON.stringify(gateway({ url: false, otlp })));
+  const env = { PATH: process.env.PATH ?? "", HOME: root };
+  const child = spawn(process.execPath, [CLI, "ingest", "--state-dir", root], { env });
+  const usage = { model: "p/m", promptTokens: 10, completionTokens: 1 };
+  child.stdin.end(`${JSON.stringify({ type: "model", action: "used", context: usage })}\n`);
+  const [code] = await once(child, "close");
+  collector.close();
+  assert.equal(code, 0);
+  assert.ok(told.includes("/v1/metrics k"), told.join());
+});

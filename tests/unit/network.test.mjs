@@ -1,0 +1,92 @@
+// What stands between: an authority of the operator's own, and a forward proxy. As docs/configuration.md says.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { HOST, startCompany } from "../e2e/company.mjs";
+import { Receiver } from "./world.mjs";
+
+const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
+const root = mkdtempSync(join(tmpdir(), "agentwatch-network-"));
+/** @type {Receiver} */
+let receiver;
+/** @type {Awaited<ReturnType<typeof startCompany>>} */
+let company;
+
+before(async () => {
+  receiver = await Receiver.open();
+  company = await startCompany();
+  company.lead(receiver.url);
+});
+after(async () => {
+  await company.close();
+  receiver.close();
+  rmSync(root, { recursive: true, force: true });
+});
+
+let turns = 0;
+/**
+ * `agentwatch-openclaw …` with an address and an environment; `ingest` reads one model call.
+ *
+ * @param {"ingest" | "doctor"} command @param {string} url @param {Record<string, string>} [env]
+ */
+async function run(command, url, env = {}) {
+  turns += 1;
+  const given = { PATH: process.env.PATH ?? "", HOME: join(root, `home-${turns}`), AGENTWATCH_URL: url };
+  const child = spawn(process.execPath, [CLI, command], { env: { ...given, ...env } });
+  const usage = { model: "p/m", promptTokens: 10 + turns, completionTokens: 1 };
+  child.stdin.end(`${JSON.stringify({ type: "model", action: "used", context: usage })}\n`);
+  let said = "";
+  for (const stream of [child.stdout, child.stderr])
+    stream.setEncoding("utf8").on("data", (text) => {
+      said += text;
+    });
+  const [code] = await once(child, "close");
+  return { code, said };
+}
+
+test("an authority of one's own: the doctor names the variable to set", async () => {
+  const url = `https://localhost:${company.securePort}`;
+  const untrusted = await run("doctor", url);
+  assert.match(untrusted.said, /does not answer \((DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT\w*)\)/);
+  assert.match(untrusted.said, /set NODE_EXTRA_CA_CERTS to the file of the authority/);
+  // The certificate is for another name than this one.
+  const other = await run("doctor", url, { NODE_EXTRA_CA_CERTS: company.authority });
+  assert.match(other.said, /ERR_TLS_CERT_ALTNAME_INVALID[^]*the certificate does not fit the address/);
+});
+
+test("behind a proxy, with an authority of one's own, as Node is told to", async () => {
+  const env = { ...company.proxied, NODE_EXTRA_CA_CERTS: company.authority };
+  const unused = await run("doctor", `https://${HOST}`, env);
+  assert.match(unused.said, /set NODE_USE_ENV_PROXY=1 in the gateway's environment/);
+  assert.deepEqual(company.asked, []);
+
+  const { code, said } = await run("ingest", `https://${HOST}`, { ...env, NODE_USE_ENV_PROXY: "1" });
+  assert.match(said, /1 model calls and \d+ other records sent, 0 unsent/);
+  assert.equal(code, 0, said);
+  assert.deepEqual(new Set(company.asked), new Set([`${HOST}:443`]));
+  assert.equal(receiver.ids.size, 1);
+});
+
+test("behind a proxy, without TLS", async () => {
+  company.asked.length = 0;
+  const { code, said } = await run("ingest", `http://${HOST}:8470`, {
+    ...company.proxied,
+    NODE_USE_ENV_PROXY: "1",
+  });
+  assert.equal(code, 0, said);
+  assert.deepEqual(new Set(company.asked), new Set([`${HOST}:8470`]));
+  assert.equal(receiver.ids.size, 2);
+});
+
+test("what NO_PROXY names is asked directly", async () => {
+  company.asked.length = 0;
+  const { code, said } = await run("ingest", receiver.url, { ...company.proxied, NODE_USE_ENV_PROXY: "1" });
+  assert.equal(code, 0, said);
+  assert.deepEqual(company.asked, []);
+  assert.equal(receiver.ids.size, 3);
+});
