@@ -1,0 +1,249 @@
+#!/usr/bin/env node
+// Measures what the plugin, the receiver and the proxy cost, on each Node, several times each, and compares with the
+// figures that were committed last: `npm run bench`, some of it by name: `npm run bench -- hook cost`.
+//
+//   --list            the benchmarks
+//   --runs <n>        how often each runs (default: its own number)
+//   --node <22|24>    on one Node alone
+//   --against <dist>  the same with another build in turn with this one: before and after, in one run
+//   --write           the figures become the committed ones: docs/benchmarks.md, tests/bench/results.json
+import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { cpus, loadavg, release, tmpdir, totalmem } from "node:os";
+import { join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { budgets } from "../tests/bench/budgets.mjs";
+import { inWords, quantile } from "../tests/bench/lib/figures.mjs";
+import { nodeRuntime } from "./lib/node-runtime.mjs";
+import { run, SetupError, say } from "./lib/run.mjs";
+
+const PROJECT = fileURLToPath(new URL("..", import.meta.url));
+const FOLDER = join(PROJECT, "tests", "bench");
+const RESULTS = join(FOLDER, "results.json");
+const PAGE = join(PROJECT, "docs", "benchmarks.md");
+
+/**
+ * @typedef {object} Bench
+ * @property {string} name Its file is `tests/bench/<name>.mjs`.
+ * @property {string} about
+ * @property {readonly (22 | 24)[]} nodes
+ * @property {number} runs
+ * @property {string[]} [args]
+ *
+ * @typedef {{ value: number, least: number, most: number, unit: string }} Figure The median of several runs, and their bounds.
+ * @typedef {Record<string, Figure>} Figures
+ * @typedef {{ bench: string, node: string, date: string, runs: number, load: number, figures: Figures }} Result
+ * @typedef {{ machine: string, results: Result[] }} Results
+ */
+
+/** @type {Bench[]} */
+const BENCHES = [
+  { name: "hook", about: "time and memory inside the handlers", nodes: [22, 24], runs: 3 },
+  { name: "cost", about: "CPU of an event in all, beside others", nodes: [22, 24], runs: 3 },
+  { name: "start", about: "loading, compiling, the first event; sizes", nodes: [22, 24], runs: 3 },
+  { name: "memory", about: "memory, idle and after a million events", nodes: [22, 24], runs: 1 },
+  { name: "core", about: "the core alone, native and wasm, beside what bounds it", nodes: [22, 24], runs: 3 },
+  { name: "gateway", about: "a real gateway under load, with and without the plugin", nodes: [24], runs: 1 },
+  { name: "proxy", about: "what the proxy adds to a stream", nodes: [24], runs: 1 },
+  { name: "backfill", about: "how fast a store's history is filled in", nodes: [24], runs: 1, args: ["256"] },
+  { name: "receiver", about: "the receiver: records in, statistics out", nodes: [24], runs: 1 },
+];
+
+/** Runs one benchmark once. @param {Bench} bench @param {string} node @param {string} dist @returns {Promise<Record<string, [number, string]>>} */
+async function once({ name, args = [] }, node, dist) {
+  const folder = await mkdtemp(join(tmpdir(), "agentwatch-bench-"));
+  const out = join(folder, "figures");
+  try {
+    await new Promise((done, fail) => {
+      const env = { ...process.env, BENCH_OUT: out, BENCH_DIST: dist };
+      const child = spawn(node, [join(FOLDER, `${name}.mjs`), ...args], {
+        cwd: PROJECT,
+        env,
+        stdio: ["ignore", "inherit", "inherit"],
+      });
+      child.on("error", fail);
+      child.on("close", (code) =>
+        code === 0 ? done(undefined) : fail(new SetupError(`${name} ended with ${code}`)),
+      );
+    });
+    const lines = (await readFile(out, "utf8")).trim().split("\n");
+    return Object.assign({}, ...lines.map((line) => JSON.parse(line)));
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** @param {Record<string, [number, string]>[]} found @returns {Figures} */
+function together(found) {
+  const names = [...new Set(found.flatMap(Object.keys))];
+  return Object.fromEntries(
+    names.map((name) => {
+      const all = found.flatMap((figures) => (figures[name] ? [figures[name]] : []));
+      const values = all.map(([value]) => value);
+      const unit = all[0]?.[1] ?? "";
+      const figure = { value: quantile(values, 0.5), least: Math.min(...values), most: Math.max(...values) };
+      return [name, { ...figure, unit }];
+    }),
+  );
+}
+
+/** @param {Figure} figure */
+function shown({ value, least, most, unit }) {
+  const range = least === most ? "" : ` (${inWords(least)} to ${inWords(most)})`;
+  return `${inWords(value)}${unit && ` ${unit}`}${range}`;
+}
+
+/** Beside an earlier figure: the ratio, in words only where their ranges do not touch. @param {Figure} now @param {Figure | undefined} before */
+function beside(now, before) {
+  if (!before) return "new";
+  const ratio = before.value === 0 ? Number.NaN : now.value / before.value;
+  const isClear = now.least > before.most || now.most < before.least;
+  return `${ratio.toFixed(2)} × ${inWords(before.value)}${isClear ? "" : ", within noise"}`;
+}
+
+/** @param {string} bench @param {string} name @param {Figure} figure */
+function judged(bench, name, { value }) {
+  const budget = budgets.find(({ bench: of, figure }) => of === bench && figure === name);
+  if (!budget) return "";
+  const { most, least } = budget;
+  const isMet = most !== undefined ? value <= most : value >= (least ?? 0);
+  return `${most !== undefined ? `≤ ${most}` : `≥ ${least}`} ${isMet ? "met" : "MISSED"}`;
+}
+
+/** @param {Result} result @param {Results} last @param {Figures} [other] */
+function print({ bench, node, runs, load, figures }, last, other) {
+  const earlier = last.results.find((one) => one.bench === bench && major(one.node) === major(node));
+  const against = other
+    ? "the other build"
+    : earlier
+      ? `committed on ${earlier.date.slice(0, 10)}`
+      : "committed";
+  console.log(`\n${bench}, Node ${node}, ${runs} runs, load ${load.toFixed(1)}; beside: ${against}`);
+  for (const [name, figure] of Object.entries(figures)) {
+    const than = beside(figure, (other ?? earlier?.figures)?.[name]);
+    console.log([`  ${name}`, shown(figure), judged(bench, name, figure), than].filter(Boolean).join(" | "));
+  }
+}
+
+const major = (/** @type {string} */ version) => version.split(".")[0];
+
+/** @returns {Promise<Results>} */
+async function committed() {
+  const nothing = { machine: "", results: [] };
+  return existsSync(RESULTS) ? JSON.parse(await readFile(RESULTS, "utf8")) : nothing;
+}
+
+/** @param {Results} results */
+function page({ machine, results }) {
+  const head = `# Benchmarks
+
+Measured by \`npm run bench\`, which compares with these figures at each run; \`npm run bench -- --write\` writes this page.
+Machine: ${machine}.
+
+A figure is the median of its runs, with the least and the most of them where there are several. Costs of CPU are above a
+process that makes the same events for nobody, and hold less noise than times do; "load" is what the machine did
+besides at the beginning (processes that want a core, over a minute). Budgets are what we want of each figure; "missed" is
+said where it is more.
+`;
+  const tables = BENCHES.flatMap(({ name, about }) => {
+    const own = results.filter(({ bench }) => bench === name);
+    if (own.length === 0) return [];
+    const names = [...new Set(own.flatMap(({ figures }) => Object.keys(figures)))];
+    const columns = own.map(({ node }) => `Node ${node}`);
+    const rows = names.map((figure) => {
+      const cells = own.map(({ figures }) => (figures[figure] ? shown(figures[figure]) : ""));
+      const budget = own.map(({ figures }) => figures[figure] && judged(name, figure, figures[figure]));
+      return `| ${figure} | ${cells.join(" | ")} | ${[...new Set(budget)].filter(Boolean).join("; ")} |`;
+    });
+    const when = own.map(({ date, runs, load, node }) => {
+      return `Node ${node}: ${date.slice(0, 10)}, runs: ${runs}, load ${load.toFixed(1)}`;
+    });
+    return [
+      `## ${name}: ${about}\n\n${when.join("; ")}.\n\n| figure | ${columns.join(" | ")} | budget |\n|${" --- |".repeat(columns.length + 2)}\n${rows.join("\n")}\n`,
+    ];
+  });
+  return [head, ...tables].join("\n");
+}
+
+/** @param {Bench} bench @param {22 | 24} nodeMajor @param {{ runs: number, dists: string[] }} how @returns {Promise<{ result: Result, other: Figures | undefined }>} */
+async function measure(bench, nodeMajor, { runs, dists }) {
+  const node = await nodeRuntime(nodeMajor);
+  const version = (await run(node, ["--version"])).trim().slice(1);
+  const load = loadavg()[0] ?? 0;
+  const found = dists.map(() => /** @type {Record<string, [number, string]>[]} */ ([]));
+  for (let index = 0; index < runs; index += 1) {
+    for (const [which, dist] of dists.entries()) {
+      say(
+        `${bench.name}, Node ${version}, run ${index + 1} of ${runs}${dists.length > 1 ? `, ${dist}` : ""}`,
+      );
+      found[which]?.push(await once(bench, node, dist));
+    }
+  }
+  const [figures = {}, other] = found.map(together);
+  const date = new Date().toISOString();
+  return { result: { bench: bench.name, node: version, date, runs, load, figures }, other };
+}
+
+async function main() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      list: { type: "boolean" },
+      write: { type: "boolean" },
+      runs: { type: "string" },
+      node: { type: "string" },
+      against: { type: "string" },
+    },
+  });
+  if (values.list) return BENCHES.forEach(({ name, about }) => console.log(`${name.padEnd(10)} ${about}`));
+  const unknown = positionals.filter((name) => !BENCHES.some((bench) => bench.name === name));
+  if (unknown.length > 0) throw new SetupError(`there is no benchmark ${unknown.join(", ")}; see --list`);
+  const dist = join(PROJECT, "dist");
+  if (!existsSync(dist)) throw new SetupError("there is no dist/: npm run build");
+  const dists = [dist, ...(values.against ? [resolve(values.against)] : [])];
+  const last = await committed();
+  const memory = `${Math.round(totalmem() / 2 ** 30)} GB`;
+  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${memory}, ${process.platform} ${release()}`;
+  const results = [...last.results];
+  const failed = [];
+  for (const bench of BENCHES) {
+    if (positionals.length > 0 && !positionals.includes(bench.name)) continue;
+    if (!existsSync(join(FOLDER, `${bench.name}.mjs`))) {
+      say(`${bench.name}: there is no tests/bench/${bench.name}.mjs`);
+      continue;
+    }
+    for (const nodeMajor of bench.nodes.filter((one) => !values.node || one === Number(values.node))) {
+      try {
+        const runs = Number(values.runs ?? bench.runs);
+        const { result, other } = await measure(bench, nodeMajor, { runs, dists });
+        print(result, last, other);
+        const known = results.findIndex(
+          (one) => one.bench === bench.name && major(one.node) === major(result.node),
+        );
+        if (known >= 0) results[known] = result;
+        else results.push(result);
+        // After each: a run of all takes long, and may be ended.
+        if (values.write) await write({ machine, results });
+      } catch (error) {
+        say(`${bench.name} on Node ${nodeMajor}: ${/** @type {Error} */ (error).message}`);
+        failed.push(bench.name);
+      }
+    }
+  }
+  if (failed.length > 0) process.exitCode = 1;
+}
+
+/** @param {Results} results */
+async function write(results) {
+  await writeFile(RESULTS, `${JSON.stringify(results, null, 2)}\n`);
+  await writeFile(PAGE, page(results));
+}
+
+for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
+
+main().catch((error) => {
+  say(error instanceof SetupError ? error.message : error.stack);
+  process.exitCode = 1;
+});

@@ -1,0 +1,36 @@
+// What each figure may be at most, or has to be at least. Missed ones are shown; nothing fails by them, since machines
+// and what else they do differ.
+
+/** @typedef {{ bench: string, figure: string, most?: number, least?: number }} Budget */
+
+/** @type {Budget[]} */
+export const budgets = [
+  ...["short messages", "1 MB messages", "1 MB messages not yet looked at"].flatMap((size) => [
+    { bench: "hook", figure: `handler, ${size}, p50`, most: 5 },
+    { bench: "hook", figure: `handler, ${size}, p99`, most: 30 },
+  ]),
+  { bench: "cost", figure: "plugin, gateway at 1000/s, main thread an event", most: 15 },
+  { bench: "cost", figure: "plugin, messages at 1000/s, main thread an event", most: 15 },
+  { bench: "cost", figure: "plugin, gateway at 1000/s, CPU an event", most: 25 },
+  { bench: "cost", figure: "plugin, messages at 1000/s, CPU an event", most: 25 },
+  { bench: "cost", figure: "old, messages at 1000/s, times the plugin's CPU", least: 15 },
+  { bench: "cost", figure: "plugin, gateway at 1000/s, POSTs a second", most: 10 },
+  { bench: "cost", figure: "plugin, messages at 1000/s, POSTs a second", most: 10 },
+  { bench: "start", figure: "counting module", most: 200 },
+  { bench: "start", figure: "sending module", most: 200 },
+  { bench: "start", figure: "package unpacked", most: 400 },
+  { bench: "start", figure: "load, compile and first event", most: 10 },
+  { bench: "memory", figure: "idle, above the control", most: 6 },
+  { bench: "memory", figure: "after a million events, above the control", most: 12 },
+  { bench: "core", figure: "transcripts, wasm", least: 100 },
+  { bench: "core", figure: "transcripts, native, of serde_json's speed", least: 60 },
+  { bench: "proxy", figure: "100 streams, added p50", most: 1 },
+  { bench: "proxy", figure: "100 streams, added p99", most: 5 },
+  { bench: "receiver", figure: "records taken in", least: 50_000 },
+  { bench: "receiver", figure: "model-stats of a million calls", most: 50 },
+  ...["2026.9.6", "2026.3.13"].map((version) => ({
+    bench: "gateway",
+    figure: `${version}, main thread a turn that is the plugin's`,
+    most: 1,
+  })),
+];

@@ -1,0 +1,211 @@
+#!/usr/bin/env node
+// The core alone, native and as WebAssembly: events read, matched, journalled, made into records; streams and stored
+// transcripts in MB/s, beside what bounds them on the same bytes: a copy, JSON.parse, serde_json. All by CPU time, the
+// best of five. `node tests/bench/core.mjs`, with cargo.
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { gatewayStream } from "./lib/events.mjs";
+import { report } from "./lib/figures.mjs";
+import { DIST } from "./lib/plugin.mjs";
+import { makeStore } from "./store-sample.mjs";
+
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
+const EVENTS = 20_000;
+const STORE_MB = 24;
+/** As the shim reads. */
+const CHUNK = 128 * 1024;
+/** After so many events what is due is done. */
+const BATCH = 20;
+
+const dist = (/** @type {string} */ file) => import(pathToFileURL(join(DIST, file)).href);
+const [{ makePicker }, { instantiate, instantiateIo }] = await Promise.all([
+  dist("pick.js"),
+  dist("wasm.js"),
+]);
+
+/** CPU seconds of the main thread, the best of five. @param {() => void} work */
+function best(work) {
+  let least = Number.POSITIVE_INFINITY;
+  for (let round = 0; round < 5; round += 1) {
+    const begun = process.threadCpuUsage();
+    work();
+    const { user, system } = process.threadCpuUsage(begun);
+    least = Math.min(least, (user + system) / 1e6);
+  }
+  return least;
+}
+
+/** What crosses for so many events: source, facts, when they came. @returns {[number, unknown[], number][]} */
+function makeFacts() {
+  let wall = 1_795_000_000_000;
+  const stream = gatewayStream(undefined, () => wall);
+  const tables = JSON.parse(instantiate().sources());
+  const pickers = tables.map((/** @type {any} */ table, /** @type {number} */ index) => {
+    return { index, source: table.source, pick: makePicker(table) };
+  });
+  /** @type {[number, unknown[], number][]} */
+  const facts = [];
+  while (facts.length < EVENTS) {
+    const { hook, event, ctx } = stream.next();
+    for (const { index, source, pick } of pickers) {
+      const picked = source === (hook ?? event.type) && pick([event, ctx]);
+      if (picked) facts.push([index, picked, wall]);
+    }
+    wall += 1;
+  }
+  return facts;
+}
+
+/** The counting module, step by step. @param {[number, unknown[], number][]} facts @returns {import("./lib/figures.mjs").Figures} */
+function counting(facts) {
+  const instance = instantiate();
+  const names = JSON.parse(instance.settingNames());
+  const mono = 1_790_000_000_000;
+  const settings = { url: "http://receiver.test", identityKey: "00".repeat(16), installation: "bench" };
+  const values = names.map((/** @type {string} */ name) => /** @type {any} */ (settings)[name] ?? null);
+  const reply = (/** @type {string} */ order) => {
+    const isBatch = JSON.parse(order).body !== null;
+    return [200, null, null, isBatch, !isBatch, null, 0];
+  };
+  const spent = { observe: 0, advance: 0, writes: 0, records: 0, all: Number.POSITIVE_INFINITY };
+  let records = 0;
+  const timed = (
+    /** @type {"observe" | "advance" | "writes" | "records"} */ step,
+    /** @type {() => any} */ work,
+  ) => {
+    const begun = performance.now();
+    const made = work();
+    spent[step] += performance.now() - begun;
+    return made;
+  };
+  const run = (/** @type {typeof timed} */ step) => {
+    const core = new instance.Core(values, 1, 2);
+    core.expectDiagnostics(true);
+    records = 0;
+    for (let at = 0; at < facts.length; at += BATCH) {
+      const batch = facts.slice(at, at + BATCH);
+      const wall = batch.at(-1)?.[2] ?? 0;
+      step("observe", () => {
+        for (const [source, picked, when] of batch) core.observe(source, picked, when, when - mono);
+      });
+      step("advance", () => JSON.parse(core.advance(wall, wall - mono)));
+      const [upto] = step("writes", () => core.writes());
+      core.written(upto);
+      let order = step("records", () => core.begin(wall, wall - mono, false));
+      while (order) {
+        records += order.split('\\"latency_ms\\"').length - 1;
+        order = core.answered(reply(order), wall, wall - mono);
+      }
+    }
+    core.free?.();
+  };
+  // Shares by the clock, which is fine enough for single steps; the sum by CPU.
+  spent.all = best(() => run((_, work) => work()));
+  run(timed);
+  const sum = spent.observe + spent.advance + spent.writes + spent.records;
+  const share = (/** @type {number} */ part) => (part / sum) * spent.all;
+  return {
+    "events taken in, wasm": [facts.length / share(spent.observe), "/s"],
+    "events settled, wasm": [facts.length / share(spent.advance), "/s"],
+    "events journalled, wasm": [facts.length / share(spent.writes), "/s"],
+    "records made, wasm": [records / share(spent.records), "/s"],
+    "events in all, wasm": [facts.length / spent.all, "/s"],
+  };
+}
+
+/** What crosses alone: the same arrays to a source of which nothing is read. @param {[number, unknown[], number][]} facts */
+function crossing(facts) {
+  const instance = instantiate();
+  const core = new instance.Core([], 1, 2);
+  const nobody = 1_000;
+  const seconds = best(() => {
+    for (const [, picked, wall] of facts) core.observe(nobody, picked, wall, wall - 1_790_000_000_000);
+  });
+  return facts.length / seconds;
+}
+
+/** @param {Buffer} bytes @param {(chunk: Buffer) => void} work */
+function speed(bytes, work) {
+  const seconds = best(() => {
+    for (let at = 0; at < bytes.length; at += CHUNK) work(bytes.subarray(at, at + CHUNK));
+  });
+  return bytes.length / 1e6 / seconds;
+}
+
+/** A provider's stream of so many MB. @param {number} megabytes */
+function makeStream(megabytes) {
+  const head = { id: "chatcmpl-1", object: "chat.completion.chunk", created: 1, model: "m" };
+  const delta = (/** @type {string} */ content) => ({ index: 0, delta: { content }, finish_reason: null });
+  const lines = [];
+  for (let bytes = 0; bytes < megabytes * 1e6; ) {
+    const line = `data: ${JSON.stringify({ ...head, choices: [delta(` a few "words" ${lines.length}`)] })}\n\n`;
+    bytes += line.length;
+    lines.push(line);
+  }
+  const usage = { prompt_tokens: 30, completion_tokens: lines.length, total_tokens: 30 + lines.length };
+  lines.push(`data: ${JSON.stringify({ ...head, choices: [], usage })}\n\n`, "data: [DONE]\n\n");
+  return Buffer.from(lines.join(""));
+}
+
+/** @param {Buffer} stored @param {Buffer} streamed @returns {import("./lib/figures.mjs").Figures} */
+function bytes(stored, streamed) {
+  const io = instantiateIo();
+  const scope = ["main", "s", undefined, undefined, undefined, undefined];
+  const copy = Buffer.alloc(CHUNK);
+  const lines = stored.toString().split("\n").filter(Boolean);
+  const parsed = best(() => lines.forEach((line) => JSON.parse(line)));
+  const events = streamed.toString().match(/(?<=data: )\{.*/g) ?? [];
+  const eventsParsed = best(() => events.forEach((event) => JSON.parse(event)));
+  let reader = new io.TranscriptReader(...scope);
+  const transcripts = speed(stored, (chunk) => void reader.feed(chunk));
+  reader.free();
+  reader = new io.AnswerReader("/v1/chat/completions", 200);
+  const streams = speed(streamed, (chunk) => void reader.feed(chunk));
+  reader.free();
+  return {
+    "transcripts, wasm": [transcripts, "MB/s"],
+    "transcripts, JSON.parse": [stored.length / 1e6 / parsed, "MB/s"],
+    "streams, wasm": [streams, "MB/s"],
+    "streams, JSON.parse": [streamed.length / 1e6 / eventsParsed, "MB/s"],
+    "copy of memory, Node": [speed(stored, (chunk) => void chunk.copy(copy)), "MB/s"],
+  };
+}
+
+/** @param {string} folder @param {...string} inputs */
+function native(folder, ...inputs) {
+  const target = process.env.CARGO_TARGET_DIR ?? join(PROJECT, "target");
+  const stdio = /** @type {const} */ (["ignore", "inherit", "inherit"]);
+  const built = spawnSync("cargo", ["build", "--release", "-p", "agentwatch-bench"], { cwd: PROJECT, stdio });
+  if (built.status !== 0) throw new Error("cargo build failed");
+  const program = join(target, "release", "agentwatch-bench");
+  const ran = spawnSync(
+    program,
+    inputs.map((name) => join(folder, name)),
+    { encoding: "utf8" },
+  );
+  if (ran.status !== 0) throw new Error(`${program} ended with ${ran.status}: ${ran.stderr}`);
+  return JSON.parse(ran.stdout);
+}
+
+const folder = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
+try {
+  makeStore(folder, STORE_MB);
+  const sessions = join(folder, "agents", "main", "sessions");
+  const stored = Buffer.concat(readdirSync(sessions).map((name) => readFileSync(join(sessions, name))));
+  const streamed = makeStream(STORE_MB);
+  const facts = makeFacts();
+  writeFileSync(join(folder, "facts.json"), JSON.stringify(facts));
+  writeFileSync(join(folder, "stored"), stored);
+  writeFileSync(join(folder, "streamed"), streamed);
+  report({
+    ...counting(facts),
+    "facts across the boundary, wasm": [crossing(facts), "/s"],
+    ...native(folder, "facts.json", "stored", "streamed"),
+    ...bytes(stored, streamed),
+  });
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}

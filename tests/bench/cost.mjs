@@ -1,0 +1,152 @@
+#!/usr/bin/env node
+// What an event costs in all, work that is put off included: CPU of the main thread and of the whole process, from the
+// handler to a live receiver in another process, at several rates; beside the hook that this plugin replaces and
+// OpenTelemetry's SDK. A process that makes the same events for nobody is taken off. `node tests/bench/cost.mjs [way…]`
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { streamOf } from "./lib/events.mjs";
+import { report } from "./lib/figures.mjs";
+import { startOldHook } from "./lib/old-hook.mjs";
+import { startOtel } from "./lib/otel.mjs";
+import { startPlugin } from "./lib/plugin.mjs";
+import { startSink } from "./lib/sink.mjs";
+
+/** Events a second, and for how many seconds. */
+const RATES = [
+  { rate: 10, seconds: 10 },
+  { rate: 1_000, seconds: 5 },
+  { rate: 10_000, seconds: 2 },
+];
+/** Until everything that was put off is done: calls wait a second for their other surfaces, spans of OpenTelemetry five. */
+const TAIL_MS = { none: 6_000, plugin: 6_000, otel: 6_000, old: 2_000 };
+const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel"] };
+
+/**
+ * @typedef {object} Spent
+ * @property {number} thread CPU of the main thread, in µs.
+ * @property {number} process The same of all threads.
+ * @property {number} delayP99 Of the event loop, in ms, while events come.
+ * @property {number} calls Model calls that were told of.
+ * @property {number} late How long the last event was behind its time, in ms.
+ */
+
+/** @param {string} way @param {string} url @returns {Promise<{ handle: (told: import("./lib/events.mjs").Told) => void, stop: () => Promise<unknown>, remove?: () => void, counts?: { failed: number } }>} */
+async function startWay(way, url) {
+  if (way === "plugin") return startPlugin({ url });
+  if (way === "old") return startOldHook(url);
+  if (way === "otel") return startOtel(url);
+  return { handle: () => {}, stop: async () => {} };
+}
+
+/** Tells so many events at their times. @param {() => void} tell @param {number} rate @param {number} count */
+async function drive(tell, rate, count) {
+  const begun = performance.now();
+  for (let told = 0; told < count; ) {
+    const due = Math.min(count, Math.floor(((performance.now() - begun) * rate) / 1_000));
+    for (; told < due; told += 1) tell();
+    if (told < count) await sleep(Math.max(1, ((told + 1) * 1_000) / rate - (performance.now() - begun)));
+  }
+  return performance.now() - begun - (count * 1_000) / rate;
+}
+
+/** @param {string[]} args */
+async function measure([way = "", events = "", rate = "", count = "", url = ""]) {
+  const stream = streamOf(events);
+  const { handle, stop, remove, counts } = await startWay(way, url);
+  let calls = 0;
+  const tell = () => {
+    const told = stream.next();
+    calls += told.calls;
+    handle(told);
+  };
+  const tailMs = TAIL_MS[/** @type {keyof typeof TAIL_MS} */ (way)];
+  // Compiled, connected, and through everything that begins late; then up to the end of a round.
+  await drive(tell, 1_000, 2_000);
+  while (events === "gateway" && stream.next().calls === 0);
+  await sleep(tailMs);
+  process.send?.("ready");
+  await once(process, "message");
+  calls = 0;
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  delay.enable();
+  const [thread, all] = [process.threadCpuUsage(), process.cpuUsage()];
+  const late = await drive(tell, Number(rate), Number(count));
+  delay.disable();
+  await sleep(tailMs);
+  const [threadSpent, spent] = [process.threadCpuUsage(thread), process.cpuUsage(all)];
+  /** @type {Spent} */
+  const found = {
+    thread: threadSpent.user + threadSpent.system,
+    process: spent.user + spent.system,
+    delayP99: delay.percentile(99) / 1e6,
+    calls,
+    late,
+  };
+  process.send?.(found);
+  await once(process, "message");
+  await stop();
+  remove?.();
+  if (counts && counts.failed > 0) console.log(`${counts.failed} POSTs of the old hook failed`);
+  process.disconnect();
+}
+
+/** @param {string} way @param {string} events @param {{ rate: number, seconds: number }} pace */
+async function inProcess(way, events, { rate, seconds }) {
+  const sink = await startSink();
+  const count = rate * seconds;
+  const child = fork(fileURLToPath(import.meta.url), [
+    "child",
+    way,
+    events,
+    String(rate),
+    String(count),
+    sink.url,
+  ]);
+  const ended = once(child, "exit");
+  await once(child, "message");
+  await sink.count();
+  child.send("go");
+  const [spent] = /** @type {[Spent]} */ (await once(child, "message"));
+  const counted = await sink.count();
+  child.send("end");
+  await ended;
+  sink.close();
+  return { ...spent, counted, count };
+}
+
+/** @param {string[]} only */
+async function main(only) {
+  /** @type {import("./lib/figures.mjs").Figures} */
+  const figures = {};
+  for (const [events, ways] of Object.entries(STREAMS)) {
+    for (const pace of RATES) {
+      const control = await inProcess("none", events, pace);
+      const own = /** @type {Record<string, number>} */ ({});
+      for (const way of ways.filter((name) => only.length === 0 || only.includes(name))) {
+        const spent = await inProcess(way, events, pace);
+        const { counted, count } = spent;
+        if (way === "plugin" && counted.calls < spent.calls)
+          console.log(`of ${spent.calls} calls ${counted.calls} had arrived`);
+        const name = `${way}, ${events} at ${pace.rate}/s`;
+        own[way] = (spent.process - control.process) / count;
+        figures[`${name}, main thread an event`] = [(spent.thread - control.thread) / count, "µs"];
+        figures[`${name}, CPU an event`] = [own[way], "µs"];
+        figures[`${name}, POSTs per 1,000 events`] = [(counted.posts * 1_000) / count, ""];
+        figures[`${name}, POSTs a second`] = [counted.posts / pace.seconds, ""];
+        figures[`${name}, KB per 1,000 events`] = [(counted.bytes / 1024 / count) * 1_000, "KB"];
+        figures[`${name}, event loop delay p99`] = [spent.delayP99, "ms"];
+        if (way !== "plugin" && own.plugin)
+          figures[`${name}, times the plugin's CPU`] = [own[way] / own.plugin, "×"];
+        if (spent.late > 100) console.log(`${name}: the last event was ${Math.round(spent.late)} ms late`);
+      }
+      figures[`no plugin, ${events} at ${pace.rate}/s, event loop delay p99`] = [control.delayP99, "ms"];
+    }
+  }
+  report(figures);
+}
+
+if (process.argv[2] === "child") await measure(process.argv.slice(3));
+else await main(process.argv.slice(2));

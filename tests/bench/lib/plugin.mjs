@@ -1,0 +1,69 @@
+// The built plugin in this process, registered as a gateway does it, with a state directory and diagnostics.
+import { cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+
+/** The build that is measured: another one where `BENCH_DIST` names its folder. */
+export const DIST = process.env.BENCH_DIST ?? fileURLToPath(new URL("../../../dist", import.meta.url));
+
+/** @param {string} folder */
+function writeSdk(folder) {
+  mkdirSync(folder, { recursive: true });
+  const exports = { "./plugin-sdk/diagnostic-runtime": "./sdk.js" };
+  writeFileSync(join(folder, "package.json"), JSON.stringify({ name: "openclaw", type: "module", exports }));
+  writeFileSync(join(folder, "sdk.js"), "export const onInternalDiagnosticEvent = globalThis.__listen;");
+}
+
+/** Loads, registers and starts it. @param {Record<string, unknown>} config */
+export async function startPlugin(config) {
+  const folder = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
+  const stateDir = join(folder, "state");
+  mkdirSync(stateDir);
+  writeSdk(join(folder, "node_modules", "openclaw"));
+  // A copy, as gateways load it: the SDK is found from there.
+  cpSync(DIST, join(folder, "dist"), { recursive: true });
+  writeFileSync(join(folder, "package.json"), '{"type":"module"}');
+  /** @type {Map<string, (event: unknown, ctx: unknown) => void>} */
+  const handlers = new Map();
+  /** @type {((event: unknown) => void) | undefined} */
+  let listener;
+  Object.assign(globalThis, {
+    __listen: (/** @type {any} */ given) => {
+      listener = given;
+      return () => {};
+    },
+  });
+  const log = /** @type {string[]} */ ([]);
+  const logger = { info: () => {}, warn: (/** @type {string} */ text) => void log.push(text) };
+  /** @type {any} */
+  let service;
+  const { default: plugin } = await import(pathToFileURL(join(folder, "dist", "plugin.js")).href);
+  plugin.register({
+    registrationMode: "full",
+    pluginConfig: config,
+    logger,
+    runtime: { state: { resolveStateDir: () => stateDir } },
+    on: (/** @type {string} */ hook, /** @type {any} */ handler) => handlers.set(hook, handler),
+    registerHook() {},
+    registerService: (/** @type {any} */ given) => {
+      service = given;
+    },
+  });
+  await service.start({ stateDir, config: {}, logger });
+  return {
+    /** What the plugin does with one event; undefined where it hears none of it. @param {import("./events.mjs").Told} told */
+    handle: ({ hook, event, ctx }) => {
+      if (hook) handlers.get(hook)?.(event, ctx);
+      else listener?.(event);
+    },
+    stop: () => service.stop(),
+    /** What it warned of. */
+    log,
+    status: () => {
+      const shared = /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/1")];
+      return shared.pipeline?.status() ?? shared.ended;
+    },
+    remove: () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }),
+  };
+}

@@ -1,0 +1,138 @@
+//! Events: read, matched, journalled, made into records, and all of it together.
+
+use agentwatch_openclaw::answer::Reply;
+use agentwatch_openclaw::call::CallId;
+use agentwatch_openclaw::config::RawSettings;
+use agentwatch_openclaw::core::Core;
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::journal::{self, Frame};
+use agentwatch_openclaw::ledger::Ledger;
+use agentwatch_openclaw::observe::{self, Event, Observation};
+use agentwatch_openclaw::time::Now;
+
+use crate::{Figures, best, cpu_seconds};
+
+/// After so many events what is due is done.
+const BATCH: usize = 20;
+
+type Told = (usize, Vec<Scalar>, u64);
+
+/// All figures of events.
+pub fn measure(json: &[u8], figures: &mut Figures) {
+    let told: Vec<Told> = serde_json::from_slice(json).unwrap();
+    let mut add = |name, count: usize, seconds: f64| {
+        figures.insert(name, (count as f64 / seconds, "/s"));
+    };
+    let read = |(source, facts, wall): Told| observe::read(source, facts, wall);
+    let seconds = best(
+        || told.clone(),
+        |told| {
+            told.into_iter().for_each(|one| {
+                std::hint::black_box(read(one)).ok();
+            });
+        },
+    );
+    add("events read, native", told.len(), seconds);
+
+    let calls: Vec<(Observation, u64)> = told
+        .iter()
+        .cloned()
+        .filter_map(|one| match (one.2, read(one)) {
+            (wall, Ok(Event::Call(call))) => Some((*call, wall)),
+            _ => None,
+        })
+        .collect();
+    let count = calls.len();
+    let seconds = best(|| calls.clone(), matched);
+    add("observations matched, native", count, seconds);
+
+    let frames: Vec<Frame> = calls
+        .into_iter()
+        .map(|(call, _)| Frame::Seen(CallId(1), Box::new(call)))
+        .collect();
+    let file = written(&frames);
+    let seconds = best(
+        || (),
+        |()| {
+            std::hint::black_box(written(&frames));
+        },
+    );
+    add("journal, frames written, native", frames.len(), seconds);
+    let seconds = best(
+        || (),
+        |()| assert_eq!(journal::read(&file).unwrap().frames.len(), frames.len()),
+    );
+    add("journal, frames recovered, native", frames.len(), seconds);
+
+    let (mut of_records, mut records, mut of_all) = (f64::INFINITY, 0, f64::INFINITY);
+    for _ in 0..5 {
+        let begun = cpu_seconds();
+        let (seconds, sent) = whole(told.clone());
+        of_all = of_all.min(cpu_seconds() - begun);
+        of_records = of_records.min(seconds);
+        records = sent;
+    }
+    add("records made, native", records, of_records);
+    add("events in all, native", told.len(), of_all);
+}
+
+fn matched(calls: Vec<(Observation, u64)>) {
+    let mut ledger = Ledger::new(1);
+    ledger.expect_diagnostics(true);
+    for (index, (call, wall)) in calls.into_iter().enumerate() {
+        ledger.observe(call, at(wall));
+        if index % BATCH == 0 {
+            std::hint::black_box(ledger.due(at(wall)));
+        }
+    }
+}
+
+fn written(frames: &[Frame]) -> Vec<u8> {
+    let mut file = journal::begin_file();
+    for frame in frames {
+        journal::append_frame(&mut file, frame);
+    }
+    file
+}
+
+/// Everything, with a receiver that takes everything at once: the CPU seconds of making requests, and their records.
+fn whole(told: Vec<Told>) -> (f64, usize) {
+    let url = Scalar::Text("http://receiver.test".to_owned());
+    let raw = RawSettings::from_names(|name| match *name {
+        "url" => url.clone(),
+        _ => Scalar::Absent,
+    });
+    let mut core = Core::new(&raw, 1);
+    core.expect_diagnostics(true);
+    let (mut seconds, mut records) = (0.0, 0);
+    for (index, (source, facts, wall)) in told.into_iter().enumerate() {
+        let now = at(wall);
+        core.observe(source, facts, now);
+        if index % BATCH != 0 {
+            continue;
+        }
+        core.advance(now);
+        let writes = core.take_writes();
+        core.written(writes.upto);
+        let begun = cpu_seconds();
+        let mut next = core.begin(now, false);
+        seconds += cpu_seconds() - begun;
+        while let Some(request) = next {
+            let body = request.body.as_deref();
+            records += body.map_or(0, |body| body.matches("\"latency_ms\"").count());
+            let reply = match body {
+                None => r#"{"features": ["record_ids"]}"#,
+                Some(_) => r#"{"status": "ok"}"#,
+            };
+            next = core.answered(&Reply::of(200, reply), now);
+        }
+    }
+    (seconds, records)
+}
+
+fn at(wall_ms: u64) -> Now {
+    Now {
+        wall_ms,
+        mono_ms: wall_ms - 1_700_000_000_000,
+    }
+}

@@ -1,0 +1,108 @@
+#!/usr/bin/env node
+// How long the plugin takes to be there: its scripts loaded, its modules compiled, the first event taken in. Each figure
+// from a process of its own that is as warm as a gateway (files in memory, fetch used once). `node tests/bench/start.mjs`
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { median, report } from "./lib/figures.mjs";
+import { DIST } from "./lib/plugin.mjs";
+
+const PROCESSES = 9;
+/** What is packed beside `dist/`; package.json names it. */
+const BESIDE = ["package.json", "openclaw.plugin.json", "README.md", "LICENSE"];
+
+/** ms of the clock and of the CPU, all threads. @template T @param {() => T | Promise<T>} work */
+async function timed(work) {
+  const [begun, cpu] = [performance.now(), process.threadCpuUsage()];
+  const made = await work();
+  const { user, system } = process.threadCpuUsage(cpu);
+  return { made, ms: performance.now() - begun, cpu: (user + system) / 1_000 };
+}
+
+async function measure() {
+  // Not ours: what Node loads at the first use of these.
+  await import("node:fs/promises");
+  await fetch("data:,").then((response) => response.text());
+  const dist = (/** @type {string} */ file) => import(pathToFileURL(join(DIST, file)).href);
+  const stateDir = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
+  const settings = { url: "http://127.0.0.1:9", identityKey: "00".repeat(16), installation: "bench" };
+  const scripts = await timed(() => Promise.all([dist("plugin.js"), dist("pipeline.js"), dist("wasm.js")]));
+  const [, { Pipeline }, wasm] = scripts.made;
+  const module = await timed(() => wasm.instantiate());
+  const log = { info() {}, warn() {} };
+  const { instantiate, instantiateIo, priceTable } = wasm;
+  const [wall, mono] = [() => Date.now(), () => performance.now()];
+  const host = {
+    instantiate,
+    instantiateIo,
+    priceTable,
+    log,
+    wall,
+    mono,
+    folder: join(stateDir, "agentwatch"),
+  };
+  const pipeline = new Pipeline(host, settings);
+  const usage = { input: 1, output: 1, cost: { total: 0.1 } };
+  const message = { role: "assistant", provider: "p", model: "m", stopReason: "stop", usage };
+  const first = await timed(() =>
+    pipeline.accept("before_message_write", [{ message }, { agentId: "main", sessionKey: "agent:main:s" }]),
+  );
+  const opened = await timed(() => pipeline.open());
+  const io = await timed(() => instantiateIo());
+  const journalled = await timed(() => pipeline.journalled());
+  await pipeline.close();
+  rmSync(stateDir, { recursive: true, force: true });
+  const steps = { scripts, module, first, opened, io, journalled };
+  process.send?.(Object.fromEntries(Object.entries(steps).map(([name, { ms, cpu }]) => [name, { ms, cpu }])));
+  process.disconnect();
+}
+
+/** Bytes of what is published, from the folder that is measured. */
+function sizes() {
+  const bytes = (/** @type {string} */ path) => statSync(path).size;
+  const files = readdirSync(DIST).map((name) => join(DIST, name));
+  const beside = BESIDE.map((name) => fileURLToPath(new URL(`../../${name}`, import.meta.url)));
+  const all = [...files, ...beside].reduce((sum, path) => sum + bytes(path), 0);
+  return { core: bytes(join(DIST, "core.wasm")), io: bytes(join(DIST, "io.wasm")), all };
+}
+
+const NAMES = {
+  scripts: "load the scripts",
+  module: "compile the counting module",
+  first: "take the first event",
+  opened: "take the journal over",
+  io: "compile the sending module",
+  journalled: "first event on disk, waits included",
+};
+
+async function main() {
+  /** @type {Record<string, { ms: number, cpu: number }>[]} */
+  const runs = [];
+  for (let run = 0; run < PROCESSES; run += 1) {
+    const child = fork(fileURLToPath(import.meta.url), ["child"]);
+    const [figures] = await once(child, "message");
+    runs.push(figures);
+    await once(child, "exit");
+  }
+  /** @type {import("./lib/figures.mjs").Figures} */
+  const figures = {};
+  const of = (/** @type {string[]} */ steps, /** @type {"ms" | "cpu"} */ what) =>
+    median(runs.map((run) => steps.reduce((sum, step) => sum + (run[step]?.[what] ?? 0), 0)));
+  for (const [step, name] of Object.entries(NAMES)) figures[name] = [of([step], "ms"), "ms"];
+  figures["load, compile and first event"] = [of(["scripts", "module", "first"], "ms"), "ms"];
+  figures["load, compile and first event, CPU of the main thread"] = [
+    of(["scripts", "module", "first"], "cpu"),
+    "ms",
+  ];
+  const { core, io, all } = sizes();
+  figures["counting module"] = [core / 1024, "KB"];
+  figures["sending module"] = [io / 1024, "KB"];
+  figures["package unpacked"] = [all / 1024, "KB"];
+  report(figures);
+}
+
+if (process.argv[2] === "child") await measure();
+else await main();
