@@ -62,6 +62,11 @@ interface Source {
 
 /** Events that may wait for the next turn of the event loop; more are dropped and counted. */
 const MAX_QUEUE = 20_000;
+/**
+ * Events that come within so many ms of the last ones handed over wait for each other: what a turn of the core costs
+ * beside its events is then paid once for all of them. An event after a pause is handed over at once.
+ */
+const GATHER_MS = 20;
 /** How long a request may take, in ms. */
 const REQUEST_TIMEOUT_MS = 10_000;
 /** More restarts of the core than this within a minute switch the pipeline off. */
@@ -78,6 +83,8 @@ export class Pipeline {
   #sources = new Map<string, Source[]>();
   #queue: Waiting[] = [];
   #isDrainScheduled = false;
+  /** When events were handed over last, in ms of the monotonic clock. */
+  #drainedAt = Number.NEGATIVE_INFINITY;
   readonly #keeping: Keeping;
   #opening: Promise<void> | undefined;
   #statusTimer: NodeJS.Timeout | undefined;
@@ -239,7 +246,8 @@ export class Pipeline {
     const batch = this.#queue;
     if (batch.length === 0 || !this.#core || !this.#isOpen) return;
     this.#queue = [];
-    const offset = this.#host.mono() - this.#host.wall();
+    this.#drainedAt = this.#host.mono();
+    const offset = this.#drainedAt - this.#host.wall();
     let poisoned = -1;
     for (let index = 0; index <= batch.length && !this.#isOff; index += 1) {
       const event = batch[index];
@@ -461,8 +469,10 @@ export class Pipeline {
   #scheduleDrain(): void {
     if (this.#isDrainScheduled) return;
     this.#isDrainScheduled = true;
-    // Not unref'd: it runs in this turn of the event loop, and keeps no process alive beyond it.
-    setImmediate(() => this.drain());
+    const waitMs = this.#drainedAt + GATHER_MS - this.#host.mono();
+    // Not unref'd: what waits here is nowhere else, and keeps no process alive for longer than that.
+    if (waitMs > 0) setTimeout(() => this.drain(), waitMs);
+    else setImmediate(() => this.drain());
   }
 
   #advance(): void {

@@ -1,16 +1,19 @@
 #!/usr/bin/env node
 // What an event costs in all, work that is put off included: CPU of the main thread and of the whole process, from the
 // handler to a live receiver in another process, at several rates; beside the hook that this plugin replaces and
-// OpenTelemetry's SDK. A process that makes the same events for nobody is taken off. `node tests/bench/cost.mjs [way…]`
+// OpenTelemetry's SDK. A process that makes the same events for nobody is taken off. `node tests/bench/cost.mjs [way…]`;
+// `BENCH_PROFILE` names a folder for profiles of what was measured.
 import { fork } from "node:child_process";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
+import { Session } from "node:inspector/promises";
+import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { streamOf } from "./lib/events.mjs";
 import { report } from "./lib/figures.mjs";
 import { startOldHook } from "./lib/old-hook.mjs";
-import { startOtel } from "./lib/otel.mjs";
 import { startPlugin } from "./lib/plugin.mjs";
 import { startSink } from "./lib/sink.mjs";
 
@@ -21,7 +24,7 @@ const RATES = [
   { rate: 10_000, seconds: 2 },
 ];
 /** Until everything that was put off is done: calls wait a second for their other surfaces, spans of OpenTelemetry five. */
-const TAIL_MS = { none: 6_000, plugin: 6_000, otel: 6_000, old: 2_000 };
+const TAIL_MS = { none: 3_000, plugin: 3_000, otel: 6_000, old: 2_000 };
 const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel"] };
 
 /**
@@ -37,7 +40,7 @@ const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel
 async function startWay(way, url) {
   if (way === "plugin") return startPlugin({ url });
   if (way === "old") return startOldHook(url);
-  if (way === "otel") return startOtel(url);
+  if (way === "otel") return (await import("./lib/otel.mjs")).startOtel(url);
   return { handle: () => {}, stop: async () => {} };
 }
 
@@ -50,6 +53,21 @@ async function drive(tell, rate, count) {
     if (told < count) await sleep(Math.max(1, ((told + 1) * 1_000) / rate - (performance.now() - begun)));
   }
   return performance.now() - begun - (count * 1_000) / rate;
+}
+
+/** Begins a profile where one is asked for; what is returned ends it. @param {string} name */
+async function startProfile(name) {
+  const { BENCH_PROFILE } = process.env;
+  if (!BENCH_PROFILE) return undefined;
+  const session = new Session();
+  session.connect();
+  await session.post("Profiler.enable");
+  await session.post("Profiler.setSamplingInterval", { interval: 100 });
+  await session.post("Profiler.start");
+  return async () => {
+    const { profile } = await session.post("Profiler.stop");
+    writeFileSync(join(BENCH_PROFILE, `${name}.cpuprofile`), JSON.stringify(profile));
+  };
 }
 
 /** @param {string[]} args */
@@ -70,6 +88,7 @@ async function measure([way = "", events = "", rate = "", count = "", url = ""])
   process.send?.("ready");
   await once(process, "message");
   calls = 0;
+  const profiled = await startProfile(`${way}-${events}-${rate}`);
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();
   const [thread, all] = [process.threadCpuUsage(), process.cpuUsage()];
@@ -85,6 +104,7 @@ async function measure([way = "", events = "", rate = "", count = "", url = ""])
     calls,
     late,
   };
+  await profiled?.();
   process.send?.(found);
   await once(process, "message");
   await stop();
