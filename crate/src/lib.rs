@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod observe;
 pub mod otlp;
 pub mod outbox;
+pub mod packed;
 pub mod price;
 pub mod prices;
 pub mod records;

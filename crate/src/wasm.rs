@@ -1,8 +1,8 @@
 //! The face of `core.wasm`, which counts: small, synchronous, and never holding a borrow across a call
 //! of JavaScript.
 //!
-//! Facts come in as flat arrays that the shim made; JSON text goes out. Times are ms: `wall` since
-//! 1970, `mono` from any start but never going back.
+//! Facts come in as flat arrays that the shim made, those of events packed ([`crate::packed`]); JSON text goes out.
+//! Times are ms: `wall` since 1970, `mono` from any start but never going back.
 //!
 //! An instance that trapped is dead, and promises that come back to it would throw where nobody
 //! catches; this module never has any. Requests are made by `io.wasm`.
@@ -19,8 +19,10 @@ use crate::facts::Scalar;
 use crate::files::{Op, Write};
 use crate::observe::SOURCES;
 use crate::outbox::Request;
+use crate::packed::Packed;
 use crate::price::Price;
 use crate::time::Now;
+use crate::voice::LogLine;
 
 /// The table of sources: which scalar fields of which events cross, as JSON.
 #[wasm_bindgen]
@@ -34,19 +36,12 @@ pub fn setting_names() -> String {
     json(&RawSettings::NAMES)
 }
 
-/// What `begin` and `answered` ask the host to send.
-#[derive(serde::Serialize)]
-struct Order<'a> {
-    url: &'a str,
-    token: Option<&'a str>,
-    #[serde(flatten)]
-    request: Request,
-}
-
 /// One gateway's core.
 #[wasm_bindgen]
 pub struct Core {
     machine: RefCell<Machine>,
+    given: RefCell<Packed>,
+    said: RefCell<Vec<LogLine>>,
 }
 
 #[wasm_bindgen]
@@ -59,6 +54,8 @@ impl Core {
         let seed = u64::from(seed_high) << 32 | u64::from(seed_low);
         Core {
             machine: RefCell::new(Machine::new(&raw, seed)),
+            given: RefCell::default(),
+            said: RefCell::default(),
         }
     }
 
@@ -68,24 +65,37 @@ impl Core {
         self.machine.borrow_mut().expect_diagnostics(expected);
     }
 
-    /// Takes one event in. `source` is an index into [`sources`], `facts` an array in its order. The
-    /// reason where it could not be read.
-    pub fn observe(&self, source: u32, facts: JsValue, wall: f64, mono: f64) -> Option<String> {
-        let facts: Vec<Scalar> = serde_wasm_bindgen::from_value(facts).unwrap_or_default();
+    /// Gives some events, as [`crate::packed`] has them: `observe` takes them in. Those given before are forgotten.
+    pub fn give(&self, numbers: Vec<f64>, texts: String) {
+        self.given.replace(Packed::new(numbers, texts));
+    }
+
+    /// Takes the next of the given events in. The reason where it could not be read.
+    pub fn observe(&self) -> Option<String> {
+        let event = self.given.borrow_mut().next()?;
         self.machine
             .borrow_mut()
-            .observe(source as usize, facts, now(wall, mono))
+            .observe(event.source, event.facts, now(event.wall, event.mono))
             .map(str::to_owned)
     }
 
-    /// Does what is due; JSON `{wake_in_ms: number | null, log: [{level, text}]}`.
-    pub fn advance(&self, wall: f64, mono: f64) -> String {
-        json(&self.machine.borrow_mut().advance(now(wall, mono)))
+    /// Does what is due. In how many ms to call again; -1 for not before the next event. What is to be logged `said`
+    /// tells.
+    pub fn advance(&self, wall: f64, mono: f64) -> f64 {
+        let advice = self.machine.borrow_mut().advance(now(wall, mono));
+        self.said.borrow_mut().extend(advice.log);
+        advice.wake_in_ms.map_or(-1.0, |ms| ms as f64)
     }
 
-    /// The next request to make, if any is due: `{url, token, path, body}` as JSON for `send`, whose
-    /// reply goes to `answered`. `hurry` leaves out gathering and pauses.
-    pub fn begin(&self, wall: f64, mono: f64, hurry: bool) -> Option<String> {
+    /// What is to be logged and was not told yet, as JSON `[{level, text}, …]`.
+    pub fn said(&self) -> Option<String> {
+        let lines = self.said.take();
+        (!lines.is_empty()).then(|| json(&lines))
+    }
+
+    /// The next request to make, if any is due: `[url, token, path, body]` for `send`, whose reply goes to
+    /// `answered`. `hurry` leaves out gathering and pauses.
+    pub fn begin(&self, wall: f64, mono: f64, hurry: bool) -> Option<Array> {
         let mut machine = self.machine.borrow_mut();
         let request = machine.begin(now(wall, mono), hurry)?;
         order(&machine, request)
@@ -93,7 +103,7 @@ impl Core {
 
     /// Takes the reply to the last request, as `send` of `io.wasm` gives it; a further request where one
     /// follows at once. Anything else stands for no answer.
-    pub fn answered(&self, reply: JsValue, wall: f64, mono: f64) -> Option<String> {
+    pub fn answered(&self, reply: JsValue, wall: f64, mono: f64) -> Option<Array> {
         let facts: Vec<Scalar> = serde_wasm_bindgen::from_value(reply).unwrap_or_default();
         let reply = Reply::from_facts(&facts);
         let mut machine = self.machine.borrow_mut();
@@ -126,8 +136,12 @@ impl Core {
 
     /// Changes of the journal's files, in order: `[upto, [file, what, with], …]`, where `what` is `append` or
     /// `replace` with bytes, `rename` with a name, or `delete`. When all of them are done `upto` goes to `written`.
-    pub fn writes(&self) -> Array {
+    /// Nothing where there are none.
+    pub fn writes(&self) -> Option<Array> {
         let writes = self.machine.borrow_mut().take_writes();
+        if writes.list.is_empty() {
+            return None;
+        }
         let list = Array::of1(&JsValue::from(writes.upto as f64));
         for Write { file, op } in writes.list {
             let (what, with) = match op {
@@ -138,7 +152,7 @@ impl Core {
             };
             list.push(&Array::of3(&file.into(), &what.into(), &with));
         }
-        list
+        Some(list)
     }
 
     /// All changes up to there are done.
@@ -265,13 +279,12 @@ impl Core {
     }
 }
 
-fn order(machine: &Machine, request: Request) -> Option<String> {
+fn order(machine: &Machine, request: Request) -> Option<Array> {
     let (url, token) = machine.target()?;
-    Some(json(&Order {
-        url,
-        token,
-        request,
-    }))
+    let text = |text: Option<&str>| text.map_or(JsValue::UNDEFINED, JsValue::from_str);
+    let Request { path, body } = request;
+    let (token, body) = (text(token), text(body.as_deref()));
+    Some(Array::of4(&url.into(), &token, &path.into(), &body))
 }
 
 fn now(wall: f64, mono: f64) -> Now {

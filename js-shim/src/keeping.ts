@@ -125,11 +125,12 @@ export class Keeping {
 
   /** Takes the core's changes; they are written a moment later. */
   collect(core: Core): void {
-    const [upto, ...changes] = core.writes() as [number, ...Change[]];
+    const writes = core.writes() as [number, ...Change[]] | undefined;
+    if (!writes) return;
+    const [upto, ...changes] = writes;
     this.#upto = upto;
-    if (changes.length > 0) this.#disk.add(changes);
+    this.#disk.add(changes);
     if (this.standing === "memory") return core.written(upto);
-    if (changes.length === 0) return;
     this.#hasChanges = true;
     if (this.#flushTimer) return;
     this.#flushTimer = setTimeout(() => void this.flush(), GATHER_MS);

@@ -7,6 +7,7 @@
 
 import { Keeping } from "./keeping.js";
 import { attic, type Otlp, openOtlp } from "./otlp.js";
+import { Pack } from "./pack.js";
 import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
 import { type Order, Poster } from "./poster.js";
 import { Prices } from "./prices.js";
@@ -48,9 +49,9 @@ interface Waiting {
   at: number;
 }
 
-interface Advice {
-  wake_in_ms: number | null;
-  log: Array<{ level: "info" | "warn"; text: string }>;
+interface LogLine {
+  level: "info" | "warn";
+  text: string;
 }
 
 interface Source {
@@ -67,6 +68,8 @@ const MAX_QUEUE = 20_000;
  * beside its events is then paid once for all of them. An event after a pause is handed over at once.
  */
 const GATHER_MS = 20;
+/** So many events cross at once. */
+const GIVEN = 256;
 /** How long a request may take, in ms. */
 const REQUEST_TIMEOUT_MS = 10_000;
 /** More restarts of the core than this within a minute switch the pipeline off. */
@@ -83,6 +86,7 @@ export class Pipeline {
   #sources = new Map<string, Source[]>();
   #queue: Waiting[] = [];
   #isDrainScheduled = false;
+  readonly #pack = new Pack();
   /** When events were handed over last, in ms of the monotonic clock. */
   #drainedAt = Number.NEGATIVE_INFINITY;
   readonly #keeping: Keeping;
@@ -158,7 +162,9 @@ export class Pipeline {
       const facts = pick(args);
       if (!facts) continue;
       this.#guarded((core) => {
-        problem = core.observe(index, facts, this.#host.wall(), this.#host.mono()) ?? problem;
+        this.#pack.add(index, this.#host.wall(), this.#host.mono(), facts);
+        core.give(...this.#pack.take());
+        problem = core.observe() ?? problem;
         this.#keeping.collect(core);
       });
     }
@@ -248,12 +254,15 @@ export class Pipeline {
     this.#queue = [];
     this.#drainedAt = this.#host.mono();
     const offset = this.#drainedAt - this.#host.wall();
-    let poisoned = -1;
+    let [poisoned, given] = [-1, 0];
     for (let index = 0; index <= batch.length && !this.#isOff; index += 1) {
       const event = batch[index];
       // The journal is kept behind the last event: only then is the batch safe from a later fault.
       const isDone = event
-        ? this.#guarded((core) => core.observe(event.source, event.facts, event.at, event.at + offset))
+        ? this.#guarded((core) => {
+            if (index >= given) given = this.#give(core, batch, index, offset);
+            core.observe();
+          })
         : this.#guarded((core) => this.#keeping.collect(core));
       if (isDone) continue;
       // A fresh core starts the batch again; the event at which two instances died is the one at fault.
@@ -262,9 +271,18 @@ export class Pipeline {
         batch.splice(index, 1);
       }
       poisoned = index;
+      given = 0;
       index = -1;
     }
     this.#advance();
+  }
+
+  /** Lets the next events of a batch cross; up to which of them. */
+  #give(core: Core, batch: readonly Waiting[], from: number, offset: number): number {
+    const events = batch.slice(from, from + GIVEN);
+    for (const { source, at, facts } of events) this.#pack.add(source, at, at + offset, facts);
+    core.give(...this.#pack.take());
+    return from + events.length;
   }
 
   /**
@@ -477,18 +495,20 @@ export class Pipeline {
 
   #advance(): void {
     if (!this.#isOpen) return;
-    let advice: Advice | undefined;
+    let wakeInMs = -1;
+    let said: string | undefined;
     this.#guarded((core) => {
       this.#prices.answer(core);
-      advice = JSON.parse(core.advance(this.#host.wall(), this.#host.mono())) as Advice;
+      wakeInMs = core.advance(this.#host.wall(), this.#host.mono());
+      said = core.said();
       this.#keeping.collect(core);
     });
-    for (const { level, text } of advice?.log ?? []) this.#host.log[level](text);
+    if (said) for (const { level, text } of JSON.parse(said) as LogLine[]) this.#host.log[level](text);
     this.#otlp?.wake();
     this.#tellStatus();
     void this.#keeping.load();
     this.#send(false, REQUEST_TIMEOUT_MS);
-    this.#wakeIn(advice?.wake_in_ms ?? null);
+    this.#wakeIn(wakeInMs);
   }
 
   /** Something may have changed: a moment later the status is written for others to read. */
@@ -506,10 +526,11 @@ export class Pipeline {
     await writeStatus(this.#host.folder ?? "", status, this.#host.wall()).catch(() => {});
   }
 
-  #wakeIn(ms: number | null): void {
+  /** Advances again in so many ms; never where that is negative. */
+  #wakeIn(ms: number): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    if (ms === null || this.#isOff) return;
+    if (ms < 0 || this.#isOff) return;
     this.#timer = setTimeout(() => this.#advance(), Math.min(Math.max(ms, 1), 60_000));
     this.#timer.unref();
   }
@@ -521,7 +542,7 @@ export class Pipeline {
       return false;
     }
     if (this.#sending) return false;
-    let order: string | undefined;
+    let order: Order | undefined;
     this.#guarded((core) => {
       order = core.begin(this.#host.wall(), this.#host.mono(), hurry);
     });
@@ -534,11 +555,11 @@ export class Pipeline {
   }
 
   /** One request and those that follow from its answer at once. */
-  async #exchange(order: string, timeoutMs: number): Promise<void> {
-    let next: string | undefined = order;
+  async #exchange(order: Order, timeoutMs: number): Promise<void> {
+    let next: Order | undefined = order;
     while (next !== undefined) {
       const core = this.#core;
-      const reply = await this.#poster.post(JSON.parse(next) as Order, timeoutMs);
+      const reply = await this.#poster.post(next, timeoutMs);
       next = undefined;
       // A core that was restarted meanwhile asked nothing: the batch is sent again, under its guards.
       if (core !== this.#core) return;

@@ -3,13 +3,8 @@
 import { reason, withDeadline } from "./promises.js";
 import type { Io } from "./wasm.js";
 
-/** A request that the core wants made. */
-export interface Order {
-  url: string;
-  token: string | null;
-  path: string;
-  body: string | null;
-}
+/** A request that the core wants made; a GET where there is no body. */
+export type Order = [url: string, token: string | undefined, path: string, body: string | undefined];
 
 /** See above. */
 export class Poster {
@@ -27,9 +22,9 @@ export class Poster {
   }
 
   /** What became of a request, in the form in which the core wants to hear it. Throws nothing. */
-  async post({ url, token, path, body }: Order, timeoutMs: number): Promise<unknown[]> {
+  async post(order: Order, timeoutMs: number): Promise<unknown[]> {
     try {
-      const sent = this.io().send(url, token ?? undefined, path, body ?? undefined, timeoutMs);
+      const sent = this.io().send(...order, timeoutMs);
       return await withDeadline(sent, timeoutMs + 1_000);
     } catch (error) {
       this.#io = undefined;

@@ -4,18 +4,21 @@ import { readFileSync } from "node:fs";
 import { brotliDecompressSync } from "node:zlib";
 import { makeGlue as makeCoreGlue } from "./core.js";
 import { makeGlue as makeIoGlue } from "./io.js";
+import type { Order } from "./poster.js";
 
 /** The core as wasm-bindgen shows it; see `crate/src/wasm.rs` for what each does. Times are ms. */
 export interface Core {
   expectDiagnostics(expected: boolean): void;
-  observe(source: number, facts: unknown[], wall: number, mono: number): string | undefined;
-  advance(wall: number, mono: number): string;
-  begin(wall: number, mono: number, hurry: boolean): string | undefined;
-  answered(reply: unknown, wall: number, mono: number): string | undefined;
+  give(numbers: Float64Array, texts: string): void;
+  observe(): string | undefined;
+  advance(wall: number, mono: number): number;
+  said(): string | undefined;
+  begin(wall: number, mono: number, hurry: boolean): Order | undefined;
+  answered(reply: unknown, wall: number, mono: number): Order | undefined;
   wantsPrice(): [provider: string, model: string] | undefined;
   setPrice(provider: string, model: string, source: number, rates: Float64Array): void;
   close(wall: number, mono: number): void;
-  writes(): unknown[];
+  writes(): unknown[] | undefined;
   written(upto: number): void;
   diskFailed(why: string, wall: number, mono: number): void;
   tryDisk(): void;

@@ -7,10 +7,13 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { Agent, createServer, request } from "node:http";
 import { cpus, tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as pause } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { median, report } from "./lib/figures.mjs";
+import { DIST } from "./lib/plugin.mjs";
 
-const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
+const CLI = join(DIST, "cli.js");
 const PATH = "/v1/chat/completions";
 const CHUNKS_PER_SECOND = 50;
 const ROUNDS = 5;
@@ -102,8 +105,6 @@ async function measure(origin, streams, seconds) {
 /** @param {number[]} values */
 const sorted = (values) => [...values].sort((a, b) => a - b);
 /** @param {number[]} values */
-const median = (values) => sorted(values)[values.length >> 1] ?? 0;
-/** @param {number[]} values */
 const shown = (values) =>
   `${median(values).toFixed(2)} ms (${sorted(values)[0]?.toFixed(2)} to ${sorted(values).at(-1)?.toFixed(2)})`;
 
@@ -117,6 +118,9 @@ function cpuMs(pid) {
 function rssKb(pid) {
   return Number(/VmRSS:\s+(\d+)/.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
 }
+
+/** @type {import("./lib/figures.mjs").Figures} */
+const figures = {};
 
 /**
  * @typedef {{ name: string, origin: string, pid: number | undefined }} Way
@@ -154,6 +158,12 @@ async function compare(ways, streams, seconds) {
       shown(with_.map((ms, round) => ms - (without[round] ?? 0)));
     console.log(`    added    p50 ${added(p50, direct.p50)}, p99 ${added(p99, direct.p99)}`);
     console.log(`    CPU      ${((cpu * 1000) / events).toFixed(0)} µs an event`);
+    const of = `${streams} stream${streams > 1 ? "s" : ""}${way.name === "proxy" ? "" : `, ${way.name}`}`;
+    const apart = (/** @type {number[]} */ with_, /** @type {number[]} */ without) =>
+      median(with_.map((ms, round) => ms - (without[round] ?? 0)));
+    figures[`${of}, added p50`] = [apart(p50, direct.p50), "ms"];
+    figures[`${of}, added p99`] = [apart(p99, direct.p99), "ms"];
+    figures[`${of}, CPU an event`] = [(cpu * 1000) / events, "µs"];
   }
 }
 
@@ -168,6 +178,7 @@ async function memory(proxied, pid) {
     console.log(
       `${streams} streams open: ${(busy / 1024).toFixed(0)} MB (idle ${(idle / 1024).toFixed(0)} MB), ${((busy - idle) / streams).toFixed(0)} KB a stream`,
     );
+    figures[`memory a stream, ${streams} open`] = [(busy - idle) / streams, "KB"];
   }
 }
 
@@ -195,6 +206,8 @@ async function main() {
     for (const streams of [1, 100]) await compare(ways, streams, seconds);
     console.log("");
     await memory(proxied, pid);
+    console.log("");
+    report(figures);
   } finally {
     proxy.kill("SIGTERM");
     provider.disconnect();
