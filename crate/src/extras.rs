@@ -41,6 +41,8 @@ pub struct Extras {
     failures: u32,
     not_before_ms: u64,
     gather_until_ms: Option<u64>,
+    /// When the last request was begun.
+    begun_ms: u64,
     flush_interval_ms: u64,
     pause: IdMint,
     /// Records that arrived.
@@ -62,6 +64,7 @@ impl Extras {
             failures: 0,
             not_before_ms: 0,
             gather_until_ms: None,
+            begun_ms: 0,
             flush_interval_ms,
             pause: IdMint::new(seed),
             delivered: 0,
@@ -138,6 +141,7 @@ impl Extras {
         if !hurry && (mono_ms < self.not_before_ms || !gathered) {
             return None;
         }
+        self.begun_ms = mono_ms;
         let is_written = |item: &&Item| item.written_at <= self.written;
         let batch = self.queue.iter().take(self.batch_limit);
         let batch = batch.take_while(is_written).map(|item| &item.record);
@@ -204,8 +208,8 @@ impl Extras {
             self.bytes -= item.record.size();
             self.settled.push(item.position);
         }
-        if self.queue.is_empty() {
-            self.gather_until_ms = None;
-        }
+        // What is left came meanwhile: it is gathered as if it had come with the request.
+        let is_left = !self.queue.is_empty();
+        self.gather_until_ms = is_left.then_some(self.begun_ms + self.flush_interval_ms);
     }
 }

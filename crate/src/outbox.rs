@@ -147,6 +147,8 @@ pub struct Outbox {
     failures: u32,
     not_before_ms: u64,
     gather_until_ms: Option<u64>,
+    /// When the last request was begun.
+    begun_ms: u64,
     flush_interval_ms: u64,
     troubled: bool,
     tries: u64,
@@ -170,6 +172,7 @@ impl Outbox {
             failures: 0,
             not_before_ms: 0,
             gather_until_ms: None,
+            begun_ms: 0,
             flush_interval_ms: settings.flush_interval_ms,
             troubled: false,
             tries: 0,
@@ -316,6 +319,7 @@ impl Outbox {
         if !hurry && (mono_ms < self.not_before_ms || !gathered) {
             return None;
         }
+        self.begun_ms = mono_ms;
         if self.is_kind_stale(mono_ms) {
             self.flight = Some(Flight::Probe);
             return Some(Request {
@@ -669,9 +673,9 @@ impl Outbox {
             }
         }
         self.batch_limit = (self.batch_limit * 2).min(BATCH);
-        if self.queue.is_empty() {
-            self.gather_until_ms = None;
-        }
+        // What is left came meanwhile: it is gathered as if it had come with the request.
+        let is_left = !self.queue.is_empty();
+        self.gather_until_ms = is_left.then_some(self.begun_ms + self.flush_interval_ms);
     }
 
     fn recovered(&mut self, notes: &mut Vec<Note>) {

@@ -179,7 +179,6 @@ export class FolderDisk implements Disk {
   async #write(changes: readonly Change[]): Promise<void> {
     let done = 0;
     try {
-      await mkdir(this.#folder, { recursive: true, mode: 0o700 });
       for (; done < changes.length; done += 1) await this.#do(changes[done] as Change);
       // What replaces these files is there by now.
       for (let owed = this.#owed[0]; owed; owed = this.#owed[0]) {
@@ -214,7 +213,7 @@ export class FolderDisk implements Disk {
       return void (await gone.catch(unlessMissing));
     }
     if (what === "rename") return rename(path, join(this.#folder, String(with_))).catch(unlessMissing);
-    const handle = await open(`${path}.new`, "w", 0o600);
+    const handle = await this.#open(`${file}.new`, "w");
     try {
       await handle.writeFile(with_ as Uint8Array);
       if (this.#isDurable) await handle.sync();
@@ -229,7 +228,7 @@ export class FolderDisk implements Disk {
   async #append(file: string, bytes: Uint8Array): Promise<void> {
     let handle = this.#handles.get(file);
     if (!handle) {
-      handle = await open(join(this.#folder, file), "a", 0o600);
+      handle = await this.#open(file, "a");
       this.#handles.set(file, handle);
       this.#sizes.set(file, (await handle.stat()).size);
     }
@@ -237,7 +236,7 @@ export class FolderDisk implements Disk {
     if ((await handle.stat()).nlink === 0) throw new Error("the journal's folder was removed");
     const size = this.#sizes.get(file) ?? 0;
     try {
-      await handle.appendFile(bytes);
+      for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done)).bytesWritten;
       if (this.#isDurable) await handle.datasync();
     } catch (error) {
       // A part of it helps nobody, least of all a full disk.
@@ -245,6 +244,12 @@ export class FolderDisk implements Disk {
       throw error;
     }
     this.#sizes.set(file, size + bytes.length);
+  }
+
+  /** The folder is made wherever it is missing; who holds a file open finds out by that file. */
+  async #open(file: string, flags: "a" | "w"): Promise<FileHandle> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
+    return open(join(this.#folder, file), flags, 0o600);
   }
 
   /** Cuts off what a change under way may have added. */

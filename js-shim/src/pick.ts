@@ -22,7 +22,11 @@ const NOISE = /^(?:HEARTBEAT_OK$|NO_REPLY$|Read HEARTBEAT\.md|$)/i;
 /** How much of a text a preview shows, where the operator asked for previews. */
 const PREVIEW = 200;
 
-type Path = readonly string[];
+/** Keys one within the other; a handler's path begins with the argument's number. */
+type Path = ReadonlyArray<string | number>;
+
+/** A handler's arguments, by their names in paths. */
+const ARGUMENTS = ["event", "ctx"];
 
 /** How a field is copied: as it is, as the flag whether it is noise, as a preview, or as a time in ms. */
 type Field = { as: "value" | "noise" | "preview" | "time"; paths: readonly Path[] };
@@ -30,9 +34,9 @@ type Field = { as: "value" | "noise" | "preview" | "time"; paths: readonly Path[
 /** Makes the picker of a source, with its paths taken apart once. */
 export function makePicker(table: SourceTable, hasPreviews = false): Picker {
   const fields = table.fields.map((field) => takeApart(field.path));
-  const only = table.only && { paths: alternatives(table.only[0]), value: table.only[1] };
+  const only = table.only && { paths: ofArguments(table.only[0]), value: table.only[1] };
   const list = table.list && {
-    paths: alternatives(table.list.path),
+    paths: ofArguments(table.list.path),
     max: table.list.max,
     fields: table.list.fields.map((field) => alternatives(field.path)),
   };
@@ -45,18 +49,21 @@ export function makePicker(table: SourceTable, hasPreviews = false): Picker {
     return typeof text === "string" ? text.replaceAll("\n", " ").trim().slice(0, PREVIEW) : null;
   };
   return (args) => {
-    const root = { event: args[0], ctx: args[1] };
-    if (only && first(root, only.paths) !== only.value) return undefined;
-    const facts = fields.map((field) => copy(root, field));
+    if (only && first(args, only.paths) !== only.value) return undefined;
+    const facts = fields.map((field) => copy(args, field));
     // The list stands where its own field is declared: last.
-    if (list) facts[facts.length - 1] = entries(root, list);
+    if (list) facts[facts.length - 1] = entries(args, list);
     return facts;
   };
 }
 
 function takeApart(path: string): Field {
   const [, kind, rest] = /^(noise|preview|time):(.*)$/.exec(path) ?? [];
-  return { as: (kind as Field["as"]) ?? "value", paths: alternatives(rest ?? path) };
+  return { as: (kind as Field["as"]) ?? "value", paths: ofArguments(rest ?? path) };
+}
+
+function ofArguments(path: string): Path[] {
+  return alternatives(path).map(([name, ...keys]) => [ARGUMENTS.indexOf(String(name)), ...keys]);
 }
 
 function alternatives(path: string): Path[] {
@@ -96,7 +103,7 @@ function follow(root: unknown, path: Path): unknown {
   let value = root;
   for (const key of path) {
     if (value === null || value === undefined) return undefined;
-    value = (value as Record<string, unknown>)[key];
+    value = (value as Record<string | number, unknown>)[key];
   }
   return value;
 }

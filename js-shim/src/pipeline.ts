@@ -7,11 +7,11 @@
 
 import { Keeping } from "./keeping.js";
 import { attic, type Otlp, openOtlp } from "./otlp.js";
-import { Pack } from "./pack.js";
-import { type Fact, makePicker, type Picker, type SourceTable } from "./pick.js";
+import { makePicker, type Picker, type SourceTable } from "./pick.js";
 import { type Order, Poster } from "./poster.js";
 import { Prices } from "./prices.js";
 import { reason, withDeadline } from "./promises.js";
+import { Queue, type Waiting } from "./queue.js";
 import { WRITE_EVERY_MS, writeStatus } from "./status.js";
 import { type StoreHost, StoreWatch } from "./store-watch.js";
 import type { Core, Instance, Io } from "./wasm.js";
@@ -43,10 +43,12 @@ export interface Host {
   role?: string;
 }
 
-interface Waiting {
-  source: number;
-  facts: Fact[];
-  at: number;
+/** What an advance of the core asks for. */
+interface Advice {
+  /** In how many ms to advance again; negative for not before the next event. */
+  wakeInMs: number;
+  /** Lines to log, as JSON. */
+  said: string | undefined;
 }
 
 interface LogLine {
@@ -61,15 +63,8 @@ interface Source {
   facts: string[];
 }
 
-/** Events that may wait for the next turn of the event loop; more are dropped and counted. */
-const MAX_QUEUE = 20_000;
-/**
- * Events that come within so many ms of the last ones handed over wait for each other: what a turn of the core costs
- * beside its events is then paid once for all of them. An event after a pause is handed over at once.
- */
-const GATHER_MS = 20;
-/** So many events cross at once. */
-const GIVEN = 256;
+const NOTHING: Advice = { wakeInMs: -1, said: undefined };
+
 /** How long a request may take, in ms. */
 const REQUEST_TIMEOUT_MS = 10_000;
 /** More restarts of the core than this within a minute switch the pipeline off. */
@@ -84,11 +79,7 @@ export class Pipeline {
   #core: Core | undefined;
   readonly #poster: Poster;
   #sources = new Map<string, Source[]>();
-  #queue: Waiting[] = [];
-  #isDrainScheduled = false;
-  readonly #pack = new Pack();
-  /** When events were handed over last, in ms of the monotonic clock. */
-  #drainedAt = Number.NEGATIVE_INFINITY;
+  readonly #queue: Queue;
   readonly #keeping: Keeping;
   #opening: Promise<void> | undefined;
   #statusTimer: NodeJS.Timeout | undefined;
@@ -105,10 +96,11 @@ export class Pipeline {
   /** The last status, once it was closed. */
   ended: Record<string, unknown> | undefined;
   /** What the core cannot count: it was dead, or never saw it. */
-  readonly counts = { core_restarts: 0, dropped_queue_full: 0, dropped_trap: 0 };
+  readonly counts = { core_restarts: 0, dropped_trap: 0 };
 
   constructor(host: Host, settings: Record<string, unknown>) {
     this.#host = host;
+    this.#queue = new Queue(host.mono, () => this.drain());
     this.#settings = settings;
     this.#prices = this.#pricesOf(settings);
     const keeper = {
@@ -137,7 +129,7 @@ export class Pipeline {
       if (!this.#core) this.start();
       for (const { index, pick } of this.#sources.get(source) ?? []) {
         const facts = pick(args);
-        if (facts) this.#enqueue({ source: index, facts, at: this.#host.wall() });
+        if (facts) this.#queue.add({ source: index, facts, at: this.#host.wall() });
       }
     } catch (error) {
       this.#switchOff(error);
@@ -162,8 +154,8 @@ export class Pipeline {
       const facts = pick(args);
       if (!facts) continue;
       this.#guarded((core) => {
-        this.#pack.add(index, this.#host.wall(), this.#host.mono(), facts);
-        core.give(...this.#pack.take());
+        const [at, mono] = [this.#host.wall(), this.#host.mono()];
+        this.#queue.give(core, [{ source: index, facts, at }], 0, mono - at);
         problem = core.observe() ?? problem;
         this.#keeping.collect(core);
       });
@@ -186,7 +178,7 @@ export class Pipeline {
   /** Loads the core, and waits for the journal. */
   async open(): Promise<void> {
     if (this.#host.folder && !this.#opening) {
-      this.#follow();
+      this.#openOtlp();
       this.#opening = this.#keeping.open().then(() => this.#opened());
     }
     this.start();
@@ -224,7 +216,7 @@ export class Pipeline {
     if (JSON.stringify(settings) === JSON.stringify(this.#settings)) return;
     this.#settings = settings;
     this.#prices = this.#pricesOf(settings);
-    if (this.#opening) this.#follow();
+    if (this.#opening) this.#openOtlp();
     if (!this.#core) return;
     this.drain();
     this.#renew();
@@ -248,22 +240,31 @@ export class Pipeline {
 
   /** Hands every waiting event to the core, and does what is due. */
   drain(): void {
-    this.#isDrainScheduled = false;
-    const batch = this.#queue;
-    if (batch.length === 0 || !this.#core || !this.#isOpen) return;
-    this.#queue = [];
-    this.#drainedAt = this.#host.mono();
-    const offset = this.#drainedAt - this.#host.wall();
+    if (this.#queue.isEmpty || !this.#core || !this.#isOpen) return;
+    let advice = NOTHING;
+    for (const [events, until] of this.#queue.take()) {
+      advice = this.#handOver(events, until ?? this.#host.wall());
+      this.#say(advice.said);
+    }
+    this.#follow({ ...advice, said: undefined });
+  }
+
+  /** Hands events over, and does what is due up to a time of the wall clock. */
+  #handOver(batch: Waiting[], until: number): Advice {
+    const offset = this.#host.mono() - this.#host.wall();
     let [poisoned, given] = [-1, 0];
+    let advice = NOTHING;
     for (let index = 0; index <= batch.length && !this.#isOff; index += 1) {
       const event = batch[index];
       // The journal is kept behind the last event: only then is the batch safe from a later fault.
       const isDone = event
         ? this.#guarded((core) => {
-            if (index >= given) given = this.#give(core, batch, index, offset);
+            if (index >= given) given = this.#queue.give(core, batch, index, offset);
             core.observe();
           })
-        : this.#guarded((core) => this.#keeping.collect(core));
+        : this.#guarded((core) => {
+            advice = this.#settle(core, until, until + offset);
+          });
       if (isDone) continue;
       // A fresh core starts the batch again; the event at which two instances died is the one at fault.
       if (poisoned === index && event) {
@@ -274,15 +275,7 @@ export class Pipeline {
       given = 0;
       index = -1;
     }
-    this.#advance();
-  }
-
-  /** Lets the next events of a batch cross; up to which of them. */
-  #give(core: Core, batch: readonly Waiting[], from: number, offset: number): number {
-    const events = batch.slice(from, from + GIVEN);
-    for (const { source, at, facts } of events) this.#pack.add(source, at, at + offset, facts);
-    core.give(...this.#pack.take());
-    return from + events.length;
+    return advice;
   }
 
   /**
@@ -371,8 +364,9 @@ export class Pipeline {
     const kept = this.#keeping.status();
     // Off on purpose, and not unusable.
     const unset = this.#settings.url === false && { url: false };
+    const counts = { ...this.counts, dropped_queue_full: this.#queue.dropped };
     const told = { counted_by: this.countedBy, off: this.#isOff };
-    return { ...status, ...unset, ...this.counts, ...kept, ...this.store?.status(), ...otlp, ...told };
+    return { ...status, ...unset, ...counts, ...kept, ...this.store?.status(), ...otlp, ...told };
   }
 
   /** What waits to be sent, calls and other records. */
@@ -393,15 +387,6 @@ export class Pipeline {
       stalled = now < before ? 0 : stalled + 1;
       before = now;
     }
-  }
-
-  #enqueue(event: Waiting): void {
-    if (this.#queue.length >= MAX_QUEUE) {
-      this.counts.dropped_queue_full += 1;
-      return;
-    }
-    this.#queue.push(event);
-    this.#scheduleDrain();
   }
 
   #makeCore(): Core {
@@ -429,7 +414,7 @@ export class Pipeline {
   }
 
   /** Tells a collector too, where one is set. */
-  #follow(): void {
+  #openOtlp(): void {
     const { folder, log, wall, mono } = this.#host;
     void this.#otlp?.close();
     this.#otlp = undefined;
@@ -477,38 +462,45 @@ export class Pipeline {
 
   #switchOff(error: unknown): void {
     this.#isOff = true;
-    this.#queue = [];
+    this.#queue.take();
     clearTimeout(this.#timer);
     this.#host.log.warn(
       `switched off after repeated faults (${reason(error)}): model calls are not counted until the gateway is restarted; please report this`,
     );
   }
 
-  #scheduleDrain(): void {
-    if (this.#isDrainScheduled) return;
-    this.#isDrainScheduled = true;
-    const waitMs = this.#drainedAt + GATHER_MS - this.#host.mono();
-    // Not unref'd: what waits here is nowhere else, and keeps no process alive for longer than that.
-    if (waitMs > 0) setTimeout(() => this.drain(), waitMs);
-    else setImmediate(() => this.drain());
-  }
-
   #advance(): void {
     if (!this.#isOpen) return;
-    let wakeInMs = -1;
-    let said: string | undefined;
+    // What waits came before: without it a call could be final that it belongs to.
+    if (!this.#queue.isEmpty) return this.drain();
+    let advice = NOTHING;
     this.#guarded((core) => {
-      this.#prices.answer(core);
-      wakeInMs = core.advance(this.#host.wall(), this.#host.mono());
-      said = core.said();
-      this.#keeping.collect(core);
+      advice = this.#settle(core, this.#host.wall(), this.#host.mono());
     });
-    if (said) for (const { level, text } of JSON.parse(said) as LogLine[]) this.#host.log[level](text);
+    this.#follow(advice);
+  }
+
+  /** Does what is due in the core, and takes what is to be kept. */
+  #settle(core: Core, wall: number, mono: number): Advice {
+    this.#prices.answer(core);
+    const wakeInMs = core.advance(wall, mono);
+    const said = core.said();
+    this.#keeping.collect(core);
+    return { wakeInMs, said };
+  }
+
+  /** Does what follows from that outside of it. */
+  #follow({ wakeInMs, said }: Advice): void {
+    this.#say(said);
     this.#otlp?.wake();
     this.#tellStatus();
     void this.#keeping.load();
     this.#send(false, REQUEST_TIMEOUT_MS);
     this.#wakeIn(wakeInMs);
+  }
+
+  #say(lines: string | undefined): void {
+    if (lines) for (const { level, text } of JSON.parse(lines) as LogLine[]) this.#host.log[level](text);
   }
 
   /** Something may have changed: a moment later the status is written for others to read. */

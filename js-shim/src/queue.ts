@@ -1,0 +1,101 @@
+/** Events between the hook path and the core: they wait for a moment, and cross together. */
+
+import { Pack } from "./pack.js";
+import type { Fact } from "./pick.js";
+import type { Core } from "./wasm.js";
+
+/** Events that may wait; more are dropped and counted. */
+const MAX_QUEUE = 20_000;
+/**
+ * Events that come within so many ms of the last ones handed over wait for each other: what a turn of the core costs
+ * beside its events is then paid once for all of them. An event after a pause is handed over at once.
+ */
+const GATHER_MS = 50;
+/** So many events cross at once. */
+const GIVEN = 256;
+
+/** An event's facts: its source's index, and when it came, in ms since 1970. */
+export interface Waiting {
+  source: number;
+  facts: Fact[];
+  at: number;
+}
+
+/** See above. */
+export class Queue {
+  readonly #mono: () => number;
+  readonly #handOver: () => void;
+  readonly #pack = new Pack();
+  #events: Waiting[] = [];
+  #isDue = false;
+  #timer: NodeJS.Timeout | undefined;
+  /** When events were handed over last, in ms of the monotonic clock. */
+  #takenAt = Number.NEGATIVE_INFINITY;
+  /** How many found no room. */
+  dropped = 0;
+
+  /** `handOver` is called when it is time for `take`. */
+  constructor(mono: () => number, handOver: () => void) {
+    this.#mono = mono;
+    this.#handOver = handOver;
+  }
+
+  add(event: Waiting): void {
+    if (this.#events.length >= MAX_QUEUE) {
+      this.dropped += 1;
+      return;
+    }
+    this.#events.push(event);
+    const waitMs = this.#takenAt + GATHER_MS - this.#mono();
+    // Not unref'd: what waits here is nowhere else, and keeps no process alive for longer than that.
+    if (waitMs > 0) this.#timer ??= setTimeout(this.#work, waitMs);
+    else if (!this.#isDue) setImmediate(this.#work);
+    this.#isDue ||= waitMs <= 0;
+  }
+
+  get isEmpty(): boolean {
+    return this.#events.length === 0;
+  }
+
+  /**
+   * Everything that waits, in spans of time as they are gathered: where the event loop was held up, what was due between
+   * two events is to be done between them.
+   *
+   * @returns the events of each span, and when the next one begins
+   */
+  take(): Array<[events: Waiting[], until: number | undefined]> {
+    const events = this.#events;
+    this.#events = [];
+    this.#takenAt = this.#mono();
+    const spans: Array<[Waiting[], number | undefined]> = [];
+    for (const event of events) {
+      const last = spans.at(-1);
+      if (last && event.at - (last[0][0]?.at ?? 0) < GATHER_MS) last[0].push(event);
+      else {
+        if (last) last[1] = event.at;
+        spans.push([[event], undefined]);
+      }
+    }
+    return spans;
+  }
+
+  /**
+   * Lets the next of some events cross, from one of them on.
+   *
+   * @param offset what the monotonic clock is ahead of the other
+   * @returns up to which of them
+   */
+  give(core: Core, events: readonly Waiting[], from: number, offset: number): number {
+    const given = events.slice(from, from + GIVEN);
+    for (const { source, at, facts } of given) this.#pack.add(source, at, at + offset, facts);
+    core.give(...this.#pack.take());
+    return from + given.length;
+  }
+
+  readonly #work = (): void => {
+    clearTimeout(this.#timer);
+    this.#timer = undefined;
+    this.#isDue = false;
+    this.#handOver();
+  };
+}
