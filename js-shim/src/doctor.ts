@@ -77,9 +77,10 @@ export function judge(settings: Record<string, unknown>): Judged {
     0,
     0,
   );
-  const { log } = JSON.parse(core.advance(Date.now(), performance.now())) as { log: { text: string }[] };
+  core.advance(Date.now(), performance.now());
+  const said = JSON.parse(core.said() ?? "[]") as { text: string }[];
   const { url } = JSON.parse(core.status()) as { url: string | null };
-  const problems = log.map(({ text }) => text);
+  const problems = said.map(({ text }) => text);
   const io = instantiateIo();
   const { otlp, collector, prices, openclawPrices, byLogin, token } = settings;
   if (otlp)
