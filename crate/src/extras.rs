@@ -12,8 +12,8 @@ use crate::segments::Position;
 
 /// The most bytes of records that wait in memory.
 const MAX_BYTES: usize = 1024 * 1024;
-/// The most records in one batch: AgentWatch, which inserts on its event loop, is held for 60 ms by so many.
-const BATCH: usize = 300;
+/// The most records in one batch, as many as of calls: AgentWatch, which inserts on its event loop, is held for 100 ms.
+const BATCH: usize = 500;
 /// How many times a batch is tried before it is taken apart.
 const TRIES_BEFORE_SPLIT: u32 = 3;
 /// The first pause after a failure, in ms; doubled each time, up to [`LONGEST_PAUSE_MS`].

@@ -18,9 +18,9 @@ import { startSink } from "./lib/sink.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const VERSIONS = ["2026.9.6", "2026.3.13"];
-const SESSIONS = 16;
-const TURNS = 64;
-const ROUNDS = 5;
+const SESSIONS = 8;
+const TURNS = 32;
+const ROUNDS = 3;
 /** Until all that a block put off is done. */
 const TAIL_MS = 3_500;
 /** The plugin's own files, wherever a gateway put them. */
