@@ -5,7 +5,8 @@
 
 /** @type {Budget[]} */
 export const budgets = [
-  ...["short messages", "1 MB messages", "1 MB messages not yet looked at"].flatMap((size) => [
+  // Not of texts that nobody has looked at yet: see the benchmark's own note.
+  ...["short messages", "1 MB messages"].flatMap((size) => [
     { bench: "hook", figure: `handler, ${size}, p50`, most: 5 },
     { bench: "hook", figure: `handler, ${size}, p99`, most: 30 },
   ]),
