@@ -283,7 +283,8 @@ pub(crate) fn check_url(text: &str) -> Result<String, &'static str> {
         return Err("holds blanks or characters outside ASCII");
     }
     let path = text.trim_end_matches('/');
-    Ok(path.strip_suffix("/models").unwrap_or(path).to_owned())
+    let path = path.strip_suffix("/models").unwrap_or(path);
+    Ok(path.trim_end_matches('/').to_owned())
 }
 
 /// A token goes only to an address that somebody configured.
@@ -386,6 +387,7 @@ mod tests {
         for (given, used) in [
             ("https://watch.example.com/", "https://watch.example.com"),
             ("http://10.0.0.7:8470/models", "http://10.0.0.7:8470"),
+            ("http://10.0.0.7:8470//models/", "http://10.0.0.7:8470"),
             ("http://[::1]:8470", "http://[::1]:8470"),
             ("https://h.example/base/", "https://h.example/base"),
         ] {

@@ -585,8 +585,10 @@ impl Outbox {
             return self.look_up(look, naming);
         }
         let found = look.found.len() as u64;
-        // A batch that broke inside has costs whose usage may be missing.
-        match look.is_before && self.are_whole(&look.found) {
+        // A batch that broke inside has costs whose usage may be missing, and so may one of an earlier process.
+        let is_own = |item: &Item| !item.read_back || !look.found.contains(&item.call.id);
+        let are_own = self.queue.iter().take(BATCH).all(is_own);
+        match look.is_before && are_own && self.are_whole(&look.found) {
             true => self.counts.confirmed += found,
             false => self.counts.ambiguous += found,
         }

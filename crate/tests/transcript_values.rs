@@ -216,6 +216,8 @@ proptest! {
     #[test]
     fn any_byte_of_a_row_may_be_another(at in 0usize..600, byte in any::<u8>()) {
         let mut text = line(&answer()).into_bytes();
+        // A number beyond all bounds is JSON, which JavaScript takes and serde_json does not.
+        prop_assume!(!matches!(byte, b'e' | b'E'));
         let at = at % (text.len() - 1);
         text[at] = byte;
         text.extend(line(&answer()).as_bytes());
