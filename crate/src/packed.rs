@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn what_is_cut_short_gives_no_event() {
         for end in 0..6 {
-            let numbers = vec![0.0, 0.0, 0.0, 1.0, 4.0, 9.0];
+            let numbers = [0.0, 0.0, 0.0, 1.0, 4.0, 9.0];
             let mut packed = Packed::new(numbers[..end].to_vec(), String::new());
             assert_eq!(packed.next(), None, "{end}");
         }
