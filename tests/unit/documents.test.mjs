@@ -49,6 +49,10 @@ const OTHERWISE = [
     "latency.test.mjs",
   ],
   [/^npm run build:hook$/, GATEWAYS, "buildHook()"],
+  [/^openclaw agentwatch doctor$/, "tests/e2e/operator.test.mjs", '["agentwatch", "doctor"]'],
+  [/^openclaw agentwatch status$/, "tests/e2e/operator.test.mjs", '["agentwatch", "status"]'],
+  [/^openclaw agentwatch test$/, "tests/e2e/operator.test.mjs", '["agentwatch", "test"]'],
+  [/^agentwatch-openclaw doctor$/, "tests/unit/doctor.test.mjs", 'cli(["doctor"'],
   [/^agentwatch-openclaw purge$/, "tests/unit/purge.test.mjs", "asked at a terminal"],
   [/^cargo run .* --db agentwatch\.db$/, "examples/receiver/tests/support/mod.rs", '"--db"'],
   // There is no Docker where this is tested: the file is read, and what is behind `openclaw-cli` is typed elsewhere.
