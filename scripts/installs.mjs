@@ -2,13 +2,12 @@
 // Installs, updates and removes the plugin as the documentation prints it, on several versions of OpenClaw, and writes
 // what came of it into docs/install.md: `node scripts/installs.mjs [--ways file,name] [versions…]`. What is not tried
 // stays as it was.
-import { spawn } from "node:child_process";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { nodeRuntime } from "./lib/node-runtime.mjs";
+import { onNewNode } from "./lib/node-runtime.mjs";
 import { openclaw, VERSIONS } from "./lib/openclaw.mjs";
 import { buildReceiver, packPlugin } from "./lib/package.mjs";
 import { SetupError, say } from "./lib/run.mjs";
@@ -121,18 +120,9 @@ ${table.join("\n")}
   await writeFile(PAGE, `${page.slice(0, page.indexOf(MARK))}${MARK}\n${text}`);
 }
 
-/** The gateway's clients need a newer Node than the one that is at hand, maybe. @param {string[]} args */
-async function onNewNode(args) {
-  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
-  if (major > 22 || (major === 22 && minor >= 16)) return false;
-  const child = spawn(await nodeRuntime(24), [fileURLToPath(import.meta.url), ...args], { stdio: "inherit" });
-  process.exitCode = await new Promise((resolve) => child.on("close", (code) => resolve(code ?? 1)));
-  return true;
-}
-
 /** @param {string[]} args */
 async function main(args) {
-  if (await onNewNode(args)) return;
+  if (await onNewNode(fileURLToPath(import.meta.url), args)) return;
   const options = /** @type {const} */ ({ ways: { type: "string", default: Object.keys(WAYS).join() } });
   const { values, positionals } = parseArgs({ args, allowPositionals: true, options });
   const folder = await mkdtemp(join(tmpdir(), "agentwatch-installs-"));

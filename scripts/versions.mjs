@@ -1,13 +1,12 @@
 #!/usr/bin/env node
 // Runs the scenarios of the end-to-end tests on several versions of OpenClaw, one after the other, and writes what
 // came of it into docs/versions.md: `node scripts/versions.mjs [versions…]`. Rows of other versions stay as they are.
-import { spawn } from "node:child_process";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { cacheRoot } from "./lib/cache.mjs";
-import { nodeRuntime } from "./lib/node-runtime.mjs";
+import { onNewNode } from "./lib/node-runtime.mjs";
 import { nodeFor, openclaw, VERSIONS } from "./lib/openclaw.mjs";
 import { buildReceiver, packPlugin } from "./lib/package.mjs";
 import { SetupError, say } from "./lib/run.mjs";
@@ -190,18 +189,9 @@ function versionIn(line) {
   return /2\d{3}\.\d+\.\d+/.exec(line)?.[0] ?? "";
 }
 
-/** The gateway's clients need a newer Node than the one that is at hand, maybe. @param {string[]} args */
-async function onNewNode(args) {
-  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
-  if (major > 22 || (major === 22 && minor >= 16)) return false;
-  const child = spawn(await nodeRuntime(24), [fileURLToPath(import.meta.url), ...args], { stdio: "inherit" });
-  process.exitCode = await new Promise((resolve) => child.on("close", (code) => resolve(code ?? 1)));
-  return true;
-}
-
 /** @param {string[]} args */
 async function main(args) {
-  if (await onNewNode(args)) return;
+  if (await onNewNode(fileURLToPath(import.meta.url), args)) return;
   const folder = await mkdtemp(join(tmpdir(), "agentwatch-versions-"));
   try {
     const { AGENTWATCH_TGZ, AGENTWATCH_RECEIVER } = process.env;

@@ -1,3 +1,4 @@
+import { spawn } from "node:child_process";
 import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { cached } from "./cache.mjs";
@@ -30,6 +31,21 @@ export async function nodeRuntime(major) {
 async function isMajor(binary, major) {
   const version = (await run(binary, ["--version"])).trim();
   if (!version.startsWith(`v${major}.`)) throw new SetupError(`${binary} is ${version}, not Node ${major}`);
+  return true;
+}
+
+/**
+ * Runs a script again on a Node that the gateways' clients take, where the one at hand is older.
+ *
+ * @param {string} script
+ * @param {string[]} args
+ * @returns {Promise<boolean>} Whether it did: then there is nothing left to do.
+ */
+export async function onNewNode(script, args) {
+  const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);
+  if (major > 22 || (major === 22 && minor >= 16)) return false;
+  const child = spawn(await nodeRuntime(24), [script, ...args], { stdio: "inherit" });
+  process.exitCode = await new Promise((resolve) => child.on("close", (code) => resolve(code ?? 1)));
   return true;
 }
 
