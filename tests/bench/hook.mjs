@@ -87,21 +87,20 @@ function join({ event }) {
 
 /** Bytes of the JavaScript heap an event: inside the handlers, and with all that follows. @param {import("./lib/events.mjs").Stream} stream @param {Handle} handle */
 async function allocations(stream, handle) {
-  let collections = 0;
+  let [collections, begun] = [0, 0];
   const observer = new PerformanceObserver((list) => {
-    collections += list.getEntries().length;
+    collections += list.getEntries().filter(({ startTime }) => startTime >= begun).length;
   });
   observer.observe({ entryTypes: ["gc"] });
   const grown = async (/** @type {() => Promise<void>} */ work) => {
     /** @type {any} */ (globalThis).gc();
     await sleep(200);
-    collections = 0;
+    [collections, begun] = [0, performance.now()];
     const before = process.memoryUsage().heapUsed;
     await work();
     const bytes = process.memoryUsage().heapUsed - before;
-    await sleep(0);
-    if (collections > 0) throw new Error("something was collected while allocations were counted");
-    return bytes / EVENTS;
+    await sleep(50);
+    return collections === 0 ? bytes / EVENTS : Number.NaN;
   };
   const inside = await grown(async () => {
     for (let index = 0; index < EVENTS; index += 1) handle(stream.next());
@@ -152,8 +151,12 @@ async function main() {
   await time("message handler of the old hook", "old", "messages", "small");
   const control = await inProcess([sink.url, "none", "gateway", "small", "allocations"], ROOMY);
   const ours = await inProcess([sink.url, "plugin", "gateway", "small", "allocations"], ROOMY);
-  figures["allocated in the handler, an event"] = [ours.inside - control.inside, "bytes"];
-  figures["allocated in all, an event"] = [ours.all - control.all, "bytes"];
+  const allocated = { "in the handler": ours.inside - control.inside, "in all": ours.all - control.all };
+  for (const [where, bytes] of Object.entries(allocated)) {
+    // Where something was collected meanwhile nobody knows; the other runs do.
+    if (Number.isFinite(bytes)) figures[`allocated ${where}, an event`] = [bytes, "bytes"];
+    else console.log(`what is allocated ${where} is not known: some of it was collected meanwhile`);
+  }
   report(figures);
   sink.close();
 }
