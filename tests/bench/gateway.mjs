@@ -5,7 +5,16 @@
 // for it beneath (sockets, collecting garbage) is in no such stack; the difference of the pairs has it, and their noise.
 // `node tests/bench/gateway.mjs [versions…]`
 import { execFileSync } from "node:child_process";
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -71,15 +80,14 @@ async function run(side, count = TURNS) {
 
 /** The profile of some blocks: ms of the main thread a turn, and those that are the plugin's. @param {Side} side @param {string} file */
 async function profiled(side, file) {
-  const { pid = 0 } = side.gateway;
-  process.kill(pid, "SIGUSR2");
-  while (!existsSync(`${file}.begun`)) await sleep(20);
+  writeFileSync(`${file}.begin`, "");
+  await sleep(1_500);
   await run(side, TURNS);
   await run(side, TURNS);
-  process.kill(pid, "SIGUSR2");
-  while (!existsSync(file)) await sleep(100);
-  await sleep(1_000);
-  const { cpuUs, profile } = JSON.parse(readFileSync(file, "utf8"));
+  writeFileSync(`${file}.end`, "");
+  for (const until = performance.now() + 60_000; !existsSync(file); await sleep(200))
+    if (performance.now() > until) throw new Error("the gateway wrote no profile");
+  const { cpuUs, profile } = JSON.parse(readFileSync(`${file}.new`, "utf8"));
   /** @type {Map<number, { isOurs: boolean, isIdle: boolean }>} */
   const kinds = new Map();
   const byId = new Map(profile.nodes.map((/** @type {any} */ node) => [node.id, node]));
@@ -108,8 +116,8 @@ async function measure(version, folder, tgz, figures) {
   const probe = new URL("lib/probe.mjs", import.meta.url).href;
   const file = join(folder, `profile-${version}.json`);
   const config = { agents: { defaults: { maxConcurrent: SESSIONS } } };
-  const env = { NODE_OPTIONS: `--import=${probe}`, BENCH_PROBE: file };
-  const options = { version, providerUrl: provider.baseUrl, config, env };
+  const env = { NODE_OPTIONS: `--import=${probe}` };
+  const options = { version, providerUrl: provider.baseUrl, config };
   const side = (/** @type {string} */ name, /** @type {Side["gateway"]} */ gateway) => {
     return { name, gateway, turns: [], cpu: [], times: [] };
   };
@@ -117,8 +125,9 @@ async function measure(version, folder, tgz, figures) {
   const sides = [];
   try {
     const plugins = [{ id: "agentwatch", tgz, config: { url: sink.url } }];
-    sides.push(side("with", await startGateway({ ...options, plugins })));
-    sides.push(side("without", await startGateway(options)));
+    const ourEnv = { ...env, BENCH_PROBE: file };
+    sides.push(side("with", await startGateway({ ...options, plugins, env: ourEnv })));
+    sides.push(side("without", await startGateway({ ...options, env })));
     for (const { gateway } of sides) await gateway.warmUp();
     // Compiled, and each session begun.
     for (const one of sides) await run(one);

@@ -1,30 +1,37 @@
-// Loaded into a gateway before its own code (`NODE_OPTIONS=--import …`). SIGUSR2 begins to profile its main thread, the next
-// one ends it and writes the profile and the CPU that was spent to the file that `BENCH_PROBE` names.
-import { writeFileSync } from "node:fs";
+// Loaded into a gateway before its own code (`NODE_OPTIONS=--import …`). Once the file `BENCH_PROBE` with `.begin` behind its
+// name is there its main thread is profiled, until there is one with `.end`; then the profile and the CPU that was spent
+// stand in the file itself. Files and no signals: gateways have their own use for those.
+import { existsSync, writeFileSync } from "node:fs";
 import { Session } from "node:inspector/promises";
 import { isMainThread } from "node:worker_threads";
 
-const { BENCH_PROBE } = process.env;
+const { BENCH_PROBE = "" } = process.env;
+const LOOK_MS = 250;
 
-if (isMainThread && BENCH_PROBE) {
-  /** @type {{ session: Session, cpu: NodeJS.CpuUsage } | undefined} */
-  let running;
-  process.on("SIGUSR2", async () => {
-    if (running) {
-      const { session, cpu } = running;
-      running = undefined;
-      const { user, system } = process.threadCpuUsage(cpu);
-      const { profile } = await session.post("Profiler.stop");
-      session.disconnect();
-      writeFileSync(BENCH_PROBE, JSON.stringify({ cpuUs: user + system, profile }));
-      return;
-    }
-    const session = new Session();
-    session.connect();
-    await session.post("Profiler.enable");
-    await session.post("Profiler.setSamplingInterval", { interval: 200 });
-    await session.post("Profiler.start");
-    running = { session, cpu: process.threadCpuUsage() };
-    writeFileSync(`${BENCH_PROBE}.begun`, "");
+/** @param {string} file @param {() => void} then */
+function whenThere(file, then) {
+  const timer = setInterval(() => {
+    if (!existsSync(file)) return;
+    clearInterval(timer);
+    then();
+  }, LOOK_MS);
+  timer.unref();
+}
+
+async function profile() {
+  const session = new Session();
+  session.connect();
+  await session.post("Profiler.enable");
+  await session.post("Profiler.setSamplingInterval", { interval: 200 });
+  await session.post("Profiler.start");
+  const cpu = process.threadCpuUsage();
+  whenThere(`${BENCH_PROBE}.end`, async () => {
+    const { user, system } = process.threadCpuUsage(cpu);
+    const { profile } = await session.post("Profiler.stop");
+    session.disconnect();
+    writeFileSync(`${BENCH_PROBE}.new`, JSON.stringify({ cpuUs: user + system, profile }));
+    writeFileSync(BENCH_PROBE, "");
   });
 }
+
+if (isMainThread && BENCH_PROBE) whenThere(`${BENCH_PROBE}.begin`, profile);
