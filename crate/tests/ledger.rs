@@ -497,6 +497,30 @@ fn a_stored_row_is_the_call_that_was_told_or_one_that_nobody_told() {
     assert_eq!(gateway.receiver.totals.requests(), 2);
 }
 
+/// A killed gateway had told of one of two calls that began at nearly the same time, and had stored both.
+#[test]
+fn a_stored_row_that_nobody_told_is_not_the_call_beside_it() {
+    for apart in [1, 20, 49] {
+        let mut gateway = Gateway::new(false);
+        let told = call("s", START_MS + apart, 50);
+        gateway.hear("before_message_write", &told.message(), told.ended_ms());
+        let late = told.ended_ms() + 70_000;
+        gateway.run_until(told.ended_ms(), late);
+        let mut untold = stored(START_MS, told.ended_ms() + 5, "a", "other");
+        untold["event"]["message"]["usage"]["input"] = json!(60);
+        gateway.hear("stored", &untold, late);
+        let own = stored(told.started_ms, told.ended_ms(), "b", "one");
+        gateway.hear("stored", &own, late);
+        gateway.run_until(late, late + 9_000);
+        let mut expected = Totals::default();
+        expected.add("p/m", 2, 110, 14, 1.0);
+        gateway
+            .receiver
+            .totals
+            .assert_equals(&expected, "each once");
+    }
+}
+
 /// A journal has what was open first, and older calls behind it.
 #[test]
 fn a_stored_row_is_the_call_that_was_open_at_a_restart() {

@@ -143,7 +143,9 @@ impl Call {
 
     /// What one of them says of it.
     fn told_by(&self, by: By) -> Value {
-        let off = u64::from(self.draw.off[by as usize] % 4);
+        // What is stored is the message, with its own time.
+        let clock = if by == By::Store { By::Message } else { by };
+        let off = u64::from(self.draw.off[clock as usize] % 4);
         let (started, ended) = (self.started_ms + off, self.ended_ms + off);
         let duration = ended - started;
         let is_answered = self.fate == Fate::Answered;

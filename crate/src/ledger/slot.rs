@@ -16,6 +16,10 @@ const EQUAL_WITHIN_MS: u64 = 2_000;
 pub(super) const UNKNOWN_WITHIN_MS: u64 = 250;
 /// Calls whose usage differs are the same only if they began this close together, in ms.
 const CHANGED_WITHIN_MS: u64 = 50;
+/// A stored row has its message's own start, so without equal usage it is another call's unless that is the same: a
+/// row of which nobody told would take its neighbour's slot, and the neighbour's own row would count again. Where no
+/// message was told, a diagnostic's start is some ms off, and other surfaces' more.
+const STORED_WITHIN_MS: u64 = 10;
 
 /// What identifies a call among its neighbours; outlives the call to suppress late observations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,7 +74,10 @@ impl Slot {
         self.seen |= 1 << observation.surface as u8;
         self.span = self.span.or(span_hash(observation));
         self.row = self.row.or(observation.row);
-        self.started_ms = self.started_ms.or(observation.started_ms);
+        self.started_ms = match observation.surface {
+            Surface::Message => observation.started_ms.or(self.started_ms),
+            _ => self.started_ms.or(observation.started_ms),
+        };
         if self.usage.is_none() || observation.surface == Surface::Diagnostic {
             self.usage = observation.usage.or(self.usage);
         }
@@ -87,6 +94,18 @@ impl Slot {
     fn same_usage(&self, surface: Surface, a: &Usage, b: &Usage) -> bool {
         let sums = surface == Surface::Named || self.seen == 1 << Surface::Named as u8;
         a == b || (sums && a.prompt() == b.prompt() && a.output == b.output)
+    }
+
+    /// Whether a stored row of other usage may be this call's; anything else may.
+    fn may_be_stored_as(&self, observation: &Observation, start_apart: Option<u64>) -> bool {
+        let most = if self.saw(Surface::Message) {
+            0
+        } else if self.saw(Surface::Diagnostic) {
+            STORED_WITHIN_MS
+        } else {
+            return true;
+        };
+        observation.surface != Surface::Stored || start_apart.is_none_or(|apart| apart <= most)
     }
 
     pub(super) fn fit(&self, observation: &Observation) -> Option<Fit> {
@@ -108,6 +127,7 @@ impl Slot {
             Some((a, b)) if self.same_usage(observation.surface, &a, &b) => {
                 (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart))
             }
+            _ if !self.may_be_stored_as(observation, start_apart) => None,
             None => (apart <= UNKNOWN_WITHIN_MS).then_some(Fit::UnknownUsage(apart)),
             Some(_) if observation.surface == Surface::Named => None,
             Some(_) => start_apart
