@@ -61,8 +61,8 @@ export async function traces({ shell: { stateDir } }) {
   for (const entry of entries) {
     const path = join(entry.parentPath, entry.name);
     const name = relative(stateDir, path);
-    // The harness' own, what the gateway logs, and what our folder holds.
-    if (/^gateway\.log|^logs\/|(^|\/)agentwatch\//.test(name)) continue;
+    // The harness' own, what the gateway logs, its record of sessions, and what our folder holds.
+    if (/^gateway\.log|^logs\/|^agents\/|(^|\/)agentwatch\//.test(name)) continue;
     const isOurs = /agentwatch/i.test(entry.name);
     const isTold = !isOurs && entry.isFile() && isNamed(await readFile(path, "latin1"));
     if (isOurs || isTold) found.push(name);
