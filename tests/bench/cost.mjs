@@ -20,7 +20,7 @@ import { startSink } from "./lib/sink.mjs";
 /** Events a second, and for how many seconds. */
 const RATES = [
   { rate: 10, seconds: 10 },
-  { rate: 1_000, seconds: 5 },
+  { rate: 1_000, seconds: 10 },
   { rate: 10_000, seconds: 2 },
 ];
 /** Until everything that was put off is done: calls wait a second for their other surfaces, spans of OpenTelemetry five. */
@@ -82,7 +82,7 @@ async function measure([way = "", events = "", rate = "", count = "", url = ""])
   };
   const tailMs = TAIL_MS[/** @type {keyof typeof TAIL_MS} */ (way)];
   // Compiled, connected, and through everything that begins late; then up to the end of a round.
-  await drive(tell, 1_000, 2_000);
+  await drive(tell, 2_000, 10_000);
   while (events === "gateway" && stream.next().calls === 0);
   await sleep(tailMs);
   process.send?.("ready");

@@ -10,7 +10,7 @@ use agentwatch_openclaw::ledger::Ledger;
 use agentwatch_openclaw::observe::{self, Event, Observation};
 use agentwatch_openclaw::time::Now;
 
-use crate::{Figures, best, cpu_seconds};
+use crate::{Figures, best, clock_seconds};
 
 /// After so many events what is due is done.
 const BATCH: usize = 20;
@@ -66,9 +66,9 @@ pub fn measure(json: &[u8], figures: &mut Figures) {
 
     let (mut of_records, mut records, mut of_all) = (f64::INFINITY, 0, f64::INFINITY);
     for _ in 0..5 {
-        let begun = cpu_seconds();
+        let begun = clock_seconds();
         let (seconds, sent) = whole(told.clone());
-        of_all = of_all.min(cpu_seconds() - begun);
+        of_all = of_all.min(clock_seconds() - begun);
         of_records = of_records.min(seconds);
         records = sent;
     }
@@ -95,7 +95,7 @@ fn written(frames: &[Frame]) -> Vec<u8> {
     file
 }
 
-/// Everything, with a receiver that takes everything at once: the CPU seconds of making requests, and their records.
+/// Everything, with a receiver that takes everything at once: the seconds of making requests, and their records.
 fn whole(told: Vec<Told>) -> (f64, usize) {
     let url = Scalar::Text("http://receiver.test".to_owned());
     let raw = RawSettings::from_names(|name| match *name {
@@ -114,9 +114,9 @@ fn whole(told: Vec<Told>) -> (f64, usize) {
         core.advance(now);
         let writes = core.take_writes();
         core.written(writes.upto);
-        let begun = cpu_seconds();
+        let begun = clock_seconds();
         let mut next = core.begin(now, false);
-        seconds += cpu_seconds() - begun;
+        seconds += clock_seconds() - begun;
         while let Some(request) = next {
             let body = request.body.as_deref();
             records += body.map_or(0, |body| body.matches("\"latency_ms\"").count());
