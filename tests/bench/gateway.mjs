@@ -33,7 +33,7 @@ const ROUNDS = 3;
 /** Until all that a block put off is done. */
 const TAIL_MS = 3_500;
 /** The plugin's own files, wherever a gateway put them. */
-const OURS = /agentwatch.*\/dist\/[\w-]+\.js$/;
+const OURS = /\/agentwatch[^/]*\/dist\/[\w-]+\.js$/;
 
 /** The plugin as it would be published, of the build that is measured. @param {string} folder */
 function pack(folder) {
@@ -127,7 +127,9 @@ async function measure(version, folder, tgz, figures) {
     const plugins = [{ id: "agentwatch", tgz, config: { url: sink.url } }];
     const ourEnv = { ...env, BENCH_PROBE: file };
     sides.push(side("with", await startGateway({ ...options, plugins, env: ourEnv })));
-    sides.push(side("without", await startGateway({ ...options, env })));
+    sides.push(
+      side("without", await startGateway({ ...options, env: { ...env, BENCH_PROBE: `${file}.none` } })),
+    );
     for (const { gateway } of sides) await gateway.warmUp();
     // Compiled, and each session begun.
     for (const one of sides) await run(one);
