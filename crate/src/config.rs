@@ -282,9 +282,11 @@ pub(crate) fn check_url(text: &str) -> Result<String, &'static str> {
     if text.bytes().any(|b| b <= b' ') || !text.is_ascii() {
         return Err("holds blanks or characters outside ASCII");
     }
-    let path = text.trim_end_matches('/');
+    // A host may be named so too.
+    let (origin, path) = text.split_at(text.len() - rest.len() + host.len());
+    let path = path.trim_end_matches('/');
     let path = path.strip_suffix("/models").unwrap_or(path);
-    Ok(path.trim_end_matches('/').to_owned())
+    Ok([origin, path.trim_end_matches('/')].concat())
 }
 
 /// A token goes only to an address that somebody configured.
@@ -386,6 +388,8 @@ mod tests {
     fn an_address_is_taken_as_people_paste_it() {
         for (given, used) in [
             ("https://watch.example.com/", "https://watch.example.com"),
+            ("https://models", "https://models"),
+            ("http://models/models/", "http://models"),
             ("http://10.0.0.7:8470/models", "http://10.0.0.7:8470"),
             ("http://10.0.0.7:8470//models/", "http://10.0.0.7:8470"),
             ("http://[::1]:8470", "http://[::1]:8470"),

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 fn facts(reply: &Reply) -> Vec<Scalar> {
     let text = |text: &String| Scalar::Text(text.clone());
+    let texts = |list: &Vec<String>| Scalar::List(list.iter().map(text).collect());
     let ids = reply.answer.ids.as_ref();
     vec![
         Scalar::Number(f64::from(reply.status)),
@@ -18,9 +19,9 @@ fn facts(reply: &Reply) -> Vec<Scalar> {
         reply.error.as_ref().map_or(Scalar::Absent, text),
         Scalar::Bool(reply.answer.is_taken),
         Scalar::Bool(reply.answer.knows_ids),
-        ids.map_or(Scalar::Absent, |ids| {
-            Scalar::List(ids.iter().map(text).collect())
-        }),
+        ids.map_or(Scalar::Absent, texts),
+        Scalar::Number(reply.answer.rejected as f64),
+        Scalar::List(reply.answer.reported_twice.iter().map(texts).collect()),
     ]
 }
 
@@ -32,15 +33,17 @@ fuzz_target!(|data: &[u8]| {
         rejected,
         is_taken,
         knows_ids,
+        reported_twice,
     } = &read.answer;
-    let length: usize = ids.iter().flatten().map(String::len).sum();
+    let told = || ids.iter().flatten().chain(reported_twice.iter().flatten());
+    let length: usize = told().map(String::len).sum();
     assert!(length <= body.len());
     assert!(
         ids.is_none() || !(*is_taken || *knows_ids || *rejected > 0),
         "it says one thing"
     );
-    // Blank texts are no ids of anything and do not cross.
-    if ids.iter().flatten().all(|id| !id.trim().is_empty()) {
+    // Blank texts name nothing and do not cross.
+    if told().all(|text| !text.trim().is_empty()) {
         let expected = Reply {
             answer: Answer {
                 rejected: 0,
