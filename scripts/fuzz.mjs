@@ -3,19 +3,26 @@
 import { FUZZ_TARGETS, fuzz, fuzzers } from "./lib/fuzz.mjs";
 import { SetupError, say } from "./lib/run.mjs";
 
-const USAGE = `usage: npm run fuzz -- [--seconds N] [target…]
+const USAGE = `usage: npm run fuzz -- [--seconds N] [--seed N] [target…]
   --seconds N  for each target (default 60)
+  --seed N     tries the same inputs again, as far as it gets (default: others each time)
   targets      ${FUZZ_TARGETS.join(", ")}; default all`;
 
-/** @param {string[]} args @returns {{ seconds: number, targets: string[] } | undefined} */
+/** @param {string[]} args @returns {{ seconds: number, seed: number, targets: string[] } | undefined} */
 function read(args) {
   const targets = [...args];
-  let seconds = 60;
-  const at = targets.indexOf("--seconds");
-  if (at !== -1) seconds = Number(targets.splice(at, 2)[1]);
+  /** @param {string} name @param {number} usual */
+  const number = (name, usual) => {
+    const at = targets.indexOf(name);
+    return at === -1 ? usual : Number(targets.splice(at, 2)[1]);
+  };
+  const seconds = number("--seconds", 60);
+  // libFuzzer's own word for a seed of its choice.
+  const seed = number("--seed", 0);
   const isGood =
-    Number.isInteger(seconds) && seconds > 0 && targets.every((name) => FUZZ_TARGETS.includes(name));
-  return isGood ? { seconds, targets: targets.length > 0 ? targets : FUZZ_TARGETS } : undefined;
+    [seconds - 1, seed].every((value) => Number.isInteger(value) && value >= 0) &&
+    targets.every((name) => FUZZ_TARGETS.includes(name));
+  return isGood ? { seconds, seed, targets: targets.length > 0 ? targets : FUZZ_TARGETS } : undefined;
 }
 
 const wanted = read(process.argv.slice(2));
@@ -28,7 +35,7 @@ try {
   const built = await fuzzers();
   const failed = [];
   for (const target of wanted.targets) {
-    const result = await fuzz(built, target, wanted.seconds);
+    const result = await fuzz(built, target, wanted);
     console.log(`${result.failure ? "FAILED" : "passed"}  ${target.padEnd(12)} ${result.text}`);
     if (result.failure) failed.push(result.failure);
   }

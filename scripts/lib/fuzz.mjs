@@ -56,10 +56,10 @@ export async function fuzzers() {
  *
  * @param {Fuzzers} built
  * @param {string} target
- * @param {number} seconds
+ * @param {{ seconds: number, seed: number }} how
  * @returns {Promise<{ text: string, failure?: string }>} How much was tried; what failed and how to see it again.
  */
-export async function fuzz({ folder, seeds }, target, seconds) {
+export async function fuzz({ folder, seeds }, target, { seconds, seed: random }) {
   const [corpus, failures, seed] = [
     join(WORK, "corpus", target),
     join(WORK, "failures", target),
@@ -71,6 +71,7 @@ export async function fuzz({ folder, seeds }, target, seconds) {
     ...(existsSync(seed) ? [seed] : []),
     `-dict=${join(PROJECT, "fuzz", "words.dict")}`,
     `-max_total_time=${seconds}`,
+    `-seed=${random}`,
     `-artifact_prefix=${failures}/`,
     // A single input that takes as long or as much hangs a gateway.
     "-timeout=10",
