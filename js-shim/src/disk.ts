@@ -17,6 +17,8 @@ import { join } from "node:path";
 
 /** Segments of calls and of other records. */
 const SEGMENT = /^(?:model-calls|records)-/;
+/** What the ledger saw. */
+const LEDGER = /^ledger-/;
 
 /** A change of one file, as the core asks for it; see `crate/src/files.rs`. */
 export type Change = [file: string, what: "append" | "replace" | "rename" | "delete", with_: unknown];
@@ -308,10 +310,15 @@ function writeAllSync(handle: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(handle, bytes, done);
 }
 
-/** Changes of the same file that follow each other as one: a flush is one write a file. */
+/**
+ * Appends to a file as one: a flush is one write a file. What was seen of a call is written before the call, however
+ * many rounds of the core are in it: who finds the call alone would count its row in the session store as another one.
+ */
 function merged(changes: readonly Change[]): Change[] {
   const list: Change[] = [];
   const parts = new Map<string, Uint8Array[]>();
+  /** Where the appends begin that may still be joined. */
+  let first = 0;
   for (const change of changes) {
     const [file, what, with_] = change;
     const open = parts.get(file);
@@ -319,9 +326,15 @@ function merged(changes: readonly Change[]): Change[] {
       open.push(with_ as Uint8Array);
       continue;
     }
-    if (what === "append") parts.set(file, [with_ as Uint8Array]);
-    else parts.clear();
-    list.push(what === "append" ? [file, what, parts.get(file)] : change);
+    if (what === "append") {
+      const joined = [with_ as Uint8Array];
+      parts.set(file, joined);
+      list.splice(LEDGER.test(file) ? first : list.length, 0, [file, what, joined]);
+      continue;
+    }
+    parts.clear();
+    list.push(change);
+    first = list.length;
   }
   return list.map(([file, what, with_]) => [file, what, what === "append" ? whole(with_) : with_]);
 }

@@ -443,3 +443,18 @@ test("what was to be deleted when the disk failed is deleted once what replaces 
     assert.deepEqual(disk.names(), ["model-calls-2.awj", "model-calls-3.awj"]);
     await disk.close();
   }));
+
+test("what was seen of calls is on disk before the calls, of several rounds too", () =>
+  inFolder(async (folder) => {
+    const disk = new FolderDisk(folder);
+    // A folder stands where the calls' file is to be: as if the process ended there.
+    mkdirSync(join(folder, "model-calls-1.awj"));
+    disk.add([["model-calls-1.awj", "append", Buffer.from("first")]]);
+    disk.add([
+      ["ledger-1.awj", "append", Buffer.from("seen of the second")],
+      ["model-calls-1.awj", "append", Buffer.from("second")],
+    ]);
+    await assert.rejects(disk.flush());
+    assert.equal(readFileSync(join(folder, "ledger-1.awj"), "utf8"), "seen of the second");
+    await disk.close();
+  }));
