@@ -78,17 +78,8 @@ function durability(version, isStock) {
       if (!process.env.KEEP) await world?.remove();
     });
 
-    /**
-     * Until the gateway has taken a turn: a first one may take long. One that was killed may leave the lock of its
-     * session store behind, for which the next one waits in vain once.
-     */
-    const firstTurn = () => {
-      const turn = () => world.gateway.running.agentTurn({ session: "first", message: "hello" });
-      return turn().catch((error) => {
-        if (!/session file locked/.test(String(error))) throw error;
-        return turn();
-      });
-    };
+    /** Until the gateway has taken a turn: a first one may take long. */
+    const firstTurn = () => world.gateway.running.agentTurn({ session: "first", message: "hello" });
 
     /** While the gateway runs, its users are at work. @param {() => Promise<unknown>} work */
     async function busily(work) {

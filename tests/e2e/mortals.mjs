@@ -1,4 +1,4 @@
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { glob, mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -89,6 +89,9 @@ export class MortalGateway {
     this.kills.push(Date.now());
     await (this.#running ?? this.#launched)?.kill();
     this.#running = undefined;
+    // Of a lock that it had made, and not yet written its name into, OpenClaw 2026.3.13 does not know that its owner is gone.
+    const locks = glob("agents/*/sessions/*.lock", { cwd: this.stateDir });
+    for await (const lock of locks) await rm(join(this.stateDir, lock), { force: true });
   }
 
   async stop() {
