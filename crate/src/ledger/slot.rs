@@ -98,14 +98,15 @@ impl Slot {
 
     /// Whether a stored row of other usage may be this call's; anything else may.
     fn may_be_stored_as(&self, observation: &Observation, start_apart: Option<u64>) -> bool {
-        let most = if self.saw(Surface::Message) {
-            0
-        } else if self.saw(Surface::Diagnostic) {
-            STORED_WITHIN_MS
-        } else {
+        if observation.surface != Surface::Stored {
             return true;
+        }
+        let most = match (self.saw(Surface::Message), self.saw(Surface::Diagnostic)) {
+            (true, _) => 0,
+            (false, true) => STORED_WITHIN_MS,
+            (false, false) => return true,
         };
-        observation.surface != Surface::Stored || start_apart.is_none_or(|apart| apart <= most)
+        start_apart.is_none_or(|apart| apart <= most)
     }
 
     pub(super) fn fit(&self, observation: &Observation) -> Option<Fit> {
