@@ -1,6 +1,7 @@
 //! The domain: one call of a model, what it used, what it cost, how it ended.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Tokens of one call. `input` leaves out what the cache held, as OpenClaw reports it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,9 +55,23 @@ pub enum CostSource {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     /// In USD.
+    #[serde(deserialize_with = "finite")]
     pub usd: f64,
     /// Where the figure comes from.
     pub source: CostSource,
+}
+
+/// JSON has no word for what is not finite, and a receiver would refuse a whole batch by it.
+pub(crate) fn finite<'de, D, T>(from: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Copy + Into<Option<f64>>,
+{
+    let amount = T::deserialize(from)?;
+    let is_finite = amount.into().is_none_or(f64::is_finite);
+    is_finite
+        .then_some(amount)
+        .ok_or_else(|| D::Error::custom("not finite"))
 }
 
 /// How a latency was taken.

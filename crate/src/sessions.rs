@@ -26,6 +26,7 @@ pub struct Counted {
     requests: u64,
     prompt: u64,
     completion: u64,
+    #[serde(deserialize_with = "crate::call::finite")]
     cost_usd: f64,
 }
 

@@ -49,6 +49,38 @@ fn read(bytes: &[u8]) -> journal::Recovered {
 }
 
 #[test]
+fn a_frame_whose_cost_is_no_amount_is_corrupt() {
+    let bytes = journal_of_a_day();
+    let mut file = journal::begin_file();
+    let mut spoilt = 0;
+    for mut frame in read(bytes).frames {
+        if let Frame::Seen(_, seen) = &mut frame
+            && let Some(cost) = &mut seen.cost_usd
+        {
+            *cost = [f64::NAN, f64::INFINITY][spoilt % 2];
+            spoilt += 1;
+        }
+        journal::append_frame(&mut file, &frame);
+    }
+    assert!(spoilt > 1);
+    let mut gateway = Gateway::new(true);
+    gateway
+        .disk
+        .0
+        .insert([LEDGER, "0000000001.awj"].concat(), file);
+    gateway.restart(1_795_000_000_000);
+    assert_eq!(gateway.status()["journal_corrupt"], spoilt);
+    gateway.run_until(1_795_000_000_000, 1_795_000_060_000);
+    assert!(
+        gateway
+            .receiver
+            .calls
+            .iter()
+            .all(|call| call["cost_usd"].is_f64())
+    );
+}
+
+#[test]
 fn frames_come_back_as_they_went() {
     let bytes = journal_of_a_day();
     let recovered = read(bytes);

@@ -80,6 +80,7 @@ pub struct Observation {
     /// Tokens; `None` where absent or all zero.
     pub usage: Option<Usage>,
     /// OpenClaw's figure, where it is more than zero.
+    #[serde(deserialize_with = "crate::call::finite")]
     pub cost_usd: Option<f64>,
     /// When the call began.
     pub started_ms: Option<u64>,

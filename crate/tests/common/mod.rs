@@ -15,7 +15,7 @@ pub mod stored;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod world;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::config::RawSettings;
@@ -342,7 +342,7 @@ pub fn scalar(value: &Value) -> Scalar {
 /// An AgentWatch that knows ids: a record that it has is not counted again.
 #[derive(Default)]
 pub struct Receiver {
-    pub ids: HashSet<String>,
+    pub ids: BTreeSet<String>,
     /// What it counted.
     pub totals: Totals,
     /// The calls, as they came first.
