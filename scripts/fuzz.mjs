@@ -3,12 +3,13 @@
 import { FUZZ_TARGETS, fuzz, fuzzers } from "./lib/fuzz.mjs";
 import { SetupError, say } from "./lib/run.mjs";
 
-const USAGE = `usage: npm run fuzz -- [--seconds N] [--seed N] [target…]
-  --seconds N  for each target (default 60)
-  --seed N     tries the same inputs again, as far as it gets (default: others each time)
+const USAGE = `usage: npm run fuzz -- [--seconds N] [--runs N] [--seed N] [target…]
+  --seconds N  at most, for each target (default 60)
+  --runs N     so many inputs for each target, where the seconds are enough (default: as many as there is time for)
+  --seed N     begins anew and chooses alike each time (default: goes on from what was found before)
   targets      ${FUZZ_TARGETS.join(", ")}; default all`;
 
-/** @param {string[]} args @returns {{ seconds: number, seed: number, targets: string[] } | undefined} */
+/** @param {string[]} args @returns {{ seconds: number, runs: number, seed: number, targets: string[] } | undefined} */
 function read(args) {
   const targets = [...args];
   /** @param {string} name @param {number} usual */
@@ -17,12 +18,14 @@ function read(args) {
     return at === -1 ? usual : Number(targets.splice(at, 2)[1]);
   };
   const seconds = number("--seconds", 60);
+  // libFuzzer's own word for no end.
+  const runs = number("--runs", -1);
   // libFuzzer's own word for a seed of its choice.
   const seed = number("--seed", 0);
   const isGood =
-    [seconds - 1, seed].every((value) => Number.isInteger(value) && value >= 0) &&
+    [seconds - 1, runs + 1, seed].every((value) => Number.isInteger(value) && value >= 0) &&
     targets.every((name) => FUZZ_TARGETS.includes(name));
-  return isGood ? { seconds, seed, targets: targets.length > 0 ? targets : FUZZ_TARGETS } : undefined;
+  return isGood ? { seconds, runs, seed, targets: targets.length > 0 ? targets : FUZZ_TARGETS } : undefined;
 }
 
 const wanted = read(process.argv.slice(2));

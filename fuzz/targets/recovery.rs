@@ -5,7 +5,7 @@
 use agentwatch_openclaw_fuzz::common::{Gateway, at};
 use agentwatch_openclaw_fuzz::{NOW_MS, files};
 use libfuzzer_sys::fuzz_target;
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 
 const FILES: [&str; 3] = [
     "ledger-0000000001.awj",
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
         "{status}"
     );
     assert_eq!(status["records_waiting"], 0, "{status}");
-    let ids: HashSet<&str> = gateway
+    let ids: BTreeSet<&str> = gateway
         .receiver
         .calls
         .iter()

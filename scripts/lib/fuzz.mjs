@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { run, SetupError, which, withProgress } from "./run.mjs";
@@ -56,21 +56,23 @@ export async function fuzzers() {
  *
  * @param {Fuzzers} built
  * @param {string} target
- * @param {{ seconds: number, seed: number }} how
+ * @param {{ seconds: number, runs: number, seed: number }} how
  * @returns {Promise<{ text: string, failure?: string }>} How much was tried; what failed and how to see it again.
  */
-export async function fuzz({ folder, seeds }, target, { seconds, seed: random }) {
+export async function fuzz({ folder, seeds }, target, { seconds, runs: most, seed: random }) {
   const [corpus, failures, seed] = [
-    join(WORK, "corpus", target),
+    join(WORK, random ? "seeded" : "corpus", target),
     join(WORK, "failures", target),
     join(seeds, target),
   ];
+  if (random) await rm(corpus, { recursive: true, force: true });
   for (const path of [corpus, failures]) await mkdir(path, { recursive: true });
   const args = [
     corpus,
     ...(existsSync(seed) ? [seed] : []),
     `-dict=${join(PROJECT, "fuzz", "words.dict")}`,
     `-max_total_time=${seconds}`,
+    `-runs=${most}`,
     `-seed=${random}`,
     `-artifact_prefix=${failures}/`,
     // A single input that takes as long or as much hangs a gateway.
@@ -79,7 +81,8 @@ export async function fuzz({ folder, seeds }, target, { seconds, seed: random })
     "-print_final_stats=1",
   ];
   const program = join(folder, target);
-  const { code, output } = await ended(program, args);
+  const [command = program, ...before] = [...(await samePlaces()), program];
+  const { code, output } = await ended(command, [...before, ...args]);
   const [, runs = "0"] = /stat::number_of_executed_units: (\d+)/.exec(output) ?? [];
   const [, covered = "?"] = [...output.matchAll(/cov: (\d+)/g)].pop() ?? [];
   const text = `${runs} executions, ${covered} places reached`;
@@ -88,6 +91,21 @@ export async function fuzz({ folder, seeds }, target, { seconds, seed: random })
   const input = /Test unit written to (\S+)/.exec(output)?.[1] ?? "";
   const again = [program, input].map((path) => relative(PROJECT, path)).join(" ");
   return { text, failure: `${target} ${why}\n  again: ${again}` };
+}
+
+/**
+ * What starts a program at the same addresses each time, since libFuzzer's choices hang on them too; nothing where this
+ * machine does not allow it, and a seed then tries others of the same kind.
+ *
+ * @returns {Promise<string[]>}
+ */
+async function samePlaces() {
+  const command = ["setarch", "--addr-no-randomize"];
+  const works = await run("setarch", ["--addr-no-randomize", "true"]).then(
+    () => true,
+    () => false,
+  );
+  return works ? command : [];
 }
 
 /**
