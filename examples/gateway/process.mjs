@@ -4,19 +4,19 @@ import { createWriteStream } from "node:fs";
 /** @typedef {ReturnType<typeof launch>} Launched */
 
 /**
- * A child process whose output goes to a file and whose last words are at hand.
+ * A child process whose last words are at hand, and whose output goes to a file if one is named.
  *
  * @param {string} command
  * @param {string[]} args
- * @param {{ env: Record<string, string>, cwd?: string, log: string }} options `env` is the whole environment.
+ * @param {{ env: Record<string, string>, cwd?: string, log?: string }} options `env` is the whole environment.
  */
 export function launch(command, args, { env, cwd, log }) {
   const child = spawn(command, args, { env, cwd, stdio: ["ignore", "pipe", "pipe"] });
-  const file = createWriteStream(log, { flags: "a" });
+  const file = log ? createWriteStream(log, { flags: "a" }) : undefined;
   let recent = "";
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding("utf8").on("data", (text) => {
-      file.write(text);
+      file?.write(text);
       recent = (recent + text).slice(-200_000);
     });
   }
@@ -31,7 +31,7 @@ export function launch(command, args, { env, cwd, log }) {
     });
     child.on("close", (code, signal) => {
       process.off("exit", sweep);
-      file.end();
+      file?.end();
       resolve({ code, signal });
     });
   });

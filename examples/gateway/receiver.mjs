@@ -1,5 +1,4 @@
 import { stat } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
@@ -25,9 +24,8 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** The project's own AgentWatch, listening. @param {ReceiverOptions} [options] */
 export async function startReceiver({ binary, args = ["--db", ":memory:"], port = 0, token } = {}) {
-  const log = join(tmpdir(), `agentwatch-receiver-${process.pid}.log`);
   const env = { PATH: process.env.PATH ?? "", ...(token ? { AGENTWATCH_TOKEN: token } : {}) };
-  const child = launch(binary ?? (await newestReceiver()), ["--port", String(port), ...args], { env, log });
+  const child = launch(binary ?? (await newestReceiver()), ["--port", String(port), ...args], { env });
   const line = /agentwatch-receiver listening on (http:\/\/[^/\s]+)/;
   for (const deadline = Date.now() + 60_000; !line.test(child.recent()); await sleep(25)) {
     if (child.running() && Date.now() < deadline) continue;
