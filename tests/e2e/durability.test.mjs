@@ -196,6 +196,7 @@ function durability(version, isStock) {
           database: receiver.database,
           stateDirs: [gateway.stateDir, other.stateDir],
           kills: gateway.kills,
+          births: [...gateway.births, ...other.births].sort((a, b) => a - b),
         });
       let found = await look();
       for (const deadline = Date.now() + 65_000; found.lost.length > 0 && Date.now() < deadline; ) {

@@ -55,6 +55,8 @@ export class MortalReceiver {
 export class MortalGateway {
   /** When it was killed, Unix ms. @type {number[]} */
   kills = [];
+  /** When it, or a command on its state directory, was started, Unix ms. @type {number[]} */
+  births = [];
   /** @type {Gateway | undefined} */
   #running;
   /** @type {Launched | undefined} */
@@ -80,6 +82,7 @@ export class MortalGateway {
     const onLaunch = (/** @type {Launched} */ launched) => {
       this.#launched = launched;
     };
+    this.births.push(Date.now());
     this.#running = await startGateway({ ...this.#options, ...how, onLaunch });
     return this.#running;
   }
@@ -101,6 +104,7 @@ export class MortalGateway {
 
   /** @param {{ agent?: string, session: string, message: string }} turn */
   localTurn(turn) {
+    this.births.push(Date.now());
     return localTurn(this.#options, turn);
   }
 

@@ -13,7 +13,8 @@ import { StoreReader } from "./store-reader.mjs";
  * @property {string[]} strange Rows of the receiver to which there is no answer.
  * @property {LedgerEntry[]} undecided Answers that reached the gateway's socket when it was killed, and that nothing
  *   of the gateway ever knew: its session store has not got them either.
- * @property {LedgerEntry[]} unreceived Answers that a socket took whose gateway had been killed meanwhile.
+ * @property {LedgerEntry[]} unreceived Answers that a socket took whose gateway had been killed meanwhile, or before the
+ *   provider came to read what it had asked.
  */
 
 /**
@@ -34,9 +35,10 @@ export const endOf = ({ ts, ms }) => ts + (ms ?? 0);
  * @param {string} sides.database The receiver's.
  * @param {string[]} sides.stateDirs Of all gateways.
  * @param {readonly number[]} sides.kills When gateways were killed, Unix ms.
+ * @param {readonly number[]} sides.births When something that asks models was started, Unix ms.
  * @returns {Promise<Account>}
  */
-export async function account({ ledger, database, stateDirs, kills }) {
+export async function account({ ledger, database, stateDirs, kills, births }) {
   const rows = rowsOf(database);
   const stored = await storedIn(stateDirs);
   /** @type {Account} */
@@ -51,9 +53,12 @@ export async function account({ ledger, database, stateDirs, kills }) {
     const times = own.length;
     rows.delete(key);
     const kill = kills.find((at) => at > entry.ts) ?? Number.POSITIVE_INFINITY;
+    const before = (/** @type {readonly number[]} */ times) => times.findLast((at) => at <= entry.ts) ?? 0;
+    const isOfTheDead = before(kills) > before(births);
     const isStored = stored.has(keyOf({ model: entry.model, prompt, output }));
     if (times > 1) found.twice.push({ entry, rows: own });
     else if (times === 1) found.counted += 1;
+    else if (isOfTheDead && !isStored) found.unreceived.push(entry);
     else if (isStored || endOf(entry) < kill - UNDECIDED_MS) found.lost.push(entry);
     else if (endOf(entry) > kill) found.unreceived.push(entry);
     else found.undecided.push(entry);
