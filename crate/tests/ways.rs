@@ -173,3 +173,102 @@ fn what_an_aborted_answer_was_billed_counts_whenever_it_is_told() {
         assert_eq!(gateway.receiver.totals.requests(), 1);
     }
 }
+
+/// A proxy's or LiteLLM's word of a call of other usage that began so many ms later, and took so many more.
+fn beside(began_later: u64, took_longer: u64, input: u64) -> Value {
+    proxied(json!({
+        "input": input, "started": START_MS + began_later, "ended": END_MS + began_later + took_longer,
+        "duration": 400 + took_longer, "request_id": "req_2",
+    }))
+}
+
+/// A gateway that was killed had told of one of two calls that began at nearly the same time.
+#[test]
+fn what_a_gateway_did_not_tell_is_not_the_call_beside_it() {
+    for way in ["proxied", "litellm"] {
+        for began_later in [0, 1, 20, 49] {
+            for took_longer in [300, 5_000] {
+                let mut gateway = Gateway::new(false);
+                gateway.hear("before_message_write", &message(), END_MS);
+                gateway.run_until(END_MS, END_MS + 300);
+                gateway.restart(END_MS + 300);
+                let told = END_MS + 9_000;
+                gateway.run_until(END_MS + 300, told);
+                gateway.hear(way, &beside(began_later, took_longer, 60), told);
+                gateway.hear(way, &proxied(json!({})), told);
+                gateway.run_until(told, told + 9_000);
+                let total = &gateway.receiver.totals.0["p/m"];
+                let counted = (total.requests, total.prompt);
+                assert_eq!(
+                    counted,
+                    (2, 110),
+                    "{way}, {began_later} ms, {took_longer} ms"
+                );
+            }
+        }
+    }
+}
+
+/// Another plugin changed what the message says it used.
+#[test]
+fn a_call_whose_figures_were_changed_is_the_one_that_passed_through() {
+    for way in ["proxied", "litellm"] {
+        for (began_later, took_longer) in [(0, 0), (15, 0), (40, 20), (40, 200)] {
+            let mut gateway = Gateway::new(false);
+            gateway.hear("before_message_write", &message(), END_MS);
+            gateway.run_until(END_MS, END_MS + 1_500);
+            gateway.hear(way, &beside(began_later, took_longer, 60), END_MS + 1_500);
+            gateway.run_until(END_MS + 1_500, END_MS + 9_000);
+            let total = &gateway.receiver.totals.0["p/m"];
+            assert_eq!((total.requests, total.prompt), (1, 50), "{way}");
+            assert_eq!(gateway.status()["conflicts"], 1, "{way}");
+        }
+    }
+}
+
+/// Only who reads the provider's answer knows how much of it was reasoning.
+#[test]
+fn a_call_is_known_though_only_a_proxy_tells_its_reasoning() {
+    for way in ["proxied", "litellm"] {
+        let mut gateway = Gateway::new(false);
+        gateway.hear("before_message_write", &message(), END_MS);
+        gateway.run_until(END_MS, END_MS + 500);
+        // A gateway that is busy begins long before its request does.
+        let reasoned = json!({"reasoning": 5, "started": START_MS + 120, "duration": 280});
+        gateway.hear(way, &proxied(reasoned), END_MS + 500);
+        gateway.run_until(END_MS + 500, END_MS + 9_000);
+        assert_eq!(gateway.receiver.totals.requests(), 1, "{way}");
+        assert_eq!(gateway.status()["conflicts"], 0, "{way}");
+    }
+}
+
+/// A gateway tries again where a provider is busy; its message began with the first try.
+#[test]
+fn tries_that_failed_leave_the_answer_to_its_message() {
+    let failed = proxied(json!({
+        "input": null, "output": null, "ended": START_MS + 30, "duration": 30, "status": 429, "outcome": "failed",
+    }));
+    let answered = proxied(json!({"started": START_MS + 100, "duration": 300}));
+    for (message_at, tries_at) in [(0, 500), (0, 9_000), (500, 0)] {
+        let mut gateway = Gateway::new(false);
+        let first = message_at.min(tries_at);
+        gateway.run_until(END_MS, END_MS + first);
+        for at in [first, message_at.max(tries_at)] {
+            gateway.run_until(END_MS + first, END_MS + at);
+            match at == message_at {
+                true => gateway.hear("before_message_write", &message(), END_MS + at),
+                false => {
+                    gateway.hear("proxied", &failed, END_MS + at);
+                    gateway.hear("proxied", &answered, END_MS + at);
+                }
+            }
+        }
+        gateway.run_until(END_MS + 9_000, END_MS + 20_000);
+        let total = &gateway.receiver.totals.0["p/m"];
+        assert_eq!(
+            (total.requests, total.prompt),
+            (1, 50),
+            "{message_at}, {tries_at}"
+        );
+    }
+}

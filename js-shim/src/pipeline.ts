@@ -11,7 +11,7 @@ import { makePicker, type Picker, type SourceTable } from "./pick.js";
 import { type Order, Poster } from "./poster.js";
 import { Prices } from "./prices.js";
 import { reason, withDeadline } from "./promises.js";
-import { Queue, type Waiting } from "./queue.js";
+import { type Moment, Queue, type Waiting } from "./queue.js";
 import { WRITE_EVERY_MS, writeStatus } from "./status.js";
 import { type StoreHost, StoreWatch } from "./store-watch.js";
 import type { Core, Instance, Io } from "./wasm.js";
@@ -129,7 +129,7 @@ export class Pipeline {
       if (!this.#core) this.start();
       for (const { index, pick } of this.#sources.get(source) ?? []) {
         const facts = pick(args);
-        if (facts) this.#queue.add({ source: index, facts, at: this.#host.wall() });
+        if (facts) this.#queue.add({ source: index, facts, ...this.#now() });
       }
     } catch (error) {
       this.#switchOff(error);
@@ -154,8 +154,7 @@ export class Pipeline {
       const facts = pick(args);
       if (!facts) continue;
       this.#guarded((core) => {
-        const [at, mono] = [this.#host.wall(), this.#host.mono()];
-        this.#queue.give(core, [{ source: index, facts, at }], 0, mono - at);
+        this.#queue.give(core, [{ source: index, facts, ...this.#now() }], 0);
         problem = core.observe() ?? problem;
         this.#keeping.collect(core);
       });
@@ -243,15 +242,19 @@ export class Pipeline {
     if (this.#queue.isEmpty || !this.#core || !this.#isOpen) return;
     let advice = NOTHING;
     for (const [events, until] of this.#queue.take()) {
-      advice = this.#handOver(events, until ?? this.#host.wall());
+      advice = this.#handOver(events, until ?? this.#now());
       this.#say(advice.said);
     }
     this.#follow({ ...advice, said: undefined });
   }
 
-  /** Hands events over, and does what is due up to a time of the wall clock. */
-  #handOver(batch: Waiting[], until: number): Advice {
-    const offset = this.#host.mono() - this.#host.wall();
+  /** Both clocks at once. */
+  #now(): Moment {
+    return { wall: this.#host.wall(), mono: this.#host.mono() };
+  }
+
+  /** Hands events over, and does what is due up to a moment. */
+  #handOver(batch: Waiting[], until: Moment): Advice {
     let [poisoned, given] = [-1, 0];
     let advice = NOTHING;
     for (let index = 0; index <= batch.length && !this.#isOff; index += 1) {
@@ -259,11 +262,11 @@ export class Pipeline {
       // The journal is kept behind the last event: only then is the batch safe from a later fault.
       const isDone = event
         ? this.#guarded((core) => {
-            if (index >= given) given = this.#queue.give(core, batch, index, offset);
+            if (index >= given) given = this.#queue.give(core, batch, index);
             core.observe();
           })
         : this.#guarded((core) => {
-            advice = this.#settle(core, until, until + offset);
+            advice = this.#settle(core, until.wall, until.mono);
           });
       if (isDone) continue;
       // A fresh core starts the batch again; the event at which two instances died is the one at fault.

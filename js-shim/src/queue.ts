@@ -14,11 +14,16 @@ const GATHER_MS = 50;
 /** So many events cross at once. */
 const GIVEN = 256;
 
-/** An event's facts: its source's index, and when it came, in ms since 1970. */
-export interface Waiting {
+/** A moment by both clocks: ms since 1970, and ms of the clock that never goes back. */
+export interface Moment {
+  wall: number;
+  mono: number;
+}
+
+/** An event's facts: its source's index, and when it came. */
+export interface Waiting extends Moment {
   source: number;
   facts: Fact[];
-  at: number;
 }
 
 /** See above. */
@@ -63,16 +68,16 @@ export class Queue {
    *
    * @returns the events of each span, and when the next one begins
    */
-  take(): Array<[events: Waiting[], until: number | undefined]> {
+  take(): Array<[events: Waiting[], until: Moment | undefined]> {
     const events = this.#events;
     this.#events = [];
     this.#takenAt = this.#mono();
-    const spans: Array<[Waiting[], number | undefined]> = [];
+    const spans: Array<[Waiting[], Moment | undefined]> = [];
     for (const event of events) {
       const last = spans.at(-1);
-      if (last && event.at - (last[0][0]?.at ?? 0) < GATHER_MS) last[0].push(event);
+      if (last && event.mono - (last[0][0]?.mono ?? 0) < GATHER_MS) last[0].push(event);
       else {
-        if (last) last[1] = event.at;
+        if (last) last[1] = event;
         spans.push([[event], undefined]);
       }
     }
@@ -82,12 +87,11 @@ export class Queue {
   /**
    * Lets the next of some events cross, from one of them on.
    *
-   * @param offset what the monotonic clock is ahead of the other
    * @returns up to which of them
    */
-  give(core: Core, events: readonly Waiting[], from: number, offset: number): number {
+  give(core: Core, events: readonly Waiting[], from: number): number {
     const given = events.slice(from, from + GIVEN);
-    for (const { source, at, facts } of given) this.#pack.add(source, at, at + offset, facts);
+    for (const { source, wall, mono, facts } of given) this.#pack.add(source, wall, mono, facts);
     core.give(...this.#pack.take());
     return from + given.length;
   }

@@ -74,6 +74,13 @@ class Life {
     this.#sessions.add(session);
   }
 
+  /** The diagnostic of the last call, by the clock of now. */
+  diagnostic() {
+    const usage = { input: this.count, output: 1, cacheRead: 0, cacheWrite: 0, cost: { total: 0.25 } };
+    const call = { provider: "p", model: "m", usage, durationMs: 50, sessionKey: "agent:main:s" };
+    this.run.pipeline.accept("model.call.completed", [{ ...call, ts: this.clock.wall() }]);
+  }
+
   /** Time passes, and the store is looked at now and then. @param {number} ms @param {number} [step] */
   async pass(ms, step = MINUTE) {
     for (let left = ms; left > 0; left -= step) {
@@ -156,6 +163,45 @@ test("a plugin that began with a clock that was ahead fills in what was before i
   assert.ok(store?.plan(life.clock.wall() - 72 * HOUR), "there is history");
   for (let looks = 0; looks < 100 && store?.planned(); looks += 1) await life.pass(MINUTE);
   await life.pass(6 * HOUR, 20 * MINUTE);
+  life.assertEachOnce();
+  await life.end();
+});
+
+test("a clock that is set between what two surfaces tell of a call makes no second one", async () => {
+  const life = await Life.begin();
+  life.run.pipeline.expectDiagnostics(true);
+  const jumps = [5 * HOUR, -5 * HOUR, 2 * MINUTE, -2 * MINUTE, 3_000, -3_000, -9 * HOUR, 4 * HOUR];
+  for (const isTogether of [true, false])
+    for (const by of jumps) {
+      life.call();
+      // Both wait in the queue, or one is with the core before the other.
+      if (isTogether) {
+        life.count += 1;
+        life.clock.pass(1_500);
+        life.run.call(life.count);
+      }
+      life.clock.jump(by);
+      life.diagnostic();
+      await life.pass(life.count % 3 === 0 ? 3 * MINUTE : 5_000, 5_000);
+      life.assertEachOnce(`${by} ms, ${isTogether ? "together" : "one by one"}`);
+    }
+  await life.pass(3 * MINUTE);
+  life.assertEachOnce("in the end");
+  await life.end();
+});
+
+test("a clock that is set while events wait lets none of them be late", async () => {
+  const life = await Life.begin();
+  life.run.pipeline.expectDiagnostics(true);
+  for (const by of [5 * HOUR, -5 * HOUR]) {
+    life.count += 1;
+    life.run.call(life.count);
+    life.clock.jump(by);
+    life.diagnostic();
+    life.run.pipeline.drain();
+    assert.equal(life.run.status.late, 0, "they were one call before that was final");
+    await life.pass(5_000, 5_000);
+  }
   life.assertEachOnce();
   await life.end();
 });

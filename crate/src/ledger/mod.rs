@@ -28,7 +28,7 @@ use crate::time::Now;
 use open::Open;
 pub use open::{Enrichment, Settled};
 pub use slot::Slot;
-use slot::{Fit, UNKNOWN_WITHIN_MS, bucket, fingerprint};
+use slot::{Fit, UNKNOWN_WITHIN_MS, bucket, clock_of, fingerprint};
 
 /// How long a call waits for its other surfaces, in ms: diagnostics were seen up to 240 ms late.
 pub const HOLD_BACK_MS: u64 = 1_000;
@@ -90,6 +90,9 @@ pub struct Ledger {
     /// The providers of whose calls a proxy tells.
     proxied: Vec<String>,
     enrichments: Vec<Enrichment>,
+    /// How far the wall clock was ahead at the last sighting, and until when calls may bear times of another one.
+    clock_ms: Option<u64>,
+    reset_until_ms: u64,
     counts: LedgerCounts,
 }
 
@@ -110,6 +113,8 @@ impl Ledger {
             recent: VecDeque::new(),
             proxied: Vec::new(),
             enrichments: Vec::new(),
+            clock_ms: None,
+            reset_until_ms: 0,
             counts: LedgerCounts::default(),
         }
     }
@@ -139,6 +144,7 @@ impl Ledger {
         self.tells_errors |=
             observation.surface == Surface::Diagnostic && observation.outcome != Outcome::Completed;
         self.hear_proxy(&observation);
+        self.look_at_clock(&observation, now);
         let print = fingerprint(&observation);
         if let Some(id) = print.and_then(|print| self.delivered_before(print, now)) {
             self.counts.duplicates += 1;
@@ -148,7 +154,7 @@ impl Ledger {
             self.counts.duplicates += 1;
             return id;
         }
-        let id = match self.best_slot(&observation) {
+        let id = match self.best_slot(&observation, now) {
             Some(found) => self.join(found, observation, now),
             // What nobody tells of any more takes no slot from those that still wait for the store.
             None if self.order.len() >= MAX_SLOTS / 2 && is_old_row(&observation, now) => {
@@ -193,6 +199,17 @@ impl Ledger {
         match self.proxied.is_empty() {
             true => HOLD_BACK_MS,
             false => PROXIED_HOLD_BACK_MS,
+        }
+    }
+
+    /// Slots stand in the order of their times, which a clock that was set makes another one.
+    fn look_at_clock(&mut self, observation: &Observation, now: Now) {
+        let Some(clock_ms) = clock_of(observation, now) else {
+            return;
+        };
+        let last = self.clock_ms.replace(clock_ms).unwrap_or(clock_ms);
+        if clock_ms.abs_diff(last) > UNKNOWN_WITHIN_MS {
+            self.reset_until_ms = now.mono_ms + ARRIVES_WITHIN_MS;
         }
     }
 
@@ -257,6 +274,7 @@ impl Ledger {
 
     /// Takes an observation from a journal, under the id that it had.
     pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
+        self.look_at_clock(&observation, now);
         let is_known = |slot: &Slot| slot.id == id;
         let buckets = self.buckets(&observation);
         let bucket = buckets.into_iter().find(|bucket| {
@@ -269,7 +287,7 @@ impl Ledger {
         let Some(slot) = known else {
             return self.begin(id, observation, now);
         };
-        slot.absorb(&observation);
+        slot.absorb(&observation, clock_of(&observation, now));
         let counts_after_all = slot.counts_after_all(&observation);
         self.view(id, observation, counts_after_all, now);
         // What was known of a final call was told before.
@@ -373,7 +391,9 @@ impl Ledger {
         }
     }
 
-    fn best_slot(&self, observation: &Observation) -> Option<(u64, usize, Fit)> {
+    fn best_slot(&self, observation: &Observation, now: Now) -> Option<(u64, usize, Fit)> {
+        let clock = clock_of(observation, now);
+        let is_reset = now.mono_ms < self.reset_until_ms;
         let buckets = self.buckets(observation);
         let began = observation.started_ms.unwrap_or(observation.ended_ms);
         let earliest = began.min(observation.ended_ms);
@@ -386,14 +406,18 @@ impl Ledger {
                     .iter()
                     .enumerate()
                     .rev()
-                    .take_while(|(_, slot)| slot.ended_ms + ARRIVES_WITHIN_MS >= earliest)
-                    .filter_map(move |(index, slot)| Some((bucket, index, slot.fit(observation)?)))
+                    .take_while(move |(_, slot)| {
+                        is_reset || slot.ended_ms + ARRIVES_WITHIN_MS >= earliest
+                    })
+                    .filter_map(move |(index, slot)| {
+                        Some((bucket, index, slot.fit(observation, clock)?))
+                    })
             })
             .min_by_key(|(_, _, fit)| *fit)
     }
 
     fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
-        let slot = Slot::new(id, &observation);
+        let slot = Slot::new(id, &observation, clock_of(&observation, now));
         let bucket = slot.bucket;
         self.insert(slot);
         let seen = Now {
@@ -428,7 +452,7 @@ impl Ledger {
         if matches!(fit, Fit::ChangedUsage(_)) {
             self.counts.conflicts += 1;
         }
-        slot.absorb(&observation);
+        slot.absorb(&observation, clock_of(&observation, now));
         let id = slot.id;
         let counts_after_all = slot.counts_after_all(&observation);
         if !self.open.contains(id.key()) {
@@ -506,9 +530,11 @@ impl Ledger {
         let within = started.saturating_sub(UNKNOWN_WITHIN_MS)..=turn.ended_ms + UNKNOWN_WITHIN_MS;
         let bucket = bucket(&turn.model, turn.session_key.as_deref());
         self.slots.get(bucket).is_some_and(|slots| {
-            slots
-                .iter()
-                .any(|slot| slot.saw(Surface::Message) && within.contains(&slot.ended_ms))
+            let own = slots.iter().find(|slot| slot.id == open.id);
+            let clock = own.and_then(|slot| slot.clock_ms);
+            let is_part = |slot: &Slot| within.contains(&slot.ended_by(clock));
+            let mut messages = slots.iter().filter(|slot| slot.saw(Surface::Message));
+            messages.any(is_part)
         })
     }
 

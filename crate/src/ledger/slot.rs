@@ -5,9 +5,10 @@ use std::hash::Hasher;
 use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
-use crate::call::{CallId, Usage};
+use crate::call::{CallId, Outcome, Usage};
 use crate::observe::{Observation, Surface};
 use crate::table::key_of;
+use crate::time::Now;
 
 /// Equal usage identifies a call within this distance in time, in ms.
 const EQUAL_WITHIN_MS: u64 = 2_000;
@@ -21,6 +22,9 @@ const CHANGED_WITHIN_MS: u64 = 50;
 /// message was told, a diagnostic's start is some ms off, and other surfaces' more.
 const STORED_WITHIN_MS: u64 = 10;
 
+/// Who sees calls pass, in the bits of [`Slot::seen`].
+const WAYS: u8 = 1 << Surface::Proxied as u8 | 1 << Surface::Litellm as u8;
+
 /// What identifies a call among its neighbours; outlives the call to suppress late observations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Slot {
@@ -32,10 +36,15 @@ pub struct Slot {
     pub(super) ended_ms: u64,
     usage: Option<Usage>,
     seen: u8,
+    /// Whether anything that knows told of an answer, or of what was billed.
+    is_answered: bool,
     /// Its row in the session store.
     pub(super) row: Option<u64>,
     /// It failed or was stopped, and nothing that told of it in time knew of any usage.
     pub(super) is_unbilled: bool,
+    /// The clock by which this process heard of it, where it did; see [`clock_of`].
+    #[serde(skip)]
+    pub(super) clock_ms: Option<u64>,
 }
 
 /// How well an observation fits a slot; less is better.
@@ -48,7 +57,7 @@ pub(super) enum Fit {
 }
 
 impl Slot {
-    pub(super) fn new(id: CallId, observation: &Observation) -> Self {
+    pub(super) fn new(id: CallId, observation: &Observation, clock_ms: Option<u64>) -> Self {
         let mut slot = Self {
             id,
             bucket: bucket(&observation.model, observation.session_key.as_deref()),
@@ -58,10 +67,12 @@ impl Slot {
             ended_ms: observation.ended_ms,
             usage: None,
             seen: 0,
+            is_answered: false,
             row: None,
             is_unbilled: false,
+            clock_ms,
         };
-        slot.absorb(observation);
+        slot.absorb(observation, clock_ms);
         slot
     }
 
@@ -70,8 +81,10 @@ impl Slot {
     }
 
     /// Takes over what identifies the call better than what was known.
-    pub(super) fn absorb(&mut self, observation: &Observation) {
+    pub(super) fn absorb(&mut self, observation: &Observation, clock_ms: Option<u64>) {
+        self.clock_ms = self.clock_ms.or(clock_ms);
         self.seen |= 1 << observation.surface as u8;
+        self.is_answered |= is_answered(observation);
         self.span = self.span.or(span_hash(observation));
         self.row = self.row.or(observation.row);
         self.started_ms = match observation.surface {
@@ -93,7 +106,12 @@ impl Slot {
     /// `model:used` tells whole prompts only, so with it only the sums can be compared.
     fn same_usage(&self, surface: Surface, a: &Usage, b: &Usage) -> bool {
         let sums = surface == Surface::Named || self.seen == 1 << Surface::Named as u8;
-        a == b || (sums && a.prompt() == b.prompt() && a.output == b.output)
+        // Who tells of reasoning tells how much of the answer it was.
+        let told = |usage: &Usage| Usage {
+            reasoning: 0,
+            ..*usage
+        };
+        told(a) == told(b) || (sums && a.prompt() == b.prompt() && a.output == b.output)
     }
 
     /// Whether a stored row of other usage may be this call's; anything else may.
@@ -109,7 +127,33 @@ impl Slot {
         start_apart.is_none_or(|apart| apart <= most)
     }
 
-    pub(super) fn fit(&self, observation: &Observation) -> Option<Fit> {
+    /// Whether it was seen on its way alone, and by nobody of the gateway.
+    fn is_by_ways(&self) -> bool {
+        self.seen & !WAYS == 0
+    }
+
+    /// Whether an observation may be of another try of the call: a gateway tells of those that failed together with the
+    /// answer, who sees them pass tells of each.
+    fn is_another_try(&self, observation: &Observation) -> bool {
+        match is_answered(observation) {
+            true => self.is_by_ways() && !self.is_answered,
+            false => is_way(observation.surface) && self.is_answered,
+        }
+    }
+
+    /// By how much the wall clock was set since this was heard, in ms.
+    fn set_by(&self, clock_ms: Option<u64>) -> i64 {
+        let clocks = self.clock_ms.zip(clock_ms);
+        clocks.map_or(0, |(then, now)| now.wrapping_sub(then) as i64)
+    }
+
+    /// When it ended, as another moment's clock would have it.
+    pub(super) fn ended_by(&self, clock_ms: Option<u64>) -> u64 {
+        let set_by = self.set_by(clock_ms);
+        self.ended_ms.saturating_add_signed(set_by)
+    }
+
+    pub(super) fn fit(&self, observation: &Observation, clock_ms: Option<u64>) -> Option<Fit> {
         if self.saw(observation.surface) || self.model != key_of(&[&observation.model]) {
             return None;
         }
@@ -118,24 +162,62 @@ impl Slot {
             (Some(_), Some(_)) => return None,
             _ => {}
         }
+        let set_by = self.set_by(clock_ms);
+        let heard_apart = self.ended_by(clock_ms).abs_diff(observation.ended_ms);
+        // Times come again: calls an hour apart may say the same.
+        if set_by < -(UNKNOWN_WITHIN_MS as i64) && heard_apart > EQUAL_WITHIN_MS {
+            return None;
+        }
+        // What an event says of itself may be of before the clock was set, or of after.
+        let apart = |ours: u64, theirs: u64| {
+            let set = ours.saturating_add_signed(set_by);
+            set.abs_diff(theirs).min(ours.abs_diff(theirs))
+        };
         let start_apart = self
             .started_ms
             .zip(observation.started_ms)
-            .map(|(a, b)| a.abs_diff(b));
-        let end_apart = self.ended_ms.abs_diff(observation.ended_ms);
+            .map(|(ours, theirs)| apart(ours, theirs));
+        let end_apart = apart(self.ended_ms, observation.ended_ms);
         let apart = start_apart.map_or(end_apart, |start| start.min(end_apart));
+        // Nothing but its times tells whose it is: of calls that begin together one may be told of by the gateway, and
+        // all by who saw them pass.
+        let has_passed = is_way(observation.surface) || self.is_by_ways();
         match self.usage.zip(observation.usage) {
             Some((a, b)) if self.same_usage(observation.surface, &a, &b) => {
                 (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart))
             }
             _ if !self.may_be_stored_as(observation, start_apart) => None,
+            None if self.is_another_try(observation) => None,
             None => (apart <= UNKNOWN_WITHIN_MS).then_some(Fit::UnknownUsage(apart)),
             Some(_) if observation.surface == Surface::Named => None,
+            Some(_) if has_passed && end_apart > UNKNOWN_WITHIN_MS => None,
             Some(_) => start_apart
                 .filter(|apart| *apart <= CHANGED_WITHIN_MS)
                 .map(Fit::ChangedUsage),
         }
     }
+}
+
+/// How far the wall clock is ahead of the monotonic one while this process hears of a call, in ms: where it differs, the
+/// clock was set meanwhile. `None` where others heard of it, or read of it.
+pub(super) fn clock_of(observation: &Observation, now: Now) -> Option<u64> {
+    let is_heard = match observation.surface {
+        Surface::Message | Surface::Diagnostic | Surface::Timing | Surface::Named => true,
+        Surface::Stored | Surface::Proxied | Surface::Litellm => false,
+    };
+    (is_heard && !observation.elsewhere).then(|| now.wall_ms.wrapping_sub(now.mono_ms))
+}
+
+/// Who sees a call pass between gateway and provider.
+fn is_way(surface: Surface) -> bool {
+    WAYS & 1 << surface as u8 != 0
+}
+
+/// Whether an observation knows of an answer, or of what was billed. Diagnostics and timings of some versions call
+/// `completed` what failed.
+fn is_answered(observation: &Observation) -> bool {
+    let knows = !matches!(observation.surface, Surface::Diagnostic | Surface::Timing);
+    observation.usage.is_some() || (knows && observation.outcome == Outcome::Completed)
 }
 
 pub(super) fn bucket(model: &str, session_key: Option<&str>) -> u64 {

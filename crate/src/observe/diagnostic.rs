@@ -57,7 +57,6 @@ pub(super) fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<E
     let ended_ms = event_time(facts.ts(), at_ms);
     Ok(Event::Call(Box::new(Observation {
         surface: Surface::Diagnostic,
-        at_ms,
         agent: agent_of(session_key.as_deref()),
         provider,
         model,

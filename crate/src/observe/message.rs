@@ -55,7 +55,6 @@ pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
     };
     Ok(Event::Call(Box::new(Observation {
         surface: Surface::Message,
-        at_ms,
         agent: facts
             .agent()
             .owned()
@@ -69,10 +68,8 @@ pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         response_id: facts.response_id().owned(),
         usage,
         cost_usd: cost(facts.cost()),
-        started_ms: facts
-            .timestamp()
-            .time_ms()
-            .filter(|started| *started <= at_ms),
+        // Behind its end where the clock was set back meanwhile.
+        started_ms: facts.timestamp().time_ms(),
         ended_ms: at_ms,
         duration_ms: None,
         ttfb_ms: None,

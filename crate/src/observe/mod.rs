@@ -59,8 +59,6 @@ pub const SURFACES: usize = 7;
 pub struct Observation {
     /// Who says it.
     pub surface: Surface,
-    /// When it reached us.
-    pub at_ms: u64,
     /// OpenClaw's name of the provider.
     pub provider: String,
     /// The provider's name of the model.

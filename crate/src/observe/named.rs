@@ -128,7 +128,6 @@ pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Rej
     let duration_ms = duration(facts.latency());
     Ok(Event::Call(Box::new(Observation {
         surface: Surface::Named,
-        at_ms,
         provider,
         model,
         agent: facts

@@ -80,7 +80,6 @@ pub fn read(
         .unwrap_or(at_ms);
     Ok(Event::Call(Box::new(Observation {
         surface,
-        at_ms,
         provider,
         model,
         session_key: None,
@@ -95,10 +94,8 @@ pub fn read(
             let is_free = surface == Surface::Proxied && facts.cost().amount() == Some(0.0);
             is_free.then_some(0.0)
         }),
-        started_ms: facts
-            .started()
-            .time_ms()
-            .filter(|started| *started <= ended_ms),
+        // Behind its end where the clock was set back meanwhile.
+        started_ms: facts.started().time_ms(),
         ended_ms,
         duration_ms: duration(facts.duration()),
         ttfb_ms: duration(facts.ttfb()),

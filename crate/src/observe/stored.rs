@@ -108,7 +108,6 @@ impl StoredCall {
         Observation {
             row,
             surface: Surface::Stored,
-            at_ms,
             provider: self.provider,
             model: self.model,
             session_key: self.session_key,

@@ -54,7 +54,6 @@ pub(super) fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
     };
     Ok(Event::Call(Box::new(Observation {
         surface: Surface::Timing,
-        at_ms,
         agent: agent_of(session_key.as_deref()),
         provider,
         model,

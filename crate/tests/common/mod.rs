@@ -419,6 +419,8 @@ pub struct Gateway {
     pub log: Vec<String>,
     /// The journal's files, as the shim keeps them.
     pub disk: Disk,
+    /// How far the wall clock is set ahead, in ms. Every time that these functions are given is the true one.
+    pub ahead_ms: i64,
     settings: String,
     expect_diagnostics: bool,
     seed: u64,
@@ -438,12 +440,21 @@ impl Gateway {
             receiver: Receiver::default(),
             log: Vec::new(),
             disk: Disk::default(),
+            ahead_ms: 0,
             settings: settings.to_owned(),
             expect_diagnostics,
             seed: 1,
         };
         gateway.core = gateway.fresh_core();
         gateway
+    }
+
+    /// The two clocks at a time.
+    pub fn now(&self, at_ms: u64) -> Now {
+        Now {
+            wall_ms: at_ms.saturating_add_signed(self.ahead_ms),
+            ..at(at_ms)
+        }
     }
 
     fn fresh_core(&mut self) -> Core {
@@ -460,7 +471,8 @@ impl Gateway {
         for (file, bytes) in &self.disk.0 {
             self.core.recover(file, bytes);
         }
-        self.core.recovered(at(wall_ms));
+        let now = self.now(wall_ms);
+        self.core.recovered(now);
     }
 
     /// Hears one event by every source of that name.
@@ -469,7 +481,8 @@ impl Gateway {
             if table.source == source
                 && let Some(facts) = pick(index, args)
             {
-                self.core.observe(index, facts, at(wall_ms));
+                let now = self.now(wall_ms);
+                self.core.observe(index, facts, now);
             }
         }
         self.write();
@@ -497,7 +510,8 @@ impl Gateway {
 
     /// Does what is due; in how many ms to call again.
     fn advance(&mut self, wall_ms: u64) -> Option<u64> {
-        let advice = self.core.advance(at(wall_ms));
+        let now = self.now(wall_ms);
+        let advice = self.core.advance(now);
         let lines = advice.log.into_iter().map(|line| line.text);
         self.log.extend(lines);
         advice.wake_in_ms
@@ -505,20 +519,20 @@ impl Gateway {
 
     /// Sends what is due.
     pub fn send(&mut self, wall_ms: u64, hurry: bool) {
-        let mut next = self.core.begin(at(wall_ms), hurry);
+        let mut next = self.core.begin(self.now(wall_ms), hurry);
         while let Some(request) = next {
             let reply = self.receiver.answer(&request);
-            next = self.core.answered(&reply, at(wall_ms));
-            next = next.or_else(|| self.core.begin(at(wall_ms), hurry));
+            next = self.core.answered(&reply, self.now(wall_ms));
+            next = next.or_else(|| self.core.begin(self.now(wall_ms), hurry));
         }
     }
 
     /// Makes one request, and those that follow from its answer.
     pub fn send_once(&mut self, wall_ms: u64) {
-        let mut next = self.core.begin(at(wall_ms), true);
+        let mut next = self.core.begin(self.now(wall_ms), true);
         while let Some(request) = next {
             let reply = self.receiver.answer(&request);
-            next = self.core.answered(&reply, at(wall_ms));
+            next = self.core.answered(&reply, self.now(wall_ms));
         }
     }
 
@@ -526,7 +540,7 @@ impl Gateway {
     pub fn load(&mut self, wall_ms: u64) {
         if let Some(file) = self.core.to_load() {
             let bytes = self.disk.0.get(&file).cloned().unwrap_or_default();
-            self.core.load(&file, &bytes, at(wall_ms));
+            self.core.load(&file, &bytes, self.now(wall_ms));
         }
     }
 
