@@ -314,8 +314,9 @@ export class Gateway {
    */
   async replay(events, { from, before } = {}) {
     for (const [index, { ts, hook, diagnostic, event, ctx }] of events.entries()) {
-      setClock(ts);
       await before?.(index);
+      // However long that took, it is heard at its time.
+      setClock(ts);
       if (hook) this.emit(hook, event, ctx, from);
       else this.tell({ ...event, type: diagnostic });
       await nextTurn();
@@ -323,11 +324,18 @@ export class Gateway {
     setClock((events.at(-1)?.ts ?? 0) + 5_000);
   }
 
+  get #shared() {
+    return /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/1")];
+  }
+
+  /** Sends everything, however long that takes on this machine; a stop has its deadline. */
+  async sendAll() {
+    await this.#shared.pipeline.stop(600_000);
+  }
+
   /** The plugin's own status. */
   status() {
-    const key = Symbol.for("agentwatch-openclaw/1");
-    const shared = /** @type {any} */ (globalThis)[key];
-    return shared?.pipeline?.status() ?? shared?.ended ?? {};
+    return this.#shared?.pipeline?.status() ?? this.#shared?.ended ?? {};
   }
 
   close() {
