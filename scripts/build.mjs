@@ -2,12 +2,13 @@
 // Builds the npm package's `dist/`: the WebAssembly modules, their glue and the TypeScript shim.
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
-import { delimiter, join } from "node:path";
+import { basename, delimiter, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { cacheRoot } from "./lib/cache.mjs";
 import { thirdPartyLicences } from "./lib/licences.mjs";
 import { run, SetupError, say, withProgress } from "./lib/run.mjs";
+import { joinScripts } from "./lib/scripts.mjs";
 import { npmDependencies, wasmToolchain, wasmTools } from "./setup.mjs";
 
 const PROJECT = fileURLToPath(new URL("..", import.meta.url));
@@ -15,6 +16,8 @@ const DIST = join(PROJECT, "dist");
 const WASM_OUT = join(PROJECT, "target", "wasm-package");
 /** What is built replaces `dist/` only when it is whole. */
 const NEW = join(PROJECT, "target", "dist");
+/** The scripts before they are joined. */
+const APART = join(PROJECT, "target", "scripts");
 
 /**
  * What the package may weigh at most, in bytes: the table of prices and what reads it take 28 KB, what speaks to
@@ -24,6 +27,8 @@ export const MOST = { module: 260 * 1024, package: 668 * 1024 };
 
 /** The modules, by the crate's feature that each is: `core` counts, `io` meets the network and foreign formats. */
 const MODULES = /** @type {const} */ ({ core: "counting", io: "io" });
+/** What makes glue for one more instance of each: these stand in one file. */
+const GLUE = { core: "makeCoreGlue", io: "makeIoGlue" };
 
 /** WebAssembly features that Node 22 has and that the compiler uses. */
 const FEATURES = [
@@ -88,14 +93,14 @@ async function wrapGlue(name) {
   const glue = await readFile(join(WASM_OUT, `${name}.js`), "utf8");
   if (!glue.startsWith("let wasm_bindgen")) throw new SetupError("wasm-bindgen's glue has a new shape");
   const text = `// Made by wasm-bindgen; each call makes glue for one more instance of the module.
-export function makeGlue() {
+export function ${GLUE[name]}() {
 // An instance is given up whole. A finalizer would call into one that trapped, and throw where nobody catches.
 const FinalizationRegistry = undefined;
 ${glue}
 return wasm_bindgen;
 }
 `;
-  await writeFile(join(NEW, `${name}.js`), text);
+  await writeFile(join(APART, `${name}.js`), text);
 }
 
 /** The built-in table of list prices, a fifth of its size: it is read once a process, and only for what it prices. */
@@ -106,22 +111,9 @@ async function packPrices() {
 
 async function compileShim() {
   const tsc = join(PROJECT, "node_modules", "typescript", "bin", "tsc");
-  await run(process.execPath, [tsc, "-p", "tsconfig.json", "--outDir", NEW], { cwd: PROJECT });
-}
-
-/**
- * Leaves out what nobody reads there: two thirds of the scripts' bytes are comments, blanks and local names. Files
- * stay apart, since OpenClaw's install scan judges file by file; names of methods and exports stay, for stacks.
- */
-async function shrinkScripts() {
-  // A fresh clone has it only now.
-  const { transform } = await import("esbuild");
-  for (const file of (await readdir(NEW)).filter((name) => name.endsWith(".js"))) {
-    const path = join(NEW, file);
-    const options = /** @type {const} */ ({ minify: true, format: "esm", target: "node22" });
-    const { code } = await transform(await readFile(path, "utf8"), options);
-    await writeFile(path, code);
-  }
+  await run(process.execPath, [tsc, "-p", "tsconfig.json", "--outDir", APART], { cwd: PROJECT });
+  const files = (await readdir(APART)).filter((name) => name.endsWith(".js"));
+  await joinScripts(files.map((name) => basename(name, ".js")).sort(), APART, NEW);
 }
 
 /** Prints what was built, and refuses what has grown too large. */
@@ -144,8 +136,10 @@ async function report() {
 /** Builds everything that `npm pack` then packs. */
 export async function build() {
   await npmDependencies();
-  await rm(NEW, { recursive: true, force: true });
-  await mkdir(NEW, { recursive: true });
+  for (const folder of [NEW, APART]) {
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(folder, { recursive: true });
+  }
   for (const name of /** @type {(keyof typeof MODULES)[]} */ (Object.keys(MODULES))) {
     await compileModule(name);
     await shrinkModule(name);
@@ -154,7 +148,6 @@ export async function build() {
   await packPrices();
   await writeFile(join(NEW, "THIRD-PARTY.txt"), await thirdPartyLicences());
   await compileShim();
-  await shrinkScripts();
   await rm(DIST, { recursive: true, force: true });
   await rename(NEW, DIST);
   await report();

@@ -1,6 +1,5 @@
 /** The installation's own name and secret: drawn once, kept in the gateway's state directory. */
 
-import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -77,9 +76,13 @@ export function isInContainer(): boolean {
 }
 
 function draw(): Installation {
-  const identityKey = randomBytes(16).toString("hex");
+  const identityKey = randomHex(16);
   const host = hostname().replace(/[^A-Za-z0-9.-]/g, "_") || "gateway";
-  return { installation: `${host}-${randomBytes(2).toString("hex")}`, identityKey };
+  return { installation: `${host}-${randomHex(2)}`, identityKey };
+}
+
+function randomHex(bytes: number): string {
+  return Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex");
 }
 
 function read(text: string): Installation | undefined {

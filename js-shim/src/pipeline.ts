@@ -554,7 +554,7 @@ export class Pipeline {
     let next: Order | undefined = order;
     while (next !== undefined) {
       const core = this.#core;
-      const reply = await this.#poster.post(next, timeoutMs);
+      const reply = await this.#poster.make(next, timeoutMs);
       next = undefined;
       // A core that was restarted meanwhile asked nothing: the batch is sent again, under its guards.
       if (core !== this.#core) return;

@@ -22,7 +22,7 @@ export class Poster {
   }
 
   /** What became of a request, in the form in which the core wants to hear it. Throws nothing. */
-  async post(order: Order, timeoutMs: number): Promise<unknown[]> {
+  async make(order: Order, timeoutMs: number): Promise<unknown[]> {
     try {
       const sent = this.io().send(...order, timeoutMs);
       return await withDeadline(sent, timeoutMs + 1_000);

@@ -2,7 +2,7 @@
 
 import { HISTORY_PREFIX, type Marks, readMarks, type Span } from "./marks.js";
 import { reason } from "./promises.js";
-import { type ReadProgress, readStore, type StoreBatch } from "./store.js";
+import type { ReadProgress, readStore, StoreBatch } from "./store.js";
 import type { Core, Io } from "./wasm.js";
 
 /** In a gateway with the plugin a row is looked at when it is this old, in ms: by then every other surface has spoken. */
@@ -111,7 +111,7 @@ export class Reading {
     this.#bookmarks = bookmarks;
     this.#prefix = prefix;
     this.#copies = new Copies(reconciler.facts);
-    this.#batches = readStore(reconciler.stateDir, bookmarks, {
+    this.#batches = batches(reconciler.stateDir, bookmarks, {
       io: reconciler.instantiateIo(),
       ...span,
       progress,
@@ -223,4 +223,10 @@ class Copies {
 
 function nothing(): Outcome {
   return { isDone: false, problems: [], skipped: {}, rows: 0 };
+}
+
+/** What reads the store is loaded when it is read for the first time: seconds after a gateway's start. */
+async function* batches(...args: Parameters<typeof readStore>): AsyncGenerator<StoreBatch> {
+  const store = await import("./store.js");
+  yield* store.readStore(...args);
 }

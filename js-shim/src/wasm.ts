@@ -1,9 +1,8 @@
 /** Loads the modules and makes instances of them. No network and no environment in this file. */
 
 import { readFileSync } from "node:fs";
-import { brotliDecompressSync } from "node:zlib";
-import { makeGlue as makeCoreGlue } from "./core.js";
-import { makeGlue as makeIoGlue } from "./io.js";
+import { makeCoreGlue } from "./core.js";
+import { makeIoGlue } from "./io.js";
 import type { Order } from "./poster.js";
 
 /** The core as wasm-bindgen shows it; see `crate/src/wasm.rs` for what each does. Times are ms. */
@@ -140,6 +139,8 @@ export interface Io {
  * @throws where its file is missing or broken
  */
 export function priceTable(): string {
+  // An import would load it at every start; most gateways' providers tell their costs.
+  const { brotliDecompressSync } = process.getBuiltinModule("node:zlib");
   return brotliDecompressSync(readFileSync(new URL("./prices.br", import.meta.url))).toString();
 }
 

@@ -6,10 +6,10 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { gatewayStream } from "./lib/events.mjs";
 import { report } from "./lib/figures.mjs";
-import { DIST } from "./lib/plugin.mjs";
+import { shim } from "./lib/plugin.mjs";
 import { makeStore } from "./store-sample.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
@@ -20,10 +20,7 @@ const CHUNK = 128 * 1024;
 /** After so many events what is due is done. */
 const BATCH = 20;
 
-const dist = (/** @type {string} */ file) => import(pathToFileURL(join(DIST, file)).href);
-const [{ makePicker }, { Pack }, { instantiate, instantiateIo }] = await Promise.all(
-  ["pick.js", "pack.js", "wasm.js"].map(dist),
-);
+const { instantiate, instantiateIo, makePicker, Pack } = await shim();
 
 /** CPU seconds of the main thread, the best of five. @param {() => void} work */
 function best(work) {

@@ -6,9 +6,9 @@ import { once } from "node:events";
 import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { median, report } from "./lib/figures.mjs";
-import { DIST } from "./lib/plugin.mjs";
+import { DIST, shim } from "./lib/plugin.mjs";
 
 const PROCESSES = 9;
 /** What is packed beside `dist/`; package.json names it. */
@@ -26,14 +26,12 @@ async function measure() {
   // Not ours: what Node loads at the first use of these.
   await import("node:fs/promises");
   await fetch("data:,").then((response) => response.text());
-  const dist = (/** @type {string} */ file) => import(pathToFileURL(join(DIST, file)).href);
   const stateDir = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
   const settings = { url: "http://127.0.0.1:9", identityKey: "00".repeat(16), installation: "bench" };
-  const scripts = await timed(() => Promise.all([dist("plugin.js"), dist("pipeline.js"), dist("wasm.js")]));
-  const [, { Pipeline }, wasm] = scripts.made;
-  const module = await timed(() => wasm.instantiate());
+  const scripts = await timed(shim);
+  const { Pipeline, instantiate, instantiateIo, priceTable } = scripts.made;
+  const module = await timed(() => instantiate());
   const log = { info() {}, warn() {} };
-  const { instantiate, instantiateIo, priceTable } = wasm;
   const [wall, mono] = [() => Date.now(), () => performance.now()];
   const host = {
     instantiate,

@@ -8,6 +8,7 @@ import { fileURLToPath, pathToFileURL } from "node:url";
 import { MOST } from "../../scripts/build.mjs";
 import { cacheRoot } from "../../scripts/lib/cache.mjs";
 import { openclaw } from "../../scripts/lib/openclaw.mjs";
+import { SCRIPTS } from "../../scripts/lib/scripts.mjs";
 import { skip, tgz, versions } from "./options.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
@@ -21,16 +22,7 @@ describe("the package", { skip }, () => {
   const size = (/** @type {string} */ file) => statSync(join(root, file)).size;
 
   test("holds what is to be shipped, and nothing else", () => {
-    const shim = readdirSync(join(PROJECT, "js-shim", "src")).filter((file) => /(?<!\.d)\.ts$/.test(file));
-    const dist = [
-      "THIRD-PARTY.txt",
-      "core.js",
-      "core.wasm",
-      "io.js",
-      "io.wasm",
-      "prices.br",
-      ...shim.map((file) => file.replace(/ts$/, "js")),
-    ];
+    const dist = ["THIRD-PARTY.txt", "core.wasm", "io.wasm", "prices.br", ...SCRIPTS];
     const beside = ["LICENSE", "README.md", "openclaw.plugin.json", "package.json"];
     assert.deepEqual(files, [...beside, ...dist.map((file) => `dist/${file}`)].sort());
   });

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, afterEach, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { commandSettings, gatewaySettings } from "../../dist/place.js";
+import { commandSettings, gatewaySettings } from "../../dist/commands.js";
 import { portOf } from "./upstream.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));

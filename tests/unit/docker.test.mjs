@@ -4,8 +4,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
-import { environmentSettings } from "../../dist/env.js";
-import { instantiate } from "../../dist/wasm.js";
+import { environmentSettings, instantiate } from "../../dist/plugin.js";
 
 const PATH = fileURLToPath(new URL("../../examples/docker/compose.agentwatch.yaml", import.meta.url));
 const { services, volumes } = parse(readFileSync(PATH, "utf8"));

@@ -8,8 +8,7 @@ import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { operatorCommand } from "../../dist/cli-operator.js";
-import { examine } from "../../dist/doctor.js";
+import { examine, operatorCommand } from "../../dist/operator.js";
 import { portOf } from "./upstream.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
@@ -17,7 +16,7 @@ const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const root = mkdtempSync(join(tmpdir(), "agentwatch-doctor-"));
 after(() => rmSync(root, { recursive: true, force: true }));
 
-/** @typedef {import("../../dist/doctor.js").Finding} Finding */
+/** @typedef {import("../../dist/operator.js").Finding} Finding */
 /** @typedef {(path: string, method: string, authorization: string | undefined) => [status: number, body: unknown, headers?: Record<string, string>]} Answer */
 
 /** @type {import("node:http").Server[]} */
@@ -94,7 +93,7 @@ function own(path, more = {}) {
 /**
  * What the doctor finds, troubles alone unless asked for all.
  *
- * @param {Partial<import("../../dist/doctor.js").Subject>} subject
+ * @param {Partial<import("../../dist/operator.js").Subject>} subject
  */
 async function findings(subject) {
   return examine({
@@ -108,7 +107,7 @@ async function findings(subject) {
   });
 }
 
-/** @param {Partial<import("../../dist/doctor.js").Subject>} subject @param {string} check */
+/** @param {Partial<import("../../dist/operator.js").Subject>} subject @param {string} check */
 async function finding(subject, check) {
   const all = await findings(subject);
   const found = all.find((one) => one.check === check && one.state !== "ok");
@@ -325,7 +324,7 @@ test("the folder belongs to somebody else, or cannot be written", () => {
   const folder = join(state, "agentwatch");
   const look = () => {
     const script = `process.setuid?.(${isRoot ? 65_534 : process.getuid?.()});
-      const { operatorCommand } = await import("${shared}/dist/cli-operator.js");
+      const { operatorCommand } = await import("${shared}/dist/operator.js");
       process.exitCode = await operatorCommand(["doctor", "--json", "--state-dir", "${state}"]);`;
     const args = ["--input-type=module", "-e", script];
     const { stdout, stderr } = spawnSync(process.execPath, args, { encoding: "utf8", cwd: shared });

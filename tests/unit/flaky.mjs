@@ -3,8 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Pipeline } from "../../dist/pipeline.js";
-import { instantiate, instantiateIo, priceTable } from "../../dist/wasm.js";
+import { instantiate, instantiateIo, Pipeline, priceTable } from "../../dist/plugin.js";
 
 /** A small generator, so that a failure can be repeated. @param {number} seed */
 export function random(seed) {

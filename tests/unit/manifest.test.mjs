@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
-import { SETTINGS, unknownSettings } from "../../dist/settings.js";
+import { SETTINGS, unknownSettings } from "../../dist/plugin.js";
 import { readme } from "../../scripts/settings.mjs";
 
 const TEXT = readFileSync(new URL("../../openclaw.plugin.json", import.meta.url), "utf8");

@@ -208,8 +208,7 @@ test("what a collector refuses is not tried again, and what it leaves out is cou
 });
 
 test("traces that nobody takes have a bound on disk, and the oldest go", async () => {
-  const { Otlp, attic } = await import(new URL("../../dist/otlp.js", import.meta.url).href);
-  const { instantiateIo } = await import(new URL("../../dist/wasm.js", import.meta.url).href);
+  const { Otlp, attic, instantiateIo } = await import(new URL("../../dist/plugin.js", import.meta.url).href);
   const folder = mkdtempSync(join(tmpdir(), "agentwatch-otlp-"));
   const log = /** @type {string[]} */ ([]);
   const say = (/** @type {string} */ text) => void log.push(text);

@@ -1,7 +1,7 @@
 // How facts cross: the layout that `crate/src/packed.rs` takes apart.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Pack } from "../../dist/pack.js";
+import { Pack } from "../../dist/plugin.js";
 
 /** @param {Pack} pack */
 function taken(pack) {

@@ -1,7 +1,7 @@
 // What crosses from an event into the module, and what does not.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { makePicker } from "../../dist/pick.js";
+import { makePicker } from "../../dist/plugin.js";
 
 /** @param {Record<string, string>} paths @param {object} [more] */
 function table(paths, more = {}) {

