@@ -55,6 +55,9 @@ function compilerSettings(cargoEnv) {
   const flags = [
     "-Zunstable-options",
     "-Cpanic=immediate-abort",
+    // Nobody reads what only a panic or a `{:?}` would say.
+    "-Zfmt-debug=none",
+    "-Zlocation-detail=none",
     ...Object.entries(names).map(([folder, name]) => `--remap-path-prefix=${folder}=${name}`),
   ];
   return { ...cargoEnv, RUSTC_BOOTSTRAP: "1", RUSTFLAGS: flags.join(" ") };
@@ -71,7 +74,8 @@ async function compileModule(name) {
   const output = ["--profile", "wasm", "--out-dir", WASM_OUT, "--out-name", name];
   const features = ["--no-default-features", "--features", MODULES[name]];
   // A target folder of its own: other builds with other flags would throw this one's work away.
-  const cargo = ["--target-dir", join(PROJECT, "target", "wasm"), "-Zbuild-std=std,panic_abort"];
+  const std = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
+  const cargo = ["--target-dir", join(PROJECT, "target", "wasm"), ...std];
   await withProgress(`compile ${name} to WebAssembly`, () =>
     run(wasmPack, [...args, ...output, "--", ...cargo, ...features], { cwd: PROJECT, env }),
   );

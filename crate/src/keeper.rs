@@ -14,6 +14,9 @@ use crate::table::Table;
 
 /// The ledger's file is replaced by a snapshot when it has grown this much beyond twice the last one, in bytes.
 const LEDGER_SLACK: usize = 256 * 1024;
+/// A snapshot is made in pieces of some such size: each finds a place in the memory that the last one left, and all of
+/// it in one would find none, and be copied as it grows.
+const PIECE_BYTES: usize = 32 * 1024;
 /// The most bytes of refused records in one file; there are two, the older one goes.
 const MAX_REFUSED: usize = 256 * 1024;
 /// Where refused records are kept, and what was kept before these.
@@ -189,8 +192,9 @@ impl Keeper {
         self.refused.push(b'\n');
     }
 
-    /// What to write now. `snapshot` gives everything that the ledger knows.
-    pub fn take_writes(&mut self, snapshot: impl FnOnce() -> Vec<Frame>) -> Writes {
+    /// What to write now. `snapshot` gives everything that the ledger knows, one after the other: all of it at once
+    /// would take several times the memory of the ledger itself, which a module never gives back.
+    pub fn take_writes(&mut self, snapshot: impl Iterator<Item = Frame>) -> Writes {
         let mut list = Vec::new();
         let delta = std::mem::take(&mut self.delta);
         if !delta.is_empty() {
@@ -208,7 +212,7 @@ impl Keeper {
         self.calls.take_appends(&mut list);
         self.rest.take_appends(&mut list);
         if self.wants_snapshot || self.ledger_bytes > 2 * self.snapshot_bytes + LEDGER_SLACK {
-            self.write_snapshot(snapshot(), &mut list);
+            self.write_snapshot(snapshot, &mut list);
         }
         self.calls.take_deletions(&mut list);
         self.rest.take_deletions(&mut list);
@@ -238,24 +242,28 @@ impl Keeper {
         self.wants_snapshot = true;
     }
 
-    fn write_snapshot(&mut self, frames: Vec<Frame>, list: &mut Vec<Write>) {
-        let mut bytes = journal::begin_file();
-        journal::append_frame(&mut bytes, &Frame::Begin);
-        for frame in frames
-            .into_iter()
-            .chain(self.calls.frames())
-            .chain(self.rest.frames())
-        {
-            journal::append_frame(&mut bytes, &frame);
+    fn write_snapshot(&mut self, frames: impl Iterator<Item = Frame>, list: &mut Vec<Write>) {
+        let mut pieces = Vec::new();
+        let mut piece = journal::begin_file();
+        journal::append_frame(&mut piece, &Frame::Begin);
+        for frame in frames.chain(self.calls.frames()).chain(self.rest.frames()) {
+            if piece.len() >= PIECE_BYTES {
+                pieces.push(std::mem::replace(
+                    &mut piece,
+                    Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8),
+                ));
+            }
+            journal::append_frame(&mut piece, &frame);
         }
+        pieces.push(piece);
         self.wants_snapshot = false;
         self.old_ledgers.push(self.ledger_number);
         self.ledger_number += 1;
-        self.ledger_bytes = bytes.len();
-        self.snapshot_bytes = bytes.len();
+        self.snapshot_bytes = pieces.iter().map(Vec::len).sum();
+        self.ledger_bytes = self.snapshot_bytes;
         list.push(Write {
             file: numbered(LEDGER, self.ledger_number),
-            op: Op::Replace(bytes),
+            op: Op::Replace(pieces),
         });
         for number in std::mem::take(&mut self.old_ledgers) {
             list.push(Write {
@@ -280,7 +288,7 @@ impl Keeper {
                     file: current.to_owned(),
                     op: Op::Rename(older),
                 });
-                Op::Replace(lines)
+                Op::Replace(vec![lines])
             }
         };
         list.push(Write {

@@ -37,6 +37,8 @@ mod turn;
 pub mod turns;
 pub mod voice;
 
+#[cfg(target_arch = "wasm32")]
+mod crossing;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]
 mod http;
 #[cfg(all(target_arch = "wasm32", feature = "counting"))]

@@ -15,7 +15,7 @@ use wasm_bindgen::prelude::*;
 use crate::answer::Reply;
 use crate::config::RawSettings;
 use crate::core::Core as Machine;
-use crate::facts::Scalar;
+use crate::crossing::scalar;
 use crate::files::{Op, Write};
 use crate::observe::SOURCES;
 use crate::outbox::Request;
@@ -49,8 +49,7 @@ impl Core {
     /// A core with its settings, in the order of [`setting_names`], judged; what is wrong with them is in the first advice's log.
     #[wasm_bindgen(constructor)]
     pub fn new(settings: JsValue, seed_high: u32, seed_low: u32) -> Core {
-        let facts: Vec<Scalar> = serde_wasm_bindgen::from_value(settings).unwrap_or_default();
-        let raw = RawSettings::new(facts);
+        let raw = RawSettings::new(scalar(&settings).list().to_vec());
         let seed = u64::from(seed_high) << 32 | u64::from(seed_low);
         Core {
             machine: RefCell::new(Machine::new(&raw, seed)),
@@ -104,8 +103,7 @@ impl Core {
     /// Takes the reply to the last request, as `send` of `io.wasm` gives it; a further request where one
     /// follows at once. Anything else stands for no answer.
     pub fn answered(&self, reply: JsValue, wall: f64, mono: f64) -> Option<Array> {
-        let facts: Vec<Scalar> = serde_wasm_bindgen::from_value(reply).unwrap_or_default();
-        let reply = Reply::from_facts(&facts);
+        let reply = Reply::from_facts(scalar(&reply).list());
         let mut machine = self.machine.borrow_mut();
         let request = machine.answered(&reply, now(wall, mono))?;
         order(&machine, request)
@@ -146,7 +144,7 @@ impl Core {
         for Write { file, op } in writes.list {
             let (what, with) = match op {
                 Op::Append(bytes) => ("append", Uint8Array::from(&bytes[..]).into()),
-                Op::Replace(bytes) => ("replace", Uint8Array::from(&bytes[..]).into()),
+                Op::Replace(pieces) => ("replace", joined(&pieces).into()),
                 Op::Rename(name) => ("rename", JsValue::from(name)),
                 Op::Delete => ("delete", JsValue::NULL),
             };
@@ -238,10 +236,10 @@ impl Core {
         wall: f64,
         mono: f64,
     ) {
-        let rows: Vec<Scalar> = serde_wasm_bindgen::from_value(rows).unwrap_or_default();
+        let rows = scalar(&rows);
         self.machine.borrow_mut().take_rows(
             source as usize,
-            &rows,
+            rows.list(),
             (file, mark.as_deref()),
             history,
             now(wall, mono),
@@ -277,6 +275,19 @@ impl Core {
     pub fn status(&self) -> String {
         json(&self.machine.borrow().status())
     }
+}
+
+/// One array of all pieces, which are joined outside the module.
+fn joined(pieces: &[Vec<u8>]) -> Uint8Array {
+    let length: usize = pieces.iter().map(Vec::len).sum();
+    let whole = Uint8Array::new_with_length(length as u32);
+    let mut at = 0;
+    for piece in pieces {
+        let end = at + piece.len() as u32;
+        whole.subarray(at, end).copy_from(piece);
+        at = end;
+    }
+    whole
 }
 
 fn order(machine: &Machine, request: Request) -> Option<Array> {

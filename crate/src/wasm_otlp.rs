@@ -5,8 +5,8 @@ use std::cell::RefCell;
 use js_sys::Array;
 use wasm_bindgen::prelude::*;
 
+use crate::crossing::scalar;
 use crate::otlp::{self, Exporter, Resource};
-use crate::wasm_prices::scalar;
 
 /// Where to send: the setting `otlp`, and what the environment says, both with objects as lists of pairs. JSON
 /// `{url, headers, problems}`, which is not for logs.

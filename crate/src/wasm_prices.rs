@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use js_sys::{Array, Float64Array};
 use wasm_bindgen::prelude::*;
 
-use crate::facts::Scalar;
+use crate::crossing::scalar;
 use crate::price::Price;
 use crate::prices;
 
@@ -44,15 +44,4 @@ impl PriceBook {
         let rates = Float64Array::from(price.tiers.as_flattened());
         Array::of2(&JsValue::from(source.unwrap_or_default() as u32), &rates)
     }
-}
-
-/// Facts, taken by hand: serde's way would take 20 KB of this module, which has no other use for it.
-pub(crate) fn scalar(value: &JsValue) -> Scalar {
-    if let Some(list) = value.dyn_ref::<Array>() {
-        return Scalar::List(list.iter().map(|entry| scalar(&entry)).collect());
-    }
-    let number = value.as_f64().map(Scalar::Number);
-    let text = || value.as_string().map(Scalar::Text);
-    let flag = || value.as_bool().map(Scalar::Bool);
-    number.or_else(text).or_else(flag).unwrap_or_default()
 }

@@ -120,13 +120,11 @@ impl Core {
         }
         let (ledger, sessions) = (&self.ledger, &self.sessions);
         let (bookmarks, reconciled_ms) = (&self.bookmarks, self.reconciled_ms);
-        let snapshot = || {
-            let marks = bookmarks
-                .values()
-                .map(|(file, mark)| Frame::Bookmark(file.clone(), mark.clone()));
-            let frames = ledger.frames().chain(sessions.frames()).chain(marks);
-            frames.chain(reconciled_ms.map(Frame::Reconciled)).collect()
-        };
+        let marks = bookmarks
+            .values()
+            .map(|(file, mark)| Frame::Bookmark(file.clone(), mark.clone()));
+        let frames = ledger.frames().chain(sessions.frames()).chain(marks);
+        let snapshot = frames.chain(reconciled_ms.map(Frame::Reconciled));
         self.keeper.take_writes(snapshot)
     }
 

@@ -41,14 +41,15 @@ const MAX_PROXIED: usize = 64;
 /// The same observation again is a second delivery of it within this time, in ms.
 const REPEATED_WITHIN_MS: u64 = 2_000;
 /// The most observations that are remembered to tell second deliveries.
-const MAX_RECENT: usize = 4_096;
+const MAX_RECENT: usize = 4_095;
 /// Calls of a session arrive in the order of their ends, give or take this, in ms: a slot that ended
 /// longer before a call's start is not that call's.
 const ARRIVES_WITHIN_MS: u64 = 10_000;
 /// How long a final call's slot stays to suppress late observations, in ms.
 const SLOT_AGE_MS: u64 = 600_000;
-/// The most slots, and so the most calls that can be matched.
-const MAX_SLOTS: usize = 16_384;
+/// The most slots, and so the most calls that can be matched. With one more for a moment they fill what a list of them
+/// grows to.
+const MAX_SLOTS: usize = 16_383;
 /// The most calls that can wait at once; beyond it the oldest is final at once.
 const MAX_OPEN: usize = 16_384;
 
@@ -308,6 +309,10 @@ impl Ledger {
     /// so does the session store.
     fn insert(&mut self, slot: Slot) {
         let slots = self.slots.entry(slot.bucket, VecDeque::new);
+        // Most sessions have few calls: room for four at once would be the larger half of the ledger.
+        if slots.len() == slots.capacity() {
+            slots.reserve_exact(1 + slots.len() / 2);
+        }
         let is_older = |known: &Slot| known.ended_ms <= slot.ended_ms;
         let behind = slots.iter().rposition(is_older);
         slots.insert(behind.map_or(0, |index| index + 1), slot);

@@ -579,7 +579,7 @@ impl Disk {
         for Write { file, op } in writes.list {
             match op {
                 Op::Append(bytes) => self.0.entry(file).or_default().extend(bytes),
-                Op::Replace(bytes) => drop(self.0.insert(file, bytes)),
+                Op::Replace(pieces) => drop(self.0.insert(file, pieces.concat())),
                 Op::Rename(name) => {
                     if let Some(bytes) = self.0.remove(&file) {
                         self.0.insert(name.to_owned(), bytes);

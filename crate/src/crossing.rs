@@ -1,0 +1,24 @@
+//! How JavaScript's values become facts, outside the way of events, which cross packed ([`crate::packed`]).
+
+use js_sys::Array;
+use wasm_bindgen::prelude::*;
+
+use crate::facts::Scalar;
+
+/// Facts, taken by hand: serde's way takes 18 KB of a module. What is neither a scalar nor a list is seen, and unusable.
+pub(crate) fn scalar(value: &JsValue) -> Scalar {
+    if let Some(list) = value.dyn_ref::<Array>() {
+        return Scalar::List(list.iter().map(|entry| scalar(&entry)).collect());
+    }
+    if let Some(number) = value.as_f64() {
+        Scalar::Number(number)
+    } else if let Some(text) = value.as_string() {
+        Scalar::Text(text)
+    } else if let Some(flag) = value.as_bool() {
+        Scalar::Bool(flag)
+    } else if value.is_null() || value.is_undefined() {
+        Scalar::Absent
+    } else {
+        Scalar::List(Vec::new())
+    }
+}
