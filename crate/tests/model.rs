@@ -1,10 +1,13 @@
 //! The ledger against a naive model: true calls, of which surfaces tell with losses, repeats, delays and clocks some ms
-//! apart, while the core restarts. The model knows nothing of matching: a call that was billed, or answered, and of
-//! which anything told, counts once, with its tokens.
+//! apart, while the core restarts, the wall clock is set, and a proxy and LiteLLM have other figures than the gateway. The
+//! model knows nothing of matching: a call that was billed, or answered, and of which anything told, counts once, with its
+//! tokens.
 //!
-//! Left out is what nobody could tell apart: calls that begin or end within 300 ms of each other; calls of equal usage
-//! that do so within 2.5 s, but for pairs of them where every surface tells its session and of every call; a call of whose
-//! usage is told only after its hold-back; a second delivery on the other side of a restart.
+//! Left out is what nobody could tell apart: calls that end within 300 ms of each other, or begin so where some tell
+//! of no usage; calls of equal usage that do so within 2.5 s, but for pairs of them where every surface tells its session
+//! and of every call; a call of whose usage is told only after its hold-back; a second delivery on the other side of a
+//! restart. A clock is not set in the very moment of a call's beginning or end, nor before a restart between two things that
+//! the gateway tells of one call.
 //! `PROPTEST_CASES=20000` plays more.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -15,7 +18,7 @@ use std::collections::BTreeMap;
 
 use agentwatch_openclaw::facts::Scalar;
 use agentwatch_openclaw::observe::SOURCES;
-use common::{Gateway, at, pick};
+use common::{Gateway, pick};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
@@ -102,6 +105,10 @@ struct Draw {
     model: u8,
     usage: u8,
     is_aborted: bool,
+    /// Whether it begins together with the one before.
+    is_close: bool,
+    /// Whether those that see it pass have other figures than the gateway.
+    is_changed: bool,
     /// A bit each: who is silent, who tells twice.
     losses: u8,
     repeats: u8,
@@ -125,6 +132,8 @@ struct Call {
     fate: Fate,
     told: Vec<By>,
     draw: Draw,
+    /// How far the wall clock was ahead when it began, and when it ended, in ms.
+    ahead_ms: (i64, i64),
 }
 
 impl Call {
@@ -146,8 +155,10 @@ impl Call {
         // What is stored is the message, with its own time.
         let clock = if by == By::Store { By::Message } else { by };
         let off = u64::from(self.draw.off[clock as usize] % 4);
-        let (started, ended) = (self.started_ms + off, self.ended_ms + off);
-        let duration = ended - started;
+        let duration = self.ended_ms - self.started_ms;
+        let off = if self.draw.is_close { 0 } else { off };
+        let started = (self.started_ms + off).saturating_add_signed(self.ahead_ms.0);
+        let ended = (self.ended_ms + off).saturating_add_signed(self.ahead_ms.1);
         let is_answered = self.fate == Fate::Answered;
         let stop = if is_answered { "stop" } else { "aborted" };
         let usage = self.usage(is_answered);
@@ -172,7 +183,9 @@ impl Call {
                 "completionTokens": 7}})
             }
             By::Proxy | By::Litellm => json!({"event": {
-                "provider": "p", "model": self.model, "input": self.input, "output": 7, "cache_read": 5,
+                "provider": "p", "model": self.model, "output": 7, "cache_read": 5,
+                "input": self.input + 500_000 * u64::from(self.is_changed()),
+                "reasoning": self.draw.off[0] % 3,
                 // Its request begins behind the gateway's, and is over before.
                 "started": started + u64::from(self.draw.off[by as usize] % 16), "ended": ended,
                 "duration": duration, "response_id": format!("r-{by:?}-{}", self.number),
@@ -185,6 +198,15 @@ impl Call {
                 "ctx": {"sessionId": format!("id-{}", self.session), "agentId": "main"},
             }),
         }
+    }
+
+    /// The gateway's own figures count where there are any.
+    fn is_changed(&self) -> bool {
+        let own = [By::Message, By::Diagnostic];
+        // What is said by sums alone has to have the same ones.
+        let is_told =
+            own.iter().any(|by| self.told.contains(by)) && !self.told.contains(&By::Named);
+        self.draw.is_changed && is_told && self.fate == Fate::Answered
     }
 
     fn tells_at(&self, by: By) -> u64 {
@@ -208,14 +230,27 @@ impl Call {
 }
 
 /// Calls from what the dice say, apart enough to be told apart.
-fn calls(draws: Vec<Draw>, present: u8) -> Vec<Call> {
+fn calls(mut draws: Vec<Draw>, present: u8) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut clock = START_MS;
     let has = |mask: u8, by: By| mask & (1 << by as u8) != 0;
     let is_strange = |by: By| has(present, by) && matches!(by, By::Named | By::Proxy | By::Litellm);
     let is_lossless = draws.iter().all(|draw| draw.losses == 0) && !ALL.into_iter().any(is_strange);
-    for (number, draw) in draws.into_iter().enumerate() {
-        let started_ms = clock + APART_MS + draw.gap_ms;
+    let tells_all =
+        |by: By| has(present, by) && matches!(by, By::Timing | By::Diagnostic | By::Named);
+    let may_be_close = !draws.iter().any(|draw| draw.is_aborted) && !ALL.into_iter().any(tells_all);
+    for draw in &mut draws {
+        draw.is_close &= may_be_close;
+    }
+    let is_any_close = draws.iter().any(|draw| draw.is_close);
+    for (number, mut draw) in draws.into_iter().enumerate() {
+        // The gateway's clock and the message's are one.
+        let gap_ms = match draw.is_close && number > 0 {
+            true => 1 + draw.gap_ms % 45,
+            false => APART_MS + draw.gap_ms,
+        };
+        draw.is_close = is_any_close;
+        let started_ms = clock + gap_ms;
         clock = started_ms;
         let mut ended_ms = started_ms + draw.duration_ms;
         let near = |ended: u64| {
@@ -239,7 +274,7 @@ fn calls(draws: Vec<Draw>, present: u8) -> Vec<Call> {
             .filter(|index| equals(&calls[*index]))
             .collect();
         let may_pair = is_lossless && near.len() == 1 && !calls[near[0]].is_paired;
-        let is_common = draw.usage <= 6 && (near.is_empty() || may_pair);
+        let is_common = draw.usage <= 6 && !is_any_close && (near.is_empty() || may_pair);
         let is_paired = is_common && may_pair;
         for index in near.into_iter().filter(|_| is_paired) {
             calls[index].is_paired = true;
@@ -277,9 +312,75 @@ fn calls(draws: Vec<Draw>, present: u8) -> Vec<Call> {
             fate,
             told,
             draw,
+            ahead_ms: (0, 0),
         });
     }
     calls
+}
+
+/// The clock is set: when, and how far it is ahead from then on, in ms. Farther apart than a play lasts, so that no two
+/// calls have the same times.
+type Jumps = Vec<(u64, i64)>;
+
+const AHEAD_MS: [i64; 6] = [
+    -18_000_000,
+    -3_600_000,
+    -1_200_000,
+    1_200_000,
+    3_000_000,
+    18_000_000,
+];
+
+fn ahead_at(jumps: &Jumps, at_ms: u64) -> i64 {
+    let before = jumps.iter().rev().find(|(at, _)| *at <= at_ms);
+    before.map_or(0, |(_, ahead)| *ahead)
+}
+
+/// Sets the clock while calls run and are told of, where that leaves them to be told apart.
+fn jumps(calls: &mut [Call], drawn: &[(u16, u16, u8)], restarts: &[u64]) -> Jumps {
+    let mut jumps: Jumps = Vec::new();
+    for (of, after, ahead) in drawn {
+        let Some(call) = calls.get(usize::from(*of) % calls.len().max(1)) else {
+            continue;
+        };
+        let span = call.ended_ms - call.started_ms + 3_000;
+        jumps.push((
+            call.started_ms + u64::from(*after) * span / 65_536,
+            AHEAD_MS[usize::from(*ahead) % AHEAD_MS.len()],
+        ));
+    }
+    jumps.sort_unstable();
+    jumps.retain(|(at, _)| {
+        let moment = |call: &Call| {
+            let ends = [call.started_ms, call.ended_ms];
+            let is_at_end = ends.iter().any(|end| end.abs_diff(*at) < 25);
+            let told = call.ended_ms..call.ended_ms + 2_700;
+            let restarts = restarts.iter().any(|restart| told.contains(restart));
+            is_at_end || (told.contains(at) && restarts)
+        };
+        !calls.iter().any(moment)
+    });
+    // Once while anything is told of a call.
+    jumps.dedup_by_key(|(at, _)| (*at - START_MS) / 35_000);
+    for call in calls {
+        call.ahead_ms = (
+            ahead_at(&jumps, call.started_ms),
+            ahead_at(&jumps, call.ended_ms),
+        );
+        // Other figures are those of the call only where it began and ended when the gateway says.
+        let late = call.started_ms..call.ended_ms + By::Litellm.latest_ms() + 1_000;
+        call.draw.is_changed &= !jumps.iter().any(|(at, _)| late.contains(at));
+        // What is heard late is of the new clock; only a message says when its call began by the old one.
+        let knows_start = call.told.contains(&By::Diagnostic);
+        let latest_ms = if knows_start { 700 } else { 31_000 };
+        let told = call.ended_ms..call.ended_ms + latest_ms;
+        let is_within = jumps.iter().any(|(at, _)| told.contains(at));
+        if is_within && !call.told.contains(&By::Message) {
+            call.told
+                .retain(|by| matches!(by, By::Timing | By::Diagnostic | By::Named));
+        }
+    }
+    jumps
 }
 
 /// Requests, prompt tokens and completion tokens of each model.
@@ -308,21 +409,26 @@ enum Step {
     Restart { compacts: bool },
 }
 
-fn steps(calls: &[Call], restarts: &[(u32, bool)]) -> Vec<(u64, Step)> {
-    let end = calls
-        .iter()
-        .map(|call| call.ended_ms)
-        .max()
-        .unwrap_or(START_MS)
-        + 3 * SETTLED_MS;
+/// When the core restarts, and whether it has written a snapshot: at any time, or between two things that are told of a call.
+fn restarts(calls: &[Call], drawn: &[(u32, bool)]) -> Vec<(u64, bool)> {
+    let last = calls.iter().map(|call| call.ended_ms).max();
+    let end = last.unwrap_or(START_MS) + 3 * SETTLED_MS;
     let restart = |(at, compacts): &(u32, bool)| {
-        let at = START_MS + u64::from(*at) * (end - START_MS) / u64::from(u32::MAX);
-        (
-            at,
-            Step::Restart {
-                compacts: *compacts,
-            },
-        )
+        let of = calls.get(*at as usize % (2 * calls.len().max(1)));
+        let part = |span: u64| u64::from(*at) * span / u64::from(u32::MAX);
+        let at = match of {
+            Some(call) => call.ended_ms + part(2_500),
+            None => START_MS + part(end - START_MS),
+        };
+        (at, *compacts)
+    };
+    drawn.iter().map(restart).collect()
+}
+
+fn steps(calls: &[Call], restarts: &[(u64, bool)]) -> Vec<(u64, Step)> {
+    let restart = |(at, compacts): &(u64, bool)| {
+        let compacts = *compacts;
+        (*at, Step::Restart { compacts })
     };
     let mut steps: Vec<(u64, Step)> = restarts.iter().map(restart).collect();
     let restarts: Vec<u64> = steps.iter().map(|(at, _)| *at).collect();
@@ -346,7 +452,12 @@ fn steps(calls: &[Call], restarts: &[(u32, bool)]) -> Vec<(u64, Step)> {
     steps
 }
 
-fn play(calls: &[Call], restarts: &[(u32, bool)], expect_diagnostics: bool) -> Gateway {
+fn play(
+    calls: &[Call],
+    restarts: &[(u64, bool)],
+    jumps: &Jumps,
+    expect_diagnostics: bool,
+) -> Gateway {
     let mut gateway = Gateway::new(expect_diagnostics);
     let stored = SOURCES
         .iter()
@@ -355,15 +466,23 @@ fn play(calls: &[Call], restarts: &[(u32, bool)], expect_diagnostics: bool) -> G
     gateway.core.set_reconciled(START_MS);
     let mut wall = START_MS;
     for (at_ms, step) in steps(calls, restarts) {
+        for (jump, ahead) in jumps.iter().filter(|(at, _)| *at < at_ms) {
+            if *jump >= wall {
+                gateway.run_until(wall, *jump);
+                (wall, gateway.ahead_ms) = (*jump, *ahead);
+            }
+        }
         gateway.run_until(wall, at_ms);
         wall = at_ms;
+        gateway.ahead_ms = ahead_at(jumps, wall);
         match step {
             Step::Tell("stored", row) => {
                 let facts = Scalar::List(pick(stored, &row).unwrap());
+                let now = gateway.now(wall);
                 gateway
                     .core
-                    .take_rows(stored, &[facts], ("main/s", Some("1:1")), false, at(wall));
-                gateway.core.set_reconciled(wall - 2 * SETTLED_MS);
+                    .take_rows(stored, &[facts], ("main/s", Some("1:1")), false, now);
+                gateway.core.set_reconciled(now.wall_ms - 2 * SETTLED_MS);
                 gateway.write();
             }
             Step::Tell(source, args) => gateway.hear(source, &args, wall),
@@ -385,6 +504,7 @@ fn draw() -> impl Strategy<Value = Draw> {
     (
         (0u64..3_000, 20u64..4_000, any::<u8>(), any::<u8>(), 0u8..10),
         (prop::bool::weighted(0.1), mask(), mask()),
+        (prop::bool::weighted(0.2), prop::bool::weighted(0.2)),
         prop::array::uniform7(0u16..=1_000),
         prop::array::uniform7(any::<u8>()),
     )
@@ -392,6 +512,7 @@ fn draw() -> impl Strategy<Value = Draw> {
             |(
                 (gap_ms, duration_ms, session, model, usage),
                 (is_aborted, losses, repeats),
+                (is_close, is_changed),
                 late,
                 off,
             )| Draw {
@@ -401,6 +522,8 @@ fn draw() -> impl Strategy<Value = Draw> {
                 model,
                 usage,
                 is_aborted,
+                is_close,
+                is_changed,
                 losses,
                 repeats,
                 late,
@@ -431,12 +554,17 @@ proptest! {
         draws in prop::collection::vec(draw(), 1..16),
         // Which surfaces this gateway has at all.
         present in any::<u8>(),
-        restarts in prop::collection::vec((any::<u32>(), any::<bool>()), 0..4),
+        drawn in prop::collection::vec((any::<u32>(), any::<bool>()), 0..4),
+        set in prop::collection::vec((any::<u16>(), any::<u16>(), any::<u8>()), 0..3),
     ) {
-        let calls = calls(draws, present);
+        let mut calls = calls(draws, present);
+        let restarts = restarts(&calls, &drawn);
+        let times: Vec<u64> = restarts.iter().map(|(at, _)| *at).collect();
+        let jumps = jumps(&mut calls, &set, &times);
         let expect_diagnostics = present & (1 << By::Diagnostic as u8) != 0;
-        let gateway = play(&calls, &restarts, expect_diagnostics);
-        prop_assert_eq!(counted(&gateway), expected(&calls), "{:#?}", steps(&calls, &restarts));
+        let gateway = play(&calls, &restarts, &jumps, expect_diagnostics);
+        let told = (&jumps, steps(&calls, &restarts));
+        prop_assert_eq!(counted(&gateway), expected(&calls), "{:#?}", told);
         let status = gateway.status();
         prop_assert_eq!((&status["waiting"], &status["open"]), (&json!(0), &json!(0)));
     }

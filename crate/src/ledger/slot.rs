@@ -83,6 +83,8 @@ impl Slot {
     /// Takes over what identifies the call better than what was known.
     pub(super) fn absorb(&mut self, observation: &Observation, clock_ms: Option<u64>) {
         self.clock_ms = self.clock_ms.or(clock_ms);
+        // The gateway says the same of usage everywhere.
+        let is_first_of_gateway = self.is_by_ways();
         self.seen |= 1 << observation.surface as u8;
         self.is_answered |= is_answered(observation);
         self.span = self.span.or(span_hash(observation));
@@ -91,8 +93,9 @@ impl Slot {
             Surface::Message => observation.started_ms.or(self.started_ms),
             _ => self.started_ms.or(observation.started_ms),
         };
-        if self.usage.is_none() || observation.surface == Surface::Diagnostic {
-            self.usage = observation.usage.or(self.usage);
+        let is_truer = is_first_of_gateway || observation.surface == Surface::Diagnostic;
+        if self.usage.is_none() || (is_truer && observation.usage.is_some()) {
+            self.usage = observation.usage;
         }
     }
 
@@ -101,17 +104,6 @@ impl Slot {
         let counts = self.is_unbilled && observation.usage.is_some();
         self.is_unbilled &= !counts;
         counts
-    }
-
-    /// `model:used` tells whole prompts only, so with it only the sums can be compared.
-    fn same_usage(&self, surface: Surface, a: &Usage, b: &Usage) -> bool {
-        let sums = surface == Surface::Named || self.seen == 1 << Surface::Named as u8;
-        // Who tells of reasoning tells how much of the answer it was.
-        let told = |usage: &Usage| Usage {
-            reasoning: 0,
-            ..*usage
-        };
-        told(a) == told(b) || (sums && a.prompt() == b.prompt() && a.output == b.output)
     }
 
     /// Whether a stored row of other usage may be this call's; anything else may.
@@ -183,7 +175,7 @@ impl Slot {
         // all by who saw them pass.
         let has_passed = is_way(observation.surface) || self.is_by_ways();
         match self.usage.zip(observation.usage) {
-            Some((a, b)) if self.same_usage(observation.surface, &a, &b) => {
+            Some((a, b)) if is_same(&a, &b) => {
                 (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart))
             }
             _ if !self.may_be_stored_as(observation, start_apart) => None,
@@ -206,6 +198,11 @@ pub(super) fn clock_of(observation: &Observation, now: Now) -> Option<u64> {
         Surface::Stored | Surface::Proxied | Surface::Litellm => false,
     };
     (is_heard && !observation.elsewhere).then(|| now.wall_ms.wrapping_sub(now.mono_ms))
+}
+
+/// `model:used` tells whole prompts only, and only who reads the provider's answer knows how much of it was reasoning.
+fn is_same(a: &Usage, b: &Usage) -> bool {
+    (a.prompt(), a.output) == (b.prompt(), b.output)
 }
 
 /// Who sees a call pass between gateway and provider.
