@@ -12,15 +12,16 @@
 //! What comes later finds the call's slot: it is suppressed, enriches the call where it knows more, or
 //! counts it after all where nothing that was billed had been told.
 
+mod kept;
 mod open;
 mod slot;
+mod waits;
 
 use std::collections::VecDeque;
 
 use serde::Serialize;
 
 use crate::call::{CallId, IdMint, Outcome};
-use crate::journal::Frame;
 use crate::observe::{Observation, Surface};
 use crate::table::Table;
 use crate::time::Now;
@@ -29,15 +30,10 @@ use open::Open;
 pub use open::{Enrichment, Settled};
 pub use slot::Slot;
 use slot::{Fit, UNKNOWN_WITHIN_MS, bucket, clock_of, fingerprint};
+pub use waits::HOLD_BACK_MS;
 
-/// How long a call waits for its other surfaces, in ms: diagnostics were seen up to 240 ms late.
-pub const HOLD_BACK_MS: u64 = 1_000;
-/// The same where a proxy tells of calls: it is another process, whose file is read once a second.
-pub const PROXIED_HOLD_BACK_MS: u64 = 3_000;
 /// The most enrichments that wait for the receiver to be known.
 const MAX_ENRICHMENTS: usize = 1_024;
-/// The most providers that are known to be behind a proxy.
-const MAX_PROXIED: usize = 64;
 /// The same observation again is a second delivery of it within this time, in ms.
 const REPEATED_WITHIN_MS: u64 = 2_000;
 /// The most observations that are remembered to tell second deliveries.
@@ -91,8 +87,9 @@ pub struct Ledger {
     /// The providers of whose calls a proxy tells.
     proxied: Vec<String>,
     enrichments: Vec<Enrichment>,
-    /// How far the wall clock was ahead at the last sighting, and until when calls may bear times of another one.
-    clock_ms: Option<u64>,
+    /// How far the wall clock was ahead of the monotonic one at the last sighting; see [`clock_of`].
+    clock_ms: u64,
+    /// Until then, on the monotonic clock, sightings may be of calls from before the wall clock was set.
     reset_until_ms: u64,
     counts: LedgerCounts,
 }
@@ -114,7 +111,7 @@ impl Ledger {
             recent: VecDeque::new(),
             proxied: Vec::new(),
             enrichments: Vec::new(),
-            clock_ms: None,
+            clock_ms: 0,
             reset_until_ms: 0,
             counts: LedgerCounts::default(),
         }
@@ -195,47 +192,21 @@ impl Ledger {
         left
     }
 
-    /// How long calls wait.
-    fn hold_back_ms(&self) -> u64 {
-        match self.proxied.is_empty() {
-            true => HOLD_BACK_MS,
-            false => PROXIED_HOLD_BACK_MS,
-        }
-    }
-
-    /// Slots stand in the order of their times, which a clock that was set makes another one.
+    /// Slots are searched in the order of their times, which is another than that of the calls where the clock was set.
     fn look_at_clock(&mut self, observation: &Observation, now: Now) {
-        let Some(clock_ms) = clock_of(observation, now) else {
+        let clock_ms = clock_of(observation, now);
+        if clock_ms == 0 {
             return;
-        };
-        let last = self.clock_ms.replace(clock_ms).unwrap_or(clock_ms);
-        if clock_ms.abs_diff(last) > UNKNOWN_WITHIN_MS {
+        }
+        let is_first = self.clock_ms == 0;
+        if !is_first && clock_ms.abs_diff(self.clock_ms) > UNKNOWN_WITHIN_MS {
             self.reset_until_ms = now.mono_ms + ARRIVES_WITHIN_MS;
         }
-    }
-
-    /// From its first call on, a proxy is waited for; see [`Ledger::finish`].
-    fn hear_proxy(&mut self, observation: &Observation) {
-        if observation.surface != Surface::Proxied
-            || self.proxied.contains(&observation.provider)
-            || self.proxied.len() >= MAX_PROXIED
-        {
-            return;
-        }
-        self.proxied.push(observation.provider.clone());
+        self.clock_ms = clock_ms;
     }
 
     fn is_complete(&self, open: &Open) -> bool {
         open.is_complete(self.expect_diagnostics) && !self.lacks_proxy(open)
-    }
-
-    /// Whether a proxy should tell of a call, and has not.
-    fn lacks_proxy(&self, open: &Open) -> bool {
-        open.view(Surface::Proxied).is_none()
-            && open.view(Surface::Stored).is_none()
-            && open
-                .provider()
-                .is_some_and(|provider| self.proxied.iter().any(|known| known == provider))
     }
 
     /// The call whose row this is a copy of: forks and runs of jobs copy rows into other sessions.
@@ -258,53 +229,6 @@ impl Ledger {
         self.recent.iter().find(same).map(|(_, _, id)| *id)
     }
 
-    /// Everything that matching needs, for a fresh instance.
-    pub fn frames(&self) -> impl Iterator<Item = Frame> {
-        let open = self.open.values().flat_map(|open| {
-            let views = open.views.iter().flatten();
-            views.map(|view| Frame::Seen(open.id, view.clone()))
-        });
-        let slots = self
-            .slots
-            .values()
-            .flatten()
-            .filter(|slot| !self.open.contains(slot.id.key()))
-            .map(|slot| Frame::Slot(Box::new(slot.clone())));
-        open.chain(slots)
-    }
-
-    /// Takes an observation from a journal, under the id that it had.
-    pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
-        self.look_at_clock(&observation, now);
-        let is_known = |slot: &Slot| slot.id == id;
-        let buckets = self.buckets(&observation);
-        let bucket = buckets.into_iter().find(|bucket| {
-            let slots = self.slots.get(*bucket);
-            slots.is_some_and(|slots| slots.iter().any(is_known))
-        });
-        let known = bucket
-            .and_then(|bucket| self.slots.get_mut(bucket))
-            .and_then(|slots| slots.iter_mut().find(|slot| is_known(slot)));
-        let Some(slot) = known else {
-            return self.begin(id, observation, now);
-        };
-        slot.absorb(&observation, clock_of(&observation, now));
-        let counts_after_all = slot.counts_after_all(&observation);
-        self.view(id, observation, counts_after_all, now);
-        // What was known of a final call was told before.
-        self.enrichments.clear();
-    }
-
-    /// Takes a final call's slot from a journal.
-    pub fn restore_slot(&mut self, slot: Slot, now: Now) {
-        let seen = Now {
-            wall_ms: slot.ended_ms,
-            ..now
-        };
-        self.order.push_back((seen, slot.bucket, slot.id));
-        self.insert(slot);
-    }
-
     /// Puts a slot among its bucket's, which are searched from the newest: a journal gives them in another order, and
     /// so does the session store.
     fn insert(&mut self, slot: Slot) {
@@ -316,14 +240,6 @@ impl Ledger {
         let is_older = |known: &Slot| known.ended_ms <= slot.ended_ms;
         let behind = slots.iter().rposition(is_older);
         slots.insert(behind.map_or(0, |index| index + 1), slot);
-    }
-
-    /// Marks a restored call as final: it is not settled again.
-    pub fn restore_final(&mut self, id: CallId) {
-        self.ready.retain(|ready| *ready != id);
-        if let Some(open) = self.open.remove(id.key()) {
-            self.mark(&open.settle(id), &open);
-        }
     }
 
     /// The session store is matched with all calls until then (ms since 1970); from now on slots wait for it.
@@ -536,7 +452,7 @@ impl Ledger {
         let bucket = bucket(&turn.model, turn.session_key.as_deref());
         self.slots.get(bucket).is_some_and(|slots| {
             let own = slots.iter().find(|slot| slot.id == open.id);
-            let clock = own.and_then(|slot| slot.clock_ms);
+            let clock = own.map_or(0, |slot| slot.clock_ms);
             let is_part = |slot: &Slot| within.contains(&slot.ended_by(clock));
             let mut messages = slots.iter().filter(|slot| slot.saw(Surface::Message));
             messages.any(is_part)

@@ -42,9 +42,9 @@ pub struct Slot {
     pub(super) row: Option<u64>,
     /// It failed or was stopped, and nothing that told of it in time knew of any usage.
     pub(super) is_unbilled: bool,
-    /// The clock by which this process heard of it, where it did; see [`clock_of`].
+    /// The clock by which this process heard of it first; see [`clock_of`].
     #[serde(skip)]
-    pub(super) clock_ms: Option<u64>,
+    pub(super) clock_ms: u64,
 }
 
 /// How well an observation fits a slot; less is better.
@@ -57,7 +57,7 @@ pub(super) enum Fit {
 }
 
 impl Slot {
-    pub(super) fn new(id: CallId, observation: &Observation, clock_ms: Option<u64>) -> Self {
+    pub(super) fn new(id: CallId, observation: &Observation, clock_ms: u64) -> Self {
         let mut slot = Self {
             id,
             bucket: bucket(&observation.model, observation.session_key.as_deref()),
@@ -81,8 +81,10 @@ impl Slot {
     }
 
     /// Takes over what identifies the call better than what was known.
-    pub(super) fn absorb(&mut self, observation: &Observation, clock_ms: Option<u64>) {
-        self.clock_ms = self.clock_ms.or(clock_ms);
+    pub(super) fn absorb(&mut self, observation: &Observation, clock_ms: u64) {
+        if self.clock_ms == 0 {
+            self.clock_ms = clock_ms;
+        }
         // The gateway says the same of usage everywhere.
         let is_first_of_gateway = self.is_by_ways();
         self.seen |= 1 << observation.surface as u8;
@@ -134,18 +136,20 @@ impl Slot {
     }
 
     /// By how much the wall clock was set since this was heard, in ms.
-    fn set_by(&self, clock_ms: Option<u64>) -> i64 {
-        let clocks = self.clock_ms.zip(clock_ms);
-        clocks.map_or(0, |(then, now)| now.wrapping_sub(then) as i64)
+    fn set_by(&self, clock_ms: u64) -> i64 {
+        match self.clock_ms == 0 || clock_ms == 0 {
+            true => 0,
+            false => clock_ms.wrapping_sub(self.clock_ms) as i64,
+        }
     }
 
     /// When it ended, as another moment's clock would have it.
-    pub(super) fn ended_by(&self, clock_ms: Option<u64>) -> u64 {
+    pub(super) fn ended_by(&self, clock_ms: u64) -> u64 {
         let set_by = self.set_by(clock_ms);
         self.ended_ms.saturating_add_signed(set_by)
     }
 
-    pub(super) fn fit(&self, observation: &Observation, clock_ms: Option<u64>) -> Option<Fit> {
+    pub(super) fn fit(&self, observation: &Observation, clock_ms: u64) -> Option<Fit> {
         if self.saw(observation.surface) || self.model != key_of(&[&observation.model]) {
             return None;
         }
@@ -191,13 +195,16 @@ impl Slot {
 }
 
 /// How far the wall clock is ahead of the monotonic one while this process hears of a call, in ms: where it differs, the
-/// clock was set meanwhile. `None` where others heard of it, or read of it.
-pub(super) fn clock_of(observation: &Observation, now: Now) -> Option<u64> {
+/// clock was set meanwhile. 0 where others heard of it, or read of it.
+pub(super) fn clock_of(observation: &Observation, now: Now) -> u64 {
     let is_heard = match observation.surface {
         Surface::Message | Surface::Diagnostic | Surface::Timing | Surface::Named => true,
         Surface::Stored | Surface::Proxied | Surface::Litellm => false,
     };
-    (is_heard && !observation.elsewhere).then(|| now.wall_ms.wrapping_sub(now.mono_ms))
+    match is_heard && !observation.elsewhere {
+        true => now.wall_ms.wrapping_sub(now.mono_ms),
+        false => 0,
+    }
 }
 
 /// `model:used` tells whole prompts only, and only who reads the provider's answer knows how much of it was reasoning.
