@@ -3,6 +3,7 @@
  * journal; any other tells the owner what it sees, and takes over where the owner is gone.
  */
 
+import { BEAT_MS } from "./beat.js";
 import { type Change, type Disk, FolderDisk, MemoryDisk } from "./disk.js";
 import { Lease, self } from "./lease.js";
 import type { Log } from "./pipeline.js";
@@ -10,8 +11,13 @@ import { reason, withDeadline } from "./promises.js";
 import { LOOK_MS, SpoolDisk, takeSpools } from "./spool.js";
 import type { Core } from "./wasm.js";
 
-/** How long changes are gathered before they are written, in ms. */
-const GATHER_MS = 250;
+/**
+ * How long changes are gathered before they are written, in ms; and those that nobody waits for, since without them a
+ * call would only be sent again under its guard: they go with the next others.
+ */
+export const GATHER_MS = { told: BEAT_MS, left: 1_000 };
+/** What is due this soon is done now, in ms: timers fire a moment early or late. */
+const SOON_MS = 20;
 /** A disk that takes longer is taken for one that failed, in ms. */
 const DISK_DEADLINE_MS = 30_000;
 /** How often a file that cannot be read is tried again. */
@@ -25,8 +31,12 @@ export interface Keeper {
   drain(): void;
   /** Runs something in the core; false where that went wrong. */
   run(work: (core: Core) => void): boolean;
-  /** Something may be due now: changes are written, or the journal has another owner. */
+  /** Something may be due now: the disk failed, or others told something. */
   advance(): void;
+  /** Something may be sent now: changes are written, or were read back. */
+  goOn(): void;
+  /** Lets `beat` be called within so many ms. */
+  within(ms: number): void;
   /** The journal is this process's, or is no more: the core is to be made anew. */
   remake(): void;
   log: Log;
@@ -46,9 +56,10 @@ export class Keeping {
   #lease: Lease | undefined;
   #upto = 0;
   #hasChanges = false;
+  /** When changes are to be written, in ms of the monotonic clock. */
+  #dueAt = Number.POSITIVE_INFINITY;
   /** The last write, under way or done. */
   #writing: Promise<void> | undefined;
-  #flushTimer: NodeJS.Timeout | undefined;
   #lookTimer: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
   #failedAt: number | undefined;
@@ -123,8 +134,8 @@ export class Keeping {
     return { standing: this.standing, dropped_spool_full: dropped };
   }
 
-  /** Takes the core's changes; they are written a moment later. */
-  collect(core: Core): void {
+  /** Takes the core's changes; they are written within so many ms. */
+  collect(core: Core, withinMs = GATHER_MS.told): void {
     const writes = core.writes() as [number, ...Change[]] | undefined;
     if (!writes) return;
     const [upto, ...changes] = writes;
@@ -132,15 +143,20 @@ export class Keeping {
     this.#disk.add(changes);
     if (this.standing === "memory") return core.written(upto);
     this.#hasChanges = true;
-    if (this.#flushTimer) return;
-    this.#flushTimer = setTimeout(() => void this.flush(), GATHER_MS);
-    this.#flushTimer.unref();
+    this.#dueAt = Math.min(this.#dueAt, this.#keeper.mono() + withinMs);
+    this.#keeper.within(withinMs);
+  }
+
+  /** Writes what is to be written by now, or asks to be called again. */
+  beat(): void {
+    const waitMs = this.#dueAt - this.#keeper.mono();
+    if (waitMs <= SOON_MS) void this.flush();
+    else if (waitMs < Number.POSITIVE_INFINITY) this.#keeper.within(waitMs);
   }
 
   /** Writes what was collected. Never throws: a disk that fails is told to the core, and tried again later. */
   async flush(): Promise<void> {
-    clearTimeout(this.#flushTimer);
-    this.#flushTimer = undefined;
+    this.#dueAt = Number.POSITIVE_INFINITY;
     if (this.standing === "memory") return;
     // What was collected before may be on its way still.
     if (!this.#hasChanges) return this.#writing;
@@ -170,7 +186,7 @@ export class Keeping {
         "the process that owns the journal has not read what this one sees for too long: model calls are lost; restart the gateway",
       );
     }
-    this.#keeper.advance();
+    this.#keeper.goOn();
   }
 
   /** Whether the disk did not take what it was given last. */
@@ -198,7 +214,7 @@ export class Keeping {
     this.#isLoading = false;
     this.#unread = 0;
     this.#keeper.run((core) => core.load(name, bytes, this.#keeper.wall(), this.#keeper.mono()));
-    this.#keeper.advance();
+    this.#keeper.goOn();
   }
 
   /** Waits a moment before the next file is read; one that stays unreadable is lost at last. */
@@ -229,7 +245,6 @@ export class Keeping {
     clearInterval(this.#lookTimer);
     await this.#looking;
     await this.flush();
-    clearTimeout(this.#flushTimer);
     process.off("exit", this.#atExit);
     await this.#disk.close().catch(() => {});
     await this.#lease?.release().catch(() => {});

@@ -5,7 +5,8 @@
  * the events that it had not yet finished are handed over again.
  */
 
-import { Keeping } from "./keeping.js";
+import { BEAT_MS, Beat } from "./beat.js";
+import { GATHER_MS, Keeping } from "./keeping.js";
 import { attic, type Otlp, openOtlp } from "./otlp.js";
 import { makePicker, type Picker, type SourceTable } from "./pick.js";
 import { type Order, Poster } from "./poster.js";
@@ -86,7 +87,7 @@ export class Pipeline {
   /** What watches the session store, where there is one. */
   readonly store: StoreWatch | undefined;
   #isOpen = false;
-  #timer: NodeJS.Timeout | undefined;
+  readonly #beat: Beat;
   #sending: Promise<void> | undefined;
   #expectDiagnostics = false;
   #restarts: number[] = [];
@@ -100,13 +101,17 @@ export class Pipeline {
 
   constructor(host: Host, settings: Record<string, unknown>) {
     this.#host = host;
-    this.#queue = new Queue(host.mono, () => this.drain());
+    this.#beat = new Beat(host.mono, () => this.#onBeat());
+    // What waits there is nowhere else.
+    this.#queue = new Queue(host.mono, (ms) => this.#beat.within(ms, true));
     this.#settings = settings;
     this.#prices = this.#pricesOf(settings);
     const keeper = {
       drain: () => this.drain(),
       run: (work: (core: Core) => void) => this.#guarded(work),
       advance: () => this.#advance(),
+      goOn: () => this.#goOn(),
+      within: (ms: number) => this.#beat.within(ms),
       remake: () => this.#renew(),
       log: host.log,
       wall: host.wall,
@@ -305,8 +310,6 @@ export class Pipeline {
     }
     await withDeadline(this.#keeping.flush(), budgetMs).catch(() => {});
     await told;
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
     return Number(this.status().waiting ?? 0);
   }
 
@@ -339,6 +342,7 @@ export class Pipeline {
     const status = this.status();
     this.ended = status;
     this.#isOff = true;
+    this.#beat.clear();
     this.store?.close();
     clearTimeout(this.#statusTimer);
     await this.#otlp?.close();
@@ -466,10 +470,16 @@ export class Pipeline {
   #switchOff(error: unknown): void {
     this.#isOff = true;
     this.#queue.take();
-    clearTimeout(this.#timer);
+    this.#beat.clear();
     this.#host.log.warn(
       `switched off after repeated faults (${reason(error)}): model calls are not counted until the gateway is restarted; please report this`,
     );
+  }
+
+  #onBeat(): void {
+    if (this.#isOff) return;
+    this.#advance();
+    this.#keeping.beat();
   }
 
   #advance(): void {
@@ -481,6 +491,12 @@ export class Pipeline {
       advice = this.#settle(core, this.#host.wall(), this.#host.mono());
     });
     this.#follow(advice);
+  }
+
+  /** Sends what may be sent by now; the rest of what follows has time until the next beat. */
+  #goOn(): void {
+    void this.#keeping.load();
+    if (!this.#send(false, REQUEST_TIMEOUT_MS)) this.#wakeIn(0);
   }
 
   /** Does what is due in the core, and takes what is to be kept. */
@@ -521,13 +537,9 @@ export class Pipeline {
     await writeStatus(this.#host.folder ?? "", status, this.#host.wall()).catch(() => {});
   }
 
-  /** Advances again in so many ms; never where that is negative. */
+  /** Advances again in so many ms, at a beat; never where that is negative. */
   #wakeIn(ms: number): void {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    if (ms < 0 || this.#isOff) return;
-    this.#timer = setTimeout(() => this.#advance(), Math.min(Math.max(ms, 1), 60_000));
-    this.#timer.unref();
+    if (ms >= 0 && !this.#isOff) this.#beat.within(Math.min(Math.max(ms, BEAT_MS), 60_000));
   }
 
   /** Sends what is due; whether there was something. */
@@ -560,7 +572,7 @@ export class Pipeline {
       if (core !== this.#core) return;
       this.#guarded((current) => {
         next = current.answered(reply, this.#host.wall(), this.#host.mono());
-        this.#keeping.collect(current);
+        this.#keeping.collect(current, GATHER_MS.left);
       });
     }
   }

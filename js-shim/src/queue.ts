@@ -1,16 +1,12 @@
 /** Events between the hook path and the core: they wait for a moment, and cross together. */
 
+import { BEAT_MS } from "./beat.js";
 import { Pack } from "./pack.js";
 import type { Fact } from "./pick.js";
 import type { Core } from "./wasm.js";
 
 /** Events that may wait; more are dropped and counted. */
 const MAX_QUEUE = 20_000;
-/**
- * Events that come within so many ms of the last ones handed over wait for each other: what a turn of the core costs
- * beside its events is then paid once for all of them. An event after a pause is handed over at once.
- */
-const GATHER_MS = 50;
 /** So many events cross at once. */
 const GIVEN = 256;
 
@@ -29,33 +25,27 @@ export interface Waiting extends Moment {
 /** See above. */
 export class Queue {
   readonly #mono: () => number;
-  readonly #handOver: () => void;
+  readonly #ask: (ms: number) => void;
   readonly #pack = new Pack();
   #events: Waiting[] = [];
-  #isDue = false;
-  #timer: NodeJS.Timeout | undefined;
   /** When events were handed over last, in ms of the monotonic clock. */
   #takenAt = Number.NEGATIVE_INFINITY;
   /** How many found no room. */
   dropped = 0;
 
-  /** `handOver` is called when it is time for `take`. */
-  constructor(mono: () => number, handOver: () => void) {
+  /** `ask` is told in how many ms it is time for `take`. */
+  constructor(mono: () => number, ask: (ms: number) => void) {
     this.#mono = mono;
-    this.#handOver = handOver;
+    this.#ask = ask;
   }
 
+  /** An event after a pause is handed over at once; those that follow it wait for each other until the next beat. */
   add(event: Waiting): void {
     if (this.#events.length >= MAX_QUEUE) {
       this.dropped += 1;
       return;
     }
-    this.#events.push(event);
-    const waitMs = this.#takenAt + GATHER_MS - this.#mono();
-    // Not unref'd: what waits here is nowhere else, and keeps no process alive for longer than that.
-    if (waitMs > 0) this.#timer ??= setTimeout(this.#work, waitMs);
-    else if (!this.#isDue) setImmediate(this.#work);
-    this.#isDue ||= waitMs <= 0;
+    if (this.#events.push(event) === 1) this.#ask(Math.min(this.#takenAt + BEAT_MS - this.#mono(), BEAT_MS));
   }
 
   get isEmpty(): boolean {
@@ -75,7 +65,7 @@ export class Queue {
     const spans: Array<[Waiting[], Moment | undefined]> = [];
     for (const event of events) {
       const last = spans.at(-1);
-      if (last && event.mono - (last[0][0]?.mono ?? 0) < GATHER_MS) last[0].push(event);
+      if (last && event.mono - (last[0][0]?.mono ?? 0) < BEAT_MS) last[0].push(event);
       else {
         if (last) last[1] = event;
         spans.push([[event], undefined]);
@@ -95,11 +85,4 @@ export class Queue {
     core.give(...this.#pack.take());
     return from + given.length;
   }
-
-  readonly #work = (): void => {
-    clearTimeout(this.#timer);
-    this.#timer = undefined;
-    this.#isDue = false;
-    this.#handOver();
-  };
 }
