@@ -23,6 +23,9 @@ const LEDGER = /^ledger-/;
 /** A change of one file, as the core asks for it; see `crate/src/files.rs`. */
 export type Change = [file: string, what: "append" | "replace" | "rename" | "delete", with_: unknown];
 
+/** How often a file that is held open is asked whether it is still there, in ms. */
+const ASK_EVERY_MS = 1_000;
+
 /** Where the journal's files are. */
 export interface Disk {
   /** Adds changes; the next flush does them. */
@@ -82,7 +85,7 @@ export class FolderDisk implements Disk {
   #flushing: Promise<void> | undefined;
   /** Deletions that a failure left undone: nobody asks for them again, and a process that finds the files reads them. */
   #owed: Change[] = [];
-  #handles = new Map<string, FileHandle>();
+  #handles = new Map<string, { file: FileHandle; askedAt: number }>();
   /** How many bytes of a file were certainly written by us: those of a change under way may be there in part. */
   #sizes = new Map<string, number>();
 
@@ -228,14 +231,7 @@ export class FolderDisk implements Disk {
   }
 
   async #append(file: string, bytes: Uint8Array): Promise<void> {
-    let handle = this.#handles.get(file);
-    if (!handle) {
-      handle = await this.#open(file, "a");
-      this.#handles.set(file, handle);
-      this.#sizes.set(file, (await handle.stat()).size);
-    }
-    // A removed file would take everything, and nobody would ever see it again.
-    if ((await handle.stat()).nlink === 0) throw new Error("the journal's folder was removed");
+    const handle = await this.#held(file);
     const size = this.#sizes.get(file) ?? 0;
     try {
       for (let done = 0; done < bytes.length; ) done += (await handle.write(bytes, done)).bytesWritten;
@@ -246,6 +242,23 @@ export class FolderDisk implements Disk {
       throw error;
     }
     this.#sizes.set(file, size + bytes.length);
+  }
+
+  /** A file that is appended to, which stays open. */
+  async #held(file: string): Promise<FileHandle> {
+    const now = performance.now();
+    let held = this.#handles.get(file);
+    if (!held) {
+      held = { file: await this.#open(file, "a"), askedAt: now };
+      this.#handles.set(file, held);
+      this.#sizes.set(file, (await held.file.stat()).size);
+    }
+    if (now - held.askedAt > ASK_EVERY_MS) {
+      held.askedAt = now;
+      // A removed file would take everything, and nobody would ever see it again.
+      if ((await held.file.stat()).nlink === 0) throw new Error("the journal's folder was removed");
+    }
+    return held.file;
   }
 
   /** The folder is made wherever it is missing; who holds a file open finds out by that file. */
@@ -274,7 +287,7 @@ export class FolderDisk implements Disk {
     this.#sizes.delete(file);
     const handle = this.#handles.get(file);
     this.#handles.delete(file);
-    await handle?.close();
+    await handle?.file.close();
   }
 
   async #syncFolder(): Promise<void> {

@@ -32,6 +32,8 @@ export class Lease {
   readonly #file: string;
   readonly owner: Owner;
   #beat = performance.now();
+  /** The time of its file that this process set last, in ms since 1970. */
+  #leftAt: number | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isLost = false;
   #isReleased = false;
@@ -93,18 +95,26 @@ export class Lease {
   }
 
   async #heartbeat(): Promise<void> {
-    if (!this.#isReleased && !(await stat(this.#file).catch(() => undefined))) {
+    const found = await stat(this.#file).catch(() => undefined);
+    // As this process left it: nobody else made it.
+    if (found && Math.round(found.mtimeMs) === this.#leftAt) return this.#touch();
+    if (!this.#isReleased && !found) {
       // Somebody cleared the folder: whoever comes next has to find an owner.
       await mkdir(dirname(this.#file), { recursive: true, mode: 0o700 }).catch(() => {});
       await create(this.#file, this.owner).catch(() => {});
     }
-    const found = await ownerOf(this.#file);
-    if (found && found.token !== this.owner.token) {
+    const owner = await ownerOf(this.#file);
+    if (owner && owner.token !== this.owner.token) {
       this.#isLost = true;
       clearInterval(this.#timer);
       return;
     }
+    await this.#touch();
+  }
+
+  async #touch(): Promise<void> {
     const now = new Date();
+    this.#leftAt = now.getTime();
     // A full or a read-only disk is no reason to give up: nobody else can take it either.
     await utimes(this.#file, now, now).catch(() => {});
     this.#beat = performance.now();
