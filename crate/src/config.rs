@@ -8,7 +8,7 @@ pub const DEFAULT_URL: &str = "http://localhost:8470";
 /// The same, seen from inside a container: Docker's bridge to the host.
 pub const DEFAULT_URL_IN_CONTAINER: &str = "http://172.17.0.1:8470";
 /// How long a batch is gathered, in ms.
-pub const DEFAULT_FLUSH_INTERVAL_MS: u64 = 500;
+pub const DEFAULT_FLUSH_INTERVAL_MS: u64 = 1_000;
 
 /// The most that the journal takes on disk, in MiB.
 pub const DEFAULT_JOURNAL_MAX_MB: u64 = 64;
@@ -378,7 +378,7 @@ mod tests {
     fn nothing_configured_sends_to_the_local_default() {
         let (settings, problems) = with("{}");
         assert_eq!(settings.url.as_deref(), Some("http://localhost:8470"));
-        assert_eq!(settings.flush_interval_ms, 500);
+        assert_eq!(settings.flush_interval_ms, 1_000);
         assert!(problems.is_empty());
         let (settings, _) = with(r#"{"inContainer": true}"#);
         assert_eq!(settings.url.as_deref(), Some("http://172.17.0.1:8470"));
@@ -436,7 +436,7 @@ mod tests {
     fn wrong_values_fall_back_and_are_named() {
         let (settings, problems) =
             with(r#"{"flushIntervalMs": 1, "modelName": "short", "identities": 3}"#);
-        assert_eq!(settings.flush_interval_ms, 500);
+        assert_eq!(settings.flush_interval_ms, 1_000);
         assert_eq!(settings.naming.model_name, ModelName::Full);
         assert_eq!(problems.len(), 3);
         assert!(

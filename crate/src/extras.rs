@@ -14,6 +14,10 @@ use crate::segments::Position;
 const MAX_BYTES: usize = 1024 * 1024;
 /// The most records in one batch, as many as of calls: AgentWatch, which inserts on its event loop, is held for 100 ms.
 const BATCH: usize = 500;
+/// The same for receivers that know ids.
+const IDS_BATCH: usize = 1_000;
+/// They are gathered for so many times as long as calls are: nobody waits for them in the same way.
+const TIMES_AS_LONG: u64 = 5;
 /// How many times a batch is tried before it is taken apart.
 const TRIES_BEFORE_SPLIT: u32 = 3;
 /// The first pause after a failure, in ms; doubled each time, up to [`LONGEST_PAUSE_MS`].
@@ -37,6 +41,8 @@ pub struct Extras {
     written: u64,
     settled: Vec<Position>,
     in_flight: usize,
+    /// How many a batch may have, whatever was refused.
+    most: usize,
     batch_limit: usize,
     failures: u32,
     not_before_ms: u64,
@@ -52,7 +58,7 @@ pub struct Extras {
 }
 
 impl Extras {
-    /// An empty outbox that gathers for so many ms.
+    /// An empty outbox, where calls are gathered for so many ms.
     pub fn new(flush_interval_ms: u64, seed: u64) -> Self {
         Self {
             queue: VecDeque::new(),
@@ -60,16 +66,26 @@ impl Extras {
             written: 0,
             settled: Vec::new(),
             in_flight: 0,
-            batch_limit: BATCH,
+            most: BATCH,
+            batch_limit: IDS_BATCH,
             failures: 0,
             not_before_ms: 0,
             gather_until_ms: None,
             begun_ms: 0,
-            flush_interval_ms,
+            flush_interval_ms: TIMES_AS_LONG * flush_interval_ms,
             pause: IdMint::new(seed),
             delivered: 0,
             dropped: Counter::default(),
         }
+    }
+
+    /// Tells whether the receiver knows ids.
+    pub fn expect_ids(&mut self, expected: bool) {
+        self.most = if expected { IDS_BATCH } else { BATCH };
+    }
+
+    fn limit(&self) -> usize {
+        self.batch_limit.min(self.most)
     }
 
     /// How many records wait.
@@ -105,8 +121,8 @@ impl Extras {
             position,
             written_at,
         });
-        self.gather_until_ms
-            .get_or_insert(mono_ms + self.flush_interval_ms);
+        let until = self.begun_ms + self.flush_interval_ms;
+        self.gather_until_ms.get_or_insert(until.max(mono_ms));
     }
 
     /// Nobody is to be told: what is on disk has left.
@@ -136,14 +152,14 @@ impl Extras {
         if self.in_flight > 0 || !self.has_sendable() {
             return None;
         }
-        let gathered = self.queue.len() >= self.batch_limit
+        let gathered = self.queue.len() >= self.limit()
             || self.gather_until_ms.is_none_or(|until| mono_ms >= until);
         if !hurry && (mono_ms < self.not_before_ms || !gathered) {
             return None;
         }
         self.begun_ms = mono_ms;
         let is_written = |item: &&Item| item.written_at <= self.written;
-        let batch = self.queue.iter().take(self.batch_limit);
+        let batch = self.queue.iter().take(self.limit());
         let batch = batch.take_while(is_written).map(|item| &item.record);
         self.in_flight = batch.clone().count();
         Some(Request {
@@ -158,7 +174,7 @@ impl Extras {
             return None;
         }
         let gathered = match self.gather_until_ms {
-            Some(until) if self.queue.len() < self.batch_limit => until,
+            Some(until) if self.queue.len() < self.limit() => until,
             _ => 0,
         };
         Some(gathered.max(self.not_before_ms))
@@ -174,7 +190,7 @@ impl Extras {
                 self.leave(size);
                 self.failures = 0;
                 self.not_before_ms = 0;
-                self.batch_limit = (self.batch_limit * 2).min(BATCH);
+                self.batch_limit = (self.batch_limit * 2).min(IDS_BATCH);
             }
             404 | 405 => self.give_up(size, "no_batch_endpoint"),
             400 | 413 | 422 if size > 1 => self.batch_limit = (size / 2).max(1),

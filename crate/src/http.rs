@@ -2,12 +2,11 @@
 
 use gloo_net::http::{Request as HttpRequest, RequestBuilder, Response};
 use js_sys::{Reflect, Uint8Array};
-use wasm_bindgen::JsCast;
+use wasm_bindgen::{JsCast, JsValue};
 use wasm_bindgen_futures::JsFuture;
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestRedirect};
 
 use crate::answer::{Answer, Reply};
-use crate::outbox::Request;
 
 /// The most bytes of an answer that are read: a look-up of 1,000 guards is about 600 KB.
 const MAX_BODY: usize = 4 * 1024 * 1024;
@@ -15,12 +14,12 @@ const MAX_BODY: usize = 4 * 1024 * 1024;
 /// Makes a request. Never fails: what went wrong is in the reply. A redirect is not followed, so
 /// that keys go to the configured origin only.
 pub async fn send(
-    url: String,
+    address: String,
     headers: Vec<(String, String)>,
-    request: Request,
+    body: JsValue,
     timeout_ms: u32,
 ) -> Reply {
-    match try_send(&url, &headers, request, timeout_ms).await {
+    match try_send(&address, &headers, body, timeout_ms).await {
         Ok(reply) => reply,
         Err(error) => Reply {
             error: Some(error),
@@ -30,22 +29,21 @@ pub async fn send(
 }
 
 async fn try_send(
-    url: &str,
+    address: &str,
     headers: &[(String, String)],
-    request: Request,
+    body: JsValue,
     timeout_ms: u32,
 ) -> Result<Reply, String> {
-    let address = format!("{url}{}", request.path);
-    let builder = match request.body {
-        Some(_) => HttpRequest::post(&address).header("content-type", "application/json"),
-        None => HttpRequest::get(&address),
+    let builder = match body.is_undefined() {
+        false => HttpRequest::post(address).header("content-type", "application/json"),
+        true => HttpRequest::get(address),
     };
     let builder = with_headers(builder, headers)
         .redirect(RequestRedirect::Manual)
         .abort_signal(Some(&AbortSignal::timeout_with_u32(timeout_ms)));
-    let built = match request.body {
-        Some(body) => builder.body(body),
-        None => builder.build(),
+    let built = match body.is_undefined() {
+        false => builder.body(body),
+        true => builder.build(),
     };
     let response = built
         .map_err(|e| why(&e))?

@@ -304,8 +304,9 @@ impl Outbox {
             read_back,
             refused_at: None,
         });
-        self.gather_until_ms
-            .get_or_insert(mono_ms + self.flush_interval_ms);
+        // The first one after a pause goes at once, those that follow it are gathered.
+        let until = self.begun_ms + self.flush_interval_ms;
+        self.gather_until_ms.get_or_insert(until.max(mono_ms));
     }
 
     /// The next request to make now, if any. Its reply goes to [`Outbox::answered`].

@@ -9,21 +9,19 @@ use wasm_bindgen_futures::future_to_promise;
 
 use crate::answer::{Answer, Reply};
 use crate::http;
-use crate::outbox::Request;
 use crate::transcript::{Reader, Scope};
 
-/// Makes a request, a POST where there is a body. The promise never rejects: it gives facts, as `core.wasm`
+/// Makes a request, a POST where there is a body, a text or bytes. The promise never rejects: it gives facts, as `core.wasm`
 /// takes them in `answered`, with status 0 where there was no answer. `headers` are pairs of texts.
 #[wasm_bindgen]
 pub fn send(
     url: String,
     token: Option<String>,
     path: String,
-    body: Option<String>,
+    body: JsValue,
     timeout_ms: u32,
     headers: Option<Array>,
 ) -> Promise {
-    let request = Request { path, body };
     let text = |value: JsValue| value.as_string().unwrap_or_default();
     let mut all: Vec<(String, String)> = headers
         .iter()
@@ -33,7 +31,7 @@ pub fn send(
         .collect();
     all.extend(token.map(|token| ("authorization".to_owned(), ["Bearer ", &token].concat())));
     future_to_promise(async move {
-        let reply = http::send(url, all, request, timeout_ms).await;
+        let reply = http::send([url, path].concat(), all, body, timeout_ms).await;
         Ok(facts(&reply).into())
     })
 }

@@ -4,7 +4,7 @@ import { reason, withDeadline } from "./promises.js";
 import type { Io } from "./wasm.js";
 
 /** A request that the core wants made; a GET where there is no body. */
-export type Order = [url: string, token: string | undefined, path: string, body: string | undefined];
+export type Order = [url: string, token: string | undefined, path: string, body: Uint8Array | undefined];
 
 /** See above. */
 export class Poster {

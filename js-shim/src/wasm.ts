@@ -127,7 +127,7 @@ export interface Io {
     url: string,
     token: string | undefined,
     path: string,
-    body: string | undefined,
+    body: Uint8Array | string | undefined,
     timeoutMs: number,
     headers?: ReadonlyArray<readonly [name: string, value: string]>,
   ): Promise<unknown[]>;

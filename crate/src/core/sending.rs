@@ -19,6 +19,8 @@ impl Core {
             return calls;
         }
         // Calls go first: the rest waits while they cannot be sent.
+        let knows_ids = self.outbox.receiver() == Receiver::Ids;
+        self.extras.expect_ids(knows_ids);
         let extras = self.extras.begin(now.mono_ms, hurry);
         self.extras_in_flight = extras.is_some();
         extras
