@@ -259,6 +259,9 @@ pub enum Record {
     Enrichment(Box<EnrichmentRecord>),
 }
 
+/// Most records are shorter than so many bytes of JSON.
+const RECORD_BYTES: usize = 1024;
+
 /// The lists of a batch, in the order of their numbers on disk; never renumbered.
 const LISTS: [&str; 6] = [
     "traces",
@@ -283,10 +286,13 @@ impl Record {
 
     /// The record as it waits, in memory and on disk: its list's number and its JSON.
     pub fn written(&self) -> Written {
+        let mut json = Vec::with_capacity(RECORD_BYTES);
         // Finite numbers and valid text always serialize.
+        let _ = serde_json::to_writer(&mut json, self);
+        json.shrink_to_fit();
         Written {
             list: self.list(),
-            json: serde_json::to_string(self).unwrap_or_default(),
+            json: String::from_utf8(json).unwrap_or_default(),
         }
     }
 }

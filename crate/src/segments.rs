@@ -145,7 +145,7 @@ impl Segments {
     /// Gives up the oldest segments beyond the bound. How many entries were on disk alone, and so are lost.
     pub fn shrink(&mut self) -> u64 {
         let mut lost = 0;
-        while self.bytes() > self.cap_bytes && self.segments.len() > 1 {
+        while self.segments.len() > 1 && self.bytes() > self.cap_bytes {
             let Some(segment) = self.segments.pop_front() else {
                 break;
             };

@@ -3,6 +3,7 @@
 
 use crate::call::{IdMint, ModelCall, Outcome};
 use crate::config::Settings;
+use crate::identity;
 use crate::observe::Step;
 use crate::records::{Meta, SpanRecord, Status, TraceRecord};
 use crate::time::{Now, iso};
@@ -278,8 +279,8 @@ impl Turn {
         let naming = &settings.naming;
         let agent = naming.agent(self.agent.as_deref());
         let name = self.name(&agent);
-        let trace_id = format!("{:032x}", self.trace_id);
-        let root_id = format!("{:016x}", self.root_id);
+        let trace_id = identity::hex(self.trace_id, [b'0'; 32]);
+        let root_id = identity::hex(self.root_id.into(), [b'0'; 16]);
         let metadata = Meta::default()
             .text("gateway", Some(naming.gateway.clone()))
             .text(
@@ -324,7 +325,7 @@ impl Turn {
 impl Span {
     fn record(self, trace_id: &str, parent: Option<&str>) -> SpanRecord {
         SpanRecord {
-            id: format!("{:016x}", self.id),
+            id: identity::hex(self.id.into(), [b'0'; 16]),
             trace_id: trace_id.to_owned(),
             parent_id: parent.map(str::to_owned),
             name: self.name,

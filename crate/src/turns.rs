@@ -62,6 +62,8 @@ impl Session {
 pub struct Turns {
     sessions: Table<Session>,
     over: Vec<Turn>,
+    /// When the next turn may be over, as it was found when this was last looked for.
+    next_due: Option<u64>,
     clock: u64,
     mint: IdMint,
     /// Turns that were ended for want of room.
@@ -74,6 +76,7 @@ impl Turns {
         Self {
             sessions: Table::default(),
             over: Vec::new(),
+            next_due: None,
             clock: 0,
             mint: IdMint::new(seed),
             evicted: 0,
@@ -265,24 +268,30 @@ impl Turns {
     /// The traces of the turns that are over; `all` ends every turn.
     pub fn due(&mut self, settings: &Settings, now: Now, all: bool) -> Vec<TraceRecord> {
         let mut over = std::mem::take(&mut self.over);
+        let mut next = u64::MAX;
         self.sessions.retain(|session| {
-            while all || now.mono_ms >= session.due_at() {
+            loop {
+                let due = session.due_at();
+                if !all && now.mono_ms < due {
+                    next = next.min(due);
+                    return true;
+                }
                 let Some(turn) = session.turns.pop_front() else {
                     return false;
                 };
                 over.push(turn);
             }
-            true
         });
+        self.next_due = (next < u64::MAX).then_some(next);
         over.into_iter()
             .filter(Turn::is_worth_telling)
             .map(|turn| turn.record(settings, &mut self.mint))
             .collect()
     }
 
-    /// When the next turn may be over, on the monotonic clock.
+    /// When the next turn may be over, on the monotonic clock: as [`Turns::due`] left it.
     pub fn next_due(&self) -> Option<u64> {
-        self.sessions.values().map(Session::due_at).min()
+        self.next_due
     }
 
     /// A trace of a message alone, where no turn is known to be its own.
