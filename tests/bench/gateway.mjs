@@ -1,8 +1,9 @@
 #!/usr/bin/env node
-// A real gateway under load, with the packed plugin and without it: many sessions at once against the scripted provider.
-// Two gateways take blocks of turns in turn, so that what the machine does besides meets both. The main thread's time is
-// CPU; what of it is the plugin's is told by a profile: samples with one of its files in their stack. What Node does
-// for it beneath (sockets, collecting garbage) is in no such stack; the difference of the pairs has it, and their noise.
+// A real gateway under load, with the packed plugin, and without it in three ways: no plugin at all, one that does nothing,
+// and one with the same hooks that does nothing with them. Four gateways take blocks of turns in turn, so that what the
+// machine does besides meets all of them. The main thread's time is CPU; what of it is the plugin's is told by a profile:
+// samples with one of its files in their stack. What Node does for it beneath (sockets, collecting garbage) is in no such
+// stack; the difference of the pairs has it, and their noise.
 // `node tests/bench/gateway.mjs [versions…]`
 import { execFileSync } from "node:child_process";
 import {
@@ -22,6 +23,7 @@ import { fileURLToPath } from "node:url";
 import { startGateway } from "../../examples/gateway/gateway.mjs";
 import { createProvider } from "../../examples/gateway/provider.mjs";
 import { median, quantile, report } from "./lib/figures.mjs";
+import { packIdle } from "./lib/idle-plugin.mjs";
 import { DIST } from "./lib/plugin.mjs";
 import { startSink } from "./lib/sink.mjs";
 
@@ -29,7 +31,8 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const VERSIONS = ["2026.9.6", "2026.3.13"];
 const SESSIONS = 8;
 const TURNS = 32;
-const ROUNDS = 3;
+const ROUNDS = 8;
+const [OWN, BARE] = ["with the plugin", "without the plugin"];
 /** Until all that a block put off is done. */
 const TAIL_MS = 3_500;
 /** The plugin's own files, wherever a gateway put them. */
@@ -52,7 +55,7 @@ function threadMs(pid) {
 }
 
 /**
- * @typedef {{ name: string, gateway: import("../../examples/gateway/gateway.mjs").Gateway, turns: number[], cpu: number[], times: number[] }} Side
+ * @typedef {{ name: string, probe: string, gateway: import("../../examples/gateway/gateway.mjs").Gateway, turns: number[], cpu: number[], times: number[] }} Side
  */
 
 let block = 0;
@@ -78,8 +81,31 @@ async function run(side, count = TURNS) {
   side.times.push(...times);
 }
 
-/** The profile of some blocks: ms of the main thread a turn, and those that are the plugin's. @param {Side} side @param {string} file */
-async function profiled(side, file) {
+/** Whose a sample is: by the frames of its stack. @typedef {"ours" | "gc" | "node" | "others" | "idle"} Whose */
+
+/** Which of its nodes are whose. @param {any} profile @returns {Map<number, Whose>} */
+function owners(profile) {
+  /** @type {Map<number, Whose>} */
+  const found = new Map();
+  const byId = new Map(profile.nodes.map((/** @type {any} */ node) => [node.id, node]));
+  const mark = (/** @type {any} */ node, /** @type {Whose} */ above) => {
+    const { url, functionName } = node.callFrame;
+    /** @type {Whose} */
+    let whose = above;
+    if (functionName === "(idle)") whose = "idle";
+    else if (functionName === "(garbage collector)") whose = "gc";
+    else if (OURS.test(url)) whose = "ours";
+    else if (above === "node" && url !== "" && !url.startsWith("node:")) whose = "others";
+    found.set(node.id, whose);
+    for (const child of node.children ?? []) mark(byId.get(child), whose);
+  };
+  mark(profile.nodes[0], "node");
+  return found;
+}
+
+/** The profile of some blocks: ms of the main thread a turn, by whose they are. @param {Side} side */
+async function profiled(side) {
+  const { probe: file } = side;
   writeFileSync(`${file}.begin`, "");
   await sleep(1_500);
   await run(side, TURNS);
@@ -88,82 +114,82 @@ async function profiled(side, file) {
   for (const until = performance.now() + 60_000; !existsSync(file); await sleep(200))
     if (performance.now() > until) throw new Error("the gateway wrote no profile");
   const { cpuUs, profile } = JSON.parse(readFileSync(`${file}.new`, "utf8"));
-  /** @type {Map<number, { isOurs: boolean, isIdle: boolean }>} */
-  const kinds = new Map();
-  const byId = new Map(profile.nodes.map((/** @type {any} */ node) => [node.id, node]));
-  const mark = (/** @type {any} */ node, /** @type {boolean} */ isWithin) => {
-    const { url, functionName } = node.callFrame;
-    const isOurs = isWithin || OURS.test(url);
-    kinds.set(node.id, { isOurs, isIdle: functionName === "(idle)" });
-    for (const child of node.children ?? []) mark(byId.get(child), isOurs);
-  };
-  mark(profile.nodes[0], false);
-  let [ours, busy] = [0, 0];
+  const whose = owners(profile);
+  /** @type {Record<Whose, number>} */
+  const times = { ours: 0, gc: 0, node: 0, others: 0, idle: 0 };
   profile.samples.forEach((/** @type {number} */ id, /** @type {number} */ index) => {
-    const { isOurs = false, isIdle = true } = kinds.get(id) ?? {};
-    if (isIdle) return;
-    busy += profile.timeDeltas[index];
-    if (isOurs) ours += profile.timeDeltas[index];
+    times[whose.get(id) ?? "idle"] += profile.timeDeltas[index];
   });
+  const { idle: _, ...busy } = times;
+  const sum = Object.values(busy).reduce((all, one) => all + one, 0);
   // By the clock a sample may hold time in which another process had the core: shares hold, sums do not.
-  return { own: ((ours / busy) * cpuUs) / 1_000 / (2 * TURNS), share: (ours / busy) * 100 };
+  const msATurn = (/** @type {number} */ time) => ((time / sum) * cpuUs) / 1_000 / (2 * TURNS);
+  const told = Object.entries(busy).map(([name, time]) => `${name} ${msATurn(time).toFixed(2)}`);
+  console.log(`${side.name}, by stacks, ms a turn: ${told.join(", ")}`);
+  return { own: msATurn(busy.ours), share: (busy.ours / sum) * 100 };
 }
 
-/** @param {string} version @param {string} folder @param {string} tgz @param {import("./lib/figures.mjs").Figures} figures */
-async function measure(version, folder, tgz, figures) {
+/** The plugins of each kind of gateway. @typedef {Record<string, import("../../examples/gateway/config.mjs").GatewayPlugin[]>} Kinds */
+
+/** @param {string} version @param {string} folder @param {(url: string) => Kinds} kinds @param {import("./lib/figures.mjs").Figures} figures */
+async function measure(version, folder, kinds, figures) {
   const sink = await startSink();
   const provider = await createProvider({ delayMs: 50 });
-  const probe = new URL("lib/probe.mjs", import.meta.url).href;
-  const file = join(folder, `profile-${version}.json`);
+  const loaded = `--import=${new URL("lib/probe.mjs", import.meta.url).href}`;
   const config = { agents: { defaults: { maxConcurrent: SESSIONS } } };
-  const env = { NODE_OPTIONS: `--import=${probe}` };
   const options = { version, providerUrl: provider.baseUrl, config };
-  const side = (/** @type {string} */ name, /** @type {Side["gateway"]} */ gateway) => {
-    return { name, gateway, turns: [], cpu: [], times: [] };
-  };
-  /** @type {Side[]} */
-  const sides = [];
+  /** @type {Record<string, Side>} */
+  const sides = {};
   try {
-    const plugins = [{ id: "agentwatch", tgz, config: { url: sink.url } }];
-    const ourEnv = { ...env, BENCH_PROBE: file };
-    sides.push(side("with", await startGateway({ ...options, plugins, env: ourEnv })));
-    sides.push(
-      side("without", await startGateway({ ...options, env: { ...env, BENCH_PROBE: `${file}.none` } })),
-    );
-    for (const { gateway } of sides) await gateway.warmUp();
+    for (const [name, plugins] of Object.entries(kinds(sink.url))) {
+      const probe = join(folder, `profile-${version}-${Object.keys(sides).length}.json`);
+      const env = { NODE_OPTIONS: loaded, BENCH_PROBE: probe };
+      const gateway = await startGateway({ ...options, plugins, env });
+      sides[name] = { name, probe, gateway, turns: [], cpu: [], times: [] };
+      await gateway.warmUp();
+    }
+    const all = Object.values(sides);
     // Compiled, and each session begun.
-    for (const one of sides) await run(one);
-    for (const one of sides) Object.assign(one, { turns: [], cpu: [], times: [] });
+    for (const one of all) await run(one);
+    for (const one of all) Object.assign(one, { turns: [], cpu: [], times: [] });
     await sink.count();
-    const [ours, bare] = /** @type {[Side, Side]} */ (/** @type {unknown} */ (sides));
-    for (let round = 0; round < ROUNDS; round += 1)
-      for (const one of round % 2 ? [bare, ours] : [ours, bare]) await run(one);
+    // Each is once the first and once the last.
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const turned = [...all.slice(round % all.length), ...all.slice(0, round % all.length)];
+      for (const one of turned) await run(one);
+    }
     const { calls } = await sink.count();
     const told = TURNS * ROUNDS;
     if (calls < told) console.log(`${version}: of ${told} calls ${calls} had arrived`);
-    const paired = (/** @type {"cpu" | "turns"} */ what) =>
-      ours[what].map((value, index) => [value, bare[what][index] ?? Number.NaN]);
-    const apart = paired("cpu").map(([a = 0, b = 0]) => a - b);
-    const ratios = paired("turns").map(([a = 0, b = 0]) => a / b);
     const add = (/** @type {string} */ name, /** @type {number} */ value, unit = "ms") => {
       figures[`${version}, ${name}`] = [value, unit];
     };
-    for (const one of sides) {
-      add(`main thread a turn, ${one.name} the plugin`, median(one.cpu));
-      add(`turn, ${one.name} the plugin, p50`, median(one.times));
-      add(`turn, ${one.name} the plugin, p95`, quantile(one.times, 0.95));
+    for (const one of all) {
+      add(`main thread a turn, ${one.name}`, median(one.cpu));
+      add(`turn, ${one.name}, p50`, median(one.times));
+      add(`turn, ${one.name}, p95`, quantile(one.times, 0.95));
     }
-    add("main thread a turn, difference of pairs, median", median(apart));
-    add("main thread a turn, difference of pairs, least", Math.min(...apart));
-    add("main thread a turn, difference of pairs, most", Math.max(...apart));
-    add("turn, ratio of pairs, median", median(ratios), "×");
-    add("turn, ratio of pairs, least", Math.min(...ratios), "×");
-    add("turn, ratio of pairs, most", Math.max(...ratios), "×");
-    const { own, share } = await profiled(ours, file);
+    const spread = (/** @type {string} */ name, /** @type {number[]} */ values, unit = "ms") => {
+      add(`${name}, median`, median(values), unit);
+      add(`${name}, least`, Math.min(...values), unit);
+      add(`${name}, most`, Math.max(...values), unit);
+    };
+    const { [OWN]: ours, ...others } = sides;
+    if (!ours) return;
+    for (const other of Object.values(others)) {
+      const apart = ours.cpu.map((value, index) => value - (other.cpu[index] ?? Number.NaN));
+      const pair = other.name === BARE ? "difference of pairs" : `above one ${other.name}`;
+      spread(`main thread a turn, ${pair}`, apart);
+    }
+    const bare = sides[BARE] ?? ours;
+    const ratios = ours.turns.map((value, index) => value / (bare.turns[index] ?? Number.NaN));
+    spread("turn, ratio of pairs", ratios, "×");
+    for (const other of Object.values(others)) await profiled(other);
+    const { own, share } = await profiled(ours);
     add("main thread a turn that is the plugin's", own);
     add("main thread, share that is the plugin's", share, "%");
   } finally {
-    for (const { gateway } of sides) await gateway.stop();
+    for (const { gateway } of Object.values(sides)) await gateway.stop();
     await provider.close();
     sink.close();
   }
@@ -173,9 +199,19 @@ const folder = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
 const asked = process.argv.slice(2);
 try {
   const tgz = pack(folder);
+  const idle = (/** @type {import("./lib/idle-plugin.mjs").Idle} */ kind) => [
+    { id: "idle", tgz: packIdle(folder, kind), config: {} },
+  ];
+  const [nothing, hooks] = [idle("nothing"), idle("hooks")];
+  const kinds = (/** @type {string} */ url) => ({
+    [OWN]: [{ id: "agentwatch", tgz, config: { url } }],
+    [BARE]: [],
+    "with a plugin that does nothing": nothing,
+    "with the same hooks without work": hooks,
+  });
   /** @type {import("./lib/figures.mjs").Figures} */
   const figures = {};
-  for (const version of asked.length > 0 ? asked : VERSIONS) await measure(version, folder, tgz, figures);
+  for (const version of asked.length > 0 ? asked : VERSIONS) await measure(version, folder, kinds, figures);
   report(figures);
 } finally {
   rmSync(folder, { recursive: true, force: true });
