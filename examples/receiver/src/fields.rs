@@ -1,7 +1,7 @@
 //! Taking typed, bounded fields out of a JSON object, with faults that name the field.
 
 use crate::clock::{self, Micros};
-use serde_json::{Map, Value};
+use crate::json::{Json, Object, Text};
 
 /// Longest name, model or id, in bytes.
 pub const NAME_MAX: usize = 512;
@@ -27,22 +27,19 @@ pub struct Fault {
 pub type Taken<T> = Result<Option<T>, Fault>;
 
 /// One JSON object whose fields are being taken.
-pub struct Fields {
-    map: Map<String, Value>,
-    path: String,
+pub struct Fields<'a, 'p> {
+    object: Object<'a>,
+    path: &'p str,
 }
 
-impl Fields {
+impl<'a, 'p> Fields<'a, 'p> {
     /// Opens a value that has to be an object. `path` is put before each field's name in faults.
-    pub fn open(value: Value, path: &str) -> Result<Self, Fault> {
+    pub fn open(value: Json<'a>, path: &'p str) -> Result<Self, Fault> {
         match value {
-            Value::Object(map) => Ok(Self {
-                map,
-                path: path.to_owned(),
-            }),
+            Json::Object(object) => Ok(Self { object, path }),
             other => Err(Fault {
                 field: path.trim_end_matches('.').to_owned(),
-                message: format!("a record is a JSON object, this is {}", kind_of(&other)),
+                message: format!("a record is a JSON object, this is {}", other.kind()),
             }),
         }
     }
@@ -55,36 +52,32 @@ impl Fields {
         }
     }
 
-    fn take(&mut self, name: &str) -> Option<Value> {
-        self.map.remove(name).filter(|value| !value.is_null())
-    }
-
     /// Refuses a field that is there but null, where leaving it out is what was meant.
     pub fn refuse_null(&self, name: &str) -> Result<(), Fault> {
-        match self.map.get(name) {
-            Some(Value::Null) => Err(self.fault(name, "is null: give a value or leave it out")),
+        match self.object.get(name) {
+            Some(Json::Null) => Err(self.fault(name, "is null: give a value or leave it out")),
             _ => Ok(()),
         }
     }
 
     /// Text of up to `max` bytes.
-    pub fn text(&mut self, name: &str, max: usize) -> Taken<String> {
-        match self.take(name) {
+    pub fn text(&mut self, name: &str, max: usize) -> Taken<Text<'a>> {
+        match self.object.take(name) {
             None => Ok(None),
-            Some(Value::String(text)) if text.len() <= max => Ok(Some(text)),
-            Some(Value::String(text)) => Err(self.fault(
+            Some(Json::Text(text)) if text.len() <= max => Ok(Some(text)),
+            Some(Json::Text(text)) => Err(self.fault(
                 name,
                 format!("is {} bytes long: at most {max} are taken", text.len()),
             )),
             Some(other) => Err(self.fault(
                 name,
-                format!("has to be a string, this is {}", kind_of(&other)),
+                format!("has to be a string, this is {}", other.kind()),
             )),
         }
     }
 
     /// Text of 1 to [`NAME_MAX`] bytes.
-    pub fn name(&mut self, name: &str) -> Taken<String> {
+    pub fn name(&mut self, name: &str) -> Taken<Text<'a>> {
         match self.text(name, NAME_MAX)? {
             Some(text) if text.is_empty() => Err(self.fault(name, "is empty")),
             text => Ok(text),
@@ -92,19 +85,19 @@ impl Fields {
     }
 
     /// Text of up to [`NAME_MAX`] bytes that may be left out; empty is left out.
-    pub fn label(&mut self, name: &str) -> Taken<String> {
+    pub fn label(&mut self, name: &str) -> Taken<Text<'a>> {
         Ok(self.text(name, NAME_MAX)?.filter(|text| !text.is_empty()))
     }
 
     /// One of the `allowed` words, in whatever case where `fold` is set.
-    pub fn word(&mut self, name: &str, allowed: &[&str], fold: bool) -> Taken<String> {
+    pub fn word(&mut self, name: &str, allowed: &[&str], fold: bool) -> Taken<Text<'a>> {
         let Some(mut text) = self.text(name, NAME_MAX)? else {
             return Ok(None);
         };
         if fold {
-            text.make_ascii_lowercase();
+            text.to_mut().make_ascii_lowercase();
         }
-        if allowed.contains(&text.as_str()) {
+        if allowed.contains(&&*text) {
             return Ok(Some(text));
         }
         Err(self.fault(name, format!("has to be one of {}", allowed.join(", "))))
@@ -112,9 +105,9 @@ impl Fields {
 
     /// A whole number from 0 to [`COUNT_MAX`].
     pub fn count(&mut self, name: &str) -> Taken<i64> {
-        match self.take(name) {
+        match self.object.take(name) {
             None => Ok(None),
-            Some(Value::Number(number)) => match number.as_i64() {
+            Some(Json::Number(number)) => match number.as_i64() {
                 Some(count) if (0..=COUNT_MAX).contains(&count) => Ok(Some(count)),
                 _ => Err(self.fault(
                     name,
@@ -123,22 +116,22 @@ impl Fields {
             },
             Some(other) => Err(self.fault(
                 name,
-                format!("has to be a whole number, this is {}", kind_of(&other)),
+                format!("has to be a whole number, this is {}", other.kind()),
             )),
         }
     }
 
     /// A finite number.
     pub fn number(&mut self, name: &str) -> Taken<f64> {
-        match self.take(name) {
+        match self.object.take(name) {
             None => Ok(None),
-            Some(Value::Number(number)) => match number.as_f64() {
+            Some(Json::Number(number)) => match number.as_f64() {
                 Some(number) if number.is_finite() => Ok(Some(number)),
                 _ => Err(self.fault(name, "has to be a finite number")),
             },
             Some(other) => Err(self.fault(
                 name,
-                format!("has to be a number, this is {}", kind_of(&other)),
+                format!("has to be a number, this is {}", other.kind()),
             )),
         }
     }
@@ -156,11 +149,11 @@ impl Fields {
     /// An instant: ISO 8601 text, or milliseconds since 1970.
     pub fn instant(&mut self, name: &str) -> Taken<Micros> {
         const RANGE: std::ops::Range<i64> = 0..253_402_300_800_000_000; // 1970 to 9999
-        let instant = match self.take(name) {
+        let instant = match self.object.take(name) {
             None => return Ok(None),
-            Some(Value::String(text)) => clock::parse_iso(&text),
+            Some(Json::Text(text)) => clock::parse_iso(&text),
             // A float's cast saturates, so what is out of range stays out of range.
-            Some(Value::Number(ms)) => ms.as_f64().map(|ms| (ms * 1000.0).round() as Micros),
+            Some(Json::Number(ms)) => ms.as_f64().map(|ms| (ms * 1000.0).round() as Micros),
             Some(_) => None,
         };
         match instant {
@@ -171,10 +164,11 @@ impl Fields {
 
     /// A JSON object, as text.
     pub fn object(&mut self, name: &str) -> Taken<String> {
-        match self.take(name) {
+        match self.object.take(name) {
             None => Ok(None),
-            Some(value @ Value::Object(_)) => {
-                let text = value.to_string();
+            Some(value @ Json::Object(_)) => {
+                let text =
+                    serde_json::to_string(&value).map_err(|e| self.fault(name, e.to_string()))?;
                 if text.len() <= OBJECT_MAX {
                     return Ok(Some(text));
                 }
@@ -185,32 +179,20 @@ impl Fields {
             }
             Some(other) => Err(self.fault(
                 name,
-                format!("has to be an object, this is {}", kind_of(&other)),
+                format!("has to be an object, this is {}", other.kind()),
             )),
         }
     }
 
     /// An array; empty where it is absent.
-    pub fn array(&mut self, name: &str) -> Result<Vec<Value>, Fault> {
-        match self.take(name) {
+    pub fn array(&mut self, name: &str) -> Result<Vec<Json<'a>>, Fault> {
+        match self.object.take(name) {
             None => Ok(Vec::new()),
-            Some(Value::Array(items)) => Ok(items),
+            Some(Json::Array(items)) => Ok(items),
             Some(other) => Err(self.fault(
                 name,
-                format!("has to be an array, this is {}", kind_of(&other)),
+                format!("has to be an array, this is {}", other.kind()),
             )),
         }
-    }
-}
-
-/// What a value is, for a person.
-pub fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
     }
 }

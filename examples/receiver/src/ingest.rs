@@ -97,10 +97,11 @@ fn take_strict(app: &App, kind: Option<Kind>, bytes: &[u8]) -> Result<Value, Api
         serde_json::from_slice(bytes).map_err(|error| ApiError::NotJson(error.to_string()))?;
     let mut batch = Batch::default();
     let answer = match kind {
-        Some(kind) => ids_answer(
-            kind,
-            validate::records(body, kind, &mut batch).map_err(ApiError::Invalid)?,
-        ),
+        Some(kind) => {
+            validate::records(body, kind, &mut batch).map_err(ApiError::Invalid)?;
+            let ids = batch.ids(kind).into_iter().map(Value::from);
+            ids_answer(kind, ids.collect())
+        }
         None => counts_answer(validate::batch(body, &mut batch).map_err(ApiError::Invalid)?),
     };
     app.store.write(&batch, clock::now(), Repeat::Merge)?;

@@ -11,6 +11,7 @@ mod config;
 mod error;
 mod fields;
 mod ingest;
+mod json;
 mod page;
 mod reads;
 mod records;

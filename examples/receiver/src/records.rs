@@ -3,6 +3,7 @@
 //! Tokens are counts, money is US dollars, durations are milliseconds, instants are [`Micros`].
 
 use crate::clock::Micros;
+use crate::json::Text;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,68 +19,68 @@ pub const RUNS: &[&str] = &["ok", "error", "timeout"];
 
 /// One call of a model.
 #[derive(Debug, Default)]
-pub struct ModelUsage {
-    pub id: String,
+pub struct ModelUsage<'a> {
+    pub id: Text<'a>,
     pub timestamp: Option<Micros>,
-    pub agent_name: Option<String>,
-    pub model: Option<String>,
+    pub agent_name: Option<Text<'a>>,
+    pub model: Option<Text<'a>>,
     pub prompt_tokens: Option<i64>,
     pub completion_tokens: Option<i64>,
     pub cost_usd: Option<f64>,
     pub latency_ms: Option<f64>,
-    pub gateway: Option<String>,
-    pub provider: Option<String>,
+    pub gateway: Option<Text<'a>>,
+    pub provider: Option<Text<'a>>,
     pub cache_read_tokens: Option<i64>,
     pub cache_write_tokens: Option<i64>,
     pub reasoning_tokens: Option<i64>,
-    pub cost_source: Option<String>,
-    pub usage_source: Option<String>,
-    pub latency_source: Option<String>,
-    pub session_key: Option<String>,
-    pub run_id: Option<String>,
-    pub trigger: Option<String>,
-    pub outcome: Option<String>,
+    pub cost_source: Option<Text<'a>>,
+    pub usage_source: Option<Text<'a>>,
+    pub latency_source: Option<Text<'a>>,
+    pub session_key: Option<Text<'a>>,
+    pub run_id: Option<Text<'a>>,
+    pub trigger: Option<Text<'a>>,
+    pub outcome: Option<Text<'a>>,
     pub ttfb_ms: Option<f64>,
     pub ttft_ms: Option<f64>,
-    pub request_id: Option<String>,
-    pub response_model: Option<String>,
+    pub request_id: Option<Text<'a>>,
+    pub response_model: Option<Text<'a>>,
 }
 
 /// What became known of a call after it was sent. It changes a call that is there and makes none.
 #[derive(Debug, Default)]
-pub struct Enrichment {
-    pub id: String,
+pub struct Enrichment<'a> {
+    pub id: Text<'a>,
     pub cost_usd: Option<f64>,
-    pub cost_source: Option<String>,
+    pub cost_source: Option<Text<'a>>,
     pub ttfb_ms: Option<f64>,
     pub ttft_ms: Option<f64>,
-    pub request_id: Option<String>,
-    pub response_model: Option<String>,
+    pub request_id: Option<Text<'a>>,
+    pub response_model: Option<Text<'a>>,
 }
 
 /// What one call cost.
 #[derive(Debug, Default)]
-pub struct Cost {
-    pub id: String,
+pub struct Cost<'a> {
+    pub id: Text<'a>,
     pub timestamp: Option<Micros>,
-    pub agent_name: Option<String>,
-    pub model: Option<String>,
+    pub agent_name: Option<Text<'a>>,
+    pub model: Option<Text<'a>>,
     pub input_tokens: Option<i64>,
     pub output_tokens: Option<i64>,
     pub estimated_cost_usd: Option<f64>,
-    pub trace_id: Option<String>,
-    pub span_id: Option<String>,
+    pub trace_id: Option<Text<'a>>,
+    pub span_id: Option<Text<'a>>,
     /// A JSON object, as text.
     pub metadata: Option<String>,
 }
 
 /// A piece of work. Its spans travel beside it in [`Batch::spans`].
 #[derive(Debug)]
-pub struct Trace {
-    pub id: String,
-    pub agent_name: String,
-    pub name: String,
-    pub status: String,
+pub struct Trace<'a> {
+    pub id: Text<'a>,
+    pub agent_name: Text<'a>,
+    pub name: Text<'a>,
+    pub status: Text<'a>,
     pub started_at: Option<Micros>,
     pub ended_at: Option<Micros>,
     pub duration_ms: Option<f64>,
@@ -88,49 +89,49 @@ pub struct Trace {
 
 /// A part of a trace.
 #[derive(Debug)]
-pub struct Span {
-    pub id: String,
-    pub trace_id: String,
-    pub parent_id: Option<String>,
-    pub name: String,
-    pub status: String,
+pub struct Span<'a> {
+    pub id: Text<'a>,
+    pub trace_id: Text<'a>,
+    pub parent_id: Option<Text<'a>>,
+    pub name: Text<'a>,
+    pub status: Text<'a>,
     pub started_at: Option<Micros>,
     pub ended_at: Option<Micros>,
     pub duration_ms: Option<f64>,
     pub metadata: String,
-    pub error: Option<String>,
-    pub events: Vec<SpanEvent>,
+    pub error: Option<Text<'a>>,
+    pub events: Vec<SpanEvent<'a>>,
 }
 
 /// Something that happened within a span.
 #[derive(Debug)]
-pub struct SpanEvent {
-    pub id: String,
+pub struct SpanEvent<'a> {
+    pub id: Text<'a>,
     pub timestamp: Option<Micros>,
-    pub message: String,
+    pub message: Text<'a>,
     pub metadata: String,
 }
 
 /// A log line.
 #[derive(Debug)]
-pub struct Log {
-    pub id: String,
-    pub agent_name: String,
-    pub level: String,
-    pub message: String,
+pub struct Log<'a> {
+    pub id: Text<'a>,
+    pub agent_name: Text<'a>,
+    pub level: Text<'a>,
+    pub message: Text<'a>,
     pub timestamp: Option<Micros>,
     pub metadata: String,
-    pub trace_id: Option<String>,
-    pub span_id: Option<String>,
+    pub trace_id: Option<Text<'a>>,
+    pub span_id: Option<Text<'a>>,
 }
 
 /// The outcome of a health check.
 #[derive(Debug)]
-pub struct Health {
-    pub name: String,
-    pub agent_name: String,
-    pub status: String,
-    pub message: Option<String>,
+pub struct Health<'a> {
+    pub name: Text<'a>,
+    pub agent_name: Text<'a>,
+    pub status: Text<'a>,
+    pub message: Option<Text<'a>>,
     pub timestamp: Option<Micros>,
     pub duration_ms: Option<f64>,
     pub metadata: String,
@@ -138,43 +139,58 @@ pub struct Health {
 
 /// One point of a metric.
 #[derive(Debug)]
-pub struct Metric {
-    pub id: String,
-    pub agent_name: String,
-    pub name: String,
+pub struct Metric<'a> {
+    pub id: Text<'a>,
+    pub agent_name: Text<'a>,
+    pub name: Text<'a>,
     pub value: f64,
-    pub kind: String,
+    pub kind: Text<'a>,
     /// A JSON object, as text.
     pub tags: String,
     pub timestamp: Option<Micros>,
-    pub trace_id: Option<String>,
-    pub span_id: Option<String>,
+    pub trace_id: Option<Text<'a>>,
+    pub span_id: Option<Text<'a>>,
 }
 
 /// One run of a scheduled job.
 #[derive(Debug)]
-pub struct CronRun {
-    pub id: String,
-    pub agent_name: Option<String>,
-    pub job_name: String,
-    pub status: String,
+pub struct CronRun<'a> {
+    pub id: Text<'a>,
+    pub agent_name: Option<Text<'a>>,
+    pub job_name: Text<'a>,
+    pub status: Text<'a>,
     pub duration_ms: Option<f64>,
-    pub error: Option<String>,
+    pub error: Option<Text<'a>>,
     pub timestamp: Option<Micros>,
 }
 
 /// Everything one request brings, in the order in which it is stored.
 #[derive(Debug, Default)]
-pub struct Batch {
-    pub traces: Vec<Trace>,
-    pub spans: Vec<Span>,
-    pub logs: Vec<Log>,
-    pub health: Vec<Health>,
-    pub costs: Vec<Cost>,
-    pub metrics: Vec<Metric>,
-    pub model_usage: Vec<ModelUsage>,
-    pub cron_runs: Vec<CronRun>,
-    pub enrichments: Vec<Enrichment>,
+pub struct Batch<'a> {
+    pub traces: Vec<Trace<'a>>,
+    pub spans: Vec<Span<'a>>,
+    pub logs: Vec<Log<'a>>,
+    pub health: Vec<Health<'a>>,
+    pub costs: Vec<Cost<'a>>,
+    pub metrics: Vec<Metric<'a>>,
+    pub model_usage: Vec<ModelUsage<'a>>,
+    pub cron_runs: Vec<CronRun<'a>>,
+    pub enrichments: Vec<Enrichment<'a>>,
+}
+
+impl Batch<'_> {
+    /// The ids of its records of one kind, for health their names, in the order in which they came.
+    pub fn ids(&self, kind: Kind) -> Vec<&str> {
+        match kind {
+            Kind::Traces => self.traces.iter().map(|r| &*r.id).collect(),
+            Kind::Logs => self.logs.iter().map(|r| &*r.id).collect(),
+            Kind::Health => self.health.iter().map(|r| &*r.name).collect(),
+            Kind::Costs => self.costs.iter().map(|r| &*r.id).collect(),
+            Kind::Metrics => self.metrics.iter().map(|r| &*r.id).collect(),
+            Kind::ModelUsage => self.model_usage.iter().map(|r| &*r.id).collect(),
+            Kind::CronRuns => self.cron_runs.iter().map(|r| &*r.id).collect(),
+        }
+    }
 }
 
 /// The kinds of record, in the order in which AgentWatch stores a batch.

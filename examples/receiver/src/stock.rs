@@ -5,6 +5,7 @@
 
 use crate::clock::{self, Micros};
 use crate::error::ApiError;
+use crate::json::Text;
 use crate::records::{
     Batch, CHECKS, Cost, CronRun, Health, Kind, LEVELS, Log, Metric, ModelUsage, Span, SpanEvent,
     Trace, WORK, fresh_id,
@@ -93,7 +94,7 @@ fn save(batch: &Batch, store: &Store) -> Read<()> {
         .map_err(|_| Crash)
 }
 
-fn model_usage(f: &Fields, id: String) -> Read<ModelUsage> {
+fn model_usage(f: &Fields, id: Text<'static>) -> Read<ModelUsage<'static>> {
     Ok(ModelUsage {
         id,
         model: Some(f.needed("model", "unknown")?),
@@ -106,7 +107,7 @@ fn model_usage(f: &Fields, id: String) -> Read<ModelUsage> {
     })
 }
 
-fn cost(f: &Fields, id: String) -> Read<Cost> {
+fn cost(f: &Fields, id: Text<'static>) -> Read<Cost<'static>> {
     let zero = Value::from(0);
     let (input, output) = (
         f.get("input_tokens").unwrap_or(&zero),
@@ -132,7 +133,7 @@ fn cost(f: &Fields, id: String) -> Read<Cost> {
 }
 
 /// The trace and its root are stored first, then each further span as it is read.
-fn trace(f: &Fields, id: String, store: &Store) -> Read<()> {
+fn trace(f: &Fields, id: Text<'static>, store: &Store) -> Read<()> {
     let trace = Trace {
         agent_name: f.needed("agent_name", "remote")?,
         name: f.needed("name", "unnamed")?,
@@ -179,9 +180,9 @@ fn trace(f: &Fields, id: String, store: &Store) -> Read<()> {
 }
 
 /// A fresh id each time: a trace that is posted twice without spans has two roots.
-fn synthetic_root(trace: &Trace) -> Span {
+fn synthetic_root(trace: &Trace<'static>) -> Span<'static> {
     Span {
-        id: fresh_id(),
+        id: fresh_id().into(),
         trace_id: trace.id.clone(),
         parent_id: None,
         name: trace.name.clone(),
@@ -195,7 +196,7 @@ fn synthetic_root(trace: &Trace) -> Span {
     }
 }
 
-fn span(f: &Fields, trace_id: &str) -> Read<Span> {
+fn span(f: &Fields, trace_id: &Text<'static>) -> Read<Span<'static>> {
     let event = |item: &Value| {
         let e = Fields(item.as_object().ok_or(Crash)?);
         Ok(SpanEvent {
@@ -212,7 +213,7 @@ fn span(f: &Fields, trace_id: &str) -> Read<Span> {
     };
     Ok(Span {
         id: f.id()?,
-        trace_id: trace_id.to_owned(),
+        trace_id: trace_id.clone(),
         parent_id: f.text("parent_id")?,
         name: f.needed("name", "unnamed")?,
         status: f.word("status", "completed", WORK, false)?,
@@ -225,7 +226,7 @@ fn span(f: &Fields, trace_id: &str) -> Read<Span> {
     })
 }
 
-fn log(f: &Fields, id: String) -> Read<Log> {
+fn log(f: &Fields, id: Text<'static>) -> Read<Log<'static>> {
     Ok(Log {
         id,
         agent_name: f.needed("agent_name", "remote")?,
@@ -238,19 +239,19 @@ fn log(f: &Fields, id: String) -> Read<Log> {
     })
 }
 
-fn health(f: &Fields, name: String) -> Read<Health> {
+fn health(f: &Fields, name: Text<'static>) -> Read<Health<'static>> {
     Ok(Health {
         name,
         agent_name: f.needed("agent_name", "remote")?,
         status: f.word("status", "unknown", CHECKS, true)?,
-        message: f.get("message").map_or(Ok(Some(String::new())), text)?,
+        message: f.get("message").map_or(Ok(Some(Text::default())), text)?,
         timestamp: f.instant("timestamp")?,
         duration_ms: f.number("duration_ms")?,
         metadata: f.json("metadata"),
     })
 }
 
-fn metric(f: &Fields, id: String) -> Read<Metric> {
+fn metric(f: &Fields, id: Text<'static>) -> Read<Metric<'static>> {
     Ok(Metric {
         id,
         agent_name: f.needed("agent_name", "remote")?,
@@ -264,7 +265,7 @@ fn metric(f: &Fields, id: String) -> Read<Metric> {
     })
 }
 
-fn cron_run(f: &Fields, id: String) -> Read<CronRun> {
+fn cron_run(f: &Fields, id: Text<'static>) -> Read<CronRun<'static>> {
     Ok(CronRun {
         id,
         agent_name: f.text("agent_name")?,
@@ -289,25 +290,25 @@ impl<'a> Fields<'a> {
         self.get(name).filter(|value| !value.is_null())
     }
 
-    fn text(&self, name: &str) -> Read<Option<String>> {
+    fn text(&self, name: &str) -> Read<Option<Text<'static>>> {
         self.some(name).map_or(Ok(None), text)
     }
 
     /// Text in a column that takes no null.
-    fn needed(&self, name: &str, default: &str) -> Read<String> {
+    fn needed(&self, name: &str, default: &str) -> Read<Text<'static>> {
         self.get(name)
-            .map_or(Ok(Some(default.to_owned())), text)?
+            .map_or(Ok(Some(default.to_owned().into())), text)?
             .ok_or(Crash)
     }
 
-    fn id(&self) -> Read<String> {
+    fn id(&self) -> Read<Text<'static>> {
         let given = self.get("id").filter(|id| truthy(id));
         given
-            .map_or_else(|| Ok(Some(fresh_id())), text)?
+            .map_or_else(|| Ok(Some(fresh_id().into())), text)?
             .ok_or(Crash)
     }
 
-    fn word(&self, name: &str, default: &str, allowed: &[&str], fold: bool) -> Read<String> {
+    fn word(&self, name: &str, default: &str, allowed: &[&str], fold: bool) -> Read<Text<'static>> {
         let mut word = match self.get(name) {
             None => default.to_owned(),
             Some(Value::String(word)) => word.clone(),
@@ -317,7 +318,7 @@ impl<'a> Fields<'a> {
             word = word.to_lowercase();
         }
         if allowed.contains(&word.as_str()) {
-            Ok(word)
+            Ok(word.into())
         } else {
             Err(Crash)
         }
@@ -355,12 +356,12 @@ impl<'a> Fields<'a> {
 }
 
 /// What SQLite stores of a value in a text column.
-fn text(value: &Value) -> Read<Option<String>> {
+fn text(value: &Value) -> Read<Option<Text<'static>>> {
     match value {
         Value::Null => Ok(None),
-        Value::Bool(flag) => Ok(Some(i32::from(*flag).to_string())),
-        Value::Number(number) => Ok(Some(number.to_string())),
-        Value::String(text) => Ok(Some(text.clone())),
+        Value::Bool(flag) => Ok(Some(i32::from(*flag).to_string().into())),
+        Value::Number(number) => Ok(Some(number.to_string().into())),
+        Value::String(text) => Ok(Some(text.clone().into())),
         Value::Array(_) | Value::Object(_) => Err(Crash),
     }
 }

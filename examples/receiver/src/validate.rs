@@ -1,7 +1,8 @@
 //! JSON → records, everything checked before anything is stored.
 
 use crate::error::Invalid;
-use crate::fields::{Fault, Fields, MESSAGE_MAX, kind_of};
+use crate::fields::{Fault, Fields, MESSAGE_MAX};
+use crate::json::{Json, Text};
 use crate::records::{
     Batch, CHECKS, Cost, CronRun, Enrichment, Health, Kind, LEVELS, Log, Metric, ModelUsage, RUNS,
     Span, SpanEvent, Trace, WORK, fresh_id,
@@ -12,57 +13,57 @@ use serde_json::{Value, json};
 const ENRICHMENTS: &str = "enrichments";
 const EMPTY_OBJECT: &str = "{}";
 
-/// Reads one record or an array of them into `batch`, and gives the id (for health the name) of each.
+/// Reads one record or an array of them into `batch`, and gives their number.
 ///
 /// # Errors
 /// The first record that breaks the contract.
-pub fn records(body: Value, kind: Kind, batch: &mut Batch) -> Result<Vec<Value>, Invalid> {
+pub fn records<'a>(body: Json<'a>, kind: Kind, batch: &mut Batch<'a>) -> Result<usize, Invalid> {
     let items = match body {
-        Value::Array(items) => items,
+        Json::Array(items) => items,
         one => vec![one],
     };
-    let read = |(record, item)| {
-        let outcome = record_of(item, kind, batch);
-        outcome.map_err(|Fault { field, message }| Invalid {
+    let count = items.len();
+    for (record, item) in items.into_iter().enumerate() {
+        record_of(item, kind, batch).map_err(|Fault { field, message }| Invalid {
             list: None,
             record,
             field,
             message,
-        })
-    };
-    items.into_iter().enumerate().map(read).collect()
+        })?;
+    }
+    Ok(count)
 }
 
 /// Reads a `batch` object, and gives the number of records of each kind.
 ///
 /// # Errors
 /// The first record that breaks the contract, with the list it is in.
-pub fn batch(body: Value, batch: &mut Batch) -> Result<Value, Invalid> {
+pub fn batch<'a>(body: Json<'a>, batch: &mut Batch<'a>) -> Result<Value, Invalid> {
     let whole = |message| Invalid {
         list: None,
         record: 0,
         field: String::new(),
         message,
     };
-    let Value::Object(mut lists) = body else {
+    let Json::Object(mut lists) = body else {
         return Err(whole(format!(
             "a batch is a JSON object of arrays, this is {}",
-            kind_of(&body)
+            body.kind()
         )));
     };
     let mut counts = json!({});
     for kind in Kind::ALL {
         let list = kind.list();
-        let count = match lists.remove(list) {
-            None | Some(Value::Null) => 0,
-            Some(items @ Value::Array(_)) => records(items, kind, batch)
-                .map_err(|invalid| Invalid {
+        let count = match lists.take(list) {
+            None => 0,
+            Some(items @ Json::Array(_)) => {
+                records(items, kind, batch).map_err(|invalid| Invalid {
                     list: Some(list),
                     ..invalid
                 })?
-                .len(),
+            }
             Some(other) => {
-                let message = format!("{list} has to be an array, this is {}", kind_of(&other));
+                let message = format!("{list} has to be an array, this is {}", other.kind());
                 return Err(Invalid {
                     list: Some(list),
                     ..whole(message)
@@ -71,25 +72,23 @@ pub fn batch(body: Value, batch: &mut Batch) -> Result<Value, Invalid> {
         };
         counts[list] = count.into();
     }
-    if let Some(items) = lists.remove(ENRICHMENTS) {
+    if lists.get(ENRICHMENTS).is_some() {
+        let items = lists.take(ENRICHMENTS).unwrap_or(Json::Null);
         counts[ENRICHMENTS] = enrichments(items, batch)?.into();
     }
     Ok(counts)
 }
 
 /// Only batches have them, and only ours.
-fn enrichments(items: Value, batch: &mut Batch) -> Result<usize, Invalid> {
+fn enrichments<'a>(items: Json<'a>, batch: &mut Batch<'a>) -> Result<usize, Invalid> {
     let invalid = |record, field, message| Invalid {
         list: Some(ENRICHMENTS),
         record,
         field,
         message,
     };
-    let Value::Array(items) = items else {
-        let message = format!(
-            "{ENRICHMENTS} has to be an array, this is {}",
-            kind_of(&items)
-        );
+    let Json::Array(items) = items else {
+        let message = format!("{ENRICHMENTS} has to be an array, this is {}", items.kind());
         return Err(invalid(0, String::new(), message));
     };
     for (record, item) in items.into_iter().enumerate() {
@@ -100,7 +99,7 @@ fn enrichments(items: Value, batch: &mut Batch) -> Result<usize, Invalid> {
     Ok(batch.enrichments.len())
 }
 
-fn enrichment(item: Value) -> Result<Enrichment, Fault> {
+fn enrichment(item: Json) -> Result<Enrichment, Fault> {
     let mut f = Fields::open(item, "")?;
     let Some(id) = f.name("id")? else {
         return Err(f.fault("id", "is missing: name the call that this is about"));
@@ -116,18 +115,15 @@ fn enrichment(item: Value) -> Result<Enrichment, Fault> {
     })
 }
 
-fn record_of(item: Value, kind: Kind, batch: &mut Batch) -> Result<Value, Fault> {
+fn record_of<'a>(item: Json<'a>, kind: Kind, batch: &mut Batch<'a>) -> Result<(), Fault> {
     let mut fields = Fields::open(item, "")?;
     if kind == Kind::Health {
-        let check = health(&mut fields)?;
-        let name = check.name.clone();
-        batch.health.push(check);
-        return Ok(name.into());
+        batch.health.push(health(&mut fields)?);
+        return Ok(());
     }
     let given = fields.name("id")?;
     let known = given.is_some();
-    let id = given.unwrap_or_else(fresh_id);
-    let answer = Value::from(id.as_str());
+    let id = given.unwrap_or_else(|| fresh_id().into());
     match kind {
         Kind::Traces => trace(&mut fields, id, batch)?,
         Kind::Logs => batch.logs.push(log(&mut fields, id)?),
@@ -137,7 +133,7 @@ fn record_of(item: Value, kind: Kind, batch: &mut Batch) -> Result<Value, Fault>
         Kind::CronRuns => batch.cron_runs.push(cron_run(&mut fields, id)?),
         Kind::Health => {}
     }
-    Ok(answer)
+    Ok(())
 }
 
 /// A record that carries an id may be partial: what it leaves out or sets to null stays as it is.
@@ -149,7 +145,11 @@ fn need(fields: &Fields, known: bool, numbers: &[&str]) -> Result<(), Fault> {
     numbers.iter().try_for_each(|name| fields.refuse_null(name))
 }
 
-fn model_usage(f: &mut Fields, id: String, known: bool) -> Result<ModelUsage, Fault> {
+fn model_usage<'a>(
+    f: &mut Fields<'a, '_>,
+    id: Text<'a>,
+    known: bool,
+) -> Result<ModelUsage<'a>, Fault> {
     need(
         f,
         known,
@@ -187,7 +187,7 @@ fn model_usage(f: &mut Fields, id: String, known: bool) -> Result<ModelUsage, Fa
     })
 }
 
-fn cost(f: &mut Fields, id: String, known: bool) -> Result<Cost, Fault> {
+fn cost<'a>(f: &mut Fields<'a, '_>, id: Text<'a>, known: bool) -> Result<Cost<'a>, Fault> {
     need(f, known, &["input_tokens", "output_tokens"])?;
     let model = f.name("model")?;
     if model.is_none() && !known {
@@ -207,7 +207,7 @@ fn cost(f: &mut Fields, id: String, known: bool) -> Result<Cost, Fault> {
     })
 }
 
-fn trace(f: &mut Fields, id: String, batch: &mut Batch) -> Result<(), Fault> {
+fn trace<'a>(f: &mut Fields<'a, '_>, id: Text<'a>, batch: &mut Batch<'a>) -> Result<(), Fault> {
     let trace = Trace {
         agent_name: f.label("agent_name")?.unwrap_or_else(|| "remote".into()),
         name: f.name("name")?.unwrap_or_else(|| "unnamed".into()),
@@ -236,9 +236,9 @@ fn trace(f: &mut Fields, id: String, batch: &mut Batch) -> Result<(), Fault> {
 
 /// The span of a trace that has none. Its id follows from the trace's, so that a trace which is posted again,
 /// finished, finishes it too.
-fn root_of(trace: &Trace) -> Span {
+fn root_of<'a>(trace: &Trace<'a>) -> Span<'a> {
     Span {
-        id: format!("{}.root", trace.id),
+        id: format!("{}.root", trace.id).into(),
         trace_id: trace.id.clone(),
         parent_id: None,
         name: trace.name.clone(),
@@ -252,15 +252,16 @@ fn root_of(trace: &Trace) -> Span {
     }
 }
 
-fn span(mut f: Fields, path: &str, trace_id: &str) -> Result<Span, Fault> {
+fn span<'a>(mut f: Fields<'a, '_>, path: &str, trace_id: &Text<'a>) -> Result<Span<'a>, Fault> {
     let events = f
         .array("events")?
         .into_iter()
         .enumerate()
         .map(|(index, item)| {
-            let mut event = Fields::open(item, &format!("{path}events[{index}]."))?;
+            let path = format!("{path}events[{index}].");
+            let mut event = Fields::open(item, &path)?;
             Ok(SpanEvent {
-                id: event.name("id")?.unwrap_or_else(fresh_id),
+                id: event.name("id")?.unwrap_or_else(|| fresh_id().into()),
                 timestamp: event.instant("timestamp")?,
                 message: event.text("message", MESSAGE_MAX)?.unwrap_or_default(),
                 metadata: event
@@ -270,8 +271,8 @@ fn span(mut f: Fields, path: &str, trace_id: &str) -> Result<Span, Fault> {
         });
     Ok(Span {
         events: events.collect::<Result<_, Fault>>()?,
-        id: f.name("id")?.unwrap_or_else(fresh_id),
-        trace_id: trace_id.to_owned(),
+        id: f.name("id")?.unwrap_or_else(|| fresh_id().into()),
+        trace_id: trace_id.clone(),
         parent_id: f.label("parent_id")?,
         name: f.name("name")?.unwrap_or_else(|| "unnamed".into()),
         status: f
@@ -285,7 +286,7 @@ fn span(mut f: Fields, path: &str, trace_id: &str) -> Result<Span, Fault> {
     })
 }
 
-fn log(f: &mut Fields, id: String) -> Result<Log, Fault> {
+fn log<'a>(f: &mut Fields<'a, '_>, id: Text<'a>) -> Result<Log<'a>, Fault> {
     Ok(Log {
         id,
         agent_name: f.label("agent_name")?.unwrap_or_else(|| "remote".into()),
@@ -300,7 +301,7 @@ fn log(f: &mut Fields, id: String) -> Result<Log, Fault> {
     })
 }
 
-fn health(f: &mut Fields) -> Result<Health, Fault> {
+fn health<'a>(f: &mut Fields<'a, '_>) -> Result<Health<'a>, Fault> {
     Ok(Health {
         name: f.name("name")?.unwrap_or_else(|| "unknown".into()),
         agent_name: f.label("agent_name")?.unwrap_or_else(|| "remote".into()),
@@ -314,7 +315,7 @@ fn health(f: &mut Fields) -> Result<Health, Fault> {
     })
 }
 
-fn metric(f: &mut Fields, id: String) -> Result<Metric, Fault> {
+fn metric<'a>(f: &mut Fields<'a, '_>, id: Text<'a>) -> Result<Metric<'a>, Fault> {
     f.refuse_null("value")?;
     Ok(Metric {
         id,
@@ -329,7 +330,7 @@ fn metric(f: &mut Fields, id: String) -> Result<Metric, Fault> {
     })
 }
 
-fn cron_run(f: &mut Fields, id: String) -> Result<CronRun, Fault> {
+fn cron_run<'a>(f: &mut Fields<'a, '_>, id: Text<'a>) -> Result<CronRun<'a>, Fault> {
     let Some(status) = f.word("status", RUNS, false)? else {
         return Err(f.fault("status", format!("is missing: one of {}", RUNS.join(", "))));
     };

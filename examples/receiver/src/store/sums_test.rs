@@ -50,10 +50,10 @@ impl Dice {
         }
     }
 
-    fn usage(&mut self) -> ModelUsage {
+    fn usage(&mut self) -> ModelUsage<'static> {
         ModelUsage {
             // Few ids: many calls come again, whole or in part.
-            id: format!("call-{}", self.below(150)),
+            id: format!("call-{}", self.below(150)).into(),
             timestamp: self.some(Self::time),
             agent_name: self.some(|d| d.of(&["main", "research"]).into()),
             model: self.some(|d| d.of(&["p/a", "p/b", "q/c"]).into()),
@@ -74,9 +74,9 @@ impl Dice {
         }
     }
 
-    fn enrichment(&mut self) -> Enrichment {
+    fn enrichment(&mut self) -> Enrichment<'static> {
         Enrichment {
-            id: format!("call-{}", self.below(200)),
+            id: format!("call-{}", self.below(200)).into(),
             cost_usd: self.some(|d| d.below(1_000_000) as f64 / 1e8),
             cost_source: self.some(|d| d.of(&["provider", "configured"]).into()),
             response_model: self.some(|d| d.of(&["a", "other"]).into()),
@@ -84,7 +84,7 @@ impl Dice {
         }
     }
 
-    fn batch(&mut self) -> Batch {
+    fn batch(&mut self) -> Batch<'static> {
         Batch {
             model_usage: (0..self.below(20)).map(|_| self.usage()).collect(),
             enrichments: (0..self.below(6)).map(|_| self.enrichment()).collect(),
@@ -314,7 +314,7 @@ fn sums_are_those_of_all_calls_after_inserts_repeats_enrichments_and_restarts() 
                     twice.model_usage = ["new", "newer"]
                         .map(|model| ModelUsage {
                             id: "twice".into(),
-                            model: Some(format!("{model}-{round}-{}", dice.0)),
+                            model: Some(format!("{model}-{round}-{}", dice.0).into()),
                             ..ModelUsage::default()
                         })
                         .into();
@@ -376,7 +376,7 @@ fn an_upgrade_that_was_interrupted_is_gone_on_with() {
 fn errors_are_counted_by_hour_once() {
     let folder = Folder::new("sums-errors");
     let store = folder.open();
-    let error = |id: &str, hours: i64, outcome: &str| Metric {
+    let error = |id: String, hours: i64, outcome: &str| Metric {
         id: id.into(),
         agent_name: "main".into(),
         name: "model_errors".into(),
@@ -390,7 +390,7 @@ fn errors_are_counted_by_hour_once() {
     let ages = [0, 1, 5, 23, 24, 60];
     let metrics = |outcome: &'static str| -> Vec<Metric> {
         ages.iter()
-            .map(|hours| error(&format!("{outcome}-{hours}"), *hours, outcome))
+            .map(|hours| error(format!("{outcome}-{hours}"), *hours, outcome))
             .collect()
     };
     for _ in 0..2 {

@@ -217,7 +217,7 @@ impl<'a> Usage<'a> {
 }
 
 /// A record as it is stored where its id is new.
-fn call_of(r: &ModelUsage, arrival: Micros) -> Call<'_> {
+fn call_of<'a>(r: &'a ModelUsage, arrival: Micros) -> Call<'a> {
     let model = r.model.as_deref().unwrap_or("unknown");
     Call {
         timestamp: r.timestamp.unwrap_or(arrival),

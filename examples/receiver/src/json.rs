@@ -1,0 +1,223 @@
+//! JSON as it stands in a request's body: texts are copied only where an escape has to be undone.
+
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
+use serde_json::Number;
+use std::borrow::Cow;
+use std::fmt;
+
+/// A text, of the body or of its own.
+pub type Text<'a> = Cow<'a, str>;
+
+/// A JSON value.
+#[derive(Clone, Debug)]
+pub enum Json<'a> {
+    Null,
+    Bool(bool),
+    Number(Number),
+    Text(Text<'a>),
+    Array(Vec<Self>),
+    Object(Object<'a>),
+}
+
+/// The fields of a JSON object, as they stand there. Of two with one name the last counts.
+#[derive(Clone, Debug, Default)]
+pub struct Object<'a>(Vec<(Text<'a>, Json<'a>)>);
+
+impl Json<'_> {
+    /// What it is, for a person.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "a boolean",
+            Self::Number(_) => "a number",
+            Self::Text(_) => "a string",
+            Self::Array(_) => "an array",
+            Self::Object(_) => "an object",
+        }
+    }
+}
+
+impl<'a> Object<'a> {
+    /// A field's value, null too.
+    pub fn get(&self, name: &str) -> Option<&Json<'a>> {
+        self.0
+            .iter()
+            .rev()
+            .find_map(|(key, value)| (key == name).then_some(value))
+    }
+
+    /// Takes a field's value and leaves null; none where it is absent or null.
+    pub fn take(&mut self, name: &str) -> Option<Json<'a>> {
+        let (_, value) = self.0.iter_mut().rev().find(|(key, _)| key == name)?;
+        match std::mem::replace(value, Json::Null) {
+            Json::Null => None,
+            value => Some(value),
+        }
+    }
+}
+
+impl Serialize for Json<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(flag) => serializer.serialize_bool(*flag),
+            Self::Number(number) => number.serialize(serializer),
+            Self::Text(text) => serializer.serialize_str(text),
+            Self::Array(items) => serializer.collect_seq(items),
+            Self::Object(object) => object.serialize(serializer),
+        }
+    }
+}
+
+/// In the order of names, each of them once.
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The last of a name first, of which `dedup` keeps the first.
+        let mut fields: Vec<_> = self.0.iter().rev().collect();
+        fields.sort_by(|(a, _), (b, _)| a.cmp(b));
+        fields.dedup_by(|(a, _), (b, _)| a == b);
+        serializer.collect_map(fields.into_iter().map(|(name, value)| (name, value)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Json<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Json<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        formatter.write_str("any JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Json::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Self::Value, E> {
+        Ok(Json::Bool(flag))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Json::Number(number.into()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Json::Number(number.into()))
+    }
+
+    fn visit_f64<E: Error>(self, number: f64) -> Result<Self::Value, E> {
+        Number::from_f64(number)
+            .map(Json::Number)
+            .ok_or_else(|| E::custom("a number has to be finite"))
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+        Ok(Json::Text(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(Json::Text(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+        let mut array = Vec::new();
+        while let Some(item) = items.next_element()? {
+            array.push(item);
+        }
+        Ok(Json::Array(array))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
+        let mut object = Vec::new();
+        while let Some(Name(name)) = fields.next_key()? {
+            object.push((name, fields.next_value()?));
+        }
+        Ok(Json::Object(Object(object)))
+    }
+}
+
+/// A field's name: serde's own `Cow` is always a copy.
+struct Name<'a>(Text<'a>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Names;
+        impl<'de> Visitor<'de> for Names {
+            type Value = Name<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+                formatter.write_str("the name of a field")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Name(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn written_as_serde_json_writes_it() {
+        for text in [
+            r#"{"b":1,"a":{"y":[true,null,-3,1.5e300],"x":"ü\n\"\u0000"},"b":"again"}"#,
+            r#"[18446744073709551615,-9223372036854775808,0.1,1e2,-0.0,"\ud83d\ude00"]"#,
+            r#"{"":{"":[]},"é\t":{}}"#,
+        ] {
+            let value: Value = serde_json::from_str(text).unwrap_or_default();
+            let json: Json = serde_json::from_str(text).unwrap_or(Json::Null);
+            assert_eq!(
+                serde_json::to_string(&json).unwrap_or_default(),
+                value.to_string()
+            );
+        }
+    }
+
+    #[test]
+    fn what_serde_json_refuses_is_refused_with_its_words() {
+        for text in [
+            "",
+            "{",
+            r#"{"a":1e400}"#,
+            "[1,]",
+            r#"{1:2}"#,
+            "\"\\ud800\"",
+            "nul",
+            "{} {}",
+        ] {
+            let words = |error: Option<serde_json::Error>| error.map(|error| error.to_string());
+            assert_eq!(
+                words(serde_json::from_str::<Json>(text).err()),
+                words(serde_json::from_str::<Value>(text).err()),
+                "{text}"
+            );
+            assert!(serde_json::from_str::<Json>(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_last_field_of_a_name_counts() {
+        let json: Json = serde_json::from_str(r#"{"a":1,"a":null}"#).unwrap_or(Json::Null);
+        let Json::Object(mut object) = json else {
+            return assert!(matches!(json, Json::Object(_)));
+        };
+        assert!(matches!(object.get("a"), Some(Json::Null)));
+        assert!(object.take("a").is_none());
+    }
+}
