@@ -25,6 +25,13 @@ const VERSION_2: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
     ALTER TABLE model_usage ADD COLUMN request_id TEXT;
     ALTER TABLE model_usage ADD COLUMN response_model TEXT;
     PRAGMA user_version = 2;";
+/// What version 3 had in the place of version 4's.
+const VERSION_3: &str = "DROP INDEX model_usage_calls;
+    DROP INDEX model_usage_unsummed;
+    CREATE INDEX model_usage_series ON model_usage
+        (series, timestamp, latency_ms, prompt_tokens, completion_tokens, cost_usd, flags, cache_read_tokens,
+         cache_write_tokens, reasoning_tokens);
+    PRAGMA user_version = 3;";
 /// More than enter the sums in one transaction.
 const CALLS: i64 = 6_000;
 
@@ -115,4 +122,33 @@ fn a_call_of_an_earlier_version_can_be_enriched() {
         .map(|model| model["unknown_cost_requests"].as_i64().unwrap())
         .sum();
     assert_eq!(unknown, CALLS / 5 - 1);
+}
+
+#[test]
+fn a_database_of_version_3_gets_the_index_by_the_hour() {
+    let folder = filled(2, "hours");
+    drop(Server::start_on(&folder.file(), &[]));
+    let file = rusqlite::Connection::open(folder.file()).unwrap();
+    file.execute_batch(VERSION_3).unwrap();
+    drop(file);
+    let server = Server::start_on(&folder.file(), &[]);
+    let page = server.get("/models?hours=720&model=p/m1");
+    assert_eq!(page.status, 200);
+    let models = server.list("/api/model-stats?hours=720");
+    let calls: i64 = models.iter().map(|m| m["requests"].as_i64().unwrap()).sum();
+    assert_eq!(calls, CALLS, "counted once");
+    drop(server);
+    let file = rusqlite::Connection::open(folder.file()).unwrap();
+    let indexes: String = file
+        .query_row(
+            "SELECT group_concat(name, ' ' ORDER BY name) FROM sqlite_schema
+             WHERE type = 'index' AND tbl_name = 'model_usage' AND sql NOTNULL",
+            [],
+            |row| row.get(0),
+        )
+        .unwrap();
+    assert_eq!(
+        indexes,
+        "model_usage_calls model_usage_failed model_usage_time model_usage_unsummed"
+    );
 }

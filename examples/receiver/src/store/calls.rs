@@ -57,21 +57,7 @@ pub fn latest(survey: &Survey, failed: bool, limit: usize) -> Result<Vec<i64>> {
         let rows = statement.query_map((from, to, limit as i64), |row| row.get(0))?;
         return rows.collect();
     }
-    // The latest of each series, and of these the latest.
-    let mut statement = survey.connection.prepare_cached(
-        "SELECT timestamp, seq FROM model_usage WHERE series = ?1 AND timestamp >= ?2 AND timestamp < ?3
-         ORDER BY timestamp DESC LIMIT ?4",
-    )?;
-    let mut keys: Vec<(i64, i64)> = Vec::new();
-    for (id, _) in survey.whole_series() {
-        let rows = statement.query_map((id, from, to, limit as i64), |row| row.try_into())?;
-        for key in rows {
-            keys.push(key?);
-        }
-    }
-    keys.sort_unstable_by(|a, b| b.cmp(a));
-    keys.truncate(limit);
-    Ok(keys.into_iter().map(|(_, seq)| seq).collect())
+    survey.singles().newest(limit)
 }
 
 fn latest_failed(survey: &Survey, limit: usize) -> Result<Vec<i64>> {

@@ -61,23 +61,49 @@ impl Change {
     pub fn pack(&self) -> Vec<u8> {
         let mut buckets = self.0.clone();
         buckets.sort_unstable_by_key(|(bucket, _)| *bucket);
-        let mut packed = Vec::with_capacity(buckets.len() * 3);
-        let mut last = 0;
-        for (bucket, calls) in buckets.into_iter().filter(|(_, calls)| *calls != 0) {
-            push(&mut packed, u64::from(bucket - last));
-            // Zigzag: a change may take away.
-            push(&mut packed, ((calls << 1) ^ (calls >> 63)) as u64);
-            last = bucket;
+        let mut packed = Packed::default();
+        for (bucket, calls) in buckets {
+            packed.push(bucket, calls);
         }
-        packed
+        packed.bytes
     }
 }
 
 /// Two packed histograms (or changes of such) added up.
 pub fn add_packed(one: &[u8], other: &[u8]) -> Vec<u8> {
-    let mut sum = Change(unpack(one).collect());
-    sum.merge(&Change(unpack(other).collect()));
-    sum.pack()
+    let mut sum = Packed::default();
+    sum.bytes.reserve(one.len() + other.len());
+    let (mut one, mut other) = (unpack(one).peekable(), unpack(other).peekable());
+    while let Some(&(bucket, _)) = one.peek().into_iter().chain(other.peek()).min() {
+        let mut calls = 0;
+        for side in [&mut one, &mut other] {
+            calls += side
+                .next_if(|(at, _)| *at == bucket)
+                .map_or(0, |(_, calls)| calls);
+        }
+        sum.push(bucket, calls);
+    }
+    sum.bytes
+}
+
+/// A histogram that is being packed.
+#[derive(Default)]
+struct Packed {
+    bytes: Vec<u8>,
+    last: u16,
+}
+
+impl Packed {
+    /// Adds a bucket; each is beyond the one before.
+    fn push(&mut self, bucket: u16, calls: i64) {
+        if calls == 0 {
+            return;
+        }
+        push(&mut self.bytes, u64::from(bucket - self.last));
+        // Zigzag: a change may take away.
+        push(&mut self.bytes, ((calls << 1) ^ (calls >> 63)) as u64);
+        self.last = bucket;
+    }
 }
 
 fn push(bytes: &mut Vec<u8>, mut number: u64) {

@@ -9,6 +9,7 @@ pub mod query;
 pub mod read;
 pub mod rollup;
 pub mod series;
+pub mod singles;
 pub mod stats;
 #[cfg(test)]
 mod sums_test;

@@ -3,6 +3,7 @@
 use super::histogram::Histogram;
 use super::rollup::{Call, Count, SUMS, Sums};
 use super::series::{Catalog, Dimension, Series, WHOLE};
+use super::singles::Singles;
 use super::window::{Range, Window};
 use crate::clock::{DAY, HOUR, Micros};
 use rusqlite::{Connection, Result};
@@ -245,18 +246,21 @@ impl<'a> Survey<'a> {
     /// What SQLite says.
     pub fn latencies(&self) -> Result<HashMap<&'a str, Vec<f64>>> {
         let mut models: HashMap<&str, Vec<f64>> = HashMap::new();
-        let mut statement = self.connection.prepare_cached(
-            "SELECT latency_ms FROM model_usage
-             WHERE series = ?1 AND timestamp >= ?2 AND timestamp < ?3 AND latency_ms IS NOT NULL",
-        )?;
-        for (id, series) in self.whole_series() {
-            let all = models.entry(series.get(Dimension::Model)).or_default();
-            let mut rows = statement.query((id, self.window.from, self.window.end()))?;
-            while let Some(row) = rows.next()? {
-                all.push(row.get(0)?);
+        self.singles().each("latency_ms", |series, row| {
+            if let Some(ms) = row.get(1)? {
+                let all = models.entry(series.get(Dimension::Model)).or_default();
+                all.push(ms);
             }
-        }
+            Ok(())
+        })?;
         Ok(models)
+    }
+
+    /// The single calls.
+    pub fn singles(&self) -> Singles<'a, 'a> {
+        let Window { from, .. } = self.window;
+        let to = self.window.end();
+        Singles::new(self.connection, self.whole_series(), Range { from, to })
     }
 
     /// Goes through the sums in parts no longer than `longest`.
@@ -326,27 +330,24 @@ impl<'a> Survey<'a> {
     }
 
     fn single(&self, wanted: &[(i64, &'a Series)], range: Range) -> Result<Vec<Single<'a>>> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT timestamp, latency_ms, prompt_tokens, completion_tokens, cost_usd, flags, cache_read_tokens,
-                 cache_write_tokens, reasoning_tokens
-             FROM model_usage WHERE series = ?1 AND timestamp >= ?2 AND timestamp < ?3",
-        )?;
+        const COLUMNS: &str =
+            "timestamp, latency_ms, prompt_tokens, completion_tokens, cost_usd, flags,
+            cache_read_tokens, cache_write_tokens, reasoning_tokens";
         let mut calls = Vec::new();
-        for (id, series) in wanted {
-            let values = [0, 1, 2, 3, 4].map(|index| series.0[index].as_str());
-            let mut rows = statement.query((id, range.from, range.to))?;
-            while let Some(row) = rows.next()? {
+        Singles::new(self.connection, wanted.iter().copied(), range).each(
+            COLUMNS,
+            |series, row| {
                 let call = Call {
-                    timestamp: row.get(0)?,
-                    values,
-                    latency_ms: row.get(1)?,
-                    prompt: row.get(2)?,
-                    completion: row.get(3)?,
-                    cost_usd: row.get(4)?,
-                    flags: row.get(5)?,
-                    cache_read: row.get(6)?,
-                    cache_write: row.get(7)?,
-                    reasoning: row.get(8)?,
+                    timestamp: row.get(1)?,
+                    values: [0, 1, 2, 3, 4].map(|index| series.0[index].as_str()),
+                    latency_ms: row.get(2)?,
+                    prompt: row.get(3)?,
+                    completion: row.get(4)?,
+                    cost_usd: row.get(5)?,
+                    flags: row.get(6)?,
+                    cache_read: row.get(7)?,
+                    cache_write: row.get(8)?,
+                    reasoning: row.get(9)?,
                 };
                 calls.push(Single {
                     series,
@@ -354,8 +355,9 @@ impl<'a> Survey<'a> {
                     sums: call.sums(),
                     latency_ms: call.latency_ms,
                 });
-            }
-        }
+                Ok(())
+            },
+        )?;
         Ok(calls)
     }
 }

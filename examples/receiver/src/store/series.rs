@@ -2,7 +2,6 @@
 
 use rusqlite::{Connection, OptionalExtension, Result};
 use std::collections::HashMap;
-use std::fmt::Write;
 
 /// Something by which calls are told apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,8 +65,8 @@ pub type Ids = [i64; 6];
 /// Series that the writer has met, so that most calls need no query.
 #[derive(Default)]
 pub struct Interner {
-    known: HashMap<String, Ids>,
-    key: String,
+    known: HashMap<Vec<u8>, Ids>,
+    key: Vec<u8>,
 }
 
 impl Interner {
@@ -82,7 +81,8 @@ impl Interner {
         self.key.clear();
         for value in values {
             // With its length before it, no value runs into the next.
-            let _ = write!(self.key, "{}:{value}", value.len());
+            self.key.extend_from_slice(&value.len().to_le_bytes());
+            self.key.extend_from_slice(value.as_bytes());
         }
         if let Some(ids) = self.known.get(&self.key) {
             return Ok(*ids);
