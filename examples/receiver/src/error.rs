@@ -44,8 +44,18 @@ pub enum ApiError {
     Crash,
 }
 
+impl ApiError {
+    /// Says in the log what its answer does not.
+    pub fn log(&self) {
+        if let Self::Store(reason) = self {
+            eprintln!("agentwatch-receiver: store: {reason}");
+        }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
+        self.log();
         let (status, body) = match self {
             Self::NotJson(reason) => (
                 StatusCode::BAD_REQUEST,
@@ -71,8 +81,7 @@ impl IntoResponse for ApiError {
                 json!({"error": format!("the body is longer than {limit} bytes: send smaller arrays")}),
             ),
             Self::NotFound => (StatusCode::NOT_FOUND, json!({"detail": "Not Found"})),
-            Self::Store(reason) => {
-                eprintln!("agentwatch-receiver: store: {reason}");
+            Self::Store(_) => {
                 let body =
                     json!({"error": "the store is unavailable, nothing was taken: try again"});
                 (StatusCode::SERVICE_UNAVAILABLE, body)

@@ -8,7 +8,7 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::Server;
+use support::{Folder, Server};
 
 fn call(model: &str, more: Value) -> Value {
     let mut call = json!({"model": model, "agent_name": "main", "prompt_tokens": 100, "completion_tokens": 10,
@@ -85,7 +85,7 @@ fn a_cost_that_nobody_knows_is_said_until_somebody_does() {
     let unknown = json!({"id": "x", "cost_usd": 0, "cost_source": "unknown"});
     server.post("model_usage", &call("p/a", unknown));
     let page = server.get("/models").text;
-    assert!(page.contains("1 of 1 calls (100 %) have no known price"));
+    assert!(page.contains("1 of 1 call (100 %) has no known price. It is counted"));
     assert!(between(&page, r#"id="rows">"#, "</table>").contains("not known"));
     assert!(between(&page, r#"id="by-cost_source""#, "</section>").contains(">unknown</a>"));
     let known = json!({"enrichments": [{"id": "x", "cost_usd": 0.25, "cost_source": "provider"}]});
@@ -204,4 +204,22 @@ fn downloads_are_files_and_ask_for_the_token() {
                 .starts_with("attachment")
         );
     }
+}
+
+#[test]
+fn its_head_is_sent_before_the_database_is_read_and_a_fault_of_that_is_said() {
+    let folder = Folder::new("page-fault");
+    let server = Server::start_on(&folder.file(), &[]);
+    let file = rusqlite::Connection::open(folder.file()).unwrap();
+    file.execute_batch("DROP TABLE usage_hour; DROP TABLE usage_day; DROP TABLE model_usage")
+        .unwrap();
+    let page = server.get("/models");
+    assert_eq!(page.status, 200);
+    assert!(page.text.contains("<h1>Models</h1>"));
+    assert!(
+        page.text
+            .contains(r#"role="alert">The store is unavailable"#)
+    );
+    assert!(page.text.contains("</html>"), "{}", page.text);
+    assert_eq!(server.get("/api/model-stats").status, 503);
 }

@@ -1,7 +1,7 @@
 //! Single calls: the latest, their sessions, and one with all that is known of it.
 
 use super::address::Address;
-use super::format::{count, duration, escape, money};
+use super::format::{count, counted, duration, escape, money};
 use super::tables::name;
 use super::view::{CALLS_FOR_SESSIONS, View, lists_calls};
 use crate::clock;
@@ -146,7 +146,10 @@ fn sessions(view: &View) -> String {
     };
     let more = match view.sessions.len().saturating_sub(SESSIONS_SHOWN) {
         0 => String::new(),
-        more => format!("<p class=note>and {more} earlier sessions.</p>"),
+        more => format!(
+            "<p class=note>and {}.</p>",
+            counted(more as i64, "earlier session", "earlier sessions")
+        ),
     };
     format!(
         r#"<section class="card" aria-labelledby="sessions"><h2 id="sessions">Sessions</h2><div class="wide" tabindex="0" role="group" aria-labelledby="sessions"><table><caption>Of {scope}, the session called last first</caption><thead><tr><th scope=col>Session<th scope=col>Requests<th scope=col>Tokens<th scope=col>Cost<th scope=col>First call, UTC<th scope=col>Last call, UTC<tbody>{rows}</table></div>{more}</section>"#

@@ -67,7 +67,12 @@ pub fn percent(share: f64) -> String {
     }
 }
 
-/// `1 hour`, `24 hours`, `7 days`
+/// `1 call`, `12,345 calls`.
+pub fn counted(number: i64, one: &str, more: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { more })
+}
+
+/// `hour`, `24 hours`, `7 days`: what comes after "the last"
 pub fn range(hours: i64) -> String {
     match hours {
         1 => "hour".into(),

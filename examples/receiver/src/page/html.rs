@@ -2,21 +2,17 @@
 
 use super::address::{Address, RANGES, stamp};
 use super::chart::{self, Figure};
-use super::format::{count, duration, escape, short};
+use super::format::{count, counted, duration, escape, short};
 use super::tables;
 use super::view::View;
 use super::{details, format};
+use crate::clock::Micros;
 use crate::store::rollup::Count;
 use crate::store::series::Dimension;
 
-/// The Models page.
-pub fn models(view: &View, address: &Address, signed_in: bool) -> String {
-    let sign_out = if signed_in {
-        r#"<a href="/logout">Sign out</a>"#
-    } else {
-        ""
-    };
-    let content = format!(
+/// The Models page down to its head, which needs nothing of the database: a browser draws it while that is read.
+pub fn beginning(address: &Address, now: Micros) -> String {
+    let header = format!(
         r##"<a class="skip" href="#figures">Skip to the figures</a>
 <header>
 <h1>Models</h1>
@@ -24,14 +20,27 @@ pub fn models(view: &View, address: &Address, signed_in: bool) -> String {
 <p class="fresh"><span id="dot" aria-hidden="true"></span><span id="updated">as of {time} UTC</span></p>
 </header>
 <p id="notice" role="status"></p>
-<main data-events="/models/events">
+"##,
+        ranges = ranges(address),
+        time = crate::clock::format(now, "%H:%M:%S"),
+    );
+    open("Models", "models") + &header
+}
+
+/// What comes after it.
+pub fn rest(view: &View, address: &Address, signed_in: bool) -> String {
+    let sign_out = if signed_in {
+        r#"<a href="/logout">Sign out</a>"#
+    } else {
+        ""
+    };
+    let content = format!(
+        r##"<main data-events="/models/events">
 {filter}
 {body}
 </main>
 <footer><span>AgentWatch receiver {version}</span><span>Times are UTC. Download: {downloads}</span>{sign_out}</footer>
 <script src="/assets/models.js" defer></script>"##,
-        ranges = ranges(address),
-        time = crate::clock::format(view.now, "%H:%M:%S"),
         filter = filter(view, address),
         body = if view.models.is_empty()
             && view.errors.as_ref().is_none_or(|errors| errors.is_empty())
@@ -43,7 +52,14 @@ pub fn models(view: &View, address: &Address, signed_in: bool) -> String {
         version = env!("CARGO_PKG_VERSION"),
         downloads = downloads(address),
     );
-    document("Models", "models", &content)
+    content + END
+}
+
+/// What comes instead where the database did not answer.
+pub fn unavailable() -> String {
+    let says =
+        "The store is unavailable; the receiver's log says why. Reload the page to try again.";
+    format!(r#"<main><p class="banner" role="alert">{says}</p></main>{END}"#)
 }
 
 fn figures(view: &View, address: &Address) -> String {
@@ -272,11 +288,16 @@ fn unknown(view: &View) -> String {
         return String::new();
     }
     format!(
-        r#"<p id="unknown" class="banner">{} of {} calls ({}) have no known price. They are counted, and add nothing to the cost.</p>
+        r#"<p id="unknown" class="banner">{} of {} ({}) {}</p>
 "#,
         count(unknown),
-        count(calls),
-        format::percent(unknown as f64 / calls.max(1) as f64)
+        counted(calls, "call", "calls"),
+        format::percent(unknown as f64 / calls.max(1) as f64),
+        if unknown == 1 {
+            "has no known price. It is counted, and adds nothing to the cost."
+        } else {
+            "have no known price. They are counted, and add nothing to the cost."
+        }
     )
 }
 
@@ -303,10 +324,10 @@ pub fn sign_in(next: &str, refused: bool) -> String {
 </main>"#,
         next = escape(next),
     );
-    document("Sign in", "sign-in", &content)
+    open("Sign in", "sign-in") + &content + END
 }
 
-fn document(title: &str, class: &str, content: &str) -> String {
+fn open(title: &str, class: &str) -> String {
     format!(
         r#"<!doctype html>
 <html lang="en">
@@ -319,9 +340,8 @@ fn document(title: &str, class: &str, content: &str) -> String {
 <link rel="stylesheet" href="/assets/models.css">
 </head>
 <body class="{class}">
-{content}
-</body>
-</html>
 "#
     )
 }
+
+const END: &str = "\n</body>\n</html>\n";

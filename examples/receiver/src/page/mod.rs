@@ -12,14 +12,17 @@ mod view;
 
 use crate::app::App;
 use crate::clock;
-use crate::error::ApiError;
 use address::Address;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use std::collections::HashMap;
+use std::convert::Infallible;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use view::View;
 
 /// The page, what keeps it current, its downloads and what it is drawn with.
@@ -33,18 +36,33 @@ pub fn routes() -> Router<App> {
         .route("/assets/icon.svg", get(icon))
 }
 
-/// `GET /models?hours=1..720&model=…`, see [`Address`].
+/// `GET /models?hours=1..720&model=…`, see [`Address`]. Its head is sent before the database is read, so that a browser
+/// has what it draws it with in the meantime.
 async fn models(
     State(app): State<App>,
     Query(query): Query<HashMap<String, String>>,
-) -> Result<Html<String>, ApiError> {
+) -> impl IntoResponse {
     let address = Address::of(&query);
     let signed_in = app.token.is_some();
-    app.blocking(move |app| {
-        let view = View::read(&app.store, &address, clock::now())?;
-        Ok(Html(html::models(&view, &address, signed_in)))
-    })
-    .await
+    let now = clock::now();
+    let beginning = html::beginning(&address, now);
+    let (sender, receiver) = mpsc::channel::<Result<String, Infallible>>(2);
+    tokio::spawn(async move {
+        // Whoever went away needs nothing.
+        if sender.send(Ok(beginning)).await.is_err() {
+            return;
+        }
+        let read = app.blocking(move |app| {
+            let view = View::read(&app.store, &address, now)?;
+            Ok(html::rest(&view, &address, signed_in))
+        });
+        let rest = read.await.unwrap_or_else(|error| {
+            error.log();
+            html::unavailable()
+        });
+        let _ = sender.send(Ok(rest)).await;
+    });
+    Html(Body::from_stream(ReceiverStream::new(receiver)))
 }
 
 /// The sign-in form; `refused` after a wrong token.

@@ -79,7 +79,7 @@ function carry(here, there) {
 function show(text) {
   const page = new DOMParser().parseFromString(text, "text/html");
   const main = page.querySelector("main");
-  if (!main || !document.querySelector("main")) throw new Error("this is not the page");
+  if (!main?.dataset.events || !document.querySelector("main")) throw new Error("this is not the page");
   carry(document.querySelector("main"), main);
   carry(document.querySelector(".fresh"), page.querySelector(".fresh"));
   nameOrigin();

@@ -2,7 +2,7 @@
 //! small.
 
 use super::address::{Address, UNTOLD};
-use super::format::{count, duration, escape, money, percent};
+use super::format::{count, counted, duration, escape, money, percent};
 use super::view::{View, lists_calls};
 use crate::store::rollup::{Count, Sums};
 use crate::store::series::Dimension;
@@ -88,7 +88,9 @@ pub fn models(view: &View, address: &Address) -> String {
     let more = match view.models.len().saturating_sub(most) {
         0 => String::new(),
         more => format!(
-            "<p class=note>{more} more models are in the sums above and in the downloads; a filter brings them here.</p>"
+            "<p class=note>{more} more {} in the sums above and in the downloads; a filter brings {} here.</p>",
+            if more == 1 { "model is" } else { "models are" },
+            if more == 1 { "it" } else { "them" },
         ),
     };
     let error = match view.models.first() {
@@ -283,7 +285,10 @@ pub fn errors(view: &View, address: &Address) -> String {
                 .into()
         }
         (_, 0) => String::new(),
-        (_, more) => format!("<p class=note>{more} more models had failures.</p>"),
+        (_, more) => format!(
+            "<p class=note>{} had failures.</p>",
+            counted(more as i64, "more model", "more models")
+        ),
     };
     let table = if body.is_empty() {
         "<p class=note>No call failed, was stopped or came without usage.</p>".to_owned()
@@ -294,14 +299,10 @@ pub fn errors(view: &View, address: &Address) -> String {
     };
     let mut turns = String::new();
     for fallback in &view.fallbacks {
-        let times = if fallback.turns == 1 {
-            "in 1 turn".to_owned()
-        } else {
-            format!("in {} turns", count(fallback.turns))
-        };
+        let times = counted(fallback.turns, "turn", "turns");
         let _ = write!(
             turns,
-            "<li>{} failed, {} answered {times}",
+            "<li>{} failed, {} answered in {times}",
             escape(&fallback.from),
             escape(&fallback.to)
         );
