@@ -9,6 +9,11 @@ const FOR_EVER: u64 = u64::MAX;
 /// The most lines that are told apart when keeping quiet; beyond them nothing new is said.
 const MAX_LINES: usize = 256;
 
+/// `1 call`, `2 calls`.
+pub fn counted(count: u64, one: &str, more: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { more })
+}
+
 /// How loud a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

@@ -23,6 +23,7 @@ import { parseSince } from "./span.js";
 import { LOOK_MS, spoolFolder } from "./spool.js";
 import { countSessions } from "./store.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreWatch } from "./store-watch.js";
+import { counted } from "./words.js";
 
 const USAGE = `agentwatch-openclaw sync [--watch] [--since <time>] [--json] [--url <address>] [--state-dir <folder>]
 
@@ -292,7 +293,9 @@ class Sync {
     if (this.#options.json) console.log(JSON.stringify(summary));
     if (summary.handed_over) return;
     const { calls, sent, waiting, skipped, complete } = summary;
-    log.info(`${calls} calls counted, ${sent} sent, ${waiting} waiting; left out: ${tally(skipped)}`);
+    log.info(
+      `${counted(calls, "call")} counted, ${sent} sent, ${waiting} waiting; left out: ${tally(skipped)}`,
+    );
     if (this.#isAway)
       log.warn(
         `AgentWatch takes nothing (${String(this.#pipeline.ended?.last_error ?? "no answer")}); what waits is kept, and the next sync goes on`,

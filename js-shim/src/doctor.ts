@@ -12,6 +12,7 @@ import { asPairs } from "./prices.js";
 import { pluginSettings, unknownSettings } from "./settings.js";
 import { readStatus, type StatusDocument, troubles } from "./status.js";
 import { instantiate, instantiateIo, priceTable } from "./wasm.js";
+import { counted } from "./words.js";
 
 /** What one check found. `note` is worth knowing and no trouble. */
 export interface Finding {
@@ -286,7 +287,7 @@ function examineWork(document: StatusDocument): Finding[] {
     found.push({
       check: "journal",
       state: "trouble",
-      says: `${corrupt} entries of the journal were corrupt and are lost`,
+      says: `${counted(corrupt, "entry of the journal was corrupt and is lost", "entries of the journal were corrupt and are lost")}`,
       mend: "look after the disk; calls that the session store has are filled in by themselves, within minutes",
     });
   const dropped = Object.entries((status.dropped ?? {}) as Record<string, number>);
@@ -294,7 +295,9 @@ function examineWork(document: StatusDocument): Finding[] {
     found.push({
       check: "dropped",
       state: "trouble",
-      says: dropped.map(([why, count]) => `${count} calls: ${why.replaceAll("_", " ")}`).join(", "),
+      says: dropped
+        .map(([why, count]) => `${counted(count, "call")}: ${why.replaceAll("_", " ")}`)
+        .join(", "),
       mend: "docs/troubleshooting.md tells what each means; what a server refused is in agentwatch/refused.ndjson",
     });
   const { otlp } = status as { otlp?: Record<string, { last_error?: string | null }> };
@@ -345,7 +348,7 @@ function examineStreams({ config, version }: Subject, document: StatusDocument |
       {
         check: "streams",
         state: "trouble",
-        says: `OpenClaw asks for no usage in streams of ${shown}: ${missing} calls had none`,
+        says: `OpenClaw asks for no usage in streams of ${shown}: ${counted(missing, "call")} had none`,
         mend: "set compat: {supportsUsageInStreaming: true} on each of them in models.providers",
       },
     ];
@@ -354,7 +357,7 @@ function examineStreams({ config, version }: Subject, document: StatusDocument |
     {
       check: "streams",
       state: "note",
-      says: `${missing} calls came without usage, and count with 0 tokens${shown && `; perhaps of ${shown}`}`,
+      says: `${counted(missing, "call")} came without usage, and ${missing === 1 ? "counts" : "count"} with 0 tokens${shown && `; perhaps of ${shown}`}`,
       mend: "have the provider tell usage in streams; `agentwatch-openclaw proxy` with usage=ask does where it can",
     },
   ];

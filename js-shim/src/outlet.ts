@@ -3,6 +3,7 @@
 import type { Log } from "./pipeline.js";
 import { reason, withDeadline } from "./promises.js";
 import type { Io } from "./wasm.js";
+import { counted } from "./words.js";
 
 /** Answers after which OTLP has the same request tried again. */
 const TRY_AGAIN = new Set([0, 429, 502, 503, 504]);
@@ -60,7 +61,7 @@ export class Outlet {
       this.#lastError = undefined;
       this.#counts.sent += records - rejected;
       this.#counts.rejected += rejected;
-      if (rejected > 0) this.#say(`left out ${rejected} of ${records} records of ${this.#path}`);
+      if (rejected > 0) this.#say(`left out ${rejected} of ${counted(records, "record")} of ${this.#path}`);
       if (!this.#isReached) this.#host.log.info(`otlp: delivering to ${this.#url}${this.#path}`);
       this.#isReached = true;
       return "taken";

@@ -12,6 +12,7 @@ import { costSettings } from "./prices.js";
 import { withSecrets } from "./secret.js";
 import { unknownSettings } from "./settings.js";
 import { end, pipeline, type Shared, settings, shared } from "./shared.js";
+import { counted } from "./words.js";
 
 /** Typed hooks that the core reads; none of them needs conversation access. */
 const HOOKS = [
@@ -87,7 +88,7 @@ async function stop(): Promise<void> {
   const waiting = await end(state, STOP_BUDGET_MS);
   if (waiting > 0)
     state.log?.info(
-      `agentwatch: ${waiting} calls were not delivered before the gateway stopped; they are kept and sent after its next start`,
+      `agentwatch: ${counted(waiting, "call was", "calls were")} not delivered before the gateway stopped; what waits is kept and sent after its next start`,
     );
 }
 

@@ -1,5 +1,7 @@
 /** How far something is: a bar on a terminal, a line now and then elsewhere. */
 
+import { counted } from "./words.js";
+
 /** How often a terminal is written to, and anything else, in ms. */
 const REDRAW_MS = 200;
 const LINE_MS = 10_000;
@@ -62,6 +64,6 @@ export class ProgressBar {
   #words({ sessions, bytes, rows }: Done, now: number): string {
     const mb = bytes / 1_048_576;
     const rate = mb / Math.max(0.001, (now - this.#begun) / 1000);
-    return `${sessions} of ${this.#total} sessions, ${rows} calls, ${mb.toFixed(0)} MB, ${rate.toFixed(0)} MB/s`;
+    return `${sessions} of ${counted(this.#total, "session")}, ${counted(rows, "call")}, ${mb.toFixed(0)} MB, ${rate.toFixed(0)} MB/s`;
   }
 }

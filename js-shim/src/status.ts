@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { FolderDisk } from "./disk.js";
 import { livingOwner, type Owner } from "./lease.js";
 import { instantiate } from "./wasm.js";
+import { counted } from "./words.js";
 
 /** How often the file is written at most, in ms. */
 export const WRITE_EVERY_MS = 2_000;
@@ -61,7 +62,7 @@ export function troubles({ owner, status, written_ms }: StatusDocument, now: num
   const oldest = Number(status.oldest_unsent_ms ?? now);
   if (waiting > 0 && now - oldest > 60_000)
     found.push(
-      `${waiting} calls wait to be sent; ${String(status.last_error ?? "AgentWatch was not reached yet")}`,
+      `${counted(waiting, "call waits", "calls wait")} to be sent; ${String(status.last_error ?? "AgentWatch was not reached yet")}`,
     );
   return found;
 }
@@ -78,12 +79,12 @@ export function inWords(document: StatusDocument, now: number): string[] {
     `sends to   ${status.url ? `${String(status.url)} (${String(status.receiver ?? "unknown")})` : "no AgentWatch"}`,
     ...(status.counted_by ? [`counts by  ${String(status.counted_by)}`] : []),
     `calls      ${count("requests")} counted, ${count("delivered") + count("confirmed")} delivered, ${count("waiting")} waiting${count("waiting") > 0 ? ` (the oldest ended ${ago(status.oldest_unsent_ms)})` : ""}, last ${ago(status.last_call_ms)}`,
-    `           ${count("from_store")} from the session store, ${count("spooled")} observations of other processes, ${count("missing_usage")} without usage, ${count("model_errors")} failed`,
+    `           ${count("from_store")} from the session store, ${counted(count("spooled"), "observation")} of other processes, ${count("missing_usage")} without usage, ${count("model_errors")} failed`,
     ...historyInWords(status),
     ...collectorInWords(status),
-    `sending    ${count("retried")} retries, ${count("ambiguous")} ambiguous, last error: ${String(status.last_error ?? "none")}`,
+    `sending    ${counted(count("retried"), "retry", "retries")}, ${count("ambiguous")} ambiguous, last error: ${String(status.last_error ?? "none")}`,
     `dropped    ${dropped.length > 0 ? dropped.map(([why, n]) => `${n} ${why}`).join(", ") : "none"}`,
-    `journal    ${(count("journal_bytes") / 1024).toFixed(0)} KB, ${count("journal_corrupt")} corrupt, ${count("core_restarts")} restarts of the core`,
+    `journal    ${(count("journal_bytes") / 1024).toFixed(0)} KB, ${count("journal_corrupt")} corrupt, ${counted(count("core_restarts"), "restart")} of the core`,
     ...troubles(document, now).map((trouble) => `trouble    ${trouble}`),
   ];
 }
@@ -94,7 +95,7 @@ function historyInWords(status: Status): string[] {
   if (!history) return [];
   const since = new Date(history.since).toISOString().slice(0, 16).replace("T", " ");
   return [
-    `history    since ${since} is being filled in: ${history.sessions} sessions, ${history.rows} calls read`,
+    `history    since ${since} is being filled in: ${counted(history.sessions, "session")}, ${counted(history.rows, "call")} read`,
   ];
 }
 
@@ -106,7 +107,7 @@ function collectorInWords({ otlp }: Status): string[] {
     `collector  ${url}`,
     ...Object.entries(signals).map(
       ([signal, { sent, rejected, refused, given_up_bytes, last_error }]) =>
-        `           ${signal}: ${sent} sent, ${Number(rejected) + Number(refused)} refused${Number(given_up_bytes) > 0 ? `, ${given_up_bytes} bytes given up` : ""}, last error: ${String(last_error ?? "none")}`,
+        `           ${signal}: ${sent} sent, ${Number(rejected) + Number(refused)} refused${Number(given_up_bytes) > 0 ? `, ${counted(Number(given_up_bytes), "byte")} given up` : ""}, last error: ${String(last_error ?? "none")}`,
     ),
   ];
 }

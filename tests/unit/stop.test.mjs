@@ -48,7 +48,7 @@ test("a receiver that is not there", async () => {
   const { took, log } = await stopped({ url: `http://127.0.0.1:${port}` });
   assert.ok(took < BUDGET_MS, `${took} ms`);
   assert.ok(
-    log.some((line) => line.includes("1 calls were not delivered")),
+    log.some((line) => line.includes("1 call was not delivered")),
     log.join("\n"),
   );
   assert.ok(
@@ -68,7 +68,7 @@ test("a receiver that takes the connection and says nothing", async () => {
     const { took, log } = await stopped({ url: `http://127.0.0.1:${port}` });
     assert.ok(took < BUDGET_MS, `${took} ms`);
     assert.ok(
-      log.some((line) => line.includes("1 calls were not delivered")),
+      log.some((line) => line.includes("1 call was not delivered")),
       log.join("\n"),
     );
   } finally {

@@ -28,7 +28,7 @@ use crate::status::{Counts, Status};
 use crate::table::Table;
 use crate::time::Now;
 use crate::turns::Turns;
-use crate::voice::{Level, LogLine, Voice};
+use crate::voice::{Level, LogLine, Voice, counted};
 
 /// The most calls that wait for a receiver in memory, at some 500 bytes each; the others wait on disk.
 const MAX_WAITING: usize = 4_096;
@@ -297,10 +297,10 @@ impl Core {
             return;
         }
         let text = format!(
-            "lost so far: {} calls ({}) and {} other records ({})",
-            lost.0,
+            "lost so far: {} ({}) and {} ({})",
+            counted(lost.0, "call", "calls"),
             calls.in_words(),
-            lost.1,
+            counted(lost.1, "other record", "other records"),
             self.extras.dropped.in_words()
         );
         if self.voice.say_about(Level::Warn, "lost", text, now.mono_ms) {

@@ -4,7 +4,7 @@ use super::Core;
 use crate::answer::Reply;
 use crate::outbox::{Note, Receiver, Request};
 use crate::time::Now;
-use crate::voice::Level;
+use crate::voice::{Level, counted};
 
 impl Core {
     /// The next request to make, if any is due; `hurry` leaves out gathering and pauses.
@@ -77,7 +77,10 @@ impl Core {
                 self.voice.say_about(
                     Level::Warn,
                     &text,
-                    format!("{text} ({waiting} calls wait, nothing is lost yet)"),
+                    format!(
+                        "{text} ({}, nothing is lost yet)",
+                        counted(waiting as u64, "call waits", "calls wait")
+                    ),
                     now.mono_ms,
                 );
             }
