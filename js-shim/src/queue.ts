@@ -45,7 +45,7 @@ export class Queue {
       this.dropped += 1;
       return;
     }
-    if (this.#events.push(event) === 1) this.#ask(Math.min(this.#takenAt + BEAT_MS - this.#mono(), BEAT_MS));
+    if (this.#events.push(event) === 1) this.#ask(Math.min(this.#takenAt + BEAT_MS - event.mono, BEAT_MS));
   }
 
   get isEmpty(): boolean {
