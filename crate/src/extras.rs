@@ -17,7 +17,7 @@ const BATCH: usize = 500;
 /// The same for receivers that know ids.
 const IDS_BATCH: usize = 1_000;
 /// They are gathered for so many times as long as calls are: nobody waits for them in the same way.
-const TIMES_AS_LONG: u64 = 5;
+const TIMES_AS_LONG: u64 = 2;
 /// How many times a batch is tried before it is taken apart.
 const TRIES_BEFORE_SPLIT: u32 = 3;
 /// The first pause after a failure, in ms; doubled each time, up to [`LONGEST_PAUSE_MS`].
