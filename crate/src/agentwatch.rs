@@ -100,6 +100,23 @@ pub fn batch<'a>(
     }
 }
 
+/// What a call takes of a batch's body, in bytes, as long as its names are not: the body then grows once at most.
+const BODY_BYTES: usize = 1_280;
+
+/// The body of such a batch, as JSON.
+pub fn batch_json<'a>(
+    calls: impl Iterator<Item = &'a ModelCall> + Clone,
+    naming: &'a Naming,
+    is_history: impl Fn(&ModelCall) -> bool,
+) -> String {
+    let mut body = Vec::with_capacity(calls.clone().count() * BODY_BYTES);
+    // Records are made of finite numbers and valid text, which always serialize.
+    match serde_json::to_writer(&mut body, &batch(calls, naming, is_history)) {
+        Ok(()) => String::from_utf8(body).unwrap_or_default(),
+        Err(_) => String::new(),
+    }
+}
+
 /// A call that a server refused, with the HTTP status, as a line for the file of such.
 pub fn refused(call: &ModelCall, naming: &Naming, status: u16) -> String {
     #[derive(Serialize)]

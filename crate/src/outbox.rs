@@ -428,19 +428,19 @@ impl Outbox {
                 let records: Vec<_> = calls.map(|c| agentwatch::model_usage(c, naming)).collect();
                 (
                     "/api/v1/ingest/model_usage",
-                    serde_json::to_string(&records),
+                    // Records are made of finite numbers and valid text, which always serialize.
+                    serde_json::to_string(&records).unwrap_or_default(),
                 )
             }
             _ => (
                 "/api/v1/ingest/batch",
-                serde_json::to_string(&agentwatch::batch(calls, naming, is_history)),
+                agentwatch::batch_json(calls, naming, is_history),
             ),
         };
         self.flight = Some(Flight::Post { ids });
         Request {
             path: path.to_owned(),
-            // Records are made of finite numbers and valid text, which always serialize.
-            body: Some(body.unwrap_or_default()),
+            body: Some(body),
         }
     }
 

@@ -332,7 +332,10 @@ impl Written {
 
 /// The body of a batch of such records, as JSON.
 pub fn batch<'a>(records: impl Iterator<Item = &'a Written> + Clone) -> String {
-    let mut body = String::from("{");
+    let bytes: usize = records.clone().map(|record| record.json.len() + 1).sum();
+    let names: usize = LISTS.iter().map(|list| list.len() + 6).sum();
+    let mut body = String::with_capacity(bytes + names);
+    body.push('{');
     for (number, list) in LISTS.iter().enumerate() {
         let mut own = records
             .clone()

@@ -297,7 +297,9 @@ impl Segments {
 
     fn flush_unwritten(&mut self) -> Option<Write> {
         let number = self.segments.back()?.number;
-        let bytes = std::mem::take(&mut self.unwritten);
+        let mut bytes = std::mem::take(&mut self.unwritten);
+        // Several segments can wait to be handed out, each with room for as much again.
+        bytes.shrink_to_fit();
         (!bytes.is_empty()).then(|| self.write(number, Op::Append(bytes)))
     }
 

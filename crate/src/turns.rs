@@ -13,8 +13,10 @@ use crate::table::{Table, key_of};
 use crate::time::Now;
 use crate::turn::{IDLE_MS, Turn};
 
-/// The most sessions with open turns; the one untouched longest gives way.
+/// The most sessions with open turns; those untouched longest give way.
 const MAX_SESSIONS: usize = 1_024;
+/// How many of them give way at once.
+const EVICTED: usize = MAX_SESSIONS / 8;
 /// The most turns of one session that can be open at once.
 const MAX_TURNS: usize = 4;
 
@@ -61,7 +63,7 @@ impl Session {
 #[derive(Debug)]
 pub struct Turns {
     sessions: Table<Session>,
-    over: Vec<Turn>,
+    over: VecDeque<Turn>,
     /// When the next turn may be over, as it was found when this was last looked for.
     next_due: Option<u64>,
     clock: u64,
@@ -75,7 +77,7 @@ impl Turns {
     pub fn new(seed: u64) -> Self {
         Self {
             sessions: Table::default(),
-            over: Vec::new(),
+            over: VecDeque::new(),
             next_due: None,
             clock: 0,
             mint: IdMint::new(seed),
@@ -265,9 +267,9 @@ impl Turns {
         true
     }
 
-    /// The traces of the turns that are over; `all` ends every turn.
-    pub fn due(&mut self, settings: &Settings, now: Now, all: bool) -> Vec<TraceRecord> {
-        let mut over = std::mem::take(&mut self.over);
+    /// Ends the turns that are over, or every turn: [`Turns::told`] gives their traces.
+    pub fn end(&mut self, now: Now, all: bool) {
+        let over = &mut self.over;
         let mut next = u64::MAX;
         self.sessions.retain(|session| {
             loop {
@@ -279,17 +281,25 @@ impl Turns {
                 let Some(turn) = session.turns.pop_front() else {
                     return false;
                 };
-                over.push(turn);
+                over.push_back(turn);
             }
         });
         self.next_due = (next < u64::MAX).then_some(next);
-        over.into_iter()
-            .filter(Turn::is_worth_telling)
-            .map(|turn| turn.record(settings, &mut self.mint))
-            .collect()
     }
 
-    /// When the next turn may be over, on the monotonic clock: as [`Turns::due`] left it.
+    /// The trace of the next turn that has ended. One after the other: a trace takes more memory than its turn, and many
+    /// can end at once.
+    pub fn told(&mut self, settings: &Settings) -> Option<TraceRecord> {
+        while let Some(turn) = self.over.pop_front() {
+            if turn.is_worth_telling() {
+                return Some(turn.record(settings, &mut self.mint));
+            }
+        }
+        self.over = VecDeque::new();
+        None
+    }
+
+    /// When the next turn may be over, on the monotonic clock: as [`Turns::end`] left it.
     pub fn next_due(&self) -> Option<u64> {
         self.next_due
     }
@@ -368,10 +378,16 @@ impl Turns {
         turn
     }
 
-    /// Ends what was untouched longest, rarely and then much, so that it costs little.
+    /// Ends what was untouched longest: many at once, so that it costs little, and not so many that all their traces
+    /// at once take much.
     fn evict(&mut self) {
-        // Each touch takes the next tick, so at most half of the sessions were touched since then.
-        let limit = self.clock - (MAX_SESSIONS / 2) as u64;
+        let mut touches: Vec<u64> = self
+            .sessions
+            .values()
+            .map(|session| session.touch)
+            .collect();
+        touches.sort_unstable();
+        let limit = touches.get(EVICTED - 1).copied().unwrap_or_default();
         let (over, evicted) = (&mut self.over, &mut self.evicted);
         self.sessions.retain(|session| {
             let stays = session.touch > limit;

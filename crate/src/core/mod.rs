@@ -278,14 +278,19 @@ impl Core {
         }
         self.enrich(now);
         self.run_deferred(now, false);
-        for trace in self.turns.due(&self.settings, now, false) {
-            self.report(&Record::Trace(Box::new(trace)), now);
-        }
+        self.end_turns(now, false);
         self.keep_settled();
         self.say_losses(now);
         Advice {
             wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
             log: self.voice.take(),
+        }
+    }
+
+    fn end_turns(&mut self, now: Now, all: bool) {
+        self.turns.end(now, all);
+        while let Some(trace) = self.turns.told(&self.settings) {
+            self.report(&Record::Trace(Box::new(trace)), now);
         }
     }
 
@@ -313,9 +318,7 @@ impl Core {
         self.closing = true;
         let log = self.advance(now).log;
         self.run_deferred(now, true);
-        for trace in self.turns.due(&self.settings, now, true) {
-            self.report(&Record::Trace(Box::new(trace)), now);
-        }
+        self.end_turns(now, true);
         self.voice.put_back(log);
     }
 
