@@ -11,7 +11,10 @@ use crate::records::{
     Trace, WORK, fresh_id,
 };
 use crate::store::{Repeat, Store};
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Map, Value, json};
+use std::io::{Result as Written, Write};
 
 /// Something AgentWatch does not catch.
 #[derive(Debug)]
@@ -350,8 +353,51 @@ impl<'a> Fields<'a> {
     }
 
     fn json(&self, name: &str) -> String {
-        self.get(name)
-            .map_or_else(|| "{}".to_owned(), Value::to_string)
+        self.get(name).map_or_else(|| "{}".to_owned(), dumps)
+    }
+}
+
+/// Python's `json.dumps(…)`: the read side gives the text as it is.
+fn dumps(value: &Value) -> String {
+    struct Python;
+    impl Formatter for Python {
+        fn begin_array_value<W: Write + ?Sized>(
+            &mut self,
+            out: &mut W,
+            first: bool,
+        ) -> Written<()> {
+            out.write_all(if first { b"" } else { b", " })
+        }
+
+        fn begin_object_key<W: Write + ?Sized>(&mut self, out: &mut W, first: bool) -> Written<()> {
+            out.write_all(if first { b"" } else { b", " })
+        }
+
+        fn begin_object_value<W: Write + ?Sized>(&mut self, out: &mut W) -> Written<()> {
+            out.write_all(b": ")
+        }
+
+        fn write_string_fragment<W: Write + ?Sized>(
+            &mut self,
+            out: &mut W,
+            text: &str,
+        ) -> Written<()> {
+            for letter in text.chars() {
+                if letter.is_ascii() {
+                    write!(out, "{letter}")?;
+                    continue;
+                }
+                for unit in letter.encode_utf16(&mut [0; 2]) {
+                    write!(out, "\\u{unit:04x}")?;
+                }
+            }
+            Ok(())
+        }
+    }
+    let mut text = Vec::new();
+    match value.serialize(&mut Serializer::with_formatter(&mut text, Python)) {
+        Ok(()) => String::from_utf8(text).unwrap_or_else(|_| value.to_string()),
+        Err(_) => value.to_string(),
     }
 }
 

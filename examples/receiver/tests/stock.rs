@@ -241,10 +241,11 @@ fn the_read_side_has_the_stock_shapes() {
         json!({"detail": "Not Found"})
     );
     assert_eq!(server.get("/api/model-usage").status, 404);
-    server.post("traces", &json!({"id": "t", "metadata": {"a": 1}}));
-    assert_eq!(server.list("/api/traces")[0]["metadata"], "{\"a\":1}");
+    server.post("traces", &json!({"id": "t", "metadata": {"a": [1, "ü"]}}));
+    let text = r#"{"a": [1, "\u00fc"]}"#;
+    assert_eq!(server.list("/api/traces")[0]["metadata"], text);
     assert_eq!(
         server.get("/api/traces/t").json()["metadata"],
-        json!({"a": 1})
+        json!({"a": [1, "ü"]})
     );
 }
