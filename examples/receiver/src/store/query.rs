@@ -245,14 +245,18 @@ impl<'a> Survey<'a> {
     /// # Errors
     /// What SQLite says.
     pub fn latencies(&self) -> Result<HashMap<&'a str, Vec<f64>>> {
-        let mut models: HashMap<&str, Vec<f64>> = HashMap::new();
-        self.singles().each("latency_ms", |series, row| {
+        let mut of_series: HashMap<i64, Vec<f64>> = HashMap::new();
+        self.singles().each("latency_ms", |(number, _), row| {
             if let Some(ms) = row.get(1)? {
-                let all = models.entry(series.get(Dimension::Model)).or_default();
-                all.push(ms);
+                of_series.entry(number).or_default().push(ms);
             }
             Ok(())
         })?;
+        let mut models: HashMap<&str, Vec<f64>> = HashMap::new();
+        for (number, series) in self.whole_series() {
+            let all = models.entry(series.get(Dimension::Model)).or_default();
+            all.append(of_series.entry(number).or_default());
+        }
         Ok(models)
     }
 
@@ -336,7 +340,7 @@ impl<'a> Survey<'a> {
         let mut calls = Vec::new();
         Singles::new(self.connection, wanted.iter().copied(), range).each(
             COLUMNS,
-            |series, row| {
+            |(_, series), row| {
                 let call = Call {
                     timestamp: row.get(1)?,
                     values: [0, 1, 2, 3, 4].map(|index| series.0[index].as_str()),

@@ -7,7 +7,6 @@ use super::series::Series;
 use super::window::Range;
 use crate::clock::HOUR;
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
-use std::collections::HashMap;
 
 /// The most series that are looked up in an hour one by one; of more the whole hour is read.
 const ONE_BY_ONE: usize = 32;
@@ -15,7 +14,7 @@ const ONE_BY_ONE: usize = 32;
 /// The calls of these series in this range.
 pub struct Singles<'a, 'c> {
     connection: &'c Connection,
-    wanted: HashMap<i64, &'a Series>,
+    wanted: Vec<(i64, &'a Series)>,
     range: Range,
 }
 
@@ -33,18 +32,19 @@ impl<'a, 'c> Singles<'a, 'c> {
         }
     }
 
-    /// Gives each call, hour by hour. Of a row the first column is the series, then come `columns`, which the index has.
+    /// Gives each call with its series and the number of that, hour by hour. Of a row the first column is the number, then come `columns`, which the index has.
     ///
     /// # Errors
     /// What SQLite says, or `take`.
     pub fn each(
         &self,
         columns: &str,
-        mut take: impl FnMut(&'a Series, &Row) -> Result<()>,
+        mut take: impl FnMut((i64, &'a Series), &Row) -> Result<()>,
     ) -> Result<()> {
         let mut range = self.range;
+        let by_number = self.by_number();
         while let Some(hour) = self.hour(range, "")? {
-            self.within(hour, columns, &mut take)?;
+            self.within(hour, columns, &by_number, &mut take)?;
             range.from = (hour + 1) * HOUR;
         }
         Ok(())
@@ -57,10 +57,11 @@ impl<'a, 'c> Singles<'a, 'c> {
     pub fn newest(&self, limit: usize) -> Result<Vec<i64>> {
         let mut keys: Vec<(i64, i64)> = Vec::new();
         let mut range = self.range;
+        let by_number = self.by_number();
         while keys.len() < limit
             && let Some(hour) = self.hour(range, "DESC")?
         {
-            self.within(hour, "timestamp, seq", |_, row| {
+            self.within(hour, "timestamp, seq", &by_number, |_, row| {
                 keys.push((row.get(1)?, row.get(2)?));
                 Ok(())
             })?;
@@ -85,11 +86,25 @@ impl<'a, 'c> Singles<'a, 'c> {
         Ok(at.map(|at| at.div_euclid(HOUR)))
     }
 
+    /// The series by their numbers, which are small and dense: one is looked up for each call of an hour that is read.
+    fn by_number(&self) -> Vec<Option<&'a Series>> {
+        let mut by_number = Vec::new();
+        for (number, series) in &self.wanted {
+            let place = usize::try_from(*number).unwrap_or_default();
+            if by_number.len() <= place {
+                by_number.resize(place + 1, None);
+            }
+            by_number[place] = Some(*series);
+        }
+        by_number
+    }
+
     fn within(
         &self,
         hour: i64,
         columns: &str,
-        mut take: impl FnMut(&'a Series, &Row) -> Result<()>,
+        by_number: &[Option<&'a Series>],
+        mut take: impl FnMut((i64, &'a Series), &Row) -> Result<()>,
     ) -> Result<()> {
         let Range { from, to } = self.range;
         let sql = format!(
@@ -100,8 +115,10 @@ impl<'a, 'c> Singles<'a, 'c> {
             let mut statement = self.connection.prepare_cached(&sql)?;
             let mut rows = statement.query((hour, from, to))?;
             while let Some(row) = rows.next()? {
-                if let Some(series) = self.wanted.get(&row.get(0)?) {
-                    take(series, row)?;
+                let number = row.get(0)?;
+                let place = usize::try_from(number).unwrap_or_default();
+                if let Some(Some(series)) = by_number.get(place) {
+                    take((number, series), row)?;
                 }
             }
             return Ok(());
@@ -109,10 +126,10 @@ impl<'a, 'c> Singles<'a, 'c> {
         let mut statement = self
             .connection
             .prepare_cached(&format!("{sql} AND series = ?4"))?;
-        for (id, series) in &self.wanted {
-            let mut rows = statement.query(params![hour, from, to, id])?;
+        for (number, series) in &self.wanted {
+            let mut rows = statement.query(params![hour, from, to, number])?;
             while let Some(row) = rows.next()? {
-                take(series, row)?;
+                take((*number, series), row)?;
             }
         }
         Ok(())
