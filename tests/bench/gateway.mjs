@@ -117,15 +117,19 @@ async function profiled(side) {
   const whose = owners(profile);
   /** @type {Record<Whose, number>} */
   const times = { ours: 0, gc: 0, node: 0, others: 0, idle: 0 };
+  let count = 0;
   profile.samples.forEach((/** @type {number} */ id, /** @type {number} */ index) => {
-    times[whose.get(id) ?? "idle"] += profile.timeDeltas[index];
+    const one = whose.get(id) ?? "idle";
+    times[one] += profile.timeDeltas[index];
+    count += Number(one !== "idle");
   });
   const { idle: _, ...busy } = times;
   const sum = Object.values(busy).reduce((all, one) => all + one, 0);
   // By the clock a sample may hold time in which another process had the core: shares hold, sums do not.
   const msATurn = (/** @type {number} */ time) => ((time / sum) * cpuUs) / 1_000 / (2 * TURNS);
   const told = Object.entries(busy).map(([name, time]) => `${name} ${msATurn(time).toFixed(2)}`);
-  console.log(`${side.name}, by stacks, ms a turn: ${told.join(", ")}`);
+  // On a busy machine the one who samples is held up as well: of a few samples nothing follows.
+  console.log(`${side.name}, by stacks, ms a turn: ${told.join(", ")} (${count} samples)`);
   return { own: msATurn(busy.ours), share: (busy.ours / sum) * 100 };
 }
 
