@@ -23,7 +23,7 @@ const APART = join(PROJECT, "target", "scripts");
  * What the package may weigh at most, in bytes: the table of prices and what reads it take 28 KB, what speaks to
  * OpenTelemetry collectors 75 KB, most of it JSON both ways, the licences of others 6 KB.
  */
-export const MOST = { module: 236 * 1024, package: 627 * 1024 };
+export const MOST = { module: 237 * 1024, package: 632 * 1024 };
 
 /** The modules, by the crate's feature that each is: `core` counts, `io` meets the network and foreign formats. */
 const MODULES = /** @type {const} */ ({ core: "counting", io: "io" });

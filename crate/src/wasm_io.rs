@@ -32,12 +32,12 @@ pub fn send(
     all.extend(token.map(|token| ("authorization".to_owned(), ["Bearer ", &token].concat())));
     future_to_promise(async move {
         let reply = http::send([url, path].concat(), all, body, timeout_ms).await;
-        Ok(facts(&reply).into())
+        Ok(facts(&reply)?)
     })
 }
 
 /// A reply as facts, in the order of [`Reply::from_facts`].
-fn facts(reply: &Reply) -> Array {
+fn facts(reply: &Reply) -> Result<JsValue, serde_wasm_bindgen::Error> {
     let Answer {
         is_taken,
         knows_ids,
@@ -45,25 +45,16 @@ fn facts(reply: &Reply) -> Array {
         rejected,
         reported_twice,
     } = &reply.answer;
-    let texts = |all: &Vec<String>| -> Array {
-        all.iter()
-            .map(|text| JsValue::from(text.as_str()))
-            .collect()
-    };
-    let ids = ids.as_ref().map(texts);
-    let pairs: Array = reported_twice.iter().map(texts).collect();
-    [
-        JsValue::from(reply.status),
-        JsValue::from(reply.retry_after_ms.map(|ms| ms as f64)),
-        JsValue::from(reply.error.as_deref()),
-        JsValue::from(*is_taken),
-        JsValue::from(*knows_ids),
-        JsValue::from(ids),
-        JsValue::from(*rejected as f64),
-        JsValue::from(pairs),
-    ]
-    .iter()
-    .collect()
+    serde_wasm_bindgen::to_value(&(
+        reply.status,
+        reply.retry_after_ms,
+        &reply.error,
+        is_taken,
+        knows_ids,
+        ids,
+        rejected,
+        reported_twice,
+    ))
 }
 
 /// Reads the model calls of one stored transcript; see [`transcript`](crate::transcript). Times are ms

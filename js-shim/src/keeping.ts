@@ -134,7 +134,7 @@ export class Keeping {
     return { standing: this.standing, dropped_spool_full: dropped };
   }
 
-  /** Takes the core's changes; they are written within so many ms. */
+  /** Takes the core's changes; they are written within so many ms, or at the next {@link Keeping.beat}. */
   collect(core: Core, withinMs = GATHER_MS.told): void {
     const writes = core.writes() as [number, ...Change[]] | undefined;
     if (!writes) return;
@@ -144,7 +144,7 @@ export class Keeping {
     if (this.standing === "memory") return core.written(upto);
     this.#hasChanges = true;
     this.#dueAt = Math.min(this.#dueAt, this.#keeper.mono() + withinMs);
-    this.#keeper.within(withinMs);
+    if (withinMs > SOON_MS) this.#keeper.within(withinMs);
   }
 
   /** Writes what is to be written by now, or asks to be called again. */

@@ -271,7 +271,8 @@ export class Pipeline {
             core.observe();
           })
         : this.#guarded((core) => {
-            advice = this.#settle(core, until.wall, until.mono);
+            const waitedMs = this.#host.mono() - (batch[0] ?? until).mono;
+            advice = this.#settle(core, until, GATHER_MS.told - waitedMs);
           });
       if (isDone) continue;
       // A fresh core starts the batch again; the event at which two instances died is the one at fault.
@@ -479,6 +480,7 @@ export class Pipeline {
   #onBeat(): void {
     if (this.#isOff) return;
     this.#advance();
+    // Also where nothing was handed over, or the core is not open yet.
     this.#keeping.beat();
   }
 
@@ -488,7 +490,7 @@ export class Pipeline {
     if (!this.#queue.isEmpty) return this.drain();
     let advice = NOTHING;
     this.#guarded((core) => {
-      advice = this.#settle(core, this.#host.wall(), this.#host.mono());
+      advice = this.#settle(core, this.#now(), 0);
     });
     this.#follow(advice);
   }
@@ -499,12 +501,12 @@ export class Pipeline {
     if (!this.#send(false, REQUEST_TIMEOUT_MS)) this.#wakeIn(0);
   }
 
-  /** Does what is due in the core, and takes what is to be kept. */
-  #settle(core: Core, wall: number, mono: number): Advice {
+  /** Does what is due in the core, and takes what is to be kept within so many ms. */
+  #settle(core: Core, { wall, mono }: Moment, keptWithinMs: number): Advice {
     this.#prices.answer(core);
     const wakeInMs = core.advance(wall, mono);
     const said = core.said();
-    this.#keeping.collect(core);
+    this.#keeping.collect(core, keptWithinMs);
     return { wakeInMs, said };
   }
 
@@ -516,6 +518,7 @@ export class Pipeline {
     void this.#keeping.load();
     this.#send(false, REQUEST_TIMEOUT_MS);
     this.#wakeIn(wakeInMs);
+    this.#keeping.beat();
   }
 
   #say(lines: string | undefined): void {
