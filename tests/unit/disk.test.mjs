@@ -15,7 +15,7 @@ import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { FolderDisk } from "../../dist/plugin.js";
+import { FolderDisk, instantiate } from "../../dist/plugin.js";
 import { Clock, Flaky, inFolder, Run, random, sleep, until, wrong } from "./flaky.mjs";
 
 /** A pause that a disk gets behind a failure, in ms. */
@@ -457,4 +457,37 @@ test("what was seen of calls is on disk before the calls, of several rounds too"
     await assert.rejects(disk.flush());
     assert.equal(readFileSync(join(folder, "ledger-1.awj"), "utf8"), "seen of the second");
     await disk.close();
+  }));
+
+test("what waited for its hand-over does not wait for the disk as well", () =>
+  inFolder(async (folder) => {
+    // Time passes where it is said to.
+    const clock = new Clock(0);
+    let [given, written] = [0, 0];
+    const traced = () => {
+      const { Core, ...rest } = instantiate();
+      class Traced extends Core {
+        /** @param {any[]} events */
+        give(...events) {
+          given += 1;
+          return super.give(.../** @type {[any, any]} */ (events));
+        }
+        /** @param {number} upto */
+        written(upto) {
+          written += 1;
+          return super.written(upto);
+        }
+      }
+      return { Core: Traced, ...rest };
+    };
+    const run = new Run(folder, "http://127.0.0.1:9", { clock, host: { instantiate: traced } });
+    await run.pipeline.open();
+    for (const call of [1, 2, 3]) {
+      const before = written;
+      run.call(call);
+      // The first one, which waited for nothing, is written with the next.
+      if (call > 1) clock.pass(250);
+      await until(() => given === call && (call === 1 || written > before));
+    }
+    await run.end();
   }));
