@@ -64,7 +64,7 @@ function counting(facts) {
   const values = names.map((/** @type {string} */ name) => /** @type {any} */ (settings)[name] ?? null);
   const reply = (/** @type {unknown[]} */ [, , , body]) => {
     const isBatch = body !== undefined;
-    return [200, null, null, isBatch, !isBatch, null, 0];
+    return [200, null, null, isBatch, !isBatch, null, 0, []];
   };
   const spent = { observe: 0, advance: 0, writes: 0, records: 0, all: Number.POSITIVE_INFINITY };
   let records = 0;
@@ -95,7 +95,10 @@ function counting(facts) {
       if (writes) core.written(writes[0]);
       let order = step("records", () => core.begin(wall, wall - mono, false));
       while (order) {
-        records += String(order[3]).split('"latency_ms"').length - 1;
+        records +=
+          Buffer.from(order[3] ?? "")
+            .toString()
+            .split('"latency_ms"').length - 1;
         order = core.answered(reply(order), wall, wall - mono);
       }
     }
