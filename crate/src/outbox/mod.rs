@@ -5,6 +5,9 @@
 //! usage and refuses a cost whose id it has. So every call travels as both, its cost as the guard: a
 //! batch answered 500 is looked up by its guards, and what is found there has arrived.
 
+mod guards;
+mod trouble;
+
 use std::collections::VecDeque;
 
 use serde::Serialize;
@@ -17,17 +20,12 @@ use crate::counter::Counter;
 use crate::identity;
 use crate::segments::Position;
 use crate::time::Now;
+use guards::LookUp;
 
 /// The most calls in one batch to a stock server, which dies inside a batch only as a whole.
 const STOCK_BATCH: usize = 50;
 /// The most calls in one batch to a receiver that knows ids.
 const BATCH: usize = 500;
-/// The first pause after a failure, in ms; doubled each time, up to [`LONGEST_PAUSE_MS`].
-const FIRST_PAUSE_MS: u64 = 1_000;
-/// The longest pause between two tries, in ms.
-const LONGEST_PAUSE_MS: u64 = 300_000;
-/// How often a refused token is tried again, in ms.
-const TOKEN_PAUSE_MS: u64 = 15_000;
 /// After so many failures a receiver is asked with a few calls only, until it takes them.
 const FAILURES_BEFORE_PROBE: u32 = 3;
 /// How many calls that is.
@@ -93,33 +91,6 @@ enum Flight {
     Probe,
     Post { ids: Vec<CallId> },
     Guards(LookUp),
-}
-
-/// A look-up of guards, one agent and model after the other, as the server filters by these.
-#[derive(Debug)]
-struct LookUp {
-    /// The calls that this request asks about.
-    asked: Vec<CallId>,
-    /// The calls still to be asked about.
-    rest: Vec<CallId>,
-    /// All calls of the batch that were found so far.
-    found: Vec<CallId>,
-    /// All calls of the batch that were not found.
-    missing: Vec<CallId>,
-    /// It follows a try whose end is unknown, and not an answer.
-    is_before: bool,
-}
-
-impl LookUp {
-    fn of(rest: Vec<CallId>, is_before: bool) -> Self {
-        Self {
-            asked: Vec::new(),
-            rest,
-            found: Vec::new(),
-            missing: Vec::new(),
-            is_before,
-        }
-    }
 }
 
 /// A call that waits, and how many had arrived when it was first refused alone.
@@ -335,17 +306,6 @@ impl Outbox {
         Some(self.post(naming, wall_ms))
     }
 
-    /// Calls that a stock server may have by a try whose end is unknown. They are looked up before they are sent
-    /// again: behind a 500 nobody could tell that try from one that broke inside.
-    fn in_doubt(&self) -> Vec<CallId> {
-        if self.receiver != Receiver::Stock {
-            return Vec::new();
-        }
-        let front = self.queue.iter().take(BATCH);
-        let in_doubt = front.filter(|item| item.tried.is_some());
-        in_doubt.map(|item| item.call.id).collect()
-    }
-
     /// Whether the oldest call is on disk; the others stand behind it.
     fn has_sendable(&self) -> bool {
         let oldest = self.queue.front();
@@ -510,161 +470,6 @@ impl Outbox {
         None
     }
 
-    /// How a try ended is unknown.
-    fn note_try(&mut self, ids: &[CallId]) {
-        self.tries += 1;
-        for item in self.queue.iter_mut().take(ids.len()) {
-            item.tried = Some(self.tries);
-        }
-    }
-
-    /// Whether calls that are found at a server arrived whole: what went together with each of them is there too.
-    fn are_whole(&self, found: &[CallId]) -> bool {
-        let front = || self.queue.iter().take(BATCH);
-        let is_found = |item: &&Item| found.contains(&item.call.id);
-        let tries: Vec<Option<u64>> = front().filter(is_found).map(|item| item.tried).collect();
-        front().all(|item| is_found(&item) || !tries.contains(&item.tried))
-    }
-
-    /// Asks which guards the server has of the next agent and model.
-    fn look_up(&mut self, mut look: LookUp, naming: &Naming) -> Option<Request> {
-        let names: Vec<(CallId, String, String)> = self
-            .queue
-            .iter()
-            .take(BATCH)
-            .map(|item| &item.call)
-            .filter(|call| look.rest.contains(&call.id))
-            .map(|call| {
-                let agent = agentwatch::agent_name(call, naming);
-                (call.id, agent, agentwatch::model_name(call, naming))
-            })
-            .collect();
-        let (_, agent, model) = names.first()?.clone();
-        look.asked = names
-            .iter()
-            .filter(|(_, a, m)| *a == agent && *m == model)
-            .map(|(id, _, _)| *id)
-            .collect();
-        look.rest.retain(|id| !look.asked.contains(id));
-        self.flight = Some(Flight::Guards(look));
-        Some(Request {
-            path: format!(
-                "/api/costs/usage?limit=1000&agent={}&model={}",
-                query(&agent),
-                query(&model)
-            ),
-            body: None,
-        })
-    }
-
-    fn looked_up(
-        &mut self,
-        mut look: LookUp,
-        reply: &Reply,
-        naming: &Naming,
-        mono_ms: u64,
-        notes: &mut Vec<Note>,
-    ) -> Option<Request> {
-        let rows = match reply.status {
-            200..=299 => reply.answer.ids.as_deref(),
-            // A server that has no such thing has no guards either.
-            404 | 405 if look.is_before => Some(&[] as &[String]),
-            _ => None,
-        };
-        let Some(rows) = rows else {
-            self.failed(reply, mono_ms, notes);
-            return None;
-        };
-        let (found, missing): (Vec<CallId>, Vec<CallId>) =
-            std::mem::take(&mut look.asked).into_iter().partition(|id| {
-                let id = id.to_string();
-                rows.contains(&id)
-            });
-        look.found.extend(found);
-        look.missing.extend(missing);
-        if !look.rest.is_empty() {
-            return self.look_up(look, naming);
-        }
-        let found = look.found.len() as u64;
-        // A batch that broke inside has costs whose usage may be missing, and so may one of an earlier process.
-        let is_own = |item: &Item| !item.read_back || !look.found.contains(&item.call.id);
-        let are_own = self.queue.iter().take(BATCH).all(is_own);
-        match look.is_before && are_own && self.are_whole(&look.found) {
-            true => self.counts.confirmed += found,
-            false => self.counts.ambiguous += found,
-        }
-        if look.is_before {
-            for item in self.queue.iter_mut().take(BATCH) {
-                item.tried = None;
-            }
-        }
-        self.arrived(&look.found);
-        match found {
-            0 if look.is_before => {}
-            0 => self.unguarded(&look.missing, reply, mono_ms, notes),
-            // What is missing was stopped by a guard before it: it goes with the next batch.
-            _ => self.recovered(notes),
-        }
-        None
-    }
-
-    /// A 500 for a batch of which nothing is stored: the server is ill, or one record is.
-    fn unguarded(&mut self, ids: &[CallId], reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
-        let broken = Reply {
-            status: 500,
-            ..reply.clone()
-        };
-        if self.failures >= TRIES_BEFORE_SPLIT {
-            self.take_apart(ids, "refused", notes, &broken);
-        }
-        self.failed(&broken, mono_ms, notes);
-    }
-
-    /// Halves a refused batch, so that the record at fault is found; alone, it is dropped.
-    fn take_apart(
-        &mut self,
-        ids: &[CallId],
-        reason: &'static str,
-        notes: &mut Vec<Note>,
-        reply: &Reply,
-    ) {
-        if ids.len() > 1 {
-            self.batch_limit = (ids.len() / 2).max(1);
-            return;
-        }
-        if let Some(id) = ids.first() {
-            if reply.status == 500 && self.is_server_suspect(*id) {
-                return;
-            }
-            if let Some(index) = self.queue.iter().position(|item| item.call.id == *id)
-                && let Some(item) = self.queue.remove(index)
-            {
-                self.settled.push((*id, item.position));
-                self.refused.push((item.call, reply.status));
-                self.counts.dropped.add(reason);
-            }
-            notes.push(Note::Trouble(format!(
-                "the server refused a call's record (HTTP {}); it is kept in refused.ndjson, the rest goes on",
-                reply.status
-            )));
-        }
-    }
-
-    /// Whether a 500 for this record alone may be the server's fault: so long as no other has arrived
-    /// since its first refusal. It goes behind the others then, so that they are tried.
-    fn is_server_suspect(&mut self, id: CallId) -> bool {
-        let arrived = self.counts.delivered + self.counts.confirmed + self.counts.ambiguous;
-        let Some(index) = self.queue.iter().position(|item| item.call.id == id) else {
-            return false;
-        };
-        let Some(mut item) = self.queue.remove(index) else {
-            return false;
-        };
-        let is_suspect = *item.refused_at.get_or_insert(arrived) == arrived;
-        self.queue.push_back(item);
-        is_suspect
-    }
-
     fn arrived(&mut self, ids: &[CallId]) {
         // What was under way stands at the front.
         let front: Vec<Item> = self.queue.drain(..BATCH.min(self.queue.len())).collect();
@@ -680,67 +485,4 @@ impl Outbox {
         let is_left = !self.queue.is_empty();
         self.gather_until_ms = is_left.then_some(self.begun_ms + self.flush_interval_ms);
     }
-
-    fn recovered(&mut self, notes: &mut Vec<Note>) {
-        self.failures = 0;
-        self.not_before_ms = 0;
-        if std::mem::take(&mut self.troubled) {
-            notes.push(Note::Reached(self.receiver));
-        }
-    }
-
-    fn failed(&mut self, reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
-        self.failures = self.failures.saturating_add(1);
-        self.counts.retried += 1;
-        self.troubled = true;
-        let pause = match reply.status {
-            401 | 403 => TOKEN_PAUSE_MS,
-            _ => self.jittered_pause(),
-        };
-        let asked = reply.retry_after_ms.unwrap_or(0).min(LONGEST_PAUSE_MS);
-        self.not_before_ms = mono_ms + pause.max(asked);
-        notes.push(Note::Trouble(explain(reply)));
-    }
-
-    /// Full jitter: anything between nothing and the doubled pause, so that many do not come at once.
-    fn jittered_pause(&mut self) -> u64 {
-        let doubled = FIRST_PAUSE_MS << (self.failures.saturating_sub(1)).min(16);
-        let ceiling = doubled.min(LONGEST_PAUSE_MS);
-        100 + self.pause.bits() % ceiling
-    }
-}
-
-/// What went wrong, with the setting that mends it.
-fn explain(reply: &Reply) -> String {
-    let error = reply.error.as_deref().unwrap_or("no answer");
-    match reply.status {
-        0 => format!("AgentWatch cannot be reached ({error}); is it running, and is url right?"),
-        301 | 302 | 303 | 307 | 308 => format!(
-            "AgentWatch answers with a redirect (HTTP {}), which is not followed; set url to the address behind it",
-            reply.status
-        ),
-        401 | 403 => format!(
-            "AgentWatch refuses the token (HTTP {}); set token",
-            reply.status
-        ),
-        429 => "AgentWatch asks to slow down (HTTP 429)".to_owned(),
-        200..=299 => format!(
-            "what answers HTTP {} is no AgentWatch; set url to its own address",
-            reply.status
-        ),
-        status => format!("AgentWatch answers HTTP {status}"),
-    }
-}
-
-/// A text as a query value.
-fn query(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, b| {
-        match b {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
-                out.push(b as char);
-            }
-            _ => out.push_str(&format!("%{b:02X}")),
-        }
-        out
-    })
 }

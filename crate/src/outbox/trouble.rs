@@ -1,0 +1,109 @@
+//! When sending fails: pauses, what is taken apart to find the record at fault, and what the operator hears.
+
+use super::{Note, Outbox};
+use crate::answer::Reply;
+use crate::call::CallId;
+
+/// The first pause after a failure, in ms; doubled each time, up to [`LONGEST_PAUSE_MS`].
+const FIRST_PAUSE_MS: u64 = 1_000;
+/// The longest pause between two tries, in ms.
+const LONGEST_PAUSE_MS: u64 = 300_000;
+/// How often a refused token is tried again, in ms.
+const TOKEN_PAUSE_MS: u64 = 15_000;
+
+impl Outbox {
+    /// Halves a refused batch, so that the record at fault is found; alone, it is dropped.
+    pub(super) fn take_apart(
+        &mut self,
+        ids: &[CallId],
+        reason: &'static str,
+        notes: &mut Vec<Note>,
+        reply: &Reply,
+    ) {
+        if ids.len() > 1 {
+            self.batch_limit = (ids.len() / 2).max(1);
+            return;
+        }
+        if let Some(id) = ids.first() {
+            if reply.status == 500 && self.is_server_suspect(*id) {
+                return;
+            }
+            if let Some(index) = self.queue.iter().position(|item| item.call.id == *id)
+                && let Some(item) = self.queue.remove(index)
+            {
+                self.settled.push((*id, item.position));
+                self.refused.push((item.call, reply.status));
+                self.counts.dropped.add(reason);
+            }
+            notes.push(Note::Trouble(format!(
+                "the server refused a call's record (HTTP {}); it is kept in refused.ndjson, the rest goes on",
+                reply.status
+            )));
+        }
+    }
+
+    /// Whether a 500 for this record alone may be the server's fault: so long as no other has arrived
+    /// since its first refusal. It goes behind the others then, so that they are tried.
+    fn is_server_suspect(&mut self, id: CallId) -> bool {
+        let arrived = self.counts.delivered + self.counts.confirmed + self.counts.ambiguous;
+        let Some(index) = self.queue.iter().position(|item| item.call.id == id) else {
+            return false;
+        };
+        let Some(mut item) = self.queue.remove(index) else {
+            return false;
+        };
+        let is_suspect = *item.refused_at.get_or_insert(arrived) == arrived;
+        self.queue.push_back(item);
+        is_suspect
+    }
+
+    pub(super) fn recovered(&mut self, notes: &mut Vec<Note>) {
+        self.failures = 0;
+        self.not_before_ms = 0;
+        if std::mem::take(&mut self.troubled) {
+            notes.push(Note::Reached(self.receiver));
+        }
+    }
+
+    pub(super) fn failed(&mut self, reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
+        self.failures = self.failures.saturating_add(1);
+        self.counts.retried += 1;
+        self.troubled = true;
+        let pause = match reply.status {
+            401 | 403 => TOKEN_PAUSE_MS,
+            _ => self.jittered_pause(),
+        };
+        let asked = reply.retry_after_ms.unwrap_or(0).min(LONGEST_PAUSE_MS);
+        self.not_before_ms = mono_ms + pause.max(asked);
+        notes.push(Note::Trouble(explain(reply)));
+    }
+
+    /// Full jitter: anything between nothing and the doubled pause, so that many do not come at once.
+    fn jittered_pause(&mut self) -> u64 {
+        let doubled = FIRST_PAUSE_MS << (self.failures.saturating_sub(1)).min(16);
+        let ceiling = doubled.min(LONGEST_PAUSE_MS);
+        100 + self.pause.bits() % ceiling
+    }
+}
+
+/// What went wrong, with the setting that mends it.
+fn explain(reply: &Reply) -> String {
+    let error = reply.error.as_deref().unwrap_or("no answer");
+    match reply.status {
+        0 => format!("AgentWatch cannot be reached ({error}); is it running, and is url right?"),
+        301 | 302 | 303 | 307 | 308 => format!(
+            "AgentWatch answers with a redirect (HTTP {}), which is not followed; set url to the address behind it",
+            reply.status
+        ),
+        401 | 403 => format!(
+            "AgentWatch refuses the token (HTTP {}); set token",
+            reply.status
+        ),
+        429 => "AgentWatch asks to slow down (HTTP 429)".to_owned(),
+        200..=299 => format!(
+            "what answers HTTP {} is no AgentWatch; set url to its own address",
+            reply.status
+        ),
+        status => format!("AgentWatch answers HTTP {status}"),
+    }
+}
