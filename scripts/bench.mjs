@@ -64,7 +64,12 @@ with time and not with events: a request or two, the journal's and the lease's f
   { name: "start", about: "loading, compiling, the first event; sizes", nodes: [22, 24], runs: 3 },
   { name: "memory", about: "memory, idle and after a million events", nodes: [22, 24], runs: 1 },
   { name: "core", about: "the core alone, native and wasm, beside what bounds it", nodes: [22, 24], runs: 3 },
-  { name: "gateway", about: "a real gateway under load, with the plugin, with idle ones, and without", nodes: [24], runs: 1 },
+  {
+    name: "gateway",
+    about: "a real gateway under load, with the plugin, with idle ones, and without",
+    nodes: [24],
+    runs: 1,
+  },
   { name: "proxy", about: "what the proxy adds to a stream", nodes: [24], runs: 1 },
   { name: "backfill", about: "how fast a store's history is filled in", nodes: [24], runs: 1, args: ["256"] },
   { name: "receiver", about: "the receiver: records in, statistics out", nodes: [24], runs: 1 },
