@@ -305,6 +305,23 @@ fn a_stock_server_that_dies_inside_a_batch_costs_that_batch_at_most() {
 }
 
 #[test]
+fn what_waits_goes_batch_after_batch() {
+    for kind in [Kind::Ids, Kind::Stock] {
+        let mut run = Run::new(1, kind);
+        for _ in 0..400 {
+            run.push();
+        }
+        while !run.outbox.is_empty() {
+            run.step(&mut |_| Fate::Good);
+        }
+        run.assert_each_once_in_order();
+        // A request takes 50 ms at most, and what no longer fills a batch is gathered for a second.
+        let at_most = run.requests * 50 + 1_000;
+        assert!(run.mono_ms <= at_most, "{kind:?}: {} ms", run.mono_ms);
+    }
+}
+
+#[test]
 fn a_receiver_that_knows_ids_mends_a_torn_batch() {
     for seed in 0..SEEDS {
         let mut run = Run::new(seed, Kind::Ids);

@@ -160,7 +160,9 @@ const WORK = /** @type {const} */ ([
 export async function mortals({ version, tgz, binary, isStock, providerUrl }) {
   const folder = await mkdtemp(join(tmpdir(), "agentwatch-durability-"));
   const receiver = new MortalReceiver({ binary, isStock, folder, port: await freePort() });
-  const plugins = [{ id: "agentwatch", tgz, config: { url: receiver.url } }];
+  // A long series takes more than the quarter of an hour in which a stock server is told usage late.
+  const config = { url: receiver.url, ...(isStock ? { history: "usage" } : {}) };
+  const plugins = [{ id: "agentwatch", tgz, config }];
   const gateway = async (/** @type {string} */ name) =>
     new MortalGateway({
       version,

@@ -22,8 +22,8 @@ use crate::segments::Position;
 use crate::time::Now;
 use guards::LookUp;
 
-/// The most calls in one batch to a stock server, which dies inside a batch only as a whole.
-const STOCK_BATCH: usize = 50;
+/// The most calls in one batch to a stock server: if it is killed inside of one, so many may have no usage.
+const STOCK_BATCH: usize = 20;
 /// The most calls in one batch to a receiver that knows ids.
 const BATCH: usize = 500;
 /// After so many failures a receiver is asked with a few calls only, until it takes them.
@@ -74,7 +74,8 @@ pub enum Note {
 pub struct OutboxCounts {
     /// Calls that arrived.
     pub delivered: u64,
-    /// Calls that were found to have arrived although their answer was lost.
+    /// Calls that were found to have arrived although their answer was lost. A stock server that was killed behind
+    /// their costs has no usage of them.
     pub confirmed: u64,
     /// Tries that failed and were made again.
     pub retried: u64,
@@ -286,7 +287,7 @@ impl Outbox {
         if self.flight.is_some() || !self.has_sendable() {
             return None;
         }
-        let gathered = self.queue.len() >= self.batch_limit
+        let gathered = self.queue.len() >= self.most()
             || self.gather_until_ms.is_none_or(|until| mono_ms >= until);
         if !hurry && (mono_ms < self.not_before_ms || !gathered) {
             return None;
@@ -318,7 +319,7 @@ impl Outbox {
             return None;
         }
         let gathered = match self.gather_until_ms {
-            Some(until) if self.queue.len() < self.batch_limit => until,
+            Some(until) if self.queue.len() < self.most() => until,
             _ => 0,
         };
         Some(gathered.max(self.not_before_ms))
@@ -349,12 +350,18 @@ impl Outbox {
                 .is_none_or(|asked| mono_ms.saturating_sub(asked) > KIND_AGE_MS)
     }
 
-    fn post(&mut self, naming: &Naming, wall_ms: u64) -> Request {
+    /// How many calls the next batch may have.
+    fn most(&self) -> usize {
         let most = match self.receiver {
             _ if self.failures >= FAILURES_BEFORE_PROBE => PROBE_BATCH,
             Receiver::Ids => BATCH,
             _ => STOCK_BATCH,
         };
+        most.min(self.batch_limit)
+    }
+
+    fn post(&mut self, naming: &Naming, wall_ms: u64) -> Request {
+        let most = self.most();
         let written = self.written;
         // A guard that is there already stops a stock server's batch behind costs whose usage is then missing:
         // what may have arrived comes first in its batch, or in one of its own.
@@ -365,7 +372,7 @@ impl Outbox {
         let first = self.queue.front().and_then(origin);
         let is_sendable = |item: &&Item| item.written_at <= written && origin(item) == first;
         let sendable = self.queue.iter().take(most).take_while(is_sendable).count();
-        let most = self.batch_limit.min(sendable).max(1);
+        let most = sendable.max(1);
         // What was refused alone may be at fault, and goes alone.
         let suspect = self
             .queue
