@@ -12,6 +12,7 @@ import { chromium as driver } from "playwright-core";
 import { startReceiver } from "../../examples/gateway/receiver.mjs";
 import { chromium } from "../../scripts/lib/chromium.mjs";
 import { run } from "../../scripts/lib/run.mjs";
+import { report } from "./lib/figures.mjs";
 import { costOf, inBatches, sampleCalls, sampleErrors } from "./receiver-calls.mjs";
 
 /** Calls of a batch, each a cost and a usage: what the plugin sends after an outage. */
@@ -188,6 +189,26 @@ function print(measured) {
   line("disk", `${measured.disk_bytes_per_call} bytes a call`);
 }
 
+/** @param {Awaited<ReturnType<typeof measure>>} measured @returns {import("./lib/figures.mjs").Figures} */
+function figuresOf(measured) {
+  const isLarge = measured.calls === 1_000_000;
+  const of = isLarge ? "a million calls" : `${measured.calls.toLocaleString("en-GB")} calls`;
+  const { model_stats_ms: stats } = measured;
+  /** @type {import("./lib/figures.mjs").Figures} */
+  const figures = {
+    [isLarge ? "records taken in" : `records taken in, ${of}`]: [measured.records_per_second, "/s"],
+    [`CPU a record, ${of}`]: [measured.cpu_us_per_record, "µs"],
+    [`model-stats of ${of}`]: [Math.max(stats.hours_24, stats.hours_720), "ms"],
+    [`disk a call, ${of}`]: [measured.disk_bytes_per_call, "B"],
+  };
+  for (const { page, ms, bytes, first_paint_ms } of measured.pages) {
+    figures[`${page} of ${of}`] = [ms, "ms"];
+    figures[`${page} of ${of}, painted`] = [Number(first_paint_ms), "ms"];
+    figures[`${page} of ${of}, size`] = [bytes / 1000, "KB"];
+  }
+  return figures;
+}
+
 const project = fileURLToPath(new URL("../..", import.meta.url));
 let binary = process.env.AGENTWATCH_RECEIVER;
 if (!binary) {
@@ -199,5 +220,6 @@ for (const calls of values.calls.split(",").map(Number)) {
   const measured = await measure(calls, Number(values.models), binary);
   all.push(measured);
   if (!values.json) print(measured);
+  if (process.env.BENCH_OUT) report(figuresOf(measured));
 }
 if (values.json) console.log(JSON.stringify(all, null, 2));
