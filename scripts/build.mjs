@@ -20,8 +20,8 @@ const NEW = join(PROJECT, "target", "dist");
 const APART = join(PROJECT, "target", "scripts");
 
 /**
- * What the package may weigh at most, in bytes: the table of prices and what reads it take 28 KB, what speaks to
- * OpenTelemetry collectors 75 KB, most of it JSON both ways, the licences of others 6 KB.
+ * What a module and the package may weigh at most, in bytes. Of the package the two modules are 450 KB, the scripts and
+ * their glue 150 KB, the packed table of prices 8 KB, the licences of others 6 KB.
  */
 export const MOST = { module: 237 * 1024, package: 632 * 1024 };
 

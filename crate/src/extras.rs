@@ -12,7 +12,7 @@ use crate::segments::Position;
 
 /// The most bytes of records that wait in memory.
 const MAX_BYTES: usize = 1024 * 1024;
-/// The most records in one batch, as many as of calls: AgentWatch, which inserts on its event loop, is held for 100 ms.
+/// The most records in one batch to a stock AgentWatch, which inserts on its event loop: so many hold it for 100 ms.
 const BATCH: usize = 500;
 /// The same for receivers that know ids.
 const IDS_BATCH: usize = 1_000;
