@@ -1,5 +1,6 @@
 /** The commands `status`, `doctor` and `test`: of `agentwatch-openclaw`, of `openclaw agentwatch`, and in a chat. */
 
+import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { parseArgs, styleText } from "node:util";
 import { ask } from "./ask.js";
@@ -128,7 +129,7 @@ async function sendTest({ settings }: Subject): Promise<Finding> {
   const { url, token } = judge(settings);
   if (url === undefined)
     return { check, state: "trouble", says: "there is no usable url to send to", mend: "set url" };
-  const mark = `test ${crypto.randomUUID()}`;
+  const mark = `test ${randomUUID()}`;
   const agent = String(settings.gateway ?? settings.installation ?? "openclaw");
   const record = {
     name: "agentwatch-openclaw test",

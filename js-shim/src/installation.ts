@@ -1,5 +1,6 @@
 /** The installation's own name and secret: drawn once, kept in the gateway's state directory. */
 
+import { randomBytes } from "node:crypto";
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
@@ -82,7 +83,7 @@ function draw(): Installation {
 }
 
 function randomHex(bytes: number): string {
-  return Buffer.from(crypto.getRandomValues(new Uint8Array(bytes))).toString("hex");
+  return randomBytes(bytes).toString("hex");
 }
 
 function read(text: string): Installation | undefined {

@@ -3,6 +3,7 @@
  * and one of them takes over where the owner is gone.
  */
 
+import { randomUUID } from "node:crypto";
 import { readFileSync, rmSync } from "node:fs";
 import { mkdir, open, readFile, rm, rmdir, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
@@ -143,7 +144,7 @@ export function lives({ pid, host, started }: Pick<Owner, "pid" | "host" | "star
 
 /** This process, under a new token. */
 export function self(role: string): Owner {
-  const token = crypto.randomUUID();
+  const token = randomUUID();
   return { pid: process.pid, host: hostname(), started: processStart(), token, role };
 }
 

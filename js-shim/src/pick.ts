@@ -31,15 +31,8 @@ const ARGUMENTS = ["event", "ctx"];
 /** How a field is copied: as it is, as the flag whether it is noise, as a preview, or as a time in ms. */
 type Field = { as: "value" | "noise" | "preview" | "time"; paths: readonly Path[] };
 
-/** Makes the picker of a source, with its paths taken apart once. */
+/** Makes the picker of a source. Its paths are taken apart once, for the first event: a gateway tells of few sources. */
 export function makePicker(table: SourceTable, hasPreviews = false): Picker {
-  const fields = table.fields.map((field) => takeApart(field.path));
-  const only = table.only && { paths: ofArguments(table.only[0]), value: table.only[1] };
-  const list = table.list && {
-    paths: ofArguments(table.list.path),
-    max: table.list.max,
-    fields: table.list.fields.map((field) => alternatives(field.path)),
-  };
   const copy = (root: unknown, { as, paths }: Field): Fact => {
     if (as === "value") return first(root, paths);
     if (as === "preview" && !hasPreviews) return null;
@@ -48,12 +41,40 @@ export function makePicker(table: SourceTable, hasPreviews = false): Picker {
     if (as === "noise") return typeof text !== "string" || NOISE.test(text.trim());
     return typeof text === "string" ? text.replaceAll("\n", " ").trim().slice(0, PREVIEW) : null;
   };
+  let known: Paths | undefined;
   return (args) => {
+    known ??= pathsOf(table);
+    const { fields, only, list } = known;
     if (only && first(args, only.paths) !== only.value) return undefined;
     const facts = fields.map((field) => copy(args, field));
     // The list stands where its own field is declared: last.
     if (list) facts[facts.length - 1] = entries(args, list);
     return facts;
+  };
+}
+
+/** A source's table, taken apart. */
+interface Paths {
+  fields: Field[];
+  only: { paths: Path[]; value: string } | null;
+  list: List | null;
+}
+
+interface List {
+  paths: Path[];
+  max: number;
+  fields: Path[][];
+}
+
+function pathsOf({ fields, only, list }: SourceTable): Paths {
+  return {
+    fields: fields.map((field) => takeApart(field.path)),
+    only: only && { paths: ofArguments(only[0]), value: only[1] },
+    list: list && {
+      paths: ofArguments(list.path),
+      max: list.max,
+      fields: list.fields.map((field) => alternatives(field.path)),
+    },
   };
 }
 
@@ -108,10 +129,7 @@ function follow(root: unknown, path: Path): unknown {
   return value;
 }
 
-function entries(
-  root: unknown,
-  list: { paths: readonly Path[]; max: number; fields: readonly Path[][] },
-): Fact[] {
+function entries(root: unknown, list: List): Fact[] {
   for (const path of list.paths) {
     try {
       const value = follow(root, path);

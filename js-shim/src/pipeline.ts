@@ -5,6 +5,7 @@
  * the events that it had not yet finished are handed over again.
  */
 
+import { randomInt } from "node:crypto";
 import { BEAT_MS, Beat } from "./beat.js";
 import { GATHER_MS, Keeping } from "./keeping.js";
 import { attic, type Otlp, openOtlp } from "./otlp.js";
@@ -68,6 +69,8 @@ const NOTHING: Advice = { wakeInMs: -1, said: undefined };
 
 /** How long a request may take, in ms. */
 const REQUEST_TIMEOUT_MS = 10_000;
+/** Each half of the seed of what the core draws is below this. */
+const SEEDS = 2 ** 32;
 /** More restarts of the core than this within a minute switch the pipeline off. */
 const MAX_RESTARTS = 5;
 
@@ -409,8 +412,7 @@ export class Pipeline {
     }
     const names = JSON.parse(instance.settingNames()) as string[];
     const settings = names.map((name) => this.#settings[name] ?? null);
-    const seed = crypto.getRandomValues(new Uint32Array(2));
-    const core = new instance.Core(settings, seed[0] ?? 0, seed[1] ?? 0);
+    const core = new instance.Core(settings, randomInt(SEEDS), randomInt(SEEDS));
     core.expectDiagnostics(this.#expectDiagnostics);
     return core;
   }

@@ -19,12 +19,15 @@ import { startSink } from "./lib/sink.mjs";
 
 /** Events a second, and for how many seconds. */
 const RATES = [
-  { rate: 10, seconds: 10 },
+  { rate: 10, seconds: 30 },
   { rate: 1_000, seconds: 10 },
   { rate: 10_000, seconds: 2 },
 ];
-/** Until everything that was put off is done: calls wait a second for their other surfaces, spans of OpenTelemetry five. */
-const TAIL_MS = { none: 3_000, plugin: 3_000, otel: 6_000, old: 2_000 };
+/**
+ * Until everything that was put off is done: a turn waits ten seconds for what may belong to it, spans of OpenTelemetry
+ * five.
+ */
+const TAIL_MS = { none: 3_000, plugin: 13_000, otel: 6_000, old: 2_000 };
 const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel"] };
 
 /**
