@@ -1,41 +1,39 @@
 //! The whole machine: events in, requests and log lines out.
 
 mod disk;
+mod finals;
 mod messages;
 mod prices;
 mod sending;
+mod totals;
 
 use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use crate::call::{CallId, Cost, CostSource, ModelCall, Outcome};
+use crate::call::{CallId, Outcome};
 use crate::config::{RawSettings, Settings};
 use crate::extras::Extras;
 use crate::facts::Scalar;
-use crate::identity;
 use crate::journal::Frame;
 use crate::keeper::{Found, Keeper};
-use crate::ledger::{HOLD_BACK_MS, Ledger, Settled};
-use crate::observe::{
-    Aggregate, Event, Happening, Observation, Reject, SOURCES, SessionFacts, SessionTotals, Surface,
-};
-use crate::outbox::{Outbox, Receiver};
+use crate::ledger::Ledger;
+use crate::observe::{Event, Happening, Observation, Reject, SOURCES, SessionFacts, Surface};
+use crate::outbox::Outbox;
 use crate::records::Record;
 use crate::reporter::Reporter;
-use crate::sessions::{Missing, Sessions};
+use crate::sessions::Sessions;
 use crate::status::{Counts, Status};
 use crate::table::Table;
 use crate::time::Now;
 use crate::turns::Turns;
 use crate::voice::{Level, LogLine, Voice, counted};
+use totals::Deferred;
 
 /// The most calls that wait for a receiver in memory, at some 500 bytes each; the others wait on disk.
 const MAX_WAITING: usize = 4_096;
 /// The same while the disk takes nothing.
 const MAX_WAITING_WITHOUT_DISK: usize = 16_384;
-/// The most totals that wait to be compared.
-const MAX_DEFERRED: usize = 4_096;
 
 /// What the host does next.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -44,13 +42,6 @@ pub struct Advice {
     pub wake_in_ms: Option<u64>,
     /// Lines to log.
     pub log: Vec<LogLine>,
-}
-
-/// Totals to compare or to count once the calls before them had time to be final.
-#[derive(Debug)]
-enum Deferred {
-    Compare(Aggregate),
-    Complete(SessionTotals),
 }
 
 /// One gateway's core.
@@ -353,170 +344,6 @@ impl Core {
         .into_iter()
         .flatten()
         .min()
-    }
-
-    fn settle(&mut self, mut settled: Settled, now: Now) {
-        self.sessions.complete(&mut settled);
-        if let Some(frame) = self.sessions.count(&settled) {
-            self.keeper.note(&frame);
-        }
-        self.enqueue(settled, false, now);
-    }
-
-    fn enqueue(&mut self, settled: Settled, from_total: bool, now: Now) {
-        // Traces are the business of the process in which the turn runs; the store's rows are no turn's.
-        let traces = !from_total && !settled.elsewhere && !settled.stored;
-        let cost = self.prices.cost(&settled);
-        let call = ModelCall {
-            id: settled.id,
-            ended_ms: settled.ended_ms,
-            provider: settled.provider,
-            model: settled.model,
-            agent: settled.agent,
-            session_key: settled.session_key,
-            run_id: settled.run_id,
-            trigger: settled.trigger.as_deref().and_then(identity::word),
-            usage: settled.usage,
-            cost,
-            latency: settled.latency,
-            ttfb_ms: settled.ttfb_ms,
-            ttft_ms: settled.ttft_ms,
-            request_id: settled.request_id,
-            response_model: settled.response_model,
-            outcome: settled.outcome,
-            stored: settled.stored,
-        };
-        if let (Some(session), true) = (&call.session_key, traces) {
-            self.turns.call(session, &call, now);
-        }
-        if call.outcome != Outcome::Completed {
-            for record in self.reporter.model_error(&call, &self.settings, now) {
-                self.report(&record, now);
-            }
-        }
-        if !call.is_request() {
-            self.counts.model_errors += 1;
-            self.keeper.note(&Frame::Closed(vec![call.id]));
-            return;
-        }
-        self.counts.requests += 1;
-        self.counts.last_call_ms = Some(call.ended_ms);
-        if call.usage.is_none() {
-            self.warn_of_missing_usage(&call);
-        }
-        self.keep_call(call, now);
-    }
-
-    /// Tells a receiver that knows ids what a proxy told of calls that have left.
-    fn enrich(&mut self, now: Now) {
-        // A receiver can add to a call only when it has it.
-        let is_behind = self.keeper.waiting().0 > 0;
-        if self.outbox.receiver() == Receiver::Unknown || is_behind {
-            return;
-        }
-        let outbox = &self.outbox;
-        let known = self.ledger.take_enrichments(|id| !outbox.has(id));
-        if outbox.receiver() == Receiver::Ids {
-            for known in known {
-                self.report(&Record::Enrichment(Box::new(known.into())), now);
-            }
-        }
-    }
-
-    fn warn_of_missing_usage(&mut self, call: &ModelCall) {
-        self.counts.missing_usage += 1;
-        let name = crate::agentwatch::model_name(call, &self.settings.naming);
-        let text = format!(
-            "{name} answers without usage, so its tokens are unknown and recorded as 0; if it is an \
-             OpenAI-compatible endpoint, set models.providers.{}.models[].compat.supportsUsageInStreaming: true",
-            identity::name(&call.provider)
-        );
-        // Once a model, not once a minute: it is a setting, and stays wrong until mended.
-        self.voice.say_once(Level::Warn, text);
-    }
-
-    fn defer(&mut self, what: Deferred, now: Now) {
-        self.deferred
-            .push_back((now.mono_ms + HOLD_BACK_MS + 1, what));
-        if self.deferred.len() > MAX_DEFERRED {
-            self.run_deferred(now, true);
-        }
-    }
-
-    fn run_deferred(&mut self, now: Now, all: bool) {
-        while let Some((at, _)) = self.deferred.front() {
-            if *at > now.mono_ms && !all {
-                break;
-            }
-            match self.deferred.pop_front() {
-                Some((_, Deferred::Compare(aggregate))) => self.compare(&aggregate, now),
-                Some((_, Deferred::Complete(totals))) => self.complete(&totals, now),
-                None => break,
-            }
-        }
-    }
-
-    fn compare(&mut self, aggregate: &Aggregate, now: Now) {
-        // Where a gateway tells both, both tell of the same run.
-        self.hears_llm_output |= aggregate.source == "llm_output";
-        if self.hears_llm_output && aggregate.source != "llm_output" {
-            return;
-        }
-        let unseen = self.sessions.compare(aggregate);
-        if unseen == 0 {
-            return;
-        }
-        self.counts.tokens_unseen += unseen;
-        // Each loss is a line of its own: what is lost is said to the token.
-        self.voice.say(
-            Level::Warn,
-            format!(
-                "{} reports {unseen} tokens more than its messages showed: another plugin blocks or \
-                 changes messages before they reach us, and this gateway has no other source",
-                aggregate.source
-            ),
-            now.mono_ms,
-        );
-    }
-
-    fn complete(&mut self, totals: &SessionTotals, now: Now) {
-        for total in &totals.models {
-            for missing in self.sessions.remainder(&totals.key, total) {
-                self.counts.from_totals += 1;
-                let settled = self.missing_call(totals, missing, now);
-                self.enqueue(settled, true, now);
-            }
-        }
-    }
-
-    fn missing_call(&mut self, totals: &SessionTotals, missing: Missing, now: Now) -> Settled {
-        let (provider, model) = crate::observe::split_model(&missing.model);
-        Settled {
-            id: self.ledger.mint(now),
-            ended_ms: totals.at_ms,
-            provider,
-            model,
-            agent: totals.agent.clone(),
-            session_key: Some(totals.key.clone()),
-            run_id: None,
-            trigger: None,
-            usage: Some(missing.usage).filter(|usage| !usage.is_zero()),
-            cost: Cost {
-                usd: missing.cost_usd.unwrap_or(0.0),
-                source: match missing.cost_usd {
-                    Some(_) => CostSource::Openclaw,
-                    None => CostSource::Unknown,
-                },
-            },
-            latency: missing.latency,
-            ttfb_ms: None,
-            ttft_ms: None,
-            request_id: None,
-            response_model: None,
-            outcome: Outcome::Completed,
-            stored: false,
-            elsewhere: false,
-        }
     }
 
     fn diagnostics_dropped(&mut self, count: u64, now: Now) {
