@@ -340,8 +340,11 @@ export class Pipeline {
     if (this.#keeping.hasFailed) throw new Error("the journal cannot be written");
   }
 
-  /** Ends for good behind [`stop`]: the journal is free for others. Events that still come are dropped. */
+  /** Ends for good behind {@link Pipeline.stop}: the journal is free for others. Events that still come are dropped. */
   async close(): Promise<void> {
+    await this.#opening;
+    // What came behind the stop is the next one's, who finds it in the journal.
+    this.drain();
     this.#guarded((core) => this.#keeping.collect(core));
     const status = this.status();
     this.ended = status;

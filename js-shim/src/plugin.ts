@@ -11,7 +11,7 @@ import { registerOperator } from "./operator.js";
 import { costSettings } from "./prices.js";
 import { withSecrets } from "./secret.js";
 import { unknownSettings } from "./settings.js";
-import { end, pipeline, type Shared, settings, shared } from "./shared.js";
+import { end, ownPipeline, pipeline, type Shared, settings, shared } from "./shared.js";
 import { counted } from "./words.js";
 
 /** Typed hooks that the core reads; none of them needs conversation access. */
@@ -61,11 +61,11 @@ async function start(ctx: ServiceContext): Promise<void> {
   state.costs = costSettings(ctx.config);
   state.log = ctx.logger;
   await readSettings(state, ctx);
-  const running = pipeline(state);
+  const running = await ownPipeline(state);
   running.configure(settings(state));
   await running.open();
   state.subscription ??= await subscribe(
-    (type, event) => running.accept(type, [event]),
+    (type, event) => pipeline(state).accept(type, [event]),
     ctx.config?.diagnostics?.enabled,
   );
   const { tells, because } = state.subscription;

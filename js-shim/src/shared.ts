@@ -12,6 +12,8 @@ import { instantiate, instantiateIo, priceTable } from "./wasm.js";
 /** See above. */
 export interface Shared {
   pipeline: Pipeline | undefined;
+  /** The evaluation that made it. */
+  maker: symbol | undefined;
   /** The status of the pipeline that ended last. */
   ended: Record<string, unknown> | undefined;
   config: RawSettings;
@@ -28,11 +30,15 @@ export interface Shared {
 
 const KEY = Symbol.for("agentwatch-openclaw/1");
 
+/** This evaluation of the plugin. */
+const EVALUATION = Symbol("evaluation");
+
 /** The process's shared state; made by the first who asks. */
 export function shared(): Shared {
   const registry = globalThis as { [KEY]?: Shared };
   registry[KEY] ??= {
     pipeline: undefined,
+    maker: undefined,
     ended: undefined,
     config: {},
     secrets: {},
@@ -55,23 +61,43 @@ export function settings(state: Shared): RawSettings {
 
 /** The one pipeline of the process; made by the first event, or by the service before it. */
 export function pipeline(state: Shared): Pipeline {
-  state.pipeline ??= new Pipeline(
-    {
-      instantiate,
-      instantiateIo,
-      priceTable,
-      log: {
-        info: (text) => state.log?.info(`agentwatch: ${text}`),
-        warn: (text) => state.log?.warn(`agentwatch: ${text}`),
-      },
-      wall: () => Date.now(),
-      mono: () => performance.now(),
-      folder: state.stateDir && stateFolder(state.stateDir),
-      store: state.stateDir ? storeOf(state, state.stateDir) : undefined,
-    },
-    settings(state),
-  );
+  if (!state.pipeline) {
+    state.pipeline = make(state);
+    state.maker = EVALUATION;
+  }
   return state.pipeline;
+}
+
+function make(state: Shared): Pipeline {
+  const host = {
+    instantiate,
+    instantiateIo,
+    priceTable,
+    log: {
+      info: (text: string) => state.log?.info(`agentwatch: ${text}`),
+      warn: (text: string) => state.log?.warn(`agentwatch: ${text}`),
+    },
+    wall: () => Date.now(),
+    mono: () => performance.now(),
+    folder: state.stateDir && stateFolder(state.stateDir),
+    store: state.stateDir ? storeOf(state, state.stateDir) : undefined,
+  };
+  return new Pipeline(host, settings(state));
+}
+
+/**
+ * The pipeline of this evaluation, which stays: another one's files may be gone at any time. OpenClaw 2026.9.6 loads a
+ * plugin from a copy of its folder, and removes the copy when it has loaded the plugin again; what is loaded only when it
+ * is needed (the module that sends, what reads the session store) is missing from then on.
+ */
+export async function ownPipeline(state: Shared): Promise<Pipeline> {
+  const { pipeline: former, maker } = state;
+  if (!former || maker === EVALUATION) return pipeline(state);
+  state.pipeline = undefined;
+  const own = pipeline(state);
+  // What it knows is in the journal, or with the one that owns that.
+  await former.close();
+  return own;
 }
 
 /** When a gateway looks into its session store first, and how often then, in ms: with the plugin, and with the hook. */

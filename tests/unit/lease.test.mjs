@@ -171,6 +171,24 @@ test(
   }),
 );
 
+test(
+  "what comes while a pipeline ends is the next one's",
+  withReceiver(async (folder, flaky) => {
+    const run = new Run(folder, flaky.url);
+    await run.pipeline.open();
+    run.call(1);
+    await run.pipeline.stop(1_500);
+    // One is handed over at once, the others wait for each other.
+    for (let tokens = 2; tokens <= 4; tokens += 1) run.call(tokens);
+    await run.pipeline.close();
+    const next = new Run(folder, flaky.url);
+    await next.pipeline.open();
+    await next.settle();
+    await next.end();
+    assert.deepEqual(wrong(flaky, 4), []);
+  }),
+);
+
 test("a reload of the plugin loses nothing", async () => {
   const receiver = await Receiver.open();
   const gateway = new Gateway("none");

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, readdirSync } from "node:fs";
 import { test } from "node:test";
 import { until } from "./flaky.mjs";
-import { assertTotals, Gateway, providerTotals, Receiver, recorded } from "./world.mjs";
+import { answer, assertTotals, Gateway, providerTotals, Receiver, recorded, SESSION } from "./world.mjs";
 
 const VERSION = "2026.9.6";
 
@@ -86,6 +86,26 @@ test("events before the service starts are counted", async () => {
     await gateway.start();
     await gateway.stop();
     assertTotals(receiver.totals, providerTotals("2026.3.13"));
+  } finally {
+    gateway.close();
+    receiver.close();
+  }
+});
+
+test("a service goes on with its own files, whoever heard the first event", async () => {
+  const receiver = await Receiver.open();
+  const gateway = new Gateway("calls");
+  try {
+    gateway.register(await gateway.evaluate("former"), { url: receiver.url });
+    gateway.emit("before_message_write", answer(1, { timestamp: Date.now() }), SESSION);
+    // 2026.9.6 loads a plugin from a copy, which it removes when it loads the plugin again.
+    gateway.remove("former");
+    gateway.register(await gateway.evaluate("next"), { url: receiver.url });
+    await gateway.start(1);
+    gateway.emit("before_message_write", answer(2, { timestamp: Date.now() }), SESSION, 2);
+    await gateway.stop(1);
+    assert.deepEqual(receiver.totals["p/m"]?.requests, 2);
+    assert.equal(gateway.listeners, 0);
   } finally {
     gateway.close();
     receiver.close();

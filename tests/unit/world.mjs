@@ -234,6 +234,11 @@ export class Gateway {
     return module.default;
   }
 
+  /** Removes a copy of the plugin's folder. @param {string} name */
+  remove(name) {
+    rmSync(join(this.#folder, "plugins", name), { recursive: true });
+  }
+
   /**
    * Registers once; returns the registration's number.
    *
