@@ -25,6 +25,9 @@ const APART = join(PROJECT, "target", "scripts");
  */
 export const MOST = { module: 237 * 1024, package: 632 * 1024 };
 
+/** How large a module's stack is, in bytes. */
+export const STACK = 256 * 1024;
+
 /** The modules, by the crate's feature that each is: `core` counts, `io` meets the network and foreign formats. */
 const MODULES = /** @type {const} */ ({ core: "counting", io: "io" });
 /** What makes glue for one more instance of each: these stand in one file. */
@@ -58,6 +61,9 @@ function compilerSettings(cargoEnv) {
     // Nobody reads what only a panic or a `{:?}` would say.
     "-Zfmt-debug=none",
     "-Zlocation-detail=none",
+    // A module has its whole stack from the start; the compiler's own size is four times this, which is thirty times
+    // what the counting module was seen to use.
+    `-Clink-arg=-zstack-size=${STACK}`,
     ...Object.entries(names).map(([folder, name]) => `--remap-path-prefix=${folder}=${name}`),
   ];
   return { ...cargoEnv, RUSTC_BOOTSTRAP: "1", RUSTFLAGS: flags.join(" ") };
