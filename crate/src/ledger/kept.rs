@@ -16,8 +16,7 @@ impl Ledger {
         });
         let slots = self
             .slots
-            .values()
-            .flatten()
+            .iter()
             .filter(|slot| !self.open.contains(slot.id.key()))
             .map(|slot| Frame::Slot(Box::new(slot.clone())));
         open.chain(slots)
@@ -26,16 +25,8 @@ impl Ledger {
     /// Takes an observation from a journal, under the id that it had.
     pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
         self.look_at_clock(&observation, now);
-        let is_known = |slot: &Slot| slot.id == id;
-        let buckets = self.buckets(&observation);
-        let bucket = buckets.into_iter().find(|bucket| {
-            let slots = self.slots.get(*bucket);
-            slots.is_some_and(|slots| slots.iter().any(is_known))
-        });
-        let known = bucket
-            .and_then(|bucket| self.slots.get_mut(bucket))
-            .and_then(|slots| slots.iter_mut().find(|slot| is_known(slot)));
-        let Some(slot) = known else {
+        let place = self.place_of(id, &self.buckets(&observation));
+        let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) else {
             return self.begin(id, observation, now);
         };
         slot.absorb(&observation, clock_of(&observation, now));
@@ -47,12 +38,7 @@ impl Ledger {
 
     /// Takes a final call's slot from a journal.
     pub fn restore_slot(&mut self, slot: Slot, now: Now) {
-        let seen = Now {
-            wall_ms: slot.ended_ms,
-            ..now
-        };
-        self.order.push_back((seen, slot.bucket, slot.id));
-        self.insert(slot);
+        self.insert(slot, now);
     }
 
     /// Marks a restored call as final: it is not settled again.

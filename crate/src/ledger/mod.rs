@@ -43,9 +43,10 @@ const MAX_RECENT: usize = 4_095;
 const ARRIVES_WITHIN_MS: u64 = 10_000;
 /// How long a final call's slot stays to suppress late observations, in ms.
 const SLOT_AGE_MS: u64 = 600_000;
-/// The most slots, and so the most calls that can be matched. With one more for a moment they fill what a list of them
-/// grows to.
-const MAX_SLOTS: usize = 16_383;
+/// The same in seconds.
+const SLOT_AGE_S: u32 = (SLOT_AGE_MS / 1_000) as u32;
+/// The most slots, and so the most calls that can be matched: they fill what a list of them grows to.
+const MAX_SLOTS: usize = 16_384;
 /// The most calls that can wait at once; beyond it the oldest is final at once.
 const MAX_OPEN: usize = 16_384;
 
@@ -77,8 +78,12 @@ pub struct Ledger {
     open: Table<Open>,
     waiting: VecDeque<(u64, CallId)>,
     ready: Vec<CallId>,
-    slots: Table<VecDeque<Slot>>,
-    order: VecDeque<(Now, u64, CallId)>,
+    /// In the order in which they came.
+    slots: VecDeque<Slot>,
+    /// The number of the first of them; they count on, past the largest number too.
+    first_slot: u32,
+    /// The numbers of each bucket's slots, in the order of the calls' ends.
+    buckets: Table<VecDeque<u32>>,
     /// Until when the session store is matched, on the wall clock; `None` where nobody reads it.
     reconciled_ms: Option<u64>,
     /// Slots of calls that ended by then were given up before the store was matched with them.
@@ -104,8 +109,9 @@ impl Ledger {
             open: Table::default(),
             waiting: VecDeque::new(),
             ready: Vec::new(),
-            slots: Table::default(),
-            order: VecDeque::new(),
+            slots: VecDeque::new(),
+            first_slot: 0,
+            buckets: Table::default(),
             reconciled_ms: None,
             unmatchable_ms: 0,
             recent: VecDeque::new(),
@@ -134,7 +140,7 @@ impl Ledger {
 
     /// How many calls can still be matched.
     pub fn slots(&self) -> usize {
-        self.order.len()
+        self.slots.len()
     }
 
     /// Takes one observation in; the id of the call that it belongs to.
@@ -155,10 +161,14 @@ impl Ledger {
         let id = match self.best_slot(&observation, now) {
             Some(found) => self.join(found, observation, now),
             // What nobody tells of any more takes no slot from those that still wait for the store.
-            None if self.order.len() >= MAX_SLOTS / 2 && is_old_row(&observation, now) => {
+            None if self.slots.len() >= MAX_SLOTS / 2 && is_old_row(&observation, now) => {
                 self.observe_history(observation, now)
             }
             None => {
+                // Not only when it is due: many come in one go, and the list would grow to twice its size for them.
+                if self.slots.len() >= MAX_SLOTS {
+                    self.forget_old(now);
+                }
                 let id = self.mint.mint(now.wall_ms);
                 self.begin(id, observation, now);
                 id
@@ -212,8 +222,8 @@ impl Ledger {
     /// The call whose row this is a copy of: forks and runs of jobs copy rows into other sessions.
     fn call_of_row(&self, row: Option<u64>) -> Option<CallId> {
         row?;
-        let mut slots = self.slots.values().flatten();
-        slots.find(|slot| slot.row == row).map(|slot| slot.id)
+        let mut slots = self.slots.iter();
+        slots.find(|slot| slot.row.get() == row).map(|slot| slot.id)
     }
 
     /// The call of an observation that is delivered for the second time.
@@ -231,15 +241,34 @@ impl Ledger {
 
     /// Puts a slot among its bucket's, which are searched from the newest: a journal gives them in another order, and
     /// so does the session store.
-    fn insert(&mut self, slot: Slot) {
-        let slots = self.slots.entry(slot.bucket, VecDeque::new);
-        // Most sessions have few calls: room for four at once would be the larger half of the ledger.
-        if slots.len() == slots.capacity() {
-            slots.reserve_exact(1 + slots.len() / 2);
+    fn insert(&mut self, mut slot: Slot, now: Now) {
+        slot.heard_s = seconds(now);
+        let (first, slots) = (self.first_slot, &self.slots);
+        let numbers = self.buckets.entry(slot.bucket, VecDeque::new);
+        // Most sessions have few calls.
+        if numbers.len() == numbers.capacity() {
+            numbers.reserve_exact(1 + numbers.len() / 2);
         }
-        let is_older = |known: &Slot| known.ended_ms <= slot.ended_ms;
-        let behind = slots.iter().rposition(is_older);
-        slots.insert(behind.map_or(0, |index| index + 1), slot);
+        let is_older = |number: &u32| {
+            let known = slots.get(place(first, *number));
+            known.is_some_and(|known| known.ended_ms <= slot.ended_ms)
+        };
+        let behind = numbers.iter().rposition(is_older);
+        let number = first.wrapping_add(slots.len() as u32);
+        numbers.insert(behind.map_or(0, |index| index + 1), number);
+        self.slots.push_back(slot);
+    }
+
+    /// Where the slots of a bucket stand among all, from the one that ended first.
+    fn places(&self, bucket: u64) -> impl DoubleEndedIterator<Item = usize> {
+        let numbers = self.buckets.get(bucket).into_iter().flatten();
+        numbers.map(|number| place(self.first_slot, *number))
+    }
+
+    /// Where a call's slot stands, in one of these buckets.
+    fn place_of(&self, id: CallId, buckets: &[u64]) -> Option<usize> {
+        let mut places = buckets.iter().flat_map(|bucket| self.places(*bucket));
+        places.find(|place| self.slots.get(*place).is_some_and(|slot| slot.id == id))
     }
 
     /// The session store is matched with all calls until then (ms since 1970); from now on slots wait for it.
@@ -306,13 +335,14 @@ impl Ledger {
         let own = bucket(model, observation.session_key.as_deref());
         let without_session = bucket(model, None);
         if own == without_session || observation.surface == Surface::Stored {
-            self.slots.keys().collect()
+            self.buckets.keys().collect()
         } else {
             vec![own, without_session]
         }
     }
 
-    fn best_slot(&self, observation: &Observation, now: Now) -> Option<(u64, usize, Fit)> {
+    /// The place of the slot that fits best, and how well it does.
+    fn best_slot(&self, observation: &Observation, now: Now) -> Option<(usize, Fit)> {
         let clock = clock_of(observation, now);
         let is_reset = now.mono_ms < self.reset_until_ms;
         let buckets = self.buckets(observation);
@@ -320,32 +350,22 @@ impl Ledger {
         let earliest = began.min(observation.ended_ms);
         buckets
             .iter()
-            .filter_map(|bucket| Some((*bucket, self.slots.get(*bucket)?)))
-            .flat_map(|(bucket, slots)| {
+            .flat_map(|bucket| {
                 // From the newest: what ended long before this call began is not it, nor is what is older.
-                slots
-                    .iter()
-                    .enumerate()
-                    .rev()
+                let newest_first = self.places(*bucket).rev();
+                newest_first
+                    .filter_map(|place| Some((place, self.slots.get(place)?)))
                     .take_while(move |(_, slot)| {
                         is_reset || slot.ended_ms + ARRIVES_WITHIN_MS >= earliest
                     })
-                    .filter_map(move |(index, slot)| {
-                        Some((bucket, index, slot.fit(observation, clock)?))
-                    })
+                    .filter_map(move |(place, slot)| Some((place, slot.fit(observation, clock)?)))
             })
-            .min_by_key(|(_, _, fit)| *fit)
+            .min_by_key(|(_, fit)| *fit)
     }
 
     fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
         let slot = Slot::new(id, &observation, clock_of(&observation, now));
-        let bucket = slot.bucket;
-        self.insert(slot);
-        let seen = Now {
-            wall_ms: observation.ended_ms,
-            ..now
-        };
-        self.order.push_back((seen, bucket, id));
+        self.insert(slot, now);
         self.hold(id, observation, now);
     }
 
@@ -356,17 +376,8 @@ impl Ledger {
         self.view(id, observation, false, now);
     }
 
-    fn join(
-        &mut self,
-        (bucket, index, fit): (u64, usize, Fit),
-        observation: Observation,
-        now: Now,
-    ) -> CallId {
-        let Some(slot) = self
-            .slots
-            .get_mut(bucket)
-            .and_then(|slots| slots.get_mut(index))
-        else {
+    fn join(&mut self, (place, fit): (usize, Fit), observation: Observation, now: Now) -> CallId {
+        let Some(slot) = self.slots.get_mut(place) else {
             return CallId(0);
         };
         self.counts.merged += 1;
@@ -432,13 +443,9 @@ impl Ledger {
         let Some(seen) = open.views.iter().flatten().next() else {
             return;
         };
-        let is_own = |slot: &&mut Slot| slot.id == settled.id;
-        for bucket in self.buckets(seen) {
-            let slots = self.slots.get_mut(bucket);
-            if let Some(slot) = slots.and_then(|slots| slots.iter_mut().find(is_own)) {
-                slot.is_unbilled = settled.usage.is_none() && settled.outcome != Outcome::Completed;
-                return;
-            }
+        let place = self.place_of(settled.id, &self.buckets(seen));
+        if let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) {
+            slot.is_unbilled = settled.usage.is_none() && settled.outcome != Outcome::Completed;
         }
     }
 
@@ -450,42 +457,56 @@ impl Ledger {
         let started = turn.started_ms.unwrap_or(turn.ended_ms);
         let within = started.saturating_sub(UNKNOWN_WITHIN_MS)..=turn.ended_ms + UNKNOWN_WITHIN_MS;
         let bucket = bucket(&turn.model, turn.session_key.as_deref());
-        self.slots.get(bucket).is_some_and(|slots| {
-            let own = slots.iter().find(|slot| slot.id == open.id);
-            let clock = own.map_or(0, |slot| slot.clock_ms);
-            let is_part = |slot: &Slot| within.contains(&slot.ended_by(clock));
-            let mut messages = slots.iter().filter(|slot| slot.saw(Surface::Message));
-            messages.any(is_part)
-        })
+        let slots = || {
+            self.places(bucket)
+                .filter_map(|place| self.slots.get(place))
+        };
+        let own = slots().find(|slot| slot.id == open.id);
+        let clock = own.map_or(0, |slot| slot.clock_ms);
+        slots()
+            .filter(|slot| slot.saw(Surface::Message))
+            .any(|slot| within.contains(&slot.ended_by(clock)))
     }
 
     fn forget_old(&mut self, now: Now) {
-        while let Some(&(first, bucket, id)) = self.order.front() {
-            let is_matched = self
-                .reconciled_ms
-                .is_none_or(|until| first.wall_ms <= until);
-            let old = is_matched && now.mono_ms.saturating_sub(first.mono_ms) >= SLOT_AGE_MS;
-            if !old && self.order.len() <= MAX_SLOTS {
+        while let Some(first) = self.slots.front() {
+            let (bucket, ended_ms) = (first.bucket, first.ended_ms);
+            let is_matched = self.reconciled_ms.is_none_or(|until| ended_ms <= until);
+            let age_s = seconds(now).saturating_sub(first.heard_s);
+            // In whole seconds it may seem to be up to one older than it is.
+            let old = is_matched && age_s > SLOT_AGE_S;
+            if !old && self.slots.len() < MAX_SLOTS {
                 break;
             }
-            if self.open.contains(id.key()) {
+            if self.open.contains(first.id.key()) {
                 break;
             }
-            self.order.pop_front();
+            self.slots.pop_front();
             if !old {
                 self.counts.evicted += 1;
-                self.unmatchable_ms = self.unmatchable_ms.max(first.wall_ms);
+                self.unmatchable_ms = self.unmatchable_ms.max(ended_ms);
             }
-            if let Some(slots) = self.slots.get_mut(bucket) {
-                if let Some(index) = slots.iter().position(|slot| slot.id == id) {
-                    slots.remove(index);
+            let number = self.first_slot;
+            self.first_slot = number.wrapping_add(1);
+            if let Some(numbers) = self.buckets.get_mut(bucket) {
+                if let Some(index) = numbers.iter().position(|known| *known == number) {
+                    numbers.remove(index);
                 }
-                if slots.is_empty() {
-                    self.slots.remove(bucket);
+                if numbers.is_empty() {
+                    self.buckets.remove(bucket);
                 }
             }
         }
     }
+}
+
+/// Where the slot of a number stands, if the first one has that number.
+fn place(first: u32, number: u32) -> usize {
+    number.wrapping_sub(first) as usize
+}
+
+fn seconds(now: Now) -> u32 {
+    (now.mono_ms / 1_000) as u32
 }
 
 /// Whether this is a stored row whose call no other surface tells of any more.

@@ -25,23 +25,90 @@ const STORED_WITHIN_MS: u64 = 10;
 /// Who sees calls pass, in the bits of [`Slot::seen`].
 const WAYS: u8 = 1 << Surface::Proxied as u8 | 1 << Surface::Litellm as u8;
 
+/// A figure that may be unknown, in half the room of an `Option`, of which a busy gateway's slots would have 16,000 each.
+/// Nothing real is as large as what stands for none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<u64>", into = "Option<u64>")]
+pub(super) struct Maybe(u64);
+
+impl Maybe {
+    const NONE: Self = Self(u64::MAX);
+
+    pub(super) fn get(self) -> Option<u64> {
+        (self != Self::NONE).then_some(self.0)
+    }
+
+    fn or(self, other: Option<u64>) -> Self {
+        self.get().or(other).into()
+    }
+}
+
+impl From<Option<u64>> for Maybe {
+    fn from(figure: Option<u64>) -> Self {
+        figure.map_or(Self::NONE, Self)
+    }
+}
+
+impl From<Maybe> for Option<u64> {
+    fn from(figure: Maybe) -> Self {
+        figure.get()
+    }
+}
+
+/// What calls are matched by of their usage: the whole prompt and the answer. `model:used` knows no more of it, and only
+/// who reads the provider's answer knows how much of it was reasoning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Option<Usage>", into = "Option<Usage>")]
+struct Tokens {
+    prompt: Maybe,
+    output: u64,
+}
+
+impl Tokens {
+    fn is_known(self) -> bool {
+        self.prompt != Maybe::NONE
+    }
+}
+
+impl From<Option<Usage>> for Tokens {
+    fn from(usage: Option<Usage>) -> Self {
+        Self {
+            prompt: usage.map(|usage| usage.prompt()).into(),
+            output: usage.unwrap_or_default().output,
+        }
+    }
+}
+
+impl From<Tokens> for Option<Usage> {
+    fn from(tokens: Tokens) -> Self {
+        tokens.prompt.get().map(|input| Usage {
+            input,
+            output: tokens.output,
+            ..Usage::default()
+        })
+    }
+}
+
 /// What identifies a call among its neighbours; outlives the call to suppress late observations.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Slot {
     pub(super) id: CallId,
     pub(super) bucket: u64,
     model: u64,
-    span: Option<u64>,
-    started_ms: Option<u64>,
+    span: Maybe,
+    started_ms: Maybe,
     pub(super) ended_ms: u64,
-    usage: Option<Usage>,
+    usage: Tokens,
     seen: u8,
     /// Whether anything that knows told of an answer, or of what was billed.
     is_answered: bool,
     /// Its row in the session store.
-    pub(super) row: Option<u64>,
+    pub(super) row: Maybe,
     /// It failed or was stopped, and nothing that told of it in time knew of any usage.
     pub(super) is_unbilled: bool,
+    /// When this process heard of it first, on the monotonic clock, in whole seconds: that is all its age needs.
+    #[serde(skip)]
+    pub(super) heard_s: u32,
     /// The clock by which this process heard of it first; see [`clock_of`].
     #[serde(skip)]
     pub(super) clock_ms: u64,
@@ -62,14 +129,15 @@ impl Slot {
             id,
             bucket: bucket(&observation.model, observation.session_key.as_deref()),
             model: key_of(&[&observation.model]),
-            span: None,
-            started_ms: None,
+            span: Maybe::NONE,
+            started_ms: Maybe::NONE,
             ended_ms: observation.ended_ms,
-            usage: None,
+            usage: Tokens::from(None),
             seen: 0,
             is_answered: false,
-            row: None,
+            row: Maybe::NONE,
             is_unbilled: false,
+            heard_s: 0,
             clock_ms,
         };
         slot.absorb(observation, clock_ms);
@@ -92,12 +160,12 @@ impl Slot {
         self.span = self.span.or(span_hash(observation));
         self.row = self.row.or(observation.row);
         self.started_ms = match observation.surface {
-            Surface::Message => observation.started_ms.or(self.started_ms),
+            Surface::Message => Maybe::from(observation.started_ms).or(self.started_ms.get()),
             _ => self.started_ms.or(observation.started_ms),
         };
         let is_truer = is_first_of_gateway || observation.surface == Surface::Diagnostic;
-        if self.usage.is_none() || (is_truer && observation.usage.is_some()) {
-            self.usage = observation.usage;
+        if !self.usage.is_known() || (is_truer && observation.usage.is_some()) {
+            self.usage = observation.usage.into();
         }
     }
 
@@ -153,7 +221,7 @@ impl Slot {
         if self.saw(observation.surface) || self.model != key_of(&[&observation.model]) {
             return None;
         }
-        match (self.span, span_hash(observation)) {
+        match (self.span.get(), span_hash(observation)) {
             (Some(a), Some(b)) if a == b => return Some(Fit::Span),
             (Some(_), Some(_)) => return None,
             _ => {}
@@ -171,6 +239,7 @@ impl Slot {
         };
         let start_apart = self
             .started_ms
+            .get()
             .zip(observation.started_ms)
             .map(|(ours, theirs)| apart(ours, theirs));
         let end_apart = apart(self.ended_ms, observation.ended_ms);
@@ -178,10 +247,10 @@ impl Slot {
         // Nothing but its times tells whose it is: of calls that begin together one may be told of by the gateway, and
         // all by who saw them pass.
         let has_passed = is_way(observation.surface) || self.is_by_ways();
-        match self.usage.zip(observation.usage) {
-            Some((a, b)) if is_same(&a, &b) => {
-                (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart))
-            }
+        let usage = Tokens::from(observation.usage);
+        let is_told = self.usage.is_known() && usage.is_known();
+        match is_told.then_some(self.usage == usage) {
+            Some(true) => (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart)),
             _ if !self.may_be_stored_as(observation, start_apart) => None,
             None if self.is_another_try(observation) => None,
             None => (apart <= UNKNOWN_WITHIN_MS).then_some(Fit::UnknownUsage(apart)),
@@ -205,11 +274,6 @@ pub(super) fn clock_of(observation: &Observation, now: Now) -> u64 {
         true => now.wall_ms.wrapping_sub(now.mono_ms),
         false => 0,
     }
-}
-
-/// `model:used` tells whole prompts only, and only who reads the provider's answer knows how much of it was reasoning.
-fn is_same(a: &Usage, b: &Usage) -> bool {
-    (a.prompt(), a.output) == (b.prompt(), b.output)
 }
 
 /// Who sees a call pass between gateway and provider.
