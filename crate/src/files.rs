@@ -14,8 +14,10 @@ pub struct Write {
 pub enum Op {
     /// These bytes come behind what is there; a missing file is made.
     Append(Vec<u8>),
-    /// These bytes, piece behind piece, take the file's place, whole or not at all.
-    Replace(Vec<Vec<u8>>),
+    /// These bytes take the file's place, whole or not at all.
+    Replace(Vec<u8>),
+    /// The same with the pieces of a snapshot, which were handed out while the changes were made.
+    Snapshot,
     /// The file takes this name, in place of another one that has it.
     Rename(&'static str),
     /// The file goes; a missing one is gone already.

@@ -8,15 +8,13 @@
 use crate::call::{CallId, ModelCall};
 use crate::files::{LEDGER, Op, Write, number_of, numbered};
 use crate::journal::{self, Foreign, Frame};
+use crate::pieces::{PIECE_BYTES, Pieces};
 use crate::records::Written;
 use crate::segments::{Kind, Position, Segments};
 use crate::table::Table;
 
 /// The ledger's file is replaced by a snapshot when it has grown this much beyond twice the last one, in bytes.
 const LEDGER_SLACK: usize = 256 * 1024;
-/// A snapshot is made in pieces of some such size: each finds a place in the memory that the last one left, and all of
-/// it in one would find none, and be copied as it grows.
-const PIECE_BYTES: usize = 32 * 1024;
 /// The most bytes of refused records in one file; there are two, the older one goes.
 const MAX_REFUSED: usize = 256 * 1024;
 /// Where refused records are kept, and what was kept before these.
@@ -62,7 +60,7 @@ pub struct Found {
 /// Keeps everything.
 #[derive(Debug)]
 pub struct Keeper {
-    delta: Vec<u8>,
+    delta: Pieces,
     together: Option<Vec<Frame>>,
     ledger_number: u32,
     /// Bytes in the ledger's current file; 0 where it is yet to begin.
@@ -81,7 +79,7 @@ impl Keeper {
     /// Nothing kept yet; at most so many bytes on disk, three quarters of them for calls.
     pub fn new(max_bytes: u64) -> Self {
         Self {
-            delta: Vec::new(),
+            delta: Pieces::default(),
             together: None,
             ledger_number: 1,
             ledger_bytes: 0,
@@ -110,8 +108,16 @@ impl Keeper {
     pub fn note(&mut self, frame: &Frame) {
         match &mut self.together {
             Some(frames) => frames.push(frame.clone()),
-            None => journal::append_frame(&mut self.delta, frame),
+            None => journal::append_frame(self.ledger_end(), frame),
         }
+    }
+
+    /// Where the ledger's file goes on.
+    fn ledger_end(&mut self) -> &mut Vec<u8> {
+        if self.ledger_bytes == 0 && self.delta.is_empty() {
+            *self.delta.end() = journal::begin_file();
+        }
+        self.delta.end()
     }
 
     /// From here on facts are kept together: a crash leaves all of them, or none.
@@ -125,7 +131,7 @@ impl Keeper {
         // Only types that postcard supports stand in a frame. What is too long for one stands alone.
         match postcard::to_allocvec(&Frame::Together(frames.clone())) {
             Ok(payload) if payload.len() <= journal::MAX_PAYLOAD => {
-                journal::append(&mut self.delta, &payload);
+                journal::append(self.ledger_end(), &payload);
             }
             _ => frames.iter().for_each(|frame| self.note(frame)),
         }
@@ -192,17 +198,16 @@ impl Keeper {
         self.refused.push(b'\n');
     }
 
-    /// What to write now. `snapshot` gives everything that the ledger knows, one after the other: all of it at once
-    /// would take several times the memory of the ledger itself, which a module never gives back.
-    pub fn take_writes(&mut self, snapshot: impl Iterator<Item = Frame>) -> Writes {
+    /// What to write now. `snapshot` gives everything that the ledger knows, one after the other, and `hand_out` gets
+    /// it piece by piece: all of it at once would take as much memory as the ledger itself, which a module never gives
+    /// back.
+    pub fn take_writes(
+        &mut self,
+        snapshot: impl Iterator<Item = Frame>,
+        hand_out: &mut dyn FnMut(&[u8]),
+    ) -> Writes {
         let mut list = Vec::new();
-        let delta = std::mem::take(&mut self.delta);
-        if !delta.is_empty() {
-            let mut bytes = match self.ledger_bytes {
-                0 => journal::begin_file(),
-                _ => Vec::new(),
-            };
-            bytes.extend_from_slice(&delta);
+        for bytes in self.delta.take() {
             self.ledger_bytes += bytes.len();
             list.push(Write {
                 file: numbered(LEDGER, self.ledger_number),
@@ -212,7 +217,7 @@ impl Keeper {
         self.calls.take_appends(&mut list);
         self.rest.take_appends(&mut list);
         if self.wants_snapshot || self.ledger_bytes > 2 * self.snapshot_bytes + LEDGER_SLACK {
-            self.write_snapshot(snapshot, &mut list);
+            self.write_snapshot(snapshot, hand_out, &mut list);
         }
         self.calls.take_deletions(&mut list);
         self.rest.take_deletions(&mut list);
@@ -225,7 +230,7 @@ impl Keeper {
 
     /// Throws away what is not written: the disk may have it in part, or not at all.
     pub fn discard(&mut self) {
-        self.delta.clear();
+        drop(self.delta.take());
         self.refused.clear();
         self.calls.abandon_last();
         self.rest.abandon_last();
@@ -242,28 +247,32 @@ impl Keeper {
         self.wants_snapshot = true;
     }
 
-    fn write_snapshot(&mut self, frames: impl Iterator<Item = Frame>, list: &mut Vec<Write>) {
-        let mut pieces = Vec::new();
+    fn write_snapshot(
+        &mut self,
+        frames: impl Iterator<Item = Frame>,
+        hand_out: &mut dyn FnMut(&[u8]),
+        list: &mut Vec<Write>,
+    ) {
         let mut piece = journal::begin_file();
+        let mut bytes = 0;
         journal::append_frame(&mut piece, &Frame::Begin);
         for frame in frames.chain(self.calls.frames()).chain(self.rest.frames()) {
             if piece.len() >= PIECE_BYTES {
-                pieces.push(std::mem::replace(
-                    &mut piece,
-                    Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8),
-                ));
+                bytes += piece.len();
+                hand_out(&piece);
+                piece.clear();
             }
             journal::append_frame(&mut piece, &frame);
         }
-        pieces.push(piece);
+        hand_out(&piece);
         self.wants_snapshot = false;
         self.old_ledgers.push(self.ledger_number);
         self.ledger_number += 1;
-        self.snapshot_bytes = pieces.iter().map(Vec::len).sum();
+        self.snapshot_bytes = bytes + piece.len();
         self.ledger_bytes = self.snapshot_bytes;
         list.push(Write {
             file: numbered(LEDGER, self.ledger_number),
-            op: Op::Replace(pieces),
+            op: Op::Snapshot,
         });
         for number in std::mem::take(&mut self.old_ledgers) {
             list.push(Write {
@@ -288,7 +297,7 @@ impl Keeper {
                     file: current.to_owned(),
                     op: Op::Rename(older),
                 });
-                Op::Replace(vec![lines])
+                Op::Replace(lines)
             }
         };
         list.push(Write {

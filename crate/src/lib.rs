@@ -22,6 +22,7 @@ pub mod observe;
 pub mod otlp;
 pub mod outbox;
 pub mod packed;
+pub mod pieces;
 pub mod price;
 pub mod prices;
 pub mod records;

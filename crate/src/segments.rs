@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{Op, Write};
 use crate::journal::{self, FILE_HEADER, Foreign, Frame, Reader};
+use crate::pieces::Pieces;
 
 /// A segment is closed when it has this many bytes.
 const SEGMENT_BYTES: u32 = 256 * 1024;
@@ -74,7 +75,7 @@ pub struct Segments {
     segments: VecDeque<Segment>,
     next_number: u32,
     /// Bytes for the last segment that were not handed out to be written yet.
-    unwritten: Vec<u8>,
+    unwritten: Pieces,
     writes: Vec<Write>,
     /// Marks read from the ledger's file, for segments that are yet to be read.
     marked: Vec<(u32, Vec<u32>)>,
@@ -88,7 +89,7 @@ impl Segments {
             cap_bytes,
             segments: VecDeque::new(),
             next_number: 1,
-            unwritten: Vec::new(),
+            unwritten: Pieces::default(),
             writes: Vec::new(),
             marked: Vec::new(),
         }
@@ -113,9 +114,10 @@ impl Segments {
             return Position::default();
         };
         let offset = segment.bytes;
-        let before = self.unwritten.len();
-        journal::append(&mut self.unwritten, payload);
-        segment.bytes += (self.unwritten.len() - before) as u32;
+        let end = self.unwritten.end();
+        let before = end.len();
+        journal::append(end, payload);
+        segment.bytes += (end.len() - before) as u32;
         segment.is_handed_out = false;
         segment.not_gone += 1;
         segment.waiting += usize::from(!loaded);
@@ -254,12 +256,12 @@ impl Segments {
 
     /// What is to be appended; deletions come by [`Segments::take_deletions`], after the ledger's marks.
     pub fn take_appends(&mut self, writes: &mut Vec<Write>) {
+        self.flush_unwritten();
         let (deletions, appends) = std::mem::take(&mut self.writes)
             .into_iter()
             .partition(|write| matches!(write.op, Op::Delete));
         self.writes = deletions;
         writes.extend::<Vec<Write>>(appends);
-        writes.extend(self.flush_unwritten());
         for segment in &mut self.segments {
             segment.is_handed_out = true;
         }
@@ -272,7 +274,7 @@ impl Segments {
 
     /// The disk lost the end of the last segment: nothing more is appended to it.
     pub fn abandon_last(&mut self) {
-        self.unwritten.clear();
+        drop(self.unwritten.take());
         self.writes.retain(|write| matches!(write.op, Op::Delete));
         if let Some(segment) = self.segments.back_mut() {
             segment.is_closed = true;
@@ -280,8 +282,7 @@ impl Segments {
     }
 
     fn begin_segment(&mut self) {
-        let last = self.flush_unwritten();
-        self.writes.extend(last);
+        self.flush_unwritten();
         if let Some(segment) = self.segments.back_mut() {
             segment.is_closed = true;
             // A backlog at its bound has half a million entries: room for more of them is a few MiB.
@@ -291,16 +292,18 @@ impl Segments {
         self.next_number += 1;
         self.segments
             .push_back(Segment::new(number, FILE_HEADER as u32));
-        self.unwritten = journal::begin_file();
+        *self.unwritten.end() = journal::begin_file();
         self.delete_finished();
     }
 
-    fn flush_unwritten(&mut self) -> Option<Write> {
-        let number = self.segments.back()?.number;
-        let mut bytes = std::mem::take(&mut self.unwritten);
-        // Several segments can wait to be handed out, each with room for as much again.
-        bytes.shrink_to_fit();
-        (!bytes.is_empty()).then(|| self.write(number, Op::Append(bytes)))
+    fn flush_unwritten(&mut self) {
+        let Some(last) = self.segments.back() else {
+            return;
+        };
+        let number = last.number;
+        for bytes in self.unwritten.take() {
+            self.writes.push(self.write(number, Op::Append(bytes)));
+        }
     }
 
     /// Deletes closed segments that have nothing left to send.

@@ -136,7 +136,10 @@ impl Core {
     /// `replace` with bytes, `rename` with a name, or `delete`. When all of them are done `upto` goes to `written`.
     /// Nothing where there are none.
     pub fn writes(&self) -> Option<Array> {
-        let writes = self.machine.borrow_mut().take_writes();
+        // Each piece leaves the module as it is made.
+        let mut pieces = Vec::new();
+        let mut hand_out = |piece: &[u8]| pieces.push(Uint8Array::from(piece));
+        let writes = self.machine.borrow_mut().take_writes(&mut hand_out);
         if writes.list.is_empty() {
             return None;
         }
@@ -144,7 +147,8 @@ impl Core {
         for Write { file, op } in writes.list {
             let (what, with) = match op {
                 Op::Append(bytes) => ("append", Uint8Array::from(&bytes[..]).into()),
-                Op::Replace(pieces) => ("replace", joined(&pieces).into()),
+                Op::Replace(bytes) => ("replace", Uint8Array::from(&bytes[..]).into()),
+                Op::Snapshot => ("replace", joined(&pieces).into()),
                 Op::Rename(name) => ("rename", JsValue::from(name)),
                 Op::Delete => ("delete", JsValue::NULL),
             };
@@ -277,15 +281,13 @@ impl Core {
     }
 }
 
-/// One array of all pieces, which are joined outside the module.
-fn joined(pieces: &[Vec<u8>]) -> Uint8Array {
-    let length: usize = pieces.iter().map(Vec::len).sum();
-    let whole = Uint8Array::new_with_length(length as u32);
+/// One array of all pieces.
+fn joined(pieces: &[Uint8Array]) -> Uint8Array {
+    let whole = Uint8Array::new_with_length(pieces.iter().map(Uint8Array::length).sum());
     let mut at = 0;
     for piece in pieces {
-        let end = at + piece.len() as u32;
-        whole.subarray(at, end).copy_from(piece);
-        at = end;
+        whole.set(piece, at);
+        at += piece.length();
     }
     whole
 }

@@ -147,7 +147,7 @@ fn nothing_is_sent_before_it_is_on_disk() {
     gateway.hear("before_message_write", &message(0), START_MS + 50);
     let now = common::at(START_MS + 5_000);
     gateway.core.advance(now);
-    let writes = gateway.core.take_writes();
+    let writes = common::take_writes(&mut gateway.core);
     assert!(
         gateway.core.begin(now, true).is_none(),
         "it is not written yet"
@@ -161,7 +161,7 @@ fn a_disk_that_fails_stops_nothing_and_is_made_whole_when_it_is_well() {
     let mut gateway = Gateway::new(false);
     gateway.hear("before_message_write", &message(0), START_MS + 50);
     gateway.core.advance(common::at(START_MS + 3_000));
-    drop(gateway.core.take_writes());
+    drop(common::take_writes(&mut gateway.core));
     gateway
         .core
         .disk_failed("no space left", common::at(START_MS + 3_000));

@@ -563,7 +563,7 @@ fn a_cut_write_repeats_no_stored_row() {
     let read = ("main/one", Some("100:1"));
     let mut whole = Gateway::new(false);
     whole.core.take_rows(source, &rows, read, false, at(late));
-    let writes = whole.core.take_writes().list;
+    let writes = common::take_writes(&mut whole.core).list;
     let bytes = match &writes[0].op {
         Op::Append(bytes) => bytes.clone(),
         _ => Vec::new(),

@@ -111,8 +111,9 @@ impl Core {
         }
     }
 
-    /// What to write now, in order. Call often; when all of it is done tell [`Core::written`].
-    pub fn take_writes(&mut self) -> Writes {
+    /// What to write now, in order; `hand_out` gets the pieces of a snapshot. Call often; when all of it is done tell
+    /// [`Core::written`].
+    pub fn take_writes(&mut self, hand_out: &mut dyn FnMut(&[u8])) -> Writes {
         if self.disk.is_spool || !self.disk.takes {
             // It is the owner's to keep, or would fail as well: it is written anew when the disk takes writes again.
             self.keeper.discard();
@@ -125,7 +126,7 @@ impl Core {
             .map(|(file, mark)| Frame::Bookmark(file.clone(), mark.clone()));
         let frames = ledger.frames().chain(sessions.frames()).chain(marks);
         let snapshot = frames.chain(reconciled_ms.map(Frame::Reconciled));
-        self.keeper.take_writes(snapshot)
+        self.keeper.take_writes(snapshot, hand_out)
     }
 
     /// Lets the next writes replace the ledger's file by a snapshot.

@@ -562,11 +562,23 @@ impl Gateway {
 
     /// Does what is to be written, and reads what is asked for.
     pub fn write(&mut self) {
-        let writes = self.core.take_writes();
+        let writes = take_writes(&mut self.core);
         let upto = writes.upto;
         self.disk.apply(writes);
         self.core.written(upto);
     }
+}
+
+/// What a core wants written, snapshots in one.
+pub fn take_writes(core: &mut Core) -> Writes {
+    let mut pieces = Vec::new();
+    let mut writes = core.take_writes(&mut |piece| pieces.extend_from_slice(piece));
+    for write in &mut writes.list {
+        if write.op == Op::Snapshot {
+            write.op = Op::Replace(std::mem::take(&mut pieces));
+        }
+    }
+    writes
 }
 
 /// A disk that does as it is told.
@@ -579,7 +591,8 @@ impl Disk {
         for Write { file, op } in writes.list {
             match op {
                 Op::Append(bytes) => self.0.entry(file).or_default().extend(bytes),
-                Op::Replace(pieces) => drop(self.0.insert(file, pieces.concat())),
+                Op::Replace(bytes) => drop(self.0.insert(file, bytes)),
+                Op::Snapshot => unreachable!("it was made whole"),
                 Op::Rename(name) => {
                     if let Some(bytes) = self.0.remove(&file) {
                         self.0.insert(name.to_owned(), bytes);

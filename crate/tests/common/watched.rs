@@ -9,7 +9,7 @@ use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::observe::SOURCES;
 use serde_json::{Value, json};
 
-use crate::common::{at, pick, settings};
+use crate::common::{at, pick, settings, take_writes};
 
 const START_MS: u64 = 1_795_000_000_000;
 
@@ -53,7 +53,7 @@ impl Watched {
 
     fn send(&mut self) {
         self.core.advance(at(self.now_ms));
-        let upto = self.core.take_writes().upto;
+        let upto = take_writes(&mut self.core).upto;
         self.core.written(upto);
         while let Some(request) = self.core.begin(at(self.now_ms), true) {
             self.bodies.extend(request.body.clone());

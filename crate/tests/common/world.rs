@@ -13,7 +13,7 @@ use agentwatch_openclaw::time::Now;
 use serde_json::{Value, json};
 
 use super::server::{Dice, Fate, Kind, Server};
-use super::{Disk, pick, settings};
+use super::{Disk, pick, settings, take_writes};
 
 pub const START_MS: u64 = 1_795_000_000_000;
 /// What the shim does: how long changes are gathered, how long a disk that failed is left alone, how long a request may
@@ -195,7 +195,7 @@ impl World {
 
     /// Takes the core's changes; they are written a moment later.
     pub fn collect(&mut self) {
-        let Writes { upto, list } = self.core.take_writes();
+        let Writes { upto, list } = take_writes(&mut self.core);
         self.upto = upto;
         if !list.is_empty() {
             self.pending.extend(list);

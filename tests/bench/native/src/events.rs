@@ -112,7 +112,7 @@ fn whole(told: Vec<Told>) -> (f64, usize) {
             continue;
         }
         core.advance(now);
-        let writes = core.take_writes();
+        let writes = core.take_writes(&mut |_| {});
         core.written(writes.upto);
         let begun = clock_seconds();
         let mut next = core.begin(now, false);
