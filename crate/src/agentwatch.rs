@@ -1,6 +1,6 @@
 //! The records on the wire: what AgentWatch 0.1.0 reads, and further fields for receivers that want more.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::call::{CostSource, LatencySource, ModelCall, Outcome, Usage};
 use crate::config::{ModelName, Naming};
@@ -78,43 +78,32 @@ pub struct CostRecord<'a> {
     metadata: Details<'a>,
 }
 
-/// The body of `/api/v1/ingest/batch`, in the order in which a stock server inserts it.
-#[derive(Debug, Serialize)]
-pub struct BatchBody<'a> {
-    costs: Vec<CostRecord<'a>>,
-    model_usage: Vec<ModelUsageRecord<'a>>,
-}
-
-/// A batch in which every call is both a cost, whose id is the guard, and a usage; history is a cost alone.
-pub fn batch<'a>(
-    calls: impl Iterator<Item = &'a ModelCall> + Clone,
-    naming: &'a Naming,
-    is_history: impl Fn(&ModelCall) -> bool,
-) -> BatchBody<'a> {
-    BatchBody {
-        costs: calls.clone().map(|call| cost(call, naming)).collect(),
-        model_usage: calls
-            .filter(|call| !is_history(call))
-            .map(|call| model_usage(call, naming))
-            .collect(),
-    }
-}
-
 /// What a call takes of a batch's body, in bytes, as long as its names are not: the body then grows once at most.
 const BODY_BYTES: usize = 1_280;
 
-/// The body of such a batch, as JSON.
+/// The body of `/api/v1/ingest/batch`, as JSON, in the order in which a stock server inserts it: every call is both a
+/// cost, whose id is the guard, and a usage; history is a cost alone.
 pub fn batch_json<'a>(
     calls: impl Iterator<Item = &'a ModelCall> + Clone,
     naming: &'a Naming,
     is_history: impl Fn(&ModelCall) -> bool,
 ) -> String {
     let mut body = Vec::with_capacity(calls.clone().count() * BODY_BYTES);
+    let costs = calls.clone().map(|call| cost(call, naming));
+    let usages = calls.filter(|call| !is_history(call));
+    let usages = usages.map(|call| model_usage(call, naming));
+    body.extend_from_slice(b"{\"costs\":");
+    list(&mut body, costs);
+    body.extend_from_slice(b",\"model_usage\":");
+    list(&mut body, usages);
+    body.push(b'}');
+    String::from_utf8(body).unwrap_or_default()
+}
+
+/// Writes a list, record by record: all of them at once would take as much memory as the body.
+fn list(body: &mut Vec<u8>, records: impl Iterator<Item = impl Serialize>) {
     // Records are made of finite numbers and valid text, which always serialize.
-    match serde_json::to_writer(&mut body, &batch(calls, naming, is_history)) {
-        Ok(()) => String::from_utf8(body).unwrap_or_default(),
-        Err(_) => String::new(),
-    }
+    let _ = serde_json::Serializer::new(body).collect_seq(records);
 }
 
 /// A call that a server refused, with the HTTP status, as a line for the file of such.

@@ -16,6 +16,8 @@ const MAX_BYTES: usize = 1024 * 1024;
 const BATCH: usize = 500;
 /// The same for receivers that know ids.
 const IDS_BATCH: usize = 1_000;
+/// The most bytes in one batch, a record of more alone: a body is in memory as a whole, which a module never gives back.
+const BATCH_BYTES: usize = 256 * 1024;
 /// They are gathered for so many times as long as calls are: nobody waits for them in the same way.
 const TIMES_AS_LONG: u64 = 2;
 /// How many times a batch is tried before it is taken apart.
@@ -152,20 +154,35 @@ impl Extras {
         if self.in_flight > 0 || !self.has_sendable() {
             return None;
         }
-        let gathered = self.queue.len() >= self.limit()
-            || self.gather_until_ms.is_none_or(|until| mono_ms >= until);
+        let gathered =
+            self.fills_a_batch() || self.gather_until_ms.is_none_or(|until| mono_ms >= until);
         if !hurry && (mono_ms < self.not_before_ms || !gathered) {
             return None;
         }
         self.begun_ms = mono_ms;
-        let is_written = |item: &&Item| item.written_at <= self.written;
-        let batch = self.queue.iter().take(self.limit());
-        let batch = batch.take_while(is_written).map(|item| &item.record);
-        self.in_flight = batch.clone().count();
+        self.in_flight = self.next_batch();
+        let batch = self.queue.iter().take(self.in_flight);
+        let batch = batch.map(|item| &item.record);
         Some(Request {
             path: "/api/v1/ingest/batch".to_owned(),
             body: Some(records::batch(batch)),
         })
+    }
+
+    /// Whether more would not fit into a batch.
+    fn fills_a_batch(&self) -> bool {
+        self.queue.len() >= self.limit() || self.bytes >= BATCH_BYTES
+    }
+
+    /// How many records the next batch has.
+    fn next_batch(&self) -> usize {
+        let mut bytes = 0;
+        let fits = |item: &&Item| {
+            bytes += item.record.size();
+            item.written_at <= self.written && bytes <= BATCH_BYTES
+        };
+        let batch = self.queue.iter().take(self.limit());
+        batch.take_while(fits).count().max(1)
     }
 
     /// When something is to be sent, on the monotonic clock.
@@ -174,7 +191,7 @@ impl Extras {
             return None;
         }
         let gathered = match self.gather_until_ms {
-            Some(until) if self.queue.len() < self.limit() => until,
+            Some(until) if !self.fills_a_batch() => until,
             _ => 0,
         };
         Some(gathered.max(self.not_before_ms))
