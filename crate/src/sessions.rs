@@ -127,10 +127,10 @@ impl Sessions {
         let name = full_name(call);
         let session = self.touch(key);
         let tokens = counted.prompt + counted.completion;
-        session.uncompared.push_back((call.ended_ms, tokens));
-        if session.uncompared.len() > MAX_UNCOMPARED {
+        if session.uncompared.len() >= MAX_UNCOMPARED {
             session.uncompared.pop_front();
         }
+        session.uncompared.push_back((call.ended_ms, tokens));
         let (_, sum) = session.model(&name)?;
         sum.add(&counted);
         Some(Frame::Counted(key.clone(), name, counted))
@@ -239,6 +239,8 @@ impl Session {
         match self.models.iter().position(|(known, _)| same(known)) {
             Some(index) => self.models.get_mut(index),
             None if self.models.len() < MAX_MODELS => {
+                // Most have one: room for four would be the larger part of a session.
+                self.models.reserve_exact(1);
                 self.models.push((name.to_owned(), Counted::default()));
                 self.models.last_mut()
             }

@@ -362,6 +362,8 @@ impl Turns {
             if session.turns.len() >= MAX_TURNS {
                 self.over.extend(session.turns.pop_front());
             }
+            // Most have one, and a turn's room is a few hundred bytes.
+            session.turns.reserve_exact(1);
             session
                 .turns
                 .push_back(Turn::new(key, &mut self.mint, at_ms, now));
