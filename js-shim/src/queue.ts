@@ -8,7 +8,9 @@ import type { Core } from "./wasm.js";
 /** Events that may wait; more are dropped and counted. */
 const MAX_QUEUE = 20_000;
 /** So many events cross at once. */
-const GIVEN = 256;
+const GIVEN = 64;
+/** So many are settled at once: what the core makes of them is in its memory until then, which it never gives back. */
+const SETTLED = 512;
 
 /** A moment by both clocks: ms since 1970, and ms of the clock that never goes back. */
 export interface Moment {
@@ -54,7 +56,7 @@ export class Queue {
 
   /**
    * Everything that waits, in spans of time as they are gathered: where the event loop was held up, what was due between
-   * two events is to be done between them.
+   * two events is to be done between them. Where very many come, a span is shorter.
    *
    * @returns the events of each span, and when the next one begins
    */
@@ -65,7 +67,8 @@ export class Queue {
     const spans: Array<[Waiting[], Moment | undefined]> = [];
     for (const event of events) {
       const last = spans.at(-1);
-      if (last && event.mono - (last[0][0]?.mono ?? 0) < BEAT_MS) last[0].push(event);
+      const isIn = last && event.mono - (last[0][0]?.mono ?? 0) < BEAT_MS && last[0].length < SETTLED;
+      if (isIn) last[0].push(event);
       else {
         if (last) last[1] = event;
         spans.push([[event], undefined]);

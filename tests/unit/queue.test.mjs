@@ -1,0 +1,36 @@
+// Events on their way into the core: none is lost or changes its place, and none waits for too many others.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { BEAT_MS, Queue } from "../../dist/plugin.js";
+
+const SETTLED = 512;
+
+/** What is taken of events that came so many ms behind the first. @param {number[]} times */
+function taken(times) {
+  const queue = new Queue(
+    () => 0,
+    () => {},
+  );
+  for (const [index, mono] of times.entries()) queue.add({ source: 0, facts: [index], wall: mono, mono });
+  return queue.take();
+}
+
+test("events of one beat are one span, those of the next one the next", () => {
+  const spans = taken([0, 1, BEAT_MS - 1, BEAT_MS, BEAT_MS + 9]);
+  assert.deepEqual(
+    spans.map(([events, until]) => [events.length, until?.mono]),
+    [
+      [3, BEAT_MS],
+      [2, undefined],
+    ],
+  );
+});
+
+test("a burst is settled piece by piece, in its order", () => {
+  const spans = taken(Array.from({ length: 2 * SETTLED + 5 }, (_, index) => index / 100));
+  const lengths = spans.map(([events]) => events.length);
+  assert.deepEqual(lengths, [SETTLED, SETTLED, 5]);
+  const facts = spans.flatMap(([events]) => events.flatMap((event) => event.facts));
+  assert.deepEqual(facts, [...facts.keys()]);
+  for (const [index, [, until]] of spans.entries()) assert.equal(until, spans[index + 1]?.[0][0]);
+});
