@@ -1,7 +1,7 @@
 //! What of the ledger is kept on disk, and how a fresh one goes on from it.
 
 use super::slot::clock_of;
-use super::{Ledger, Slot};
+use super::{Ledger, Slot, seconds};
 use crate::call::CallId;
 use crate::journal::Frame;
 use crate::observe::Observation;
@@ -25,7 +25,7 @@ impl Ledger {
     /// Takes an observation from a journal, under the id that it had.
     pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
         self.look_at_clock(&observation, now);
-        let place = self.place_of(id, &self.buckets(&observation));
+        let place = self.slots.place_of(id, &self.buckets(&observation));
         let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) else {
             return self.begin(id, observation, now);
         };
@@ -37,8 +37,9 @@ impl Ledger {
     }
 
     /// Takes a final call's slot from a journal.
-    pub fn restore_slot(&mut self, slot: Slot, now: Now) {
-        self.insert(slot, now);
+    pub fn restore_slot(&mut self, mut slot: Slot, now: Now) {
+        slot.heard_s = seconds(now);
+        self.slots.insert(slot);
     }
 
     /// Marks a restored call as final: it is not settled again.

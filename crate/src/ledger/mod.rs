@@ -15,6 +15,7 @@
 mod kept;
 mod open;
 mod slot;
+mod slots;
 mod waits;
 
 use std::collections::VecDeque;
@@ -30,6 +31,7 @@ use open::Open;
 pub use open::{Enrichment, Settled};
 pub use slot::Slot;
 use slot::{Fit, UNKNOWN_WITHIN_MS, bucket, clock_of, fingerprint};
+use slots::Slots;
 pub use waits::HOLD_BACK_MS;
 
 /// The most enrichments that wait for the receiver to be known.
@@ -78,12 +80,7 @@ pub struct Ledger {
     open: Table<Open>,
     waiting: VecDeque<(u64, CallId)>,
     ready: Vec<CallId>,
-    /// In the order in which they came.
-    slots: VecDeque<Slot>,
-    /// The number of the first of them; they count on, past the largest number too.
-    first_slot: u32,
-    /// The numbers of each bucket's slots, in the order of the calls' ends.
-    buckets: Table<VecDeque<u32>>,
+    slots: Slots,
     /// Until when the session store is matched, on the wall clock; `None` where nobody reads it.
     reconciled_ms: Option<u64>,
     /// Slots of calls that ended by then were given up before the store was matched with them.
@@ -109,9 +106,7 @@ impl Ledger {
             open: Table::default(),
             waiting: VecDeque::new(),
             ready: Vec::new(),
-            slots: VecDeque::new(),
-            first_slot: 0,
-            buckets: Table::default(),
+            slots: Slots::default(),
             reconciled_ms: None,
             unmatchable_ms: 0,
             recent: VecDeque::new(),
@@ -239,38 +234,6 @@ impl Ledger {
         self.recent.iter().find(same).map(|(_, _, id)| *id)
     }
 
-    /// Puts a slot among its bucket's, which are searched from the newest: a journal gives them in another order, and
-    /// so does the session store.
-    fn insert(&mut self, mut slot: Slot, now: Now) {
-        slot.heard_s = seconds(now);
-        let (first, slots) = (self.first_slot, &self.slots);
-        let numbers = self.buckets.entry(slot.bucket, VecDeque::new);
-        // Most sessions have few calls.
-        if numbers.len() == numbers.capacity() {
-            numbers.reserve_exact(1 + numbers.len() / 2);
-        }
-        let is_older = |number: &u32| {
-            let known = slots.get(place(first, *number));
-            known.is_some_and(|known| known.ended_ms <= slot.ended_ms)
-        };
-        let behind = numbers.iter().rposition(is_older);
-        let number = first.wrapping_add(slots.len() as u32);
-        numbers.insert(behind.map_or(0, |index| index + 1), number);
-        self.slots.push_back(slot);
-    }
-
-    /// Where the slots of a bucket stand among all, from the one that ended first.
-    fn places(&self, bucket: u64) -> impl DoubleEndedIterator<Item = usize> {
-        let numbers = self.buckets.get(bucket).into_iter().flatten();
-        numbers.map(|number| place(self.first_slot, *number))
-    }
-
-    /// Where a call's slot stands, in one of these buckets.
-    fn place_of(&self, id: CallId, buckets: &[u64]) -> Option<usize> {
-        let mut places = buckets.iter().flat_map(|bucket| self.places(*bucket));
-        places.find(|place| self.slots.get(*place).is_some_and(|slot| slot.id == id))
-    }
-
     /// The session store is matched with all calls until then (ms since 1970); from now on slots wait for it.
     pub fn reconciled(&mut self, until_ms: u64) {
         self.reconciled_ms = Some(until_ms);
@@ -335,7 +298,7 @@ impl Ledger {
         let own = bucket(model, observation.session_key.as_deref());
         let without_session = bucket(model, None);
         if own == without_session || observation.surface == Surface::Stored {
-            self.buckets.keys().collect()
+            self.slots.buckets().collect()
         } else {
             vec![own, without_session]
         }
@@ -352,7 +315,7 @@ impl Ledger {
             .iter()
             .flat_map(|bucket| {
                 // From the newest: what ended long before this call began is not it, nor is what is older.
-                let newest_first = self.places(*bucket).rev();
+                let newest_first = self.slots.places(*bucket).rev();
                 newest_first
                     .filter_map(|place| Some((place, self.slots.get(place)?)))
                     .take_while(move |(_, slot)| {
@@ -364,8 +327,9 @@ impl Ledger {
     }
 
     fn begin(&mut self, id: CallId, observation: Observation, now: Now) {
-        let slot = Slot::new(id, &observation, clock_of(&observation, now));
-        self.insert(slot, now);
+        let mut slot = Slot::new(id, &observation, clock_of(&observation, now));
+        slot.heard_s = seconds(now);
+        self.slots.insert(slot);
         self.hold(id, observation, now);
     }
 
@@ -443,7 +407,7 @@ impl Ledger {
         let Some(seen) = open.views.iter().flatten().next() else {
             return;
         };
-        let place = self.place_of(settled.id, &self.buckets(seen));
+        let place = self.slots.place_of(settled.id, &self.buckets(seen));
         if let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) {
             slot.is_unbilled = settled.usage.is_none() && settled.outcome != Outcome::Completed;
         }
@@ -458,8 +422,8 @@ impl Ledger {
         let within = started.saturating_sub(UNKNOWN_WITHIN_MS)..=turn.ended_ms + UNKNOWN_WITHIN_MS;
         let bucket = bucket(&turn.model, turn.session_key.as_deref());
         let slots = || {
-            self.places(bucket)
-                .filter_map(|place| self.slots.get(place))
+            let places = self.slots.places(bucket);
+            places.filter_map(|place| self.slots.get(place))
         };
         let own = slots().find(|slot| slot.id == open.id);
         let clock = own.map_or(0, |slot| slot.clock_ms);
@@ -469,8 +433,8 @@ impl Ledger {
     }
 
     fn forget_old(&mut self, now: Now) {
-        while let Some(first) = self.slots.front() {
-            let (bucket, ended_ms) = (first.bucket, first.ended_ms);
+        while let Some(first) = self.slots.get(0) {
+            let ended_ms = first.ended_ms;
             let is_matched = self.reconciled_ms.is_none_or(|until| ended_ms <= until);
             let age_s = seconds(now).saturating_sub(first.heard_s);
             // In whole seconds it may seem to be up to one older than it is.
@@ -481,28 +445,13 @@ impl Ledger {
             if self.open.contains(first.id.key()) {
                 break;
             }
-            self.slots.pop_front();
+            self.slots.forget_first();
             if !old {
                 self.counts.evicted += 1;
                 self.unmatchable_ms = self.unmatchable_ms.max(ended_ms);
             }
-            let number = self.first_slot;
-            self.first_slot = number.wrapping_add(1);
-            if let Some(numbers) = self.buckets.get_mut(bucket) {
-                if let Some(index) = numbers.iter().position(|known| *known == number) {
-                    numbers.remove(index);
-                }
-                if numbers.is_empty() {
-                    self.buckets.remove(bucket);
-                }
-            }
         }
     }
-}
-
-/// Where the slot of a number stands, if the first one has that number.
-fn place(first: u32, number: u32) -> usize {
-    number.wrapping_sub(first) as usize
 }
 
 fn seconds(now: Now) -> u32 {
