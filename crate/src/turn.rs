@@ -1,7 +1,7 @@
 //! A turn: what a session does between a request and its last answer, as one trace with a span for
 //! each model call, tool and delivery.
 
-use crate::call::{IdMint, ModelCall, Outcome};
+use crate::call::{CallId, IdMint, ModelCall, Outcome, Usage};
 use crate::config::Settings;
 use crate::identity;
 use crate::observe::Step;
@@ -21,15 +21,34 @@ pub(crate) const IDLE_MS: u64 = 600_000;
 /// The most spans of one turn; more are counted in the trace's metadata.
 const MAX_SPANS: usize = 200;
 
-/// A part of a turn. Times in ms since 1970.
+/// A part of a turn. Times in ms since 1970. Its name and its attributes are made when it is told: they take several times
+/// what they are made of, and many turns are open at once.
 #[derive(Debug, Clone)]
 struct Span {
     id: u64,
-    name: String,
     started_ms: u64,
     ended_ms: u64,
     status: Status,
-    meta: Meta,
+    part: Part,
+}
+
+/// What a part of a turn is.
+#[derive(Debug, Clone)]
+enum Part {
+    Call(Box<CallPart>),
+    /// A tool's name.
+    Tool(String),
+    /// A channel, and what is known of the message.
+    Delivery(String, Meta),
+}
+
+#[derive(Debug, Clone)]
+struct CallPart {
+    id: CallId,
+    provider: String,
+    model: String,
+    usage: Usage,
+    usd: f64,
 }
 
 /// A tool that was called and has not ended.
@@ -123,25 +142,18 @@ impl Turn {
         if self.answer.is_none_or(|(at_ms, _)| at_ms <= call.ended_ms) {
             self.answer = Some((call.ended_ms, status));
         }
-        let usage = call.usage.unwrap_or_default();
-        let (provider, model) = (
-            crate::identity::name(&call.provider),
-            crate::identity::name(&call.model),
-        );
         self.add(Span {
-            id: call.id.0 as u64,
-            name: format!("chat {model}"),
+            id: call.id.key(),
             started_ms: call.ended_ms.saturating_sub(took),
             ended_ms: call.ended_ms,
             status,
-            meta: Meta::default()
-                .text("gen_ai.operation.name", Some("chat"))
-                .text("gen_ai.provider.name", Some(provider))
-                .text("gen_ai.request.model", Some(model))
-                .count("gen_ai.usage.input_tokens", usage.prompt())
-                .count("gen_ai.usage.output_tokens", usage.output)
-                .number("cost_usd", call.cost.usd)
-                .text("call_id", Some(call.id.to_string())),
+            part: Part::Call(Box::new(CallPart {
+                id: call.id,
+                provider: identity::name(&call.provider),
+                model: identity::name(&call.model),
+                usage: call.usage.unwrap_or_default(),
+                usd: call.cost.usd,
+            })),
         });
     }
 
@@ -261,7 +273,7 @@ impl Turn {
 
     fn name(&self, agent: &str) -> String {
         match &self.channel {
-            Some(channel) => format!("conversation:{}", crate::identity::name(channel)),
+            Some(channel) => format!("conversation:{}", identity::name(channel)),
             None => format!("invoke_agent {agent}"),
         }
     }
@@ -289,25 +301,17 @@ impl Turn {
             )
             .text("run_id", self.run_id)
             .text("trigger", self.trigger)
-            .text(
-                "channel",
-                self.channel.as_deref().map(crate::identity::name),
-            )
+            .text("channel", self.channel.as_deref().map(identity::name))
             .count("spans_left_out", self.spans_left_out);
-        let root = Span {
-            id: self.root_id,
-            name: name.clone(),
-            started_ms: self.started_ms,
-            ended_ms: self.ended_ms,
-            status,
-            meta: metadata.clone(),
-        };
-        let mut spans = vec![root.record(&trace_id, None)];
-        spans.extend(
-            self.spans
-                .into_iter()
-                .map(|span| span.record(&trace_id, Some(&root_id))),
-        );
+        let times = (self.started_ms, self.ended_ms);
+        let shown = (name.clone(), metadata.clone());
+        let root = span_record((self.root_id, &trace_id, None), times, status, shown);
+        let mut spans = vec![root];
+        spans.extend(self.spans.into_iter().map(|span| {
+            let ids = (span.id, trace_id.as_str(), Some(root_id.as_str()));
+            let times = (span.started_ms, span.ended_ms);
+            span_record(ids, times, span.status, span.part.shown())
+        }));
         TraceRecord {
             id: trace_id,
             agent_name: agent,
@@ -322,44 +326,68 @@ impl Turn {
     }
 }
 
-impl Span {
-    fn record(self, trace_id: &str, parent: Option<&str>) -> SpanRecord {
-        SpanRecord {
-            id: identity::hex(self.id.into(), [b'0'; 16]),
-            trace_id: trace_id.to_owned(),
-            parent_id: parent.map(str::to_owned),
-            name: self.name,
-            status: self.status,
-            started_at: iso(self.started_ms),
-            ended_at: iso(self.ended_ms),
-            duration_ms: self.ended_ms.saturating_sub(self.started_ms),
-            metadata: self.meta,
-            events: [],
+impl Part {
+    /// Its name and its attributes.
+    fn shown(self) -> (String, Meta) {
+        match self {
+            Part::Call(call) => (
+                format!("chat {}", call.model),
+                Meta::default()
+                    .text("gen_ai.operation.name", Some("chat"))
+                    .text("gen_ai.provider.name", Some(call.provider))
+                    .text("gen_ai.request.model", Some(call.model))
+                    .count("gen_ai.usage.input_tokens", call.usage.prompt())
+                    .count("gen_ai.usage.output_tokens", call.usage.output)
+                    .number("cost_usd", call.usd)
+                    .text("call_id", Some(call.id.to_string())),
+            ),
+            Part::Tool(name) => (
+                format!("execute_tool {name}"),
+                Meta::default()
+                    .text("gen_ai.operation.name", Some("execute_tool"))
+                    .text("gen_ai.tool.name", Some(name)),
+            ),
+            Part::Delivery(channel, meta) => (format!("deliver:{channel}"), meta),
         }
     }
 }
 
+fn span_record(
+    (id, trace_id, parent): (u64, &str, Option<&str>),
+    (started_ms, ended_ms): (u64, u64),
+    status: Status,
+    (name, metadata): (String, Meta),
+) -> SpanRecord {
+    SpanRecord {
+        id: identity::hex(id.into(), [b'0'; 16]),
+        trace_id: trace_id.to_owned(),
+        parent_id: parent.map(str::to_owned),
+        name,
+        status,
+        started_at: iso(started_ms),
+        ended_at: iso(ended_ms),
+        duration_ms: ended_ms.saturating_sub(started_ms),
+        metadata,
+        events: [],
+    }
+}
+
 fn tool_span(id: u64, name: &str, (started_ms, ended_ms): (u64, u64), status: Status) -> Span {
-    let name = crate::identity::name(name);
     Span {
         id,
         started_ms: started_ms.min(ended_ms),
         ended_ms,
         status,
-        meta: Meta::default()
-            .text("gen_ai.operation.name", Some("execute_tool"))
-            .text("gen_ai.tool.name", Some(name.clone())),
-        name: format!("execute_tool {name}"),
+        part: Part::Tool(identity::name(name)),
     }
 }
 
 fn delivery_span(id: u64, channel: &str, meta: Meta, status: Status, now: Now) -> Span {
     Span {
         id,
-        name: format!("deliver:{}", crate::identity::name(channel)),
         started_ms: now.wall_ms,
         ended_ms: now.wall_ms,
         status,
-        meta,
+        part: Part::Delivery(identity::name(channel), meta),
     }
 }

@@ -16,7 +16,7 @@ use crate::turn::{IDLE_MS, Turn};
 /// The most sessions with open turns; those untouched longest give way.
 const MAX_SESSIONS: usize = 1_024;
 /// How many of them give way at once.
-const EVICTED: usize = MAX_SESSIONS / 8;
+const EVICTED: usize = MAX_SESSIONS / 32;
 /// The most turns of one session that can be open at once.
 const MAX_TURNS: usize = 4;
 
@@ -287,6 +287,11 @@ impl Turns {
         self.next_due = (next < u64::MAX).then_some(next);
     }
 
+    /// How many turns have ended and were not told.
+    pub fn ended(&self) -> usize {
+        self.over.len()
+    }
+
     /// The trace of the next turn that has ended. One after the other: a trace takes more memory than its turn, and many
     /// can end at once.
     pub fn told(&mut self, settings: &Settings) -> Option<TraceRecord> {
@@ -299,9 +304,13 @@ impl Turns {
         None
     }
 
-    /// When the next turn may be over, on the monotonic clock: as [`Turns::end`] left it.
+    /// When the next turn may be over, on the monotonic clock: as [`Turns::end`] left it. At once where one is that was
+    /// not told.
     pub fn next_due(&self) -> Option<u64> {
-        self.next_due
+        match self.over.is_empty() {
+            true => self.next_due,
+            false => Some(0),
+        }
     }
 
     /// A trace of a message alone, where no turn is known to be its own.
