@@ -164,6 +164,10 @@ impl Sessions {
             counted += if is_part { *tokens } else { 0 };
             !is_part
         });
+        if session.uncompared.is_empty() {
+            // Most are, and most sessions have nothing more to come.
+            session.uncompared = VecDeque::new();
+        }
         let total = aggregate.usage.prompt() + aggregate.usage.output;
         // A list that overflowed has forgotten calls, and proves nothing.
         if was_full {
