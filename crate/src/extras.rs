@@ -11,7 +11,7 @@ use crate::records::{self, Written};
 use crate::segments::Position;
 
 /// The most bytes of records that wait in memory.
-const MAX_BYTES: usize = 1024 * 1024;
+const MAX_BYTES: usize = 512 * 1024;
 /// The most records in one batch to a stock AgentWatch, which inserts on its event loop: so many hold it for 100 ms.
 const BATCH: usize = 500;
 /// The same for receivers that know ids.

@@ -10,8 +10,8 @@ use crate::files::{Op, Write};
 use crate::journal::{self, FILE_HEADER, Foreign, Frame, Reader};
 use crate::pieces::Pieces;
 
-/// A segment is closed when it has this many bytes.
-const SEGMENT_BYTES: u32 = 256 * 1024;
+/// A segment is closed when it has this many bytes: it is read back as a whole.
+const SEGMENT_BYTES: u32 = 128 * 1024;
 
 /// Which log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,11 +54,33 @@ enum State {
     Gone,
 }
 
+/// An entry's offset, and its state in the last two bits: a backlog at its bound has half a million of them.
+#[derive(Debug, Clone, Copy)]
+struct Entry(u32);
+
+impl Entry {
+    fn new(offset: u32, state: State) -> Self {
+        Self(offset << 2 | state as u32)
+    }
+
+    fn offset(self) -> u32 {
+        self.0 >> 2
+    }
+
+    fn is(self, state: State) -> bool {
+        self.0 & 3 == state as u32
+    }
+
+    fn set(&mut self, state: State) {
+        *self = Self::new(self.offset(), state);
+    }
+}
+
 #[derive(Debug)]
 struct Segment {
     number: u32,
     bytes: u32,
-    entries: Vec<(u32, State)>,
+    entries: Vec<Entry>,
     not_gone: usize,
     waiting: usize,
     /// Nothing is appended to it any more.
@@ -76,7 +98,8 @@ pub struct Segments {
     next_number: u32,
     /// Bytes for the last segment that were not handed out to be written yet.
     unwritten: Pieces,
-    writes: Vec<Write>,
+    appends: Vec<Write>,
+    deletions: Vec<Write>,
     /// Marks read from the ledger's file, for segments that are yet to be read.
     marked: Vec<(u32, Vec<u32>)>,
 }
@@ -90,7 +113,8 @@ impl Segments {
             segments: VecDeque::new(),
             next_number: 1,
             unwritten: Pieces::default(),
-            writes: Vec::new(),
+            appends: Vec::new(),
+            deletions: Vec::new(),
             marked: Vec::new(),
         }
     }
@@ -126,7 +150,7 @@ impl Segments {
         } else {
             State::Waiting
         };
-        segment.entries.push((offset, state));
+        segment.entries.push(Entry::new(offset, state));
         Position {
             segment: segment.number,
             offset,
@@ -152,7 +176,7 @@ impl Segments {
                 break;
             };
             lost += segment.waiting as u64;
-            self.writes.push(self.write(segment.number, Op::Delete));
+            self.deletions.push(self.write(segment.number, Op::Delete));
         }
         lost
     }
@@ -219,7 +243,7 @@ impl Segments {
         segment.is_closed = true;
         segment.is_handed_out = true;
         for (offset, payload) in reader.by_ref() {
-            segment.entries.push((offset, State::Waiting));
+            segment.entries.push(Entry::new(offset, State::Waiting));
             let segment = number;
             see(Position { segment, offset }, payload);
         }
@@ -247,8 +271,8 @@ impl Segments {
             let gone: Vec<u32> = segment
                 .entries
                 .iter()
-                .filter(|(_, state)| *state == State::Gone)
-                .map(|(offset, _)| *offset)
+                .filter(|entry| entry.is(State::Gone))
+                .map(|entry| entry.offset())
                 .collect();
             (!gone.is_empty()).then_some(Frame::Gone(self.kind, segment.number, gone))
         })
@@ -257,11 +281,7 @@ impl Segments {
     /// What is to be appended; deletions come by [`Segments::take_deletions`], after the ledger's marks.
     pub fn take_appends(&mut self, writes: &mut Vec<Write>) {
         self.flush_unwritten();
-        let (deletions, appends) = std::mem::take(&mut self.writes)
-            .into_iter()
-            .partition(|write| matches!(write.op, Op::Delete));
-        self.writes = deletions;
-        writes.extend::<Vec<Write>>(appends);
+        writes.append(&mut self.appends);
         for segment in &mut self.segments {
             segment.is_handed_out = true;
         }
@@ -269,13 +289,13 @@ impl Segments {
 
     /// The segments to delete.
     pub fn take_deletions(&mut self, writes: &mut Vec<Write>) {
-        writes.append(&mut self.writes);
+        writes.append(&mut self.deletions);
     }
 
     /// The disk lost the end of the last segment: nothing more is appended to it.
     pub fn abandon_last(&mut self) {
         drop(self.unwritten.take());
-        self.writes.retain(|write| matches!(write.op, Op::Delete));
+        self.appends.clear();
         if let Some(segment) = self.segments.back_mut() {
             segment.is_closed = true;
         }
@@ -302,7 +322,7 @@ impl Segments {
         };
         let number = last.number;
         for bytes in self.unwritten.take() {
-            self.writes.push(self.write(number, Op::Append(bytes)));
+            self.appends.push(self.write(number, Op::Append(bytes)));
         }
     }
 
@@ -311,7 +331,7 @@ impl Segments {
         let is_finished = |segment: &Segment| segment.not_gone == 0 && segment.is_closed;
         while let Some(index) = self.segments.iter().position(is_finished) {
             if let Some(segment) = self.segments.remove(index) {
-                self.writes.push(self.write(segment.number, Op::Delete));
+                self.deletions.push(self.write(segment.number, Op::Delete));
             }
         }
     }
@@ -357,35 +377,38 @@ impl Segment {
         self.is_closed || self.bytes >= SEGMENT_BYTES
     }
 
-    fn state(&mut self, offset: u32) -> Option<&mut State> {
-        let index = self.entries.binary_search_by_key(&offset, |(at, _)| *at);
-        self.entries.get_mut(index.ok()?).map(|(_, state)| state)
+    fn entry(&mut self, offset: u32) -> Option<&mut Entry> {
+        let at = self
+            .entries
+            .binary_search_by_key(&offset, |entry| entry.offset());
+        self.entries.get_mut(at.ok()?)
     }
 
     fn mark_gone(&mut self, offset: u32) {
-        let Some(state) = self.state(offset) else {
+        let Some(entry) = self.entry(offset) else {
             return;
         };
-        let before = std::mem::replace(state, State::Gone);
-        self.waiting -= usize::from(before == State::Waiting);
-        self.not_gone -= usize::from(before != State::Gone);
+        let before = *entry;
+        entry.set(State::Gone);
+        self.waiting -= usize::from(before.is(State::Waiting));
+        self.not_gone -= usize::from(!before.is(State::Gone));
     }
 
     /// Whether the entry was on disk alone; it is in memory now.
     fn load(&mut self, offset: u32) -> bool {
-        let Some(state @ State::Waiting) = self.state(offset) else {
-            return false;
-        };
-        *state = State::Loaded;
+        match self.entry(offset) {
+            Some(entry) if entry.is(State::Waiting) => entry.set(State::Loaded),
+            _ => return false,
+        }
         self.waiting -= 1;
         true
     }
 
     fn give_up_waiting(&mut self, end: u32) -> u64 {
         let mut lost = 0;
-        for (offset, state) in &mut self.entries {
-            if *state == State::Waiting && *offset < end {
-                *state = State::Gone;
+        for entry in &mut self.entries {
+            if entry.is(State::Waiting) && entry.offset() < end {
+                entry.set(State::Gone);
                 lost += 1;
             }
         }

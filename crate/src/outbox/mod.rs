@@ -25,7 +25,7 @@ use guards::LookUp;
 /// The most calls in one batch to a stock server: if it is killed inside of one, so many may have no usage.
 const STOCK_BATCH: usize = 20;
 /// The most calls in one batch to a receiver that knows ids.
-const BATCH: usize = 500;
+const BATCH: usize = 200;
 /// After so many failures a receiver is asked with a few calls only, until it takes them.
 const FAILURES_BEFORE_PROBE: u32 = 3;
 /// How many calls that is.
