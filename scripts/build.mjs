@@ -62,7 +62,7 @@ function compilerSettings(cargoEnv) {
     "-Zfmt-debug=none",
     "-Zlocation-detail=none",
     // A module has its whole stack from the start; the compiler's own size is four times this, which is thirty times
-    // what the counting module was seen to use.
+    // what the counting module uses (`tests/unit/stack.test.mjs`).
     `-Clink-arg=-zstack-size=${STACK}`,
     ...Object.entries(names).map(([folder, name]) => `--remap-path-prefix=${folder}=${name}`),
   ];

@@ -1,0 +1,84 @@
+// The modules' stacks are small, since they are memory from the first moment on, and far larger than what is used of them.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { STACK } from "../../scripts/build.mjs";
+import { gatewayStream } from "../bench/lib/events.mjs";
+
+const EVENTS = 3_000;
+/** Deeper than anybody nests who means it. */
+const NESTED = 100_000;
+
+/** @type {WebAssembly.Memory[]} */
+const memories = [];
+const RealInstance = WebAssembly.Instance;
+WebAssembly.Instance = /** @type {any} */ (
+  class {
+    /** @param {WebAssembly.Module} module @param {WebAssembly.Imports} imports */
+    constructor(module, imports) {
+      const { exports } = new RealInstance(module, imports);
+      memories.push(/** @type {any} */ (exports.memory));
+      Object.assign(this, { exports });
+    }
+  }
+);
+const { instantiate, instantiateIo, makePicker, Pack } = await import("../../dist/plugin.js");
+
+/** How much of a module's stack was used: it is at the beginning of memory, and grows towards it. */
+function used() {
+  const bytes = new Uint8Array(memories.at(-1)?.buffer ?? new ArrayBuffer(0), 0, STACK);
+  return STACK - bytes.findIndex((byte) => byte !== 0);
+}
+
+test("the module that counts uses a small part of its stack", () => {
+  const instance = instantiate();
+  assert.ok((memories.at(-1)?.buffer.byteLength ?? 0) < 3 * STACK);
+  const settings = { url: "http://receiver.test", identityKey: "00".repeat(16), installation: "test" };
+  const names = /** @type {string[]} */ (JSON.parse(instance.settingNames()));
+  const core = new instance.Core(
+    names.map((name) => /** @type {any} */ (settings)[name] ?? null),
+    1,
+    2,
+  );
+  const tables = /** @type {any[]} */ (JSON.parse(instance.sources()));
+  const pack = new Pack();
+  const stream = gatewayStream();
+  for (let told = 0; told < EVENTS; told += 1) {
+    const { hook, event, ctx } = stream.next();
+    const wall = 1_795_000_000_000 + told * 10;
+    for (const [source, table] of tables.entries()) {
+      const facts = table.source === (hook ?? event.type) && makePicker(table)([event, ctx]);
+      if (!facts) continue;
+      pack.add(source, wall, told * 10, facts);
+      core.give(...pack.take());
+      core.observe();
+    }
+    core.advance(wall, told * 10);
+    const writes = core.writes();
+    if (writes) core.written(Number(writes[0]));
+    let order = core.begin(wall, told * 10, false);
+    while (order) order = core.answered([200, null, null, true, true, null, 0, []], wall, told * 10);
+  }
+  assert.ok(used() > 1_000 && used() < STACK / 4, `${used()} of ${STACK} bytes`);
+});
+
+test("the module that meets foreign formats does too, however deep these are", () => {
+  const io = instantiateIo();
+  const deep = Buffer.from(`${'{"a":['.repeat(NESTED)}\n`);
+  const transcript = new io.TranscriptReader(
+    "main",
+    "id",
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+    undefined,
+  );
+  transcript.feed(deep);
+  transcript.finish();
+  const answer = new io.AnswerReader("/v1/chat/completions", 200);
+  answer.feed(deep);
+  answer.finish(0);
+  const request = new io.RequestReader();
+  request.feed(deep);
+  assert.ok(used() > 500 && used() < STACK / 4, `${used()} of ${STACK} bytes`);
+});
