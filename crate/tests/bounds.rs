@@ -1,0 +1,154 @@
+//! What the core holds at its bounds, and what it hands out at once: a module's memory never shrinks.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use agentwatch_openclaw::extras::Extras;
+use agentwatch_openclaw::ledger::{Ledger, Slot};
+use agentwatch_openclaw::observe::{self, Event, SOURCES};
+use agentwatch_openclaw::pieces::PIECE_BYTES;
+use agentwatch_openclaw::records::Written;
+use agentwatch_openclaw::segments::Position;
+use agentwatch_openclaw::time::Now;
+use common::{Gateway, at, pick};
+use serde_json::{Value, json};
+
+const START_MS: u64 = 1_795_000_000_000;
+/// The most slots of the ledger.
+const MAX_SLOTS: usize = 16_384;
+
+/// The message of a call that began so many ms after the start, in one of some sessions.
+fn message(after_ms: u64) -> Value {
+    json!({
+        "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+            "timestamp": START_MS + after_ms, "usage": {"input": 1 + after_ms, "output": 2, "cost": {"total": 0.001}}}},
+        "ctx": {"sessionKey": format!("agent:main:{}", after_ms % 2_000)},
+    })
+}
+
+/// Lets a ledger hear of a call.
+fn hear(ledger: &mut Ledger, after_ms: u64, now: Now) {
+    let sources = SOURCES.iter().enumerate();
+    let mut messages = sources.filter(|(_, table)| table.source == "before_message_write");
+    let read = messages.find_map(|(source, _)| {
+        let facts = pick(source, &message(after_ms))?;
+        observe::read(source, facts, now.wall_ms).ok()
+    });
+    match read {
+        Some(Event::Call(observation)) => drop(ledger.observe(*observation, now)),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_slot_is_small() {
+    assert!(size_of::<Slot>() <= 96, "{}", size_of::<Slot>());
+}
+
+#[test]
+fn slots_stay_for_ten_minutes_and_a_second_at_most() {
+    for part_ms in [0, 1, 500, 999] {
+        let mut ledger = Ledger::new(1);
+        let heard = at(START_MS + part_ms);
+        hear(&mut ledger, 0, heard);
+        for (age_ms, slots) in [(600_000, 1), (601_999, 0)] {
+            ledger.due(at(heard.wall_ms + age_ms));
+            assert_eq!(ledger.slots(), slots, "{age_ms} ms, heard at {part_ms}");
+        }
+    }
+}
+
+#[test]
+fn a_burst_between_two_rounds_does_not_pass_the_bound() {
+    let mut ledger = Ledger::new(1);
+    for after_ms in 0..20_000 {
+        let now = at(START_MS + after_ms);
+        hear(&mut ledger, after_ms, now);
+        if after_ms % 1_000 == 999 {
+            ledger.due(now);
+        }
+        assert!(ledger.slots() <= MAX_SLOTS);
+    }
+    assert_eq!(ledger.slots() as u64 + ledger.counts().evicted, 20_000);
+    assert!(ledger.slots() >= MAX_SLOTS - 1);
+}
+
+#[test]
+fn a_batch_of_records_is_bounded_by_its_bytes() {
+    let mut extras = Extras::new(1_000, 1);
+    extras.expect_ids(true);
+    let longest = 300 * 1024;
+    for size in [longest, 1_000, 1_000].into_iter().chain([2_000; 300]) {
+        let record = Written::from_bytes(&[b"\x01", "x".repeat(size).as_bytes()].concat()).unwrap();
+        extras.push(record, Position::default(), 0, 0);
+    }
+    let mut bodies = Vec::new();
+    while let Some(request) = extras.begin(10_000, true) {
+        bodies.push(request.body.unwrap().len());
+        extras.answered(
+            &agentwatch_openclaw::answer::Reply::of(200, r#"{"status": "ok"}"#),
+            10_000,
+        );
+    }
+    assert!(bodies[0] > longest && bodies[0] < longest + 100, "alone");
+    assert!(
+        bodies[1..].iter().all(|bytes| *bytes <= 256 * 1024),
+        "{bodies:?}"
+    );
+    assert!(bodies.len() < 6 && extras.delivered == 303, "{bodies:?}");
+}
+
+#[test]
+fn a_snapshot_leaves_in_small_pieces() {
+    let mut gateway = Gateway::new(false);
+    for after_ms in 0..5_000 {
+        gateway.hear(
+            "before_message_write",
+            &message(after_ms),
+            START_MS + after_ms,
+        );
+    }
+    gateway.core.advance(at(START_MS + 6_000));
+    gateway.write();
+    gateway.core.compact();
+    let mut pieces = Vec::new();
+    gateway
+        .core
+        .take_writes(&mut |piece| pieces.push(piece.len()));
+    assert!(pieces.len() > 10, "{pieces:?}");
+    assert!(
+        pieces.iter().all(|bytes| *bytes < 2 * PIECE_BYTES),
+        "{pieces:?}"
+    );
+}
+
+#[test]
+fn turns_that_end_together_are_told_one_part_after_the_other() {
+    let mut gateway = Gateway::new(false);
+    for after_ms in 0..500 {
+        gateway.hear(
+            "before_message_write",
+            &message(after_ms),
+            START_MS + after_ms,
+        );
+    }
+    gateway.core.advance(at(START_MS + 5_000));
+    let mut told = vec![waiting(&gateway)];
+    for round in 0..20 {
+        gateway.core.advance(at(START_MS + 700_000 + round * 250));
+        told.push(waiting(&gateway));
+    }
+    let most = told.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+    assert!(most <= 125, "{told:?}");
+    assert_eq!(told.last().unwrap() - told[0], 500);
+}
+
+/// How many records wait to be sent.
+fn waiting(gateway: &Gateway) -> u64 {
+    gateway.status()["records_waiting"].as_u64().unwrap()
+}
