@@ -58,8 +58,7 @@ cannot be told without.`,
     runs: 3,
     note: `\`plugin\` is this project, \`old\` the hook that it replaces, \`otel\` OpenTelemetry's SDK, which makes a span of each
 message and of each call and keeps nothing on disk. \`gateway\` is what 2026.9.6 tells (a call is some eight events),
-\`messages\` are received and sent in turn; the old hook heard only these. At 10 events a second most of it is what comes
-with time and not with events: a request or two, the journal's and the lease's files.`,
+\`messages\` are received and sent in turn; the old hook heard only these.`,
   },
   { name: "start", about: "loading, compiling, the first event; sizes", nodes: [22, 24], runs: 3 },
   { name: "memory", about: "memory, idle and after a million events", nodes: [22, 24], runs: 1 },
