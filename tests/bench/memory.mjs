@@ -9,6 +9,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { gatewayStream } from "./lib/events.mjs";
 import { report } from "./lib/figures.mjs";
+import { memories } from "./lib/memories.mjs";
 import { startPlugin } from "./lib/plugin.mjs";
 import { startSink } from "./lib/sink.mjs";
 
@@ -18,20 +19,6 @@ const EVENTS = Number(process.argv[2] ?? 1_000_000);
 const RATE = Number(process.argv[3] ?? Number.POSITIVE_INFINITY);
 /** So many at once; then all that was put off is waited for. */
 const BURST = 100;
-
-/** Every memory of a module, wherever it was made. @type {WebAssembly.Memory[]} */
-const memories = [];
-const RealInstance = WebAssembly.Instance;
-WebAssembly.Instance = /** @type {any} */ (
-  class {
-    /** @param {WebAssembly.Module} module @param {WebAssembly.Imports} imports */
-    constructor(module, imports) {
-      const { exports } = new RealInstance(module, imports);
-      memories.push(/** @type {any} */ (exports.memory));
-      Object.assign(this, { exports });
-    }
-  }
-);
 
 /** Versions of Node differ in whether wasm is part of what is external. */
 function countsWasm() {

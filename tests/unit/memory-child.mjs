@@ -2,26 +2,13 @@
 // --expose-gc; tells its figures as one line of JSON.
 import { readdirSync, statSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
+import { memories } from "../bench/lib/memories.mjs";
 import { Clock, Flaky, Run, sleep, until } from "./flaky.mjs";
 
 const [folder = "", what = "", count = "0", max = "64"] = process.argv.slice(2);
 const CALLS = Number(count);
 /** Calls between two turns of the event loop. */
 const BATCH = 500;
-
-const RealInstance = WebAssembly.Instance;
-/** @type {WebAssembly.Memory[]} */
-const memories = [];
-WebAssembly.Instance = /** @type {any} */ (
-  class {
-    /** @param {WebAssembly.Module} module @param {WebAssembly.Imports} imports */
-    constructor(module, imports) {
-      const real = new RealInstance(module, imports);
-      memories.push(/** @type {any} */ (real.exports.memory));
-      Object.assign(this, { exports: real.exports });
-    }
-  }
-);
 
 /** Heap and external behind a collection, and wasm beside them. */
 async function used() {

@@ -1,27 +1,14 @@
 // The modules' stacks are small, since they are memory from the first moment on, and far larger than what is used of them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { instantiate, instantiateIo, makePicker, Pack } from "../../dist/plugin.js";
 import { STACK } from "../../scripts/build.mjs";
 import { gatewayStream } from "../bench/lib/events.mjs";
+import { memories } from "../bench/lib/memories.mjs";
 
 const EVENTS = 3_000;
 /** Deeper than anybody nests who means it. */
 const NESTED = 100_000;
-
-/** @type {WebAssembly.Memory[]} */
-const memories = [];
-const RealInstance = WebAssembly.Instance;
-WebAssembly.Instance = /** @type {any} */ (
-  class {
-    /** @param {WebAssembly.Module} module @param {WebAssembly.Imports} imports */
-    constructor(module, imports) {
-      const { exports } = new RealInstance(module, imports);
-      memories.push(/** @type {any} */ (exports.memory));
-      Object.assign(this, { exports });
-    }
-  }
-);
-const { instantiate, instantiateIo, makePicker, Pack } = await import("../../dist/plugin.js");
 
 /** How much of a module's stack was used: it is at the beginning of memory, and grows towards it. */
 function used() {

@@ -1,0 +1,16 @@
+// Every memory of a module that is instantiated behind the loading of this file, in the order in which they are made.
+
+/** @type {WebAssembly.Memory[]} */
+export const memories = [];
+
+const RealInstance = WebAssembly.Instance;
+WebAssembly.Instance = /** @type {any} */ (
+  class {
+    /** @param {WebAssembly.Module} module @param {WebAssembly.Imports} imports */
+    constructor(module, imports) {
+      const { exports } = new RealInstance(module, imports);
+      memories.push(/** @type {any} */ (exports.memory));
+      Object.assign(this, { exports });
+    }
+  }
+);
