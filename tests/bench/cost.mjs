@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 // What an event costs in all, work that is put off included: CPU of the main thread and of the whole process, from the
 // handler to a live receiver in another process, at several rates; beside the hook that this plugin replaces and
-// OpenTelemetry's SDK. A process that makes the same events for nobody is taken off. `node tests/bench/cost.mjs [way…]`;
-// `BENCH_PROFILE` names a folder for profiles of what was measured.
+// OpenTelemetry's SDK. A process that makes the same events for nobody is taken off. `node tests/bench/cost.mjs [way, stream
+// or rate…]`; `BENCH_PROFILE` names a folder for profiles of what was measured.
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
@@ -17,17 +17,18 @@ import { startOldHook } from "./lib/old-hook.mjs";
 import { startPlugin } from "./lib/plugin.mjs";
 import { startSink } from "./lib/sink.mjs";
 
-/** Events a second, and for how many seconds. */
+/** Events a second, and for how many seconds they are measured. */
 const RATES = [
   { rate: 10, seconds: 30 },
-  { rate: 1_000, seconds: 10 },
-  { rate: 10_000, seconds: 2 },
+  { rate: 1_000, seconds: 20 },
+  { rate: 10_000, seconds: 5 },
 ];
 /**
- * Until everything that was put off is done: a turn waits ten seconds for what may belong to it, spans of OpenTelemetry
- * five.
+ * Events come at the same rate for so long before, so that as much was put off before the measuring begins as when it ends:
+ * a turn waits ten seconds for what may belong to it, spans of OpenTelemetry five. A pause instead of it would measure how
+ * V8 uses pauses: it collects all garbage, and forgets compiled code.
  */
-const TAIL_MS = { none: 3_000, plugin: 13_000, otel: 6_000, old: 2_000 };
+const LEAD_MS = { none: 3_000, plugin: 13_000, otel: 6_000, old: 0 };
 const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel"] };
 
 /**
@@ -35,11 +36,10 @@ const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel
  * @property {number} thread CPU of the main thread, in µs.
  * @property {number} process The same of all threads.
  * @property {number} delayP99 Of the event loop, in ms, while events come.
- * @property {number} calls Model calls that were told of.
  * @property {number} late How long the last event was behind its time, in ms.
  */
 
-/** @param {string} way @param {string} url @returns {Promise<{ handle: (told: import("./lib/events.mjs").Told) => void, stop: () => Promise<unknown>, remove?: () => void, counts?: { failed: number } }>} */
+/** @param {string} way @param {string} url @returns {Promise<{ handle: (told: import("./lib/events.mjs").Told) => void, settle?: () => Promise<unknown>, stop: () => Promise<unknown>, remove?: () => void, counts?: { failed: number } }>} */
 async function startWay(way, url) {
   if (way === "plugin") return startPlugin({ url });
   if (way === "old") return startOldHook(url);
@@ -76,41 +76,40 @@ async function startProfile(name) {
 /** @param {string[]} args */
 async function measure([way = "", events = "", rate = "", count = "", url = ""]) {
   const stream = streamOf(events);
-  const { handle, stop, remove, counts } = await startWay(way, url);
+  const { handle, settle, stop, remove, counts } = await startWay(way, url);
   let calls = 0;
   const tell = () => {
     const told = stream.next();
     calls += told.calls;
     handle(told);
   };
-  const tailMs = TAIL_MS[/** @type {keyof typeof TAIL_MS} */ (way)];
-  // Compiled, connected, and through everything that begins late; then up to the end of a round.
+  // Compiled, connected, and through everything that begins late.
   await drive(tell, 2_000, 10_000);
-  while (events === "gateway" && stream.next().calls === 0);
-  await sleep(tailMs);
+  const leadMs = LEAD_MS[/** @type {keyof typeof LEAD_MS} */ (way)];
+  await drive(tell, Number(rate), (Number(rate) * leadMs) / 1_000);
+  await settle?.();
   process.send?.("ready");
   await once(process, "message");
-  calls = 0;
   const profiled = await startProfile(`${way}-${events}-${rate}`);
   const delay = monitorEventLoopDelay({ resolution: 1 });
   delay.enable();
   const [thread, all] = [process.threadCpuUsage(), process.cpuUsage()];
   const late = await drive(tell, Number(rate), Number(count));
   delay.disable();
-  await sleep(tailMs);
+  await settle?.();
   const [threadSpent, spent] = [process.threadCpuUsage(thread), process.cpuUsage(all)];
   /** @type {Spent} */
   const found = {
     thread: threadSpent.user + threadSpent.system,
     process: spent.user + spent.system,
     delayP99: delay.percentile(99) / 1e6,
-    calls,
     late,
   };
   await profiled?.();
   process.send?.(found);
   await once(process, "message");
   await stop();
+  process.send?.(calls);
   remove?.();
   if (counts && counts.failed > 0) console.log(`${counts.failed} POSTs of the old hook failed`);
   process.disconnect();
@@ -130,13 +129,16 @@ async function inProcess(way, events, { rate, seconds }) {
   ]);
   const ended = once(child, "exit");
   await once(child, "message");
-  await sink.count();
+  const before = await sink.count();
   child.send("go");
   const [spent] = /** @type {[Spent]} */ (await once(child, "message"));
   const counted = await sink.count();
   child.send("end");
+  const [calls] = /** @type {[number]} */ (await once(child, "message"));
   await ended;
+  const arrived = before.calls + counted.calls + (await sink.count()).calls;
   sink.close();
+  if (way === "plugin" && arrived < calls) throw new Error(`of ${calls} calls ${arrived} arrived`);
   return { ...spent, counted, count };
 }
 
@@ -144,15 +146,19 @@ async function inProcess(way, events, { rate, seconds }) {
 async function main(only) {
   /** @type {import("./lib/figures.mjs").Figures} */
   const figures = {};
+  const wanted = (/** @type {(string | number)[]} */ names) => {
+    const named = names.filter((name) => only.includes(String(name)));
+    return named.length > 0 ? named : names;
+  };
   for (const [events, ways] of Object.entries(STREAMS)) {
+    if (!wanted(Object.keys(STREAMS)).includes(events)) continue;
     for (const pace of RATES) {
+      if (!wanted(RATES.map(({ rate }) => rate)).includes(pace.rate)) continue;
       const control = await inProcess("none", events, pace);
       const own = /** @type {Record<string, number>} */ ({});
-      for (const way of ways.filter((name) => only.length === 0 || only.includes(name))) {
+      for (const way of ways.filter((name) => wanted(["plugin", "old", "otel"]).includes(name))) {
         const spent = await inProcess(way, events, pace);
         const { counted, count } = spent;
-        if (way === "plugin" && counted.calls < spent.calls)
-          console.log(`of ${spent.calls} calls ${counted.calls} had arrived`);
         const name = `${way}, ${events} at ${pace.rate}/s`;
         own[way] = (spent.process - control.process) / count;
         figures[`${name}, main thread an event`] = [(spent.thread - control.thread) / count, "µs"];

@@ -65,15 +65,18 @@ export function startOldHook(url) {
     metric("messages_sent", 1, { channel: channelId });
   };
 
+  const settle = async () => {
+    while (open.size > 0) await Promise.all(open);
+  };
   return {
     /** @param {import("./events.mjs").Told} told */
     handle: ({ hook, event, ctx }) => {
       if (hook === "message_received") onReceived(event, ctx);
       if (hook === "message_sent") onSent(event, ctx);
     },
-    stop: async () => {
-      while (open.size > 0) await Promise.all(open);
-    },
+    /** Waits until every record was answered. */
+    settle,
+    stop: settle,
     counts,
   };
 }
