@@ -127,9 +127,10 @@ impl Core {
         self.machine.borrow_mut().set_price(provider, model, price);
     }
 
-    /// Makes every call final: the gateway stops.
-    pub fn close(&self, wall: f64, mono: f64) {
-        self.machine.borrow_mut().close(now(wall, mono));
+    /// Makes calls final: the gateway stops. Where the journal `keeps` what is open, those stay open whose message is
+    /// still to come.
+    pub fn close(&self, keeps: bool, wall: f64, mono: f64) {
+        self.machine.borrow_mut().close(keeps, now(wall, mono));
     }
 
     /// Changes of the journal's files, in order: `[upto, [file, what, with], …]`, where `what` is `append` or

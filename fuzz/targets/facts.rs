@@ -43,7 +43,7 @@ fn play(input: &mut Unstructured, gateway: &mut Gateway) -> arbitrary::Result<()
         }
     }
     assert_eq!(sum(&gateway.status()["seen"]), heard);
-    gateway.core.close(at(wall));
+    gateway.core.close(false, at(wall));
     gateway.write();
     gateway.run_until(wall, wall + 600_000);
     let status = gateway.status();

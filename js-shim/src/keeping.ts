@@ -189,6 +189,11 @@ export class Keeping {
     this.#keeper.goOn();
   }
 
+  /** Whether what is collected is on disk for whoever comes next. */
+  get keeps(): boolean {
+    return this.standing === "owner" && !this.hasFailed;
+  }
+
   /** Whether the disk did not take what it was given last. */
   get hasFailed(): boolean {
     return this.#failedAt !== undefined;

@@ -306,8 +306,7 @@ export class Pipeline {
     for (let restarts = -1; restarts !== this.counts.core_restarts; ) {
       restarts = this.counts.core_restarts;
       this.#guarded((core) => {
-        this.#prices.answer(core);
-        core.close(this.#host.wall(), this.#host.mono());
+        this.#close(core);
       });
       this.#advance();
       await this.#sendUntil(until, 0);
@@ -317,12 +316,16 @@ export class Pipeline {
     return Number(this.status().waiting ?? 0);
   }
 
+  #close(core: Core): void {
+    this.#prices.answer(core);
+    core.close(this.#keeping.keeps, this.#host.wall(), this.#host.mono());
+  }
+
   /** Where there is a collector, it is told the last calls beside AgentWatch: one that is away takes no time off the other. */
   async #writeLast(until: number): Promise<void> {
     if (!this.#otlp) return;
     this.#guarded((core) => {
-      this.#prices.answer(core);
-      core.close(this.#host.wall(), this.#host.mono());
+      this.#close(core);
     });
     this.#advance();
     await withDeadline(this.#keeping.flush(), until - this.#host.mono()).catch(() => {});

@@ -16,7 +16,7 @@ export interface Core {
   answered(reply: unknown, wall: number, mono: number): Order | undefined;
   wantsPrice(): [provider: string, model: string] | undefined;
   setPrice(provider: string, model: string, source: number, rates: Float64Array): void;
-  close(wall: number, mono: number): void;
+  close(keeps: boolean, wall: number, mono: number): void;
   writes(): unknown[] | undefined;
   written(upto: number): void;
   diskFailed(why: string, wall: number, mono: number): void;

@@ -19,11 +19,12 @@ const USUAL_KILLS = 5;
  * Gateways and receivers that are killed at random moments, and everything else that happens to a state directory:
  * each answer that a gateway received is counted once.
  *
- * `KILLS` is how often each is killed, `SEED` makes the same moments come again (as far as a machine does), `RECEIVERS`
- * is `ours`, `stock` or both. By default the older gateway has the stock receiver, the newer one ours.
+ * `KILLS` is how often each is killed, `RELOADS` how often the settings are changed, `SEED` makes the same moments come
+ * again (as far as a machine does), `RECEIVERS` is `ours`, `stock` or both. By default the older gateway has the stock receiver, the newer one ours.
  */
 const KILLS = Number(process.env.KILLS ?? USUAL_KILLS);
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
+const RELOADS = Number(process.env.RELOADS ?? 3);
 /** One in so many gateways is killed while it starts. */
 const STILLBORN = 4;
 /** How long a gateway lives at most, once it has taken a turn, in ms. */
@@ -173,16 +174,21 @@ function durability(version, isStock) {
       );
     });
 
-    test("its settings are changed while it runs", async () => {
+    test(`its settings are changed ${RELOADS} times while it is at work`, async () => {
       const { gateway } = world;
       chapter("reloaded");
       const file = join(gateway.stateDir, "openclaw.json");
-      const config = JSON.parse(await readFile(file, "utf8"));
-      config.plugins.entries.agentwatch.config.agentName = "again-{agent}";
-      const before = reports(gateway);
       earlier = await gateway.status();
-      await writeFile(file, JSON.stringify(config, null, 2));
-      await until(() => reports(gateway) > before, "the plugin to be loaded again", 60_000);
+      await busily(async () => {
+        for (let reload = 1; reload <= RELOADS; reload += 1) {
+          const config = JSON.parse(await readFile(file, "utf8"));
+          config.plugins.entries.agentwatch.config.agentName = `again-${reload}-{agent}`;
+          const before = reports(gateway);
+          await writeFile(file, JSON.stringify(config, null, 2));
+          await until(() => reports(gateway) > before, "the plugin to be loaded again", 60_000);
+          await sleep(next() * 1_000);
+        }
+      });
       await answeredAgain(gateway.running);
       for (const session of ["reload-1", "reload-2"])
         await gateway.running.httpChat({ session, message: "hello [[tools 1]]" });

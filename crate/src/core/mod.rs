@@ -46,6 +46,17 @@ pub struct Advice {
     pub log: Vec<LogLine>,
 }
 
+/// Whether the gateway stops.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Closing {
+    #[default]
+    No,
+    /// And what is open is kept on disk.
+    Kept,
+    /// And nothing goes on from here.
+    All,
+}
+
 /// One gateway's core.
 #[derive(Debug)]
 pub struct Core {
@@ -66,7 +77,7 @@ pub struct Core {
     prices: prices::Prices,
     voice: Voice,
     counts: Counts,
-    closing: bool,
+    closing: Closing,
     hears_llm_output: bool,
     /// How many calls and other records were said to be lost.
     said_lost: (u64, u64),
@@ -93,7 +104,7 @@ impl Core {
             prices: prices::Prices::default(),
             voice: Voice::default(),
             counts: Counts::default(),
-            closing: false,
+            closing: Closing::default(),
             hears_llm_output: false,
             said_lost: (0, 0),
             settings,
@@ -182,7 +193,7 @@ impl Core {
                 let record = self.reporter.cron(&run, &self.settings, now);
                 self.report(&record, now);
             }
-            Event::GatewayStopping => self.closing = true,
+            Event::GatewayStopping => self.closing = Closing::Kept,
             Event::GatewayStarted => self.gateway_started(now),
             Event::CallStarted => {}
             Event::Ignored(why) => self.counts.ignored.add(why),
@@ -263,8 +274,8 @@ impl Core {
     /// Does what is due. Call after events, after replies, and when the last advice says so.
     pub fn advance(&mut self, now: Now) -> Advice {
         let due = match std::mem::take(&mut self.closing) {
-            true => self.ledger.close(now),
-            false => self.ledger.due(now),
+            Closing::No => self.ledger.due(now),
+            closing => self.ledger.close(closing == Closing::Kept, now),
         };
         for settled in due {
             self.settle(settled, now);
@@ -311,9 +322,10 @@ impl Core {
         }
     }
 
-    /// Makes every call final and every total count: the gateway stops.
-    pub fn close(&mut self, now: Now) {
-        self.closing = true;
+    /// Makes calls final and every total count: the gateway stops, or loads the plugin again. Where the journal `keeps`
+    /// what is open, a call whose message is still to come waits for it in the next instance.
+    pub fn close(&mut self, keeps: bool, now: Now) {
+        self.closing = if keeps { Closing::Kept } else { Closing::All };
         let log = self.advance(now).log;
         self.run_deferred(now, true);
         self.end_turns(now, true);

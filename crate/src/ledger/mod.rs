@@ -273,10 +273,16 @@ impl Ledger {
         due
     }
 
-    /// Every call that still waits, final or not: for a gateway that stops.
-    pub fn close(&mut self, now: Now) -> Vec<Settled> {
+    /// Every call that still waits, final or not: for a gateway that stops. Where a journal `keeps` them, those stay
+    /// open whose message is still to come: it follows the end by some ms, and the next instance hears it.
+    pub fn close(&mut self, keeps: bool, now: Now) -> Vec<Settled> {
         // In order of first sight; those that are no longer open are passed over.
-        self.ready = self.waiting.iter().map(|(_, id)| *id).collect();
+        let waiting = self.waiting.iter().map(|(_, id)| *id);
+        let is_over = |id: &CallId| {
+            let open = self.open.get(id.key());
+            !keeps || open.is_some_and(|open| !open.awaits_message())
+        };
+        self.ready = waiting.filter(is_over).collect();
         self.due(now)
     }
 

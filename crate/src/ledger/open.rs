@@ -119,6 +119,16 @@ impl Open {
         self.view(Surface::Message).is_some() && diagnostic
     }
 
+    /// Whether the gateway told that the call is over, and not yet what it used.
+    pub(super) fn awaits_message(&self) -> bool {
+        let mut views = self.views.iter().flatten();
+        views.all(|view| {
+            matches!(view.surface, Surface::Diagnostic | Surface::Timing)
+                && view.usage.is_none()
+                && view.outcome == Outcome::Completed
+        })
+    }
+
     pub(super) fn is_unanswered(&self) -> bool {
         let diagnostic = self.view(Surface::Diagnostic);
         self.view(Surface::Message).is_none() && diagnostic.is_some_and(|call| call.told_zeros)

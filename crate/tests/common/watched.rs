@@ -64,7 +64,7 @@ impl Watched {
 
     /// Ends everything.
     pub fn close(&mut self) {
-        self.core.close(at(self.now_ms));
+        self.core.close(false, at(self.now_ms));
         self.send();
     }
 

@@ -1,0 +1,97 @@
+//! What a gateway that stops, or that loads the plugin again, makes of calls whose surfaces have not all spoken.
+#![cfg(not(target_arch = "wasm32"))]
+
+mod common;
+
+use common::Gateway;
+use serde_json::{Value, json};
+
+const ENDED_MS: u64 = 1_795_000_000_900;
+
+/// 2026.9.6 tells that a call ended some ms before it stores the message that has its usage.
+fn end() -> Value {
+    json!({"event": {
+        "provider": "p", "model": "m", "sessionKey": "s", "durationMs": 900, "ts": ENDED_MS,
+        "trace": {"spanId": "a"},
+    }})
+}
+
+fn message() -> Value {
+    json!({
+        "event": {"message": {
+            "role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+            "usage": {"input": 30, "output": 7, "cacheRead": 0, "cacheWrite": 0, "cost": {"total": 0.5}},
+            "timestamp": ENDED_MS - 900,
+        }},
+        "ctx": {"sessionKey": "s", "agentId": "main"},
+    })
+}
+
+/// Stops a gateway that heard some of a call; with a journal its records are on disk, otherwise it sends what it has.
+fn stop(heard: &[(&str, Value)], keeps: bool) -> Gateway {
+    let mut gateway = Gateway::new(true);
+    for (source, args) in heard {
+        gateway.hear(source, args, ENDED_MS);
+    }
+    gateway.core.close(keeps, gateway.now(ENDED_MS + 1));
+    gateway.write();
+    gateway.send(ENDED_MS + 1, true);
+    gateway.write();
+    gateway
+}
+
+#[test]
+fn a_call_whose_message_is_still_to_come_waits_for_it_in_the_journal() {
+    let mut gateway = stop(&[("model.call.completed", end())], true);
+    assert_eq!(gateway.receiver.totals.requests(), 0);
+    gateway.restart(ENDED_MS + 4);
+    gateway.hear("before_message_write", &message(), ENDED_MS + 5);
+    gateway.run_until(ENDED_MS + 5, ENDED_MS + 60_000);
+    let mut expected = common::Totals::default();
+    expected.add("p/m", 1, 30, 7, 0.5);
+    gateway
+        .receiver
+        .totals
+        .assert_equals(&expected, "once, with its tokens");
+}
+
+#[test]
+fn a_call_whose_message_never_came_is_a_request_at_the_next_start() {
+    let mut gateway = stop(&[("model.call.completed", end())], true);
+    gateway.restart(ENDED_MS + 3_600_000);
+    gateway.run_until(ENDED_MS + 3_600_000, ENDED_MS + 3_660_000);
+    assert_eq!(gateway.receiver.totals.requests(), 1);
+}
+
+#[test]
+fn without_a_journal_nobody_could_wait() {
+    let gateway = stop(&[("model.call.completed", end())], false);
+    assert_eq!(gateway.receiver.totals.requests(), 1);
+}
+
+#[test]
+fn a_call_whose_usage_is_known_is_sent_before_the_end() {
+    let gateway = stop(&[("before_message_write", message())], true);
+    assert_eq!(gateway.receiver.totals.requests(), 1);
+}
+
+#[test]
+fn the_gateways_own_word_that_it_stops_ends_no_such_call_either() {
+    let events = [
+        ("model.call.completed", end()),
+        ("gateway_stop", json!({"event": {}, "ctx": {}})),
+    ];
+    let mut gateway = Gateway::new(true);
+    for (source, args) in &events {
+        gateway.hear(source, args, ENDED_MS);
+    }
+    gateway.run_until(ENDED_MS, ENDED_MS + 4);
+    gateway.hear("before_message_write", &message(), ENDED_MS + 5);
+    gateway.run_until(ENDED_MS + 5, ENDED_MS + 60_000);
+    let mut expected = common::Totals::default();
+    expected.add("p/m", 1, 30, 7, 0.5);
+    gateway
+        .receiver
+        .totals
+        .assert_equals(&expected, "once, with its tokens");
+}
