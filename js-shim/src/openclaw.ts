@@ -62,6 +62,8 @@ export interface PluginApi {
   /** Absent on 2026.3.13. */
   registrationMode?: string;
   pluginConfig?: Record<string, unknown>;
+  /** The gateway's configuration. */
+  config?: GatewayConfig;
   logger: Logger;
   runtime?: { version?: string; state?: { resolveStateDir?: () => string } };
   on(hook: string, handler: (event: unknown, ctx: unknown) => void, options?: { priority?: number }): void;

@@ -104,10 +104,13 @@ function register(api: PluginApi): void {
   for (const hook of [...HOOKS, ...(isOld ? OLDER_HOOKS : NEWER_HOOKS)]) {
     api.on(hook, (event, ctx) => pipeline(state).accept(hook, [event, ctx]), FIRST);
   }
-  api.registerHook?.(INTERNAL_EVENTS, (event) => acceptInternal(pipeline(state), event), {
-    name: "agentwatch",
-    description: "Logs and traces of commands and sessions",
-  });
+  // Where nobody is asked it is not for free: 2026.3.13 logs a line several times a turn once there is one.
+  const internal = api.config?.hooks?.internal?.enabled ?? !isOld;
+  if (internal)
+    api.registerHook?.(INTERNAL_EVENTS, (event) => acceptInternal(pipeline(state), event), {
+      name: "agentwatch",
+      description: "Logs and traces of commands and sessions",
+    });
   registerOperator(api, state);
   api.registerService({ id: "agentwatch", start, stop });
 }

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { after, before, describe, test } from "node:test";
 import { modelCalls } from "../../examples/gateway/receiver.mjs";
 import { snapshot, startWorld, waitForTotals, withTimeout } from "./harness.mjs";
@@ -32,6 +33,15 @@ for (const version of versions) {
     }
 
     test("all of it together", () => waitForTotals(world.provider, world.receiver, { told, settleMs: 3000 }));
+
+    // 2026.3.13 logs several such lines a turn where a plugin has an internal hook, and takes ten ms more for each turn.
+    test("the gateway's log has no line more for each turn", async () => {
+      const lines = (await readFile(world.gateway.log.path, "utf8")).split("\n");
+      assert.deepEqual(
+        lines.filter((line) => line.includes("hook runner initialized")),
+        [],
+      );
+    });
 
     // Once they are told, the limit is gone and its scenario and the README have to be mended.
     test("tokens that this version tells nobody are not shown", async (t) => {

@@ -139,3 +139,26 @@ test("before_message_write comes before every other plugin", async () => {
     gateway.close();
   }
 });
+
+/** @typedef {{ sdk: import("./world.mjs").Sdk, enabled: boolean | undefined, asked: string[] }} Internal */
+const ASKED = ["command", "session"];
+/** Internal hooks are off up to 2026.3 where nothing is said of them, and on since. @type {Internal[]} */
+const INTERNAL = [
+  { sdk: "totals", enabled: undefined, asked: [] },
+  { sdk: "totals", enabled: true, asked: ASKED },
+  { sdk: "totals", enabled: false, asked: [] },
+  { sdk: "calls", enabled: undefined, asked: ASKED },
+  { sdk: "calls", enabled: false, asked: [] },
+];
+
+for (const { sdk, enabled, asked } of INTERNAL)
+  test(`internal hooks ${enabled ?? "not mentioned"}, ${sdk === "calls" ? "2026.9.6" : "2026.3.13"}`, async () => {
+    const gateway = new Gateway(sdk);
+    try {
+      gateway.config = enabled === undefined ? {} : { hooks: { internal: { enabled } } };
+      gateway.register(await gateway.evaluate(), {});
+      assert.deepEqual(gateway.internal, asked);
+    } finally {
+      gateway.close();
+    }
+  });

@@ -182,6 +182,8 @@ export class Gateway {
   handlers = new Map();
   /** @type {any[]} */
   services = [];
+  /** Families of internal events that were asked for. @type {string[]} */
+  internal = [];
   /** Every line of the log. @type {string[]} */
   log = [];
   /** @type {Set<Function>} */
@@ -258,7 +260,8 @@ export class Gateway {
         this.handlers.set(hook, [...(this.handlers.get(hook) ?? []), { handler, priority, from }]);
       },
       registerService: (/** @type {any} */ service) => this.services.push(service),
-      registerHook() {},
+      config: this.config,
+      registerHook: (/** @type {string[]} */ events) => void this.internal.push(...events),
     });
     assert.equal(returned, undefined);
     return from;

@@ -33,7 +33,7 @@ function register(api) {
   const hooks = ${JSON.stringify(HOOKS)};
   const newer = api.registrationMode === undefined ? ["llm_output"] : ${JSON.stringify(NEWER_HOOKS)};
   for (const hook of [...hooks, ...newer]) api.on(hook, nothing, { priority: 1 });
-  api.registerHook?.(["command", "session"], nothing, { name: "idle", description: "Does nothing" });
+  if (api.registrationMode !== undefined) api.registerHook?.(["command", "session"], nothing, { name: "idle", description: "Does nothing" });
   api.registerService({ id: "idle", start, stop: nothing });
 }
 export default { id: "idle", name: "Idle", description: "Does nothing", register };`,
