@@ -83,8 +83,6 @@ async function start(ctx: ServiceContext): Promise<void> {
 
 async function stop(): Promise<void> {
   const state = shared();
-  state.subscription?.unsubscribe();
-  state.subscription = undefined;
   const waiting = await end(state, STOP_BUDGET_MS);
   if (waiting > 0)
     state.log?.info(

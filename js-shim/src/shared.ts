@@ -120,13 +120,15 @@ function storeOf(state: Shared, stateDir: string): StoreHost {
 
 /**
  * Ends the pipeline: what waits is sent for at most so many ms, and the journal is free for whoever comes next. An
- * event that comes later makes a new one.
+ * event that comes later makes a new one; diagnostics are heard until what waited is sent.
  *
  * @returns how many calls still wait
  */
 export async function end(state: Shared, budgetMs: number): Promise<number> {
   const ending = state.pipeline;
   const waiting = (await ending?.stop(budgetMs)) ?? 0;
+  state.subscription?.unsubscribe();
+  state.subscription = undefined;
   if (state.pipeline === ending) state.pipeline = undefined;
   state.ended = ending?.status();
   await ending?.close();

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { until } from "./flaky.mjs";
 import { answer, SESSION, started } from "./world.mjs";
 
 /** What a stopping gateway gives all plugins together, in ms. */
@@ -74,5 +75,31 @@ test("a receiver that takes the connection and says nothing", async () => {
   } finally {
     for (const socket of sockets) socket.destroy();
     server.close();
+  }
+});
+
+test("a call of which only diagnostics tell, while the gateway stops", async () => {
+  const { gateway, receiver, close } = await started({}, "calls");
+  try {
+    let goOn = () => {};
+    receiver.hold = new Promise((resolve) => {
+      goOn = () => resolve(undefined);
+    });
+    gateway.emit("before_message_write", answer(5), SESSION);
+    await nextTurn();
+    const stopping = gateway.stop();
+    await until(() => receiver.requests.length > 0, "the receiver to be asked");
+    const usage = { input: 7, output: 1, cacheRead: 0, cacheWrite: 0, cost: { total: 0.5 } };
+    const call = { provider: "p", model: "unheard", sessionKey: "agent:main:other", durationMs: 20, usage };
+    gateway.tell({ type: "model.call.completed", ts: Date.now(), trace: { spanId: "a" }, ...call });
+    goOn();
+    await stopping;
+    assert.equal(gateway.listeners, 0);
+    await gateway.start();
+    await gateway.sendAll();
+    assert.equal(receiver.totals["p/unheard"]?.requests, 1);
+    assert.equal(receiver.totals["p/m"]?.requests, 1);
+  } finally {
+    close();
   }
 });
