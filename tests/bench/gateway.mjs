@@ -35,8 +35,8 @@ const ROUNDS = 8;
 const [OWN, BARE] = ["with the plugin", "without the plugin"];
 /** Until all that a block put off is done. */
 const TAIL_MS = 3_500;
-/** The plugin's own files, wherever a gateway put them. */
-const OURS = /\/agentwatch[^/]*\/dist\/[\w-]+\.js$/;
+/** The plugin's own files, wherever a gateway put them: 2026.9.6 runs a copy of its folder. */
+const OURS = /\/(?:agentwatch[^/]*|plugin-captures\/.+)\/dist\/[\w-]+\.js$/;
 
 /** The plugin as it would be published, of the build that is measured. @param {string} folder */
 function pack(folder) {
@@ -190,6 +190,7 @@ async function measure(version, folder, kinds, figures) {
     spread("turn, ratio of pairs", ratios, "×");
     for (const other of Object.values(others)) await profiled(other);
     const { own, share } = await profiled(ours);
+    if (own === 0) throw new Error("no sample is the plugin's: this gateway loads it from elsewhere");
     add("main thread a turn that is the plugin's", own);
     add("main thread, share that is the plugin's", share, "%");
   } finally {

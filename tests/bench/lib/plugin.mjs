@@ -2,6 +2,7 @@
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
 /** The build that is measured: another one where `BENCH_DIST` names its folder. */
@@ -17,6 +18,14 @@ export async function shim() {
   const apart = ["pipeline", "wasm", "pick", "pack"].filter((name) => existsSync(join(DIST, `${name}.js`)));
   const parts = await Promise.all(["plugin", ...apart].map(load));
   return Object.assign({}, ...parts);
+}
+
+/** How often a plugin that sends is looked at, in ms. */
+const SETTLE_MS = 250;
+
+function statusOf() {
+  const shared = /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/1")];
+  return shared.pipeline?.status() ?? shared.ended;
 }
 
 /** @param {string} folder */
@@ -69,13 +78,15 @@ export async function startPlugin(config) {
       if (hook) handlers.get(hook)?.(event, ctx);
       else listener?.(event);
     },
+    /** Waits until everything that is to be sent by now was sent. */
+    settle: async () => {
+      for (let status = statusOf(); status.waiting + status.records_waiting > 0; status = statusOf())
+        await sleep(SETTLE_MS);
+    },
     stop: () => service.stop(),
     /** What it warned of. */
     log,
-    status: () => {
-      const shared = /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/1")];
-      return shared.pipeline?.status() ?? shared.ended;
-    },
+    status: statusOf,
     remove: () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }),
   };
 }
