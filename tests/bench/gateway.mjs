@@ -111,9 +111,10 @@ async function profiled(side) {
   await run(side, TURNS);
   await run(side, TURNS);
   writeFileSync(`${file}.end`, "");
-  for (const until = performance.now() + 60_000; !existsSync(file); await sleep(200))
+  const written = `${file}.${side.gateway.pid}`;
+  for (const until = performance.now() + 60_000; !existsSync(written); await sleep(200))
     if (performance.now() > until) throw new Error("the gateway wrote no profile");
-  const { cpuUs, profile } = JSON.parse(readFileSync(`${file}.new`, "utf8"));
+  const { cpuUs, profile } = JSON.parse(readFileSync(written, "utf8"));
   const whose = owners(profile);
   /** @type {Record<Whose, number>} */
   const times = { ours: 0, gc: 0, node: 0, others: 0, idle: 0 };

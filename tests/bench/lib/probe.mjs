@@ -1,7 +1,8 @@
 // Loaded into a gateway before its own code (`NODE_OPTIONS=--import …`). Once the file `BENCH_PROBE` with `.begin` behind its
 // name is there its main thread is profiled, until there is one with `.end`; then the profile and the CPU that was spent
-// stand in the file itself. Files and no signals: gateways have their own use for those.
-import { existsSync, writeFileSync } from "node:fs";
+// stand in a file with the process's id behind its name, since a gateway has other processes beside it. Files and no signals:
+// gateways have their own use for those.
+import { existsSync, renameSync, writeFileSync } from "node:fs";
 import { Session } from "node:inspector/promises";
 import { isMainThread } from "node:worker_threads";
 
@@ -29,8 +30,9 @@ async function profile() {
     const { user, system } = process.threadCpuUsage(cpu);
     const { profile } = await session.post("Profiler.stop");
     session.disconnect();
-    writeFileSync(`${BENCH_PROBE}.new`, JSON.stringify({ cpuUs: user + system, profile }));
-    writeFileSync(BENCH_PROBE, "");
+    const file = `${BENCH_PROBE}.${process.pid}`;
+    writeFileSync(`${file}.new`, JSON.stringify({ cpuUs: user + system, profile }));
+    renameSync(`${file}.new`, file);
   });
 }
 
