@@ -20,7 +20,7 @@ const NEW = join(PROJECT, "target", "dist");
 const APART = join(PROJECT, "target", "scripts");
 
 /**
- * What a module and the package may weigh at most, in bytes. Of the package the two modules are 450 KB, the scripts and
+ * What a module and the package may weigh at most, in bytes. Of the package the two modules are 462 KB, the scripts and
  * their glue 150 KB, the packed table of prices 8 KB, the licences of others 6 KB.
  */
 export const MOST = { module: 250 * 1024, package: 645 * 1024 };
