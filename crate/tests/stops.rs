@@ -27,7 +27,17 @@ fn message() -> Value {
     })
 }
 
-/// Stops a gateway that heard some of a call; with a journal its records are on disk, otherwise it sends what it has.
+/// The message comes, and the call has its tokens.
+fn assert_counts_once(gateway: &mut Gateway) {
+    gateway.hear("before_message_write", &message(), ENDED_MS + 5);
+    gateway.run_until(ENDED_MS + 5, ENDED_MS + 60_000);
+    let mut expected = common::Totals::default();
+    expected.add("p/m", 1, 30, 7, 0.5);
+    let totals = &gateway.receiver.totals;
+    totals.assert_equals(&expected, "once, with its tokens");
+}
+
+/// Stops a gateway that heard some of a call, with a journal that `keeps` what is open or without, and sends what is final.
 fn stop(heard: &[(&str, Value)], keeps: bool) -> Gateway {
     let mut gateway = Gateway::new(true);
     for (source, args) in heard {
@@ -45,14 +55,7 @@ fn a_call_whose_message_is_still_to_come_waits_for_it_in_the_journal() {
     let mut gateway = stop(&[("model.call.completed", end())], true);
     assert_eq!(gateway.receiver.totals.requests(), 0);
     gateway.restart(ENDED_MS + 4);
-    gateway.hear("before_message_write", &message(), ENDED_MS + 5);
-    gateway.run_until(ENDED_MS + 5, ENDED_MS + 60_000);
-    let mut expected = common::Totals::default();
-    expected.add("p/m", 1, 30, 7, 0.5);
-    gateway
-        .receiver
-        .totals
-        .assert_equals(&expected, "once, with its tokens");
+    assert_counts_once(&mut gateway);
 }
 
 #[test]
@@ -86,12 +89,5 @@ fn the_gateways_own_word_that_it_stops_ends_no_such_call_either() {
         gateway.hear(source, args, ENDED_MS);
     }
     gateway.run_until(ENDED_MS, ENDED_MS + 4);
-    gateway.hear("before_message_write", &message(), ENDED_MS + 5);
-    gateway.run_until(ENDED_MS + 5, ENDED_MS + 60_000);
-    let mut expected = common::Totals::default();
-    expected.add("p/m", 1, 30, 7, 0.5);
-    gateway
-        .receiver
-        .totals
-        .assert_equals(&expected, "once, with its tokens");
+    assert_counts_once(&mut gateway);
 }

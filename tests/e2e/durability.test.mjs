@@ -20,7 +20,8 @@ const USUAL_KILLS = 5;
  * each answer that a gateway received is counted once.
  *
  * `KILLS` is how often each is killed, `RELOADS` how often the settings are changed, `SEED` makes the same moments come
- * again (as far as a machine does), `RECEIVERS` is `ours`, `stock` or both. By default the older gateway has the stock receiver, the newer one ours.
+ * again (as far as a machine does), `RECEIVERS` is `ours`, `stock` or both. By default the older gateway has the stock
+ * receiver, the newer one ours.
  */
 const KILLS = Number(process.env.KILLS ?? USUAL_KILLS);
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
