@@ -35,7 +35,8 @@ const PAGE = join(PROJECT, "docs", "benchmarks.md");
  *
  * @typedef {{ value: number, least: number, most: number, unit: string }} Figure The median of several runs, and their bounds.
  * @typedef {Record<string, Figure>} Figures
- * @typedef {{ bench: string, node: string, date: string, runs: number, load: number, figures: Figures }} Result
+ * @typedef {{ bench: string, node: string, date: string, runs: number, load: number, pace?: number, figures: Figures }} Result
+ *   `pace`: µs that a fixed piece of work took on the machine, as `tests/bench/lib/pace.mjs` measures it.
  * @typedef {{ machine: string, results: Result[] }} Results
  */
 
@@ -136,7 +137,7 @@ function judged(bench, name, { value }) {
 }
 
 /** @param {Result} result @param {Results} last @param {Figures} [other] */
-function print({ bench, node, runs, load, figures }, last, other) {
+function print({ bench, node, runs, load, pace, figures }, last, other) {
   const earlier = last.results.find((one) => one.bench === bench && major(one.node) === major(node));
   const against = other
     ? "the other build"
@@ -144,6 +145,10 @@ function print({ bench, node, runs, load, figures }, last, other) {
       ? `committed on ${earlier.date.slice(0, 10)}`
       : "committed";
   console.log(`\n${bench}, Node ${node}, ${runs} runs, load ${load.toFixed(1)}; beside: ${against}`);
+  if (pace && earlier?.pace && !other)
+    console.log(
+      `  the machine takes ${(pace / earlier.pace).toFixed(2)} × as long as then for one piece of work`,
+    );
   for (const [name, figure] of Object.entries(figures)) {
     const than = beside(figure, (other ?? earlier?.figures)?.[name]);
     console.log([`  ${name}`, shown(figure), judged(bench, name, figure), than].filter(Boolean).join(" | "));
@@ -167,7 +172,8 @@ Machine: ${machine}.
 
 A figure is the median of its runs, with the least and the most of them where there are several. Costs of CPU are above a
 process that makes the same events for nobody, and hold less noise than times do; "load" is what the machine did
-besides at the beginning (processes that want a core, over a minute). Budgets are what we want of each figure; "missed" is
+besides at the beginning (processes that want a core, over a minute), "pace" what one small fixed piece of work took, by
+which days of a shared machine can be told apart. Budgets are what we want of each figure; "missed" is
 said where it is more.
 `;
   const tables = BENCHES.flatMap(({ name, about, note }) => {
@@ -181,8 +187,9 @@ said where it is more.
       return `| ${figure} | ${cells.join(" | ")} | ${[...new Set(budget)].filter(Boolean).join("; ")} |`;
     });
     const told = note ? `${note}\n\n` : "";
-    const when = own.map(({ date, runs, load, node }) => {
-      return `Node ${node}: ${date.slice(0, 10)}, runs: ${runs}, load ${load.toFixed(1)}`;
+    const when = own.map(({ date, runs, load, pace, node }) => {
+      const paced = pace ? `, pace ${inWords(pace)} µs` : "";
+      return `Node ${node}: ${date.slice(0, 10)}, runs: ${runs}, load ${load.toFixed(1)}${paced}`;
     });
     return [
       `## ${name}: ${about}\n\n${told}${when.join("; ")}.\n\n| figure | ${columns.join(" | ")} | budget |\n|${" --- |".repeat(columns.length + 2)}\n${rows.join("\n")}\n`,
@@ -197,6 +204,8 @@ async function measure(bench, nodeMajor, { runs, dists }) {
   const version = (await run(node, ["--version"])).trim().slice(1);
   const load = loadavg()[0] ?? 0;
   const found = dists.map(() => /** @type {Record<string, [number, string]>[]} */ ([]));
+  const paced = async () => Number(await run(node, [join(FOLDER, "lib", "pace.mjs")]));
+  const paces = [await paced()];
   for (let index = 0; index < runs; index += 1) {
     for (const [which, dist] of dists.entries()) {
       say(
@@ -204,10 +213,14 @@ async function measure(bench, nodeMajor, { runs, dists }) {
       );
       found[which]?.push(await once(bench, node, dist));
     }
+    paces.push(await paced());
   }
   const [figures = {}, other] = found.map(together);
   const date = new Date().toISOString();
-  return { result: { bench: bench.name, node: version, date, runs, load, figures }, other };
+  return {
+    result: { bench: bench.name, node: version, date, runs, load, pace: quantile(paces, 0.5), figures },
+    other,
+  };
 }
 
 async function main() {
