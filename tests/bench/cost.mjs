@@ -30,6 +30,8 @@ const RATES = [
  * for, and that is part of its cost.
  */
 const LEAD_MS = 13_000;
+/** Watching the event loop wakes it a thousand times a second, which at a few events a second would cost more than they do. */
+const TOO_FEW_FOR_DELAY = 100;
 /** The old hook puts nothing off, and this is more a second than it can send. */
 const TOO_MANY_FOR_OLD = 10_000;
 const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel"] };
@@ -38,7 +40,7 @@ const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel
  * @typedef {object} Spent
  * @property {number} thread CPU of the main thread, in µs.
  * @property {number} process The same of all threads.
- * @property {number} delayP99 Of the event loop, in ms, while events come.
+ * @property {number | undefined} delayP99 Of the event loop, in ms, while events come; not where they are few.
  * @property {number} late How long the last event was behind its time, in ms.
  */
 
@@ -94,18 +96,18 @@ async function measure([way = "", events = "", rate = "", count = "", url = ""])
   process.send?.("ready");
   await once(process, "message");
   const profiled = await startProfile(`${way}-${events}-${rate}`);
-  const delay = monitorEventLoopDelay({ resolution: 1 });
-  delay.enable();
+  const delay = Number(rate) < TOO_FEW_FOR_DELAY ? undefined : monitorEventLoopDelay({ resolution: 1 });
+  delay?.enable();
   const [thread, all] = [process.threadCpuUsage(), process.cpuUsage()];
   const late = await drive(tell, Number(rate), Number(count));
-  delay.disable();
+  delay?.disable();
   await settle?.();
   const [threadSpent, spent] = [process.threadCpuUsage(thread), process.cpuUsage(all)];
   /** @type {Spent} */
   const found = {
     thread: threadSpent.user + threadSpent.system,
     process: spent.user + spent.system,
-    delayP99: delay.percentile(99) / 1e6,
+    delayP99: delay && delay.percentile(99) / 1e6,
     late,
   };
   await profiled?.();
@@ -169,12 +171,13 @@ async function main(only) {
         figures[`${name}, POSTs per 1,000 events`] = [(counted.posts * 1_000) / count, ""];
         figures[`${name}, POSTs a second`] = [counted.posts / pace.seconds, ""];
         figures[`${name}, KB per 1,000 events`] = [(counted.bytes / 1024 / count) * 1_000, "KB"];
-        figures[`${name}, event loop delay p99`] = [spent.delayP99, "ms"];
+        if (spent.delayP99 !== undefined) figures[`${name}, event loop delay p99`] = [spent.delayP99, "ms"];
         if (way !== "plugin" && own.plugin)
           figures[`${name}, times the plugin's CPU`] = [own[way] / own.plugin, "×"];
         if (spent.late > 100) console.log(`${name}: the last event was ${Math.round(spent.late)} ms late`);
       }
-      figures[`no plugin, ${events} at ${pace.rate}/s, event loop delay p99`] = [control.delayP99, "ms"];
+      if (control.delayP99 !== undefined)
+        figures[`no plugin, ${events} at ${pace.rate}/s, event loop delay p99`] = [control.delayP99, "ms"];
     }
   }
   report(figures);
