@@ -69,6 +69,8 @@ message and of each call and keeps nothing on disk. \`gateway\` is what 2026.9.6
     about: "a real gateway under load, with the plugin, with idle ones, and without",
     nodes: [24],
     runs: 1,
+    note: `Of two gateways alike one may be a tenth or two slower for as long as both run: what is between the plugin and a plugin
+that does nothing is to be read beside what is between that one and none. The plugin's own time is told by its profile.`,
   },
   { name: "proxy", about: "what the proxy adds to a stream", nodes: [24], runs: 1 },
   { name: "backfill", about: "how fast a store's history is filled in", nodes: [24], runs: 1, args: ["256"] },

@@ -1,7 +1,8 @@
 #!/usr/bin/env node
 // A real gateway under load, with the packed plugin, and without it in three ways: no plugin at all, one that does nothing,
 // and one with the same hooks that does nothing with them. Four gateways take blocks of turns in turn, so that what the
-// machine does besides meets all of them. The main thread's time is CPU; what of it is the plugin's is told by a profile:
+// machine does besides meets all of them; and they are started anew a few times, since of two gateways alike one may be a
+// fifth slower than the other for as long as both run. The main thread's time is CPU; what of it is the plugin's is told by a profile:
 // samples with one of its files in their stack. What Node does for it beneath (sockets, collecting garbage) is in no such
 // stack; the difference of the pairs has it, and their noise.
 // `node tests/bench/gateway.mjs [versions…]`
@@ -31,7 +32,9 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const VERSIONS = ["2026.9.6", "2026.3.13"];
 const SESSIONS = 8;
 const TURNS = 32;
-const ROUNDS = 8;
+const GENERATIONS = 3;
+/** Blocks of each gateway of a generation. */
+const ROUNDS = 3;
 const [OWN, BARE] = ["with the plugin", "without the plugin"];
 /** Until all that a block put off is done. */
 const TAIL_MS = 3_500;
@@ -136,69 +139,95 @@ async function profiled(side) {
 
 /** The plugins of each kind of gateway. @typedef {Record<string, import("../../examples/gateway/config.mjs").GatewayPlugin[]>} Kinds */
 
-/** @param {string} version @param {string} folder @param {(url: string) => Kinds} kinds @param {import("./lib/figures.mjs").Figures} figures */
-async function measure(version, folder, kinds, figures) {
+/**
+ * Starts a gateway of each kind, lets them take their blocks, and stops them.
+ *
+ * @param {string} version @param {string} folder @param {(url: string) => Kinds} kinds @param {boolean} isLast Its gateways are profiled.
+ */
+async function generation(version, folder, kinds, isLast) {
   const sink = await startSink();
   const provider = await createProvider({ delayMs: 50 });
   const loaded = `--import=${new URL("lib/probe.mjs", import.meta.url).href}`;
   const config = { agents: { defaults: { maxConcurrent: SESSIONS } } };
   const options = { version, providerUrl: provider.baseUrl, config };
-  /** @type {Record<string, Side>} */
-  const sides = {};
+  /** @type {Side[]} */
+  const sides = [];
   try {
     for (const [name, plugins] of Object.entries(kinds(sink.url))) {
-      const probe = join(folder, `profile-${version}-${Object.keys(sides).length}.json`);
-      const env = { NODE_OPTIONS: loaded, BENCH_PROBE: probe };
+      const probe = join(folder, `profile-${version}-${sides.length}.json`);
+      const env = isLast ? { NODE_OPTIONS: loaded, BENCH_PROBE: probe } : {};
       const gateway = await startGateway({ ...options, plugins, env });
-      sides[name] = { name, probe, gateway, turns: [], cpu: [], times: [] };
+      sides.push({ name, probe, gateway, turns: [], cpu: [], times: [] });
       await gateway.warmUp();
     }
-    const all = Object.values(sides);
     // Compiled, and each session begun.
-    for (const one of all) await run(one);
-    for (const one of all) Object.assign(one, { turns: [], cpu: [], times: [] });
+    for (const one of sides) await run(one);
+    for (const one of sides) Object.assign(one, { turns: [], cpu: [], times: [] });
     await sink.count();
-    // Each is once the first and once the last.
     for (let round = 0; round < ROUNDS; round += 1) {
-      const turned = [...all.slice(round % all.length), ...all.slice(0, round % all.length)];
+      const turned = [...sides.slice(round % sides.length), ...sides.slice(0, round % sides.length)];
       for (const one of turned) await run(one);
     }
     const { calls } = await sink.count();
     const told = TURNS * ROUNDS;
     if (calls < told) console.log(`${version}: of ${told} calls ${calls} had arrived`);
-    const add = (/** @type {string} */ name, /** @type {number} */ value, unit = "ms") => {
-      figures[`${version}, ${name}`] = [value, unit];
-    };
-    for (const one of all) {
-      add(`main thread a turn, ${one.name}`, median(one.cpu));
-      add(`turn, ${one.name}, p50`, median(one.times));
-      add(`turn, ${one.name}, p95`, quantile(one.times, 0.95));
-    }
-    const spread = (/** @type {string} */ name, /** @type {number[]} */ values, unit = "ms") => {
-      add(`${name}, median`, median(values), unit);
-      add(`${name}, least`, Math.min(...values), unit);
-      add(`${name}, most`, Math.max(...values), unit);
-    };
-    const { [OWN]: ours, ...others } = sides;
-    if (!ours) return;
-    for (const other of Object.values(others)) {
-      const apart = ours.cpu.map((value, index) => value - (other.cpu[index] ?? Number.NaN));
-      const pair = other.name === BARE ? "difference of pairs" : `above one ${other.name}`;
-      spread(`main thread a turn, ${pair}`, apart);
-    }
-    const bare = sides[BARE] ?? ours;
-    const ratios = ours.turns.map((value, index) => value / (bare.turns[index] ?? Number.NaN));
-    spread("turn, ratio of pairs", ratios, "×");
-    for (const other of Object.values(others)) await profiled(other);
-    const { own, share } = await profiled(ours);
-    if (own === 0) throw new Error("no sample is the plugin's: this gateway loads it from elsewhere");
-    add("main thread a turn that is the plugin's", own);
-    add("main thread, share that is the plugin's", share, "%");
+    // Those of later blocks are no figures.
+    const taken = sides.map(({ name, turns, cpu, times }) => {
+      return { name, turns: [...turns], cpu: [...cpu], times: [...times] };
+    });
+    if (!isLast) return { taken };
+    for (const side of sides) if (side.name !== OWN) await profiled(side);
+    const [ours] = sides.filter(({ name }) => name === OWN);
+    return { taken, profile: ours && (await profiled(ours)) };
   } finally {
-    for (const { gateway } of Object.values(sides)) await gateway.stop();
+    for (const { gateway } of sides) await gateway.stop();
     await provider.close();
     sink.close();
   }
+}
+
+/** @param {string} version @param {string} folder @param {(url: string) => Kinds} kinds @param {import("./lib/figures.mjs").Figures} figures */
+async function measure(version, folder, kinds, figures) {
+  /** @type {Map<string, Pick<Side, "turns" | "cpu" | "times">>} */
+  const all = new Map();
+  /** @type {Awaited<ReturnType<typeof profiled>> | undefined} */
+  let share;
+  for (let number = 1; number <= GENERATIONS; number += 1) {
+    const { taken, profile } = await generation(version, folder, kinds, number === GENERATIONS);
+    for (const { name, turns, cpu, times } of taken) {
+      const side = all.get(name) ?? { turns: [], cpu: [], times: [] };
+      side.turns.push(...turns);
+      side.cpu.push(...cpu);
+      side.times.push(...times);
+      all.set(name, side);
+    }
+    share = profile;
+  }
+  const add = (/** @type {string} */ name, /** @type {number} */ value, unit = "ms") => {
+    figures[`${version}, ${name}`] = [value, unit];
+  };
+  const spread = (/** @type {string} */ name, /** @type {number[]} */ values, unit = "ms") => {
+    add(`${name}, median`, median(values), unit);
+    add(`${name}, least`, Math.min(...values), unit);
+    add(`${name}, most`, Math.max(...values), unit);
+  };
+  for (const [name, { cpu, times }] of all) {
+    add(`main thread a turn, ${name}`, median(cpu));
+    add(`turn, ${name}, p50`, median(times));
+    add(`turn, ${name}, p95`, quantile(times, 0.95));
+  }
+  const [ours, bare] = [all.get(OWN), all.get(BARE)];
+  if (!ours || !bare || !share) throw new Error("there is nothing to compare");
+  for (const [name, other] of all) {
+    if (name === OWN) continue;
+    const apart = ours.cpu.map((value, index) => value - (other.cpu[index] ?? Number.NaN));
+    spread(`main thread a turn, ${name === BARE ? "difference of pairs" : `above one ${name}`}`, apart);
+  }
+  const ratios = ours.turns.map((value, index) => value / (bare.turns[index] ?? Number.NaN));
+  spread("turn, ratio of pairs", ratios, "×");
+  if (share.own === 0) throw new Error("no sample is the plugin's: this gateway loads it from elsewhere");
+  add("main thread a turn that is the plugin's", share.own);
+  add("main thread, share that is the plugin's", share.share, "%");
 }
 
 const folder = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
