@@ -69,8 +69,9 @@ message and of each call and keeps nothing on disk. \`gateway\` is what 2026.9.6
     about: "a real gateway under load, with the plugin, with idle ones, and without",
     nodes: [24],
     runs: 1,
-    note: `Of two gateways alike one may be a tenth or two slower for as long as both run: what is between the plugin and a plugin
-that does nothing is to be read beside what is between that one and none. The plugin's own time is told by its profile.`,
+    note: `Of two gateways alike one may be a tenth or two slower for as long as both run: what is between the plugin and a
+plugin that does nothing is to be read beside what is between that one and none. The plugin's own time is told by its
+profile.`,
   },
   { name: "proxy", about: "what the proxy adds to a stream", nodes: [24], runs: 1 },
   { name: "backfill", about: "how fast a store's history is filled in", nodes: [24], runs: 1, args: ["256"] },
@@ -175,8 +176,8 @@ Machine: ${machine}.
 A figure is the median of its runs, with the least and the most of them where there are several. Costs of CPU are above a
 process that makes the same events for nobody, and hold less noise than times do; "load" is what the machine did
 besides at the beginning (processes that want a core, over a minute), "pace" what one small fixed piece of work took, by
-which days of a shared machine can be told apart. Budgets are what we want of each figure; "missed" is
-said where it is more.
+which days of a shared machine can be told apart. Budgets are what we want of each figure; "missed" is said where it is
+more.
 `;
   const tables = BENCHES.flatMap(({ name, about, note }) => {
     const own = results.filter(({ bench }) => bench === name);

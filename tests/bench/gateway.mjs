@@ -2,9 +2,9 @@
 // A real gateway under load, with the packed plugin, and without it in three ways: no plugin at all, one that does nothing,
 // and one with the same hooks that does nothing with them. Four gateways take blocks of turns in turn, so that what the
 // machine does besides meets all of them; and they are started anew a few times, since of two gateways alike one may be a
-// fifth slower than the other for as long as both run. The main thread's time is CPU; what of it is the plugin's is told by a profile:
-// samples with one of its files in their stack. What Node does for it beneath (sockets, collecting garbage) is in no such
-// stack; the difference of the pairs has it, and their noise.
+// fifth slower than the other for as long as both run. The main thread's time is CPU; what of it is the plugin's is told by
+// a profile: samples with one of its files in their stack. What Node does for it beneath (sockets, collecting garbage) is in
+// no such stack; the difference of the pairs has it, and their noise.
 // `node tests/bench/gateway.mjs [versions…]`
 import { execFileSync } from "node:child_process";
 import {
@@ -32,6 +32,7 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const VERSIONS = ["2026.9.6", "2026.3.13"];
 const SESSIONS = 8;
 const TURNS = 32;
+/** How often all gateways are started. */
 const GENERATIONS = 3;
 /** Blocks of each gateway of a generation. */
 const ROUNDS = 3;
@@ -58,19 +59,24 @@ function threadMs(pid) {
 }
 
 /**
- * @typedef {{ name: string, probe: string, gateway: import("../../examples/gateway/gateway.mjs").Gateway, turns: number[], cpu: number[], times: number[] }} Side
+ * @typedef {{ name: string, probe: string, gateway: import("../../examples/gateway/gateway.mjs").Gateway }} Side
+ *
+ * @typedef {object} Block
+ * @property {number} cpu CPU of the main thread a turn, in ms.
+ * @property {number} turn The median of its turns, in ms.
+ * @property {number[]} times Of all its turns, in ms.
  */
 
 let block = 0;
 
-/** One block of turns, many at once. @param {Side} side @param {number} [count] */
-async function run(side, count = TURNS) {
+/** One block of turns, many at once. @param {Side} side @returns {Promise<Block>} */
+async function run(side) {
   block += 1;
   const before = threadMs(side.gateway.pid ?? 0);
   let next = 0;
   const times = /** @type {number[]} */ ([]);
   const session = async (/** @type {number} */ number) => {
-    while (next < count) {
+    while (next < TURNS) {
       next += 1;
       const begun = performance.now();
       await side.gateway.agentTurn({ session: `bench-${number}`, message: `turn ${next} of block ${block}` });
@@ -79,9 +85,8 @@ async function run(side, count = TURNS) {
   };
   await Promise.all(Array.from({ length: SESSIONS }, (_, number) => session(number)));
   await sleep(TAIL_MS);
-  side.cpu.push((threadMs(side.gateway.pid ?? 0) - before) / count);
-  side.turns.push(median(times));
-  side.times.push(...times);
+  const cpu = (threadMs(side.gateway.pid ?? 0) - before) / TURNS;
+  return { cpu, turn: median(times), times };
 }
 
 /** Whose a sample is: by the frames of its stack. @typedef {"ours" | "gc" | "node" | "others" | "idle"} Whose */
@@ -111,8 +116,8 @@ async function profiled(side) {
   const { probe: file } = side;
   writeFileSync(`${file}.begin`, "");
   await sleep(1_500);
-  await run(side, TURNS);
-  await run(side, TURNS);
+  await run(side);
+  await run(side);
   writeFileSync(`${file}.end`, "");
   const written = `${file}.${side.gateway.pid}`;
   for (const until = performance.now() + 60_000; !existsSync(written); await sleep(200))
@@ -142,14 +147,18 @@ async function profiled(side) {
 /**
  * Starts a gateway of each kind, lets them take their blocks, and stops them.
  *
- * @param {string} version @param {string} folder @param {(url: string) => Kinds} kinds @param {boolean} isLast Its gateways are profiled.
+ * @param {string} version @param {string} folder @param {(url: string) => Kinds} kinds
+ * @param {number} number From 0 on; the gateways of the last one are profiled.
+ * @param {Map<string, Block[]>} blocks Gets those of each kind.
+ * @returns the profile of the plugin's gateway, of the last generation
  */
-async function generation(version, folder, kinds, isLast) {
+async function generation(version, folder, kinds, number, blocks) {
   const sink = await startSink();
   const provider = await createProvider({ delayMs: 50 });
   const loaded = `--import=${new URL("lib/probe.mjs", import.meta.url).href}`;
   const config = { agents: { defaults: { maxConcurrent: SESSIONS } } };
   const options = { version, providerUrl: provider.baseUrl, config };
+  const isLast = number === GENERATIONS - 1;
   /** @type {Side[]} */
   const sides = [];
   try {
@@ -157,28 +166,25 @@ async function generation(version, folder, kinds, isLast) {
       const probe = join(folder, `profile-${version}-${sides.length}.json`);
       const env = isLast ? { NODE_OPTIONS: loaded, BENCH_PROBE: probe } : {};
       const gateway = await startGateway({ ...options, plugins, env });
-      sides.push({ name, probe, gateway, turns: [], cpu: [], times: [] });
+      sides.push({ name, probe, gateway });
       await gateway.warmUp();
     }
     // Compiled, and each session begun.
     for (const one of sides) await run(one);
-    for (const one of sides) Object.assign(one, { turns: [], cpu: [], times: [] });
     await sink.count();
     for (let round = 0; round < ROUNDS; round += 1) {
-      const turned = [...sides.slice(round % sides.length), ...sides.slice(0, round % sides.length)];
-      for (const one of turned) await run(one);
+      // Over all generations each kind is first in its turn.
+      const first = (number * ROUNDS + round) % sides.length;
+      for (const one of [...sides.slice(first), ...sides.slice(0, first)])
+        blocks.set(one.name, [...(blocks.get(one.name) ?? []), await run(one)]);
     }
     const { calls } = await sink.count();
     const told = TURNS * ROUNDS;
     if (calls < told) console.log(`${version}: of ${told} calls ${calls} had arrived`);
-    // Those of later blocks are no figures.
-    const taken = sides.map(({ name, turns, cpu, times }) => {
-      return { name, turns: [...turns], cpu: [...cpu], times: [...times] };
-    });
-    if (!isLast) return { taken };
+    if (!isLast) return undefined;
     for (const side of sides) if (side.name !== OWN) await profiled(side);
-    const [ours] = sides.filter(({ name }) => name === OWN);
-    return { taken, profile: ours && (await profiled(ours)) };
+    const ours = sides.find(({ name }) => name === OWN);
+    return ours && (await profiled(ours));
   } finally {
     for (const { gateway } of sides) await gateway.stop();
     await provider.close();
@@ -188,21 +194,12 @@ async function generation(version, folder, kinds, isLast) {
 
 /** @param {string} version @param {string} folder @param {(url: string) => Kinds} kinds @param {import("./lib/figures.mjs").Figures} figures */
 async function measure(version, folder, kinds, figures) {
-  /** @type {Map<string, Pick<Side, "turns" | "cpu" | "times">>} */
+  /** @type {Map<string, Block[]>} */
   const all = new Map();
-  /** @type {Awaited<ReturnType<typeof profiled>> | undefined} */
-  let share;
-  for (let number = 1; number <= GENERATIONS; number += 1) {
-    const { taken, profile } = await generation(version, folder, kinds, number === GENERATIONS);
-    for (const { name, turns, cpu, times } of taken) {
-      const side = all.get(name) ?? { turns: [], cpu: [], times: [] };
-      side.turns.push(...turns);
-      side.cpu.push(...cpu);
-      side.times.push(...times);
-      all.set(name, side);
-    }
-    share = profile;
-  }
+  /** @type {Awaited<ReturnType<typeof generation>>} */
+  let profile;
+  for (let number = 0; number < GENERATIONS; number += 1)
+    profile = await generation(version, folder, kinds, number, all);
   const add = (/** @type {string} */ name, /** @type {number} */ value, unit = "ms") => {
     figures[`${version}, ${name}`] = [value, unit];
   };
@@ -211,23 +208,24 @@ async function measure(version, folder, kinds, figures) {
     add(`${name}, least`, Math.min(...values), unit);
     add(`${name}, most`, Math.max(...values), unit);
   };
-  for (const [name, { cpu, times }] of all) {
-    add(`main thread a turn, ${name}`, median(cpu));
+  for (const [name, blocks] of all) {
+    const times = blocks.flatMap((one) => one.times);
+    add(`main thread a turn, ${name}`, median(blocks.map(({ cpu }) => cpu)));
     add(`turn, ${name}, p50`, median(times));
     add(`turn, ${name}, p95`, quantile(times, 0.95));
   }
   const [ours, bare] = [all.get(OWN), all.get(BARE)];
-  if (!ours || !bare || !share) throw new Error("there is nothing to compare");
-  for (const [name, other] of all) {
+  if (!ours || !bare || !profile) throw new Error("there is nothing to compare");
+  for (const [name, others] of all) {
     if (name === OWN) continue;
-    const apart = ours.cpu.map((value, index) => value - (other.cpu[index] ?? Number.NaN));
+    const apart = ours.map(({ cpu }, index) => cpu - (others[index]?.cpu ?? Number.NaN));
     spread(`main thread a turn, ${name === BARE ? "difference of pairs" : `above one ${name}`}`, apart);
   }
-  const ratios = ours.turns.map((value, index) => value / (bare.turns[index] ?? Number.NaN));
+  const ratios = ours.map(({ turn }, index) => turn / (bare[index]?.turn ?? Number.NaN));
   spread("turn, ratio of pairs", ratios, "×");
-  if (share.own === 0) throw new Error("no sample is the plugin's: this gateway loads it from elsewhere");
-  add("main thread a turn that is the plugin's", share.own);
-  add("main thread, share that is the plugin's", share.share, "%");
+  if (profile.own === 0) throw new Error("no sample is the plugin's: this gateway loads it from elsewhere");
+  add("main thread a turn that is the plugin's", profile.own);
+  add("main thread, share that is the plugin's", profile.share, "%");
 }
 
 const folder = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
