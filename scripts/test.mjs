@@ -29,6 +29,9 @@ async function main(args) {
     console.log(
       `${error ? "FAILED" : "passed"}  ${name.padEnd(14)} ${String(seconds).padStart(5)} s${error ? `  ${error}` : ""}`,
     );
+  // A log is often shown from its end, an hour behind what failed.
+  for (const { name, end } of results)
+    if (end !== undefined) console.log(`\n=== ${name} ended with\n${end}\n`);
   const failed = results.filter(({ error }) => error !== undefined).length;
   const total = Math.round((Date.now() - begun) / 1000);
   console.log(`${results.length - failed} of ${results.length} steps passed in ${total} s`);

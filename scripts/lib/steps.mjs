@@ -3,6 +3,8 @@ import { fileURLToPath } from "node:url";
 import { SetupError, say } from "./run.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
+/** So many characters of a step's output are kept for those who see the end of it all alone. */
+const END = 4_000;
 
 /**
  * @typedef {object} Step
@@ -17,7 +19,8 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
  *   the step to its end, without standard input; throws when it fails.
  * @typedef {{ env?: Record<string, string | undefined> }} CommandOptions `undefined` removes a variable.
  *
- * @typedef {{ name: string, seconds: number, error?: string }} Result
+ * @typedef {{ name: string, seconds: number, error?: string, end?: string }} Result `end` is the end of a failed
+ *   step's output.
  * @typedef {Record<string, () => Promise<unknown>>} Preparations In the order in which they are made.
  */
 
@@ -81,7 +84,12 @@ async function runStep({ name, about, needs = [], run }, prepared, alone) {
   const seconds = () => Math.round((Date.now() - begun) / 1000);
   /** @type {string[]} */
   const kept = [];
-  const write = (/** @type {string} */ text) => (alone ? process.stdout.write(text) : kept.push(text));
+  let end = "";
+  const write = (/** @type {string} */ text) => {
+    end = (end + text).slice(-END);
+    if (alone) process.stdout.write(text);
+    else kept.push(text);
+  };
   process.stdout.write(`\n=== ${name}: ${about}\n`);
   const timer = alone ? undefined : setInterval(() => say(`${name} … ${seconds()} s`), 30_000);
   try {
@@ -92,7 +100,7 @@ async function runStep({ name, about, needs = [], run }, prepared, alone) {
   } catch (error) {
     const text = error instanceof SetupError ? error.message : String(/** @type {Error} */ (error).stack);
     process.stdout.write(`${kept.join("")}${text}\n=== ${name}: FAILED after ${seconds()} s\n`);
-    return { name, seconds: seconds(), error: text.split("\n")[0] ?? "" };
+    return { name, seconds: seconds(), error: text.split("\n")[0] ?? "", end: `${end}${text}` };
   } finally {
     clearInterval(timer);
   }
