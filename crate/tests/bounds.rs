@@ -33,11 +33,15 @@ fn message(after_ms: u64) -> Value {
 
 /// Lets a ledger hear of a call.
 fn hear(ledger: &mut Ledger, after_ms: u64, now: Now) {
+    hear_by(ledger, "before_message_write", &message(after_ms), now);
+}
+
+fn hear_by(ledger: &mut Ledger, source: &str, args: &Value, now: Now) {
     let sources = SOURCES.iter().enumerate();
-    let mut messages = sources.filter(|(_, table)| table.source == "before_message_write");
-    let read = messages.find_map(|(source, _)| {
-        let facts = pick(source, &message(after_ms))?;
-        observe::read(source, facts, now.wall_ms).ok()
+    let mut tables = sources.filter(|(_, table)| table.source == source);
+    let read = tables.find_map(|(index, _)| {
+        let facts = pick(index, args)?;
+        observe::read(index, facts, now.wall_ms).ok()
     });
     match read {
         Some(Event::Call(observation)) => drop(ledger.observe(*observation, now)),
@@ -76,6 +80,23 @@ fn a_burst_between_two_rounds_does_not_pass_the_bound() {
     }
     assert_eq!(ledger.slots() as u64 + ledger.counts().evicted, 20_000);
     assert!(ledger.slots() >= MAX_SLOTS - 1);
+}
+
+#[test]
+fn a_call_that_waits_for_the_session_store_does_not_push_the_bound() {
+    let mut ledger = Ledger::new(1);
+    ledger.reconciled(START_MS);
+    let end = json!({"event": {"provider": "p", "model": "m", "sessionKey": "s"}, "ctx": {}});
+    hear_by(&mut ledger, "model_call_ended", &end, at(START_MS));
+    for after_ms in 0..40_000 {
+        let now = at(START_MS + after_ms);
+        hear(&mut ledger, after_ms, now);
+        if after_ms % 1_000 == 999 {
+            ledger.due(now);
+        }
+        assert!(ledger.slots() <= MAX_SLOTS + 1_000);
+    }
+    assert_eq!(ledger.open(), 0);
 }
 
 #[test]

@@ -91,3 +91,73 @@ fn the_gateways_own_word_that_it_stops_ends_no_such_call_either() {
     gateway.run_until(ENDED_MS, ENDED_MS + 4);
     assert_counts_once(&mut gateway);
 }
+
+/// The same as the gateway's timing tells it, which knows of no usage at all.
+fn timing() -> Value {
+    json!({
+        "event": {"provider": "p", "model": "m", "sessionKey": "s", "durationMs": 900, "outcome": "completed"},
+        "ctx": {},
+    })
+}
+
+/// A gateway that told of a call's end while it loaded the plugin again: nobody heard the diagnostic, and the message comes
+/// seconds late, or never, since newer gateways refuse the former instance's hooks.
+fn heard_of_the_end_alone() -> Gateway {
+    let mut gateway = Gateway::new(true);
+    gateway.core.set_reconciled(ENDED_MS - 60_000);
+    gateway.hear("model_call_ended", &timing(), ENDED_MS);
+    gateway
+}
+
+#[test]
+fn a_call_of_which_only_the_end_was_told_has_its_tokens_from_the_session_store() {
+    let mut gateway = heard_of_the_end_alone();
+    gateway.run_until(ENDED_MS, ENDED_MS + 110_000);
+    assert_eq!(gateway.receiver.totals.requests(), 0);
+    let row = json!({
+        "event": {"id": "e", "timestamp": ENDED_MS + 5, "message": message()["event"]["message"]},
+        "ctx": {"sessionId": "one", "agentId": "main"},
+    });
+    gateway.hear("stored", &row, ENDED_MS + 110_000);
+    gateway.run_until(ENDED_MS + 110_000, ENDED_MS + 400_000);
+    let mut expected = common::Totals::default();
+    expected.add("p/m", 1, 30, 7, 0.5);
+    let totals = &gateway.receiver.totals;
+    totals.assert_equals(&expected, "once, with its tokens");
+}
+
+#[test]
+fn its_message_may_come_seconds_later() {
+    let mut gateway = heard_of_the_end_alone();
+    gateway.run_until(ENDED_MS, ENDED_MS + 5_000);
+    gateway.hear("before_message_write", &message(), ENDED_MS + 5_000);
+    gateway.run_until(ENDED_MS + 5_000, ENDED_MS + 8_000);
+    let mut expected = common::Totals::default();
+    expected.add("p/m", 1, 30, 7, 0.5);
+    let totals = &gateway.receiver.totals;
+    totals.assert_equals(&expected, "once, with its tokens");
+}
+
+#[test]
+fn it_is_a_request_without_tokens_where_nobody_knows_more() {
+    let mut gateway = heard_of_the_end_alone();
+    gateway.run_until(ENDED_MS, ENDED_MS + 400_000);
+    assert_eq!(gateway.receiver.totals.requests(), 1);
+}
+
+#[test]
+fn a_diagnostic_without_usage_is_the_last_word() {
+    // A compaction of 2026.6.
+    let mut gateway = heard_of_the_end_alone();
+    gateway.hear("model.call.completed", &end(), ENDED_MS + 5);
+    gateway.run_until(ENDED_MS, ENDED_MS + 2_000);
+    assert_eq!(gateway.receiver.totals.requests(), 1);
+}
+
+#[test]
+fn nobody_waits_for_a_session_store_that_is_not_read() {
+    let mut gateway = Gateway::new(true);
+    gateway.hear("model_call_ended", &timing(), ENDED_MS);
+    gateway.run_until(ENDED_MS, ENDED_MS + 2_000);
+    assert_eq!(gateway.receiver.totals.requests(), 1);
+}

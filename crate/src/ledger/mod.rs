@@ -8,7 +8,8 @@
 //! The one exception is the same observation delivered twice, by two registrations of the plugin: equal
 //! in all that tells calls apart, its own times included, and hardly later.
 //!
-//! A call is final when both its message and its diagnostic have spoken, or after the hold-back.
+//! A call is final when both its message and its diagnostic have spoken, or after the hold-back; one of whose end alone
+//! was told waits for the session store, where that is read.
 //! What comes later finds the call's slot: it is suppressed, enriches the call where it knows more, or
 //! counts it after all where nothing that was billed had been told.
 
@@ -251,17 +252,7 @@ impl Ledger {
 
     /// The calls that are final now.
     pub fn due(&mut self, now: Now) -> Vec<Settled> {
-        while let Some(&(first, id)) = self.waiting.front() {
-            let gone = !self.open.contains(id.key());
-            let expired = now.mono_ms.saturating_sub(first) >= self.hold_back_ms();
-            if !gone && !expired && self.waiting.len() <= MAX_OPEN {
-                break;
-            }
-            self.waiting.pop_front();
-            if !gone {
-                self.ready.push(id);
-            }
-        }
+        self.end_waits(now.mono_ms);
         let due = std::mem::take(&mut self.ready)
             .into_iter()
             .filter_map(|id| {
@@ -342,7 +333,7 @@ impl Ledger {
     /// A call waits for its other surfaces.
     fn hold(&mut self, id: CallId, observation: Observation, now: Now) {
         self.waiting.push_back((now.mono_ms, id));
-        self.open.insert(id.key(), Open::new(id));
+        self.open.insert(id.key(), Open::new(id, now.mono_ms));
         self.view(id, observation, false, now);
     }
 
@@ -369,7 +360,7 @@ impl Ledger {
     fn view(&mut self, id: CallId, observation: Observation, counts_after_all: bool, now: Now) {
         if counts_after_all {
             self.waiting.push_back((now.mono_ms, id));
-            self.open.insert(id.key(), Open::new(id));
+            self.open.insert(id.key(), Open::new(id, now.mono_ms));
         }
         let Some(open) = self.open.get_mut(id.key()) else {
             if self.enrichments.len() < MAX_ENRICHMENTS {

@@ -89,13 +89,16 @@ impl Enrichment {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) id: CallId,
+    /// Since when it waits, on the monotonic clock.
+    pub(super) since_ms: u64,
     pub(super) views: [Option<Box<Observation>>; SURFACES],
 }
 
 impl Open {
-    pub(super) fn new(id: CallId) -> Self {
+    pub(super) fn new(id: CallId, since_ms: u64) -> Self {
         Self {
             id,
+            since_ms,
             views: [const { None }; SURFACES],
         }
     }
