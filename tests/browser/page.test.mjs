@@ -112,10 +112,12 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     assert.equal(await page.locator("#rows tr").count(), 100);
     await page.click("#filter summary");
     await page.selectOption("#f-agent", "mailbox");
+    // A click does not wait for the page that it leads to.
     await page.click("#filter button");
-    assert.match(page.url(), /hours=168&.*agent=mailbox/);
+    await page.waitForURL(/hours=168&.*agent=mailbox/);
     assert.equal(await page.locator("#by-agent ~ table tbody tr").count(), 1);
     await page.click("#rows a >> nth=0");
+    await page.waitForURL(/[?&]model=/);
     assert.ok((await page.locator(".left tbody tr").count()) > 0, "a model's page lists its calls");
     assert.ok((await page.locator("#sessions").count()) > 0);
     await page.click("#table-tokens summary");
