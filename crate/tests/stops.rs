@@ -31,6 +31,10 @@ fn message() -> Value {
 fn assert_counts_once(gateway: &mut Gateway) {
     gateway.hear("before_message_write", &message(), ENDED_MS + 5);
     gateway.run_until(ENDED_MS + 5, ENDED_MS + 60_000);
+    assert_has_its_tokens(gateway);
+}
+
+fn assert_has_its_tokens(gateway: &Gateway) {
     let mut expected = common::Totals::default();
     expected.add("p/m", 1, 30, 7, 0.5);
     let totals = &gateway.receiver.totals;
@@ -96,7 +100,7 @@ fn the_gateways_own_word_that_it_stops_ends_no_such_call_either() {
 fn timing() -> Value {
     json!({
         "event": {"provider": "p", "model": "m", "sessionKey": "s", "durationMs": 900, "outcome": "completed"},
-        "ctx": {},
+        "ctx": {"trace": {"spanId": "a"}},
     })
 }
 
@@ -109,21 +113,36 @@ fn heard_of_the_end_alone() -> Gateway {
     gateway
 }
 
+/// The message as the session store has it.
+fn row() -> Value {
+    json!({
+        "event": {"id": "e", "timestamp": ENDED_MS + 5, "message": message()["event"]["message"]},
+        "ctx": {"sessionId": "one", "agentId": "main"},
+    })
+}
+
 #[test]
 fn a_call_of_which_only_the_end_was_told_has_its_tokens_from_the_session_store() {
     let mut gateway = heard_of_the_end_alone();
     gateway.run_until(ENDED_MS, ENDED_MS + 110_000);
     assert_eq!(gateway.receiver.totals.requests(), 0);
-    let row = json!({
-        "event": {"id": "e", "timestamp": ENDED_MS + 5, "message": message()["event"]["message"]},
-        "ctx": {"sessionId": "one", "agentId": "main"},
-    });
-    gateway.hear("stored", &row, ENDED_MS + 110_000);
+    gateway.hear("stored", &row(), ENDED_MS + 110_000);
     gateway.run_until(ENDED_MS + 110_000, ENDED_MS + 400_000);
-    let mut expected = common::Totals::default();
-    expected.add("p/m", 1, 30, 7, 0.5);
-    let totals = &gateway.receiver.totals;
-    totals.assert_equals(&expected, "once, with its tokens");
+    assert_has_its_tokens(&gateway);
+}
+
+#[test]
+fn its_end_told_twice_is_still_of_the_first_time_behind_two_restarts() {
+    let mut gateway = heard_of_the_end_alone();
+    gateway.hear("model_call_ended", &timing(), ENDED_MS + 300);
+    gateway.write();
+    gateway.restart(ENDED_MS + 500);
+    gateway.core.compact();
+    gateway.write();
+    gateway.restart(ENDED_MS + 900);
+    gateway.hear("stored", &row(), ENDED_MS + 110_000);
+    gateway.run_until(ENDED_MS + 110_000, ENDED_MS + 400_000);
+    assert_has_its_tokens(&gateway);
 }
 
 #[test]
@@ -132,10 +151,7 @@ fn its_message_may_come_seconds_later() {
     gateway.run_until(ENDED_MS, ENDED_MS + 5_000);
     gateway.hear("before_message_write", &message(), ENDED_MS + 5_000);
     gateway.run_until(ENDED_MS + 5_000, ENDED_MS + 8_000);
-    let mut expected = common::Totals::default();
-    expected.add("p/m", 1, 30, 7, 0.5);
-    let totals = &gateway.receiver.totals;
-    totals.assert_equals(&expected, "once, with its tokens");
+    assert_has_its_tokens(&gateway);
 }
 
 #[test]

@@ -8,8 +8,8 @@
 //! The one exception is the same observation delivered twice, by two registrations of the plugin: equal
 //! in all that tells calls apart, its own times included, and hardly later.
 //!
-//! A call is final when both its message and its diagnostic have spoken, or after the hold-back; one of whose end alone
-//! was told waits for the session store, where that is read.
+//! A call is final when both its message and its diagnostic have spoken, or after the hold-back; one of which
+//! the timing alone told waits for its message or its row, where the session store is read.
 //! What comes later finds the call's slot: it is suppressed, enriches the call where it knows more, or
 //! counts it after all where nothing that was billed had been told.
 
@@ -368,8 +368,9 @@ impl Ledger {
             }
             return;
         };
-        let surface = observation.surface;
-        open.views[surface as usize] = Some(Box::new(observation));
+        // A journal has second deliveries too, whose times may be later.
+        let view = &mut open.views[observation.surface as usize];
+        view.get_or_insert_with(|| Box::new(observation));
         let is_complete = self
             .open
             .get(id.key())

@@ -1,6 +1,6 @@
 //! How long calls wait for their other surfaces, and of which a proxy tells too.
 
-use super::{Ledger, MAX_OPEN, MAX_SLOTS, Open};
+use super::{Ledger, MAX_OPEN, MAX_SLOTS, Open, Slot};
 use crate::observe::{Observation, Surface};
 
 /// How long a call waits for its other surfaces, in ms: diagnostics were seen up to 240 ms late.
@@ -15,12 +15,11 @@ const STORED_HOLD_BACK_MS: u64 = 150_000;
 const MAX_PROXIED: usize = 64;
 
 impl Ledger {
-    /// Lets those calls be ready who have waited for long enough.
+    /// Lets those calls be ready that have waited for long enough.
     pub(super) fn end_waits(&mut self, mono_ms: u64) {
         // An open call keeps its slot, and with it all that came behind.
-        let first = self.slots.get(0);
-        let holds_up = first.is_some_and(|slot| self.open.contains(slot.id.key()));
-        let is_crowded = holds_up && self.slots.len() >= MAX_SLOTS;
+        let holds_up = |first: &Slot| self.open.contains(first.id.key());
+        let is_crowded = self.slots.len() >= MAX_SLOTS && self.slots.get(0).is_some_and(holds_up);
         let may_wait = self.reconciled_ms.is_some() && !is_crowded;
         while let Some(&(first, id)) = self.waiting.front() {
             let open = self.open.get(id.key());
