@@ -11,6 +11,7 @@ import {
   untilAsked,
 } from "./cli-pipeline.js";
 import { environmentLitellmToken } from "./env.js";
+import { isLoopback, parseHosts } from "./guard.js";
 import { parsePort, SettingError } from "./listen.js";
 import { LitellmEndpoint } from "./litellm.js";
 import { instantiateIo } from "./wasm.js";
@@ -31,6 +32,8 @@ const USAGE = `agentwatch-openclaw litellm [--provider <name>] [--port <port>] [
   --provider  OpenClaw's name of the provider that is this LiteLLM; litellm
   --port      where it listens; 8472, 0 for a free one
   --host      the address that it listens on; 127.0.0.1. Set AGENTWATCH_LITELLM_TOKEN with another one.
+  --allow-host  a further name by which it may be asked, host.docker.internal say; may be repeated. Requests for other
+              names, and those that a web page makes, are refused.
   --url, --agent-name, --state-dir, --profile  as with ingest
 
 The environment's AGENTWATCH_LITELLM_TOKEN is the token that LiteLLM has to show; without it everybody who reaches the
@@ -46,6 +49,7 @@ export function litellmCommand(args: string[]): Promise<number> {
     provider: { type: "string" },
     port: { type: "string" },
     host: { type: "string" },
+    "allow-host": { type: "string", multiple: true },
   } as const;
   return runCommand(
     USAGE,
@@ -53,11 +57,12 @@ export function litellmCommand(args: string[]): Promise<number> {
     async (values) => {
       const { host = "127.0.0.1", provider = "litellm" } = values;
       const token = environmentLitellmToken();
-      if (!token && !/^(127\.|::1$|localhost$)/.test(host))
+      if (!token && !isLoopback(host))
         throw new SettingError(
           `--host ${host}: others reach this address; set AGENTWATCH_LITELLM_TOKEN, and the same in LiteLLM's configuration`,
         );
       const port = parsePort(values.port ?? "8472");
+      const hosts = parseHosts(values["allow-host"] ?? []);
       const pipeline = await openPipeline("litellm", values);
       await pipeline.open();
       const accept = async (calls: unknown[]) => {
@@ -65,7 +70,9 @@ export function litellmCommand(args: string[]): Promise<number> {
         await pipeline.journalled();
       };
       const mono = () => performance.now();
-      const endpoint = new LitellmEndpoint({ host, port, token, provider, accept, instantiateIo, log, mono });
+      const endpoint = new LitellmEndpoint({
+        ...{ host, port, hosts, token, provider, accept, instantiateIo, log, mono },
+      });
       const asked = untilAsked();
       const at = await endpoint.listen();
       log.info(`litellm endpoint on http://${host}:${at.port}/, calls are counted under ${provider}`);

@@ -10,6 +10,7 @@ import {
   tally,
   untilAsked,
 } from "./cli-pipeline.js";
+import { isLoopback, parseHosts } from "./guard.js";
 import { parsePort } from "./listen.js";
 import { Proxy } from "./proxy.js";
 import { parseUpstreams } from "./upstreams.js";
@@ -25,6 +26,8 @@ const USAGE = `agentwatch-openclaw proxy --upstream <prefix>=<address>[,provider
               usage=ask: streams that do not ask for their usage are made to (stream_options.include_usage).
   --port      where it listens; 8471, 0 for a free one
   --host      the address that it listens on; 127.0.0.1. Whoever reaches another one can use the upstreams.
+  --allow-host  a further name by which it may be asked, host.docker.internal say; may be repeated. Requests for other
+              names, and those that a web page makes, are refused.
   --url, --agent-name, --state-dir, --profile  as with ingest
 
 Keys pass through; none is stored or logged. Exit status: 0 it was asked to end, 2 wrong usage or settings.`;
@@ -39,6 +42,7 @@ export function proxyCommand(args: string[]): Promise<number> {
     upstream: { type: "string", multiple: true },
     port: { type: "string" },
     host: { type: "string" },
+    "allow-host": { type: "string", multiple: true },
   } as const;
   return runCommand(
     USAGE,
@@ -46,10 +50,16 @@ export function proxyCommand(args: string[]): Promise<number> {
     async (values) => {
       const upstreams = parseUpstreams(values.upstream ?? []);
       const { host = "127.0.0.1" } = values;
+      const hosts = parseHosts(values["allow-host"] ?? []);
+      if (!isLoopback(host))
+        log.warn(
+          `--host ${host}: whoever reaches this address can use the upstreams, with keys of their own; leave it out for 127.0.0.1`,
+        );
       const pipeline = await openPipeline("proxy", values);
       const proxy = new Proxy({
         upstreams,
         host,
+        hosts,
         port: parsePort(values.port ?? "8471"),
         onCall: (call) => pipeline.accept("proxied", [call]),
         instantiateIo,

@@ -12,14 +12,13 @@ import {
 } from "node:http";
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
 import { isIP, type Socket } from "node:net";
-import { endToEnd, pairs, type RawHeaders } from "./hop.js";
+import { MAX_HEADER_BYTES } from "./front.js";
+import { endToEnd, type Framing, framing, pairs, type RawHeaders, trailing } from "./hop.js";
 import type { Ending } from "./reading.js";
 
 /** How long a connection to an upstream may take, TLS included. */
 const CONNECT_WITHIN_MS = 10_000;
 const METHODS_WITH_BODY = new Set(["POST", "PUT", "PATCH"]);
-/** The largest header section that passes, in bytes. */
-export const MAX_HEADER_BYTES = 64 * 1024;
 
 /**
  * How long a connection may lie idle before it is closed here, in ms. A request on a connection that the upstream
@@ -32,9 +31,12 @@ const IDLE_MS = { "http:": 4_000, "https:": 55_000 };
 export class Origin {
   readonly url: URL;
   readonly #agent: HttpAgent;
+  readonly #silentMs: number;
 
-  constructor(url: URL) {
+  /** `silentMs`: how long an upstream may be silent in the middle of a request, in ms. */
+  constructor(url: URL, silentMs: number) {
     this.url = url;
+    this.#silentMs = silentMs;
     const isSecure = url.protocol === "https:";
     const options = { keepAlive: true, timeout: IDLE_MS[isSecure ? "https:" : "http:"] };
     this.#agent = isSecure ? new HttpsAgent(options) : new HttpAgent(options);
@@ -53,6 +55,15 @@ export class Origin {
       headers: ["Host", this.url.host, ...headers],
       agent: this.#agent,
       maxHeaderSize: MAX_HEADER_BYTES,
+      // Also where Node's own options say otherwise.
+      insecureHTTPParser: false,
+      timeout: this.#silentMs,
+    });
+    // Node leaves out what is beyond a number of fields.
+    request.maxHeadersCount = 0;
+    request.on("timeout", () => {
+      const error = new Error(`nothing came for ${Math.ceil(this.#silentMs / 60_000)} min`);
+      request.destroy(Object.assign(error, { code: "ETIMEDOUT" }));
     });
     request.on("socket", (socket) => limitConnecting(request, socket, isSecure));
     return request;
@@ -79,6 +90,8 @@ function limitConnecting(request: ClientRequest, socket: Socket, isSecure: boole
 export interface Listener {
   /** Bytes of the request pass. */
   request(bytes: Uint8Array): void;
+  /** The request is with the upstream's network, or never will be: nothing of it is held any more. */
+  sent(): void;
   /** The answer begins. */
   answer(answer: IncomingMessage): void;
   /** Bytes of the answer pass. */
@@ -95,7 +108,9 @@ export interface Passage {
   response: ServerResponse;
   /** Whether the client waits for a word before it sends its body (`Expect: 100-continue`). */
   isAwaited: boolean;
-  /** The body, where it was changed; else it is taken from the request. */
+  /** How the request's body is framed. */
+  framing: Framing;
+  /** The body, where it was changed; else it is taken from the request. Not kept once it is written. */
   body: readonly Uint8Array[] | undefined;
   listener: Listener;
 }
@@ -118,9 +133,17 @@ export function forward(passage: Passage): void {
     response.destroy();
   };
   outgoing.on("response", (incoming) => {
+    if (framing(incoming.rawHeaders) === undefined) {
+      outgoing.destroy(new Error("its answer does not say for certain where it ends"));
+      return;
+    }
     answer = incoming;
     incoming.on("error", cut).on("close", () => {
       if (!incoming.complete) cut();
+    });
+    // An upstream that has answered may take the rest of a request for another one.
+    incoming.on("end", () => {
+      if (!outgoing.writableFinished) outgoing.destroy();
     });
     try {
       sendBack(passage, incoming, over);
@@ -133,6 +156,7 @@ export function forward(passage: Passage): void {
     if (passage.isAwaited) response.writeContinue();
   });
   outgoing.on("information", (information) => sendInformation(response, information));
+  outgoing.on("finish", () => listener.sent());
   outgoing.on("error", (error) => {
     if (!answer) over("cut", error);
     // An upstream may close behind its whole answer without having read the whole request.
@@ -140,9 +164,14 @@ export function forward(passage: Passage): void {
   });
   // Who is still sending reads no answer: what is left of a body that nobody takes is let run.
   outgoing.on("close", () => {
+    listener.sent();
     request.resume();
     // An upstream that switches protocols, which nobody asked for, is left by Node without a word.
     if (!answer) over("cut", new Error("the connection ended without an answer"));
+  });
+  // A client that left within its body left a request upstream that never ends.
+  request.on("close", () => {
+    if (!request.complete) outgoing.destroy();
   });
   response.on("close", () => {
     if (!response.writableFinished) outgoing.destroy();
@@ -151,31 +180,36 @@ export function forward(passage: Passage): void {
   sendBody(passage, outgoing);
 }
 
-function requestHeaders({ request, isAwaited, body }: Passage): RawHeaders {
-  const isChunked = request.headers["transfer-encoding"] !== undefined;
-  const without = ["host", ...(isAwaited ? [] : ["expect"]), ...(isChunked ? [] : ["trailer"])];
-  const headers = endToEnd(request.rawHeaders, body ? [...without, "content-length"] : without);
+/** Every body leaves framed: Node frames none by itself where the method is one that usually has no body. */
+function requestHeaders({ request, framing, isAwaited, body }: Passage): RawHeaders {
+  const headers = endToEnd(request.rawHeaders, ["host", "expect", "content-length", "trailer"]);
   if (body) headers.push("Content-Length", String(body.reduce((sum, bytes) => sum + bytes.length, 0)));
-  else if (isChunked) headers.push("Transfer-Encoding", "chunked");
+  else if (framing.by === "length") headers.push("Content-Length", String(framing.length));
+  else if (framing.by === "chunks") headers.push("Transfer-Encoding", "chunked");
   // Else Node would announce a body of unknown length where there is none.
-  else if (request.headers["content-length"] === undefined && METHODS_WITH_BODY.has(request.method ?? ""))
-    headers.push("Content-Length", "0");
+  else if (METHODS_WITH_BODY.has(request.method ?? "")) headers.push("Content-Length", "0");
+  if (isAwaited && !body && framing.by !== "nothing") headers.push("Expect", "100-continue");
   if (/\btrailers\b/i.test(String(request.headers.te ?? ""))) headers.push("TE", "trailers");
   return headers;
 }
 
-function sendBody({ request, body, isAwaited, listener }: Passage, outgoing: ClientRequest): void {
+function sendBody(passage: Passage, outgoing: ClientRequest): void {
+  const { request, framing, body, isAwaited, listener } = passage;
   if (body) {
+    passage.body = undefined;
     for (const bytes of body) outgoing.write(bytes);
+    outgoing.end();
+    return;
+  }
+  if (framing.by === "nothing") {
+    // What no field announced is nobody's body.
+    request.resume();
     outgoing.end();
     return;
   }
   // Else nothing would be sent before the client's first byte, for which it waits.
   if (isAwaited) outgoing.flushHeaders();
   request.on("data", (bytes: Buffer) => listener.request(bytes));
-  request.on("end", () => {
-    if (request.rawTrailers.length > 0) outgoing.addTrailers(pairs(request.rawTrailers));
-  });
   request.pipe(outgoing);
 }
 
@@ -198,7 +232,7 @@ function sendBack(
   if (headers.every((text) => /^[\x20-\x7e\t]*$/.test(text))) response.flushHeaders();
   answer.on("data", (bytes: Buffer) => listener.bytes(bytes));
   answer.on("end", () => {
-    if (hasTrailers && answer.rawTrailers.length > 0) response.addTrailers(pairs(answer.rawTrailers));
+    if (hasTrailers && answer.rawTrailers.length > 0) response.addTrailers(trailing(answer.rawTrailers));
     if (answer.complete) over("whole");
   });
   answer.pipe(response);

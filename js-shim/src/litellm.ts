@@ -4,9 +4,9 @@
  */
 
 import { createHash, timingSafeEqual } from "node:crypto";
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { listenError } from "./listen.js";
+import { type Bounds, Front } from "./front.js";
 import type { Log } from "./pipeline.js";
 import { quietly } from "./quiet.js";
 import type { Told } from "./reading.js";
@@ -28,11 +28,15 @@ export interface LoggedCall extends Told {
 export interface LitellmOptions {
   host: string;
   port: number;
+  /** Further host names by which it may be asked, in lower case. */
+  hosts: readonly string[];
+  /** Other bounds than the usual ones. */
+  bounds?: Partial<Bounds> | undefined;
   /** What LiteLLM has to show as its bearer token; nothing: everybody on this machine may log. */
   token: string | undefined;
   /** OpenClaw's name of the provider that is this LiteLLM. */
   provider: string;
-  /** Takes calls over; once it resolves they are safe. */
+  /** Takes calls over; once it resolves these and those before them are safe. */
   accept(calls: LoggedCall[]): Promise<void>;
   instantiateIo(): Io;
   log: Log;
@@ -42,11 +46,11 @@ export interface LitellmOptions {
 
 /** The largest body that is read, in bytes. */
 export const MAX_BODY = 16 * 1024 * 1024;
-/** Who sends its headers or its body more slowly is cut off, in ms. */
-const HEADERS_WITHIN_MS = 10_000;
-const BODY_WITHIN_MS = 60_000;
-/** Connections at the same time; more are closed at once. */
-const MAX_CONNECTIONS = 256;
+/** How much is taken at once, and for how long. */
+const BOUNDS: Bounds = { connections: 256, headersMs: 10_000, requestMs: 60_000, idleMs: 5_000 };
+
+/** So many calls that were not accepted are known again: LiteLLM posts them again within seconds. */
+const MOST_DOUBTFUL = 10_000;
 
 /** What is answered. */
 interface Answer {
@@ -57,10 +61,12 @@ interface Answer {
 /** The endpoint. */
 export class LitellmEndpoint {
   readonly #options: LitellmOptions;
-  readonly #server: Server;
+  readonly #front: Front;
   readonly #token: Buffer | undefined;
   readonly #warn: (text: string) => void;
   #io: Io | undefined;
+  /** Calls that were taken over and are not safe: when LiteLLM posts them again they are not taken over again. */
+  readonly #doubtful = new Set<string>();
   readonly counts = { requests: 0, calls: 0, refused: 0, unreadable: 0, not_accepted: 0 };
   /** Payloads that were no calls of a model, by reason. */
   readonly skipped: Record<string, number> = {};
@@ -69,13 +75,18 @@ export class LitellmEndpoint {
     this.#options = options;
     this.#token = options.token === undefined ? undefined : digest(options.token);
     this.#warn = quietly((text) => options.log.warn(text), options.mono);
-    this.#server = createServer({
-      headersTimeout: HEADERS_WITHIN_MS,
-      requestTimeout: BODY_WITHIN_MS,
-      connectionsCheckingInterval: 1_000,
+    const { host, port, hosts } = options;
+    this.#front = new Front({
+      ...{ host, port, hosts },
+      bounds: { ...BOUNDS, ...options.bounds },
+      warn: this.#warn,
+      serve: (request, response) => void this.#serve(request, response),
+      refuse: (response, status, why) => {
+        this.counts.refused += 1;
+        reply(response, problem(status, why));
+        response.req.resume();
+      },
     });
-    this.#server.maxConnections = MAX_CONNECTIONS;
-    this.#server.on("request", (request, response) => void this.#serve(request, response));
   }
 
   /**
@@ -83,33 +94,20 @@ export class LitellmEndpoint {
    *
    * @throws SettingError where the address is taken or not allowed
    */
-  async listen(): Promise<AddressInfo> {
-    const { host, port } = this.#options;
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
-      this.#server.listen(port, host, resolve);
-    });
-    return this.#server.address() as AddressInfo;
+  listen(): Promise<AddressInfo> {
+    return this.#front.listen();
   }
 
   /** Takes no more requests, and lets those that run end for at most so many ms. */
-  async close(graceMs: number): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    this.#server.closeIdleConnections();
-    const timer = setTimeout(() => this.#server.closeAllConnections(), graceMs);
-    await closed;
-    clearTimeout(timer);
+  close(graceMs: number): Promise<void> {
+    return this.#front.close(graceMs);
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     this.counts.requests += 1;
-    request.on("error", () => {});
-    response.on("error", () => {});
     const refusal = this.#refusal(request);
     if (refusal) this.counts.refused += 1;
-    const { status, body } = refusal ?? (await this.#log(request));
-    if (response.destroyed) return;
-    response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
+    reply(response, refusal ?? (await this.#log(request)));
     // Who is still sending reads no answer: what is left of the body is let run, for as long as a body may take.
     request.resume();
   }
@@ -171,9 +169,13 @@ export class LitellmEndpoint {
       provider,
       cost: call.cost === null ? null : Number(call.cost),
     }));
+    const keys = calls.map((call) => JSON.stringify(call));
+    const isNew = (_: unknown, at: number) => !this.#doubtful.has(keys[at] ?? "");
     try {
-      await this.#options.accept(calls);
+      await this.#options.accept(calls.filter(isNew));
+      for (const key of keys) this.#doubtful.delete(key);
     } catch (error) {
+      for (const key of keys) this.#doubt(key);
       this.counts.not_accepted += 1;
       this.#warn(`a log was not accepted: ${error instanceof Error ? error.message : error}`);
       return problem(503, "not accepted, try again");
@@ -182,6 +184,13 @@ export class LitellmEndpoint {
     for (const [reason, count] of Object.entries(logged.skipped))
       this.skipped[reason] = (this.skipped[reason] ?? 0) + count;
     return { status: 200, body: { accepted: calls.length, skipped: logged.skipped } };
+  }
+
+  #doubt(key: string): void {
+    this.#doubtful.delete(key);
+    this.#doubtful.add(key);
+    const [oldest] = this.#doubtful;
+    if (oldest !== undefined && this.#doubtful.size > MOST_DOUBTFUL) this.#doubtful.delete(oldest);
   }
 
   /** Runs something in the module; nothing where it trapped, after which the instance is dead. */
@@ -207,6 +216,11 @@ export class LitellmEndpoint {
     );
     return problem(413, `more than ${MAX_BODY} bytes`);
   }
+}
+
+function reply(response: ServerResponse, { status, body }: Answer): void {
+  if (response.destroyed) return;
+  response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body));
 }
 
 function problem(status: number, error: string): Answer {

@@ -3,10 +3,11 @@
  * of models are read beside it, and told when they are over.
  */
 
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { forward, type Listener, MAX_HEADER_BYTES, Origin } from "./forward.js";
-import { listenError } from "./listen.js";
+import { forward, type Listener, Origin } from "./forward.js";
+import { type Bounds, Front } from "./front.js";
+import type { Framing } from "./hop.js";
 import type { Log } from "./pipeline.js";
 import { quietly } from "./quiet.js";
 import { type CallReading, type Ending, Readers, type Told } from "./reading.js";
@@ -36,6 +37,10 @@ export interface ProxyOptions {
   upstreams: readonly Upstream[];
   host: string;
   port: number;
+  /** Further host names by which it may be asked, in lower case. */
+  hosts: readonly string[];
+  /** Other bounds than the usual ones. */
+  bounds?: Partial<ProxyBounds> | undefined;
   /** Hears of each call that is over; must not throw. */
   onCall(call: ProxiedCall): void;
   instantiateIo(): Io;
@@ -46,17 +51,34 @@ export interface ProxyOptions {
   mono(): number;
 }
 
-/** A body that is to ask for its usage has to be held; a larger one passes as it is. */
-const MAX_HELD = 32 * 1024 * 1024;
-/** How long an idle connection of a client is kept, in ms. */
-const KEEP_CLIENTS_MS = 75_000;
+/** How much a proxy takes at once, and for how long. */
+export interface ProxyBounds extends Bounds {
+  /** A body that is to ask for its usage has to be held; a larger one passes as it is. In bytes. */
+  held: number;
+  /** The same of all bodies together: one that finds no room passes as it is. */
+  heldTogether: number;
+  /** How long an upstream may be silent in the middle of a request, in ms. */
+  silentMs: number;
+}
+
+/** A model may think for long before it says something; a client of this machine sends what it has at once. */
+const BOUNDS: ProxyBounds = {
+  connections: 1_000,
+  headersMs: 30_000,
+  requestMs: 300_000,
+  idleMs: 75_000,
+  held: 32 * 1024 * 1024,
+  heldTogether: 128 * 1024 * 1024,
+  silentMs: 3_600_000,
+};
 /** Headers by which providers name a request. */
 const REQUEST_IDS = ["request-id", "x-request-id", "x-litellm-call-id", "apim-request-id"];
 
 /** The proxy. */
 export class Proxy {
   readonly #options: ProxyOptions;
-  readonly #server: Server;
+  readonly #bounds: ProxyBounds;
+  readonly #front: Front;
   readonly #readers: Readers;
   readonly #origins = new Map<Upstream, Origin>();
   readonly #warn: (text: string) => void;
@@ -70,22 +92,29 @@ export class Proxy {
     cut: 0,
     left: 0,
     asked_too_large: 0,
+    asked_no_room: 0,
   };
+  /** Bytes of bodies that are held. */
+  #held = 0;
 
   constructor(options: ProxyOptions) {
     this.#options = options;
     this.#readers = new Readers(() => options.instantiateIo());
     this.#warn = quietly((text) => options.log.warn(text), options.mono);
-    for (const upstream of options.upstreams) this.#origins.set(upstream, new Origin(upstream.url));
-    // A stream may take as long as it takes; only headers have to come in time.
-    this.#server = createServer({
-      requestTimeout: 0,
-      headersTimeout: 30_000,
-      keepAliveTimeout: KEEP_CLIENTS_MS,
-      maxHeaderSize: MAX_HEADER_BYTES,
+    this.#bounds = { ...BOUNDS, ...options.bounds };
+    for (const upstream of options.upstreams)
+      this.#origins.set(upstream, new Origin(upstream.url, this.#bounds.silentMs));
+    const { host, port, hosts } = options;
+    this.#front = new Front({
+      ...{ host, port, hosts },
+      bounds: this.#bounds,
+      warn: this.#warn,
+      serve: (...served) => this.#serve(...served),
+      refuse: (response, status, why) => {
+        this.counts.refused += 1;
+        answerError(response, status, "refused", `agentwatch-openclaw proxy: ${why}`);
+      },
     });
-    this.#server.on("request", (request, response) => this.#serve(request, response, false));
-    this.#server.on("checkContinue", (request, response) => this.#serve(request, response, true));
   }
 
   /** Answers that could not be read, by reason. */
@@ -98,31 +127,19 @@ export class Proxy {
    *
    * @throws SettingError where the address is taken or not allowed
    */
-  async listen(): Promise<AddressInfo> {
-    const { host, port } = this.#options;
-    await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
-      this.#server.listen(port, host, resolve);
-    });
-    return this.#server.address() as AddressInfo;
+  listen(): Promise<AddressInfo> {
+    return this.#front.listen();
   }
 
   /** Takes no more requests, lets those that run end for at most so many ms, then breaks them off. */
   async close(graceMs: number): Promise<void> {
-    const closed = new Promise((resolve) => this.#server.close(resolve));
-    this.#server.closeIdleConnections();
-    const timer = setTimeout(() => this.#server.closeAllConnections(), graceMs);
-    await closed;
-    clearTimeout(timer);
+    await this.#front.close(graceMs);
     await Promise.all(this.#unfinished);
     for (const origin of this.#origins.values()) origin.close();
   }
 
-  #serve(request: IncomingMessage, response: ServerResponse, isAwaited: boolean): void {
+  #serve(request: IncomingMessage, response: ServerResponse, framing: Framing, isAwaited: boolean): void {
     this.counts.requests += 1;
-    // A client that is gone is told by `close`; nobody else waits for these.
-    request.on("error", () => {});
-    response.on("error", () => {});
     const target = request.url ?? "";
     const way = route(this.#options.upstreams, target);
     const origin = way && this.#origins.get(way.upstream);
@@ -136,14 +153,14 @@ export class Proxy {
     const listener = this.#listen(way, reading, request, response);
     const pass = (body: Uint8Array[] | undefined) => {
       try {
-        forward({ origin, path: way.path, request, response, isAwaited, body, listener });
+        forward({ origin, path: way.path, request, response, framing, isAwaited, body, listener });
       } catch (error) {
         // Node's parser takes requests that its writer refuses.
         listener.over("cut", error instanceof Error ? error : new Error(String(error)));
       }
     };
     if (reading && way.upstream.asksForUsage && canAsk(request, way.path))
-      this.#hold(request, response, isAwaited, reading, pass);
+      this.#hold(request, response, isAwaited, reading, listener, pass);
     else pass(undefined);
   }
 
@@ -162,6 +179,7 @@ export class Proxy {
     let answered: IncomingMessage | undefined;
     const isPlain = request.headers["content-encoding"] === undefined;
     return {
+      sent: () => {},
       request: (bytes) => {
         if (isPlain) reading?.request(bytes);
       },
@@ -218,17 +236,27 @@ export class Proxy {
     response: ServerResponse,
     isAwaited: boolean,
     reading: CallReading,
+    listener: Listener,
     pass: (body: Uint8Array[] | undefined) => void,
   ): void {
     if (isAwaited) response.writeContinue();
     const held: Buffer[] = [];
     let size = 0;
+    // Until it is with the upstream, or the client is gone.
+    const release = () => {
+      this.#held -= size;
+      size = 0;
+    };
+    listener.sent = release;
+    response.once("close", release);
     const take = (bytes: Buffer) => {
       held.push(bytes);
       size += bytes.length;
-      if (size <= MAX_HELD) return;
+      this.#held += bytes.length;
+      const isTooLarge = size > this.#bounds.held;
+      if (!isTooLarge && this.#held <= this.#bounds.heldTogether) return;
       // Too much to hold: what was held goes back to where it came from, and all of it passes as it is.
-      this.counts.asked_too_large += 1;
+      this.counts[isTooLarge ? "asked_too_large" : "asked_no_room"] += 1;
       request.off("data", take).off("end", end).pause();
       for (const bytes of held.reverse()) request.unshift(bytes);
       pass(undefined);

@@ -1,6 +1,7 @@
 /** Where the proxy may send requests: nowhere but to the upstreams that were given, by the path's prefix. */
 
 import { SettingError } from "./listen.js";
+import { isTreacherous } from "./target.js";
 
 /** One upstream. */
 export interface Upstream {
@@ -75,7 +76,7 @@ export interface Route {
 /** The route of a request's target; nothing where no upstream is meant, or the path climbs out of its folder. */
 export function route(upstreams: readonly Upstream[], target: string): Route | undefined {
   const [path = ""] = target.split("?", 1);
-  if (!path.startsWith("/") || /(^|[/\\])(\.|%2e){1,2}([/\\]|$)/i.test(path)) return undefined;
+  if (!path.startsWith("/") || isTreacherous(path)) return undefined;
   for (const upstream of upstreams) {
     const prefix = upstream.prefix === "/" ? "" : upstream.prefix;
     if (path !== prefix && !path.startsWith(`${prefix}/`)) continue;

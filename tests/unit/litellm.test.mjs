@@ -113,6 +113,27 @@ test("what is not accepted is to be tried again", async () => {
   }
 });
 
+test("what was not accepted and is posted again is taken over once", async () => {
+  /** @type {any[]} */
+  const taken = [];
+  let isFull = true;
+  const { post, close } = await open({
+    accept: (/** @type {any[]} */ calls) => {
+      // As on a full disk: it is in memory, and will be sent from there.
+      taken.push(...calls);
+      return isFull ? Promise.reject(new Error("disk full")) : Promise.resolve();
+    },
+  });
+  try {
+    for (let count = 0; count < 3; count += 1) assert.equal((await post(LOGS.single ?? "")).status, 503);
+    isFull = false;
+    assert.equal((await post(LOGS.single ?? "")).status, 200);
+    assert.equal(taken.length, 1);
+  } finally {
+    await close();
+  }
+});
+
 describe("refuses", () => {
   test("a wrong token, and says which setting is wrong", async () => {
     const { post, accepted, said, close } = await open({ token: "right" });

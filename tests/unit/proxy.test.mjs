@@ -544,17 +544,34 @@ describe("ends", () => {
         "/up/%2e%2E/secret",
         "/up/.%2e",
         "//up/x",
+        "/up/..%2fsecret",
+        "/up/%2e%2e%2fsecret",
+        "/up/..%5csecret",
+        "/up/..%255csecret",
+        "/up/%252e%252e/secret",
+        "/up/..;a=b/secret",
+        "/up/.%00./secret",
+        "/up/%c0%ae%c0%ae/secret",
+        "/up/%e3%80%82%e3%80%82/secret",
+        "/up/..%ef%bc%8fsecret",
+        "/up/%u002e%u002e/secret",
+        "/up/a%5c..%5c..%5csecret",
+        "/up//%2e%2e//secret",
+        "/up/.. /secret".replace(" ", "%20"),
       ]) {
-        const answer = await raw(at.port, `GET ${path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`);
+        const answer = await raw(
+          at.port,
+          `GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`,
+        );
         assert.match(answer, /^HTTP\/1\.1 404 /, path);
         assert.match(answer, /no upstream has this path; there are \/up\./);
       }
       for (const target of [at.direct, "*"])
         assert.doesNotMatch(
-          await raw(at.port, `GET ${target}/ HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n`),
+          await raw(at.port, `GET ${target}/ HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`),
           /reached/,
         );
-      const tunnel = await raw(at.port, `CONNECT ${at.direct.slice(7)} HTTP/1.1\r\nhost: x\r\n\r\n`);
+      const tunnel = await raw(at.port, `CONNECT ${at.direct.slice(7)} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n`);
       assert.doesNotMatch(tunnel, /200/);
     } finally {
       await at.close();

@@ -15,14 +15,14 @@ export const portOf = (server) => /** @type {import("node:net").AddressInfo} */ 
  * An upstream that answers as told, with the proxy before it.
  *
  * @param {import("node:http").RequestListener} answer
- * @param {{ options?: string, prefix?: string, instantiate?: () => any, path?: string }} [settings]
+ * @param {{ options?: string, prefix?: string, instantiate?: () => any, path?: string, bounds?: object }} [settings]
  */
-export async function world(answer, { options = "", prefix = "/up", instantiate, path = "" } = {}) {
+export async function world(answer, { options = "", prefix = "/up", instantiate, path = "", bounds } = {}) {
   const upstream = createServer(answer);
   upstream.listen(0, "127.0.0.1");
   await once(upstream, "listening");
   const direct = `http://127.0.0.1:${portOf(upstream)}`;
-  const before = await proxyTo([`${prefix}=${direct}${path}${options}`], instantiate);
+  const before = await proxyTo([`${prefix}=${direct}${path}${options}`], instantiate, { bounds });
   return {
     ...before,
     upstream,
@@ -41,8 +41,9 @@ export async function world(answer, { options = "", prefix = "/up", instantiate,
  *
  * @param {string[]} upstreams
  * @param {() => any} [instantiate]
+ * @param {{ bounds?: object | undefined, hosts?: string[] }} [more]
  */
-export async function proxyTo(upstreams, instantiate = instantiateIo) {
+export async function proxyTo(upstreams, instantiate = instantiateIo, { bounds, hosts = [] } = {}) {
   /** @type {any[]} */
   const calls = [];
   /** @type {string[]} */
@@ -51,6 +52,8 @@ export async function proxyTo(upstreams, instantiate = instantiateIo) {
     upstreams: parseUpstreams(upstreams),
     host: "127.0.0.1",
     port: 0,
+    hosts,
+    bounds,
     onCall: (/** @type {any} */ call) => calls.push(call),
     instantiateIo: instantiate,
     log: {
