@@ -72,9 +72,9 @@ export async function operatorCommand([command = "", ...args]: string[], inside?
 /** The answer to `/agentwatch …` in a chat: of the gateway that is asked. */
 export async function inChat(args: string, state: Shared, inside: Inside): Promise<string> {
   if (args === "" || args === "status") {
-    const status = state.pipeline?.status() ?? state.ended ?? {};
+    const status = { ...state.ended, ...(await state.recorder?.status()) };
     const now = Date.now();
-    return inWords({ owner: state.pipeline ? self("gateway") : null, written_ms: now, status }, now).join(
+    return inWords({ owner: state.recorder ? self("gateway") : null, written_ms: now, status }, now).join(
       "\n",
     );
   }

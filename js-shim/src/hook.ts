@@ -1,12 +1,12 @@
 /**
  * The drop-in replacement of AgentWatch's hook directory: the handler of a HOOK.md hook. It tells of messages,
- * commands and the gateway's start. Which models were used no internal event tells: the pipeline, which the gateway's
+ * commands and the gateway's start. Which models were used no internal event tells: the worker, which the gateway's
  * start makes, reads that from the session store (`shared.ts`), soon after a turn where no plugin hears of calls.
  */
 
 import { environmentStateDir } from "./env.js";
 import { acceptInternal } from "./internal.js";
-import { end, pipeline, type Shared, shared } from "./shared.js";
+import { end, recorder, type Shared, shared } from "./shared.js";
 
 /** What the plugin hears by typed hooks: with it in the process, these would be told twice. */
 const OF_THE_PLUGIN = new Set(["message", "gateway"]);
@@ -26,7 +26,7 @@ export default function handler(event: unknown): Promise<void> | undefined {
     const { type, action } = (event ?? {}) as InternalEvent;
     if (state.hasPlugin && OF_THE_PLUGIN.has(String(type))) return undefined;
     if (type === "gateway" && action === "shutdown") return stop(state);
-    acceptInternal(pipeline(state), event);
+    acceptInternal(recorder(state), event);
   } catch {
     // A hostile event: there is nothing in it to tell of.
   }

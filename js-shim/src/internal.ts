@@ -1,6 +1,6 @@
 /** Internal events (`message:received` and the like), which reach us by several registrations and by HOOK.md. */
 
-import type { Pipeline } from "./pipeline.js";
+import type { Recorder } from "./recorder.js";
 
 /**
  * Events that were taken already. Most versions give every handler the same object; 2026.9.6 gives a plugin's handler
@@ -44,7 +44,7 @@ interface InternalEvent {
 }
 
 /** Hands an internal event over, once however often it comes. Throws nothing. */
-export function acceptInternal(pipeline: Pipeline, event: unknown): void {
+export function acceptInternal(recorder: Recorder, event: unknown): void {
   try {
     if (typeof event !== "object" || event === null || !isNew(event)) return;
     const { type, action } = event as InternalEvent;
@@ -52,7 +52,7 @@ export function acceptInternal(pipeline: Pipeline, event: unknown): void {
     // Commands and sessions tell their action as a fact; every other event has a source of its own.
     const isFamily = type === "command" || type === "session";
     const source = isFamily || typeof action !== "string" ? type : `${type}:${action}`;
-    pipeline.accept(source, [event]);
+    recorder.accept(source, event);
   } catch {
     // An event that cannot even tell its type is none that we read.
   }

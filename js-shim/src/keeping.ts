@@ -60,6 +60,9 @@ export class Keeping {
   #dueAt = Number.POSITIVE_INFINITY;
   /** The last write, under way or done. */
   #writing: Promise<void> | undefined;
+  #isWriting = false;
+  /** Tells whoever heard the events that stand in what was collected last that they are kept. */
+  #acknowledge = (): void => {};
   #lookTimer: NodeJS.Timeout | undefined;
   #looking: Promise<void> | undefined;
   #failedAt: number | undefined;
@@ -147,6 +150,12 @@ export class Keeping {
     if (withinMs > SOON_MS) this.#keeper.within(withinMs);
   }
 
+  /** Everything that was heard by now stands in what was collected: `acknowledge` is called when that is kept. */
+  wasRead(acknowledge: () => void): void {
+    this.#acknowledge = acknowledge;
+    if (!this.#hasChanges && !this.#isWriting) acknowledge();
+  }
+
   /** Writes what is to be written by now, or asks to be called again. */
   beat(): void {
     const waitMs = this.#dueAt - this.#keeper.mono();
@@ -167,10 +176,16 @@ export class Keeping {
   }
 
   async #write(upto: number): Promise<void> {
+    // Behind a failure it is kept in memory: more cannot be had.
+    const acknowledge = this.#acknowledge;
+    this.#isWriting = true;
     try {
       await withDeadline(this.#disk.flush(), DISK_DEADLINE_MS);
     } catch (error) {
       return this.#fail(error);
+    } finally {
+      this.#isWriting = false;
+      acknowledge();
     }
     // What was given up by a failure meanwhile is not written.
     if (this.#failedAt !== undefined && !this.#isTried) return;
@@ -257,17 +272,30 @@ export class Keeping {
 
   readonly #atExit = (): void => {
     try {
+      this.finishSync();
+    } catch (error) {
+      this.#keeper.log.warn(`the journal could not be written at the end (${reason(error)})`);
+    }
+  };
+
+  /**
+   * Brings everything to the disk at once, for a process that ends, and lets the journal go.
+   *
+   * @throws what the file system says
+   */
+  finishSync(): void {
+    try {
       // What came in this turn of the event loop has no other turn.
       this.#keeper.drain();
       // A journal that another process took over is not ours to write to.
       if (this.#lease && !this.#lease.isHeldSync()) this.#toSpool();
       else this.#keeper.run((core) => this.collect(core));
       this.#disk.flushSync();
-    } catch (error) {
-      this.#keeper.log.warn(`the journal could not be written at the end (${reason(error)})`);
+      this.#acknowledge();
+    } finally {
+      this.#lease?.releaseSync();
     }
-    this.#lease?.releaseSync();
-  };
+  }
 
   #fail(error: unknown): void {
     this.#failedAt = this.#keeper.mono();

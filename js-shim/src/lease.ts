@@ -57,6 +57,8 @@ export class Lease {
     const file = ownerFile(folder);
     const owner = self(role);
     if (await create(file, owner)) return new Lease(file, owner);
+    // A worker of this process died with it.
+    if ((await ownerOf(file))?.token === owner.token) return new Lease(file, owner);
     if (await isAlive(file)) return undefined;
     const isOurs = await replaceStale(file, owner);
     return isOurs ? new Lease(file, owner) : undefined;
@@ -142,15 +144,22 @@ export function lives({ pid, host, started }: Pick<Owner, "pid" | "host" | "star
   }
 }
 
-/** This process, under a new token. */
-export function self(role: string): Owner {
-  const token = randomUUID();
+/** When the process started, in ms since 1970, and the token of all its workers: this thread is one of these. */
+let spokenFor: { started: number; token: string } | undefined;
+
+/** From here on this thread names itself as the one that started it says. */
+export function speakFor(process: { started: number; token: string }): void {
+  spokenFor = process;
+}
+
+/** This process, under a new token, or under that of all its workers. */
+export function self(role: string, token = spokenFor?.token ?? randomUUID()): Owner {
   return { pid: process.pid, host: hostname(), started: processStart(), token, role };
 }
 
 function processStart(): number {
   // Unlike the wall clock less the uptime, this stays when the clock is set.
-  return Math.round(performance.timeOrigin);
+  return spokenFor?.started ?? Math.round(performance.timeOrigin);
 }
 
 function ownerFile(folder: string): string {

@@ -7,16 +7,17 @@
 
 import { randomInt } from "node:crypto";
 import { BEAT_MS, Beat } from "./beat.js";
+import { give, type Inbox, type Moment, Queue, spansOf, type Waiting } from "./inbox.js";
 import { GATHER_MS, Keeping } from "./keeping.js";
 import { attic, type Otlp, openOtlp } from "./otlp.js";
-import { makePicker, type Picker, type SourceTable } from "./pick.js";
+import { Pack } from "./pack.js";
+import { SOURCES } from "./pickers.js";
 import { type Order, Poster } from "./poster.js";
 import { Prices } from "./prices.js";
 import { reason, withDeadline } from "./promises.js";
-import { type Moment, Queue, type Waiting } from "./queue.js";
 import { WRITE_EVERY_MS, writeStatus } from "./status.js";
 import { type StoreHost, StoreWatch } from "./store-watch.js";
-import type { Core, Instance, Io } from "./wasm.js";
+import { type Core, type Instance, type Io, makeCore } from "./wasm.js";
 
 /** How the pipeline speaks to the gateway's log. */
 export interface Log {
@@ -43,6 +44,8 @@ export interface Host {
   store?: StoreHost | undefined;
   /** What this process is, for others that share the folder: `gateway`, `ingest`, … */
   role?: string;
+  /** Where events wait that another thread heard; without it they are those of {@link Pipeline.accept}. */
+  inbox?: Inbox;
 }
 
 /** What an advance of the core asks for. */
@@ -58,19 +61,10 @@ interface LogLine {
   text: string;
 }
 
-interface Source {
-  index: number;
-  pick: Picker;
-  /** The names of its facts. */
-  facts: string[];
-}
-
 const NOTHING: Advice = { wakeInMs: -1, said: undefined };
 
 /** How long a request may take, in ms. */
 const REQUEST_TIMEOUT_MS = 10_000;
-/** Each half of the seed of what the core draws is below this. */
-const SEEDS = 2 ** 32;
 /** More restarts of the core than this within a minute switch the pipeline off. */
 const MAX_RESTARTS = 5;
 
@@ -82,8 +76,10 @@ export class Pipeline {
   #otlp: Otlp | undefined;
   #core: Core | undefined;
   readonly #poster: Poster;
-  #sources = new Map<string, Source[]>();
+  readonly #pack = new Pack();
+  /** Events of this thread. */
   readonly #queue: Queue;
+  readonly #inbox: Inbox;
   readonly #keeping: Keeping;
   #opening: Promise<void> | undefined;
   #statusTimer: NodeJS.Timeout | undefined;
@@ -107,7 +103,9 @@ export class Pipeline {
     this.#beat = new Beat(host.mono, () => this.#onBeat());
     // What waits there is nowhere else.
     this.#queue = new Queue(host.mono, (ms) => this.#beat.within(ms, true));
+    this.#inbox = host.inbox ?? this.#queue;
     this.#settings = settings;
+    this.#pack.hasPreviews = settings.preview === true;
     this.#prices = this.#pricesOf(settings);
     const keeper = {
       drain: () => this.drain(),
@@ -135,10 +133,9 @@ export class Pipeline {
     if (this.#isOff) return;
     try {
       if (!this.#core) this.start();
-      for (const { index, pick } of this.#sources.get(source) ?? []) {
-        const facts = pick(args);
-        if (facts) this.#queue.add({ source: index, facts, ...this.#now() });
-      }
+      const { wall, mono } = this.#now();
+      for (const { pick } of SOURCES[source] ?? [])
+        if (pick(args[0], args[1], this.#pack, wall, mono)) this.#queue.add(this.#pack.copy());
     } catch (error) {
       this.#switchOff(error);
     }
@@ -146,8 +143,7 @@ export class Pipeline {
 
   /** Whether there is such a source of events. */
   knows(source: string): boolean {
-    this.start();
-    return this.#sources.has(source);
+    return SOURCES[source] !== undefined;
   }
 
   /**
@@ -158,11 +154,11 @@ export class Pipeline {
   take(source: string, args: readonly unknown[]): string | undefined {
     this.start();
     let problem: string | undefined;
-    for (const { index, pick } of this.#sources.get(source) ?? []) {
-      const facts = pick(args);
-      if (!facts) continue;
+    const { wall, mono } = this.#now();
+    for (const { pick } of SOURCES[source] ?? []) {
+      if (!pick(args[0], args[1], this.#pack, wall, mono)) continue;
       this.#guarded((core) => {
-        this.#queue.give(core, [{ source: index, facts, ...this.#now() }], 0);
+        give(core, [this.#pack], 0);
         problem = core.observe() ?? problem;
         this.#keeping.collect(core);
       });
@@ -206,7 +202,7 @@ export class Pipeline {
       folder,
       isOwner: () => this.#keeping.standing === "owner",
       isOff: () => this.#isOff,
-      source: () => this.#sources.get("stored")?.[0],
+      source: () => SOURCES.stored?.[0],
       run: (work) => this.#guarded(work),
       advance: () => this.#advance(),
       backlog: () => this.backlog(),
@@ -222,6 +218,7 @@ export class Pipeline {
   configure(settings: Record<string, unknown>): void {
     if (JSON.stringify(settings) === JSON.stringify(this.#settings)) return;
     this.#settings = settings;
+    this.#pack.hasPreviews = settings.preview === true;
     this.#prices = this.#pricesOf(settings);
     if (this.#opening) this.#openOtlp();
     if (!this.#core) return;
@@ -247,12 +244,17 @@ export class Pipeline {
 
   /** Hands every waiting event to the core, and does what is due. */
   drain(): void {
-    if (this.#queue.isEmpty || !this.#core || !this.#isOpen) return;
+    if (this.#isOff) {
+      this.#inbox.take();
+      return this.#inbox.acknowledge()();
+    }
+    if (this.#inbox.isEmpty || !this.#core || !this.#isOpen) return;
     let advice = NOTHING;
-    for (const [events, until] of this.#queue.take()) {
+    for (const [events, until] of spansOf(this.#inbox.take())) {
       advice = this.#handOver(events, until ?? this.#now());
       this.#say(advice.said);
     }
+    this.#keeping.wasRead(this.#inbox.acknowledge());
     this.#follow({ ...advice, said: undefined });
   }
 
@@ -270,8 +272,10 @@ export class Pipeline {
       // The journal is kept behind the last event: only then is the batch safe from a later fault.
       const isDone = event
         ? this.#guarded((core) => {
-            if (index >= given) given = this.#queue.give(core, batch, index);
+            if (index >= given) given = give(core, batch, index);
+            this.#inbox.observing(event);
             core.observe();
+            this.#inbox.observing(undefined);
           })
         : this.#guarded((core) => {
             const waitedMs = this.#host.mono() - (batch[0] ?? until).mono;
@@ -361,6 +365,15 @@ export class Pipeline {
   }
 
   /**
+   * Brings what was heard to the disk at once, since the process ends, and lets the journal go.
+   *
+   * @throws where the disk does not take it
+   */
+  finishSync(): void {
+    this.#keeping.finishSync();
+  }
+
+  /**
    * Waits until at most so much waits to be sent, for those who bring more than is sent in the same time.
    *
    * @returns whether that was reached in time
@@ -381,7 +394,9 @@ export class Pipeline {
     const kept = this.#keeping.status();
     // Off on purpose, and not unusable.
     const unset = this.#settings.url === false && { url: false };
-    const counts = { ...this.counts, dropped_queue_full: this.#queue.dropped };
+    const { dropped, skipped } = this.#inbox;
+    const trapped = { dropped_trap: this.counts.dropped_trap + skipped };
+    const counts = { ...this.counts, ...trapped, dropped_queue_full: dropped };
     const told = { counted_by: this.countedBy, off: this.#isOff };
     return { ...status, ...unset, ...counts, ...kept, ...this.store?.status(), ...otlp, ...told };
   }
@@ -408,17 +423,7 @@ export class Pipeline {
 
   #makeCore(): Core {
     const instance = this.#host.instantiate();
-    const tables = JSON.parse(instance.sources()) as SourceTable[];
-    this.#sources = new Map();
-    for (const [index, table] of tables.entries()) {
-      const known = this.#sources.get(table.source) ?? [];
-      const facts = table.fields.map(({ name }) => name);
-      known.push({ index, pick: makePicker(table, this.#settings.preview === true), facts });
-      this.#sources.set(table.source, known);
-    }
-    const names = JSON.parse(instance.settingNames()) as string[];
-    const settings = names.map((name) => this.#settings[name] ?? null);
-    const core = new instance.Core(settings, randomInt(SEEDS), randomInt(SEEDS));
+    const core = makeCore(instance, this.#settings, randomInt);
     core.expectDiagnostics(this.#expectDiagnostics);
     return core;
   }
@@ -478,7 +483,8 @@ export class Pipeline {
 
   #switchOff(error: unknown): void {
     this.#isOff = true;
-    this.#queue.take();
+    this.#inbox.take();
+    this.#inbox.acknowledge()();
     this.#beat.clear();
     this.#host.log.warn(
       `switched off after repeated faults (${reason(error)}): model calls are not counted until the gateway is restarted; please report this`,
@@ -495,7 +501,7 @@ export class Pipeline {
   #advance(): void {
     if (!this.#isOpen) return;
     // What waits came before: without it a call could be final that it belongs to.
-    if (!this.#queue.isEmpty) return this.drain();
+    if (!this.#inbox.isEmpty) return this.drain();
     let advice = NOTHING;
     this.#guarded((core) => {
       advice = this.#settle(core, this.#now(), 0);

@@ -11,7 +11,7 @@ import { registerOperator } from "./operator.js";
 import { costSettings } from "./prices.js";
 import { withSecrets } from "./secret.js";
 import { unknownSettings } from "./settings.js";
-import { end, ownPipeline, pipeline, type Shared, settings, shared } from "./shared.js";
+import { beginSubscription, countedBy, end, ownRecorder, recorder, type Shared, shared } from "./shared.js";
 import { counted } from "./words.js";
 
 /** Typed hooks that the core reads; none of them needs conversation access. */
@@ -61,24 +61,20 @@ async function start(ctx: ServiceContext): Promise<void> {
   state.costs = costSettings(ctx.config);
   state.log = ctx.logger;
   await readSettings(state, ctx);
-  const running = await ownPipeline(state);
-  running.configure(settings(state));
-  await running.open();
-  state.subscription ??= await subscribe(
-    (type, event) => pipeline(state).accept(type, [event]),
+  const running = await ownRecorder(state);
+  // A call is told to one listener: nothing comes between the two lines.
+  const subscription = await subscribe(
+    (type, event) => recorder(state).accept(type, event),
     ctx.config?.diagnostics?.enabled,
   );
-  const { tells, because } = state.subscription;
-  running.expectDiagnostics(tells === "calls");
-  const by = tells === "calls" ? "diagnostics and messages" : `messages only, as ${because}`;
-  running.countedBy = by;
-  const { url, otlp } = running.status() as { url?: string | false; otlp?: { url: string } };
+  beginSubscription(state, subscription);
+  const { url, otlp } = (await running.open()) as { url?: string | false; otlp?: { url: string } };
   const targets = [url, otlp && `the collector at ${otlp.url}`].filter(Boolean);
   const nowhere = `sending nowhere, as ${
     url === false ? "url is false and there is no otlp; set one of them" : "url is unusable"
   }`;
   const where = targets.length > 0 ? `sending to ${targets.join(" and ")}` : nowhere;
-  ctx.logger.info(`agentwatch: counting model calls by ${by}; ${where}`);
+  ctx.logger.info(`agentwatch: counting model calls by ${countedBy(subscription)}; ${where}`);
 }
 
 async function stop(): Promise<void> {
@@ -100,12 +96,12 @@ function register(api: PluginApi): void {
   state.stateDir ??= api.runtime?.state?.resolveStateDir?.() ?? environmentStateDir();
   const isOld = api.registrationMode === undefined;
   for (const hook of [...HOOKS, ...(isOld ? OLDER_HOOKS : NEWER_HOOKS)]) {
-    api.on(hook, (event, ctx) => pipeline(state).accept(hook, [event, ctx]), FIRST);
+    api.on(hook, (event, ctx) => recorder(state).accept(hook, event, ctx), FIRST);
   }
   // Where nobody is asked it is not for free: 2026.3.13 logs a line several times a turn once there is one.
   const internal = api.config?.hooks?.internal?.enabled ?? !isOld;
   if (internal)
-    api.registerHook?.(INTERNAL_EVENTS, (event) => acceptInternal(pipeline(state), event), {
+    api.registerHook?.(INTERNAL_EVENTS, (event) => acceptInternal(recorder(state), event), {
       name: "agentwatch",
       description: "Logs and traces of commands and sessions",
     });

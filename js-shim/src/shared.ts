@@ -1,21 +1,20 @@
-/** What all evaluations of the plugin and of the hook share in a process: one pipeline, one set of settings. */
+/** What all evaluations of the plugin and of the hook share in a process: one recorder, one set of settings. */
 
 import type { Subscription } from "./diagnostics.js";
 import { environmentCollector, environmentSettings, type RawSettings } from "./env.js";
 import { isInContainer, openInstallation, stateFolder } from "./installation.js";
 import type { Logger } from "./openclaw.js";
-import { Pipeline } from "./pipeline.js";
-import { SETTLED_AFTER_MS } from "./reconcile.js";
-import { ALONE_SETTLED_AFTER_MS, type StoreHost } from "./store-watch.js";
-import { instantiate, instantiateIo, priceTable } from "./wasm.js";
+import { TABLE } from "./pickers.js";
+import { Recorder, type Status } from "./recorder.js";
+import type { Configuration } from "./worker-messages.js";
 
 /** See above. */
 export interface Shared {
-  pipeline: Pipeline | undefined;
+  recorder: Recorder | undefined;
   /** The evaluation that made it. */
   maker: symbol | undefined;
-  /** The status of the pipeline that ended last. */
-  ended: Record<string, unknown> | undefined;
+  /** The status of the worker that ended last. */
+  ended: Status | undefined;
   config: RawSettings;
   /** Of the configuration, what was a reference to a secret, resolved. */
   secrets: RawSettings;
@@ -24,20 +23,25 @@ export interface Shared {
   stateDir: string | undefined;
   log: Logger | undefined;
   subscription: Subscription | undefined;
+  /** Ends a subscription that no service took over. */
+  unsubscribing: NodeJS.Timeout | undefined;
   /** Whether the plugin is registered: the hook then leaves to it what both would tell. */
   hasPlugin: boolean;
 }
 
-const KEY = Symbol.for("agentwatch-openclaw/1");
+const KEY = Symbol.for("agentwatch-openclaw/2");
 
 /** This evaluation of the plugin. */
 const EVALUATION = Symbol("evaluation");
+
+/** How long diagnostics are heard for a service that may follow the one that ended, in ms. */
+const NEXT_SERVICE_MS = 60_000;
 
 /** The process's shared state; made by the first who asks. */
 export function shared(): Shared {
   const registry = globalThis as { [KEY]?: Shared };
   registry[KEY] ??= {
-    pipeline: undefined,
+    recorder: undefined,
     maker: undefined,
     ended: undefined,
     config: {},
@@ -46,91 +50,95 @@ export function shared(): Shared {
     stateDir: undefined,
     log: undefined,
     subscription: undefined,
+    unsubscribing: undefined,
     hasPlugin: false,
   };
   return registry[KEY];
 }
 
 /** The settings: the gateway's configuration wins over the environment. */
-export function settings(state: Shared): RawSettings {
+function settings(state: Shared): RawSettings {
   const { problem, ...installation } = openInstallation(state.stateDir);
   if (problem) state.log?.warn(`agentwatch: ${problem}`);
   const found = { ...installation, collector: environmentCollector(), inContainer: isInContainer() };
   return { ...environmentSettings(), ...state.config, ...state.secrets, ...state.costs, ...found };
 }
 
-/** The one pipeline of the process; made by the first event, or by the service before it. */
-export function pipeline(state: Shared): Pipeline {
-  if (!state.pipeline) {
-    state.pipeline = make(state);
-    state.maker = EVALUATION;
-  }
-  return state.pipeline;
+function configuration(state: Shared): Configuration {
+  return {
+    settings: settings(state),
+    expectDiagnostics: state.subscription?.tells === "calls",
+    countedBy: state.subscription && countedBy(state.subscription),
+    hasPlugin: state.hasPlugin,
+    stateDir: state.stateDir,
+  };
 }
 
-function make(state: Shared): Pipeline {
+/** By what calls are counted, in words. */
+export function countedBy({ tells, because }: Subscription): string {
+  return tells === "calls" ? "diagnostics and messages" : `messages only, as ${because}`;
+}
+
+/** The one recorder of the process; made by the first event, or by the service before it. */
+export function recorder(state: Shared): Recorder {
+  state.recorder ??= make(state);
+  return state.recorder;
+}
+
+function make(state: Shared, former?: Recorder): Recorder {
+  state.maker = EVALUATION;
   const host = {
-    instantiate,
-    instantiateIo,
-    priceTable,
     log: {
       info: (text: string) => state.log?.info(`agentwatch: ${text}`),
       warn: (text: string) => state.log?.warn(`agentwatch: ${text}`),
     },
-    wall: () => Date.now(),
-    mono: () => performance.now(),
     folder: state.stateDir && stateFolder(state.stateDir),
-    store: state.stateDir ? storeOf(state, state.stateDir) : undefined,
+    configuration: () => configuration(state),
   };
-  return new Pipeline(host, settings(state));
+  return new Recorder(host, former?.memory);
 }
 
 /**
- * The pipeline of this evaluation, which stays: another one's files may be gone at any time. OpenClaw 2026.9.6 loads a
- * plugin from a copy of its folder, and removes the copy when it has loaded the plugin again; what is loaded only when it
- * is needed (the module that sends, what reads the session store) is missing from then on.
+ * The recorder of this evaluation, which stays: another one's files may be gone at any time. OpenClaw 2026.9.6 loads a
+ * plugin from a copy of its folder, and removes the copy when it has loaded the plugin again. What the former recorder
+ * heard and its worker did not take in stands in the ring, or, where that was packed by another version, in the spool.
  */
-export async function ownPipeline(state: Shared): Promise<Pipeline> {
-  const { pipeline: former, maker } = state;
-  if (!former || maker === EVALUATION) return pipeline(state);
-  state.pipeline = undefined;
-  const own = pipeline(state);
-  // What it knows is in the journal, or with the one that owns that.
+export async function ownRecorder(state: Shared): Promise<Recorder> {
+  const { recorder: former, maker } = state;
+  if (!former || maker === EVALUATION) return recorder(state);
+  const goesOn = former.table === TABLE;
+  // From here on events go to the new one.
+  const own = make(state, goesOn ? former : undefined);
+  state.recorder = own;
   await former.close();
+  if (!goesOn) former.spool();
   return own;
 }
 
-/** When a gateway looks into its session store first, and how often then, in ms: with the plugin, and with the hook. */
-const FIRST_LOOK_MS = 5_000;
-const LOOK_EVERY_MS = { plugin: 60_000, hook: 2_000 };
-/** How many calls may wait while history and gaps are filled in: a gateway has better things to do. */
-const MOST = { history: 2_000, gaps: 100_000 };
-
-/** What the plugin hears it hears at once, so that the store has time; the hook alone hears of no call. */
-function storeOf(state: Shared, stateDir: string): StoreHost {
-  return {
-    stateDir,
-    begins: true,
-    settledAfterMs: () => (state.hasPlugin ? SETTLED_AFTER_MS : ALONE_SETTLED_AFTER_MS),
-    firstMs: FIRST_LOOK_MS,
-    every: () => (state.hasPlugin ? LOOK_EVERY_MS.plugin : LOOK_EVERY_MS.hook),
-    most: MOST,
-  };
-}
-
 /**
- * Ends the pipeline: what waits is sent for at most so many ms, and the journal is free for whoever comes next. An
- * event that comes later makes a new one; diagnostics are heard until what waited is sent.
+ * Ends the worker: what waits is sent for at most so many ms, and the journal is free for whoever comes next. Diagnostics
+ * are heard on for a while: events that come between two services wait for the next one in the ring.
  *
  * @returns how many calls still wait
  */
 export async function end(state: Shared, budgetMs: number): Promise<number> {
-  const ending = state.pipeline;
+  const ending = state.recorder;
   const waiting = (await ending?.stop(budgetMs)) ?? 0;
+  state.ended = await ending?.close();
+  clearTimeout(state.unsubscribing);
+  state.unsubscribing = setTimeout(() => unsubscribe(state), NEXT_SERVICE_MS);
+  state.unsubscribing.unref();
+  return waiting;
+}
+
+/** A service begins: it hears what comes from now on. */
+export function beginSubscription(state: Shared, subscription: Subscription): void {
+  unsubscribe(state);
+  state.subscription = subscription;
+}
+
+function unsubscribe(state: Shared): void {
+  clearTimeout(state.unsubscribing);
   state.subscription?.unsubscribe();
   state.subscription = undefined;
-  if (state.pipeline === ending) state.pipeline = undefined;
-  state.ended = ending?.status();
-  await ending?.close();
-  return waiting;
 }

@@ -23,7 +23,6 @@
 import { readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import type { Fact } from "./pick.js";
 import {
   fromBookmark,
   hashOfLine,
@@ -35,7 +34,7 @@ import {
 } from "./transcript.js";
 import { TranscriptDatabase } from "./transcript-database.js";
 import { isMissing, listTranscripts, type TranscriptFile, transcriptInFile } from "./transcript-file.js";
-import type { Io, TranscriptReader } from "./wasm.js";
+import type { Fact, Io, TranscriptReader } from "./wasm.js";
 
 /** What is asked of the store. Times are ms since 1970. */
 export interface StoreOptions {

@@ -53,6 +53,23 @@ export interface Instance {
   settingNames(): string;
 }
 
+/** What crosses into the module; an empty array stands for what is no scalar or could not be read. */
+export type Fact = string | number | boolean | null | Fact[];
+
+/** Each half of the seed of what a core draws is below this. */
+export const SEEDS = 2 ** 32;
+
+/** A core with these settings; `drawn` draws a number below what it is given. */
+export function makeCore(
+  instance: Instance,
+  settings: Record<string, unknown>,
+  drawn: (below: number) => number,
+): Core {
+  const names = JSON.parse(instance.settingNames()) as string[];
+  const given = names.map((name) => settings[name] ?? null);
+  return new instance.Core(given, drawn(SEEDS), drawn(SEEDS));
+}
+
 /** Which model a request asks. */
 export interface RequestReader {
   feed(bytes: Uint8Array): boolean;
@@ -152,10 +169,15 @@ const compiled: Partial<Record<Name, WebAssembly.Module>> = {};
  *
  * @throws where the module's file is missing or broken
  */
-export function instantiate(): Instance {
+export function instantiate(module = compile("core")): Instance {
   const glue = makeCoreGlue();
-  glue.initSync({ module: compile("core") });
+  glue.initSync({ module });
   return glue;
+}
+
+/** The compiled module that counts: another thread can make instances of it without its file. */
+export function compiledCore(): WebAssembly.Module {
+  return compile("core");
 }
 
 /**

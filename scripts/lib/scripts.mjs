@@ -7,12 +7,40 @@ import { writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 
 /** What Node and OpenClaw are told to load, by package.json and the hook's handler: as it is, with its default export. */
-const ENTRIES = ["cli", "hook"];
+const ENTRIES = ["cli", "hook", "worker"];
 
 /** Modules that are joined, by the file that takes them. All others are in `plugin.js`: what a gateway loads at its start. */
 const JOINED = /** @type {Record<string, string[]>} */ ({
   /** Makes instances of the modules; the one file here with the word `fetch`. */
   glue: ["core", "io"],
+  /** What the gateway's thread and its worker both have. */
+  base: [
+    "beat",
+    "disk",
+    "inbox",
+    "lease",
+    "pack",
+    "pickers",
+    "prices",
+    "promises",
+    "ring",
+    "spool",
+    "wasm",
+    "words",
+  ],
+  /** What counts, journals and sends: in the worker, or in a command. */
+  pipeline: [
+    "keeping",
+    "marks",
+    "otlp",
+    "outlet",
+    "pipeline",
+    "poster",
+    "reconcile",
+    "status",
+    "store-request",
+    "store-watch",
+  ],
   /** Only where there is something to be read. */
   store: ["store", "transcript", "transcript-database", "transcript-file"],
   /** What the commands share, and those that end by themselves. */

@@ -20,7 +20,7 @@ const CHUNK = 128 * 1024;
 /** After so many events what is due is done. */
 const BATCH = 20;
 
-const { instantiate, instantiateIo, makePicker, Pack } = await shim();
+const { give, instantiate, instantiateIo, Pack, SOURCES } = await shim();
 
 /** CPU seconds of the main thread, the best of five. @param {() => void} work */
 function best(work) {
@@ -34,28 +34,26 @@ function best(work) {
   return least;
 }
 
-/** What crosses for so many events: source, facts, when they came. @returns {[number, unknown[], number][]} */
-function makeFacts() {
+/** @typedef {import("../../js-shim/src/inbox.js").Waiting} Waiting */
+
+/** What crosses for so many events. @returns {Waiting[]} */
+function makeEvents() {
   let wall = 1_795_000_000_000;
   const stream = gatewayStream(undefined, () => wall);
-  const tables = JSON.parse(instantiate().sources());
-  const pickers = tables.map((/** @type {any} */ table, /** @type {number} */ index) => {
-    return { index, source: table.source, pick: makePicker(table) };
-  });
-  /** @type {[number, unknown[], number][]} */
-  const facts = [];
-  while (facts.length < EVENTS) {
+  const pack = new Pack();
+  /** @type {Waiting[]} */
+  const events = [];
+  while (events.length < EVENTS) {
     const { hook, event, ctx } = stream.next();
-    for (const { index, source, pick } of pickers) {
-      const picked = source === (hook ?? event.type) && pick([event, ctx]);
-      if (picked) facts.push([index, picked, wall]);
-    }
+    const mono = wall - 1_790_000_000_000;
+    for (const { pick } of SOURCES[hook ?? event.type] ?? [])
+      if (pick(event, ctx, pack, wall, mono)) events.push({ ...pack.copy(), wall, mono });
     wall += 1;
   }
-  return facts;
+  return events;
 }
 
-/** The counting module, step by step. @param {[number, unknown[], number][]} facts @returns {import("./lib/figures.mjs").Figures} */
+/** The counting module, step by step. @param {Waiting[]} facts @returns {import("./lib/figures.mjs").Figures} */
 function counting(facts) {
   const instance = instantiate();
   const names = JSON.parse(instance.settingNames());
@@ -77,17 +75,15 @@ function counting(facts) {
     spent[step] += performance.now() - begun;
     return made;
   };
-  const pack = new Pack();
   const run = (/** @type {typeof timed} */ step) => {
     const core = new instance.Core(values, 1, 2);
     core.expectDiagnostics(true);
     records = 0;
     for (let at = 0; at < facts.length; at += BATCH) {
       const batch = facts.slice(at, at + BATCH);
-      const wall = batch.at(-1)?.[2] ?? 0;
+      const wall = batch.at(-1)?.wall ?? 0;
       step("observe", () => {
-        for (const [source, picked, when] of batch) pack.add(source, when, when - mono, picked);
-        core.give(...pack.take());
+        give(core, batch, 0);
         batch.forEach(() => core.observe());
       });
       step("advance", () => core.advance(wall, wall - mono));
@@ -122,12 +118,11 @@ function counting(facts) {
 function crossing(facts) {
   const instance = instantiate();
   const core = new instance.Core([], 1, 2);
-  const [nobody, pack] = [1_000, new Pack()];
+  for (const { numbers } of facts) numbers[0] = 1_000;
   const seconds = best(() => {
     for (let at = 0; at < facts.length; at += BATCH) {
       const batch = facts.slice(at, at + BATCH);
-      for (const [, picked, wall] of batch) pack.add(nobody, wall, wall - 1_790_000_000_000, picked);
-      core.give(...pack.take());
+      give(core, batch, 0);
       batch.forEach(() => core.observe());
     }
   });
@@ -209,7 +204,7 @@ try {
   const sessions = join(folder, "agents", "main", "sessions");
   const stored = Buffer.concat(readdirSync(sessions).map((name) => readFileSync(join(sessions, name))));
   const streamed = makeStream(STORE_MB);
-  const facts = makeFacts();
+  const facts = makeEvents();
   writeFileSync(join(folder, "facts.json"), JSON.stringify(facts));
   writeFileSync(join(folder, "stored"), stored);
   writeFileSync(join(folder, "streamed"), streamed);

@@ -7,7 +7,7 @@ import { performance } from "node:perf_hooks";
 import { makeStore } from "./store-sample.mjs";
 
 const dist = (/** @type {string} */ file) => import(new URL(`../../dist/${file}`, import.meta.url).href);
-const [{ readStore }, { instantiateIo }] = await Promise.all([dist("store.js"), dist("plugin.js")]);
+const [{ readStore }, { instantiateIo }] = await Promise.all([dist("store.js"), dist("base.js")]);
 const MB = 1024 * 1024;
 /** As the shim reads. */
 const CHUNK = 128 * 1024;

@@ -15,7 +15,7 @@ import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { FolderDisk, instantiate } from "../../dist/plugin.js";
+import { FolderDisk, instantiate } from "../../dist/base.js";
 import { Clock, Flaky, inFolder, Run, random, sleep, until, wrong } from "./flaky.mjs";
 
 /** A pause that a disk gets behind a failure, in ms. */

@@ -4,7 +4,8 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { parse } from "yaml";
-import { environmentSettings, instantiate } from "../../dist/plugin.js";
+import { instantiate } from "../../dist/base.js";
+import { environmentSettings } from "../../dist/plugin.js";
 
 const PATH = fileURLToPath(new URL("../../examples/docker/compose.agentwatch.yaml", import.meta.url));
 const { services, volumes } = parse(readFileSync(PATH, "utf8"));

@@ -3,7 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { instantiate, instantiateIo, Pipeline, priceTable } from "../../dist/plugin.js";
+import { instantiate, instantiateIo, priceTable } from "../../dist/base.js";
+import { Pipeline } from "../../dist/pipeline.js";
 
 /** A small generator, so that a failure can be repeated. @param {number} seed */
 export function random(seed) {
@@ -279,7 +280,7 @@ export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /** Waits for something without a deadline that a busy machine could miss. @param {() => unknown} what */
 export async function until(what, most = 30_000) {
   for (const end = performance.now() + most; ; await sleep(10)) {
-    if (what()) return;
+    if (await what()) return;
     if (performance.now() > end) throw new Error(`never: ${what}`);
   }
 }

@@ -8,7 +8,7 @@ import { get, pause } from "./upstream.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
 const { LitellmEndpoint, MAX_BODY } = await import(`${DIST}serve.js`);
-const { instantiateIo } = await import(`${DIST}plugin.js`);
+const { instantiateIo } = await import(`${DIST}base.js`);
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/litellm/", import.meta.url));
 /** Logs of a real LiteLLM. @type {Record<string, string>} */

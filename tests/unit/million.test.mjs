@@ -5,7 +5,8 @@ import { test } from "node:test";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { instantiate, instantiateIo, Pipeline, priceTable } from "../../dist/plugin.js";
+import { instantiate, instantiateIo, priceTable } from "../../dist/base.js";
+import { Pipeline } from "../../dist/pipeline.js";
 
 /** Events of random kinds, as a gateway that runs for months would bring them. */
 const EVENTS = 1_000_000;

@@ -151,7 +151,7 @@ test("without an AgentWatch a collector is told, and nothing waits", async () =>
     await calls(gateway, 100, 200);
     await stop(gateway);
     assert.equal(collector.tokens.input, 300);
-    assert.equal(gateway.status().waiting, 0);
+    assert.equal((await gateway.status()).waiting, 0);
     assert.equal(
       gateway.log.find((line) => line.startsWith("warn")),
       undefined,
@@ -173,7 +173,7 @@ test("a collector that is away holds up nobody, and is told all of it later", as
     await until(() => receiver.totals["p/m"]?.requests === 2, "AgentWatch is told");
     await until(() => collector.requests.length > 0, "the collector is asked");
     isAway = false;
-    await until(() => gateway.status().otlp.metrics.sent > 0, "the collector is told", 30_000);
+    await until(async () => (await gateway.status()).otlp.metrics.sent > 0, "the collector is told", 30_000);
     assert.equal(collector.tokens.input, 300);
     assert.ok(
       gateway.log.some((line) => /otlp: .* does not take .*HTTP 503/.test(line)),
@@ -198,7 +198,7 @@ test("what a collector refuses is not tried again, and what it leaves out is cou
     await stop(gateway);
     const traces = collector.of("/v1/traces").length;
     assert.ok(traces <= 1, `asked ${traces} times`);
-    const { otlp } = gateway.status();
+    const { otlp } = await gateway.status();
     assert.equal(otlp.metrics.rejected, 1);
     assert.equal(otlp.traces.refused > 0, traces > 0);
   } finally {
@@ -208,7 +208,8 @@ test("what a collector refuses is not tried again, and what it leaves out is cou
 });
 
 test("traces that nobody takes have a bound on disk, and the oldest go", async () => {
-  const { Otlp, attic, instantiateIo } = await import(new URL("../../dist/plugin.js", import.meta.url).href);
+  const { instantiateIo } = await import(new URL("../../dist/base.js", import.meta.url).href);
+  const { Otlp, attic } = await import(new URL("../../dist/pipeline.js", import.meta.url).href);
   const folder = mkdtempSync(join(tmpdir(), "agentwatch-otlp-"));
   const log = /** @type {string[]} */ ([]);
   const say = (/** @type {string} */ text) => void log.push(text);

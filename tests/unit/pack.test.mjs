@@ -1,39 +1,58 @@
 // How facts cross: the layout that `crate/src/packed.rs` takes apart.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { Pack } from "../../dist/plugin.js";
+import { Pack } from "../../dist/base.js";
 
-/** @param {Pack} pack */
-function taken(pack) {
-  const [numbers, texts] = pack.take();
-  return [[...numbers], texts];
+/** @param {number} count @param {(pack: Pack) => void} fill */
+function packed(count, fill, pack = new Pack()) {
+  pack.begin(7, 1e12, 5, count);
+  fill(pack);
+  return [[...pack.numbers], pack.texts];
 }
 
 test("an event is its source, its times and its facts, texts apart", () => {
-  const pack = new Pack();
-  pack.add(7, 1e12, 5, ["ab", null, 0.5, true, false, []]);
-  assert.deepEqual(taken(pack), [[7, 1e12, 5, 6, 4, 2, 0, 3, 0.5, 2, 1, 5, 0], "ab\0"]);
+  const facts = ["ab", null, 0.5, true, false, {}];
+  const found = packed(facts.length, (pack) => facts.forEach((fact) => pack.fact(fact)));
+  assert.deepEqual(found, [[7, 1e12, 5, 6, 4, 2, 0, 3, 0.5, 2, 1, 5, 0], "ab\0"]);
 });
 
-test("lists are in lists, and events behind each other", () => {
-  const pack = new Pack();
-  pack.add(0, 1, 2, [[["x"], [1]]]);
-  pack.add(1, 3, 4, []);
-  assert.deepEqual(taken(pack), [[0, 1, 2, 1, 5, 2, 5, 1, 4, 1, 5, 1, 3, 1, 1, 3, 4, 0], "x\0"]);
+test("a list is its rows, each a list of facts", () => {
+  const rows = [{ a: "x" }, { a: 1 }, { a: 2 }];
+  const found = packed(1, (pack) =>
+    pack.list([() => rows], 2, 1, (row) => pack.fact(/** @type {any} */ (row).a)),
+  );
+  assert.deepEqual(found, [[7, 1e12, 5, 1, 5, 2, 5, 1, 4, 1, 5, 1, 3, 1], "x\0"]);
 });
 
-test("what was taken is not there again", () => {
+test("a list that throws leaves nothing behind, and the next one is taken", () => {
+  const bad = new Proxy(["x", "y"], {
+    get: (target, key) => {
+      if (key === "1") throw new Error("no");
+      return Reflect.get(target, key);
+    },
+  });
+  const found = packed(1, (pack) => pack.list([() => bad, () => [3]], 9, 1, (row) => pack.fact(row)));
+  assert.deepEqual(found, [[7, 1e12, 5, 1, 5, 1, 5, 1, 3, 3], ""]);
+});
+
+test("the next event begins anew, and a copy stays", () => {
   const pack = new Pack();
-  pack.add(0, 1, 2, ["text"]);
-  pack.take();
-  assert.deepEqual(taken(pack), [[], ""]);
+  packed(1, () => pack.fact("text"), pack);
+  const copy = pack.copy();
+  assert.deepEqual(
+    packed(0, () => {}, pack),
+    [[7, 1e12, 5, 0], ""],
+  );
+  assert.deepEqual([[...copy.numbers], copy.texts], [[7, 1e12, 5, 1, 4, 4], "text\0"]);
 });
 
 test("it grows with what is put in", () => {
-  const pack = new Pack();
-  for (let event = 0; event < 2_000; event += 1) pack.add(event, 1, 2, ["text", event]);
-  const [numbers, texts] = pack.take();
-  assert.equal(numbers.length, 2_000 * 8);
-  assert.equal(numbers.at(-8), 1_999);
-  assert.equal(texts.length, 2_000 * 5);
+  const [numbers, texts] = packed(2_000, (pack) => {
+    for (let fact = 0; fact < 2_000; fact += 1) pack.fact(`t${fact}`);
+  });
+  assert.equal(numbers.length, 4 + 2 * 2_000);
+  assert.equal(
+    texts.length,
+    Array.from({ length: 2_000 }, (_, fact) => `t${fact}`.length + 1).reduce((a, b) => a + b),
+  );
 });

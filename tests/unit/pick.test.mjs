@@ -1,7 +1,54 @@
 // What crosses from an event into the module, and what does not.
 import assert from "node:assert/strict";
+import { mkdtempSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { test } from "node:test";
-import { makePicker } from "../../dist/plugin.js";
+import { pathToFileURL } from "node:url";
+import { Pack, UNREADABLE } from "../../dist/base.js";
+import { pickersOf } from "../../scripts/lib/pickers.mjs";
+
+const folder = mkdtempSync(join(tmpdir(), "agentwatch-pickers-"));
+globalThis.unreadable = UNREADABLE;
+let made = 0;
+
+/** What `crate/src/packed.rs` takes apart, as values. @param {Pack} pack */
+function unpacked({ numbers, texts }) {
+  let [at, textAt] = [3, 0];
+  /** @returns {any} */
+  const value = () => {
+    const kind = numbers[at++];
+    if (kind === 3) return numbers[at++];
+    if (kind === 4) {
+      const text = texts.slice(textAt, textAt + numbers[at]);
+      textAt += numbers[at++] + 1;
+      return text;
+    }
+    if (kind === 5) return list();
+    return [null, false, true][kind];
+  };
+  const list = () => Array.from({ length: numbers[at++] }, value);
+  const facts = list();
+  assert.equal(at, numbers.length);
+  assert.equal(textAt, texts.length);
+  return facts;
+}
+
+/** The picker that the build writes for a table. @param {any} table */
+async function makePicker(table, hasPreviews = false) {
+  made += 1;
+  const file = join(folder, `${made}.mjs`);
+  const text = pickersOf(JSON.stringify([table]));
+  writeFileSync(
+    file,
+    text.replace(/import .* from ".\/pack.js";/, "const UNREADABLE = globalThis.unreadable;"),
+  );
+  const { SOURCES } = await import(pathToFileURL(file).href);
+  const pack = new Pack();
+  pack.hasPreviews = hasPreviews;
+  return (/** @type {unknown[]} */ [event, ctx]) =>
+    SOURCES.s[0].pick(event, ctx, pack, 1, 2) ? unpacked(pack) : undefined;
+}
 
 /** @param {Record<string, string>} paths @param {object} [more] */
 function table(paths, more = {}) {
@@ -10,48 +57,51 @@ function table(paths, more = {}) {
 }
 
 /** The one field's value. @param {string} path @param {unknown[]} args */
-function one(path, ...args) {
-  return makePicker(table({ field: path }))(args)?.[0];
+async function one(path, ...args) {
+  return (await makePicker(table({ field: path })))(args)?.[0];
 }
 
-test("a path starts at the handler's first argument, event, or its second, ctx", () => {
-  const picked = makePicker(table({ a: "event.a.b", b: "ctx.c" }))([{ a: { b: 1 } }, { c: "two" }]);
+test("a path starts at the handler's first argument, event, or its second, ctx", async () => {
+  const picked = (await makePicker(table({ a: "event.a.b", b: "ctx.c" })))([{ a: { b: 1 } }, { c: "two" }]);
   assert.deepEqual(picked, [1, "two"]);
 });
 
-test("scalars cross as they are", () => {
+test("scalars cross as they are", async () => {
   for (const value of ["text", "", 0, -1, 1e308, true, false])
-    assert.equal(one("event.x", { x: value }), value);
-  assert.ok(Number.isNaN(one("event.x", { x: Number.NaN })));
+    assert.equal(await one("event.x", { x: value }), value);
+  assert.ok(Number.isNaN(await one("event.x", { x: Number.NaN })));
 });
 
-test("what is missing, undefined or null is null", () => {
+test("what is missing, undefined or null is null", async () => {
   for (const event of [{}, { x: undefined }, { x: null }, null, undefined, 5, "text"])
-    assert.equal(one("event.x.y", event), null);
+    assert.equal(await one("event.x.y", event), null);
 });
 
-test("what is no scalar is an empty list: seen, and unusable", () => {
+test("what is no scalar is an empty list: seen, and unusable", async () => {
   for (const value of [{}, [], [1], () => {}, 10n, Symbol("s"), new Date(0)])
-    assert.deepEqual(one("event.x", { x: value }), []);
+    assert.deepEqual(await one("event.x", { x: value }), []);
 });
 
-test("a getter that throws is an empty list, and the other fields cross", () => {
+test("a getter that throws is an empty list, and the other fields cross", async () => {
   const event = {
     get bad() {
       throw new Error("no");
     },
     good: 7,
   };
-  assert.deepEqual(makePicker(table({ bad: "event.bad.deep", good: "event.good" }))([event]), [[], 7]);
+  assert.deepEqual((await makePicker(table({ bad: "event.bad.deep", good: "event.good" })))([event]), [
+    [],
+    7,
+  ]);
 });
 
-test("the first alternative that is there is taken", () => {
-  assert.equal(one("event.a|event.b|ctx.c", { b: "second" }, { c: "third" }), "second");
-  assert.equal(one("event.a|ctx.c", { a: 0 }, { c: 1 }), 0);
-  assert.equal(one("event.a|event.b", {}), null);
+test("the first alternative that is there is taken", async () => {
+  assert.equal(await one("event.a|event.b|ctx.c", { b: "second" }, { c: "third" }), "second");
+  assert.equal(await one("event.a|ctx.c", { a: 0 }, { c: 1 }), 0);
+  assert.equal(await one("event.a|event.b", {}), null);
 });
 
-test("each field is read once", () => {
+test("each field is read once", async () => {
   let reads = 0;
   const event = {
     get x() {
@@ -59,17 +109,17 @@ test("each field is read once", () => {
       return "x";
     },
   };
-  assert.equal(one("event.x", event), "x");
+  assert.equal(await one("event.x", event), "x");
   assert.equal(reads, 1);
 });
 
-test("a long text is cut at 1,024 UTF-16 units", () => {
-  assert.equal(one("event.x", { x: "x".repeat(1024) }), "x".repeat(1024));
-  assert.equal(one("event.x", { x: "x".repeat(1_000_000) }), "x".repeat(1024));
+test("a long text is cut at 1,024 UTF-16 units", async () => {
+  assert.equal(await one("event.x", { x: "x".repeat(1024) }), "x".repeat(1024));
+  assert.equal(await one("event.x", { x: "x".repeat(1_000_000) }), "x".repeat(1024));
 });
 
-test("an event whose only-field holds something else is none of ours", () => {
-  const pick = makePicker(table({ field: "event.x" }, { only: ["event.role", "assistant"] }));
+test("an event whose only-field holds something else is none of ours", async () => {
+  const pick = await makePicker(table({ field: "event.x" }, { only: ["event.role", "assistant"] }));
   assert.deepEqual(pick([{ role: "assistant", x: 1 }]), [1]);
   for (const role of ["user", undefined, null, 1, {}]) assert.equal(pick([{ role, x: 1 }]), undefined);
   const hostile = {
@@ -80,9 +130,9 @@ test("an event whose only-field holds something else is none of ours", () => {
   assert.equal(pick([hostile]), undefined);
 });
 
-test("a list's entries cross as rows, at most so many", () => {
+test("a list's entries cross as rows, at most so many", async () => {
   const list = { path: "event.items|event.more.items", max: 3, fields: [{ name: "n", path: "n" }] };
-  const pick = makePicker(table({ key: "event.key", items: "" }, { list }));
+  const pick = await makePicker(table({ key: "event.key", items: "" }, { list }));
   const items = [1, 2, 3, 4, 5].map((n) => ({ n }));
   assert.deepEqual(pick([{ key: "k", items }]), ["k", [[1], [2], [3]]]);
   assert.deepEqual(pick([{ key: "k", more: { items: items.slice(0, 1) } }]), ["k", [[1]]]);
@@ -91,7 +141,7 @@ test("a list's entries cross as rows, at most so many", () => {
   assert.deepEqual(pick([{ key: "k", items: [null, 5, { n: {} }] }]), ["k", [[null], [null], [[]]]]);
 });
 
-test("noise is a flag, and the text stays behind", () => {
+test("noise is a flag, and the text stays behind", async () => {
   for (const text of [
     "HEARTBEAT_OK",
     " no_reply\n",
@@ -101,19 +151,19 @@ test("noise is a flag, and the text stays behind", () => {
     undefined,
     5,
   ])
-    assert.equal(one("noise:event.text", { text }), true, String(text));
+    assert.equal(await one("noise:event.text", { text }), true, String(text));
   for (const text of ["hello", "HEARTBEAT_OK, and more", "say NO_REPLY"])
-    assert.equal(one("noise:event.text", { text }), false, text);
+    assert.equal(await one("noise:event.text", { text }), false, text);
 });
 
-test("a preview crosses only where it was asked for, and is short", () => {
+test("a preview crosses only where it was asked for, and is short", async () => {
   const fields = table({ field: "preview:event.text" });
   const args = [{ text: `a\nb${"x".repeat(500)}` }];
-  assert.deepEqual(makePicker(fields)(args), [null]);
-  assert.deepEqual(makePicker(fields, true)(args), [`a b${"x".repeat(197)}`]);
+  assert.deepEqual((await makePicker(fields))(args), [null]);
+  assert.deepEqual((await makePicker(fields, true))(args), [`a b${"x".repeat(197)}`]);
 });
 
-test("nothing that is not declared is looked at", () => {
+test("nothing that is not declared is looked at", async () => {
   const looked = /** @type {string[]} */ ([]);
   const event = new Proxy(
     { x: 1, secret: "content" },
@@ -124,6 +174,6 @@ test("nothing that is not declared is looked at", () => {
       },
     },
   );
-  assert.equal(one("event.x", event), 1);
+  assert.equal(await one("event.x", event), 1);
   assert.deepEqual(looked, ["x"]);
 });

@@ -7,7 +7,7 @@ import { brotliDecompressSync } from "node:zlib";
 import { answer, SESSION, started } from "./world.mjs";
 
 const DIST = new URL("../../dist/", import.meta.url);
-const { openclawPrices, usedByLogin } = await import(`${DIST}plugin.js`);
+const { openclawPrices, usedByLogin } = await import(`${DIST}base.js`);
 
 /** 1,000 tokens in, 100 out, 2,000 from the cache. @param {string} provider @param {string} model @param {number} [usd] */
 function call(provider, model, usd = 0) {

@@ -278,7 +278,7 @@ describe("calls", () => {
   });
 
   test("a module that traps costs a reading, not the stream, and not the next reading", async () => {
-    const { instantiateIo } = await import("../../dist/plugin.js");
+    const { instantiateIo } = await import("../../dist/base.js");
     let made = 0;
     const instantiate = () => {
       made += 1;

@@ -1,7 +1,7 @@
 // Events on their way into the core: none is lost or changes its place, and none waits for too many others.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BEAT_MS, Queue } from "../../dist/plugin.js";
+import { BEAT_MS, Queue, spansOf } from "../../dist/base.js";
 
 const SETTLED = 512;
 
@@ -11,8 +11,9 @@ function taken(times) {
     () => 0,
     () => {},
   );
-  for (const [index, mono] of times.entries()) queue.add({ source: 0, facts: [index], wall: mono, mono });
-  return queue.take();
+  for (const [index, mono] of times.entries())
+    queue.add({ numbers: Float64Array.of(index, mono, mono, 0), texts: "" });
+  return spansOf(queue.take());
 }
 
 test("events of one beat are one span, those of the next one the next", () => {
@@ -30,7 +31,7 @@ test("a burst is settled piece by piece, in its order", () => {
   const spans = taken(Array.from({ length: 2 * SETTLED + 5 }, (_, index) => index / 100));
   const lengths = spans.map(([events]) => events.length);
   assert.deepEqual(lengths, [SETTLED, SETTLED, 5]);
-  const facts = spans.flatMap(([events]) => events.flatMap((event) => event.facts));
-  assert.deepEqual(facts, [...facts.keys()]);
+  const order = spans.flatMap(([events]) => events.map(({ numbers }) => numbers[0]));
+  assert.deepEqual(order, [...order.keys()]);
   for (const [index, [, until]] of spans.entries()) assert.equal(until, spans[index + 1]?.[0][0]);
 });

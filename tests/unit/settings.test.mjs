@@ -66,7 +66,7 @@ test("url: false without a collector is said as what it is", async () => {
       gateway.log.some((text) => text.endsWith(line)),
       gateway.log.join("\n"),
     );
-    assert.equal(gateway.status().url, false);
+    assert.equal((await gateway.status()).url, false);
     await gateway.stop();
   } finally {
     close();
@@ -103,7 +103,7 @@ test("a gateway that two report is told so, and the status has it", async () => 
     gateway.emit("before_message_write", answer(1), SESSION);
     await nextTurn();
     await gateway.stop();
-    assert.equal(gateway.status().also_reported_by, "berlin-proxy");
+    assert.equal((await gateway.status()).also_reported_by, "berlin-proxy");
     const said = gateway.log.filter((line) => /calls of this gateway from "berlin-proxy" too/.test(line));
     assert.equal(said.length, 1);
     assert.match(said.join(), /^warn agentwatch: .*they count twice; choose one way for each gateway$/);
@@ -147,7 +147,11 @@ test("the token goes into the header and nowhere else", async () => {
     assert.equal(receiver.totals["p/m"]?.requests, 1);
     assert.ok(receiver.requests.every(({ authorization }) => authorization === `Bearer ${TOKEN}`));
     assert.ok(receiver.requests.every(({ path }) => !path.includes(TOKEN)));
-    const shown = [gateway.log.join("\n"), JSON.stringify(gateway.status()), everything(gateway.stateDir)];
+    const shown = [
+      gateway.log.join("\n"),
+      JSON.stringify(await gateway.status()),
+      everything(gateway.stateDir),
+    ];
     for (const text of shown) assert.ok(!text.includes(TOKEN), text);
   } finally {
     close();

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { SpoolDisk, self } from "../../dist/plugin.js";
+import { SpoolDisk, self } from "../../dist/base.js";
 import { inFolder } from "./flaky.mjs";
 
 test("what comes while a file is written is written by the next flush", () =>

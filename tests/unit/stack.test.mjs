@@ -1,7 +1,7 @@
 // The modules' stacks are small, since they are memory from the first moment on, and far larger than what is used of them.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { instantiate, instantiateIo, makePicker, Pack } from "../../dist/plugin.js";
+import { give, instantiate, instantiateIo, Pack, SOURCES } from "../../dist/base.js";
 import { STACK } from "../../scripts/build.mjs";
 import { gatewayStream } from "../bench/lib/events.mjs";
 import { memories } from "../bench/lib/memories.mjs";
@@ -26,17 +26,14 @@ test("the module that counts uses a small part of its stack", () => {
     1,
     2,
   );
-  const tables = /** @type {any[]} */ (JSON.parse(instance.sources()));
   const pack = new Pack();
   const stream = gatewayStream();
   for (let told = 0; told < EVENTS; told += 1) {
     const { hook, event, ctx } = stream.next();
     const wall = 1_795_000_000_000 + told * 10;
-    for (const [source, table] of tables.entries()) {
-      const facts = table.source === (hook ?? event.type) && makePicker(table)([event, ctx]);
-      if (!facts) continue;
-      pack.add(source, wall, told * 10, facts);
-      core.give(...pack.take());
+    for (const { pick } of SOURCES[hook ?? event.type] ?? []) {
+      if (!pick(event, ctx, pack, wall, told * 10)) continue;
+      give(core, [pack], 0);
       core.observe();
     }
     core.advance(wall, told * 10);

@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { inWords } from "../../dist/plugin.js";
+import { inWords } from "../../dist/pipeline.js";
 import { Receiver } from "./world.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
@@ -43,7 +43,8 @@ async function gateway(stateDir, url, calls) {
   const script = join(root, "gateway.mjs");
   writeFileSync(
     script,
-    `import { instantiate, instantiateIo, Pipeline, priceTable } from "${DIST}plugin.js";
+    `import { instantiate, instantiateIo, priceTable } from "${DIST}base.js";
+    import { Pipeline } from "${DIST}pipeline.js";
     const [, , folder, url, calls] = process.argv;
     const log = { info() {}, warn() {} };
     const host = { instantiate, instantiateIo, priceTable, log, wall: () => Date.now(), mono: () => performance.now(), folder };

@@ -78,7 +78,7 @@ test("a receiver that takes the connection and says nothing", async () => {
   }
 });
 
-test("a call of which only diagnostics tell, while the gateway stops", async () => {
+test("calls of which only diagnostics tell, while the gateway stops and before it starts again", async () => {
   const { gateway, receiver, close } = await started({}, "calls");
   try {
     let goOn = () => {};
@@ -94,10 +94,18 @@ test("a call of which only diagnostics tell, while the gateway stops", async () 
     gateway.tell({ type: "model.call.completed", ts: Date.now(), trace: { spanId: "a" }, ...call });
     goOn();
     await stopping;
-    assert.equal(gateway.listeners, 0);
+    gateway.tell({
+      type: "model.call.completed",
+      ts: Date.now(),
+      trace: { spanId: "b" },
+      ...call,
+      model: "between",
+    });
     await gateway.start();
+    assert.equal(gateway.listeners, 1);
     await gateway.sendAll();
     assert.equal(receiver.totals["p/unheard"]?.requests, 1);
+    assert.equal(receiver.totals["p/between"]?.requests, 1);
     assert.equal(receiver.totals["p/m"]?.requests, 1);
   } finally {
     close();

@@ -11,7 +11,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
-import { instantiateIo } from "../../dist/plugin.js";
+import { instantiateIo } from "../../dist/base.js";
 import { readStore } from "../../dist/store.js";
 
 /** When the first row was written; each further one comes a second later. */

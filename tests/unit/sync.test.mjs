@@ -352,7 +352,7 @@ test("a plugin that comes while sync watches tells its owner, and goes on when t
   await until(() => requests() === 6);
   child.kill("SIGTERM");
   assert.equal((await ended).status, 0);
-  await until(() => gateway.status().standing === "owner");
+  await until(async () => (await gateway.status()).standing === "owner");
   const last = call(7, 0);
   gateway.emit("before_message_write", { message: last.message }, SESSION);
   store.append("one.jsonl", lines(last));

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
 const { Proxy, parseUpstreams } = await import(`${DIST}serve.js`);
-const { instantiateIo } = await import(`${DIST}plugin.js`);
+const { instantiateIo } = await import(`${DIST}base.js`);
 
 /** @param {import("node:net").Server} server @returns {number} */
 export const portOf = (server) => /** @type {import("node:net").AddressInfo} */ (server.address()).port;

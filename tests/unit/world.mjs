@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
+import "./in-thread.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const CAPTURES = join(PROJECT, "tests", "fixtures", "captures");
@@ -176,6 +177,8 @@ const SDK = {
   none: undefined,
 };
 
+const EXITS = /** @type {const} */ (["exit", "beforeExit"]);
+
 /** A process with the plugin's folder in it, as often as wanted. */
 export class Gateway {
   /** @type {Map<string, { handler: Function, priority: number, from: number }[]>} */
@@ -189,6 +192,8 @@ export class Gateway {
   /** @type {Set<Function>} */
   #listeners = new Set();
   #registrations = 0;
+  /** Who listened to the process's end before. @type {Function[][]} */
+  #former;
   /** The gateway's own configuration. @type {object} */
   config = {};
   #folder = mkdtempSync(join(tmpdir(), "agentwatch-unit-"));
@@ -203,6 +208,7 @@ export class Gateway {
     // Another test's gateway in this process is gone.
     for (const key of Object.getOwnPropertySymbols(globalThis))
       if (Symbol.keyFor(key)?.startsWith("agentwatch-openclaw/")) Reflect.deleteProperty(globalThis, key);
+    this.#former = EXITS.map((event) => process.listeners(event));
     const registry = /** @type {any} */ (globalThis);
     registry.__listen = (/** @type {Function} */ listener) => {
       this.#listeners.add(listener);
@@ -333,21 +339,25 @@ export class Gateway {
   }
 
   get #shared() {
-    return /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/1")];
+    return /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/2")];
   }
 
   /** Sends everything, however long that takes on this machine; a stop has its deadline. */
   async sendAll() {
-    await this.#shared.pipeline.stop(600_000);
+    await this.#shared.recorder.stop(600_000);
   }
 
   /** The plugin's own status. */
-  status() {
-    return this.#shared?.pipeline?.status() ?? this.#shared?.ended ?? {};
+  async status() {
+    return { ...this.#shared?.ended, ...(await this.#shared?.recorder?.status()) };
   }
 
   close() {
     resetClock();
+    // The worker is in this thread: at the process's end nobody could wait for it.
+    for (const [index, event] of EXITS.entries())
+      for (const listener of process.listeners(event))
+        if (!this.#former[index]?.includes(listener)) process.off(event, /** @type {any} */ (listener));
     rmSync(this.#folder, { recursive: true, force: true });
   }
 }

@@ -15,7 +15,7 @@ export const DIST = process.env.BENCH_DIST ?? fileURLToPath(new URL("../../../di
  */
 export async function shim() {
   const load = (/** @type {string} */ name) => import(pathToFileURL(join(DIST, `${name}.js`)).href);
-  const apart = ["pipeline", "wasm", "pick", "pack"].filter((name) => existsSync(join(DIST, `${name}.js`)));
+  const apart = ["base", "pipeline"].filter((name) => existsSync(join(DIST, `${name}.js`)));
   const parts = await Promise.all(["plugin", ...apart].map(load));
   return Object.assign({}, ...parts);
 }
@@ -23,9 +23,12 @@ export async function shim() {
 /** How often a plugin that sends is looked at, in ms. */
 const SETTLE_MS = 250;
 
-function statusOf() {
-  const shared = /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/1")];
-  return shared.pipeline?.status() ?? shared.ended;
+async function statusOf() {
+  const shared = /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/2")];
+  // A build without a worker can be measured too.
+  const before = /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/1")];
+  if (before) return before.pipeline?.status() ?? before.ended;
+  return { ...shared.ended, ...(await shared.recorder?.status()) };
 }
 
 /** @param {string} folder */
@@ -80,8 +83,12 @@ export async function startPlugin(config) {
     },
     /** Waits until everything that is to be sent by now was sent. */
     settle: async () => {
-      for (let status = statusOf(); status.waiting + status.records_waiting > 0; status = statusOf())
+      // What is in the ring yet is not in the status.
+      await sleep(2 * SETTLE_MS);
+      for (let { waiting, records_waiting } = await statusOf(); waiting + records_waiting > 0; ) {
         await sleep(SETTLE_MS);
+        ({ waiting, records_waiting } = await statusOf());
+      }
     },
     stop: () => service.stop(),
     /** What it warned of. */

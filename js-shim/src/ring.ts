@@ -1,0 +1,258 @@
+/**
+ * A ring of packed events in shared memory: the gateway's thread writes, the worker reads. It is the worker's redo log: a
+ * record's place is free again when the worker has acknowledged it, which it does when the record is journalled. A worker
+ * that died is followed by one that reads from the last acknowledged record on.
+ *
+ * A record is a header of 16 bytes (its length in units of 8 bytes, its count of numbers, its count of UTF-16 units), the
+ * numbers, and the texts, filled up to 8 bytes. Records are contiguous: where one does not fit before the ring's end, a
+ * header without numbers fills the rest.
+ */
+
+import { type Inbox, momentOf, type Waiting } from "./inbox.js";
+import type { PackedEvent } from "./pack.js";
+
+/** The ring's room for records, in bytes: 8 s of a thousand events a second. */
+const ROOM = 4 * 1024 * 1024;
+const UNIT = 8;
+const HEADER_UNITS = 2;
+
+/** Places in the control block. Positions count units and wrap at 2^32. */
+const HEAD = 0;
+const ACKNOWLEDGED = 1;
+/** 1 while the worker sleeps until there is something. */
+const SLEEPS = 2;
+/** 1 while the core reads the record at `OBSERVED`. */
+const OBSERVES = 3;
+const OBSERVED = 4;
+/** See {@link Ring.finish}: 0, {@link ASKED}, {@link DONE}. */
+const END = 5;
+/** How many events found no room. */
+const DROPPED = 6;
+const CONTROLS = 8;
+
+const ASKED = 1;
+const DONE = 2;
+
+/** The memory of a ring, which both threads have. */
+export interface RingMemory {
+  control: SharedArrayBuffer;
+  records: SharedArrayBuffer;
+}
+
+/** Makes an empty ring. @param room bytes for records, a power of two: positions wrap */
+export function makeRing(room = ROOM): RingMemory {
+  return {
+    control: new SharedArrayBuffer(CONTROLS * 4),
+    records: new SharedArrayBuffer(room),
+  };
+}
+
+/** Views of a ring's memory. */
+class Views {
+  readonly control: Int32Array;
+  readonly words: Uint32Array;
+  readonly numbers: Float64Array;
+  readonly text: Buffer;
+  /** Its size in units. */
+  readonly size: number;
+
+  constructor({ control, records }: RingMemory) {
+    this.control = new Int32Array(control);
+    this.words = new Uint32Array(records);
+    this.numbers = new Float64Array(records);
+    this.text = Buffer.from(records);
+    this.size = records.byteLength / UNIT;
+  }
+
+  get(place: number): number {
+    return Atomics.load(this.control, place) >>> 0;
+  }
+
+  set(place: number, value: number): void {
+    Atomics.store(this.control, place, value | 0);
+  }
+
+  /** Sets a place, and wakes who waits for it to change. */
+  tell(place: number, value: number): void {
+    this.set(place, value);
+    Atomics.notify(this.control, place);
+  }
+}
+
+/** The writer's side. */
+export class Ring {
+  readonly memory: RingMemory;
+  readonly #views: Views;
+  /** Unlike in the shared memory these are exact: only this thread moves the head. */
+  #head: number;
+  /** The head's place in the ring, in units. */
+  #at: number;
+
+  constructor(memory = makeRing()) {
+    this.memory = memory;
+    this.#views = new Views(memory);
+    this.#head = this.#views.get(HEAD);
+    this.#at = this.#head % this.#views.size;
+  }
+
+  /** Writes an event, and wakes the reader where it sleeps. */
+  push({ numbers, texts }: PackedEvent): void {
+    const { size, words, text, control } = this.#views;
+    const units = HEADER_UNITS + numbers.length + Math.ceil((texts.length * 2) / UNIT);
+    const left = size - this.#at;
+    const gap = units > left ? left : 0;
+    const used = (this.#head - this.#views.get(ACKNOWLEDGED)) >>> 0;
+    if (used + gap + units > size) {
+      this.#views.set(DROPPED, this.#views.get(DROPPED) + 1);
+      return;
+    }
+    if (gap > 0) {
+      words[this.#at * 2] = gap;
+      words[this.#at * 2 + 1] = 0;
+      this.#at = 0;
+    }
+    const word = this.#at * 2;
+    words[word] = units;
+    words[word + 1] = numbers.length;
+    words[word + 2] = texts.length;
+    const begin = this.#at + HEADER_UNITS;
+    this.#views.numbers.set(numbers, begin);
+    if (texts.length > 0) text.write(texts, (begin + numbers.length) * UNIT, "utf16le");
+    this.#at = (this.#at + units) % size;
+    this.#head = (this.#head + gap + units) >>> 0;
+    this.#views.set(HEAD, this.#head);
+    if (Atomics.load(control, SLEEPS) === 1) this.wake();
+  }
+
+  /** Whether something is not acknowledged. */
+  get isEmpty(): boolean {
+    return this.#head === this.#views.get(ACKNOWLEDGED);
+  }
+
+  /** The position up to which everything is acknowledged. */
+  get acknowledged(): number {
+    return this.#views.get(ACKNOWLEDGED);
+  }
+
+  /** How many events found no room. */
+  get dropped(): number {
+    return this.#views.get(DROPPED);
+  }
+
+  /** Wakes the reader. */
+  wake(): void {
+    this.#views.tell(SLEEPS, 0);
+  }
+
+  /** The position of the record that the core was reading, if it was. */
+  get observed(): number | undefined {
+    return this.#views.get(OBSERVES) === 1 ? this.#views.get(OBSERVED) : undefined;
+  }
+
+  /** A reader is gone: the next one begins. */
+  reset(): void {
+    for (const place of [SLEEPS, OBSERVES, END]) this.#views.set(place, 0);
+  }
+
+  /**
+   * Asks the reader to bring everything to the disk and to go, and blocks this thread until it has, at most so many ms.
+   *
+   * @returns whether it has
+   */
+  finish(budgetMs: number): boolean {
+    this.#views.tell(END, ASKED);
+    this.wake();
+    Atomics.wait(this.#views.control, END, ASKED, budgetMs);
+    return this.#views.get(END) === DONE;
+  }
+}
+
+/** The reader's side. */
+export class RingReader implements Inbox {
+  readonly #views: Views;
+  /** Up to where records were taken; the position, not the place. */
+  #position: number;
+  /** Positions of the records that were taken and are not acknowledged, by the events they became. */
+  readonly #positions = new WeakMap<Waiting, number>();
+  readonly #skip: number | undefined;
+  /** How many records were skipped since workers died of them. */
+  skipped = 0;
+
+  /** @param skip the position of a record at which two workers died */
+  constructor(memory: RingMemory, skip?: number) {
+    this.#views = new Views(memory);
+    this.#position = this.#views.get(ACKNOWLEDGED);
+    this.#skip = skip;
+  }
+
+  get isEmpty(): boolean {
+    return this.#position === this.#views.get(HEAD);
+  }
+
+  get dropped(): number {
+    return this.#views.get(DROPPED);
+  }
+
+  take(): Waiting[] {
+    const { size, words } = this.#views;
+    const head = this.#views.get(HEAD);
+    const events: Waiting[] = [];
+    while (this.#position !== head) {
+      const at = this.#position % size;
+      const units = words[at * 2] ?? 0;
+      const isRecord = (words[at * 2 + 1] ?? 0) > 0;
+      if (isRecord && this.#position === this.#skip) this.skipped += 1;
+      else if (isRecord) {
+        const event = this.#read(at);
+        this.#positions.set(event, this.#position);
+        events.push(event);
+      }
+      this.#position = (this.#position + units) >>> 0;
+    }
+    return events;
+  }
+
+  #read(at: number): Waiting {
+    const { words, numbers, text } = this.#views;
+    const count = words[at * 2 + 1] ?? 0;
+    const begin = at + HEADER_UNITS;
+    const textAt = (begin + count) * UNIT;
+    const event = {
+      numbers: numbers.slice(begin, begin + count),
+      texts: text.toString("utf16le", textAt, textAt + (words[at * 2 + 2] ?? 0) * 2),
+    };
+    return { ...event, ...momentOf(event) };
+  }
+
+  observing(event: Waiting | undefined): void {
+    const position = event && this.#positions.get(event);
+    if (position !== undefined) this.#views.set(OBSERVED, position);
+    this.#views.set(OBSERVES, position === undefined ? 0 : 1);
+  }
+
+  acknowledge(): () => void {
+    const position = this.#position;
+    return () => this.#views.set(ACKNOWLEDGED, position);
+  }
+
+  /** Resolves as soon as there is something. */
+  async news(): Promise<void> {
+    const { control } = this.#views;
+    this.#views.set(SLEEPS, 1);
+    // Written between the last look and the line above: its writer saw nobody asleep.
+    if (!this.isEmpty) return this.#views.set(SLEEPS, 0);
+    const { async, value } = Atomics.waitAsync(control, SLEEPS, 1);
+    if (async) await value;
+  }
+
+  /** Resolves when the writer asks for the end; {@link RingReader.gone} then answers. */
+  async asked(): Promise<void> {
+    const { async, value } = Atomics.waitAsync(this.#views.control, END, 0);
+    if (async) await value;
+  }
+
+  /** Everything is on disk. */
+  gone(): void {
+    this.#views.tell(END, DONE);
+  }
+}

@@ -1,0 +1,149 @@
+// Writes the code that copies an event's declared fields, one function a source, from the module's table of sources
+// (`crate/src/facts.rs`). Code with literal property names runs some times faster than a loop over paths, and OpenClaw's
+// install scan refuses `new Function`, so the build writes it.
+import { createHash } from "node:crypto";
+
+/**
+ * @typedef {{ name: string, path: string }} Field
+ * @typedef {{ source: string, only: [string, string] | null, fields: Field[], list: { path: string, max: number, fields: Field[] } | null }} Table
+ */
+
+const HEAD = `// Made by the build from the module's table of sources; see scripts/lib/pickers.mjs.
+import { UNREADABLE } from "./pack.js";
+`;
+
+/** @param {string} path `a.b|c`: alternatives, the first that is there counts. */
+function alternatives(path) {
+  return path.split("|").map((one) => one.split("."));
+}
+
+/** Names for the objects on the way to fields: each is read once an event. */
+class Objects {
+  /** @type {Map<string, string>} */
+  #names = new Map();
+  /** @type {string[]} */
+  lines = [];
+  #prefix;
+
+  /** @param {string[]} roots Names of parameters. @param {string} prefix */
+  constructor(roots, prefix) {
+    for (const root of roots) this.#names.set(root, root);
+    this.#prefix = prefix;
+  }
+
+  /** The variable that holds the object at a path. @param {string[]} keys @returns {string} */
+  of(keys) {
+    const path = keys.join(".");
+    const known = this.#names.get(path);
+    if (known) return known;
+    const name = `${this.#prefix}${this.#names.size}`;
+    this.lines.push(read(name, this.of(keys.slice(0, -1)), String(keys.at(-1))));
+    this.#names.set(path, name);
+    return name;
+  }
+}
+
+/** @param {string} name @param {string} object @param {string} key */
+function read(name, object, key) {
+  return `let ${name}; try { ${name} = ${object}?.[${JSON.stringify(key)}]; } catch { ${name} = UNREADABLE; }`;
+}
+
+/**
+ * Lines that add one field: of its alternatives the first that is neither undefined nor null.
+ *
+ * @param {string} path @param {Objects} objects @param {string} call
+ */
+function fieldLines(path, objects, call) {
+  const paths = alternatives(path);
+  const lines = ["{ let value;"];
+  for (const [index, keys] of paths.entries()) {
+    const object = keys.length > 1 ? objects.of(keys.slice(0, -1)) : undefined;
+    const key = JSON.stringify(keys.at(-1));
+    const get = object ? `value = ${object}?.[${key}];` : `value = ${keys[0]};`;
+    const guarded = object ? `try { ${get} } catch { value = UNREADABLE; }` : get;
+    lines.push(index === 0 ? guarded : `if (value === undefined || value === null) { ${guarded} }`);
+  }
+  lines.push(`pack.${call}(value); }`);
+  return lines.join(" ");
+}
+
+/** @param {string} path */
+function callOf(path) {
+  const [, kind, rest] = /^(noise|preview|time):(.*)$/.exec(path) ?? [];
+  return { call: kind ?? "fact", path: rest ?? path };
+}
+
+/** @param {NonNullable<Table["list"]>} list @param {Objects} objects */
+function listLines(list, objects) {
+  const lists = alternatives(list.path).map((keys) => {
+    const object = objects.of(keys.slice(0, -1));
+    return `() => ${object}?.[${JSON.stringify(keys.at(-1))}]`;
+  });
+  const items = new Objects(["item"], "i");
+  const rows = list.fields.map(({ path }) => {
+    const given = alternatives(path).map((keys) => ["item", ...keys].join("."));
+    return fieldLines(given.join("|"), items, "fact");
+  });
+  const row = [...items.lines, ...rows].join("\n      ");
+  return `pack.list([${lists.join(", ")}], ${list.max}, ${list.fields.length}, (item) => {\n      ${row}\n    });`;
+}
+
+/** @param {Table} table @param {number} index */
+function picker({ only, fields, list }, index) {
+  const objects = new Objects(["event", "ctx"], "o");
+  const lines = [];
+  // The list stands in the place of the last field.
+  const own = list ? fields.slice(0, -1) : fields;
+  for (const { path } of own) {
+    const { call, path: of } = callOf(path);
+    lines.push(fieldLines(of, objects, call));
+  }
+  if (list) lines.push(listLines(list, objects));
+  const guard = [];
+  if (only) {
+    const [path, value] = only;
+    const tested = new Objects(["event", "ctx"], "g");
+    const keys = alternatives(path)[0] ?? [];
+    guard.push(...tested.lines);
+    const object = tested.of(keys.slice(0, -1));
+    guard.splice(0, guard.length, ...tested.lines);
+    guard.push(
+      `try { if (${object}?.[${JSON.stringify(keys.at(-1))}] !== ${JSON.stringify(value)}) return false; } catch { return false; }`,
+    );
+  }
+  const body = [
+    ...guard,
+    ...objects.lines,
+    `pack.begin(${index}, wall, mono, ${fields.length});`,
+    ...lines,
+    "return true;",
+  ];
+  return `(event, ctx, pack, wall, mono) => {\n    ${body.join("\n    ")}\n  }`;
+}
+
+/**
+ * @param {string} sources The module's table, as JSON.
+ * @returns {string} The module `pickers.js`.
+ */
+export function pickersOf(sources) {
+  /** @type {Table[]} */
+  const tables = JSON.parse(sources);
+  /** @type {Map<string, string[]>} */
+  const bySource = new Map();
+  for (const [index, table] of tables.entries()) {
+    const facts = JSON.stringify(table.fields.map(({ name }) => name));
+    const entry = `{ index: ${index}, facts: ${facts}, pick: ${picker(table, index)} }`;
+    bySource.set(table.source, [...(bySource.get(table.source) ?? []), entry]);
+  }
+  const entries = [...bySource].map(
+    ([name, list]) => `  ${JSON.stringify(name)}: [\n    ${list.join(",\n    ")},\n  ],`,
+  );
+  const hash = createHash("sha256").update(sources).digest("hex").slice(0, 16);
+  // Names of events come from outside: none is to find what every object inherits.
+  return `${HEAD}
+export const SOURCES = Object.assign(Object.create(null), {
+${entries.join("\n")}
+});
+export const TABLE = ${JSON.stringify(hash)};
+`;
+}

@@ -1,0 +1,42 @@
+// A gateway that dies: `node dying.mjs <state directory> <url> <how>`. It tells fifty answers before.
+import { mkdtempSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+
+const [stateDir = "", url = "", how = ""] = process.argv.slice(2);
+process.disconnect?.();
+process.chdir(mkdtempSync(join(tmpdir(), "agentwatch-dying-")));
+const { default: plugin } = await import(new URL("../../dist/plugin.js", import.meta.url).href);
+const silent = { info: () => {}, warn: () => {} };
+/** @type {any} */
+let service;
+/** @type {any} */
+let told;
+plugin.register({
+  pluginConfig: { url },
+  logger: silent,
+  runtime: { state: { resolveStateDir: () => stateDir } },
+  on: (/** @type {string} */ hook, /** @type {any} */ handler) => {
+    if (hook === "before_message_write") told = handler;
+  },
+  registerService: (/** @type {any} */ given) => {
+    service = given;
+  },
+});
+if (how !== "idle") await service.start({ stateDir, config: {}, logger: silent });
+const usage = { output: 1, cacheRead: 0, cacheWrite: 0, cost: { total: 0.25 } };
+for (let tokens = 1; tokens <= 50; tokens += 1) {
+  const rest = { role: "assistant", provider: "p", model: "m", stopReason: "stop", timestamp: Date.now() };
+  told(
+    { message: { ...rest, usage: { input: tokens, ...usage } } },
+    { agentId: "main", sessionKey: "agent:main:s" },
+  );
+  if (tokens % 10 === 0) await sleep(how === "idle" ? 0 : 20);
+}
+if (how === "exit") process.exit(0);
+if (how === "throw")
+  setTimeout(() => {
+    throw new Error("nobody catches this");
+  });
+if (how === "kill") setTimeout(() => process.kill(process.pid, "SIGKILL"), 1_000);

@@ -1,0 +1,78 @@
+// Runs the plugin's worker in the thread of the test, so that a test can set its clock and make its module trap. The code is
+// the worker's own, and so are the ring and the messages; tests/unit/worker.test.mjs has the real thread.
+import { createRequire, syncBuiltinESMExports } from "node:module";
+
+const threads = createRequire(import.meta.url)("node:worker_threads");
+const { MessageChannel } = threads;
+
+let evaluated = Promise.resolve();
+let made = 0;
+
+/** As far as the plugin uses it. */
+class InThreadWorker {
+  /** @type {import("node:worker_threads").MessagePort} */
+  #port;
+
+  /** @param {URL} url @param {{ workerData: any }} options */
+  constructor(url, { workerData }) {
+    const { port1, port2 } = new MessageChannel();
+    this.#port = port1;
+    // A thread that listens keeps itself alive, and not the process.
+    const on = port2.on.bind(port2);
+    port2.on = (/** @type {any} */ ...args) => on(...args).unref();
+    made += 1;
+    const file = `${url.href}?${made}`;
+    evaluated = evaluated.then(async () => {
+      const { hrtime } = process;
+      const now = () => hrtime()[0] * 1_000 + hrtime()[1] / 1e6 - performance.now();
+      // Both ends have one clock, which the test may set at any time.
+      threads.workerData = Object.defineProperty({ ...workerData }, "clockOffset", { get: now });
+      threads.parentPort = port2;
+      syncBuiltinESMExports();
+      await import(file).catch((error) => {
+        this.onError?.(error);
+        port2.close();
+      });
+    });
+  }
+
+  /** @type {((error: unknown) => void) | undefined} */
+  onError;
+
+  /** @param {string} event @param {(value: any) => void} listener */
+  on(event, listener) {
+    if (event === "message") this.#port.on("message", listener);
+    if (event === "exit") this.#port.on("close", () => listener(0));
+    if (event === "error") this.onError = listener;
+    // As a thread's: it holds the process while somebody waits for an answer.
+    this.#port.unref();
+  }
+
+  /** @param {unknown} message */
+  postMessage(message) {
+    this.#port.postMessage(message);
+  }
+
+  ref() {
+    this.#port.ref();
+  }
+
+  unref() {
+    this.#port.unref();
+  }
+
+  async terminate() {
+    this.#port.close();
+  }
+}
+
+/** What real threads are made by. @type {typeof import("node:worker_threads").Worker} */
+export const RealWorker = threads.Worker;
+
+/** From here on workers are made by that class. @param {any} Worker */
+export function makeWorkersBy(Worker) {
+  threads.Worker = Worker;
+  syncBuiltinESMExports();
+}
+
+makeWorkersBy(InThreadWorker);

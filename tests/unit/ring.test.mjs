@@ -1,0 +1,118 @@
+// The ring between the gateway's thread and the worker: what goes in comes out, in its order, until it is acknowledged.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { makeRing, Ring, RingReader } from "../../dist/base.js";
+import { random } from "./flaky.mjs";
+
+const ROOM = 4096;
+
+/** @param {number} number @param {string} [texts] @param {number} [facts] */
+function event(number, texts = "", facts = 0) {
+  return { numbers: Float64Array.from({ length: 4 + facts }, (_, at) => (at === 0 ? number : at)), texts };
+}
+
+/** @param {import("../../js-shim/src/inbox.js").Waiting[]} events */
+function told(events) {
+  return events.map(({ numbers, texts }) => [numbers[0], numbers.length, texts]);
+}
+
+test("an event comes out as it went in, halves of characters included", () => {
+  const ring = new Ring(makeRing(ROOM));
+  const reader = new RingReader(ring.memory);
+  const texts = ["", "a\0", "ä€𝄞\0", "\ud834 alone\0"];
+  for (const [number, text] of texts.entries()) ring.push(event(number, text, number));
+  assert.deepEqual(
+    told(reader.take()),
+    texts.map((text, number) => [number, 4 + number, text]),
+  );
+  assert.ok(reader.isEmpty);
+  assert.ok(!ring.isEmpty, "until it is acknowledged");
+  reader.acknowledge()();
+  assert.ok(ring.isEmpty);
+});
+
+test("random lives: nothing is lost, changed or told twice while there is room, and what finds none is counted", () => {
+  for (let seed = 1; seed <= 300; seed += 1) {
+    const draw = random(seed);
+    const ring = new Ring(makeRing(ROOM));
+    let reader = new RingReader(ring.memory);
+    const [/** @type {any[]} */ written, /** @type {any[]} */ read] = [[], []];
+    /** What was read and is not acknowledged: the next reader reads it again. @type {any[]} */
+    let doubtful = [];
+    for (let step = 0; step < 400; step += 1) {
+      const what = draw(10);
+      if (what < 6) {
+        const { dropped } = ring;
+        const one = event(step, "x".repeat(draw(draw(20) === 0 ? 3_000 : 40)), draw(60));
+        ring.push(one);
+        if (ring.dropped === dropped) written.push(...told([/** @type {any} */ (one)]));
+      } else if (what < 8) doubtful.push(...told(reader.take()));
+      else if (what === 8) {
+        reader.acknowledge()();
+        read.push(...doubtful);
+        doubtful = [];
+      } else if (draw(4) === 0) {
+        reader = new RingReader(ring.memory);
+        doubtful = [];
+      }
+    }
+    read.push(...doubtful, ...told(reader.take()));
+    assert.deepEqual(read, written, `seed ${seed}`);
+    assert.equal(reader.dropped, ring.dropped);
+  }
+});
+
+test("positions that wrap go on", () => {
+  const memory = makeRing(ROOM);
+  const control = new Int32Array(memory.control);
+  // Head and acknowledged, shortly before 2^32.
+  control.fill(-4, 0, 2);
+  const ring = new Ring(memory);
+  const reader = new RingReader(memory);
+  for (let number = 0; number < 1_000; number += 1) {
+    ring.push(event(number, "text\0"));
+    assert.deepEqual(told(reader.take()), [[number, 4, "text\0"]]);
+    reader.acknowledge()();
+  }
+  assert.equal(ring.dropped, 0);
+});
+
+test("a full ring takes nothing until something is acknowledged", () => {
+  const ring = new Ring(makeRing(ROOM));
+  const reader = new RingReader(ring.memory);
+  while (ring.dropped === 0) ring.push(event(1, "x".repeat(100)));
+  const { length } = reader.take();
+  ring.push(event(2));
+  ring.push(event(3, "x".repeat(100)));
+  assert.ok(ring.dropped >= 2);
+  reader.acknowledge()();
+  ring.push(event(4));
+  assert.deepEqual(told(reader.take()).at(-1), [4, 4, ""]);
+  assert.ok(length > 10);
+});
+
+test("a record at which readers died is left out, and its neighbours are not", () => {
+  const ring = new Ring(makeRing(ROOM));
+  const reader = new RingReader(ring.memory);
+  for (let number = 0; number < 5; number += 1) ring.push(event(number));
+  reader.observing(reader.take()[2]);
+  const { observed } = ring;
+  const next = new RingReader(ring.memory, observed);
+  assert.deepEqual(
+    told(next.take()).map(([number]) => number),
+    [0, 1, 3, 4],
+  );
+  assert.equal(next.skipped, 1);
+  reader.observing(undefined);
+  assert.equal(ring.observed, undefined);
+});
+
+test("a reader that sleeps wakes for the next event, and at once where one came meanwhile", async () => {
+  const ring = new Ring(makeRing(ROOM));
+  const reader = new RingReader(ring.memory);
+  const woken = reader.news();
+  ring.push(event(1));
+  await woken;
+  await reader.news();
+  assert.equal(reader.take().length, 1);
+});

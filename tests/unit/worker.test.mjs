@@ -1,0 +1,180 @@
+// The worker as a thread: what a gateway loses when the thread or the process dies.
+import assert from "node:assert/strict";
+import { fork } from "node:child_process";
+import { once } from "node:events";
+import { cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { random, until } from "./flaky.mjs";
+import { makeWorkersBy, RealWorker } from "./in-thread.mjs";
+import { answer, Gateway, Receiver, SESSION, started } from "./world.mjs";
+
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
+const KILLS = Number(process.env.KILLS ?? 20);
+
+/** Every thread that was made. @type {import("node:worker_threads").Worker[]} */
+const made = [];
+makeWorkersBy(
+  class extends RealWorker {
+    /** @param {any} args */
+    constructor(...args) {
+      // @ts-expect-error: as it is called
+      super(...args);
+      made.push(this);
+    }
+  },
+);
+after(() => Promise.all(made.map((worker) => worker.terminate())));
+
+/** @param {number} tokens */
+function one(tokens) {
+  return answer(tokens, { timestamp: Date.now(), responseId: `r${tokens}` });
+}
+
+test(`a thread that is killed ${KILLS} times under load loses nothing and tells nothing twice`, async () => {
+  const { gateway, receiver, close } = await started();
+  const draw = random(7);
+  let told = 0;
+  try {
+    for (let kill = 0; kill < KILLS; kill += 1) {
+      const before = made.length;
+      const at = draw(30);
+      for (let event = 0; event < 40; event += 1) {
+        told += 1;
+        gateway.emit("before_message_write", one(told), SESSION);
+        if (event === at) void made.at(-1)?.terminate();
+        await sleep(draw(12));
+      }
+      await until(() => made.length > before);
+    }
+    await gateway.sendAll();
+    await gateway.stop();
+    const { requests, prompt } = receiver.totals["p/m"] ?? {};
+    assert.equal(requests, told);
+    assert.equal(prompt, (told * (told + 1)) / 2);
+    const loud = gateway.log.filter((line) => line.includes("started again after a fault"));
+    assert.equal(loud.length, KILLS);
+  } finally {
+    close();
+  }
+});
+
+/** How the process ends, and how many of its last answers may be missing. */
+const ENDS = {
+  "process.exit() in the turn of the last answer": { how: "exit", mayMiss: 0 },
+  "an exception that nobody catches": { how: "throw", mayMiss: 0 },
+  "a loop with nothing to do": { how: "idle", mayMiss: 0 },
+  "SIGKILL a second after the last answer": { how: "kill", mayMiss: 0 },
+};
+
+for (const [what, { how, mayMiss }] of Object.entries(ENDS))
+  test(`${what} loses ${mayMiss} answers`, async () => {
+    const receiver = await Receiver.open();
+    const gateway = new Gateway("none");
+    try {
+      const child = fork(fileURLToPath(new URL("./dying.mjs", import.meta.url)), [
+        gateway.stateDir,
+        receiver.url,
+        how,
+      ]);
+      await once(child, "exit");
+      // Whoever owns the state directory next takes in what was heard.
+      gateway.register(await gateway.evaluate(), { url: receiver.url });
+      await gateway.start();
+      await until(() => (receiver.totals["p/m"]?.requests ?? 0) >= 50 - mayMiss);
+      await gateway.stop();
+      assert.equal(receiver.totals["p/m"]?.requests, 50);
+      assert.equal(receiver.totals["p/m"]?.prompt, (50 * 51) / 2);
+    } finally {
+      gateway.close();
+      receiver.close();
+    }
+  });
+
+/** A copy of the package whose worker is another script. @param {string} script */
+async function withWorker(script) {
+  const folder = mkdtempSync(join(tmpdir(), "agentwatch-worker-"));
+  cpSync(join(PROJECT, "dist"), join(folder, "dist"), { recursive: true });
+  writeFileSync(join(folder, "package.json"), '{"type":"module"}');
+  writeFileSync(join(folder, "dist", "worker.js"), script);
+  const { Recorder } = await import(pathToFileURL(join(folder, "dist", "plugin.js")).href);
+  /** @type {string[]} */
+  const log = [];
+  const told = (/** @type {string} */ text) => log.push(text);
+  const configuration = { settings: {}, expectDiagnostics: false, hasPlugin: true };
+  const recorder = new Recorder({ log: { info: told, warn: told }, configuration: () => configuration });
+  return { recorder, log, remove: () => rmSync(folder, { recursive: true }) };
+}
+
+/** Reads events, acknowledges each, and dies of those of the model `poison`. */
+const MORTAL = `
+import { parentPort, workerData } from "node:worker_threads";
+import { RingReader } from "./base.js";
+const reader = new RingReader(workerData.ring, workerData.skip);
+const say = (text) => parentPort.postMessage({ type: "log", level: "info", text });
+parentPort.on("message", ({ id, type }) => type !== "configure" && parentPort.postMessage({ type: "answer", id, value: {} }));
+for (;;) {
+  for (const event of reader.take()) {
+    reader.observing(event);
+    if (event.texts.includes("poison")) throw new Error("a fault");
+    say("read " + event.texts.split("\\0").find((text) => text.startsWith("model-")));
+    reader.observing(undefined);
+  }
+  reader.acknowledge()();
+  await reader.news();
+}`;
+
+test("an event at which two workers die is left out, and those behind it are read", async () => {
+  const { recorder, log, remove } = await withWorker(MORTAL);
+  try {
+    const model = (/** @type {string} */ name) =>
+      recorder.accept("before_message_write", answer(1, { model: name }), SESSION);
+    model("model-a");
+    await until(() => log.includes("read model-a"));
+    model("poison");
+    model("model-b");
+    await until(() => log.includes("read model-b"));
+    const faults = log.filter((line) => line.includes("started again after a fault"));
+    assert.equal(faults.length, 2);
+    model("model-c");
+    await until(() => log.includes("read model-c"));
+  } finally {
+    remove();
+  }
+});
+
+test("a worker that cannot live is given up loudly, and the gateway goes on", async () => {
+  const { recorder, log, remove } = await withWorker('throw new Error("never");');
+  try {
+    recorder.accept("before_message_write", answer(1), SESSION);
+    await until(() => log.some((line) => line.includes("switched off after repeated faults")));
+    recorder.accept("before_message_write", answer(2), SESSION);
+    assert.deepEqual(await recorder.open(), {});
+    assert.equal(await recorder.stop(100), 0);
+  } finally {
+    remove();
+  }
+});
+
+test("twenty services one behind the other leave no thread and no open file", async () => {
+  const { gateway, receiver, close } = await started();
+  const open = () => readdirSync("/proc/self/fd").length;
+  const threads = () => readdirSync("/proc/self/task").length;
+  try {
+    await gateway.stop();
+    const [files, tasks] = [open(), threads()];
+    for (let times = 1; times <= 20; times += 1) {
+      gateway.emit("before_message_write", one(times), SESSION);
+      await gateway.start();
+      gateway.emit("before_message_write", one(100 + times), SESSION);
+      await gateway.stop();
+    }
+    assert.equal(receiver.totals["p/m"]?.requests, 40);
+    await until(() => open() <= files + 2 && threads() <= tasks);
+  } finally {
+    close();
+  }
+});
