@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { asking, chat, get, pause, proxyTo, world } from "./upstream.mjs";
 
 const { LitellmEndpoint } = await import(new URL("../../dist/serve.js", import.meta.url).href);
-const { instantiateIo } = await import(new URL("../../dist/plugin.js", import.meta.url).href);
+const { instantiateIo } = await import(new URL("../../dist/base.js", import.meta.url).href);
 
 /** Every answer until the connection ends. @param {number} port @param {string} bytes @param {number} [ms] @returns {Promise<string>} */
 function raw(port, bytes, ms = 3_000) {
