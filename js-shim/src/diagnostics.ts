@@ -15,7 +15,8 @@ const WANTED = new Set([
 ]);
 
 type Listener = (event: { type?: unknown }) => void;
-type Subscribe = (listener: Listener) => () => void;
+/** From 2026.8 on a filter says which events are wanted: the gateway copies and freezes no others for this listener. */
+type Subscribe = (listener: Listener, filter?: { include: readonly string[] }) => () => void;
 
 interface Sdk {
   onInternalDiagnosticEvent?: Subscribe;
@@ -58,7 +59,7 @@ export async function subscribe(
   };
   const runtime = await load("openclaw/plugin-sdk/diagnostic-runtime");
   if (runtime?.onInternalDiagnosticEvent) {
-    const unsubscribe = runtime.onInternalDiagnosticEvent(listener);
+    const unsubscribe = runtime.onInternalDiagnosticEvent(listener, { include: [...WANTED] });
     const isOff = isEnabled === false || runtime.areDiagnosticsEnabledForProcess?.() === false;
     return isOff
       ? { tells: "none", because: "diagnostics.enabled is false", unsubscribe }

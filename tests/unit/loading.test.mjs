@@ -128,6 +128,24 @@ test("registering loads no module, writes no file and sets no timer", async () =
   }
 });
 
+test("diagnostics are asked for by name, so that the gateway copies no others for us", async () => {
+  const gateway = new Gateway("calls");
+  try {
+    gateway.register(await gateway.evaluate(), {});
+    await gateway.start();
+    const told = new Set(recorded(VERSION).flatMap(({ diagnostic }) => diagnostic ?? []));
+    const { include = [] } = gateway.filter ?? {};
+    for (const type of ["model.call.completed", "model.call.error", "model.usage", "run.completed"]) {
+      assert.ok(told.has(type));
+      assert.ok(include.includes(type), type);
+    }
+    assert.ok(!include.includes("context.assembled"));
+    await gateway.stop();
+  } finally {
+    gateway.close();
+  }
+});
+
 test("before_message_write comes before every other plugin", async () => {
   const gateway = new Gateway("calls");
   try {

@@ -194,6 +194,8 @@ export class Gateway {
   #registrations = 0;
   /** Who listened to the process's end before. @type {Function[][]} */
   #former;
+  /** Which diagnostics were asked for. @type {{ include: string[] } | undefined} */
+  filter;
   /** The gateway's own configuration. @type {object} */
   config = {};
   #folder = mkdtempSync(join(tmpdir(), "agentwatch-unit-"));
@@ -210,8 +212,9 @@ export class Gateway {
       if (Symbol.keyFor(key)?.startsWith("agentwatch-openclaw/")) Reflect.deleteProperty(globalThis, key);
     this.#former = EXITS.map((event) => process.listeners(event));
     const registry = /** @type {any} */ (globalThis);
-    registry.__listen = (/** @type {Function} */ listener) => {
+    registry.__listen = (/** @type {Function} */ listener, /** @type {{ include: string[] }} */ filter) => {
       this.#listeners.add(listener);
+      this.filter = filter;
       return () => this.#listeners.delete(listener);
     };
     this.tellsCalls = sdk === "calls";
