@@ -151,7 +151,7 @@ export class Recorder {
       const reader = new RingReader(this.#ring.memory);
       const events = reader.take();
       const { settings } = this.#host.configuration();
-      let core = makeCore(instantiate(this.#module), settings, randomInt);
+      let core = makeCore(instantiate(log.warn, this.#module), settings, randomInt);
       const disk = new SpoolDisk(folder, self("gateway"));
       for (const { numbers, texts } of events) {
         try {
@@ -162,7 +162,7 @@ export class Recorder {
           disk.add(changes);
         } catch {
           // As in a worker: the event at which the module traps is left out, the others are not.
-          core = makeCore(instantiate(this.#module), settings, randomInt);
+          core = makeCore(instantiate(log.warn, this.#module), settings, randomInt);
         }
       }
       disk.flushSync();

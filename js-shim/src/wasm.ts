@@ -164,15 +164,22 @@ export function priceTable(): string {
 type Name = "core" | "io";
 const compiled: Partial<Record<Name, WebAssembly.Module>> = {};
 
+/** wasm-bindgen's glue. `onPanic` names the function that is told `file:line:column` of a panic. */
+export interface Glue {
+  initSync(options: { module: WebAssembly.Module }): unknown;
+  onPanic(told: (at: string) => void): void;
+}
+
+/** Logs a text. */
+type Warn = (text: string) => void;
+
 /**
  * Makes an instance of the module that counts, synchronously. A module is compiled once a process.
  *
  * @throws where the module's file is missing or broken
  */
-export function instantiate(module = compile("core")): Instance {
-  const glue = makeCoreGlue();
-  glue.initSync({ module });
-  return glue;
+export function instantiate(warn: Warn = console.error, module = compile("core")): Instance {
+  return start(makeCoreGlue(), "core", module, warn);
 }
 
 /** The compiled module that counts: another thread can make instances of it without its file. */
@@ -185,9 +192,13 @@ export function compiledCore(): WebAssembly.Module {
  *
  * @throws where the module's file is missing or broken
  */
-export function instantiateIo(): Io {
-  const glue = makeIoGlue();
-  glue.initSync({ module: compile("io") });
+export function instantiateIo(warn: Warn = console.error): Io {
+  return start(makeIoGlue(), "io", compile("io"), warn);
+}
+
+function start<T>(glue: T & Glue, name: Name, module: WebAssembly.Module, warn: Warn): T {
+  glue.initSync({ module });
+  glue.onPanic((at) => warn(`${name}.wasm panicked at ${at}`));
   return glue;
 }
 

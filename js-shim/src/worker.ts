@@ -4,7 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { BEAT_MS } from "./beat.js";
 import { speakFor } from "./lease.js";
-import { type Host, Pipeline } from "./pipeline.js";
+import { type Host, type Log, Pipeline } from "./pipeline.js";
 import { SETTLED_AFTER_MS } from "./reconcile.js";
 import { RingReader } from "./ring.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreHost } from "./store-watch.js";
@@ -49,14 +49,15 @@ const ahead = clockOffset() - start.clockOffset;
 const reader = new RingReader(start.ring, start.skip);
 speakFor(start);
 
+const log: Log = {
+  info: (text) => tell({ type: "log", level: "info", text }),
+  warn: (text) => tell({ type: "log", level: "warn", text }),
+};
 const host: Host = {
-  instantiate,
-  instantiateIo,
+  instantiate: () => instantiate(log.warn),
+  instantiateIo: () => instantiateIo(log.warn),
   priceTable,
-  log: {
-    info: (text) => tell({ type: "log", level: "info", text }),
-    warn: (text) => tell({ type: "log", level: "warn", text }),
-  },
+  log,
   wall: () => Date.now(),
   mono: () => performance.now() + ahead,
   folder: start.folder,
