@@ -31,7 +31,6 @@ pub mod segments;
 pub mod sessions;
 pub mod sse;
 pub mod status;
-pub mod table;
 pub mod time;
 pub mod transcript;
 mod turn;
