@@ -10,7 +10,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::facts::MAX_TEXT;
+use crate::facts::cut;
 
 /// The most bytes of one JSON text that are kept: of an answer, of an event of a stream, of a line of a transcript.
 pub const MAX_BYTES: usize = 8 * 1024 * 1024;
@@ -80,6 +80,11 @@ pub fn without_nan(text: &str) -> Option<String> {
 }
 
 impl<'a> Value<'a> {
+    /// The value as it is written.
+    pub fn written(self) -> &'a RawValue {
+        self.0
+    }
+
     /// Where it begins in the text that it was read from.
     pub fn offset_in(self, text: &str) -> usize {
         self.0.get().as_ptr() as usize - text.as_ptr() as usize
@@ -103,21 +108,13 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A text, cut at [`MAX_TEXT`] UTF-16 units as the shim does.
+    /// A text, cut as the shim does.
     pub fn text(self) -> Option<String> {
         if !self.begins(b"\"") {
             return None;
         }
         let Text(text) = serde_json::from_str(self.0.get()).ok()?;
-        let mut units = 0;
-        let end = text.char_indices().find(|(_, char)| {
-            units += char.len_utf16();
-            units > MAX_TEXT
-        });
-        Some(match end {
-            Some((end, _)) => text[..end].to_owned(),
-            None => text.into_owned(),
-        })
+        Some(cut(&text).to_owned())
     }
 
     /// A text that is not empty.

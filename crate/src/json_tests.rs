@@ -1,4 +1,5 @@
 use super::*;
+use crate::facts::MAX_TEXT;
 use proptest::prelude::*;
 use serde_json::json;
 
