@@ -232,6 +232,16 @@ const fn is_same(a: &[u8], b: &[u8]) -> bool {
     index == a.len() && index == b.len()
 }
 
+/// A text cut at [`MAX_TEXT`].
+pub(crate) fn cut(text: &str) -> &str {
+    let mut units = 0;
+    let end = text.char_indices().find(|(_, letter)| {
+        units += letter.len_utf16();
+        units > MAX_TEXT
+    });
+    end.map_or(text, |(end, _)| &text[..end])
+}
+
 /// The fact at an index; absent beyond the end.
 pub(crate) fn at(facts: &[Scalar], index: usize) -> &Scalar {
     facts.get(index).unwrap_or(&Scalar::Absent)

@@ -1,5 +1,6 @@
 //! What may leave: names are cleaned, and what may hold a person's identity is replaced by a keyed hash.
 
+use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
@@ -50,6 +51,16 @@ impl Identities {
             self.hash(id)
         }
     }
+}
+
+/// A hash of some texts: the same in every process and every version, since journals have it.
+pub(crate) fn key_of(parts: &[&str]) -> u64 {
+    let mut hasher = SipHasher13::new();
+    for part in parts {
+        hasher.write(part.as_bytes());
+        hasher.write_u8(0xff);
+    }
+    hasher.finish()
 }
 
 impl std::fmt::Debug for Identities {

@@ -5,13 +5,14 @@
 //! that is on disk is always one that can be matched; marks of what is gone come a round later than the entry; a
 //! snapshot comes last, and what it replaces goes after it.
 
+use std::collections::HashMap;
+
 use crate::call::{CallId, ModelCall};
 use crate::files::{LEDGER, Op, Write, number_of, numbered};
 use crate::journal::{self, Foreign, Frame};
 use crate::pieces::{PIECE_BYTES, Pieces};
 use crate::records::Written;
 use crate::segments::{Kind, Position, Segments};
-use crate::table::Table;
 
 /// The ledger's file is replaced by a snapshot when it has grown this much beyond twice the last one, in bytes.
 const LEDGER_SLACK: usize = 256 * 1024;
@@ -362,13 +363,11 @@ impl Keeper {
     /// failed between, is sent once: its last copy says whether it has left. The others are gone in any case, and a
     /// mark of theirs only says that the call was moved.
     pub fn recovered(&mut self, finals: &[(CallId, Position)]) {
-        let mut places: Table<Position> = Table::default();
+        let mut places: HashMap<u64, Position> = HashMap::new();
         for (id, position) in finals {
-            let key = id.key();
-            if let Some(earlier) = places.get(key).copied() {
+            if let Some(earlier) = places.insert(id.key(), *position) {
                 self.left(Kind::Calls, vec![earlier]);
             }
-            places.insert(key, *position);
         }
         self.calls.recovered();
         self.rest.recovered();

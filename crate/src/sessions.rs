@@ -3,13 +3,13 @@
 
 use std::collections::VecDeque;
 
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use crate::call::{Latency, LatencySource, Usage};
 use crate::journal::Frame;
 use crate::ledger::Settled;
 use crate::observe::{Aggregate, ModelTotal, SessionFacts};
-use crate::table::{Table, key_of};
 
 /// The most sessions that are remembered; the one untouched longest gives way.
 const MAX_SESSIONS: usize = 4_096;
@@ -51,7 +51,6 @@ impl Counted {
 
 #[derive(Debug, Clone, Default)]
 struct Session {
-    key: String,
     touched: u64,
     agent: Option<String>,
     run_id: Option<String>,
@@ -77,7 +76,7 @@ pub struct Missing {
 /// The sessions of one gateway.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    map: Table<Session>,
+    map: IndexMap<String, Session>,
     clock: u64,
     /// Sessions forgotten for want of room.
     pub evicted: u64,
@@ -108,11 +107,8 @@ impl Sessions {
 
     /// Fills in what a call's own surfaces did not say.
     pub fn complete(&self, call: &mut Settled) {
-        let session = call
-            .session_key
-            .as_deref()
-            .and_then(|key| self.map.get(key_of(&[key])));
-        if let Some(session) = session {
+        let key = call.session_key.as_deref();
+        if let Some(session) = key.and_then(|key| self.map.get(key)) {
             call.agent = call.agent.take().or(session.agent.clone());
             call.run_id = call.run_id.take().or(session.run_id.clone());
             // A gateway calls a subagent's run `user`; the session's key knows better.
@@ -146,9 +142,9 @@ impl Sessions {
 
     /// What was counted so far, for a snapshot.
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
-        self.map.values().flat_map(|session| {
+        self.map.iter().flat_map(|(key, session)| {
             let models = session.models.iter();
-            models.map(|(name, sum)| Frame::Counted(session.key.clone(), name.clone(), *sum))
+            models.map(|(name, sum)| Frame::Counted(key.clone(), name.clone(), *sum))
         })
     }
 
@@ -214,14 +210,10 @@ impl Sessions {
 
     fn touch(&mut self, key: &str) -> &mut Session {
         self.clock += 1;
-        let place = key_of(&[key]);
-        if !self.map.contains(place) && self.map.len() >= MAX_SESSIONS {
+        if !self.map.contains_key(key) && self.map.len() >= MAX_SESSIONS {
             self.forget_untouched();
         }
-        let session = self.map.entry(place, || Session {
-            key: key.to_owned(),
-            ..Session::default()
-        });
+        let session = self.map.entry(key.to_owned()).or_default();
         session.touched = self.clock;
         session
     }
@@ -231,7 +223,7 @@ impl Sessions {
         let before = self.map.len();
         // Each touch takes the next tick, so at most half of the sessions were touched since then.
         let limit = self.clock - (MAX_SESSIONS / 2) as u64;
-        self.map.retain(|session| session.touched > limit);
+        self.map.retain(|_, session| session.touched > limit);
         self.evicted += (before - self.map.len()) as u64;
     }
 }

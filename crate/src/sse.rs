@@ -1,151 +1,125 @@
-//! Server-sent events, split at any byte.
+//! Server-sent events, cut at any byte.
 //!
-//! An event's data is handed on in pieces as it comes and never kept, so an event of any size costs no
-//! memory and there is no bound to choose. Names, ids and comments are passed over: the events that
-//! models send say in their data what they are.
+//! Names, ids and comments are passed over: the events that models send say in their data what they are. An event's data
+//! is kept until the event ends, up to [`MAX_BYTES`]. The crates that parse such streams are bound to asynchronous ones, or keep
+//! whatever comes.
 
-use crate::find;
+use memchr::memchr2;
 
-/// A piece of the stream.
+use crate::json::MAX_BYTES;
+
+/// One event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// Bytes of the current event's data; its lines are joined by `\n`.
+pub enum Event<'a> {
+    /// Its data; lines are joined by `\n`.
     Data(&'a [u8]),
-    /// The event with the data before this is complete.
-    End,
+    /// It had more data than is kept.
+    TooLong,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// A line is to begin.
-    Line,
-    /// So many bytes of `data` have come.
-    Name(usize),
-    /// Behind the colon: one space there is no part of the value.
-    Colon,
-    /// Inside a line of data.
-    Data,
-    /// Inside another line.
-    Other,
-}
-
-const NAME: &[u8] = b"data";
-/// What may stand before the first line.
-const BYTE_ORDER_MARK: [u8; 3] = [0xef, 0xbb, 0xbf];
-
-/// The splitter of one stream.
-#[derive(Debug)]
-pub struct Splitter {
-    state: State,
-    /// Whether a carriage return has ended a line, so that a line feed right behind it does not end another.
+/// The events of one stream.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// The beginning of a line that has not ended.
+    line: Vec<u8>,
+    /// Whether there was more of that line than is kept.
+    is_line_dropped: bool,
+    /// The current event's data, where it has some.
+    data: Option<Vec<u8>>,
+    is_too_long: bool,
+    /// Whether a carriage return has ended the last line, so that a line feed right behind it does not end another.
     is_behind_cr: bool,
-    /// Whether the current event has a line of data.
-    has_data: bool,
-    /// How many bytes of the byte order mark have come; more than it has once the stream has begun.
-    mark: usize,
+    /// Whether a line has ended: a byte order mark may stand before the first one.
+    has_begun: bool,
 }
 
-impl Default for Splitter {
-    fn default() -> Self {
-        Self {
-            state: State::Line,
-            is_behind_cr: false,
-            has_data: false,
-            mark: 0,
-        }
-    }
-}
-
-impl Splitter {
-    /// Takes the next piece of the stream.
-    pub fn feed(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Piece<'_>)) {
-        let mut index = 0;
-        while let Some(&byte) = bytes.get(index) {
-            if self.mark < BYTE_ORDER_MARK.len() {
-                if BYTE_ORDER_MARK[self.mark] == byte {
-                    self.mark += 1;
-                    index += 1;
-                    continue;
-                }
-                self.mark = BYTE_ORDER_MARK.len();
-            }
-            if matches!(self.state, State::Data | State::Other) {
-                index += self.value(&bytes[index..], tell);
+impl Events {
+    /// Takes the next piece of the stream; `tell` gets the events that end in it.
+    pub fn feed(&mut self, mut bytes: &[u8], tell: &mut dyn FnMut(Event)) {
+        while let Some(first) = bytes.first() {
+            if std::mem::take(&mut self.is_behind_cr) && *first == b'\n' {
+                bytes = &bytes[1..];
                 continue;
             }
-            if self.step(byte, tell) {
-                index += 1;
-            }
+            let Some(end) = memchr2(b'\n', b'\r', bytes) else {
+                return self.keep(bytes);
+            };
+            self.is_behind_cr = bytes[end] == b'\r';
+            self.end_line(&bytes[..end], tell);
+            bytes = &bytes[end + 1..];
         }
     }
 
-    /// The rest of a line, or what there is of it.
-    fn value(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Piece<'_>)) -> usize {
-        let end = find::either(bytes, b'\n', b'\r');
-        let line = &bytes[..end.unwrap_or(bytes.len())];
-        if self.state == State::Data && !line.is_empty() {
-            tell(Piece::Data(line));
-        }
-        match end {
-            Some(end) => {
-                self.end_line(bytes[end]);
-                end + 1
-            }
-            None => bytes.len(),
-        }
+    /// Ends the stream: an event whose last line or whose blank line has not come is over too.
+    pub fn finish(mut self, tell: &mut dyn FnMut(Event)) {
+        self.end_line(&[], tell);
+        self.end_event(tell);
     }
 
-    /// One byte at a line's beginning; whether it was used up.
-    fn step(&mut self, byte: u8, tell: &mut dyn FnMut(Piece<'_>)) -> bool {
-        let is_second = std::mem::take(&mut self.is_behind_cr) && byte == b'\n';
-        if self.state == State::Line && is_second {
-            return true;
+    fn keep(&mut self, piece: &[u8]) {
+        if self.is_line_dropped {
+            return;
         }
-        let is_end = matches!(byte, b'\n' | b'\r');
-        match self.state {
-            State::Line if is_end => {
-                if std::mem::take(&mut self.has_data) {
-                    tell(Piece::End);
-                }
-                self.end_line(byte);
+        let data = self.data.as_ref().map_or(0, Vec::len);
+        if self.line.len() + data + piece.len() > MAX_BYTES {
+            if self.line.iter().chain(piece).take(5).eq(b"data:") {
+                self.is_too_long = true;
+                self.data = None;
             }
-            State::Line => {
-                self.state = State::Name(0);
-                return false;
-            }
-            State::Name(length) if length == NAME.len() && byte == b':' => {
-                self.begin_data(tell);
-                self.state = State::Colon;
-            }
+            self.is_line_dropped = true;
+            self.line = Vec::new();
+            return;
+        }
+        self.line.extend_from_slice(piece);
+    }
+
+    fn end_line(&mut self, end: &[u8], tell: &mut dyn FnMut(Event)) {
+        if !self.line.is_empty() {
+            self.keep(end);
+        }
+        if std::mem::take(&mut self.is_line_dropped) {
+            self.has_begun = true;
+            return;
+        }
+        let mut kept = std::mem::take(&mut self.line);
+        let line = if kept.is_empty() { end } else { &kept };
+        let line = match std::mem::replace(&mut self.has_begun, true) {
+            true => line,
+            false => line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line),
+        };
+        match line.strip_prefix(b"data") {
+            _ if line.is_empty() => self.end_event(tell),
             // A name without a colon is a field with an empty value.
-            State::Name(length) if length == NAME.len() && is_end => {
-                self.begin_data(tell);
-                self.end_line(byte);
-            }
-            State::Name(length) if NAME.get(length) == Some(&byte) => {
-                self.state = State::Name(length + 1);
-            }
-            State::Name(_) => {
-                self.state = State::Other;
-                return false;
-            }
-            _ => {
-                self.state = State::Data;
-                return byte == b' ';
-            }
+            Some([]) => self.add(&[]),
+            // One space behind the colon is no part of the value.
+            Some([b':', b' ', value @ ..] | [b':', value @ ..]) => self.add(value),
+            _ => {}
         }
-        true
+        kept.clear();
+        self.line = kept;
     }
 
-    fn begin_data(&mut self, tell: &mut dyn FnMut(Piece<'_>)) {
-        if std::mem::replace(&mut self.has_data, true) {
-            tell(Piece::Data(b"\n"));
+    fn add(&mut self, line: &[u8]) {
+        let is_first = self.data.is_none();
+        let data = self.data.get_or_insert_default();
+        if self.is_too_long || data.len() + line.len() >= MAX_BYTES {
+            self.is_too_long = true;
+            *data = Vec::new();
+            return;
         }
+        if !is_first {
+            data.push(b'\n');
+        }
+        data.extend_from_slice(line);
     }
 
-    fn end_line(&mut self, byte: u8) {
-        self.is_behind_cr = byte == b'\r';
-        self.state = State::Line;
+    fn end_event(&mut self, tell: &mut dyn FnMut(Event)) {
+        let data = self.data.take();
+        if std::mem::take(&mut self.is_too_long) {
+            tell(Event::TooLong);
+        } else if let Some(data) = data {
+            tell(Event::Data(&data));
+        }
     }
 }
 
@@ -156,21 +130,19 @@ mod tests {
 
     /// The events' data, with the stream cut as told; the last entry is what was never complete.
     fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
-        let mut events = vec![Vec::new()];
-        let mut splitter = Splitter::default();
-        for piece in pieces {
-            splitter.feed(piece, &mut |piece| match piece {
-                Piece::Data(data) => events
-                    .last_mut()
-                    .into_iter()
-                    .for_each(|event| event.extend(data)),
-                Piece::End => events.push(Vec::new()),
+        let mut told = Vec::new();
+        let mut tell = |event: Event| {
+            told.push(match event {
+                Event::Data(data) => String::from_utf8_lossy(data).into_owned(),
+                Event::TooLong => "too long".to_owned(),
             });
+        };
+        let mut events = Events::default();
+        for piece in pieces {
+            events.feed(piece, &mut tell);
         }
-        events
-            .iter()
-            .map(|event: &Vec<u8>| String::from_utf8_lossy(event).into_owned())
-            .collect()
+        events.finish(&mut tell);
+        told
     }
 
     fn whole(stream: &str) -> Vec<String> {
@@ -181,7 +153,7 @@ mod tests {
     fn lines_end_in_each_of_three_ways() {
         for end in ["\n", "\r\n", "\r"] {
             let stream = ["data: a", "data:b", "", "data:  c", "", "", "data", "", ""].join(end);
-            assert_eq!(whole(&stream), ["a\nb", " c", "", ""], "{end:?}");
+            assert_eq!(whole(&stream), ["a\nb", " c", ""], "{end:?}");
         }
     }
 
@@ -193,9 +165,45 @@ mod tests {
     }
 
     #[test]
+    fn what_the_stream_ends_in_is_told_too() {
+        for stream in ["data: a", "data: a\n", "data: a\r\n\r", "data: a\n\n"] {
+            assert_eq!(whole(stream), ["a"], "{stream:?}");
+        }
+    }
+
+    #[test]
     fn a_byte_order_mark_is_no_part_of_the_first_name() {
-        assert_eq!(whole("\u{feff}data: a\n\n"), ["a", ""]);
-        assert_eq!(whole("data: \u{feff}\n\n"), ["\u{feff}", ""]);
+        assert_eq!(whole("\u{feff}data: a\n\n"), ["a"]);
+        assert_eq!(whole("data: \u{feff}\n\n"), ["\u{feff}"]);
+    }
+
+    #[test]
+    fn an_event_beyond_all_bounds_costs_itself_alone_and_no_memory() {
+        let filler = [b'x'; 64 * 1024];
+        let lines = [b"data: ", &filler[..1024], b"\n"].concat();
+        for (begin, piece, told) in [
+            // One line of data, many lines of it, and a comment, which is nothing in any case.
+            ("data: ", &filler[..], &["too long", "b"][..]),
+            ("", &lines[..], &["too long", "b"]),
+            (": ", &filler[..], &["b"]),
+        ] {
+            let mut events = Events::default();
+            let mut seen = Vec::new();
+            let mut tell = |event: Event| {
+                seen.push(match event {
+                    Event::Data(data) => String::from_utf8_lossy(data).into_owned(),
+                    Event::TooLong => "too long".to_owned(),
+                });
+            };
+            events.feed(begin.as_bytes(), &mut tell);
+            for _ in 0..MAX_BYTES / (piece.len() - 8) + 2 {
+                events.feed(piece, &mut tell);
+            }
+            let data = events.data.as_ref().map_or(0, Vec::capacity);
+            assert!(events.line.capacity() + data <= filler.len(), "{begin}");
+            events.feed(b"\n\ndata: b\n\n", &mut tell);
+            assert_eq!(seen, told, "{begin}");
+        }
     }
 
     proptest! {

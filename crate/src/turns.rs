@@ -5,11 +5,12 @@
 
 use std::collections::VecDeque;
 
+use indexmap::IndexMap;
+
 use crate::call::{IdMint, ModelCall, Outcome};
 use crate::config::Settings;
 use crate::observe::{Progress, Step, ToolCall};
 use crate::records::{Meta, Status, TraceRecord};
-use crate::table::{Table, key_of};
 use crate::time::Now;
 use crate::turn::{IDLE_MS, Turn};
 
@@ -62,7 +63,7 @@ impl Session {
 /// The open turns of all sessions.
 #[derive(Debug)]
 pub struct Turns {
-    sessions: Table<Session>,
+    sessions: IndexMap<String, Session>,
     over: VecDeque<Turn>,
     /// When the next turn may be over, as it was found when this was last looked for.
     next_due: Option<u64>,
@@ -76,7 +77,7 @@ impl Turns {
     /// No turns yet.
     pub fn new(seed: u64) -> Self {
         Self {
-            sessions: Table::default(),
+            sessions: IndexMap::new(),
             over: VecDeque::new(),
             next_due: None,
             clock: 0,
@@ -248,7 +249,7 @@ impl Turns {
         now: Now,
     ) -> bool {
         let id = self.mint.bits();
-        let Some(Session { turns, .. }) = self.sessions.get_mut(key_of(&[session])) else {
+        let Some(Session { turns, .. }) = self.sessions.get_mut(session) else {
             return false;
         };
         // A failure that is told late belongs to the turn that waits for it.
@@ -271,7 +272,7 @@ impl Turns {
     pub fn end(&mut self, now: Now, all: bool) {
         let over = &mut self.over;
         let mut next = u64::MAX;
-        self.sessions.retain(|session| {
+        self.sessions.retain(|_, session| {
             loop {
                 let due = session.due_at();
                 if !all && now.mono_ms < due {
@@ -348,16 +349,15 @@ impl Turns {
     }
 
     fn last(&mut self, session: &str) -> Option<&mut Turn> {
-        self.sessions.get_mut(key_of(&[session]))?.turns.back_mut()
+        self.sessions.get_mut(session)?.turns.back_mut()
     }
 
     fn session(&mut self, key: &str, now: Now) -> &mut Session {
         self.clock += 1;
-        let place = key_of(&[key]);
-        if !self.sessions.contains(place) && self.sessions.len() >= MAX_SESSIONS {
+        if !self.sessions.contains_key(key) && self.sessions.len() >= MAX_SESSIONS {
             self.evict();
         }
-        let session = self.sessions.entry(place, Session::default);
+        let session = self.sessions.entry(key.to_owned()).or_default();
         session.touch = self.clock;
         session.touched_mono = now.mono_ms;
         session
@@ -366,7 +366,7 @@ impl Turns {
     /// The turn that something at this time belongs to; a new one where there is none.
     fn current(&mut self, key: &str, at_ms: u64, now: Now, begins: bool) -> &mut Turn {
         self.session(key, now);
-        let session = self.sessions.entry(key_of(&[key]), Session::default);
+        let session = self.sessions.entry(key.to_owned()).or_default();
         if session.turns.is_empty() || (begins && session.has_ended_turn()) {
             if session.turns.len() >= MAX_TURNS {
                 self.over.extend(session.turns.pop_front());
@@ -400,7 +400,7 @@ impl Turns {
         touches.sort_unstable();
         let limit = touches.get(EVICTED - 1).copied().unwrap_or_default();
         let (over, evicted) = (&mut self.over, &mut self.evicted);
-        self.sessions.retain(|session| {
+        self.sessions.retain(|_, session| {
             let stays = session.touch > limit;
             if !stays {
                 *evicted += session.turns.len() as u64;

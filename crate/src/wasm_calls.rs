@@ -27,14 +27,14 @@ impl RequestReader {
         Self::default()
     }
 
-    /// Takes the next piece of the body. Whether the model is known by now.
+    /// Takes the next piece of the body. Whether the model is known to be in what has come.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
         self.reader.feed(bytes)
     }
 
     /// The model that is asked.
     pub fn model(&self) -> Option<String> {
-        self.reader.model().map(str::to_owned)
+        self.reader.model()
     }
 
     /// The change that makes a stream tell its usage, once the whole body has passed, as JSON

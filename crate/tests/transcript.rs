@@ -357,7 +357,7 @@ fn broken_lines_are_counted_and_cost_only_themselves() {
         ("{\"a\":\"\\x\",\"b\":\"assistant\"}", "malformed"),
         ("{\"a\":\"\u{1}\",\"b\":\"assistant\"}", "malformed"),
         ("garbage", "malformed"),
-        (&deep, "too_deep"),
+        (&deep, "malformed"),
     ] {
         let text = good.clone() + broken + "\n" + &good;
         assert_eq!(rows_of(&text).len(), 2, "{broken:.60}");
@@ -372,6 +372,44 @@ fn broken_lines_are_counted_and_cost_only_themselves() {
     assert_eq!(rows_of(&glued).len(), 1);
     assert_eq!(skipped(&glued).malformed, 1);
     assert_eq!(skipped("\n\r\n  \n"), Skipped::default());
+}
+
+#[test]
+fn how_deep_a_row_nests_is_no_matter() {
+    let deep = "[".repeat(100_000) + &"]".repeat(100_000);
+    for place in [
+        "\"x\":",
+        "\"message\":{\"x\":",
+        "\"message\":{\"usage\":{\"x\":",
+    ] {
+        let end = "}".repeat(place.matches('{').count());
+        let row = format!("{{{place}{deep}{end},{}", &line(&answer())[1..]);
+        assert_eq!(rows_of(&row), [picked(&answer())], "{place}");
+    }
+    let usage = line(&with("/message/usage", json!("@"))).replace("\"@\"", &deep);
+    assert_eq!(calls(&rows_of(&usage))[0].usage, None);
+}
+
+#[test]
+fn a_line_too_long_is_skipped_and_counted_wherever_it_is_cut() {
+    let long = format!("{{\"x\":\"{}\",\"assistant\":1}}\n", "a".repeat(MAX_LINE));
+    let text = line(&answer()) + &long + &line(&answer());
+    let mark = text.find("\"assistant\":1").unwrap();
+    let mut cuts: Vec<usize> = (mark - 2..mark + 13).collect();
+    cuts.extend([0, 1, mark - MAX_LINE, text.len()]);
+    for cut in cuts {
+        let (a, b) = text.as_bytes().split_at(cut);
+        let mut reader = Reader::new(scope());
+        assert_eq!(feed(&mut reader, &[a, b]).len(), 2, "cut at {cut}");
+        assert_eq!(reader.skipped().json(), r#"{"too_long":1}"#, "cut at {cut}");
+    }
+    let mut reader = Reader::new(scope());
+    let chunks: Vec<_> = text.as_bytes().chunks(7).collect();
+    for chunk in chunks {
+        reader.feed(chunk, &mut String::new());
+    }
+    assert_eq!(reader.skipped().json(), r#"{"too_long":1}"#);
+    assert_eq!(reader.consumed(), text.len() as u64);
 }
 
 #[test]

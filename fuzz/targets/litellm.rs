@@ -11,9 +11,7 @@ use serde_json::{Deserializer, Value};
 fn payloads(data: &[u8]) -> Option<usize> {
     let documents: Result<Vec<Value>, _> = Deserializer::from_slice(data).into_iter().collect();
     let documents = documents.ok().filter(|documents| !documents.is_empty())?;
-    // A list in the place of a payload is nothing at all.
-    let in_list = |list: &Vec<Value>| list.iter().filter(|entry| !entry.is_array()).count();
-    let count = |document: &Value| document.as_array().map_or(1, in_list);
+    let count = |document: &Value| document.as_array().map_or(1, Vec::len);
     Some(documents.iter().map(count).sum())
 }
 
@@ -21,11 +19,8 @@ fuzz_target!(|data: &[u8]| {
     let logged = assert_same_however_cut(data, |pieces| {
         let mut log = Log::default();
         pieces.iter().for_each(|piece| log.feed(piece));
-        // A number ends only with what follows it.
-        log.feed(b"\n");
         log.finish()
     });
-    // A text or a number may end where another begins, which serde_json does not take.
     if let Some(payloads) = payloads(data) {
         let logged = logged.as_ref().expect("what is JSON is read");
         let skipped: u32 = logged.skipped.values().sum();
@@ -42,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(
             texts
                 .iter()
-                .all(|text| text.as_ref().is_none_or(|text| text.len() <= MAX_TEXT))
+                .all(|text| text.as_ref().is_none_or(|text| text.encode_utf16().count() <= MAX_TEXT))
         );
     }
 });

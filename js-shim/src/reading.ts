@@ -139,6 +139,8 @@ export class CallReading {
     this.#request = undefined;
     this.#answer = undefined;
     const text = this.#readers.guarded(this.#io, () => {
+      // A client may name the model behind a long conversation.
+      this.model ??= request?.model() ?? null;
       request?.free();
       return answer?.finish(ENDING[ending]);
     });

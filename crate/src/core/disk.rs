@@ -8,7 +8,6 @@ use crate::keeper::Writes;
 use crate::observe::Event;
 use crate::records::{Record, Written};
 use crate::segments::Kind;
-use crate::table::key_of;
 use crate::time::Now;
 use crate::voice::Level;
 
@@ -122,7 +121,7 @@ impl Core {
         let (ledger, sessions) = (&self.ledger, &self.sessions);
         let (bookmarks, reconciled_ms) = (&self.bookmarks, self.reconciled_ms);
         let marks = bookmarks
-            .values()
+            .iter()
             .map(|(file, mark)| Frame::Bookmark(file.clone(), mark.clone()));
         let frames = ledger.frames().chain(sessions.frames()).chain(marks);
         let snapshot = frames.chain(reconciled_ms.map(Frame::Reconciled));
@@ -225,10 +224,10 @@ impl Core {
                 self.sessions.restore(&session, &model, &counted);
             }
             Frame::Bookmark(file, mark) if mark.is_empty() => {
-                self.bookmarks.remove(key_of(&[&file]));
+                self.bookmarks.swap_remove(&file);
             }
             Frame::Bookmark(file, mark) => {
-                self.bookmarks.insert(key_of(&[&file]), (file, mark));
+                self.bookmarks.insert(file, mark);
             }
             Frame::Reconciled(until_ms) => self.set_reconciled(until_ms),
             Frame::Begin
@@ -337,9 +336,8 @@ impl Core {
 
     /// How far another process's file was read.
     pub fn spool_offset(&self, name: &str) -> usize {
-        let name = [SPOOL, name].concat();
-        let mark = self.bookmarks.get(key_of(&[&name]));
-        mark.and_then(|(_, mark)| mark.parse().ok()).unwrap_or(0)
+        let mark = self.bookmarks.get(&[SPOOL, name].concat());
+        mark.and_then(|mark| mark.parse().ok()).unwrap_or(0)
     }
 
     /// Another process's file is read to its end and gone; `torn` where a piece of it could not be read.
@@ -353,19 +351,16 @@ impl Core {
         let frame = Frame::Bookmark(file.to_owned(), mark.to_owned());
         self.keeper.note(&frame);
         match mark.is_empty() {
-            true => drop(self.bookmarks.remove(key_of(&[file]))),
-            false => {
-                let mark = (file.to_owned(), mark.to_owned());
-                self.bookmarks.insert(key_of(&[file]), mark);
-            }
-        }
+            true => self.bookmarks.swap_remove(file),
+            false => self.bookmarks.insert(file.to_owned(), mark.to_owned()),
+        };
     }
 
     /// How far each file of the session store was read.
     pub fn bookmarks(&self) -> impl Iterator<Item = (&str, &str)> {
-        let own = |(file, _): &&(String, String)| !file.starts_with(SPOOL);
-        let marks = self.bookmarks.values().filter(own);
-        marks.map(|(file, mark)| (file.as_str(), mark.as_str()))
+        let marks = self.bookmarks.iter();
+        let own = marks.filter(|(file, _)| !file.starts_with(SPOOL));
+        own.map(|(file, mark)| (file.as_str(), mark.as_str()))
     }
 
     /// Until when the session store is matched, in ms since 1970; `None` where it never was.

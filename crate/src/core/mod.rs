@@ -9,6 +9,7 @@ mod totals;
 
 use std::collections::VecDeque;
 
+use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::call::{CallId, Outcome};
@@ -24,7 +25,6 @@ use crate::records::Record;
 use crate::reporter::Reporter;
 use crate::sessions::Sessions;
 use crate::status::{Counts, Status};
-use crate::table::Table;
 use crate::time::Now;
 use crate::turns::Turns;
 use crate::voice::{Level, LogLine, Voice, counted};
@@ -72,7 +72,7 @@ pub struct Core {
     keeper: Keeper,
     disk: disk::Disk,
     found: Found,
-    bookmarks: Table<(String, String)>,
+    bookmarks: IndexMap<String, String>,
     reconciled_ms: Option<u64>,
     prices: prices::Prices,
     voice: Voice,
@@ -99,7 +99,7 @@ impl Core {
             keeper: Keeper::new(settings.journal_max_bytes),
             disk: disk::Disk::default(),
             found: Found::default(),
-            bookmarks: Table::default(),
+            bookmarks: IndexMap::new(),
             reconciled_ms: None,
             prices: prices::Prices::default(),
             voice: Voice::default(),

@@ -1,10 +1,12 @@
 //! The prices of the models that were met: asked for at first sight, so that they are there when a call is final.
 
+use indexmap::IndexMap;
+
 use super::Core;
 use crate::call::Cost;
+use crate::identity::key_of;
 use crate::ledger::Settled;
 use crate::price::Price;
-use crate::table::{Table, key_of};
 
 /// The most models whose prices are remembered; those beyond have none.
 const MAX_MODELS: usize = 2_048;
@@ -12,7 +14,7 @@ const MAX_MODELS: usize = 2_048;
 /// What is known, and what is to be asked.
 #[derive(Debug, Default)]
 pub(super) struct Prices {
-    known: Table<Price>,
+    known: IndexMap<u64, Price>,
     wanted: Vec<(String, String)>,
 }
 
@@ -20,7 +22,7 @@ impl Prices {
     /// A model was seen.
     pub fn want(&mut self, provider: &str, model: &str) {
         let key = key_of(&[provider, model]);
-        if self.known.contains(key) || self.known.len() >= MAX_MODELS {
+        if self.known.contains_key(&key) || self.known.len() >= MAX_MODELS {
             return;
         }
         self.known.insert(key, Price::UNKNOWN);
@@ -29,8 +31,8 @@ impl Prices {
 
     /// What a final call cost, as far as that is known.
     pub fn cost(&self, settled: &Settled) -> Cost {
-        let known = self.known.get(key_of(&[&settled.provider, &settled.model]));
-        known.map_or(settled.cost, |price| {
+        let key = key_of(&[&settled.provider, &settled.model]);
+        self.known.get(&key).map_or(settled.cost, |price| {
             price.of(settled.cost, settled.usage.as_ref())
         })
     }

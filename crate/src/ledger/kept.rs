@@ -17,7 +17,7 @@ impl Ledger {
         let slots = self
             .slots
             .iter()
-            .filter(|slot| !self.open.contains(slot.id.key()))
+            .filter(|slot| !self.open.contains_key(&slot.id.key()))
             .map(|slot| Frame::Slot(Box::new(slot.clone())));
         open.chain(slots)
     }
@@ -45,7 +45,7 @@ impl Ledger {
     /// Marks a restored call as final: it is not settled again.
     pub fn restore_final(&mut self, id: CallId) {
         self.ready.retain(|ready| *ready != id);
-        if let Some(open) = self.open.remove(id.key()) {
+        if let Some(open) = self.open.swap_remove(&id.key()) {
             self.mark(&open.settle(id), &open);
         }
     }

@@ -21,11 +21,11 @@ mod waits;
 
 use std::collections::VecDeque;
 
+use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::call::{CallId, IdMint, Outcome};
 use crate::observe::{Observation, Surface};
-use crate::table::Table;
 use crate::time::Now;
 
 use open::Open;
@@ -78,7 +78,7 @@ pub struct Ledger {
     mint: IdMint,
     expect_diagnostics: bool,
     tells_errors: bool,
-    open: Table<Open>,
+    open: IndexMap<u64, Open>,
     waiting: VecDeque<(u64, CallId)>,
     ready: Vec<CallId>,
     slots: Slots,
@@ -104,7 +104,7 @@ impl Ledger {
             mint: IdMint::new(seed),
             expect_diagnostics: false,
             tells_errors: false,
-            open: Table::default(),
+            open: IndexMap::new(),
             waiting: VecDeque::new(),
             ready: Vec::new(),
             slots: Slots::default(),
@@ -183,7 +183,7 @@ impl Ledger {
             Some(row) => CallId::of(observation.ended_ms, row),
             None => self.mint.mint(now.wall_ms),
         };
-        match self.open.contains(id.key()) {
+        match self.open.contains_key(&id.key()) {
             true => self.counts.duplicates += 1,
             false => self.hold(id, observation, now),
         }
@@ -256,7 +256,7 @@ impl Ledger {
         let due = std::mem::take(&mut self.ready)
             .into_iter()
             .filter_map(|id| {
-                let open = self.open.remove(id.key())?;
+                let open = self.open.swap_remove(&id.key())?;
                 self.finish(id, open)
             })
             .collect();
@@ -270,7 +270,7 @@ impl Ledger {
         // In order of first sight; those that are no longer open are passed over.
         let waiting = self.waiting.iter().map(|(_, id)| *id);
         let is_over = |id: &CallId| {
-            let open = self.open.get(id.key());
+            let open = self.open.get(&id.key());
             !keeps || open.is_some_and(|open| !open.awaits_message())
         };
         self.ready = waiting.filter(is_over).collect();
@@ -284,7 +284,7 @@ impl Ledger {
         }
         self.waiting
             .iter()
-            .find(|(_, id)| self.open.contains(id.key()))
+            .find(|(_, id)| self.open.contains_key(&id.key()))
             .map(|(first, _)| first + self.hold_back_ms())
     }
 
@@ -348,7 +348,7 @@ impl Ledger {
         slot.absorb(&observation, clock_of(&observation, now));
         let id = slot.id;
         let counts_after_all = slot.counts_after_all(&observation);
-        if !self.open.contains(id.key()) {
+        if !self.open.contains_key(&id.key()) {
             self.counts.late += 1;
         }
         self.view(id, observation, counts_after_all, now);
@@ -362,7 +362,7 @@ impl Ledger {
             self.waiting.push_back((now.mono_ms, id));
             self.open.insert(id.key(), Open::new(id, now.mono_ms));
         }
-        let Some(open) = self.open.get_mut(id.key()) else {
+        let Some(open) = self.open.get_mut(&id.key()) else {
             if self.enrichments.len() < MAX_ENRICHMENTS {
                 self.enrichments.extend(Enrichment::of(id, &observation));
             }
@@ -373,7 +373,7 @@ impl Ledger {
         view.get_or_insert_with(|| Box::new(observation));
         let is_complete = self
             .open
-            .get(id.key())
+            .get(&id.key())
             .is_some_and(|open| counts_after_all || self.is_complete(open));
         if is_complete {
             self.ready.push(id);
@@ -440,7 +440,7 @@ impl Ledger {
             if !old && self.slots.len() < MAX_SLOTS {
                 break;
             }
-            if self.open.contains(first.id.key()) {
+            if self.open.contains_key(&first.id.key()) {
                 break;
             }
             self.slots.forget_first();

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use siphasher::sip::SipHasher13;
 
 use crate::call::{CallId, Outcome, Usage};
+use crate::identity::key_of;
 use crate::observe::{Observation, Surface};
-use crate::table::key_of;
 use crate::time::Now;
 
 /// Equal usage identifies a call within this distance in time, in ms.

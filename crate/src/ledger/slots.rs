@@ -3,9 +3,10 @@
 
 use std::collections::VecDeque;
 
+use indexmap::IndexMap;
+
 use super::Slot;
 use crate::call::CallId;
-use crate::table::Table;
 
 /// See above.
 #[derive(Debug, Default)]
@@ -14,7 +15,7 @@ pub(super) struct Slots {
     /// The number of the first of them; they count on, past the largest number too.
     first: u32,
     /// The numbers of each bucket's slots, in the order of the calls' ends.
-    buckets: Table<VecDeque<u32>>,
+    buckets: IndexMap<u64, VecDeque<u32>>,
 }
 
 impl Slots {
@@ -36,12 +37,12 @@ impl Slots {
     }
 
     pub(super) fn buckets(&self) -> impl Iterator<Item = u64> {
-        self.buckets.keys()
+        self.buckets.keys().copied()
     }
 
     /// Where the slots of a bucket stand among all, from the one that ended first.
     pub(super) fn places(&self, bucket: u64) -> impl DoubleEndedIterator<Item = usize> {
-        let numbers = self.buckets.get(bucket).into_iter().flatten();
+        let numbers = self.buckets.get(&bucket).into_iter().flatten();
         numbers.map(|number| self.place(*number))
     }
 
@@ -61,7 +62,7 @@ impl Slots {
         let newer = self.places(slot.bucket).rev();
         let newer = newer.take_while(|place| !is_older(*place)).count();
         let number = self.first.wrapping_add(self.list.len() as u32);
-        let numbers = self.buckets.entry(slot.bucket, VecDeque::new);
+        let numbers = self.buckets.entry(slot.bucket).or_default();
         // Most sessions have few calls.
         if numbers.len() == numbers.capacity() {
             numbers.reserve_exact(1 + numbers.len() / 2);
@@ -77,10 +78,10 @@ impl Slots {
         };
         let number = self.first;
         self.first = number.wrapping_add(1);
-        if let Some(numbers) = self.buckets.get_mut(slot.bucket) {
+        if let Some(numbers) = self.buckets.get_mut(&slot.bucket) {
             numbers.retain(|known| *known != number);
             if numbers.is_empty() {
-                self.buckets.remove(slot.bucket);
+                self.buckets.swap_remove(&slot.bucket);
             }
         }
     }

@@ -18,11 +18,11 @@ impl Ledger {
     /// Lets those calls be ready that have waited for long enough.
     pub(super) fn end_waits(&mut self, mono_ms: u64) {
         // An open call keeps its slot, and with it all that came behind.
-        let holds_up = |first: &Slot| self.open.contains(first.id.key());
+        let holds_up = |first: &Slot| self.open.contains_key(&first.id.key());
         let is_crowded = self.slots.len() >= MAX_SLOTS && self.slots.get(0).is_some_and(holds_up);
         let may_wait = self.reconciled_ms.is_some() && !is_crowded;
         while let Some(&(first, id)) = self.waiting.front() {
-            let open = self.open.get(id.key());
+            let open = self.open.get(&id.key());
             let is_over = mono_ms.saturating_sub(first) >= self.hold_back_ms();
             if open.is_some() && !is_over && self.waiting.len() <= MAX_OPEN {
                 break;

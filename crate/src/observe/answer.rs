@@ -1,10 +1,11 @@
 //! The answer of a model's HTTP API, read while it passes: whole or as server-sent events, cut at any
-//! byte. Nothing of it is kept but what [`Told`] has.
+//! byte. An event, or an answer that is no stream, is kept until it is whole, up to [`MAX_BYTES`]; nothing else is but
+//! what [`Told`] has.
 
 use super::{anthropic, openai};
 use crate::call::Outcome;
-use crate::json::{Found, Scanner, Shape};
-use crate::sse::{Piece, Splitter};
+use crate::json::{self, MAX_BYTES, Value};
+use crate::sse::{Event, Events};
 
 /// Which API is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,47 +29,6 @@ impl Api {
             _ => None,
         }
     }
-
-    fn shape(self) -> &'static Shape<Field> {
-        match self {
-            Self::Chat => &openai::CHAT,
-            Self::Responses => &openai::RESPONSES,
-            Self::Messages => &anthropic::MESSAGES,
-        }
-    }
-}
-
-/// What is looked for in an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field {
-    /// The answer's id.
-    Id,
-    /// The model as the answer names it.
-    Model,
-    /// What kind of event this is.
-    Kind,
-    /// The state of a response.
-    Status,
-    /// Why a choice ended.
-    Finish,
-    /// A part of the answer's content.
-    Token,
-    /// An error object, or an error's text.
-    Error,
-    /// Tokens of the prompt, those from a cache included where the API does so.
-    Input,
-    /// Tokens of the answer.
-    Output,
-    /// Prompt tokens from a cache.
-    CacheRead,
-    /// Prompt tokens written to one.
-    CacheWrite,
-    /// Tokens of reasoning.
-    Reasoning,
-    /// All tokens.
-    Total,
-    /// The cost in USD.
-    Cost,
 }
 
 /// Token counts as a provider tells them; each API has its own meaning for `input`.
@@ -120,34 +80,23 @@ impl Counts {
             is_broken: self.is_broken || earlier.is_broken,
         }
     }
-
-    /// Takes a count in; other fields are none.
-    pub(super) fn set(&mut self, field: Field, found: Found<'_>) {
-        let slot = match field {
-            Field::Input => &mut self.input,
-            Field::Output => &mut self.output,
-            Field::CacheRead => &mut self.cache_read,
-            Field::CacheWrite => &mut self.cache_write,
-            Field::Reasoning => &mut self.reasoning,
-            Field::Total => &mut self.total,
-            _ => return,
-        };
-        match found {
-            Found::Null => {}
-            Found::Number(number) => match count(number) {
-                Some(count) => *slot = Some(count),
-                None => self.is_broken = true,
-            },
-            _ => self.is_broken = true,
-        }
-    }
 }
 
 /// The most tokens that one call can plausibly have.
 const MAX_TOKENS: u64 = 1_000_000_000_000;
 
+/// Takes a count in. Whether there was something that is none.
+pub(super) fn read_count(value: Value, count: &mut Option<u64>) -> bool {
+    if value.is_null() {
+        return false;
+    }
+    let read = value.number().and_then(whole);
+    *count = read.or(*count);
+    read.is_none()
+}
+
 /// A number of tokens; a fraction is cut.
-fn count(number: &str) -> Option<u64> {
+fn whole(number: &str) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     if fraction.contains(['e', 'E']) {
         return None;
@@ -194,45 +143,50 @@ pub(super) enum Kind {
 }
 
 impl Draft {
-    fn take(&mut self, field: Field, found: Found<'_>) {
-        match (field, found) {
-            (Field::Id, Found::Text(text)) if !text.is_empty() => self.id = Some(text.to_owned()),
-            (Field::Model, Found::Text(text)) if !text.is_empty() => {
-                self.model = Some(text.to_owned());
-            }
-            (Field::Kind, Found::Text(text)) => {
-                self.kind = match text {
-                    "message_stop" => Kind::Stop,
-                    "error" => Kind::Error,
-                    _ => Kind::Other,
-                }
-            }
-            (Field::Status, Found::Text(text)) => match text {
-                "completed" | "incomplete" => self.end = End::Complete,
-                "cancelled" => self.end = End::Cancelled,
-                "failed" => self.has_error = true,
-                _ => {}
-            },
-            (Field::Finish, Found::Text(text)) => {
-                self.end = End::Finished;
-                // OpenRouter's word for a provider that broke off.
-                self.has_error |= text == "error";
-            }
-            (Field::Token, Found::Present) => self.has_token = true,
-            (Field::Error, Found::Present) => self.has_error = true,
-            (Field::Error, Found::Text(text)) => self.has_error |= !text.is_empty(),
-            (Field::Cost, Found::Number(number)) => self.cost = Some(number.to_owned()),
-            (
-                Field::Input
-                | Field::Output
-                | Field::CacheRead
-                | Field::CacheWrite
-                | Field::Reasoning
-                | Field::Total,
-                found,
-            ) => self.counts.set(field, found),
+    pub(super) fn id(&mut self, value: Value) {
+        self.id = value.name().or(self.id.take());
+    }
+
+    pub(super) fn model(&mut self, value: Value) {
+        self.model = value.name().or(self.model.take());
+    }
+
+    /// The kind of an event.
+    pub(super) fn kind(&mut self, value: Value) {
+        self.kind = match value.text().as_deref() {
+            Some("message_stop") => Kind::Stop,
+            Some("error") => Kind::Error,
+            _ => Kind::Other,
+        };
+    }
+
+    /// The state of a response.
+    pub(super) fn status(&mut self, value: Value) {
+        match value.text().as_deref() {
+            Some("completed" | "incomplete") => self.end = End::Complete,
+            Some("cancelled") => self.end = End::Cancelled,
+            Some("failed") => self.has_error = true,
             _ => {}
         }
+    }
+
+    /// Why a choice ended; `null` where it has not.
+    pub(super) fn finish(&mut self, value: Value) {
+        if let Some(reason) = value.text() {
+            self.end = End::Finished;
+            // OpenRouter's word for a provider that broke off.
+            self.has_error |= reason == "error";
+        }
+    }
+
+    /// A part of the answer's content.
+    pub(super) fn token(&mut self, value: Value) {
+        self.has_token |= value.is_something();
+    }
+
+    /// An error, an object or a text.
+    pub(super) fn error(&mut self, value: Value) {
+        self.has_error |= value.is_object() || value.name().is_some();
     }
 }
 
@@ -287,76 +241,137 @@ pub struct Told {
 /// How the answer's body is written. The first character tells, since servers are wrong about their
 /// content type in both directions: errors as JSON under `text/event-stream`, streams under `text/plain`.
 #[derive(Debug)]
-enum Framing {
+enum Body {
     Unknown,
-    Document,
-    Events {
-        splitter: Splitter,
-        /// How much of `[DONE]` the current event's data is.
-        done: usize,
-    },
+    Document(Vec<u8>),
+    Events(Events),
+    /// A document of which there was more than is kept.
+    TooLong,
 }
-
-const DONE: &[u8] = b"[DONE]";
 
 /// The reader of one answer.
 #[derive(Debug)]
 pub struct Answer {
+    body: Body,
+    told: Reading,
+}
+
+/// What was read so far.
+#[derive(Debug)]
+struct Reading {
     api: Api,
     status: u16,
-    framing: Framing,
-    scanner: Scanner<Field>,
-    draft: Draft,
     /// All drafts so far, one over the other.
     sum: Draft,
+    /// Whether the stream said that it is done.
     is_done: bool,
+    /// Whether there was an event, or a whole answer, of which there was more than is kept.
+    is_unread: bool,
 }
 
 impl Answer {
     /// A reader of an answer with this HTTP status.
     pub fn new(api: Api, status: u16) -> Self {
         Self {
-            api,
-            status,
-            framing: Framing::Unknown,
-            scanner: Scanner::new(api.shape()),
-            draft: Draft::default(),
-            sum: Draft::default(),
-            is_done: false,
+            body: Body::Unknown,
+            told: Reading {
+                api,
+                status,
+                sum: Draft::default(),
+                is_done: false,
+                is_unread: false,
+            },
         }
     }
 
-    /// Takes the next piece of the body. Whether a stream's first token is in it.
+    /// Takes the next piece of the body. Whether a stream's first token is in it: in the event that ends in it.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        let had_token = self.sum.has_token;
-        let bytes = match self.framing {
-            Framing::Unknown => self.recognize(bytes),
+        let had_token = self.told.sum.has_token;
+        let bytes = match self.body {
+            Body::Unknown => self.recognize(bytes),
             _ => bytes,
         };
-        match &mut self.framing {
-            Framing::Unknown => false,
-            Framing::Document => {
-                let draft = &mut self.draft;
-                self.scanner
-                    .feed(bytes, &mut |field, found, _| draft.take(field, found));
+        match &mut self.body {
+            Body::Unknown | Body::TooLong => false,
+            Body::Document(kept) if kept.len() + bytes.len() > MAX_BYTES => {
+                self.body = Body::TooLong;
                 false
             }
-            Framing::Events { .. } => {
-                self.feed_events(bytes);
-                !had_token && self.sum.has_token
+            Body::Document(kept) => {
+                kept.extend_from_slice(bytes);
+                false
+            }
+            Body::Events(events) => {
+                events.feed(bytes, &mut |event| self.told.event(event));
+                !had_token && self.told.sum.has_token
             }
         }
     }
 
     /// What the answer told, now that its connection ended.
-    pub fn finish(mut self, ending: Ending) -> Told {
-        // A stream that ends without the blank line has still told what its last event says, if that is whole.
-        self.end_document();
+    pub fn finish(self, ending: Ending) -> Told {
+        let mut told = self.told;
+        match self.body {
+            Body::Unknown => {}
+            Body::Document(bytes) => told.document(&bytes),
+            // A stream that ends without the blank line has still told what its last event says, if that is whole.
+            Body::Events(events) => events.finish(&mut |event| told.event(event)),
+            Body::TooLong => told.is_unread = true,
+        }
+        told.finish(ending)
+    }
+
+    /// Finds out how the body is written; the bytes from there on.
+    fn recognize<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
+        let Some(begin) = bytes.iter().position(|byte| !is_blank(byte)) else {
+            return &[];
+        };
+        self.body = match bytes[begin] {
+            b'{' | b'[' => Body::Document(Vec::new()),
+            _ => Body::Events(Events::default()),
+        };
+        &bytes[begin..]
+    }
+}
+
+impl Reading {
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Data(b"[DONE]") => self.is_done = true,
+            Event::Data(data) => self.document(data),
+            Event::TooLong => self.is_unread = true,
+        }
+    }
+
+    /// An event's data, or the whole answer: what it says counts if it is whole.
+    fn document(&mut self, bytes: &[u8]) {
+        let draft = json::read(bytes, |document| {
+            let mut draft = Draft::default();
+            match self.api {
+                Api::Chat => openai::chat(document, &mut draft),
+                Api::Responses => openai::response(document, &mut draft),
+                Api::Messages => anthropic::message(document, &mut draft),
+            }
+            draft
+        });
+        match (draft, self.api) {
+            (None, _) => {}
+            (Some(draft), Api::Chat | Api::Responses) => openai::merge(&mut self.sum, draft),
+            (Some(draft), Api::Messages) => anthropic::merge(&mut self.sum, draft),
+        }
+    }
+
+    fn finish(self, ending: Ending) -> Told {
         let counts = match self.api {
             Api::Chat | Api::Responses => openai::normalize(self.sum.counts),
             Api::Messages => self.sum.counts,
         };
-        let usage_source = counts.source();
+        let usage_source = match counts.source() {
+            // What was not read may well have had it.
+            UsageSource::Missing if self.is_unread => UsageSource::Broken,
+            source => source,
+        };
         let outcome = self.outcome(ending);
         let counts = counts.if_reported();
         Told {
@@ -373,67 +388,14 @@ impl Answer {
         }
     }
 
-    /// Finds out how the body is written; the bytes from there on.
-    fn recognize<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
-        let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
-        let Some(begin) = bytes.iter().position(|byte| !is_blank(byte)) else {
-            return &[];
-        };
-        self.framing = match bytes[begin] {
-            b'{' | b'[' => Framing::Document,
-            _ => Framing::Events {
-                splitter: Splitter::default(),
-                done: 0,
-            },
-        };
-        &bytes[begin..]
-    }
-
-    fn feed_events(&mut self, bytes: &[u8]) {
-        let Framing::Events { mut splitter, done } =
-            std::mem::replace(&mut self.framing, Framing::Unknown)
-        else {
-            return;
-        };
-        let mut done = done;
-        splitter.feed(bytes, &mut |piece| match piece {
-            Piece::Data(data) => {
-                if done < DONE.len() && DONE[done..].starts_with(data) {
-                    done += data.len();
-                } else {
-                    done = DONE.len() + 1;
-                }
-                let draft = &mut self.draft;
-                self.scanner
-                    .feed(data, &mut |field, found, _| draft.take(field, found));
-            }
-            Piece::End => {
-                self.is_done |= done == DONE.len();
-                done = 0;
-                self.end_document();
-            }
-        });
-        self.framing = Framing::Events { splitter, done };
-    }
-
-    /// An event's data, or the whole answer, is over: what it says counts if it was whole.
-    fn end_document(&mut self) {
-        let draft = std::mem::take(&mut self.draft);
-        if self.scanner.is_done() {
-            match self.api {
-                Api::Messages => anthropic::merge(&mut self.sum, draft),
-                Api::Chat | Api::Responses => openai::merge(&mut self.sum, draft),
-            }
-        }
-        self.scanner.reset();
-    }
-
     fn outcome(&self, ending: Ending) -> Outcome {
         let has_usage = !self.sum.counts.is_empty();
         let is_complete = match self.sum.end {
             End::Complete | End::Cancelled => true,
             // Who leaves before the usage has not seen the whole answer, though its text has ended.
             End::Finished => self.is_done || has_usage || ending == Ending::Whole,
+            // Nobody has read how it ended.
+            End::Open if self.is_unread => ending == Ending::Whole,
             End::Open => self.is_done,
         };
         match ending {

@@ -207,6 +207,88 @@ fn usage_that_is_no_count_is_broken() {
     assert_eq!(counts(&told(Api::Messages, fraction)), [12, 3, 0, 0, 0]);
 }
 
+/// Feeds a text, so many bytes of filling, and another text.
+fn filled(api: Api, begin: &str, filling: usize, end: &str) -> Answer {
+    let mut answer = Answer::new(api, 200);
+    answer.feed(begin.as_bytes());
+    let filler = [b'x'; 64 * 1024];
+    for _ in 0..filling / filler.len() {
+        answer.feed(&filler);
+    }
+    answer.feed(end.as_bytes());
+    answer
+}
+
+#[test]
+fn an_answer_too_long_to_keep_has_a_usage_that_nobody_could_read() {
+    let end = r#""}}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
+    let begin = r#"{"choices":[{"message":{"content":""#;
+    let filled = |filling| filled(Api::Chat, begin, filling, end);
+    let told = filled(MAX_BYTES - 64 * 1024).finish(Ending::Whole);
+    assert_eq!(counts(&told), [3, 1, 0, 0, 0]);
+    for (ending, outcome) in [
+        (Ending::Whole, Outcome::Completed),
+        (Ending::Cut, Outcome::Failed),
+        (Ending::Left, Outcome::Aborted),
+    ] {
+        let answer = filled(MAX_BYTES);
+        assert!(
+            matches!(answer.body, Body::TooLong),
+            "nothing of it is kept"
+        );
+        let told = answer.finish(ending);
+        assert_eq!(
+            (told.usage_source, told.outcome),
+            (UsageSource::Broken, outcome)
+        );
+    }
+}
+
+#[test]
+fn an_event_too_long_to_keep_hides_no_usage_of_another() {
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}});
+    let end = format!("\"}}}}]}}\n\ndata: {usage}\n\ndata: [DONE]\n\n");
+    let begin = "data: {\"choices\":[{\"delta\":{\"content\":\"";
+    let told = filled(Api::Chat, begin, MAX_BYTES, &end).finish(Ending::Whole);
+    assert_eq!(counts(&told), [3, 1, 0, 0, 0]);
+    let without = "\"}}]}\n\ndata: [DONE]\n\n";
+    let told = filled(Api::Chat, begin, MAX_BYTES, without).finish(Ending::Whole);
+    assert_eq!(
+        (told.usage_source, told.outcome),
+        (UsageSource::Broken, Outcome::Completed)
+    );
+}
+
+/// Servers in Python and in C write such answers; none of it is what they say of the usage.
+#[test]
+fn what_is_odd_elsewhere_in_an_answer_hides_no_usage() {
+    let usage = br#""usage":{"prompt_tokens":3,"completion_tokens":1}"#;
+    let deep = [vec![b'['; 10_000], vec![b']'; 10_000]].concat();
+    let odd: [&[u8]; 9] = [
+        br#""logprobs":[NaN,-Infinity,Infinity]"#,
+        br#""text":"\ud800","id":"\udc00""#,
+        br#""\ud800":1"#,
+        b"\"text\":\"\xff\xed\xa0\x80\",\"id\":\"\xc3\"",
+        br#""created":1e999,"id":1e999,"choices":-1e999"#,
+        br#""usage":{"prompt_tokens":7,"completion_tokens":9}"#,
+        br#""usage":"\ud800","usage":1e999,"usage":null"#,
+        br#""choices":{"delta":7},"error":null,"model":[]"#,
+        &[b"\"x\":", &deep[..]].concat(),
+    ];
+    for odd in odd {
+        let body = [b"{", odd, b",", usage, b"}"].concat();
+        for body in [
+            body.clone(),
+            [b"data: ", &body[..], b"\n\ndata: [DONE]\n\n"].concat(),
+        ] {
+            let pieces: Vec<&[u8]> = body.chunks(7).collect();
+            let told = read(Api::Chat, 200, &pieces, Ending::Whole);
+            let odd = String::from_utf8_lossy(&odd[..odd.len().min(60)]);
+            assert_eq!(counts(&told), [3, 1, 0, 0, 0], "{odd}");
+        }
+    }
+}
+
 #[test]
 fn who_leaves_before_the_end_aborted_and_who_has_all_did_not() {
     let text = json!({"choices": [{"delta": {"content": "a"}, "finish_reason": null}]});

@@ -1,45 +1,53 @@
 //! Anthropic messages.
 
-use super::answer::{Draft, End, Field, Kind};
-use crate::json::Shape::{self, Leaf, Mark, Object};
+use super::answer::{Draft, End, Kind, read_count};
+use crate::json::Value;
 
 /// A message, or one event of it: `message_start` has the message under `message`, `message_delta` has
 /// the final usage.
-pub(super) const MESSAGES: Shape<Field> = Object(&[
-    ("type", Leaf(Field::Kind)),
-    ("id", Leaf(Field::Id)),
-    ("model", Leaf(Field::Model)),
-    ("stop_reason", Leaf(Field::Finish)),
-    ("usage", USAGE),
-    ("error", Leaf(Field::Error)),
-    (
-        "message",
-        Object(&[
-            ("id", Leaf(Field::Id)),
-            ("model", Leaf(Field::Model)),
-            ("usage", USAGE),
-        ]),
-    ),
-    // A tool's name comes before its arguments.
-    ("content_block", Object(&[("name", Mark(Field::Token))])),
-    (
-        "delta",
-        Object(&[
-            ("text", Mark(Field::Token)),
-            ("thinking", Mark(Field::Token)),
-            ("partial_json", Mark(Field::Token)),
-            ("stop_reason", Leaf(Field::Finish)),
-        ]),
-    ),
-]);
+pub(super) fn message(document: Value, draft: &mut Draft) {
+    document.members(|key, value| match key {
+        "type" => draft.kind(value),
+        "stop_reason" => draft.finish(value),
+        "error" => draft.error(value),
+        "message" => value.members(|key, value| part_of_message(key, value, draft)),
+        // A tool's name comes before its arguments.
+        "content_block" => value.members(|key, value| {
+            if key == "name" {
+                draft.token(value);
+            }
+        }),
+        "delta" => value.members(|key, value| match key {
+            "text" | "thinking" | "partial_json" => draft.token(value),
+            "stop_reason" => draft.finish(value),
+            _ => {}
+        }),
+        _ => part_of_message(key, value, draft),
+    });
+}
+
+fn part_of_message(key: &str, value: Value, draft: &mut Draft) {
+    match key {
+        "id" => draft.id(value),
+        "model" => draft.model(value),
+        "usage" => usage(value, draft),
+        _ => {}
+    }
+}
 
 /// The prompt's tokens leave out the cached ones.
-const USAGE: Shape<Field> = Object(&[
-    ("input_tokens", Leaf(Field::Input)),
-    ("output_tokens", Leaf(Field::Output)),
-    ("cache_read_input_tokens", Leaf(Field::CacheRead)),
-    ("cache_creation_input_tokens", Leaf(Field::CacheWrite)),
-]);
+fn usage(value: Value, Draft { counts, .. }: &mut Draft) {
+    value.members(|key, value| {
+        let count = match key {
+            "input_tokens" => &mut counts.input,
+            "output_tokens" => &mut counts.output,
+            "cache_read_input_tokens" => &mut counts.cache_read,
+            "cache_creation_input_tokens" => &mut counts.cache_write,
+            _ => return,
+        };
+        counts.is_broken |= read_count(value, count);
+    });
+}
 
 /// `message_delta` is cumulative and may leave out what `message_start` told: the last of each count counts.
 pub(super) fn merge(sum: &mut Draft, draft: Draft) {

@@ -5,81 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use super::answer::{Counts, Field as Count, UsageSource};
+use super::answer::{Counts, UsageSource, read_count};
 use super::openai;
 use crate::call::Outcome;
-use crate::json::Shape::{self, Each, Leaf, Object, Record};
-use crate::json::{Found, Scanner};
+use crate::json::{self, Value};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Payload,
-    Id,
-    CallId,
-    CallType,
-    Status,
-    CacheHit,
-    Stream,
-    Provider,
-    Model,
-    ModelGroup,
-    Cost,
-    StartTime,
-    EndTime,
-    FirstTokenTime,
-    ErrorCode,
-    Count(Count),
-}
-
-const PAYLOADS: Shape<Field> = Each(&PAYLOAD);
-
-const PAYLOAD: Shape<Field> = Record(
-    Field::Payload,
-    &[
-        ("id", Leaf(Field::Id)),
-        ("litellm_call_id", Leaf(Field::CallId)),
-        ("call_type", Leaf(Field::CallType)),
-        ("status", Leaf(Field::Status)),
-        ("cache_hit", Leaf(Field::CacheHit)),
-        ("stream", Leaf(Field::Stream)),
-        ("custom_llm_provider", Leaf(Field::Provider)),
-        ("model", Leaf(Field::Model)),
-        ("model_group", Leaf(Field::ModelGroup)),
-        ("response_cost", Leaf(Field::Cost)),
-        ("startTime", Leaf(Field::StartTime)),
-        ("endTime", Leaf(Field::EndTime)),
-        ("completionStartTime", Leaf(Field::FirstTokenTime)),
-        ("prompt_tokens", Leaf(Field::Count(Count::Input))),
-        ("completion_tokens", Leaf(Field::Count(Count::Output))),
-        ("metadata", Object(&[("usage_object", USAGE)])),
-        (
-            "error_information",
-            Object(&[("error_code", Leaf(Field::ErrorCode))]),
-        ),
-    ],
-);
-
-const USAGE: Shape<Field> = Object(&[
-    (
-        "prompt_tokens_details",
-        Object(&[
-            ("cached_tokens", Leaf(Field::Count(Count::CacheRead))),
-            ("cache_write_tokens", Leaf(Field::Count(Count::CacheWrite))),
-        ]),
-    ),
-    (
-        "completion_tokens_details",
-        Object(&[("reasoning_tokens", Leaf(Field::Count(Count::Reasoning)))]),
-    ),
-    (
-        "cache_read_input_tokens",
-        Leaf(Field::Count(Count::CacheRead)),
-    ),
-    (
-        "cache_creation_input_tokens",
-        Leaf(Field::Count(Count::CacheWrite)),
-    ),
-]);
+/// The most bytes of a request that are kept: the endpoint refuses a longer one.
+const MAX_BODY: usize = 16 * 1024 * 1024;
 
 /// One logged call, in the names of the table `litellm`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -138,6 +70,8 @@ pub enum Unreadable {
     NotJson,
     /// It ends in the middle of a payload.
     CutOff,
+    /// It has more than 16 MiB.
+    TooLong,
 }
 
 impl Unreadable {
@@ -146,47 +80,27 @@ impl Unreadable {
         match self {
             Self::NotJson => "not JSON",
             Self::CutOff => "cut off",
+            Self::TooLong => "too long",
         }
     }
 }
 
 /// The reader of one request.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Log {
-    scanner: Scanner<Field>,
-    draft: Draft,
-    logged: Logged,
-}
-
-impl Default for Log {
-    fn default() -> Self {
-        Self {
-            scanner: Scanner::sequence(&PAYLOADS),
-            draft: Draft::default(),
-            logged: Logged::default(),
-        }
-    }
+    body: Vec<u8>,
+    is_too_long: bool,
 }
 
 impl Log {
     /// Takes the next piece of the body.
     pub fn feed(&mut self, bytes: &[u8]) {
-        let Self {
-            scanner,
-            draft,
-            logged,
-        } = self;
-        scanner.feed(bytes, &mut |field, found, _| match (field, found) {
-            (Field::Payload, Found::End { .. }) => {
-                match std::mem::take(draft).call() {
-                    Ok(call) => logged.calls.push(call),
-                    Err(reason) => *logged.skipped.entry(reason).or_default() += 1,
-                };
-            }
-            (Field::Payload, Found::Begin) => *draft = Draft::default(),
-            (Field::Payload, _) => *logged.skipped.entry("no_payload").or_default() += 1,
-            _ => draft.take(field, found),
-        });
+        if self.is_too_long || self.body.len() + bytes.len() > MAX_BODY {
+            self.is_too_long = true;
+            self.body = Vec::new();
+        } else {
+            self.body.extend_from_slice(bytes);
+        }
     }
 
     /// What was logged, now that the body has ended.
@@ -194,10 +108,40 @@ impl Log {
     /// # Errors
     /// Where the body is not JSON from its first byte to its last. Nothing of it is to be taken then.
     pub fn finish(self) -> Result<Logged, Unreadable> {
-        match self.scanner {
-            scanner if scanner.is_broken() => Err(Unreadable::NotJson),
-            scanner if scanner.is_done() => Ok(self.logged),
-            _ => Err(Unreadable::CutOff),
+        if self.is_too_long {
+            return Err(Unreadable::TooLong);
+        }
+        let text = json::text_of(&self.body);
+        Logged::read(&text).or_else(|why| match json::without_nan(&text) {
+            Some(text) => Logged::read(&text),
+            None => Err(why),
+        })
+    }
+}
+
+impl Logged {
+    fn read(text: &str) -> Result<Self, Unreadable> {
+        let (mut logged, mut is_empty) = (Self::default(), true);
+        let read = json::read_all(text, |document| {
+            is_empty = false;
+            document.each(|payload| logged.take(payload));
+        });
+        match read {
+            Ok(()) if is_empty => Err(Unreadable::CutOff),
+            Ok(()) => Ok(logged),
+            Err(error) if error.is_eof() => Err(Unreadable::CutOff),
+            Err(_) => Err(Unreadable::NotJson),
+        }
+    }
+
+    fn take(&mut self, payload: Value) {
+        let call = match payload.is_object() {
+            true => Draft::of(payload).call(),
+            false => Err("no_payload"),
+        };
+        match call {
+            Ok(call) => self.calls.push(call),
+            Err(reason) => *self.skipped.entry(reason).or_default() += 1,
         }
     }
 }
@@ -226,26 +170,58 @@ struct Draft {
 const CALL_TYPES: [&str; 4] = ["completion", "messages", "responses", "generate_content"];
 
 impl Draft {
-    fn take(&mut self, field: Field, found: Found<'_>) {
-        let owned = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        match (field, found) {
-            (Field::Count(count), found) => self.counts.set(count, found),
-            (Field::Id, Found::Text(text)) => self.id = owned(text),
-            (Field::CallId, Found::Text(text)) => self.call_id = owned(text),
-            (Field::CallType, Found::Text(text)) => self.call_type = owned(text),
-            (Field::Status, Found::Text(text)) => self.is_failure = text == "failure",
-            (Field::CacheHit, found) => self.is_cached = found == Found::Bool(true),
-            (Field::Stream, found) => self.is_stream = found == Found::Bool(true),
-            (Field::Provider, Found::Text(text)) => self.provider = owned(text),
-            (Field::Model, Found::Text(text)) => self.model = owned(text),
-            (Field::ModelGroup, Found::Text(text)) => self.model_group = owned(text),
-            (Field::Cost, Found::Number(number)) => self.cost = owned(number),
-            (Field::StartTime, Found::Number(number)) => self.started = micros(number),
-            (Field::EndTime, Found::Number(number)) => self.ended = micros(number),
-            (Field::FirstTokenTime, Found::Number(number)) => self.first_token = micros(number),
-            (Field::ErrorCode, Found::Text(text)) => self.status = text.parse().ok(),
+    fn of(payload: Value) -> Self {
+        let mut draft = Self::default();
+        payload.members(|key, value| draft.take(key, value));
+        draft
+    }
+
+    fn take(&mut self, key: &str, value: Value) {
+        let digits = || value.number();
+        match key {
+            "id" => self.id = value.name(),
+            "litellm_call_id" => self.call_id = value.name(),
+            "call_type" => self.call_type = value.name(),
+            "status" => self.is_failure = value.text().as_deref() == Some("failure"),
+            "cache_hit" => self.is_cached = value.is_true(),
+            "stream" => self.is_stream = value.is_true(),
+            "custom_llm_provider" => self.provider = value.name(),
+            "model" => self.model = value.name(),
+            "model_group" => self.model_group = value.name(),
+            "response_cost" => self.cost = digits().map(str::to_owned),
+            "startTime" => self.started = digits().and_then(micros),
+            "endTime" => self.ended = digits().and_then(micros),
+            "completionStartTime" => self.first_token = digits().and_then(micros),
+            "prompt_tokens" => self.count(value, |counts| &mut counts.input),
+            "completion_tokens" => self.count(value, |counts| &mut counts.output),
+            "metadata" => value.members(|key, value| {
+                if key == "usage_object" {
+                    value.members(|key, value| self.usage(key, value));
+                }
+            }),
+            "error_information" => value.members(|key, value| {
+                if key == "error_code" {
+                    self.status = value.text().and_then(|code| code.parse().ok());
+                }
+            }),
             _ => {}
         }
+    }
+
+    fn usage(&mut self, key: &str, value: Value) {
+        match key {
+            "prompt_tokens_details" | "completion_tokens_details" => {
+                openai::details(value, &mut self.counts);
+            }
+            "cache_read_input_tokens" => self.count(value, |counts| &mut counts.cache_read),
+            "cache_creation_input_tokens" => self.count(value, |counts| &mut counts.cache_write),
+            _ => {}
+        }
+    }
+
+    fn count(&mut self, value: Value, which: fn(&mut Counts) -> &mut Option<u64>) {
+        let is_broken = read_count(value, which(&mut self.counts));
+        self.counts.is_broken |= is_broken;
     }
 
     fn call(self) -> Result<LoggedCall, &'static str> {
@@ -396,6 +372,37 @@ mod tests {
             "no_payload",
         ];
         assert_eq!(logged.skipped.keys().copied().collect::<Vec<_>>(), reasons);
+    }
+
+    #[test]
+    fn what_is_odd_in_a_payload_costs_no_other() {
+        let odd = r#"{"call_type":"completion","id":"\ud800","response_cost":NaN,"prompt_tokens":1e999,"x":1e999}"#;
+        let good =
+            r#"{"call_type":"completion","call_type":"acompletion","id":"b","prompt_tokens":7}"#;
+        let logged = read(&format!("[{odd},[],{good}]"), 11).unwrap_or_default();
+        let seen: Vec<_> = logged
+            .calls
+            .iter()
+            .map(|call| (call.response_id.as_deref(), call.usage_source, call.input))
+            .collect();
+        let expected = [
+            (Some("\u{fffd}"), UsageSource::Broken, None),
+            (Some("b"), UsageSource::Reported, Some(7)),
+        ];
+        assert_eq!(seen, expected);
+        assert_eq!(logged.skipped, BTreeMap::from([("no_payload", 1)]));
+    }
+
+    #[test]
+    fn a_log_beyond_all_bounds_is_refused_and_not_kept() {
+        let mut log = Log::default();
+        let filler = [b' '; 64 * 1024];
+        for _ in 0..=MAX_BODY / filler.len() {
+            log.feed(&filler);
+        }
+        assert_eq!(log.body.capacity(), 0);
+        log.feed(b"{}");
+        assert_eq!(log.finish(), Err(Unreadable::TooLong));
     }
 
     #[test]

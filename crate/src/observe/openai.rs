@@ -1,87 +1,112 @@
 //! OpenAI chat completions and responses, with what the many servers that speak them add to the usage.
 
-use super::answer::{Counts, Draft, End, Field, Kind};
-use crate::json::Shape::{self, Each, Leaf, Mark, Object, Record};
+use super::answer::{Counts, Draft, End, Kind, read_count};
+use crate::json::Value;
 
 /// A chat completion, or one chunk of it.
-pub(super) const CHAT: Shape<Field> = Object(&[
-    ("id", Leaf(Field::Id)),
-    ("model", Leaf(Field::Model)),
-    ("choices", Each(&CHOICE)),
-    ("usage", USAGE),
-    // Groq's streams.
-    ("x_groq", Object(&[("usage", USAGE)])),
-    ("error", Leaf(Field::Error)),
-]);
+pub(super) fn chat(document: Value, draft: &mut Draft) {
+    document.members(|key, value| match key {
+        "id" => draft.id(value),
+        "model" => draft.model(value),
+        "choices" => value.each(|choice| self::choice(choice, draft)),
+        "usage" => usage(value, draft),
+        // Groq's streams.
+        "x_groq" => value.members(|key, value| {
+            if key == "usage" {
+                usage(value, draft);
+            }
+        }),
+        "error" => draft.error(value),
+        _ => {}
+    });
+}
 
-const CHOICE: Shape<Field> = Object(&[
-    ("delta", DELTA),
-    ("finish_reason", Leaf(Field::Finish)),
-    // Completions of old have their text here.
-    ("text", Mark(Field::Token)),
-    // Moonshot's streams.
-    ("usage", USAGE),
-    ("error", Leaf(Field::Error)),
-]);
-
-const DELTA: Shape<Field> = Object(&[
-    ("content", Mark(Field::Token)),
-    ("reasoning", Mark(Field::Token)),
-    ("reasoning_content", Mark(Field::Token)),
-    ("refusal", Mark(Field::Token)),
-    ("tool_calls", Each(&Mark(Field::Token))),
-]);
+fn choice(choice: Value, draft: &mut Draft) {
+    choice.members(|key, value| match key {
+        "delta" => value.members(|key, value| match key {
+            "content" | "reasoning" | "reasoning_content" | "refusal" => draft.token(value),
+            "tool_calls" => value.each(|call| draft.token(call)),
+            _ => {}
+        }),
+        "finish_reason" => draft.finish(value),
+        // Completions of old have their text here.
+        "text" => draft.token(value),
+        // Moonshot's streams.
+        "usage" => usage(value, draft),
+        "error" => draft.error(value),
+        _ => {}
+    });
+}
 
 /// A response, or one event of it: those that tell of the whole response have it under `response`.
-pub(super) const RESPONSES: Shape<Field> = Object(&[
-    ("type", Leaf(Field::Kind)),
-    ("id", Leaf(Field::Id)),
-    ("model", Leaf(Field::Model)),
-    ("status", Leaf(Field::Status)),
-    ("error", Leaf(Field::Error)),
-    ("usage", USAGE),
-    ("delta", Mark(Field::Token)),
-    (
-        "response",
-        Object(&[
-            ("id", Leaf(Field::Id)),
-            ("model", Leaf(Field::Model)),
-            ("status", Leaf(Field::Status)),
-            ("error", Leaf(Field::Error)),
-            ("usage", USAGE),
-        ]),
-    ),
-]);
+pub(super) fn response(document: Value, draft: &mut Draft) {
+    document.members(|key, value| match key {
+        "type" => draft.kind(value),
+        "delta" => draft.token(value),
+        "response" => value.members(|key, value| part_of_response(key, value, draft)),
+        _ => part_of_response(key, value, draft),
+    });
+}
+
+fn part_of_response(key: &str, value: Value, draft: &mut Draft) {
+    match key {
+        "id" => draft.id(value),
+        "model" => draft.model(value),
+        "status" => draft.status(value),
+        "error" => draft.error(value),
+        "usage" => usage(value, draft),
+        _ => {}
+    }
+}
 
 /// The prompt's tokens include the cached ones.
-const USAGE: Shape<Field> = Object(&[
-    ("prompt_tokens", Leaf(Field::Input)),
-    ("input_tokens", Leaf(Field::Input)),
-    ("completion_tokens", Leaf(Field::Output)),
-    ("output_tokens", Leaf(Field::Output)),
-    ("total_tokens", Leaf(Field::Total)),
-    ("prompt_tokens_details", PROMPT_DETAILS),
-    ("input_tokens_details", PROMPT_DETAILS),
-    ("completion_tokens_details", ANSWER_DETAILS),
-    ("output_tokens_details", ANSWER_DETAILS),
-    // DeepSeek, Moonshot, LiteLLM.
-    ("prompt_cache_hit_tokens", Leaf(Field::CacheRead)),
-    ("cached_tokens", Leaf(Field::CacheRead)),
-    ("cache_creation_input_tokens", Leaf(Field::CacheWrite)),
-    // OpenRouter, in USD; Perplexity, as an object.
-    (
-        "cost",
-        Record(Field::Cost, &[("total_cost", Leaf(Field::Cost))]),
-    ),
-]);
+fn usage(value: Value, Draft { counts, cost, .. }: &mut Draft) {
+    value.members(|key, value| {
+        let count = match key {
+            "prompt_tokens" | "input_tokens" => &mut counts.input,
+            "completion_tokens" | "output_tokens" => &mut counts.output,
+            "total_tokens" => &mut counts.total,
+            // DeepSeek, Moonshot, LiteLLM.
+            "prompt_cache_hit_tokens" | "cached_tokens" => &mut counts.cache_read,
+            "cache_creation_input_tokens" => &mut counts.cache_write,
+            "prompt_tokens_details"
+            | "input_tokens_details"
+            | "completion_tokens_details"
+            | "output_tokens_details" => return details(value, counts),
+            "cost" => return read_cost(value, cost),
+            _ => return,
+        };
+        counts.is_broken |= read_count(value, count);
+    });
+}
 
-const PROMPT_DETAILS: Shape<Field> = Object(&[
-    ("cached_tokens", Leaf(Field::CacheRead)),
-    ("cache_write_tokens", Leaf(Field::CacheWrite)),
-    ("cache_creation_input_tokens", Leaf(Field::CacheWrite)),
-]);
+/// OpenRouter tells the cost in USD, Perplexity an object of several.
+fn read_cost(value: Value, cost: &mut Option<String>) {
+    let mut read = |value: Value| {
+        if let Some(number) = value.number() {
+            *cost = Some(number.to_owned());
+        }
+    };
+    read(value);
+    value.members(|key, value| {
+        if key == "total_cost" {
+            read(value);
+        }
+    });
+}
 
-const ANSWER_DETAILS: Shape<Field> = Object(&[("reasoning_tokens", Leaf(Field::Reasoning))]);
+/// What of a prompt a cache held, and what of an answer is reasoning.
+pub(super) fn details(value: Value, counts: &mut Counts) {
+    value.members(|key, value| {
+        let count = match key {
+            "cached_tokens" => &mut counts.cache_read,
+            "cache_write_tokens" | "cache_creation_input_tokens" => &mut counts.cache_write,
+            "reasoning_tokens" => &mut counts.reasoning,
+            _ => return,
+        };
+        counts.is_broken |= read_count(value, count);
+    });
+}
 
 /// Usage is cumulative where it is told more than once, so the last one counts, whole.
 pub(super) fn merge(sum: &mut Draft, draft: Draft) {

@@ -1,29 +1,8 @@
-//! The request to a model's HTTP API, read while it passes: which model it asks, and where a wish for
-//! usage would have to stand in it.
+//! The request to a model's HTTP API: which model it asks, and where a wish for usage would have to stand in it.
 
-use crate::json::Found;
-use crate::json::Scanner;
-use crate::json::Shape::{self, Leaf, Object, Record};
+use std::borrow::Cow;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Model,
-    Stream,
-    Options,
-    IncludeUsage,
-}
-
-const REQUEST: Shape<Field> = Object(&[
-    ("model", Leaf(Field::Model)),
-    ("stream", Leaf(Field::Stream)),
-    (
-        "stream_options",
-        Record(
-            Field::Options,
-            &[("include_usage", Leaf(Field::IncludeUsage))],
-        ),
-    ),
-]);
+use crate::json::{self, MAX_BYTES, Value};
 
 /// What the body has of `stream_options`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,85 +30,103 @@ pub struct Edit {
     pub insert: &'static str,
 }
 
-/// The reader of one request.
-#[derive(Debug)]
-pub struct Request {
-    scanner: Scanner<Field>,
+/// What a body says, as far as it has come.
+struct Seen {
     model: Option<String>,
     is_stream: bool,
     options: Options,
-    /// The offset of the body's brace.
-    brace: Option<usize>,
-    length: usize,
+    is_whole: bool,
 }
 
-impl Default for Request {
-    fn default() -> Self {
-        Self {
-            scanner: Scanner::new(&REQUEST),
+impl Seen {
+    fn of(text: &str) -> Self {
+        let mut seen = Self {
             model: None,
             is_stream: false,
             options: Options::Absent,
-            brace: None,
-            length: 0,
+            is_whole: false,
+        };
+        let read = json::read_object(text, |key, value| match key {
+            "model" => seen.model = value.name().or(seen.model.take()),
+            "stream" => seen.is_stream = value.is_true(),
+            "stream_options" => seen.options = Options::of(value, value.offset_in(text)),
+            _ => {}
+        });
+        seen.is_whole = read.is_ok();
+        seen
+    }
+}
+
+impl Options {
+    fn of(value: Value, at: usize) -> Self {
+        if value.is_null() {
+            return Self::Null(at);
+        }
+        if !value.is_object() {
+            return Self::Said;
+        }
+        let (mut is_empty, mut is_said) = (true, false);
+        value.members(|key, _| {
+            is_empty = false;
+            is_said |= key == "include_usage";
+        });
+        match is_said {
+            true => Self::Said,
+            false => Self::Silent { at, is_empty },
         }
     }
 }
 
+/// The reader of one request.
+#[derive(Debug, Default)]
+pub struct Request {
+    /// The beginning of the body, up to [`MAX_BYTES`].
+    body: Vec<u8>,
+    is_longer: bool,
+    is_known: bool,
+    /// At which length the model is looked for again, so that looking costs no more than a few times the body's length.
+    next_look: usize,
+}
+
 impl Request {
-    /// Takes the next piece of the body. Whether the model is known by now.
+    /// Takes the next piece of the body. Whether the model is known to be in what has come.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        if self.brace.is_none() {
-            let begin = bytes.iter().position(|byte| *byte == b'{');
-            self.brace = begin.map(|index| self.length + index);
+        let room = bytes.len().min(MAX_BYTES - self.body.len());
+        self.is_longer |= room < bytes.len();
+        self.body.extend_from_slice(&bytes[..room]);
+        if !self.is_known && self.body.len() >= self.next_look {
+            self.next_look = self.body.len() * 2;
+            self.is_known = self.model().is_some();
         }
-        self.length += bytes.len();
-        let Self {
-            scanner,
-            model,
-            is_stream,
-            options,
-            ..
-        } = self;
-        scanner.feed(bytes, &mut |field, found, at| match (field, found) {
-            (Field::Model, Found::Text(text)) => *model = Some(text.to_owned()),
-            (Field::Stream, found) => *is_stream = found == Found::Bool(true),
-            (Field::Options, Found::Begin) => {
-                *options = Options::Silent {
-                    at,
-                    is_empty: false,
-                };
-            }
-            (Field::Options, Found::End { is_empty: true }) => {
-                if let Options::Silent { is_empty, .. } = options {
-                    *is_empty = true;
-                }
-            }
-            (Field::Options, Found::End { .. }) => {}
-            (Field::Options, Found::Null) => *options = Options::Null(at),
-            (Field::Options | Field::IncludeUsage, _) => *options = Options::Said,
-            _ => {}
-        });
-        self.model.is_some()
+        self.is_known
     }
 
     /// The model that is asked.
-    pub fn model(&self) -> Option<&str> {
-        self.model.as_deref()
+    pub fn model(&self) -> Option<String> {
+        Seen::of(&json::text_of(&self.body)).model
     }
 
     /// What makes the provider tell the usage of its stream, once the whole body has passed; nothing
     /// where it does so anyway, where the client has said whether it wants it, or where this is no body
     /// of a streaming request.
     pub fn wish_for_usage(&self) -> Option<Edit> {
-        if !self.is_stream || !self.scanner.is_done() {
+        // Of a body that is no UTF-8 nobody knows what the provider makes.
+        let Cow::Borrowed(text) = json::text_of(&self.body) else {
+            return None;
+        };
+        let seen = Seen::of(text);
+        if !seen.is_stream || !seen.is_whole || self.is_longer {
             return None;
         }
-        let edit = |at, remove, insert| Some(Edit { at, remove, insert });
-        match self.options {
+        let mark = self.body.len() - text.len();
+        let edit = |at, remove, insert| {
+            let at = mark + at;
+            Some(Edit { at, remove, insert })
+        };
+        match seen.options {
             // The body has `stream` in it, so a comma is right.
             Options::Absent => edit(
-                self.brace? + 1,
+                text.find('{')? + 1,
                 0,
                 r#""stream_options":{"include_usage":true},"#,
             ),
@@ -173,10 +170,15 @@ mod tests {
                 r#"{"stream_options":{"a":[{"include_usage":1}]},"stream":true}"#,
                 r#"{"stream_options":{"include_usage":true,"a":[{"include_usage":1}]},"stream":true}"#,
             ),
+            (
+                "\u{feff}{\"stream\":true,\"stream_options\":null}",
+                "\u{feff}{\"stream\":true,\"stream_options\":{\"include_usage\":true}}",
+            ),
         ];
         for (body, expected) in cases {
             assert_eq!(wished(body).as_deref(), Some(expected));
-            let parsed: serde_json::Value = serde_json::from_str(expected).unwrap_or_default();
+            let parsed: serde_json::Value =
+                serde_json::from_str(expected.trim_start_matches('\u{feff}')).unwrap_or_default();
             assert_eq!(parsed["stream_options"]["include_usage"], true);
         }
     }
@@ -200,10 +202,52 @@ mod tests {
     }
 
     #[test]
-    fn the_model_is_known_as_soon_as_it_has_passed() {
+    fn the_model_is_known_from_the_beginning_of_a_body() {
         let mut request = Request::default();
-        assert!(!request.feed(br#"{"messages":[{"model":"no"}],"model":"gp"#));
-        assert!(request.feed(br#"t-\u0035","#));
-        assert_eq!(request.model(), Some("gpt-5"));
+        assert!(request.feed(br#"{"model":"gpt-\u0035","messages":[{"model":"no"#));
+        assert_eq!(request.model().as_deref(), Some("gpt-5"));
+    }
+
+    #[test]
+    fn a_model_behind_the_rest_is_known_once_the_body_is_whole() {
+        let body = r#"{"messages":[{"model":"no"}],"stream":true,"model":"gpt-5"}"#;
+        let mut request = Request::default();
+        body.as_bytes().chunks(1).for_each(|byte| {
+            request.feed(byte);
+        });
+        assert_eq!(request.model().as_deref(), Some("gpt-5"));
+    }
+
+    #[test]
+    fn of_two_members_of_one_name_the_provider_takes_the_last() {
+        let body = r#"{"model":"a","stream":false,"model":"b","stream":true,"stream_options":7,"stream_options":{}}"#;
+        let mut request = Request::default();
+        request.feed(body.as_bytes());
+        assert_eq!(request.model().as_deref(), Some("b"));
+        let expected = body.replace("{}}", r#"{"include_usage":true}}"#);
+        assert_eq!(wished(body), Some(expected));
+    }
+
+    #[test]
+    fn a_body_that_is_no_utf8_keeps_its_model_and_its_bytes() {
+        let mut request = Request::default();
+        request.feed(b"{\"model\":\"m\xff\",\"stream\":true}");
+        assert_eq!(request.model().as_deref(), Some("m\u{fffd}"));
+        assert_eq!(request.wish_for_usage(), None);
+    }
+
+    #[test]
+    fn a_body_of_any_length_is_kept_up_to_a_bound() {
+        let mut request = Request::default();
+        let begin = br#"{"model":"m","stream":true,"messages":""#;
+        let filler = [b'x'; 64 * 1024];
+        assert!(request.feed(begin));
+        for _ in 0..=MAX_BYTES / filler.len() {
+            request.feed(&filler);
+        }
+        request.feed(br#""}"#);
+        assert_eq!(request.body.len(), MAX_BYTES);
+        assert_eq!(request.model().as_deref(), Some("m"));
+        assert_eq!(request.wish_for_usage(), None);
     }
 }

@@ -6,7 +6,7 @@
 use super::{Event, Observation, Reject, Surface, agent_of, cost, usage};
 use crate::call::{Outcome, Usage};
 use crate::facts::facts;
-use crate::table::key_of;
+use crate::identity::key_of;
 
 facts! {
     /// Facts of a stored message. `event` is the row, `ctx` where it was found.

@@ -9,13 +9,14 @@ pub mod settings;
 pub mod spans;
 mod wire;
 
+use std::collections::HashMap;
+
 use serde::{Deserialize, Serialize};
 
 use self::metrics::Sums;
 use crate::call::ModelCall;
 use crate::journal::{self, FILE_HEADER, FRAME_HEADER, Reader};
 use crate::records::Written;
-use crate::table::Table;
 
 /// A batch of traces is closed when it has so many bytes of records.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -61,7 +62,7 @@ pub struct Exporter {
     resource: Resource,
     kept: Kept,
     /// The calls in segments that are still there: a disk that failed has some twice.
-    ids: Table<u32>,
+    ids: HashMap<u64, u32>,
     /// Segments whose calls are in `ids`.
     known: Vec<String>,
 }
@@ -79,7 +80,7 @@ impl Exporter {
                 start_ms,
                 ..Kept::default()
             }),
-            ids: Table::default(),
+            ids: HashMap::new(),
             known: Vec::new(),
         }
     }
@@ -108,8 +109,7 @@ impl Exporter {
             let Ok(call) = postcard::from_bytes::<ModelCall>(payload) else {
                 continue;
             };
-            let is_new = !self.ids.contains(call.id.key());
-            self.ids.insert(call.id.key(), segment);
+            let is_new = self.ids.insert(call.id.key(), segment).is_none();
             if is_new && from + offset >= mark {
                 self.kept.sums.add(&call);
             }
@@ -168,7 +168,7 @@ impl Exporter {
             // Numbers of segments stand in `ids`: a place is emptied, not closed.
             if !self.known[index].is_empty() && !keys.contains(&self.known[index]) {
                 self.known[index].clear();
-                self.ids.retain(|segment| *segment != index as u32);
+                self.ids.retain(|_, segment| *segment != index as u32);
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Reads model calls out of a transcript of OpenClaw's session store: JSONL, in chunks cut anywhere.
 //!
 //! A store is mostly text that we do not want: lines without an `"assistant"` are passed over by a
-//! search, the rest is read by a cursor that keeps the few scalars of [`StoredFacts`] and looks at
-//! nothing else. What comes out is JSON text, one array a call, in that table's order.
+//! search, of the rest serde_json hands out the few scalars of [`StoredFacts`]. What comes out is JSON text, one array a
+//! call, in that table's order.
 //!
 //! Rows that are no model's: those of other roles, and those of the provider `openclaw`
 //! (`gateway-injected`, `delivery-mirror`). A failed or aborted call without usage is handed out:
@@ -11,25 +11,27 @@
 //! A session that was forked, rewound or restored gets a new transcript, which begins with copies of
 //! the old one's rows: same ids, same times, and only some headers name the parent. The header is new.
 //! So rows behind it that are older than it, up to the first that is not, are inherited.
-//! As `JSON.stringify` writes them, names of members
-//! and of roles have no escapes; a line written otherwise is not recognised.
+//! As `JSON.stringify` writes it, the role has no escapes; a line written otherwise is not recognised.
 //!
 //! [`StoredFacts`]: crate::observe::stored::StoredFacts
 
-mod json;
 mod row;
-mod scan;
-mod write;
 
-use self::json::Fault;
-use self::row::{Extent, FACTS, Kind, Row, slot};
-use self::write::{quoted, write_number, write_value};
+use std::borrow::Cow;
 
-/// The longest line that is read, in bytes; a longer one is skipped and counted.
-pub const MAX_LINE: usize = 16 * 1024 * 1024;
+use memchr::{memchr, memmem};
+use serde::Serialize;
 
-/// From so many bytes on the beginning of a line tells whether the rest is worth keeping.
-const FIRST_PROBE: usize = 1024;
+use self::row::{Fact, Kind, Row};
+use crate::facts::cut;
+use crate::json::{MAX_BYTES, text_of};
+use crate::observe::stored::StoredFacts;
+
+/// The longest line that is read, in bytes; a longer one is skipped, and counted where it may be a call's.
+pub const MAX_LINE: usize = MAX_BYTES;
+
+/// What every line that we want has in it. It stands in no text of others, where its quotes would be escaped.
+const MARK: &[u8] = b"\"assistant\"";
 
 /// Where a transcript was found, and what of it is wanted. Times in ms since 1970.
 #[derive(Debug, Clone, Default)]
@@ -51,61 +53,68 @@ pub struct Scope {
 }
 
 /// Lines that could not be used.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Skipped {
     /// No JSON.
+    #[serde(skip_serializing_if = "is_zero")]
     pub malformed: u32,
-    /// Nested too deep.
-    pub too_deep: u32,
     /// Longer than [`MAX_LINE`].
+    #[serde(skip_serializing_if = "is_zero")]
     pub too_long: u32,
     /// A model's answer without the model's name.
+    #[serde(skip_serializing_if = "is_zero")]
     pub no_model: u32,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 impl Skipped {
     /// JSON `{reason: count}`, without those that did not occur.
     pub fn json(&self) -> String {
-        let mut out = String::from("{");
-        for (reason, count) in [
-            ("malformed", self.malformed),
-            ("too_deep", self.too_deep),
-            ("too_long", self.too_long),
-            ("no_model", self.no_model),
-        ] {
-            if count == 0 {
-                continue;
-            }
-            out.push_str(if out.len() > 1 { ",\"" } else { "\"" });
-            out.push_str(reason);
-            out.push_str("\":");
-            write_number(u64::from(count), &mut out);
-        }
-        out + "}"
+        serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// What is done with the rest of a line.
-#[derive(Debug, Clone, Copy)]
-enum Rest {
-    Kept,
-    /// The line is no call's; the last byte of it that was no blank.
-    Foreign(u8),
-    /// The line was counted.
-    Dropped,
+/// A line that is too long to keep, as far as it has come.
+#[derive(Debug, Default)]
+struct LongLine {
+    has_mark: bool,
+    /// The last bytes, in which the mark may have begun.
+    tail: Vec<u8>,
+    /// The last byte that was no blank.
+    last: u8,
+}
+
+impl LongLine {
+    fn see(&mut self, piece: &[u8]) {
+        const OVERLAP: usize = MARK.len() - 1;
+        self.tail
+            .extend_from_slice(&piece[..piece.len().min(OVERLAP)]);
+        self.has_mark |= has_mark(&self.tail) || has_mark(piece);
+        if piece.len() >= OVERLAP {
+            self.tail.clear();
+            self.tail.extend_from_slice(&piece[piece.len() - OVERLAP..]);
+        } else {
+            self.tail.drain(..self.tail.len().saturating_sub(OVERLAP));
+        }
+        self.last = *piece.trim_ascii_end().last().unwrap_or(&self.last);
+    }
+}
+
+fn has_mark(bytes: &[u8]) -> bool {
+    memmem::find(bytes, MARK).is_some()
 }
 
 /// Reads one transcript, from its start or from the end of any line.
 #[derive(Debug)]
 pub struct Reader {
     scope: Scope,
-    /// The facts that every row of this transcript shares, as JSON.
-    shared: [(usize, String); 3],
     /// The beginning of a line whose end has not come yet.
     partial: Vec<u8>,
-    next_probe: usize,
-    /// Whether the rest of the line is wanted.
-    rest: Rest,
+    /// That line, once it is too long.
+    long: Option<LongLine>,
     is_first_line: bool,
     fed: u64,
     consumed: u64,
@@ -116,20 +125,10 @@ pub struct Reader {
 impl Reader {
     /// A reader that has read nothing.
     pub fn new(scope: Scope) -> Self {
-        let key = scope.session_key.as_deref();
         Self {
-            shared: [
-                (slot("session_id"), quoted(&scope.session_id)),
-                (slot("agent"), quoted(&scope.agent)),
-                (
-                    slot("session_key"),
-                    key.map_or_else(|| "null".to_owned(), quoted),
-                ),
-            ],
             scope,
             partial: Vec::new(),
-            next_probe: FIRST_PROBE,
-            rest: Rest::Kept,
+            long: None,
             is_first_line: true,
             fed: 0,
             consumed: 0,
@@ -143,7 +142,7 @@ impl Reader {
     pub fn feed(&mut self, chunk: &[u8], rows: &mut String) {
         let mut rest = chunk;
         while !self.is_stopped {
-            let Some(end) = scan::newline(rest) else {
+            let Some(end) = memchr(b'\n', rest) else {
                 self.fed += rest.len() as u64;
                 self.keep(rest);
                 return;
@@ -185,88 +184,56 @@ impl Reader {
         self.skipped
     }
 
-    /// Keeps the beginning of a line, unless it shows that the line is not wanted.
+    /// Keeps the beginning of a line, unless it is too long.
     fn keep(&mut self, piece: &[u8]) {
-        match &mut self.rest {
-            Rest::Kept => {}
-            Rest::Foreign(last) => return see_last(last, piece),
-            Rest::Dropped => return,
-        }
-        if piece.is_empty() {
+        if self.long.is_none() && self.partial.len() + piece.len() <= MAX_LINE {
+            self.partial.extend_from_slice(piece);
             return;
         }
-        if self.partial.len() + piece.len() > MAX_LINE {
-            self.skipped.too_long += 1;
-            self.drop_line(Rest::Dropped);
-            return;
-        }
-        self.partial.extend_from_slice(piece);
-        // Among rows that may be inherited, those tell too that are no calls.
-        if self.partial.len() < self.next_probe || self.scope.heritage_ms.is_some() {
-            return;
-        }
-        self.next_probe = self.partial.len() * 2;
-        let mut last = 0;
-        see_last(&mut last, &self.partial);
-        // Behind a brace nobody knows yet whether that was all of it.
-        let row = Row::read(&self.partial, Extent::Enough);
-        if last != b'}' && matches!(row, Ok((_, Kind::Foreign))) {
-            self.drop_line(Rest::Foreign(last));
-        }
-    }
-
-    fn drop_line(&mut self, rest: Rest) {
-        self.rest = rest;
-        self.partial = Vec::new();
+        let long = self.long.get_or_insert_default();
+        long.see(&std::mem::take(&mut self.partial));
+        long.see(piece);
     }
 
     /// A line ends with this.
     fn end_line(&mut self, end: &[u8], rows: &mut String) {
-        self.next_probe = FIRST_PROBE;
-        match std::mem::replace(&mut self.rest, Rest::Kept) {
-            Rest::Dropped => {}
-            Rest::Foreign(mut last) => {
-                see_last(&mut last, end);
-                self.skipped.malformed += u32::from(last != b'}');
+        if self.partial.is_empty() && self.long.is_none() && end.len() <= MAX_LINE {
+            self.line(end, rows);
+        } else {
+            self.keep(end);
+            let mut line = std::mem::take(&mut self.partial);
+            match self.long.take() {
+                Some(LongLine { has_mark: true, .. }) => self.skipped.too_long += 1,
+                Some(LongLine { last, .. }) => self.skipped.malformed += u32::from(last != b'}'),
+                None => self.line(&line, rows),
             }
-            Rest::Kept if self.partial.is_empty() => self.line(end, rows),
-            Rest::Kept => {
-                let mut line = std::mem::take(&mut self.partial);
-                line.extend_from_slice(end);
-                self.line(&line, rows);
-                line.clear();
-                self.partial = line;
-            }
+            line.clear();
+            self.partial = line;
         }
         self.is_first_line = false;
     }
 
     fn line(&mut self, line: &[u8], rows: &mut String) {
         let line = line.trim_ascii();
-        if line.len() > MAX_LINE {
-            self.skipped.too_long += 1;
+        if line.is_empty() {
             return;
         }
-        // Not worth reading to its end, but a line that broke off is to be seen.
-        let is_whole = line.is_empty() || (line.starts_with(b"{") && line.ends_with(b"}"));
-        let may_inherit = self.scope.heritage_ms.is_some();
-        if !may_inherit && !self.is_first_line && !scan::has_mark(line) {
+        // Among rows that may be inherited, those tell too that are no calls.
+        let is_wanted = self.is_first_line || self.scope.heritage_ms.is_some() || has_mark(line);
+        if !is_wanted {
+            // Not worth reading, but a line that broke off is to be seen.
+            let is_whole = line.starts_with(b"{") && line.ends_with(b"}");
             self.skipped.malformed += u32::from(!is_whole);
             return;
         }
-        let extent = match may_inherit {
-            true => Extent::Whole,
-            false => Extent::Enough,
+        let text = text_of(line);
+        let Ok(row) = Row::read(&text) else {
+            self.skipped.malformed += 1;
+            return;
         };
-        match Row::read(line, extent) {
-            Ok((row, Kind::Header)) if self.is_first_line => {
-                self.scope.heritage_ms = row.written_ms();
-            }
-            Ok((_, Kind::Foreign)) if !is_whole => self.skipped.malformed += 1,
-            Ok((row, kind)) => self.row(&row, kind, rows),
-            Err(_) if line.is_empty() => {}
-            Err(Fault::Malformed) => self.skipped.malformed += 1,
-            Err(Fault::TooDeep) => self.skipped.too_deep += 1,
+        match row.kind() {
+            Kind::Header if self.is_first_line => self.scope.heritage_ms = row.written_ms(),
+            kind => self.row(&row, kind, rows),
         }
     }
 
@@ -299,29 +266,42 @@ impl Reader {
                 return;
             }
         }
-        rows.push_str(if rows.is_empty() { "[" } else { ",[" });
-        for index in 0..FACTS {
-            if index > 0 {
-                rows.push(',');
-            }
-            if index == slot("written") {
-                match written {
-                    Some(ms) => write_number(ms, rows),
-                    None => rows.push_str("null"),
-                }
-            } else if index == slot("inherited") {
-                rows.push_str(if inherited { "true" } else { "false" });
-            } else if let Some((_, json)) = self.shared.iter().find(|(slot, _)| *slot == index) {
-                rows.push_str(json);
-            } else {
-                write_value(row.value(index), rows);
-            }
+        let fact = |name| match name {
+            "session_id" => text(&self.scope.session_id),
+            "agent" => text(&self.scope.agent),
+            "session_key" => self.scope.session_key.as_deref().map_or(Fact::Absent, text),
+            "inherited" => Fact::Flag(inherited),
+            name => row.fact(name),
+        };
+        let fields = StoredFacts::TABLE.fields.iter();
+        let facts: Vec<Fact> = fields.map(|field| fact(field.name)).collect();
+        if !rows.is_empty() {
+            rows.push(',');
         }
-        rows.push(']');
+        rows.push_str(&serde_json::to_string(&facts).unwrap_or_default());
     }
 }
 
-/// Remembers the last byte that is no blank.
-fn see_last(last: &mut u8, piece: &[u8]) {
-    *last = *piece.trim_ascii_end().last().unwrap_or(last);
+fn text(text: &str) -> Fact<'_> {
+    Fact::Text(Cow::Borrowed(cut(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_kept_of_a_line_beyond_all_bounds() {
+        let mut reader = Reader::new(Scope::default());
+        let filler = [b'x'; 256 * 1024];
+        let mut most = 0;
+        for _ in 0..4 * MAX_LINE / filler.len() {
+            reader.feed(&filler, &mut String::new());
+            most = most.max(reader.partial.capacity());
+        }
+        assert!(most <= MAX_LINE);
+        let tail = reader.long.as_ref().map(|long| long.tail.capacity());
+        assert_eq!(reader.partial.capacity(), 0);
+        assert!(tail.is_some_and(|tail| tail < 100));
+    }
 }

@@ -1,100 +1,17 @@
-//! One row of a transcript: which of its values are wanted, and where they stand in the facts.
+//! One row of a transcript: which of its values are wanted, and the facts that they become.
 
-use super::json::{Cursor, Fault, Value};
-use crate::facts::index_of;
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::facts::MAX_TEXT;
+use crate::json::{Value, read_object};
 use crate::observe::message::NO_MODEL;
-use crate::observe::stored::StoredFacts;
 use crate::time::parse_iso;
 
-/// How many facts a row becomes.
-pub const FACTS: usize = StoredFacts::TABLE.fields.len();
-
-/// Where a fact stands.
-pub const fn slot(name: &str) -> usize {
-    index_of(StoredFacts::TABLE.fields, name)
-}
-
-// What decides about a row, and is no fact of it.
-const TYPE: usize = FACTS;
-const ROLE: usize = FACTS + 1;
-const SLOTS: usize = FACTS + 2;
-
-/// The objects that are entered.
-#[derive(Clone, Copy)]
-enum Level {
-    Row,
-    Message,
-    Usage,
-    Cost,
-    Openclaw,
-}
-
-/// What a member of an object is to us.
-enum Member {
-    Foreign,
-    Kept(usize),
-    Entered(Level),
-}
-
-fn member(level: Level, key: &[u8]) -> Member {
-    use Member::{Entered, Foreign, Kept};
-    match (level, key) {
-        (Level::Row, b"type") => Kept(TYPE),
-        (Level::Row, b"id") => Kept(const { slot("entry") }),
-        (Level::Row, b"timestamp") => Kept(const { slot("written") }),
-        (Level::Row, b"message") => Entered(Level::Message),
-        (Level::Message, b"role") => Kept(ROLE),
-        (Level::Message, b"provider") => Kept(const { slot("provider") }),
-        (Level::Message, b"model") => Kept(const { slot("model") }),
-        (Level::Message, b"stopReason") => Kept(const { slot("stop_reason") }),
-        (Level::Message, b"responseId") => Kept(const { slot("response_id") }),
-        (Level::Message, b"timestamp") => Kept(const { slot("timestamp") }),
-        (Level::Message, b"usage") => Entered(Level::Usage),
-        (Level::Message, b"__openclaw") => Entered(Level::Openclaw),
-        (Level::Usage, b"input") => Kept(const { slot("input") }),
-        (Level::Usage, b"output") => Kept(const { slot("output") }),
-        (Level::Usage, b"cacheRead") => Kept(const { slot("cache_read") }),
-        (Level::Usage, b"cacheWrite") => Kept(const { slot("cache_write") }),
-        (Level::Usage, b"cost") => Entered(Level::Cost),
-        (Level::Cost, b"total") => Kept(const { slot("cost") }),
-        (Level::Openclaw, b"runId") => Kept(const { slot("run_id") }),
-        _ => Foreign,
-    }
-}
-
-/// The values that belong to an object: a second one of the same name replaces it whole.
-fn belongings(level: Level) -> &'static [usize] {
-    const USAGE: [usize; 5] = [
-        slot("input"),
-        slot("output"),
-        slot("cache_read"),
-        slot("cache_write"),
-        slot("cost"),
-    ];
-    const MESSAGE: [usize; 12] = [
-        ROLE,
-        slot("provider"),
-        slot("model"),
-        slot("stop_reason"),
-        slot("response_id"),
-        slot("timestamp"),
-        slot("run_id"),
-        USAGE[0],
-        USAGE[1],
-        USAGE[2],
-        USAGE[3],
-        USAGE[4],
-    ];
-    const COST: [usize; 1] = [slot("cost")];
-    const OPENCLAW: [usize; 1] = [slot("run_id")];
-    match level {
-        Level::Row => &[],
-        Level::Message => &MESSAGE,
-        Level::Usage => &USAGE,
-        Level::Cost => &COST,
-        Level::Openclaw => &OPENCLAW,
-    }
-}
+/// Longer numbers are none that a gateway writes.
+const MAX_NUMBER: usize = 64;
 
 /// What a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,123 +26,194 @@ pub enum Kind {
     Foreign,
 }
 
-/// How far a row is read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// Until it shows itself to be foreign; it is not judged further.
-    Enough,
-    /// To its end.
-    Whole,
+/// The values of one row.
+#[derive(Default)]
+pub struct Row<'a> {
+    kind: Option<Value<'a>>,
+    entry: Option<Value<'a>>,
+    written: Option<Value<'a>>,
+    message: Message<'a>,
 }
 
-/// The values of one row.
-pub struct Row<'a> {
-    values: [Value<'a>; SLOTS],
-    extent: Extent,
+#[derive(Default)]
+struct Message<'a> {
+    role: Option<Value<'a>>,
+    provider: Option<Value<'a>>,
+    model: Option<Value<'a>>,
+    stop_reason: Option<Value<'a>>,
+    response_id: Option<Value<'a>>,
+    timestamp: Option<Value<'a>>,
+    run_id: Option<Value<'a>>,
+    usage: Usage<'a>,
+}
+
+#[derive(Default)]
+struct Usage<'a> {
+    input: Option<Value<'a>>,
+    output: Option<Value<'a>>,
+    cache_read: Option<Value<'a>>,
+    cache_write: Option<Value<'a>>,
+    cost: Option<Value<'a>>,
 }
 
 impl<'a> Row<'a> {
-    /// Reads a row.
-    pub fn read(line: &'a [u8], extent: Extent) -> Result<(Self, Kind), Fault> {
-        let mut row = Self {
-            values: [Value::Absent; SLOTS],
-            extent,
-        };
-        let mut cursor = Cursor::new(line);
-        cursor.expect(b'{')?;
-        if row.enter(&mut cursor, Level::Row)?.is_none() {
-            return Ok((row, Kind::Foreign));
-        }
-        if !cursor.is_at_end() {
-            return Err(Fault::Malformed);
-        }
-        let kind = row.kind();
-        Ok((row, kind))
+    /// Reads a row. Of two members of one name the second replaces the first whole.
+    pub fn read(line: &'a str) -> serde_json::Result<Self> {
+        let mut row = Self::default();
+        read_object(line, |key, value| match key {
+            "type" => row.kind = Some(value),
+            "id" => row.entry = Some(value),
+            "timestamp" => row.written = Some(value),
+            "message" => row.message = Message::of(value),
+            _ => {}
+        })?;
+        Ok(row)
     }
 
-    /// Reads an object whose brace was taken; `None` once the row is known to be foreign. It calls
-    /// itself for the few objects that it enters, never deeper.
-    fn enter(&mut self, cursor: &mut Cursor<'a>, level: Level) -> Result<Option<()>, Fault> {
-        if cursor.take(b'}')? {
-            return Ok(Some(()));
-        }
-        loop {
-            match member(level, cursor.key()?) {
-                Member::Foreign => cursor.skip()?,
-                Member::Kept(slot) => {
-                    self.values[slot] = cursor.value()?;
-                    if self.extent == Extent::Enough && self.is_foreign() {
-                        return Ok(None);
-                    }
-                }
-                Member::Entered(level) => {
-                    for slot in belongings(level) {
-                        self.values[*slot] = Value::Absent;
-                    }
-                    if !cursor.take(b'{')? {
-                        cursor.skip()?;
-                    } else if self.enter(cursor, level)?.is_none() {
-                        return Ok(None);
-                    }
-                }
-            }
-            if !cursor.take(b',')? {
-                return cursor.expect(b'}').map(Some);
-            }
-        }
-    }
-
-    fn is_foreign(&self) -> bool {
-        let other = |slot: usize, wanted: &[&[u8]]| match self.values[slot] {
-            Value::Absent => false,
-            Value::Text(text) => !wanted.contains(&text),
-            _ => true,
-        };
-        other(TYPE, &[b"message", b"session"]) || other(ROLE, &[b"assistant"])
-    }
-
-    fn kind(&self) -> Kind {
-        let is = |slot: usize, text: &str| self.values[slot] == Value::Text(text.as_bytes());
-        if is(TYPE, "session") {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        let message = &self.message;
+        if is(self.kind, "session") {
             return Kind::Header;
         }
-        if !is(TYPE, "message") || !is(ROLE, "assistant") || is(slot("provider"), NO_MODEL) {
+        let is_answer = is(self.kind, "message") && is(message.role, "assistant");
+        if !is_answer || is(message.provider, NO_MODEL) {
             return Kind::Foreign;
         }
-        let is_named = |slot: usize| match self.values[slot] {
-            Value::Text(text) => text.iter().any(|byte| !byte.is_ascii_whitespace()),
-            _ => false,
+        let is_named = |value: Option<Value>| {
+            let name = value.and_then(Value::text);
+            name.is_some_and(|name| !name.trim().is_empty())
         };
-        match is_named(slot("provider")) && is_named(slot("model")) {
+        match is_named(message.provider) && is_named(message.model) {
             true => Kind::Call,
             false => Kind::Nameless,
         }
     }
 
-    /// A value by its slot.
-    pub fn value(&self, slot: usize) -> Value<'a> {
-        self.values[slot]
+    /// A fact by its name in the table `stored`, as far as the row tells it.
+    pub fn fact(&self, name: &str) -> Fact<'a> {
+        let Message { usage, .. } = &self.message;
+        let value = match name {
+            "provider" => self.message.provider,
+            "model" => self.message.model,
+            "input" => usage.input,
+            "output" => usage.output,
+            "cache_read" => usage.cache_read,
+            "cache_write" => usage.cache_write,
+            "cost" => usage.cost,
+            "stop_reason" => self.message.stop_reason,
+            "response_id" => self.message.response_id,
+            "timestamp" => self.message.timestamp,
+            "written" => return self.written_ms().map_or(Fact::Absent, Fact::Number),
+            "entry" => self.entry,
+            "run_id" => self.message.run_id,
+            _ => None,
+        };
+        value.map_or(Fact::Absent, Fact::of)
     }
 
     /// When the row was written, in ms since 1970.
     pub fn written_ms(&self) -> Option<u64> {
-        match self.values[slot("written")] {
-            Value::Text(text) => parse_iso(std::str::from_utf8(text).ok()?),
-            Value::Plain(number) => ms(number),
-            _ => None,
+        let written = self.written?;
+        match written.number() {
+            Some(number) => ms(number),
+            None => parse_iso(&written.text()?),
         }
     }
 
     /// When the call began, likewise.
     pub fn started_ms(&self) -> Option<u64> {
-        match self.values[slot("timestamp")] {
-            Value::Plain(number) => ms(number),
-            _ => None,
-        }
+        ms(self.message.timestamp?.number()?)
     }
+}
+
+impl<'a> Message<'a> {
+    fn of(value: Value<'a>) -> Self {
+        let mut message = Self::default();
+        value.members(|key, value| match key {
+            "role" => message.role = Some(value),
+            "provider" => message.provider = Some(value),
+            "model" => message.model = Some(value),
+            "stopReason" => message.stop_reason = Some(value),
+            "responseId" => message.response_id = Some(value),
+            "timestamp" => message.timestamp = Some(value),
+            "usage" => message.usage = Usage::of(value),
+            "__openclaw" => message.run_id = member(value, "runId"),
+            _ => {}
+        });
+        message
+    }
+}
+
+impl<'a> Usage<'a> {
+    fn of(value: Value<'a>) -> Self {
+        let mut usage = Self::default();
+        value.members(|key, value| match key {
+            "input" => usage.input = Some(value),
+            "output" => usage.output = Some(value),
+            "cacheRead" => usage.cache_read = Some(value),
+            "cacheWrite" => usage.cache_write = Some(value),
+            "cost" => usage.cost = member(value, "total"),
+            _ => {}
+        });
+        usage
+    }
+}
+
+fn member<'a>(value: Value<'a>, name: &str) -> Option<Value<'a>> {
+    let mut found = None;
+    value.members(|key, value| {
+        if key == name {
+            found = Some(value);
+        }
+    });
+    found
+}
+
+/// Whether a value is this text. `JSON.stringify` writes such texts without escapes.
+fn is(value: Option<Value>, text: &str) -> bool {
+    let written = value.and_then(|value| {
+        let written = value.written().get();
+        written.strip_prefix('"')?.strip_suffix('"')
+    });
+    written == Some(text)
 }
 
 /// Whole ms of a number as written.
 fn ms(number: &str) -> Option<u64> {
     number.split('.').next()?.parse().ok()
+}
+
+/// A fact as JSON: what the shim's `pick` would have copied.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Fact<'a> {
+    /// There is none.
+    Absent,
+    /// `true` or `false`.
+    Flag(bool),
+    /// A whole number.
+    Number(u64),
+    /// As the row has it.
+    Written(&'a RawValue),
+    /// A text, cut where it is too long.
+    Text(Cow<'a, str>),
+    /// An object, a list, or a number of absurd length: there, and unusable.
+    Unusable([(); 0]),
+}
+
+impl<'a> Fact<'a> {
+    fn of(value: Value<'a>) -> Self {
+        let written = value.written().get();
+        match written.as_bytes() {
+            b"null" => Self::Absent,
+            [b'"', ..] if written.len() <= MAX_TEXT && !written.contains('\\') => {
+                Self::Written(value.written())
+            }
+            [b'"', ..] => Self::Text(value.text().unwrap_or_default().into()),
+            [b'{' | b'[', ..] => Self::Unusable([]),
+            _ if written.len() > MAX_NUMBER => Self::Unusable([]),
+            _ => Self::Written(value.written()),
+        }
+    }
 }
