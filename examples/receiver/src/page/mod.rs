@@ -2,6 +2,7 @@
 
 mod address;
 mod chart;
+mod csv;
 mod details;
 mod export;
 mod format;
