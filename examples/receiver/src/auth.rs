@@ -9,6 +9,7 @@ use crate::error::ApiError;
 use crate::page;
 use crate::sessions::LIFETIME;
 use crate::throttle::{Door, RETRY_AFTER, TooMany};
+use axum::extract::rejection::FormRejection;
 use axum::extract::{Extension, Form, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
@@ -84,7 +85,15 @@ fn is_open(path: &str, mode: Mode) -> bool {
         path,
         "/health" | "/healthz" | "/login" | "/logout" | "/favicon.ico"
     ) || path.starts_with("/assets/")
-        || (is_stock && (path == "/metrics" || path.starts_with("/metrics/")))
+        || (is_stock
+            && ["/metrics", "/health"]
+                .iter()
+                .any(|open| is_at_or_below(path, open)))
+}
+
+fn is_at_or_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// Whether this is the token. Guesses are slowed down.
@@ -243,7 +252,7 @@ pub async fn form(State(app): State<App>, Query(query): Query<Onward>) -> Respon
 }
 
 /// What the sign-in form sends.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub struct SignIn {
     #[serde(default)]
     token: String,
@@ -254,9 +263,19 @@ pub struct SignIn {
 pub async fn submit(
     State(app): State<App>,
     client: Option<Extension<Client>>,
-    Form(sign_in): Form<SignIn>,
+    form: Result<Form<SignIn>, FormRejection>,
 ) -> Response {
-    let next = local(sign_in.next.as_deref().unwrap_or("/models"));
+    let sign_in = match form {
+        Ok(Form(sign_in)) => sign_in,
+        // AgentWatch takes what is no form for an empty one.
+        Err(_) if app.mode == Mode::Stock => SignIn::default(),
+        Err(rejection) => return rejection.into_response(),
+    };
+    let first = match app.mode {
+        Mode::Strict => "/models",
+        Mode::Stock => "/",
+    };
+    let next = local(sign_in.next.as_deref().unwrap_or(first));
     if app.token.is_none() {
         return redirect(app.mode, "/");
     }

@@ -6,6 +6,7 @@ use crate::connections::{self, Limits};
 use crate::error::ApiError;
 use crate::guard::{self, Hosts};
 use crate::page::live::Live;
+use crate::starlette::like_starlette;
 use crate::store::Store;
 use crate::throttle::Throttle;
 use crate::{auth, ingest, page, private, reads};
@@ -133,7 +134,7 @@ fn router(app: App) -> Router {
         Mode::Strict => post(auth::sign_out),
         Mode::Stock => get(auth::sign_out).post(auth::sign_out),
     };
-    Router::new()
+    let routes = Router::new()
         .merge(ingest::routes(app.mode))
         .merge(reads::routes(app.mode))
         .route("/", get(|| async { Redirect::temporary("/models") }))
@@ -141,14 +142,18 @@ fn router(app: App) -> Router {
         .route("/login", get(auth::form).post(auth::submit))
         .route("/logout", sign_out)
         .route("/health", get(health))
-        .route("/healthz", get(health))
         .fallback(|_: Request| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async {
             (
                 StatusCode::METHOD_NOT_ALLOWED,
                 Json(json!({"detail": "Method Not Allowed"})),
             )
-        })
+        });
+    let routes = match app.mode {
+        Mode::Strict => routes.route("/healthz", get(health)),
+        Mode::Stock => like_starlette(routes, &app),
+    };
+    routes
         .layer(from_fn_with_state(app.clone(), auth::require))
         .layer(from_fn_with_state(app.clone(), guard::check))
         .layer(map_response(headers))

@@ -142,7 +142,9 @@ pub fn cost_summary(
             .fold(0, i64::saturating_add)
     };
     let (input, output) = (sum("input_tokens"), sum("output_tokens"));
-    let cost: f64 = by_model.iter().filter_map(|m| m["cost_usd"].as_f64()).sum();
+    // The `sum` of nothing is -0.0.
+    let costs = by_model.iter().filter_map(|m| m["cost_usd"].as_f64());
+    let cost = costs.fold(0.0, |sum, cost| sum + cost);
     Ok(json!({
         "record_count": sum("count"),
         "total_input_tokens": input,
