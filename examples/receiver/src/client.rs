@@ -1,11 +1,11 @@
 //! Who asks: what is bounded is bounded for each client.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A client, as far as it can be told from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Client {
-    /// By its address. Of IPv6 the network: one host has as many addresses as it likes.
+    /// By its address. Of IPv6 the network, and of loopback all: one host has as many addresses of these as it likes.
     Address(IpAddr),
     /// By the session that it opened.
     Session(u64),
@@ -15,6 +15,7 @@ impl Client {
     /// The client at an address.
     pub fn of(address: IpAddr) -> Self {
         Self::Address(match address.to_canonical() {
+            address if address.is_loopback() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(address) => {
                 IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
             }
@@ -35,5 +36,7 @@ mod tests {
         assert_ne!(of("2001:db8::1"), of("2001:db8:0:1::1"));
         assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
         assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("127.0.0.1"), of("127.8.9.10"));
+        assert_eq!(of("127.0.0.1"), of("::1"));
     }
 }

@@ -5,7 +5,6 @@ use axum::body::{Bytes, to_bytes};
 use axum::routing::{get, post};
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpSocket;
 use tokio::task::JoinHandle;
 
 /// So long that a test that waits for it fails.
@@ -185,21 +184,39 @@ async fn futures_of(streams: Vec<TcpStream>) -> Vec<bool> {
     done
 }
 
-#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn the_client_with_the_most_connections_loses_them_first() {
-    let server = server(LIMITS).await;
-    let mut quiet = server.ask("/").await;
-    assert!(answered(&mut quiet, "here").await);
-    let mut held = Vec::new();
-    for _ in 0..50 {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.bind("127.0.0.9:0".parse().unwrap()).unwrap();
-        held.push(socket.connect(server.address).await.unwrap());
+    let open = Open {
+        bound: AtomicUsize::new(6),
+        ..Open::default()
+    };
+    let client = |last| Client::of([192, 0, 2, last].into());
+    let enter = async |number, client| {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        assert!(open.make_room());
+        open.enter(number, client)
+    };
+    let quiet = enter(0, client(1)).await;
+    quiet.waiting.got_head();
+    let idle = enter(1, client(1)).await;
+    for number in 2..40 {
+        enter(number, client(2)).await;
     }
-    assert!(is_closed(&mut held[0]).await);
-    send(&mut quiet, "GET / HTTP/1.1\r\nhost: x\r\n\r\n").await;
-    assert!(answered(&mut quiet, "here").await, "it was idle for longer");
+    let left = || {
+        let mut left: Vec<u64> = open.lock().keys().copied().collect();
+        left.sort_unstable();
+        left
+    };
+    assert_eq!(
+        left(),
+        [0, 1, 36, 37, 38, 39],
+        "the oldest of the other client go"
+    );
+    idle.waiting.got_head();
+    for number in 40..50 {
+        enter(number, client(3)).await;
+    }
+    assert!(left().starts_with(&[0, 1]), "who is at work stays");
 }
 
 #[tokio::test]

@@ -7,8 +7,9 @@
 
 use crate::client::Client;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// Wrong tokens that are answered at once, when there were none before.
@@ -17,6 +18,8 @@ const BURST: f64 = 20.0;
 const PER_SECOND: f64 = 5.0;
 /// Tokens of one address that wait to be judged. A further one is turned away.
 const WAITING_MAX: usize = 32;
+/// Tokens of all addresses that wait: each holds a connection that is not given up for another.
+const WAITING_ALL: usize = 128;
 /// Addresses share so many counts: what one attacker can make us keep is bounded.
 const LANES: usize = 64;
 
@@ -40,13 +43,15 @@ pub struct TooMany;
 /// Counts of wrong tokens.
 pub struct Throttle {
     lanes: Vec<Lane>,
+    places: Semaphore,
     keys: RandomState,
 }
 
 struct Lane {
-    places: Semaphore,
-    // Tokio's lock is given to those who wait for it in the order in which they came.
     left: Mutex<Left>,
+    places: Semaphore,
+    // Given to those who wait for it in the order in which they came.
+    turn: tokio::sync::Mutex<()>,
 }
 
 /// How many wrong tokens are still answered at once.
@@ -59,13 +64,15 @@ impl Throttle {
     /// Nobody has guessed yet.
     pub fn new() -> Self {
         let lane = || Lane {
-            places: Semaphore::new(WAITING_MAX),
             left: Mutex::new(Left {
                 guesses: BURST,
                 at: Instant::now(),
             }),
+            places: Semaphore::new(WAITING_MAX),
+            turn: tokio::sync::Mutex::default(),
         };
         Self {
+            places: Semaphore::new(WAITING_ALL),
             lanes: std::iter::repeat_with(lane).take(LANES).collect(),
             keys: RandomState::new(),
         }
@@ -83,19 +90,38 @@ impl Throttle {
     ) -> Result<bool, TooMany> {
         let index = self.keys.hash_one((client, door)) as usize % LANES;
         let lane = self.lanes.get(index).ok_or(TooMany)?;
-        let _place = lane.places.try_acquire().map_err(|_| TooMany)?;
-        let mut left = lane.left.lock().await;
-        left.refill();
-        if left.guesses < 1.0 {
-            let wait = (1.0 - left.guesses) / PER_SECOND;
-            tokio::time::sleep(Duration::from_secs_f64(wait)).await;
-            left.refill();
+        let nobody_waits = lane.places.available_permits() == WAITING_MAX;
+        if nobody_waits && lane.wait().is_zero() {
+            return Ok(lane.judge(is_right));
         }
+        let _place = lane.places.try_acquire().map_err(|_| TooMany)?;
+        let _place_of_all = self.places.try_acquire().map_err(|_| TooMany)?;
+        let _turn = lane.turn.lock().await;
+        tokio::time::sleep(lane.wait()).await;
+        Ok(lane.judge(is_right))
+    }
+}
+
+impl Lane {
+    /// How long until a further guess is answered.
+    fn wait(&self) -> Duration {
+        let mut left = self.left();
+        left.refill();
+        Duration::from_secs_f64((1.0 - left.guesses).max(0.0) / PER_SECOND)
+    }
+
+    fn judge(&self, is_right: impl FnOnce() -> bool) -> bool {
+        let mut left = self.left();
+        left.refill();
         let is_right = is_right();
         if !is_right {
             left.guesses -= 1.0;
         }
-        Ok(is_right)
+        is_right
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
