@@ -149,3 +149,23 @@ fn silent_connections_stop_nobody() {
         assert_eq!(server.list("/api/model-stats")[0]["requests"], 8);
     }
 }
+
+#[test]
+fn bodies_that_stall_stop_nobody() {
+    use std::io::Write;
+    let server = Server::start(&[]);
+    let held: Vec<_> = (0..300)
+        .map(|_| {
+            let mut stream = TcpStream::connect(&server.address).unwrap();
+            let head = "POST /api/v1/ingest/batch HTTP/1.1\r\nhost: localhost\r\ncontent-length: 999\r\n\r\n{";
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    for _ in 0..3 {
+        let answer = server.post("model_usage", &json!({"model": "m"}));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(server.get("/models").status, 200);
+    }
+    drop(held);
+}

@@ -19,7 +19,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// How soon a browser that lost the connection comes back.
 const RETRY: Duration = Duration::from_secs(2);
 /// The most pages of one client that listen at once, and of all clients.
-const LISTENERS: (usize, usize) = (32, 256);
+const LISTENERS: (usize, usize) = (32, 160);
 
 /// Tells all listeners of changes; true once the server stops.
 #[derive(Clone)]
