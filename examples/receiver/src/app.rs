@@ -2,8 +2,11 @@
 
 use crate::config::Mode;
 use crate::error::ApiError;
+use crate::guard::Hosts;
 use crate::page::live::Live;
+use crate::sessions::Sessions;
 use crate::store::Store;
+use crate::throttle::Throttle;
 use std::sync::Arc;
 
 /// The server's state, cheap to clone.
@@ -15,6 +18,14 @@ pub struct App {
     pub mode: Mode,
     /// The token that calls must carry, where there is one.
     pub token: Option<Arc<str>>,
+    /// By which names this server may be asked.
+    pub hosts: Arc<Hosts>,
+    /// Who is signed in.
+    pub sessions: Arc<Sessions>,
+    /// The name of their cookie.
+    pub cookie: Arc<str>,
+    /// Slows down who guesses the token.
+    pub throttle: Arc<Throttle>,
     /// Tells open pages of changes.
     pub live: Live,
 }

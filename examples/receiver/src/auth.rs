@@ -1,53 +1,75 @@
-//! The token: where it is looked for, and what is answered without it.
+//! The token and the session: where they are looked for, what they are good for, and what is answered without them.
+//!
+//! The token opens everything. A session, which a browser has in a cookie, reads and can be ended, and writes nothing.
 
 use crate::app::App;
+use crate::client::Client;
 use crate::config::Mode;
+use crate::error::ApiError;
 use crate::page;
-use axum::extract::{Form, Query, Request, State};
+use crate::sessions::LIFETIME;
+use crate::throttle::{Door, RETRY_AFTER, TooMany};
+use axum::extract::rejection::FormRejection;
+use axum::extract::{Extension, Form, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::hint::black_box;
+use std::time::Instant;
+use subtle::ConstantTimeEq;
 
-const COOKIE: &str = "agentwatch_token";
-/// A day, in seconds.
-const COOKIE_AGE: u32 = 86_400;
+/// What a request may do.
+enum Access {
+    /// All: it has the token.
+    Full,
+    /// Read: it has the cookie of this session.
+    Session(u64),
+    /// Nothing.
+    None,
+}
 
-/// Lets a request through that carries the token, or needs none.
-pub async fn require(State(app): State<App>, request: Request, next: Next) -> Response {
+/// Lets a request through that carries the token, or a session where that is enough, or needs neither.
+pub async fn require(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if app.mode == Mode::Strict && path.starts_with("/api/") && from_another_site(request.headers())
-    {
-        return (
-            StatusCode::FORBIDDEN,
-            axum::Json(serde_json::json!({"error": "Cross-site request refused"})),
-        )
-            .into_response();
-    }
-    let Some(token) = &app.token else {
-        return next.run(request).await;
-    };
-    if is_open(path) {
+    if app.token.is_none() || is_open(path, app.mode) {
         return next.run(request).await;
     }
     let query = query_of(request.uri());
+    let is_api = path.starts_with("/api/");
+    // AgentWatch shows the sign-in form whatever was asked of a page.
+    let is_page = !is_api && (request.method() == Method::GET || app.mode == Mode::Stock);
+    let door = if is_api { Door::Api } else { Door::Form };
     let given = given_token(&query, request.headers());
-    let valid = given.is_some_and(|given| same(given.as_bytes(), token.as_bytes()));
-    let is_page = !path.starts_with("/api/") && request.method() == Method::GET;
-    match (valid, is_page) {
+    let session = session_of(&app, request.headers());
+    let client = request.extensions().get().copied();
+    let access = match given {
+        // A token that was given decides, right or wrong; without one the session does.
+        Some(given) => is_token(&app, client, door, &given).await.map(|is_right| {
+            if is_right { Access::Full } else { Access::None }
+        }),
+        None => Ok(session.map_or(Access::None, Access::Session)),
+    };
+    match access {
+        Err(TooMany) => too_many(),
         // Out of the address bar, the history and the referrer, into a cookie no script can read.
-        (true, true) if query.contains_key("token") => {
-            with_cookie(token, Redirect::to(&without_token(request.uri(), &query)))
+        Ok(Access::Full) if is_page && query.contains_key("token") => {
+            let onward = without_token(request.uri(), &query);
+            signed_in(&app, redirect(app.mode, &onward))
         }
-        (true, _) => next.run(request).await,
-        (false, true) => Redirect::to(&format!(
-            "/login?{}",
-            encoded(&[("next", &without_token(request.uri(), &query))])
-        ))
-        .into_response(),
-        (false, false) => (
+        Ok(Access::Full) => next.run(request).await,
+        Ok(Access::Session(number)) if request.method().is_safe() => {
+            request.extensions_mut().insert(Client::Session(number));
+            next.run(request).await
+        }
+        Ok(_) if is_page => {
+            let onward = match app.mode {
+                Mode::Strict => encoded(&[("next", &without_token(request.uri(), &query))]),
+                Mode::Stock => format!("next={path}"),
+            };
+            redirect(app.mode, &format!("/login?{onward}"))
+        }
+        Ok(_) => (
             StatusCode::UNAUTHORIZED,
             [(header::WWW_AUTHENTICATE, "Bearer")],
             axum::Json(serde_json::json!({"error": "Authentication required"})),
@@ -57,19 +79,38 @@ pub async fn require(State(app): State<App>, request: Request, next: Next) -> Re
 }
 
 /// What the sign-in form needs and a monitor asks; nothing of it shows a record.
-fn is_open(path: &str) -> bool {
-    matches!(path, "/health" | "/healthz" | "/login" | "/favicon.ico")
-        || path.starts_with("/assets/")
+fn is_open(path: &str, mode: Mode) -> bool {
+    let is_stock = mode == Mode::Stock;
+    matches!(
+        path,
+        "/health" | "/healthz" | "/login" | "/logout" | "/favicon.ico"
+    ) || path.starts_with("/assets/")
+        || (is_stock
+            && ["/metrics", "/health"]
+                .iter()
+                .any(|open| is_at_or_below(path, open)))
 }
 
-/// A page of another site may send requests to a loopback port; browsers say so.
-fn from_another_site(headers: &HeaderMap) -> bool {
-    headers
-        .get("sec-fetch-site")
-        .is_some_and(|site| site == "cross-site")
+fn is_at_or_below(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The first token found: query, `Authorization`, `X-AgentWatch-Token`, cookie.
+/// Whether this is the token. Guesses are slowed down.
+async fn is_token(
+    app: &App,
+    client: Option<Client>,
+    door: Door,
+    given: &str,
+) -> Result<bool, TooMany> {
+    let is_right = || {
+        let token = app.token.as_deref().unwrap_or_default();
+        given.as_bytes().ct_eq(token.as_bytes()).into()
+    };
+    app.throttle.judge(client, door, is_right).await
+}
+
+/// The first token found: query, `Authorization`, `X-AgentWatch-Token`.
 fn given_token(query: &HashMap<String, String>, headers: &HeaderMap) -> Option<String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(token) = query.get("token").filter(|token| !token.is_empty()) {
@@ -78,9 +119,14 @@ fn given_token(query: &HashMap<String, String>, headers: &HeaderMap) -> Option<S
     if let Some(token) = text("authorization").and_then(|value| value.strip_prefix("Bearer ")) {
         return Some(token.trim().to_owned());
     }
-    if let Some(token) = text("x-agentwatch-token").filter(|token| !token.is_empty()) {
-        return Some(token.trim().to_owned());
-    }
+    text("x-agentwatch-token")
+        .filter(|token| !token.is_empty())
+        .map(|token| token.trim().to_owned())
+}
+
+/// The session of a request's cookie. Another server on this host may have set one of the same name beside it.
+fn session_of(app: &App, headers: &HeaderMap) -> Option<u64> {
+    let now = Instant::now();
     let cookies = headers
         .get_all(header::COOKIE)
         .iter()
@@ -88,17 +134,8 @@ fn given_token(query: &HashMap<String, String>, headers: &HeaderMap) -> Option<S
     cookies
         .flat_map(|line| line.split(';'))
         .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(name, _)| *name == COOKIE)
-        .map(|(_, token)| token.to_owned())
-}
-
-/// Compares in a time that depends on the lengths alone.
-fn same(given: &[u8], expected: &[u8]) -> bool {
-    let difference = given
-        .iter()
-        .zip(expected)
-        .fold(0, |all, (a, b)| black_box(all | (a ^ b)));
-    given.len() == expected.len() && black_box(difference) == 0
+        .filter(|(name, _)| *name == &*app.cookie)
+        .find_map(|(_, id)| app.sessions.find(id, now))
 }
 
 fn query_of(uri: &Uri) -> HashMap<String, String> {
@@ -140,24 +177,60 @@ fn encoded(pairs: &[(&str, &str)]) -> String {
         .join("&")
 }
 
-/// Only an address of this server is a place to go on to.
+/// Only a page of this server is a place to go on to. Which these are is written out, since what browsers make of
+/// `//host`, `/\\host` and `/<tab>/host` is another site.
 fn local(next: &str) -> &str {
-    let elsewhere = next.starts_with("//") || next.contains(['\\', '\r', '\n']);
-    if next.starts_with('/') && !elsewhere {
+    let (path, query) = next.split_once('?').unwrap_or((next, ""));
+    let is_file = |file: &str| {
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'.';
+        file.starts_with(|first: char| first.is_ascii_alphanumeric()) && file.bytes().all(is_plain)
+    };
+    let is_page =
+        matches!(path, "/" | "/models") || path.strip_prefix("/models/").is_some_and(is_file);
+    if is_page && query.bytes().all(|b| b.is_ascii_graphic()) {
         next
     } else {
         "/models"
     }
 }
 
-fn with_cookie(token: &str, response: impl IntoResponse) -> Response {
-    let mut response = response.into_response();
-    let cookie =
-        format!("{COOKIE}={token}; Path=/; Max-Age={COOKIE_AGE}; HttpOnly; SameSite=Strict");
+/// A redirection to be followed by GET, with the code of the server that is played.
+fn redirect(mode: Mode, to: &str) -> Response {
+    match mode {
+        Mode::Strict => Redirect::to(to).into_response(),
+        Mode::Stock => (StatusCode::FOUND, [(header::LOCATION, to)]).into_response(),
+    }
+}
+
+/// Opens a session, and gives its id to the browser.
+fn signed_in(app: &App, mut response: Response) -> Response {
+    let id = match app.sessions.open(Instant::now()) {
+        Ok(id) => id,
+        Err(error) => {
+            return ApiError::Store(format!("no random numbers: {error}")).into_response();
+        }
+    };
+    set_cookie(app, &mut response, &id, LIFETIME.as_secs());
+    response
+}
+
+fn set_cookie(app: &App, response: &mut Response, value: &str, age: u64) {
+    let name = &app.cookie;
+    let cookie = format!("{name}={value}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict");
     if let Ok(value) = HeaderValue::from_str(&cookie) {
         response.headers_mut().insert(header::SET_COOKIE, value);
     }
-    response
+}
+
+fn too_many() -> Response {
+    let seconds = RETRY_AFTER.as_secs();
+    let error = format!("Too many wrong tokens from this address: try again in {seconds} s");
+    (
+        StatusCode::TOO_MANY_REQUESTS,
+        [(header::RETRY_AFTER, seconds.to_string())],
+        axum::Json(serde_json::json!({"error": error})),
+    )
+        .into_response()
 }
 
 /// Where to go once signed in.
@@ -169,35 +242,73 @@ pub struct Onward {
 /// `GET /login`: the sign-in form.
 pub async fn form(State(app): State<App>, Query(query): Query<Onward>) -> Response {
     if app.token.is_none() {
-        return Redirect::to("/models").into_response();
+        return match app.mode {
+            Mode::Strict => Redirect::to("/models"),
+            Mode::Stock => Redirect::temporary("/"),
+        }
+        .into_response();
     }
-    page::sign_in(local(query.next.as_deref().unwrap_or("/models")), false).into_response()
+    page::sign_in(local(query.next.as_deref().unwrap_or("/models")), None).into_response()
 }
 
 /// What the sign-in form sends.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub struct SignIn {
     #[serde(default)]
     token: String,
     next: Option<String>,
 }
 
-/// `POST /login`: sets the cookie where the token is right.
-pub async fn submit(State(app): State<App>, Form(sign_in): Form<SignIn>) -> Response {
-    let next = local(sign_in.next.as_deref().unwrap_or("/models"));
-    match &app.token {
-        None => Redirect::to("/models").into_response(),
-        Some(token) if same(sign_in.token.trim().as_bytes(), token.as_bytes()) => {
-            with_cookie(token, Redirect::to(next))
+/// `POST /login`: opens a session where the token is right.
+pub async fn submit(
+    State(app): State<App>,
+    client: Option<Extension<Client>>,
+    form: Result<Form<SignIn>, FormRejection>,
+) -> Response {
+    let sign_in = match form {
+        Ok(Form(sign_in)) => sign_in,
+        // AgentWatch takes what is no form for an empty one.
+        Err(_) if app.mode == Mode::Stock => SignIn::default(),
+        Err(rejection) => return rejection.into_response(),
+    };
+    let first = match app.mode {
+        Mode::Strict => "/models",
+        Mode::Stock => "/",
+    };
+    let next = local(sign_in.next.as_deref().unwrap_or(first));
+    if app.token.is_none() {
+        return redirect(app.mode, "/");
+    }
+    let client = client.map(|Extension(client)| client);
+    match is_token(&app, client, Door::Form, sign_in.token.trim()).await {
+        Ok(true) => signed_in(&app, redirect(app.mode, next)),
+        Ok(false) => {
+            let form = page::sign_in(next, Some("That is not the token."));
+            (StatusCode::UNAUTHORIZED, form).into_response()
         }
-        Some(_) => (StatusCode::UNAUTHORIZED, page::sign_in(next, true)).into_response(),
+        Err(TooMany) => {
+            let form = page::sign_in(
+                next,
+                Some("Too many wrong tokens. Try again in some seconds."),
+            );
+            let mut response = too_many();
+            let (head, body) = form.into_response().into_parts();
+            response.headers_mut().extend(head.headers);
+            *response.body_mut() = body;
+            response
+        }
     }
 }
 
-/// `GET /logout`: takes the cookie away.
-pub async fn sign_out() -> Response {
-    let cookie = format!("{COOKIE}=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict");
-    ([(header::SET_COOKIE, cookie)], Redirect::to("/login")).into_response()
+/// `POST /logout` (AgentWatch: `GET`): ends the session and takes the cookie away. The guard has seen that no other site
+/// asks, and the cookie does not come along where one does.
+pub async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Response {
+    if let Some(number) = session_of(&app, &headers) {
+        app.sessions.end(number, Instant::now());
+    }
+    let mut response = redirect(app.mode, "/login");
+    set_cookie(&app, &mut response, "", 0);
+    response
 }
 
 #[cfg(test)]
@@ -205,24 +316,59 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_equal_only_as_a_whole() {
-        assert!(same(b"secret", b"secret"));
-        for wrong in ["", "secre", "secrets", "Secret", "secreT"] {
-            assert!(!same(wrong.as_bytes(), b"secret"), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn only_local_addresses_are_gone_on_to() {
-        assert_eq!(local("/models?hours=1"), "/models?hours=1");
-        for elsewhere in [
-            "https://example.org",
-            "//example.org",
-            "/\\example.org",
-            "models",
-            "/a\r\nb",
+    fn only_pages_of_this_server_are_gone_on_to() {
+        for page in [
+            "/",
+            "/models",
+            "/models?hours=1&model=a%2Fb",
+            "/models/calls.csv?hours=1",
+            "/models?next=//example.org",
         ] {
-            assert_eq!(local(elsewhere), "/models", "{elsewhere}");
+            assert_eq!(local(page), page);
+        }
+        for elsewhere in [
+            "",
+            "models",
+            "https://example.org",
+            "https:/models",
+            "javascript:alert(1)",
+            "//example.org",
+            "///example.org",
+            "//models",
+            "/\\example.org",
+            "\\\\example.org",
+            "\\/models",
+            "/\t/example.org",
+            "\t//example.org",
+            " //example.org",
+            "/ /example.org",
+            "/\r\n/example.org",
+            "/\u{a0}/example.org",
+            "/\u{2028}/example.org",
+            "/\u{feff}/example.org",
+            "/\u{3000}/example.org",
+            "/\0/example.org",
+            "/\u{ff0f}example.org",
+            "/%09/example.org",
+            "/%2fexample.org",
+            "/%5cexample.org",
+            "/.//example.org",
+            "/..//example.org",
+            "/models//example.org",
+            "/models/..",
+            "/models/..//example.org",
+            "/models/%2e%2e/",
+            "/models@example.org",
+            "/models\\..",
+            "/models.example.org",
+            "/models?a\r\nset-cookie: a=b",
+            "/models?a=\tb",
+            "/models?\u{e4}",
+            "/login?next=//example.org",
+            "/logout",
+            "/api/logs",
+        ] {
+            assert_eq!(local(elsewhere), "/models", "{elsewhere:?}");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line, read once into a value that holds only what is allowed.
 
+use crate::authority::Authority;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ Usage: agentwatch-receiver [options]
   --host <address>    IP address to listen on  [127.0.0.1]
   --db <path>         database file, or :memory:  [agentwatch.db]
   --token <secret>    require this token (or set AGENTWATCH_TOKEN)
+  --allow-host <name> answer requests for this host name too; may be repeated
   --stock             answer as AgentWatch 0.1.0 does, faults included
   --help, --version
 ";
@@ -47,6 +49,8 @@ pub struct Config {
     pub database: Database,
     /// The token every `/api/` call must carry, never empty.
     pub token: Option<String>,
+    /// Host names by which clients reach this server, besides its addresses; see [`crate::guard`].
+    pub allowed_hosts: Vec<String>,
     /// Which server to be.
     pub mode: Mode,
 }
@@ -75,6 +79,7 @@ pub fn parse(
         port: 8470,
         database: Database::File(PathBuf::from("agentwatch.db")),
         token: environment_token.filter(|token| !token.is_empty()),
+        allowed_hosts: Vec::new(),
         mode: Mode::Strict,
     };
     let mut parser = lexopt::Parser::from_args(args);
@@ -106,6 +111,17 @@ pub fn parse(
                     return Err("--token is empty: give a secret, or leave the flag out".into());
                 }
                 config.token = Some(text);
+            }
+            Long("allow-host") => {
+                let text = text_of(&mut parser, "--allow-host")?;
+                let host = Authority::parse(&text).filter(|authority| authority.port.is_none());
+                let Some(host) = host else {
+                    return Err(format!(
+                        "--allow-host {text:?} is no host name: give a name without scheme, port and path, \
+                         such as agentwatch.example.com"
+                    ));
+                };
+                config.allowed_hosts.push(host.name);
             }
             Long("stock") => config.mode = Mode::Stock,
             Long("help") | Short('h') => return Ok(Command::Print(HELP.into())),
@@ -189,6 +205,13 @@ mod tests {
             (vec!["--db", ""], "--db", ":memory:"),
             (vec!["--token", ""], "--token", "secret"),
             (vec!["--token", "a b"], "--token", "letters"),
+            (
+                vec!["--allow-host", "http://a.b"],
+                "--allow-host",
+                "without scheme",
+            ),
+            (vec!["--allow-host", "a.b:80"], "--allow-host", "port"),
+            (vec!["--allow-host", ""], "--allow-host", "host name"),
             (vec!["--stok"], "--stok", "--help"),
             (vec!["8470"], "8470", "follows a flag"),
         ] {

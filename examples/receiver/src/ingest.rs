@@ -6,7 +6,7 @@ use crate::config::Mode;
 use crate::error::ApiError;
 use crate::records::{Batch, Kind};
 use crate::store::Repeat;
-use crate::{stock, twice, validate};
+use crate::{python, stock, twice, validate};
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::routing::{get, post};
@@ -109,7 +109,7 @@ fn take_strict(app: &App, kind: Option<Kind>, bytes: &[u8]) -> Result<Value, Api
 }
 
 fn take_stock(app: &App, kind: Option<Kind>, bytes: &[u8]) -> Result<Value, ApiError> {
-    let body: Value = serde_json::from_slice(bytes).map_err(|_| ApiError::Crash)?;
+    let body = python::loads(bytes)?;
     Ok(match kind {
         Some(kind) => ids_answer(kind, stock::records(&body, kind, &app.store)?),
         None => counts_answer(stock::batch(&body, &app.store)?),

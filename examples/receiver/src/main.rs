@@ -1,25 +1,36 @@
 //! An AgentWatch-compatible receiver: takes records over HTTP, keeps them in SQLite, shows them on a Models page.
 //!
 //! ```text
-//! request ─► auth ─► ingest ─► validate (or stock) ─► store ─► reads, page
+//! connections ─► guard ─► auth ─► ingest ─► validate (or stock) ─► store ─► reads, page
 //! ```
 
 mod app;
 mod auth;
+mod authority;
+mod client;
 mod clock;
 mod config;
+mod connections;
 mod error;
 mod fields;
+mod guard;
 mod ingest;
 mod json;
 mod page;
+mod places;
+mod private;
+mod python;
 mod reads;
 mod records;
 mod server;
+mod sessions;
+mod starlette;
 mod stock;
 mod store;
+mod throttle;
 mod twice;
 mod validate;
+mod waiting;
 
 use config::Command;
 use std::io::Write;

@@ -1,17 +1,20 @@
 //! The server: routes, headers, start and stop.
 
 use crate::app::App;
-use crate::config::{Config, Mode};
+use crate::config::{Config, Database, Mode};
+use crate::connections::{self, Limits};
 use crate::error::ApiError;
+use crate::guard::{self, Hosts};
 use crate::page::live::Live;
+use crate::starlette::like_starlette;
 use crate::store::Store;
-use crate::{auth, ingest, page, reads};
+use crate::throttle::Throttle;
+use crate::{auth, ingest, page, private, reads};
 use axum::extract::{DefaultBodyLimit, Request};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
-use axum::serve::ListenerExt;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use std::io::Write;
@@ -33,7 +36,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 /// # Errors
 /// One sentence that says what stands in the way.
 pub async fn serve(config: Config) -> Result<(), String> {
-    let store = Store::open(&config.database)?;
+    let store = open(&config.database)?;
     let address = SocketAddr::new(config.host, config.port);
     let listener = TcpListener::bind(address)
         .await
@@ -52,29 +55,45 @@ pub async fn serve(config: Config) -> Result<(), String> {
             "agentwatch-receiver: {bound} is open to the network without a token: set --token"
         );
     }
-    let mut stop = stopping()?;
+    let stop = stopping()?;
     let app = App {
         store: Arc::new(store),
         mode: config.mode,
         token: config.token.map(Arc::from),
+        hosts: Arc::new(Hosts::new(config.host, config.allowed_hosts)),
+        sessions: Arc::default(),
+        // Cookies know no ports: another receiver on this host has its own.
+        cookie: format!("agentwatch_session_{}", bound.port()).into(),
+        throttle: Arc::new(Throttle::new()),
         live: Live::new(stop.clone()),
     };
     tokio::spawn(page::live::watch(app.clone()));
     let mut grace = stop.clone();
     announce(bound, config.mode);
 
-    // Answers are small; waiting to fill a packet would only delay them.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    let server = axum::serve(listener, router(app)).with_graceful_shutdown(async move {
-        let _ = stop.wait_for(|stopping| *stopping).await;
-    });
+    let served = connections::serve(listener, router(app), Limits::default(), stop);
     tokio::select! {
-        outcome = server => outcome.map_err(|e| e.to_string()),
+        () = served => {}
         () = async {
             let _ = grace.wait_for(|stopping| *stopping).await;
             tokio::time::sleep(GRACE).await;
-        } => Ok(()),
+        } => {}
     }
+    Ok(())
+}
+
+/// Opens the database, and says what was wrong with the modes of its files.
+fn open(database: &Database) -> Result<Store, String> {
+    let Database::File(path) = database else {
+        return Store::open(database);
+    };
+    let say = |reason: String| format!("--db {}: {reason}", path.display());
+    private::check(path).map_err(say)?;
+    let store = Store::open(database)?;
+    for mended in private::mend(path).map_err(say)? {
+        eprintln!("agentwatch-receiver: {}", say(mended));
+    }
+    Ok(store)
 }
 
 /// The one line that says where to look. Scripts read it.
@@ -111,24 +130,33 @@ fn stopping() -> Result<watch::Receiver<bool>, String> {
 }
 
 fn router(app: App) -> Router {
-    Router::new()
+    let sign_out = match app.mode {
+        Mode::Strict => post(auth::sign_out),
+        Mode::Stock => get(auth::sign_out).post(auth::sign_out),
+    };
+    let routes = Router::new()
         .merge(ingest::routes(app.mode))
         .merge(reads::routes(app.mode))
         .route("/", get(|| async { Redirect::temporary("/models") }))
         .merge(page::routes())
         .route("/login", get(auth::form).post(auth::submit))
-        .route("/logout", get(auth::sign_out))
+        .route("/logout", sign_out)
         .route("/health", get(health))
-        .route("/healthz", get(health))
         .fallback(|_: Request| async { ApiError::NotFound })
         .method_not_allowed_fallback(|| async {
             (
                 StatusCode::METHOD_NOT_ALLOWED,
                 Json(json!({"detail": "Method Not Allowed"})),
             )
-        })
+        });
+    let routes = match app.mode {
+        Mode::Strict => routes.route("/healthz", get(health)),
+        Mode::Stock => like_starlette(routes, &app),
+    };
+    routes
         .layer(from_fn_with_state(app.clone(), auth::require))
-        .layer(map_response(guard))
+        .layer(from_fn_with_state(app.clone(), guard::check))
+        .layer(map_response(headers))
         // Sign-in is the one other body; ingest sets its own bound.
         .layer(DefaultBodyLimit::max(64 * 1024))
         .with_state(app)
@@ -141,12 +169,15 @@ async fn health() -> impl IntoResponse {
 }
 
 /// The headers that every answer carries.
-async fn guard(mut response: Response) -> Response {
+async fn headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
     set(header::CONTENT_SECURITY_POLICY, POLICY);
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    set(header::REFERRER_POLICY, "no-referrer");
+    // Not `no-referrer`: with that a browser calls the origin of our own forms `null`, which the guard refuses.
+    set(header::REFERRER_POLICY, "same-origin");
+    let resource = HeaderName::from_static("cross-origin-resource-policy");
+    set(resource, "same-origin");
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));

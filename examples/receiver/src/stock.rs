@@ -4,29 +4,14 @@
 //! expect is a [`Crash`], which is answered 500 in plain text.
 
 use crate::clock::{self, Micros};
-use crate::error::ApiError;
 use crate::json::Text;
+use crate::python::{self, Crash, Read, dumps, float, int, object, text, truthy};
 use crate::records::{
     Batch, CHECKS, Cost, CronRun, Health, Kind, LEVELS, Log, Metric, ModelUsage, Span, SpanEvent,
     Trace, WORK, fresh_id,
 };
 use crate::store::{Repeat, Store};
-use serde::Serialize;
-use serde_json::ser::{Formatter, Serializer};
 use serde_json::{Map, Value, json};
-use std::io::{Result as Written, Write};
-
-/// Something AgentWatch does not catch.
-#[derive(Debug)]
-pub struct Crash;
-
-impl From<Crash> for ApiError {
-    fn from(Crash: Crash) -> Self {
-        Self::Crash
-    }
-}
-
-type Read<T> = Result<T, Crash>;
 
 /// Stores one record or an array of them, one by one, and gives the id (for health the name) of each.
 ///
@@ -44,7 +29,7 @@ pub fn records(body: &Value, kind: Kind, store: &Store) -> Read<Vec<Value>> {
 /// # Errors
 /// At the first bad record; those before it stay in.
 pub fn batch(body: &Value, store: &Store) -> Read<Value> {
-    let lists = body.as_object().ok_or(Crash)?;
+    let lists = object(body)?;
     let mut counts = json!({});
     for kind in Kind::ALL {
         let ids = match lists.get(kind.list()) {
@@ -64,7 +49,7 @@ pub fn batch(body: &Value, store: &Store) -> Read<Value> {
 }
 
 fn record(item: &Value, kind: Kind, store: &Store) -> Read<Value> {
-    let f = Fields(item.as_object().ok_or(Crash)?);
+    let f = Fields(object(item)?);
     let answer = match kind {
         Kind::Health => f.0.get("name").cloned().unwrap_or_else(|| "unknown".into()),
         // Their ids are AgentWatch's own.
@@ -116,8 +101,15 @@ fn cost(f: &Fields, id: Text<'static>) -> Read<Cost<'static>> {
         f.get("input_tokens").unwrap_or(&zero),
         f.get("output_tokens").unwrap_or(&zero),
     );
-    // They are added as they come: two numbers or two texts, but not one of each.
-    if input.is_string() != output.is_string() {
+    // They are added as they come: two numbers or two texts, but not one of each, and no more than 64 bits hold.
+    let is_too_large = |(a, b): (i64, i64)| a.checked_add(b).is_none();
+    let whole = input.as_i64().zip(output.as_i64());
+    if input.is_string() != output.is_string() || whole.is_some_and(is_too_large) {
+        return Err(Crash);
+    }
+    // A price is looked up by a name.
+    let is_named = f.get("model").is_none_or(Value::is_string);
+    if f.some("estimated_cost_usd").is_none() && !is_named {
         return Err(Crash);
     }
     Ok(Cost {
@@ -125,8 +117,8 @@ fn cost(f: &Fields, id: Text<'static>) -> Read<Cost<'static>> {
         timestamp: f.instant("timestamp")?,
         agent_name: Some(f.needed("agent_name", "remote")?),
         model: Some(f.needed("model", "unknown")?),
-        input_tokens: Some(int(input)?),
-        output_tokens: Some(int(output)?),
+        input_tokens: Some(python::stored_count(input)?),
+        output_tokens: Some(python::stored_count(output)?),
         // AgentWatch estimates here from a price list; for a model that is not in it, that is 0.
         estimated_cost_usd: Some(f.number("estimated_cost_usd")?.unwrap_or(0.0)),
         trace_id: f.text("trace_id")?,
@@ -155,7 +147,7 @@ fn trace(f: &Fields, id: Text<'static>, store: &Store) -> Read<()> {
     };
     let spans = items
         .iter()
-        .map(|item| item.as_object().map(Fields).ok_or(Crash))
+        .map(|item| object(item).map(Fields))
         .collect::<Read<Vec<_>>>()?;
     let orphan = |span: &Fields| !span.get("parent_id").is_some_and(truthy);
     let root = spans.iter().position(orphan);
@@ -201,7 +193,7 @@ fn synthetic_root(trace: &Trace<'static>) -> Span<'static> {
 
 fn span(f: &Fields, trace_id: &Text<'static>) -> Read<Span<'static>> {
     let event = |item: &Value| {
-        let e = Fields(item.as_object().ok_or(Crash)?);
+        let e = Fields(object(item)?);
         Ok(SpanEvent {
             id: e.id()?,
             timestamp: e.instant("timestamp")?,
@@ -348,107 +340,12 @@ impl<'a> Fields<'a> {
         match self.some(name) {
             None => Ok(None),
             Some(Value::Array(_) | Value::Object(_)) => Err(Crash),
+            Some(Value::Number(number)) => python::stored_number(number).map(Some),
             Some(value) => Ok(Some(float(value).unwrap_or(0.0))),
         }
     }
 
     fn json(&self, name: &str) -> String {
         self.get(name).map_or_else(|| "{}".to_owned(), dumps)
-    }
-}
-
-/// Python's `json.dumps(…)`: the read side gives the text as it is.
-fn dumps(value: &Value) -> String {
-    struct Python;
-    impl Formatter for Python {
-        fn begin_array_value<W: Write + ?Sized>(
-            &mut self,
-            out: &mut W,
-            first: bool,
-        ) -> Written<()> {
-            out.write_all(if first { b"" } else { b", " })
-        }
-
-        fn begin_object_key<W: Write + ?Sized>(&mut self, out: &mut W, first: bool) -> Written<()> {
-            out.write_all(if first { b"" } else { b", " })
-        }
-
-        fn begin_object_value<W: Write + ?Sized>(&mut self, out: &mut W) -> Written<()> {
-            out.write_all(b": ")
-        }
-
-        fn write_string_fragment<W: Write + ?Sized>(
-            &mut self,
-            out: &mut W,
-            text: &str,
-        ) -> Written<()> {
-            for letter in text.chars() {
-                if letter.is_ascii() {
-                    write!(out, "{letter}")?;
-                    continue;
-                }
-                for unit in letter.encode_utf16(&mut [0; 2]) {
-                    write!(out, "\\u{unit:04x}")?;
-                }
-            }
-            Ok(())
-        }
-    }
-    let mut text = Vec::new();
-    match value.serialize(&mut Serializer::with_formatter(&mut text, Python)) {
-        Ok(()) => String::from_utf8(text).unwrap_or_else(|_| value.to_string()),
-        Err(_) => value.to_string(),
-    }
-}
-
-/// What SQLite stores of a value in a text column.
-fn text(value: &Value) -> Read<Option<Text<'static>>> {
-    match value {
-        Value::Null => Ok(None),
-        Value::Bool(flag) => Ok(Some(i32::from(*flag).to_string().into())),
-        Value::Number(number) => Ok(Some(number.to_string().into())),
-        Value::String(text) => Ok(Some(text.clone().into())),
-        Value::Array(_) | Value::Object(_) => Err(Crash),
-    }
-}
-
-/// Python's `int(…)`.
-fn int(value: &Value) -> Read<i64> {
-    match value {
-        Value::Bool(flag) => Ok(i64::from(*flag)),
-        Value::Number(number) => match (number.as_i64(), number.as_f64()) {
-            (Some(whole), _) => Ok(whole),
-            (None, Some(float)) if float.abs() < 9.2e18 => Ok(float.trunc() as i64),
-            _ => Err(Crash),
-        },
-        Value::String(text) => text.trim().parse().map_err(|_| Crash),
-        _ => Err(Crash),
-    }
-}
-
-/// Python's `float(…)`, without the infinities.
-fn float(value: &Value) -> Read<f64> {
-    let number = match value {
-        Value::Bool(flag) => f64::from(u8::from(*flag)),
-        Value::Number(number) => number.as_f64().ok_or(Crash)?,
-        Value::String(text) => text.trim().parse().map_err(|_| Crash)?,
-        _ => return Err(Crash),
-    };
-    if number.is_finite() {
-        Ok(number)
-    } else {
-        Err(Crash)
-    }
-}
-
-/// Python's truth of a value.
-fn truthy(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(flag) => *flag,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
     }
 }

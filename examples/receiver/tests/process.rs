@@ -1,4 +1,4 @@
-//! The program as a person or a script meets it: its line, its flags, its file, its end, its page, its token.
+//! The program as a person or a script meets it: its line, its flags, its file, its end, its page.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod support;
@@ -138,90 +138,6 @@ fn the_page_shows_each_model_and_escapes_its_name() {
         assert!(!server.get("/assets/models.js").text.contains("innerHTML"));
         assert_eq!(server.get("/").header("location"), Some("/models"));
     }
-}
-
-#[test]
-fn the_token_is_taken_in_all_four_ways() {
-    for mode in [
-        &["--token", "s3cret"][..],
-        &["--token", "s3cret", "--stock"][..],
-    ] {
-        let server = Server::start(mode);
-        let ask =
-            |path: &str, headers: &[(&str, &str)]| server.send("GET", path, headers, b"").status;
-        let api = "/api/model-stats";
-        assert_eq!(ask(api, &[("authorization", "Bearer s3cret")]), 200);
-        assert_eq!(ask(api, &[("x-agentwatch-token", "s3cret")]), 200);
-        assert_eq!(ask("/api/model-stats?token=s3cret", &[]), 200);
-        assert_eq!(
-            ask(api, &[("cookie", "other=1; agentwatch_token=s3cret")]),
-            200
-        );
-
-        assert_eq!(ask(api, &[("authorization", "Bearer wrong")]), 401);
-        assert_eq!(ask(api, &[("authorization", "s3cret")]), 401);
-        assert_eq!(ask("/api/model-stats?token=s3cre", &[]), 401);
-        let refused = server.post("model_usage", &json!({"model": "m"}));
-        assert_eq!(
-            (refused.status, refused.json()),
-            (401, json!({"error": "Authentication required"}))
-        );
-        assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
-        assert_eq!(ask("/health", &[]), 200);
-    }
-}
-
-#[test]
-fn the_page_takes_the_token_out_of_the_address() {
-    let server = Server::start(&["--token", "s3cret"]);
-    let linked = server.get("/models?hours=6&token=s3cret");
-    assert_eq!(
-        (linked.status, linked.header("location")),
-        (303, Some("/models?hours=6"))
-    );
-    let cookie = linked.header("set-cookie").unwrap();
-    assert!(cookie.starts_with("agentwatch_token=s3cret;"), "{cookie}");
-    assert!(
-        cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"),
-        "{cookie}"
-    );
-
-    let stranger = server.get("/models?hours=6");
-    assert_eq!(
-        stranger.header("location"),
-        Some("/login?next=%2Fmodels%3Fhours%3D6")
-    );
-    let form = [("content-type", "application/x-www-form-urlencoded")];
-    let sign_in = |body: &str| server.send("POST", "/login", &form, body.as_bytes());
-    let signed_in = sign_in("token=s3cret&next=%2Fmodels%3Fhours%3D6");
-    assert_eq!(
-        (signed_in.status, signed_in.header("location")),
-        (303, Some("/models?hours=6"))
-    );
-    assert_eq!(
-        sign_in("token=s3cret&next=%2F%2Fexample.org").header("location"),
-        Some("/models")
-    );
-    let wrong = sign_in("token=wrong&next=%2F%22%3E%3Cb%3E");
-    assert!(wrong.status == 401 && wrong.text.contains("That is not the token"));
-    assert!(wrong.header("set-cookie").is_none() && !wrong.text.contains("<b>"));
-}
-
-#[test]
-fn a_page_of_another_site_cannot_post() {
-    let server = Server::start(&[]);
-    let headers = [
-        ("sec-fetch-site", "cross-site"),
-        ("content-type", "text/plain"),
-    ];
-    let answer = server.send(
-        "POST",
-        "/api/v1/ingest/model_usage",
-        &headers,
-        br#"{"model":"m"}"#,
-    );
-    assert_eq!(answer.status, 403);
-    assert!(server.list("/api/model-stats").is_empty());
 }
 
 #[test]

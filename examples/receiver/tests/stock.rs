@@ -61,6 +61,71 @@ const TABLE: &[Row] = &[
     ("costs", r#"{"timestamp":"yesterday"}"#, 200, 1),
     ("costs", r#"{"metadata":null}"#, 200, 1),
     ("costs", r#"{"trace_id":{}}"#, 500, 0),
+    // SQLite takes integers of 64 bits, floats of any size, and makes text of numbers.
+    ("model_usage", r#"{"model":9223372036854775808}"#, 500, 0),
+    ("model_usage", r#"{"model":-9223372036854775809}"#, 500, 0),
+    ("model_usage", r#"{"model":1e30}"#, 200, 1),
+    (
+        "model_usage",
+        r#"{"agent_name":18446744073709551616}"#,
+        500,
+        0,
+    ),
+    (
+        "model_usage",
+        r#"{"prompt_tokens":9223372036854775807}"#,
+        200,
+        1,
+    ),
+    (
+        "model_usage",
+        r#"{"prompt_tokens":9223372036854775808}"#,
+        500,
+        0,
+    ),
+    ("model_usage", r#"{"prompt_tokens":9.21e18}"#, 200, 1),
+    ("model_usage", r#"{"prompt_tokens":9.3e18}"#, 500, 0),
+    ("model_usage", r#"{"prompt_tokens":"1_000"}"#, 200, 1),
+    ("model_usage", r#"{"prompt_tokens":"1__0"}"#, 500, 0),
+    ("model_usage", r#"{"prompt_tokens":"1e18"}"#, 500, 0),
+    ("model_usage", r#"{"cost_usd":"1_0.5"}"#, 200, 1),
+    (
+        "model_usage",
+        r#"{"cost_usd":100000000000000000000}"#,
+        200,
+        1,
+    ),
+    ("model_usage", r#"{"other":100000000000000000000}"#, 200, 1),
+    ("model_usage", "[100000000000000000000]", 500, 0),
+    (
+        "costs",
+        r#"{"estimated_cost_usd":100000000000000000000}"#,
+        500,
+        0,
+    ),
+    ("costs", r#"{"estimated_cost_usd":1e20}"#, 200, 1),
+    ("costs", r#"{"trace_id":100000000000000000000}"#, 500, 0),
+    ("costs", r#"{"metadata":100000000000000000000}"#, 200, 1),
+    (
+        "costs",
+        r#"{"input_tokens":9223372036854775807,"output_tokens":1}"#,
+        500,
+        0,
+    ),
+    ("costs", r#"{"input_tokens":1e19}"#, 200, 1),
+    (
+        "costs",
+        r#"{"input_tokens":"1e18","output_tokens":"x","estimated_cost_usd":1}"#,
+        200,
+        1,
+    ),
+    ("costs", r#"{"model":5}"#, 500, 0),
+    ("costs", r#"{"model":5,"estimated_cost_usd":1}"#, 200, 1),
+    ("health", r#"{"duration_ms":100000000000000000000}"#, 500, 0),
+    ("logs", r#"{"id":100000000000000000000}"#, 500, 0),
+    ("batch", r#"{"logs":100000000000000000000}"#, 500, 0),
+    ("batch", "100000000000000000000", 500, 0),
+    ("traces", r#"{"duration_ms":100000000000000000000}"#, 500, 0),
     ("traces", "{}", 200, 1),
     ("traces", r#"{"status":null}"#, 500, 0),
     ("traces", r#"{"status":"RUNNING"}"#, 500, 0),
@@ -247,5 +312,114 @@ fn the_read_side_has_the_stock_shapes() {
     assert_eq!(
         server.get("/api/traces/t").json()["metadata"],
         json!({"a": [1, "ü"]})
+    );
+}
+
+#[test]
+fn numbers_become_text_as_sqlite_writes_them() {
+    let server = Server::start(&["--stock"]);
+    let body =
+        r#"[{"model":1e18},{"model":0.1},{"model":5},{"model":true},{"model":1E5},{"model":-0.0}]"#;
+    assert_eq!(server.post_raw("model_usage", body.as_bytes()).status, 200);
+    let rows = server.list("/api/model-stats");
+    let models: Vec<&str> = rows
+        .iter()
+        .map(|row| row["model"].as_str().unwrap())
+        .collect();
+    assert_eq!(models, ["0.0", "0.1", "1", "1.0e+18", "100000.0", "5"]);
+    let body = r#"{"id":"t","metadata":{"n":123456789012345678901234567890}}"#;
+    assert_eq!(server.post_raw("traces", body.as_bytes()).status, 200);
+    let trace = &server.list("/api/traces")[0];
+    assert_eq!(
+        trace["metadata"],
+        r#"{"n": 123456789012345678901234567890}"#
+    );
+}
+
+/// Method, path, and what is answered: status, `location` without the server, `allow`.
+type Asked = (
+    &'static str,
+    &'static str,
+    u16,
+    Option<&'static str>,
+    Option<&'static str>,
+);
+
+fn assert_answers(server: &Server, table: &[Asked]) {
+    let origin = format!("http://{}", server.address);
+    for (method, path, status, location, allow) in table {
+        let answer = server.send(method, path, &[], b"{}");
+        let to = answer.header("location").map(|to| to.replace(&origin, ""));
+        let seen = (answer.status, to.as_deref(), answer.header("allow"));
+        assert_eq!(seen, (*status, *location, *allow), "{method} {path}");
+    }
+}
+
+#[test]
+fn addresses_and_methods_are_answered_as_recorded() {
+    let (get, post) = (Some("GET"), Some("POST"));
+    assert_answers(
+        &Server::start(&["--stock"]),
+        &[
+            ("GET", "/models/", 307, Some("/models"), None),
+            (
+                "GET",
+                "/api/model-stats/",
+                307,
+                Some("/api/model-stats"),
+                None,
+            ),
+            (
+                "GET",
+                "/api/model-stats//?hours=6",
+                307,
+                Some("/api/model-stats?hours=6"),
+                None,
+            ),
+            (
+                "POST",
+                "/api/v1/ingest/batch/",
+                307,
+                Some("/api/v1/ingest/batch"),
+                None,
+            ),
+            ("DELETE", "/api/traces/x/", 307, Some("/api/traces/x"), None),
+            ("GET", "/nothing/", 404, None, None),
+            ("GET", "//evil.com/", 404, None, None),
+            ("GET", "/api/", 404, None, None),
+            ("HEAD", "/models", 405, None, get),
+            ("HEAD", "/api/model-stats", 405, None, get),
+            ("HEAD", "/api/v1/ingest/batch", 405, None, post),
+            ("HEAD", "/nothing", 404, None, None),
+            ("POST", "/api/model-stats", 405, None, get),
+            ("GET", "/api/v1/ingest/batch", 405, None, post),
+            ("PUT", "/login", 405, None, get),
+            ("GET", "/login", 307, Some("/"), None),
+            ("POST", "/login", 302, Some("/"), None),
+            ("GET", "/logout", 302, Some("/login"), None),
+            ("GET", "/healthz", 404, None, None),
+        ],
+    );
+    assert_answers(
+        &Server::start(&["--stock", "--token", "s3cret"]),
+        &[
+            ("GET", "/models", 302, Some("/login?next=/models"), None),
+            (
+                "GET",
+                "/models?hours=6",
+                302,
+                Some("/login?next=/models"),
+                None,
+            ),
+            ("POST", "/nothing", 302, Some("/login?next=/nothing"), None),
+            ("HEAD", "/api/model-stats", 401, None, None),
+            ("GET", "/api/model-stats/", 401, None, None),
+            ("GET", "/login/", 302, Some("/login?next=/login/"), None),
+            ("POST", "/login", 401, None, None),
+            ("GET", "/health", 200, None, None),
+            ("GET", "/health/x", 404, None, None),
+            ("GET", "/metrics", 404, None, None),
+            ("GET", "/metrics/x", 404, None, None),
+        ],
     );
 }

@@ -1,6 +1,7 @@
 //! Downloads of what the page shows: CSV for spreadsheets, JSON for programs. The address is the page's own.
 
 use super::address::Address;
+use super::csv::line;
 use crate::app::App;
 use crate::clock;
 use crate::error::ApiError;
@@ -214,48 +215,4 @@ async fn single(app: App, address: Address, format: Format) -> Result<Response, 
         let _ = sender.send(Ok(text.into())).await;
     });
     Ok(format.answer("calls", Body::from_stream(ReceiverStream::new(receiver))))
-}
-
-/// A line of CSV (RFC 4180).
-fn line(values: &[Value]) -> String {
-    let cells: Vec<String> = values.iter().map(cell).collect();
-    cells.join(",") + "\r\n"
-}
-
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => {
-            // A spreadsheet would take a name that begins so for a formula, and run it.
-            let mark = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) {
-                "'"
-            } else {
-                ""
-            };
-            if mark.is_empty() && !text.contains(['"', ',', '\r', '\n']) {
-                return text.clone();
-            }
-            format!("\"{mark}{}\"", text.replace('"', "\"\""))
-        }
-        other => other.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cell_is_one_cell_and_no_formula() {
-        for (value, written) in [
-            (json!("plain"), "plain"),
-            (json!("a,\"b\""), "\"a,\"\"b\"\"\""),
-            (json!("two\nlines"), "\"two\nlines\""),
-            (json!("=HYPERLINK(1)"), "\"'=HYPERLINK(1)\""),
-            (json!(-1.5), "-1.5"),
-            (Value::Null, ""),
-        ] {
-            assert_eq!(cell(&value), written);
-        }
-    }
 }

@@ -30,7 +30,8 @@ pub fn beginning(address: &Address, now: Micros) -> String {
 /// What comes after it.
 pub fn rest(view: &View, address: &Address, signed_in: bool) -> String {
     let sign_out = if signed_in {
-        r#"<a href="/logout">Sign out</a>"#
+        // A link could be followed by a page of another site, or by a browser that loads ahead.
+        r#"<form method="post" action="/logout"><button class="link">Sign out</button></form>"#
     } else {
         ""
     };
@@ -302,14 +303,16 @@ fn unknown(view: &View) -> String {
 }
 
 /// The sign-in form.
-pub fn sign_in(next: &str, refused: bool) -> String {
-    let (error, describe) = if refused {
-        (
-            r#"<p class="error" role="alert" id="error">That is not the token.</p>"#,
+pub fn sign_in(next: &str, problem: Option<&str>) -> String {
+    let (error, describe) = match problem {
+        Some(problem) => (
+            format!(
+                r#"<p class="error" role="alert" id="error">{}</p>"#,
+                escape(problem)
+            ),
             r#" aria-describedby="error""#,
-        )
-    } else {
-        ("", "")
+        ),
+        None => (String::new(), ""),
     };
     let content = format!(
         r#"<main>

@@ -1,8 +1,10 @@
 //! `GET /models/events`: says when something was stored, as server-sent events. What it is, the page asks itself.
 
 use crate::app::App;
+use crate::client::Client;
 use crate::error::ApiError;
-use axum::extract::State;
+use crate::places::Places;
+use axum::extract::{Extension, State};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use std::convert::Infallible;
 use std::time::Duration;
@@ -16,14 +18,15 @@ const LOOK: Duration = Duration::from_millis(400);
 const PAUSE: Duration = Duration::from_secs(1);
 /// How soon a browser that lost the connection comes back.
 const RETRY: Duration = Duration::from_secs(2);
-/// The most that listen at once.
-const LISTENERS_MAX: usize = 64;
+/// The most pages of one client that listen at once, and of all clients.
+const LISTENERS: (usize, usize) = (32, 160);
 
 /// Tells all listeners of changes; true once the server stops.
 #[derive(Clone)]
 pub struct Live {
     changes: watch::Sender<i64>,
     stop: watch::Receiver<bool>,
+    places: Places,
 }
 
 impl Live {
@@ -32,6 +35,7 @@ impl Live {
         Self {
             changes: watch::Sender::new(0),
             stop,
+            places: Places::new(LISTENERS.0, LISTENERS.1),
         }
     }
 }
@@ -62,14 +66,14 @@ pub async fn watch(app: App) {
 /// Where too many listen already.
 pub async fn events(
     State(app): State<App>,
+    Extension(client): Extension<Client>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, ApiError> {
-    if app.live.changes.receiver_count() >= LISTENERS_MAX {
-        return Err(ApiError::Busy);
-    }
+    let place = app.live.places.take(client).ok_or(ApiError::Busy)?;
     let mut changes = app.live.changes.subscribe();
     let mut stop = app.live.stop.clone();
     let (sender, receiver) = mpsc::channel(1);
     tokio::spawn(async move {
+        let _place = place;
         loop {
             let version = *changes.borrow_and_update();
             let event = Event::default()

@@ -2,6 +2,7 @@
 
 mod address;
 mod chart;
+mod csv;
 mod details;
 mod export;
 mod format;
@@ -65,9 +66,9 @@ async fn models(
     Html(Body::from_stream(ReceiverStream::new(receiver)))
 }
 
-/// The sign-in form; `refused` after a wrong token.
-pub fn sign_in(next: &str, refused: bool) -> Html<String> {
-    Html(html::sign_in(next, refused))
+/// The sign-in form; `problem` says why it comes again.
+pub fn sign_in(next: &str, problem: Option<&str>) -> Html<String> {
+    Html(html::sign_in(next, problem))
 }
 
 async fn style() -> impl IntoResponse {

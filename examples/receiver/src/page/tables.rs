@@ -168,7 +168,7 @@ fn breakdown(address: &Address, dimension: Dimension, values: &BTreeMap<String, 
             .then_with(|| y.tokens().cmp(&x.tokens()))
             .then_with(|| a.cmp(b))
     });
-    let tokens: i64 = values.values().map(Sums::tokens).sum();
+    let tokens = (values.values().map(Sums::tokens)).fold(0, i64::saturating_add);
     let mut rows = String::new();
     let mut rest = (0, Sums::default());
     for (index, (value, sums)) in sorted.into_iter().enumerate() {

@@ -16,8 +16,9 @@ fn bucket_of(ms: f64) -> u16 {
     if ms < SMALLEST {
         return 0;
     }
-    let index = ((ms / SMALLEST).log2() * PER_DOUBLING) as usize + 1;
-    index.min(BUCKETS - 1) as u16
+    // A cast of a float saturates, and stock mode takes any latency.
+    let index = ((ms / SMALLEST).log2() * PER_DOUBLING) as usize;
+    index.saturating_add(1).min(BUCKETS - 1) as u16
 }
 
 /// The geometric middle of a bucket, in ms.
@@ -230,6 +231,7 @@ mod tests {
             (0.0, 0.0),
             (1e-9, 0.0),
             (1e300, middle_of(BUCKETS - 1)),
+            (f64::MAX, middle_of(BUCKETS - 1)),
         ] {
             let mut histogram = Histogram::default();
             histogram.add(ms);

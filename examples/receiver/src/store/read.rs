@@ -127,8 +127,9 @@ pub fn cost_summary(
     since: Option<i64>,
 ) -> Result<Value> {
     let by_model = Select::new(
-        "SELECT model, count(*) AS count, sum(input_tokens) AS input_tokens, sum(output_tokens) AS output_tokens,
-             total(estimated_cost_usd) AS cost_usd FROM costs",
+        // `sum` ends with an error past 64 bits; the cast of a `total` is the largest integer.
+        "SELECT model, count(*) AS count, CAST(total(input_tokens) AS INTEGER) AS input_tokens,
+             CAST(total(output_tokens) AS INTEGER) AS output_tokens, total(estimated_cost_usd) AS cost_usd FROM costs",
     )
     .only("agent_name = ?", agent)
     .only("timestamp >= ?", since)
@@ -138,15 +139,17 @@ pub fn cost_summary(
         by_model
             .iter()
             .filter_map(|m| m[field].as_i64())
-            .sum::<i64>()
+            .fold(0, i64::saturating_add)
     };
     let (input, output) = (sum("input_tokens"), sum("output_tokens"));
-    let cost: f64 = by_model.iter().filter_map(|m| m["cost_usd"].as_f64()).sum();
+    // The `sum` of nothing is -0.0.
+    let costs = by_model.iter().filter_map(|m| m["cost_usd"].as_f64());
+    let cost = costs.fold(0.0, |sum, cost| sum + cost);
     Ok(json!({
         "record_count": sum("count"),
         "total_input_tokens": input,
         "total_output_tokens": output,
-        "total_tokens": input + output,
+        "total_tokens": input.saturating_add(output),
         "total_cost_usd": (cost * 1e4).round() / 1e4,
         "by_model": by_model,
     }))

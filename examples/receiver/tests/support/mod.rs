@@ -68,6 +68,10 @@ impl Server {
         }
     }
 
+    pub fn port(&self) -> &str {
+        self.address.rsplit_once(':').unwrap().1
+    }
+
     pub fn get(&self, path: &str) -> Answer {
         self.send("GET", path, &[], b"")
     }

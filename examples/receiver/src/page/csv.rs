@@ -1,0 +1,155 @@
+//! Lines of CSV (RFC 4180) that a spreadsheet shows and does not run.
+//!
+//! A cell that begins with `=`, `+`, `-` or `@` is a formula to a spreadsheet. Some leave out blanks and invisible
+//! characters before it, take the full-width forms for the same, or separate cells at `;` whatever was meant. An apostrophe
+//! before it makes it text.
+
+use serde_json::Value;
+
+/// A line of cells.
+pub fn line(values: &[Value]) -> String {
+    let cells: Vec<String> = values.iter().map(cell).collect();
+    cells.join(",") + "\r\n"
+}
+
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => {
+            let safe = without_formulas(text);
+            if safe == *text && !text.contains(|c| c == '"' || is_separator(c)) {
+                return safe;
+            }
+            format!("\"{}\"", safe.replace('"', "\"\""))
+        }
+        other => other.to_string(),
+    }
+}
+
+/// What separates cells or lines somewhere.
+fn is_separator(character: char) -> bool {
+    matches!(character, ',' | ';' | '|' | '\t' | '\r' | '\n')
+}
+
+fn without_formulas(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len() + 1);
+    if text.starts_with(is_nothing) {
+        safe.push('\'');
+    }
+    for piece in text.split_inclusive(is_separator) {
+        if piece.trim_start_matches(is_nothing).starts_with(is_sign) && !safe.ends_with('\'') {
+            safe.push('\'');
+        }
+        safe.push_str(piece);
+    }
+    safe
+}
+
+/// What begins a formula, in every form that Unicode takes for the same.
+fn is_sign(character: char) -> bool {
+    matches!(
+        character,
+        '=' | '+'
+            | '-'
+            | '@'
+            | '\u{207a}'..='\u{207c}'
+            | '\u{208a}'..='\u{208c}'
+            | '\u{2212}'
+            | '\u{fe62}'
+            | '\u{fe63}'
+            | '\u{fe66}'
+            | '\u{fe6b}'
+            | '\u{ff0b}'
+            | '\u{ff0d}'
+            | '\u{ff1d}'
+            | '\u{ff20}'
+    )
+}
+
+/// What a spreadsheet may leave out before a formula.
+fn is_nothing(character: char) -> bool {
+    character.is_whitespace()
+        || character.is_control()
+        || matches!(
+            character,
+            '"' | '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{202a}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_cell_is_one_cell() {
+        for (value, written) in [
+            (json!("plain"), "plain"),
+            (json!("openai/gpt-5 mini"), "openai/gpt-5 mini"),
+            (json!("a,\"b\""), "\"a,\"\"b\"\"\""),
+            (json!("two\nlines"), "\"two\nlines\""),
+            (json!("a; b"), "\"a; b\""),
+            (json!("x@y"), "x@y"),
+            (json!(-1.5), "-1.5"),
+            (Value::Null, ""),
+        ] {
+            assert_eq!(cell(&value), written);
+        }
+    }
+
+    #[test]
+    fn no_cell_is_a_formula() {
+        for text in [
+            "=HYPERLINK(1)",
+            "+1",
+            "-1",
+            "@SUM(1)",
+            " =1",
+            "\u{b}=1",
+            "\u{c}=1",
+            "\0=1",
+            "\u{a0}=1",
+            "\u{3000}=1",
+            "\u{2028}=1",
+            "\u{200b}=1",
+            "\u{feff}=1",
+            "\u{202e}=1",
+            "\u{ff1d}1",
+            "\u{ff0b}1",
+            "\u{ff0d}1",
+            "\u{ff20}A",
+            " \u{ff1d}1",
+            "\u{2212}1",
+            "\u{fe66}1",
+            "\"=1",
+            // A blank or a break alone: nobody names a model so.
+            " plain",
+            "\nplain",
+        ] {
+            let written = cell(&json!(text));
+            let expected = format!("\"'{}\"", text.replace('"', "\"\""));
+            assert_eq!(written, expected, "{text:?}");
+        }
+        // Where cells are separated otherwise, each is text too.
+        for (text, written) in [
+            ("a;=1", "\"a;'=1\""),
+            ("a; =1", "\"a;' =1\""),
+            ("a\t=1", "\"a\t'=1\""),
+            ("a,=1", "\"a,'=1\""),
+            ("a|\u{ff1d}1", "\"a|'\u{ff1d}1\""),
+            ("a\r\n=1", "\"a\r\n'=1\""),
+            ("\t=1", "\"'\t'=1\""),
+            ("\n=1", "\"'\n'=1\""),
+            ("\r\n =1", "\"'\r\n' =1\""),
+            ("=a;=b", "\"'=a;'=b\""),
+        ] {
+            assert_eq!(cell(&json!(text)), written, "{text:?}");
+        }
+    }
+}
