@@ -13,6 +13,7 @@ mod fields;
 mod ingest;
 mod json;
 mod page;
+mod pool;
 mod reads;
 mod records;
 mod server;
@@ -24,9 +25,6 @@ mod validate;
 use config::Command;
 use std::io::Write;
 use std::process::ExitCode;
-
-/// Threads for database work. Writes queue for one connection anyway; this bounds what queues with them.
-const BLOCKING_THREADS: usize = 16;
 
 fn main() -> ExitCode {
     match run() {
@@ -48,7 +46,7 @@ fn run() -> Result<(), String> {
         }
         Command::Serve(config) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
-            .max_blocking_threads(BLOCKING_THREADS)
+            .max_blocking_threads(pool::THREADS)
             .build()
             .map_err(|e| format!("cannot start: {e}"))?
             .block_on(server::serve(config)),

@@ -141,8 +141,8 @@ async fn model_stats(State(app): State<App>, Query(params): Query<Params>) -> An
         ),
     };
     app.blocking(move |app| {
-        let models = app.store.survey(|connection, catalog| {
-            let survey = Survey::new(connection, catalog, window, &filter);
+        let (models, _) = app.store.survey(|connection, catalog| {
+            let survey = Survey::new(connection, catalog, window, &filter)?;
             stats::model_stats(&survey, percentiles)
         })?;
         let rows = models.into_iter().map(|model| rounded(model, app.mode));

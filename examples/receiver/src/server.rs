@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::config::{Config, Mode};
 use crate::error::ApiError;
 use crate::page::live::Live;
+use crate::pool::Pools;
 use crate::store::Store;
 use crate::{auth, ingest, page, reads};
 use axum::extract::{DefaultBodyLimit, Request};
@@ -58,6 +59,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         mode: config.mode,
         token: config.token.map(Arc::from),
         live: Live::new(stop.clone()),
+        pools: Pools::default(),
     };
     tokio::spawn(page::live::watch(app.clone()));
     let mut grace = stop.clone();

@@ -80,11 +80,12 @@ async fn models(app: App, address: Address, format: Format) -> Result<Response, 
         .blocking(move |app| {
             let window = address.window(clock::now());
             Ok(app.store.survey(|connection, catalog| {
-                let survey = Survey::new(connection, catalog, window, &address.filter);
+                let survey = Survey::new(connection, catalog, window, &address.filter)?;
                 stats::model_stats(&survey, Percentiles::Bounded)
             })?)
         })
-        .await?;
+        .await?
+        .0;
     let rows: Vec<Map<String, Value>> = models.iter().map(fields).collect();
     let text = match format {
         Format::Json => {
@@ -165,7 +166,7 @@ async fn single(app: App, address: Address, format: Format) -> Result<Response, 
         .blocking(move |app| {
             let window = address.window(clock::now());
             Ok(app.store.survey(|connection, catalog| {
-                let survey = Survey::new(connection, catalog, window, &address.filter);
+                let survey = Survey::new(connection, catalog, window, &address.filter)?;
                 calls::latest(&survey, address.failed, CALLS_MAX)
             })?)
         })

@@ -4,6 +4,7 @@ mod address;
 mod chart;
 mod details;
 mod export;
+mod failures;
 mod format;
 mod html;
 pub mod live;
@@ -12,6 +13,7 @@ mod view;
 
 use crate::app::App;
 use crate::clock;
+use crate::error::ApiError;
 use address::Address;
 use axum::Router;
 use axum::body::Body;
@@ -38,10 +40,14 @@ pub fn routes() -> Router<App> {
 
 /// `GET /models?hours=1..720&model=…`, see [`Address`]. Its head is sent before the database is read, so that a browser
 /// has what it draws it with in the meantime.
+///
+/// # Errors
+/// Where too many pages are being read already.
 async fn models(
     State(app): State<App>,
     Query(query): Query<HashMap<String, String>>,
-) -> impl IntoResponse {
+) -> Result<impl IntoResponse, ApiError> {
+    let place = app.pools.pages.enter()?;
     let address = Address::of(&query);
     let signed_in = app.token.is_some();
     let now = clock::now();
@@ -52,7 +58,7 @@ async fn models(
         if sender.send(Ok(beginning)).await.is_err() {
             return;
         }
-        let read = app.blocking(move |app| {
+        let read = app.at(place, move |app| {
             let view = View::read(&app.store, &address, now)?;
             Ok(html::rest(&view, &address, signed_in))
         });
@@ -62,7 +68,7 @@ async fn models(
         });
         let _ = sender.send(Ok(rest)).await;
     });
-    Html(Body::from_stream(ReceiverStream::new(receiver)))
+    Ok(Html(Body::from_stream(ReceiverStream::new(receiver))))
 }
 
 /// The sign-in form; `refused` after a wrong token.
