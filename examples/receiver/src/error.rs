@@ -1,8 +1,10 @@
 //! What can go wrong with a request, and how it is answered.
 
+use crate::store::READ_MOST;
 use axum::Json;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use rusqlite::ErrorCode;
 use serde_json::json;
 
 /// One thing wrong with one record.
@@ -125,6 +127,13 @@ impl IntoResponse for ApiError {
 
 impl From<rusqlite::Error> for ApiError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Store(error.to_string())
+        match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => Self::TooLong(READ_MOST.as_secs()),
+            Some(ErrorCode::TooBig) => Self::Query {
+                name: "limit",
+                message: "the answer is too large: give a smaller limit".into(),
+            },
+            _ => Self::Store(error.to_string()),
+        }
     }
 }

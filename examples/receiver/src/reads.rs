@@ -280,7 +280,8 @@ async fn health(State(app): State<App>, Query(params): Query<Params>) -> Answer 
                  WHERE l.name = h.name AND l.agent_name = h.agent_name AND ?)",
             Some(1),
         )
-        .then(" ORDER BY h.agent_name, h.name, h.id");
+        .then(" ORDER BY h.agent_name, h.name, h.id")
+        .page(read::ROWS_MOST, 0);
     list(app, select, false).await
 }
 
@@ -315,7 +316,8 @@ async fn metric_names(State(app): State<App>, Query(params): Query<Params>) -> A
          FROM metrics m",
     )
     .only("m.agent_name = ?", params.text("agent"))
-    .then(" GROUP BY name, agent_name ORDER BY name");
+    .then(" GROUP BY name, agent_name ORDER BY name")
+    .page(read::ROWS_MOST, 0);
     list(app, select, false).await
 }
 

@@ -1,7 +1,9 @@
 //! Calls that did not succeed: what the metric `model_errors` tells, and what calls say of themselves.
 
+use crate::store::brief::Brief;
 use crate::store::errors::{self, Errors};
-use crate::store::query::{Brief, First, Overview, Survey};
+use crate::store::first::First;
+use crate::store::query::{Overview, Survey};
 use crate::store::rollup::Count;
 use crate::store::series::{self, Dimension, Number};
 use rusqlite::Result;

@@ -7,7 +7,7 @@ use super::tables;
 use super::view::View;
 use super::{details, format};
 use crate::clock::Micros;
-use crate::store::query::Brief;
+use crate::store::brief::Brief;
 use crate::store::rollup::Count;
 use crate::store::series::Dimension;
 

@@ -8,6 +8,7 @@ mod failures;
 mod format;
 mod html;
 pub mod live;
+mod shared;
 mod tables;
 mod view;
 
@@ -16,11 +17,12 @@ use crate::clock;
 use crate::error::ApiError;
 use address::Address;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
+use shared::Shared;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use tokio::sync::mpsc;
@@ -29,8 +31,12 @@ use view::View;
 
 /// The page, what keeps it current, its downloads and what it is drawn with.
 pub fn routes() -> Router<App> {
+    let shared = Shared::default();
     Router::new()
-        .route("/models", get(models))
+        .route(
+            "/models",
+            get(move |app, query| models(app, query, shared.clone())),
+        )
         .route("/models/events", get(live::events))
         .route("/models/{file}", get(export::download))
         .route("/assets/models.css", get(style))
@@ -46,26 +52,33 @@ pub fn routes() -> Router<App> {
 async fn models(
     State(app): State<App>,
     Query(query): Query<HashMap<String, String>>,
+    shared: Shared,
 ) -> Result<impl IntoResponse, ApiError> {
     let place = app.pools.pages.enter()?;
     let address = Address::of(&query);
     let signed_in = app.token.is_some();
     let now = clock::now();
     let beginning = html::beginning(&address, now);
-    let (sender, receiver) = mpsc::channel::<Result<String, Infallible>>(2);
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, Infallible>>(2);
     tokio::spawn(async move {
         // Whoever went away needs nothing.
-        if sender.send(Ok(beginning)).await.is_err() {
+        if sender.send(Ok(beginning.into())).await.is_err() {
             return;
         }
-        let read = app.at(place, move |app| {
-            let view = View::read(&app.store, &address, now)?;
-            Ok(html::rest(&view, &address, signed_in))
-        });
-        let rest = read.await.unwrap_or_else(|error| {
-            error.log();
-            html::unavailable()
-        });
+        let read = || {
+            let address = address.clone();
+            app.at(place, move |app| {
+                let view = View::read(&app.store, &address, now)?;
+                Ok(html::rest(&view, &address, signed_in))
+            })
+        };
+        let rest = match shared.page(address.query(), read).await {
+            Ok(text) => text,
+            Err(error) => {
+                error.log();
+                html::unavailable().into()
+            }
+        };
         let _ = sender.send(Ok(rest)).await;
     });
     Ok(Html(Body::from_stream(ReceiverStream::new(receiver))))

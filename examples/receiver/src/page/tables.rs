@@ -4,7 +4,7 @@
 use super::address::{Address, UNTOLD};
 use super::format::{count, counted, duration, escape, money, percent};
 use super::view::{Breakdown, View};
-use crate::store::query::Brief;
+use crate::store::brief::Brief;
 use crate::store::rollup::{Count, Sums};
 use crate::store::series::Dimension;
 use crate::store::stats::{MODELS_MAX, ModelStats};

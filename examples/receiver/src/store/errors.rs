@@ -1,6 +1,6 @@
 //! The metric `model_errors`: model calls that failed or were stopped, whether they were billed or not.
 
-use super::query::first;
+use super::first::first;
 use super::window::Window;
 use crate::clock::{HOUR, Micros};
 use rusqlite::{Connection, Result, ToSql};
@@ -114,21 +114,22 @@ const LATER_MOST: usize = 20;
 /// Fallbacks that are shown.
 const FALLBACKS_MOST: usize = 20;
 
+/// The latest failed calls.
+pub const LATEST_FAILED: &str = "SELECT trace_id, name, started_at FROM spans
+    WHERE status = 'failed' AND name GLOB 'chat *' AND started_at >= ?1 AND started_at < ?2
+    ORDER BY started_at DESC LIMIT ?3";
+/// The calls of a trace from an instant on.
+pub const LATER: &str = "SELECT status, name FROM spans INDEXED BY spans_chat
+    WHERE trace_id = ?1 AND name GLOB 'chat *' AND started_at >= ?2 ORDER BY started_at LIMIT ?3";
+
 /// Fallbacks among the latest failed calls that traces tell of, most frequent first.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn fallbacks(connection: &Connection, window: Window) -> Result<Vec<Fallback>> {
     // The lists are bounded each: a trace may have any number of spans.
-    let mut statement = connection.prepare_cached(
-        "SELECT trace_id, name, started_at FROM spans
-         WHERE status = 'failed' AND name GLOB 'chat *' AND started_at >= ?1 AND started_at < ?2
-         ORDER BY started_at DESC LIMIT ?3",
-    )?;
-    let mut later = connection.prepare_cached(
-        "SELECT status, name FROM spans INDEXED BY spans_chat
-         WHERE trace_id = ?1 AND name GLOB 'chat *' AND started_at >= ?2 ORDER BY started_at LIMIT ?3",
-    )?;
+    let mut statement = connection.prepare_cached(LATEST_FAILED)?;
+    let mut later = connection.prepare_cached(LATER)?;
     let mut turns: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
     let mut rows = statement.query((window.from, window.end(), FAILED_MOST as i64))?;
     while let Some(row) = rows.next()? {

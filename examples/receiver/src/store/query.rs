@@ -3,16 +3,17 @@
 //! Two passes. The first ([`Survey::overview`]) counts every value in forty bytes, by the number of its series and without its
 //! name. The second ([`Survey::details`]) reads all that is known of the few values that are shown.
 
+use super::brief::Brief;
 use super::histogram::Histogram;
-use super::rollup::{Call, Count, SUMS, Sums};
+use super::rollup::{Call, Count, Sums};
+use super::rows::{self, Table};
 use super::series::{self, Catalog, Dimension, EVERYTHING, NONE, Number, WHOLE};
 use super::singles::Singles;
 use super::window::{Range, Window};
 use crate::clock::{DAY, HOUR, Micros};
 use rusqlite::{Connection, Result, Row};
 use std::cell::OnceCell;
-use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Which calls: those whose dimensions have these values, where one is given. An empty value is one that was not told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,8 +46,12 @@ pub struct Survey<'a> {
     pub filter: &'a Filter,
     /// The filter's values by their numbers.
     wanted: [Option<Number>; 5],
+    /// The whole series that pass, where they are few.
     few: OnceCell<Option<Vec<Number>>>,
 }
+
+/// The most series whose rows are looked up one by one; of more all rows are gone through.
+const FEW: usize = 1_000;
 
 /// The bars of charts: where each begins, ascending, and how much time it stands for.
 #[derive(Clone, Debug, Default)]
@@ -59,74 +64,6 @@ impl Bars {
     fn place(&self, at: Micros) -> Option<usize> {
         let start = at.div_euclid(self.step.max(1)) * self.step;
         self.starts.binary_search(&start).ok()
-    }
-}
-
-/// What a value's calls come to, as far as it takes to rank values and to list them briefly.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Brief {
-    pub cost_usd: f64,
-    pub tokens: i64,
-    pub calls: u32,
-    pub unknown_cost: u32,
-    pub failed: u32,
-    pub aborted: u32,
-    pub missing_usage: u32,
-    pub rerouted: u32,
-}
-
-impl Brief {
-    /// Adds another.
-    pub fn add(&mut self, other: &Self) {
-        self.cost_usd += other.cost_usd;
-        self.tokens = self.tokens.saturating_add(other.tokens);
-        for (count, more) in [
-            (&mut self.calls, other.calls),
-            (&mut self.unknown_cost, other.unknown_cost),
-            (&mut self.failed, other.failed),
-            (&mut self.aborted, other.aborted),
-            (&mut self.missing_usage, other.missing_usage),
-            (&mut self.rerouted, other.rerouted),
-        ] {
-            *count = count.saturating_add(more);
-        }
-    }
-
-    /// Of all that is known.
-    pub fn of(sums: &Sums) -> Self {
-        let count = |what| sums.of(what).clamp(0, u32::MAX.into()) as u32;
-        Self {
-            cost_usd: sums.cost_usd,
-            tokens: sums.tokens(),
-            calls: count(Count::Calls),
-            unknown_cost: count(Count::UnknownCost),
-            failed: count(Count::Failed),
-            aborted: count(Count::Aborted),
-            missing_usage: count(Count::MissingUsage),
-            rerouted: count(Count::Rerouted),
-        }
-    }
-
-    /// The columns that [`Brief::of_row`] reads from the second on.
-    const COLUMNS: &str =
-        "cost_usd, prompt_tokens, completion_tokens, calls, unknown_cost, failed, aborted,
-        missing_usage, rerouted";
-
-    fn of_row(row: &Row) -> Result<Self> {
-        let count = |index| {
-            row.get(index)
-                .map(|count: i64| count.clamp(0, u32::MAX.into()) as u32)
-        };
-        Ok(Self {
-            cost_usd: row.get(1)?,
-            tokens: row.get::<_, i64>(2)?.saturating_add(row.get(3)?),
-            calls: count(4)?,
-            unknown_cost: count(5)?,
-            failed: count(6)?,
-            aborted: count(7)?,
-            missing_usage: count(8)?,
-            rerouted: count(9)?,
-        })
     }
 }
 
@@ -195,22 +132,6 @@ pub struct Details {
     pub bars: HashMap<Number, Vec<Sums>>,
 }
 
-/// A table of sums.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Table {
-    Hours,
-    Days,
-}
-
-impl Table {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Hours => "usage_hour",
-            Self::Days => "usage_day",
-        }
-    }
-}
-
 /// Where the sums of a window are: single calls at its ends, and rows of tables between.
 struct Parts {
     edges: Vec<Range>,
@@ -265,15 +186,18 @@ impl<'a> Survey<'a> {
         wanted.all(|(wanted, value)| wanted.is_none_or(|wanted| wanted == *value))
     }
 
-    /// The whole series that pass, where they are no more than `most`.
-    pub fn few(&self, most: usize) -> Option<&[Number]> {
-        let found = self.few.get_or_init(|| {
-            let all = self.catalog.all();
-            let passing = all.filter(|(_, values)| self.passes(values));
-            let found: Vec<Number> = passing.map(|(number, _)| number).take(most + 1).collect();
-            (found.len() <= most).then_some(found)
-        });
+    /// The whole series that pass, where they are few.
+    pub fn few(&self) -> Option<&[Number]> {
+        let found = self.few.get_or_init(|| self.whole(|_| true));
         found.as_deref()
+    }
+
+    /// The whole series that pass and have such values, where they are few.
+    fn whole(&self, having: impl Fn(&[Number; 5]) -> bool) -> Option<Vec<Number>> {
+        let all = self.catalog.all();
+        let passing = all.filter(|(_, values)| self.passes(values) && having(values));
+        let found: Vec<Number> = passing.map(|(number, _)| number).take(FEW + 1).collect();
+        (found.len() <= FEW).then_some(found)
     }
 
     /// Of which kind the sums of a dimension are: of it alone where the filter asks for no other.
@@ -285,13 +209,15 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Of which kind the sums of all calls are, and of which number.
-    fn total(&self) -> (i64, Option<Number>) {
+    /// Of which kind the sums of all calls are, and of which numbers where they are few.
+    fn total(&self) -> (i64, Option<Vec<Number>>) {
         if self.filter.is_open() {
             return (EVERYTHING, None);
         }
-        let alone = Dimension::ALL.into_iter().find(|d| self.filter.is_only(*d));
-        alone.map_or((WHOLE, None), |d| (d.kind(), self.wanted[d as usize]))
+        match Dimension::ALL.into_iter().find(|d| self.filter.is_only(*d)) {
+            Some(alone) => (alone.kind(), self.wanted[alone as usize].map(|n| vec![n])),
+            None => (WHOLE, self.few().map(<[Number]>::to_vec)),
+        }
     }
 
     /// Whether there are no more than `most` calls in the window, whatever the filter.
@@ -355,7 +281,7 @@ impl<'a> Survey<'a> {
                 found.add(*dimension, values[*dimension as usize], &brief);
             }
         })?;
-        let (kind, number) = self.total();
+        let (kind, numbers) = self.total();
         for (table, range) in &parts.bars {
             let take = |number, start, row: &Row| {
                 if kind != WHOLE || self.passing(number).is_some() {
@@ -363,31 +289,50 @@ impl<'a> Survey<'a> {
                 }
                 Ok(())
             };
-            match number {
-                Some(number) => self.of_numbers(*table, kind, *range, &[number], take)?,
-                None => self.of_kind(*table, kind, *range, take)?,
-            }
+            rows::sums(
+                self.connection,
+                *table,
+                kind,
+                *range,
+                numbers.as_deref(),
+                take,
+            )?;
         }
         let (whole, alone): (Vec<Dimension>, Vec<Dimension>) =
             dimensions.iter().partition(|d| self.kind(**d) == WHOLE);
         for (table, range) in &parts.rows {
             for dimension in &alone {
-                let wanted = self.wanted[*dimension as usize];
-                self.briefs(*table, dimension.kind(), *range, wanted, |number, brief| {
-                    found.add(*dimension, number, brief);
-                })?;
+                let wanted = self.wanted[*dimension as usize].map(|number| [number]);
+                let wanted = wanted.as_ref().map(<[Number; 1]>::as_slice);
+                rows::briefs(
+                    self.connection,
+                    *table,
+                    dimension.kind(),
+                    *range,
+                    wanted,
+                    |number, brief| {
+                        found.add(*dimension, number, brief);
+                    },
+                )?;
             }
             if whole.is_empty() {
                 continue;
             }
-            self.briefs(*table, WHOLE, *range, None, |number, brief| {
-                let Some(values) = self.passing(number) else {
-                    return;
-                };
-                for dimension in &whole {
-                    found.add(*dimension, values[*dimension as usize], brief);
-                }
-            })?;
+            rows::briefs(
+                self.connection,
+                *table,
+                WHOLE,
+                *range,
+                self.few(),
+                |number, brief| {
+                    let Some(values) = self.passing(number) else {
+                        return;
+                    };
+                    for dimension in &whole {
+                        found.add(*dimension, values[*dimension as usize], brief);
+                    }
+                },
+            )?;
         }
         Ok(found)
     }
@@ -422,10 +367,18 @@ impl<'a> Survey<'a> {
             }
         })?;
         let kind = self.kind(Dimension::Model);
+        let numbers = |wanted: &[Number]| match kind {
+            WHOLE => {
+                let wanted: HashSet<&Number> = wanted.iter().collect();
+                self.whole(|values| wanted.contains(&values[model]))
+            }
+            _ => Some(wanted.to_vec()),
+        };
         let value_of = |number| match kind {
             WHOLE => self.passing(number).map_or(NONE, |values| values[model]),
             _ => number,
         };
+        let wanted = numbers(models);
         for (table, range) in &parts.rows {
             let take = |number, _, row: &Row| {
                 if let Some(group) = found.models.get_mut(&value_of(number)) {
@@ -436,14 +389,16 @@ impl<'a> Survey<'a> {
                 }
                 Ok(())
             };
-            match kind {
-                WHOLE => self.of_kind(*table, kind, *range, take)?,
-                _ => self.of_numbers(*table, kind, *range, models, take)?,
-            }
+            rows::sums(
+                self.connection,
+                *table,
+                kind,
+                *range,
+                wanted.as_deref(),
+                take,
+            )?;
         }
-        if by_bar.is_empty() {
-            return Ok(found);
-        }
+        let wanted = numbers(by_bar);
         for (table, range) in &parts.bars {
             let take = |number, start, row: &Row| {
                 if let (Some(found), Some(place)) =
@@ -453,10 +408,14 @@ impl<'a> Survey<'a> {
                 }
                 Ok(())
             };
-            match kind {
-                WHOLE => self.of_kind(*table, kind, *range, take)?,
-                _ => self.of_numbers(*table, kind, *range, by_bar, take)?,
-            }
+            rows::sums(
+                self.connection,
+                *table,
+                kind,
+                *range,
+                wanted.as_deref(),
+                take,
+            )?;
         }
         Ok(found)
     }
@@ -483,84 +442,6 @@ impl<'a> Survey<'a> {
         let Window { from, .. } = self.window;
         let to = self.window.end();
         Singles::new(self, Range { from, to })
-    }
-
-    /// Gives the sums of all rows of a kind.
-    fn of_kind(
-        &self,
-        table: Table,
-        kind: i64,
-        range: Range,
-        mut take: impl FnMut(Number, Micros, &Row) -> Result<()>,
-    ) -> Result<()> {
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT series, start, latencies, {} FROM {} WHERE kind = ?1 AND start >= ?2 AND start < ?3",
-            *SUMS,
-            table.name()
-        ))?;
-        let mut rows = statement.query((kind, range.from, range.to))?;
-        while let Some(row) = rows.next()? {
-            take(row.get(0)?, row.get(1)?, row)?;
-        }
-        Ok(())
-    }
-
-    /// Gives the sums of the rows of some numbers alone, without reading any others.
-    fn of_numbers(
-        &self,
-        table: Table,
-        kind: i64,
-        range: Range,
-        numbers: &[Number],
-        mut take: impl FnMut(Number, Micros, &Row) -> Result<()>,
-    ) -> Result<()> {
-        let name = table.name();
-        // Whenever there are calls, there is a row of everything.
-        let mut starts = self.connection.prepare_cached(&format!(
-            "SELECT start FROM {name} WHERE kind = {EVERYTHING} AND start >= ?1 AND start < ?2"
-        ))?;
-        let mut one = self.connection.prepare_cached(&format!(
-            "SELECT series, start, latencies, {} FROM {name} WHERE kind = ?1 AND start = ?2 AND series = ?3",
-            *SUMS
-        ))?;
-        let mut starts = starts.query((range.from, range.to))?;
-        while let Some(row) = starts.next()? {
-            let start: Micros = row.get(0)?;
-            for number in numbers {
-                let mut rows = one.query((kind, start, number))?;
-                if let Some(row) = rows.next()? {
-                    take(*number, start, row)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Gives a few figures of all rows of a kind, or of one number.
-    fn briefs(
-        &self,
-        table: Table,
-        kind: i64,
-        range: Range,
-        number: Option<Number>,
-        mut take: impl FnMut(Number, &Brief),
-    ) -> Result<()> {
-        if let Some(number) = number {
-            return self.of_numbers(table, kind, range, &[number], |number, _, row| {
-                take(number, &Brief::of(&Sums::of_row(row, 3)?));
-                Ok(())
-            });
-        }
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT series, {} FROM {} WHERE kind = ?1 AND start >= ?2 AND start < ?3",
-            Brief::COLUMNS,
-            table.name()
-        ))?;
-        let mut rows = statement.query((kind, range.from, range.to))?;
-        while let Some(row) = rows.next()? {
-            take(row.get(0)?, &Brief::of_row(row)?);
-        }
-        Ok(())
     }
 
     fn singles_in(
@@ -598,49 +479,4 @@ impl<'a> Survey<'a> {
         }
         Ok(())
     }
-}
-
-/// The first `most` in an order, without ever holding many more.
-pub struct First<T, F> {
-    kept: Vec<T>,
-    most: usize,
-    order: F,
-}
-
-impl<T, F: FnMut(&T, &T) -> Ordering> First<T, F> {
-    /// Nothing yet.
-    pub fn new(most: usize, order: F) -> Self {
-        Self {
-            kept: Vec::new(),
-            most,
-            order,
-        }
-    }
-
-    /// Takes one in, where it is among the first.
-    pub fn push(&mut self, one: T) {
-        self.kept.push(one);
-        if self.kept.len() >= 2 * self.most + 64 {
-            self.kept.select_nth_unstable_by(self.most, &mut self.order);
-            self.kept.truncate(self.most);
-        }
-    }
-
-    /// The first, in order.
-    pub fn finish(mut self) -> Vec<T> {
-        self.kept.sort_by(&mut self.order);
-        self.kept.truncate(self.most);
-        self.kept
-    }
-}
-
-/// The first `most` in an order, without ever holding many more.
-pub fn first<T>(
-    all: impl Iterator<Item = T>,
-    most: usize,
-    order: impl FnMut(&T, &T) -> Ordering,
-) -> Vec<T> {
-    let mut first = First::new(most, order);
-    all.for_each(|one| first.push(one));
-    first.finish()
 }

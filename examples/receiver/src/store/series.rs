@@ -215,9 +215,10 @@ impl Catalog {
     /// What SQLite says.
     pub fn refresh(&mut self, connection: &Connection) -> Result<()> {
         let last = last(connection)?;
+        // The plus keeps SQLite from its index of names, which is in another order than the table.
         let mut added = connection.prepare_cached(
             "SELECT id, of_model, of_agent, of_trigger, of_cost_source, of_gateway FROM series
-             WHERE id > ?1 AND id <= ?2 AND kind = 0",
+             WHERE id > ?1 AND id <= ?2 AND +kind = 0",
         )?;
         self.whole
             .resize(usize::try_from(last).unwrap_or(0) + 1, [NONE; 5]);

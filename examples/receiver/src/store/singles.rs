@@ -94,7 +94,8 @@ impl<'s, 'a> Singles<'s, 'a> {
              WHERE timestamp / {HOUR} = ?1 AND timestamp >= ?2 AND timestamp < ?3"
         );
         let connection = self.survey.connection;
-        let Some(few) = self.survey.few(ONE_BY_ONE) else {
+        let few = self.survey.few().filter(|few| few.len() <= ONE_BY_ONE);
+        let Some(few) = few else {
             let mut statement = connection.prepare_cached(&sql)?;
             let mut rows = statement.query((hour, from, to))?;
             while let Some(row) = rows.next()? {

@@ -1,7 +1,8 @@
 //! What the Models page shows of each model: totals and percentiles.
 
+use super::first::first;
 use super::histogram;
-use super::query::{Bars, Group, Overview, Survey, first};
+use super::query::{Bars, Group, Overview, Survey};
 use super::rollup::{Count, Sums};
 use super::series::{self, Dimension, Number};
 use super::singles::ONE_BY_ONE;
@@ -80,9 +81,10 @@ pub fn stats_of(
     let is_exact = match percentiles {
         Percentiles::Exact => calls <= EXACT_MAX_STOCK,
         // Where few calls of many are selected by many series, more is read than is wanted.
+        Percentiles::Bounded if calls > EXACT_MAX => false,
         Percentiles::Bounded => {
-            calls <= EXACT_MAX
-                && (survey.few(ONE_BY_ONE).is_some() || survey.is_small(10 * EXACT_MAX)?)
+            let few = survey.few().is_some_and(|few| few.len() <= ONE_BY_ONE);
+            few || survey.is_small(10 * EXACT_MAX)?
         }
     };
     let numbers: Vec<Number> = groups.keys().copied().collect();

@@ -5,9 +5,10 @@
     reason = "a failed unwrap is a failed test"
 )]
 
+use super::brief::Brief;
 use super::errors::Errors;
 use super::histogram::ERROR;
-use super::query::{Bars, Brief, Filter, Survey};
+use super::query::{Bars, Filter, Survey};
 use super::rollup::{CALL_COLUMNS, Call, Count, Sums};
 use super::series::{self, Dimension, Number};
 use super::stats::{Percentiles, model_stats, percentile};
@@ -449,4 +450,34 @@ fn errors_are_counted_by_hour_once() {
         assert!(found(Some("p/b"), None).is_empty());
         assert!(found(None, Some("other")).is_empty());
     }
+}
+
+#[test]
+fn what_a_page_lists_is_found_without_sorting_all_of_it() {
+    let store = Store::open(&Database::Memory).unwrap();
+    let plans = [
+        r#"SELECT "model" FROM series WHERE kind = 1 AND "agent" = '' AND "trigger" = '' AND "cost_source" = ''
+               AND "gateway" = '' ORDER BY "model" LIMIT 500"#,
+        r#"SELECT "gateway" FROM series WHERE kind = 5 AND "model" = '' AND "agent" = '' AND "trigger" = ''
+               AND "cost_source" = '' ORDER BY "gateway" LIMIT 500"#,
+        "SELECT id FROM series WHERE id > 5 AND id <= 9 AND +kind = 0",
+        "SELECT series FROM usage_day WHERE kind = 1 AND start = 7 AND series = 3",
+        "SELECT start FROM usage_hour WHERE kind = 6 AND start >= 1 AND start < 2",
+        super::errors::LATEST_FAILED,
+        super::errors::LATER,
+    ];
+    store
+        .read(|connection| {
+            for sql in plans {
+                let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let steps = statement.raw_query().mapped(|row| row.get::<_, String>(3));
+                let steps: Vec<String> = steps.collect::<Result<_, _>>()?;
+                let is_direct = |step: &String| {
+                    step.starts_with("SEARCH") || step.contains("spans_failed_chat")
+                };
+                assert!(steps.iter().all(is_direct), "{sql}: {steps:?}");
+            }
+            Ok(())
+        })
+        .unwrap();
 }
