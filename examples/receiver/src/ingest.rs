@@ -77,13 +77,13 @@ async fn capabilities(State(app): State<App>) -> Result<Json<Value>, ApiError> {
 
 /// Takes one kind of record, or (`None`) a batch of all kinds.
 async fn ingest(app: App, kind: Option<Kind>, request: Request) -> Result<Json<Value>, ApiError> {
-    let place = app.pools.writes.enter()?;
     let bounds = match app.mode {
         Mode::Strict => &STRICT,
         Mode::Stock => &STOCK,
     };
     let (bytes, held) = body_of(request, bounds.bytes, &app.pools.bodies).await?;
-    // Parsing counts as work too: a body of 8 MiB takes tens of milliseconds.
+    // Only now, so that who sends slowly has no place. Parsing counts as work too: 8 MiB take tens of milliseconds.
+    let place = app.pools.writes.enter()?;
     app.at(place, move |app| {
         let body = parse(&bytes, kind, bounds, app.mode)?;
         let answer = match app.mode {

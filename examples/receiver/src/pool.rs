@@ -18,6 +18,8 @@ const PAGES: usize = 2;
 pub const THREADS: usize = WRITES + READS + PAGES + 8;
 /// The most that wait for each pool.
 const QUEUE: usize = 62;
+/// Downloads of single calls: each has eight megabytes for as long as it is read.
+const DOWNLOADS: usize = 8;
 /// The longest wait for a thread.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The most bytes of bodies that are held at once.
@@ -32,6 +34,8 @@ pub struct Pools {
     pub reads: Pool,
     /// `GET /models`
     pub pages: Pool,
+    /// Downloads of single calls, a permit each.
+    pub downloads: Arc<Semaphore>,
     /// Bytes of request bodies, a permit each.
     pub bodies: Arc<Semaphore>,
 }
@@ -42,6 +46,7 @@ impl Default for Pools {
             writes: Pool::new(WRITES, QUEUE),
             reads: Pool::new(READS, QUEUE),
             pages: Pool::new(PAGES, QUEUE),
+            downloads: Arc::new(Semaphore::new(DOWNLOADS)),
             bodies: Arc::new(Semaphore::new(BODIES)),
         }
     }

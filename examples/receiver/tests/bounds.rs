@@ -258,6 +258,59 @@ fn in_stock_mode_the_bound_is_far_above_what_clients_send() {
 }
 
 #[test]
+fn long_names_of_stock_mode_are_shown_by_their_beginning() {
+    let server = Server::start(&["--stock"]);
+    for end in ["a", "b"] {
+        let model = "ü".repeat(100_000) + end;
+        assert_eq!(
+            server.post("model_usage", &json!({"model": model})).status,
+            200
+        );
+    }
+    let stats = server.list("/api/model-stats");
+    assert_eq!(stats[0]["model"].as_str().unwrap(), "ü".repeat(256));
+    assert_eq!((stats.len(), &stats[0]["requests"]), (1, &json!(2)));
+    let page = server.get("/models").text;
+    assert!(page.len() < 60_000, "{} bytes", page.len());
+}
+
+#[test]
+fn downloads_at_once_are_bounded() {
+    use std::io::Write;
+    let folder = Folder::new("bounds-downloads");
+    let server = Server::start_on(&folder.file(), &[]);
+    let long = |number: usize| format!("{number:0500}");
+    fill(&server, 3_000, |number| {
+        json!({"model": "p/m", "session_key": long(number), "run_id": long(number), "request_id": long(number),
+               "provider": long(number)})
+    });
+    // Who asks and does not read keeps a place: more stands in the file than in the buffers of a connection.
+    let stalled: Vec<std::net::TcpStream> = (0..8)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(&server.address).unwrap();
+            let host = &server.address;
+            write!(
+                stream,
+                "GET /models/calls.json HTTP/1.1\r\nhost: {host}\r\n\r\n"
+            )
+            .unwrap();
+            stream.peek(&mut [0]).unwrap();
+            stream
+        })
+        .collect();
+    let refused = server.get("/models/calls.json?model=none");
+    assert_eq!(refused.status, 503);
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(server.get("/models").status, 200);
+    drop(stalled);
+    let again = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        server.get("/models/calls.json?model=none").status == 200
+    });
+    assert!(again, "places come back");
+}
+
+#[test]
 fn a_trace_of_many_spans_is_shown_within_bounds() {
     let server = Server::start(&[]);
     let begun = now_ms() - 60_000;
@@ -332,8 +385,9 @@ fn a_database_that_another_process_has_locked_is_read_and_what_waits_is_bounded(
             })
             .collect();
         // As many as have no place are told at once.
-        while refused.load(SeqCst) < 16 {
-            std::thread::yield_now();
+        let begun = std::time::Instant::now();
+        while refused.load(SeqCst) < 16 && begun.elapsed().as_secs() < 20 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
         for path in ["/models", "/api/model-stats", "/api/v1/ingest/capabilities"] {
             let answer = server.get(path);

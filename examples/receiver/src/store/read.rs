@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
 /// The most bytes of text in an answer: a thousand logs may have sixty million.
-const ANSWER_MOST: usize = 16 * 1024 * 1024;
+const ANSWER_MOST: usize = 8 * 1024 * 1024;
 /// The most models, jobs, checks, names of metrics, spans or events in an answer.
 pub const ROWS_MOST: i64 = 10_000;
 

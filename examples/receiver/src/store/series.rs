@@ -1,5 +1,6 @@
 //! What calls are told apart by, and the small numbers that stand for it.
 
+use crate::fields::NAME_MAX;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use std::collections::HashMap;
 
@@ -75,6 +76,7 @@ impl Interner {
     /// # Errors
     /// What SQLite says.
     pub fn ids(&mut self, connection: &Connection, values: [&str; 5]) -> Result<Ids> {
+        let values = values.map(cut);
         self.key.clear();
         for value in values {
             // With its length before it, no value runs into the next.
@@ -105,6 +107,15 @@ impl Interner {
         self.known.clear();
         self.bytes = 0;
     }
+}
+
+/// The beginning of a value, by which it is told apart. Only stock mode takes longer names, and a page shows hundreds of them.
+fn cut(value: &str) -> &str {
+    let mut end = value.len().min(NAME_MAX);
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    &value[..end]
 }
 
 const FIND: &str = r#"SELECT id FROM series WHERE kind = ?1 AND model = ?2 AND agent = ?3 AND "trigger" = ?4
@@ -160,7 +171,7 @@ pub fn everything(connection: &Connection) -> Result<i64> {
 /// What SQLite says.
 pub fn find(connection: &Connection, dimension: Dimension, value: &str) -> Result<Number> {
     let mut alone = [""; 5];
-    alone[dimension as usize] = value;
+    alone[dimension as usize] = cut(value);
     let [a, b, c, d, e] = alone;
     let found = connection
         .prepare_cached(FIND)?
