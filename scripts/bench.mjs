@@ -76,6 +76,12 @@ profile.`,
   { name: "proxy", about: "what the proxy adds to a stream", nodes: [24], runs: 1 },
   { name: "backfill", about: "how fast a store's history is filled in", nodes: [24], runs: 1, args: ["256"] },
   { name: "receiver", about: "the receiver: records in, statistics out", nodes: [24], runs: 1 },
+  {
+    name: "receiver-names",
+    about: "the receiver: a million names, and requests that ask for much",
+    nodes: [24],
+    runs: 1,
+  },
 ];
 
 /** Runs one benchmark once. @param {Bench} bench @param {string} node @param {string} dist @returns {Promise<Record<string, [number, string]>>} */
@@ -237,7 +243,7 @@ async function main() {
       against: { type: "string" },
     },
   });
-  if (values.list) return BENCHES.forEach(({ name, about }) => console.log(`${name.padEnd(10)} ${about}`));
+  if (values.list) return BENCHES.forEach(({ name, about }) => console.log(`${name.padEnd(14)} ${about}`));
   const unknown = positionals.filter((name) => !BENCHES.some((bench) => bench.name === name));
   if (unknown.length > 0) throw new SetupError(`there is no benchmark ${unknown.join(", ")}; see --list`);
   const dist = join(PROJECT, "dist");

@@ -29,6 +29,8 @@ export const budgets = [
   { bench: "proxy", figure: "100 streams, added p99", most: 5 },
   { bench: "receiver", figure: "records taken in", least: 50_000 },
   { bench: "receiver", figure: "model-stats of a million calls", most: 50 },
+  { bench: "receiver-names", figure: "8 pages at once of 1,000,000 names, the slowest", most: 2_000 },
+  { bench: "receiver-names", figure: "memory with all of it, peak", most: 500 },
   ...["2026.9.6", "2026.3.13"].map((version) => ({
     bench: "gateway",
     figure: `${version}, main thread a turn that is the plugin's`,

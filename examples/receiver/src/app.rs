@@ -5,6 +5,7 @@ use crate::error::ApiError;
 use crate::guard::Hosts;
 use crate::page::live::Live;
 use crate::sessions::Sessions;
+use crate::pool::{Place, Pools};
 use crate::store::Store;
 use crate::throttle::Throttle;
 use std::sync::Arc;
@@ -28,19 +29,32 @@ pub struct App {
     pub throttle: Arc<Throttle>,
     /// Tells open pages of changes.
     pub live: Live,
+    /// Threads for database work.
+    pub pools: Pools,
 }
 
 impl App {
-    /// Runs database work on a blocking thread.
+    /// Reads the database on a thread of the pool for reads.
     ///
     /// # Errors
-    /// What `work` gives, or that its thread panicked.
+    /// What `work` gives, or that too many read already.
     pub async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        self.at(self.pools.reads.enter()?, work).await
+    }
+
+    /// Does database work on a thread of the pool of `place`.
+    ///
+    /// # Errors
+    /// What `work` gives, or that the wait was too long.
+    pub async fn at<T: Send + 'static>(
+        &self,
+        place: Place,
+        work: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
         let app = self.clone();
-        let outcome = tokio::task::spawn_blocking(move || work(&app)).await;
-        outcome.unwrap_or_else(|error| Err(ApiError::Store(error.to_string())))
+        place.run(move || work(&app)).await
     }
 }

@@ -1,8 +1,10 @@
 //! What can go wrong with a request, and how it is answered.
 
+use crate::store::READ_MOST;
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use rusqlite::ErrorCode;
 use serde_json::json;
 
 /// One thing wrong with one record.
@@ -34,10 +36,21 @@ pub enum ApiError {
     },
     /// 413: the body is longer than this many bytes.
     TooLarge(usize),
+    /// 413: the body holds more than this many of what is named.
+    TooMany {
+        /// `records` or `JSON values`.
+        what: &'static str,
+        /// The bound.
+        most: usize,
+    },
     /// 404: there is nothing at this address.
     NotFound,
     /// 503: the store did not take or give the records; the text goes to the log, not to the client.
     Store(String),
+    /// 503: too many requests of this kind wait already.
+    Overloaded,
+    /// 503: reading took longer than this many seconds, and was given up.
+    TooLong(u64),
     /// 503: too many listen for changes.
     Busy,
     /// 500 in plain text, as AgentWatch 0.1.0 answers whatever it did not expect.
@@ -80,12 +93,25 @@ impl IntoResponse for ApiError {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 json!({"error": format!("the body is longer than {limit} bytes: send smaller arrays")}),
             ),
+            Self::TooMany { what, most } => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                json!({"error": format!("the body holds more than {most} {what}: send smaller arrays")}),
+            ),
             Self::NotFound => (StatusCode::NOT_FOUND, json!({"detail": "Not Found"})),
             Self::Store(_) => {
                 let body =
                     json!({"error": "the store is unavailable, nothing was taken: try again"});
                 (StatusCode::SERVICE_UNAVAILABLE, body)
             }
+            Self::Overloaded => {
+                let body = json!({"error": "too many requests wait already, nothing was taken: try again in some seconds"});
+                let again = [(header::RETRY_AFTER, "2")];
+                return (StatusCode::SERVICE_UNAVAILABLE, again, Json(body)).into_response();
+            }
+            Self::TooLong(seconds) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                json!({"error": format!("reading took longer than {seconds} s: ask for fewer hours, or with a smaller limit or offset")}),
+            ),
             Self::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 json!({"error": "too many pages listen already: close some"}),
@@ -101,6 +127,13 @@ impl IntoResponse for ApiError {
 
 impl From<rusqlite::Error> for ApiError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Store(error.to_string())
+        match error.sqlite_error_code() {
+            Some(ErrorCode::OperationInterrupted) => Self::TooLong(READ_MOST.as_secs()),
+            Some(ErrorCode::TooBig) => Self::Query {
+                name: "limit",
+                message: "the answer is too large: give a smaller limit".into(),
+            },
+            _ => Self::Store(error.to_string()),
+        }
     }
 }

@@ -4,19 +4,41 @@ use crate::app::App;
 use crate::clock;
 use crate::config::Mode;
 use crate::error::ApiError;
+use crate::json::{self as text, Json as Read, Unreadable};
 use crate::records::{Batch, Kind};
 use crate::store::Repeat;
 use crate::{python, stock, twice, validate};
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::Bytes;
 use axum::extract::{Request, State};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_stream::StreamExt;
 
-/// Longest body. An array of 500 full records is about 300 KiB.
-const BODY_MAX: usize = 8 * 1024 * 1024;
-/// AgentWatch has no limit; ours in stock mode only keeps the process alive.
-const STOCK_BODY_MAX: usize = 256 * 1024 * 1024;
+/// What a request may bring.
+struct Bounds {
+    /// Bytes of its body.
+    bytes: usize,
+    /// Records, and the spans and events in them.
+    records: usize,
+    /// JSON values: each takes memory, even where it is two bytes of text.
+    values: usize,
+}
+
+/// An array of 500 full records is about 300 KiB, and the plugin sends no more at once.
+const STRICT: Bounds = Bounds {
+    bytes: 8 * 1024 * 1024,
+    records: 10_000,
+    values: 500_000,
+};
+/// AgentWatch has no bounds; these only keep the process alive.
+const STOCK: Bounds = Bounds {
+    bytes: 64 * 1024 * 1024,
+    records: 50_000,
+    values: 2_000_000,
+};
 
 /// The ingest endpoints.
 pub fn routes(mode: Mode) -> Router<App> {
@@ -55,22 +77,32 @@ async fn capabilities(State(app): State<App>) -> Result<Json<Value>, ApiError> {
 
 /// Takes one kind of record, or (`None`) a batch of all kinds.
 async fn ingest(app: App, kind: Option<Kind>, request: Request) -> Result<Json<Value>, ApiError> {
-    let limit = match app.mode {
-        Mode::Strict => BODY_MAX,
-        Mode::Stock => STOCK_BODY_MAX,
+    let bounds = match app.mode {
+        Mode::Strict => &STRICT,
+        Mode::Stock => &STOCK,
     };
-    let bytes = body_of(request, limit).await?;
-    let mode = app.mode;
-    // Parsing counts as work too: a body of 8 MiB takes tens of milliseconds.
-    app.blocking(move |app| match mode {
-        Mode::Strict => take_strict(app, kind, &bytes),
-        Mode::Stock => take_stock(app, kind, &bytes),
+    let (bytes, held) = body_of(request, bounds.bytes, &app.pools.bodies).await?;
+    // Only now, so that who sends slowly has no place. Parsing counts as work too: 8 MiB take tens of milliseconds.
+    let place = app.pools.writes.enter()?;
+    app.at(place, move |app| {
+        let body = parse(&bytes, kind, bounds, app.mode)?;
+        let answer = match app.mode {
+            Mode::Strict => take_strict(app, kind, body),
+            Mode::Stock => take_stock(app, kind, &bytes),
+        };
+        drop(held);
+        answer
     })
     .await
     .map(Json)
 }
 
-async fn body_of(request: Request, limit: usize) -> Result<Bytes, ApiError> {
+/// The body, and the room that it takes. The room is taken as it comes, so a body that is announced and not sent takes none.
+async fn body_of(
+    request: Request,
+    limit: usize,
+    bodies: &Arc<Semaphore>,
+) -> Result<(Bytes, OwnedSemaphorePermit), ApiError> {
     let length = request
         .headers()
         .get("content-length")
@@ -78,23 +110,75 @@ async fn body_of(request: Request, limit: usize) -> Result<Bytes, ApiError> {
     if length.is_some_and(|length| length > limit) {
         return Err(ApiError::TooLarge(limit));
     }
-    let body: Body = request.into_body();
-    to_bytes(body, limit).await.map_err(|error| {
-        let mut cause: &dyn std::error::Error = &error;
-        while let Some(source) = cause.source() {
-            cause = source;
+    let room = |bytes: usize| {
+        let bytes = u32::try_from(bytes).map_err(|_| ApiError::TooLarge(limit))?;
+        let room = Arc::clone(bodies).try_acquire_many_owned(bytes);
+        room.map_err(|_| ApiError::Overloaded)
+    };
+    let mut held = room(0)?;
+    let mut body = Vec::new();
+    let mut chunks = request.into_body().into_data_stream();
+    while let Some(chunk) = chunks.next().await {
+        // The sender went away and reads no answer.
+        let chunk = chunk.map_err(|_| ApiError::NotJson("the body broke off".into()))?;
+        if body.len() + chunk.len() > limit {
+            return Err(ApiError::TooLarge(limit));
         }
-        // Either the limit was passed, or the sender went away and reads no answer.
-        if cause.to_string().contains("length limit") {
-            return ApiError::TooLarge(limit);
-        }
-        ApiError::NotJson("the body broke off".into())
-    })
+        held.merge(room(chunk.len())?);
+        body.extend_from_slice(&chunk);
+    }
+    Ok((body.into(), held))
 }
 
-fn take_strict(app: &App, kind: Option<Kind>, bytes: &[u8]) -> Result<Value, ApiError> {
-    let body =
-        serde_json::from_slice(bytes).map_err(|error| ApiError::NotJson(error.to_string()))?;
+/// Reads a body within its bounds.
+fn parse<'a>(
+    bytes: &'a [u8],
+    kind: Option<Kind>,
+    bounds: &Bounds,
+    mode: Mode,
+) -> Result<Read<'a>, ApiError> {
+    let too_many = |what, most| Err(ApiError::TooMany { what, most });
+    match text::parse(bytes, bounds.values) {
+        Ok(body) if rows_in(&body, kind) > bounds.records => {
+            too_many("records (spans and events count too)", bounds.records)
+        }
+        Ok(body) => Ok(body),
+        Err(Unreadable::TooManyValues) => too_many("JSON values", bounds.values),
+        Err(Unreadable::NotJson(_)) if mode == Mode::Stock => Err(ApiError::Crash),
+        Err(Unreadable::NotJson(error)) => Err(ApiError::NotJson(error.to_string())),
+    }
+}
+
+/// The lists of rows within a record: the spans of a trace, the events of a span.
+const NESTED: &[&str] = &["spans", "events"];
+
+/// How many rows a body becomes.
+fn rows_in(body: &Read, kind: Option<Kind>) -> usize {
+    match (body, kind) {
+        (Read::Object(lists), None) => lists.values().map(|list| rows_of(list, NESTED)).sum(),
+        (Read::Object(_), Some(_)) => row(body, NESTED),
+        _ => rows_of(body, NESTED),
+    }
+}
+
+fn rows_of(list: &Read, nested: &[&str]) -> usize {
+    match list {
+        Read::Array(items) => items.iter().map(|item| row(item, nested)).sum(),
+        _ => 0,
+    }
+}
+
+/// A record, and what is within it.
+fn row(record: &Read, nested: &[&str]) -> usize {
+    match (record, nested) {
+        (Read::Object(fields), [list, rest @ ..]) => {
+            1 + fields.get(list).map_or(0, |list| rows_of(list, rest))
+        }
+        _ => 1,
+    }
+}
+
+fn take_strict(app: &App, kind: Option<Kind>, body: Read) -> Result<Value, ApiError> {
     let mut batch = Batch::default();
     let answer = match kind {
         Some(kind) => {

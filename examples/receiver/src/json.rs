@@ -1,9 +1,10 @@
 //! JSON as it stands in a request's body: texts are copied only where an escape has to be undone.
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Number;
 use std::borrow::Cow;
+use std::cell::Cell;
 use std::fmt;
 
 /// A text, of the body or of its own.
@@ -24,6 +25,31 @@ pub enum Json<'a> {
 #[derive(Clone, Debug, Default)]
 pub struct Object<'a>(Vec<(Text<'a>, Json<'a>)>);
 
+/// Why a text is not read.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// It is no JSON.
+    NotJson(serde_json::Error),
+    /// It holds more values than the bound.
+    TooManyValues,
+}
+
+/// Reads one JSON text of at most `most` values. Each value takes memory, even where it is two bytes of text.
+///
+/// # Errors
+/// Why it is not read.
+pub fn parse(text: &[u8], most: usize) -> Result<Json<'_>, Unreadable> {
+    let left = Cell::new(most.saturating_add(1));
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let value = Reader(&left)
+        .deserialize(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value));
+    value.map_err(|error| match left.get() {
+        0 => Unreadable::TooManyValues,
+        _ => Unreadable::NotJson(error),
+    })
+}
+
 impl Json<'_> {
     /// What it is, for a person.
     pub fn kind(&self) -> &'static str {
@@ -39,6 +65,11 @@ impl Json<'_> {
 }
 
 impl<'a> Object<'a> {
+    /// The values of all fields.
+    pub fn values(&self) -> impl Iterator<Item = &Json<'a>> {
+        self.0.iter().map(|(_, value)| value)
+    }
+
     /// A field's value, null too.
     pub fn get(&self, name: &str) -> Option<&Json<'a>> {
         self.0
@@ -81,15 +112,23 @@ impl Serialize for Object<'_> {
     }
 }
 
-impl<'de> Deserialize<'de> for Json<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Reader)
+/// Reads a value. The cell holds how many more values may come, and one: at 0 there was one too many.
+#[derive(Clone, Copy)]
+struct Reader<'b>(&'b Cell<usize>);
+
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
+    type Value = Json<'de>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Json<'de>, D::Error> {
+        self.0.set(self.0.get().saturating_sub(1));
+        if self.0.get() == 0 {
+            return Err(D::Error::custom("too many values"));
+        }
+        deserializer.deserialize_any(self)
     }
 }
 
-struct Reader;
-
-impl<'de> Visitor<'de> for Reader {
+impl<'de> Visitor<'de> for Reader<'_> {
     type Value = Json<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
@@ -128,7 +167,7 @@ impl<'de> Visitor<'de> for Reader {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut array = Vec::new();
-        while let Some(item) = items.next_element()? {
+        while let Some(item) = items.next_element_seed(self)? {
             array.push(item);
         }
         Ok(Json::Array(array))
@@ -137,7 +176,7 @@ impl<'de> Visitor<'de> for Reader {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Self::Value, A::Error> {
         let mut object = Vec::new();
         while let Some(Name(name)) = fields.next_key()? {
-            object.push((name, fields.next_value()?));
+            object.push((name, fields.next_value_seed(self)?));
         }
         Ok(Json::Object(Object(object)))
     }
@@ -173,6 +212,10 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
+    fn read(text: &str) -> Json<'_> {
+        parse(text.as_bytes(), usize::MAX).unwrap_or(Json::Null)
+    }
+
     #[test]
     fn written_as_serde_json_writes_it() {
         for text in [
@@ -181,7 +224,7 @@ mod tests {
             r#"{"":{"":[]},"é\t":{}}"#,
         ] {
             let value: Value = serde_json::from_str(text).unwrap_or_default();
-            let json: Json = serde_json::from_str(text).unwrap_or(Json::Null);
+            let json = read(text);
             assert_eq!(
                 serde_json::to_string(&json).unwrap_or_default(),
                 value.to_string()
@@ -201,23 +244,41 @@ mod tests {
             "nul",
             "{} {}",
         ] {
-            let words = |error: Option<serde_json::Error>| error.map(|error| error.to_string());
-            assert_eq!(
-                words(serde_json::from_str::<Json>(text).err()),
-                words(serde_json::from_str::<Value>(text).err()),
-                "{text}"
-            );
-            assert!(serde_json::from_str::<Json>(text).is_err(), "{text}");
+            let ours = match parse(text.as_bytes(), usize::MAX) {
+                Err(Unreadable::NotJson(error)) => error.to_string(),
+                other => format!("{other:?}"),
+            };
+            let theirs = serde_json::from_str::<Value>(text).err();
+            assert_eq!(Some(ours), theirs.map(|error| error.to_string()), "{text}");
         }
     }
 
     #[test]
     fn the_last_field_of_a_name_counts() {
-        let json: Json = serde_json::from_str(r#"{"a":1,"a":null}"#).unwrap_or(Json::Null);
+        let json = read(r#"{"a":1,"a":null}"#);
         let Json::Object(mut object) = json else {
             return assert!(matches!(json, Json::Object(_)));
         };
         assert!(matches!(object.get("a"), Some(Json::Null)));
         assert!(object.take("a").is_none());
+    }
+
+    #[test]
+    fn values_are_counted_wherever_they_stand() {
+        for (text, values) in [
+            ("1", 1),
+            ("[]", 1),
+            ("[1,2,3]", 4),
+            (r#"{"a":1,"a":2,"b":{}}"#, 4),
+            ("[[[[]]],{}]", 5),
+            (r#"[{"spans":[{},{}]},{}]"#, 6),
+        ] {
+            assert!(parse(text.as_bytes(), values).is_ok(), "{text}");
+            let refused = parse(text.as_bytes(), values - 1);
+            assert!(
+                matches!(refused, Err(Unreadable::TooManyValues)),
+                "{text}: {refused:?}"
+            );
+        }
     }
 }

@@ -18,6 +18,7 @@ mod ingest;
 mod json;
 mod page;
 mod places;
+mod pool;
 mod private;
 mod python;
 mod reads;
@@ -35,9 +36,6 @@ mod waiting;
 use config::Command;
 use std::io::Write;
 use std::process::ExitCode;
-
-/// Threads for database work. Writes queue for one connection anyway; this bounds what queues with them.
-const BLOCKING_THREADS: usize = 16;
 
 fn main() -> ExitCode {
     match run() {
@@ -59,7 +57,7 @@ fn run() -> Result<(), String> {
         }
         Command::Serve(config) => tokio::runtime::Builder::new_multi_thread()
             .enable_all()
-            .max_blocking_threads(BLOCKING_THREADS)
+            .max_blocking_threads(pool::THREADS)
             .build()
             .map_err(|e| format!("cannot start: {e}"))?
             .block_on(server::serve(config)),

@@ -141,8 +141,8 @@ async fn model_stats(State(app): State<App>, Query(params): Query<Params>) -> An
         ),
     };
     app.blocking(move |app| {
-        let models = app.store.survey(|connection, catalog| {
-            let survey = Survey::new(connection, catalog, window, &filter);
+        let (models, _) = app.store.survey(|connection, catalog| {
+            let survey = Survey::new(connection, catalog, window, &filter)?;
             stats::model_stats(&survey, percentiles)
         })?;
         let rows = models.into_iter().map(|model| rounded(model, app.mode));
@@ -280,7 +280,8 @@ async fn health(State(app): State<App>, Query(params): Query<Params>) -> Answer 
                  WHERE l.name = h.name AND l.agent_name = h.agent_name AND ?)",
             Some(1),
         )
-        .then(" ORDER BY h.agent_name, h.name, h.id");
+        .then(" ORDER BY h.agent_name, h.name, h.id")
+        .page(read::ROWS_MOST, 0);
     list(app, select, false).await
 }
 
@@ -315,7 +316,8 @@ async fn metric_names(State(app): State<App>, Query(params): Query<Params>) -> A
          FROM metrics m",
     )
     .only("m.agent_name = ?", params.text("agent"))
-    .then(" GROUP BY name, agent_name ORDER BY name");
+    .then(" GROUP BY name, agent_name ORDER BY name")
+    .page(read::ROWS_MOST, 0);
     list(app, select, false).await
 }
 

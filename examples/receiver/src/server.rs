@@ -7,6 +7,7 @@ use crate::error::ApiError;
 use crate::guard::{self, Hosts};
 use crate::page::live::Live;
 use crate::starlette::like_starlette;
+use crate::pool::Pools;
 use crate::store::Store;
 use crate::throttle::Throttle;
 use crate::{auth, ingest, page, private, reads};
@@ -66,6 +67,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         cookie: format!("agentwatch_session_{}", bound.port()).into(),
         throttle: Arc::new(Throttle::new()),
         live: Live::new(stop.clone()),
+        pools: Pools::default(),
     };
     tokio::spawn(page::live::watch(app.clone()));
     let mut grace = stop.clone();

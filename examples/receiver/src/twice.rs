@@ -4,7 +4,7 @@
 use crate::clock::Micros;
 use crate::store::Store;
 use rusqlite::{Result, params};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// How far back is looked.
 const WINDOW: Micros = 6 * 3_600 * 1_000_000;
@@ -16,6 +16,8 @@ const CLOSE: Micros = 2_000_000;
 const LEAST: usize = 5;
 /// How many percent of the calls of the one that told fewer have to be the other's too.
 const SHARE: usize = 80;
+/// The most pairs that are said: one is enough for who has to mend it.
+const PAIRS_MOST: usize = 20;
 
 /// A call that somebody told.
 #[derive(Clone)]
@@ -54,47 +56,77 @@ pub fn reported_twice(store: &Store, now: Micros) -> Result<Vec<[String; 2]>> {
     Ok(pairs(calls))
 }
 
+/// Compares gateways two by two. Only those that tell enough calls of different sizes are compared, so of 2,000 calls there
+/// are 400 gateways at most; two are compared call by call only where they have a call in common.
 fn pairs(mut calls: Vec<Call>) -> Vec<[String; 2]> {
     // Calls without tokens look all alike.
-    calls.retain(|call| call.prompt + call.completion > 0);
+    calls.retain(|call| call.prompt != 0 || call.completion != 0);
     calls.sort_by_key(|call| call.end);
-    let mut alike: HashMap<(&str, i64, i64), Vec<usize>> = HashMap::new();
-    let mut candidates = HashSet::new();
-    for (index, call) in calls.iter().enumerate() {
-        let same = alike
-            .entry((&call.model, call.prompt, call.completion))
-            .or_default();
-        for &earlier in same.iter().rev() {
-            if call.end - calls[earlier].end > CLOSE {
-                break;
-            }
-            candidates.insert(ordered(&calls[earlier].gateway, &call.gateway));
-        }
-        same.push(index);
+    let mut gateways: BTreeMap<&str, Vec<&Call>> = BTreeMap::new();
+    for call in &calls {
+        gateways.entry(&call.gateway).or_default().push(call);
     }
-    candidates.retain(|[one, other]| one != other && are_one(&calls, one, other));
-    let mut found: Vec<_> = candidates.into_iter().collect();
-    found.sort();
+    gateways.retain(|_, told| sizes(told).len() >= LEAST);
+    let gateways: Vec<(&str, Vec<&Call>)> = gateways.into_iter().collect();
+    let mut found = Vec::new();
+    for [one, other] in candidates(&gateways) {
+        let ((one, ones), (other, others)) = (&gateways[one], &gateways[other]);
+        if are_one(ones, others) {
+            found.push([(*one).to_owned(), (*other).to_owned()]);
+        }
+        if found.len() == PAIRS_MOST {
+            break;
+        }
+    }
     found
 }
 
-fn ordered(one: &str, other: &str) -> [String; 2] {
-    let mut pair = [one.to_owned(), other.to_owned()];
-    pair.sort();
-    pair
+/// The sizes of calls: those of one gateway differ.
+fn sizes(calls: &[&Call]) -> HashSet<(i64, i64)> {
+    let sizes = calls.iter().map(|call| (call.prompt, call.completion));
+    sizes.collect()
 }
 
-/// Whether two tell the same calls, over the time in which both told any.
-fn are_one(calls: &[Call], one: &str, other: &str) -> bool {
-    let of = |name: &str| -> Vec<&Call> { calls.iter().filter(|c| c.gateway == name).collect() };
-    let (mut ones, mut others) = (of(one), of(other));
+/// Pairs of places in `gateways`, of which both told a call that may be the same one, in order.
+fn candidates(gateways: &[(&str, Vec<&Call>)]) -> BTreeSet<[usize; 2]> {
+    let told = gateways.iter().enumerate();
+    let mut all: Vec<(usize, &Call)> = told
+        .flat_map(|(place, (_, calls))| calls.iter().map(move |call| (place, *call)))
+        .collect();
+    let kind = |call: &Call| (call.prompt, call.completion);
+    all.sort_by(|(_, a), (_, b)| {
+        let order = kind(a).cmp(&kind(b));
+        order
+            .then_with(|| a.model.cmp(&b.model))
+            .then_with(|| a.end.cmp(&b.end))
+    });
+    let mut pairs = BTreeSet::new();
+    for (index, (place, call)) in all.iter().enumerate() {
+        let later = all[index + 1..].iter();
+        let same = later.take_while(|(_, other)| {
+            kind(other) == kind(call)
+                && other.model == call.model
+                && other.end.saturating_sub(call.end) <= CLOSE
+        });
+        for (other, _) in same.filter(|(other, _)| other != place) {
+            pairs.insert([*place.min(other), *place.max(other)]);
+        }
+    }
+    pairs
+}
+
+/// Whether two tell the same calls, over the time in which both told any. Both lists are in the order of time.
+fn are_one<'a>(ones: &[&'a Call], others: &[&'a Call]) -> bool {
     let first = |list: &[&Call]| list.first().map_or(0, |call| call.end);
     let last = |list: &[&Call]| list.last().map_or(0, |call| call.end);
-    let from = first(&ones).max(first(&others)) - CLOSE;
-    let to = last(&ones).min(last(&others)) + CLOSE;
-    for list in [&mut ones, &mut others] {
-        list.retain(|call| (from..=to).contains(&call.end));
-    }
+    let from = first(ones).max(first(others)).saturating_sub(CLOSE);
+    let to = last(ones).min(last(others)).saturating_add(CLOSE);
+    let within = |list: &[&'a Call]| -> Vec<&'a Call> {
+        let list = list.iter().copied();
+        list.filter(|call| (from..=to).contains(&call.end))
+            .collect()
+    };
+    let (ones, mut others) = (within(ones), within(others));
     let least = ones.len().min(others.len());
     let mut kinds = HashSet::new();
     let mut matched = 0;
@@ -102,7 +134,7 @@ fn are_one(calls: &[Call], one: &str, other: &str) -> bool {
         let is_same = |theirs: &&Call| {
             theirs.model == call.model
                 && (theirs.prompt, theirs.completion) == (call.prompt, call.completion)
-                && (theirs.end - call.end).abs() <= CLOSE
+                && theirs.end.abs_diff(call.end) <= CLOSE.unsigned_abs()
         };
         // Each of theirs is one call of ours at most.
         if let Some(at) = others.iter().position(is_same) {
@@ -179,5 +211,30 @@ mod tests {
             })
         };
         assert!(pairs(empty("a").chain(empty("b")).collect()).is_empty());
+    }
+
+    #[test]
+    fn gateways_that_all_tell_the_same_are_said_within_bounds() {
+        // As many gateways as can be compared, all telling the same calls at the same time.
+        let all: Vec<Call> = (0..400)
+            .flat_map(|n| calls(&format!("g{n:03}"), 5, 0))
+            .collect();
+        let found = pairs(all);
+        assert_eq!(found.len(), PAIRS_MOST);
+        assert_eq!(found[0], ["g000", "g001"]);
+        let one_each = (0..2_000).map(|n| call(&format!("g{n}"), "m", 100, 0));
+        assert!(pairs(one_each.collect()).is_empty());
+    }
+
+    #[test]
+    fn the_largest_counts_do_not_overflow() {
+        let huge = |name: &'static str| {
+            (0..6).map(move |i| Call {
+                prompt: i64::MAX - i,
+                completion: i64::MAX,
+                ..call(name, "m", 0, i64::MAX - i)
+            })
+        };
+        assert_eq!(pairs(huge("a").chain(huge("b")).collect()), [["a", "b"]]);
     }
 }

@@ -32,6 +32,17 @@ const VERSION_3: &str = "DROP INDEX model_usage_calls;
         (series, timestamp, latency_ms, prompt_tokens, completion_tokens, cost_usd, flags, cache_read_tokens,
          cache_write_tokens, reasoning_tokens);
     PRAGMA user_version = 3;";
+/// What versions up to 4 had not.
+const VERSION_4: &str = "DELETE FROM usage_hour WHERE kind = 6;
+    DELETE FROM usage_day WHERE kind = 6;
+    DELETE FROM series WHERE kind = 6;
+    ALTER TABLE series DROP COLUMN of_model;
+    ALTER TABLE series DROP COLUMN of_agent;
+    ALTER TABLE series DROP COLUMN of_trigger;
+    ALTER TABLE series DROP COLUMN of_cost_source;
+    ALTER TABLE series DROP COLUMN of_gateway;
+    DROP INDEX spans_chat;
+    PRAGMA user_version = 4;";
 /// More than enter the sums in one transaction.
 const CALLS: i64 = 6_000;
 
@@ -129,6 +140,7 @@ fn a_database_of_version_3_gets_the_index_by_the_hour() {
     let folder = filled(2, "hours");
     drop(Server::start_on(&folder.file(), &[]));
     let file = rusqlite::Connection::open(folder.file()).unwrap();
+    file.execute_batch(VERSION_4).unwrap();
     file.execute_batch(VERSION_3).unwrap();
     drop(file);
     let server = Server::start_on(&folder.file(), &[]);
@@ -151,4 +163,43 @@ fn a_database_of_version_3_gets_the_index_by_the_hour() {
         indexes,
         "model_usage_calls model_usage_failed model_usage_time model_usage_unsummed"
     );
+}
+
+#[test]
+fn a_database_of_version_4_shows_the_same_page() {
+    let folder = filled(2, "everything");
+    let addresses = [
+        "/models?from=2020-01-01",
+        "/models?from=2020-01-01&agent=main",
+        "/models?from=2020-01-01&model=p/m1&cost_source=unknown",
+    ];
+    let show = || -> Vec<String> {
+        let server = Server::start_on(&folder.file(), &[]);
+        let pages = addresses.map(|address| server.get(address).text);
+        // The time of the page stands in its head.
+        let body = |page: &String| page.split_once("<main").unwrap().1.to_owned();
+        pages.iter().map(body).collect()
+    };
+    let sums = |file: &rusqlite::Connection| -> Vec<(i64, i64, f64)> {
+        ["usage_hour", "usage_day"]
+            .iter()
+            .flat_map(|table| {
+                let sql = format!(
+                    "SELECT start, calls, cost_usd FROM {table} WHERE kind = 6 ORDER BY start"
+                );
+                let mut select = file.prepare(&sql).unwrap();
+                let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+                rows.unwrap().map(Result::unwrap).collect::<Vec<_>>()
+            })
+            .collect()
+    };
+    let before = show();
+    let file = rusqlite::Connection::open(folder.file()).unwrap();
+    let kept = sums(&file);
+    file.execute_batch(VERSION_4).unwrap();
+    assert!(sums(&file).is_empty() && kept.len() > 12, "{kept:?}");
+    drop(file);
+    assert_eq!(show(), before);
+    let file = rusqlite::Connection::open(folder.file()).unwrap();
+    assert_eq!(sums(&file), kept);
 }

@@ -3,15 +3,12 @@
 //! The drawing is stretched to the room that it gets; all text stands beside it in HTML, so that it stays readable.
 
 use super::address::Address;
-use super::format::{escape, money, short};
-use super::view::View;
+use super::format::{count, escape, money, short};
+use super::view::{COLOURS, View};
 use crate::clock::{self, DAY, HOUR, Micros};
 use crate::store::rollup::Sums;
-use std::collections::HashMap;
 use std::fmt::Write;
 
-/// Models with a colour of their own; the rest are drawn as one.
-const COLOURS: usize = 6;
 /// The drawing's height in its own units.
 const HEIGHT: f64 = 100.0;
 
@@ -64,37 +61,17 @@ impl Figure {
     }
 }
 
-/// The models with colours, by tokens and the same in both charts, most first.
-pub fn coloured(view: &View) -> Vec<&str> {
-    let mut models: Vec<_> = view.models.iter().collect();
-    let highest = |figure: Figure| {
-        view.models
-            .iter()
-            .map(|m| figure.of(&m.sums))
-            .fold(0.0, f64::max)
-            .max(1e-12)
-    };
-    let (tokens, cost) = (highest(Figure::Tokens), highest(Figure::Cost));
-    let weight = |sums: &Sums| Figure::Tokens.of(sums) / tokens + Figure::Cost.of(sums) / cost;
-    models.sort_by(|a, b| {
-        weight(&b.sums)
-            .total_cmp(&weight(&a.sums))
-            .then_with(|| a.model.cmp(&b.model))
-    });
-    models
-        .iter()
-        .take(COLOURS)
-        .map(|model| model.model.as_str())
-        .collect()
-}
-
 /// A chart with its axes and its table.
-pub fn chart(view: &View, address: &Address, figure: Figure, models: &[&str]) -> String {
-    let starts = view.starts(address);
-    let has_rest = view.models.len() > models.len();
-    let columns: Vec<Vec<f64>> = starts
+pub fn chart(view: &View, figure: Figure) -> String {
+    let (starts, step) = (&view.bars.starts, view.bars.step);
+    let models: Vec<&str> = view
+        .coloured
         .iter()
-        .map(|start| column(view.steps.get(start), figure, models, has_rest))
+        .map(|(name, _)| name.as_str())
+        .collect();
+    let has_rest = view.models_in_all > models.len();
+    let columns: Vec<Vec<f64>> = (0..starts.len())
+        .map(|place| column(view, place, figure, has_rest))
         .collect();
     let highest = columns
         .iter()
@@ -105,21 +82,21 @@ pub fn chart(view: &View, address: &Address, figure: Figure, models: &[&str]) ->
     let labels = [top, top / 2.0, 0.0]
         .map(|value| format!("<span>{}</span>", figure.label(value)))
         .concat();
-    let times = ticks(&starts, view.step);
+    let times = ticks(starts, step);
     format!(
         r#"<figure class="chart" id="chart-{id}"><h2>{title}</h2><p class="axis y" aria-hidden="true">{labels}</p><svg viewBox="0 0 {count} 100" preserveAspectRatio="none" role="img" aria-label="{title}, by model; the same figures are in the table below it"><path class="grid" d="M0 0h{count}M0 50h{count}M0 100h{count}"/>{bars}<g class="hit">{hits}</g></svg><p class="axis x" aria-hidden="true">{times}</p><details id="table-{id}"><summary>{title} as a table</summary>{table}</details></figure>"#,
         count = starts.len(),
         bars = bars(&columns, top),
-        hits = hits(&starts, &columns, view.step, figure),
-        table = table(&starts, &columns, view.step, figure, models, has_rest),
+        hits = hits(starts, &columns, step, figure),
+        table = table(starts, &columns, step, figure, &models, has_rest),
     )
 }
 
 /// What each colour stands for; a model's link leads to its calls.
-pub fn legend(view: &View, address: &Address, models: &[&str]) -> String {
+pub fn legend(view: &View, address: &Address) -> String {
     use crate::store::series::Dimension::Model;
     let mut items = String::new();
-    for (index, model) in models.iter().enumerate() {
+    for (index, (model, _)) in view.coloured.iter().enumerate() {
         let href = escape(&address.with(Model, Some(model)).query());
         let _ = write!(
             items,
@@ -127,30 +104,19 @@ pub fn legend(view: &View, address: &Address, models: &[&str]) -> String {
             escape(model)
         );
     }
-    let rest = view.models.len() - models.len();
+    let rest = view.models_in_all - view.coloured.len();
     if rest > 0 {
+        let rest = count(rest as i64);
         let _ = write!(items, r#"<li class="s{COLOURS}">{rest} more"#);
     }
     format!(r#"<ul class="legend" aria-label="Models in the charts">{items}</ul>"#)
 }
 
-fn column(
-    sums: Option<&HashMap<String, Sums>>,
-    figure: Figure,
-    models: &[&str],
-    has_rest: bool,
-) -> Vec<f64> {
-    let value = |model: &str| {
-        sums.and_then(|sums| sums.get(model))
-            .map_or(0.0, |sums| figure.of(sums))
-    };
-    let mut column: Vec<f64> = models.iter().map(|model| value(model)).collect();
+fn column(view: &View, place: usize, figure: Figure, has_rest: bool) -> Vec<f64> {
+    let coloured = view.coloured.iter();
+    let mut column: Vec<f64> = coloured.map(|(_, bars)| figure.of(&bars[place])).collect();
     if has_rest {
-        let all: f64 = sums
-            .into_iter()
-            .flat_map(HashMap::values)
-            .map(|sums| figure.of(sums))
-            .sum();
+        let all = figure.of(&view.by_bar[place]);
         column.push((all - column.iter().sum::<f64>()).max(0.0));
     }
     column

@@ -16,6 +16,8 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
@@ -23,6 +25,8 @@ use tokio_stream::wrappers::ReceiverStream;
 const CALLS_MAX: usize = 1_000_000;
 /// Calls that are read at once.
 const AT_ONCE: usize = 500;
+/// The longest that a reader of a download may pause.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How a download is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -81,11 +85,12 @@ async fn models(app: App, address: Address, format: Format) -> Result<Response, 
         .blocking(move |app| {
             let window = address.window(clock::now());
             Ok(app.store.survey(|connection, catalog| {
-                let survey = Survey::new(connection, catalog, window, &address.filter);
+                let survey = Survey::new(connection, catalog, window, &address.filter)?;
                 stats::model_stats(&survey, Percentiles::Bounded)
             })?)
         })
-        .await?;
+        .await?
+        .0;
     let rows: Vec<Map<String, Value>> = models.iter().map(fields).collect();
     let text = match format {
         Format::Json => {
@@ -162,17 +167,20 @@ fn fields(model: &ModelStats) -> Map<String, Value> {
 
 /// Single calls are written as they are read, so that a million of them take no memory.
 async fn single(app: App, address: Address, format: Format) -> Result<Response, ApiError> {
+    let place = Arc::clone(&app.pools.downloads).try_acquire_owned();
+    let place = place.map_err(|_| ApiError::Overloaded)?;
     let seqs = app
         .blocking(move |app| {
             let window = address.window(clock::now());
             Ok(app.store.survey(|connection, catalog| {
-                let survey = Survey::new(connection, catalog, window, &address.filter);
+                let survey = Survey::new(connection, catalog, window, &address.filter)?;
                 calls::latest(&survey, address.failed, CALLS_MAX)
             })?)
         })
         .await?;
     let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(2);
     tokio::spawn(async move {
+        let _place = place;
         let head = match format {
             Format::Csv => line(&FIELDS.map(Value::from)),
             Format::Json => "[".into(),
@@ -201,11 +209,9 @@ async fn single(app: App, address: Address, format: Format) -> Result<Response, 
                 }
                 is_first = false;
             }
-            if sender
-                .send(Ok(std::mem::take(&mut text).into()))
-                .await
-                .is_err()
-            {
+            let sent = sender.send_timeout(Ok(std::mem::take(&mut text).into()), PATIENCE);
+            if sent.await.is_err() {
+                // It went away, or reads nothing: the connection is closed, and the file does not look whole.
                 return;
             }
         }

@@ -7,6 +7,7 @@ use super::tables;
 use super::view::View;
 use super::{details, format};
 use crate::clock::Micros;
+use crate::store::brief::Brief;
 use crate::store::rollup::Count;
 use crate::store::series::Dimension;
 
@@ -43,9 +44,7 @@ pub fn rest(view: &View, address: &Address, signed_in: bool) -> String {
 <footer><span>AgentWatch receiver {version}</span><span>Times are UTC. Download: {downloads}</span>{sign_out}</footer>
 <script src="/assets/models.js" defer></script>"##,
         filter = filter(view, address),
-        body = if view.models.is_empty()
-            && view.errors.as_ref().is_none_or(|errors| errors.is_empty())
-        {
+        body = if view.models.is_empty() && view.failures.shown.is_empty() {
             empty(address, signed_in)
         } else {
             figures(view, address)
@@ -64,7 +63,6 @@ pub fn unavailable() -> String {
 }
 
 fn figures(view: &View, address: &Address) -> String {
-    let coloured = chart::coloured(view);
     let models = match address.filter.get(Dimension::Model) {
         // Of one model's page the calls are what it was opened for.
         Some(_) => details::details(view, address) + &tables::models(view, address),
@@ -78,9 +76,9 @@ fn figures(view: &View, address: &Address) -> String {
 {errors}"#,
         summary = summary(view),
         unknown = unknown(view),
-        tokens = chart::chart(view, address, Figure::Tokens, &coloured),
-        cost = chart::chart(view, address, Figure::Cost, &coloured),
-        legend = chart::legend(view, address, &coloured),
+        tokens = chart::chart(view, Figure::Tokens),
+        cost = chart::chart(view, Figure::Cost),
+        legend = chart::legend(view, address),
         breakdowns = tables::breakdowns(view, address),
         errors = tables::errors(view, address),
     )
@@ -214,21 +212,7 @@ fn summary(view: &View) -> String {
     };
     let timed = total.of(Count::Timed);
     let average = (timed > 0).then(|| total.latency_ms / timed as f64);
-    let (mut failed, mut aborted) = (0.0, 0.0);
-    for model in &view.models {
-        let (more_failed, more_aborted) = view.unsuccessful(&model.model, &model.sums);
-        (failed, aborted) = (failed + more_failed, aborted + more_aborted);
-    }
-    let billed: Vec<&str> = view
-        .models
-        .iter()
-        .map(|model| model.model.as_str())
-        .collect();
-    for (model, errors) in view.errors.iter().flatten() {
-        if !billed.contains(&model.as_str()) {
-            (failed, aborted) = (failed + errors.failed, aborted + errors.aborted);
-        }
-    }
+    let (failed, aborted) = (view.failures.failed, view.failures.aborted);
     let whole = |number: f64| count(number.round() as i64);
     let unknown = match total.of(Count::UnknownCost) {
         0 => String::new(),
@@ -253,7 +237,12 @@ fn summary(view: &View) -> String {
         short(total.of(Count::Completion))
     );
     [
-        figure("total_cost_usd", "Cost", tables::cost(total), unknown),
+        figure(
+            "total_cost_usd",
+            "Cost",
+            tables::cost(&Brief::of(total)),
+            unknown,
+        ),
         figure(
             "requests",
             "Requests",
@@ -272,7 +261,7 @@ fn summary(view: &View) -> String {
         figure(
             "models",
             "Models",
-            count(view.models.len() as i64),
+            count(view.models_in_all as i64),
             String::new(),
         ),
     ]

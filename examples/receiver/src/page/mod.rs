@@ -5,21 +5,25 @@ mod chart;
 mod csv;
 mod details;
 mod export;
+mod failures;
 mod format;
 mod html;
 pub mod live;
+mod shared;
 mod tables;
 mod view;
 
 use crate::app::App;
 use crate::clock;
+use crate::error::ApiError;
 use address::Address;
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
 use axum::http::header;
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
+use shared::Shared;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use tokio::sync::mpsc;
@@ -28,8 +32,12 @@ use view::View;
 
 /// The page, what keeps it current, its downloads and what it is drawn with.
 pub fn routes() -> Router<App> {
+    let shared = Shared::default();
     Router::new()
-        .route("/models", get(models))
+        .route(
+            "/models",
+            get(move |app, query| models(app, query, shared.clone())),
+        )
         .route("/models/events", get(live::events))
         .route("/models/{file}", get(export::download))
         .route("/assets/models.css", get(style))
@@ -39,31 +47,42 @@ pub fn routes() -> Router<App> {
 
 /// `GET /models?hours=1..720&model=…`, see [`Address`]. Its head is sent before the database is read, so that a browser
 /// has what it draws it with in the meantime.
+///
+/// # Errors
+/// Where too many pages are being read already.
 async fn models(
     State(app): State<App>,
     Query(query): Query<HashMap<String, String>>,
-) -> impl IntoResponse {
+    shared: Shared,
+) -> Result<impl IntoResponse, ApiError> {
+    let place = app.pools.pages.enter()?;
     let address = Address::of(&query);
     let signed_in = app.token.is_some();
     let now = clock::now();
     let beginning = html::beginning(&address, now);
-    let (sender, receiver) = mpsc::channel::<Result<String, Infallible>>(2);
+    let (sender, receiver) = mpsc::channel::<Result<Bytes, Infallible>>(2);
     tokio::spawn(async move {
         // Whoever went away needs nothing.
-        if sender.send(Ok(beginning)).await.is_err() {
+        if sender.send(Ok(beginning.into())).await.is_err() {
             return;
         }
-        let read = app.blocking(move |app| {
-            let view = View::read(&app.store, &address, now)?;
-            Ok(html::rest(&view, &address, signed_in))
-        });
-        let rest = read.await.unwrap_or_else(|error| {
-            error.log();
-            html::unavailable()
-        });
+        let read = || {
+            let address = address.clone();
+            app.at(place, move |app| {
+                let view = View::read(&app.store, &address, now)?;
+                Ok(html::rest(&view, &address, signed_in))
+            })
+        };
+        let rest = match shared.page(address.query(), read).await {
+            Ok(text) => text,
+            Err(error) => {
+                error.log();
+                html::unavailable().into()
+            }
+        };
         let _ = sender.send(Ok(rest)).await;
     });
-    Html(Body::from_stream(ReceiverStream::new(receiver)))
+    Ok(Html(Body::from_stream(ReceiverStream::new(receiver))))
 }
 
 /// The sign-in form; `problem` says why it comes again.

@@ -3,19 +3,12 @@
 
 use super::address::{Address, UNTOLD};
 use super::format::{count, counted, duration, escape, money, percent};
-use super::view::{View, lists_calls};
+use super::view::{Breakdown, View};
+use crate::store::brief::Brief;
 use crate::store::rollup::{Count, Sums};
 use crate::store::series::Dimension;
-use crate::store::stats::ModelStats;
-use std::collections::BTreeMap;
+use crate::store::stats::{MODELS_MAX, ModelStats};
 use std::fmt::Write;
-
-/// The most models on a page.
-const MODELS_SHOWN: usize = 100;
-/// The most models beside a list of calls.
-const MODELS_BESIDE_CALLS: usize = 30;
-/// The most rows of a breakdown.
-const ROWS_SHOWN: usize = 8;
 
 /// The value of a dimension for people.
 pub fn name(value: &str) -> String {
@@ -36,30 +29,29 @@ fn link(address: &Address, dimension: Dimension, value: &str) -> String {
 }
 
 /// How many calls have no price; empty where all have, and where [`cost`] says so of all.
-fn unpriced(sums: &Sums) -> String {
-    match sums.of(Count::UnknownCost) {
+fn unpriced(calls: &Brief) -> String {
+    match calls.unknown_cost {
         0 => String::new(),
-        _ if is_unknown(sums) => String::new(),
+        _ if is_unknown(calls) => String::new(),
         unknown => format!(
             "<small>{} of {} unpriced</small>",
-            count(unknown),
-            count(sums.of(Count::Calls))
+            count(unknown.into()),
+            count(calls.calls.into())
         ),
     }
 }
 
 /// Whether no price of any call is known.
-fn is_unknown(sums: &Sums) -> bool {
-    let unknown = sums.of(Count::UnknownCost);
-    unknown > 0 && unknown == sums.of(Count::Calls) && sums.cost_usd == 0.0
+fn is_unknown(calls: &Brief) -> bool {
+    calls.unknown_cost > 0 && calls.unknown_cost == calls.calls && calls.cost_usd == 0.0
 }
 
 /// What calls cost; where no price of any of them is known, that is not nothing.
-pub fn cost(sums: &Sums) -> String {
-    if is_unknown(sums) {
+pub fn cost(calls: &Brief) -> String {
+    if is_unknown(calls) {
         "not known".into()
     } else {
-        money(sums.cost_usd)
+        money(calls.cost_usd)
     }
 }
 
@@ -74,22 +66,22 @@ pub fn cached(sums: &Sums) -> String {
 /// The table of models.
 pub fn models(view: &View, address: &Address) -> String {
     let tokens = view.total.tokens();
-    let most = if lists_calls(address) {
-        MODELS_BESIDE_CALLS
-    } else {
-        MODELS_SHOWN
-    };
     let rows: String = view
         .models
         .iter()
-        .take(most)
         .map(|model| row(view, address, model, tokens))
         .collect();
-    let more = match view.models.len().saturating_sub(most) {
+    let more = match view.models_in_all - view.models.len() {
         0 => String::new(),
         more => format!(
-            "<p class=note>{more} more {} in the sums above and in the downloads; a filter brings {} here.</p>",
+            "<p class=note>{} more {} in the sums above and in the downloads{}; a filter brings {} here.</p>",
+            count(more as i64),
             if more == 1 { "model is" } else { "models are" },
+            if view.models_in_all > MODELS_MAX {
+                format!(", of which {} are the most", count(MODELS_MAX as i64))
+            } else {
+                String::new()
+            },
             if more == 1 { "it" } else { "them" },
         ),
     };
@@ -109,7 +101,8 @@ pub fn models(view: &View, address: &Address) -> String {
 fn row(view: &View, address: &Address, model: &ModelStats, all: i64) -> String {
     let sums = &model.sums;
     let whole = |what: Count| count(sums.of(what));
-    let (failed, _) = view.unsuccessful(&model.model, sums);
+    let (failed, _) = view.unsuccessful(model);
+    let brief = Brief::of(sums);
     format!(
         "<tr><th scope=row>{link}<td>{calls}<td>{prompt}<td>{cached}<td>{completion}<td>{total}{bar}<td>{cost}{unpriced}<td>{avg}<td>{p50}<td>{p95}<td>{failed}\n",
         link = link(address, Dimension::Model, &model.model),
@@ -119,8 +112,8 @@ fn row(view: &View, address: &Address, model: &ModelStats, all: i64) -> String {
         completion = whole(Count::Completion),
         total = count(sums.tokens()),
         bar = bar(sums.tokens() as f64, all as f64),
-        cost = cost(sums),
-        unpriced = unpriced(sums),
+        cost = cost(&brief),
+        unpriced = unpriced(&brief),
         avg = duration(model.avg_latency_ms),
         p50 = duration(model.p50_latency_ms),
         p95 = duration(model.p95_latency_ms),
@@ -143,17 +136,16 @@ fn bar(part: f64, whole: f64) -> String {
 
 /// All breakdowns, side by side.
 pub fn breakdowns(view: &View, address: &Address) -> String {
-    let shown = view.breakdowns.iter().filter(|(dimension, values)| {
+    let shown = view.breakdowns.iter().filter(|breakdown| {
         // One gateway is no breakdown.
-        *dimension != Dimension::Gateway || values.len() > 1
+        breakdown.dimension != Dimension::Gateway || breakdown.shown.len() > 1
     });
-    let tables: String = shown
-        .map(|(dimension, values)| breakdown(address, *dimension, values))
-        .collect();
+    let tables: String = shown.map(|shown| breakdown(address, shown)).collect();
     format!(r#"<div class="cards">{tables}</div>"#)
 }
 
-fn breakdown(address: &Address, dimension: Dimension, values: &BTreeMap<String, Sums>) -> String {
+fn breakdown(address: &Address, breakdown: &Breakdown) -> String {
+    let (dimension, tokens) = (breakdown.dimension, breakdown.tokens);
     let title = match dimension {
         Dimension::Agent => "By agent",
         Dimension::Trigger => "By trigger",
@@ -161,38 +153,23 @@ fn breakdown(address: &Address, dimension: Dimension, values: &BTreeMap<String, 
         Dimension::Gateway => "By gateway",
         Dimension::Model => "By model",
     };
-    let mut sorted: Vec<(&String, &Sums)> = values.iter().collect();
-    sorted.sort_by(|(a, x), (b, y)| {
-        let order = y.cost_usd.total_cmp(&x.cost_usd);
-        order
-            .then_with(|| y.tokens().cmp(&x.tokens()))
-            .then_with(|| a.cmp(b))
-    });
-    let tokens = (values.values().map(Sums::tokens)).fold(0, i64::saturating_add);
     let mut rows = String::new();
-    let mut rest = (0, Sums::default());
-    for (index, (value, sums)) in sorted.into_iter().enumerate() {
+    for (value, calls) in &breakdown.shown {
         let is_unknown = dimension == Dimension::CostSource && value == "unknown";
-        // What nobody has priced is shown however little it is.
-        if index >= ROWS_SHOWN && !is_unknown {
-            rest.0 += 1;
-            rest.1.add(sums);
-            continue;
-        }
         let class = if is_unknown { " class=warn" } else { "" };
         let _ = write!(
             rows,
             "<tr{class}><th scope=row>{}{}",
             link(address, dimension, value),
-            figures(sums, tokens)
+            figures(calls, tokens)
         );
     }
-    if rest.0 > 0 {
+    if breakdown.more > 0 {
         let _ = write!(
             rows,
             "<tr><th scope=row>{} more{}",
-            rest.0,
-            figures(&rest.1, tokens)
+            count(breakdown.more as i64),
+            figures(&breakdown.rest, tokens)
         );
     }
     let id = dimension.name();
@@ -202,14 +179,14 @@ fn breakdown(address: &Address, dimension: Dimension, values: &BTreeMap<String, 
     )
 }
 
-fn figures(sums: &Sums, tokens: i64) -> String {
+fn figures(calls: &Brief, tokens: i64) -> String {
     format!(
         "<td>{}<td>{}{}<td>{}{}\n",
-        count(sums.of(Count::Calls)),
-        super::format::short(sums.tokens()),
-        bar(sums.tokens() as f64, tokens as f64),
-        cost(sums),
-        unpriced(sums),
+        count(calls.calls.into()),
+        super::format::short(calls.tokens),
+        bar(calls.tokens as f64, tokens as f64),
+        cost(calls),
+        unpriced(calls),
     )
 }
 
@@ -226,35 +203,13 @@ pub const fn label(dimension: Dimension) -> &'static str {
 
 /// What failed, what was stopped, and who answered instead.
 pub fn errors(view: &View, address: &Address) -> String {
-    // Models that never were billed are in the metric alone.
-    let mut rows: BTreeMap<&str, Sums> = BTreeMap::new();
-    for model in &view.models {
-        rows.insert(&model.model, model.sums.clone());
-    }
-    for model in view.errors.iter().flat_map(BTreeMap::keys) {
-        rows.entry(model).or_default();
-    }
-    let mut shown: Vec<_> = rows
-        .into_iter()
-        .map(|(model, sums)| {
-            let (failed, aborted) = view.unsuccessful(model, &sums);
-            (model, sums, failed, aborted)
-        })
-        .filter(|(_, sums, failed, aborted)| {
-            failed + aborted > 0.0 || sums.of(Count::Rerouted) + sums.of(Count::MissingUsage) > 0
-        })
-        .collect();
-    shown.sort_by(|a, b| {
-        (b.2 + b.3)
-            .total_cmp(&(a.2 + a.3))
-            .then_with(|| a.0.cmp(b.0))
-    });
-    let more = shown.len().saturating_sub(ROWS_SHOWN + 4);
     let mut body = String::new();
-    for (model, sums, failed, aborted) in shown.into_iter().take(ROWS_SHOWN + 4) {
-        let billed = sums.of(Count::Failed) + sums.of(Count::Aborted);
+    for failing in &view.failures.shown {
+        let (failed, aborted) = (failing.failed, failing.aborted);
+        let billed = failing.billed.failed.saturating_add(failing.billed.aborted);
         // Failed calls that were billed are among the requests, the others are not.
-        let tried = sums.of(Count::Calls) as f64 + (failed + aborted - billed as f64).max(0.0);
+        let tried =
+            f64::from(failing.billed.calls) + (failed + aborted - f64::from(billed)).max(0.0);
         let whole = |number: f64| count(number.round() as i64);
         let share = if tried > 0.0 {
             percent((failed + aborted) / tried)
@@ -270,17 +225,17 @@ pub fn errors(view: &View, address: &Address) -> String {
                     ..address.clone()
                 },
                 Dimension::Model,
-                model
+                &failing.model
             ),
             whole(failed),
             whole(aborted),
-            count(billed),
-            count(sums.of(Count::MissingUsage)),
-            count(sums.of(Count::Rerouted)),
+            count(billed.into()),
+            count(failing.billed.missing_usage.into()),
+            count(failing.billed.rerouted.into()),
         );
     }
-    let note = match (&view.errors, more) {
-        (None, _) => {
+    let note = match (view.failures.is_told, view.failures.more) {
+        (false, _) => {
             "<p class=note>With this filter only calls that failed and were billed are known.</p>"
                 .into()
         }
@@ -329,7 +284,7 @@ pub fn choice(view: &View, address: &Address, dimension: Dimension) -> String {
     if let Some(value) = current.filter(|value| !values.contains(value)) {
         values.push(value);
     }
-    for value in values.into_iter().take(500) {
+    for value in values {
         let selected = if current == Some(value) {
             " selected"
         } else {

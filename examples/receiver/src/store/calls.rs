@@ -61,7 +61,6 @@ pub fn latest(survey: &Survey, failed: bool, limit: usize) -> Result<Vec<i64>> {
 }
 
 fn latest_failed(survey: &Survey, limit: usize) -> Result<Vec<i64>> {
-    let wanted: HashMap<i64, _> = survey.whole_series().into_iter().collect();
     let mut statement = survey.connection.prepare_cached(&format!(
         "SELECT seq, series FROM model_usage INDEXED BY model_usage_failed
          WHERE flags & {} AND timestamp >= ?1 AND timestamp < ?2 ORDER BY timestamp DESC",
@@ -70,7 +69,7 @@ fn latest_failed(survey: &Survey, limit: usize) -> Result<Vec<i64>> {
     let mut rows = statement.query((survey.window.from, survey.window.end()))?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        if wanted.contains_key(&row.get(1)?) {
+        if survey.passing(row.get(1)?).is_some() {
             found.push(row.get(0)?);
         }
         if found.len() == limit {

@@ -1,10 +1,11 @@
 //! The metric `model_errors`: model calls that failed or were stopped, whether they were billed or not.
 
+use super::first::first;
 use super::window::Window;
 use crate::clock::{HOUR, Micros};
-use rusqlite::{Connection, Result};
+use rusqlite::{Connection, Result, ToSql};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The metric's name.
 pub const METRIC: &str = "model_errors";
@@ -47,43 +48,52 @@ pub const TAKE_IN: &str = "INSERT INTO errors_hour (start, model, agent, outcome
         ifnull(tags ->> 'outcome', ''), sum(value)
     FROM metrics WHERE name = 'model_errors' AND json_valid(tags) GROUP BY 1, 2, 3, 4;";
 
-/// Errors by model, of one model or agent where these are given.
+/// Gives the errors of each model, of one model or agent where these are given. The models are grouped by SQLite, which
+/// keeps what does not fit into its cache in a file.
 ///
 /// # Errors
-/// What SQLite says.
-pub fn by_model(
+/// What SQLite says, or `take`.
+pub fn each_model(
     connection: &Connection,
     window: Window,
     model: Option<&str>,
     agent: Option<&str>,
-) -> Result<BTreeMap<String, Errors>> {
-    const SUMS: &str = "SELECT model, outcome, sum(errors) FROM errors_hour
-        WHERE start >= ?1 AND start < ?2 AND (?3 IS NULL OR model = ?3) AND (?4 IS NULL OR agent = ?4)
-        GROUP BY model, outcome";
+    mut take: impl FnMut(&str, Errors) -> Result<()>,
+) -> Result<()> {
+    const HOURS: &str = "SELECT model, outcome, errors FROM errors_hour
+        WHERE start >= ? AND start < ? AND (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR agent = ?2)";
     const POINTS: &str =
         "SELECT ifnull(tags ->> 'model', ''), ifnull(tags ->> 'outcome', ''), value FROM metrics
-        WHERE name = 'model_errors' AND timestamp >= ?1 AND timestamp < ?2 AND json_valid(tags)
-            AND (?3 IS NULL OR tags ->> 'model' = ?3) AND (?4 IS NULL OR agent_name = ?4)";
+        WHERE name = 'model_errors' AND timestamp >= ? AND timestamp < ? AND json_valid(tags)
+            AND (?1 IS NULL OR tags ->> 'model' = ?1) AND (?2 IS NULL OR agent_name = ?2)";
     let parts = window.parts();
-    let hours = parts
-        .hours
-        .iter()
-        .chain(&parts.days)
-        .map(|range| (SUMS, *range));
-    let edges = parts.edges.iter().map(|range| (POINTS, *range));
-    let mut models: BTreeMap<String, Errors> = BTreeMap::new();
-    for (sql, range) in hours.chain(edges) {
-        let mut statement = connection.prepare_cached(sql)?;
-        let mut rows = statement.query((range.from, range.to, model, agent))?;
-        while let Some(row) = rows.next()? {
-            let errors = models.entry(row.get(0)?).or_default();
-            match row.get_ref(1)?.as_str()? {
-                "aborted" => errors.aborted += row.get::<_, f64>(2)?,
-                _ => errors.failed += row.get::<_, f64>(2)?,
-            }
-        }
+    let hours = parts.hours.iter().chain(&parts.days);
+    let hours = hours.map(|range| (HOURS, *range));
+    let ranges: Vec<_> = hours
+        .chain(parts.edges.iter().map(|range| (POINTS, *range)))
+        .collect();
+    let mut values: Vec<&dyn ToSql> = vec![&model, &agent];
+    let mut selects = Vec::new();
+    for (select, range) in &ranges {
+        let (from, to) = (values.len() + 1, values.len() + 2);
+        let select = select.replacen(">= ?", &format!(">= ?{from}"), 1);
+        selects.push(select.replacen("< ?", &format!("< ?{to}"), 1));
+        values.extend([&range.from as &dyn ToSql, &range.to]);
     }
-    Ok(models)
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT model, total(errors) FILTER (WHERE outcome <> 'aborted'), total(errors) FILTER (WHERE outcome = 'aborted')
+         FROM (SELECT '' AS model, '' AS outcome, 0.0 AS errors WHERE 0 UNION ALL {}) GROUP BY model",
+        selects.join(" UNION ALL ")
+    ))?;
+    let mut rows = statement.query(values.as_slice())?;
+    while let Some(row) = rows.next()? {
+        let errors = Errors {
+            failed: row.get(1)?,
+            aborted: row.get(2)?,
+        };
+        take(row.get_ref(0)?.as_str()?, errors)?;
+    }
+    Ok(())
 }
 
 /// A model failed and another answered in the same turn.
@@ -97,27 +107,54 @@ pub struct Fallback {
     pub turns: i64,
 }
 
-/// Fallbacks among the latest thousand failed calls that traces tell of, most frequent first.
+/// Failed calls behind which fallbacks are looked for, the latest.
+const FAILED_MOST: usize = 1_000;
+/// Calls that are looked at behind a failed one: the one that answers comes soon.
+const LATER_MOST: usize = 20;
+/// Fallbacks that are shown.
+const FALLBACKS_MOST: usize = 20;
+
+/// The latest failed calls.
+pub const LATEST_FAILED: &str = "SELECT trace_id, name, started_at FROM spans
+    WHERE status = 'failed' AND name GLOB 'chat *' AND started_at >= ?1 AND started_at < ?2
+    ORDER BY started_at DESC LIMIT ?3";
+/// The calls of a trace from an instant on.
+pub const LATER: &str = "SELECT status, name FROM spans INDEXED BY spans_chat
+    WHERE trace_id = ?1 AND name GLOB 'chat *' AND started_at >= ?2 ORDER BY started_at LIMIT ?3";
+
+/// Fallbacks among the latest failed calls that traces tell of, most frequent first.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn fallbacks(connection: &Connection, window: Window) -> Result<Vec<Fallback>> {
-    let mut statement = connection.prepare_cached(
-        "WITH failed AS (
-             SELECT trace_id, name, started_at FROM spans
-             WHERE status = 'failed' AND name GLOB 'chat *' AND started_at >= ?1 AND started_at < ?2
-             ORDER BY started_at DESC LIMIT 1000)
-         SELECT substr(f.name, 6), substr(s.name, 6), count(DISTINCT f.trace_id) FROM failed f
-         JOIN spans s ON s.trace_id = f.trace_id AND s.status = 'completed' AND s.name GLOB 'chat *'
-             AND s.name <> f.name AND s.started_at >= f.started_at
-         GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT 20",
-    )?;
-    let rows = statement.query_map((window.from, window.end()), |row| {
-        Ok(Fallback {
-            from: row.get(0)?,
-            to: row.get(1)?,
-            turns: row.get(2)?,
-        })
-    })?;
-    rows.collect()
+    // The lists are bounded each: a trace may have any number of spans.
+    let mut statement = connection.prepare_cached(LATEST_FAILED)?;
+    let mut later = connection.prepare_cached(LATER)?;
+    let mut turns: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
+    let mut rows = statement.query((window.from, window.end(), FAILED_MOST as i64))?;
+    while let Some(row) = rows.next()? {
+        let (trace, from): (String, String) = (row.get(0)?, row.get(1)?);
+        let mut others = later.query((&trace, row.get::<_, i64>(2)?, LATER_MOST as i64))?;
+        while let Some(other) = others.next()? {
+            let to: String = other.get(1)?;
+            if other.get_ref(0)?.as_str()? == "completed" && to != from {
+                turns
+                    .entry((from.clone(), to))
+                    .or_default()
+                    .insert(trace.clone());
+            }
+        }
+    }
+    let all = turns.into_iter().map(|((from, to), traces)| Fallback {
+        from: from[CHAT..].to_owned(),
+        to: to[CHAT..].to_owned(),
+        turns: traces.len() as i64,
+    });
+    Ok(first(all, FALLBACKS_MOST, |a, b| {
+        let order = b.turns.cmp(&a.turns);
+        order.then_with(|| (&a.from, &a.to).cmp(&(&b.from, &b.to)))
+    }))
 }
+
+/// The length of what stands before the model in the name of a span.
+const CHAT: usize = "chat ".len();

@@ -131,44 +131,34 @@ fn unpack(packed: &[u8]) -> impl Iterator<Item = (u16, i64)> {
     let mut bytes = packed.iter();
     let mut bucket = 0_u64;
     std::iter::from_fn(move || {
-        bucket += pop(&mut bytes)?;
+        bucket = u64::saturating_add(bucket, pop(&mut bytes)?);
         let calls = pop(&mut bytes)?;
         let calls = (calls >> 1) as i64 ^ -((calls & 1) as i64);
         Some((bucket.min(BUCKETS as u64 - 1) as u16, calls))
     })
 }
 
-/// Every bucket: what percentiles are read from.
-#[derive(Clone, Debug)]
-pub struct Histogram(Vec<i64>);
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self(vec![0; BUCKETS])
-    }
-}
+/// The buckets that are not empty, packed: what percentiles are read from. Of a model of a few calls it is a few bytes.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Histogram(Vec<u8>);
 
 impl Histogram {
     /// Counts a latency.
     pub fn add(&mut self, ms: f64) {
-        self.0[usize::from(bucket_of(ms))] += 1;
+        let mut one = Packed::default();
+        one.push(bucket_of(ms), 1);
+        self.add_packed(&one.bytes);
     }
 
     /// Adds a packed histogram.
     pub fn add_packed(&mut self, packed: &[u8]) {
-        for (bucket, calls) in unpack(packed) {
-            self.0[usize::from(bucket)] += calls;
-        }
+        self.0 = add_packed(&self.0, packed);
     }
 
     /// The value at `share` (0 to 1), linear between the two closest ranks, each within [`ERROR`]; none of nothing.
     pub fn percentile(&self, share: f64) -> Option<f64> {
-        let last = self
-            .0
-            .iter()
-            .sum::<i64>()
-            .checked_sub(1)
-            .filter(|last| *last >= 0)?;
+        let calls: i64 = unpack(&self.0).map(|(_, calls)| calls).sum();
+        let last = calls.checked_sub(1).filter(|last| *last >= 0)?;
         let rank = share * last as f64;
         let below = (rank.floor() as i64).min(last);
         let (low, high) = (self.at(below), self.at((below + 1).min(last)));
@@ -177,11 +167,11 @@ impl Histogram {
 
     fn at(&self, rank: i64) -> f64 {
         let mut passed = 0;
-        let bucket = self.0.iter().position(|count| {
-            passed += count;
+        let bucket = unpack(&self.0).find(|(_, calls)| {
+            passed += calls;
             passed > rank
         });
-        middle_of(bucket.unwrap_or(BUCKETS - 1))
+        middle_of(bucket.map_or(BUCKETS - 1, |(bucket, _)| usize::from(bucket)))
     }
 }
 
@@ -254,7 +244,7 @@ mod tests {
         let (mut summed, mut counted) = (Histogram::default(), Histogram::default());
         summed.add_packed(&rest);
         latencies(500).into_iter().for_each(|ms| counted.add(ms));
-        assert_eq!(summed.0, counted.0);
+        assert_eq!(summed, counted);
         let mut nothing = Change::default();
         nothing.add(5.0, 1);
         nothing.add(5.0, -1);

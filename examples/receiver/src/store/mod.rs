@@ -2,12 +2,15 @@
 //!
 //! Everything here blocks; callers are on blocking threads.
 
+pub mod brief;
 pub mod calls;
 pub mod errors;
+pub mod first;
 mod histogram;
 pub mod query;
 pub mod read;
 pub mod rollup;
+mod rows;
 pub mod series;
 pub mod singles;
 pub mod stats;
@@ -25,7 +28,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use series::{Catalog, Interner};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use upgrade::{APPLICATION_ID, SCHEMA_VERSION};
 
 pub use write::Repeat;
@@ -36,6 +39,10 @@ const READERS_KEPT: usize = 4;
 const STATEMENTS_KEPT: usize = 64;
 /// How long to wait for another process that is writing to the same file.
 const BUSY: Duration = Duration::from_secs(5);
+/// The longest that one reading may take, whatever is asked for.
+pub const READ_MOST: Duration = Duration::from_secs(10);
+/// How often that is looked at: steps of SQLite's machine, a millisecond or so.
+const STEPS: i32 = 50_000;
 
 /// A database of records.
 pub struct Store {
@@ -164,20 +171,33 @@ impl Store {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<T> {
         let Some(readers) = &self.readers else {
-            return query(&lock(&self.writer).connection);
+            return within(READ_MOST, &lock(&self.writer).connection, query);
         };
         let idle = lock(&readers.idle).pop();
         let connection = match idle {
             Some(connection) => connection,
             None => connect(&readers.path)?,
         };
-        let outcome = query(&connection);
+        let outcome = within(READ_MOST, &connection, query);
         let mut idle = lock(&readers.idle);
         if idle.len() < READERS_KEPT {
             idle.push(connection);
         }
         outcome
     }
+}
+
+/// Runs `query`, and interrupts it where it takes too long.
+fn within<T>(
+    most: Duration,
+    connection: &Connection,
+    query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    let end = Instant::now() + most;
+    connection.progress_handler(STEPS, Some(move || Instant::now() > end))?;
+    let outcome = query(connection);
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    outcome
 }
 
 impl Writer {
@@ -198,7 +218,8 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "cache_size", -32_768)?;
+    // What is read is mostly read once, in order; the system keeps the file.
+    connection.pragma_update(None, "cache_size", -8_192)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     Ok(connection)
 }
@@ -238,4 +259,32 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ENDLESS: &str =
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+
+    #[test]
+    fn a_reading_without_an_end_is_interrupted_and_the_connection_goes_on() -> Result<(), String> {
+        let store = Store::open(&Database::Memory)?;
+        let connection = &lock(&store.writer).connection;
+        let count = |sql: &str, most| {
+            within(most, connection, |c| {
+                c.query_row(sql, [], |row| row.get::<_, i64>(0))
+            })
+        };
+        let error = count(ENDLESS, Duration::from_millis(50)).err();
+        let code = error.and_then(|error| error.sqlite_error_code());
+        assert_eq!(code, Some(rusqlite::ErrorCode::OperationInterrupted));
+        assert_eq!(count("SELECT 7", Duration::ZERO), Ok(7));
+        // Without a bound again: writing has none.
+        let many = ENDLESS.replace("FROM n)", "FROM n LIMIT 200000)");
+        let counted = connection.query_row(&many, [], |row| row.get::<_, i64>(0));
+        assert_eq!(counted, Ok(200_000));
+        Ok(())
+    }
 }

@@ -1,15 +1,19 @@
 //! Sums of the calls that a filter selects, from days and hours where these are whole, else from single calls.
+//!
+//! Two passes. The first ([`Survey::overview`]) counts every value in forty bytes, by the number of its series and without its
+//! name. The second ([`Survey::details`]) reads all that is known of the few values that are shown.
 
+use super::brief::Brief;
 use super::histogram::Histogram;
-use super::rollup::{Call, Count, SUMS, Sums};
-use super::series::{Catalog, Dimension, Series, WHOLE};
+use super::rollup::{Call, Count, Sums};
+use super::rows::{self, Table};
+use super::series::{self, Catalog, Dimension, EVERYTHING, NONE, Number, WHOLE};
 use super::singles::Singles;
 use super::window::{Range, Window};
 use crate::clock::{DAY, HOUR, Micros};
-use rusqlite::{Connection, Result};
+use rusqlite::{Connection, Result, Row};
 use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::LazyLock;
+use std::collections::{HashMap, HashSet};
 
 /// Which calls: those whose dimensions have these values, where one is given. An empty value is one that was not told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,13 +36,6 @@ impl Filter {
             .into_iter()
             .all(|other| other == dimension || self.get(other).is_none())
     }
-
-    fn passes(&self, series: &Series) -> bool {
-        self.0
-            .iter()
-            .zip(&series.0)
-            .all(|(wanted, value)| wanted.as_ref().is_none_or(|wanted| wanted == value))
-    }
 }
 
 /// The calls to be summed.
@@ -47,37 +44,75 @@ pub struct Survey<'a> {
     pub catalog: &'a Catalog,
     pub window: Window,
     pub filter: &'a Filter,
-    /// The calls at the window's ends, once they were read: every sum wants them.
-    edges: OnceCell<Vec<Single<'a>>>,
+    /// The filter's values by their numbers.
+    wanted: [Option<Number>; 5],
+    /// The whole series that pass, where they are few.
+    few: OnceCell<Option<Vec<Number>>>,
 }
 
-/// One call.
-struct Single<'a> {
-    series: &'a Series,
-    at: Micros,
-    sums: Sums,
-    latency_ms: Option<f64>,
+/// The most series whose rows are looked up one by one; of more all rows are gone through.
+const FEW: usize = 1_000;
+
+/// The bars of charts: where each begins, ascending, and how much time it stands for.
+#[derive(Clone, Debug, Default)]
+pub struct Bars {
+    pub starts: Vec<Micros>,
+    pub step: Micros,
 }
 
-/// Sums by model and step of time, of any string that lives as long as the catalogue.
-type Steps<'a> = BTreeMap<Micros, HashMap<&'a str, Sums>>;
-
-/// All that is shown of the calls together.
-pub struct Overview<'a, const N: usize> {
-    /// By model.
-    pub models: BTreeMap<String, Group>,
-    /// By each of the dimensions that were asked for.
-    pub by: [BTreeMap<String, Sums>; N],
-    /// By the start of each step in which there were calls.
-    pub steps: Steps<'a>,
+impl Bars {
+    fn place(&self, at: Micros) -> Option<usize> {
+        let start = at.div_euclid(self.step.max(1)) * self.step;
+        self.starts.binary_search(&start).ok()
+    }
 }
 
-/// Sums and latencies of one value of a dimension.
+/// What the calls come to, by value.
+pub struct Overview {
+    /// All of them.
+    pub total: Sums,
+    /// All of them by bar.
+    pub bars: Vec<Sums>,
+    /// By number of the value.
+    briefs: Vec<Brief>,
+    /// The values of each dimension that was asked for.
+    values: [Vec<Number>; 5],
+}
+
+impl Overview {
+    /// The values of a dimension that has calls, in no order.
+    pub fn of(&self, dimension: Dimension) -> impl Iterator<Item = (Number, &Brief)> {
+        let values = self.values[dimension as usize].iter();
+        values
+            .map(|number| (*number, &self.briefs[*number as usize]))
+            .filter(|(_, brief)| brief.calls > 0)
+    }
+
+    /// What a value's calls come to; nothing where it has none.
+    pub fn get(&self, number: Number) -> Brief {
+        self.briefs
+            .get(number as usize)
+            .copied()
+            .unwrap_or_default()
+    }
+
+    fn add(&mut self, dimension: Dimension, number: Number, more: &Brief) {
+        // A number that was given since the catalogue was read is in no row of this state of the database.
+        let Some(brief) = self.briefs.get_mut(number as usize) else {
+            return;
+        };
+        if brief.calls == 0 {
+            self.values[dimension as usize].push(number);
+        }
+        brief.add(more);
+    }
+}
+
+/// Sums and latencies of one model.
 #[derive(Clone, Debug, Default)]
 pub struct Group {
     pub sums: Sums,
-    /// Only by model.
-    pub latencies: Option<Box<Histogram>>,
+    pub latencies: Histogram,
 }
 
 impl Group {
@@ -88,81 +123,101 @@ impl Group {
     }
 }
 
-/// A part of the sums: of a series in the hour or the day from `start` on, or a single call at `start`.
-struct Piece<'a, 'p> {
-    series: &'a Series,
-    start: Micros,
-    sums: &'p Sums,
-    latencies: Latencies<'p>,
+/// What is read of models that are shown.
+#[derive(Default)]
+pub struct Details {
+    /// By the model's number.
+    pub models: HashMap<Number, Group>,
+    /// The same by bar.
+    pub bars: HashMap<Number, Vec<Sums>>,
 }
 
-enum Latencies<'a> {
-    Untold,
-    One(f64),
-    Packed(&'a [u8]),
+/// Where the sums of a window are: single calls at its ends, and rows of tables between.
+struct Parts {
+    edges: Vec<Range>,
+    /// For sums of the whole window.
+    rows: Vec<(Table, Range)>,
+    /// For sums by bar.
+    bars: Vec<(Table, Range)>,
 }
 
-/// The series to add up, by number.
-struct Wanted<'a> {
-    /// Of which kind the sums are: of a dimension alone where that is enough, else whole.
-    kind: i64,
-    sums: HashMap<i64, &'a Series>,
-    /// Whole series, for single calls.
-    whole: Vec<(i64, &'a Series)>,
+/// One call.
+struct Single {
+    at: Micros,
+    sums: Sums,
+    latency_ms: Option<f64>,
 }
 
 impl<'a> Survey<'a> {
     /// Of the calls in `window` those that pass `filter`.
+    ///
+    /// # Errors
+    /// What SQLite says.
     pub fn new(
         connection: &'a Connection,
         catalog: &'a Catalog,
         window: Window,
         filter: &'a Filter,
-    ) -> Self {
-        Self {
+    ) -> Result<Self> {
+        let mut wanted = [None; 5];
+        for dimension in Dimension::ALL {
+            if let Some(value) = filter.get(dimension) {
+                wanted[dimension as usize] = Some(series::find(connection, dimension, value)?);
+            }
+        }
+        Ok(Self {
             connection,
             catalog,
             window,
             filter,
-            edges: OnceCell::new(),
+            wanted,
+            few: OnceCell::new(),
+        })
+    }
+
+    /// The values of a whole series that passes.
+    pub fn passing(&self, whole: Number) -> Option<&'a [Number; 5]> {
+        let values = self.catalog.values(whole)?;
+        self.passes(values).then_some(values)
+    }
+
+    fn passes(&self, values: &[Number; 5]) -> bool {
+        let mut wanted = self.wanted.iter().zip(values);
+        wanted.all(|(wanted, value)| wanted.is_none_or(|wanted| wanted == *value))
+    }
+
+    /// The whole series that pass, where they are few.
+    pub fn few(&self) -> Option<&[Number]> {
+        let found = self.few.get_or_init(|| self.whole(|_| true));
+        found.as_deref()
+    }
+
+    /// The whole series that pass and have such values, where they are few.
+    fn whole(&self, having: impl Fn(&[Number; 5]) -> bool) -> Option<Vec<Number>> {
+        let all = self.catalog.all();
+        let passing = all.filter(|(_, values)| self.passes(values) && having(values));
+        let found: Vec<Number> = passing.map(|(number, _)| number).take(FEW + 1).collect();
+        (found.len() <= FEW).then_some(found)
+    }
+
+    /// Of which kind the sums of a dimension are: of it alone where the filter asks for no other.
+    fn kind(&self, dimension: Dimension) -> i64 {
+        if self.filter.is_only(dimension) {
+            dimension.kind()
+        } else {
+            WHOLE
         }
     }
 
-    /// The numbers of the whole series that pass.
-    pub fn whole_series(&self) -> Vec<(i64, &'a Series)> {
-        self.of_kind(WHOLE)
-    }
-
-    fn of_kind(&self, wanted: i64) -> Vec<(i64, &'a Series)> {
-        let passing = |series: &Series| match wanted {
-            WHOLE => self.filter.passes(series),
-            // Of a dimension alone the others are empty.
-            kind => {
-                let index = kind as usize - 1;
-                self.filter.0[index]
-                    .as_ref()
-                    .is_none_or(|value| *value == series.0[index])
-            }
-        };
-        let all = self.catalog.series.iter();
-        let mut found: Vec<_> = all
-            .filter(|(_, (kind, series))| *kind == wanted && passing(series))
-            .map(|(id, (_, series))| (*id, series))
-            .collect();
-        found.sort_unstable_by_key(|(id, _)| *id);
-        found
-    }
-
-    fn wanted(&self, dimension: Option<Dimension>) -> Wanted<'a> {
-        let whole = self.whole_series();
-        let alone = dimension.filter(|dimension| self.filter.is_only(*dimension));
-        let kind = alone.map_or(WHOLE, Dimension::kind);
-        let sums = if kind == WHOLE {
-            whole.iter().copied().collect()
-        } else {
-            self.of_kind(kind).into_iter().collect()
-        };
-        Wanted { kind, sums, whole }
+    /// Of which kind the sums of all calls are, and of which numbers where they are few.
+    fn total(&self) -> (i64, Option<Vec<Number>>) {
+        if self.filter.is_open() {
+            return (EVERYTHING, None);
+        }
+        match Dimension::ALL.into_iter().find(|d| self.filter.is_only(*d)) {
+            Some(alone) => (alone.kind(), self.wanted[alone as usize].map(|n| vec![n])),
+            None => (WHOLE, self.few().map(<[Number]>::to_vec)),
+        }
     }
 
     /// Whether there are no more than `most` calls in the window, whatever the filter.
@@ -179,171 +234,231 @@ impl<'a> Survey<'a> {
         Ok(count <= most)
     }
 
-    /// Sums by one dimension. Of the model there are percentiles too.
-    ///
-    /// # Errors
-    /// What SQLite says.
-    pub fn by(&self, dimension: Dimension) -> Result<BTreeMap<String, Group>> {
-        let mut groups = Groups::default();
-        self.visit(&self.wanted(Some(dimension)), DAY, |piece| {
-            groups.add(dimension, &piece);
-        })?;
-        Ok(groups.finish())
+    fn parts(&self, step: Micros) -> Parts {
+        let parts = self.window.parts();
+        if step % HOUR != 0 {
+            let (from, to) = (self.window.from, self.window.end());
+            return Parts {
+                edges: vec![Range { from, to }],
+                rows: Vec::new(),
+                bars: Vec::new(),
+            };
+        }
+        let of = |days| {
+            let hours = parts.hours.iter().map(|range| (Table::Hours, *range));
+            hours.chain(parts.days.iter().map(move |range| (days, *range)))
+        };
+        let by_day = step % DAY == 0;
+        Parts {
+            rows: of(Table::Days).collect(),
+            bars: of(if by_day { Table::Days } else { Table::Hours }).collect(),
+            edges: parts.edges,
+        }
     }
 
-    /// Sums by model, by other dimensions and by model in each `step` of time. The calls are gone through once for all of
-    /// it where the filter lets no single dimension do.
+    /// Sums of everything, in all and by bar, and of each value of these dimensions.
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn overview<const N: usize>(
-        &self,
-        dimensions: [Dimension; N],
-        step: Micros,
-    ) -> Result<Overview<'a, N>> {
-        let wanted = self.wanted(Some(Dimension::Model));
-        let mut models = Groups::default();
-        let mut steps = Steps::new();
-        let mut whole: HashMap<&Series, Sums> = HashMap::new();
-        self.visit(&wanted, step, |piece| {
-            models.add(Dimension::Model, &piece);
-            let start = piece.start.div_euclid(step) * step;
-            let model = piece.series.get(Dimension::Model);
-            let sums = steps.entry(start).or_default().entry(model).or_default();
-            sums.add(piece.sums);
-            if wanted.kind == WHOLE {
-                whole.entry(piece.series).or_default().add(piece.sums);
+    pub fn overview(&self, dimensions: &[Dimension], bars: &Bars) -> Result<Overview> {
+        let mut found = Overview {
+            total: Sums::default(),
+            bars: vec![Sums::default(); bars.starts.len()],
+            briefs: vec![Brief::default(); self.catalog.numbers()],
+            values: Default::default(),
+        };
+        let add_total = |total: &mut Overview, at, sums: &Sums| {
+            total.total.add(sums);
+            if let Some(place) = bars.place(at) {
+                total.bars[place].add(sums);
+            }
+        };
+        let parts = self.parts(bars.step);
+        self.singles_in(&parts.edges, |values, single| {
+            add_total(&mut found, single.at, &single.sums);
+            for dimension in dimensions {
+                let brief = Brief::of(&single.sums);
+                found.add(*dimension, values[*dimension as usize], &brief);
             }
         })?;
-        let mut by = [const { BTreeMap::new() }; N];
-        let is_alone = |dimension: &Dimension| self.filter.is_only(*dimension);
-        if wanted.kind != WHOLE && !dimensions.iter().all(is_alone) {
-            self.visit(&self.wanted(None), DAY, |piece| {
-                whole.entry(piece.series).or_default().add(piece.sums);
-            })?;
+        let (kind, numbers) = self.total();
+        for (table, range) in &parts.bars {
+            let take = |number, start, row: &Row| {
+                if kind != WHOLE || self.passing(number).is_some() {
+                    add_total(&mut found, start, &Sums::of_row(row, 3)?);
+                }
+                Ok(())
+            };
+            rows::sums(
+                self.connection,
+                *table,
+                kind,
+                *range,
+                numbers.as_deref(),
+                take,
+            )?;
         }
-        for (sums, dimension) in by.iter_mut().zip(dimensions) {
-            if is_alone(&dimension) {
-                let groups = self.by(dimension)?.into_iter();
-                *sums = groups.map(|(value, group)| (value, group.sums)).collect();
+        let (whole, alone): (Vec<Dimension>, Vec<Dimension>) =
+            dimensions.iter().partition(|d| self.kind(**d) == WHOLE);
+        for (table, range) in &parts.rows {
+            for dimension in &alone {
+                let wanted = self.wanted[*dimension as usize].map(|number| [number]);
+                let wanted = wanted.as_ref().map(<[Number; 1]>::as_slice);
+                rows::briefs(
+                    self.connection,
+                    *table,
+                    dimension.kind(),
+                    *range,
+                    wanted,
+                    |number, brief| {
+                        found.add(*dimension, number, brief);
+                    },
+                )?;
+            }
+            if whole.is_empty() {
                 continue;
             }
-            for (series, more) in whole.iter().filter(|(_, sums)| sums.of(Count::Calls) > 0) {
-                let value = series.get(dimension).to_owned();
-                sums.entry(value).or_insert_with(Sums::default).add(more);
-            }
+            rows::briefs(
+                self.connection,
+                *table,
+                WHOLE,
+                *range,
+                self.few(),
+                |number, brief| {
+                    let Some(values) = self.passing(number) else {
+                        return;
+                    };
+                    for dimension in &whole {
+                        found.add(*dimension, values[*dimension as usize], brief);
+                    }
+                },
+            )?;
         }
-        Ok(Overview {
-            models: models.finish(),
-            by,
-            steps,
-        })
+        Ok(found)
     }
 
-    /// All latencies by model, from the single calls.
+    /// All that is known of some models, and the same by bar of those in `by_bar`.
     ///
     /// # Errors
     /// What SQLite says.
-    pub fn latencies(&self) -> Result<HashMap<&'a str, Vec<f64>>> {
-        let mut of_series: HashMap<i64, Vec<f64>> = HashMap::new();
-        self.singles().each("latency_ms", |(number, _), row| {
-            if let Some(ms) = row.get(1)? {
-                of_series.entry(number).or_default().push(ms);
+    pub fn details(&self, models: &[Number], by_bar: &[Number], bars: &Bars) -> Result<Details> {
+        let model = Dimension::Model as usize;
+        let groups = models.iter().map(|number| (*number, Group::default()));
+        let empty = vec![Sums::default(); bars.starts.len()];
+        let mut found = Details {
+            models: groups.collect(),
+            bars: by_bar
+                .iter()
+                .map(|number| (*number, empty.clone()))
+                .collect(),
+        };
+        let parts = self.parts(bars.step);
+        self.singles_in(&parts.edges, |values, single| {
+            if let Some(group) = found.models.get_mut(&values[model]) {
+                group.sums.add(&single.sums);
+                if let Some(ms) = single.latency_ms {
+                    group.latencies.add(ms);
+                }
+            }
+            if let (Some(found), Some(place)) =
+                (found.bars.get_mut(&values[model]), bars.place(single.at))
+            {
+                found[place].add(&single.sums);
+            }
+        })?;
+        let kind = self.kind(Dimension::Model);
+        let numbers = |wanted: &[Number]| match kind {
+            WHOLE => {
+                let wanted: HashSet<&Number> = wanted.iter().collect();
+                self.whole(|values| wanted.contains(&values[model]))
+            }
+            _ => Some(wanted.to_vec()),
+        };
+        let value_of = |number| match kind {
+            WHOLE => self.passing(number).map_or(NONE, |values| values[model]),
+            _ => number,
+        };
+        let wanted = numbers(models);
+        for (table, range) in &parts.rows {
+            let take = |number, _, row: &Row| {
+                if let Some(group) = found.models.get_mut(&value_of(number)) {
+                    group.sums.add(&Sums::of_row(row, 3)?);
+                    if let Some(packed) = row.get_ref(2)?.as_blob_or_null()? {
+                        group.latencies.add_packed(packed);
+                    }
+                }
+                Ok(())
+            };
+            rows::sums(
+                self.connection,
+                *table,
+                kind,
+                *range,
+                wanted.as_deref(),
+                take,
+            )?;
+        }
+        let wanted = numbers(by_bar);
+        for (table, range) in &parts.bars {
+            let take = |number, start, row: &Row| {
+                if let (Some(found), Some(place)) =
+                    (found.bars.get_mut(&value_of(number)), bars.place(start))
+                {
+                    found[place].add(&Sums::of_row(row, 3)?);
+                }
+                Ok(())
+            };
+            rows::sums(
+                self.connection,
+                *table,
+                kind,
+                *range,
+                wanted.as_deref(),
+                take,
+            )?;
+        }
+        Ok(found)
+    }
+
+    /// All latencies of some models, from the single calls.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn latencies(&self, models: &[Number]) -> Result<HashMap<Number, Vec<f64>>> {
+        let mut found: HashMap<Number, Vec<f64>> =
+            models.iter().map(|model| (*model, Vec::new())).collect();
+        self.singles().each("latency_ms", |_, values, row| {
+            let model = &values[Dimension::Model as usize];
+            if let (Some(all), Some(ms)) = (found.get_mut(model), row.get(1)?) {
+                all.push(ms);
             }
             Ok(())
         })?;
-        let mut models: HashMap<&str, Vec<f64>> = HashMap::new();
-        for (number, series) in self.whole_series() {
-            let all = models.entry(series.get(Dimension::Model)).or_default();
-            all.append(of_series.entry(number).or_default());
-        }
-        Ok(models)
+        Ok(found)
     }
 
     /// The single calls.
-    pub fn singles(&self) -> Singles<'a, 'a> {
+    pub fn singles(&self) -> Singles<'_, 'a> {
         let Window { from, .. } = self.window;
         let to = self.window.end();
-        Singles::new(self.connection, self.whole_series(), Range { from, to })
+        Singles::new(self, Range { from, to })
     }
 
-    /// Goes through the sums in parts no longer than `longest`.
-    fn visit(
+    fn singles_in(
         &self,
-        wanted: &Wanted<'a>,
-        longest: Micros,
-        mut take: impl FnMut(Piece<'a, '_>),
+        ranges: &[Range],
+        mut take: impl FnMut(&[Number; 5], &Single),
     ) -> Result<()> {
-        let whole = Range {
-            from: self.window.from,
-            to: self.window.end(),
-        };
-        let parts = self.window.parts();
-        if longest % HOUR != 0 {
-            self.single(&wanted.whole, whole)?
-                .iter()
-                .for_each(|call| take(call.piece()));
-            return Ok(());
-        }
-        if self.edges.get().is_none() {
-            let mut calls = Vec::new();
-            for range in &parts.edges {
-                calls.append(&mut self.single(&wanted.whole, *range)?);
-            }
-            let _ = self.edges.set(calls);
-        }
-        for call in self.edges.get().into_iter().flatten() {
-            take(call.piece());
-        }
-        let days = if longest % DAY == 0 {
-            &BY_DAY
-        } else {
-            &BY_HOUR
-        };
-        for range in &parts.hours {
-            self.summed(&BY_HOUR, wanted, *range, &mut take)?;
-        }
-        for range in &parts.days {
-            self.summed(days, wanted, *range, &mut take)?;
-        }
-        Ok(())
-    }
-
-    fn summed(
-        &self,
-        sql: &str,
-        wanted: &Wanted<'a>,
-        range: Range,
-        take: &mut impl FnMut(Piece<'a, '_>),
-    ) -> Result<()> {
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query((wanted.kind, range.from, range.to))?;
-        while let Some(row) = rows.next()? {
-            let Some(series) = wanted.sums.get(&row.get(2)?) else {
-                continue;
-            };
-            let latencies = row.get_ref(1)?.as_blob_or_null()?;
-            take(Piece {
-                series,
-                start: row.get(0)?,
-                sums: &Sums::of_row(row, 3)?,
-                latencies: latencies.map_or(Latencies::Untold, Latencies::Packed),
-            });
-        }
-        Ok(())
-    }
-
-    fn single(&self, wanted: &[(i64, &'a Series)], range: Range) -> Result<Vec<Single<'a>>> {
         const COLUMNS: &str =
             "timestamp, latency_ms, prompt_tokens, completion_tokens, cost_usd, flags,
             cache_read_tokens, cache_write_tokens, reasoning_tokens";
-        let mut calls = Vec::new();
-        Singles::new(self.connection, wanted.iter().copied(), range).each(
-            COLUMNS,
-            |(_, series), row| {
+        let unknown = series::find(self.connection, Dimension::CostSource, "unknown")?;
+        for range in ranges {
+            Singles::new(self, *range).each(COLUMNS, |_, values, row| {
+                let is_unknown = values[Dimension::CostSource as usize] == unknown;
                 let call = Call {
                     timestamp: row.get(1)?,
-                    values: [0, 1, 2, 3, 4].map(|index| series.0[index].as_str()),
+                    values: ["", "", "", if is_unknown { "unknown" } else { "" }, ""],
                     latency_ms: row.get(2)?,
                     prompt: row.get(3)?,
                     completion: row.get(4)?,
@@ -353,63 +468,15 @@ impl<'a> Survey<'a> {
                     cache_write: row.get(8)?,
                     reasoning: row.get(9)?,
                 };
-                calls.push(Single {
-                    series,
+                let single = Single {
                     at: call.timestamp,
                     sums: call.sums(),
                     latency_ms: call.latency_ms,
-                });
+                };
+                take(values, &single);
                 Ok(())
-            },
-        )?;
-        Ok(calls)
-    }
-}
-
-impl<'a> Single<'a> {
-    fn piece(&self) -> Piece<'a, '_> {
-        Piece {
-            series: self.series,
-            start: self.at,
-            sums: &self.sums,
-            latencies: self.latency_ms.map_or(Latencies::Untold, Latencies::One),
+            })?;
         }
+        Ok(())
     }
 }
-
-/// Groups that are being added up.
-#[derive(Default)]
-struct Groups<'a>(HashMap<&'a str, Group>);
-
-impl<'a> Groups<'a> {
-    fn add(&mut self, dimension: Dimension, piece: &Piece<'a, '_>) {
-        let group = self.0.entry(piece.series.get(dimension)).or_default();
-        group.sums.add(piece.sums);
-        if dimension == Dimension::Model {
-            let latencies = group.latencies.get_or_insert_default();
-            match piece.latencies {
-                Latencies::Untold => {}
-                Latencies::One(ms) => latencies.add(ms),
-                Latencies::Packed(packed) => latencies.add_packed(packed),
-            }
-        }
-    }
-
-    fn finish(self) -> BTreeMap<String, Group> {
-        let groups = self.0.into_iter();
-        let groups = groups.filter(|(_, group)| group.sums.of(Count::Calls) > 0);
-        groups
-            .map(|(value, group)| (value.to_owned(), group))
-            .collect()
-    }
-}
-
-fn by_table(table: &str) -> String {
-    format!(
-        "SELECT start, latencies, series, {} FROM {table} WHERE kind = ?1 AND start >= ?2 AND start < ?3",
-        *SUMS
-    )
-}
-
-static BY_HOUR: LazyLock<String> = LazyLock::new(|| by_table("usage_hour"));
-static BY_DAY: LazyLock<String> = LazyLock::new(|| by_table("usage_day"));

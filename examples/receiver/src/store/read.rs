@@ -2,8 +2,14 @@
 
 use crate::clock;
 use rusqlite::types::{Value as Sql, ValueRef};
-use rusqlite::{Connection, Result, Row, params_from_iter};
+use rusqlite::{Connection, Error, Result, Row, ffi, params_from_iter};
 use serde_json::{Map, Value, json};
+use std::collections::HashMap;
+
+/// The most bytes of text in an answer: a thousand logs may have sixty million.
+const ANSWER_MOST: usize = 8 * 1024 * 1024;
+/// The most models, jobs, checks, names of metrics, spans or events in an answer.
+pub const ROWS_MOST: i64 = 10_000;
 
 /// A `SELECT` with conditions that are added where the request asks for them.
 pub struct Select {
@@ -63,11 +69,28 @@ impl Select {
             .collect();
         let mut rows = statement.query(params_from_iter(self.values))?;
         let mut list = Vec::new();
+        let mut bytes = 0;
         while let Some(row) = rows.next()? {
+            bytes += text_of(row, names.len())?;
+            if bytes > ANSWER_MOST {
+                return Err(Error::SqliteFailure(
+                    ffi::Error::new(ffi::SQLITE_TOOBIG),
+                    None,
+                ));
+            }
             list.push(object_of(row, &names, raw)?);
         }
         Ok(list)
     }
+}
+
+/// The bytes of text of a row.
+fn text_of(row: &Row, columns: usize) -> Result<usize> {
+    let mut bytes = 0;
+    for index in 0..columns {
+        bytes += row.get_ref(index)?.as_bytes().map_or(0, <[u8]>::len);
+    }
+    Ok(bytes)
 }
 
 fn object_of(row: &Row, names: &[String], raw: bool) -> Result<Value> {
@@ -90,7 +113,7 @@ fn object_of(row: &Row, names: &[String], raw: bool) -> Result<Value> {
     Ok(Value::Object(object))
 }
 
-/// A trace with its spans and their events; none where there is no such trace.
+/// A trace with its spans and their events, [`ROWS_MOST`] of each; none where there is no such trace.
 ///
 /// # Errors
 /// What SQLite says.
@@ -104,20 +127,27 @@ pub fn trace(connection: &Connection, id: &str) -> Result<Option<Value>> {
     let mut spans = Select::new("SELECT * FROM spans")
         .only("trace_id = ?", Some(id.to_owned()))
         .then(" ORDER BY started_at, rowid")
+        .page(ROWS_MOST, 0)
         .rows(connection, false)?;
+    let events = Select::new("SELECT e.* FROM spans s JOIN span_events e ON e.span_id = s.id")
+        .only("s.trace_id = ?", Some(id.to_owned()))
+        .then(" ORDER BY e.timestamp, e.rowid")
+        .page(ROWS_MOST, 0)
+        .rows(connection, false)?;
+    let mut of_span: HashMap<String, Vec<Value>> = HashMap::new();
+    for event in events {
+        let span = event["span_id"].as_str().unwrap_or_default().to_owned();
+        of_span.entry(span).or_default().push(event);
+    }
     for span in &mut spans {
-        let span_id = span["id"].as_str().unwrap_or_default().to_owned();
-        let events = Select::new("SELECT * FROM span_events")
-            .only("span_id = ?", Some(span_id))
-            .then(" ORDER BY timestamp, rowid")
-            .rows(connection, false)?;
-        span["events"] = events.into();
+        let events = of_span.remove(span["id"].as_str().unwrap_or_default());
+        span["events"] = events.unwrap_or_default().into();
     }
     trace["spans"] = spans.into();
     Ok(Some(trace))
 }
 
-/// Cost totals, and the same for each model, dearest first.
+/// Cost totals, and the same for each model, dearest first, [`ROWS_MOST`] of them.
 ///
 /// # Errors
 /// What SQLite says.
@@ -126,27 +156,28 @@ pub fn cost_summary(
     agent: Option<String>,
     since: Option<i64>,
 ) -> Result<Value> {
-    let by_model = Select::new(
-        // `sum` ends with an error past 64 bits; the cast of a `total` is the largest integer.
-        "SELECT model, count(*) AS count, CAST(total(input_tokens) AS INTEGER) AS input_tokens,
-             CAST(total(output_tokens) AS INTEGER) AS output_tokens, total(estimated_cost_usd) AS cost_usd FROM costs",
-    )
-    .only("agent_name = ?", agent)
-    .only("timestamp >= ?", since)
-    .then(" GROUP BY model ORDER BY cost_usd DESC, model")
-    .rows(connection, false)?;
-    let sum = |field: &str| {
-        by_model
-            .iter()
-            .filter_map(|m| m[field].as_i64())
-            .fold(0, i64::saturating_add)
+    // Of integers that are too many for 64 bits SQLite's own sum is an error.
+    const SUMS: &str = "count(*) AS count, CAST(total(input_tokens) AS INTEGER) AS input_tokens,
+        CAST(total(output_tokens) AS INTEGER) AS output_tokens, total(estimated_cost_usd) AS cost_usd";
+    let of = |what: &str, tail: &str, most| {
+        Select::new(&format!("SELECT {what}{SUMS} FROM costs"))
+            .only("agent_name = ?", agent.clone())
+            .only("timestamp >= ?", since)
+            .then(tail)
+            .page(most, 0)
+            .rows(connection, false)
     };
-    let (input, output) = (sum("input_tokens"), sum("output_tokens"));
-    // The `sum` of nothing is -0.0.
-    let costs = by_model.iter().filter_map(|m| m["cost_usd"].as_f64());
-    let cost = costs.fold(0.0, |sum, cost| sum + cost);
+    let by_model = of(
+        "model, ",
+        " GROUP BY model ORDER BY cost_usd DESC, model",
+        ROWS_MOST,
+    )?;
+    let all = of("", "", 1)?.into_iter().next().unwrap_or_default();
+    let whole = |field: &str| all[field].as_i64().unwrap_or(0);
+    let (input, output) = (whole("input_tokens"), whole("output_tokens"));
+    let cost = all["cost_usd"].as_f64().unwrap_or(0.0);
     Ok(json!({
-        "record_count": sum("count"),
+        "record_count": whole("count"),
         "total_input_tokens": input,
         "total_output_tokens": output,
         "total_tokens": input.saturating_add(output),
@@ -155,12 +186,13 @@ pub fn cost_summary(
     }))
 }
 
-/// Each job with its last run and the record of its latest hundred runs, by name.
+/// Each of [`ROWS_MOST`] jobs with its last run and the record of its latest hundred runs, by name.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn cron_stats(connection: &Connection) -> Result<Vec<Value>> {
     let jobs = Select::new("SELECT DISTINCT job_name FROM cron_runs ORDER BY job_name")
+        .page(ROWS_MOST, 0)
         .rows(connection, false)?;
     jobs.iter()
         .map(|job| {

@@ -1,15 +1,16 @@
 //! Sums of calls by hour and by day, kept in the transaction that changes the calls.
 //!
-//! Each call is in the sums of its whole series (all dimensions) and of each dimension alone, by hour and by day.
+//! Each call is in the sums of its whole series (all dimensions), of each dimension alone and of everything, by hour and by
+//! day.
 //! A batch's changes are added up first and written once.
 
 use super::histogram::{self, Change};
-use super::series::{Dimension, Ids};
+use super::series::{self, Dimension, EVERYTHING, Ids};
 use crate::clock::{DAY, HOUR, Micros};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, Result, Row, ToSql, params_from_iter};
-use std::collections::HashMap;
+use rusqlite::{Connection, Result, Row, ToSql};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
 /// What is counted of calls.
@@ -103,6 +104,20 @@ impl Sums {
         sums.cost_usd = row.get(first + COUNTS.len())?;
         sums.latency_ms = row.get(first + COUNTS.len() + 1)?;
         Ok(sums)
+    }
+
+    /// The values of a row, in the order of [`upsert`].
+    fn row<'a>(
+        &'a self,
+        kind: &'a i64,
+        start: &'a Micros,
+        series: &'a i64,
+        latencies: &'a Option<Vec<u8>>,
+    ) -> Vec<&'a dyn ToSql> {
+        let mut values: Vec<&dyn ToSql> = vec![kind, start, series];
+        values.extend(self.counts.iter().map(|count| count as &dyn ToSql));
+        values.extend([&self.cost_usd as &dyn ToSql, &self.latency_ms, latencies]);
+        values
     }
 
     fn is_nothing(&self) -> bool {
@@ -263,7 +278,7 @@ impl Changes {
             let (total, latencies) = self.0.entry((index as i64, start, *id)).or_default();
             total.add(&sums);
             // Percentiles are shown by model, and of what a filter selects.
-            if index <= 1
+            if index as i64 <= Dimension::Model.kind()
                 && let Some(ms) = call.latency_ms
             {
                 latencies.add(ms, times);
@@ -324,10 +339,7 @@ fn write_table(
         } else {
             Some(latencies.pack())
         };
-        let mut values: Vec<&dyn ToSql> = vec![kind, start, series];
-        values.extend(sums.counts.iter().map(|count| count as &dyn ToSql));
-        values.extend([&sums.cost_usd as &dyn ToSql, &sums.latency_ms, &packed]);
-        statement.execute(params_from_iter(values))?;
+        statement.execute(sums.row(kind, start, series, &packed).as_slice())?;
         if sums.of(Count::Calls) < 0 {
             // With its last call a row goes, and with it what rounding left of its money.
             connection
@@ -335,6 +347,34 @@ fn write_table(
                     "DELETE FROM {table} WHERE kind = ? AND start = ? AND series = ? AND calls = 0"
                 ))?
                 .execute([kind, start, series])?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the sums of everything from those by agent: what version 5 has and earlier ones had not.
+///
+/// # Errors
+/// What SQLite says.
+pub fn sum_everything(connection: &Connection) -> Result<()> {
+    for (table, upsert) in ["usage_hour", "usage_day"].iter().zip(UPSERT.iter()) {
+        let mut starts: BTreeMap<Micros, Sums> = BTreeMap::new();
+        let mut select = connection.prepare(&format!(
+            "SELECT start, {} FROM {table} WHERE kind = ?1",
+            *SUMS
+        ))?;
+        let mut rows = select.query([Dimension::Agent.kind()])?;
+        while let Some(row) = rows.next()? {
+            let sums = starts.entry(row.get(0)?).or_default();
+            sums.add(&Sums::of_row(row, 1)?);
+        }
+        if starts.is_empty() {
+            continue;
+        }
+        let number = series::everything(connection)?;
+        let mut insert = connection.prepare(upsert)?;
+        for (start, sums) in &starts {
+            insert.execute(sums.row(&EVERYTHING, start, &number, &None).as_slice())?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
--- Version 4. Instants are microseconds since 1970, money is US dollars, durations are milliseconds.
+-- Version 5. Instants are microseconds since 1970, money is US dollars, durations are milliseconds.
 -- The id is UNIQUE beside a rowid, not the key itself: rows stay in order of arrival, so a time range is
 -- read in one sweep and a random id costs one index entry, no page split of the table.
 
@@ -82,7 +82,8 @@ CREATE TABLE IF NOT EXISTS spans (
     error       TEXT
 );
 CREATE INDEX IF NOT EXISTS spans_trace_id ON spans (trace_id);
--- Failed model calls, which fallbacks are looked for behind.
+-- Model calls of a trace, and those that failed, behind which fallbacks are looked for.
+CREATE INDEX IF NOT EXISTS spans_chat ON spans (trace_id, started_at, status, name) WHERE name GLOB 'chat *';
 CREATE INDEX IF NOT EXISTS spans_failed_chat ON spans (started_at) WHERE status = 'failed' AND name GLOB 'chat *';
 
 CREATE TABLE IF NOT EXISTS span_events (
@@ -145,7 +146,8 @@ CREATE TABLE IF NOT EXISTS cron_runs (
 CREATE INDEX IF NOT EXISTS cron_runs_job ON cron_runs (job_name, timestamp);
 
 -- What calls are told apart by. `kind` 0 tells by all of it; 1 to 5 by the model, the agent, the trigger, the source of
--- the cost or the gateway alone, with the others empty. Empty is also what records did not tell.
+-- the cost or the gateway alone, with the others empty; 6 by nothing. Empty is also what records did not tell. A series of
+-- kind 0 has the numbers of those alone.
 CREATE TABLE IF NOT EXISTS series (
     id          INTEGER PRIMARY KEY,
     kind        INTEGER NOT NULL,
@@ -154,6 +156,11 @@ CREATE TABLE IF NOT EXISTS series (
     "trigger"   TEXT NOT NULL,
     cost_source TEXT NOT NULL,
     gateway     TEXT NOT NULL,
+    of_model       INTEGER,
+    of_agent       INTEGER,
+    of_trigger     INTEGER,
+    of_cost_source INTEGER,
+    of_gateway     INTEGER,
     UNIQUE (kind, model, agent, "trigger", cost_source, gateway)
 );
 

@@ -1,6 +1,7 @@
 //! What calls are told apart by, and the small numbers that stand for it.
 
-use rusqlite::{Connection, OptionalExtension, Result};
+use crate::fields::NAME_MAX;
+use rusqlite::{Connection, OptionalExtension, Result, params};
 use std::collections::HashMap;
 
 /// Something by which calls are told apart.
@@ -19,7 +20,7 @@ pub enum Dimension {
 }
 
 impl Dimension {
-    /// All of them, in the order of [`Series`].
+    /// All of them, in the order in which their values stand.
     pub const ALL: [Self; 5] = [
         Self::Model,
         Self::Agent,
@@ -47,37 +48,35 @@ impl Dimension {
 
 /// `series.kind` of what is told apart by all dimensions.
 pub const WHOLE: i64 = 0;
+/// `series.kind` of all calls together.
+pub const EVERYTHING: i64 = 6;
 
-/// A value for each dimension; empty where records did not tell.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Series(pub [String; 5]);
+/// The numbers of a call's series: of the whole, then of each dimension alone, then of everything. By `series.kind`.
+pub type Ids = [i64; 7];
 
-impl Series {
-    /// The value of one dimension.
-    pub fn get(&self, dimension: Dimension) -> &str {
-        &self.0[dimension as usize]
-    }
-}
-
-/// The numbers of a call's series: of the whole, then of each dimension alone.
-pub type Ids = [i64; 6];
+/// The number of a series. There are fewer than four thousand million: each takes a hundred bytes of the disk.
+pub type Number = u32;
+/// A number that no series has.
+pub const NONE: Number = 0;
 
 /// Series that the writer has met, so that most calls need no query.
 #[derive(Default)]
 pub struct Interner {
     known: HashMap<Vec<u8>, Ids>,
+    bytes: usize,
     key: Vec<u8>,
 }
 
 impl Interner {
-    /// A bound of memory, whatever names arrive.
-    const MOST: usize = 50_000;
+    /// A bound of memory, whatever names arrive. A series of short names has some hundred bytes.
+    const BYTES_MOST: usize = 8 * 1024 * 1024;
 
     /// The numbers of these values, which are given some where they are new.
     ///
     /// # Errors
     /// What SQLite says.
     pub fn ids(&mut self, connection: &Connection, values: [&str; 5]) -> Result<Ids> {
+        let values = values.map(cut);
         self.key.clear();
         for value in values {
             // With its length before it, no value runs into the next.
@@ -87,15 +86,18 @@ impl Interner {
         if let Some(ids) = self.known.get(&self.key) {
             return Ok(*ids);
         }
-        let mut ids = [number(connection, WHOLE, values)?; 6];
+        let mut ids = [0; 7];
+        ids[EVERYTHING as usize] = everything(connection)?;
         for dimension in Dimension::ALL {
             let mut alone = [""; 5];
             alone[dimension as usize] = values[dimension as usize];
-            ids[dimension as usize + 1] = number(connection, dimension.kind(), alone)?;
+            ids[dimension.kind() as usize] = number(connection, dimension.kind(), alone, None)?;
         }
-        if self.known.len() >= Self::MOST {
-            self.known.clear();
+        ids[WHOLE as usize] = number(connection, WHOLE, values, Some(&ids))?;
+        if self.bytes >= Self::BYTES_MOST {
+            self.forget();
         }
+        self.bytes += self.key.len() + size_of::<Ids>() + size_of::<Vec<u8>>();
         self.known.insert(self.key.clone(), ids);
         Ok(ids)
     }
@@ -103,34 +105,117 @@ impl Interner {
     /// Forgets everything: a transaction that was rolled back took its new numbers with it.
     pub fn forget(&mut self) {
         self.known.clear();
+        self.bytes = 0;
     }
 }
 
-fn number(connection: &Connection, kind: i64, values: [&str; 5]) -> Result<i64> {
-    let mut find = connection.prepare_cached(
-        r#"SELECT id FROM series WHERE kind = ?1 AND model = ?2 AND agent = ?3 AND "trigger" = ?4
-               AND cost_source = ?5 AND gateway = ?6"#,
-    )?;
+/// The beginning of a value, by which it is told apart. Only stock mode takes longer names, and a page shows hundreds of them.
+fn cut(value: &str) -> &str {
+    let mut end = value.len().min(NAME_MAX);
+    while !value.is_char_boundary(end) {
+        end -= 1;
+    }
+    &value[..end]
+}
+
+const FIND: &str = r#"SELECT id FROM series WHERE kind = ?1 AND model = ?2 AND agent = ?3 AND "trigger" = ?4
+           AND cost_source = ?5 AND gateway = ?6"#;
+
+fn number(
+    connection: &Connection,
+    kind: i64,
+    values: [&str; 5],
+    alone: Option<&Ids>,
+) -> Result<i64> {
     let [a, b, c, d, e] = values;
-    let found = find
+    let found = connection
+        .prepare_cached(FIND)?
         .query_row((kind, a, b, c, d, e), |row| row.get(0))
         .optional()?;
     if let Some(id) = found {
         return Ok(id);
     }
+    let of = |dimension: Dimension| alone.map(|ids| ids[dimension.kind() as usize]);
     connection
         .prepare_cached(
-            r#"INSERT INTO series (kind, model, agent, "trigger", cost_source, gateway)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6)"#,
+            r#"INSERT INTO series (kind, model, agent, "trigger", cost_source, gateway,
+                   of_model, of_agent, of_trigger, of_cost_source, of_gateway)
+               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"#,
         )?
-        .insert((kind, a, b, c, d, e))
+        .insert(params![
+            kind,
+            a,
+            b,
+            c,
+            d,
+            e,
+            of(Dimension::Model),
+            of(Dimension::Agent),
+            of(Dimension::Trigger),
+            of(Dimension::CostSource),
+            of(Dimension::Gateway)
+        ])
 }
 
-/// All series that are committed. They are only ever added to.
+/// The number of the series of everything.
+///
+/// # Errors
+/// What SQLite says.
+pub fn everything(connection: &Connection) -> Result<i64> {
+    number(connection, EVERYTHING, [""; 5], None)
+}
+
+/// The number of a value of a dimension alone; [`NONE`] where no call ever had it.
+///
+/// # Errors
+/// What SQLite says.
+pub fn find(connection: &Connection, dimension: Dimension, value: &str) -> Result<Number> {
+    let mut alone = [""; 5];
+    alone[dimension as usize] = cut(value);
+    let [a, b, c, d, e] = alone;
+    let found = connection
+        .prepare_cached(FIND)?
+        .query_row((dimension.kind(), a, b, c, d, e), |row| row.get(0))
+        .optional()?;
+    Ok(found.unwrap_or(NONE))
+}
+
+/// The value that a number of a dimension alone stands for.
+///
+/// # Errors
+/// What SQLite says.
+pub fn value(connection: &Connection, dimension: Dimension, number: Number) -> Result<String> {
+    let name = dimension.name();
+    connection
+        .prepare_cached(&format!(r#"SELECT "{name}" FROM series WHERE id = ?1"#))?
+        .query_row([number], |row| row.get(0))
+}
+
+/// The first `most` values of a dimension, by name.
+///
+/// # Errors
+/// What SQLite says.
+pub fn values(connection: &Connection, dimension: Dimension, most: usize) -> Result<Vec<String>> {
+    // Of a dimension alone the others are empty; where that is said, the index has the order and no more is read.
+    let others: String = Dimension::ALL
+        .into_iter()
+        .filter(|other| *other != dimension)
+        .map(|other| format!(r#" AND "{}" = ''"#, other.name()))
+        .collect();
+    let name = dimension.name();
+    let mut statement = connection.prepare_cached(&format!(
+        r#"SELECT "{name}" FROM series WHERE kind = ?1{others} ORDER BY "{name}" LIMIT ?2"#
+    ))?;
+    let rows = statement.query_map((dimension.kind(), most as i64), |row| row.get(0))?;
+    rows.collect()
+}
+
+/// The whole series that are committed, as the numbers of their values: some twenty bytes each, no names. They are only
+/// ever added to.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    /// Kind and values by number.
-    pub series: HashMap<i64, (i64, Series)>,
+    /// By the number of the whole series; [`NONE`]s where a number is of another kind.
+    whole: Vec<[Number; 5]>,
     last: i64,
 }
 
@@ -140,22 +225,22 @@ impl Catalog {
     /// # Errors
     /// What SQLite says.
     pub fn refresh(&mut self, connection: &Connection) -> Result<()> {
+        let last = last(connection)?;
+        // The plus keeps SQLite from its index of names, which is in another order than the table.
         let mut added = connection.prepare_cached(
-            r#"SELECT id, kind, model, agent, "trigger", cost_source, gateway FROM series WHERE id > ?1 ORDER BY id"#,
+            "SELECT id, of_model, of_agent, of_trigger, of_cost_source, of_gateway FROM series
+             WHERE id > ?1 AND id <= ?2 AND +kind = 0",
         )?;
-        let mut rows = added.query([self.last])?;
+        self.whole
+            .resize(usize::try_from(last).unwrap_or(0) + 1, [NONE; 5]);
+        let mut rows = added.query([self.last, last])?;
         while let Some(row) = rows.next()? {
-            let id = row.get(0)?;
-            let values = [
-                row.get(2)?,
-                row.get(3)?,
-                row.get(4)?,
-                row.get(5)?,
-                row.get(6)?,
-            ];
-            self.series.insert(id, (row.get(1)?, Series(values)));
-            self.last = id;
+            let place: Number = row.get(0)?;
+            for (index, number) in self.whole[place as usize].iter_mut().enumerate() {
+                *number = row.get(index + 1)?;
+            }
         }
+        self.last = last;
         Ok(())
     }
 
@@ -164,9 +249,46 @@ impl Catalog {
     /// # Errors
     /// What SQLite says.
     pub fn is_behind(&self, connection: &Connection) -> Result<bool> {
-        let last: Option<i64> = connection
-            .prepare_cached("SELECT max(id) FROM series")?
-            .query_row([], |row| row.get(0))?;
-        Ok(last.unwrap_or(0) > self.last)
+        Ok(last(connection)? > self.last)
+    }
+
+    /// The values of a whole series, by their numbers.
+    pub fn values(&self, whole: Number) -> Option<&[Number; 5]> {
+        let values = self.whole.get(whole as usize)?;
+        (values[0] != NONE).then_some(values)
+    }
+
+    /// All whole series with their values.
+    pub fn all(&self) -> impl Iterator<Item = (Number, &[Number; 5])> {
+        let numbered = self.whole.iter().enumerate();
+        numbered
+            .filter(|(_, values)| values[0] != NONE)
+            .map(|(number, values)| (number as Number, values))
+    }
+
+    /// More than the largest number of any series.
+    pub fn numbers(&self) -> usize {
+        self.whole.len()
     }
 }
+
+fn last(connection: &Connection) -> Result<i64> {
+    let last: Option<i64> = connection
+        .prepare_cached("SELECT max(id) FROM series")?
+        .query_row([], |row| row.get(0))?;
+    Ok(last.unwrap_or(0))
+}
+
+/// Fills the columns that version 5 has and earlier ones had not: the numbers of a whole series' values.
+pub const NUMBER_VALUES: &str = r#"UPDATE series SET
+    of_model = (SELECT id FROM series a WHERE a.kind = 1 AND a.model = series.model AND a.agent = ''
+        AND a."trigger" = '' AND a.cost_source = '' AND a.gateway = ''),
+    of_agent = (SELECT id FROM series a WHERE a.kind = 2 AND a.model = '' AND a.agent = series.agent
+        AND a."trigger" = '' AND a.cost_source = '' AND a.gateway = ''),
+    of_trigger = (SELECT id FROM series a WHERE a.kind = 3 AND a.model = '' AND a.agent = ''
+        AND a."trigger" = series."trigger" AND a.cost_source = '' AND a.gateway = ''),
+    of_cost_source = (SELECT id FROM series a WHERE a.kind = 4 AND a.model = '' AND a.agent = ''
+        AND a."trigger" = '' AND a.cost_source = series.cost_source AND a.gateway = ''),
+    of_gateway = (SELECT id FROM series a WHERE a.kind = 5 AND a.model = '' AND a.agent = ''
+        AND a."trigger" = '' AND a.cost_source = '' AND a.gateway = series.gateway)
+    WHERE kind = 0"#;

@@ -1,20 +1,28 @@
 //! What the Models page shows of each model: totals and percentiles.
 
+use super::first::first;
 use super::histogram;
-use super::query::{Group, Survey};
+use super::query::{Bars, Group, Overview, Survey};
 use super::rollup::{Count, Sums};
-use super::series::Dimension;
+use super::series::{self, Dimension, Number};
+use super::singles::ONE_BY_ONE;
 use rusqlite::Result;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
-/// The most timed calls of which percentiles are exact; of more they are read from a histogram.
+/// The most calls of which percentiles are exact; of more they are read from a histogram.
 pub const EXACT_MAX: i64 = 100_000;
+/// The same where AgentWatch's own figures are wanted, which are exact at any number.
+const EXACT_MAX_STOCK: i64 = 2_000_000;
+/// The most models of a list.
+pub const MODELS_MAX: usize = 10_000;
 
 /// The calls of one model in a range of time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ModelStats {
     /// The model string, exactly as sent.
     pub model: String,
+    /// The number of its series.
+    pub number: Number,
     /// What its calls come to.
     pub sums: Sums,
     /// US dollars; calls whose cost nobody knows add nothing.
@@ -32,67 +40,85 @@ pub struct ModelStats {
 /// From how many calls on percentiles are read from a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Percentiles {
-    /// Never.
+    /// From more than two million on: AgentWatch's are always exact.
     Exact,
     /// From more than [`EXACT_MAX`] on.
     Bounded,
 }
 
-/// Statistics of every model that was called, dearest first, then by name.
+/// Statistics of the dearest [`MODELS_MAX`] models that were called, dearest first, then by name; and how many there are.
 ///
 /// # Errors
 /// What SQLite says.
-pub fn model_stats(survey: &Survey, percentiles: Percentiles) -> Result<Vec<ModelStats>> {
-    stats_of(survey, survey.by(Dimension::Model)?, percentiles)
+pub fn model_stats(survey: &Survey, percentiles: Percentiles) -> Result<(Vec<ModelStats>, usize)> {
+    let none = Bars::default();
+    let overview = survey.overview(&[Dimension::Model], &none)?;
+    let numbers = dearest(&overview, MODELS_MAX);
+    let groups = survey.details(&numbers, &[], &none)?.models;
+    let stats = stats_of(survey, groups, overview.total.of(Count::Calls), percentiles)?;
+    Ok((stats, overview.of(Dimension::Model).count()))
 }
 
-/// The same of sums by model that are there already.
+/// The numbers of the dearest models, dearest first; of models that cost the same those that were called first.
+pub fn dearest(overview: &Overview, most: usize) -> Vec<Number> {
+    let models = overview.of(Dimension::Model);
+    let first = first(models, most, |(a, x), (b, y)| {
+        y.cost_usd.total_cmp(&x.cost_usd).then_with(|| a.cmp(b))
+    });
+    first.into_iter().map(|(number, _)| number).collect()
+}
+
+/// Statistics of some models, dearest first, then by name. `calls` are those of all models in the window.
 ///
 /// # Errors
 /// What SQLite says.
 pub fn stats_of(
     survey: &Survey,
-    groups: BTreeMap<String, Group>,
+    groups: HashMap<Number, Group>,
+    calls: i64,
     percentiles: Percentiles,
 ) -> Result<Vec<ModelStats>> {
-    let timed: i64 = groups
-        .values()
-        .map(|group| group.sums.of(Count::Timed))
-        .sum();
-    let mut all: Vec<ModelStats> = if percentiles == Percentiles::Exact || timed <= EXACT_MAX {
-        let mut latencies = survey.latencies()?;
-        let exact = |(model, group): (String, Group)| {
-            let mut ms = latencies.remove(model.as_str()).unwrap_or_default();
-            ms.sort_unstable_by(f64::total_cmp);
-            stats(model, &group, 0.0, |share| percentile(&ms, share))
-        };
-        groups.into_iter().map(exact).collect()
-    } else {
-        let near = |(model, group): (String, Group)| {
-            stats(model, &group, histogram::ERROR, |share| {
-                group.latencies.as_ref()?.percentile(share)
-            })
-        };
-        groups.into_iter().map(near).collect()
+    let is_exact = match percentiles {
+        Percentiles::Exact => calls <= EXACT_MAX_STOCK,
+        // Where few calls of many are selected by many series, more is read than is wanted.
+        Percentiles::Bounded if calls > EXACT_MAX => false,
+        Percentiles::Bounded => {
+            let few = survey.few().is_some_and(|few| few.len() <= ONE_BY_ONE);
+            few || survey.is_small(10 * EXACT_MAX)?
+        }
     };
+    let numbers: Vec<Number> = groups.keys().copied().collect();
+    let mut latencies = if is_exact {
+        survey.latencies(&numbers)?
+    } else {
+        HashMap::new()
+    };
+    let mut all = Vec::with_capacity(groups.len());
+    for (number, group) in groups {
+        let model = series::value(survey.connection, Dimension::Model, number)?;
+        let mut ms = latencies.remove(&number).unwrap_or_default();
+        ms.sort_unstable_by(f64::total_cmp);
+        let at = |share| match is_exact {
+            true => percentile(&ms, share),
+            false => group.latencies.percentile(share),
+        };
+        all.push(ModelStats {
+            model,
+            number,
+            cost_usd: group.sums.cost_usd,
+            avg_latency_ms: group.average(),
+            p50_latency_ms: at(0.50),
+            p95_latency_ms: at(0.95),
+            percentile_error: if is_exact { 0.0 } else { histogram::ERROR },
+            sums: group.sums,
+        });
+    }
     all.sort_by(|a, b| {
         b.cost_usd
             .total_cmp(&a.cost_usd)
             .then_with(|| a.model.cmp(&b.model))
     });
     Ok(all)
-}
-
-fn stats(model: String, group: &Group, error: f64, at: impl Fn(f64) -> Option<f64>) -> ModelStats {
-    ModelStats {
-        model,
-        cost_usd: group.sums.cost_usd,
-        avg_latency_ms: group.average(),
-        p50_latency_ms: at(0.50),
-        p95_latency_ms: at(0.95),
-        percentile_error: error,
-        sums: group.sums.clone(),
-    }
 }
 
 /// The value at `share` (0 to 1) of an ascending slice, linear between the two closest ranks; none of an empty one.

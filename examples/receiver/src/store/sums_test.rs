@@ -5,10 +5,12 @@
     reason = "a failed unwrap is a failed test"
 )]
 
+use super::brief::Brief;
+use super::errors::Errors;
 use super::histogram::ERROR;
-use super::query::{Filter, Survey};
+use super::query::{Bars, Filter, Survey};
 use super::rollup::{CALL_COLUMNS, Call, Count, Sums};
-use super::series::Dimension;
+use super::series::{self, Dimension, Number};
 use super::stats::{Percentiles, model_stats, percentile};
 use super::window::Window;
 use super::{Repeat, Store};
@@ -219,7 +221,7 @@ fn assert_sums(store: &Store, context: &str) {
             let context = format!("{context}, {window:?}, {filter:?}");
             store
                 .survey(|connection, catalog| {
-                    let survey = Survey::new(connection, catalog, window, &filter);
+                    let survey = Survey::new(connection, catalog, window, &filter)?;
                     assert_survey(&survey, &wanted, &context);
                     Ok(())
                 })
@@ -229,48 +231,75 @@ fn assert_sums(store: &Store, context: &str) {
 }
 
 fn assert_survey(survey: &Survey, wanted: &[&Stored], context: &str) {
+    let connection = survey.connection;
+    let name = |dimension, number| series::value(connection, dimension, number).unwrap();
     for step in [HOUR / 4, HOUR, 6 * HOUR, DAY, 7 * DAY] {
-        let overview = survey.overview(Dimension::ALL, step).unwrap();
-        for (dimension, sums) in Dimension::ALL.into_iter().zip(overview.by) {
-            let mut expected: BTreeMap<&str, Sums> = BTreeMap::new();
-            for call in wanted {
-                let value = call.values[dimension as usize].as_str();
-                expected.entry(value).or_default().add(&call.sums);
-            }
-            let given: Vec<&String> = sums.keys().collect();
-            assert_eq!(given, expected.keys().collect::<Vec<_>>(), "{context}");
-            for (value, sums) in &sums {
-                let context = format!("{value:?} by {step} in {context}");
-                assert_near(sums, &expected[value.as_str()], &context);
-                if dimension == Dimension::Model {
-                    assert_near(&overview.models[value].sums, sums, &context);
-                }
-            }
-        }
-        let mut expected: BTreeMap<(Micros, &str), Sums> = BTreeMap::new();
+        let start = |call: &Stored| call.at.div_euclid(step) * step;
+        let starts: BTreeSet<Micros> = wanted.iter().map(|call| start(call)).collect();
+        let bars = Bars {
+            starts: starts.into_iter().collect(),
+            step,
+        };
+        let overview = survey.overview(&Dimension::ALL, &bars).unwrap();
+        let sum_of = |passes: &dyn Fn(&Stored) -> bool| {
+            let mut sums = Sums::default();
+            let calls = wanted.iter().filter(|call| passes(call));
+            calls.for_each(|call| sums.add(&call.sums));
+            sums
+        };
+        let context = format!("by {step} in {context}");
+        assert_near(&overview.total, &sum_of(&|_| true), &context);
+        let mut by_bar: BTreeMap<Micros, Sums> = BTreeMap::new();
         for call in wanted {
-            let key = (call.at.div_euclid(step) * step, call.values[0].as_str());
-            expected.entry(key).or_default().add(&call.sums);
+            by_bar.entry(start(call)).or_default().add(&call.sums);
         }
-        let steps = overview.steps;
-        let given = steps
-            .iter()
-            .flat_map(|(at, models)| models.keys().map(|model| (*at, *model)));
-        assert_eq!(
-            given.collect::<BTreeSet<_>>(),
-            expected.keys().copied().collect(),
-            "{context}"
-        );
-        for ((at, model), sums) in &expected {
-            assert_near(
-                &steps[at][model],
-                sums,
-                &format!("{model} at {at} by {step} in {context}"),
-            );
+        for (at, sums) in bars.starts.iter().zip(&overview.bars) {
+            assert_near(sums, &by_bar[at], &context);
+        }
+        for dimension in Dimension::ALL {
+            let of = |call: &Stored| call.values[dimension as usize].clone();
+            let expected: BTreeSet<String> = wanted.iter().map(|call| of(call)).collect();
+            let mut given = BTreeSet::new();
+            for (number, brief) in overview.of(dimension) {
+                let value = name(dimension, number);
+                let sums = sum_of(&|call| of(call) == value);
+                let (expected, cost_usd) = (Brief::of(&sums), brief.cost_usd);
+                assert!((cost_usd - sums.cost_usd).abs() < 1e-9, "{value} {context}");
+                assert_eq!(
+                    *brief,
+                    Brief {
+                        cost_usd,
+                        ..expected
+                    },
+                    "{value} {context}"
+                );
+                given.insert(value);
+            }
+            assert_eq!(given, expected, "{context}");
+        }
+        let models: Vec<Number> = overview.of(Dimension::Model).map(|(n, _)| n).collect();
+        let details = survey.details(&models, &models, &bars).unwrap();
+        for number in &models {
+            let model = name(Dimension::Model, *number);
+            let context = format!("{model} {context}");
+            let sums = sum_of(&|call| call.values[0] == model);
+            assert_near(&details.models[number].sums, &sums, &context);
+            let mut by_bar: BTreeMap<Micros, Sums> = BTreeMap::new();
+            for call in wanted.iter().filter(|call| call.values[0] == model) {
+                by_bar.entry(start(call)).or_default().add(&call.sums);
+            }
+            for (at, sums) in bars.starts.iter().zip(&details.bars[number]) {
+                let expected = by_bar.get(at).cloned().unwrap_or_default();
+                assert_near(sums, &expected, &context);
+            }
         }
     }
-    let groups = survey.by(Dimension::Model).unwrap();
-    for model in model_stats(survey, Percentiles::Exact).unwrap() {
+    let none = Bars::default();
+    let (models, count) = model_stats(survey, Percentiles::Exact).unwrap();
+    assert_eq!(models.len(), count, "{context}");
+    let numbers: Vec<Number> = models.iter().map(|model| model.number).collect();
+    let groups = survey.details(&numbers, &[], &none).unwrap().models;
+    for model in models {
         let mut ms: Vec<f64> = wanted
             .iter()
             .filter(|call| call.values[0] == model.model)
@@ -280,10 +309,7 @@ fn assert_survey(survey: &Survey, wanted: &[&Stored], context: &str) {
         for (share, given) in [(0.5, model.p50_latency_ms), (0.95, model.p95_latency_ms)] {
             let exact = percentile(&ms, share);
             assert_eq!(given, exact, "{share} of {} in {context}", model.model);
-            let near = groups[&model.model]
-                .latencies
-                .as_ref()
-                .and_then(|all| all.percentile(share));
+            let near = groups[&model.number].latencies.percentile(share);
             assert_eq!(near.is_some(), exact.is_some(), "{context}");
             let (near, exact) = (near.unwrap_or(0.0), exact.unwrap_or(0.0));
             assert!(
@@ -408,17 +434,50 @@ fn errors_are_counted_by_hour_once() {
             from: NOW - hours * HOUR,
             to: None,
         };
-        let found = store
-            .read(|c| super::errors::by_model(c, window, None, Some("main")))
-            .unwrap();
-        assert_eq!(
-            (found["p/a"].failed, found["p/a"].aborted),
-            (expected, expected),
-            "{hours} h"
-        );
-        let other = store
-            .read(|c| super::errors::by_model(c, window, Some("p/b"), None))
-            .unwrap();
-        assert!(other.is_empty());
+        let found = |model: Option<&str>, agent: Option<&str>| {
+            let mut found = Vec::new();
+            let take = |name: &str, errors: Errors| {
+                found.push((name.to_owned(), errors.failed, errors.aborted));
+                Ok(())
+            };
+            let each = |c: &_| super::errors::each_model(c, window, model, agent, take);
+            store.read(each).unwrap();
+            found
+        };
+        let once = [("p/a".to_owned(), expected, expected)];
+        assert_eq!(found(None, Some("main")), once, "{hours} h");
+        assert_eq!(found(Some("p/a"), None), once, "{hours} h");
+        assert!(found(Some("p/b"), None).is_empty());
+        assert!(found(None, Some("other")).is_empty());
     }
+}
+
+#[test]
+fn what_a_page_lists_is_found_without_sorting_all_of_it() {
+    let store = Store::open(&Database::Memory).unwrap();
+    let plans = [
+        r#"SELECT "model" FROM series WHERE kind = 1 AND "agent" = '' AND "trigger" = '' AND "cost_source" = ''
+               AND "gateway" = '' ORDER BY "model" LIMIT 500"#,
+        r#"SELECT "gateway" FROM series WHERE kind = 5 AND "model" = '' AND "agent" = '' AND "trigger" = ''
+               AND "cost_source" = '' ORDER BY "gateway" LIMIT 500"#,
+        "SELECT id FROM series WHERE id > 5 AND id <= 9 AND +kind = 0",
+        "SELECT series FROM usage_day WHERE kind = 1 AND start = 7 AND series = 3",
+        "SELECT start FROM usage_hour WHERE kind = 6 AND start >= 1 AND start < 2",
+        super::errors::LATEST_FAILED,
+        super::errors::LATER,
+    ];
+    store
+        .read(|connection| {
+            for sql in plans {
+                let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                let steps = statement.raw_query().mapped(|row| row.get::<_, String>(3));
+                let steps: Vec<String> = steps.collect::<Result<_, _>>()?;
+                let is_direct = |step: &String| {
+                    step.starts_with("SEARCH") || step.contains("spans_failed_chat")
+                };
+                assert!(steps.iter().all(is_direct), "{sql}: {steps:?}");
+            }
+            Ok(())
+        })
+        .unwrap();
 }

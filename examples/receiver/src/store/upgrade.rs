@@ -1,6 +1,6 @@
 //! Tables of the present version, from nothing or from an earlier version.
 
-use super::series::Interner;
+use super::series::{self, Interner};
 use super::{errors, rollup, usage};
 use rusqlite::{Connection, Result, TransactionBehavior};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// `PRAGMA application_id` of our files: "AWRx".
 pub const APPLICATION_ID: i32 = 0x4157_5278;
 /// `PRAGMA user_version`: raised when the schema changes.
-pub const SCHEMA_VERSION: i32 = 4;
+pub const SCHEMA_VERSION: i32 = 5;
 /// What version 2 has and version 1 had not.
 const FROM_1: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
     ALTER TABLE model_usage ADD COLUMN request_id TEXT;
@@ -19,6 +19,12 @@ const FROM_2: &str = "ALTER TABLE model_usage ADD COLUMN series INTEGER;
     DROP INDEX IF EXISTS model_usage_stats;";
 /// Version 4 has an index in its place that goes by the hour first.
 const FROM_3: &str = "DROP INDEX IF EXISTS model_usage_series;";
+/// Version 5 has the numbers of a series' values beside it, and sums of everything.
+const FROM_4: &str = "ALTER TABLE series ADD COLUMN of_model INTEGER;
+    ALTER TABLE series ADD COLUMN of_agent INTEGER;
+    ALTER TABLE series ADD COLUMN of_trigger INTEGER;
+    ALTER TABLE series ADD COLUMN of_cost_source INTEGER;
+    ALTER TABLE series ADD COLUMN of_gateway INTEGER;";
 /// Rows of an earlier version that enter the sums in one transaction: some tenths of a second.
 const AT_ONCE: i64 = 5_000;
 /// How long to wait for another process that makes or upgrades the same file.
@@ -51,9 +57,16 @@ pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<(
     if (1..4).contains(&version) {
         transaction.execute_batch(FROM_3)?;
     }
+    if (3..5).contains(&version) {
+        transaction.execute_batch(FROM_4)?;
+    }
     transaction.execute_batch(include_str!("schema.sql"))?;
     if (1..3).contains(&version) {
         transaction.execute_batch(errors::TAKE_IN)?;
+    }
+    if (3..5).contains(&version) {
+        transaction.execute_batch(series::NUMBER_VALUES)?;
+        rollup::sum_everything(&transaction)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;

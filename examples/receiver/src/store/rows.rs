@@ -1,0 +1,122 @@
+//! The rows of the tables of sums.
+
+use super::brief::Brief;
+use super::rollup::{SUMS, Sums};
+use super::series::{EVERYTHING, Number};
+use super::window::Range;
+use crate::clock::Micros;
+use rusqlite::{Connection, Result, Row};
+
+/// A table of sums.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    Hours,
+    Days,
+}
+
+impl Table {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Hours => "usage_hour",
+            Self::Days => "usage_day",
+        }
+    }
+}
+
+/// Gives the sums of the rows of a kind: of all, or of some numbers alone.
+///
+/// # Errors
+/// What SQLite says, or `take`.
+pub fn sums(
+    connection: &Connection,
+    table: Table,
+    kind: i64,
+    range: Range,
+    numbers: Option<&[Number]>,
+    take: impl FnMut(Number, Micros, &Row) -> Result<()>,
+) -> Result<()> {
+    match numbers {
+        Some(numbers) => of_numbers(connection, table, kind, range, numbers, take),
+        None => of_kind(connection, table, kind, range, take),
+    }
+}
+
+fn of_kind(
+    connection: &Connection,
+    table: Table,
+    kind: i64,
+    range: Range,
+    mut take: impl FnMut(Number, Micros, &Row) -> Result<()>,
+) -> Result<()> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT series, start, latencies, {} FROM {} WHERE kind = ?1 AND start >= ?2 AND start < ?3",
+        *SUMS,
+        table.name()
+    ))?;
+    let mut rows = statement.query((kind, range.from, range.to))?;
+    while let Some(row) = rows.next()? {
+        take(row.get(0)?, row.get(1)?, row)?;
+    }
+    Ok(())
+}
+
+/// Reads no rows of others.
+fn of_numbers(
+    connection: &Connection,
+    table: Table,
+    kind: i64,
+    range: Range,
+    numbers: &[Number],
+    mut take: impl FnMut(Number, Micros, &Row) -> Result<()>,
+) -> Result<()> {
+    let name = table.name();
+    // Whenever there are calls, there is a row of everything.
+    let mut starts = connection.prepare_cached(&format!(
+        "SELECT start FROM {name} WHERE kind = {EVERYTHING} AND start >= ?1 AND start < ?2"
+    ))?;
+    let mut one = connection.prepare_cached(&format!(
+        "SELECT series, start, latencies, {} FROM {name} WHERE kind = ?1 AND start = ?2 AND series = ?3",
+        *SUMS
+    ))?;
+    let mut starts = starts.query((range.from, range.to))?;
+    while let Some(row) = starts.next()? {
+        let start: Micros = row.get(0)?;
+        for number in numbers {
+            let mut rows = one.query((kind, start, number))?;
+            if let Some(row) = rows.next()? {
+                take(*number, start, row)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Gives a few figures of the rows of a kind: of all, or of some numbers alone.
+///
+/// # Errors
+/// What SQLite says.
+pub fn briefs(
+    connection: &Connection,
+    table: Table,
+    kind: i64,
+    range: Range,
+    numbers: Option<&[Number]>,
+    mut take: impl FnMut(Number, &Brief),
+) -> Result<()> {
+    if let Some(numbers) = numbers {
+        return of_numbers(connection, table, kind, range, numbers, |number, _, row| {
+            take(number, &Brief::of(&Sums::of_row(row, 3)?));
+            Ok(())
+        });
+    }
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT series, {} FROM {} WHERE kind = ?1 AND start >= ?2 AND start < ?3",
+        Brief::COLUMNS,
+        table.name()
+    ))?;
+    let mut rows = statement.query((kind, range.from, range.to))?;
+    while let Some(row) = rows.next()? {
+        take(row.get(0)?, &Brief::of_row(row)?);
+    }
+    Ok(())
+}
