@@ -85,14 +85,17 @@ async function compileModule(name) {
   const env = { ...compilerSettings(cargoEnv, name), PATH: [path, process.env.PATH].join(delimiter) };
   // no-modules: its glue is a plain script, which can be wrapped into a function that makes as many instances
   // as wanted. The glue of the other targets makes one for ever, and an instance that trapped is dead.
-  const args = ["build", "crate", "--target", "no-modules", "--no-pack", "--mode", "no-install"];
-  const output = ["--profile", "wasm", "--out-dir", WASM_OUT, "--out-name", name];
+  const kind = ["--target", "no-modules", "--no-pack", "--mode", "no-install", "--profile", "wasm"];
+  const output = ["--out-dir", WASM_OUT, "--out-name", name];
   const features = ["--no-default-features", "--features", MODULES[name]];
   // A target folder of its own: other builds with other flags would throw this one's work away.
   const std = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
   const cargo = ["--target-dir", join(PROJECT, "target", "wasm"), ...std];
   await withProgress(`compile ${name} to WebAssembly`, () =>
-    run(wasmPack, [...args, ...output, "--", ...cargo, ...features], { cwd: PROJECT, env }),
+    run(wasmPack, ["build", "crate", ...kind, ...output, "--", "--locked", ...cargo, ...features], {
+      cwd: PROJECT,
+      env,
+    }),
   );
 }
 

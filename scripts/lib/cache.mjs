@@ -2,7 +2,7 @@ import { mkdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { exists, say, withProgress } from "./run.mjs";
+import { say, withProgress } from "./run.mjs";
 
 /** Where everything that is fetched or built for development is kept, outside the project. */
 export function cacheRoot() {
@@ -15,29 +15,27 @@ const ABANDONED_AFTER_MS = 60_000;
 const HEARTBEAT_MS = 10_000;
 
 /**
- * A folder of the cache, filled at most once. The marker is written last, so a folder without it is the rest of
- * an interrupted installation and is made again, unless `adopt` finds it whole (made by hand, or before markers).
+ * A folder of the cache. Its marker is written last and says what the folder was made from: one without a marker is the
+ * rest of an interrupted installation, one with another recipe is old, and both are made again.
  * Safe against other processes that want the same folder: they wait for the one that fills it.
  *
  * @param {string} name Path below the cache root.
  * @param {string} what What the person reads while it happens.
  * @param {(folder: string) => Promise<void>} fill
- * @param {(folder: string) => Promise<boolean>} [adopt]
+ * @param {string} recipe What it is made from: versions, or the hash of a lock.
  * @returns {Promise<string>} The folder's path.
  */
-export async function cached(name, what, fill, adopt) {
+export async function cached(name, what, fill, recipe) {
   const folder = join(cacheRoot(), name);
   const marker = join(folder, ".complete");
-  if (await exists(marker)) return folder;
+  const isCurrent = async () => (await readFile(marker, "utf8").catch(() => "")) === recipe;
+  if (await isCurrent()) return folder;
   return locked(folder, async () => {
-    if (await exists(marker)) return folder;
-    const whole = adopt !== undefined && (await exists(folder)) && (await adopt(folder).catch(() => false));
-    if (!whole) {
-      await rm(folder, { recursive: true, force: true });
-      await mkdir(folder, { recursive: true });
-      await withProgress(what, () => fill(folder));
-    }
-    await writeFile(marker, `${new Date().toISOString()}\n`);
+    if (await isCurrent()) return folder;
+    await rm(folder, { recursive: true, force: true });
+    await mkdir(folder, { recursive: true });
+    await withProgress(what, () => fill(folder));
+    await writeFile(marker, recipe);
     return folder;
   });
 }

@@ -42,7 +42,8 @@ export async function fuzzers() {
   if (!host) throw new SetupError("rustc -vV names no host");
   const manifest = join(PROJECT, "fuzz", "Cargo.toml");
   // With a target named, the flags are for what is fuzzed and not for what builds it.
-  const args = ["build", "--release", "--manifest-path", manifest, "--target", host, "--target-dir", WORK];
+  const where = ["--manifest-path", manifest, "--target", host, "--target-dir", WORK];
+  const args = ["build", "--locked", "--release", ...where];
   await withProgress("build the fuzz targets", () =>
     run("cargo", args, { cwd: PROJECT, env: { RUSTFLAGS: FLAGS.join(" ") } }),
   );

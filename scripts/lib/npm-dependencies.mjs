@@ -14,7 +14,7 @@ export async function npmDependencies() {
     throw new SetupError("npm not found: install Node.js with npm (https://nodejs.org)");
   await locked(modules, async () => {
     if (await isCurrent(modules)) return;
-    const flags = ["--no-audit", "--no-fund", "--loglevel=error"];
+    const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"];
     await withProgress("npm ci", () => run("npm", ["ci", ...flags], { cwd: PROJECT }));
   });
   return modules;

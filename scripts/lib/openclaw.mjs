@@ -1,8 +1,7 @@
-import { mkdir, readFile, writeFile } from "node:fs/promises";
-import { dirname, join } from "node:path";
-import { cached } from "./cache.mjs";
-import { nodeRuntime, npmInstall } from "./node-runtime.mjs";
-import { exists, pathWith } from "./run.mjs";
+import { join } from "node:path";
+import { LOCKS, npmPackages } from "./locks.mjs";
+import { nodeRuntime } from "./node-runtime.mjs";
+import { exists, run, SetupError } from "./run.mjs";
 
 /** Those that the plugin is known to work with, one of each generation. */
 export const VERSIONS = ["2026.3.13", "2026.5.28", "2026.6.11", "2026.7.1", "2026.8.2", "2026.9.6"];
@@ -23,56 +22,27 @@ export function nodeFor(version) {
  * @returns {Promise<string>} Path of `openclaw.mjs`.
  */
 export async function openclaw(version) {
+  const lock = `openclaw-${version}`;
+  if (!(await exists(join(LOCKS, lock))))
+    throw new SetupError(`OpenClaw ${version} has no lock in scripts/locks: see scripts/lock.mjs`);
   const node = await nodeRuntime(nodeFor(version));
-  const folder = await cached(
-    `openclaw/${version}`,
-    `install OpenClaw ${version}`,
-    async (folder) => {
-      const overrides = await libsignalStub(folder);
-      await npmInstall(folder, { openclaw: version }, { overrides, env: { PATH: pathWith(dirname(node)) } });
-    },
-    (folder) => isWhole(folder, version),
-  );
-  // One that was installed with an older stub gets the new one: npm linked it.
-  if (await exists(join(folder, "libsignal-stub"))) await libsignalStub(folder);
+  const what = `install OpenClaw ${version}`;
+  const folder = await npmPackages(lock, `openclaw/${version}`, what, (folder) => complete(node, folder));
   return join(folder, "node_modules", "openclaw", "openclaw.mjs");
 }
 
 /**
- * npm writes `.package-lock.json` as its last act, so the folder it is in is complete.
+ * From 2026.8 on a package says that its own install script has not run yet, and OpenClaw runs it at its first start:
+ * in the middle of a test, and for each of several gateways. So this script runs here, the only one. The variable keeps
+ * it from fetching more, and from tidying what an older version left.
  *
- * @param {string} folder
- * @param {string} version
- */
-async function isWhole(folder, version) {
-  const modules = join(folder, "node_modules");
-  if (!(await exists(join(modules, ".package-lock.json")))) return false;
-  const manifest = JSON.parse(await readFile(join(modules, "openclaw", "package.json"), "utf8"));
-  return manifest.version === version;
-}
-
-/**
- * OpenClaw's WhatsApp channel up to 2026.4 depends on `libsignal` by its git address, which many networks do not reach.
- * Nothing here uses WhatsApp, so an empty package takes its place. Versions that do not have it ignore the override.
- *
+ * @param {string} node
  * @param {string} folder
  */
-async function libsignalStub(folder) {
-  const stub = join(folder, "libsignal-stub");
-  await mkdir(join(stub, "src"), { recursive: true });
-  await writeFile(
-    join(stub, "package.json"),
-    JSON.stringify({ name: "libsignal", version: "2.0.1", main: "index.js" }),
-  );
-  // `openclaw agent` loads every channel, and imports these by name.
-  const files = {
-    "index.js": [],
-    "src/curve.js": ["calculateSignature", "generateKeyPair", "verifySignature"],
-    "src/crypto.js": ["calculateMAC", "decrypt", "deriveSecrets", "encrypt"],
-  };
-  for (const [file, names] of Object.entries(files)) {
-    const text = ["module.exports = {};", ...names.map((name) => `module.exports.${name} = () => {};`)];
-    await writeFile(join(stub, file), `${text.join("\n")}\n`);
-  }
-  return { libsignal: "file:./libsignal-stub" };
+async function complete(node, folder) {
+  const root = join(folder, "node_modules", "openclaw");
+  if (!(await exists(join(root, ".openclaw-lifecycle-pending")))) return;
+  await run(node, [join(root, "scripts", "postinstall-bundled-plugins.mjs")], {
+    env: { OPENCLAW_DISABLE_BUNDLED_PLUGIN_POSTINSTALL: "1" },
+  });
 }

@@ -28,7 +28,7 @@ export async function packPlugin(folder) {
  */
 export async function buildReceiver() {
   await withProgress("build the receiver (cargo build -p agentwatch-receiver)", () =>
-    run("cargo", ["build", "-p", "agentwatch-receiver"], { cwd: PROJECT }),
+    run("cargo", ["build", "--locked", "-p", "agentwatch-receiver"], { cwd: PROJECT }),
   );
   return join(process.env.CARGO_TARGET_DIR ?? join(PROJECT, "target"), "debug", "agentwatch-receiver");
 }

@@ -125,9 +125,10 @@ export const steps = [
   {
     name: "clippy",
     about: "cargo clippy, every warning an error",
-    run: (run) => run("cargo", ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    run: (run) =>
+      run("cargo", ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
   },
-  { name: "rust", about: "cargo test", run: (run) => run("cargo", ["test", "--workspace"]) },
+  { name: "rust", about: "cargo test", run: (run) => run("cargo", ["test", "--locked", "--workspace"]) },
   {
     name: "fuzz",
     about: "a few thousand inputs for each fuzz target, chosen alike each time",

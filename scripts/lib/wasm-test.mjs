@@ -22,7 +22,16 @@ export async function wasmTest() {
     CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUNNER: join(dirname(wasmBindgen), "wasm-bindgen-test-runner"),
     WASM_BINDGEN_TEST_ONLY_NODE: "1",
   };
-  const args = ["test", "-p", "agentwatch-openclaw", "--target", "wasm32-unknown-unknown", "--test", "wasm"];
+  const args = [
+    "test",
+    "--locked",
+    "-p",
+    "agentwatch-openclaw",
+    "--target",
+    "wasm32-unknown-unknown",
+    "--test",
+    "wasm",
+  ];
   const printed = await run("cargo", args, { cwd: PROJECT, env });
   process.stdout.write(printed);
   return printed;

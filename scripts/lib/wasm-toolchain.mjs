@@ -1,4 +1,4 @@
-import { cp, mkdir, readdir, readFile, rm, symlink, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { cached } from "./cache.mjs";
 import { exists, run, SetupError, say, which } from "./run.mjs";
@@ -68,6 +68,7 @@ async function debianToolchain() {
     "wasm-toolchain",
     "make a WebAssembly toolchain from Debian's packages",
     makeToolchain,
+    "1",
   );
   return join(folder, "root", "usr");
 }
@@ -183,11 +184,16 @@ async function buildStd(folder, usr) {
     join(work, "Cargo.toml"),
     '[package]\nname = "std-for-wasm"\nversion = "0.0.0"\nedition = "2021"\n',
   );
+  // Std's own dependencies are locked by the lock file in its sources.
+  await writeFile(
+    join(work, "Cargo.lock"),
+    'version = 4\n\n[[package]]\nname = "std-for-wasm"\nversion = "0.0.0"\n',
+  );
   await writeFile(join(work, "src", "lib.rs"), "#![no_std]\n");
   await linkSources(usr);
   await run(
     "cargo",
-    ["build", "--release", "--target", TARGET, "-Zbuild-std=std,panic_abort,test,proc_macro"],
+    ["build", "--locked", "--release", "--target", TARGET, "-Zbuild-std=std,panic_abort,test,proc_macro"],
     {
       cwd: work,
       log: join(folder, "std.log"),
@@ -216,14 +222,4 @@ async function linkSources(usr) {
   // Debian's own link is absolute, so it points outside the unpacked folder.
   await rm(expected, { force: true, recursive: true });
   await symlink(await find(join(usr, "src"), /^rustc/), expected);
-}
-
-/**
- * Version of wasm-bindgen that the crate uses: the tool must be of exactly that version.
- *
- * @param {string} root The project's folder.
- */
-export async function wasmBindgenVersion(root) {
-  const lock = await readFile(join(root, "Cargo.lock"), "utf8");
-  return /name = "wasm-bindgen"\nversion = "([^"]+)"/.exec(lock)?.[1] ?? "0.2.130";
 }

@@ -1,19 +1,18 @@
 #!/usr/bin/env node
 // How fast `sync` fills in a big store's history, beside what else reads it: node tests/bench/backfill.mjs [MB]
-import { spawn, spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
 import { pathToFileURL } from "node:url";
+import { npmPackages } from "../../scripts/lib/locks.mjs";
 import { Receiver } from "../unit/world.mjs";
 import { report as tell } from "./lib/figures.mjs";
 import { DIST } from "./lib/plugin.mjs";
 import { makeStore } from "./store-sample.mjs";
 
-/** Its OpenClaw reader is a native program. */
-const CCUSAGE = "ccusage@20.0.24";
 const MB = 1024 * 1024;
 const CLI = join(DIST, "cli.js");
 const STORE_READER = `
@@ -99,16 +98,18 @@ try {
   const { requests = 0, prompt = 0 } = receiver.totals["anthropic/claude-sonnet-4-5"] ?? {};
   const ours = report("sync, sent and answered", synced, { calls: requests, tokens: prompt / 21 });
 
-  const installed = spawnSync("npm", ["install", "--prefix", folder, "--no-fund", "--no-audit", CCUSAGE]);
-  if (installed.status !== 0) throw new Error(`npm: ${installed.stderr}`);
-  const program = `node_modules/@ccusage/ccusage-${process.platform}-${process.arch}/bin/ccusage`;
+  const installed = await npmPackages("ccusage", "tools/ccusage", "install ccusage");
+  const ccusage = join(installed, "node_modules", "@ccusage", "ccusage-linux-x64");
+  const program = join(ccusage, "bin", "ccusage");
+  const { version } = JSON.parse(readFileSync(join(ccusage, "package.json"), "utf8"));
+  const name = `ccusage@${version}`;
   // npm leaves it as a file like any other.
-  chmodSync(join(folder, program), 0o755);
+  chmodSync(program, 0o755);
   const monthly = ["openclaw", "monthly", "--json", "--offline", "--open-claw-path", stateDir];
-  const other = await measure(join(folder, program), monthly);
+  const other = await measure(program, monthly);
   const { inputTokens: tokens, outputTokens } = JSON.parse(other.out).totals;
-  const theirs = report(CCUSAGE, other, { calls: outputTokens / 200, tokens });
-  console.log(`sync takes ${(ours / theirs).toFixed(1)} times as long as ${CCUSAGE}, which sends nothing`);
+  const theirs = report(name, other, { calls: outputTokens / 200, tokens });
+  console.log(`sync takes ${(ours / theirs).toFixed(1)} times as long as ${name}, which sends nothing`);
   figures["sync, times the time of ccusage"] = [ours / theirs, "×"];
   tell(figures);
 } finally {

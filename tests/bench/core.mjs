@@ -191,7 +191,10 @@ function bytes(stored, streamed) {
 function native(folder, ...inputs) {
   const target = process.env.CARGO_TARGET_DIR ?? join(PROJECT, "target");
   const stdio = /** @type {const} */ (["ignore", "inherit", "inherit"]);
-  const built = spawnSync("cargo", ["build", "--release", "-p", "agentwatch-bench"], { cwd: PROJECT, stdio });
+  const built = spawnSync("cargo", ["build", "--locked", "--release", "-p", "agentwatch-bench"], {
+    cwd: PROJECT,
+    stdio,
+  });
   if (built.status !== 0) throw new Error("cargo build failed");
   const program = join(target, "release", "agentwatch-bench");
   const ran = spawnSync(

@@ -214,7 +214,7 @@ function figuresOf(measured) {
 const project = fileURLToPath(new URL("../..", import.meta.url));
 let binary = process.env.AGENTWATCH_RECEIVER;
 if (!binary) {
-  await run("cargo", ["build", "--release", "-p", "agentwatch-receiver"], { cwd: project });
+  await run("cargo", ["build", "--locked", "--release", "-p", "agentwatch-receiver"], { cwd: project });
   binary = join(process.env.CARGO_TARGET_DIR ?? join(project, "target"), "release", "agentwatch-receiver");
 }
 const all = [];

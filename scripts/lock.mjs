@@ -1,0 +1,76 @@
+#!/usr/bin/env node
+// Writes lock files of what the set-up fetches anew: node scripts/lock.mjs openclaw-2026.9.6 litellm
+//
+// A folder of scripts/locks says in package.json, Cargo.toml or requirements.in which versions are wanted. For a new
+// version of OpenClaw copy a folder and change the version in it.
+import { readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { LOCKS } from "./lib/locks.mjs";
+import { exists, run, SetupError, say, which } from "./lib/run.mjs";
+
+/** What npm writes of a package and no installation reads. */
+const UNREAD = ["deprecated", "engines", "funding", "license"];
+
+/** @param {string} folder */
+async function lockNpm(folder) {
+  const lock = join(folder, "package-lock.json");
+  await rm(lock, { force: true });
+  // Without the registry's address, so that a mirror will do: the integrity says what has to come.
+  const flags = [
+    "--package-lock-only",
+    "--ignore-scripts",
+    "--omit-lockfile-registry-resolved",
+    "--no-audit",
+  ];
+  await run("npm", ["install", ...flags], { cwd: folder });
+  const { packages, ...rest } = JSON.parse(await readFile(lock, "utf8"));
+  // A package a line: npm itself takes twelve lines for each of the hundreds that OpenClaw has.
+  const lines = Object.entries(packages).map(([path, entry]) => {
+    for (const name of UNREAD) delete entry[name];
+    return `    ${JSON.stringify(path)}: ${JSON.stringify(entry)}`;
+  });
+  const head = Object.entries(rest).map(
+    ([name, value]) => `  ${JSON.stringify(name)}: ${JSON.stringify(value)},`,
+  );
+  await writeFile(lock, `{\n${head.join("\n")}\n  "packages": {\n${lines.join(",\n")}\n  }\n}\n`);
+}
+
+/** @param {string} folder */
+async function lockCargo(folder) {
+  await rm(join(folder, "Cargo.lock"), { force: true });
+  await run("cargo", ["generate-lockfile"], { cwd: folder });
+}
+
+/** For all platforms and Pythons, which pip itself cannot. @param {string} folder */
+async function lockPython(folder) {
+  if (!(await which("uv"))) throw new SetupError("uv not found: install it (pip install uv)");
+  const flags = ["--universal", "--python-version=3.11", "--only-binary=:all:", "--generate-hashes"];
+  const printed = await run(
+    "uv",
+    ["pip", "compile", ...flags, "--no-header", "--no-annotate", "requirements.in"],
+    {
+      cwd: folder,
+    },
+  );
+  // A package a line here, too.
+  await writeFile(join(folder, "requirements.txt"), printed.replace(/ \\\n\s+/g, " "));
+}
+
+const MANIFESTS = { "package.json": lockNpm, "Cargo.toml": lockCargo, "requirements.in": lockPython };
+
+/** @param {string} name */
+async function lock(name) {
+  for (const [manifest, work] of Object.entries(MANIFESTS)) {
+    if (!(await exists(join(LOCKS, name, manifest)))) continue;
+    say(`lock ${name}`);
+    return work(join(LOCKS, name));
+  }
+  throw new SetupError(`scripts/locks/${name} has none of ${Object.keys(MANIFESTS).join(", ")}`);
+}
+
+try {
+  for (const name of process.argv.slice(2)) await lock(name);
+} catch (error) {
+  say(error instanceof SetupError ? error.message : String(error));
+  process.exitCode = 1;
+}

@@ -1,0 +1,4 @@
+module.exports = {};
+module.exports.calculateSignature = () => {};
+module.exports.generateKeyPair = () => {};
+module.exports.verifySignature = () => {};
