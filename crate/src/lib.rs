@@ -42,6 +42,8 @@ pub mod voice;
 mod crossing;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]
 mod http;
+#[cfg(target_arch = "wasm32")]
+mod panics;
 #[cfg(all(target_arch = "wasm32", feature = "counting"))]
 mod wasm;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]

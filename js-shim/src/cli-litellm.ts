@@ -64,8 +64,8 @@ export function litellmCommand(args: string[]): Promise<number> {
         for (const call of calls) pipeline.take("litellm", [call]);
         await pipeline.journalled();
       };
-      const mono = () => performance.now();
-      const endpoint = new LitellmEndpoint({ host, port, token, provider, accept, instantiateIo, log, mono });
+      const makers = { instantiateIo: () => instantiateIo(log.warn), mono: () => performance.now() };
+      const endpoint = new LitellmEndpoint({ host, port, token, provider, accept, log, ...makers });
       const asked = untilAsked();
       const at = await endpoint.listen();
       log.info(`litellm endpoint on http://${host}:${at.port}/, calls are counted under ${provider}`);

@@ -54,8 +54,8 @@ export async function openPipeline(
   for (const text of [problem, place.problem, ...problems]) if (text) log.warn(text);
   const clocks = { wall: () => Date.now(), mono: () => performance.now() };
   const host = {
-    instantiate,
-    instantiateIo,
+    instantiate: () => instantiate(log.warn),
+    instantiateIo: () => instantiateIo(log.warn),
     priceTable,
     log,
     ...clocks,

@@ -52,7 +52,7 @@ export function proxyCommand(args: string[]): Promise<number> {
         host,
         port: parsePort(values.port ?? "8471"),
         onCall: (call) => pipeline.accept("proxied", [call]),
-        instantiateIo,
+        instantiateIo: () => instantiateIo(log.warn),
         log,
         wall: () => Date.now(),
         mono: () => performance.now(),

@@ -1,4 +1,4 @@
-import type { Instance } from "./wasm.js";
+import type { Glue, Instance } from "./wasm.js";
 
 /** wasm-bindgen's glue, wrapped by the build: each call makes glue for one more instance. */
-export function makeCoreGlue(): Instance & { initSync(options: { module: WebAssembly.Module }): unknown };
+export function makeCoreGlue(): Instance & Glue;

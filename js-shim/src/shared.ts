@@ -69,14 +69,15 @@ export function pipeline(state: Shared): Pipeline {
 }
 
 function make(state: Shared): Pipeline {
+  const log = {
+    info: (text: string) => state.log?.info(`agentwatch: ${text}`),
+    warn: (text: string) => state.log?.warn(`agentwatch: ${text}`),
+  };
   const host = {
-    instantiate,
-    instantiateIo,
+    instantiate: () => instantiate(log.warn),
+    instantiateIo: () => instantiateIo(log.warn),
     priceTable,
-    log: {
-      info: (text: string) => state.log?.info(`agentwatch: ${text}`),
-      warn: (text: string) => state.log?.warn(`agentwatch: ${text}`),
-    },
+    log,
     wall: () => Date.now(),
     mono: () => performance.now(),
     folder: state.stateDir && stateFolder(state.stateDir),

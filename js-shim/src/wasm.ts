@@ -147,15 +147,22 @@ export function priceTable(): string {
 type Name = "core" | "io";
 const compiled: Partial<Record<Name, WebAssembly.Module>> = {};
 
+/** wasm-bindgen's glue. `onPanic` names the function that is told `file:line:column` of a panic. */
+export interface Glue {
+  initSync(options: { module: WebAssembly.Module }): unknown;
+  onPanic(told: (at: string) => void): void;
+}
+
+/** Logs a text. */
+type Warn = (text: string) => void;
+
 /**
  * Makes an instance of the module that counts, synchronously. A module is compiled once a process.
  *
  * @throws where the module's file is missing or broken
  */
-export function instantiate(): Instance {
-  const glue = makeCoreGlue();
-  glue.initSync({ module: compile("core") });
-  return glue;
+export function instantiate(warn: Warn = console.error): Instance {
+  return start(makeCoreGlue(), "core", warn);
 }
 
 /**
@@ -163,9 +170,13 @@ export function instantiate(): Instance {
  *
  * @throws where the module's file is missing or broken
  */
-export function instantiateIo(): Io {
-  const glue = makeIoGlue();
-  glue.initSync({ module: compile("io") });
+export function instantiateIo(warn: Warn = console.error): Io {
+  return start(makeIoGlue(), "io", warn);
+}
+
+function start<T>(glue: T & Glue, name: Name, warn: Warn): T {
+  glue.initSync({ module: compile(name) });
+  glue.onPanic((at) => warn(`${name}.wasm panicked at ${at}`));
   return glue;
 }
 

@@ -1,13 +1,16 @@
 import { cp, mkdir, readdir, rm, symlink, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { cached } from "./cache.mjs";
+import { remapped } from "./remap.mjs";
 import { exists, run, SetupError, say, which } from "./run.mjs";
 
 const TARGET = "wasm32-unknown-unknown";
 
+/** Another one makes Debian's toolchain anew; to be changed with how it is made. */
+const RECIPE = "2";
+
 /**
- * A Rust toolchain that builds for WebAssembly, with the sources of its standard library, which the build compiles
- * anew: the host's own if rustup has these, else added by rustup, else
+ * A Rust toolchain that builds for WebAssembly: the host's own if rustup has the target, else added by rustup, else
  * made from Debian's packages where rustup's server cannot be reached. `AGENTWATCH_WASM_TOOLCHAIN` (`debian`,
  * `rustup`, `auto`) decides otherwise; CI takes Debian's, so that a build rests on one set of servers only.
  *
@@ -20,7 +23,7 @@ export async function wasmToolchain() {
   }
   const wanted = wantedKind();
   if (wanted !== "debian") {
-    if (await hostHasTargetAndSource()) return { cargoEnv: {} };
+    if (await hostHasTarget()) return { cargoEnv: {} };
     if (await rustupAdds()) return { cargoEnv: {} };
     if (wanted === "rustup") throw new SetupError(`rustup could not add ${TARGET}; see the message above`);
     say("rustup's server was not reached: taking Debian's packages instead");
@@ -35,21 +38,16 @@ function wantedKind() {
   throw new SetupError(`AGENTWATCH_WASM_TOOLCHAIN is "${asked}"; it can be debian, rustup or auto`);
 }
 
-async function hostHasTargetAndSource() {
+async function hostHasTarget() {
   const sysroot = (await run("rustc", ["--print", "sysroot"])).trim();
-  const needed = [`${TARGET}/lib`, "src/rust/library/Cargo.toml"];
-  const found = await Promise.all(needed.map((path) => exists(join(sysroot, "lib", "rustlib", path))));
-  return found.every(Boolean);
+  return exists(join(sysroot, "lib", "rustlib", TARGET, "lib"));
 }
 
 async function rustupAdds() {
-  say(`rustup target add ${TARGET}; rustup component add rust-src`);
+  say(`rustup target add ${TARGET}`);
   // Without a network rustup tries for a long time.
   const options = { timeoutMs: 90_000, env: { RUSTUP_MAX_RETRIES: "0" } };
-  const added = run("rustup", ["target", "add", TARGET], options).then(() =>
-    run("rustup", ["component", "add", "rust-src"], options),
-  );
-  return added.then(
+  return run("rustup", ["target", "add", TARGET], options).then(
     () => true,
     (error) => {
       say(String(error.message).split("\n").slice(0, 4).join("\n"));
@@ -68,7 +66,7 @@ async function debianToolchain() {
     "wasm-toolchain",
     "make a WebAssembly toolchain from Debian's packages",
     makeToolchain,
-    "1",
+    RECIPE,
   );
   return join(folder, "root", "usr");
 }
@@ -190,7 +188,7 @@ async function buildStd(folder, usr) {
     'version = 4\n\n[[package]]\nname = "std-for-wasm"\nversion = "0.0.0"\n',
   );
   await writeFile(join(work, "src", "lib.rs"), "#![no_std]\n");
-  await linkSources(usr);
+  const sources = await linkSources(usr);
   await run(
     "cargo",
     ["build", "--locked", "--release", "--target", TARGET, "-Zbuild-std=std,panic_abort,test,proc_macro"],
@@ -200,7 +198,7 @@ async function buildStd(folder, usr) {
       env: {
         RUSTUP_TOOLCHAIN: usr,
         RUSTC_BOOTSTRAP: "1",
-        RUSTFLAGS: "-Cembed-bitcode=yes",
+        RUSTFLAGS: ["-Cembed-bitcode=yes", ...remapped({ [sources]: "rust" })].join(" "),
         CARGO_TARGET_DIR: join(work, "target"),
       },
     },
@@ -215,11 +213,17 @@ async function buildStd(folder, usr) {
   await rm(work, { recursive: true });
 }
 
-/** build-std looks for the sources in `lib/rustlib/src/rust`; Debian has them in `src/rustc-web-<version>`. @param {string} usr */
+/**
+ * build-std looks for the sources in `lib/rustlib/src/rust`; Debian has them in `src/rustc-<version>`.
+ *
+ * @param {string} usr
+ * @returns {Promise<string>} Where they are looked for.
+ */
 async function linkSources(usr) {
   const expected = join(usr, "lib", "rustlib", "src", "rust");
   await mkdir(join(expected, ".."), { recursive: true });
   // Debian's own link is absolute, so it points outside the unpacked folder.
   await rm(expected, { force: true, recursive: true });
   await symlink(await find(join(usr, "src"), /^rustc/), expected);
+  return expected;
 }
