@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Builds the npm package's `dist/`: the WebAssembly modules, their glue and the TypeScript shim.
-import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, delimiter, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
@@ -31,17 +31,6 @@ const MODULES = /** @type {const} */ ({ core: "counting", io: "io" });
 /** What makes glue for one more instance of each: these stand in one file. */
 const GLUE = { core: "makeCoreGlue", io: "makeIoGlue" };
 
-/** WebAssembly features that Node 22 has and that the compiler uses. */
-const FEATURES = [
-  "bulk-memory",
-  "bulk-memory-opt",
-  "multivalue",
-  "mutable-globals",
-  "nontrapping-float-to-int",
-  "reference-types",
-  "sign-ext",
-].map((feature) => `--enable-${feature}`);
-
 /** @param {keyof typeof MODULES} name */
 async function compileModule(name) {
   const { cargoEnv } = await wasmToolchain();
@@ -66,17 +55,7 @@ async function compileModule(name) {
       env,
     }),
   );
-}
-
-/** @param {keyof typeof MODULES} name */
-async function optimizeModule(name) {
-  // npm's binaryen: Debian's version 108 breaks the module silently.
-  const wasmOpt = join(PROJECT, "node_modules", "binaryen", "bin", "wasm-opt");
-  const files = [join(WASM_OUT, `${name}_bg.wasm`), "-o", join(NEW, `${name}.wasm`)];
-  const strip = ["--strip-debug", "--strip-producers", "--strip-target-features"];
-  await withProgress(`optimize ${name}`, () =>
-    run(process.execPath, [wasmOpt, "-O3", ...strip, ...FEATURES, ...files], { cwd: PROJECT }),
-  );
+  await cp(join(WASM_OUT, `${name}_bg.wasm`), join(NEW, `${name}.wasm`));
 }
 
 /** @param {keyof typeof MODULES} name */
@@ -139,7 +118,6 @@ export async function build() {
   }
   for (const name of /** @type {(keyof typeof MODULES)[]} */ (Object.keys(MODULES))) {
     await compileModule(name);
-    await optimizeModule(name);
     await wrapGlue(name);
   }
   await makePickers();

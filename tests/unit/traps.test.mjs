@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { instantiateIo } from "../../dist/base.js";
 import { until } from "./flaky.mjs";
 import {
   answer,
@@ -24,12 +25,12 @@ const calledDead = [];
 
 const RealInstance = WebAssembly.Instance;
 
-/** Every instance that was made. @type {{ exports: any, isDead: boolean }[]} */
+/** Every instance that was made. @type {{ exports: any, real: any, isDead: boolean }[]} */
 const instances = [];
 /**
- * Which exports trap: asked before and after each call.
+ * Which exports trap: asked before and after each call. The pointer is the core's address in its module.
  *
- * @type {(name: string, when: "before" | "after", instance: object) => boolean}
+ * @type {(name: string, when: "before" | "after", instance: object, pointer: unknown) => boolean}
  */
 let traps = () => false;
 
@@ -44,7 +45,11 @@ WebAssembly.Instance = /** @type {any} */ (
     /** @param {WebAssembly.Module} module @param {WebAssembly.Imports} imports */
     constructor(module, imports) {
       const real = new RealInstance(module, imports);
-      const made = { exports: /** @type {Record<string, unknown>} */ ({}), isDead: false };
+      const made = {
+        exports: /** @type {Record<string, unknown>} */ ({}),
+        real: real.exports,
+        isDead: false,
+      };
       for (const [name, value] of Object.entries(real.exports))
         made.exports[name] = typeof value === "function" ? guarded(made, name, value) : value;
       instances.push(made);
@@ -61,12 +66,12 @@ function guarded(instance, name, real) {
       if (name !== "__wbindgen_free") calledDead.push(name);
       trap();
     }
-    if (name.startsWith("core_") && traps(name, "before", instance)) {
+    if (name.startsWith("core_") && traps(name, "before", instance, args[0])) {
       instance.isDead = true;
       trap();
     }
     const result = real(...args);
-    if (name.startsWith("core_") && traps(name, "after", instance)) {
+    if (name.startsWith("core_") && traps(name, "after", instance, args[0])) {
       instance.isDead = true;
       trap();
     }
@@ -218,6 +223,72 @@ test("an event at which every instance dies is dropped and counted, the others a
     assert.equal((await gateway.status()).dropped_trap, 1);
     assert.equal((await gateway.status()).core_restarts, 2);
   }, "none"));
+
+/** Where a panic was, as rustc names it; nothing else, since its message may quote what people wrote. */
+const PLACE = /^[\w.-]+(\/[\w.-]+)*\.rs:\d+:\d+$/;
+
+test("a panic is logged with its place alone, and costs nothing", () =>
+  inWorld(async ({ gateway, receiver }) => {
+    const Real = globalThis.Uint8Array;
+    const panicked = () => gateway.log.filter((line) => line.includes("panicked"));
+    // Asks the instance for something else in the middle of a call, when it hands out what is to be sent.
+    traps = (name, when, instance, pointer) => {
+      globalThis.Uint8Array = Real;
+      if (name !== "core_begin" || when !== "before" || panicked().length > 0) return false;
+      const { core_advance: advance } = /** @type {any} */ (instance).real;
+      globalThis.Uint8Array = /** @type {any} */ (
+        class extends Real {
+          /** @param {...any} args */
+          constructor(...args) {
+            super(.../** @type {[any]} */ (args));
+            globalThis.Uint8Array = Real;
+            advance(pointer, Date.now(), 0);
+          }
+        }
+      );
+      return false;
+    };
+    try {
+      await gateway.replay(recorded("2026.9.6"), {
+        before: (index) => index % 50 === 49 && gateway.sendAll(),
+      });
+    } finally {
+      globalThis.Uint8Array = Real;
+    }
+    await gateway.sendAll();
+    await gateway.stop();
+    assertTotals(receiver.totals, providerTotals("2026.9.6"));
+    assert.equal((await gateway.status()).core_restarts, 1);
+    const [line = "", ...rest] = panicked();
+    assert.deepEqual(rest, [], gateway.log.join("\n"));
+    const [, place = ""] = /^warn agentwatch: core\.wasm panicked at (.*)$/.exec(line) ?? [];
+    assert.match(place, PLACE, line);
+    assert.match(place, /^crate\/src\/wasm\.rs:/);
+  }));
+
+test("a panic of the module that meets foreign formats tells its place, too", () => {
+  /** @type {string[]} */
+  const log = [];
+  const made = instances.length;
+  const io = instantiateIo((/** @type {string} */ text) => log.push(text));
+  const reader = new io.TranscriptReader("main", "id");
+  const { memory } = /** @type {any} */ (instances[made]?.exports);
+  // One of its words says that somebody else writes to the reader; which one is the compiler's choice.
+  const words = new Int32Array(memory.buffer, reader.__wbg_ptr & ~3, 2_000);
+  const panics = words.some((before, at) => {
+    words[at] = -(2 ** 31);
+    try {
+      reader.isStopped();
+    } catch {
+      // The first word is wasm-bindgen's own, which throws an error of JavaScript.
+    }
+    words[at] = before;
+    return log.length > 0;
+  });
+  assert.ok(panics);
+  const [, place = ""] = /^io\.wasm panicked at (.*)$/.exec(log.join("\n")) ?? [];
+  assert.match(place, PLACE, log.join("\n"));
+});
 
 test("repeated traps switch it off, loudly and without a throw", () =>
   inWorld(async ({ gateway }) => {
