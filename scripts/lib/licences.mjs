@@ -92,6 +92,26 @@ async function linked() {
     for (const { pkg, dep_kinds } of deps.get(id) ?? [])
       if (dep_kinds.some(({ kind }) => kind === null) && isCode(pkg)) found.add(pkg);
   found.delete(root.id);
+  // The metadata unites the features of the whole workspace: what only another program's features need is not linked here.
+  const tree = [
+    "tree",
+    "--locked",
+    "-p",
+    root.name,
+    "--target",
+    TARGET,
+    "-e",
+    "normal",
+    "--prefix",
+    "none",
+    "-f",
+    "{p}",
+  ];
+  const own = new Set(
+    (await run("cargo", tree, { cwd: PROJECT })).split("\n").map((line) => line.split(" ", 2).join(" ")),
+  );
+  for (const id of found)
+    if (!own.has(`${crates.get(id)?.name} v${crates.get(id)?.version}`)) found.delete(id);
   // The tests have it, and these run on the host.
   const host = /^host: (.+)$/m.exec(await run("rustc", ["-vV"]))?.[1] ?? "";
   const data = (await metadata(host)).packages.filter(({ name }) => DATA.includes(name));
