@@ -60,17 +60,37 @@ function ask(port, token, path = "/api/model-stats") {
 }
 
 /** Holds connections that begin with `text`, and says how many the receiver has ended. @param {number} port @param {string} text */
-function hold(port, text) {
+async function hold(port, text) {
   let ended = 0;
-  const sockets = Array.from({ length: count }, () => {
-    const socket = connect({ port, host: "127.0.0.1" }, () => socket.write(text));
-    socket.on("error", () => {});
-    socket.on("close", () => {
-      ended++;
+  let connected = 0;
+  /** @type {import("node:net").Socket[]} */
+  const sockets = [];
+  // Some at a time: what overflows the system's queue would be tried again seconds later.
+  while (sockets.length < count) {
+    const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true }, () => {
+      connected++;
+      if (text) socket.write(text);
     });
-    return socket;
-  });
-  return { ended: () => ended, stop: () => sockets.forEach((socket) => void socket.destroy()) };
+    socket.on("error", () => {});
+    let isOpen = true;
+    for (const event of ["end", "close"])
+      socket.on(event, () => {
+        if (isOpen) ended++;
+        isOpen = false;
+      });
+    // Who does not read hears of no end.
+    socket.resume();
+    sockets.push(socket);
+    if (sockets.length % 50 === 0) await sleep(20);
+  }
+  for (let waited = 0; connected < count && waited < 100; waited++) await sleep(100);
+  await sleep(1_000);
+  return {
+    ended: () => ended,
+    stop: () => {
+      for (const socket of sockets) socket.destroy();
+    },
+  };
 }
 
 /** @param {number} ms */
@@ -79,12 +99,11 @@ const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 /** @param {string} name @param {string} text @param {number} wait seconds */
 async function held(name, text, wait) {
   const { child, port } = await start();
-  const attack = hold(port, text);
-  await sleep(1_000);
+  const attack = await hold(port, text);
   const times = [];
   let answered = 0;
-  // Whoever gets no answer for so long asks no more.
-  for (let index = 0; index < ASKED && (index < 3 || answered > 0); index++) {
+  // Whoever gets no answer three times asks no more.
+  while (times.length < ASKED && times.length - answered < 3) {
     const begun = performance.now();
     if ((await ask(port, TOKEN)) === 200) answered++;
     times.push(performance.now() - begun);
