@@ -42,6 +42,7 @@ const VERSION_4: &str = "DELETE FROM usage_hour WHERE kind = 6;
     ALTER TABLE series DROP COLUMN of_cost_source;
     ALTER TABLE series DROP COLUMN of_gateway;
     DROP INDEX spans_chat;
+    DROP TABLE sums_state;
     PRAGMA user_version = 4;";
 /// More than enter the sums in one transaction.
 const CALLS: i64 = 6_000;

@@ -7,6 +7,7 @@ pub mod calls;
 pub mod errors;
 pub mod first;
 mod histogram;
+mod kept;
 pub mod query;
 pub mod read;
 pub mod rollup;
@@ -286,5 +287,35 @@ mod tests {
         let counted = connection.query_row(&many, [], |row| row.get::<_, i64>(0));
         assert_eq!(counted, Ok(200_000));
         Ok(())
+    }
+
+    #[test]
+    fn what_a_page_lists_is_found_without_sorting_all_of_it() -> Result<(), String> {
+        let store = Store::open(&Database::Memory)?;
+        let plans = [
+            r#"SELECT "model" FROM series WHERE kind = 1 AND "agent" = '' AND "trigger" = '' AND "cost_source" = ''
+                   AND "gateway" = '' ORDER BY "model" LIMIT 500"#,
+            r#"SELECT "gateway" FROM series WHERE kind = 5 AND "model" = '' AND "agent" = '' AND "trigger" = ''
+                   AND "cost_source" = '' ORDER BY "gateway" LIMIT 500"#,
+            "SELECT id FROM series WHERE id > 5 AND id <= 9 AND +kind = 0",
+            "SELECT series FROM usage_day WHERE kind = 1 AND start = 7 AND series = 3",
+            "SELECT start FROM usage_hour WHERE kind = 6 AND start >= 1 AND start < 2",
+            errors::LATEST_FAILED,
+            errors::LATER,
+        ];
+        store
+            .read(|connection| {
+                for sql in plans {
+                    let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+                    let steps = statement.raw_query().mapped(|row| row.get::<_, String>(3));
+                    let steps: Vec<String> = steps.collect::<Result<_, _>>()?;
+                    let is_direct = |step: &String| {
+                        step.starts_with("SEARCH") || step.contains("spans_failed_chat")
+                    };
+                    assert!(steps.iter().all(is_direct), "{sql}: {steps:?}");
+                }
+                Ok(())
+            })
+            .map_err(|error| error.to_string())
     }
 }

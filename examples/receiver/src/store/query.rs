@@ -304,35 +304,27 @@ impl<'a> Survey<'a> {
             for dimension in &alone {
                 let wanted = self.wanted[*dimension as usize].map(|number| [number]);
                 let wanted = wanted.as_ref().map(<[Number; 1]>::as_slice);
-                rows::briefs(
-                    self.connection,
-                    *table,
-                    dimension.kind(),
-                    *range,
-                    wanted,
-                    |number, brief| {
+                let rows = (*table, dimension.kind(), *range);
+                self.catalog
+                    .kept
+                    .briefs(self.connection, rows, wanted, |number, brief| {
                         found.add(*dimension, number, brief);
-                    },
-                )?;
+                    })?;
             }
             if whole.is_empty() {
                 continue;
             }
-            rows::briefs(
-                self.connection,
-                *table,
-                WHOLE,
-                *range,
-                self.few(),
-                |number, brief| {
+            let rows = (*table, WHOLE, *range);
+            self.catalog
+                .kept
+                .briefs(self.connection, rows, self.few(), |number, brief| {
                     let Some(values) = self.passing(number) else {
                         return;
                     };
                     for dimension in &whole {
                         found.add(*dimension, values[*dimension as usize], brief);
                     }
-                },
-            )?;
+                })?;
         }
         Ok(found)
     }

@@ -291,6 +291,12 @@ impl Changes {
     /// # Errors
     /// What SQLite says.
     pub fn write(self, connection: &Connection) -> Result<()> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        connection
+            .prepare_cached("UPDATE sums_state SET changes = changes + 1")?
+            .execute([])?;
         let mut days: HashMap<Key, (Sums, Change)> = HashMap::new();
         for ((kind, hour, series), (sums, latencies)) in &self.0 {
             let day = hour.div_euclid(DAY) * DAY;

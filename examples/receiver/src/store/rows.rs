@@ -1,21 +1,23 @@
 //! The rows of the tables of sums.
 
-use super::brief::Brief;
-use super::rollup::{SUMS, Sums};
+use super::rollup::SUMS;
 use super::series::{EVERYTHING, Number};
 use super::window::Range;
 use crate::clock::Micros;
 use rusqlite::{Connection, Result, Row};
 
 /// A table of sums.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
+    /// By hour.
     Hours,
+    /// By day.
     Days,
 }
 
 impl Table {
-    const fn name(self) -> &'static str {
+    /// Its name in the database.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Hours => "usage_hour",
             Self::Days => "usage_day",
@@ -60,8 +62,11 @@ fn of_kind(
     Ok(())
 }
 
-/// Reads no rows of others.
-fn of_numbers(
+/// Gives the sums of the rows of some numbers alone, and reads no others.
+///
+/// # Errors
+/// What SQLite says, or `take`.
+pub fn of_numbers(
     connection: &Connection,
     table: Table,
     kind: i64,
@@ -87,36 +92,6 @@ fn of_numbers(
                 take(*number, start, row)?;
             }
         }
-    }
-    Ok(())
-}
-
-/// Gives a few figures of the rows of a kind: of all, or of some numbers alone.
-///
-/// # Errors
-/// What SQLite says.
-pub fn briefs(
-    connection: &Connection,
-    table: Table,
-    kind: i64,
-    range: Range,
-    numbers: Option<&[Number]>,
-    mut take: impl FnMut(Number, &Brief),
-) -> Result<()> {
-    if let Some(numbers) = numbers {
-        return of_numbers(connection, table, kind, range, numbers, |number, _, row| {
-            take(number, &Brief::of(&Sums::of_row(row, 3)?));
-            Ok(())
-        });
-    }
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT series, {} FROM {} WHERE kind = ?1 AND start >= ?2 AND start < ?3",
-        Brief::COLUMNS,
-        table.name()
-    ))?;
-    let mut rows = statement.query((kind, range.from, range.to))?;
-    while let Some(row) = rows.next()? {
-        take(row.get(0)?, &Brief::of_row(row)?);
     }
     Ok(())
 }

@@ -221,3 +221,10 @@ CREATE TABLE IF NOT EXISTS errors_hour (
     errors     REAL NOT NULL,
     PRIMARY KEY (start, model, agent, outcome)
 ) WITHOUT ROWID;
+
+-- How often the sums were changed. One row.
+CREATE TABLE IF NOT EXISTS sums_state (
+    id      INTEGER PRIMARY KEY CHECK (id = 1),
+    changes INTEGER NOT NULL
+);
+INSERT OR IGNORE INTO sums_state VALUES (1, 0);

@@ -1,5 +1,6 @@
 //! What calls are told apart by, and the small numbers that stand for it.
 
+use super::kept::Kept;
 use crate::fields::NAME_MAX;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use std::collections::HashMap;
@@ -217,6 +218,8 @@ pub struct Catalog {
     /// By the number of the whole series; [`NONE`]s where a number is of another kind.
     whole: Vec<[Number; 5]>,
     last: i64,
+    /// Figures of them.
+    pub kept: Kept,
 }
 
 impl Catalog {
