@@ -168,12 +168,14 @@ impl Slot {
         counts
     }
 
-    /// Whether an observation's usage is truer than that of each surface of the gateway that told before. Usage that was
-    /// seen on the way gives way to any, since what the gateway tells by its other surfaces is the same.
+    /// Whether an observation's usage replaces what was told before: the gateway's replaces what was seen on the way, since
+    /// the gateway says the same everywhere; and another plugin can change an answer's usage, so what ranks before it is
+    /// truer.
     fn is_truer(&self, observation: &Observation) -> bool {
+        let answers = Surface::all().filter(|surface| surface.row().tells_answers);
         let rank = |surface: Surface| surface.row().usage.unwrap_or(u8::MAX);
-        let mut gateways = self.seen.iter().filter(|surface| !surface.is_way());
-        gateways.all(|surface| rank(observation.surface) < rank(surface))
+        let ranks_first = answers.map(rank).all(|of| rank(observation.surface) < of);
+        self.is_by_ways() || ranks_first
     }
 
     /// Whether a stored row of other usage has the start that this call's row would have: a row of which nobody told

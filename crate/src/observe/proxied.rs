@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn call(facts: ProxiedFacts, table: SourceTable, at_ms: u64) -> Option<Box<Observation>> {
-        match read(facts, table, Surface::Diagnostic, at_ms) {
+        match read(facts, table, Surface::Proxied, at_ms) {
             Ok(Event::Call(call)) => Some(call),
             _ => None,
         }
@@ -199,6 +199,6 @@ mod tests {
         let call = call(broken, LITELLM, 1).unwrap_or_else(|| unreachable!("no call"));
         assert!(call.broken_usage && call.usage.is_none());
         let nobody = facts(&[("model", text("m"))]);
-        assert!(read(nobody, LITELLM, Surface::Diagnostic, 1).is_err());
+        assert!(read(nobody, LITELLM, Surface::Litellm, 1).is_err());
     }
 }
