@@ -1,13 +1,17 @@
-//! The surfaces' bytes in the journal: an old file of format version 1 says today what it said when it was written.
+//! What follows from the table of surfaces and sources: the shim's subscriptions, and the bytes in the journal. An old
+//! file of format version 1 says today what it said when it was written.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
 
 use agentwatch_openclaw::files::LEDGER;
-use agentwatch_openclaw::journal::{self, FILE_HEADER};
+use agentwatch_openclaw::journal::{self, FILE_HEADER, Reader};
+use agentwatch_openclaw::observe::SOURCES;
 use common::Gateway;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 const START_MS: u64 = 1_795_000_000_000;
 
@@ -102,7 +106,14 @@ fn journal_of_all_surfaces() -> Vec<u8> {
 
 #[test]
 fn the_journal_has_the_bytes_that_it_had() {
-    assert!(journal_of_all_surfaces() == GOLDEN, "other bytes");
+    // In which order open calls stand is no part of the format.
+    let frames = |bytes: &[u8]| -> BTreeSet<Vec<u8>> {
+        let payloads = Reader::open(bytes).unwrap();
+        payloads.map(|(_, payload)| payload.to_vec()).collect()
+    };
+    let today = frames(&journal_of_all_surfaces());
+    assert!(today == frames(GOLDEN), "other bytes");
+    assert!(today.len() > 14, "a frame for each call");
     let mut again = journal::begin_file();
     for frame in journal::read(GOLDEN).unwrap().frames {
         journal::append_frame(&mut again, &frame);
@@ -137,4 +148,130 @@ fn an_old_journal_says_which_surfaces_told_of_a_call() {
             assert_eq!(counted, u64::from(had_told), "{surface} of call {call}");
         }
     }
+}
+
+/// The names of the sources for which something holds of their table, as the shim is told it.
+fn sources(holds: impl Fn(&Value) -> bool) -> BTreeSet<String> {
+    let tables = serde_json::to_value(SOURCES).unwrap();
+    let tables = tables.as_array().unwrap().iter();
+    let names = tables.filter(|table| holds(table));
+    names
+        .map(|table| table["source"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.map(str::to_owned).into()
+}
+
+#[test]
+fn the_typed_hooks_follow_from_the_sources() {
+    let hooks = |gateways: &str| {
+        sources(|table| table["mechanism"] == "hook" && table["gateways"] == gateways)
+    };
+    let every = [
+        "before_message_write",
+        "before_tool_call",
+        "after_tool_call",
+        "session_start",
+        "session_end",
+        "message_received",
+        "message_sent",
+        "subagent_spawned",
+        "subagent_ended",
+        "gateway_start",
+        "gateway_stop",
+    ];
+    assert_eq!(hooks("every"), names(every));
+    let newer = ["model_call_started", "model_call_ended", "cron_changed"];
+    assert_eq!(hooks("newer"), names(newer));
+    assert_eq!(hooks("older"), names(["llm_output"]));
+    assert_eq!(hooks("none"), names([]));
+}
+
+#[test]
+fn the_diagnostics_follow_from_the_sources() {
+    let expected = [
+        "model.call.completed",
+        "model.call.error",
+        "model.usage",
+        "run.started",
+        "run.completed",
+        "session.state",
+        "message.delivery.started",
+        "message.delivery.completed",
+        "message.delivery.error",
+        "diagnostic.async_queue.dropped",
+    ];
+    let diagnostics = sources(|table| table["mechanism"] == "diagnostic");
+    assert_eq!(diagnostics, names(expected));
+    let everywhere = sources(|table| table["gateways"] == "every");
+    assert!(
+        everywhere.is_superset(&diagnostics),
+        "one list for all gateways"
+    );
+}
+
+#[test]
+fn the_internal_events_follow_from_the_sources() {
+    let internal = sources(|table| table["mechanism"] == "internal");
+    assert_eq!(internal, names(["command", "session"]));
+    // A HOOK.md handler subscribes to whole families.
+    let families = sources(|table| {
+        ["internal", "hook_file"].contains(&table["mechanism"].as_str().unwrap())
+            && table["gateways"] != "none"
+    });
+    let family = |name: &String| name.split(':').next().unwrap().to_owned();
+    let families: BTreeSet<String> = families.iter().map(family).collect();
+    let expected = ["gateway", "message", "command", "session"];
+    assert_eq!(families, names(expected));
+    let nowhere = sources(|table| table["gateways"] == "none");
+    let asked_for = [
+        "conversation:start",
+        "conversation:end",
+        "model:used",
+        "session:complete",
+    ];
+    assert_eq!(nowhere, names(asked_for), "no gateway emits them");
+}
+
+#[test]
+fn what_needs_no_subscription_follows_from_the_sources() {
+    assert_eq!(
+        sources(|table| table["mechanism"] == "file"),
+        names(["stored"])
+    );
+    let requests = sources(|table| table["mechanism"] == "request");
+    assert_eq!(requests, names(["proxied", "litellm"]));
+}
+
+/// Files of a folder that name a surface.
+fn naming_a_surface(folder: &Path) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(naming_a_surface(&path));
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let mut after = text.split("Surface::").skip(1);
+        if after.any(|rest| rest.starts_with(|next: char| next.is_uppercase() || next == '{')) {
+            found.insert(path.file_name().unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    found
+}
+
+#[test]
+fn the_table_and_a_surfaces_own_file_alone_name_it() {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let table = std::fs::read_to_string(source.join("observe/surface.rs")).unwrap();
+    let own = |file: &String| {
+        let module = file.trim_end_matches(".rs");
+        table.contains(&format!("sources: {module}::"))
+    };
+    let mut others = naming_a_surface(&source);
+    others.retain(|file| !own(file));
+    assert_eq!(others, names(["made_up_tests.rs"]));
 }

@@ -8,12 +8,16 @@
 //! The one exception is the same observation delivered twice, by two registrations of the plugin: equal
 //! in all that tells calls apart, its own times included, and hardly later.
 //!
-//! A call is final when both its message and its diagnostic have spoken, or after the hold-back; one of which
-//! the timing alone told waits for its message or its row, where the session store is read.
+//! Which surfaces there are, and how each is matched, merged and awaited, says the table in `observe/surface.rs` alone.
+//!
+//! A call is final when every surface that is awaited has spoken, or after the hold-back; one of whose end alone a
+//! surface told waits for its message or its row, where the session store is read.
 //! What comes later finds the call's slot: it is suppressed, enriches the call where it knows more, or
 //! counts it after all where nothing that was billed had been told.
 
 mod kept;
+#[cfg(test)]
+mod made_up_tests;
 mod open;
 mod slot;
 mod slots;
@@ -64,7 +68,7 @@ pub struct LedgerCounts {
     pub late: u64,
     /// Observations that were delivered twice.
     pub duplicates: u64,
-    /// Calls whose surfaces disagreed about usage; the diagnostic's was taken.
+    /// Calls whose surfaces disagreed about usage; that of the lowest rank was taken.
     pub conflicts: u64,
     /// Turn totals of foreign harnesses that stood for calls already seen one by one.
     pub turns_merged: u64,

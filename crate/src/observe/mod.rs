@@ -6,6 +6,8 @@ mod context;
 mod diagnostic;
 mod lifecycle;
 pub mod litellm;
+#[cfg(test)]
+mod made_up;
 pub(crate) mod message;
 mod named;
 mod openai;

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(test)]
+use super::made_up;
 use super::sources::Source;
 use super::{diagnostic, message, named, proxied, stored, timing};
 use crate::call::{CostSource, LatencySource};
@@ -232,6 +234,46 @@ surfaces! {
         repeats_start: true,
         awaited: Awaited::Never,
     }
+
+    /// Made up for tests: something on the way that has the truest usage and tells of calls, not of tries.
+    #[cfg(test)]
+    Meter {
+        sources: made_up::METER_SOURCES,
+        heard: Heard::OnTheWay,
+        usage: Some(5),
+        outcome: 80,
+        time: 5,
+        request: None,
+        cost: Some((70, CostSource::Table)),
+        latency: Some(LatencySource::Measured),
+        matched_by: Match::Times,
+        row_start_ms: None,
+        tells_tries: false,
+        tells_answers: false,
+        knows_success: true,
+        repeats_start: true,
+        awaited: Awaited::OfProvider(8_000),
+    }
+
+    /// Made up for tests: a diagnostic that knows best how calls ended and what they cost.
+    #[cfg(test)]
+    Echo {
+        sources: made_up::ECHO_SOURCES,
+        heard: Heard::Live,
+        usage: Some(70),
+        outcome: 5,
+        time: 80,
+        request: None,
+        cost: Some((5, CostSource::Openclaw)),
+        latency: None,
+        matched_by: Match::EqualUsage,
+        row_start_ms: None,
+        tells_tries: true,
+        tells_answers: false,
+        knows_success: true,
+        repeats_start: true,
+        awaited: Awaited::Never,
+    }
 }
 
 /// How many surfaces there are.
@@ -277,5 +319,26 @@ impl Surfaces {
 
     pub(crate) fn iter(self) -> impl Iterator<Item = Surface> {
         Surface::all().filter(move |surface| self.has(*surface))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn no_two_surfaces_have_the_same_rank() {
+        let check = |name: &str, column: fn(&Row) -> Option<u8>| {
+            let ranks: Vec<u8> = ROWS.iter().filter_map(column).collect();
+            let different: BTreeSet<_> = ranks.iter().collect();
+            assert_eq!(different.len(), ranks.len(), "{name}: {ranks:?}");
+        };
+        check("usage", |row| row.usage);
+        check("outcome", |row| Some(row.outcome));
+        check("time", |row| Some(row.time));
+        check("request", |row| row.request);
+        check("cost", |row| row.cost.map(|(rank, _)| rank));
     }
 }
