@@ -169,11 +169,47 @@ pub struct Field {
     pub path: &'static str,
 }
 
-/// One source of events: what it is called and which of its fields cross.
+/// By which mechanism events of a source reach this plugin. The shim derives its subscriptions from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mechanism {
+    /// A typed hook of the plugin.
+    Hook,
+    /// A diagnostic event of the gateway.
+    Diagnostic,
+    /// An internal event. No typed hook tells the same, so the plugin subscribes to it as well as a HOOK.md handler.
+    Internal,
+    /// An internal event for the HOOK.md handler alone: a typed hook tells the plugin the same, or no gateway emits it.
+    HookFile,
+    /// A file that this plugin reads.
+    File,
+    /// A request to a server of this plugin.
+    Request,
+}
+
+/// The gateways on which a source is subscribed to. A gateway logs a warning for each hook that it does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gateways {
+    /// All of them.
+    Every,
+    /// Those without a registration mode: 2026.3.13.
+    Older,
+    /// Those with one.
+    Newer,
+    /// None: no gateway emits it yet, or there is nothing to subscribe to.
+    None,
+}
+
+/// One source of events: what it is called, how it is heard, and which of its fields cross.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SourceTable {
     /// OpenClaw's own name of the hook or event.
     pub source: &'static str,
+    /// By which mechanism it is heard.
+    pub mechanism: Mechanism,
+    /// On which gateways it is subscribed to.
+    pub gateways: Gateways,
     /// Events whose field at the path holds another text are not looked at (`None`: all are).
     pub only: Option<(&'static str, &'static str)>,
     /// The fields that cross.
@@ -197,6 +233,16 @@ impl SourceTable {
     /// The same fields under the name of another source.
     pub const fn renamed(self, source: &'static str) -> Self {
         Self { source, ..self }
+    }
+
+    /// The same, heard by another mechanism.
+    pub const fn by(self, mechanism: Mechanism) -> Self {
+        Self { mechanism, ..self }
+    }
+
+    /// The same, subscribed to on these gateways alone.
+    pub const fn on(self, gateways: Gateways) -> Self {
+        Self { gateways, ..self }
     }
 }
 
@@ -247,9 +293,10 @@ pub(crate) fn at(facts: &[Scalar], index: usize) -> &Scalar {
     facts.get(index).unwrap_or(&Scalar::Absent)
 }
 
-/// Declares a source's facts: the struct that they become and the table that the shim reads.
+/// Declares a source's facts: the struct that they become and the table that the shim reads. Before the source's name
+/// stands the [`Mechanism`] by which it is heard.
 macro_rules! facts {
-    ($(#[$doc:meta])* $name:ident = $source:literal $(where $path:literal is $value:literal)? {
+    ($(#[$doc:meta])* $name:ident = $mechanism:ident $source:literal $(where $path:literal is $value:literal)? {
         $($field:ident : $from:literal),* $(,)?
     }) => {
         $(#[$doc])*
@@ -274,6 +321,8 @@ macro_rules! facts {
             /// The table that the shim reads.
             pub const TABLE: $crate::facts::SourceTable = $crate::facts::SourceTable {
                 source: $source,
+                mechanism: $crate::facts::Mechanism::$mechanism,
+                gateways: $crate::facts::Gateways::Every,
                 only: $crate::facts::only!($($path, $value)?),
                 fields: &[$($crate::facts::Field { name: stringify!($field), path: $from }),*],
                 list: None,

@@ -19,7 +19,7 @@ use crate::facts::Scalar;
 use crate::journal::Frame;
 use crate::keeper::{Found, Keeper};
 use crate::ledger::Ledger;
-use crate::observe::{Event, Happening, Observation, Reject, SOURCES, SessionFacts, Surface};
+use crate::observe::{Event, Happening, Observation, Reject, SOURCES, SessionFacts};
 use crate::outbox::Outbox;
 use crate::records::Record;
 use crate::reporter::Reporter;
@@ -202,7 +202,7 @@ impl Core {
 
     fn take_call(&mut self, observation: Observation, now: Now) {
         self.counts.broken_usage += u64::from(observation.broken_usage);
-        if observation.surface == Surface::Stored && !self.is_gap(&observation) {
+        if observation.surface.is_stored() && !self.is_gap(&observation) {
             return;
         }
         let ended_turn = observation

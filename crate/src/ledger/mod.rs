@@ -8,12 +8,16 @@
 //! The one exception is the same observation delivered twice, by two registrations of the plugin: equal
 //! in all that tells calls apart, its own times included, and hardly later.
 //!
-//! A call is final when both its message and its diagnostic have spoken, or after the hold-back; one of which
-//! the timing alone told waits for its message or its row, where the session store is read.
+//! Which surfaces there are, and how each is matched, merged and awaited, says the table in `observe/surface.rs` alone.
+//!
+//! A call is final when every surface that is awaited has spoken, or after the hold-back; one of whose end alone a
+//! surface told waits for its message or its row, where the session store is read.
 //! What comes later finds the call's slot: it is suppressed, enriches the call where it knows more, or
 //! counts it after all where nothing that was billed had been told.
 
 mod kept;
+#[cfg(test)]
+mod made_up_tests;
 mod open;
 mod slot;
 mod slots;
@@ -25,7 +29,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::call::{CallId, IdMint, Outcome};
-use crate::observe::{Observation, Surface};
+use crate::observe::{Observation, Surface, Surfaces};
 use crate::time::Now;
 
 use open::Open;
@@ -64,7 +68,7 @@ pub struct LedgerCounts {
     pub late: u64,
     /// Observations that were delivered twice.
     pub duplicates: u64,
-    /// Calls whose surfaces disagreed about usage; the diagnostic's was taken.
+    /// Calls whose surfaces disagreed about usage; that of the lowest rank was taken.
     pub conflicts: u64,
     /// Turn totals of foreign harnesses that stood for calls already seen one by one.
     pub turns_merged: u64,
@@ -77,7 +81,8 @@ pub struct LedgerCounts {
 pub struct Ledger {
     mint: IdMint,
     expect_diagnostics: bool,
-    tells_errors: bool,
+    /// The surfaces that told of a failure: others may call `completed` what failed.
+    tells_failures: Surfaces,
     open: IndexMap<u64, Open>,
     waiting: VecDeque<(u64, CallId)>,
     ready: Vec<CallId>,
@@ -87,8 +92,8 @@ pub struct Ledger {
     /// Slots of calls that ended by then were given up before the store was matched with them.
     unmatchable_ms: u64,
     recent: VecDeque<(u64, u64, CallId)>,
-    /// The providers of whose calls a proxy tells.
-    proxied: Vec<String>,
+    /// The surfaces that are awaited, each with a provider of whose calls it tells.
+    awaited: Vec<(Surface, String)>,
     enrichments: Vec<Enrichment>,
     /// How far the wall clock was ahead of the monotonic one at the last sighting; see [`clock_of`].
     clock_ms: u64,
@@ -103,7 +108,7 @@ impl Ledger {
         Self {
             mint: IdMint::new(seed),
             expect_diagnostics: false,
-            tells_errors: false,
+            tells_failures: Surfaces::default(),
             open: IndexMap::new(),
             waiting: VecDeque::new(),
             ready: Vec::new(),
@@ -111,7 +116,7 @@ impl Ledger {
             reconciled_ms: None,
             unmatchable_ms: 0,
             recent: VecDeque::new(),
-            proxied: Vec::new(),
+            awaited: Vec::new(),
             enrichments: Vec::new(),
             clock_ms: 0,
             reset_until_ms: 0,
@@ -141,9 +146,10 @@ impl Ledger {
 
     /// Takes one observation in; the id of the call that it belongs to.
     pub fn observe(&mut self, observation: Observation, now: Now) -> CallId {
-        self.tells_errors |=
-            observation.surface == Surface::Diagnostic && observation.outcome != Outcome::Completed;
-        self.hear_proxy(&observation);
+        if observation.outcome != Outcome::Completed {
+            self.tells_failures = self.tells_failures.with(observation.surface);
+        }
+        self.await_more(&observation);
         self.look_at_clock(&observation, now);
         let print = fingerprint(&observation);
         if let Some(id) = print.and_then(|print| self.delivered_before(print, now)) {
@@ -212,7 +218,7 @@ impl Ledger {
     }
 
     fn is_complete(&self, open: &Open) -> bool {
-        open.is_complete(self.expect_diagnostics) && !self.lacks_proxy(open)
+        open.is_complete(self.expect_diagnostics) && !self.lacks_any(open)
     }
 
     /// The call whose row this is a copy of: forks and runs of jobs copy rows into other sessions.
@@ -294,7 +300,7 @@ impl Ledger {
         let model = observation.model.as_str();
         let own = bucket(model, observation.session_key.as_deref());
         let without_session = bucket(model, None);
-        if own == without_session || observation.surface == Surface::Stored {
+        if own == without_session || observation.surface.is_stored() {
             self.slots.buckets().collect()
         } else {
             vec![own, without_session]
@@ -381,19 +387,18 @@ impl Ledger {
     }
 
     fn finish(&mut self, id: CallId, open: Open) -> Option<Settled> {
-        if open.is_lone_turn() && self.turn_was_seen(&open) {
+        let turn = open.lone_turn();
+        if turn.is_some_and(|turn| self.turn_was_seen(id, turn)) {
             self.counts.turns_merged += 1;
             return None;
         }
         self.counts.counted += 1;
-        if self.lacks_proxy(&open) {
-            // It is gone, or did not get this call: nobody waits for it before it tells again.
-            let of = open.provider().unwrap_or_default();
-            self.proxied.retain(|provider| provider != of);
-        }
+        // Who did not tell is gone, or did not get this call: it is awaited no more before it tells again.
+        self.awaited.retain(|awaited| !open.lacks(awaited));
         let mut settled = open.settle(id);
         // 2026.7.1 has no event for a failed call: it says `completed`, with zeros, and no message.
-        if open.is_unanswered() && !self.tells_errors {
+        let unanswered = open.unanswered();
+        if unanswered.is_some_and(|told| !self.tells_failures.has(told.surface)) {
             settled.outcome = Outcome::Failed;
         }
         self.mark(&settled, &open);
@@ -402,7 +407,7 @@ impl Ledger {
 
     /// Lets the slot of a call know whether it was billed, as far as that was told.
     fn mark(&mut self, settled: &Settled, open: &Open) {
-        let Some(seen) = open.views.iter().flatten().next() else {
+        let Some(seen) = open.views().next() else {
             return;
         };
         let place = self.slots.place_of(settled.id, &self.buckets(seen));
@@ -412,10 +417,7 @@ impl Ledger {
     }
 
     /// Whether calls of a foreign harness's turn were seen one by one, by their messages.
-    fn turn_was_seen(&self, open: &Open) -> bool {
-        let Some(turn) = &open.views[Surface::Diagnostic as usize] else {
-            return false;
-        };
+    fn turn_was_seen(&self, id: CallId, turn: &Observation) -> bool {
         let started = turn.started_ms.unwrap_or(turn.ended_ms);
         let within = started.saturating_sub(UNKNOWN_WITHIN_MS)..=turn.ended_ms + UNKNOWN_WITHIN_MS;
         let bucket = bucket(&turn.model, turn.session_key.as_deref());
@@ -423,10 +425,10 @@ impl Ledger {
             let places = self.slots.places(bucket);
             places.filter_map(|place| self.slots.get(place))
         };
-        let own = slots().find(|slot| slot.id == open.id);
+        let own = slots().find(|slot| slot.id == id);
         let clock = own.map_or(0, |slot| slot.clock_ms);
         slots()
-            .filter(|slot| slot.saw(Surface::Message))
+            .filter(|slot| slot.saw_answer())
             .any(|slot| within.contains(&slot.ended_by(clock)))
     }
 
@@ -458,6 +460,6 @@ fn seconds(now: Now) -> u32 {
 
 /// Whether this is a stored row whose call no other surface tells of any more.
 fn is_old_row(observation: &Observation, now: Now) -> bool {
-    observation.surface == Surface::Stored
+    observation.surface.is_stored()
         && now.wall_ms.saturating_sub(observation.ended_ms) >= SLOT_AGE_MS
 }

@@ -1,7 +1,7 @@
 //! A call whose surfaces still speak, and what they make of it together.
 
 use crate::call::{CallId, Cost, CostSource, Latency, LatencySource, Outcome, Usage};
-use crate::observe::{Observation, SURFACES, Surface};
+use crate::observe::{Awaited, Observation, Row, SURFACES, Surface};
 
 /// A final call, before it is put into the form that leaves.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,10 +64,11 @@ pub struct Enrichment {
 impl Enrichment {
     /// What an observation knows beyond the gateway's own; `None` where that is nothing.
     pub(super) fn of(id: CallId, observation: &Observation) -> Option<Self> {
-        if !matches!(observation.surface, Surface::Proxied | Surface::Litellm) {
+        if !observation.surface.is_way() {
             return None;
         }
-        let is_billed = observation.surface == Surface::Proxied;
+        let cost = observation.surface.row().cost;
+        let is_billed = cost.is_some_and(|(_, source)| source == CostSource::Provider);
         let known = Self {
             id,
             ttfb_ms: observation.ttfb_ms,
@@ -105,114 +106,130 @@ impl Open {
 
     /// OpenClaw's name of the provider, where one was told.
     pub(super) fn provider(&self) -> Option<&str> {
-        let told = self.views.iter().flatten().map(|o| o.provider.as_str());
-        told.into_iter().find(|provider| !provider.is_empty())
+        let mut told = self.views().map(|o| o.provider.as_str());
+        told.find(|provider| !provider.is_empty())
     }
 
     pub(super) fn view(&self, surface: Surface) -> Option<&Observation> {
         self.views[surface as usize].as_deref()
     }
 
+    /// What was told of it so far.
+    pub(super) fn views(&self) -> impl Iterator<Item = &Observation> {
+        self.views.iter().flatten().map(|view| &**view)
+    }
+
+    /// Whether the gateway stored it: that is told long after the others had their chance.
+    pub(super) fn is_stored(&self) -> bool {
+        self.views().any(|view| view.surface.is_stored())
+    }
+
     pub(super) fn is_complete(&self, expect_diagnostics: bool) -> bool {
-        // What was stored is told long after the others had their chance.
-        if self.view(Surface::Stored).is_some() {
-            return true;
-        }
-        let diagnostic = self.view(Surface::Diagnostic).is_some() || !expect_diagnostics;
-        self.view(Surface::Message).is_some() && diagnostic
+        let has_told = |surface: Surface| match surface.row().awaited {
+            Awaited::Always => self.view(surface).is_some(),
+            Awaited::WithDiagnostics => !expect_diagnostics || self.view(surface).is_some(),
+            // Of these the ledger knows who is awaited.
+            Awaited::OfProvider(_) | Awaited::Never => true,
+        };
+        self.is_stored() || Surface::all().all(has_told)
     }
 
     /// Whether the gateway told that the call is over, and not yet what it used.
     pub(super) fn awaits_message(&self) -> bool {
-        let mut views = self.views.iter().flatten();
-        views.all(|view| {
-            matches!(view.surface, Surface::Diagnostic | Surface::Timing)
+        self.views().all(|view| {
+            !view.surface.row().knows_success
                 && view.usage.is_none()
                 && view.outcome == Outcome::Completed
         })
     }
 
-    pub(super) fn is_unanswered(&self) -> bool {
-        let diagnostic = self.view(Surface::Diagnostic);
-        self.view(Surface::Message).is_none() && diagnostic.is_some_and(|call| call.told_zeros)
+    /// Whether its answer was told as such.
+    fn is_answered(&self) -> bool {
+        self.views().any(|view| view.surface.row().tells_answers)
     }
 
-    pub(super) fn is_lone_turn(&self) -> bool {
-        self.view(Surface::Message).is_none()
-            && self
-                .view(Surface::Diagnostic)
-                .is_some_and(|turn| turn.whole_turn)
+    /// What told that it used nothing, where nothing told of its answer.
+    pub(super) fn unanswered(&self) -> Option<&Observation> {
+        let mut views = self.views().filter(|_| !self.is_answered());
+        views.find(|view| view.told_zeros)
     }
 
-    /// The first figure that a surface has, asked in this order.
-    fn first<T>(&self, order: &[Surface], figure: impl Fn(&Observation) -> Option<T>) -> Option<T> {
-        order
-            .iter()
-            .filter_map(|surface| self.view(*surface))
-            .find_map(figure)
+    /// What told of a whole turn, where nothing told of its answer.
+    pub(super) fn lone_turn(&self) -> Option<&Observation> {
+        let mut views = self.views().filter(|_| !self.is_answered());
+        views.find(|view| view.whole_turn)
+    }
+
+    /// The figure of the surface with the lowest rank, of those that have one.
+    fn first<'a, T: ?Sized>(
+        &'a self,
+        rank: impl Fn(&Row) -> Option<u8>,
+        figure: impl Fn(&'a Observation) -> Option<&'a T>,
+    ) -> Option<&'a T> {
+        let ranked = self
+            .views()
+            .filter_map(|view| Some((rank(view.surface.row())?, figure(view)?)));
+        ranked
+            .min_by_key(|(rank, _)| *rank)
+            .map(|(_, figure)| figure)
     }
 
     pub(super) fn settle(&self, id: CallId) -> Settled {
-        use Surface::{Diagnostic, Litellm, Message, Named, Proxied, Stored, Timing};
-        // The gateway's own diagnostic cannot be changed by another plugin; the message can.
-        let truest = [Diagnostic, Message, Proxied, Litellm, Named, Stored, Timing];
-        let speakers = [Message, Diagnostic, Timing, Proxied, Litellm, Named, Stored];
-        let outcome = self.first(&speakers, |o| Some(o.outcome));
-        // What a provider bills is the truth; OpenClaw and LiteLLM reckon with prices.
-        let cost = [
-            (&[Proxied][..], CostSource::Provider),
-            (
-                &[Diagnostic, Message, Named, Stored][..],
-                CostSource::Openclaw,
-            ),
-            (&[Litellm][..], CostSource::Table),
-        ]
-        .into_iter()
-        .find_map(|(of, source)| Some((self.first(of, |o| o.cost_usd)?, source)));
+        let by_usage = |row: &Row| row.usage;
+        let by_name = |row: &Row| Some(row.usage.unwrap_or(u8::MAX));
+        let by_outcome = |row: &Row| Some(row.outcome);
+        let by_time = |row: &Row| Some(row.time);
+        let by_request = |row: &Row| row.request;
+        let by_cost = |row: &Row| row.cost.map(|(rank, _)| rank);
+        let has_cost = |o| Some(o).filter(|o: &&Observation| o.cost_usd.is_some());
+        let told_cost = self.first(by_cost, has_cost);
+        let cost = told_cost.and_then(|o| {
+            let (usd, (_, source)) = o.cost_usd.zip(o.surface.row().cost)?;
+            Some(Cost { usd, source })
+        });
+        let outcome = self.first(by_outcome, |o| Some(&o.outcome));
+        let name = |name: Option<&str>| name.unwrap_or_default().to_owned();
         Settled {
             id,
             ended_ms: self
-                .first(
-                    &[Diagnostic, Timing, Proxied, Message, Litellm, Named, Stored],
-                    |o| Some(o.ended_ms),
-                )
+                .first(by_time, |o| Some(&o.ended_ms))
+                .copied()
                 .unwrap_or_default(),
-            provider: self
-                .first(&truest, |o| {
-                    Some(o.provider.clone()).filter(|provider| !provider.is_empty())
-                })
-                .unwrap_or_default(),
-            model: self
-                .first(&truest, |o| Some(o.model.clone()))
-                .unwrap_or_default(),
-            agent: self.first(&speakers, |o| o.agent.clone()),
-            session_key: self.first(&truest, |o| o.session_key.clone()),
-            run_id: self.first(&truest, |o| o.run_id.clone()),
-            trigger: self.first(&truest, |o| o.trigger.clone()),
-            usage: self.first(&truest, |o| o.usage),
-            cost: Cost {
-                usd: cost.map_or(0.0, |(usd, _)| usd),
-                source: cost.map_or(CostSource::Unknown, |(_, source)| source),
-            },
+            provider: name(self.first(by_name, |o| {
+                Some(o.provider.as_str()).filter(|name| !name.is_empty())
+            })),
+            model: name(self.first(by_name, |o| Some(o.model.as_str()))),
+            agent: self.first(by_outcome, |o| o.agent.as_ref()).cloned(),
+            session_key: self.first(by_name, |o| o.session_key.as_ref()).cloned(),
+            run_id: self.first(by_name, |o| o.run_id.as_ref()).cloned(),
+            trigger: self.first(by_name, |o| o.trigger.as_ref()).cloned(),
+            usage: self.first(by_usage, |o| o.usage.as_ref()).copied(),
+            cost: cost.unwrap_or(Cost {
+                usd: 0.0,
+                source: CostSource::Unknown,
+            }),
             latency: self.latency(),
-            ttfb_ms: self.first(&[Proxied, Diagnostic, Timing, Litellm], |o| o.ttfb_ms),
-            ttft_ms: self.first(&[Proxied, Litellm], |o| o.ttft_ms),
-            request_id: self.first(&[Proxied, Litellm], |o| o.request_id.clone()),
-            response_model: self.first(&[Proxied, Litellm], |o| o.response_model.clone()),
-            outcome: outcome.unwrap_or(Outcome::Completed),
-            stored: self.views.iter().flatten().all(|o| o.surface == Stored),
-            elsewhere: self.views.iter().flatten().all(|o| o.elsewhere),
+            ttfb_ms: self.first(by_request, |o| o.ttfb_ms.as_ref()).copied(),
+            ttft_ms: self.first(by_request, |o| o.ttft_ms.as_ref()).copied(),
+            request_id: self.first(by_request, |o| o.request_id.as_ref()).cloned(),
+            response_model: self
+                .first(by_request, |o| o.response_model.as_ref())
+                .cloned(),
+            outcome: outcome.copied().unwrap_or(Outcome::Completed),
+            stored: self.views().all(|o| o.surface.is_stored()),
+            elsewhere: self.views().all(|o| o.elsewhere),
         }
     }
 
+    /// A duration that was measured; else the time from the start to the arrival at the hook.
     fn latency(&self) -> Option<Latency> {
-        use Surface::{Diagnostic, Litellm, Message, Named, Proxied, Timing};
-        let measured = [Diagnostic, Timing, Proxied, Litellm, Named];
-        let measured = self.first(&measured, |o| o.duration_ms);
+        let of = |source| move |row: &Row| (row.latency == Some(source)).then_some(row.time);
+        let measured = of(LatencySource::Measured);
+        let measured = self.first(measured, |o| o.duration_ms.as_ref()).copied();
         let hook = || {
-            self.first(&[Message], |o| {
-                Some((o.ended_ms - o.started_ms.filter(|s| *s <= o.ended_ms)?) as f64)
-            })
+            let has_span = |o: &Observation| o.started_ms.is_some_and(|start| start <= o.ended_ms);
+            let told = self.first(of(LatencySource::Hook), |o| Some(o).filter(|o| has_span(o)))?;
+            Some((told.ended_ms - told.started_ms?) as f64)
         };
         match measured {
             Some(ms) => Some(Latency {

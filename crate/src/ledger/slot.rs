@@ -7,7 +7,7 @@ use siphasher::sip::SipHasher13;
 
 use crate::call::{CallId, Outcome, Usage};
 use crate::identity::key_of;
-use crate::observe::{Observation, Surface};
+use crate::observe::{Heard, Match, Observation, Surface, Surfaces};
 use crate::time::Now;
 
 /// Equal usage identifies a call within this distance in time, in ms.
@@ -17,13 +17,6 @@ const EQUAL_WITHIN_MS: u64 = 2_000;
 pub(super) const UNKNOWN_WITHIN_MS: u64 = 250;
 /// Calls whose usage differs are the same only if they began this close together, in ms.
 const CHANGED_WITHIN_MS: u64 = 50;
-/// A stored row has its message's own start, so without equal usage it is another call's unless that is the same: a
-/// row of which nobody told would take its neighbour's slot, and the neighbour's own row would count again. Where no
-/// message was told, a diagnostic's start is some ms off, and other surfaces' more.
-const STORED_WITHIN_MS: u64 = 10;
-
-/// Who sees calls pass, in the bits of [`Slot::seen`].
-const WAYS: u8 = 1 << Surface::Proxied as u8 | 1 << Surface::Litellm as u8;
 
 /// A figure that may be unknown, in half the room of an `Option`, of which a busy gateway's slots would have 16,000 each.
 /// Nothing real is as large as what stands for none.
@@ -99,7 +92,7 @@ pub struct Slot {
     started_ms: Maybe,
     pub(super) ended_ms: u64,
     usage: Tokens,
-    seen: u8,
+    seen: Surfaces,
     /// Whether anything that knows told of an answer, or of what was billed.
     is_answered: bool,
     /// Its row in the session store.
@@ -133,7 +126,7 @@ impl Slot {
             started_ms: Maybe::NONE,
             ended_ms: observation.ended_ms,
             usage: Tokens::from(None),
-            seen: 0,
+            seen: Surfaces::default(),
             is_answered: false,
             row: Maybe::NONE,
             is_unbilled: false,
@@ -144,8 +137,9 @@ impl Slot {
         slot
     }
 
-    pub(super) fn saw(&self, surface: Surface) -> bool {
-        self.seen & (1 << surface as u8) != 0
+    /// Whether its answer was told as such.
+    pub(super) fn saw_answer(&self) -> bool {
+        self.seen.iter().any(|surface| surface.row().tells_answers)
     }
 
     /// Takes over what identifies the call better than what was known.
@@ -153,17 +147,15 @@ impl Slot {
         if self.clock_ms == 0 {
             self.clock_ms = clock_ms;
         }
-        // The gateway says the same of usage everywhere.
-        let is_first_of_gateway = self.is_by_ways();
-        self.seen |= 1 << observation.surface as u8;
+        let is_truer = self.is_truer(observation);
+        self.seen = self.seen.with(observation.surface);
         self.is_answered |= is_answered(observation);
         self.span = self.span.or(span_hash(observation));
         self.row = self.row.or(observation.row);
-        self.started_ms = match observation.surface {
-            Surface::Message => Maybe::from(observation.started_ms).or(self.started_ms.get()),
+        self.started_ms = match observation.surface.row().row_start_ms {
+            Some(0) => Maybe::from(observation.started_ms).or(self.started_ms.get()),
             _ => self.started_ms.or(observation.started_ms),
         };
-        let is_truer = is_first_of_gateway || observation.surface == Surface::Diagnostic;
         if !self.usage.is_known() || (is_truer && observation.usage.is_some()) {
             self.usage = observation.usage.into();
         }
@@ -176,30 +168,38 @@ impl Slot {
         counts
     }
 
-    /// Whether a stored row of other usage may be this call's; anything else may.
-    fn may_be_stored_as(&self, observation: &Observation, start_apart: Option<u64>) -> bool {
-        if observation.surface != Surface::Stored {
-            return true;
-        }
-        let most = match (self.saw(Surface::Message), self.saw(Surface::Diagnostic)) {
-            (true, _) => 0,
-            (false, true) => STORED_WITHIN_MS,
-            (false, false) => return true,
-        };
-        start_apart.is_none_or(|apart| apart <= most)
+    /// Whether an observation's usage replaces what was told before: the gateway's replaces what was seen on the way, since
+    /// the gateway says the same everywhere; and another plugin can change an answer's usage, so what ranks before it is
+    /// truer.
+    fn is_truer(&self, observation: &Observation) -> bool {
+        let answers = Surface::all().filter(|surface| surface.row().tells_answers);
+        let rank = |surface: Surface| surface.row().usage.unwrap_or(u8::MAX);
+        let ranks_first = answers.map(rank).all(|of| rank(observation.surface) < of);
+        self.is_by_ways() || ranks_first
+    }
+
+    /// Whether a stored row of other usage has the start that this call's row would have: a row of which nobody told
+    /// would take its neighbour's slot, and the neighbour's own row would count again.
+    fn has_start(&self, start_apart: Option<u64>) -> bool {
+        let known = self
+            .seen
+            .iter()
+            .filter_map(|surface| surface.row().row_start_ms);
+        let apart = start_apart.zip(known.min());
+        apart.is_none_or(|(apart, most)| apart <= most)
     }
 
     /// Whether it was seen on its way alone, and by nobody of the gateway.
     fn is_by_ways(&self) -> bool {
-        self.seen & !WAYS == 0
+        self.seen.iter().all(|surface| surface.is_way())
     }
 
     /// Whether an observation may be of another try of the call: a gateway tells of those that failed together with the
     /// answer, who sees them pass tells of each.
     fn is_another_try(&self, observation: &Observation) -> bool {
         match is_answered(observation) {
-            true => self.is_by_ways() && !self.is_answered,
-            false => is_way(observation.surface) && self.is_answered,
+            true => !self.is_answered && self.seen.iter().all(|surface| surface.row().tells_tries),
+            false => self.is_answered && observation.surface.row().tells_tries,
         }
     }
 
@@ -218,7 +218,7 @@ impl Slot {
     }
 
     pub(super) fn fit(&self, observation: &Observation, clock_ms: u64) -> Option<Fit> {
-        if self.saw(observation.surface) || self.model != key_of(&[&observation.model]) {
+        if self.seen.has(observation.surface) || self.model != key_of(&[&observation.model]) {
             return None;
         }
         match (self.span.get(), span_hash(observation)) {
@@ -246,16 +246,17 @@ impl Slot {
         let apart = start_apart.map_or(end_apart, |start| start.min(end_apart));
         // Nothing but its times tells whose it is: of calls that begin together one may be told of by the gateway, and
         // all by who saw them pass.
-        let has_passed = is_way(observation.surface) || self.is_by_ways();
+        let has_passed = || observation.surface.is_way() || self.is_by_ways();
         let usage = Tokens::from(observation.usage);
+        let by = observation.surface.row().matched_by;
         let is_told = self.usage.is_known() && usage.is_known();
         match is_told.then_some(self.usage == usage) {
             Some(true) => (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart)),
-            _ if !self.may_be_stored_as(observation, start_apart) => None,
+            _ if by == Match::SameStart && !self.has_start(start_apart) => None,
             None if self.is_another_try(observation) => None,
             None => (apart <= UNKNOWN_WITHIN_MS).then_some(Fit::UnknownUsage(apart)),
-            Some(_) if observation.surface == Surface::Named => None,
-            Some(_) if has_passed && end_apart > UNKNOWN_WITHIN_MS => None,
+            Some(_) if by == Match::EqualUsage => None,
+            Some(_) if has_passed() && end_apart > UNKNOWN_WITHIN_MS => None,
             Some(_) => start_apart
                 .filter(|apart| *apart <= CHANGED_WITHIN_MS)
                 .map(Fit::ChangedUsage),
@@ -266,25 +267,16 @@ impl Slot {
 /// How far the wall clock is ahead of the monotonic one while this process hears of a call, in ms: where it differs, the
 /// clock was set meanwhile. 0 where others heard of it, or read of it.
 pub(super) fn clock_of(observation: &Observation, now: Now) -> u64 {
-    let is_heard = match observation.surface {
-        Surface::Message | Surface::Diagnostic | Surface::Timing | Surface::Named => true,
-        Surface::Stored | Surface::Proxied | Surface::Litellm => false,
-    };
+    let is_heard = observation.surface.row().heard == Heard::Live;
     match is_heard && !observation.elsewhere {
         true => now.wall_ms.wrapping_sub(now.mono_ms),
         false => 0,
     }
 }
 
-/// Who sees a call pass between gateway and provider.
-fn is_way(surface: Surface) -> bool {
-    WAYS & 1 << surface as u8 != 0
-}
-
-/// Whether an observation knows of an answer, or of what was billed. Diagnostics and timings of some versions call
-/// `completed` what failed.
+/// Whether an observation knows of an answer, or of what was billed.
 fn is_answered(observation: &Observation) -> bool {
-    let knows = !matches!(observation.surface, Surface::Diagnostic | Surface::Timing);
+    let knows = observation.surface.row().knows_success;
     observation.usage.is_some() || (knows && observation.outcome == Outcome::Completed)
 }
 
@@ -296,16 +288,13 @@ pub(super) fn bucket(model: &str, session_key: Option<&str>) -> u64 {
 /// model, usage and outcome, the ids that it has, and a time of its own. `None` where its only time is that of
 /// its arrival.
 pub(super) fn fingerprint(observation: &Observation) -> Option<u64> {
-    let time = match (&observation.span_id, observation.surface) {
-        (Some(_), _) => observation
+    let time = match &observation.span_id {
+        Some(_) => observation
             .duration_ms
             .map(f64::to_bits)
             .unwrap_or_default(),
-        (None, Surface::Message | Surface::Diagnostic | Surface::Proxied | Surface::Litellm) => {
-            observation.started_ms?
-        }
-        // A stored row is told apart by where it was read.
-        (None, Surface::Timing | Surface::Named | Surface::Stored) => return None,
+        None if observation.surface.row().repeats_start => observation.started_ms?,
+        None => return None,
     };
     let mut hasher = SipHasher13::new();
     let texts = [

@@ -1,13 +1,13 @@
 //! `model.call.completed` and `model.call.error`: what the gateway measured around the request.
 //! With usage from 2026.7.1 on, with cost from 2026.8.2 on.
 
-use super::{Event, Observation, Reject, Surface, agent_of, cost, duration, usage};
+use super::{Event, Observation, Reject, Source, Surface, agent_of, cost, duration, usage};
 use crate::call::Outcome;
 use crate::facts::{Scalar, SourceTable, facts};
 
 facts! {
     /// Facts of `model.call.completed` and `model.call.error`.
-    CallFacts = "model.call.completed" {
+    CallFacts = Diagnostic "model.call.completed" {
         provider: "event.provider",
         model: "event.model",
         input: "event.usage.input",
@@ -26,10 +26,19 @@ facts! {
     }
 }
 
-pub(super) const COMPLETED: SourceTable = CallFacts::TABLE;
-pub(super) const ERROR: SourceTable = CallFacts::TABLE.renamed("model.call.error");
+const COMPLETED: SourceTable = CallFacts::TABLE;
+const ERROR: SourceTable = CallFacts::TABLE.renamed("model.call.error");
 
-pub(super) fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
+pub(super) const SOURCES: &[Source] = &[
+    Source::new(COMPLETED, |facts, table, at_ms| {
+        read(CallFacts::new(facts), table, at_ms)
+    }),
+    Source::new(ERROR, |facts, table, at_ms| {
+        read(CallFacts::new(facts), table, at_ms)
+    }),
+];
+
+fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
     let source = table.source;
     let outcome = match (source == ERROR.source, facts.failure_kind().text()) {
         (false, _) => Outcome::Completed,

@@ -1,8 +1,8 @@
 //! Messages, commands, tools, subagents and cron jobs: what becomes traces, logs and metrics.
 //! A message's text is no fact; it crosses as the flag `noise`.
 
-use super::{Event, Reject, agent_of, duration};
-use crate::facts::{SourceTable, facts};
+use super::{Event, Reject, Source, agent_of, duration};
+use crate::facts::{Gateways, Mechanism, SourceTable, facts};
 
 /// Which way a message went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,7 +88,7 @@ pub struct Happening {
 
 facts! {
     /// Facts of the typed hooks and the internal events of messages.
-    MessageFacts = "message_received" {
+    MessageFacts = Hook "message_received" {
         noise: "noise:event.content|event.context.content|event.context.body",
         preview: "preview:event.content|event.context.content|event.context.body",
         channel: "ctx.channelId|event.context.channelId",
@@ -105,7 +105,7 @@ facts! {
 
 facts! {
     /// Facts of the internal events `command:*` and `session:*`.
-    InternalFacts = "command" {
+    InternalFacts = Internal "command" {
         action: "event.action",
         session_key: "event.sessionKey",
         source: "event.context.commandSource",
@@ -115,7 +115,7 @@ facts! {
 
 facts! {
     /// Facts of `before_tool_call` and `after_tool_call`.
-    ToolFacts = "before_tool_call" {
+    ToolFacts = Hook "before_tool_call" {
         name: "event.toolName|ctx.toolName",
         id: "event.toolCallId|ctx.toolCallId",
         session_key: "ctx.sessionKey|event.sessionKey",
@@ -126,7 +126,7 @@ facts! {
 
 facts! {
     /// Facts of `subagent_spawned` and `subagent_ended`.
-    SubagentFacts = "subagent_spawned" {
+    SubagentFacts = Hook "subagent_spawned" {
         session_key: "event.childSessionKey|event.targetSessionKey",
         reason: "event.outcome|event.reason",
     }
@@ -134,7 +134,7 @@ facts! {
 
 facts! {
     /// Facts of `cron_changed`.
-    CronFacts = "cron_changed" where "event.action" is "finished" {
+    CronFacts = Hook "cron_changed" where "event.action" is "finished" {
         name: "event.job.name",
         id: "event.jobId",
         agent: "event.agentId|event.job.agentId",
@@ -145,29 +145,69 @@ facts! {
 
 facts! {
     /// Facts of `before_message_write` with a user's message: a turn begins.
-    UserTurnFacts = "before_message_write" where "event.message.role" is "user" {
+    UserTurnFacts = Hook "before_message_write" where "event.message.role" is "user" {
         session_key: "ctx.sessionKey",
         agent: "ctx.agentId",
     }
 }
 
-pub(super) const MESSAGE_RECEIVED: SourceTable = MessageFacts::TABLE;
-pub(super) const MESSAGE_SENT: SourceTable = MessageFacts::TABLE.renamed("message_sent");
-pub(super) const INTERNAL_RECEIVED: SourceTable = MessageFacts::TABLE.renamed("message:received");
-pub(super) const INTERNAL_SENT: SourceTable = MessageFacts::TABLE.renamed("message:sent");
-pub(super) const COMMAND: SourceTable = InternalFacts::TABLE;
-pub(super) const SESSION: SourceTable = InternalFacts::TABLE.renamed("session");
-pub(super) const BEFORE_TOOL: SourceTable = ToolFacts::TABLE;
-pub(super) const AFTER_TOOL: SourceTable = ToolFacts::TABLE.renamed("after_tool_call");
-pub(super) const SUBAGENT_SPAWNED: SourceTable = SubagentFacts::TABLE;
-pub(super) const SUBAGENT_ENDED: SourceTable = SubagentFacts::TABLE.renamed("subagent_ended");
-pub(super) const CRON: SourceTable = CronFacts::TABLE;
-pub(super) const USER_TURN: SourceTable = UserTurnFacts::TABLE;
+const MESSAGE_RECEIVED: SourceTable = MessageFacts::TABLE;
+const MESSAGE_SENT: SourceTable = MessageFacts::TABLE.renamed("message_sent");
+const INTERNAL_RECEIVED: SourceTable = MESSAGE_RECEIVED
+    .renamed("message:received")
+    .by(Mechanism::HookFile);
+const INTERNAL_SENT: SourceTable = INTERNAL_RECEIVED.renamed("message:sent");
+const COMMAND: SourceTable = InternalFacts::TABLE;
+const SESSION: SourceTable = InternalFacts::TABLE.renamed("session");
+const BEFORE_TOOL: SourceTable = ToolFacts::TABLE;
+const AFTER_TOOL: SourceTable = ToolFacts::TABLE.renamed("after_tool_call");
+const SUBAGENT_SPAWNED: SourceTable = SubagentFacts::TABLE;
+const SUBAGENT_ENDED: SourceTable = SubagentFacts::TABLE.renamed("subagent_ended");
+/// 2026.3.13 does not know this hook.
+const CRON: SourceTable = CronFacts::TABLE.on(Gateways::Newer);
+const USER_TURN: SourceTable = UserTurnFacts::TABLE;
 
-pub(super) const GATEWAY_STARTUP: SourceTable =
-    super::context::GATEWAY_START.renamed("gateway:startup");
+const GATEWAY_STARTUP: SourceTable = super::context::GATEWAY_START
+    .renamed("gateway:startup")
+    .by(Mechanism::HookFile);
 
-pub(super) fn message(facts: MessageFacts, direction: Direction) -> Event {
+pub(super) const SOURCES: &[Source] = &[
+    Source::new(USER_TURN, |facts, _, _| {
+        Ok(user_turn(UserTurnFacts::new(facts)))
+    }),
+    Source::new(MESSAGE_RECEIVED, |facts, _, _| {
+        Ok(message(MessageFacts::new(facts), Direction::Received))
+    }),
+    Source::new(MESSAGE_SENT, |facts, _, _| {
+        Ok(message(MessageFacts::new(facts), Direction::Sent))
+    }),
+    Source::new(INTERNAL_RECEIVED, |facts, _, _| {
+        Ok(message(MessageFacts::new(facts), Direction::Received))
+    }),
+    Source::new(INTERNAL_SENT, |facts, _, _| {
+        Ok(message(MessageFacts::new(facts), Direction::Sent))
+    }),
+    Source::new(COMMAND, |facts, _, _| command(InternalFacts::new(facts))),
+    Source::new(SESSION, |facts, _, _| {
+        Ok(session(InternalFacts::new(facts)))
+    }),
+    Source::new(BEFORE_TOOL, |facts, table, _| {
+        tool(ToolFacts::new(facts), table)
+    }),
+    Source::new(AFTER_TOOL, |facts, table, _| {
+        tool(ToolFacts::new(facts), table)
+    }),
+    Source::new(SUBAGENT_SPAWNED, |facts, table, _| {
+        subagent(SubagentFacts::new(facts), table)
+    }),
+    Source::new(SUBAGENT_ENDED, |facts, table, _| {
+        subagent(SubagentFacts::new(facts), table)
+    }),
+    Source::new(CRON, |facts, _, _| cron(CronFacts::new(facts))),
+    Source::new(GATEWAY_STARTUP, |_, _, _| Ok(Event::GatewayStarted)),
+];
+
+fn message(facts: MessageFacts, direction: Direction) -> Event {
     if facts.noise().flag() != Some(false) {
         return Event::Ignored("noise");
     }
@@ -202,7 +242,7 @@ fn bare(channel: &str, id: &str) -> String {
     rest.strip_prefix("group:").unwrap_or(rest).to_owned()
 }
 
-pub(super) fn command(facts: InternalFacts) -> Result<Event, Reject> {
+fn command(facts: InternalFacts) -> Result<Event, Reject> {
     let name = facts.action().owned().ok_or(Reject {
         source: COMMAND.source,
         reason: "no_action",
@@ -215,7 +255,7 @@ pub(super) fn command(facts: InternalFacts) -> Result<Event, Reject> {
     }))
 }
 
-pub(super) fn session(facts: InternalFacts) -> Event {
+fn session(facts: InternalFacts) -> Event {
     let what = match facts.action().text() {
         Some("compact:before") => "Compaction began",
         Some("compact:after") => "Compaction ended",
@@ -231,7 +271,7 @@ pub(super) fn session(facts: InternalFacts) -> Event {
     }
 }
 
-pub(super) fn tool(facts: ToolFacts, table: SourceTable) -> Result<Event, Reject> {
+fn tool(facts: ToolFacts, table: SourceTable) -> Result<Event, Reject> {
     let reject = |reason| Reject {
         source: table.source,
         reason,
@@ -245,7 +285,7 @@ pub(super) fn tool(facts: ToolFacts, table: SourceTable) -> Result<Event, Reject
     }))
 }
 
-pub(super) fn subagent(facts: SubagentFacts, table: SourceTable) -> Result<Event, Reject> {
+fn subagent(facts: SubagentFacts, table: SourceTable) -> Result<Event, Reject> {
     let session_key = facts.session_key().owned().ok_or(Reject {
         source: table.source,
         reason: "no_session",
@@ -262,7 +302,7 @@ pub(super) fn subagent(facts: SubagentFacts, table: SourceTable) -> Result<Event
     }))
 }
 
-pub(super) fn cron(facts: CronFacts) -> Result<Event, Reject> {
+fn cron(facts: CronFacts) -> Result<Event, Reject> {
     let job = facts.name().text().or(facts.id().text()).ok_or(Reject {
         source: CRON.source,
         reason: "no_job",
@@ -279,7 +319,7 @@ pub(super) fn cron(facts: CronFacts) -> Result<Event, Reject> {
     }))
 }
 
-pub(super) fn user_turn(facts: UserTurnFacts) -> Event {
+fn user_turn(facts: UserTurnFacts) -> Event {
     match facts.session_key().owned() {
         Some(session_key) => Event::TurnBegan {
             agent: facts

@@ -1,13 +1,13 @@
 //! `before_message_write`: the assistant's message with its usage. The exact source up to 2026.6.x,
 //! and everywhere the only one with the answer's id.
 
-use super::{Event, Observation, Reject, Surface, agent_of, cost, usage};
+use super::{Event, Observation, Reject, Source, Surface, agent_of, cost, usage};
 use crate::call::Outcome;
 use crate::facts::facts;
 
 facts! {
     /// Facts of `before_message_write`.
-    MessageFacts = "before_message_write" where "event.message.role" is "assistant" {
+    MessageFacts = Hook "before_message_write" where "event.message.role" is "assistant" {
         provider: "event.message.provider",
         model: "event.message.model",
         input: "event.message.usage.input",
@@ -23,10 +23,14 @@ facts! {
     }
 }
 
+pub(super) const SOURCES: &[Source] = &[Source::new(MessageFacts::TABLE, |facts, _, at_ms| {
+    read(MessageFacts::new(facts), at_ms)
+})];
+
 /// Providers whose messages no model wrote: OpenClaw's own injections and mirrors.
 pub(crate) const NO_MODEL: &str = "openclaw";
 
-pub(super) fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
+fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
     let source = MessageFacts::TABLE.source;
     if facts.provider().text() == Some(NO_MODEL) {
         return Ok(Event::Ignored("no_model_call"));

@@ -6,53 +6,31 @@ mod context;
 mod diagnostic;
 mod lifecycle;
 pub mod litellm;
+#[cfg(test)]
+mod made_up;
 pub(crate) mod message;
 mod named;
 mod openai;
 mod progress;
 pub mod proxied;
 pub mod request;
+mod sources;
 pub mod stored;
+mod surface;
 mod timing;
 
 use serde::{Deserialize, Serialize};
 
-use self::context::{AggregateFacts, LifecycleFacts, QueueDroppedFacts, RunFacts};
-use self::diagnostic::CallFacts;
 pub use self::lifecycle::{Command, CronRun, Direction, Happening, Message, ToolCall};
-use self::lifecycle::{CronFacts, InternalFacts, SubagentFacts, ToolFacts, UserTurnFacts};
-use self::message::MessageFacts;
-use self::named::{ConversationFacts, ModelUsedFacts};
-use self::progress::{DeliveryFacts, StateFacts};
 pub use self::progress::{Progress, Step};
-use self::proxied::ProxiedFacts;
-use self::timing::{EndedFacts, StartedFacts};
+use self::sources::Source;
+pub use self::sources::{SOURCES, read};
+pub(crate) use self::surface::{Awaited, Heard, Match, Row, Surfaces};
+pub use self::surface::{SURFACES, Surface};
 
 use crate::call::{Outcome, Usage};
-use crate::facts::{Scalar, SourceTable};
+use crate::facts::Scalar;
 use crate::identity::{Identities, trigger_of};
-
-/// Which surface of a gateway reported a call. A call is seen at most once on each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Surface {
-    /// `before_message_write`: the assistant's message, before it is stored.
-    Message,
-    /// `model.call.completed` and `model.call.error`.
-    Diagnostic,
-    /// `model_call_ended`: time and outcome, never usage.
-    Timing,
-    /// `model:used`, told by somebody else.
-    Named,
-    /// The session store's row, read after the fact.
-    Stored,
-    /// A reverse proxy before the provider, which read the provider's own figures.
-    Proxied,
-    /// LiteLLM, which told what passed through it.
-    Litellm,
-}
-
-/// How many surfaces there are.
-pub const SURFACES: usize = 7;
 
 /// What one surface says of one call. Times in ms since 1970, durations in ms, cost in USD.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -282,113 +260,6 @@ pub struct Reject {
     pub source: &'static str,
     /// What was wrong.
     pub reason: &'static str,
-}
-
-/// Every source that this core reads, in the order of its number.
-pub const SOURCES: &[SourceTable] = &[
-    MessageFacts::TABLE,
-    diagnostic::COMPLETED,
-    diagnostic::ERROR,
-    EndedFacts::TABLE,
-    StartedFacts::TABLE,
-    context::SESSION_START,
-    context::SESSION_END,
-    context::RUN_STARTED,
-    context::RUN_COMPLETED,
-    context::MODEL_USAGE,
-    context::LLM_OUTPUT,
-    context::QUEUE_DROPPED,
-    context::GATEWAY_START,
-    context::GATEWAY_STOP,
-    named::CONVERSATION_START,
-    named::CONVERSATION_END,
-    named::MODEL_USED,
-    named::SESSION_COMPLETE,
-    lifecycle::USER_TURN,
-    lifecycle::MESSAGE_RECEIVED,
-    lifecycle::MESSAGE_SENT,
-    lifecycle::INTERNAL_RECEIVED,
-    lifecycle::INTERNAL_SENT,
-    lifecycle::COMMAND,
-    lifecycle::SESSION,
-    lifecycle::BEFORE_TOOL,
-    lifecycle::AFTER_TOOL,
-    lifecycle::SUBAGENT_SPAWNED,
-    lifecycle::SUBAGENT_ENDED,
-    lifecycle::CRON,
-    lifecycle::GATEWAY_STARTUP,
-    stored::StoredFacts::TABLE,
-    proxied::PROXIED,
-    proxied::LITELLM,
-    progress::STATE,
-    progress::DELIVERY_STARTED,
-    progress::DELIVERY_COMPLETED,
-    progress::DELIVERY_ERROR,
-];
-
-/// Reads one event.
-///
-/// `source` is an index into [`SOURCES`]; `facts` are in the order of its table; `at_ms` is when the
-/// event reached the shim.
-///
-/// # Errors
-/// A [`Reject`] names the source and what was wrong with the event.
-pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reject> {
-    let Some(table) = SOURCES.get(source).copied() else {
-        return Err(Reject {
-            source: "unknown",
-            reason: "unknown_source",
-        });
-    };
-    match table.source {
-        "before_message_write" if table.only == lifecycle::USER_TURN.only => {
-            Ok(lifecycle::user_turn(UserTurnFacts::new(facts)))
-        }
-        "before_message_write" => message::read(MessageFacts::new(facts), at_ms),
-        "model.call.completed" | "model.call.error" => {
-            diagnostic::read(CallFacts::new(facts), table, at_ms)
-        }
-        "model_call_ended" => timing::ended(EndedFacts::new(facts), at_ms),
-        "model_call_started" => timing::started(StartedFacts::new(facts)),
-        "session_start" | "session_end" => context::session(LifecycleFacts::new(facts), table),
-        "run.started" | "run.completed" => context::run(RunFacts::new(facts), table),
-        "model.usage" | "llm_output" => {
-            context::aggregate(AggregateFacts::new(facts), table, at_ms)
-        }
-        "diagnostic.async_queue.dropped" => Ok(context::dropped(QueueDroppedFacts::new(facts))),
-        "gateway_start" | "gateway:startup" => Ok(Event::GatewayStarted),
-        "gateway_stop" => Ok(Event::GatewayStopping),
-        "conversation:start" | "conversation:end" => {
-            named::conversation(ConversationFacts::new(facts), table, at_ms)
-        }
-        "model:used" => named::model_used(ModelUsedFacts::new(facts), at_ms),
-        "session:complete" => named::session_complete(facts, at_ms),
-        "message_received" | "message:received" => Ok(lifecycle::message(
-            lifecycle::MessageFacts::new(facts),
-            Direction::Received,
-        )),
-        "message_sent" | "message:sent" => Ok(lifecycle::message(
-            lifecycle::MessageFacts::new(facts),
-            Direction::Sent,
-        )),
-        "command" => lifecycle::command(InternalFacts::new(facts)),
-        "session" => Ok(lifecycle::session(InternalFacts::new(facts))),
-        "before_tool_call" | "after_tool_call" => lifecycle::tool(ToolFacts::new(facts), table),
-        "subagent_spawned" | "subagent_ended" => {
-            lifecycle::subagent(SubagentFacts::new(facts), table)
-        }
-        "cron_changed" => lifecycle::cron(CronFacts::new(facts)),
-        "proxied" => proxied::read(ProxiedFacts::new(facts), table, Surface::Proxied, at_ms),
-        "litellm" => proxied::read(ProxiedFacts::new(facts), table, Surface::Litellm, at_ms),
-        "stored" => {
-            stored::read(&stored::StoredFacts::new(facts)).map(|call| call.into_event(at_ms))
-        }
-        "session.state" => progress::state(StateFacts::new(facts)),
-        "message.delivery.started" | "message.delivery.completed" | "message.delivery.error" => {
-            Ok(progress::delivery(DeliveryFacts::new(facts), table))
-        }
-        _ => Ok(Event::Ignored("no_reader")),
-    }
 }
 
 /// The most tokens that one call can plausibly have; more is a broken source.

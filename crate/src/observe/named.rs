@@ -2,15 +2,15 @@
 //! `session:complete`. No gateway emits them today; a future one or a third party may.
 
 use super::{
-    Conversation, Event, ModelTotal, Observation, Reject, SessionTotals, Surface, agent_of, cost,
-    duration, split_model, tokens,
+    Conversation, Event, ModelTotal, Observation, Reject, SessionTotals, Source, Surface, agent_of,
+    cost, duration, split_model, tokens,
 };
 use crate::call::{Outcome, Usage};
-use crate::facts::{ListTable, Scalar, SourceTable, facts};
+use crate::facts::{Gateways, ListTable, Scalar, SourceTable, facts};
 
 facts! {
     /// Facts of `conversation:start` and `conversation:end`.
-    ConversationFacts = "conversation:start" {
+    ConversationFacts = HookFile "conversation:start" {
         conversation_id: "event.conversationId|event.context.conversationId",
         session_key: "event.sessionKey|event.context.sessionKey",
         channel: "event.channel|event.context.channel",
@@ -23,7 +23,7 @@ facts! {
 
 facts! {
     /// Facts of `model:used`.
-    ModelUsedFacts = "model:used" {
+    ModelUsedFacts = HookFile "model:used" {
         model: "event.model|event.context.model",
         prompt_tokens: "event.promptTokens|event.context.promptTokens",
         completion_tokens: "event.completionTokens|event.context.completionTokens",
@@ -37,7 +37,7 @@ facts! {
 
 facts! {
     /// Facts of `session:complete`; its `models` follow as a list of [`TotalFacts`].
-    SessionCompleteFacts = "session:complete" {
+    SessionCompleteFacts = HookFile "session:complete" {
         session_key: "event.sessionKey|event.context.sessionKey",
         session_id: "event.sessionId|event.context.sessionId",
         agent: "event.agentName|event.context.agentName",
@@ -48,7 +48,7 @@ facts! {
 
 facts! {
     /// One of the `models` of a `session:complete`; paths start at the entry.
-    TotalFacts = "session:complete.models" {
+    TotalFacts = HookFile "session:complete.models" {
         model: "model",
         requests: "requests",
         prompt_tokens: "promptTokens",
@@ -58,27 +58,37 @@ facts! {
     }
 }
 
-pub(super) const CONVERSATION_START: SourceTable = ConversationFacts::TABLE;
-pub(super) const CONVERSATION_END: SourceTable =
-    ConversationFacts::TABLE.renamed("conversation:end");
-pub(super) const MODEL_USED: SourceTable = ModelUsedFacts::TABLE;
-pub(super) const SESSION_COMPLETE: SourceTable = SourceTable {
+const CONVERSATION_START: SourceTable = ConversationFacts::TABLE.on(Gateways::None);
+const CONVERSATION_END: SourceTable = CONVERSATION_START.renamed("conversation:end");
+const MODEL_USED: SourceTable = ModelUsedFacts::TABLE.on(Gateways::None);
+const SESSION_COMPLETE: SourceTable = SourceTable {
     list: Some(ListTable {
         path: "event.models|event.context.models",
         max: 100,
         fields: TotalFacts::TABLE.fields,
     }),
-    ..SessionCompleteFacts::TABLE
+    ..SessionCompleteFacts::TABLE.on(Gateways::None)
 };
+
+pub(super) const SOURCES: &[Source] = &[
+    Source::new(CONVERSATION_START, |facts, table, at_ms| {
+        conversation(ConversationFacts::new(facts), table, at_ms)
+    }),
+    Source::new(CONVERSATION_END, |facts, table, at_ms| {
+        conversation(ConversationFacts::new(facts), table, at_ms)
+    }),
+    Source::new(MODEL_USED, |facts, _, at_ms| {
+        model_used(ModelUsedFacts::new(facts), at_ms)
+    }),
+    Source::new(SESSION_COMPLETE, |facts, _, at_ms| {
+        session_complete(facts, at_ms)
+    }),
+];
 
 /// The most requests that one line of a `session:complete` may stand for.
 const MAX_REQUESTS: f64 = 10_000.0;
 
-pub(super) fn conversation(
-    facts: ConversationFacts,
-    table: SourceTable,
-    at_ms: u64,
-) -> Result<Event, Reject> {
+fn conversation(facts: ConversationFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
     let key = facts
         .conversation_id()
         .text()
@@ -107,7 +117,7 @@ pub(super) fn conversation(
     }))
 }
 
-pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
+fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
     let reject = |reason| Reject {
         source: MODEL_USED.source,
         reason,
@@ -161,7 +171,7 @@ pub(super) fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Rej
     })))
 }
 
-pub(super) fn session_complete(facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reject> {
+fn session_complete(facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reject> {
     let facts = SessionCompleteFacts::new(facts);
     let reject = |reason| Reject {
         source: SESSION_COMPLETE.source,

@@ -1,7 +1,7 @@
 //! How far a gateway is with a session's work, in the diagnostics that say so: without them only the
 //! time that passes tells whether a turn is over.
 
-use super::{Event, Reject};
+use super::{Event, Reject, Source};
 use crate::facts::{SourceTable, facts};
 
 /// A step that a gateway says it took.
@@ -34,7 +34,7 @@ pub struct Progress {
 
 facts! {
     /// Facts of the diagnostic `session.state`.
-    StateFacts = "session.state" {
+    StateFacts = Diagnostic "session.state" {
         session_key: "event.sessionKey",
         state: "event.state",
         reason: "event.reason",
@@ -43,20 +43,32 @@ facts! {
 
 facts! {
     /// Facts of the diagnostics `message.delivery.*`.
-    DeliveryFacts = "message.delivery.started" {
+    DeliveryFacts = Diagnostic "message.delivery.started" {
         session_key: "event.sessionKey",
     }
 }
 
-pub(super) const STATE: SourceTable = StateFacts::TABLE;
-pub(super) const DELIVERY_STARTED: SourceTable = DeliveryFacts::TABLE;
-pub(super) const DELIVERY_COMPLETED: SourceTable =
-    DELIVERY_STARTED.renamed("message.delivery.completed");
-pub(super) const DELIVERY_ERROR: SourceTable = DELIVERY_STARTED.renamed("message.delivery.error");
+const STATE: SourceTable = StateFacts::TABLE;
+const DELIVERY_STARTED: SourceTable = DeliveryFacts::TABLE;
+const DELIVERY_COMPLETED: SourceTable = DELIVERY_STARTED.renamed("message.delivery.completed");
+const DELIVERY_ERROR: SourceTable = DELIVERY_STARTED.renamed("message.delivery.error");
+
+pub(super) const SOURCES: &[Source] = &[
+    Source::new(STATE, |facts, _, _| state(StateFacts::new(facts))),
+    Source::new(DELIVERY_STARTED, |facts, table, _| {
+        Ok(delivery(DeliveryFacts::new(facts), table))
+    }),
+    Source::new(DELIVERY_COMPLETED, |facts, table, _| {
+        Ok(delivery(DeliveryFacts::new(facts), table))
+    }),
+    Source::new(DELIVERY_ERROR, |facts, table, _| {
+        Ok(delivery(DeliveryFacts::new(facts), table))
+    }),
+];
 
 /// A message is at work from its start to its end, whatever the state between: there may be several
 /// runs in it, with the session idle between them.
-pub(super) fn state(facts: StateFacts) -> Result<Event, Reject> {
+fn state(facts: StateFacts) -> Result<Event, Reject> {
     let is_of_message = facts
         .reason()
         .text()
@@ -75,7 +87,7 @@ pub(super) fn state(facts: StateFacts) -> Result<Event, Reject> {
     Ok(Event::Progress(Progress { session_key, step }))
 }
 
-pub(super) fn delivery(facts: DeliveryFacts, table: SourceTable) -> Event {
+fn delivery(facts: DeliveryFacts, table: SourceTable) -> Event {
     // A message that no session sent belongs to no turn.
     let Some(session_key) = facts.session_key().owned() else {
         return Event::Ignored("no_session");

@@ -2,14 +2,14 @@
 //! measured the time. `litellm`: a call that a LiteLLM proxy told of. Nothing in either names a session:
 //! they can only be matched by what a call is.
 
-use super::{Event, Observation, Reject, Surface, cost, duration, usage};
+use super::{Event, Observation, Reject, Source, Surface, cost, duration, usage};
 use crate::call::Outcome;
 use crate::facts::{Scalar, SourceTable, facts};
 use crate::identity;
 
 facts! {
     /// Facts of a call that passed through the proxy; the field names are those of `ProxiedCall` in the shim.
-    ProxiedFacts = "proxied" {
+    ProxiedFacts = Request "proxied" {
         provider: "event.provider",
         model: "event.model",
         response_model: "event.response_model",
@@ -36,6 +36,13 @@ facts! {
 pub const PROXIED: SourceTable = ProxiedFacts::TABLE;
 /// The table of `litellm`: the same facts, as `observe/litellm.rs` finds them.
 pub const LITELLM: SourceTable = ProxiedFacts::TABLE.renamed("litellm");
+
+pub(super) const PROXIED_SOURCES: &[Source] = &[Source::new(PROXIED, |facts, table, at_ms| {
+    read(ProxiedFacts::new(facts), table, Surface::Proxied, at_ms)
+})];
+pub(super) const LITELLM_SOURCES: &[Source] = &[Source::new(LITELLM, |facts, table, at_ms| {
+    read(ProxiedFacts::new(facts), table, Surface::Litellm, at_ms)
+})];
 
 /// Reads a call of one of these tables, as an observation of this surface.
 ///
@@ -147,7 +154,7 @@ mod tests {
     }
 
     fn call(facts: ProxiedFacts, table: SourceTable, at_ms: u64) -> Option<Box<Observation>> {
-        match read(facts, table, Surface::Diagnostic, at_ms) {
+        match read(facts, table, Surface::Proxied, at_ms) {
             Ok(Event::Call(call)) => Some(call),
             _ => None,
         }
@@ -192,6 +199,6 @@ mod tests {
         let call = call(broken, LITELLM, 1).unwrap_or_else(|| unreachable!("no call"));
         assert!(call.broken_usage && call.usage.is_none());
         let nobody = facts(&[("model", text("m"))]);
-        assert!(read(nobody, LITELLM, Surface::Diagnostic, 1).is_err());
+        assert!(read(nobody, LITELLM, Surface::Litellm, 1).is_err());
     }
 }

@@ -3,14 +3,14 @@
 //! The rows come from [`crate::transcript`], which reads them in the order of this table. What they
 //! tell, the live surfaces told before, unless nobody listened then.
 
-use super::{Event, Observation, Reject, Surface, agent_of, cost, usage};
+use super::{Event, Observation, Reject, Source, Surface, agent_of, cost, usage};
 use crate::call::{Outcome, Usage};
 use crate::facts::facts;
 use crate::identity::key_of;
 
 facts! {
     /// Facts of a stored message. `event` is the row, `ctx` where it was found.
-    StoredFacts = "stored" where "event.message.role" is "assistant" {
+    StoredFacts = File "stored" where "event.message.role" is "assistant" {
         provider: "event.message.provider",
         model: "event.message.model",
         input: "event.message.usage.input",
@@ -30,6 +30,10 @@ facts! {
         inherited: "ctx.inherited",
     }
 }
+
+pub(super) const SOURCES: &[Source] = &[Source::new(StoredFacts::TABLE, |facts, _, at_ms| {
+    read(&StoredFacts::new(facts)).map(|call| call.into_event(at_ms))
+})];
 
 /// A call as the store keeps it. Times in ms since 1970, cost in USD.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,13 +1,13 @@
 //! `model_call_started` and `model_call_ended`: no usage, but time and outcome where diagnostics
 //! are off, and the only sign of some calls there.
 
-use super::{Event, Observation, Reject, Surface, agent_of, duration};
+use super::{Event, Observation, Reject, Source, Surface, agent_of, duration};
 use crate::call::Outcome;
-use crate::facts::facts;
+use crate::facts::{Gateways, facts};
 
 facts! {
     /// Facts of `model_call_started`.
-    StartedFacts = "model_call_started" {
+    StartedFacts = Hook "model_call_started" {
         provider: "event.provider",
         model: "event.model",
     }
@@ -15,7 +15,7 @@ facts! {
 
 facts! {
     /// Facts of `model_call_ended`.
-    EndedFacts = "model_call_ended" {
+    EndedFacts = Hook "model_call_ended" {
         provider: "event.provider",
         model: "event.model",
         session_key: "event.sessionKey",
@@ -28,7 +28,17 @@ facts! {
     }
 }
 
-pub(super) fn started(facts: StartedFacts) -> Result<Event, Reject> {
+/// 2026.3.13 does not know these hooks.
+pub(super) const SOURCES: &[Source] = &[
+    Source::new(EndedFacts::TABLE.on(Gateways::Newer), |facts, _, at_ms| {
+        ended(EndedFacts::new(facts), at_ms)
+    }),
+    Source::new(StartedFacts::TABLE.on(Gateways::Newer), |facts, _, _| {
+        started(StartedFacts::new(facts))
+    }),
+];
+
+fn started(facts: StartedFacts) -> Result<Event, Reject> {
     match (facts.provider().text(), facts.model().text()) {
         (Some(_), Some(_)) => Ok(Event::CallStarted),
         _ => Err(Reject {
@@ -38,7 +48,7 @@ pub(super) fn started(facts: StartedFacts) -> Result<Event, Reject> {
     }
 }
 
-pub(super) fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
+fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
     let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
         return Err(Reject {
             source: EndedFacts::TABLE.source,

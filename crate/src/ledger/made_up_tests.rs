@@ -1,0 +1,210 @@
+//! Made-up surfaces, to show that a file and a row are all that a surface needs; see `observe/made_up.rs`.
+
+use super::{Ledger, Settled};
+use crate::call::{CostSource, Outcome};
+use crate::facts::Scalar;
+use crate::journal::Frame;
+use crate::observe::{Event, Observation, SOURCES, SURFACES, Surface, read};
+use crate::time::Now;
+
+const START_MS: u64 = 1_795_000_000_000;
+const END_MS: u64 = START_MS + 400;
+
+/// What a source tells of a call that began at [`START_MS`], with some facts of its own.
+fn told(source: &str, own: &[(&str, Scalar)], at_ms: u64) -> Observation {
+    let text = |text: &str| Scalar::Text(text.to_owned());
+    let start = || Scalar::Number(START_MS as f64);
+    let index = SOURCES.iter().position(|table| table.source == source);
+    let index = index.unwrap_or_else(|| unreachable!("{source} is a source"));
+    let fact = |name: &str| match own.iter().find(|(known, _)| *known == name) {
+        Some((_, fact)) => fact.clone(),
+        None => match name {
+            "provider" => text("p"),
+            "model" => text("m"),
+            "input" => Scalar::Number(50.0),
+            "output" => Scalar::Number(7.0),
+            "started" | "timestamp" => start(),
+            "ended" | "ts" => Scalar::Number(END_MS as f64),
+            "duration" => Scalar::Number(400.0),
+            "session_key" => text("agent:main:s"),
+            _ => Scalar::Absent,
+        },
+    };
+    let fields = SOURCES[index].fields.iter();
+    let facts = fields.map(|field| fact(field.name)).collect();
+    match read(index, facts, at_ms) {
+        Ok(Event::Call(call)) => *call,
+        other => unreachable!("{source} tells of a call: {other:?}"),
+    }
+}
+
+fn message() -> Observation {
+    told("before_message_write", &[], END_MS)
+}
+
+fn diagnostic() -> Observation {
+    let cost = ("cost", Scalar::Number(0.5));
+    told("model.call.completed", &[cost], END_MS)
+}
+
+fn meter(own: &[(&str, Scalar)], at_ms: u64) -> Observation {
+    told("meter", own, at_ms)
+}
+
+fn echo(own: &[(&str, Scalar)]) -> Observation {
+    told("echo.call", own, END_MS)
+}
+
+fn now(wall_ms: u64) -> Now {
+    Now {
+        wall_ms,
+        mono_ms: wall_ms - 1_790_000_000_000,
+    }
+}
+
+/// A ledger that was told so, one after another.
+fn ledger(told: impl IntoIterator<Item = Observation>) -> Ledger {
+    let mut ledger = Ledger::new(1);
+    ledger.expect_diagnostics(true);
+    for observation in told {
+        ledger.observe(observation, now(END_MS));
+    }
+    ledger
+}
+
+/// The calls that are final after a minute.
+fn settled(ledger: &mut Ledger) -> Vec<Settled> {
+    ledger.due(now(END_MS + 60_000))
+}
+
+#[test]
+fn its_source_is_heard_and_read() {
+    let tables = serde_json::to_value(SOURCES).unwrap_or_default();
+    let mut tables = tables.as_array().into_iter().flatten();
+    let table = tables.find(|table| table["source"] == "echo.call");
+    let table = table.cloned().unwrap_or_default();
+    assert_eq!(
+        (&table["mechanism"], &table["gateways"]),
+        (&"diagnostic".into(), &"newer".into())
+    );
+    assert_eq!(echo(&[]).surface, Surface::Echo);
+    const { assert!(SURFACES > 8, "a byte has no room for them") };
+}
+
+#[test]
+fn its_ranks_say_what_is_taken_from_it() {
+    let free = ("cost", Scalar::Number(0.1));
+    let failed = ("failed", Scalar::Bool(true));
+    let dear = ("cost", Scalar::Number(2.0));
+    // Its usage is another, so its times alone say whose it is.
+    let more = ("input", Scalar::Number(53.0));
+    let all = [
+        message(),
+        diagnostic(),
+        echo(&[failed, dear]),
+        meter(&[free, more], END_MS + 40),
+    ];
+    for first in 0..all.len() {
+        let mut order = all.to_vec();
+        order.rotate_left(first);
+        // The echo needs equal usage, which the meter has not.
+        order.sort_by_key(|told| told.surface == Surface::Meter);
+        let mut ledger = ledger(order);
+        let calls = settled(&mut ledger);
+        let [call] = &calls[..] else {
+            unreachable!("one call: {calls:?}");
+        };
+        assert_eq!(call.usage.map(|usage| usage.input), Some(53), "the meter's");
+        assert_eq!(call.ended_ms, END_MS + 40, "the meter's");
+        assert_eq!(call.outcome, Outcome::Failed, "the echo's");
+        assert_eq!(
+            (call.cost.usd, call.cost.source),
+            (2.0, CostSource::Openclaw)
+        );
+        assert_eq!(call.session_key.as_deref(), Some("agent:main:s"));
+        assert_eq!(ledger.counts().conflicts, 1);
+    }
+    let mut alone = ledger([meter(&[("cost", Scalar::Number(0.1))], END_MS)]);
+    let cost = settled(&mut alone).first().map(|call| call.cost);
+    assert_eq!(cost.map(|cost| cost.source), Some(CostSource::Table));
+}
+
+#[test]
+fn its_row_says_how_it_is_matched() {
+    let more = || ("input", Scalar::Number(53.0));
+    let mut unequal = ledger([message(), diagnostic(), echo(&[more()])]);
+    assert_eq!(settled(&mut unequal).len(), 2, "the echo needs equal usage");
+    let mut changed = ledger([message(), diagnostic(), meter(&[more()], END_MS)]);
+    assert_eq!(settled(&mut changed).len(), 1, "the meter does not");
+    // It sees calls pass, so without equal usage its end has to agree too.
+    let late = meter(&[more()], END_MS + 400);
+    let mut late = ledger([message(), diagnostic(), late]);
+    assert_eq!(settled(&mut late).len(), 2);
+    // What failed without usage is a try of its own for those alone who tell of tries.
+    let failure = |source: &str| {
+        let none = |name| (name, Scalar::Absent);
+        let failed = ("failed", Scalar::Bool(true));
+        let outcome = ("outcome", Scalar::Text("failed".into()));
+        let own = [none("input"), none("output"), failed, outcome];
+        told(source, &own, END_MS)
+    };
+    for (source, calls) in [("meter", 1), ("proxied", 2), ("echo.call", 2)] {
+        let mut ledger = ledger([message(), diagnostic(), failure(source)]);
+        assert_eq!(settled(&mut ledger).len(), calls, "{source}");
+    }
+}
+
+#[test]
+fn its_row_says_how_long_it_is_awaited() {
+    let mut ledger = ledger([meter(&[("started", Scalar::Number(1e12))], END_MS)]);
+    assert_eq!(
+        settled(&mut ledger).len(),
+        1,
+        "it is known to tell of calls"
+    );
+    let later = |observation: Observation, by_ms: u64| Observation {
+        started_ms: observation.started_ms.map(|start| start + by_ms),
+        ended_ms: observation.ended_ms + by_ms,
+        ..observation
+    };
+    let mut complete_at = |by_ms: u64| {
+        for told in [message(), diagnostic()] {
+            ledger.observe(later(told, by_ms), now(END_MS + by_ms));
+        }
+        let waits_for = [0, 7_900, 8_100].map(|after| {
+            let at = now(END_MS + by_ms + after);
+            ledger.due(at).len()
+        });
+        waits_for.map(|calls| calls == 1)
+    };
+    assert_eq!(complete_at(600_000), [false, false, true]);
+    // It did not tell of that call, so nobody waits for it.
+    assert_eq!(complete_at(700_000), [true, false, false]);
+    ledger.observe(later(meter(&[], END_MS), 800_000), now(END_MS + 800_000));
+    for told in [message(), diagnostic()] {
+        ledger.observe(later(told, 800_000), now(END_MS + 800_000));
+    }
+    let done = ledger.due(now(END_MS + 800_000));
+    assert_eq!(done.len(), 1, "all have told");
+}
+
+#[test]
+fn the_journal_says_that_it_has_told() {
+    let mut before = ledger([message(), diagnostic(), echo(&[]), meter(&[], END_MS)]);
+    assert_eq!(settled(&mut before).len(), 1);
+    let frames: Vec<Vec<u8>> = before
+        .frames()
+        .map(|frame| postcard::to_allocvec(&frame).unwrap_or_default())
+        .collect();
+    for (again, calls) in [("meter", 1), ("echo.call", 1), ("litellm", 0)] {
+        let mut after = Ledger::new(2);
+        for bytes in &frames {
+            match postcard::from_bytes(bytes) {
+                Ok(Frame::Slot(slot)) => after.restore_slot(*slot, now(END_MS)),
+                other => unreachable!("a slot: {other:?}"),
+            }
+        }
+        after.observe(told(again, &[], END_MS), now(END_MS));
+        assert_eq!(settled(&mut after).len(), calls, "{again}");
+    }
+}

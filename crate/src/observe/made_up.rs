@@ -1,0 +1,73 @@
+//! Two surfaces that there are in tests alone: this file and their rows are all that a surface needs.
+
+use super::{Event, Observation, Reject, Source, Surface, usage};
+use crate::call::Outcome;
+use crate::facts::{Gateways, Mechanism, SourceTable, facts};
+
+facts! {
+    /// Facts of `meter`, and of `echo.call`.
+    CallFacts = Request "meter" {
+        provider: "event.provider",
+        model: "event.model",
+        input: "event.input",
+        output: "event.output",
+        cost: "event.cost",
+        started: "event.started",
+        failed: "event.failed",
+    }
+}
+
+const METER: SourceTable = CallFacts::TABLE;
+const ECHO: SourceTable = CallFacts::TABLE
+    .renamed("echo.call")
+    .by(Mechanism::Diagnostic)
+    .on(Gateways::Newer);
+
+pub(super) const METER_SOURCES: &[Source] = &[Source::new(METER, |facts, _, at_ms| {
+    read(CallFacts::new(facts), Surface::Meter, at_ms)
+})];
+pub(super) const ECHO_SOURCES: &[Source] = &[Source::new(ECHO, |facts, _, at_ms| {
+    read(CallFacts::new(facts), Surface::Echo, at_ms)
+})];
+
+fn read(facts: CallFacts, surface: Surface, at_ms: u64) -> Result<Event, Reject> {
+    let fields = [
+        facts.input(),
+        facts.output(),
+        &Default::default(),
+        &Default::default(),
+    ];
+    let mut broken_usage = false;
+    let usage = usage(fields, &mut broken_usage);
+    let started_ms = facts.started().time_ms();
+    Ok(Event::Call(Box::new(Observation {
+        surface,
+        provider: facts.provider().owned().unwrap_or_default(),
+        model: facts.model().owned().unwrap_or_default(),
+        session_key: None,
+        run_id: None,
+        trigger: None,
+        span_id: None,
+        agent: None,
+        response_id: None,
+        usage,
+        cost_usd: facts.cost().amount(),
+        started_ms,
+        ended_ms: at_ms,
+        duration_ms: started_ms.map(|start| (at_ms - start) as f64),
+        ttfb_ms: None,
+        ttft_ms: None,
+        request_id: None,
+        response_model: None,
+        outcome: match facts.failed().flag() {
+            Some(true) => Outcome::Failed,
+            _ => Outcome::Completed,
+        },
+        whole_turn: false,
+        broken_usage,
+        told_zeros: false,
+        ends_turn: false,
+        elsewhere: false,
+        row: None,
+    })))
+}

@@ -1,0 +1,91 @@
+//! Every source of events and what reads it: the surfaces' own, by their rows, and those that tell of no call.
+
+use super::surface::ROWS;
+use super::{Event, Reject, context, lifecycle, progress};
+use crate::facts::{Scalar, SourceTable};
+
+/// Reads facts in the order of their table; the number is when the event reached the shim, in ms since 1970.
+type Reader = fn(Vec<Scalar>, SourceTable, u64) -> Result<Event, Reject>;
+
+/// A source and its reader.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    table: SourceTable,
+    read: Reader,
+}
+
+impl Source {
+    pub(super) const fn new(table: SourceTable, read: Reader) -> Self {
+        Self { table, read }
+    }
+}
+
+/// Sources that tell of no call.
+const OTHERS: [&[Source]; 3] = [context::SOURCES, lifecycle::SOURCES, progress::SOURCES];
+
+const GROUPS: [&[Source]; ROWS.len() + OTHERS.len()] = {
+    let mut groups: [&[Source]; ROWS.len() + OTHERS.len()] = [&[]; ROWS.len() + OTHERS.len()];
+    let mut index = 0;
+    while index < groups.len() {
+        groups[index] = match index < ROWS.len() {
+            true => ROWS[index].sources,
+            false => OTHERS[index - ROWS.len()],
+        };
+        index += 1;
+    }
+    groups
+};
+
+const COUNT: usize = {
+    let (mut count, mut group) = (0, 0);
+    while group < GROUPS.len() {
+        count += GROUPS[group].len();
+        group += 1;
+    }
+    count
+};
+
+static ALL: [Source; COUNT] = {
+    let mut all = [context::SOURCES[0]; COUNT];
+    let (mut filled, mut group) = (0, 0);
+    while group < GROUPS.len() {
+        let mut index = 0;
+        while index < GROUPS[group].len() {
+            all[filled] = GROUPS[group][index];
+            filled += 1;
+            index += 1;
+        }
+        group += 1;
+    }
+    all
+};
+
+static TABLES: [SourceTable; COUNT] = {
+    let mut tables = [context::SOURCES[0].table; COUNT];
+    let mut index = 0;
+    while index < COUNT {
+        tables[index] = ALL[index].table;
+        index += 1;
+    }
+    tables
+};
+
+/// Every source that this core reads, in the order of its number.
+pub static SOURCES: &[SourceTable] = &TABLES;
+
+/// Reads one event.
+///
+/// `source` is an index into [`SOURCES`]; `facts` are in the order of its table; `at_ms` is when the
+/// event reached the shim.
+///
+/// # Errors
+/// A [`Reject`] names the source and what was wrong with the event.
+pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reject> {
+    match ALL.get(source) {
+        Some(source) => (source.read)(facts, source.table, at_ms),
+        None => Err(Reject {
+            source: "unknown",
+            reason: "unknown_source",
+        }),
+    }
+}
