@@ -62,7 +62,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "upstreams",
   ],
   /** What answers an operator. */
-  operator: ["cli-operator", "doctor"],
+  operator: ["cli-operator", "doctor", "doctor-files"],
   /** The operator's requests. */
   ask: ["ask", "doctor-receiver"],
 });
