@@ -81,7 +81,7 @@ export async function inChat(args: string, state: Shared, inside: Inside): Promi
     const status = { ...state.ended, ...(await state.recorder?.status()) };
     const now = Date.now();
     const owner = state.recorder ? self("gateway") : null;
-    return inLines(inWords({ owner, written_ms: now, status, faults: [] }, now));
+    return inLines(inWords({ owner, written_ms: now, status }, now));
   }
   if (args !== "doctor" && args !== "test")
     return "/agentwatch status, /agentwatch doctor or /agentwatch test";

@@ -99,6 +99,8 @@ export class FolderDisk implements Disk {
   #flushing: Promise<void> | undefined;
   /** Deletions that a failure left undone: nobody asks for them again, and a process that finds the files reads them. */
   #owed: Change[] = [];
+  /** The file that could not be opened. */
+  #blocked: string | undefined;
   #handles = new Map<string, { file: FileHandle; askedAt: number }>();
   /** How many bytes of a file were certainly written by us: those of a change under way may be there in part. */
   #sizes = new Map<string, number>();
@@ -141,6 +143,7 @@ export class FolderDisk implements Disk {
 
   giveUp(): Change[] {
     const pending = this.#pending();
+    this.#makeWay();
     this.#giveUpAdded();
     return pending;
   }
@@ -170,6 +173,17 @@ export class FolderDisk implements Disk {
 
   async close(): Promise<void> {
     for (const file of [...this.#handles.keys()]) await this.#forget(file);
+  }
+
+  /** A folder that stood where a file is to be does not stand there when the disk is tried again. */
+  #makeWay(): void {
+    const path = this.#blocked;
+    this.#blocked = undefined;
+    try {
+      if (path) moveFolderAside(path);
+    } catch {
+      // The next try fails again, and says so.
+    }
   }
 
   #pending(): Change[] {
@@ -288,7 +302,10 @@ export class FolderDisk implements Disk {
     let held = this.#handles.get(file);
     if (!held) {
       await this.#makeFolder();
-      held = { file: await openOwn(join(this.#folder, file), "append"), askedAt: now };
+      const path = join(this.#folder, file);
+      this.#blocked = path;
+      held = { file: await openOwn(path, "append"), askedAt: now };
+      this.#blocked = undefined;
       this.#handles.set(file, held);
       this.#sizes.set(file, (await held.file.stat()).size);
     }
@@ -344,6 +361,7 @@ export class FolderDisk implements Disk {
     const path = join(this.#folder, file);
     if (what === "replace") return replaceOwnSync(path, with_ as Uint8Array, this.#isDurable);
     if (what === "append") {
+      moveFolderAside(path);
       const handle = openOwnSync(path, "append");
       try {
         writeAllSync(handle, with_ as Uint8Array);

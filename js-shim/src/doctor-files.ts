@@ -4,7 +4,7 @@ import { accessSync, constants, lstatSync, readdirSync, readlinkSync, type Stats
 import { dirname, join } from "node:path";
 import type { Finding } from "./doctor.js";
 import { kindOf, statsOf } from "./files.js";
-import { lives, writtenOwner } from "./lease.js";
+import { lives, STALE_MS, writtenOwner } from "./lease.js";
 import type { StatusDocument } from "./status.js";
 
 /** Folders of ours; the last one is there while a process takes the journal over. */
@@ -33,7 +33,7 @@ interface Entry {
 }
 
 /** Examines all files of our folder. */
-export function examineFiles(folder: string, { faults }: StatusDocument): Finding[] {
+export function examineFiles(folder: string, { faults = [] }: StatusDocument): Finding[] {
   const check = "files";
   const all = entriesOf(folder);
   const { uid } = statSync(folder);
@@ -147,8 +147,14 @@ export function examineLease(folder: string, document: StatusDocument): Finding[
     {
       check,
       state: "trouble",
-      says: `${who} on ${owner.host} owns the journal and says nothing: it hangs, or its number is another process's now`,
+      says: `${who} on ${owner.host} owns the journal and has said nothing for ${silentSeconds(folder)} s: it hangs, or its number is another process's now`,
       mend: "restart the gateway; the next start takes the journal over",
     },
   ];
+}
+
+/** By the date of its file, which may be wrong; it was watched for long enough. */
+function silentSeconds(folder: string): number {
+  const written = statsOf(join(folder, "owner.json"))?.mtimeMs ?? 0;
+  return Math.round(Math.max(Date.now() - written, STALE_MS) / 1000);
 }

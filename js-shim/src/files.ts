@@ -107,7 +107,7 @@ function explained(path: string, error: unknown): unknown {
 }
 
 function makeWay(path: string, purpose: Purpose): void {
-  if (purpose === "append" || purpose === "new") moveFolderAside(path);
+  if (purpose === "new") moveFolderAside(path);
   if (purpose === "new" || (purpose === "append" && otherKind(path))) rmSync(path, { force: true });
 }
 

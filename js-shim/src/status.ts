@@ -28,7 +28,7 @@ export interface StatusDocument {
   /** What it wrote. Without an owner `waiting` and `records_waiting` are counted in the journal itself. */
   status: Status;
   /** What is wrong with files of the folder, and the mend. They count for absent. */
-  faults: string[];
+  faults?: string[];
 }
 
 /** Writes the status, readable by its owner alone. */
@@ -57,7 +57,7 @@ export async function readStatus(folder: string): Promise<StatusDocument> {
 }
 
 /** What is wrong, in words; empty where nothing is. */
-export function troubles({ owner, status, written_ms, faults }: StatusDocument, now: number): string[] {
+export function troubles({ owner, status, written_ms, faults = [] }: StatusDocument, now: number): string[] {
   const found = [...faults];
   const waiting = Number(status.waiting ?? 0);
   if (!owner && written_ms === null) found.push("no gateway has run with the plugin on this state directory");
@@ -186,7 +186,7 @@ function check(value: unknown): { written_ms?: number; status: Status } | undefi
 }
 
 /** What a journal without an owner still holds, as the next owner will find it. */
-function left(folder: string): Pick<StatusDocument, "status" | "faults"> {
+function left(folder: string): { status: Status; faults: string[] } {
   const core = new (instantiate().Core)([], 0, 0);
   const disk = new FolderDisk(join(folder, "journal"));
   for (const file of disk.names()) core.recover(file, disk.bytes(file));
