@@ -2,15 +2,16 @@
 
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
-import { parseArgs, styleText } from "node:util";
+import { parseArgs } from "node:util";
 import { ask } from "./ask.js";
 import { examine, type Finding, judge, type Subject } from "./doctor.js";
-import { knownInstallation, stateFolder } from "./installation.js";
+import { readInstallation, stateFolder } from "./installation.js";
 import { self } from "./lease.js";
 import type { GatewayConfig } from "./openclaw.js";
 import { findPlace, gatewaySettings, PLACE_OPTIONS, type PlaceOptions } from "./place.js";
 import type { Shared } from "./shared.js";
 import { inWords, readStatus, troubles } from "./status.js";
+import { print, printError, printUsage, visible } from "./terminal.js";
 
 const OPTIONS_USAGE = `
   --json       one JSON document
@@ -54,18 +55,23 @@ export async function operatorCommand([command = "", ...args]: string[], inside?
   try {
     values = parseArgs({ args, options }).values;
   } catch (error) {
-    console.error(`${(error as Error).message}; --help shows the options`);
+    printError(`${(error as Error).message}; --help shows the options`);
     return 2;
   }
   if (values.help) {
-    console.log(`${inside ? "openclaw agentwatch" : "agentwatch-openclaw"} ${USAGE[command]}`);
+    printUsage(`${inside ? "openclaw agentwatch" : "agentwatch-openclaw"} ${USAGE[command]}`, true);
     return 0;
   }
   if (command === "status") return showStatus(values);
   const subject = await subjectOf(values, inside);
   const findings = command === "doctor" ? await examine(subject) : [await sendTest(subject)];
-  if (values.json) console.log(JSON.stringify({ state_dir: subject.stateDir ?? null, findings }));
-  else for (const line of findings.flatMap((finding) => lines(finding, true))) console.log(line);
+  if (values.json) print(JSON.stringify({ state_dir: subject.stateDir ?? null, findings }));
+  else
+    for (const finding of findings) {
+      const [first, ...rest] = lines(finding);
+      print(first, finding.state);
+      for (const line of rest) print(line);
+    }
   return findings.some(({ state }) => state === "trouble") ? 1 : 0;
 }
 
@@ -74,32 +80,35 @@ export async function inChat(args: string, state: Shared, inside: Inside): Promi
   if (args === "" || args === "status") {
     const status = { ...state.ended, ...(await state.recorder?.status()) };
     const now = Date.now();
-    return inWords({ owner: state.recorder ? self("gateway") : null, written_ms: now, status }, now).join(
-      "\n",
-    );
+    const owner = state.recorder ? self("gateway") : null;
+    return inLines(inWords({ owner, written_ms: now, status }, now));
   }
   if (args !== "doctor" && args !== "test")
     return "/agentwatch status, /agentwatch doctor or /agentwatch test";
   const place = { stateDir: state.stateDir, config: inside.config, problem: undefined };
   const subject = await subjectAt(place, inside);
   const findings = args === "doctor" ? await examine(subject) : [await sendTest(subject)];
-  return findings.flatMap((finding) => lines(finding, false)).join("\n");
+  return inLines(findings.flatMap(lines));
+}
+
+function inLines(lines: readonly string[]): string {
+  return lines.map(visible).join("\n");
 }
 
 async function showStatus(values: PlaceOptions & { json?: boolean | undefined }): Promise<number> {
   const { stateDir } = findPlace(values);
   if (!stateDir || !existsSync(stateFolder(stateDir))) {
-    console.error(
+    printError(
       `the plugin has never run on ${stateDir ?? "this machine"}: name its state directory with --state-dir or --profile, and run this as its user`,
     );
     return 2;
   }
   const document = await readStatus(stateFolder(stateDir));
   const now = Date.now();
-  if (values.json) console.log(JSON.stringify(document));
+  if (values.json) print(JSON.stringify(document));
   else
     for (const line of inWords(document, now))
-      console.log(line.startsWith("trouble") ? line.replace("trouble", styleText("red", "trouble")) : line);
+      print(line, line.startsWith("trouble") ? "trouble" : undefined);
   return troubles(document, now).length > 0 ? 1 : 0;
 }
 
@@ -118,7 +127,7 @@ async function subjectAt(
     config,
     problems: [...(problem ? [problem] : []), ...problems],
     version: inside?.version ?? (typeof touched === "string" ? touched : undefined),
-    settings: { ...settings, installation: stateDir && knownInstallation(stateDir) },
+    settings: { ...settings, installation: stateDir && readInstallation(stateDir).value?.installation },
     isInside: inside !== undefined,
   };
 }
@@ -159,11 +168,7 @@ async function sendTest({ settings }: Subject): Promise<Finding> {
   return { check, state: "trouble", says, mend };
 }
 
-const COLOURS = { ok: "green", note: "yellow", trouble: "red" } as const;
-
-/** A finding, and its mend below it. Colour only where a terminal shows it. */
-function lines({ check, state, says, mend }: Finding, isTerminal: boolean): string[] {
-  const word = state.padEnd(8);
-  const shown = isTerminal ? styleText(COLOURS[state], word) : word;
-  return [`${shown} ${check.padEnd(11)} ${says}`, ...(mend ? [`${" ".repeat(21)}→ ${mend}`] : [])];
+/** A finding, and its mend below it. */
+function lines({ check, state, says, mend }: Finding): [string, ...string[]] {
+  return [`${state.padEnd(8)} ${check.padEnd(11)} ${says}`, ...(mend ? [`${" ".repeat(21)}→ ${mend}`] : [])];
 }

@@ -6,6 +6,7 @@ import { type Log, Pipeline } from "./pipeline.js";
 import { commandSettings, findPlace, PLACE_OPTIONS, type PlaceOptions } from "./place.js";
 import { SETTLED_AFTER_MS } from "./reconcile.js";
 import type { StoreHost } from "./store-watch.js";
+import { printError, printUsage } from "./terminal.js";
 import { instantiate, instantiateIo, priceTable } from "./wasm.js";
 
 /** How long the last records may take to be sent, in ms. */
@@ -20,7 +21,7 @@ export const COMMON_OPTIONS = {
 } as const;
 
 /** Everything is said on standard error. */
-export const log: Log = { info: (text) => console.error(text), warn: (text) => console.error(text) };
+export const log: Log = { info: printError, warn: printError };
 
 /** The options that make a pipeline. */
 export interface PipelineOptions extends PlaceOptions {
@@ -79,12 +80,12 @@ export async function runCommand<V extends { help?: boolean | undefined }>(
   try {
     const { values } = parse();
     if (!values.help) return await run(values);
-    console.log(usage);
+    printUsage(usage, true);
     return 0;
   } catch (error) {
     const isUnknown = String((error as NodeJS.ErrnoException).code).startsWith("ERR_PARSE_ARGS");
     if (!(error instanceof SettingError) && !isUnknown) throw error;
-    console.error(`${(error as Error).message}${isUnknown ? "; --help shows the options" : ""}`);
+    printError(`${(error as Error).message}${isUnknown ? "; --help shows the options" : ""}`);
     return 2;
   }
 }

@@ -1,13 +1,17 @@
 /** The command `agentwatch-openclaw purge`: removes what an uninstalled plugin leaves behind. */
 
-import { existsSync } from "node:fs";
+import { type Dirent, readlinkSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
+import { join } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { runCommand, tally } from "./cli-pipeline.js";
 import { environmentStateDir } from "./env.js";
+import { kindOf, statsOf } from "./files.js";
 import { stateFolder } from "./installation.js";
+import { reason } from "./promises.js";
 import { readStatus } from "./status.js";
+import { printError, visible } from "./terminal.js";
 
 const USAGE = `agentwatch-openclaw purge [--yes] [--state-dir <folder>]
 
@@ -39,44 +43,65 @@ export function purgeCommand(args: string[]): Promise<number> {
 
 async function purge(stateDir: string | undefined, isAgreed: boolean): Promise<number> {
   const folder = stateDir && stateFolder(stateDir);
-  if (!folder || !existsSync(folder)) {
-    console.error(
+  const found = folder && statsOf(folder);
+  if (!folder || !found) {
+    printError(
       `there is nothing to remove in ${stateDir ?? "this machine's home folder"}: name the gateway's state directory with --state-dir`,
     );
     return 2;
   }
-  const names = await readdir(folder);
-  if (!OURS.some((name) => names.includes(name))) {
-    console.error(`${folder} holds nothing that the plugin made: it is left alone`);
+  if (!found.isDirectory()) {
+    const isLink = found.isSymbolicLink();
+    const what = isLink ? `a symbolic link to ${readlinkSync(folder)}` : kindOf(found);
+    const mend = isLink ? ": remove what it leads to yourself, and the link" : "";
+    printError(
+      `${folder} is ${what ?? "a file"}, and no folder that the plugin made: it is left alone${mend}`,
+    );
+    return 2;
+  }
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true });
+  if (!entries.some(({ name, parentPath }) => parentPath === folder && OURS.includes(name))) {
+    printError(`${folder} holds nothing that the plugin made: it is left alone`);
     return 2;
   }
   const { owner, status } = await readStatus(folder);
   if (owner) {
-    console.error(
-      `${folder} is in use by ${owner.role} (process ${owner.pid} on ${owner.host}): stop it first`,
-    );
+    printError(`${folder} is in use by ${owner.role} (process ${owner.pid} on ${owner.host}): stop it first`);
     return 2;
   }
   const { waiting, records_waiting } = status as Record<string, number | undefined>;
   const unsent = tally({ model_calls: waiting, other_records: records_waiting });
   if (!isAgreed && !(await agrees(`Remove ${folder} (not sent yet: ${unsent})?`))) {
-    console.error("nothing was removed");
+    printError("nothing was removed");
     return 1;
   }
-  await rm(folder, { recursive: true });
-  console.error(`removed ${folder} (not sent: ${unsent})`);
+  try {
+    await rm(folder, { recursive: true });
+  } catch (error) {
+    printError(
+      `${folder} could not be removed as a whole (${reason(error)}): remove the rest yourself, as the gateway's user`,
+    );
+    return 2;
+  }
+  printError(`removed ${folder} (not sent: ${unsent})`);
+  for (const link of entries.filter((entry) => entry.isSymbolicLink()))
+    printError(`${pathOf(link)} was a symbolic link: what it led to is left alone`);
   return 0;
+}
+
+function pathOf({ parentPath, name }: Dirent): string {
+  return join(parentPath, name);
 }
 
 /** Asks at the terminal. Where there is none nobody can agree. */
 async function agrees(question: string): Promise<boolean> {
   if (!process.stdin.isTTY) {
-    console.error(`${question} There is no terminal to answer at: --yes agrees`);
+    printError(`${question} There is no terminal to answer at: --yes agrees`);
     return false;
   }
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   try {
-    return /^y(es)?$/i.test((await terminal.question(`${question} [y/N] `)).trim());
+    return /^y(es)?$/i.test((await terminal.question(`${visible(question)} [y/N] `)).trim());
   } finally {
     terminal.close();
   }

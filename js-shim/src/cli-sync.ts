@@ -1,6 +1,6 @@
 /** The command `agentwatch-openclaw sync`. */
 
-import { existsSync, readdirSync, statSync } from "node:fs";
+import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -23,6 +23,7 @@ import { parseSince } from "./span.js";
 import { LOOK_MS, spoolFolder } from "./spool.js";
 import { countSessions } from "./store.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreWatch } from "./store-watch.js";
+import { print } from "./terminal.js";
 import { counted } from "./words.js";
 
 const USAGE = `agentwatch-openclaw sync [--watch] [--since <time>] [--json] [--url <address>] [--state-dir <folder>]
@@ -156,7 +157,7 @@ class Sync {
   async #handOver(): Promise<void> {
     const owner = await livingOwner(stateFolder(this.#stateDir));
     const who = owner ? `${owner.role}, process ${owner.pid} on ${owner.host}` : "another process";
-    await this.#store.ask(this.#since ?? null);
+    this.#store.ask(this.#since ?? null);
     const what =
       this.#since === undefined ? "" : `, and was asked to fill in calls since ${date(this.#since)}`;
     log.info(
@@ -167,7 +168,8 @@ class Sync {
   /** What other processes told is taken in first. */
   async #hearOthers(): Promise<void> {
     const spool = spoolFolder(stateFolder(this.#stateDir));
-    if (existsSync(spool) && readdirSync(spool).length > 0) await this.#pause(1.5 * LOOK_MS);
+    if (statSync(spool, { throwIfNoEntry: false })?.isDirectory() && readdirSync(spool).length > 0)
+      await this.#pause(1.5 * LOOK_MS);
     else this.#settledAfterMs = 0;
   }
 
@@ -290,7 +292,7 @@ class Sync {
   }
 
   #tell(summary: Summary): void {
-    if (this.#options.json) console.log(JSON.stringify(summary));
+    if (this.#options.json) print(JSON.stringify(summary));
     if (summary.handed_over) return;
     const { calls, sent, waiting, skipped, complete } = summary;
     log.info(

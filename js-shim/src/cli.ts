@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { COMMON_OPTIONS, openPipeline } from "./cli-pipeline.js";
 import { ingest } from "./ingest.js";
 import type { Pipeline } from "./pipeline.js";
+import { printError, printUsage } from "./terminal.js";
 
 const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>] [--state-dir <folder>] [--profile <name>]
 
@@ -47,11 +48,11 @@ async function main(): Promise<number> {
   if (Object.hasOwn(COMMANDS, command)) return COMMANDS[command]?.(rest) ?? 2;
   const { values, positionals } = parseArgs({ allowPositionals: true, options: COMMON_OPTIONS });
   if (values.help) {
-    console.log(USAGE);
+    printUsage(USAGE, true);
     return 0;
   }
   if (positionals.join(" ") !== "ingest") {
-    console.error(USAGE);
+    printUsage(USAGE, false);
     return 2;
   }
   return run(await openPipeline("ingest", values));
@@ -59,20 +60,20 @@ async function main(): Promise<number> {
 
 async function run(pipeline: Pipeline): Promise<number> {
   await pipeline.open();
-  const { lines, accepted, skipped } = await ingest(process.stdin, pipeline, (text) => console.error(text));
+  const { lines, accepted, skipped } = await ingest(process.stdin, pipeline, printError);
   await pipeline.stop(SEND_BUDGET_MS);
   const status = pipeline.status();
   await pipeline.close();
   const { waiting, records_waiting, delivered, records_delivered } = status as Record<string, number>;
   const unsent = (waiting ?? 0) + (records_waiting ?? 0);
   const bad = Object.values(skipped).reduce((sum, count) => sum + count, 0);
-  console.error(`${lines} lines: ${accepted} taken, ${bad} skipped`);
-  for (const [reason, count] of Object.entries(skipped)) console.error(`  ${count} ${reason}`);
+  printError(`${lines} lines: ${accepted} taken, ${bad} skipped`);
+  for (const [reason, count] of Object.entries(skipped)) printError(`  ${count} ${reason}`);
   if (status.standing === "spool") {
-    console.error("they were handed to the process that owns the state directory, which sends them");
+    printError("they were handed to the process that owns the state directory, which sends them");
     return bad > 0 ? 1 : 0;
   }
-  console.error(`${delivered} model calls and ${records_delivered} other records sent, ${unsent} unsent`);
+  printError(`${delivered} model calls and ${records_delivered} other records sent, ${unsent} unsent`);
   if (unsent > 0) return 2;
   return bad > 0 ? 1 : 0;
 }
@@ -82,7 +83,7 @@ main().then(
     process.exitCode = status;
   },
   (error) => {
-    console.error(error instanceof Error ? error.message : String(error));
+    printError(error instanceof Error ? error.message : String(error));
     process.exitCode = 2;
   },
 );

@@ -1,19 +1,33 @@
 /** The folder of the journal: changes are gathered, and done in order off the hook path. */
 
 import {
+  accessSync,
   closeSync,
+  constants,
   fsyncSync,
-  mkdirSync,
-  openSync,
+  ftruncateSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
-  truncateSync,
-  writeSync,
 } from "node:fs";
-import { type FileHandle, mkdir, open, readFile, rename, unlink } from "node:fs/promises";
+import { type FileHandle, mkdir, open, rename, unlink } from "node:fs/promises";
 import { join } from "node:path";
+import {
+  faultOf,
+  isMissing,
+  kindOf,
+  MOST_BYTES,
+  makeFolder,
+  moveFolderAside,
+  openOwn,
+  openOwnSync,
+  readOwn,
+  readOwnSync,
+  replaceOwn,
+  replaceOwnSync,
+  statsOf,
+  writeAllSync,
+} from "./files.js";
 
 /** Segments of calls and of other records. */
 const SEGMENT = /^(?:model-calls|records)-/;
@@ -85,6 +99,8 @@ export class FolderDisk implements Disk {
   #flushing: Promise<void> | undefined;
   /** Deletions that a failure left undone: nobody asks for them again, and a process that finds the files reads them. */
   #owed: Change[] = [];
+  /** The file that could not be opened. */
+  #blocked: string | undefined;
   #handles = new Map<string, { file: FileHandle; askedAt: number }>();
   /** How many bytes of a file were certainly written by us: those of a change under way may be there in part. */
   #sizes = new Map<string, number>();
@@ -120,13 +136,14 @@ export class FolderDisk implements Disk {
     // What is under way is done again, behind what was certainly there before it.
     const changes = merged([...this.#underWay, ...this.#added]);
     this.#added = [];
-    if (changes.length > 0) mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+    if (changes.length > 0) makeFolder(this.#folder);
     for (const [file, what] of this.#underWay) if (what === "append") this.#cutSync(file);
     for (const change of changes) this.#doSync(change);
   }
 
   giveUp(): Change[] {
     const pending = this.#pending();
+    this.#makeWay();
     this.#giveUpAdded();
     return pending;
   }
@@ -148,7 +165,7 @@ export class FolderDisk implements Disk {
   async read(file: string): Promise<Uint8Array> {
     // A core that was made anew asks for what its predecessor had written, and the disk may not have yet.
     if (this.#pending().some(([of]) => of === file)) return this.bytes(file);
-    return readFile(join(this.#folder, file)).catch((error) => {
+    return readOwn(join(this.#folder, file)).catch((error) => {
       unlessMissing(error);
       return new Uint8Array();
     });
@@ -158,11 +175,36 @@ export class FolderDisk implements Disk {
     for (const file of [...this.#handles.keys()]) await this.#forget(file);
   }
 
+  /** A folder that stood where a file is to be does not stand there when the disk is tried again. */
+  #makeWay(): void {
+    const path = this.#blocked;
+    this.#blocked = undefined;
+    try {
+      if (path) moveFolderAside(path);
+    } catch {
+      // The next try fails again, and says so.
+    }
+  }
+
   #pending(): Change[] {
     return [...this.#underWay, ...this.#added];
   }
 
+  /** What of the folder cannot be read, and why: it counts for absent. */
+  faults(): string[] {
+    return this.#all().flatMap((name) => {
+      const fault = this.#faultOf(name);
+      return fault
+        ? `${fault}: it is left out; see that it is a file of the gateway's user, or remove it`
+        : [];
+    });
+  }
+
   #onDisk(): string[] {
+    return this.#all().filter((name) => !this.#faultOf(name));
+  }
+
+  #all(): string[] {
     try {
       return readdirSync(this.#folder).filter((name) => !name.endsWith(".new"));
     } catch {
@@ -170,10 +212,25 @@ export class FolderDisk implements Disk {
     }
   }
 
+  #faultOf(name: string): string | undefined {
+    const path = join(this.#folder, name);
+    const found = statsOf(path);
+    if (!found) return undefined;
+    const kind = kindOf(found);
+    if (kind) return `${path} is ${kind}, not a file`;
+    if (found.size > MOST_BYTES) return `${path} holds ${found.size} bytes, more than any process writes`;
+    try {
+      accessSync(path, constants.R_OK);
+      return undefined;
+    } catch (error) {
+      return isMissing(error) ? undefined : faultOf(path, error);
+    }
+  }
+
   /** What is certainly there, without what a change under way may have added. */
   #certain(file: string): Uint8Array {
     try {
-      const bytes = readFileSync(join(this.#folder, file));
+      const bytes = readOwnSync(join(this.#folder, file));
       const size = this.#sizes.get(file);
       return this.#underWay.some(([of]) => of === file) ? bytes.subarray(0, size ?? 0) : bytes;
     } catch {
@@ -214,18 +271,13 @@ export class FolderDisk implements Disk {
     await this.#forget(file);
     if (what === "delete") {
       const kept = this.#kept(file);
+      moveFolderAside(path);
       const gone = kept ? rename(path, kept) : unlink(path);
       return void (await gone.catch(unlessMissing));
     }
     if (what === "rename") return rename(path, join(this.#folder, String(with_))).catch(unlessMissing);
-    const handle = await this.#open(`${file}.new`, "w");
-    try {
-      await handle.writeFile(with_ as Uint8Array);
-      if (this.#isDurable) await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await rename(`${path}.new`, path);
+    await this.#makeFolder();
+    await replaceOwn(path, with_ as Uint8Array, this.#isDurable);
     if (this.#isDurable) await this.#syncFolder();
     this.#sizes.set(file, (with_ as Uint8Array).length);
   }
@@ -249,7 +301,11 @@ export class FolderDisk implements Disk {
     const now = performance.now();
     let held = this.#handles.get(file);
     if (!held) {
-      held = { file: await this.#open(file, "a"), askedAt: now };
+      await this.#makeFolder();
+      const path = join(this.#folder, file);
+      this.#blocked = path;
+      held = { file: await openOwn(path, "append"), askedAt: now };
+      this.#blocked = undefined;
       this.#handles.set(file, held);
       this.#sizes.set(file, (await held.file.stat()).size);
     }
@@ -262,19 +318,25 @@ export class FolderDisk implements Disk {
   }
 
   /** The folder is made wherever it is missing; who holds a file open finds out by that file. */
-  async #open(file: string, flags: "a" | "w"): Promise<FileHandle> {
-    await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-    return open(join(this.#folder, file), flags, 0o600);
+  async #makeFolder(): Promise<void> {
+    await mkdir(this.#folder, { recursive: true, mode: 0o700 }).catch(() => makeFolder(this.#folder));
   }
 
   /** Cuts off what a change under way may have added. */
   #cutSync(file: string): void {
     const size = this.#sizes.get(file);
     if (size === undefined) return;
+    let handle: number;
     try {
-      truncateSync(join(this.#folder, file), size);
+      handle = openOwnSync(join(this.#folder, file), "change");
     } catch {
       // It is not there: nothing was added.
+      return;
+    }
+    try {
+      ftruncateSync(handle, size);
+    } finally {
+      closeSync(handle);
     }
   }
 
@@ -297,18 +359,19 @@ export class FolderDisk implements Disk {
 
   #doSync([file, what, with_]: Change): void {
     const path = join(this.#folder, file);
-    if (what === "append" || what === "replace") {
-      const to = what === "append" ? path : `${path}.new`;
-      const handle = openSync(to, what === "append" ? "a" : "w", 0o600);
+    if (what === "replace") return replaceOwnSync(path, with_ as Uint8Array, this.#isDurable);
+    if (what === "append") {
+      moveFolderAside(path);
+      const handle = openOwnSync(path, "append");
       try {
         writeAllSync(handle, with_ as Uint8Array);
         if (this.#isDurable) fsyncSync(handle);
       } finally {
         closeSync(handle);
       }
-      if (what === "replace") renameSync(to, path);
       return;
     }
+    if (what === "delete") moveFolderAside(path);
     const kept = what === "delete" && this.#kept(file);
     if (what === "delete" && !kept) return rmSync(path, { force: true });
     try {
@@ -317,10 +380,6 @@ export class FolderDisk implements Disk {
       unlessMissing(error as NodeJS.ErrnoException);
     }
   }
-}
-
-function writeAllSync(handle: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length; ) done += writeSync(handle, bytes, done);
 }
 
 /**

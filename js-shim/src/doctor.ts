@@ -1,12 +1,13 @@
 /** What is wrong between a gateway and AgentWatch, each with what mends it. Reads, asks, and changes nothing. */
 
-import { accessSync, constants, existsSync, readdirSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { connect } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { examineFiles, examineLease, whyShut } from "./doctor-files.js";
 import { examineReceiver } from "./doctor-receiver.js";
+import { MOST_BYTES, readOwnSync } from "./files.js";
 import { stateFolder } from "./installation.js";
-import { lives, type Owner, STALE_MS } from "./lease.js";
 import type { GatewayConfig } from "./openclaw.js";
 import { asPairs } from "./prices.js";
 import { pluginSettings, unknownSettings } from "./settings.js";
@@ -60,7 +61,7 @@ export async function examine(subject: Subject): Promise<Finding[]> {
     ...examineSettings(subject, judged),
     ...(await examinePlugin(subject, document)),
     ...(shut ? [shut] : []),
-    ...(isThere ? [...examineFiles(folder), ...examineLease(folder, document)] : []),
+    ...(isThere && document ? [...examineFiles(folder, document), ...examineLease(folder, document)] : []),
     ...(document ? examineWork(document) : []),
     ...examineDiagnostics(subject, document),
     ...examineStreams(subject, document),
@@ -181,102 +182,11 @@ function answers(port: number): Promise<boolean> {
   });
 }
 
-/** Another user's folder looks as if it were not there. */
-function whyShut(folder: string): Finding | undefined {
-  try {
-    statSync(folder);
-    return undefined;
-  } catch (error) {
-    const { code } = error as NodeJS.ErrnoException;
-    if (code === "ENOENT") return undefined;
-    const says = `${folder} cannot be looked at by this user (${code})`;
-    return { check: "files", state: "trouble", says, mend: "run this as the gateway's user" };
-  }
-}
-
-function examineFiles(folder: string): Finding[] {
-  const paths = [folder, ...["journal", "otlp", "spool"].map((name) => join(folder, name))].filter(
-    existsSync,
-  );
-  for (const path of paths) {
-    const all = [path, ...(isReadable(path) ? readdirSync(path).map((name) => join(path, name)) : [])];
-    const bad = all.find((one) => !isWritable(one));
-    if (!bad) continue;
-    const { uid } = statSync(path);
-    const { uid: owner } = statSync(folder);
-    const isOurs = process.getuid?.() === uid;
-    return [
-      {
-        check: "files",
-        state: "trouble",
-        says: `${bad} cannot be read and written by this user`,
-        mend: isOurs
-          ? `chmod -R u+rwX ${folder}, and see that its disk is not mounted read-only`
-          : `run this as the gateway's user; where this is that user: chown -R of ${folder} to it (it belongs to user ${owner})`,
-      },
-    ];
-  }
-  return [{ check: "files", state: "ok", says: `${folder} can be written` }];
-}
-
-function isReadable(path: string): boolean {
-  return may(path, constants.R_OK) && statSync(path).isDirectory();
-}
-
-function isWritable(path: string): boolean {
-  return may(path, constants.R_OK | constants.W_OK);
-}
-
-function may(path: string, mode: number): boolean {
-  try {
-    accessSync(path, mode);
-    return true;
-  } catch (error) {
-    // A file that went meanwhile is none that cannot be written.
-    return (error as NodeJS.ErrnoException).code === "ENOENT";
-  }
-}
-
-/** An owner that said nothing for long: killed, hung, or with another process's number now. */
-function examineLease(folder: string, document: StatusDocument | undefined): Finding[] {
-  const file = join(folder, "owner.json");
-  let owner: Owner;
-  let silentMs: number;
-  try {
-    owner = JSON.parse(readFileSync(file, "utf8")) as Owner;
-    silentMs = Date.now() - statSync(file).mtimeMs;
-  } catch {
-    // Nobody owns it, or one that cannot be read counts for none.
-    return [];
-  }
-  const check = "journal";
-  const who = `process ${owner.pid} (${owner.role})`;
-  if (lives(owner) === false)
-    return [
-      {
-        check,
-        state: "note",
-        says: `${who} owned the journal and is gone; what it had not sent is kept`,
-        mend: "nothing: the next start takes the journal over",
-      },
-    ];
-  if (silentMs < STALE_MS) return [];
-  const elsewhere = document?.owner ? "" : ` on ${owner.host}`;
-  return [
-    {
-      check,
-      state: "trouble",
-      says: `${who}${elsewhere} owns the journal and has said nothing for ${Math.round(silentMs / 1000)} s: it hangs, or its number is another process's now`,
-      mend: "restart the gateway; the next start takes the journal over",
-    },
-  ];
-}
-
 /** What the counting says of itself. */
 function examineWork(document: StatusDocument): Finding[] {
   const { status } = document;
-  const found: Finding[] = troubles(document, Date.now())
-    // Those are told by other checks.
+  // Those that are left out are told by other checks.
+  const found: Finding[] = troubles({ ...document, faults: [] }, Date.now())
     .filter((text) => !/^(nothing runs|no gateway has run|url is|AgentWatch has the calls)/.test(text))
     .map((text) => {
       const [says = "", ...rest] = text.split("; ");
@@ -413,5 +323,11 @@ function isForeignHook(path: string): boolean {
   if (existsSync(join(path, "core.wasm"))) return false;
   const handlers = ["handler.ts", "handler.js", "index.ts", "index.js"].map((name) => join(path, name));
   const handler = handlers.find(existsSync);
-  return handler !== undefined && /api\/v1\/ingest|AGENTWATCH_URL/.test(readFileSync(handler, "utf8"));
+  try {
+    const text = handler ? readOwnSync(handler, MOST_BYTES, "foreign").toString("utf8") : "";
+    return /api\/v1\/ingest|AGENTWATCH_URL/.test(text);
+  } catch {
+    // A gateway cannot load it either.
+    return false;
+  }
 }

@@ -1,10 +1,9 @@
 /** Events as NDJSON on standard input, for anything else that has them. */
 
-import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
 import type { Pipeline } from "./pipeline.js";
 
-/** The longest line that is read, in characters; a longer one is refused. */
+/** The longest line that is read, in bytes; a longer one is skipped, and takes no more memory than this. */
 const MAX_LINE = 1024 * 1024;
 /** How many bad lines are named; the rest is only counted. */
 const MAX_NAMED = 20;
@@ -33,14 +32,15 @@ export async function ingest(
 ): Promise<IngestSummary> {
   const summary: IngestSummary = { lines: 0, accepted: 0, skipped: {} };
   let named = 0;
-  for await (const line of createInterface({ input, crlfDelay: Number.POSITIVE_INFINITY })) {
+  for await (const line of linesOf(input)) {
     summary.lines += 1;
     if (summary.lines % RELIEF_LINES === 0 && !(await pipeline.relieve(RELIEF_LINES, RELIEF_MS))) {
       tell(`line ${summary.lines}: the receiver takes nothing any more; reading ends here`);
       break;
     }
-    if (line.trim() === "") continue;
-    const problem = takeLine(line, pipeline);
+    const text = line && decoded(line);
+    if (text?.trim() === "") continue;
+    const problem = line ? takeLine(text, pipeline) : "too long";
     if (problem === undefined) {
       summary.accepted += 1;
       continue;
@@ -53,8 +53,53 @@ export async function ingest(
   return summary;
 }
 
-function takeLine(line: string, pipeline: Pipeline): string | undefined {
-  if (line.length > MAX_LINE) return "too long";
+const [LF, CR] = [0x0a, 0x0d];
+
+/**
+ * The bytes of each line, whatever ends it (LF, CR LF, CR, the input's end); `undefined` for one that is too long. They
+ * stand in one buffer, and are valid until the next line is asked for.
+ */
+async function* linesOf(input: Readable): AsyncGenerator<Buffer | undefined> {
+  const line = Buffer.alloc(MAX_LINE);
+  let size = 0;
+  let isBehindCr = false;
+  const end = () => {
+    const bytes = size > MAX_LINE ? undefined : line.subarray(0, size);
+    size = 0;
+    return bytes;
+  };
+  for await (const given of input) {
+    const chunk: Buffer = typeof given === "string" ? Buffer.from(given) : given;
+    let from = 0;
+    const add = (to: number) => {
+      if (size + to - from <= MAX_LINE) chunk.copy(line, size, from, to);
+      size += to - from;
+    };
+    for (let at = 0; at < chunk.length; at += 1) {
+      const byte = chunk[at];
+      const isPair = isBehindCr && byte === LF;
+      isBehindCr = byte === CR;
+      if (byte !== LF && byte !== CR) continue;
+      add(at);
+      from = at + 1;
+      if (!isPair) yield end();
+    }
+    add(chunk.length);
+  }
+  if (size > 0) yield end();
+}
+
+/** The text of a line, without a byte order mark; `undefined` where it is no UTF-8. */
+function decoded(line: Buffer): string | undefined {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(line);
+  } catch {
+    return undefined;
+  }
+}
+
+function takeLine(line: string | undefined, pipeline: Pipeline): string | undefined {
+  if (line === undefined) return "not UTF-8";
   let event: unknown;
   try {
     event = JSON.parse(line);

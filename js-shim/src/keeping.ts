@@ -22,6 +22,8 @@ const SOON_MS = 20;
 const DISK_DEADLINE_MS = 30_000;
 /** How often a file that cannot be read is tried again. */
 const READ_TRIES = 12;
+/** How many files of the journal that cannot be read are named. */
+const MOST_NAMED = 5;
 /** How long a disk that failed is left alone, in ms. */
 const DISK_PAUSE_MS = 5_000;
 
@@ -70,6 +72,8 @@ export class Keeping {
   /** Whether a disk that failed is being tried again. */
   #isTried = false;
   #isLoading = false;
+  /** Files of others that could not be read at the last look. */
+  #faults: ReadonlySet<string> = new Set();
   /** Why the folder could not be written when it was to be taken over: it is tried again. */
   #closedBecause: string | undefined;
   #saidFull = false;
@@ -113,6 +117,8 @@ export class Keeping {
   restore(core: Core): void {
     if (this.standing === "spool") return core.becomeSpool();
     for (const file of this.#disk.names()) core.recover(file, this.#disk.bytes(file));
+    if (this.#disk instanceof FolderDisk)
+      for (const fault of this.#disk.faults().slice(0, MOST_NAMED)) this.#keeper.log.warn(fault);
     core.recovered(this.#keeper.wall(), this.#keeper.mono());
     if (core.survivesPowerCut() && this.#disk instanceof FolderDisk) this.#disk.survivePowerCuts();
     if (this.#closedBecause !== undefined) {
@@ -339,7 +345,16 @@ export class Keeping {
         return this.standing === "owner" && !this.hasFailed;
       },
     };
-    if (this.#failedAt === undefined && (await takeSpools(folder, taker))) this.#keeper.advance();
+    if (this.#failedAt !== undefined) return;
+    const { something, faults } = await takeSpools(folder, taker);
+    this.#say(faults);
+    if (something) this.#keeper.advance();
+  }
+
+  /** Each fault is told once, and again when it has been away. */
+  #say(faults: readonly string[]): void {
+    for (const fault of faults) if (!this.#faults.has(fault)) this.#keeper.log.warn(fault);
+    this.#faults = new Set(faults);
   }
 
   /** Tries a disk again that failed. */

@@ -4,10 +4,23 @@
  */
 
 import { randomUUID } from "node:crypto";
-import { readFileSync, rmSync } from "node:fs";
-import { mkdir, open, readFile, rm, rmdir, stat, utimes } from "node:fs/promises";
+import { mkdirSync, renameSync, rmdirSync, rmSync } from "node:fs";
+import { lstat, lutimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import {
+  ASIDE,
+  createOnce,
+  type Found,
+  makeFolder,
+  moveFolderAside,
+  ownName,
+  readJson,
+  replaceOwnSync,
+  statsOf,
+  Unchanged,
+} from "./files.js";
 
 /** How often the owner says that it lives, in ms. */
 export const HEARTBEAT_MS = 2_000;
@@ -53,15 +66,14 @@ export class Lease {
    * @throws what the file system says, where the folder cannot be written
    */
   static async take(folder: string, role: string): Promise<Lease | undefined> {
-    await mkdir(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder);
     const file = ownerFile(folder);
     const owner = self(role);
-    if (await create(file, owner)) return new Lease(file, owner);
+    if (!statsOf(file) && createOnce(file, textOf(owner))) return new Lease(file, owner);
     // A worker of this process died with it.
-    if ((await ownerOf(file))?.token === owner.token) return new Lease(file, owner);
-    if (await isAlive(file)) return undefined;
-    const isOurs = await replaceStale(file, owner);
-    return isOurs ? new Lease(file, owner) : undefined;
+    if (readOwner(file).value?.token === owner.token) return new Lease(file, owner);
+    if (isAlive(file)) return undefined;
+    return replaceStale(file, owner) ? new Lease(file, owner) : undefined;
   }
 
   /** Whether it is still ours. Asks the disk only where this process was held up for long enough to lose it. */
@@ -79,7 +91,7 @@ export class Lease {
   async release(): Promise<void> {
     this.#isReleased = true;
     clearInterval(this.#timer);
-    if ((await ownerOf(this.#file))?.token === this.owner.token) await rm(this.#file, { force: true });
+    this.releaseSync();
   }
 
   /** Gives it back at once: the process ends. */
@@ -89,47 +101,65 @@ export class Lease {
 
   /** Whether it is still ours, asking the disk at once. */
   isHeldSync(): boolean {
-    try {
-      return (JSON.parse(readFileSync(this.#file, "utf8")) as Owner).token === this.owner.token;
-    } catch {
-      // It is gone, or will be stale soon.
-      return false;
-    }
+    return readOwner(this.#file).value?.token === this.owner.token;
   }
 
   async #heartbeat(): Promise<void> {
-    const found = await stat(this.#file).catch(() => undefined);
+    const found = await lstat(this.#file).catch(() => undefined);
     // As this process left it: nobody else made it.
     if (found && Math.round(found.mtimeMs) === this.#leftAt) return this.#touch();
-    if (!this.#isReleased && !found) {
-      // Somebody cleared the folder: whoever comes next has to find an owner.
-      await mkdir(dirname(this.#file), { recursive: true, mode: 0o700 }).catch(() => {});
-      await create(this.#file, this.owner).catch(() => {});
-    }
-    const owner = await ownerOf(this.#file);
+    const { value: owner, fault } = readOwner(this.#file);
     if (owner && owner.token !== this.owner.token) {
       this.#isLost = true;
       clearInterval(this.#timer);
       return;
     }
+    // Somebody cleared the folder, or damaged the file: whoever comes next has to find an owner.
+    if (!this.#isReleased && (!found || fault)) this.#restore(fault !== undefined);
     await this.#touch();
+  }
+
+  #restore(isDamaged: boolean): void {
+    try {
+      makeFolder(dirname(this.#file));
+      const text = textOf(this.owner);
+      if (isDamaged) replaceOwnSync(this.#file, text, false, ownName(this.#file));
+      else createOnce(this.#file, text);
+    } catch {
+      // As below.
+    }
   }
 
   async #touch(): Promise<void> {
     const now = new Date();
     this.#leftAt = now.getTime();
     // A full or a read-only disk is no reason to give up: nobody else can take it either.
-    await utimes(this.#file, now, now).catch(() => {});
+    await lutimes(this.#file, now, now).catch(() => {});
     this.#beat = performance.now();
   }
 }
 
-/** Who owns a folder of ours, if somebody living does, as far as one look tells. */
+/** How often a file is looked at that is watched, in ms. */
+const WATCH_EVERY_MS = 200;
+
+/**
+ * Who owns a folder of ours, if somebody living does, by the judgement of {@link Lease.take}. Where the file's date is not of
+ * the last seconds it is watched for {@link STALE_MS}: its number may be another process's by now, or the clock was set.
+ */
 export async function livingOwner(folder: string): Promise<Owner | undefined> {
   const file = ownerFile(folder);
-  const [owner, found] = [await ownerOf(file), await stat(file).catch(() => undefined)];
-  if (!owner || !found) return undefined;
-  return (lives(owner) ?? Math.abs(Date.now() - found.mtimeMs) < STALE_MS) ? owner : undefined;
+  for (let first: number | undefined; ; await sleep(WATCH_EVERY_MS)) {
+    const found = statsOf(file);
+    const owner = readOwner(file).value;
+    if (!found || !owner || !isAlive(file)) return undefined;
+    first ??= found.mtimeMs;
+    if (found.mtimeMs !== first || Math.abs(Date.now() - found.mtimeMs) < STALE_MS) return owner;
+  }
+}
+
+/** What the file of the owner says, whether that one lives or not. */
+export function writtenOwner(folder: string): Found<Owner> {
+  return readOwner(ownerFile(folder));
 }
 
 /** Whether a process that named itself so still lives, as far as this machine can tell; `undefined` where not. */
@@ -166,60 +196,68 @@ function ownerFile(folder: string): string {
   return join(folder, "owner.json");
 }
 
-async function ownerOf(file: string): Promise<Owner | undefined> {
-  try {
-    return JSON.parse(await readFile(file, "utf8")) as Owner;
-  } catch {
-    return undefined;
-  }
+function textOf(owner: Owner): string {
+  return `${JSON.stringify(owner)}\n`;
 }
 
-/** When a file was last seen to change, on the monotonic clock: wall clocks jump. */
-const seen = new Map<string, { mtimeMs: number; since: number }>();
+function readOwner(file: string): Found<Owner> {
+  return readJson(file, check);
+}
 
-async function isAlive(file: string): Promise<boolean> {
-  const [owner, found] = [await ownerOf(file), await stat(file).catch(() => undefined)];
+function check(value: unknown): Owner | undefined {
+  const { pid, host, started, token, role } = (value ?? {}) as Partial<Owner>;
+  const areTexts = [host, token, role].every(
+    (text) => typeof text === "string" && /^\P{C}{1,255}$/u.test(text),
+  );
+  return areTexts && isPid(pid) && Number.isFinite(started) ? (value as Owner) : undefined;
+}
+
+/** Whether it is the number of a process: 0 and negative ones are groups of them. */
+export function isPid(pid: unknown): boolean {
+  return Number.isInteger(pid) && (pid as number) > 0 && (pid as number) < 2 ** 31;
+}
+
+/** Since when files of leases are as they are: see {@link Unchanged}. */
+const unchanged = new Unchanged();
+
+function isAlive(file: string): boolean {
+  const found = statsOf(file);
   if (!found) return false;
+  const owner = readOwner(file).value;
   // A process that is certainly gone need not be waited for; one that lives may still have lost its way.
   if (owner && lives(owner) === false) return false;
-  const before = seen.get(file);
-  if (before?.mtimeMs === found.mtimeMs) return performance.now() - before.since < STALE_MS;
-  seen.set(file, { mtimeMs: found.mtimeMs, since: performance.now() });
-  return true;
-}
-
-async function create(file: string, owner: Owner): Promise<boolean> {
-  try {
-    const handle = await open(file, "wx", 0o600);
-    try {
-      await handle.writeFile(`${JSON.stringify(owner)}\n`).finally(() => handle.close());
-    } catch (error) {
-      // On a full disk an empty file is made, which would keep everybody out.
-      await rm(file, { force: true });
-      throw error;
-    }
-    return true;
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
-    throw error;
-  }
+  return unchanged.ms(file, found) < STALE_MS;
 }
 
 /** One process at a time replaces a stale file: it holds a folder meanwhile, since making one is all or nothing. */
-async function replaceStale(file: string, owner: Owner): Promise<boolean> {
+function replaceStale(file: string, owner: Owner): boolean {
   const guard = `${file}.takeover`;
   try {
-    await mkdir(guard, { mode: 0o700 });
+    mkdirSync(guard, { mode: 0o700 });
   } catch {
-    const found = await stat(guard).catch(() => undefined);
-    if (found && Date.now() - found.mtimeMs > STALE_MS) await rmdir(guard).catch(() => {});
+    const found = statsOf(guard);
+    // Who takes over holds it for some ms.
+    if (found && unchanged.ms(guard, found) > STALE_MS) removeGuard(guard);
     return false;
   }
   try {
-    if (await isAlive(file)) return false;
-    await rm(file, { force: true });
-    return await create(file, owner);
+    if (isAlive(file)) return false;
+    moveFolderAside(file);
+    rmSync(file, { force: true });
+    return createOnce(file, textOf(owner));
   } finally {
-    await rmdir(guard).catch(() => {});
+    removeGuard(guard);
+  }
+}
+
+function removeGuard(guard: string): void {
+  try {
+    rmdirSync(guard);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    // It is no folder, or not an empty one, and so none of ours.
+    if (code === "ENOTDIR" || code === "ENOTEMPTY" || code === "EEXIST")
+      renameSync(guard, `${guard}${ASIDE}${Date.now()}`);
+    else if (code !== "ENOENT") throw error;
   }
 }

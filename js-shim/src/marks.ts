@@ -6,6 +6,7 @@
  * - `/history/<session>`: how far each session was read for it.
  */
 
+import { isTime } from "./shape.js";
 import type { Core } from "./wasm.js";
 
 const FLOOR = "/floor";
@@ -40,7 +41,7 @@ export function readMarks(core: Core): Marks {
     historyBookmarks: new Map(),
   };
   for (const [name, mark] of JSON.parse(core.bookmarks()) as [string, string][]) {
-    if (name === FLOOR) marks.floor = Number(mark);
+    if (name === FLOOR) marks.floor = parseTime(mark);
     else if (name === HISTORY) marks.history = parseSpan(mark);
     else if (name.startsWith(HISTORY_PREFIX))
       marks.historyBookmarks.set(name.slice(HISTORY_PREFIX.length), mark);
@@ -77,6 +78,11 @@ export class MarkWriter {
 }
 
 function parseSpan(text: string): Span | undefined {
-  const [since = Number.NaN, until = Number.NaN] = text.split("-").map(Number);
-  return since < until ? { since, until } : undefined;
+  const [since, until] = text.split("-").map(parseTime);
+  return since !== undefined && until !== undefined && since < until ? { since, until } : undefined;
+}
+
+function parseTime(text: string): number | undefined {
+  const ms = text === "" ? undefined : Number(text);
+  return isTime(ms) ? ms : undefined;
 }

@@ -4,9 +4,9 @@
  * collector that is away holds up nobody.
  */
 
-import { mkdirSync } from "node:fs";
-import { open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { isMissing, makeFolder, otherKind, readOwn, replaceOwn, statsOf } from "./files.js";
 import { Outlet } from "./outlet.js";
 import type { Log } from "./pipeline.js";
 import { asPairs } from "./prices.js";
@@ -93,7 +93,7 @@ export class Otlp {
 
   /** @throws where its folder cannot be made */
   constructor(host: OtlpHost, target: Target) {
-    mkdirSync(attic(host.folder), { recursive: true, mode: 0o700 });
+    makeFolder(attic(host.folder));
     this.#host = host;
     this.#url = target.url;
     const outlet = (path: string) => new Outlet(host, target, path);
@@ -172,7 +172,10 @@ export class Otlp {
   async #opened(): Promise<OtlpExporter> {
     if (this.#exporter) return this.#exporter;
     const { folder, gateway, io, wall } = this.#host;
-    const state = await bytesOf(join(attic(folder), STATE));
+    const path = join(attic(folder), STATE);
+    const kind = otherKind(path);
+    if (kind) this.#say(`${path} is ${kind}, not a file, and is replaced: sums begin anew`);
+    const state = kind ? new Uint8Array() : await bytesOf(path);
     this.#exporter = new (io().Otlp)(state, gateway, wall());
     // A new beginning is the beginning: another one would go back behind what was told.
     if (state.length === 0) await this.#keep(this.#exporter);
@@ -193,8 +196,9 @@ export class Otlp {
       const name = isKept ? file.replace(/^\d+-/, "") : file;
       if (!name.startsWith(prefix)) continue;
       const path = join(place, file);
-      const size = (await stat(path).catch(() => undefined))?.size;
-      if (size !== undefined) found.push({ path, name, size, isKept });
+      const stats = statsOf(path);
+      // What is no file is named by who reads the journal.
+      if (stats?.isFile()) found.push({ path, name, size: stats.size, isKept });
     }
     return found;
   }
@@ -270,17 +274,14 @@ export class Otlp {
   }
 
   async #keep(exporter: OtlpExporter): Promise<void> {
-    const path = join(attic(this.#host.folder), STATE);
-    const handle = await open(`${path}.new`, "w", 0o600);
-    await handle.writeFile(exporter.state()).finally(() => handle.close());
-    await rename(`${path}.new`, path);
+    await replaceOwn(join(attic(this.#host.folder), STATE), exporter.state(), false);
   }
 }
 
 /** Empty where it is not there: it was moved a moment ago, and is found at the next look. */
 async function bytesOf(path: string): Promise<Uint8Array> {
-  return readFile(path).catch((error: NodeJS.ErrnoException) => {
-    if (error.code !== "ENOENT") throw error;
+  return readOwn(path).catch((error) => {
+    if (!isMissing(error)) throw error;
     return new Uint8Array();
   });
 }

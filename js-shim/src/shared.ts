@@ -6,6 +6,7 @@ import { isInContainer, openInstallation, stateFolder } from "./installation.js"
 import type { Logger } from "./openclaw.js";
 import { TABLE } from "./pickers.js";
 import { Recorder, type Status } from "./recorder.js";
+import { visible } from "./terminal.js";
 import type { Configuration } from "./worker-messages.js";
 
 /** See above. */
@@ -59,7 +60,7 @@ export function shared(): Shared {
 /** The settings: the gateway's configuration wins over the environment. */
 function settings(state: Shared): RawSettings {
   const { problem, ...installation } = openInstallation(state.stateDir);
-  if (problem) state.log?.warn(`agentwatch: ${problem}`);
+  if (problem) state.log?.warn(`agentwatch: ${visible(problem)}`);
   const found = { ...installation, collector: environmentCollector(), inContainer: isInContainer() };
   return { ...environmentSettings(), ...state.config, ...state.secrets, ...state.costs, ...found };
 }
@@ -89,8 +90,8 @@ function make(state: Shared, former?: Recorder): Recorder {
   state.maker = EVALUATION;
   const host = {
     log: {
-      info: (text: string) => state.log?.info(`agentwatch: ${text}`),
-      warn: (text: string) => state.log?.warn(`agentwatch: ${text}`),
+      info: (text: string) => state.log?.info(`agentwatch: ${visible(text)}`),
+      warn: (text: string) => state.log?.warn(`agentwatch: ${visible(text)}`),
     },
     folder: state.stateDir && stateFolder(state.stateDir),
     configuration: () => configuration(state),

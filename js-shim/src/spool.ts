@@ -3,11 +3,12 @@
  * owner reads them all. A file's name says who writes it, and in which format.
  */
 
-import { open, readdir, rm, stat } from "node:fs/promises";
+import { readdir, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { Change, Disk } from "./disk.js";
 import { FolderDisk } from "./disk.js";
-import { lives, type Owner } from "./lease.js";
+import { faultOf, isMissing, kindOf, openOwn, statsOf, Unchanged } from "./files.js";
+import { isPid, lives, type Owner } from "./lease.js";
 import type { Core } from "./wasm.js";
 
 /** How often the owner looks, in ms. */
@@ -24,6 +25,10 @@ const FILE_BYTES = 1024 * 1024;
 const MOST_PENDING = 8 * 1024 * 1024;
 /** Beyond the longest frame; what is not whole within so many bytes never will be. */
 const MOST_FRAME = 2 * 1024 * 1024;
+/** The largest file that a writer can have made, generously. */
+const MOST_FILE = 2 * MOST_BYTES;
+/** How many files that cannot be read are named at a look. */
+const MOST_NAMED = 5;
 /** The format, in the files' names. */
 const FORMAT = "v1";
 
@@ -159,26 +164,45 @@ export interface Taker {
   keep(): Promise<boolean>;
 }
 
+/** What came of a look. */
+export interface Look {
+  /** Whether there was something. */
+  something: boolean;
+  /** Files that cannot be read, and why. */
+  faults: string[];
+}
+
+/** Since when files of the spool are as they are: see {@link Unchanged}. */
+const unchanged = new Unchanged();
+
 /**
  * Takes in what others wrote since the last look. A file is removed when it is read, what it said is on disk, and
- * nothing more is written to it: its writer is gone, or has begun another one.
- *
- * @returns whether there was something
+ * nothing more is written to it: its writer is gone, or has begun another one. One that cannot be read holds up no other.
  */
-export async function takeSpools(folder: string, taker: Taker): Promise<boolean> {
+export async function takeSpools(folder: string, taker: Taker): Promise<Look> {
   const path = spoolFolder(folder);
-  let something = false;
+  const look: Look = { something: false, faults: [] };
   const names = await readdir(path).catch(() => []);
+  unchanged.retain(new Set(names.map((name) => join(path, name))));
+  const newest = new Map<string, number>();
+  for (const { token, number } of names.flatMap((name) => writerOf(name) ?? []))
+    newest.set(token, Math.max(number, newest.get(token) ?? 0));
   for (const name of names) {
     const writer = writerOf(name);
     if (!writer) continue;
-    const others = names.map(writerOf).filter((other) => other?.token === writer.token);
-    const isFollowed = others.some((other) => (other?.number ?? 0) > writer.number);
-    something = (await takeSpool(join(path, name), name, writer, isFollowed, taker)) || something;
+    const isFollowed = (newest.get(writer.token) ?? 0) > writer.number;
+    try {
+      look.something = (await takeSpool(join(path, name), name, writer, isFollowed, taker)) || look.something;
+    } catch (error) {
+      look.faults.push(`${faultOf(join(path, name), error)}: it is left out; remove it`);
+    }
   }
-  return something;
+  const more = look.faults.splice(MOST_NAMED).length;
+  if (more > 0) look.faults.push(`${path} holds ${more} more such files`);
+  return look;
 }
 
+/** @throws what is wrong with the file */
 async function takeSpool(
   path: string,
   name: string,
@@ -187,8 +211,12 @@ async function takeSpool(
   { run, keep }: Taker,
 ): Promise<boolean> {
   // Asked before the file is read: a writer that is gone by then writes nothing behind that.
-  const found = await stat(path).catch(() => undefined);
-  const isAbandoned = found && Date.now() - found.mtimeMs > ABANDONED_MS;
+  const found = statsOf(path);
+  const kind = found && kindOf(found);
+  if (kind) throw new Error(`${path} is ${kind}, not a file`);
+  if (found && found.size > MOST_FILE)
+    throw new Error(`${path} holds ${found.size} bytes, more than any process writes`);
+  const isAbandoned = found !== undefined && unchanged.ms(path, found) > ABANDONED_MS;
   const isDone = isFollowed || (lives(writer) ?? !isAbandoned) === false;
   let most = MOST_AT_ONCE;
   for (let something = false; ; ) {
@@ -211,8 +239,11 @@ async function takeSpool(
   }
 }
 
+/** Empty where the file is gone. */
 async function read(path: string, from: number, most: number): Promise<Uint8Array> {
-  const handle = await open(path, "r").catch(() => undefined);
+  const handle = await openOwn(path, "read").catch((error) => {
+    if (!isMissing(error)) throw error;
+  });
   if (!handle) return new Uint8Array();
   try {
     const buffer = new Uint8Array(most);
@@ -234,7 +265,8 @@ function fileName({ pid, host, started, token }: Owner, number: number): string 
 
 function writerOf(name: string): Writer | undefined {
   const [format, pid, started, token, number, ...host] = name.split("_");
-  if (format !== FORMAT || !token || !(Number(pid) > 0) || Number.isNaN(Number(number))) return undefined;
+  if (format !== FORMAT || !token || !isPid(Number(pid)) || !Number.isSafeInteger(Number(number)))
+    return undefined;
   try {
     const named = { token, number: Number(number), host: decodeURIComponent(host.join("_")) };
     return { pid: Number(pid), started: Number(started), ...named };

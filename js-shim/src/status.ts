@@ -3,10 +3,13 @@
  * whether a gateway runs or not.
  */
 
-import { readFile, rename, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { FolderDisk } from "./disk.js";
-import { livingOwner, type Owner } from "./lease.js";
+import { readJson, replaceOwn } from "./files.js";
+import { readInstallation } from "./installation.js";
+import { livingOwner, type Owner, writtenOwner } from "./lease.js";
+import { each, fields, isNumber, isText, isTime, maybe } from "./shape.js";
+import { readRequest } from "./store-request.js";
 import { instantiate } from "./wasm.js";
 import { counted } from "./words.js";
 
@@ -24,29 +27,38 @@ export interface StatusDocument {
   written_ms: number | null;
   /** What it wrote. Without an owner `waiting` and `records_waiting` are counted in the journal itself. */
   status: Status;
+  /** What is wrong with files of the folder, and the mend. They count for absent. */
+  faults?: string[];
 }
 
 /** Writes the status, readable by its owner alone. */
 export async function writeStatus(folder: string, status: Status, now: number): Promise<void> {
-  const file = statusFile(folder);
-  await writeFile(`${file}.new`, `${JSON.stringify({ written_ms: now, status })}\n`, { mode: 0o600 });
-  await rename(`${file}.new`, file);
+  // A power cut costs it nothing: it is written again at the next start.
+  await replaceOwn(statusFile(folder), `${JSON.stringify({ written_ms: now, status })}\n`, false);
 }
 
 /** Reads the status of a folder of ours. Changes nothing there. */
 export async function readStatus(folder: string): Promise<StatusDocument> {
   const owner = await livingOwner(folder);
-  const { written_ms = null, status = {} } = await written(folder);
+  const { value, fault } = readJson(statusFile(folder), check);
+  const { written_ms = null, status = {} } = value ?? {};
+  const faults = [...faultsOf(folder), ...(fault ? [`${fault}; ${WRITTEN_ANEW}`] : [])];
   if (owner) {
     const { pid, host, role } = owner;
-    return { owner: { pid, host, role }, written_ms, status };
+    return { owner: { pid, host, role }, written_ms, status, faults };
   }
-  return { owner: null, written_ms, status: { ...status, ...left(folder) } };
+  const waits = left(folder);
+  return {
+    owner: null,
+    written_ms,
+    status: { ...status, ...waits.status },
+    faults: [...faults, ...waits.faults],
+  };
 }
 
 /** What is wrong, in words; empty where nothing is. */
-export function troubles({ owner, status, written_ms }: StatusDocument, now: number): string[] {
-  const found: string[] = [];
+export function troubles({ owner, status, written_ms, faults = [] }: StatusDocument, now: number): string[] {
+  const found = [...faults];
   const waiting = Number(status.waiting ?? 0);
   if (!owner && written_ms === null) found.push("no gateway has run with the plugin on this state directory");
   else if (!owner) found.push("nothing runs: start the gateway");
@@ -102,13 +114,14 @@ function historyInWords(status: Status): string[] {
 /** What an OpenTelemetry collector was told. */
 function collectorInWords({ otlp }: Status): string[] {
   if (!otlp) return [];
-  const { url, ...signals } = otlp as { url: string } & Record<string, Record<string, unknown>>;
+  const { url, metrics, traces } = otlp as { url: string } & Record<string, Record<string, unknown> | null>;
   return [
     `collector  ${url}`,
-    ...Object.entries(signals).map(
-      ([signal, { sent, rejected, refused, given_up_bytes, last_error }]) =>
-        `           ${signal}: ${sent} sent, ${Number(rejected) + Number(refused)} refused${Number(given_up_bytes) > 0 ? `, ${counted(Number(given_up_bytes), "byte")} given up` : ""}, last error: ${String(last_error ?? "none")}`,
-    ),
+    ...Object.entries({ metrics, traces }).flatMap(([signal, told]) => {
+      if (!told) return [];
+      const { sent, rejected, refused, given_up_bytes, last_error } = told;
+      return `           ${signal}: ${sent} sent, ${Number(rejected) + Number(refused)} refused${Number(given_up_bytes) > 0 ? `, ${counted(Number(given_up_bytes), "byte")} given up` : ""}, last error: ${String(last_error ?? "none")}`;
+    }),
   ];
 }
 
@@ -116,16 +129,64 @@ function statusFile(folder: string): string {
   return join(folder, "status.json");
 }
 
-async function written(folder: string): Promise<{ written_ms?: number; status?: Status }> {
-  try {
-    return JSON.parse(await readFile(statusFile(folder), "utf8"));
-  } catch {
-    return {};
-  }
+const WRITTEN_ANEW = "the gateway writes it anew while it runs: start it, or remove the file";
+
+/** The other small files of the folder. */
+function faultsOf(folder: string): string[] {
+  const mends: [string | undefined, string][] = [
+    [writtenOwner(folder).fault, WRITTEN_ANEW],
+    [
+      readInstallation(dirname(folder)).fault,
+      "the next start of the gateway draws a new name; set gateway where AgentWatch is to show the former one",
+    ],
+    [readRequest(folder).fault, "remove it, and ask again with agentwatch-openclaw sync --since"],
+  ];
+  return mends.flatMap(([fault, mend]) => (fault ? [`${fault}; ${mend}`] : []));
+}
+
+/** What is shown of a status has to be of these shapes. */
+const COUNT = maybe(isNumber);
+const TEXT = maybe(isText);
+const SIGNAL = maybe(
+  fields({ sent: COUNT, rejected: COUNT, refused: COUNT, given_up_bytes: COUNT, last_error: TEXT }),
+);
+const isStatus = fields({
+  url: maybe(isText, (url) => url === false),
+  receiver: TEXT,
+  counted_by: TEXT,
+  also_reported_by: TEXT,
+  last_error: TEXT,
+  journal_error: TEXT,
+  ...Object.fromEntries(
+    [
+      ...[
+        "requests",
+        "delivered",
+        "confirmed",
+        "waiting",
+        "from_store",
+        "spooled",
+        "missing_usage",
+        "model_errors",
+      ],
+      ...["retried", "ambiguous", "journal_bytes", "journal_corrupt", "core_restarts", "records_waiting"],
+    ].map((name) => [name, COUNT]),
+  ),
+  oldest_unsent_ms: maybe(isTime),
+  last_call_ms: maybe(isTime),
+  dropped: maybe(each(isNumber)),
+  history: maybe(fields({ since: isTime, sessions: isNumber, rows: isNumber })),
+  otlp: maybe(fields({ url: isText, metrics: SIGNAL, traces: SIGNAL })),
+});
+
+function check(value: unknown): { written_ms?: number; status: Status } | undefined {
+  return fields({ written_ms: maybe(isTime), status: isStatus })(value)
+    ? (value as { written_ms?: number; status: Status })
+    : undefined;
 }
 
 /** What a journal without an owner still holds, as the next owner will find it. */
-function left(folder: string): Status {
+function left(folder: string): { status: Status; faults: string[] } {
   const core = new (instantiate().Core)([], 0, 0);
   const disk = new FolderDisk(join(folder, "journal"));
   for (const file of disk.names()) core.recover(file, disk.bytes(file));
@@ -135,5 +196,5 @@ function left(folder: string): Status {
   ) as Status;
   // What was seen and is not final yet will be, a moment after the next start.
   const all = Number(waiting) + Number(open);
-  return { waiting: all, records_waiting, journal_bytes, journal_corrupt };
+  return { status: { waiting: all, records_waiting, journal_bytes, journal_corrupt }, faults: disk.faults() };
 }

@@ -3,8 +3,10 @@
  * when on. A file, since the owner may be any process, and may have no other ear.
  */
 
-import { readFile, rename, rm, writeFile } from "node:fs/promises";
+import { rm } from "node:fs/promises";
 import { join } from "node:path";
+import { type Found, ownName, readJson, replaceOwnSync } from "./files.js";
+import { isTime } from "./shape.js";
 
 /** A request. */
 export interface StoreRequest {
@@ -13,23 +15,21 @@ export interface StoreRequest {
 }
 
 /** Leaves a request in our folder; one that is there already is joined with it. */
-export async function leaveRequest(folder: string, { since_ms }: StoreRequest): Promise<void> {
-  const earlier = (await readRequest(folder))?.since_ms ?? null;
+export function leaveRequest(folder: string, { since_ms }: StoreRequest): void {
+  const earlier = readRequest(folder).value?.since_ms ?? null;
   const since = [earlier, since_ms].filter((ms) => ms !== null);
   const text = JSON.stringify({ since_ms: since.length > 0 ? Math.min(...since) : null });
-  await writeFile(`${file(folder)}.new`, `${text}\n`, { mode: 0o600 });
-  await rename(`${file(folder)}.new`, file(folder));
+  replaceOwnSync(file(folder), `${text}\n`, true, ownName(file(folder)));
 }
 
 /** The request in our folder, if there is one. */
-export async function readRequest(folder: string): Promise<StoreRequest | undefined> {
-  try {
-    const { since_ms } = JSON.parse(await readFile(file(folder), "utf8")) as Partial<StoreRequest>;
-    return { since_ms: typeof since_ms === "number" && since_ms >= 0 ? since_ms : null };
-  } catch {
-    // There is none, or none that can be read.
-    return undefined;
-  }
+export function readRequest(folder: string): Found<StoreRequest> {
+  return readJson(file(folder), check);
+}
+
+function check(value: unknown): StoreRequest | undefined {
+  const { since_ms } = (value ?? {}) as Record<string, unknown>;
+  return since_ms === null || isTime(since_ms) ? { since_ms } : undefined;
 }
 
 /** Removes it: it stands in the journal now. */

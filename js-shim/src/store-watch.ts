@@ -95,7 +95,7 @@ export class StoreWatch {
   /** Begins, as soon as the journal is open: a first life may be a short one. */
   open(): void {
     if (this.#watched.isOwner()) this.#begin(false);
-    else if (this.#host.begins) void this.ask(null);
+    else if (this.#host.begins) this.ask(null);
     if (this.#host.every) this.#lookIn(this.#host.firstMs ?? this.#host.every());
   }
 
@@ -110,9 +110,9 @@ export class StoreWatch {
   }
 
   /** Asks the process that owns the state directory to read the store. */
-  async ask(since: number | null): Promise<void> {
+  ask(since: number | null): void {
     try {
-      if (existsSync(this.#watched.folder)) await leaveRequest(this.#watched.folder, { since_ms: since });
+      if (existsSync(this.#watched.folder)) leaveRequest(this.#watched.folder, { since_ms: since });
     } catch (error) {
       this.#watched.warn(`the journal's owner cannot be asked to read the session store (${String(error)})`);
     }
@@ -166,7 +166,7 @@ export class StoreWatch {
       this.#reading = undefined;
       return;
     }
-    const request = await readRequest(folder);
+    const { value: request, fault } = readRequest(folder);
     this.#begin(request !== undefined);
     if (request) {
       if (request.since_ms !== null && !this.#covers(request.since_ms)) this.plan(request.since_ms);
@@ -178,7 +178,12 @@ export class StoreWatch {
     this.outcome = await reconcile(reconciler, this.#settledAfterMs());
     this.#watched.advance();
     if (this.#marks()?.history) await this.#fillIn(mono() + HISTORY_SLICE_MS);
-    const problems = new Set([...this.outcome.problems, ...(this.history?.problems ?? [])]);
+    const damaged = fault
+      ? [
+          `${fault}: no history is filled in for it; remove it, and ask again with agentwatch-openclaw sync --since`,
+        ]
+      : [];
+    const problems = new Set([...damaged, ...this.outcome.problems, ...(this.history?.problems ?? [])]);
     // Each is told once, and again when it has been away.
     for (const problem of problems) if (!this.#problems.has(problem)) this.#watched.warn(problem);
     this.#problems = problems;

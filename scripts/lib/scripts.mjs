@@ -17,14 +17,18 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
   base: [
     "beat",
     "disk",
+    "files",
     "inbox",
+    "installation",
     "lease",
     "pack",
     "pickers",
     "prices",
     "promises",
     "ring",
+    "shape",
     "spool",
+    "terminal",
     "wasm",
     "words",
   ],
@@ -62,7 +66,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "upstreams",
   ],
   /** What answers an operator. */
-  operator: ["cli-operator", "doctor"],
+  operator: ["cli-operator", "doctor", "doctor-files"],
   /** The operator's requests. */
   ask: ["ask", "doctor-receiver"],
 });

@@ -373,7 +373,7 @@ test("the owner of the journal is gone, or hangs", async () => {
   const before = new Date(Date.now() - 90_000);
   utimesSync(own(hung), before, before);
   const silent = await finding({ stateDir: hung }, "journal");
-  assert.match(silent.says, /has said nothing for 90 s/);
+  assert.match(silent.says, /has said nothing for 1?\d\d? s: it hangs/);
   assert.match(silent.mend, /restart the gateway/);
 });
 

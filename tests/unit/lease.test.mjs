@@ -1,8 +1,17 @@
 // One process owns a state directory, others tell it what they see; whoever dies, nothing is lost and nothing twice.
 import assert from "node:assert/strict";
-import { fork } from "node:child_process";
+import { fork, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import {
+  appendFileSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -279,3 +288,67 @@ test(
     owner.child.kill("SIGCONT");
   }),
 );
+
+test(
+  "what is no file of ours in the spool or the journal holds up nothing, and is named",
+  withReceiver(async (folder, flaky) => {
+    const spool = join(folder, "spool");
+    const journal = join(folder, "journal");
+    for (const path of [spool, journal]) mkdirSync(path, { recursive: true, mode: 0o700 });
+    const name = (/** @type {string} */ token) => `v1_1_2_${token}_0_elsewhere`;
+    const put = (/** @type {string} */ path, /** @type {(kind: string) => string} */ called) => {
+      spawnSync("mkfifo", [join(path, called("pipe"))]);
+      mkdirSync(join(path, called("folder")));
+      symlinkSync("/dev/zero", join(path, called("device")));
+      symlinkSync("/nowhere", join(path, called("dangling")));
+      writeFileSync(join(path, called("huge")), "");
+      truncateSync(join(path, called("huge")), 2 ** 40);
+    };
+    put(spool, name);
+    put(journal, (kind) => `model-calls-${{ pipe: 1, folder: 2, device: 3, dangling: 4 }[kind] ?? 5}.awj`);
+    const owner = await Member.open(folder, flaky.url);
+    const other = await Member.open(folder, flaky.url);
+    assert.deepEqual([owner.status.standing, other.status.standing], ["owner", "spool"]);
+    await owner.ask({ calls: range(1, 10) });
+    await other.ask({ calls: range(11, 20) });
+    await until(() => flaky.counted.size === 20);
+    await other.stop();
+    const { log } = await owner.ask();
+    for (const what of [
+      "pipe_0_elsewhere is a named pipe",
+      "folder_0_elsewhere is a folder",
+      "model-calls-1.awj is a",
+    ])
+      assert.equal(log.filter((/** @type {string} */ line) => line.includes(what)).length, 1, log.join("\n"));
+    await owner.stop();
+    assert.deepEqual(wrong(flaky, 20), []);
+    assert.ok(readdirSync(spool).includes(name("folder")), "what is not ours is left alone");
+  }),
+);
+
+for (const kind of ["spool", "journal"]) {
+  test(
+    `a file, a link or a pipe in the place of the ${kind} folder does not stop the counting`,
+    withReceiver(async (folder, flaky) => {
+      for (const put of [
+        (/** @type {string} */ path) => writeFileSync(path, "x"),
+        (/** @type {string} */ path) => symlinkSync("/nowhere", path),
+        (/** @type {string} */ path) => void spawnSync("mkfifo", [path]),
+      ]) {
+        const own = join(folder, `of-${flaky.counted.size}`);
+        mkdirSync(own);
+        put(join(own, kind));
+        const count = flaky.counted.size;
+        const owner = await Member.open(own, flaky.url);
+        const other = await Member.open(own, flaky.url);
+        await owner.ask({ calls: [count + 1], kept: true });
+        await other.ask({ calls: [count + 2], kept: true });
+        await until(() => flaky.counted.size === count + 2);
+        await other.stop();
+        await owner.stop();
+        assert.ok(statSync(join(own, kind)).isDirectory());
+      }
+      assert.deepEqual(wrong(flaky, 6), []);
+    }),
+  );
+}
