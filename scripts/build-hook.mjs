@@ -10,12 +10,12 @@ const SOURCE = join(PROJECT, "examples", "openclaw-hook");
 const TARGET = join(SOURCE, "agentwatch");
 const DIST = join(PROJECT, "dist");
 
-/** The hook's module and all that it imports. @param {string} file @param {Set<string>} found */
+/** The hook's module and all that it imports, or starts as a worker. @param {string} file @param {Set<string>} found */
 async function imported(file, found = new Set()) {
   if (found.has(file)) return found;
   found.add(file);
   const text = await readFile(join(DIST, file), "utf8");
-  for (const [, next = ""] of text.matchAll(/(?:from|import\()\s*"\.\/([\w.-]+\.js)"/g))
+  for (const [, next = ""] of text.matchAll(/(?:from|import\(|new URL\()\s*"\.\/([\w.-]+\.js)"/g))
     await imported(next, found);
   return found;
 }
