@@ -29,6 +29,10 @@ export interface Inbox {
   readonly skipped: number;
   /** Takes everything that waits, in its order. */
   take(): Waiting[];
+  /** How far reading is behind these events, to be kept with what came of them; nothing where nobody could go on there. */
+  mark(events: readonly Waiting[]): string | undefined;
+  /** Goes on behind a mark that a former reader left. */
+  resume(mark: string): void;
   /** The core is about to read an event, or, without one, is done with it. */
   observing(event: Waiting | undefined): void;
   /** What is to be called when everything that was taken by now is kept. */
@@ -77,6 +81,12 @@ export class Queue implements Inbox {
     this.#takenAt = this.#mono();
     return events;
   }
+
+  mark(): undefined {
+    return undefined;
+  }
+
+  resume(): void {}
 
   observing(): void {}
 

@@ -62,7 +62,8 @@ export class Keeping {
   #dueAt = Number.POSITIVE_INFINITY;
   /** The last write, under way or done. */
   #writing: Promise<void> | undefined;
-  #isWriting = false;
+  /** How many writes are under way. */
+  #writes = 0;
   /** Tells whoever heard the events that stand in what was collected last that they are kept. */
   #acknowledge = (): void => {};
   #lookTimer: NodeJS.Timeout | undefined;
@@ -159,7 +160,7 @@ export class Keeping {
   /** Everything that was heard by now stands in what was collected: `acknowledge` is called when that is kept. */
   wasRead(acknowledge: () => void): void {
     this.#acknowledge = acknowledge;
-    if (!this.#hasChanges && !this.#isWriting) acknowledge();
+    if (!this.#hasChanges && this.#writes === 0) acknowledge();
   }
 
   /** Writes what is to be written by now, or asks to be called again. */
@@ -184,13 +185,13 @@ export class Keeping {
   async #write(upto: number): Promise<void> {
     // Behind a failure it is kept in memory: more cannot be had.
     const acknowledge = this.#acknowledge;
-    this.#isWriting = true;
+    this.#writes += 1;
     try {
       await withDeadline(this.#disk.flush(), DISK_DEADLINE_MS);
     } catch (error) {
       return this.#fail(error);
     } finally {
-      this.#isWriting = false;
+      this.#writes -= 1;
       acknowledge();
     }
     // What was given up by a failure meanwhile is not written.

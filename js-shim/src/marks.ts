@@ -1,6 +1,7 @@
 /**
  * Marks of ours among the bookmarks that the journal keeps of sessions, whose names never begin with a slash.
  *
+ * - `/inbox`: how far a worker read its ring; see `pipeline.ts`.
  * - `/floor`: calls that ended at this time (ms since 1970) or later are counted as they happen, or filled in from there.
  * - `/history`: the span before it that is being filled in, `<since>-<until>`.
  * - `/history/<session>`: how far each session was read for it.
@@ -45,7 +46,7 @@ export function readMarks(core: Core): Marks {
     else if (name === HISTORY) marks.history = parseSpan(mark);
     else if (name.startsWith(HISTORY_PREFIX))
       marks.historyBookmarks.set(name.slice(HISTORY_PREFIX.length), mark);
-    else marks.bookmarks.set(name, mark);
+    else if (!name.startsWith("/")) marks.bookmarks.set(name, mark);
   }
   return marks;
 }

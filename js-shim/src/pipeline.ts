@@ -61,6 +61,9 @@ interface LogLine {
   text: string;
 }
 
+/** The bookmark of how far the inbox was read: it is journalled with what was read, so a crash leaves both or neither. */
+const INBOX_MARK = "/inbox";
+
 const NOTHING: Advice = { wakeInMs: -1, said: undefined };
 
 /** How long a request may take, in ms. */
@@ -190,7 +193,12 @@ export class Pipeline {
 
   #opened(): void {
     this.#isOpen = true;
-    this.#guarded((core) => this.#keeping.restore(core));
+    this.#guarded((core) => {
+      this.#keeping.restore(core);
+      const marks = JSON.parse(core.bookmarks()) as [name: string, mark: string][];
+      const found = marks.find(([name]) => name === INBOX_MARK);
+      if (found) this.#inbox.resume(found[1]);
+    });
     this.store?.open();
     this.drain();
     this.#advance();
@@ -278,6 +286,8 @@ export class Pipeline {
             this.#inbox.observing(undefined);
           })
         : this.#guarded((core) => {
+            const mark = this.#inbox.mark(batch);
+            if (mark) core.takeRows(0, [], INBOX_MARK, mark, false, until.wall, until.mono);
             const waitedMs = this.#host.mono() - (batch[0] ?? until).mono;
             advice = this.#settle(core, until, GATHER_MS.told - waitedMs);
           });

@@ -16,7 +16,7 @@ import { counted } from "./words.js";
 import { clockOffset, type FromWorker, type ToWorker, type WorkerStart } from "./worker-messages.js";
 
 /** Workers that die one behind the other, without a record acknowledged between them, before counting is switched off. */
-const MAX_DEATHS = 5;
+const MAX_DEATHS = 20;
 /** How long a process that exits waits for its worker, in ms. */
 const EXIT_BUDGET_MS = 1_000;
 /** How long a worker may take to end beyond its budget before it is terminated, in ms. */

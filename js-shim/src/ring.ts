@@ -8,6 +8,7 @@
  * header without numbers fills the rest.
  */
 
+import { randomUUID } from "node:crypto";
 import { type Inbox, momentOf, type Waiting } from "./inbox.js";
 import type { PackedEvent } from "./pack.js";
 
@@ -35,6 +36,8 @@ const DONE = 2;
 
 /** The memory of a ring, which both threads have. */
 export interface RingMemory {
+  /** Drawn for this ring: marks of another one mean nothing to it. */
+  name: string;
   control: SharedArrayBuffer;
   records: SharedArrayBuffer;
 }
@@ -42,6 +45,7 @@ export interface RingMemory {
 /** Makes an empty ring. @param room bytes for records, a power of two: positions wrap */
 export function makeRing(room = ROOM): RingMemory {
   return {
+    name: randomUUID(),
     control: new SharedArrayBuffer(CONTROLS * 4),
     records: new SharedArrayBuffer(room),
   };
@@ -173,8 +177,9 @@ export class RingReader implements Inbox {
   /** Up to where records were taken; the position, not the place. */
   #position: number;
   /** Positions of the records that were taken and are not acknowledged, by the events they became. */
-  readonly #positions = new WeakMap<Waiting, number>();
+  readonly #positions = new WeakMap<Waiting, { at: number; end: number }>();
   readonly #skip: number | undefined;
+  readonly #name: string;
   /** How many records were skipped since workers died of them. */
   skipped = 0;
 
@@ -183,6 +188,7 @@ export class RingReader implements Inbox {
     this.#views = new Views(memory);
     this.#position = this.#views.get(ACKNOWLEDGED);
     this.#skip = skip;
+    this.#name = memory.name;
   }
 
   get isEmpty(): boolean {
@@ -204,7 +210,7 @@ export class RingReader implements Inbox {
       if (isRecord && this.#position === this.#skip) this.skipped += 1;
       else if (isRecord) {
         const event = this.#read(at);
-        this.#positions.set(event, this.#position);
+        this.#positions.set(event, { at: this.#position, end: (this.#position + units) >>> 0 });
         events.push(event);
       }
       this.#position = (this.#position + units) >>> 0;
@@ -224,10 +230,26 @@ export class RingReader implements Inbox {
     return { ...event, ...momentOf(event) };
   }
 
+  mark(events: readonly Waiting[]): string | undefined {
+    const last = events.at(-1);
+    const position = last && this.#positions.get(last);
+    return position && `${this.#name} ${position.end}`;
+  }
+
+  resume(mark: string): void {
+    const [name, position] = mark.split(" ");
+    const from = this.#views.get(ACKNOWLEDGED);
+    const ahead = (Number(position) - from) >>> 0;
+    // What is journalled may not have been acknowledged any more.
+    if (name !== this.#name || ahead > (this.#views.get(HEAD) - from) >>> 0) return;
+    this.#position = (from + ahead) >>> 0;
+    this.#views.set(ACKNOWLEDGED, this.#position);
+  }
+
   observing(event: Waiting | undefined): void {
     const position = event && this.#positions.get(event);
-    if (position !== undefined) this.#views.set(OBSERVED, position);
-    this.#views.set(OBSERVES, position === undefined ? 0 : 1);
+    if (position) this.#views.set(OBSERVED, position.at);
+    this.#views.set(OBSERVES, position ? 1 : 0);
   }
 
   acknowledge(): () => void {

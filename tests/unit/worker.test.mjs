@@ -50,6 +50,10 @@ test(`a thread that is killed ${KILLS} times under load loses nothing and tells 
       }
       await until(() => made.length > before);
     }
+    await until(() => (receiver.totals["p/m"]?.requests ?? 0) >= told);
+    await gateway.stop();
+    // What was sent and not marked as sent goes again, under its ids.
+    await gateway.start();
     await gateway.sendAll();
     await gateway.stop();
     const { requests, prompt } = receiver.totals["p/m"] ?? {};
