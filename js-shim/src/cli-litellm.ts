@@ -12,8 +12,9 @@ import {
 } from "./cli-pipeline.js";
 import { environmentLitellmToken } from "./env.js";
 import { isLoopback, parseHosts } from "./guard.js";
+import { Intake } from "./intake.js";
 import { parsePort, SettingError } from "./listen.js";
-import { LitellmEndpoint } from "./litellm.js";
+import { LitellmEndpoint, type LoggedCall } from "./litellm.js";
 import { instantiateIo } from "./wasm.js";
 
 const USAGE = `agentwatch-openclaw litellm [--provider <name>] [--port <port>] [--host <address>]
@@ -65,10 +66,8 @@ export function litellmCommand(args: string[]): Promise<number> {
       const hosts = parseHosts(values["allow-host"] ?? []);
       const pipeline = await openPipeline("litellm", values);
       await pipeline.open();
-      const accept = async (calls: unknown[]) => {
-        for (const call of calls) pipeline.take("litellm", [call]);
-        await pipeline.journalled();
-      };
+      const intake = new Intake(pipeline);
+      const accept = (calls: LoggedCall[]) => intake.accept(calls);
       const makers = { instantiateIo: () => instantiateIo(log.warn), mono: () => performance.now() };
       const endpoint = new LitellmEndpoint({ host, port, hosts, token, provider, accept, log, ...makers });
       const asked = untilAsked();

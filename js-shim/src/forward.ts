@@ -246,7 +246,7 @@ function sendInformation(
   if (information.statusCode === 102) response.writeProcessing();
   if (information.statusCode !== 103) return;
   const hints: Record<string, string[]> = {};
-  for (const [name, value] of pairs(information.rawHeaders)) {
+  for (const [name, value] of pairs(endToEnd(information.rawHeaders, ["content-length"]))) {
     const key = name.toLowerCase();
     hints[key] = [...(hints[key] ?? []), value];
   }

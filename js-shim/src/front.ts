@@ -105,7 +105,9 @@ export class Front {
     request.on("error", () => {});
     response.on("error", () => {});
     const why = refusal(request.url ?? "", request.rawHeaders, this.#reached);
-    const framed = framing(request.rawHeaders);
+    // RFC 9112 section 6.1: chunks are unknown to HTTP/1.0, so who sends both may frame them in another way.
+    const isOld = request.httpVersion === "1.0" && request.headers["transfer-encoding"] !== undefined;
+    const framed = isOld ? undefined : framing(request.rawHeaders);
     if (why) {
       warn(`a request was refused: ${why}`);
       // Its body is nobody's, and its connection of no more use.

@@ -194,11 +194,12 @@ export class Keeping {
       this.#writes -= 1;
       acknowledge();
     }
-    // What was given up by a failure meanwhile is not written.
-    if (this.#failedAt !== undefined && !this.#isTried) return;
+    // What was given up by a failure meanwhile is not written; who only tells the owner gives nothing up.
+    const isOwner = this.standing === "owner";
+    if (isOwner && this.#failedAt !== undefined && !this.#isTried) return;
     this.#keeper.run((core) => {
       core.written(upto);
-      if (this.#failedAt !== undefined) core.diskMended(this.#keeper.wall(), this.#keeper.mono());
+      if (isOwner && this.#failedAt !== undefined) core.diskMended(this.#keeper.wall(), this.#keeper.mono());
     });
     this.#failedAt = undefined;
     this.#isTried = false;

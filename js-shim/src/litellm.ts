@@ -36,7 +36,7 @@ export interface LitellmOptions {
   token: string | undefined;
   /** OpenClaw's name of the provider that is this LiteLLM. */
   provider: string;
-  /** Takes calls over; once it resolves these and those before them are safe. */
+  /** Takes calls over; once it resolves they are safe. Calls that come again are taken over once. */
   accept(calls: LoggedCall[]): Promise<void>;
   instantiateIo(): Io;
   log: Log;
@@ -48,9 +48,6 @@ export interface LitellmOptions {
 export const MAX_BODY = 16 * 1024 * 1024;
 /** How much is taken at once, and for how long. */
 const BOUNDS: Bounds = { connections: 256, headersMs: 10_000, requestMs: 60_000, idleMs: 5_000 };
-
-/** So many calls that were not accepted are known again: LiteLLM posts them again within seconds. */
-const MOST_DOUBTFUL = 10_000;
 
 /** What is answered. */
 interface Answer {
@@ -65,8 +62,6 @@ export class LitellmEndpoint {
   readonly #token: Buffer | undefined;
   readonly #warn: (text: string) => void;
   #io: Io | undefined;
-  /** Calls that were taken over and are not safe: when LiteLLM posts them again they are not taken over again. */
-  readonly #doubtful = new Set<string>();
   readonly counts = { requests: 0, calls: 0, refused: 0, unreadable: 0, not_accepted: 0 };
   /** Payloads that were no calls of a model, by reason. */
   readonly skipped: Record<string, number> = {};
@@ -80,7 +75,7 @@ export class LitellmEndpoint {
       ...{ host, port, hosts },
       bounds: { ...BOUNDS, ...options.bounds },
       warn: this.#warn,
-      serve: (request, response) => void this.#serve(request, response),
+      serve: (request, response, _, isAwaited) => void this.#serve(request, response, isAwaited),
       refuse: (response, status, why) => {
         this.counts.refused += 1;
         reply(response, problem(status, why));
@@ -103,10 +98,11 @@ export class LitellmEndpoint {
     return this.#front.close(graceMs);
   }
 
-  async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+  async #serve(request: IncomingMessage, response: ServerResponse, isAwaited: boolean): Promise<void> {
     this.counts.requests += 1;
     const refusal = this.#refusal(request);
     if (refusal) this.counts.refused += 1;
+    else if (isAwaited) response.writeContinue();
     reply(response, refusal ?? (await this.#log(request)));
     // Who is still sending reads no answer: what is left of the body is let run, for as long as a body may take.
     request.resume();
@@ -169,13 +165,9 @@ export class LitellmEndpoint {
       provider,
       cost: call.cost === null ? null : Number(call.cost),
     }));
-    const keys = calls.map((call) => JSON.stringify(call));
-    const isNew = (_: unknown, at: number) => !this.#doubtful.has(keys[at] ?? "");
     try {
-      await this.#options.accept(calls.filter(isNew));
-      for (const key of keys) this.#doubtful.delete(key);
+      await this.#options.accept(calls);
     } catch (error) {
-      for (const key of keys) this.#doubt(key);
       this.counts.not_accepted += 1;
       this.#warn(`a log was not accepted: ${error instanceof Error ? error.message : error}`);
       return problem(503, "not accepted, try again");
@@ -184,13 +176,6 @@ export class LitellmEndpoint {
     for (const [reason, count] of Object.entries(logged.skipped))
       this.skipped[reason] = (this.skipped[reason] ?? 0) + count;
     return { status: 200, body: { accepted: calls.length, skipped: logged.skipped } };
-  }
-
-  #doubt(key: string): void {
-    this.#doubtful.delete(key);
-    this.#doubtful.add(key);
-    const [oldest] = this.#doubtful;
-    if (oldest !== undefined && this.#doubtful.size > MOST_DOUBTFUL) this.#doubtful.delete(oldest);
   }
 
   /** Runs something in the module; nothing where it trapped, after which the instance is dead. */

@@ -10,7 +10,7 @@ import { type Bounds, Front } from "./front.js";
 import type { Framing } from "./hop.js";
 import type { Log } from "./pipeline.js";
 import { quietly } from "./quiet.js";
-import { type CallReading, type Ending, Readers, type Told } from "./reading.js";
+import { type CallReading, type Edit, type Ending, Readers, type Told } from "./reading.js";
 import { type Route, route, type Upstream } from "./upstreams.js";
 import type { Io } from "./wasm.js";
 
@@ -156,6 +156,7 @@ export class Proxy {
         forward({ origin, path: way.path, request, response, framing, isAwaited, body, listener });
       } catch (error) {
         // Node's parser takes requests that its writer refuses.
+        listener.sent();
         listener.over("cut", error instanceof Error ? error : new Error(String(error)));
       }
     };
@@ -242,13 +243,16 @@ export class Proxy {
     if (isAwaited) response.writeContinue();
     const held: Buffer[] = [];
     let size = 0;
-    // Until it is with the upstream, or the client is gone.
+    // Until it is sent it is held, be it here, in the request's buffer or in the upstream's.
     const release = () => {
       this.#held -= size;
       size = 0;
     };
+    const left = () => {
+      release();
+      listener.over("left");
+    };
     listener.sent = release;
-    response.once("close", release);
     const take = (bytes: Buffer) => {
       held.push(bytes);
       size += bytes.length;
@@ -257,12 +261,15 @@ export class Proxy {
       if (!isTooLarge && this.#held <= this.#bounds.heldTogether) return;
       // Too much to hold: what was held goes back to where it came from, and all of it passes as it is.
       this.counts[isTooLarge ? "asked_too_large" : "asked_no_room"] += 1;
-      request.off("data", take).off("end", end).pause();
-      for (const bytes of held.reverse()) request.unshift(bytes);
+      request.off("data", take).off("end", end).off("close", left).pause();
+      for (const bytes of held.splice(0).reverse()) request.unshift(bytes);
       pass(undefined);
     };
-    const end = () => pass(edited(held, reading));
-    request.on("data", take).on("end", end);
+    const end = () => {
+      request.off("close", left);
+      pass(edited(held.splice(0), reading));
+    };
+    request.on("data", take).on("end", end).on("close", left);
   }
 
   #refuse(response: ServerResponse): void {
@@ -301,9 +308,21 @@ function canAsk(request: IncomingMessage, path: string): boolean {
 
 function edited(held: Buffer[], reading: CallReading): Uint8Array[] {
   const edit = reading.wish(held);
-  if (!edit) return held;
-  const body = held.length === 1 && held[0] ? held[0] : Buffer.concat(held);
-  return [body.subarray(0, edit.at), Buffer.from(edit.insert), body.subarray(edit.at + edit.remove)];
+  return edit ? spliced(held, edit) : held;
+}
+
+/** The pieces of a body, changed without a copy of it. */
+function spliced(pieces: readonly Uint8Array[], { at, remove, insert }: Edit): Uint8Array[] {
+  const before: Uint8Array[] = [];
+  const after: Uint8Array[] = [];
+  let from = 0;
+  for (const piece of pieces) {
+    if (from < at) before.push(piece.subarray(0, at - from));
+    const rest = piece.subarray(Math.max(at + remove - from, 0));
+    if (rest.length > 0) after.push(rest);
+    from += piece.length;
+  }
+  return [...before, Buffer.from(insert), ...after];
 }
 
 function requestId(answer: IncomingMessage | undefined): string | null {

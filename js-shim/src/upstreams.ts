@@ -73,13 +73,14 @@ export interface Route {
   path: string;
 }
 
-/** The route of a request's target; nothing where no upstream is meant, or the path climbs out of its folder. */
+/** The route of a request's target; nothing where no upstream is meant, or its server may take the path for another. */
 export function route(upstreams: readonly Upstream[], target: string): Route | undefined {
   const [path = ""] = target.split("?", 1);
-  if (!path.startsWith("/") || isTreacherous(path)) return undefined;
+  if (!/^\/[\x21-\x7e]*$/.test(target) || target.includes("#")) return undefined;
   for (const upstream of upstreams) {
     const prefix = upstream.prefix === "/" ? "" : upstream.prefix;
     if (path !== prefix && !path.startsWith(`${prefix}/`)) continue;
+    if (isTreacherous(path.slice(prefix.length))) return undefined;
     const base = upstream.url.pathname === "/" ? "" : upstream.url.pathname;
     const rest = `${base}${target.slice(prefix.length)}`;
     return { upstream, path: rest.startsWith("/") ? rest : `/${rest}` };

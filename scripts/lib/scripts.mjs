@@ -58,6 +58,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "front",
     "guard",
     "hop",
+    "intake",
     "litellm",
     "proxy",
     "quiet",

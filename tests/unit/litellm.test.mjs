@@ -1,6 +1,7 @@
 // The endpoint for LiteLLM's logger: answered only once calls are accepted, and safe from what else may come.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
+import { request as httpRequest } from "node:http";
 import { connect } from "node:net";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -113,22 +114,36 @@ test("what is not accepted is to be tried again", async () => {
   }
 });
 
-test("what was not accepted and is posted again is taken over once", async () => {
-  /** @type {any[]} */
-  const taken = [];
-  let isFull = true;
-  const { post, close } = await open({
-    accept: (/** @type {any[]} */ calls) => {
-      // As on a full disk: it is in memory, and will be sent from there.
-      taken.push(...calls);
-      return isFull ? Promise.reject(new Error("disk full")) : Promise.resolve();
-    },
-  });
+test("a client that waits for a word before it sends its log gets it, unless the log is refused", async () => {
+  const { port, accepted, close } = await open({ token: "right" });
+  const body = LOGS.single ?? "";
+  /** @param {string} token @returns {Promise<[word: boolean, status: number]>} */
+  const expecting = (token) =>
+    new Promise((resolve, reject) => {
+      let word = false;
+      const headers = {
+        expect: "100-continue",
+        authorization: `Bearer ${token}`,
+        "content-length": Buffer.byteLength(body),
+      };
+      const request = httpRequest({ port, host: "127.0.0.1", method: "POST", headers }, (answer) => {
+        answer.resume();
+        resolve([word, answer.statusCode ?? 0]);
+        request.destroy();
+      });
+      request
+        .on("continue", () => {
+          word = true;
+          request.end(body);
+        })
+        .on("error", reject)
+        .setTimeout(3_000, () => request.destroy(new Error("no word")))
+        .flushHeaders();
+    });
   try {
-    for (let count = 0; count < 3; count += 1) assert.equal((await post(LOGS.single ?? "")).status, 503);
-    isFull = false;
-    assert.equal((await post(LOGS.single ?? "")).status, 200);
-    assert.equal(taken.length, 1);
+    assert.deepEqual(await expecting("right"), [true, 200]);
+    assert.deepEqual(await expecting("wrong"), [false, 401]);
+    assert.equal(accepted.length, 1);
   } finally {
     await close();
   }

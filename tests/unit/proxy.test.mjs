@@ -536,41 +536,13 @@ describe("ends", () => {
   test("what is no upstream's path is refused", async () => {
     const at = await world((_, response) => response.end("reached"));
     try {
-      for (const path of [
-        "/",
-        "/upx/v1",
-        "/other/v1",
-        "/up/../secret",
-        "/up/%2e%2E/secret",
-        "/up/.%2e",
-        "//up/x",
-        "/up/..%2fsecret",
-        "/up/%2e%2e%2fsecret",
-        "/up/..%5csecret",
-        "/up/..%255csecret",
-        "/up/%252e%252e/secret",
-        "/up/..;a=b/secret",
-        "/up/.%00./secret",
-        "/up/%c0%ae%c0%ae/secret",
-        "/up/%e3%80%82%e3%80%82/secret",
-        "/up/..%ef%bc%8fsecret",
-        "/up/%u002e%u002e/secret",
-        "/up/a%5c..%5c..%5csecret",
-        "/up//%2e%2e//secret",
-        "/up/.. /secret".replace(" ", "%20"),
-      ]) {
-        const answer = await raw(
-          at.port,
-          `GET ${path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`,
-        );
+      for (const path of ["/", "/upx/v1", "/other/v1", "//up/x", "/%75p/x", "/up%2f..%2fother"]) {
+        const answer = await raw(at.port, rawGet(path));
         assert.match(answer, /^HTTP\/1\.1 404 /, path);
         assert.match(answer, /no upstream has this path; there are \/up\./);
       }
       for (const target of [at.direct, "*"])
-        assert.doesNotMatch(
-          await raw(at.port, `GET ${target}/ HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`),
-          /reached/,
-        );
+        assert.doesNotMatch(await raw(at.port, rawGet(`${target}/`)), /reached/);
       const tunnel = await raw(at.port, `CONNECT ${at.direct.slice(7)} HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n`);
       assert.doesNotMatch(tunnel, /200/);
     } finally {
@@ -750,11 +722,180 @@ test("no key and no text of a conversation is in anything that is told", async (
   }
 });
 
+describe("paths", () => {
+  const DOTS = [
+    "..",
+    ".",
+    "%2e%2e",
+    "%2E.",
+    ".%2e",
+    "%252e%252e",
+    "%25252e.",
+    "%u002e%u002e",
+    "%c0%ae%c0%ae",
+  ];
+  const WIDE = [
+    "%ef%bc%8e%ef%bc%8e",
+    "%e2%80%a5",
+    "%e0%80%ae.",
+    "%ff",
+    "..%20",
+    "%20..",
+    "...",
+    ".%20.",
+    "..%09",
+    "..%00",
+  ];
+  const CUT = ["..;", "..;a=b", "..%3b", "..%253bx", "..%3fx", "..%23", "%2e%2e%3bx"];
+  const SLASHES = ["/", "%2f", "%2F", "\\", "%5c", "%255c", "%252f", "%ef%bc%8f", "%e2%88%95", "%u2215"];
+
+  test("that leave their folder at an upstream that decodes them are refused", async () => {
+    /** @type {(string | undefined)[]} */
+    const reached = [];
+    const at = await world(
+      (request, response) => {
+        reached.push(request.url);
+        response.end();
+      },
+      { path: "/base" },
+    );
+    const open = await proxyTo([`/=${at.direct},provider=mock`]);
+    try {
+      for (const dots of [...DOTS, ...WIDE, ...CUT])
+        for (const slash of SLASHES)
+          for (const path of [
+            `/x${slash}${dots}${slash}secret`,
+            `/${dots}${slash}secret`,
+            `/x${slash}${dots}`,
+          ])
+            for (const [port, prefix] of /** @type {[number, string][]} */ ([
+              [at.port, "/up"],
+              [open.port, ""],
+            ])) {
+              const answer = await raw(port, rawGet(prefix + path));
+              assert.match(answer, /^HTTP\/1\.1 40[04] /, prefix + path);
+            }
+      assert.deepEqual(reached, []);
+    } finally {
+      await open.close();
+      await at.close();
+    }
+  });
+
+  test("that name another host, or hold what no path has, are refused", async () => {
+    const at = await world((_, response) => response.end("reached"));
+    const open = await proxyTo([`/=${at.direct},provider=mock`]);
+    try {
+      const hosts = [
+        "//evil",
+        "/\\evil",
+        "/%2fevil",
+        "/%5cevil",
+        "/%255cevil",
+        "\\\\evil",
+        "http://evil/",
+        "evil:80",
+        "*",
+      ];
+      const others = [
+        "/a%00b",
+        "/a%0d%0ab",
+        "/a%250ab",
+        "/a%7f",
+        "/a%c2%85",
+        "/a#b",
+        "/a\x80",
+        `/%${"25".repeat(9)}2e`,
+      ];
+      for (const path of [...hosts, ...others])
+        assert.doesNotMatch(await raw(open.port, rawGet(path)), /reached/, path);
+      for (const path of ["//evil", "/%2fevil", "/\\evil"])
+        assert.doesNotMatch(await raw(at.port, rawGet(`/up${path}`)), /reached/, path);
+    } finally {
+      await open.close();
+      await at.close();
+    }
+  });
+
+  test("of models with odd names pass as they are", async () => {
+    const at = await world((request, response) => response.end(request.url));
+    try {
+      for (const path of [
+        "/v1/models/org%2Fname:free",
+        "/v1beta/models/gemini-1.5-pro:generateContent?alt=sse&key=..%2f..%2f",
+        "/v1//chat/completions",
+        "/a..b/.hidden/v1.0./x;y=1/100%25/a%20b/%E4%B8%AD%E6%96%87/@cf/m+n",
+        "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21&x=//evil",
+      ])
+        assert.ok((await raw(at.port, rawGet(`/up${path}`))).endsWith(`\r\n\r\n${path}`), path);
+    } finally {
+      await at.close();
+    }
+  });
+});
+
+test("cookies, which know no ports, stay here: they are other servers'", async () => {
+  /** @type {string[][]} */
+  const seen = [];
+  const at = await world((request, response) => {
+    request.resume();
+    seen.push(pairsOf(request.rawHeaders));
+    response.end();
+  });
+  try {
+    const headers = {
+      Cookie: ["agentwatch_session=secret", "other=1"],
+      COOKIE2: "$Version=1",
+      Connection: "x-kept-not",
+      "x-kept": "1",
+    };
+    await get(`${at.url}/x`, { headers });
+    await get(`${at.url}${CHAT}`, { ...asking(), headers });
+    assert.doesNotMatch(seen.join(), /cookie|secret/i);
+    assert.equal(seen.filter((fields) => fields.includes("x-kept: 1")).length, 2);
+  } finally {
+    await at.close();
+  }
+});
+
+test("hints before an answer pass without what frames a message", async () => {
+  const upstream = createTcpServer((socket) => {
+    socket
+      .on("error", () => {})
+      .once("data", () => {
+        const hint =
+          "HTTP/1.1 103 Early Hints\r\nlink: </a>; rel=preload\r\nconnection: x-own\r\nx-own: 1\r\n";
+        socket.write(
+          `${hint}transfer-encoding: chunked\r\ncontent-length: 9\r\n\r\n`.replace(
+            "content-length: 9\r\n",
+            "",
+          ),
+        );
+        socket.end("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+      });
+  });
+  await new Promise((resolve) => upstream.listen(0, "127.0.0.1", () => resolve(undefined)));
+  const at = await proxyTo([`/up=http://127.0.0.1:${portOf(upstream)}`]);
+  try {
+    const answer = await raw(at.port, rawGet("/up/x"));
+    const [hint = "", rest = ""] = answer.split("\r\n\r\n");
+    assert.match(hint, /^HTTP\/1\.1 103 [^]*link: <\/a>/i);
+    assert.doesNotMatch(hint, /transfer-encoding|x-own|connection/i);
+    assert.match(rest, /^HTTP\/1\.1 200 OK/);
+  } finally {
+    await at.close();
+    upstream.close();
+  }
+});
+
+/** @param {string} target */
+const rawGet = (target) => `GET ${target} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`;
+
 /** What a server answers to these very bytes. @param {number} port @param {string} bytes @returns {Promise<string>} */
 function raw(port, bytes) {
   return new Promise((resolve, reject) => {
     let answer = "";
-    const socket = connect(port, "127.0.0.1", () => socket.write(bytes));
+    const socket = connect(port, "127.0.0.1", () => socket.write(bytes, "latin1"));
     socket.setTimeout(3_000, () => socket.destroy(new Error("no answer")));
     socket.on("data", (data) => {
       answer += data;

@@ -152,6 +152,15 @@ const WRONG = /** @type {[string[], RegExp][]} */ ([
     /--host 203\.0\.113\.1: this machine/,
   ],
   [
+    ["proxy", "--upstream", "/a=https://a", "--port", "0", "--host", "203.0.113.2"],
+    /--host 203\.0\.113\.2: whoever reaches this address can use the upstreams/,
+  ],
+  [
+    ["proxy", "--upstream", "/a=https://a", "--allow-host", "http://a"],
+    /--allow-host http:\/\/a: .* no host name/,
+  ],
+  [["litellm", "--allow-host", "a:80"], /--allow-host a:80: .* no host name/],
+  [
     ["litellm", "--host", "0.0.0.0"],
     /--host 0\.0\.0\.0: others reach this address; set AGENTWATCH_LITELLM_TOKEN/,
   ],

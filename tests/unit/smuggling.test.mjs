@@ -1,7 +1,7 @@
 // No client can make bytes of its own a part of another client's request, whatever it says about its body.
 import assert from "node:assert/strict";
 import { Agent } from "node:http";
-import { connect } from "node:net";
+import { connect, createServer } from "node:net";
 import { describe, test } from "node:test";
 import { firstAnswer, strictUpstream } from "./strict.mjs";
 import { get, pause, proxyTo } from "./upstream.mjs";
@@ -54,60 +54,62 @@ const HOSTILE = [
 
 const VERSIONS = ["1.1", "1.0"];
 
-for (const method of METHODS) {
-  test(`${method} with every framing and every hostile list leaves the next request whole`, async () => {
-    const upstream = await strictUpstream();
-    const at = await proxyTo([`/up=${upstream.url}`]);
-    const agent = new Agent({ keepAlive: true });
-    const host = `host: 127.0.0.1:${at.port}`;
-    let turn = 0;
-    try {
-      for (const [name, [fields, body]] of Object.entries(FRAMINGS))
-        for (const hostile of HOSTILE)
-          for (const version of hostile === "Connection: content-length\r\n" ? VERSIONS : ["1.1"]) {
-            turn += 1;
-            const what = `${name}, ${JSON.stringify(hostile)}, HTTP/${version}`;
-            const own = "authorization: Bearer own\r\nx-api-key: own\r\ncontent-type: text/own\r\n";
-            const before = upstream.requests.length;
-            const head = `${method} /up/attack/${turn} HTTP/${version}\r\n${host}\r\n${own}${hostile}${fields}\r\n`;
-            await firstAnswer(at.port, head + body);
-            const victim = await get(`http://127.0.0.1:${at.port}/up/victim/${turn}`, {
-              method: "POST",
-              headers: { authorization: "Bearer secret", "content-length": 6 },
-              body: "prompt",
-              agent,
-              onRequest: (request) =>
-                request.setTimeout(3_000, () => request.destroy(new Error(`no answer: ${what}`))),
-            });
-            assert.equal(victim.status, 200, what);
-            assert.deepEqual(upstream.problems, [], what);
-            const arrived = upstream.requests.slice(before);
-            const [attack, ...others] = arrived.filter(({ target }) => target !== `/victim/${turn}`);
-            assert.deepEqual(others, [], what);
-            const [whole] = arrived.filter(({ target }) => target === `/victim/${turn}`);
-            assert.equal(whole?.body, "prompt", what);
-            assert.ok(
-              whole?.fields.some(([, value]) => value === "Bearer secret"),
-              what,
-            );
-            if (!attack) continue;
-            assert.equal(attack.target, `/attack/${turn}`, what);
-            assert.equal(attack.body, body === "" ? "" : EVIL, what);
-            assert.deepEqual(
-              ["host", "authorization", "x-api-key", "content-type"].map((name) =>
-                attack.fields.filter(([of]) => of === name).map(([, value]) => value),
-              ),
-              [[upstream.url.slice(7)], ["Bearer own"], ["Bearer own".slice(7)], ["text/own"]],
-              what,
-            );
-          }
-    } finally {
-      agent.destroy();
-      await at.close();
-      upstream.close();
-    }
-  });
-}
+describe("every framing and every hostile list leaves the next request whole", { concurrency: true }, () => {
+  for (const method of METHODS) {
+    test(method, async () => {
+      const upstream = await strictUpstream();
+      const at = await proxyTo([`/up=${upstream.url}`]);
+      const agent = new Agent({ keepAlive: true });
+      const host = `host: 127.0.0.1:${at.port}`;
+      let turn = 0;
+      try {
+        for (const [name, [fields, body]] of Object.entries(FRAMINGS))
+          for (const hostile of HOSTILE)
+            for (const version of hostile === "Connection: content-length\r\n" ? VERSIONS : ["1.1"]) {
+              turn += 1;
+              const what = `${name}, ${JSON.stringify(hostile)}, HTTP/${version}`;
+              const own = "authorization: Bearer own\r\nx-api-key: own\r\ncontent-type: text/own\r\n";
+              const before = upstream.requests.length;
+              const head = `${method} /up/attack/${turn} HTTP/${version}\r\n${host}\r\n${own}${hostile}${fields}\r\n`;
+              await firstAnswer(at.port, head + body, 250);
+              const victim = await get(`http://127.0.0.1:${at.port}/up/victim/${turn}`, {
+                method: "POST",
+                headers: { authorization: "Bearer secret", "content-length": 6 },
+                body: "prompt",
+                agent,
+                onRequest: (request) =>
+                  request.setTimeout(3_000, () => request.destroy(new Error(`no answer: ${what}`))),
+              });
+              assert.equal(victim.status, 200, what);
+              assert.deepEqual(upstream.problems, [], what);
+              const arrived = upstream.requests.slice(before);
+              const [attack, ...others] = arrived.filter(({ target }) => target !== `/victim/${turn}`);
+              assert.deepEqual(others, [], what);
+              const [whole] = arrived.filter(({ target }) => target === `/victim/${turn}`);
+              assert.equal(whole?.body, "prompt", what);
+              assert.ok(
+                whole?.fields.some(([, value]) => value === "Bearer secret"),
+                what,
+              );
+              if (!attack) continue;
+              assert.equal(attack.target, `/attack/${turn}`, what);
+              assert.equal(attack.body, body === "" ? "" : EVIL, what);
+              assert.deepEqual(
+                ["host", "authorization", "x-api-key", "content-type"].map((name) =>
+                  attack.fields.filter(([of]) => of === name).map(([, value]) => value),
+                ),
+                [[upstream.url.slice(7)], ["Bearer own"], ["Bearer own".slice(7)], ["text/own"]],
+                what,
+              );
+            }
+      } finally {
+        agent.destroy();
+        await at.close();
+        upstream.close();
+      }
+    });
+  }
+});
 
 describe("framing that is in doubt", () => {
   for (const name of [
@@ -141,12 +143,24 @@ describe("framing that is in doubt", () => {
     });
   }
 
+  test("chunks of who speaks HTTP/1.0, which knows none, are refused", async () => {
+    const upstream = await strictUpstream();
+    const at = await proxyTo([`/up=${upstream.url}`]);
+    try {
+      const text = await all(at.port, `POST /up/x HTTP/1.0\r\nhost: 127.0.0.1\r\n${TE}\r\n${CHUNKED}`);
+      assert.match(text, /^HTTP\/1\.1 400 /);
+      assert.deepEqual(upstream.requests, []);
+    } finally {
+      await at.close();
+      upstream.close();
+    }
+  });
+
   test("an upstream that answers before it has read the request is not asked again on that connection", async () => {
     const answered = "HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
     /** @type {Record<number, string>} */
     const seen = {};
     let count = 0;
-    const { createServer } = await import("node:net");
     const server = createServer((socket) => {
       count += 1;
       const number = count;

@@ -15,14 +15,14 @@ export const portOf = (server) => /** @type {import("node:net").AddressInfo} */ 
  * An upstream that answers as told, with the proxy before it.
  *
  * @param {import("node:http").RequestListener} answer
- * @param {{ options?: string, prefix?: string, instantiate?: () => any, path?: string, bounds?: object }} [settings]
+ * @param {{ options?: string, prefix?: string, instantiate?: () => any, path?: string, hosts?: string[], bounds?: object }} [settings]
  */
-export async function world(answer, { options = "", prefix = "/up", instantiate, path = "", bounds } = {}) {
+export async function world(answer, { options = "", prefix = "/up", path = "", ...more } = {}) {
   const upstream = createServer(answer);
   upstream.listen(0, "127.0.0.1");
   await once(upstream, "listening");
   const direct = `http://127.0.0.1:${portOf(upstream)}`;
-  const before = await proxyTo([`${prefix}=${direct}${path}${options}`], instantiate, { bounds });
+  const before = await proxyTo([`${prefix}=${direct}${path}${options}`], more);
   return {
     ...before,
     upstream,
@@ -40,10 +40,9 @@ export async function world(answer, { options = "", prefix = "/up", instantiate,
  * A proxy, and what it tells.
  *
  * @param {string[]} upstreams
- * @param {() => any} [instantiate]
- * @param {{ bounds?: object | undefined, hosts?: string[] }} [more]
+ * @param {{ instantiate?: () => any, hosts?: string[], bounds?: object }} [settings]
  */
-export async function proxyTo(upstreams, instantiate = instantiateIo, { bounds, hosts = [] } = {}) {
+export async function proxyTo(upstreams, { instantiate = instantiateIo, hosts = [], bounds } = {}) {
   /** @type {any[]} */
   const calls = [];
   /** @type {string[]} */

@@ -1,0 +1,186 @@
+// How much the proxy takes at once, and for how long.
+import assert from "node:assert/strict";
+import { connect } from "node:net";
+import { describe, test } from "node:test";
+import { asking, chat, get, pause, world } from "./upstream.mjs";
+
+/** Every answer until the connection ends. @param {number} port @param {string} bytes @param {number} [ms] @returns {Promise<string>} */
+function raw(port, bytes, ms = 3_000) {
+  return new Promise((resolve) => {
+    let text = "";
+    const socket = connect(port, "127.0.0.1", () => socket.write(bytes, "latin1"));
+    socket.setTimeout(ms, () => socket.destroy());
+    socket
+      .on("data", (data) => {
+        text += data;
+      })
+      .on("error", () => {})
+      .on("close", () => resolve(text));
+  });
+}
+
+describe("bounds", () => {
+  const SHORT = { headersMs: 300, requestMs: 600, idleMs: 300 };
+
+  test("connections that say nothing, and bodies that stall, are closed", async () => {
+    const at = await world((_, response) => response.end("reached"), { bounds: SHORT });
+    try {
+      const host = "host: 127.0.0.1\r\n";
+      const slow = ["", "POST /up/x HT", `POST /up/x HTTP/1.1\r\n${host}`];
+      const stalled = [`POST /up/x HTTP/1.1\r\n${host}content-length: 9\r\n\r\nhalf`];
+      const idle = [`GET /up/x HTTP/1.1\r\n${host}\r\n`];
+      await Promise.all(
+        [...slow, ...stalled, ...idle].map(async (bytes) => {
+          const begun = performance.now();
+          await raw(at.port, bytes, 20_000);
+          assert.ok(performance.now() - begun < 15_000, bytes);
+        }),
+      );
+    } finally {
+      await at.close();
+    }
+  });
+
+  test("an answer that is silent for longer than that passes", async () => {
+    const at = await world(
+      async (request, response) => {
+        request.resume();
+        response.writeHead(200).write("begin ");
+        await pause(1_500);
+        response.end("end");
+      },
+      { bounds: SHORT },
+    );
+    try {
+      const { body } = await get(`${at.url}/v1/x`, { method: "POST", body: "x" });
+      assert.equal(body.toString(), "begin end");
+    } finally {
+      await at.close();
+    }
+  });
+
+  test("an upstream that is silent for too long is told", async () => {
+    const at = await world(() => {}, { bounds: { silentMs: 300 } });
+    try {
+      const { status, body } = await get(`${at.url}/v1/x`);
+      assert.equal(status, 502);
+      assert.match(body.toString(), /nothing came for/);
+    } finally {
+      await at.close();
+    }
+  });
+
+  test("more connections than the most are closed unread, which is said, and there is room again behind them", async () => {
+    const at = await world((_, response) => response.end("reached"), { bounds: { connections: 3 } });
+    const sockets = [1, 2, 3].map(() => connect(at.port, "127.0.0.1"));
+    try {
+      await pause(100);
+      const host = "GET /up/x HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n";
+      assert.equal(await raw(at.port, host), "");
+      assert.ok(at.said.some((line) => line.includes("3 already")));
+      for (const socket of sockets) socket.destroy();
+      await pause(100);
+      assert.match(await raw(at.port, host), /reached$/m);
+    } finally {
+      for (const socket of sockets) socket.destroy();
+      await at.close();
+    }
+  });
+
+  test("bodies that are held to be changed have a bound together: one without room passes as it is", async () => {
+    /** @type {string[]} */
+    const bodies = [];
+    let goOn = () => {};
+    const held = new Promise((resolve) => {
+      goOn = () => resolve(undefined);
+    });
+    const at = await world(
+      async (request, response) => {
+        let body = "";
+        for await (const chunk of request) body += chunk;
+        bodies.push(body);
+        response.writeHead(200, { "content-type": "text/event-stream" }).end(chat().join(""));
+      },
+      { options: ",usage=ask", bounds: { heldTogether: 40_000 } },
+    );
+    try {
+      const url = `${at.url}/v1/chat/completions`;
+      const ask = asking({ messages: [{ role: "user", content: "x".repeat(30_000) }] });
+      const half = ask.body.length / 2;
+      // The first one stays within its body, and holds half of it.
+      const first = get(url, {
+        ...ask,
+        body: "",
+        headers: { ...ask.headers, "content-length": ask.body.length },
+        onRequest: (request) => {
+          const { end } = request;
+          request.write(ask.body.slice(0, half));
+          request.end = /** @type {any} */ (() => request);
+          void held.then(() => end.call(request, ask.body.slice(half)));
+        },
+      });
+      await pause(100);
+      await get(url, ask);
+      assert.doesNotMatch(bodies[0] ?? "", /include_usage/);
+      assert.equal(at.proxy.counts.asked_no_room, 1);
+      goOn();
+      await first;
+      assert.match(bodies[1] ?? "", /include_usage/);
+      await get(url, ask);
+      assert.match(bodies[2] ?? "", /include_usage/, "there is room again");
+    } finally {
+      await at.close();
+    }
+  });
+
+  test("a client that leaves while its body is held is told, and holds nothing any more", async () => {
+    const at = await world((_, response) => response.end(), {
+      options: ",usage=ask",
+      bounds: { heldTogether: 3_000 },
+    });
+    try {
+      const head =
+        "POST /up/v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n";
+      for (let count = 1; count <= 3; count += 1) {
+        const socket = connect(at.port, "127.0.0.1");
+        socket.on("error", () => {}).write(`${head}content-length: 5000\r\n\r\n${" ".repeat(2_000)}`);
+        await pause(30);
+        socket.destroy();
+        const calls = await at.told(count);
+        assert.equal(calls.length, count);
+        assert.equal(calls.at(-1).outcome, "aborted");
+      }
+      assert.equal(at.proxy.counts.asked_no_room, 0);
+    } finally {
+      await at.close();
+    }
+  });
+
+  test("a body that came in small pieces is changed alike wherever it was cut", async () => {
+    /** @type {string[]} */
+    const bodies = [];
+    const at = await world(
+      async (request, response) => {
+        let body = "";
+        for await (const chunk of request) body += chunk;
+        bodies.push(body);
+        response.end(chat().join(""));
+      },
+      { options: ",usage=ask" },
+    );
+    try {
+      const body = ` ${JSON.stringify({ model: "é", stream: true, stream_options: { a: 1 } })} `;
+      const bytes = Buffer.from(body);
+      for (let cut = 1; cut < bytes.length; cut += 1)
+        await get(`${at.url}/v1/chat/completions`, {
+          ...asking(),
+          headers: { "content-type": "application/json", "transfer-encoding": "chunked" },
+          body: [bytes.subarray(0, cut), bytes.subarray(cut)],
+        });
+      assert.equal(new Set(bodies).size, 1);
+      assert.equal(JSON.parse(bodies[0] ?? "").stream_options.include_usage, true);
+    } finally {
+      await at.close();
+    }
+  });
+});

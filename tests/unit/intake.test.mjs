@@ -1,0 +1,156 @@
+// A log that is answered 503 is tried again: its calls count once, whatever became of the first try.
+import assert from "node:assert/strict";
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { Flaky, inFolder, Run, until } from "./flaky.mjs";
+import { get } from "./upstream.mjs";
+
+const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
+const { Intake, LitellmEndpoint } = await import(`${DIST}serve.js`);
+const { instantiateIo } = await import(`${DIST}base.js`);
+const FIXTURES = fileURLToPath(new URL("../fixtures/litellm/", import.meta.url));
+/** Six calls of a real LiteLLM, and the first of them in a log of its own. */
+const SIX = readFileSync(`${FIXTURES}json_array.body`, "utf8");
+const ONE = JSON.stringify(JSON.parse(SIX)[0]);
+
+/** @param {Run} run */
+async function serve(run) {
+  const intake = new Intake(run.pipeline);
+  const endpoint = new LitellmEndpoint({
+    host: "127.0.0.1",
+    port: 0,
+    token: undefined,
+    provider: "litellm",
+    accept: (/** @type {any[]} */ calls) => intake.accept(calls),
+    instantiateIo,
+    log: { info: () => {}, warn: () => {} },
+    mono: run.clock.mono,
+  });
+  const { port } = await endpoint.listen();
+  return {
+    /** @param {string} body */
+    post: async (body) => (await get(`http://127.0.0.1:${port}/`, { method: "POST", body })).status,
+    close: () => endpoint.close(0),
+  };
+}
+
+/** Counted calls. @param {Flaky} flaky */
+const counted = (flaky) => [...flaky.counted.values()].reduce((sum, count) => sum + count, 0);
+
+for (const role of ["owner", "spool"]) {
+  test(
+    `a disk that takes nothing, and LiteLLM that tries again; ${role} of the journal`,
+    { timeout: 60_000 },
+    () =>
+      inFolder(async (folder) => {
+        const flaky = await Flaky.open("ids");
+        const owner = role === "spool" ? new Run(folder, flaky.url) : undefined;
+        await owner?.pipeline.open();
+        const run = new Run(folder, flaky.url);
+        await run.pipeline.open();
+        const { post, close } = await serve(run);
+        // Nothing can be written where a file stands in the place of the folder.
+        const place = join(folder, role === "owner" ? "journal" : "spool");
+        rmSync(place, { recursive: true, force: true });
+        writeFileSync(place, "");
+        try {
+          assert.equal(await post(SIX), 503);
+          for (let tries = 0; tries < 3; tries += 1) {
+            // Longer than two deliveries of one event are apart.
+            run.clock.pass(3_000);
+            assert.equal(await post(SIX), 503);
+          }
+          // One of them alone, in a log of another shape.
+          assert.equal(await post(ONE), 503);
+          rmSync(place);
+          mkdirSync(place);
+          let status = 503;
+          await until(async () => {
+            run.clock.pass(3_000);
+            status = await post(SIX);
+            return status === 200;
+          });
+          assert.equal(status, 200);
+          assert.equal(await post(SIX), 200);
+          await run.settle();
+          if (owner) await until(() => counted(flaky) > 0);
+          await owner?.settle();
+          // What the fixtures have: the six calls, one of which is the single one.
+          const fresh = await Flaky.open("ids");
+          await inFolder(async (other) => {
+            const alone = new Run(other, fresh.url);
+            const once = await serve(alone);
+            assert.equal(await once.post(SIX), 200);
+            await alone.settle();
+            await once.close();
+            await alone.end();
+          });
+          assert.equal(counted(flaky), counted(fresh));
+          assert.deepEqual([...flaky.counted].sort(), [...fresh.counted].sort());
+          fresh.close();
+        } finally {
+          await close();
+          await run.end();
+          await owner?.end();
+          flaky.close();
+        }
+      }),
+  );
+}
+
+/** A pipeline that writes down what it takes. */
+function taker() {
+  const status = { off: false, dropped_spool_full: 0 };
+  return {
+    /** @type {any[]} */
+    taken: [],
+    state: status,
+    status: () => ({ ...status }),
+    /** @type {() => Promise<void>} */
+    journalled: async () => {},
+    /** @param {string} _ @param {any[]} args */
+    take(_, [call]) {
+      this.taken.push(call.request_id);
+      return undefined;
+    },
+  };
+}
+
+test("calls that nobody will read are taken again at the next try", async () => {
+  const pipeline = taker();
+  const intake = new Intake(pipeline);
+  pipeline.journalled = async () => {
+    pipeline.state.dropped_spool_full += 1;
+  };
+  await assert.rejects(intake.accept([{ request_id: "a" }]), /has not read/);
+  pipeline.journalled = async () => {};
+  await intake.accept([{ request_id: "a" }]);
+  await intake.accept([{ request_id: "a" }]);
+  assert.deepEqual(pipeline.taken, ["a", "a"]);
+  pipeline.state.off = true;
+  await assert.rejects(intake.accept([{ request_id: "b" }]), /switched off/);
+  assert.deepEqual(pipeline.taken, ["a", "a"]);
+});
+
+test("calls are told apart by all that was logged of them, and those alike in one log by their number", async () => {
+  const pipeline = taker();
+  const intake = new Intake(pipeline);
+  const call = { request_id: "a", started: 1, input: 5 };
+  await intake.accept([call, { ...call }, { ...call, started: 2 }]);
+  await intake.accept([{ ...call, started: 2 }, { ...call }]);
+  assert.equal(pipeline.taken.length, 3);
+  await intake.accept([call, call, call]);
+  assert.equal(pipeline.taken.length, 4);
+});
+
+test("a tap that never ends is remembered in part", async () => {
+  const pipeline = taker();
+  const intake = new Intake(pipeline);
+  await intake.accept(Array.from({ length: 65_537 }, (_, index) => ({ request_id: String(index) })));
+  await intake.accept([{ request_id: "1" }, { request_id: "65536" }]);
+  assert.equal(pipeline.taken.length, 65_537);
+  await intake.accept([{ request_id: "0" }]);
+  assert.equal(pipeline.taken.length, 65_538);
+});
