@@ -47,7 +47,7 @@ export class StoreReader {
 /** From `dist/`, which the types of this project do not know. */
 async function loadShim() {
   const load = (/** @type {string} */ file) => import(new URL(`../../dist/${file}`, import.meta.url).href);
-  const [{ readStore }, { instantiateIo }] = await Promise.all([load("store.js"), load("plugin.js")]);
+  const [{ readStore }, { instantiateIo }] = await Promise.all([load("store.js"), load("base.js")]);
   const names =
     "provider model input output cache_read cache_write cost stop_reason response_id timestamp written entry run_id session_id agent session_key inherited";
   return { readStore, io: instantiateIo(), names: names.split(" ") };
