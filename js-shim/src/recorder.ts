@@ -139,6 +139,8 @@ export class Recorder {
     running.isEnding = true;
     const closed = this.#ask({ type: "close" });
     const status = await withDeadline(closed, EXIT_BUDGET_MS + END_GRACE_MS).catch(() => undefined);
+    // A process that waits for its end is not done.
+    running.worker.ref();
     await withDeadline(running.ended, END_GRACE_MS).catch(() => running.worker.terminate());
     return (status as Status) ?? {};
   }
