@@ -34,10 +34,9 @@ fuzz_target!(|data: &[u8]| {
             &call.response_id,
             &call.request_id,
         ];
-        assert!(
-            texts
-                .iter()
-                .all(|text| text.as_ref().is_none_or(|text| text.encode_utf16().count() <= MAX_TEXT))
-        );
+        assert!(texts.iter().all(|text| {
+            text.as_ref()
+                .is_none_or(|text| text.encode_utf16().count() <= MAX_TEXT)
+        }));
     }
 });
