@@ -139,7 +139,7 @@ impl Slot {
 
     /// Whether its answer was told as such.
     pub(super) fn saw_answer(&self) -> bool {
-        self.seen.iter().any(|surface| surface.row().tells_answers)
+        self.seen.meets(Surfaces::OF_ANSWERS)
     }
 
     /// Takes over what identifies the call better than what was known.
@@ -172,7 +172,7 @@ impl Slot {
     /// the gateway says the same everywhere; and another plugin can change an answer's usage, so what ranks before it is
     /// truer.
     fn is_truer(&self, observation: &Observation) -> bool {
-        let answers = Surface::all().filter(|surface| surface.row().tells_answers);
+        let answers = Surfaces::OF_ANSWERS.iter();
         let rank = |surface: Surface| surface.row().usage.unwrap_or(u8::MAX);
         let ranks_first = answers.map(rank).all(|of| rank(observation.surface) < of);
         self.is_by_ways() || ranks_first
@@ -191,15 +191,15 @@ impl Slot {
 
     /// Whether it was seen on its way alone, and by nobody of the gateway.
     fn is_by_ways(&self) -> bool {
-        self.seen.iter().all(|surface| surface.is_way())
+        self.seen.is_within(Surfaces::ON_THE_WAY)
     }
 
     /// Whether an observation may be of another try of the call: a gateway tells of those that failed together with the
     /// answer, who sees them pass tells of each.
     fn is_another_try(&self, observation: &Observation) -> bool {
         match is_answered(observation) {
-            true => !self.is_answered && self.seen.iter().all(|surface| surface.row().tells_tries),
-            false => self.is_answered && observation.surface.row().tells_tries,
+            true => !self.is_answered && self.seen.is_within(Surfaces::OF_TRIES),
+            false => self.is_answered && Surfaces::OF_TRIES.has(observation.surface),
         }
     }
 
@@ -248,14 +248,14 @@ impl Slot {
         // all by who saw them pass.
         let has_passed = || observation.surface.is_way() || self.is_by_ways();
         let usage = Tokens::from(observation.usage);
-        let by = observation.surface.row().matched_by;
+        let needs = |how| observation.surface.row().matched_by == how;
         let is_told = self.usage.is_known() && usage.is_known();
         match is_told.then_some(self.usage == usage) {
             Some(true) => (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart)),
-            _ if by == Match::SameStart && !self.has_start(start_apart) => None,
+            _ if needs(Match::SameStart) && !self.has_start(start_apart) => None,
             None if self.is_another_try(observation) => None,
             None => (apart <= UNKNOWN_WITHIN_MS).then_some(Fit::UnknownUsage(apart)),
-            Some(_) if by == Match::EqualUsage => None,
+            Some(_) if needs(Match::EqualUsage) => None,
             Some(_) if has_passed() && end_apart > UNKNOWN_WITHIN_MS => None,
             Some(_) => start_apart
                 .filter(|apart| *apart <= CHANGED_WITHIN_MS)

@@ -297,7 +297,7 @@ impl Surface {
 
     /// Whether it sees calls pass between gateway and provider.
     pub(crate) fn is_way(self) -> bool {
-        self.row().heard == Heard::OnTheWay
+        Surfaces::ON_THE_WAY.has(self)
     }
 }
 
@@ -308,9 +308,41 @@ pub(crate) struct Surfaces(u16);
 
 const _: () = assert!(SURFACES <= u16::BITS as usize, "a set has a bit for each");
 
+/// The surfaces in whose row something holds, found out at compile time: slots are asked for them by the thousand.
+macro_rules! surfaces_where {
+    ($row:ident: $holds:expr) => {{
+        let (mut bits, mut index) = (0, 0);
+        while index < ROWS.len() {
+            let $row = &ROWS[index];
+            if $holds {
+                bits |= 1 << index;
+            }
+            index += 1;
+        }
+        Surfaces(bits)
+    }};
+}
+
 impl Surfaces {
+    /// Those that see calls pass between gateway and provider.
+    pub(crate) const ON_THE_WAY: Self = surfaces_where!(row: matches!(row.heard, Heard::OnTheWay));
+    /// Those that tell of each try of a call.
+    pub(crate) const OF_TRIES: Self = surfaces_where!(row: row.tells_tries);
+    /// Those that tell of each answer of a model.
+    pub(crate) const OF_ANSWERS: Self = surfaces_where!(row: row.tells_answers);
+
     pub(crate) fn with(self, surface: Surface) -> Self {
         Self(self.0 | 1 << surface as u16)
+    }
+
+    /// Whether there is none in it that is not in the other.
+    pub(crate) fn is_within(self, other: Self) -> bool {
+        self.0 & !other.0 == 0
+    }
+
+    /// Whether there is one that is in both.
+    pub(crate) fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 
     pub(crate) fn has(self, surface: Surface) -> bool {
