@@ -208,7 +208,8 @@ try {
   const stored = Buffer.concat(readdirSync(sessions).map((name) => readFileSync(join(sessions, name))));
   const streamed = makeStream(STORE_MB);
   const facts = makeEvents();
-  writeFileSync(join(folder, "facts.json"), JSON.stringify(facts));
+  const packed = facts.map(({ numbers, texts, wall }) => ({ numbers: [...numbers], texts, wall }));
+  writeFileSync(join(folder, "facts.json"), JSON.stringify(packed));
   writeFileSync(join(folder, "stored"), stored);
   writeFileSync(join(folder, "streamed"), streamed);
   report({

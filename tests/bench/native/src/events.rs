@@ -8,6 +8,7 @@ use agentwatch_openclaw::facts::Scalar;
 use agentwatch_openclaw::journal::{self, Frame};
 use agentwatch_openclaw::ledger::Ledger;
 use agentwatch_openclaw::observe::{self, Event, Observation};
+use agentwatch_openclaw::packed::Packed;
 use agentwatch_openclaw::time::Now;
 
 use crate::{Figures, best, clock_seconds};
@@ -17,9 +18,25 @@ const BATCH: usize = 20;
 
 type Told = (usize, Vec<Scalar>, u64);
 
+/// An event as it crosses, and when it came, in ms since 1970.
+#[derive(serde::Deserialize)]
+struct OnePacked {
+    numbers: Vec<f64>,
+    texts: String,
+    wall: u64,
+}
+
+impl OnePacked {
+    fn told(self) -> Option<Told> {
+        let event = Packed::new(self.numbers, self.texts).next()?;
+        Some((event.source, event.facts, self.wall))
+    }
+}
+
 /// All figures of events.
 pub fn measure(json: &[u8], figures: &mut Figures) {
-    let told: Vec<Told> = serde_json::from_slice(json).unwrap();
+    let packed: Vec<OnePacked> = serde_json::from_slice(json).unwrap();
+    let told: Vec<Told> = packed.into_iter().filter_map(OnePacked::told).collect();
     let mut add = |name, count: usize, seconds: f64| {
         figures.insert(name, (count as f64 / seconds, "/s"));
     };
