@@ -29,10 +29,15 @@ export interface Edit {
   insert: string;
 }
 
+/** The most bytes of requests that are kept at once to find their models, of all clients together. */
+const MOST_HELD = 64 * 1024 * 1024;
+
 /** Makes readers. An instance of the module that trapped is dead: the next reader is of a fresh one. */
 export class Readers {
   readonly #instantiate: () => Io;
   #io: Io | undefined;
+  /** Bytes of requests whose model is yet to be found. */
+  heldBytes = 0;
   /** Answers that could not be read, by reason. */
   readonly unread: Partial<Record<Unread, number>> = {};
 
@@ -87,6 +92,8 @@ export class CallReading {
   #answer: AnswerReader | undefined;
   #body: Decoded | undefined;
   #status = 0;
+  /** Bytes of the request that the reader has. */
+  #held = 0;
   /** The model that is asked, once it is known. */
   model: string | null = null;
 
@@ -100,10 +107,23 @@ export class CallReading {
   /** Takes bytes of the request. */
   request(bytes: Uint8Array): void {
     const reader = this.#request;
-    if (!reader || this.model !== null) return;
+    if (!reader) return;
+    // Who names the model last is read for it as long as there is room.
+    if (this.#readers.heldBytes + bytes.length > MOST_HELD) return this.#forgetRequest();
+    this.#held += bytes.length;
+    this.#readers.heldBytes += bytes.length;
     this.#readers.guarded(this.#io, () => {
       if (reader.feed(bytes)) this.model = reader.model() ?? null;
     });
+    if (this.model !== null) this.#forgetRequest();
+  }
+
+  /** Nothing more is to be learned of the request, or there is no room for it. */
+  #forgetRequest(): void {
+    this.#readers.guarded(this.#io, () => this.#request?.free());
+    this.#request = undefined;
+    this.#readers.heldBytes -= this.#held;
+    this.#held = 0;
   }
 
   /** The change by which the request, whose whole body this is, asks for usage. */
@@ -134,16 +154,14 @@ export class CallReading {
   /** The call is over; what its answer told. Resolves later only where it was compressed. */
   async finish(ending: Ending): Promise<Told> {
     await this.#body?.end();
-    const request = this.#request;
     const answer = this.#answer;
-    this.#request = undefined;
     this.#answer = undefined;
     const text = this.#readers.guarded(this.#io, () => {
       // A client may name the model behind a long conversation.
-      this.model ??= request?.model() ?? null;
-      request?.free();
+      this.model ??= this.#request?.model() ?? null;
       return answer?.finish(ENDING[ending]);
     });
+    this.#forgetRequest();
     const problem = this.#body?.problem ?? (answer && text === undefined ? "trap" : undefined);
     if (problem) this.#readers.count(problem);
     const told = text === undefined ? untold(this.#status, ending) : parse(text);

@@ -4,6 +4,9 @@ import { connect } from "node:net";
 import { describe, test } from "node:test";
 import { asking, chat, get, pause, world } from "./upstream.mjs";
 
+const { Readers } = await import(new URL("../../dist/serve.js", import.meta.url).href);
+const { instantiateIo } = await import(new URL("../../dist/base.js", import.meta.url).href);
+
 /** Every answer until the connection ends. @param {number} port @param {string} bytes @param {number} [ms] @returns {Promise<string>} */
 function raw(port, bytes, ms = 3_000) {
   return new Promise((resolve) => {
@@ -183,4 +186,22 @@ describe("bounds", () => {
       await at.close();
     }
   });
+});
+
+test("requests that name their model last, or never, are kept within a bound together", () => {
+  const readers = new Readers(instantiateIo);
+  const begin = Buffer.from('{"messages":"');
+  const filler = Buffer.alloc(2 ** 20, "x");
+  const readings = Array.from({ length: 20 }, () => readers.open("/v1/chat/completions"));
+  for (const reading of readings) {
+    reading.request(begin);
+    for (let mib = 0; mib < 7; mib += 1) reading.request(filler);
+  }
+  assert.ok(readers.heldBytes <= 64 * 2 ** 20, String(readers.heldBytes));
+  for (const reading of readings) {
+    reading.request(Buffer.from('","model":"m"}'));
+    void reading.finish("whole");
+  }
+  assert.equal(readers.heldBytes, 0);
+  assert.equal(readings[0]?.model, "m");
 });
