@@ -48,6 +48,19 @@ fn read(bytes: &[u8]) -> journal::Recovered {
     journal::read(bytes).unwrap()
 }
 
+/// A ledger's file that 0.1.0 wrote: the day above.
+const OF_0_1_0: &[u8] = include_bytes!("../../tests/fixtures/journal/0.1.0-ledger.bin");
+
+#[test]
+fn what_0_1_0_wrote_is_read_and_would_be_written_alike() {
+    let mut written = journal::begin_file();
+    for (_, payload) in Reader::open(OF_0_1_0).unwrap() {
+        let frame: Frame = postcard::from_bytes(payload).unwrap();
+        journal::append_frame(&mut written, &frame);
+    }
+    assert_eq!(written, OF_0_1_0);
+}
+
 #[test]
 fn a_frame_whose_cost_is_no_amount_is_corrupt() {
     let bytes = journal_of_a_day();
