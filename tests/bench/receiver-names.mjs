@@ -195,7 +195,7 @@ async function locked(binary) {
 const project = fileURLToPath(new URL("../..", import.meta.url));
 let binary = process.env.AGENTWATCH_RECEIVER;
 if (!binary) {
-  await run("cargo", ["build", "--release", "-p", "agentwatch-receiver"], { cwd: project });
+  await run("cargo", ["build", "--locked", "--release", "-p", "agentwatch-receiver"], { cwd: project });
   binary = join(process.env.CARGO_TARGET_DIR ?? join(project, "target"), "release", "agentwatch-receiver");
 }
 // Nothing is measured where there is no /proc.

@@ -188,7 +188,7 @@ describe("bounds", () => {
   });
 });
 
-test("requests that name their model last, or never, are kept within a bound together", () => {
+test("requests that name their model last, or never, are kept within a bound together", async () => {
   const readers = new Readers(instantiateIo);
   const begin = Buffer.from('{"messages":"');
   const filler = Buffer.alloc(2 ** 20, "x");
@@ -200,7 +200,7 @@ test("requests that name their model last, or never, are kept within a bound tog
   assert.ok(readers.heldBytes <= 64 * 2 ** 20, String(readers.heldBytes));
   for (const reading of readings) {
     reading.request(Buffer.from('","model":"m"}'));
-    void reading.finish("whole");
+    await reading.finish("whole");
   }
   assert.equal(readers.heldBytes, 0);
   assert.equal(readings[0]?.model, "m");
