@@ -1,18 +1,8 @@
 /** Subscribes to the gateway's diagnostic events, whichever module of its SDK has them. */
 
-/** The diagnostic events that the core reads. */
-const WANTED = new Set([
-  "model.call.completed",
-  "model.call.error",
-  "model.usage",
-  "run.started",
-  "run.completed",
-  "session.state",
-  "message.delivery.started",
-  "message.delivery.completed",
-  "message.delivery.error",
-  "diagnostic.async_queue.dropped",
-]);
+import { DIAGNOSTICS } from "./pickers.js";
+
+const WANTED = new Set(DIAGNOSTICS);
 
 type Listener = (event: { type?: unknown }) => void;
 /** From 2026.8 on a filter says which events are wanted: the gateway copies and freezes no others for this listener. */

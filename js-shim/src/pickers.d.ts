@@ -19,5 +19,14 @@ export interface Source {
 /** All sources by the names of their events; made by the build from the module's table (`scripts/lib/pickers.mjs`). */
 export const SOURCES: Readonly<Record<string, readonly Source[] | undefined>>;
 
+/** Typed hooks that are read: of every gateway, of 2026.3.13 alone, and those that it would log a warning for. */
+export const HOOKS: Readonly<Record<"every" | "older" | "newer", readonly string[]>>;
+
+/** Families of internal events that no typed hook tells of. */
+export const INTERNAL_EVENTS: readonly string[];
+
+/** Types of diagnostic events that are read. */
+export const DIAGNOSTICS: readonly string[];
+
 /** Hash of the table: events that were packed by one table are read by the same table only. */
 export const TABLE: string;

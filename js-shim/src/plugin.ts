@@ -8,38 +8,12 @@ import { environmentStateDir } from "./env.js";
 import { acceptInternal } from "./internal.js";
 import type { PluginApi, ServiceContext } from "./openclaw.js";
 import { registerOperator } from "./operator.js";
+import { HOOKS, INTERNAL_EVENTS } from "./pickers.js";
 import { costSettings } from "./prices.js";
 import { withSecrets } from "./secret.js";
 import { unknownSettings } from "./settings.js";
 import { beginSubscription, countedBy, end, ownRecorder, recorder, type Shared, shared } from "./shared.js";
 import { counted } from "./words.js";
-
-/** Typed hooks that the core reads; none of them needs conversation access. */
-const HOOKS = [
-  "before_message_write",
-  "before_tool_call",
-  "after_tool_call",
-  "session_start",
-  "session_end",
-  "message_received",
-  "message_sent",
-  "subagent_spawned",
-  "subagent_ended",
-  "gateway_start",
-  "gateway_stop",
-];
-
-/** Those that 2026.3.13 does not know, and would log a warning for. */
-const NEWER_HOOKS = ["model_call_started", "model_call_ended", "cron_changed"];
-
-/**
- * Only 2026.3.13, which tells no registration mode: there it needs no grant, and its sum of a run is the only sign
- * of messages that another plugin kept from us. Newer gateways have their diagnostics for that.
- */
-const OLDER_HOOKS = ["llm_output"];
-
-/** Families of internal events that no typed hook tells of; a gateway has them where its internal hooks are enabled. */
-const INTERNAL_EVENTS = ["command", "session"];
 
 /** Before every other plugin: one that blocks a message ends the chain, one that rewrites it hides the truth. */
 const FIRST = { priority: Number.MAX_SAFE_INTEGER };
@@ -94,14 +68,16 @@ function register(api: PluginApi): void {
   state.log = api.logger;
   state.config = { ...api.pluginConfig };
   state.stateDir ??= api.runtime?.state?.resolveStateDir?.() ?? environmentStateDir();
+  // Only 2026.3.13 tells no mode: there `llm_output` needs no grant, and is the only sign of messages that another plugin
+  // kept from us. Newer gateways have their diagnostics for that.
   const isOld = api.registrationMode === undefined;
-  for (const hook of [...HOOKS, ...(isOld ? OLDER_HOOKS : NEWER_HOOKS)]) {
+  for (const hook of [...HOOKS.every, ...(isOld ? HOOKS.older : HOOKS.newer)]) {
     api.on(hook, (event, ctx) => recorder(state).accept(hook, event, ctx), FIRST);
   }
   // Where nobody is asked it is not for free: 2026.3.13 logs a line several times a turn once there is one.
   const internal = api.config?.hooks?.internal?.enabled ?? !isOld;
   if (internal)
-    api.registerHook?.(INTERNAL_EVENTS, (event) => acceptInternal(recorder(state), event), {
+    api.registerHook?.([...INTERNAL_EVENTS], (event) => acceptInternal(recorder(state), event), {
       name: "agentwatch",
       description: "Logs and traces of commands and sessions",
     });

@@ -5,7 +5,7 @@ import { createHash } from "node:crypto";
 
 /**
  * @typedef {{ name: string, path: string }} Field
- * @typedef {{ source: string, only: [string, string] | null, fields: Field[], list: { path: string, max: number, fields: Field[] } | null }} Table
+ * @typedef {{ source: string, mechanism: string, gateways: string, only: [string, string] | null, fields: Field[], list: { path: string, max: number, fields: Field[] } | null }} Table
  */
 
 const HEAD = `// Made by the build from the module's table of sources; see scripts/lib/pickers.mjs.
@@ -138,12 +138,27 @@ export function pickersOf(sources) {
   const entries = [...bySource].map(
     ([name, list]) => `  ${JSON.stringify(name)}: [\n    ${list.join(",\n    ")},\n  ],`,
   );
+  const heard = (/** @type {string} */ mechanism, /** @type {string} */ gateways) =>
+    JSON.stringify([
+      ...new Set(
+        tables
+          .filter((table) => table.mechanism === mechanism && table.gateways === gateways)
+          .map(({ source }) => source),
+      ),
+    ]);
   const hash = createHash("sha256").update(sources).digest("hex").slice(0, 16);
   // Names of events come from outside: none is to find what every object inherits.
   return `${HEAD}
 export const SOURCES = Object.assign(Object.create(null), {
 ${entries.join("\n")}
 });
+export const HOOKS = {
+  every: ${heard("hook", "every")},
+  older: ${heard("hook", "older")},
+  newer: ${heard("hook", "newer")},
+};
+export const INTERNAL_EVENTS = ${heard("internal", "every")};
+export const DIAGNOSTICS = ${heard("diagnostic", "every")};
 export const TABLE = ${JSON.stringify(hash)};
 `;
 }
