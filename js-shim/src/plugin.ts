@@ -36,7 +36,7 @@ async function start(ctx: ServiceContext): Promise<void> {
   state.log = ctx.logger;
   await readSettings(state, ctx);
   const running = await ownRecorder(state);
-  // A call is told to one listener: nothing comes between the two lines.
+  // The former service's listener goes behind this one's coming, so no event is missed. One that both hear counts once, by its span.
   const subscription = await subscribe(
     (type, event) => recorder(state).accept(type, event),
     ctx.config?.diagnostics?.enabled,

@@ -217,7 +217,7 @@ export class Recorder {
     const ended = new Promise<void>((resolve) => {
       worker.on("exit", (code) => {
         resolve();
-        this.#buried(worker, why ?? `exit code ${code}`);
+        this.#workerExited(worker, why ?? `exit code ${code}`);
       });
     });
     // It keeps no process alive: what is in the ring is brought to the disk when the process exits.
@@ -240,7 +240,7 @@ export class Recorder {
   }
 
   /** A worker is gone: another one goes on, where it was not asked to go. */
-  #buried(worker: Worker, why: unknown): void {
+  #workerExited(worker: Worker, why: unknown): void {
     if (this.#running?.worker !== worker) return;
     const { isEnding } = this.#running;
     this.#running = undefined;

@@ -114,7 +114,7 @@ async function withWorker(script) {
 }
 
 /** Reads events, acknowledges each, and dies of those of the model `poison`. */
-const MORTAL = `
+const DYING_WORKER = `
 import { parentPort, workerData } from "node:worker_threads";
 import { RingReader } from "./base.js";
 const reader = new RingReader(workerData.ring, workerData.skip);
@@ -132,7 +132,7 @@ for (;;) {
 }`;
 
 test("an event at which two workers die is left out, and those behind it are read", async () => {
-  const { recorder, log, remove } = await withWorker(MORTAL);
+  const { recorder, log, remove } = await withWorker(DYING_WORKER);
   try {
     const model = (/** @type {string} */ name) =>
       recorder.accept("before_message_write", answer(1, { model: name }), SESSION);
