@@ -3,14 +3,19 @@ import { createWriteStream } from "node:fs";
 
 /** @typedef {ReturnType<typeof launch>} Launched */
 
+/** Signals by which the system ends a process whose native code is at fault. */
+const CRASHES = new Set(["SIGSEGV", "SIGBUS", "SIGILL"]);
+
 /**
- * A child process whose last words are at hand, and whose output goes to a file if one is named.
+ * A child process whose last output is at hand, and whose output goes to a file if one is named. Where a program of
+ * another project (`foreign`) crashes, standard error says so; `scripts/lib/steps.mjs` then plays the step again.
  *
  * @param {string} command
  * @param {string[]} args
- * @param {{ env: Record<string, string>, cwd?: string, log?: string }} options `env` is the whole environment.
+ * @param {{ env: Record<string, string>, cwd?: string, log?: string, foreign?: string }} options `env` is the whole
+ *   environment, `foreign` the program's name.
  */
-export function launch(command, args, { env, cwd, log }) {
+export function launch(command, args, { env, cwd, log, foreign }) {
   const child = spawn(command, args, { env, cwd, stdio: ["ignore", "pipe", "pipe"] });
   const file = log ? createWriteStream(log, { flags: "a" }) : undefined;
   let recent = "";
@@ -32,6 +37,8 @@ export function launch(command, args, { env, cwd, log }) {
     child.on("close", (code, signal) => {
       process.off("exit", sweep);
       file?.end();
+      if (foreign && signal && CRASHES.has(signal))
+        console.error(`foreign crash: ${foreign} ended with ${signal}`);
       resolve({ code, signal });
     });
   });

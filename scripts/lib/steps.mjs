@@ -3,6 +3,8 @@ import { fileURLToPath } from "node:url";
 import { SetupError, say } from "./run.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
+/** How `examples/gateway/process.mjs` says that another project's program crashed. */
+const FOREIGN_CRASH = /foreign crash: (.+)/;
 /** So many characters of a step's output are kept for those who see the end of it all alone. */
 const END = 4_000;
 
@@ -12,6 +14,8 @@ const END = 4_000;
  * @property {string} about
  * @property {string} [group] Neighbours of the same group run at the same time.
  * @property {boolean} [isOnRequest] It runs only where it is named.
+ * @property {boolean} [playsForeign] Other projects' programs run in it: where one crashes and the step fails, the
+ *   step is played once more.
  * @property {string[]} [needs] Names of preparations that must be done before it.
  * @property {(run: Command) => Promise<void>} run
  *
@@ -79,13 +83,16 @@ function prepare(steps, preparations) {
  * @param {boolean} alone Then its output is shown as it comes, otherwise in one piece at its end.
  * @returns {Promise<Result>}
  */
-async function runStep({ name, about, needs = [], run }, prepared, alone) {
+async function runStep({ name, about, needs = [], playsForeign, run }, prepared, alone) {
   const begun = Date.now();
   const seconds = () => Math.round((Date.now() - begun) / 1000);
   /** @type {string[]} */
   const kept = [];
   let end = "";
+  /** @type {string | undefined} */
+  let crash;
   const write = (/** @type {string} */ text) => {
+    crash ??= FOREIGN_CRASH.exec(text)?.[1];
     end = (end + text).slice(-END);
     if (alone) process.stdout.write(text);
     else kept.push(text);
@@ -94,7 +101,12 @@ async function runStep({ name, about, needs = [], run }, prepared, alone) {
   const timer = alone ? undefined : setInterval(() => say(`${name} … ${seconds()} s`), 30_000);
   try {
     for (const need of needs) await prepared.get(need);
-    await run((command, args, options) => execute(command, args, write, options));
+    const play = () => run((command, args, options) => execute(command, args, write, options));
+    await play().catch(async (error) => {
+      if (!playsForeign || crash === undefined) throw error;
+      write(`\n=== ${name}: FAILED, but ${crash}: it is played once more\n`);
+      await play();
+    });
     process.stdout.write(`${kept.join("")}=== ${name}: passed in ${seconds()} s\n`);
     return { name, seconds: seconds() };
   } catch (error) {

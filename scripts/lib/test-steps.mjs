@@ -210,6 +210,7 @@ export const steps = [
     // What they tell of a call does not depend on the gateway; a newer one takes longer.
     isOnRequest: version !== OLDEST,
     needs: ["npm", "node22", "node24", "wasm", "tools", "litellm", version],
+    playsForeign: true,
     run: async (/** @type {import("./steps.mjs").Command} */ run) =>
       nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "ways.test.mjs")], await wholeWay(version)),
   })),

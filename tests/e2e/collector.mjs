@@ -30,7 +30,7 @@ export async function startCollector() {
   /** @type {import("../../examples/gateway/process.mjs").Launched | undefined} */
   let running;
   const start = async () => {
-    const child = launch(rotel, args, { env, log: join(folder, "rotel.log") });
+    const child = launch(rotel, args, { env, log: join(folder, "rotel.log"), foreign: "rotel" });
     running = child;
     const answers = () =>
       fetch(`${url}/v1/metrics`, {

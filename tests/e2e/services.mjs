@@ -95,6 +95,7 @@ export async function startLitellm({ providerUrl, endpoint }) {
       DEFAULT_FLUSH_INTERVAL_SECONDS: "1",
     },
     log: join(folder, "litellm.log"),
+    foreign: "LiteLLM",
   });
   const url = `http://127.0.0.1:${port}`;
   const isReady = () =>
