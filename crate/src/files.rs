@@ -1,4 +1,4 @@
-//! What the host does to the files of our folder: values, in the order in which they are to be done.
+//! Changes of the journal's files, in the order in which they are to be done.
 
 /// One change of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,7 +16,7 @@ pub enum Op {
     Append(Vec<u8>),
     /// These bytes take the file's place, whole or not at all.
     Replace(Vec<u8>),
-    /// The same with the pieces of a snapshot, which were handed out while the changes were made.
+    /// The snapshot whose pieces were handed out takes the file's place.
     Snapshot,
     /// The file takes this name, in place of another one that has it.
     Rename(&'static str),
@@ -27,7 +27,7 @@ pub enum Op {
 /// How names of the ledger's files begin.
 pub const LEDGER: &str = "ledger-";
 /// How names of journal files end.
-const SUFFIX: &str = ".awj";
+pub const SUFFIX: &str = ".awj";
 
 /// A journal file's name; names sort by number.
 pub fn numbered(prefix: &str, number: u32) -> String {

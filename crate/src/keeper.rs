@@ -30,21 +30,6 @@ pub struct Writes {
     pub list: Vec<Write>,
 }
 
-impl Writes {
-    /// What a process that does not own the journal tells the one that does, in a file of its own.
-    pub fn of_spool(bytes: Vec<u8>) -> Self {
-        let write = |bytes| Write {
-            file: String::new(),
-            op: Op::Append(bytes),
-        };
-        let list = Some(bytes).filter(|bytes| !bytes.is_empty()).map(write);
-        Self {
-            upto: u64::MAX,
-            list: list.into_iter().collect(),
-        }
-    }
-}
-
 /// What is recovered from disk.
 #[derive(Debug, Default)]
 pub struct Found {
@@ -227,6 +212,25 @@ impl Keeper {
             upto: self.appended,
             list,
         }
+    }
+
+    /// Whether there is something to write.
+    pub fn has_changes(&self) -> bool {
+        !self.delta.is_empty()
+            || self.wants_snapshot
+            || !self.refused.is_empty()
+            || self.calls.has_changes()
+            || self.rest.has_changes()
+    }
+
+    /// Whether calls or records are to be written: they wait for that to be sent.
+    pub fn has_entries(&self) -> bool {
+        self.calls.has_appends() || self.rest.has_appends()
+    }
+
+    /// Facts of the ledger that are not written yet, for another process that owns the journal now.
+    pub fn take_facts(&mut self) -> Vec<u8> {
+        self.delta.take().flatten().collect()
     }
 
     /// Throws away what is not written: the disk may have it in part, or not at all.

@@ -1,7 +1,7 @@
 //! Counts the model calls of an OpenClaw gateway and delivers them to AgentWatch.
 //!
-//! The core is a state machine without I/O: time comes in as an argument, effects go out as values.
-//! The one exception is the POST itself, in the WebAssembly face.
+//! The engine calls its host for files, synchronously ([`host::Host`]). Time comes in as an argument, requests go out as
+//! values; the WebAssembly face makes them.
 
 pub mod agentwatch;
 pub mod answer;
@@ -12,6 +12,7 @@ pub mod counter;
 pub mod extras;
 pub mod facts;
 pub mod files;
+pub mod host;
 pub mod identity;
 pub mod journal;
 mod json;
@@ -36,6 +37,8 @@ mod turn;
 pub mod turns;
 pub mod voice;
 
+#[cfg(all(target_arch = "wasm32", feature = "counting"))]
+mod bindings;
 #[cfg(target_arch = "wasm32")]
 mod crossing;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]

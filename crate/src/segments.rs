@@ -278,6 +278,16 @@ impl Segments {
         })
     }
 
+    /// Whether entries are to be appended.
+    pub fn has_appends(&self) -> bool {
+        !self.unwritten.is_empty() || !self.appends.is_empty()
+    }
+
+    /// Whether there is anything to write.
+    pub fn has_changes(&self) -> bool {
+        self.has_appends() || !self.deletions.is_empty()
+    }
+
     /// What is to be appended; deletions come by [`Segments::take_deletions`], after the ledger's marks.
     pub fn take_appends(&mut self, writes: &mut Vec<Write>) {
         self.flush_unwritten();

@@ -39,6 +39,8 @@ pub struct Counts {
     pub from_store: u64,
     /// Observations of calls that other processes on this host had made.
     pub spooled: u64,
+    /// Observations that the process that owns the journal will never be told.
+    pub dropped_spool_full: u64,
     /// Why the journal could not be written last; none while it can.
     pub journal_error: Option<String>,
     /// When the last call ended, in ms since 1970.

@@ -8,15 +8,16 @@
 //! catches; this module never has any. Requests are made by `io.wasm`.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 
 use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
 use crate::answer::Reply;
+use crate::bindings::JsHost;
 use crate::config::RawSettings;
 use crate::core::Core as Machine;
 use crate::crossing::scalar;
-use crate::files::{Op, Write};
 use crate::observe::SOURCES;
 use crate::outbox::Request;
 use crate::packed::Packed;
@@ -88,7 +89,8 @@ impl Core {
 
     /// What is to be logged and was not told yet, as JSON `[{level, text}, …]`.
     pub fn said(&self) -> Option<String> {
-        let lines = self.said.take();
+        let mut lines = self.said.take();
+        lines.extend(self.machine.borrow_mut().said());
         (!lines.is_empty()).then(|| json(&lines))
     }
 
@@ -127,105 +129,55 @@ impl Core {
         self.machine.borrow_mut().set_price(provider, model, price);
     }
 
-    /// Makes calls final: the gateway stops. Where the journal `keeps` what is open, those stay open whose message is
+    /// Makes calls final: the gateway stops. Where the journal keeps what is open, those stay open whose message is
     /// still to come.
-    pub fn close(&self, keeps: bool, wall: f64, mono: f64) {
-        self.machine.borrow_mut().close(keeps, now(wall, mono));
+    pub fn close(&self, wall: f64, mono: f64) {
+        let mut machine = self.machine.borrow_mut();
+        let keeps = machine.keeps();
+        machine.close(keeps, now(wall, mono));
     }
 
-    /// Changes of the journal's files, in order: `[upto, [file, what, with], …]`, where `what` is `append` or
-    /// `replace` with bytes, `rename` with a name, or `delete`. When all of them are done `upto` goes to `written`.
-    /// Nothing where there are none.
-    pub fn writes(&self) -> Option<Array> {
-        // Each piece leaves the module as it is made.
-        let mut pieces = Vec::new();
-        let mut hand_out = |piece: &[u8]| pieces.push(Uint8Array::from(piece));
-        let writes = self.machine.borrow_mut().take_writes(&mut hand_out);
-        if writes.list.is_empty() {
-            return None;
-        }
-        let list = Array::of1(&JsValue::from(writes.upto as f64));
-        for Write { file, op } in writes.list {
-            let (what, with) = match op {
-                Op::Append(bytes) => ("append", Uint8Array::from(&bytes[..]).into()),
-                Op::Replace(bytes) => ("replace", Uint8Array::from(&bytes[..]).into()),
-                Op::Snapshot => ("replace", joined(&pieces).into()),
-                Op::Rename(name) => ("rename", JsValue::from(name)),
-                Op::Delete => ("delete", JsValue::NULL),
-            };
-            list.push(&Array::of3(&file.into(), &what.into(), &with));
-        }
-        Some(list)
+    /// Owns the journal in the host's folder: goes on from the files that are there.
+    pub fn open(&self, host: JsHost, wall: f64, mono: f64) {
+        let host = Rc::new(host);
+        self.machine.borrow_mut().open(host, now(wall, mono));
     }
 
-    /// All changes up to there are done.
-    pub fn written(&self, upto: f64) {
-        self.machine.borrow_mut().written(upto as u64);
-    }
-
-    /// The disk did not take the last changes; sending goes on from memory until `tryDisk`.
-    #[wasm_bindgen(js_name = diskFailed)]
-    pub fn disk_failed(&self, why: &str, wall: f64, mono: f64) {
-        self.machine.borrow_mut().disk_failed(why, now(wall, mono));
-    }
-
-    /// The disk is to be tried again: the next changes write everything anew.
-    #[wasm_bindgen(js_name = tryDisk)]
-    pub fn try_disk(&self) {
-        self.machine.borrow_mut().try_disk();
-    }
-
-    /// The disk took that.
-    #[wasm_bindgen(js_name = diskMended)]
-    pub fn disk_mended(&self, wall: f64, mono: f64) {
-        self.machine.borrow_mut().disk_mended(now(wall, mono));
-    }
-
-    /// Takes one of the journal's files; in the order of their names, then `recovered`.
-    pub fn recover(&self, file: &str, bytes: &[u8]) {
-        self.machine.borrow_mut().recover(file, bytes);
-    }
-
-    /// Goes on from the files that were handed over.
-    pub fn recovered(&self, wall: f64, mono: f64) {
-        self.machine.borrow_mut().recovered(now(wall, mono));
-    }
-
-    /// The file that `load` is to get, if any.
-    #[wasm_bindgen(js_name = toLoad)]
-    pub fn to_load(&self) -> Option<String> {
-        self.machine.borrow().to_load()
-    }
-
-    /// Takes the bytes of a file that waited on disk; no bytes where it cannot be read.
-    pub fn load(&self, file: &str, bytes: &[u8], wall: f64, mono: f64) {
-        self.machine.borrow_mut().load(file, bytes, now(wall, mono));
-    }
-
-    /// Another process owns the journal: `writes` gives what is appended to a file that the owner reads.
+    /// Another process owns the journal: what this one hears, and what it had not written yet, goes into files of its
+    /// own, which the owner reads; their names begin and end so.
     #[wasm_bindgen(js_name = becomeSpool)]
-    pub fn become_spool(&self) {
-        self.machine.borrow_mut().become_spool();
+    pub fn become_spool(&self, host: JsHost, prefix: &str, suffix: &str) {
+        let host = Rc::new(host);
+        self.machine.borrow_mut().become_spool(host, prefix, suffix);
     }
 
-    /// Takes in what another process wrote, from `spoolOffset` on; how many bytes of it were whole.
-    #[wasm_bindgen(js_name = takeSpool)]
-    pub fn take_spool(&self, name: &str, bytes: &[u8], wall: f64, mono: f64) -> u32 {
-        self.machine
-            .borrow_mut()
-            .take_spool(name, bytes, now(wall, mono)) as u32
+    /// Where segments go that are given up, relative to the host's folder; without it they are removed.
+    #[wasm_bindgen(js_name = archiveTo)]
+    pub fn archive_to(&self, folder: Option<String>) {
+        self.machine.borrow_mut().archive_to(folder);
     }
 
-    /// How far another process's file was read.
-    #[wasm_bindgen(js_name = spoolOffset)]
-    pub fn spool_offset(&self, name: &str) -> u32 {
-        self.machine.borrow().spool_offset(name) as u32
+    /// Writes everything now. Whether it is on disk: where not, sending goes on from memory, and it is tried again later.
+    pub fn flush(&self, wall: f64, mono: f64) -> bool {
+        self.machine.borrow_mut().flush(now(wall, mono))
     }
 
-    /// Another process's file is read to its end and gone; `torn` where a piece of it could not be read.
-    #[wasm_bindgen(js_name = forgetSpool)]
-    pub fn forget_spool(&self, name: &str, torn: bool) {
-        self.machine.borrow_mut().forget_spool(name, torn);
+    /// Whether everything that was told is on disk, as far as it can be.
+    #[wasm_bindgen(js_name = isKept)]
+    pub fn is_kept(&self) -> bool {
+        self.machine.borrow().is_kept()
+    }
+
+    /// Whether another process took the journal over: nothing is written or sent any more.
+    #[wasm_bindgen(js_name = isLost)]
+    pub fn is_lost(&self) -> bool {
+        self.machine.borrow().is_lost()
+    }
+
+    /// Takes in what other processes wrote since the last look; whether there was something.
+    #[wasm_bindgen(js_name = takeSpools)]
+    pub fn take_spools(&self, wall: f64, mono: f64) -> bool {
+        self.machine.borrow_mut().take_spools(now(wall, mono))
     }
 
     /// Takes in rows of a session's file, facts each, and how far it was read with them, where that is known. A
@@ -270,27 +222,10 @@ impl Core {
         self.machine.borrow_mut().set_reconciled(until_ms as u64);
     }
 
-    /// Whether the journal is to survive a power cut, by fsync.
-    #[wasm_bindgen(js_name = survivesPowerCut)]
-    pub fn survives_power_cut(&self) -> bool {
-        self.machine.borrow().survives_power_cut()
-    }
-
     /// The status, as JSON.
     pub fn status(&self) -> String {
         json(&self.machine.borrow().status())
     }
-}
-
-/// One array of all pieces.
-fn joined(pieces: &[Uint8Array]) -> Uint8Array {
-    let whole = Uint8Array::new_with_length(pieces.iter().map(Uint8Array::length).sum());
-    let mut at = 0;
-    for piece in pieces {
-        whole.set(piece, at);
-        at += piece.length();
-    }
-    whole
 }
 
 fn order(machine: &Machine, request: Request) -> Option<Array> {

@@ -47,8 +47,9 @@ fn expected(calls: std::ops::Range<u64>) -> Totals {
 }
 
 fn of_kind(gateway: &Gateway, prefix: &str) -> usize {
-    let files = gateway.disk.0.iter();
+    let files = gateway.disk.files();
     files
+        .iter()
         .filter(|(file, _)| file.starts_with(prefix))
         .map(|(_, bytes)| bytes.len())
         .sum()
@@ -100,7 +101,7 @@ fn what_is_new_does_not_wait_for_the_whole_backlog() {
             end = hear(&mut gateway, 15_000..15_001);
             before_it = gateway.receiver.totals.requests();
         }
-        gateway.load(end);
+        gateway.advance(end);
         gateway.send_once(end);
         gateway.write();
         let newest = gateway
@@ -144,39 +145,86 @@ fn a_full_disk_gives_up_the_oldest_and_counts_them_exactly() {
 #[test]
 fn nothing_is_sent_before_it_is_on_disk() {
     let mut gateway = Gateway::new(false);
-    gateway.hear("before_message_write", &message(0), START_MS + 50);
     let now = common::at(START_MS + 5_000);
-    gateway.core.advance(now);
-    let writes = common::take_writes(&mut gateway.core);
+    let message = message(0);
+    gateway.hear("before_message_write", &message, START_MS + 50);
     assert!(
         gateway.core.begin(now, true).is_none(),
-        "it is not written yet"
+        "it is not final yet"
     );
-    gateway.core.written(writes.upto);
+    gateway.core.advance(now);
+    assert!(of_kind(&gateway, "model-calls-") > 0);
     assert!(gateway.core.begin(now, true).is_some());
 }
 
+/// Behind each of its changes: sending goes on from memory, and all that waits is on the disk when it is well.
 #[test]
 fn a_disk_that_fails_stops_nothing_and_is_made_whole_when_it_is_well() {
+    for changes in 0..4 {
+        for torn in [0, 1, 40] {
+            let mut gateway = Gateway::new(false);
+            gateway.disk.fail_after(changes, torn);
+            gateway.hear("before_message_write", &message(0), START_MS + 50);
+            gateway.advance(START_MS + 3_000);
+            let at = START_MS + 10_000;
+            gateway.disk.fail_after(0, torn);
+            gateway.hear("before_message_write", &message(100), at);
+            gateway.advance(at + 2_000);
+            let status = gateway.status();
+            assert_eq!(status["journal_error"], "no space left");
+            assert_eq!(status["waiting"], 2);
+            gateway.disk.be_well();
+            gateway.advance(at + 8_000);
+            assert!(gateway.status()["journal_error"].is_null());
+            assert!(
+                gateway
+                    .log
+                    .iter()
+                    .any(|line| line == "the journal is written again")
+            );
+            // The process dies before anything was sent: both calls are on disk.
+            gateway.restart(at + 9_000);
+            gateway.run_until(at + 9_000, at + 60_000);
+            let mut both = expected(0..1);
+            both.add("p/m", 1, 101, 2, 0.001);
+            gateway.receiver.totals.assert_equals(&both, "both");
+        }
+    }
+}
+
+#[test]
+fn a_journal_that_is_removed_is_written_anew() {
     let mut gateway = Gateway::new(false);
-    gateway.hear("before_message_write", &message(0), START_MS + 50);
-    gateway.core.advance(common::at(START_MS + 3_000));
-    drop(common::take_writes(&mut gateway.core));
+    let end = hear(&mut gateway, 0..10);
+    gateway.disk.files().clear();
+    let end = hear(&mut gateway, 10..11).max(end);
+    assert!(
+        gateway.status()["journal_error"]
+            .as_str()
+            .unwrap()
+            .ends_with("was removed or changed")
+    );
+    gateway.advance(end + 6_000);
+    assert!(gateway.status()["journal_error"].is_null());
+    gateway.restart(end + 7_000);
+    gateway.run_until(end + 7_000, end + 60_000);
     gateway
-        .core
-        .disk_failed("no space left", common::at(START_MS + 3_000));
-    let at = START_MS + 10_000;
-    gateway.hear("before_message_write", &message(100), at);
-    gateway.core.advance(common::at(at + 2_000));
-    gateway.core.try_disk();
+        .receiver
+        .totals
+        .assert_equals(&expected(0..11), "all");
+}
+
+/// The disk fails, and is well again at the next try.
+fn fail_once(gateway: &mut Gateway, at_ms: u64) -> u64 {
+    gateway.disk.fail_after(0, 0);
+    gateway.core.bookmark("something", "to write");
     gateway.write();
-    gateway.core.disk_mended(common::at(at + 2_000));
-    // The process dies before anything was sent: both calls are on disk.
-    gateway.restart(at + 3_000);
-    gateway.run_until(at + 3_000, at + 60_000);
-    let mut both = expected(0..1);
-    both.add("p/m", 1, 101, 2, 0.001);
-    gateway.receiver.totals.assert_equals(&both, "both");
+    assert_eq!(gateway.status()["journal_error"], "no space left");
+    gateway.disk.be_well();
+    gateway.advance(at_ms + 6_000);
+    gateway.write();
+    assert!(gateway.status()["journal_error"].is_null());
+    at_ms + 6_000
 }
 
 /// What waits in memory is written anew, and what waits on disk alone stays where it is, in the same file: the marks
@@ -184,10 +232,8 @@ fn a_disk_that_fails_stops_nothing_and_is_made_whole_when_it_is_well() {
 #[test]
 fn a_disk_that_fails_during_a_backlog_loses_nothing_however_often_the_process_ends() {
     let mut gateway = Gateway::new(false);
-    let mut end = hear(&mut gateway, 0..5_000);
-    gateway.core.disk_failed("no space left", common::at(end));
-    gateway.core.try_disk();
-    gateway.write();
+    let end = hear(&mut gateway, 0..5_000);
+    let mut end = fail_once(&mut gateway, end);
     for _ in 0..3 {
         assert_eq!(gateway.status()["waiting"], 5_000);
         gateway.restart(end);
@@ -212,13 +258,15 @@ fn records_that_wait_are_on_disk_again_when_it_is_well() {
     let mut gateway = Gateway::new(false);
     let at = START_MS + 10_000;
     gateway.hear("command", &command(at), at);
-    gateway.core.disk_failed("no space left", common::at(at));
+    gateway.disk.fail_after(0, 0);
     gateway.hear("command", &command(at + 50), at + 50);
-    gateway.core.advance(common::at(at + 100));
+    gateway.advance(at + 100);
     let waiting = gateway.status()["records_waiting"].clone();
     assert!(waiting.as_u64() > Some(3), "{waiting}");
-    gateway.core.try_disk();
+    gateway.disk.be_well();
+    gateway.advance(at + 6_000);
     gateway.write();
+    let at = at + 6_000;
     // The process dies before anything was sent.
     for _ in 0..2 {
         gateway.restart(at + 200);

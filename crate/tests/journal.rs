@@ -27,10 +27,24 @@ fn journal_of_a_day() -> &'static [u8] {
         gateway.core.set_reconciled(capture.events[0].at_ms);
         gateway.write();
         let is_ledger = |(file, _): &(&String, &Vec<u8>)| file.starts_with(LEDGER);
-        let mut bytes = gateway.disk.0.iter().find(is_ledger).unwrap().1.clone();
+        let mut bytes = gateway
+            .disk
+            .files()
+            .iter()
+            .find(is_ledger)
+            .unwrap()
+            .1
+            .clone();
         gateway.core.compact();
         gateway.write();
-        let snapshot = gateway.disk.0.iter().find(is_ledger).unwrap().1;
+        let snapshot = gateway
+            .disk
+            .files()
+            .iter()
+            .find(is_ledger)
+            .unwrap()
+            .1
+            .clone();
         bytes.extend(&snapshot[FILE_HEADER..]);
         bytes
     })
@@ -79,7 +93,7 @@ fn a_frame_whose_cost_is_no_amount_is_corrupt() {
     let mut gateway = Gateway::new(true);
     gateway
         .disk
-        .0
+        .files()
         .insert([LEDGER, "0000000001.awj"].concat(), file);
     gateway.restart(1_795_000_000_000);
     assert_eq!(gateway.status()["journal_corrupt"], spoilt);

@@ -5,7 +5,6 @@
 mod common;
 
 use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::files::Op;
 use agentwatch_openclaw::observe::SOURCES;
 use common::{Gateway, Totals, at, pick};
 use proptest::prelude::*;
@@ -563,16 +562,20 @@ fn a_cut_write_repeats_no_stored_row() {
     let read = ("main/one", Some("100:1"));
     let mut whole = Gateway::new(false);
     whole.core.take_rows(source, &rows, read, false, at(late));
-    let writes = common::take_writes(&mut whole.core).list;
-    let bytes = match &writes[0].op {
-        Op::Append(bytes) => bytes.clone(),
-        _ => Vec::new(),
-    };
-    assert!(bytes.len() > 300, "the ledger's file comes first");
+    whole.write();
+    let (file, bytes) = whole
+        .disk
+        .files()
+        .first_key_value()
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .unwrap();
+    assert!(file.starts_with("ledger-") && bytes.len() > 300);
     for cut in (0..=bytes.len()).step_by(7) {
         let mut gateway = Gateway::new(false);
-        let file = writes[0].file.clone();
-        gateway.disk.0.insert(file, bytes[..cut].to_vec());
+        gateway
+            .disk
+            .files()
+            .insert(file.clone(), bytes[..cut].to_vec());
         gateway.restart(late + 1_000);
         let is_marked = gateway.core.bookmarks().next().is_some();
         if !is_marked {

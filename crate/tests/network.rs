@@ -91,20 +91,17 @@ impl World {
         // What is delivered has left the disk, and nothing of it comes again.
         let (usage, requests) = (self.server.usage.len(), self.requests);
         self.core.compact();
-        self.collect();
         self.pass(1_000);
-        let kept = self
+        let files: Vec<(String, usize)> = self
             .disk
-            .0
+            .files()
+            .iter()
+            .map(|(name, bytes)| (name.clone(), bytes.len()))
+            .collect();
+        let kept = files
             .iter()
             .filter(|(name, _)| !name.starts_with("ledger-"));
-        let kept: usize = kept.map(|(_, bytes)| bytes.len()).sum();
-        let files: Vec<(&String, usize)> = self
-            .disk
-            .0
-            .iter()
-            .map(|(name, bytes)| (name, bytes.len()))
-            .collect();
+        let kept: usize = kept.map(|(_, bytes)| bytes).sum();
         assert!(kept < 300_000, "seed {}: {kept} bytes {files:?}", self.seed);
         self.kill();
         self.pass(600_000);

@@ -13,9 +13,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use agentwatch_openclaw::journal::Frame;
-use agentwatch_openclaw::keeper::Writes;
 use agentwatch_openclaw::segments::{Kind, Position, Segments};
-use common::Disk;
+use common::disk::Disk;
 use proptest::prelude::*;
 
 /// What happens next.
@@ -59,7 +58,7 @@ impl Run {
         let mut list = Vec::new();
         self.log.take_appends(&mut list);
         self.log.take_deletions(&mut list);
-        self.disk.apply(Writes { upto: 0, list });
+        self.disk.apply(list);
     }
 
     fn append(&mut self, size: u16, loaded: bool) {
@@ -76,7 +75,7 @@ impl Run {
         let Some(file) = self.log.to_load() else {
             return false;
         };
-        let bytes = self.disk.0.get(&file).cloned().unwrap_or_default();
+        let bytes = self.disk.files().get(&file).cloned().unwrap_or_default();
         for _ in 0..meanwhile {
             self.append(100, false);
         }
@@ -109,7 +108,7 @@ impl Run {
                 self.log.restore_gone(number, offsets);
             }
         }
-        for (file, bytes) in &self.disk.0 {
+        for (file, bytes) in &*self.disk.files() {
             assert_eq!(self.log.recover(file, bytes, |_, _| {}), Ok(0));
         }
         self.log.recovered();
@@ -148,6 +147,6 @@ proptest! {
         prop_assert!(run.left.values().all(|times| *times == 1));
         prop_assert_eq!(run.log.waiting(), 0);
         run.write();
-        prop_assert!(run.disk.0.is_empty(), "what has left leaves the disk");
+        prop_assert!(run.disk.files().is_empty(), "what has left leaves the disk");
     }
 }

@@ -101,7 +101,14 @@ fn journal_of_all_surfaces() -> Vec<u8> {
     gateway.core.compact();
     gateway.write();
     let is_ledger = |(file, _): &(&String, &Vec<u8>)| file.starts_with(LEDGER);
-    gateway.disk.0.iter().rfind(is_ledger).unwrap().1.clone()
+    gateway
+        .disk
+        .files()
+        .iter()
+        .rfind(is_ledger)
+        .unwrap()
+        .1
+        .clone()
 }
 
 #[test]
@@ -126,7 +133,7 @@ fn the_journal_has_the_bytes_that_it_had() {
 fn counted_again(surface: &str, call: usize) -> u64 {
     let mut gateway = Gateway::new(true);
     let file = [LEDGER, "0000000001.awj"].concat();
-    gateway.disk.0.insert(file, GOLDEN.to_vec());
+    gateway.disk.files().insert(file, GOLDEN.to_vec());
     gateway.restart(end_of(call));
     let before = gateway.status()["counted"].as_u64().unwrap();
     assert_eq!(gateway.status()["journal_corrupt"], 0);

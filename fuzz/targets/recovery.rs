@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
     let mut gateway = Gateway::new(true);
     gateway.receiver.refuses_rubbish = true;
     for (name, bytes) in FILES.iter().zip(files(data, FILES.len())) {
-        gateway.disk.0.insert((*name).to_owned(), bytes);
+        gateway.disk.files().insert((*name).to_owned(), bytes);
     }
     gateway.restart(NOW_MS);
     gateway.write();

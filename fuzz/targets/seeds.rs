@@ -35,11 +35,8 @@ fn fixtures(folder: &str) -> io::Result<Vec<(String, Vec<u8>)>> {
 
 /// A recorded gateway's files of one kind, frame by frame, with the number of their kind.
 fn payloads(gateway: &Gateway, prefix: &str, kind: u8, most: usize) -> Vec<(u8, Vec<u8>)> {
-    let files = gateway
-        .disk
-        .0
-        .iter()
-        .filter(|(file, _)| file.starts_with(prefix));
+    let files = gateway.disk.files();
+    let files = files.iter().filter(|(file, _)| file.starts_with(prefix));
     let readers = files.filter_map(|(_, bytes)| Reader::open(bytes).ok());
     let payloads = readers
         .flatten()

@@ -1,5 +1,6 @@
 /** Packed events between the handlers that tell of them and the core. */
 
+import { randomUUID } from "node:crypto";
 import { BEAT_MS } from "./beat.js";
 import type { PackedEvent } from "./pack.js";
 import type { Core } from "./wasm.js";
@@ -35,8 +36,10 @@ export interface Inbox {
   resume(mark: string): void;
   /** The core is about to read an event, or, without one, is done with it. */
   observing(event: Waiting | undefined): void;
-  /** What is to be called when everything that was taken by now is kept. */
-  acknowledge(): () => void;
+  /** Everything that was taken is kept. */
+  acknowledge(): void;
+  /** The core died: what is not acknowledged comes again, but for an event at which it died twice. */
+  rewind(): void;
 }
 
 /** When a packed event came. */
@@ -48,11 +51,19 @@ export function momentOf({ numbers }: PackedEvent): Moment {
 export class Queue implements Inbox {
   readonly #mono: () => number;
   readonly #ask: (ms: number) => void;
+  /** Tells this queue's marks from those of others. */
+  readonly #name = randomUUID();
+  /** Events that wait, and those that were taken and are not acknowledged. */
   #events: Waiting[] = [];
+  #taken: Waiting[] = [];
+  /** How many were acknowledged. */
+  #acknowledged = 0;
   /** When events were taken last, in ms of the monotonic clock. */
   #takenAt = Number.NEGATIVE_INFINITY;
+  #observed: Waiting | undefined;
+  #suspect: Waiting | undefined;
   dropped = 0;
-  readonly skipped = 0;
+  skipped = 0;
 
   /** `ask` is told in how many ms it is time for `take`. */
   constructor(mono: () => number, ask: (ms: number) => void) {
@@ -71,6 +82,13 @@ export class Queue implements Inbox {
       this.#ask(Math.min(this.#takenAt + BEAT_MS - waiting.mono, BEAT_MS));
   }
 
+  /** An event that is handed over at once, behind all others. */
+  addTaken(event: PackedEvent): Waiting {
+    const taken = { ...event, ...momentOf(event) };
+    this.#taken.push(taken);
+    return taken;
+  }
+
   get isEmpty(): boolean {
     return this.#events.length === 0;
   }
@@ -78,20 +96,44 @@ export class Queue implements Inbox {
   take(): Waiting[] {
     const events = this.#events;
     this.#events = [];
+    for (const event of events) this.#taken.push(event);
     this.#takenAt = this.#mono();
     return events;
   }
 
-  mark(): undefined {
-    return undefined;
+  mark(events: readonly Waiting[]): string | undefined {
+    const last = events.at(-1);
+    return last && `${this.#name} ${this.#acknowledged + this.#taken.indexOf(last) + 1}`;
   }
 
-  resume(): void {}
+  resume(mark: string): void {
+    const [name, upto] = mark.split(" ");
+    if (name !== this.#name) return;
+    // What is journalled was not acknowledged any more.
+    const kept = Math.max(0, Number(upto) - this.#acknowledged);
+    this.#events.splice(0, kept);
+    this.#acknowledged += kept;
+  }
 
-  observing(): void {}
+  observing(event: Waiting | undefined): void {
+    this.#observed = event;
+  }
 
-  acknowledge(): () => void {
-    return () => {};
+  acknowledge(): void {
+    this.#acknowledged += this.#taken.length;
+    this.#taken = [];
+  }
+
+  rewind(): void {
+    const suspect = this.#observed;
+    this.#observed = undefined;
+    this.#events = [...this.#taken, ...this.#events];
+    this.#taken = [];
+    if (suspect && suspect === this.#suspect) {
+      this.skipped += 1;
+      this.#events.splice(this.#events.indexOf(suspect), 1);
+    }
+    this.#suspect = suspect;
   }
 }
 

@@ -4,8 +4,7 @@
  */
 
 import { randomUUID } from "node:crypto";
-import { mkdirSync, renameSync, rmdirSync, rmSync } from "node:fs";
-import { lstat, lutimes } from "node:fs/promises";
+import { lutimesSync, mkdirSync, renameSync, rmdirSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -50,12 +49,11 @@ export class Lease {
   #leftAt: number | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isLost = false;
-  #isReleased = false;
 
   private constructor(file: string, owner: Owner) {
     this.#file = file;
     this.owner = owner;
-    this.#timer = setInterval(() => void this.#heartbeat(), HEARTBEAT_MS);
+    this.#timer = setInterval(() => this.#heartbeat(), HEARTBEAT_MS);
     this.#timer.unref();
   }
 
@@ -65,7 +63,7 @@ export class Lease {
    * @returns the lease, or `undefined` where another process has it
    * @throws what the file system says, where the folder cannot be written
    */
-  static async take(folder: string, role: string): Promise<Lease | undefined> {
+  static take(folder: string, role: string): Lease | undefined {
     makeFolder(folder);
     const file = ownerFile(folder);
     const owner = self(role);
@@ -77,25 +75,14 @@ export class Lease {
   }
 
   /** Whether it is still ours. Asks the disk only where this process was held up for long enough to lose it. */
-  async isHeld(): Promise<boolean> {
-    if (!this.#isLost && performance.now() - this.#beat > STALE_MS / 2) await this.#heartbeat();
+  isHeld(): boolean {
+    if (!this.#isLost && performance.now() - this.#beat > STALE_MS / 2) this.#heartbeat();
     return !this.#isLost;
   }
 
-  /** Whether this process was held up for so long that it may have lost it; `isHeld` tells. */
-  get isDoubtful(): boolean {
-    return this.#isLost || performance.now() - this.#beat > STALE_MS / 2;
-  }
-
   /** Gives it back. */
-  async release(): Promise<void> {
-    this.#isReleased = true;
+  release(): void {
     clearInterval(this.#timer);
-    this.releaseSync();
-  }
-
-  /** Gives it back at once: the process ends. */
-  releaseSync(): void {
     if (this.isHeldSync()) rmSync(this.#file, { force: true });
   }
 
@@ -104,8 +91,8 @@ export class Lease {
     return readOwner(this.#file).value?.token === this.owner.token;
   }
 
-  async #heartbeat(): Promise<void> {
-    const found = await lstat(this.#file).catch(() => undefined);
+  #heartbeat(): void {
+    const found = statsOf(this.#file);
     // As this process left it: nobody else made it.
     if (found && Math.round(found.mtimeMs) === this.#leftAt) return this.#touch();
     const { value: owner, fault } = readOwner(this.#file);
@@ -115,8 +102,8 @@ export class Lease {
       return;
     }
     // Somebody cleared the folder, or damaged the file: whoever comes next has to find an owner.
-    if (!this.#isReleased && (!found || fault)) this.#restore(fault !== undefined);
-    await this.#touch();
+    if (!found || fault) this.#restore(fault !== undefined);
+    this.#touch();
   }
 
   #restore(isDamaged: boolean): void {
@@ -130,11 +117,14 @@ export class Lease {
     }
   }
 
-  async #touch(): Promise<void> {
+  #touch(): void {
     const now = new Date();
     this.#leftAt = now.getTime();
-    // A full or a read-only disk is no reason to give up: nobody else can take it either.
-    await lutimes(this.#file, now, now).catch(() => {});
+    try {
+      lutimesSync(this.#file, now, now);
+    } catch {
+      // A full or a read-only disk is no reason to give up: nobody else can take it either.
+    }
     this.#beat = performance.now();
   }
 }

@@ -1,6 +1,6 @@
 /**
  * The way out to an OpenTelemetry collector. It follows the journal: what it tells is on disk, and its progress is its
- * own, in a folder beside it. Segments that AgentWatch is done with come there (see `disk.ts`) until they are read, so a
+ * own, in a folder beside it. Segments that AgentWatch is done with come there until they are read, so a
  * collector that is away holds up nobody.
  */
 
@@ -44,15 +44,17 @@ const STATE = "state.awj";
 
 interface Segment {
   path: string;
-  /** As in the journal: the time of an attic's file is no part of its identity. */
+  /** As in the journal: the time of an archived file is no part of its identity. */
   name: string;
   size: number;
   isKept: boolean;
 }
 
-/** Where segments go that the journal gives up, and where the state is. */
-export function attic(folder: string): string {
-  return join(folder, "otlp");
+/** The folder, in the plugin's own, for segments that the journal is done with and the collector is not, and for the state. */
+export const ARCHIVE = "otlp";
+
+function archiveOf(folder: string): string {
+  return join(folder, ARCHIVE);
 }
 
 /** Follows a journal as the settings say; nothing where they name no collector, or none that can be used, which is said. */
@@ -93,7 +95,7 @@ export class Otlp {
 
   /** @throws where its folder cannot be made */
   constructor(host: OtlpHost, target: Target) {
-    makeFolder(attic(host.folder));
+    makeFolder(archiveOf(host.folder));
     this.#host = host;
     this.#url = target.url;
     const outlet = (path: string) => new Outlet(host, target, path);
@@ -172,7 +174,7 @@ export class Otlp {
   async #opened(): Promise<OtlpExporter> {
     if (this.#exporter) return this.#exporter;
     const { folder, gateway, io, wall } = this.#host;
-    const path = join(attic(folder), STATE);
+    const path = join(archiveOf(folder), STATE);
     const kind = otherKind(path);
     if (kind) this.#say(`${path} is ${kind}, not a file, and is replaced: sums begin anew`);
     const state = kind ? new Uint8Array() : await bytesOf(path);
@@ -187,7 +189,7 @@ export class Otlp {
     const { folder } = this.#host;
     // In this order: one that is moved meanwhile is seen twice rather than never.
     const inJournal = await this.#segmentsIn(join(folder, "journal"), prefix, false);
-    return [...(await this.#segmentsIn(attic(folder), prefix, true)), ...inJournal];
+    return [...(await this.#segmentsIn(archiveOf(folder), prefix, true)), ...inJournal];
   }
 
   async #segmentsIn(place: string, prefix: string, isKept: boolean): Promise<Segment[]> {
@@ -274,7 +276,7 @@ export class Otlp {
   }
 
   async #keep(exporter: OtlpExporter): Promise<void> {
-    await replaceOwn(join(attic(this.#host.folder), STATE), exporter.state(), false);
+    await replaceOwn(join(archiveOf(this.#host.folder), STATE), exporter.state(), false);
   }
 }
 

@@ -1,20 +1,21 @@
 /**
  * What runs: events are picked on the hook path, handed to the core a moment later, journalled, and sent from there.
  *
- * An instance of the module that trapped is dead. Its state is remade in a fresh one from the journal, and
- * the events that it had not yet finished are handed over again.
+ * An instance of the module that trapped is dead. A fresh one goes on from the journal, and the events that were not
+ * journalled are handed over again.
  */
 
 import { randomInt } from "node:crypto";
 import { BEAT_MS, Beat } from "./beat.js";
 import { give, type Inbox, type Moment, Queue, spansOf, type Waiting } from "./inbox.js";
-import { GATHER_MS, Keeping } from "./keeping.js";
-import { attic, type Otlp, openOtlp } from "./otlp.js";
+import { ARCHIVE, type Otlp, openOtlp } from "./otlp.js";
+import { Ownership } from "./ownership.js";
 import { Pack } from "./pack.js";
 import { SOURCES } from "./pickers.js";
 import { type Order, Poster } from "./poster.js";
 import { Prices } from "./prices.js";
 import { reason, withDeadline } from "./promises.js";
+import { LOOK_MS } from "./spool.js";
 import { WRITE_EVERY_MS, writeStatus } from "./status.js";
 import { type StoreHost, StoreWatch } from "./store-watch.js";
 import { type Core, type Instance, type Io, makeCore } from "./wasm.js";
@@ -48,14 +49,6 @@ export interface Host {
   inbox?: Inbox;
 }
 
-/** What an advance of the core asks for. */
-interface Advice {
-  /** In how many ms to advance again; negative for not before the next event. */
-  wakeInMs: number;
-  /** Lines to log, as JSON. */
-  said: string | undefined;
-}
-
 interface LogLine {
   level: "info" | "warn";
   text: string;
@@ -64,7 +57,8 @@ interface LogLine {
 /** The bookmark of how far the inbox was read: it is journalled with what was read, so a crash leaves both or neither. */
 const INBOX_MARK = "/inbox";
 
-const NOTHING: Advice = { wakeInMs: -1, said: undefined };
+/** Said where this process was held up for so long that another one took the journal over. */
+const LOST = "another process took the journal over; it is told what this one sees";
 
 /** How long a request may take, in ms. */
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -83,12 +77,11 @@ export class Pipeline {
   /** Events of this thread. */
   readonly #queue: Queue;
   readonly #inbox: Inbox;
-  readonly #keeping: Keeping;
-  #opening: Promise<void> | undefined;
+  readonly #ownership: Ownership;
+  #lookTimer: NodeJS.Timeout | undefined;
   #statusTimer: NodeJS.Timeout | undefined;
   /** What watches the session store, where there is one. */
   readonly store: StoreWatch | undefined;
-  #isOpen = false;
   readonly #beat: Beat;
   #sending: Promise<void> | undefined;
   #expectDiagnostics = false;
@@ -99,7 +92,7 @@ export class Pipeline {
   /** The last status, once it was closed. */
   ended: Record<string, unknown> | undefined;
   /** What the core cannot count: it was dead, or never saw it. */
-  readonly counts = { core_restarts: 0, dropped_trap: 0 };
+  readonly counts = { core_restarts: 0 };
 
   constructor(host: Host, settings: Record<string, unknown>) {
     this.#host = host;
@@ -110,18 +103,7 @@ export class Pipeline {
     this.#settings = settings;
     this.#pack.hasPreviews = settings.preview === true;
     this.#prices = this.#pricesOf(settings);
-    const keeper = {
-      drain: () => this.drain(),
-      run: (work: (core: Core) => void) => this.#guarded(work),
-      advance: () => this.#advance(),
-      goOn: () => this.#goOn(),
-      within: (ms: number) => this.#beat.within(ms),
-      remake: () => this.#renew(),
-      log: host.log,
-      wall: host.wall,
-      mono: host.mono,
-    };
-    this.#keeping = new Keeping(keeper, host.folder, host.role ?? "gateway");
+    this.#ownership = new Ownership(host.folder, host.role ?? "gateway");
     this.#poster = new Poster(host.instantiateIo);
     this.store = host.store && host.folder ? this.#watchStore(host.store, host.folder) : undefined;
   }
@@ -160,55 +142,42 @@ export class Pipeline {
     const { wall, mono } = this.#now();
     for (const { pick } of SOURCES[source] ?? []) {
       if (!pick(args[0], args[1], this.#pack, wall, mono)) continue;
+      const event = this.#queue.addTaken(this.#pack.copy());
       this.#guarded((core) => {
-        give(core, [this.#pack], 0);
-        problem = core.observe() ?? problem;
-        this.#keeping.collect(core);
+        give(core, [event], 0);
+        problem = this.#observe(core, event) ?? problem;
       });
     }
     return problem;
   }
 
-  /** Loads the core. Called by the first event, or before it. Events wait until the journal is read. */
+  /** Loads the core, and reads the journal. Called by the first event, or before it. */
   start(): void {
     if (this.#core || this.#isOff) return;
-    this.#core = this.#makeCore();
-    if (this.#host.folder) void this.open();
-    else if (!this.#opening) {
-      // Nothing is to be read: no event has to wait.
-      this.#opening = Promise.resolve();
-      this.#opened();
+    this.#ownership.take();
+    if (this.#host.folder !== undefined) {
+      process.once("exit", this.#atExit);
+      this.#lookTimer = setInterval(() => this.#look(), LOOK_MS);
+      this.#lookTimer.unref();
     }
-  }
-
-  /** Loads the core, and waits for the journal. */
-  async open(): Promise<void> {
-    if (this.#host.folder && !this.#opening) {
-      this.#openOtlp();
-      this.#opening = this.#keeping.open().then(() => this.#opened());
-    }
-    this.start();
-    await this.#opening;
-  }
-
-  #opened(): void {
-    this.#isOpen = true;
-    this.#guarded((core) => {
-      this.#keeping.restore(core);
-      const marks = JSON.parse(core.bookmarks()) as [name: string, mark: string][];
-      const found = marks.find(([name]) => name === INBOX_MARK);
-      if (found) this.#inbox.resume(found[1]);
-    });
+    this.#openOtlp();
+    this.#renew();
+    if (this.#isOff) return;
     this.store?.open();
     this.drain();
     this.#advance();
+  }
+
+  /** The same, for those who wait for it. */
+  async open(): Promise<void> {
+    this.start();
   }
 
   #watchStore(store: StoreHost, folder: string): StoreWatch {
     const { instantiateIo, wall, mono, log } = this.#host;
     return new StoreWatch(store, {
       folder,
-      isOwner: () => this.#keeping.standing === "owner",
+      isOwner: () => this.#ownership.standing === "owner",
       isOff: () => this.#isOff,
       source: () => SOURCES.stored?.[0],
       run: (work) => this.#guarded(work),
@@ -225,23 +194,24 @@ export class Pipeline {
   /** Goes on with other settings; what waits is kept. */
   configure(settings: Record<string, unknown>): void {
     if (JSON.stringify(settings) === JSON.stringify(this.#settings)) return;
+    this.drain();
+    this.flush();
     this.#settings = settings;
     this.#pack.hasPreviews = settings.preview === true;
     this.#prices = this.#pricesOf(settings);
-    if (this.#opening) this.#openOtlp();
     if (!this.#core) return;
-    this.drain();
+    this.#openOtlp();
     this.#renew();
+    this.#advance();
   }
 
   /** A fresh core, with other settings or another journal. */
   #renew(): void {
     try {
-      this.#core = this.#remake();
+      this.#core = this.#makeCore();
     } catch (error) {
-      return this.#switchOff(error);
+      this.#switchOff(error);
     }
-    this.#advance();
   }
 
   /** Tells whether the gateway's diagnostics are heard. */
@@ -254,16 +224,20 @@ export class Pipeline {
   drain(): void {
     if (this.#isOff) {
       this.#inbox.take();
-      return this.#inbox.acknowledge()();
+      return this.#inbox.acknowledge();
     }
-    if (this.#inbox.isEmpty || !this.#core || !this.#isOpen) return;
-    let advice = NOTHING;
-    for (const [events, until] of spansOf(this.#inbox.take())) {
-      advice = this.#handOver(events, until ?? this.#now());
-      this.#say(advice.said);
+    if (this.#inbox.isEmpty || !this.#core) return;
+    let wakeInMs = -1;
+    // Where the core died, a fresh one begins with what is not kept.
+    for (let isDone = false; !isDone && !this.#isOff; ) {
+      isDone = spansOf(this.#inbox.take()).every(([events, until]) =>
+        this.#guarded((core) => {
+          this.#handOver(core, events);
+          wakeInMs = this.#settle(core, until ?? this.#now());
+        }),
+      );
     }
-    this.#keeping.wasRead(this.#inbox.acknowledge());
-    this.#follow({ ...advice, said: undefined });
+    this.#follow(wakeInMs);
   }
 
   /** Both clocks at once. */
@@ -271,37 +245,23 @@ export class Pipeline {
     return { wall: this.#host.wall(), mono: this.#host.mono() };
   }
 
-  /** Hands events over, and does what is due up to a moment. */
-  #handOver(batch: Waiting[], until: Moment): Advice {
-    let [poisoned, given] = [-1, 0];
-    let advice = NOTHING;
-    for (let index = 0; index <= batch.length && !this.#isOff; index += 1) {
-      const event = batch[index];
-      // The journal is kept behind the last event: only then is the batch safe from a later fault.
-      const isDone = event
-        ? this.#guarded((core) => {
-            if (index >= given) given = give(core, batch, index);
-            this.#inbox.observing(event);
-            core.observe();
-            this.#inbox.observing(undefined);
-          })
-        : this.#guarded((core) => {
-            const mark = this.#inbox.mark(batch);
-            if (mark) core.takeRows(0, [], INBOX_MARK, mark, false, until.wall, until.mono);
-            const waitedMs = this.#host.mono() - (batch[0] ?? until).mono;
-            advice = this.#settle(core, until, GATHER_MS.told - waitedMs);
-          });
-      if (isDone) continue;
-      // A fresh core starts the batch again; the event at which two instances died is the one at fault.
-      if (poisoned === index && event) {
-        this.counts.dropped_trap += 1;
-        batch.splice(index, 1);
-      }
-      poisoned = index;
-      given = 0;
-      index = -1;
+  /** Hands events over, and how far reading is with them: a crash leaves both, or neither. */
+  #handOver(core: Core, events: Waiting[]): void {
+    const { wall, mono } = this.#now();
+    let given = 0;
+    for (const [index, event] of events.entries()) {
+      if (index >= given) given = give(core, events, index);
+      this.#observe(core, event);
     }
-    return advice;
+    const mark = this.#inbox.mark(events);
+    if (mark) core.takeRows(0, [], INBOX_MARK, mark, false, wall, mono);
+  }
+
+  #observe(core: Core, event: Waiting): string | undefined {
+    this.#inbox.observing(event);
+    const problem = core.observe();
+    this.#inbox.observing(undefined);
+    return problem;
   }
 
   /**
@@ -312,66 +272,67 @@ export class Pipeline {
   async stop(budgetMs: number): Promise<number> {
     if (!this.#core) return 0;
     const until = this.#host.mono() + budgetMs;
-    await withDeadline(this.open(), budgetMs).catch(() => {});
     this.drain();
-    await this.#writeLast(until);
+    // Where there is a collector, it is told the last calls beside AgentWatch.
+    if (this.#otlp) this.#close();
     const told = this.#otlp?.finish(until - this.#host.mono());
     // A core that was made anew meanwhile has calls open again.
     for (let restarts = -1; restarts !== this.counts.core_restarts; ) {
       restarts = this.counts.core_restarts;
-      this.#guarded((core) => {
-        this.#close(core);
-      });
-      this.#advance();
+      this.#close();
       await this.#sendUntil(until, 0);
     }
-    await withDeadline(this.#keeping.flush(), budgetMs).catch(() => {});
+    this.flush();
     await told;
     return Number(this.status().waiting ?? 0);
   }
 
-  #close(core: Core): void {
-    this.#prices.answer(core);
-    core.close(this.#keeping.keeps, this.#host.wall(), this.#host.mono());
-  }
-
-  /** Where there is a collector, it is told the last calls beside AgentWatch: one that is away takes no time off the other. */
-  async #writeLast(until: number): Promise<void> {
-    if (!this.#otlp) return;
+  /** Makes every call final, and writes what comes of that. */
+  #close(): void {
     this.#guarded((core) => {
-      this.#close(core);
+      this.#prices.answer(core);
+      core.close(this.#host.wall(), this.#host.mono());
     });
     this.#advance();
-    await withDeadline(this.#keeping.flush(), until - this.#host.mono()).catch(() => {});
+  }
+
+  /** Writes everything now; whether it is on disk. */
+  flush(): boolean {
+    let isKept = false;
+    this.#guarded((core) => {
+      isKept = core.flush(this.#host.wall(), this.#host.mono());
+      this.#say(core.said());
+    });
+    this.#acknowledge();
+    return isKept;
   }
 
   /**
-   * Waits until everything that was taken so far is on disk.
+   * Brings everything that was taken so far to the disk.
    *
    * @throws where the disk does not take it
    */
   async journalled(): Promise<void> {
     this.drain();
-    this.#guarded((core) => this.#keeping.collect(core));
-    await this.#keeping.flush();
-    if (this.#keeping.hasFailed) throw new Error("the journal cannot be written");
+    if (!this.flush()) throw new Error("the journal cannot be written");
   }
 
   /** Ends for good behind {@link Pipeline.stop}: the journal is free for others. Events that still come are dropped. */
   async close(): Promise<void> {
-    await this.#opening;
     // What came behind the stop is the next one's, who finds it in the journal.
     this.drain();
-    this.#guarded((core) => this.#keeping.collect(core));
+    this.flush();
     const status = this.status();
     this.ended = status;
     this.#isOff = true;
     this.#beat.clear();
     this.store?.close();
     clearTimeout(this.#statusTimer);
+    clearInterval(this.#lookTimer);
     await this.#otlp?.close();
-    if (this.#keeping.standing === "owner") await this.#writeStatus(status);
-    await this.#keeping.close();
+    if (this.#ownership.standing === "owner" && this.#ownership.isHeld) await this.#writeStatus(status);
+    process.off("exit", this.#atExit);
+    this.#ownership.release();
   }
 
   /**
@@ -380,7 +341,56 @@ export class Pipeline {
    * @throws where the disk does not take it
    */
   finishSync(): void {
-    this.#keeping.finishSync();
+    try {
+      this.drain();
+      // A journal that another process took over is not ours to write to.
+      if (!this.#ownership.isHeldForCertain) this.#guarded((core) => this.#ownership.lose(core));
+      if (!this.flush()) throw new Error("the journal cannot be written");
+    } finally {
+      this.#ownership.release();
+    }
+  }
+
+  readonly #atExit = (): void => {
+    try {
+      this.finishSync();
+    } catch (error) {
+      this.#host.log.warn(`the journal could not be written at the end (${reason(error)})`);
+    }
+  };
+
+  /** What the owner does now and then, and what the others do to become it. */
+  #look(): void {
+    if (this.#isOff) return;
+    try {
+      if (this.#ownership.standing === "spool") return this.#takeOver();
+    } catch (error) {
+      this.#host.log.warn(`the journal's folder cannot be looked at (${reason(error)})`);
+      return;
+    }
+    if (!this.#ownership.isHeld) return this.#lose();
+    let isNew = false;
+    this.#guarded((core) => {
+      isNew = core.takeSpools(this.#host.wall(), this.#host.mono());
+      this.#say(core.said());
+    });
+    if (isNew) this.#advance();
+  }
+
+  #takeOver(): void {
+    // What this process told the former owner lies in files that it now reads itself.
+    this.flush();
+    if (!this.#ownership.takeOver()) return;
+    this.#host.log.info("the journal is this process's now");
+    this.#renew();
+    this.#advance();
+  }
+
+  #lose(): void {
+    this.#host.log.warn(LOST);
+    this.#guarded((core) => this.#ownership.lose(core));
+    this.flush();
+    this.#renew();
   }
 
   /**
@@ -401,14 +411,13 @@ export class Pipeline {
       status = JSON.parse(core.status());
     });
     const otlp = this.#otlp && { otlp: this.#otlp.status() };
-    const kept = this.#keeping.status();
+    const { standing } = this.#ownership;
     // Off on purpose, and not unusable.
     const unset = this.#settings.url === false && { url: false };
     const { dropped, skipped } = this.#inbox;
-    const trapped = { dropped_trap: this.counts.dropped_trap + skipped };
-    const counts = { ...this.counts, ...trapped, dropped_queue_full: dropped };
-    const told = { counted_by: this.countedBy, off: this.#isOff };
-    return { ...status, ...unset, ...counts, ...kept, ...this.store?.status(), ...otlp, ...told };
+    const counts = { ...this.counts, dropped_trap: skipped, dropped_queue_full: dropped };
+    const told = { standing, counted_by: this.countedBy, off: this.#isOff };
+    return { ...status, ...unset, ...counts, ...this.store?.status(), ...otlp, ...told };
   }
 
   /** What waits to be sent, calls and other records. */
@@ -422,7 +431,6 @@ export class Pipeline {
     for (let stalled = 0, before = this.backlog(); before > most && stalled < 3; ) {
       const left = until - this.#host.mono();
       if (left <= 0 || this.#isOff) return;
-      await withDeadline(this.#keeping.prepare(), left).catch(() => {});
       if (!this.#sending && !this.#send(true, left)) return;
       await withDeadline(this.#sending ?? Promise.resolve(), left).catch(() => {});
       const now = this.backlog();
@@ -432,9 +440,14 @@ export class Pipeline {
   }
 
   #makeCore(): Core {
-    const instance = this.#host.instantiate();
-    const core = makeCore(instance, this.#settings, randomInt);
+    const { wall, mono } = this.#now();
+    const core = makeCore(this.#host.instantiate(), this.#settings, randomInt);
     core.expectDiagnostics(this.#expectDiagnostics);
+    core.archiveTo(this.#otlp && ARCHIVE);
+    this.#ownership.open(core, wall, mono);
+    const marks = JSON.parse(core.bookmarks()) as [name: string, mark: string][];
+    const found = marks.find(([name]) => name === INBOX_MARK);
+    if (found) this.#inbox.resume(found[1]);
     return core;
   }
 
@@ -449,18 +462,10 @@ export class Pipeline {
     const { folder, log, wall, mono } = this.#host;
     void this.#otlp?.close();
     this.#otlp = undefined;
-    if (folder) {
-      const isOwner = () => this.#keeping.standing === "owner" && !this.#keeping.isDoubtful && this.#isOpen;
-      const host = { io: () => this.#poster.io(), log, wall, mono, isOwner, folder };
-      this.#otlp = openOtlp(host, this.#settings);
-    }
-    this.#keeping.keepGivenUp(this.#otlp && folder && attic(folder));
-  }
-
-  #remake(): Core {
-    const core = this.#makeCore();
-    if (this.#isOpen) this.#keeping.restore(core);
-    return core;
+    if (folder === undefined) return;
+    const isOwner = () => this.#ownership.standing === "owner" && this.#ownership.isHeld;
+    const host = { io: () => this.#poster.io(), log, wall, mono, isOwner, folder };
+    this.#otlp = openOtlp(host, this.#settings);
   }
 
   /** Runs something in the core; a trap costs the instance, not the gateway. Whether it went well. */
@@ -484,7 +489,8 @@ export class Pipeline {
       return;
     }
     try {
-      this.#core = this.#remake();
+      this.#inbox.rewind();
+      this.#core = this.#makeCore();
       this.#host.log.warn(`the core was restarted after a fault (${reason(error)}); nothing is lost`);
     } catch (again) {
       this.#switchOff(again);
@@ -494,7 +500,7 @@ export class Pipeline {
   #switchOff(error: unknown): void {
     this.#isOff = true;
     this.#inbox.take();
-    this.#inbox.acknowledge()();
+    this.#inbox.acknowledge();
     this.#beat.clear();
     this.#host.log.warn(
       `switched off after repeated faults (${reason(error)}): model calls are not counted until the gateway is restarted; please report this`,
@@ -502,47 +508,41 @@ export class Pipeline {
   }
 
   #onBeat(): void {
-    if (this.#isOff) return;
-    this.#advance();
-    // Also where nothing was handed over, or the core is not open yet.
-    this.#keeping.beat();
+    if (!this.#isOff) this.#advance();
   }
 
   #advance(): void {
-    if (!this.#isOpen) return;
     // What waits came before: without it a call could be final that it belongs to.
     if (!this.#inbox.isEmpty) return this.drain();
-    let advice = NOTHING;
+    let wakeInMs = -1;
     this.#guarded((core) => {
-      advice = this.#settle(core, this.#now(), 0);
+      wakeInMs = this.#settle(core, this.#now());
     });
-    this.#follow(advice);
+    this.#follow(wakeInMs);
   }
 
-  /** Sends what may be sent by now; the rest of what follows has time until the next beat. */
-  #goOn(): void {
-    void this.#keeping.load();
-    if (!this.#send(false, REQUEST_TIMEOUT_MS)) this.#wakeIn(0);
-  }
-
-  /** Does what is due in the core, and takes what is to be kept within so many ms. */
-  #settle(core: Core, { wall, mono }: Moment, keptWithinMs: number): Advice {
+  /** Does what is due in the core. @returns in how many ms to advance again; negative for not before the next event */
+  #settle(core: Core, { wall, mono }: Moment): number {
     this.#prices.answer(core);
     const wakeInMs = core.advance(wall, mono);
-    const said = core.said();
-    this.#keeping.collect(core, keptWithinMs);
-    return { wakeInMs, said };
+    this.#say(core.said());
+    return wakeInMs;
   }
 
   /** Does what follows from that outside of it. */
-  #follow({ wakeInMs, said }: Advice): void {
-    this.#say(said);
+  #follow(wakeInMs: number): void {
+    this.#acknowledge();
     this.#otlp?.wake();
     this.#tellStatus();
-    void this.#keeping.load();
     this.#send(false, REQUEST_TIMEOUT_MS);
     this.#wakeIn(wakeInMs);
-    this.#keeping.beat();
+  }
+
+  /** Lets go of the events that are on disk. */
+  #acknowledge(): void {
+    this.#guarded((core) => {
+      if (core.isKept()) this.#inbox.acknowledge();
+    });
   }
 
   #say(lines: string | undefined): void {
@@ -551,7 +551,7 @@ export class Pipeline {
 
   /** Something may have changed: a moment later the status is written for others to read. */
   #tellStatus(): void {
-    if (this.#statusTimer || this.#keeping.standing !== "owner") return;
+    if (this.#statusTimer || this.#ownership.standing !== "owner") return;
     this.#statusTimer = setTimeout(() => {
       this.#statusTimer = undefined;
       void this.#writeStatus(this.status());
@@ -571,11 +571,11 @@ export class Pipeline {
 
   /** Sends what is due; whether there was something. */
   #send(hurry: boolean, timeoutMs: number): boolean {
-    if (this.#keeping.isDoubtful) {
-      void this.#keeping.confirm().then(() => this.#advance());
+    if (this.#sending) return false;
+    if (!this.#ownership.isHeld) {
+      this.#lose();
       return false;
     }
-    if (this.#sending) return false;
     let order: Order | undefined;
     this.#guarded((core) => {
       order = core.begin(this.#host.wall(), this.#host.mono(), hurry);
@@ -599,7 +599,6 @@ export class Pipeline {
       if (core !== this.#core) return;
       this.#guarded((current) => {
         next = current.answered(reply, this.#host.wall(), this.#host.mono());
-        this.#keeping.collect(current, GATHER_MS.left);
       });
     }
   }

@@ -5,12 +5,11 @@
 
 import { randomInt, randomUUID } from "node:crypto";
 import { Worker } from "node:worker_threads";
-import { self } from "./lease.js";
+import { spoolInto } from "./ownership.js";
 import { Pack } from "./pack.js";
 import { SOURCES, TABLE } from "./pickers.js";
 import { reason, withDeadline } from "./promises.js";
 import { Ring, type RingMemory, RingReader } from "./ring.js";
-import { SpoolDisk } from "./spool.js";
 import { instantiate, makeCore } from "./wasm.js";
 import { counted } from "./words.js";
 import { clockOffset, type FromWorker, type ToWorker, type WorkerStart } from "./worker-messages.js";
@@ -153,22 +152,25 @@ export class Recorder {
       const reader = new RingReader(this.#ring.memory);
       const events = reader.take();
       const { settings } = this.#host.configuration();
-      let core = makeCore(instantiate(log.warn, this.#module), settings, randomInt);
-      const disk = new SpoolDisk(folder, self("gateway"));
+      const begun = () => {
+        const core = makeCore(instantiate(log.warn, this.#module), settings, randomInt);
+        spoolInto(folder, core);
+        return core;
+      };
+      let core = begun();
       for (const { numbers, texts } of events) {
+        let isKept = true;
         try {
-          core.becomeSpool();
           core.give(numbers, texts);
           core.observe();
-          const [, ...changes] = (core.writes() ?? [0]) as Parameters<typeof disk.add>[0] & [number];
-          disk.add(changes);
+          isKept = core.flush(Date.now(), performance.now());
         } catch {
           // As in a worker: the event at which the module traps is left out, the others are not.
-          core = makeCore(instantiate(log.warn, this.#module), settings, randomInt);
+          core = begun();
         }
+        if (!isKept) throw new Error("the spool cannot be written");
       }
-      disk.flushSync();
-      reader.acknowledge()();
+      reader.acknowledge();
     } catch (error) {
       log.warn(
         `what was heard last could not be kept (${reason(error)}): calls of the last moment may be lost`,

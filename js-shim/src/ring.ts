@@ -178,16 +178,17 @@ export class RingReader implements Inbox {
   #position: number;
   /** Positions of the records that were taken and are not acknowledged, by the events they became. */
   readonly #positions = new WeakMap<Waiting, { at: number; end: number }>();
-  readonly #skip: number | undefined;
+  readonly #skip = new Set<number>();
+  /** The position of the record at which the core died last. */
+  #suspect: number | undefined;
   readonly #name: string;
-  /** How many records were skipped since workers died of them. */
-  skipped = 0;
+  readonly #skipped = new Set<number>();
 
   /** @param skip the position of a record at which two workers died */
   constructor(memory: RingMemory, skip?: number) {
     this.#views = new Views(memory);
     this.#position = this.#views.get(ACKNOWLEDGED);
-    this.#skip = skip;
+    if (skip !== undefined) this.#skip.add(skip);
     this.#name = memory.name;
   }
 
@@ -199,6 +200,11 @@ export class RingReader implements Inbox {
     return this.#views.get(DROPPED);
   }
 
+  /** How many records were skipped since cores died of them. */
+  get skipped(): number {
+    return this.#skipped.size;
+  }
+
   take(): Waiting[] {
     const { size, words } = this.#views;
     const head = this.#views.get(HEAD);
@@ -207,7 +213,7 @@ export class RingReader implements Inbox {
       const at = this.#position % size;
       const units = words[at * 2] ?? 0;
       const isRecord = (words[at * 2 + 1] ?? 0) > 0;
-      if (isRecord && this.#position === this.#skip) this.skipped += 1;
+      if (isRecord && this.#skip.has(this.#position)) this.#skipped.add(this.#position);
       else if (isRecord) {
         const event = this.#read(at);
         this.#positions.set(event, { at: this.#position, end: (this.#position + units) >>> 0 });
@@ -252,9 +258,16 @@ export class RingReader implements Inbox {
     this.#views.set(OBSERVES, position ? 1 : 0);
   }
 
-  acknowledge(): () => void {
-    const position = this.#position;
-    return () => this.#views.set(ACKNOWLEDGED, position);
+  acknowledge(): void {
+    this.#views.set(ACKNOWLEDGED, this.#position);
+  }
+
+  rewind(): void {
+    const observed = this.#views.get(OBSERVES) === 1 ? this.#views.get(OBSERVED) : undefined;
+    this.#views.set(OBSERVES, 0);
+    if (observed !== undefined && observed === this.#suspect) this.#skip.add(observed);
+    this.#suspect = observed;
+    this.#position = this.#views.get(ACKNOWLEDGED);
   }
 
   /** Resolves as soon as there is something. */

@@ -4,8 +4,8 @@
  */
 
 import { dirname, join } from "node:path";
-import { FolderDisk } from "./disk.js";
 import { readJson, replaceOwn } from "./files.js";
+import { HostFiles } from "./host-files.js";
 import { readInstallation } from "./installation.js";
 import { livingOwner, type Owner, writtenOwner } from "./lease.js";
 import { each, fields, isNumber, isText, isTime, maybe } from "./shape.js";
@@ -129,6 +129,7 @@ function statusFile(folder: string): string {
   return join(folder, "status.json");
 }
 
+const LEFT_OUT = "it is left out; see that it is a file of the gateway's user, or remove it";
 const WRITTEN_ANEW = "the gateway writes it anew while it runs: start it, or remove the file";
 
 /** The other small files of the folder. */
@@ -188,13 +189,13 @@ function check(value: unknown): { written_ms?: number; status: Status } | undefi
 /** What a journal without an owner still holds, as the next owner will find it. */
 function left(folder: string): { status: Status; faults: string[] } {
   const core = new (instantiate().Core)([], 0, 0);
-  const disk = new FolderDisk(join(folder, "journal"));
-  for (const file of disk.names()) core.recover(file, disk.bytes(file));
-  core.recovered(Date.now(), performance.now());
+  const files = new HostFiles(folder);
+  core.open(files, Date.now(), performance.now());
   const { waiting, open, records_waiting, journal_bytes, journal_corrupt } = JSON.parse(
     core.status(),
   ) as Status;
+  const faults = files.list("journal").flatMap(([, , , fault]) => (fault ? `${fault}: ${LEFT_OUT}` : []));
   // What was seen and is not final yet will be, a moment after the next start.
   const all = Number(waiting) + Number(open);
-  return { status: { waiting: all, records_waiting, journal_bytes, journal_corrupt }, faults: disk.faults() };
+  return { status: { waiting: all, records_waiting, journal_bytes, journal_corrupt }, faults };
 }

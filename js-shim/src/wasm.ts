@@ -2,6 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { makeCoreGlue } from "./core.js";
+import type { HostFiles } from "./host-files.js";
 import { makeIoGlue } from "./io.js";
 import type { Order } from "./poster.js";
 
@@ -16,20 +17,14 @@ export interface Core {
   answered(reply: unknown, wall: number, mono: number): Order | undefined;
   wantsPrice(): [provider: string, model: string] | undefined;
   setPrice(provider: string, model: string, source: number, rates: Float64Array): void;
-  close(keeps: boolean, wall: number, mono: number): void;
-  writes(): unknown[] | undefined;
-  written(upto: number): void;
-  diskFailed(why: string, wall: number, mono: number): void;
-  tryDisk(): void;
-  diskMended(wall: number, mono: number): void;
-  recover(file: string, bytes: Uint8Array): void;
-  recovered(wall: number, mono: number): void;
-  toLoad(): string | undefined;
-  load(file: string, bytes: Uint8Array, wall: number, mono: number): void;
-  becomeSpool(): void;
-  takeSpool(name: string, bytes: Uint8Array, wall: number, mono: number): number;
-  spoolOffset(name: string): number;
-  forgetSpool(name: string, torn: boolean): void;
+  close(wall: number, mono: number): void;
+  open(host: HostFiles, wall: number, mono: number): void;
+  becomeSpool(host: HostFiles, prefix: string, suffix: string): void;
+  archiveTo(folder: string | undefined): void;
+  flush(wall: number, mono: number): boolean;
+  isKept(): boolean;
+  isLost(): boolean;
+  takeSpools(wall: number, mono: number): boolean;
   takeRows(
     source: number,
     rows: unknown[],
@@ -42,7 +37,6 @@ export interface Core {
   bookmarks(): string;
   reconciledMs(): number | undefined;
   setReconciled(untilMs: number): void;
-  survivesPowerCut(): boolean;
   status(): string;
 }
 

@@ -111,7 +111,6 @@ async function listen(): Promise<void> {
 async function finish(): Promise<void> {
   await reader.asked();
   if (isClosed) return reader.gone();
-  await pipeline.open();
   pipeline.finishSync();
   reader.gone();
 }

@@ -16,11 +16,12 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
   /** What the gateway's thread and its worker both have. */
   base: [
     "beat",
-    "disk",
     "files",
+    "host-files",
     "inbox",
     "installation",
     "lease",
+    "ownership",
     "pack",
     "pickers",
     "prices",
@@ -34,7 +35,6 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
   ],
   /** What counts, journals and sends: in the worker, or in a command. */
   pipeline: [
-    "keeping",
     "marks",
     "otlp",
     "outlet",

@@ -15,7 +15,7 @@ import { syncBuiltinESMExports } from "node:module";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { FolderDisk, instantiate } from "../../dist/base.js";
+import { HostFiles, instantiate } from "../../dist/base.js";
 import { Clock, Flaky, inFolder, Run, random, sleep, until, wrong } from "./flaky.mjs";
 
 /** A pause that a disk gets behind a failure, in ms. */
@@ -418,53 +418,11 @@ test(
   }),
 );
 
-test("what was to be deleted when the disk failed is deleted once what replaces it is written", () =>
-  inFolder(async (folder) => {
-    const disk = new FolderDisk(folder);
-    const bytes = Buffer.from("x");
-    disk.add([["model-calls-1.awj", "append", bytes]]);
-    await disk.flush();
-    // A folder stands where a file is to be.
-    mkdirSync(join(folder, "model-calls-2.awj"));
-    disk.add([
-      ["model-calls-2.awj", "append", bytes],
-      ["model-calls-1.awj", "delete", undefined],
-    ]);
-    const failed = disk.flush();
-    disk.add([["model-calls-0.awj", "delete", undefined]]);
-    await assert.rejects(failed);
-    writeFileSync(join(folder, "model-calls-0.awj"), bytes);
-    assert.deepEqual(disk.names().slice(0, 2), ["model-calls-0.awj", "model-calls-1.awj"]);
-    disk.add([["model-calls-2.awj", "append", bytes]]);
-    await assert.rejects(disk.flush());
-    assert.ok(disk.names().includes("model-calls-1.awj"), "nothing replaces it yet");
-    disk.add([["model-calls-3.awj", "append", bytes]]);
-    await disk.flush();
-    // What is no file counts for absent.
-    assert.deepEqual(disk.names(), ["model-calls-3.awj"]);
-    await disk.close();
-  }));
-
-test("what was seen of calls is on disk before the calls, of several rounds too", () =>
-  inFolder(async (folder) => {
-    const disk = new FolderDisk(folder);
-    // A folder stands where the calls' file is to be: as if the process ended there.
-    mkdirSync(join(folder, "model-calls-1.awj"));
-    disk.add([["model-calls-1.awj", "append", Buffer.from("first")]]);
-    disk.add([
-      ["ledger-1.awj", "append", Buffer.from("seen of the second")],
-      ["model-calls-1.awj", "append", Buffer.from("second")],
-    ]);
-    await assert.rejects(disk.flush());
-    assert.equal(readFileSync(join(folder, "ledger-1.awj"), "utf8"), "seen of the second");
-    await disk.close();
-  }));
-
 test("what waited for its hand-over does not wait for the disk as well", () =>
   inFolder(async (folder) => {
     // Time passes where it is said to.
     const clock = new Clock(0);
-    let [given, written] = [0, 0];
+    let given = 0;
     const traced = () => {
       const { Core, ...rest } = instantiate();
       class Traced extends Core {
@@ -473,22 +431,52 @@ test("what waited for its hand-over does not wait for the disk as well", () =>
           given += 1;
           return super.give(.../** @type {[any, any]} */ (events));
         }
-        /** @param {number} upto */
-        written(upto) {
-          written += 1;
-          return super.written(upto);
-        }
       }
       return { Core: Traced, ...rest };
     };
     const run = new Run(folder, "http://127.0.0.1:9", { clock, host: { instantiate: traced } });
     await run.pipeline.open();
+    mkdirSync(join(folder, "journal"), { mode: 0o700 });
+    const ledger = () =>
+      readdirSync(join(folder, "journal"))
+        .filter((name) => name.startsWith("ledger-"))
+        .reduce((sum, name) => sum + statSync(join(folder, "journal", name)).size, 0);
     for (const call of [1, 2, 3]) {
-      const before = written;
+      const before = ledger();
       run.call(call);
       // The first one, which waited for nothing, is written with the next.
       if (call > 1) clock.pass(250);
-      await until(() => given === call && (call === 1 || written > before));
+      await until(() => given === call && (call === 1 || ledger() > before));
     }
     await run.end();
+  }));
+
+test("bytes are appended where a file ends, all of them or none, and a folder makes way", () =>
+  inFolder((folder) => {
+    const files = new HostFiles(folder);
+    const bytes = Buffer.from("abc");
+    files.append("journal/one", bytes, undefined, true);
+    files.append("journal/one", bytes, 3, false);
+    // Somebody removed what was written before.
+    assert.throws(() => files.append("journal/one", bytes, 9, false), /journal\/one was removed or changed/);
+    assert.equal(Buffer.from(files.read("journal/one", 2, 3) ?? []).toString(), "cab");
+    assert.equal(files.read("journal/two", 0, 9), undefined);
+    files.rename("journal/two", "journal/three", false);
+    mkdirSync(join(folder, "journal", "three"));
+    files.append("journal/three", bytes, undefined, false);
+    writeFileSync(join(folder, "journal", "four.new"), bytes);
+    const listed = files
+      .list("journal")
+      .map(([name, size, , fault]) => [name, size > 0, fault === undefined]);
+    assert.deepEqual(
+      listed.filter(([name]) => !String(name).includes(".damaged-")),
+      [
+        ["one", true, true],
+        ["three", true, true],
+      ],
+    );
+    files.remove("journal/one");
+    files.remove("journal/one");
+    assert.deepEqual(files.list("elsewhere"), []);
+    return Promise.resolve();
   }));

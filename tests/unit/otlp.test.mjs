@@ -209,7 +209,7 @@ test("what a collector refuses is not tried again, and what it leaves out is cou
 
 test("traces that nobody takes have a bound on disk, and the oldest go", async () => {
   const { instantiateIo } = await import(new URL("../../dist/base.js", import.meta.url).href);
-  const { Otlp, attic } = await import(new URL("../../dist/pipeline.js", import.meta.url).href);
+  const { Otlp } = await import(new URL("../../dist/pipeline.js", import.meta.url).href);
   const folder = mkdtempSync(join(tmpdir(), "agentwatch-otlp-"));
   const log = /** @type {string[]} */ ([]);
   const say = (/** @type {string} */ text) => void log.push(text);
@@ -228,11 +228,11 @@ test("traces that nobody takes have a bound on disk, and the oldest go", async (
   try {
     for (let number = 10; number < 34; number += 1)
       writeFileSync(
-        join(attic(folder), `17950000000${number}-records-00000000${number}.awj`),
+        join(folder, "otlp", `17950000000${number}-records-00000000${number}.awj`),
         Buffer.alloc(MB, "A"),
       );
     await otlp.finish(10_000);
-    const left = readdirSync(attic(folder)).filter((file) => file.includes("records-"));
+    const left = readdirSync(join(folder, "otlp")).filter((file) => file.includes("records-"));
     assert.ok(left.length <= 16, `${left.length} files of 1 MiB are left`);
     assert.ok(!left.some((file) => file.includes("records-0000000010")), "the oldest is gone");
     assert.ok(otlp.status().traces.given_up_bytes >= 8 * MB);

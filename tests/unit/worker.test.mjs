@@ -127,7 +127,7 @@ for (;;) {
     say("read " + event.texts.split("\\0").find((text) => text.startsWith("model-")));
     reader.observing(undefined);
   }
-  reader.acknowledge()();
+  reader.acknowledge();
   await reader.news();
 }`;
 

@@ -1,10 +1,16 @@
-//! What is kept on disk: journalled, recovered, read back, taken over from other processes.
+//! What is kept on disk: journalled, recovered, read back.
 
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::spool::Spool;
 use super::{Core, MAX_WAITING, MAX_WAITING_WITHOUT_DISK};
 use crate::call::ModelCall;
 use crate::facts::Scalar;
-use crate::journal::{self, FRAME_HEADER, Frame, MAX_PAYLOAD, Reader};
-use crate::keeper::Writes;
+use crate::files::{Op, SUFFIX, Write};
+use crate::host::{Fault, Host};
+use crate::journal::Frame;
+use crate::keeper::{Found, Writes};
 use crate::observe::Event;
 use crate::records::{Record, Written};
 use crate::segments::Kind;
@@ -13,55 +19,117 @@ use crate::voice::Level;
 
 /// So few calls in memory make room for those on disk.
 const LOAD_BELOW: usize = 512;
-/// How far a file of another process was read stands under such a name.
-const SPOOL: &str = "spool/";
+/// Where the journal's files are.
+const JOURNAL: &str = "journal/";
+/// Where a snapshot is written before it takes its file's place.
+const SNAPSHOT: &str = "journal/snapshot.new";
+/// The largest file that is read, in bytes; those of the journal are far smaller.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// How long changes are gathered before they are written, in ms.
+const GATHER_MS: u64 = 250;
+/// The same for marks of what has left: without them it would be sent again under its guard.
+const GATHER_LEFT_MS: u64 = 1_000;
+/// What is due this soon is done now, in ms: timers fire a moment early or late.
+const SOON_MS: u64 = 20;
+/// How long a disk that failed, or a file that cannot be read, is left alone, in ms.
+pub(super) const PAUSE_MS: u64 = 5_000;
+/// How often a file that cannot be read is tried again.
+const READ_TRIES: u32 = 12;
+/// How many files that cannot be read are named.
+const MOST_NAMED: usize = 5;
 
 /// How the disk does.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Disk {
-    /// It takes writes; otherwise everything stays in memory until it does again.
-    takes: bool,
-    /// What this process sees is told to another one, which sends it.
-    is_spool: bool,
-    spool: Vec<u8>,
+    /// Where files are; without one everything lives as long as the process.
+    pub(super) host: Option<Rc<dyn Host>>,
+    /// When it is tried again since it failed: everything stays in memory until then.
+    pub(super) failed_until: Option<u64>,
+    /// When changes are to be written.
+    pub(super) flush_at: Option<u64>,
+    /// Another process owns the journal: what this one sees goes into files that the owner reads.
+    pub(super) spool: Option<Spool>,
+    /// Another process took the journal over.
+    is_lost: bool,
+    /// Where the files end that were appended to.
+    ends: HashMap<String, u64>,
+    /// Files to remove that a failure left: nobody asks for them again, and a process that finds them reads them.
+    owed: Vec<String>,
+    /// Where segments go that are given up, for an outlet that follows the journal.
+    archive: Option<String>,
+    /// How often the file that is next to be read could not be, and when it is tried again.
+    unreadable: (u32, u64),
+    /// Files of other processes, since when they are as they are.
+    pub(super) seen: super::spool::Seen,
+    /// Files of other processes that could not be read at the last look, and why.
+    pub(super) seen_faults: Vec<Fault>,
 }
 
-impl Default for Disk {
-    fn default() -> Self {
-        Self {
-            takes: true,
-            is_spool: false,
-            spool: Vec::new(),
-        }
+impl Disk {
+    /// Whether it takes changes of the journal.
+    fn takes(&self) -> bool {
+        self.host.is_some() && self.spool.is_none() && self.failed_until.is_none()
+    }
+
+    /// Changes are to be written within so many ms.
+    pub(super) fn flush_within(&mut self, ms: u64, now: Now) {
+        let at = now.mono_ms + ms;
+        self.flush_at = Some(self.flush_at.map_or(at, |due| due.min(at)));
     }
 }
 
 impl Core {
-    /// From here on another process of this host owns the journal: what this one sees goes into a file that the
-    /// owner reads ([`Core::take_spool`]).
-    pub fn become_spool(&mut self) {
-        self.disk.is_spool = true;
+    /// Owns the journal: goes on from the files that are there. Call before anything is observed.
+    pub fn open(&mut self, host: Rc<dyn Host>, now: Now) {
+        let mut found = Found::default();
+        let mut faults = Vec::new();
+        for file in host.list(JOURNAL.trim_end_matches('/')) {
+            let path = [JOURNAL, &file.name].concat();
+            match file
+                .fault
+                .map_or_else(|| host.read(&path, 0, MOST_BYTES), Err)
+            {
+                Ok(bytes) => {
+                    let bytes = bytes.unwrap_or_default();
+                    self.keeper.recover(&file.name, &bytes, &mut found);
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        for fault in faults.into_iter().take(MOST_NAMED) {
+            let mend = "it is left out; see that it is a file of the gateway's user, or remove it";
+            self.voice
+                .say(Level::Warn, format!("{fault}: {mend}"), now.mono_ms);
+        }
+        self.disk.host = Some(host);
+        self.recovered(found, now);
+    }
+
+    /// Where segments go that are given up, relative to the plugin's folder; by default they are removed.
+    pub fn archive_to(&mut self, folder: Option<String>) {
+        self.disk.archive = folder;
     }
 
     /// A finished call is on disk before it is sent.
     pub(super) fn keep_call(&mut self, call: ModelCall, now: Now) {
-        if self.disk.is_spool {
+        if self.disk.spool.is_some() {
             return;
         }
         self.counts.from_store += u64::from(call.stored);
-        let most = match self.disk.takes {
+        let takes = self.disk.takes();
+        let most = match takes {
             true => MAX_WAITING,
             false => MAX_WAITING_WITHOUT_DISK,
         };
         // Not only what is on disk already: a long backlog must not hold up what is new.
         let has_room = self.outbox.len() < most;
-        if !has_room && !self.disk.takes {
+        if !has_room && !takes {
             return self.outbox.dropped("queue_full", 1);
         }
-        self.counts.journalled += u64::from(self.disk.takes);
+        self.counts.journalled += u64::from(takes);
         let (position, written_at) = self.keeper.call(&call, has_room);
         if has_room {
-            let written_at = if self.disk.takes { written_at } else { 0 };
+            let written_at = if takes { written_at } else { 0 };
             self.outbox.push(call, position, written_at, now.mono_ms);
         }
         self.shrink();
@@ -70,20 +138,21 @@ impl Core {
     /// Any other record waits likewise.
     pub(super) fn report(&mut self, record: &Record, now: Now) {
         let record = record.written();
-        if self.disk.is_spool {
-            return journal::append_frame(&mut self.disk.spool, &Frame::Record(record));
+        if let Some(spool) = &mut self.disk.spool {
+            return spool.tell(&Frame::Record(record));
         }
         self.keep_record(record, now);
     }
 
-    fn keep_record(&mut self, record: Written, now: Now) {
+    pub(super) fn keep_record(&mut self, record: Written, now: Now) {
+        let takes = self.disk.takes();
         let has_room = self.extras.has_room();
-        if !has_room && !self.disk.takes {
+        if !has_room && !takes {
             return self.extras.dropped.add("queue_full");
         }
         let (position, written_at) = self.keeper.record(&record, has_room);
         if has_room {
-            let written_at = if self.disk.takes { written_at } else { 0 };
+            let written_at = if takes { written_at } else { 0 };
             self.extras.push(record, position, written_at, now.mono_ms);
         }
         self.shrink();
@@ -97,7 +166,7 @@ impl Core {
 
     pub(super) fn keep_settled(&mut self) {
         // Who follows the journal has what is on disk; nobody else waits for it.
-        if self.settings.is_off && self.disk.takes {
+        if self.settings.is_off && self.disk.takes() {
             self.outbox.let_go();
             self.extras.let_go();
         }
@@ -110,14 +179,8 @@ impl Core {
         }
     }
 
-    /// What to write now, in order; `hand_out` gets the pieces of a snapshot. Call often; when all of it is done tell
-    /// [`Core::written`].
-    pub fn take_writes(&mut self, hand_out: &mut dyn FnMut(&[u8])) -> Writes {
-        if self.disk.is_spool || !self.disk.takes {
-            // It is the owner's to keep, or would fail as well: it is written anew when the disk takes writes again.
-            self.keeper.discard();
-            return Writes::of_spool(std::mem::take(&mut self.disk.spool));
-        }
+    /// What to write now, in order; `hand_out` gets the pieces of a snapshot.
+    fn take_writes(&mut self, hand_out: &mut dyn FnMut(&[u8])) -> Writes {
         let (ledger, sessions) = (&self.ledger, &self.sessions);
         let (bookmarks, reconciled_ms) = (&self.bookmarks, self.reconciled_ms);
         let marks = bookmarks
@@ -128,36 +191,203 @@ impl Core {
         self.keeper.take_writes(snapshot, hand_out)
     }
 
+    /// Writes what is due, and reads back what there is room for.
+    pub(super) fn keep(&mut self, now: Now) {
+        if self.disk.host.is_none() {
+            return self.keeper.discard();
+        }
+        let is_due = |at: Option<u64>| at.is_some_and(|at| at <= now.mono_ms + SOON_MS);
+        // What is to be sent waits for that.
+        let is_urgent = self.disk.takes() && self.keeper.has_entries();
+        if is_urgent || is_due(self.disk.flush_at) || is_due(self.disk.failed_until) {
+            self.flush(now);
+        } else if self.disk.flush_at.is_none() && self.disk.takes() && self.keeper.has_changes() {
+            self.disk.flush_within(GATHER_LEFT_MS, now);
+        }
+        self.read_back(now);
+    }
+
+    /// When something is to be written, or read back.
+    pub(super) fn next_keeping(&self) -> Option<u64> {
+        let (tries, again_at) = self.disk.unreadable;
+        // There is room in memory for what waits on disk.
+        let load = self.to_load().map(|_| if tries > 0 { again_at } else { 0 });
+        let due = [self.disk.flush_at, self.disk.failed_until, load];
+        due.into_iter().flatten().min()
+    }
+
+    /// An event was taken in: what came of it is written a moment later.
+    pub(super) fn note_event(&mut self, now: Now) {
+        if self.disk.host.is_some() {
+            self.disk.flush_within(GATHER_MS, now);
+        }
+    }
+
+    /// Writes everything now. Whether it is on disk: where not, sending goes on from memory, and it is tried again later.
+    pub fn flush(&mut self, now: Now) -> bool {
+        self.disk.flush_at = None;
+        let Some(host) = self.disk.host.clone() else {
+            return true;
+        };
+        if self.disk.spool.is_some() {
+            return self.flush_spool(&*host, now);
+        }
+        if self.disk.failed_until.is_some_and(|at| at > now.mono_ms) {
+            // It is written anew when the disk takes changes again.
+            self.keeper.discard();
+            return false;
+        }
+        let result = match host.owns() {
+            Ok(true) => self.write(&*host, now),
+            Ok(false) => {
+                self.disk.is_lost = true;
+                return false;
+            }
+            Err(fault) => Err(fault),
+        };
+        match result {
+            Ok(()) => true,
+            Err(fault) => {
+                self.disk_failed(fault, now);
+                false
+            }
+        }
+    }
+
+    fn write(&mut self, host: &dyn Host, now: Now) -> Result<(), Fault> {
+        if self.disk.failed_until.take().is_some() {
+            self.keep_anew();
+        }
+        if self.keeper.has_changes() || !self.disk.owed.is_empty() {
+            let upto = self.write_changes(host, now)?;
+            self.written(upto);
+        }
+        if self.counts.journal_error.take().is_some() {
+            let text = "the journal is written again".to_owned();
+            self.voice.say(Level::Info, text, now.mono_ms);
+        }
+        Ok(())
+    }
+
+    fn write_changes(&mut self, host: &dyn Host, now: Now) -> Result<u64, Fault> {
+        let durable = self.settings.survives_power_cut;
+        let mut snapshot: Option<Result<(), Fault>> = None;
+        let mut snapshot_bytes = 0;
+        let Writes { upto, list } = self.take_writes(&mut |piece| {
+            snapshot_bytes += piece.len() as u64;
+            let begun = snapshot.take().unwrap_or_else(|| host.remove(SNAPSHOT));
+            snapshot = Some(begun.and_then(|()| host.append(SNAPSHOT, piece, None, durable)));
+        });
+        let mut snapshot = snapshot.unwrap_or(Ok(()));
+        let mut list = list.into_iter();
+        for Write { file, op } in list.by_ref() {
+            let path = [JOURNAL, &file].concat();
+            let done = match op {
+                Op::Append(bytes) => self.append(host, &path, &bytes, durable),
+                Op::Replace(bytes) => host
+                    .remove(SNAPSHOT)
+                    .and_then(|()| host.append(SNAPSHOT, &bytes, None, durable))
+                    .and_then(|()| host.rename(SNAPSHOT, &path, durable)),
+                Op::Snapshot => {
+                    self.disk.ends.insert(path.clone(), snapshot_bytes);
+                    std::mem::replace(&mut snapshot, Ok(()))
+                        .and_then(|()| host.rename(SNAPSHOT, &path, durable))
+                }
+                Op::Rename(to) => host.rename(&path, &[JOURNAL, to].concat(), durable),
+                Op::Delete => {
+                    self.disk.owed.push(file);
+                    Ok(())
+                }
+            };
+            if done.is_err() {
+                let undone = list.filter(|write| write.op == Op::Delete);
+                self.disk.owed.extend(undone.map(|write| write.file));
+                return done.map(|()| 0);
+            }
+        }
+        // What replaces these files is there by now.
+        while let Some(file) = self.disk.owed.first().cloned() {
+            self.remove(host, &file, now)?;
+            self.disk.owed.remove(0);
+        }
+        Ok(upto)
+    }
+
+    fn append(
+        &mut self,
+        host: &dyn Host,
+        path: &str,
+        bytes: &[u8],
+        durable: bool,
+    ) -> Result<(), Fault> {
+        let end = self.disk.ends.get(path).copied();
+        host.append(path, bytes, end, durable)?;
+        if path.ends_with(SUFFIX) {
+            let before = end.unwrap_or(0);
+            self.disk
+                .ends
+                .insert(path.to_owned(), before + bytes.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, host: &dyn Host, file: &str, now: Now) -> Result<(), Fault> {
+        let path = [JOURNAL, file].concat();
+        self.disk.ends.remove(&path);
+        match &self.disk.archive {
+            // Numbers of segments come again: the time is a part of the name.
+            Some(folder) if self.keeper.kind_of(file).is_some() => {
+                host.rename(&path, &format!("{folder}/{}-{file}", now.wall_ms), false)
+            }
+            _ => host.remove(&path),
+        }
+    }
+
+    /// Whether everything that was told is on disk, as far as it can be.
+    pub fn is_kept(&self) -> bool {
+        match &self.disk.spool {
+            Some(spool) => spool.is_empty(),
+            None => !self.disk.takes() || !self.keeper.has_changes(),
+        }
+    }
+
+    /// Whether what is open is kept for whoever comes next.
+    pub fn keeps(&self) -> bool {
+        self.disk.takes()
+    }
+
+    /// Whether another process took the journal over.
+    pub fn is_lost(&self) -> bool {
+        self.disk.is_lost
+    }
+
     /// Lets the next writes replace the ledger's file by a snapshot.
     pub fn compact(&mut self) {
         self.keeper.want_snapshot();
     }
 
-    /// Everything up to there is on disk, and may be sent.
-    pub fn written(&mut self, upto: u64) {
+    fn written(&mut self, upto: u64) {
         self.outbox.written(upto);
         self.extras.written(upto);
     }
 
-    /// The disk took none or only a part of the last writes. Sending goes on from memory.
-    pub fn disk_failed(&mut self, why: &str, now: Now) {
-        self.disk.takes = false;
+    /// The disk took none or only a part of the last changes. Sending goes on from memory.
+    fn disk_failed(&mut self, why: Fault, now: Now) {
+        self.disk.failed_until = Some(now.mono_ms + PAUSE_MS);
+        self.disk.ends.clear();
         self.written(u64::MAX);
         self.keeper.discard();
         let text = format!(
             "the journal cannot be written ({why}): calls are sent from memory, and those that wait are lost if \
              the gateway is killed; make room, or make the folder writable"
         );
-        self.counts.journal_error = Some(why.to_owned());
+        self.counts.journal_error = Some(why);
         self.voice
             .say_about(Level::Warn, "journal", text, now.mono_ms);
     }
 
-    /// Lets the disk be tried again: everything that is needed is written anew.
-    pub fn try_disk(&mut self) {
-        if std::mem::replace(&mut self.disk.takes, true) {
-            return;
-        }
+    /// Everything that is needed is written anew.
+    fn keep_anew(&mut self) {
         self.keeper.write_anew();
         let keeper = &mut self.keeper;
         // It was allowed to be sent without the disk, and still is.
@@ -171,23 +401,7 @@ impl Core {
         self.keeper.forget(Kind::Records, &old);
     }
 
-    /// The disk is well again.
-    pub fn disk_mended(&mut self, now: Now) {
-        if self.counts.journal_error.take().is_some() {
-            let text = "the journal is written again".to_owned();
-            self.voice.say(Level::Info, text, now.mono_ms);
-        }
-    }
-
-    /// Takes one of the files that another process left; the host hands them over in the order of their names,
-    /// then calls [`Core::recovered`].
-    pub fn recover(&mut self, file: &str, bytes: &[u8]) {
-        self.keeper.recover(file, bytes, &mut self.found);
-    }
-
-    /// Goes on from the files that were handed over.
-    pub fn recovered(&mut self, now: Now) {
-        let found = std::mem::take(&mut self.found);
+    fn recovered(&mut self, found: Found, now: Now) {
         self.counts.journal_corrupt += found.corrupt;
         for (file, foreign) in &found.foreign {
             let text = format!(
@@ -238,9 +452,9 @@ impl Core {
         }
     }
 
-    /// A file of the journal that is to be read into memory: what waits there alone can be sent now.
-    pub fn to_load(&self) -> Option<String> {
-        if !self.disk.takes {
+    /// The file of the journal that is to be read into memory: what waits there alone can be sent now.
+    fn to_load(&self) -> Option<String> {
+        if !self.disk.takes() {
             return None;
         }
         let calls = (self.outbox.len() < LOAD_BELOW).then(|| self.keeper.to_load(Kind::Calls));
@@ -251,8 +465,33 @@ impl Core {
         calls.flatten().or_else(|| records.flatten())
     }
 
-    /// Takes the bytes of such a file; none where it could not be read: what it held is lost, and counted.
-    pub fn load(&mut self, file: &str, bytes: &[u8], now: Now) {
+    /// Reads into memory what waits on disk, where there is room.
+    fn read_back(&mut self, now: Now) {
+        while let (Some(host), Some(file)) = (self.disk.host.clone(), self.to_load()) {
+            let (tries, again_at) = self.disk.unreadable;
+            if tries > 0 && now.mono_ms < again_at {
+                return;
+            }
+            let bytes = match host.read(&[JOURNAL, &file].concat(), 0, MOST_BYTES) {
+                Ok(bytes) => bytes.unwrap_or_default(),
+                // It is there: it has its turn when it can be read.
+                Err(fault) if tries < READ_TRIES => {
+                    if tries == 0 {
+                        let text = format!("{file} of the journal cannot be read ({fault})");
+                        self.voice.say(Level::Warn, text, now.mono_ms);
+                    }
+                    self.disk.unreadable = (tries + 1, now.mono_ms + PAUSE_MS);
+                    return;
+                }
+                // It never can be: what it held is lost, and counted.
+                Err(_) => Vec::new(),
+            };
+            self.disk.unreadable = (0, 0);
+            self.load(&file, &bytes, now);
+        }
+    }
+
+    fn load(&mut self, file: &str, bytes: &[u8], now: Now) {
         match self.keeper.kind_of(file) {
             Some(Kind::Calls) => {
                 let (calls, lost) = self.keeper.load_calls(file, bytes);
@@ -270,43 +509,6 @@ impl Core {
             }
             None => {}
         }
-    }
-
-    /// Takes in what another process wrote into its own file, from `offset` on: how far it was read. Its last
-    /// frame may be yet to be written.
-    pub fn take_spool(&mut self, name: &str, bytes: &[u8], now: Now) -> usize {
-        let mut reader = Reader::within(bytes);
-        let mut frames = Vec::new();
-        for (_, payload) in reader.by_ref() {
-            frames.extend(postcard::from_bytes::<Frame>(payload).ok());
-        }
-        let end = match reader.end() {
-            // No frame is that long: what stands here is none, whatever comes behind it.
-            0 if bytes.len() > MAX_PAYLOAD + FRAME_HEADER => {
-                self.counts.journal_corrupt += 1;
-                bytes.len() - MAX_PAYLOAD - FRAME_HEADER
-            }
-            end => end,
-        };
-        self.keeper.begin_together();
-        for frame in frames {
-            match frame {
-                Frame::Seen(_, mut observation) => {
-                    self.counts.spooled += 1;
-                    observation.elsewhere = true;
-                    self.take(Event::Call(observation), now);
-                }
-                Frame::Facts(facts) => self.sessions.learn(*facts),
-                Frame::Record(record) => self.keep_record(record, now),
-                _ => {}
-            }
-        }
-        if end > 0 {
-            let before = self.spool_offset(name);
-            self.bookmark(&[SPOOL, name].concat(), &(before + end).to_string());
-        }
-        self.keeper.end_together();
-        end
     }
 
     /// Takes in some rows of the session store, and how far it was read with them. Rows of `history` were written
@@ -332,18 +534,7 @@ impl Core {
             self.bookmark(file, mark);
         }
         self.keeper.end_together();
-    }
-
-    /// How far another process's file was read.
-    pub fn spool_offset(&self, name: &str) -> usize {
-        let mark = self.bookmarks.get(&[SPOOL, name].concat());
-        mark.and_then(|mark| mark.parse().ok()).unwrap_or(0)
-    }
-
-    /// Another process's file is read to its end and gone; `torn` where a piece of it could not be read.
-    pub fn forget_spool(&mut self, name: &str, torn: bool) {
-        self.counts.journal_corrupt += u64::from(torn);
-        self.bookmark(&[SPOOL, name].concat(), "");
+        self.note_event(now);
     }
 
     /// Remembers how far a file was read, together with what was read from it; an empty mark forgets the file.
@@ -359,7 +550,7 @@ impl Core {
     /// How far each file of the session store was read.
     pub fn bookmarks(&self) -> impl Iterator<Item = (&str, &str)> {
         let marks = self.bookmarks.iter();
-        let own = marks.filter(|(file, _)| !file.starts_with(SPOOL));
+        let own = marks.filter(|(file, _)| !file.starts_with(super::spool::FOLDER));
         own.map(|(file, mark)| (file.as_str(), mark.as_str()))
     }
 
@@ -375,15 +566,10 @@ impl Core {
         self.keeper.note(&Frame::Reconciled(until_ms));
     }
 
-    /// Whether the journal is to survive a power cut, by fsync.
-    pub fn survives_power_cut(&self) -> bool {
-        self.settings.survives_power_cut
-    }
-
     /// What a process that does not own the journal tells the one that does.
     pub(super) fn tell_owner(&mut self, frame: impl FnOnce() -> Frame) {
-        if self.disk.is_spool {
-            journal::append_frame(&mut self.disk.spool, &frame());
+        if let Some(spool) = &mut self.disk.spool {
+            spool.tell(&frame());
         }
     }
 }

@@ -5,6 +5,7 @@ mod finals;
 mod messages;
 mod prices;
 mod sending;
+mod spool;
 mod totals;
 
 use std::collections::VecDeque;
@@ -17,7 +18,7 @@ use crate::config::{RawSettings, Settings};
 use crate::extras::Extras;
 use crate::facts::Scalar;
 use crate::journal::Frame;
-use crate::keeper::{Found, Keeper};
+use crate::keeper::Keeper;
 use crate::ledger::Ledger;
 use crate::observe::{Event, Happening, Observation, Reject, SOURCES, SessionFacts};
 use crate::outbox::Outbox;
@@ -71,7 +72,6 @@ pub struct Core {
     deferred: VecDeque<(u64, Deferred)>,
     keeper: Keeper,
     disk: disk::Disk,
-    found: Found,
     bookmarks: IndexMap<String, String>,
     reconciled_ms: Option<u64>,
     prices: prices::Prices,
@@ -98,7 +98,6 @@ impl Core {
             deferred: VecDeque::new(),
             keeper: Keeper::new(settings.journal_max_bytes),
             disk: disk::Disk::default(),
-            found: Found::default(),
             bookmarks: IndexMap::new(),
             reconciled_ms: None,
             prices: prices::Prices::default(),
@@ -132,6 +131,7 @@ impl Core {
         match self.read(source, facts, now) {
             Ok(event) => {
                 self.take(event, now);
+                self.note_event(now);
                 None
             }
             Err(reason) => Some(reason),
@@ -284,6 +284,7 @@ impl Core {
         self.run_deferred(now, false);
         self.end_turns(now, false);
         self.keep_settled();
+        self.keep(now);
         self.say_losses(now);
         Advice {
             wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
@@ -332,6 +333,11 @@ impl Core {
         self.voice.put_back(log);
     }
 
+    /// Lines to log that no advice had.
+    pub fn said(&mut self) -> Vec<LogLine> {
+        self.voice.take()
+    }
+
     /// Everything that a status shows.
     pub fn status(&self) -> Status<'_> {
         Status {
@@ -357,8 +363,7 @@ impl Core {
             self.turns.next_due(),
             self.deferred.front().map(|(at, _)| *at),
             self.next_sending(),
-            // There is room in memory for what waits on disk.
-            self.to_load().map(|_| 0),
+            self.next_keeping(),
         ]
         .into_iter()
         .flatten()

@@ -10,7 +10,8 @@ impl Core {
     /// The next request to make, if any is due; `hurry` leaves out gathering and pauses.
     pub fn begin(&mut self, now: Now, hurry: bool) -> Option<Request> {
         self.settings.url.as_ref()?;
-        if self.extras_in_flight {
+        // Who owns the journal sends what is in it.
+        if self.extras_in_flight || self.is_lost() {
             return None;
         }
         let naming = &self.settings.naming;

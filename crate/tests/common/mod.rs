@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+pub mod disk;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod server;
 #[cfg(not(target_arch = "wasm32"))]
@@ -15,18 +16,19 @@ pub mod stored;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod world;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::config::RawSettings;
 use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::facts::{Field, Scalar};
-use agentwatch_openclaw::files::{Op, Write};
-use agentwatch_openclaw::keeper::Writes;
 use agentwatch_openclaw::observe::SOURCES;
 use agentwatch_openclaw::outbox::Request;
 use agentwatch_openclaw::time::Now;
 use serde_json::{Value, json};
+
+use disk::Disk;
 
 /// The wall clock, less this, is the monotonic clock of every test.
 const MONO_ORIGIN_MS: u64 = 1_700_000_000_000;
@@ -417,13 +419,15 @@ pub struct Gateway {
     pub receiver: Receiver,
     /// Everything that was logged.
     pub log: Vec<String>,
-    /// The journal's files, as the shim keeps them.
+    /// The journal's files.
     pub disk: Disk,
     /// How far the wall clock is set ahead, in ms. Every time that these functions are given is the true one.
     pub ahead_ms: i64,
     settings: String,
     expect_diagnostics: bool,
     seed: u64,
+    /// The last time that these functions were given.
+    last_ms: Cell<u64>,
 }
 
 impl Gateway {
@@ -444,13 +448,15 @@ impl Gateway {
             settings: settings.to_owned(),
             expect_diagnostics,
             seed: 1,
+            last_ms: Cell::new(MONO_ORIGIN_MS),
         };
-        gateway.core = gateway.fresh_core();
+        gateway.restart(MONO_ORIGIN_MS);
         gateway
     }
 
     /// The two clocks at a time.
     pub fn now(&self, at_ms: u64) -> Now {
+        self.last_ms.set(at_ms);
         Now {
             wall_ms: at_ms.saturating_add_signed(self.ahead_ms),
             ..at(at_ms)
@@ -468,11 +474,8 @@ impl Gateway {
     /// The core died; a fresh one goes on from the journal, as the shim would make it.
     pub fn restart(&mut self, wall_ms: u64) {
         self.core = self.fresh_core();
-        for (file, bytes) in &self.disk.0 {
-            self.core.recover(file, bytes);
-        }
         let now = self.now(wall_ms);
-        self.core.recovered(now);
+        self.core.open(self.disk.host(), now);
     }
 
     /// Hears one event by every source of that name.
@@ -495,7 +498,7 @@ impl Gateway {
             assert!(wakes < 10_000, "the core asks to be woken again and again");
             self.advance(wall);
             self.write();
-            self.load(wall);
+            self.advance(wall);
             self.send(wall, false);
             // What follows from the answers is on disk before anybody waits.
             self.advance(wall);
@@ -509,7 +512,7 @@ impl Gateway {
     }
 
     /// Does what is due; in how many ms to call again.
-    fn advance(&mut self, wall_ms: u64) -> Option<u64> {
+    pub fn advance(&mut self, wall_ms: u64) -> Option<u64> {
         let now = self.now(wall_ms);
         let advice = self.core.advance(now);
         let lines = advice.log.into_iter().map(|line| line.text);
@@ -536,14 +539,6 @@ impl Gateway {
         }
     }
 
-    /// Reads from disk what is asked for.
-    pub fn load(&mut self, wall_ms: u64) {
-        if let Some(file) = self.core.to_load() {
-            let bytes = self.disk.0.get(&file).cloned().unwrap_or_default();
-            self.core.load(&file, &bytes, self.now(wall_ms));
-        }
-    }
-
     /// Hears events at their times, then lets a quiet minute pass.
     pub fn replay(&mut self, events: &[Recorded]) {
         let mut wall = events.first().map_or(MONO_ORIGIN_MS, |event| event.at_ms);
@@ -560,46 +555,9 @@ impl Gateway {
         serde_json::to_value(self.core.status()).expect("a status is JSON")
     }
 
-    /// Does what is to be written, and reads what is asked for.
+    /// Writes everything.
     pub fn write(&mut self) {
-        let writes = take_writes(&mut self.core);
-        let upto = writes.upto;
-        self.disk.apply(writes);
-        self.core.written(upto);
-    }
-}
-
-/// What a core wants written, snapshots in one.
-pub fn take_writes(core: &mut Core) -> Writes {
-    let mut pieces = Vec::new();
-    let mut writes = core.take_writes(&mut |piece| pieces.extend_from_slice(piece));
-    for write in &mut writes.list {
-        if write.op == Op::Snapshot {
-            write.op = Op::Replace(std::mem::take(&mut pieces));
-        }
-    }
-    writes
-}
-
-/// A disk that does as it is told.
-#[derive(Default, Clone)]
-pub struct Disk(pub BTreeMap<String, Vec<u8>>);
-
-impl Disk {
-    /// Does all changes.
-    pub fn apply(&mut self, writes: Writes) {
-        for Write { file, op } in writes.list {
-            match op {
-                Op::Append(bytes) => self.0.entry(file).or_default().extend(bytes),
-                Op::Replace(bytes) => drop(self.0.insert(file, bytes)),
-                Op::Snapshot => unreachable!("it was made whole"),
-                Op::Rename(name) => {
-                    if let Some(bytes) = self.0.remove(&file) {
-                        self.0.insert(name.to_owned(), bytes);
-                    }
-                }
-                Op::Delete => drop(self.0.remove(&file)),
-            }
-        }
+        let now = self.now(self.last_ms.get());
+        self.core.flush(now);
     }
 }

@@ -9,7 +9,8 @@ use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::observe::SOURCES;
 use serde_json::{Value, json};
 
-use crate::common::{at, pick, settings, take_writes};
+use crate::common::disk::Disk;
+use crate::common::{at, pick, settings};
 
 const START_MS: u64 = 1_795_000_000_000;
 
@@ -26,8 +27,10 @@ impl Watched {
         let raw = settings(
             r#"{"url": "http://receiver.test", "identityKey": "00112233445566778899aabbccddeeff"}"#,
         );
+        let mut core = Core::new(&raw, 11);
+        core.open(Disk::default().host(), at(START_MS));
         Self {
-            core: Core::new(&raw, 11),
+            core,
             bodies: Vec::new(),
             now_ms: START_MS,
         }
@@ -53,8 +56,6 @@ impl Watched {
 
     fn send(&mut self) {
         self.core.advance(at(self.now_ms));
-        let upto = take_writes(&mut self.core).upto;
-        self.core.written(upto);
         while let Some(request) = self.core.begin(at(self.now_ms), true) {
             self.bodies.extend(request.body.clone());
             let reply = Reply::of(200, r#"{"status": "ok", "features": ["record_ids"]}"#);

@@ -5,19 +5,17 @@ use std::collections::HashSet;
 use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::call::IdMint;
 use agentwatch_openclaw::core::Core;
-use agentwatch_openclaw::files::{Op, Write};
-use agentwatch_openclaw::keeper::Writes;
 use agentwatch_openclaw::observe::SOURCES;
 use agentwatch_openclaw::outbox::Request;
 use agentwatch_openclaw::time::Now;
 use serde_json::{Value, json};
 
+use super::disk::Disk;
 use super::server::{Dice, Fate, Kind, Server};
-use super::{Disk, pick, settings, take_writes};
+use super::{pick, settings};
 
 pub const START_MS: u64 = 1_795_000_000_000;
-/// What the shim does: how long changes are gathered, how long a disk that failed is left alone, how long a request may
-/// take.
+/// How long changes are gathered, how long a disk that failed is left alone, how long a request may take.
 pub const GATHER_MS: u64 = 250;
 pub const DISK_PAUSE_MS: u64 = 5_000;
 pub const TIMEOUT_MS: u64 = 10_000;
@@ -64,16 +62,8 @@ pub struct World {
     /// The last failures of calls, and of other records, which have pauses of their own.
     pub failures: [Option<Failure>; 2],
     pub requests: u64,
-    /// What is on disk, what is on its way there, and since when.
     pub disk: Disk,
-    pub pending: Vec<Write>,
-    pub upto: u64,
-    pub flush_at: Option<u64>,
     pub disk_fails: bool,
-    /// Files that were to be deleted when the disk failed: it is done once it is well.
-    pub owed: Vec<Write>,
-    /// When a disk that failed is tried again.
-    pub try_at: Option<u64>,
     /// How many calls happened; their prompts are their numbers.
     pub calls: u64,
     /// Calls that were on their way to the disk, those that are there, and those that a dead process took along.
@@ -99,18 +89,14 @@ impl World {
             failures: [None; 2],
             requests: 0,
             disk: Disk::default(),
-            pending: Vec::new(),
-            upto: 0,
-            flush_at: None,
             disk_fails: false,
-            owed: Vec::new(),
-            try_at: None,
             calls: 0,
             unsafe_calls: Vec::new(),
             lost: HashSet::new(),
             ambiguous: 0,
             dropped: 0,
         };
+        world.core.open(world.disk.host(), world.now());
         if world.dice.below(4) == 0 {
             world.server.largest = 1 + world.dice.below(20) as usize;
         }
@@ -149,7 +135,6 @@ impl World {
             }
             self.unsafe_calls.push(number);
         }
-        self.collect();
     }
 
     /// The process is killed, and another one goes on.
@@ -157,20 +142,25 @@ impl World {
         let status = self.status();
         self.ambiguous += status["ambiguous"].as_u64().unwrap();
         self.dropped += dropped(&status);
+        if self.dice.below(2) == 0 {
+            // In the middle of what it wrote.
+            self.fail_some();
+            self.core.flush(self.now());
+        }
+        self.disk.be_well();
         self.lost.extend(self.unsafe_calls.drain(..));
-        self.pending.clear();
-        self.owed.clear();
         self.flight = None;
         self.failures = [None; 2];
-        (self.flush_at, self.try_at) = (None, None);
         self.born_ms = self.now_ms;
         self.now_ms += 1 + self.dice.below(60_000);
         self.core = core(self.dice.0.bits());
-        for (file, bytes) in &self.disk.0 {
-            self.core.recover(file, bytes);
-        }
-        self.core.recovered(self.now());
-        self.collect();
+        self.core.open(self.disk.host(), self.now());
+    }
+
+    /// The disk takes some changes, and the last of them in part.
+    fn fail_some(&mut self) {
+        let (changes, torn) = (self.dice.below(5), self.dice.below(200));
+        self.disk.fail_after(changes, torn as usize);
     }
 
     pub fn change_weather(&mut self) {
@@ -192,59 +182,6 @@ impl World {
 
     // -----------------------------------------------------------------------------------------
     // The shim's part
-
-    /// Takes the core's changes; they are written a moment later.
-    pub fn collect(&mut self) {
-        let Writes { upto, list } = take_writes(&mut self.core);
-        self.upto = upto;
-        if !list.is_empty() {
-            self.pending.extend(list);
-            self.flush_at.get_or_insert(self.now_ms + GATHER_MS);
-        }
-    }
-
-    pub fn flush(&mut self) {
-        self.flush_at = None;
-        let mut list = std::mem::take(&mut self.pending);
-        if self.disk_fails {
-            // It takes some of it, the last of that in part.
-            let whole = self.dice.below(list.len() as u64 + 1) as usize;
-            let torn = list.get(whole).cloned();
-            let is_deletion = |write: &&Write| write.op == Op::Delete;
-            let owed = list[whole..].iter().filter(is_deletion);
-            self.owed.extend(owed.cloned());
-            list.truncate(whole);
-            if let Some(Write {
-                file,
-                op: Op::Append(bytes),
-            }) = torn
-            {
-                let cut = self.dice.below(bytes.len() as u64 + 1) as usize;
-                list.push(Write {
-                    file,
-                    op: Op::Append(bytes[..cut].to_vec()),
-                });
-            }
-            self.disk.apply(Writes { upto: 0, list });
-            self.core.disk_failed("no space left", self.now());
-            self.try_at = Some(self.now_ms + DISK_PAUSE_MS);
-            return;
-        }
-        list.append(&mut self.owed);
-        self.disk.apply(Writes { upto: 0, list });
-        self.core.written(self.upto);
-        self.core.disk_mended(self.now());
-        self.try_at = None;
-        // Whatever the core knew when this was collected is on disk.
-        self.unsafe_calls.clear();
-    }
-
-    pub fn try_disk(&mut self) {
-        self.core.try_disk();
-        self.collect();
-        self.flush_at = Some(self.now_ms);
-        self.try_at = None;
-    }
 
     /// How a request fares; its reply comes later.
     pub fn send(&mut self, request: &Request) -> Flight {
@@ -350,7 +287,6 @@ impl World {
         if let Some(request) = self.core.answered(&reply, self.now()) {
             self.flight = Some(self.send(&request));
         }
-        self.collect();
     }
 
     /// Lets so much time pass, doing what is due when it is due.
@@ -358,27 +294,21 @@ impl World {
         let end = self.now_ms + ms;
         for turns in 0.. {
             assert!(turns < 100_000, "seed {}: it never rests", self.seed);
-            let is_due = |at: Option<u64>| at.is_some_and(|at| at <= self.now_ms);
-            if is_due(self.try_at) {
-                self.try_disk();
-            }
-            if self.flush_at.is_some_and(|at| at <= self.now_ms) {
-                self.flush();
+            match self.disk_fails {
+                true => self.fail_some(),
+                false => self.disk.be_well(),
             }
             self.answer();
-            if let Some(file) = self.core.to_load() {
-                let bytes = self.disk.0.get(&file).cloned().unwrap_or_default();
-                self.core.load(&file, &bytes, self.now());
-            }
             self.begin();
             let advice = self.core.advance(self.now());
-            self.collect();
-            let wake = advice.wake_in_ms.map(|ms| self.now_ms + ms);
+            if self.core.keeps() && self.core.is_kept() {
+                self.unsafe_calls.clear();
+            }
             let answer = self.flight.as_ref().map(|flight| flight.until_ms);
-            // What is due waits for the answer.
-            let wake = wake.filter(|_| answer.is_none());
-            let next = [wake, answer, self.flush_at, self.try_at];
-            match next.into_iter().flatten().min() {
+            // What is to be sent waits for the answer, what is to be written does not.
+            let least = if answer.is_some() { GATHER_MS } else { 0 };
+            let wake = advice.wake_in_ms.map(|ms| self.now_ms + ms.max(least));
+            match [wake, answer].into_iter().flatten().min() {
                 Some(next) if next <= end => self.now_ms = next.max(self.now_ms + 1),
                 _ => break,
             }

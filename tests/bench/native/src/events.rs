@@ -1,10 +1,13 @@
 //! Events: read, matched, journalled, made into records, and all of it together.
 
+use std::rc::Rc;
+
 use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::call::CallId;
 use agentwatch_openclaw::config::RawSettings;
 use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::host::{Fault, FileEntry, Host};
 use agentwatch_openclaw::journal::{self, Frame};
 use agentwatch_openclaw::ledger::Ledger;
 use agentwatch_openclaw::observe::{self, Event, Observation};
@@ -112,6 +115,34 @@ fn written(frames: &[Frame]) -> Vec<u8> {
     file
 }
 
+/// Takes everything at once, and keeps nothing.
+#[derive(Debug)]
+struct NoDisk;
+
+impl Host for NoDisk {
+    fn list(&self, _: &str) -> Vec<FileEntry> {
+        Vec::new()
+    }
+    fn read(&self, _: &str, _: u64, _: usize) -> Result<Option<Vec<u8>>, Fault> {
+        Ok(None)
+    }
+    fn append(&self, _: &str, _: &[u8], _: Option<u64>, _: bool) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn rename(&self, _: &str, _: &str, _: bool) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn remove(&self, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn owns(&self) -> Result<bool, Fault> {
+        Ok(true)
+    }
+    fn lives(&self, _: &str) -> Option<bool> {
+        None
+    }
+}
+
 /// Everything, with a receiver that takes everything at once: the seconds of making requests, and their records.
 fn whole(told: Vec<Told>) -> (f64, usize) {
     let url = Scalar::Text("http://receiver.test".to_owned());
@@ -121,6 +152,7 @@ fn whole(told: Vec<Told>) -> (f64, usize) {
     });
     let mut core = Core::new(&raw, 1);
     core.expect_diagnostics(true);
+    core.open(Rc::new(NoDisk), at(told.first().map_or(0, |told| told.2)));
     let (mut seconds, mut records) = (0.0, 0);
     for (index, (source, facts, wall)) in told.into_iter().enumerate() {
         let now = at(wall);
@@ -129,8 +161,7 @@ fn whole(told: Vec<Told>) -> (f64, usize) {
             continue;
         }
         core.advance(now);
-        let writes = core.take_writes(&mut |_| {});
-        core.written(writes.upto);
+        core.flush(now);
         let begun = clock_seconds();
         let mut next = core.begin(now, false);
         seconds += clock_seconds() - begun;

@@ -1,0 +1,155 @@
+//! A disk in memory, which fails and dies when it is told to.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use agentwatch_openclaw::files::{Op, Write};
+use agentwatch_openclaw::host::{Fault, FileEntry, Host};
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// Files by their paths, those of the journal by their names. Copies are the same disk.
+#[derive(Debug, Default, Clone)]
+pub struct Disk(Rc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    files: RefCell<Files>,
+    /// How many changes it still takes before it fails, and how much of the one that fails remains.
+    takes: Cell<Option<(u64, usize)>>,
+    changes: Cell<u64>,
+}
+
+impl Disk {
+    /// Its files.
+    pub fn files(&self) -> RefMut<'_, Files> {
+        self.0.files.borrow_mut()
+    }
+
+    /// For a core.
+    pub fn host(&self) -> Rc<dyn Host> {
+        Rc::new(self.clone())
+    }
+
+    /// From here on it fails behind so many changes; of bytes that it does not take so many remain.
+    pub fn fail_after(&self, changes: u64, torn: usize) {
+        self.0.takes.set(Some((changes, torn)));
+    }
+
+    /// It is well.
+    pub fn be_well(&self) {
+        self.0.takes.set(None);
+    }
+
+    /// How many changes it took.
+    pub fn changes(&self) -> u64 {
+        self.0.changes.get()
+    }
+
+    /// Does changes of a log that has no core.
+    pub fn apply(&self, writes: Vec<Write>) {
+        for Write { file, op } in writes {
+            match op {
+                Op::Append(bytes) => self.append(&file, &bytes, None, false).unwrap(),
+                Op::Delete => self.remove(&file).unwrap(),
+                _ => unreachable!("a log appends and deletes"),
+            }
+        }
+    }
+
+    fn change(&self) -> Result<(), usize> {
+        match self.0.takes.get() {
+            Some((0, torn)) => Err(torn),
+            takes => {
+                let left = takes.map(|(left, torn)| (left - 1, torn));
+                self.0.takes.set(left);
+                self.0.changes.set(self.0.changes.get() + 1);
+                Ok(())
+            }
+        }
+    }
+
+    fn simple_change(&self) -> Result<(), Fault> {
+        self.change().map_err(|_| full())
+    }
+}
+
+fn full() -> Fault {
+    "no space left".to_owned()
+}
+
+fn key(path: &str) -> &str {
+    path.strip_prefix("journal/").unwrap_or(path)
+}
+
+impl Host for Disk {
+    fn list(&self, folder: &str) -> Vec<FileEntry> {
+        let prefix = format!("{folder}/");
+        let name = |path: &String| match folder {
+            "journal" => (!path.contains('/')).then(|| path.clone()),
+            _ => path.strip_prefix(&prefix).map(str::to_owned),
+        };
+        let files = self.files();
+        let entry = |(path, bytes): (&String, &Vec<u8>)| {
+            Some(FileEntry {
+                name: name(path).filter(|name| !name.ends_with(".new"))?,
+                bytes: bytes.len() as u64,
+                stamp: bytes.len().to_string(),
+                fault: None,
+            })
+        };
+        files.iter().filter_map(entry).collect()
+    }
+
+    fn read(&self, path: &str, from: u64, most: usize) -> Result<Option<Vec<u8>>, Fault> {
+        let files = self.files();
+        let part = |bytes: &Vec<u8>| {
+            bytes
+                .iter()
+                .skip(from as usize)
+                .take(most)
+                .copied()
+                .collect()
+        };
+        Ok(files.get(key(path)).map(part))
+    }
+
+    fn append(&self, path: &str, bytes: &[u8], end: Option<u64>, _: bool) -> Result<(), Fault> {
+        let change = self.change();
+        let mut files = self.files();
+        let file = files.entry(key(path).to_owned()).or_default();
+        if end.is_some_and(|end| end != file.len() as u64) {
+            return Err(format!("{path} was removed or changed"));
+        }
+        if let Err(torn) = change {
+            file.extend(bytes.iter().take(torn));
+            return Err(full());
+        }
+        file.extend(bytes);
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str, _: bool) -> Result<(), Fault> {
+        self.simple_change()?;
+        let mut files = self.files();
+        if let Some(bytes) = files.remove(key(from)) {
+            files.insert(key(to).to_owned(), bytes);
+        }
+        Ok(())
+    }
+
+    fn remove(&self, path: &str) -> Result<(), Fault> {
+        self.simple_change()?;
+        self.files().remove(key(path));
+        Ok(())
+    }
+
+    fn owns(&self) -> Result<bool, Fault> {
+        Ok(true)
+    }
+
+    fn lives(&self, _: &str) -> Option<bool> {
+        Some(false)
+    }
+}

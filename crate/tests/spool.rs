@@ -1,0 +1,152 @@
+//! What a process that does not own the journal tells the one that does.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::{Gateway, at};
+use serde_json::{Value, json};
+
+const START_MS: u64 = 1_795_000_000_000;
+const PREFIX: &str = "v1_1_2_token_";
+const FILE: &str = "spool/v1_1_2_token_0_host";
+
+fn message(index: u64) -> Value {
+    json!({
+        "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+            "timestamp": START_MS + index * 100, "usage": {"input": 1 + index, "output": 2, "cost": {"total": 0.001}}}},
+        "ctx": {"sessionKey": "agent:main:s"},
+    })
+}
+
+/// A process on the disk of an owner, which it tells what it hears.
+fn other(owner: &Gateway) -> Gateway {
+    let mut other = Gateway::new(false);
+    other.disk = owner.disk.clone();
+    other.core.become_spool(owner.disk.host(), PREFIX, "_host");
+    other
+}
+
+fn hear(gateway: &mut Gateway, calls: std::ops::Range<u64>) {
+    for index in calls {
+        gateway.hear(
+            "before_message_write",
+            &message(index),
+            START_MS + index * 100 + 50,
+        );
+    }
+}
+
+#[test]
+fn the_owner_takes_in_what_was_told_and_removes_the_file_when_that_is_on_disk() {
+    let mut owner = Gateway::new(false);
+    let mut other = other(&owner);
+    hear(&mut other, 0..5);
+    assert!(other.core.is_kept() && owner.disk.files().contains_key(FILE));
+    assert!(owner.core.take_spools(at(START_MS + 1_000)));
+    assert!(!owner.disk.files().contains_key(FILE));
+    assert!(!owner.core.take_spools(at(START_MS + 1_100)));
+    owner.restart(START_MS + 1_200);
+    owner.run_until(START_MS + 1_200, START_MS + 60_000);
+    assert_eq!(owner.receiver.totals.requests(), 5);
+    assert_eq!(
+        owner.status()["spooled"],
+        0,
+        "it was taken in by the process before"
+    );
+}
+
+/// Whatever the disk does in the middle of it: the owner ends behind each of its changes, and the next one goes on.
+#[test]
+fn an_owner_that_ends_anywhere_counts_what_it_was_told_once() {
+    for changes in 0..8 {
+        for torn in [0, 30] {
+            let mut owner = Gateway::new(false);
+            let mut other = other(&owner);
+            hear(&mut other, 0..5);
+            owner.disk.fail_after(changes, torn);
+            owner.core.take_spools(at(START_MS + 1_000));
+            owner.write();
+            owner.disk.be_well();
+            owner.restart(START_MS + 2_000);
+            owner.core.take_spools(at(START_MS + 2_100));
+            owner.run_until(START_MS + 2_100, START_MS + 60_000);
+            assert_eq!(
+                owner.receiver.totals.requests(),
+                5,
+                "behind {changes} changes"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_the_disk_does_not_take_is_kept_in_memory_and_tried_again() {
+    let mut owner = Gateway::new(false);
+    let mut other = other(&owner);
+    owner.disk.fail_after(0, 7);
+    hear(&mut other, 0..2);
+    assert!(!other.core.is_kept());
+    owner.disk.files().clear();
+    owner.disk.be_well();
+    hear(&mut other, 2..3);
+    other.run_until(START_MS + 400, START_MS + 10_000);
+    assert!(other.core.is_kept());
+    assert_eq!(
+        other.receiver.totals.requests(),
+        0,
+        "who owns the journal sends"
+    );
+    assert!(owner.core.take_spools(at(START_MS + 11_000)));
+    owner.run_until(START_MS + 11_000, START_MS + 60_000);
+    assert_eq!(owner.receiver.totals.requests(), 3);
+}
+
+#[test]
+fn a_journal_that_was_taken_over_is_not_written_and_its_new_owner_is_told_what_it_cannot_know() {
+    let mut former = Gateway::new(false);
+    hear(&mut former, 0..1);
+    // Heard, and not written yet.
+    let now = at(START_MS + 200);
+    for (index, table) in agentwatch_openclaw::observe::SOURCES.iter().enumerate() {
+        if table.source == "before_message_write"
+            && let Some(facts) = common::pick(index, &message(1))
+        {
+            former.core.observe(index, facts, now);
+        }
+    }
+    former
+        .core
+        .become_spool(former.disk.host(), PREFIX, "_host");
+    former.write();
+    let mut owner = Gateway::new(false);
+    owner.disk = former.disk.clone();
+    owner.restart(START_MS + 300);
+    owner.core.take_spools(at(START_MS + 400));
+    owner.run_until(START_MS + 400, START_MS + 60_000);
+    assert_eq!(owner.receiver.totals.requests(), 2);
+}
+
+#[test]
+fn an_owner_that_reads_nothing_does_not_let_the_disk_fill() {
+    let owner = Gateway::new(false);
+    let mut other = other(&owner);
+    owner
+        .disk
+        .files()
+        .insert(FILE.to_owned(), vec![0; 16 * 1024 * 1024]);
+    hear(&mut other, 0..3);
+    assert_eq!(other.status()["dropped_spool_full"], 3);
+    other.advance(START_MS + 1_000);
+    assert!(
+        other
+            .log
+            .iter()
+            .any(|line| line.contains("has not read what this one sees"))
+    );
+}
