@@ -51,6 +51,15 @@ pub enum Frame {
     Facts(Box<SessionFacts>),
     /// Facts that are all there, or none of them: what was read from a file, and how far it was read.
     Together(Vec<Frame>),
+    /// Keys of calls, by which they are known when they are told again.
+    Told {
+        /// When the last of them began, in ms since 1970.
+        until_ms: u64,
+        /// Keys of calls that began by then (ms since 1970) were given up.
+        forgotten_ms: u64,
+        /// The keys, of 8 bytes (LE) each.
+        keys: Vec<u8>,
+    },
 }
 
 /// The bytes with which a file begins.

@@ -36,12 +36,12 @@ fn stored() -> usize {
         .unwrap()
 }
 
-/// It was written before anybody listened: rows with the same figures are calls of their own, and whoever reads them
+/// It was written before anybody listened: rows with the same usage and other begin times are calls of their own, and whoever reads them
 /// again tells receivers the same calls.
 #[test]
 fn history_is_matched_with_nothing_and_has_the_same_ids_when_read_again() {
     let late = START_MS + 30 * 86_400_000;
-    let rows = rows((0..40).map(|index| (START_MS + index % 4, format!("row{index}"))));
+    let rows = rows((0..40).map(|index| (START_MS + index, format!("row{index}"))));
     let mut told = Vec::new();
     for _ in 0..2 {
         let mut gateway = Gateway::new(false);
@@ -87,7 +87,7 @@ fn many_old_rows_push_no_live_call_out_and_are_all_counted() {
     gateway.hear("before_message_write", &live, late + 900);
     gateway.run_until(late + 900, late + 5_000);
     for session in 0..40_u64 {
-        let start = START_MS + session % 5 * 1_000;
+        let start = START_MS + session % 5 * 1_000 + session;
         let rows =
             rows((0..500).map(|index| (start + index * 10_000, format!("{session}/{index}"))));
         gateway

@@ -95,7 +95,8 @@ export class Reading {
   readonly #bookmarks: ReadonlyMap<string, string>;
   readonly #prefix: string;
   readonly #batches: AsyncGenerator<StoreBatch>;
-  readonly #copies: Copies;
+  /** Where a row tells when its call was. */
+  readonly #times: number[];
   /** What a reader was made of may be what fails. */
   #isBroken = false;
   readonly outcome: Outcome = nothing();
@@ -110,7 +111,7 @@ export class Reading {
     this.#reconciler = reconciler;
     this.#bookmarks = bookmarks;
     this.#prefix = prefix;
-    this.#copies = new Copies(reconciler.facts);
+    this.#times = ["written", "timestamp"].map((name) => reconciler.facts.indexOf(name));
     this.#batches = batches(reconciler.stateDir, bookmarks, {
       io: reconciler.instantiateIo(),
       ...span,
@@ -168,56 +169,18 @@ export class Reading {
     if (rows.length === 0 && mark === undefined) return true;
     const isHistory = this.#prefix !== "";
     // A row without a time belongs to no span.
-    const timed = isHistory ? rows.filter((row) => this.#copies.hasTime(row)) : rows;
+    const timed = isHistory ? rows.filter((row) => this.#hasTime(row)) : rows;
     this.#skip("without_time", rows.length - timed.length);
-    const fresh = isHistory ? timed.filter((row) => this.#copies.isNew(row)) : timed;
     const { run, source, wall, mono } = this.#reconciler;
-    return run((core) => core.takeRows(source, fresh, this.#prefix + file, mark, isHistory, wall(), mono()));
+    return run((core) => core.takeRows(source, timed, this.#prefix + file, mark, isHistory, wall(), mono()));
+  }
+
+  #hasTime(row: readonly unknown[]): boolean {
+    return this.#times.some((index) => typeof row[index] === "number" || typeof row[index] === "string");
   }
 
   #skip(why: string, count: number): void {
     if (count > 0) this.outcome.skipped[why] = (this.outcome.skipped[why] ?? 0) + count;
-  }
-}
-
-/** So many rows are known again, and as many before them. */
-const MOST_COPIES = 20_000;
-
-/**
- * Tells copies of rows. Most are inherited and told as such; what a cut transcript was copied to has the same rows as
- * what is left of it, and jobs copy too.
- */
-class Copies {
-  readonly #identity: number[];
-  readonly #inherited: number;
-  readonly #times: number[];
-  #young = new Set<string>();
-  #old = new Set<string>();
-
-  constructor(facts: readonly string[]) {
-    this.#identity = ["entry", "model", "timestamp", "input", "output", "cache_read", "cache_write"].map(
-      (name) => facts.indexOf(name),
-    );
-    this.#inherited = facts.indexOf("inherited");
-    this.#times = ["written", "timestamp"].map((name) => facts.indexOf(name));
-  }
-
-  /** Whether a row tells when its call was. */
-  hasTime(row: readonly unknown[]): boolean {
-    return this.#times.some((index) => typeof row[index] === "number" || typeof row[index] === "string");
-  }
-
-  isNew(row: readonly unknown[]): boolean {
-    // The core leaves it out; its original, which may be read later, is not a copy of it.
-    if (row[this.#inherited]) return true;
-    const key = this.#identity.map((index) => row[index]).join("\n");
-    if (this.#young.has(key) || this.#old.has(key)) return false;
-    this.#young.add(key);
-    if (this.#young.size >= MOST_COPIES) {
-      this.#old = this.#young;
-      this.#young = new Set();
-    }
-    return true;
   }
 }
 

@@ -433,6 +433,11 @@ impl Core {
                 self.ledger.restore(id, *observation, now);
             }
             Frame::Slot(slot) => self.ledger.restore_slot(*slot, now),
+            Frame::Told {
+                until_ms,
+                forgotten_ms,
+                keys,
+            } => self.ledger.restore_told(until_ms, forgotten_ms, &keys),
             Frame::Closed(ids) => ids.into_iter().for_each(|id| self.ledger.restore_final(id)),
             Frame::Counted(session, model, counted) => {
                 self.sessions.restore(&session, &model, &counted);

@@ -19,7 +19,7 @@ use crate::extras::Extras;
 use crate::facts::Scalar;
 use crate::journal::Frame;
 use crate::keeper::Keeper;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, key_of_call};
 use crate::observe::{Event, Happening, Observation, Reject, SOURCES, SessionFacts};
 use crate::outbox::Outbox;
 use crate::records::Record;
@@ -200,11 +200,11 @@ impl Core {
         }
     }
 
-    fn take_call(&mut self, observation: Observation, now: Now) {
-        self.counts.broken_usage += u64::from(observation.broken_usage);
+    fn take_call(&mut self, mut observation: Observation, now: Now) {
         if observation.surface.is_stored() && !self.is_gap(&observation) {
             return;
         }
+        observation.row = observation.row.or_else(|| key_of_call(&observation));
         let ended_turn = observation
             .session_key
             .clone()
@@ -212,22 +212,26 @@ impl Core {
         let has_failed = observation.outcome == Outcome::Failed;
         self.prices.want(&observation.provider, &observation.model);
         let for_journal = observation.clone();
-        let id = self.ledger.observe(observation, now);
+        let Some(id) = self.ledger.observe(observation, now) else {
+            return;
+        };
         self.note_seen(id, for_journal);
         if let Some(session) = ended_turn {
             self.turns.answered(&session, has_failed, now);
         }
     }
 
-    fn take_history(&mut self, observation: Observation, now: Now) {
-        self.counts.broken_usage += u64::from(observation.broken_usage);
+    fn take_history(&mut self, mut observation: Observation, now: Now) {
+        observation.row = observation.row.or_else(|| key_of_call(&observation));
         self.prices.want(&observation.provider, &observation.model);
         let for_journal = observation.clone();
-        let id = self.ledger.observe_history(observation, now);
-        self.note_seen(id, for_journal);
+        if let Some(id) = self.ledger.observe_history(observation, now) {
+            self.note_seen(id, for_journal);
+        }
     }
 
     fn note_seen(&mut self, id: CallId, mut for_journal: Observation) {
+        self.counts.broken_usage += u64::from(for_journal.broken_usage);
         // What is not needed to match or to settle is no business of the journal's.
         for_journal.response_id = None;
         let frame = Frame::Seen(id, Box::new(for_journal));

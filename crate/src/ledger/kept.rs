@@ -19,12 +19,14 @@ impl Ledger {
             .iter()
             .filter(|slot| !self.open.contains_key(&slot.id.key()))
             .map(|slot| Frame::Slot(Box::new(slot.clone())));
-        open.chain(slots)
+        // In this order: what is known already is not remembered anew.
+        self.again.frames().chain(open).chain(slots)
     }
 
     /// Takes an observation from a journal, under the id that it had.
     pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
         self.look_at_clock(&observation, now);
+        self.remember(&observation);
         let place = self.slots.place_of(id, &self.buckets(&observation));
         let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) else {
             return self.begin(id, observation, now);
@@ -39,7 +41,13 @@ impl Ledger {
     /// Takes a final call's slot from a journal.
     pub fn restore_slot(&mut self, mut slot: Slot, now: Now) {
         slot.heard_s = seconds(now);
+        self.again.remember(slot.row.get(), slot.began_ms());
         self.slots.insert(slot);
+    }
+
+    /// Takes keys of calls from a journal.
+    pub fn restore_told(&mut self, until_ms: u64, forgotten_ms: u64, keys: &[u8]) {
+        self.again.restore(until_ms, forgotten_ms, keys);
     }
 
     /// Marks a restored call as final: it is not settled again.

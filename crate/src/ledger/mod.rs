@@ -5,8 +5,7 @@
 //! same usage, else the nearest whose usage is unknown or, within a few ms, differs (another
 //! plugin changed the message). Two calls with equal usage stay two calls.
 //!
-//! The one exception is the same observation delivered twice, by two registrations of the plugin: equal
-//! in all that tells calls apart, its own times included, and hardly later.
+//! The one exception is the same call told again by the same surface; see `again.rs`.
 //!
 //! Which surfaces there are, and how each is matched, merged and awaited, says the table in `observe/surface.rs` alone.
 //!
@@ -15,6 +14,7 @@
 //! What comes later finds the call's slot: it is suppressed, enriches the call where it knows more, or
 //! counts it after all where nothing that was billed had been told.
 
+mod again;
 mod kept;
 #[cfg(test)]
 mod made_up_tests;
@@ -32,19 +32,17 @@ use crate::call::{CallId, IdMint, Outcome};
 use crate::observe::{Observation, Surface, Surfaces};
 use crate::time::Now;
 
+use again::Again;
+pub(crate) use again::key_of_call;
 use open::Open;
 pub use open::{Enrichment, Settled};
 pub use slot::Slot;
-use slot::{Fit, UNKNOWN_WITHIN_MS, bucket, clock_of, fingerprint};
+use slot::{Fit, UNKNOWN_WITHIN_MS, bucket, clock_of};
 use slots::Slots;
 pub use waits::HOLD_BACK_MS;
 
 /// The most enrichments that wait for the receiver to be known.
 const MAX_ENRICHMENTS: usize = 1_024;
-/// The same observation again is a second delivery of it within this time, in ms.
-const REPEATED_WITHIN_MS: u64 = 2_000;
-/// The most observations that are remembered to tell second deliveries.
-const MAX_RECENT: usize = 4_095;
 /// Calls of a session arrive in the order of their ends, give or take this, in ms: a slot that ended
 /// longer before a call's start is not that call's.
 const ARRIVES_WITHIN_MS: u64 = 10_000;
@@ -66,7 +64,7 @@ pub struct LedgerCounts {
     pub merged: u64,
     /// Of those, the ones that came after the call was final.
     pub late: u64,
-    /// Observations that were delivered twice.
+    /// Observations of calls that were told before by the same surface.
     pub duplicates: u64,
     /// Calls whose surfaces disagreed about usage; that of the lowest rank was taken.
     pub conflicts: u64,
@@ -74,6 +72,15 @@ pub struct LedgerCounts {
     pub turns_merged: u64,
     /// Slots given up for want of room before their age.
     pub evicted: u64,
+}
+
+/// Whether a call was told before.
+enum Known {
+    No,
+    /// By the same surface, or nobody remembers by whom.
+    Before,
+    /// By others; its slot stands at this place.
+    ByOthers(usize),
 }
 
 /// The ledger of one gateway.
@@ -91,7 +98,7 @@ pub struct Ledger {
     reconciled_ms: Option<u64>,
     /// Slots of calls that ended by then were given up before the store was matched with them.
     unmatchable_ms: u64,
-    recent: VecDeque<(u64, u64, CallId)>,
+    again: Again,
     /// The surfaces that are awaited, each with a provider of whose calls it tells.
     awaited: Vec<(Surface, String)>,
     enrichments: Vec<Enrichment>,
@@ -115,7 +122,7 @@ impl Ledger {
             slots: Slots::default(),
             reconciled_ms: None,
             unmatchable_ms: 0,
-            recent: VecDeque::new(),
+            again: Again::default(),
             awaited: Vec::new(),
             enrichments: Vec::new(),
             clock_ms: 0,
@@ -144,27 +151,28 @@ impl Ledger {
         self.slots.len()
     }
 
-    /// Takes one observation in; the id of the call that it belongs to.
-    pub fn observe(&mut self, observation: Observation, now: Now) -> CallId {
+    /// Takes one observation in; the id of the call that it belongs to, unless its surface told of that call before.
+    pub fn observe(&mut self, observation: Observation, now: Now) -> Option<CallId> {
         if observation.outcome != Outcome::Completed {
             self.tells_failures = self.tells_failures.with(observation.surface);
         }
         self.await_more(&observation);
         self.look_at_clock(&observation, now);
-        let print = fingerprint(&observation);
-        if let Some(id) = print.and_then(|print| self.delivered_before(print, now)) {
-            self.counts.duplicates += 1;
-            return id;
-        }
-        if let Some(id) = self.call_of_row(observation.row) {
-            self.counts.duplicates += 1;
-            return id;
-        }
-        let id = match self.best_slot(&observation, now) {
+        let known = match self.find_known(&observation, now) {
+            Known::Before => {
+                self.counts.duplicates += 1;
+                return None;
+            }
+            Known::ByOthers(place) => Some((place, Fit::Told)),
+            Known::No => self.best_slot(&observation, now),
+        };
+        self.again.was_told(&observation, now.mono_ms);
+        self.remember(&observation);
+        Some(match known {
             Some(found) => self.join(found, observation, now),
-            // What nobody tells of any more takes no slot from those that still wait for the store.
+            // Old rows of the store take no slot from calls that still wait for theirs.
             None if self.slots.len() >= MAX_SLOTS / 2 && is_old_row(&observation, now) => {
-                self.observe_history(observation, now)
+                self.hold_history(observation, now)
             }
             None => {
                 // Not only when it is due: many come in one go, and the list would grow to twice its size for them.
@@ -175,18 +183,25 @@ impl Ledger {
                 self.begin(id, observation, now);
                 id
             }
-        };
-        self.recent
-            .extend(print.map(|print| (now.mono_ms, print, id)));
-        id
+        })
     }
 
     /// Takes in a row of the session store that nobody else tells of, since it is older than anybody listened: it is a
-    /// call of its own, and matched with nothing. Its id follows from the row, so that whoever reads the store anew
-    /// tells receivers the same call.
-    pub fn observe_history(&mut self, observation: Observation, now: Now) -> CallId {
+    /// call of its own, and matched with nothing. `None` where it is a copy of one that was told before.
+    pub fn observe_history(&mut self, observation: Observation, now: Now) -> Option<CallId> {
+        if self.again.knows(&observation) || self.again.is_old_copy(&observation) {
+            self.counts.duplicates += 1;
+            return None;
+        }
+        self.remember(&observation);
+        Some(self.hold_history(observation, now))
+    }
+
+    /// Its id follows from the row, so that whoever reads the store anew tells receivers the same call.
+    fn hold_history(&mut self, observation: Observation, now: Now) -> CallId {
+        let began = observation.started_ms.unwrap_or(observation.ended_ms);
         let id = match observation.row {
-            Some(row) => CallId::of(observation.ended_ms, row),
+            Some(key) => CallId::of(began, key),
             None => self.mint.mint(now.wall_ms),
         };
         match self.open.contains_key(&id.key()) {
@@ -194,6 +209,34 @@ impl Ledger {
             false => self.hold(id, observation, now),
         }
         id
+    }
+
+    /// Whether the call of an observation was told before, and by whom.
+    fn find_known(&mut self, observation: &Observation, now: Now) -> Known {
+        if self.again.was_just_told(observation, now.mono_ms) || self.again.is_old_copy(observation)
+        {
+            return Known::Before;
+        }
+        if !self.again.knows(observation) {
+            return Known::No;
+        }
+        // A message and its row have the same key.
+        let is_its = |slot: &Slot| slot.row.get() == observation.row;
+        match self.slots.iter().position(is_its) {
+            Some(place) if self.is_untold(place, observation) => Known::ByOthers(place),
+            _ => Known::Before,
+        }
+    }
+
+    fn is_untold(&self, place: usize, observation: &Observation) -> bool {
+        let slot = self.slots.get(place);
+        slot.is_some_and(|slot| !slot.has_told(observation.surface))
+    }
+
+    /// Remembers an observation's key for as long as there is room.
+    fn remember(&mut self, observation: &Observation) {
+        let began = observation.started_ms.unwrap_or(observation.ended_ms);
+        self.again.remember(observation.row, began);
     }
 
     /// What final calls are known to have beyond what was counted; of those that have left, the others stay.
@@ -219,26 +262,6 @@ impl Ledger {
 
     fn is_complete(&self, open: &Open) -> bool {
         open.is_complete(self.expect_diagnostics) && !self.lacks_any(open)
-    }
-
-    /// The call whose row this is a copy of: forks and runs of jobs copy rows into other sessions.
-    fn call_of_row(&self, row: Option<u64>) -> Option<CallId> {
-        row?;
-        let mut slots = self.slots.iter();
-        slots.find(|slot| slot.row.get() == row).map(|slot| slot.id)
-    }
-
-    /// The call of an observation that is delivered for the second time.
-    fn delivered_before(&mut self, print: u64, now: Now) -> Option<CallId> {
-        while let Some(&(at, _, _)) = self.recent.front() {
-            let is_old = now.mono_ms.saturating_sub(at) > REPEATED_WITHIN_MS;
-            if !is_old && self.recent.len() <= MAX_RECENT {
-                break;
-            }
-            self.recent.pop_front();
-        }
-        let same = |(_, known, _): &&(u64, u64, CallId)| *known == print;
-        self.recent.iter().find(same).map(|(_, _, id)| *id)
     }
 
     /// The session store is matched with all calls until then (ms since 1970); from now on slots wait for it.

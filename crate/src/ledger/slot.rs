@@ -1,9 +1,6 @@
 //! What tells a call from its neighbours, and how well an observation fits it.
 
-use std::hash::Hasher;
-
 use serde::{Deserialize, Serialize};
-use siphasher::sip::SipHasher13;
 
 use crate::call::{CallId, Outcome, Usage};
 use crate::identity::key_of;
@@ -52,9 +49,9 @@ impl From<Maybe> for Option<u64> {
 /// who reads the provider's answer knows how much of it was reasoning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Option<Usage>", into = "Option<Usage>")]
-struct Tokens {
-    prompt: Maybe,
-    output: u64,
+pub(super) struct Tokens {
+    pub(super) prompt: Maybe,
+    pub(super) output: u64,
 }
 
 impl Tokens {
@@ -95,7 +92,7 @@ pub struct Slot {
     seen: Surfaces,
     /// Whether anything that knows told of an answer, or of what was billed.
     is_answered: bool,
-    /// Its row in the session store.
+    /// The key by which it is known when it is told again; see [`super::again`].
     pub(super) row: Maybe,
     /// It failed or was stopped, and nothing that told of it in time knew of any usage.
     pub(super) is_unbilled: bool,
@@ -110,6 +107,7 @@ pub struct Slot {
 /// How well an observation fits a slot; less is better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fit {
+    Told,
     Span,
     EqualUsage(u64),
     UnknownUsage(u64),
@@ -135,6 +133,16 @@ impl Slot {
         };
         slot.absorb(observation, clock_ms);
         slot
+    }
+
+    /// Whether a surface told of it.
+    pub(super) fn has_told(&self, surface: Surface) -> bool {
+        self.seen.has(surface)
+    }
+
+    /// When it began, as far as that is known, in ms since 1970.
+    pub(super) fn began_ms(&self) -> u64 {
+        self.started_ms.get().unwrap_or(self.ended_ms)
     }
 
     /// Whether its answer was told as such.
@@ -282,46 +290,6 @@ fn is_answered(observation: &Observation) -> bool {
 
 pub(super) fn bucket(model: &str, session_key: Option<&str>) -> u64 {
     key_of(&[model, session_key.unwrap_or_default()])
-}
-
-/// What two deliveries of one observation have in common, and two calls have not: its surface, session,
-/// model, usage and outcome, the ids that it has, and a time of its own. `None` where its only time is that of
-/// its arrival.
-pub(super) fn fingerprint(observation: &Observation) -> Option<u64> {
-    let time = match &observation.span_id {
-        Some(_) => observation
-            .duration_ms
-            .map(f64::to_bits)
-            .unwrap_or_default(),
-        None if observation.surface.row().repeats_start => observation.started_ms?,
-        None => return None,
-    };
-    let mut hasher = SipHasher13::new();
-    let texts = [
-        Some(&observation.provider),
-        Some(&observation.model),
-        observation.session_key.as_ref(),
-        observation.span_id.as_ref(),
-        observation.response_id.as_ref(),
-    ];
-    for text in texts {
-        hasher.write(text.map_or(&[][..], |text| text.as_bytes()));
-        hasher.write_u8(0xff);
-    }
-    let usage = observation.usage.unwrap_or_default();
-    let tokens = [
-        usage.input,
-        usage.output,
-        usage.cache_read,
-        usage.cache_write,
-    ];
-    for number in tokens {
-        hasher.write_u64(number);
-    }
-    hasher.write_u64(time);
-    hasher.write_u8(observation.surface as u8);
-    hasher.write_u8(observation.outcome as u8);
-    Some(hasher.finish())
 }
 
 fn span_hash(observation: &Observation) -> Option<u64> {

@@ -226,6 +226,9 @@ impl Draft {
 
     fn call(self) -> Result<LoggedCall, &'static str> {
         let call_type = self.call_type.as_deref().ok_or("no_call_type")?;
+        if is_poll(call_type) {
+            return Err("poll");
+        }
         if !CALL_TYPES.iter().any(|part| call_type.contains(part)) {
             return Err("no_model_call");
         }
@@ -264,6 +267,16 @@ impl Draft {
             usage_source,
         })
     }
+}
+
+/// Whether a request only asks for, ends or removes an answer that another request made: LiteLLM logs the answer's usage
+/// again with each of them (`aget_responses`, `acancel_responses`, `adelete_interaction`, `alist_input_items`). The names
+/// are LiteLLM's `CallTypes`; asynchronous ones have an `a` before them.
+fn is_poll(call_type: &str) -> bool {
+    let verb = call_type.split('_').next().unwrap_or_default();
+    ["get", "cancel", "delete", "list", "retrieve"]
+        .iter()
+        .any(|poll| verb == *poll || verb.strip_prefix('a') == Some(poll))
 }
 
 fn to_ms(micros: u64) -> u64 {

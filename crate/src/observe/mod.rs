@@ -25,7 +25,7 @@ pub use self::lifecycle::{Command, CronRun, Direction, Happening, Message, ToolC
 pub use self::progress::{Progress, Step};
 use self::sources::Source;
 pub use self::sources::{SOURCES, read};
-pub(crate) use self::surface::{Awaited, Heard, Match, Row, Surfaces};
+pub(crate) use self::surface::{Awaited, Heard, Match, Row, Surfaces, ToldAgain};
 pub use self::surface::{SURFACES, Surface};
 
 use crate::call::{Outcome, Usage};
@@ -84,7 +84,7 @@ pub struct Observation {
     pub ends_turn: bool,
     /// Whether another process saw it, which tells of its turns itself.
     pub elsewhere: bool,
-    /// What tells a stored row from others, and a copy of it in another session from none: a hash.
+    /// Hash by which the call is known when it is told again; see `ledger/again.rs`.
     pub row: Option<u64>,
 }
 

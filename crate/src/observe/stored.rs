@@ -89,26 +89,22 @@ impl StoredCall {
         }
     }
 
-    /// What a copy of the row in another session has in common with it: its id, which is short on old gateways, and
-    /// all that tells its call from others.
-    fn identity(&self) -> Option<u64> {
+    /// What a copy of the row has in common with it where the row does not tell when its call began: its own id, which is
+    /// short on old gateways, and what was used.
+    fn key_without_time(&self) -> Option<u64> {
+        if self.started_ms.is_some() {
+            return None;
+        }
         let usage = self.usage.unwrap_or_default();
-        let numbers = [
-            self.started_ms.unwrap_or_default(),
-            usage.input,
-            usage.output,
-            usage.cache_read,
-            usage.cache_write,
-        ];
-        let numbers = numbers.map(|number| number.to_string());
+        let numbers = [usage.prompt(), usage.output].map(|number| number.to_string());
         let entry = self.entry.as_deref()?;
-        let [a, b, c, d, e] = &numbers;
-        Some(key_of(&[entry, &self.model, a, b, c, d, e]))
+        let [prompt, output] = &numbers;
+        Some(key_of(&[entry, &self.model, prompt, output]))
     }
 
     /// The same as an observation, made at `at_ms`.
     pub fn into_observation(self, at_ms: u64) -> Observation {
-        let row = self.identity();
+        let row = self.key_without_time();
         Observation {
             row,
             surface: Surface::Stored,

@@ -45,6 +45,18 @@ pub(crate) enum Awaited {
     OfProvider(u64),
 }
 
+/// When a surface may tell of a call that it told of before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ToldAgain {
+    /// Nothing shows whether it does: it has no start of its own, or one that is reckoned from the arrival.
+    Unknown,
+    /// Within moments, by a second registration of the plugin; known by the span, or the start.
+    AtOnce,
+    /// At any time: histories are restored, imported and branched, batches are sent again. Known by the begin time, the usage
+    /// and the id of the answer or the call.
+    AnyTime,
+}
+
 /// All that is said of a surface. Of several surfaces the one with the lowest rank is taken; no two have the same.
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
@@ -74,9 +86,7 @@ pub(crate) struct Row {
     pub(crate) tells_answers: bool,
     /// Whether its `completed` is true: some versions of gateways say so of calls that failed.
     pub(crate) knows_success: bool,
-    /// Whether a second delivery of an observation is known by its start. Starts that are reckoned from the arrival
-    /// differ, and stored rows are known by where they stand.
-    pub(crate) repeats_start: bool,
+    pub(crate) told_again: ToldAgain,
     pub(crate) awaited: Awaited,
 }
 
@@ -116,7 +126,7 @@ surfaces! {
         tells_tries: false,
         tells_answers: true,
         knows_success: true,
-        repeats_start: true,
+        told_again: ToldAgain::AnyTime,
         awaited: Awaited::Always,
     }
 
@@ -135,7 +145,7 @@ surfaces! {
         tells_tries: false,
         tells_answers: false,
         knows_success: false,
-        repeats_start: true,
+        told_again: ToldAgain::AtOnce,
         awaited: Awaited::WithDiagnostics,
     }
 
@@ -154,7 +164,7 @@ surfaces! {
         tells_tries: false,
         tells_answers: false,
         knows_success: false,
-        repeats_start: false,
+        told_again: ToldAgain::Unknown,
         awaited: Awaited::Never,
     }
 
@@ -173,7 +183,7 @@ surfaces! {
         tells_tries: false,
         tells_answers: false,
         knows_success: true,
-        repeats_start: false,
+        told_again: ToldAgain::Unknown,
         awaited: Awaited::Never,
     }
 
@@ -192,7 +202,7 @@ surfaces! {
         tells_tries: false,
         tells_answers: false,
         knows_success: true,
-        repeats_start: false,
+        told_again: ToldAgain::AnyTime,
         awaited: Awaited::Never,
     }
 
@@ -212,7 +222,7 @@ surfaces! {
         tells_tries: true,
         tells_answers: false,
         knows_success: true,
-        repeats_start: true,
+        told_again: ToldAgain::AtOnce,
         awaited: Awaited::OfProvider(3_000),
     }
 
@@ -231,7 +241,7 @@ surfaces! {
         tells_tries: true,
         tells_answers: false,
         knows_success: true,
-        repeats_start: true,
+        told_again: ToldAgain::AnyTime,
         awaited: Awaited::Never,
     }
 
@@ -251,7 +261,7 @@ surfaces! {
         tells_tries: false,
         tells_answers: false,
         knows_success: true,
-        repeats_start: true,
+        told_again: ToldAgain::AtOnce,
         awaited: Awaited::OfProvider(8_000),
     }
 
@@ -271,7 +281,7 @@ surfaces! {
         tells_tries: true,
         tells_answers: false,
         knows_success: true,
-        repeats_start: true,
+        told_again: ToldAgain::AtOnce,
         awaited: Awaited::Never,
     }
 }

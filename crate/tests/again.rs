@@ -1,0 +1,419 @@
+//! The same call told again is the same call: by a restored, imported or branched history, by a batch that is sent again, by
+//! a bridge that logs a call twice; however late, and after whichever restart. The core is played natively.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::observe::SOURCES;
+use agentwatch_openclaw::observe::litellm::{Log, Logged};
+use common::{Gateway, at, pick};
+use serde_json::{Value, json};
+
+const START_MS: u64 = 1_795_918_851_435;
+const DAY_MS: u64 = 86_400_000;
+
+/// An answer that began so many ms after [`START_MS`].
+fn answer(after_ms: u64, id: Option<&str>) -> Value {
+    json!({
+        "role": "assistant", "provider": "p", "model": "m", "api": "openai-completions",
+        "usage": {"input": 100, "output": 10, "cacheRead": 0, "cacheWrite": 0, "cost": {"total": 0}},
+        "stopReason": "stop", "timestamp": START_MS + after_ms, "responseId": id,
+    })
+}
+
+fn told(message: &Value, session: &str) -> Value {
+    json!({"event": {"message": message}, "ctx": {"sessionKey": session, "agentId": "main"}})
+}
+
+fn row(message: &Value, entry: &str, written_ms: u64) -> Value {
+    json!({
+        "event": {"id": entry, "timestamp": written_ms, "message": message},
+        "ctx": {"sessionId": "a", "agentId": "main"},
+    })
+}
+
+/// A payload of LiteLLM's log, of a call that began so many ms after [`START_MS`].
+fn payload(after_ms: u64) -> Value {
+    let began = (START_MS + after_ms) as f64 / 1e3;
+    json!({
+        "id": "chatcmpl-1", "litellm_call_id": "call-1", "call_type": "acompletion", "cache_hit": null,
+        "stream": true, "status": "success", "custom_llm_provider": "openai", "startTime": began,
+        "endTime": began + 1.5, "completionStartTime": began + 0.4, "model": "gpt-5", "model_group": "m",
+        "metadata": {"usage_object": {"prompt_tokens": 1200, "completion_tokens": 34, "total_tokens": 1234,
+            "prompt_tokens_details": {"cached_tokens": 1000}}},
+        "response_cost": 0.00079, "prompt_tokens": 1200, "completion_tokens": 34,
+    })
+}
+
+fn changed(mut value: Value, changes: Value) -> Value {
+    for (name, change) in changes.as_object().unwrap() {
+        value[name] = change.clone();
+    }
+    value
+}
+
+fn log(payloads: &Value) -> Logged {
+    let mut log = Log::default();
+    log.feed(payloads.to_string().as_bytes());
+    log.finish().unwrap()
+}
+
+/// Posts a batch to the endpoint.
+fn post(gateway: &mut Gateway, payloads: &Value, at_ms: u64) {
+    for call in log(payloads).calls {
+        let mut facts = serde_json::to_value(call).unwrap();
+        facts["cost"] = json!(
+            facts["cost"]
+                .as_str()
+                .and_then(|usd| usd.parse::<f64>().ok())
+        );
+        facts["outcome"] = json!("completed");
+        gateway.hear("litellm", &json!({"event": facts}), at_ms);
+    }
+}
+
+/// Something that is told at a time.
+type Told<'a> = (u64, &'a dyn Fn(&mut Gateway, u64));
+
+/// How many calls are counted, where the core may be restarted between two things that are told.
+fn counted(told: &[Told], restarts: bool, compacts: bool) -> u64 {
+    let mut gateway = Gateway::new(false);
+    let (mut now, mut before) = (START_MS, 0);
+    for (at_ms, tell) in told {
+        gateway.run_until(now, *at_ms);
+        now = *at_ms;
+        if restarts {
+            before += requests(&gateway);
+            if compacts {
+                gateway.core.compact();
+                gateway.write();
+            }
+            gateway.restart(now);
+        }
+        tell(&mut gateway, now);
+    }
+    gateway.run_until(now, now + 10_000);
+    before + requests(&gateway)
+}
+
+/// How many calls were counted since the last restart: a receiver that knows ids would hide a history's second telling.
+fn requests(gateway: &Gateway) -> u64 {
+    gateway.status()["requests"].as_u64().unwrap()
+}
+
+/// The same count in one life, with restarts, and with restarts after which only a snapshot is there.
+fn counts(told: &[Told]) -> u64 {
+    let counts = [(false, false), (true, false), (true, true)]
+        .map(|(restarts, compacts)| counted(told, restarts, compacts));
+    assert_eq!(counts, [counts[0]; 3], "restarts change the count");
+    counts[0]
+}
+
+/// From the same moment to half a year.
+const LATER_MS: [u64; 8] = [
+    0,
+    3_000,
+    4_000,
+    20_000,
+    700_000,
+    DAY_MS,
+    40 * DAY_MS,
+    180 * DAY_MS,
+];
+
+#[test]
+fn a_message_of_a_restored_history_is_the_call_that_was_told() {
+    for later in LATER_MS {
+        for (id, session) in [
+            (Some("resp-A"), "agent:main:s"),
+            (Some("resp-A"), "agent:main:branched"),
+            (Some("resp-A"), "agent:side:imported"),
+            // 2026.3.13 stores no ids of answers.
+            (None, "agent:main:s"),
+        ] {
+            let message = answer(0, id);
+            let first = |gateway: &mut Gateway, at| {
+                gateway.hear("before_message_write", &told(&message, "agent:main:s"), at);
+            };
+            let again = |gateway: &mut Gateway, at| {
+                gateway.hear("before_message_write", &told(&message, session), at);
+            };
+            let at = START_MS + 900;
+            let told: [Told; 2] = [(at, &first), (at + later, &again)];
+            assert_eq!(counts(&told), 1, "{later} ms later, {id:?} in {session}");
+        }
+    }
+}
+
+#[test]
+fn calls_that_differ_in_begin_id_or_usage_stay_as_many_as_they_are() {
+    let first = answer(0, Some("resp-A"));
+    let mut more = first.clone();
+    more["usage"]["output"] = json!(11);
+    let others = [
+        answer(1, Some("resp-A")),
+        answer(60_000, Some("resp-A")),
+        answer(0, Some("resp-B")),
+        more,
+    ];
+    for other in others {
+        let one = |gateway: &mut Gateway, at| {
+            gateway.hear("before_message_write", &told(&first, "agent:main:s"), at);
+        };
+        let two = |gateway: &mut Gateway, at| {
+            gateway.hear("before_message_write", &told(&other, "agent:main:s"), at);
+        };
+        let at = START_MS + 900;
+        assert_eq!(counts(&[(at, &one), (at + 20_000, &two)]), 2, "{other}");
+    }
+    // Without ids sessions that run side by side may begin calls in the same ms.
+    let message = answer(0, None);
+    let tell = |session: &'static str| {
+        let told = told(&message, session);
+        move |gateway: &mut Gateway, at| gateway.hear("before_message_write", &told, at)
+    };
+    let (one, two) = (tell("agent:main:s"), tell("agent:main:subagent:t"));
+    assert_eq!(counts(&[(START_MS + 900, &one), (START_MS + 950, &two)]), 2);
+}
+
+#[test]
+fn a_row_of_a_branched_history_is_the_call_that_was_told() {
+    // Each with its entry, and when it was written: at the same time, 20 s later, and when a history was imported.
+    let at = START_MS + 900;
+    for id in [Some("resp-A"), None] {
+        for written in [at, at + 20_000, at + 500_000] {
+            let message = answer(0, id);
+            let live = |gateway: &mut Gateway, now| {
+                gateway.hear("before_message_write", &told(&message, "agent:main:s"), now);
+            };
+            let own =
+                |gateway: &mut Gateway, now| gateway.hear("stored", &row(&message, "a", at), now);
+            let copy = |gateway: &mut Gateway, now| {
+                gateway.hear("stored", &row(&message, "b", written), now);
+            };
+            let late = at + 620_000;
+            let everything: [Told; 4] = [
+                (at, &live),
+                (at + 70_000, &own),
+                (late, &copy),
+                (late + 1, &copy),
+            ];
+            assert_eq!(counts(&everything), 1, "{written}, {id:?}");
+            assert_eq!(counts(&everything[1..]), 1, "{written}, {id:?}: rows alone");
+        }
+    }
+}
+
+#[test]
+fn a_copy_in_the_store_comes_before_what_the_hook_tells_of_it() {
+    let message = answer(0, Some("resp-A"));
+    let at = START_MS + 900;
+    let stored = |gateway: &mut Gateway, now| gateway.hear("stored", &row(&message, "a", at), now);
+    let live = |gateway: &mut Gateway, now| {
+        gateway.hear("before_message_write", &told(&message, "agent:main:s"), now);
+    };
+    for later in [0, 5_000, 800_000] {
+        let told: [Told; 2] = [(at + 70_000, &stored), (at + 70_000 + later, &live)];
+        assert_eq!(counts(&told), 1, "{later} ms later");
+    }
+}
+
+fn take_history(gateway: &mut Gateway, rows: &[Value], now: u64) {
+    let source = SOURCES.iter().position(|table| table.source == "stored");
+    let source = source.unwrap();
+    let rows: Vec<Scalar> = rows
+        .iter()
+        .map(|row| Scalar::List(pick(source, row).unwrap()))
+        .collect();
+    let read = ("/history/main/a", None);
+    gateway.core.take_rows(source, &rows, read, true, at(now));
+    gateway.write();
+}
+
+#[test]
+fn copies_in_a_history_that_is_filled_in_are_counted_once() {
+    let (a, b) = (answer(0, Some("resp-A")), answer(60_000, Some("resp-B")));
+    let written = [START_MS + 900, START_MS + 60_900];
+    let rows = [
+        row(&a, "1000001b", written[0]),
+        row(&b, "1000001c", written[1]),
+        row(&a, "1000001d", written[0]),
+        row(&b, "1000001e", written[1] + 500_000),
+    ];
+    let late = START_MS + 30 * DAY_MS;
+    let all = |gateway: &mut Gateway, now| take_history(gateway, &rows, now);
+    let half = |gateway: &mut Gateway, now| take_history(gateway, &rows[..2], now);
+    assert_eq!(counts(&[(late, &all)]), 2);
+    // Reading is begun anew after a crash, with other copies.
+    assert_eq!(counts(&[(late, &half), (late + 60_000, &all)]), 2);
+    // A session that was read is restored, and its history is written anew through the hook.
+    let live = |gateway: &mut Gateway, now| {
+        gateway.hear("before_message_write", &told(&a, "agent:main:s"), now);
+    };
+    assert_eq!(counts(&[(late, &all), (late + 60_000, &live)]), 2);
+}
+
+#[test]
+fn a_row_that_tells_no_begin_is_known_by_its_entry() {
+    let mut message = answer(0, None);
+    message["timestamp"] = Value::Null;
+    let written = START_MS + 900;
+    let tell = |entry: &'static str| {
+        let row = row(&message, entry, written);
+        move |gateway: &mut Gateway, now| gateway.hear("stored", &row, now)
+    };
+    let (one, other) = (tell("e-1"), tell("e-2"));
+    let late = written + 70_000;
+    assert_eq!(counts(&[(late, &one), (late + 900_000, &one)]), 1);
+    assert_eq!(counts(&[(late, &one), (late + 900_000, &other)]), 2);
+}
+
+#[test]
+fn a_batch_that_litellm_sends_again_is_the_same_calls() {
+    let batch = json!([payload(0)]);
+    let at = START_MS + 2_000;
+    let tell = |gateway: &mut Gateway, now| post(gateway, &batch, now);
+    for later in [0, 3_000, 12_000, 700_000, DAY_MS] {
+        let told: [Told; 3] = [
+            (at, &tell),
+            (at + later, &tell),
+            (at + later + 12_000, &tell),
+        ];
+        assert_eq!(counts(&told), 1, "{later} ms later");
+    }
+    // The answer's id is made anew by some versions at each logging.
+    let renamed = json!([changed(payload(0), json!({"id": "chatcmpl-2"}))]);
+    let again = |gateway: &mut Gateway, now| post(gateway, &renamed, now);
+    assert_eq!(counts(&[(at, &tell), (at + 12_000, &again)]), 1);
+    // Without an id of LiteLLM's, the answer's tells it.
+    let bare = json!([changed(payload(0), json!({"litellm_call_id": null}))]);
+    let tell_bare = |gateway: &mut Gateway, now| post(gateway, &bare, now);
+    assert_eq!(counts(&[(at, &tell_bare), (at + 12_000, &tell_bare)]), 1);
+}
+
+#[test]
+fn calls_of_litellm_with_equal_usage_and_other_begins_or_ids_stay_two() {
+    let at = START_MS + 2_000;
+    let one = |gateway: &mut Gateway, now| post(gateway, &json!([payload(0)]), now);
+    for other in [
+        payload(5_000),
+        changed(payload(0), json!({"litellm_call_id": "call-2"})),
+        changed(
+            payload(40),
+            json!({"litellm_call_id": "call-2", "id": "chatcmpl-2"}),
+        ),
+    ] {
+        let batch = json!([other]);
+        let two = |gateway: &mut Gateway, now| post(gateway, &batch, now);
+        assert_eq!(counts(&[(at, &one), (at + 5_000, &two)]), 2, "{other}");
+    }
+}
+
+#[test]
+fn what_a_bridge_logs_twice_is_one_call() {
+    let at = START_MS + 2_000;
+    let bridges = [
+        ("anthropic_messages", "acompletion"),
+        ("aresponses", "acompletion"),
+        ("acompletion", "aresponses"),
+        ("agenerate_content", "acompletion"),
+    ];
+    for (outer, inner) in bridges {
+        let outer = changed(payload(0), json!({"call_type": outer, "id": "resp_1"}));
+        let inner = changed(
+            payload(12),
+            json!({"call_type": inner, "endTime": outer["endTime"]}),
+        );
+        for batch in [json!([inner, outer]), json!([outer, inner])] {
+            let tell = |gateway: &mut Gateway, now| post(gateway, &batch, now);
+            assert_eq!(counted(&[(at, &tell)], false, false), 1, "{batch}");
+        }
+        let first = |gateway: &mut Gateway, now| post(gateway, &json!([inner]), now);
+        let second = |gateway: &mut Gateway, now| post(gateway, &json!([outer]), now);
+        let told: [Told; 2] = [(at, &first), (at + 10_000, &second)];
+        assert_eq!(counted(&told, false, false), 1, "in two batches");
+    }
+    // A client that names all its calls alike makes as many as there are.
+    let next = payload(1_501);
+    let one = |gateway: &mut Gateway, now| post(gateway, &json!([payload(0)]), now);
+    let two = |gateway: &mut Gateway, now| post(gateway, &json!([next]), now);
+    assert_eq!(counts(&[(at, &one), (at + 1_501, &two)]), 2);
+}
+
+#[test]
+fn polls_are_no_calls() {
+    let polls = [
+        "aget_responses",
+        "get_responses",
+        "acancel_responses",
+        "adelete_responses",
+        "delete_responses",
+        "alist_input_items",
+        "alist_responses",
+        "aget_interaction",
+        "acancel_interaction",
+        "aretrieve_batch",
+        "aretrieve_fine_tuning_job",
+    ];
+    let payloads: Vec<Value> = polls
+        .iter()
+        .map(|call_type| changed(payload(0), json!({"call_type": call_type})))
+        .collect();
+    let logged = log(&json!(payloads));
+    assert_eq!(logged.calls.len(), 0);
+    assert_eq!(logged.skipped.get("poll"), Some(&(polls.len() as u32)));
+    for call_type in [
+        "completion",
+        "acompletion",
+        "responses",
+        "aresponses",
+        "anthropic_messages",
+    ] {
+        let made = log(&json!([changed(
+            payload(0),
+            json!({"call_type": call_type})
+        )]));
+        assert_eq!(made.calls.len(), 1, "{call_type}");
+    }
+}
+
+/// At least 32,768 calls are known again; of those that came before, a copy that was written a day later is known.
+#[test]
+fn memory_is_bounded_and_an_old_copy_counts_as_such() {
+    let (kept, all) = (32_768, 70_000);
+    let mut gateway = Gateway::new(false);
+    let rows = |from: u64, to: u64, later_ms: u64| -> Vec<Value> {
+        (from..to)
+            .map(|index| {
+                let message = answer(index * 10_000, None);
+                let written = START_MS + index * 10_000 + 900 + later_ms;
+                row(&message, &format!("{index}/{later_ms}"), written)
+            })
+            .collect()
+    };
+    let late = START_MS + 60 * DAY_MS;
+    for from in (0..all).step_by(2_000) {
+        take_history(&mut gateway, &rows(from, from + 2_000, 0), late);
+        gateway.run_until(late, late + 1_000);
+    }
+    assert_eq!(requests(&gateway), all);
+    gateway.core.compact();
+    gateway.write();
+    let bytes: usize = gateway.disk.0.values().map(Vec::len).sum();
+    assert!(bytes < 2 * kept as usize * 9 + 100_000, "{bytes} bytes");
+    gateway.restart(late + 2_000);
+    let again = |gateway: &mut Gateway, rows: &[Value]| {
+        let before = requests(gateway);
+        take_history(gateway, rows, late + 3_000);
+        gateway.run_until(late + 3_000, late + 20_000);
+        requests(gateway) - before
+    };
+    let last = rows(all - kept, all - kept + 100, 0);
+    assert_eq!(again(&mut gateway, &last), 0, "they are known");
+    let old = rows(0, 100, 2 * DAY_MS);
+    assert_eq!(again(&mut gateway, &old), 0, "no call takes a day");
+    let untold = rows(all, all + 100, 2 * DAY_MS);
+    assert_eq!(again(&mut gateway, &untold), 100, "nobody told of these");
+}
