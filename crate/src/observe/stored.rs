@@ -176,10 +176,8 @@ pub fn read(facts: &StoredFacts) -> Result<StoredCall, Reject> {
         entry: facts.entry().owned(),
         run_id: facts.run_id().owned(),
         session_id: facts.session_id().owned(),
-        agent: facts
-            .agent()
-            .owned()
-            .or_else(|| agent_of(session_key.as_deref())),
+        // Several agents may share a store: the key says whose session it is, the folder whose store.
+        agent: agent_of(session_key.as_deref()).or_else(|| facts.agent().owned()),
         session_key,
         inherited: facts.inherited().flag() == Some(true),
     })

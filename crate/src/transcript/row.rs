@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::usage::Usage;
 use crate::facts::MAX_TEXT;
 use crate::json::{Value, read_object};
 use crate::observe::message::NO_MODEL;
@@ -33,6 +34,8 @@ pub struct Row<'a> {
     entry: Option<Value<'a>>,
     written: Option<Value<'a>>,
     message: Message<'a>,
+    /// What OpenClaw's reader takes from beside the message where the message has none.
+    beside: Message<'a>,
 }
 
 #[derive(Default)]
@@ -44,16 +47,7 @@ struct Message<'a> {
     response_id: Option<Value<'a>>,
     timestamp: Option<Value<'a>>,
     run_id: Option<Value<'a>>,
-    usage: Usage<'a>,
-}
-
-#[derive(Default)]
-struct Usage<'a> {
-    input: Option<Value<'a>>,
-    output: Option<Value<'a>>,
-    cache_read: Option<Value<'a>>,
-    cache_write: Option<Value<'a>>,
-    cost: Option<Value<'a>>,
+    usage: Option<Value<'a>>,
 }
 
 impl<'a> Row<'a> {
@@ -65,6 +59,9 @@ impl<'a> Row<'a> {
             "id" => row.entry = Some(value),
             "timestamp" => row.written = Some(value),
             "message" => row.message = Message::of(value),
+            "provider" => row.beside.provider = Some(value),
+            "model" => row.beside.model = Some(value),
+            "usage" => row.beside.usage = Some(value),
             _ => {}
         })?;
         Ok(row)
@@ -72,35 +69,49 @@ impl<'a> Row<'a> {
 
     /// What it is.
     pub fn kind(&self) -> Kind {
-        let message = &self.message;
         if is(self.kind, "session") {
             return Kind::Header;
         }
-        let is_answer = is(self.kind, "message") && is(message.role, "assistant");
-        if !is_answer || is(message.provider, NO_MODEL) {
+        let is_message = self.kind.is_none() || is(self.kind, "message");
+        let is_answer = is_message && is(self.message.role, "assistant");
+        if !is_answer || is(self.provider(), NO_MODEL) {
             return Kind::Foreign;
         }
         let is_named = |value: Option<Value>| {
             let name = value.and_then(Value::text);
             name.is_some_and(|name| !name.trim().is_empty())
         };
-        match is_named(message.provider) && is_named(message.model) {
+        match is_named(self.provider()) && is_named(self.model()) {
             true => Kind::Call,
             false => Kind::Nameless,
         }
     }
 
-    /// A fact by its name in the table `stored`, as far as the row tells it.
-    pub fn fact(&self, name: &str) -> Fact<'a> {
-        let Message { usage, .. } = &self.message;
+    fn provider(&self) -> Option<Value<'a>> {
+        let own = self.message.provider.filter(|name| name.text().is_some());
+        own.or(self.beside.provider).or(self.message.provider)
+    }
+
+    fn model(&self) -> Option<Value<'a>> {
+        let own = self.message.model.filter(|name| name.text().is_some());
+        own.or(self.beside.model).or(self.message.model)
+    }
+
+    /// What was used.
+    pub fn usage(&self) -> Usage<'a> {
+        let own = self.message.usage.filter(|usage| !usage.is_null());
+        own.or(self.beside.usage)
+            .map_or_else(Usage::default, Usage::of)
+    }
+
+    /// A fact by its name in the table `stored`, as far as the row tells it; `usage` is the row's.
+    pub fn fact(&self, usage: &Usage<'a>, name: &str) -> Fact<'a> {
         let value = match name {
-            "provider" => self.message.provider,
-            "model" => self.message.model,
-            "input" => usage.input,
-            "output" => usage.output,
-            "cache_read" => usage.cache_read,
-            "cache_write" => usage.cache_write,
-            "cost" => usage.cost,
+            "provider" => self.provider(),
+            "model" => self.model(),
+            "input" | "output" | "cache_read" | "cache_write" | "cost" => {
+                return usage.fact(name);
+            }
             "stop_reason" => self.message.stop_reason,
             "response_id" => self.message.response_id,
             "timestamp" => self.message.timestamp,
@@ -137,7 +148,7 @@ impl<'a> Message<'a> {
             "stopReason" => message.stop_reason = Some(value),
             "responseId" => message.response_id = Some(value),
             "timestamp" => message.timestamp = Some(value),
-            "usage" => message.usage = Usage::of(value),
+            "usage" => message.usage = Some(value),
             "__openclaw" => message.run_id = member(value, "runId"),
             _ => {}
         });
@@ -145,22 +156,8 @@ impl<'a> Message<'a> {
     }
 }
 
-impl<'a> Usage<'a> {
-    fn of(value: Value<'a>) -> Self {
-        let mut usage = Self::default();
-        value.members(|key, value| match key {
-            "input" => usage.input = Some(value),
-            "output" => usage.output = Some(value),
-            "cacheRead" => usage.cache_read = Some(value),
-            "cacheWrite" => usage.cache_write = Some(value),
-            "cost" => usage.cost = member(value, "total"),
-            _ => {}
-        });
-        usage
-    }
-}
-
-fn member<'a>(value: Value<'a>, name: &str) -> Option<Value<'a>> {
+/// A member of an object by its name.
+pub(super) fn member<'a>(value: Value<'a>, name: &str) -> Option<Value<'a>> {
     let mut found = None;
     value.members(|key, value| {
         if key == name {
@@ -203,7 +200,7 @@ pub enum Fact<'a> {
 }
 
 impl<'a> Fact<'a> {
-    fn of(value: Value<'a>) -> Self {
+    pub(super) fn of(value: Value<'a>) -> Self {
         let written = value.written().get();
         match written.as_bytes() {
             b"null" => Self::Absent,

@@ -1,0 +1,154 @@
+//! Rows in every shape that OpenClaw's own reader of usage takes: names of providers in the place of its own, usage and
+//! names beside the message, several agents in one store.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use agentwatch_openclaw::observe::stored::{StoredFacts, read};
+use agentwatch_openclaw::transcript::{Reader, Scope};
+use common::stored::{answer, calls, facts, feed, line, rows_of, scope, skipped, with};
+use serde_json::{Value, json};
+
+/// Whole prompt, answer, read from and written to a cache.
+fn tokens(usage: &Value) -> [u64; 4] {
+    let call = calls(&rows_of(&line(&with("/message/usage", usage.clone()))))
+        .pop()
+        .unwrap();
+    assert!(!call.broken_usage, "{usage}");
+    let usage = call.usage.unwrap_or_default();
+    [
+        usage.prompt(),
+        usage.output,
+        usage.cache_read,
+        usage.cache_write,
+    ]
+}
+
+#[test]
+fn the_names_of_providers_stand_for_openclaws() {
+    for (usage, expected) in [
+        // Anthropic: cached tokens beside the input.
+        (
+            json!({"input_tokens": 3, "output_tokens": 10, "cache_read_input_tokens": 1000,
+                "cache_creation_input_tokens": 50}),
+            [1053, 10, 1000, 50],
+        ),
+        // OpenAI's chat completions: cached tokens are a part of the prompt.
+        (
+            json!({"prompt_tokens": 1200, "completion_tokens": 34, "total_tokens": 1234,
+                "prompt_tokens_details": {"cached_tokens": 1000}}),
+            [1200, 34, 1000, 0],
+        ),
+        // OpenAI's responses.
+        (
+            json!({"input_tokens": 900, "output_tokens": 5,
+                "input_tokens_details": {"cached_tokens": 800, "cache_write_tokens": 60}}),
+            [900, 5, 800, 60],
+        ),
+        // Codex and other command lines.
+        (
+            json!({"input_tokens": 500, "cached_input_tokens": 400, "output_tokens": 9}),
+            [500, 9, 400, 0],
+        ),
+        (
+            json!({"input": 100, "output": 9, "cached": 400}),
+            [500, 9, 400, 0],
+        ),
+        (
+            json!({"promptTokens": 70, "completionTokens": 8}),
+            [70, 8, 0, 0],
+        ),
+        (
+            json!({"inputTokens": 70, "outputTokens": 8, "cache_read": 30, "cache_write": 5}),
+            [105, 8, 30, 5],
+        ),
+        // Moonshot.
+        (
+            json!({"prompt_tokens": 70, "completion_tokens": 8, "cached_tokens": 60}),
+            [70, 8, 60, 0],
+        ),
+        // llama.cpp.
+        (json!({"prompt_n": 41, "predicted_n": 6}), [41, 6, 0, 0]),
+        (
+            json!({"timings": {"prompt_n": 41, "predicted_n": 6}}),
+            [41, 6, 0, 0],
+        ),
+        // More of the prompt came from the cache than it has.
+        (
+            json!({"prompt_tokens": 50, "completion_tokens": 8, "cached_tokens": 60}),
+            [60, 8, 60, 0],
+        ),
+        // OpenClaw's own name comes first; what is null is not there.
+        (
+            json!({"input": 5, "input_tokens": 900, "output": null, "output_tokens": 7}),
+            [5, 7, 0, 0],
+        ),
+        (
+            json!({"input": 5, "output": 1, "cacheRead": 2, "cacheWrite": 3, "prompt_tokens": 99,
+                "cached_tokens": 98}),
+            [10, 1, 2, 3],
+        ),
+    ] {
+        assert_eq!(tokens(&usage), expected, "{usage}");
+    }
+}
+
+#[test]
+fn what_stands_beside_the_message_is_taken_where_the_message_has_none() {
+    let moved = |names: &[&str]| {
+        let mut row = answer();
+        for name in names {
+            let value = row["message"].as_object_mut().unwrap().remove(*name);
+            row[*name] = value.unwrap();
+        }
+        row
+    };
+    let expected = calls(&rows_of(&line(&answer())));
+    for names in [
+        &["usage"][..],
+        &["provider", "model"],
+        &["usage", "provider", "model"],
+    ] {
+        assert_eq!(calls(&rows_of(&line(&moved(names)))), expected, "{names:?}");
+    }
+    // The message's own come first.
+    let mut both = answer();
+    both["usage"] = json!({"input": 9_999, "output": 9});
+    (both["provider"], both["model"]) = (json!("q"), json!("n"));
+    assert_eq!(calls(&rows_of(&line(&both))), expected);
+    let mut nulls = moved(&["usage", "model"]);
+    nulls["message"]["usage"] = Value::Null;
+    nulls["message"]["model"] = Value::Null;
+    assert_eq!(calls(&rows_of(&line(&nulls))), expected);
+    // OpenClaw writes the type of each row; its reader does not ask for it.
+    let mut untyped = answer();
+    untyped.as_object_mut().unwrap().remove("type");
+    assert_eq!(calls(&rows_of(&line(&untyped))), expected);
+    // The gateway's own rows are no calls, wherever they say so.
+    let mut own = moved(&["provider"]);
+    own["provider"] = json!("openclaw");
+    assert!(rows_of(&line(&own)).is_empty());
+    assert_eq!(skipped(&line(&own)).json(), "{}");
+}
+
+#[test]
+fn the_sessions_key_says_the_agent_and_the_folder_where_it_does_not() {
+    for (key, agent) in [
+        (Some("agent:main:main"), "main"),
+        (Some("agent:side:main"), "side"),
+        (Some("agent:ops:telegram:direct:1"), "ops"),
+        (Some("global"), "folder"),
+        (Some("agent:"), "folder"),
+        (None, "folder"),
+    ] {
+        let scope = Scope {
+            agent: "folder".into(),
+            session_key: key.map(str::to_owned),
+            ..scope()
+        };
+        let rows = feed(&mut Reader::new(scope), &[line(&answer()).as_bytes()]);
+        let call = read(&StoredFacts::new(facts(&rows[0]))).unwrap();
+        assert_eq!(call.agent.as_deref(), Some(agent), "{key:?}");
+    }
+}
