@@ -60,6 +60,8 @@ pub enum Frame {
         /// The keys, of 8 bytes (LE) each.
         keys: Vec<u8>,
     },
+    /// A request that another process passed on and counted as no call: its provider and the shape of its path.
+    Passed(String),
 }
 
 /// The bytes with which a file begins.

@@ -1,5 +1,7 @@
 //! The status: what was seen, counted, sent and lost, as one JSON document.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use crate::counter::Counter;
@@ -37,6 +39,8 @@ pub struct Counts {
     pub journalled: u64,
     /// Calls that only the session store told of.
     pub from_store: u64,
+    /// POSTs that a proxy passed on to providers and counted as no calls.
+    pub uncounted: Paths,
     /// Observations of calls that other processes on this host had made.
     pub spooled: u64,
     /// Observations that the process that owns the journal will never be told.
@@ -47,6 +51,30 @@ pub struct Counts {
     pub last_call_ms: Option<u64>,
     /// Why sending failed last.
     pub last_error: Option<String>,
+}
+
+/// The most paths that are told apart.
+const MAX_PATHS: usize = 32;
+/// What the others are counted as.
+const OTHER_PATHS: &str = "other paths";
+
+/// Requests by provider and shape of their path.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(transparent)]
+pub struct Paths(BTreeMap<String, u64>);
+
+impl Paths {
+    /// Counts a request. Whether it is the first one of a path that is told apart.
+    pub fn add(&mut self, path: String) -> bool {
+        let is_new = !self.0.contains_key(&path);
+        let has_room = self.0.len() < MAX_PATHS;
+        let path = match is_new && !has_room {
+            true => OTHER_PATHS.to_owned(),
+            false => path,
+        };
+        *self.0.entry(path).or_default() += 1;
+        is_new && has_room
+    }
 }
 
 /// The document. Times in ms since 1970.
@@ -81,4 +109,20 @@ pub struct Status<'a> {
     pub records_delivered: u64,
     /// Other records that were dropped, by reason.
     pub records_dropped: &'a Counter,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_beyond_a_number_are_counted_together() {
+        let mut paths = Paths::default();
+        let firsts = (0..100).filter(|n| paths.add(format!("openai /v1/{n}")));
+        assert_eq!(firsts.count(), MAX_PATHS);
+        assert!(!paths.add("openai /v1/0".to_owned()));
+        assert_eq!(paths.0.len(), MAX_PATHS + 1);
+        assert_eq!(paths.0.get(OTHER_PATHS), Some(&(100 - MAX_PATHS as u64)));
+        assert_eq!(paths.0.get("openai /v1/0"), Some(&2));
+    }
 }

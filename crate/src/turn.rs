@@ -47,7 +47,8 @@ struct CallPart {
     id: CallId,
     provider: String,
     model: String,
-    usage: Usage,
+    /// Nothing where nobody told it: zeros would be a figure.
+    usage: Option<Usage>,
     usd: f64,
 }
 
@@ -151,7 +152,7 @@ impl Turn {
                 id: call.id,
                 provider: identity::name(&call.provider),
                 model: identity::name(&call.model),
-                usage: call.usage.unwrap_or_default(),
+                usage: call.usage,
                 usd: call.cost.usd,
             })),
         });
@@ -332,12 +333,10 @@ impl Part {
         match self {
             Part::Call(call) => (
                 format!("chat {}", call.model),
-                Meta::default()
+                tokens(call.usage, Meta::default())
                     .text("gen_ai.operation.name", Some("chat"))
                     .text("gen_ai.provider.name", Some(call.provider))
                     .text("gen_ai.request.model", Some(call.model))
-                    .count("gen_ai.usage.input_tokens", call.usage.prompt())
-                    .count("gen_ai.usage.output_tokens", call.usage.output)
                     .number("cost_usd", call.usd)
                     .text("call_id", Some(call.id.to_string())),
             ),
@@ -349,6 +348,15 @@ impl Part {
             ),
             Part::Delivery(channel, meta) => (format!("deliver:{channel}"), meta),
         }
+    }
+}
+
+fn tokens(usage: Option<Usage>, meta: Meta) -> Meta {
+    match usage {
+        Some(usage) => meta
+            .count("gen_ai.usage.input_tokens", usage.prompt())
+            .count("gen_ai.usage.output_tokens", usage.output),
+        None => meta,
     }
 }
 

@@ -4,12 +4,19 @@
 use wasm_bindgen::prelude::*;
 
 use crate::observe::answer::{self, Api, Ending};
+use crate::observe::path::Target;
 use crate::observe::{litellm, request};
 
-/// Whether a request to this path is a call of a model.
+/// Whether such a request is a call of a model, or fetches what became of one.
 #[wasm_bindgen(js_name = isModelCall)]
-pub fn is_model_call(path: &str) -> bool {
-    Api::of_path(path).is_some()
+pub fn is_model_call(method: &str, path: &str) -> bool {
+    Target::of(method, path).is_some()
+}
+
+/// The model that a path names, where the body does not.
+#[wasm_bindgen(js_name = modelOfPath)]
+pub fn model_of_path(method: &str, path: &str) -> Option<String> {
+    Target::of(method, path)?.model
 }
 
 /// The reader of one request's body, for which model it asks; see [`request::Request`].
@@ -54,13 +61,18 @@ pub struct AnswerReader {
 
 #[wasm_bindgen]
 impl AnswerReader {
-    /// A reader of the answer with this HTTP status to a request to this path.
+    /// A reader of the answer with this HTTP status to such a request.
     #[wasm_bindgen(constructor)]
-    pub fn new(path: &str, status: u16) -> AnswerReader {
-        let api = Api::of_path(path).unwrap_or(Api::Chat);
+    pub fn new(method: &str, path: &str, status: u16) -> AnswerReader {
+        let target = Target::of(method, path).unwrap_or(Api::Chat.into());
         Self {
-            reader: answer::Answer::new(api, status),
+            reader: answer::Answer::new(target, status),
         }
+    }
+
+    /// Takes in a header of the answer, whose name is in small letters.
+    pub fn header(&mut self, name: &str, value: &str) {
+        self.reader.header(name, value);
     }
 
     /// Takes the next piece of the body. Whether a stream's first token is in it.

@@ -363,7 +363,10 @@ fn polls_are_no_calls() {
         .collect();
     let logged = log(&json!(payloads));
     assert_eq!(logged.calls.len(), 0);
-    assert_eq!(logged.skipped.get("poll"), Some(&(polls.len() as u32)));
+    assert_eq!(
+        logged.skipped.get("no_model_call"),
+        Some(&(polls.len() as u32))
+    );
     for call_type in [
         "completion",
         "acompletion",
@@ -401,7 +404,7 @@ fn memory_is_bounded_and_an_old_copy_counts_as_such() {
     assert_eq!(requests(&gateway), all);
     gateway.core.compact();
     gateway.write();
-    let bytes: usize = gateway.disk.0.values().map(Vec::len).sum();
+    let bytes: usize = gateway.disk.files().values().map(Vec::len).sum();
     assert!(bytes < 2 * kept as usize * 9 + 100_000, "{bytes} bytes");
     gateway.restart(late + 2_000);
     let again = |gateway: &mut Gateway, rows: &[Value]| {

@@ -253,7 +253,7 @@ fn what_needs_no_subscription_follows_from_the_sources() {
         names(["stored"])
     );
     let requests = sources(|table| table["mechanism"] == "request");
-    assert_eq!(requests, names(["proxied", "litellm"]));
+    assert_eq!(requests, names(["proxied", "litellm", "passed"]));
 }
 
 /// Files of a folder that name a surface.

@@ -276,6 +276,27 @@ fn without_diagnostics_a_failed_answer_is_waited_for() {
 }
 
 #[test]
+fn a_failed_answer_without_usage_tells_no_zero_tokens() {
+    let mut gateway = Watched::new();
+    let mut failed = answer(SESSION, "m1", "error", gateway.now_ms - 90);
+    failed["event"]["message"]["usage"] =
+        json!({"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0});
+    gateway.hear("before_message_write", &user(SESSION));
+    gateway.hear("before_message_write", &failed);
+    gateway.wait(1_000);
+    let (source, args) = Answer("m2", "stop").event(gateway.now_ms);
+    gateway.hear(&source, &args);
+    gateway.wait(5_000);
+    let traces = gateway.sent("traces");
+    let tokens = |span: &Value| span["metadata"]["gen_ai.usage.input_tokens"].clone();
+    let told: Vec<Value> = traces[0]["spans"].as_array().unwrap()[1..]
+        .iter()
+        .map(tokens)
+        .collect();
+    assert_eq!(told, [Value::Null, json!(10)]);
+}
+
+#[test]
 fn a_late_failure_belongs_to_the_turn_before() {
     let mut gateway = Watched::new();
     let next: Story = &[

@@ -39,7 +39,15 @@ fn assert_bounded(told: &Told) {
 }
 
 fuzz_target!(|data: &[u8]| {
-    for api in [Api::Chat, Api::Responses, Api::Messages] {
+    for api in [
+        Api::Chat,
+        Api::Responses,
+        Api::Messages,
+        Api::Gemini,
+        Api::Ollama,
+        Api::Converse,
+        Api::Invoke,
+    ] {
         for (status, ending) in [
             (200, Ending::Whole),
             (200, Ending::Left),

@@ -62,6 +62,7 @@ export function proxyCommand(args: string[]): Promise<number> {
         hosts,
         port: parsePort(values.port ?? "8471"),
         onCall: (call) => pipeline.accept("proxied", [call]),
+        onPassed: (passed) => pipeline.accept("passed", [passed]),
         instantiateIo: () => instantiateIo(log.warn),
         log,
         wall: () => Date.now(),

@@ -32,6 +32,13 @@ export interface ProxiedCall extends Told {
   ttft: number | null;
 }
 
+/** A POST that reached a provider and is counted as no call, in the names of the table `passed`. */
+export interface Passed {
+  provider: string;
+  /** Without its query. */
+  path: string;
+}
+
 /** What a proxy needs. */
 export interface ProxyOptions {
   upstreams: readonly Upstream[];
@@ -43,6 +50,8 @@ export interface ProxyOptions {
   bounds?: Partial<ProxyBounds> | undefined;
   /** Hears of each call that is over; must not throw. */
   onCall(call: ProxiedCall): void;
+  /** Hears of each POST that was answered and is no call; must not throw. */
+  onPassed?(passed: Passed): void;
   instantiateIo(): Io;
   log: Log;
   /** ms since 1970. */
@@ -71,6 +80,8 @@ const BOUNDS: ProxyBounds = {
   heldTogether: 128 * 1024 * 1024,
   silentMs: 3_600_000,
 };
+/** Responses in the background that are remembered, so that those which are fetched again count once. */
+const MOST_BACKGROUND = 10_000;
 /** Headers by which providers name a request. */
 const REQUEST_IDS = ["request-id", "x-request-id", "x-litellm-call-id", "apim-request-id"];
 
@@ -87,6 +98,8 @@ export class Proxy {
   readonly counts = {
     requests: 0,
     calls: 0,
+    pending: 0,
+    uncounted: 0,
     refused: 0,
     unreachable: 0,
     cut: 0,
@@ -94,6 +107,8 @@ export class Proxy {
     asked_too_large: 0,
     asked_no_room: 0,
   };
+  /** Responses that go on in the background, by their ids, the oldest first; whether they were counted. */
+  readonly #background = new Map<string, boolean>();
   /** Bytes of bodies that are held. */
   #held = 0;
 
@@ -147,9 +162,7 @@ export class Proxy {
       this.#refuse(response);
       return;
     }
-    const reading = this.#readers.isModelCall(request.method ?? "", way.path)
-      ? this.#readers.open(way.path)
-      : undefined;
+    const reading = this.#readers.open(request.method ?? "", way.path);
     const listener = this.#listen(way, reading, request, response);
     const pass = (body: Uint8Array[] | undefined) => {
       try {
@@ -167,7 +180,7 @@ export class Proxy {
 
   /** Who listens to a request and its answer. */
   #listen(
-    { upstream }: Route,
+    { upstream, path }: Route,
     reading: CallReading | undefined,
     request: IncomingMessage,
     response: ServerResponse,
@@ -186,7 +199,7 @@ export class Proxy {
       },
       answer: (answer) => {
         answered = answer;
-        reading?.answer(answer.statusCode ?? 0, answer.headers["content-encoding"], () => {
+        reading?.answer(answer.statusCode ?? 0, answer.headers, () => {
           ttft ??= mono() - began;
         });
       },
@@ -199,31 +212,59 @@ export class Proxy {
         const duration = mono() - began;
         if (!answered) this.#explain(response, upstream, ending, error);
         else if (ending !== "whole") this.counts[ending] += 1;
-        if (!reading) return;
+        const isPost = answered && request.method === "POST";
+        const passed = () => {
+          if (isPost) this.#pass({ provider: upstream.provider, path: path.split("?", 1)[0] ?? "" });
+        };
+        if (!reading) return passed();
         const known = {
           provider: upstream.provider,
           request_id: requestId(answered),
           status: answered?.statusCode ?? null,
           ...{ started, ended, duration, ttfb },
         };
-        this.#finish(reading, ending, (told) => ({
-          ...known,
-          model: reading.model,
-          // A compressed stream may be read a little later than it passed.
-          ttft: ttft && Math.min(ttft, duration),
-          ...told,
-        }));
+        this.#finish(reading, ending, (told) => {
+          if (!this.#isCall(told, request.method === "GET")) return told.about === "nothing" && passed();
+          const call = {
+            ...known,
+            model: reading.model,
+            // A compressed stream may be read a little later than it passed.
+            ttft: ttft && Math.min(ttft, duration),
+            ...told,
+          };
+          this.counts.calls += 1;
+          this.#options.onCall(told.background ? inBackground(call) : call);
+        });
       },
     };
   }
 
-  #finish(reading: CallReading, ending: Ending, call: (told: Told) => ProxiedCall): void {
+  #pass(passed: Passed): void {
+    this.counts.uncounted += 1;
+    this.#options.onPassed?.(passed);
+  }
+
+  /** Whether an answer tells of a call that is over and was not counted yet. */
+  #isCall({ about, background, response_id: id }: Told, isFetched: boolean): boolean {
+    const isPending = about === "pending";
+    if (isPending && !isFetched) this.counts.pending += 1;
+    const known = id === null ? undefined : this.#background.get(id);
+    if (id !== null && known === undefined && (background || isPending)) this.#background.set(id, false);
+    for (const old of this.#background.keys()) {
+      if (this.#background.size <= MOST_BACKGROUND) break;
+      this.#background.delete(old);
+    }
+    if (about || known) return false;
+    // A response that was stored is fetched: its call was answered at once, and counted then.
+    if (isFetched && known === undefined && !background) return false;
+    if (id !== null && this.#background.has(id)) this.#background.set(id, true);
+    return true;
+  }
+
+  #finish(reading: CallReading, ending: Ending, tell: (told: Told) => void): void {
     const done = reading
       .finish(ending)
-      .then((told) => {
-        this.counts.calls += 1;
-        this.#options.onCall(call(told));
-      })
+      .then(tell)
       .catch((error) =>
         this.#warn(`a call was not counted: ${error instanceof Error ? error.message : error}`),
       )
@@ -298,6 +339,12 @@ export class Proxy {
     this.#warn(message);
     answerError(response, 502, "upstream_unreachable", message);
   }
+}
+
+/** A call that went on without a connection has the provider's times: they are the same whenever it is fetched. */
+function inBackground(call: ProxiedCall): ProxiedCall {
+  const { created: started = call.started, completed: ended = call.ended } = call;
+  return { ...call, started, ended, duration: ended - started, ttfb: null, ttft: null };
 }
 
 /** Whether a body may be changed so that its stream tells its usage. */

@@ -1,5 +1,6 @@
 /** Reads calls of models beside their streams. What goes wrong here costs a reading, never a stream. */
 
+import type { IncomingHttpHeaders } from "node:http";
 import { Decoded, type Unread } from "./decode.js";
 import type { AnswerReader, Io, RequestReader } from "./wasm.js";
 
@@ -16,6 +17,12 @@ export interface Told {
   cost: number | null;
   usage_source: "reported" | "missing" | "broken";
   outcome: "completed" | "failed" | "aborted";
+  /** What it is about, where that is no call that is over: one that goes on in the background, or none at all. */
+  about?: "pending" | "nothing";
+  /** Whether the call went on in the background; when it was made and completed then, in ms since 1970. */
+  background?: boolean;
+  created?: number;
+  completed?: number;
 }
 
 /** How the connection that brought an answer ended; the numbers are those of `crate/src/wasm_calls.rs`. */
@@ -45,14 +52,10 @@ export class Readers {
     this.#instantiate = instantiate;
   }
 
-  /** Whether a request is a call of a model. */
-  isModelCall(method: string, path: string): boolean {
-    return method === "POST" && this.guarded(this.instance(), (io) => io.isModelCall(path)) === true;
-  }
-
-  /** A reader of one call to this path. */
-  open(path: string): CallReading {
-    return new CallReading(this, path);
+  /** A reader of such a request, where it is a call of a model or fetches what became of one. */
+  open(method: string, path: string): CallReading | undefined {
+    const isCall = this.guarded(this.instance(), (io) => io.isModelCall(method, path)) === true;
+    return isCall ? new CallReading(this, method, path) : undefined;
   }
 
   /** The instance that new readers are of; nothing where none can be made. */
@@ -87,6 +90,7 @@ export class Readers {
 export class CallReading {
   readonly #readers: Readers;
   readonly #io: Io | undefined;
+  readonly #method: string;
   readonly #path: string;
   #request: RequestReader | undefined;
   #answer: AnswerReader | undefined;
@@ -97,11 +101,13 @@ export class CallReading {
   /** The model that is asked, once it is known. */
   model: string | null = null;
 
-  constructor(readers: Readers, path: string) {
+  constructor(readers: Readers, method: string, path: string) {
     this.#readers = readers;
     this.#io = readers.instance();
+    this.#method = method;
     this.#path = path;
-    this.#request = readers.guarded(this.#io, (io) => new io.RequestReader());
+    this.model = readers.guarded(this.#io, (io) => io.modelOfPath(method, path)) ?? null;
+    if (this.model === null) this.#request = readers.guarded(this.#io, (io) => new io.RequestReader());
   }
 
   /** Takes bytes of the request. */
@@ -139,9 +145,15 @@ export class CallReading {
   }
 
   /** The answer begins. `onToken` hears when the first token of a stream has come. */
-  answer(status: number, encoding: string | undefined, onToken: () => void): void {
+  answer(status: number, headers: IncomingHttpHeaders, onToken: () => void): void {
+    const encoding = headers["content-encoding"];
     this.#status = status;
-    this.#answer = this.#readers.guarded(this.#io, (io) => new io.AnswerReader(this.#path, status));
+    this.#answer = this.#readers.guarded(this.#io, (io) => {
+      const answer = new io.AnswerReader(this.#method, this.#path, status);
+      for (const [name, value] of Object.entries(headers))
+        if (name.startsWith("x-amzn-bedrock-")) answer.header(name, String(value));
+      return answer;
+    });
     this.#body = new Decoded(encoding, (bytes) => this.#feed(bytes, onToken));
     if (!this.#answer) this.#body.giveUp("trap");
   }

@@ -92,6 +92,7 @@ export function inWords(document: StatusDocument, now: number): string[] {
     ...(status.counted_by ? [`counts by  ${String(status.counted_by)}`] : []),
     `calls      ${count("requests")} counted, ${count("delivered") + count("confirmed")} delivered, ${count("waiting")} waiting${count("waiting") > 0 ? ` (the oldest ended ${ago(status.oldest_unsent_ms)})` : ""}, last ${ago(status.last_call_ms)}`,
     `           ${count("from_store")} from the session store, ${counted(count("spooled"), "observation")} of other processes, ${count("missing_usage")} without usage, ${count("model_errors")} failed`,
+    ...uncountedInWords(status),
     ...historyInWords(status),
     ...collectorInWords(status),
     `sending    ${counted(count("retried"), "retry", "retries")}, ${count("ambiguous")} ambiguous, last error: ${String(status.last_error ?? "none")}`,
@@ -99,6 +100,13 @@ export function inWords(document: StatusDocument, now: number): string[] {
     `journal    ${(count("journal_bytes") / 1024).toFixed(0)} KB, ${count("journal_corrupt")} corrupt, ${counted(count("core_restarts"), "restart")} of the core`,
     ...troubles(document, now).map((trouble) => `trouble    ${trouble}`),
   ];
+}
+
+/** POSTs that a proxy passed on and counted as no calls. */
+function uncountedInWords({ uncounted }: Status): string[] {
+  const paths = Object.entries((uncounted ?? {}) as Record<string, number>);
+  if (paths.length === 0) return [];
+  return [`uncounted  ${paths.map(([path, count]) => `${counted(count, "POST")} to ${path}`).join(", ")}`];
 }
 
 /** What of the session store's history is being filled in. */
@@ -176,6 +184,7 @@ const isStatus = fields({
   oldest_unsent_ms: maybe(isTime),
   last_call_ms: maybe(isTime),
   dropped: maybe(each(isNumber)),
+  uncounted: maybe(each(isNumber)),
   history: maybe(fields({ since: isTime, sessions: isNumber, rows: isNumber })),
   otlp: maybe(fields({ url: isText, metrics: SIGNAL, traces: SIGNAL })),
 });

@@ -74,6 +74,7 @@ export interface RequestReader {
 
 /** What an answer tells. `finish` ends the reader's life, as `free` does. */
 export interface AnswerReader {
+  header(name: string, value: string): void;
   feed(bytes: Uint8Array): boolean;
   finish(ending: number): string;
   free(): void;
@@ -118,9 +119,10 @@ export interface OtlpExporter {
 
 /** One instance of the module that meets the network and foreign formats; see `crate/src/wasm_io.rs` and `wasm_calls.rs`. */
 export interface Io {
-  isModelCall(path: string): boolean;
+  isModelCall(method: string, path: string): boolean;
+  modelOfPath(method: string, path: string): string | undefined;
   RequestReader: new () => RequestReader;
-  AnswerReader: new (path: string, status: number) => AnswerReader;
+  AnswerReader: new (method: string, path: string, status: number) => AnswerReader;
   LogReader: new () => LogReader;
   Otlp: new (state: Uint8Array, gateway: string, wall: number) => OtlpExporter;
   otlpTarget(setting: unknown, environment: unknown): string;

@@ -292,7 +292,7 @@ describe("calls", () => {
         finish = trap;
         free = trap;
       };
-      return { isModelCall: io.isModelCall, RequestReader: io.RequestReader, AnswerReader };
+      return { ...io, AnswerReader };
     };
     const at = await world((_, response) => response.end(chat().join("")), { instantiate });
     try {

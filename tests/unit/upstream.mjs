@@ -45,6 +45,8 @@ export async function world(answer, { options = "", prefix = "/up", path = "", .
 export async function proxyTo(upstreams, { instantiate = instantiateIo, hosts = [], bounds } = {}) {
   /** @type {any[]} */
   const calls = [];
+  /** POSTs that were counted as no calls. @type {string[]} */
+  const passed = [];
   /** @type {string[]} */
   const said = [];
   const proxy = new Proxy({
@@ -54,6 +56,8 @@ export async function proxyTo(upstreams, { instantiate = instantiateIo, hosts = 
     hosts,
     bounds,
     onCall: (/** @type {any} */ call) => calls.push(call),
+    onPassed: (/** @type {{ provider: string, path: string }} */ { provider, path }) =>
+      passed.push(`${provider} ${path}`),
     instantiateIo: instantiate,
     log: {
       info: (/** @type {string} */ text) => said.push(text),
@@ -66,6 +70,7 @@ export async function proxyTo(upstreams, { instantiate = instantiateIo, hosts = 
   return {
     proxy,
     calls,
+    passed,
     said,
     origin: `http://127.0.0.1:${port}`,
     port,

@@ -453,7 +453,8 @@ impl Core {
             | Frame::Gone(..)
             | Frame::Record(_)
             | Frame::Facts(_)
-            | Frame::Together(_) => {}
+            | Frame::Together(_)
+            | Frame::Passed(_) => {}
         }
     }
 

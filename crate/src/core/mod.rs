@@ -196,6 +196,7 @@ impl Core {
             Event::GatewayStopping => self.closing = Closing::Kept,
             Event::GatewayStarted => self.gateway_started(now),
             Event::CallStarted => {}
+            Event::Passed(path) => self.passed(path),
             Event::Ignored(why) => self.counts.ignored.add(why),
         }
     }
@@ -372,6 +373,17 @@ impl Core {
         .into_iter()
         .flatten()
         .min()
+    }
+
+    fn passed(&mut self, path: String) {
+        self.tell_owner(|| Frame::Passed(path.clone()));
+        let text = format!(
+            "a POST to {path} was passed on and is not counted: it is no call of a model that this version knows; \
+             the provider may bill it all the same"
+        );
+        if self.counts.uncounted.add(path) {
+            self.voice.say_once(Level::Warn, text);
+        }
     }
 
     fn diagnostics_dropped(&mut self, count: u64, now: Now) {

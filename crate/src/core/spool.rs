@@ -269,6 +269,9 @@ impl Core {
                 }
                 Frame::Facts(facts) => self.sessions.learn(*facts),
                 Frame::Record(record) => self.keep_record(record, now),
+                Frame::Passed(path) => {
+                    self.counts.uncounted.add(path);
+                }
                 _ => {}
             }
         }

@@ -1,10 +1,13 @@
-//! The answer of a model's HTTP API, read while it passes: whole or as server-sent events, cut at any
-//! byte. An event, or an answer that is no stream, is kept until it is whole, up to [`MAX_BYTES`]; nothing else is but
-//! what [`Told`] has.
+//! The answer of a model's HTTP API, read while it passes, cut at any byte: a JSON document, a list or lines of them,
+//! server-sent events, or Amazon's event stream. An event, or an answer that is no stream, is kept until it is whole, up to
+//! [`MAX_BYTES`](crate::json::MAX_BYTES); nothing else is but what [`Told`] has.
 
-use super::{anthropic, openai};
+use super::path::Target;
+use super::{anthropic, bedrock, gemini, ollama, openai};
 use crate::call::Outcome;
-use crate::json::{self, MAX_BYTES, Value};
+use crate::event_stream::{Message, Messages};
+use crate::json::{self, Value};
+use crate::json_stream::Values;
 use crate::sse::{Event, Events};
 
 /// Which API is spoken.
@@ -16,19 +19,14 @@ pub enum Api {
     Responses,
     /// Anthropic messages.
     Messages,
-}
-
-impl Api {
-    /// The API that a path asks for; nothing where this is no call of a model that we count.
-    pub fn of_path(path: &str) -> Option<Self> {
-        let path = path.split(['?', '#']).next().unwrap_or_default();
-        match path.trim_end_matches('/').rsplit('/').next()? {
-            "completions" => Some(Self::Chat),
-            "responses" => Some(Self::Responses),
-            "messages" => Some(Self::Messages),
-            _ => None,
-        }
-    }
+    /// Gemini's own.
+    Gemini,
+    /// Ollama's own.
+    Ollama,
+    /// Bedrock's, the same for all models.
+    Converse,
+    /// Bedrock's, in the format of the model's maker.
+    Invoke,
 }
 
 /// Token counts as a provider tells them; each API has its own meaning for `input`.
@@ -39,6 +37,8 @@ pub struct Counts {
     pub(super) cache_read: Option<u64>,
     pub(super) cache_write: Option<u64>,
     pub(super) reasoning: Option<u64>,
+    /// Gemini alone: what tools put into the prompt, outside of `input`.
+    pub(super) tool_use: Option<u64>,
     pub(super) total: Option<u64>,
     /// Whether a count could not be read.
     pub(super) is_broken: bool,
@@ -76,6 +76,7 @@ impl Counts {
             cache_read: self.cache_read.or(earlier.cache_read),
             cache_write: self.cache_write.or(earlier.cache_write),
             reasoning: self.reasoning.or(earlier.reasoning),
+            tool_use: self.tool_use.or(earlier.tool_use),
             total: self.total.or(earlier.total),
             is_broken: self.is_broken || earlier.is_broken,
         }
@@ -127,8 +128,29 @@ pub(super) struct Draft {
     pub(super) end: End,
     pub(super) has_error: bool,
     pub(super) has_token: bool,
+    /// Whether there is what only a model's answer has, be it empty.
+    pub(super) has_answer: bool,
+    pub(super) state: State,
+    /// Whether the response goes on without the connection, and when it was made and completed, in ms since 1970.
+    pub(super) is_background: bool,
+    pub(super) created_ms: Option<u64>,
+    pub(super) completed_ms: Option<u64>,
     pub(super) counts: Counts,
+    /// What somebody between the model and us counted: taken where the model's own format has no counts.
+    pub(super) metered: Counts,
     pub(super) cost: Option<String>,
+}
+
+/// Whether a document is about a call that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum State {
+    /// It is, or says nothing else.
+    #[default]
+    Call,
+    /// The call is queued or still runs.
+    Pending,
+    /// No model was asked for an answer.
+    NoCall,
 }
 
 /// The events that mean something to us.
@@ -166,8 +188,19 @@ impl Draft {
             Some("completed" | "incomplete") => self.end = End::Complete,
             Some("cancelled") => self.end = End::Cancelled,
             Some("failed") => self.has_error = true,
+            Some("queued" | "in_progress") => self.state = State::Pending,
             _ => {}
         }
+    }
+
+    /// Takes in what is not told by counts: the last state, and all else once.
+    fn join(&mut self, draft: &Self) {
+        self.has_answer |= draft.has_answer;
+        self.is_background |= draft.is_background;
+        self.state = draft.state;
+        self.created_ms = draft.created_ms.or(self.created_ms);
+        self.completed_ms = draft.completed_ms.or(self.completed_ms);
+        self.metered = draft.metered.over(self.metered);
     }
 
     /// Why a choice ended; `null` where it has not.
@@ -213,6 +246,24 @@ pub enum UsageSource {
     Broken,
 }
 
+/// What an answer is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum About {
+    /// A call that is over.
+    Call,
+    /// A call that goes on in the background: its answer is fetched later.
+    Pending,
+    /// No call of a model, though its path is one of such.
+    Nothing,
+}
+
+impl About {
+    fn is_call(&self) -> bool {
+        *self == Self::Call
+    }
+}
+
 /// What a provider's answer told. `input` leaves out what the cache held, as everywhere here.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Told {
@@ -236,6 +287,18 @@ pub struct Told {
     pub usage_source: UsageSource,
     /// How it ended.
     pub outcome: Outcome,
+    /// What it is about; not written where that is a call.
+    #[serde(skip_serializing_if = "About::is_call")]
+    pub about: About,
+    /// Whether the call went on in the background; not written where it did not.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub background: bool,
+    /// When a call in the background was made by the provider's clock, in ms since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<u64>,
+    /// When it was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completed: Option<u64>,
 }
 
 /// How the answer's body is written. The first character tells, since servers are wrong about their
@@ -243,10 +306,9 @@ pub struct Told {
 #[derive(Debug)]
 enum Body {
     Unknown,
-    Document(Vec<u8>),
+    Values(Values),
     Events(Events),
-    /// A document of which there was more than is kept.
-    TooLong,
+    Messages(Messages),
 }
 
 /// The reader of one answer.
@@ -259,10 +321,12 @@ pub struct Answer {
 /// What was read so far.
 #[derive(Debug)]
 struct Reading {
-    api: Api,
+    target: Target,
     status: u16,
     /// All drafts so far, one over the other.
     sum: Draft,
+    /// How many documents there were.
+    documents: usize,
     /// Whether the stream said that it is done.
     is_done: bool,
     /// Whether there was an event, or a whole answer, of which there was more than is kept.
@@ -270,17 +334,25 @@ struct Reading {
 }
 
 impl Answer {
-    /// A reader of an answer with this HTTP status.
-    pub fn new(api: Api, status: u16) -> Self {
+    /// A reader of an answer with this HTTP status to such a request.
+    pub fn new(target: impl Into<Target>, status: u16) -> Self {
         Self {
             body: Body::Unknown,
             told: Reading {
-                api,
+                target: target.into(),
                 status,
                 sum: Draft::default(),
+                documents: 0,
                 is_done: false,
                 is_unread: false,
             },
+        }
+    }
+
+    /// Takes in a header of the answer, whose name is in small letters.
+    pub fn header(&mut self, name: &str, value: &str) {
+        if self.told.target.api == Api::Invoke {
+            bedrock::header(name, value, &mut self.told.sum.metered);
         }
     }
 
@@ -291,34 +363,28 @@ impl Answer {
             Body::Unknown => self.recognize(bytes),
             _ => bytes,
         };
+        let told = &mut self.told;
         match &mut self.body {
-            Body::Unknown | Body::TooLong => false,
-            Body::Document(kept) if kept.len() + bytes.len() > MAX_BYTES => {
-                self.body = Body::TooLong;
-                false
-            }
-            Body::Document(kept) => {
-                kept.extend_from_slice(bytes);
-                false
-            }
-            Body::Events(events) => {
-                events.feed(bytes, &mut |event| self.told.event(event));
-                !had_token && self.told.sum.has_token
-            }
+            Body::Unknown => {}
+            Body::Values(values) => values.feed(bytes, &mut |event| told.event(event)),
+            Body::Events(events) => events.feed(bytes, &mut |event| told.event(event)),
+            Body::Messages(messages) => messages.feed(bytes, &mut |message| told.message(message)),
         }
+        !had_token && told.sum.has_token
     }
 
     /// What the answer told, now that its connection ended.
     pub fn finish(self, ending: Ending) -> Told {
         let mut told = self.told;
+        let is_values = matches!(self.body, Body::Values(_));
         match self.body {
-            Body::Unknown => {}
-            Body::Document(bytes) => told.document(&bytes),
+            Body::Unknown | Body::Messages(_) => {}
+            Body::Values(values) => told.is_unread |= values.finish(),
             // A stream that ends without the blank line has still told what its last event says, if that is whole.
             Body::Events(events) => events.finish(&mut |event| told.event(event)),
-            Body::TooLong => told.is_unread = true,
         }
-        told.finish(ending)
+        let is_document = is_values && told.documents == 1 && ending == Ending::Whole;
+        told.finish(ending, is_document)
     }
 
     /// Finds out how the body is written; the bytes from there on.
@@ -328,7 +394,9 @@ impl Answer {
             return &[];
         };
         self.body = match bytes[begin] {
-            b'{' | b'[' => Body::Document(Vec::new()),
+            b'{' | b'[' => Body::Values(Values::default()),
+            // The first byte of a length below 16 MiB; no text begins with it.
+            0 => Body::Messages(Messages::default()),
             _ => Body::Events(Events::default()),
         };
         &bytes[begin..]
@@ -344,36 +412,67 @@ impl Reading {
         }
     }
 
+    fn message(&mut self, message: Message) {
+        match message {
+            Message::Event(payload) if self.target.api == Api::Invoke => {
+                if let Some(bytes) = bedrock::unwrapped(payload) {
+                    self.document(&bytes);
+                }
+            }
+            Message::Event(payload) => self.document(payload),
+            Message::Exception => self.sum.has_error = true,
+            Message::Unread => self.is_unread = true,
+        }
+    }
+
     /// An event's data, or the whole answer: what it says counts if it is whole.
     fn document(&mut self, bytes: &[u8]) {
         let draft = json::read(bytes, |document| {
             let mut draft = Draft::default();
-            match self.api {
+            match self.target.api {
                 Api::Chat => openai::chat(document, &mut draft),
                 Api::Responses => openai::response(document, &mut draft),
                 Api::Messages => anthropic::message(document, &mut draft),
+                Api::Gemini => gemini::response(document, &mut draft),
+                Api::Ollama => ollama::line(document, &mut draft),
+                Api::Converse => bedrock::converse(document, &mut draft),
+                Api::Invoke => bedrock::invoke(document, &mut draft),
             }
             draft
         });
-        match (draft, self.api) {
-            (None, _) => {}
-            (Some(draft), Api::Chat | Api::Responses) => openai::merge(&mut self.sum, draft),
-            (Some(draft), Api::Messages) => anthropic::merge(&mut self.sum, draft),
+        let Some(mut draft) = draft else {
+            return;
+        };
+        self.documents += 1;
+        self.sum.join(&draft);
+        match self.target.api {
+            Api::Chat | Api::Responses | Api::Ollama => openai::merge(&mut self.sum, draft),
+            Api::Messages | Api::Converse | Api::Invoke => anthropic::merge(&mut self.sum, draft),
+            Api::Gemini => {
+                gemini::merge(&mut self.sum.counts, std::mem::take(&mut draft.counts));
+                openai::merge(&mut self.sum, draft);
+            }
         }
     }
 
-    fn finish(self, ending: Ending) -> Told {
-        let counts = match self.api {
+    fn finish(mut self, ending: Ending, is_document: bool) -> Told {
+        if self.sum.counts.is_empty() {
+            self.sum.counts = self.sum.metered;
+        }
+        let counts = match self.target.api {
             Api::Chat | Api::Responses => openai::normalize(self.sum.counts),
-            Api::Messages => self.sum.counts,
+            Api::Gemini => gemini::normalize(self.sum.counts),
+            Api::Messages | Api::Ollama | Api::Converse | Api::Invoke => self.sum.counts,
         };
         let usage_source = match counts.source() {
             // What was not read may well have had it.
             UsageSource::Missing if self.is_unread => UsageSource::Broken,
             source => source,
         };
-        let outcome = self.outcome(ending);
+        let about = self.about(is_document);
+        let outcome = self.outcome(ending, is_document);
         let counts = counts.if_reported();
+        let times = self.sum.is_background;
         Told {
             response_model: self.sum.model,
             response_id: self.sum.id,
@@ -385,10 +484,35 @@ impl Reading {
             cost: self.sum.cost,
             usage_source,
             outcome,
+            about,
+            background: self.sum.is_background,
+            created: self.sum.created_ms.filter(|_| times),
+            completed: self.sum.completed_ms.filter(|_| times),
         }
     }
 
-    fn outcome(&self, ending: Ending) -> Outcome {
+    fn has_failed(&self) -> bool {
+        self.status >= 300 || self.sum.has_error
+    }
+
+    fn about(&self, is_document: bool) -> About {
+        let sum = &self.sum;
+        let is_silent = sum.counts.is_empty() && !self.is_unread;
+        let is_open = sum.end == End::Open && !self.has_failed();
+        match sum.state {
+            State::NoCall if !self.has_failed() => About::Nothing,
+            State::Pending if is_open && is_silent && is_document => About::Pending,
+            // Who leaves a response that goes on without a connection may fetch it later.
+            _ if is_open && is_silent && sum.is_background => About::Pending,
+            // A failure to fetch is none of the call; and without an end there is nothing to count yet.
+            _ if self.target.is_retrieval && (self.status >= 300 || is_open) => About::Nothing,
+            // A job's number, say: neither an answer nor an error.
+            _ if is_open && is_silent && is_document && !sum.has_answer => About::Nothing,
+            _ => About::Call,
+        }
+    }
+
+    fn outcome(&self, ending: Ending, is_document: bool) -> Outcome {
         let has_usage = !self.sum.counts.is_empty();
         let is_complete = match self.sum.end {
             End::Complete | End::Cancelled => true,
@@ -396,14 +520,28 @@ impl Reading {
             End::Finished => self.is_done || has_usage || ending == Ending::Whole,
             // Nobody has read how it ended.
             End::Open if self.is_unread => ending == Ending::Whole,
-            End::Open => self.is_done,
+            End::Open => self.is_done || self.is_whole(ending, is_document),
         };
         match ending {
-            _ if self.status >= 300 || self.sum.has_error => Outcome::Failed,
+            _ if self.has_failed() => Outcome::Failed,
             _ if self.sum.end == End::Cancelled => Outcome::Aborted,
             _ if is_complete => Outcome::Completed,
             Ending::Left => Outcome::Aborted,
             Ending::Whole | Ending::Cut => Outcome::Failed,
+        }
+    }
+
+    /// Whether an answer that does not say why it ended is whole all the same.
+    fn is_whole(&self, ending: Ending, is_document: bool) -> bool {
+        let has_usage = !self.sum.counts.is_empty();
+        match self.target.api {
+            // What these tell at the beginning is no sign of an end, and the last line says that it is.
+            Api::Messages | Api::Invoke | Api::Ollama => {
+                is_document && (has_usage || self.sum.has_answer)
+            }
+            _ if is_document => has_usage || self.sum.has_answer,
+            // Their usage comes last.
+            _ => ending == Ending::Whole && has_usage,
         }
     }
 }
@@ -411,3 +549,7 @@ impl Reading {
 #[cfg(test)]
 #[path = "answer_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "dialect_tests.rs"]
+mod dialects;

@@ -9,6 +9,7 @@ pub(super) fn message(document: Value, draft: &mut Draft) {
     document.members(|key, value| match key {
         "type" => draft.kind(value),
         "stop_reason" => draft.finish(value),
+        "content" => draft.has_answer = true,
         "error" => draft.error(value),
         "message" => value.members(|key, value| part_of_message(key, value, draft)),
         // A tool's name comes before its arguments.

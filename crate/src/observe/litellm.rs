@@ -166,8 +166,22 @@ struct Draft {
     counts: Counts,
 }
 
-/// The calls that are a model's answer to a conversation; embeddings, images and speech are not.
-const CALL_TYPES: [&str; 4] = ["completion", "messages", "responses", "generate_content"];
+/// The calls that are a model's answer to a conversation, without the `a` of asynchronous ones; embeddings, images, speech,
+/// the messages of Assistants, and responses that are fetched, cancelled or deleted are not. See `CallTypes` in
+/// LiteLLM's `types/utils.py`.
+const CALL_TYPES: [&str; 9] = [
+    "completion",
+    "text_completion",
+    "anthropic_messages",
+    "responses",
+    "responses_websocket",
+    "compact_responses",
+    "generate_content",
+    "generate_content_stream",
+    "create_interaction",
+];
+/// Requests that LiteLLM passes on unread: of any API, so only their usage says that they are calls of a model.
+const PASS_THROUGH: [&str; 2] = ["pass_through_endpoint", "llm_passthrough_route"];
 
 impl Draft {
     fn of(payload: Value) -> Self {
@@ -226,11 +240,17 @@ impl Draft {
 
     fn call(self) -> Result<LoggedCall, &'static str> {
         let call_type = self.call_type.as_deref().ok_or("no_call_type")?;
-        if is_poll(call_type) {
-            return Err("poll");
-        }
-        if !CALL_TYPES.iter().any(|part| call_type.contains(part)) {
+        let call_type = call_type.trim_start_matches('_');
+        let is_of = |types: &[&str]| {
+            let plain = call_type.strip_prefix('a').unwrap_or(call_type);
+            types.contains(&call_type) || types.contains(&plain)
+        };
+        let is_passed = is_of(&PASS_THROUGH);
+        if !is_passed && !is_of(&CALL_TYPES) {
             return Err("no_model_call");
+        }
+        if is_passed && self.counts.is_empty() {
+            return Err("passed_through_without_usage");
         }
         // LiteLLM answered by itself: no model was asked and nothing is billed.
         if self.is_cached {
@@ -267,16 +287,6 @@ impl Draft {
             usage_source,
         })
     }
-}
-
-/// Whether a request only asks for, ends or removes an answer that another request made: LiteLLM logs the answer's usage
-/// again with each of them (`aget_responses`, `acancel_responses`, `adelete_interaction`, `alist_input_items`). The names
-/// are LiteLLM's `CallTypes`; asynchronous ones have an `a` before them.
-fn is_poll(call_type: &str) -> bool {
-    let verb = call_type.split('_').next().unwrap_or_default();
-    ["get", "cancel", "delete", "list", "retrieve"]
-        .iter()
-        .any(|poll| verb == *poll || verb.strip_prefix('a') == Some(poll))
 }
 
 fn to_ms(micros: u64) -> u64 {
@@ -385,6 +395,52 @@ mod tests {
             "no_payload",
         ];
         assert_eq!(logged.skipped.keys().copied().collect::<Vec<_>>(), reasons);
+    }
+
+    #[test]
+    fn calls_of_models_are_told_from_all_else_by_their_type() {
+        let typed = |call_type: &str, tokens: u64| {
+            let body = serde_json::json!({"call_type": call_type, "model": "m", "prompt_tokens": tokens, "completion_tokens": tokens});
+            let logged = read(&body.to_string(), 50).unwrap_or_default();
+            (logged.calls.len(), logged.skipped.keys().next().copied())
+        };
+        for call_type in [
+            "acompletion",
+            "text_completion",
+            "atext_completion",
+            "anthropic_messages",
+            "aanthropic_messages",
+            "aresponses",
+            "_aresponses_websocket",
+            "acompact_responses",
+            "agenerate_content_stream",
+            "pass_through_endpoint",
+            "llm_passthrough_route",
+            "allm_passthrough_route",
+        ] {
+            assert_eq!(typed(call_type, 7), (1, None), "{call_type}");
+        }
+        for call_type in [
+            "aembedding",
+            "a_add_message",
+            "aget_messages",
+            "get_responses",
+            "aget_responses",
+            "acancel_responses",
+            "adelete_responses",
+            "alist_input_items",
+        ] {
+            assert_eq!(
+                typed(call_type, 7),
+                (0, Some("no_model_call")),
+                "{call_type}"
+            );
+        }
+        for call_type in PASS_THROUGH {
+            let why = Some("passed_through_without_usage");
+            assert_eq!(typed(call_type, 0), (0, why), "{call_type}");
+        }
+        assert_eq!(typed("acompletion", 0), (1, None));
     }
 
     #[test]

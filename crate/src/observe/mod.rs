@@ -2,15 +2,20 @@
 
 pub mod answer;
 mod anthropic;
+mod bedrock;
 mod context;
 mod diagnostic;
+mod gemini;
 mod lifecycle;
 pub mod litellm;
 #[cfg(test)]
 mod made_up;
 pub(crate) mod message;
 mod named;
+mod ollama;
 mod openai;
+mod passed;
+pub mod path;
 mod progress;
 pub mod proxied;
 pub mod request;
@@ -210,6 +215,8 @@ pub enum Event {
     GatewayStarted,
     /// The gateway is about to stop.
     GatewayStopping,
+    /// A POST reached a provider and was counted as no call: the provider and the shape of its path.
+    Passed(String),
     /// Well-formed, and not for us; the text says why, for the counters.
     Ignored(&'static str),
 }
@@ -248,6 +255,7 @@ impl Event {
             | Event::Cron(_)
             | Event::GatewayStarted
             | Event::GatewayStopping
+            | Event::Passed(_)
             | Event::Ignored(_) => {}
         }
     }

@@ -8,7 +8,10 @@ pub(super) fn chat(document: Value, draft: &mut Draft) {
     document.members(|key, value| match key {
         "id" => draft.id(value),
         "model" => draft.model(value),
-        "choices" => value.each(|choice| self::choice(choice, draft)),
+        "choices" => {
+            draft.has_answer = true;
+            value.each(|choice| self::choice(choice, draft));
+        }
         "usage" => usage(value, draft),
         // Groq's streams.
         "x_groq" => value.members(|key, value| {
@@ -53,10 +56,20 @@ fn part_of_response(key: &str, value: Value, draft: &mut Draft) {
         "id" => draft.id(value),
         "model" => draft.model(value),
         "status" => draft.status(value),
+        "output" => draft.has_answer = true,
+        "background" => draft.is_background = value.is_true(),
+        "created_at" => draft.created_ms = seconds(value).or(draft.created_ms),
+        "completed_at" => draft.completed_ms = seconds(value).or(draft.completed_ms),
         "error" => draft.error(value),
         "usage" => usage(value, draft),
         _ => {}
     }
+}
+
+/// Seconds since 1970, as ms.
+fn seconds(value: Value) -> Option<u64> {
+    let seconds: f64 = value.number()?.parse().ok()?;
+    Some((seconds * 1_000.0) as u64)
 }
 
 /// The prompt's tokens include the cached ones.

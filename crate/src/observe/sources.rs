@@ -1,7 +1,7 @@
 //! Every source of events and what reads it: the surfaces' own, by their rows, and those that tell of no call.
 
 use super::surface::ROWS;
-use super::{Event, Reject, context, lifecycle, progress};
+use super::{Event, Reject, context, lifecycle, passed, progress};
 use crate::facts::{Scalar, SourceTable};
 
 /// Reads facts in the order of their table; the number is when the event reached the shim, in ms since 1970.
@@ -10,8 +10,8 @@ type Reader = fn(Vec<Scalar>, SourceTable, u64) -> Result<Event, Reject>;
 /// A source and its reader.
 #[derive(Clone, Copy)]
 pub(super) struct Source {
-    table: SourceTable,
-    read: Reader,
+    pub(super) table: SourceTable,
+    pub(super) read: Reader,
 }
 
 impl Source {
@@ -21,7 +21,12 @@ impl Source {
 }
 
 /// Sources that tell of no call.
-const OTHERS: [&[Source]; 3] = [context::SOURCES, lifecycle::SOURCES, progress::SOURCES];
+const OTHERS: [&[Source]; 4] = [
+    context::SOURCES,
+    lifecycle::SOURCES,
+    progress::SOURCES,
+    passed::SOURCES,
+];
 
 const GROUPS: [&[Source]; ROWS.len() + OTHERS.len()] = {
     let mut groups: [&[Source]; ROWS.len() + OTHERS.len()] = [&[]; ROWS.len() + OTHERS.len()];

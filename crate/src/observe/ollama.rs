@@ -1,0 +1,30 @@
+//! Ollama's own API, `/api/chat` and `/api/generate`: one object, or one a line of which the last has the counts.
+//!
+//! <https://github.com/ollama/ollama/blob/main/docs/api.md>: `prompt_eval_count` is the prompt's tokens, `eval_count` the answer's,
+//! thinking included. Neither is there where a model was only loaded or unloaded (`done_reason`).
+
+use super::answer::{Draft, End, State, read_count};
+use crate::json::Value;
+
+/// An answer, or a line of it.
+pub(super) fn line(document: Value, draft: &mut Draft) {
+    document.members(|key, value| match key {
+        "model" => draft.model(value),
+        "done" if value.is_true() => draft.end = End::Complete,
+        "done_reason" => {
+            if matches!(value.text().as_deref(), Some("load" | "unload")) {
+                draft.state = State::NoCall;
+            }
+        }
+        "message" => value.members(|key, value| match key {
+            "content" | "thinking" => draft.token(value),
+            "tool_calls" => value.each(|call| draft.token(call)),
+            _ => {}
+        }),
+        "response" | "thinking" => draft.token(value),
+        "prompt_eval_count" => draft.counts.is_broken |= read_count(value, &mut draft.counts.input),
+        "eval_count" => draft.counts.is_broken |= read_count(value, &mut draft.counts.output),
+        "error" => draft.error(value),
+        _ => {}
+    });
+}
