@@ -46,10 +46,14 @@ export class Flaky {
   counted = new Map();
   /** In the order of arrival. @type {number[]} */
   order = [];
+  /** Usage as it is counted, in the order of arrival. @type {any[]} */
+  usage = [];
   /** @type {Set<string>} */
   costs = new Set();
   /** @type {Set<string>} */
   ids = new Set();
+  /** What else came in batches that were taken, by the batch's lists. @type {Record<string, any[]>} */
+  taken = {};
   /** How often each fault was met. @type {Record<string, number>} */
   met = {};
   /** Prompt tokens of records that are refused with a 422 wherever they are. @type {Set<number>} */
@@ -139,16 +143,17 @@ export class Flaky {
     if (path.startsWith("/api/costs/usage"))
       return [200, JSON.stringify([...this.costs].map((id) => ({ id })))];
     if (!path.endsWith("/batch")) return [200, '{"status":"ok"}'];
-    const { costs = [], model_usage: usage = [] } = JSON.parse(body);
+    const { costs = [], model_usage: usage = [], ...lists } = JSON.parse(body);
     if (usage.some((/** @type {any} */ record) => this.poison.has(record.prompt_tokens))) return [422, "{}"];
     const breaks = fault === "half" && usage.length > 0;
     if (this.kind === "ids") {
       // It takes a batch whole or not at all.
       if (breaks) return [500, "{}"];
       for (const record of usage) {
-        if (!this.ids.has(record.id)) this.#count(record.prompt_tokens);
+        if (!this.ids.has(record.id)) this.#count(record);
         this.ids.add(record.id);
       }
+      this.#keep(lists);
       return [200, '{"status":"ok"}'];
     }
     let left = breaks ? this.below(2 * costs.length) : Number.POSITIVE_INFINITY;
@@ -158,13 +163,22 @@ export class Flaky {
     }
     for (const record of usage) {
       if (left-- <= 0) return [500, "{}"];
-      this.#count(record.prompt_tokens);
+      this.#count(record);
     }
+    this.#keep(lists);
     return [200, '{"status":"ok"}'];
   }
 
-  /** @param {number} tokens */
-  #count(tokens) {
+  /** @param {Record<string, any[]>} lists */
+  #keep(lists) {
+    for (const [list, records] of Object.entries(lists))
+      this.taken[list] = [...(this.taken[list] ?? []), ...records];
+  }
+
+  /** @param {any} record */
+  #count(record) {
+    const { prompt_tokens: tokens } = record;
+    this.usage.push(record);
     this.counted.set(tokens, (this.counted.get(tokens) ?? 0) + 1);
     this.order.push(tokens);
   }

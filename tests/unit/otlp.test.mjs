@@ -1,77 +1,12 @@
 // The way out to a collector: what it is told, when it is tried again, and that nobody waits for it.
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { Collector } from "./collector.mjs";
 import { answer, Gateway, Receiver, SESSION } from "./world.mjs";
-
-/** A collector that keeps what it takes. */
-class Collector {
-  /** @type {{ path: string, headers: import("node:http").IncomingHttpHeaders, body: any }[]} */
-  requests = [];
-  /** @type {(path: string) => { status?: number, headers?: Record<string, string>, body?: string }} */
-  reply = () => ({});
-  #server = createServer((request, response) => {
-    let text = "";
-    request.on("data", (chunk) => {
-      text += chunk;
-    });
-    request.on("end", () => {
-      const { url = "", headers } = request;
-      this.requests.push({ path: url, headers, body: JSON.parse(text) });
-      const { status = 200, headers: told = {}, body = "{}" } = this.reply(url);
-      response.writeHead(status, { "content-type": "application/json", ...told }).end(body);
-    });
-  });
-
-  static async open() {
-    const collector = new Collector();
-    collector.#server.listen(0, "127.0.0.1");
-    await once(collector.#server, "listening");
-    return collector;
-  }
-
-  get url() {
-    return `http://127.0.0.1:${/** @type {import("node:net").AddressInfo} */ (this.#server.address()).port}`;
-  }
-
-  /** @param {string} path */
-  of(path) {
-    return this.requests.filter((request) => request.path === path);
-  }
-
-  /** The sums of the last metrics. */
-  get tokens() {
-    const metrics = this.of("/v1/metrics").at(-1)?.body.resourceMetrics[0].scopeMetrics[0].metrics ?? [];
-    const [usage, , requests, cost] = metrics;
-    const sum = (/** @type {string} */ kind) =>
-      (usage?.histogram.dataPoints ?? [])
-        .filter((/** @type {any} */ point) =>
-          point.attributes.some((/** @type {any} */ one) => one.value.stringValue === kind),
-        )
-        .reduce((/** @type {number} */ all, /** @type {any} */ point) => all + point.sum, 0);
-    return {
-      input: sum("input"),
-      output: sum("output"),
-      requests: Number(requests?.sum.dataPoints[0]?.asInt ?? 0),
-      cost: cost?.sum.dataPoints[0]?.asDouble ?? 0,
-      start: usage?.histogram.dataPoints[0]?.startTimeUnixNano,
-    };
-  }
-
-  get spans() {
-    return this.of("/v1/traces").flatMap(({ body }) => body.resourceSpans[0].scopeSpans[0].spans);
-  }
-
-  close() {
-    this.#server.closeAllConnections();
-    this.#server.close();
-  }
-}
 
 /** @param {any} config @param {Gateway} [gateway] */
 async function begin(config, gateway = new Gateway("none")) {

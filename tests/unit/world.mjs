@@ -44,7 +44,7 @@ export function resetClock() {
  */
 
 /** @param {string} version @param {string} file @returns {any[]} */
-function lines(version, file) {
+export function lines(version, file) {
   const text = readFileSync(join(CAPTURES, version, file), "utf8");
   return text
     .trim()
@@ -235,12 +235,12 @@ export class Gateway {
     writeFileSync(join(folder, "sdk.js"), text);
   }
 
-  /** Evaluates the plugin's module from a copy of its folder. @param {string} name */
-  async evaluate(name = "one") {
+  /** Evaluates the plugin's module from a copy of its folder. @param {string} name @param {string} [project] another checkout */
+  async evaluate(name = "one", project = PROJECT) {
     const folder = join(this.#folder, "plugins", name);
     mkdirSync(folder, { recursive: true });
     for (const file of ["dist", "package.json", "openclaw.plugin.json"])
-      cpSync(join(PROJECT, file), join(folder, file), { recursive: true });
+      cpSync(join(project, file), join(folder, file), { recursive: true });
     const module = await import(pathToFileURL(join(folder, "dist", "plugin.js")).href);
     return module.default;
   }
