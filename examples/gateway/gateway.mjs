@@ -132,10 +132,7 @@ async function prepare(options) {
   await writeJson(configPath, merge(merge(known, base), options.config ?? {}));
   for (const { id, tgz } of plugins) {
     const isKnown = known.plugins?.entries?.[id] !== undefined;
-    // 2026.3.13 refuses a package that is there already: its users remove the folder.
-    if (tgz && isKnown && options.reinstall && monthOf(version) < 8)
-      await rm(join(stateDir, "extensions", id), { recursive: true, force: true });
-    if (tgz && (!isKnown || options.reinstall)) await installPlugin(place, tgz);
+    if (tgz && (!isKnown || options.reinstall)) await installPlugin(place, { id, tgz, isKnown });
   }
   await writeJson(configPath, withPlugins(await readJson(configPath), plugins));
   return place;
@@ -201,12 +198,31 @@ function monthOf(version) {
 }
 
 /**
+ * Installs a package over the one that is there, on a state directory on which a gateway may run.
+ *
+ * @param {GatewayOptions & { stateDir: string }} options
+ * @param {{ id: string, tgz: string }} plugin
+ */
+export async function updatePlugin({ version, stateDir, env }, { id, tgz }) {
+  const entry = await openclaw(version);
+  const node = await nodeRuntime(nodeFor(version));
+  const own = environment(node, stateDir, join(stateDir, "openclaw.json"), randomUUID());
+  await installPlugin(
+    { version, node, entry, stateDir, env: { ...own, ...env } },
+    { id, tgz, isKnown: true },
+  );
+}
+
+/**
  * `openclaw plugins install`, with the flags that the version wants for a package from nowhere.
  *
- * @param {Place} place
- * @param {string} tgz
+ * @param {Pick<Place, "version" | "node" | "entry" | "stateDir" | "env">} place
+ * @param {{ id: string, tgz: string, isKnown: boolean }} plugin
  */
-async function installPlugin(place, tgz) {
+async function installPlugin(place, { id, tgz, isKnown }) {
+  // 2026.3.13 refuses a package that is there already: its users remove the folder.
+  if (isKnown && monthOf(place.version) < 8)
+    await rm(join(place.stateDir, "extensions", id), { recursive: true, force: true });
   const flags = monthOf(place.version) >= 8 ? ["--force", "--accept-capabilities"] : [];
   const log = join(place.stateDir, "install.log");
   const child = launch(place.node, [place.entry, "plugins", "install", tgz, ...flags], {

@@ -83,7 +83,7 @@ async function wholeWay(version) {
 }
 
 /** What has steps of its own. */
-const OWN_STEP = /(package|latency|durability|ways)\.test\.mjs$/;
+const OWN_STEP = /(package|latency|durability|series|ways)\.test\.mjs$/;
 
 /** What is the same behind each gateway: AgentWatch as it is, prices, a collector. The quicker gateway will do. */
 const ON_OLDEST = /(stock|cost|otlp)\.test\.mjs$/;
@@ -220,6 +220,13 @@ export const steps = [
     needs: ["npm", "node22", "node24", "wasm", "tools", version],
     run: async (/** @type {import("./steps.mjs").Command} */ run) =>
       nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "durability.test.mjs")], await wholeWay(version)),
+  })),
+  ...OPENCLAW_VERSIONS.map((version) => ({
+    name: `series-${version}`,
+    about: `the plugin reloaded, updated, switched off and on under load, on OpenClaw ${version}`,
+    needs: ["npm", "node22", "node24", "wasm", "tools", version],
+    run: async (/** @type {import("./steps.mjs").Command} */ run) =>
+      nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "series.test.mjs")], await wholeWay(version)),
   })),
   {
     name: "supply",

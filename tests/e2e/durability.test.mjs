@@ -1,7 +1,4 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
-import { readFile, writeFile } from "node:fs/promises";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { compareTotals } from "../../examples/gateway/compare.mjs";
@@ -178,15 +175,14 @@ function durability(version, isStock) {
     test(`its settings are changed ${RELOADS} times while it is at work`, async () => {
       const { gateway } = world;
       chapter("reloaded");
-      const file = join(gateway.stateDir, "openclaw.json");
       earlier = await gateway.status();
       await busily(async () => {
         for (let reload = 1; reload <= RELOADS; reload += 1) {
-          const config = JSON.parse(await readFile(file, "utf8"));
-          config.plugins.entries.agentwatch.config.agentName = `again-${reload}-{agent}`;
-          const before = reports(gateway);
-          await writeFile(file, JSON.stringify(config, null, 2));
-          await until(() => reports(gateway) > before, "the plugin to be loaded again", 60_000);
+          const before = gateway.pluginStarts;
+          await gateway.configure(({ config }) => {
+            config.agentName = `again-${reload}-{agent}`;
+          });
+          await until(() => gateway.pluginStarts > before, "the plugin to be loaded again", 60_000);
           await sleep(next() * 1_000);
         }
       });
@@ -247,11 +243,6 @@ function durability(version, isStock) {
       assert.deepEqual(compareTotals(sent, await modelStats(receiver.url)), []);
     });
   });
-}
-
-/** How often the plugin said what it counts by; a gateway that has long been at work has said much since. @param {import("./mortals.mjs").MortalGateway} gateway */
-function reports(gateway) {
-  return readFileSync(gateway.running.log.path, "utf8").split("counting model calls by").length - 1;
 }
 
 /** A gateway that loads itself again takes no turns for a moment. @param {import("./mortals.mjs").Gateway} gateway */

@@ -1,8 +1,9 @@
-import { glob, mkdtemp, readFile, rm } from "node:fs/promises";
+import { readFileSync } from "node:fs";
+import { glob, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { freePort, localTurn, startGateway } from "../../examples/gateway/gateway.mjs";
+import { freePort, localTurn, startGateway, updatePlugin } from "../../examples/gateway/gateway.mjs";
 import { startReceiver } from "../../examples/gateway/receiver.mjs";
 
 /** @typedef {import("../../examples/gateway/gateway.mjs").Gateway} Gateway */
@@ -100,6 +101,24 @@ export class MortalGateway {
   async stop() {
     await this.#running?.stop();
     this.#running = undefined;
+  }
+
+  /** Another package comes in the place of the plugin's, while the gateway runs or not. @param {string} tgz */
+  update(tgz) {
+    return updatePlugin(this.#options, { id: "agentwatch", tgz });
+  }
+
+  /** Changes what the gateway is told of the plugin. @param {(entry: any) => void} change */
+  async configure(change) {
+    const file = join(this.stateDir, "openclaw.json");
+    const config = JSON.parse(await readFile(file, "utf8"));
+    change(config.plugins.entries.agentwatch);
+    await writeFile(file, JSON.stringify(config, null, 2));
+  }
+
+  /** How often the plugin said what it counts by; a gateway that has long been at work has said much since. */
+  get pluginStarts() {
+    return readFileSync(this.running.log.path, "utf8").split("counting model calls by").length - 1;
   }
 
   /** @param {{ agent?: string, session: string, message: string }} turn */
