@@ -234,7 +234,7 @@ test("batches that LiteLLM sends again, and polls", { timeout: 60_000 }, async (
     await post(payload(0, { id: "chatcmpl-2" }));
     const polls = ["aget_responses", "acancel_responses", "adelete_responses", "alist_input_items"];
     const answered = await post(...polls.map((call_type) => payload(9_000, { call_type })));
-    assert.deepEqual(answered, { accepted: 0, skipped: { poll: polls.length } });
+    assert.deepEqual(answered, { accepted: 0, skipped: { no_model_call: polls.length } });
     // A bridge logs a call as two.
     const bridged = { litellm_call_id: "call-2" };
     const at = 20_000;

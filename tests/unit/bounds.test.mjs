@@ -192,7 +192,7 @@ test("requests that name their model last, or never, are kept within a bound tog
   const readers = new Readers(instantiateIo);
   const begin = Buffer.from('{"messages":"');
   const filler = Buffer.alloc(2 ** 20, "x");
-  const readings = Array.from({ length: 20 }, () => readers.open("/v1/chat/completions"));
+  const readings = Array.from({ length: 20 }, () => readers.open("POST", "/v1/chat/completions"));
   for (const reading of readings) {
     reading.request(begin);
     for (let mib = 0; mib < 7; mib += 1) reading.request(filler);

@@ -52,6 +52,8 @@ export class Flaky {
   costs = new Set();
   /** @type {Set<string>} */
   ids = new Set();
+  /** Whether records are kept as they came: for a test of memory they are not. */
+  keepsRecords = true;
   /** What else came in batches that were taken, by the batch's lists. @type {Record<string, any[]>} */
   taken = {};
   /** How often each fault was met. @type {Record<string, number>} */
@@ -172,13 +174,13 @@ export class Flaky {
   /** @param {Record<string, any[]>} lists */
   #keep(lists) {
     for (const [list, records] of Object.entries(lists))
-      this.taken[list] = [...(this.taken[list] ?? []), ...records];
+      if (this.keepsRecords) this.taken[list] = [...(this.taken[list] ?? []), ...records];
   }
 
   /** @param {any} record */
   #count(record) {
     const { prompt_tokens: tokens } = record;
-    this.usage.push(record);
+    if (this.keepsRecords) this.usage.push(record);
     this.counted.set(tokens, (this.counted.get(tokens) ?? 0) + 1);
     this.order.push(tokens);
   }

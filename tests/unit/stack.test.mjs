@@ -63,7 +63,7 @@ test("the module that meets foreign formats does too, however deep these are", (
   );
   transcript.feed(deep);
   transcript.finish();
-  const answer = new io.AnswerReader("/v1/chat/completions", 200);
+  const answer = new io.AnswerReader("POST", "/v1/chat/completions", 200);
   answer.feed(deep);
   answer.finish(0);
   const request = new io.RequestReader();
