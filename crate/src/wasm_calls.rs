@@ -3,7 +3,8 @@
 
 use wasm_bindgen::prelude::*;
 
-use crate::observe::answer::{self, Api, Ending};
+use crate::observe::answer::{self, Api};
+use crate::observe::ending::Ending;
 use crate::observe::path::Target;
 use crate::observe::{litellm, request};
 

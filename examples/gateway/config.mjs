@@ -80,6 +80,41 @@ export function baseConfig({ port, token, workspace, providerUrl, prices = {} })
 }
 
 /**
+ * Two agents more: `gem` on the provider's Gemini face and `lama` on its Ollama one, by their own APIs.
+ *
+ * @param {{ gemini: string, ollama: string }} urls Of the provider, or of what stands before it.
+ * @param {string} workspace
+ */
+export function nativeConfig({ gemini, ollama }, workspace) {
+  const model = (/** @type {string} */ id) => ({
+    id,
+    name: id,
+    reasoning: false,
+    input: ["text"],
+    contextWindow: 128_000,
+    maxTokens: 4096,
+    cost: DEFAULT_PRICE,
+  });
+  const agent = (/** @type {string} */ id, /** @type {string} */ primary) => ({
+    id,
+    workspace: `${workspace}/${id}`,
+    model: { primary, fallbacks: [] },
+  });
+  return {
+    providers: {
+      mockgem: {
+        baseUrl: `${gemini}/v1beta`,
+        apiKey: "scripted",
+        api: "google-generative-ai",
+        models: [model("g1")],
+      },
+      mockollama: { baseUrl: ollama, apiKey: "scripted", api: "ollama", models: [model("o1")] },
+    },
+    agents: [agent("gem", "mockgem/g1"), agent("lama", "mockollama/o1")],
+  };
+}
+
+/**
  * Adds plugins to a configuration. Run after `openclaw plugins install`, which rewrites the file.
  *
  * @param {any} config

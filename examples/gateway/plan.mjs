@@ -16,12 +16,16 @@
  * @property {boolean} [usageUnasked] Send usage in an OpenAI stream even if `stream_options.include_usage` is absent.
  * @property {string} [responseId] Instead of a new one per answer: some servers repeat theirs.
  * @property {Usage} [usage] Instead of the request's own, unique counts.
+ * @property {number} [reasoning] So many tokens more in the answer, which are told as reasoning.
+ * @property {number} [toolUse] So many tokens more in the prompt, which tools put there: told by Gemini alone.
+ * @property {{ input: number, output: number }} [compaction] A compaction before the answer, told by Anthropic alone.
  */
 
 /**
- * Tokens as OpenClaw counts them: `input` without the cached ones.
+ * Tokens as OpenClaw counts them, and as they are billed: `input` without the cached ones, with what tools and a compaction
+ * took; `output` with reasoning, and with what a compaction wrote.
  *
- * @typedef {{ input: number, cacheRead: number, cacheWrite: number, output: number }} Usage
+ * @typedef {{ input: number, cacheRead: number, cacheWrite: number, output: number, reasoning?: number, toolUse?: number, compaction?: { input: number, output: number } }} Usage
  */
 
 /**
@@ -29,7 +33,7 @@
  *
  * @typedef {object} ScriptRequest
  * @property {number} k Number of the request, from 1.
- * @property {"openai" | "anthropic"} api
+ * @property {import("./requests.mjs").ApiName} api
  * @property {string} model
  * @property {boolean} stream
  * @property {string} prompt Text of the user's turn that is being answered.
@@ -64,6 +68,9 @@ export const DIRECTIVE = /\[\[(\w+)([^\]]*)\]\]/g;
  * | `[[nousage]]` | no usage in the answer |
  * | `[[sameid]]` | always the same response id |
  * | `[[usage 10 20 0 5]]` | input, cache read, cache write, output tokens |
+ * | `[[reasoning 30]]` | 30 tokens of reasoning in the answer |
+ * | `[[tooluse 40]]` | 40 tokens that tools put into the prompt (Gemini) |
+ * | `[[compaction 500 60]]` | a compaction that took 500 tokens and wrote 60 (Anthropic) |
  *
  * @param {ScriptRequest} request
  * @returns {Plan}
@@ -95,6 +102,12 @@ const DIRECTIVES = {
   usage: (rest) => {
     const [input = 0, cacheRead = 0, cacheWrite = 0, output = 0] = rest.split(/\s+/).map(Number);
     return { usage: { input, cacheRead, cacheWrite, output } };
+  },
+  reasoning: (rest) => ({ reasoning: Number(rest) }),
+  tooluse: (rest) => ({ toolUse: Number(rest) }),
+  compaction: (rest) => {
+    const [input = 0, output = 0] = rest.split(/\s+/).map(Number);
+    return { compaction: { input, output } };
   },
 };
 
@@ -170,14 +183,33 @@ export function textOf(plan, k) {
  * Counts that no other request has, so that whatever reports them can be matched to its request.
  *
  * @param {number} k
- * @param {"openai" | "anthropic"} api Only Anthropic tells cache writes.
+ * @param {import("./requests.mjs").ApiName} api Only Anthropic tells cache writes, Ollama tells of no cache, and Gemini thinks.
  * @returns {Usage}
  */
 export function usageOf(k, api) {
-  return {
+  const usage = {
     input: 100 + k,
-    cacheRead: 600 + k,
+    cacheRead: api === "ollama" ? 0 : 600 + k,
     cacheWrite: api === "anthropic" ? 300 + k : 0,
     output: 20 + k,
+  };
+  return api === "gemini" ? { ...usage, output: usage.output + 40, reasoning: 40 } : usage;
+}
+
+/**
+ * The usage with what a plan adds to it.
+ *
+ * @param {Usage} usage
+ * @param {Plan} plan
+ * @returns {Usage}
+ */
+export function withMore(usage, { reasoning = 0, toolUse = 0, compaction }) {
+  return {
+    ...usage,
+    input: usage.input + toolUse + (compaction?.input ?? 0),
+    output: usage.output + reasoning + (compaction?.output ?? 0),
+    reasoning: (usage.reasoning ?? 0) + reasoning,
+    toolUse,
+    ...(compaction ? { compaction } : {}),
   };
 }

@@ -1,8 +1,17 @@
 import { once } from "node:events";
 import { createServer } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
-import { DIRECTIVE, planOfDirectives, textOf, usageOf } from "./plan.mjs";
+import { DIRECTIVE, planOfDirectives, textOf, usageOf, withMore } from "./plan.mjs";
+import { apiOf, lastTurn, requestOf } from "./requests.mjs";
 import { anthropicStream, anthropicWhole, openaiStream, openaiWhole } from "./wire.mjs";
+import {
+  compactedResponse,
+  geminiList,
+  geminiStream,
+  geminiWhole,
+  ollamaStream,
+  ollamaWhole,
+} from "./wire-native.mjs";
 
 /**
  * One HTTP request to the provider: the truth that everything else is compared with.
@@ -11,7 +20,7 @@ import { anthropicStream, anthropicWhole, openaiStream, openaiWhole } from "./wi
  * @property {number} k
  * @property {number} ts When the request's headers had come, Unix ms.
  * @property {string} url
- * @property {"openai" | "anthropic"} api
+ * @property {import("./requests.mjs").ApiName} api
  * @property {string} model
  * @property {boolean} stream
  * @property {boolean} usageAsked Whether the client asked for usage in its stream.
@@ -28,6 +37,17 @@ import { anthropicStream, anthropicWhole, openaiStream, openaiWhole } from "./wi
 
 /** @typedef {{ input: number, output: number, cacheRead: number, cacheWrite: number }} Price USD per 1M tokens. */
 
+/** @typedef {Record<import("./requests.mjs").ApiName, string>} Names By format. */
+
+/** @type {Names} */
+export const DEFAULT_NAMES = {
+  openai: "mock",
+  anthropic: "mockant",
+  gemini: "mockgem",
+  ollama: "mockollama",
+  compact: "mock",
+};
+
 /** @typedef {"all" | "request" | "nothing"} Told How much of a request a dashboard can know: each has less. */
 
 /** @type {Price} */
@@ -39,7 +59,7 @@ export const DEFAULT_PRICE = { input: 3, output: 15, cacheRead: 0.3, cacheWrite:
  * @property {import("./plan.mjs").Script} [script]
  * @property {number} [delayMs] Before the first byte of an answer.
  * @property {Record<string, Price>} [prices] By model; `DEFAULT_PRICE` for the others.
- * @property {{ openai: string, anthropic: string }} [names] The providers' names in OpenClaw's configuration.
+ * @property {Partial<Names>} [names] The providers' names in OpenClaw's configuration.
  * @property {(entry: LedgerEntry) => void} [onEntry] Called when a request has ended.
  */
 
@@ -47,12 +67,14 @@ export const DEFAULT_PRICE = { input: 3, output: 15, cacheRead: 0.3, cacheWrite:
 
 /**
  * A model provider on the loopback interface that answers as it is told and keeps an exact ledger of what it sent.
- * It speaks OpenAI chat completions (`/v1/chat/completions`) and Anthropic messages (`/v1/messages`).
+ * It speaks OpenAI chat completions (`/v1/chat/completions`) and compactions (`/v1/responses/compact`), Anthropic messages
+ * (`/v1/messages`), and the own APIs of Gemini (`/v1beta/models/…:generateContent`) and Ollama (`/api/chat`).
  *
  * @param {ProviderOptions} [options]
  */
 export async function createProvider(options = {}) {
-  const { prices = {}, names = { openai: "mock", anthropic: "mockant" } } = options;
+  const { prices = {} } = options;
+  const names = { ...DEFAULT_NAMES, ...options.names };
   /** @type {State} */
   const state = { ledger: [], script: options.script, attempts: new Map(), meeting: [], options };
   const server = createServer((request, response) => {
@@ -104,7 +126,7 @@ async function serve(state, request, response) {
   const api = apiOf(url);
   if (request.method !== "POST" || !api) return void response.writeHead(404).end("{}");
   const body = JSON.parse(await textOfBody(request));
-  const asked = describe(state, api, body);
+  const { isList, ...asked } = describe(state, api, url, body);
   const plan = { ...(state.script?.(asked) ?? planOfDirectives(asked)) };
   /** @type {LedgerEntry} */
   const entry = {
@@ -114,7 +136,7 @@ async function serve(state, request, response) {
     api,
     model: asked.model,
     stream: asked.stream,
-    usageAsked: api === "anthropic" || !asked.stream || body.stream_options?.include_usage === true,
+    usageAsked: api !== "openai" || !asked.stream || body.stream_options?.include_usage === true,
     plan,
     prompt: asked.prompt.slice(0, 80),
     id: null,
@@ -130,7 +152,7 @@ async function serve(state, request, response) {
     if (!response.writableFinished && entry.outcome === "open") entry.clientClosed = true;
   });
   if (plan.together) await meet(state, plan.together);
-  await answer(entry, plan, response, state.options.delayMs ?? 0).catch(() => {});
+  await answer(entry, plan, response, isList, state.options.delayMs ?? 0).catch(() => {});
   entry.ms = Math.round(performance.now() - begun);
   entry.outcome = outcomeOf(entry, plan);
   if (entry.usage) entry.announced = null;
@@ -145,13 +167,6 @@ async function meet({ meeting }, wanted) {
   });
 }
 
-/** @param {string} url @returns {"openai" | "anthropic" | undefined} */
-function apiOf(url) {
-  if (/\/chat\/completions(\?|$)/.test(url)) return "openai";
-  if (/\/messages(\?|$)/.test(url)) return "anthropic";
-  return undefined;
-}
-
 /** @param {import("node:http").IncomingMessage} request */
 async function textOfBody(request) {
   const chunks = [];
@@ -161,30 +176,20 @@ async function textOfBody(request) {
 
 /**
  * @param {State} state
- * @param {"openai" | "anthropic"} api
+ * @param {import("./requests.mjs").ApiName} api
+ * @param {string} url
  * @param {any} body
- * @returns {import("./plan.mjs").ScriptRequest}
+ * @returns {import("./plan.mjs").ScriptRequest & { isList: boolean }}
  */
-function describe(state, api, body) {
-  const { prompt, toolRounds } = lastTurn(body.messages ?? []);
-  const model = String(body.model);
+function describe(state, api, url, body) {
+  const { messages, model, ...asked } = requestOf(api, url, body);
+  const { prompt, toolRounds } = lastTurn(messages);
   // Newer gateways put words of their own around the message when they try again; the directives stay.
   const attempt = countAttempt(
     state,
     `${model} ${toolRounds} ${[...new Set(prompt.match(DIRECTIVE))].join("")}`,
   );
-  const tools = (body.tools ?? []).map((/** @type {any} */ tool) => tool.function?.name ?? tool.name);
-  return {
-    k: state.ledger.length + 1,
-    api,
-    model,
-    stream: body.stream === true,
-    prompt,
-    toolRounds,
-    attempt,
-    tools,
-    body,
-  };
+  return { k: state.ledger.length + 1, api, model, prompt, toolRounds, attempt, body, ...asked };
 }
 
 /** @param {State} state @param {string} key */
@@ -195,48 +200,20 @@ function countAttempt({ attempts }, key) {
 }
 
 /**
- * The user's turn that a request continues: all text that the user's side said since the model last spoke without
- * calling a tool (gateways add messages of their own to it), and how many rounds of tools it has had since.
- *
- * @param {any[]} messages
- */
-function lastTurn(messages) {
-  let toolRounds = 0;
-  const said = [];
-  for (const message of [...messages].reverse()) {
-    const parts = Array.isArray(message.content)
-      ? message.content
-      : [{ type: "text", text: message.content ?? "" }];
-    if (message.role === "assistant") {
-      const called =
-        message.tool_calls?.length > 0 || parts.some((/** @type {any} */ part) => part.type === "tool_use");
-      if (!called) break;
-      toolRounds += 1;
-    } else if (message.role === "user") {
-      said.unshift(
-        ...parts
-          .filter((/** @type {any} */ part) => part.type === "text")
-          .map((/** @type {any} */ part) => part.text),
-      );
-    }
-  }
-  return { prompt: said.join("\n"), toolRounds };
-}
-
-/**
  * @param {LedgerEntry} entry
  * @param {import("./plan.mjs").Plan} plan
  * @param {import("node:http").ServerResponse} response
+ * @param {boolean} isList
  * @param {number} delayMs
  */
-async function answer(entry, plan, response, delayMs) {
+async function answer(entry, plan, response, isList, delayMs) {
   await sleep(plan.delayMs ?? delayMs);
   if (plan.status) return refuse(entry, plan, response);
   entry.id = plan.responseId ?? newId(entry);
-  const usage = plan.usage ?? usageOf(entry.k, entry.api);
+  const usage = withMore(plan.usage ?? usageOf(entry.k, entry.api), plan);
   const tells = !plan.noUsage && (entry.usageAsked || plan.usageUnasked === true);
-  const frames = framesOf(entry, plan, tells ? usage : undefined);
-  response.writeHead(200, { "content-type": entry.stream ? "text/event-stream" : "application/json" });
+  const frames = framesOf(entry, plan, isList, tells ? usage : undefined);
+  response.writeHead(200, { "content-type": typeOf(entry, isList) });
   const end = plan.cut ? Math.floor(frames.length / 2) : frames.length;
   for (const frame of frames.slice(0, end)) {
     if (frame.pauseMs) await sleep(frame.pauseMs);
@@ -248,17 +225,32 @@ async function answer(entry, plan, response, delayMs) {
   await new Promise((resolve) => response.end(() => resolve(undefined)));
 }
 
+/** @param {LedgerEntry} entry @param {boolean} isList */
+function typeOf({ api, stream }, isList) {
+  if (!stream || isList) return "application/json";
+  return api === "ollama" ? "application/x-ndjson" : "text/event-stream";
+}
+
+const ID_BEGINS = {
+  openai: "chatcmpl-",
+  anthropic: "msg_",
+  gemini: "gem-",
+  ollama: "lama-",
+  compact: "resp_",
+};
+
 /** @param {LedgerEntry} entry */
 function newId({ k, api }) {
-  return `${api === "openai" ? "chatcmpl-" : "msg_"}${String(k).padStart(8, "0")}`;
+  return `${ID_BEGINS[api]}${String(k).padStart(8, "0")}`;
 }
 
 /**
  * @param {LedgerEntry} entry
  * @param {import("./plan.mjs").Plan} plan
+ * @param {boolean} isList
  * @param {import("./plan.mjs").Usage | undefined} usage
  */
-function framesOf(entry, plan, usage) {
+function framesOf(entry, plan, isList, usage) {
   const answer = {
     id: entry.id ?? "",
     model: entry.model,
@@ -267,9 +259,21 @@ function framesOf(entry, plan, usage) {
     tool: plan.tool,
     usage,
   };
-  if (entry.api === "openai") return entry.stream ? openaiStream(answer) : openaiWhole(answer);
-  return entry.stream ? anthropicStream(answer) : anthropicWhole(answer);
+  const [stream, whole] = WRITERS[entry.api];
+  if (isList) return geminiList(answer);
+  return entry.stream ? stream(answer) : whole(answer);
 }
+
+/** @typedef {(answer: import("./wire.mjs").Answer) => import("./wire.mjs").Frame[]} Writer */
+
+/** What writes an answer of each format, streamed and whole. @type {Record<import("./requests.mjs").ApiName, [Writer, Writer]>} */
+const WRITERS = {
+  openai: [openaiStream, openaiWhole],
+  anthropic: [anthropicStream, anthropicWhole],
+  gemini: [geminiStream, geminiWhole],
+  ollama: [ollamaStream, ollamaWhole],
+  compact: [compactedResponse, compactedResponse],
+};
 
 /** @param {string} text @param {number} pieces */
 function split(text, pieces) {
@@ -345,7 +349,7 @@ function outcomeOf(entry, plan) {
 /**
  * @param {LedgerEntry[]} ledger
  * @param {Record<string, Price>} prices
- * @param {{ openai: string, anthropic: string }} names
+ * @param {Names} names
  * @param {(entry: LedgerEntry) => Told} [told]
  * @returns {ModelTotals[]} Sorted by model.
  */

@@ -19,13 +19,14 @@ const SECOND = 1000;
 const sse = (value) => `data: ${JSON.stringify(value)}\n\n`;
 
 /** @param {import("./plan.mjs").Usage} usage */
-function openaiUsage({ input, cacheRead, cacheWrite, output }) {
+function openaiUsage({ input, cacheRead, cacheWrite, output, reasoning = 0 }) {
   const prompt = input + cacheRead + cacheWrite;
   return {
     prompt_tokens: prompt,
     completion_tokens: output,
     total_tokens: prompt + output,
     prompt_tokens_details: { cached_tokens: cacheRead },
+    ...(reasoning > 0 ? { completion_tokens_details: { reasoning_tokens: reasoning } } : {}),
   };
 }
 
@@ -87,13 +88,18 @@ export function openaiWhole({ id, model, pieces, tool, usage }) {
 }
 
 /** @param {import("./plan.mjs").Usage} usage @param {number} output */
-function anthropicUsage(usage, output) {
-  return {
-    input_tokens: usage.input,
+function anthropicUsage({ compaction, ...usage }, output) {
+  const told = (/** @type {number} */ input, /** @type {number} */ output) => ({
+    input_tokens: input,
     cache_read_input_tokens: usage.cacheRead,
     cache_creation_input_tokens: usage.cacheWrite,
     output_tokens: output,
-  };
+  });
+  // What a compaction took stands in no other count: https://platform.claude.com/docs/en/build-with-claude/compaction
+  const own = told(usage.input - (compaction?.input ?? 0), Math.max(1, output - (compaction?.output ?? 0)));
+  if (!compaction || output !== usage.output) return own;
+  const summary = { type: "compaction", input_tokens: compaction.input, output_tokens: compaction.output };
+  return { ...own, iterations: [summary, { type: "message", ...own }] };
 }
 
 /**

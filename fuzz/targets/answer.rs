@@ -2,7 +2,8 @@
 #![no_main]
 
 use agentwatch_openclaw::facts::MAX_TEXT;
-use agentwatch_openclaw::observe::answer::{Answer, Api, Ending, Told, UsageSource};
+use agentwatch_openclaw::observe::answer::{Answer, Api, Told, UsageSource};
+use agentwatch_openclaw::observe::ending::Ending;
 use agentwatch_openclaw_fuzz::assert_same_however_cut;
 use libfuzzer_sys::fuzz_target;
 

@@ -137,10 +137,13 @@ export function startLitellmEndpoint({ receiver, stateDir, provider }) {
 /**
  * The proxy, with the providers of the gateway's configuration behind it.
  *
- * @param {{ receiver: string, stateDir: string, openai: string, anthropic: string }} options
+ * @param {{ receiver: string, stateDir: string, openai: string, anthropic: string, native?: string }} options `native`:
+ *   where Gemini's and Ollama's own APIs are.
  */
-export function startModelProxy({ receiver, stateDir, openai, anthropic }) {
-  const upstreams = [`/mock=${openai}`, `/mockant=${anthropic}`].flatMap((way) => ["--upstream", way]);
+export function startModelProxy({ receiver, stateDir, openai, anthropic, native }) {
+  const ways = [`/mock=${openai}`, `/mockant=${anthropic}`];
+  if (native) ways.push(`/mockgem=${native}`, `/mockollama=${native}`);
+  const upstreams = ways.flatMap((way) => ["--upstream", way]);
   return startCommand(["proxy", "--port", "0", ...upstreams], {
     receiver,
     stateDir,

@@ -1,4 +1,5 @@
 import { DatabaseSync } from "node:sqlite";
+import { DEFAULT_NAMES } from "../../examples/gateway/provider.mjs";
 import { StoreReader } from "./store-reader.mjs";
 
 /** @typedef {import("../../examples/gateway/provider.mjs").LedgerEntry} LedgerEntry */
@@ -46,7 +47,7 @@ export async function account({ ledger, database, stateDirs, kills, births }) {
   for (const entry of ledger) {
     if (!entry.usage) continue;
     const { input, cacheRead, cacheWrite, output } = entry.usage;
-    const provider = entry.api === "openai" ? "mock" : "mockant";
+    const provider = DEFAULT_NAMES[entry.api];
     const prompt = input + cacheRead + cacheWrite;
     const key = keyOf({ model: `${provider}/${entry.model}`, prompt, output });
     const own = rows.get(key) ?? [];

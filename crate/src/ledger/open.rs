@@ -161,9 +161,9 @@ impl Open {
     }
 
     /// The figure of the surface with the lowest rank, of those that have one.
-    fn first<'a, T: ?Sized>(
+    fn first<'a, T: ?Sized, R: Ord + Copy>(
         &'a self,
-        rank: impl Fn(&Row) -> Option<u8>,
+        rank: impl Fn(&Row) -> Option<R>,
         figure: impl Fn(&'a Observation) -> Option<&'a T>,
     ) -> Option<&'a T> {
         let ranked = self
@@ -176,12 +176,15 @@ impl Open {
 
     pub(super) fn settle(&self, id: CallId) -> Settled {
         let by_usage = |row: &Row| row.usage;
-        let by_name = |row: &Row| Some(row.usage.unwrap_or(u8::MAX));
+        let by_name = |row: &Row| Some(row.names());
         let by_outcome = |row: &Row| Some(row.outcome);
         let by_time = |row: &Row| Some(row.time);
         let by_request = |row: &Row| row.request;
         let by_cost = |row: &Row| row.cost.map(|(rank, _)| rank);
-        let has_cost = |o| Some(o).filter(|o: &&Observation| o.cost_usd.is_some());
+        let usage = self.first(by_usage, |o| o.usage.as_ref()).copied();
+        let has_cost = |o| {
+            Some(o).filter(|o: &&Observation| o.cost_usd.is_some() && o.reckoned_by(usage.as_ref()))
+        };
         let told_cost = self.first(by_cost, has_cost);
         let cost = told_cost.and_then(|o| {
             let (usd, (_, source)) = o.cost_usd.zip(o.surface.row().cost)?;
@@ -203,7 +206,7 @@ impl Open {
             session_key: self.first(by_name, |o| o.session_key.as_ref()).cloned(),
             run_id: self.first(by_name, |o| o.run_id.as_ref()).cloned(),
             trigger: self.first(by_name, |o| o.trigger.as_ref()).cloned(),
-            usage: self.first(by_usage, |o| o.usage.as_ref()).copied(),
+            usage,
             cost: cost.unwrap_or(Cost {
                 usd: 0.0,
                 source: CostSource::Unknown,

@@ -2,6 +2,7 @@
 //! server-sent events, or Amazon's event stream. An event, or an answer that is no stream, is kept until it is whole, up to
 //! [`MAX_BYTES`](crate::json::MAX_BYTES); nothing else is but what [`Told`] has.
 
+use super::ending::{About, Ending};
 use super::path::Target;
 use super::{anthropic, bedrock, gemini, ollama, openai};
 use crate::call::Outcome;
@@ -223,17 +224,6 @@ impl Draft {
     }
 }
 
-/// How the connection that brought the answer ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// With the answer's last byte.
-    Whole,
-    /// The provider broke it off.
-    Cut,
-    /// The client did.
-    Left,
-}
-
 /// Whether there was usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -244,24 +234,6 @@ pub enum UsageSource {
     Missing,
     /// It told what is no count.
     Broken,
-}
-
-/// What an answer is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum About {
-    /// A call that is over.
-    Call,
-    /// A call that goes on in the background: its answer is fetched later.
-    Pending,
-    /// No call of a model, though its path is one of such.
-    Nothing,
-}
-
-impl About {
-    fn is_call(&self) -> bool {
-        *self == Self::Call
-    }
 }
 
 /// What a provider's answer told. `input` leaves out what the cache held, as everywhere here.
@@ -320,17 +292,17 @@ pub struct Answer {
 
 /// What was read so far.
 #[derive(Debug)]
-struct Reading {
-    target: Target,
-    status: u16,
+pub(super) struct Reading {
+    pub(super) target: Target,
+    pub(super) status: u16,
     /// All drafts so far, one over the other.
-    sum: Draft,
+    pub(super) sum: Draft,
     /// How many documents there were.
     documents: usize,
     /// Whether the stream said that it is done.
-    is_done: bool,
+    pub(super) is_done: bool,
     /// Whether there was an event, or a whole answer, of which there was more than is kept.
-    is_unread: bool,
+    pub(super) is_unread: bool,
 }
 
 impl Answer {
@@ -462,7 +434,8 @@ impl Reading {
         let counts = match self.target.api {
             Api::Chat | Api::Responses => openai::normalize(self.sum.counts),
             Api::Gemini => gemini::normalize(self.sum.counts),
-            Api::Messages | Api::Ollama | Api::Converse | Api::Invoke => self.sum.counts,
+            Api::Ollama => ollama::normalize(self.sum.counts),
+            Api::Messages | Api::Converse | Api::Invoke => self.sum.counts,
         };
         let usage_source = match counts.source() {
             // What was not read may well have had it.
@@ -488,60 +461,6 @@ impl Reading {
             background: self.sum.is_background,
             created: self.sum.created_ms.filter(|_| times),
             completed: self.sum.completed_ms.filter(|_| times),
-        }
-    }
-
-    fn has_failed(&self) -> bool {
-        self.status >= 300 || self.sum.has_error
-    }
-
-    fn about(&self, is_document: bool) -> About {
-        let sum = &self.sum;
-        let is_silent = sum.counts.is_empty() && !self.is_unread;
-        let is_open = sum.end == End::Open && !self.has_failed();
-        match sum.state {
-            State::NoCall if !self.has_failed() => About::Nothing,
-            State::Pending if is_open && is_silent && is_document => About::Pending,
-            // Who leaves a response that goes on without a connection may fetch it later.
-            _ if is_open && is_silent && sum.is_background => About::Pending,
-            // A failure to fetch is none of the call; and without an end there is nothing to count yet.
-            _ if self.target.is_retrieval && (self.status >= 300 || is_open) => About::Nothing,
-            // A job's number, say: neither an answer nor an error.
-            _ if is_open && is_silent && is_document && !sum.has_answer => About::Nothing,
-            _ => About::Call,
-        }
-    }
-
-    fn outcome(&self, ending: Ending, is_document: bool) -> Outcome {
-        let has_usage = !self.sum.counts.is_empty();
-        let is_complete = match self.sum.end {
-            End::Complete | End::Cancelled => true,
-            // Who leaves before the usage has not seen the whole answer, though its text has ended.
-            End::Finished => self.is_done || has_usage || ending == Ending::Whole,
-            // Nobody has read how it ended.
-            End::Open if self.is_unread => ending == Ending::Whole,
-            End::Open => self.is_done || self.is_whole(ending, is_document),
-        };
-        match ending {
-            _ if self.has_failed() => Outcome::Failed,
-            _ if self.sum.end == End::Cancelled => Outcome::Aborted,
-            _ if is_complete => Outcome::Completed,
-            Ending::Left => Outcome::Aborted,
-            Ending::Whole | Ending::Cut => Outcome::Failed,
-        }
-    }
-
-    /// Whether an answer that does not say why it ended is whole all the same.
-    fn is_whole(&self, ending: Ending, is_document: bool) -> bool {
-        let has_usage = !self.sum.counts.is_empty();
-        match self.target.api {
-            // What these tell at the beginning is no sign of an end, and the last line says that it is.
-            Api::Messages | Api::Invoke | Api::Ollama => {
-                is_document && (has_usage || self.sum.has_answer)
-            }
-            _ if is_document => has_usage || self.sum.has_answer,
-            // Their usage comes last.
-            _ => ending == Ending::Whole && has_usage,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Anthropic messages.
 
-use super::answer::{Draft, End, Kind, read_count};
+use super::answer::{Counts, Draft, End, Kind, read_count};
 use crate::json::Value;
 
 /// A message, or one event of it: `message_start` has the message under `message`, `message_delta` has
@@ -38,8 +38,10 @@ fn part_of_message(key: &str, value: Value, draft: &mut Draft) {
 
 /// The prompt's tokens leave out the cached ones.
 fn usage(value: Value, Draft { counts, .. }: &mut Draft) {
+    let mut iterations = None;
     value.members(|key, value| {
         let count = match key {
+            "iterations" => return iterations = Some(value),
             "input_tokens" => &mut counts.input,
             "output_tokens" => &mut counts.output,
             "cache_read_input_tokens" => &mut counts.cache_read,
@@ -47,6 +49,35 @@ fn usage(value: Value, Draft { counts, .. }: &mut Draft) {
             _ => return,
         };
         counts.is_broken |= read_count(value, count);
+    });
+    if let Some(iterations) = iterations {
+        add_compactions(iterations, counts);
+    }
+}
+
+/// Compactions are billed, and stand beside the message's own counts.
+/// <https://platform.claude.com/docs/en/build-with-claude/compaction#understanding-usage>
+fn add_compactions(iterations: Value, counts: &mut Counts) {
+    iterations.each(|iteration| {
+        let mut draft = Draft::default();
+        let mut is_compaction = false;
+        iteration.members(|key, value| {
+            is_compaction |= key == "type" && value.text().as_deref() == Some("compaction");
+        });
+        if !is_compaction {
+            return;
+        }
+        usage(iteration, &mut draft);
+        let add = |sum: &mut Option<u64>, more: Option<u64>| {
+            if let Some(more) = more {
+                *sum = Some(sum.unwrap_or(0) + more);
+            }
+        };
+        add(&mut counts.input, draft.counts.input);
+        add(&mut counts.output, draft.counts.output);
+        add(&mut counts.cache_read, draft.counts.cache_read);
+        add(&mut counts.cache_write, draft.counts.cache_write);
+        counts.is_broken |= draft.counts.is_broken;
     });
 }
 

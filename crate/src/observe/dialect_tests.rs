@@ -159,6 +159,11 @@ fn ollama_tells_its_counts_in_the_last_line() {
     let whole =
         r#"{"model":"qwen3","response":"x","done":true,"prompt_eval_count":3,"eval_count":4}"#;
     assert_eq!(counts(&told(Api::Ollama, whole)), [3, 4, 0, 0, 0]);
+    let cached = whole.replace(
+        "\"eval_count\"",
+        "\"prompt_eval_cached_count\":2,\"eval_count\"",
+    );
+    assert_eq!(counts(&told(Api::Ollama, &cached)), [1, 4, 2, 0, 0]);
     let cut = read(Api::Ollama, 200, &lines.as_bytes()[..60], Ending::Cut);
     assert_eq!(
         (cut.outcome, cut.usage_source),

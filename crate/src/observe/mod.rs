@@ -5,6 +5,7 @@ mod anthropic;
 mod bedrock;
 mod context;
 mod diagnostic;
+pub mod ending;
 mod gemini;
 mod lifecycle;
 pub mod litellm;
@@ -33,7 +34,7 @@ pub use self::sources::{SOURCES, read};
 pub(crate) use self::surface::{Awaited, Heard, Match, Row, Surfaces, ToldAgain};
 pub use self::surface::{SURFACES, Surface};
 
-use crate::call::{Outcome, Usage};
+use crate::call::{CostSource, Outcome, Usage};
 use crate::facts::Scalar;
 use crate::identity::{Identities, trigger_of};
 
@@ -91,6 +92,22 @@ pub struct Observation {
     pub elsewhere: bool,
     /// Hash by which the call is known when it is told again; see `ledger/again.rs`.
     pub row: Option<u64>,
+}
+
+impl Observation {
+    /// Whether its cost is one of these tokens: a figure that a gateway or LiteLLM reckoned from other counts is not.
+    pub(crate) fn reckoned_by(&self, usage: Option<&Usage>) -> bool {
+        let is_billed = self
+            .surface
+            .row()
+            .cost
+            .is_some_and(|(_, source)| source == CostSource::Provider);
+        let whole = |usage: &Usage| (usage.prompt(), usage.output);
+        match (&self.usage, usage) {
+            (Some(own), Some(taken)) => is_billed || whole(own) == whole(taken),
+            _ => true,
+        }
+    }
 }
 
 /// A run's or a session's attributes, which later calls of that session inherit.

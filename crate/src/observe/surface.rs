@@ -64,7 +64,7 @@ pub(crate) struct Row {
     pub(super) sources: &'static [Source],
     pub(crate) heard: Heard,
     /// Rank of its usage; `None` where it never tells any. Names (provider, model, session, run) go by the same rank,
-    /// and are taken last from a surface without one.
+    /// and are taken from what is on the way behind all others: see [`Row::names`].
     pub(crate) usage: Option<u8>,
     /// Rank of its outcome, and of its agent.
     pub(crate) outcome: u8,
@@ -88,6 +88,14 @@ pub(crate) struct Row {
     pub(crate) knows_success: bool,
     pub(crate) told_again: ToldAgain,
     pub(crate) awaited: Awaited,
+}
+
+impl Row {
+    /// Rank of its names: a gateway's own come first, those of a surface without usage last.
+    pub(crate) fn names(&self) -> (bool, u8) {
+        let is_way = matches!(self.heard, Heard::OnTheWay);
+        (is_way, self.usage.unwrap_or(u8::MAX))
+    }
 }
 
 /// Makes the enum and the table of the same rows.
@@ -211,7 +219,8 @@ surfaces! {
     Proxied {
         sources: proxied::PROXIED_SOURCES,
         heard: Heard::OnTheWay,
-        usage: Some(30),
+        // The provider's own bytes: gateways add reasoning twice, or leave out what a compaction took.
+        usage: Some(8),
         outcome: 40,
         time: 30,
         request: Some(10),

@@ -1,6 +1,7 @@
 //! Bytes: transcripts and streams, beside serde_json and a copy of the same bytes.
 
-use agentwatch_openclaw::observe::answer::{Answer, Api, Ending};
+use agentwatch_openclaw::observe::answer::{Answer, Api};
+use agentwatch_openclaw::observe::ending::Ending;
 use agentwatch_openclaw::transcript::{Reader, Scope};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
