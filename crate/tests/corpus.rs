@@ -1,0 +1,208 @@
+//! The corpus of answers in `tests/fixtures/answers`, a file a provider, an answer a line: composed in the shapes of providers'
+//! own, each with what it is to be counted as and where the provider's documentation says so. Read whole, cut at every byte,
+//! and byte by byte.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use agentwatch_openclaw::observe::answer::{Answer, Told};
+use agentwatch_openclaw::observe::ending::Ending;
+use agentwatch_openclaw::observe::path::Target;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What an answer is counted as, in tokens and USD.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Right {
+    /// The whole prompt, what a cache held or took included.
+    prompt: u64,
+    cache_read: u64,
+    cache_write: u64,
+    /// The answer, reasoning included.
+    completion: u64,
+    reasoning: u64,
+    outcome: String,
+    /// Whether there was usage.
+    usage: String,
+    /// What the provider says that it billed.
+    cost: Option<f64>,
+    model: Option<String>,
+    id: Option<String>,
+}
+
+/// An answer.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    case: String,
+    /// Where the provider's documentation says what its figures mean.
+    source: String,
+    path: String,
+    #[serde(default = "ok")]
+    status: u16,
+    /// The model that the request's body names, where the answer names none.
+    #[allow(dead_code, reason = "the proxy's test sends it")]
+    asked: Option<String>,
+    #[serde(default)]
+    headers: BTreeMap<String, String>,
+    /// `cut` by the provider or `left` by the client; whole otherwise.
+    ending: Option<String>,
+    body: Option<String>,
+    /// The body, where it is no text.
+    base64: Option<String>,
+    right: Right,
+}
+
+fn ok() -> u16 {
+    200
+}
+
+impl Case {
+    fn bytes(&self) -> Vec<u8> {
+        match (&self.body, &self.base64) {
+            (Some(body), None) => body.clone().into_bytes(),
+            (None, Some(base64)) => STANDARD.decode(base64).unwrap(),
+            _ => panic!("{}: a body, or one in base64", self.case),
+        }
+    }
+
+    /// What the answer tells in these pieces.
+    fn told<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Value {
+        let mut answer = Answer::new(Target::of("POST", &self.path).unwrap(), self.status);
+        for (name, value) in &self.headers {
+            answer.header(name, value);
+        }
+        for piece in pieces {
+            answer.feed(piece);
+        }
+        self.shown(&answer.finish(match self.ending.as_deref() {
+            None => Ending::Whole,
+            Some("cut") => Ending::Cut,
+            Some("left") => Ending::Left,
+            Some(other) => panic!("{other}"),
+        }))
+    }
+
+    /// What was told, in the names of [`Right`]; of model, id and cost only where the case says which.
+    fn shown(&self, told: &Told) -> Value {
+        let count = |count: Option<u64>| count.unwrap_or(0);
+        let right = &self.right;
+        json!({
+            "prompt": count(told.input) + count(told.cache_read) + count(told.cache_write),
+            "cache_read": count(told.cache_read),
+            "cache_write": count(told.cache_write),
+            "completion": count(told.output),
+            "reasoning": count(told.reasoning),
+            "outcome": told.outcome,
+            "usage": told.usage_source,
+            "cost": right.cost.and(told.cost.as_ref()).map(|cost| cost.parse::<f64>().unwrap()),
+            "model": right.model.as_ref().and(told.response_model.as_ref()),
+            "id": right.id.as_ref().and(told.response_id.as_ref()),
+        })
+    }
+
+    fn right(&self) -> Value {
+        let right = &self.right;
+        json!({
+            "prompt": right.prompt, "cache_read": right.cache_read, "cache_write": right.cache_write,
+            "completion": right.completion, "reasoning": right.reasoning, "outcome": right.outcome,
+            "usage": right.usage, "cost": right.cost, "model": right.model, "id": right.id,
+        })
+    }
+}
+
+/// All answers, by provider.
+fn corpus() -> BTreeMap<String, Vec<Case>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/answers");
+    let mut corpus = BTreeMap::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "ndjson")
+        {
+            continue;
+        }
+        let provider = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let read = |line| {
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{provider}: {error}: {line}"))
+        };
+        let cases = text.lines().map(read).collect();
+        corpus.insert(provider, cases);
+    }
+    corpus
+}
+
+#[test]
+fn there_are_answers_of_many_providers_each_with_its_source() {
+    let corpus = corpus();
+    let cases: Vec<&Case> = corpus.values().flatten().collect();
+    assert!(corpus.len() >= 30, "{}", corpus.len());
+    assert!(cases.len() >= 300, "{}", cases.len());
+    for case in &cases {
+        assert!(case.source.starts_with("https://"), "{}", case.case);
+    }
+    let names: BTreeSet<_> = corpus
+        .iter()
+        .flat_map(|(provider, cases)| cases.iter().map(move |case| (provider, &case.case)))
+        .collect();
+    assert_eq!(names.len(), cases.len(), "no two have the same name");
+}
+
+#[test]
+fn each_answer_tells_what_its_providers_documentation_says() {
+    let mut wrong = Vec::new();
+    for (provider, cases) in corpus() {
+        for case in cases {
+            let told = case.told([&case.bytes()[..]]);
+            if told != case.right() {
+                wrong.push(format!(
+                    "{provider}: {}\n  told  {told}\n  right {}",
+                    case.case,
+                    case.right()
+                ));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+#[test]
+fn cut_at_every_byte_each_answer_tells_the_same() {
+    let cases: Vec<Case> = corpus().into_values().flatten().collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (bytes, right) = (case.bytes(), case.right());
+            for at in 0..=bytes.len() {
+                let told = case.told([&bytes[..at], &bytes[at..]]);
+                assert_eq!(told, right, "{}: {} at {at}", case.path, case.case);
+            }
+            let told = case.told(bytes.chunks(1));
+            assert_eq!(told, right, "{}: {} in bytes", case.path, case.case);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+}
