@@ -294,6 +294,27 @@ fn a_batch_that_litellm_sends_again_is_the_same_calls() {
 }
 
 #[test]
+fn a_response_in_the_background_that_is_fetched_again_is_the_same_call() {
+    // The proxy tells the provider's own times, whenever it is fetched.
+    let response = |id: &str| {
+        json!({"event": {
+            "provider": "openai", "model": null, "response_model": "gpt-5", "response_id": id,
+            "input": 100, "output": 10, "usage_source": "reported", "outcome": "completed",
+            "started": START_MS, "ended": START_MS + 9_000, "duration": 9_000,
+        }})
+    };
+    let fetch = |id: &'static str| {
+        move |gateway: &mut Gateway, now| gateway.hear("proxied", &response(id), now)
+    };
+    let (one, other) = (fetch("resp_1"), fetch("resp_2"));
+    let at = START_MS + 10_000;
+    for later in [1_000, 60_000, DAY_MS] {
+        assert_eq!(counts(&[(at, &one), (at + later, &one)]), 1, "{later}");
+    }
+    assert_eq!(counts(&[(at, &one), (at + 60_000, &other)]), 2);
+}
+
+#[test]
 fn calls_of_litellm_with_equal_usage_and_other_begins_or_ids_stay_two() {
     let at = START_MS + 2_000;
     let one = |gateway: &mut Gateway, now| post(gateway, &json!([payload(0)]), now);

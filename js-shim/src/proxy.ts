@@ -344,7 +344,8 @@ export class Proxy {
 /** A call that went on without a connection has the provider's times: they are the same whenever it is fetched. */
 function inBackground(call: ProxiedCall): ProxiedCall {
   const { created: started = call.started, completed: ended = call.ended } = call;
-  return { ...call, started, ended, duration: ended - started, ttfb: null, ttft: null };
+  const ofFetch = { request_id: null, ttfb: null, ttft: null };
+  return { ...call, ...ofFetch, started, ended, duration: ended - started };
 }
 
 /** Whether a body may be changed so that its stream tells its usage. */

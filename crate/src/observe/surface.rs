@@ -231,7 +231,8 @@ surfaces! {
         tells_tries: true,
         tells_answers: false,
         knows_success: true,
-        told_again: ToldAgain::AtOnce,
+        // A response in the background is fetched whenever its client likes.
+        told_again: ToldAgain::AnyTime,
         awaited: Awaited::OfProvider(3_000),
     }
 
