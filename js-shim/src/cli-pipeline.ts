@@ -5,6 +5,7 @@ import { SettingError } from "./listen.js";
 import { type Log, Pipeline } from "./pipeline.js";
 import { commandSettings, findPlace, PLACE_OPTIONS, type PlaceOptions } from "./place.js";
 import { SETTLED_AFTER_MS } from "./reconcile.js";
+import { sessionStoreOf } from "./session-store.js";
 import type { StoreHost } from "./store-watch.js";
 import { printError, printUsage } from "./terminal.js";
 import { instantiate, instantiateIo, priceTable } from "./wasm.js";
@@ -31,7 +32,7 @@ export interface PipelineOptions extends PlaceOptions {
 }
 
 /** What a command that goes on for long does for the session store: it compares where somebody began to, or asks for it. */
-const WHERE_ASKED: Omit<StoreHost, "stateDir"> = {
+const WHERE_ASKED: Omit<StoreHost, "stateDir" | "sessionStore"> = {
   begins: false,
   settledAfterMs: () => SETTLED_AFTER_MS,
   every: () => SETTLED_AFTER_MS,
@@ -45,11 +46,12 @@ const WHERE_ASKED: Omit<StoreHost, "stateDir"> = {
 export async function openPipeline(
   role: string,
   options: PipelineOptions,
-  store: Omit<StoreHost, "stateDir"> = WHERE_ASKED,
+  store: Omit<StoreHost, "stateDir" | "sessionStore"> = WHERE_ASKED,
 ): Promise<Pipeline> {
   const place = findPlace(options);
   const { stateDir } = place;
   const { problem, ...installation } = openInstallation(stateDir);
+  const sessionStore = sessionStoreOf(place.config);
   const given = { url: options.url, agentName: options["agent-name"], history: options.history };
   const { settings, problems } = await commandSettings(place.config, given);
   for (const text of [problem, place.problem, ...problems]) if (text) log.warn(text);
@@ -61,7 +63,7 @@ export async function openPipeline(
     log,
     ...clocks,
     folder: stateDir && stateFolder(stateDir),
-    store: stateDir ? { stateDir, ...store } : undefined,
+    store: stateDir ? { stateDir, sessionStore: () => sessionStore, ...store } : undefined,
     role,
   };
   return new Pipeline(host, { ...settings, ...installation });

@@ -13,15 +13,17 @@ import {
   runCommand,
   tally,
 } from "./cli-pipeline.js";
-import { environmentStateDir } from "./env.js";
 import { stateFolder } from "./installation.js";
 import { livingOwner } from "./lease.js";
 import { SettingError } from "./listen.js";
 import type { Pipeline } from "./pipeline.js";
+import { findPlace } from "./place.js";
 import { ProgressBar } from "./progress.js";
+import { sessionStoreOf } from "./session-store.js";
 import { parseSince } from "./span.js";
 import { LOOK_MS, spoolFolder } from "./spool.js";
 import { countSessions } from "./store.js";
+import { hasStore, type SessionStore } from "./store-places.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreWatch } from "./store-watch.js";
 import { print } from "./terminal.js";
 import { counted } from "./words.js";
@@ -101,6 +103,7 @@ interface Summary {
 class Sync {
   readonly #options: SyncOptions;
   readonly #stateDir: string;
+  readonly #sessionStore: SessionStore | undefined;
   readonly #since: number | undefined;
   readonly #began = Date.now();
   readonly #stop = new AbortController();
@@ -119,11 +122,15 @@ class Sync {
     if (options.history !== undefined && !["costs", "usage"].includes(options.history))
       throw new SettingError(`--history ${options.history}: not one of costs, usage; costs is the default`);
     this.#since = options.since === undefined ? undefined : parseSince(options.since, this.#began);
-    this.#stateDir = checkStateDir(options["state-dir"] ?? environmentStateDir(options.profile));
+    const { stateDir, config } = findPlace(options);
+    if (!stateDir) throw new SettingError(`no state directory is known; ${MEND}`);
+    this.#stateDir = stateDir;
+    this.#sessionStore = sessionStoreOf(config);
   }
 
   /** Makes the pipeline. */
   async open(): Promise<void> {
+    await checkStore(this.#stateDir, this.#sessionStore);
     this.#pipeline = await openPipeline("sync", this.#options, {
       begins: true,
       settledAfterMs: () => this.#settledAfterMs,
@@ -206,7 +213,9 @@ class Sync {
   }
 
   async #fillIn(): Promise<void> {
-    this.#bar = new ProgressBar(process.stderr, await countSessions(this.#stateDir), () => performance.now());
+    this.#bar = new ProgressBar(process.stderr, await countSessions(this.#stateDir, this.#sessionStore), () =>
+      performance.now(),
+    );
     do {
       await this.#look();
       if (this.#store.history) this.#bar.show(this.#store.history);
@@ -307,19 +316,23 @@ class Sync {
   }
 }
 
-/** The state directory, if it is one with a session store. */
-function checkStateDir(stateDir: string | undefined): string {
-  const mend = "name the gateway's state directory with --state-dir or OPENCLAW_STATE_DIR";
-  if (!stateDir) throw new SettingError(`no state directory is known; ${mend}`);
+const MEND = "name the gateway's state directory with --state-dir or OPENCLAW_STATE_DIR";
+
+/** @throws where there is no session store: neither in the state directory, nor where its configuration says */
+async function checkStore(stateDir: string, store: SessionStore | undefined): Promise<void> {
   const agents = join(stateDir, "agents");
   try {
-    if (statSync(agents).isDirectory()) return stateDir;
+    if (statSync(agents).isDirectory() || (store && (await hasStore(stateDir, store)))) return;
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code !== "ENOENT" && code !== "ENOTDIR")
       throw new SettingError(`--state-dir ${stateDir}: ${message}; run this as the gateway's user`);
+    if (store && (await hasStore(stateDir, store))) return;
   }
-  throw new SettingError(`--state-dir ${stateDir}: no session store there (${agents} is no folder); ${mend}`);
+  const named = store ? `, nor anything at session.store ${store.path}` : "";
+  throw new SettingError(
+    `--state-dir ${stateDir}: no session store there (${agents} is no folder${named}); ${MEND}`,
+  );
 }
 
 function date(ms: number): string {

@@ -25,11 +25,17 @@ export function environmentCollector(): [url: string, headers: string] | undefin
  * finds it.
  */
 export function environmentStateDir(profile?: string): string | undefined {
-  const { OPENCLAW_STATE_DIR, OPENCLAW_PROFILE, OPENCLAW_HOME, HOME } = process.env;
-  const home = OPENCLAW_HOME || HOME;
+  const { OPENCLAW_STATE_DIR, OPENCLAW_PROFILE } = process.env;
+  const home = environmentHome();
   const name = profile ?? OPENCLAW_PROFILE ?? "default";
   const usual = home && `${home}/.openclaw${/^(default)?$/i.test(name) ? "" : `-${name}`}`;
   return (profile === undefined && OPENCLAW_STATE_DIR) || usual || undefined;
+}
+
+/** The home folder as OpenClaw finds it. */
+export function environmentHome(): string | undefined {
+  const { OPENCLAW_HOME, HOME } = process.env;
+  return OPENCLAW_HOME || HOME || undefined;
 }
 
 /** A text of the configuration with `${NAME}` filled in, as OpenClaw does; nothing where such a variable is not set. */

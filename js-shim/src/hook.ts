@@ -4,8 +4,10 @@
  * start makes, reads that from the session store (`shared.ts`), soon after a turn where no plugin hears of calls.
  */
 
-import { environmentStateDir } from "./env.js";
+import { environmentConfigFile, environmentStateDir } from "./env.js";
+import { openConfig } from "./installation.js";
 import { acceptInternal } from "./internal.js";
+import { sessionStoreOf } from "./session-store.js";
 import { end, recorder, type Shared, shared } from "./shared.js";
 
 /** What the plugin hears by typed hooks: with it in the process, these would be told twice. */
@@ -36,6 +38,8 @@ export default function handler(event: unknown): Promise<void> | undefined {
 /** Without a plugin nobody has told where to log and where state is kept. */
 function ready(state: Shared): Shared {
   state.stateDir ??= environmentStateDir();
+  if (!state.log)
+    state.sessionStore = sessionStoreOf(openConfig(state.stateDir, environmentConfigFile()).config);
   state.log ??= { info: (text) => console.info(text), warn: (text) => console.warn(text) };
   return state;
 }

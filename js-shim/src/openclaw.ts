@@ -20,10 +20,11 @@ export interface GatewayConfig {
   };
   /** A list up to 2026.7, by their names from 2026.8 on. */
   agents?: {
-    defaults?: { workspace?: unknown };
+    defaults?: { workspace?: unknown; sessionStore?: { agentId?: unknown } | null };
     list?: ({ workspace?: unknown } | null)[];
     entries?: Record<string, { workspace?: unknown } | null>;
   };
+  session?: { store?: unknown };
   hooks?: {
     internal?: {
       enabled?: boolean;

@@ -11,6 +11,7 @@ import { registerOperator } from "./operator.js";
 import { HOOKS, INTERNAL_EVENTS } from "./pickers.js";
 import { costSettings } from "./prices.js";
 import { withSecrets } from "./secret.js";
+import { sessionStoreOf } from "./session-store.js";
 import { unknownSettings } from "./settings.js";
 import { beginSubscription, countedBy, end, ownRecorder, recorder, type Shared, shared } from "./shared.js";
 import { counted } from "./words.js";
@@ -33,6 +34,7 @@ async function start(ctx: ServiceContext): Promise<void> {
   const state = shared();
   state.stateDir = ctx.stateDir;
   state.costs = costSettings(ctx.config);
+  state.sessionStore = sessionStoreOf(ctx.config);
   state.log = ctx.logger;
   await readSettings(state, ctx);
   const running = await ownRecorder(state);

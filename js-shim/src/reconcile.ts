@@ -3,6 +3,7 @@
 import { HISTORY_PREFIX, type Marks, readMarks, type Span } from "./marks.js";
 import { reason } from "./promises.js";
 import type { ReadProgress, readStore, StoreBatch } from "./store.js";
+import type { SessionStore } from "./store-places.js";
 import type { Core, Io } from "./wasm.js";
 
 /** In a gateway with the plugin a row is looked at when it is this old, in ms: by then every other surface has spoken. */
@@ -21,6 +22,8 @@ const ROWS_AT_ONCE = 256;
 export interface Reconciler {
   /** The gateway's state directory. */
   stateDir: string;
+  /** Where its configuration says that sessions are. */
+  store: SessionStore | undefined;
   /** The core's number of the source `stored`. */
   source: number;
   /** The names of that source's facts, in their order. */
@@ -114,6 +117,7 @@ export class Reading {
     this.#times = ["written", "timestamp"].map((name) => reconciler.facts.indexOf(name));
     this.#batches = batches(reconciler.stateDir, bookmarks, {
       io: reconciler.instantiateIo(),
+      store: reconciler.store,
       ...span,
       progress,
     });

@@ -6,6 +6,7 @@ import { isInContainer, openInstallation, stateFolder } from "./installation.js"
 import type { Logger } from "./openclaw.js";
 import { TABLE } from "./pickers.js";
 import { Recorder, type Status } from "./recorder.js";
+import type { SessionStore } from "./store-places.js";
 import { visible } from "./terminal.js";
 import type { Configuration } from "./worker-messages.js";
 
@@ -22,6 +23,8 @@ export interface Shared {
   /** What the gateway's configuration tells of costs. */
   costs: RawSettings;
   stateDir: string | undefined;
+  /** Where its configuration says that sessions are. */
+  sessionStore: SessionStore | undefined;
   log: Logger | undefined;
   subscription: Subscription | undefined;
   /** Ends a subscription that no service took over. */
@@ -49,6 +52,7 @@ export function shared(): Shared {
     secrets: {},
     costs: {},
     stateDir: undefined,
+    sessionStore: undefined,
     log: undefined,
     subscription: undefined,
     unsubscribing: undefined,
@@ -72,6 +76,7 @@ function configuration(state: Shared): Configuration {
     countedBy: state.subscription && countedBy(state.subscription),
     hasPlugin: state.hasPlugin,
     stateDir: state.stateDir,
+    sessionStore: state.sessionStore,
   };
 }
 

@@ -11,6 +11,7 @@ import { existsSync } from "node:fs";
 import { type Marks, MarkWriter, readMarks, type Span } from "./marks.js";
 import { type Outcome, type Reading, type Reconciler, readHistory, reconcile } from "./reconcile.js";
 import type { ReadProgress } from "./store.js";
+import type { SessionStore } from "./store-places.js";
 import { leaveRequest, readRequest, removeRequest } from "./store-request.js";
 import type { Core, Io } from "./wasm.js";
 
@@ -29,6 +30,8 @@ const HISTORY_SLICE_MS = 2_000;
 export interface StoreHost {
   /** The gateway's state directory. */
   stateDir: string;
+  /** Where its configuration says that sessions are; it may change. */
+  sessionStore?: (() => SessionStore | undefined) | undefined;
   /** Whether rows are counted from now on, unless an earlier owner began; otherwise only where somebody asked for it. */
   begins: boolean;
   /** How old a row has to be before it is counted, in ms. */
@@ -260,8 +263,9 @@ export class StoreWatch {
     const stored = source();
     if (!stored) return undefined;
     const { stateDir } = this.#host;
+    const store = this.#host.sessionStore?.();
     const { index, facts } = stored;
-    return { stateDir, source: index, facts, run, instantiateIo, room: () => room(most), wall, mono };
+    return { stateDir, store, source: index, facts, run, instantiateIo, room: () => room(most), wall, mono };
   }
 
   #marks(): Marks | undefined {

@@ -14,15 +14,19 @@
  * - Forks, rewinds, switches of branches and restored checkpoints make a new session (often under the same key) that
  *   begins with copies of the rows: same entry ids, same times. The facts say `inherited` of these.
  *
- * So a session is one stretch of bytes, however it is kept, and a bookmark is an offset in it with a hash of the line
+ * - The move into the database archives the files: `session-sqlite-import-archive/<key>.<file>.imported-<time>` beside
+ *   the folder of sessions.
+ *
+ * `store-places.ts` says where all of this may be. So a session is one stretch of bytes, however it is kept, and a bookmark is an offset in it with a hash of the line
  * before: it holds through renaming, packing, and a move from files into the database that leaves the lines as they
  * are. Where the hash differs, the transcript was rewritten, and is read again from its start; its rows are known by
  * their entry ids.
  */
 
-import { readdir, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { stat } from "node:fs/promises";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { SessionKeys } from "./session-keys.js";
+import { type SessionStore, type StorePlace, storePlaces } from "./store-places.js";
 import {
   fromBookmark,
   hashOfLine,
@@ -33,13 +37,21 @@ import {
   toBookmark,
 } from "./transcript.js";
 import { TranscriptDatabase } from "./transcript-database.js";
-import { isMissing, listTranscripts, type TranscriptFile, transcriptInFile } from "./transcript-file.js";
+import {
+  isMissing,
+  listTranscripts,
+  parseArchived,
+  type TranscriptFile,
+  transcriptInFile,
+} from "./transcript-file.js";
 import type { Fact, Io, TranscriptReader } from "./wasm.js";
 
-/** What is asked of the store. Times are ms since 1970. */
+/** What is asked of the stores. Times are ms since 1970. */
 export interface StoreOptions {
   /** The module that reads transcripts. Where it traps, the error passes through: it has to be made anew. */
   io: Io;
+  /** Where the configuration says that sessions are, besides the state directory. */
+  store?: SessionStore | undefined;
   /** Calls written at this time or later are left for later, and so are those behind them in the same session. */
   until?: number | undefined;
   /** But for those that say to have been written after this time: the clock was ahead, and was set back since. */
@@ -98,59 +110,58 @@ export async function* readStore(
   options: StoreOptions,
 ): AsyncGenerator<StoreBatch> {
   const kept = new Set<string>();
-  const folder = join(stateDir, "agents");
-  for (const agent of await namesIn(folder)) yield* readAgent(folder, agent, bookmarks, kept, options);
+  for (const place of await storePlaces(stateDir, options.store))
+    yield* readPlace(place, bookmarks, kept, options);
   for (const file of bookmarks.keys()) if (!kept.has(file)) yield { file, bookmark: "", rows: [] };
 }
 
-/** Reads one agent's sessions; `kept` gets those that are still there. */
-async function* readAgent(
-  folder: string,
-  agent: string,
+/** Reads one place's sessions; `kept` gets those that are still there. */
+async function* readPlace(
+  place: StorePlace,
   bookmarks: ReadonlyMap<string, string>,
   kept: Set<string>,
   options: StoreOptions,
 ): AsyncGenerator<StoreBatch> {
-  const path = join(folder, agent, "agent", "openclaw-agent.sqlite");
-  const files = join(folder, agent, "sessions");
-  const known = [...bookmarks.keys()].filter((file) => file.startsWith(`${agent}/`));
+  const { name, agent } = place;
+  const known = [...bookmarks.keys()].filter((file) => file.startsWith(`${name}/`));
   let database: TranscriptDatabase | undefined;
   try {
-    database = (await isThere(path)) ? await TranscriptDatabase.open(path) : undefined;
+    database = await databaseOf(place);
     let looked = 0;
-    for await (const found of sessionsOf(files, database)) {
-      const session = { ...found, agent, file: `${agent}/${found.sessionId}` };
+    const keys = new SessionKeys(place.indexes, database);
+    for await (const found of sessionsOf(place, database, keys)) {
+      const session = { ...found, agent, file: `${name}/${found.sessionId}` };
       kept.add(session.file);
       yield* readSession(session, bookmarks.get(session.file), options);
       if (options.progress) options.progress.sessions += 1;
       looked += 1;
       if (looked % AT_ONCE === 0) await nextTurn();
     }
+    for (const problem of keys.problems) yield { file: `${name}/`, bookmark: "", rows: [], problem };
     // What was put away while we read was met in neither place.
-    const again = new Set((await listTranscripts(files)).map(({ sessionId }) => sessionId));
+    const again = new Set((await filesOf(place)).map(({ sessionId }) => sessionId));
     for (const file of known) {
-      const sessionId = file.slice(agent.length + 1);
+      const sessionId = file.slice(name.length + 1);
       if (again.has(sessionId) || database?.hasPutAway(sessionId)) kept.add(file);
     }
   } catch (error) {
-    // Nothing of this agent's is known to be gone.
+    // Nothing of this place's is known to be gone.
     for (const file of known) kept.add(file);
-    yield { file: `${agent}/`, bookmark: "", rows: [], problem: reasonOf(error, path) };
+    const problem = reasonOf(error, place.database ?? place.folder ?? name);
+    yield { file: `${name}/`, bookmark: "", rows: [], problem };
   } finally {
     database?.close();
   }
 }
 
-/** How many sessions the store holds; those of agents that cannot be read are left out. */
-export async function countSessions(stateDir: string): Promise<number> {
-  const folder = join(stateDir, "agents");
+/** How many sessions the stores hold; those of places that cannot be read are left out. */
+export async function countSessions(stateDir: string, store?: SessionStore): Promise<number> {
   let count = 0;
-  for (const agent of await namesIn(folder).catch(() => [])) {
+  for (const place of await storePlaces(stateDir, store).catch(() => [])) {
     const ids = new Set<string>();
     try {
-      for (const { sessionId } of await listTranscripts(join(folder, agent, "sessions"))) ids.add(sessionId);
-      const path = join(folder, agent, "agent", "openclaw-agent.sqlite");
-      const database = (await isThere(path)) ? await TranscriptDatabase.open(path) : undefined;
+      for (const { sessionId } of await filesOf(place)) ids.add(sessionId);
+      const database = await databaseOf(place);
       for (let last = ""; database; ) {
         const sessions = database.sessionsAfter(last);
         for (const { sessionId } of sessions) ids.add(sessionId);
@@ -166,34 +177,44 @@ export async function countSessions(stateDir: string): Promise<number> {
   return count;
 }
 
-/** An agent's sessions with all that is kept of each. */
+async function databaseOf({ database: path }: StorePlace): Promise<TranscriptDatabase | undefined> {
+  return path && (await isThere(path)) ? TranscriptDatabase.open(path) : undefined;
+}
+
+/** A place's transcripts in files. What was archived when it was moved into the database may not all have arrived there. */
+async function filesOf({ folder, archive }: StorePlace): Promise<TranscriptFile[]> {
+  return [...(await listTranscripts(archive, parseArchived)), ...(await listTranscripts(folder))];
+}
+
+/** A place's sessions with all that is kept of each. */
 async function* sessionsOf(
-  folder: string,
+  place: StorePlace,
   database: TranscriptDatabase | undefined,
+  keys: SessionKeys,
 ): AsyncGenerator<{ sessionId: string; transcripts: Transcript[] }> {
   const files = new Map<string, TranscriptFile[]>();
-  for (const file of await listTranscripts(folder))
+  for (const file of await filesOf(place))
     files.set(file.sessionId, [...(files.get(file.sessionId) ?? []), file]);
   for (let last = ""; database; ) {
     const sessions = database.sessionsAfter(last);
     for (const session of sessions) {
       const { sessionId } = session;
-      const before = await inFiles(folder, files.get(sessionId) ?? []);
+      const before = await inFiles(files.get(sessionId) ?? [], keys);
       files.delete(sessionId);
       yield { sessionId, transcripts: [...before, database.transcript(session)] };
       last = sessionId;
     }
     if (sessions.length === 0) break;
   }
-  for (const [sessionId, found] of files) yield { sessionId, transcripts: await inFiles(folder, found) };
+  for (const [sessionId, found] of files) yield { sessionId, transcripts: await inFiles(found, keys) };
 }
 
 /** The transcripts in some files, without those that were renamed meanwhile. */
-async function inFiles(folder: string, files: TranscriptFile[]): Promise<Transcript[]> {
+async function inFiles(files: TranscriptFile[], keys: SessionKeys): Promise<Transcript[]> {
   const transcripts: Transcript[] = [];
   for (const file of files) {
     try {
-      transcripts.push(await transcriptInFile(folder, file));
+      transcripts.push(await transcriptInFile(file, () => keys.of(file.sessionId)));
     } catch (error) {
       if (!isMissing(error)) throw error;
     }
@@ -270,9 +291,9 @@ class Reading {
     this.#from = from;
     this.#place = from;
     this.#end = from.offset;
-    const { sessionKey } = transcript;
+    const { sessionKey, agent: own = agent } = transcript;
     const { heritage } = from;
-    this.#reader = new io.TranscriptReader(agent, sessionId, sessionKey, heritage, since, until, future);
+    this.#reader = new io.TranscriptReader(own, sessionId, sessionKey, heritage, since, until, future);
   }
 
   /** What the transcript holds; the last one tells where reading ended, whether there was something or not. */
@@ -333,15 +354,6 @@ class Reading {
 
 function parse(rows: string): Fact[][] {
   return rows === "" ? [] : (JSON.parse(`[${rows}]`) as Fact[][]);
-}
-
-async function namesIn(folder: string): Promise<string[]> {
-  try {
-    return (await readdir(folder)).sort();
-  } catch (error) {
-    if (isMissing(error)) return [];
-    throw error;
-  }
 }
 
 async function isThere(path: string): Promise<boolean> {

@@ -47,6 +47,7 @@ export class TranscriptDatabase {
   readonly #lengths: StatementSync;
   readonly #sessions: StatementSync;
   readonly #putAway: StatementSync[];
+  readonly #key: StatementSync;
 
   /**
    * Opens a database; `undefined` where a gateway has made its file and has not got further.
@@ -89,6 +90,7 @@ export class TranscriptDatabase {
         UNION ALL SELECT (${next} ids.id) FROM ids WHERE ids.id IS NOT NULL LIMIT ${LISTED_AT_ONCE})
       SELECT id, (SELECT session_key FROM session_windows WHERE session_id = id) AS key
       FROM ids WHERE id IS NOT NULL`);
+    this.#key = database.prepare("SELECT session_key AS key FROM session_windows WHERE session_id = ?");
     this.#putAway = ["session_transcript_archives", "session_transcript_cold_archives"]
       .filter((table) => this.#columnsOf(table).size > 0)
       .map((table) => database.prepare(`SELECT 1 FROM ${table} WHERE session_id = ? LIMIT 1`));
@@ -132,6 +134,12 @@ export class TranscriptDatabase {
       sessionId: String(id),
       sessionKey: typeof key === "string" ? key : undefined,
     }));
+  }
+
+  /** A session's key. */
+  keyOf(sessionId: string): string | undefined {
+    const key = this.#key.get(sessionId)?.key;
+    return typeof key === "string" ? key : undefined;
   }
 
   /** Whether a session's rows were put away: into a file that may not be there yet, or into cold storage. */

@@ -8,13 +8,21 @@ import { CHUNK_BYTES, MOST_TAIL_BYTES, type Place, StoreProblem, type Transcript
 
 /** `<session>.jsonl`, and behind it what it became, when, and how it is packed. */
 const NAME = /^(.+?)\.jsonl(?:\.(reset|deleted|bak)\.(.+?))?(\.zst)?$/;
+/** The same as 2026.8 and later archive it when they move it into the database: behind its session's key, and when. */
+const ARCHIVED =
+  /^(?:(.+)\.)?([^.]+)\.jsonl(?:\.(?:reset|deleted|bak)\..+?)?(\.zst)?\.imported-(\d+(?:\.\d+)?)$/;
+/** The agent in the key of a session, as the archive writes it. */
+const AGENT_IN_KEY = /^agent[^A-Za-z0-9]([A-Za-z0-9]+)[^A-Za-z0-9]/;
 /** Copies of transcripts, and records of another kind. */
 const COPY = /\.(checkpoint|trajectory)(\.|$)/;
 
 /** A file that holds a session's transcript. */
 export interface TranscriptFile {
   sessionId: string;
+  folder: string;
   name: string;
+  /** The session's agent, where the name tells it. */
+  agent?: string | undefined;
   /** Orders the files of one session: what was put away comes first, in order of time. */
   order: string;
   isClosed: boolean;
@@ -22,17 +30,32 @@ export interface TranscriptFile {
 }
 
 /** What a file's name says; undefined if it holds no transcript. */
-export function parseName(name: string): TranscriptFile | undefined {
+export function parseName(name: string): Omit<TranscriptFile, "folder"> | undefined {
   const [, sessionId, fate, when = "", packed] = NAME.exec(name) ?? [];
   if (!sessionId || COPY.test(sessionId)) return undefined;
   const order = fate ? `0 ${when}` : "1";
   return { sessionId, name, order, isClosed: fate !== undefined, isPacked: packed !== undefined };
 }
 
+/** The same of an archived file. It comes before what was put away later. */
+export function parseArchived(name: string): Omit<TranscriptFile, "folder"> | undefined {
+  const [, before = "", sessionId, packed, when = ""] = ARCHIVED.exec(name) ?? [];
+  if (!sessionId || COPY.test(`${before}.${sessionId}`)) return undefined;
+  const [, agent] = AGENT_IN_KEY.exec(before) ?? [];
+  return { sessionId, name, agent, order: `- ${when}`, isClosed: true, isPacked: packed !== undefined };
+}
+
 /** The transcripts in a folder; none where there is no such folder. */
-export async function listTranscripts(folder: string): Promise<TranscriptFile[]> {
+export async function listTranscripts(
+  folder: string | undefined,
+  parse: typeof parseName = parseName,
+): Promise<TranscriptFile[]> {
+  if (folder === undefined) return [];
   try {
-    const files = (await readdir(folder)).map(parseName).filter((file) => file !== undefined);
+    const files = (await readdir(folder)).flatMap((name) => {
+      const file = parse(name);
+      return file ? [{ ...file, folder }] : [];
+    });
     return files.sort((a, b) => (a.order < b.order ? -1 : 1));
   } catch (error) {
     if (isMissing(error)) return [];
@@ -50,27 +73,44 @@ export function isMissing(error: unknown): boolean {
  *
  * @throws StoreProblem where it is packed and this Node cannot unpack it
  */
-export async function transcriptInFile(folder: string, file: TranscriptFile): Promise<FileTranscript> {
-  const path = join(folder, file.name);
+export async function transcriptInFile(
+  file: TranscriptFile,
+  keyOf: () => string | undefined,
+): Promise<FileTranscript> {
+  const path = join(file.folder, file.name);
   const { size, mtimeMs } = await stat(path);
+  const of = { isClosed: file.isClosed, agent: file.agent, keyOf };
   return file.isPacked
-    ? new PackedTranscript(path, size, mtimeMs)
-    : new FileTranscript(path, size, mtimeMs, file);
+    ? new PackedTranscript(path, size, mtimeMs, of)
+    : new FileTranscript(path, size, mtimeMs, of);
+}
+
+interface Of {
+  isClosed: boolean;
+  agent: string | undefined;
+  keyOf: () => string | undefined;
 }
 
 /** A plain file. */
 export class FileTranscript implements Transcript {
-  readonly sessionKey = undefined;
   readonly closed: number | undefined;
+  readonly agent: string | undefined;
+  readonly #keyOf: () => string | undefined;
 
   constructor(
     readonly name: string,
     readonly size: number,
     /** When it was last written to, in ms since 1970. */
     readonly mtimeMs: number,
-    { isClosed }: { isClosed: boolean },
+    { isClosed, agent, keyOf }: Of,
   ) {
     this.closed = isClosed ? size : undefined;
+    this.agent = agent;
+    this.#keyOf = keyOf;
+  }
+
+  get sessionKey(): string | undefined {
+    return this.#keyOf();
   }
 
   endsAt({ offset, closed }: Place): boolean {
@@ -115,8 +155,8 @@ export class FileTranscript implements Transcript {
 
 /** A packed file: 2026.8 and later put transcripts of deleted sessions away like that. */
 class PackedTranscript extends FileTranscript {
-  constructor(name: string, size: number, mtimeMs: number) {
-    super(name, size, mtimeMs, { isClosed: true });
+  constructor(name: string, size: number, mtimeMs: number, of: Of) {
+    super(name, size, mtimeMs, { ...of, isClosed: true });
     if (typeof zlib.createZstdDecompress !== "function")
       throw new StoreProblem(`${name} is packed with zstd, which Node ${process.versions.node} cannot read`);
   }

@@ -33,6 +33,8 @@ export interface Transcript {
   readonly name: string;
   /** The session's key, where it is told. */
   readonly sessionKey: string | undefined;
+  /** The session's agent, where its place says more than the folder's. */
+  readonly agent?: string | undefined;
   /** Its size in bytes, where nobody writes to it any more. */
   readonly closed: number | undefined;
   /** Whether it certainly holds nothing behind the place. */

@@ -1,6 +1,7 @@
 /** What the gateway's thread and the worker tell each other. */
 
 import type { RingMemory } from "./ring.js";
+import type { SessionStore } from "./store-places.js";
 
 /** What may change while a worker runs. */
 export interface Configuration {
@@ -14,6 +15,8 @@ export interface Configuration {
   hasPlugin: boolean;
   /** The gateway's state directory, whose session store is compared with what was told. */
   stateDir: string | undefined;
+  /** Where its configuration says that sessions are. */
+  sessionStore: SessionStore | undefined;
 }
 
 /** What a worker is started with. */

@@ -36,6 +36,7 @@ function storeOf(stateDir: string): StoreHost {
   const hears = () => configuration.hasPlugin;
   return {
     stateDir,
+    sessionStore: () => configuration.sessionStore,
     begins: true,
     settledAfterMs: () => (hears() ? SETTLED_AFTER_MS : ALONE_SETTLED_AFTER_MS),
     firstMs: FIRST_LOOK_MS,

@@ -46,7 +46,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "store-watch",
   ],
   /** Only where there is something to be read. */
-  store: ["store", "transcript", "transcript-database", "transcript-file"],
+  store: ["session-keys", "store", "store-places", "transcript", "transcript-database", "transcript-file"],
   /** What the commands share, and those that end by themselves. */
   commands: ["cli-pipeline", "cli-purge", "cli-sync", "ingest", "listen", "place", "progress", "span"],
   /** The commands that serve until they are stopped. */

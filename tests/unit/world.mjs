@@ -111,6 +111,8 @@ export class Receiver {
   requests = [];
   /** Where the cost of each model's calls comes from. @type {Record<string, string>} */
   costSources = {};
+  /** How many calls each agent made. @type {Record<string, number>} */
+  agents = {};
   /** @type {Promise<void> | undefined} */
   hold;
   /** @type {{ features: string[], reported_twice?: string[][] }} */
@@ -153,8 +155,9 @@ export class Receiver {
   }
 
   /** @param {any} record */
-  #take({ id, model, prompt_tokens, completion_tokens, cost_usd, cost_source }) {
+  #take({ id, model, agent_name, prompt_tokens, completion_tokens, cost_usd, cost_source }) {
     if (this.ids.has(id)) return;
+    this.agents[agent_name] = (this.agents[agent_name] ?? 0) + 1;
     this.costSources[model] = cost_source;
     this.ids.add(id);
     add(this.totals, model, prompt_tokens, completion_tokens, cost_usd);

@@ -1,0 +1,17 @@
+/** What the gateway's configuration says of the session store. */
+
+import { resolve } from "node:path";
+import { environmentHome, withVariables } from "./env.js";
+import type { GatewayConfig } from "./openclaw.js";
+import type { SessionStore } from "./store-places.js";
+
+/** `session.store` of a configuration as OpenClaw resolves it; nothing where it names none. */
+export function sessionStoreOf(config: GatewayConfig | undefined): SessionStore | undefined {
+  const given = config?.session?.store;
+  const text = typeof given === "string" ? withVariables(given.trim()) : undefined;
+  if (!text) return undefined;
+  const home = /^~(?=$|[\\/])/.test(text) ? environmentHome() : undefined;
+  const path = resolve(home === undefined ? text : home + text.slice(1));
+  const owner = config?.agents?.defaults?.sessionStore?.agentId;
+  return { path, ...(typeof owner === "string" && owner && { owner }) };
+}
