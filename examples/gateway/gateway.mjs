@@ -8,7 +8,7 @@ import { nodeRuntime } from "../../scripts/lib/node-runtime.mjs";
 import { nodeFor, openclaw } from "../../scripts/lib/openclaw.mjs";
 import { baseConfig, merge, withPlugins } from "./config.mjs";
 import { launch } from "./process.mjs";
-import { connect } from "./rpc.mjs";
+import { connect, steady } from "./rpc.mjs";
 
 /** On a busy machine 2026.9.6 takes minutes. */
 const READY_WITHIN_MS = 300_000;
@@ -56,7 +56,8 @@ export async function startGateway(options) {
   });
   options.onLaunch?.(gateway);
   try {
-    const client = await ready(gateway, place);
+    const url = `ws://127.0.0.1:${place.port}`;
+    const client = steady(await ready(gateway, place), { url, token: place.token });
     return {
       version: options.version,
       port: place.port,
@@ -258,7 +259,7 @@ async function ready(gateway, { port, token }) {
 /**
  * What people and programs do with a gateway.
  *
- * @param {import("./rpc.mjs").RpcClient} client
+ * @param {ReturnType<typeof steady>} client
  * @param {Place} place
  */
 function turns({ rpc, onEvent }, { port, token, version }) {
@@ -372,17 +373,17 @@ function turns({ rpc, onEvent }, { port, token, version }) {
 }
 
 /**
- * 2026.9.6 refuses a turn, before it calls a model, while it tidies up its database on a busy machine: "another
- * OpenClaw process owns state-lifecycle". A user would try again.
+ * 2026.9.6 refuses a turn, before it calls a model, and a command, while it tidies up its database on a busy machine:
+ * "another OpenClaw process owns state-lifecycle". A user would try again.
  *
  * @template T
- * @param {() => Promise<T>} turn
+ * @param {() => Promise<T>} work
  * @returns {Promise<T>}
  */
-async function patiently(turn) {
+async function patiently(work) {
   for (let tries = 1; ; tries += 1) {
     try {
-      return await turn();
+      return await work();
     } catch (error) {
       if (tries === 15 || !/owns state-lifecycle/.test(String(error))) throw error;
       await sleep(2000);

@@ -62,6 +62,9 @@ export async function connect({ url, token }) {
   function rpc(method, params = {}, accepts = () => true) {
     const id = randomUUID();
     return new Promise((resolve, reject) => {
+      // A closed socket takes what is sent, and says nothing.
+      if (socket.readyState !== WebSocket.OPEN)
+        return reject(new Error(`${method}: the connection is closed`));
       pending.set(id, { method, accepts, resolve, reject });
       socket.send(JSON.stringify({ type: "req", id, method, params }));
     });
@@ -75,6 +78,7 @@ export async function connect({ url, token }) {
   }
   return {
     rpc,
+    isOpen: () => socket.readyState === WebSocket.OPEN,
     /** Calls back for every event; returns what ends it. @param {(event: GatewayEvent) => void} listener */
     onEvent: (listener) => {
       listeners.add(listener);
@@ -125,4 +129,31 @@ function device(token, nonce) {
   ].join("|");
   const signature = sign(null, Buffer.from(text), privateKey).toString("base64url");
   return { id, publicKey: raw.toString("base64url"), signedAt, nonce, signature };
+}
+
+/**
+ * A client that connects again where the gateway has closed the connection: 2026.3.13 does when it loads itself again. What
+ * was asked before that fails, and who listens to events does so at the first connection alone.
+ *
+ * @param {RpcClient} first
+ * @param {{ url: string, token: string }} options
+ * @returns {Pick<RpcClient, "rpc" | "onEvent" | "close">}
+ */
+export function steady(first, options) {
+  let current = first;
+  /** @type {Promise<RpcClient> | undefined} */
+  let connecting;
+  const opened = async () => {
+    if (current.isOpen()) return current;
+    connecting ??= connect(options).finally(() => {
+      connecting = undefined;
+    });
+    current = await connecting;
+    return current;
+  };
+  return {
+    rpc: async (method, params, accepts) => (await opened()).rpc(method, params, accepts),
+    onEvent: first.onEvent,
+    close: () => current.close(),
+  };
 }
