@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // Builds the npm package's `dist/`: the WebAssembly modules, their glue and the TypeScript shim.
-import { cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { appendFile, cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, delimiter, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
@@ -87,10 +88,19 @@ async function makePickers() {
   await writeFile(join(APART, "pickers.js"), pickersOf(glue.sources()));
 }
 
+/** Names the build by all that is in it, so that parts of two builds know each other as such. @param {string[]} scripts */
+async function nameBuild(scripts) {
+  const hash = createHash("sha256");
+  for (const name of [...scripts].sort()) hash.update(await readFile(join(APART, name)));
+  for (const name of Object.keys(MODULES)) hash.update(await readFile(join(NEW, `${name}.wasm`)));
+  await appendFile(join(APART, "pickers.js"), `export const BUILD = "${hash.digest("hex").slice(0, 16)}";\n`);
+}
+
 async function compileShim() {
   const tsc = join(PROJECT, "node_modules", "typescript", "bin", "tsc");
   await run(process.execPath, [tsc, "-p", "tsconfig.json", "--outDir", APART], { cwd: PROJECT });
   const files = (await readdir(APART)).filter((name) => name.endsWith(".js"));
+  await nameBuild(files);
   await joinScripts(files.map((name) => basename(name, ".js")).sort(), APART, NEW);
 }
 

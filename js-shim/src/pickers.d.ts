@@ -30,3 +30,5 @@ export const DIAGNOSTICS: readonly string[];
 
 /** Hash of the table: events that were packed by one table are read by the same table only. */
 export const TABLE: string;
+/** Hash of everything that was built with it: a worker of another build does not understand this one. */
+export const BUILD: string;

@@ -49,7 +49,9 @@ async function start(ctx: ServiceContext): Promise<void> {
   const nowhere = `sending nowhere, as ${
     url === false ? "url is false and there is no otlp; set one of them" : "url is unusable"
   }`;
-  const where = targets.length > 0 ? `sending to ${targets.join(" and ")}` : nowhere;
+  // Without a worker there is no status.
+  const without = url === undefined ? "sending nothing yet" : nowhere;
+  const where = targets.length > 0 ? `sending to ${targets.join(" and ")}` : without;
   ctx.logger.info(`agentwatch: counting model calls by ${countedBy(subscription)}; ${where}`);
 }
 

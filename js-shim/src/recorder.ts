@@ -6,13 +6,19 @@
 import { randomInt, randomUUID } from "node:crypto";
 import { Worker } from "node:worker_threads";
 import { spoolInto } from "./ownership.js";
-import { Pack } from "./pack.js";
-import { SOURCES, TABLE } from "./pickers.js";
+import { Pack, type PackedEvent } from "./pack.js";
+import { BUILD, SOURCES, TABLE } from "./pickers.js";
 import { reason, withDeadline } from "./promises.js";
 import { Ring, type RingMemory, RingReader } from "./ring.js";
-import { instantiate, makeCore } from "./wasm.js";
+import { type Core, instantiate, makeCore } from "./wasm.js";
 import { counted } from "./words.js";
-import { clockOffset, type FromWorker, type ToWorker, type WorkerStart } from "./worker-messages.js";
+import {
+  clockOffset,
+  type FromWorker,
+  OTHER_BUILD,
+  type ToWorker,
+  type WorkerStart,
+} from "./worker-messages.js";
 
 /** Workers that die one behind the other, without a record acknowledged between them, before counting is switched off. */
 const MAX_DEATHS = 20;
@@ -22,6 +28,8 @@ const EXIT_BUDGET_MS = 1_000;
 const END_GRACE_MS = 500;
 /** How long a status may take, in ms. */
 const STATUS_MS = 2_000;
+/** How often events are brought to the spool while there can be no worker, in ms. */
+const SPOOL_EVERY_MS = 1_000;
 /** How long what waits may still be sent when the process has nothing else to do, in ms. */
 const IDLE_BUDGET_MS = 10_000;
 
@@ -48,6 +56,12 @@ interface Running {
 /** This process, to those that share the folder: the same for all workers, one after the other. */
 const TOKEN = randomUUID();
 
+/** Whether a worker could not be made since its file, or one that it imports, is not there. */
+function isMissing(error: unknown): boolean {
+  const { code = "" } = (error ?? {}) as NodeJS.ErrnoException;
+  return code === "MODULE_NOT_FOUND" || code === "ERR_MODULE_NOT_FOUND";
+}
+
 /** See above. */
 export class Recorder {
   /** Events in it were packed by this table of sources. */
@@ -61,6 +75,12 @@ export class Recorder {
   #hasHandlers = false;
   #isOff = false;
   #isScheduled = false;
+  /** Brings events to the spool while the files that a worker would be made of are another version's. */
+  #spooling: NodeJS.Timeout | undefined;
+  /** A core that tells the owner of the folder what it hears. */
+  #spool: Core | undefined;
+  /** What went wrong with the spool last, and was said. */
+  #spoolTrouble = "";
   /** Whether a service ended: events then wait for the next one, or for the end of the process. */
   #hasEnded = false;
   #deaths = { count: 0, acknowledged: 0 };
@@ -107,6 +127,8 @@ export class Recorder {
   /** Starts the worker, or goes on with the settings as they are now; waits until it has read the journal. @returns its status */
   async open(): Promise<Status> {
     this.#hasEnded = false;
+    // The files may be the right ones again.
+    this.#stopSpooling();
     if (this.#running) this.#configure();
     else this.#start();
     return ((await this.#ask({ type: "open" })) as Status) ?? {};
@@ -124,7 +146,8 @@ export class Recorder {
    * @returns how many calls still wait
    */
   async stop(budgetMs: number): Promise<number> {
-    if (!this.#running && !this.#ring.isEmpty && !this.#hasEnded) this.#start();
+    if (this.#spooling) this.spool();
+    else if (!this.#running && !this.#ring.isEmpty && !this.#hasEnded) this.#start();
     if (!this.#running) return 0;
     const stopped = this.#ask({ type: "stop", budgetMs });
     return Number((await withDeadline(stopped, budgetMs + END_GRACE_MS).catch(() => undefined)) ?? 0);
@@ -134,6 +157,9 @@ export class Recorder {
   async close(): Promise<Status> {
     const running = this.#running;
     this.#hasEnded = true;
+    // Whoever goes on with the ring is the only one who reads it.
+    if (this.#spooling) this.spool();
+    this.#stopSpooling();
     if (!running) return {};
     running.isEnding = true;
     const closed = this.#ask({ type: "close" });
@@ -146,45 +172,57 @@ export class Recorder {
 
   /** Brings what no worker has taken in to the disk, where the owner of the folder finds it. */
   spool(): void {
-    const { folder, log } = this.#host;
+    const { folder } = this.#host;
     if (this.#ring.isEmpty || folder === undefined) return;
     try {
       const reader = new RingReader(this.#ring.memory);
-      const events = reader.take();
-      const { settings } = this.#host.configuration();
-      const begun = () => {
-        const core = makeCore(instantiate(log.warn, this.#module), settings, randomInt);
-        spoolInto(folder, core);
-        return core;
-      };
-      let core = begun();
-      for (const { numbers, texts } of events) {
-        let isKept = true;
-        try {
-          core.give(numbers, texts);
-          core.observe();
-          isKept = core.flush(Date.now(), performance.now());
-        } catch {
-          // As in a worker: the event at which the module traps is left out, the others are not.
-          core = begun();
-        }
-        if (!isKept) throw new Error("the spool cannot be written");
-      }
+      if (!this.#tellSpool(folder, reader.take())) throw new Error("the spool cannot be written");
       reader.acknowledge();
+      const { dropped_spool_full: dropped } = JSON.parse(this.#spool?.status() ?? "{}") as Status;
+      this.#sayOfSpool(dropped ? "it is full: model calls are lost" : "");
     } catch (error) {
-      log.warn(
-        `what was heard last could not be kept (${reason(error)}): calls of the last moment may be lost`,
-      );
+      // Its events are still in the ring, and not to be written twice.
+      this.#spool = undefined;
+      this.#sayOfSpool(`${reason(error)}: calls of the last moment may be lost`);
     }
   }
 
+  /** Tells the process that reads the spool what events say; whether that is on disk. @throws where there can be no core */
+  #tellSpool(folder: string, events: readonly PackedEvent[]): boolean {
+    this.#spool ??= this.#spoolCore(folder);
+    try {
+      for (const { numbers, texts } of events) {
+        this.#spool.give(numbers, texts);
+        this.#spool.observe();
+      }
+      return this.#spool.flush(Date.now(), performance.now());
+    } catch {
+      this.#spool = undefined;
+      // As in a worker: the event at which the module traps is left out, the others are not.
+      return events.length === 1 || events.every((event) => this.#tellSpool(folder, [event]));
+    }
+  }
+
+  #spoolCore(folder: string): Core {
+    const { settings } = this.#host.configuration();
+    const core = makeCore(instantiate(this.#host.log.warn, this.#module), settings, randomInt);
+    spoolInto(folder, core);
+    return core;
+  }
+
+  #sayOfSpool(trouble: string): void {
+    if (trouble && trouble !== this.#spoolTrouble)
+      this.#host.log.warn(`what was heard last could not be kept (${trouble})`);
+    this.#spoolTrouble = trouble;
+  }
+
   #startSoon(): void {
-    if (this.#isScheduled || this.#hasEnded) return;
+    if (this.#isScheduled || this.#hasEnded || this.#spooling) return;
     this.#isScheduled = true;
     // Not in the handler: starting a thread takes a millisecond.
     setImmediate(() => {
       this.#isScheduled = false;
-      if (!this.#running && !this.#hasEnded) this.#start();
+      if (!this.#running && !this.#hasEnded && !this.#spooling) this.#start();
     });
   }
 
@@ -195,6 +233,7 @@ export class Recorder {
       this.#pack.hasPreviews = configuration.settings.preview === true;
       this.#ring.reset();
       const workerData: WorkerStart = {
+        build: BUILD,
         ring: this.#ring.memory,
         skip: this.#skip,
         folder: this.#host.folder,
@@ -219,7 +258,8 @@ export class Recorder {
     const ended = new Promise<void>((resolve) => {
       worker.on("exit", (code) => {
         resolve();
-        this.#workerExited(worker, why ?? `exit code ${code}`);
+        if (code === OTHER_BUILD || isMissing(why)) this.#awaitRestart(worker);
+        else this.#workerExited(worker, why ?? `exit code ${code}`);
       });
     });
     // It keeps no process alive: what is in the ring is brought to the disk when the process exits.
@@ -241,15 +281,39 @@ export class Recorder {
     }
   }
 
-  /** A worker is gone: another one goes on, where it was not asked to go. */
-  #workerExited(worker: Worker, why: unknown): void {
-    if (this.#running?.worker !== worker) return;
+  /** A worker is gone. @returns whether it was not asked to go; undefined where it was not the last one */
+  #forgetWorker(worker: Worker): boolean | undefined {
+    if (this.#running?.worker !== worker) return undefined;
     const { isEnding } = this.#running;
     this.#running = undefined;
     const waiting = [...this.#requests.values()];
     this.#requests.clear();
     for (const resolve of waiting) resolve(undefined);
-    if (isEnding) return;
+    return !isEnding;
+  }
+
+  /**
+   * Another version of the package came in the place of this one, which the gateway still has in memory (2026.3.13 restarts
+   * in its process, and evaluates no module again). A worker would be of that version; whoever owns the folder after the
+   * process's end takes in what is heard until then.
+   */
+  #awaitRestart(worker: Worker): void {
+    if (!this.#forgetWorker(worker) || this.#spooling) return;
+    this.#host.log.warn(
+      "the plugin's files are another version's now: restart the gateway's process; until then model calls are kept on disk and not sent",
+    );
+    this.#spooling = setInterval(() => this.spool(), SPOOL_EVERY_MS);
+    this.#spooling.unref();
+  }
+
+  #stopSpooling(): void {
+    clearInterval(this.#spooling);
+    this.#spooling = undefined;
+  }
+
+  /** A worker is gone: another one goes on, where it was not asked to go. */
+  #workerExited(worker: Worker, why: unknown): void {
+    if (!this.#forgetWorker(worker)) return;
     const { acknowledged } = this.#ring;
     const isStuck = acknowledged === this.#deaths.acknowledged;
     this.#deaths = { count: isStuck ? this.#deaths.count + 1 : 1, acknowledged };

@@ -19,8 +19,13 @@ export interface Configuration {
   sessionStore: SessionStore | undefined;
 }
 
+/** The exit code of a worker whose build is not that of the gateway's thread. */
+export const OTHER_BUILD = 86;
+
 /** What a worker is started with. */
 export interface WorkerStart {
+  /** The build of the gateway's thread. */
+  build: string;
   ring: RingMemory;
   /** The position of a record at which two workers died. */
   skip: number | undefined;

@@ -4,6 +4,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { BEAT_MS } from "./beat.js";
 import { speakFor } from "./lease.js";
+import { BUILD } from "./pickers.js";
 import { type Host, type Log, Pipeline } from "./pipeline.js";
 import { SETTLED_AFTER_MS } from "./reconcile.js";
 import { RingReader } from "./ring.js";
@@ -13,6 +14,7 @@ import {
   type Configuration,
   clockOffset,
   type FromWorker,
+  OTHER_BUILD,
   type ToWorker,
   type WorkerStart,
 } from "./worker-messages.js";
@@ -24,6 +26,8 @@ const LOOK_EVERY_MS = { plugin: 60_000, hook: 2_000 };
 const MOST = { history: 2_000, gaps: 100_000 };
 
 const start = workerData as WorkerStart;
+// Another version of the package came in the place of the one that the gateway's thread has in memory.
+if (start.build !== BUILD) process.exit(OTHER_BUILD);
 const port = parentPort as NonNullable<typeof parentPort>;
 let { configuration } = start;
 

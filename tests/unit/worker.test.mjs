@@ -2,7 +2,16 @@
 import assert from "node:assert/strict";
 import { fork } from "node:child_process";
 import { once } from "node:events";
-import { cpSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -112,6 +121,48 @@ async function withWorker(script) {
   const recorder = new Recorder({ log: { info: told, warn: told }, configuration: () => configuration });
   return { recorder, log, remove: () => rmSync(folder, { recursive: true }) };
 }
+
+/** What another version's files may look like to a gateway that still has this one's in memory. */
+const OTHERS = {
+  "with another build": (/** @type {string} */ dist) => {
+    const file = join(dist, "worker.js");
+    writeFileSync(file, readFileSync(file, "utf8").replace(/\.build!==\w+/, '.build!=="other"'));
+  },
+  "without a worker": (/** @type {string} */ dist) => rmSync(join(dist, "worker.js")),
+};
+
+for (const [what, change] of Object.entries(OTHERS))
+  test(`a package ${what} in the place of a running one loses nothing and counts nothing twice`, async () => {
+    const { gateway, receiver, close } = await started();
+    const dist = join(gateway.folderOf("one"), "dist");
+    try {
+      gateway.emit("before_message_write", one(1), SESSION);
+      await gateway.stop();
+      change(dist);
+      gateway.emit("before_message_write", one(2), SESSION);
+      await gateway.start();
+      for (const tokens of [3, 4]) gateway.emit("before_message_write", one(tokens), SESSION);
+      const spool = join(gateway.stateDir, "agentwatch", "spool");
+      const written = () =>
+        readdirSync(spool).reduce((sum, name) => sum + statSync(join(spool, name)).size, 0);
+      await until(() => existsSync(spool) && written() > 0);
+      const before = written();
+      gateway.emit("before_message_write", one(5), SESSION);
+      await until(() => written() > before);
+      await gateway.stop();
+      assert.equal(receiver.totals["p/m"]?.requests, 1);
+      assert.equal(gateway.log.filter((line) => line.includes("another version's")).length, 1);
+      assert.ok(!gateway.log.some((line) => line.includes("fault")), gateway.log.join("\n"));
+      // The next process.
+      cpSync(join(PROJECT, "dist"), dist, { recursive: true });
+      await gateway.start();
+      await until(() => (receiver.totals["p/m"]?.requests ?? 0) >= 5);
+      await gateway.stop();
+      assert.deepEqual([receiver.totals["p/m"]?.requests, receiver.totals["p/m"]?.prompt], [5, 15]);
+    } finally {
+      close();
+    }
+  });
 
 /** Reads events, acknowledges each, and dies of those of the model `poison`. */
 const DYING_WORKER = `

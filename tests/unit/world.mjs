@@ -240,7 +240,7 @@ export class Gateway {
 
   /** Evaluates the plugin's module from a copy of its folder. @param {string} name @param {string} [project] another checkout */
   async evaluate(name = "one", project = PROJECT) {
-    const folder = join(this.#folder, "plugins", name);
+    const folder = this.folderOf(name);
     mkdirSync(folder, { recursive: true });
     for (const file of ["dist", "package.json", "openclaw.plugin.json"])
       cpSync(join(project, file), join(folder, file), { recursive: true });
@@ -248,9 +248,14 @@ export class Gateway {
     return module.default;
   }
 
+  /** A copy of the plugin's folder. @param {string} name */
+  folderOf(name) {
+    return join(this.#folder, "plugins", name);
+  }
+
   /** Removes a copy of the plugin's folder. @param {string} name */
   remove(name) {
-    rmSync(join(this.#folder, "plugins", name), { recursive: true });
+    rmSync(this.folderOf(name), { recursive: true });
   }
 
   /**
