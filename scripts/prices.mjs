@@ -39,6 +39,9 @@ const PROVIDERS = {
 /** The rates of a model that the table has, in the order in which they stand in it. */
 const RATES = ["input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok"];
 
+/** Fees per 1,000 beside tokens, by their words in the table. */
+const FEES = { web: "web_searches_kcount", file: "storage_searches_kcount" };
+
 /** Where the crate's price data is, and the crate's version. */
 function source() {
   const args = ["metadata", "--format-version", "1", "--locked"];
@@ -154,7 +157,7 @@ const base = (price) => (typeof price === "object" ? price.base : (price ?? 0));
 
 /**
  * A model's rates: those of each tier, a tier's beginning before them. A rate that is not there is left out; what a
- * cache holds costs as much as the rest of the prompt then.
+ * cache holds costs as much as the rest of the prompt then. Fees follow.
  *
  * @param {any} prices
  */
@@ -169,13 +172,17 @@ function rates(prices) {
     typeof price === "object"
       ? (price.tiers.filter((/** @type {any} */ tier) => tier.start <= start).at(-1)?.price ?? price.base)
       : price;
-  return tiers
+  const fees = Object.entries(FEES)
+    .filter(([, key]) => prices[key])
+    .map(([word, key]) => `${word}=${number(base(prices[key]))}`);
+  const all = tiers
     .map((start) => {
       const row = RATES.map((key) => (prices[key] === undefined ? "-" : number(at(prices[key], start))));
       while (row.at(-1) === "-") row.pop();
       return (start ? [`>${start}`, ...row] : row).join(" ");
     })
     .join(" ");
+  return [all, ...fees].join(" ");
 }
 
 /** @param {number} value */
@@ -185,7 +192,7 @@ function table() {
   const { version, path } = source();
   const day = new Date().toISOString().slice(0, 10);
   const lines = [
-    `; List prices in USD per 1M tokens: input, output, cache read, cache write. Made by \`npm run prices\`.`,
+    `; List prices in USD per 1M tokens: input, output, cache read, cache write; fees in USD per 1,000. Made by \`npm run prices\`.`,
     `; ${day} genai-prices ${version}`,
   ];
   for (const provider of JSON.parse(readFileSync(path, "utf8"))) {

@@ -165,8 +165,13 @@ pub struct Field {
     /// A path that begins with `noise:` gives a boolean: whether the text there is no message of
     /// anybody's (a heartbeat, a blank). One that begins with `preview:` gives the text's first 200
     /// characters where the operator asked for previews, else nothing. One that begins with `time:`
-    /// gives ms since 1970, whether the time there is such a number or ISO text.
+    /// gives ms since 1970, whether the time there is such a number or ISO text. One that begins with
+    /// `usage:` gives the values of the usage object there that have one of the `names`, as
+    /// [`crate::usage::Reading::of_pairs`] takes them.
     pub path: &'static str,
+    /// Names below the path; none for a scalar.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub names: &'static [&'static str],
 }
 
 /// By which mechanism events of a source reach this plugin. The shim derives its subscriptions from it.
@@ -324,7 +329,11 @@ macro_rules! facts {
                 mechanism: $crate::facts::Mechanism::$mechanism,
                 gateways: $crate::facts::Gateways::Every,
                 only: $crate::facts::only!($($path, $value)?),
-                fields: &[$($crate::facts::Field { name: stringify!($field), path: $from }),*],
+                fields: &[$($crate::facts::Field {
+                    name: stringify!($field),
+                    path: $from,
+                    names: $crate::usage::names_of($from),
+                }),*],
                 list: None,
             };
         }

@@ -13,6 +13,7 @@ use crate::observe::{Observation, SessionFacts};
 use crate::records::Written;
 use crate::segments::Kind;
 use crate::sessions::Counted;
+use crate::usage::Bill;
 
 /// The version of the format; a file of another one is left alone.
 pub const VERSION: u16 = 1;
@@ -62,6 +63,18 @@ pub enum Frame {
     },
     /// A request that another process passed on and counted as no call: its provider and the shape of its path.
     Passed(String),
+    /// As `Seen`, of a call of which more is billed than tokens at their usual price.
+    SeenWith(CallId, Box<Observation>, Box<Bill>),
+}
+
+impl Frame {
+    /// A surface saw a call.
+    pub fn seen(id: CallId, mut observation: Box<Observation>) -> Self {
+        match observation.bill.take() {
+            Some(bill) => Self::SeenWith(id, observation, bill),
+            None => Self::Seen(id, observation),
+        }
+    }
 }
 
 /// The bytes with which a file begins.

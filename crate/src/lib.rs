@@ -33,10 +33,12 @@ pub mod segments;
 pub mod sessions;
 pub mod sse;
 pub mod status;
+pub mod tariff;
 pub mod time;
 pub mod transcript;
 mod turn;
 pub mod turns;
+pub mod usage;
 pub mod voice;
 
 #[cfg(all(target_arch = "wasm32", feature = "counting"))]

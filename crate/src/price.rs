@@ -6,6 +6,15 @@ use crate::call::{Cost, CostSource, Usage};
 /// cache write.
 pub type Tier = [f64; 5];
 
+/// Fees that are billed beside tokens, in USD per 1,000.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Fees {
+    /// Searches of the web.
+    pub web_searches: f64,
+    /// Searches of stored files.
+    pub file_searches: f64,
+}
+
 /// What is known of a model's price.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Price {
@@ -13,20 +22,37 @@ pub struct Price {
     pub source: CostSource,
     /// In the order of their prompts, the first from 0 on; none for a subscription.
     pub tiers: Vec<Tier>,
+    /// Fees beside tokens.
+    pub fees: Fees,
+    /// The list price, where the price is another: what a figure has to be near to.
+    pub list: Vec<Tier>,
 }
+
+/// Anthropic's price of writes to a cache that are kept for an hour, in rates of the input: all of the 72 models of which
+/// the crate `genai-prices` 0.2.1 knows both have this (`crate/tests/prices.rs`), and OpenClaw 2026.9.6 reckons alike.
+pub const WRITE_1H_RATE: f64 = 2.0;
+
+/// A figure that is so many times beyond or below all prices is in another unit.
+pub const IMPLAUSIBLE: f64 = 1_000.0;
 
 impl Price {
     /// Nothing is known.
-    pub const UNKNOWN: Self = Self {
-        source: CostSource::Unknown,
-        tiers: Vec::new(),
-    };
+    pub const UNKNOWN: Self = Self::bare(CostSource::Unknown);
 
     /// Its calls cost nothing each.
-    pub const SUBSCRIPTION: Self = Self {
-        source: CostSource::Subscription,
-        tiers: Vec::new(),
-    };
+    pub const SUBSCRIPTION: Self = Self::bare(CostSource::Subscription);
+
+    const fn bare(source: CostSource) -> Self {
+        Self {
+            source,
+            tiers: Vec::new(),
+            fees: Fees {
+                web_searches: 0.0,
+                file_searches: 0.0,
+            },
+            list: Vec::new(),
+        }
+    }
 
     /// The numbers that stand for the sources where prices cross.
     pub const SOURCES: [CostSource; 5] = [
@@ -42,6 +68,11 @@ impl Price {
     /// A figure of the provider stands. A subscription makes any other one void: OpenClaw reckons with list prices
     /// there too. Then OpenClaw's figure stands, then its prices, then those of the settings, then a table's.
     pub fn of(&self, known: Cost, usage: Option<&Usage>) -> Cost {
+        self.of_reckoned(known, usage.and_then(|usage| self.reckon(usage, 0)))
+    }
+
+    /// The same, where the call's price was reckoned already: `None` where nobody knows.
+    pub fn of_reckoned(&self, known: Cost, reckoned: Option<f64>) -> Cost {
         let applies = match self.source {
             CostSource::Subscription => known.source != CostSource::Provider,
             CostSource::Openclaw => matches!(
@@ -56,10 +87,9 @@ impl Price {
         if !applies {
             return known;
         }
-        let usd = match (self.source, usage) {
-            (CostSource::Subscription, _) => Some(0.0),
-            (_, Some(usage)) => self.reckon(usage),
-            _ => None,
+        let usd = match self.source {
+            CostSource::Subscription => Some(0.0),
+            _ => reckoned,
         };
         usd.map_or(known, |usd| Cost {
             usd,
@@ -67,22 +97,71 @@ impl Price {
         })
     }
 
-    /// The tier is chosen by the whole prompt, and holds for all of it.
-    fn reckon(&self, usage: &Usage) -> Option<f64> {
-        let prompt = usage.prompt() as f64;
-        let holds = |tier: &&Tier| tier[0] < prompt || tier[0] == 0.0;
-        let [_, rates @ ..] = self.tiers.iter().rev().find(holds)?;
-        let tokens = [
-            usage.input,
-            usage.output,
-            usage.cache_read,
-            usage.cache_write,
-        ];
-        let parts = rates
-            .iter()
-            .zip(tokens)
-            .map(|(rate, tokens)| rate * tokens as f64);
-        Some(parts.sum::<f64>() / 1e6)
+    /// What tokens cost by this price; `write_1h` of the cache writes are kept for an hour.
+    pub fn reckon(&self, usage: &Usage, write_1h: u64) -> Option<f64> {
+        reckon(&self.tiers, usage, write_1h)
+    }
+
+    /// What they cost by the list price, where that is another.
+    pub fn reckon_by_list(&self, usage: &Usage, write_1h: u64) -> Option<f64> {
+        reckon(&self.list, usage, write_1h)
+    }
+
+    /// The numbers as which a price crosses: the fees, how many tiers there are, and the tiers and those of the list.
+    pub fn numbers(&self) -> Vec<f64> {
+        let Fees {
+            web_searches,
+            file_searches,
+        } = self.fees;
+        let mut numbers = vec![web_searches, file_searches, self.tiers.len() as f64];
+        numbers.extend_from_slice(self.tiers.as_flattened());
+        numbers.extend_from_slice(self.list.as_flattened());
+        numbers
+    }
+
+    /// A price of such numbers.
+    pub fn of_numbers(source: CostSource, numbers: &[f64]) -> Self {
+        let [web_searches, file_searches, count, tiers @ ..] = numbers else {
+            return Self {
+                source,
+                ..Self::UNKNOWN
+            };
+        };
+        let (tiers, _) = tiers.as_chunks();
+        let (tiers, list) = tiers.split_at(tiers.len().min(*count as usize));
+        Self {
+            source,
+            tiers: tiers.to_vec(),
+            fees: Fees {
+                web_searches: *web_searches,
+                file_searches: *file_searches,
+            },
+            list: list.to_vec(),
+        }
+    }
+}
+
+/// The tier is chosen by the whole prompt, and holds for all of it.
+fn reckon(tiers: &[Tier], usage: &Usage, write_1h: u64) -> Option<f64> {
+    let prompt = usage.prompt() as f64;
+    let holds = |tier: &&Tier| tier[0] < prompt || tier[0] == 0.0;
+    let [_, input, output, cache_read, cache_write] = tiers.iter().rev().find(holds)?;
+    let write_1h = write_1h.min(usage.cache_write);
+    let parts = [
+        input * usage.input as f64,
+        output * usage.output as f64,
+        cache_read * usage.cache_read as f64,
+        cache_write * (usage.cache_write - write_1h) as f64,
+        WRITE_1H_RATE * input * write_1h as f64,
+    ];
+    Some(parts.iter().sum::<f64>() / 1e6)
+}
+
+/// How many times a figure is beyond, or below, what it should be; 1 where one of them is nothing.
+pub fn distance(usd: f64, expected: f64) -> f64 {
+    match usd > 0.0 && expected > 0.0 {
+        true => (usd / expected).max(expected / usd),
+        false => 1.0,
     }
 }
 
@@ -104,7 +183,11 @@ mod tests {
 
     fn price(source: CostSource) -> Price {
         let tiers = vec![[0.0, 3.0, 15.0, 0.3, 3.75], [3_500.0, 6.0, 22.5, 0.6, 7.5]];
-        Price { source, tiers }
+        Price {
+            source,
+            tiers,
+            ..Price::UNKNOWN
+        }
     }
 
     #[test]

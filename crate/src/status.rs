@@ -25,6 +25,8 @@ pub struct Counts {
     pub model_errors: u64,
     /// Calls whose usage could not be read.
     pub broken_usage: u64,
+    /// Calls of which a cost was told that no price list explains; it is not believed.
+    pub implausible_costs: u64,
     /// Tokens that a run's total showed and no call did.
     pub tokens_unseen: u64,
     /// Diagnostic events that the gateway dropped for overload.

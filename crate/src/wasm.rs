@@ -118,14 +118,11 @@ impl Core {
         Some(Array::of2(&provider.into(), &model.into()))
     }
 
-    /// A model's price: an index into [`Price::SOURCES`], and five numbers a tier, as [`Price::tiers`] has them.
+    /// A model's price: an index into [`Price::SOURCES`], and its numbers, as [`Price::numbers`] has them.
     #[wasm_bindgen(js_name = setPrice)]
     pub fn set_price(&self, provider: &str, model: &str, source: u32, rates: &[f64]) {
-        let (tiers, _) = rates.as_chunks();
-        let price = Price {
-            source: Price::SOURCES[source as usize % Price::SOURCES.len()],
-            tiers: tiers.to_vec(),
-        };
+        let source = Price::SOURCES[source as usize % Price::SOURCES.len()];
+        let price = Price::of_numbers(source, rates);
         self.machine.borrow_mut().set_price(provider, model, price);
     }
 

@@ -41,7 +41,7 @@ impl PriceBook {
         let source = Price::SOURCES
             .iter()
             .position(|source| *source == price.source);
-        let rates = Float64Array::from(price.tiers.as_flattened());
+        let rates = Float64Array::from(&price.numbers()[..]);
         Array::of2(&JsValue::from(source.unwrap_or_default() as u32), &rates)
     }
 }

@@ -7,6 +7,7 @@ mod common;
 
 use agentwatch_openclaw::facts::Scalar;
 use agentwatch_openclaw::observe::SOURCES;
+use agentwatch_openclaw::usage::NAMES;
 use common::{Gateway, Totals, at};
 use serde_json::{Value, json};
 
@@ -70,8 +71,31 @@ fn usual(source: usize) -> Vec<Scalar> {
     };
     let fields = SOURCES[source].fields.iter();
     fields
-        .map(|field| common::scalar(&usual(field.name)))
+        .map(|field| match field.path.starts_with("usage:") {
+            true => usage_with("", Scalar::Absent),
+            false => common::scalar(&usual(field.name)),
+        })
         .collect()
+}
+
+/// The usage object that events usually have, with another value under one name.
+fn usage_with(name: &str, value: Scalar) -> Scalar {
+    let usual = [
+        ("input", 10.0),
+        ("output", 10.0),
+        ("cacheRead", 10.0),
+        ("cacheWrite", 0.0),
+        ("cost.total", 0.5),
+    ];
+    let pairs = usual.iter().flat_map(|(known, number)| {
+        let index = NAMES.iter().position(|name| name == known).unwrap();
+        let value = match *known == name {
+            true => value.clone(),
+            false => Scalar::Number(*number),
+        };
+        [Scalar::Number(index as f64), value]
+    });
+    Scalar::List(pairs.collect())
 }
 
 /// A plain message of another session, which must arrive whatever else was said.
@@ -192,25 +216,29 @@ fn a_message_without_a_model_is_refused_by_name() {
     }
 }
 
-/// The call has happened: it counts, its tokens unknown, and the status says that they were unreadable.
+/// The call has happened: it counts with what could be read, and the status says that something could not.
 #[test]
-fn usage_that_cannot_be_read_leaves_a_call_without_usage() {
-    for field in ["input", "output", "cache_read", "cache_write"] {
+fn a_count_that_cannot_be_read_is_missing_and_the_others_count() {
+    for (field, prompt, completion) in [
+        ("input", 10, 10),
+        ("output", 20, 0),
+        ("cacheRead", 10, 10),
+        ("cacheWrite", 20, 10),
+    ] {
         for value in [
-            Scalar::Number(-1.0),
             Scalar::Number(f64::NAN),
             Scalar::Number(f64::INFINITY),
             Scalar::Number(1e13),
-            Scalar::Text("10".into()),
+            Scalar::Text("NaN".into()),
             Scalar::Bool(true),
             Scalar::List(vec![]),
         ] {
-            let gateway = message_with(field, value.clone());
+            let gateway = message_with("usage", usage_with(field, value.clone()));
             let what = format!("{field} = {value:?}");
             let total = &gateway.receiver.totals.0["p/m"];
             assert_eq!(
                 (total.requests, total.prompt, total.completion),
-                (1, 0, 0),
+                (1, prompt, completion),
                 "{what}"
             );
             assert_eq!(gateway.status()["broken_usage"], 1, "{what}");
@@ -219,9 +247,31 @@ fn usage_that_cannot_be_read_leaves_a_call_without_usage() {
 }
 
 #[test]
+fn a_number_in_a_string_counts_and_a_negative_one_is_nothing() {
+    for (value, prompt) in [
+        (Scalar::Text("10".into()), 20),
+        (Scalar::Text(" 12.0 ".into()), 22),
+        (Scalar::Number(-800.0), 10),
+    ] {
+        let gateway = message_with("usage", usage_with("input", value.clone()));
+        let total = &gateway.receiver.totals.0["p/m"];
+        assert_eq!((total.prompt, total.completion), (prompt, 10), "{value:?}");
+        assert_eq!(gateway.status()["broken_usage"], 0, "{value:?}");
+    }
+}
+
+#[test]
 fn an_unusable_cost_or_time_leaves_the_tokens_alone() {
+    for value in strange() {
+        let gateway = message_with("usage", usage_with("cost.total", value.clone()));
+        let total = &gateway.receiver.totals.0["p/m"];
+        assert_eq!(
+            (total.prompt, total.completion),
+            (20, 10),
+            "cost = {value:?}"
+        );
+    }
     for field in [
-        "cost",
         "timestamp",
         "stop_reason",
         "response_id",

@@ -11,6 +11,7 @@ mod common;
 
 use agentwatch_openclaw::files::LEDGER;
 use agentwatch_openclaw::journal::{self, FILE_HEADER, FRAME_HEADER, Frame, Reader, VERSION};
+use agentwatch_openclaw::usage::{Bill, Part, Tier};
 use common::{Gateway, captures};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -105,6 +106,45 @@ fn a_frame_whose_cost_is_no_amount_is_corrupt() {
             .iter()
             .all(|call| call["cost_usd"].is_f64())
     );
+}
+
+/// A frame that 0.1.0 had not: its kind stands behind all others, and its bytes stay as they are.
+#[test]
+fn a_call_with_a_bill_has_the_bytes_that_it_had() {
+    let seen = read(OF_0_1_0)
+        .frames
+        .into_iter()
+        .find_map(|frame| match frame {
+            Frame::Seen(id, seen) => Some((id, seen)),
+            _ => None,
+        });
+    let (id, mut seen) = seen.unwrap();
+    let plain = postcard::to_allocvec(&Frame::seen(id, seen.clone())).unwrap();
+    let bill = Bill {
+        is_billed: true,
+        write_1h: 300,
+        tier: Some(Tier::Flex),
+        is_fast: false,
+        is_us: true,
+        web_searches: 1,
+        file_searches: 2,
+        code_runs: 3,
+        sources: 4,
+        parts: vec![Part {
+            model: Some("m".to_owned()),
+            tokens: [5, 6, 7, 8, 9],
+        }],
+    };
+    seen.bill = Some(Box::new(bill.clone()));
+    let with_bill = postcard::to_allocvec(&Frame::seen(id, seen)).unwrap();
+    let bill_bytes = [
+        1, 172, 2, 1, 1, 0, 1, 1, 2, 3, 4, 1, 1, 1, b'm', 5, 6, 7, 8, 9,
+    ];
+    assert_eq!(with_bill, [&[13], &plain[1..], &bill_bytes[..]].concat());
+    let Ok(Frame::SeenWith(_, _, read)) = postcard::from_bytes(&with_bill) else {
+        panic!("another frame");
+    };
+    assert_eq!(*read, bill);
 }
 
 #[test]

@@ -370,6 +370,76 @@ proptest! {
     }
 }
 
+/// What the crate says of one more count than tokens have here.
+fn oracle_with(provider: &str, model: &str, more: &[(UsageKey, f64)]) -> Option<f64> {
+    let name = OTHER_NAMES.iter().find(|(ours, _)| *ours == provider);
+    let provider = name.map_or(provider, |(_, theirs)| theirs);
+    let counts = genai_prices::Usage::from_iter(more.iter().cloned());
+    let request = PriceRequest::new(model, &counts)
+        .with_provider_id(provider)
+        .with_timestamp(table_day() + Duration::from_secs(43_200));
+    Some(genai_prices::calculate(&request).ok()?.total_price)
+}
+
+#[test]
+fn writes_for_an_hour_cost_twice_the_input_as_in_the_crate() {
+    let book = book();
+    let mut compared = 0;
+    for (provider, pattern, _) in patterns() {
+        let model = pattern.replace('*', "").replace('#', "1");
+        let tokens = [
+            (UsageKey::INPUT_TOKENS, 1_000.0),
+            (UsageKey::CACHE_WRITE_TOKENS, 1_000.0),
+        ];
+        let hour = (UsageKey::CACHE_WRITE_1H_TOKENS, 1_000.0);
+        let with_hour = [&tokens[..], &[hour]].concat();
+        let there = oracle_with(provider, &model, &with_hour);
+        // A model of which the crate knows no such price costs there what other writes cost.
+        if there.is_none() || there == oracle_with(provider, &model, &tokens) {
+            continue;
+        }
+        let here = book
+            .find(provider, &model)
+            .reckon(&usage([0, 0, 0, 1_000]), 1_000);
+        let gap = (here.unwrap_or(f64::NAN) - there.unwrap_or(f64::NAN)).abs();
+        assert!(
+            gap < 1e-9,
+            "{provider}/{model}: {there:?} there, {here:?} here"
+        );
+        compared += 1;
+    }
+    assert!(compared > 60, "{compared}");
+}
+
+#[test]
+fn fees_are_those_of_the_crate() {
+    let book = book();
+    let mut compared = 0;
+    for (provider, pattern, _) in patterns() {
+        let model = pattern.replace('*', "").replace('#', "1");
+        let price = book.find(provider, &model);
+        // What the crate prices by requests, too, is unknown here.
+        if price.source != CostSource::Table {
+            continue;
+        }
+        let fees = price.fees;
+        for (key, fee) in [
+            (UsageKey::WEB_SEARCHES, fees.web_searches),
+            (UsageKey::STORAGE_SEARCHES, fees.file_searches),
+        ] {
+            let there = oracle_with(provider, &model, &[(key, 1_000.0)]).unwrap_or(0.0);
+            if there > 0.0 {
+                assert!(
+                    (there - fee).abs() < 1e-9,
+                    "{provider}/{model}: {there} there, {fee} here"
+                );
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared > 60, "{compared}");
+}
+
 #[test]
 fn the_table_is_of_a_day_that_has_been() {
     assert!(table_day() > UNIX_EPOCH && table_day() < SystemTime::now());

@@ -77,7 +77,7 @@ fn the_names_of_providers_stand_for_openclaws() {
         // More of the prompt came from the cache than it has.
         (
             json!({"prompt_tokens": 50, "completion_tokens": 8, "cached_tokens": 60}),
-            [60, 8, 60, 0],
+            [50, 8, 50, 0],
         ),
         // OpenClaw's own name comes first; what is null is not there.
         (

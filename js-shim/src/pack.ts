@@ -18,6 +18,44 @@ export interface PackedEvent {
 /** A property that could not be read: each property of it cannot be read either, and it is no scalar. */
 export const UNREADABLE: unknown = new Proxy(Object.freeze({}), { get: () => UNREADABLE });
 
+/** Names of values in a usage object: each with its number, what stands below it, or whether it is a list of usages. */
+export type Names = ReadonlyMap<string, Node>;
+interface Node {
+  at?: number;
+  below?: Map<string, Node>;
+  isList?: boolean;
+}
+
+/** The names of a table: dots between the parts of one, `[]` behind a list of usages. */
+export function namesOf(table: readonly string[]): Names {
+  const root = new Map<string, Node>();
+  for (const [at, name] of table.entries()) {
+    const isList = name.endsWith("[]");
+    const parts = (isList ? name.slice(0, -2) : name).split(".");
+    let names = root;
+    for (const part of parts.slice(0, -1)) {
+      const node = names.get(part) ?? {};
+      names.set(part, node);
+      node.below ??= new Map();
+      names = node.below;
+    }
+    const last = String(parts.at(-1));
+    names.set(last, { ...names.get(last), at, isList });
+  }
+  return root;
+}
+
+/** The most values that cross of one usage object, of its own names and of those that nobody knows, and of its lists. */
+const [MAX_VALUES, MAX_MEMBERS, MAX_PARTS] = [256, 512, 32];
+
+function read(object: Record<string, unknown>, key: string): unknown {
+  try {
+    return object[key];
+  } catch {
+    return UNREADABLE;
+  }
+}
+
 /** One event under construction, filled by a picker again and again. */
 export class Pack {
   #numbers = new Float64Array(512);
@@ -90,6 +128,62 @@ export class Pack {
   /** Adds a time: ms since 1970, or ISO text. */
   time(value: unknown): void {
     this.fact(typeof value === "string" ? Date.parse(value) : value);
+  }
+
+  /** Adds the values of a usage object that have one of these names, as pairs of the name's number and the value. */
+  usage(value: unknown, names: Names): void {
+    if (typeof value !== "object" || value === null || value === UNREADABLE) return this.#number(ABSENT);
+    this.#number(LIST);
+    const at = this.#length;
+    this.#number(0);
+    this.#numbers[at] = 2 * this.#members(value as Record<string, unknown>, names, names, MAX_VALUES);
+  }
+
+  /** Adds an object's values that have names; how many. `all` are the names of a usage that is a part of this one. */
+  #members(object: Record<string, unknown>, names: Names, all: Names | undefined, most: number): number {
+    let [count, members] = [0, 0];
+    // A stranger's object may throw wherever it is touched: what crossed until then counts.
+    try {
+      for (const key in object) {
+        members += 1;
+        if (members > MAX_MEMBERS || count >= most) break;
+        const node = names.get(key);
+        if (node) count += this.#member(read(object, key), node, all, most - count);
+      }
+    } catch {}
+    return count;
+  }
+
+  #member(value: unknown, { at, below, isList }: Node, all: Names | undefined, most: number): number {
+    if (value === undefined || value === null) return 0;
+    if (below && typeof value === "object" && value !== UNREADABLE)
+      return this.#members(value as Record<string, unknown>, below, undefined, most);
+    if (at === undefined) return 0;
+    if (isList) return all && Array.isArray(value) ? this.#parts(value, at, all, most) : 0;
+    this.#number(NUMBER);
+    this.#number(at);
+    this.fact(value);
+    return 1;
+  }
+
+  /** Adds usages that a usage is made of, each between a pair that begins and one that ends it. */
+  #parts(list: unknown[], at: number, names: Names, most: number): number {
+    let count = 0;
+    const length = Math.min(list.length, MAX_PARTS);
+    for (let index = 0; index < length && count + 2 < most; index += 1) {
+      const part: unknown = list[index];
+      if (typeof part !== "object" || part === null) continue;
+      this.#flag(at, TRUE);
+      count += 2 + this.#members(part as Record<string, unknown>, names, undefined, most - count - 2);
+      this.#flag(at, FALSE);
+    }
+    return count;
+  }
+
+  #flag(at: number, flag: number): void {
+    this.#number(NUMBER);
+    this.#number(at);
+    this.#number(flag);
   }
 
   /**

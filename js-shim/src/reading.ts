@@ -15,6 +15,8 @@ export interface Told {
   reasoning: number | null;
   /** In USD. */
   cost: number | null;
+  /** What is billed beside tokens at their usual price: text that the module made for itself. */
+  bill?: string;
   usage_source: "reported" | "missing" | "broken";
   outcome: "completed" | "failed" | "aborted";
   /** What it is about, where that is no call that is over: one that goes on in the background, or none at all. */

@@ -4,12 +4,12 @@
 import { createHash } from "node:crypto";
 
 /**
- * @typedef {{ name: string, path: string }} Field
+ * @typedef {{ name: string, path: string, names?: string[] }} Field
  * @typedef {{ source: string, mechanism: string, gateways: string, only: [string, string] | null, fields: Field[], list: { path: string, max: number, fields: Field[] } | null }} Table
  */
 
 const HEAD = `// Made by the build from the module's table of sources; see scripts/lib/pickers.mjs.
-import { UNREADABLE } from "./pack.js";
+import { UNREADABLE, namesOf } from "./pack.js";
 `;
 
 /** @param {string} path `a.b|c`: alternatives, the first that is there counts. */
@@ -63,13 +63,13 @@ function fieldLines(path, objects, call) {
     const guarded = object ? `try { ${get} } catch { value = UNREADABLE; }` : get;
     lines.push(index === 0 ? guarded : `if (value === undefined || value === null) { ${guarded} }`);
   }
-  lines.push(`pack.${call}(value); }`);
+  lines.push(call === "usage" ? "pack.usage(value, NAMES); }" : `pack.${call}(value); }`);
   return lines.join(" ");
 }
 
 /** @param {string} path */
 function callOf(path) {
-  const [, kind, rest] = /^(noise|preview|time):(.*)$/.exec(path) ?? [];
+  const [, kind, rest] = /^(noise|preview|time|usage):(.*)$/.exec(path) ?? [];
   return { call: kind ?? "fact", path: rest ?? path };
 }
 
@@ -148,7 +148,10 @@ export function pickersOf(sources) {
     ]);
   const hash = createHash("sha256").update(sources).digest("hex").slice(0, 16);
   // Names of events come from outside: none is to find what every object inherits.
+  // One table of names is below all usage objects.
+  const names = tables.flatMap(({ fields }) => fields).find((field) => field.names)?.names ?? [];
   return `${HEAD}
+const NAMES = namesOf(${JSON.stringify(names)});
 export const SOURCES = Object.assign(Object.create(null), {
 ${entries.join("\n")}
 });

@@ -5,11 +5,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
 import { pathToFileURL } from "node:url";
-import { Pack, UNREADABLE } from "../../dist/base.js";
+import { namesOf, Pack, UNREADABLE } from "../../dist/base.js";
 import { pickersOf } from "../../scripts/lib/pickers.mjs";
 
 const folder = mkdtempSync(join(tmpdir(), "agentwatch-pickers-"));
-globalThis.unreadable = UNREADABLE;
+Object.assign(globalThis, { unreadable: UNREADABLE, namesOf });
 let made = 0;
 
 /** What `crate/src/packed.rs` takes apart, as values. @param {Pack} pack */
@@ -176,4 +176,55 @@ test("nothing that is not declared is looked at", async () => {
   );
   assert.equal(await one("event.x", event), 1);
   assert.deepEqual(looked, ["x"]);
+});
+
+/** What a usage object crosses as. @param {string[]} names @param {unknown} usage */
+async function usage(names, usage) {
+  const fields = [{ name: "usage", path: "usage:event.usage", names }];
+  const pick = await makePicker({ source: "s", only: null, fields, list: null });
+  return pick([{ usage }])?.[0];
+}
+
+test("of a usage object the values cross that have a name, each behind the name's number", async () => {
+  const names = ["input", "cost.total", "details.cached", "parts[]", "details"];
+  assert.deepEqual(
+    await usage(names, { x: 9, input: 7, cost: { total: 0.5, input: 1 }, output: 3 }),
+    [0, 7, 1, 0.5],
+  );
+  assert.deepEqual(await usage(names, { details: { cached: "12" }, input: null }), [2, "12"]);
+  assert.deepEqual(await usage(names, { details: 4 }), [4, 4]);
+  assert.deepEqual(await usage(names, { input: {}, cost: [1] }), [0, []]);
+  for (const none of [undefined, null, 5, "text", true]) assert.equal(await usage(names, none), null);
+});
+
+test("usages that a usage is made of cross between two marks, and have no parts themselves", async () => {
+  const parts = [{ input: 1, parts: [{ input: 9 }] }, "text", null, { details: { cached: 2 } }];
+  const expected = [0, 7, 1, true, 0, 1, 1, false, 1, true, 2, 2, 1, false];
+  assert.deepEqual(await usage(["input", "parts[]", "details.cached"], { input: 7, parts }), expected);
+  const many = Array.from({ length: 1_000 }, () => ({ input: 1 }));
+  assert.equal((await usage(["parts[]", "input"], { parts: many })).length, 32 * 6);
+  assert.deepEqual(await usage(["parts[]"], { parts: { length: 5 } }), []);
+});
+
+test("a usage object that throws costs what it hides, and no more", async () => {
+  const bad = {
+    input: 7,
+    get output() {
+      throw new Error("no");
+    },
+    cache: 3,
+  };
+  assert.deepEqual(await usage(["input", "output", "cache"], bad), [0, 7, 1, [], 2, 3]);
+  const hostile = new Proxy(
+    {},
+    {
+      ownKeys() {
+        throw new Error("no");
+      },
+    },
+  );
+  assert.deepEqual(await usage(["input"], hostile), []);
+  const endless = Object.fromEntries(Array.from({ length: 100_000 }, (_, index) => [`x${index}`, index]));
+  assert.deepEqual(await usage(["input"], { ...endless, input: 1 }), []);
+  assert.deepEqual(await usage(["constructor", "__proto__"], { input: 1 }), []);
 });

@@ -31,9 +31,9 @@ describe("files", () => {
       model: "m1",
       input: 2,
       output: 1,
-      cache_read: 2,
-      cache_write: 3,
-      cost: 0.25,
+      cacheRead: 2,
+      cacheWrite: 3,
+      "cost.total": 0.25,
       stop_reason: "stop",
       response_id: "r",
       timestamp: BEGIN + 1500,
@@ -233,7 +233,7 @@ describe("files", () => {
       for await (const { file, bookmark, rows } of readStore(store.stateDir, store.bookmarks, {
         io: store.io,
       })) {
-        found.push(...rows.map((row) => row[2]));
+        found.push(...rows.map((row) => row[2][1]));
         store.bookmarks.set(file, bookmark);
         isDone = false;
         break;

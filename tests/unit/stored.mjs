@@ -19,9 +19,21 @@ export const BEGIN = Date.parse("2026-11-20T10:00:00.000Z");
 
 /** The facts' places, by name, in the order of the core's table `stored`. */
 const FACTS =
-  "provider model input output cache_read cache_write cost stop_reason response_id timestamp written entry run_id session_id agent session_key inherited".split(
+  "provider model usage stop_reason response_id timestamp written entry run_id session_id agent session_key inherited".split(
     " ",
   );
+
+/** The names of a usage object's values, in the order of the core's table. */
+const NAMES = ["input", "output", "cacheRead", "cacheWrite", "cacheWrite1h", "reasoningTokens", "total"];
+const USAGE = [...NAMES, "totalTokens", "cost.total"];
+
+/** A usage by its names, of pairs of a name's number and its value. @param {any[] | null} pairs */
+function usageOf(pairs) {
+  /** @type {Record<string, unknown>} */
+  const usage = {};
+  for (let at = 0; at < (pairs?.length ?? 0); at += 2) usage[USAGE[pairs?.[at]] ?? "other"] = pairs?.[at + 1];
+  return usage;
+}
 
 /** A stored answer; the number is its input tokens and tells it from others. @param {number} number @param {object} [more] */
 export function answer(number, more = {}) {
@@ -118,8 +130,10 @@ export class Store {
       Object.assign(this.skipped, batch.skipped);
       if (batch.bookmark) this.bookmarks.set(batch.file, batch.bookmark);
       else if (!batch.problem) this.bookmarks.delete(batch.file);
-      for (const row of batch.rows)
-        found.push(Object.fromEntries(FACTS.map((name, index) => [name, row[index]])));
+      for (const row of batch.rows) {
+        const { usage, ...call } = Object.fromEntries(FACTS.map((name, index) => [name, row[index]]));
+        found.push({ ...call, ...usageOf(usage) });
+      }
     }
     return found;
   }

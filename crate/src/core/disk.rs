@@ -429,8 +429,13 @@ impl Core {
     fn restore(&mut self, frame: Frame, now: Now) {
         match frame {
             Frame::Seen(id, observation) => {
-                self.prices.want(&observation.provider, &observation.model);
+                self.prices.want_all(&observation);
                 self.ledger.restore(id, *observation, now);
+            }
+            Frame::SeenWith(id, observation, bill) => {
+                let observation = observation.with_bill(bill);
+                self.prices.want_all(&observation);
+                self.ledger.restore(id, observation, now);
             }
             Frame::Slot(slot) => self.ledger.restore_slot(*slot, now),
             Frame::Told {

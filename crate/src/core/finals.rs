@@ -22,7 +22,10 @@ impl Core {
     pub(super) fn enqueue(&mut self, settled: Settled, from_total: bool, now: Now) {
         // Traces are the business of the process in which the turn runs; the store's rows are no turn's.
         let traces = !from_total && !settled.elsewhere && !settled.stored;
-        let cost = self.prices.cost(&settled);
+        let priced = self.prices.cost(&settled);
+        if let Some(distance) = priced.implausible {
+            self.warn_of_implausible_cost(&settled.provider, &settled.model, distance);
+        }
         let call = ModelCall {
             id: settled.id,
             ended_ms: settled.ended_ms,
@@ -33,7 +36,7 @@ impl Core {
             run_id: settled.run_id,
             trigger: settled.trigger.as_deref().and_then(identity::word),
             usage: settled.usage,
-            cost,
+            cost: priced.cost,
             latency: settled.latency,
             ttfb_ms: settled.ttfb_ms,
             ttft_ms: settled.ttft_ms,
@@ -73,10 +76,36 @@ impl Core {
         let outbox = &self.outbox;
         let known = self.ledger.take_enrichments(|id| !outbox.has(id));
         if outbox.receiver() == Receiver::Ids {
-            for known in known {
+            for mut known in known {
+                let billed = known.billed_usd;
+                let prices = &self.prices;
+                let distance =
+                    billed.and_then(|usd| prices.is_late_figure_implausible(&known.seen, usd));
+                if let Some(distance) = distance {
+                    known.billed_usd = None;
+                    self.warn_of_implausible_cost(
+                        &known.seen.provider,
+                        &known.seen.model,
+                        distance,
+                    );
+                }
                 self.report(&Record::Enrichment(Box::new(known.into())), now);
             }
         }
+    }
+
+    fn warn_of_implausible_cost(&mut self, provider: &str, model: &str, distance: f64) {
+        self.counts.implausible_costs += 1;
+        let name = identity::name(&format!("{provider}/{model}"));
+        // In powers of ten, so that a model's calls say the same.
+        let times = 10_u64.pow(distance.log10().clamp(3.0, 18.0) as u32);
+        let text = format!(
+            "a cost was told for {name} that is more than {times} times beyond or below every price list, so it is in \
+             another unit; it is not believed, and the call counts at list price; where \
+             models.providers.{}.models[].cost is set, give USD per 1M tokens there",
+            identity::name(provider)
+        );
+        self.voice.say_once(Level::Warn, text);
     }
 
     fn warn_of_missing_usage(&mut self, call: &ModelCall) {

@@ -211,7 +211,7 @@ impl Core {
             .clone()
             .filter(|_| observation.ends_turn);
         let has_failed = observation.outcome == Outcome::Failed;
-        self.prices.want(&observation.provider, &observation.model);
+        self.prices.want_all(&observation);
         let for_journal = observation.clone();
         let Some(id) = self.ledger.observe(observation, now) else {
             return;
@@ -224,7 +224,7 @@ impl Core {
 
     fn take_history(&mut self, mut observation: Observation, now: Now) {
         observation.row = observation.row.or_else(|| key_of_call(&observation));
-        self.prices.want(&observation.provider, &observation.model);
+        self.prices.want_all(&observation);
         let for_journal = observation.clone();
         if let Some(id) = self.ledger.observe_history(observation, now) {
             self.note_seen(id, for_journal);
@@ -235,7 +235,7 @@ impl Core {
         self.counts.broken_usage += u64::from(for_journal.broken_usage);
         // What is not needed to match or to settle is no business of the journal's.
         for_journal.response_id = None;
-        let frame = Frame::Seen(id, Box::new(for_journal));
+        let frame = Frame::seen(id, Box::new(for_journal));
         self.keeper.note(&frame);
         self.tell_owner(|| frame);
     }

@@ -3,10 +3,13 @@
 use indexmap::IndexMap;
 
 use super::Core;
-use crate::call::Cost;
+use crate::call::{Cost, CostSource, Usage};
 use crate::identity::key_of;
 use crate::ledger::Settled;
-use crate::price::Price;
+use crate::observe::Observation;
+use crate::price::{IMPLAUSIBLE, Price, distance};
+use crate::tariff;
+use crate::usage::{Bill, Part};
 
 /// The most models whose prices are remembered; those beyond have none.
 const MAX_MODELS: usize = 2_048;
@@ -29,12 +32,134 @@ impl Prices {
         self.wanted.push((provider.to_owned(), model.to_owned()));
     }
 
+    /// The models of a call were seen.
+    pub fn want_all(&mut self, call: &Observation) {
+        self.want(&call.provider, &call.model);
+        let parts = call.bill.iter().flat_map(|bill| &bill.parts);
+        for model in parts.filter_map(|part| part.model.as_deref()) {
+            self.want(&call.provider, model);
+        }
+    }
+
+    fn of(&self, provider: &str, model: &str) -> Option<&Price> {
+        self.known.get(&key_of(&[provider, model]))
+    }
+
     /// What a final call cost, as far as that is known.
-    pub fn cost(&self, settled: &Settled) -> Cost {
-        let key = key_of(&[&settled.provider, &settled.model]);
-        self.known.get(&key).map_or(settled.cost, |price| {
-            price.of(settled.cost, settled.usage.as_ref())
+    pub fn cost(&self, call: &Settled) -> Priced {
+        self.price(&Charged {
+            provider: &call.provider,
+            model: &call.model,
+            usage: call.usage.as_ref(),
+            bill: call.bill.as_deref(),
+            cost: call.cost,
         })
+    }
+
+    /// How many times a provider's figure that came late is beyond or below all prices, where it is not to be believed.
+    pub fn is_late_figure_implausible(&self, seen: &Observation, usd: f64) -> Option<f64> {
+        let priced = self.price(&Charged {
+            provider: &seen.provider,
+            model: &seen.model,
+            usage: seen.usage.as_ref(),
+            bill: seen.bill.as_deref(),
+            cost: Cost {
+                usd,
+                source: CostSource::Provider,
+            },
+        });
+        priced.implausible
+    }
+
+    fn price(&self, call: &Charged) -> Priced {
+        let Some(price) = self.of(call.provider, call.model) else {
+            return Priced::believed(call.cost);
+        };
+        let bill = call.bill;
+        let charges = bill.map_or(0.0, |bill| tariff::charges(price.fees, bill));
+        let reckoned = self
+            .tokens(call, price, Price::reckon)
+            .map(|usd| usd + charges);
+        let listed = self.tokens(call, price, Price::reckon_by_list);
+        let expected = [reckoned, listed.map(|usd| usd + charges)];
+        let distance = expected
+            .iter()
+            .flatten()
+            .map(|expected| distance(call.cost.usd, *expected))
+            .reduce(f64::min);
+        let told = match distance {
+            Some(distance) if distance >= IMPLAUSIBLE => Cost {
+                usd: 0.0,
+                source: CostSource::Unknown,
+            },
+            // OpenClaw's figure is one of tokens.
+            _ if call.cost.source == CostSource::Openclaw => Cost {
+                usd: call.cost.usd + charges,
+                ..call.cost
+            },
+            _ => call.cost,
+        };
+        Priced {
+            cost: price.of_reckoned(told, reckoned),
+            implausible: distance.filter(|distance| *distance >= IMPLAUSIBLE),
+        }
+    }
+
+    /// The price of a call's tokens: of each request that it is made of by its own model's price.
+    fn tokens(
+        &self,
+        call: &Charged,
+        price: &Price,
+        by: fn(&Price, &Usage, u64) -> Option<f64>,
+    ) -> Option<f64> {
+        let usage = call.usage?;
+        let Some(bill) = call.bill else {
+            return by(price, usage, 0);
+        };
+        let factor = |model: &str| tariff::factor(call.provider, model, bill);
+        let of_part = |part: &Part| {
+            let model = part.model.as_deref().unwrap_or(call.model);
+            let [.., write_1h] = part.tokens;
+            let own = self.of(call.provider, model);
+            let usd = own.and_then(|own| by(own, &part.usage(), write_1h));
+            Some(factor(model) * usd.or_else(|| by(price, &part.usage(), write_1h))?)
+        };
+        // The parts are those of another sighting where they add up to something else.
+        let sum = |of: fn(Usage) -> u64| {
+            let parts = bill.parts.iter().map(|part| of(part.usage()));
+            parts.fold(0, u64::saturating_add)
+        };
+        let (prompt, output) = (sum(|usage| usage.prompt()), sum(|usage| usage.output));
+        match (prompt, output) == (usage.prompt(), usage.output) {
+            true => bill.parts.iter().map(of_part).sum(),
+            false => Some(factor(call.model) * by(price, usage, bill.write_1h)?),
+        }
+    }
+}
+
+/// What a price is asked for.
+struct Charged<'a> {
+    provider: &'a str,
+    model: &'a str,
+    usage: Option<&'a Usage>,
+    bill: Option<&'a Bill>,
+    cost: Cost,
+}
+
+/// What a call cost, and whether something else was told.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Priced {
+    pub cost: Cost,
+    /// How many times the figure that was told is beyond or below all prices, where it is not believed.
+    pub implausible: Option<f64>,
+}
+
+impl Priced {
+    fn believed(cost: Cost) -> Self {
+        Self {
+            cost,
+            implausible: None,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::Core;
 use super::disk::PAUSE_MS;
 use crate::host::{Fault, FileEntry, Host};
 use crate::journal::{self, FRAME_HEADER, Frame, MAX_PAYLOAD, Reader};
-use crate::observe::Event;
+use crate::observe::{Event, Observation};
 use crate::time::Now;
 use crate::voice::Level;
 
@@ -261,19 +261,29 @@ impl Core {
         };
         self.keeper.begin_together();
         for frame in frames {
-            match frame {
-                Frame::Seen(_, mut observation) => {
-                    self.counts.spooled += 1;
-                    observation.elsewhere = true;
-                    self.take(Event::Call(observation), now);
+            let seen = match frame {
+                Frame::Seen(_, observation) => *observation,
+                Frame::SeenWith(_, observation, bill) => observation.with_bill(bill),
+                Frame::Facts(facts) => {
+                    self.sessions.learn(*facts);
+                    continue;
                 }
-                Frame::Facts(facts) => self.sessions.learn(*facts),
-                Frame::Record(record) => self.keep_record(record, now),
+                Frame::Record(record) => {
+                    self.keep_record(record, now);
+                    continue;
+                }
                 Frame::Passed(path) => {
                     self.counts.uncounted.add(path);
+                    continue;
                 }
-                _ => {}
-            }
+                _ => continue,
+            };
+            self.counts.spooled += 1;
+            let observation = Observation {
+                elsewhere: true,
+                ..seen
+            };
+            self.take(Event::Call(Box::new(observation)), now);
         }
         if end > 0 {
             let before = self.spool_offset(name);

@@ -98,6 +98,7 @@ impl Core {
             request_id: None,
             response_model: None,
             outcome: Outcome::Completed,
+            bill: None,
             stored: false,
             elsewhere: false,
         }

@@ -12,7 +12,7 @@ impl Ledger {
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
         let open = self.open.values().flat_map(|open| {
             let views = open.views.iter().flatten();
-            views.map(|view| Frame::Seen(open.id, view.clone()))
+            views.map(|view| Frame::seen(open.id, view.clone()))
         });
         let slots = self
             .slots

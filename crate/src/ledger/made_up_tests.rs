@@ -23,6 +23,7 @@ fn told(source: &str, own: &[(&str, Scalar)], at_ms: u64) -> Observation {
             "model" => text("m"),
             "input" => Scalar::Number(50.0),
             "output" => Scalar::Number(7.0),
+            "usage" => usage(own),
             "started" | "timestamp" => start(),
             "ended" | "ts" => Scalar::Number(END_MS as f64),
             "duration" => Scalar::Number(400.0),
@@ -36,6 +37,14 @@ fn told(source: &str, own: &[(&str, Scalar)], at_ms: u64) -> Observation {
         Ok(Event::Call(call)) => *call,
         other => unreachable!("{source} tells of a call: {other:?}"),
     }
+}
+
+/// The usage object of OpenClaw's own sources.
+fn usage(own: &[(&str, Scalar)]) -> Scalar {
+    let cost = own.iter().find(|(name, _)| *name == "cost");
+    let cost = cost.and_then(|(_, cost)| cost.amount()).unwrap_or_default();
+    let usage = serde_json::json!({"input": 50, "output": 7, "cost": {"total": cost}});
+    crate::usage::fact_of(&usage.to_string())
 }
 
 fn message() -> Observation {

@@ -2,6 +2,7 @@
 
 use crate::call::{CallId, Cost, CostSource, Latency, LatencySource, Outcome, Usage};
 use crate::observe::{Awaited, Observation, Row, SURFACES, Surface};
+use crate::usage::Bill;
 
 /// A final call, before it is put into the form that leaves.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +39,8 @@ pub struct Settled {
     pub response_model: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
+    /// What is billed beside tokens at their usual price.
+    pub bill: Option<Box<Bill>>,
     /// Whether only the session store told of it.
     pub stored: bool,
     /// Whether only other processes saw it.
@@ -59,6 +62,8 @@ pub struct Enrichment {
     pub response_model: Option<String>,
     /// What the provider billed, in USD.
     pub billed_usd: Option<f64>,
+    /// The sighting that this is of: what the bill is compared with.
+    pub seen: Box<Observation>,
 }
 
 impl Enrichment {
@@ -68,7 +73,8 @@ impl Enrichment {
             return None;
         }
         let cost = observation.surface.row().cost;
-        let is_billed = cost.is_some_and(|(_, source)| source == CostSource::Provider);
+        let has_own = observation.bill.as_ref().is_some_and(|bill| bill.is_billed);
+        let is_billed = has_own || cost.is_some_and(|(_, source)| source == CostSource::Provider);
         let known = Self {
             id,
             ttfb_ms: observation.ttfb_ms,
@@ -76,6 +82,7 @@ impl Enrichment {
             request_id: observation.request_id.clone(),
             response_model: observation.response_model.clone(),
             billed_usd: observation.cost_usd.filter(|_| is_billed),
+            seen: Box::new(observation.clone()),
         };
         let is_something = known.ttfb_ms.is_some()
             || known.ttft_ms.is_some()
@@ -181,13 +188,25 @@ impl Open {
         let by_time = |row: &Row| Some(row.time);
         let by_request = |row: &Row| row.request;
         let by_cost = |row: &Row| row.cost.map(|(rank, _)| rank);
-        let usage = self.first(by_usage, |o| o.usage.as_ref()).copied();
+        let has_parts =
+            |o: &Observation| o.bill.as_ref().is_some_and(|bill| !bill.parts.is_empty());
+        // Who was told all requests that the call is made of knows best.
+        let usage = self
+            .first(by_usage, |o| o.usage.as_ref().filter(|_| has_parts(o)))
+            .or_else(|| self.first(by_usage, |o| o.usage.as_ref()))
+            .copied();
         let has_cost = |o| {
             Some(o).filter(|o: &&Observation| o.cost_usd.is_some() && o.reckoned_by(usage.as_ref()))
         };
         let told_cost = self.first(by_cost, has_cost);
         let cost = told_cost.and_then(|o| {
             let (usd, (_, source)) = o.cost_usd.zip(o.surface.row().cost)?;
+            let is_billed = o.bill.as_ref().is_some_and(|bill| bill.is_billed);
+            let source = if is_billed {
+                CostSource::Provider
+            } else {
+                source
+            };
             Some(Cost { usd, source })
         });
         let outcome = self.first(by_outcome, |o| Some(&o.outcome));
@@ -207,6 +226,10 @@ impl Open {
             run_id: self.first(by_name, |o| o.run_id.as_ref()).cloned(),
             trigger: self.first(by_name, |o| o.trigger.as_ref()).cloned(),
             usage,
+            bill: self
+                .first(by_usage, |o| o.bill.as_ref().filter(|_| has_parts(o)))
+                .or_else(|| self.first(by_usage, |o| o.bill.as_ref()))
+                .cloned(),
             cost: cost.unwrap_or(Cost {
                 usd: 0.0,
                 source: CostSource::Unknown,

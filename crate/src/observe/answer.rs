@@ -10,6 +10,7 @@ use crate::event_stream::{Message, Messages};
 use crate::json::{self, Value};
 use crate::json_stream::Values;
 use crate::sse::{Event, Events};
+use crate::usage::{self, Used};
 
 /// Which API is spoken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,82 +29,6 @@ pub enum Api {
     Converse,
     /// Bedrock's, in the format of the model's maker.
     Invoke,
-}
-
-/// Token counts as a provider tells them; each API has its own meaning for `input`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub(super) input: Option<u64>,
-    pub(super) output: Option<u64>,
-    pub(super) cache_read: Option<u64>,
-    pub(super) cache_write: Option<u64>,
-    pub(super) reasoning: Option<u64>,
-    /// Gemini alone: what tools put into the prompt, outside of `input`.
-    pub(super) tool_use: Option<u64>,
-    pub(super) total: Option<u64>,
-    /// Whether a count could not be read.
-    pub(super) is_broken: bool,
-}
-
-impl Counts {
-    /// Whether nothing was told, or only zeros, which stand for nothing.
-    pub(super) fn is_empty(&self) -> bool {
-        let told = [self.input, self.output, self.cache_read, self.cache_write];
-        !self.is_broken && told.iter().all(|count| count.unwrap_or_default() == 0)
-    }
-
-    /// Whether there was usage.
-    pub(super) fn source(&self) -> UsageSource {
-        match (self.is_broken, self.is_empty()) {
-            (true, _) => UsageSource::Broken,
-            (_, true) => UsageSource::Missing,
-            _ => UsageSource::Reported,
-        }
-    }
-
-    /// The counts where there was usage, else none.
-    pub(super) fn if_reported(self) -> Self {
-        match self.source() {
-            UsageSource::Reported => self,
-            _ => Self::default(),
-        }
-    }
-
-    /// These counts over earlier ones, count by count.
-    pub(super) fn over(self, earlier: Self) -> Self {
-        Self {
-            input: self.input.or(earlier.input),
-            output: self.output.or(earlier.output),
-            cache_read: self.cache_read.or(earlier.cache_read),
-            cache_write: self.cache_write.or(earlier.cache_write),
-            reasoning: self.reasoning.or(earlier.reasoning),
-            tool_use: self.tool_use.or(earlier.tool_use),
-            total: self.total.or(earlier.total),
-            is_broken: self.is_broken || earlier.is_broken,
-        }
-    }
-}
-
-/// The most tokens that one call can plausibly have.
-const MAX_TOKENS: u64 = 1_000_000_000_000;
-
-/// Takes a count in. Whether there was something that is none.
-pub(super) fn read_count(value: Value, count: &mut Option<u64>) -> bool {
-    if value.is_null() {
-        return false;
-    }
-    let read = value.number().and_then(whole);
-    *count = read.or(*count);
-    read.is_none()
-}
-
-/// A number of tokens; a fraction is cut.
-fn whole(number: &str) -> Option<u64> {
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if fraction.contains(['e', 'E']) {
-        return None;
-    }
-    whole.parse().ok().filter(|count| *count <= MAX_TOKENS)
 }
 
 /// How a response's status, or what stands for it, says that it ended.
@@ -136,10 +61,9 @@ pub(super) struct Draft {
     pub(super) is_background: bool,
     pub(super) created_ms: Option<u64>,
     pub(super) completed_ms: Option<u64>,
-    pub(super) counts: Counts,
+    pub(super) usage: usage::Reading,
     /// What somebody between the model and us counted: taken where the model's own format has no counts.
-    pub(super) metered: Counts,
-    pub(super) cost: Option<String>,
+    pub(super) metered: usage::Reading,
 }
 
 /// Whether a document is about a call that was made.
@@ -201,7 +125,8 @@ impl Draft {
         self.state = draft.state;
         self.created_ms = draft.created_ms.or(self.created_ms);
         self.completed_ms = draft.completed_ms.or(self.completed_ms);
-        self.metered = draft.metered.over(self.metered);
+        let metered = std::mem::take(&mut self.metered);
+        self.metered = draft.metered.clone().over(metered);
     }
 
     /// Why a choice ended; `null` where it has not.
@@ -232,8 +157,19 @@ pub enum UsageSource {
     Reported,
     /// It told none, or only zeros.
     Missing,
-    /// It told what is no count.
+    /// It told what is no count, and nothing else.
     Broken,
+}
+
+impl UsageSource {
+    /// Whether there was usage; `is_unread` where something was not read that may have had it.
+    pub(super) fn of(used: &Used, is_unread: bool) -> Self {
+        match used.tokens {
+            Some(_) => Self::Reported,
+            None if used.is_broken || is_unread => Self::Broken,
+            None => Self::Missing,
+        }
+    }
 }
 
 /// What a provider's answer told. `input` leaves out what the cache held, as everywhere here.
@@ -253,8 +189,11 @@ pub struct Told {
     pub cache_write: Option<u64>,
     /// Tokens of reasoning, a part of `output`.
     pub reasoning: Option<u64>,
-    /// What was billed, in USD: the digits that the provider wrote.
+    /// What was billed, in USD.
     pub cost: Option<String>,
+    /// What is billed beside tokens at their usual price, as [`crate::usage::Bill::text`] has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bill: Option<String>,
     /// Whether there was usage.
     pub usage_source: UsageSource,
     /// How it ended.
@@ -412,49 +351,44 @@ impl Reading {
             }
             draft
         });
-        let Some(mut draft) = draft else {
+        let Some(draft) = draft else {
             return;
         };
         self.documents += 1;
         self.sum.join(&draft);
         match self.target.api {
-            Api::Chat | Api::Responses | Api::Ollama => openai::merge(&mut self.sum, draft),
-            Api::Messages | Api::Converse | Api::Invoke => anthropic::merge(&mut self.sum, draft),
-            Api::Gemini => {
-                gemini::merge(&mut self.sum.counts, std::mem::take(&mut draft.counts));
-                openai::merge(&mut self.sum, draft);
+            Api::Chat | Api::Responses | Api::Ollama | Api::Gemini => {
+                openai::merge(&mut self.sum, draft)
             }
+            Api::Messages | Api::Converse | Api::Invoke => anthropic::merge(&mut self.sum, draft),
         }
     }
 
     fn finish(mut self, ending: Ending, is_document: bool) -> Told {
-        if self.sum.counts.is_empty() {
-            self.sum.counts = self.sum.metered;
+        if !self.has_usage() {
+            self.sum.usage = std::mem::take(&mut self.sum.metered);
         }
-        let counts = match self.target.api {
-            Api::Chat | Api::Responses => openai::normalize(self.sum.counts),
-            Api::Gemini => gemini::normalize(self.sum.counts),
-            Api::Ollama => ollama::normalize(self.sum.counts),
-            Api::Messages | Api::Converse | Api::Invoke => self.sum.counts,
-        };
-        let usage_source = match counts.source() {
-            // What was not read may well have had it.
-            UsageSource::Missing if self.is_unread => UsageSource::Broken,
-            source => source,
-        };
         let about = self.about(is_document);
         let outcome = self.outcome(ending, is_document);
-        let counts = counts.if_reported();
         let times = self.sum.is_background;
+        let mut usage = self.sum.usage;
+        if self.target.api == Api::Chat && openai::searches_by_itself(self.sum.model.as_deref()) {
+            usage.add_count(usage::Count::WebSearches, 1);
+        }
+        let used = Used::of(&usage);
+        // What was not read may well have had usage.
+        let usage_source = UsageSource::of(&used, self.is_unread);
+        let [input, output, cache_read, cache_write, reasoning] = used.counts();
         Told {
             response_model: self.sum.model,
             response_id: self.sum.id,
-            input: counts.input,
-            output: counts.output,
-            cache_read: counts.cache_read,
-            cache_write: counts.cache_write,
-            reasoning: counts.reasoning,
-            cost: self.sum.cost,
+            input,
+            output,
+            cache_read,
+            cache_write,
+            reasoning,
+            cost: used.cost_usd.map(|usd| usd.to_string()),
+            bill: used.bill_of_tokens().and_then(|bill| bill.text()),
             usage_source,
             outcome,
             about,

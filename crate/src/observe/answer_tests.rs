@@ -205,13 +205,29 @@ fn all_zeros_are_missing_and_do_not_hide_an_earlier_usage() {
 }
 
 #[test]
-fn usage_that_is_no_count_is_broken() {
-    for bad in ["-1", "\"7\"", "1e3", "1000000000001", "{}", "true"] {
-        let body = format!("{{\"usage\":{{\"prompt_tokens\":{bad},\"completion_tokens\":2}}}}");
+fn a_count_that_cannot_be_read_is_missing_and_the_others_count() {
+    for bad in [
+        "\"NaN\"",
+        "\"\"",
+        "1000000000001",
+        "1e999",
+        "{}",
+        "[7]",
+        "true",
+    ] {
+        let body = |completion: u64| {
+            format!("{{\"usage\":{{\"prompt_tokens\":{bad},\"completion_tokens\":{completion}}}}}")
+        };
+        assert_eq!(counts(&told(Api::Chat, &body(2))), [0, 2, 0, 0, 0], "{bad}");
+        let nothing = told(Api::Chat, &body(0));
+        assert_eq!(nothing.usage_source, UsageSource::Broken, "{bad}");
+    }
+    for (good, tokens) in [("\"7\"", 7), ("\" 8.0 \"", 8), ("1e3", 1_000), ("-1", 0)] {
+        let body = format!("{{\"usage\":{{\"prompt_tokens\":{good},\"completion_tokens\":2}}}}");
         assert_eq!(
-            told(Api::Chat, &body).usage_source,
-            UsageSource::Broken,
-            "{bad}"
+            counts(&told(Api::Chat, &body)),
+            [tokens, 2, 0, 0, 0],
+            "{good}"
         );
     }
     let fraction = r#"{"usage":{"input_tokens":12.0,"output_tokens":3.9}}"#;

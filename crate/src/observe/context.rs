@@ -1,7 +1,8 @@
 //! Events that describe a session, a run or the gateway, and totals that are compared, not counted.
 
-use super::{Aggregate, Event, Reject, SessionFacts, Source, agent_of, usage};
+use super::{Aggregate, Event, Reject, SessionFacts, Source, agent_of};
 use crate::facts::{Gateways, Mechanism, Scalar, SourceTable, facts};
+use crate::usage::{self, Used};
 
 facts! {
     /// Facts of `session_start` and `session_end`.
@@ -25,10 +26,7 @@ facts! {
     /// Facts of the diagnostic `model.usage` and the hook `llm_output`: the total of a run.
     AggregateFacts = Diagnostic "model.usage" {
         session_key: "event.sessionKey|ctx.sessionKey",
-        input: "event.usage.input",
-        output: "event.usage.output",
-        cache_read: "event.usage.cacheRead",
-        cache_write: "event.usage.cacheWrite",
+        usage: "usage:event.usage",
     }
 }
 
@@ -125,21 +123,16 @@ fn run(facts: RunFacts, table: SourceTable) -> Result<Event, Reject> {
 
 fn aggregate(facts: AggregateFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
     let session_key = required(facts.session_key(), table)?;
-    let mut broken = false;
-    let fields = [
-        facts.input(),
-        facts.output(),
-        facts.cache_read(),
-        facts.cache_write(),
-    ];
-    match usage(fields, &mut broken) {
+    // The total of a run may be that of its last call.
+    let used = Used::of(&usage::Reading::of_pairs(facts.usage()).without_total());
+    match used.usage() {
         Some(usage) => Ok(Event::Aggregate(Aggregate {
             source: table.source,
             session_key,
             usage,
             at_ms,
         })),
-        None if broken => Err(Reject {
+        None if used.is_broken => Err(Reject {
             source: table.source,
             reason: "bad_usage",
         }),

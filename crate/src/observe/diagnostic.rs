@@ -1,20 +1,17 @@
 //! `model.call.completed` and `model.call.error`: what the gateway measured around the request.
 //! With usage from 2026.7.1 on, with cost from 2026.8.2 on.
 
-use super::{Event, Observation, Reject, Source, Surface, agent_of, cost, duration, usage};
+use super::{Event, Observation, Reject, Source, Surface, agent_of, duration};
 use crate::call::Outcome;
 use crate::facts::{Scalar, SourceTable, facts};
+use crate::usage::Used;
 
 facts! {
     /// Facts of `model.call.completed` and `model.call.error`.
     CallFacts = Diagnostic "model.call.completed" {
         provider: "event.provider",
         model: "event.model",
-        input: "event.usage.input",
-        output: "event.usage.output",
-        cache_read: "event.usage.cacheRead",
-        cache_write: "event.usage.cacheWrite",
-        cost: "event.usage.cost.total",
+        usage: "usage:event.usage",
         session_key: "event.sessionKey",
         run_id: "event.runId",
         span_id: "event.trace.spanId",
@@ -51,16 +48,8 @@ fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rejec
             reason: "no_model",
         });
     };
-    let mut broken = false;
-    let usage = usage(
-        [
-            facts.input(),
-            facts.output(),
-            facts.cache_read(),
-            facts.cache_write(),
-        ],
-        &mut broken,
-    );
+    let used = Used::of_fact(facts.usage());
+    let usage = used.usage();
     let session_key = facts.session_key().owned();
     let duration_ms = duration(facts.duration());
     let ended_ms = event_time(facts.ts(), at_ms);
@@ -75,7 +64,7 @@ fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rejec
         span_id: facts.span_id().owned(),
         response_id: None,
         usage,
-        cost_usd: cost(facts.cost()),
+        cost_usd: used.figure(),
         started_ms: duration_ms.map(|ms| ended_ms.saturating_sub(ms as u64)),
         ended_ms,
         duration_ms,
@@ -85,11 +74,12 @@ fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rejec
         response_model: None,
         outcome,
         whole_turn: facts.unit().text() == Some("turn"),
-        broken_usage: broken,
-        told_zeros: usage.is_none() && !broken && !facts.input().is_absent(),
+        broken_usage: used.is_broken,
+        told_zeros: usage.is_none() && !used.is_broken && used.is_told,
         ends_turn: false,
         elsewhere: false,
         row: None,
+        bill: used.bill,
     })))
 }
 

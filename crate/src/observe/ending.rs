@@ -2,6 +2,7 @@
 
 use super::answer::{Api, End, Reading, State};
 use crate::call::Outcome;
+use crate::usage::Used;
 
 /// How the connection that brought the answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,9 +38,15 @@ impl Reading {
         self.status >= 300 || self.sum.has_error
     }
 
+    /// Whether usage was told, be it one that cannot be read.
+    pub(super) fn has_usage(&self) -> bool {
+        let used = Used::of(&self.sum.usage);
+        used.is_broken || used.tokens.is_some()
+    }
+
     pub(super) fn about(&self, is_document: bool) -> About {
         let sum = &self.sum;
-        let is_silent = sum.counts.is_empty() && !self.is_unread;
+        let is_silent = !self.has_usage() && !self.is_unread;
         let is_open = sum.end == End::Open && !self.has_failed();
         match sum.state {
             State::NoCall if !self.has_failed() => About::Nothing,
@@ -55,7 +62,7 @@ impl Reading {
     }
 
     pub(super) fn outcome(&self, ending: Ending, is_document: bool) -> Outcome {
-        let has_usage = !self.sum.counts.is_empty();
+        let has_usage = self.has_usage();
         let is_complete = match self.sum.end {
             End::Complete | End::Cancelled => true,
             // Who leaves before the usage has not seen the whole answer, though its text has ended.
@@ -75,7 +82,7 @@ impl Reading {
 
     /// Whether an answer that does not say why it ended is whole all the same.
     fn is_whole(&self, ending: Ending, is_document: bool) -> bool {
-        let has_usage = !self.sum.counts.is_empty();
+        let has_usage = self.has_usage();
         match self.target.api {
             // What these tell at the beginning is no sign of an end, and the last line says that it is.
             Api::Messages | Api::Invoke | Api::Ollama => {

@@ -1,14 +1,14 @@
 //! LiteLLM's generic API logger: `StandardLoggingPayload`s as an array, one a line, or a single one.
 //!
 //! A payload has the whole conversation in it, and the prices of its model; only what [`LoggedCall`] has is
-//! looked at. Its token counts are OpenAI's, whatever the provider: the prompt includes the cached tokens.
+//! looked at. Its own token counts are OpenAI's, whatever the provider: the prompt includes the cached tokens.
 
 use std::collections::BTreeMap;
 
-use super::answer::{Counts, UsageSource, read_count};
-use super::openai;
+use super::answer::UsageSource;
 use crate::call::Outcome;
 use crate::json::{self, Value};
+use crate::usage::{self, Bill, Used};
 
 /// The most bytes of a request that are kept: the endpoint refuses a longer one.
 const MAX_BODY: usize = 16 * 1024 * 1024;
@@ -32,8 +32,11 @@ pub struct LoggedCall {
     pub cache_write: Option<u64>,
     /// Tokens of reasoning, a part of `output`.
     pub reasoning: Option<u64>,
-    /// LiteLLM's figure in USD: the digits that it wrote.
+    /// LiteLLM's figure in USD: the digits that it wrote. The provider's, where `bill` says so.
     pub cost: Option<String>,
+    /// What is billed beside tokens at their usual price, as [`Bill::text`] has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bill: Option<String>,
     /// The answer's id.
     pub response_id: Option<String>,
     /// LiteLLM's id of the call, which its client gets as `x-litellm-call-id`.
@@ -163,7 +166,7 @@ struct Draft {
     ended: Option<u64>,
     first_token: Option<u64>,
     status: Option<u64>,
-    counts: Counts,
+    usage: usage::Reading,
 }
 
 /// The calls that are a model's answer to a conversation, without the `a` of asynchronous ones; embeddings, images, speech,
@@ -206,11 +209,12 @@ impl Draft {
             "startTime" => self.started = digits().and_then(micros),
             "endTime" => self.ended = digits().and_then(micros),
             "completionStartTime" => self.first_token = digits().and_then(micros),
-            "prompt_tokens" => self.count(value, |counts| &mut counts.input),
-            "completion_tokens" => self.count(value, |counts| &mut counts.output),
+            "prompt_tokens" | "completion_tokens" | "total_tokens" => {
+                self.usage.add_member(key, value);
+            }
             "metadata" => value.members(|key, value| {
                 if key == "usage_object" {
-                    value.members(|key, value| self.usage(key, value));
+                    self.usage.add_usage(value);
                 }
             }),
             "error_information" => value.members(|key, value| {
@@ -220,22 +224,6 @@ impl Draft {
             }),
             _ => {}
         }
-    }
-
-    fn usage(&mut self, key: &str, value: Value) {
-        match key {
-            "prompt_tokens_details" | "completion_tokens_details" => {
-                openai::details(value, &mut self.counts);
-            }
-            "cache_read_input_tokens" => self.count(value, |counts| &mut counts.cache_read),
-            "cache_creation_input_tokens" => self.count(value, |counts| &mut counts.cache_write),
-            _ => {}
-        }
-    }
-
-    fn count(&mut self, value: Value, which: fn(&mut Counts) -> &mut Option<u64>) {
-        let is_broken = read_count(value, which(&mut self.counts));
-        self.counts.is_broken |= is_broken;
     }
 
     fn call(self) -> Result<LoggedCall, &'static str> {
@@ -249,27 +237,31 @@ impl Draft {
         if !is_passed && !is_of(&CALL_TYPES) {
             return Err("no_model_call");
         }
-        if is_passed && self.counts.is_empty() {
+        let used = Used::of(&self.usage);
+        if is_passed && used.tokens.is_none() && !used.is_broken {
             return Err("passed_through_without_usage");
         }
         // LiteLLM answered by itself: no model was asked and nothing is billed.
         if self.is_cached {
             return Err("answered_from_cache");
         }
-        let told = openai::normalize(self.counts);
-        let usage_source = told.source();
-        let counts = told.if_reported();
+        let [input, output, cache_read, cache_write, reasoning] = used.counts();
         let since_start = |time: Option<u64>| time?.checked_sub(self.started?);
         Ok(LoggedCall {
             provider: self.provider,
             model: self.model_group.or_else(|| self.model.clone()),
             response_model: self.model,
-            input: counts.input,
-            output: counts.output,
-            cache_read: counts.cache_read,
-            cache_write: counts.cache_write,
-            reasoning: counts.reasoning,
-            cost: self.cost,
+            input,
+            output,
+            cache_read,
+            cache_write,
+            reasoning,
+            // What the provider billed, LiteLLM hands on in the usage.
+            cost: match used.cost_usd {
+                Some(usd) if used.is_billed && usd > 0.0 => Some(usd.to_string()),
+                _ => self.cost,
+            },
+            bill: used.bill.as_deref().and_then(Bill::text),
             response_id: self.id,
             request_id: self.call_id,
             status: self.status,
@@ -284,7 +276,7 @@ impl Draft {
             ttft: since_start(self.first_token)
                 .filter(|_| self.is_stream)
                 .map(to_ms),
-            usage_source,
+            usage_source: UsageSource::of(&used, false),
         })
     }
 }

@@ -1,8 +1,9 @@
 //! Two surfaces that there are in tests alone: this file and their rows are all that a surface needs.
 
-use super::{Event, Observation, Reject, Source, Surface, usage};
-use crate::call::Outcome;
+use super::{Event, Observation, Reject, Source, Surface};
+use crate::call::{Outcome, Usage};
 use crate::facts::{Gateways, Mechanism, SourceTable, facts};
+use crate::usage::count_of;
 
 facts! {
     /// Facts of `meter`, and of `echo.call`.
@@ -31,14 +32,11 @@ pub(super) const ECHO_SOURCES: &[Source] = &[Source::new(ECHO, |facts, _, at_ms|
 })];
 
 fn read(facts: CallFacts, surface: Surface, at_ms: u64) -> Result<Event, Reject> {
-    let fields = [
-        facts.input(),
-        facts.output(),
-        &Default::default(),
-        &Default::default(),
-    ];
-    let mut broken_usage = false;
-    let usage = usage(fields, &mut broken_usage);
+    let usage = Usage {
+        input: count_of(facts.input()).unwrap_or_default(),
+        output: count_of(facts.output()).unwrap_or_default(),
+        ..Usage::default()
+    };
     let started_ms = facts.started().time_ms();
     Ok(Event::Call(Box::new(Observation {
         surface,
@@ -50,7 +48,7 @@ fn read(facts: CallFacts, surface: Surface, at_ms: u64) -> Result<Event, Reject>
         span_id: None,
         agent: None,
         response_id: None,
-        usage,
+        usage: Some(usage).filter(|usage| !usage.is_zero()),
         cost_usd: facts.cost().amount(),
         started_ms,
         ended_ms: at_ms,
@@ -64,10 +62,11 @@ fn read(facts: CallFacts, surface: Surface, at_ms: u64) -> Result<Event, Reject>
             _ => Outcome::Completed,
         },
         whole_turn: false,
-        broken_usage,
+        broken_usage: false,
         told_zeros: false,
         ends_turn: false,
         elsewhere: false,
         row: None,
+        bill: None,
     })))
 }

@@ -1,20 +1,17 @@
 //! `before_message_write`: the assistant's message with its usage. The exact source up to 2026.6.x,
 //! and everywhere the only one with the answer's id.
 
-use super::{Event, Observation, Reject, Source, Surface, agent_of, cost, usage};
+use super::{Event, Observation, Reject, Source, Surface, agent_of};
 use crate::call::Outcome;
 use crate::facts::facts;
+use crate::usage::Used;
 
 facts! {
     /// Facts of `before_message_write`.
     MessageFacts = Hook "before_message_write" where "event.message.role" is "assistant" {
         provider: "event.message.provider",
         model: "event.message.model",
-        input: "event.message.usage.input",
-        output: "event.message.usage.output",
-        cache_read: "event.message.usage.cacheRead",
-        cache_write: "event.message.usage.cacheWrite",
-        cost: "event.message.usage.cost.total",
+        usage: "usage:event.message.usage",
         stop_reason: "event.message.stopReason",
         response_id: "event.message.responseId",
         timestamp: "event.message.timestamp",
@@ -41,16 +38,8 @@ fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
             reason: "no_model",
         });
     };
-    let mut broken = false;
-    let usage = usage(
-        [
-            facts.input(),
-            facts.output(),
-            facts.cache_read(),
-            facts.cache_write(),
-        ],
-        &mut broken,
-    );
+    let used = Used::of_fact(facts.usage());
+    let usage = used.usage();
     let session_key = facts.session_key().owned();
     let outcome = match facts.stop_reason().text() {
         Some("error") => Outcome::Failed,
@@ -71,7 +60,7 @@ fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         span_id: None,
         response_id: facts.response_id().owned(),
         usage,
-        cost_usd: cost(facts.cost()),
+        cost_usd: used.figure(),
         // Behind its end where the clock was set back meanwhile.
         started_ms: facts.timestamp().time_ms(),
         ended_ms: at_ms,
@@ -82,10 +71,11 @@ fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         response_model: None,
         outcome,
         whole_turn: false,
-        broken_usage: broken,
+        broken_usage: used.is_broken,
         told_zeros: false,
         ends_turn: facts.stop_reason().text() != Some("toolUse"),
         elsewhere: false,
         row: None,
+        bill: used.bill,
     })))
 }

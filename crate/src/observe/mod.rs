@@ -37,6 +37,7 @@ pub use self::surface::{SURFACES, Surface};
 use crate::call::{CostSource, Outcome, Usage};
 use crate::facts::Scalar;
 use crate::identity::{Identities, trigger_of};
+use crate::usage::Bill;
 
 /// What one surface says of one call. Times in ms since 1970, durations in ms, cost in USD.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,6 +93,19 @@ pub struct Observation {
     pub elsewhere: bool,
     /// Hash by which the call is known when it is told again; see `ledger/again.rs`.
     pub row: Option<u64>,
+    /// What is billed beside tokens at their usual price. The journal has it in a frame of its own kind.
+    #[serde(skip)]
+    pub bill: Option<Box<Bill>>,
+}
+
+impl Observation {
+    /// The same with what is billed beside tokens.
+    pub(crate) fn with_bill(self, bill: Box<Bill>) -> Self {
+        Self {
+            bill: Some(bill),
+            ..self
+        }
+    }
 }
 
 impl Observation {
@@ -285,44 +299,6 @@ pub struct Reject {
     pub source: &'static str,
     /// What was wrong.
     pub reason: &'static str,
-}
-
-/// The most tokens that one call can plausibly have; more is a broken source.
-const MAX_TOKENS: f64 = 1e12;
-
-/// A token count: absent is 0, a fraction is cut, anything else is refused.
-fn tokens(scalar: &Scalar) -> Result<u64, ()> {
-    match scalar {
-        Scalar::Absent => Ok(0),
-        _ => match scalar.amount() {
-            Some(n) if n <= MAX_TOKENS => Ok(n as u64),
-            _ => Err(()),
-        },
-    }
-}
-
-/// The four token counts together; `None` where absent, all zero, or unreadable.
-///
-/// A call whose usage is broken has still happened, so this refuses nothing: the caller's
-/// `broken` is set and the call goes on without usage.
-fn usage(fields: [&Scalar; 4], broken: &mut bool) -> Option<Usage> {
-    let [input, output, cache_read, cache_write] = fields;
-    let usage = (|| {
-        Ok::<_, ()>(Usage {
-            input: tokens(input)?,
-            output: tokens(output)?,
-            cache_read: tokens(cache_read)?,
-            cache_write: tokens(cache_write)?,
-            reasoning: 0,
-        })
-    })();
-    match usage {
-        Ok(usage) => Some(usage).filter(|usage| !usage.is_zero()),
-        Err(()) => {
-            *broken = true;
-            None
-        }
-    }
 }
 
 /// A cost in USD. Zero stands for "no prices configured", so it is no figure.

@@ -3,10 +3,11 @@
 
 use super::{
     Conversation, Event, ModelTotal, Observation, Reject, SessionTotals, Source, Surface, agent_of,
-    cost, duration, split_model, tokens,
+    cost, duration, split_model,
 };
-use crate::call::{Outcome, Usage};
+use crate::call::Outcome;
 use crate::facts::{Gateways, ListTable, Scalar, SourceTable, facts};
+use crate::usage::{self, Used, count_of};
 
 facts! {
     /// Facts of `conversation:start` and `conversation:end`.
@@ -25,9 +26,9 @@ facts! {
     /// Facts of `model:used`.
     ModelUsedFacts = HookFile "model:used" {
         model: "event.model|event.context.model",
-        prompt_tokens: "event.promptTokens|event.context.promptTokens",
-        completion_tokens: "event.completionTokens|event.context.completionTokens",
-        cost: "event.costUsd|event.context.costUsd",
+        usage: "usage:event.usage|event.context.usage",
+        event: "usage:event",
+        context: "usage:event.context",
         latency: "event.latencyMs|event.context.latencyMs",
         conversation_id: "event.conversationId|event.context.conversationId",
         session_key: "event.sessionKey|event.context.sessionKey",
@@ -124,17 +125,11 @@ fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
     };
     let name = facts.model().text().ok_or(reject("no_model"))?;
     let (provider, model) = split_model(name);
-    let (Ok(input), Ok(output)) = (
-        tokens(facts.prompt_tokens()),
-        tokens(facts.completion_tokens()),
-    ) else {
-        return Err(reject("bad_usage"));
-    };
-    let usage = Usage {
-        input,
-        output,
-        ..Usage::default()
-    };
+    // The counts stand in the event, in its context, or in a usage object of either.
+    let reading = usage::Reading::of_pairs(facts.event())
+        .over(usage::Reading::of_pairs(facts.context()))
+        .over(usage::Reading::of_pairs(facts.usage()));
+    let used = Used::of(&reading);
     let duration_ms = duration(facts.latency());
     Ok(Event::Call(Box::new(Observation {
         surface: Surface::Named,
@@ -152,8 +147,8 @@ fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
         trigger: None,
         span_id: None,
         response_id: None,
-        usage: Some(usage).filter(|usage| !usage.is_zero()),
-        cost_usd: cost(facts.cost()),
+        usage: used.usage(),
+        cost_usd: used.figure(),
         started_ms: duration_ms.map(|ms| at_ms.saturating_sub(ms as u64)),
         ended_ms: at_ms,
         duration_ms,
@@ -163,11 +158,12 @@ fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
         response_model: None,
         outcome: Outcome::Completed,
         whole_turn: false,
-        broken_usage: false,
+        broken_usage: used.is_broken,
         told_zeros: false,
         ends_turn: false,
         elsewhere: false,
         row: None,
+        bill: used.bill_of_tokens(),
     })))
 }
 
@@ -203,11 +199,14 @@ impl TotalFacts {
             Scalar::Absent => 1.0,
             requests => requests.amount().filter(|n| *n <= MAX_REQUESTS)?,
         };
+        // One count that cannot be read is one that is missing.
+        let prompt = count_of(self.prompt_tokens());
+        let completion = count_of(self.completion_tokens());
         Some(ModelTotal {
             model: self.model().owned()?,
             requests: requests as u64,
-            prompt_tokens: tokens(self.prompt_tokens()).ok()?,
-            completion_tokens: tokens(self.completion_tokens()).ok()?,
+            prompt_tokens: prompt.or(completion.map(|_| 0))?,
+            completion_tokens: completion.or(prompt.map(|_| 0))?,
             cost_usd: cost(self.cost()),
             latency_ms: duration(self.latency()),
         })

@@ -3,7 +3,7 @@
 //! <https://github.com/ollama/ollama/blob/main/docs/api.md>: `prompt_eval_count` is the prompt's tokens, `eval_count` the answer's,
 //! thinking included; newer servers tell how much of the prompt a cache held (`prompt_eval_cached_count`). None is there where a model was only loaded or unloaded (`done_reason`).
 
-use super::answer::{Counts, Draft, End, State, read_count};
+use super::answer::{Draft, End, State};
 use crate::json::Value;
 
 /// An answer, or a line of it.
@@ -22,24 +22,7 @@ pub(super) fn line(document: Value, draft: &mut Draft) {
             _ => {}
         }),
         "response" | "thinking" => draft.token(value),
-        "prompt_eval_count" => draft.counts.is_broken |= read_count(value, &mut draft.counts.input),
-        "prompt_eval_cached_count" => {
-            draft.counts.is_broken |= read_count(value, &mut draft.counts.cache_read)
-        }
-        "eval_count" => draft.counts.is_broken |= read_count(value, &mut draft.counts.output),
         "error" => draft.error(value),
-        _ => {}
+        _ => draft.usage.add_member(key, value),
     });
-}
-
-/// The counts as they are meant here: the prompt without what a cache held.
-pub(super) fn normalize(told: Counts) -> Counts {
-    let cached = told
-        .cache_read
-        .map(|cached| cached.min(told.input.unwrap_or(0)));
-    Counts {
-        input: told.input.map(|input| input - cached.unwrap_or(0)),
-        cache_read: cached,
-        ..told
-    }
 }

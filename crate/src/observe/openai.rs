@@ -1,7 +1,8 @@
-//! OpenAI chat completions and responses, with what the many servers that speak them add to the usage.
+//! OpenAI chat completions and responses.
 
-use super::answer::{Counts, Draft, End, Kind, read_count};
+use super::answer::{Draft, End, Kind};
 use crate::json::Value;
+use crate::usage::Count;
 
 /// A chat completion, or one chunk of it.
 pub(super) fn chat(document: Value, draft: &mut Draft) {
@@ -12,15 +13,15 @@ pub(super) fn chat(document: Value, draft: &mut Draft) {
             draft.has_answer = true;
             value.each(|choice| self::choice(choice, draft));
         }
-        "usage" => usage(value, draft),
+        "usage" => draft.usage.add_usage(value),
         // Groq's streams.
         "x_groq" => value.members(|key, value| {
             if key == "usage" {
-                usage(value, draft);
+                draft.usage.add_usage(value);
             }
         }),
         "error" => draft.error(value),
-        _ => {}
+        _ => draft.usage.add_beside(key, value),
     });
 }
 
@@ -29,13 +30,14 @@ fn choice(choice: Value, draft: &mut Draft) {
         "delta" => value.members(|key, value| match key {
             "content" | "reasoning" | "reasoning_content" | "refusal" => draft.token(value),
             "tool_calls" => value.each(|call| draft.token(call)),
-            _ => {}
+            _ => draft.usage.add_beside(key, value),
         }),
+        "message" => value.members(|key, value| draft.usage.add_beside(key, value)),
         "finish_reason" => draft.finish(value),
         // Completions of old have their text here.
         "text" => draft.token(value),
         // Moonshot's streams.
-        "usage" => usage(value, draft),
+        "usage" => draft.usage.add_usage(value),
         "error" => draft.error(value),
         _ => {}
     });
@@ -56,13 +58,16 @@ fn part_of_response(key: &str, value: Value, draft: &mut Draft) {
         "id" => draft.id(value),
         "model" => draft.model(value),
         "status" => draft.status(value),
-        "output" => draft.has_answer = true,
         "background" => draft.is_background = value.is_true(),
         "created_at" => draft.created_ms = seconds(value).or(draft.created_ms),
         "completed_at" => draft.completed_ms = seconds(value).or(draft.completed_ms),
         "error" => draft.error(value),
-        "usage" => usage(value, draft),
-        _ => {}
+        "usage" => draft.usage.add_usage(value),
+        "output" => {
+            draft.has_answer = true;
+            searches(value, draft);
+        }
+        _ => draft.usage.add_beside(key, value),
     }
 }
 
@@ -72,83 +77,45 @@ fn seconds(value: Value) -> Option<u64> {
     Some((seconds * 1_000.0) as u64)
 }
 
-/// The prompt's tokens include the cached ones.
-fn usage(value: Value, Draft { counts, cost, .. }: &mut Draft) {
-    value.members(|key, value| {
-        let count = match key {
-            "prompt_tokens" | "input_tokens" => &mut counts.input,
-            "completion_tokens" | "output_tokens" => &mut counts.output,
-            "total_tokens" => &mut counts.total,
-            // DeepSeek, Moonshot, LiteLLM.
-            "prompt_cache_hit_tokens" | "cached_tokens" => &mut counts.cache_read,
-            "cache_creation_input_tokens" => &mut counts.cache_write,
-            "prompt_tokens_details"
-            | "input_tokens_details"
-            | "completion_tokens_details"
-            | "output_tokens_details" => return details(value, counts),
-            "cost" => return read_cost(value, cost),
-            _ => return,
-        };
-        counts.is_broken |= read_count(value, count);
-    });
+/// Whether a model searches the web for each chat completion, which its usage does not tell.
+pub(super) fn searches_by_itself(model: Option<&str>) -> bool {
+    model.is_some_and(|name| name.contains("-search-preview") || name.contains("-search-api"))
 }
 
-/// OpenRouter tells the cost in USD, Perplexity an object of several.
-fn read_cost(value: Value, cost: &mut Option<String>) {
-    let mut read = |value: Value| {
-        if let Some(number) = value.number() {
-            *cost = Some(number.to_owned());
-        }
-    };
-    read(value);
-    value.members(|key, value| {
-        if key == "total_cost" {
-            read(value);
+/// Searches have fees and stand in no usage: each is an entry of the response's output. Pages that were opened and looked
+/// through have none.
+fn searches(output: Value, draft: &mut Draft) {
+    let (mut web, mut files) = (0, 0);
+    output.each(|item| {
+        let (mut kind, mut action) = (None, None);
+        item.members(|key, value| match key {
+            "type" => kind = value.text(),
+            "action" => value.members(|key, value| {
+                if key == "type" {
+                    action = value.text();
+                }
+            }),
+            _ => {}
+        });
+        match (kind.as_deref(), action.as_deref()) {
+            (Some("web_search_call"), None | Some("search")) => web += 1,
+            (Some("file_search_call"), _) => files += 1,
+            _ => {}
         }
     });
+    draft.usage.add_count(Count::WebSearches, web);
+    draft.usage.add_count(Count::FileSearches, files);
 }
 
-/// What of a prompt a cache held, and what of an answer is reasoning.
-pub(super) fn details(value: Value, counts: &mut Counts) {
-    value.members(|key, value| {
-        let count = match key {
-            "cached_tokens" => &mut counts.cache_read,
-            "cache_write_tokens" | "cache_creation_input_tokens" => &mut counts.cache_write,
-            "reasoning_tokens" => &mut counts.reasoning,
-            _ => return,
-        };
-        counts.is_broken |= read_count(value, count);
-    });
-}
-
-/// Usage is cumulative where it is told more than once, so the last one counts, whole.
+/// Adds a chunk or an event to what the earlier ones told.
 pub(super) fn merge(sum: &mut Draft, draft: Draft) {
-    if !draft.counts.is_empty() {
-        sum.counts = draft.counts;
-    }
+    sum.usage = draft.usage.over(std::mem::take(&mut sum.usage));
     sum.id = sum.id.take().or(draft.id);
     // Azure's first chunk names no model, and routers name theirs late.
     sum.model = draft.model.or(sum.model.take());
-    sum.cost = draft.cost.or(sum.cost.take());
     sum.has_error |= draft.has_error || draft.kind == Kind::Error;
     sum.has_token |= draft.has_token;
     if draft.end != End::Open {
         sum.end = draft.end;
-    }
-}
-
-/// The counts as they are meant here: the prompt without what a cache held, the answer with its reasoning.
-pub(super) fn normalize(told: Counts) -> Counts {
-    let cached = told.cache_read.unwrap_or(0) + told.cache_write.unwrap_or(0);
-    let reasoning = told.reasoning.unwrap_or(0);
-    let apart = told.input.unwrap_or(0) + told.output.unwrap_or(0) + reasoning;
-    // xAI counts reasoning apart from the answer; its total shows that.
-    let is_apart = reasoning > 0 && told.total == Some(apart);
-    Counts {
-        input: told.input.map(|input| input.saturating_sub(cached)),
-        output: told
-            .output
-            .map(|output| if is_apart { output + reasoning } else { output }),
-        ..told
     }
 }

@@ -2,10 +2,11 @@
 //! measured the time. `litellm`: a call that a LiteLLM proxy told of. Nothing in either names a session:
 //! they can only be matched by what a call is.
 
-use super::{Event, Observation, Reject, Source, Surface, cost, duration, usage};
-use crate::call::Outcome;
+use super::{Event, Observation, Reject, Source, Surface, cost, duration};
+use crate::call::{Outcome, Usage};
 use crate::facts::{Scalar, SourceTable, facts};
 use crate::identity;
+use crate::usage::{Bill, count_of};
 
 facts! {
     /// Facts of a call that passed through the proxy; the field names are those of `ProxiedCall` in the shim.
@@ -29,6 +30,7 @@ facts! {
         ttfb: "event.ttfb",
         ttft: "event.ttft",
         usage_source: "event.usage_source",
+        bill: "event.bill",
     }
 }
 
@@ -65,20 +67,19 @@ pub fn read(
             reason: "no_model",
         });
     };
-    let mut broken = facts.usage_source().text() == Some("broken");
-    let usage = usage(
-        [
-            facts.input(),
-            facts.output(),
-            facts.cache_read(),
-            facts.cache_write(),
-        ],
-        &mut broken,
-    )
-    .map(|usage| crate::call::Usage {
-        reasoning: super::tokens(facts.reasoning()).unwrap_or_default(),
-        ..usage
-    });
+    let mut broken_usage = facts.usage_source().text() == Some("broken");
+    let mut count = |scalar| {
+        let count = count_of(scalar);
+        broken_usage |= count.is_none();
+        count.unwrap_or_default()
+    };
+    let usage = Usage {
+        input: count(facts.input()),
+        output: count(facts.output()),
+        cache_read: count(facts.cache_read()),
+        cache_write: count(facts.cache_write()),
+        reasoning: count(facts.reasoning()),
+    };
     // A call may have waited in a spool: its own end counts, where it is one.
     let ended_ms = facts
         .ended()
@@ -95,7 +96,7 @@ pub fn read(
         agent: None,
         trigger: None,
         response_id: facts.response_id().owned(),
-        usage,
+        usage: Some(usage).filter(|usage| !usage.is_zero()),
         // A provider that bills says so of what is free, too; LiteLLM's zero is a model without a price.
         cost_usd: cost(facts.cost()).or_else(|| {
             let is_free = surface == Surface::Proxied && facts.cost().amount() == Some(0.0);
@@ -111,11 +112,12 @@ pub fn read(
         response_model: name(facts.response_model()),
         outcome: outcome(facts.outcome()),
         whole_turn: false,
-        broken_usage: broken,
+        broken_usage,
         told_zeros: false,
         ends_turn: false,
         elsewhere: false,
         row: None,
+        bill: facts.bill().text().and_then(Bill::of_text),
     })))
 }
 
@@ -135,7 +137,6 @@ pub(super) fn outcome(scalar: &Scalar) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::call::Usage;
 
     fn facts(values: &[(&str, Scalar)]) -> ProxiedFacts {
         let fields = ProxiedFacts::TABLE.fields.iter();

@@ -3,21 +3,18 @@
 //! The rows come from [`crate::transcript`], which reads them in the order of this table. What they
 //! tell, the live surfaces told before, unless nobody listened then.
 
-use super::{Event, Observation, Reject, Source, Surface, agent_of, cost, usage};
+use super::{Event, Observation, Reject, Source, Surface, agent_of};
 use crate::call::{Outcome, Usage};
 use crate::facts::facts;
 use crate::identity::key_of;
+use crate::usage::{Bill, Used};
 
 facts! {
     /// Facts of a stored message. `event` is the row, `ctx` where it was found.
     StoredFacts = File "stored" where "event.message.role" is "assistant" {
         provider: "event.message.provider",
         model: "event.message.model",
-        input: "event.message.usage.input",
-        output: "event.message.usage.output",
-        cache_read: "event.message.usage.cacheRead",
-        cache_write: "event.message.usage.cacheWrite",
-        cost: "event.message.usage.cost.total",
+        usage: "usage:event.message.usage",
         stop_reason: "event.message.stopReason",
         response_id: "event.message.responseId",
         timestamp: "event.message.timestamp",
@@ -69,6 +66,8 @@ pub struct StoredCall {
     pub agent: Option<String>,
     /// The session's key, where the store tells it.
     pub session_key: Option<String>,
+    /// What is billed beside tokens at their usual price.
+    pub bill: Option<Box<Bill>>,
     /// Whether a fork inherited this row: its call belongs to the session that it was forked from.
     pub inherited: bool,
 }
@@ -107,6 +106,7 @@ impl StoredCall {
         let row = self.key_without_time();
         Observation {
             row,
+            bill: self.bill,
             surface: Surface::Stored,
             provider: self.provider,
             model: self.model,
@@ -147,23 +147,14 @@ pub fn read(facts: &StoredFacts) -> Result<StoredCall, Reject> {
             reason: "no_model",
         });
     };
-    let mut broken_usage = false;
-    let usage = usage(
-        [
-            facts.input(),
-            facts.output(),
-            facts.cache_read(),
-            facts.cache_write(),
-        ],
-        &mut broken_usage,
-    );
+    let used = Used::of_fact(facts.usage());
     let session_key = facts.session_key().owned();
     Ok(StoredCall {
         provider,
         model,
-        usage,
-        broken_usage,
-        cost_usd: cost(facts.cost()),
+        usage: used.usage(),
+        broken_usage: used.is_broken,
+        cost_usd: used.figure(),
         outcome: match facts.stop_reason().text() {
             Some("error") => Outcome::Failed,
             Some("aborted") => Outcome::Aborted,
@@ -179,6 +170,7 @@ pub fn read(facts: &StoredFacts) -> Result<StoredCall, Reject> {
         // Several agents may share a store: the key says whose session it is, the folder whose store.
         agent: agent_of(session_key.as_deref()).or_else(|| facts.agent().owned()),
         session_key,
+        bill: used.bill,
         inherited: facts.inherited().flag() == Some(true),
     })
 }

@@ -88,5 +88,6 @@ fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         ends_turn: false,
         elsewhere: false,
         row: None,
+        bill: None,
     })))
 }

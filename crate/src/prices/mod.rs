@@ -4,9 +4,11 @@
 mod settings;
 mod table;
 
-use crate::call::CostSource;
+use crate::call::{CostSource, Usage};
 use crate::facts::Scalar;
-use crate::price::Price;
+use crate::identity;
+use crate::price::{IMPLAUSIBLE, Price, distance};
+use crate::tariff;
 
 /// The built-in table, as text; the shipped package has it in a file of its own.
 #[cfg(not(target_arch = "wasm32"))]
@@ -71,10 +73,26 @@ impl PriceBook {
         for (_, price) in &mut openclaw {
             price.source = CostSource::Openclaw;
         }
+        let mut configured = settings::read(prices, &mut problems);
+        for (place, prices) in [
+            (
+                "prices in the gateway's models.providers of ",
+                &mut openclaw,
+            ),
+            ("prices.", &mut configured),
+        ] {
+            prices.retain(|(model, price)| {
+                let problem = far_from_list(&table, model, price);
+                let is_near = problem.is_none();
+                problems
+                    .extend(problem.map(|what| [place, &identity::name(model), &what].concat()));
+                is_near
+            });
+        }
         let texts = by_login.list().iter().filter_map(Scalar::owned);
         let book = Self {
             openclaw,
-            configured: settings::read(prices, &mut problems),
+            configured,
             by_login: texts.collect(),
             table,
         };
@@ -90,14 +108,25 @@ impl PriceBook {
             None if self.is_no_spend(provider) => return Price::SUBSCRIPTION,
             None => {}
         }
-        named(&self.openclaw, &reference(provider, model))
-            .or(configured)
-            .or_else(|| {
-                let tiers = table::find(&self.table, provider, model)?;
-                let source = CostSource::Table;
-                Some(Price { source, tiers })
-            })
-            .unwrap_or(Price::UNKNOWN)
+        let (list, fees) = table::find(&self.table, provider, model).unwrap_or_default();
+        let fees = tariff::fees(model, fees);
+        match named(&self.openclaw, &reference(provider, model)).or(configured) {
+            Some(price) => Price {
+                fees,
+                list,
+                ..price
+            },
+            None if list.is_empty() => Price {
+                fees,
+                ..Price::UNKNOWN
+            },
+            None => Price {
+                source: CostSource::Table,
+                tiers: list,
+                fees,
+                list: Vec::new(),
+            },
+        }
     }
 
     fn configured(&self, provider: &str, model: &str) -> Option<Price> {
@@ -108,6 +137,29 @@ impl PriceBook {
     fn is_no_spend(&self, provider: &str) -> bool {
         NOT_SPEND.contains(&provider) || self.by_login.iter().any(|known| known == provider)
     }
+}
+
+/// What is wrong with a price that is in another unit than the list's.
+fn far_from_list(table: &str, model: &str, price: &Price) -> Option<String> {
+    let (provider, name) = model.split_once('/')?;
+    let (list, _) = table::find(table, provider, name)?;
+    let usual = Usage {
+        input: 1_000_000,
+        output: 1_000_000,
+        ..Usage::default()
+    };
+    let list = Price {
+        tiers: list,
+        ..Price::UNKNOWN
+    };
+    let (usd, expected) = (price.reckon(&usual, 0)?, list.reckon(&usual, 0)?);
+    let is_far = distance(usd, expected) >= IMPLAUSIBLE;
+    is_far.then(|| {
+        let way = if usd < expected { "below" } else { "beyond" };
+        format!(
+            " are more than 1,000 times {way} the list price; give USD per 1M tokens; until then the model is not priced by them"
+        )
+    })
 }
 
 fn named(prices: &[(String, Price)], name: &str) -> Option<Price> {

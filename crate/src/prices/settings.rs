@@ -55,6 +55,7 @@ fn price(value: &Scalar) -> Result<Price, String> {
         Scalar::List(_) => Ok(Price {
             source: CostSource::Configured,
             tiers: tiers(value)?,
+            ..Price::UNKNOWN
         }),
         _ => Err(
             " is neither prices nor \"subscription\"; give {\"input\": …, \"output\": …}"

@@ -1,16 +1,16 @@
 //! Reads the built-in table: lines of a provider's names (`= openai`, with another's models to fall back to behind a
-//! `>`), and of a model's patterns with its rates. The first pattern that fits is the model's.
+//! `>`), and of a model's patterns with its rates and its fees. The first pattern that fits is the model's.
 
-use crate::price::Tier;
+use crate::price::{Fees, Tier};
 
-/// A model's rates; `None` where the table has none.
-pub(super) fn find(table: &str, provider: &str, model: &str) -> Option<Vec<Tier>> {
+/// A model's rates and fees; `None` where the table has none.
+pub(super) fn find(table: &str, provider: &str, model: &str) -> Option<(Vec<Tier>, Fees)> {
     let model = model.to_ascii_lowercase();
     let row = row_of(table, provider, &model).or_else(|| {
         let dated = with_dashed_date(&model)?;
         row_of(table, provider, &dated)
     })?;
-    tiers(row)
+    Some((tiers(row)?, fees(row)))
 }
 
 /// What stands behind a model's patterns.
@@ -76,7 +76,7 @@ fn tiers(row: &str) -> Option<Vec<Tier>> {
     let mut all = Vec::new();
     let mut tier: Tier = [0.0; 5];
     let mut filled = 1;
-    for word in row.split_ascii_whitespace() {
+    for word in row.split_ascii_whitespace().filter(|word| !is_fee(word)) {
         match word.strip_prefix('>') {
             Some(start) => {
                 all.push(complete(tier, filled));
@@ -94,6 +94,20 @@ fn tiers(row: &str) -> Option<Vec<Tier>> {
     }
     all.push(complete(tier, filled));
     (filled > 2).then_some(all)
+}
+
+/// `web=10 file=2.5`, behind the rates.
+fn fees(row: &str) -> Fees {
+    let words = || row.split_ascii_whitespace();
+    let fee = |name: &str| words().find_map(|word| decimal(word.strip_prefix(name)?));
+    Fees {
+        web_searches: fee("web=").unwrap_or_default(),
+        file_searches: fee("file=").unwrap_or_default(),
+    }
+}
+
+fn is_fee(word: &str) -> bool {
+    word.contains('=')
 }
 
 /// `3.75`, exactly: 15 digits fit into a number of 64 bits, and one division rounds once. The standard library's way
@@ -115,6 +129,10 @@ fn complete(mut tier: Tier, filled: usize) -> Tier {
 mod tests {
     use super::*;
 
+    fn find(table: &str, provider: &str, model: &str) -> Option<Vec<Tier>> {
+        super::find(table, provider, model).map(|(tiers, _)| tiers)
+    }
+
     const TABLE: &str = "; made by hand\n= a b > c\none|one-* 1 2\ntwo*&!*-x 3 4 - 5 >10 6 7 .8\nthree\n\
                          = c\nfour-####-##-## 8 9\n";
 
@@ -127,6 +145,25 @@ mod tests {
         assert_eq!(find(TABLE, "a", "two-x"), None);
         let two = vec![[0.0, 3.0, 4.0, 3.0, 5.0], [10.0, 6.0, 7.0, 0.8, 6.0]];
         assert_eq!(find(TABLE, "a", "two-y"), Some(two));
+    }
+
+    #[test]
+    fn fees_stand_behind_the_rates() {
+        let table = "= a\none 1 2 .1 >10 3 4 web=10 file=2.5\ntwo 1 2 web=14\n";
+        let one = super::find(table, "a", "one").unwrap_or_default();
+        let fees = Fees {
+            web_searches: 10.0,
+            file_searches: 2.5,
+        };
+        assert_eq!(
+            one,
+            (
+                vec![[0.0, 1.0, 2.0, 0.1, 1.0], [10.0, 3.0, 4.0, 3.0, 3.0]],
+                fees
+            )
+        );
+        let two = super::find(table, "a", "two").unwrap_or_default();
+        assert_eq!((two.1.web_searches, two.1.file_searches), (14.0, 0.0));
     }
 
     #[test]

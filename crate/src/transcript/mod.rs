@@ -16,7 +16,6 @@
 //! [`StoredFacts`]: crate::observe::stored::StoredFacts
 
 mod row;
-mod usage;
 
 use std::borrow::Cow;
 
@@ -267,13 +266,12 @@ impl Reader {
                 return;
             }
         }
-        let usage = row.usage();
         let fact = |name| match name {
             "session_id" => text(&self.scope.session_id),
             "agent" => text(&self.scope.agent),
             "session_key" => self.scope.session_key.as_deref().map_or(Fact::Absent, text),
             "inherited" => Fact::Flag(inherited),
-            name => row.fact(&usage, name),
+            name => row.fact(name),
         };
         let fields = StoredFacts::TABLE.fields.iter();
         let facts: Vec<Fact> = fields.map(|field| fact(field.name)).collect();

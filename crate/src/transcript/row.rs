@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::usage::Usage;
-use crate::facts::MAX_TEXT;
+use crate::facts::{MAX_TEXT, Scalar};
 use crate::json::{Value, read_object};
 use crate::observe::message::NO_MODEL;
 use crate::time::parse_iso;
+use crate::usage::pairs;
 
 /// Longer numbers are none that a gateway writes.
 const MAX_NUMBER: usize = 64;
@@ -97,21 +97,17 @@ impl<'a> Row<'a> {
         own.or(self.beside.model).or(self.message.model)
     }
 
-    /// What was used.
-    pub fn usage(&self) -> Usage<'a> {
+    fn usage(&self) -> Option<Value<'a>> {
         let own = self.message.usage.filter(|usage| !usage.is_null());
         own.or(self.beside.usage)
-            .map_or_else(Usage::default, Usage::of)
     }
 
-    /// A fact by its name in the table `stored`, as far as the row tells it; `usage` is the row's.
-    pub fn fact(&self, usage: &Usage<'a>, name: &str) -> Fact<'a> {
+    /// A fact by its name in the table `stored`, as far as the row tells it.
+    pub fn fact(&self, name: &str) -> Fact<'a> {
         let value = match name {
             "provider" => self.provider(),
             "model" => self.model(),
-            "input" | "output" | "cache_read" | "cache_write" | "cost" => {
-                return usage.fact(name);
-            }
+            "usage" => return self.usage().map_or(Fact::Absent, Fact::of_usage),
             "stop_reason" => self.message.stop_reason,
             "response_id" => self.message.response_id,
             "timestamp" => self.message.timestamp,
@@ -156,8 +152,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// A member of an object by its name.
-pub(super) fn member<'a>(value: Value<'a>, name: &str) -> Option<Value<'a>> {
+fn member<'a>(value: Value<'a>, name: &str) -> Option<Value<'a>> {
     let mut found = None;
     value.members(|key, value| {
         if key == name {
@@ -193,14 +188,36 @@ pub enum Fact<'a> {
     Number(u64),
     /// As the row has it.
     Written(&'a RawValue),
+    /// A number that is not whole.
+    Fraction(f64),
     /// A text, cut where it is too long.
     Text(Cow<'a, str>),
+    /// The values of a usage object.
+    Usage(Vec<Fact<'a>>),
     /// An object, a list, or a number of absurd length: there, and unusable.
     Unusable([(); 0]),
 }
 
 impl<'a> Fact<'a> {
-    pub(super) fn of(value: Value<'a>) -> Self {
+    fn of_usage(usage: Value) -> Self {
+        match usage.is_object() {
+            true => Self::Usage(pairs(usage).into_iter().map(Self::of_scalar).collect()),
+            false => Self::Absent,
+        }
+    }
+
+    fn of_scalar(scalar: Scalar) -> Self {
+        match scalar {
+            Scalar::Absent => Self::Absent,
+            Scalar::Bool(flag) => Self::Flag(flag),
+            Scalar::Number(number) if number.is_finite() => Self::Fraction(number),
+            Scalar::Text(text) => Self::Text(text.into()),
+            // JSON has no word for a number beyond all bounds.
+            Scalar::Number(_) | Scalar::List(_) => Self::Unusable([]),
+        }
+    }
+
+    fn of(value: Value<'a>) -> Self {
         let written = value.written().get();
         match written.as_bytes() {
             b"null" => Self::Absent,

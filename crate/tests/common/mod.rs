@@ -8,11 +8,15 @@
     reason = "a test fails by panicking"
 )]
 
+#[cfg(not(target_arch = "wasm32"))]
+pub mod billing;
 pub mod disk;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod server;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod stored;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod usage;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod world;
 
@@ -26,6 +30,7 @@ use agentwatch_openclaw::facts::{Field, Scalar};
 use agentwatch_openclaw::observe::SOURCES;
 use agentwatch_openclaw::outbox::Request;
 use agentwatch_openclaw::time::Now;
+use agentwatch_openclaw::usage::fact_of;
 use serde_json::{Value, json};
 
 use disk::Disk;
@@ -290,7 +295,11 @@ pub fn pick(source: usize, args: &Value) -> Option<Vec<Scalar>> {
         return None;
     }
     let row = |root: &Value, fields: &[Field]| -> Vec<Scalar> {
-        fields.iter().map(|field| first(root, field.path)).collect()
+        let fact = |field: &Field| match field.path.strip_prefix("usage:") {
+            Some(path) => usage(root, path),
+            None => first(root, field.path),
+        };
+        fields.iter().map(fact).collect()
     };
     let mut facts = row(args, table.fields);
     if let Some(list) = table.list {
@@ -303,6 +312,12 @@ pub fn pick(source: usize, args: &Value) -> Option<Vec<Scalar>> {
         *facts.last_mut().expect("a list has a field") = Scalar::List(entries.collect());
     }
     Some(facts)
+}
+
+/// The usage object at the first of some paths that has one.
+fn usage(root: &Value, path: &str) -> Scalar {
+    let found = path.split('|').find_map(|one| follow(root, one));
+    found.map_or(Scalar::Absent, |usage| fact_of(&usage.to_string()))
 }
 
 /// The first of a field's alternatives that is there.

@@ -3,6 +3,7 @@
 use agentwatch_openclaw::facts::Scalar;
 use agentwatch_openclaw::observe::stored::{StoredCall, StoredFacts, read};
 use agentwatch_openclaw::transcript::{Reader, Scope, Skipped};
+use agentwatch_openclaw::usage::NAMES;
 use serde_json::{Value, json};
 
 /// When the rows here were written, unless they say otherwise.
@@ -44,7 +45,11 @@ pub fn calls(rows: &[Value]) -> Vec<StoredCall> {
 
 /// A row's facts, as the core takes them.
 pub fn facts(row: &Value) -> Vec<Scalar> {
-    row.as_array().unwrap().iter().map(super::scalar).collect()
+    let fact = |value: &Value| match value.as_array() {
+        Some(list) => Scalar::List(list.iter().map(super::scalar).collect()),
+        None => super::scalar(value),
+    };
+    row.as_array().unwrap().iter().map(fact).collect()
 }
 
 /// The lines of a text that cannot be used.
@@ -89,6 +94,9 @@ pub fn picked(row: &Value) -> Value {
     let root =
         json!({"event": row, "ctx": {"sessionId": "s-1", "agentId": "main", "inherited": false}});
     let field = |path: &str| {
+        if path.starts_with("usage:") {
+            return usage(&row["message"]["usage"]);
+        }
         let found = path
             .trim_start_matches("time:")
             .split('.')
@@ -102,6 +110,38 @@ pub fn picked(row: &Value) -> Value {
     };
     let fields = StoredFacts::TABLE.fields.iter();
     fields.map(|one| field(one.path)).collect()
+}
+
+/// What the shim copies of a usage object: a row's number in the table of names, and the value.
+fn usage(usage: &Value) -> Value {
+    let mut pairs = Vec::new();
+    let index = |name: &str| NAMES.iter().position(|known| *known == name);
+    for (name, value) in usage.as_object().into_iter().flatten() {
+        let leads_on = NAMES
+            .iter()
+            .any(|known| known.starts_with(&format!("{name}.")));
+        match value.as_object().filter(|_| leads_on) {
+            Some(object) => {
+                for (inner, value) in object {
+                    let index = index(&format!("{name}.{inner}"));
+                    pairs.extend(index.map(|index| [json!(index), value.clone()]));
+                }
+            }
+            None => pairs.extend(index(name).map(|index| [json!(index), value.clone()])),
+        }
+    }
+    let as_fact = |value: &Value| match value {
+        Value::Number(number) => json!(number.as_f64()),
+        Value::Array(_) | Value::Object(_) => json!([]),
+        other => other.clone(),
+    };
+    let told = pairs.iter().filter(|[_, value]| !value.is_null());
+    let flat = told.flatten().map(as_fact);
+    if usage.is_object() {
+        flat.collect()
+    } else {
+        Value::Null
+    }
 }
 
 fn written_ms(value: &Value) -> Option<u64> {

@@ -1,0 +1,104 @@
+//! The one reader of usage: for messages, diagnostics, stored rows, providers' answers, LiteLLM's log and named events.
+//!
+//! `rules.rs` is the table of names, `reading.rs` reads by it, `settle.rs` finds out what the numbers mean together,
+//! `bill.rs` has what is billed beside tokens at their usual price.
+
+mod bill;
+mod reading;
+mod rules;
+mod settle;
+
+pub use self::bill::{Bill, Part};
+pub(crate) use self::reading::pairs;
+pub use self::reading::{MAX_PARTS, MAX_VALUES, Reading, Tier, count_of};
+pub(crate) use self::rules::names_of;
+pub use self::rules::{COUNTS, Count, Figure, Meaning, NAMES, RULES, Remark, Rule};
+pub use self::settle::Tokens;
+
+use crate::call::Usage;
+use crate::facts::Scalar;
+use crate::json;
+
+/// What a usage says of one call.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Used {
+    /// Tokens; `None` where absent or all zero.
+    pub tokens: Option<Tokens>,
+    /// The cost in USD that stands in it, zeros included.
+    pub cost_usd: Option<f64>,
+    /// Whether that is the provider's figure, and not one that OpenClaw reckoned.
+    pub is_billed: bool,
+    /// Whether OpenClaw says that the provider billed this cost, be it zero.
+    pub is_confirmed: bool,
+    /// What is billed beside tokens at their usual price; `None` where that is nothing.
+    pub bill: Option<Box<Bill>>,
+    /// Whether a count could not be read.
+    pub is_broken: bool,
+    /// Whether there was a count, be it zero.
+    pub is_told: bool,
+}
+
+impl Used {
+    /// What a reading says.
+    pub fn of(reading: &Reading) -> Self {
+        let (tokens, parts) = reading.all_tokens();
+        let (cost_usd, is_billed) = reading.cost().unzip();
+        Self {
+            tokens,
+            cost_usd,
+            is_billed: is_billed.unwrap_or_default(),
+            is_confirmed: reading.is_billed_by_provider,
+            bill: reading.bill(tokens.as_ref(), parts),
+            is_broken: reading.is_broken,
+            is_told: reading.is_anything_told(),
+        }
+    }
+
+    /// What a fact of a field `usage:…` says.
+    pub fn of_fact(pairs: &Scalar) -> Self {
+        Self::of(&Reading::of_pairs(pairs))
+    }
+
+    /// The bill, where whose figure the cost is goes without saying.
+    pub fn bill_of_tokens(&self) -> Option<Box<Bill>> {
+        let bill = Bill {
+            is_billed: false,
+            ..*self.bill.clone()?
+        };
+        (bill != Bill::default()).then(|| Box::new(bill))
+    }
+
+    /// The tokens.
+    pub fn usage(&self) -> Option<Usage> {
+        self.tokens.map(|tokens| tokens.usage)
+    }
+
+    /// Input, output, cache reads, cache writes and reasoning: each where it was told or follows from the total.
+    pub fn counts(&self) -> [Option<u64>; 5] {
+        let Some(Tokens { usage, told, .. }) = self.tokens else {
+            return [None; 5];
+        };
+        let counts = [
+            usage.input,
+            usage.output,
+            usage.cache_read,
+            usage.cache_write,
+            usage.reasoning,
+        ];
+        std::array::from_fn(|index| Some(counts[index]).filter(|_| told[index]))
+    }
+
+    /// OpenClaw's figure or the provider's. A zero of OpenClaw's stands for "no prices configured", so it is no figure,
+    /// unless OpenClaw says that the provider billed it.
+    pub fn figure(&self) -> Option<f64> {
+        self.cost_usd.filter(|usd| *usd > 0.0 || self.is_confirmed)
+    }
+}
+
+/// The fact that a usage object becomes: what `Pack.usage` of the shim makes of it. `Absent` for what is no object.
+pub fn fact_of(json: &str) -> Scalar {
+    let fact = json::read(json.as_bytes(), |usage| {
+        usage.is_object().then(|| Scalar::List(pairs(usage)))
+    });
+    fact.flatten().unwrap_or_default()
+}

@@ -1,0 +1,428 @@
+//! What calls cost beyond tokens at their usual price, by every way in.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use agentwatch_openclaw::call::CallId;
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::journal::{Frame, append_frame};
+use agentwatch_openclaw::observe::{Event, SOURCES, read};
+use agentwatch_openclaw::prices::PriceBook;
+use common::billing::*;
+use common::{Gateway, at, pick};
+use serde_json::{Value, json};
+
+// ---------------------------------------------------------------------------------------------
+// What is billed beyond tokens at their usual price
+
+#[test]
+fn writes_that_are_kept_for_an_hour_have_a_price_of_their_own() {
+    // 1,000 at 10, 2,000 at 12.5 and 4,000 at twice 10.
+    assert_costs(
+        BIG,
+        json!({
+            "input_tokens": 1_000, "output_tokens": 0, "cache_creation_input_tokens": 6_000,
+            "cache_creation": {"ephemeral_5m_input_tokens": 2_000, "ephemeral_1h_input_tokens": 4_000},
+        }),
+        0.115,
+        "table",
+    );
+    assert_costs(
+        BIG,
+        json!({"input": 1_000, "output": 0, "cacheRead": 0, "cacheWrite": 6_000, "cacheWrite1h": 4_000}),
+        0.115,
+        "table",
+    );
+    // No more than was written at all, and nothing where none is.
+    assert_costs(
+        BIG,
+        json!({"input": 1_000, "output": 0, "cacheWrite": 4_000, "cacheWrite1h": 9_000}),
+        0.09,
+        "table",
+    );
+    assert_costs(
+        BIG,
+        json!({"input": 1_000, "output": 0, "cacheWrite1h": 0}),
+        0.01,
+        "table",
+    );
+    // In a stream, and as a relay calls it.
+    let event = |value: Value| format!("data: {value}\n\n");
+    let body = [
+        event(json!({"type": "message_start", "message": {"usage": {
+            "input_tokens": 1_000, "cache_creation_input_tokens": 4_000, "output_tokens": 1,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 4_000},
+        }}})),
+        event(json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 100}})),
+        event(json!({"type": "message_stop"})),
+    ]
+    .concat();
+    let (call, _) = counted_of(&[proxied("/v1/messages", BIG, &body)]);
+    assert_cost(&call, 0.095, "table", "a stream");
+    assert_costs(
+        BIG,
+        json!({
+            "prompt_tokens": 5_000, "completion_tokens": 0, "total_tokens": 5_000,
+            "prompt_tokens_details": {"cached_creation_tokens": 4_000}, "claude_cache_creation_1_h_tokens": 4_000,
+        }),
+        0.09,
+        "table",
+    );
+}
+
+#[test]
+fn a_call_of_several_requests_counts_all_of_them_each_by_its_models_price() {
+    let part = |kind: &str, model: Option<&str>, input: u64, output: u64| {
+        let mut part = json!({"type": kind, "input_tokens": input, "output_tokens": output});
+        if let Some(model) = model {
+            part["model"] = json!(model);
+        }
+        part
+    };
+    let usage = |input: u64, output: u64, iterations: &[Value]| json!({"input_tokens": input, "output_tokens": output, "iterations": iterations});
+    for (usage, prompt, completion, usd) in [
+        // A compaction, which the call's own counts leave out.
+        (
+            usage(
+                2_000,
+                100,
+                &[
+                    part("compaction", None, 18_000, 400),
+                    part("message", None, 2_000, 100),
+                ],
+            ),
+            20_000,
+            500,
+            0.225,
+        ),
+        // An advisor of another model.
+        (
+            usage(
+                2_000,
+                100,
+                &[
+                    part("message", None, 2_000, 100),
+                    part("advisor_message", Some("small"), 9_000, 200),
+                ],
+            ),
+            11_000,
+            300,
+            0.035,
+        ),
+        // A fallback: both models were asked.
+        (
+            usage(
+                2_000,
+                100,
+                &[
+                    part("message", Some("big"), 2_000, 0),
+                    part("fallback_message", Some("small"), 2_000, 100),
+                ],
+            ),
+            4_000,
+            100,
+            0.0225,
+        ),
+        // Two answers around an advisor; the call's own prompt is that of the first.
+        (
+            usage(
+                2_000,
+                150,
+                &[
+                    part("message", None, 2_000, 100),
+                    part("advisor_message", Some("small"), 1_000, 0),
+                    part("message", None, 3_000, 50),
+                ],
+            ),
+            6_000,
+            150,
+            0.0585,
+        ),
+        // A list that has the asides alone.
+        (
+            usage(2_000, 100, &[part("compaction", None, 18_000, 400)]),
+            20_000,
+            500,
+            0.225,
+        ),
+        // An advisor whose price nobody knows costs as much as the call's own model.
+        (
+            usage(
+                2_000,
+                100,
+                &[
+                    part("message", None, 2_000, 100),
+                    part("advisor_message", Some("stranger"), 1_000, 0),
+                ],
+            ),
+            3_000,
+            100,
+            0.035,
+        ),
+        (
+            usage(2_000, 100, &[part("message", None, 2_000, 100)]),
+            2_000,
+            100,
+            0.025,
+        ),
+        (usage(2_000, 100, &[]), 2_000, 100, 0.025),
+    ] {
+        for event in by_all_ways(BIG, &usage) {
+            let (call, _) = counted_of(std::slice::from_ref(&event));
+            let what = format!("{} of {usage}", event.0);
+            assert_eq!(
+                (&call["prompt_tokens"], &call["completion_tokens"]),
+                (&json!(prompt), &json!(completion)),
+                "{what}"
+            );
+            assert_cost(&call, usd, "table", &what);
+        }
+    }
+}
+
+#[test]
+fn each_request_of_a_call_is_in_the_tier_of_its_own_prompt() {
+    let mut gateway = Gateway::new(false);
+    let usage = json!({
+        "input_tokens": 3_000, "output_tokens": 0,
+        "iterations": [
+            {"type": "compaction", "input_tokens": 8_000, "output_tokens": 0},
+            {"type": "message", "input_tokens": 3_000, "output_tokens": 0},
+        ],
+    });
+    let (source, args) = proxied("/v1/messages", BIG, &anthropic(&usage));
+    gateway.hear(source, &args, NOW_MS);
+    let table = "= p\nbig 10 50 >10000 1000 1000\n".to_owned();
+    let book = PriceBook::new(&Scalar::Absent, &Scalar::Absent, &Scalar::Absent, table).0;
+    assert_cost(
+        &settle(&mut gateway, &book),
+        0.11,
+        "table",
+        "two prompts below the tier",
+    );
+}
+
+#[test]
+fn more_requests_than_are_kept_cost_what_they_cost() {
+    let parts: Vec<Value> = (0..30)
+        .map(|index| json!({"type": "message", "model": (["big", "small"][index % 2]), "input_tokens": 1_000, "output_tokens": 0}))
+        .collect();
+    let usage = json!({"input_tokens": 1_000, "output_tokens": 0, "iterations": parts});
+    assert_costs(BIG, usage, 0.165, "table");
+}
+
+#[test]
+fn who_was_told_all_requests_knows_best_and_a_restart_forgets_none() {
+    // The gateway reads the call's own counts, the proxy all of them.
+    let usage = json!({
+        "input_tokens": 2_000, "output_tokens": 100,
+        "iterations": [
+            {"type": "message", "input_tokens": 2_000, "output_tokens": 100},
+            {"type": "advisor_message", "model": "small", "input_tokens": 9_000, "output_tokens": 200},
+        ],
+    });
+    let own = json!({"input": 2_000, "output": 100, "cacheRead": 0, "cacheWrite": 0});
+    let both = [
+        message(BIG, &own),
+        proxied("/v1/messages", BIG, &anthropic(&usage)),
+    ];
+    let (call, _) = counted_of(&both);
+    assert_eq!(
+        (&call["prompt_tokens"], &call["agent_name"]),
+        (&json!(11_000), &json!("main"))
+    );
+    assert_cost(&call, 0.035, "table", "both");
+    let mut gateway = Gateway::new(false);
+    let (source, args) = &both[1];
+    gateway.hear(source, args, NOW_MS);
+    // Another process on this host tells its owner so.
+    let mut owner = Gateway::new(false);
+    owner
+        .core
+        .take_spool("proxy", &spooled(source, args), at(NOW_MS));
+    let call = settle(&mut owner, &book(&Scalar::Absent));
+    assert_cost(&call, 0.035, "table", "by way of the spool");
+    gateway.restart(NOW_MS + 1);
+    let call = settle(&mut gateway, &book(&Scalar::Absent));
+    assert_eq!(call["prompt_tokens"], 11_000);
+    assert_cost(&call, 0.035, "table", "after a restart");
+}
+
+/// What a process that does not own the journal writes of an event.
+fn spooled(source: &str, args: &Value) -> Vec<u8> {
+    let index = SOURCES
+        .iter()
+        .position(|table| table.source == source)
+        .unwrap();
+    let facts = pick(index, args).unwrap();
+    let Event::Call(call) = read(index, facts, NOW_MS).unwrap() else {
+        panic!("no call");
+    };
+    let mut bytes = Vec::new();
+    append_frame(&mut bytes, &Frame::seen(CallId(7), call));
+    bytes
+}
+
+#[test]
+fn a_service_tier_has_its_price() {
+    let usage = |tier: &str| json!({"prompt_tokens": 1_000_000, "completion_tokens": 0, "service_tier": tier});
+    for (model, tier, usd) in [
+        (("openai", "gpt-5"), "flex", 0.625),
+        (("openai", "gpt-5"), "batch", 0.625),
+        (("openai", "gpt-5"), "priority", 2.5),
+        (("openai", "gpt-5"), "default", 1.25),
+        (("openai", "gpt-5"), "auto", 1.25),
+        (("openai", "gpt-5-mini"), "priority", 0.45),
+        (("openai", "gpt-4.1"), "priority", 3.5),
+        (("openai", "gpt-4o-mini"), "priority", 0.25),
+        (("anthropic", "claude-sonnet-4-6"), "batch", 1.5),
+        (("anthropic", "claude-sonnet-4-6"), "priority", 3.0),
+        (("anthropic", "claude-sonnet-4-6"), "standard", 3.0),
+        (("google", "gemini-2.5-flash"), "FLEX", 0.15),
+        (("google", "gemini-2.5-flash"), "ON_DEMAND_PRIORITY", 0.54),
+    ] {
+        assert_costs(model, usage(tier), usd, "table");
+    }
+    // OpenAI tells it beside the usage: at the answer's top, in a chunk, or in the response.
+    let usage =
+        json!({"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000});
+    let choices = json!([{"message": {"content": "x"}, "finish_reason": "stop"}]);
+    let whole = json!({"choices": choices, "usage": usage, "service_tier": "flex"}).to_string();
+    let chunks = [
+        json!({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}], "service_tier": "flex"}),
+        json!({"choices": [], "usage": usage, "service_tier": null}),
+    ];
+    let chunks: String = chunks
+        .iter()
+        .map(|chunk| format!("data: {chunk}\n\n"))
+        .collect();
+    let response = |kind: &str, tier: &str, usage: Value| json!({"type": kind, "response": {"status": "completed", "service_tier": tier, "usage": usage}});
+    let responses = [
+        response("response.created", "auto", Value::Null),
+        response(
+            "response.completed",
+            "flex",
+            json!({"input_tokens": 1_000_000, "output_tokens": 0}),
+        ),
+    ];
+    let responses: String = responses
+        .iter()
+        .map(|event| format!("data: {event}\n\n"))
+        .collect();
+    for (path, body) in [
+        ("/v1/chat/completions", whole.as_str()),
+        ("/v1/chat/completions", &chunks),
+        ("/v1/responses", &responses),
+        ("/v1/responses", &whole),
+    ] {
+        let (call, _) = counted_of(&[proxied(path, ("openai", "gpt-5"), body)]);
+        assert_cost(&call, 0.625, "table", body);
+    }
+}
+
+#[test]
+fn fast_modes_and_regions_have_their_price() {
+    let usage = |more: Value| {
+        let mut usage = json!({"input_tokens": 100_000, "output_tokens": 10_000});
+        usage
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        usage
+    };
+    let opus = ("anthropic", "claude-opus-4-6");
+    assert_costs(
+        opus,
+        usage(json!({"speed": "standard", "inference_geo": "global"})),
+        0.75,
+        "table",
+    );
+    assert_costs(opus, usage(json!({"speed": "fast"})), 4.5, "table");
+    assert_costs(opus, usage(json!({"inference_geo": "us"})), 0.825, "table");
+    assert_costs(
+        opus,
+        usage(json!({"speed": "fast", "inference_geo": "us"})),
+        4.95,
+        "table",
+    );
+}
+
+#[test]
+fn searches_have_fees() {
+    let usage = |more: Value| {
+        let mut usage = json!({"input_tokens": 1_000, "output_tokens": 100});
+        usage
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        usage
+    };
+    for (more, usd) in [
+        (
+            json!({"server_tool_use": {"web_search_requests": 4, "web_fetch_requests": 9}}),
+            0.055,
+        ),
+        (
+            json!({"server_tool_use": {"web_search_requests": 0}}),
+            0.015,
+        ),
+        (json!({"server_tool_use": null}), 0.015),
+        (
+            json!({"prompt_tokens_details": {"web_search_requests": 2}}),
+            0.035,
+        ),
+        (
+            json!({"server_side_tool_usage_details": {"web_search_calls": 1, "file_search_calls": 2, "code_interpreter_calls": 3}}),
+            0.045,
+        ),
+        (json!({"num_sources_used": 2}), 0.065),
+        (json!({"connectors": {"web_search": 1}}), 0.025),
+    ] {
+        assert_costs(BIG, usage(more), usd, "table");
+    }
+    // A tier changes the price of tokens alone.
+    assert_costs(
+        BIG,
+        usage(json!({"service_tier": "flex", "server_tool_use": {"web_search_requests": 1}})),
+        0.0175,
+        "table",
+    );
+    // OpenAI tells of searches in the answer alone.
+    let output = json!([
+        {"type": "web_search_call", "action": {"type": "search", "query": "x"}},
+        {"type": "web_search_call", "action": {"type": "open_page"}},
+        {"type": "web_search_call"},
+        {"type": "file_search_call"},
+        {"type": "message", "content": []},
+    ]);
+    let usage = json!({"input_tokens": 1_000, "output_tokens": 100});
+    let whole = json!({"status": "completed", "output": output, "usage": usage});
+    let events = [
+        json!({"type": "response.output_item.done", "item": output[0]}),
+        json!({"type": "response.completed", "response": whole}),
+    ];
+    let events: String = events
+        .iter()
+        .map(|event| format!("data: {event}\n\n"))
+        .collect();
+    for body in [whole.to_string(), events] {
+        let (call, _) = counted_of(&[proxied("/v1/responses", BIG, &body)]);
+        assert_cost(&call, 0.0375, "table", &body);
+    }
+    // And of those of its models that search for each chat completion nowhere.
+    let usage = json!({"prompt_tokens": 1_000, "completion_tokens": 100});
+    let choices = json!([{"message": {"content": "x"}, "finish_reason": "stop"}]);
+    let body =
+        json!({"model": "big-search-preview-2025-03-11", "choices": choices, "usage": usage});
+    let (call, _) = counted_of(&[proxied("/v1/chat/completions", BIG, &body.to_string())]);
+    assert_cost(&call, 0.025, "table", "a model that searches");
+    // OpenClaw's figure is one of tokens.
+    let told = json!({"input": 1_000, "output": 100, "cost": {"total": 0.02}, "server_tool_use": {"web_search_requests": 2}});
+    let (call, _) = counted_of(&[message(BIG, &told)]);
+    assert_cost(&call, 0.04, "openclaw", "a message");
+}

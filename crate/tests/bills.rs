@@ -1,0 +1,273 @@
+//! Whose figure a call's cost is, and whether it is believed, by every way in.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod common;
+
+use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::prices::PriceBook;
+use common::Gateway;
+use common::billing::*;
+use serde_json::{Value, json};
+
+// ---------------------------------------------------------------------------------------------
+// Whose bill
+
+#[test]
+fn a_providers_figure_counts_under_each_name() {
+    let usage = |more: Value| {
+        let mut usage =
+            json!({"prompt_tokens": 1_000, "completion_tokens": 100, "total_tokens": 1_100});
+        usage
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        usage
+    };
+    for (more, usd) in [
+        (json!({"cost": 0.0125}), 0.0125),
+        (json!({"cost": "0.0125"}), 0.0125),
+        (
+            json!({"cost": 0.0125, "is_byok": false, "cost_details": {"upstream_inference_cost": 0.0125}}),
+            0.0125,
+        ),
+        (
+            json!({"cost": 0.0125, "is_byok": false, "cost_details": {"upstream_inference_cost": null}}),
+            0.0125,
+        ),
+        // With a key of one's own: the router's fee and the provider's bill.
+        (
+            json!({"cost": 0, "is_byok": true, "cost_details": {"upstream_inference_cost": 0.0125}}),
+            0.0125,
+        ),
+        (
+            json!({"cost": 0.0005, "is_byok": true, "cost_details": {"upstream_inference_cost": 0.012}}),
+            0.0125,
+        ),
+        (
+            json!({"cost": 0, "cost_details": {"upstream_inference_cost": 0.0125}}),
+            0.0125,
+        ),
+        (json!({"estimated_cost": 0.0125}), 0.0125),
+        (json!({"cost_in_usd_ticks": 125_000_000}), 0.0125),
+        (
+            json!({"cost": {"total_cost": 0.0125, "input_tokens_cost": 0.01}}),
+            0.0125,
+        ),
+        (json!({"cost": {"usd": 0.0125, "eur": 0.011}}), 0.0125),
+        (json!({"total_cost": 0.0125}), 0.0125),
+        (json!({"cost_usd": "0.0125", "estimated_cost": 0}), 0.0125),
+    ] {
+        assert_costs(BIG, usage(more), usd, "provider");
+    }
+    // Of an own key's bill nothing is told: the fee alone is not the bill.
+    assert_costs(
+        BIG,
+        usage(json!({"cost": 0, "is_byok": true})),
+        0.015,
+        "table",
+    );
+    // Amounts that cannot be meant.
+    for odd in [json!(-1), json!("free"), json!([]), json!({}), json!(1e12)] {
+        assert_costs(BIG, usage(json!({"cost": odd})), 0.015, "table");
+    }
+    // In each API's stream, and beside the usage.
+    let event = |value: Value| format!("data: {value}\n\n");
+    let messages = [
+        event(json!({"type": "message_start", "message": {"usage": {"input_tokens": 0, "output_tokens": 0}}})),
+        event(json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {
+            "input_tokens": 1_000, "output_tokens": 100, "cost": 0.0125, "is_byok": false,
+        }})),
+        event(json!({"type": "message_stop"})),
+    ]
+    .concat();
+    let responses = event(
+        json!({"type": "response.completed", "response": {"status": "completed", "usage": {
+            "input_tokens": 1_000, "output_tokens": 100, "cost_in_usd_ticks": 125_000_000,
+        }}}),
+    );
+    let beside = json!({
+        "choices": [{"message": {}, "finish_reason": "stop"}], "costDollars": {"total": 0.0125},
+        "usage": usage(json!({})),
+    });
+    let gateway = json!({
+        "choices": [{
+            "message": {"content": "x", "provider_metadata": {"gateway": {"cost": "0.0125", "routing": {}}}},
+            "finish_reason": "stop",
+        }],
+        "usage": usage(json!({})),
+    });
+    for (path, body) in [
+        ("/api/v1/messages", messages),
+        ("/v1/responses", responses),
+        ("/chat/completions", beside.to_string()),
+        ("/v1/chat/completions", gateway.to_string()),
+    ] {
+        let (call, _) = counted_of(&[proxied(path, BIG, &body)]);
+        assert_cost(&call, 0.0125, "provider", &body);
+    }
+}
+
+#[test]
+fn a_zero_is_a_bill_where_the_provider_told_it() {
+    let usage = |cost: Value| json!({"input": 1_000, "output": 100, "cacheRead": 0, "cacheWrite": 0, "cost": cost});
+    let billed =
+        usage(json!({"input": 0, "output": 0, "total": 0, "totalOrigin": "provider-billed"}));
+    for event in [
+        message(BIG, &billed),
+        stored(BIG, &billed),
+        diagnostic(BIG, &billed),
+    ] {
+        let (call, _) = counted_of(std::slice::from_ref(&event));
+        assert_cost(&call, 0.0, "provider", event.0);
+    }
+    // A figure of the provider's that OpenClaw hands on; a zero that nobody billed.
+    let billed = usage(json!({"total": 0.02, "totalOrigin": "provider-billed"}));
+    for event in [
+        message(BIG, &billed),
+        stored(BIG, &billed),
+        diagnostic(BIG, &billed),
+    ] {
+        let (call, _) = counted_of(std::slice::from_ref(&event));
+        assert_cost(&call, 0.02, "provider", event.0);
+    }
+    for cost in [
+        json!({"total": 0}),
+        json!({"total": 0, "totalOrigin": "estimated"}),
+        json!(0),
+    ] {
+        for event in [
+            message(BIG, &usage(cost.clone())),
+            stored(BIG, &usage(cost)),
+        ] {
+            let (call, _) = counted_of(std::slice::from_ref(&event));
+            assert_cost(&call, 0.015, "table", event.0);
+        }
+    }
+    // A model that a router gives away.
+    let free =
+        json!({"prompt_tokens": 1_000, "completion_tokens": 100, "cost": 0, "is_byok": false});
+    let (call, _) = counted_of(&[proxied("/v1/chat/completions", BIG, &chat(&free))]);
+    assert_cost(&call, 0.0, "provider", "a router");
+}
+
+#[test]
+fn a_figure_that_no_price_explains_is_not_believed_but_said() {
+    let usage = |usd: f64| json!({"input": 1_000, "output": 100, "cost": {"total": usd}});
+    for (usd, is_believed) in [
+        (0.015, true),
+        (0.015 / 900.0, true),
+        (0.015 * 900.0, true),
+        (0.015 / 1_100.0, false),
+        (0.015 * 1_100.0, false),
+        (1.5e-8, false),
+        (15_000.0, false),
+    ] {
+        for event in [
+            message(BIG, &usage(usd)),
+            stored(BIG, &usage(usd)),
+            diagnostic(BIG, &usage(usd)),
+        ] {
+            let (call, gateway) = counted_of(std::slice::from_ref(&event));
+            let (expected, source) = if is_believed {
+                (usd, "openclaw")
+            } else {
+                (0.015, "table")
+            };
+            assert_cost(&call, expected, source, event.0);
+            let said = gateway
+                .log
+                .iter()
+                .filter(|line| line.contains("every price list"))
+                .count();
+            assert_eq!(said, usize::from(!is_believed), "{:?}", gateway.log);
+            let count = usize::from(!is_believed);
+            assert_eq!(gateway.status()["implausible_costs"], count);
+        }
+    }
+    // A provider's figure in another unit, and LiteLLM's.
+    let cents = json!({"prompt_tokens": 1_000, "completion_tokens": 100, "cost": 1.5e6});
+    let (call, _) = counted_of(&[proxied("/v1/chat/completions", BIG, &chat(&cents))]);
+    assert_cost(&call, 0.015, "table", "a provider");
+    let payload = json!({
+        "call_type": "acompletion", "model": "big", "prompt_tokens": 1_000, "completion_tokens": 100,
+        "response_cost": 1.5e-8,
+    });
+    let (call, _) = counted_of(&[litellm("p", &payload)]);
+    assert_cost(&call, 0.015, "table", "LiteLLM");
+    // Where there is no price there is nothing to compare with.
+    let (call, gateway) = counted_of(&[message(("p", "stranger"), &usage(1e-9))]);
+    assert_cost(&call, 1e-9, "openclaw", "no price");
+    assert_eq!(gateway.status()["implausible_costs"], 0);
+}
+
+#[test]
+fn a_figure_that_comes_late_is_judged_alike() {
+    for (usd, is_believed) in [(0.02, true), (2e6, false)] {
+        let mut gateway = Gateway::new(false);
+        let told = json!({"input": 1_000, "output": 100, "cost": {"total": 0.015}});
+        let (source, args) = message(BIG, &told);
+        gateway.hear(source, &args, NOW_MS);
+        settle(&mut gateway, &book(&Scalar::Absent));
+        let usage = json!({"prompt_tokens": 1_000, "completion_tokens": 100, "cost": usd});
+        let (source, args) = proxied("/v1/chat/completions", BIG, &chat(&usage));
+        let later = NOW_MS + 300_000;
+        gateway.hear(source, &args, later);
+        gateway.run_until(later, later + 60_000);
+        let told: Vec<_> = gateway
+            .receiver
+            .enrichments
+            .iter()
+            .filter_map(|one| one["cost_usd"].as_f64())
+            .collect();
+        assert_eq!(told, if is_believed { vec![usd] } else { vec![] });
+        assert_eq!(
+            gateway.status()["implausible_costs"],
+            usize::from(!is_believed)
+        );
+    }
+}
+
+/// An object as the shim hands it over: lists of pairs.
+fn pairs(value: &Value) -> Scalar {
+    match value {
+        Value::Object(map) => {
+            let pair = |(name, value): (&String, &Value)| {
+                Scalar::List(vec![Scalar::Text(name.clone()), pairs(value)])
+            };
+            Scalar::List(map.iter().map(pair).collect())
+        }
+        other => common::scalar(other),
+    }
+}
+
+#[test]
+fn prices_in_another_unit_are_named_and_left_out() {
+    // USD a token where USD a million tokens is meant, in the gateway's configuration and in the settings.
+    let a_token = pairs(
+        &json!({"p/big": {"input": 1e-5, "output": 5e-5}, "p/small": {"input": 2, "output": 9}}),
+    );
+    let table = "= p\nbig* 10 50 1 12.5\nsmall 1 5\n".to_owned();
+    let unknown = Scalar::Absent;
+    let (book, problems) = PriceBook::new(&unknown, &a_token, &unknown, table.clone());
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert!(
+        problems[0].contains("models.providers of p/big")
+            && problems[0].contains("USD per 1M tokens")
+    );
+    let mut gateway = Gateway::new(false);
+    let told = json!({"input": 1_000, "output": 100, "cost": {"total": 1.5e-8}});
+    let (source, args) = message(BIG, &told);
+    gateway.hear(source, &args, NOW_MS);
+    assert_cost(
+        &settle(&mut gateway, &book),
+        0.015,
+        "table",
+        "the gateway's own price is no witness",
+    );
+    let (_, problems) = PriceBook::new(&a_token, &unknown, &unknown, table);
+    assert!(
+        problems[0].starts_with("prices.p/big are more than 1,000 times below"),
+        "{problems:?}"
+    );
+}

@@ -1,0 +1,180 @@
+//! What the total of a usage decides, by every way in.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use common::usage::*;
+use serde_json::json;
+
+// ---------------------------------------------------------------------------------------------
+// The total decides
+
+#[test]
+fn reasoning_that_only_the_total_has_is_part_of_the_answer() {
+    assert_usage(
+        json!({"prompt_tokens": 33, "completion_tokens": 210, "total_tokens": 901}),
+        [33, 868, 0, 0, 0],
+    );
+    // With a cached part, which is within the prompt.
+    assert_usage(
+        json!({
+            "prompt_tokens": 1_033, "completion_tokens": 210, "total_tokens": 1_901,
+            "prompt_tokens_details": {"cached_tokens": 500},
+        }),
+        [1_033, 868, 500, 0, 0],
+    );
+    // An answer that was all reasoning.
+    assert_usage(
+        json!({"prompt_tokens": 33, "completion_tokens": 0, "total_tokens": 901}),
+        [33, 868, 0, 0, 0],
+    );
+    assert_usage(
+        json!({"input": 33, "output": 210, "cacheRead": 0, "cacheWrite": 0, "totalTokens": 901}),
+        [33, 868, 0, 0, 0],
+    );
+}
+
+#[test]
+fn the_total_says_whether_reasoning_is_within_the_answer() {
+    let usage = |completion: u64, total: u64| {
+        json!({
+            "prompt_tokens": 100, "completion_tokens": completion, "total_tokens": total,
+            "completion_tokens_details": {"reasoning_tokens": 300},
+        })
+    };
+    // OpenAI; xAI; and servers that say nothing more than what cannot be.
+    assert_usage(usage(340, 440), [100, 340, 0, 0, 300]);
+    assert_usage(usage(340, 740), [100, 640, 0, 0, 300]);
+    assert_usage(usage(40, 440), [100, 340, 0, 0, 300]);
+    assert_usage(
+        json!({"input_tokens": 100, "output_tokens": 40, "output_tokens_details": {"reasoning_tokens": 300}}),
+        [100, 340, 0, 0, 300],
+    );
+    // Gemini's names say it.
+    assert_usage(
+        json!({"promptTokenCount": 100, "candidatesTokenCount": 40, "thoughtsTokenCount": 300, "totalTokenCount": 440}),
+        [100, 340, 0, 0, 300],
+    );
+    // Anthropic's tell it in their own.
+    assert_usage(
+        json!({"input_tokens": 60, "output_tokens": 900, "output_tokens_details": {"thinking_tokens": 120}}),
+        [60, 900, 0, 0, 120],
+    );
+}
+
+#[test]
+fn the_total_says_whether_the_cached_part_is_within_the_prompt() {
+    // OpenAI's names, with a prompt that leaves the cached part out.
+    assert_usage(
+        json!({
+            "prompt_tokens": 300, "completion_tokens": 20, "total_tokens": 1_844,
+            "prompt_tokens_details": {"cached_tokens": 1_524},
+        }),
+        [1_824, 20, 1_524, 0, 0],
+    );
+    // OpenClaw's names, with a prompt that has it.
+    assert_usage(
+        json!({"input": 20_000, "output": 200, "cacheRead": 4_096, "cacheWrite": 0, "totalTokens": 20_200}),
+        [20_000, 200, 4_096, 0, 0],
+    );
+    // Anthropic's names over OpenAI's counts: a relay says so in a part of its own.
+    assert_usage(
+        json!({
+            "input_tokens": 2_100, "output_tokens": 30, "cache_read_input_tokens": 1_536,
+            "billing_usage": {"openai_usage": {"prompt_tokens": 2_100, "completion_tokens": 30, "total_tokens": 2_130}},
+        }),
+        [2_100, 30, 1_536, 0, 0],
+    );
+    // One of the two within, the other not.
+    assert_usage(
+        json!({
+            "prompt_tokens": 500, "completion_tokens": 10, "total_tokens": 710,
+            "cache_read_input_tokens": 400, "cache_creation_input_tokens": 200,
+        }),
+        [700, 10, 400, 200, 0],
+    );
+    // Reasoning and the cached part, both outside.
+    assert_usage(
+        json!({
+            "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 460,
+            "prompt_tokens_details": {"cached_tokens": 300}, "completion_tokens_details": {"reasoning_tokens": 50},
+        }),
+        [400, 60, 300, 0, 50],
+    );
+    // Anthropic's total that leaves the cached part out changes nothing: that cannot be within so small a prompt.
+    assert_usage(
+        json!({"input": 3, "output": 10, "cacheRead": 1_000, "cacheWrite": 0, "totalTokens": 13}),
+        [1_003, 10, 1_000, 0, 0],
+    );
+}
+
+#[test]
+fn cached_counts_are_no_more_than_the_prompt() {
+    // Azure; then OpenRouter, where what was written is told as read, too.
+    assert_usage(
+        json!({
+            "prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11,
+            "prompt_tokens_details": {"cached_tokens": 170},
+        }),
+        [9, 2, 9, 0, 0],
+    );
+    assert_usage(
+        json!({
+            "prompt_tokens": 3_000, "completion_tokens": 80, "total_tokens": 3_080,
+            "prompt_tokens_details": {"cached_tokens": 2_900, "cache_write_tokens": 2_900},
+        }),
+        [3_000, 80, 2_900, 100, 0],
+    );
+    assert_usage(
+        json!({"prompt_tokens": 10, "completion_tokens": 2, "prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 0}),
+        [10, 2, 10, 0, 0],
+    );
+}
+
+#[test]
+fn the_total_says_whether_sound_is_outside_both() {
+    // Mistral's prompt leaves the sound out, OpenAI's does not.
+    let usage = |total: u64| {
+        json!({
+            "prompt_tokens": 11, "completion_tokens": 200, "total_tokens": total,
+            "prompt_tokens_details": {"audio_tokens": 400, "cached_tokens": 0},
+        })
+    };
+    assert_usage(usage(611), [411, 200, 0, 0, 0]);
+    let inside = json!({
+        "prompt_tokens": 500, "completion_tokens": 200, "total_tokens": 700,
+        "prompt_tokens_details": {"audio_tokens": 400}, "completion_tokens_details": {"audio_tokens": 150},
+    });
+    assert_usage(inside, [500, 200, 0, 0, 0]);
+    let answered = json!({
+        "prompt_tokens": 50, "completion_tokens": 20, "total_tokens": 220,
+        "completion_tokens_details": {"audio_tokens": 150},
+    });
+    assert_usage(answered, [50, 170, 0, 0, 0]);
+}
+
+#[test]
+fn a_total_alone_is_usage() {
+    assert_usage(
+        json!({"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0, "totalTokens": 40_100}),
+        [40_100, 0, 0, 0, 0],
+    );
+    assert_usage(json!({"total_tokens": 77}), [77, 0, 0, 0, 0]);
+    assert_usage(
+        json!({"completion_tokens": 7, "total_tokens": 77}),
+        [70, 7, 0, 0, 0],
+    );
+    assert_usage(
+        json!({"prompt_tokens": 70, "total_tokens": 77}),
+        [70, 7, 0, 0, 0],
+    );
+    // Zeros everywhere are none.
+    for (way, call) in by_all_ways(&json!({"input": 0, "output": 0, "totalTokens": 0})) {
+        assert_eq!(call.usage, None, "{way}");
+    }
+}
