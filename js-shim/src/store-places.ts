@@ -130,14 +130,14 @@ async function expand({ path, owner = MAIN }: SessionStore): Promise<{ path: str
   if (at < 0) return [{ path: resolve(path), agent: owner }];
   const isLast = at === parts.length - 1;
   const part = parts[at] ?? "";
-  // The file that is named may never have been there: the database beside it is what newer gateways have.
-  const pattern = new RegExp(
-    `^${(isLast ? stemOf(part) : part).split(AGENT_ID).map(escaped).join("([\\w-]+)")}$`,
-  );
+  // The file that is named may never have been there: newer gateways have databases beside it.
+  const [text, ending] = isLast
+    ? [stemOf(part), String.raw`(?:\.json|(?:\.[\w-]+(?:\.\d+)?)?\.sqlite)`]
+    : [part, ""];
+  const pattern = new RegExp(`^${text.split(AGENT_ID).map(escaped).join("([\\w-]+)")}${ending}$`);
   const stores = new Map<string, string>();
   for (const name of await namesIn(parts.slice(0, at).join(sep) || sep)) {
-    if (isLast && !/\.(json|sqlite)$/.test(name)) continue;
-    const [, agent, ...more] = pattern.exec(isLast ? stemOf(name) : name) ?? [];
+    const [, agent, ...more] = pattern.exec(name) ?? [];
     if (agent && more.every((again) => again === agent))
       stores.set(parts.join(sep).replaceAll(AGENT_ID, agent), agent);
   }

@@ -13,6 +13,8 @@ import { CHUNK_BYTES, StoreProblem, type Transcript } from "./transcript.js";
 
 /** The versions of the schema whose first and last were looked at: 2026.8.2's and 2026.9.6's. */
 const KNOWN_VERSIONS = { first: 19, last: 23 };
+/** How long a gateway that makes or mends the file is waited for, in ms. */
+const LOCKED_MS = 500;
 /** How many sessions are listed at a time. */
 const LISTED_AT_ONCE = 32;
 /** Rows that are longer unpacked, in bytes, are unpacked on another thread. */
@@ -58,7 +60,7 @@ export class TranscriptDatabase {
     const sqlite = await import("node:sqlite").catch(() => undefined);
     if (!sqlite)
       throw new StoreProblem(`${path} needs Node 22.16 or later; this is Node ${process.versions.node}`);
-    const database = new sqlite.DatabaseSync(path, { readOnly: true });
+    const database = new sqlite.DatabaseSync(path, { readOnly: true, timeout: LOCKED_MS });
     try {
       if (!isBegun(database)) {
         database.close();

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -19,6 +19,32 @@ const OLD = "2026.3.13";
 
 /** What a compaction asks of a model is stored by no version. @param {LedgerEntry} entry */
 const isStored = ({ prompt }) => !prompt.includes("<conversation>");
+
+/** Values of `session.store`, below a folder. Each agent's sessions are found wherever a version keeps them. */
+const ELSEWHERE = ["fixed/sessions.json", "each/{agentId}/sessions.json"];
+
+for (const version of versions)
+  describe(`OpenClaw ${version}, session.store`, () => {
+    for (const path of ELSEWHERE)
+      test(`${path}: the calls of two agents`, async (t) => {
+        const folder = await mkdtemp(join(tmpdir(), "openclaw-elsewhere-"));
+        t.after(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+        const stateDir = join(folder, "state");
+        await mkdir(stateDir);
+        const provider = await createProvider({ delayMs: 50 });
+        t.after(() => provider.close());
+        const config = { session: { store: join(folder, path) } };
+        const gateway = await startGateway({ version, providerUrl: provider.baseUrl, stateDir, config });
+        t.after(() => gateway.stop());
+        const receiver = await startReceiver({ binary });
+        t.after(() => receiver.stop());
+        await gateway.agentTurn({ session: "one", message: "one" });
+        await gateway.agentTurn({ agent: "ant", session: "two", message: "two" });
+        const { status, said } = await startSync(stateDir, receiver.url).ended;
+        assert.equal(status, 0, said);
+        await waitForTotals(provider, receiver, { told: () => "all" });
+      });
+  });
 
 /**
  * The session store of real gateways, read while they run: every answer of the provider that is stored, each once,

@@ -120,9 +120,10 @@ describe("session.store", { concurrency: 4 }, () => {
       timestamp: new Date().toISOString(),
     });
     database("flat/main.sqlite", { s: "agent:main:main" }).append("s", row(3));
-    database("flat/side.sqlite", { s: "agent:side:main" }).append("s", row(4), row(5));
-    assert.equal((await sync()).calls, 3);
-    assert.deepEqual(receiver.agents, { main: 2, side: 3 });
+    database("flat/side.sqlite", { s: "agent:side:main" }).append("s", row(4));
+    database("flat/ops.ops.2.sqlite", { s: "agent:ops:main" }).append("s", row(5), row(6));
+    assert.equal((await sync()).calls, 4);
+    assert.deepEqual(receiver.agents, { main: 2, side: 2, ops: 2 });
   });
 
   test("that is the usual one, or a link to it, counts once", async (t) => {
