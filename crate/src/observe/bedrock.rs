@@ -33,7 +33,9 @@ pub(super) fn invoke(document: Value, draft: &mut Draft) {
     document.members(|key, value| match key {
         "choices" => is_chat = true,
         // Titan tells the tokens of each of its results.
-        "results" => value.each(|result| results += titan_result(result, draft)),
+        "results" => {
+            value.each(|result| results = titan_result(result, draft).saturating_add(results))
+        }
         "generation" | "outputText" | "text" | "generations" | "outputs" | "completion" => {
             draft.has_answer = true;
             draft.token(value);
