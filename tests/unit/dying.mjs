@@ -33,10 +33,17 @@ for (let tokens = 1; tokens <= 50; tokens += 1) {
     { agentId: "main", sessionKey: "agent:main:s" },
   );
   if (tokens % 10 === 0) await sleep(how === "idle" ? 0 : 20);
+  // These are on disk by then; those that follow may be or not.
+  if (tokens === 40 && how.endsWith("-now")) await sleep(1_000);
 }
+const signal = how.startsWith("term") ? "SIGTERM" : "SIGKILL";
 if (how === "exit") process.exit(0);
 if (how === "throw")
   setTimeout(() => {
     throw new Error("nobody catches this");
   });
-if (how === "kill") setTimeout(() => process.kill(process.pid, "SIGKILL"), 1_000);
+if (how === "reject") void Promise.reject(new Error("nobody catches this, too"));
+// As OpenClaw does.
+if (how === "term-stops") process.once("SIGTERM", () => service.stop().then(() => process.exit(0)));
+if (how.endsWith("-now") || how === "term-stops") process.kill(process.pid, signal);
+if (how === "kill") setTimeout(() => process.kill(process.pid, signal), 1_000);
