@@ -410,12 +410,12 @@ async function quiet(provider, forMs = 400) {
 }
 
 /**
- * @param {() => boolean} condition
+ * @param {() => boolean | Promise<boolean>} condition
  * @param {string} what
  * @param {number} timeoutMs
  */
 export async function until(condition, what, timeoutMs) {
-  for (const deadline = Date.now() + timeoutMs; !condition(); await sleep(25)) {
+  for (const deadline = Date.now() + timeoutMs; !(await condition()); await sleep(25)) {
     if (Date.now() > deadline) throw new Error(`waited ${timeoutMs} ms for ${what}`);
   }
 }
