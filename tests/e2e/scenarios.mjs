@@ -400,7 +400,7 @@ function outcomes(entries) {
 }
 
 /** No request under way, and no new one for a moment. @param {World["provider"]} provider */
-async function quiet(provider, forMs = 400) {
+export async function quiet(provider, forMs = 400) {
   for (let since = Date.now(), seen = provider.ledger.length; Date.now() - since < forMs; await sleep(50)) {
     if (provider.ledger.length === seen && provider.ledger.every(({ outcome }) => outcome !== "open"))
       continue;

@@ -9,7 +9,7 @@ import { createProvider } from "../../examples/gateway/provider.mjs";
 import { liveOn, mortals, random } from "./mortals.mjs";
 import { packedAs, after as versionAfter } from "./new-user.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
-import { until } from "./scenarios.mjs";
+import { quiet, until } from "./scenarios.mjs";
 import { account } from "./truth.mjs";
 
 /**
@@ -176,6 +176,8 @@ function series(version) {
           kills: [],
           births: gateway.births,
         });
+      // Turns go on when those who asked for them are gone.
+      await quiet(provider, 5_000);
       let found = await look();
       for (const deadline = Date.now() + STORE_MS; found.lost.length > 0 && Date.now() < deadline; ) {
         await sleep(1_000);
