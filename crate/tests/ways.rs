@@ -242,6 +242,49 @@ fn a_call_is_known_though_only_a_proxy_tells_its_reasoning() {
     }
 }
 
+/// OpenClaw 2026.3.13 adds the reasoning to an output that has it already.
+#[test]
+fn reasoning_that_a_gateway_added_twice_counts_once_where_somebody_read_the_answer() {
+    let mut twice = message();
+    twice["event"]["message"]["usage"]["output"] = json!(7 + 5);
+    for way in ["proxied", "litellm"] {
+        for began_later in [0, 120] {
+            let mut gateway = behind_a_proxy();
+            gateway.hear("before_message_write", &twice, END_MS);
+            let reasoned = json!({
+                "reasoning": 5, "started": START_MS + began_later, "duration": 400 - began_later,
+            });
+            gateway.hear(way, &proxied(reasoned), END_MS + 50);
+            gateway.run_until(END_MS + 50, END_MS + 9_000);
+            let calls = &gateway.receiver.calls[1..];
+            assert_eq!(calls.len(), 1, "{way}");
+            assert_eq!(calls[0]["completion_tokens"], 7, "{way}");
+            assert_eq!(calls[0]["reasoning_tokens"], 5, "{way}");
+            // The gateway reckoned its cost from what it counted twice.
+            assert_ne!(calls[0]["cost_source"], "openclaw", "{way}");
+        }
+    }
+}
+
+/// Its own figures agree with each other, so nothing but the provider's answer gives it away.
+#[test]
+fn reasoning_is_not_taken_from_an_output_that_only_looks_alike() {
+    for (output, reasoning) in [(7, 5), (13, 5), (12, 0), (12, 6)] {
+        let mut told = message();
+        told["event"]["message"]["usage"]["output"] = json!(output);
+        let mut gateway = behind_a_proxy();
+        gateway.hear("before_message_write", &told, END_MS);
+        gateway.hear(
+            "proxied",
+            &proxied(json!({"reasoning": reasoning})),
+            END_MS + 50,
+        );
+        gateway.run_until(END_MS + 50, END_MS + 9_000);
+        assert_eq!(gateway.receiver.calls[1]["completion_tokens"], output);
+        assert_eq!(gateway.receiver.calls[1]["cost_source"], "openclaw");
+    }
+}
+
 /// A gateway tries again where a provider is busy; its message began with the first try.
 #[test]
 fn tries_that_failed_leave_the_answer_to_its_message() {

@@ -31,6 +31,7 @@ const FINAL = new Set(["final", "error", "aborted"]);
  * @property {string} [stateDir] Default: a fresh folder, removed by `stop`. One that was given is kept, and a plugin
  *   that an earlier gateway installed there is not installed again.
  * @property {number} [port] Default: a free one.
+ * @property {string} [token] Default: a new one.
  * @property {Record<string, string>} [env]
  * @property {object} [config] Merged over the configuration.
  * @property {boolean} [reinstall] Installs the plugins again over those that are there.
@@ -117,7 +118,7 @@ async function prepare(options) {
     await writeJson(join(agentDir, "settings.json"), SHORT_RETRIES);
   }
   const port = options.port ?? (await freePort());
-  const token = randomUUID();
+  const token = options.token ?? randomUUID();
   const configPath = join(stateDir, "openclaw.json");
   const env = { ...environment(node, stateDir, configPath, token), ...options.env };
   const place = { node, entry, version, port, token, stateDir, workspace, env };

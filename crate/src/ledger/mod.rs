@@ -19,6 +19,7 @@ mod kept;
 #[cfg(test)]
 mod made_up_tests;
 mod open;
+mod reasoning;
 mod slot;
 mod slots;
 mod waits;
@@ -419,6 +420,7 @@ impl Ledger {
         // Who did not tell is gone, or did not get this call: it is awaited no more before it tells again.
         self.awaited.retain(|awaited| !open.lacks(awaited));
         let mut settled = open.settle(id);
+        open.count_reasoning_once(&mut settled);
         // 2026.7.1 has no event for a failed call: it says `completed`, with zeros, and no message.
         let unanswered = open.unanswered();
         if unanswered.is_some_and(|told| !self.tells_failures.has(told.surface)) {

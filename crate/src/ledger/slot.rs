@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::reasoning::is_added_twice;
 use crate::call::{CallId, Outcome, Usage};
 use crate::identity::key_of;
 use crate::observe::{Heard, Match, Observation, Surface, Surfaces};
@@ -219,6 +220,13 @@ impl Slot {
         }
     }
 
+    /// Whether it is the same usage, in which a gateway counted the reasoning twice.
+    fn has_reasoning_of(&self, observation: &Observation) -> bool {
+        let prompt = self.usage.prompt.get();
+        let told = observation.usage.as_ref().zip(prompt);
+        told.is_some_and(|(usage, prompt)| is_added_twice(prompt, self.usage.output, usage))
+    }
+
     /// When it ended, as another moment's clock would have it.
     pub(super) fn ended_by(&self, clock_ms: u64) -> u64 {
         let set_by = self.set_by(clock_ms);
@@ -258,7 +266,7 @@ impl Slot {
         let usage = Tokens::from(observation.usage);
         let needs = |how| observation.surface.row().matched_by == how;
         let is_told = self.usage.is_known() && usage.is_known();
-        match is_told.then_some(self.usage == usage) {
+        match is_told.then(|| self.usage == usage || self.has_reasoning_of(observation)) {
             Some(true) => (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart)),
             _ if needs(Match::SameStart) && !self.has_start(start_apart) => None,
             None if self.is_another_try(observation) => None,

@@ -1,0 +1,37 @@
+//! Reasoning that a gateway added to the output a second time.
+//!
+//! OpenClaw 2026.3.13 adds `completion_tokens_details.reasoning_tokens` of a chat completion to `completion_tokens`, which has
+//! them already, and reckons its total and its cost from the sum; 2026.5.28, 6.11, 7.1, 8.2 and 9.6 do not (measured on
+//! each). Its own figures agree with each other, so only who read the provider's answer gives it away.
+
+use super::open::{Open, Settled};
+use crate::call::{Cost, CostSource, Usage};
+
+/// Whether a gateway's `output` of a call with this whole `prompt` is what the provider said, and its reasoning once more.
+pub(super) fn is_added_twice(prompt: u64, output: u64, provider: &Usage) -> bool {
+    let reasoning = provider.reasoning;
+    reasoning > 0
+        && reasoning <= provider.output
+        && prompt == provider.prompt()
+        && output == provider.output + reasoning
+}
+
+impl Open {
+    /// Puts the provider's figures in the place of a gateway's that have its reasoning twice. What the gateway reckoned from
+    /// them is no cost.
+    pub(super) fn count_reasoning_once(&self, settled: &mut Settled) {
+        let Some(told) = settled.usage else { return };
+        let seen = self.views().filter(|view| view.surface.is_way());
+        let mut seen = seen.filter_map(|view| view.usage);
+        let Some(usage) = seen.find(|seen| is_added_twice(told.prompt(), told.output, seen)) else {
+            return;
+        };
+        settled.usage = Some(usage);
+        if settled.cost.source == CostSource::Openclaw {
+            settled.cost = Cost {
+                usd: 0.0,
+                source: CostSource::Unknown,
+            };
+        }
+    }
+}
