@@ -25,6 +25,7 @@ pub mod otlp;
 pub mod outbox;
 pub mod packed;
 pub mod pieces;
+pub mod polled;
 pub mod price;
 pub mod prices;
 pub mod records;
@@ -57,5 +58,7 @@ mod wasm_calls;
 mod wasm_io;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]
 mod wasm_otlp;
+#[cfg(all(target_arch = "wasm32", feature = "io"))]
+mod wasm_polled;
 #[cfg(all(target_arch = "wasm32", feature = "io"))]
 mod wasm_prices;

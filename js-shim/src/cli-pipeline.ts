@@ -48,13 +48,38 @@ export async function openPipeline(
   options: PipelineOptions,
   store: Omit<StoreHost, "stateDir" | "sessionStore"> = WHERE_ASKED,
 ): Promise<Pipeline> {
+  const { stateDir, settings, config } = await pipelineSettings(options);
+  const sessionStore = sessionStoreOf(config);
+  const host = stateDir ? { stateDir, sessionStore: () => sessionStore, ...store } : undefined;
+  return makePipeline(role, settings, stateDir, host);
+}
+
+/**
+ * The settings of a pipeline, and the state directory of the gateway that they are of.
+ *
+ * @param ownDir where this command keeps its files instead
+ */
+export async function pipelineSettings(options: PipelineOptions, ownDir?: string) {
   const place = findPlace(options);
-  const { stateDir } = place;
+  const stateDir = ownDir ?? place.stateDir;
   const { problem, ...installation } = openInstallation(stateDir);
-  const sessionStore = sessionStoreOf(place.config);
   const given = { url: options.url, agentName: options["agent-name"], history: options.history };
   const { settings, problems } = await commandSettings(place.config, given);
   for (const text of [problem, place.problem, ...problems]) if (text) log.warn(text);
+  return {
+    stateDir,
+    settings: { ...settings, ...installation } as Record<string, unknown>,
+    config: place.config,
+  };
+}
+
+/** A pipeline with its files in a state directory. */
+export function makePipeline(
+  role: string,
+  settings: Record<string, unknown>,
+  stateDir: string | undefined,
+  store: StoreHost | undefined,
+): Pipeline {
   const clocks = { wall: () => Date.now(), mono: () => performance.now() };
   const host = {
     instantiate: () => instantiate(log.warn),
@@ -63,10 +88,10 @@ export async function openPipeline(
     log,
     ...clocks,
     folder: stateDir && stateFolder(stateDir),
-    store: stateDir ? { stateDir, sessionStore: () => sessionStore, ...store } : undefined,
+    store,
     role,
   };
-  return new Pipeline(host, { ...settings, ...installation });
+  return new Pipeline(host, settings);
 }
 
 /**

@@ -28,7 +28,7 @@ import { ALONE_SETTLED_AFTER_MS, type StoreWatch } from "./store-watch.js";
 import { print } from "./terminal.js";
 import { counted } from "./words.js";
 
-const USAGE = `agentwatch-openclaw sync [--watch] [--since <time>] [--json] [--url <address>] [--state-dir <folder>]
+const USAGE = `agentwatch-openclaw sync [--gateway <ws address>] [--watch] [--since <time>] [--json] [--url <address>] [--state-dir <folder>]
 
   Counts the model calls that a gateway's session store holds, without a plugin, and sends them to AgentWatch. Calls that
   were counted before, by whatever way on this state directory, are not counted again. It may be stopped at any time; the
@@ -41,6 +41,11 @@ const USAGE = `agentwatch-openclaw sync [--watch] [--since <time>] [--json] [--u
               15 minutes; costs. Receivers that know ids are told everything.
   --json      what was done, as one JSON document on standard output
   --url, --agent-name, --state-dir, --profile  as with ingest
+
+  --gateway ws://host:18789   asks a gateway's API instead, from anywhere: no plugin, no files of its host. Its token stands in
+              OPENCLAW_GATEWAY_TOKEN, or in gateway.remote of OpenClaw's configuration here. --state-dir is then where
+              this command keeps its own files.
+  --tls-fingerprint <SHA-256>   the certificate of a wss:// gateway, where no authority vouches for it
 
 Where another process owns the state directory, a gateway with the plugin say, that one is asked to do it.
 Exit status: 0 all was read and sent or handed over, 1 something could not be read, which is named, 2 not everything could
@@ -61,20 +66,30 @@ const OPTIONS = {
   watch: { type: "boolean" },
   history: { type: "string" },
   json: { type: "boolean" },
+  gateway: { type: "string" },
+  "tls-fingerprint": { type: "string" },
 } as const;
 
-interface SyncOptions extends PipelineOptions {
+/** The options, read. */
+export interface SyncOptions extends PipelineOptions {
   since?: string | undefined;
   watch?: boolean | undefined;
   json?: boolean | undefined;
+  gateway?: string | undefined;
+  "tls-fingerprint"?: string | undefined;
 }
 
-/** Reads the session store; the exit status. */
+/** Reads the session store, or asks a gateway; the exit status. */
 export function syncCommand(args: string[]): Promise<number> {
   return runCommand(
     USAGE,
     () => parseArgs({ args, options: OPTIONS }),
     async (values) => {
+      checkHistory(values.history);
+      if (values.gateway !== undefined)
+        return (await import("./cli-gateway.js")).gatewayCommand(values.gateway, values);
+      if (values["tls-fingerprint"] !== undefined)
+        throw new SettingError("--tls-fingerprint: it is of a gateway; name that with --gateway");
       const sync = new Sync(values);
       await sync.open();
       return sync.run();
@@ -83,7 +98,7 @@ export function syncCommand(args: string[]): Promise<number> {
 }
 
 /** What came of it. Times are ms since 1970. */
-interface Summary {
+export interface SyncSummary {
   /** From when on calls are counted now; none where another process owns the state directory. */
   since_ms: number | null;
   /** Whether another process was asked to do it. */
@@ -119,8 +134,6 @@ class Sync {
 
   constructor(options: SyncOptions) {
     this.#options = options;
-    if (options.history !== undefined && !["costs", "usage"].includes(options.history))
-      throw new SettingError(`--history ${options.history}: not one of costs, usage; costs is the default`);
     this.#since = options.since === undefined ? undefined : parseSince(options.since, this.#began);
     const { stateDir, config } = findPlace(options);
     if (!stateDir) throw new SettingError(`no state directory is known; ${MEND}`);
@@ -281,7 +294,7 @@ class Sync {
     const { waiting = 0, delivered = 0, confirmed = 0, from_store = 0 } = status;
     const skipped = { ...this.#skipped, ...status.ignored, ...status.dropped };
     const history = this.#store.history;
-    const summary: Summary = {
+    const summary: SyncSummary = {
       since_ms: isOwner ? (since ?? null) : null,
       handed_over: !isOwner,
       complete: this.#complete,
@@ -300,7 +313,7 @@ class Sync {
     return summary.problems.length > 0 ? 1 : 0;
   }
 
-  #tell(summary: Summary): void {
+  #tell(summary: SyncSummary): void {
     if (this.#options.json) print(JSON.stringify(summary));
     if (summary.handed_over) return;
     const { calls, sent, waiting, skipped, complete } = summary;
@@ -314,6 +327,11 @@ class Sync {
     else if (!complete && this.#isStopped)
       log.info("stopped before its end; the next sync goes on from here");
   }
+}
+
+function checkHistory(history: string | undefined): void {
+  if (history !== undefined && !["costs", "usage"].includes(history))
+    throw new SettingError(`--history ${history}: not one of costs, usage; costs is the default`);
 }
 
 const MEND = "name the gateway's state directory with --state-dir or OPENCLAW_STATE_DIR";

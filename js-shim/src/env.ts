@@ -71,6 +71,20 @@ export function environmentConfigFile(): string | undefined {
   return process.env.OPENCLAW_CONFIG_PATH || undefined;
 }
 
+/** What a gateway that is polled from afar is shown, by the variables of OpenClaw's own clients. */
+export function environmentGatewayAccess(): { token: string | undefined; password: string | undefined } {
+  const { OPENCLAW_GATEWAY_TOKEN, OPENCLAW_GATEWAY_PASSWORD } = process.env;
+  return {
+    token: OPENCLAW_GATEWAY_TOKEN?.trim() || undefined,
+    password: OPENCLAW_GATEWAY_PASSWORD?.trim() || undefined,
+  };
+}
+
+/** Whether the operator trusts the network with plain `ws://`, as OpenClaw's own clients ask. */
+export function environmentAllowsPlain(): boolean {
+  return process.env.OPENCLAW_ALLOW_INSECURE_PRIVATE_WS === "1";
+}
+
 /** The token that LiteLLM has to show, if the environment names one: no option, since others can see those. */
 export function environmentLitellmToken(): string | undefined {
   return process.env.AGENTWATCH_LITELLM_TOKEN || undefined;

@@ -18,7 +18,7 @@ import { reason, withDeadline } from "./promises.js";
 import { LOOK_MS } from "./spool.js";
 import { WRITE_EVERY_MS, writeStatus } from "./status.js";
 import { type StoreHost, StoreWatch } from "./store-watch.js";
-import { type Core, type Instance, type Io, makeCore } from "./wasm.js";
+import { type Core, type Fact, type Instance, type Io, makeCore } from "./wasm.js";
 
 /** How the pipeline speaks to the gateway's log. */
 export interface Log {
@@ -149,6 +149,29 @@ export class Pipeline {
       });
     }
     return problem;
+  }
+
+  /**
+   * Counts rows of the source `stored`, and keeps a bookmark with them: a crash leaves both or neither. They are matched with
+   * nothing.
+   */
+  takeStored(rows: readonly Fact[][], name: string, mark: string): boolean {
+    const source = SOURCES.stored?.[0]?.index;
+    const { wall, mono } = this.#now();
+    const isTaken =
+      source !== undefined &&
+      this.#guarded((core) => core.takeRows(source, [...rows], name, mark, true, wall, mono));
+    this.#advance();
+    return isTaken;
+  }
+
+  /** The bookmarks of the journal, by their names. */
+  bookmarks(): Map<string, string> {
+    let marks: [name: string, mark: string][] = [];
+    this.#guarded((core) => {
+      marks = JSON.parse(core.bookmarks());
+    });
+    return new Map(marks);
   }
 
   /** Loads the core, and reads the journal. Called by the first event, or before it. */

@@ -37,7 +37,7 @@ export async function withSecrets<S extends Record<string, unknown>>(
   const resolve = async (name: string, value: unknown, instead: string) => {
     if (!isObject(value)) return value;
     const why = isReference(value)
-      ? await resolved(config, name, value)
+      ? await resolved(config, `plugins.entries.agentwatch.config.${name}`, value)
       : "is neither a text nor {source, provider, id}";
     if (typeof why !== "string") return why.value;
     const forThis = name === "token" ? "; set AGENTWATCH_TOKEN for this command" : "";
@@ -66,15 +66,28 @@ export async function withSecrets<S extends Record<string, unknown>>(
   return { settings: found as S, problems };
 }
 
-/** The secret, or why there is none. */
+/** A reference for a process that is no gateway's: the environment is read here, and the rest is the gateway's to resolve. */
+export async function resolveReference(
+  config: GatewayConfig | undefined,
+  path: string,
+  value: unknown,
+): Promise<string | { why: string }> {
+  if (!isReference(value)) return { why: "is neither a text nor {source, provider, id}" };
+  const { source, id } = value as { source: string; id: string };
+  if (source === "env")
+    return wholeEnvironment()[id] || { why: `refers to the variable ${id}, which is not set here` };
+  const secret = await resolved(config, path, value);
+  return typeof secret === "string" ? { why: secret } : secret.value;
+}
+
+/** The secret at a path of the configuration, or why there is none. */
 async function resolved(
   config: GatewayConfig | undefined,
-  name: string,
+  path: string,
   value: unknown,
 ): Promise<{ value: string } | string> {
   const { resolveConfiguredSecretInputString: resolve } = await sdk();
   if (!resolve) return "is a reference to a secret, which cannot be resolved here";
-  const path = `plugins.entries.agentwatch.config.${name}`;
   try {
     const asked = { config: config ?? {}, env: wholeEnvironment(), value, path };
     const { value: secret, unresolvedRefReason = "it is empty" } = await resolve(asked);

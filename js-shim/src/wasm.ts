@@ -136,6 +136,16 @@ export interface Io {
     until: number | undefined,
     future: number | undefined,
   ) => TranscriptReader;
+  lookAtSession(
+    series: string,
+    histories: string[],
+    mark: string,
+    sessionKey: string,
+    agent: string | undefined,
+    provider: string | undefined,
+    model: string | undefined,
+    since: number,
+  ): string;
   send(
     url: string,
     token: string | undefined,

@@ -48,7 +48,28 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
   /** Only where there is something to be read. */
   store: ["session-keys", "store", "store-places", "transcript", "transcript-database", "transcript-file"],
   /** What the commands share, and those that end by themselves. */
-  commands: ["cli-pipeline", "cli-purge", "cli-sync", "ingest", "listen", "place", "progress", "span"],
+  commands: [
+    "cli-pipeline",
+    "cli-purge",
+    "cli-sync",
+    "gateway-device",
+    "ingest",
+    "listen",
+    "place",
+    "progress",
+    "span",
+  ],
+  /** What asks a gateway from afar. */
+  remote: [
+    "cli-gateway",
+    "gateway-address",
+    "gateway-link",
+    "gateway-mend",
+    "gateway-others",
+    "gateway-poll",
+    "gateway-secret",
+    "gateway-socket",
+  ],
   /** The commands that serve until they are stopped. */
   serve: [
     "cli-litellm",

@@ -12,8 +12,28 @@ const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
  * @param {...string} args
  */
 export function startSync(stateDir, url, ...args) {
-  const env = { PATH: process.env.PATH ?? "", HOME: stateDir, AGENTWATCH_URL: url };
-  const child = spawn(process.execPath, [CLI, "sync", "--state-dir", stateDir, ...args], { env });
+  return start(["--state-dir", stateDir, ...args], { HOME: stateDir, AGENTWATCH_URL: url });
+}
+
+/**
+ * The same of a gateway that is asked from afar.
+ *
+ * @param {string} ownDir Where it keeps its files.
+ * @param {{ url: string, token: string }} gateway
+ * @param {string} url Of the receiver.
+ * @param {...string} args
+ */
+export function startRemoteSync(ownDir, gateway, url, ...args) {
+  const address = gateway.url.replace(/^http/, "ws");
+  const env = { HOME: ownDir, AGENTWATCH_URL: url, OPENCLAW_GATEWAY_TOKEN: gateway.token };
+  return start(["--gateway", address, "--state-dir", ownDir, ...args], env);
+}
+
+/** @param {string[]} args @param {Record<string, string>} env */
+function start(args, env) {
+  const child = spawn(process.execPath, [CLI, "sync", ...args], {
+    env: { PATH: process.env.PATH ?? "", ...env },
+  });
   const said = { text: "" };
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding("utf8").on("data", (text) => {

@@ -32,6 +32,7 @@ const TYPED = {
   },
   "docs/proxy.md": { "The proxy": PRINTED, LiteLLM: PRINTED },
   "docs/sync.md": { "Counting from the session store": PRINTED },
+  "docs/remote.md": { "Asking a gateway from afar": "tests/unit/remote.test.mjs" },
 };
 
 /**

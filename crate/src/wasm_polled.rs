@@ -1,0 +1,35 @@
+//! The part of `io.wasm` that reads what a gateway's API tells of a session.
+
+use wasm_bindgen::prelude::*;
+
+use crate::polled::{self, Mark, Wanted};
+
+/// Compares what a gateway tells of a session with what was counted of it; see [`polled::look`]. `series` is the frame that
+/// answered `sessions.usage.timeseries`, `histories` are those that answered `chat.history`, in the order of time. Calls
+/// that ended before `since` (ms since 1970, by the gateway's clock) are left out. The result is JSON.
+///
+/// # Errors
+/// What of it cannot be read.
+#[allow(clippy::too_many_arguments)]
+#[wasm_bindgen(js_name = lookAtSession)]
+pub fn look_at_session(
+    series: &str,
+    histories: Vec<String>,
+    mark: &str,
+    session_key: String,
+    agent: Option<String>,
+    provider: Option<String>,
+    model: Option<String>,
+    since: f64,
+) -> Result<String, JsError> {
+    let wanted = Wanted {
+        session_key,
+        agent,
+        provider,
+        model,
+        since_ms: since as u64,
+    };
+    let look =
+        polled::look(series, &histories, &wanted, Mark::parse(mark)).map_err(JsError::new)?;
+    Ok(serde_json::to_string(&look).unwrap_or_default())
+}

@@ -1,0 +1,221 @@
+import assert from "node:assert/strict";
+import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
+import { freePort, startGateway } from "../../examples/gateway/gateway.mjs";
+import { createProvider } from "../../examples/gateway/provider.mjs";
+import { modelStats, startReceiver } from "../../examples/gateway/receiver.mjs";
+import { waitForTotals } from "./harness.mjs";
+import { binary, tgz, versions } from "./options.mjs";
+import { until } from "./scenarios.mjs";
+import { startRemoteSync } from "./sync.mjs";
+
+/** @typedef {import("../../examples/gateway/provider.mjs").LedgerEntry} LedgerEntry */
+
+/** What a compaction asks of a model, a session's file name and a failure are in no transcript. @param {LedgerEntry} entry */
+const isTold = ({ prompt }) => !prompt.includes("<conversation>") && !/filename slug/i.test(prompt);
+/** @param {LedgerEntry} entry */
+const told = (entry) => (isTold(entry) ? "all" : "nothing");
+/** @param {LedgerEntry} entry */
+const isSlow = ({ prompt, outcome }) => prompt.includes("slow [[tools 1]]") && outcome === "answered";
+/** A call is shown within this, in ms. */
+const LAG_MS = 10_000;
+
+/**
+ * Real gateways without a plugin, asked through their API by `sync --gateway`: everything that the provider sent, each call once,
+ * whatever restarts meanwhile.
+ */
+for (const version of versions) {
+  describe(`OpenClaw ${version}, asked from afar`, () => {
+    /** @type {import("../../examples/gateway/provider.mjs").Provider} */
+    let provider;
+    /** @type {import("../../examples/gateway/gateway.mjs").Gateway} */
+    let gateway;
+    /** @type {Awaited<ReturnType<typeof startReceiver>>} */
+    let receiver;
+    /** @type {ReturnType<typeof startRemoteSync>} */
+    let watch;
+    /** @type {string} */
+    let stateDir;
+    /** @type {string} */
+    let ownDir;
+    const token = "not-for-logs-7f3a";
+    let port = 0;
+    /** @type {(() => Promise<unknown>)[]} */
+    const closers = [];
+
+    const start = () => startGateway({ version, providerUrl: provider.baseUrl, stateDir, port, token });
+    const sync = (/** @type {string[]} */ ...args) => startRemoteSync(ownDir, gateway, receiver.url, ...args);
+    const shown = () => waitForTotals(provider, receiver, { told, timeoutMs: 90_000 });
+
+    before(async () => {
+      provider = await createProvider({ delayMs: 50 });
+      closers.push(provider.close);
+      stateDir = await mkdtemp(join(tmpdir(), "openclaw-far-"));
+      ownDir = await mkdtemp(join(tmpdir(), "agentwatch-far-"));
+      for (const folder of [stateDir, ownDir])
+        closers.push(() => rm(folder, { recursive: true, force: true, maxRetries: 5 }));
+      port = await freePort();
+      gateway = await start();
+      closers.push(() => gateway.stop());
+      receiver = await startReceiver({ binary });
+      closers.push(receiver.stop);
+      // What was there before anybody asked.
+      await gateway.warmUp();
+      await gateway.agentTurn({ session: "early", message: "hello" });
+      watch = sync("--watch");
+      closers.push(() => watch.kill());
+    });
+    after(async () => {
+      for (const closer of closers.reverse()) await closer();
+    });
+
+    test("turns of two agents, tools, silence, failures, jobs and a subagent", async () => {
+      await shown();
+      await Promise.all([
+        gateway.agentTurn({ session: "tools", message: "read it [[tools 2]]" }),
+        gateway.agentTurn({ session: "long", message: "fifty kilobytes [[length 50000]]" }),
+        gateway.agentTurn({ agent: "ant", session: "long", message: "three [[length 3000]]" }),
+        gateway.agentTurn({ session: "silent", message: "hello [[nousage]]" }),
+        gateway.agentTurn({ session: "hiccup", message: "hello [[fail 500 1]]" }),
+        gateway.httpChat({ session: "web", message: "hello" }),
+      ]);
+      await gateway.cronRun({ message: "good morning" });
+      const asked = provider.ledger.length;
+      await gateway.agentTurn({ session: "parent", message: "delegate [[spawn count the files]]" });
+      await until(() => provider.ledger.length - asked >= 4, "the subagent and its announcement", 20_000);
+      await shown();
+    });
+
+    test("a call is shown within ten seconds, also of a turn that goes on", async () => {
+      const requests = async () =>
+        (await modelStats(receiver)).reduce((sum, { requests }) => sum + requests, 0);
+      const begun = await requests();
+      // The first call's time runs while the second is still asked for.
+      const turn = gateway.agentTurn({ session: "going", message: "slow [[tools 1]] [[delay 4000]]" });
+      for (const calls of [1, 2]) {
+        await until(() => provider.ledger.filter(isSlow).length >= calls, "the call's answer", 60_000);
+        for (const deadline = Date.now() + LAG_MS; (await requests()) < begun + calls; await sleep(100))
+          assert.ok(Date.now() < deadline, `call ${calls} is not shown within ${LAG_MS} ms`);
+      }
+      await turn;
+      await shown();
+    });
+
+    test("a session that gets another transcript", async () => {
+      for (const message of ["hello", "/new", "hello again"]) {
+        await (await gateway.chatSend({ session: "new", message })).done;
+        // What 2026.3.13 renames at once, nobody can ask it for.
+        await sleep(2_000);
+      }
+      await gateway.agentTurn({ session: "reset", message: "hello" });
+      await shown();
+      await gateway.sessionsReset({ session: "reset" });
+      await gateway.agentTurn({ session: "reset", message: "hello again" });
+      await shown();
+    });
+
+    test("the gateway restarts", async () => {
+      await gateway.stop();
+      await sleep(3_000);
+      gateway = await start();
+      await gateway.agentTurn({ session: "tools", message: "read it again [[tools 1]]" });
+      await gateway.agentTurn({ session: "after", message: "hello" });
+      await shown();
+      assert.match(watch.said(), /the gateway is away|nothing listens/);
+    });
+
+    test("this command is killed, and starts again", async () => {
+      await watch.kill();
+      await gateway.agentTurn({ session: "tools", message: "and again [[tools 1]]" });
+      await gateway.agentTurn({ session: "alone", message: "hello" });
+      watch = sync("--watch");
+      await gateway.agentTurn({ session: "alone", message: "and again" });
+      await shown();
+      const { status, said } = await watch.stop();
+      assert.equal(status, 0, said);
+    });
+
+    test("once, it counts what is new and ends", async () => {
+      await gateway.agentTurn({ session: "alone", message: "once" });
+      const first = await sync("--json").ended;
+      assert.equal(first.status, 0, first.said);
+      assert.equal(JSON.parse(first.said.match(/^\{.*\}$/m)?.[0] ?? "").calls, 1);
+      await shown();
+      const again = await sync("--json").ended;
+      assert.equal(again.status, 0, again.said);
+      assert.equal(JSON.parse(again.said.match(/^\{.*\}$/m)?.[0] ?? "").calls, 0);
+      await shown();
+    });
+
+    test("with its files lost it tells the receiver the same calls", async () => {
+      await rm(ownDir, { recursive: true });
+      const { status, said } = await sync().ended;
+      assert.equal(status, 0, said);
+      await shown();
+    });
+
+    test("2026.3.13 alone counts reasoning twice, which nothing that it tells gives away", async () => {
+      const tokens = async () =>
+        (await modelStats(receiver)).find(({ model }) => model === "mock/m1")?.completion_tokens ?? 0;
+      const before = await tokens();
+      await gateway.agentTurn({
+        session: "thinking",
+        message: "think [[usage 100 50 0 40]] [[reasoning 30]]",
+      });
+      const { status, said } = await sync().ended;
+      assert.equal(status, 0, said);
+      assert.equal((await tokens()) - before, version === "2026.3.13" ? 70 : 40);
+    });
+
+    test("its key is its own, and neither the token nor what people wrote is in its files", async () => {
+      const folder = join(ownDir, "agentwatch");
+      assert.equal((await stat(join(folder, "device.json"))).mode & 0o777, 0o600);
+      for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
+        if (!entry.isFile()) continue;
+        const text = await readFile(join(entry.parentPath, entry.name), "latin1");
+        for (const secret of [token, "count the files", "good morning", "lorem ipsum"])
+          assert.ok(!text.includes(secret), `${entry.name}: ${secret}`);
+      }
+      assert.ok(!watch.said().includes(token));
+    });
+
+    test("a wrong token is said, with the setting", async () => {
+      const wrong = { url: gateway.url, token: "wrong" };
+      const { status, said } = await startRemoteSync(ownDir, wrong, receiver.url).ended;
+      assert.equal(status, 2);
+      assert.match(said, /refuses OPENCLAW_GATEWAY_TOKEN.*gateway\.auth\.token/);
+    });
+  });
+
+  describe(`OpenClaw ${version}, with the plugin and asked from afar`, {
+    skip: !tgz && "AGENTWATCH_TGZ is not set",
+  }, () => {
+    test("each call is counted once where the receiver knows ids", async () => {
+      const provider = await createProvider({ delayMs: 50 });
+      const receiver = await startReceiver({ binary });
+      const ownDir = await mkdtemp(join(tmpdir(), "agentwatch-far-"));
+      const plugin = { id: "agentwatch", tgz: tgz ?? "", config: { url: receiver.url } };
+      const gateway = await startGateway({ version, providerUrl: provider.baseUrl, plugins: [plugin] });
+      const watch = startRemoteSync(ownDir, gateway, receiver.url, "--watch");
+      try {
+        await gateway.warmUp();
+        await gateway.agentTurn({ session: "tools", message: "read it [[tools 2]]" });
+        // Equal calls are as many as there are.
+        for (let turn = 0; turn < 3; turn += 1)
+          await gateway.agentTurn({ session: `same-${turn}`, message: "hello [[usage 10 20 0 5]]" });
+        await waitForTotals(provider, receiver, { told, settleMs: 12_000, timeoutMs: 60_000 });
+        const { said } = await watch.stop();
+        assert.match(said, /told by others/);
+      } finally {
+        await watch.kill();
+        await gateway.stop();
+        await receiver.stop();
+        await provider.close();
+        await rm(ownDir, { recursive: true, force: true });
+      }
+    });
+  });
+}
