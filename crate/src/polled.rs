@@ -134,6 +134,8 @@ pub struct Look {
     pub mark: String,
     /// How many of `calls` are sums of several calls that the gateway tells no more apart.
     pub sums: u64,
+    /// How many of `calls`, sums aside, no message names.
+    pub unnamed: u64,
     /// Whether older messages may name calls that the newer ones do not.
     pub wants_older: bool,
     /// Calls of which nobody tells the model: they cannot be counted.
@@ -419,7 +421,10 @@ impl Looking<'_> {
             self.count(ms, tokens, cost);
             match row {
                 None if tokens.is_zero() => self.look.untold += 1,
-                _ => self.emit(row, ms, tokens, cost),
+                _ => {
+                    self.look.unnamed += u64::from(row.is_none());
+                    self.emit(row, ms, tokens, cost);
+                }
             }
         }
     }

@@ -255,6 +255,7 @@ fn a_message_that_is_not_shown_is_a_call_all_the_same() {
                 if upto == count {
                     assert_eq!(look.calls.len(), 1);
                     assert_eq!(told(&look)[0].model, "last");
+                    assert_eq!(look.unnamed + look.sums, 1);
                 }
             }
             assert_eq!(tokens, outputs(&made).iter().sum::<u64>());

@@ -17,6 +17,11 @@ const LATELY_MIN = 15;
 const READ_AFTER_MS = 300;
 /** A look that took long is paid for by a rest, in ms: gateways read the whole transcript for it. */
 const REST = { perLook: 10, most: 5_000 } as const;
+/**
+ * A call that no message names yet is looked for again, so often and after so long (ms): the history of a gateway at work
+ * comes late, and names, beginnings and ids are to be those of the message.
+ */
+const NAMES_LATE = { tries: 3, afterMs: 1_000 } as const;
 /** The most sessions that are followed at once; of more, those that changed last. */
 const MOST_SESSIONS = 50_000;
 /** Messages are asked for in such pages, a few where few calls are new. */
@@ -39,6 +44,8 @@ interface Session {
   updatedAt: number;
   /** Until then, on the monotonic clock, it is left alone. */
   restUntil: number;
+  /** How often a message was missing. */
+  tries: number;
 }
 
 /** A call; see `crate/src/polled.rs`. */
@@ -58,6 +65,7 @@ interface Look {
   calls: PolledCall[];
   mark: string;
   sums: number;
+  unnamed: number;
   wants_older: boolean;
   nameless: number;
   untold: number;
@@ -243,6 +251,7 @@ export class GatewayPoll {
       model: text(row.model),
       updatedAt: typeof row.updatedAt === "number" ? row.updatedAt : 0,
       restUntil: this.#known.get(key)?.restUntil ?? 0,
+      tries: this.#known.get(key)?.tries ?? 0,
     };
     const known = this.#known.get(key);
     const isSame = known?.updatedAt === session.updatedAt && known.sessionId === session.sessionId;
@@ -326,6 +335,12 @@ export class GatewayPoll {
         if (!look.wants_older) break;
       }
     }
+    if (look.unnamed + look.untold > 0 && session.tries < NAMES_LATE.tries) {
+      session.tries += 1;
+      this.#due.set(session.key, this.#followed.mono() + NAMES_LATE.afterMs);
+      return;
+    }
+    session.tries = 0;
     if (look.is_rewritten) this.#skip("transcript_rewritten", 1);
     this.#skip("without_usage_unknown", look.untold);
     this.#skip("no_model", look.nameless);

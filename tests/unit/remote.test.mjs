@@ -448,7 +448,7 @@ describe("following a gateway", () => {
 
   /** A gateway with sessions, each with so many calls. @param {{ hasEvents?: boolean, takesMaxChars?: boolean }} [kind] */
   async function follow({ hasEvents = true, takesMaxChars = true } = {}) {
-    /** @type {Map<string, { n: number, calls: number, updatedAt: number, sessionId: string }>} */
+    /** @type {Map<string, { n: number, calls: number, updatedAt: number, sessionId: string, isSilent?: boolean }>} */
     const sessions = new Map();
     const gateway = await startFakeGateway({
       answer: (method, params) => {
@@ -482,7 +482,20 @@ describe("following a gateway", () => {
           };
         if (method === "chat.history" && params.maxChars && !takesMaxChars)
           throw invalid("invalid chat.history params: at root: unexpected property 'maxChars'");
-        return { messages: [] };
+        // The history of a gateway at work comes late.
+        const told =
+          session && !session.isSilent
+            ? Array.from({ length: session.calls }, (_, i) => point(session, i))
+            : [];
+        const messages = told.map(({ timestamp, cost: _, ...usage }) => ({
+          role: "assistant",
+          provider: "mock",
+          model: "named",
+          stopReason: "stop",
+          timestamp,
+          usage,
+        }));
+        return { messages };
       },
     });
     /** @type {any[]} */
@@ -538,6 +551,20 @@ describe("following a gateway", () => {
     // Woken by what happens, it lists nothing in between, and asks for no totals.
     assert.equal(far.asked("sessions.list").length, 3);
     for (const method of ["usage.cost", "sessions.usage"]) assert.equal(far.asked(method).length, 0);
+    await far.close();
+  });
+
+  test("a call whose message comes late has its names, and one that has none is counted all the same", async () => {
+    const far = await follow();
+    far.add("agent:main:late");
+    far.add("agent:main:never", 7);
+    for (const session of far.sessions.values()) session.isSilent = true;
+    await far.settle(900);
+    assert.equal(far.taken.length, 0);
+    const late = far.sessions.get("agent:main:late");
+    if (late) late.isSilent = false;
+    await far.settle(4_000);
+    assert.deepEqual(far.taken.map(({ model }) => model).sort(), ["m1", "named"]);
     await far.close();
   });
 
