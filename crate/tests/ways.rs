@@ -1,6 +1,10 @@
 //! A proxy beside the gateway: what only it knows is told once, whether it comes in time or late.
 #![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 
@@ -314,4 +318,27 @@ fn tries_that_failed_leave_the_answer_to_its_message() {
             "{message_at}, {tries_at}"
         );
     }
+}
+
+/// 2026.3.13 adds reasoning a second time; other gateways leave out what a compaction took.
+#[test]
+fn the_providers_own_figures_count_and_what_the_gateway_says_again_is_no_other_call() {
+    let whole = json!({"input": 18_050, "output": 357});
+    let diagnostic = json!({"event": {
+        "provider": "p", "model": "m", "sessionKey": "agent:main:s", "durationMs": 190, "ts": END_MS,
+        "usage": {"input": 50, "output": 7, "cacheRead": 0, "cacheWrite": 0},
+    }});
+    let mut gateway = behind_a_proxy();
+    gateway.hear("before_message_write", &message(), END_MS);
+    gateway.hear("proxied", &proxied(whole), END_MS + 500);
+    // Its start is reckoned from its end, and far from the message's; its usage is the message's.
+    gateway.hear("model.call.completed", &diagnostic, END_MS + 700);
+    gateway.run_until(END_MS + 700, END_MS + 9_000);
+    let [_, call] = &gateway.receiver.calls[..] else {
+        panic!("{:?}", gateway.receiver.calls);
+    };
+    let tokens = (&call["prompt_tokens"], &call["completion_tokens"]);
+    assert_eq!(tokens, (&json!(18_050), &json!(357)));
+    // OpenClaw's figure is of other tokens.
+    assert_eq!(call["cost_source"], "unknown");
 }

@@ -184,7 +184,7 @@ impl Slot {
         let answers = Surfaces::OF_ANSWERS.iter();
         let rank = |surface: Surface| surface.row().usage.unwrap_or(u8::MAX);
         let ranks_first = answers.map(rank).all(|of| rank(observation.surface) < of);
-        self.is_by_ways() || ranks_first
+        self.is_by_ways() || (ranks_first && !observation.surface.is_way())
     }
 
     /// Whether a stored row of other usage has the start that this call's row would have: a row of which nobody told
