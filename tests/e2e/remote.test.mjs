@@ -104,6 +104,15 @@ for (const version of versions) {
       await shown();
     });
 
+    test("with its files lost it tells the receiver the same calls", async () => {
+      await watch.stop();
+      await rm(ownDir, { recursive: true });
+      const { status, said } = await sync().ended;
+      assert.equal(status, 0, said);
+      await shown();
+      watch = sync("--watch");
+    });
+
     test("a session that gets another transcript", async () => {
       for (const message of ["hello", "/new", "hello again"]) {
         await (await gateway.chatSend({ session: "new", message })).done;
@@ -147,13 +156,6 @@ for (const version of versions) {
       const again = await sync("--json").ended;
       assert.equal(again.status, 0, again.said);
       assert.equal(JSON.parse(again.said.match(/^\{.*\}$/m)?.[0] ?? "").calls, 0);
-      await shown();
-    });
-
-    test("with its files lost it tells the receiver the same calls", async () => {
-      await rm(ownDir, { recursive: true });
-      const { status, said } = await sync().ended;
-      assert.equal(status, 0, said);
       await shown();
     });
 
