@@ -192,8 +192,15 @@ function nothing(): Outcome {
   return { isDone: false, problems: [], skipped: {}, rows: 0 };
 }
 
-/** What reads the store is loaded when it is read for the first time: seconds after a gateway's start. */
+let store: Promise<typeof import("./store.js")> | undefined;
+
+/** Loads what reads the store: a worker at its start, since its package may be gone later; a command when it reads first. */
+export function loadStore(): Promise<typeof import("./store.js")> {
+  store ??= import("./store.js");
+  return store;
+}
+
 async function* batches(...args: Parameters<typeof readStore>): AsyncGenerator<StoreBatch> {
-  const store = await import("./store.js");
-  yield* store.readStore(...args);
+  const { readStore } = await loadStore();
+  yield* readStore(...args);
 }

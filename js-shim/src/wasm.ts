@@ -164,7 +164,24 @@ export interface Io {
 export function priceTable(): string {
   // An import would load it at every start; most gateways' providers tell their costs.
   const { brotliDecompressSync } = process.getBuiltinModule("node:zlib");
-  return brotliDecompressSync(readFileSync(new URL("./prices.br", import.meta.url))).toString();
+  return brotliDecompressSync(packedPrices()).toString();
+}
+
+let prices: Buffer | undefined;
+function packedPrices(): Buffer {
+  prices ??= readFileSync(new URL("./prices.br", import.meta.url));
+  return prices;
+}
+
+/**
+ * Reads every file of the package that is wanted at some time: its folder may be gone by then, or another version's.
+ *
+ * @throws where one is missing or broken
+ */
+export function preload(): void {
+  compile("core");
+  compile("io");
+  packedPrices();
 }
 
 type Name = "core" | "io";

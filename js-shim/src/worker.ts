@@ -6,10 +6,10 @@ import { BEAT_MS } from "./beat.js";
 import { speakFor } from "./lease.js";
 import { BUILD } from "./pickers.js";
 import { type Host, type Log, Pipeline } from "./pipeline.js";
-import { SETTLED_AFTER_MS } from "./reconcile.js";
+import { loadStore, SETTLED_AFTER_MS } from "./reconcile.js";
 import { RingReader } from "./ring.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreHost } from "./store-watch.js";
-import { compiledCore, instantiate, instantiateIo, priceTable } from "./wasm.js";
+import { compiledCore, instantiate, instantiateIo, preload, priceTable } from "./wasm.js";
 import {
   type Configuration,
   clockOffset,
@@ -53,6 +53,8 @@ function storeOf(stateDir: string): StoreHost {
 const ahead = clockOffset() - start.clockOffset;
 const reader = new RingReader(start.ring, start.skip);
 speakFor(start);
+preload();
+await loadStore();
 
 const log: Log = {
   info: (text) => tell({ type: "log", level: "info", text }),

@@ -128,7 +128,9 @@ export function writeStore(stateDir, version, until) {
 
 /** @param {"ids" | "stock"} kind @returns {Promise<Outlets>} */
 export async function outlets(kind) {
-  return { flaky: await Flaky.open(kind), collector: await Collector.open() };
+  const flaky = await Flaky.open(kind);
+  flaky.keeps = true;
+  return { flaky, collector: await Collector.open() };
 }
 
 /**

@@ -1,9 +1,20 @@
 // Loaded the way OpenClaw does: from copies of its folder, several times, with several registrations of each.
 import assert from "node:assert/strict";
-import { existsSync, readdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { test } from "node:test";
 import { until } from "./flaky.mjs";
-import { answer, assertTotals, Gateway, providerTotals, Receiver, recorded, SESSION } from "./world.mjs";
+import {
+  answer,
+  assertTotals,
+  Gateway,
+  providerTotals,
+  Receiver,
+  recorded,
+  SESSION,
+  setClock,
+  started,
+} from "./world.mjs";
 
 const VERSION = "2026.9.6";
 
@@ -179,3 +190,25 @@ for (const { sdk, enabled, asked } of INTERNAL)
       gateway.close();
     }
   });
+
+test("a worker whose package is gone reads the session store all the same", async () => {
+  const { gateway, receiver, close } = await started();
+  try {
+    const begun = Date.now();
+    await gateway.stop();
+    setClock(begun + 200_000);
+    await gateway.start();
+    gateway.remove("one");
+    const timestamp = begun + 100_000;
+    const { message } = answer(7, { timestamp });
+    const row = { type: "message", id: "e1", timestamp: new Date(timestamp).toISOString(), message };
+    const sessions = join(gateway.stateDir, "agents", "main", "sessions");
+    mkdirSync(sessions, { recursive: true });
+    writeFileSync(join(sessions, "s1.jsonl"), `${JSON.stringify(row)}\n`);
+    await until(() => receiver.totals["p/m"]?.prompt === 7);
+    assert.ok(!gateway.log.some((line) => line.includes("could not be read")), gateway.log.join("\n"));
+    await gateway.stop();
+  } finally {
+    close();
+  }
+});
