@@ -129,7 +129,6 @@ export function writeStore(stateDir, version, until) {
 /** @param {"ids" | "stock"} kind @returns {Promise<Outlets>} */
 export async function outlets(kind) {
   const flaky = await Flaky.open(kind);
-  flaky.keeps = true;
   return { flaky, collector: await Collector.open() };
 }
 
