@@ -4,6 +4,7 @@ mod disk;
 mod finals;
 mod messages;
 mod prices;
+mod recover;
 mod sending;
 mod spool;
 mod totals;
