@@ -343,3 +343,24 @@ fn the_providers_own_figures_count_and_what_the_gateway_says_again_is_no_other_c
     // OpenClaw's figure is of other tokens.
     assert_eq!(call["cost_source"], "unknown");
 }
+
+/// A proxy before LiteLLM knows a call by LiteLLM's id, and so does LiteLLM's log.
+#[test]
+fn a_proxy_before_litellm_is_another_witness_of_the_same_call() {
+    for ways in [["litellm", "proxied"], ["proxied", "litellm"]] {
+        for began in [0, 3] {
+            let mut gateway = behind_a_proxy();
+            gateway.hear("before_message_write", &message(), END_MS);
+            for way in ways {
+                let more = match way {
+                    "proxied" => json!({"response_id": "a"}),
+                    _ => json!({"response_id": "a", "started": START_MS + began, "ttfb": null}),
+                };
+                gateway.hear(way, &proxied(more), END_MS + 50);
+            }
+            gateway.run_until(END_MS + 50, END_MS + 9_000);
+            assert_eq!(gateway.receiver.totals.requests(), 2, "{ways:?}");
+            assert_eq!(gateway.receiver.calls[1]["ttfb_ms"], 100.0, "{ways:?}");
+        }
+    }
+}

@@ -155,7 +155,7 @@ pub(crate) fn key_of_call(observation: &Observation) -> Option<u64> {
     let session = observation.session_key.as_ref();
     let session = session.filter(|_| id.is_none() && row.heard == Heard::Live);
     let mut hasher = SipHasher13::new();
-    hasher.write_u8(u8::from(observation.surface.is_way()));
+    hasher.write_u8(way_of(observation));
     write_texts(&mut hasher, &[Some(&observation.model), id, session]);
     hasher.write_u64(began);
     write_usage(&mut hasher, observation);
@@ -201,6 +201,7 @@ fn bridged(observation: &Observation, at_ms: u64) -> Option<Recent> {
     let span = (observation.started_ms?, observation.ended_ms);
     observation.usage?;
     let mut hasher = SipHasher13::new();
+    hasher.write_u8(way_of(observation));
     write_texts(&mut hasher, &[Some(id)]);
     write_usage(&mut hasher, observation);
     Some(Recent {
@@ -209,6 +210,17 @@ fn bridged(observation: &Observation, at_ms: u64) -> Option<Recent> {
         print: hasher.finish(),
         span: Some(span),
     })
+}
+
+/// Which way between gateway and provider tells, if it is one: a proxy before LiteLLM has LiteLLM's id of the call, and is
+/// another witness of it.
+fn way_of(observation: &Observation) -> u8 {
+    let surface = observation.surface;
+    if surface.is_way() {
+        1 + surface as u8
+    } else {
+        0
+    }
 }
 
 fn write_texts(hasher: &mut SipHasher13, texts: &[Option<&String>]) {
