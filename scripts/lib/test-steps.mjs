@@ -64,12 +64,12 @@ async function testsIn(folder) {
  * @param {22 | 24} major
  * @param {string[]} files
  * @param {Record<string, string>} [env]
+ * @param {number} [atOnce] How many files run at the same time: each that has a gateway fills a core.
  */
-async function nodeTests(run, major, files, env = {}) {
+async function nodeTests(run, major, files, env = {}, atOnce = 1) {
   // Without a file the test runner would look for tests everywhere.
   if (files.length === 0) throw new SetupError("there are no such tests");
-  // One file after the other: each that has a gateway fills a core.
-  const flags = ["--test", "--test-concurrency=1", "--test-reporter=spec"];
+  const flags = ["--test", `--test-concurrency=${atOnce}`, "--test-reporter=spec"];
   await run(await nodeRuntime(major), [...flags, ...files], { env });
 }
 
@@ -160,7 +160,7 @@ export const steps = [
     needs: [`node${major}`, "npm", "wasm", "tools"],
     run: async (/** @type {import("./steps.mjs").Command} */ run) => {
       await built();
-      await nodeTests(run, major, await testsIn("unit"));
+      await nodeTests(run, major, await testsIn("unit"), {}, 2);
     },
   })),
   {
