@@ -165,7 +165,7 @@ for (const version of versions) {
       const before = await tokens();
       await gateway.agentTurn({
         session: "thinking",
-        message: "think [[usage 100 50 0 40]] [[reasoning 30]]",
+        message: "think [[usage 100 50 0 10]] [[reasoning 30]]",
       });
       const { status, said } = await sync().ended;
       assert.equal(status, 0, said);

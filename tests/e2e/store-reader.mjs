@@ -36,7 +36,8 @@ export class StoreReader {
       if (batch.bookmark) this.#bookmarks.set(batch.file, batch.bookmark);
       else this.#bookmarks.delete(batch.file);
       for (const row of batch.rows) {
-        const facts = Object.fromEntries(names.map((name, index) => [name, row[index]]));
+        const { usage, ...rest } = Object.fromEntries(names.map((name, index) => [name, row[index]]));
+        const facts = { ...rest, ...usageOf(usage) };
         if (isRequest(facts)) this.found.push({ told: toldBy(facts), inherited: facts.inherited, facts });
       }
     }
@@ -49,8 +50,19 @@ async function loadShim() {
   const load = (/** @type {string} */ file) => import(new URL(`../../dist/${file}`, import.meta.url).href);
   const [{ readStore }, { instantiateIo }] = await Promise.all([load("store.js"), load("base.js")]);
   const names =
-    "provider model input output cache_read cache_write cost stop_reason response_id timestamp written entry run_id session_id agent session_key inherited";
+    "provider model usage stop_reason response_id timestamp written entry run_id session_id agent session_key inherited";
   return { readStore, io: instantiateIo(), names: names.split(" ") };
+}
+
+/** The names of a usage object's values, in the order of the core's table. */
+const USAGE = "input output cache_read cache_write write_1h reasoning total total_tokens cost".split(" ");
+
+/** A usage by its names, of pairs of a name's number and its value. @param {any[] | null} pairs */
+function usageOf(pairs) {
+  /** @type {Record<string, any>} */
+  const usage = { input: 0, output: 0, cache_read: 0, cache_write: 0 };
+  for (let at = 0; at < (pairs?.length ?? 0); at += 2) usage[USAGE[pairs?.[at]] ?? "other"] = pairs?.[at + 1];
+  return usage;
 }
 
 /** A failure without usage made no request that was answered. @param {Record<string, any>} facts */

@@ -237,7 +237,8 @@ for (const version of versions) {
 
 /** @param {LedgerEntry} entry @returns {import("./store-reader.mjs").Told} */
 function toldBy({ model, usage }) {
-  return { model, input: 0, output: 0, cacheRead: 0, cacheWrite: 0, ...usage };
+  const { input = 0, output = 0, cacheRead = 0, cacheWrite = 0 } = usage ?? {};
+  return { model, input, output, cacheRead, cacheWrite };
 }
 
 /** @param {import("./store-reader.mjs").Told[]} calls */

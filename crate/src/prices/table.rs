@@ -64,8 +64,18 @@ fn fits(pattern: &[u8], name: &[u8]) -> bool {
 fn with_dashed_date(name: &str) -> Option<String> {
     let bytes = name.as_bytes();
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    let begins =
-        |at: &usize| bytes[*at] == b'-' && (1..=8).all(|n| is_digit(at + n)) && !is_digit(at + 9);
+    // A number that is no date is a part of the name.
+    let is_date = |at: usize| {
+        let number = |from: usize, to: usize| name[at + from..at + to].parse().ok();
+        let (year, month, day) = (number(1, 5)?, number(5, 7)?, number(7, 9)?);
+        jiff::civil::Date::new(year, month as i8, day as i8).ok()
+    };
+    let begins = |at: &usize| {
+        bytes[*at] == b'-'
+            && (1..=8).all(|n| is_digit(at + n))
+            && !is_digit(at + 9)
+            && is_date(*at).is_some()
+    };
     let at = (0..bytes.len()).find(begins)?;
     let (year, month) = (&name[at..at + 5], &name[at + 5..at + 7]);
     Some([&name[..at], year, "-", month, "-", &name[at + 7..]].concat())

@@ -42,7 +42,14 @@ impl Used {
     /// What a reading says.
     pub fn of(reading: &Reading) -> Self {
         let (tokens, parts) = reading.all_tokens();
-        let (cost_usd, is_billed) = reading.cost().unzip();
+        // OpenClaw reckons its cost from the names alone: where the total says that they are meant otherwise, it is of other
+        // tokens.
+        let is_off =
+            tokens.is_some_and(|tokens| tokens.is_by_total) && !reading.is_billed_by_provider;
+        let cost = reading
+            .cost()
+            .filter(|(_, is_billed)| *is_billed || !is_off);
+        let (cost_usd, is_billed) = cost.unzip();
         Self {
             tokens,
             cost_usd,

@@ -13,6 +13,8 @@ pub struct Tokens {
     pub write_1h: u64,
     /// Whether anything was told of the prompt, the answer, cache reads, cache writes, reasoning.
     pub told: [bool; 5],
+    /// Whether the total says that the names are not meant as usual.
+    pub is_by_total: bool,
 }
 
 impl Tokens {
@@ -30,6 +32,7 @@ impl Tokens {
             },
             write_1h: self.write_1h.saturating_add(other.write_1h),
             told: [told(0), told(1), told(2), told(3), told(4)],
+            is_by_total: self.is_by_total || other.is_by_total,
         }
     }
 }
@@ -118,6 +121,7 @@ impl Reading {
             usage,
             write_1h,
             told,
+            is_by_total: way != usual,
         })
     }
 
