@@ -223,7 +223,9 @@ export const steps = [
   })),
   ...OPENCLAW_VERSIONS.map((version) => ({
     name: `series-${version}`,
-    about: `the plugin reloaded, updated, switched off and on under load, on OpenClaw ${version}`,
+    about: `the plugin reloaded, updated, switched off and on under load, on OpenClaw ${version}; only where asked for`,
+    // A round takes minutes; the durability step loads the plugin again under load as well.
+    isOnRequest: true,
     needs: ["npm", "node22", "node24", "wasm", "tools", version],
     run: async (/** @type {import("./steps.mjs").Command} */ run) =>
       nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "series.test.mjs")], await wholeWay(version)),
