@@ -218,11 +218,6 @@ impl Segments {
         }
     }
 
-    /// Whether a file belongs to this log.
-    pub fn is_own(&self, file: &str) -> bool {
-        self.number(file).is_some()
-    }
-
     /// Takes a segment from disk, and shows each entry's payload; how many frames were corrupt.
     ///
     /// # Errors

@@ -165,12 +165,6 @@ impl Core {
         self.machine.borrow().is_kept()
     }
 
-    /// Whether another process took the journal over: nothing is written or sent any more.
-    #[wasm_bindgen(js_name = isLost)]
-    pub fn is_lost(&self) -> bool {
-        self.machine.borrow().is_lost()
-    }
-
     /// Takes in what other processes wrote since the last look; whether there was something.
     #[wasm_bindgen(js_name = takeSpools)]
     pub fn take_spools(&self, wall: f64, mono: f64) -> bool {

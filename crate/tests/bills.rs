@@ -6,6 +6,7 @@ mod common;
 
 use agentwatch_openclaw::facts::Scalar;
 use agentwatch_openclaw::prices::PriceBook;
+use agentwatch_openclaw::usage::{Used, fact_of};
 use common::Gateway;
 use common::billing::*;
 use serde_json::{Value, json};
@@ -270,4 +271,21 @@ fn prices_in_another_unit_are_named_and_left_out() {
         problems[0].starts_with("prices.p/big are more than 1,000 times below"),
         "{problems:?}"
     );
+}
+
+/// OpenClaw reckons its cost from the names alone.
+#[test]
+fn openclaws_cost_of_other_tokens_is_not_taken() {
+    let told = |total: u64, origin: Option<&str>| {
+        let usage = json!({
+            "input": 1_200, "output": 34, "cacheRead": 1_000, "cacheWrite": 0, "totalTokens": total,
+            "cost": {"total": 0.01, "totalOrigin": origin},
+        });
+        let used = Used::of_fact(&fact_of(&usage.to_string()));
+        (used.usage().unwrap().prompt(), used.figure())
+    };
+    assert_eq!(told(2_234, None), (2_200, Some(0.01)));
+    // The total says that the cached part is within the prompt.
+    assert_eq!(told(1_234, None), (1_200, None));
+    assert_eq!(told(1_234, Some("provider-billed")), (1_200, Some(0.01)));
 }

@@ -356,6 +356,21 @@ fn provider() -> impl Strategy<Value = &'static str> {
     prop::sample::select(names)
 }
 
+#[test]
+fn a_number_that_is_no_date_is_a_part_of_the_name() {
+    let (book, size) = (book(), usage(SIZES[0]));
+    for tail in ["20251621", "20250230", "20250900"] {
+        let model = format!("gpt-6.1-terra-{tail}");
+        assert!(!assert_agrees(&book, "openai", &model, &size), "{model}");
+    }
+    assert!(assert_agrees(
+        &book,
+        "openai",
+        "gpt-6.1-terra-20251221",
+        &size
+    ));
+}
+
 proptest! {
     /// Names that are nearly those of a model: both find the same one, or none.
     #[test]

@@ -74,7 +74,7 @@ export function kindOf(
 }
 
 /** Opens a regular file. @throws what is wrong: it is none, or what the file system says */
-export async function openOwn(path: string, purpose: Purpose): Promise<FileHandle> {
+async function openOwn(path: string, purpose: Purpose): Promise<FileHandle> {
   makeWay(path, purpose);
   const handle = await open(path, FLAGS[purpose], 0o600).catch((error) => {
     throw explained(path, error);

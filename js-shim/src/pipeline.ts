@@ -191,7 +191,7 @@ export class Pipeline {
     this.#advance();
   }
 
-  /** The same, for those who wait for it. */
+  /** Loads the core where it is not loaded yet; a promise, as the worker answers with one. */
   async open(): Promise<void> {
     this.start();
   }

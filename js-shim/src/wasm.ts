@@ -23,7 +23,6 @@ export interface Core {
   archiveTo(folder: string | undefined): void;
   flush(wall: number, mono: number): boolean;
   isKept(): boolean;
-  isLost(): boolean;
   takeSpools(wall: number, mono: number): boolean;
   takeRows(
     source: number,

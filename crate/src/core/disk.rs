@@ -322,8 +322,8 @@ impl Core {
         self.disk.takes()
     }
 
-    /// Whether another process took the journal over.
-    pub fn is_lost(&self) -> bool {
+    /// Whether another process took the journal over: nothing is written or sent any more.
+    pub(super) fn is_lost(&self) -> bool {
         self.disk.is_lost
     }
 
