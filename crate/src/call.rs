@@ -1,12 +1,11 @@
 //! The domain: one call of a model, what it used, what it cost, how it ended.
 
-use serde::de::Error;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 
 use crate::identity;
 
 /// Tokens of one call. `input` leaves out what the cache held, as OpenClaw reports it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Usage {
     /// Prompt tokens that were neither read from a cache nor written to one.
     pub input: u64,
@@ -36,7 +35,7 @@ impl Usage {
 }
 
 /// Where a cost comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CostSource {
     /// The provider's own figure.
@@ -54,30 +53,16 @@ pub enum CostSource {
 }
 
 /// What a call cost.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
     /// In USD.
-    #[serde(deserialize_with = "finite")]
     pub usd: f64,
     /// Where the figure comes from.
     pub source: CostSource,
 }
 
-/// JSON has no word for what is not finite, and a receiver would refuse a whole batch by it.
-pub(crate) fn finite<'de, D, T>(from: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Copy + Into<Option<f64>>,
-{
-    let amount = T::deserialize(from)?;
-    let is_finite = amount.into().is_none_or(f64::is_finite);
-    is_finite
-        .then_some(amount)
-        .ok_or_else(|| D::Error::custom("not finite"))
-}
-
 /// How a latency was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LatencySource {
     /// By the gateway, around the request.
@@ -87,7 +72,7 @@ pub enum LatencySource {
 }
 
 /// How long a call took.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Latency {
     /// In ms.
     pub ms: f64,
@@ -96,7 +81,7 @@ pub struct Latency {
 }
 
 /// How a call ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The model answered.
@@ -108,7 +93,7 @@ pub enum Outcome {
 }
 
 /// The id of one call: a time-ordered UUID, minted at first sight, kept for ever.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u128);
 
 impl CallId {
@@ -168,7 +153,7 @@ impl IdMint {
 }
 
 /// One finished call of a model: what receivers are told.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ModelCall {
     /// Minted at first sight.
     pub id: CallId,

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use crate::call::{CallId, ModelCall};
 use crate::files::{LEDGER, Op, Write, number_of, numbered};
-use crate::journal::{self, Foreign, Frame};
+use crate::journal::{self, Foreign, Frame, format_v1};
 use crate::pieces::{PIECE_BYTES, Pieces};
 use crate::records::Written;
 use crate::segments::{Kind, Position, Segments};
@@ -114,27 +114,31 @@ impl Keeper {
     /// The end of what is kept together.
     pub fn end_together(&mut self) {
         let frames = self.together.take().unwrap_or_default();
-        // Only types that postcard supports stand in a frame. What is too long for one stands alone.
-        match postcard::to_allocvec(&Frame::Together(frames.clone())) {
-            Ok(payload) if payload.len() <= journal::MAX_PAYLOAD => {
-                journal::append(self.ledger_end(), &payload);
+        let together = Frame::Together(frames);
+        let payload = format_v1::frame_bytes(&together);
+        match together {
+            // What is too long for one frame stands alone.
+            Frame::Together(frames) if payload.len() > journal::MAX_PAYLOAD => {
+                frames.iter().for_each(|frame| self.note(frame));
             }
-            _ => frames.iter().for_each(|frame| self.note(frame)),
+            _ => journal::append(self.ledger_end(), &payload),
         }
     }
 
     /// Keeps a finished call, `loaded` where it stays in memory too. Where it stands, and when it is on disk.
     pub fn call(&mut self, call: &ModelCall, loaded: bool) -> (Position, u64) {
         self.appended += 1;
-        // Only types that postcard supports stand in a call.
-        let payload = postcard::to_allocvec(call).unwrap_or_default();
+        let payload = format_v1::call_bytes(call);
         (self.calls.append(&payload, loaded), self.appended)
     }
 
     /// Keeps a record, likewise.
     pub fn record(&mut self, record: &Written, loaded: bool) -> (Position, u64) {
         self.appended += 1;
-        (self.rest.append(&record.to_bytes(), loaded), self.appended)
+        (
+            self.rest.append(&format_v1::record_bytes(record), loaded),
+            self.appended,
+        )
     }
 
     /// Gives up what is beyond the disk's bound: how many calls and records are lost by that.
@@ -352,7 +356,7 @@ impl Keeper {
         let finals = &mut found.finals;
         let see = |position: Position, payload: &[u8]| {
             if kind == Kind::Calls
-                && let Ok((id, _)) = postcard::take_from_bytes::<CallId>(payload)
+                && let Some(id) = format_v1::call_id(payload)
             {
                 finals.push((id, position));
             }
@@ -390,10 +394,7 @@ impl Keeper {
         let Some((entries, mut lost)) = self.calls.load(file, bytes) else {
             return (Vec::new(), 0);
         };
-        let read = |(position, payload): (Position, &[u8])| {
-            let call: Option<ModelCall> = postcard::from_bytes(payload).ok();
-            (call, position)
-        };
+        let read = |(position, payload): (Position, &[u8])| (format_v1::call(payload), position);
         let (good, bad): (Vec<_>, Vec<_>) = entries
             .into_iter()
             .map(read)
@@ -417,7 +418,7 @@ impl Keeper {
         let mut records = Vec::new();
         let mut bad = Vec::new();
         for (position, payload) in entries {
-            match Written::from_bytes(payload) {
+            match format_v1::record(payload) {
                 Some(record) => records.push((record, position)),
                 None => bad.push(position),
             }

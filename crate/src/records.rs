@@ -1,7 +1,7 @@
 //! The records beside model calls, as AgentWatch reads them: traces, logs, health, metrics, cron runs.
 
+use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
-use serde::{Deserialize, Serialize};
 
 use crate::call::CostSource;
 use crate::ledger::Enrichment;
@@ -298,25 +298,24 @@ impl Record {
 }
 
 /// A record as it waits to be sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     list: u8,
     json: String,
 }
 
 impl Written {
-    /// As bytes.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        [&[self.list], self.json.as_bytes()].concat()
+    /// A record of a list, by its number; `None` for a list that is not known.
+    pub fn new(list: u8, json: &str) -> Option<Self> {
+        Some(Self {
+            list: Some(list).filter(|list| usize::from(*list) < LISTS.len())?,
+            json: json.to_owned(),
+        })
     }
 
-    /// From bytes; `None` where they are none of ours.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (list, json) = bytes.split_first()?;
-        Some(Self {
-            list: Some(*list).filter(|list| usize::from(*list) < LISTS.len())?,
-            json: str::from_utf8(json).ok()?.to_owned(),
-        })
+    /// Its list's number and its JSON.
+    pub fn parts(&self) -> (u8, &str) {
+        (self.list, &self.json)
     }
 
     /// A trace's JSON, if it is one.

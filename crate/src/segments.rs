@@ -4,8 +4,6 @@
 
 use std::collections::VecDeque;
 
-use serde::{Deserialize, Serialize};
-
 use crate::files::{Op, Write};
 use crate::journal::{self, FILE_HEADER, Foreign, Frame, Reader};
 use crate::pieces::Pieces;
@@ -14,7 +12,7 @@ use crate::pieces::Pieces;
 const SEGMENT_BYTES: u32 = 128 * 1024;
 
 /// Which log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Finished calls.
     Calls,

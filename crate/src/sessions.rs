@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 
 use indexmap::IndexMap;
-use serde::{Deserialize, Serialize};
 
 use crate::call::{Latency, LatencySource, Usage};
 use crate::journal::Frame;
@@ -21,13 +20,12 @@ const SAME_MOMENT_MS: u64 = 50;
 const MAX_MODELS: usize = 64;
 
 /// What was counted of one model.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Counted {
-    requests: u64,
-    prompt: u64,
-    completion: u64,
-    #[serde(deserialize_with = "crate::call::finite")]
-    cost_usd: f64,
+    pub(crate) requests: u64,
+    pub(crate) prompt: u64,
+    pub(crate) completion: u64,
+    pub(crate) cost_usd: f64,
 }
 
 impl Counted {

@@ -37,6 +37,8 @@ pub struct Counts {
     pub conversations: u64,
     /// Torn or corrupt frames of the journal.
     pub journal_corrupt: u64,
+    /// Files of the plugin's folder that a newer version wrote: they are left as they are, and read by that version.
+    pub newer_files: Vec<String>,
     /// Calls that were journalled.
     pub journalled: u64,
     /// Calls that only the session store told of.

@@ -105,7 +105,7 @@ fn a_batch_of_records_is_bounded_by_its_bytes() {
     extras.expect_ids(true);
     let longest = 300 * 1024;
     for size in [longest, 1_000, 1_000].into_iter().chain([2_000; 300]) {
-        let record = Written::from_bytes(&[b"\x01", "x".repeat(size).as_bytes()].concat()).unwrap();
+        let record = Written::new(1, &"x".repeat(size)).unwrap();
         extras.push(record, Position::default(), 0, 0);
     }
     let mut bodies = Vec::new();

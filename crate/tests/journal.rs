@@ -10,7 +10,9 @@
 mod common;
 
 use agentwatch_openclaw::files::LEDGER;
-use agentwatch_openclaw::journal::{self, FILE_HEADER, FRAME_HEADER, Frame, Reader, VERSION};
+use agentwatch_openclaw::journal::{
+    self, FILE_HEADER, FRAME_HEADER, Frame, Reader, VERSION, format_v1,
+};
 use agentwatch_openclaw::usage::{Bill, Part, Tier};
 use common::{Gateway, captures};
 use proptest::prelude::*;
@@ -70,7 +72,7 @@ const OF_0_1_0: &[u8] = include_bytes!("../../tests/fixtures/journal/0.1.0-ledge
 fn what_0_1_0_wrote_is_read_and_would_be_written_alike() {
     let mut written = journal::begin_file();
     for (_, payload) in Reader::open(OF_0_1_0).unwrap() {
-        let frame: Frame = postcard::from_bytes(payload).unwrap();
+        let frame: Frame = format_v1::frame(payload).unwrap();
         journal::append_frame(&mut written, &frame);
     }
     assert_eq!(written, OF_0_1_0);
@@ -119,7 +121,7 @@ fn a_call_with_a_bill_has_the_bytes_that_it_had() {
             _ => None,
         });
     let (id, mut seen) = seen.unwrap();
-    let plain = postcard::to_allocvec(&Frame::seen(id, seen.clone())).unwrap();
+    let plain = format_v1::frame_bytes(&Frame::seen(id, seen.clone()));
     let bill = Bill {
         is_billed: true,
         write_1h: 300,
@@ -136,12 +138,12 @@ fn a_call_with_a_bill_has_the_bytes_that_it_had() {
         }],
     };
     seen.bill = Some(Box::new(bill.clone()));
-    let with_bill = postcard::to_allocvec(&Frame::seen(id, seen)).unwrap();
+    let with_bill = format_v1::frame_bytes(&Frame::seen(id, seen));
     let bill_bytes = [
         1, 172, 2, 1, 1, 0, 1, 1, 2, 3, 4, 1, 1, 1, b'm', 5, 6, 7, 8, 9,
     ];
     assert_eq!(with_bill, [&[13], &plain[1..], &bill_bytes[..]].concat());
-    let Ok(Frame::SeenWith(_, _, read)) = postcard::from_bytes(&with_bill) else {
+    let Some(Frame::SeenWith(_, _, read)) = format_v1::frame(&with_bill) else {
         panic!("another frame");
     };
     assert_eq!(*read, bill);
@@ -193,16 +195,80 @@ fn an_empty_file_is_one_that_was_not_begun() {
     assert!(recovered.frames.is_empty() && recovered.corrupt == 0);
 }
 
+/// The same file, of the next version of the format.
+fn of_a_newer_version(bytes: &[u8]) -> Vec<u8> {
+    let mut newer = bytes.to_vec();
+    newer[4..6].copy_from_slice(&(VERSION + 1).to_le_bytes());
+    // Its own check is right, so this is no flipped bit.
+    let check = siphasher::sip::SipHasher13::new().hash(&newer[..6]) as u16;
+    newer[6..8].copy_from_slice(&check.to_le_bytes());
+    newer
+}
+
 #[test]
 fn a_file_of_another_version_is_not_guessed_at() {
-    let mut bytes = journal::begin_file();
-    let version = (VERSION + 1).to_le_bytes();
-    bytes[4..6].copy_from_slice(&version);
-    // Its own check is right, so this is no flipped bit.
-    let check = siphasher::sip::SipHasher13::new().hash(&bytes[..6]) as u16;
-    bytes[6..8].copy_from_slice(&check.to_le_bytes());
-    bytes.extend(&journal_of_a_day()[FILE_HEADER..]);
+    let bytes = of_a_newer_version(journal_of_a_day());
     assert_eq!(journal::read(&bytes).unwrap_err().version, VERSION + 1);
+}
+
+#[test]
+fn files_of_a_newer_version_are_named_and_stay_as_they_are() {
+    let at = 1_795_000_000_000;
+    let message = |tokens: u64| {
+        serde_json::json!({
+            "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+                "timestamp": at, "usage": {"input": tokens, "output": 2, "cost": {"total": 0.001}}}},
+            "ctx": {"sessionKey": "agent:main:s"},
+        })
+    };
+    let mut gateway = Gateway::new(false);
+    gateway.hear("before_message_write", &message(1), at + 50);
+    gateway.advance(at + 5_000);
+    gateway.write();
+    let names: Vec<String> = gateway.disk.files().keys().cloned().collect();
+    for prefix in [LEDGER, "model-calls-"] {
+        assert!(
+            names.iter().any(|name| name.starts_with(prefix)),
+            "{names:?}"
+        );
+    }
+    let newer: Vec<(String, Vec<u8>)> = gateway
+        .disk
+        .files()
+        .iter()
+        .map(|(name, bytes)| (name.clone(), of_a_newer_version(bytes)))
+        .collect();
+    gateway.disk.files().extend(newer.clone());
+    gateway.restart(at + 10_000);
+    for round in 0..3 {
+        let at = at + 20_000 * (round + 1);
+        gateway.hear("before_message_write", &message(10 + round), at);
+        gateway.run_until(at, at + 10_000);
+        gateway.core.compact();
+        gateway.write();
+        gateway.restart(at + 11_000);
+    }
+    gateway.advance(at + 100_000);
+    for (name, bytes) in &newer {
+        assert!(gateway.disk.files().get(name) == Some(bytes), "{name}");
+        let path = format!("journal/{name}");
+        let named = gateway.status()["newer_files"].clone();
+        assert!(
+            named.as_array().unwrap().contains(&path.clone().into()),
+            "{named}"
+        );
+        let said = format!("{path} has format {}", VERSION + 1);
+        assert!(
+            gateway.log.iter().any(|line| line.contains(&said)),
+            "{said}"
+        );
+    }
+    assert_eq!(
+        gateway.receiver.totals.requests(),
+        3,
+        "what came later counts"
+    );
+    assert_eq!(gateway.status()["journal_corrupt"], 0);
 }
 
 fn config() -> ProptestConfig {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agentwatch_openclaw::call::{
     CallId, Cost, CostSource, IdMint, Latency, LatencySource, ModelCall, Outcome, Usage,
 };
-use agentwatch_openclaw::journal;
+use agentwatch_openclaw::journal::{self, format_v1};
 use agentwatch_openclaw::otlp::{Exporter, Resource};
 use agentwatch_openclaw::records::{Meta, Record, SpanRecord, Status, TraceRecord};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -65,7 +65,7 @@ fn some_calls(count: u64) -> Vec<ModelCall> {
 fn segment(calls: &[ModelCall]) -> Vec<u8> {
     let mut bytes = journal::begin_file();
     for call in calls {
-        journal::append(&mut bytes, &postcard::to_allocvec(call).unwrap_or_default());
+        journal::append(&mut bytes, &format_v1::call_bytes(call));
     }
     bytes
 }
@@ -304,7 +304,7 @@ fn trace(n: u64) -> Record {
 fn records(count: u64) -> Vec<u8> {
     let mut bytes = journal::begin_file();
     for n in 1..=count {
-        journal::append(&mut bytes, &trace(n).written().to_bytes());
+        journal::append(&mut bytes, &format_v1::record_bytes(&trace(n).written()));
     }
     bytes
 }

@@ -7,10 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use agentwatch_openclaw::call::ModelCall;
-use agentwatch_openclaw::journal::{FILE_HEADER, Frame, Reader};
+use agentwatch_openclaw::journal::{FILE_HEADER, Reader, format_v1};
 use agentwatch_openclaw::otlp::{Exporter, Resource};
-use agentwatch_openclaw::records::Written;
 
 /// Every file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
@@ -27,15 +25,9 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// A frame's payload, read and written again.
 fn again(kind: &str, payload: &[u8]) -> Vec<u8> {
     match kind {
-        "facts" => {
-            let frame: Frame = postcard::from_bytes(payload).unwrap();
-            postcard::to_allocvec(&frame).unwrap()
-        }
-        "calls" => {
-            let call: ModelCall = postcard::from_bytes(payload).unwrap();
-            postcard::to_allocvec(&call).unwrap()
-        }
-        _ => Written::from_bytes(payload).unwrap().to_bytes(),
+        "facts" => format_v1::frame_bytes(&format_v1::frame(payload).unwrap()),
+        "calls" => format_v1::call_bytes(&format_v1::call(payload).unwrap()),
+        _ => format_v1::record_bytes(&format_v1::record(payload).unwrap()),
     }
 }
 

@@ -71,6 +71,10 @@ export function troubles({ owner, status, written_ms, faults = [] }: StatusDocum
       `AgentWatch has the calls of this gateway from "${String(status.also_reported_by)}" too: they count twice; choose one way for each gateway`,
     );
   if (status.journal_error) found.push(`the journal cannot be written: ${String(status.journal_error)}`);
+  for (const file of Object.values(status.newer_files ?? {}))
+    found.push(
+      `${String(file)} is of a newer version of the plugin, which reads it: install that version, or remove the file`,
+    );
   const oldest = Number(status.oldest_unsent_ms ?? now);
   if (waiting > 0 && now - oldest > 60_000)
     found.push(
@@ -166,6 +170,7 @@ const isStatus = fields({
   also_reported_by: TEXT,
   last_error: TEXT,
   journal_error: TEXT,
+  newer_files: maybe(each(isText)),
   ...Object.fromEntries(
     [
       ...[
@@ -200,11 +205,11 @@ function left(folder: string): { status: Status; faults: string[] } {
   const core = new (instantiate().Core)([], 0, 0);
   const files = new HostFiles(folder);
   core.open(files, Date.now(), performance.now());
-  const { waiting, open, records_waiting, journal_bytes, journal_corrupt } = JSON.parse(
+  const { waiting, open, records_waiting, journal_bytes, journal_corrupt, newer_files } = JSON.parse(
     core.status(),
   ) as Status;
   const faults = files.list("journal").flatMap(([, , , fault]) => (fault ? `${fault}: ${LEFT_OUT}` : []));
   // What was seen and is not final yet will be, a moment after the next start.
   const all = Number(waiting) + Number(open);
-  return { status: { waiting: all, records_waiting, journal_bytes, journal_corrupt }, faults };
+  return { status: { waiting: all, records_waiting, journal_bytes, journal_corrupt, newer_files }, faults };
 }

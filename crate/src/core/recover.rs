@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::Core;
 use super::disk::{JOURNAL, PAUSE_MS};
 use crate::host::Host;
-use crate::journal::Frame;
+use crate::journal::{Foreign, Frame};
 use crate::keeper::Found;
 use crate::segments::Kind;
 use crate::time::Now;
@@ -50,11 +50,7 @@ impl Core {
     fn recovered(&mut self, found: Found, now: Now) {
         self.counts.journal_corrupt += found.corrupt;
         for (file, foreign) in &found.foreign {
-            let text = format!(
-                "{file} of the journal has format {}, which this version does not read; it is left as it is",
-                foreign.version
-            );
-            self.voice.say(Level::Warn, text, now.mono_ms);
+            self.keep_aside([JOURNAL, file].concat(), *foreign, now);
         }
         for frame in found.frames {
             self.restore(frame, now);
@@ -69,6 +65,18 @@ impl Core {
                 found.corrupt
             );
             self.voice.say(Level::Warn, text, now.mono_ms);
+        }
+    }
+
+    /// A file of a newer version is left as it is: what it holds is not lost to whoever installs that version again.
+    pub(super) fn keep_aside(&mut self, path: String, foreign: Foreign, now: Now) {
+        let text = format!(
+            "{path} has format {}, which this version does not read; it is left as it is for the newer version that wrote it",
+            foreign.version
+        );
+        self.voice.say(Level::Warn, text, now.mono_ms);
+        if self.counts.newer_files.len() < MOST_NAMED {
+            self.counts.newer_files.push(path);
         }
     }
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::Core;
 use super::disk::PAUSE_MS;
 use crate::host::{Fault, FileEntry, Host};
-use crate::journal::{self, FRAME_HEADER, Frame, MAX_PAYLOAD, Reader};
+use crate::journal::{self, FRAME_HEADER, Frame, MAX_PAYLOAD, Reader, format_v1};
 use crate::observe::{Event, Observation};
 use crate::time::Now;
 use crate::voice::Level;
@@ -249,7 +249,7 @@ impl Core {
         let mut reader = Reader::within(bytes);
         let mut frames = Vec::new();
         for (_, payload) in reader.by_ref() {
-            frames.extend(postcard::from_bytes::<Frame>(payload).ok());
+            frames.extend(format_v1::frame(payload));
         }
         let end = match reader.end() {
             // No frame is that long: what stands here is none, whatever comes behind it.

@@ -3,7 +3,7 @@
 use super::{Ledger, Settled};
 use crate::call::{CostSource, Outcome};
 use crate::facts::Scalar;
-use crate::journal::Frame;
+use crate::journal::{Frame, format_v1};
 use crate::observe::{Event, Observation, SOURCES, SURFACES, Surface, read};
 use crate::time::Now;
 
@@ -201,13 +201,13 @@ fn the_journal_says_that_it_has_told() {
     assert_eq!(settled(&mut before).len(), 1);
     let frames: Vec<Vec<u8>> = before
         .frames()
-        .map(|frame| postcard::to_allocvec(&frame).unwrap_or_default())
+        .map(|frame| format_v1::frame_bytes(&frame))
         .collect();
     for (again, calls) in [("meter", 1), ("echo.call", 1), ("litellm", 0)] {
         let mut after = Ledger::new(2);
         for bytes in &frames {
-            match postcard::from_bytes(bytes) {
-                Ok(Frame::Slot(slot)) => after.restore_slot(*slot, now(END_MS)),
+            match format_v1::frame(bytes) {
+                Some(Frame::Slot(slot)) => after.restore_slot(*slot, now(END_MS)),
                 other => unreachable!("a slot: {other:?}"),
             }
         }

@@ -1,7 +1,5 @@
 //! What tells a call from its neighbours, and how well an observation fits it.
 
-use serde::{Deserialize, Serialize};
-
 use super::reasoning::is_added_twice;
 use crate::call::{CallId, Outcome, Usage};
 use crate::identity::key_of;
@@ -18,9 +16,8 @@ const CHANGED_WITHIN_MS: u64 = 50;
 
 /// A figure that may be unknown, in half the room of an `Option`, of which a busy gateway's slots would have 16,000 each.
 /// Nothing real is as large as what stands for none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Option<u64>", into = "Option<u64>")]
-pub(super) struct Maybe(u64);
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Maybe(u64);
 
 impl Maybe {
     const NONE: Self = Self(u64::MAX);
@@ -48,9 +45,8 @@ impl From<Maybe> for Option<u64> {
 
 /// What calls are matched by of their usage: the whole prompt and the answer. `model:used` knows no more of it, and only
 /// who reads the provider's answer knows how much of it was reasoning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Option<Usage>", into = "Option<Usage>")]
-pub(super) struct Tokens {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tokens {
     pub(super) prompt: Maybe,
     pub(super) output: u64,
 }
@@ -81,28 +77,26 @@ impl From<Tokens> for Option<Usage> {
 }
 
 /// What identifies a call among its neighbours; outlives the call to suppress late observations.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Slot {
-    pub(super) id: CallId,
-    pub(super) bucket: u64,
-    model: u64,
-    span: Maybe,
-    started_ms: Maybe,
-    pub(super) ended_ms: u64,
-    usage: Tokens,
-    seen: Surfaces,
+    pub(crate) id: CallId,
+    pub(crate) bucket: u64,
+    pub(crate) model: u64,
+    pub(crate) span: Maybe,
+    pub(crate) started_ms: Maybe,
+    pub(crate) ended_ms: u64,
+    pub(crate) usage: Tokens,
+    pub(crate) seen: Surfaces,
     /// Whether anything that knows told of an answer, or of what was billed.
-    is_answered: bool,
+    pub(crate) is_answered: bool,
     /// The key by which it is known when it is told again; see [`super::again`].
-    pub(super) row: Maybe,
+    pub(crate) row: Maybe,
     /// It failed or was stopped, and nothing that told of it in time knew of any usage.
-    pub(super) is_unbilled: bool,
+    pub(crate) is_unbilled: bool,
     /// When this process heard of it first, on the monotonic clock, in whole seconds: that is all its age needs.
-    #[serde(skip)]
-    pub(super) heard_s: u32,
+    pub(crate) heard_s: u32,
     /// The clock by which this process heard of it first; see [`clock_of`].
-    #[serde(skip)]
-    pub(super) clock_ms: u64,
+    pub(crate) clock_ms: u64,
 }
 
 /// How well an observation fits a slot; less is better.

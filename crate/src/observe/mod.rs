@@ -25,8 +25,6 @@ pub mod stored;
 mod surface;
 mod timing;
 
-use serde::{Deserialize, Serialize};
-
 pub use self::lifecycle::{Command, CronRun, Direction, Happening, Message, ToolCall};
 pub use self::progress::{Progress, Step};
 use self::sources::Source;
@@ -40,7 +38,7 @@ use crate::identity::{Identities, trigger_of};
 use crate::usage::Bill;
 
 /// What one surface says of one call. Times in ms since 1970, durations in ms, cost in USD.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
     /// Who says it.
     pub surface: Surface,
@@ -63,7 +61,6 @@ pub struct Observation {
     /// Tokens; `None` where absent or all zero.
     pub usage: Option<Usage>,
     /// OpenClaw's figure, where it is more than zero.
-    #[serde(deserialize_with = "crate::call::finite")]
     pub cost_usd: Option<f64>,
     /// When the call began.
     pub started_ms: Option<u64>,
@@ -94,7 +91,6 @@ pub struct Observation {
     /// Hash by which the call is known when it is told again; see `ledger/again.rs`.
     pub row: Option<u64>,
     /// What is billed beside tokens at their usual price. The journal has it in a frame of its own kind.
-    #[serde(skip)]
     pub bill: Option<Box<Bill>>,
 }
 
@@ -125,7 +121,7 @@ impl Observation {
 }
 
 /// A run's or a session's attributes, which later calls of that session inherit.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct SessionFacts {
     /// The session's key.
     pub session_key: String,
@@ -138,7 +134,6 @@ pub struct SessionFacts {
     /// Whether the session ended with this.
     pub ended: bool,
     /// What happened, where that is for the log.
-    #[serde(skip)]
     pub what: Option<&'static str>,
     /// The gateway's reason, one of its own words.
     pub reason: Option<String>,

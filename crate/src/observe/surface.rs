@@ -1,8 +1,6 @@
 //! The table of surfaces: all that is said of a surface stands in its row. How its observations are matched, merged and
 //! waited for follows from there, and what the shim subscribes to.
 
-use serde::{Deserialize, Serialize};
-
 #[cfg(test)]
 use super::made_up;
 use super::sources::Source;
@@ -106,7 +104,7 @@ macro_rules! surfaces {
         $name:ident { $($field:ident: $value:expr,)* }
     )*) => {
         /// Which surface reported a call. A call is seen at most once on each.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Surface {
             $($(#[doc = $doc])* $(#[cfg($when)])? $name,)*
         }
@@ -323,7 +321,7 @@ impl Surface {
 
 /// A set of surfaces, a bit each. The journal holds it as a varint, so a set of the first seven is one byte, as it was
 /// when a set was a byte.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Surfaces(u16);
 
 const _: () = assert!(SURFACES <= u16::BITS as usize, "a set has a bit for each");
@@ -344,6 +342,16 @@ macro_rules! surfaces_where {
 }
 
 impl Surfaces {
+    /// The set whose bits are these; a surface's bit is its row's number.
+    pub(crate) fn from_bits(bits: u16) -> Self {
+        Self(bits)
+    }
+
+    /// A bit for each surface.
+    pub(crate) fn bits(self) -> u16 {
+        self.0
+    }
+
     /// Those that see calls pass between gateway and provider.
     pub(crate) const ON_THE_WAY: Self = surfaces_where!(row: matches!(row.heard, Heard::OnTheWay));
     /// Those that tell of each try of a call.

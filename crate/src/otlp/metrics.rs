@@ -1,7 +1,7 @@
 //! Sums of calls, and the metrics that they are: `gen_ai.client.token.usage` and `gen_ai.client.operation.duration` of
 //! OpenTelemetry's GenAI conventions, and what these have no name for, `agentwatch.requests` and `agentwatch.cost.usd`.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::Resource as Sender;
 use super::wire::{AnyValue, Int, KeyValue, Resource, SCOPE, Scope, nanos, provider_name, text};
@@ -33,10 +33,10 @@ pub const DURATION_BOUNDS: [f64; 14] = [
 const MAX_SERIES: usize = 500;
 
 /// How often a value fell between two boundaries; the last count is of those above all.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Histogram {
-    counts: [u64; 15],
-    sum: f64,
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Histogram {
+    pub(crate) counts: [u64; 15],
+    pub(crate) sum: f64,
 }
 
 impl Histogram {
@@ -52,24 +52,24 @@ impl Histogram {
 }
 
 /// Calls of one agent to one model.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-struct Series {
-    provider: String,
-    model: String,
-    agent: Option<String>,
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Series {
+    pub(crate) provider: String,
+    pub(crate) model: String,
+    pub(crate) agent: Option<String>,
     /// What there was no room for.
-    is_overflow: bool,
-    input: Histogram,
-    output: Histogram,
+    pub(crate) is_overflow: bool,
+    pub(crate) input: Histogram,
+    pub(crate) output: Histogram,
     /// Durations of calls that went well, that failed, and that somebody stopped.
-    durations: [Histogram; 3],
+    pub(crate) durations: [Histogram; 3],
     /// Requests and USD by the source of their cost.
-    costs: Vec<(CostSource, u64, f64)>,
+    pub(crate) costs: Vec<(CostSource, u64, f64)>,
 }
 
 /// All sums of a gateway.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Sums(Vec<Series>);
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sums(pub(crate) Vec<Series>);
 
 impl Sums {
     /// Adds a call.

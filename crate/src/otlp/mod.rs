@@ -11,12 +11,9 @@ mod wire;
 
 use std::collections::HashMap;
 
-use serde::{Deserialize, Serialize};
-
 use self::metrics::Sums;
-use crate::call::ModelCall;
-use crate::journal::{self, FILE_HEADER, FRAME_HEADER, Reader};
-use crate::records::Written;
+use crate::journal::format_v1::sums::{self, Mark};
+use crate::journal::{self, FILE_HEADER, FRAME_HEADER, Reader, format_v1};
 
 /// A batch of traces is closed when it has so many bytes of records.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -28,21 +25,15 @@ pub struct Resource {
     pub gateway: String,
 }
 
-/// How far a segment is done with.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Mark {
-    /// The file's name and its first frame's header: names come back, contents do not.
-    file: String,
-    upto: u32,
-}
-
 /// What is kept on disk.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Kept {
+#[derive(Debug, Default)]
+pub struct Kept {
     /// Since when the sums count, in ms since 1970.
-    start_ms: u64,
-    sums: Sums,
-    marks: Vec<Mark>,
+    pub start_ms: u64,
+    /// The sums.
+    pub sums: Sums,
+    /// How far each segment is done with.
+    pub marks: Vec<Mark>,
 }
 
 /// Some traces to send.
@@ -72,7 +63,7 @@ impl Exporter {
     pub fn new(state: &[u8], resource: Resource, now_ms: u64) -> Self {
         let kept: Option<Kept> = Reader::open(state)
             .ok()
-            .and_then(|mut frames| postcard::from_bytes(frames.next()?.1).ok());
+            .and_then(|mut frames| sums::state(frames.next()?.1));
         let start_ms = now_ms;
         Self {
             resource,
@@ -88,11 +79,7 @@ impl Exporter {
     /// What is to be on disk before a segment that was read is given up.
     pub fn state(&self) -> Vec<u8> {
         let mut bytes = journal::begin_file();
-        // Only types that postcard supports stand in it.
-        journal::append(
-            &mut bytes,
-            &postcard::to_allocvec(&self.kept).unwrap_or_default(),
-        );
+        journal::append(&mut bytes, &sums::state_bytes(&self.kept));
         bytes
     }
 
@@ -106,7 +93,7 @@ impl Exporter {
         let segment = segment.unwrap_or(self.known.len()) as u32;
         let mut reader = Reader::within(bytes.get(from as usize..)?);
         for (offset, payload) in reader.by_ref() {
-            let Ok(call) = postcard::from_bytes::<ModelCall>(payload) else {
+            let Some(call) = format_v1::call(payload) else {
                 continue;
             };
             let is_new = self.ids.insert(call.id.key(), segment).is_none();
@@ -129,7 +116,7 @@ impl Exporter {
         let mut traces: Vec<spans::Trace> = Vec::new();
         let mut size = 0;
         for (_, payload) in reader.by_ref() {
-            let Some(trace) = Written::from_bytes(payload)
+            let Some(trace) = format_v1::record(payload)
                 .and_then(|record| serde_json::from_str(record.trace()?).ok())
             else {
                 continue;

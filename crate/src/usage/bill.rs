@@ -55,7 +55,7 @@ impl Part {
     }
 }
 
-/// See above. The journal holds this: a field is never inserted or removed.
+/// See above.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
     /// Whether the cost that was told is the provider's own figure.

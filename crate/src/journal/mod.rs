@@ -4,7 +4,8 @@
 //! that mark its beginning, `length u32 LE`, `checksum u32 LE` of length and payload, and the payload. A
 //! torn or corrupt frame costs itself alone: reading goes on at the next beginning whose checksum is right.
 
-use serde::{Deserialize, Serialize};
+pub mod format_v1;
+
 use siphasher::sip::SipHasher13;
 
 use crate::call::CallId;
@@ -28,7 +29,7 @@ pub const FRAME_HEADER: usize = 10;
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
 /// One fact of the ledger's file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
     /// A snapshot begins: what the files before this one say is void.
     Begin,
@@ -97,10 +98,7 @@ pub fn append(out: &mut Vec<u8>, payload: &[u8]) {
 
 /// Appends one fact of the ledger's file.
 pub fn append_frame(out: &mut Vec<u8>, frame: &Frame) {
-    // Only types that postcard supports stand in a frame, so encoding cannot fail.
-    if let Ok(payload) = postcard::to_allocvec(frame) {
-        append(out, &payload);
-    }
+    append(out, &format_v1::frame_bytes(frame));
 }
 
 /// A file that another version of the plugin wrote.
@@ -223,10 +221,10 @@ pub fn read(bytes: &[u8]) -> Result<Recovered, Foreign> {
 pub fn frames(mut reader: Reader) -> Recovered {
     let mut recovered = Recovered::default();
     for (_, payload) in reader.by_ref() {
-        match postcard::from_bytes(payload) {
-            Ok(Frame::Together(frames)) => recovered.frames.extend(frames),
-            Ok(frame) => recovered.frames.push(frame),
-            Err(_) => recovered.corrupt += 1,
+        match format_v1::frame(payload) {
+            Some(Frame::Together(frames)) => recovered.frames.extend(frames),
+            Some(frame) => recovered.frames.push(frame),
+            None => recovered.corrupt += 1,
         }
     }
     recovered.corrupt += reader.corrupt;

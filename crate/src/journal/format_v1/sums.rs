@@ -1,0 +1,154 @@
+//! The state of the way out to OpenTelemetry, in `otlp/state.awj`: a file of one frame.
+
+use serde::{Deserialize, Serialize};
+
+use super::CostSource;
+use super::convert::finite;
+use crate::otlp::Kept;
+use crate::otlp::metrics::{Histogram as Buckets, Series as Sum, Sums};
+
+/// The state.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// Since when the sums count.
+    pub start_ms: u64,
+    /// The sums.
+    pub sums: Vec<Series>,
+    /// How far each segment is done with.
+    pub marks: Vec<Mark>,
+}
+
+/// How far a segment is done with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// `<file>#<hash>`: SipHash-1-3 of its first frame's header, in hexadecimal digits.
+    pub file: String,
+    /// The offset up to which it is done with.
+    pub upto: u32,
+}
+
+/// Calls of one agent to one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// The provider.
+    pub provider: String,
+    /// The model.
+    pub model: String,
+    /// The agent.
+    pub agent: Option<String>,
+    /// Whether it sums up what there was no room for.
+    pub is_overflow: bool,
+    /// Prompts.
+    pub input: Histogram,
+    /// Answers.
+    pub output: Histogram,
+    /// Durations of answered, failed and stopped calls.
+    pub durations: [Histogram; 3],
+    /// Requests and USD by source of the cost.
+    pub costs: Vec<(CostSource, u64, f64)>,
+}
+
+/// A histogram.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Histogram {
+    /// How many values in each bucket.
+    pub counts: [u64; 15],
+    /// Their sum.
+    pub sum: f64,
+}
+
+/// The state as a frame's payload.
+pub fn state_bytes(kept: &Kept) -> Vec<u8> {
+    let Kept {
+        start_ms,
+        sums,
+        marks,
+    } = kept;
+    let state = State {
+        start_ms: *start_ms,
+        sums: sums.0.iter().map(Series::from).collect(),
+        marks: marks.clone(),
+    };
+    // Only types that postcard supports stand in it.
+    postcard::to_allocvec(&state).unwrap_or_default()
+}
+
+/// The state from a frame's payload.
+pub fn state(payload: &[u8]) -> Option<Kept> {
+    let State {
+        start_ms,
+        sums,
+        marks,
+    } = postcard::from_bytes(payload).ok()?;
+    let sums: Option<Vec<Sum>> = sums.into_iter().map(Series::domain).collect();
+    Some(Kept {
+        start_ms,
+        sums: Sums(sums?),
+        marks,
+    })
+}
+
+impl From<&Sum> for Series {
+    fn from(sum: &Sum) -> Self {
+        let Sum {
+            provider,
+            model,
+            agent,
+            is_overflow,
+            input,
+            output,
+            durations,
+            costs,
+        } = sum;
+        let cost =
+            |(source, requests, usd): &(_, u64, f64)| (CostSource::from(*source), *requests, *usd);
+        Self {
+            provider: provider.clone(),
+            model: model.clone(),
+            agent: agent.clone(),
+            is_overflow: *is_overflow,
+            input: input.into(),
+            output: output.into(),
+            durations: durations.each_ref().map(Histogram::from),
+            costs: costs.iter().map(cost).collect(),
+        }
+    }
+}
+
+impl Series {
+    fn domain(self) -> Option<Sum> {
+        let [answered, failed, stopped] = self.durations;
+        let cost = |(source, requests, usd): (CostSource, u64, f64)| {
+            Some((source.into(), requests, finite(usd)?))
+        };
+        Some(Sum {
+            provider: self.provider,
+            model: self.model,
+            agent: self.agent,
+            is_overflow: self.is_overflow,
+            input: self.input.domain()?,
+            output: self.output.domain()?,
+            durations: [answered.domain()?, failed.domain()?, stopped.domain()?],
+            costs: self.costs.into_iter().map(cost).collect::<Option<_>>()?,
+        })
+    }
+}
+
+impl From<&Buckets> for Histogram {
+    fn from(buckets: &Buckets) -> Self {
+        let Buckets { counts, sum } = buckets;
+        Self {
+            counts: *counts,
+            sum: *sum,
+        }
+    }
+}
+
+impl Histogram {
+    fn domain(self) -> Option<Buckets> {
+        Some(Buckets {
+            counts: self.counts,
+            sum: finite(self.sum)?,
+        })
+    }
+}

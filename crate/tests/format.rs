@@ -1,0 +1,400 @@
+//! Version 1 of the files, byte by byte: `tests/fixtures/journal/format-v1-*.awj` have a frame of each kind with every
+//! field set. They are read and would be written alike, for ever. `WRITE_GOLDEN=1` writes files that are not there yet.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::Path;
+
+use agentwatch_openclaw::journal::format_v1::sums::{self, Histogram, Mark, Series, State};
+use agentwatch_openclaw::journal::format_v1::{
+    self as v1, Bill, Call, Cost, CostSource, Counted, Frame, Latency, LatencySource, Log,
+    Observation, Outcome, Part, Record, SessionFacts, Slot, Tier, Usage,
+};
+use agentwatch_openclaw::journal::{self, Reader};
+
+const ID: u128 = 0x019a_0000_0000_7000_8000_0000_0000_0001;
+
+fn usage() -> Usage {
+    Usage {
+        input: 1,
+        output: 2,
+        cache_read: 300,
+        cache_write: 70_000,
+        reasoning: u64::MAX,
+    }
+}
+
+fn observation(surface: u32, outcome: Outcome) -> Observation<'static> {
+    Observation {
+        surface,
+        provider: "provider",
+        model: "modèle",
+        session_key: Some("session"),
+        run_id: Some("run"),
+        span_id: Some("span"),
+        trigger: Some("user"),
+        agent: Some("main"),
+        response_id: Some("response"),
+        usage: Some(usage()),
+        cost_usd: Some(0.25),
+        started_ms: Some(1_795_000_000_000),
+        ended_ms: 1_795_000_000_640,
+        duration_ms: Some(640.5),
+        ttfb_ms: Some(12.25),
+        ttft_ms: Some(48.125),
+        request_id: Some("request"),
+        response_model: Some("model-2"),
+        outcome,
+        whole_turn: true,
+        broken_usage: true,
+        told_zeros: true,
+        ends_turn: true,
+        elsewhere: true,
+        row: Some(u64::MAX - 1),
+    }
+}
+
+fn nothing() -> Observation<'static> {
+    Observation {
+        surface: 0,
+        provider: "",
+        model: "",
+        session_key: None,
+        run_id: None,
+        span_id: None,
+        trigger: None,
+        agent: None,
+        response_id: None,
+        usage: None,
+        cost_usd: None,
+        started_ms: None,
+        ended_ms: 0,
+        duration_ms: None,
+        ttfb_ms: None,
+        ttft_ms: None,
+        request_id: None,
+        response_model: None,
+        outcome: Outcome::Completed,
+        whole_turn: false,
+        broken_usage: false,
+        told_zeros: false,
+        ends_turn: false,
+        elsewhere: false,
+        row: None,
+    }
+}
+
+fn bill(tier: Tier) -> Bill<'static> {
+    let part = |model| Part {
+        model,
+        tokens: [5, 6, 7, 8, 9],
+    };
+    Bill {
+        is_billed: true,
+        write_1h: 300,
+        tier: Some(tier),
+        is_fast: true,
+        is_us: true,
+        web_searches: 1,
+        file_searches: 2,
+        code_runs: 3,
+        sources: 4,
+        parts: vec![part(Some("m")), part(None)],
+    }
+}
+
+fn frames() -> Vec<Frame<'static>> {
+    let slot = Slot {
+        id: ID,
+        bucket: 1,
+        model: 2,
+        span: Some(3),
+        started_ms: Some(4),
+        ended_ms: 5,
+        usage: Some(Usage {
+            input: 6,
+            output: 7,
+            cache_read: 0,
+            cache_write: 0,
+            reasoning: 0,
+        }),
+        seen: 0b101_1010,
+        is_answered: true,
+        row: Some(8),
+        is_unbilled: true,
+    };
+    let bare = Slot {
+        span: None,
+        started_ms: None,
+        usage: None,
+        row: None,
+        ..slot.clone()
+    };
+    let facts = SessionFacts {
+        session_key: "session",
+        run_id: Some("run"),
+        trigger: Some("cron"),
+        agent: Some("main"),
+        ended: true,
+        reason: Some("idle"),
+        ends_run: true,
+    };
+    let counted = Counted {
+        requests: 1,
+        prompt: 2,
+        completion: 3,
+        cost_usd: 0.5,
+    };
+    let mut all = vec![
+        Frame::Begin,
+        Frame::Seen(ID, nothing()),
+        Frame::Slot(slot),
+        Frame::Slot(bare),
+        Frame::Closed(vec![ID, u128::MAX]),
+        Frame::Gone(Log::Calls, 7, vec![8, 300]),
+        Frame::Gone(Log::Records, u32::MAX, vec![]),
+        Frame::Counted("session", "model", counted),
+        Frame::Bookmark("file", "mark"),
+        Frame::Reconciled(1_795_000_000_000),
+        Frame::Record(Record {
+            list: 5,
+            json: "{}",
+        }),
+        Frame::Facts(facts),
+        Frame::Together(vec![Frame::Bookmark("a", ""), Frame::Reconciled(1)]),
+        Frame::Told {
+            until_ms: 1,
+            forgotten_ms: 2,
+            keys: b"12345678abcdefgh",
+        },
+        Frame::Passed("openai /v1/rerank"),
+    ];
+    for surface in 0..7 {
+        let outcomes = [Outcome::Completed, Outcome::Failed, Outcome::Aborted];
+        all.push(Frame::Seen(
+            ID,
+            observation(surface, outcomes[surface as usize % 3]),
+        ));
+    }
+    for tier in [Tier::Standard, Tier::Flex, Tier::Batch, Tier::Priority] {
+        all.push(Frame::SeenWith(
+            ID,
+            observation(6, Outcome::Completed),
+            bill(tier),
+        ));
+    }
+    all
+}
+
+/// The number of a frame's kind: all of them are in the golden file.
+fn kind(frame: &Frame) -> u8 {
+    match frame {
+        Frame::Begin => 0,
+        Frame::Seen(..) => 1,
+        Frame::Slot(_) => 2,
+        Frame::Closed(_) => 3,
+        Frame::Gone(..) => 4,
+        Frame::Counted(..) => 5,
+        Frame::Bookmark(..) => 6,
+        Frame::Reconciled(_) => 7,
+        Frame::Record(_) => 8,
+        Frame::Facts(_) => 9,
+        Frame::Together(_) => 10,
+        Frame::Told { .. } => 11,
+        Frame::Passed(_) => 12,
+        Frame::SeenWith(..) => 13,
+    }
+}
+const KINDS: u8 = 14;
+
+const SOURCES: [CostSource; 6] = [
+    CostSource::Provider,
+    CostSource::Openclaw,
+    CostSource::Configured,
+    CostSource::Table,
+    CostSource::Subscription,
+    CostSource::Unknown,
+];
+
+fn calls() -> Vec<Call<'static>> {
+    let call = |source| Call {
+        id: ID,
+        ended_ms: 1_795_000_000_640,
+        provider: "provider",
+        model: "model",
+        agent: Some("main"),
+        session_key: Some("session"),
+        run_id: Some("run"),
+        trigger: Some("heartbeat"),
+        usage: Some(usage()),
+        cost: Cost { usd: 0.125, source },
+        latency: Some(Latency {
+            ms: 640.5,
+            source: LatencySource::Hook,
+        }),
+        ttfb_ms: Some(1.5),
+        ttft_ms: Some(2.5),
+        request_id: Some("request"),
+        response_model: Some("model-2"),
+        outcome: Outcome::Failed,
+        stored: true,
+    };
+    let bare = Call {
+        agent: None,
+        session_key: None,
+        run_id: None,
+        trigger: None,
+        usage: None,
+        latency: Some(Latency {
+            ms: 0.0,
+            source: LatencySource::Measured,
+        }),
+        ttfb_ms: None,
+        ttft_ms: None,
+        request_id: None,
+        response_model: None,
+        outcome: Outcome::Aborted,
+        stored: false,
+        ..call(CostSource::Unknown)
+    };
+    let without_latency = Call {
+        latency: None,
+        ..bare.clone()
+    };
+    SOURCES
+        .map(call)
+        .into_iter()
+        .chain([bare, without_latency])
+        .collect()
+}
+
+fn state() -> State {
+    let histogram = |sum| Histogram {
+        counts: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 300],
+        sum,
+    };
+    let series = |agent: Option<&str>, is_overflow| Series {
+        provider: "provider".to_owned(),
+        model: "model".to_owned(),
+        agent: agent.map(str::to_owned),
+        is_overflow,
+        input: histogram(1.5),
+        output: histogram(2.5),
+        durations: [3.5, 4.5, 5.5].map(histogram),
+        costs: SOURCES.map(|source| (source, 7, 0.25)).to_vec(),
+    };
+    State {
+        start_ms: 1_795_000_000_000,
+        sums: vec![series(Some("main"), false), series(None, true)],
+        marks: vec![Mark {
+            file: "model-calls-0000000001.awj#1f".to_owned(),
+            upto: 300,
+        }],
+    }
+}
+
+/// That a file has these payloads, and that each is read and written alike by way of the domain.
+fn assert_golden(
+    name: &str,
+    payloads: impl Iterator<Item = Vec<u8>>,
+    again: fn(&[u8]) -> Option<Vec<u8>>,
+) {
+    let path = Path::new("../tests/fixtures/journal").join(name);
+    let payloads: Vec<Vec<u8>> = payloads.collect();
+    let mut bytes = journal::begin_file();
+    for payload in &payloads {
+        journal::append(&mut bytes, payload);
+    }
+    if !path.exists() && std::env::var("WRITE_GOLDEN").is_ok() {
+        fs::write(&path, &bytes).unwrap();
+    }
+    let golden = fs::read(&path).unwrap();
+    assert!(golden == bytes, "{name} would be written in another way");
+    let read = Reader::open(&golden).unwrap();
+    let mut found = 0;
+    for (index, (_, payload)) in read.enumerate() {
+        let again = again(payload);
+        assert_eq!(again.as_deref(), Some(payload), "{name}, frame {index}");
+        found += 1;
+    }
+    assert_eq!(found, payloads.len(), "{name}");
+}
+
+#[test]
+fn facts_have_the_bytes_of_version_1() {
+    let frames = frames();
+    for number in 0..KINDS {
+        let is_there = frames.iter().any(|frame| kind(frame) == number);
+        assert!(is_there, "kind {number}");
+    }
+    assert_golden(
+        "format-v1-ledger.awj",
+        frames
+            .iter()
+            .map(|frame| postcard::to_allocvec(frame).unwrap()),
+        |payload| Some(v1::frame_bytes(&v1::frame(payload)?)),
+    );
+    // The number of its kind is a frame's first byte.
+    for frame in &frames {
+        assert_eq!(postcard::to_allocvec(frame).unwrap()[0], kind(frame));
+    }
+}
+
+#[test]
+fn calls_have_the_bytes_of_version_1() {
+    let calls = calls();
+    assert_golden(
+        "format-v1-calls.awj",
+        calls
+            .iter()
+            .map(|call| postcard::to_allocvec(call).unwrap()),
+        |payload| Some(v1::call_bytes(&v1::call(payload)?)),
+    );
+    let bytes = v1::call_bytes(&v1::call(&postcard::to_allocvec(&calls[0]).unwrap()).unwrap());
+    assert_eq!(v1::call_id(&bytes).unwrap().0, ID);
+}
+
+#[test]
+fn records_have_the_bytes_of_version_1() {
+    let records = (0..6_u8).map(|list| [&[list], r#"{"id":"ä"}"#.as_bytes()].concat());
+    assert_golden("format-v1-records.awj", records, |payload| {
+        Some(v1::record_bytes(&v1::record(payload)?))
+    });
+}
+
+#[test]
+fn the_collectors_state_has_the_bytes_of_version_1() {
+    let state = postcard::to_allocvec(&state()).unwrap();
+    assert_golden("format-v1-otlp.awj", [state].into_iter(), |payload| {
+        Some(sums::state_bytes(&sums::state(payload)?))
+    });
+}
+
+#[test]
+fn what_is_no_amount_is_not_read() {
+    for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+        let mut seen = observation(0, Outcome::Completed);
+        type Field = for<'a> fn(&'a mut Observation<'static>) -> &'a mut Option<f64>;
+        let fields: [Field; 4] = [
+            |seen| &mut seen.cost_usd,
+            |seen| &mut seen.duration_ms,
+            |seen| &mut seen.ttfb_ms,
+            |seen| &mut seen.ttft_ms,
+        ];
+        for field in fields {
+            let before = field(&mut seen).replace(bad);
+            let bytes = postcard::to_allocvec(&Frame::Seen(ID, seen.clone())).unwrap();
+            assert_eq!(v1::frame(&bytes), None);
+            *field(&mut seen) = before;
+        }
+        let mut call = calls().remove(0);
+        call.cost.usd = bad;
+        assert_eq!(v1::call(&postcard::to_allocvec(&call).unwrap()), None);
+    }
+    let unknown_surface = Frame::Seen(ID, observation(7, Outcome::Completed));
+    assert_eq!(
+        v1::frame(&postcard::to_allocvec(&unknown_surface).unwrap()),
+        None
+    );
+}
