@@ -1,4 +1,4 @@
-//! What of the ledger is kept on disk, and how a fresh one goes on from it.
+//! Journal frames of the ledger, and how a new ledger is restored from them.
 
 use super::slot::clock_of;
 use super::{Ledger, Slot, seconds};
@@ -8,53 +8,54 @@ use crate::observe::Observation;
 use crate::time::Now;
 
 impl Ledger {
-    /// Everything that matching needs, for a fresh instance.
+    /// Everything that matching needs, as journal frames.
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
-        let open = self.open.values().flat_map(|open| {
-            let views = open.views.iter().flatten();
-            views.map(|view| Frame::seen(open.id, view.clone()))
+        let pending = self.pending.values().flat_map(|pending| {
+            let observations = pending.observations.iter().flatten();
+            observations.map(|observation| Frame::seen(pending.id, observation.clone()))
         });
-        let slots = self
-            .slots
+        let records = self
+            .records
             .iter()
-            .filter(|slot| !self.open.contains_key(&slot.id.key()))
-            .map(|slot| Frame::Slot(Box::new(slot.clone())));
-        // In this order: what is known already is not remembered anew.
-        self.again.frames().chain(open).chain(slots)
+            .filter(|record| !self.pending.contains_key(&record.id.key()))
+            .map(|record| Frame::Slot(Box::new(record.clone())));
+        // Keys come first: restoring an observation or a match record whose key is known does not add the key again.
+        self.duplicates.frames().chain(pending).chain(records)
     }
 
-    /// Takes an observation from a journal, under the id that it had.
+    /// Restores an observation from the journal, under the call id that it had.
     pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
-        self.look_at_clock(&observation, now);
+        self.track_clock(&observation, now);
         self.remember(&observation);
-        let place = self.slots.place_of(id, &self.buckets(&observation));
-        let Some(slot) = place.and_then(|place| self.slots.get_mut(place)) else {
-            return self.begin(id, observation, now);
+        let place = self.records.place_of(id, &self.buckets(&observation));
+        let Some(record) = place.and_then(|place| self.records.get_mut(place)) else {
+            return self.add_call(id, observation, now);
         };
-        slot.absorb(&observation, clock_of(&observation, now));
-        let counts_after_all = slot.counts_after_all(&observation);
-        self.view(id, observation, counts_after_all, now);
-        // What was known of a final call was told before.
+        record.absorb(&observation, clock_of(&observation, now));
+        let counts_late = record.counts_late(&observation);
+        self.add_observation(id, observation, counts_late, now);
+        // Enrichments of final calls were delivered before the restart.
         self.enrichments.clear();
     }
 
-    /// Takes a final call's slot from a journal.
-    pub fn restore_slot(&mut self, mut slot: Slot, now: Now) {
-        slot.heard_s = seconds(now);
-        self.again.remember(slot.row.get(), slot.began_ms());
-        self.slots.insert(slot);
+    /// Restores the match record of a final call from the journal.
+    pub fn restore_slot(&mut self, mut record: Slot, now: Now) {
+        record.first_seen_s = seconds(now);
+        self.duplicates
+            .remember(record.row.get(), record.began_ms());
+        self.records.insert(record);
     }
 
-    /// Takes keys of calls from a journal.
+    /// Restores call keys from the journal: see [`Frame::Told`].
     pub fn restore_told(&mut self, until_ms: u64, forgotten_ms: u64, keys: &[u8]) {
-        self.again.restore(until_ms, forgotten_ms, keys);
+        self.duplicates.restore(until_ms, forgotten_ms, keys);
     }
 
-    /// Marks a restored call as final: it is not settled again.
+    /// Marks a restored call as final, so that it is not settled again.
     pub fn restore_final(&mut self, id: CallId) {
         self.ready.retain(|ready| *ready != id);
-        if let Some(open) = self.open.swap_remove(&id.key()) {
-            self.mark(&open.settle(id), &open);
+        if let Some(pending) = self.pending.swap_remove(&id.key()) {
+            self.mark(&pending.settle(id), &pending);
         }
     }
 }

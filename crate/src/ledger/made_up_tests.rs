@@ -1,4 +1,4 @@
-//! Made-up surfaces, to show that a file and a row are all that a surface needs; see `observe/made_up.rs`.
+//! Tests with made-up surfaces: a source file and a table row are all that a surface needs. See `observe/made_up.rs`.
 
 use super::{Ledger, Settled};
 use crate::call::{CostSource, Outcome};
@@ -10,8 +10,8 @@ use crate::time::Now;
 const START_MS: u64 = 1_795_000_000_000;
 const END_MS: u64 = START_MS + 400;
 
-/// What a source tells of a call that began at [`START_MS`], with some facts of its own.
-fn told(source: &str, own: &[(&str, Scalar)], at_ms: u64) -> Observation {
+/// An observation by a source, of a call that began at [`START_MS`]. `own` replaces some facts.
+fn observed(source: &str, own: &[(&str, Scalar)], at_ms: u64) -> Observation {
     let text = |text: &str| Scalar::Text(text.to_owned());
     let start = || Scalar::Number(START_MS as f64);
     let index = SOURCES.iter().position(|table| table.source == source);
@@ -48,20 +48,20 @@ fn usage(own: &[(&str, Scalar)]) -> Scalar {
 }
 
 fn message() -> Observation {
-    told("before_message_write", &[], END_MS)
+    observed("before_message_write", &[], END_MS)
 }
 
 fn diagnostic() -> Observation {
     let cost = ("cost", Scalar::Number(0.5));
-    told("model.call.completed", &[cost], END_MS)
+    observed("model.call.completed", &[cost], END_MS)
 }
 
 fn meter(own: &[(&str, Scalar)], at_ms: u64) -> Observation {
-    told("meter", own, at_ms)
+    observed("meter", own, at_ms)
 }
 
 fn echo(own: &[(&str, Scalar)]) -> Observation {
-    told("echo.call", own, END_MS)
+    observed("echo.call", own, END_MS)
 }
 
 fn now(wall_ms: u64) -> Now {
@@ -71,11 +71,11 @@ fn now(wall_ms: u64) -> Now {
     }
 }
 
-/// A ledger that was told so, one after another.
-fn ledger(told: impl IntoIterator<Item = Observation>) -> Ledger {
+/// A ledger that received these observations in order.
+fn ledger(observed: impl IntoIterator<Item = Observation>) -> Ledger {
     let mut ledger = Ledger::new(1);
     ledger.expect_diagnostics(true);
-    for observation in told {
+    for observation in observed {
         ledger.observe(observation, now(END_MS));
     }
     ledger
@@ -87,7 +87,7 @@ fn settled(ledger: &mut Ledger) -> Vec<Settled> {
 }
 
 #[test]
-fn its_source_is_heard_and_read() {
+fn its_source_is_listed_and_read() {
     let tables = serde_json::to_value(SOURCES).unwrap_or_default();
     let mut tables = tables.as_array().into_iter().flatten();
     let table = tables.find(|table| table["source"] == "echo.call");
@@ -101,11 +101,11 @@ fn its_source_is_heard_and_read() {
 }
 
 #[test]
-fn its_ranks_say_what_is_taken_from_it() {
+fn its_ranks_decide_which_figures_are_taken() {
     let free = ("cost", Scalar::Number(0.1));
     let failed = ("failed", Scalar::Bool(true));
     let dear = ("cost", Scalar::Number(2.0));
-    // Its usage is another, so its times alone say whose it is.
+    // Its usage differs, so it matches by its times alone.
     let more = ("input", Scalar::Number(53.0));
     let all = [
         message(),
@@ -116,8 +116,8 @@ fn its_ranks_say_what_is_taken_from_it() {
     for first in 0..all.len() {
         let mut order = all.to_vec();
         order.rotate_left(first);
-        // The echo needs equal usage, which the meter has not.
-        order.sort_by_key(|told| told.surface == Surface::Meter);
+        // The echo needs equal usage, and the meter's differs.
+        order.sort_by_key(|observed| observed.surface == Surface::Meter);
         let mut ledger = ledger(order);
         let calls = settled(&mut ledger);
         let [call] = &calls[..] else {
@@ -126,7 +126,7 @@ fn its_ranks_say_what_is_taken_from_it() {
         assert_eq!(call.usage.map(|usage| usage.input), Some(53), "the meter's");
         assert_eq!(call.ended_ms, END_MS + 40, "the meter's");
         assert_eq!(call.outcome, Outcome::Failed, "the echo's");
-        // What the echo reckoned is the price of other tokens.
+        // The echo's cost belongs to other token counts.
         assert_eq!((call.cost.usd, call.cost.source), (0.1, CostSource::Table));
         assert_eq!(call.session_key.as_deref(), Some("agent:main:s"));
         assert_eq!(ledger.counts().conflicts, 1);
@@ -137,23 +137,23 @@ fn its_ranks_say_what_is_taken_from_it() {
 }
 
 #[test]
-fn its_row_says_how_it_is_matched() {
+fn its_row_decides_how_it_is_matched() {
     let more = || ("input", Scalar::Number(53.0));
     let mut unequal = ledger([message(), diagnostic(), echo(&[more()])]);
     assert_eq!(settled(&mut unequal).len(), 2, "the echo needs equal usage");
     let mut changed = ledger([message(), diagnostic(), meter(&[more()], END_MS)]);
     assert_eq!(settled(&mut changed).len(), 1, "the meter does not");
-    // It sees calls pass, so without equal usage its end has to agree too.
+    // An intermediary with other usage needs an end that agrees too.
     let late = meter(&[more()], END_MS + 400);
     let mut late = ledger([message(), diagnostic(), late]);
     assert_eq!(settled(&mut late).len(), 2);
-    // What failed without usage is a try of its own for those alone who tell of tries.
+    // A failure without usage is an attempt of its own only on surfaces that report attempts.
     let failure = |source: &str| {
         let none = |name| (name, Scalar::Absent);
         let failed = ("failed", Scalar::Bool(true));
         let outcome = ("outcome", Scalar::Text("failed".into()));
         let own = [none("input"), none("output"), failed, outcome];
-        told(source, &own, END_MS)
+        observed(source, &own, END_MS)
     };
     for (source, calls) in [("meter", 1), ("proxied", 2), ("echo.call", 2)] {
         let mut ledger = ledger([message(), diagnostic(), failure(source)]);
@@ -162,21 +162,17 @@ fn its_row_says_how_it_is_matched() {
 }
 
 #[test]
-fn its_row_says_how_long_it_is_awaited() {
+fn its_row_decides_how_long_it_is_awaited() {
     let mut ledger = ledger([meter(&[("started", Scalar::Number(1e12))], END_MS)]);
-    assert_eq!(
-        settled(&mut ledger).len(),
-        1,
-        "it is known to tell of calls"
-    );
+    assert_eq!(settled(&mut ledger).len(), 1, "the surface is now awaited");
     let later = |observation: Observation, by_ms: u64| Observation {
         started_ms: observation.started_ms.map(|start| start + by_ms),
         ended_ms: observation.ended_ms + by_ms,
         ..observation
     };
     let mut complete_at = |by_ms: u64| {
-        for told in [message(), diagnostic()] {
-            ledger.observe(later(told, by_ms), now(END_MS + by_ms));
+        for observed in [message(), diagnostic()] {
+            ledger.observe(later(observed, by_ms), now(END_MS + by_ms));
         }
         let waits_for = [0, 7_900, 8_100].map(|after| {
             let at = now(END_MS + by_ms + after);
@@ -185,18 +181,18 @@ fn its_row_says_how_long_it_is_awaited() {
         waits_for.map(|calls| calls == 1)
     };
     assert_eq!(complete_at(600_000), [false, false, true]);
-    // It did not tell of that call, so nobody waits for it.
+    // It did not report that call, so later calls do not wait for it.
     assert_eq!(complete_at(700_000), [true, false, false]);
     ledger.observe(later(meter(&[], END_MS), 800_000), now(END_MS + 800_000));
-    for told in [message(), diagnostic()] {
-        ledger.observe(later(told, 800_000), now(END_MS + 800_000));
+    for observed in [message(), diagnostic()] {
+        ledger.observe(later(observed, 800_000), now(END_MS + 800_000));
     }
     let done = ledger.due(now(END_MS + 800_000));
-    assert_eq!(done.len(), 1, "all have told");
+    assert_eq!(done.len(), 1, "all surfaces reported");
 }
 
 #[test]
-fn the_journal_says_that_it_has_told() {
+fn a_restored_match_record_suppresses_its_repeats() {
     let mut before = ledger([message(), diagnostic(), echo(&[]), meter(&[], END_MS)]);
     assert_eq!(settled(&mut before).len(), 1);
     let frames: Vec<Vec<u8>> = before
@@ -207,11 +203,11 @@ fn the_journal_says_that_it_has_told() {
         let mut after = Ledger::new(2);
         for bytes in &frames {
             match format_v1::frame(bytes) {
-                Some(Frame::Slot(slot)) => after.restore_slot(*slot, now(END_MS)),
-                other => unreachable!("a slot: {other:?}"),
+                Some(Frame::Slot(record)) => after.restore_slot(*record, now(END_MS)),
+                other => unreachable!("a match record: {other:?}"),
             }
         }
-        after.observe(told(again, &[], END_MS), now(END_MS));
+        after.observe(observed(again, &[], END_MS), now(END_MS));
         assert_eq!(settled(&mut after).len(), calls, "{again}");
     }
 }

@@ -1,17 +1,17 @@
-//! A call whose surfaces still speak, and what they make of it together.
+//! Pending calls, and how the observations of one call are merged.
 
 use crate::call::{CallId, Cost, CostSource, Latency, LatencySource, Outcome, Usage};
 use crate::observe::{Awaited, Observation, Row, SURFACES, Surface};
 use crate::usage::Bill;
 
-/// A final call, before it is put into the form that leaves.
+/// A final call, before it is priced and formatted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settled {
     /// Minted at first sight.
     pub id: CallId,
     /// When it ended, in ms since 1970.
     pub ended_ms: u64,
-    /// OpenClaw's name of the provider; may be empty where only a model's name was told.
+    /// OpenClaw's name of the provider; empty where only the model was reported.
     pub provider: String,
     /// The provider's name of the model.
     pub model: String,
@@ -47,10 +47,10 @@ pub struct Settled {
     pub elsewhere: bool,
 }
 
-/// What only a proxy knows of a call that was counted before it told.
+/// Fields that an intermediary reports about a call that was counted already.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Enrichment {
-    /// The call's.
+    /// Id of the call.
     pub id: CallId,
     /// Time to the first byte, in ms.
     pub ttfb_ms: Option<f64>,
@@ -60,16 +60,16 @@ pub struct Enrichment {
     pub request_id: Option<String>,
     /// The model that answered.
     pub response_model: Option<String>,
-    /// What the provider billed, in USD.
+    /// The provider's bill, in USD.
     pub billed_usd: Option<f64>,
-    /// The sighting that this is of: what the bill is compared with.
+    /// The intermediary's observation. The bill is compared with its usage.
     pub seen: Box<Observation>,
 }
 
 impl Enrichment {
-    /// What an observation knows beyond the gateway's own; `None` where that is nothing.
+    /// The enrichment that an observation brings; `None` where it adds nothing.
     pub(super) fn of(id: CallId, observation: &Observation) -> Option<Self> {
-        if !observation.surface.is_way() {
+        if !observation.surface.is_intermediary() {
             return None;
         }
         let cost = observation.surface.row().cost;
@@ -97,9 +97,9 @@ impl Enrichment {
 #[derive(Debug)]
 pub(super) struct Open {
     pub(super) id: CallId,
-    /// Since when it waits, on the monotonic clock.
+    /// Since when it waits, in ms on the monotonic clock.
     pub(super) since_ms: u64,
-    pub(super) views: [Option<Box<Observation>>; SURFACES],
+    pub(super) observations: [Option<Box<Observation>>; SURFACES],
 }
 
 impl Open {
@@ -107,75 +107,80 @@ impl Open {
         Self {
             id,
             since_ms,
-            views: [const { None }; SURFACES],
+            observations: [const { None }; SURFACES],
         }
     }
 
-    /// OpenClaw's name of the provider, where one was told.
+    /// OpenClaw's name of the provider, if any surface reported one.
     pub(super) fn provider(&self) -> Option<&str> {
-        let mut told = self.views().map(|o| o.provider.as_str());
+        let mut told = self.observations().map(|o| o.provider.as_str());
         told.find(|provider| !provider.is_empty())
     }
 
-    pub(super) fn view(&self, surface: Surface) -> Option<&Observation> {
-        self.views[surface as usize].as_deref()
+    pub(super) fn observation(&self, surface: Surface) -> Option<&Observation> {
+        self.observations[surface as usize].as_deref()
     }
 
-    /// What was told of it so far.
-    pub(super) fn views(&self) -> impl Iterator<Item = &Observation> {
-        self.views.iter().flatten().map(|view| &**view)
+    /// The observations so far.
+    pub(super) fn observations(&self) -> impl Iterator<Item = &Observation> {
+        self.observations
+            .iter()
+            .flatten()
+            .map(|observation| &**observation)
     }
 
-    /// Whether the gateway stored it: that is told long after the others had their chance.
+    /// Whether it was read from the session store: all other surfaces had their chance by then.
     pub(super) fn is_stored(&self) -> bool {
-        self.views().any(|view| view.surface.is_stored())
+        self.observations()
+            .any(|observation| observation.surface.is_stored())
     }
 
     pub(super) fn is_complete(&self, expect_diagnostics: bool) -> bool {
-        let has_told = |surface: Surface| match surface.row().awaited {
-            Awaited::Always => self.view(surface).is_some(),
-            Awaited::WithDiagnostics => !expect_diagnostics || self.view(surface).is_some(),
-            // Of these the ledger knows who is awaited.
+        let has_reported = |surface: Surface| match surface.row().awaited {
+            Awaited::Always => self.observation(surface).is_some(),
+            Awaited::WithDiagnostics => !expect_diagnostics || self.observation(surface).is_some(),
+            // `Ledger::lacks_any` decides about these.
             Awaited::OfProvider(_) | Awaited::Never => true,
         };
-        self.is_stored() || Surface::all().all(has_told)
+        self.is_stored() || Surface::all().all(has_reported)
     }
 
-    /// Whether the gateway told that the call is over, and not yet what it used.
-    pub(super) fn awaits_message(&self) -> bool {
-        self.views().all(|view| {
-            !view.surface.row().knows_success
-                && view.usage.is_none()
-                && view.outcome == Outcome::Completed
+    /// Whether the gateway reported the end of the call, but not its usage yet.
+    pub(super) fn may_get_message(&self) -> bool {
+        self.observations().all(|observation| {
+            !observation.surface.row().has_reliable_success
+                && observation.usage.is_none()
+                && observation.outcome == Outcome::Completed
         })
     }
 
-    /// Whether its answer was told as such.
+    /// Whether a surface that reports each answer reported it.
     fn is_answered(&self) -> bool {
-        self.views().any(|view| view.surface.row().tells_answers)
+        self.observations()
+            .any(|observation| observation.surface.row().reports_answers)
     }
 
-    /// What told that it used nothing, where nothing told of its answer.
+    /// The observation with all-zero usage, of a call without a reported answer.
     pub(super) fn unanswered(&self) -> Option<&Observation> {
-        let mut views = self.views().filter(|_| !self.is_answered());
-        views.find(|view| view.told_zeros)
+        let mut observations = self.observations().filter(|_| !self.is_answered());
+        observations.find(|observation| observation.told_zeros)
     }
 
-    /// What told of a whole turn, where nothing told of its answer.
-    pub(super) fn lone_turn(&self) -> Option<&Observation> {
-        let mut views = self.views().filter(|_| !self.is_answered());
-        views.find(|view| view.whole_turn)
+    /// The observation of a whole turn, of a call without a reported answer.
+    pub(super) fn unanswered_turn(&self) -> Option<&Observation> {
+        let mut observations = self.observations().filter(|_| !self.is_answered());
+        observations.find(|observation| observation.whole_turn)
     }
 
-    /// The figure of the surface with the lowest rank, of those that have one.
+    /// The figure of the surface with the lowest rank among those that report it.
     fn first<'a, T: ?Sized, R: Ord + Copy>(
         &'a self,
         rank: impl Fn(&Row) -> Option<R>,
         figure: impl Fn(&'a Observation) -> Option<&'a T>,
     ) -> Option<&'a T> {
-        let ranked = self
-            .views()
-            .filter_map(|view| Some((rank(view.surface.row())?, figure(view)?)));
+        let ranked = self.observations().filter_map(|observation| {
+            Some((rank(observation.surface.row())?, figure(observation)?))
+        });
         ranked
             .min_by_key(|(rank, _)| *rank)
             .map(|(_, figure)| figure)
@@ -190,7 +195,7 @@ impl Open {
         let by_cost = |row: &Row| row.cost.map(|(rank, _)| rank);
         let has_parts =
             |o: &Observation| o.bill.as_ref().is_some_and(|bill| !bill.parts.is_empty());
-        // Who was told all requests that the call is made of knows best.
+        // A surface that reports all requests of the call has the most complete usage.
         let usage = self
             .first(by_usage, |o| o.usage.as_ref().filter(|_| has_parts(o)))
             .or_else(|| self.first(by_usage, |o| o.usage.as_ref()))
@@ -242,12 +247,12 @@ impl Open {
                 .first(by_request, |o| o.response_model.as_ref())
                 .cloned(),
             outcome: outcome.copied().unwrap_or(Outcome::Completed),
-            stored: self.views().all(|o| o.surface.is_stored()),
-            elsewhere: self.views().all(|o| o.elsewhere),
+            stored: self.observations().all(|o| o.surface.is_stored()),
+            elsewhere: self.observations().all(|o| o.elsewhere),
         }
     }
 
-    /// A duration that was measured; else the time from the start to the arrival at the hook.
+    /// A measured duration, else the time from the start of the call to the arrival of its message at the hook.
     fn latency(&self) -> Option<Latency> {
         let of = |source| move |row: &Row| (row.latency == Some(source)).then_some(row.time);
         let measured = of(LatencySource::Measured);

@@ -1,13 +1,14 @@
-//! Reasoning that a gateway added to the output a second time.
+//! Corrects reasoning tokens that a gateway added to the output a second time.
 //!
-//! OpenClaw 2026.3.13 adds `completion_tokens_details.reasoning_tokens` of a chat completion to `completion_tokens`, which has
-//! them already, and reckons its total and its cost from the sum; 2026.5.28, 6.11, 7.1, 8.2 and 9.6 do not (measured on
-//! each). Its own figures agree with each other, so only who read the provider's answer gives it away.
+//! OpenClaw 2026.3.13 adds `completion_tokens_details.reasoning_tokens` of a chat completion to `completion_tokens`,
+//! which includes them already, and computes its total and its cost from the sum; 2026.5.28, 6.11, 7.1, 8.2 and 9.6 do
+//! not (measured on each). The gateway's figures agree with each other, so only a surface that read the provider's
+//! answer reveals the error.
 
 use super::open::{Open, Settled};
 use crate::call::{Cost, CostSource, Usage};
 
-/// Whether a gateway's `output` of a call with this whole `prompt` is what the provider said, and its reasoning once more.
+/// Whether a gateway's `output` of a call with this whole `prompt` is the provider's output plus its reasoning.
 pub(super) fn is_added_twice(prompt: u64, output: u64, provider: &Usage) -> bool {
     let reasoning = provider.reasoning;
     reasoning > 0
@@ -17,12 +18,14 @@ pub(super) fn is_added_twice(prompt: u64, output: u64, provider: &Usage) -> bool
 }
 
 impl Open {
-    /// Puts the provider's figures in the place of a gateway's that have its reasoning twice. What the gateway reckoned from
-    /// them is no cost.
+    /// Replaces a gateway's usage that contains the reasoning twice by the provider's. The gateway's cost of that usage
+    /// is dropped.
     pub(super) fn count_reasoning_once(&self, settled: &mut Settled) {
         let Some(told) = settled.usage else { return };
-        let seen = self.views().filter(|view| view.surface.is_way());
-        let mut seen = seen.filter_map(|view| view.usage);
+        let seen = self
+            .observations()
+            .filter(|observation| observation.surface.is_intermediary());
+        let mut seen = seen.filter_map(|observation| observation.usage);
         let Some(usage) = seen.find(|seen| is_added_twice(told.prompt(), told.output, seen)) else {
             return;
         };

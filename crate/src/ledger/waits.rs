@@ -1,35 +1,36 @@
-//! How long calls wait for their other surfaces, and for which of them.
+//! How long pending calls wait, and for which surfaces.
 
-use super::{Ledger, MAX_OPEN, MAX_SLOTS, Open, Slot};
+use super::{Ledger, MAX_PENDING, MAX_RECORDS, Open, Slot};
 use crate::observe::{Awaited, Observation, Surface};
 
-/// How long a call waits for its other surfaces, in ms: diagnostics were seen up to 240 ms late.
+/// Hold-back period of a call, in ms. Diagnostics arrived up to 240 ms late in recorded runs.
 pub const HOLD_BACK_MS: u64 = 1_000;
-/// The same where `model_call_ended` alone told of a call, and the session store is read, which knows what it used: rows
-/// are read once a minute when they are a minute old. While a gateway loads the plugin again nobody hears diagnostics,
-/// and messages come seconds late, or never.
+/// The same for a call that only `model_call_ended` reported, where the session store is read and will supply its
+/// usage. Rows are read once a minute, when they are a minute old. While a gateway reloads the plugin, diagnostics are
+/// lost, and messages arrive seconds late or never.
 const STORED_HOLD_BACK_MS: u64 = 150_000;
-/// The most providers of which surfaces are awaited.
+/// Maximum number of pairs of awaited surface and provider.
 const MAX_AWAITED: usize = 64;
 
 impl Ledger {
-    /// Lets those calls be ready that have waited for long enough.
+    /// Makes the calls ready whose add_pending-back period is over.
     pub(super) fn end_waits(&mut self, mono_ms: u64) {
-        // An open call keeps its slot, and with it all that came behind.
-        let holds_up = |first: &Slot| self.open.contains_key(&first.id.key());
-        let is_crowded = self.slots.len() >= MAX_SLOTS && self.slots.get(0).is_some_and(holds_up);
+        // Records are dropped in order of arrival, so a pending call at the front blocks the table.
+        let holds_up = |first: &Slot| self.pending.contains_key(&first.id.key());
+        let is_crowded =
+            self.records.len() >= MAX_RECORDS && self.records.get(0).is_some_and(holds_up);
         let may_wait = self.reconciled_ms.is_some() && !is_crowded;
         let hold_back_ms = self.hold_back_ms();
         while let Some(&(first, id)) = self.waiting.front() {
-            let open = self.open.get(&id.key());
+            let pending = self.pending.get(&id.key());
             let is_over = mono_ms.saturating_sub(first) >= hold_back_ms;
-            if open.is_some() && !is_over && self.waiting.len() <= MAX_OPEN {
+            if pending.is_some() && !is_over && self.waiting.len() <= MAX_PENDING {
                 break;
             }
             self.waiting.pop_front();
-            match open {
-                // Asked again each time: what has been told meanwhile makes it final.
-                Some(open) if is_over && may_wait && open.waits_for_store(mono_ms) => {
+            match pending {
+                // Checked anew at each turn, since later observations make the call final.
+                Some(pending) if is_over && may_wait && pending.waits_for_store(mono_ms) => {
                     self.waiting.push_back((mono_ms, id));
                 }
                 Some(_) => self.ready.push(id),
@@ -38,7 +39,7 @@ impl Ledger {
         }
     }
 
-    /// How long calls wait: for as long as the slowest surface that is awaited needs.
+    /// Hold-back period of all calls: that of the slowest awaited surface, in ms.
     pub(super) fn hold_back_ms(&self) -> u64 {
         let awaited = self.awaited.iter();
         let longest = awaited.filter_map(|(surface, _)| match surface.row().awaited {
@@ -48,8 +49,8 @@ impl Ledger {
         longest.fold(HOLD_BACK_MS, u64::max)
     }
 
-    /// From its first call of a provider on, such a surface is awaited; see [`Ledger::finish`].
-    pub(super) fn await_more(&mut self, observation: &Observation) {
+    /// A surface is awaited from its first report of a provider's call on; see [`Ledger::finish`].
+    pub(super) fn note_awaited(&mut self, observation: &Observation) {
         let surface = observation.surface;
         let is_known = |(known, provider): &(Surface, String)| {
             *known == surface && *provider == observation.provider
@@ -62,23 +63,27 @@ impl Ledger {
         }
     }
 
-    /// Whether a surface should tell of a call, and has not.
-    pub(super) fn lacks_any(&self, open: &Open) -> bool {
-        self.awaited.iter().any(|awaited| open.lacks(awaited))
+    /// Whether an awaited surface has not reported the call.
+    pub(super) fn lacks_any(&self, pending: &Open) -> bool {
+        self.awaited.iter().any(|awaited| pending.lacks(awaited))
     }
 }
 
 impl Open {
-    /// Whether a surface should tell of this call, as it tells of the provider's others, and has not.
+    /// Whether this surface, which reports this provider's calls, has not reported this one.
     pub(super) fn lacks(&self, (surface, provider): &(Surface, String)) -> bool {
-        self.view(*surface).is_none() && !self.is_stored() && self.provider() == Some(provider)
+        self.observation(*surface).is_none()
+            && !self.is_stored()
+            && self.provider() == Some(provider)
     }
 
-    /// Whether its message or its row may still tell what it used. What told without usage, and could have told it, has
-    /// none.
+    /// Whether its message or its row may still bring its usage. A surface that reports usage and reported none settles
+    /// the question.
     fn waits_for_store(&self, mono_ms: u64) -> bool {
-        self.awaits_message()
-            && self.views().all(|view| view.surface.row().usage.is_none())
+        self.may_get_message()
+            && self
+                .observations()
+                .all(|observation| observation.surface.row().usage.is_none())
             && mono_ms.saturating_sub(self.since_ms) < STORED_HOLD_BACK_MS
     }
 }

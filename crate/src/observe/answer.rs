@@ -1,6 +1,6 @@
-//! The answer of a model's HTTP API, read while it passes, cut at any byte: a JSON document, a list or lines of them,
-//! server-sent events, or Amazon's event stream. An event, or an answer that is no stream, is kept until it is whole, up to
-//! [`MAX_BYTES`](crate::json::MAX_BYTES); nothing else is but what [`Told`] has.
+//! Reads the answer of a model's HTTP API in pieces of any size: a JSON document, a list or lines of them, server-sent
+//! events, or Amazon's event stream. One event, or an answer that is no stream, is buffered up to
+//! [`MAX_BYTES`](crate::json::MAX_BYTES); otherwise only the fields of [`Told`] are kept.
 
 use super::ending::{About, Ending};
 use super::path::Target;
@@ -12,40 +12,40 @@ use crate::json_stream::Values;
 use crate::sse::{Event, Events};
 use crate::usage::{self, Used};
 
-/// Which API is spoken.
+/// The API of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Api {
-    /// OpenAI chat completions, and what the many servers that speak it add.
+    /// OpenAI chat completions, with the extensions of compatible servers.
     Chat,
     /// OpenAI responses.
     Responses,
     /// Anthropic messages.
     Messages,
-    /// Gemini's own.
+    /// Gemini's API.
     Gemini,
-    /// Ollama's own.
+    /// Ollama's API.
     Ollama,
-    /// Bedrock's, the same for all models.
+    /// Bedrock's `converse`.
     Converse,
-    /// Bedrock's, in the format of the model's maker.
+    /// Bedrock's `invoke`, in the format of the model's maker.
     Invoke,
 }
 
-/// How a response's status, or what stands for it, says that it ended.
+/// How a response's status or its equivalent says that it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum End {
-    /// Not at all so far.
+    /// It has not ended yet.
     #[default]
     Open,
     /// Every choice has ended, but usage may follow.
     Finished,
     /// It is whole.
     Complete,
-    /// It was stopped by its client.
+    /// Its client cancelled it.
     Cancelled,
 }
 
-/// What one document (an event's data, or a whole answer) says.
+/// Content of one document: an event's data, or a whole answer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Draft {
     pub(super) id: Option<String>,
@@ -54,22 +54,22 @@ pub(super) struct Draft {
     pub(super) end: End,
     pub(super) has_error: bool,
     pub(super) has_token: bool,
-    /// Whether there is what only a model's answer has, be it empty.
+    /// Whether a field is present that only a model's answer has, even if it is empty.
     pub(super) has_answer: bool,
     pub(super) state: State,
-    /// Whether the response goes on without the connection, and when it was made and completed, in ms since 1970.
+    /// Whether the response continues without the connection, and when it was created and completed, in ms since 1970.
     pub(super) is_background: bool,
     pub(super) created_ms: Option<u64>,
     pub(super) completed_ms: Option<u64>,
     pub(super) usage: usage::Reading,
-    /// What somebody between the model and us counted: taken where the model's own format has no counts.
+    /// Counts of a platform such as Bedrock, used where the model's own format has none.
     pub(super) metered: usage::Reading,
 }
 
-/// Whether a document is about a call that was made.
+/// Whether a document is about a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum State {
-    /// It is, or says nothing else.
+    /// It is, or does not say.
     #[default]
     Call,
     /// The call is queued or still runs.
@@ -78,7 +78,7 @@ pub(super) enum State {
     NoCall,
 }
 
-/// The events that mean something to us.
+/// Kinds of events that are used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) enum Kind {
     #[default]
@@ -118,7 +118,7 @@ impl Draft {
         }
     }
 
-    /// Takes in what is not told by counts: the last state, and all else once.
+    /// Merges the fields that are no counts: the last state, and all other fields once set.
     fn join(&mut self, draft: &Self) {
         self.has_answer |= draft.has_answer;
         self.is_background |= draft.is_background;
@@ -129,16 +129,16 @@ impl Draft {
         self.metered = draft.metered.clone().over(metered);
     }
 
-    /// Why a choice ended; `null` where it has not.
+    /// The reason for a choice's end; `null` while it has not ended.
     pub(super) fn finish(&mut self, value: Value) {
         if let Some(reason) = value.text() {
             self.end = End::Finished;
-            // OpenRouter's word for a provider that broke off.
+            // OpenRouter's reason for a provider that broke off.
             self.has_error |= reason == "error";
         }
     }
 
-    /// A part of the answer's content.
+    /// Part of the answer's content.
     pub(super) fn token(&mut self, value: Value) {
         self.has_token |= value.is_something();
     }
@@ -149,20 +149,20 @@ impl Draft {
     }
 }
 
-/// Whether there was usage.
+/// Whether usage was reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageSource {
-    /// The provider told it.
+    /// The provider reported it.
     Reported,
-    /// It told none, or only zeros.
+    /// None, or only zeros.
     Missing,
-    /// It told what is no count, and nothing else.
+    /// Only values that are no counts.
     Broken,
 }
 
 impl UsageSource {
-    /// Whether there was usage; `is_unread` where something was not read that may have had it.
+    /// Classifies a usage. `is_unread` means that a part of the answer was not read, which may have had usage.
     pub(super) fn of(used: &Used, is_unread: bool) -> Self {
         match used.tokens {
             Some(_) => Self::Reported,
@@ -172,48 +172,48 @@ impl UsageSource {
     }
 }
 
-/// What a provider's answer told. `input` leaves out what the cache held, as everywhere here.
+/// A provider's answer. `input` excludes cached tokens, as in all of this crate.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Told {
     /// The model as the answer names it.
     pub response_model: Option<String>,
     /// The answer's id.
     pub response_id: Option<String>,
-    /// Prompt tokens that no cache held.
+    /// Prompt tokens outside the cache.
     pub input: Option<u64>,
     /// Tokens of the answer, reasoning included.
     pub output: Option<u64>,
     /// Prompt tokens read from a cache.
     pub cache_read: Option<u64>,
-    /// Prompt tokens written to one.
+    /// Prompt tokens written to a cache.
     pub cache_write: Option<u64>,
     /// Tokens of reasoning, a part of `output`.
     pub reasoning: Option<u64>,
-    /// What was billed, in USD.
+    /// The bill in USD, in decimal digits.
     pub cost: Option<String>,
-    /// What is billed beside tokens at their usual price, as [`crate::usage::Bill::text`] has it.
+    /// What is billed beside tokens at their usual price, in the format of [`crate::usage::Bill::text`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bill: Option<String>,
-    /// Whether there was usage.
+    /// Whether usage was reported.
     pub usage_source: UsageSource,
     /// How it ended.
     pub outcome: Outcome,
-    /// What it is about; not written where that is a call.
+    /// What it is about; not serialized for a call.
     #[serde(skip_serializing_if = "About::is_call")]
     pub about: About,
-    /// Whether the call went on in the background; not written where it did not.
+    /// Whether the call continued in the background; not serialized if not.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub background: bool,
-    /// When a call in the background was made by the provider's clock, in ms since 1970.
+    /// When a background call was created by the provider's clock, in ms since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub created: Option<u64>,
-    /// When it was over.
+    /// When a background call was completed, in ms since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completed: Option<u64>,
 }
 
-/// How the answer's body is written. The first character tells, since servers are wrong about their
-/// content type in both directions: errors as JSON under `text/event-stream`, streams under `text/plain`.
+/// Format of the answer's body, recognized by its first character. Content types are unreliable in both directions:
+/// servers send errors as JSON under `text/event-stream`, and streams under `text/plain`.
 #[derive(Debug)]
 enum Body {
     Unknown,
@@ -222,30 +222,30 @@ enum Body {
     Messages(Messages),
 }
 
-/// The reader of one answer.
+/// Reader of one answer.
 #[derive(Debug)]
 pub struct Answer {
     body: Body,
     told: Reading,
 }
 
-/// What was read so far.
+/// State of the reader.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) target: Target,
     pub(super) status: u16,
-    /// All drafts so far, one over the other.
+    /// All drafts so far, merged.
     pub(super) sum: Draft,
-    /// How many documents there were.
+    /// Number of documents.
     documents: usize,
-    /// Whether the stream said that it is done.
+    /// Whether the stream ended with its end marker.
     pub(super) is_done: bool,
-    /// Whether there was an event, or a whole answer, of which there was more than is kept.
+    /// Whether an event or an answer was too long for the buffer.
     pub(super) is_unread: bool,
 }
 
 impl Answer {
-    /// A reader of an answer with this HTTP status to such a request.
+    /// Creates a reader of an answer to this request with this HTTP status.
     pub fn new(target: impl Into<Target>, status: u16) -> Self {
         Self {
             body: Body::Unknown,
@@ -260,14 +260,15 @@ impl Answer {
         }
     }
 
-    /// Takes in a header of the answer, whose name is in small letters.
+    /// Reads a header of the answer. `name` is in lower case.
     pub fn header(&mut self, name: &str, value: &str) {
         if self.told.target.api == Api::Invoke {
             bedrock::header(name, value, &mut self.told.sum.metered);
         }
     }
 
-    /// Takes the next piece of the body. Whether a stream's first token is in it: in the event that ends in it.
+    /// Reads the next piece of the body. Returns whether a stream's first token is in the event that ends in this
+    /// piece.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
         let had_token = self.told.sum.has_token;
         let bytes = match self.body {
@@ -284,21 +285,21 @@ impl Answer {
         !had_token && told.sum.has_token
     }
 
-    /// What the answer told, now that its connection ended.
+    /// The result, after the connection ended.
     pub fn finish(self, ending: Ending) -> Told {
         let mut told = self.told;
         let is_values = matches!(self.body, Body::Values(_));
         match self.body {
             Body::Unknown | Body::Messages(_) => {}
             Body::Values(values) => told.is_unread |= values.finish(),
-            // A stream that ends without the blank line has still told what its last event says, if that is whole.
+            // A stream may end without the blank line after its last event. The event counts if it is whole.
             Body::Events(events) => events.finish(&mut |event| told.event(event)),
         }
         let is_document = is_values && told.documents == 1 && ending == Ending::Whole;
         told.finish(ending, is_document)
     }
 
-    /// Finds out how the body is written; the bytes from there on.
+    /// Recognizes the body's format. Returns the bytes from its first character on.
     fn recognize<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let is_blank = |byte: &u8| byte.is_ascii_whitespace() || matches!(byte, 0xef | 0xbb | 0xbf);
         let Some(begin) = bytes.iter().position(|byte| !is_blank(byte)) else {
@@ -306,7 +307,7 @@ impl Answer {
         };
         self.body = match bytes[begin] {
             b'{' | b'[' => Body::Values(Values::default()),
-            // The first byte of a length below 16 MiB; no text begins with it.
+            // First byte of a length below 16 MiB. No text begins with it.
             0 => Body::Messages(Messages::default()),
             _ => Body::Events(Events::default()),
         };
@@ -336,7 +337,7 @@ impl Reading {
         }
     }
 
-    /// An event's data, or the whole answer: what it says counts if it is whole.
+    /// Reads an event's data or the whole answer. Incomplete JSON is skipped.
     fn document(&mut self, bytes: &[u8]) {
         let draft = json::read(bytes, |document| {
             let mut draft = Draft::default();
@@ -376,7 +377,7 @@ impl Reading {
             usage.add_count(usage::Count::WebSearches, 1);
         }
         let used = Used::of(&usage);
-        // What was not read may well have had usage.
+        // The part that was not read may have had usage.
         let usage_source = UsageSource::of(&used, self.is_unread);
         let [input, output, cache_read, cache_write, reasoning] = used.counts();
         Told {

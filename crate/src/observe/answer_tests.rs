@@ -44,7 +44,7 @@ fn stream(events: &[serde_json::Value]) -> String {
         .collect()
 }
 
-/// The corpus: recorded and generated answers, each with what it tells.
+/// The corpus: recorded and generated answers with their expected readings.
 mod corpus {
     use super::*;
 
@@ -106,7 +106,7 @@ mod corpus {
     }
 
     #[test]
-    fn each_answer_tells_what_is_written_beside_it() {
+    fn each_answer_reads_as_expected() {
         for case in CASES {
             let told = told(api(case.file), case.body);
             let text = serde_json::to_string_pretty(&told).unwrap_or_default();
@@ -115,7 +115,7 @@ mod corpus {
     }
 
     #[test]
-    fn cut_at_every_byte_it_tells_the_same() {
+    fn cut_at_every_byte_it_reads_the_same() {
         for case in CASES {
             let (api, bytes) = (api(case.file), case.body.as_bytes());
             for at in 0..=bytes.len() {
@@ -130,7 +130,7 @@ mod corpus {
     }
 
     #[test]
-    fn with_other_line_ends_it_tells_the_same() {
+    fn with_other_line_ends_it_reads_the_same() {
         for case in CASES.iter().filter(|case| case.file.ends_with(".sse")) {
             for end in ["\r\n", "\r"] {
                 let body = format!("\u{feff}: hello\n{}", case.body).replace('\n', end);
@@ -145,7 +145,7 @@ mod corpus {
     }
 
     #[test]
-    fn broken_off_at_any_byte_it_never_tells_more_than_there_was() {
+    fn a_truncated_answer_never_has_higher_counts() {
         for case in CASES {
             let (api, bytes) = (api(case.file), case.body.as_bytes());
             let full = told(api, case.body);
@@ -160,7 +160,7 @@ mod corpus {
 }
 
 #[test]
-fn a_document_counts_only_whole() {
+fn only_a_whole_document_counts() {
     let body = r#"{"id":"a","usage":{"prompt_tokens":12,"completion_tokens":34}}"#;
     assert_eq!(counts(&told(Api::Chat, body)), [12, 34, 0, 0, 0]);
     let cut = read(
@@ -174,7 +174,7 @@ fn a_document_counts_only_whole() {
 }
 
 #[test]
-fn an_event_whose_blank_line_is_missing_counts_if_it_is_whole() {
+fn a_whole_event_without_its_blank_line_counts() {
     let body = "data: {\"usage\":{\"prompt_tokens\":12,\"completion_tokens\":34}}";
     assert_eq!(counts(&told(Api::Chat, body)), [12, 34, 0, 0, 0]);
     assert_eq!(
@@ -186,7 +186,8 @@ fn an_event_whose_blank_line_is_missing_counts_if_it_is_whole() {
 #[test]
 fn data_over_several_lines_is_one_document() {
     let body = "data: {\"usage\":\ndata: {\"prompt_tokens\":1\ndata:2}}\n\ndata: {\"usage\":{\"prompt_tokens\":1,\ndata: \"completion_tokens\":2}}\n\n";
-    // `1\n2` is no number, so the first event tells nothing.
+    // `1
+    // 2` is no number, so the first event has no usage.
     assert_eq!(counts(&told(Api::Chat, body)), [1, 2, 0, 0, 0]);
 }
 
@@ -234,7 +235,7 @@ fn a_count_that_cannot_be_read_is_missing_and_the_others_count() {
     assert_eq!(counts(&told(Api::Messages, fraction)), [12, 3, 0, 0, 0]);
 }
 
-/// Feeds a text, so many bytes of filling, and another text.
+/// Feeds a text, this many bytes of filling, and another text.
 fn filled(api: Api, begin: &str, filling: usize, end: &str) -> Answer {
     let mut answer = Answer::new(api, 200);
     answer.feed(begin.as_bytes());
@@ -247,7 +248,7 @@ fn filled(api: Api, begin: &str, filling: usize, end: &str) -> Answer {
 }
 
 #[test]
-fn an_answer_too_long_to_keep_has_a_usage_that_nobody_could_read() {
+fn a_too_long_answer_has_broken_usage() {
     let end = r#""}}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#;
     let begin = r#"{"choices":[{"message":{"content":""#;
     let filled = |filling| filled(Api::Chat, begin, filling, end);
@@ -268,7 +269,7 @@ fn an_answer_too_long_to_keep_has_a_usage_that_nobody_could_read() {
 }
 
 #[test]
-fn an_event_too_long_to_keep_hides_no_usage_of_another() {
+fn a_too_long_event_does_not_hide_the_usage_of_another() {
     let usage = json!({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}});
     let end = format!("\"}}}}]}}\n\ndata: {usage}\n\ndata: [DONE]\n\n");
     let begin = "data: {\"choices\":[{\"delta\":{\"content\":\"";
@@ -282,9 +283,9 @@ fn an_event_too_long_to_keep_hides_no_usage_of_another() {
     );
 }
 
-/// Servers in Python and in C write such answers; none of it is what they say of the usage.
+/// Servers in Python and in C write such answers. The odd parts are outside the usage.
 #[test]
-fn what_is_odd_elsewhere_in_an_answer_hides_no_usage() {
+fn invalid_parts_of_an_answer_do_not_hide_its_usage() {
     let usage = br#""usage":{"prompt_tokens":3,"completion_tokens":1}"#;
     let deep = [vec![b'['; 10_000], vec![b']'; 10_000]].concat();
     let odd: [&[u8]; 9] = [
@@ -313,7 +314,7 @@ fn what_is_odd_elsewhere_in_an_answer_hides_no_usage() {
 }
 
 #[test]
-fn who_leaves_before_the_end_aborted_and_who_has_all_did_not() {
+fn a_client_that_leaves_before_the_end_aborts_the_call() {
     let text = json!({"choices": [{"delta": {"content": "a"}, "finish_reason": null}]});
     let finish = json!({"choices": [{"delta": {}, "finish_reason": "stop"}]});
     let usage = json!({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}});
@@ -338,7 +339,7 @@ fn who_leaves_before_the_end_aborted_and_who_has_all_did_not() {
 }
 
 #[test]
-fn an_http_error_failed_whatever_its_body() {
+fn an_http_error_is_a_failure_whatever_its_body() {
     for body in ["", "{\"error\":{}}", "<html>", "data: {}\n\n"] {
         let told = read(Api::Messages, 529, &[body.as_bytes()], Ending::Whole);
         assert_eq!(
@@ -349,7 +350,7 @@ fn an_http_error_failed_whatever_its_body() {
 }
 
 #[test]
-fn the_first_token_is_told_at_its_piece_once() {
+fn the_first_token_is_signalled_once_in_its_piece() {
     let head = "data: {\"choices\":[{\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
     let token = "data: {\"choices\":[{\"delta\":{\"content\":\"a\"}}]}\n\n";
     let mut answer = Answer::new(Api::Chat, 200);
@@ -359,7 +360,7 @@ fn the_first_token_is_told_at_its_piece_once() {
 
 proptest! {
     #[test]
-    fn no_bytes_break_it(
+    fn arbitrary_bytes_do_not_panic(
         bytes in prop::collection::vec(any::<u8>(), 0..300),
         api in prop::sample::select(APIS.to_vec()),
     ) {
@@ -370,9 +371,9 @@ proptest! {
         );
     }
 
-    /// Any answer of a model, in any pieces: the usage is the one that its last event told.
+    /// An answer of a model in any pieces: the usage is that of its last event.
     #[test]
-    fn generated_streams_tell_their_usage_however_they_are_cut(
+    fn generated_streams_read_the_same_however_they_are_cut(
         texts in prop::collection::vec("[a-z\"\\\\\n{}é😀]{0,12}", 0..8),
         usage in [0u64..1_000_000, 1..1_000_000, 0..1_000],
         comments in any::<bool>(),

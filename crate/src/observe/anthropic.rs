@@ -3,8 +3,8 @@
 use super::answer::{Draft, End, Kind};
 use crate::json::Value;
 
-/// A message, or one event of it: `message_start` has the message under `message`, `message_delta` has
-/// the final usage.
+/// A message, or one event of its stream: `message_start` has the message under `message`, `message_delta` has the
+/// final usage.
 pub(super) fn message(document: Value, draft: &mut Draft) {
     document.members(|key, value| match key {
         "type" => draft.kind(value),
@@ -37,7 +37,7 @@ fn part_of_message(key: &str, value: Value, draft: &mut Draft) {
     }
 }
 
-/// `message_delta` is cumulative and may leave out what `message_start` told.
+/// Usage in `message_delta` is cumulative and may leave out counts of `message_start`.
 pub(super) fn merge(sum: &mut Draft, draft: Draft) {
     sum.usage = draft.usage.over(std::mem::take(&mut sum.usage));
     sum.id = sum.id.take().or(draft.id);

@@ -1,7 +1,7 @@
 //! Amazon Bedrock: `converse` and `converse-stream`, and `invoke`, which answers in the format of the model's maker.
 //!
-//! <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html>: `inputTokens` leaves out what a cache held or
-//! took, as Anthropic's count does.
+//! <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_TokenUsage.html>: `inputTokens` excludes cache
+//! reads and cache writes, as Anthropic's count does.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -17,9 +17,9 @@ pub(super) fn converse(document: Value, draft: &mut Draft) {
         "output" => draft.has_answer = true,
         "usage" => draft.usage.add_usage(value),
         "stopReason" => draft.finish(value),
-        // Of a tool the name comes before its arguments.
+        // A tool's name comes before its arguments.
         "delta" | "start" => value.members(|_, value| draft.token(value)),
-        // Nova's own stream has these events' names around them.
+        // Nova's own stream wraps the events in these names.
         "contentBlockStart" | "contentBlockDelta" | "messageStop" | "metadata" => {
             converse(value, draft);
         }
@@ -27,12 +27,13 @@ pub(super) fn converse(document: Value, draft: &mut Draft) {
     });
 }
 
-/// An answer of `invoke`, or an event of its stream: Anthropic's, Amazon's, Meta's, or a chat completion of the others.
+/// An answer of `invoke`, or an event of its stream: in Anthropic's, Amazon's or Meta's format, or a chat completion
+/// for the others.
 pub(super) fn invoke(document: Value, draft: &mut Draft) {
     let (mut is_chat, mut results) = (false, 0);
     document.members(|key, value| match key {
         "choices" => is_chat = true,
-        // Titan tells the tokens of each of its results.
+        // Titan reports tokens per result.
         "results" => {
             value.each(|result| results = titan_result(result, draft).saturating_add(results))
         }
@@ -42,7 +43,7 @@ pub(super) fn invoke(document: Value, draft: &mut Draft) {
         }
         "finish_reason" | "completionReason" => draft.finish(value),
         "embedding" | "embeddings" | "images" => draft.state = State::NoCall,
-        // What Bedrock itself counted, told behind the last event of any model's stream.
+        // Bedrock's own counts, after the last event of any model's stream.
         "amazon-bedrock-invocationMetrics" => draft.metered.add_usage(value),
         // Llama and Titan.
         "prompt_token_count"
@@ -70,7 +71,7 @@ fn titan_result(result: Value, draft: &mut Draft) -> u64 {
     used.count(Count::Output)
 }
 
-/// Takes in a header of an answer of `invoke`: the same counts, whatever the model. See
+/// Reads a header of an answer of `invoke`: Bedrock's own counts, for all models. See
 /// <https://docs.aws.amazon.com/bedrock/latest/userguide/inference-invoke.html>.
 pub(super) fn header(name: &str, value: &str, metered: &mut usage::Reading) {
     let count = match name {
@@ -83,7 +84,7 @@ pub(super) fn header(name: &str, value: &str, metered: &mut usage::Reading) {
     json::read(value.as_bytes(), |value| metered.add_member(count, value));
 }
 
-/// The model's own event in an event of `invoke-with-response-stream`.
+/// Extracts the model's event from an event of `invoke-with-response-stream`.
 pub(super) fn unwrapped(payload: &[u8]) -> Option<Vec<u8>> {
     let mut bytes = None;
     json::read(payload, |document| {

@@ -1,4 +1,4 @@
-//! Events that describe a session, a run or the gateway, and totals that are compared, not counted.
+//! Events about sessions, runs and the gateway, and totals for comparison.
 
 use super::{Aggregate, Event, Reject, SessionFacts, Source, agent_of};
 use crate::facts::{Gateways, Mechanism, Scalar, SourceTable, facts};
@@ -37,7 +37,7 @@ facts! {
     }
 }
 
-/// `gateway_start` and `gateway_stop` have no fact that we need.
+/// No field of `gateway_start` and `gateway_stop` is used.
 pub(super) const GATEWAY_START: SourceTable = SourceTable {
     source: "gateway_start",
     mechanism: Mechanism::Hook,
@@ -52,8 +52,8 @@ const SESSION_END: SourceTable = LifecycleFacts::TABLE.renamed("session_end");
 const RUN_STARTED: SourceTable = RunFacts::TABLE;
 const RUN_COMPLETED: SourceTable = RunFacts::TABLE.renamed("run.completed");
 const MODEL_USAGE: SourceTable = AggregateFacts::TABLE;
-/// 2026.3.13 alone: there the hook needs no grant, and its sum of a run is the only sign of messages that another plugin
-/// kept from this one. Newer gateways have diagnostics for that.
+/// 2026.3.13 only: there the hook needs no grant, and its sum of a run is the only trace of messages that another
+/// plugin withheld from this one. Newer gateways have diagnostics for that.
 const LLM_OUTPUT: SourceTable = AggregateFacts::TABLE
     .renamed("llm_output")
     .by(Mechanism::Hook)
@@ -106,7 +106,7 @@ fn session(facts: LifecycleFacts, table: SourceTable) -> Result<Event, Reject> {
     }))
 }
 
-/// A run's start tells its attributes; so does its end, for what still comes, where that was missed.
+/// A run's start has its attributes. Its end repeats them, for later events, where the start was missed.
 fn run(facts: RunFacts, table: SourceTable) -> Result<Event, Reject> {
     let session_key = required(facts.session_key(), table)?;
     Ok(Event::Session(SessionFacts {
@@ -123,7 +123,7 @@ fn run(facts: RunFacts, table: SourceTable) -> Result<Event, Reject> {
 
 fn aggregate(facts: AggregateFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
     let session_key = required(facts.session_key(), table)?;
-    // The total of a run may be that of its last call.
+    // The `total` in a run's usage may be that of its last call.
     let used = Used::of(&usage::Reading::of_pairs(facts.usage()).without_total());
     match used.usage() {
         Some(usage) => Ok(Event::Aggregate(Aggregate {
@@ -140,7 +140,7 @@ fn aggregate(facts: AggregateFacts, table: SourceTable, at_ms: u64) -> Result<Ev
     }
 }
 
-/// More dropped events than this at once are no figure to add.
+/// Maximum number of dropped events that one diagnostic may report.
 const MAX_DROPPED: f64 = 1e9;
 
 fn dropped(facts: QueueDroppedFacts) -> Event {

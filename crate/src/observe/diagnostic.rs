@@ -1,5 +1,5 @@
-//! `model.call.completed` and `model.call.error`: what the gateway measured around the request.
-//! With usage from 2026.7.1 on, with cost from 2026.8.2 on.
+//! `model.call.completed` and `model.call.error`: the gateway's measurements around the request. With usage from
+//! 2026.7.1, with cost from 2026.8.2.
 
 use super::{Event, Observation, Reject, Source, Surface, agent_of, duration};
 use crate::call::Outcome;
@@ -83,7 +83,7 @@ fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rejec
     })))
 }
 
-/// The event's own time where it is plausible: events are queued, but not for hours.
+/// The event's own time where it is plausible: events wait in a queue, but not for hours.
 fn event_time(ts: &Scalar, at_ms: u64) -> u64 {
     ts.time_ms()
         .filter(|ts| *ts <= at_ms + 1_000 && *ts + 3_600_000 >= at_ms)

@@ -44,7 +44,7 @@ fn gemini(usage: Value) -> Value {
 #[test]
 fn gemini_counts_thoughts_tools_and_cached_parts() {
     for (usage, expected) in [
-        // Thoughts stand beside the candidates.
+        // Thoughts are counted beside the candidates.
         (
             json!({"promptTokenCount": 20, "candidatesTokenCount": 198, "thoughtsTokenCount": 405, "totalTokenCount": 623}),
             [20, 603, 0, 0, 405],
@@ -54,17 +54,17 @@ fn gemini_counts_thoughts_tools_and_cached_parts() {
             json!({"promptTokenCount": 20, "candidatesTokenCount": 198, "thoughtsTokenCount": 405}),
             [20, 603, 0, 0, 405],
         ),
-        // The total says that they are among the candidates.
+        // The total says that thoughts are a part of the candidates.
         (
             json!({"promptTokenCount": 20, "candidatesTokenCount": 603, "thoughtsTokenCount": 405, "totalTokenCount": 623}),
             [20, 603, 0, 0, 405],
         ),
-        // What tools put into the prompt: the documentation's own example of URL context.
+        // Tokens that tools put into the prompt: the documentation's example of URL context.
         (
             json!({"promptTokenCount": 27, "candidatesTokenCount": 45, "thoughtsTokenCount": 31, "toolUsePromptTokenCount": 10309, "totalTokenCount": 10412}),
             [10336, 76, 0, 0, 31],
         ),
-        // The cached part is in the prompt.
+        // The prompt includes the cached part.
         (
             json!({"promptTokenCount": 1200, "cachedContentTokenCount": 1000, "candidatesTokenCount": 34, "totalTokenCount": 1234}),
             [200, 34, 1000, 0, 0],
@@ -73,7 +73,7 @@ fn gemini_counts_thoughts_tools_and_cached_parts() {
             json!({"promptTokenCount": 7, "cachedContentTokenCount": 163, "candidatesTokenCount": 1, "totalTokenCount": 8}),
             [0, 1, 7, 0, 0],
         ),
-        // No candidate, all of it thought: only the total knows how much.
+        // No candidates, only thoughts: only the total has their number.
         (
             json!({"promptTokenCount": 20, "totalTokenCount": 623}),
             [20, 603, 0, 0, 0],
@@ -99,7 +99,7 @@ fn gemini_counts_thoughts_tools_and_cached_parts() {
 }
 
 #[test]
-fn counts_of_a_gemini_stream_are_cumulative_and_no_zero_hides_one() {
+fn counts_of_a_gemini_stream_are_cumulative_and_zeros_hide_none() {
     let chunk = |text: &str, usage: Value| json!({"candidates": [{"content": {"parts": [{"text": text}]}}], "usageMetadata": usage});
     let events = [
         chunk(
@@ -125,7 +125,7 @@ fn counts_of_a_gemini_stream_are_cumulative_and_no_zero_hides_one() {
 }
 
 #[test]
-fn gemini_answers_that_are_odd() {
+fn unusual_gemini_answers() {
     let blocked = json!({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 9, "totalTokenCount": 9}});
     let told_of = told(Api::Gemini, &blocked.to_string());
     assert_eq!(
@@ -148,7 +148,7 @@ fn gemini_answers_that_are_odd() {
 }
 
 #[test]
-fn ollama_tells_its_counts_in_the_last_line() {
+fn ollama_reports_counts_in_the_last_line() {
     let lines = "{\"model\":\"qwen3\",\"message\":{\"content\":\"x\"},\"done\":false}\n{\"model\":\"qwen3\",\"done\":true,\"done_reason\":\"stop\",\"prompt_eval_count\":77,\"eval_count\":8}";
     let told_of = told(Api::Ollama, lines);
     assert_eq!(
@@ -182,7 +182,7 @@ fn ollama_tells_its_counts_in_the_last_line() {
 }
 
 #[test]
-fn bedrock_converse_tells_its_usage_whole_and_in_its_event_stream() {
+fn bedrock_converse_reports_usage_in_a_document_and_in_an_event_stream() {
     let usage = json!({"inputTokens": 125, "outputTokens": 60, "totalTokens": 1185, "cacheReadInputTokens": 800, "cacheWriteInputTokens": 200});
     let whole = json!({"output": {"message": {"role": "assistant", "content": [{"text": "x"}]}}, "stopReason": "end_turn", "usage": usage, "metrics": {"latencyMs": 7}});
     let expected = [125, 60, 800, 200, 0];
@@ -279,7 +279,7 @@ fn bedrock_invoke_answers_in_the_format_of_the_models_maker() {
         told(Api::Invoke, &embedding.to_string()).about,
         About::Nothing
     );
-    // Mistral's format has no counts, nor has Cohere's: the headers tell them.
+    // Mistral's and Cohere's formats have no counts; the headers do.
     let mut answer = Answer::new(Api::Invoke, 200);
     answer.header("x-amzn-bedrock-input-token-count", "5");
     answer.header("x-amzn-bedrock-output-token-count", "6");
@@ -338,7 +338,7 @@ fn bedrock_invoke_streams_the_makers_own_events_in_frames() {
 }
 
 #[test]
-fn an_answer_without_a_reason_for_its_end_is_no_failure() {
+fn an_answer_without_an_end_reason_is_no_failure() {
     for (api, body, expected) in [
         (
             Api::Chat,
@@ -375,13 +375,13 @@ fn an_answer_without_a_reason_for_its_end_is_no_failure() {
         let failed = read(api, 500, body.to_string().as_bytes(), Ending::Whole);
         assert_eq!(failed.outcome, Outcome::Failed);
     }
-    // A stream whose last event tells the usage, and no other end of it.
+    // A stream whose only sign of its end is the usage in its last event.
     let stream = sse(&[
         json!({"choices": [{"delta": {"content": "x"}}]}),
         json!({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}}),
     ]);
     assert_eq!(told(Api::Chat, &stream).outcome, Outcome::Completed);
-    // Anthropic tells of the prompt at the beginning: that is no end.
+    // Anthropic reports the prompt's usage at the beginning, which is no sign of an end.
     let begun = sse(&[
         json!({"type": "message_start", "message": {"usage": {"input_tokens": 3, "output_tokens": 1}}}),
     ]);
@@ -389,7 +389,7 @@ fn an_answer_without_a_reason_for_its_end_is_no_failure() {
 }
 
 #[test]
-fn what_is_neither_an_answer_nor_an_error_is_no_call() {
+fn a_document_that_is_neither_answer_nor_error_is_no_call() {
     for body in ["{}", r#"{"request_id":"deferred-1"}"#, r#"{"status":1}"#] {
         assert_eq!(told(Api::Chat, body).about, About::Nothing, "{body}");
     }
@@ -404,7 +404,7 @@ fn what_is_neither_an_answer_nor_an_error_is_no_call() {
 }
 
 #[test]
-fn a_response_in_the_background_is_a_call_once_it_is_over() {
+fn a_background_response_is_a_call_once_it_is_complete() {
     let fetch = || Target::of("GET", "/v1/responses/resp_1").unwrap_or(Api::Chat.into());
     let response = |status: &str, usage: Value| json!({"id": "resp_1", "object": "response", "background": true, "created_at": 1_780_000_000, "completed_at": 1_780_000_009, "status": status, "model": "gpt-5", "output": [], "usage": usage, "error": null});
     let usage = json!({"input_tokens": 12, "output_tokens": 3, "total_tokens": 15});
@@ -427,7 +427,7 @@ fn a_response_in_the_background_is_a_call_once_it_is_over() {
         (true, Some(1_780_000_000_000), Some(1_780_000_009_000))
     );
     assert_eq!(counts(&told_of), [12, 3, 0, 0, 0]);
-    // Who leaves the stream of such a response may fetch it later; of another one nobody can.
+    // A client that leaves the stream of a background response may fetch it later; other responses cannot be fetched.
     for (background, about) in [(true, About::Pending), (false, About::Call)] {
         let begun = json!({"type": "response.created", "response": {"id": "resp_1", "status": "in_progress", "background": background}});
         let stream = sse(&[

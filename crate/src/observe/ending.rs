@@ -1,4 +1,4 @@
-//! How an answer ended, and whether it tells of a call at all.
+//! Decides how an answer ended, and whether it is a call.
 
 use super::answer::{Api, End, Reading, State};
 use crate::call::Outcome;
@@ -7,11 +7,11 @@ use crate::usage::Used;
 /// How the connection that brought the answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// With the answer's last byte.
+    /// After the answer's last byte.
     Whole,
-    /// The provider broke it off.
+    /// The provider closed it early.
     Cut,
-    /// The client did.
+    /// The client closed it early.
     Left,
 }
 
@@ -19,11 +19,11 @@ pub enum Ending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum About {
-    /// A call that is over.
+    /// A finished call.
     Call,
-    /// A call that goes on in the background: its answer is fetched later.
+    /// A call that continues in the background; its answer is fetched later.
     Pending,
-    /// No call of a model, though its path is one of such.
+    /// No call of a model, though the path is that of one.
     Nothing,
 }
 
@@ -38,7 +38,7 @@ impl Reading {
         self.status >= 300 || self.sum.has_error
     }
 
-    /// Whether usage was told, be it one that cannot be read.
+    /// Whether usage was reported, readable or not.
     pub(super) fn has_usage(&self) -> bool {
         let used = Used::of(&self.sum.usage);
         used.is_broken || used.tokens.is_some()
@@ -51,11 +51,11 @@ impl Reading {
         match sum.state {
             State::NoCall if !self.has_failed() => About::Nothing,
             State::Pending if is_open && is_silent && is_document => About::Pending,
-            // Who leaves a response that goes on without a connection may fetch it later.
+            // A client that leaves a background response may fetch it later.
             _ if is_open && is_silent && sum.is_background => About::Pending,
-            // A failure to fetch is none of the call; and without an end there is nothing to count yet.
+            // A failed fetch is not a failed call, and a call without an end is not counted yet.
             _ if self.target.is_retrieval && (self.status >= 300 || is_open) => About::Nothing,
-            // A job's number, say: neither an answer nor an error.
+            // For example a job's number: neither an answer nor an error.
             _ if is_open && is_silent && is_document && !sum.has_answer => About::Nothing,
             _ => About::Call,
         }
@@ -65,9 +65,9 @@ impl Reading {
         let has_usage = self.has_usage();
         let is_complete = match self.sum.end {
             End::Complete | End::Cancelled => true,
-            // Who leaves before the usage has not seen the whole answer, though its text has ended.
+            // A client that leaves before the usage has not read the whole answer, though its text has ended.
             End::Finished => self.is_done || has_usage || ending == Ending::Whole,
-            // Nobody has read how it ended.
+            // The end was not read.
             End::Open if self.is_unread => ending == Ending::Whole,
             End::Open => self.is_done || self.is_whole(ending, is_document),
         };
@@ -80,16 +80,16 @@ impl Reading {
         }
     }
 
-    /// Whether an answer that does not say why it ended is whole all the same.
+    /// Whether an answer without a reason for its end is whole.
     fn is_whole(&self, ending: Ending, is_document: bool) -> bool {
         let has_usage = self.has_usage();
         match self.target.api {
-            // What these tell at the beginning is no sign of an end, and the last line says that it is.
+            // These report usage at the beginning, and mark the end in the last event or line.
             Api::Messages | Api::Invoke | Api::Ollama => {
                 is_document && (has_usage || self.sum.has_answer)
             }
             _ if is_document => has_usage || self.sum.has_answer,
-            // Their usage comes last.
+            // These report usage last.
             _ => ending == Ending::Whole && has_usage,
         }
     }

@@ -1,12 +1,12 @@
-//! Gemini's own API, `generateContent` and `streamGenerateContent`, of Google AI, Vertex AI and Cloud Code Assist.
+//! Gemini's API, `generateContent` and `streamGenerateContent`, of Google AI, Vertex AI and Cloud Code Assist.
 //!
-//! <https://ai.google.dev/api/generate-content#UsageMetadata>: `promptTokenCount` has the cached part in it and leaves out what
-//! tools put into the prompt; `candidatesTokenCount` leaves out the thoughts; the total is the sum of all four.
+//! <https://ai.google.dev/api/generate-content#UsageMetadata>: `promptTokenCount` includes the cached part and excludes
+//! tokens that tools put into the prompt; `candidatesTokenCount` excludes thoughts; the total is the sum of all four.
 
 use super::answer::Draft;
 use crate::json::Value;
 
-/// A response, or one of a stream; Cloud Code Assist has each under `response`.
+/// A response, or one of a stream. Cloud Code Assist has each under `response`.
 pub(super) fn response(document: Value, draft: &mut Draft) {
     document.members(|key, value| match key {
         "response" => value.members(|key, value| part(key, value, draft)),
@@ -45,7 +45,7 @@ fn candidate(candidate: Value, draft: &mut Draft) {
     });
 }
 
-/// A text, a function call, or anything else that a model makes; a signature of its thoughts alone is nothing.
+/// Any output of a model: a text, a function call and the like. A thought signature alone is no output.
 fn content(part: Value, draft: &mut Draft) {
     part.members(|key, value| match key {
         "thought" | "thoughtSignature" => {}

@@ -1,10 +1,10 @@
-//! Messages, commands, tools, subagents and cron jobs: what becomes traces, logs and metrics.
-//! A message's text is no fact; it crosses as the flag `noise`.
+//! Messages, commands, tools, subagents and cron jobs: the events behind traces, logs and metrics. A message's text
+//! does not cross; the flag `noise` is computed from it in the shim.
 
 use super::{Event, Reject, Source, agent_of, duration};
 use crate::facts::{Gateways, Mechanism, SourceTable, facts};
 
-/// Which way a message went.
+/// Direction of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// To the gateway.
@@ -16,7 +16,7 @@ pub enum Direction {
 /// A message of a channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Message {
-    /// Which way it went.
+    /// Its direction.
     pub direction: Direction,
     /// The channel's name.
     pub channel: String,
@@ -24,45 +24,45 @@ pub struct Message {
     pub peer: Option<String>,
     /// The conversation's id.
     pub conversation: Option<String>,
-    /// The session's key, where the gateway tells it.
+    /// The session's key, where the gateway reports it.
     pub session_key: Option<String>,
-    /// Whether it is one of a group.
+    /// Whether it belongs to a group chat.
     pub is_group: bool,
-    /// Whether it was delivered; always true of a received one.
+    /// Whether it was delivered; true for received messages.
     pub success: bool,
-    /// Whether an error came with it; its text may hold content and stays home.
+    /// Whether an error came with it. The error's text may hold content and does not cross.
     pub has_error: bool,
     /// The first 200 characters, where the operator asked for previews.
     pub preview: Option<String>,
 }
 
-/// A command that somebody gave, such as `/new`.
+/// A user's command, such as `/new`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Command {
     /// Its name, without the slash.
     pub name: String,
     /// The session's key.
     pub session_key: Option<String>,
-    /// Where it came from.
+    /// Its source, such as a channel.
     pub source: Option<String>,
-    /// Who gave it.
+    /// The sender's id.
     pub sender: Option<String>,
 }
 
-/// A tool's call.
+/// A call of a tool.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolCall {
     /// The tool's name.
     pub name: String,
-    /// The call's id, which its end repeats.
+    /// The call's id, equal at begin and end.
     pub id: Option<String>,
     /// The session's key.
     pub session_key: String,
-    /// At its end: how long it took in ms, and whether it failed.
+    /// At its end: the duration in ms, and whether it failed.
     pub end: Option<(Option<f64>, bool)>,
 }
 
-/// A run of a cron job that is over.
+/// A finished run of a cron job.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CronRun {
     /// The job's name, else its id.
@@ -75,10 +75,10 @@ pub struct CronRun {
     pub duration_ms: Option<f64>,
 }
 
-/// Something that happened to a session or a subagent, for the log alone.
+/// An event of a session or a subagent that is only logged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Happening {
-    /// What happened, in words.
+    /// The log line's text.
     pub what: &'static str,
     /// The session's key.
     pub session_key: String,
@@ -144,7 +144,7 @@ facts! {
 }
 
 facts! {
-    /// Facts of `before_message_write` with a user's message: a turn begins.
+    /// Facts of `before_message_write` for a user's message: a turn begins.
     UserTurnFacts = Hook "before_message_write" where "event.message.role" is "user" {
         session_key: "ctx.sessionKey",
         agent: "ctx.agentId",
@@ -216,7 +216,7 @@ fn message(facts: MessageFacts, direction: Direction) -> Event {
         Direction::Sent => facts.to(),
     };
     let channel = facts.channel().text().unwrap_or("unknown");
-    // Typed hooks tell of a group only in the sender's address and in the session's key.
+    // Typed hooks mark a group only in the sender's address and in the session's key.
     let is_group = [facts.origin(), facts.session_key()]
         .iter()
         .any(|fact| fact.text().is_some_and(|text| text.contains(":group:")));
@@ -233,7 +233,7 @@ fn message(facts: MessageFacts, direction: Direction) -> Event {
     }))
 }
 
-/// An id without its channel's name: the same conversation is `telegram:17` here and `17` there.
+/// Strips the channel's name from an id: one conversation is `telegram:17` in some events and `17` in others.
 fn bare(channel: &str, id: &str) -> String {
     let rest = id
         .strip_prefix(channel)

@@ -1,7 +1,7 @@
-//! LiteLLM's generic API logger: `StandardLoggingPayload`s as an array, one a line, or a single one.
+//! LiteLLM's generic API logger: `StandardLoggingPayload`s as an array, one per line, or a single one.
 //!
-//! A payload has the whole conversation in it, and the prices of its model; only what [`LoggedCall`] has is
-//! looked at. Its own token counts are OpenAI's, whatever the provider: the prompt includes the cached tokens.
+//! A payload contains the whole conversation and the model's prices; only the fields of [`LoggedCall`] are read.
+//! LiteLLM's token counts follow OpenAI's for all providers: the prompt includes the cached tokens.
 
 use std::collections::BTreeMap;
 
@@ -10,36 +10,36 @@ use crate::call::Outcome;
 use crate::json::{self, Value};
 use crate::usage::{self, Bill, Used};
 
-/// The most bytes of a request that are kept: the endpoint refuses a longer one.
+/// Maximum size of a request, in bytes; the endpoint refuses a longer one.
 const MAX_BODY: usize = 16 * 1024 * 1024;
 
-/// One logged call, in the names of the table `litellm`.
+/// One logged call. The field names are those of the table `litellm`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct LoggedCall {
-    /// LiteLLM's name of the provider that it asked.
+    /// LiteLLM's name of the provider.
     pub provider: Option<String>,
-    /// The model that LiteLLM was asked for.
+    /// The model in the request to LiteLLM.
     pub model: Option<String>,
-    /// The model that it asked.
+    /// The model in LiteLLM's request to the provider.
     pub response_model: Option<String>,
-    /// Prompt tokens that no cache held.
+    /// Prompt tokens outside the cache.
     pub input: Option<u64>,
     /// Tokens of the answer, reasoning included.
     pub output: Option<u64>,
     /// Prompt tokens read from a cache.
     pub cache_read: Option<u64>,
-    /// Prompt tokens written to one.
+    /// Prompt tokens written to a cache.
     pub cache_write: Option<u64>,
     /// Tokens of reasoning, a part of `output`.
     pub reasoning: Option<u64>,
-    /// LiteLLM's figure in USD: the digits that it wrote. The provider's, where `bill` says so.
+    /// LiteLLM's figure in USD, in LiteLLM's digits. The provider's figure where `bill` says so.
     pub cost: Option<String>,
-    /// What is billed beside tokens at their usual price, as [`Bill::text`] has it.
+    /// What is billed beside tokens at their usual price, in the format of [`Bill::text`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bill: Option<String>,
     /// The answer's id.
     pub response_id: Option<String>,
-    /// LiteLLM's id of the call, which its client gets as `x-litellm-call-id`.
+    /// LiteLLM's id of the call, sent to its client as `x-litellm-call-id`.
     pub request_id: Option<String>,
     /// The HTTP status of a failure.
     pub status: Option<u64>,
@@ -47,29 +47,29 @@ pub struct LoggedCall {
     pub outcome: Outcome,
     /// When LiteLLM began, in ms since 1970.
     pub started: Option<u64>,
-    /// When it ended.
+    /// When it ended, in ms since 1970.
     pub ended: Option<u64>,
     /// How long it took, in ms.
     pub duration: Option<u64>,
     /// Time to the first token of a stream, in ms.
     pub ttft: Option<u64>,
-    /// Whether there was usage.
+    /// Whether usage was reported.
     pub usage_source: UsageSource,
 }
 
-/// What a request of the logger holds.
+/// Content of a request of the logger.
 #[derive(Debug, Default, PartialEq, serde::Serialize)]
 pub struct Logged {
     /// Its calls.
     pub calls: Vec<LoggedCall>,
-    /// How many payloads were no calls of a model, by reason.
+    /// Number of payloads that are no calls of a model, by reason.
     pub skipped: BTreeMap<&'static str, u32>,
 }
 
 /// Why a request of the logger could not be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreadable {
-    /// This is no JSON.
+    /// It is no JSON.
     NotJson,
     /// It ends in the middle of a payload.
     CutOff,
@@ -78,7 +78,7 @@ pub enum Unreadable {
 }
 
 impl Unreadable {
-    /// The reason, for a person.
+    /// The reason as text.
     pub fn text(self) -> &'static str {
         match self {
             Self::NotJson => "not JSON",
@@ -88,7 +88,7 @@ impl Unreadable {
     }
 }
 
-/// The reader of one request.
+/// Reader of one request.
 #[derive(Debug, Default)]
 pub struct Log {
     body: Vec<u8>,
@@ -96,7 +96,7 @@ pub struct Log {
 }
 
 impl Log {
-    /// Takes the next piece of the body.
+    /// Reads the next piece of the body.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.is_too_long || self.body.len() + bytes.len() > MAX_BODY {
             self.is_too_long = true;
@@ -106,10 +106,10 @@ impl Log {
         }
     }
 
-    /// What was logged, now that the body has ended.
+    /// The logged calls, after the body ended.
     ///
     /// # Errors
-    /// Where the body is not JSON from its first byte to its last. Nothing of it is to be taken then.
+    /// Where the body is not JSON from its first byte to its last. No call is taken from such a body.
     pub fn finish(self) -> Result<Logged, Unreadable> {
         if self.is_too_long {
             return Err(Unreadable::TooLong);
@@ -161,7 +161,7 @@ struct Draft {
     model: Option<String>,
     model_group: Option<String>,
     cost: Option<String>,
-    /// In µs since 1970.
+    /// In µs since 1970, like the next two.
     started: Option<u64>,
     ended: Option<u64>,
     first_token: Option<u64>,
@@ -169,8 +169,8 @@ struct Draft {
     usage: usage::Reading,
 }
 
-/// The calls that are a model's answer to a conversation, without the `a` of asynchronous ones; embeddings, images, speech,
-/// the messages of Assistants, and responses that are fetched, cancelled or deleted are not. See `CallTypes` in
+/// Call types that are a model's answer to a conversation, without the `a` of asynchronous ones. Embeddings, images,
+/// speech, the messages of Assistants, and responses that are fetched, cancelled or deleted are not. See `CallTypes` in
 /// LiteLLM's `types/utils.py`.
 const CALL_TYPES: [&str; 9] = [
     "completion",
@@ -183,7 +183,8 @@ const CALL_TYPES: [&str; 9] = [
     "generate_content_stream",
     "create_interaction",
 ];
-/// Requests that LiteLLM passes on unread: of any API, so only their usage says that they are calls of a model.
+/// Call types of requests that LiteLLM passes on unread. They may be of any API, so only those with usage are calls of
+/// a model.
 const PASS_THROUGH: [&str; 2] = ["pass_through_endpoint", "llm_passthrough_route"];
 
 impl Draft {
@@ -241,7 +242,7 @@ impl Draft {
         if is_passed && used.tokens.is_none() && !used.is_broken {
             return Err("passed_through_without_usage");
         }
-        // LiteLLM answered by itself: no model was asked and nothing is billed.
+        // LiteLLM answered from its cache: no model was called and nothing is billed.
         if self.is_cached {
             return Err("answered_from_cache");
         }
@@ -256,7 +257,7 @@ impl Draft {
             cache_read,
             cache_write,
             reasoning,
-            // What the provider billed, LiteLLM hands on in the usage.
+            // LiteLLM passes on the provider's bill in the usage.
             cost: match used.cost_usd {
                 Some(usd) if used.is_billed && usd > 0.0 => Some(usd.to_string()),
                 _ => self.cost,
@@ -285,7 +286,7 @@ fn to_ms(micros: u64) -> u64 {
     (micros + 500) / 1_000
 }
 
-/// Seconds since 1970 with a fraction, in µs.
+/// Converts s since 1970 with a fraction to µs.
 fn micros(seconds: &str) -> Option<u64> {
     let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
     let whole: u64 = whole.parse().ok()?;
@@ -307,8 +308,8 @@ mod tests {
     const ARRAY: &str = include_str!("../../../tests/fixtures/litellm/json_array.body");
     const LINES: &str = include_str!("../../../tests/fixtures/litellm/ndjson.body");
     const SINGLE: &str = include_str!("../../../tests/fixtures/litellm/single.body");
-    /// What the scripted provider had answered to the calls of `ARRAY` and `LINES`, one a payload. To the
-    /// third it told no usage: LiteLLM counts by itself then, and does not say so.
+    /// The scripted provider's answers to the calls of `ARRAY` and `LINES`, one per payload. The third had no usage:
+    /// LiteLLM then estimates it without saying so.
     const EXPECTED: &str = include_str!("../../../tests/fixtures/litellm/expected.json");
 
     fn read(body: &str, size: usize) -> Result<Logged, Unreadable> {
@@ -334,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn recorded_logs_tell_what_the_provider_answered() {
+    fn recorded_logs_match_the_providers_answers() {
         let expected: Vec<serde_json::Value> = serde_json::from_str(EXPECTED).unwrap_or_default();
         for body in [ARRAY, LINES] {
             let logged = read(body, usize::MAX).unwrap_or_default();
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_tells_the_same_wherever_it_is_cut() {
+    fn a_log_reads_the_same_wherever_it_is_cut() {
         for body in [ARRAY, LINES, SINGLE] {
             for size in [1, 7, 1000] {
                 assert_eq!(read(body, size), read(body, usize::MAX));
@@ -364,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_is_refused() {
+    fn an_incomplete_body_is_refused() {
         for body in [ARRAY, LINES, SINGLE] {
             let body = body.trim_end();
             assert_eq!(read(&body[..body.len() - 1], 50), Err(Unreadable::CutOff));
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_call_of_a_model_is_skipped_by_its_reason() {
+    fn payloads_without_a_model_call_are_skipped_by_reason() {
         let body =
             r#"[{"call_type":"aembedding"},{"call_type":"acompletion","cache_hit":true},{},7]"#;
         let logged = read(body, 9).unwrap_or_default();
@@ -390,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_models_are_told_from_all_else_by_their_type() {
+    fn the_call_type_decides_what_is_a_model_call() {
         let typed = |call_type: &str, tokens: u64| {
             let body = serde_json::json!({"call_type": call_type, "model": "m", "prompt_tokens": tokens, "completion_tokens": tokens});
             let logged = read(&body.to_string(), 50).unwrap_or_default();
@@ -436,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_odd_in_a_payload_costs_no_other() {
+    fn an_odd_payload_does_not_affect_others() {
         let odd = r#"{"call_type":"completion","id":"\ud800","response_cost":NaN,"prompt_tokens":1e999,"x":1e999}"#;
         let good =
             r#"{"call_type":"completion","call_type":"acompletion","id":"b","prompt_tokens":7}"#;
@@ -455,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_beyond_all_bounds_is_refused_and_not_kept() {
+    fn a_log_beyond_the_limit_is_refused_and_not_buffered() {
         let mut log = Log::default();
         let filler = [b' '; 64 * 1024];
         for _ in 0..=MAX_BODY / filler.len() {
@@ -467,7 +468,7 @@ mod tests {
     }
 
     #[test]
-    fn seconds_become_micros() {
+    fn seconds_convert_to_micros() {
         assert_eq!(micros("1795534842.95628"), Some(1_795_534_842_956_280));
         assert_eq!(micros("1.1234567"), Some(1_123_456));
         assert_eq!(micros("7"), Some(7_000_000));

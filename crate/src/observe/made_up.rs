@@ -1,4 +1,4 @@
-//! Two surfaces that there are in tests alone: this file and their rows are all that a surface needs.
+//! Two made-up surfaces for tests. This file and their rows are all that they need.
 
 use super::{Event, Observation, Reject, Source, Surface};
 use crate::call::{Outcome, Usage};

@@ -1,5 +1,5 @@
-//! `before_message_write`: the assistant's message with its usage. The exact source up to 2026.6.x,
-//! and everywhere the only one with the answer's id.
+//! `before_message_write`: the assistant's message with its usage. The exact source up to 2026.6.x, and on all versions
+//! the only one with the answer's id.
 
 use super::{Event, Observation, Reject, Source, Surface, agent_of};
 use crate::call::Outcome;
@@ -24,7 +24,7 @@ pub(super) const SOURCES: &[Source] = &[Source::new(MessageFacts::TABLE, |facts,
     read(MessageFacts::new(facts), at_ms)
 })];
 
-/// Providers whose messages no model wrote: OpenClaw's own injections and mirrors.
+/// Provider name of messages that no model wrote: OpenClaw's own injections and mirrors.
 pub(crate) const NO_MODEL: &str = "openclaw";
 
 fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
@@ -61,7 +61,7 @@ fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         response_id: facts.response_id().owned(),
         usage,
         cost_usd: used.figure(),
-        // Behind its end where the clock was set back meanwhile.
+        // Later than the end where the clock was set back in between.
         started_ms: facts.timestamp().time_ms(),
         ended_ms: at_ms,
         duration_ms: None,

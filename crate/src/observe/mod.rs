@@ -1,4 +1,4 @@
-//! Readers: a source's flat facts become an [`Event`]; what cannot be read becomes a [`Reject`].
+//! Readers: a source's flat facts become an [`Event`], or a [`Reject`] where they cannot be read.
 
 pub mod answer;
 mod anthropic;
@@ -29,7 +29,7 @@ pub use self::lifecycle::{Command, CronRun, Direction, Happening, Message, ToolC
 pub use self::progress::{Progress, Step};
 use self::sources::Source;
 pub use self::sources::{SOURCES, read};
-pub(crate) use self::surface::{Awaited, Heard, Match, Row, Surfaces, ToldAgain};
+pub(crate) use self::surface::{Awaited, Match, Repeats, Row, SurfaceKind, Surfaces};
 pub use self::surface::{SURFACES, Surface};
 
 use crate::call::{CostSource, Outcome, Usage};
@@ -37,10 +37,10 @@ use crate::facts::Scalar;
 use crate::identity::{Identities, trigger_of};
 use crate::usage::Bill;
 
-/// What one surface says of one call. Times in ms since 1970, durations in ms, cost in USD.
+/// One surface's report of one call. Times in ms since 1970, durations in ms, cost in USD.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Observation {
-    /// Who says it.
+    /// The reporting surface.
     pub surface: Surface,
     /// OpenClaw's name of the provider.
     pub provider: String,
@@ -50,52 +50,52 @@ pub struct Observation {
     pub session_key: Option<String>,
     /// The run's id.
     pub run_id: Option<String>,
-    /// The trace's span: unique for a call where there is one.
+    /// The trace's span; unique per call.
     pub span_id: Option<String>,
-    /// What started the run, as far as the session's key tells.
+    /// What started the run, derived from the session's key.
     pub trigger: Option<String>,
     /// The agent's id.
     pub agent: Option<String>,
-    /// The provider's id of the answer; some servers repeat theirs.
+    /// The provider's id of the answer. Some servers repeat ids.
     pub response_id: Option<String>,
     /// Tokens; `None` where absent or all zero.
     pub usage: Option<Usage>,
-    /// OpenClaw's figure, where it is more than zero.
+    /// The source's figure; OpenClaw's only where it is above zero.
     pub cost_usd: Option<f64>,
     /// When the call began.
     pub started_ms: Option<u64>,
-    /// When the call ended; the arrival where the source has no time of its own.
+    /// When the call ended; the time of arrival where the source has none.
     pub ended_ms: u64,
     /// How long it took by the gateway's clock.
     pub duration_ms: Option<f64>,
     /// Time to the first byte.
     pub ttfb_ms: Option<f64>,
-    /// Time to the first token of a stream; only a proxy knows.
+    /// Time to the first token of a stream; reported by intermediaries only.
     pub ttft_ms: Option<f64>,
-    /// The provider's id of the request; only a proxy knows.
+    /// The provider's id of the request; reported by intermediaries only.
     pub request_id: Option<String>,
-    /// The model that answered; only a proxy knows.
+    /// The model that answered; reported by intermediaries only.
     pub response_model: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// Whether this reports a whole turn of a foreign harness rather than one request.
     pub whole_turn: bool,
-    /// Whether there was usage that could not be read.
+    /// Whether a usage was reported that could not be read.
     pub broken_usage: bool,
-    /// Whether the usage was told, and was all zeros.
+    /// Whether all-zero usage was reported.
     pub told_zeros: bool,
-    /// Whether a turn is over with this: an answer that calls no tool.
+    /// Whether this ends a turn: an answer that calls no tool.
     pub ends_turn: bool,
-    /// Whether another process saw it, which tells of its turns itself.
+    /// Whether another process observed it. That process reports its turns.
     pub elsewhere: bool,
-    /// Hash by which the call is known when it is told again; see `ledger/again.rs`.
+    /// Hash that identifies the call in repeated reports; see `ledger/again.rs`.
     pub row: Option<u64>,
-    /// What is billed beside tokens at their usual price. The journal has it in a frame of its own kind.
+    /// What is billed beside tokens at their usual price. Stored in a journal frame of its own.
     pub bill: Option<Box<Bill>>,
 }
 
 impl Observation {
-    /// The same with what is billed beside tokens.
+    /// The same with this bill.
     pub(crate) fn with_bill(self, bill: Box<Bill>) -> Self {
         Self {
             bill: Some(bill),
@@ -105,7 +105,7 @@ impl Observation {
 }
 
 impl Observation {
-    /// Whether its cost is one of these tokens: a figure that a gateway or LiteLLM reckoned from other counts is not.
+    /// Whether its cost belongs to these tokens. A cost that a gateway or LiteLLM computed from other counts does not.
     pub(crate) fn reckoned_by(&self, usage: Option<&Usage>) -> bool {
         let is_billed = self
             .surface
@@ -133,24 +133,24 @@ pub struct SessionFacts {
     pub agent: Option<String>,
     /// Whether the session ended with this.
     pub ended: bool,
-    /// What happened, where that is for the log.
+    /// Text for the log; `None` where nothing is logged.
     pub what: Option<&'static str>,
     /// The gateway's reason, one of its own words.
     pub reason: Option<String>,
-    /// Whether a run of the session is over with this.
+    /// Whether this ends a run of the session.
     pub ends_run: bool,
 }
 
-/// A total that a gateway reports for a whole run: never counted, only compared.
+/// Total that a gateway reports for a whole run. It is compared with the counted calls, never counted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Aggregate {
-    /// Which of the aggregating sources this is: each is compared on its own.
+    /// Name of the source. Each source is compared separately.
     pub source: &'static str,
     /// The session's key.
     pub session_key: String,
     /// The sum over the run.
     pub usage: Usage,
-    /// When it reached us, in ms since 1970.
+    /// Time of arrival, in ms since 1970.
     pub at_ms: u64,
 }
 
@@ -165,30 +165,30 @@ pub struct Conversation {
     pub agent: Option<String>,
     /// When, in ms since 1970.
     pub at_ms: u64,
-    /// How long it took, where told.
+    /// How long it took, in ms.
     pub duration_ms: Option<f64>,
-    /// Whether this is the end, and if so, whether a good one.
+    /// The outcome, if this is the end.
     pub end: Option<Outcome>,
 }
 
-/// One model's line of a `session:complete`.
+/// One model's entry in a `session:complete`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelTotal {
     /// The model, with or without its provider.
     pub model: String,
-    /// How many requests; 1 where not told.
+    /// Number of requests; 1 where the entry has none.
     pub requests: u64,
-    /// The whole prompts' tokens.
+    /// Tokens of the whole prompts.
     pub prompt_tokens: u64,
-    /// The answers' tokens.
+    /// Tokens of the answers.
     pub completion_tokens: u64,
     /// In USD.
     pub cost_usd: Option<f64>,
-    /// Of all its requests together, in ms.
+    /// Sum over its requests, in ms.
     pub latency_ms: Option<f64>,
 }
 
-/// A `session:complete`: what calls of the session did not yet count is counted from it.
+/// A `session:complete`. The part of its totals that no call of the session has counted is counted from it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionTotals {
     /// `sessionKey`, else `sessionId`.
@@ -197,24 +197,24 @@ pub struct SessionTotals {
     pub agent: Option<String>,
     /// When, in ms since 1970.
     pub at_ms: u64,
-    /// One line a model.
+    /// One entry per model.
     pub models: Vec<ModelTotal>,
 }
 
-/// What an event means.
+/// A decoded event.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
-    /// A surface saw a call.
+    /// A surface reported a call.
     Call(Box<Observation>),
-    /// A call began: nothing is known of it yet but that.
+    /// A call began. Nothing else is known yet.
     CallStarted,
-    /// A session or a run told its attributes.
+    /// Attributes of a session or a run.
     Session(SessionFacts),
     /// A run's total, to compare with.
     Aggregate(Aggregate),
-    /// The gateway's diagnostic queue overflowed and dropped so many events.
+    /// The gateway's diagnostic queue overflowed and dropped this many events.
     DiagnosticsDropped(u64),
-    /// A turn of a session began: its user's message is stored.
+    /// A turn of a session began: the user's message was stored.
     TurnBegan {
         /// The session's key.
         session_key: String,
@@ -223,17 +223,17 @@ pub enum Event {
     },
     /// A message was received or sent.
     Message(Box<Message>),
-    /// Somebody gave a command.
+    /// A user gave a command.
     Command(Command),
     /// A tool was called, or ended.
     Tool(ToolCall),
-    /// Something that is only logged.
+    /// An event for the log only.
     Happening(Happening),
-    /// A cron job's run is over.
+    /// A cron job's run ended.
     Cron(CronRun),
     /// A conversation began or ended.
     Conversation(Conversation),
-    /// A gateway said how far it is with a session's work.
+    /// A gateway's progress in a session's work.
     Progress(Progress),
     /// A session's totals.
     SessionComplete(SessionTotals),
@@ -241,15 +241,15 @@ pub enum Event {
     GatewayStarted,
     /// The gateway is about to stop.
     GatewayStopping,
-    /// A POST reached a provider and was counted as no call: the provider and the shape of its path.
+    /// A POST reached a provider and was not counted as a call. Holds the provider and the shape of the path.
     Passed(String),
-    /// Well-formed, and not for us; the text says why, for the counters.
+    /// Well-formed and not used. The text is the reason, for the counters.
     Ignored(&'static str),
 }
 
 impl Event {
-    /// Replaces what may hold a person's identity (session keys, run ids) by what may leave: nothing behind this
-    /// point, in memory or on disk, knows more.
+    /// Replaces values that may identify a person (session keys, run ids) by hashes. Memory and disk only ever hold the
+    /// result.
     pub fn hide(&mut self, identities: &Identities) {
         let key = |key: &mut String| *key = identities.session_key(key);
         let run = |id: &mut Option<String>| {
@@ -292,11 +292,11 @@ impl Event {
 pub struct Reject {
     /// The source's name.
     pub source: &'static str,
-    /// What was wrong.
+    /// The reason.
     pub reason: &'static str,
 }
 
-/// A cost in USD. Zero stands for "no prices configured", so it is no figure.
+/// A cost in USD. Zero means "no prices configured" and is dropped.
 fn cost(scalar: &Scalar) -> Option<f64> {
     scalar.amount().filter(|usd| *usd > 0.0 && *usd < 1e9)
 }
@@ -306,14 +306,14 @@ fn duration(scalar: &Scalar) -> Option<f64> {
     scalar.amount().filter(|ms| *ms <= 86_400_000.0)
 }
 
-/// The agent's id in a session key, `agent:<id>:…`.
+/// The agent's id in a session key `agent:<id>:…`.
 pub(crate) fn agent_of(session_key: Option<&str>) -> Option<String> {
     let rest = session_key?.strip_prefix("agent:")?;
     let id = rest.split(':').next()?;
     (!id.is_empty()).then(|| id.to_owned())
 }
 
-/// `provider/model` taken apart; a bare name has an empty provider.
+/// Splits `provider/model`. The provider of a bare name is empty.
 pub(crate) fn split_model(name: &str) -> (String, String) {
     match name.split_once('/') {
         Some((provider, model)) if !provider.is_empty() && !model.is_empty() => {

@@ -1,5 +1,5 @@
-//! The four payloads asked for by name: `conversation:start`, `conversation:end`, `model:used` and
-//! `session:complete`. No gateway emits them today; a future one or a third party may.
+//! The four events with documented payloads: `conversation:start`, `conversation:end`, `model:used` and
+//! `session:complete`. No gateway emits them today; a future version or a third party may.
 
 use super::{
     Conversation, Event, ModelTotal, Observation, Reject, SessionTotals, Source, Surface, agent_of,
@@ -86,7 +86,7 @@ pub(super) const SOURCES: &[Source] = &[
     }),
 ];
 
-/// The most requests that one line of a `session:complete` may stand for.
+/// Maximum number of requests that one entry of a `session:complete` may stand for.
 const MAX_REQUESTS: f64 = 10_000.0;
 
 fn conversation(facts: ConversationFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
@@ -125,7 +125,7 @@ fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
     };
     let name = facts.model().text().ok_or(reject("no_model"))?;
     let (provider, model) = split_model(name);
-    // The counts stand in the event, in its context, or in a usage object of either.
+    // The counts are in the event, in its context, or in a usage object of either.
     let reading = usage::Reading::of_pairs(facts.event())
         .over(usage::Reading::of_pairs(facts.context()))
         .over(usage::Reading::of_pairs(facts.usage()));
@@ -199,7 +199,7 @@ impl TotalFacts {
             Scalar::Absent => 1.0,
             requests => requests.amount().filter(|n| *n <= MAX_REQUESTS)?,
         };
-        // One count that cannot be read is one that is missing.
+        // A single unreadable count is treated as missing.
         let prompt = count_of(self.prompt_tokens());
         let completion = count_of(self.completion_tokens());
         Some(ModelTotal {

@@ -1,12 +1,13 @@
-//! Ollama's own API, `/api/chat` and `/api/generate`: one object, or one a line of which the last has the counts.
+//! Ollama's API, `/api/chat` and `/api/generate`: one object, or one per line; the last line has the counts.
 //!
-//! <https://github.com/ollama/ollama/blob/main/docs/api.md>: `prompt_eval_count` is the prompt's tokens, `eval_count` the answer's,
-//! thinking included; newer servers tell how much of the prompt a cache held (`prompt_eval_cached_count`). None is there where a model was only loaded or unloaded (`done_reason`).
+//! <https://github.com/ollama/ollama/blob/main/docs/api.md>: `prompt_eval_count` is the prompt's tokens, `eval_count`
+//! the answer's, thinking included. Newer servers report the cached part of the prompt (`prompt_eval_cached_count`). A
+//! response that only loads or unloads a model (`done_reason`) has no counts.
 
 use super::answer::{Draft, End, State};
 use crate::json::Value;
 
-/// An answer, or a line of it.
+/// An answer, or one line of it.
 pub(super) fn line(document: Value, draft: &mut Draft) {
     document.members(|key, value| match key {
         "model" => draft.model(value),

@@ -34,7 +34,7 @@ fn choice(choice: Value, draft: &mut Draft) {
         }),
         "message" => value.members(|key, value| draft.usage.add_beside(key, value)),
         "finish_reason" => draft.finish(value),
-        // Completions of old have their text here.
+        // Legacy completions have their text here.
         "text" => draft.token(value),
         // Moonshot's streams.
         "usage" => draft.usage.add_usage(value),
@@ -43,7 +43,7 @@ fn choice(choice: Value, draft: &mut Draft) {
     });
 }
 
-/// A response, or one event of it: those that tell of the whole response have it under `response`.
+/// A response, or one event of its stream. Events about the whole response have it under `response`.
 pub(super) fn response(document: Value, draft: &mut Draft) {
     document.members(|key, value| match key {
         "type" => draft.kind(value),
@@ -71,19 +71,19 @@ fn part_of_response(key: &str, value: Value, draft: &mut Draft) {
     }
 }
 
-/// Seconds since 1970, as ms.
+/// Converts s since 1970 to ms.
 fn seconds(value: Value) -> Option<u64> {
     let seconds: f64 = value.number()?.parse().ok()?;
     Some((seconds * 1_000.0) as u64)
 }
 
-/// Whether a model searches the web for each chat completion, which its usage does not tell.
+/// Whether a model searches the web for each chat completion. Its usage does not count these searches.
 pub(super) fn searches_by_itself(model: Option<&str>) -> bool {
     model.is_some_and(|name| name.contains("-search-preview") || name.contains("-search-api"))
 }
 
-/// Searches have fees and stand in no usage: each is an entry of the response's output. Pages that were opened and looked
-/// through have none.
+/// Counts searches, which have fees but are not in the usage: each is an entry of the response's output. Opening a page
+/// and searching in it are free.
 fn searches(output: Value, draft: &mut Draft) {
     let (mut web, mut files) = (0, 0);
     output.each(|item| {
@@ -107,11 +107,11 @@ fn searches(output: Value, draft: &mut Draft) {
     draft.usage.add_count(Count::FileSearches, files);
 }
 
-/// Adds a chunk or an event to what the earlier ones told.
+/// Merges a chunk or an event into the sum of the earlier ones.
 pub(super) fn merge(sum: &mut Draft, draft: Draft) {
     sum.usage = draft.usage.over(std::mem::take(&mut sum.usage));
     sum.id = sum.id.take().or(draft.id);
-    // Azure's first chunk names no model, and routers name theirs late.
+    // Azure's first chunk has no model, and routers report theirs late.
     sum.model = draft.model.or(sum.model.take());
     sum.has_error |= draft.has_error || draft.kind == Kind::Error;
     sum.has_token |= draft.has_token;

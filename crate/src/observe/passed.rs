@@ -1,11 +1,11 @@
-//! `passed`: a POST that reached a provider through the proxy and was counted as no call.
+//! `passed`: a POST that reached a provider through the proxy and was not counted as a call.
 
 use super::{Event, Reject, Source, path};
 use crate::facts::facts;
 use crate::identity;
 
 facts! {
-    /// Facts of such a request; the field names are those of `Passed` in the shim.
+    /// Facts of the request. The field names are those of `Passed` in the shim.
     PassedFacts = Request "passed" {
         provider: "event.provider",
         path: "event.path",

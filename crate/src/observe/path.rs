@@ -1,15 +1,15 @@
-//! What a request's path says: which API it asks, for which model, and the path's shape for a person.
+//! Reads a request's path: the API, the model, and the path's shape for the log.
 
 use std::borrow::Cow;
 
 use super::answer::Api;
 use crate::facts::cut;
 
-/// The longest shape of a path, in characters.
+/// Maximum length of a path's shape, in characters.
 const MAX_SHAPE: usize = 96;
-/// The longest part of a path that is taken for a word, in characters.
+/// Maximum length of a path's part that counts as a word, in characters.
 const MAX_WORD: usize = 24;
-/// Parts of paths behind which an id or a name of somebody's own stands.
+/// Parts of paths that precede an id or a user's own name.
 const BEFORE_IDS: [&str; 18] = [
     "accounts",
     "agents",
@@ -31,19 +31,19 @@ const BEFORE_IDS: [&str; 18] = [
     "workspaces",
 ];
 
-/// A request that is a call of a model, or fetches what became of one.
+/// A request that calls a model, or fetches the result of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The API that it speaks.
+    /// The API.
     pub api: Api,
-    /// The model, where the path names it.
+    /// The model, where the path has it.
     pub model: Option<String>,
-    /// Whether it fetches (or cancels) a response that was asked for before and goes on in the background.
+    /// Whether it fetches or cancels a background response that an earlier request made.
     pub is_retrieval: bool,
 }
 
 impl Target {
-    /// What a request asks for; nothing where it is no call of a model that is counted.
+    /// The target of a request; `None` where it is not a counted call of a model.
     pub fn of(method: &str, path: &str) -> Option<Self> {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         let parts: Vec<Cow<str>> = path.trim_end_matches('/').split('/').map(decoded).collect();
@@ -68,7 +68,7 @@ impl Target {
 
     fn of_words(parts: &[&str]) -> Option<Self> {
         let (api, model) = match parts {
-            // What people say in threads of OpenAI's Assistants asks no model.
+            // Messages in threads of OpenAI's Assistants call no model.
             [.., "threads", _, "messages"] => return None,
             [.., "completions"] => (Api::Chat, None),
             [.., "responses"] | [.., "responses", "compact"] => (Api::Responses, None),
@@ -86,7 +86,7 @@ impl Target {
         })
     }
 
-    /// Google's paths end with `model:action`; the publisher stands before the model where it is not Google.
+    /// Google's paths end with `model:action`. For models of others, the publisher is before the model.
     fn of_google(parts: &[&str], model: &str, action: &str) -> Option<Self> {
         let publisher = match parts {
             [.., "publishers", publisher, "models", _] => *publisher,
@@ -100,7 +100,7 @@ impl Target {
             ("rawPredict" | "streamRawPredict", "mistralai") => Api::Chat,
             _ => return None,
         };
-        // Without `models/` it is the API's version that stands there, and the body names the model.
+        // Without `models/` this part is the API's version, and the model is in the body.
         let is_model = matches!(parts, [.., "models" | "tunedModels" | "endpoints", _]);
         Some(Self {
             model: is_model.then(|| cut(model).to_owned()),
@@ -119,7 +119,7 @@ impl From<Api> for Target {
     }
 }
 
-/// A part of a path without its escapes, as servers read it.
+/// Decodes percent escapes in a part of a path.
 fn decoded(part: &str) -> Cow<'_, str> {
     if !part.contains('%') {
         return Cow::Borrowed(part);
@@ -143,8 +143,8 @@ fn decoded(part: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// A path without its query, with `{id}` for each part that may be an id or somebody's own name: for the status and
-/// the log.
+/// A path without its query, with `{id}` for each part that may be an id or a user's own name. For the status and the
+/// log.
 pub fn shape(path: &str) -> String {
     let path = path.split(['?', '#']).next().unwrap_or_default();
     let mut shape = String::new();
@@ -175,7 +175,7 @@ fn cut_word(word: &str) -> &str {
     &word[..word.len().min(MAX_WORD)]
 }
 
-/// Whether a part of a path is a word of an API: small letters, `_`, `-` and `.`, or a version such as `v1beta2`.
+/// Whether a part of a path is a word of an API: lower-case letters, `_`, `-` and `.`, or a version such as `v1beta2`.
 fn is_word(part: &str) -> bool {
     let is_version = part.strip_prefix('v').is_some_and(|rest| {
         rest.len() <= 12
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_api_and_a_model_are_known_by_the_path() {
+    fn the_path_names_the_api_and_the_model() {
         let some = |model: &str| Some(model.to_owned());
         for (path, expected) in [
             ("/v1/chat/completions", Some((Api::Chat, None))),
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_response_that_is_fetched_is_no_call_of_its_own() {
+    fn fetching_a_response_is_not_a_call() {
         let fetched = Some((Api::Responses, None, true));
         assert_eq!(target("GET", "/v1/responses/resp_1?stream=true"), fetched);
         assert_eq!(target("POST", "/v1/responses/resp_1/cancel"), fetched);
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shape_has_no_ids_no_names_and_no_query() {
+    fn a_shape_omits_ids_names_and_the_query() {
         for (path, expected) in [
             ("/v1/embeddings?key=secret", "/v1/embeddings"),
             (

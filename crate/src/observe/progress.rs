@@ -1,34 +1,34 @@
-//! How far a gateway is with a session's work, in the diagnostics that say so: without them only the
-//! time that passes tells whether a turn is over.
+//! Diagnostics about a gateway's progress in a session's work. Without them, the end of a turn can only be guessed from
+//! the time that passes.
 
 use super::{Event, Reject, Source};
 use crate::facts::{SourceTable, facts};
 
-/// A step that a gateway says it took.
+/// A step of a gateway's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// It began to process a message.
+    /// Processing of a message began.
     MessageBegan,
-    /// It is done with a message. Some versions deliver the answer only now.
+    /// Processing of a message ended. Some versions deliver the answer only now.
     MessageEnded,
-    /// A run began, or goes on with another try.
+    /// A run began, or continues with another attempt.
     RunBegan,
-    /// A run is over.
+    /// A run ended.
     RunEnded,
-    /// A message is being delivered.
+    /// Delivery of a message began.
     DeliveryBegan,
-    /// It was.
+    /// Delivery succeeded.
     DeliveryEnded,
-    /// It was not. 2026.9.6 calls the hook for it only when it gives up, some seconds later.
+    /// Delivery failed. 2026.9.6 calls the hook for a failure only when it gives up, some seconds later.
     DeliveryFailed,
 }
 
-/// Whose step it was.
+/// A step and its session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
     /// The session's key.
     pub session_key: String,
-    /// What it was.
+    /// The step.
     pub step: Step,
 }
 
@@ -66,8 +66,8 @@ pub(super) const SOURCES: &[Source] = &[
     }),
 ];
 
-/// A message is at work from its start to its end, whatever the state between: there may be several
-/// runs in it, with the session idle between them.
+/// A message is in progress from its start to its end, whatever states come between: it may have several runs, with the
+/// session idle between them.
 fn state(facts: StateFacts) -> Result<Event, Reject> {
     let is_of_message = facts
         .reason()
@@ -88,7 +88,7 @@ fn state(facts: StateFacts) -> Result<Event, Reject> {
 }
 
 fn delivery(facts: DeliveryFacts, table: SourceTable) -> Event {
-    // A message that no session sent belongs to no turn.
+    // A message without a session belongs to no turn.
     let Some(session_key) = facts.session_key().owned() else {
         return Event::Ignored("no_session");
     };

@@ -1,6 +1,5 @@
-//! `proxied`: a call that passed through the reverse proxy, which has read the provider's own usage and
-//! measured the time. `litellm`: a call that a LiteLLM proxy told of. Nothing in either names a session:
-//! they can only be matched by what a call is.
+//! `proxied`: a call that passed through the reverse proxy, which read the provider's usage and measured the time.
+//! `litellm`: a call that a LiteLLM proxy logged. Neither has a session, so both are matched by the call's properties.
 
 use super::{Event, Observation, Reject, Source, Surface, cost, duration};
 use crate::call::{Outcome, Usage};
@@ -9,7 +8,7 @@ use crate::identity;
 use crate::usage::{Bill, count_of};
 
 facts! {
-    /// Facts of a call that passed through the proxy; the field names are those of `ProxiedCall` in the shim.
+    /// Facts of a call that passed through the proxy. The field names are those of `ProxiedCall` in the shim.
     ProxiedFacts = Request "proxied" {
         provider: "event.provider",
         model: "event.model",
@@ -36,7 +35,7 @@ facts! {
 
 /// The table of `proxied`.
 pub const PROXIED: SourceTable = ProxiedFacts::TABLE;
-/// The table of `litellm`: the same facts, as `observe/litellm.rs` finds them.
+/// The table of `litellm`: the same facts, made by `observe/litellm.rs`.
 pub const LITELLM: SourceTable = ProxiedFacts::TABLE.renamed("litellm");
 
 pub(super) const PROXIED_SOURCES: &[Source] = &[Source::new(PROXIED, |facts, table, at_ms| {
@@ -46,10 +45,10 @@ pub(super) const LITELLM_SOURCES: &[Source] = &[Source::new(LITELLM, |facts, tab
     read(ProxiedFacts::new(facts), table, Surface::Litellm, at_ms)
 })];
 
-/// Reads a call of one of these tables, as an observation of this surface.
+/// Reads a call of one of these tables as an observation of this surface.
 ///
 /// # Errors
-/// A [`Reject`] where neither the request nor the answer named a model, or there is no provider.
+/// A [`Reject`] where neither the request nor the answer has a model, or the provider is missing.
 pub fn read(
     facts: ProxiedFacts,
     table: SourceTable,
@@ -80,7 +79,7 @@ pub fn read(
         cache_write: count(facts.cache_write()),
         reasoning: count(facts.reasoning()),
     };
-    // A call may have waited in a spool: its own end counts, where it is one.
+    // A call may have waited in a spool, so its own end is used if it is plausible.
     let ended_ms = facts
         .ended()
         .time_ms()
@@ -97,12 +96,12 @@ pub fn read(
         trigger: None,
         response_id: facts.response_id().owned(),
         usage: Some(usage).filter(|usage| !usage.is_zero()),
-        // A provider that bills says so of what is free, too; LiteLLM's zero is a model without a price.
+        // A provider that bills reports free calls as zero. LiteLLM's zero means a model without a price.
         cost_usd: cost(facts.cost()).or_else(|| {
             let is_free = surface == Surface::Proxied && facts.cost().amount() == Some(0.0);
             is_free.then_some(0.0)
         }),
-        // Behind its end where the clock was set back meanwhile.
+        // Later than the end where the clock was set back in between.
         started_ms: facts.started().time_ms(),
         ended_ms,
         duration_ms: duration(facts.duration()),
@@ -121,7 +120,7 @@ pub fn read(
     })))
 }
 
-/// A name or an id that somebody else made up, in the characters that names have.
+/// Cleans a foreign name or id.
 fn name(scalar: &Scalar) -> Option<String> {
     scalar.owned().map(|text| identity::name(&text))
 }
@@ -162,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_is_named_as_it_was_asked_for() {
+    fn a_call_has_the_requested_model() {
         let at = 1_795_439_673_341;
         let facts = facts(&[
             ("provider", text("openai")),
@@ -191,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_that_could_not_be_read_is_told_from_none() {
+    fn unreadable_usage_differs_from_missing_usage() {
         let broken = facts(&[
             ("provider", text("openai")),
             ("response_model", text("m")),

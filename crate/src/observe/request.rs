@@ -1,36 +1,36 @@
-//! The request to a model's HTTP API: which model it asks, and where a wish for usage would have to stand in it.
+//! Reads the request to a model's HTTP API: the model, and where `stream_options` has to ask for usage.
 
 use std::borrow::Cow;
 
 use crate::json::{self, MAX_BYTES, Value};
 
-/// What the body has of `stream_options`.
+/// The body's `stream_options`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Options {
     Absent,
-    /// `null`, at this offset.
+    /// `null`, at this offset in bytes.
     Null(usize),
-    /// An object that begins at this offset and does not say whether usage is wanted.
+    /// An object at this offset in bytes, without `include_usage`.
     Silent {
         at: usize,
         is_empty: bool,
     },
-    /// It says so, or is nothing that we know.
+    /// An object with `include_usage`, or an unknown value.
     Said,
 }
 
-/// A change of a body: at this offset so many bytes go, and the text comes.
+/// A change of a body: `remove` bytes at `at` are replaced by `insert`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Edit {
     /// Offset in bytes.
     pub at: usize,
-    /// Bytes that go.
+    /// Number of bytes to remove.
     pub remove: usize,
-    /// What comes.
+    /// Text to insert.
     pub insert: &'static str,
 }
 
-/// What a body says, as far as it has come.
+/// Fields of the body as far as it has arrived.
 struct Seen {
     model: Option<String>,
     is_stream: bool,
@@ -77,19 +77,20 @@ impl Options {
     }
 }
 
-/// The reader of one request.
+/// Reader of one request.
 #[derive(Debug, Default)]
 pub struct Request {
     /// The beginning of the body, up to [`MAX_BYTES`].
     body: Vec<u8>,
     is_longer: bool,
     is_known: bool,
-    /// At which length the model is looked for again, so that looking costs no more than a few times the body's length.
+    /// Length at which the model is looked up again. It doubles, so that all lookups together cost no more than a few
+    /// times the body's length.
     next_look: usize,
 }
 
 impl Request {
-    /// Takes the next piece of the body. Whether the model is known to be in what has come.
+    /// Reads the next piece of the body. Returns whether the model is known.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
         let room = bytes.len().min(MAX_BYTES - self.body.len());
         self.is_longer |= room < bytes.len();
@@ -101,16 +102,16 @@ impl Request {
         self.is_known
     }
 
-    /// The model that is asked.
+    /// The requested model.
     pub fn model(&self) -> Option<String> {
         Seen::of(&json::text_of(&self.body)).model
     }
 
-    /// What makes the provider tell the usage of its stream, once the whole body has passed; nothing
-    /// where it does so anyway, where the client has said whether it wants it, or where this is no body
-    /// of a streaming request.
+    /// The edit that makes the provider report usage in its stream, once the whole body has passed. `None` where the
+    /// provider reports it anyway, where the client has decided about it, or where this is no body of a streaming
+    /// request.
     pub fn wish_for_usage(&self) -> Option<Edit> {
-        // Of a body that is no UTF-8 nobody knows what the provider makes.
+        // It is unknown how a provider reads a body that is not UTF-8.
         let Cow::Borrowed(text) = json::text_of(&self.body) else {
             return None;
         };
@@ -124,7 +125,7 @@ impl Request {
             Some(Edit { at, remove, insert })
         };
         match seen.options {
-            // The body has `stream` in it, so a comma is right.
+            // The body has at least the member `stream`, so a comma follows.
             Options::Absent => edit(
                 text.find('{')? + 1,
                 0,
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_asked_for_usage_with_nothing_else_changed() {
+    fn a_stream_request_gets_only_the_usage_option_added() {
         let cases = [
             (
                 r#" {"model":"m","stream":true}"#,
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_model_behind_the_rest_is_known_once_the_body_is_whole() {
+    fn a_model_at_the_end_is_known_once_the_body_is_whole() {
         let body = r#"{"messages":[{"model":"no"}],"stream":true,"model":"gpt-5"}"#;
         let mut request = Request::default();
         body.as_bytes().chunks(1).for_each(|byte| {
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn of_two_members_of_one_name_the_provider_takes_the_last() {
+    fn the_last_of_two_members_with_one_name_is_read() {
         let body = r#"{"model":"a","stream":false,"model":"b","stream":true,"stream_options":7,"stream_options":{}}"#;
         let mut request = Request::default();
         request.feed(body.as_bytes());
@@ -237,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_of_any_length_is_kept_up_to_a_bound() {
+    fn a_long_body_is_buffered_up_to_a_limit() {
         let mut request = Request::default();
         let begin = br#"{"model":"m","stream":true,"messages":""#;
         let filler = [b'x'; 64 * 1024];

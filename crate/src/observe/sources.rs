@@ -1,10 +1,10 @@
-//! Every source of events and what reads it: the surfaces' own, by their rows, and those that tell of no call.
+//! All sources of events with their readers: those of the surfaces' rows, and those that report no calls.
 
 use super::surface::ROWS;
 use super::{Event, Reject, context, lifecycle, passed, progress};
 use crate::facts::{Scalar, SourceTable};
 
-/// Reads facts in the order of their table; the number is when the event reached the shim, in ms since 1970.
+/// Reads facts in the order of their table. The number is the time of arrival at the shim, in ms since 1970.
 type Reader = fn(Vec<Scalar>, SourceTable, u64) -> Result<Event, Reject>;
 
 /// A source and its reader.
@@ -20,7 +20,7 @@ impl Source {
     }
 }
 
-/// Sources that tell of no call.
+/// Sources that report no calls.
 const OTHERS: [&[Source]; 4] = [
     context::SOURCES,
     lifecycle::SOURCES,
@@ -75,16 +75,16 @@ static TABLES: [SourceTable; COUNT] = {
     tables
 };
 
-/// Every source that this core reads, in the order of its number.
+/// All sources, in the order of their numbers.
 pub static SOURCES: &[SourceTable] = &TABLES;
 
 /// Reads one event.
 ///
-/// `source` is an index into [`SOURCES`]; `facts` are in the order of its table; `at_ms` is when the
-/// event reached the shim.
+/// `source` is an index into [`SOURCES`]. `facts` are in the order of its table. `at_ms` is the time of arrival at the
+/// shim, in ms since 1970.
 ///
 /// # Errors
-/// A [`Reject`] names the source and what was wrong with the event.
+/// A [`Reject`] names the source and the reason.
 pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reject> {
     match ALL.get(source) {
         Some(source) => (source.read)(facts, source.table, at_ms),

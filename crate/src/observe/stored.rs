@@ -1,7 +1,7 @@
-//! A row of OpenClaw's session store: an assistant's message as it was kept, with its usage.
+//! A row of OpenClaw's session store: a stored assistant's message with its usage.
 //!
-//! The rows come from [`crate::transcript`], which reads them in the order of this table. What they
-//! tell, the live surfaces told before, unless nobody listened then.
+//! The rows come from [`crate::transcript`], which reads them in the order of this table. The live surfaces have
+//! reported most of these calls before.
 
 use super::{Event, Observation, Reject, Source, Surface, agent_of};
 use crate::call::{Outcome, Usage};
@@ -10,7 +10,7 @@ use crate::identity::key_of;
 use crate::usage::{Bill, Used};
 
 facts! {
-    /// Facts of a stored message. `event` is the row, `ctx` where it was found.
+    /// Facts of a stored message. `event` is the row, `ctx` describes the transcript.
     StoredFacts = File "stored" where "event.message.role" is "assistant" {
         provider: "event.message.provider",
         model: "event.message.model",
@@ -32,7 +32,7 @@ pub(super) const SOURCES: &[Source] = &[Source::new(StoredFacts::TABLE, |facts, 
     read(&StoredFacts::new(facts)).map(|call| call.into_event(at_ms))
 })];
 
-/// A call as the store keeps it. Times in ms since 1970, cost in USD.
+/// A call in the session store. Times in ms since 1970, cost in USD.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StoredCall {
     /// OpenClaw's name of the provider.
@@ -41,55 +41,55 @@ pub struct StoredCall {
     pub model: String,
     /// Tokens; `None` where absent or all zero.
     pub usage: Option<Usage>,
-    /// Whether there was usage that could not be read.
+    /// Whether a usage was reported that could not be read.
     pub broken_usage: bool,
-    /// OpenClaw's figure, where it is more than zero.
+    /// OpenClaw's figure, where it is above zero.
     pub cost_usd: Option<f64>,
     /// How the call ended.
     pub outcome: Outcome,
-    /// Whether a turn is over with this: an answer that calls no tool.
+    /// Whether this ends a turn: an answer that calls no tool.
     pub ends_turn: bool,
-    /// The provider's id of the answer; some servers repeat theirs.
+    /// The provider's id of the answer. Some servers repeat ids.
     pub response_id: Option<String>,
-    /// When the call began: the same on every surface, to the ms.
+    /// When the call began: equal on all surfaces, to the ms.
     pub started_ms: Option<u64>,
-    /// When the row was written: when the call ended. A fork's inherited rows keep theirs.
+    /// When the row was written, which is when the call ended. Inherited rows of a fork keep their time.
     pub written_ms: Option<u64>,
-    /// The row's id, which a fork's inherited rows keep too. 8 hexadecimal digits up to 2026.3, so
-    /// unique only together with more.
+    /// The row's id. Inherited rows of a fork keep it. Up to 2026.3 it has 8 hexadecimal digits and is not unique by
+    /// itself.
     pub entry: Option<String>,
     /// The run's id, on newer gateways.
     pub run_id: Option<String>,
-    /// The transcript's id: no part of a row's identity, since forks inherit rows.
+    /// The transcript's id. It does not identify a row, since forks inherit rows.
     pub session_id: Option<String>,
     /// The agent's id.
     pub agent: Option<String>,
-    /// The session's key, where the store tells it.
+    /// The session's key, where the store has it.
     pub session_key: Option<String>,
     /// What is billed beside tokens at their usual price.
     pub bill: Option<Box<Bill>>,
-    /// Whether a fork inherited this row: its call belongs to the session that it was forked from.
+    /// Whether a fork inherited this row. Its call belongs to the session that was forked.
     pub inherited: bool,
 }
 
 impl StoredCall {
-    /// Whether there was a request at all: a failure or an abort without usage cost nothing.
+    /// Whether the row is a request: a failure or an abort without usage cost nothing.
     pub fn is_request(&self) -> bool {
         self.usage.is_some() || self.broken_usage || self.outcome == Outcome::Completed
     }
 
-    /// What it means to the ledger.
+    /// The event for the ledger.
     pub fn into_event(self, at_ms: u64) -> Event {
         match self {
-            // Its own row stands in the session that this one was forked from.
+            // The original row is in the session that was forked.
             _ if self.inherited => Event::Ignored("inherited_row"),
             _ if !self.is_request() => Event::Ignored("no_request"),
             _ => Event::Call(Box::new(self.into_observation(at_ms))),
         }
     }
 
-    /// What a copy of the row has in common with it where the row does not tell when its call began: its own id, which is
-    /// short on old gateways, and what was used.
+    /// Hash that identifies a row without a begin time. Copies of the row have the same hash. Made from the row's id,
+    /// which is short on old gateways, the model and the usage.
     fn key_without_time(&self) -> Option<u64> {
         if self.started_ms.is_some() {
             return None;
@@ -101,7 +101,7 @@ impl StoredCall {
         Some(key_of(&[entry, &self.model, prompt, output]))
     }
 
-    /// The same as an observation, made at `at_ms`.
+    /// Converts it into an observation. `at_ms` is the end of a row without times.
     pub fn into_observation(self, at_ms: u64) -> Observation {
         let row = self.key_without_time();
         Observation {
@@ -129,7 +129,7 @@ impl StoredCall {
             whole_turn: false,
             broken_usage: self.broken_usage,
             told_zeros: false,
-            // Its turn was over long ago.
+            // Its turn ended long ago.
             ends_turn: false,
             elsewhere: false,
         }
@@ -167,7 +167,7 @@ pub fn read(facts: &StoredFacts) -> Result<StoredCall, Reject> {
         entry: facts.entry().owned(),
         run_id: facts.run_id().owned(),
         session_id: facts.session_id().owned(),
-        // Several agents may share a store: the key says whose session it is, the folder whose store.
+        // Several agents may share a store: the key names the session's agent, the folder the store's.
         agent: agent_of(session_key.as_deref()).or_else(|| facts.agent().owned()),
         session_key,
         bill: used.bill,

@@ -1,5 +1,5 @@
-//! The table of surfaces: all that is said of a surface stands in its row. How its observations are matched, merged and
-//! waited for follows from there, and what the shim subscribes to.
+//! The table of surfaces. A surface's row defines how its observations are matched, merged and awaited, and which hooks
+//! and diagnostics the shim subscribes to.
 
 #[cfg(test)]
 use super::made_up;
@@ -7,103 +7,106 @@ use super::sources::Source;
 use super::{diagnostic, message, named, proxied, stored, timing};
 use crate::call::{CostSource, LatencySource};
 
-/// How what a surface tells reaches this process.
+/// How a surface's observations reach this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// This process hears it when it happens.
+pub(crate) enum SurfaceKind {
+    /// This process receives the event when it happens.
     Live,
-    /// Something between gateway and provider sees the call pass, and tells of it when it is over. It knows no session,
-    /// and may tell of a call of which a killed gateway told nothing.
+    /// An intermediary between gateway and provider reports the call when it is over. It knows no session, and may
+    /// report a call that a killed gateway never reported.
     OnTheWay,
-    /// This process reads it from what the gateway stored, when all others had their chance.
+    /// This process reads it from the session store, after all other surfaces had their chance.
     Afterwards,
 }
 
-/// What makes an observation one of a call whose usage is known to be another, or not known.
+/// What an observation needs to match a call whose usage is unknown or differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Match {
-    /// The call's times: other plugins change the usage in messages.
+    /// The call's times. Other plugins may change the usage in messages.
     Times,
-    /// The call's times, and no usage that differs.
+    /// The call's times. Its usage must not differ.
     EqualUsage,
     /// The same start: see [`Row::row_start_ms`].
     SameStart,
 }
 
-/// Whether a call is held back until a surface has told of it.
+/// Whether a pending call waits for a surface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Awaited {
-    /// It is not.
+    /// It does not.
     Never,
-    /// It is.
+    /// It does.
     Always,
-    /// It is, where the gateway's diagnostics are heard.
+    /// It does where the gateway emits diagnostics.
     WithDiagnostics,
-    /// It is, for so many ms, where this surface told of the same provider's calls before.
+    /// It waits so many ms, where the surface has reported a call of the same provider.
     OfProvider(u64),
 }
 
-/// When a surface may tell of a call that it told of before.
+/// When a surface may report a call a second time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ToldAgain {
-    /// Nothing shows whether it does: it has no start of its own, or one that is reckoned from the arrival.
+pub(crate) enum Repeats {
+    /// Repeats cannot be detected: the surface reports no start, or one that is computed from the arrival.
     Unknown,
-    /// Within moments, by a second registration of the plugin; known by the span, or the start.
-    AtOnce,
-    /// At any time: histories are restored, imported and branched, batches are sent again. Known by the begin time, the usage
-    /// and the id of the answer or the call.
+    /// Within moments, by a second registration of the plugin. Detected by the span, or the start.
+    Immediately,
+    /// At any time: histories are restored, imported and branched, batches are sent again. Detected by the begin time,
+    /// the usage and the id of the answer or the call.
     AnyTime,
 }
 
-/// All that is said of a surface. Of several surfaces the one with the lowest rank is taken; no two have the same.
+/// Properties of a surface. Of several surfaces that report a figure, the one with the lowest rank is taken. No two
+/// surfaces have the same rank.
 #[derive(Clone, Copy)]
 pub(crate) struct Row {
-    /// Where its observations come from; the hooks and diagnostics that the shim subscribes to follow from it.
+    /// Its sources. The shim's subscriptions to hooks and diagnostics are derived from them.
     pub(super) sources: &'static [Source],
-    pub(crate) heard: Heard,
-    /// Rank of its usage; `None` where it never tells any. Names (provider, model, session, run) go by the same rank,
-    /// and are taken from what is on the way behind all others: see [`Row::names`].
+    pub(crate) kind: SurfaceKind,
+    /// Rank of its usage; `None` where it never reports any. Names (provider, model, session, run) have the same rank,
+    /// except that those of intermediaries come last: see [`Row::names`].
     pub(crate) usage: Option<u8>,
     /// Rank of its outcome, and of its agent.
     pub(crate) outcome: u8,
     /// Rank of its end and its duration.
     pub(crate) time: u8,
-    /// Rank of what it saw of request and answer: first byte, first token, id of the request, model that answered.
+    /// Rank of its fields about request and answer: time to first byte, time to first token, id of the request, model
+    /// that answered.
     pub(crate) request: Option<u8>,
-    /// Rank and origin of its cost.
+    /// Rank and source of its cost.
     pub(crate) cost: Option<(u8, CostSource)>,
-    /// How its latency is taken: its duration where that is measured, else from its start to its end.
+    /// Source of its latency: a measured duration, else the time from its start to its end.
     pub(crate) latency: Option<LatencySource>,
     pub(crate) matched_by: Match,
-    /// At most so many ms are between its start and that of the same call's row in the session store. `None` where that
-    /// is not known.
+    /// Maximum distance, in ms, between its start and that of the same call's row in the session store. `None` where
+    /// that is unknown.
     pub(crate) row_start_ms: Option<u64>,
-    /// Whether it tells of each try of a call. A gateway tells of those that failed together with the answer.
-    pub(crate) tells_tries: bool,
-    /// Whether it tells of each answer of a model, and of nothing without one.
-    pub(crate) tells_answers: bool,
-    /// Whether its `completed` is true: some versions of gateways say so of calls that failed.
-    pub(crate) knows_success: bool,
-    pub(crate) told_again: ToldAgain,
+    /// Whether it reports each attempt of a call. A gateway reports failed attempts together with the answer.
+    pub(crate) reports_attempts: bool,
+    /// Whether it reports each answer of a model, and nothing but answers.
+    pub(crate) reports_answers: bool,
+    /// Whether its `completed` is reliable: some versions of the gateway report failed calls as completed.
+    pub(crate) has_reliable_success: bool,
+    pub(crate) repeats: Repeats,
     pub(crate) awaited: Awaited,
 }
 
 impl Row {
-    /// Rank of its names: a gateway's own come first, those of a surface without usage last.
+    /// Rank of its names: gateway surfaces first, intermediaries last; within each, by the rank of usage, surfaces
+    /// without usage last.
     pub(crate) fn names(&self) -> (bool, u8) {
-        let is_way = matches!(self.heard, Heard::OnTheWay);
-        (is_way, self.usage.unwrap_or(u8::MAX))
+        let is_intermediary = matches!(self.kind, SurfaceKind::OnTheWay);
+        (is_intermediary, self.usage.unwrap_or(u8::MAX))
     }
 }
 
-/// Makes the enum and the table of the same rows.
+/// Generates the enum and the table from the same rows.
 macro_rules! surfaces {
     ($(
         $(#[doc = $doc:literal])*
         $(#[cfg($when:meta)])?
         $name:ident { $($field:ident: $value:expr,)* }
     )*) => {
-        /// Which surface reported a call. A call is seen at most once on each.
+        /// The surface that reported a call. Each surface reports a call at most once.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         pub enum Surface {
             $($(#[doc = $doc])* $(#[cfg($when)])? $name,)*
@@ -115,12 +118,12 @@ macro_rules! surfaces {
     };
 }
 
-// The journal holds a surface's number, which is its row's: new rows stand at the end.
+// The journal stores a surface as the number of its row: new rows are appended.
 surfaces! {
     /// `before_message_write`: the assistant's message, before it is stored.
     Message {
         sources: message::SOURCES,
-        heard: Heard::Live,
+        kind: SurfaceKind::Live,
         usage: Some(20),
         outcome: 10,
         time: 40,
@@ -129,17 +132,17 @@ surfaces! {
         latency: Some(LatencySource::Hook),
         matched_by: Match::Times,
         row_start_ms: Some(0),
-        tells_tries: false,
-        tells_answers: true,
-        knows_success: true,
-        told_again: ToldAgain::AnyTime,
+        reports_attempts: false,
+        reports_answers: true,
+        has_reliable_success: true,
+        repeats: Repeats::AnyTime,
         awaited: Awaited::Always,
     }
 
-    /// `model.call.completed` and `model.call.error`. No other plugin can change what they tell of usage.
+    /// `model.call.completed` and `model.call.error`. No other plugin can change their usage.
     Diagnostic {
         sources: diagnostic::SOURCES,
-        heard: Heard::Live,
+        kind: SurfaceKind::Live,
         usage: Some(10),
         outcome: 20,
         time: 10,
@@ -148,17 +151,17 @@ surfaces! {
         latency: Some(LatencySource::Measured),
         matched_by: Match::Times,
         row_start_ms: Some(10),
-        tells_tries: false,
-        tells_answers: false,
-        knows_success: false,
-        told_again: ToldAgain::AtOnce,
+        reports_attempts: false,
+        reports_answers: false,
+        has_reliable_success: false,
+        repeats: Repeats::Immediately,
         awaited: Awaited::WithDiagnostics,
     }
 
     /// `model_call_ended`: time and outcome, never usage.
     Timing {
         sources: timing::SOURCES,
-        heard: Heard::Live,
+        kind: SurfaceKind::Live,
         usage: None,
         outcome: 30,
         time: 20,
@@ -167,17 +170,17 @@ surfaces! {
         latency: Some(LatencySource::Measured),
         matched_by: Match::Times,
         row_start_ms: None,
-        tells_tries: false,
-        tells_answers: false,
-        knows_success: false,
-        told_again: ToldAgain::Unknown,
+        reports_attempts: false,
+        reports_answers: false,
+        has_reliable_success: false,
+        repeats: Repeats::Unknown,
         awaited: Awaited::Never,
     }
 
-    /// `model:used`, told by somebody else.
+    /// `model:used`, emitted by a third party.
     Named {
         sources: named::SOURCES,
-        heard: Heard::Live,
+        kind: SurfaceKind::Live,
         usage: Some(50),
         outcome: 60,
         time: 60,
@@ -186,17 +189,17 @@ surfaces! {
         latency: Some(LatencySource::Measured),
         matched_by: Match::EqualUsage,
         row_start_ms: None,
-        tells_tries: false,
-        tells_answers: false,
-        knows_success: true,
-        told_again: ToldAgain::Unknown,
+        reports_attempts: false,
+        reports_answers: false,
+        has_reliable_success: true,
+        repeats: Repeats::Unknown,
         awaited: Awaited::Never,
     }
 
     /// The session store's row, read after the fact.
     Stored {
         sources: stored::SOURCES,
-        heard: Heard::Afterwards,
+        kind: SurfaceKind::Afterwards,
         usage: Some(60),
         outcome: 70,
         time: 70,
@@ -205,19 +208,19 @@ surfaces! {
         latency: None,
         matched_by: Match::SameStart,
         row_start_ms: None,
-        tells_tries: false,
-        tells_answers: false,
-        knows_success: true,
-        told_again: ToldAgain::AnyTime,
+        reports_attempts: false,
+        reports_answers: false,
+        has_reliable_success: true,
+        repeats: Repeats::AnyTime,
         awaited: Awaited::Never,
     }
 
-    /// A reverse proxy before the provider, which read the provider's own figures. It is another process, whose file is
-    /// read once a second.
+    /// A reverse proxy before the provider, which reads the provider's own figures. It runs in another process; its
+    /// spool file is read once a second.
     Proxied {
         sources: proxied::PROXIED_SOURCES,
-        heard: Heard::OnTheWay,
-        // The provider's own bytes: gateways add reasoning twice, or leave out what a compaction took.
+        kind: SurfaceKind::OnTheWay,
+        // Read from the provider's own bytes. Gateways add reasoning twice, or leave out the tokens of a compaction.
         usage: Some(8),
         outcome: 40,
         time: 30,
@@ -226,18 +229,18 @@ surfaces! {
         latency: Some(LatencySource::Measured),
         matched_by: Match::Times,
         row_start_ms: None,
-        tells_tries: true,
-        tells_answers: false,
-        knows_success: true,
-        // A response in the background is fetched whenever its client likes.
-        told_again: ToldAgain::AnyTime,
+        reports_attempts: true,
+        reports_answers: false,
+        has_reliable_success: true,
+        // A client may fetch a background response at any time.
+        repeats: Repeats::AnyTime,
         awaited: Awaited::OfProvider(3_000),
     }
 
-    /// LiteLLM, which told what passed through it. It reckons costs with a table of prices.
+    /// LiteLLM, which logs the calls that pass through it. It computes costs from a price table.
     Litellm {
         sources: proxied::LITELLM_SOURCES,
-        heard: Heard::OnTheWay,
+        kind: SurfaceKind::OnTheWay,
         usage: Some(40),
         outcome: 50,
         time: 50,
@@ -246,18 +249,18 @@ surfaces! {
         latency: Some(LatencySource::Measured),
         matched_by: Match::Times,
         row_start_ms: None,
-        tells_tries: true,
-        tells_answers: false,
-        knows_success: true,
-        told_again: ToldAgain::AnyTime,
+        reports_attempts: true,
+        reports_answers: false,
+        has_reliable_success: true,
+        repeats: Repeats::AnyTime,
         awaited: Awaited::Never,
     }
 
-    /// Made up for tests: something on the way that has the truest usage and tells of calls, not of tries.
+    /// Made up for tests: an intermediary whose usage ranks first, and which reports calls, not attempts.
     #[cfg(test)]
     Meter {
         sources: made_up::METER_SOURCES,
-        heard: Heard::OnTheWay,
+        kind: SurfaceKind::OnTheWay,
         usage: Some(5),
         outcome: 80,
         time: 5,
@@ -266,18 +269,18 @@ surfaces! {
         latency: Some(LatencySource::Measured),
         matched_by: Match::Times,
         row_start_ms: None,
-        tells_tries: false,
-        tells_answers: false,
-        knows_success: true,
-        told_again: ToldAgain::AtOnce,
+        reports_attempts: false,
+        reports_answers: false,
+        has_reliable_success: true,
+        repeats: Repeats::Immediately,
         awaited: Awaited::OfProvider(8_000),
     }
 
-    /// Made up for tests: a diagnostic that knows best how calls ended and what they cost.
+    /// Made up for tests: a diagnostic whose outcome and cost rank first.
     #[cfg(test)]
     Echo {
         sources: made_up::ECHO_SOURCES,
-        heard: Heard::Live,
+        kind: SurfaceKind::Live,
         usage: Some(70),
         outcome: 5,
         time: 80,
@@ -286,19 +289,19 @@ surfaces! {
         latency: None,
         matched_by: Match::EqualUsage,
         row_start_ms: None,
-        tells_tries: true,
-        tells_answers: false,
-        knows_success: true,
-        told_again: ToldAgain::AtOnce,
+        reports_attempts: true,
+        reports_answers: false,
+        has_reliable_success: true,
+        repeats: Repeats::Immediately,
         awaited: Awaited::Never,
     }
 }
 
-/// How many surfaces there are.
+/// Number of surfaces.
 pub const SURFACES: usize = ROWS.len();
 
 impl Surface {
-    /// All of them, in the order of their rows.
+    /// All surfaces, in the order of their rows.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
         ALL.iter().copied()
     }
@@ -308,25 +311,26 @@ impl Surface {
         &ROWS[self as usize]
     }
 
-    /// Whether it is read from what the gateway stored.
+    /// Whether it is the session store.
     pub(crate) fn is_stored(self) -> bool {
-        self.row().heard == Heard::Afterwards
+        self.row().kind == SurfaceKind::Afterwards
     }
 
-    /// Whether it sees calls pass between gateway and provider.
-    pub(crate) fn is_way(self) -> bool {
-        Surfaces::ON_THE_WAY.has(self)
+    /// Whether it is an intermediary between gateway and provider.
+    pub(crate) fn is_intermediary(self) -> bool {
+        Surfaces::INTERMEDIARIES.has(self)
     }
 }
 
-/// A set of surfaces, a bit each. The journal holds it as a varint, so a set of the first seven is one byte, as it was
-/// when a set was a byte.
+/// A set of surfaces, one bit each. The journal stores it as a varint: a set of the first seven surfaces is one byte,
+/// as in the format's first version, where a set was a byte.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Surfaces(u16);
 
 const _: () = assert!(SURFACES <= u16::BITS as usize, "a set has a bit for each");
 
-/// The surfaces in whose row something holds, found out at compile time: slots are asked for them by the thousand.
+/// The set of the surfaces whose row has a property, computed at compile time: matching checks thousands of records
+/// against it.
 macro_rules! surfaces_where {
     ($row:ident: $holds:expr) => {{
         let (mut bits, mut index) = (0, 0);
@@ -352,23 +356,24 @@ impl Surfaces {
         self.0
     }
 
-    /// Those that see calls pass between gateway and provider.
-    pub(crate) const ON_THE_WAY: Self = surfaces_where!(row: matches!(row.heard, Heard::OnTheWay));
-    /// Those that tell of each try of a call.
-    pub(crate) const OF_TRIES: Self = surfaces_where!(row: row.tells_tries);
-    /// Those that tell of each answer of a model.
-    pub(crate) const OF_ANSWERS: Self = surfaces_where!(row: row.tells_answers);
+    /// The intermediaries between gateway and provider.
+    pub(crate) const INTERMEDIARIES: Self =
+        surfaces_where!(row: matches!(row.kind, SurfaceKind::OnTheWay));
+    /// Surfaces that report each attempt of a call.
+    pub(crate) const REPORT_ATTEMPTS: Self = surfaces_where!(row: row.reports_attempts);
+    /// Surfaces that report each answer of a model.
+    pub(crate) const REPORT_ANSWERS: Self = surfaces_where!(row: row.reports_answers);
 
     pub(crate) fn with(self, surface: Surface) -> Self {
         Self(self.0 | 1 << surface as u16)
     }
 
-    /// Whether there is none in it that is not in the other.
+    /// Whether all its surfaces are in the other set.
     pub(crate) fn is_within(self, other: Self) -> bool {
         self.0 & !other.0 == 0
     }
 
-    /// Whether there is one that is in both.
+    /// Whether the sets have a surface in common.
     pub(crate) fn meets(self, other: Self) -> bool {
         self.0 & other.0 != 0
     }

@@ -1,5 +1,5 @@
-//! `model_call_started` and `model_call_ended`: no usage, but time and outcome where diagnostics
-//! are off, and the only sign of some calls there.
+//! `model_call_started` and `model_call_ended`: time and outcome, no usage. Where diagnostics are off, the only report
+//! of some calls.
 
 use super::{Event, Observation, Reject, Source, Surface, agent_of, duration};
 use crate::call::Outcome;

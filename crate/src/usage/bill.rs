@@ -1,5 +1,5 @@
-//! What is billed beside tokens at their usual price: several requests in one call, writes to a cache that are kept for
-//! an hour, service tiers, fees for searches, and the provider's own figure.
+//! What is billed beside tokens at their usual price: several requests in one call, cache writes that are kept for an
+//! hour, service tiers, fees for searches, and the provider's own figure.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,17 +9,17 @@ use super::settle::Tokens;
 use crate::call::Usage;
 use crate::identity;
 
-/// The most parts that are kept; those beyond are added up by their models.
-const MOST_PARTS: usize = 8;
-/// Longer names of models are none that a price list has.
-const LONGEST_NAME: usize = 64;
+/// Maximum number of parts; further ones are added up by model.
+const MAX_PARTS: usize = 8;
+/// Maximum length of a model's name, in characters; no price list has longer names.
+const MAX_NAME: usize = 64;
 
-/// One of several requests to models that a call is made of.
+/// One of several model requests that make up a call.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Part {
-    /// Its model; the call's own where `None`.
+    /// Its model; `None` means the call's own.
     pub model: Option<String>,
-    /// Tokens: input, output, cache reads, cache writes, and those of the writes that are kept for an hour.
+    /// Tokens: input, output, cache reads, cache writes, and the part of the writes that is kept for an hour.
     pub tokens: [u64; 5],
 }
 
@@ -34,7 +34,7 @@ impl Part {
         } = tokens.usage;
         let name = model.map(|name| {
             let name = identity::name(name);
-            name.chars().take(LONGEST_NAME).collect()
+            name.chars().take(MAX_NAME).collect()
         });
         Self {
             model: name,
@@ -55,39 +55,39 @@ impl Part {
     }
 }
 
-/// See above.
+/// See the module.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill {
-    /// Whether the cost that was told is the provider's own figure.
+    /// Whether the reported cost is the provider's own figure.
     pub is_billed: bool,
-    /// Of the cache writes, those kept for an hour, in tokens.
+    /// Part of the cache writes that is kept for an hour, in tokens.
     pub write_1h: u64,
-    /// The service tier that answered; `None` where none was told.
+    /// The service tier that answered; `None` where none was reported.
     pub tier: Option<Tier>,
     /// Whether Anthropic's fast mode answered.
     pub is_fast: bool,
-    /// Whether the model was bound to run in the United States.
+    /// Whether the request was restricted to the United States.
     pub is_us: bool,
-    /// Searches of the web.
+    /// Number of web searches.
     pub web_searches: u64,
-    /// Searches of stored files.
+    /// Number of searches in stored files.
     pub file_searches: u64,
-    /// Runs of code on the provider's machines.
+    /// Number of code runs on the provider's machines.
     pub code_runs: u64,
-    /// Sources that a search brought.
+    /// Number of sources that a search returned.
     pub sources: u64,
-    /// The requests that the call is made of, where there are several or of another model.
+    /// The requests that make up the call, where there are several or one of another model.
     pub parts: Vec<Part>,
 }
 
-/// Longer texts do not cross.
-const LONGEST_TEXT: usize = 1_000;
+/// Maximum length of a bill's text, in bytes; longer texts do not cross.
+const MAX_TEXT: usize = 1_000;
 
 impl Bill {
-    /// As text, for one fact; without its parts where these take too much room. `None` where nothing is billed so.
+    /// Serializes it for one fact, without its parts where these are too long.
     pub fn text(&self) -> Option<String> {
         let text = serde_json::to_string(self).ok()?;
-        if text.len() <= LONGEST_TEXT {
+        if text.len() <= MAX_TEXT {
             return Some(text);
         }
         let parts = Vec::new();
@@ -98,7 +98,7 @@ impl Bill {
         .ok()
     }
 
-    /// Of such a text.
+    /// Reads the text of [`Self::text`].
     pub fn of_text(text: &str) -> Option<Box<Self>> {
         serde_json::from_str(text).ok()
     }
@@ -107,8 +107,8 @@ impl Bill {
 impl Reading {
     /// The tokens of the whole call, and of each request that it is made of where there are several.
     ///
-    /// Anthropic tells of compactions, advisors and fallbacks as `iterations`. Its own counts leave out compactions and
-    /// advisors, and may have less than all of the rest.
+    /// Anthropic reports compactions, advisors and fallbacks as `iterations`. Its own counts exclude compactions and
+    /// advisors, and may be lower than the sum of the rest.
     pub(super) fn all_tokens(&self) -> (Option<Tokens>, Vec<Part>) {
         let own = self.tokens();
         let told = |part: &Reading| Some((part.model.clone(), part.tokens()?, part.is_aside));
@@ -137,17 +137,17 @@ impl Reading {
         let is_plain = listed.len() == 1 && listed.iter().all(|part| part.model.is_none());
         match is_plain {
             true => (Some(all), Vec::new()),
-            false => (Some(all), fewer(listed)),
+            false => (Some(all), merge_parts(listed)),
         }
     }
 
     /// The cost in USD, and whether it is the provider's figure.
     pub(super) fn cost(&self) -> Option<(f64, bool)> {
         let billed = match (self.billed, self.upstream, self.has_own_key) {
-            // With a key of one's own the router bills its fee, and the provider the rest.
+            // With the operator's own key the router bills its fee, and the provider the rest.
             (Some(fee), Some(upstream), Some(true)) => Some(fee + upstream),
             (Some(0.0), Some(upstream), None) => Some(upstream),
-            // What the provider bills is not told.
+            // The provider's bill is unknown.
             (Some(_), None, Some(true)) => return None,
             (Some(billed), _, _) => Some(billed),
             (None, upstream, _) => upstream,
@@ -159,7 +159,7 @@ impl Reading {
         }
     }
 
-    /// What is billed beside these tokens.
+    /// The bill beside these tokens; `None` where it is empty.
     pub(super) fn bill(&self, tokens: Option<&Tokens>, parts: Vec<Part>) -> Option<Box<Bill>> {
         let bill = Bill {
             is_billed: self.cost().is_some_and(|(_, is_billed)| is_billed),
@@ -182,14 +182,14 @@ fn sum(parts: &[(Option<String>, Tokens, bool)]) -> Tokens {
     tokens.fold(Tokens::default(), |all, tokens| all.plus(tokens))
 }
 
-/// As many parts as are kept.
-fn fewer(parts: Vec<Part>) -> Vec<Part> {
-    if parts.len() <= MOST_PARTS {
+/// Reduces the parts to [`MAX_PARTS`].
+fn merge_parts(parts: Vec<Part>) -> Vec<Part> {
+    if parts.len() <= MAX_PARTS {
         return parts;
     }
     let mut all: Vec<Part> = Vec::new();
     for part in parts {
-        let is_full = all.len() == MOST_PARTS;
+        let is_full = all.len() == MAX_PARTS;
         let of_model = all.iter().position(|known| known.model == part.model);
         // A ninth model is priced as the call's own.
         match of_model.or(is_full.then_some(0)) {

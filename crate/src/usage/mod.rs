@@ -1,7 +1,8 @@
-//! The one reader of usage: for messages, diagnostics, stored rows, providers' answers, LiteLLM's log and named events.
+//! Reads usage from all sources: messages, diagnostics, stored rows, providers' answers, LiteLLM's log and named
+//! events.
 //!
-//! `rules.rs` is the table of names, `reading.rs` reads by it, `settle.rs` finds out what the numbers mean together,
-//! `bill.rs` has what is billed beside tokens at their usual price.
+//! `rules.rs` is the table of names, `reading.rs` applies it, `settle.rs` decides what the numbers mean together,
+//! `bill.rs` reads what is billed beside tokens at their usual price.
 
 mod bill;
 mod reading;
@@ -19,31 +20,31 @@ use crate::call::Usage;
 use crate::facts::Scalar;
 use crate::json;
 
-/// What a usage says of one call.
+/// The usage of one call.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Used {
     /// Tokens; `None` where absent or all zero.
     pub tokens: Option<Tokens>,
-    /// The cost in USD that stands in it, zeros included.
+    /// The cost in the usage object, in USD, zeros included.
     pub cost_usd: Option<f64>,
-    /// Whether that is the provider's figure, and not one that OpenClaw reckoned.
+    /// Whether the cost is the provider's figure, not one that OpenClaw computed.
     pub is_billed: bool,
-    /// Whether OpenClaw says that the provider billed this cost, be it zero.
+    /// Whether OpenClaw says that the provider billed this cost, even if it is zero.
     pub is_confirmed: bool,
-    /// What is billed beside tokens at their usual price; `None` where that is nothing.
+    /// What is billed beside tokens at their usual price; `None` where nothing is.
     pub bill: Option<Box<Bill>>,
-    /// Whether a count could not be read.
+    /// Whether any count was unreadable.
     pub is_broken: bool,
-    /// Whether there was a count, be it zero.
+    /// Whether any count was reported, even as zero.
     pub is_told: bool,
 }
 
 impl Used {
-    /// What a reading says.
+    /// Evaluates a reading.
     pub fn of(reading: &Reading) -> Self {
         let (tokens, parts) = reading.all_tokens();
-        // OpenClaw reckons its cost from the names alone: where the total says that they are meant otherwise, it is of other
-        // tokens.
+        // OpenClaw computes its cost from the names alone. Where the total shows another meaning, that cost belongs to
+        // other token counts.
         let is_off =
             tokens.is_some_and(|tokens| tokens.is_by_total) && !reading.is_billed_by_provider;
         let cost = reading
@@ -61,12 +62,12 @@ impl Used {
         }
     }
 
-    /// What a fact of a field `usage:…` says.
+    /// Evaluates a fact of a field `usage:…`.
     pub fn of_fact(pairs: &Scalar) -> Self {
         Self::of(&Reading::of_pairs(pairs))
     }
 
-    /// The bill, where whose figure the cost is goes without saying.
+    /// The bill without `is_billed`, for sources whose cost has a fixed origin.
     pub fn bill_of_tokens(&self) -> Option<Box<Bill>> {
         let bill = Bill {
             is_billed: false,
@@ -80,7 +81,8 @@ impl Used {
         self.tokens.map(|tokens| tokens.usage)
     }
 
-    /// Input, output, cache reads, cache writes and reasoning: each where it was told or follows from the total.
+    /// Input, output, cache reads, cache writes and reasoning, each `None` unless it was reported or follows from the
+    /// total.
     pub fn counts(&self) -> [Option<u64>; 5] {
         let Some(Tokens { usage, told, .. }) = self.tokens else {
             return [None; 5];
@@ -95,14 +97,14 @@ impl Used {
         std::array::from_fn(|index| Some(counts[index]).filter(|_| told[index]))
     }
 
-    /// OpenClaw's figure or the provider's. A zero of OpenClaw's stands for "no prices configured", so it is no figure,
+    /// The cost in USD, OpenClaw's or the provider's. OpenClaw's zero means "no prices configured" and is dropped,
     /// unless OpenClaw says that the provider billed it.
     pub fn figure(&self) -> Option<f64> {
         self.cost_usd.filter(|usd| *usd > 0.0 || self.is_confirmed)
     }
 }
 
-/// The fact that a usage object becomes: what `Pack.usage` of the shim makes of it. `Absent` for what is no object.
+/// The fact that a usage object in JSON becomes, as `Pack.usage` of the shim makes it. `Absent` for other values.
 pub fn fact_of(json: &str) -> Scalar {
     let fact = json::read(json.as_bytes(), |usage| {
         usage.is_object().then(|| Scalar::List(pairs(usage)))

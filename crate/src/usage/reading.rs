@@ -1,23 +1,23 @@
-//! Reads usage: from JSON, or from the pairs of a row's number and its value that crossed from JavaScript.
+//! Reads usage: from JSON, or from pairs of a rule's number and a value, which crossed from JavaScript.
 
 use super::rules::{BESIDE, COUNTS, Count, Figure, Meaning, RULES, Remark, Rule};
 use crate::facts::Scalar;
 use crate::json::Value;
 
-/// The most tokens that one call can plausibly have; more is a broken source.
+/// Maximum number of tokens in one call; a larger count comes from a broken source.
 const MAX_TOKENS: f64 = 1e12;
 /// Counts of the prompt.
 const PROMPTS: [Count; 3] = [Count::Prompt, Count::Input, Count::OwnInput];
-/// The most USD, likewise.
+/// Maximum cost of one call in USD; a larger one comes from a broken source.
 const MAX_USD: f64 = 1e9;
-/// xAI's unit of money: so many are a dollar.
+/// Number of xAI's ticks in one USD.
 const TICKS: f64 = 1e10;
-/// The most values that are taken of one usage object, and the most requests that it may be made of.
+/// Maximum number of values that are read of one usage object.
 pub const MAX_VALUES: usize = 256;
-/// See [`MAX_VALUES`].
+/// Maximum number of parts that are read of one usage object.
 pub const MAX_PARTS: usize = 32;
 
-/// A service tier, as far as it has a price of its own.
+/// A service tier with a price of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tier {
@@ -27,17 +27,17 @@ pub enum Tier {
     Flex,
     /// Cheaper and much later.
     Batch,
-    /// Dearer and sooner.
+    /// More expensive and faster.
     Priority,
 }
 
-/// What was read of one usage object, or of several events of one stream.
+/// Content of one usage object, or of several events of one stream.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Reading {
     counts: [Option<u64>; COUNTS],
-    /// Whether the prompt was told to be less than nothing: a relay took what the cache held from a count without it.
+    /// Whether the prompt's count was negative: a relay subtracted cached tokens from a count that excludes them.
     pub(super) is_negative: bool,
-    /// Whether a count could not be read. It is missing; the others count.
+    /// Whether a count was unreadable. It is treated as missing; the others count.
     pub is_broken: bool,
     pub(super) billed: Option<f64>,
     pub(super) upstream: Option<f64>,
@@ -47,14 +47,14 @@ pub struct Reading {
     pub(super) tier: Option<Tier>,
     pub(super) is_fast: bool,
     pub(super) is_us: bool,
-    /// Of a part: whether its tokens are in none of the call's own counts.
+    /// For a part: whether the call's own counts exclude its tokens.
     pub(super) is_aside: bool,
     pub(super) model: Option<String>,
     pub(super) parts: Vec<Reading>,
 }
 
 impl Reading {
-    /// Reads what crossed for a field `usage:…`.
+    /// Reads the fact of a field `usage:…`.
     pub fn of_pairs(pairs: &Scalar) -> Self {
         let mut reading = Self::default();
         let mut is_in_part = false;
@@ -77,20 +77,20 @@ impl Reading {
         reading
     }
 
-    /// Adds a usage object behind what was read; see [`Self::over`].
+    /// Merges a later usage object; see [`Self::over`].
     pub(crate) fn add_usage(&mut self, usage: Value) {
         let read = Self::of_pairs(&Scalar::List(pairs(usage)));
         *self = read.over(std::mem::take(self));
     }
 
-    /// Adds one member of a usage object to the others: of several numbers for a count the largest stands.
+    /// Adds one member of a usage object. Of several numbers for one count the largest is taken.
     pub(crate) fn add_member(&mut self, key: &str, value: Value) {
         let mut taken = Vec::new();
         member(RULES, "", key, value, &mut taken);
         self.add(Self::of_pairs(&Scalar::List(taken)));
     }
 
-    /// Adds what an answer tells beside its usage: the value of one of its members.
+    /// Adds one member of an answer outside its usage object.
     pub(crate) fn add_beside(&mut self, key: &str, value: Value) {
         let mut taken = Vec::new();
         member(BESIDE, "", key, value, &mut taken);
@@ -102,7 +102,7 @@ impl Reading {
         }
     }
 
-    /// Adds so many of what has a fee and is told outside the usage.
+    /// Adds a count with a fee that is reported outside the usage object.
     pub fn add_count(&mut self, count: Count, number: u64) {
         let known = &mut self.counts[count as usize];
         *known = Some(known.unwrap_or_default().max(number));
@@ -116,7 +116,7 @@ impl Reading {
         self.merge_remarks(other);
     }
 
-    /// What both told that is no count; `later` was told later.
+    /// Merges the fields that are no counts. `later` was reported later.
     fn merge_remarks(&mut self, later: Self) {
         let over = |later: Option<f64>, earlier: Option<f64>| match (later, earlier) {
             (Some(0.0) | None, Some(earlier)) => Some(earlier),
@@ -136,8 +136,8 @@ impl Reading {
         }
     }
 
-    /// This over what earlier events of the stream told: usage is cumulative, so the last number of each count stands,
-    /// unless it is a zero.
+    /// Merges it with earlier events of the stream: usage is cumulative, so the last nonzero number of each count is
+    /// taken.
     pub fn over(self, mut earlier: Self) -> Self {
         let whole = [
             Count::Prompt,
@@ -150,7 +150,7 @@ impl Reading {
             .iter()
             .any(|count| self.count(*count) > 0 && self.count(*count) != earlier.count(*count));
         if has_moved && !self.is_told(Count::Total) {
-            // It was of the numbers that stood then.
+            // That total was the sum of the earlier numbers.
             earlier.counts[Count::Total as usize] = None;
         }
         if PROMPTS.iter().any(|count| self.is_told(*count)) {
@@ -163,23 +163,23 @@ impl Reading {
         earlier
     }
 
-    /// The same without the total, where that is of something else.
+    /// The same without the total, for sources whose total means something else.
     pub fn without_total(mut self) -> Self {
         self.counts[Count::Total as usize] = None;
         self
     }
 
-    /// A count; 0 where it was not told.
+    /// A count; 0 where it is missing.
     pub fn count(&self, count: Count) -> u64 {
         self.counts[count as usize].unwrap_or_default()
     }
 
-    /// Whether a count was told, be it as zero.
+    /// Whether a count was reported, even as zero.
     pub fn is_told(&self, count: Count) -> bool {
         self.counts[count as usize].is_some()
     }
 
-    /// Whether any count of tokens was told, be it as zero.
+    /// Whether any count was reported, even as zero.
     pub fn is_anything_told(&self) -> bool {
         self.counts.iter().any(Option::is_some)
     }
@@ -205,7 +205,7 @@ impl Reading {
     }
 
     fn take_money(&mut self, figure: Figure, value: &Scalar) {
-        // Several currencies, or the parts of a sum, may stand in the place of an amount.
+        // The value may be an object of several currencies or of the parts of a sum; that is no error.
         let Some(amount) = number(value).filter(|amount| *amount >= 0.0) else {
             return;
         };
@@ -239,7 +239,7 @@ impl Reading {
     }
 }
 
-/// A number of tokens that stands alone, read as in a usage object: absent is 0. `None` where it cannot be read.
+/// Reads a single number of tokens as in a usage object. Absent is 0; `None` where it is unreadable.
 pub fn count_of(value: &Scalar) -> Option<u64> {
     if value.is_absent() {
         return Some(0);
@@ -248,7 +248,7 @@ pub fn count_of(value: &Scalar) -> Option<u64> {
     Some(tokens.max(0.0) as u64)
 }
 
-/// A number, be it in a string.
+/// A number, also as a string.
 fn number(value: &Scalar) -> Option<f64> {
     let number = match value {
         Scalar::Number(number) => *number,
@@ -270,8 +270,8 @@ fn tier(text: &str) -> Option<Tier> {
     }
 }
 
-/// A usage object as pairs of a row's number in [`RULES`] and its value, as the shim's `Pack.usage` makes them. A part
-/// stands between two pairs of its row, with `true` and `false`.
+/// Converts a usage object to pairs of a rule's number in [`RULES`] and a value, as the shim's `Pack.usage` does. A
+/// part is enclosed by two pairs of its rule, with `true` and `false`.
 pub(crate) fn pairs(usage: Value) -> Vec<Scalar> {
     let mut pairs = Vec::new();
     usage.members(|key, value| member(RULES, "", key, value, &mut pairs));
@@ -302,7 +302,7 @@ fn member(rules: &[Rule], above: &str, key: &str, value: Value, pairs: &mut Vec<
                 left -= 1;
                 pairs.extend([Scalar::Number(index as f64), Scalar::Bool(true)]);
                 part.members(|key, value| {
-                    // A part has no parts.
+                    // Parts have no parts.
                     if index_of(&[key, "[]"].concat()).is_none() {
                         member(rules, "", key, value, pairs);
                     }
@@ -313,7 +313,7 @@ fn member(rules: &[Rule], above: &str, key: &str, value: Value, pairs: &mut Vec<
     }
 }
 
-/// A value as it would cross.
+/// A value as the shim would copy it.
 fn scalar(value: Value) -> Scalar {
     match value.written().get() {
         "true" => Scalar::Bool(true),

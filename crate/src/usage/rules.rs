@@ -1,8 +1,9 @@
-//! The names under which usage is told: one row a name, with what it counts and who tells it so.
+//! The table of names under which usage is reported: one row per name, with its meaning and its sources.
 //!
-//! A name is a path below the usage object (dots between its parts, `[]` behind a list of usages). Several names may
-//! count the same: the largest number is taken, so a placeholder zero hides nothing. Whether a cached count is a part
-//! of the prompt's follows from both names (see [`Count`]), unless the total says otherwise (`settle.rs`).
+//! A name is a path below the usage object, with dots between its parts and `[]` after a list of usages. Several names
+//! may have the same meaning: the largest number is taken, so a placeholder zero hides nothing. Whether the prompt's
+//! count includes a cached count follows from both names (see [`Count`]), unless the total says otherwise
+//! (`settle.rs`).
 
 use self::Count::{
     CacheRead, CacheReadInside, CacheReadOfOthers, CacheWrite, CacheWrite1h, CacheWrite5m,
@@ -12,97 +13,98 @@ use self::Count::{
 };
 use self::Meaning::{Counted, Money, Part, Word};
 
-/// What a number counts. All but the last four are tokens.
+/// Meaning of a number. All but the last four count tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
-    /// The whole prompt. A cached count is a part of it.
+    /// The whole prompt, including cached tokens.
     Prompt,
-    /// The prompt without what the cache held, unless the cached count's own name says that it is a part.
+    /// The prompt without cached tokens, unless the cached count's name says that it is a part.
     Input,
-    /// Tokens of the prompt that no other count has.
+    /// Prompt tokens that no other count includes.
     PromptBeside,
-    /// The answer, with its reasoning.
+    /// The answer, including its reasoning.
     Output,
-    /// Reasoning, a part of the answer.
+    /// Reasoning that the answer's count includes.
     Reasoning,
-    /// Reasoning that the answer's count leaves out.
+    /// Reasoning that the answer's count excludes.
     ReasoningBeside,
-    /// Read from a cache; whether it is a part of the prompt follows from the prompt's name.
+    /// Read from a cache. The prompt's name decides whether it is a part of the prompt.
     CacheRead,
-    /// Read from a cache, a part of the prompt whatever that is called.
+    /// Read from a cache, always a part of the prompt.
     CacheReadInside,
-    /// Written to a cache; whether it is a part of the prompt follows from the prompt's name.
+    /// Written to a cache. The prompt's name decides whether it is a part of the prompt.
     CacheWrite,
-    /// Written to a cache, a part of the prompt whatever that is called.
+    /// Written to a cache, always a part of the prompt.
     CacheWriteInside,
-    /// Read from a cache, a part of the prompt unless that is told as [`Count::OwnInput`].
+    /// Read from a cache, a part of the prompt unless that is a [`Count::OwnInput`].
     CacheReadOfOthers,
-    /// Written to a cache, likewise.
+    /// Written to a cache, a part of the prompt unless that is a [`Count::OwnInput`].
     CacheWriteOfOthers,
-    /// OpenClaw's own `input`: the prompt without what the cache held. The own counts come before all others, unless zero.
+    /// OpenClaw's `input`: the prompt without cached tokens. OpenClaw's own counts take precedence unless they are
+    /// zero.
     OwnInput,
-    /// Its `output`.
+    /// OpenClaw's `output`.
     OwnOutput,
-    /// Its `cacheRead`, beside the prompt.
+    /// OpenClaw's `cacheRead`, not a part of the prompt.
     OwnCacheRead,
-    /// Its `cacheWrite`, beside the prompt.
+    /// OpenClaw's `cacheWrite`, not a part of the prompt.
     OwnCacheWrite,
-    /// Of the cache writes, those kept for five minutes.
+    /// Part of the cache writes that is kept for 5 minutes.
     CacheWrite5m,
-    /// Of the cache writes, those kept for an hour.
+    /// Part of the cache writes that is kept for 1 hour.
     CacheWrite1h,
-    /// Sound and pictures in the prompt, which few providers leave out of its count.
+    /// Audio and images in the prompt. Few providers exclude them from its count.
     PromptMedia,
-    /// Sound in the answer, likewise.
+    /// Audio in the answer. Few providers exclude it from its count.
     OutputMedia,
-    /// Everything together.
+    /// The total.
     Total,
-    /// Searches of the web, each with a fee.
+    /// Web searches, each with a fee.
     WebSearches,
-    /// Searches of stored files, each with a fee.
+    /// Searches in stored files, each with a fee.
     FileSearches,
-    /// Runs of code on the provider's machines, each with a fee.
+    /// Code runs on the provider's machines, each with a fee.
     CodeRuns,
-    /// Sources that a search brought, each with a fee.
+    /// Sources that a search returned, each with a fee.
     Sources,
 }
 
-/// How many counts there are.
+/// Number of counts.
 pub const COUNTS: usize = Sources as usize + 1;
 
-/// What a figure in USD is.
+/// Meaning of an amount of money.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figure {
-    /// What the provider bills.
+    /// The provider's bill, in USD.
     Billed,
-    /// The same in units of 1e-10 USD.
+    /// The provider's bill, in units of 1e-10 USD.
     BilledTicks,
-    /// What the provider behind a router bills to the operator's own key.
+    /// The bill of the provider behind a router to the operator's own key, in USD.
     Upstream,
-    /// OpenClaw's figure, unless its origin says that the provider billed it.
+    /// OpenClaw's figure in USD, the provider's where its origin says so.
     Openclaw,
 }
 
-/// What a text or a flag says.
+/// Meaning of a text or a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remark {
-    /// Which service tier answered.
+    /// The service tier that answered.
     Tier,
-    /// `fast` where Anthropic's fast mode answered.
+    /// `fast` for Anthropic's fast mode.
     Speed,
-    /// Where the model ran: `us` costs more.
+    /// The region: `us` costs more.
     Region,
-    /// Whether the operator's own key was billed by the provider behind a router.
+    /// Whether the provider behind a router billed the operator's own key.
     OwnKey,
     /// `provider-billed` where OpenClaw's figure is the provider's.
     Origin,
-    /// Of a part: what it was.
+    /// Kind of a part.
     Kind,
-    /// Of a part: its model.
+    /// Model of a part.
     Model,
 }
 
-/// What a row's value means.
+/// Meaning of a row's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     /// A number.
@@ -111,7 +113,7 @@ pub enum Meaning {
     Money(Figure),
     /// A text or a flag.
     Word(Remark),
-    /// A list: each entry is the usage of one of several requests to models that the call is made of.
+    /// A list with the usage of each model request that the call is made of.
     Part,
 }
 
@@ -132,7 +134,7 @@ pub const RULES: &[Rule] = &[
     ("totalTokens", Counted(Total)),
     ("cost.total", Money(Figure::Openclaw)),
     ("cost.totalOrigin", Word(Remark::Origin)),
-    // What OpenClaw's `normalizeUsage` takes besides: older rows, and harnesses that keep the provider's shape.
+    // Further names that OpenClaw's `normalizeUsage` reads: older rows, and harnesses that keep the provider's shape.
     ("cache_read", Counted(CacheRead)),
     ("cache_write", Counted(CacheWrite)),
     ("reasoning_tokens", Counted(Reasoning)),
@@ -141,7 +143,7 @@ pub const RULES: &[Rule] = &[
     ("cached_input_tokens", Counted(CacheReadOfOthers)),
     ("reasoning_output_tokens", Counted(Reasoning)),
     ("cached", Counted(CacheReadOfOthers)),
-    // OpenAI chat completions, and all who speak it.
+    // OpenAI chat completions, and compatible servers.
     ("prompt_tokens", Counted(Prompt)),
     ("completion_tokens", Counted(Output)),
     ("total_tokens", Counted(Total)),
@@ -168,7 +170,7 @@ pub const RULES: &[Rule] = &[
     ("input_tokens_details.audio_tokens", Counted(PromptMedia)),
     ("output_tokens_details.reasoning_tokens", Counted(Reasoning)),
     ("output_tokens_details.audio_tokens", Counted(OutputMedia)),
-    // OpenRouter and LiteLLM, of models that write to caches.
+    // OpenRouter and LiteLLM, for models that write to caches.
     (
         "prompt_tokens_details.cache_write_tokens",
         Counted(CacheWriteInside),
@@ -200,7 +202,7 @@ pub const RULES: &[Rule] = &[
     // DeepSeek; Moonshot and StepFun.
     ("prompt_cache_hit_tokens", Counted(CacheReadInside)),
     ("cached_tokens", Counted(CacheReadInside)),
-    // Mistral: what connectors added to the prompt.
+    // Mistral: tokens that connectors added to the prompt.
     ("prompt_tokens_details.image_tokens", Counted(PromptMedia)),
     ("connector_tokens", Counted(PromptMedia)),
     // Relays of the new-api family.
@@ -233,7 +235,7 @@ pub const RULES: &[Rule] = &[
     ("iterations[]", Part),
     ("type", Word(Remark::Kind)),
     ("model", Word(Remark::Model)),
-    // Amazon Bedrock: converse, and what it adds to Anthropic's streams.
+    // Amazon Bedrock: converse, and its additions to Anthropic's streams.
     ("inputTokens", Counted(Input)),
     ("outputTokens", Counted(Output)),
     ("cacheReadInputTokens", Counted(CacheRead)),
@@ -247,7 +249,8 @@ pub const RULES: &[Rule] = &[
     ("generation_token_count", Counted(Output)),
     ("inputTextTokenCount", Counted(Input)),
     ("totalOutputTextTokenCount", Counted(Output)),
-    // Gemini's `usageMetadata`. Thoughts are no part of the candidates, what tools brought no part of the prompt.
+    // Gemini's `usageMetadata`. The candidates' count excludes thoughts, the prompt's excludes tokens that tools
+    // brought.
     ("promptTokenCount", Counted(Prompt)),
     ("toolUsePromptTokenCount", Counted(PromptBeside)),
     ("candidatesTokenCount", Counted(Output)),
@@ -257,7 +260,7 @@ pub const RULES: &[Rule] = &[
     ("totalTokenCount", Counted(Total)),
     ("trafficType", Word(Remark::Tier)),
     ("serviceTier", Word(Remark::Tier)),
-    // Ollama's native API, and llama.cpp's timings, whose prompt is what was not cached.
+    // Ollama's API, and llama.cpp's timings, whose prompt count excludes cached tokens.
     ("prompt_eval_count", Counted(Prompt)),
     ("prompt_eval_cached_count", Counted(CacheReadInside)),
     ("eval_count", Counted(Output)),
@@ -290,7 +293,7 @@ pub const RULES: &[Rule] = &[
         "completionTokensDetails.reasoningTokens",
         Counted(Reasoning),
     ),
-    // Fees. OpenRouter; LiteLLM, of Gemini; xAI's tools and its earlier search; Mistral's connectors; Perplexity.
+    // Fees. OpenRouter; LiteLLM for Gemini; xAI's tools and its earlier search; Mistral's connectors; Perplexity.
     (
         "server_tool_use_details.web_search_requests",
         Counted(WebSearches),
@@ -338,7 +341,7 @@ pub const RULES: &[Rule] = &[
     ("costUsd", Money(Figure::Billed)),
 ];
 
-/// What an answer tells beside its usage object; paths begin at the answer.
+/// Members of an answer outside its usage object; paths begin at the answer.
 pub const BESIDE: &[Rule] = &[
     // OpenAI, and Gemini's native API.
     ("service_tier", Word(Remark::Tier)),
@@ -354,7 +357,7 @@ pub const BESIDE: &[Rule] = &[
     ("meta.usage.usd_spent", Money(Figure::Billed)),
 ];
 
-/// The names alone, in the order of the table: what crosses from JavaScript.
+/// The names in the order of the table. They cross to the shim.
 pub const NAMES: &[&str] = {
     const ALL: [&str; RULES.len()] = {
         let mut names = [""; RULES.len()];
@@ -368,7 +371,7 @@ pub const NAMES: &[&str] = {
     &ALL
 };
 
-/// The names that cross for a field with this path: `usage:` says that a usage object stands there.
+/// The names for a field with this path: those of the table where the path starts with `usage:`.
 pub(crate) const fn names_of(path: &str) -> &'static [&'static str] {
     let (path, kind) = (path.as_bytes(), b"usage:");
     let mut index = 0;

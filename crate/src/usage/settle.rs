@@ -1,19 +1,19 @@
-//! What the numbers of a usage say together: the total decides what the names leave open.
+//! Decides what the numbers of a usage mean together: where the names are ambiguous, the total decides.
 
 use super::reading::Reading;
 use super::rules::Count;
 use crate::call::Usage;
 
-/// Tokens as they are meant here, and whether each was told.
+/// Token counts with this crate's meaning, and whether each was reported.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tokens {
     /// The four counts and the reasoning.
     pub usage: Usage,
-    /// Of the cache writes, those kept for an hour.
+    /// Part of the cache writes that the cache keeps for an hour.
     pub write_1h: u64,
-    /// Whether anything was told of the prompt, the answer, cache reads, cache writes, reasoning.
+    /// Whether prompt, output, cache reads, cache writes and reasoning were reported.
     pub told: [bool; 5],
-    /// Whether the total says that the names are not meant as usual.
+    /// Whether the total shows that the names do not have their usual meaning.
     pub is_by_total: bool,
 }
 
@@ -37,22 +37,22 @@ impl Tokens {
     }
 }
 
-/// One way to read the numbers.
+/// One interpretation of the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Way {
-    /// Whether cache reads are a part of the prompt's count.
+struct Interpretation {
+    /// Whether the prompt's count includes cache reads.
     holds_reads: bool,
-    /// Whether cache writes are.
+    /// Whether the prompt's count includes cache writes.
     holds_writes: bool,
-    /// Whether reasoning is a part of the answer's count.
+    /// Whether the output's count includes reasoning.
     holds_reasoning: bool,
-    /// Whether reasoning that is told beside the answer's count is a part of it.
-    holds_thoughts: bool,
-    /// Whether sound and pictures are a part of the prompt's count, and of the answer's.
+    /// Whether the output's count includes reasoning that is reported beside it.
+    holds_reasoning_beside: bool,
+    /// Whether the counts of prompt and output include audio and images.
     holds_media: [bool; 2],
 }
 
-/// The numbers, one for each thing that is counted.
+/// One number for each quantity.
 struct Numbers {
     prompt: u64,
     beside: u64,
@@ -66,10 +66,10 @@ struct Numbers {
 }
 
 impl Reading {
-    /// The tokens of this usage alone, without its parts; `None` where nothing but zeros was told.
+    /// The tokens of this usage without its parts; `None` where all counts are zero or missing.
     pub(super) fn tokens(&self) -> Option<Tokens> {
         let numbers = self.numbers();
-        let usual = self.usual_way(&numbers);
+        let usual = self.usual_interpretation(&numbers);
         let is_told = |counts: &[Count]| counts.iter().any(|count| self.is_told(*count));
         let told = [
             is_told(&[
@@ -95,15 +95,15 @@ impl Reading {
             ]),
             is_told(&[Count::Reasoning, Count::ReasoningBeside]),
         ];
-        let way = numbers.way(usual, self.is_negative);
+        let way = numbers.confirmed(usual, self.is_negative);
         let mut usage = numbers.read_as(way);
         let rest = match self.is_negative {
-            // The total of such a relay has the same fault.
+            // The total of a relay with a negative prompt has the same fault.
             true => 0,
             false => numbers.total.saturating_sub(sum(&usage)),
         };
-        // What the total has beyond all that was told: reasoning, which some tell in the total alone. Where nothing was
-        // told of the prompt, it is the prompt.
+        // The rest of the total beyond all counts is reasoning, which some providers report in the total alone. Where
+        // the prompt was not reported, the rest is the prompt.
         match usage.prompt() == 0 || !told[0] {
             true => usage.input = usage.input.saturating_add(rest),
             false => usage.output = usage.output.saturating_add(rest),
@@ -165,8 +165,8 @@ impl Reading {
         }
     }
 
-    /// How the names say that the numbers are meant.
-    fn usual_way(&self, numbers: &Numbers) -> Way {
+    /// The interpretation that the names suggest.
+    fn usual_interpretation(&self, numbers: &Numbers) -> Interpretation {
         let own = self.count(Count::OwnInput);
         let (whole, bare) = match own {
             0 => (self.count(Count::Prompt), self.count(Count::Input)),
@@ -176,13 +176,13 @@ impl Reading {
         let is_whole = whole > bare || (whole == bare && whole > 0 && !is_more_than_all);
         let holds = |own_count: Count, count: Count, inside: Count, of_others: Count| {
             let is_a_part = self.count(inside) > 0 || (own == 0 && self.count(of_others) > 0);
-            // Both names, and more than the prompt's count can hold: what is told twice stands beside it.
+            // Both names are present, and the cached counts exceed the prompt's count, so they are not a part of it.
             let is_told_twice = self.count(count) > 0 && is_more_than_all && whole <= bare;
             let is_beside = is_told_twice || self.count(own_count) > 0;
-            // Of a prompt that was not told nothing is a part.
+            // An unreported prompt includes nothing.
             numbers.prompt > 0 && !self.is_negative && !is_beside && (is_a_part || is_whole)
         };
-        Way {
+        Interpretation {
             holds_reads: holds(
                 Count::OwnCacheRead,
                 Count::CacheRead,
@@ -195,41 +195,44 @@ impl Reading {
                 Count::CacheWriteInside,
                 Count::CacheWriteOfOthers,
             ),
-            // A part is no larger than the whole.
+            // A part is never larger than the whole.
             holds_reasoning: numbers.reasoning <= numbers.output,
-            holds_thoughts: false,
+            holds_reasoning_beside: false,
             holds_media: [true, true],
         }
     }
 }
 
 impl Numbers {
-    /// The way of reading that the total confirms, with the fewest changes to the usual one; that one where none is.
-    fn way(&self, usual: Way, is_negative: bool) -> Way {
+    /// The interpretation that agrees with the total and differs least from the usual one; the usual one where none
+    /// agrees.
+    fn confirmed(&self, usual: Interpretation, is_negative: bool) -> Interpretation {
         if self.total == 0 || is_negative {
             return usual;
         }
-        let mut ways: Vec<(u32, Way)> = (0u32..64)
+        let mut ways: Vec<(u32, Interpretation)> = (0u32..64)
             .map(|changes| {
                 let is_changed = |bit: u32| changes & (1 << bit) != 0;
-                let way = Way {
+                let way = Interpretation {
                     holds_reads: usual.holds_reads ^ is_changed(0),
                     holds_writes: usual.holds_writes ^ is_changed(1),
                     holds_reasoning: usual.holds_reasoning ^ is_changed(2),
                     holds_media: [!is_changed(3), !is_changed(4)],
-                    holds_thoughts: is_changed(5) && self.reasoning_beside <= self.output,
+                    holds_reasoning_beside: is_changed(5) && self.reasoning_beside <= self.output,
                 };
                 (changes.count_ones(), way)
             })
             .collect();
         ways.sort_by_key(|(changes, _)| *changes);
-        let fits = |way: &Way| self.can_be(*way, usual) && sum(&self.read_as(*way)) == self.total;
+        let fits = |way: &Interpretation| {
+            self.is_possible(*way, usual) && sum(&self.read_as(*way)) == self.total
+        };
         let found = ways.into_iter().map(|(_, way)| way).find(fits);
         found.unwrap_or(usual)
     }
 
-    /// Whether a count that is usually beside the prompt's may be a part of it: it is no larger.
-    fn can_be(&self, way: Way, usual: Way) -> bool {
+    /// Whether the prompt's count is large enough to include the cached counts that it usually excludes.
+    fn is_possible(&self, way: Interpretation, usual: Interpretation) -> bool {
         let reads = if way.holds_reads { self.read } else { 0 };
         let writes = if way.holds_writes { self.write } else { 0 };
         let has_more_parts =
@@ -237,14 +240,14 @@ impl Numbers {
         !has_more_parts || reads + writes <= self.prompt
     }
 
-    /// The tokens as this way has them.
-    fn read_as(&self, way: Way) -> Usage {
+    /// The tokens by this interpretation.
+    fn read_as(&self, way: Interpretation) -> Usage {
         let media = |index: usize| match way.holds_media[index] {
             true => 0,
             false => self.media[index],
         };
         let prompt = self.prompt + self.beside + media(0);
-        // What a cache held of a prompt is no more than the prompt.
+        // The cached part of a prompt is no larger than the prompt.
         let cache_read = match way.holds_reads {
             true => self.read.min(prompt),
             false => self.read,
@@ -256,7 +259,7 @@ impl Numbers {
         };
         let writes_inside = if way.holds_writes { cache_write } else { 0 };
         let beside = |is_inside: bool, tokens: u64| if is_inside { 0 } else { tokens };
-        let reasoning_beside = beside(way.holds_thoughts, self.reasoning_beside)
+        let reasoning_beside = beside(way.holds_reasoning_beside, self.reasoning_beside)
             + beside(way.holds_reasoning, self.reasoning);
         Usage {
             input: prompt - reads_inside - writes_inside,

@@ -358,7 +358,7 @@ impl From<&Slot> for v1::Slot {
             row,
             is_unbilled,
             // Of this process alone.
-            heard_s: _,
+            first_seen_s: _,
             clock_ms: _,
         } = slot;
         Self {
@@ -391,7 +391,7 @@ impl From<v1::Slot> for Slot {
             is_answered: slot.is_answered,
             row: slot.row.into(),
             is_unbilled: slot.is_unbilled,
-            heard_s: 0,
+            first_seen_s: 0,
             clock_ms: 0,
         }
     }
