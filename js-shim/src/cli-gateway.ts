@@ -191,7 +191,7 @@ class GatewaySync {
       this.#skippedOthers += calls.length - own.length;
       this.#read.shift();
       while (this.#pipeline.backlog() > MOST_WAITING && !this.#isStopped) {
-        if (await this.#pipeline.relieve(MOST_WAITING, RELIEF_MS)) break;
+        if (await this.#pipeline.reduceBacklog(MOST_WAITING, RELIEF_MS)) break;
         // What waits is kept; a single run reads no more than there is room for.
         if (!this.#options.watch) throw new ReceiverAway("AgentWatch takes nothing");
         await this.#pause(BACKOFF.first);

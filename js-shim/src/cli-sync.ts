@@ -260,7 +260,7 @@ class Sync {
         this.#isAway = true;
         return false;
       }
-      if (!(await this.#pipeline.relieve(most, RELIEF_MS))) await this.#pause(200);
+      if (!(await this.#pipeline.reduceBacklog(most, RELIEF_MS))) await this.#pause(200);
     }
     return false;
   }

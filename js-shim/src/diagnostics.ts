@@ -1,11 +1,11 @@
-/** Subscribes to the gateway's diagnostic events, whichever module of its SDK has them. */
+/** Subscribes to the gateway's diagnostic events, which are in different modules of its SDK by version. */
 
 import { DIAGNOSTICS } from "./pickers.js";
 
 const WANTED = new Set(DIAGNOSTICS);
 
 type Listener = (event: { type?: unknown }) => void;
-/** From 2026.8 on a filter says which events are wanted: the gateway copies and freezes no others for this listener. */
+/** From 2026.8 on the gateway copies and freezes only events of the types in `include` for this listener. */
 type Subscribe = (listener: Listener, filter?: { include: readonly string[] }) => () => void;
 
 interface Sdk {
@@ -14,26 +14,29 @@ interface Sdk {
   areDiagnosticsEnabledForProcess?: () => boolean;
 }
 
-/** What a gateway's diagnostics tell. */
+/** A subscription, and what the gateway's diagnostic events report. */
 export interface Subscription {
-  /** `calls`: an event for each model call. `totals`: sums of runs only. `none`: nothing. */
-  tells: "calls" | "totals" | "none";
-  /** Why it tells no calls, for the operator. */
-  because?: string;
+  /** `calls`: an event for each model call. `totals`: sums of runs only. `none`: no events. */
+  reports: "calls" | "totals" | "none";
+  /** Why calls are not reported, for the operator. */
+  reason?: string;
   unsubscribe(): void;
 }
 
 const NOTHING: Subscription = {
-  tells: "none",
-  because: "this gateway has no diagnostic events",
+  reports: "none",
+  reason: "this gateway has no diagnostic events",
   unsubscribe() {},
 };
 
 /**
- * Subscribes once. `accept` gets an event's type and the event.
+ * Subscribes to the declared types of events.
  *
- * From 2026.3.28 on the SDK has `diagnostic-runtime`; before, `diagnostics-otel`, whose events are
- * sums of runs. Only `onInternalDiagnosticEvent` shows the calls of models.
+ * From 2026.3.28 on the SDK has `diagnostic-runtime`; before that, `diagnostics-otel`, whose events are sums of runs. Only
+ * `onInternalDiagnosticEvent` reports single model calls.
+ *
+ * @param accept called with an event's type and the event
+ * @param isEnabled `diagnostics.enabled` of the gateway's configuration
  */
 export async function subscribe(
   accept: (type: string, event: unknown) => void,
@@ -44,7 +47,7 @@ export async function subscribe(
       const { type } = event;
       if (typeof type === "string" && WANTED.has(type)) accept(type, event);
     } catch {
-      // An event that cannot even tell its type is none that we read.
+      // The event's own getter threw: it cannot be read.
     }
   };
   const runtime = await load("openclaw/plugin-sdk/diagnostic-runtime");
@@ -52,19 +55,19 @@ export async function subscribe(
     const unsubscribe = runtime.onInternalDiagnosticEvent(listener, { include: [...WANTED] });
     const isOff = isEnabled === false || runtime.areDiagnosticsEnabledForProcess?.() === false;
     return isOff
-      ? { tells: "none", because: "diagnostics.enabled is false", unsubscribe }
-      : { tells: "calls", unsubscribe };
+      ? { reports: "none", reason: "diagnostics.enabled is false", unsubscribe }
+      : { reports: "calls", unsubscribe };
   }
   const older = runtime ?? (await load("openclaw/plugin-sdk/diagnostics-otel"));
   if (!older?.onDiagnosticEvent) return NOTHING;
   return {
-    tells: "totals",
-    because: "this gateway's diagnostics tell only sums of runs",
+    reports: "totals",
+    reason: "this gateway's diagnostics report only sums of runs",
     unsubscribe: older.onDiagnosticEvent(listener),
   };
 }
 
-/** A module of the gateway's SDK, if this version has it. */
+/** Loads a module of the gateway's SDK; undefined where this version has none of that name. */
 async function load(specifier: string): Promise<Sdk | undefined> {
   try {
     return (await import(specifier)) as Sdk;

@@ -1,7 +1,7 @@
 /**
- * The drop-in replacement of AgentWatch's hook directory: the handler of a HOOK.md hook. It tells of messages,
- * commands and the gateway's start. Which models were used no internal event tells: the worker, which the gateway's
- * start makes, reads that from the session store (`shared.ts`), soon after a turn where no plugin hears of calls.
+ * The handler of a HOOK.md hook, in place of AgentWatch's own hook directory. It records messages, commands and the
+ * gateway's start. Internal events do not report model calls: the worker reads those from the session store, soon after a
+ * turn where the plugin does not run.
  */
 
 import { environmentConfigFile, environmentStateDir } from "./env.js";
@@ -10,10 +10,10 @@ import { acceptInternal } from "./internal.js";
 import { sessionStoreOf } from "./session-store.js";
 import { end, recorder, type Shared, shared } from "./shared.js";
 
-/** What the plugin hears by typed hooks: with it in the process, these would be told twice. */
-const OF_THE_PLUGIN = new Set(["message", "gateway"]);
+/** Families of events that the plugin gets by typed hooks; with the plugin in the process they would be recorded twice. */
+const FAMILIES_OF_PLUGIN = new Set(["message", "gateway"]);
 
-/** How long a stopping gateway may be held up, in ms. */
+/** How long a stopping gateway waits for this hook, in ms. */
 const STOP_BUDGET_MS = 1_500;
 
 interface InternalEvent {
@@ -21,21 +21,21 @@ interface InternalEvent {
   action?: unknown;
 }
 
-/** Takes an internal event. Throws nothing, and makes nobody wait but a gateway that stops. */
+/** Records an internal event. Throws nothing; only a gateway that stops waits for the returned promise. */
 export default function handler(event: unknown): Promise<void> | undefined {
   try {
     const state = ready(shared());
     const { type, action } = (event ?? {}) as InternalEvent;
-    if (state.hasPlugin && OF_THE_PLUGIN.has(String(type))) return undefined;
+    if (state.hasPlugin && FAMILIES_OF_PLUGIN.has(String(type))) return undefined;
     if (type === "gateway" && action === "shutdown") return stop(state);
     acceptInternal(recorder(state), event);
   } catch {
-    // A hostile event: there is nothing in it to tell of.
+    // The event's own getter threw: it cannot be read.
   }
   return undefined;
 }
 
-/** Without a plugin nobody has told where to log and where state is kept. */
+/** Fills in the log and the state directory where no plugin set them. */
 function ready(state: Shared): Shared {
   state.stateDir ??= environmentStateDir();
   if (!state.log)

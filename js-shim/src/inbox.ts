@@ -1,48 +1,50 @@
-/** Packed events between the handlers that tell of them and the core. */
+/** Packed events on their way to the core. */
 
 import { randomUUID } from "node:crypto";
-import { BEAT_MS } from "./beat.js";
 import type { PackedEvent } from "./pack.js";
+import { TICK_MS } from "./scheduler.js";
 import type { Core } from "./wasm.js";
 
-/** Events that may wait in memory; more are dropped and counted. */
+/** Events that a queue holds at most; more are dropped and counted. */
 const MAX_QUEUE = 20_000;
-/** So many events cross at once. */
-const GIVEN = 64;
-/** So many are settled at once: what the core makes of them is in its memory until then, which it never gives back. */
-const SETTLED = 512;
+/** Events that cross into the module at once. */
+const EVENTS_PER_CROSSING = 64;
+/** Events of one span. Their results stay in the core's memory until due work has run, and that memory never shrinks. */
+const EVENTS_PER_SPAN = 512;
 
-/** A moment by both clocks: ms since 1970, and ms of the clock that never goes back. */
+/** A moment by both clocks. */
 export interface Moment {
+  /** ms since 1970. */
   wall: number;
+  /** ms of the monotonic clock. */
   mono: number;
 }
 
-/** An event that waits, and when it came. */
-export interface Waiting extends PackedEvent, Moment {}
+/** An event in an inbox, with the moment at which it came. */
+export interface QueuedEvent extends PackedEvent, Moment {}
 
-/** Where a pipeline's events wait. */
+/** The source of a pipeline's events: a queue of this thread, or the ring. */
 export interface Inbox {
   readonly isEmpty: boolean;
-  /** How many found no room. */
+  /** Number of events that found no room. */
   readonly dropped: number;
-  /** How many were skipped, since readers died of them. */
+  /** Number of events that were skipped because the core trapped on them twice. */
   readonly skipped: number;
-  /** Takes everything that waits, in its order. */
-  take(): Waiting[];
-  /** How far reading is behind these events, to be kept with what came of them; nothing where nobody could go on there. */
-  mark(events: readonly Waiting[]): string | undefined;
-  /** Goes on behind a mark that a former reader left. */
+  /** Takes every event, in order. An event stays in the inbox until it is acknowledged. */
+  take(): QueuedEvent[];
+  /** The position behind these events, to be journalled with them; undefined where no later reader could use it. */
+  mark(events: readonly QueuedEvent[]): string | undefined;
+  /** Continues behind a mark of an earlier reader. */
   resume(mark: string): void;
-  /** The core is about to read an event, or, without one, is done with it. */
-  observing(event: Waiting | undefined): void;
-  /** Everything that was taken is kept. */
+  /** The core reads this event next; without an event, it has read the one before. */
+  observing(event: QueuedEvent | undefined): void;
+  /** Every event that was taken is journalled. */
   acknowledge(): void;
-  /** The core died: what is not acknowledged comes again, but for an event at which it died twice. */
+  /** The core trapped: events that are not acknowledged come again, without an event at which it trapped twice. */
   rewind(): void;
 }
 
-/** When a packed event came. */
+/** The moment at which a packed event came. */
 export function momentOf({ numbers }: PackedEvent): Moment {
   return { wall: numbers[1] ?? 0, mono: numbers[2] ?? 0 };
 }
@@ -50,40 +52,41 @@ export function momentOf({ numbers }: PackedEvent): Moment {
 /** Events of this thread. */
 export class Queue implements Inbox {
   readonly #mono: () => number;
-  readonly #ask: (ms: number) => void;
-  /** Tells this queue's marks from those of others. */
+  readonly #schedule: (ms: number) => void;
+  /** Random name in this queue's marks: marks of another queue are not used. */
   readonly #name = randomUUID();
-  /** Events that wait, and those that were taken and are not acknowledged. */
-  #events: Waiting[] = [];
-  #taken: Waiting[] = [];
-  /** How many were acknowledged. */
+  #events: QueuedEvent[] = [];
+  /** Events that were taken and are not acknowledged. */
+  #taken: QueuedEvent[] = [];
+  /** Number of acknowledged events. */
   #acknowledged = 0;
-  /** When events were taken last, in ms of the monotonic clock. */
+  /** Time of the last `take`, in ms of the monotonic clock. */
   #takenAt = Number.NEGATIVE_INFINITY;
-  #observed: Waiting | undefined;
-  #suspect: Waiting | undefined;
+  #observed: QueuedEvent | undefined;
+  /** The event at which the core trapped last. */
+  #suspect: QueuedEvent | undefined;
   dropped = 0;
   skipped = 0;
 
-  /** `ask` is told in how many ms it is time for `take`. */
-  constructor(mono: () => number, ask: (ms: number) => void) {
+  /** @param schedule called with the ms after which `take` is due */
+  constructor(mono: () => number, schedule: (ms: number) => void) {
     this.#mono = mono;
-    this.#ask = ask;
+    this.#schedule = schedule;
   }
 
-  /** An event after a pause is handed over at once; those that follow it wait for each other until the next beat. */
+  /** Adds an event. The first event after a pause is due at once; events behind it are due together at the next tick. */
   add(event: PackedEvent): void {
     if (this.#events.length >= MAX_QUEUE) {
       this.dropped += 1;
       return;
     }
-    const waiting = { ...event, ...momentOf(event) };
-    if (this.#events.push(waiting) === 1)
-      this.#ask(Math.min(this.#takenAt + BEAT_MS - waiting.mono, BEAT_MS));
+    const queued = { ...event, ...momentOf(event) };
+    if (this.#events.push(queued) === 1)
+      this.#schedule(Math.min(this.#takenAt + TICK_MS - queued.mono, TICK_MS));
   }
 
-  /** An event that is handed over at once, behind all others. */
-  addTaken(event: PackedEvent): Waiting {
+  /** Adds an event that the caller passes to the core itself, behind all others. */
+  addTaken(event: PackedEvent): QueuedEvent {
     const taken = { ...event, ...momentOf(event) };
     this.#taken.push(taken);
     return taken;
@@ -93,7 +96,7 @@ export class Queue implements Inbox {
     return this.#events.length === 0;
   }
 
-  take(): Waiting[] {
+  take(): QueuedEvent[] {
     const events = this.#events;
     this.#events = [];
     for (const event of events) this.#taken.push(event);
@@ -101,21 +104,21 @@ export class Queue implements Inbox {
     return events;
   }
 
-  mark(events: readonly Waiting[]): string | undefined {
+  mark(events: readonly QueuedEvent[]): string | undefined {
     const last = events.at(-1);
     return last && `${this.#name} ${this.#acknowledged + this.#taken.indexOf(last) + 1}`;
   }
 
   resume(mark: string): void {
-    const [name, upto] = mark.split(" ");
+    const [name, upTo] = mark.split(" ");
     if (name !== this.#name) return;
-    // What is journalled was not acknowledged any more.
-    const kept = Math.max(0, Number(upto) - this.#acknowledged);
-    this.#events.splice(0, kept);
-    this.#acknowledged += kept;
+    // These events were journalled, and the core trapped before it acknowledged them.
+    const journalled = Math.max(0, Number(upTo) - this.#acknowledged);
+    this.#events.splice(0, journalled);
+    this.#acknowledged += journalled;
   }
 
-  observing(event: Waiting | undefined): void {
+  observing(event: QueuedEvent | undefined): void {
     this.#observed = event;
   }
 
@@ -138,17 +141,20 @@ export class Queue implements Inbox {
 }
 
 /**
- * Events in spans of time as they are gathered: where the thread was held up, what was due between two events is to be
- * done between them. Where very many come, a span is shorter.
+ * Splits events into spans of time. Where this thread was blocked, work that was due between two spans runs between them.
+ * A span of very many events is split by their number.
  *
- * @returns the events of each span, and when the next one begins
+ * @returns the events of each span, and the first event of the next span
  */
-export function spansOf(events: readonly Waiting[]): Array<[events: Waiting[], until: Moment | undefined]> {
-  const spans: Array<[Waiting[], Moment | undefined]> = [];
+export function spansOf(
+  events: readonly QueuedEvent[],
+): Array<[events: QueuedEvent[], until: Moment | undefined]> {
+  const spans: Array<[QueuedEvent[], Moment | undefined]> = [];
   for (const event of events) {
     const last = spans.at(-1);
-    const isIn = last && event.mono - (last[0][0]?.mono ?? 0) < BEAT_MS && last[0].length < SETTLED;
-    if (isIn) last[0].push(event);
+    const isSameSpan =
+      last && event.mono - (last[0][0]?.mono ?? 0) < TICK_MS && last[0].length < EVENTS_PER_SPAN;
+    if (isSameSpan) last[0].push(event);
     else {
       if (last) last[1] = event;
       spans.push([[event], undefined]);
@@ -158,18 +164,18 @@ export function spansOf(events: readonly Waiting[]): Array<[events: Waiting[], u
 }
 
 /**
- * Lets the next of some events cross, from one of them on.
+ * Passes events to the core in one call, from index `from` on.
  *
- * @returns up to which of them
+ * @returns the index behind the last event that was passed
  */
-export function give(core: Core, events: readonly PackedEvent[], from: number): number {
-  const given = events.slice(from, from + GIVEN);
-  const numbers = new Float64Array(given.reduce((sum, event) => sum + event.numbers.length, 0));
+export function passToCore(core: Core, events: readonly PackedEvent[], from: number): number {
+  const passed = events.slice(from, from + EVENTS_PER_CROSSING);
+  const numbers = new Float64Array(passed.reduce((sum, event) => sum + event.numbers.length, 0));
   let at = 0;
-  for (const event of given) {
+  for (const event of passed) {
     numbers.set(event.numbers, at);
     at += event.numbers.length;
   }
-  core.give(numbers, given.map(({ texts }) => texts).join(""));
-  return from + given.length;
+  core.give(numbers, passed.map(({ texts }) => texts).join(""));
+  return from + passed.length;
 }

@@ -34,7 +34,7 @@ export async function ingest(
   let named = 0;
   for await (const line of linesOf(input)) {
     summary.lines += 1;
-    if (summary.lines % RELIEF_LINES === 0 && !(await pipeline.relieve(RELIEF_LINES, RELIEF_MS))) {
+    if (summary.lines % RELIEF_LINES === 0 && !(await pipeline.reduceBacklog(RELIEF_LINES, RELIEF_MS))) {
       tell(`line ${summary.lines}: the receiver takes nothing any more; reading ends here`);
       break;
     }
@@ -111,9 +111,9 @@ function takeLine(line: string | undefined, pipeline: Pipeline): string | undefi
   if (typeof hook === "string") return takeFrom(pipeline, hook, [inner, ctx]);
   if (typeof type !== "string") return "no type";
   const joined = typeof action === "string" ? `${type}:${action}` : type;
-  return takeFrom(pipeline, pipeline.knows(joined) ? joined : type, [event]);
+  return takeFrom(pipeline, pipeline.hasSource(joined) ? joined : type, [event]);
 }
 
 function takeFrom(pipeline: Pipeline, source: string, args: readonly unknown[]): string | undefined {
-  return pipeline.knows(source) ? pipeline.take(source, args) : "unknown type";
+  return pipeline.hasSource(source) ? pipeline.take(source, args) : "unknown type";
 }

@@ -1,4 +1,4 @@
-/** The installation's own name and secret: drawn once, kept in the gateway's state directory. */
+/** The installation's random name and secret key, which are stored in the gateway's state directory. */
 
 import { randomBytes } from "node:crypto";
 import { existsSync, rmSync } from "node:fs";
@@ -19,52 +19,53 @@ import {
 import type { GatewayConfig } from "./openclaw.js";
 import { reason } from "./promises.js";
 
-/** What identifies this installation. */
+/** The identity of this installation. */
 export interface Installation {
-  /** A stable name, told to receivers as `gateway`. */
+  /** A stable name, which receivers get as `gateway`. */
   installation: string;
-  /** 32 hexadecimal digits that key the hashes of identities; never leaves. */
+  /** 32 hexadecimal digits that key the hashes of identities; never sent. */
   identityKey: string;
 }
 
-/** Our folder in the gateway's state directory. */
+/** The plugin's folder in the gateway's state directory. */
 export function stateFolder(stateDir: string): string {
   return join(stateDir, "agentwatch");
 }
 
-/** What was drawn by this process for a folder that cannot be written. */
-const drawnHere = new Map<string | undefined, Installation>();
+/** Identities that this process made, by state directory; used where the folder cannot be written. */
+const madeHere = new Map<string | undefined, Installation>();
 
 /**
- * Reads the installation's identity, or draws and keeps a new one. Processes that start at once agree on one.
+ * Reads the installation's identity, or makes and stores a new one. Processes that start at the same time agree on one.
  *
- * Where the folder cannot be written the identity lives as long as the process, and `problem` says so.
+ * Where the folder cannot be written the identity changes with each process, and `problem` says so.
  */
 export function openInstallation(stateDir: string | undefined): Installation & { problem?: string } {
   if (!stateDir)
-    return { ...drawn(stateDir), problem: "no state directory is known; identities change at each start" };
+    return { ...made(stateDir), problem: "no state directory is known; identities change at each start" };
   const { value, fault } = readInstallation(stateDir);
   if (value) return value;
   try {
     makeFolder(stateFolder(stateDir));
-    const kept = keep(fileOf(stateDir), drawn(stateDir));
-    return fault ? { ...kept, problem: drawnAnew(fault, kept) } : kept;
+    const stored = store(fileOf(stateDir), made(stateDir));
+    return fault ? { ...stored, problem: replacedProblem(fault, stored) } : stored;
   } catch (error) {
     const why = `${fileOf(stateDir)} cannot be used (${reason(error)}); identities change at each start`;
-    return { ...drawn(stateDir), problem: why };
+    return { ...made(stateDir), problem: why };
   }
 }
 
-/** What `installation.json` holds, for those who change nothing. */
+/** Reads `installation.json`. Changes nothing. */
 export function readInstallation(stateDir: string): Found<Installation> {
   return readJson(fileOf(stateDir), check);
 }
 
 /**
- * The gateway's configuration, for those who are not told it; `problem` says why it is not known.
+ * Reads the gateway's configuration file, for processes that get no configuration from the gateway. `problem` says why it
+ * could not be read.
  *
- * @param file the environment's `OPENCLAW_CONFIG_PATH`; `openclaw.json` of the state directory
- * @param isNamed whether the state directory was named by an option: its own file then comes first
+ * @param file the environment's `OPENCLAW_CONFIG_PATH`; without it `openclaw.json` of the state directory
+ * @param isNamed whether an option named the state directory: its own file then comes first
  */
 export function openConfig(
   stateDir: string | undefined,
@@ -81,7 +82,7 @@ export function openConfig(
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     return {
-      problem: `${path} cannot be read as JSON (${why}): its settings and prices are not known to this command; \`openclaw agentwatch\` reads it as the gateway does, and comments go when OpenClaw writes it, as \`openclaw config set\` does`,
+      problem: `${path} cannot be read as JSON (${why}): this command runs without its settings and prices; \`openclaw agentwatch\` reads it as the gateway does, and \`openclaw config set\` writes it without comments`,
     };
   }
 }
@@ -91,13 +92,13 @@ export function isInContainer(): boolean {
   return existsSync("/.dockerenv");
 }
 
-function drawn(stateDir: string | undefined): Installation {
-  const known = drawnHere.get(stateDir) ?? draw();
-  drawnHere.set(stateDir, known);
+function made(stateDir: string | undefined): Installation {
+  const known = madeHere.get(stateDir) ?? make();
+  madeHere.set(stateDir, known);
   return known;
 }
 
-function draw(): Installation {
+function make(): Installation {
   const identityKey = randomHex(16);
   const host = hostname().replace(/[^A-Za-z0-9.-]/g, "_") || "gateway";
   return { installation: `${host}-${randomHex(2)}`, identityKey };
@@ -118,19 +119,19 @@ function check(value: unknown): Installation | undefined {
   return isName && isKey ? { installation, identityKey } : undefined;
 }
 
-function drawnAnew(fault: string, { installation }: Installation): string {
-  return `${fault}: a new name (${installation}) and a new key were drawn; set gateway where AgentWatch is to show the former name`;
+function replacedProblem(fault: string, { installation }: Installation): string {
+  return `${fault}: the installation has a new name (${installation}) and a new key; set gateway to have AgentWatch show the former name`;
 }
 
-/** How often it is tried to agree; a second try is one too many already where nobody meddles. */
+/** Tries to agree with other processes. One is enough unless something else changes the files. */
 const TRIES = 10;
 
 /**
- * Keeps an identity where the file is missing or damaged: of several processes all the same one. A missing file is made
- * by one of them. A damaged one is replaced only by what a second file holds, which is made by one of them too, and is
- * removed only while the first is well.
+ * Stores an identity where the file is missing or damaged; several processes that do this at once store the same one. One
+ * of them creates a missing file. A damaged file is replaced only by the identity of a second file, which one of them
+ * creates too, and which is removed only while the first file is valid.
  */
-function keep(file: string, own: Installation): Installation {
+function store(file: string, own: Installation): Installation {
   const agreed = `${file}.agreed`;
   const text = `${JSON.stringify(own)}\n`;
   for (let tries = 0; tries < TRIES; tries += 1) {
@@ -144,5 +145,5 @@ function keep(file: string, own: Installation): Installation {
     rmSync(agreed, { force: true });
     if (found) return readJson(file, check).value ?? found;
   }
-  throw new Error("other processes change it all the time");
+  throw new Error("other processes keep changing it");
 }

@@ -1,29 +1,29 @@
-/** Internal events (`message:received` and the like), which reach us by several registrations and by HOOK.md. */
+/** Internal events such as `message:received`. A gateway delivers each to every registration of the plugin and to HOOK.md. */
 
 import type { Recorder } from "./recorder.js";
 
 /**
- * Events that were taken already. Most versions give every handler the same object; 2026.9.6 gives a plugin's handler
- * a copy, which has the same time.
+ * Events that were recorded already. Most versions pass every handler the same object; 2026.9.6 passes a plugin's handler
+ * a copy with the same timestamp.
  */
-interface Taken {
+interface Recorded {
   objects: WeakSet<object>;
   recent: string[];
 }
 
 const KEY = Symbol.for("agentwatch-openclaw/internal-events");
-/** How many events may come between the two tellings of one. */
+/** Number of events that may come between two deliveries of one event. */
 const MOST_RECENT = 64;
 
-function taken(): Taken {
-  const registry = globalThis as { [KEY]?: Taken };
+function recorded(): Recorded {
+  const registry = globalThis as { [KEY]?: Recorded };
   registry[KEY] ??= { objects: new WeakSet(), recent: [] };
   return registry[KEY];
 }
 
-/** Whether this event is told for the first time. */
+/** Whether this event is delivered for the first time. */
 function isNew(event: InternalEvent): boolean {
-  const { objects, recent } = taken();
+  const { objects, recent } = recorded();
   if (objects.has(event)) return false;
   objects.add(event);
   const { type, action, sessionKey, timestamp } = event;
@@ -43,17 +43,17 @@ interface InternalEvent {
   timestamp?: unknown;
 }
 
-/** Hands an internal event over, once however often it comes. Throws nothing. */
+/** Records an internal event once, however often it is delivered. Throws nothing. */
 export function acceptInternal(recorder: Recorder, event: unknown): void {
   try {
     if (typeof event !== "object" || event === null || !isNew(event)) return;
     const { type, action } = event as InternalEvent;
     if (typeof type !== "string") return;
-    // Commands and sessions tell their action as a fact; every other event has a source of its own.
+    // `command` and `session` have one source each, with the action as a fact. Other events have a source for each action.
     const isFamily = type === "command" || type === "session";
     const source = isFamily || typeof action !== "string" ? type : `${type}:${action}`;
     recorder.accept(source, event);
   } catch {
-    // An event that cannot even tell its type is none that we read.
+    // The event's own getter threw: it cannot be read.
   }
 }

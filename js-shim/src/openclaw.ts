@@ -1,4 +1,4 @@
-/** The part of OpenClaw's plugin API that this plugin uses, as all supported versions have it. */
+/** The part of OpenClaw's plugin API that this plugin uses, common to all supported versions. */
 
 /** OpenClaw's logger. */
 export interface Logger {
@@ -6,11 +6,11 @@ export interface Logger {
   warn(text: string): void;
 }
 
-/** The part of the gateway's configuration that is read; anything may stand in it. */
+/** The part of the gateway's configuration that is read. Values of type `unknown` are not checked by the gateway. */
 export interface GatewayConfig {
   diagnostics?: { enabled?: boolean };
   gateway?: { port?: unknown };
-  /** Who wrote the file. */
+  /** Written by OpenClaw whenever it writes the file. */
   meta?: { lastTouchedVersion?: unknown };
   plugins?: {
     enabled?: boolean;
@@ -18,7 +18,7 @@ export interface GatewayConfig {
     deny?: unknown;
     entries?: Record<string, { enabled?: boolean; config?: Record<string, unknown> } | null>;
   };
-  /** A list up to 2026.7, by their names from 2026.8 on. */
+  /** `list` up to 2026.7, `entries` by name from 2026.8 on. */
   agents?: {
     defaults?: { workspace?: unknown; sessionStore?: { agentId?: unknown } | null };
     list?: ({ workspace?: unknown } | null)[];
@@ -32,7 +32,7 @@ export interface GatewayConfig {
       load?: { extraDirs?: unknown };
     };
   };
-  /** The providers that it is configured with. */
+  /** The configured providers, by name. */
   models?: {
     providers?: Record<
       string,
@@ -47,18 +47,18 @@ export interface GatewayConfig {
       } | null
     >;
   };
-  /** Which credentials there are, without them. */
+  /** The kinds of credentials, without the credentials. */
   auth?: { profiles?: Record<string, { provider?: unknown; mode?: unknown } | null> };
 }
 
-/** What a service gets when it starts. */
+/** Argument of a service's `start`. */
 export interface ServiceContext {
   stateDir: string;
   config?: GatewayConfig;
   logger: Logger;
 }
 
-/** What `register` gets. */
+/** Argument of `register`. */
 export interface PluginApi {
   /** Absent on 2026.3.13. */
   registrationMode?: string;
@@ -93,7 +93,7 @@ export interface PluginApi {
   }): void;
 }
 
-/** The part of commander's `Command` that is used: OpenClaw hands its own over. */
+/** The part of commander's `Command` that is used; OpenClaw passes its own program. */
 export interface CliProgram {
   command(name: string): CliProgram;
   description(text: string): CliProgram;

@@ -1,17 +1,17 @@
-/** What an operator asks a gateway: `openclaw agentwatch …`, and `/agentwatch` in a chat. What answers is loaded then. */
+/** Registers `openclaw agentwatch …` and `/agentwatch` in a chat. The commands' modules are loaded when one runs. */
 
 import type { PluginApi } from "./openclaw.js";
 import type { Shared } from "./shared.js";
 
 const COMMANDS = {
-  status: "What is counted, sent, waiting and dropped",
-  doctor: "What is wrong, and what mends it",
+  status: "Shows counted, sent, pending and dropped calls",
+  doctor: "Finds problems and says how to mend them",
   test: "Sends a marked record to AgentWatch and reads it back",
 };
 const NAME = "agentwatch";
 const DESCRIPTION = `AgentWatch: ${Object.keys(COMMANDS).join(", ")}`;
 
-/** Registers both. */
+/** Registers the command line and the chat command. */
 export function registerOperator(api: PluginApi, state: Shared): void {
   api.registerCli?.(
     ({ program, config }) => {
@@ -20,7 +20,7 @@ export function registerOperator(api: PluginApi, state: Shared): void {
         group
           .command(command)
           .description(description)
-          // Options are read where the command is, in both of its ways.
+          // The command itself parses its options, also when it runs as `agentwatch-openclaw`.
           .argument("[options...]")
           .helpOption(false)
           .allowUnknownOption()

@@ -1,24 +1,24 @@
-/** Builds packed events: numbers and one text, which cross into the module at once; see `crate/src/packed.rs`. */
+/** Builds packed events: numbers and one text, which cross into the module together; see `crate/src/packed.rs`. */
 
 const [ABSENT, FALSE, TRUE, NUMBER, TEXT, LIST] = [0, 1, 2, 3, 4, 5];
 
-/** Texts beyond this are cut, so that no event costs more than another. In UTF-16 units. */
+/** Longer texts are cut, which bounds the cost of an event. In UTF-16 units. */
 const MAX_TEXT = 1024;
-/** Texts that are no message of anybody's: heartbeats, silent answers, blanks. */
+/** Texts that are no messages: heartbeats, silent answers, blanks. */
 const NOISE = /^(?:HEARTBEAT_OK$|NO_REPLY$|Read HEARTBEAT\.md|$)/i;
-/** How much of a text a preview shows, where the operator asked for previews. In UTF-16 units. */
+/** Length of a preview, where the setting `preview` is on. In UTF-16 units. */
 const PREVIEW = 200;
 
-/** One event, packed. Numbers begin with the source's index and the event's time by both clocks. */
+/** One packed event. Its numbers begin with the source's index, ms since 1970 and ms of the monotonic clock. */
 export interface PackedEvent {
   numbers: Float64Array;
   texts: string;
 }
 
-/** A property that could not be read: each property of it cannot be read either, and it is no scalar. */
+/** Value of a property whose getter threw. Its own properties are unreadable too, and it is no scalar. */
 export const UNREADABLE: unknown = new Proxy(Object.freeze({}), { get: () => UNREADABLE });
 
-/** Names of values in a usage object: each with its number, what stands below it, or whether it is a list of usages. */
+/** The names of values in a usage object, as a tree. `at` is a name's number in the module's table. */
 export type Names = ReadonlyMap<string, Node>;
 interface Node {
   at?: number;
@@ -26,7 +26,7 @@ interface Node {
   isList?: boolean;
 }
 
-/** The names of a table: dots between the parts of one, `[]` behind a list of usages. */
+/** Builds the tree of a table's names: `a.b` is a value in an object, `a[]` a list of usage objects. */
 export function namesOf(table: readonly string[]): Names {
   const root = new Map<string, Node>();
   for (const [at, name] of table.entries()) {
@@ -45,7 +45,7 @@ export function namesOf(table: readonly string[]): Names {
   return root;
 }
 
-/** The most values that cross of one usage object, of its own names and of those that nobody knows, and of its lists. */
+/** Bounds for one usage object: values that cross, properties that are looked at, and objects of a list. */
 const [MAX_VALUES, MAX_MEMBERS, MAX_PARTS] = [256, 512, 32];
 
 function read(object: Record<string, unknown>, key: string): unknown {
@@ -56,7 +56,7 @@ function read(object: Record<string, unknown>, key: string): unknown {
   }
 }
 
-/** One event under construction, filled by a picker again and again. */
+/** One event under construction. Each picker fills the same object anew. */
 export class Pack {
   #numbers = new Float64Array(512);
   #length = 0;
@@ -64,22 +64,22 @@ export class Pack {
   /** Whether previews of texts may cross. */
   hasPreviews = false;
 
-  /** The numbers so far: a view, which the next event overwrites. */
+  /** The numbers so far, as a view that the next event overwrites. */
   get numbers(): Float64Array {
     return this.#numbers.subarray(0, this.#length);
   }
 
-  /** The texts so far, with one character behind each. */
+  /** The texts so far, each with a NUL character behind it. */
   get texts(): string {
     return this.#texts;
   }
 
-  /** A copy of what was built. */
+  /** A copy of the event. */
   copy(): PackedEvent {
     return { numbers: this.#numbers.slice(0, this.#length), texts: this.#texts };
   }
 
-  /** Begins an event: a source's index, when it came (ms since 1970, and ms of the monotonic clock), how many facts follow. */
+  /** Begins an event. @param wall ms since 1970 @param mono ms of the monotonic clock @param facts number of facts that follow */
   begin(source: number, wall: number, mono: number, facts: number): void {
     this.#length = 0;
     this.#texts = "";
@@ -89,14 +89,14 @@ export class Pack {
     this.#number(facts);
   }
 
-  /** Adds a scalar; what is no scalar, or could not be read, is an empty list. */
+  /** Adds a scalar. Any other value, or an unreadable one, becomes an empty list. */
   fact(value: unknown): void {
     switch (typeof value) {
       case "string": {
         const text = value.length > MAX_TEXT ? value.slice(0, MAX_TEXT) : value;
         this.#number(TEXT);
         this.#number(text.length);
-        // The character between keeps halves of surrogate pairs apart.
+        // Without a character between them, halves of surrogate pairs of two texts would become one character.
         this.#texts += `${text}\0`;
         return;
       }
@@ -114,12 +114,12 @@ export class Pack {
     }
   }
 
-  /** Adds whether a text is no message of anybody's. */
+  /** Adds whether a text is no message. */
   noise(value: unknown): void {
     this.#number(typeof value !== "string" || NOISE.test(value.slice(0, MAX_TEXT).trim()) ? TRUE : FALSE);
   }
 
-  /** Adds the beginning of a text, where previews may cross. */
+  /** Adds the beginning of a text, where previews are on. */
   preview(value: unknown): void {
     if (!this.hasPreviews || typeof value !== "string") return this.#number(ABSENT);
     this.fact(value.slice(0, MAX_TEXT).replaceAll("\n", " ").trim().slice(0, PREVIEW));
@@ -130,7 +130,7 @@ export class Pack {
     this.fact(typeof value === "string" ? Date.parse(value) : value);
   }
 
-  /** Adds the values of a usage object that have one of these names, as pairs of the name's number and the value. */
+  /** Adds the named values of a usage object, as pairs of the name's number and the value. */
   usage(value: unknown, names: Names): void {
     if (typeof value !== "object" || value === null || value === UNREADABLE) return this.#number(ABSENT);
     this.#number(LIST);
@@ -139,10 +139,15 @@ export class Pack {
     this.#numbers[at] = 2 * this.#members(value as Record<string, unknown>, names, names, MAX_VALUES);
   }
 
-  /** Adds an object's values that have names; how many. `all` are the names of a usage that is a part of this one. */
+  /**
+   * Adds the named values of an object.
+   *
+   * @param all names of the usage objects in a list of this one
+   * @returns the number of pairs
+   */
   #members(object: Record<string, unknown>, names: Names, all: Names | undefined, most: number): number {
     let [count, members] = [0, 0];
-    // A stranger's object may throw wherever it is touched: what crossed until then counts.
+    // An object of another plugin may throw at any access: the values before that count.
     try {
       for (const key in object) {
         members += 1;
@@ -166,7 +171,7 @@ export class Pack {
     return 1;
   }
 
-  /** Adds usages that a usage is made of, each between a pair that begins and one that ends it. */
+  /** Adds the usage objects of a list, each between a pair that begins it and a pair that ends it. */
   #parts(list: unknown[], at: number, names: Names, most: number): number {
     let count = 0;
     const length = Math.min(list.length, MAX_PARTS);
@@ -187,8 +192,8 @@ export class Pack {
   }
 
   /**
-   * Adds the first of some lists that is one: at most so many rows of so many facts, each added by `row`. A list that throws
-   * is left out.
+   * Adds the first value that is a list: at most `most` rows of `facts` facts, each added by `row`. A list that throws is
+   * left out.
    */
   list(lists: readonly (() => unknown)[], most: number, facts: number, row: (item: unknown) => void): void {
     const [length, texts] = [this.#length, this.#texts];
@@ -207,7 +212,7 @@ export class Pack {
         }
         return;
       } catch {
-        // As with a fact: what cannot be read is not there.
+        // An unreadable list counts as absent, as an unreadable fact does.
         this.#length = length;
         this.#texts = texts;
       }

@@ -1,6 +1,7 @@
 /**
- * The gateway's side of the plugin: packs the declared fields of an event into a ring, from which a worker thread counts,
- * journals and sends. No call of it throws or waits, and a worker that dies is replaced by one that reads on in the ring.
+ * The gateway's side of the plugin: packs the declared fields of an event into a ring. A worker thread reads the ring and
+ * counts, journals and sends. {@link Recorder.accept} never throws or waits. A worker that crashes is replaced by one that
+ * reads on in the ring.
  */
 
 import { randomInt, randomUUID } from "node:crypto";
@@ -20,88 +21,90 @@ import {
   type WorkerStart,
 } from "./worker-messages.js";
 
-/** Workers that die one behind the other, without a record acknowledged between them, before counting is switched off. */
-const MAX_DEATHS = 20;
-/** How long a process that exits waits for its worker, in ms. */
+/** Workers that may crash in succession without acknowledging a record, before counting is switched off. */
+const MAX_CRASHES = 20;
+/** How long an exiting process waits for its worker, in ms. */
 const EXIT_BUDGET_MS = 1_000;
-/** How long a worker may take to end beyond its budget before it is terminated, in ms. */
+/** Time beyond its budget after which a worker is terminated, in ms. */
 const END_GRACE_MS = 500;
-/** How long a status may take, in ms. */
+/** How long a request for the status may take, in ms. */
 const STATUS_MS = 2_000;
-/** How often events are brought to the spool while there can be no worker, in ms. */
+/** Interval at which events are written to the spool while no worker can run, in ms. */
 const SPOOL_EVERY_MS = 1_000;
-/** How long what waits may still be sent when the process has nothing else to do, in ms. */
+/** How long pending calls are sent when the process has nothing else to do, in ms. */
 const IDLE_BUDGET_MS = 10_000;
 
-/** A status: counters and times; see `status.ts`. */
+/** A status: counters, and times in ms since 1970; see `crate/src/status.rs`. */
 export type Status = Record<string, unknown>;
 
-/** What a recorder needs of the gateway. */
+/** The functions and values that a recorder takes from its gateway. */
 export interface RecorderHost {
   log: { info(text: string): void; warn(text: string): void };
-  /** Our folder in the gateway's state directory; without one everything lives as long as the process. */
+  /** The plugin's folder in the gateway's state directory; without one nothing is written to disk. */
   folder: string | undefined;
-  /** What a worker is told when it starts, as it is then. */
+  /** The present configuration, for a worker that starts. */
   configuration(): WorkerStart["configuration"];
 }
 
-/** A worker that runs. */
+/** A running worker. */
 interface Running {
   worker: Worker;
-  /** Whether it was asked to end. */
+  /** Whether the worker was asked to end. */
   isEnding: boolean;
   ended: Promise<void>;
 }
 
-/** This process, to those that share the folder: the same for all workers, one after the other. */
+/** Random name of this process, for others that share the folder; the same for each of its workers. */
 const TOKEN = randomUUID();
 
-/** Whether a worker could not be made since its file, or one that it imports, is not there. */
+/** Whether a worker could not start because its file, or a file that it imports, is missing. */
 function isMissing(error: unknown): boolean {
   const { code = "" } = (error ?? {}) as NodeJS.ErrnoException;
   return code === "MODULE_NOT_FOUND" || code === "ERR_MODULE_NOT_FOUND";
 }
 
-/** See above. */
+/** One process's recorder. */
 export class Recorder {
-  /** Events in it were packed by this table of sources. */
+  /** Hash of the table of sources that packed the events of the ring. */
   readonly table = TABLE;
   readonly #host: RecorderHost;
   readonly #ring: Ring;
   readonly #pack = new Pack();
   #running: Running | undefined;
-  /** The compiled module, from the first worker: the plugin's folder may be gone when the process exits. */
+  /** The compiled module, from the first worker: the plugin's folder may be removed before the process exits. */
   #module: WebAssembly.Module | undefined;
   #hasHandlers = false;
   #isOff = false;
   #isScheduled = false;
-  /** Brings events to the spool while the files that a worker would be made of are another version's. */
+  /** Writes events to the spool while the package's files are of another version. */
   #spooling: NodeJS.Timeout | undefined;
-  /** A core that tells the owner of the folder what it hears. */
+  /** A core that writes spool files for the owner of the folder. */
   #spool: Core | undefined;
-  /** What went wrong with the spool last, and was said. */
-  #spoolTrouble = "";
-  /** Whether a service ended: events then wait for the next one, or for the end of the process. */
+  /** The last problem of the spool that was logged. */
+  #spoolProblem = "";
+  /** Whether the service ended: events wait in the ring for the next service, or for the end of the process. */
   #hasEnded = false;
-  #deaths = { count: 0, acknowledged: 0 };
-  /** The position of the record at which the last worker died. */
+  /** Crashes in succession, and the ring's acknowledged position at the last one. */
+  #crashes = { count: 0, acknowledged: 0 };
+  /** The position of the record at which the last worker crashed. */
   #suspect: number | undefined;
+  /** The position of a record at which two workers crashed. */
   #skip: number | undefined;
   #requests = new Map<number, (value: unknown) => void>();
   #lastRequest = 0;
 
-  /** @param memory a ring to go on with, whose records were packed by the same table */
+  /** @param memory the ring of an earlier recorder, whose records were packed by the same table */
   constructor(host: RecorderHost, memory?: RingMemory) {
     this.#host = host;
     this.#ring = new Ring(memory);
   }
 
-  /** The ring, for a recorder that goes on with it: this one then takes no more events. */
+  /** The ring, for a recorder that continues with it; this one must accept no events from then on. */
   get memory(): RingMemory {
     return this.#ring.memory;
   }
 
-  /** Takes an event in. */
+  /** Packs an event into the ring. */
   accept(source: string, event: unknown, ctx?: unknown): void {
     if (this.#isOff) return;
     const sources = SOURCES[source];
@@ -121,74 +124,78 @@ export class Recorder {
   #configure(): void {
     const configuration = this.#host.configuration();
     this.#pack.hasPreviews = configuration.settings.preview === true;
-    this.#tell({ type: "configure", configuration });
-  }
-
-  /** Starts the worker, or goes on with the settings as they are now; waits until it has read the journal. @returns its status */
-  async open(): Promise<Status> {
-    this.#hasEnded = false;
-    // The files may be the right ones again.
-    this.#stopSpooling();
-    if (this.#running) this.#configure();
-    else this.#start();
-    return ((await this.#ask({ type: "open" })) as Status) ?? {};
-  }
-
-  /** The worker's status; empty where there is none. */
-  async status(): Promise<Status> {
-    const asked = this.#ask({ type: "status" });
-    return ((await withDeadline(asked, STATUS_MS).catch(() => undefined)) as Status) ?? {};
+    this.#post({ type: "configure", configuration });
   }
 
   /**
-   * Makes every call final and sends what waits, for at most so many ms; events that come meanwhile are taken in too.
+   * Starts the worker, or gives a running worker the present settings, and waits until it has read the journal.
    *
-   * @returns how many calls still wait
+   * @returns the worker's status; empty where no worker runs
+   */
+  async open(): Promise<Status> {
+    this.#hasEnded = false;
+    // The package's files may be of this version again.
+    this.#stopSpooling();
+    if (this.#running) this.#configure();
+    else this.#start();
+    return ((await this.#request({ type: "open" })) as Status) ?? {};
+  }
+
+  /** The worker's status; empty where no worker runs. */
+  async status(): Promise<Status> {
+    const status = this.#request({ type: "status" });
+    return ((await withDeadline(status, STATUS_MS).catch(() => undefined)) as Status) ?? {};
+  }
+
+  /**
+   * Makes every call final and sends pending calls, for at most `budgetMs` ms. Events that come meanwhile are counted too.
+   *
+   * @returns the number of calls that are still pending
    */
   async stop(budgetMs: number): Promise<number> {
     if (this.#spooling) this.spool();
     else if (!this.#running && !this.#ring.isEmpty && !this.#hasEnded) this.#start();
     if (!this.#running) return 0;
-    const stopped = this.#ask({ type: "stop", budgetMs });
+    const stopped = this.#request({ type: "stop", budgetMs });
     return Number((await withDeadline(stopped, budgetMs + END_GRACE_MS).catch(() => undefined)) ?? 0);
   }
 
-  /** Ends the worker: the journal is free for others. Events that still come wait in the ring. @returns the last status */
+  /** Ends the worker, which releases the journal. Later events wait in the ring. @returns the last status */
   async close(): Promise<Status> {
     const running = this.#running;
     this.#hasEnded = true;
-    // Whoever goes on with the ring is the only one who reads it.
+    // A recorder that continues with the ring has to be its only reader.
     if (this.#spooling) this.spool();
     this.#stopSpooling();
     if (!running) return {};
     running.isEnding = true;
-    const closed = this.#ask({ type: "close" });
+    const closed = this.#request({ type: "close" });
     const status = await withDeadline(closed, EXIT_BUDGET_MS + END_GRACE_MS).catch(() => undefined);
-    // A process that waits for its end is not done.
+    // Keeps the process alive until the worker has ended.
     running.worker.ref();
     await withDeadline(running.ended, END_GRACE_MS).catch(() => running.worker.terminate());
     return (status as Status) ?? {};
   }
 
-  /** Brings what no worker has taken in to the disk, where the owner of the folder finds it. */
+  /** Writes the events of the ring to a spool file, which the owner of the folder reads. */
   spool(): void {
     const { folder } = this.#host;
     if (this.#ring.isEmpty || folder === undefined) return;
     try {
       const reader = new RingReader(this.#ring.memory);
-      if (!this.#tellSpool(folder, reader.take())) throw new Error("the spool cannot be written");
+      if (!this.#writeSpool(folder, reader.take())) throw new Error("the spool cannot be written");
       reader.acknowledge();
       const { dropped_spool_full: dropped } = JSON.parse(this.#spool?.status() ?? "{}") as Status;
-      this.#sayOfSpool(dropped ? "it is full: model calls are lost" : "");
+      this.#reportSpool(dropped ? "it is full: model calls are lost" : "");
     } catch (error) {
-      // Its events are still in the ring, and not to be written twice.
+      // The events stay in the ring. This core has some of them, and would write them twice.
       this.#spool = undefined;
-      this.#sayOfSpool(`${reason(error)}: calls of the last moment may be lost`);
+      this.#reportSpool(`${reason(error)}: calls of the last moment may be lost`);
     }
   }
 
-  /** Tells the process that reads the spool what events say; whether that is on disk. @throws where there can be no core */
-  #tellSpool(folder: string, events: readonly PackedEvent[]): boolean {
+  /** Writes events to a spool file. @returns whether they are on disk @throws where no core can be made */
+  #writeSpool(folder: string, events: readonly PackedEvent[]): boolean {
     this.#spool ??= this.#spoolCore(folder);
     try {
       for (const { numbers, texts } of events) {
@@ -198,8 +205,8 @@ export class Recorder {
       return this.#spool.flush(Date.now(), performance.now());
     } catch {
       this.#spool = undefined;
-      // As in a worker: the event at which the module traps is left out, the others are not.
-      return events.length === 1 || events.every((event) => this.#tellSpool(folder, [event]));
+      // As in a worker, an event at which the module traps is skipped, and the others are written.
+      return events.length === 1 || events.every((event) => this.#writeSpool(folder, [event]));
     }
   }
 
@@ -210,16 +217,16 @@ export class Recorder {
     return core;
   }
 
-  #sayOfSpool(trouble: string): void {
-    if (trouble && trouble !== this.#spoolTrouble)
-      this.#host.log.warn(`what was heard last could not be kept (${trouble})`);
-    this.#spoolTrouble = trouble;
+  #reportSpool(problem: string): void {
+    if (problem && problem !== this.#spoolProblem)
+      this.#host.log.warn(`the last events could not be written to the spool (${problem})`);
+    this.#spoolProblem = problem;
   }
 
   #startSoon(): void {
     if (this.#isScheduled || this.#hasEnded || this.#spooling) return;
     this.#isScheduled = true;
-    // Not in the handler: starting a thread takes a millisecond.
+    // Starting a thread takes a millisecond, too long for a handler.
     setImmediate(() => {
       this.#isScheduled = false;
       if (!this.#running && !this.#hasEnded && !this.#spooling) this.#start();
@@ -243,15 +250,15 @@ export class Recorder {
         configuration,
       };
       const worker = new Worker(new URL("./worker.js", import.meta.url), { name: "agentwatch", workerData });
-      this.#follow(worker);
+      this.#watch(worker);
     } catch (error) {
       this.#switchOff(error);
     }
   }
 
-  #follow(worker: Worker): void {
+  #watch(worker: Worker): void {
     let why: unknown;
-    worker.on("message", (message: FromWorker) => this.#hear(message));
+    worker.on("message", (message: FromWorker) => this.#receive(message));
     worker.on("error", (error) => {
       why = error;
     });
@@ -262,7 +269,7 @@ export class Recorder {
         else this.#workerExited(worker, why ?? `exit code ${code}`);
       });
     });
-    // It keeps no process alive: what is in the ring is brought to the disk when the process exits.
+    // The worker keeps no process alive: at the process's exit the events of the ring are written to disk.
     worker.unref();
     this.#running = { worker, isEnding: false, ended };
     if (this.#hasHandlers) return;
@@ -271,7 +278,7 @@ export class Recorder {
     process.once("beforeExit", this.#beforeExit);
   }
 
-  #hear(message: FromWorker): void {
+  #receive(message: FromWorker): void {
     if (message.type === "log") this.#host.log[message.level](message.text);
     else if (message.type === "module") this.#module = message.module;
     else {
@@ -281,7 +288,7 @@ export class Recorder {
     }
   }
 
-  /** A worker is gone. @returns whether it was not asked to go; undefined where it was not the last one */
+  /** Forgets a worker that exited. @returns whether it exited unasked; undefined where another worker runs already */
   #forgetWorker(worker: Worker): boolean | undefined {
     if (this.#running?.worker !== worker) return undefined;
     const { isEnding } = this.#running;
@@ -293,14 +300,14 @@ export class Recorder {
   }
 
   /**
-   * Another version of the package came in the place of this one, which the gateway still has in memory (2026.3.13 restarts
-   * in its process, and evaluates no module again). A worker would be of that version; whoever owns the folder after the
-   * process's end takes in what is heard until then.
+   * The package's files were replaced by another version, and the gateway still runs this one (2026.3.13 restarts inside its
+   * process and evaluates no module again). A worker would be of the other version, so events go to the spool, for the next
+   * owner of the folder.
    */
   #awaitRestart(worker: Worker): void {
     if (!this.#forgetWorker(worker) || this.#spooling) return;
     this.#host.log.warn(
-      "the plugin's files are another version's now: restart the gateway's process; until then model calls are kept on disk and not sent",
+      "the plugin's files are of another version now: restart the gateway's process; until then model calls are written to disk and not sent",
     );
     this.#spooling = setInterval(() => this.spool(), SPOOL_EVERY_MS);
     this.#spooling.unref();
@@ -311,13 +318,13 @@ export class Recorder {
     this.#spooling = undefined;
   }
 
-  /** A worker is gone: another one goes on, where it was not asked to go. */
+  /** Replaces a worker that exited unasked. */
   #workerExited(worker: Worker, why: unknown): void {
     if (!this.#forgetWorker(worker)) return;
     const { acknowledged } = this.#ring;
-    const isStuck = acknowledged === this.#deaths.acknowledged;
-    this.#deaths = { count: isStuck ? this.#deaths.count + 1 : 1, acknowledged };
-    if (this.#deaths.count > MAX_DEATHS) return this.#switchOff(why);
+    const isStuck = acknowledged === this.#crashes.acknowledged;
+    this.#crashes = { count: isStuck ? this.#crashes.count + 1 : 1, acknowledged };
+    if (this.#crashes.count > MAX_CRASHES) return this.#switchOff(why);
     const { observed } = this.#ring;
     this.#skip = observed !== undefined && observed === this.#suspect ? observed : undefined;
     this.#suspect = observed;
@@ -332,37 +339,37 @@ export class Recorder {
     );
   }
 
-  #tell(message: ToWorker): void {
+  #post(message: ToWorker): void {
     this.#running?.worker.postMessage(message);
   }
 
-  /** Asks the worker; undefined where it dies before it answers, or there is none. */
-  #ask(
+  /** Sends the worker a request. @returns its answer; undefined where no worker runs, or it exits before the answer */
+  #request(
     request: { type: "open" | "status" | "close" } | { type: "stop"; budgetMs: number },
   ): Promise<unknown> {
     const running = this.#running;
     if (!running) return Promise.resolve(undefined);
     this.#lastRequest += 1;
     const id = this.#lastRequest;
-    // A process that waits for an answer is not done.
+    // Keeps the process alive until the answer.
     running.worker.ref();
     const answered = new Promise((resolve) => {
       this.#requests.set(id, resolve);
-      this.#tell({ ...request, id });
+      this.#post({ ...request, id });
     });
     return answered.finally(() => {
       if (this.#requests.size === 0) running.worker.unref();
     });
   }
 
-  /** The process has nothing else to do: what waits may still be sent. */
+  /** Sends pending calls when the process has nothing else to do. */
   readonly #beforeExit = (): void => {
     void this.stop(IDLE_BUDGET_MS);
   };
 
   readonly #onExit = (): void => {
-    const isDone = this.#running !== undefined && this.#ring.finish(EXIT_BUDGET_MS);
-    if (!isDone) this.spool();
+    const isJournalled = this.#running !== undefined && this.#ring.finish(EXIT_BUDGET_MS);
+    if (!isJournalled) this.spool();
     const { dropped } = this.#ring;
     if (dropped > 0)
       this.#host.log.warn(

@@ -1,7 +1,7 @@
 /**
- * A ring of packed events in shared memory: the gateway's thread writes, the worker reads. It is the worker's redo log: a
- * record's place is free again when the worker has acknowledged it, which it does when the record is journalled. A worker
- * that died is followed by one that reads from the last acknowledged record on.
+ * A ring of packed events in shared memory: the gateway's thread writes, the worker reads. It is the worker's redo log: the
+ * worker acknowledges a record when the record is journalled, and only then its place is free. A worker that crashed is
+ * replaced by one that reads from the last acknowledged record on.
  *
  * A record is a header of 16 bytes (its length in units of 8 bytes, its count of numbers, its count of UTF-16 units), the
  * numbers, and the texts, filled up to 8 bytes. Records are contiguous: where one does not fit before the ring's end, a
@@ -9,45 +9,45 @@
  */
 
 import { randomUUID } from "node:crypto";
-import { type Inbox, momentOf, type Waiting } from "./inbox.js";
+import { type Inbox, momentOf, type QueuedEvent } from "./inbox.js";
 import type { PackedEvent } from "./pack.js";
 
-/** The ring's room for records, in bytes: 8 s of a thousand events a second. */
-const ROOM = 4 * 1024 * 1024;
+/** Size of the ring, in bytes: enough for 8 s of a thousand events a second. */
+const RING_BYTES = 4 * 1024 * 1024;
 const UNIT = 8;
 const HEADER_UNITS = 2;
 
-/** Places in the control block. Positions count units and wrap at 2^32. */
+// Indexes of the control block. Positions count units and wrap at 2^32.
 const HEAD = 0;
 const ACKNOWLEDGED = 1;
-/** 1 while the worker sleeps until there is something. */
+/** 1 while the worker sleeps until a record is written. */
 const SLEEPS = 2;
-/** 1 while the core reads the record at `OBSERVED`. */
+/** 1 while the core reads the record at position `OBSERVED`. */
 const OBSERVES = 3;
 const OBSERVED = 4;
 /** See {@link Ring.finish}: 0, {@link ASKED}, {@link DONE}. */
 const END = 5;
-/** How many events found no room. */
+/** Number of events that found no room. */
 const DROPPED = 6;
-const CONTROLS = 8;
+const CONTROL_WORDS = 8;
 
 const ASKED = 1;
 const DONE = 2;
 
 /** The memory of a ring, which both threads have. */
 export interface RingMemory {
-  /** Drawn for this ring: marks of another one mean nothing to it. */
+  /** Random name of this ring: marks of another ring are not used. */
   name: string;
   control: SharedArrayBuffer;
   records: SharedArrayBuffer;
 }
 
-/** Makes an empty ring. @param room bytes for records, a power of two: positions wrap */
-export function makeRing(room = ROOM): RingMemory {
+/** Makes an empty ring. @param bytes its size, a power of two, since positions wrap */
+export function makeRing(bytes = RING_BYTES): RingMemory {
   return {
     name: randomUUID(),
-    control: new SharedArrayBuffer(CONTROLS * 4),
-    records: new SharedArrayBuffer(room),
+    control: new SharedArrayBuffer(CONTROL_WORDS * 4),
+    records: new SharedArrayBuffer(bytes),
   };
 }
 
@@ -57,7 +57,7 @@ class Views {
   readonly words: Uint32Array;
   readonly numbers: Float64Array;
   readonly text: Buffer;
-  /** Its size in units. */
+  /** The ring's size in units. */
   readonly size: number;
 
   constructor({ control, records }: RingMemory) {
@@ -68,18 +68,18 @@ class Views {
     this.size = records.byteLength / UNIT;
   }
 
-  get(place: number): number {
-    return Atomics.load(this.control, place) >>> 0;
+  get(index: number): number {
+    return Atomics.load(this.control, index) >>> 0;
   }
 
-  set(place: number, value: number): void {
-    Atomics.store(this.control, place, value | 0);
+  set(index: number, value: number): void {
+    Atomics.store(this.control, index, value | 0);
   }
 
-  /** Sets a place, and wakes who waits for it to change. */
-  tell(place: number, value: number): void {
-    this.set(place, value);
-    Atomics.notify(this.control, place);
+  /** Sets a control word, and wakes the thread that waits for it to change. */
+  setAndNotify(index: number, value: number): void {
+    this.set(index, value);
+    Atomics.notify(this.control, index);
   }
 }
 
@@ -87,9 +87,9 @@ class Views {
 export class Ring {
   readonly memory: RingMemory;
   readonly #views: Views;
-  /** Unlike in the shared memory these are exact: only this thread moves the head. */
+  /** Position behind the last record. Only this thread moves it. */
   #head: number;
-  /** The head's place in the ring, in units. */
+  /** The head's offset in the ring, in units. */
   #at: number;
 
   constructor(memory = makeRing()) {
@@ -99,7 +99,7 @@ export class Ring {
     this.#at = this.#head % this.#views.size;
   }
 
-  /** Writes an event, and wakes the reader where it sleeps. */
+  /** Writes an event, and wakes a sleeping reader. An event without room is dropped and counted. */
   push({ numbers, texts }: PackedEvent): void {
     const { size, words, text, control } = this.#views;
     const units = HEADER_UNITS + numbers.length + Math.ceil((texts.length * 2) / UNIT);
@@ -128,43 +128,43 @@ export class Ring {
     if (Atomics.load(control, SLEEPS) === 1) this.wake();
   }
 
-  /** Whether something is not acknowledged. */
+  /** Whether every record is acknowledged. */
   get isEmpty(): boolean {
     return this.#head === this.#views.get(ACKNOWLEDGED);
   }
 
-  /** The position up to which everything is acknowledged. */
+  /** The position behind the last acknowledged record. */
   get acknowledged(): number {
     return this.#views.get(ACKNOWLEDGED);
   }
 
-  /** How many events found no room. */
+  /** Number of events that found no room. */
   get dropped(): number {
     return this.#views.get(DROPPED);
   }
 
   /** Wakes the reader. */
   wake(): void {
-    this.#views.tell(SLEEPS, 0);
+    this.#views.setAndNotify(SLEEPS, 0);
   }
 
-  /** The position of the record that the core was reading, if it was. */
+  /** The position of the record that the core reads; undefined where it reads none. */
   get observed(): number | undefined {
     return this.#views.get(OBSERVES) === 1 ? this.#views.get(OBSERVED) : undefined;
   }
 
-  /** A reader is gone: the next one begins. */
+  /** Resets the control words of a reader that ended. */
   reset(): void {
-    for (const place of [SLEEPS, OBSERVES, END]) this.#views.set(place, 0);
+    for (const index of [SLEEPS, OBSERVES, END]) this.#views.set(index, 0);
   }
 
   /**
-   * Asks the reader to bring everything to the disk and to go, and blocks this thread until it has, at most so many ms.
+   * Asks the reader to journal everything and to end, and blocks this thread until it did, for at most `budgetMs` ms.
    *
-   * @returns whether it has
+   * @returns whether it did
    */
   finish(budgetMs: number): boolean {
-    this.#views.tell(END, ASKED);
+    this.#views.setAndNotify(END, ASKED);
     this.wake();
     Atomics.wait(this.#views.control, END, ASKED, budgetMs);
     return this.#views.get(END) === DONE;
@@ -174,17 +174,19 @@ export class Ring {
 /** The reader's side. */
 export class RingReader implements Inbox {
   readonly #views: Views;
-  /** Up to where records were taken; the position, not the place. */
+  /** Position behind the last record that was taken. */
   #position: number;
-  /** Positions of the records that were taken and are not acknowledged, by the events they became. */
-  readonly #positions = new WeakMap<Waiting, { at: number; end: number }>();
+  /** Position and end of the record of an event that was taken. */
+  readonly #positions = new WeakMap<QueuedEvent, { at: number; end: number }>();
+  /** Positions of records that are skipped. */
   readonly #skip = new Set<number>();
-  /** The position of the record at which the core died last. */
+  /** The position of the record at which the core trapped last. */
   #suspect: number | undefined;
   readonly #name: string;
+  /** Positions of records that were skipped, each counted once. */
   readonly #skipped = new Set<number>();
 
-  /** @param skip the position of a record at which two workers died */
+  /** @param skip the position of a record at which two workers crashed */
   constructor(memory: RingMemory, skip?: number) {
     this.#views = new Views(memory);
     this.#position = this.#views.get(ACKNOWLEDGED);
@@ -200,15 +202,15 @@ export class RingReader implements Inbox {
     return this.#views.get(DROPPED);
   }
 
-  /** How many records were skipped since cores died of them. */
+  /** Number of records that were skipped because the core trapped on them twice. */
   get skipped(): number {
     return this.#skipped.size;
   }
 
-  take(): Waiting[] {
+  take(): QueuedEvent[] {
     const { size, words } = this.#views;
     const head = this.#views.get(HEAD);
-    const events: Waiting[] = [];
+    const events: QueuedEvent[] = [];
     while (this.#position !== head) {
       const at = this.#position % size;
       const units = words[at * 2] ?? 0;
@@ -224,7 +226,7 @@ export class RingReader implements Inbox {
     return events;
   }
 
-  #read(at: number): Waiting {
+  #read(at: number): QueuedEvent {
     const { words, numbers, text } = this.#views;
     const count = words[at * 2 + 1] ?? 0;
     const begin = at + HEADER_UNITS;
@@ -236,7 +238,7 @@ export class RingReader implements Inbox {
     return { ...event, ...momentOf(event) };
   }
 
-  mark(events: readonly Waiting[]): string | undefined {
+  mark(events: readonly QueuedEvent[]): string | undefined {
     const last = events.at(-1);
     const position = last && this.#positions.get(last);
     return position && `${this.#name} ${position.end}`;
@@ -246,13 +248,13 @@ export class RingReader implements Inbox {
     const [name, position] = mark.split(" ");
     const from = this.#views.get(ACKNOWLEDGED);
     const ahead = (Number(position) - from) >>> 0;
-    // What is journalled may not have been acknowledged any more.
+    // Records in front of the mark are journalled, and the reader ended before it acknowledged them.
     if (name !== this.#name || ahead > (this.#views.get(HEAD) - from) >>> 0) return;
     this.#position = (from + ahead) >>> 0;
     this.#views.set(ACKNOWLEDGED, this.#position);
   }
 
-  observing(event: Waiting | undefined): void {
+  observing(event: QueuedEvent | undefined): void {
     const position = event && this.#positions.get(event);
     if (position) this.#views.set(OBSERVED, position.at);
     this.#views.set(OBSERVES, position ? 1 : 0);
@@ -270,24 +272,24 @@ export class RingReader implements Inbox {
     this.#position = this.#views.get(ACKNOWLEDGED);
   }
 
-  /** Resolves as soon as there is something. */
-  async news(): Promise<void> {
+  /** Resolves as soon as there is a record that was not taken. */
+  async recordArrived(): Promise<void> {
     const { control } = this.#views;
     this.#views.set(SLEEPS, 1);
-    // Written between the last look and the line above: its writer saw nobody asleep.
+    // The writer of a record before the line above did not see a sleeping reader.
     if (!this.isEmpty) return this.#views.set(SLEEPS, 0);
     const { async, value } = Atomics.waitAsync(control, SLEEPS, 1);
     if (async) await value;
   }
 
-  /** Resolves when the writer asks for the end; {@link RingReader.gone} then answers. */
-  async asked(): Promise<void> {
+  /** Resolves when the writer asks for the end; {@link RingReader.confirmEnd} answers it. */
+  async endRequested(): Promise<void> {
     const { async, value } = Atomics.waitAsync(this.#views.control, END, 0);
     if (async) await value;
   }
 
-  /** Everything is on disk. */
-  gone(): void {
-    this.#views.tell(END, DONE);
+  /** Wakes the writer: everything is on disk. */
+  confirmEnd(): void {
+    this.#views.setAndNotify(END, DONE);
   }
 }

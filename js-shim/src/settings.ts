@@ -1,8 +1,8 @@
-/** What can be said of the settings before the core judges their values. */
+/** Names of settings. The core checks their values. */
 
 import type { GatewayConfig } from "./openclaw.js";
 
-/** The settings, as `openclaw.plugin.json` has them. */
+/** The names of all settings, as in `openclaw.plugin.json`. */
 export const SETTINGS = [
   "url",
   "token",
@@ -25,18 +25,18 @@ export function pluginSettings(config: GatewayConfig | undefined): Record<string
   return typeof settings === "object" && settings !== null ? { ...settings } : {};
 }
 
-/** Settings that there are not, each with the nearest that there is. */
+/** A text for each unknown setting, with the nearest known name. */
 export function unknownSettings(config: Record<string, unknown>): string[] {
   return Object.keys(config)
     .filter((name) => !SETTINGS.includes(name))
     .map((name) => {
       const nearest = nearestOf(name);
-      const advice = nearest ? `did you mean "${nearest}"?` : `there are ${SETTINGS.join(", ")}`;
+      const advice = nearest ? `did you mean "${nearest}"?` : `the settings are ${SETTINGS.join(", ")}`;
       return `unknown setting "${name.slice(0, 64)}": ${advice}`;
     });
 }
 
-/** The setting of which the fewest letters differ, if that is less than half of them. */
+/** The known name with the smallest edit distance, where that is less than half of the name's length. */
 function nearestOf(name: string): string | undefined {
   const given = name
     .toLowerCase()
@@ -47,7 +47,7 @@ function nearestOf(name: string): string | undefined {
   return best && best.apart < best.known.length / 2 ? best.known : undefined;
 }
 
-/** How many letters have to be added, removed or changed. */
+/** The edit distance (Levenshtein) of two words. */
 function distance(one: string, other: string): number {
   let row = Array.from({ length: other.length + 1 }, (_, index) => index);
   for (const [index, letter] of [...one].entries()) {

@@ -1,12 +1,12 @@
-/** What a value of a file looks like: anything may stand in one. */
+/** Checks values that were read from a file, which may hold anything. */
 
-/** Whether a value is as expected. */
+/** Tells whether a value has the expected shape. */
 export type Shape = (value: unknown) => boolean;
 
-/** The largest time that a date can have, in ms since 1970. */
+/** The latest time of a JavaScript `Date`, in ms since 1970. */
 const LAST_MS = 8_640_000_000_000_000;
 
-/** A time in ms since 1970. */
+/** Whether a value is a time in ms since 1970. */
 export function isTime(value: unknown): value is number {
   return typeof value === "number" && value >= 0 && value <= LAST_MS;
 }
@@ -14,22 +14,22 @@ export function isTime(value: unknown): value is number {
 export const isNumber: Shape = (value) => Number.isFinite(value);
 export const isText: Shape = (value) => typeof value === "string";
 
-/** An object, and no list. */
+/** Whether a value is an object and no array. */
 export function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-/** A value of one of these shapes, or none. */
+/** Accepts undefined, null, and values of one of these shapes. */
 export function maybe(...shapes: Shape[]): Shape {
   return (value) => value === undefined || value === null || shapes.some((shape) => shape(value));
 }
 
-/** An object in which these fields have these shapes; others may stand there too. */
+/** Accepts an object whose fields have these shapes; it may have further fields. */
 export function fields(of: Record<string, Shape>): Shape {
   return (value) => isObject(value) && Object.entries(of).every(([name, shape]) => shape(value[name]));
 }
 
-/** An object all of whose values have this shape. */
+/** Accepts an object whose values all have this shape. */
 export function each(shape: Shape): Shape {
   return (value) => isObject(value) && Object.values(value).every(shape);
 }

@@ -1,4 +1,4 @@
-/** What all evaluations of the plugin and of the hook share in a process: one recorder, one set of settings. */
+/** State that all evaluations of the plugin and of the hook share in a process: one recorder, one set of settings. */
 
 import type { Subscription } from "./diagnostics.js";
 import { environmentCollector, environmentSettings, type RawSettings } from "./env.js";
@@ -10,26 +10,28 @@ import type { SessionStore } from "./store-places.js";
 import { visible } from "./terminal.js";
 import type { Configuration } from "./worker-messages.js";
 
-/** See above. */
+/** The shared state of a process. */
 export interface Shared {
   recorder: Recorder | undefined;
-  /** The evaluation that made it. */
+  /** The evaluation that made the recorder. */
   maker: symbol | undefined;
   /** The status of the worker that ended last. */
   ended: Status | undefined;
+  /** The plugin's settings in the gateway's configuration. */
   config: RawSettings;
-  /** Of the configuration, what was a reference to a secret, resolved. */
+  /** The settings that are references to secrets, resolved. */
   secrets: RawSettings;
-  /** What the gateway's configuration tells of costs. */
+  /** Prices and logins of the gateway's configuration. */
   costs: RawSettings;
+  /** The gateway's state directory. */
   stateDir: string | undefined;
-  /** Where its configuration says that sessions are. */
+  /** The session store of the gateway's configuration. */
   sessionStore: SessionStore | undefined;
   log: Logger | undefined;
   subscription: Subscription | undefined;
-  /** Ends a subscription that no service took over. */
+  /** Timer that ends a subscription which no later service took over. */
   unsubscribing: NodeJS.Timeout | undefined;
-  /** Whether the plugin is registered: the hook then leaves to it what both would tell. */
+  /** Whether the plugin is registered: the hook then ignores events that the plugin gets too. */
   hasPlugin: boolean;
 }
 
@@ -38,10 +40,10 @@ const KEY = Symbol.for("agentwatch-openclaw/2");
 /** This evaluation of the plugin. */
 const EVALUATION = Symbol("evaluation");
 
-/** How long diagnostics are heard for a service that may follow the one that ended, in ms. */
+/** How long diagnostic events are still recorded after a service ended, for a service that may follow, in ms. */
 const NEXT_SERVICE_MS = 60_000;
 
-/** The process's shared state; made by the first who asks. */
+/** The process's shared state. */
 export function shared(): Shared {
   const registry = globalThis as { [KEY]?: Shared };
   registry[KEY] ??= {
@@ -61,18 +63,18 @@ export function shared(): Shared {
   return registry[KEY];
 }
 
-/** The settings: the gateway's configuration wins over the environment. */
+/** All settings; the gateway's configuration wins over the environment. */
 function settings(state: Shared): RawSettings {
   const { problem, ...installation } = openInstallation(state.stateDir);
   if (problem) state.log?.warn(`agentwatch: ${visible(problem)}`);
-  const found = { ...installation, collector: environmentCollector(), inContainer: isInContainer() };
-  return { ...environmentSettings(), ...state.config, ...state.secrets, ...state.costs, ...found };
+  const detected = { ...installation, collector: environmentCollector(), inContainer: isInContainer() };
+  return { ...environmentSettings(), ...state.config, ...state.secrets, ...state.costs, ...detected };
 }
 
 function configuration(state: Shared): Configuration {
   return {
     settings: settings(state),
-    expectDiagnostics: state.subscription?.tells === "calls",
+    expectDiagnostics: state.subscription?.reports === "calls",
     countedBy: state.subscription && countedBy(state.subscription),
     hasPlugin: state.hasPlugin,
     stateDir: state.stateDir,
@@ -80,18 +82,18 @@ function configuration(state: Shared): Configuration {
   };
 }
 
-/** By what calls are counted, in words. */
-export function countedBy({ tells, because }: Subscription): string {
-  return tells === "calls" ? "diagnostics and messages" : `messages only, as ${because}`;
+/** The sources that calls are counted by, as a text. */
+export function countedBy({ reports, reason }: Subscription): string {
+  return reports === "calls" ? "diagnostics and messages" : `messages only, as ${reason}`;
 }
 
-/** The one recorder of the process; made by the first event, or by the service before it. */
+/** The recorder of the process; made by the service, or by an event before the service starts. */
 export function recorder(state: Shared): Recorder {
   state.recorder ??= make(state);
   return state.recorder;
 }
 
-function make(state: Shared, former?: Recorder): Recorder {
+function make(state: Shared, previous?: Recorder): Recorder {
   state.maker = EVALUATION;
   const host = {
     log: {
@@ -101,31 +103,32 @@ function make(state: Shared, former?: Recorder): Recorder {
     folder: state.stateDir && stateFolder(state.stateDir),
     configuration: () => configuration(state),
   };
-  return new Recorder(host, former?.memory);
+  return new Recorder(host, previous?.memory);
 }
 
 /**
- * The recorder of this evaluation, which stays: another one's files may be gone at any time. OpenClaw 2026.9.6 loads a
- * plugin from a copy of its folder, and removes the copy when it has loaded the plugin again. What the former recorder
- * heard and its worker did not take in stands in the ring, or, where that was packed by another version, in the spool.
+ * The recorder of this evaluation. Another evaluation's recorder is closed and replaced, since its files may be removed at
+ * any time: OpenClaw 2026.9.6 loads a plugin from a copy of its folder, and removes the copy when it loads the plugin
+ * again. Events that the closed recorder's worker did not acknowledge are taken over in the ring, or, where another version
+ * packed them, written to the spool.
  */
 export async function ownRecorder(state: Shared): Promise<Recorder> {
-  const { recorder: former, maker } = state;
-  if (!former || maker === EVALUATION) return recorder(state);
-  const goesOn = former.table === TABLE;
-  // From here on events go to the new one.
-  const own = make(state, goesOn ? former : undefined);
+  const { recorder: previous, maker } = state;
+  if (!previous || maker === EVALUATION) return recorder(state);
+  const isSameTable = previous.table === TABLE;
+  const own = make(state, isSameTable ? previous : undefined);
+  // From here on events go to the new recorder.
   state.recorder = own;
-  await former.close();
-  if (!goesOn) former.spool();
+  await previous.close();
+  if (!isSameTable) previous.spool();
   return own;
 }
 
 /**
- * Ends the worker: what waits is sent for at most so many ms, and the journal is free for whoever comes next. Diagnostics
- * are heard on for a while: events that come between two services wait for the next one in the ring.
+ * Ends the worker: sends pending calls for at most `budgetMs` ms, and releases the journal. Diagnostic events are recorded
+ * for a while longer, and wait in the ring for the next service.
  *
- * @returns how many calls still wait
+ * @returns the number of calls that are still pending
  */
 export async function end(state: Shared, budgetMs: number): Promise<number> {
   const ending = state.recorder;
@@ -137,7 +140,7 @@ export async function end(state: Shared, budgetMs: number): Promise<number> {
   return waiting;
 }
 
-/** A service begins: it hears what comes from now on. */
+/** Replaces the subscription of the service before. */
 export function beginSubscription(state: Shared, subscription: Subscription): void {
   unsubscribe(state);
   state.subscription = subscription;

@@ -37,7 +37,38 @@ export async function writeStatus(folder: string, status: Status, now: number): 
   await replaceOwn(statusFile(folder), `${JSON.stringify({ written_ms: now, status })}\n`, false);
 }
 
-/** Reads the status of a folder of ours. Changes nothing there. */
+/** Writes the status at most once in {@link WRITE_EVERY_MS}. */
+export class StatusWriter {
+  readonly #folder: string;
+  /** ms since 1970. */
+  readonly #wall: () => number;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(folder: string, wall: () => number) {
+    this.#folder = folder;
+    this.#wall = wall;
+  }
+
+  /** Writes the status a moment later. */
+  schedule(read: () => Status): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.write(read());
+    }, WRITE_EVERY_MS).unref();
+  }
+
+  /** Writes the status now. Throws nothing: the journal already reports a disk that cannot be written. */
+  async write(status: Status): Promise<void> {
+    await writeStatus(this.#folder, status, this.#wall()).catch(() => {});
+  }
+
+  /** Cancels the scheduled write. */
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+/** Reads the status of the plugin's folder. Changes nothing there. */
 export async function readStatus(folder: string): Promise<StatusDocument> {
   const owner = await livingOwner(folder);
   const { value, fault } = readJson(statusFile(folder), check);

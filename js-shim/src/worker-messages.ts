@@ -1,59 +1,60 @@
-/** What the gateway's thread and the worker tell each other. */
+/** The messages between the gateway's thread and the worker. */
 
 import type { RingMemory } from "./ring.js";
 import type { SessionStore } from "./store-places.js";
 
-/** What may change while a worker runs. */
+/** Settings of a worker that may change while it runs. */
 export interface Configuration {
-  /** The settings, as they come; the core judges them. */
+  /** The settings as configured; the core checks them. */
   settings: Record<string, unknown>;
-  /** Whether the gateway's diagnostics are heard, and so worth waiting for. */
+  /** Whether the gateway sends diagnostic events, which the core then waits for. */
   expectDiagnostics: boolean;
-  /** What calls are counted by, in words. */
+  /** The sources that calls are counted by, as a text for the status. */
   countedBy: string | undefined;
-  /** Whether the plugin hears of calls; the hook alone hears of none, and has the session store read soon. */
+  /** Whether the plugin runs. With the hook alone there are no events of calls, so the session store is read soon and often. */
   hasPlugin: boolean;
-  /** The gateway's state directory, whose session store is compared with what was told. */
+  /** The gateway's state directory, whose session store is compared with the counted calls. */
   stateDir: string | undefined;
-  /** Where its configuration says that sessions are. */
+  /** The session store of the gateway's configuration. */
   sessionStore: SessionStore | undefined;
 }
 
-/** The exit code of a worker whose build is not that of the gateway's thread. */
+/** Exit code of a worker whose build differs from the build of the gateway's thread. */
 export const OTHER_BUILD = 86;
 
-/** What a worker is started with. */
+/** `workerData` of a worker. */
 export interface WorkerStart {
   /** The build of the gateway's thread. */
   build: string;
   ring: RingMemory;
-  /** The position of a record at which two workers died. */
+  /** The position of a record at which two workers crashed; it is skipped. */
   skip: number | undefined;
-  /** Our folder in the gateway's state directory. */
+  /** The plugin's folder in the gateway's state directory. */
   folder: string | undefined;
-  /** Which process this is, to others that share the folder: drawn once, and when it started, in ms since 1970. */
+  /** Random name of this process, for others that share the folder. */
   token: string;
+  /** Start of this process, in ms since 1970. */
   started: number;
-  /** What has to be added to this thread's monotonic clock to have that of all threads; see {@link clockOffset}. */
+  /** {@link clockOffset} of the gateway's thread, in ms. */
   clockOffset: number;
   configuration: Configuration;
 }
 
-/** To the worker. */
+/** Messages to the worker. */
 export type ToWorker =
   | { type: "configure"; configuration: Configuration }
   | { type: "open" | "status" | "close"; id: number }
   | { type: "stop"; budgetMs: number; id: number };
 
-/** From the worker. */
+/** Messages from the worker. */
 export type FromWorker =
   | { type: "log"; level: "info" | "warn"; text: string }
   | { type: "module"; module: WebAssembly.Module }
   | { type: "answer"; id: number; value: unknown };
 
 /**
- * How far the system's monotonic clock is ahead of this thread's `performance.now()`, in ms: each thread's begins at its own
- * start.
+ * The system's monotonic clock minus this thread's `performance.now()`, in ms. Each thread's `performance.now()` begins at
+ * the thread's start.
  */
 export function clockOffset(): number {
   const [seconds, nanoseconds] = process.hrtime();

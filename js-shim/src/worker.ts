@@ -1,13 +1,13 @@
-/** The worker thread: takes events out of the ring, and counts, journals and sends them. It may block; the gateway does not. */
+/** The worker thread: reads events from the ring, and counts, journals and sends them. It may block; the gateway's thread may not. */
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { BEAT_MS } from "./beat.js";
 import { speakFor } from "./lease.js";
 import { BUILD } from "./pickers.js";
 import { type Host, type Log, Pipeline } from "./pipeline.js";
 import { loadStore, SETTLED_AFTER_MS } from "./reconcile.js";
 import { RingReader } from "./ring.js";
+import { TICK_MS } from "./scheduler.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreHost } from "./store-watch.js";
 import { compiledCore, instantiate, instantiateIo, preload, priceTable } from "./wasm.js";
 import {
@@ -19,46 +19,47 @@ import {
   type WorkerStart,
 } from "./worker-messages.js";
 
-/** When a gateway looks into its session store first, and how often then, in ms: with the plugin, and with the hook. */
+/** Time from the start to the first reading of the session store, in ms. */
 const FIRST_LOOK_MS = 5_000;
+/** Interval between two readings, in ms: with the plugin, and with the hook alone, which gets no events of calls. */
 const LOOK_EVERY_MS = { plugin: 60_000, hook: 2_000 };
-/** How many calls may wait while history and gaps are filled in: a gateway has better things to do. */
-const MOST = { history: 2_000, gaps: 100_000 };
+/** Pending calls up to which the store is read on: for history, and for calls that are missing. */
+const MAX_PENDING = { history: 2_000, gaps: 100_000 };
 
 const start = workerData as WorkerStart;
-// Another version of the package came in the place of the one that the gateway's thread has in memory.
+// The package's files were replaced by another version; the gateway's thread still runs the version before.
 if (start.build !== BUILD) process.exit(OTHER_BUILD);
 const port = parentPort as NonNullable<typeof parentPort>;
 let { configuration } = start;
 
-function tell(message: FromWorker): void {
+function post(message: FromWorker): void {
   port.postMessage(message);
 }
 
-/** What the plugin hears it hears at once, so that the store has time; the hook alone hears of no call. */
-function storeOf(stateDir: string): StoreHost {
-  const hears = () => configuration.hasPlugin;
+/** With the plugin in the process, events come first, and rows are counted later, for calls without an event. */
+function storeHost(stateDir: string): StoreHost {
+  const hasPlugin = () => configuration.hasPlugin;
   return {
     stateDir,
     sessionStore: () => configuration.sessionStore,
     begins: true,
-    settledAfterMs: () => (hears() ? SETTLED_AFTER_MS : ALONE_SETTLED_AFTER_MS),
+    settledAfterMs: () => (hasPlugin() ? SETTLED_AFTER_MS : ALONE_SETTLED_AFTER_MS),
     firstMs: FIRST_LOOK_MS,
-    every: () => (hears() ? LOOK_EVERY_MS.plugin : LOOK_EVERY_MS.hook),
-    most: MOST,
+    every: () => (hasPlugin() ? LOOK_EVERY_MS.plugin : LOOK_EVERY_MS.hook),
+    most: MAX_PENDING,
   };
 }
 
-/** One clock for all threads. */
-const ahead = clockOffset() - start.clockOffset;
+/** Difference between the gateway's thread's monotonic clock and this thread's, in ms. */
+const clockShift = clockOffset() - start.clockOffset;
 const reader = new RingReader(start.ring, start.skip);
 speakFor(start);
 preload();
 await loadStore();
 
 const log: Log = {
-  info: (text) => tell({ type: "log", level: "info", text }),
-  warn: (text) => tell({ type: "log", level: "warn", text }),
+  info: (text) => post({ type: "log", level: "info", text }),
+  warn: (text) => post({ type: "log", level: "warn", text }),
 };
 const host: Host = {
   instantiate: () => instantiate(log.warn),
@@ -66,9 +67,9 @@ const host: Host = {
   priceTable,
   log,
   wall: () => Date.now(),
-  mono: () => performance.now() + ahead,
+  mono: () => performance.now() + clockShift,
   folder: start.folder,
-  store: configuration.stateDir ? storeOf(configuration.stateDir) : undefined,
+  store: configuration.stateDir ? storeHost(configuration.stateDir) : undefined,
   inbox: reader,
 };
 const pipeline = new Pipeline(host, configuration.settings);
@@ -100,30 +101,30 @@ async function answer(message: Exclude<ToWorker, { type: "configure" }>): Promis
 port.on("message", async (message: ToWorker) => {
   if (message.type === "configure") return configure(message.configuration);
   const value = await answer(message);
-  tell({ type: "answer", id: message.id, value });
-  // Nothing else keeps the thread alive.
+  post({ type: "answer", id: message.id, value });
+  // The open port is the only thing that keeps the thread alive.
   if (message.type === "close") port.close();
 });
 
-/** An event after a pause is read at once; those that follow it wait for each other until the next beat. */
-async function listen(): Promise<void> {
+/** Reads the first event after a pause at once, and the events behind it together at the next tick. */
+async function readRing(): Promise<void> {
   while (!isClosed) {
-    await reader.news();
+    await reader.recordArrived();
     pipeline.drain();
-    await sleep(BEAT_MS);
+    await sleep(TICK_MS);
   }
 }
 
-/** The process exits: its own thread waits meanwhile. */
-async function finish(): Promise<void> {
-  await reader.asked();
-  if (isClosed) return reader.gone();
+/** Journals everything when the process exits. The gateway's thread is blocked until `confirmEnd`. */
+async function awaitExit(): Promise<void> {
+  await reader.endRequested();
+  if (isClosed) return reader.confirmEnd();
   pipeline.finishSync();
-  reader.gone();
+  reader.confirmEnd();
 }
 
 configure(configuration);
 await pipeline.open();
-tell({ type: "module", module: compiledCore() });
-void listen();
-void finish();
+post({ type: "module", module: compiledCore() });
+void readRing();
+void awaitExit();

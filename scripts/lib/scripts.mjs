@@ -15,7 +15,6 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
   glue: ["core", "io"],
   /** What the gateway's thread and its worker both have. */
   base: [
-    "beat",
     "files",
     "host-files",
     "inbox",
@@ -27,6 +26,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "prices",
     "promises",
     "ring",
+    "scheduler",
     "shape",
     "spool",
     "terminal",
@@ -35,12 +35,15 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
   ],
   /** What counts, journals and sends: in the worker, or in a command. */
   pipeline: [
+    "core-runner",
+    "journal-watch",
     "marks",
     "otlp",
     "outlet",
     "pipeline",
     "poster",
     "reconcile",
+    "request-loop",
     "status",
     "store-request",
     "store-watch",

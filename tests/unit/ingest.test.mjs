@@ -24,8 +24,8 @@ async function read(chunks) {
   /** @type {string[]} */
   const said = [];
   const pipeline = /** @type {any} */ ({
-    relieve: async () => true,
-    knows: (/** @type {string} */ source) => source === "model:used",
+    reduceBacklog: async () => true,
+    hasSource: (/** @type {string} */ source) => source === "model:used",
     take: () => undefined,
   });
   const { lines, accepted, skipped } = await ingest(Readable.from(chunks), pipeline, (text) =>

@@ -69,7 +69,7 @@ test("a setting with a slip does not stop a gateway: the plugin names the right 
     ]);
   assert.match(
     unknownSettings({ completely: 1, url: "x" }).join(),
-    /^unknown setting "completely": there are url, /,
+    /^unknown setting "completely": the settings are url, /,
   );
 });
 

@@ -67,7 +67,7 @@ if (what === "down") {
   let isCalled = false;
   await until(() => {
     clock.pass(1_000);
-    void run.pipeline.relieve(0, 500);
+    void run.pipeline.reduceBacklog(0, 500);
     if (!isCalled && flaky.counted.size > 0) {
       isCalled = true;
       run.call(CALLS + 1);
@@ -85,7 +85,7 @@ if (what === "down") {
   for (let turns = 0; turns < CALLS; turns += 500) {
     // Turns take their time, and what is remembered of them goes by age.
     await bring(500, turns + 1, 600_000);
-    await run.pipeline.relieve(0, 5_000);
+    await run.pipeline.reduceBacklog(0, 5_000);
     if (turns + 500 === 1_000) first = await used();
   }
   await run.settle();

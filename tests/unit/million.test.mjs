@@ -129,7 +129,7 @@ test("a million events of random kinds: memory stays bounded, and what is forgot
     pipeline.drain();
     await turn();
     if (sent === AWAY) isAway = false;
-    if (!isAway && sent % (5 * BATCH) === 0) await pipeline.relieve(2_000, 5_000);
+    if (!isAway && sent % (5 * BATCH) === 0) await pipeline.reduceBacklog(2_000, 5_000);
     if (sent === EVENTS / 2) settled = await used();
   }
   await pipeline.stop(1_000);

@@ -1,7 +1,7 @@
 // Events on their way into the core: none is lost or changes its place, and none waits for too many others.
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { BEAT_MS, Queue, spansOf } from "../../dist/base.js";
+import { Queue, spansOf, TICK_MS } from "../../dist/base.js";
 
 const SETTLED = 512;
 
@@ -16,12 +16,12 @@ function taken(times) {
   return spansOf(queue.take());
 }
 
-test("events of one beat are one span, those of the next one the next", () => {
-  const spans = taken([0, 1, BEAT_MS - 1, BEAT_MS, BEAT_MS + 9]);
+test("the events of one tick are one span, and the events of the next tick are the next span", () => {
+  const spans = taken([0, 1, TICK_MS - 1, TICK_MS, TICK_MS + 9]);
   assert.deepEqual(
     spans.map(([events, until]) => [events.length, until?.mono]),
     [
-      [3, BEAT_MS],
+      [3, TICK_MS],
       [2, undefined],
     ],
   );

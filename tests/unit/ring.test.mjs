@@ -134,9 +134,9 @@ test("a core that dies is given again what is not acknowledged, but for a record
 test("a reader that sleeps wakes for the next event, and at once where one came meanwhile", async () => {
   const ring = new Ring(makeRing(ROOM));
   const reader = new RingReader(ring.memory);
-  const woken = reader.news();
+  const woken = reader.recordArrived();
   ring.push(event(1));
   await woken;
-  await reader.news();
+  await reader.recordArrived();
   assert.equal(reader.take().length, 1);
 });

@@ -158,7 +158,7 @@ for (const [what, change] of Object.entries(OTHERS))
       await until(() => written() > before);
       await gateway.stop();
       assert.equal(receiver.totals["p/m"]?.requests, 1);
-      assert.equal(gateway.log.filter((line) => line.includes("another version's")).length, 1);
+      assert.equal(gateway.log.filter((line) => line.includes("of another version")).length, 1);
       assert.ok(!gateway.log.some((line) => line.includes("fault")), gateway.log.join("\n"));
       // The next process.
       cpSync(join(PROJECT, "dist"), dist, { recursive: true });
@@ -186,7 +186,7 @@ for (;;) {
     reader.observing(undefined);
   }
   reader.acknowledge();
-  await reader.news();
+  await reader.recordArrived();
 }`;
 
 test("an event at which two workers die is left out, and those behind it are read", async () => {
