@@ -28,7 +28,7 @@ export async function buildHook() {
   }
   await rm(TARGET, { recursive: true, force: true });
   await mkdir(TARGET, { recursive: true });
-  for (const file of [...(await imported("hook.js")), "core.wasm", "io.wasm", "prices.br"])
+  for (const file of [...(await imported("hook.js")), "agentwatch.wasm", "prices.br"])
     await copyFile(join(DIST, file), join(TARGET, file));
   for (const file of ["HOOK.md", "handler.js"]) await copyFile(join(SOURCE, file), join(TARGET, file));
   const { version } = JSON.parse(await readFile(join(PROJECT, "package.json"), "utf8"));

@@ -1,11 +1,12 @@
 #!/usr/bin/env node
-// Builds the npm package's `dist/`: the WebAssembly modules, their glue and the TypeScript shim.
+// Builds the npm package's `dist/`: the WebAssembly module, its glue and the TypeScript shim.
 import { createHash } from "node:crypto";
 import { appendFile, cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { basename, delimiter, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { cacheRoot } from "./lib/cache.mjs";
+import { wrapGlue } from "./lib/glue.mjs";
 import { thirdPartyLicences } from "./lib/licences.mjs";
 import { pickersOf } from "./lib/pickers.mjs";
 import { remapped } from "./lib/remap.mjs";
@@ -21,57 +22,27 @@ const NEW = join(PROJECT, "target", "dist");
 /** The scripts before they are joined. */
 const APART = join(PROJECT, "target", "scripts");
 
+/** The module, as `js-shim/src/wasm.ts` names it. */
+const MODULE = "agentwatch.wasm";
+
 /** What the package may weigh at most, in bytes. */
 export const MOST = 2 * 1024 * 1024;
 
-/** How large a module's stack is, in bytes. */
-export const STACK = 256 * 1024;
-
-/** The modules, by the crate's feature that each is: `core` counts, `io` meets the network and foreign formats. */
-const MODULES = /** @type {const} */ ({ core: "counting", io: "io" });
-/** What makes glue for one more instance of each: these stand in one file. */
-const GLUE = { core: "makeCoreGlue", io: "makeIoGlue" };
-
-/** @param {keyof typeof MODULES} name */
-async function compileModule(name) {
+async function compileModule() {
   const { cargoEnv } = await wasmToolchain();
   const { path, wasmPack } = await wasmTools();
-  const flags = [
-    // A module has its whole stack from the start; the compiler's own size is four times this, which is thirty times
-    // what the counting module uses (`tests/unit/stack.test.mjs`).
-    `-Clink-arg=-zstack-size=${STACK}`,
-    ...remapped({ [cacheRoot()]: "cache", [PROJECT]: "" }),
-  ];
+  // Places of panics are logged, and are not to name this machine's folders.
+  const flags = remapped({ [cacheRoot()]: "cache", [PROJECT]: "" });
   const env = { ...cargoEnv, RUSTFLAGS: flags.join(" "), PATH: [path, process.env.PATH].join(delimiter) };
-  // no-modules: its glue is a plain script, which can be wrapped into a function that makes as many instances
-  // as wanted. The glue of the other targets makes one for ever, and an instance that trapped is dead.
-  const kind = ["--target", "no-modules", "--no-pack", "--mode", "no-install", "--profile", "wasm"];
-  const output = ["--out-dir", WASM_OUT, "--out-name", name];
-  const features = ["--no-default-features", "--features", MODULES[name]];
+  const kind = ["--target", "web", "--no-pack", "--mode", "no-install"];
+  const output = ["--out-dir", WASM_OUT, "--out-name", "agentwatch"];
   // A target folder of its own: other builds with other flags would throw this one's work away.
-  const cargo = ["--target-dir", join(PROJECT, "target", "wasm")];
-  await withProgress(`compile ${name} to WebAssembly`, () =>
-    run(wasmPack, ["build", "crate", ...kind, ...output, "--", "--locked", ...cargo, ...features], {
-      cwd: PROJECT,
-      env,
-    }),
+  const cargo = ["--locked", "--target-dir", join(PROJECT, "target", "wasm")];
+  await withProgress("compile the core to WebAssembly", () =>
+    run(wasmPack, ["build", "crate", ...kind, ...output, "--", ...cargo], { cwd: PROJECT, env }),
   );
-  await cp(join(WASM_OUT, `${name}_bg.wasm`), join(NEW, `${name}.wasm`));
-}
-
-/** @param {keyof typeof MODULES} name */
-async function wrapGlue(name) {
-  const glue = await readFile(join(WASM_OUT, `${name}.js`), "utf8");
-  if (!glue.startsWith("let wasm_bindgen")) throw new SetupError("wasm-bindgen's glue has a new shape");
-  const text = `// Made by wasm-bindgen; each call makes glue for one more instance of the module.
-export function ${GLUE[name]}() {
-// An instance is given up whole. A finalizer would call into one that trapped, and throw where nobody catches.
-const FinalizationRegistry = undefined;
-${glue}
-return wasm_bindgen;
-}
-`;
-  await writeFile(join(APART, `${name}.js`), text);
+  await cp(join(WASM_OUT, "agentwatch_bg.wasm"), join(NEW, MODULE));
+  await wrapGlue(join(WASM_OUT, "agentwatch.js"), join(APART, "glue.js"));
 }
 
 /** The built-in table of list prices, a fifth of its size: it is read once a process, and only for what it prices. */
@@ -82,9 +53,9 @@ async function packPrices() {
 
 /** The code that copies events' fields: its table stands in the module. */
 async function makePickers() {
-  const { makeCoreGlue } = await import(pathToFileURL(join(APART, "core.js")).href);
-  const glue = makeCoreGlue();
-  glue.initSync({ module: new WebAssembly.Module(await readFile(join(NEW, "core.wasm"))) });
+  const { makeGlue } = await import(pathToFileURL(join(APART, "glue.js")).href);
+  const glue = makeGlue();
+  glue.initSync({ module: new WebAssembly.Module(await readFile(join(NEW, MODULE))) });
   await writeFile(join(APART, "pickers.js"), pickersOf(glue.sources()));
 }
 
@@ -92,7 +63,7 @@ async function makePickers() {
 async function nameBuild(scripts) {
   const hash = createHash("sha256");
   for (const name of [...scripts].sort()) hash.update(await readFile(join(APART, name)));
-  for (const name of Object.keys(MODULES)) hash.update(await readFile(join(NEW, `${name}.wasm`)));
+  hash.update(await readFile(join(NEW, MODULE)));
   await appendFile(join(APART, "pickers.js"), `export const BUILD = "${hash.digest("hex").slice(0, 16)}";\n`);
 }
 
@@ -126,10 +97,7 @@ export async function build() {
     await rm(folder, { recursive: true, force: true });
     await mkdir(folder, { recursive: true });
   }
-  for (const name of /** @type {(keyof typeof MODULES)[]} */ (Object.keys(MODULES))) {
-    await compileModule(name);
-    await wrapGlue(name);
-  }
+  await compileModule();
   await makePickers();
   await packPrices();
   await writeFile(join(NEW, "THIRD-PARTY.txt"), await thirdPartyLicences());

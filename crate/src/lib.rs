@@ -1,10 +1,11 @@
 //! Counts the model calls of an OpenClaw gateway and delivers them to AgentWatch.
 //!
 //! The engine calls its host for files, synchronously ([`host::Host`]). Time comes in as an argument, requests go out as
-//! values; the WebAssembly face makes them.
+//! values; JavaScript makes them ([`bindings`]).
 
 pub mod agentwatch;
 pub mod answer;
+pub mod bindings;
 pub mod call;
 pub mod config;
 pub mod core;
@@ -23,7 +24,6 @@ pub mod ledger;
 pub mod observe;
 pub mod otlp;
 pub mod outbox;
-pub mod packed;
 pub mod pieces;
 pub mod polled;
 pub mod price;
@@ -41,24 +41,3 @@ mod turn;
 pub mod turns;
 pub mod usage;
 pub mod voice;
-
-#[cfg(all(target_arch = "wasm32", feature = "counting"))]
-mod bindings;
-#[cfg(target_arch = "wasm32")]
-mod crossing;
-#[cfg(all(target_arch = "wasm32", feature = "io"))]
-mod http;
-#[cfg(target_arch = "wasm32")]
-mod panics;
-#[cfg(all(target_arch = "wasm32", feature = "counting"))]
-mod wasm;
-#[cfg(all(target_arch = "wasm32", feature = "io"))]
-mod wasm_calls;
-#[cfg(all(target_arch = "wasm32", feature = "io"))]
-mod wasm_io;
-#[cfg(all(target_arch = "wasm32", feature = "io"))]
-mod wasm_otlp;
-#[cfg(all(target_arch = "wasm32", feature = "io"))]
-mod wasm_polled;
-#[cfg(all(target_arch = "wasm32", feature = "io"))]
-mod wasm_prices;

@@ -21,7 +21,7 @@ import { findPlace } from "./place.js";
 import { isTime } from "./shape.js";
 import { parseSince } from "./span.js";
 import { print } from "./terminal.js";
-import { instantiateIo } from "./wasm.js";
+import { instantiate } from "./wasm.js";
 import { counted } from "./words.js";
 
 /** Where AgentWatch lists calls, those that were read wait so long, in ms, for the plugin's telling: it knows more. */
@@ -164,7 +164,7 @@ class GatewaySync {
     const { wall, mono } = { wall: () => Date.now(), mono: () => performance.now() };
     return new GatewayPoll(
       {
-        instantiateIo: () => instantiateIo(log.warn),
+        instantiate: () => instantiate(log.warn),
         mark: (name) => this.#marks.get(name),
         take: (calls, name, mark) => {
           this.#marks.set(name, mark);

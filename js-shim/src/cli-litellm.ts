@@ -15,7 +15,7 @@ import { isLoopback, parseHosts } from "./guard.js";
 import { Intake } from "./intake.js";
 import { parsePort, SettingError } from "./listen.js";
 import { LitellmEndpoint, type LoggedCall } from "./litellm.js";
-import { instantiateIo } from "./wasm.js";
+import { instantiate } from "./wasm.js";
 
 const USAGE = `agentwatch-openclaw litellm [--provider <name>] [--port <port>] [--host <address>]
 
@@ -68,7 +68,7 @@ export function litellmCommand(args: string[]): Promise<number> {
       await pipeline.open();
       const intake = new Intake(pipeline);
       const accept = (calls: LoggedCall[]) => intake.accept(calls);
-      const makers = { instantiateIo: () => instantiateIo(log.warn), mono: () => performance.now() };
+      const makers = { instantiate: () => instantiate(log.warn), mono: () => performance.now() };
       const endpoint = new LitellmEndpoint({ host, port, hosts, token, provider, accept, log, ...makers });
       const asked = untilAsked();
       const at = await endpoint.listen();

@@ -8,7 +8,7 @@ import { SETTLED_AFTER_MS } from "./reconcile.js";
 import { sessionStoreOf } from "./session-store.js";
 import type { StoreHost } from "./store-watch.js";
 import { printError, printUsage } from "./terminal.js";
-import { instantiate, instantiateIo, priceTable } from "./wasm.js";
+import { instantiate, priceTable } from "./wasm.js";
 
 /** How long the last records may take to be sent, in ms. */
 const SEND_BUDGET_MS = 30_000;
@@ -83,7 +83,6 @@ export function makePipeline(
   const clocks = { wall: () => Date.now(), mono: () => performance.now() };
   const host = {
     instantiate: () => instantiate(log.warn),
-    instantiateIo: () => instantiateIo(log.warn),
     priceTable,
     log,
     ...clocks,

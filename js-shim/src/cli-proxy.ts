@@ -14,7 +14,7 @@ import { isLoopback, parseHosts } from "./guard.js";
 import { parsePort } from "./listen.js";
 import { Proxy } from "./proxy.js";
 import { parseUpstreams } from "./upstreams.js";
-import { instantiateIo } from "./wasm.js";
+import { instantiate } from "./wasm.js";
 
 const USAGE = `agentwatch-openclaw proxy --upstream <prefix>=<address>[,provider=<name>][,usage=ask] …
 
@@ -63,7 +63,7 @@ export function proxyCommand(args: string[]): Promise<number> {
         port: parsePort(values.port ?? "8471"),
         onCall: (call) => pipeline.accept("proxied", [call]),
         onPassed: (passed) => pipeline.accept("passed", [passed]),
-        instantiateIo: () => instantiateIo(log.warn),
+        instantiate: () => instantiate(log.warn),
         log,
         wall: () => Date.now(),
         mono: () => performance.now(),

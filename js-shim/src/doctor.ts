@@ -12,7 +12,7 @@ import type { GatewayConfig } from "./openclaw.js";
 import { asPairs } from "./prices.js";
 import { pluginSettings, unknownSettings } from "./settings.js";
 import { readStatus, type StatusDocument, troubles } from "./status.js";
-import { instantiate, instantiateIo, priceTable } from "./wasm.js";
+import { instantiate, priceTable } from "./wasm.js";
 import { counted } from "./words.js";
 
 /** What one check found. `note` is worth knowing and no trouble. */
@@ -83,13 +83,18 @@ export function judge(settings: Record<string, unknown>): Judged {
   const said = JSON.parse(core.said() ?? "[]") as { text: string }[];
   const { url } = JSON.parse(core.status()) as { url: string | null };
   const problems = said.map(({ text }) => text);
-  const io = instantiateIo();
   const { otlp, collector, prices, openclawPrices, byLogin, token } = settings;
   if (otlp)
     problems.push(
-      ...(JSON.parse(io.otlpTarget(asPairs(otlp), asPairs(collector))) as { problems: string[] }).problems,
+      ...(JSON.parse(instance.otlpTarget(asPairs(otlp), asPairs(collector))) as { problems: string[] })
+        .problems,
     );
-  const book = new io.PriceBook(asPairs(prices), asPairs(openclawPrices), asPairs(byLogin), priceTable());
+  const book = new instance.PriceBook(
+    asPairs(prices),
+    asPairs(openclawPrices),
+    asPairs(byLogin),
+    priceTable(),
+  );
   problems.push(...book.problems());
   // As the core does: it goes only to an address that somebody configured.
   const isSent = typeof token === "string" && settings.url !== undefined;
@@ -318,9 +323,8 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** Whether a hook speaks to AgentWatch and is not the one of this package. */
+/** Whether a hook posts to AgentWatch by itself. The handler of this package's hook only exports `hook.js`. */
 function isForeignHook(path: string): boolean {
-  if (existsSync(join(path, "core.wasm"))) return false;
   const handlers = ["handler.ts", "handler.js", "index.ts", "index.js"].map((name) => join(path, name));
   const handler = handlers.find(existsSync);
   try {

@@ -5,7 +5,7 @@
 
 import { Away, asObject, type GatewayEvent, type GatewayLink, Refusal } from "./gateway-link.js";
 import { reason } from "./promises.js";
-import type { Fact, Io } from "./wasm.js";
+import type { Fact, Instance } from "./wasm.js";
 
 /** How often sessions are listed where the gateway tells of changes, and where it does not, in ms. */
 const LIST_EVERY_MS = { told: 60_000, untold: 5_000 } as const;
@@ -74,7 +74,7 @@ interface Look {
 
 /** What following needs of the pipeline. */
 export interface Followed {
-  instantiateIo(): Io;
+  instantiate(): Instance;
   /** What was counted of a session. */
   mark(name: string): string | undefined;
   /** Counts calls, and keeps the mark with them: {@link mark} is that one from now on. */
@@ -103,7 +103,7 @@ export class GatewayPoll {
   /** When sessions are to be looked at, on the monotonic clock, by key. */
   readonly #due = new Map<string, number>();
   #link: GatewayLink | undefined;
-  #io: Io | undefined;
+  #io: Instance | undefined;
   #isTold = false;
   #listAt = 0;
   #listAllAt = 0;
@@ -384,7 +384,7 @@ export class GatewayPoll {
   }
 
   #compare(session: Session, series: string, histories: string[], mark: string): Look {
-    this.#io ??= this.#followed.instantiateIo();
+    this.#io ??= this.#followed.instantiate();
     try {
       const { key, agent, provider, model } = session;
       const look = this.#io.lookAtSession(

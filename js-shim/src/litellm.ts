@@ -10,7 +10,7 @@ import { type Bounds, Front } from "./front.js";
 import type { Log } from "./pipeline.js";
 import { quietly } from "./quiet.js";
 import type { Told } from "./reading.js";
-import type { Io, LogReader } from "./wasm.js";
+import type { Instance, LogReader } from "./wasm.js";
 
 /** A logged call, in the names of the table `litellm`. Times in ms, `started` and `ended` since 1970. */
 export interface LoggedCall extends Told {
@@ -38,7 +38,7 @@ export interface LitellmOptions {
   provider: string;
   /** Takes calls over; once it resolves they are safe. Calls that come again are taken over once. */
   accept(calls: LoggedCall[]): Promise<void>;
-  instantiateIo(): Io;
+  instantiate(): Instance;
   log: Log;
   /** ms of a clock that never goes back. */
   mono(): number;
@@ -61,7 +61,7 @@ export class LitellmEndpoint {
   readonly #front: Front;
   readonly #token: Buffer | undefined;
   readonly #warn: (text: string) => void;
-  #io: Io | undefined;
+  #io: Instance | undefined;
   readonly counts = { requests: 0, calls: 0, refused: 0, unreadable: 0, not_accepted: 0 };
   /** Payloads that were no calls of a model, by reason. */
   readonly skipped: Record<string, number> = {};
@@ -179,9 +179,9 @@ export class LitellmEndpoint {
   }
 
   /** Runs something in the module; nothing where it trapped, after which the instance is dead. */
-  #inModule<T>(work: (io: Io) => T): T | undefined {
+  #inModule<T>(work: (io: Instance) => T): T | undefined {
     try {
-      this.#io ??= this.#options.instantiateIo();
+      this.#io ??= this.#options.instantiate();
       return work(this.#io);
     } catch {
       this.#io = undefined;

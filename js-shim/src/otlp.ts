@@ -11,7 +11,7 @@ import { Outlet } from "./outlet.js";
 import type { Log } from "./pipeline.js";
 import { asPairs } from "./prices.js";
 import { reason, withDeadline } from "./promises.js";
-import type { Io, OtlpExporter } from "./wasm.js";
+import type { Instance, OtlpExporter } from "./wasm.js";
 
 /** Where to send. Its headers are not for logs. */
 export interface Target {
@@ -21,7 +21,7 @@ export interface Target {
 
 /** What the follower needs of the pipeline. */
 export interface OtlpHost {
-  io(): Io;
+  io(): Instance;
   log: Log;
   wall(): number;
   mono(): number;

@@ -2,7 +2,7 @@
 
 import type { Log } from "./pipeline.js";
 import { reason, withDeadline } from "./promises.js";
-import type { Io } from "./wasm.js";
+import type { Instance } from "./wasm.js";
 import { counted } from "./words.js";
 
 /** Answers after which OTLP has the same request tried again. */
@@ -19,7 +19,7 @@ export type Outcome = "taken" | "refused" | "later";
 
 /** What an outlet needs of its host. */
 export interface OutletHost {
-  io(): Io;
+  io(): Instance;
   log: Log;
   mono(): number;
 }

@@ -1,4 +1,4 @@
-/** Builds packed events: numbers and one text, which cross into the module together; see `crate/src/packed.rs`. */
+/** Builds packed events: numbers and one text, which cross into the module together; see `crate/src/bindings/packed.rs`. */
 
 const [ABSENT, FALSE, TRUE, NUMBER, TEXT, LIST] = [0, 1, 2, 3, 4, 5];
 

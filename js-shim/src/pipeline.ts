@@ -18,7 +18,7 @@ import { REQUEST_TIMEOUT_MS, RequestLoop } from "./request-loop.js";
 import { Scheduler, TICK_MS } from "./scheduler.js";
 import { StatusWriter } from "./status.js";
 import { type StoreHost, StoreWatch } from "./store-watch.js";
-import { type Core, type Fact, type Instance, type Io, makeCore } from "./wasm.js";
+import { type Core, type Fact, type Instance, makeCore } from "./wasm.js";
 
 /** The log of the process. */
 export interface Log {
@@ -28,10 +28,8 @@ export interface Log {
 
 /** The functions of the process that a pipeline calls; tests have their own. */
 export interface Host {
-  /** Makes an instance of the module that counts. */
+  /** Makes an instance of the module. */
   instantiate(): Instance;
-  /** Makes an instance of the module that sends. */
-  instantiateIo(): Io;
   /** Reads the built-in table of list prices. */
   priceTable(): string;
   log: Log;
@@ -88,7 +86,7 @@ export class Pipeline {
     this.#inbox = host.inbox ?? this.#queue;
     this.#settings = settings;
     this.#pack.hasPreviews = settings.preview === true;
-    this.#poster = new Poster(host.instantiateIo);
+    this.#poster = new Poster(host.instantiate);
     this.#prices = this.#pricesOf(settings);
     this.#ownership = new Ownership(folder, role);
     this.#runner = new CoreRunner({
@@ -206,7 +204,7 @@ export class Pipeline {
   }
 
   #watchStore(store: StoreHost, folder: string): StoreWatch {
-    const { instantiateIo, wall, mono, log } = this.#host;
+    const { instantiate, wall, mono, log } = this.#host;
     return new StoreWatch(store, {
       folder,
       isOwner: () => this.#ownership.standing === "owner",
@@ -216,7 +214,7 @@ export class Pipeline {
       advance: () => this.#advance(),
       backlog: () => this.backlog(),
       spooled: () => Number(this.status().spooled ?? 0),
-      instantiateIo,
+      instantiate,
       warn: log.warn,
       wall,
       mono,

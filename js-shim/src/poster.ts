@@ -1,23 +1,23 @@
 /** Makes the core's requests. */
 
 import { reason, withDeadline } from "./promises.js";
-import type { Io } from "./wasm.js";
+import type { Instance } from "./wasm.js";
 
 /** A request that the core wants made; a GET where there is no body. */
 export type Order = [url: string, token: string | undefined, path: string, body: Uint8Array | undefined];
 
 /** See above. */
 export class Poster {
-  readonly #instantiateIo: () => Io;
-  #io: Io | undefined;
+  readonly #instantiate: () => Instance;
+  #io: Instance | undefined;
 
-  constructor(instantiateIo: () => Io) {
-    this.#instantiateIo = instantiateIo;
+  constructor(instantiate: () => Instance) {
+    this.#instantiate = instantiate;
   }
 
   /** The module that it posts with; a new one after a fault. */
-  io(): Io {
-    this.#io ??= this.#instantiateIo();
+  io(): Instance {
+    this.#io ??= this.#instantiate();
     return this.#io;
   }
 

@@ -2,12 +2,12 @@
 
 import type { GatewayConfig } from "./openclaw.js";
 import { reason } from "./promises.js";
-import type { Core, Io, PriceBook } from "./wasm.js";
+import type { Core, Instance, PriceBook } from "./wasm.js";
 
 /** What the prices need of the pipeline. */
 export interface Shelf {
   /** The module that knows prices. */
-  io(): Io;
+  io(): Instance;
   /** The built-in table. */
   table(): string;
   warn(text: string): void;

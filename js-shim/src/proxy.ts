@@ -12,7 +12,7 @@ import type { Log } from "./pipeline.js";
 import { quietly } from "./quiet.js";
 import { type CallReading, type Edit, type Ending, Readers, type Told } from "./reading.js";
 import { type Route, route, type Upstream } from "./upstreams.js";
-import type { Io } from "./wasm.js";
+import type { Instance } from "./wasm.js";
 
 /** A finished call, in the names of the table `proxied`. Times in ms, `started` and `ended` since 1970. */
 export interface ProxiedCall extends Told {
@@ -52,7 +52,7 @@ export interface ProxyOptions {
   onCall(call: ProxiedCall): void;
   /** Hears of each POST that was answered and is no call; must not throw. */
   onPassed?(passed: Passed): void;
-  instantiateIo(): Io;
+  instantiate(): Instance;
   log: Log;
   /** ms since 1970. */
   wall(): number;
@@ -114,7 +114,7 @@ export class Proxy {
 
   constructor(options: ProxyOptions) {
     this.#options = options;
-    this.#readers = new Readers(() => options.instantiateIo());
+    this.#readers = new Readers(() => options.instantiate());
     this.#warn = quietly((text) => options.log.warn(text), options.mono);
     this.#bounds = { ...BOUNDS, ...options.bounds };
     for (const upstream of options.upstreams)

@@ -2,7 +2,7 @@
 
 import type { IncomingHttpHeaders } from "node:http";
 import { Decoded, type Unread } from "./decode.js";
-import type { AnswerReader, Io, RequestReader } from "./wasm.js";
+import type { AnswerReader, Instance, RequestReader } from "./wasm.js";
 
 /** What an answer told; see `crate/src/observe/answer.rs`. */
 export interface Told {
@@ -27,7 +27,7 @@ export interface Told {
   completed?: number;
 }
 
-/** How the connection that brought an answer ended; the numbers are those of `crate/src/wasm_calls.rs`. */
+/** How the connection that brought an answer ended; the numbers are those of `crate/src/bindings/calls.rs`. */
 export const ENDING = { whole: 0, cut: 1, left: 2 } as const;
 export type Ending = keyof typeof ENDING;
 
@@ -43,14 +43,14 @@ const MOST_HELD = 64 * 1024 * 1024;
 
 /** Makes readers. An instance of the module that trapped is dead: the next reader is of a fresh one. */
 export class Readers {
-  readonly #instantiate: () => Io;
-  #io: Io | undefined;
+  readonly #instantiate: () => Instance;
+  #io: Instance | undefined;
   /** Bytes of requests whose model is yet to be found. */
   heldBytes = 0;
   /** Answers that could not be read, by reason. */
   readonly unread: Partial<Record<Unread, number>> = {};
 
-  constructor(instantiate: () => Io) {
+  constructor(instantiate: () => Instance) {
     this.#instantiate = instantiate;
   }
 
@@ -61,7 +61,7 @@ export class Readers {
   }
 
   /** The instance that new readers are of; nothing where none can be made. */
-  instance(): Io | undefined {
+  instance(): Instance | undefined {
     try {
       this.#io ??= this.#instantiate();
     } catch {
@@ -71,7 +71,7 @@ export class Readers {
   }
 
   /** Runs something in an instance; nothing where it trapped. */
-  guarded<T>(io: Io | undefined, work: (io: Io) => T): T | undefined {
+  guarded<T>(io: Instance | undefined, work: (io: Instance) => T): T | undefined {
     if (!io) return undefined;
     try {
       return work(io);
@@ -91,7 +91,7 @@ export class Readers {
 /** The reading of one call: its request, then its answer. */
 export class CallReading {
   readonly #readers: Readers;
-  readonly #io: Io | undefined;
+  readonly #io: Instance | undefined;
   readonly #method: string;
   readonly #path: string;
   #request: RequestReader | undefined;

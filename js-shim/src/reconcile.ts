@@ -4,7 +4,7 @@ import { HISTORY_PREFIX, type Marks, readMarks, type Span } from "./marks.js";
 import { reason } from "./promises.js";
 import type { ReadProgress, readStore, StoreBatch } from "./store.js";
 import type { SessionStore } from "./store-places.js";
-import type { Core, Io } from "./wasm.js";
+import type { Core, Instance } from "./wasm.js";
 
 /** In a gateway with the plugin a row is looked at when it is this old, in ms: by then every other surface has spoken. */
 export const SETTLED_AFTER_MS = 60_000;
@@ -31,7 +31,7 @@ export interface Reconciler {
   /** Runs something in the core; false where that went wrong. */
   run(work: (core: Core) => void): boolean;
   /** Makes the module that reads transcripts. */
-  instantiateIo(): Io;
+  instantiate(): Instance;
   /** Waits until there is room for more; false where reading is to end for now. */
   room(): Promise<boolean>;
   wall(): number;
@@ -116,7 +116,7 @@ export class Reading {
     this.#prefix = prefix;
     this.#times = ["written", "timestamp"].map((name) => reconciler.facts.indexOf(name));
     this.#batches = batches(reconciler.stateDir, bookmarks, {
-      io: reconciler.instantiateIo(),
+      io: reconciler.instantiate(),
       store: reconciler.store,
       ...span,
       progress,

@@ -13,7 +13,7 @@ import { type Outcome, type Reading, type Reconciler, readHistory, reconcile } f
 import type { ReadProgress } from "./store.js";
 import type { SessionStore } from "./store-places.js";
 import { leaveRequest, readRequest, removeRequest } from "./store-request.js";
-import type { Core, Io } from "./wasm.js";
+import type { Core, Instance } from "./wasm.js";
 
 /** A row is looked at when it is this old, in ms, where nobody else tells of calls. */
 export const ALONE_SETTLED_AFTER_MS = 2_000;
@@ -57,7 +57,7 @@ export interface Watched {
   backlog(): number;
   /** How many observations of other processes were taken in. */
   spooled(): number;
-  instantiateIo(): Io;
+  instantiate(): Instance;
   warn(text: string): void;
   wall(): number;
   mono(): number;
@@ -259,13 +259,13 @@ export class StoreWatch {
   }
 
   #reconciler(most: number, room = (limit: number) => this.#hasRoom(limit)): Reconciler | undefined {
-    const { source, run, instantiateIo, wall, mono } = this.#watched;
+    const { source, run, instantiate, wall, mono } = this.#watched;
     const stored = source();
     if (!stored) return undefined;
     const { stateDir } = this.#host;
     const store = this.#host.sessionStore?.();
     const { index, facts } = stored;
-    return { stateDir, store, source: index, facts, run, instantiateIo, room: () => room(most), wall, mono };
+    return { stateDir, store, source: index, facts, run, instantiate, room: () => room(most), wall, mono };
   }
 
   #marks(): Marks | undefined {

@@ -44,12 +44,12 @@ import {
   type TranscriptFile,
   transcriptInFile,
 } from "./transcript-file.js";
-import type { Fact, Io, TranscriptReader } from "./wasm.js";
+import type { Fact, Instance, TranscriptReader } from "./wasm.js";
 
 /** What is asked of the stores. Times are ms since 1970. */
 export interface StoreOptions {
   /** The module that reads transcripts. Where it traps, the error passes through: it has to be made anew. */
-  io: Io;
+  io: Instance;
   /** Where the configuration says that sessions are, besides the state directory. */
   store?: SessionStore | undefined;
   /** Calls written at this time or later are left for later, and so are those behind them in the same session. */

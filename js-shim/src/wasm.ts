@@ -1,12 +1,11 @@
-/** Loads the modules and makes instances of them. No network and no environment in this file. */
+/** Loads the module and makes instances of it. No network and no environment in this file. */
 
 import { readFileSync } from "node:fs";
-import { makeCoreGlue } from "./core.js";
+import { makeGlue } from "./glue.js";
 import type { HostFiles } from "./host-files.js";
-import { makeIoGlue } from "./io.js";
 import type { Order } from "./poster.js";
 
-/** The core as wasm-bindgen shows it; see `crate/src/wasm.rs` for what each does. Times are ms. */
+/** The core as wasm-bindgen shows it; see `crate/src/bindings/core.rs` for what each does. Times are ms. */
 export interface Core {
   expectDiagnostics(expected: boolean): void;
   give(numbers: Float64Array, texts: string): void;
@@ -37,13 +36,6 @@ export interface Core {
   reconciledMs(): number | undefined;
   setReconciled(untilMs: number): void;
   status(): string;
-}
-
-/** One instance of the module that counts. */
-export interface Instance {
-  Core: new (settings: unknown[], seedHigh: number, seedLow: number) => Core;
-  sources(): string;
-  settingNames(): string;
 }
 
 /** What crosses into the module; an empty array stands for what is no scalar or could not be read. */
@@ -116,8 +108,11 @@ export interface OtlpExporter {
   metrics(wall: number): string | undefined;
 }
 
-/** One instance of the module that meets the network and foreign formats; see `crate/src/wasm_io.rs` and `wasm_calls.rs`. */
-export interface Io {
+/** One instance of the module; see `crate/src/bindings/`. */
+export interface Instance {
+  sources(): string;
+  settingNames(): string;
+  Core: new (settings: unknown[], seedHigh: number, seedLow: number) => Core;
   isModelCall(method: string, path: string): boolean;
   modelOfPath(method: string, path: string): string | undefined;
   RequestReader: new () => RequestReader;
@@ -178,53 +173,44 @@ function packedPrices(): Buffer {
  * @throws where one is missing or broken
  */
 export function preload(): void {
-  compile("core");
-  compile("io");
+  compiledModule();
   packedPrices();
 }
 
-type Name = "core" | "io";
-const compiled: Partial<Record<Name, WebAssembly.Module>> = {};
-
 /** wasm-bindgen's glue. `onPanic` names the function that is told `file:line:column` of a panic. */
-export interface Glue {
+export interface Glue extends Instance {
   initSync(options: { module: WebAssembly.Module }): unknown;
   onPanic(told: (at: string) => void): void;
 }
 
-/** Logs a text. */
-type Warn = (text: string) => void;
-
 /**
- * Makes an instance of the module that counts, synchronously. A module is compiled once a process.
+ * Makes an instance of the module, synchronously.
+ *
+ * An instance that trapped is dead, and what comes back to it throws. So whoever counts has an instance that does only
+ * that and makes no promises: a promise that comes back to a dead instance throws where nobody catches. Requests are made
+ * and foreign formats are read by other instances, which have no state that counts and are replaced when they trap.
  *
  * @throws where the module's file is missing or broken
  */
-export function instantiate(warn: Warn = console.error, module = compile("core")): Instance {
-  return start(makeCoreGlue(), "core", module, warn);
-}
-
-/** The compiled module that counts: another thread can make instances of it without its file. */
-export function compiledCore(): WebAssembly.Module {
-  return compile("core");
-}
-
-/**
- * Makes an instance of the module that meets the network, likewise.
- *
- * @throws where the module's file is missing or broken
- */
-export function instantiateIo(warn: Warn = console.error): Io {
-  return start(makeIoGlue(), "io", compile("io"), warn);
-}
-
-function start<T>(glue: T & Glue, name: Name, module: WebAssembly.Module, warn: Warn): T {
+export function instantiate(
+  warn: (text: string) => void = console.error,
+  module = compiledModule(),
+): Instance {
+  const glue = makeGlue();
   glue.initSync({ module });
-  glue.onPanic((at) => warn(`${name}.wasm panicked at ${at}`));
+  glue.onPanic((at) => warn(`${MODULE} panicked at ${at}`));
   return glue;
 }
 
-function compile(name: Name): WebAssembly.Module {
-  compiled[name] ??= new WebAssembly.Module(readFileSync(new URL(`./${name}.wasm`, import.meta.url)));
-  return compiled[name];
+const MODULE = "agentwatch.wasm";
+let compiled: WebAssembly.Module | undefined;
+
+/**
+ * The module, compiled once a process: another thread can make instances of it without its file.
+ *
+ * @throws where the file is missing or broken
+ */
+export function compiledModule(): WebAssembly.Module {
+  compiled ??= new WebAssembly.Module(readFileSync(new URL(`./${MODULE}`, import.meta.url)));
+  return compiled;
 }

@@ -9,7 +9,7 @@ import { loadStore, SETTLED_AFTER_MS } from "./reconcile.js";
 import { RingReader } from "./ring.js";
 import { TICK_MS } from "./scheduler.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreHost } from "./store-watch.js";
-import { compiledCore, instantiate, instantiateIo, preload, priceTable } from "./wasm.js";
+import { compiledModule, instantiate, preload, priceTable } from "./wasm.js";
 import {
   type Configuration,
   clockOffset,
@@ -63,7 +63,6 @@ const log: Log = {
 };
 const host: Host = {
   instantiate: () => instantiate(log.warn),
-  instantiateIo: () => instantiateIo(log.warn),
   priceTable,
   log,
   wall: () => Date.now(),
@@ -125,6 +124,6 @@ async function awaitExit(): Promise<void> {
 
 configure(configuration);
 await pipeline.open();
-post({ type: "module", module: compiledCore() });
+post({ type: "module", module: compiledModule() });
 void readRing();
 void awaitExit();

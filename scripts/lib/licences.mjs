@@ -65,7 +65,7 @@ export async function thirdPartyLicences() {
   }
   for (const [what = "", holder = ""] of STANDARD_LIBRARY) mit.push([what, holder]);
   const list = mit.map(([what, notice]) => `${what}\n${notice.replace(/^/gm, "    ")}`).join("\n");
-  const head = `The modules core.wasm and io.wasm have the following compiled into them, and core.js and io.js were made by
+  const head = `agentwatch.wasm has the following compiled into it, and glue.js was made by
 wasm-bindgen. prices.br is made of the data of ${DATA.join(", ")}. Made by the build.`;
   const parts = [head, `The MIT License\n\n${list}\n\n${text}`, ...others];
   return `${parts.join(`\n\n${"-".repeat(80)}\n\n`)}\n`;
@@ -77,7 +77,7 @@ async function metadata(platform) {
   return JSON.parse(await run("cargo", args, { cwd: PROJECT }));
 }
 
-/** The crates of the modules, in order; build scripts and macros are none. @returns {Promise<Crate[]>} */
+/** The crates of the module, in order; build scripts and macros are none. @returns {Promise<Crate[]>} */
 async function linked() {
   const { packages, resolve } = await metadata(TARGET);
   const crates = new Map(packages.map((crate) => [crate.id, crate]));

@@ -11,8 +11,8 @@ const ENTRIES = ["cli", "hook", "worker"];
 
 /** Modules that are joined, by the file that takes them. All others are in `plugin.js`: what a gateway loads at its start. */
 const JOINED = /** @type {Record<string, string[]>} */ ({
-  /** Makes instances of the modules; the one file here with the word `fetch`. */
-  glue: ["core", "io"],
+  /** Makes instances of the module; the one file here with the word `fetch`. */
+  glue: ["glue"],
   /** What the gateway's thread and its worker both have. */
   base: [
     "files",

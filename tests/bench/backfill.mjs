@@ -18,7 +18,7 @@ const CLI = join(DIST, "cli.js");
 const STORE_READER = `
   const [, stateDir] = process.argv;
   const { readStore } = await import(${JSON.stringify(pathToFileURL(join(DIST, "store.js")).href)});
-  const { instantiateIo } = await import(${JSON.stringify(pathToFileURL(join(DIST, "base.js")).href)});
+  const { instantiate, instantiateIo = instantiate } = await import(${JSON.stringify(pathToFileURL(join(DIST, "base.js")).href)});
   let calls = 0, tokens = 0;
   for await (const { rows } of readStore(stateDir, new Map(), { io: instantiateIo() })) {
     calls += rows.length;

@@ -64,7 +64,7 @@ const NO_DISK = {
   lives() {},
 };
 
-/** The counting module, step by step. @param {Waiting[]} facts @returns {import("./lib/figures.mjs").Figures} */
+/** Counting, step by step. @param {Waiting[]} facts @returns {import("./lib/figures.mjs").Figures} */
 function counting(facts) {
   const instance = instantiate();
   const names = JSON.parse(instance.settingNames());

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// How long the plugin takes to be there: its scripts loaded, its modules compiled, the first event taken in. Each figure
+// How long the plugin takes to be there: its scripts loaded, the module compiled, the first event taken in. Each figure
 // from a process of its own that is as warm as a gateway (files in memory, fetch used once). `node tests/bench/start.mjs`
 import { fork } from "node:child_process";
 import { once } from "node:events";
@@ -64,15 +64,16 @@ function sizes() {
   const files = readdirSync(DIST).map((name) => join(DIST, name));
   const beside = BESIDE.map((name) => fileURLToPath(new URL(`../../${name}`, import.meta.url)));
   const all = [...files, ...beside].reduce((sum, path) => sum + bytes(path), 0);
-  return { core: bytes(join(DIST, "core.wasm")), io: bytes(join(DIST, "io.wasm")), all };
+  const wasm = files.filter((path) => path.endsWith(".wasm")).reduce((sum, path) => sum + bytes(path), 0);
+  return { wasm, all };
 }
 
 const NAMES = {
   scripts: "load the scripts",
-  module: "compile the counting module",
+  module: "compile the module",
   first: "take the first event",
   opened: "take the journal over",
-  io: "compile the sending module",
+  io: "make the instance that sends",
   journalled: "first event on disk, waits included",
 };
 
@@ -95,9 +96,8 @@ async function main() {
     of(["scripts", "module", "first"], "cpu"),
     "ms",
   ];
-  const { core, io, all } = sizes();
-  figures["counting module"] = [core / 1024, "KB"];
-  figures["sending module"] = [io / 1024, "KB"];
+  const { wasm, all } = sizes();
+  figures["WebAssembly"] = [wasm / 1024, "KB"];
   figures["package unpacked"] = [all / 1024, "KB"];
   report(figures);
 }

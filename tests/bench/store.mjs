@@ -7,7 +7,7 @@ import { performance } from "node:perf_hooks";
 import { makeStore } from "./store-sample.mjs";
 
 const dist = (/** @type {string} */ file) => import(new URL(`../../dist/${file}`, import.meta.url).href);
-const [{ readStore }, { instantiateIo }] = await Promise.all([dist("store.js"), dist("base.js")]);
+const [{ readStore }, { instantiate }] = await Promise.all([dist("store.js"), dist("base.js")]);
 const MB = 1024 * 1024;
 /** As the shim reads. */
 const CHUNK = 128 * 1024;
@@ -16,8 +16,8 @@ const stateDir = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
 try {
   const made = makeStore(stateDir, Number(process.argv[2] ?? 200));
   console.log(`store: ${(made.bytes / MB).toFixed(0)} MB, ${made.calls} calls`);
-  alone(instantiateIo());
-  await whole(instantiateIo(), made);
+  alone(instantiate());
+  await whole(instantiate(), made);
 } finally {
   rmSync(stateDir, { recursive: true, force: true });
 }

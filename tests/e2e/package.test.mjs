@@ -22,7 +22,7 @@ describe("the package", { skip }, () => {
   const size = (/** @type {string} */ file) => statSync(join(root, file)).size;
 
   test("holds what is to be shipped, and nothing else", () => {
-    const dist = ["THIRD-PARTY.txt", "core.wasm", "io.wasm", "prices.br", ...SCRIPTS];
+    const dist = ["THIRD-PARTY.txt", "agentwatch.wasm", "prices.br", ...SCRIPTS];
     const beside = ["LICENSE", "README.md", "openclaw.plugin.json", "package.json"];
     assert.deepEqual(files, [...beside, ...dist.map((file) => `dist/${file}`)].sort());
   });
@@ -39,7 +39,7 @@ describe("the package", { skip }, () => {
 
   test("says its version to those whom it calls", () => {
     const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
-    const module = readFileSync(join(root, "dist", "io.wasm"), "latin1");
+    const module = readFileSync(join(root, "dist", "agentwatch.wasm"), "latin1");
     assert.ok(module.includes(`agentwatch-openclaw/${version}`), "User-Agent");
   });
 
@@ -53,7 +53,7 @@ describe("the package", { skip }, () => {
   test("is small", (t) => {
     const all = files.reduce((sum, file) => sum + size(file), 0);
     t.diagnostic(
-      `modules ${size("dist/core.wasm")} and ${size("dist/io.wasm")} bytes, unpacked ${all}, packed ${statSync(tgz ?? "").size}`,
+      `module ${size("dist/agentwatch.wasm")} bytes, unpacked ${all}, packed ${statSync(tgz ?? "").size}`,
     );
     assert.ok(all <= MOST);
   });

@@ -48,10 +48,10 @@ export class StoreReader {
 /** From `dist/`, which the types of this project do not know. */
 async function loadShim() {
   const load = (/** @type {string} */ file) => import(new URL(`../../dist/${file}`, import.meta.url).href);
-  const [{ readStore }, { instantiateIo }] = await Promise.all([load("store.js"), load("base.js")]);
+  const [{ readStore }, { instantiate }] = await Promise.all([load("store.js"), load("base.js")]);
   const names =
     "provider model usage stop_reason response_id timestamp written entry run_id session_id agent session_key inherited";
-  return { readStore, io: instantiateIo(), names: names.split(" ") };
+  return { readStore, io: instantiate(), names: names.split(" ") };
 }
 
 /** The names of a usage object's values, in the order of the core's table. */

@@ -5,7 +5,7 @@ import { describe, test } from "node:test";
 import { asking, chat, get, pause, world } from "./upstream.mjs";
 
 const { Readers } = await import(new URL("../../dist/serve.js", import.meta.url).href);
-const { instantiateIo } = await import(new URL("../../dist/base.js", import.meta.url).href);
+const { instantiate } = await import(new URL("../../dist/base.js", import.meta.url).href);
 
 /** Every answer until the connection ends. @param {number} port @param {string} bytes @param {number} [ms] @returns {Promise<string>} */
 function raw(port, bytes, ms = 3_000) {
@@ -189,7 +189,7 @@ describe("bounds", () => {
 });
 
 test("requests that name their model last, or never, are kept within a bound together", async () => {
-  const readers = new Readers(instantiateIo);
+  const readers = new Readers(instantiate);
   const begin = Buffer.from('{"messages":"');
   const filler = Buffer.alloc(2 ** 20, "x");
   const readings = Array.from({ length: 20 }, () => readers.open("POST", "/v1/chat/completions"));

@@ -1,4 +1,4 @@
-// The modules are built by stable Rust, as anybody would build them.
+// The module is built by stable Rust, as anybody would build them.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -22,6 +22,6 @@ test("no script but the one that makes the toolchain uses what is unstable", () 
 
 test("the module's profile is optimized for speed", () => {
   const manifest = readFileSync(join(PROJECT, "Cargo.toml"), "utf8");
-  const [profile = ""] = /^\[profile\.wasm\]\n(?:[^[\n].*\n)+/m.exec(manifest) ?? [];
+  const [profile = ""] = /^\[profile\.release\]\n(?:[^[\n].*\n)+/m.exec(manifest) ?? [];
   assert.match(profile, /^opt-level = 3$/m);
 });

@@ -213,7 +213,7 @@ test("a response in the background counts once, when it is over", async () => {
 test("the status and the log name the paths of what was not counted, once each", async () => {
   const folder = await mkdtemp(join(tmpdir(), "agentwatch-uncounted-"));
   const { Pipeline } = await import(fileURLToPath(new URL("../../dist/pipeline.js", import.meta.url)));
-  const { instantiate, instantiateIo, priceTable } = await import("../../dist/base.js");
+  const { instantiate, priceTable } = await import("../../dist/base.js");
   /** @type {string[]} */
   const said = [];
   const log = {
@@ -222,7 +222,7 @@ test("the status and the log name the paths of what was not counted, once each",
   };
   const clocks = { wall: () => Date.now(), mono: () => performance.now() };
   const open = async (/** @type {string} */ role) => {
-    const host = { instantiate, instantiateIo, priceTable, log, ...clocks, folder, role };
+    const host = { instantiate, priceTable, log, ...clocks, folder, role };
     const pipeline = new Pipeline(host, { url: "http://127.0.0.1:9" });
     await pipeline.open();
     return pipeline;

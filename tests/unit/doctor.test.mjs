@@ -2,7 +2,16 @@
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { createServer } from "node:http";
 import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -409,7 +418,8 @@ test("AgentWatch's own hook is still there", async () => {
   const config = { hooks: { internal: { entries: { agentwatch: { enabled: false } } } } };
   assert.ok(!(await findings({ stateDir: path, config })).some(({ check }) => check === "hook"));
   // This package's own hook keeps quiet beside the plugin.
-  writeFileSync(join(hook, "core.wasm"), "");
+  rmSync(join(hook, "handler.ts"));
+  copyFileSync(new URL("../../examples/openclaw-hook/handler.js", import.meta.url), join(hook, "handler.js"));
   assert.ok(!(await findings({ stateDir: path })).some(({ check }) => check === "hook"));
 });
 

@@ -3,7 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { instantiate, instantiateIo, priceTable } from "../../dist/base.js";
+import { instantiate, priceTable } from "../../dist/base.js";
 import { Pipeline } from "../../dist/pipeline.js";
 
 /** A small generator, so that a failure can be repeated. @param {number} seed */
@@ -235,7 +235,6 @@ export class Run {
     this.pipeline = new Pipeline(
       {
         instantiate,
-        instantiateIo,
         priceTable,
         log: { info: say, warn: say },
         wall: clock.wall,

@@ -7,7 +7,7 @@ import { get, proxyTo, world } from "./upstream.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
 const { LitellmEndpoint, isLoopback, parseHosts, refusal } = await import(`${DIST}serve.js`);
-const { instantiateIo } = await import(`${DIST}base.js`);
+const { instantiate } = await import(`${DIST}base.js`);
 
 const METHODS = ["GET", "POST", "PUT", "OPTIONS", "DELETE", "HEAD"];
 
@@ -54,7 +54,7 @@ async function endpoint(token, hosts = []) {
     accept: async () => {
       reached += 1;
     },
-    instantiateIo,
+    instantiate,
     log: { info: say, warn: say },
     mono: () => performance.now(),
   });

@@ -8,7 +8,7 @@ import { get } from "./upstream.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
 const { Intake, LitellmEndpoint } = await import(`${DIST}serve.js`);
-const { instantiateIo } = await import(`${DIST}base.js`);
+const { instantiate } = await import(`${DIST}base.js`);
 const FIXTURES = fileURLToPath(new URL("../fixtures/litellm/", import.meta.url));
 /** Six calls of a real LiteLLM, and the first of them in a log of its own. */
 const SIX = readFileSync(`${FIXTURES}json_array.body`, "utf8");
@@ -23,7 +23,7 @@ async function serve(run) {
     token: undefined,
     provider: "litellm",
     accept: (/** @type {any[]} */ calls) => intake.accept(calls),
-    instantiateIo,
+    instantiate,
     log: { info: () => {}, warn: () => {} },
     mono: run.clock.mono,
   });

@@ -9,7 +9,7 @@ import { get, pause } from "./upstream.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
 const { LitellmEndpoint, MAX_BODY } = await import(`${DIST}serve.js`);
-const { instantiateIo } = await import(`${DIST}base.js`);
+const { instantiate: makeInstance } = await import(`${DIST}base.js`);
 
 const FIXTURES = fileURLToPath(new URL("../fixtures/litellm/", import.meta.url));
 /** Logs of a real LiteLLM. @type {Record<string, string>} */
@@ -20,7 +20,7 @@ const LOGS = {
 };
 
 /** @param {{ token?: string, accept?: (calls: any[]) => Promise<void>, instantiate?: () => any }} [options] */
-async function open({ token, accept, instantiate = instantiateIo } = {}) {
+async function open({ token, accept, instantiate = makeInstance } = {}) {
   /** @type {any[]} */
   const accepted = [];
   /** @type {string[]} */
@@ -31,7 +31,7 @@ async function open({ token, accept, instantiate = instantiateIo } = {}) {
     token,
     provider: "litellm",
     accept: accept ?? (async (/** @type {any[]} */ calls) => void accepted.push(...calls)),
-    instantiateIo: instantiate,
+    instantiate,
     log: {
       info: (/** @type {string} */ text) => said.push(text),
       warn: (/** @type {string} */ text) => said.push(text),
@@ -240,7 +240,7 @@ test("a module that traps costs one log, and is replaced", async () => {
   let made = 0;
   const instantiate = () => {
     made += 1;
-    if (made > 1) return instantiateIo();
+    if (made > 1) return makeInstance();
     const feed = () => {
       throw new WebAssembly.RuntimeError("unreachable");
     };

@@ -5,7 +5,7 @@ import { test } from "node:test";
 import { setTimeout as sleep, setImmediate as turn } from "node:timers/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
-import { instantiate, instantiateIo, priceTable } from "../../dist/base.js";
+import { instantiate, priceTable } from "../../dist/base.js";
 import { Pipeline } from "../../dist/pipeline.js";
 
 /** Events of random kinds, as a gateway that runs for months would bring them. */
@@ -110,7 +110,6 @@ test("a million events of random kinds: memory stays bounded, and what is forgot
   const pipeline = new Pipeline(
     {
       instantiate,
-      instantiateIo,
       priceTable,
       log: { info: () => {}, warn: (text) => lines.push(text) },
       wall: () => clock,

@@ -140,12 +140,12 @@ test("what a collector refuses is not tried again, and what it leaves out is cou
 });
 
 test("traces that nobody takes have a bound on disk, and the oldest go", async () => {
-  const { instantiateIo } = await import(new URL("../../dist/base.js", import.meta.url).href);
+  const { instantiate } = await import(new URL("../../dist/base.js", import.meta.url).href);
   const { Otlp } = await import(new URL("../../dist/pipeline.js", import.meta.url).href);
   const folder = mkdtempSync(join(tmpdir(), "agentwatch-otlp-"));
   const log = /** @type {string[]} */ ([]);
   const say = (/** @type {string} */ text) => void log.push(text);
-  const io = instantiateIo();
+  const io = instantiate();
   const host = {
     io: () => io,
     log: { info: say, warn: say },

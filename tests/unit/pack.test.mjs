@@ -1,4 +1,4 @@
-// How facts cross: the layout that `crate/src/packed.rs` takes apart.
+// How facts cross: the layout that `crate/src/bindings/packed.rs` takes apart.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Pack } from "../../dist/base.js";

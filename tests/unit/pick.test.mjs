@@ -12,7 +12,7 @@ const folder = mkdtempSync(join(tmpdir(), "agentwatch-pickers-"));
 Object.assign(globalThis, { unreadable: UNREADABLE, namesOf });
 let made = 0;
 
-/** What `crate/src/packed.rs` takes apart, as values. @param {Pack} pack */
+/** What `crate/src/bindings/packed.rs` takes apart, as values. @param {Pack} pack */
 function unpacked({ numbers, texts }) {
   let [at, textAt] = [3, 0];
   /** @returns {any} */

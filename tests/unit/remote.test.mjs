@@ -501,10 +501,10 @@ describe("following a gateway", () => {
     /** @type {any[]} */
     const taken = [];
     const marks = new Map();
-    const { instantiateIo } = await import("../../dist/base.js");
+    const { instantiate } = await import("../../dist/base.js");
     const poll = new GatewayPoll(
       {
-        instantiateIo: () => instantiateIo(() => {}),
+        instantiate: () => instantiate(() => {}),
         mark: (/** @type {string} */ name) => marks.get(name),
         take: (/** @type {any[]} */ calls, /** @type {string} */ name, /** @type {string} */ mark) => {
           marks.set(name, mark);

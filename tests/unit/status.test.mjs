@@ -43,11 +43,11 @@ async function gateway(stateDir, url, calls) {
   const script = join(root, "gateway.mjs");
   writeFileSync(
     script,
-    `import { instantiate, instantiateIo, priceTable } from "${DIST}base.js";
+    `import { instantiate, priceTable } from "${DIST}base.js";
     import { Pipeline } from "${DIST}pipeline.js";
     const [, , folder, url, calls] = process.argv;
     const log = { info() {}, warn() {} };
-    const host = { instantiate, instantiateIo, priceTable, log, wall: () => Date.now(), mono: () => performance.now(), folder };
+    const host = { instantiate, priceTable, log, wall: () => Date.now(), mono: () => performance.now(), folder };
     const pipeline = new Pipeline(host, { url, identityKey: "00".repeat(16) });
     await pipeline.open();
     for (let index = 0; index < Number(calls); index += 1) {

@@ -11,7 +11,7 @@ import {
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { zstdCompressSync } from "node:zlib";
-import { instantiateIo } from "../../dist/base.js";
+import { instantiate } from "../../dist/base.js";
 import { readStore } from "../../dist/store.js";
 
 /** When the first row was written; each further one comes a second later. */
@@ -82,7 +82,7 @@ export class Store {
   skipped = {};
   /** How many batches the last reading had. */
   batches = 0;
-  io = instantiateIo();
+  io = instantiate();
 
   /** @param {string} name below the sessions of an agent @param {string} [agent] */
   path(name, agent = "main") {

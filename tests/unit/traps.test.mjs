@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
-import { instantiateIo } from "../../dist/base.js";
+import { instantiate } from "../../dist/base.js";
 import { until } from "./flaky.mjs";
 import {
   answer,
@@ -156,7 +156,7 @@ test("no finalizer is left that would call into a dead instance", async () => {
     globalThis.FinalizationRegistry = Real;
   }
   assert.deepEqual(
-    made.filter((stack) => stack.includes("core.js")),
+    made.filter((stack) => stack.includes("glue.js")),
     [],
   );
 });
@@ -261,16 +261,16 @@ test("a panic is logged with its place alone, and costs nothing", () =>
     assert.equal((await gateway.status()).core_restarts, 1);
     const [line = "", ...rest] = panicked();
     assert.deepEqual(rest, [], gateway.log.join("\n"));
-    const [, place = ""] = /^warn agentwatch: core\.wasm panicked at (.*)$/.exec(line) ?? [];
+    const [, place = ""] = /^warn agentwatch: agentwatch\.wasm panicked at (.*)$/.exec(line) ?? [];
     assert.match(place, PLACE, line);
-    assert.match(place, /^crate\/src\/wasm\.rs:/);
+    assert.match(place, /^crate\/src\/bindings\/core\.rs:/);
   }));
 
-test("a panic of the module that meets foreign formats tells its place, too", () => {
+test("a panic of an instance that reads foreign formats tells its place, too", () => {
   /** @type {string[]} */
   const log = [];
   const made = instances.length;
-  const io = instantiateIo((/** @type {string} */ text) => log.push(text));
+  const io = instantiate((/** @type {string} */ text) => log.push(text));
   const reader = new io.TranscriptReader("main", "id");
   const { memory } = /** @type {any} */ (instances[made]?.exports);
   // One of its words says that somebody else writes to the reader; which one is the compiler's choice.
@@ -286,7 +286,7 @@ test("a panic of the module that meets foreign formats tells its place, too", ()
     return log.length > 0;
   });
   assert.ok(panics);
-  const [, place = ""] = /^io\.wasm panicked at (.*)$/.exec(log.join("\n")) ?? [];
+  const [, place = ""] = /^agentwatch\.wasm panicked at (.*)$/.exec(log.join("\n")) ?? [];
   assert.match(place, PLACE, log.join("\n"));
 });
 

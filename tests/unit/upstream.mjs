@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
 const { Proxy, parseUpstreams } = await import(`${DIST}serve.js`);
-const { instantiateIo } = await import(`${DIST}base.js`);
+const { instantiate: makeInstance } = await import(`${DIST}base.js`);
 
 /** @param {import("node:net").Server} server @returns {number} */
 export const portOf = (server) => /** @type {import("node:net").AddressInfo} */ (server.address()).port;
@@ -42,7 +42,7 @@ export async function world(answer, { options = "", prefix = "/up", path = "", .
  * @param {string[]} upstreams
  * @param {{ instantiate?: () => any, hosts?: string[], bounds?: object }} [settings]
  */
-export async function proxyTo(upstreams, { instantiate = instantiateIo, hosts = [], bounds } = {}) {
+export async function proxyTo(upstreams, { instantiate = makeInstance, hosts = [], bounds } = {}) {
   /** @type {any[]} */
   const calls = [];
   /** POSTs that were counted as no calls. @type {string[]} */
@@ -58,7 +58,7 @@ export async function proxyTo(upstreams, { instantiate = instantiateIo, hosts = 
     onCall: (/** @type {any} */ call) => calls.push(call),
     onPassed: (/** @type {{ provider: string, path: string }} */ { provider, path }) =>
       passed.push(`${provider} ${path}`),
-    instantiateIo: instantiate,
+    instantiate,
     log: {
       info: (/** @type {string} */ text) => said.push(text),
       warn: (/** @type {string} */ text) => said.push(text),

@@ -1,5 +1,5 @@
 //! Where a model's price comes from: the operator's settings, what is known to be no spend, and a built-in table of
-//! list prices. In `io.wasm`; the core is told the few numbers of each model that it meets.
+//! list prices. The core is told the few numbers of each model that it meets.
 
 mod settings;
 mod table;

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use agentwatch_openclaw::answer::Reply;
+use agentwatch_openclaw::bindings::packed::Packed;
 use agentwatch_openclaw::call::CallId;
 use agentwatch_openclaw::config::RawSettings;
 use agentwatch_openclaw::core::Core;
@@ -11,7 +12,6 @@ use agentwatch_openclaw::host::{Fault, FileEntry, Host};
 use agentwatch_openclaw::journal::{self, Frame};
 use agentwatch_openclaw::ledger::Ledger;
 use agentwatch_openclaw::observe::{self, Event, Observation};
-use agentwatch_openclaw::packed::Packed;
 use agentwatch_openclaw::time::Now;
 
 use crate::{Figures, best, clock_seconds};

@@ -1,5 +1,4 @@
-//! The part of `io.wasm` that reads calls of models on their way: requests and answers for the proxy, the
-//! log of LiteLLM. No reader holds a borrow across a call of JavaScript, since none makes one.
+//! Model calls on their way: requests and answers for the proxy, the log of LiteLLM. No reader holds a borrow across a call of JavaScript, since none makes one.
 
 use wasm_bindgen::prelude::*;
 

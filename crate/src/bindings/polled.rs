@@ -1,4 +1,4 @@
-//! The part of `io.wasm` that reads what a gateway's API tells of a session.
+//! What a gateway's API tells of a session.
 
 use wasm_bindgen::prelude::*;
 

@@ -1,11 +1,7 @@
-//! The face of `core.wasm`, which counts: small, synchronous, and never holding a borrow across a call
-//! of JavaScript.
+//! The engine: synchronous, and never holding a borrow across a call of JavaScript.
 //!
-//! Facts come in as flat arrays that the shim made, those of events packed ([`crate::packed`]); JSON text goes out.
+//! Facts come in as flat arrays that the shim made, those of events packed ([`super::packed`]); JSON text goes out.
 //! Times are ms: `wall` since 1970, `mono` from any start but never going back.
-//!
-//! An instance that trapped is dead, and promises that come back to it would throw where nobody
-//! catches; this module never has any. Requests are made by `io.wasm`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,14 +9,14 @@ use std::rc::Rc;
 use js_sys::{Array, Uint8Array};
 use wasm_bindgen::prelude::*;
 
+use super::host::JsHost;
+use super::packed::Packed;
+use super::scalars::scalar;
 use crate::answer::Reply;
-use crate::bindings::JsHost;
 use crate::config::RawSettings;
 use crate::core::Core as Machine;
-use crate::crossing::scalar;
 use crate::observe::SOURCES;
 use crate::outbox::Request;
-use crate::packed::Packed;
 use crate::price::Price;
 use crate::time::Now;
 use crate::voice::LogLine;
@@ -65,7 +61,7 @@ impl Core {
         self.machine.borrow_mut().expect_diagnostics(expected);
     }
 
-    /// Gives some events, as [`crate::packed`] has them: `observe` takes them in. Those given before are forgotten.
+    /// Gives some events, as [`super::packed`] has them: `observe` takes them in. Those given before are forgotten.
     pub fn give(&self, numbers: Vec<f64>, texts: String) {
         self.given.replace(Packed::new(numbers, texts));
     }
@@ -102,7 +98,7 @@ impl Core {
         order(&machine, request)
     }
 
-    /// Takes the reply to the last request, as `send` of `io.wasm` gives it; a further request where one
+    /// Takes the reply to the last request, as `send` of another instance gives it; a further request where one
     /// follows at once. Anything else stands for no answer.
     pub fn answered(&self, reply: JsValue, wall: f64, mono: f64) -> Option<Array> {
         let reply = Reply::from_facts(scalar(&reply).list());

@@ -1,11 +1,11 @@
-//! The part of `io.wasm` that knows prices.
+//! Prices of the settings and of the built-in table.
 
 use std::cell::RefCell;
 
 use js_sys::{Array, Float64Array};
 use wasm_bindgen::prelude::*;
 
-use crate::crossing::scalar;
+use super::scalars::scalar;
 use crate::price::Price;
 use crate::prices;
 
@@ -35,7 +35,7 @@ impl PriceBook {
         self.problems.take()
     }
 
-    /// A model's price as `setPrice` of `core.wasm` takes it: `[source, rates]`.
+    /// A model's price as `setPrice` of `Core` takes it: `[source, rates]`.
     pub fn find(&self, provider: &str, model: &str) -> Array {
         let price = self.book.find(provider, model);
         let source = Price::SOURCES

@@ -1,4 +1,4 @@
-import type { Glue, Io } from "./wasm.js";
+import type { Glue } from "./wasm.js";
 
 /** wasm-bindgen's glue, wrapped by the build: each call makes glue for one more instance. */
-export function makeIoGlue(): Io & Glue;
+export function makeGlue(): Glue;

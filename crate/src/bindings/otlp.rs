@@ -1,11 +1,11 @@
-//! The part of `io.wasm` that speaks to OpenTelemetry collectors; see [`otlp`](crate::otlp). Times are ms since 1970.
+//! What OpenTelemetry collectors are told; see [`otlp`](crate::otlp). Times are ms since 1970.
 
 use std::cell::RefCell;
 
 use js_sys::Array;
 use wasm_bindgen::prelude::*;
 
-use crate::crossing::scalar;
+use super::scalars::scalar;
 use crate::otlp::{self, Exporter, Resource};
 
 /// Where to send: the setting `otlp`, and what the environment says, both with objects as lists of pairs. JSON

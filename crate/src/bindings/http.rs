@@ -1,9 +1,9 @@
-//! The one piece of I/O in the core: a request through gloo-net, which binds the host's `fetch`.
+//! Requests, through gloo-net, which binds the host's `fetch`.
 
 use gloo_net::http::{Request as HttpRequest, RequestBuilder, Response};
-use js_sys::{Reflect, Uint8Array};
-use wasm_bindgen::{JsCast, JsValue};
-use wasm_bindgen_futures::JsFuture;
+use js_sys::{Array, Promise, Reflect, Uint8Array};
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestRedirect};
 
 use crate::answer::{Answer, Reply};
@@ -11,15 +11,61 @@ use crate::answer::{Answer, Reply};
 /// The most bytes of an answer that are read: a look-up of 1,000 guards is about 600 KB.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
+/// Makes a request, a POST where there is a body, a text or bytes. The promise never rejects: it gives facts, as
+/// [`Core`](super::core::Core) takes them in `answered`, with status 0 where there was no answer. `headers` are pairs of texts.
+#[wasm_bindgen]
+pub fn send(
+    url: String,
+    token: Option<String>,
+    path: String,
+    body: JsValue,
+    timeout_ms: u32,
+    headers: Option<Array>,
+) -> Promise {
+    let text = |value: JsValue| value.as_string().unwrap_or_default();
+    let mut all: Vec<(String, String)> = headers
+        .iter()
+        .flat_map(Array::iter)
+        .map(|pair| Array::from(&pair))
+        .map(|pair| (text(pair.get(0)), text(pair.get(1))))
+        .collect();
+    all.extend(token.map(|token| ("authorization".to_owned(), ["Bearer ", &token].concat())));
+    future_to_promise(async move {
+        let reply = make([url, path].concat(), all, body, timeout_ms).await;
+        Ok(facts(&reply)?)
+    })
+}
+
+/// A reply as facts, in the order of [`Reply::from_facts`].
+fn facts(reply: &Reply) -> Result<JsValue, serde_wasm_bindgen::Error> {
+    let Answer {
+        is_taken,
+        knows_ids,
+        ids,
+        rejected,
+        reported_twice,
+    } = &reply.answer;
+    serde_wasm_bindgen::to_value(&(
+        reply.status,
+        reply.retry_after_ms,
+        &reply.error,
+        is_taken,
+        knows_ids,
+        ids,
+        rejected,
+        reported_twice,
+    ))
+}
+
 /// Makes a request. Never fails: what went wrong is in the reply. A redirect is not followed, so
 /// that keys go to the configured origin only.
-pub async fn send(
+async fn make(
     address: String,
     headers: Vec<(String, String)>,
     body: JsValue,
     timeout_ms: u32,
 ) -> Reply {
-    match try_send(&address, &headers, body, timeout_ms).await {
+    match try_make(&address, &headers, body, timeout_ms).await {
         Ok(reply) => reply,
         Err(error) => Reply {
             error: Some(error),
@@ -28,7 +74,7 @@ pub async fn send(
     }
 }
 
-async fn try_send(
+async fn try_make(
     address: &str,
     headers: &[(String, String)],
     body: JsValue,

@@ -1,4 +1,4 @@
-//! How JavaScript's values become facts, outside the way of events, which cross packed ([`crate::packed`]).
+//! How JavaScript's values become facts, outside the way of events, which cross packed ([`super::packed`]).
 
 use js_sys::Array;
 use wasm_bindgen::prelude::*;

@@ -1,61 +1,10 @@
-//! The face of `io.wasm`: what meets the network and foreign formats. It holds no state that counts, so
-//! an instance of it can be given up at any time.
+//! Stored transcripts.
 
 use std::cell::RefCell;
 
-use js_sys::{Array, Promise};
 use wasm_bindgen::prelude::*;
-use wasm_bindgen_futures::future_to_promise;
 
-use crate::answer::{Answer, Reply};
-use crate::http;
 use crate::transcript::{Reader, Scope};
-
-/// Makes a request, a POST where there is a body, a text or bytes. The promise never rejects: it gives facts, as `core.wasm`
-/// takes them in `answered`, with status 0 where there was no answer. `headers` are pairs of texts.
-#[wasm_bindgen]
-pub fn send(
-    url: String,
-    token: Option<String>,
-    path: String,
-    body: JsValue,
-    timeout_ms: u32,
-    headers: Option<Array>,
-) -> Promise {
-    let text = |value: JsValue| value.as_string().unwrap_or_default();
-    let mut all: Vec<(String, String)> = headers
-        .iter()
-        .flat_map(Array::iter)
-        .map(|pair| Array::from(&pair))
-        .map(|pair| (text(pair.get(0)), text(pair.get(1))))
-        .collect();
-    all.extend(token.map(|token| ("authorization".to_owned(), ["Bearer ", &token].concat())));
-    future_to_promise(async move {
-        let reply = http::send([url, path].concat(), all, body, timeout_ms).await;
-        Ok(facts(&reply)?)
-    })
-}
-
-/// A reply as facts, in the order of [`Reply::from_facts`].
-fn facts(reply: &Reply) -> Result<JsValue, serde_wasm_bindgen::Error> {
-    let Answer {
-        is_taken,
-        knows_ids,
-        ids,
-        rejected,
-        reported_twice,
-    } = &reply.answer;
-    serde_wasm_bindgen::to_value(&(
-        reply.status,
-        reply.retry_after_ms,
-        &reply.error,
-        is_taken,
-        knows_ids,
-        ids,
-        rejected,
-        reported_twice,
-    ))
-}
 
 /// Reads the model calls of one stored transcript; see [`transcript`](crate::transcript). Times are ms
 /// since 1970. It has to be freed.

@@ -1,0 +1,25 @@
+//! The module as JavaScript has it. Facts and settings come in as flat arrays, events packed ([`packed`]); JSON text goes out.
+//! `instantiate` of `js-shim/src/wasm.ts` says which instances there are.
+
+pub mod packed;
+
+#[cfg(target_arch = "wasm32")]
+mod calls;
+#[cfg(target_arch = "wasm32")]
+mod core;
+#[cfg(target_arch = "wasm32")]
+mod host;
+#[cfg(target_arch = "wasm32")]
+mod http;
+#[cfg(target_arch = "wasm32")]
+mod otlp;
+#[cfg(target_arch = "wasm32")]
+mod panics;
+#[cfg(target_arch = "wasm32")]
+mod polled;
+#[cfg(target_arch = "wasm32")]
+mod prices;
+#[cfg(target_arch = "wasm32")]
+mod scalars;
+#[cfg(target_arch = "wasm32")]
+mod transcripts;
