@@ -1,45 +1,46 @@
-//! What a call costs where nobody told: its model's rates, applied to its tokens.
+//! The price of a model, and the cost of a call by it.
 
 use crate::call::{Cost, CostSource, Usage};
 
-/// A tier's rates: the prompt beyond which it holds, in tokens, and USD per 1M tokens of input, output, cache read and
-/// cache write.
+/// A tier: the prompt length above which it applies, in tokens, and the rates in USD per 1M tokens of input, output,
+/// cache reads and cache writes.
 pub type Tier = [f64; 5];
 
 /// Fees that are billed beside tokens, in USD per 1,000.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Fees {
-    /// Searches of the web.
+    /// Web searches.
     pub web_searches: f64,
-    /// Searches of stored files.
+    /// Searches in stored files.
     pub file_searches: f64,
 }
 
-/// What is known of a model's price.
+/// The price of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Price {
-    /// `Openclaw`, `Configured`, `Table`, `Subscription`, or `Unknown` where nothing is known.
+    /// `Openclaw`, `Configured`, `Table`, `Subscription`, or `Unknown` without a price.
     pub source: CostSource,
-    /// In the order of their prompts, the first from 0 on; none for a subscription.
+    /// In the order of their prompt lengths, the first from 0; empty for a subscription.
     pub tiers: Vec<Tier>,
     /// Fees beside tokens.
     pub fees: Fees,
-    /// The list price, where the price is another: what a figure has to be near to.
+    /// The list price, where the price is a different one. Reported costs are compared with it.
     pub list: Vec<Tier>,
 }
 
-/// Anthropic's price of writes to a cache that are kept for an hour, in rates of the input: all of the 72 models of which
-/// the crate `genai-prices` 0.2.1 knows both have this (`crate/tests/prices.rs`), and OpenClaw 2026.9.6 reckons alike.
+/// Anthropic: rate of cache writes that are kept for an hour, as a factor on the input's rate. All of the 72 models for
+/// which the crate `genai-prices` 0.2.1 has both rates have this factor (`crate/tests/prices.rs`), and OpenClaw
+/// 2026.9.6 computes alike.
 pub const WRITE_1H_RATE: f64 = 2.0;
 
-/// A figure that is so many times beyond or below all prices is in another unit.
+/// A cost that is this many times above or below all prices is in another unit.
 pub const IMPLAUSIBLE: f64 = 1_000.0;
 
 impl Price {
-    /// Nothing is known.
+    /// No price is known.
     pub const UNKNOWN: Self = Self::bare(CostSource::Unknown);
 
-    /// Its calls cost nothing each.
+    /// The calls of a subscription cost nothing extra.
     pub const SUBSCRIPTION: Self = Self::bare(CostSource::Subscription);
 
     const fn bare(source: CostSource) -> Self {
@@ -54,7 +55,7 @@ impl Price {
         }
     }
 
-    /// The numbers that stand for the sources where prices cross.
+    /// The sources by the number that crosses between the modules.
     pub const SOURCES: [CostSource; 5] = [
         CostSource::Unknown,
         CostSource::Configured,
@@ -63,16 +64,16 @@ impl Price {
         CostSource::Openclaw,
     ];
 
-    /// What a call with such usage costs, given what is known of its cost already.
+    /// The cost of a call with this usage, given its `known` cost.
     ///
-    /// A figure of the provider stands. A subscription makes any other one void: OpenClaw reckons with list prices
-    /// there too. Then OpenClaw's figure stands, then its prices, then those of the settings, then a table's.
+    /// A figure of the provider is kept. A subscription replaces any other one, since OpenClaw computes list prices
+    /// there too. Then OpenClaw's figure comes first, then its prices, then those of the settings, then the table's.
     pub fn of(&self, known: Cost, usage: Option<&Usage>) -> Cost {
-        self.of_reckoned(known, usage.and_then(|usage| self.reckon(usage, 0)))
+        self.of_computed(known, usage.and_then(|usage| self.compute(usage, 0)))
     }
 
-    /// The same, where the call's price was reckoned already: `None` where nobody knows.
-    pub fn of_reckoned(&self, known: Cost, reckoned: Option<f64>) -> Cost {
+    /// The same with a computed cost in USD; `None` where it cannot be computed.
+    pub fn of_computed(&self, known: Cost, computed: Option<f64>) -> Cost {
         let applies = match self.source {
             CostSource::Subscription => known.source != CostSource::Provider,
             CostSource::Openclaw => matches!(
@@ -89,7 +90,7 @@ impl Price {
         }
         let usd = match self.source {
             CostSource::Subscription => Some(0.0),
-            _ => reckoned,
+            _ => computed,
         };
         usd.map_or(known, |usd| Cost {
             usd,
@@ -97,17 +98,18 @@ impl Price {
         })
     }
 
-    /// What tokens cost by this price; `write_1h` of the cache writes are kept for an hour.
-    pub fn reckon(&self, usage: &Usage, write_1h: u64) -> Option<f64> {
-        reckon(&self.tiers, usage, write_1h)
+    /// The cost of tokens in USD. `write_1h` is the part of the cache writes that is kept for an hour.
+    pub fn compute(&self, usage: &Usage, write_1h: u64) -> Option<f64> {
+        compute(&self.tiers, usage, write_1h)
     }
 
-    /// What they cost by the list price, where that is another.
-    pub fn reckon_by_list(&self, usage: &Usage, write_1h: u64) -> Option<f64> {
-        reckon(&self.list, usage, write_1h)
+    /// The same by the list price; `None` where [`Self::list`] is empty.
+    pub fn compute_by_list(&self, usage: &Usage, write_1h: u64) -> Option<f64> {
+        compute(&self.list, usage, write_1h)
     }
 
-    /// The numbers as which a price crosses: the fees, how many tiers there are, and the tiers and those of the list.
+    /// The price as numbers that cross between the modules: the fees, the number of tiers, the tiers, and those of the
+    /// list.
     pub fn numbers(&self) -> Vec<f64> {
         let Fees {
             web_searches,
@@ -119,7 +121,7 @@ impl Price {
         numbers
     }
 
-    /// A price of such numbers.
+    /// Reads the numbers of [`Self::numbers`].
     pub fn of_numbers(source: CostSource, numbers: &[f64]) -> Self {
         let [web_searches, file_searches, count, tiers @ ..] = numbers else {
             return Self {
@@ -141,8 +143,8 @@ impl Price {
     }
 }
 
-/// The tier is chosen by the whole prompt, and holds for all of it.
-fn reckon(tiers: &[Tier], usage: &Usage, write_1h: u64) -> Option<f64> {
+/// The whole prompt selects the tier, which applies to all tokens.
+fn compute(tiers: &[Tier], usage: &Usage, write_1h: u64) -> Option<f64> {
     let prompt = usage.prompt() as f64;
     let holds = |tier: &&Tier| tier[0] < prompt || tier[0] == 0.0;
     let [_, input, output, cache_read, cache_write] = tiers.iter().rev().find(holds)?;
@@ -157,7 +159,7 @@ fn reckon(tiers: &[Tier], usage: &Usage, write_1h: u64) -> Option<f64> {
     Some(parts.iter().sum::<f64>() / 1e6)
 }
 
-/// How many times a figure is beyond, or below, what it should be; 1 where one of them is nothing.
+/// How many times a figure is above or below the expected one; 1 where one of them is zero.
 pub fn distance(usd: f64, expected: f64) -> f64 {
     match usd > 0.0 && expected > 0.0 {
         true => (usd / expected).max(expected / usd),
@@ -208,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn the_provider_is_believed_first_and_a_table_last() {
+    fn sources_of_costs_have_an_order() {
         use CostSource::{Configured, Openclaw, Provider, Subscription, Table, Unknown};
         let order = [Provider, Subscription, Openclaw, Configured, Table, Unknown];
         for (rank, source) in order.into_iter().enumerate() {
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_without_usage_has_no_known_cost_but_under_a_subscription() {
+    fn without_usage_only_a_subscription_gives_a_cost() {
         let unknown = Cost {
             usd: 0.0,
             source: CostSource::Unknown,

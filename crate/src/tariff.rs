@@ -1,15 +1,15 @@
-//! What service tiers, fast modes and regions change about a list price, and fees that the table of list prices lacks:
+//! Factors on list prices for service tiers, fast modes and regions, and fees that the table of list prices lacks:
 //! named constants, each with its source and the day on which it was read.
 
 use crate::price::Fees;
 use crate::usage::{Bill, Tier};
 
-/// OpenAI, Gemini and Amazon Bedrock: half the price for what may take longer. Their pages on flex processing and batches,
-/// 2026-11-29; OpenClaw 2026.9.6 reckons OpenAI's flex alike.
+/// OpenAI, Gemini and Amazon Bedrock: factor for flex processing and batches. Source: their pages on flex processing
+/// and batches, 2026-11-29; OpenClaw 2026.9.6 computes OpenAI's flex alike.
 const LATER: f64 = 0.5;
 
-/// OpenAI: the price of priority processing in rates of the usual one. Its page on priority processing, 2026-11-29;
-/// GPT-5.5 as OpenClaw 2026.9.6 has it. The first prefix that fits is the model's.
+/// OpenAI: factors for priority processing, by prefix of the model's name; the first match counts. Source: its page on
+/// priority processing, 2026-11-29; GPT-5.5 from OpenClaw 2026.9.6.
 const OPENAI_PRIORITY: &[(&str, f64)] = &[
     ("gpt-4.1-nano", 2.0),
     ("gpt-4.1", 1.75),
@@ -23,20 +23,21 @@ const OPENAI_PRIORITY: &[(&str, f64)] = &[
     ("", 2.0),
 ];
 
-/// Gemini's priority tier is 75 % to 100 % dearer (its page on inference tiers, 2026-11-29); its price list has 80 %.
+/// Gemini: factor for the priority tier. Its page on inference tiers (2026-11-29) has 75 % to 100 % more, its price
+/// list 80 % more.
 const GEMINI_PRIORITY: f64 = 1.8;
 
-/// Amazon Bedrock's priority tier is 75 % dearer. Its page on service tiers, 2026-11-29.
+/// Amazon Bedrock: factor for the priority tier. Source: its page on service tiers, 2026-11-29.
 const BEDROCK_PRIORITY: f64 = 1.75;
 
-/// Anthropic's fast mode of Claude Opus. Its price list, 2026-11-29.
+/// Anthropic: factor for the fast mode of Claude Opus. Source: its price list, 2026-11-29.
 const FAST: f64 = 6.0;
 
-/// Anthropic: what is bound to run in the United States. Its price list, 2026-11-29.
+/// Anthropic: factor for requests that are restricted to the United States. Source: its price list, 2026-11-29.
 const IN_THE_US: f64 = 1.1;
 
-/// Fees in USD per 1,000 of models that the table of list prices has none of: the part of the model's name, searches of the
-/// web and of stored files. Price lists of Anthropic, OpenAI, xAI and Mistral, 2026-11-29.
+/// Fees in USD per 1,000 for models without fees in the table of list prices: a part of the model's name, web searches,
+/// searches in stored files. Source: price lists of Anthropic, OpenAI, xAI and Mistral, 2026-11-29.
 const FEES: &[(&str, Fees)] = &[
     ("claude", fees_of(10.0, 0.0)),
     ("gpt-", fees_of(10.0, 2.5)),
@@ -44,9 +45,9 @@ const FEES: &[(&str, Fees)] = &[
     ("mistral", fees_of(30.0, 0.0)),
 ];
 
-/// xAI, USD per 1,000: runs of code, and sources that its earlier search brought. Its price list, 2026-11-29.
+/// xAI: fee for code runs, in USD per 1,000. Source: its price list, 2026-11-29.
 const CODE_RUNS: f64 = 5.0;
-/// See [`CODE_RUNS`].
+/// xAI: fee for sources that its earlier search returned, in USD per 1,000. Source: its price list, 2026-11-29.
 const SOURCES: f64 = 25.0;
 
 const fn fees_of(web_searches: f64, file_searches: f64) -> Fees {
@@ -56,7 +57,7 @@ const fn fees_of(web_searches: f64, file_searches: f64) -> Fees {
     }
 }
 
-/// A model's fees: the table's, else those that are known here.
+/// A model's fees: those of the table, else those of [`FEES`].
 pub fn fees(model: &str, listed: Fees) -> Fees {
     let known = FEES.iter().find(|(part, _)| model.contains(part));
     let known = known.map(|(_, fees)| *fees).unwrap_or_default();
@@ -67,9 +68,9 @@ pub fn fees(model: &str, listed: Fees) -> Fees {
     }
 }
 
-/// By how much the price of a call's tokens is another than the usual one.
+/// Factor on the usual price of a call's tokens.
 pub fn factor(provider: &str, model: &str, bill: &Bill) -> f64 {
-    // Routers name a model behind its maker, and Bedrock behind a region.
+    // Routers put the maker before a model's name, and Bedrock a region.
     let name = model.rsplit('/').next().unwrap_or_default();
     let is_claude = name.contains("claude");
     let tier = match bill.tier {
@@ -78,7 +79,7 @@ pub fn factor(provider: &str, model: &str, bill: &Bill) -> f64 {
         Some(Tier::Flex) if provider == "groq" => 1.0,
         Some(Tier::Flex | Tier::Batch) => LATER,
         Some(Tier::Priority) if provider.contains("bedrock") => BEDROCK_PRIORITY,
-        // Anthropic sells priority as a commitment, whose price nobody tells.
+        // Anthropic sells priority as a commitment, without a public price.
         Some(Tier::Priority) if is_claude => 1.0,
         Some(Tier::Priority) if name.contains("gemini") => GEMINI_PRIORITY,
         Some(Tier::Priority) if is_openai(name) => {
@@ -106,7 +107,7 @@ fn is_openai(name: &str) -> bool {
     families.iter().any(|family| name.starts_with(family))
 }
 
-/// What is billed beside tokens, in USD.
+/// Fees of a bill, in USD.
 pub fn charges(fees: Fees, bill: &Bill) -> f64 {
     let charges = [
         (bill.web_searches, fees.web_searches),

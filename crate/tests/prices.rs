@@ -415,7 +415,7 @@ fn writes_for_an_hour_cost_twice_the_input_as_in_the_crate() {
         }
         let here = book
             .find(provider, &model)
-            .reckon(&usage([0, 0, 0, 1_000]), 1_000);
+            .compute(&usage([0, 0, 0, 1_000]), 1_000);
         let gap = (here.unwrap_or(f64::NAN) - there.unwrap_or(f64::NAN)).abs();
         assert!(
             gap < 1e-9,

@@ -1,4 +1,5 @@
-//! The prices of the models that were met: asked for at first sight, so that they are there when a call is final.
+//! The prices of the models that occur. A price is requested at the first observation, so that it is known when the
+//! call is final.
 
 use indexmap::IndexMap;
 
@@ -11,10 +12,10 @@ use crate::price::{IMPLAUSIBLE, Price, distance};
 use crate::tariff;
 use crate::usage::{Bill, Part};
 
-/// The most models whose prices are remembered; those beyond have none.
+/// Maximum number of models with prices; further ones have none.
 const MAX_MODELS: usize = 2_048;
 
-/// What is known, and what is to be asked.
+/// Known prices, and models whose price is to be requested.
 #[derive(Debug, Default)]
 pub(super) struct Prices {
     known: IndexMap<u64, Price>,
@@ -22,7 +23,7 @@ pub(super) struct Prices {
 }
 
 impl Prices {
-    /// A model was seen.
+    /// Requests the price of a model at its first occurrence.
     pub fn want(&mut self, provider: &str, model: &str) {
         let key = key_of(&[provider, model]);
         if self.known.contains_key(&key) || self.known.len() >= MAX_MODELS {
@@ -32,7 +33,7 @@ impl Prices {
         self.wanted.push((provider.to_owned(), model.to_owned()));
     }
 
-    /// The models of a call were seen.
+    /// Requests the prices of a call's models.
     pub fn want_all(&mut self, call: &Observation) {
         self.want(&call.provider, &call.model);
         let parts = call.bill.iter().flat_map(|bill| &bill.parts);
@@ -45,7 +46,7 @@ impl Prices {
         self.known.get(&key_of(&[provider, model]))
     }
 
-    /// What a final call cost, as far as that is known.
+    /// The cost of a final call.
     pub fn cost(&self, call: &Settled) -> Priced {
         self.price(&Charged {
             provider: &call.provider,
@@ -56,7 +57,7 @@ impl Prices {
         })
     }
 
-    /// How many times a provider's figure that came late is beyond or below all prices, where it is not to be believed.
+    /// How many times a provider's late figure is above or below all prices; `None` if it is plausible.
     pub fn is_late_figure_implausible(&self, seen: &Observation, usd: f64) -> Option<f64> {
         let priced = self.price(&Charged {
             provider: &seen.provider,
@@ -73,26 +74,26 @@ impl Prices {
 
     fn price(&self, call: &Charged) -> Priced {
         let Some(price) = self.of(call.provider, call.model) else {
-            return Priced::believed(call.cost);
+            return Priced::unchanged(call.cost);
         };
         let bill = call.bill;
         let charges = bill.map_or(0.0, |bill| tariff::charges(price.fees, bill));
-        let reckoned = self
-            .tokens(call, price, Price::reckon)
+        let computed = self
+            .tokens(call, price, Price::compute)
             .map(|usd| usd + charges);
-        let listed = self.tokens(call, price, Price::reckon_by_list);
-        let expected = [reckoned, listed.map(|usd| usd + charges)];
+        let listed = self.tokens(call, price, Price::compute_by_list);
+        let expected = [computed, listed.map(|usd| usd + charges)];
         let distance = expected
             .iter()
             .flatten()
             .map(|expected| distance(call.cost.usd, *expected))
             .reduce(f64::min);
-        let told = match distance {
+        let reported = match distance {
             Some(distance) if distance >= IMPLAUSIBLE => Cost {
                 usd: 0.0,
                 source: CostSource::Unknown,
             },
-            // OpenClaw's figure is one of tokens.
+            // OpenClaw's figure covers tokens only, without fees.
             _ if call.cost.source == CostSource::Openclaw => Cost {
                 usd: call.cost.usd + charges,
                 ..call.cost
@@ -100,12 +101,12 @@ impl Prices {
             _ => call.cost,
         };
         Priced {
-            cost: price.of_reckoned(told, reckoned),
+            cost: price.of_computed(reported, computed),
             implausible: distance.filter(|distance| *distance >= IMPLAUSIBLE),
         }
     }
 
-    /// The price of a call's tokens: of each request that it is made of by its own model's price.
+    /// The cost of a call's tokens in USD, each request of the call by its own model's price.
     fn tokens(
         &self,
         call: &Charged,
@@ -124,7 +125,7 @@ impl Prices {
             let usd = own.and_then(|own| by(own, &part.usage(), write_1h));
             Some(factor(model) * usd.or_else(|| by(price, &part.usage(), write_1h))?)
         };
-        // The parts are those of another sighting where they add up to something else.
+        // If the parts do not add up to the usage, they come from another observation.
         let sum = |of: fn(Usage) -> u64| {
             let parts = bill.parts.iter().map(|part| of(part.usage()));
             parts.fold(0, u64::saturating_add)
@@ -137,7 +138,7 @@ impl Prices {
     }
 }
 
-/// What a price is asked for.
+/// The figures that a cost is computed from.
 struct Charged<'a> {
     provider: &'a str,
     model: &'a str,
@@ -146,16 +147,16 @@ struct Charged<'a> {
     cost: Cost,
 }
 
-/// What a call cost, and whether something else was told.
+/// The cost of a call, and whether a reported cost was ignored.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Priced {
     pub cost: Cost,
-    /// How many times the figure that was told is beyond or below all prices, where it is not believed.
+    /// How many times the ignored figure is above or below all prices; `None` if it was plausible.
     pub implausible: Option<f64>,
 }
 
 impl Priced {
-    fn believed(cost: Cost) -> Self {
+    fn unchanged(cost: Cost) -> Self {
         Self {
             cost,
             implausible: None,
@@ -164,13 +165,13 @@ impl Priced {
 }
 
 impl Core {
-    /// A model whose price is asked for, provider and name; the answer goes to [`Core::set_price`]. Ask before
-    /// [`Core::advance`]: calls that are final are not priced later.
+    /// Takes a model whose price is needed: provider and name. The answer goes to [`Core::set_price`]. Call this before
+    /// [`Core::advance`]: final calls are not priced later.
     pub fn wants_price(&mut self) -> Option<(String, String)> {
         self.prices.wanted.pop()
     }
 
-    /// A model's price.
+    /// Sets a model's price.
     pub fn set_price(&mut self, provider: &str, model: &str, price: Price) {
         self.prices.known.insert(key_of(&[provider, model]), price);
     }

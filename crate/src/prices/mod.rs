@@ -1,5 +1,5 @@
-//! Where a model's price comes from: the operator's settings, what is known to be no spend, and a built-in table of
-//! list prices. The core is told the few numbers of each model that it meets.
+//! The price book: prices of the operator's settings, of the gateway's configuration and of a built-in table of list
+//! prices, and providers that bill nothing per call. The core gets the few numbers of each model that occurs.
 
 mod settings;
 mod table;
@@ -10,14 +10,13 @@ use crate::identity;
 use crate::price::{IMPLAUSIBLE, Price, distance};
 use crate::tariff;
 
-/// The built-in table, as text; the shipped package has it in a file of its own.
+/// The built-in table as text. The package ships it as a file.
 #[cfg(not(target_arch = "wasm32"))]
 pub const TABLE: &str = include_str!("table.txt");
 
-/// OpenClaw's providers whose calls cost nothing each: flat subscriptions by a login or a plan of their own, command
-/// line tools with such a login, and servers on one's own machines. Providers that take keys and logins alike
-/// (`anthropic`, `openai`) are not among them.
-const NOT_SPEND: &[&str] = &[
+/// OpenClaw's providers that bill nothing per call: flat subscriptions with a login or plan, command line tools with
+/// such a login, and local servers. Providers that accept both keys and logins (`anthropic`, `openai`) are not listed.
+const NOT_BILLED: &[&str] = &[
     "apple-fm",
     "byteplus-plan",
     "claude-cli",
@@ -45,22 +44,22 @@ const NOT_SPEND: &[&str] = &[
     "xiaomi-token-plan",
 ];
 
-/// All that is known of prices.
+/// The price book.
 #[derive(Debug, Default)]
 pub struct PriceBook {
-    /// Of the gateway's configuration, by the model's reference.
+    /// Prices of the gateway's configuration, by the model's reference.
     openclaw: Vec<(String, Price)>,
-    /// By the model's reference, or `provider/*`.
+    /// Prices of the settings, by the model's reference or `provider/*`.
     configured: Vec<(String, Price)>,
-    /// Providers that are used by login alone, as the gateway's configuration says.
+    /// Providers that the gateway's configuration uses by login only.
     by_login: Vec<String>,
     table: String,
 }
 
 impl PriceBook {
-    /// Judges the settings: `prices` is the object as a list of pairs (see `settings.rs`), `openclaw` the same of the
-    /// gateway's configuration, `by_login` a list of providers. The second part lists what is wrong with `prices`, a
-    /// line each; a model whose prices are wrong has none.
+    /// Validates the settings. `prices` and `openclaw` (the gateway's configuration) are objects as lists of pairs (see
+    /// `settings.rs`), `by_login` is a list of providers. The second value lists the problems of the prices, one line
+    /// each; a model with a problem has no price.
     pub fn new(
         prices: &Scalar,
         openclaw: &Scalar,
@@ -68,7 +67,7 @@ impl PriceBook {
         table: String,
     ) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
-        // Its own mistakes are the gateway's to tell.
+        // Problems in the gateway's configuration are the gateway's to report.
         let mut openclaw = settings::read(openclaw, &mut Vec::new());
         for (_, price) in &mut openclaw {
             price.source = CostSource::Openclaw;
@@ -82,7 +81,7 @@ impl PriceBook {
             ("prices.", &mut configured),
         ] {
             prices.retain(|(model, price)| {
-                let problem = far_from_list(&table, model, price);
+                let problem = problem_of_unit(&table, model, price);
                 let is_near = problem.is_none();
                 problems
                     .extend(problem.map(|what| [place, &identity::name(model), &what].concat()));
@@ -105,7 +104,7 @@ impl PriceBook {
         match &configured {
             Some(price) if price.source == CostSource::Subscription => return price.clone(),
             Some(_) => {}
-            None if self.is_no_spend(provider) => return Price::SUBSCRIPTION,
+            None if self.is_not_billed(provider) => return Price::SUBSCRIPTION,
             None => {}
         }
         let (list, fees) = table::find(&self.table, provider, model).unwrap_or_default();
@@ -134,13 +133,13 @@ impl PriceBook {
         named(&reference(provider, model)).or_else(|| named(&[provider, "/*"].concat()))
     }
 
-    fn is_no_spend(&self, provider: &str) -> bool {
-        NOT_SPEND.contains(&provider) || self.by_login.iter().any(|known| known == provider)
+    fn is_not_billed(&self, provider: &str) -> bool {
+        NOT_BILLED.contains(&provider) || self.by_login.iter().any(|known| known == provider)
     }
 }
 
-/// What is wrong with a price that is in another unit than the list's.
-fn far_from_list(table: &str, model: &str, price: &Price) -> Option<String> {
+/// The problem of a price that is in another unit than the list price.
+fn problem_of_unit(table: &str, model: &str, price: &Price) -> Option<String> {
     let (provider, name) = model.split_once('/')?;
     let (list, _) = table::find(table, provider, name)?;
     let usual = Usage {
@@ -152,12 +151,12 @@ fn far_from_list(table: &str, model: &str, price: &Price) -> Option<String> {
         tiers: list,
         ..Price::UNKNOWN
     };
-    let (usd, expected) = (price.reckon(&usual, 0)?, list.reckon(&usual, 0)?);
+    let (usd, expected) = (price.compute(&usual, 0)?, list.compute(&usual, 0)?);
     let is_far = distance(usd, expected) >= IMPLAUSIBLE;
     is_far.then(|| {
         let way = if usd < expected { "below" } else { "beyond" };
         format!(
-            " are more than 1,000 times {way} the list price; give USD per 1M tokens; until then the model is not priced by them"
+            " are more than 1,000 times {way} the list price; give USD per 1M tokens; the model is not priced by them until this is fixed"
         )
     })
 }
@@ -169,7 +168,7 @@ fn named(prices: &[(String, Price)], name: &str) -> Option<Price> {
     found.map(|(_, price)| price.clone())
 }
 
-/// Where no provider was told, the bare name stands for the model.
+/// Without a provider, the model's name alone is the reference.
 fn reference(provider: &str, model: &str) -> String {
     match provider {
         "" => model.to_owned(),

@@ -1,19 +1,19 @@
-//! The setting `prices`, validated: `{"provider/model": {input, output, cacheRead?, cacheWrite?, tiers?}}`, or
-//! `"subscription"` in the place of rates. Objects come as lists of pairs, since facts have no others.
+//! Validates the setting `prices`: `{"provider/model": {input, output, cacheRead?, cacheWrite?, tiers?}}`, or
+//! `"subscription"` in the place of rates. Objects arrive as lists of pairs, since facts have no objects.
 
 use crate::call::CostSource;
 use crate::facts::Scalar;
 use crate::identity;
 use crate::price::{Price, Tier};
 
-/// A model's rates by their names, in the order in which they stand in a [`Tier`].
+/// The rates' names, in the order of a [`Tier`].
 const RATES: [&str; 4] = ["input", "output", "cacheRead", "cacheWrite"];
-/// A price beyond this is a mistake in the unit: USD per 1M tokens.
-const MOST_USD: f64 = 1e5;
-/// The most models, and tiers of one.
-const MOST: usize = 1_024;
+/// Maximum price in USD per 1M tokens; a higher one is in another unit.
+const MAX_USD: f64 = 1e5;
+/// Maximum number of models, and of tiers per model.
+const MAX_ENTRIES: usize = 1_024;
 
-/// Every model that is priced well; what is wrong goes to `problems`.
+/// The models with valid prices. Problems are added to `problems`, one line each.
 pub(super) fn read(prices: &Scalar, problems: &mut Vec<String>) -> Vec<(String, Price)> {
     if !matches!(prices, Scalar::Absent | Scalar::List(_)) {
         problems.push(
@@ -21,7 +21,7 @@ pub(super) fn read(prices: &Scalar, problems: &mut Vec<String>) -> Vec<(String, 
                 .to_owned(),
         );
     }
-    let pairs = prices.list().iter().take(MOST).filter_map(pair);
+    let pairs = prices.list().iter().take(MAX_ENTRIES).filter_map(pair);
     pairs
         .filter_map(|(model, value)| match price(value) {
             Ok(price) => Some((model.to_owned(), price)),
@@ -32,7 +32,7 @@ pub(super) fn read(prices: &Scalar, problems: &mut Vec<String>) -> Vec<(String, 
                         "prices.",
                         &model,
                         &what,
-                        "; until then the model is not priced by it",
+                        "; the model is not priced by it until this is fixed",
                     ]
                     .concat(),
                 );
@@ -74,7 +74,7 @@ fn tiers(value: &Scalar) -> Result<Vec<Tier>, String> {
     for entry in listed
         .map_or(&[][..], |(_, tiers)| tiers.list())
         .iter()
-        .take(MOST)
+        .take(MAX_ENTRIES)
     {
         let next = tier(entry, all.first().copied())?;
         if all.last().is_some_and(|last| last[0] >= next[0]) {
@@ -87,7 +87,7 @@ fn tiers(value: &Scalar) -> Result<Vec<Tier>, String> {
     Ok(all)
 }
 
-/// One tier; of what a further one leaves out, the first one's rates hold.
+/// One tier. A further tier inherits missing rates from the first.
 fn tier(value: &Scalar, first: Option<Tier>) -> Result<Tier, String> {
     let mut tier = first.unwrap_or([0.0, f64::NAN, f64::NAN, f64::NAN, f64::NAN]);
     for (name, value) in value.list().iter().filter_map(pair) {
@@ -108,12 +108,12 @@ fn tier(value: &Scalar, first: Option<Tier>) -> Result<Tier, String> {
         };
         tier[place] = match value.amount() {
             Some(tokens) if place == 0 => tokens,
-            Some(usd) if usd <= MOST_USD => usd,
+            Some(usd) if usd <= MAX_USD => usd,
             _ => {
                 return Err([
                     ".",
                     name,
-                    " is no number that can be meant; give USD per 1M tokens",
+                    " is not a plausible number; give USD per 1M tokens",
                 ]
                 .concat());
             }
@@ -124,7 +124,7 @@ fn tier(value: &Scalar, first: Option<Tier>) -> Result<Tier, String> {
             return Err([".", name, " is missing; give USD per 1M tokens"].concat());
         }
     }
-    // What a cache holds is a part of the prompt.
+    // Cached tokens are a part of the prompt, so they cost the input's rate by default.
     let input = tier[1];
     tier.iter_mut()
         .filter(|rate| rate.is_nan())

@@ -1,5 +1,5 @@
-//! Reads the built-in table: lines of a provider's names (`= openai`, with another's models to fall back to behind a
-//! `>`), and of a model's patterns with its rates and its fees. The first pattern that fits is the model's.
+//! Reads the built-in table. A section begins with a provider's names (`= openai`, with a fallback provider after a
+//! `>`). Each further line has a model's patterns, rates and fees. The first matching pattern counts.
 
 use crate::price::{Fees, Tier};
 
@@ -13,7 +13,7 @@ pub(super) fn find(table: &str, provider: &str, model: &str) -> Option<(Vec<Tier
     Some((tiers(row)?, fees(row)))
 }
 
-/// What stands behind a model's patterns.
+/// The rates and fees of a model's row, as text.
 fn row_of<'t>(table: &'t str, provider: &str, model: &str) -> Option<&'t str> {
     let mut provider = provider;
     loop {
@@ -23,7 +23,7 @@ fn row_of<'t>(table: &'t str, provider: &str, model: &str) -> Option<&'t str> {
         let rows = lines.take_while(|line| !line.starts_with("= "));
         let found = rows
             .map(|line| line.split_once(' ').unwrap_or((line, "")))
-            .find(|(patterns, _)| patterns.split('|').any(|one| fits_all(one, model)));
+            .find(|(patterns, _)| patterns.split('|').any(|one| matches_all(one, model)));
         if let Some((_, row)) = found {
             return Some(row);
         }
@@ -40,31 +40,31 @@ fn is_section_of(line: &str, provider: &str) -> bool {
         .is_some_and(|names| names.split(' ').any(|name| name == provider))
 }
 
-fn fits_all(conditions: &str, name: &str) -> bool {
+fn matches_all(conditions: &str, name: &str) -> bool {
     conditions
         .split('&')
         .all(|condition| match condition.strip_prefix('!') {
-            Some(pattern) => !fits(pattern.as_bytes(), name.as_bytes()),
-            None => fits(condition.as_bytes(), name.as_bytes()),
+            Some(pattern) => !matches(pattern.as_bytes(), name.as_bytes()),
+            None => matches(condition.as_bytes(), name.as_bytes()),
         })
 }
 
-/// Whether a name fits a pattern: `*` stands for anything, `#` for a digit.
-fn fits(pattern: &[u8], name: &[u8]) -> bool {
+/// Whether a name matches a pattern: `*` stands for any text, `#` for a digit.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
     match (pattern.split_first(), name.split_first()) {
         (None, _) => name.is_empty(),
-        (Some((b'*', rest)), _) => (0..=name.len()).any(|at| fits(rest, &name[at..])),
-        (Some((b'#', rest)), Some((digit, name))) => digit.is_ascii_digit() && fits(rest, name),
-        (Some((byte, rest)), Some((first, name))) => byte == first && fits(rest, name),
+        (Some((b'*', rest)), _) => (0..=name.len()).any(|at| matches(rest, &name[at..])),
+        (Some((b'#', rest)), Some((digit, name))) => digit.is_ascii_digit() && matches(rest, name),
+        (Some((byte, rest)), Some((first, name))) => byte == first && matches(rest, name),
         (Some(_), None) => false,
     }
 }
 
-/// `-20251001` as `-2025-10-01`: names are listed with either.
+/// Rewrites `-20251001` to `-2025-10-01`: the table may have either form of a name.
 fn with_dashed_date(name: &str) -> Option<String> {
     let bytes = name.as_bytes();
     let is_digit = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
-    // A number that is no date is a part of the name.
+    // Other numbers are part of the name.
     let is_date = |at: usize| {
         let number = |from: usize, to: usize| name[at + from..at + to].parse().ok();
         let (year, month, day) = (number(1, 5)?, number(5, 7)?, number(7, 9)?);
@@ -81,7 +81,7 @@ fn with_dashed_date(name: &str) -> Option<String> {
     Some([&name[..at], year, "-", month, "-", &name[at + 7..]].concat())
 }
 
-/// `3 15 .3 3.75 >200000 6 22.5 .6 7.5`: what the cache holds costs as much as the rest where no rate is given.
+/// Reads `3 15 .3 3.75 >200000 6 22.5 .6 7.5`. Missing rates of cached tokens equal the input's.
 fn tiers(row: &str) -> Option<Vec<Tier>> {
     let mut all = Vec::new();
     let mut tier: Tier = [0.0; 5];
@@ -106,7 +106,7 @@ fn tiers(row: &str) -> Option<Vec<Tier>> {
     (filled > 2).then_some(all)
 }
 
-/// `web=10 file=2.5`, behind the rates.
+/// Reads `web=10 file=2.5`, which follow the rates.
 fn fees(row: &str) -> Fees {
     let words = || row.split_ascii_whitespace();
     let fee = |name: &str| words().find_map(|word| decimal(word.strip_prefix(name)?));
@@ -120,7 +120,7 @@ fn is_fee(word: &str) -> bool {
     word.contains('=')
 }
 
-/// `3.75`, exactly: 15 digits fit into a number of 64 bits, and one division rounds once. The standard library's way
+/// Reads `3.75`, exactly: 15 digits fit into an `f64`, and one division rounds once. The standard library's parser
 /// would take 15 KB of the module.
 fn decimal(text: &str) -> Option<f64> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
@@ -147,7 +147,7 @@ mod tests {
                          = c\nfour-####-##-## 8 9\n";
 
     #[test]
-    fn the_first_pattern_that_fits_gives_the_rates() {
+    fn the_first_matching_pattern_gives_the_rates() {
         assert_eq!(
             find(TABLE, "b", "One-more"),
             Some(vec![[0.0, 1.0, 2.0, 1.0, 1.0]])
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn fees_stand_behind_the_rates() {
+    fn fees_follow_the_rates() {
         let table = "= a\none 1 2 .1 >10 3 4 web=10 file=2.5\ntwo 1 2 web=14\n";
         let one = super::find(table, "a", "one").unwrap_or_default();
         let fees = Fees {
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn decimals_are_read_as_they_are_elsewhere() {
+    fn decimals_are_read_as_by_the_standard_library() {
         for text in [".3", "0", "3.75", "200000", ".00875", "12.123456789"] {
             let expected: Option<f64> = format!("0{text}").parse().ok();
             assert_eq!(decimal(text), expected, "{text}");
@@ -188,14 +188,14 @@ mod tests {
     }
 
     #[test]
-    fn a_model_without_rates_and_a_stranger_have_none() {
+    fn models_without_rates_and_unknown_models_have_none() {
         assert_eq!(find(TABLE, "a", "three"), None);
         assert_eq!(find(TABLE, "d", "one"), None);
         assert_eq!(find("", "a", "one"), None);
     }
 
     #[test]
-    fn another_providers_models_are_asked_where_a_section_says_so() {
+    fn a_section_may_fall_back_to_another_providers_models() {
         let four = Some(vec![[0.0, 8.0, 9.0, 8.0, 8.0]]);
         assert_eq!(find(TABLE, "a", "four-2025-01-02"), four);
         assert_eq!(find(TABLE, "c", "four-20250102"), four);
