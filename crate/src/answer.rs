@@ -1,34 +1,35 @@
-//! What servers answer: read where foreign formats are met, told to the core as facts.
+//! Reads the answers of receivers and collectors. This runs in the module for foreign formats; the core gets the result
+//! as facts.
 
 use serde::Deserialize;
 
 use crate::facts::Scalar;
 
-/// How a request ended.
+/// The result of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reply {
-    /// The HTTP status; 0 where there was no answer.
+    /// The HTTP status; 0 without an answer.
     pub status: u16,
-    /// `Retry-After` in ms.
+    /// `Retry-After`, in ms.
     pub retry_after_ms: Option<u64>,
     /// Why there was no answer.
     pub error: Option<String>,
-    /// What the body says.
+    /// The fields of the body.
     pub answer: Answer,
 }
 
-/// What the body of an answer says, as far as anybody asks.
+/// Fields of an answer's body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Answer {
-    /// It says that a batch was taken, as AgentWatch does.
+    /// The body confirms that AgentWatch accepted a batch.
     pub is_taken: bool,
-    /// It says that the receiver knows record ids.
+    /// The receiver supports record ids.
     pub knows_ids: bool,
-    /// It is a list of records: their ids.
+    /// Ids of the records, where the body is a list of records.
     pub ids: Option<Vec<String>>,
-    /// How many records a collector left out of what it took.
+    /// Number of records that a collector rejected from a request that it accepted.
     pub rejected: u64,
-    /// Pairs of gateways of which it has the same calls.
+    /// Pairs of gateways that sent the same calls.
     pub reported_twice: Vec<Vec<String>>,
 }
 
@@ -42,12 +43,12 @@ impl Reply {
         }
     }
 
-    /// Whether it is AgentWatch that took a batch, and not something on the way that says yes to everything.
+    /// Whether AgentWatch accepted a batch. A success status alone may come from something in between.
     pub fn is_taken(&self) -> bool {
         (200..=299).contains(&self.status) && self.answer.is_taken
     }
 
-    /// From facts in the order of the fields.
+    /// Reads facts in the order of the fields.
     pub fn from_facts(facts: &[Scalar]) -> Self {
         let [
             status,
@@ -94,7 +95,7 @@ struct Object {
     partial_success: Partial,
 }
 
-/// OTLP's; JSON of protobuf may have numbers as texts.
+/// OTLP's partial success. Protobuf's JSON may have numbers as texts.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Partial {
@@ -113,7 +114,7 @@ impl Partial {
 }
 
 impl Answer {
-    /// Reads a body; what is none of the three says nothing.
+    /// Reads a body of one of the three formats; other bodies give the default.
     pub fn read(body: &str) -> Self {
         if body.trim_start().starts_with('[') {
             let rows: Option<Vec<Row>> = serde_json::from_str(body).ok();
@@ -139,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_says_one_of_three_things_or_nothing() {
+    fn a_body_has_one_of_three_formats_or_none() {
         let taken = Answer::read(r#"{"status":"ok","ingested":2,"ids":[1,2]}"#);
         assert!(taken.is_taken && !taken.knows_ids);
         assert!(Answer::read(r#"{"features":["record_ids"]}"#).knows_ids);
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn facts_stand_for_a_reply() {
+    fn a_reply_is_read_from_facts() {
         let facts = [
             Scalar::Number(503.0),
             Scalar::Number(7_000.0),

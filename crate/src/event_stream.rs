@@ -1,17 +1,17 @@
-//! Amazon's event stream (`application/vnd.amazon.eventstream`), cut at any byte: what Bedrock answers streaming
-//! requests with.
+//! Splits Amazon's event stream (`application/vnd.amazon.eventstream`), in which Bedrock answers streaming requests, in
+//! pieces of any size.
 //!
-//! A message is `total length u32 BE`, `headers length u32 BE`, a checksum of both, the headers, the payload and a checksum
-//! of all of it. The checksums are not looked at: the connection has its own. Amazon's crate for the format brings in its whole
-//! HTTP stack, and reads from buffers without a bound.
+//! A message is `total length u32 BE`, `headers length u32 BE`, a checksum of both, the headers, the payload and a
+//! checksum of all of it. The checksums are not verified: the connection has its own. Amazon's crate for the format
+//! depends on its whole HTTP stack, and reads from buffers without a limit.
 
 use crate::json::MAX_BYTES;
 
-/// Bytes before the headers.
+/// Size of the part before the headers, in bytes.
 const PRELUDE: usize = 12;
-/// Bytes behind the payload.
+/// Size of the part after the payload, in bytes.
 const TRAILER: usize = 4;
-/// The type of a header's value that is a text.
+/// Type of a header with a text value.
 const TEXT: u8 = 7;
 
 /// One message.
@@ -21,51 +21,53 @@ pub enum Message<'a> {
     Event(&'a [u8]),
     /// The stream ends with an error (`:message-type` is `exception` or `error`).
     Exception,
-    /// It had more bytes than are kept, or is none: then nothing behind it is read.
+    /// The message exceeded the limit, or the bytes are no message: then the rest of the stream is not read.
     Unread,
 }
 
-/// The messages of one stream.
+/// Splits one stream.
 #[derive(Debug, Default)]
 pub struct Messages {
-    /// The beginning of a message that has not ended.
-    kept: Vec<u8>,
-    /// How many bytes of a message that is too long are still to come.
+    /// The beginning of an incomplete message.
+    buffered: Vec<u8>,
+    /// Number of bytes still to come of a message that exceeded the limit.
     skipped: usize,
     is_broken: bool,
 }
 
 impl Messages {
-    /// Takes the next piece of the stream; `tell` gets the messages that end in it.
-    pub fn feed(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Message)) {
+    /// Reads the next piece of the stream. `emit` receives the messages that end in it.
+    pub fn feed(&mut self, bytes: &[u8], emit: &mut dyn FnMut(Message)) {
         let passed = self.skipped.min(bytes.len());
         self.skipped -= passed;
         let bytes = &bytes[passed..];
         if self.is_broken {
             return;
         }
-        if self.kept.is_empty() {
-            let rest = self.read(bytes, tell).len();
-            return self.kept.extend_from_slice(&bytes[bytes.len() - rest..]);
+        if self.buffered.is_empty() {
+            let rest = self.read(bytes, emit).len();
+            return self
+                .buffered
+                .extend_from_slice(&bytes[bytes.len() - rest..]);
         }
-        // A message has at most so many bytes as were checked when its prelude came.
-        let mut kept = std::mem::take(&mut self.kept);
-        kept.extend_from_slice(bytes);
-        let rest = self.read(&kept, tell).len();
-        kept.drain(..kept.len() - rest);
-        self.kept = kept;
+        // The buffer is bounded: its length was checked when the prelude arrived.
+        let mut buffered = std::mem::take(&mut self.buffered);
+        buffered.extend_from_slice(bytes);
+        let rest = self.read(&buffered, emit).len();
+        buffered.drain(..buffered.len() - rest);
+        self.buffered = buffered;
     }
 
-    /// Reads the messages that these bytes begin with; what is left of the bytes, to be kept.
-    fn read<'a>(&mut self, mut bytes: &'a [u8], tell: &mut dyn FnMut(Message)) -> &'a [u8] {
+    /// Reads the complete messages at the start of these bytes. Returns the rest.
+    fn read<'a>(&mut self, mut bytes: &'a [u8], emit: &mut dyn FnMut(Message)) -> &'a [u8] {
         while let Some((total, headers)) = prelude(bytes) {
             if total < PRELUDE + TRAILER || headers > total - PRELUDE - TRAILER {
                 self.is_broken = true;
-                tell(Message::Unread);
+                emit(Message::Unread);
                 return &[];
             }
             if total > MAX_BYTES {
-                tell(Message::Unread);
+                emit(Message::Unread);
                 let here = total.min(bytes.len());
                 self.skipped = total - here;
                 bytes = &bytes[here..];
@@ -75,7 +77,7 @@ impl Messages {
                 break;
             };
             let (headers, payload) = message[PRELUDE..total - TRAILER].split_at(headers);
-            tell(match is_exception(headers) {
+            emit(match is_exception(headers) {
                 true => Message::Exception,
                 false => Message::Event(payload),
             });
@@ -85,7 +87,7 @@ impl Messages {
     }
 }
 
-/// The lengths of a message and of its headers.
+/// The lengths of a message and of its headers, in bytes.
 fn prelude(bytes: &[u8]) -> Option<(usize, usize)> {
     let prelude = bytes.get(..PRELUDE)?;
     let (total, rest) = prelude.split_first_chunk::<4>()?;
@@ -94,7 +96,7 @@ fn prelude(bytes: &[u8]) -> Option<(usize, usize)> {
     Some((length(total), length(headers)))
 }
 
-/// Whether headers say that a message is an error.
+/// Whether the headers mark a message as an error.
 fn is_exception(mut headers: &[u8]) -> bool {
     while let Some((name, value, rest)) = header(headers) {
         if name == b":message-type" {
@@ -105,7 +107,7 @@ fn is_exception(mut headers: &[u8]) -> bool {
     false
 }
 
-/// The first header: its name, its value where that is a text, and the headers behind it.
+/// The first header: its name, its value (empty unless it is a text), and the remaining headers.
 fn header(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let (length, rest) = bytes.split_first()?;
     let (name, rest) = rest.split_at_checked(usize::from(*length))?;
@@ -131,7 +133,7 @@ fn header(bytes: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A message with these texts as headers. The checksums are left at zero.
+    /// A message with these headers. The checksums are zero.
     pub(crate) fn message(headers: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
         let mut head = Vec::new();
         for (name, value) in headers {
@@ -151,23 +153,23 @@ pub(crate) mod tests {
         bytes
     }
 
-    fn told(bytes: &[u8], size: usize) -> Vec<String> {
-        let mut told = Vec::new();
+    fn read_all(bytes: &[u8], size: usize) -> Vec<String> {
+        let mut read_all = Vec::new();
         let mut messages = Messages::default();
         for piece in bytes.chunks(size) {
             messages.feed(piece, &mut |message| {
-                told.push(match message {
+                read_all.push(match message {
                     Message::Event(payload) => String::from_utf8_lossy(payload).into_owned(),
                     Message::Exception => "exception".to_owned(),
                     Message::Unread => "unread".to_owned(),
                 });
             });
         }
-        told
+        read_all
     }
 
     #[test]
-    fn messages_are_told_wherever_they_are_cut() {
+    fn messages_are_the_same_wherever_they_are_cut() {
         let event = [(":event-type", "metadata"), (":message-type", "event")];
         let exception = [(":message-type", "exception")];
         let bytes = [
@@ -178,14 +180,14 @@ pub(crate) mod tests {
         ]
         .concat();
         for size in 1..=bytes.len() {
-            assert_eq!(told(&bytes, size), ["{\"a\":1}", "", "x", "exception"]);
+            assert_eq!(read_all(&bytes, size), ["{\"a\":1}", "", "x", "exception"]);
         }
         let cut = &bytes[..bytes.len() - 1];
-        assert_eq!(told(cut, 5), ["{\"a\":1}", "", "x"]);
+        assert_eq!(read_all(cut, 5), ["{\"a\":1}", "", "x"]);
     }
 
     #[test]
-    fn headers_of_every_type_are_passed_over() {
+    fn headers_of_every_type_are_skipped() {
         let mut headers = Vec::new();
         for (kind, size) in [
             (0, 0),
@@ -209,12 +211,12 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_no_message_ends_the_reading_and_what_is_too_long_is_passed_over() {
+    fn an_invalid_message_ends_the_reading_and_a_too_long_one_is_skipped() {
         let good = message(&[], b"good");
         let broken = [&[0, 0, 0, 3, 0, 0, 0, 0, 0, 0, 0, 0][..], &good].concat();
-        assert_eq!(told(&broken, 7), ["unread"]);
+        assert_eq!(read_all(&broken, 7), ["unread"]);
         let long = [message(&[], &vec![b'x'; MAX_BYTES]), good].concat();
-        assert_eq!(told(&long, 60_000), ["unread", "good"]);
-        assert_eq!(told(&long, long.len()), ["unread", "good"]);
+        assert_eq!(read_all(&long, 60_000), ["unread", "good"]);
+        assert_eq!(read_all(&long, long.len()), ["unread", "good"]);
     }
 }

@@ -1,16 +1,15 @@
-//! Flat facts: the scalar fields that may cross from JavaScript, declared once.
+//! Facts: the declared scalar fields that cross from JavaScript.
 //!
-//! A source of events is described by a table of field paths. The shim reads the table and copies
-//! exactly those scalars, each inside its own `try`, into a fresh array in the table's order; what is
-//! not declared here never enters the module. So no getter of a stranger's object runs under a Rust
-//! frame.
+//! A source of events is described by a table of field paths. The shim reads the table and copies exactly those
+//! scalars, each inside its own `try`, into a fresh array in the table's order; other fields never enter the module. So
+//! no getter of a foreign object runs under a Rust frame.
 
 use std::fmt;
 
 use serde::de::{Deserializer, EnumAccess, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-/// The longest text that a fact may hold, in UTF-16 units as the shim counts them.
+/// Maximum length of a text, in UTF-16 units as the shim counts them.
 pub const MAX_TEXT: usize = 1024;
 
 /// One copied value.
@@ -25,12 +24,12 @@ pub enum Scalar {
     Number(f64),
     /// A text, cut at [`MAX_TEXT`].
     Text(String),
-    /// A declared list's entries; empty also for what is no scalar, or whose getter threw.
+    /// A declared list's entries. Empty for a value that is no scalar, or whose getter threw.
     List(Vec<Scalar>),
 }
 
 impl Scalar {
-    /// The text, if this is one that is not blank.
+    /// The text, unless it is blank; `None` for other values.
     pub fn text(&self) -> Option<&str> {
         match self {
             Scalar::Text(text) if !text.trim().is_empty() => Some(text),
@@ -43,7 +42,7 @@ impl Scalar {
         self.text().map(str::to_owned)
     }
 
-    /// A finite number that is not negative, if this is one.
+    /// The number, if it is finite and not negative.
     pub fn amount(&self) -> Option<f64> {
         match self {
             Scalar::Number(n) if n.is_finite() && *n >= 0.0 => Some(*n),
@@ -59,14 +58,14 @@ impl Scalar {
         }
     }
 
-    /// A time in ms since 1970, if this is a plausible one (between 2001 and 2286).
+    /// A plausible time in ms since 1970 (between 2001 and 2286).
     pub fn time_ms(&self) -> Option<u64> {
         self.amount()
             .filter(|n| (1e12..1e13).contains(n))
             .map(|n| n as u64)
     }
 
-    /// The entries of a list; none if this is not one.
+    /// The entries of a list; empty for other values.
     pub fn list(&self) -> &[Scalar] {
         match self {
             Scalar::List(list) => list,
@@ -74,7 +73,7 @@ impl Scalar {
         }
     }
 
-    /// Whether there was nothing at all.
+    /// Whether the value is missing.
     pub fn is_absent(&self) -> bool {
         matches!(self, Scalar::Absent)
     }
@@ -105,8 +104,8 @@ impl<'de> Deserialize<'de> for Scalar {
             ) -> Result<Scalar, D::Error> {
                 new.deserialize_any(self)
             }
-            // What is no scalar is seen, and unusable. None of these fails: an error's words would take a
-            // tenth of the module.
+            // A value that is no scalar becomes an empty list. None of these methods fails: the texts of errors would
+            // take a tenth of the module.
             fn visit_bytes<E>(self, _: &[u8]) -> Result<Scalar, E> {
                 Ok(Scalar::List(Vec::new()))
             }
@@ -154,27 +153,25 @@ impl<'de> Deserialize<'de> for Scalar {
     }
 }
 
-/// One declared field: its flat name and where the shim finds it.
+/// One declared field: its name, and where the shim finds it.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Field {
     /// Its name.
     pub name: &'static str,
-    /// The path, dots between its parts; the first part is the handler's argument (`event`, `ctx`).
-    /// Alternatives stand behind a `|`; the first that is not absent is taken.
+    /// The path, with dots between its parts; the first part is the handler's argument (`event`, `ctx`). Alternatives
+    /// are separated by `|`; the first that is present is taken.
     ///
-    /// A path that begins with `noise:` gives a boolean: whether the text there is no message of
-    /// anybody's (a heartbeat, a blank). One that begins with `preview:` gives the text's first 200
-    /// characters where the operator asked for previews, else nothing. One that begins with `time:`
-    /// gives ms since 1970, whether the time there is such a number or ISO text. One that begins with
-    /// `usage:` gives the values of the usage object there that have one of the `names`, as
-    /// [`crate::usage::Reading::of_pairs`] takes them.
+    /// A prefix changes the value: `noise:` gives a boolean, whether the text is noise (a heartbeat, a blank).
+    /// `preview:` gives the text's first 200 characters where the operator asked for previews, else nothing. `time:`
+    /// gives ms since 1970, of a number or an ISO text. `usage:` gives the values of the usage object that have one of
+    /// the `names`, in the format of [`crate::usage::Reading::of_pairs`].
     pub path: &'static str,
-    /// Names below the path; none for a scalar.
+    /// Names below the path; empty for a scalar.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub names: &'static [&'static str],
 }
 
-/// By which mechanism events of a source reach this plugin. The shim derives its subscriptions from it.
+/// The mechanism by which a source's events reach this plugin. The shim derives its subscriptions from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Mechanism {
@@ -182,9 +179,10 @@ pub enum Mechanism {
     Hook,
     /// A diagnostic event of the gateway.
     Diagnostic,
-    /// An internal event. No typed hook tells the same, so the plugin subscribes to it as well as a HOOK.md handler.
+    /// An internal event without an equivalent typed hook: the plugin subscribes to it, and so does the HOOK.md
+    /// handler.
     Internal,
-    /// An internal event for the HOOK.md handler alone: a typed hook tells the plugin the same, or no gateway emits it.
+    /// An internal event for the HOOK.md handler only: a typed hook is equivalent, or no gateway emits it.
     HookFile,
     /// A file that this plugin reads.
     File,
@@ -192,34 +190,34 @@ pub enum Mechanism {
     Request,
 }
 
-/// The gateways on which a source is subscribed to. A gateway logs a warning for each hook that it does not know.
+/// The gateways on which the shim subscribes to a source. A gateway logs a warning for each unknown hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gateways {
     /// All of them.
     Every,
-    /// Those without a registration mode: 2026.3.13.
+    /// Versions without a registration mode: 2026.3.13.
     Older,
-    /// Those with one.
+    /// Versions with a registration mode.
     Newer,
-    /// None: no gateway emits it yet, or there is nothing to subscribe to.
+    /// None: no gateway emits it yet, or it needs no subscription.
     None,
 }
 
-/// One source of events: what it is called, how it is heard, and which of its fields cross.
+/// One source of events: its name, its mechanism, and its fields.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct SourceTable {
     /// OpenClaw's own name of the hook or event.
     pub source: &'static str,
-    /// By which mechanism it is heard.
+    /// Its mechanism.
     pub mechanism: Mechanism,
-    /// On which gateways it is subscribed to.
+    /// The gateways on which the shim subscribes to it.
     pub gateways: Gateways,
-    /// Events whose field at the path holds another text are not looked at (`None`: all are).
+    /// Path and value: other events are skipped (`None`: no filter).
     pub only: Option<(&'static str, &'static str)>,
-    /// The fields that cross.
+    /// The declared fields.
     pub fields: &'static [Field],
-    /// A list of records whose fields cross too, behind the fields, each as an array.
+    /// A list of records whose fields cross after the others, each record as an array.
     pub list: Option<ListTable>,
 }
 
@@ -228,9 +226,9 @@ pub struct SourceTable {
 pub struct ListTable {
     /// The list's path.
     pub path: &'static str,
-    /// The most entries that cross.
+    /// Maximum number of entries.
     pub max: usize,
-    /// The fields of an entry; their paths start at the entry.
+    /// The fields of an entry; paths start at the entry.
     pub fields: &'static [Field],
 }
 
@@ -240,18 +238,18 @@ impl SourceTable {
         Self { source, ..self }
     }
 
-    /// The same, heard by another mechanism.
+    /// The same with another mechanism.
     pub const fn by(self, mechanism: Mechanism) -> Self {
         Self { mechanism, ..self }
     }
 
-    /// The same, subscribed to on these gateways alone.
+    /// The same for these gateways only.
     pub const fn on(self, gateways: Gateways) -> Self {
         Self { gateways, ..self }
     }
 }
 
-/// Where a field stands in its table, found out at compile time.
+/// Index of a field in its table, computed at compile time.
 pub(crate) const fn index_of(fields: &[Field], name: &str) -> usize {
     let mut index = 0;
     while index < fields.len() {
@@ -263,7 +261,7 @@ pub(crate) const fn index_of(fields: &[Field], name: &str) -> usize {
     index
 }
 
-/// The same for a list of names.
+/// Index of a name in a list, computed at compile time.
 pub(crate) const fn index_in(names: &[&str], name: &str) -> usize {
     let mut index = 0;
     while index < names.len() {
@@ -293,13 +291,13 @@ pub(crate) fn cut(text: &str) -> &str {
     end.map_or(text, |(end, _)| &text[..end])
 }
 
-/// The fact at an index; absent beyond the end.
+/// The fact at an index; `Absent` beyond the end.
 pub(crate) fn at(facts: &[Scalar], index: usize) -> &Scalar {
     facts.get(index).unwrap_or(&Scalar::Absent)
 }
 
-/// Declares a source's facts: the struct that they become and the table that the shim reads. Before the source's name
-/// stands the [`Mechanism`] by which it is heard.
+/// Declares a source's facts: generates the struct and the table that the shim reads. The [`Mechanism`] precedes the
+/// source's name.
 macro_rules! facts {
     ($(#[$doc:meta])* $name:ident = $mechanism:ident $source:literal $(where $path:literal is $value:literal)? {
         $($field:ident : $from:literal),* $(,)?
@@ -309,7 +307,7 @@ macro_rules! facts {
         pub struct $name(Vec<$crate::facts::Scalar>);
 
         impl $name {
-            /// Facts in the table's order; what is missing at the end is absent.
+            /// Facts in the table's order. Missing ones at the end are absent.
             pub fn new(facts: Vec<$crate::facts::Scalar>) -> Self {
                 Self(facts)
             }

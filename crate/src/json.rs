@@ -1,8 +1,8 @@
-//! JSON that others wrote, read by serde_json and one value at a time.
+//! Reads foreign JSON with serde_json, one value at a time.
 //!
-//! A value stays as it is written until somebody asks for it. So a number beyond all bounds, half a surrogate pair or a
-//! text in the place of an object spoils itself alone, nothing nests too deep, and no tree is built. Of several members
-//! of one name each is handed out, in order: the last one counts, as in JavaScript. Bytes that are no UTF-8 become U+FFFD.
+//! A value stays raw text until a reader asks for it. So a number out of range, half a surrogate pair or a text in the
+//! place of an object affects only itself, nesting has no limit, and no tree is built. Members of one name are all
+//! handed out, in order; callers let the last one win, as JavaScript does. Bytes that are not UTF-8 become U+FFFD.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,14 +12,14 @@ use serde_json::value::RawValue;
 
 use crate::facts::cut;
 
-/// The most bytes of one JSON text that are kept: of an answer, of an event of a stream, of a line of a transcript.
+/// Maximum size of one buffered JSON text, in bytes: an answer, an event of a stream, a line of a transcript.
 pub const MAX_BYTES: usize = 8 * 1024 * 1024;
 
 /// One value of a JSON text.
 #[derive(Debug, Clone, Copy)]
 pub struct Value<'a>(&'a RawValue);
 
-/// Reads a text that is one JSON value; nothing where it is none. Python's `NaN` and `Infinity` are taken for `null`.
+/// Reads a text that is one JSON value; `None` for other texts. Python's `NaN` and `Infinity` are read as `null`.
 pub fn read<T>(bytes: &[u8], take: impl FnOnce(Value) -> T) -> Option<T> {
     let text = text_of(bytes);
     if let Ok(value) = serde_json::from_str(&text) {
@@ -30,10 +30,10 @@ pub fn read<T>(bytes: &[u8], take: impl FnOnce(Value) -> T) -> Option<T> {
     Some(take(Value(value)))
 }
 
-/// Hands out the values of a text that has several, with blanks between them or nothing.
+/// Hands out the values of a text, with or without whitespace between them.
 ///
 /// # Errors
-/// The first fault of the text, behind whatever was handed out; see [`serde_json::Error::is_eof`].
+/// The first syntax error; the values before it were handed out. See [`serde_json::Error::is_eof`].
 pub fn read_all(text: &str, mut take: impl FnMut(Value)) -> serde_json::Result<()> {
     for value in serde_json::Deserializer::from_str(text).into_iter() {
         take(Value(value?));
@@ -44,20 +44,20 @@ pub fn read_all(text: &str, mut take: impl FnMut(Value)) -> serde_json::Result<(
 /// Hands out the members of a text that is one object.
 ///
 /// # Errors
-/// Where it is none, or broken: the members before the fault were handed out.
+/// The text is no object, or has a syntax error; the members before it were handed out.
 pub fn read_object<'a>(text: &'a str, take: impl FnMut(&str, Value<'a>)) -> serde_json::Result<()> {
     let mut from = serde_json::Deserializer::from_str(text);
     from.deserialize_map(Members(take))?;
     from.end()
 }
 
-/// The text that some bytes are.
+/// Decodes bytes without a byte order mark.
 pub fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
     String::from_utf8_lossy(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes))
 }
 
-/// A text with `null` for Python's `NaN`, `Infinity` and `-Infinity`; nothing where there is none of them.
+/// Replaces Python's `NaN`, `Infinity` and `-Infinity` by `null`. `None` where the text has none of them.
 pub fn without_nan(text: &str) -> Option<String> {
     let mut out = String::with_capacity(text.len());
     let (mut is_string, mut is_escaped, mut is_changed) = (false, false, false);
@@ -69,7 +69,7 @@ pub fn without_nan(text: &str) -> Option<String> {
         } else {
             out.push_str(part);
         }
-        // A quote or a backslash right behind a backslash is part of the string.
+        // A quote or a backslash after a backslash is part of the string.
         let is_literal = std::mem::take(&mut is_escaped) && part.len() == 1;
         if !is_literal {
             is_string ^= part.ends_with('"');
@@ -80,35 +80,35 @@ pub fn without_nan(text: &str) -> Option<String> {
 }
 
 impl<'a> Value<'a> {
-    /// The value as it is written.
+    /// The raw value.
     pub fn written(self) -> &'a RawValue {
         self.0
     }
 
-    /// Where it begins in the text that it was read from.
+    /// Its offset in the text that it was read from, in bytes.
     pub fn offset_in(self, text: &str) -> usize {
         self.0.get().as_ptr() as usize - text.as_ptr() as usize
     }
 
-    /// Hands out the members of an object; what is none has none.
+    /// Hands out the members of an object; other values have none.
     pub fn members(self, take: impl FnMut(&str, Value<'a>)) {
         if self.is_object() {
-            // It was read once: there is no fault in it.
+            // A `RawValue` is valid JSON, so this cannot fail.
             let _ = read_object(self.0.get(), take);
         }
     }
 
-    /// Hands out the entries of a list. What is no list is its own only entry.
+    /// Hands out the entries of a list. Another value is handed out itself.
     pub fn each(self, mut take: impl FnMut(Value<'a>)) {
         if self.begins(b"[") {
-            // Likewise.
+            // Cannot fail either.
             let _ = serde_json::Deserializer::from_str(self.0.get()).deserialize_seq(Entries(take));
         } else {
             take(self);
         }
     }
 
-    /// A text, cut as the shim does.
+    /// A text, cut to the shim's length; `None` for other values.
     pub fn text(self) -> Option<String> {
         if !self.begins(b"\"") {
             return None;
@@ -122,7 +122,7 @@ impl<'a> Value<'a> {
         self.text().filter(|text| !text.is_empty())
     }
 
-    /// A number's digits.
+    /// A number as it is written.
     pub fn number(self) -> Option<&'a str> {
         self.begins(b"-0123456789").then(|| self.0.get())
     }
@@ -142,7 +142,7 @@ impl<'a> Value<'a> {
         self.begins(b"{")
     }
 
-    /// Whether there is something: a text with a character in it, `true`, a number, an object, a list.
+    /// Whether it has content: neither `null` nor `false` nor an empty text.
     pub fn is_something(self) -> bool {
         !matches!(self.0.get(), "null" | "false" | "\"\"")
     }
@@ -153,7 +153,7 @@ impl<'a> Value<'a> {
     }
 }
 
-/// A string or a key, out of its escapes.
+/// A decoded string or key.
 struct Text<'a>(Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
@@ -174,12 +174,12 @@ impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
             }
         }
 
-        // As bytes, since serde_json refuses half a surrogate pair in what is to be text.
+        // As bytes, since serde_json refuses half a surrogate pair in a `String`.
         from.deserialize_bytes(Bytes)
     }
 }
 
-/// The text with U+FFFD for each half of a surrogate pair: of three bytes, as the half is here.
+/// Replaces each half of a surrogate pair by U+FFFD. In these bytes a half takes three bytes, as U+FFFD does.
 fn with_whole_characters(mut bytes: Vec<u8>) -> String {
     for at in 2..bytes.len() {
         if let [0xed, 0xa0..=0xbf, 0x80..=0xbf] = bytes[at - 2..=at] {

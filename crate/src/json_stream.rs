@@ -1,31 +1,31 @@
-//! The values of a JSON text, cut at any byte: one document, documents one behind the other (a line each, or not), or the
-//! entries of a list that is the whole text. Each value is kept until it ends, up to [`MAX_BYTES`], and told then.
+//! Splits a JSON text that arrives in pieces of any size into its values: one document, several documents with or
+//! without lines between them, or the entries of one list. A value is buffered until it ends, up to [`MAX_BYTES`].
 //!
-//! `serde_json` reads several values of one text, but neither a text that is still coming nor a list entry by entry.
+//! `serde_json` reads several values of one text, but neither a text that is still arriving nor a list entry by entry.
 
 use memchr::memchr2;
 
 use crate::json::MAX_BYTES;
 use crate::sse::Event;
 
-/// The values of one text. What is neither an object nor a list within it is passed over.
+/// Splits one text. Values in it that are neither objects nor lists are skipped.
 #[derive(Debug, Default)]
 pub struct Values {
-    /// The beginning of a value that has not ended.
+    /// The beginning of an incomplete value.
     value: Vec<u8>,
-    /// How many objects and lists are open in it.
+    /// Nesting depth of objects and lists.
     depth: usize,
     is_string: bool,
     is_escaped: bool,
-    /// Whether there was more of this value than is kept.
+    /// Whether the current value exceeds the limit.
     is_too_long: bool,
-    /// Whether the first value has begun: a list that begins before it is the whole text.
+    /// Whether the first value has begun. A list that begins before it is the whole text.
     has_begun: bool,
 }
 
 impl Values {
-    /// Takes the next piece of the text; `tell` gets the values that end in it.
-    pub fn feed(&mut self, bytes: &[u8], tell: &mut dyn FnMut(Event)) {
+    /// Reads the next piece of the text. `emit` receives the values that end in it.
+    pub fn feed(&mut self, bytes: &[u8], emit: &mut dyn FnMut(Event)) {
         let (mut from, mut at) = (0, 0);
         while at < bytes.len() {
             if self.is_string {
@@ -45,7 +45,7 @@ impl Values {
                 b'}' | b']' if self.depth > 0 => {
                     self.depth -= 1;
                     if self.depth == 0 {
-                        self.end(&bytes[from..=at], tell);
+                        self.end(&bytes[from..=at], emit);
                     }
                 }
                 _ => {}
@@ -53,16 +53,16 @@ impl Values {
             at += 1;
         }
         if self.depth > 0 {
-            self.keep(&bytes[from..]);
+            self.buffer(&bytes[from..]);
         }
     }
 
-    /// Ends the text. Whether there was a value of which more came than is kept, and that did not end.
+    /// Ends the text. Returns whether an incomplete value exceeded the limit.
     pub fn finish(self) -> bool {
         self.is_too_long
     }
 
-    /// Passes over a string; how many of these bytes belong to it.
+    /// Skips a string. Returns the number of its bytes in this piece.
     fn skip_string(&mut self, bytes: &[u8]) -> usize {
         if std::mem::take(&mut self.is_escaped) {
             return 1;
@@ -75,7 +75,7 @@ impl Values {
         end + 1
     }
 
-    fn keep(&mut self, piece: &[u8]) {
+    fn buffer(&mut self, piece: &[u8]) {
         if self.is_too_long || self.value.len() + piece.len() > MAX_BYTES {
             self.is_too_long = true;
             self.value = Vec::new();
@@ -84,14 +84,14 @@ impl Values {
         self.value.extend_from_slice(piece);
     }
 
-    fn end(&mut self, piece: &[u8], tell: &mut dyn FnMut(Event)) {
+    fn end(&mut self, piece: &[u8], emit: &mut dyn FnMut(Event)) {
         if self.value.is_empty() && !self.is_too_long && piece.len() <= MAX_BYTES {
-            return tell(Event::Data(piece));
+            return emit(Event::Data(piece));
         }
-        self.keep(piece);
+        self.buffer(piece);
         match std::mem::take(&mut self.is_too_long) {
-            true => tell(Event::TooLong),
-            false => tell(Event::Data(&self.value)),
+            true => emit(Event::TooLong),
+            false => emit(Event::Data(&self.value)),
         }
         self.value.clear();
     }
@@ -103,21 +103,21 @@ mod tests {
     use proptest::prelude::*;
 
     fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
-        let mut told = Vec::new();
-        let mut tell = |event: Event| {
-            told.push(match event {
+        let mut seen = Vec::new();
+        let mut emit = |event: Event| {
+            seen.push(match event {
                 Event::Data(data) => String::from_utf8_lossy(data).into_owned(),
                 Event::TooLong => "too long".to_owned(),
             });
         };
         let mut values = Values::default();
         for piece in pieces {
-            values.feed(piece, &mut tell);
+            values.feed(piece, &mut emit);
         }
         if values.finish() {
-            told.push("too long".to_owned());
+            seen.push("too long".to_owned());
         }
-        told
+        seen
     }
 
     #[test]
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_beyond_all_bounds_costs_itself_alone_and_no_memory() {
+    fn a_too_long_value_affects_only_itself_and_takes_no_memory() {
         let filler = [b'x'; 64 * 1024];
         let mut values = Values::default();
         let mut seen = 0;
@@ -158,16 +158,16 @@ mod tests {
             values.feed(&filler, &mut |_| seen += 1);
         }
         assert_eq!((values.value.capacity(), seen), (0, 0));
-        let mut told = Vec::new();
+        let mut seen = Vec::new();
         values.feed(b"\"},{\"b\":1}]", &mut |event| {
-            told.push(matches!(event, Event::Data(b"{\"b\":1}")));
+            seen.push(matches!(event, Event::Data(b"{\"b\":1}")));
         });
-        assert_eq!(told, [false, true]);
+        assert_eq!(seen, [false, true]);
     }
 
     proptest! {
         #[test]
-        fn the_same_values_however_it_is_cut(
+        fn values_are_the_same_however_the_text_is_cut(
             text in r#"(\{|\}|\[|\]|"|\\|,|:|[a-c1 ]|\n){0,60}"#,
             size in 1usize..9,
         ) {

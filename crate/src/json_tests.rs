@@ -3,7 +3,7 @@ use crate::facts::MAX_TEXT;
 use proptest::prelude::*;
 use serde_json::json;
 
-/// What the members of an object are, by their keys.
+/// The members of an object, by their keys.
 fn members(text: &str) -> Vec<(String, String)> {
     let mut members = Vec::new();
     let read = read(text.as_bytes(), |value| {
@@ -22,7 +22,7 @@ fn any_value() -> impl Strategy<Value = serde_json::Value> {
         Just(json!(null)),
         any::<bool>().prop_map(|flag| json!(flag)),
         any::<i64>().prop_map(|number| json!(number)),
-        // Exact in binary: serde_json may be off by the last bit, which nobody asks it for here.
+        // Exact in binary: serde_json may be off by the last bit, which does not matter here.
         any::<i32>().prop_map(|eighths| json!(f64::from(eighths) / 8.0)),
         "[a\"\\\\\n\u{1}é😀{}\\[\\]:,]{0,8}|NaN|-Infinity".prop_map(|text| json!(text)),
     ];
@@ -35,7 +35,7 @@ fn any_value() -> impl Strategy<Value = serde_json::Value> {
     })
 }
 
-/// The same value, put together from what is handed out.
+/// The value, rebuilt from its handed out parts.
 fn rebuilt(value: Value) -> serde_json::Value {
     if value.is_object() {
         let mut members = serde_json::Map::new();
@@ -67,14 +67,14 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_break_it(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let is_json = serde_json::from_slice::<serde_json::Value>(&bytes).is_ok();
         let is_read = read(&bytes, |value| drop(rebuilt(value))).is_some();
         prop_assert!(is_read || !is_json);
     }
 
     #[test]
-    fn python_writes_no_number_and_everything_else_as_json_does(value in any_value()) {
+    fn pythons_nan_and_infinity_are_read_as_null(value in any_value()) {
         let text = serde_json::to_string(&value).unwrap_or_default();
         let python = format!("[NaN,{text},-Infinity,{{\"NaN\":Infinity}}]");
         let expected = json!([null, value, null, {"NaN": null}]);
@@ -84,7 +84,7 @@ proptest! {
 }
 
 #[test]
-fn what_is_cut_off_or_no_json_is_not_read() {
+fn incomplete_or_invalid_json_is_not_read() {
     for text in [
         "",
         "{",
@@ -112,7 +112,7 @@ fn what_is_cut_off_or_no_json_is_not_read() {
 }
 
 #[test]
-fn a_byte_order_mark_is_passed_over() {
+fn a_byte_order_mark_is_skipped() {
     assert_eq!(
         members("\u{feff} {\"a\" : -0.5e+7 } \n"),
         [("a".into(), "-0.5e+7".into())]
@@ -120,13 +120,13 @@ fn a_byte_order_mark_is_passed_over() {
 }
 
 #[test]
-fn of_two_members_of_one_name_each_is_handed_out_in_order() {
+fn members_of_one_name_are_all_handed_out_in_order() {
     let expected = [("a".into(), "1".into()), ("a".into(), "2".into())];
     assert_eq!(members("{\"a\":1,\"\\u0061\":2}"), expected);
 }
 
 #[test]
-fn a_number_beyond_all_bounds_stands_as_it_is_written() {
+fn a_number_out_of_range_keeps_its_digits() {
     let text = format!("{{\"a\":1e999,\"b\":-{}}}", "9".repeat(5_000));
     let read = members(&text);
     assert_eq!(read[0].1, "1e999");
@@ -134,7 +134,7 @@ fn a_number_beyond_all_bounds_stands_as_it_is_written() {
 }
 
 #[test]
-fn depth_is_no_matter() {
+fn nesting_has_no_limit() {
     let deep = "[".repeat(1_000_000) + &"]".repeat(1_000_000);
     assert_eq!(members(&format!("{{\"x\":{deep},\"a\":1}}"))[1].1, "1");
     let open = "{\"a\":".repeat(1_000_000);
@@ -152,7 +152,7 @@ fn half_a_surrogate_pair_is_one_replacement_in_texts_and_keys() {
 }
 
 #[test]
-fn bytes_that_are_no_utf8_are_replacements_and_spoil_nothing_else() {
+fn invalid_utf8_becomes_replacement_characters() {
     assert_eq!(
         text(b"\"a\xff\xc3b\"").as_deref(),
         Some("a\u{fffd}\u{fffd}b")
@@ -166,7 +166,7 @@ fn bytes_that_are_no_utf8_are_replacements_and_spoil_nothing_else() {
 }
 
 #[test]
-fn a_text_is_cut_at_so_many_units() {
+fn a_text_is_cut_at_the_maximum_length() {
     let long = |text: &str| self::text(format!("\"{}\"", text.repeat(5_000)).as_bytes());
     assert_eq!(long("é"), Some("é".repeat(MAX_TEXT)));
     assert_eq!(long("\\u00e9"), Some("é".repeat(MAX_TEXT)));

@@ -1,13 +1,12 @@
-//! Calls of a session as a gateway's API tells them: `sessions.usage.timeseries` and `chat.history`.
+//! Reconstructs the calls of a session from a gateway's API: `sessions.usage.timeseries` and `chat.history`.
 //!
-//! The series has a point a call: when, how many tokens, what it cost. It names no model, and beyond 200 calls a gateway
-//! adds neighbouring calls up, so that a point stands for several. The history has the messages that a chat shows, with
-//! the names and the beginning of each call, but leaves messages out (a silent reply, for one). So the series says what
-//! was used, and the history says by which calls. Both are read as they came over the wire, and what people wrote is
-//! passed over.
+//! The series has one point per call: time, tokens, cost. It has no models, and beyond 200 calls a gateway merges
+//! neighbouring calls, so that a point stands for several. The history has the messages that a chat shows, with the
+//! names and the begin of each call, but omits some messages (a silent reply, for one). So the series gives the
+//! amounts, and the history the calls. Both are read from the raw response, and texts of people are skipped.
 //!
-//! What was counted of a session is remembered as a number of calls and their sum ([`Mark`]). The sum of the series is
-//! exact in each of its forms, so the calls that are new are those that make up the difference.
+//! The counted calls of a session are stored as their number and sum ([`Mark`]). The sum of the series is exact with
+//! and without merging, so the new calls are those that make up the difference.
 
 use std::fmt;
 
@@ -18,12 +17,12 @@ use serde_json::value::RawValue;
 use crate::time::iso;
 use crate::transcript::{Reader, Scope};
 
-/// A gateway adds calls up where a series would have more than 200 points, so one that did has at least 101.
+/// A gateway merges calls when a series would have more than 200 points, so a merged series has at least 101.
 const EXACT_UP_TO: usize = 100;
-/// A count beyond this is none.
+/// Maximum number of tokens; a larger count is invalid.
 const MAX_TOKENS: f64 = 1e12;
 
-/// Tokens: input, output, cache read, cache write.
+/// Tokens: input, output, cache reads, cache writes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Tokens([u64; 4]);
 
@@ -32,7 +31,7 @@ impl Tokens {
         self.each(other, u64::saturating_add)
     }
 
-    /// The difference; nothing where any count would be negative.
+    /// The difference; `None` where any count would be negative.
     fn minus(self, other: Self) -> Option<Self> {
         other
             .is_within(self)
@@ -58,13 +57,13 @@ fn sum<'a>(all: impl IntoIterator<Item = &'a Tokens>) -> Tokens {
     all.into_iter().fold(Tokens::default(), |a, b| a.plus(*b))
 }
 
-/// What was counted of a session: `<calls> <input> <output> <cache read> <cache write> <USD> <last, ms since 1970>`.
+/// The counted calls of a session: `<calls> <input> <output> <cache read> <cache write> <USD> <last, ms since 1970>`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Mark {
     calls: u64,
     tokens: Tokens,
     cost_usd: f64,
-    /// The time of the last point that was counted.
+    /// Time of the last counted point.
     last_ms: u64,
 }
 
@@ -77,7 +76,7 @@ impl fmt::Display for Mark {
 }
 
 impl Mark {
-    /// Reads a mark; nothing was counted where it is none.
+    /// Reads a mark; an invalid text means that nothing was counted.
     pub fn parse(text: &str) -> Self {
         let words: Vec<&str> = text.split(' ').collect();
         let number = |index: usize| words.get(index)?.parse::<u64>().ok();
@@ -93,22 +92,22 @@ impl Mark {
     }
 }
 
-/// A session as `sessions.list` tells it, and which of its calls are wanted. Times in ms since 1970, by the gateway's clock.
+/// A session from `sessions.list`, and which of its calls are wanted. Times in ms since 1970, by the gateway's clock.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
     /// The session's key.
     pub session_key: String,
     /// The agent's id.
     pub agent: Option<String>,
-    /// The provider of the session's last call, for calls that the history does not show.
+    /// The provider of the session's last call, for calls that are not in the history.
     pub provider: Option<String>,
-    /// Its model.
+    /// The model of the session's last call.
     pub model: Option<String>,
     /// Calls that ended before this are not counted.
     pub since_ms: u64,
 }
 
-/// A call, told as a row of the session store: what reads those has its one reader of names and usage.
+/// A call as a row of the session store, so that the same reader reads its names and usage.
 #[derive(Debug, Clone, Serialize)]
 pub struct Call {
     /// Facts of the source `stored`, in the order of its table.
@@ -117,32 +116,32 @@ pub struct Call {
     pub model: Option<String>,
     /// Tokens of the whole prompt.
     pub prompt: u64,
-    /// Tokens of the answer.
+    /// Output tokens.
     pub completion: u64,
     /// When it ended, in ms since 1970.
     pub written: u64,
 }
 
-/// What a look at a session came to.
+/// Result of comparing a session with its mark.
 #[derive(Debug, Default, Serialize)]
 pub struct Look {
-    /// The session's id, by which its mark is kept: a key gets a new session at a reset.
+    /// The session's id, under which its mark is stored: after a reset a key has a new session.
     pub session_id: Option<String>,
-    /// The calls that were not counted before.
+    /// The new calls.
     pub calls: Vec<Call>,
-    /// The mark once they are.
+    /// The mark after the new calls are counted.
     pub mark: String,
-    /// How many of `calls` are sums of several calls that the gateway tells no more apart.
+    /// Number of `calls` that are sums of several calls, which the gateway has merged.
     pub sums: u64,
-    /// How many of `calls`, sums aside, no message names.
+    /// Number of `calls` without a message, sums excluded.
     pub unnamed: u64,
-    /// Whether older messages may name calls that the newer ones do not.
+    /// Whether older messages may have the names of unnamed calls.
     pub wants_older: bool,
-    /// Calls of which nobody tells the model: they cannot be counted.
+    /// Calls without a known model; they cannot be counted.
     pub nameless: u64,
-    /// Points without tokens of which the history says nothing: a failure, or an answer without usage.
+    /// Points without tokens and without a message: a failure, or an answer without usage.
     pub untold: u64,
-    /// Whether the transcript was cut or written anew, so that calls were told apart by their times alone.
+    /// Whether the transcript was truncated or rewritten, so that only times separate new calls from old ones.
     pub is_rewritten: bool,
 }
 
@@ -161,7 +160,7 @@ struct Series {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Usage {
-    /// Of a point of a series.
+    /// Present in points of a series only.
     timestamp: Number,
     input: Number,
     output: Number,
@@ -191,7 +190,7 @@ impl Usage {
     }
 }
 
-/// A number; nothing where it is none.
+/// A number; `None` for other values.
 #[derive(Default, Clone, Copy)]
 struct Number(Option<f64>);
 
@@ -209,7 +208,7 @@ impl Number {
     }
 }
 
-/// A cost in USD: a point's is a number, a message's is `{total}`.
+/// A cost in USD: a number in a point, `{total}` in a message.
 #[derive(Default)]
 struct Cost(Option<f64>);
 
@@ -231,27 +230,27 @@ struct History {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Message {
-    role: Told<String>,
-    provider: Told<String>,
-    model: Told<String>,
-    usage: Told<Usage>,
-    stop_reason: Told<String>,
-    response_id: Told<String>,
+    role: Lenient<String>,
+    provider: Lenient<String>,
+    model: Lenient<String>,
+    usage: Lenient<Usage>,
+    stop_reason: Lenient<String>,
+    response_id: Lenient<String>,
     timestamp: Number,
     #[serde(rename = "__openclaw")]
-    meta: Told<Meta>,
+    meta: Lenient<Meta>,
 }
 
-/// A member of a message; one of another kind than it has to be is none, and spoils nothing else.
-struct Told<T>(Option<T>);
+/// An optional member of a message. A value of the wrong type is treated as missing and affects no other member.
+struct Lenient<T>(Option<T>);
 
-impl<T> Default for Told<T> {
+impl<T> Default for Lenient<T> {
     fn default() -> Self {
         Self(None)
     }
 }
 
-impl<'de, T: serde::de::DeserializeOwned> Deserialize<'de> for Told<T> {
+impl<'de, T: serde::de::DeserializeOwned> Deserialize<'de> for Lenient<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(from)?;
         Ok(Self(serde_json::from_value(value).ok()))
@@ -261,8 +260,8 @@ impl<'de, T: serde::de::DeserializeOwned> Deserialize<'de> for Told<T> {
 #[derive(Deserialize, Default)]
 #[serde(rename_all = "camelCase", default)]
 struct Meta {
-    id: Told<String>,
-    run_id: Told<String>,
+    id: Lenient<String>,
+    run_id: Lenient<String>,
     record_timestamp_ms: Number,
 }
 
@@ -306,7 +305,7 @@ impl Row {
         })
     }
 
-    /// Whether it is the same message: one that was shown in pieces.
+    /// Whether both are pieces of the same message.
     fn is_same(&self, other: &Self) -> bool {
         match (&self.entry, &other.entry) {
             (Some(one), Some(other)) => one == other,
@@ -315,11 +314,11 @@ impl Row {
     }
 }
 
-/// Compares what a gateway tells of a session with what was counted of it. `series` and `histories` are the frames as
-/// they came; the pages of the history stand in the order of time.
+/// Compares a session in a gateway's API with its mark. `series` and `histories` are the raw frames; the pages of the
+/// history are in order of time.
 ///
 /// # Errors
-/// What of it cannot be read.
+/// Names the response that cannot be read.
 pub fn look(
     series: &str,
     histories: &[String],
@@ -341,33 +340,33 @@ pub fn look(
         } = serde_json::from_str(history).map_err(|_| "chat.history cannot be read")?;
         add_rows(&mut rows, messages);
     }
-    let mut looking = Looking {
+    let mut comparison = Comparison {
         wanted,
         mark,
         unnamed_from: None,
-        look: Look {
+        result: Look {
             session_id,
             ..Look::default()
         },
     };
     if is_exact(&points, &rows, mark) {
-        looking.take_points(&points, &mut rows);
+        comparison.take_points(&points, &mut rows);
     } else {
-        looking.take_rows(&points, &rows);
+        comparison.take_rows(&points, &rows);
     }
     let is_older = |ms: u64| {
         rows.iter()
             .any(|row| row.begun_ms.is_some_and(|begun| begun < ms))
     };
-    looking.look.wants_older = looking.unnamed_from.is_some_and(|ms| !is_older(ms));
-    looking.look.mark = looking.mark.to_string();
-    Ok(looking.look)
+    comparison.result.wants_older = comparison.unnamed_from.is_some_and(|ms| !is_older(ms));
+    comparison.result.mark = comparison.mark.to_string();
+    Ok(comparison.result)
 }
 
-/// Keeps the calls among messages. A message that was shown in pieces is one, and so is one on two pages.
+/// Adds the calls among messages. Pieces of one message, and a message on two pages, are added once.
 fn add_rows(rows: &mut Vec<Row>, messages: Vec<Message>) {
     for row in messages.into_iter().filter_map(Row::of) {
-        // Pieces stand together, and pages overlap by little.
+        // Pieces are adjacent, and pages overlap by little.
         if !rows.iter().rev().take(64).any(|known| known.is_same(&row)) {
             rows.push(row);
         }
@@ -389,22 +388,22 @@ fn is_exact(points: &Points, rows: &[Row], mark: Mark) -> bool {
     2 * telling.iter().filter(is_point).count() >= telling.len()
 }
 
-struct Looking<'a> {
+struct Comparison<'a> {
     wanted: &'a Wanted,
     mark: Mark,
-    /// When the first call was that no message names.
+    /// Time of the first call without a message.
     unnamed_from: Option<u64>,
-    look: Look,
+    result: Look,
 }
 
-impl Looking<'_> {
-    /// Each point is a call.
+impl Comparison<'_> {
+    /// Takes the new points as calls.
     fn take_points(&mut self, points: &Points, rows: &mut [Row]) {
         let last_ms = self.mark.last_ms;
         let fresh: Vec<usize> = match self.fresh_points(points) {
             Some(fresh) => fresh.collect(),
             None => {
-                self.look.is_rewritten = true;
+                self.result.is_rewritten = true;
                 let is_known = |(ms, ..): &&(u64, Tokens, Option<f64>)| *ms <= last_ms;
                 self.mark = mark_of(points.iter().filter(is_known));
                 self.mark.last_ms = last_ms;
@@ -413,24 +412,24 @@ impl Looking<'_> {
                     .collect()
             }
         };
-        // Rows of calls that were counted are not for others.
+        // Rows of counted calls are assigned first, so that new calls do not take them.
         let found: Vec<Option<usize>> = points.iter().map(|point| row_of(point, rows)).collect();
         for index in fresh {
             let (ms, tokens, cost) = points[index];
             let row = found[index].map(|row| &rows[row]);
             self.count(ms, tokens, cost);
             match row {
-                None if tokens.is_zero() => self.look.untold += 1,
+                None if tokens.is_zero() => self.result.untold += 1,
                 _ => {
-                    self.look.unnamed += u64::from(row.is_none());
+                    self.result.unnamed += u64::from(row.is_none());
                     self.emit(row, ms, tokens, cost);
                 }
             }
         }
     }
 
-    /// The points that were not counted: so many neighbours that make up the difference, the latest ones if it can be.
-    /// A clock that was set back puts new ones before old ones.
+    /// The new points: adjacent ones that make up the difference, the latest ones where several ranges fit. After a
+    /// clock was set back, new points precede old ones.
     fn fresh_points(&self, points: &Points) -> Option<std::ops::Range<usize>> {
         let size = points.len().checked_sub(self.mark.calls as usize)?;
         let all = sum(points.iter().map(|(_, tokens, _)| tokens));
@@ -441,14 +440,14 @@ impl Looking<'_> {
             .find(|window| sum(points[window.clone()].iter().map(|(_, tokens, _)| tokens)) == rest)
     }
 
-    /// A point may be the sum of several calls: the calls are those of the history.
+    /// Takes the new rows of the history as calls, since a point may be the sum of several calls.
     fn take_rows(&mut self, points: &Points, rows: &[Row]) {
         let all = sum(points.iter().map(|(_, tokens, _)| tokens));
         let total_cost: f64 = points.iter().filter_map(|(_, _, cost)| *cost).sum();
         let end_ms = points.last().map_or(0, |(ms, ..)| *ms);
         let Some(rest) = all.minus(self.mark.tokens) else {
-            // What is left of a transcript that was cut cannot be told from what is new, but by the time.
-            self.look.is_rewritten = true;
+            // Only the time separates the rest of a truncated transcript from new calls.
+            self.result.is_rewritten = true;
             let last_ms = self.mark.last_ms;
             let fresh: Vec<&Row> = rows
                 .iter()
@@ -474,9 +473,9 @@ impl Looking<'_> {
         self.take_suffix(suffix.iter(), end_ms);
     }
 
-    /// The rows that were not counted, and their sum: neighbours at the end that make up what is new. The history is
-    /// asked for after the series, so the last ones may be newer than that. Where none do, a message is not shown: then it
-    /// is the longest run that is no more than what is new.
+    /// The new rows, and their sum: adjacent rows near the end that make up the difference. The history is read after
+    /// the series, so the last rows may be newer than the series. If no range fits, a message is not shown: then it is
+    /// the longest range whose sum does not exceed the difference.
     fn fresh_rows(&self, rows: &[Row], rest: Tokens) -> (std::ops::Range<usize>, Tokens) {
         const NEWER_AT_MOST: usize = 32;
         let run_to = |end: usize| {
@@ -497,7 +496,7 @@ impl Looking<'_> {
             .unwrap_or_else(|| run_to(rows.len()))
     }
 
-    /// Calls of the history, in the order of time.
+    /// Counts rows of the history, in order of time.
     fn take_suffix<'r>(&mut self, rows: impl Iterator<Item = &'r Row>, end_ms: u64) {
         for row in rows {
             let ms = row.begun_ms.unwrap_or(end_ms);
@@ -507,7 +506,7 @@ impl Looking<'_> {
         }
     }
 
-    /// What is new and in no message, with the points that it is in: it lies behind what was counted.
+    /// Counts new tokens without a message, one sum per point that contains them: they follow the counted ones.
     fn take_missing(&mut self, points: &Points, missing: Tokens, cost: f64) {
         let from = self.mark.tokens;
         let to = from.plus(missing);
@@ -524,7 +523,7 @@ impl Looking<'_> {
             let share = piece.0.iter().sum::<u64>() as f64 / all as f64;
             let cost = Some(cost * share).filter(|usd| *usd > 0.0);
             self.count(*ms, piece, cost);
-            self.look.sums += 1;
+            self.result.sums += 1;
             self.emit(None, *ms, piece, cost);
         }
     }
@@ -547,14 +546,14 @@ impl Looking<'_> {
         if written < wanted.since_ms {
             return;
         }
-        let or = |told: &Option<String>, else_: &Option<String>| {
-            told.as_ref().or(else_.as_ref()).cloned()
+        let or = |reported: &Option<String>, else_: &Option<String>| {
+            reported.as_ref().or(else_.as_ref()).cloned()
         };
         let model = or(&shown.model, &wanted.model);
         let [input, output, cache_read, cache_write] = tokens.0;
         let line = json!({
             "type": "message",
-            // A row has an id from 2026.5 on; without one the call's figures alone tell it from others.
+            // Rows have ids from 2026.5 on. Without one, the call's figures alone identify it.
             "id": shown.entry.as_deref().unwrap_or("polled"),
             "timestamp": iso(written),
             "message": {
@@ -573,18 +572,18 @@ impl Looking<'_> {
         });
         let mut reader = Reader::new(Scope {
             agent: wanted.agent.clone().unwrap_or_default(),
-            session_id: self.look.session_id.clone().unwrap_or_default(),
+            session_id: self.result.session_id.clone().unwrap_or_default(),
             session_key: Some(wanted.session_key.clone()),
             ..Scope::default()
         });
         let mut rows = String::new();
         reader.feed(format!("{line}\n").as_bytes(), &mut rows);
-        self.look.nameless += u64::from(reader.skipped().no_model);
-        // What a gateway wrote itself, in a model's name, makes no row.
+        self.result.nameless += u64::from(reader.skipped().no_model);
+        // A message that the gateway itself wrote makes no row.
         let Ok(row) = RawValue::from_string(rows) else {
             return;
         };
-        self.look.calls.push(Call {
+        self.result.calls.push(Call {
             row,
             model,
             prompt: input + cache_read + cache_write,
@@ -604,8 +603,8 @@ fn mark_of<'a>(points: impl Iterator<Item = &'a (u64, Tokens, Option<f64>)>) -> 
     mark
 }
 
-/// The message of a point, which then is no other's: with the same tokens, and the same time or the nearest before. The
-/// point's time is that of the message's row, from 2026.8 on that of its beginning.
+/// Finds the message of a point and marks it as used: equal tokens, and the same time or the nearest before. A point's
+/// time is that of the message's row; from 2026.8 on it is the message's begin.
 fn row_of(point: &(u64, Tokens, Option<f64>), rows: &mut [Row]) -> Option<usize> {
     let (ms, tokens, _) = *point;
     let is_at = |row: &Row| row.begun_ms == Some(ms) || row.recorded_ms == Some(ms);
@@ -615,14 +614,14 @@ fn row_of(point: &(u64, Tokens, Option<f64>), rows: &mut [Row]) -> Option<usize>
     let found = equal()
         .find(|(_, row)| is_at(row))
         .or_else(|| before().max_by_key(|(_, row)| row.begun_ms))
-        // Its usage has other names than a gateway's own.
+        // A message whose usage has another provider's names has no tokens here.
         .or_else(|| free().find(|(_, row)| is_at(row) && row.tokens.is_zero()))
         .map(|(index, _)| index)?;
     rows[found].is_used = true;
     Some(found)
 }
 
-/// When a call ended: its row was written then. Where only the time of a point is known it is that.
+/// When a call ended: when its row was written, else the point's time.
 fn written_ms(row: Option<&Row>, point_ms: u64) -> u64 {
     let recorded = row.and_then(|row| row.recorded_ms);
     recorded.unwrap_or(point_ms)

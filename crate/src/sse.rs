@@ -1,8 +1,8 @@
-//! Server-sent events, cut at any byte.
+//! Splits a stream of server-sent events that arrives in pieces of any size.
 //!
-//! Names, ids and comments are passed over: the events that models send say in their data what they are. An event's data
-//! is kept until the event ends, up to [`MAX_BYTES`]. The crates that parse such streams are bound to asynchronous ones, or keep
-//! whatever comes.
+//! Names, ids and comments are skipped: the data of models' events identify their kind. An event's data is buffered
+//! until the event ends, up to [`MAX_BYTES`]. The existing crates for such streams require asynchronous streams, or
+//! buffer without a limit.
 
 use memchr::memchr2;
 
@@ -11,52 +11,53 @@ use crate::json::MAX_BYTES;
 /// One event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// Its data; lines are joined by `\n`.
+    /// Its data, with lines joined by `
+    /// `.
     Data(&'a [u8]),
-    /// It had more data than is kept.
+    /// Its data exceeded the limit.
     TooLong,
 }
 
-/// The events of one stream.
+/// Splits one stream.
 #[derive(Debug, Default)]
 pub struct Events {
-    /// The beginning of a line that has not ended.
+    /// The beginning of an incomplete line.
     line: Vec<u8>,
-    /// Whether there was more of that line than is kept.
+    /// Whether that line exceeded the limit and was dropped.
     is_line_dropped: bool,
-    /// The current event's data, where it has some.
+    /// The current event's data; `None` before its first data line.
     data: Option<Vec<u8>>,
     is_too_long: bool,
-    /// Whether a carriage return has ended the last line, so that a line feed right behind it does not end another.
+    /// Whether a carriage return ended the last line. A line feed directly after it belongs to the same line end.
     is_behind_cr: bool,
-    /// Whether a line has ended: a byte order mark may stand before the first one.
+    /// Whether a line has ended. A byte order mark may precede the first one.
     has_begun: bool,
 }
 
 impl Events {
-    /// Takes the next piece of the stream; `tell` gets the events that end in it.
-    pub fn feed(&mut self, mut bytes: &[u8], tell: &mut dyn FnMut(Event)) {
+    /// Reads the next piece of the stream. `emit` receives the events that end in it.
+    pub fn feed(&mut self, mut bytes: &[u8], emit: &mut dyn FnMut(Event)) {
         while let Some(first) = bytes.first() {
             if std::mem::take(&mut self.is_behind_cr) && *first == b'\n' {
                 bytes = &bytes[1..];
                 continue;
             }
             let Some(end) = memchr2(b'\n', b'\r', bytes) else {
-                return self.keep(bytes);
+                return self.buffer(bytes);
             };
             self.is_behind_cr = bytes[end] == b'\r';
-            self.end_line(&bytes[..end], tell);
+            self.end_line(&bytes[..end], emit);
             bytes = &bytes[end + 1..];
         }
     }
 
-    /// Ends the stream: an event whose last line or whose blank line has not come is over too.
-    pub fn finish(mut self, tell: &mut dyn FnMut(Event)) {
-        self.end_line(&[], tell);
-        self.end_event(tell);
+    /// Ends the stream. An event without its last line end or its blank line is complete too.
+    pub fn finish(mut self, emit: &mut dyn FnMut(Event)) {
+        self.end_line(&[], emit);
+        self.end_event(emit);
     }
 
-    fn keep(&mut self, piece: &[u8]) {
+    fn buffer(&mut self, piece: &[u8]) {
         if self.is_line_dropped {
             return;
         }
@@ -73,30 +74,30 @@ impl Events {
         self.line.extend_from_slice(piece);
     }
 
-    fn end_line(&mut self, end: &[u8], tell: &mut dyn FnMut(Event)) {
+    fn end_line(&mut self, end: &[u8], emit: &mut dyn FnMut(Event)) {
         if !self.line.is_empty() {
-            self.keep(end);
+            self.buffer(end);
         }
         if std::mem::take(&mut self.is_line_dropped) {
             self.has_begun = true;
             return;
         }
-        let mut kept = std::mem::take(&mut self.line);
-        let line = if kept.is_empty() { end } else { &kept };
+        let mut buffered = std::mem::take(&mut self.line);
+        let line = if buffered.is_empty() { end } else { &buffered };
         let line = match std::mem::replace(&mut self.has_begun, true) {
             true => line,
             false => line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line),
         };
         match line.strip_prefix(b"data") {
-            _ if line.is_empty() => self.end_event(tell),
+            _ if line.is_empty() => self.end_event(emit),
             // A name without a colon is a field with an empty value.
             Some([]) => self.add(&[]),
-            // One space behind the colon is no part of the value.
+            // One space after the colon is not part of the value.
             Some([b':', b' ', value @ ..] | [b':', value @ ..]) => self.add(value),
             _ => {}
         }
-        kept.clear();
-        self.line = kept;
+        buffered.clear();
+        self.line = buffered;
     }
 
     fn add(&mut self, line: &[u8]) {
@@ -113,12 +114,12 @@ impl Events {
         data.extend_from_slice(line);
     }
 
-    fn end_event(&mut self, tell: &mut dyn FnMut(Event)) {
+    fn end_event(&mut self, emit: &mut dyn FnMut(Event)) {
         let data = self.data.take();
         if std::mem::take(&mut self.is_too_long) {
-            tell(Event::TooLong);
+            emit(Event::TooLong);
         } else if let Some(data) = data {
-            tell(Event::Data(&data));
+            emit(Event::Data(&data));
         }
     }
 }
@@ -128,21 +129,21 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// The events' data, with the stream cut as told; the last entry is what was never complete.
+    /// The events' data of a stream in pieces.
     fn split<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<String> {
-        let mut told = Vec::new();
-        let mut tell = |event: Event| {
-            told.push(match event {
+        let mut seen_data = Vec::new();
+        let mut emit = |event: Event| {
+            seen_data.push(match event {
                 Event::Data(data) => String::from_utf8_lossy(data).into_owned(),
                 Event::TooLong => "too long".to_owned(),
             });
         };
         let mut events = Events::default();
         for piece in pieces {
-            events.feed(piece, &mut tell);
+            events.feed(piece, &mut emit);
         }
-        events.finish(&mut tell);
-        told
+        events.finish(&mut emit);
+        seen_data
     }
 
     fn whole(stream: &str) -> Vec<String> {
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_end_in_each_of_three_ways() {
+    fn lines_have_three_kinds_of_ends() {
         for end in ["\n", "\r\n", "\r"] {
             let stream = ["data: a", "data:b", "", "data:  c", "", "", "data", "", ""].join(end);
             assert_eq!(whole(&stream), ["a\nb", " c", ""], "{end:?}");
@@ -158,57 +159,57 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_data_is_passed_over() {
+    fn other_fields_are_skipped() {
         let stream =
             ": note\nevent: data\ndatax: 1\ndat: 2\nid: 3\n\ndata: 4\nretry: 5\n\ndata: 6\n";
         assert_eq!(whole(stream), ["4", "6"]);
     }
 
     #[test]
-    fn what_the_stream_ends_in_is_told_too() {
+    fn the_last_event_needs_no_line_end() {
         for stream in ["data: a", "data: a\n", "data: a\r\n\r", "data: a\n\n"] {
             assert_eq!(whole(stream), ["a"], "{stream:?}");
         }
     }
 
     #[test]
-    fn a_byte_order_mark_is_no_part_of_the_first_name() {
+    fn a_byte_order_mark_before_the_first_name_is_skipped() {
         assert_eq!(whole("\u{feff}data: a\n\n"), ["a"]);
         assert_eq!(whole("data: \u{feff}\n\n"), ["\u{feff}"]);
     }
 
     #[test]
-    fn an_event_beyond_all_bounds_costs_itself_alone_and_no_memory() {
+    fn a_too_long_event_affects_only_itself_and_takes_no_memory() {
         let filler = [b'x'; 64 * 1024];
         let lines = [b"data: ", &filler[..1024], b"\n"].concat();
-        for (begin, piece, told) in [
-            // One line of data, many lines of it, and a comment, which is nothing in any case.
+        for (begin, piece, seen_data) in [
+            // One data line, many data lines, and a comment, which is skipped in any case.
             ("data: ", &filler[..], &["too long", "b"][..]),
             ("", &lines[..], &["too long", "b"]),
             (": ", &filler[..], &["b"]),
         ] {
             let mut events = Events::default();
             let mut seen = Vec::new();
-            let mut tell = |event: Event| {
+            let mut emit = |event: Event| {
                 seen.push(match event {
                     Event::Data(data) => String::from_utf8_lossy(data).into_owned(),
                     Event::TooLong => "too long".to_owned(),
                 });
             };
-            events.feed(begin.as_bytes(), &mut tell);
+            events.feed(begin.as_bytes(), &mut emit);
             for _ in 0..MAX_BYTES / (piece.len() - 8) + 2 {
-                events.feed(piece, &mut tell);
+                events.feed(piece, &mut emit);
             }
             let data = events.data.as_ref().map_or(0, Vec::capacity);
             assert!(events.line.capacity() + data <= filler.len(), "{begin}");
-            events.feed(b"\n\ndata: b\n\n", &mut tell);
-            assert_eq!(seen, told, "{begin}");
+            events.feed(b"\n\ndata: b\n\n", &mut emit);
+            assert_eq!(seen, seen_data, "{begin}");
         }
     }
 
     proptest! {
         #[test]
-        fn the_same_events_however_it_is_cut(
+        fn events_are_the_same_however_the_stream_is_cut(
             stream in "(data|data:|event:|:|[a-c ]|\r\n|\n|\r|\u{feff}){0,60}",
             cut in prop::collection::vec(0usize..200, 0..6),
         ) {
