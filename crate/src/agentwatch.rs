@@ -1,4 +1,5 @@
-//! The records on the wire: what AgentWatch 0.1.0 reads, and further fields for receivers that want more.
+//! Records in AgentWatch's wire format: the fields of AgentWatch 0.1.0, and further fields for receivers that read
+//! more.
 
 use serde::{Serialize, Serializer};
 
@@ -7,8 +8,8 @@ use crate::config::{ModelName, Naming};
 use crate::identity;
 use crate::time::iso;
 
-/// A stock AgentWatch stamps usage with its arrival: what the session store told later than this, in ms, goes to
-/// `costs` alone.
+/// Age in ms from which a stock AgentWatch gets calls of the session store in `costs` only, since it stamps usage with
+/// the time of arrival.
 pub const STOCK_HISTORY_MS: u64 = 15 * 60_000;
 
 /// Whether a call's usage was reported.
@@ -17,11 +18,11 @@ pub const STOCK_HISTORY_MS: u64 = 15 * 60_000;
 pub enum UsageSource {
     /// The provider reported it.
     Reported,
-    /// Nobody did: the zeros stand for "unknown".
+    /// No source reported it: the zeros mean "unknown".
     Missing,
 }
 
-/// The fields beyond AgentWatch's own; the same in `model_usage` and in `costs.metadata`.
+/// Fields beyond AgentWatch's own, equal in `model_usage` and in `costs.metadata`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Details<'a> {
     gateway: &'a str,
@@ -65,7 +66,7 @@ pub struct ModelUsageRecord<'a> {
     details: Details<'a>,
 }
 
-/// A record of `/api/v1/ingest/costs`. Its id guards a batch against being counted twice.
+/// A record of `/api/v1/ingest/costs`. Its id guards a batch against being counted twice. Tokens, USD.
 #[derive(Debug, Clone, Serialize)]
 pub struct CostRecord<'a> {
     id: String,
@@ -78,11 +79,11 @@ pub struct CostRecord<'a> {
     metadata: Details<'a>,
 }
 
-/// What a call takes of a batch's body, in bytes, as long as its names are not: the body then grows once at most.
+/// Usual size of a call in a batch's body, in bytes: the body then grows at most once.
 const BODY_BYTES: usize = 1_280;
 
-/// The body of `/api/v1/ingest/batch`, as JSON, in the order in which a stock server inserts it: every call is both a
-/// cost, whose id is the guard, and a usage; history is a cost alone.
+/// The body of `/api/v1/ingest/batch`, as JSON, in the order in which a stock server inserts it. Each call is a cost,
+/// whose id is the guard, and a usage. Calls for which `is_history` is true are costs only.
 pub fn batch_json<'a>(
     calls: impl Iterator<Item = &'a ModelCall> + Clone,
     naming: &'a Naming,
@@ -100,13 +101,13 @@ pub fn batch_json<'a>(
     String::from_utf8(body).unwrap_or_default()
 }
 
-/// Writes a list, record by record: all of them at once would take as much memory as the body.
+/// Writes a list record by record: collecting the records first would take as much memory as the body.
 fn list(body: &mut Vec<u8>, records: impl Iterator<Item = impl Serialize>) {
-    // Records are made of finite numbers and valid text, which always serialize.
+    // Cannot fail: records consist of finite numbers and valid text.
     let _ = serde_json::Serializer::new(body).collect_seq(records);
 }
 
-/// A call that a server refused, with the HTTP status, as a line for the file of such.
+/// A call that a server refused with this HTTP status, as a JSON line for the file of refused calls.
 pub fn refused(call: &ModelCall, naming: &Naming, status: u16) -> String {
     #[derive(Serialize)]
     struct Refused<'a> {
@@ -118,7 +119,7 @@ pub fn refused(call: &ModelCall, naming: &Naming, status: u16) -> String {
         refused_with: status,
         record: model_usage(call, naming),
     };
-    // Finite numbers and valid text always serialize.
+    // Cannot fail: finite numbers and valid text always serialize.
     serde_json::to_string(&line).unwrap_or_default()
 }
 
@@ -147,7 +148,7 @@ fn cost<'a>(call: &'a ModelCall, naming: &'a Naming) -> CostRecord<'a> {
         agent_name: agent_name(call, naming),
         input_tokens: usage.prompt(),
         output_tokens: usage.output,
-        // Always a number: where it is absent, the server would estimate one of its own.
+        // Always present: without it the server would compute an estimate.
         estimated_cost_usd: call.cost.usd,
         metadata: details(call, naming, &usage),
     }
@@ -177,7 +178,7 @@ fn details<'a>(call: &'a ModelCall, naming: &'a Naming, usage: &Usage) -> Detail
     }
 }
 
-/// OpenClaw's reference `provider/model`, or the model alone where so configured.
+/// OpenClaw's reference `provider/model`, or the model alone where the settings say so.
 pub fn model_name(call: &ModelCall, naming: &Naming) -> String {
     match naming.model_name {
         ModelName::Full if !call.provider.is_empty() => {
@@ -187,7 +188,7 @@ pub fn model_name(call: &ModelCall, naming: &Naming) -> String {
     }
 }
 
-/// The template filled in; a call of no known agent belongs to the gateway.
+/// The agent's name by the template. A call without an agent belongs to the gateway.
 pub fn agent_name(call: &ModelCall, naming: &Naming) -> String {
     naming.agent(call.agent.as_deref())
 }

@@ -1,82 +1,82 @@
-//! The domain: one call of a model, what it used, what it cost, how it ended.
+//! Domain types: one model call, its usage, its cost, its outcome.
 
 use serde::Serialize;
 
 use crate::identity;
 
-/// Tokens of one call. `input` leaves out what the cache held, as OpenClaw reports it.
+/// Tokens of one call. `input` excludes cached tokens, as in OpenClaw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Usage {
     /// Prompt tokens that were neither read from a cache nor written to one.
     pub input: u64,
-    /// Tokens of the answer, reasoning included as the provider bills it.
+    /// Tokens of the answer, including reasoning, as the provider bills them.
     pub output: u64,
     /// Prompt tokens read from the provider's cache.
     pub cache_read: u64,
     /// Prompt tokens written to the provider's cache.
     pub cache_write: u64,
-    /// Tokens of reasoning, a part of `output`, where the source tells.
+    /// Reasoning tokens, a part of `output`; 0 where the source does not report them.
     pub reasoning: u64,
 }
 
 impl Usage {
-    /// The whole prompt: what AgentWatch calls `prompt_tokens`.
+    /// Tokens of the whole prompt: AgentWatch's `prompt_tokens`.
     pub fn prompt(&self) -> u64 {
-        // A journal may hold any numbers.
+        // Saturates, since a corrupt journal may hold any numbers.
         self.input
             .saturating_add(self.cache_read)
             .saturating_add(self.cache_write)
     }
 
-    /// Whether nothing was reported: OpenClaw writes absent usage as zeros.
+    /// Whether all counts are zero. OpenClaw writes missing usage as zeros.
     pub fn is_zero(&self) -> bool {
         self.prompt() == 0 && self.output == 0
     }
 }
 
-/// Where a cost comes from.
+/// Source of a cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CostSource {
     /// The provider's own figure.
     Provider,
-    /// OpenClaw's figure, from the prices in the gateway's configuration.
+    /// OpenClaw's figure, computed from the prices in the gateway's configuration.
     Openclaw,
-    /// Prices in this plugin's configuration.
+    /// Computed from the prices in this plugin's settings.
     Configured,
-    /// The built-in table of list prices.
+    /// Computed from the built-in table of list prices.
     Table,
-    /// A flat subscription: the call costs nothing more.
+    /// A flat subscription: the call costs nothing extra.
     Subscription,
-    /// Nobody knows; recorded as 0.
+    /// Unknown; recorded as 0.
     Unknown,
 }
 
-/// What a call cost.
+/// The cost of a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
     /// In USD.
     pub usd: f64,
-    /// Where the figure comes from.
+    /// Source of the amount.
     pub source: CostSource,
 }
 
-/// How a latency was taken.
+/// Source of a latency.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LatencySource {
-    /// By the gateway, around the request.
+    /// Measured around the request, by the gateway or an intermediary.
     Measured,
-    /// From the start of the call to the arrival of its message at the hook.
+    /// The time from the start of the call to the arrival of its message at the hook.
     Hook,
 }
 
-/// How long a call took.
+/// The latency of a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Latency {
     /// In ms.
     pub ms: f64,
-    /// How it was taken.
+    /// Source of the figure.
     pub source: LatencySource,
 }
 
@@ -88,23 +88,23 @@ pub enum Outcome {
     Completed,
     /// The provider or the stream failed.
     Failed,
-    /// Somebody stopped it.
+    /// The client or the user stopped it.
     Aborted,
 }
 
-/// The id of one call: a time-ordered UUID, minted at first sight, kept for ever.
+/// The id of one call: a time-ordered UUID, minted at the first observation and never changed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CallId(pub u128);
 
 impl CallId {
-    /// The id of a call that ended at `ended_ms`, from 64 well-mixed bits that tell it from all others.
+    /// The id of a call that ended at `ended_ms`; `bits` are 64 well-mixed bits that are unique to the call.
     pub fn of(ended_ms: u64, bits: u64) -> Self {
         let high = (ended_ms & 0xffff_ffff_ffff) << 16 | 0x7000 | (bits & 0x0fff);
         let low = 0x8000_0000_0000_0000 | (bits >> 2);
         Self((high as u128) << 64 | low as u128)
     }
 
-    /// Its random part, as a key of tables.
+    /// Its random part, as a key for maps.
     pub fn key(self) -> u64 {
         self.0 as u64
     }
@@ -125,14 +125,14 @@ impl std::fmt::Debug for CallId {
     }
 }
 
-/// Mints [`CallId`]s (UUID version 7) from the time and a seed that the host drew.
+/// Mints [`CallId`]s (UUID version 7) from the time and a seed that the host draws.
 #[derive(Debug, Clone)]
 pub struct IdMint {
     state: u64,
 }
 
 impl IdMint {
-    /// A mint; two processes must have two seeds.
+    /// Creates a mint. `seed` must differ between processes.
     pub fn new(seed: u64) -> Self {
         Self { state: seed }
     }
@@ -152,10 +152,10 @@ impl IdMint {
     }
 }
 
-/// One finished call of a model: what receivers are told.
+/// One final call, as receivers get it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelCall {
-    /// Minted at first sight.
+    /// Minted at the first observation.
     pub id: CallId,
     /// When it ended, in ms since 1970.
     pub ended_ms: u64,
@@ -165,17 +165,17 @@ pub struct ModelCall {
     pub model: String,
     /// OpenClaw's id of the agent, if known.
     pub agent: Option<String>,
-    /// The session's key, in the form in which it may leave.
+    /// The session's key, hashed as far as settings ask for it.
     pub session_key: Option<String>,
-    /// The run's id, in the form in which it may leave.
+    /// The run's id, hashed as far as settings ask for it.
     pub run_id: Option<String>,
     /// `user`, `cron`, `heartbeat`, `subagent`.
     pub trigger: Option<String>,
-    /// Tokens; `None` where the gateway was told none.
+    /// Tokens; `None` where none were reported.
     pub usage: Option<Usage>,
-    /// What it cost.
+    /// Its cost.
     pub cost: Cost,
-    /// How long it took.
+    /// Its latency.
     pub latency: Option<Latency>,
     /// Time to the first byte of the answer, in ms.
     pub ttfb_ms: Option<f64>,
@@ -183,16 +183,16 @@ pub struct ModelCall {
     pub ttft_ms: Option<f64>,
     /// The provider's id of the request.
     pub request_id: Option<String>,
-    /// The model that answered, as the provider calls it.
+    /// The model that answered, by the provider's name.
     pub response_model: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
-    /// Whether only the session store told of it, after the fact.
+    /// Whether only the session store reported it.
     pub stored: bool,
 }
 
 impl ModelCall {
-    /// Whether this is a request that a receiver counts: it was billed, or it succeeded.
+    /// Whether receivers count it as a request: it has usage, or it succeeded.
     pub fn is_request(&self) -> bool {
         self.usage.is_some() || self.outcome == Outcome::Completed
     }
@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_uuids_of_version_7_in_order_of_time() {
+    fn ids_are_version_7_uuids_in_order_of_time() {
         let mut mint = IdMint::new(7);
         let (a, b) = (mint.mint(1_795_439_673_341), mint.mint(1_795_439_673_342));
         assert!(a < b);
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_counts_what_the_cache_held() {
+    fn a_prompt_includes_cached_tokens() {
         let usage = Usage {
             input: 1,
             cache_read: 2,

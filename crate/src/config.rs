@@ -1,20 +1,19 @@
-//! The operator's settings, validated: every problem names the setting, its value and the mend.
+//! The operator's settings and their validation: each problem names the setting, its value and the fix.
 
 use crate::facts::Scalar;
 use crate::identity;
 
-/// Where AgentWatch listens by default.
+/// AgentWatch's default address.
 pub const DEFAULT_URL: &str = "http://localhost:8470";
-/// The same, seen from inside a container: Docker's bridge to the host.
+/// The default address inside a container: Docker's bridge to the host.
 pub const DEFAULT_URL_IN_CONTAINER: &str = "http://172.17.0.1:8470";
-/// How long a batch is gathered, in ms.
+/// How long a batch collects records, in ms.
 pub const DEFAULT_FLUSH_INTERVAL_MS: u64 = 1_000;
 
-/// The most that the journal takes on disk, in MiB.
+/// Maximum size of the journal on disk, in MiB.
 pub const DEFAULT_JOURNAL_MAX_MB: u64 = 64;
 
-/// Settings as they come from the gateway's configuration and the environment. Any scalar is taken;
-/// [`Settings::validate`] judges them.
+/// Raw settings from the gateway's configuration and the environment: any scalars. [`Settings::validate`] checks them.
 #[derive(Debug, Default)]
 pub struct RawSettings(Vec<Scalar>);
 
@@ -44,21 +43,21 @@ settings! {
     agent_name = "agentName",
     /// `full` or `bare`.
     model_name = "modelName",
-    /// How long a batch is gathered, in ms.
+    /// How long a batch collects records, in ms.
     flush_interval_ms = "flushIntervalMs",
     /// `hashed` or `plain`.
     identities = "identities",
-    /// `costs` or `usage`: what a stock AgentWatch is told of gaps older than 15 minutes.
+    /// `costs` or `usage`: the list in which a stock AgentWatch gets calls that are older than 15 minutes.
     history = "history",
-    /// `process` or `power`: what the journal survives.
+    /// `process` or `power`: the kind of failure that the journal survives.
     durability = "durability",
-    /// The most that the journal takes on disk, in MiB.
+    /// Maximum size of the journal on disk, in MiB.
     journal_max_mb = "journalMaxMb",
-    /// The gateway's name, where the operator gives it one.
+    /// The gateway's name, if the operator sets one.
     gateway = "gateway",
-    /// The installation's own name, drawn once by the host.
+    /// The installation's name, generated once by the host.
     installation = "installation",
-    /// The installation's secret, 32 hexadecimal digits, drawn once by the host.
+    /// The installation's secret, 32 hexadecimal digits, generated once by the host.
     identity_key = "identityKey",
     /// Whether the gateway runs in a container.
     in_container = "inContainer",
@@ -70,13 +69,13 @@ impl RawSettings {
         Self(facts)
     }
 
-    /// Settings by their names; what is not there is absent.
+    /// Settings by name; `find` returns `Absent` for missing ones.
     pub fn from_names(find: impl FnMut(&&'static str) -> Scalar) -> Self {
         Self(Self::NAMES.iter().map(find).collect())
     }
 }
 
-/// How the model is named in records.
+/// The form of the model's name in records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ModelName {
     /// `provider/model`.
@@ -85,19 +84,19 @@ pub enum ModelName {
     Bare,
 }
 
-/// How records are named.
+/// Names in records.
 #[derive(Debug, Clone)]
 pub struct Naming {
     /// A stable id of the installation.
     pub gateway: String,
     /// A template with `{agent}` and `{gateway}`.
     pub agent_template: String,
-    /// How the model is named.
+    /// The form of the model's name.
     pub model_name: ModelName,
 }
 
 impl Naming {
-    /// The name of an agent; of the gateway where there is none.
+    /// The agent's name by the template; `None` stands for the gateway.
     pub fn agent(&self, agent: Option<&str>) -> String {
         let mut parts = self.agent_template.split('{');
         let mut filled = parts.next().unwrap_or_default().to_owned();
@@ -114,12 +113,12 @@ impl Naming {
     }
 }
 
-/// A token: never shown.
+/// A token. Its `Debug` output hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// The text, for the one header that it belongs into.
+    /// The token, for the authorization header only.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -134,29 +133,29 @@ impl std::fmt::Debug for Secret {
 /// Validated settings.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The server's address without a slash at the end; `None` where the configured one is unusable.
+    /// The server's address without a final slash; `None` where the setting is unusable or sending is off.
     pub url: Option<String>,
-    /// Whether `url` is `false`: nothing is to go to an AgentWatch, and nothing waits for one.
+    /// Whether `url` is `false`: nothing is sent to an AgentWatch, and nothing waits for one.
     pub is_off: bool,
     /// The server's token.
     pub token: Option<Secret>,
-    /// How records are named.
+    /// Names in records.
     pub naming: Naming,
-    /// How long a batch is gathered, in ms.
+    /// How long a batch collects records, in ms.
     pub flush_interval_ms: u64,
-    /// What may leave.
+    /// Hashes identities.
     pub identities: identity::Identities,
-    /// Whether a stock AgentWatch is told of old gaps as usage, in the hour of their arrival.
+    /// Whether a stock AgentWatch gets old calls as usage, which it dates with the hour of arrival.
     pub history_as_usage: bool,
-    /// Whether the journal is to survive a power cut, by fsync.
+    /// Whether the journal survives a power failure, by fsync.
     pub survives_power_cut: bool,
-    /// The most that the journal takes, in bytes: three quarters for calls, the rest for other records.
+    /// Maximum size of the journal, in bytes: three quarters for calls, the rest for other records.
     pub journal_max_bytes: u64,
 }
 
 impl Settings {
-    /// Judges the raw settings. The second part lists what is wrong, a line each; whatever is wrong
-    /// falls back to its default, but a wrong address sends nothing anywhere.
+    /// Validates the raw settings. The second value lists the problems, one line each. An invalid setting falls back to
+    /// its default; with an invalid address nothing is sent.
     pub fn validate(raw: &RawSettings) -> (Self, Vec<String>) {
         let mut problems = Vec::new();
         let configured = !raw.url().is_absent();
@@ -251,8 +250,8 @@ fn read_url(raw: &RawSettings, problems: &mut Vec<String>) -> Option<String> {
     }
 }
 
-/// An http or https origin with an optional path. Credentials and queries are refused, as they
-/// would end in logs.
+/// Checks an http or https origin with an optional path. Credentials and queries are refused, since they would appear
+/// in logs.
 pub(crate) fn check_url(text: &str) -> Result<String, &'static str> {
     let rest = text
         .strip_prefix("http://")
@@ -282,14 +281,14 @@ pub(crate) fn check_url(text: &str) -> Result<String, &'static str> {
     if text.bytes().any(|b| b <= b' ') || !text.is_ascii() {
         return Err("holds blanks or characters outside ASCII");
     }
-    // A host may be named so too.
+    // A host's name may end in `/models` only in its path.
     let (origin, path) = text.split_at(text.len() - rest.len() + host.len());
     let path = path.trim_end_matches('/');
     let path = path.strip_suffix("/models").unwrap_or(path);
     Ok([origin, path.trim_end_matches('/')].concat())
 }
 
-/// A token goes only to an address that somebody configured.
+/// Reads the token, which is sent only to an address that the operator configured.
 fn read_token(
     raw: &RawSettings,
     url_configured: bool,
@@ -310,7 +309,7 @@ fn read_token(
     Some(Secret(token.to_owned()))
 }
 
-/// A whole number within bounds.
+/// Reads a whole number within bounds.
 fn read_number(
     raw: &Scalar,
     (setting, default): (&str, u64),
@@ -332,7 +331,7 @@ fn read_number(
     }
 }
 
-/// One of a few words, the first of which is the default.
+/// Reads one of a few words. The first is the default.
 fn choice<'a>(
     raw: &Scalar,
     setting: &str,
@@ -375,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_configured_sends_to_the_local_default() {
+    fn without_settings_the_local_default_is_used() {
         let (settings, problems) = with("{}");
         assert_eq!(settings.url.as_deref(), Some("http://localhost:8470"));
         assert_eq!(settings.flush_interval_ms, 1_000);
@@ -385,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_taken_as_people_paste_it() {
+    fn a_pasted_address_is_normalized() {
         for (given, used) in [
             ("https://watch.example.com/", "https://watch.example.com"),
             ("https://models", "https://models"),
@@ -402,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_address_sends_nothing_and_says_why() {
+    fn a_wrong_address_sends_nothing_and_names_the_problem() {
         for given in [
             "watch.example.com",
             "ftp://x",
@@ -422,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_stays_home_unless_an_address_is_configured() {
+    fn a_token_is_used_only_with_a_configured_address() {
         let (settings, problems) = with(r#"{"token": "secret"}"#);
         assert!(settings.token.is_none());
         assert!(problems[0].contains("set url"));

@@ -1,33 +1,33 @@
-//! Counters by name. A handful of names at most, so a list is both smaller and faster than a map.
+//! Counters by name. There are few names, so a list is smaller and faster than a map.
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-/// How often each of a few fixed names occurred, in order of their first time.
+/// Number of occurrences of each fixed name, in order of first occurrence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counter(Vec<(Name, u64)>);
 
-/// A fixed name, or two of them: a source and a reason.
+/// A fixed name, or a source and a reason. The second is empty for a single name.
 pub type Name = (&'static str, &'static str);
 
 impl Counter {
-    /// Counts one.
+    /// Adds one to a name.
     pub fn add(&mut self, name: &'static str) {
         self.add_many((name, ""), 1);
     }
 
-    /// Counts several at once.
+    /// Adds `count` to a name; zero adds no entry.
     pub fn add_some(&mut self, name: &'static str, count: u64) {
         if count > 0 {
             self.add_many((name, ""), count);
         }
     }
 
-    /// Counts one of a source and a reason.
+    /// Adds one to a source and a reason.
     pub fn add_pair(&mut self, source: &'static str, reason: &'static str) {
         self.add_many((source, reason), 1);
     }
 
-    /// How often a name occurred.
+    /// Count of a name.
     pub fn get(&self, name: &str) -> u64 {
         self.0
             .iter()
@@ -35,12 +35,12 @@ impl Counter {
             .map_or(0, |(_, count)| *count)
     }
 
-    /// How often anything occurred.
+    /// Sum of all counts.
     pub fn total(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()
     }
 
-    /// All names with their counts, for the log.
+    /// All counts as text for the log, such as `2 full, 1 refused`.
     pub fn in_words(&self) -> String {
         let mut words = String::new();
         for ((name, _), count) in &self.0 {

@@ -1,10 +1,11 @@
-//! What may leave: names are cleaned, and what may hold a person's identity is replaced by a keyed hash.
+//! Names and identities in the form in which they may leave: names are cleaned, and identities of people are replaced
+//! by keyed hashes.
 
 use siphasher::sip::SipHasher13;
 use siphasher::sip128::{Hasher128, SipHasher24};
 use std::hash::Hasher;
 
-/// The longest name of a model or an agent, in characters.
+/// Maximum length of a model's or an agent's name, in characters.
 const MAX_NAME: usize = 120;
 
 /// Replaces identities by keyed hashes, unless the operator asked for plain ones.
@@ -15,12 +16,12 @@ pub struct Identities {
 }
 
 impl Identities {
-    /// `key` is the installation's secret; with `plain` everything passes as it is.
+    /// `key` is the installation's secret. With `plain`, identities are only cleaned.
     pub fn new(key: [u8; 16], plain: bool) -> Self {
         Self { key, plain }
     }
 
-    /// A hash that stays the same for one installation, and tells nothing to others.
+    /// Hash of a text, stable within one installation and meaningless to others.
     pub fn hash(&self, text: &str) -> String {
         if self.plain {
             return clean(text, MAX_NAME * 2);
@@ -31,7 +32,8 @@ impl Identities {
         hex(hash >> 64, *b"#0000000000000000")
     }
 
-    /// A session's key: `agent:<id>:` stays, as it names nobody; what follows may be a phone number.
+    /// A session's key: the prefix `agent:<id>:` identifies no person and is kept; the rest may be a phone number and
+    /// is hashed.
     pub fn session_key(&self, key: &str) -> String {
         let mut parts = key.splitn(3, ':');
         match (parts.next(), parts.next(), parts.next()) {
@@ -42,7 +44,7 @@ impl Identities {
         }
     }
 
-    /// A run's id: a UUID passes, anything else may hold a session's key.
+    /// A run's id: a UUID is kept; any other text may contain a session's key and is hashed.
     pub fn run_id(&self, id: &str) -> String {
         let is_uuid = id.len() == 36 && id.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
         if is_uuid {
@@ -53,7 +55,7 @@ impl Identities {
     }
 }
 
-/// A hash of some texts: the same in every process and every version, since journals have it.
+/// Hash of some texts. It is equal in all processes and versions, since the journal stores it.
 pub(crate) fn key_of(parts: &[&str]) -> u64 {
     let mut hasher = SipHasher13::new();
     for part in parts {
@@ -71,29 +73,29 @@ impl std::fmt::Debug for Identities {
     }
 }
 
-/// A name of a model or an agent: AgentWatch writes names into its page unescaped, so characters
-/// outside the usual set of such names become `_`, and the length is bounded.
+/// Cleans the name of a model or an agent. AgentWatch writes names into its page unescaped, so characters outside the
+/// usual set become `_`. The length is bounded.
 pub fn name(text: &str) -> String {
     clean(text, MAX_NAME)
 }
 
-/// A number in hexadecimal digits, where zeros stand in a form. Each record has some of these, and the formatter of
-/// texts takes ten times as long.
+/// Writes a number in hexadecimal digits in the places of `form` that are `0`. Each record has several ids, and
+/// `format!` takes ten times as long.
 pub fn hex<const LENGTH: usize>(number: u128, mut form: [u8; LENGTH]) -> String {
-    // By halves: a module has no larger numbers.
+    // In two halves: WebAssembly has no 128-bit numbers.
     let (mut low, mut high) = (number as u64, (number >> 64) as u64);
     for digit in form.iter_mut().rev().filter(|byte| **byte == b'0') {
         *digit = b"0123456789abcdef"[(low & 15) as usize];
         low = low >> 4 | high << 60;
         high >>= 4;
     }
-    // Nothing but ASCII stands in it.
+    // The form is ASCII.
     String::from_utf8(form.to_vec()).unwrap_or_default()
 }
 
 fn clean(text: &str, max: usize) -> String {
     let text = text.trim();
-    // Nearly all are as they should be.
+    // Fast path: nearly all names are clean.
     if text.len() <= max && text.chars().all(is_usual) {
         return text.to_owned();
     }
@@ -105,7 +107,7 @@ fn is_usual(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_./:@+ #".contains(c)
 }
 
-/// What a session's key tells of what started its runs.
+/// What started a session's runs, derived from its key.
 pub fn trigger_of(session_key: &str) -> Option<String> {
     ["cron", "subagent", "heartbeat"]
         .into_iter()
@@ -113,7 +115,7 @@ pub fn trigger_of(session_key: &str) -> Option<String> {
         .map(str::to_owned)
 }
 
-/// A word of a small vocabulary that OpenClaw owns, such as a trigger: anything else is dropped.
+/// A word of a small vocabulary of OpenClaw's, such as a trigger; `None` for other texts.
 pub fn word(text: &str) -> Option<String> {
     let fits = (1..=32).contains(&text.len())
         && text
@@ -127,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_key_keeps_its_agent_and_hides_the_rest() {
+    fn a_session_key_keeps_its_agent_and_hashes_the_rest() {
         let identities = Identities::new([7; 16], false);
         let hidden = identities.session_key("agent:main:whatsapp:direct:+4915112345678");
         assert!(hidden.starts_with("agent:main:#"));
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_id_passes_only_as_a_uuid() {
+    fn only_a_uuid_is_kept_as_a_run_id() {
         let identities = Identities::new([7; 16], false);
         let uuid = "44822069-6d64-48c5-a25d-b7b4cf2c6b7d";
         assert_eq!(identities.run_id(uuid), uuid);
@@ -155,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_name_becomes_harmless() {
+    fn a_hostile_name_is_cleaned() {
         assert_eq!(
             name("<script>alert(1)</script>"),
             "_script_alert_1__/script_"

@@ -1,4 +1,4 @@
-//! The records beside model calls, as AgentWatch reads them: traces, logs, health, metrics, cron runs.
+//! Records beside model calls, in AgentWatch's wire format: traces, logs, health, metrics, cron runs.
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -25,7 +25,7 @@ pub enum Value {
 pub struct Meta(Vec<(&'static str, Value)>);
 
 impl Meta {
-    /// Adds a text, where there is one.
+    /// Adds a text, unless it is `None`.
     pub fn text(mut self, name: &'static str, text: Option<impl Into<String>>) -> Self {
         if let Some(text) = text {
             self.0.push((name, Value::Text(text.into())));
@@ -62,18 +62,18 @@ impl Serialize for Meta {
     }
 }
 
-/// How a trace or a span ended. AgentWatch refuses any other word but `running`.
+/// How a trace or a span ended. Besides these AgentWatch accepts only `running`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Well.
+    /// Successfully.
     Completed,
-    /// With an error, or stopped.
+    /// With an error, or aborted.
     Failed,
 }
 
 impl Status {
-    /// The status of something that went well or not.
+    /// The status of a success or a failure.
     pub fn of(is_good: bool) -> Self {
         if is_good {
             Status::Completed
@@ -92,7 +92,7 @@ pub struct SpanRecord {
     pub trace_id: String,
     /// The span above; `None` for the root.
     pub parent_id: Option<String>,
-    /// What it is, by OpenTelemetry's GenAI conventions where these have a name.
+    /// Its name, by OpenTelemetry's GenAI conventions where these define one.
     pub name: String,
     /// How it ended.
     pub status: Status,
@@ -151,13 +151,13 @@ pub struct LogRecord {
 /// A record of `health`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct HealthRecord {
-    /// What is well or not.
+    /// The component.
     pub name: &'static str,
     /// The agent's name.
     pub agent_name: String,
     /// `ok`.
     pub status: &'static str,
-    /// In words.
+    /// A text.
     pub message: &'static str,
     /// When.
     pub timestamp: String,
@@ -172,7 +172,7 @@ pub struct MetricRecord {
     pub id: String,
     /// The agent's name.
     pub agent_name: String,
-    /// What is measured.
+    /// The metric's name.
     pub name: &'static str,
     /// The figure.
     pub value: f64,
@@ -201,11 +201,11 @@ pub struct CronRecord {
     pub timestamp: String,
 }
 
-/// A record of `enrichments`, which only receivers have that know ids: what is known of a call now, and was not
-/// when it was sent.
+/// A record of `enrichments`, for receivers that support record ids: fields of a call that became known after it was
+/// sent.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct EnrichmentRecord {
-    /// The call's.
+    /// Id of the call.
     pub id: String,
     /// Time to the first byte, in ms.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -219,10 +219,10 @@ pub struct EnrichmentRecord {
     /// The model that answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub response_model: Option<String>,
-    /// What the provider billed, in USD.
+    /// The provider's bill, in USD.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_usd: Option<f64>,
-    /// Always `provider`, with a cost.
+    /// Always `provider`; present with a cost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost_source: Option<CostSource>,
 }
@@ -241,7 +241,7 @@ impl From<Enrichment> for EnrichmentRecord {
     }
 }
 
-/// Any of them.
+/// Any record.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Record {
@@ -259,10 +259,10 @@ pub enum Record {
     Enrichment(Box<EnrichmentRecord>),
 }
 
-/// Most records are shorter than so many bytes of JSON.
+/// Usual maximum size of a record's JSON, in bytes.
 const RECORD_BYTES: usize = 1024;
 
-/// The lists of a batch, in the order of their numbers on disk; never renumbered.
+/// The lists of a batch, in the order of their numbers on disk, which never change.
 const LISTS: [&str; 6] = [
     "traces",
     "logs",
@@ -284,7 +284,7 @@ impl Record {
         }
     }
 
-    /// The record as it waits, in memory and on disk: its list's number and its JSON.
+    /// The record in the form in which it waits, in memory and on disk: its list's number and its JSON.
     pub fn written(&self) -> Written {
         let mut json = Vec::with_capacity(RECORD_BYTES);
         // Finite numbers and valid text always serialize.
@@ -297,7 +297,7 @@ impl Record {
     }
 }
 
-/// A record as it waits to be sent.
+/// A record that waits to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written {
     list: u8,
@@ -305,7 +305,7 @@ pub struct Written {
 }
 
 impl Written {
-    /// A record of a list, by its number; `None` for a list that is not known.
+    /// A record from its list's number and its JSON; `None` for an unknown list.
     pub fn new(list: u8, json: &str) -> Option<Self> {
         Some(Self {
             list: Some(list).filter(|list| usize::from(*list) < LISTS.len())?,
@@ -313,23 +313,23 @@ impl Written {
         })
     }
 
-    /// Its list's number and its JSON.
+    /// The list's number and the JSON.
     pub fn parts(&self) -> (u8, &str) {
         (self.list, &self.json)
     }
 
-    /// A trace's JSON, if it is one.
+    /// The JSON of a trace; `None` for other records.
     pub fn trace(&self) -> Option<&str> {
         (self.list == 0).then_some(&*self.json)
     }
 
-    /// How much memory it takes, about, in bytes.
+    /// Its approximate size in memory, in bytes.
     pub fn size(&self) -> usize {
         self.json.len() + 64
     }
 }
 
-/// The body of a batch of such records, as JSON.
+/// The body of a batch of records, as JSON.
 pub fn batch<'a>(records: impl Iterator<Item = &'a Written> + Clone) -> String {
     let bytes: usize = records.clone().map(|record| record.json.len() + 1).sum();
     let names: usize = LISTS.iter().map(|list| list.len() + 6).sum();

@@ -1,5 +1,5 @@
-//! What happens to a gateway as logs, metrics, health and cron records: the same ones that the hook
-//! before this one sent, without its content.
+//! Makes logs, metrics, health and cron records of a gateway's events: the records of the earlier hook, without
+//! content.
 
 use std::collections::VecDeque;
 
@@ -10,19 +10,19 @@ use crate::observe::{Command, CronRun, Direction, Happening, Message};
 use crate::records::{CronRecord, HealthRecord, LogRecord, Meta, MetricRecord, Record};
 use crate::time::{Now, iso};
 
-/// A reply is paired with a message of its conversation that is not older than this, in ms.
+/// Maximum age of a received message that a reply is paired with, in ms.
 const PENDING_MS: u64 = 600_000;
-/// The most conversations that wait for a reply.
+/// Maximum number of conversations that wait for a reply.
 const MAX_PENDING: usize = 1_024;
 
-/// What a message gave.
+/// The records of a message.
 #[derive(Debug)]
 pub struct MessageReport {
     /// Logs and metrics.
     pub records: Vec<Record>,
     /// Attributes for the delivery's span.
     pub meta: Meta,
-    /// When the message that this one replies to was received, in ms since 1970.
+    /// When the message that this one answers was received, in ms since 1970.
     pub received_ms: Option<u64>,
 }
 
@@ -35,7 +35,7 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// A reporter; `seed` must differ between processes.
+    /// Creates a reporter; `seed` must differ between processes.
     pub fn new(seed: u64) -> Self {
         Self {
             mint: IdMint::new(seed),
@@ -44,7 +44,7 @@ impl Reporter {
         }
     }
 
-    /// The gateway started; nothing when that was told already.
+    /// Records for the gateway's start; empty for repeated reports.
     pub fn gateway_started(&mut self, settings: &Settings, now: Now) -> Vec<Record> {
         if std::mem::replace(&mut self.has_started, true) {
             return Vec::new();
@@ -70,9 +70,9 @@ impl Reporter {
         vec![Record::Health(Box::new(health)), log]
     }
 
-    /// A message was received or sent.
+    /// Records for a message that was received or sent.
     pub fn message(&mut self, message: &Message, settings: &Settings, now: Now) -> MessageReport {
-        let hidden = |text: &String| settings.identities.hash(text);
+        let hashed = |text: &String| settings.identities.hash(text);
         let channel = name(&message.channel);
         let received = message.direction == Direction::Received;
         let peer = if received { "from" } else { "to" };
@@ -82,8 +82,8 @@ impl Reporter {
                 Some(if received { "inbound" } else { "outbound" }),
             )
             .text("channel", Some(channel.clone()))
-            .text(peer, message.peer.as_ref().map(hidden))
-            .text("conversation", message.conversation.as_ref().map(hidden))
+            .text(peer, message.peer.as_ref().map(hashed))
+            .text("conversation", message.conversation.as_ref().map(hashed))
             .flag("is_group", message.is_group)
             .text("preview", message.preview.clone());
         match message.direction {
@@ -168,14 +168,14 @@ impl Reporter {
             )
     }
 
-    /// Somebody gave a command.
+    /// The record of a command.
     pub fn command(&mut self, command: &Command, settings: &Settings, now: Now) -> Record {
         let text = format!("Command: /{}", name(&command.name));
         let meta = Self::command_meta(command, settings);
         self.log("info", text, meta, None, settings, now)
     }
 
-    /// Something happened to a session.
+    /// The record of an event of a session.
     pub fn happening(&mut self, happening: &Happening, settings: &Settings, now: Now) -> Record {
         let agent = crate::observe::agent_of(Some(&happening.session_key));
         let meta = Meta::default()
@@ -185,7 +185,7 @@ impl Reporter {
         self.log("info", text, meta, agent.as_deref(), settings, now)
     }
 
-    /// A model call failed or was stopped.
+    /// Records for a model call that failed or was aborted.
     pub fn model_error(&mut self, call: &ModelCall, settings: &Settings, now: Now) -> Vec<Record> {
         let model = crate::agentwatch::model_name(call, &settings.naming);
         let outcome = match call.outcome {
@@ -208,7 +208,7 @@ impl Reporter {
         ]
     }
 
-    /// A cron job's run is over.
+    /// The record of a finished run of a cron job.
     pub fn cron(&mut self, run: &CronRun, settings: &Settings, now: Now) -> Record {
         Record::Cron(Box::new(CronRecord {
             id: self.mint.mint(now.wall_ms).to_string(),

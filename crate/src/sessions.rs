@@ -1,5 +1,5 @@
-//! What is known of sessions: the attributes that calls inherit, and how much each was counted, to
-//! compare with totals that others report.
+//! Sessions: the attributes that their calls inherit, and the sums of their counted calls, which are compared with
+//! reported totals.
 
 use std::collections::VecDeque;
 
@@ -10,16 +10,16 @@ use crate::journal::Frame;
 use crate::ledger::Settled;
 use crate::observe::{Aggregate, ModelTotal, SessionFacts};
 
-/// The most sessions that are remembered; the one untouched longest gives way.
+/// Maximum number of sessions; the least recently used are evicted.
 const MAX_SESSIONS: usize = 4_096;
-/// The most calls of a session that wait for a total to be compared with.
+/// Maximum number of a session's calls that wait for a total.
 const MAX_UNCOMPARED: usize = 256;
-/// A total is told right behind its last call, whose own time may be taken a little later, in ms.
+/// A total is reported right after its last call, whose own time may be a little later. Tolerance in ms.
 const SAME_MOMENT_MS: u64 = 50;
-/// The most models that are told apart in one session.
+/// Maximum number of models per session.
 const MAX_MODELS: usize = 64;
 
-/// What was counted of one model.
+/// Sums of one model's counted calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Counted {
     pub(crate) requests: u64,
@@ -49,23 +49,23 @@ impl Counted {
 
 #[derive(Debug, Clone, Default)]
 struct Session {
-    touched: u64,
+    last_used: u64,
     agent: Option<String>,
     run_id: Option<String>,
     trigger: Option<String>,
     models: Vec<(String, Counted)>,
-    /// Calls that no total was compared with yet: when each ended, and its tokens.
+    /// Calls that were not compared with a total yet: end in ms since 1970, and tokens.
     uncompared: VecDeque<(u64, u64)>,
 }
 
-/// A part of a session's total that no call had counted: one record for each missing request.
+/// One request of a session's total that no call had counted.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Missing {
-    /// The model, as the session's calls name it, else as the total does.
+    /// The model, by the name in the session's calls, else in the total.
     pub model: String,
-    /// The request's share of the tokens.
+    /// The request's share of the missing tokens.
     pub usage: Usage,
-    /// The request's share of the cost, in USD.
+    /// The request's share of the missing cost, in USD.
     pub cost_usd: Option<f64>,
     /// The average latency.
     pub latency: Option<Latency>,
@@ -76,24 +76,24 @@ pub struct Missing {
 pub struct Sessions {
     map: IndexMap<String, Session>,
     clock: u64,
-    /// Sessions forgotten for want of room.
+    /// Sessions that were evicted because the table was full.
     pub evicted: u64,
 }
 
 impl Sessions {
-    /// How many sessions are remembered.
+    /// Number of sessions.
     pub fn len(&self) -> usize {
         self.map.len()
     }
 
-    /// Whether none is.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.map.is_empty()
     }
 
-    /// Takes a session's attributes in.
+    /// Stores a session's attributes.
     pub fn learn(&mut self, facts: SessionFacts) {
-        let session = self.touch(&facts.session_key);
+        let session = self.use_session(&facts.session_key);
         session.agent = facts.agent.or(session.agent.take());
         if facts.run_id.is_some() || facts.ended {
             session.run_id = facts.run_id;
@@ -103,23 +103,23 @@ impl Sessions {
         }
     }
 
-    /// Fills in what a call's own surfaces did not say.
+    /// Fills in the attributes that the call's surfaces did not report.
     pub fn complete(&self, call: &mut Settled) {
         let key = call.session_key.as_deref();
         if let Some(session) = key.and_then(|key| self.map.get(key)) {
             call.agent = call.agent.take().or(session.agent.clone());
             call.run_id = call.run_id.take().or(session.run_id.clone());
-            // A gateway calls a subagent's run `user`; the session's key knows better.
+            // The call's trigger comes from the session's key and wins: a gateway reports `user` for a subagent's run.
             call.trigger = call.trigger.take().or(session.trigger.clone());
         }
     }
 
-    /// Counts a final call for its session; the fact to journal.
+    /// Adds a final call to its session's sums. Returns the journal frame.
     pub fn count(&mut self, call: &Settled) -> Option<Frame> {
         let key = call.session_key.as_ref()?;
         let counted = Counted::of(call);
         let name = full_name(call);
-        let session = self.touch(key);
+        let session = self.use_session(key);
         let tokens = counted.prompt + counted.completion;
         if session.uncompared.len() >= MAX_UNCOMPARED {
             session.uncompared.pop_front();
@@ -130,15 +130,15 @@ impl Sessions {
         Some(Frame::Counted(key.clone(), name, counted))
     }
 
-    /// Takes what another process had counted.
+    /// Restores sums from the journal.
     pub fn restore(&mut self, key: &str, model: &str, counted: &Counted) {
-        let session = self.touch(key);
+        let session = self.use_session(key);
         if let Some((_, sum)) = session.model(model) {
             sum.add(counted);
         }
     }
 
-    /// What was counted so far, for a snapshot.
+    /// All sums, for a snapshot.
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
         self.map.iter().flat_map(|(key, session)| {
             let models = session.models.iter();
@@ -146,10 +146,10 @@ impl Sessions {
         })
     }
 
-    /// Compares a run's total with the calls that had ended by then. The tokens that nobody saw; 0
-    /// where more was counted than the total holds (a compaction, say).
+    /// Compares a run's total with the calls that had ended by then. Returns the number of tokens that no call accounts
+    /// for; 0 where the calls have more than the total (after a compaction, for example).
     pub fn compare(&mut self, aggregate: &Aggregate) -> u64 {
-        let session = self.touch(&aggregate.session_key);
+        let session = self.use_session(&aggregate.session_key);
         let was_full = session.uncompared.len() >= MAX_UNCOMPARED;
         let until = aggregate.at_ms + SAME_MOMENT_MS;
         let mut counted = 0;
@@ -159,11 +159,11 @@ impl Sessions {
             !is_part
         });
         if session.uncompared.is_empty() {
-            // Most are, and most sessions have nothing more to come.
+            // Frees the memory: most sessions have no further calls.
             session.uncompared = VecDeque::new();
         }
         let total = aggregate.usage.prompt() + aggregate.usage.output;
-        // A list that overflowed has forgotten calls, and proves nothing.
+        // An overflowed list lacks calls, so the difference means nothing.
         if was_full {
             0
         } else {
@@ -171,9 +171,9 @@ impl Sessions {
         }
     }
 
-    /// The part of a session's total that its calls had not counted, which is counted with this.
+    /// The requests of a session's total that its calls had not counted. They are counted with this.
     pub fn remainder(&mut self, key: &str, total: &ModelTotal) -> Vec<Missing> {
-        let session = self.touch(key);
+        let session = self.use_session(key);
         let Some((model, counted)) = session.model(&total.model) else {
             return Vec::new();
         };
@@ -206,34 +206,34 @@ impl Sessions {
             .collect()
     }
 
-    fn touch(&mut self, key: &str) -> &mut Session {
+    fn use_session(&mut self, key: &str) -> &mut Session {
         self.clock += 1;
         if !self.map.contains_key(key) && self.map.len() >= MAX_SESSIONS {
-            self.forget_untouched();
+            self.evict();
         }
         let session = self.map.entry(key.to_owned()).or_default();
-        session.touched = self.clock;
+        session.last_used = self.clock;
         session
     }
 
-    /// Forgets what was untouched longest, rarely and then much, so that it costs little.
-    fn forget_untouched(&mut self) {
+    /// Evicts the least recently used sessions, rarely and many at once, so that it costs little.
+    fn evict(&mut self) {
         let before = self.map.len();
-        // Each touch takes the next tick, so at most half of the sessions were touched since then.
+        // Each use takes the next tick, so at most half of the sessions were used since then.
         let limit = self.clock - (MAX_SESSIONS / 2) as u64;
-        self.map.retain(|_, session| session.touched > limit);
+        self.map.retain(|_, session| session.last_used > limit);
         self.evicted += (before - self.map.len()) as u64;
     }
 }
 
 impl Session {
-    /// The count of a model, which totals may name with or without its provider.
+    /// The sums of a model. Totals may name it with or without its provider.
     fn model(&mut self, name: &str) -> Option<(&String, &mut Counted)> {
         let same = |known: &str| known == name || bare(known) == name || known == bare(name);
         match self.models.iter().position(|(known, _)| same(known)) {
             Some(index) => self.models.get_mut(index),
             None if self.models.len() < MAX_MODELS => {
-                // Most have one: room for four would be the larger part of a session.
+                // Most sessions have one model: capacity for four would be the larger part of a session.
                 self.models.reserve_exact(1);
                 self.models.push((name.to_owned(), Counted::default()));
                 self.models.last_mut()
@@ -244,7 +244,7 @@ impl Session {
     }
 }
 
-/// The part of `total` that falls to one of `parts`; all parts add up to it exactly.
+/// The share of one of `parts` in `total`. All shares add up to it exactly.
 fn share(total: u64, parts: u64, index: u64) -> u64 {
     total / parts + u64::from(index < total % parts)
 }

@@ -1,4 +1,4 @@
-//! The status: what was seen, counted, sent and lost, as one JSON document.
+//! The status as one JSON document: events seen, calls counted, sent and lost.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +8,30 @@ use crate::counter::Counter;
 use crate::ledger::LedgerCounts;
 use crate::outbox::{OutboxCounts, Receiver};
 
-/// Counters that neither the ledger nor the outbox keeps.
+/// Counters beside those of the ledger and the outbox.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Counts {
     /// Events by source.
     pub seen: Counter,
     /// Events that could not be read, by source and reason.
     pub rejected: Counter,
-    /// Well-formed events that are not for us, by reason.
+    /// Well-formed events that are not used, by reason.
     pub ignored: Counter,
-    /// Calls that receivers count.
+    /// Calls that receivers count as requests.
     pub requests: u64,
-    /// Of those, the ones whose tokens nobody reported.
+    /// Requests without reported usage.
     pub missing_usage: u64,
-    /// Calls that failed or were stopped without usage: no requests.
+    /// Calls that failed or were aborted without usage; they are no requests.
     pub model_errors: u64,
-    /// Calls whose usage could not be read.
+    /// Calls whose usage had an unreadable count.
     pub broken_usage: u64,
-    /// Calls of which a cost was told that no price list explains; it is not believed.
+    /// Calls whose reported cost was ignored, because no price list explains it.
     pub implausible_costs: u64,
-    /// Tokens that a run's total showed and no call did.
+    /// Tokens in totals of runs that no observed call accounts for.
     pub tokens_unseen: u64,
-    /// Diagnostic events that the gateway dropped for overload.
+    /// Diagnostic events that the gateway dropped under load.
     pub diagnostics_dropped: u64,
-    /// Calls that only a `session:complete` told of.
+    /// Calls that only a `session:complete` reported.
     pub from_totals: u64,
     /// `conversation:start` and `conversation:end` events.
     pub conversations: u64,
@@ -41,25 +41,25 @@ pub struct Counts {
     pub newer_files: Vec<String>,
     /// Calls that were journalled.
     pub journalled: u64,
-    /// Calls that only the session store told of.
+    /// Calls that only the session store reported.
     pub from_store: u64,
-    /// POSTs that a proxy passed on to providers and counted as no calls.
+    /// POSTs that a proxy forwarded to providers and did not count as calls.
     pub uncounted: Paths,
-    /// Observations of calls that other processes on this host had made.
+    /// Observations that other processes on this host spooled.
     pub spooled: u64,
-    /// Observations that the process that owns the journal will never be told.
+    /// Observations that were dropped because the spool was full.
     pub dropped_spool_full: u64,
-    /// Why the journal could not be written last; none while it can.
+    /// The last error of writing the journal; `None` while writing works.
     pub journal_error: Option<String>,
     /// When the last call ended, in ms since 1970.
     pub last_call_ms: Option<u64>,
-    /// Why sending failed last.
+    /// The last error of sending.
     pub last_error: Option<String>,
 }
 
-/// The most paths that are told apart.
+/// Maximum number of paths with a counter of their own.
 const MAX_PATHS: usize = 32;
-/// What the others are counted as.
+/// The name under which further paths are counted.
 const OTHER_PATHS: &str = "other paths";
 
 /// Requests by provider and shape of their path.
@@ -68,7 +68,7 @@ const OTHER_PATHS: &str = "other paths";
 pub struct Paths(BTreeMap<String, u64>);
 
 impl Paths {
-    /// Counts a request. Whether it is the first one of a path that is told apart.
+    /// Counts a request. Returns whether it is the first one of a path with a counter of its own.
     pub fn add(&mut self, path: String) -> bool {
         let is_new = !self.0.contains_key(&path);
         let has_room = self.0.len() < MAX_PATHS;
@@ -84,9 +84,9 @@ impl Paths {
 /// The document. Times in ms since 1970.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status<'a> {
-    /// Where calls are sent; none where the setting is unusable.
+    /// The receiver's address; `None` where the setting is unusable or sending is off.
     pub url: Option<&'a str>,
-    /// What is known of the receiver.
+    /// The receiver's kind, as far as it is known.
     pub receiver: Receiver,
     /// See there.
     #[serde(flatten)]
@@ -97,19 +97,19 @@ pub struct Status<'a> {
     /// See there.
     #[serde(flatten)]
     pub outbox: &'a OutboxCounts,
-    /// Calls that wait for their other surfaces.
+    /// Number of pending calls.
     pub open: usize,
-    /// Calls that wait to be sent.
+    /// Number of calls that wait to be sent.
     pub waiting: usize,
-    /// When the oldest of these ended.
+    /// When the oldest of these calls ended.
     pub oldest_unsent_ms: Option<u64>,
-    /// Sessions and turns that were forgotten for want of room.
+    /// Sessions and turns that were evicted because their tables were full.
     pub forgotten: u64,
-    /// Bytes that the journal takes on disk.
+    /// Size of the journal on disk, in bytes.
     pub journal_bytes: u64,
-    /// Other records that wait to be sent.
+    /// Number of other records that wait to be sent.
     pub records_waiting: usize,
-    /// Other records that arrived.
+    /// Number of other records that were delivered.
     pub records_delivered: u64,
     /// Other records that were dropped, by reason.
     pub records_dropped: &'a Counter,
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_beyond_a_number_are_counted_together() {
+    fn paths_beyond_the_maximum_are_counted_together() {
         let mut paths = Paths::default();
         let firsts = (0..100).filter(|n| paths.add(format!("openai /v1/{n}")));
         assert_eq!(firsts.count(), MAX_PATHS);

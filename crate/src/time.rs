@@ -1,28 +1,28 @@
-//! Time, which always comes in from outside.
+//! Clock readings and time formats. The host passes the time in.
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
 use jiff::tz::Offset;
 
-/// The two clocks of the host at one moment.
+/// The host's two clocks at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Now {
-    /// The wall clock: ms since 1970. It may jump; it only dates records.
+    /// The wall clock, in ms since 1970. It may jump; it only dates records.
     pub wall_ms: u64,
-    /// A clock that never goes back, in ms from any start: it drives every wait.
+    /// The monotonic clock, in ms from any start. All waits use it.
     pub mono_ms: u64,
 }
 
-/// An ISO 8601 time with its offset written out: AgentWatch runs on Pythons that do not read `Z`.
+/// Formats a time in ISO 8601 with a numeric offset: AgentWatch runs on Python versions that cannot read `Z`.
 pub fn iso(ms: u64) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
-    // The format ends with the year 9999. A later time is nonsense and is written as the last one.
+    // The format ends with the year 9999; later times are written as its last moment.
     let ms = i64::try_from(ms).unwrap_or(i64::MAX);
     let at = Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX);
     PRINTER.timestamp_with_offset_to_string(&at, Offset::UTC)
 }
 
-/// Ms since 1970 of an ISO 8601 time that tells its offset; nothing for other texts and for times before 1970.
+/// Reads an ISO 8601 time with an offset, in ms since 1970. `None` for other texts and for times before 1970.
 pub fn parse_iso(text: &str) -> Option<u64> {
     let at: Timestamp = text.parse().ok()?;
     u64::try_from(at.as_millisecond()).ok()
@@ -33,7 +33,7 @@ mod tests {
     use super::{iso, parse_iso};
 
     #[test]
-    fn a_time_is_written_for_old_pythons_too() {
+    fn a_time_is_written_with_a_numeric_offset() {
         assert_eq!(iso(1_795_439_673_341), "2026-11-23T13:14:33.341+00:00");
         assert_eq!(iso(0), "1970-01-01T00:00:00.000+00:00");
         for nonsense in [253_402_300_800_000, i64::MAX as u64, u64::MAX] {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_none() {
+    fn other_texts_are_no_times() {
         for text in [
             "",
             "now",

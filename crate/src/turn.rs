@@ -1,5 +1,5 @@
-//! A turn: what a session does between a request and its last answer, as one trace with a span for
-//! each model call, tool and delivery.
+//! A turn: the work of a session between a request and its last answer. It becomes one trace with a span for each model
+//! call, tool and delivery.
 
 use crate::call::{CallId, IdMint, ModelCall, Outcome, Usage};
 use crate::config::Settings;
@@ -8,21 +8,21 @@ use crate::observe::Step;
 use crate::records::{Meta, SpanRecord, Status, TraceRecord};
 use crate::time::{Now, iso};
 
-/// How long a finished turn waits for calls in the ledger's hold-back, in ms.
+/// How long a finished turn waits for calls in the ledger's hold-back period, in ms.
 const GRACE_MS: u64 = 2_000;
-/// The same for a turn of a channel of which no delivery was told: newer gateways take their time, in ms.
+/// The same for a turn of a channel whose delivery was not reported yet, in ms: newer gateways deliver late.
 const DELIVERY_GRACE_MS: u64 = 8_000;
-/// The same for a delivery that is under way, or whose failure is told later, in ms.
+/// The same for a delivery in progress, or one whose failure is reported later, in ms.
 const LATE_DELIVERY_MS: u64 = 60_000;
-/// The same after a failed answer where the gateway does not say whether it tries again, in ms.
+/// The same after a failed answer where the gateway does not report whether it retries, in ms.
 const RETRY_GRACE_MS: u64 = 30_000;
-/// A turn that nothing happened to for this long is over, in ms.
+/// A turn without events for this long has ended, in ms.
 pub(crate) const IDLE_MS: u64 = 600_000;
-/// The most spans of one turn; more are counted in the trace's metadata.
+/// Maximum number of spans of one turn; further ones are counted in the trace's metadata.
 const MAX_SPANS: usize = 200;
 
-/// A part of a turn. Times in ms since 1970. Its name and its attributes are made when it is told: they take several times
-/// what they are made of, and many turns are open at once.
+/// A part of a turn. Times in ms since 1970. Its name and attributes are generated when the trace is made: they take
+/// several times the memory, and many turns are open at once.
 #[derive(Debug, Clone)]
 struct Span {
     id: u64,
@@ -32,13 +32,13 @@ struct Span {
     part: Part,
 }
 
-/// What a part of a turn is.
+/// Kind and content of a span.
 #[derive(Debug, Clone)]
 enum Part {
     Call(Box<CallPart>),
-    /// A tool's name.
+    /// A tool call, with the tool's name.
     Tool(String),
-    /// A channel, and what is known of the message.
+    /// A delivery, with its channel and the message's attributes.
     Delivery(String, Meta),
 }
 
@@ -47,12 +47,12 @@ struct CallPart {
     id: CallId,
     provider: String,
     model: String,
-    /// Nothing where nobody told it: zeros would be a figure.
+    /// `None` where no surface reported it, since zeros would be a figure.
     usage: Option<Usage>,
     usd: f64,
 }
 
-/// A tool that was called and has not ended.
+/// A tool call in progress.
 #[derive(Debug, Clone)]
 struct OpenTool {
     id: Option<String>,
@@ -60,10 +60,10 @@ struct OpenTool {
     started_ms: u64,
 }
 
-/// A turn that is not told yet.
+/// A turn whose trace is not made yet.
 #[derive(Debug, Clone)]
 pub(crate) struct Turn {
-    /// The session's key, hidden already; empty for a message or a command alone.
+    /// The session's key, hashed already; empty for a message or a command without a session.
     session: String,
     trace_id: u128,
     root_id: u64,
@@ -76,21 +76,21 @@ pub(crate) struct Turn {
     spans: Vec<Span>,
     spans_left_out: u64,
     tools: Vec<OpenTool>,
-    /// How the call that ended last ended, and when.
+    /// End and status of the call that ended last.
     answer: Option<(u64, Status)>,
-    /// Whether the turn's message was delivered, where that was told.
+    /// Status of the delivery of the turn's message, if it was reported.
     delivery: Option<Status>,
-    /// What others said of it.
-    pub verdict: Option<Status>,
+    /// Status that a `conversation:end` reported.
+    pub reported_status: Option<Status>,
     pub is_conversation: bool,
     pub is_answered: bool,
-    /// Whether the last answer failed: it may be tried again.
+    /// Whether the last answer failed; the gateway may retry it.
     pub has_failed: bool,
-    /// Deliveries that began, less those that ended. Diagnostics come in their own order but later than
-    /// hooks, so counts of both may pass through less than nothing.
+    /// Deliveries that began minus those that ended. Diagnostics arrive in order but later than hooks, so the
+    /// difference may be negative for a while.
     deliveries: i32,
-    /// Deliveries that diagnostics say failed, less those that the hook told as failed.
-    untold_failures: i32,
+    /// Failed deliveries by diagnostics minus those that the hook reported.
+    unreported_failures: i32,
     pub touched_mono: u64,
     pub finished_mono: Option<u64>,
 }
@@ -112,12 +112,12 @@ impl Turn {
             tools: Vec::new(),
             answer: None,
             delivery: None,
-            verdict: None,
+            reported_status: None,
             is_conversation: false,
             is_answered: false,
             has_failed: false,
             deliveries: 0,
-            untold_failures: 0,
+            unreported_failures: 0,
             touched_mono: now.mono_ms,
             finished_mono: None,
         }
@@ -132,14 +132,14 @@ impl Turn {
         }
     }
 
-    /// A model call is final, whether or not it is a request.
+    /// Adds a final model call, whether or not it is a request.
     pub fn call(&mut self, call: &ModelCall) {
         let took = call.latency.map_or(0.0, |latency| latency.ms) as u64;
         let status = Status::of(call.outcome == Outcome::Completed);
         self.agent = self.agent.take().or(call.agent.clone());
         self.trigger = self.trigger.take().or(call.trigger.clone());
         self.run_id = self.run_id.take().or(call.run_id.clone());
-        // By its end: calls become final in any order.
+        // Compares ends, since calls become final in any order.
         if self.answer.is_none_or(|(at_ms, _)| at_ms <= call.ended_ms) {
             self.answer = Some((call.ended_ms, status));
         }
@@ -158,7 +158,7 @@ impl Turn {
         });
     }
 
-    /// A tool was called.
+    /// Adds a tool call that began.
     pub fn tool_began(&mut self, id: Option<String>, name: String, now: Now) {
         if self.tools.len() < MAX_SPANS {
             let started_ms = now.wall_ms;
@@ -170,7 +170,7 @@ impl Turn {
         }
     }
 
-    /// A tool ended; `span_id` is for its span.
+    /// Ends a tool call; `span_id` is the id of its span.
     pub fn tool_ended(
         &mut self,
         span_id: u64,
@@ -181,79 +181,79 @@ impl Turn {
         let same = |open: &OpenTool| open.name == name && open.id == *id;
         let open = self.tools.iter().position(same);
         let began = open.map(|index| self.tools.remove(index).started_ms);
-        let told = duration_ms.map(|ms| now.wall_ms.saturating_sub(ms as u64));
-        let times = (told.or(began).unwrap_or(now.wall_ms), now.wall_ms);
+        let reported = duration_ms.map(|ms| now.wall_ms.saturating_sub(ms as u64));
+        let times = (reported.or(began).unwrap_or(now.wall_ms), now.wall_ms);
         self.add(tool_span(span_id, name, times, status));
     }
 
-    /// Whether a message of it was delivered, or could not be.
+    /// Whether the delivery of its message succeeded or failed.
     pub fn is_delivered(&self) -> bool {
         self.delivery.is_some()
     }
 
-    /// A message of it was sent.
+    /// Adds the delivery of a message.
     pub fn deliver(&mut self, id: u64, channel: &str, meta: Meta, good: bool, now: Now) {
         let status = Status::of(good);
         self.delivery = Some(status);
         self.channel = self.channel.take().or(Some(channel.to_owned()));
         self.touched_mono = now.mono_ms;
         if self.spans.is_empty() {
-            // A command's answer: no model call will finish this turn.
+            // The answer to a command: no model call ends this turn.
             self.finished_mono = Some(now.mono_ms);
         }
         self.add(delivery_span(id, channel, meta, status, now));
     }
 
-    /// The gateway says how it is getting on with a delivery.
+    /// Updates the progress of deliveries.
     pub fn delivery_step(&mut self, step: Step) {
         match step {
             Step::DeliveryBegan => self.deliveries = self.deliveries.saturating_add(1),
             Step::DeliveryEnded => self.deliveries = self.deliveries.saturating_sub(1),
             Step::DeliveryFailed => {
                 self.deliveries = self.deliveries.saturating_sub(1);
-                self.untold_failures = self.untold_failures.saturating_add(1);
+                self.unreported_failures = self.unreported_failures.saturating_add(1);
             }
             _ => {}
         }
     }
 
-    /// Whether the hook has yet to tell that a delivery of this turn failed.
-    pub fn owes_a_failure(&self) -> bool {
-        self.untold_failures > 0
+    /// Whether the hook still has to report a failed delivery of this turn.
+    pub fn awaits_failure_hook(&self) -> bool {
+        self.unreported_failures > 0
     }
 
-    /// The hook told that a delivery of this turn failed.
-    pub fn pay_a_failure(&mut self) {
-        self.untold_failures = self.untold_failures.saturating_sub(1);
+    /// Notes that the hook reported a failed delivery of this turn.
+    pub fn failure_hook_arrived(&mut self) {
+        self.unreported_failures = self.unreported_failures.saturating_sub(1);
     }
 
-    /// A turn in which nothing happened, such as a command's, has its log already.
-    pub fn is_worth_telling(&self) -> bool {
+    /// Whether the turn needs a trace. A turn without content, such as a command's, has its log record already.
+    pub fn needs_trace(&self) -> bool {
         self.has_content() || self.is_conversation
     }
 
-    /// Whether a call, a tool or a delivery is in it.
+    /// Whether it has a call, a tool or a delivery.
     pub fn has_content(&self) -> bool {
         !self.spans.is_empty() || !self.tools.is_empty()
     }
 
-    /// When it is over, if nothing more happens; `tells_work` says whether the gateway tells when the session is at
-    /// work, so that it is known to be idle.
-    pub fn over_at(&self, tells_work: bool) -> u64 {
+    /// When it ends if nothing more happens, in ms on the monotonic clock. `reports_work` means that the gateway reports
+    /// the work of sessions, so the session is known to be idle.
+    pub fn over_at(&self, reports_work: bool) -> u64 {
         match self.finished_mono {
-            Some(finished) => finished.max(self.touched_mono) + self.grace_ms(tells_work),
+            Some(finished) => finished.max(self.touched_mono) + self.grace_ms(reports_work),
             None => self.touched_mono + IDLE_MS,
         }
     }
 
-    fn grace_ms(&self, tells_work: bool) -> u64 {
+    fn grace_ms(&self, reports_work: bool) -> u64 {
         if self.is_conversation {
             GRACE_MS
-        } else if self.deliveries > 0 || self.untold_failures > 0 {
+        } else if self.deliveries > 0 || self.unreported_failures > 0 {
             LATE_DELIVERY_MS
         } else if self.is_delivered() {
             GRACE_MS
-        } else if self.has_failed && !tells_work {
+        } else if self.has_failed && !reports_work {
             RETRY_GRACE_MS
         } else if self.channel.is_some() {
             DELIVERY_GRACE_MS
@@ -262,14 +262,14 @@ impl Turn {
         }
     }
 
-    /// As others said; else failed where the last answer is, or where it did not get through.
+    /// The reported status; else failed if the last answer or the delivery failed.
     fn status(&self) -> Status {
         let answer = self.answer.map(|(_, status)| status);
         let is_good = [answer, self.delivery]
             .into_iter()
             .flatten()
             .all(|status| status == Status::Completed);
-        self.verdict.unwrap_or(Status::of(is_good))
+        self.reported_status.unwrap_or(Status::of(is_good))
     }
 
     fn name(&self, agent: &str) -> String {
@@ -281,7 +281,7 @@ impl Turn {
 
     /// The turn as a trace.
     pub fn record(mut self, settings: &Settings, mint: &mut IdMint) -> TraceRecord {
-        // A tool that never ended is ended with its turn: no span stays open behind it.
+        // A tool that did not end is ended with its turn, so no span stays open.
         for tool in std::mem::take(&mut self.tools) {
             let times = (tool.started_ms, self.ended_ms.max(tool.started_ms));
             self.add(tool_span(mint.bits(), &tool.name, times, Status::Failed));
@@ -305,13 +305,13 @@ impl Turn {
             .text("channel", self.channel.as_deref().map(identity::name))
             .count("spans_left_out", self.spans_left_out);
         let times = (self.started_ms, self.ended_ms);
-        let shown = (name.clone(), metadata.clone());
-        let root = span_record((self.root_id, &trace_id, None), times, status, shown);
+        let described = (name.clone(), metadata.clone());
+        let root = span_record((self.root_id, &trace_id, None), times, status, described);
         let mut spans = vec![root];
         spans.extend(self.spans.into_iter().map(|span| {
             let ids = (span.id, trace_id.as_str(), Some(root_id.as_str()));
             let times = (span.started_ms, span.ended_ms);
-            span_record(ids, times, span.status, span.part.shown())
+            span_record(ids, times, span.status, span.part.described())
         }));
         TraceRecord {
             id: trace_id,
@@ -328,8 +328,8 @@ impl Turn {
 }
 
 impl Part {
-    /// Its name and its attributes.
-    fn shown(self) -> (String, Meta) {
+    /// The span's name and attributes.
+    fn described(self) -> (String, Meta) {
         match self {
             Part::Call(call) => (
                 format!("chat {}", call.model),

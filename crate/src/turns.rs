@@ -1,7 +1,7 @@
-//! The open turns of all sessions, and when each is over. A trace is made once, when its turn is over.
+//! The open turns of all sessions, and when each ends. A turn becomes a trace once, when it has ended.
 //!
-//! A gateway that tells when a session is at work says so itself; of others only the time that passes does. Nothing here
-//! may depend on how busy the machine is: what belongs to a turn may come late.
+//! Newer gateways report when a session is working; for others a timeout ends the turn. Nothing here may depend on the
+//! machine's load: events of a turn may arrive late.
 
 use std::collections::VecDeque;
 
@@ -14,48 +14,48 @@ use crate::records::{Meta, Status, TraceRecord};
 use crate::time::Now;
 use crate::turn::{IDLE_MS, Turn};
 
-/// The most sessions with open turns; those untouched longest give way.
+/// Maximum number of sessions with open turns; the least recently used are evicted.
 const MAX_SESSIONS: usize = 1_024;
-/// How many of them give way at once.
+/// Number of sessions that are evicted at once.
 const EVICTED: usize = MAX_SESSIONS / 32;
-/// The most turns of one session that can be open at once.
+/// Maximum number of open turns of one session.
 const MAX_TURNS: usize = 4;
 
-/// A session that has open turns, or is at work.
+/// A session that has open turns, or is working.
 #[derive(Debug, Default)]
 struct Session {
     turns: VecDeque<Turn>,
-    /// Messages that the gateway processes.
+    /// Number of messages that the gateway is processing.
     messages: u32,
     is_running: bool,
-    /// Whether the gateway tells of its work at all.
-    tells_work: bool,
-    touch: u64,
+    /// Whether the gateway reports the session's work at all.
+    reports_work: bool,
+    last_used: u64,
     touched_mono: u64,
 }
 
 impl Session {
-    fn is_at_work(&self) -> bool {
+    fn is_working(&self) -> bool {
         self.messages > 0 || self.is_running
     }
 
-    /// When its first turn is over, or when its work is given up as lost.
+    /// When its first turn ends, or its work times out.
     fn due_at(&self) -> u64 {
         match self.turns.front() {
-            // The one at work is the last.
-            Some(turn) if self.turns.len() > 1 || !self.is_at_work() => {
-                turn.over_at(self.tells_work)
+            // Only the last turn can be in progress.
+            Some(turn) if self.turns.len() > 1 || !self.is_working() => {
+                turn.over_at(self.reports_work)
             }
             Some(turn) => turn.touched_mono + IDLE_MS,
-            None if self.is_at_work() => self.touched_mono + IDLE_MS,
+            None if self.is_working() => self.touched_mono + IDLE_MS,
             None => self.touched_mono,
         }
     }
 
-    /// Whether something that begins now begins a turn, rather than going on with the last one.
+    /// Whether an event that begins now starts a new turn instead of continuing the last one.
     fn has_ended_turn(&self) -> bool {
         self.turns.back().is_some_and(|turn| {
-            turn.finished_mono.is_some() && !(turn.has_failed && self.is_at_work())
+            turn.finished_mono.is_some() && !(turn.has_failed && self.is_working())
         })
     }
 }
@@ -64,21 +64,21 @@ impl Session {
 #[derive(Debug)]
 pub struct Turns {
     sessions: IndexMap<String, Session>,
-    over: VecDeque<Turn>,
-    /// When the next turn may be over, as it was found when this was last looked for.
+    ended_turns: VecDeque<Turn>,
+    /// When the next turn may end, as of the last check.
     next_due: Option<u64>,
     clock: u64,
     mint: IdMint,
-    /// Turns that were ended for want of room.
+    /// Turns that were ended early because the table was full.
     pub evicted: u64,
 }
 
 impl Turns {
-    /// No turns yet.
+    /// Creates an empty table; `seed` must differ between processes.
     pub fn new(seed: u64) -> Self {
         Self {
             sessions: IndexMap::new(),
-            over: VecDeque::new(),
+            ended_turns: VecDeque::new(),
             next_due: None,
             clock: 0,
             mint: IdMint::new(seed),
@@ -86,17 +86,17 @@ impl Turns {
         }
     }
 
-    /// How many sessions have open turns, or are at work.
+    /// Number of sessions that have open turns or are working.
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
 
-    /// A turn begins, if the session's last one is over; several events tell of the same beginning.
+    /// Begins a turn if the session's last one has ended. Several events report the same beginning.
     pub fn begin(
         &mut self,
         session: &str,
@@ -110,8 +110,8 @@ impl Turns {
         turn.agent = turn.agent.take().or(agent.map(str::to_owned));
     }
 
-    /// A run begins: a turn of its own, unless it is the same run going on after a failed try, or the one that gave
-    /// an answer before this was told.
+    /// Begins a run. It is a turn of its own, unless it continues the same run after a failed attempt, or its answer
+    /// arrived before this event.
     pub fn begin_run(
         &mut self,
         session: &str,
@@ -138,7 +138,7 @@ impl Turns {
         }
     }
 
-    /// A conversation that others told of begins.
+    /// Begins a conversation that `conversation:start` reported.
     pub fn begin_conversation(
         &mut self,
         key: &str,
@@ -153,7 +153,7 @@ impl Turns {
         }
     }
 
-    /// A conversation that others told of is over.
+    /// Ends a conversation that `conversation:end` reported.
     pub fn end_conversation(
         &mut self,
         key: &str,
@@ -165,12 +165,12 @@ impl Turns {
         let turn = self.current(key, started_ms.unwrap_or(ended_ms), now, false);
         turn.is_conversation = true;
         turn.channel = turn.channel.take().or(channel.map(str::to_owned));
-        turn.verdict = Some(Status::of(outcome == Outcome::Completed));
+        turn.reported_status = Some(Status::of(outcome == Outcome::Completed));
         turn.ended_ms = turn.ended_ms.max(ended_ms);
         turn.finished_mono = Some(now.mono_ms);
     }
 
-    /// The session's last answer was given, or failed: the turn is over once nothing more happens to it.
+    /// Notes the session's last answer or its failure: the turn ends once nothing more happens to it.
     pub fn answered(&mut self, session: &str, has_failed: bool, now: Now) {
         if let Some(turn) = self.last(session) {
             turn.is_answered = true;
@@ -179,7 +179,7 @@ impl Turns {
         self.finish(session, now);
     }
 
-    /// A run of the session is over.
+    /// Ends a run of the session.
     pub fn finish(&mut self, session: &str, now: Now) {
         if let Some(turn) = self.last(session) {
             turn.ended_ms = turn.ended_ms.max(now.wall_ms);
@@ -188,13 +188,13 @@ impl Turns {
         }
     }
 
-    /// A model call is final, whether or not it is a request.
+    /// Adds a final model call, whether or not it is a request.
     pub fn call(&mut self, session: &str, call: &ModelCall, now: Now) {
-        // By its end: a call may begin a moment before its user's message is stored.
+        // Compares the call's end: a call may begin shortly before its user's message is stored.
         self.current(session, call.ended_ms, now, false).call(call);
     }
 
-    /// A tool was called, or ended.
+    /// Adds the begin or the end of a tool call.
     pub fn tool(&mut self, tool: &ToolCall, now: Now) {
         let id = self.mint.bits();
         let turn = self.current(&tool.session_key, now.wall_ms, now, false);
@@ -210,7 +210,7 @@ impl Turns {
         }
     }
 
-    /// The gateway says how far it is with a session's work.
+    /// Updates the progress of a session's work.
     pub fn progress(&mut self, progress: &Progress, now: Now) {
         let session = self.session(&progress.session_key, now);
         match progress.step {
@@ -226,20 +226,20 @@ impl Turns {
                 return;
             }
         }
-        session.tells_work = true;
-        let is_at_work = session.is_at_work();
+        session.reports_work = true;
+        let is_working = session.is_working();
         if let Some(turn) = session.turns.back_mut() {
             turn.touched_mono = now.mono_ms;
-            // A turn without an answer is over as well, and a failed answer is tried no more. A turn in which nothing
-            // happened yet is not the one that the gateway means: diagnostics come later than hooks.
-            if !is_at_work && turn.has_content() {
+            // The end of the work ends a turn without an answer too, and a failed answer is not retried. A turn without
+            // content is not the reported one: diagnostics arrive later than hooks.
+            if !is_working && turn.has_content() {
                 turn.has_failed = false;
                 turn.finished_mono.get_or_insert(now.mono_ms);
             }
         }
     }
 
-    /// A message of the session was sent. False where the turn has had its delivery, or there is none.
+    /// Adds the delivery of a message of the session. False where the turn has a delivery already, or there is no turn.
     pub fn deliver(
         &mut self,
         session: &str,
@@ -252,14 +252,14 @@ impl Turns {
         let Some(Session { turns, .. }) = self.sessions.get_mut(session) else {
             return false;
         };
-        // A failure that is told late belongs to the turn that waits for it.
-        let owing = turns.iter().position(Turn::owes_a_failure);
-        let index = owing.filter(|_| !good).or(turns.len().checked_sub(1));
+        // A late failure belongs to the turn that waits for it.
+        let waiting = turns.iter().position(Turn::awaits_failure_hook);
+        let index = waiting.filter(|_| !good).or(turns.len().checked_sub(1));
         let Some(turn) = index.and_then(|index| turns.get_mut(index)) else {
             return false;
         };
         if !good {
-            turn.pay_a_failure();
+            turn.failure_hook_arrived();
         }
         if turn.is_delivered() {
             return false;
@@ -268,9 +268,9 @@ impl Turns {
         true
     }
 
-    /// Ends the turns that are over, or every turn: [`Turns::told`] gives their traces.
+    /// Ends the turns that are due, or all of them. [`Turns::told`] returns their traces.
     pub fn end(&mut self, now: Now, all: bool) {
-        let over = &mut self.over;
+        let ended_turns = &mut self.ended_turns;
         let mut next = u64::MAX;
         self.sessions.retain(|_, session| {
             loop {
@@ -282,39 +282,39 @@ impl Turns {
                 let Some(turn) = session.turns.pop_front() else {
                     return false;
                 };
-                over.push_back(turn);
+                ended_turns.push_back(turn);
             }
         });
         self.next_due = (next < u64::MAX).then_some(next);
     }
 
-    /// How many turns have ended and were not told.
+    /// Number of ended turns whose trace was not taken.
     pub fn ended(&self) -> usize {
-        self.over.len()
+        self.ended_turns.len()
     }
 
-    /// The trace of the next turn that has ended. One after the other: a trace takes more memory than its turn, and many
-    /// can end at once.
+    /// Takes the trace of the next ended turn. One at a time: a trace takes more memory than its turn, and many can end
+    /// at once.
     pub fn told(&mut self, settings: &Settings) -> Option<TraceRecord> {
-        while let Some(turn) = self.over.pop_front() {
-            if turn.is_worth_telling() {
+        while let Some(turn) = self.ended_turns.pop_front() {
+            if turn.needs_trace() {
                 return Some(turn.record(settings, &mut self.mint));
             }
         }
-        self.over = VecDeque::new();
+        self.ended_turns = VecDeque::new();
         None
     }
 
-    /// When the next turn may be over, on the monotonic clock: as [`Turns::end`] left it. At once where one is that was
-    /// not told.
+    /// When the next turn may end, in ms on the monotonic clock, as of the last [`Turns::end`]. 0 while traces wait to
+    /// be taken.
     pub fn next_due(&self) -> Option<u64> {
-        match self.over.is_empty() {
+        match self.ended_turns.is_empty() {
             true => self.next_due,
             false => Some(0),
         }
     }
 
-    /// A trace of a message alone, where no turn is known to be its own.
+    /// The trace of a message that belongs to no known turn.
     pub fn message_trace(
         &mut self,
         settings: &Settings,
@@ -328,7 +328,7 @@ impl Turns {
         turn.record(settings, &mut self.mint)
     }
 
-    /// A trace of a command, which takes no time worth measuring.
+    /// The trace of a command. Its duration is nominal.
     pub fn command_trace(
         &mut self,
         settings: &Settings,
@@ -358,26 +358,26 @@ impl Turns {
             self.evict();
         }
         let session = self.sessions.entry(key.to_owned()).or_default();
-        session.touch = self.clock;
+        session.last_used = self.clock;
         session.touched_mono = now.mono_ms;
         session
     }
 
-    /// The turn that something at this time belongs to; a new one where there is none.
+    /// The turn of an event at this time; a new one where there is none.
     fn current(&mut self, key: &str, at_ms: u64, now: Now, begins: bool) -> &mut Turn {
         self.session(key, now);
         let session = self.sessions.entry(key.to_owned()).or_default();
         if session.turns.is_empty() || (begins && session.has_ended_turn()) {
             if session.turns.len() >= MAX_TURNS {
-                self.over.extend(session.turns.pop_front());
+                self.ended_turns.extend(session.turns.pop_front());
             }
-            // Most have one, and a turn's room is a few hundred bytes.
+            // Most sessions have one turn, and a turn takes a few hundred bytes.
             session.turns.reserve_exact(1);
             session
                 .turns
                 .push_back(Turn::new(key, &mut self.mint, at_ms, now));
         }
-        // The last turn that had begun by then: a call may be final after the next turn began.
+        // The last turn that had begun by then: a call may become final after the next turn began.
         let index = session
             .turns
             .iter()
@@ -389,24 +389,24 @@ impl Turns {
         turn
     }
 
-    /// Ends what was untouched longest: many at once, so that it costs little, and not so many that all their traces
-    /// at once take much.
+    /// Ends the turns of the least recently used sessions: many at once, so that it costs little, but not so many that
+    /// all their traces at once take much memory.
     fn evict(&mut self) {
         let mut touches: Vec<u64> = self
             .sessions
             .values()
-            .map(|session| session.touch)
+            .map(|session| session.last_used)
             .collect();
         touches.sort_unstable();
         let limit = touches.get(EVICTED - 1).copied().unwrap_or_default();
-        let (over, evicted) = (&mut self.over, &mut self.evicted);
+        let (ended_turns, evicted) = (&mut self.ended_turns, &mut self.evicted);
         self.sessions.retain(|_, session| {
-            let stays = session.touch > limit;
-            if !stays {
+            let is_kept = session.last_used > limit;
+            if !is_kept {
                 *evicted += session.turns.len() as u64;
-                over.extend(session.turns.drain(..));
+                ended_turns.extend(session.turns.drain(..));
             }
-            stays
+            is_kept
         });
     }
 }

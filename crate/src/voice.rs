@@ -1,12 +1,12 @@
-//! What is said in the gateway's log: loud at start, quiet after.
+//! Lines for the gateway's log, without repetitions.
 
 use serde::Serialize;
 
-/// The same line is not logged twice within this time, in ms.
+/// Time in which the same line is not logged again, in ms.
 const QUIET_MS: u64 = 60_000;
-/// The time of a line that is logged once only.
+/// Marks a line that is logged once per process.
 const FOR_EVER: u64 = u64::MAX;
-/// The most lines that are told apart when keeping quiet; beyond them nothing new is said.
+/// Maximum number of remembered lines. While all of them are recent, new lines are dropped.
 const MAX_LINES: usize = 256;
 
 /// `1 call`, `2 calls`.
@@ -14,82 +14,83 @@ pub fn counted(count: u64, one: &str, more: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { more })
 }
 
-/// How loud a line is.
+/// The level of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// As it should be.
+    /// Normal operation.
     Info,
-    /// Something to mend.
+    /// The operator should act.
     Warn,
 }
 
 /// A line for the gateway's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LogLine {
-    /// How loud.
+    /// The level.
     pub level: Level,
     /// The text, without content, tokens or identities.
     pub text: String,
 }
 
-/// Lines to log, none of them twice a minute.
+/// Collects log lines and suppresses repetitions within a minute.
 #[derive(Debug, Default)]
 pub struct Voice {
     lines: Vec<LogLine>,
-    spoken: Vec<(String, u64)>,
+    logged: Vec<(String, u64)>,
 }
 
 impl Voice {
     /// Logs a line.
     pub fn say(&mut self, level: Level, text: String, mono_ms: u64) {
-        if self.may_speak(&text, mono_ms, mono_ms) {
+        if self.may_log(&text, mono_ms, mono_ms) {
             self.lines.push(LogLine { level, text });
         }
     }
 
-    /// Logs a line whose figures change, but which is about the same thing; whether it was its time.
+    /// Logs a line whose figures change; lines with the same `about` count as repetitions. Returns whether it was
+    /// logged.
     pub fn say_about(&mut self, level: Level, about: &str, text: String, mono_ms: u64) -> bool {
-        let may_speak = self.may_speak(about, mono_ms, mono_ms);
-        if may_speak {
+        let may_log = self.may_log(about, mono_ms, mono_ms);
+        if may_log {
             self.lines.push(LogLine { level, text });
         }
-        may_speak
+        may_log
     }
 
-    /// Logs a line once only.
+    /// Logs a line once per process.
     pub fn say_once(&mut self, level: Level, text: String) {
-        if self.may_speak(&text, 0, FOR_EVER) {
+        if self.may_log(&text, 0, FOR_EVER) {
             self.lines.push(LogLine { level, text });
         }
     }
 
-    /// The lines to log now.
+    /// Takes the collected lines.
     pub fn take(&mut self) -> Vec<LogLine> {
         std::mem::take(&mut self.lines)
     }
 
-    /// Keeps lines for the next time.
+    /// Puts lines back in front of the collected ones.
     pub fn put_back(&mut self, mut lines: Vec<LogLine>) {
         lines.append(&mut self.lines);
         self.lines = lines;
     }
 
-    fn may_speak(&mut self, about: &str, mono_ms: u64, remembered_ms: u64) -> bool {
+    fn may_log(&mut self, about: &str, mono_ms: u64, remembered_ms: u64) -> bool {
         let is_recent = |at: u64| at == FOR_EVER || mono_ms.saturating_sub(at) < QUIET_MS;
-        if let Some((_, at)) = self.spoken.iter_mut().find(|(known, _)| known == about) {
+        if let Some((_, at)) = self.logged.iter_mut().find(|(known, _)| known == about) {
             let quiet = is_recent(*at);
             if !quiet {
                 *at = remembered_ms;
             }
             return !quiet;
         }
-        if self.spoken.len() >= MAX_LINES {
-            self.spoken.retain(|(_, at)| is_recent(*at));
+        if self.logged.len() >= MAX_LINES {
+            self.logged.retain(|(_, at)| is_recent(*at));
         }
-        let has_room = self.spoken.len() < MAX_LINES;
+        let has_room = self.logged.len() < MAX_LINES;
         if has_room {
-            self.spoken.push((about.to_owned(), remembered_ms));
+            self.logged.push((about.to_owned(), remembered_ms));
         }
         has_room
     }
@@ -101,29 +102,29 @@ mod tests {
 
     #[test]
     fn the_same_line_is_not_logged_twice_a_minute() {
-        let mut voice = Voice::default();
+        let mut log = Voice::default();
         for at in [0, 1_000, 59_999, 60_000, 60_001] {
-            voice.say(Level::Warn, "down".into(), at);
+            log.say(Level::Warn, "down".into(), at);
         }
-        voice.say(Level::Warn, "other".into(), 5);
-        assert_eq!(voice.take().len(), 3);
+        log.say(Level::Warn, "other".into(), 5);
+        assert_eq!(log.take().len(), 3);
     }
 
     #[test]
-    fn what_is_said_once_is_said_once() {
-        let mut voice = Voice::default();
+    fn a_say_once_line_is_logged_once() {
+        let mut log = Voice::default();
         for _ in 0..3 {
-            voice.say_once(Level::Warn, "a setting".into());
+            log.say_once(Level::Warn, "a setting".into());
         }
-        assert_eq!(voice.take().len(), 1);
+        assert_eq!(log.take().len(), 1);
     }
 
     #[test]
-    fn a_thousand_kinds_of_lines_stay_bounded() {
-        let mut voice = Voice::default();
+    fn the_number_of_remembered_lines_is_bounded() {
+        let mut log = Voice::default();
         for kind in 0..1_000 {
-            voice.say(Level::Info, format!("kind {kind}"), 1);
+            log.say(Level::Info, format!("kind {kind}"), 1);
         }
-        assert_eq!(voice.take().len(), MAX_LINES);
+        assert_eq!(log.take().len(), MAX_LINES);
     }
 }

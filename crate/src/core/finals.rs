@@ -1,4 +1,4 @@
-//! What becomes of a call that is final.
+//! Final calls: pricing, journalling, records.
 
 use super::Core;
 use crate::call::{ModelCall, Outcome};
@@ -20,7 +20,7 @@ impl Core {
     }
 
     pub(super) fn enqueue(&mut self, settled: Settled, from_total: bool, now: Now) {
-        // Traces are the business of the process in which the turn runs; the store's rows are no turn's.
+        // The process in which a turn runs makes its trace; rows of the store belong to no turn.
         let traces = !from_total && !settled.elsewhere && !settled.stored;
         let priced = self.prices.cost(&settled);
         if let Some(distance) = priced.implausible {
@@ -66,9 +66,9 @@ impl Core {
         self.keep_call(call, now);
     }
 
-    /// Tells a receiver that knows ids what a proxy told of calls that have left.
+    /// Sends enrichments of calls that have left to a receiver that supports record ids.
     pub(super) fn enrich(&mut self, now: Now) {
-        // A receiver can add to a call only when it has it.
+        // A receiver can add to a call only after it got it.
         let is_behind = self.keeper.waiting().0 > 0;
         if self.outbox.receiver() == Receiver::Unknown || is_behind {
             return;
@@ -97,11 +97,11 @@ impl Core {
     fn warn_of_implausible_cost(&mut self, provider: &str, model: &str, distance: f64) {
         self.counts.implausible_costs += 1;
         let name = identity::name(&format!("{provider}/{model}"));
-        // In powers of ten, so that a model's calls say the same.
+        // In powers of ten, so that all calls of a model log the same line.
         let times = 10_u64.pow(distance.log10().clamp(3.0, 18.0) as u32);
         let text = format!(
-            "a cost was told for {name} that is more than {times} times beyond or below every price list, so it is in \
-             another unit; it is not believed, and the call counts at list price; where \
+            "the cost reported for {name} is more than {times} times above or below every price list, so it is in \
+             another unit; it is ignored, and the call counts at list price; where \
              models.providers.{}.models[].cost is set, give USD per 1M tokens there",
             identity::name(provider)
         );
@@ -116,7 +116,7 @@ impl Core {
              OpenAI-compatible endpoint, set models.providers.{}.models[].compat.supportsUsageInStreaming: true",
             identity::name(&call.provider)
         );
-        // Once a model, not once a minute: it is a setting, and stays wrong until mended.
+        // Once per model, not once per minute: it is a setting, and stays wrong until it is fixed.
         self.voice.say_once(Level::Warn, text);
     }
 }

@@ -1,4 +1,4 @@
-//! Messages and conversations: what goes into their turns, and what is told at once.
+//! Messages and conversations: the parts of turns, and the records that are made at once.
 
 use super::Core;
 use crate::observe::{Conversation, Direction, Message};
@@ -20,11 +20,11 @@ impl Core {
             return;
         }
         let (meta, good) = (report.meta, message.success);
-        let joined = session.is_some_and(|session| {
+        let has_turn = session.is_some_and(|session| {
             self.turns
                 .deliver(session, &message.channel, meta.clone(), good, now)
         });
-        if !joined {
+        if !has_turn {
             let trace = self.turns.message_trace(
                 &self.settings,
                 &message.channel,

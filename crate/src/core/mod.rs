@@ -1,4 +1,4 @@
-//! The whole machine: events in, requests and log lines out.
+//! The core: events in, requests and log lines out.
 
 mod disk;
 mod finals;
@@ -32,30 +32,31 @@ use crate::turns::Turns;
 use crate::voice::{Level, LogLine, Voice, counted};
 use totals::Deferred;
 
-/// The most calls that wait for a receiver in memory, at some 500 bytes each; the others wait on disk.
+/// Maximum number of calls that wait for a receiver in memory, at about 500 bytes each; further ones wait on disk.
 const MAX_WAITING: usize = 4_096;
-/// The same while the disk takes nothing.
+/// The same while the disk fails.
 const MAX_WAITING_WITHOUT_DISK: usize = 16_384;
-/// So many traces are told at once, or a quarter: when a busy gateway falls silent, hundreds of turns end together.
+/// Number of traces that one round makes, unless a quarter of the ended turns is more: when a busy gateway becomes
+/// idle, hundreds of turns end together.
 const MAX_TRACES: usize = 64;
 
-/// What the host does next.
+/// Instructions for the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advice {
-    /// In how many ms to call again; `None` until the next event.
+    /// When to call again, in ms; `None` means at the next event.
     pub wake_in_ms: Option<u64>,
     /// Lines to log.
     pub log: Vec<LogLine>,
 }
 
-/// Whether the gateway stops.
+/// Whether and how the gateway stops.
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Closing {
     #[default]
     No,
-    /// And what is open is kept on disk.
+    /// It stops, and pending calls stay in the journal.
     Kept,
-    /// And nothing goes on from here.
+    /// It stops, and no later instance continues.
     All,
 }
 
@@ -79,13 +80,13 @@ pub struct Core {
     voice: Voice,
     counts: Counts,
     closing: Closing,
-    hears_llm_output: bool,
-    /// How many calls and other records were said to be lost.
-    said_lost: (u64, u64),
+    has_llm_output: bool,
+    /// Numbers of lost calls and other records in the last log line.
+    logged_losses: (u64, u64),
 }
 
 impl Core {
-    /// A core with its settings judged; `seed` must differ between processes.
+    /// Creates a core and validates its settings; `seed` must differ between processes.
     pub fn new(raw: &RawSettings, seed: u64) -> Self {
         let (settings, problems) = Settings::validate(raw);
         let mut core = Self {
@@ -105,8 +106,8 @@ impl Core {
             voice: Voice::default(),
             counts: Counts::default(),
             closing: Closing::default(),
-            hears_llm_output: false,
-            said_lost: (0, 0),
+            has_llm_output: false,
+            logged_losses: (0, 0),
             settings,
         };
         for problem in problems {
@@ -115,19 +116,19 @@ impl Core {
         core
     }
 
-    /// The server's address and the header that authorizes, for the one who posts.
+    /// The server's address and the token for the authorization header.
     pub fn target(&self) -> Option<(&str, Option<&str>)> {
         let url = self.settings.url.as_deref()?;
         Some((url, self.settings.token.as_ref().map(|t| t.expose())))
     }
 
-    /// Tells whether the gateway's diagnostics are heard.
+    /// Sets whether the gateway's diagnostics are received.
     pub fn expect_diagnostics(&mut self, expected: bool) {
         self.ledger.expect_diagnostics(expected);
     }
 
-    /// Takes one event in: `source` is an index into [`SOURCES`]. Never fails; what cannot be read
-    /// is counted by its reason, which is also returned.
+    /// Takes in one event. `source` is an index into [`SOURCES`]. Never fails: an unreadable event is counted by its
+    /// reason, which is also returned.
     pub fn observe(&mut self, source: usize, facts: Vec<Scalar>, now: Now) -> Option<&'static str> {
         match self.read(source, facts, now) {
             Ok(event) => {
@@ -234,14 +235,14 @@ impl Core {
 
     fn note_seen(&mut self, id: CallId, mut for_journal: Observation) {
         self.counts.broken_usage += u64::from(for_journal.broken_usage);
-        // What is not needed to match or to settle is no business of the journal's.
+        // Matching and settling do not need it, so the journal does not store it.
         for_journal.response_id = None;
         let frame = Frame::seen(id, Box::new(for_journal));
         self.keeper.note(&frame);
         self.tell_owner(|| frame);
     }
 
-    /// Whether a row of the session store may be a call that nobody told of, or be matched with one.
+    /// Whether a row of the session store can be matched, or be counted as a call of its own.
     fn is_gap(&mut self, row: &Observation) -> bool {
         if !self.ledger.is_matchable(row.ended_ms) {
             self.counts.ignored.add("stored_unmatchable");
@@ -270,14 +271,14 @@ impl Core {
         self.sessions.learn(facts);
     }
 
-    /// Once a process: two hooks and several registrations tell of the same start.
+    /// Reported once per process: two hooks and several registrations report the same start.
     fn gateway_started(&mut self, now: Now) {
         for record in self.reporter.gateway_started(&self.settings, now) {
             self.report(&record, now);
         }
     }
 
-    /// Does what is due. Call after events, after replies, and when the last advice says so.
+    /// Does the work that is due. Call it after events, after replies, and when the last advice says so.
     pub fn advance(&mut self, now: Now) -> Advice {
         let due = match std::mem::take(&mut self.closing) {
             Closing::No => self.ledger.due(now),
@@ -291,7 +292,7 @@ impl Core {
         self.end_turns(now, false);
         self.keep_settled();
         self.keep(now);
-        self.say_losses(now);
+        self.log_losses(now);
         Advice {
             wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
             log: self.voice.take(),
@@ -300,7 +301,7 @@ impl Core {
 
     fn end_turns(&mut self, now: Now, all: bool) {
         self.turns.end(now, all);
-        // The rest at the next beats: what is told waits in memory until it is written.
+        // The rest in the next rounds: records wait in memory until they are written.
         let share = if all { 1 } else { 4 };
         for _ in 0..MAX_TRACES.max(self.turns.ended() / share) {
             let Some(trace) = self.turns.told(&self.settings) else {
@@ -310,11 +311,11 @@ impl Core {
         }
     }
 
-    /// Says what was lost since this was last said, by reason.
-    fn say_losses(&mut self, now: Now) {
+    /// Logs the losses by reason if there are new ones.
+    fn log_losses(&mut self, now: Now) {
         let calls = &self.outbox.counts().dropped;
         let lost = (calls.total(), self.extras.dropped.total());
-        if lost == self.said_lost {
+        if lost == self.logged_losses {
             return;
         }
         let text = format!(
@@ -325,12 +326,12 @@ impl Core {
             self.extras.dropped.in_words()
         );
         if self.voice.say_about(Level::Warn, "lost", text, now.mono_ms) {
-            self.said_lost = lost;
+            self.logged_losses = lost;
         }
     }
 
-    /// Makes calls final and every total count: the gateway stops, or loads the plugin again. Where the journal `keeps`
-    /// what is open, a call whose message is still to come waits for it in the next instance.
+    /// Makes calls final and counts all totals, when the gateway stops or reloads the plugin. Where the journal `keeps`
+    /// pending calls, a call whose message is still to come waits for it in the next instance.
     pub fn close(&mut self, keeps: bool, now: Now) {
         self.closing = if keeps { Closing::Kept } else { Closing::All };
         let log = self.advance(now).log;
@@ -339,12 +340,12 @@ impl Core {
         self.voice.put_back(log);
     }
 
-    /// Lines to log that no advice had.
+    /// Takes the log lines that no advice returned.
     pub fn said(&mut self) -> Vec<LogLine> {
         self.voice.take()
     }
 
-    /// Everything that a status shows.
+    /// The status.
     pub fn status(&self) -> Status<'_> {
         Status {
             url: self.settings.url.as_deref(),
@@ -379,7 +380,7 @@ impl Core {
     fn passed(&mut self, path: String) {
         self.tell_owner(|| Frame::Passed(path.clone()));
         let text = format!(
-            "a POST to {path} was passed on and is not counted: it is no call of a model that this version knows; \
+            "a POST to {path} was passed on and is not counted: this version does not know it as a model call; \
              the provider may bill it all the same"
         );
         if self.counts.uncounted.add(path) {

@@ -1,4 +1,4 @@
-//! Sums that a gateway tells beside its calls: what they hold more is said, or counted.
+//! Totals that a gateway reports beside its calls. A difference is logged, or counted as calls.
 
 use super::Core;
 use crate::call::{Cost, CostSource, Outcome};
@@ -8,10 +8,10 @@ use crate::sessions::Missing;
 use crate::time::Now;
 use crate::voice::Level;
 
-/// The most totals that wait to be compared.
+/// Maximum number of totals that wait to be compared.
 const MAX_DEFERRED: usize = 4_096;
 
-/// Totals to compare or to count once the calls before them had time to be final.
+/// Totals that are compared or counted once the calls before them had time to become final.
 #[derive(Debug)]
 pub(super) enum Deferred {
     Compare(Aggregate),
@@ -41,9 +41,9 @@ impl Core {
     }
 
     fn compare(&mut self, aggregate: &Aggregate, now: Now) {
-        // Where a gateway tells both, both tell of the same run.
-        self.hears_llm_output |= aggregate.source == "llm_output";
-        if self.hears_llm_output && aggregate.source != "llm_output" {
+        // A gateway that reports both totals reports the same run in both.
+        self.has_llm_output |= aggregate.source == "llm_output";
+        if self.has_llm_output && aggregate.source != "llm_output" {
             return;
         }
         let unseen = self.sessions.compare(aggregate);
@@ -51,12 +51,12 @@ impl Core {
             return;
         }
         self.counts.tokens_unseen += unseen;
-        // Each loss is a line of its own: what is lost is said to the token.
+        // Each difference is logged in a line of its own, with its number of tokens.
         self.voice.say(
             Level::Warn,
             format!(
                 "{} reports {unseen} tokens more than its messages showed: another plugin blocks or \
-                 changes messages before they reach us, and this gateway has no other source",
+                 changes messages before they reach this plugin, and this gateway has no other source",
                 aggregate.source
             ),
             now.mono_ms,
