@@ -115,7 +115,7 @@ pub struct TraceRecord {
     pub id: String,
     /// The agent's name.
     pub agent_name: String,
-    /// What it is.
+    /// Its name.
     pub name: String,
     /// How it ended.
     pub status: Status,
@@ -140,7 +140,7 @@ pub struct LogRecord {
     pub agent_name: String,
     /// `info`, `warn` or `error`.
     pub level: &'static str,
-    /// What happened, without content.
+    /// The text, without content.
     pub message: String,
     /// When.
     pub timestamp: String,

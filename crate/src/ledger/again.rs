@@ -1,7 +1,7 @@
 //! Detects repeated reports of one call. Causes: a second registration of the plugin; a history that was restored,
 //! imported or branched; a batch that was sent twice; a bridge that logs a call twice.
 //!
-//! A duplicate is detected by the call's key: a hash of its add_call time, its usage, and the id of the answer (for
+//! A duplicate is detected by the call's key: a hash of its begin time, its usage, and the id of the answer (for
 //! LiteLLM, of the call). The ledger keeps the keys of the last calls much longer than their match records: at least
 //! [`MAX_KEYS`], at most twice as many, at 18 bytes each. The journal stores them.
 
@@ -50,7 +50,7 @@ struct Recent {
     at_ms: u64,
     within_ms: u64,
     fingerprint: u64,
-    /// Begin and end of the call, in ms since 1970; `None` where the fingerprint contains the add_call.
+    /// Begin and end of the call, in ms since 1970; `None` where the fingerprint contains the begin.
     span: Option<(u64, u64)>,
 }
 
@@ -99,7 +99,7 @@ impl Duplicates {
         self.current.keys.contains(&key) || self.previous.keys.contains(&key)
     }
 
-    /// Remembers a key. `began_ms` is the add_call of its call, in ms since 1970.
+    /// Remembers a key. `began_ms` is the begin of its call, in ms since 1970.
     pub(super) fn remember(&mut self, key: Option<u64>, began_ms: u64) {
         let Some(key) = key.filter(|key| !self.has(*key)) else {
             return;
@@ -147,9 +147,9 @@ impl Recent {
     }
 }
 
-/// The key that detects repeated reports of a call; `None` for surfaces that do not report a add_call time.
+/// The key that detects repeated reports of a call; `None` for surfaces that do not report a begin time.
 ///
-/// Without an id, the key of a live message includes its session: sessions that run side by side may add_call calls in the
+/// Without an id, the key of a live message includes its session: sessions that run side by side may begin calls in the
 /// same ms. The key of a stored row does not, since a row that was copied into another session is a duplicate.
 pub(crate) fn key_of_call(observation: &Observation) -> Option<u64> {
     let row = observation.surface.row();
@@ -170,7 +170,7 @@ pub(crate) fn key_of_call(observation: &Observation) -> Option<u64> {
 }
 
 /// Fingerprint of an observation that is delivered twice at once: its surface, session, model, usage, outcome, span,
-/// and its duration or add_call. No two calls share it.
+/// and its duration or begin. No two calls share it.
 fn immediate_fingerprint(observation: &Observation, at_ms: u64) -> Option<Recent> {
     let time = match &observation.span_id {
         Some(_) => observation.duration_ms.map_or(0, f64::to_bits),

@@ -9,7 +9,7 @@
 //!
 //! The table in `observe/surface.rs` defines the surfaces: how each is matched, merged and awaited.
 //!
-//! A call is final when every awaited surface has reported it, or when the add_pending-back period ends. Where the session
+//! A call is final when every awaited surface has reported it, or when the hold-back period ends. Where the session
 //! store is read, a call of which only the end was reported waits longer, for its message or its row. An observation
 //! that arrives after that finds the call's match record. It is suppressed; it enriches the call if it knows more; or
 //! the call is counted late if no earlier observation had usage.
@@ -89,7 +89,7 @@ enum Repeat {
 pub struct Ledger {
     mint: IdMint,
     expect_diagnostics: bool,
-    /// The surfaces that ever reported a failure. Gateways of which no surface does report failed calls as `completed`.
+    /// The surfaces that ever reported a failure. Some gateways report failed calls as `completed` on every surface.
     tells_failures: Surfaces,
     pending: IndexMap<u64, Open>,
     waiting: VecDeque<(u64, CallId)>,
@@ -325,7 +325,7 @@ impl Ledger {
             .map(|(first, _)| first + self.hold_back_ms())
     }
 
-    /// The buckets that may add_pending an observation's call; all of them where no session was reported. The session store
+    /// The buckets that may hold an observation's call; all of them where no session was reported. The session store
     /// may file a call under another key than the gateway reported: a job's run under its job.
     fn buckets(&self, observation: &Observation) -> Vec<u64> {
         let model = observation.model.as_str();

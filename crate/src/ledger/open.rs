@@ -25,7 +25,7 @@ pub struct Settled {
     pub trigger: Option<String>,
     /// Tokens; `None` where none were reported.
     pub usage: Option<Usage>,
-    /// What it cost.
+    /// Its cost.
     pub cost: Cost,
     /// How long it took.
     pub latency: Option<Latency>,
@@ -41,7 +41,7 @@ pub struct Settled {
     pub outcome: Outcome,
     /// What is billed beside tokens at their usual price.
     pub bill: Option<Box<Bill>>,
-    /// Whether only the session store told of it.
+    /// Whether only the session store reported it.
     pub stored: bool,
     /// Whether only other processes saw it.
     pub elsewhere: bool,

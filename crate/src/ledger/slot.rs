@@ -135,7 +135,7 @@ impl Slot {
         self.seen.has(surface)
     }
 
-    /// Its add_call, else its end, in ms since 1970.
+    /// Its begin, else its end, in ms since 1970.
     pub(super) fn began_ms(&self) -> u64 {
         self.started_ms.get().unwrap_or(self.ended_ms)
     }
@@ -254,7 +254,7 @@ impl Slot {
             .map(|(ours, theirs)| apart(ours, theirs));
         let end_apart = apart(self.ended_ms, observation.ended_ms);
         let apart = start_apart.map_or(end_apart, |start| start.min(end_apart));
-        // Only times identify the call here: of calls that add_call together the gateway may report one, and an
+        // Only times identify the call here: of calls that begin together the gateway may report one, and an
         // intermediary all.
         let by_intermediary =
             || observation.surface.is_intermediary() || self.is_by_intermediaries();

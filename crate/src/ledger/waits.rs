@@ -13,7 +13,7 @@ const STORED_HOLD_BACK_MS: u64 = 150_000;
 const MAX_AWAITED: usize = 64;
 
 impl Ledger {
-    /// Makes the calls ready whose add_pending-back period is over.
+    /// Makes the calls ready whose hold-back period is over.
     pub(super) fn end_waits(&mut self, mono_ms: u64) {
         // Records are dropped in order of arrival, so a pending call at the front blocks the table.
         let holds_up = |first: &Slot| self.pending.contains_key(&first.id.key());

@@ -113,7 +113,7 @@ fn tier(value: &Scalar, first: Option<Tier>) -> Result<Tier, String> {
                 return Err([
                     ".",
                     name,
-                    " is not a plausible number; give USD per 1M tokens",
+                    " is no number that can be meant; give USD per 1M tokens",
                 ]
                 .concat());
             }
