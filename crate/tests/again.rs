@@ -1,5 +1,5 @@
-//! The same call told again is the same call: by a restored, imported or branched history, by a batch that is sent again, by
-//! a bridge that logs a call twice; however late, and after whichever restart. The core is played natively.
+//! Repeated reports of a call count once: from a restored, imported or branched history, from a batch that is sent
+//! twice, from a bridge that logs a call twice, at any delay and after any restart.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const START_MS: u64 = 1_795_918_851_435;
 const DAY_MS: u64 = 86_400_000;
 
-/// An answer that began so many ms after [`START_MS`].
+/// An answer that began this many ms after [`START_MS`].
 fn answer(after_ms: u64, id: Option<&str>) -> Value {
     json!({
         "role": "assistant", "provider": "p", "model": "m", "api": "openai-completions",
@@ -34,7 +34,7 @@ fn row(message: &Value, entry: &str, written_ms: u64) -> Value {
     })
 }
 
-/// A payload of LiteLLM's log, of a call that began so many ms after [`START_MS`].
+/// A payload of LiteLLM's log, for a call that began this many ms after [`START_MS`].
 fn payload(after_ms: u64) -> Value {
     let began = (START_MS + after_ms) as f64 / 1e3;
     json!({
@@ -74,10 +74,10 @@ fn post(gateway: &mut Gateway, payloads: &Value, at_ms: u64) {
     }
 }
 
-/// Something that is told at a time.
+/// A report and its time.
 type Told<'a> = (u64, &'a dyn Fn(&mut Gateway, u64));
 
-/// How many calls are counted, where the core may be restarted between two things that are told.
+/// Number of counted calls; the core may be restarted between two reports.
 fn counted(told: &[Told], restarts: bool, compacts: bool) -> u64 {
     let mut gateway = Gateway::new(false);
     let (mut now, mut before) = (START_MS, 0);
@@ -98,12 +98,13 @@ fn counted(told: &[Told], restarts: bool, compacts: bool) -> u64 {
     before + requests(&gateway)
 }
 
-/// How many calls were counted since the last restart: a receiver that knows ids would hide a history's second telling.
+/// Number of calls that were counted since the last restart. The receiver supports record ids, so its totals would hide
+/// a second count of a history.
 fn requests(gateway: &Gateway) -> u64 {
     gateway.status()["requests"].as_u64().unwrap()
 }
 
-/// The same count in one life, with restarts, and with restarts after which only a snapshot is there.
+/// The count without restarts, with restarts, and with restarts from a snapshot; all must be equal.
 fn counts(told: &[Told]) -> u64 {
     let counts = [(false, false), (true, false), (true, true)]
         .map(|(restarts, compacts)| counted(told, restarts, compacts));
@@ -111,7 +112,7 @@ fn counts(told: &[Told]) -> u64 {
     counts[0]
 }
 
-/// From the same moment to half a year.
+/// Delays from zero to half a year.
 const LATER_MS: [u64; 8] = [
     0,
     3_000,
@@ -124,7 +125,7 @@ const LATER_MS: [u64; 8] = [
 ];
 
 #[test]
-fn a_message_of_a_restored_history_is_the_call_that_was_told() {
+fn a_message_of_a_restored_history_is_the_known_call() {
     for later in LATER_MS {
         for (id, session) in [
             (Some("resp-A"), "agent:main:s"),
@@ -148,7 +149,7 @@ fn a_message_of_a_restored_history_is_the_call_that_was_told() {
 }
 
 #[test]
-fn calls_that_differ_in_begin_id_or_usage_stay_as_many_as_they_are() {
+fn calls_that_differ_in_begin_id_or_usage_all_count() {
     let first = answer(0, Some("resp-A"));
     let mut more = first.clone();
     more["usage"]["output"] = json!(11);
@@ -168,7 +169,7 @@ fn calls_that_differ_in_begin_id_or_usage_stay_as_many_as_they_are() {
         let at = START_MS + 900;
         assert_eq!(counts(&[(at, &one), (at + 20_000, &two)]), 2, "{other}");
     }
-    // Without ids sessions that run side by side may begin calls in the same ms.
+    // Without ids, sessions that run side by side may begin calls in the same ms.
     let message = answer(0, None);
     let tell = |session: &'static str| {
         let told = told(&message, session);
@@ -179,8 +180,8 @@ fn calls_that_differ_in_begin_id_or_usage_stay_as_many_as_they_are() {
 }
 
 #[test]
-fn a_row_of_a_branched_history_is_the_call_that_was_told() {
-    // Each with its entry, and when it was written: at the same time, 20 s later, and when a history was imported.
+fn a_row_of_a_branched_history_is_the_known_call() {
+    // Each with its entry and the time of writing: the same time, 20 s later, and the time of an import.
     let at = START_MS + 900;
     for id in [Some("resp-A"), None] {
         for written in [at, at + 20_000, at + 500_000] {
@@ -207,7 +208,7 @@ fn a_row_of_a_branched_history_is_the_call_that_was_told() {
 }
 
 #[test]
-fn a_copy_in_the_store_comes_before_what_the_hook_tells_of_it() {
+fn a_copy_in_the_store_may_precede_its_hook() {
     let message = answer(0, Some("resp-A"));
     let at = START_MS + 900;
     let stored = |gateway: &mut Gateway, now| gateway.hear("stored", &row(&message, "a", at), now);
@@ -233,7 +234,7 @@ fn take_history(gateway: &mut Gateway, rows: &[Value], now: u64) {
 }
 
 #[test]
-fn copies_in_a_history_that_is_filled_in_are_counted_once() {
+fn copies_in_a_backfilled_history_count_once() {
     let (a, b) = (answer(0, Some("resp-A")), answer(60_000, Some("resp-B")));
     let written = [START_MS + 900, START_MS + 60_900];
     let rows = [
@@ -246,9 +247,9 @@ fn copies_in_a_history_that_is_filled_in_are_counted_once() {
     let all = |gateway: &mut Gateway, now| take_history(gateway, &rows, now);
     let half = |gateway: &mut Gateway, now| take_history(gateway, &rows[..2], now);
     assert_eq!(counts(&[(late, &all)]), 2);
-    // Reading is begun anew after a crash, with other copies.
+    // After a crash, reading starts again, with other copies.
     assert_eq!(counts(&[(late, &half), (late + 60_000, &all)]), 2);
-    // A session that was read is restored, and its history is written anew through the hook.
+    // A session that was read is restored, and the hook reports its history again.
     let live = |gateway: &mut Gateway, now| {
         gateway.hear("before_message_write", &told(&a, "agent:main:s"), now);
     };
@@ -256,7 +257,7 @@ fn copies_in_a_history_that_is_filled_in_are_counted_once() {
 }
 
 #[test]
-fn a_row_that_tells_no_begin_is_known_by_its_entry() {
+fn a_row_without_a_begin_is_identified_by_its_entry() {
     let mut message = answer(0, None);
     message["timestamp"] = Value::Null;
     let written = START_MS + 900;
@@ -271,7 +272,7 @@ fn a_row_that_tells_no_begin_is_known_by_its_entry() {
 }
 
 #[test]
-fn a_batch_that_litellm_sends_again_is_the_same_calls() {
+fn a_batch_that_litellm_repeats_counts_once() {
     let batch = json!([payload(0)]);
     let at = START_MS + 2_000;
     let tell = |gateway: &mut Gateway, now| post(gateway, &batch, now);
@@ -283,19 +284,19 @@ fn a_batch_that_litellm_sends_again_is_the_same_calls() {
         ];
         assert_eq!(counts(&told), 1, "{later} ms later");
     }
-    // The answer's id is made anew by some versions at each logging.
+    // Some versions generate a new answer id at each logging.
     let renamed = json!([changed(payload(0), json!({"id": "chatcmpl-2"}))]);
     let again = |gateway: &mut Gateway, now| post(gateway, &renamed, now);
     assert_eq!(counts(&[(at, &tell), (at + 12_000, &again)]), 1);
-    // Without an id of LiteLLM's, the answer's tells it.
+    // Without LiteLLM's id, the answer's id identifies the call.
     let bare = json!([changed(payload(0), json!({"litellm_call_id": null}))]);
     let tell_bare = |gateway: &mut Gateway, now| post(gateway, &bare, now);
     assert_eq!(counts(&[(at, &tell_bare), (at + 12_000, &tell_bare)]), 1);
 }
 
 #[test]
-fn a_response_in_the_background_that_is_fetched_again_is_the_same_call() {
-    // The proxy tells the provider's own times, whenever it is fetched.
+fn a_background_response_that_is_fetched_twice_is_one_call() {
+    // The proxy reports the provider's times at each fetch.
     let response = |id: &str| {
         json!({"event": {
             "provider": "openai", "model": null, "response_model": "gpt-5", "response_id": id,
@@ -315,7 +316,7 @@ fn a_response_in_the_background_that_is_fetched_again_is_the_same_call() {
 }
 
 #[test]
-fn calls_of_litellm_with_equal_usage_and_other_begins_or_ids_stay_two() {
+fn litellm_calls_with_equal_usage_but_other_begins_or_ids_are_two() {
     let at = START_MS + 2_000;
     let one = |gateway: &mut Gateway, now| post(gateway, &json!([payload(0)]), now);
     for other in [
@@ -333,7 +334,7 @@ fn calls_of_litellm_with_equal_usage_and_other_begins_or_ids_stay_two() {
 }
 
 #[test]
-fn what_a_bridge_logs_twice_is_one_call() {
+fn a_call_that_a_bridge_logs_twice_counts_once() {
     let at = START_MS + 2_000;
     let bridges = [
         ("anthropic_messages", "acompletion"),
@@ -356,7 +357,7 @@ fn what_a_bridge_logs_twice_is_one_call() {
         let told: [Told; 2] = [(at, &first), (at + 10_000, &second)];
         assert_eq!(counted(&told, false, false), 1, "in two batches");
     }
-    // A client that names all its calls alike makes as many as there are.
+    // Calls of a client that uses one id for all its calls all count.
     let next = payload(1_501);
     let one = |gateway: &mut Gateway, now| post(gateway, &json!([payload(0)]), now);
     let two = |gateway: &mut Gateway, now| post(gateway, &json!([next]), now);
@@ -403,9 +404,9 @@ fn polls_are_no_calls() {
     }
 }
 
-/// At least 32,768 calls are known again; of those that came before, a copy that was written a day later is known.
+/// The last 32,768 calls are recognized. Older ones are recognized by age, if the copy was written a day later.
 #[test]
-fn memory_is_bounded_and_an_old_copy_counts_as_such() {
+fn memory_is_bounded_and_old_copies_are_recognized() {
     let (kept, all) = (32_768, 70_000);
     let mut gateway = Gateway::new(false);
     let rows = |from: u64, to: u64, later_ms: u64| -> Vec<Value> {

@@ -1,4 +1,4 @@
-//! A receiver that is away for long: what waits goes to disk, within bounds, and comes back in order.
+//! A receiver that is unreachable for long: waiting calls go to disk, within bounds, and are sent in order.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ fn message(index: u64) -> Value {
     })
 }
 
-/// So many calls, a tenth of a second apart, while nobody is sent anything.
+/// This many calls, 100 ms apart, while nothing is sent.
 fn hear(gateway: &mut Gateway, calls: std::ops::Range<u64>) -> u64 {
     for index in calls.clone() {
         let at = START_MS + index * 100 + 50;
@@ -56,7 +56,7 @@ fn of_kind(gateway: &Gateway, prefix: &str) -> usize {
 }
 
 #[test]
-fn what_does_not_fit_into_memory_waits_on_disk_and_arrives() {
+fn calls_beyond_memory_wait_on_disk_and_arrive() {
     let mut gateway = Gateway::new(false);
     let end = hear(&mut gateway, 0..9_000);
     assert_eq!(gateway.status()["waiting"], 9_000);
@@ -91,11 +91,11 @@ fn a_restart_in_the_middle_of_a_backlog_changes_nothing() {
 }
 
 #[test]
-fn what_is_new_does_not_wait_for_the_whole_backlog() {
+fn a_new_call_does_not_wait_for_the_whole_backlog() {
     let mut gateway = Gateway::new(false);
     let mut end = hear(&mut gateway, 0..15_000);
     let mut before_it = 0;
-    // One request a round, as a slow receiver would have it; the new call comes while the backlog drains.
+    // One request per round, as with a slow receiver; the new call arrives while the backlog is sent.
     for round in 0..1_000 {
         if round == 5 {
             end = hear(&mut gateway, 15_000..15_001);
@@ -125,8 +125,8 @@ fn what_is_new_does_not_wait_for_the_whole_backlog() {
 }
 
 #[test]
-fn a_full_disk_gives_up_the_oldest_and_counts_them_exactly() {
-    // 1 MiB: three quarters of it for calls.
+fn a_full_journal_drops_the_oldest_and_counts_them_exactly() {
+    // 1 MiB, of which three quarters are for calls.
     let settings = r#"{"url": "http://receiver.test", "journalMaxMb": 1}"#;
     let mut gateway = Gateway::with(settings, false);
     let end = hear(&mut gateway, 0..14_000);
@@ -157,9 +157,10 @@ fn nothing_is_sent_before_it_is_on_disk() {
     assert!(gateway.core.begin(now, true).is_some());
 }
 
-/// Behind each of its changes: sending goes on from memory, and all that waits is on the disk when it is well.
+/// The disk fails after each of its changes: sending continues from memory, and all waiting calls are on disk once it
+/// works.
 #[test]
-fn a_disk_that_fails_stops_nothing_and_is_made_whole_when_it_is_well() {
+fn a_failing_disk_stops_nothing_and_is_repaired_once_it_works() {
     for changes in 0..4 {
         for torn in [0, 1, 40] {
             let mut gateway = Gateway::new(false);
@@ -193,7 +194,7 @@ fn a_disk_that_fails_stops_nothing_and_is_made_whole_when_it_is_well() {
 }
 
 #[test]
-fn a_journal_that_is_removed_is_written_anew() {
+fn a_removed_journal_is_written_again() {
     let mut gateway = Gateway::new(false);
     let end = hear(&mut gateway, 0..10);
     gateway.disk.files().clear();
@@ -214,7 +215,7 @@ fn a_journal_that_is_removed_is_written_anew() {
         .assert_equals(&expected(0..11), "all");
 }
 
-/// The disk fails, and is well again at the next try.
+/// The disk fails once and works at the next attempt.
 fn fail_once(gateway: &mut Gateway, at_ms: u64) -> u64 {
     gateway.disk.fail_after(0, 0);
     gateway.core.bookmark("something", "to write");
@@ -227,10 +228,10 @@ fn fail_once(gateway: &mut Gateway, at_ms: u64) -> u64 {
     at_ms + 6_000
 }
 
-/// What waits in memory is written anew, and what waits on disk alone stays where it is, in the same file: the marks
-/// of what was moved are none of calls that left.
+/// Calls in memory are written again; calls on disk only stay in their file. Acknowledgement marks of moved calls do
+/// not count as delivered calls.
 #[test]
-fn a_disk_that_fails_during_a_backlog_loses_nothing_however_often_the_process_ends() {
+fn a_disk_failure_during_a_backlog_loses_nothing_across_restarts() {
     let mut gateway = Gateway::new(false);
     let end = hear(&mut gateway, 0..5_000);
     let mut end = fail_once(&mut gateway, end);
@@ -248,13 +249,13 @@ fn a_disk_that_fails_during_a_backlog_loses_nothing_however_often_the_process_en
     assert_eq!(gateway.status()["waiting"], 0);
 }
 
-/// A command that was given: a log and a trace.
+/// A command: one log record and one trace.
 fn command(at_ms: u64) -> Value {
     json!({"event": {"type": "command", "action": "new", "sessionKey": "agent:main:s", "context": {}, "timestamp": at_ms}})
 }
 
 #[test]
-fn records_that_wait_are_on_disk_again_when_it_is_well() {
+fn waiting_records_are_on_disk_once_it_works() {
     let mut gateway = Gateway::new(false);
     let at = START_MS + 10_000;
     gateway.hear("command", &command(at), at);

@@ -1,5 +1,5 @@
-//! Whatever stands in an event's fields: nothing panics, nothing else is disturbed, and what cannot be
-//! used is counted under a name.
+//! Arbitrary values in an event's fields: nothing panics, other events are unaffected, and unusable values are counted
+//! under a name.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const NOW_MS: u64 = 1_795_000_000_000;
 
-/// What may stand where anything may stand.
+/// Unusual values for any field.
 fn strange() -> Vec<Scalar> {
     let number = Scalar::Number;
     let text = |text: &str| Scalar::Text(text.to_owned());
@@ -36,7 +36,7 @@ fn strange() -> Vec<Scalar> {
         text(""),
         text("   \n"),
         text("\u{0}"),
-        // What a lone surrogate becomes on its way into the module.
+        // A lone surrogate becomes this when it crosses.
         text("\u{fffd}"),
         text("12"),
         text("<script>alert(1)</script>"),
@@ -51,7 +51,7 @@ fn strange() -> Vec<Scalar> {
     ]
 }
 
-/// A whole event of any source: what each of its fields usually holds.
+/// A complete event of a source, with usual values.
 fn usual(source: usize) -> Vec<Scalar> {
     let usual = |name: &str| match name {
         "provider" => json!("p"),
@@ -78,7 +78,7 @@ fn usual(source: usize) -> Vec<Scalar> {
         .collect()
 }
 
-/// The usage object that events usually have, with another value under one name.
+/// The usual usage object with another value under one name.
 fn usage_with(name: &str, value: Scalar) -> Scalar {
     let usual = [
         ("input", 10.0),
@@ -98,7 +98,7 @@ fn usage_with(name: &str, value: Scalar) -> Scalar {
     Scalar::List(pairs.collect())
 }
 
-/// A plain message of another session, which must arrive whatever else was said.
+/// A plain message of another session, which must always be counted.
 fn good_message(tokens: u64) -> Value {
     json!({
         "event": {"message": {
@@ -109,7 +109,7 @@ fn good_message(tokens: u64) -> Value {
     })
 }
 
-/// Observes some events of one source, then a good message, and returns the gateway after a minute.
+/// Observes events of one source, then a good message, and returns the gateway after a minute.
 fn observed(source: usize, events: impl Iterator<Item = Vec<Scalar>>) -> (Gateway, u64) {
     let mut gateway = Gateway::new(true);
     let mut wall = NOW_MS;
@@ -133,7 +133,7 @@ fn assert_good_arrived(gateway: &Gateway, what: &str) {
 }
 
 #[test]
-fn any_field_may_hold_anything() {
+fn any_field_may_have_any_value() {
     for (source, table) in SOURCES.iter().enumerate() {
         for (index, field) in table.fields.iter().enumerate() {
             let with = |strange: Scalar| {
@@ -152,7 +152,7 @@ fn any_field_may_hold_anything() {
                 );
                 assert!(total.prompt <= 30 * 3_000_000_000_000, "{what}");
             }
-            // The good message may be of the source in question.
+            // The good message may have the same source.
             let seen = status["seen"][table.source].as_u64().unwrap();
             assert!(seen >= strange().len() as u64, "{what}: {status}");
         }
@@ -160,7 +160,7 @@ fn any_field_may_hold_anything() {
 }
 
 #[test]
-fn an_event_may_be_cut_anywhere_or_be_too_long() {
+fn an_event_may_have_too_few_or_too_many_fields() {
     for (source, table) in SOURCES.iter().enumerate() {
         let whole = usual(source);
         let cut = (0..=whole.len()).map(|end| whole[..end].to_vec());
@@ -172,7 +172,7 @@ fn an_event_may_be_cut_anywhere_or_be_too_long() {
 }
 
 #[test]
-fn a_source_that_is_none_is_counted_and_skipped() {
+fn an_unknown_source_is_counted_and_skipped() {
     let (gateway, _) = observed(10_000, std::iter::once(strange()));
     assert_good_arrived(&gateway, "source 10000");
     assert_eq!(
@@ -181,7 +181,7 @@ fn a_source_that_is_none_is_counted_and_skipped() {
     );
 }
 
-/// The index of a source by its name and, for the two of one name, its role.
+/// Index of a source by its name and, for the two of one name, its role.
 fn source(name: &str) -> usize {
     SOURCES
         .iter()
@@ -202,7 +202,7 @@ fn message_with(field: &str, value: Scalar) -> Gateway {
 }
 
 #[test]
-fn a_message_without_a_model_is_refused_by_name() {
+fn a_message_without_a_model_is_rejected_by_reason() {
     for field in ["provider", "model"] {
         for value in [
             Scalar::Absent,
@@ -216,9 +216,9 @@ fn a_message_without_a_model_is_refused_by_name() {
     }
 }
 
-/// The call has happened: it counts with what could be read, and the status says that something could not.
+/// The call counts with its readable counts, and the status reports an unreadable one.
 #[test]
-fn a_count_that_cannot_be_read_is_missing_and_the_others_count() {
+fn an_unreadable_count_is_missing_and_the_others_count() {
     for (field, prompt, completion) in [
         ("input", 10, 10),
         ("output", 20, 0),
@@ -247,7 +247,7 @@ fn a_count_that_cannot_be_read_is_missing_and_the_others_count() {
 }
 
 #[test]
-fn a_number_in_a_string_counts_and_a_negative_one_is_nothing() {
+fn a_number_in_a_string_counts_and_a_negative_one_is_zero() {
     for (value, prompt) in [
         (Scalar::Text("10".into()), 20),
         (Scalar::Text(" 12.0 ".into()), 22),
@@ -261,7 +261,7 @@ fn a_number_in_a_string_counts_and_a_negative_one_is_nothing() {
 }
 
 #[test]
-fn an_unusable_cost_or_time_leaves_the_tokens_alone() {
+fn an_unusable_cost_or_time_does_not_affect_the_tokens() {
     for value in strange() {
         let gateway = message_with("usage", usage_with("cost.total", value.clone()));
         let total = &gateway.receiver.totals.0["p/m"];
@@ -288,7 +288,7 @@ fn an_unusable_cost_or_time_leaves_the_tokens_alone() {
 }
 
 #[test]
-fn names_leave_without_what_a_page_would_run() {
+fn names_are_sent_without_markup() {
     let gateway = message_with("model", Scalar::Text("<img src=x onerror=alert(1)>".into()));
     let names: Vec<&String> = gateway.receiver.totals.0.keys().collect();
     assert!(

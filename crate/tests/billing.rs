@@ -1,4 +1,4 @@
-//! What calls cost beyond tokens at their usual price, by every way in.
+//! Costs beyond tokens at their usual price, from every source.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -18,10 +18,10 @@ use common::{Gateway, at, pick};
 use serde_json::{Value, json};
 
 // ---------------------------------------------------------------------------------------------
-// What is billed beyond tokens at their usual price
+// Billing beyond tokens at their usual price
 
 #[test]
-fn writes_that_are_kept_for_an_hour_have_a_price_of_their_own() {
+fn cache_writes_for_an_hour_have_their_own_price() {
     // 1,000 at 10, 2,000 at 12.5 and 4,000 at twice 10.
     assert_costs(
         BIG,
@@ -38,7 +38,7 @@ fn writes_that_are_kept_for_an_hour_have_a_price_of_their_own() {
         0.115,
         "table",
     );
-    // No more than was written at all, and nothing where none is.
+    // Bounded by the cache writes; zero without cache writes.
     assert_costs(
         BIG,
         json!({"input": 1_000, "output": 0, "cacheWrite": 4_000, "cacheWrite1h": 9_000}),
@@ -51,7 +51,7 @@ fn writes_that_are_kept_for_an_hour_have_a_price_of_their_own() {
         0.01,
         "table",
     );
-    // In a stream, and as a relay calls it.
+    // In a stream, and under a relay's name.
     let event = |value: Value| format!("data: {value}\n\n");
     let body = [
         event(json!({"type": "message_start", "message": {"usage": {
@@ -76,7 +76,7 @@ fn writes_that_are_kept_for_an_hour_have_a_price_of_their_own() {
 }
 
 #[test]
-fn a_call_of_several_requests_counts_all_of_them_each_by_its_models_price() {
+fn each_request_of_a_call_counts_at_its_models_price() {
     let part = |kind: &str, model: Option<&str>, input: u64, output: u64| {
         let mut part = json!({"type": kind, "input_tokens": input, "output_tokens": output});
         if let Some(model) = model {
@@ -86,7 +86,7 @@ fn a_call_of_several_requests_counts_all_of_them_each_by_its_models_price() {
     };
     let usage = |input: u64, output: u64, iterations: &[Value]| json!({"input_tokens": input, "output_tokens": output, "iterations": iterations});
     for (usage, prompt, completion, usd) in [
-        // A compaction, which the call's own counts leave out.
+        // A compaction, which the call's own counts exclude.
         (
             usage(
                 2_000,
@@ -114,7 +114,7 @@ fn a_call_of_several_requests_counts_all_of_them_each_by_its_models_price() {
             300,
             0.035,
         ),
-        // A fallback: both models were asked.
+        // A fallback: both models were called.
         (
             usage(
                 2_000,
@@ -128,7 +128,7 @@ fn a_call_of_several_requests_counts_all_of_them_each_by_its_models_price() {
             100,
             0.0225,
         ),
-        // Two answers around an advisor; the call's own prompt is that of the first.
+        // Two answers around an advisor; the call's own prompt is the first one's.
         (
             usage(
                 2_000,
@@ -143,14 +143,14 @@ fn a_call_of_several_requests_counts_all_of_them_each_by_its_models_price() {
             150,
             0.0585,
         ),
-        // A list that has the asides alone.
+        // A list of parts that the call's own counts exclude.
         (
             usage(2_000, 100, &[part("compaction", None, 18_000, 400)]),
             20_000,
             500,
             0.225,
         ),
-        // An advisor whose price nobody knows costs as much as the call's own model.
+        // An advisor without a known price costs as much as the call's own model.
         (
             usage(
                 2_000,
@@ -186,7 +186,7 @@ fn a_call_of_several_requests_counts_all_of_them_each_by_its_models_price() {
 }
 
 #[test]
-fn each_request_of_a_call_is_in_the_tier_of_its_own_prompt() {
+fn each_request_of_a_call_has_the_tier_of_its_prompt() {
     let mut gateway = Gateway::new(false);
     let usage = json!({
         "input_tokens": 3_000, "output_tokens": 0,
@@ -208,7 +208,7 @@ fn each_request_of_a_call_is_in_the_tier_of_its_own_prompt() {
 }
 
 #[test]
-fn more_requests_than_are_kept_cost_what_they_cost() {
+fn requests_beyond_the_maximum_keep_their_cost() {
     let parts: Vec<Value> = (0..30)
         .map(|index| json!({"type": "message", "model": (["big", "small"][index % 2]), "input_tokens": 1_000, "output_tokens": 0}))
         .collect();
@@ -217,8 +217,8 @@ fn more_requests_than_are_kept_cost_what_they_cost() {
 }
 
 #[test]
-fn who_was_told_all_requests_knows_best_and_a_restart_forgets_none() {
-    // The gateway reads the call's own counts, the proxy all of them.
+fn the_surface_with_all_requests_wins_also_after_a_restart() {
+    // The gateway reads the call's own counts, the proxy those of all requests.
     let usage = json!({
         "input_tokens": 2_000, "output_tokens": 100,
         "iterations": [
@@ -240,7 +240,7 @@ fn who_was_told_all_requests_knows_best_and_a_restart_forgets_none() {
     let mut gateway = Gateway::new(false);
     let (source, args) = &both[1];
     gateway.hear(source, args, NOW_MS);
-    // Another process on this host tells its owner so.
+    // Another process on this host spools them for the journal's owner.
     let mut owner = Gateway::new(false);
     owner
         .core
@@ -253,7 +253,7 @@ fn who_was_told_all_requests_knows_best_and_a_restart_forgets_none() {
     assert_cost(&call, 0.035, "table", "after a restart");
 }
 
-/// What a process that does not own the journal writes of an event.
+/// The spool file that another process writes for an event.
 fn spooled(source: &str, args: &Value) -> Vec<u8> {
     let index = SOURCES
         .iter()
@@ -288,7 +288,7 @@ fn a_service_tier_has_its_price() {
     ] {
         assert_costs(model, usage(tier), usd, "table");
     }
-    // OpenAI tells it beside the usage: at the answer's top, in a chunk, or in the response.
+    // OpenAI reports it outside the usage: at the answer's top level, in a chunk, or in the response.
     let usage =
         json!({"prompt_tokens": 1_000_000, "completion_tokens": 0, "total_tokens": 1_000_000});
     let choices = json!([{"message": {"content": "x"}, "finish_reason": "stop"}]);
@@ -385,14 +385,14 @@ fn searches_have_fees() {
     ] {
         assert_costs(BIG, usage(more), usd, "table");
     }
-    // A tier changes the price of tokens alone.
+    // A tier changes the price of tokens only, not the fees.
     assert_costs(
         BIG,
         usage(json!({"service_tier": "flex", "server_tool_use": {"web_search_requests": 1}})),
         0.0175,
         "table",
     );
-    // OpenAI tells of searches in the answer alone.
+    // OpenAI reports searches only in the answer's output.
     let output = json!([
         {"type": "web_search_call", "action": {"type": "search", "query": "x"}},
         {"type": "web_search_call", "action": {"type": "open_page"}},
@@ -414,14 +414,14 @@ fn searches_have_fees() {
         let (call, _) = counted_of(&[proxied("/v1/responses", BIG, &body)]);
         assert_cost(&call, 0.0375, "table", &body);
     }
-    // And of those of its models that search for each chat completion nowhere.
+    // Search models search for each chat completion, without reporting it.
     let usage = json!({"prompt_tokens": 1_000, "completion_tokens": 100});
     let choices = json!([{"message": {"content": "x"}, "finish_reason": "stop"}]);
     let body =
         json!({"model": "big-search-preview-2025-03-11", "choices": choices, "usage": usage});
     let (call, _) = counted_of(&[proxied("/v1/chat/completions", BIG, &body.to_string())]);
     assert_cost(&call, 0.025, "table", "a model that searches");
-    // OpenClaw's figure is one of tokens.
+    // OpenClaw's figure covers tokens only.
     let told = json!({"input": 1_000, "output": 100, "cost": {"total": 0.02}, "server_tool_use": {"web_search_requests": 2}});
     let (call, _) = counted_of(&[message(BIG, &told)]);
     assert_cost(&call, 0.04, "openclaw", "a message");

@@ -1,4 +1,4 @@
-//! Whose figure a call's cost is, and whether it is believed, by every way in.
+//! The source of a call's cost, and implausible costs, from every source.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 // Whose bill
 
 #[test]
-fn a_providers_figure_counts_under_each_name() {
+fn a_providers_cost_is_read_under_each_name() {
     let usage = |more: Value| {
         let mut usage =
             json!({"prompt_tokens": 1_000, "completion_tokens": 100, "total_tokens": 1_100});
@@ -36,7 +36,7 @@ fn a_providers_figure_counts_under_each_name() {
             json!({"cost": 0.0125, "is_byok": false, "cost_details": {"upstream_inference_cost": null}}),
             0.0125,
         ),
-        // With a key of one's own: the router's fee and the provider's bill.
+        // With the operator's own key: the router's fee plus the provider's bill.
         (
             json!({"cost": 0, "is_byok": true, "cost_details": {"upstream_inference_cost": 0.0125}}),
             0.0125,
@@ -61,18 +61,18 @@ fn a_providers_figure_counts_under_each_name() {
     ] {
         assert_costs(BIG, usage(more), usd, "provider");
     }
-    // Of an own key's bill nothing is told: the fee alone is not the bill.
+    // The provider's bill to the own key is unknown: the fee alone is not the cost.
     assert_costs(
         BIG,
         usage(json!({"cost": 0, "is_byok": true})),
         0.015,
         "table",
     );
-    // Amounts that cannot be meant.
+    // Implausible amounts.
     for odd in [json!(-1), json!("free"), json!([]), json!({}), json!(1e12)] {
         assert_costs(BIG, usage(json!({"cost": odd})), 0.015, "table");
     }
-    // In each API's stream, and beside the usage.
+    // In each API's stream, and outside the usage.
     let event = |value: Value| format!("data: {value}\n\n");
     let messages = [
         event(json!({"type": "message_start", "message": {"usage": {"input_tokens": 0, "output_tokens": 0}}})),
@@ -110,7 +110,7 @@ fn a_providers_figure_counts_under_each_name() {
 }
 
 #[test]
-fn a_zero_is_a_bill_where_the_provider_told_it() {
+fn a_zero_counts_as_a_bill_only_from_the_provider() {
     let usage = |cost: Value| json!({"input": 1_000, "output": 100, "cacheRead": 0, "cacheWrite": 0, "cost": cost});
     let billed =
         usage(json!({"input": 0, "output": 0, "total": 0, "totalOrigin": "provider-billed"}));
@@ -122,7 +122,7 @@ fn a_zero_is_a_bill_where_the_provider_told_it() {
         let (call, _) = counted_of(std::slice::from_ref(&event));
         assert_cost(&call, 0.0, "provider", event.0);
     }
-    // A figure of the provider's that OpenClaw hands on; a zero that nobody billed.
+    // A provider's figure that OpenClaw passes on; a zero that no provider billed.
     let billed = usage(json!({"total": 0.02, "totalOrigin": "provider-billed"}));
     for event in [
         message(BIG, &billed),
@@ -145,7 +145,7 @@ fn a_zero_is_a_bill_where_the_provider_told_it() {
             assert_cost(&call, 0.015, "table", event.0);
         }
     }
-    // A model that a router gives away.
+    // A model that is free at a router.
     let free =
         json!({"prompt_tokens": 1_000, "completion_tokens": 100, "cost": 0, "is_byok": false});
     let (call, _) = counted_of(&[proxied("/v1/chat/completions", BIG, &chat(&free))]);
@@ -153,7 +153,7 @@ fn a_zero_is_a_bill_where_the_provider_told_it() {
 }
 
 #[test]
-fn a_figure_that_no_price_explains_is_not_believed_but_said() {
+fn an_implausible_cost_is_ignored_and_logged() {
     let usage = |usd: f64| json!({"input": 1_000, "output": 100, "cost": {"total": usd}});
     for (usd, is_believed) in [
         (0.015, true),
@@ -196,14 +196,14 @@ fn a_figure_that_no_price_explains_is_not_believed_but_said() {
     });
     let (call, _) = counted_of(&[litellm("p", &payload)]);
     assert_cost(&call, 0.015, "table", "LiteLLM");
-    // Where there is no price there is nothing to compare with.
+    // Without a price there is nothing to compare with.
     let (call, gateway) = counted_of(&[message(("p", "stranger"), &usage(1e-9))]);
     assert_cost(&call, 1e-9, "openclaw", "no price");
     assert_eq!(gateway.status()["implausible_costs"], 0);
 }
 
 #[test]
-fn a_figure_that_comes_late_is_judged_alike() {
+fn a_late_cost_is_checked_too() {
     for (usd, is_believed) in [(0.02, true), (2e6, false)] {
         let mut gateway = Gateway::new(false);
         let told = json!({"input": 1_000, "output": 100, "cost": {"total": 0.015}});
@@ -229,7 +229,7 @@ fn a_figure_that_comes_late_is_judged_alike() {
     }
 }
 
-/// An object as the shim hands it over: lists of pairs.
+/// An object as the shim passes it: lists of pairs.
 fn pairs(value: &Value) -> Scalar {
     match value {
         Value::Object(map) => {
@@ -243,8 +243,8 @@ fn pairs(value: &Value) -> Scalar {
 }
 
 #[test]
-fn prices_in_another_unit_are_named_and_left_out() {
-    // USD a token where USD a million tokens is meant, in the gateway's configuration and in the settings.
+fn prices_in_another_unit_are_reported_and_ignored() {
+    // USD per token instead of per 1M tokens, in the gateway's configuration and in the settings.
     let a_token = pairs(
         &json!({"p/big": {"input": 1e-5, "output": 5e-5}, "p/small": {"input": 2, "output": 9}}),
     );
@@ -273,9 +273,9 @@ fn prices_in_another_unit_are_named_and_left_out() {
     );
 }
 
-/// OpenClaw reckons its cost from the names alone.
+/// OpenClaw computes its cost from the names alone.
 #[test]
-fn openclaws_cost_of_other_tokens_is_not_taken() {
+fn openclaws_cost_of_other_tokens_is_ignored() {
     let told = |total: u64, origin: Option<&str>| {
         let usage = json!({
             "input": 1_200, "output": 34, "cacheRead": 1_000, "cacheWrite": 0, "totalTokens": total,
@@ -285,7 +285,7 @@ fn openclaws_cost_of_other_tokens_is_not_taken() {
         (used.usage().unwrap().prompt(), used.figure())
     };
     assert_eq!(told(2_234, None), (2_200, Some(0.01)));
-    // The total says that the cached part is within the prompt.
+    // The total shows that the prompt includes the cached part.
     assert_eq!(told(1_234, None), (1_200, None));
     assert_eq!(told(1_234, Some("provider-billed")), (1_200, Some(0.01)));
 }

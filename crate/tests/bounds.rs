@@ -1,4 +1,4 @@
-//! What the core holds at its bounds, and what it hands out at once: a module's memory never shrinks.
+//! Memory at the core's bounds, and the amount that it hands out at once: a module's memory never shrinks.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -19,10 +19,10 @@ use common::{Gateway, at, pick};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
-/// The most slots of the ledger.
+/// Maximum number of match records.
 const MAX_SLOTS: usize = 16_384;
 
-/// The message of a call that began so many ms after the start, in one of some sessions.
+/// The message of a call that began this many ms after the start, in one of several sessions.
 fn message(after_ms: u64) -> Value {
     json!({
         "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
@@ -31,7 +31,7 @@ fn message(after_ms: u64) -> Value {
     })
 }
 
-/// Lets a ledger hear of a call.
+/// Reports a call to a ledger.
 fn hear(ledger: &mut Ledger, after_ms: u64, now: Now) {
     hear_by(ledger, "before_message_write", &message(after_ms), now);
 }
@@ -50,12 +50,12 @@ fn hear_by(ledger: &mut Ledger, source: &str, args: &Value, now: Now) {
 }
 
 #[test]
-fn a_slot_is_small() {
+fn a_match_record_is_small() {
     assert!(size_of::<Slot>() <= 96, "{}", size_of::<Slot>());
 }
 
 #[test]
-fn slots_stay_for_ten_minutes_and_a_second_at_most() {
+fn match_records_are_kept_for_at_most_ten_minutes_and_a_second() {
     for part_ms in [0, 1, 500, 999] {
         let mut ledger = Ledger::new(1);
         let heard = at(START_MS + part_ms);
@@ -68,7 +68,7 @@ fn slots_stay_for_ten_minutes_and_a_second_at_most() {
 }
 
 #[test]
-fn a_burst_between_two_rounds_does_not_pass_the_bound() {
+fn a_burst_between_two_rounds_stays_within_the_bound() {
     let mut ledger = Ledger::new(1);
     for after_ms in 0..20_000 {
         let now = at(START_MS + after_ms);
@@ -83,7 +83,7 @@ fn a_burst_between_two_rounds_does_not_pass_the_bound() {
 }
 
 #[test]
-fn a_call_that_waits_for_the_session_store_does_not_push_the_bound() {
+fn calls_that_wait_for_the_session_store_stay_within_the_bound() {
     let mut ledger = Ledger::new(1);
     ledger.reconciled(START_MS);
     let end = json!({"event": {"provider": "p", "model": "m", "sessionKey": "s"}, "ctx": {}});
@@ -137,7 +137,7 @@ fn a_snapshot_leaves_in_small_pieces() {
     gateway.core.advance(at(START_MS + 6_000));
     gateway.write();
     gateway.core.compact();
-    // Each piece is a change of the disk, and so is the name that the whole then takes.
+    // Each piece is one change of the disk, and so is the final rename.
     let before = gateway.disk.changes();
     gateway.write();
     let changes = gateway.disk.changes() - before;
@@ -150,7 +150,7 @@ fn a_snapshot_leaves_in_small_pieces() {
 }
 
 #[test]
-fn turns_that_end_together_are_told_one_part_after_the_other() {
+fn traces_of_turns_that_end_together_are_made_in_portions() {
     let mut gateway = Gateway::new(false);
     for after_ms in 0..500 {
         gateway.hear(
@@ -170,7 +170,7 @@ fn turns_that_end_together_are_told_one_part_after_the_other() {
     assert_eq!(told.last().unwrap() - told[0], 500);
 }
 
-/// How many records wait to be sent.
+/// Number of records that wait to be sent.
 fn waiting(gateway: &Gateway) -> u64 {
     gateway.status()["records_waiting"].as_u64().unwrap()
 }

@@ -1,19 +1,19 @@
-//! Recorded gateways, replayed: whatever order their surfaces speak in, whichever of them is missing
-//! and whatever is said twice, the receiver's totals are the provider's.
+//! Recorded gateways, replayed: with surfaces in any order, missing surfaces and repeated events, the receiver's totals
+//! equal the provider's.
 #![cfg(not(target_arch = "wasm32"))]
 
 mod common;
 
 use common::{By, Capture, Gateway, Recorded, Totals, captures, delayed};
 
-/// The totals that a receiver has after these events, in a gateway such as the capture's.
+/// The receiver's totals after these events, with a gateway like the capture's.
 fn counted(events: &[Recorded], expect_diagnostics: bool) -> Totals {
     let mut gateway = Gateway::new(expect_diagnostics);
     gateway.replay(events);
     gateway.receiver.totals
 }
 
-/// What the provider would add where only diagnostics speak: see `failures_shown_as_answers`.
+/// The provider's totals plus the failures that diagnostics alone show as answers: see `failures_shown_as_answers`.
 fn provider_by_diagnostics_alone(capture: &Capture) -> Totals {
     let mut expected = capture.provider.clone();
     let failures = capture.failures_shown_as_answers;
@@ -22,7 +22,7 @@ fn provider_by_diagnostics_alone(capture: &Capture) -> Totals {
 }
 
 #[test]
-fn as_recorded() {
+fn events_as_recorded() {
     for capture in captures() {
         assert!(capture.provider.requests() >= 9, "{}", capture.version);
         let totals = counted(&capture.events, capture.tells_calls);
@@ -48,7 +48,7 @@ fn messages_first_or_diagnostics_first() {
 fn messages_alone_are_enough() {
     for capture in captures() {
         let events = capture.only(&[By::Message]);
-        // A subscription may have promised diagnostics that then never come.
+        // Diagnostics may be expected and never arrive.
         for expected in [false, true] {
             let totals = counted(&events, expected);
             totals.assert_equals(&capture.provider, capture.version);
@@ -57,7 +57,7 @@ fn messages_alone_are_enough() {
 }
 
 #[test]
-fn messages_and_timings_are_enough_where_diagnostics_are_off() {
+fn messages_and_timings_are_enough_without_diagnostics() {
     for capture in captures() {
         let events = capture.only(&[By::Message, By::Timing]);
         counted(&events, false).assert_equals(&capture.provider, capture.version);
@@ -65,7 +65,7 @@ fn messages_and_timings_are_enough_where_diagnostics_are_off() {
 }
 
 #[test]
-fn diagnostics_alone_are_enough_where_they_have_usage() {
+fn diagnostics_with_usage_alone_are_enough() {
     let mut tried = 0;
     for capture in captures().into_iter().filter(|c| c.tells_usage) {
         let events = capture.only(&[By::CallDiagnostic]);
@@ -76,10 +76,10 @@ fn diagnostics_alone_are_enough_where_they_have_usage() {
     assert_eq!(tried, 2);
 }
 
-/// Each surface speaks at most once of a call, so a surface that says the same again a moment later
-/// (two evaluations of the plugin's module, both registered, both called) says nothing new.
+/// A surface reports a call at most once, so a repetition a moment later (two evaluations of the plugin's module, both
+/// registered, both called) is a duplicate.
 #[test]
-fn every_event_delivered_twice() {
+fn every_event_delivered_twice_counts_once() {
     for capture in captures() {
         for apart_ms in [0, 4] {
             let events: Vec<Recorded> = capture
@@ -106,10 +106,10 @@ fn every_event_delivered_twice() {
     }
 }
 
-/// A journal of calls that have all arrived holds nothing to send, and it still knows them: their
-/// other surface, told to the fresh core, adds nothing.
+/// A journal whose calls are all delivered has nothing to send, but still knows them: reports by other surfaces after
+/// the restart add nothing.
 #[test]
-fn a_recovered_journal_sends_nothing_again() {
+fn a_recovered_journal_sends_nothing_twice() {
     for capture in captures() {
         for surface in [By::Message, By::CallDiagnostic] {
             if surface == By::CallDiagnostic && !capture.tells_usage {
@@ -136,9 +136,9 @@ fn a_recovered_journal_sends_nothing_again() {
     }
 }
 
-/// What comes after a call is final finds it and adds nothing.
+/// An observation after a call is final matches it and adds nothing.
 #[test]
-fn a_surface_that_speaks_late_adds_nothing() {
+fn a_late_surface_adds_nothing() {
     for capture in captures().into_iter().filter(|c| c.tells_usage) {
         for late in [By::Message, By::CallDiagnostic] {
             let events = delayed(&capture.events, late, 180_000);
@@ -146,7 +146,7 @@ fn a_surface_that_speaks_late_adds_nothing() {
             gateway.replay(&events);
             let what = format!("{}, {late:?} three minutes late", capture.version);
             let expected = match late {
-                // The message would have told that this was no answer; it came too late to.
+                // The message, which shows that this was no answer, arrived too late.
                 By::Message => provider_by_diagnostics_alone(&capture),
                 _ => capture.provider.clone(),
             };
@@ -156,7 +156,7 @@ fn a_surface_that_speaks_late_adds_nothing() {
     }
 }
 
-/// The core may die between any two events; the receiver, which knows ids, outlives it.
+/// The core may die between any two events; the receiver supports record ids and continues.
 #[test]
 fn a_core_that_dies_at_any_moment_loses_and_repeats_nothing() {
     for capture in captures() {
@@ -179,9 +179,9 @@ fn a_core_that_dies_at_any_moment_loses_and_repeats_nothing() {
     }
 }
 
-/// The same with the journal replaced by a snapshot of the whole state.
+/// The same with a snapshot instead of the journal.
 #[test]
-fn a_snapshot_stands_for_its_journal() {
+fn a_snapshot_replaces_its_journal() {
     for capture in captures() {
         for dies_after in (0..capture.events.len()).step_by(3) {
             let mut gateway = Gateway::new(capture.tells_calls);

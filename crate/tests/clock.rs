@@ -1,4 +1,4 @@
-//! A wall clock that is set while a call's surfaces speak: the call stays one, and two calls stay two.
+//! A wall clock that is set while a call's surfaces report: one call stays one, and two calls stay two.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const START_MS: u64 = 1_795_000_000_000;
 const TOOK_MS: u64 = 400;
 const END_MS: u64 = START_MS + TOOK_MS;
-/// What a clock is set by, in ms.
+/// Changes of the clock, in ms.
 const JUMPS_MS: [i64; 10] = [
     -18_000_000,
     -3_000_000,
@@ -24,7 +24,7 @@ const JUMPS_MS: [i64; 10] = [
     18_000_000,
 ];
 
-/// One of the surfaces that a gateway tells of a call by.
+/// A surface of the gateway.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum By {
     Message,
@@ -33,7 +33,7 @@ enum By {
     Named,
 }
 
-/// What the surface says of a call that began then by the clock of that time, and ends at `ended_ms` by the clock of now.
+/// The surface's report of a call. `started_ms` is by the clock at that time, `ended_ms` by the clock now.
 fn told(by: By, started_ms: u64, ended_ms: u64, tokens: u64) -> (&'static str, Value) {
     let usage = json!({"input": tokens, "output": 7, "cacheRead": 0, "cacheWrite": 0, "cost": {"total": 0.5}});
     let session = "agent:main:s";
@@ -64,7 +64,7 @@ fn told(by: By, started_ms: u64, ended_ms: u64, tokens: u64) -> (&'static str, V
     }
 }
 
-/// A surface tells at a time; what it says has the times of a clock that is so far ahead at the call's start and at its end.
+/// A surface reports at a time; `ahead` is by how much the clock was ahead at the call's start and at its end.
 fn tell(gateway: &mut Gateway, by: By, at_ms: u64, ahead: (i64, i64), tokens: u64) {
     let started_ms = START_MS.saturating_add_signed(ahead.0);
     let ended_ms = END_MS.saturating_add_signed(ahead.1);
@@ -90,7 +90,7 @@ const PAIRS: [(By, By); 8] = [
 ];
 
 #[test]
-fn a_clock_that_is_set_between_two_sightings_of_a_call_makes_no_second_one() {
+fn setting_the_clock_between_two_observations_makes_no_second_call() {
     for jump in JUMPS_MS {
         for (first, second) in PAIRS {
             for late in [0, 30, 200] {
@@ -110,9 +110,9 @@ fn a_clock_that_is_set_between_two_sightings_of_a_call_makes_no_second_one() {
     }
 }
 
-/// Its time is of before the clock was set; it waited in the gateway's queue meanwhile.
+/// Its time is from before the clock was set, since it waited in the gateway's queue.
 #[test]
-fn a_diagnostic_from_before_the_clock_was_set_is_its_call_s() {
+fn a_diagnostic_from_before_the_clock_was_set_matches_its_call() {
     for jump in JUMPS_MS {
         let mut gateway = Gateway::new(true);
         tell(&mut gateway, By::Message, END_MS, (0, 0), 50);
@@ -124,7 +124,7 @@ fn a_diagnostic_from_before_the_clock_was_set_is_its_call_s() {
 }
 
 #[test]
-fn a_clock_that_is_set_while_a_call_runs_makes_no_second_one() {
+fn setting_the_clock_during_a_call_makes_no_second_call() {
     for jump in JUMPS_MS {
         for (first, second) in PAIRS {
             let mut gateway = Gateway::new(true);
@@ -139,9 +139,9 @@ fn a_clock_that_is_set_while_a_call_runs_makes_no_second_one() {
     }
 }
 
-/// Two registrations of the plugin hear the same message.
+/// Two registrations of the plugin receive the same message.
 #[test]
-fn a_message_that_is_delivered_twice_is_one_though_the_clock_was_set() {
+fn a_message_delivered_twice_around_a_clock_change_is_one_call() {
     for jump in JUMPS_MS {
         for is_within in [true, false] {
             let mut gateway = Gateway::new(false);
@@ -159,10 +159,10 @@ fn a_message_that_is_delivered_twice_is_one_though_the_clock_was_set() {
 }
 
 #[test]
-fn calls_to_either_side_of_a_clock_that_was_set_stay_two() {
+fn calls_before_and_after_a_clock_change_stay_two() {
     for jump in JUMPS_MS {
         for (first, second) in PAIRS {
-            // Of each but one surface tells, and the figures are the same.
+            // Only one surface reports each, with equal figures.
             for after in [3_000, jump.unsigned_abs()] {
                 if !(3_000..500_000).contains(&after) || first == By::Timing || second == By::Timing
                 {
@@ -185,9 +185,9 @@ fn calls_to_either_side_of_a_clock_that_was_set_stay_two() {
     }
 }
 
-/// What the calls of a foreign harness's turn used is told once more, as a sum.
+/// The turn's total repeats the usage of a foreign harness's calls.
 #[test]
-fn a_turn_within_which_the_clock_was_set_is_not_counted_besides_its_calls() {
+fn a_turns_total_with_a_clock_change_is_not_counted_beside_its_calls() {
     for jump in JUMPS_MS {
         let mut gateway = Gateway::new(true);
         tell(&mut gateway, By::Message, END_MS, (0, 0), 50);
@@ -202,9 +202,9 @@ fn a_turn_within_which_the_clock_was_set_is_not_counted_besides_its_calls() {
     }
 }
 
-/// An instance that trapped is made anew from the journal.
+/// An instance is restored from the journal after a trap.
 #[test]
-fn a_clock_that_is_set_behind_a_restart_makes_no_second_call() {
+fn setting_the_clock_after_a_restart_makes_no_second_call() {
     for jump in JUMPS_MS {
         let mut gateway = Gateway::new(true);
         tell(&mut gateway, By::Message, END_MS, (0, 0), 50);
@@ -216,9 +216,9 @@ fn a_clock_that_is_set_behind_a_restart_makes_no_second_call() {
     }
 }
 
-/// Slots of calls before lie between, in the order of their times.
+/// Match records of earlier calls are in between, in order of time.
 #[test]
-fn a_clock_that_comes_back_to_times_that_it_had_makes_no_second_call() {
+fn a_clock_that_repeats_times_makes_no_second_call() {
     for jump in JUMPS_MS {
         let mut gateway = Gateway::new(true);
         let before = START_MS - 60_000;

@@ -1,6 +1,6 @@
-//! The corpus of answers in `tests/fixtures/answers`, a file a provider, an answer a line: composed in the shapes of providers'
-//! own, each with what it is to be counted as and where the provider's documentation says so. Read whole, cut at every byte,
-//! and byte by byte.
+//! The corpus of answers in `tests/fixtures/answers`: one file per provider, one answer per line, in the shapes of the
+//! provider's API, each with its expected figures and the source in the provider's documentation. Each is read whole,
+//! cut at every byte, and byte by byte.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -22,11 +22,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What an answer is counted as, in tokens and USD.
+/// Expected figures of an answer, in tokens and USD.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Right {
-    /// The whole prompt, what a cache held or took included.
+    /// The whole prompt, including cache reads and writes.
     prompt: u64,
     cache_read: u64,
     cache_write: u64,
@@ -34,9 +34,9 @@ struct Right {
     completion: u64,
     reasoning: u64,
     outcome: String,
-    /// Whether there was usage.
+    /// Whether usage was reported.
     usage: String,
-    /// What the provider says that it billed.
+    /// The provider's bill.
     cost: Option<f64>,
     model: Option<String>,
     id: Option<String>,
@@ -47,12 +47,12 @@ struct Right {
 #[serde(deny_unknown_fields)]
 struct Case {
     case: String,
-    /// Where the provider's documentation says what its figures mean.
+    /// Source of the figures' meaning in the provider's documentation.
     source: String,
     path: String,
     #[serde(default = "ok")]
     status: u16,
-    /// The model that the request's body names, where the answer names none.
+    /// The model in the request's body, where the answer has none.
     #[allow(dead_code, reason = "the proxy's test sends it")]
     asked: Option<String>,
     #[serde(default)]
@@ -60,7 +60,7 @@ struct Case {
     /// `cut` by the provider or `left` by the client; whole otherwise.
     ending: Option<String>,
     body: Option<String>,
-    /// The body, where it is no text.
+    /// The body in base64, where it is no text.
     base64: Option<String>,
     right: Right,
 }
@@ -78,7 +78,7 @@ impl Case {
         }
     }
 
-    /// What the answer tells in these pieces.
+    /// The reading of the answer in these pieces.
     fn told<'a>(&self, pieces: impl IntoIterator<Item = &'a [u8]>) -> Value {
         let mut answer = Answer::new(Target::of("POST", &self.path).unwrap(), self.status);
         for (name, value) in &self.headers {
@@ -95,7 +95,7 @@ impl Case {
         }))
     }
 
-    /// What was told, in the names of [`Right`]; of model, id and cost only where the case says which.
+    /// The reading in the format of [`Right`]; model, id and cost only where the case has them.
     fn shown(&self, told: &Told) -> Value {
         let count = |count: Option<u64>| count.unwrap_or(0);
         let right = &self.right;
@@ -147,7 +147,7 @@ fn corpus() -> BTreeMap<String, Vec<Case>> {
 }
 
 #[test]
-fn there_are_answers_of_many_providers_each_with_its_source() {
+fn the_corpus_has_many_providers_and_a_source_for_each_answer() {
     let corpus = corpus();
     let cases: Vec<&Case> = corpus.values().flatten().collect();
     assert!(corpus.len() >= 30, "{}", corpus.len());
@@ -163,7 +163,7 @@ fn there_are_answers_of_many_providers_each_with_its_source() {
 }
 
 #[test]
-fn each_answer_tells_what_its_providers_documentation_says() {
+fn each_answer_reads_as_documented() {
     let mut wrong = Vec::new();
     for (provider, cases) in corpus() {
         for case in cases {
@@ -186,7 +186,7 @@ fn each_answer_tells_what_its_providers_documentation_says() {
 }
 
 #[test]
-fn cut_at_every_byte_each_answer_tells_the_same() {
+fn each_answer_reads_the_same_cut_at_every_byte() {
     let cases: Vec<Case> = corpus().into_values().flatten().collect();
     let next = AtomicUsize::new(0);
     let work = || {

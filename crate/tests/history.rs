@@ -1,4 +1,4 @@
-//! Rows of the session store that were written long ago: history, and gaps of which there are many.
+//! Old rows of the session store: history, and long gaps.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -36,10 +36,10 @@ fn stored() -> usize {
         .unwrap()
 }
 
-/// It was written before anybody listened: rows with the same usage and other begin times are calls of their own, and whoever reads them
-/// again tells receivers the same calls.
+/// Rows from before the plugin was installed: rows with equal usage and other begins are different calls, and a second
+/// reading sends the same ids.
 #[test]
-fn history_is_matched_with_nothing_and_has_the_same_ids_when_read_again() {
+fn history_is_not_matched_and_has_the_same_ids_when_read_twice() {
     let late = START_MS + 30 * 86_400_000;
     let rows = rows((0..40).map(|index| (START_MS + index, format!("row{index}"))));
     let mut told = Vec::new();
@@ -56,7 +56,7 @@ fn history_is_matched_with_nothing_and_has_the_same_ids_when_read_again() {
     assert_eq!(told[0], told[1]);
 }
 
-/// What was read of it and how far survives a crash at any moment, together.
+/// The rows and the bookmark survive a crash at any moment, together.
 #[test]
 fn a_crash_repeats_no_history() {
     let late = START_MS + 30 * 86_400_000;
@@ -76,10 +76,10 @@ fn a_crash_repeats_no_history() {
     assert_eq!(gateway.receiver.totals.requests(), 40);
 }
 
-/// However many old rows are filled in, a live call keeps the slot that its own row is matched with, and no row is
-/// taken for one that is too old to be matched.
+/// However many old rows are backfilled, a live call keeps the match record for its own row, and no row is treated as
+/// too old to be matched.
 #[test]
-fn many_old_rows_push_no_live_call_out_and_are_all_counted() {
+fn many_old_rows_evict_no_live_call_and_all_count() {
     let late = START_MS + 86_400_000;
     let mut gateway = Gateway::new(false);
     gateway.core.set_reconciled(START_MS - 1_000);
@@ -101,10 +101,10 @@ fn many_old_rows_push_no_live_call_out_and_are_all_counted() {
     assert_eq!(gateway.receiver.totals.requests(), 20_001);
 }
 
-/// A gateway was killed and started again: its gap, which is found a minute later, does not hide the calls that were
-/// told since from their own rows.
+/// A gateway was killed and restarted. The rows of its gap, which are read a minute later, do not prevent later calls
+/// from matching their own rows.
 #[test]
-fn a_gap_that_is_filled_late_hides_no_call_that_was_told() {
+fn a_gap_that_is_filled_late_does_not_disturb_known_calls() {
     let (gap, told) = (START_MS, START_MS + 40_000);
     let mut gateway = Gateway::new(false);
     gateway.core.set_reconciled(START_MS - 1_000);

@@ -1,4 +1,4 @@
-//! The journal against a disk that tears, flips and invents bytes.
+//! The journal on a disk that truncates, flips and invents bytes.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::sync::OnceLock;
 
-/// A ledger's file of a recorded gateway, with every kind of frame that a lone owner writes.
+/// A ledger's file of a recorded gateway, with every kind of frame that a single owner writes.
 fn journal_of_a_day() -> &'static [u8] {
     static JOURNAL: OnceLock<Vec<u8>> = OnceLock::new();
     JOURNAL.get_or_init(|| {
@@ -53,7 +53,7 @@ fn journal_of_a_day() -> &'static [u8] {
     })
 }
 
-/// Where each frame begins, and where the last ends.
+/// Offsets of all frames, and of the end of the last.
 fn bounds(bytes: &[u8]) -> Vec<usize> {
     let mut reader = Reader::open(bytes).unwrap();
     let mut bounds: Vec<usize> = reader.by_ref().map(|(at, _)| at as usize).collect();
@@ -65,11 +65,11 @@ fn read(bytes: &[u8]) -> journal::Recovered {
     journal::read(bytes).unwrap()
 }
 
-/// A ledger's file that 0.1.0 wrote: the day above.
+/// A ledger's file that 0.1.0 wrote, for the same day.
 const OF_0_1_0: &[u8] = include_bytes!("../../tests/fixtures/journal/0.1.0-ledger.bin");
 
 #[test]
-fn what_0_1_0_wrote_is_read_and_would_be_written_alike() {
+fn a_file_of_0_1_0_is_read_and_encodes_to_the_same_bytes() {
     let mut written = journal::begin_file();
     for (_, payload) in Reader::open(OF_0_1_0).unwrap() {
         let frame: Frame = format_v1::frame(payload).unwrap();
@@ -79,7 +79,7 @@ fn what_0_1_0_wrote_is_read_and_would_be_written_alike() {
 }
 
 #[test]
-fn a_frame_whose_cost_is_no_amount_is_corrupt() {
+fn a_frame_with_an_infinite_cost_is_corrupt() {
     let bytes = journal_of_a_day();
     let mut file = journal::begin_file();
     let mut spoilt = 0;
@@ -110,9 +110,9 @@ fn a_frame_whose_cost_is_no_amount_is_corrupt() {
     );
 }
 
-/// A frame that 0.1.0 had not: its kind stands behind all others, and its bytes stay as they are.
+/// A frame kind that 0.1.0 did not have: it is the last variant, and its bytes never change.
 #[test]
-fn a_call_with_a_bill_has_the_bytes_that_it_had() {
+fn the_bytes_of_a_call_with_a_bill_are_fixed() {
     let seen = read(OF_0_1_0)
         .frames
         .into_iter()
@@ -150,7 +150,7 @@ fn a_call_with_a_bill_has_the_bytes_that_it_had() {
 }
 
 #[test]
-fn frames_come_back_as_they_went() {
+fn frames_are_read_as_they_were_written() {
     let bytes = journal_of_a_day();
     let recovered = read(bytes);
     assert_eq!(recovered.corrupt, 0);
@@ -190,7 +190,7 @@ fn a_cut_at_any_byte_keeps_every_frame_before_it() {
 }
 
 #[test]
-fn an_empty_file_is_one_that_was_not_begun() {
+fn an_empty_file_is_valid() {
     let recovered = read(&[]);
     assert!(recovered.frames.is_empty() && recovered.corrupt == 0);
 }
@@ -206,7 +206,7 @@ fn of_a_newer_version(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_file_of_another_version_is_not_guessed_at() {
+fn a_file_of_another_version_is_not_read() {
     let bytes = of_a_newer_version(journal_of_a_day());
     assert_eq!(journal::read(&bytes).unwrap_err().version, VERSION + 1);
 }
@@ -281,7 +281,7 @@ fn config() -> ProptestConfig {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_costs_the_frame_that_it_hits() {
+fn a_flipped_bit_affects_only_its_frame() {
     let bytes = journal_of_a_day();
     let bounds = bounds(bytes);
     let whole = read(bytes).frames;
@@ -304,9 +304,9 @@ fn a_flipped_bit_anywhere_costs_the_frame_that_it_hits() {
     assert!(result.is_ok(), "{result:?}");
 }
 
-/// A hole of foreign bytes in the middle costs what it covers.
+/// Foreign bytes in the middle affect only the frames that they cover.
 #[test]
-fn a_hole_costs_what_it_covers() {
+fn foreign_bytes_affect_only_the_frames_they_cover() {
     let bytes = journal_of_a_day();
     let bounds = bounds(bytes);
     let whole = read(bytes).frames;
@@ -335,15 +335,15 @@ proptest! {
     #![proptest_config(config())]
 
     #[test]
-    fn bytes_that_are_no_journal_recover_nothing_and_break_nothing(bytes: Vec<u8>) {
+    fn arbitrary_bytes_recover_nothing_and_do_not_panic(bytes: Vec<u8>) {
         let recovered = read(&bytes);
         prop_assert!(recovered.frames.is_empty());
         prop_assert_eq!(recovered.corrupt > 0, !bytes.is_empty());
     }
 
-    /// A payload whose checksum is right and whose content is not.
+    /// A payload with a right checksum and invalid content.
     #[test]
-    fn a_frame_of_no_known_kind_costs_itself_alone(payload in proptest::collection::vec(any::<u8>(), 0..200)) {
+    fn a_frame_with_invalid_content_affects_only_itself(payload in proptest::collection::vec(any::<u8>(), 0..200)) {
         let bytes = journal_of_a_day();
         let end = bounds(bytes)[1];
         let mut mixed = journal::begin_file();
@@ -354,9 +354,9 @@ proptest! {
         prop_assert_eq!(frames.last(), first.first());
     }
 
-    /// A length that lies does not reach beyond its own frame's end.
+    /// A wrong length does not affect later frames.
     #[test]
-    fn a_length_that_lies_costs_itself_alone(length: u32) {
+    fn a_wrong_length_affects_only_its_frame(length: u32) {
         let bytes = journal_of_a_day();
         let bounds = bounds(bytes);
         let mut lying = bytes.to_vec();

@@ -1,4 +1,4 @@
-//! One call, one record: whichever surfaces see it, in whatever order, however many are alike.
+//! One call, one record: whichever surfaces report it, in any order, however many calls are equal.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
 
-/// A call of a model, as it really happened.
+/// A call as it really happened.
 #[derive(Clone, Debug)]
 struct Call {
     session: String,
@@ -23,7 +23,7 @@ struct Call {
     tokens: u64,
     span: String,
     response_id: Option<String>,
-    /// When it is told of by its message, its diagnostic and its timing, in ms after its end.
+    /// When its message, its diagnostic and its timing arrive, in ms after its end.
     message: Option<u64>,
     diagnostic: Option<u64>,
     timing: Option<u64>,
@@ -65,7 +65,7 @@ impl Call {
         })
     }
 
-    /// What a gateway tells of it: when, by which source, what.
+    /// The gateway's reports of it: time, source, event.
     fn told(&self) -> Vec<(u64, &'static str, Value)> {
         let at = |late: u64| self.ended_ms() + late;
         [
@@ -82,7 +82,7 @@ impl Call {
     }
 }
 
-/// A call that nothing has told of yet.
+/// A call without reports yet.
 fn call(session: &str, started_ms: u64, tokens: u64) -> Call {
     Call {
         session: format!("agent:main:{session}"),
@@ -109,7 +109,7 @@ fn tell(gateway: &mut Gateway, mut told: Vec<(u64, &'static str, Value)>) {
     gateway.run_until(wall, wall + 10_000);
 }
 
-/// The naive model: each call that was told of at all is a request, with its usage if that was told.
+/// The naive model: each reported call is a request, with its usage if that was reported.
 fn expected(calls: &[Call]) -> Totals {
     let mut totals = Totals::default();
     for call in calls {
@@ -142,8 +142,8 @@ fn config(cases: u32) -> ProptestConfig {
     }
 }
 
-/// One session's calls: one after the other, each with a longer prompt than the one before. Each is
-/// seen on a subset of the surfaces of its own.
+/// One session's calls in sequence, each with a longer prompt than the one before. Each is reported by its own subset
+/// of the surfaces.
 fn session(name: usize) -> impl Strategy<Value = Vec<Call>> {
     let one = (
         (300u64..4_000, 20u64..3_000),
@@ -174,9 +174,9 @@ fn session(name: usize) -> impl Strategy<Value = Vec<Call>> {
 proptest! {
     #![proptest_config(config(192))]
 
-    /// Sessions run in parallel, their calls' usages equal across sessions.
+    /// Sessions run in parallel, with equal usage across sessions.
     #[test]
-    fn a_call_counts_once_whatever_surfaces_see_it(
+    fn a_call_counts_once_whichever_surfaces_report_it(
         sessions in (session(0), session(1), session(2), session(3)),
         expect_diagnostics: bool,
     ) {
@@ -184,10 +184,9 @@ proptest! {
         check(&[a, b, c, d].concat(), expect_diagnostics);
     }
 
-    /// Calls of one session that run at the same time and use the same: nothing but their number tells
-    /// them apart.
+    /// Calls of one session at the same time with equal usage: only their number is known.
     #[test]
-    fn equal_calls_of_one_session_stay_as_many_as_they_are(
+    fn equal_calls_of_one_session_all_count(
         starts in proptest::collection::vec((0u64..500, 20u64..500, 0u64..30, 0u64..600), 1..10),
         by_message: bool,
         by_diagnostic: bool,
@@ -195,7 +194,7 @@ proptest! {
     ) {
         let calls: Vec<Call> = starts.into_iter().enumerate().map(|(index, times)| {
             let (after, duration_ms, message, diagnostic) = times;
-            // Two messages of one session that began in the same ms and bear no id are taken for one.
+            // Two messages of one session that began in the same ms without ids count as one.
             let mut call = call("s", START_MS + after * 10 + index as u64, 50);
             call.duration_ms = duration_ms;
             call.message = by_message.then_some(message);
@@ -228,10 +227,9 @@ proptest! {
     }
 }
 
-// ---------------------------------------------------------------------------------------------
-// One observation delivered twice
+// An observation that is delivered twice
 
-/// Tells two messages a moment apart.
+/// Reports two messages `apart_ms` apart.
 fn two_messages(one: &Call, other: &Call, apart_ms: u64) -> Gateway {
     let mut gateway = Gateway::new(false);
     let at = one.ended_ms();
@@ -254,7 +252,7 @@ fn a_message_delivered_to_two_registrations_is_one_call() {
 }
 
 #[test]
-fn equal_messages_with_ids_of_their_own_are_two_calls() {
+fn equal_messages_with_different_ids_are_two_calls() {
     let (mut one, mut other) = (call("s", START_MS, 50), call("s", START_MS, 50));
     one.response_id = Some("chatcmpl-1".into());
     other.response_id = Some("chatcmpl-2".into());
@@ -264,7 +262,7 @@ fn equal_messages_with_ids_of_their_own_are_two_calls() {
 }
 
 #[test]
-fn a_response_id_that_a_server_repeats_is_no_sign_of_a_repetition() {
+fn a_repeated_response_id_alone_is_no_duplicate() {
     let (mut one, mut other) = (call("s", START_MS, 50), call("s", START_MS + 1, 50));
     one.response_id = Some("chatcmpl-7".into());
     other.response_id = Some("chatcmpl-7".into());
@@ -285,7 +283,7 @@ fn messages_that_differ_in_session_usage_or_start_are_two_calls() {
 }
 
 #[test]
-fn messages_without_a_time_of_their_own_are_two_calls() {
+fn messages_without_a_time_are_two_calls() {
     let told = call("s", START_MS, 50);
     let mut args = told.message();
     args["event"]["message"]["timestamp"] = Value::Null;
@@ -296,7 +294,7 @@ fn messages_without_a_time_of_their_own_are_two_calls() {
 }
 
 #[test]
-fn diagnostics_are_told_apart_by_their_spans() {
+fn diagnostics_are_identified_by_their_spans() {
     let one = call("s", START_MS, 50);
     let mut other = one.clone();
     for (span, requests) in [(one.span.clone(), 1), ("another".to_owned(), 2)] {
@@ -320,7 +318,7 @@ fn complete(models: Value) -> Value {
 }
 
 #[test]
-fn a_total_counts_only_what_its_calls_did_not() {
+fn a_total_counts_only_uncounted_requests() {
     let mut told = call("s", START_MS, 50);
     told.message = Some(0);
     let models = json!([{"model": "p/m", "requests": 4, "promptTokens": 150, "completionTokens": 20, "costUsd": 2.0}]);
@@ -343,7 +341,7 @@ fn a_total_counts_only_what_its_calls_did_not() {
 }
 
 #[test]
-fn a_total_of_what_was_counted_adds_nothing() {
+fn a_total_of_counted_calls_adds_nothing() {
     let mut told = call("s", START_MS, 50);
     told.message = Some(0);
     for name in ["m", "p/m"] {
@@ -360,9 +358,9 @@ fn a_total_of_what_was_counted_adds_nothing() {
 proptest! {
     #![proptest_config(config(128))]
 
-    /// A total is divided among its requests without a token left over or made up.
+    /// A total is divided among its requests exactly.
     #[test]
-    fn the_parts_of_a_total_are_the_total(
+    fn the_shares_of_a_total_add_up_to_it(
         requests in 1u64..50, prompt in 1u64..1_000_000, completion in 1u64..1_000_000, cost in 0.001f64..50.0,
     ) {
         let models = json!([{
@@ -377,9 +375,9 @@ proptest! {
     }
 }
 
-/// `model:used` may tell no session; a fresh core still knows which call it belonged to.
+/// `model:used` may have no session; a restored core still knows its call.
 #[test]
-fn a_call_told_without_its_session_is_not_counted_again_after_a_restart() {
+fn a_call_reported_without_a_session_counts_once_across_a_restart() {
     for is_late in [false, true] {
         let told = call("s", START_MS, 50);
         let used = json!({"event": {"model": "p/m", "promptTokens": 50, "completionTokens": 7}});
@@ -418,14 +416,14 @@ fn a_total_knows_what_was_counted_before_a_restart() {
     assert_eq!(gateway.receiver.totals.requests(), 1);
 }
 
-/// A diagnostic that says `completed`, with zeros: how 2026.7.1 tells of an abort.
+/// A `completed` diagnostic with all-zero usage: how 2026.7.1 reports an abort.
 fn completed_with_zeros(span: &str, at_ms: u64) -> Value {
     json!({"event": {"provider": "mock", "model": "m1", "sessionKey": "agent:main:x", "durationMs": 900, "ts": at_ms,
         "trace": {"spanId": span}, "usage": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0}}})
 }
 
 #[test]
-fn zeros_without_a_message_are_a_failure_where_the_gateway_has_no_word_for_one() {
+fn zeros_without_a_message_are_a_failure_where_failures_are_not_reported() {
     let start = 1_795_000_000_000;
     let mut gateway = Gateway::new(true);
     gateway.hear(
@@ -439,7 +437,7 @@ fn zeros_without_a_message_are_a_failure_where_the_gateway_has_no_word_for_one()
 }
 
 #[test]
-fn zeros_without_a_message_are_an_answer_where_the_gateway_tells_its_failures() {
+fn zeros_without_a_message_are_an_answer_where_failures_are_reported() {
     let start = 1_795_000_000_000;
     let mut gateway = Gateway::new(true);
     let mut failed = completed_with_zeros("a", start);
@@ -456,7 +454,7 @@ fn zeros_without_a_message_are_an_answer_where_the_gateway_tells_its_failures() 
     assert_eq!(gateway.status()["model_errors"], 1);
 }
 
-/// A stored row as the reader of the session store hands it over.
+/// A stored row as the reader of the session store passes it.
 fn stored(call_started_ms: u64, written_ms: u64, entry: &str, session: &str) -> Value {
     json!({
         "event": {"id": entry, "timestamp": written_ms, "message": {"role": "assistant", "provider": "p", "model": "m",
@@ -467,20 +465,20 @@ fn stored(call_started_ms: u64, written_ms: u64, entry: &str, session: &str) -> 
 }
 
 #[test]
-fn a_stored_row_is_the_call_that_was_told_or_one_that_nobody_told() {
+fn a_stored_row_matches_a_known_call_or_is_a_call_of_its_own() {
     let (start, end) = (START_MS, START_MS + 900);
     let mut gateway = Gateway::new(false);
     let told = call("s", start, 50);
     gateway.hear("before_message_write", &told.message(), told.ended_ms());
     let late = end + 70_000;
     gateway.run_until(end, late);
-    // A job's run is told under its own key, and stored under its job's.
+    // A job's run is reported under its own key, and stored under its job's.
     let mut first = stored(start, told.ended_ms(), "a", "one");
     first["ctx"]["sessionKey"] = json!("agent:main:cron:job");
     gateway.hear("stored", &first, late);
     gateway.run_until(late, late + 2_000);
     assert_eq!(gateway.receiver.totals.requests(), 1, "it was told");
-    // Another call with the same figures, which nobody told; and its copy in a fork.
+    // An unreported call with the same figures, and its copy in a fork.
     let other = stored(start + 30_000, start + 31_000, "b", "one");
     gateway.hear("stored", &other, late + 3_000);
     let copied = stored(start + 30_000, start + 31_000, "b", "two");
@@ -488,7 +486,7 @@ fn a_stored_row_is_the_call_that_was_told_or_one_that_nobody_told() {
     gateway.run_until(late + 3_000, late + 9_000);
     assert_eq!(gateway.receiver.totals.requests(), 2);
     assert_eq!(gateway.status()["from_store"], 1);
-    // What a restart knows of them is enough.
+    // The restored state is enough to match them.
     gateway.restart(late + 10_000);
     gateway.hear("stored", &copied, late + 10_000);
     gateway.hear("stored", &first, late + 10_000);
@@ -496,9 +494,9 @@ fn a_stored_row_is_the_call_that_was_told_or_one_that_nobody_told() {
     assert_eq!(gateway.receiver.totals.requests(), 2);
 }
 
-/// A killed gateway had told of one of two calls that began at nearly the same time, and had stored both.
+/// A killed gateway had reported one of two calls that began at nearly the same time, and had stored both.
 #[test]
-fn a_stored_row_that_nobody_told_is_not_the_call_beside_it() {
+fn an_unreported_stored_row_does_not_match_its_neighbour() {
     for apart in [1, 20, 49] {
         let mut gateway = Gateway::new(false);
         let told = call("s", START_MS + apart, 50);
@@ -520,9 +518,9 @@ fn a_stored_row_that_nobody_told_is_not_the_call_beside_it() {
     }
 }
 
-/// A journal has what was open first, and older calls behind it.
+/// A journal has pending calls first, and older calls after them.
 #[test]
-fn a_stored_row_is_the_call_that_was_open_at_a_restart() {
+fn a_stored_row_matches_a_call_that_was_pending_at_a_restart() {
     let mut gateway = Gateway::new(true);
     let mut older = call("s", START_MS, 40);
     (older.message, older.diagnostic) = (Some(0), Some(0));
@@ -544,9 +542,9 @@ fn a_stored_row_is_the_call_that_was_open_at_a_restart() {
     assert_eq!(gateway.receiver.totals.requests(), 2);
 }
 
-/// The mark and the rows of one reading are one frame: a write that was cut leaves both, or neither.
+/// The bookmark and the rows of one reading are one frame: a torn write keeps both, or neither.
 #[test]
-fn a_cut_write_repeats_no_stored_row() {
+fn a_torn_write_repeats_no_stored_row() {
     let source = SOURCES
         .iter()
         .position(|table| table.source == "stored")

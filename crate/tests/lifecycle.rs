@@ -59,7 +59,7 @@ fn a_turn_is_one_trace_with_its_calls_tools_and_delivery() {
 }
 
 #[test]
-fn a_run_that_goes_on_with_its_fallback_stays_one_trace() {
+fn a_run_that_continues_with_its_fallback_is_one_trace() {
     let mut gateway = Watched::new();
     let session = "agent:main:x";
     let run =
@@ -82,7 +82,7 @@ fn a_run_that_goes_on_with_its_fallback_stays_one_trace() {
 }
 
 #[test]
-fn a_message_without_a_session_is_a_trace_of_its_own_with_its_round_trip() {
+fn a_message_without_a_session_is_a_trace_with_its_response_time() {
     let mut gateway = Watched::new();
     gateway.hear("message_received", &received(None, "7", "hello"));
     gateway.wait(1_234);
@@ -120,7 +120,7 @@ fn a_failed_delivery_is_a_failed_trace_and_a_log_without_the_errors_text() {
 }
 
 #[test]
-fn a_delivery_beyond_the_first_of_a_turn_is_told_too() {
+fn a_second_delivery_of_a_turn_is_reported_too() {
     let mut gateway = Watched::new();
     let session = "agent:main:x";
     gateway.hear("message_received", &received(Some(session), "7", "hello"));
@@ -147,7 +147,7 @@ fn a_command_is_a_log_and_a_trace() {
 }
 
 #[test]
-fn a_start_is_told_once_however_many_hooks_tell_it() {
+fn a_start_is_reported_once_however_many_hooks_report_it() {
     let mut gateway = Watched::new();
     for source in ["gateway_start", "gateway:startup", "gateway_start"] {
         gateway.hear(source, &json!({"event": {}}));
@@ -158,7 +158,7 @@ fn a_start_is_told_once_however_many_hooks_tell_it() {
 }
 
 #[test]
-fn a_cron_jobs_run_is_told_when_it_is_over() {
+fn a_cron_jobs_run_is_reported_when_it_ends() {
     let mut gateway = Watched::new();
     let event = |action: &str| {
         json!({"event": {"action": action, "jobId": "j1", "agentId": "main", "status": "error", "durationMs": 500,
@@ -178,7 +178,7 @@ fn a_cron_jobs_run_is_told_when_it_is_over() {
 }
 
 #[test]
-fn a_conversation_that_others_tell_of_is_a_trace_with_its_calls() {
+fn a_reported_conversation_is_a_trace_with_its_calls() {
     let mut gateway = Watched::new();
     gateway.hear(
         "conversation:start",
@@ -202,7 +202,7 @@ fn a_conversation_that_others_tell_of_is_a_trace_with_its_calls() {
 }
 
 #[test]
-fn a_tool_that_never_ends_ends_with_its_turn() {
+fn a_tool_without_an_end_ends_with_its_turn() {
     let mut gateway = Watched::new();
     gateway.hear("before_tool_call", &tool("agent:main:x", "t1", None));
     gateway.wait(700_000);
@@ -211,7 +211,7 @@ fn a_tool_that_never_ends_ends_with_its_turn() {
     assert_eq!(traces[0]["spans"][1]["status"], "failed");
 }
 
-/// One thing that may happen to a session.
+/// A random event of a session.
 fn happening(session: &str, kind: u8, now_ms: u64) -> (&'static str, Value) {
     let work = |state: &str, reason: &str| json!({"event": {"sessionKey": session, "state": state, "reason": reason}});
     match kind {
@@ -271,7 +271,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn traces_are_sound_whatever_happens_in_whatever_order(
+    fn traces_are_well_formed_for_any_events_in_any_order(
         steps in proptest::collection::vec((0u8..3, 0u8..22, prop_oneof![Just(0u64), 1u64..300, 2_000u64..9_000, Just(700_000)]), 0..60)
     ) {
         let mut gateway = Watched::new();

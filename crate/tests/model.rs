@@ -1,15 +1,14 @@
-//! The ledger against a naive model: true calls, of which surfaces tell with losses, repeats, delays and clocks some ms
-//! apart, while the core restarts, the wall clock is set, and a proxy and LiteLLM have other figures than the gateway. The
-//! model knows nothing of matching: a call that was billed, or answered, and of which anything told, counts once, with its
-//! tokens.
+//! The ledger against a naive model. Surfaces report true calls with losses, repetitions, delays and clocks some ms
+//! apart, while the core restarts, the wall clock is set, and a proxy and LiteLLM report other figures than the
+//! gateway. The model does no matching: a call that was billed or answered, and that any surface reported, counts once,
+//! with its tokens.
 //!
-//! Left out is what nobody could tell apart: calls that end within 300 ms of each other, or begin so where some tell
-//! of no usage; calls of equal usage that do so within 2.5 s, but for pairs of them where every surface tells its session
-//! and of every call; the timing of a call of whose usage neither message, diagnostic nor row tell; a second delivery on the
-//! other side of a restart; calls of equal usage where the clock is set, since what LiteLLM tells late then seems to be of
-//! the time at which it does (`clock.rs` has those that the gateway tells of). A clock is not set in the very moment of a
-//! call's beginning or end, nor before a restart between two things that the gateway tells of one call.
-//! `PROPTEST_CASES=20000` plays more.
+//! The plays leave out ambiguous cases: calls whose ends, or whose begins where a usage is unknown, are less than 300
+//! ms apart; calls of equal usage less than 2.5 s apart, except pairs where every surface reports its session and every
+//! call; the timing of a call whose usage neither message, diagnostic nor row reports; a repeated delivery after a
+//! restart; calls of equal usage where the clock is set, since a late report of LiteLLM's then seems to belong to its
+//! time of arrival (`clock.rs` covers the gateway's own reports). The clock is not set at the moment of a call's begin
+//! or end, nor before a restart between two reports of one call. `PROPTEST_CASES=20000` plays more.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -25,15 +24,15 @@ use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
-/// How far calls' beginnings, and their ends, are apart at least, in ms.
+/// Minimum distance of the begins, and of the ends, of calls, in ms.
 const APART_MS: u64 = 300;
 /// The same for calls of equal usage.
 const EQUAL_APART_MS: u64 = 2_500;
-/// When a row of the session store is looked at, in ms after it was written.
+/// When a row of the session store is read, in ms after it was written.
 const SETTLED_MS: u64 = 60_000;
 const MODELS: [&str; 2] = ["m", "n"];
 
-/// Who may tell of a call.
+/// A surface that may report a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum By {
     Timing,
@@ -69,14 +68,13 @@ impl By {
         }
     }
 
-    /// How late it may tell, in ms.
+    /// Maximum delay of its report, in ms.
     fn latest_ms(self) -> u64 {
         match self {
             By::Timing => 3,
             By::Message => 30,
             By::Diagnostic => 600,
-            // Its only time is that of its arrival, by which a call is known whose usage nobody told yet, and its
-            // neighbours are not.
+            // Its only time is its arrival. It identifies a call whose usage is still unknown, unlike its neighbours.
             By::Named => 40,
             By::Proxy => 2_500,
             By::Litellm => 30_000,
@@ -84,7 +82,7 @@ impl By {
         }
     }
 
-    /// Whether a second delivery can be told from another call.
+    /// Whether a repeated delivery can be distinguished from another call.
     fn may_repeat(self) -> bool {
         self != By::Named
     }
@@ -93,14 +91,14 @@ impl By {
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fate {
     Answered,
-    /// Stopped or broken off; billed nevertheless, as far as a proxy knows.
+    /// Aborted or broken off, but billed, as a proxy reports.
     Aborted,
 }
 
-/// By how much the proxy's own figures differ, which count if they come in time: sums are compared without it.
+/// Difference of the proxy's own figures, which count if they arrive in time. Comparisons of sums leave the proxy out.
 const OF_THE_PROXY: u64 = 1_000_000_000;
 
-/// By how much other prompts are than what the gateway told.
+/// Difference of a surface's prompt tokens from the gateway's.
 fn changed_by(by: By) -> u64 {
     match by {
         By::Proxy => OF_THE_PROXY,
@@ -108,7 +106,7 @@ fn changed_by(by: By) -> u64 {
     }
 }
 
-/// What the dice say of a call.
+/// The random draw of a call.
 #[derive(Debug, Clone)]
 struct Draw {
     gap_ms: u64,
@@ -117,16 +115,16 @@ struct Draw {
     model: u8,
     usage: u8,
     is_aborted: bool,
-    /// Whether it begins together with the one before.
+    /// Whether it begins together with the previous one.
     is_close: bool,
-    /// Whether those that see it pass have other figures than the gateway.
+    /// Whether intermediaries report other figures than the gateway.
     is_changed: bool,
-    /// A bit each: who is silent, who tells twice.
+    /// One bit per surface: which are silent, which report twice.
     losses: u8,
     repeats: u8,
-    /// How late each tells, in thousandths of the latest.
+    /// Delay of each report, in thousandths of the maximum.
     late: [u16; 7],
-    /// How far each one's clock is off, in ms.
+    /// Error of each surface's clock, in ms.
     off: [u8; 7],
 }
 
@@ -139,12 +137,12 @@ struct Call {
     session: u8,
     model: &'static str,
     input: u64,
-    /// Whether another call near it has the same usage.
+    /// Whether a neighbouring call has the same usage.
     is_paired: bool,
     fate: Fate,
     told: Vec<By>,
     draw: Draw,
-    /// How far the wall clock was ahead when it began, and when it ended, in ms.
+    /// How far the wall clock was ahead at its begin and at its end, in ms.
     ahead_ms: (i64, i64),
 }
 
@@ -162,9 +160,9 @@ impl Call {
         }
     }
 
-    /// What one of them says of it.
+    /// A surface's report of it.
     fn told_by(&self, by: By) -> Value {
-        // What is stored is the message, with its own time.
+        // The store has the message, with its own time.
         let clock = if by == By::Store { By::Message } else { by };
         let off = u64::from(self.draw.off[clock as usize] % 4);
         let duration = self.ended_ms - self.started_ms;
@@ -198,7 +196,7 @@ impl Call {
                 "provider": "p", "model": self.model, "output": 7, "cache_read": 5,
                 "input": self.input + changed_by(by) * u64::from(self.is_changed()),
                 "reasoning": self.draw.off[0] % 3,
-                // Its request begins behind the gateway's, and is over before.
+                // Its request begins after the gateway's, and ends before it.
                 "started": started + u64::from(self.draw.off[by as usize] % 16), "ended": ended,
                 "duration": duration, "response_id": format!("r-{by:?}-{}", self.number),
                 "outcome": if is_answered { "completed" } else { "aborted" },
@@ -212,10 +210,10 @@ impl Call {
         }
     }
 
-    /// The gateway's own figures count before LiteLLM's, and the proxy's before the gateway's where they come in time.
+    /// The gateway's figures rank before LiteLLM's, and the proxy's before the gateway's if they arrive in time.
     fn is_changed(&self) -> bool {
         let own = [By::Message, By::Diagnostic];
-        // What is said by sums alone has to have the same ones.
+        // Surfaces that are compared by sums must have equal figures.
         let is_told =
             own.iter().any(|by| self.told.contains(by)) && !self.told.contains(&By::Named);
         self.draw.is_changed && is_told && self.fate == Fate::Answered
@@ -231,7 +229,7 @@ impl Call {
             }
     }
 
-    /// Whether it counts: somebody told of an answer, or of what was billed.
+    /// Whether it counts: a surface reported an answer or a billed usage.
     fn counts(&self) -> bool {
         let knows = |by: &By| match self.fate {
             Fate::Answered => true,
@@ -241,7 +239,7 @@ impl Call {
     }
 }
 
-/// Calls from what the dice say, apart enough to be told apart.
+/// Calls from random draws, far enough apart to be distinguished.
 fn calls(mut draws: Vec<Draw>, present: u8, may_be_equal: bool) -> Vec<Call> {
     let mut calls: Vec<Call> = Vec::new();
     let mut clock = START_MS;
@@ -256,7 +254,7 @@ fn calls(mut draws: Vec<Draw>, present: u8, may_be_equal: bool) -> Vec<Call> {
     }
     let is_any_close = draws.iter().any(|draw| draw.is_close);
     for (number, mut draw) in draws.into_iter().enumerate() {
-        // The gateway's clock and the message's are one.
+        // The gateway and its messages have the same clock.
         let gap_ms = match draw.is_close && number > 0 {
             true => 1 + draw.gap_ms % 45,
             false => APART_MS + draw.gap_ms,
@@ -306,12 +304,13 @@ fn calls(mut draws: Vec<Draw>, present: u8, may_be_equal: bool) -> Vec<Call> {
             .into_iter()
             .filter(|by| has(present, *by) && !has(draw.losses, *by))
             .collect();
-        // Where the timing comes first and alone, the call waits for who knows its usage; nobody else may be missed.
+        // Where only the timing arrives first, the call waits for a surface with usage, so that one must not be
+        // missing.
         let knows = [By::Message, By::Diagnostic, By::Store];
         if !knows.iter().any(|by| told.contains(by)) {
             told.retain(|by| *by != By::Timing);
         }
-        // Nobody says `model:used` of what was broken off.
+        // A broken-off call has no `model:used`.
         if fate == Fate::Aborted {
             told.retain(|by| *by != By::Named);
         }
@@ -332,7 +331,7 @@ fn calls(mut draws: Vec<Draw>, present: u8, may_be_equal: bool) -> Vec<Call> {
     calls
 }
 
-/// The clock is set: when, and how far it is ahead from then on, in ms. Farther apart than a play lasts, so that no two
+/// Changes of the clock: when, and how far it is ahead from then on, in ms. They exceed a play's length, so that no two
 /// calls have the same times.
 type Jumps = Vec<(u64, i64)>;
 
@@ -350,7 +349,7 @@ fn ahead_at(jumps: &Jumps, at_ms: u64) -> i64 {
     before.map_or(0, |(_, ahead)| *ahead)
 }
 
-/// Sets the clock while calls run and are told of, where that leaves them to be told apart.
+/// Sets the clock while calls run and are reported, where they stay distinguishable.
 fn jumps(calls: &mut [Call], drawn: &[(u16, u16, u8)], restarts: &[u64]) -> Jumps {
     let mut jumps: Jumps = Vec::new();
     for (of, after, ahead) in drawn {
@@ -374,24 +373,24 @@ fn jumps(calls: &mut [Call], drawn: &[(u16, u16, u8)], restarts: &[u64]) -> Jump
         };
         !calls.iter().any(moment)
     });
-    // Once while anything is told of a call.
+    // At most once during the reports of a call.
     jumps.dedup_by_key(|(at, _)| (*at - START_MS) / 35_000);
     for call in calls {
         call.ahead_ms = (
             ahead_at(&jumps, call.started_ms),
             ahead_at(&jumps, call.ended_ms),
         );
-        // Other figures are those of the call only where it began and ended when the gateway says.
+        // Other figures match the call only where its begin and end agree with the gateway's.
         let late = call.started_ms..call.ended_ms + By::Litellm.latest_ms() + 1_000;
         call.draw.is_changed &= !jumps.iter().any(|(at, _)| late.contains(at));
-        // What is heard late is of the new clock; only a message says when its call began by the old one.
+        // Late reports have the new clock's time; only a message has its begin by the old clock.
         let knows_start = call.told.contains(&By::Diagnostic);
         let latest_ms = if knows_start { 700 } else { 31_000 };
         let told = call.ended_ms..call.ended_ms + latest_ms;
         let is_within = jumps.iter().any(|(at, _)| told.contains(at));
         if is_within && !call.told.contains(&By::Message) {
             call.told.retain(|by| match by {
-                // The row that it waits for would be of another time.
+                // The row that it waits for would have another time.
                 By::Timing => knows_start,
                 by => matches!(by, By::Diagnostic | By::Named),
             });
@@ -424,14 +423,14 @@ fn counted(gateway: &Gateway) -> Sums {
         .collect()
 }
 
-/// What happens, when.
+/// A step of a play, with its time.
 #[derive(Debug, Clone)]
 enum Step {
     Tell(&'static str, Value),
     Restart { compacts: bool },
 }
 
-/// When the core restarts, and whether it has written a snapshot: at any time, or between two things that are told of a call.
+/// When the core restarts, and whether it has written a snapshot: at any time, or between two reports of a call.
 fn restarts(calls: &[Call], drawn: &[(u32, bool)]) -> Vec<(u64, bool)> {
     let last = calls.iter().map(|call| call.ended_ms).max();
     let end = last.unwrap_or(START_MS) + 3 * SETTLED_MS;
@@ -575,7 +574,7 @@ proptest! {
     #[test]
     fn each_call_counts_once_with_its_tokens(
         draws in prop::collection::vec(draw(), 1..16),
-        // Which surfaces this gateway has at all.
+        // The surfaces of this gateway.
         present in any::<u8>(),
         drawn in prop::collection::vec((any::<u32>(), any::<bool>()), 0..4),
         set in prop::collection::vec((any::<u16>(), any::<u16>(), any::<u8>()), 0..3),

@@ -1,5 +1,5 @@
-//! The whole core against a network and a disk that fail in every way, while it is killed at any moment: months of
-//! virtual time, a seed each. `SEEDS=1000` plays more of them, `FIRST=…` begins with a later one.
+//! The core against a network and a disk that fail in every way, while it is killed at any moment: months of virtual
+//! time, one seed each. `SEEDS=1000` plays more seeds, `FIRST=…` begins with a later one.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use common::server::{Fate, Kind};
 use common::world::{DISK_PAUSE_MS, GATHER_MS, LONGEST_PAUSE_MS, Weather, World, dropped};
 
 impl World {
-    /// A receiver that takes nothing is asked seldom.
+    /// A receiver that accepts nothing gets few requests.
     fn be_dead(&mut self) {
         let Weather::Dead(_) = self.weather else {
             return;
@@ -24,7 +24,7 @@ impl World {
         let before = self.requests;
         let hours = 1 + self.dice.below(6);
         self.pass(hours * 3_600_000);
-        // A refused token is tried every 15 s, anything else after two and a half minutes on average.
+        // After a refused token the core retries every 15 s, else every 2.5 min on average.
         let most = match self.weather {
             Weather::Dead(Fate::Refused(401)) => 241 * hours,
             _ => 60 + 60 * hours,
@@ -38,7 +38,8 @@ impl World {
         );
     }
 
-    /// Nobody is there, the disk fails and is well again, and the process dies: what happened meanwhile is on disk.
+    /// The receiver is unreachable, the disk fails and works again, and the process dies: events in that time are on
+    /// disk.
     fn outage(&mut self) {
         self.weather = Weather::Dead(Fate::Unreachable);
         for disk_fails in [true, false] {
@@ -73,11 +74,11 @@ impl World {
         self.be_well();
     }
 
-    /// Everything is well again, and nothing waits for long.
+    /// Everything works again, and nothing waits for long.
     fn be_well(&mut self) {
         (self.weather, self.disk_fails) = (Weather::Well, false);
         self.server.largest = usize::MAX;
-        // The pause that was begun, the halves of what was too large, and turns that are over at last.
+        // The current backoff, the halves of too large batches, and turns that end late.
         self.pass(LONGEST_PAUSE_MS + 600_000);
         let status = self.status();
         let waiting = [
@@ -88,7 +89,7 @@ impl World {
         assert_eq!(waiting, [0, 0, 0], "seed {}: {status}", self.seed);
         self.ambiguous += status["ambiguous"].as_u64().unwrap();
         self.dropped += dropped(&status);
-        // What is delivered has left the disk, and nothing of it comes again.
+        // Delivered calls have left the disk and are not sent again.
         let (usage, requests) = (self.server.usage.len(), self.requests);
         self.core.compact();
         self.pass(1_000);
@@ -113,7 +114,7 @@ impl World {
         );
     }
 
-    /// The calls that have to be there: all but those that a dead process took along, which may be.
+    /// The calls that must have arrived: all except those that a dead process had only in memory, which may.
     fn assert_arrived(&self) {
         let seed = self.seed;
         let prompts = &self.server.prompts;
@@ -132,12 +133,12 @@ impl World {
             .filter(|n| !arrived.contains(n))
             .collect();
         match self.server.kind {
-            // Who answers 500 to a call alone, again and again, and takes others meanwhile, refuses it.
+            // A receiver that repeatedly answers 500 to one call, and accepts others, refuses that call.
             Kind::Ids => assert!(
                 missing.len() as u64 <= self.dropped,
                 "seed {seed}: {missing:?} are missing"
             ),
-            // A cost without its usage is there for each.
+            // Each of them has a cost without usage.
             Kind::Stock => assert!(
                 missing.len() as u64 <= self.ambiguous + self.dropped,
                 "seed {seed}: {missing:?} are missing, {} are said to be ambiguous",
@@ -152,7 +153,7 @@ impl World {
     }
 }
 
-/// The seeds to play, by the environment.
+/// The seeds from the environment.
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok()?.parse().ok();
     let first = number("FIRST").unwrap_or(0);
@@ -160,7 +161,7 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 #[test]
-fn a_receiver_that_knows_ids_gets_each_call_once_whatever_happens() {
+fn a_receiver_with_record_ids_gets_each_call_once() {
     for seed in seeds() {
         let mut world = World::new(seed, Kind::Ids);
         world.play();
@@ -169,7 +170,7 @@ fn a_receiver_that_knows_ids_gets_each_call_once_whatever_happens() {
 }
 
 #[test]
-fn a_stock_server_gets_no_call_twice_and_misses_none_that_is_not_counted_as_ambiguous() {
+fn a_stock_server_gets_no_call_twice_and_misses_only_ambiguous_ones() {
     for seed in seeds() {
         let mut world = World::new(seed, Kind::Stock);
         world.play();
@@ -177,7 +178,7 @@ fn a_stock_server_gets_no_call_twice_and_misses_none_that_is_not_counted_as_ambi
     }
 }
 
-/// In the order in which they happened, where no process dies and the server's size is none.
+/// In order, as long as no process dies and the server has no size limit.
 #[test]
 fn calls_arrive_in_their_order() {
     for seed in seeds() {
@@ -199,7 +200,7 @@ fn calls_arrive_in_their_order() {
             world.be_well();
             let expected: Vec<u64> = (1..=world.calls).collect();
             assert_eq!(world.server.prompts, expected, "seed {seed}, {kind:?}");
-            // Whole requests are lost, and each is looked up before it is made again.
+            // Whole requests are lost, and each is looked up before it is repeated.
             assert_eq!(world.ambiguous, 0, "seed {seed}, {kind:?}");
         }
     }

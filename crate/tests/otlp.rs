@@ -1,4 +1,4 @@
-//! What goes to a collector, read back by OpenTelemetry's own types.
+//! The export to a collector, read back by OpenTelemetry's own types.
 
 use std::collections::BTreeMap;
 
@@ -183,7 +183,7 @@ fn opentelemetrys_own_types_read_the_metrics() {
 }
 
 #[test]
-fn a_segment_that_grows_is_added_up_once() {
+fn a_growing_segment_is_added_once() {
     let calls = some_calls(100);
     let mut exporter = exporter(&[], START);
     for upto in [1, 40, 40, 100] {
@@ -193,12 +193,12 @@ fn a_segment_that_grows_is_added_up_once() {
 }
 
 #[test]
-fn a_new_process_goes_on_where_the_last_one_kept_it() {
+fn a_new_process_continues_from_the_stored_state() {
     let calls = some_calls(100);
     let mut before = exporter(&[], START);
     before.calls("model-calls-1", &segment(&calls[..60]));
     let state = before.state();
-    // Added up, and lost with the process before it was kept.
+    // Added, and lost with the process before the state was stored.
     before.calls("model-calls-1", &segment(&calls[..80]));
     let mut after = exporter(&state, START + 5_000);
     after.calls("model-calls-1", &segment(&calls));
@@ -212,7 +212,7 @@ fn a_new_process_goes_on_where_the_last_one_kept_it() {
 }
 
 #[test]
-fn a_state_that_cannot_be_read_is_a_new_beginning() {
+fn an_unreadable_state_is_a_fresh_start() {
     let mut state = exporter(&[], START).state();
     let end = state.len() - 1;
     state[end] ^= 1;
@@ -223,13 +223,13 @@ fn a_state_that_cannot_be_read_is_a_new_beginning() {
 }
 
 #[test]
-fn a_call_that_a_failing_disk_left_twice_is_one() {
+fn a_call_that_a_failing_disk_wrote_twice_counts_once() {
     let calls = some_calls(10);
     let mut exporter = exporter(&[], START);
     let first = exporter.calls("model-calls-1", &segment(&calls[..5]));
     let second = exporter.calls("model-calls-2", &segment(&calls));
     assert_eq!(totals(&exporter).0, 10);
-    // The numbers of files come back; what is in them is another segment.
+    // File numbers are reused; the content is another segment.
     exporter.retain(&[second.unwrap_or_default()]);
     assert_ne!(
         first,
@@ -239,7 +239,7 @@ fn a_call_that_a_failing_disk_left_twice_is_one() {
 }
 
 #[test]
-fn a_torn_end_is_read_when_it_is_whole() {
+fn a_torn_end_is_read_once_it_is_complete() {
     let bytes = segment(&some_calls(3));
     let mut exporter = exporter(&[], START);
     exporter.calls("model-calls-1", &bytes[..bytes.len() - 4]);
@@ -348,7 +348,7 @@ fn opentelemetrys_own_types_read_the_spans() {
 }
 
 #[test]
-fn traces_are_told_until_they_are_taken_and_then_no_more() {
+fn traces_are_sent_until_they_are_accepted() {
     let bytes = records(1_000);
     let mut exporter = exporter(&[], START);
     let mut told = 0;

@@ -1,5 +1,4 @@
-//! The outbox against a network that fails in every way: nothing is lost, nothing counts twice, the
-//! order is kept.
+//! The outbox against a network that fails in every way: nothing is lost, nothing counts twice, the order is preserved.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -21,7 +20,7 @@ use agentwatch_openclaw::segments::Position;
 use agentwatch_openclaw::time::Now;
 use common::server::{Dice, Fate, Kind, Server};
 
-/// A run of an outbox: calls come in while the network does what the seed says.
+/// A run of an outbox: calls arrive while the network fails as the seed determines.
 struct Run {
     seed: u64,
     dice: Dice,
@@ -87,7 +86,7 @@ impl Run {
         id
     }
 
-    /// Lets the outbox do what is due, with `fate` deciding how each request fares.
+    /// Does the outbox's due work; `fate` decides the result of each request.
     fn step(&mut self, fate: &mut dyn FnMut(&mut Dice) -> Fate) {
         if let Some(due) = self.outbox.next_due() {
             self.mono_ms = self.mono_ms.max(due);
@@ -141,7 +140,7 @@ impl Run {
         }
     }
 
-    /// Calls come, the network fails for a while, and is well again.
+    /// Calls arrive, the network fails for a while, and works again.
     fn play(&mut self, faults: &[Fate]) {
         let rounds = 1 + self.dice.below(20);
         for _ in 0..rounds {
@@ -163,7 +162,7 @@ impl Run {
         self.recover();
     }
 
-    /// The network is well: everything is sent.
+    /// The network works: everything is sent.
     fn recover(&mut self) {
         for _ in 0..500 {
             if self.outbox.is_empty() {
@@ -178,7 +177,7 @@ impl Run {
         );
     }
 
-    /// Nothing lost, nothing twice; a refused call may have been overtaken.
+    /// Nothing is lost or sent twice; a refused call may be overtaken.
     fn assert_each_once(&self) {
         let Self { seed, server, .. } = self;
         let arrived: HashSet<&String> = server.usage.iter().collect();
@@ -205,7 +204,7 @@ impl Run {
 
 const SEEDS: u64 = 80;
 
-/// Everything that a network does to whole requests.
+/// All faults that affect whole requests.
 const NETWORK: [Fate; 11] = [
     Fate::Unreachable,
     Fate::AnswerLost,
@@ -221,7 +220,7 @@ const NETWORK: [Fate; 11] = [
 ];
 
 #[test]
-fn a_receiver_that_knows_ids_gets_each_call_once() {
+fn a_receiver_with_record_ids_gets_each_call_once() {
     for seed in 0..SEEDS {
         let mut run = Run::new(seed, Kind::Ids);
         run.play(&NETWORK);
@@ -239,10 +238,9 @@ fn a_stock_server_gets_each_call_once() {
     }
 }
 
-/// A server that is ill answers 500 without having stored anything: its database is locked, or it
-/// starts.
+/// A failing server answers 500 without having stored anything: its database is locked, or it is starting.
 #[test]
-fn a_server_that_is_ill_for_a_while_costs_nothing() {
+fn a_temporary_failure_of_the_server_loses_nothing() {
     let faults = [
         Fate::Refused(500),
         Fate::Unreachable,
@@ -258,9 +256,9 @@ fn a_server_that_is_ill_for_a_while_costs_nothing() {
     }
 }
 
-/// For a whole night, with one call waiting.
+/// For a whole night, with one waiting call.
 #[test]
-fn one_call_outlives_a_long_illness() {
+fn one_call_survives_a_long_failure() {
     for kind in [Kind::Ids, Kind::Stock] {
         for fault in [
             Fate::Unreachable,
@@ -287,10 +285,10 @@ fn one_call_outlives_a_long_illness() {
     }
 }
 
-/// A stock server that dies inside a batch keeps the costs that it had inserted: of these calls the
-/// usage is gone, and nobody can tell. All others arrive once.
+/// A stock server that dies inside a batch keeps the costs that it had inserted: the usage of these calls is lost,
+/// which the outbox cannot detect. All others arrive once.
 #[test]
-fn a_stock_server_that_dies_inside_a_batch_costs_that_batch_at_most() {
+fn a_stock_server_that_dies_inside_a_batch_loses_at_most_that_batch() {
     let mut torn = 0;
     for seed in 0..SEEDS {
         let mut run = Run::new(seed, Kind::Stock);
@@ -305,7 +303,7 @@ fn a_stock_server_that_dies_inside_a_batch_costs_that_batch_at_most() {
 }
 
 #[test]
-fn what_waits_goes_batch_after_batch() {
+fn waiting_calls_are_sent_batch_after_batch() {
     for kind in [Kind::Ids, Kind::Stock] {
         let mut run = Run::new(1, kind);
         for _ in 0..400 {
@@ -315,14 +313,14 @@ fn what_waits_goes_batch_after_batch() {
             run.step(&mut |_| Fate::Good);
         }
         run.assert_each_once_in_order();
-        // A request takes 50 ms at most, and what no longer fills a batch is gathered for a second.
+        // A request takes at most 50 ms, and calls beyond full batches are collected for a second.
         let at_most = run.requests * 50 + 1_000;
         assert!(run.mono_ms <= at_most, "{kind:?}: {} ms", run.mono_ms);
     }
 }
 
 #[test]
-fn a_receiver_that_knows_ids_mends_a_torn_batch() {
+fn a_receiver_with_record_ids_completes_a_torn_batch() {
     for seed in 0..SEEDS {
         let mut run = Run::new(seed, Kind::Ids);
         run.play(&[Fate::Torn(0), Fate::AnswerLost, Fate::Good]);
@@ -333,7 +331,7 @@ fn a_receiver_that_knows_ids_mends_a_torn_batch() {
 }
 
 #[test]
-fn a_body_that_is_too_large_is_halved() {
+fn a_too_large_body_is_halved() {
     for kind in [Kind::Ids, Kind::Stock] {
         for seed in 0..50 {
             let mut run = Run::new(seed, kind);
@@ -344,9 +342,9 @@ fn a_body_that_is_too_large_is_halved() {
     }
 }
 
-/// A record that the server cannot store is found by halving, and costs itself alone.
+/// A record that the server cannot store is found by halving, and only that one is dropped.
 #[test]
-fn a_record_that_is_refused_costs_itself_alone() {
+fn a_refused_record_affects_only_itself() {
     for kind in [Kind::Ids, Kind::Stock] {
         for calls in [1, 2, 9, 120] {
             let mut run = Run::new(7, kind);
@@ -364,7 +362,7 @@ fn a_record_that_is_refused_costs_itself_alone() {
             }
             run.recover();
             let usage: HashSet<&String> = run.server.usage.iter().collect();
-            // A stock server keeps the cost of what stands before it in a batch, and not its usage.
+            // A stock server keeps the costs, but not the usage, of the calls before it in the batch.
             let torn = |id: &String| kind == Kind::Stock && run.server.torn.contains(id);
             let arrived = |id: &&String| **id != run.pushed[poison] && !torn(id);
             let expected: HashSet<&String> = run.pushed.iter().filter(arrived).collect();
@@ -384,7 +382,7 @@ fn a_record_that_is_refused_costs_itself_alone() {
 }
 
 #[test]
-fn a_server_that_asks_for_a_pause_gets_it() {
+fn retry_after_is_respected() {
     let mut run = Run::new(1, Kind::Ids);
     run.push();
     run.step(&mut |_| Fate::Good);
@@ -394,7 +392,7 @@ fn a_server_that_asks_for_a_pause_gets_it() {
 }
 
 #[test]
-fn pauses_grow_and_stay_bounded() {
+fn backoff_grows_and_is_bounded() {
     let mut run = Run::new(3, Kind::Ids);
     run.push();
     let mut longest = 0;

@@ -1,4 +1,4 @@
-//! What a gateway's API tells of sessions becomes calls, each once.
+//! Sessions from a gateway's API become calls, each once.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod common;
@@ -9,10 +9,10 @@ use agentwatch_openclaw::polled::{Look, Mark, Wanted, look};
 use common::stored;
 use serde_json::{Value, json};
 
-/// The made-up session's beginning, in ms since 1970.
+/// The begin of the made-up session, in ms since 1970.
 const BEGUN: u64 = 1_795_000_000_000;
 
-/// A call of that session: when it began and ended (ms since then), and its tokens.
+/// A call of that session: begin and end (in ms after the session's begin), and tokens.
 #[derive(Clone, Copy)]
 struct Made(u64, u64, [u64; 4]);
 
@@ -24,7 +24,7 @@ fn calls(numbers: std::ops::RangeInclusive<u64>) -> Vec<Made> {
     numbers.map(call).collect()
 }
 
-/// The answer to `sessions.usage.timeseries`, as OpenClaw makes it: neighbours are added up beyond 200.
+/// The answer to `sessions.usage.timeseries` in OpenClaw's format: neighbours are merged beyond 200 points.
 fn series(made: &[Made], tells_begin: bool) -> String {
     let step = made.len().div_ceil(200).max(1);
     let points: Vec<Value> = made
@@ -44,7 +44,7 @@ fn series(made: &[Made], tells_begin: bool) -> String {
         .to_string()
 }
 
-/// A message as 2026.3.13 shows it, without an id.
+/// A message in 2026.3.13's history, without an id.
 fn old(Made(begun, _, [input, output, read, write]): Made) -> Value {
     json!({
         "role": "assistant", "content": [{"type": "text", "text": "what people wrote"}],
@@ -54,7 +54,7 @@ fn old(Made(begun, _, [input, output, read, write]): Made) -> Value {
     })
 }
 
-/// The same as newer gateways show it.
+/// The same in newer gateways' history.
 fn new(made: Made) -> Value {
     let mut message = old(made);
     message["responseId"] = json!(format!("r{}", made.0));
@@ -79,7 +79,7 @@ fn wanted() -> Wanted {
     }
 }
 
-/// The calls of a look, as the core reads them.
+/// The calls of a result, as the core reads them.
 fn told(look: &Look) -> Vec<StoredCall> {
     let rows = look
         .calls
@@ -102,11 +102,11 @@ fn outputs(made: &[Made]) -> Vec<u64> {
 
 type Shown = fn(Made) -> Value;
 
-/// Both kinds of gateways: how they show messages, and whether a point's time is that of the beginning.
+/// Both kinds of gateways: the format of messages, and whether a point's time is the begin.
 const GATEWAYS: [(Shown, bool); 3] = [(old, false), (new, false), (new, true)];
 
 #[test]
-fn each_call_is_told_once_with_its_names() {
+fn each_call_is_reported_once_with_its_names() {
     for (shown, tells_begin) in GATEWAYS {
         let mut mark = Mark::default();
         let mut seen = Vec::new();
@@ -177,14 +177,14 @@ fn a_call_has_the_facts_of_its_row() {
 }
 
 #[test]
-fn points_that_stand_for_several_calls_are_told_apart() {
+fn merged_points_are_split_into_calls() {
     for (shown, tells_begin) in GATEWAYS {
         let mut mark = Mark::default();
         let mut seen = Vec::new();
-        // The gateway adds two calls up, then three, then four; one, several and no calls are new.
+        // The gateway merges two calls, then three, then four; one, several and no calls are new.
         for count in [150, 201, 202, 202, 203, 260, 399, 400, 401, 402, 601, 700] {
             let made = calls(1..=count);
-            // No more than the last three hundred messages are shown.
+            // Only the last 300 messages are shown.
             let messages = made
                 .iter()
                 .rev()
@@ -208,7 +208,7 @@ fn points_that_stand_for_several_calls_are_told_apart() {
 }
 
 #[test]
-fn what_no_message_shows_is_told_as_sums() {
+fn calls_without_a_message_are_reported_as_sums() {
     let made = calls(1..=1_000);
     let messages = made.iter().skip(700).map(|made| new(*made)).collect();
     let look = look(
@@ -218,7 +218,7 @@ fn what_no_message_shows_is_told_as_sums() {
         Mark::default(),
     )
     .unwrap();
-    // 700 calls in points of five, and 300 one by one.
+    // 700 calls in points of five, and 300 single ones.
     assert_eq!((look.sums, look.calls.len()), (140, 440));
     assert_eq!(
         output_of(&look).iter().sum::<u64>(),
@@ -230,7 +230,7 @@ fn what_no_message_shows_is_told_as_sums() {
 }
 
 #[test]
-fn a_message_that_is_not_shown_is_a_call_all_the_same() {
+fn a_call_without_a_shown_message_counts() {
     for (shown, tells_begin) in GATEWAYS {
         for count in [3, 250] {
             let made = calls(1..=count);
@@ -291,7 +291,7 @@ fn a_message_newer_than_the_series_waits_for_it() {
 }
 
 #[test]
-fn calls_without_usage_are_told_by_their_messages() {
+fn calls_without_usage_are_reported_by_their_messages() {
     let zero = Made(2_000, 2_400, [0; 4]);
     let made = [
         call(1),
@@ -312,7 +312,7 @@ fn calls_without_usage_are_told_by_their_messages() {
         Mark::default(),
     )
     .unwrap();
-    // Whether a call without tokens happened is decided where calls are counted; words of the gateway are none.
+    // The core decides whether a call without tokens counts; the gateway's own messages are no calls.
     let outcomes: Vec<_> = told(&look).iter().map(|call| call.outcome).collect();
     let completed = Outcome::Completed;
     assert_eq!(outcomes, [completed, completed, Outcome::Failed, completed]);
@@ -327,7 +327,7 @@ fn calls_without_usage_are_told_by_their_messages() {
 }
 
 #[test]
-fn old_calls_are_left_out_for_good() {
+fn old_calls_are_skipped_permanently() {
     let made = calls(1..=4);
     let messages = || history(calls(1..=4).into_iter().map(new).collect());
     let late = Wanted {
@@ -342,7 +342,7 @@ fn old_calls_are_left_out_for_good() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_costs_no_call() {
+fn setting_the_clock_back_loses_no_call() {
     let before = [call(10), call(11)];
     let first = look(&series(&before, false), &[], &wanted(), Mark::default()).unwrap();
     let mut after = vec![call(3), call(4)];
@@ -361,7 +361,7 @@ fn a_clock_that_was_set_back_costs_no_call() {
 }
 
 #[test]
-fn a_transcript_that_was_cut_is_told_apart_by_time() {
+fn calls_of_a_truncated_transcript_are_separated_by_time() {
     let first = look(
         &series(&calls(1..=9), false),
         &[],
@@ -394,7 +394,7 @@ fn a_transcript_that_was_cut_is_told_apart_by_time() {
 }
 
 #[test]
-fn equal_calls_are_as_many_as_there_are() {
+fn equal_calls_all_count() {
     let same = |n: u64| Made(n * 1_000, n * 1_000 + 400, [5, 6, 7, 8]);
     let (mut mark, mut count) = (Mark::default(), 0);
     for upto in [1, 2, 2, 7, 120, 230, 300] {
@@ -408,7 +408,7 @@ fn equal_calls_are_as_many_as_there_are() {
 }
 
 #[test]
-fn what_is_no_answer_is_refused_and_odd_counts_spoil_themselves() {
+fn an_invalid_answer_is_refused_and_odd_counts_affect_only_themselves() {
     for text in [
         "",
         "{}",

@@ -8,7 +8,7 @@ use agentwatch_openclaw::prices::{PriceBook, TABLE};
 use genai_prices::{PriceRequest, UsageKey};
 use proptest::prelude::*;
 
-/// OpenClaw's providers, and what the crate calls them; all others have the same name in both.
+/// OpenClaw's names of providers and the crate's, where they differ.
 const OTHER_NAMES: &[(&str, &str)] = &[
     ("amazon-bedrock", "aws"),
     ("anthropic-vertex", "google"),
@@ -17,7 +17,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("xai", "x-ai"),
 ];
 
-/// Uncached input, output, cache read and cache write; the prompts lie on both sides of every tier's beginning.
+/// Uncached input, output, cache reads and cache writes; the prompts are on both sides of every tier's begin.
 const SIZES: &[[u64; 4]] = &[
     [1, 0, 0, 0],
     [1_000, 100, 0, 0],
@@ -54,7 +54,7 @@ fn is_hourly(provider: &str) -> bool {
     provider == "deepseek"
 }
 
-/// What the crate says; the dearest hour of the day where prices change with it.
+/// The crate's price; the highest of the day where prices vary by the hour.
 fn oracle(provider: &str, model: &str, size: &Usage) -> Option<f64> {
     let name = OTHER_NAMES.iter().find(|(ours, _)| *ours == provider);
     let provider = name.map_or(provider, |(_, theirs)| theirs);
@@ -93,7 +93,7 @@ fn book() -> PriceBook {
     .0
 }
 
-/// Every provider of the table with every pattern of each model, and whether the model has rates.
+/// All providers of the table with all patterns of each model, and whether the model has rates.
 fn patterns() -> Vec<(&'static str, &'static str, bool)> {
     let mut all = Vec::new();
     let mut names: Vec<&str> = Vec::new();
@@ -113,7 +113,7 @@ fn patterns() -> Vec<(&'static str, &'static str, bool)> {
     all
 }
 
-/// Names that a pattern fits.
+/// Names that match a pattern.
 fn samples(pattern: &str) -> Vec<String> {
     ["", "-latest", "-20260305"]
         .iter()
@@ -126,7 +126,7 @@ fn samples(pattern: &str) -> Vec<String> {
         .collect()
 }
 
-/// Equal to the crate's price; a model that the crate prices by more than tokens alone is unknown here.
+/// Asserts the crate's price. A model that the crate prices by more than tokens is unknown here.
 fn assert_agrees(book: &PriceBook, provider: &str, model: &str, size: &Usage) -> bool {
     let cost = ours(book, provider, model, size);
     match (oracle(provider, model, size), cost.source) {
@@ -152,7 +152,7 @@ fn assert_agrees(book: &PriceBook, provider: &str, model: &str, size: &Usage) ->
 }
 
 #[test]
-fn every_model_of_the_table_costs_what_the_crate_says_at_every_size() {
+fn every_model_of_the_table_has_the_crates_price_at_every_size() {
     let book = book();
     let mut priced = 0;
     for (provider, pattern, has_rates) in patterns() {
@@ -169,7 +169,7 @@ fn every_model_of_the_table_costs_what_the_crate_says_at_every_size() {
 }
 
 #[test]
-fn models_that_people_use_are_priced() {
+fn common_models_are_priced() {
     let book = book();
     for (provider, model) in [
         ("anthropic", "claude-opus-4-6"),
@@ -196,13 +196,13 @@ fn models_that_people_use_are_priced() {
 }
 
 #[test]
-fn a_provider_of_ones_own_is_not_guessed_at() {
+fn a_custom_provider_has_no_price() {
     let cost = ours(&book(), "my-endpoint", "gpt-5.5", &usage(SIZES[1]));
     assert_eq!(cost.source, CostSource::Unknown);
 }
 
 #[test]
-fn logins_and_servers_of_ones_own_are_no_spend() {
+fn logins_and_local_servers_bill_nothing_per_call() {
     let settings =
         facts(&serde_json::json!({"claude-cli/claude-opus-4-6": {"input": 5, "output": 25}}));
     let logins = Scalar::List(vec![Scalar::Text("anthropic".into())]);
@@ -221,7 +221,7 @@ fn logins_and_servers_of_ones_own_are_no_spend() {
     }
 }
 
-/// An object as the shim hands it over: lists of pairs.
+/// An object as the shim passes it: lists of pairs.
 fn facts(value: &serde_json::Value) -> Scalar {
     use serde_json::Value;
     match value {
@@ -248,7 +248,7 @@ fn configured(prices: serde_json::Value) -> (PriceBook, Vec<String>) {
 }
 
 #[test]
-fn configured_prices_come_before_the_table_and_a_model_before_its_provider() {
+fn configured_prices_rank_before_the_table_and_models_before_providers() {
     let (book, problems) = configured(serde_json::json!({
         "mine/*": {"input": 1, "output": 2},
         "mine/big": {"input": 3, "output": 15, "cacheRead": 0.3, "cacheWrite": 3.75,
@@ -305,7 +305,7 @@ fn configured_prices_come_before_the_table_and_a_model_before_its_provider() {
 }
 
 #[test]
-fn prices_that_cannot_be_meant_are_named_and_left_out() {
+fn implausible_prices_are_reported_and_ignored() {
     for (value, says) in [
         (
             serde_json::json!(7),
@@ -357,7 +357,7 @@ fn provider() -> impl Strategy<Value = &'static str> {
 }
 
 #[test]
-fn a_number_that_is_no_date_is_a_part_of_the_name() {
+fn a_number_that_is_no_date_is_part_of_the_name() {
     let (book, size) = (book(), usage(SIZES[0]));
     for tail in ["20251621", "20250230", "20250900"] {
         let model = format!("gpt-6.1-terra-{tail}");
@@ -372,9 +372,9 @@ fn a_number_that_is_no_date_is_a_part_of_the_name() {
 }
 
 proptest! {
-    /// Names that are nearly those of a model: both find the same one, or none.
+    /// Names close to a model's: table and crate find the same model, or none.
     #[test]
-    fn names_are_understood_as_the_crate_understands_them(
+    fn names_match_as_in_the_crate(
         provider in provider(),
         (_, pattern, _) in prop::sample::select(patterns()),
         tail in "(|-latest|-2025[01][0-9]2[0-9]|-tts|-mini|@20250901|:free|-v1:0|[a-z0-9.-]{1,6})",
@@ -385,7 +385,7 @@ proptest! {
     }
 }
 
-/// What the crate says of one more count than tokens have here.
+/// The crate's price with one more kind of count.
 fn oracle_with(provider: &str, model: &str, more: &[(UsageKey, f64)]) -> Option<f64> {
     let name = OTHER_NAMES.iter().find(|(ours, _)| *ours == provider);
     let provider = name.map_or(provider, |(_, theirs)| theirs);
@@ -397,7 +397,7 @@ fn oracle_with(provider: &str, model: &str, more: &[(UsageKey, f64)]) -> Option<
 }
 
 #[test]
-fn writes_for_an_hour_cost_twice_the_input_as_in_the_crate() {
+fn cache_writes_for_an_hour_cost_twice_the_input_as_in_the_crate() {
     let book = book();
     let mut compared = 0;
     for (provider, pattern, _) in patterns() {
@@ -409,7 +409,7 @@ fn writes_for_an_hour_cost_twice_the_input_as_in_the_crate() {
         let hour = (UsageKey::CACHE_WRITE_1H_TOKENS, 1_000.0);
         let with_hour = [&tokens[..], &[hour]].concat();
         let there = oracle_with(provider, &model, &with_hour);
-        // A model of which the crate knows no such price costs there what other writes cost.
+        // A model without such a price in the crate is charged there as for other writes.
         if there.is_none() || there == oracle_with(provider, &model, &tokens) {
             continue;
         }
@@ -427,13 +427,13 @@ fn writes_for_an_hour_cost_twice_the_input_as_in_the_crate() {
 }
 
 #[test]
-fn fees_are_those_of_the_crate() {
+fn fees_equal_the_crates() {
     let book = book();
     let mut compared = 0;
     for (provider, pattern, _) in patterns() {
         let model = pattern.replace('*', "").replace('#', "1");
         let price = book.find(provider, &model);
-        // What the crate prices by requests, too, is unknown here.
+        // Models that the crate prices per request too are unknown here.
         if price.source != CostSource::Table {
             continue;
         }
@@ -456,6 +456,6 @@ fn fees_are_those_of_the_crate() {
 }
 
 #[test]
-fn the_table_is_of_a_day_that_has_been() {
+fn the_tables_date_is_not_in_the_future() {
     assert!(table_day() > UNIX_EPOCH && table_day() < SystemTime::now());
 }

@@ -1,5 +1,5 @@
-//! The log of what waits, against a plain list: whatever is appended, loaded, sent and restarted in whatever
-//! order, each entry leaves once.
+//! The segmented log against a plain list: whatever is appended, loaded, sent and restarted in any order, each entry
+//! leaves once.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -17,18 +17,18 @@ use agentwatch_openclaw::segments::{Kind, Position, Segments};
 use common::disk::Disk;
 use proptest::prelude::*;
 
-/// What happens next.
+/// A step of a run.
 #[derive(Debug, Clone)]
 enum Step {
-    /// So many entries of so many bytes, in memory too or not.
+    /// Appends entries of this size, also to memory or not.
     Append(u8, u16, bool),
-    /// What is pending is written.
+    /// Writes the pending bytes.
     Write,
-    /// A segment is read into memory; while it is read, so many entries come.
+    /// Reads a segment into memory; meanwhile this many entries are appended.
     Load(u8),
-    /// So many of the entries in memory leave.
+    /// This many entries in memory leave.
     Leave(u8),
-    /// The process ends; another one goes on from the disk and the marks.
+    /// The process ends; another one continues from the disk and the marks.
     Restart,
 }
 
@@ -49,7 +49,7 @@ struct Run {
     /// Entries in memory, in order.
     memory: Vec<(Position, u64)>,
     appended: u64,
-    /// How often each left.
+    /// How often each entry left.
     left: BTreeMap<u64, u32>,
 }
 

@@ -1,5 +1,5 @@
-//! Rows in every shape that OpenClaw's own reader of usage takes: names of providers in the place of its own, usage and
-//! names beside the message, several agents in one store.
+//! Rows in all shapes that OpenClaw's reader of usage accepts: providers' names instead of OpenClaw's, usage and names
+//! outside the message, several agents in one store.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use agentwatch_openclaw::transcript::{Reader, Scope};
 use common::stored::{answer, calls, facts, feed, line, rows_of, scope, skipped, with};
 use serde_json::{Value, json};
 
-/// Whole prompt, answer, read from and written to a cache.
+/// Whole prompt, output, cache reads and cache writes.
 fn tokens(usage: &Value) -> [u64; 4] {
     let call = calls(&rows_of(&line(&with("/message/usage", usage.clone()))))
         .pop()
@@ -26,15 +26,15 @@ fn tokens(usage: &Value) -> [u64; 4] {
 }
 
 #[test]
-fn the_names_of_providers_stand_for_openclaws() {
+fn providers_names_are_read_like_openclaws() {
     for (usage, expected) in [
-        // Anthropic: cached tokens beside the input.
+        // Anthropic: the input excludes cached tokens.
         (
             json!({"input_tokens": 3, "output_tokens": 10, "cache_read_input_tokens": 1000,
                 "cache_creation_input_tokens": 50}),
             [1053, 10, 1000, 50],
         ),
-        // OpenAI's chat completions: cached tokens are a part of the prompt.
+        // OpenAI's chat completions: the prompt includes cached tokens.
         (
             json!({"prompt_tokens": 1200, "completion_tokens": 34, "total_tokens": 1234,
                 "prompt_tokens_details": {"cached_tokens": 1000}}),
@@ -74,12 +74,12 @@ fn the_names_of_providers_stand_for_openclaws() {
             json!({"timings": {"prompt_n": 41, "predicted_n": 6}}),
             [41, 6, 0, 0],
         ),
-        // More of the prompt came from the cache than it has.
+        // The cached count exceeds the prompt.
         (
             json!({"prompt_tokens": 50, "completion_tokens": 8, "cached_tokens": 60}),
             [50, 8, 50, 0],
         ),
-        // OpenClaw's own name comes first; what is null is not there.
+        // OpenClaw's own name ranks first; null counts as missing.
         (
             json!({"input": 5, "input_tokens": 900, "output": null, "output_tokens": 7}),
             [5, 7, 0, 0],
@@ -95,7 +95,7 @@ fn the_names_of_providers_stand_for_openclaws() {
 }
 
 #[test]
-fn what_stands_beside_the_message_is_taken_where_the_message_has_none() {
+fn fields_outside_the_message_are_the_fallback() {
     let moved = |names: &[&str]| {
         let mut row = answer();
         for name in names {
@@ -112,7 +112,7 @@ fn what_stands_beside_the_message_is_taken_where_the_message_has_none() {
     ] {
         assert_eq!(calls(&rows_of(&line(&moved(names)))), expected, "{names:?}");
     }
-    // The message's own come first.
+    // The message's own fields rank first.
     let mut both = answer();
     both["usage"] = json!({"input": 9_999, "output": 9});
     (both["provider"], both["model"]) = (json!("q"), json!("n"));
@@ -121,11 +121,11 @@ fn what_stands_beside_the_message_is_taken_where_the_message_has_none() {
     nulls["message"]["usage"] = Value::Null;
     nulls["message"]["model"] = Value::Null;
     assert_eq!(calls(&rows_of(&line(&nulls))), expected);
-    // OpenClaw writes the type of each row; its reader does not ask for it.
+    // OpenClaw writes the type of each row; its reader does not require it.
     let mut untyped = answer();
     untyped.as_object_mut().unwrap().remove("type");
     assert_eq!(calls(&rows_of(&line(&untyped))), expected);
-    // The gateway's own rows are no calls, wherever they say so.
+    // The gateway's own rows are no calls, wherever they are marked.
     let mut own = moved(&["provider"]);
     own["provider"] = json!("openclaw");
     assert!(rows_of(&line(&own)).is_empty());
@@ -133,7 +133,7 @@ fn what_stands_beside_the_message_is_taken_where_the_message_has_none() {
 }
 
 #[test]
-fn the_sessions_key_says_the_agent_and_the_folder_where_it_does_not() {
+fn the_agent_comes_from_the_sessions_key_else_from_the_folder() {
     for (key, agent) in [
         (Some("agent:main:main"), "main"),
         (Some("agent:side:main"), "side"),

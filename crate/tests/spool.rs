@@ -1,4 +1,4 @@
-//! What a process that does not own the journal tells the one that does.
+//! The spool: how a process that does not own the journal reports to the owner.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ fn message(index: u64) -> Value {
     })
 }
 
-/// A process on the disk of an owner, which it tells what it hears.
+/// A process on the owner's disk that spools its events.
 fn other(owner: &Gateway) -> Gateway {
     let mut other = Gateway::new(false);
     other.disk = owner.disk.clone();
@@ -43,7 +43,7 @@ fn hear(gateway: &mut Gateway, calls: std::ops::Range<u64>) {
 }
 
 #[test]
-fn the_owner_takes_in_what_was_told_and_removes_the_file_when_that_is_on_disk() {
+fn the_owner_takes_in_a_spool_file_and_removes_it_once_journalled() {
     let mut owner = Gateway::new(false);
     let mut other = other(&owner);
     hear(&mut other, 0..5);
@@ -61,9 +61,9 @@ fn the_owner_takes_in_what_was_told_and_removes_the_file_when_that_is_on_disk() 
     );
 }
 
-/// Whatever the disk does in the middle of it: the owner ends behind each of its changes, and the next one goes on.
+/// The owner dies after each change of the disk, and the next one continues.
 #[test]
-fn an_owner_that_ends_anywhere_counts_what_it_was_told_once() {
+fn an_owner_that_dies_anywhere_counts_spooled_calls_once() {
     for changes in 0..8 {
         for torn in [0, 30] {
             let mut owner = Gateway::new(false);
@@ -86,7 +86,7 @@ fn an_owner_that_ends_anywhere_counts_what_it_was_told_once() {
 }
 
 #[test]
-fn what_the_disk_does_not_take_is_kept_in_memory_and_tried_again() {
+fn a_failed_spool_write_stays_in_memory_and_is_retried() {
     let mut owner = Gateway::new(false);
     let mut other = other(&owner);
     owner.disk.fail_after(0, 7);
@@ -108,10 +108,10 @@ fn what_the_disk_does_not_take_is_kept_in_memory_and_tried_again() {
 }
 
 #[test]
-fn a_journal_that_was_taken_over_is_not_written_and_its_new_owner_is_told_what_it_cannot_know() {
+fn a_former_owner_does_not_write_the_journal_and_spools_unwritten_events() {
     let mut former = Gateway::new(false);
     hear(&mut former, 0..1);
-    // Heard, and not written yet.
+    // Received, and not written yet.
     let now = at(START_MS + 200);
     for (index, table) in agentwatch_openclaw::observe::SOURCES.iter().enumerate() {
         if table.source == "before_message_write"
@@ -133,7 +133,7 @@ fn a_journal_that_was_taken_over_is_not_written_and_its_new_owner_is_told_what_i
 }
 
 #[test]
-fn an_owner_that_reads_nothing_does_not_let_the_disk_fill() {
+fn a_spool_that_is_not_read_is_bounded() {
     let owner = Gateway::new(false);
     let mut other = other(&owner);
     owner

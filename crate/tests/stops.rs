@@ -1,4 +1,4 @@
-//! What a gateway that stops, or that loads the plugin again, makes of calls whose surfaces have not all spoken.
+//! Pending calls when the gateway stops or reloads the plugin.
 #![cfg(not(target_arch = "wasm32"))]
 
 mod common;
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 const ENDED_MS: u64 = 1_795_000_000_900;
 
-/// 2026.9.6 tells that a call ended some ms before it stores the message that has its usage.
+/// 2026.9.6 reports a call's end some ms before it stores the message with its usage.
 fn end() -> Value {
     json!({"event": {
         "provider": "p", "model": "m", "sessionKey": "s", "durationMs": 900, "ts": ENDED_MS,
@@ -27,7 +27,7 @@ fn message() -> Value {
     })
 }
 
-/// The message comes, and the call has its tokens.
+/// The message arrives, and the call has its tokens.
 fn assert_counts_once(gateway: &mut Gateway) {
     gateway.hear("before_message_write", &message(), ENDED_MS + 5);
     gateway.run_until(ENDED_MS + 5, ENDED_MS + 60_000);
@@ -41,7 +41,8 @@ fn assert_has_its_tokens(gateway: &Gateway) {
     totals.assert_equals(&expected, "once, with its tokens");
 }
 
-/// Stops a gateway that heard some of a call, with a journal that `keeps` what is open or without, and sends what is final.
+/// Stops a gateway with some reports of a call, with a journal that `keeps` pending calls or without, and sends the
+/// final calls.
 fn stop(heard: &[(&str, Value)], keeps: bool) -> Gateway {
     let mut gateway = Gateway::new(true);
     for (source, args) in heard {
@@ -55,7 +56,7 @@ fn stop(heard: &[(&str, Value)], keeps: bool) -> Gateway {
 }
 
 #[test]
-fn a_call_whose_message_is_still_to_come_waits_for_it_in_the_journal() {
+fn a_call_waits_for_its_message_in_the_journal() {
     let mut gateway = stop(&[("model.call.completed", end())], true);
     assert_eq!(gateway.receiver.totals.requests(), 0);
     gateway.restart(ENDED_MS + 4);
@@ -63,7 +64,7 @@ fn a_call_whose_message_is_still_to_come_waits_for_it_in_the_journal() {
 }
 
 #[test]
-fn a_call_whose_message_never_came_is_a_request_at_the_next_start() {
+fn a_call_without_a_message_is_a_request_at_the_next_start() {
     let mut gateway = stop(&[("model.call.completed", end())], true);
     gateway.restart(ENDED_MS + 3_600_000);
     gateway.run_until(ENDED_MS + 3_600_000, ENDED_MS + 3_660_000);
@@ -71,7 +72,7 @@ fn a_call_whose_message_never_came_is_a_request_at_the_next_start() {
 }
 
 #[test]
-fn without_a_journal_nobody_could_wait() {
+fn without_a_journal_no_call_waits() {
     let gateway = stop(&[("model.call.completed", end())], false);
     assert_eq!(gateway.receiver.totals.requests(), 1);
 }
@@ -83,7 +84,7 @@ fn a_call_whose_usage_is_known_is_sent_before_the_end() {
 }
 
 #[test]
-fn the_gateways_own_word_that_it_stops_ends_no_such_call_either() {
+fn the_gateways_stop_event_does_not_end_such_a_call() {
     let events = [
         ("model.call.completed", end()),
         ("gateway_stop", json!({"event": {}, "ctx": {}})),
@@ -96,7 +97,7 @@ fn the_gateways_own_word_that_it_stops_ends_no_such_call_either() {
     assert_counts_once(&mut gateway);
 }
 
-/// The same as the gateway's timing tells it, which knows of no usage at all.
+/// The same end in the gateway's timing, which has no usage.
 fn timing() -> Value {
     json!({
         "event": {"provider": "p", "model": "m", "sessionKey": "s", "durationMs": 900, "outcome": "completed"},
@@ -104,8 +105,8 @@ fn timing() -> Value {
     })
 }
 
-/// A gateway that told of a call's end while it loaded the plugin again: nobody heard the diagnostic, and the message comes
-/// seconds late, or never, since newer gateways refuse the former instance's hooks.
+/// A gateway that reported a call's end while it reloaded the plugin: the diagnostic is lost, and the message arrives
+/// seconds late or never, since newer gateways refuse the former instance's hooks.
 fn heard_of_the_end_alone() -> Gateway {
     let mut gateway = Gateway::new(true);
     gateway.core.set_reconciled(ENDED_MS - 60_000);
@@ -113,7 +114,7 @@ fn heard_of_the_end_alone() -> Gateway {
     gateway
 }
 
-/// The message as the session store has it.
+/// The message in the session store.
 fn row() -> Value {
     json!({
         "event": {"id": "e", "timestamp": ENDED_MS + 5, "message": message()["event"]["message"]},
@@ -122,7 +123,7 @@ fn row() -> Value {
 }
 
 #[test]
-fn a_call_of_which_only_the_end_was_told_has_its_tokens_from_the_session_store() {
+fn a_call_with_only_an_end_gets_its_tokens_from_the_session_store() {
     let mut gateway = heard_of_the_end_alone();
     gateway.run_until(ENDED_MS, ENDED_MS + 110_000);
     assert_eq!(gateway.receiver.totals.requests(), 0);
@@ -132,7 +133,7 @@ fn a_call_of_which_only_the_end_was_told_has_its_tokens_from_the_session_store()
 }
 
 #[test]
-fn its_end_told_twice_is_still_of_the_first_time_behind_two_restarts() {
+fn a_repeated_end_keeps_the_first_time_across_two_restarts() {
     let mut gateway = heard_of_the_end_alone();
     gateway.hear("model_call_ended", &timing(), ENDED_MS + 300);
     gateway.write();
@@ -155,14 +156,14 @@ fn its_message_may_come_seconds_later() {
 }
 
 #[test]
-fn it_is_a_request_without_tokens_where_nobody_knows_more() {
+fn it_is_a_request_without_tokens_where_no_surface_has_more() {
     let mut gateway = heard_of_the_end_alone();
     gateway.run_until(ENDED_MS, ENDED_MS + 400_000);
     assert_eq!(gateway.receiver.totals.requests(), 1);
 }
 
 #[test]
-fn a_diagnostic_without_usage_is_the_last_word() {
+fn a_diagnostic_without_usage_is_final() {
     // A compaction of 2026.6.
     let mut gateway = heard_of_the_end_alone();
     gateway.hear("model.call.completed", &end(), ENDED_MS + 5);
@@ -171,7 +172,7 @@ fn a_diagnostic_without_usage_is_the_last_word() {
 }
 
 #[test]
-fn nobody_waits_for_a_session_store_that_is_not_read() {
+fn calls_do_not_wait_for_a_session_store_that_is_not_read() {
     let mut gateway = Gateway::new(true);
     gateway.hear("model_call_ended", &timing(), ENDED_MS);
     gateway.run_until(ENDED_MS, ENDED_MS + 2_000);

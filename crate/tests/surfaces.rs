@@ -1,5 +1,5 @@
-//! What follows from the table of surfaces and sources: the shim's subscriptions, and the bytes in the journal. An old
-//! file of format version 1 says today what it said when it was written.
+//! What is derived from the table of surfaces and sources: the shim's subscriptions, and the bytes in the journal. An
+//! old file of format version 1 still has the meaning that it had when it was written.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -15,10 +15,10 @@ use std::path::Path;
 
 const START_MS: u64 = 1_795_000_000_000;
 
-/// The ledger's file of [`journal_of_all_surfaces`], as it was written when there were these seven surfaces and a set of
-/// them was one byte. It is never made anew: a change that fails here needs another version of the format.
+/// The ledger's file of [`journal_of_all_surfaces`], written when there were seven surfaces and a set of them was one
+/// byte. It is never regenerated: a change that fails here needs a new version of the format.
 const GOLDEN: &[u8] = include_bytes!("../../tests/fixtures/journal/surfaces-v1.awj");
-/// The same since match records have keys, by which a call is known when it is told again. It is never made anew either.
+/// The same since match records have keys for duplicates. It is never regenerated either.
 const GOLDEN_WITH_KEYS: &[u8] = include_bytes!("../../tests/fixtures/journal/surfaces-v1-keys.awj");
 
 /// A source of each of those surfaces, in the order of their bits.
@@ -32,7 +32,7 @@ const SURFACES: [&str; 7] = [
     "litellm",
 ];
 
-/// When a call began; it took 400 ms.
+/// Begin of a call, which takes 400 ms.
 fn start_of(call: usize) -> u64 {
     START_MS + 60_000 * call as u64
 }
@@ -41,7 +41,7 @@ fn end_of(call: usize) -> u64 {
     start_of(call) + 400
 }
 
-/// What a surface tells of a call. The session store's rows have ids, so that a second row needs another `entry`.
+/// A surface's report of a call. Rows of the session store have ids, so a second row needs another `entry`.
 fn told(surface: &str, call: usize, model: &str, entry: &str) -> Value {
     let (started, ended, input) = (start_of(call), end_of(call), 100 + call);
     let session = "agent:main:s";
@@ -82,7 +82,8 @@ fn told(surface: &str, call: usize, model: &str, entry: &str) -> Value {
     }
 }
 
-/// Of the first call one surface told, of each that follows one more; then calls that are still open, each told by one.
+/// One surface reports the first call, one more each further call; then pending calls follow, each reported by one
+/// surface.
 fn journal_of_all_surfaces() -> Vec<u8> {
     let mut gateway = Gateway::new(true);
     for call in 0..SURFACES.len() {
@@ -114,8 +115,8 @@ fn journal_of_all_surfaces() -> Vec<u8> {
 }
 
 #[test]
-fn the_journal_has_the_bytes_that_it_had() {
-    // In which order open calls stand is no part of the format.
+fn the_journals_bytes_are_fixed() {
+    // The order of pending calls is not part of the format.
     let frames = |bytes: &[u8]| -> BTreeSet<Vec<u8>> {
         let payloads = Reader::open(bytes).unwrap();
         payloads.map(|(_, payload)| payload.to_vec()).collect()
@@ -133,7 +134,7 @@ fn the_journal_has_the_bytes_that_it_had() {
     }
 }
 
-/// How many calls are counted where a gateway with the old file hears of a call once more.
+/// Number of counted calls when a gateway with the old file receives one more report of a call.
 fn counted_again(surface: &str, call: usize) -> u64 {
     let mut gateway = Gateway::new(true);
     let file = [LEDGER, "0000000001.awj"].concat();
@@ -141,7 +142,7 @@ fn counted_again(surface: &str, call: usize) -> u64 {
     gateway.restart(end_of(call));
     let before = gateway.status()["counted"].as_u64().unwrap();
     assert_eq!(gateway.status()["journal_corrupt"], 0);
-    // The open calls are final some seconds later.
+    // The pending calls become final some seconds later.
     let open = SURFACES.len() as u64;
     let args = told(surface, call, "m", "again");
     gateway.hear(surface, &args, end_of(call));
@@ -149,9 +150,9 @@ fn counted_again(surface: &str, call: usize) -> u64 {
     gateway.status()["counted"].as_u64().unwrap() - before - open
 }
 
-/// A surface tells of a call once: so whether what it tells is a new call shows whether the file says that it had.
+/// A surface reports a call once, so a further report is a new call unless the file has the surface's first one.
 #[test]
-fn an_old_journal_says_which_surfaces_told_of_a_call() {
+fn an_old_journal_has_the_reporting_surfaces_of_each_call() {
     for call in 0..SURFACES.len() {
         for (index, surface) in SURFACES.iter().enumerate() {
             let had_told = index <= call;
@@ -161,7 +162,7 @@ fn an_old_journal_says_which_surfaces_told_of_a_call() {
     }
 }
 
-/// The names of the sources for which something holds of their table, as the shim is told it.
+/// The names of the sources whose table has a property, as the shim gets it.
 fn sources(holds: impl Fn(&Value) -> bool) -> BTreeSet<String> {
     let tables = serde_json::to_value(SOURCES).unwrap();
     let tables = tables.as_array().unwrap().iter();
@@ -176,7 +177,7 @@ fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_typed_hooks_follow_from_the_sources() {
+fn typed_hooks_are_derived_from_the_sources() {
     let hooks = |gateways: &str| {
         sources(|table| table["mechanism"] == "hook" && table["gateways"] == gateways)
     };
@@ -201,7 +202,7 @@ fn the_typed_hooks_follow_from_the_sources() {
 }
 
 #[test]
-fn the_diagnostics_follow_from_the_sources() {
+fn diagnostics_are_derived_from_the_sources() {
     let expected = [
         "model.call.completed",
         "model.call.error",
@@ -224,10 +225,10 @@ fn the_diagnostics_follow_from_the_sources() {
 }
 
 #[test]
-fn the_internal_events_follow_from_the_sources() {
+fn internal_events_are_derived_from_the_sources() {
     let internal = sources(|table| table["mechanism"] == "internal");
     assert_eq!(internal, names(["command", "session"]));
-    // A HOOK.md handler subscribes to whole families.
+    // A HOOK.md handler subscribes to whole families of events.
     let families = sources(|table| {
         ["internal", "hook_file"].contains(&table["mechanism"].as_str().unwrap())
             && table["gateways"] != "none"
@@ -247,7 +248,7 @@ fn the_internal_events_follow_from_the_sources() {
 }
 
 #[test]
-fn what_needs_no_subscription_follows_from_the_sources() {
+fn sources_without_a_subscription_are_derived_too() {
     assert_eq!(
         sources(|table| table["mechanism"] == "file"),
         names(["stored"])
@@ -275,7 +276,7 @@ fn naming_a_surface(folder: &Path) -> BTreeSet<String> {
 }
 
 #[test]
-fn the_table_and_a_surfaces_own_file_alone_name_it() {
+fn only_the_table_and_its_own_file_name_a_surface() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let table = std::fs::read_to_string(source.join("observe/surface.rs")).unwrap();
     let own = |file: &String| {

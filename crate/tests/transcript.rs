@@ -1,4 +1,4 @@
-//! Stored transcripts: which rows are calls, and which bytes are done with.
+//! Stored transcripts: which rows are calls, and up to which byte reading is complete.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,8 +10,7 @@ use common::stored::*;
 use common::{Totals, captures};
 use serde_json::{Value, json};
 
-// ---------------------------------------------------------------------------------------------
-// What is read
+// Fields of a row
 
 #[test]
 fn a_row_becomes_the_facts_of_the_table() {
@@ -35,7 +34,7 @@ fn a_row_becomes_the_facts_of_the_table() {
 }
 
 #[test]
-fn the_session_key_is_told_where_the_store_has_it() {
+fn the_session_key_is_read_where_the_store_has_it() {
     let mut reader = Reader::new(Scope {
         session_key: Some("agent:main:a \"b\"\n".into()),
         ..scope()
@@ -51,7 +50,7 @@ fn the_session_key_is_told_where_the_store_has_it() {
 const TITLE: (u64, u64, u64) = (154, 654, 74);
 
 #[test]
-fn recorded_stores_hold_what_the_provider_answered() {
+fn recorded_stores_match_the_providers_answers() {
     for capture in captures() {
         let mut totals = Totals::default();
         for call in calls(&recorded_rows(&capture.transcript)) {
@@ -119,7 +118,7 @@ fn other_rows_are_no_calls() {
 }
 
 #[test]
-fn failures_and_aborts_are_handed_out_and_are_no_requests() {
+fn failures_and_aborts_are_rows_but_no_requests() {
     for (reason, outcome) in [("error", Outcome::Failed), ("aborted", Outcome::Aborted)] {
         let mut row = with("/message/stopReason", json!(reason));
         row["message"]["usage"] =
@@ -130,7 +129,7 @@ fn failures_and_aborts_are_handed_out_and_are_no_requests() {
             (outcome, None, None)
         );
         assert!(!call.is_request());
-        // What was billed is a request, however it ended.
+        // A billed call is a request, however it ended.
         let billed = &calls(&rows_of(&line(&with("/message/stopReason", json!(reason)))))[0];
         assert!(billed.is_request());
     }
@@ -177,12 +176,12 @@ fn leading_rows_older_than_their_header_are_inherited() {
     let mut reader = Reader::new(scope());
     let rows = feed(&mut reader, &[text.as_bytes()]);
     assert_eq!(inherited(&rows), [true, true, false]);
-    // A clock that goes back makes nothing inherited that comes behind an own row.
+    // Rows after an own row are not inherited, even if the clock was set back.
     assert_eq!(reader.heritage_ms(), None);
     let later = feed(&mut reader, &[line(&answer()).as_bytes()]);
     assert_eq!(inherited(&later), [false]);
 
-    // Reading may go on among inherited rows, if the time is remembered.
+    // Reading may continue among inherited rows if the time is stored.
     let mut first = Reader::new(scope());
     feed(&mut first, &[(forked + &user).as_bytes()]);
     let mut second = Reader::new(Scope {
@@ -192,7 +191,7 @@ fn leading_rows_older_than_their_header_are_inherited() {
     let rows = feed(&mut second, &[(line(&answer()) + &own).as_bytes()]);
     assert_eq!(inherited(&rows), [true, false]);
 
-    // A plain session, its clock set back before the first answer; and one without a header.
+    // A plain session whose clock was set back before the first answer, and one without a header.
     let setting = line(&json!({"type": "model_change", "timestamp": "2026-11-23T13:15:00.001Z"}));
     let plain = header("2026-11-23T13:15:00.000Z") + &setting + &line(&answer());
     assert_eq!(inherited(&rows_of(&plain)), [false]);
@@ -219,7 +218,7 @@ fn reading_ends_before_the_first_call_that_is_too_young() {
         assert!(feed(&mut reader, &[text.as_bytes()]).is_empty());
         assert_eq!(reader.consumed(), before.len() as u64);
     }
-    // Where a row does not tell when it was written, the call's begin does.
+    // Where a row has no time of writing, the call's begin counts.
     let mut reader = Reader::new(Scope {
         until_ms: Some(WRITTEN_MS - 200),
         ..scope()
@@ -235,7 +234,7 @@ fn reading_ends_before_the_first_call_that_is_too_young() {
 }
 
 #[test]
-fn a_call_of_the_future_holds_nothing_up() {
+fn a_call_in_the_future_does_not_block_reading() {
     let of = |at: &str| line(&with("/timestamp", json!(at)));
     let future = of("2026-11-23T18:14:33.341Z");
     let text = line(&answer()) + &future + &line(&answer()) + &of("2026-11-23T13:15:00.000Z");
@@ -249,7 +248,7 @@ fn a_call_of_the_future_holds_nothing_up() {
 }
 
 #[test]
-fn older_calls_are_left_out_and_done_with() {
+fn older_calls_are_skipped_permanently() {
     let old = line(&answer());
     let mut reader = Reader::new(Scope {
         since_ms: Some(WRITTEN_MS + 1),
@@ -279,7 +278,7 @@ fn chunks_may_be_cut_anywhere() {
         assert_eq!(reader.consumed(), text.len() as u64);
         assert_eq!(reader.skipped(), skipped(&text));
 
-        // The same with the rest read by another reader, from where the first one was done.
+        // The same with another reader that continues where the first one stopped.
         let mut first = Reader::new(scope());
         let mut rows = feed(&mut first, &[a]);
         let mut second = Reader::new(scope());
@@ -295,17 +294,16 @@ fn chunks_may_be_cut_anywhere() {
     }
 }
 
-/// A line that is no call's is not kept once that is seen, which depends on where it is cut; what is told of it does
-/// not.
+/// A line without a call is not buffered once that is known, which depends on the cuts; the result does not.
 #[test]
-fn long_lines_of_others_tell_the_same_wherever_they_are_cut() {
+fn long_lines_without_calls_read_the_same_wherever_they_are_cut() {
     let padding = "x".repeat(3_000);
     let user = with("/message/role", json!("user"));
     let mut long = user.clone();
     long["message"]["content"] = json!(padding);
     let long = long.to_string();
     let header = line(&json!({"type": "session", "id": "s-1", "timestamp": WRITTEN}));
-    // A user's message that is the first own row, and an answer behind it with the clock set back.
+    // A user's message as the first own row, and an answer after it with the clock set back.
     let forked =
         header + &long + "\n" + &line(&with("/timestamp", json!("2026-11-23T13:14:33.000Z")));
     let broken = line(&user) + &long[..2_900] + "\n" + &line(&answer());
@@ -323,7 +321,7 @@ fn long_lines_of_others_tell_the_same_wherever_they_are_cut() {
 }
 
 #[test]
-fn a_last_line_without_an_end_is_left_for_later_unless_the_file_is_finished() {
+fn an_incomplete_last_line_waits_unless_the_file_is_finished() {
     let text = answer().to_string();
     let mut reader = Reader::new(scope());
     assert!(feed(&mut reader, &[text.as_bytes()]).is_empty());
@@ -338,7 +336,7 @@ fn a_last_line_without_an_end_is_left_for_later_unless_the_file_is_finished() {
 }
 
 #[test]
-fn broken_lines_are_counted_and_cost_only_themselves() {
+fn broken_lines_are_counted_and_affect_only_themselves() {
     let good = line(&answer());
     let half = &good[..good.len() / 2];
     let deep = format!(
@@ -367,7 +365,7 @@ fn broken_lines_are_counted_and_cost_only_themselves() {
             "{broken:.60}"
         );
     }
-    // A line that broke off, and the next one behind it.
+    // A truncated line, directly followed by the next one.
     let glued = half.to_owned() + &good + &good;
     assert_eq!(rows_of(&glued).len(), 1);
     assert_eq!(skipped(&glued).malformed, 1);
@@ -375,7 +373,7 @@ fn broken_lines_are_counted_and_cost_only_themselves() {
 }
 
 #[test]
-fn how_deep_a_row_nests_is_no_matter() {
+fn nesting_of_a_row_has_no_limit() {
     let deep = "[".repeat(100_000) + &"]".repeat(100_000);
     for place in [
         "\"x\":",
@@ -391,7 +389,7 @@ fn how_deep_a_row_nests_is_no_matter() {
 }
 
 #[test]
-fn a_line_too_long_is_skipped_and_counted_wherever_it_is_cut() {
+fn a_too_long_line_is_skipped_and_counted_wherever_it_is_cut() {
     let long = format!("{{\"x\":\"{}\",\"assistant\":1}}\n", "a".repeat(MAX_LINE));
     let text = line(&answer()) + &long + &line(&answer());
     let mark = text.find("\"assistant\":1").unwrap();
@@ -413,7 +411,7 @@ fn a_line_too_long_is_skipped_and_counted_wherever_it_is_cut() {
 }
 
 #[test]
-fn a_line_too_long_is_skipped_and_counted_in_bounded_memory() {
+fn a_too_long_line_takes_bounded_memory() {
     let head = "{\"x\":\"";
     let mut reader = Reader::new(scope());
     let mut rows = feed(&mut reader, &[line(&answer()).as_bytes(), head.as_bytes()]);
@@ -430,7 +428,7 @@ fn a_line_too_long_is_skipped_and_counted_in_bounded_memory() {
 }
 
 #[test]
-fn a_long_line_of_somebody_else_is_not_kept_however_long() {
+fn a_long_line_without_a_call_is_not_buffered() {
     let mut reader = Reader::new(scope());
     feed(
         &mut reader,

@@ -1,4 +1,4 @@
-//! Stored transcripts: what is read of a row's values, and that nothing in them does harm.
+//! Stored transcripts: the values of a row, and that unusual values do no harm.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -61,7 +61,7 @@ fn strange_values_do_no_harm() {
     }
 }
 
-/// The rows as text, since serde_json refuses numbers that JavaScript takes for infinite.
+/// The rows as text, since serde_json refuses numbers that JavaScript reads as infinite.
 fn raw_rows(text: &str) -> Vec<String> {
     let mut rows = String::new();
     Reader::new(scope()).feed(text.as_bytes(), &mut rows);
@@ -92,7 +92,7 @@ fn texts_are_cut_at_1024_units_and_escapes_read() {
 }
 
 #[test]
-fn bytes_that_are_no_text_become_replacements() {
+fn invalid_utf8_becomes_replacement_characters() {
     let raw = line(&with("/message/responseId", json!("@@"))).into_bytes();
     let at = raw.windows(2).position(|two| two == b"@@").unwrap();
     let mut broken = raw.clone();
@@ -102,7 +102,7 @@ fn bytes_that_are_no_text_become_replacements() {
 }
 
 #[test]
-fn of_two_members_of_one_name_the_last_counts() {
+fn the_last_of_two_members_with_one_name_counts() {
     let text = line(&answer())
         .replace(
             "\"usage\":{",
@@ -120,7 +120,7 @@ fn of_two_members_of_one_name_the_last_counts() {
 // ---------------------------------------------------------------------------------------------
 // Properties
 
-/// Any JSON, as deep as it comes.
+/// Any JSON of any depth.
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
@@ -140,7 +140,7 @@ fn any_json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A stored answer with anything in one of its places.
+/// A stored answer with any value in one place.
 fn any_answer() -> impl Strategy<Value = Value> {
     let places = prop::sample::select(vec![
         "/message/content",
@@ -159,7 +159,7 @@ fn any_answer() -> impl Strategy<Value = Value> {
     (places, any_json()).prop_map(|(place, value)| with(place, value))
 }
 
-/// Numbers are copied as they stand; other writers write them otherwise, and the parser that reads them here may be
+/// Numbers are copied as written; other serializers write them differently, and the parser that reads them here may be
 /// off by the last bit.
 fn as_numbers(value: &Value) -> Value {
     match value {
@@ -169,7 +169,7 @@ fn as_numbers(value: &Value) -> Value {
     }
 }
 
-/// What `pick` would have cut.
+/// The value as `pick` would cut it.
 fn cut(value: Value) -> Value {
     match value {
         Value::String(text) => {
@@ -187,7 +187,7 @@ fn cut(value: Value) -> Value {
 
 proptest! {
     #[test]
-    fn a_reader_copies_what_a_parser_and_pick_would(row in any_answer(), size in 1usize..300) {
+    fn a_reader_copies_the_same_as_a_parser_with_pick(row in any_answer(), size in 1usize..300) {
         let text = line(&row);
         let expected: Vec<Value> = match row["type"] == "message" {
             true => vec![as_numbers(&cut(picked(&row)))],
@@ -214,9 +214,9 @@ proptest! {
     }
 
     #[test]
-    fn any_byte_of_a_row_may_be_another(at in 0usize..600, byte in any::<u8>()) {
+    fn any_byte_of_a_row_may_change(at in 0usize..600, byte in any::<u8>()) {
         let mut text = line(&answer()).into_bytes();
-        // A number beyond all bounds is JSON, which JavaScript takes and serde_json does not.
+        // A number out of range is valid JSON, which JavaScript accepts and serde_json does not.
         prop_assume!(!matches!(byte, b'e' | b'E'));
         let at = at % (text.len() - 1);
         text[at] = byte;
@@ -229,7 +229,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_parser_takes_the_reader_takes(row in any_json()) {
+    fn the_reader_accepts_what_a_parser_accepts(row in any_json()) {
         let text = line(&json!({"type": "message", "x": row, "message": {"role": "assistant"}}));
         prop_assert_eq!(skipped(&text), Skipped { no_model: 1, ..Skipped::default() });
     }

@@ -1,4 +1,4 @@
-//! When a turn is over: what belongs to it may come late, and how late is the machine's and the gateway's affair.
+//! When a turn ends: its events may arrive late, by an amount that depends on the machine and the gateway.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -12,7 +12,7 @@ use watched::{Watched, answer, assert_sound, received, sent, tool, user};
 
 const SESSION: &str = "agent:main:main";
 
-/// What a gateway tells a plugin, in the order in which it happens.
+/// Events of a gateway, in order.
 #[derive(Clone, Copy, Debug)]
 enum Told {
     Received,
@@ -60,13 +60,13 @@ impl Told {
         (source.to_owned(), args)
     }
 
-    /// Diagnostics are queued; hooks are called at once.
+    /// Whether the event is queued: diagnostics are, hooks are called at once.
     fn is_queued(self) -> bool {
         matches!(self, RunStarted | RunCompleted | State(..) | Delivery(_))
     }
 }
 
-/// Each at its time in ms. Times are those of real gateways on a machine with two busy cores.
+/// Events with their times in ms, as on real gateways on a machine with two busy cores.
 type Story = &'static [(u64, Told)];
 
 /// 2026.9.6, a model that fails until the fallback answers.
@@ -183,7 +183,7 @@ fn shapes(gateway: &Watched) -> Vec<String> {
     shapes
 }
 
-/// Tells it, `slower` times as slowly and with diagnostics that come `lag_ms` later, and again half a minute on.
+/// Plays the story `slower` times as slowly and with diagnostics that arrive `lag_ms` later, and again 30 s later.
 fn tell(story: Story, slower: u64, lag_ms: u64) -> Vec<String> {
     let mut events: Vec<(u64, usize)> = story
         .iter()
@@ -236,7 +236,7 @@ proptest! {
 }
 
 #[test]
-fn a_try_after_half_a_minute_is_of_the_same_turn() {
+fn a_retry_after_half_a_minute_belongs_to_the_same_turn() {
     let mut gateway = Watched::new();
     let mut hear = |wait_ms: u64, told: Told| {
         gateway.wait(wait_ms);
@@ -259,7 +259,7 @@ fn a_try_after_half_a_minute_is_of_the_same_turn() {
 }
 
 #[test]
-fn without_diagnostics_a_failed_answer_is_waited_for() {
+fn without_diagnostics_a_failed_answer_waits_for_a_retry() {
     let mut gateway = Watched::new();
     for (wait_ms, told) in [
         (0, User),
@@ -276,7 +276,7 @@ fn without_diagnostics_a_failed_answer_is_waited_for() {
 }
 
 #[test]
-fn a_failed_answer_without_usage_tells_no_zero_tokens() {
+fn a_failed_answer_without_usage_has_no_zero_tokens() {
     let mut gateway = Watched::new();
     let mut failed = answer(SESSION, "m1", "error", gateway.now_ms - 90);
     failed["event"]["message"]["usage"] =
@@ -328,7 +328,7 @@ fn a_late_failure_belongs_to_the_turn_before() {
 }
 
 #[test]
-fn a_turn_that_is_not_delivered_waits_some_seconds() {
+fn an_undelivered_turn_waits_some_seconds() {
     let mut gateway = Watched::new();
     for told in [
         MESSAGE_BEGINS,
@@ -347,7 +347,7 @@ fn a_turn_that_is_not_delivered_waits_some_seconds() {
 }
 
 #[test]
-fn work_whose_end_is_lost_holds_no_trace_back_for_ever() {
+fn a_lost_end_of_work_does_not_block_a_trace_forever() {
     let mut gateway = Watched::new();
     for told in [RUN_BEGINS, User, Answer("m1", "stop")] {
         let (source, args) = told.event(gateway.now_ms);

@@ -1,5 +1,5 @@
-//! State directories that 0.1.0 left: each frame of each file says the same today, and would be written alike, so that
-//! 0.1.0 can read what this version writes. `tests/unit/upgrade.test.mjs` takes whole directories over.
+//! State directories of 0.1.0: each frame of each file has the same meaning today, and encodes to the same bytes, so
+//! that 0.1.0 can read the files of this version. `tests/unit/upgrade.test.mjs` takes over whole directories.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -22,7 +22,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
         .collect()
 }
 
-/// A frame's payload, read and written again.
+/// Decodes and encodes a frame's payload.
 fn again(kind: &str, payload: &[u8]) -> Vec<u8> {
     match kind {
         "facts" => format_v1::frame_bytes(&format_v1::frame(payload).unwrap()),
@@ -31,7 +31,7 @@ fn again(kind: &str, payload: &[u8]) -> Vec<u8> {
     }
 }
 
-/// What the frames of a file are.
+/// Kind of a file's frames.
 fn kind_of(path: &Path) -> Option<&'static str> {
     let name = path.file_name()?.to_str()?;
     let kinds = [
@@ -45,7 +45,7 @@ fn kind_of(path: &Path) -> Option<&'static str> {
 }
 
 #[test]
-fn each_frame_of_0_1_0_is_read_and_would_be_written_alike() {
+fn each_frame_of_0_1_0_is_read_and_encodes_to_the_same_bytes() {
     let mut found: BTreeMap<&str, usize> = BTreeMap::new();
     for path in files(Path::new("../tests/fixtures/upgrade/0.1.0")) {
         let bytes = fs::read(&path).unwrap();

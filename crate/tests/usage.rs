@@ -1,4 +1,4 @@
-//! What is read of usage, by kind of fault: each answer with its right value, by every way in.
+//! Reading of usage, by kind of fault: each answer with its right value, from every source.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -14,12 +14,11 @@ use common::usage::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-// ---------------------------------------------------------------------------------------------
-// A zero hides no number that the same answer tells
+// A zero hides no number of the same answer
 
 #[test]
 fn a_zero_under_one_name_hides_no_number_under_another() {
-    // A relay that speaks both of OpenAI's dialects, and fills in one.
+    // A relay with both of OpenAI's formats that fills in one.
     assert_usage(
         json!({
             "prompt_tokens": 2_400, "completion_tokens": 61, "total_tokens": 2_461,
@@ -28,7 +27,7 @@ fn a_zero_under_one_name_hides_no_number_under_another() {
         }),
         [2_400, 61, 2_048, 0, 0],
     );
-    // LiteLLM, of OpenAI's models.
+    // LiteLLM, for OpenAI's models.
     assert_usage(
         json!({
             "prompt_tokens": 900, "completion_tokens": 30, "total_tokens": 930,
@@ -37,7 +36,7 @@ fn a_zero_under_one_name_hides_no_number_under_another() {
         }),
         [900, 30, 640, 0, 0],
     );
-    // The other way round, and with the placeholder first.
+    // The reverse, and with the placeholder first.
     assert_usage(
         json!({"cached_tokens": 0, "prompt_tokens": 900, "completion_tokens": 30, "prompt_cache_hit_tokens": 640}),
         [900, 30, 640, 0, 0],
@@ -46,7 +45,7 @@ fn a_zero_under_one_name_hides_no_number_under_another() {
         json!({"input": 0, "output": 0, "input_tokens": 7, "output_tokens": 5, "reasoningTokens": 0, "reasoning_tokens": 3}),
         [7, 5, 0, 0, 3],
     );
-    // A sum that was not filled in, beside what it sums up.
+    // A zero sum beside its parts.
     assert_usage(
         json!({
             "input_tokens": 3, "output_tokens": 9, "cache_creation_input_tokens": 0,
@@ -79,7 +78,7 @@ fn a_zero_in_a_later_event_hides_no_number_of_an_earlier_one() {
         ),
         [879, 44, 800, 70, 0],
     );
-    // And a number in a later event stands over an earlier one.
+    // A number in a later event replaces an earlier one.
     assert_answer(
         "/v1/messages",
         &messages(
@@ -90,7 +89,7 @@ fn a_zero_in_a_later_event_hides_no_number_of_an_earlier_one() {
     );
     let chunk = |usage: Value| json!({"choices": [], "usage": usage});
     let finish = json!({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]});
-    // The last chunk leaves the details out, or has them as zeros.
+    // The last chunk omits the details, or has zeros.
     for last in [
         json!({"prompt_tokens": 1_400, "completion_tokens": 40, "total_tokens": 1_440}),
         json!({
@@ -105,18 +104,17 @@ fn a_zero_in_a_later_event_hides_no_number_of_an_earlier_one() {
         let body = stream(&[finish.clone(), chunk(first), chunk(last)]) + "data: [DONE]\n\n";
         assert_answer("/v1/chat/completions", &body, [1_400, 40, 1_024, 0, 8]);
     }
-    // The total of an early chunk says nothing of a later one's counts.
+    // The total of an early chunk does not apply to a later one's counts.
     let early = json!({"prompt_tokens": 50, "completion_tokens": 1, "total_tokens": 51});
     let late = json!({"prompt_tokens": 50, "completion_tokens": 30});
     let body = stream(&[chunk(early), finish, chunk(late)]);
     assert_answer("/v1/chat/completions", &body, [50, 30, 0, 0, 0]);
 }
 
-// ---------------------------------------------------------------------------------------------
-// One count that cannot be read is one that is missing
+// An unreadable count is treated as missing
 
 #[test]
-fn one_unreadable_count_costs_no_other() {
+fn an_unreadable_count_affects_no_other() {
     for bad in [
         json!("NaN"),
         json!({}),
@@ -138,7 +136,7 @@ fn one_unreadable_count_costs_no_other() {
                 json!({"input_tokens": 7, "output_tokens": bad, "cache_read_input_tokens": 20}),
                 [27, 0, 20, 0, 0],
             ),
-            // The total tells what the count would have.
+            // The total supplies the missing count.
             (
                 json!({"prompt_tokens": 30, "completion_tokens": bad, "total_tokens": 35}),
                 [30, 5, 0, 0, 0],
@@ -174,8 +172,8 @@ fn numbers_in_strings_are_numbers() {
 }
 
 #[test]
-fn a_prompt_below_zero_is_nothing_and_the_cached_part_counts() {
-    // A relay whose prompt leaves the cached part out, from which the gateway takes it again. Its total has the same fault.
+fn a_negative_prompt_is_zero_and_the_cached_part_counts() {
+    // A relay whose prompt excludes the cached part, which the gateway subtracts again. Its total has the same fault.
     assert_usage(
         json!({"input": -700, "output": 40, "cacheRead": 900, "cacheWrite": 0, "totalTokens": 240}),
         [900, 40, 900, 0, 0],
@@ -194,11 +192,10 @@ fn a_prompt_below_zero_is_nothing_and_the_cached_part_counts() {
     );
 }
 
-// ---------------------------------------------------------------------------------------------
-// By all names, and by all ways alike
+// All names, from all sources alike
 
 #[test]
-fn the_names_of_other_apis_count_likewise() {
+fn the_names_of_other_apis_are_read_too() {
     for (usage, expected) in [
         // Anthropic, Bedrock's converse and its invocation metrics.
         (
@@ -251,7 +248,7 @@ fn the_names_of_other_apis_count_likewise() {
             }),
             [79, 13, 50, 0, 5],
         ),
-        // OpenClaw's diagnostics tell the whole prompt, too.
+        // OpenClaw's diagnostics have the whole prompt, too.
         (
             json!({"input": 5, "output": 8, "cacheRead": 60, "cacheWrite": 4, "promptTokens": 69, "total": 77}),
             [69, 8, 60, 4, 0],
@@ -262,7 +259,7 @@ fn the_names_of_other_apis_count_likewise() {
 }
 
 #[test]
-fn what_stands_beside_the_usage_or_in_a_part_of_an_event_counts() {
+fn counts_outside_the_usage_and_in_parts_of_events_are_read() {
     // llama.cpp's server, and Bedrock's last event of an Anthropic stream.
     let body = json!({
         "choices": [{"message": {}, "finish_reason": "stop"}],
@@ -276,7 +273,7 @@ fn what_stands_beside_the_usage_or_in_a_part_of_an_event_counts() {
         }}),
     ]);
     assert_answer("/model/m/messages", &body, [92, 9, 80, 0, 0]);
-    // LiteLLM tells its counts beside the provider's usage, too.
+    // LiteLLM has its own counts outside the provider's usage, too.
     let call = logged(&json!({
         "call_type": "acompletion", "prompt_tokens": 1_000, "completion_tokens": 30, "total_tokens": 1_030,
         "metadata": {"usage_object": {"prompt_tokens_details": {"cached_tokens": 700}}},
@@ -288,7 +285,7 @@ fn what_stands_beside_the_usage_or_in_a_part_of_an_event_counts() {
 }
 
 #[test]
-fn the_totals_of_a_session_are_read_likewise() {
+fn the_totals_of_a_session_are_read_alike() {
     for (prompt, completion, expected) in [
         (json!("120"), json!(7), [120, 7]),
         (json!(120), json!({}), [120, 0]),
@@ -306,7 +303,7 @@ fn the_totals_of_a_session_are_read_likewise() {
     }
 }
 
-/// A value under a name of the table, below other objects where the name says so.
+/// Puts a value under a name of the table, in nested objects where the name is a path.
 fn put(usage: &mut Value, name: &str, value: Value) {
     let (above, last) = name.rsplit_once('.').unwrap_or(("", name));
     let mut object = usage;
@@ -316,7 +313,7 @@ fn put(usage: &mut Value, name: &str, value: Value) {
         }
         object = &mut object[part];
     }
-    // Under `cost` there may stand an amount or an object.
+    // `cost` may be an amount or an object.
     if !object[last].is_object() {
         object[last] = value;
     }
@@ -357,11 +354,11 @@ fn any_usage() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn every_way_in_tells_the_same_of_a_usage(usage in any_usage()) {
+    fn every_source_reads_a_usage_alike(usage in any_usage()) {
         let mut ways = by_all_ways(&usage).into_iter();
         let (_, first) = ways.next().unwrap();
         for (way, call) in ways {
-            // What is no usage at all is refused where nothing else was told.
+            // An event without usage and without anything else is rejected.
             prop_assert_eq!(first.usage, call.usage, "{}", way);
         }
         let [prompt, _, read, write, _] = numbers(first.usage);
@@ -370,7 +367,7 @@ proptest! {
 
     #[test]
     fn a_number_is_never_hidden(usage in any_usage(), tokens in 1u64..5_000) {
-        // Whatever else there is but OpenClaw's own count, an answer of so many tokens has no fewer.
+        // Whatever other names are present, except OpenClaw's own count, this number of output tokens is the minimum.
         let mut usage = usage;
         usage.as_object_mut().unwrap().remove("output");
         usage["completion_tokens"] = json!(tokens);

@@ -1,4 +1,4 @@
-//! What the total of a usage decides, by every way in.
+//! What the total of a usage decides, from every source.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -20,7 +20,7 @@ fn reasoning_that_only_the_total_has_is_part_of_the_answer() {
         json!({"prompt_tokens": 33, "completion_tokens": 210, "total_tokens": 901}),
         [33, 868, 0, 0, 0],
     );
-    // With a cached part, which is within the prompt.
+    // With a cached part, which the prompt includes.
     assert_usage(
         json!({
             "prompt_tokens": 1_033, "completion_tokens": 210, "total_tokens": 1_901,
@@ -28,7 +28,7 @@ fn reasoning_that_only_the_total_has_is_part_of_the_answer() {
         }),
         [1_033, 868, 500, 0, 0],
     );
-    // An answer that was all reasoning.
+    // An answer of reasoning only.
     assert_usage(
         json!({"prompt_tokens": 33, "completion_tokens": 0, "total_tokens": 901}),
         [33, 868, 0, 0, 0],
@@ -40,14 +40,14 @@ fn reasoning_that_only_the_total_has_is_part_of_the_answer() {
 }
 
 #[test]
-fn the_total_says_whether_reasoning_is_within_the_answer() {
+fn the_total_decides_whether_the_output_includes_reasoning() {
     let usage = |completion: u64, total: u64| {
         json!({
             "prompt_tokens": 100, "completion_tokens": completion, "total_tokens": total,
             "completion_tokens_details": {"reasoning_tokens": 300},
         })
     };
-    // OpenAI; xAI; and servers that say nothing more than what cannot be.
+    // OpenAI; xAI; and servers whose total only excludes the impossible.
     assert_usage(usage(340, 440), [100, 340, 0, 0, 300]);
     assert_usage(usage(340, 740), [100, 640, 0, 0, 300]);
     assert_usage(usage(40, 440), [100, 340, 0, 0, 300]);
@@ -55,12 +55,12 @@ fn the_total_says_whether_reasoning_is_within_the_answer() {
         json!({"input_tokens": 100, "output_tokens": 40, "output_tokens_details": {"reasoning_tokens": 300}}),
         [100, 340, 0, 0, 300],
     );
-    // Gemini's names say it.
+    // Gemini's names decide it.
     assert_usage(
         json!({"promptTokenCount": 100, "candidatesTokenCount": 40, "thoughtsTokenCount": 300, "totalTokenCount": 440}),
         [100, 340, 0, 0, 300],
     );
-    // Anthropic's tell it in their own.
+    // Anthropic's have a name of their own.
     assert_usage(
         json!({"input_tokens": 60, "output_tokens": 900, "output_tokens_details": {"thinking_tokens": 120}}),
         [60, 900, 0, 0, 120],
@@ -68,8 +68,8 @@ fn the_total_says_whether_reasoning_is_within_the_answer() {
 }
 
 #[test]
-fn the_total_says_whether_the_cached_part_is_within_the_prompt() {
-    // OpenAI's names, with a prompt that leaves the cached part out.
+fn the_total_decides_whether_the_prompt_includes_the_cached_part() {
+    // OpenAI's names, with a prompt that excludes the cached part.
     assert_usage(
         json!({
             "prompt_tokens": 300, "completion_tokens": 20, "total_tokens": 1_844,
@@ -77,12 +77,12 @@ fn the_total_says_whether_the_cached_part_is_within_the_prompt() {
         }),
         [1_824, 20, 1_524, 0, 0],
     );
-    // OpenClaw's names, with a prompt that has it.
+    // OpenClaw's names, with a prompt that includes it.
     assert_usage(
         json!({"input": 20_000, "output": 200, "cacheRead": 4_096, "cacheWrite": 0, "totalTokens": 20_200}),
         [20_000, 200, 4_096, 0, 0],
     );
-    // Anthropic's names over OpenAI's counts: a relay says so in a part of its own.
+    // Anthropic's names with OpenAI's counts, as a relay sends them in a part of its own.
     assert_usage(
         json!({
             "input_tokens": 2_100, "output_tokens": 30, "cache_read_input_tokens": 1_536,
@@ -90,7 +90,7 @@ fn the_total_says_whether_the_cached_part_is_within_the_prompt() {
         }),
         [2_100, 30, 1_536, 0, 0],
     );
-    // One of the two within, the other not.
+    // The prompt includes one of the two.
     assert_usage(
         json!({
             "prompt_tokens": 500, "completion_tokens": 10, "total_tokens": 710,
@@ -98,7 +98,7 @@ fn the_total_says_whether_the_cached_part_is_within_the_prompt() {
         }),
         [700, 10, 400, 200, 0],
     );
-    // Reasoning and the cached part, both outside.
+    // Neither reasoning nor the cached part is included.
     assert_usage(
         json!({
             "prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 460,
@@ -106,7 +106,7 @@ fn the_total_says_whether_the_cached_part_is_within_the_prompt() {
         }),
         [400, 60, 300, 0, 50],
     );
-    // Anthropic's total that leaves the cached part out changes nothing: that cannot be within so small a prompt.
+    // Anthropic's total that excludes the cached part changes nothing: so small a prompt cannot include it.
     assert_usage(
         json!({"input": 3, "output": 10, "cacheRead": 1_000, "cacheWrite": 0, "totalTokens": 13}),
         [1_003, 10, 1_000, 0, 0],
@@ -115,7 +115,7 @@ fn the_total_says_whether_the_cached_part_is_within_the_prompt() {
 
 #[test]
 fn cached_counts_are_no_more_than_the_prompt() {
-    // Azure; then OpenRouter, where what was written is told as read, too.
+    // Azure; then OpenRouter, which reports cache writes as reads, too.
     assert_usage(
         json!({
             "prompt_tokens": 9, "completion_tokens": 2, "total_tokens": 11,
@@ -137,8 +137,8 @@ fn cached_counts_are_no_more_than_the_prompt() {
 }
 
 #[test]
-fn the_total_says_whether_sound_is_outside_both() {
-    // Mistral's prompt leaves the sound out, OpenAI's does not.
+fn the_total_decides_whether_audio_is_included() {
+    // Mistral's prompt excludes audio, OpenAI's includes it.
     let usage = |total: u64| {
         json!({
             "prompt_tokens": 11, "completion_tokens": 200, "total_tokens": total,
@@ -173,7 +173,7 @@ fn a_total_alone_is_usage() {
         json!({"prompt_tokens": 70, "total_tokens": 77}),
         [70, 7, 0, 0, 0],
     );
-    // Zeros everywhere are none.
+    // All zeros are no usage.
     for (way, call) in by_all_ways(&json!({"input": 0, "output": 0, "totalTokens": 0})) {
         assert_eq!(call.usage, None, "{way}");
     }

@@ -1,4 +1,4 @@
-//! A proxy beside the gateway: what only it knows is told once, whether it comes in time or late.
+//! A proxy beside the gateway: fields that only the proxy reports are sent once, whether it reports in time or late.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ fn message() -> Value {
     })
 }
 
-/// An answer that was stopped before anybody knew what it used.
+/// An answer that was aborted before its usage was known.
 fn aborted() -> Value {
     let mut message = message();
     message["event"]["message"]["stopReason"] = json!("aborted");
@@ -43,7 +43,7 @@ fn proxied(extra: Value) -> Value {
     json!({"event": call})
 }
 
-/// A gateway behind a proxy, as that proxy's first call showed.
+/// A gateway whose proxy has reported a first call.
 fn behind_a_proxy() -> Gateway {
     let mut gateway = Gateway::new(false);
     let earlier =
@@ -54,7 +54,7 @@ fn behind_a_proxy() -> Gateway {
 }
 
 #[test]
-fn a_call_waits_for_the_proxy_and_has_what_only_that_knows() {
+fn a_call_waits_for_the_proxy_and_has_its_fields() {
     let mut gateway = behind_a_proxy();
     gateway.hear("before_message_write", &message(), END_MS);
     gateway.run_until(END_MS, END_MS + 1_500);
@@ -79,7 +79,7 @@ fn a_call_waits_for_the_proxy_and_has_what_only_that_knows() {
 }
 
 #[test]
-fn a_late_proxy_enriches_what_has_left() {
+fn a_late_proxy_enriches_a_sent_call() {
     let mut gateway = Gateway::new(false);
     gateway.hear("before_message_write", &message(), END_MS);
     gateway.run_until(END_MS, END_MS + 9_000);
@@ -97,7 +97,7 @@ fn a_late_proxy_enriches_what_has_left() {
 }
 
 #[test]
-fn what_is_known_before_the_receiver_is_waits_for_it() {
+fn an_enrichment_waits_until_the_receiver_is_known() {
     let mut gateway = Gateway::new(false);
     gateway.hear("before_message_write", &message(), END_MS);
     gateway.core.advance(at(END_MS));
@@ -107,11 +107,11 @@ fn what_is_known_before_the_receiver_is_waits_for_it() {
 }
 
 #[test]
-fn what_is_added_to_a_call_comes_behind_it() {
+fn an_enrichment_follows_its_call() {
     let mut gateway = Gateway::new(false);
     gateway.hear("before_message_write", &message(), END_MS);
     gateway.run_until(END_MS, END_MS + 9_000);
-    // A record that goes before the next call is gathered takes no part of that with it.
+    // A record that is sent before the next call is collected does not take that call's enrichment along.
     let next = END_MS + 20_000;
     let at_next = |value: Value| {
         let mut value = value;
@@ -139,7 +139,7 @@ fn what_is_added_to_a_call_comes_behind_it() {
 }
 
 #[test]
-fn nobody_waits_for_a_proxy_that_is_gone() {
+fn calls_do_not_wait_for_a_proxy_that_is_gone() {
     let mut gateway = behind_a_proxy();
     gateway.hear("before_message_write", &message(), END_MS);
     gateway.run_until(END_MS, END_MS + 9_000);
@@ -147,13 +147,13 @@ fn nobody_waits_for_a_proxy_that_is_gone() {
     let mut next = message();
     next["event"]["message"]["timestamp"] = json!(END_MS + 9_000);
     gateway.hear("before_message_write", &next, END_MS + 9_400);
-    // The time for gathering, and no hold-back.
+    // The flush interval, and no hold-back period.
     gateway.run_until(END_MS + 9_400, END_MS + 10_400);
     assert_eq!(gateway.receiver.calls.len(), 3);
 }
 
 #[test]
-fn what_an_aborted_answer_was_billed_counts_whenever_it_is_told() {
+fn a_billed_abort_counts_whenever_the_bill_arrives() {
     for (late, restarts) in [(500, false), (9_000, false), (9_000, true)] {
         let mut gateway = Gateway::new(false);
         gateway.hear("before_message_write", &aborted(), END_MS);
@@ -168,7 +168,7 @@ fn what_an_aborted_answer_was_billed_counts_whenever_it_is_told() {
         gateway.run_until(told, told + 9_000);
         assert_eq!(gateway.receiver.totals.requests(), 1, "told {late} ms late");
         assert_eq!(gateway.receiver.totals.0["p/m"].prompt, 50);
-        // Another way tells the same.
+        // Another intermediary reports the same.
         gateway.hear("litellm", &billed, told + 9_000);
         gateway.run_until(told + 9_000, told + 20_000);
         assert_eq!(gateway.receiver.totals.requests(), 1);
@@ -178,7 +178,8 @@ fn what_an_aborted_answer_was_billed_counts_whenever_it_is_told() {
     }
 }
 
-/// A proxy's or LiteLLM's word of a call of other usage that began so many ms later, and took so many more.
+/// A proxy's or LiteLLM's report of a call with other usage that began this many ms later, and took this many ms
+/// longer.
 fn beside(began_later: u64, took_longer: u64, input: u64) -> Value {
     proxied(json!({
         "input": input, "started": START_MS + began_later, "ended": END_MS + began_later + took_longer,
@@ -186,9 +187,9 @@ fn beside(began_later: u64, took_longer: u64, input: u64) -> Value {
     }))
 }
 
-/// A gateway that was killed had told of one of two calls that began at nearly the same time.
+/// A killed gateway had reported one of two calls that began at nearly the same time.
 #[test]
-fn what_a_gateway_did_not_tell_is_not_the_call_beside_it() {
+fn an_unreported_call_does_not_match_its_neighbour() {
     for way in ["proxied", "litellm"] {
         for began_later in [0, 1, 20, 49] {
             for took_longer in [300, 5_000] {
@@ -213,9 +214,9 @@ fn what_a_gateway_did_not_tell_is_not_the_call_beside_it() {
     }
 }
 
-/// Another plugin changed what the message says it used.
+/// Another plugin changed the usage in the message.
 #[test]
-fn a_call_whose_figures_were_changed_is_the_one_that_passed_through() {
+fn a_call_with_changed_usage_matches_the_proxys_report() {
     for way in ["proxied", "litellm"] {
         for (began_later, took_longer) in [(0, 0), (15, 0), (40, 20), (40, 200)] {
             let mut gateway = Gateway::new(false);
@@ -230,14 +231,14 @@ fn a_call_whose_figures_were_changed_is_the_one_that_passed_through() {
     }
 }
 
-/// Only who reads the provider's answer knows how much of it was reasoning.
+/// Only a reader of the provider's answer knows the number of reasoning tokens.
 #[test]
-fn a_call_is_known_though_only_a_proxy_tells_its_reasoning() {
+fn a_call_matches_though_only_a_proxy_reports_reasoning() {
     for way in ["proxied", "litellm"] {
         let mut gateway = Gateway::new(false);
         gateway.hear("before_message_write", &message(), END_MS);
         gateway.run_until(END_MS, END_MS + 500);
-        // A gateway that is busy begins long before its request does.
+        // On a busy gateway a call begins long before its request.
         let reasoned = json!({"reasoning": 5, "started": START_MS + 120, "duration": 280});
         gateway.hear(way, &proxied(reasoned), END_MS + 500);
         gateway.run_until(END_MS + 500, END_MS + 9_000);
@@ -246,9 +247,9 @@ fn a_call_is_known_though_only_a_proxy_tells_its_reasoning() {
     }
 }
 
-/// OpenClaw 2026.3.13 adds the reasoning to an output that has it already.
+/// OpenClaw 2026.3.13 adds the reasoning to an output that includes it already.
 #[test]
-fn reasoning_that_a_gateway_added_twice_counts_once_where_somebody_read_the_answer() {
+fn reasoning_that_a_gateway_added_twice_counts_once_with_a_proxy() {
     let mut twice = message();
     twice["event"]["message"]["usage"]["output"] = json!(7 + 5);
     for way in ["proxied", "litellm"] {
@@ -264,21 +265,21 @@ fn reasoning_that_a_gateway_added_twice_counts_once_where_somebody_read_the_answ
             assert_eq!(calls.len(), 1, "{way}");
             assert_eq!(calls[0]["completion_tokens"], 7, "{way}");
             assert_eq!(calls[0]["reasoning_tokens"], 5, "{way}");
-            // The gateway reckoned its cost from what it counted twice.
+            // The gateway computed its cost from the wrong count.
             assert_ne!(calls[0]["cost_source"], "openclaw", "{way}");
         }
     }
 }
 
-/// Its own figures agree with each other, so nothing but the provider's answer gives it away.
+/// The gateway's figures agree with each other, so only the provider's answer reveals the error.
 #[test]
-fn reasoning_is_not_taken_from_an_output_that_only_looks_alike() {
+fn reasoning_is_not_subtracted_from_a_similar_output() {
     for (output, reasoning) in [(7, 5), (13, 5), (12, 0), (12, 6)] {
         let mut told = message();
         told["event"]["message"]["usage"]["output"] = json!(output);
         let mut gateway = behind_a_proxy();
         gateway.hear("before_message_write", &told, END_MS);
-        // What the proxy read counts before what the gateway says; LiteLLM may have counted by itself.
+        // The proxy's figures rank before the gateway's; LiteLLM's may be estimates.
         gateway.hear(
             "litellm",
             &proxied(json!({"reasoning": reasoning})),
@@ -290,9 +291,9 @@ fn reasoning_is_not_taken_from_an_output_that_only_looks_alike() {
     }
 }
 
-/// A gateway tries again where a provider is busy; its message began with the first try.
+/// A gateway retries when a provider is busy; its message's begin is that of the first attempt.
 #[test]
-fn tries_that_failed_leave_the_answer_to_its_message() {
+fn failed_attempts_do_not_match_the_answers_message() {
     let failed = proxied(json!({
         "input": null, "output": null, "ended": START_MS + 30, "duration": 30, "status": 429, "outcome": "failed",
     }));
@@ -321,9 +322,9 @@ fn tries_that_failed_leave_the_answer_to_its_message() {
     }
 }
 
-/// 2026.3.13 adds reasoning a second time; other gateways leave out what a compaction took.
+/// 2026.3.13 adds reasoning a second time; other gateways exclude the tokens of a compaction.
 #[test]
-fn the_providers_own_figures_count_and_what_the_gateway_says_again_is_no_other_call() {
+fn the_providers_figures_rank_first_and_the_gateways_report_is_the_same_call() {
     let whole = json!({"input": 18_050, "output": 357});
     let diagnostic = json!({"event": {
         "provider": "p", "model": "m", "sessionKey": "agent:main:s", "durationMs": 190, "ts": END_MS,
@@ -332,7 +333,7 @@ fn the_providers_own_figures_count_and_what_the_gateway_says_again_is_no_other_c
     let mut gateway = behind_a_proxy();
     gateway.hear("before_message_write", &message(), END_MS);
     gateway.hear("proxied", &proxied(whole), END_MS + 500);
-    // Its start is reckoned from its end, and far from the message's; its usage is the message's.
+    // Its start is computed from its end and far from the message's; its usage is the message's.
     gateway.hear("model.call.completed", &diagnostic, END_MS + 700);
     gateway.run_until(END_MS + 700, END_MS + 9_000);
     let [_, call] = &gateway.receiver.calls[..] else {
@@ -340,13 +341,13 @@ fn the_providers_own_figures_count_and_what_the_gateway_says_again_is_no_other_c
     };
     let tokens = (&call["prompt_tokens"], &call["completion_tokens"]);
     assert_eq!(tokens, (&json!(18_050), &json!(357)));
-    // OpenClaw's figure is of other tokens.
+    // OpenClaw's figure belongs to other token counts.
     assert_eq!(call["cost_source"], "unknown");
 }
 
-/// A proxy before LiteLLM knows a call by LiteLLM's id, and so does LiteLLM's log.
+/// A proxy before LiteLLM reports LiteLLM's call id, and so does LiteLLM's log.
 #[test]
-fn a_proxy_before_litellm_is_another_witness_of_the_same_call() {
+fn a_proxy_before_litellm_reports_the_same_call() {
     for ways in [["litellm", "proxied"], ["proxied", "litellm"]] {
         for began in [0, 3] {
             let mut gateway = behind_a_proxy();

@@ -1,4 +1,4 @@
-//! What a call costs that was told by one of the ways in.
+//! The cost of a call that one source reported.
 
 use agentwatch_openclaw::facts::Scalar;
 use agentwatch_openclaw::observe::answer::Answer;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::Gateway;
 
-/// When the calls here end.
+/// End of the calls here, in ms since 1970.
 pub const NOW_MS: u64 = 1_795_000_000_000;
 
 /// A table with round prices of made-up models, and OpenAI's and Anthropic's own.
@@ -19,7 +19,7 @@ pub fn book(openclaw: &Scalar) -> PriceBook {
     PriceBook::new(&Scalar::Absent, openclaw, &Scalar::Absent, table).0
 }
 
-/// A gateway that heard some events; the one call that it told of.
+/// A gateway after some events, and its only call.
 pub fn counted_of(events: &[(&str, Value)]) -> (Value, Gateway) {
     let mut gateway = Gateway::new(false);
     for (source, args) in events {
@@ -38,7 +38,7 @@ pub fn settle(gateway: &mut Gateway, book: &PriceBook) -> Value {
     gateway.receiver.calls[0].clone()
 }
 
-/// What the proxy tells the core of an answer.
+/// The proxy's report of an answer.
 pub fn proxied(path: &str, (provider, model): (&str, &str), body: &str) -> (&'static str, Value) {
     let mut answer = Answer::new(Target::of("POST", path).unwrap(), 200);
     answer.feed(body.as_bytes());
@@ -99,7 +99,7 @@ pub fn anthropic(usage: &Value) -> String {
     json!({"type": "message", "id": "m", "stop_reason": "end_turn", "usage": usage}).to_string()
 }
 
-/// The same usage of a model as each way in tells it.
+/// The same usage of a model in the format of each source.
 pub fn by_all_ways(of: (&str, &str), usage: &Value) -> Vec<(&'static str, Value)> {
     let (provider, model) = of;
     vec![
@@ -122,7 +122,7 @@ pub fn assert_cost(call: &Value, usd: f64, source: &str, what: &str) {
     assert_eq!(call["cost_source"], source, "{what}");
 }
 
-/// Each way in tells this cost of a usage.
+/// Asserts the cost of a usage from each source.
 #[track_caller]
 pub fn assert_costs(of: (&str, &str), usage: Value, usd: f64, source: &str) {
     for event in by_all_ways(of, &usage) {
@@ -131,5 +131,5 @@ pub fn assert_costs(of: (&str, &str), usage: Value, usd: f64, source: &str) {
     }
 }
 
-/// The dear model of the table.
+/// The expensive model of the table.
 pub const BIG: (&str, &str) = ("p", "big");

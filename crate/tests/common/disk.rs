@@ -1,4 +1,4 @@
-//! A disk in memory, which fails and dies when it is told to.
+//! A disk in memory that fails on demand.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
@@ -9,14 +9,14 @@ use agentwatch_openclaw::host::{Fault, FileEntry, Host};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// Files by their paths, those of the journal by their names. Copies are the same disk.
+/// Files by path, those of the journal by name. Clones share the same disk.
 #[derive(Debug, Default, Clone)]
 pub struct Disk(Rc<State>);
 
 #[derive(Debug, Default)]
 struct State {
     files: RefCell<Files>,
-    /// How many changes it still takes before it fails, and how much of the one that fails remains.
+    /// Number of changes before it fails, and number of bytes that remain of the failing one.
     takes: Cell<Option<(u64, usize)>>,
     changes: Cell<u64>,
 }
@@ -27,27 +27,27 @@ impl Disk {
         self.0.files.borrow_mut()
     }
 
-    /// For a core.
+    /// The host for a core.
     pub fn host(&self) -> Rc<dyn Host> {
         Rc::new(self.clone())
     }
 
-    /// From here on it fails behind so many changes; of bytes that it does not take so many remain.
+    /// Fails after this many changes; of a refused write, `torn` bytes remain.
     pub fn fail_after(&self, changes: u64, torn: usize) {
         self.0.takes.set(Some((changes, torn)));
     }
 
-    /// It is well.
+    /// Works again.
     pub fn be_well(&self) {
         self.0.takes.set(None);
     }
 
-    /// How many changes it took.
+    /// Number of changes so far.
     pub fn changes(&self) -> u64 {
         self.0.changes.get()
     }
 
-    /// Does changes of a log that has no core.
+    /// Applies the changes of a log without a core.
     pub fn apply(&self, writes: Vec<Write>) {
         for Write { file, op } in writes {
             match op {

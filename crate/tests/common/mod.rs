@@ -1,5 +1,5 @@
-//! What the tests share: recorded gateways, the shim's `pick`, and a gateway around the core whose
-//! receiver adds up what it gets.
+//! Shared by the tests: recorded gateways, the shim's `pick`, and a gateway around the core whose receiver adds up what
+//! it gets.
 #![allow(dead_code, reason = "each test uses a part of this")]
 #![allow(
     clippy::unwrap_used,
@@ -35,10 +35,10 @@ use serde_json::{Value, json};
 
 use disk::Disk;
 
-/// The wall clock, less this, is the monotonic clock of every test.
+/// Difference of wall clock and monotonic clock in all tests, in ms.
 const MONO_ORIGIN_MS: u64 = 1_700_000_000_000;
 
-/// The two clocks at a time of the wall clock.
+/// Both clocks at a time of the wall clock.
 pub fn at(wall_ms: u64) -> Now {
     Now {
         wall_ms,
@@ -53,17 +53,17 @@ pub fn at(wall_ms: u64) -> Now {
 pub struct Capture {
     /// Its version.
     pub version: &'static str,
-    /// What its plugin was given, in order of arrival.
+    /// The events of its plugin, in order of arrival.
     pub events: Vec<Recorded>,
-    /// What its provider answered.
+    /// The answers of its provider.
     pub provider: Totals,
-    /// Whether this version tells an event for each call (with or without usage).
+    /// Whether this version emits an event for each call, with or without usage.
     pub tells_calls: bool,
     /// Whether those events have usage.
     pub tells_usage: bool,
-    /// Failed calls that this version's diagnostics alone show as completed ones without usage.
+    /// Failed calls that this version's diagnostics report as completed without usage.
     pub failures_shown_as_answers: u64,
-    /// What its session store held in the end: `{agent, session_id, row}` each.
+    /// Its session store at the end: `{agent, session_id, row}` each.
     pub transcript: Vec<Value>,
 }
 
@@ -74,9 +74,9 @@ pub struct Recorded {
     pub source: String,
     /// `{event, ctx}`: the handler's arguments.
     pub args: Value,
-    /// When it arrived, in ms since 1970.
+    /// Time of arrival, in ms since 1970.
     pub at_ms: u64,
-    /// Which surface of the gateway it came by.
+    /// The surface that reported it.
     pub by: By,
 }
 
@@ -164,14 +164,14 @@ pub fn captures() -> Vec<Capture> {
 }
 
 impl Capture {
-    /// The recorded events that came by one of these surfaces, or by none of a call's.
+    /// The recorded events of these surfaces, and those that are about no call.
     pub fn only(&self, surfaces: &[By]) -> Vec<Recorded> {
         let kept = |event: &&Recorded| event.by == By::Other || surfaces.contains(&event.by);
         self.events.iter().filter(kept).cloned().collect()
     }
 }
 
-/// The events with those of one surface arriving later; their own times stay.
+/// The events, with those of one surface arriving later; the times in the events do not change.
 pub fn delayed(events: &[Recorded], surface: By, by_ms: u64) -> Vec<Recorded> {
     let mut events = events.to_vec();
     for event in &mut events {
@@ -233,7 +233,7 @@ pub struct Totals(pub BTreeMap<String, Total>);
 /// One model's total.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Total {
-    /// How many requests.
+    /// Number of requests.
     pub requests: u64,
     /// Tokens of the whole prompts.
     pub prompt: u64,
@@ -250,7 +250,7 @@ impl Totals {
     pub fn add(&mut self, model: &str, requests: u64, prompt: u64, completion: u64, usd: f64) {
         let total = self.0.entry(model.to_owned()).or_default();
         total.requests += requests;
-        // A journal that was made up may hold any numbers.
+        // Saturates, since a made-up journal may hold any numbers.
         total.prompt = total.prompt.saturating_add(prompt);
         total.largest = total.largest.max(prompt);
         total.completion = total.completion.saturating_add(completion);
@@ -262,7 +262,7 @@ impl Totals {
         self.0.values().map(|total| total.requests).sum()
     }
 
-    /// Fails where another total differs: counts exactly, costs by more than 1e-6 USD.
+    /// Asserts equal totals: counts exactly, costs within 1e-6 USD.
     #[track_caller]
     pub fn assert_equals(&self, expected: &Totals, what: &str) {
         let counts = |totals: &Totals| {
@@ -285,8 +285,7 @@ impl Totals {
 // ---------------------------------------------------------------------------------------------
 // The shim's `pick`, from JSON
 
-/// Copies a source's declared scalars from a handler's arguments; `None` where the table's `only`
-/// does not hold.
+/// Copies a source's declared scalars from a handler's arguments; `None` where the table's `only` does not match.
 pub fn pick(source: usize, args: &Value) -> Option<Vec<Scalar>> {
     let table = &SOURCES[source];
     if let Some((path, wanted)) = table.only
@@ -314,13 +313,13 @@ pub fn pick(source: usize, args: &Value) -> Option<Vec<Scalar>> {
     Some(facts)
 }
 
-/// The usage object at the first of some paths that has one.
+/// The usage object at the first of these paths that has one.
 fn usage(root: &Value, path: &str) -> Scalar {
     let found = path.split('|').find_map(|one| follow(root, one));
     found.map_or(Scalar::Absent, |usage| fact_of(&usage.to_string()))
 }
 
-/// The first of a field's alternatives that is there.
+/// The first present alternative of a field.
 fn first(root: &Value, path: &str) -> Scalar {
     let (kind, path) = match path.split_once(':') {
         Some((kind @ ("noise" | "preview" | "time"), rest)) => (kind, rest),
@@ -356,19 +355,19 @@ pub fn scalar(value: &Value) -> Scalar {
 // ---------------------------------------------------------------------------------------------
 // A receiver and a gateway
 
-/// An AgentWatch that knows ids: a record that it has is not counted again.
+/// An AgentWatch that supports record ids: it counts a record once.
 #[derive(Default)]
 pub struct Receiver {
     pub ids: BTreeSet<String>,
-    /// What it counted.
+    /// The counted totals.
     pub totals: Totals,
-    /// The calls, as they came first.
+    /// The calls, as they first arrived.
     pub calls: Vec<Value>,
-    /// What it was told of them later.
+    /// The enrichments.
     pub enrichments: Vec<Value>,
-    /// The ids of both in the order in which they came, those of the second with a plus.
+    /// The ids of calls and enrichments in order of arrival; those of enrichments have a plus.
     pub order: Vec<String>,
-    /// A body that is no batch is refused, as AgentWatch does; otherwise the test fails by it.
+    /// Whether a body that is no batch is refused, as AgentWatch does; otherwise it fails the test.
     pub refuses_rubbish: bool,
 }
 
@@ -420,33 +419,33 @@ impl Receiver {
     }
 }
 
-/// Settings from JSON, as the shim hands them over.
+/// Settings from JSON, as the shim passes them.
 pub fn settings(json: &str) -> RawSettings {
     let json: Value = serde_json::from_str(json).expect("settings");
     RawSettings::from_names(|name| json.get(*name).map_or(Scalar::Absent, scalar))
 }
 
-/// The core in the place of the shim's pipeline: it hears events, time passes, it is sent from.
+/// The core with a test's version of the shim's pipeline: events, time, requests.
 pub struct Gateway {
     /// The core.
     pub core: Core,
-    /// Whom it sends to; outlives the core.
+    /// The receiver, which outlives the core.
     pub receiver: Receiver,
-    /// Everything that was logged.
+    /// All log lines.
     pub log: Vec<String>,
     /// The journal's files.
     pub disk: Disk,
-    /// How far the wall clock is set ahead, in ms. Every time that these functions are given is the true one.
+    /// How far the wall clock is ahead, in ms. All times that are passed to these functions are true times.
     pub ahead_ms: i64,
     settings: String,
     expect_diagnostics: bool,
     seed: u64,
-    /// The last time that these functions were given.
+    /// The last time that was passed to these functions.
     last_ms: Cell<u64>,
 }
 
 impl Gateway {
-    /// A gateway; `expect_diagnostics` as its subscription told.
+    /// A gateway; `expect_diagnostics` as after its subscription.
     pub fn new(expect_diagnostics: bool) -> Self {
         let settings = r#"{"url": "http://receiver.test", "identities": "plain"}"#;
         Self::with(settings, expect_diagnostics)
@@ -469,7 +468,7 @@ impl Gateway {
         gateway
     }
 
-    /// The two clocks at a time.
+    /// Both clocks at a time.
     pub fn now(&self, at_ms: u64) -> Now {
         self.last_ms.set(at_ms);
         Now {
@@ -486,14 +485,14 @@ impl Gateway {
         core
     }
 
-    /// The core died; a fresh one goes on from the journal, as the shim would make it.
+    /// Replaces the core by one that continues from the journal, as the shim does after a crash.
     pub fn restart(&mut self, wall_ms: u64) {
         self.core = self.fresh_core();
         let now = self.now(wall_ms);
         self.core.open(self.disk.host(), now);
     }
 
-    /// Hears one event by every source of that name.
+    /// Passes one event to every source of this name.
     pub fn hear(&mut self, source: &str, args: &Value, wall_ms: u64) {
         for (index, table) in SOURCES.iter().enumerate() {
             if table.source == source
@@ -506,7 +505,7 @@ impl Gateway {
         self.write();
     }
 
-    /// Lets time pass up to a moment, doing what is due when it is due.
+    /// Advances the time, doing the work when it is due.
     pub fn run_until(&mut self, from_ms: u64, until_ms: u64) {
         let mut wall = from_ms;
         for wakes in 0.. {
@@ -515,7 +514,7 @@ impl Gateway {
             self.write();
             self.advance(wall);
             self.send(wall, false);
-            // What follows from the answers is on disk before anybody waits.
+            // The consequences of the answers are on disk before time passes.
             self.advance(wall);
             self.write();
             let wake = self.advance(wall);
@@ -526,7 +525,7 @@ impl Gateway {
         }
     }
 
-    /// Does what is due; in how many ms to call again.
+    /// Does the due work. Returns when to call again, in ms.
     pub fn advance(&mut self, wall_ms: u64) -> Option<u64> {
         let now = self.now(wall_ms);
         let advice = self.core.advance(now);
@@ -535,7 +534,7 @@ impl Gateway {
         advice.wake_in_ms
     }
 
-    /// Sends what is due.
+    /// Sends all due requests.
     pub fn send(&mut self, wall_ms: u64, hurry: bool) {
         let mut next = self.core.begin(self.now(wall_ms), hurry);
         while let Some(request) = next {
@@ -545,7 +544,7 @@ impl Gateway {
         }
     }
 
-    /// Makes one request, and those that follow from its answer.
+    /// Sends one request, and those that follow from its answer.
     pub fn send_once(&mut self, wall_ms: u64) {
         let mut next = self.core.begin(self.now(wall_ms), true);
         while let Some(request) = next {
@@ -554,7 +553,7 @@ impl Gateway {
         }
     }
 
-    /// Hears events at their times, then lets a quiet minute pass.
+    /// Passes events at their times, then a minute without events.
     pub fn replay(&mut self, events: &[Recorded]) {
         let mut wall = events.first().map_or(MONO_ORIGIN_MS, |event| event.at_ms);
         for event in events {

@@ -1,4 +1,4 @@
-//! Servers that remember everything, and what networks do to requests.
+//! Servers that store everything, and network faults.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,7 +6,7 @@ use agentwatch_openclaw::call::IdMint;
 use agentwatch_openclaw::outbox::Request;
 use serde_json::{Value, json};
 
-/// A stream of numbers that a seed fixes.
+/// Reproducible random numbers.
 pub struct Dice(pub IdMint);
 
 impl Dice {
@@ -15,45 +15,45 @@ impl Dice {
     }
 }
 
-/// How the next request fares.
+/// Result of the next request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fate {
-    /// It arrives, and so does its answer.
+    /// Request and answer arrive.
     Good,
     /// Nothing listens.
     Unreachable,
-    /// It arrives; its answer is lost.
+    /// The request arrives; the answer is lost.
     AnswerLost,
-    /// The server answers so without looking at it.
+    /// The server answers this status without reading the request.
     Refused(u16),
-    /// It arrives; something on the way makes rubbish of its answer's body.
+    /// The request arrives; an intermediary corrupts the answer's body.
     Garbled,
-    /// The server dies inside the batch, after so many inserts, and answers 500.
+    /// The server dies inside the batch, after this many inserts, and answers 500.
     Torn(u64),
 }
 
 /// The kinds of servers.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
-    /// AgentWatch 0.1.0, as recorded: a batch's costs are inserted before its model usage, each on its
-    /// own, and a cost with a known id is an error.
+    /// AgentWatch 0.1.0, as recorded: a batch's costs are inserted before its model usage, each on its own, and a cost
+    /// with a known id is an error.
     Stock,
-    /// A receiver that says that it knows ids.
+    /// A receiver that announces support for record ids.
     Ids,
 }
 
-/// A server that remembers everything.
+/// A server that stores everything.
 pub struct Server {
     pub kind: Kind,
     /// Ids of costs, in order.
     pub costs: Vec<(String, String, String)>,
     /// Ids of model usage, in order. A stock server does not store them; the test does.
     pub usage: Vec<String>,
-    /// The prompt of each, in tokens.
+    /// The prompt of each call, in tokens.
     pub prompts: Vec<u64>,
-    /// Calls whose cost is stored and whose usage is not, for the server died between.
+    /// Calls with a stored cost and no usage, since the server died in between.
     pub torn: HashSet<String>,
-    /// More records than this are too large a body.
+    /// Maximum number of records in a body.
     pub largest: usize,
     /// A record that this server cannot store.
     pub poison: Option<String>,
@@ -99,7 +99,7 @@ impl Server {
                 continue;
             }
             if known || inserts == 0 || self.poison.as_deref() == Some(&id) {
-                // What stands before it in the batch stays in, without its usage.
+                // The costs before it in the batch are stored, without usage.
                 self.torn.extend(guarded);
                 return (500, "Internal Server Error".into());
             }

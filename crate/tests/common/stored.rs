@@ -1,4 +1,4 @@
-//! Stored rows, and what a reader makes of them.
+//! Stored rows and their readings.
 
 use agentwatch_openclaw::facts::Scalar;
 use agentwatch_openclaw::observe::stored::{StoredCall, StoredFacts, read};
@@ -6,12 +6,12 @@ use agentwatch_openclaw::transcript::{Reader, Scope, Skipped};
 use agentwatch_openclaw::usage::NAMES;
 use serde_json::{Value, json};
 
-/// When the rows here were written, unless they say otherwise.
+/// Default time of writing of the rows here.
 pub const WRITTEN: &str = "2026-11-23T13:14:33.341Z";
 /// The same in ms since 1970.
 pub const WRITTEN_MS: u64 = 1_795_439_673_341;
 
-/// Where the rows here are found.
+/// The transcript of the rows here.
 pub fn scope() -> Scope {
     Scope {
         agent: "main".into(),
@@ -20,7 +20,7 @@ pub fn scope() -> Scope {
     }
 }
 
-/// What a reader hands out for some chunks.
+/// The rows that a reader makes of some chunks.
 pub fn feed(reader: &mut Reader, chunks: &[&[u8]]) -> Vec<Value> {
     let mut rows = Vec::new();
     for chunk in chunks {
@@ -32,12 +32,12 @@ pub fn feed(reader: &mut Reader, chunks: &[&[u8]]) -> Vec<Value> {
     rows
 }
 
-/// What a fresh reader makes of a text.
+/// The rows that a new reader makes of a text.
 pub fn rows_of(text: &str) -> Vec<Value> {
     feed(&mut Reader::new(scope()), &[text.as_bytes()])
 }
 
-/// The calls that rows stand for.
+/// The calls of rows.
 pub fn calls(rows: &[Value]) -> Vec<StoredCall> {
     let call = |row: &Value| read(&StoredFacts::new(facts(row))).unwrap();
     rows.iter().map(call).collect()
@@ -52,14 +52,14 @@ pub fn facts(row: &Value) -> Vec<Scalar> {
     row.as_array().unwrap().iter().map(fact).collect()
 }
 
-/// The lines of a text that cannot be used.
+/// Counts of the skipped lines of a text.
 pub fn skipped(text: &str) -> Skipped {
     let mut reader = Reader::new(scope());
     feed(&mut reader, &[text.as_bytes()]);
     reader.skipped()
 }
 
-/// A stored answer with everything in it.
+/// A stored answer with all fields.
 pub fn answer() -> Value {
     json!({
         "type": "message", "id": "e-1", "parentId": "e-0", "timestamp": WRITTEN,
@@ -89,7 +89,7 @@ pub fn line(row: &Value) -> String {
     format!("{row}\n")
 }
 
-/// What the shim's `pick` would copy by the table's paths.
+/// What the shim's `pick` copies by the table's paths.
 pub fn picked(row: &Value) -> Value {
     let root =
         json!({"event": row, "ctx": {"sessionId": "s-1", "agentId": "main", "inherited": false}});
@@ -112,7 +112,7 @@ pub fn picked(row: &Value) -> Value {
     fields.map(|one| field(one.path)).collect()
 }
 
-/// What the shim copies of a usage object: a row's number in the table of names, and the value.
+/// What the shim copies of a usage object: pairs of a rule's number and a value.
 fn usage(usage: &Value) -> Value {
     let mut pairs = Vec::new();
     let index = |name: &str| NAMES.iter().position(|known| *known == name);

@@ -1,4 +1,4 @@
-//! The same usage by every way in, and what is read of it.
+//! The same usage from every source, and its reading.
 
 use agentwatch_openclaw::call::Usage;
 use agentwatch_openclaw::observe::answer::{Answer, Told};
@@ -11,10 +11,10 @@ use serde_json::{Value, json};
 use super::stored::{calls, line, rows_of, with};
 use super::{at, pick};
 
-/// When the calls here end.
+/// End of the calls here, in ms since 1970.
 pub const NOW_MS: u64 = 1_795_000_000_000;
 
-/// What a source tells, as an observation.
+/// A source's event as an observation.
 pub fn observed(source: &str, args: &Value) -> Observation {
     let told = SOURCES.iter().enumerate().find_map(|(index, table)| {
         let facts = (table.source == source).then(|| pick(index, args))??;
@@ -26,14 +26,14 @@ pub fn observed(source: &str, args: &Value) -> Observation {
     }
 }
 
-/// What the proxy makes of an answer.
+/// The proxy's reading of an answer.
 pub fn told(path: &str, body: &str) -> Told {
     let mut answer = Answer::new(Target::of("POST", path).unwrap(), 200);
     answer.feed(body.as_bytes());
     answer.finish(Ending::Whole)
 }
 
-/// The call that the proxy tells the core of.
+/// The proxy's report of a call.
 pub fn proxied(provider: &str, told: &Told) -> Observation {
     let mut event = serde_json::to_value(told).unwrap();
     event["provider"] = json!(provider);
@@ -71,7 +71,7 @@ pub fn stream(events: &[Value]) -> String {
     events.collect()
 }
 
-/// The same usage as each way in tells it.
+/// The same usage in the format of each source.
 pub fn by_all_ways(usage: &Value) -> Vec<(&'static str, Observation)> {
     let message_of = json!({
         "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "usage": usage}}, "ctx": {},
@@ -116,7 +116,7 @@ pub fn numbers(usage: Option<Usage>) -> [u64; 5] {
     ]
 }
 
-/// Every way in tells these numbers of a usage.
+/// Asserts the numbers of a usage from every source.
 #[track_caller]
 pub fn assert_usage(usage: Value, expected: [u64; 5]) {
     for (way, call) in by_all_ways(&usage) {
@@ -125,7 +125,7 @@ pub fn assert_usage(usage: Value, expected: [u64; 5]) {
     }
 }
 
-/// The proxy tells these numbers of an answer, however it is cut.
+/// Asserts the numbers of an answer through the proxy, however it is cut.
 #[track_caller]
 pub fn assert_answer(path: &str, body: &str, expected: [u64; 5]) {
     for size in [body.len(), 7, 1] {

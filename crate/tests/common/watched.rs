@@ -1,4 +1,4 @@
-//! A core whose records are looked at, and events of a session to tell it.
+//! A core whose records are inspected, and events of a session.
 #![allow(dead_code, reason = "each test uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use crate::common::{at, pick, settings};
 
 const START_MS: u64 = 1_795_000_000_000;
 
-/// A core whose records are kept as they were sent.
+/// A core whose sent records are stored.
 pub struct Watched {
     pub core: Core,
     pub bodies: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// One that sends to a receiver that takes everything.
+    /// A core that sends to a receiver that accepts everything.
     pub fn new() -> Self {
         let raw = settings(
             r#"{"url": "http://receiver.test", "identityKey": "00112233445566778899aabbccddeeff"}"#,
@@ -48,7 +48,7 @@ impl Watched {
         self.send();
     }
 
-    /// Time passes.
+    /// Lets time pass.
     pub fn wait(&mut self, ms: u64) {
         self.now_ms += ms;
         self.send();
@@ -63,13 +63,13 @@ impl Watched {
         }
     }
 
-    /// Ends everything.
+    /// Closes the core.
     pub fn close(&mut self) {
         self.core.close(false, at(self.now_ms));
         self.send();
     }
 
-    /// What was sent of a kind.
+    /// The sent records of a kind.
     pub fn sent(&self, kind: &str) -> Vec<Value> {
         self.bodies
             .iter()
@@ -89,7 +89,7 @@ pub fn answer(session: &str, model: &str, stop: &str, started_ms: u64) -> Value 
     })
 }
 
-/// The user's message is stored.
+/// A user's message.
 pub fn user(session: &str) -> Value {
     json!({"event": {"message": {"role": "user"}}, "ctx": {"sessionKey": session, "agentId": "main"}})
 }
@@ -102,7 +102,7 @@ pub fn received(session: Option<&str>, conversation: &str, text: &str) -> Value 
     })
 }
 
-/// The bot answers it, or tries to.
+/// The bot's answer, delivered or not.
 pub fn sent(session: Option<&str>, conversation: &str, success: bool) -> Value {
     let error = (!success).then_some("403: the bot was blocked by Erika Mustermann");
     json!({
@@ -129,7 +129,7 @@ pub fn names(trace: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// What every trace must be: one root, first; every other span below it and within its time.
+/// Asserts that every trace is well-formed: one root, first; all other spans below it and within its time.
 pub fn assert_sound(traces: &[Value]) {
     let mut ids = HashSet::new();
     for trace in traces {
@@ -149,7 +149,7 @@ pub fn assert_sound(traces: &[Value]) {
             );
             assert_eq!(span["trace_id"], trace["id"]);
             assert!(["completed", "failed"].contains(&span["status"].as_str().unwrap()));
-            // ISO times of one offset sort as text.
+            // ISO times with one offset sort as text.
             let (start, end) = (span["started_at"].as_str(), span["ended_at"].as_str());
             assert!(start <= end, "{span}");
             assert!(

@@ -1,4 +1,4 @@
-//! The whole core in a world where networks and disks fail and processes are killed, with a clock of its own.
+//! The core in a simulation where networks and disks fail and processes are killed, with a virtual clock.
 
 use std::collections::HashSet;
 
@@ -15,31 +15,31 @@ use super::server::{Dice, Fate, Kind, Server};
 use super::{pick, settings};
 
 pub const START_MS: u64 = 1_795_000_000_000;
-/// How long changes are gathered, how long a disk that failed is left alone, how long a request may take.
+/// How long changes are collected, how long a failed disk is left alone, how long a request may take, in ms.
 pub const GATHER_MS: u64 = 250;
 pub const DISK_PAUSE_MS: u64 = 5_000;
 pub const TIMEOUT_MS: u64 = 10_000;
-/// A pause between two tries, and what comes on top of it.
+/// Backoff between two attempts, and its jitter.
 pub const LONGEST_PAUSE_MS: u64 = 300_100;
 
-/// What the network does for a while.
+/// State of the network for a while.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Weather {
     Well,
-    /// The same to every request: nobody is there, or nobody who takes anything.
+    /// All requests have the same result: no connection, or no acceptance.
     Dead(Fate),
-    /// Something else to each.
+    /// Each request has a random result.
     Rough,
 }
 
-/// A request on its way, and what will come back when.
+/// A request in flight, and its answer with its time.
 pub struct Flight {
     pub is_of_records: bool,
     pub reply: Reply,
     pub until_ms: u64,
 }
 
-/// A failed try, and how long the core is to leave the receiver alone at least.
+/// A failed attempt, and the minimum time before the next one.
 #[derive(Clone, Copy)]
 pub struct Failure {
     pub at_ms: u64,
@@ -50,26 +50,26 @@ pub struct World {
     pub seed: u64,
     pub dice: Dice,
     pub core: Core,
-    /// The clock that never goes back, from the beginning of all.
+    /// The monotonic clock since the start of the simulation, in ms.
     pub now_ms: u64,
-    /// When the process at hand began.
+    /// When the current process began.
     pub born_ms: u64,
     /// How far the wall clock is ahead, in ms.
     pub ahead_ms: u64,
     pub server: Server,
     pub weather: Weather,
     pub flight: Option<Flight>,
-    /// The last failures of calls, and of other records, which have pauses of their own.
+    /// The last failures of calls and of other records, which have separate backoffs.
     pub failures: [Option<Failure>; 2],
     pub requests: u64,
     pub disk: Disk,
     pub disk_fails: bool,
-    /// How many calls happened; their prompts are their numbers.
+    /// Number of calls; a call's prompt is its number.
     pub calls: u64,
-    /// Calls that were on their way to the disk, those that are there, and those that a dead process took along.
+    /// Calls that are being written, calls on disk, and calls that died with a process.
     pub unsafe_calls: Vec<u64>,
     pub lost: HashSet<u64>,
-    /// Counted by processes that are dead.
+    /// Counts of dead processes.
     pub ambiguous: u64,
     pub dropped: u64,
 }
@@ -111,9 +111,9 @@ impl World {
     }
 
     // -----------------------------------------------------------------------------------------
-    // What happens
+    // Events
 
-    /// Some calls happen, each with a number of its own.
+    /// Some calls happen, each with its own number.
     pub fn hear(&mut self, count: u64) {
         for _ in 0..count {
             self.calls += 1;
@@ -137,13 +137,13 @@ impl World {
         }
     }
 
-    /// The process is killed, and another one goes on.
+    /// The process is killed, and another one continues.
     pub fn kill(&mut self) {
         let status = self.status();
         self.ambiguous += status["ambiguous"].as_u64().unwrap();
         self.dropped += dropped(&status);
         if self.dice.below(2) == 0 {
-            // In the middle of what it wrote.
+            // In the middle of a write.
             self.fail_some();
             self.core.flush(self.now());
         }
@@ -157,7 +157,7 @@ impl World {
         self.core.open(self.disk.host(), self.now());
     }
 
-    /// The disk takes some changes, and the last of them in part.
+    /// The disk accepts some changes, and the last of them in part.
     fn fail_some(&mut self) {
         let (changes, torn) = (self.dice.below(5), self.dice.below(200));
         self.disk.fail_after(changes, torn as usize);
@@ -183,7 +183,7 @@ impl World {
     // -----------------------------------------------------------------------------------------
     // The shim's part
 
-    /// How a request fares; its reply comes later.
+    /// Sends a request; its answer arrives later.
     pub fn send(&mut self, request: &Request) -> Flight {
         self.requests += 1;
         let fate = match self.weather {
@@ -205,7 +205,7 @@ impl World {
         let mut answered = |inserts| self.server.answer(request, inserts);
         let (reply, took) = match fate {
             Fate::Unreachable => (lost("fetch failed"), took),
-            // The receiver hangs, with the batch or without.
+            // The receiver hangs, with or without having stored the batch.
             Fate::AnswerLost => {
                 answered(u64::MAX);
                 (lost("timed out"), TIMEOUT_MS)
@@ -274,7 +274,7 @@ impl World {
             return;
         };
         let asked_ms = match reply.status {
-            // A batch that is too large, or that is looked up, goes on at once.
+            // After a too large batch, or a lookup, the next request follows at once.
             401 if !is_of_records => 15_000,
             0 | 401 | 502..=504 => 100,
             429 => 20_000,
@@ -289,7 +289,7 @@ impl World {
         }
     }
 
-    /// Lets so much time pass, doing what is due when it is due.
+    /// Lets time pass, doing the work when it is due.
     pub fn pass(&mut self, ms: u64) {
         let end = self.now_ms + ms;
         for turns in 0.. {
@@ -305,7 +305,7 @@ impl World {
                 self.unsafe_calls.clear();
             }
             let answer = self.flight.as_ref().map(|flight| flight.until_ms);
-            // What is to be sent waits for the answer, what is to be written does not.
+            // Sending waits for the answer, writing does not.
             let least = if answer.is_some() { GATHER_MS } else { 0 };
             let wake = advice.wake_in_ms.map(|ms| self.now_ms + ms.max(least));
             match [wake, answer].into_iter().flatten().min() {
@@ -326,7 +326,7 @@ pub fn core(seed: u64) -> Core {
     Core::new(&raw, seed)
 }
 
-/// Traces, logs and the like travel without calls.
+/// Whether a request has records other than calls.
 pub fn is_of_records(request: &Request) -> bool {
     let body = request.body.as_deref();
     body.is_some_and(|body| !body.contains("\"costs\""))
