@@ -1,4 +1,4 @@
-//! What the fuzz targets share: ways of cutting, files of frames made of any bytes, and the gateway of the core's own
+//! Shared by the fuzz targets: ways of cutting, files of frames with arbitrary bytes, and the gateway of the core's own
 //! tests. A target fails by panicking.
 
 use std::hash::{DefaultHasher, Hasher};
@@ -11,20 +11,20 @@ use arbitrary::{Result, Unstructured};
 #[path = "../../crate/tests/common/mod.rs"]
 pub mod common;
 
-/// When everything here happens, in ms since 1970.
+/// The wall clock of all targets, in ms since 1970.
 pub const NOW_MS: u64 = 1_795_000_000_000;
 
-/// Longer inputs are not cut into single bytes, since nothing new comes of it.
+/// Longer inputs are not cut into single bytes, since that finds nothing new.
 const CUT_TO_BYTES: usize = 4_096;
 
-/// Numbers that follow from the input, so that what failed once fails again.
+/// Random numbers derived from the input, so that failures can be reproduced.
 pub fn dice(data: &[u8]) -> IdMint {
     let mut hasher = DefaultHasher::new();
     hasher.write(data);
     IdMint::new(hasher.finish())
 }
 
-/// The input cut in some ways: as it is, into bytes, and twice at random.
+/// The input cut in several ways: whole, into bytes, and twice at random.
 pub fn cut(data: &[u8]) -> Vec<Vec<&[u8]>> {
     let mut dice = dice(data);
     let mut ways = vec![vec![data]];
@@ -43,7 +43,7 @@ pub fn cut(data: &[u8]) -> Vec<Vec<&[u8]>> {
     ways
 }
 
-/// Fails where a function tells otherwise of the input when it is cut otherwise.
+/// Asserts that a function has the same result however the input is cut.
 pub fn assert_same_however_cut<T: PartialEq + std::fmt::Debug>(
     data: &[u8],
     read: impl Fn(&[&[u8]]) -> T,
@@ -55,8 +55,8 @@ pub fn assert_same_however_cut<T: PartialEq + std::fmt::Debug>(
     whole
 }
 
-/// The files that an input stands for: parts of `kind, length (2 bytes LE), payload`, each payload a frame of the
-/// file of that kind, with a checksum that is right.
+/// The files that an input encodes: parts of `kind, length (2 bytes LE), payload`. Each payload becomes a frame of the
+/// file of that kind, with a right checksum.
 pub fn files(data: &[u8], kinds: usize) -> Vec<Vec<u8>> {
     let mut files = vec![journal::begin_file(); kinds];
     for (kind, payload) in parts(data) {
@@ -75,7 +75,7 @@ fn parts(mut data: &[u8]) -> Vec<(u8, &[u8])> {
     parts
 }
 
-/// The input that stands for such files.
+/// The input that encodes such files.
 pub fn parts_of(payloads: impl IntoIterator<Item = (u8, Vec<u8>)>) -> Vec<u8> {
     let mut data = Vec::new();
     for (kind, payload) in payloads {
@@ -86,7 +86,7 @@ pub fn parts_of(payloads: impl IntoIterator<Item = (u8, Vec<u8>)>) -> Vec<u8> {
     data
 }
 
-/// Any scalar that the shim may hand over. Times and counts come often, since they are looked at.
+/// Any scalar that the shim may pass. Times and counts are frequent, since readers use them.
 pub fn scalar(input: &mut Unstructured, depth: u32) -> Result<Scalar> {
     Ok(match input.int_in_range(0..=11u8)? {
         0 | 1 => Scalar::Absent,
@@ -108,7 +108,7 @@ pub fn scalar(input: &mut Unstructured, depth: u32) -> Result<Scalar> {
     })
 }
 
-/// A word that means something to somebody.
+/// A word that some reader knows.
 fn word<'a>(input: &mut Unstructured<'a>) -> Result<&'a str> {
     const WORDS: &[&str] = &[
         "p",

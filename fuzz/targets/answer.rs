@@ -1,4 +1,4 @@
-//! Answers of models, whole or streamed, to each API: the same told wherever they are cut, within bounds.
+//! Answers of models, whole or streamed, of each API: the reading is the same wherever they are cut, and within bounds.
 #![no_main]
 
 use agentwatch_openclaw::facts::MAX_TEXT;
@@ -7,7 +7,7 @@ use agentwatch_openclaw::observe::ending::Ending;
 use agentwatch_openclaw_fuzz::assert_same_however_cut;
 use libfuzzer_sys::fuzz_target;
 
-/// The most tokens that are believed.
+/// Maximum number of tokens that is accepted.
 const MAX_TOKENS: u64 = 1_000_000_000_000;
 
 fn assert_bounded(told: &Told) {
@@ -21,7 +21,7 @@ fn assert_bounded(told: &Told) {
         told.cache_write,
         told.reasoning,
     ];
-    // Counts are added where a provider tells parts of them apart, and for each request that a call is made of.
+    // Counts are added where a provider reports parts of them, and for each request of a call.
     assert!(
         counts
             .iter()

@@ -1,5 +1,5 @@
-//! Events of every source with anything in their fields, in any order, with restarts in between: every event is
-//! counted, every call arrives once, and what arrives is finite.
+//! Events of every source with any values in their fields, in any order, with restarts in between: every event is
+//! counted, every call arrives once, and all sent figures are finite.
 #![no_main]
 
 use agentwatch_openclaw::observe::SOURCES;
@@ -63,6 +63,6 @@ fn play(input: &mut Unstructured, gateway: &mut Gateway) -> arbitrary::Result<()
 fuzz_target!(|data: &[u8]| {
     let mut input = Unstructured::new(data);
     let mut gateway = Gateway::new(input.arbitrary().unwrap_or_default());
-    // An input that is over has said what it had to say.
+    // The input ends here.
     let _ = play(&mut input, &mut gateway);
 });

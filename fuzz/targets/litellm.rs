@@ -1,4 +1,4 @@
-//! LiteLLM's log: the same calls wherever it is cut; each payload is a call or skipped for a reason.
+//! LiteLLM's log: the same calls wherever it is cut; each payload is a call, or is skipped for a reason.
 #![no_main]
 
 use agentwatch_openclaw::facts::MAX_TEXT;
@@ -7,7 +7,7 @@ use agentwatch_openclaw_fuzz::assert_same_however_cut;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Deserializer, Value};
 
-/// How many payloads there are, as serde_json reads it; nothing where this is no JSON.
+/// Number of payloads by serde_json; `None` for other texts.
 fn payloads(data: &[u8]) -> Option<usize> {
     let documents: Result<Vec<Value>, _> = Deserializer::from_slice(data).into_iter().collect();
     let documents = documents.ok().filter(|documents| !documents.is_empty())?;

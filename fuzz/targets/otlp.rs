@@ -1,5 +1,5 @@
-//! What goes to a collector: the same sums however far segments had grown at each look and whenever the process
-//! began anew; bodies that are JSON; settings that never show a header's value.
+//! The export to a collector: the same sums however segments grow between readings and whenever the process restarts;
+//! bodies that are JSON; settings that never show a header's value.
 #![no_main]
 
 use agentwatch_openclaw::otlp::{Exporter, Resource, settings};
@@ -18,7 +18,7 @@ fn exporter(state: &[u8]) -> Exporter {
     )
 }
 
-/// Where a look at a growing file may find its end.
+/// Possible ends of a growing file at a reading.
 fn ends(bytes: &[u8]) -> Vec<usize> {
     let mut dice = dice(bytes);
     let mut ends: Vec<usize> = (0..3)
@@ -43,7 +43,7 @@ fuzz_target!(|data: &[u8]| {
     let mut growing = exporter(&[]);
     for end in ends(&calls) {
         growing.calls("model-calls-0000000001.awj", &calls[..end]);
-        // Another process goes on from what was kept.
+        // Another process continues from the stored state.
         growing = exporter(&growing.state());
     }
     assert_eq!(growing.metrics(NOW_MS), expected);

@@ -1,5 +1,5 @@
-//! A journal whose frames hold anything: a gateway goes on from it, sends what it holds, each call once, and says
-//! no more of the journal than what it counted.
+//! A journal with any frames: a gateway restores it, sends each of its calls once, and reports no more journal frames
+//! than it counted.
 #![no_main]
 
 use agentwatch_openclaw_fuzz::common::{Gateway, at};
@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
     }
     gateway.restart(NOW_MS);
     gateway.write();
-    // Again, before anything was sent: a restart takes nothing away and adds nothing.
+    // A restart before anything was sent removes and adds nothing.
     let waiting = gateway.status()["waiting"].clone();
     gateway.restart(NOW_MS + 10);
     assert_eq!(gateway.status()["waiting"], waiting);
@@ -40,7 +40,7 @@ fuzz_target!(|data: &[u8]| {
         .map(|call| call["id"].as_str().unwrap())
         .collect();
     assert_eq!(ids.len(), gateway.receiver.calls.len());
-    // Nothing of it comes again.
+    // Nothing is sent twice.
     let told = gateway.receiver.order.len();
     gateway.core.close(false, at(NOW_MS + 20_000));
     gateway.write();

@@ -1,4 +1,4 @@
-//! What servers answer: it comes through as facts as it was read, and is no longer than it was.
+//! Answers of servers: they cross as facts unchanged, and do not grow.
 #![no_main]
 
 use agentwatch_openclaw::answer::{Answer, Reply};
@@ -42,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
         ids.is_none() || !(*is_taken || *knows_ids || *rejected > 0),
         "it says one thing"
     );
-    // Blank texts name nothing and do not cross.
+    // Blank texts do not cross.
     if told().all(|text| !text.trim().is_empty()) {
         let expected = Reply {
             answer: Answer {

@@ -1,4 +1,4 @@
-//! Requests to models: what the wish for usage adds is that wish, and nothing else of the body changes.
+//! Requests to models: the edit adds the usage option and changes nothing else in the body.
 #![no_main]
 
 use agentwatch_openclaw::facts::MAX_TEXT;

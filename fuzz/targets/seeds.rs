@@ -1,6 +1,6 @@
-//! Writes what fuzzing begins with into the folder that `FUZZ_SEEDS` names: recorded answers, logs and transcripts, and
-//! the journal of a recorded gateway, a folder a target. No target itself: it is built as they are, so that one build
-//! serves all, and ends after its seeds are written.
+//! Writes the seeds of the fuzz targets into the folder that `FUZZ_SEEDS` names, one folder per target: recorded
+//! answers, logs and transcripts, and the journal of a recorded gateway. It is not a target itself, but is built like
+//! one, so that one build serves all, and ends after the seeds are written.
 #![no_main]
 
 use std::path::Path;
@@ -33,7 +33,7 @@ fn fixtures(folder: &str) -> io::Result<Vec<(String, Vec<u8>)>> {
     Ok(files)
 }
 
-/// A recorded gateway's files of one kind, frame by frame, with the number of their kind.
+/// A recorded gateway's files of one kind, frame by frame, with the number of the kind.
 fn payloads(gateway: &Gateway, prefix: &str, kind: u8, most: usize) -> Vec<(u8, Vec<u8>)> {
     let files = gateway.disk.files();
     let files = files.iter().filter(|(file, _)| file.starts_with(prefix));
@@ -45,7 +45,7 @@ fn payloads(gateway: &Gateway, prefix: &str, kind: u8, most: usize) -> Vec<(u8, 
 }
 
 fn journals(into: &Path, capture: &Capture) -> io::Result<()> {
-    // Nobody is sent anything, so that everything stays on disk.
+    // Nothing is sent, so that everything stays on disk.
     let mut gateway = Gateway::with(
         r#"{"url": "http://receiver.test", "flushIntervalMs": 60000}"#,
         true,
@@ -91,7 +91,7 @@ fn write(into: &Path) -> io::Result<()> {
         seed(into, "sse", &name, &bytes)?;
     }
     for (name, bytes) in fixtures("litellm")? {
-        // A whole conversation with its prices says no more than its beginning.
+        // The begin of a conversation with its prices is as useful as the whole.
         seed(into, "litellm", &name, &bytes[..bytes.len().min(16 * 1024)])?;
         if name.starts_with("single") {
             seed(into, "litellm", "whole", &bytes)?;

@@ -1,5 +1,5 @@
-//! The operator's settings with anything in them: each problem is said without the token, and what is wrong sends
-//! nothing to a stranger.
+//! The operator's settings with any values: each problem is reported without the token, and with an invalid address
+//! nothing is sent.
 #![no_main]
 
 use agentwatch_openclaw::config::{RawSettings, Settings};

@@ -1,4 +1,4 @@
-//! What another process wrote into its own file: the same is taken in however far the file had grown at each look.
+//! The spool file of another process: the result is the same however the file grows between readings.
 #![no_main]
 
 use agentwatch_openclaw::journal::FILE_HEADER;
@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 
 const NAME: &str = "2-1.awj";
 
-/// Takes in a file that grows; what was counted of it, and how far it was read.
+/// Reads a growing file. Returns the counts, and the offset up to which it was read.
 fn taken(pieces: &[&[u8]]) -> (serde_json::Value, usize) {
     let mut gateway = Gateway::new(false);
     gateway.receiver.refuses_rubbish = true;
@@ -38,6 +38,6 @@ fn taken(pieces: &[&[u8]]) -> (serde_json::Value, usize) {
 fuzz_target!(|data: &[u8]| {
     let file = files(data, 1).remove(0);
     assert_same_however_cut(&file[FILE_HEADER..], taken);
-    // And bytes that nobody wrote.
+    // Arbitrary bytes too.
     taken(&[data]);
 });

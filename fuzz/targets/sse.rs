@@ -19,10 +19,10 @@ fn events(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
     told
 }
 
-/// The specification, on a text that is there as a whole.
+/// The specification, applied to a whole text.
 fn expected(text: &str) -> Vec<Vec<u8>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    // What the stream ends in is told too, unlike in the specification.
+    // The last event counts without its blank line, unlike in the specification.
     let text = text.replace("\r\n", "\n").replace('\r', "\n") + "\n\n";
     let mut events = Vec::new();
     let mut lines: Vec<&str> = Vec::new();

@@ -1,4 +1,4 @@
-//! Stored transcripts: the same calls wherever they are cut and wherever reading goes on, each line counted once.
+//! Stored transcripts: the same calls wherever they are cut and wherever reading continues, each line counted once.
 #![no_main]
 
 use agentwatch_openclaw::observe::stored::{StoredFacts, read};
@@ -14,7 +14,7 @@ fn scope(heritage_ms: Option<u64>) -> Scope {
     }
 }
 
-/// Feeds pieces; the rows that came of them, as text with commas between them.
+/// Feeds pieces. Returns the rows as text with commas between them.
 fn feed(reader: &mut Reader, pieces: &[&[u8]]) -> String {
     let mut all = String::new();
     for piece in pieces {
@@ -32,7 +32,7 @@ fn join(all: &mut String, rows: &str) {
     all.push_str(rows);
 }
 
-/// The rows. Numbers beyond all bounds are JSON, which JavaScript takes and serde_json does not.
+/// The rows. Numbers out of range are valid JSON, which JavaScript accepts and serde_json does not.
 fn parsed(rows: &str) -> Vec<Value> {
     match serde_json::from_str(&format!("[{rows}]")) {
         Ok(rows) => rows,
@@ -74,8 +74,8 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(facts.len(), StoredFacts::TABLE.fields.len());
         read(&StoredFacts::new(facts)).expect("a row names its model");
     }
-    // Another reader goes on, from where the first was done. No gateway writes a header behind the first row; a reader
-    // that begins there would take it for one.
+    // Another reader continues where the first one stopped. No gateway writes a header after the first row; a reader
+    // that starts there would take it for one.
     let first_end = data
         .iter()
         .position(|byte| *byte == b'\n')
