@@ -1,4 +1,4 @@
-//! What every handler has at hand.
+//! Shared state of all handlers.
 
 use crate::config::Mode;
 use crate::error::ApiError;
@@ -13,21 +13,21 @@ use std::sync::Arc;
 /// The server's state, cheap to clone.
 #[derive(Clone)]
 pub struct App {
-    /// Where the records are.
+    /// The store.
     pub store: Arc<Store>,
-    /// Which server to be.
+    /// The server's mode.
     pub mode: Mode,
-    /// The token that calls must carry, where there is one.
+    /// The required token, if one is configured.
     pub token: Option<Arc<str>>,
-    /// By which names this server may be asked.
+    /// The host names under which requests are accepted.
     pub hosts: Arc<Hosts>,
-    /// Who is signed in.
+    /// The open sessions.
     pub sessions: Arc<Sessions>,
-    /// The name of their cookie.
+    /// Name of the session cookie.
     pub cookie: Arc<str>,
-    /// Slows down who guesses the token.
+    /// Slows down clients that guess the token.
     pub throttle: Arc<Throttle>,
-    /// Tells open pages of changes.
+    /// Notifies open pages of changes.
     pub live: Live,
     /// Threads for database work.
     pub pools: Pools,
@@ -37,7 +37,7 @@ impl App {
     /// Reads the database on a thread of the pool for reads.
     ///
     /// # Errors
-    /// What `work` gives, or that too many read already.
+    /// The error of `work`, or that too many reads are waiting.
     pub async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
@@ -48,7 +48,7 @@ impl App {
     /// Does database work on a thread of the pool of `place`.
     ///
     /// # Errors
-    /// What `work` gives, or that the wait was too long.
+    /// The error of `work`, or that the wait was too long.
     pub async fn at<T: Send + 'static>(
         &self,
         place: Place,

@@ -1,6 +1,7 @@
-//! The token and the session: where they are looked for, what they are good for, and what is answered without them.
+//! Authentication: the token and the session, where requests carry them, and what is answered without them.
 //!
-//! The token opens everything. A session, which a browser has in a cookie, reads and can be ended, and writes nothing.
+//! The token permits everything. A session, whose id a browser has in a cookie, permits reading and signing out, but no
+//! writing.
 
 use crate::app::App;
 use crate::client::Client;
@@ -19,17 +20,17 @@ use std::collections::HashMap;
 use std::time::Instant;
 use subtle::ConstantTimeEq;
 
-/// What a request may do.
+/// Access of a request.
 enum Access {
-    /// All: it has the token.
+    /// Full access, by the token.
     Full,
-    /// Read: it has the cookie of this session.
+    /// Read access, by the cookie of this session.
     Session(u64),
-    /// Nothing.
+    /// No access.
     None,
 }
 
-/// Lets a request through that carries the token, or a session where that is enough, or needs neither.
+/// Admits requests with the token, requests with a session where reading is enough, and requests that need neither.
 pub async fn require(State(app): State<App>, mut request: Request, next: Next) -> Response {
     let path = request.uri().path();
     if app.token.is_none() || is_open(path, app.mode) {
@@ -37,14 +38,14 @@ pub async fn require(State(app): State<App>, mut request: Request, next: Next) -
     }
     let query = query_of(request.uri());
     let is_api = path.starts_with("/api/");
-    // AgentWatch shows the sign-in form whatever was asked of a page.
+    // AgentWatch shows the sign-in form for every request of a page.
     let is_page = !is_api && (request.method() == Method::GET || app.mode == Mode::Stock);
     let door = if is_api { Door::Api } else { Door::Form };
     let given = given_token(&query, request.headers());
     let session = session_of(&app, request.headers());
     let client = request.extensions().get().copied();
     let access = match given {
-        // A token that was given decides, right or wrong; without one the session does.
+        // A token in the request decides, whether right or wrong; without one the session does.
         Some(given) => is_token(&app, client, door, &given).await.map(|is_right| {
             if is_right { Access::Full } else { Access::None }
         }),
@@ -52,7 +53,7 @@ pub async fn require(State(app): State<App>, mut request: Request, next: Next) -
     };
     match access {
         Err(TooMany) => too_many(),
-        // Out of the address bar, the history and the referrer, into a cookie no script can read.
+        // Moves the token from the address bar, the history and the referrer into a cookie that no script can read.
         Ok(Access::Full) if is_page && query.contains_key("token") => {
             let onward = without_token(request.uri(), &query);
             signed_in(&app, redirect(app.mode, &onward))
@@ -78,7 +79,7 @@ pub async fn require(State(app): State<App>, mut request: Request, next: Next) -
     }
 }
 
-/// What the sign-in form needs and a monitor asks; nothing of it shows a record.
+/// Paths that the sign-in form and monitors need; they show no records.
 fn is_open(path: &str, mode: Mode) -> bool {
     let is_stock = mode == Mode::Stock;
     matches!(
@@ -124,7 +125,7 @@ fn given_token(query: &HashMap<String, String>, headers: &HeaderMap) -> Option<S
         .map(|token| token.trim().to_owned())
 }
 
-/// The session of a request's cookie. Another server on this host may have set one of the same name beside it.
+/// The session of a request's cookie. Another server on this host may have set a cookie of the same name.
 fn session_of(app: &App, headers: &HeaderMap) -> Option<u64> {
     let now = Instant::now();
     let cookies = headers
@@ -177,8 +178,8 @@ fn encoded(pairs: &[(&str, &str)]) -> String {
         .join("&")
 }
 
-/// Only a page of this server is a place to go on to. Which these are is written out, since what browsers make of
-/// `//host`, `/\\host` and `/<tab>/host` is another site.
+/// Accepts only this server's pages as a target after signing in. They are listed, since browsers resolve `//host`,
+/// `/\\host` and `/<tab>/host` to another site.
 fn local(next: &str) -> &str {
     let (path, query) = next.split_once('?').unwrap_or((next, ""));
     let is_file = |file: &str| {
@@ -194,7 +195,7 @@ fn local(next: &str) -> &str {
     }
 }
 
-/// A redirection to be followed by GET, with the code of the server that is played.
+/// A redirection that the client follows by GET, with the status code of the emulated server.
 fn redirect(mode: Mode, to: &str) -> Response {
     match mode {
         Mode::Strict => Redirect::to(to).into_response(),
@@ -202,7 +203,7 @@ fn redirect(mode: Mode, to: &str) -> Response {
     }
 }
 
-/// Opens a session, and gives its id to the browser.
+/// Opens a session and sets its cookie.
 fn signed_in(app: &App, mut response: Response) -> Response {
     let id = match app.sessions.open(Instant::now()) {
         Ok(id) => id,
@@ -233,7 +234,7 @@ fn too_many() -> Response {
         .into_response()
 }
 
-/// Where to go once signed in.
+/// The target page after signing in.
 #[derive(Deserialize)]
 pub struct Onward {
     next: Option<String>,
@@ -251,7 +252,7 @@ pub async fn form(State(app): State<App>, Query(query): Query<Onward>) -> Respon
     page::sign_in(local(query.next.as_deref().unwrap_or("/models")), None).into_response()
 }
 
-/// What the sign-in form sends.
+/// Fields of the sign-in form.
 #[derive(Default, Deserialize)]
 pub struct SignIn {
     #[serde(default)]
@@ -259,7 +260,7 @@ pub struct SignIn {
     next: Option<String>,
 }
 
-/// `POST /login`: opens a session where the token is right.
+/// `POST /login`: opens a session if the token is right.
 pub async fn submit(
     State(app): State<App>,
     client: Option<Extension<Client>>,
@@ -267,7 +268,7 @@ pub async fn submit(
 ) -> Response {
     let sign_in = match form {
         Ok(Form(sign_in)) => sign_in,
-        // AgentWatch takes what is no form for an empty one.
+        // AgentWatch treats an invalid form as an empty one.
         Err(_) if app.mode == Mode::Stock => SignIn::default(),
         Err(rejection) => return rejection.into_response(),
     };
@@ -300,8 +301,8 @@ pub async fn submit(
     }
 }
 
-/// `POST /logout` (AgentWatch: `GET`): ends the session and takes the cookie away. The guard has seen that no other site
-/// asks, and the cookie does not come along where one does.
+/// `POST /logout` (AgentWatch: `GET`): ends the session and deletes the cookie. The guard has refused requests from
+/// other sites, and browsers omit the cookie in them.
 pub async fn sign_out(State(app): State<App>, headers: HeaderMap) -> Response {
     if let Some(number) = session_of(&app, &headers) {
         app.sessions.end(number, Instant::now());

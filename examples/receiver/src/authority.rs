@@ -1,18 +1,19 @@
-//! The host and port of a URL, as they stand in the headers `Host` and `Origin`.
+//! Host and port of a URL, as in the headers `Host` and `Origin`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A host and its port, in one spelling: two that reach the same server by the same name are equal.
+/// A normalized host and port: two equal ones reach the same server by the same name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Authority {
-    /// In lower case and without the root's dot at its end; an IPv6 address without brackets.
+    /// In lower case, without a final dot; an IPv6 address without brackets.
     pub name: String,
-    /// The port, where it is written.
+    /// The port, if present.
     pub port: Option<u16>,
 }
 
 impl Authority {
-    /// Reads `name`, `name:port`, `192.0.2.1:port`, `[2001:db8::1]:port`. Nothing else is one: no user, no zone, no path.
+    /// Reads `name`, `name:port`, `192.0.2.1:port`, `[2001:db8::1]:port`. Other forms (with a user, a zone, a path) are
+    /// refused.
     pub fn parse(text: &str) -> Option<Self> {
         let (name, port) = match text.strip_prefix('[') {
             Some(rest) => {
@@ -27,7 +28,7 @@ impl Authority {
             }
         };
         let port = match port.strip_prefix(':') {
-            // `parse` takes a sign, which no port has.
+            // `parse` accepts a sign, which no port has.
             Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
                 Some(digits.parse().ok()?)
             }
@@ -37,15 +38,15 @@ impl Authority {
         Some(Self { name, port })
     }
 
-    /// The address, where the name is one. An IPv4 address that is written as IPv6 is the IPv4 address.
+    /// The IP address, if the name is one. An IPv4-mapped IPv6 address becomes the IPv4 address.
     pub fn ip(&self) -> Option<IpAddr> {
         let ip = self.name.parse::<IpAddr>().ok()?;
         Some(ip.to_canonical())
     }
 }
 
-/// A domain name, or an IPv4 address. Browsers never send the other spellings of an IPv4 address (`127.1`, `0x7f000001`):
-/// here they are names like any other.
+/// Whether this is a domain name or an IPv4 address. Browsers never send other spellings of an IPv4 address (`127.1`,
+/// `0x7f000001`); here they are names like any other.
 fn domain(text: &str) -> Option<String> {
     let name = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {

@@ -1,13 +1,14 @@
-//! Who asks: what is bounded is bounded for each client.
+//! The client of a request. Limits apply per client.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A client, as far as it can be told from others.
+/// Identifies a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Client {
-    /// By its address. Of IPv6 the network, and of loopback all: one host has as many addresses of these as it likes.
+    /// By its address: for IPv6 the network, for loopback all addresses together, since one host may have many of
+    /// these.
     Address(IpAddr),
-    /// By the session that it opened.
+    /// By its session.
     Session(u64),
 }
 

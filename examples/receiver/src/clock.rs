@@ -1,4 +1,4 @@
-//! Instants: whole microseconds since 1970 inside, ISO 8601 with an offset outside.
+//! Instants: whole µs since 1970 inside, ISO 8601 with an offset outside.
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -12,12 +12,12 @@ pub const HOUR: Micros = 3_600_000_000;
 /// One day, of UTC.
 pub const DAY: Micros = 24 * HOUR;
 
-/// The present.
+/// The current time.
 pub fn now() -> Micros {
     Timestamp::now().as_microsecond()
 }
 
-/// Reads ISO 8601: with an offset or `Z`; without either it is taken as UTC; a date alone is its midnight.
+/// Reads ISO 8601 with an offset or `Z`. Without either the time is UTC. A date alone is its midnight.
 pub fn parse_iso(text: &str) -> Option<Micros> {
     let text = text.trim();
     if let Ok(instant) = text.parse::<Timestamp>() {
@@ -28,7 +28,7 @@ pub fn parse_iso(text: &str) -> Option<Micros> {
     Some(instant.as_microsecond())
 }
 
-/// Writes `2026-03-01T12:00:00.250000+00:00`; the fraction is left out where it is zero, as AgentWatch does.
+/// Writes `2026-03-01T12:00:00.250000+00:00`. A zero fraction is omitted, as in AgentWatch.
 pub fn iso(instant: Micros) -> String {
     let Ok(time) = Timestamp::from_microsecond(instant) else {
         return String::new();
@@ -41,7 +41,7 @@ pub fn iso(instant: Micros) -> String {
     time.strftime(format).to_string()
 }
 
-/// Writes an instant of UTC as `strftime` does; empty where it is out of all range.
+/// Formats an instant of UTC like `strftime`; empty for instants out of range.
 pub fn format(instant: Micros, format: &str) -> String {
     Timestamp::from_microsecond(instant)
         .map(|time| time.strftime(format).to_string())

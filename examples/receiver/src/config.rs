@@ -1,11 +1,11 @@
-//! The command line, read once into a value that holds only what is allowed.
+//! The command line, read once into a validated configuration.
 
 use crate::authority::Authority;
 use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-/// What `--help` prints.
+/// The output of `--help`.
 pub const HELP: &str = "\
 agentwatch-receiver: takes AgentWatch records and shows them on a Models page
 
@@ -23,18 +23,18 @@ Usage: agentwatch-receiver [options]
 /// Which server to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// Validated, atomic, and idempotent by record id.
+    /// Validates records, stores batches atomically, and is idempotent by record id.
     Strict,
-    /// As recorded of AgentWatch 0.1.0.
+    /// Behaves like AgentWatch 0.1.0, as recorded.
     Stock,
 }
 
 /// Where records are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Database {
-    /// Gone when the process ends.
+    /// In memory; lost when the process ends.
     Memory,
-    /// A SQLite file, made with mode 0600 where it does not exist.
+    /// A SQLite file, created with mode 0600 if it does not exist.
     File(PathBuf),
 }
 
@@ -55,19 +55,19 @@ pub struct Config {
     pub mode: Mode,
 }
 
-/// What the command line asks for.
+/// Command.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Command {
     /// Listen and serve.
     Serve(Config),
-    /// Print this text and leave.
+    /// Print the help and exit.
     Print(String),
 }
 
-/// Reads the arguments (without the program's name) and the token of the environment.
+/// Reads the arguments (without the program's name) and the token from the environment.
 ///
 /// # Errors
-/// One sentence that names the flag and says what it takes.
+/// A sentence that names the flag and its valid values.
 pub fn parse(
     args: impl IntoIterator<Item = OsString>,
     environment_token: Option<String>,
@@ -140,7 +140,7 @@ pub fn parse(
             }
         }
     }
-    // The token travels in headers and in a cookie, which carry visible ASCII only.
+    // The token is sent in headers and in a cookie, which allow visible ASCII only.
     if let Some(token) = &config.token
         && !token
             .bytes()

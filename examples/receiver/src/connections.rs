@@ -1,9 +1,9 @@
-//! Connections: how many there are, and how long one may take.
+//! Connections: their number, and their time limits.
 //!
-//! A connection either waits for its client (for a request, for the rest of a body, for its answer to be read) or is at
-//! work. Where there is no room, the one that waited longest is closed for the new one, among those of the client that has
-//! the most of them: whoever holds connections in silence loses them to whoever sends a request, and one that is at
-//! work is never closed for another.
+//! A connection either waits for its client (for a request, for the rest of a body, for its answer to be read) or is
+//! working. At the limit, the connection that waited longest is closed for the new one, among those of the client that
+//! has the most: a client that holds idle connections loses them to clients that send requests, and a working
+//! connection is never closed for another.
 
 use crate::client::Client;
 use crate::waiting::{Answer, Body as Taken, Stream, Waiting};
@@ -25,32 +25,32 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tower::ServiceExt;
 
-/// How often a connection is looked at for what takes too long.
+/// Interval of checks for timeouts.
 const LOOK: Duration = Duration::from_secs(1);
-/// How long to wait for room, where all connections are at work, before looking again.
+/// How long to wait, at the limit with all connections working, before checking again.
 const AGAIN: Duration = Duration::from_millis(20);
-/// Files that are left for the database where the system gives too few.
+/// Number of file descriptors that are reserved for the database.
 const FILES_LEFT: usize = 24;
-/// The longest head of a request, and what is read at once.
+/// Maximum size of a request's head, and size of one read, in bytes.
 const BUFFER: usize = 64 * 1024;
 
-/// What connections may take.
+/// Limits of connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at once.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// For a request's head, counted from the connection's beginning or from the answer before.
+    /// Time limit of a request's head, since the begin of the connection or the previous answer.
     pub head: Duration,
-    /// Without a byte from the client, or one to it, within a body or an answer.
+    /// Time limit without a transferred byte within a body or an answer.
     pub stall: Duration,
-    /// For a request's body as a whole.
+    /// Time limit of a request's whole body.
     pub body: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            // Many systems give a process 1,024 files, some 256: see `make_room`.
+            // Many systems allow a process 1,024 files, some 256: see `make_room`.
             connections: 512,
             head: Duration::from_secs(30),
             stall: Duration::from_secs(30),
@@ -59,7 +59,7 @@ impl Default for Limits {
     }
 }
 
-/// Serves until `stop` is true, then ends idle connections and waits for the others.
+/// Serves until `stop` is true, then closes idle connections and waits for the others.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -148,7 +148,7 @@ async fn attend(
     let mut is_stopping = false;
     loop {
         tokio::select! {
-            // What breaks a connection is its client's affair.
+            // Errors of a single connection are not logged.
             _ = served.as_mut() => return,
             () = connection.closed.notified() => return,
             _ = stop.wait_for(|stopping| *stopping), if !is_stopping => {
@@ -164,7 +164,7 @@ async fn attend(
     }
 }
 
-/// One connection, as the others see it.
+/// Shared state of one connection.
 struct Connection {
     client: Client,
     waiting: Arc<Waiting>,
@@ -224,7 +224,7 @@ impl Open {
         true
     }
 
-    /// The system gives this process no more files: fewer connections have to do, and the database needs some too.
+    /// The process is out of file descriptors: lowers the limit of connections, since the database needs some too.
     fn shrink(&self, error: &std::io::Error) {
         let count = self.lock().len();
         let bound = count.saturating_sub(FILES_LEFT).max(1);
@@ -238,7 +238,7 @@ impl Open {
     }
 }
 
-/// The connection that is given up first, where one is waiting.
+/// The waiting connection that is closed first, if any is waiting.
 fn dispensable(connections: &HashMap<u64, Arc<Connection>>) -> Option<u64> {
     let now = Instant::now();
     let mut by_client: HashMap<Client, usize> = HashMap::new();

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinHandle;
 
-/// So long that a test that waits for it fails.
+/// Longer than any test waits.
 const EVER: Duration = Duration::from_secs(600);
 const LIMITS: Limits = Limits {
     connections: 8,
@@ -22,7 +22,7 @@ struct Server {
     served: JoinHandle<()>,
     /// Lets a request to `/work` be answered.
     release: Arc<Notify>,
-    /// Told of every request that `/work` has begun.
+    /// Notified of each request that `/work` begins.
     begun: Arc<Notify>,
 }
 
@@ -252,7 +252,7 @@ async fn what_takes_too_long_ends() {
         .await;
         assert!(is_closed(&mut stream).await, "{body:?}");
     }
-    // It is closed although it could be read on: what was in the buffers comes, and then the end.
+    // It is closed although it was still readable: the buffered bytes arrive, and then the end.
     let mut unread = stall.ask("/endless").await;
     tokio::time::sleep(short * 4).await;
     assert!(is_closed(&mut unread).await);

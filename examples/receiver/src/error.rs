@@ -1,4 +1,4 @@
-//! What can go wrong with a request, and how it is answered.
+//! Errors of requests, and their answers.
 
 use crate::store::READ_MOST;
 use axum::Json;
@@ -7,23 +7,23 @@ use axum::response::{IntoResponse, Response};
 use rusqlite::ErrorCode;
 use serde_json::json;
 
-/// One thing wrong with one record.
+/// A fault of one record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invalid {
-    /// The batch's list, where the request was a batch.
+    /// The list in the batch, for a batch.
     pub list: Option<&'static str>,
     /// Index of the record in its array, from 0.
     pub record: usize,
     /// Path of the field, such as `prompt_tokens` or `spans[1].status`; empty for the record as a whole.
     pub field: String,
-    /// What is wrong and what would be right.
+    /// The fault, and the valid values.
     pub message: String,
 }
 
-/// A request that cannot be answered as asked.
+/// Error of a request.
 #[derive(Debug)]
 pub enum ApiError {
-    /// 400: the body is no JSON.
+    /// 400: the body is not JSON.
     NotJson(String),
     /// 422: a record breaks the contract. Nothing was stored.
     Invalid(Invalid),
@@ -31,34 +31,34 @@ pub enum ApiError {
     Query {
         /// The parameter.
         name: &'static str,
-        /// What it takes.
+        /// Its valid values.
         message: String,
     },
     /// 413: the body is longer than this many bytes.
     TooLarge(usize),
-    /// 413: the body holds more than this many of what is named.
+    /// 413: the body has more than this many of the named items.
     TooMany {
         /// `records` or `JSON values`.
         what: &'static str,
         /// The bound.
         most: usize,
     },
-    /// 404: there is nothing at this address.
+    /// 404: nothing at this address.
     NotFound,
-    /// 503: the store did not take or give the records; the text goes to the log, not to the client.
+    /// 503: the store failed. The text goes to the log, not to the client.
     Store(String),
-    /// 503: too many requests of this kind wait already.
+    /// 503: too many requests of this kind are waiting.
     Overloaded,
-    /// 503: reading took longer than this many seconds, and was given up.
+    /// 503: reading took longer than this many seconds and was aborted.
     TooLong(u64),
-    /// 503: too many listen for changes.
+    /// 503: too many pages listen for changes.
     Busy,
-    /// 500 in plain text, as AgentWatch 0.1.0 answers whatever it did not expect.
+    /// 500 in plain text, like AgentWatch 0.1.0 after an unexpected error.
     Crash,
 }
 
 impl ApiError {
-    /// Says in the log what its answer does not.
+    /// Logs the part that the answer does not contain.
     pub fn log(&self) {
         if let Self::Store(reason) = self {
             eprintln!("agentwatch-receiver: store: {reason}");
@@ -84,7 +84,7 @@ impl IntoResponse for ApiError {
                 (StatusCode::UNPROCESSABLE_ENTITY, body)
             }
             Self::Query { name, message } => {
-                // `detail` is where AgentWatch says it.
+                // AgentWatch uses the field `detail`.
                 let detail = json!([{"loc": ["query", name], "msg": message}]);
                 let body = json!({"error": message, "field": name, "detail": detail});
                 (StatusCode::UNPROCESSABLE_ENTITY, body)

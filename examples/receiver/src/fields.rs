@@ -1,4 +1,4 @@
-//! Taking typed, bounded fields out of a JSON object, with faults that name the field.
+//! Reads typed, bounded fields of a JSON object, with faults that name the field.
 
 use crate::clock::{self, Micros};
 use crate::json::{Json, Object, Text};
@@ -9,7 +9,7 @@ pub const NAME_MAX: usize = 512;
 pub const MESSAGE_MAX: usize = 64 * 1024;
 /// Longest metadata or tags, in bytes of JSON.
 pub const OBJECT_MAX: usize = 64 * 1024;
-/// Largest count. A sum of a million of them still fits 64 bits.
+/// Largest count. The sum of a million such counts fits in 64 bits.
 pub const COUNT_MAX: i64 = 1_000_000_000_000;
 /// Largest amount of money or duration.
 pub const AMOUNT_MAX: f64 = 1e12;
@@ -19,21 +19,21 @@ pub const AMOUNT_MAX: f64 = 1e12;
 pub struct Fault {
     /// Path of the field within the record.
     pub field: String,
-    /// What it has to be.
+    /// Its valid values.
     pub message: String,
 }
 
 /// A field's value; `None` where it is absent or null.
 pub type Taken<T> = Result<Option<T>, Fault>;
 
-/// One JSON object whose fields are being taken.
+/// A JSON object whose fields are read.
 pub struct Fields<'a, 'p> {
     object: Object<'a>,
     path: &'p str,
 }
 
 impl<'a, 'p> Fields<'a, 'p> {
-    /// Opens a value that has to be an object. `path` is put before each field's name in faults.
+    /// Opens a value that must be an object. `path` precedes each field's name in faults.
     pub fn open(value: Json<'a>, path: &'p str) -> Result<Self, Fault> {
         match value {
             Json::Object(object) => Ok(Self { object, path }),
@@ -52,7 +52,7 @@ impl<'a, 'p> Fields<'a, 'p> {
         }
     }
 
-    /// Refuses a field that is there but null, where leaving it out is what was meant.
+    /// Refuses a field that is null instead of absent.
     pub fn refuse_null(&self, name: &str) -> Result<(), Fault> {
         match self.object.get(name) {
             Some(Json::Null) => Err(self.fault(name, "is null: give a value or leave it out")),
@@ -84,12 +84,12 @@ impl<'a, 'p> Fields<'a, 'p> {
         }
     }
 
-    /// Text of up to [`NAME_MAX`] bytes that may be left out; empty is left out.
+    /// Optional text of up to [`NAME_MAX`] bytes; an empty text counts as absent.
     pub fn label(&mut self, name: &str) -> Taken<Text<'a>> {
         Ok(self.text(name, NAME_MAX)?.filter(|text| !text.is_empty()))
     }
 
-    /// One of the `allowed` words, in whatever case where `fold` is set.
+    /// One of the `allowed` words, in any case where `fold` is set.
     pub fn word(&mut self, name: &str, allowed: &[&str], fold: bool) -> Taken<Text<'a>> {
         let Some(mut text) = self.text(name, NAME_MAX)? else {
             return Ok(None);
@@ -152,7 +152,7 @@ impl<'a, 'p> Fields<'a, 'p> {
         let instant = match self.object.take(name) {
             None => return Ok(None),
             Some(Json::Text(text)) => clock::parse_iso(&text),
-            // A float's cast saturates, so what is out of range stays out of range.
+            // A float's cast saturates, so values out of range stay out of range.
             Some(Json::Number(ms)) => ms.as_f64().map(|ms| (ms * 1000.0).round() as Micros),
             Some(_) => None,
         };
@@ -184,7 +184,7 @@ impl<'a, 'p> Fields<'a, 'p> {
         }
     }
 
-    /// An array; empty where it is absent.
+    /// An array; empty if absent.
     pub fn array(&mut self, name: &str) -> Result<Vec<Json<'a>>, Fault> {
         match self.object.take(name) {
             None => Ok(Vec::new()),

@@ -1,8 +1,8 @@
-//! Refuses requests that a page of another site caused.
+//! Refuses requests that a page of another site causes.
 //!
-//! A browser lets any page send requests to a loopback port, and a name that an attacker's name server answers with
-//! 127.0.0.1 (DNS rebinding) lets it read the answers too. Three headers tell, which no page can set: `Host` has the name,
-//! `Origin` and `Sec-Fetch-Site` say which site the page is of. Programs send neither of the last two.
+//! A browser lets any page send requests to a loopback port, and a name that an attacker's name server resolves to
+//! 127.0.0.1 (DNS rebinding) lets the page read the answers too. Three headers reveal this, and no page can set them:
+//! `Host` has the name, `Origin` and `Sec-Fetch-Site` the page's site. Programs send neither of the last two.
 
 use crate::app::App;
 use crate::authority::Authority;
@@ -14,16 +14,16 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use std::net::IpAddr;
 
-/// The names by which this server may be asked.
+/// The host names under which requests are accepted.
 pub struct Hosts {
-    /// Whether only this machine reaches it.
+    /// Whether it listens on loopback only.
     is_local: bool,
-    /// Names that were configured, in the spelling of [`Authority`].
+    /// Configured names, normalized like [`Authority`].
     allowed: Vec<String>,
 }
 
 impl Hosts {
-    /// Of a server that listens at `bound`.
+    /// For a server that listens at `bound`.
     pub fn new(bound: IpAddr, allowed: Vec<String>) -> Self {
         Self {
             is_local: bound.to_canonical().is_loopback(),
@@ -31,7 +31,8 @@ impl Hosts {
         }
     }
 
-    /// An address is never rebound, so beyond loopback every address is good: a container asks for the one of its bridge.
+    /// An IP address cannot be rebound, so a server beyond loopback accepts all addresses: a container uses that of its
+    /// bridge.
     fn allows(&self, host: &Authority) -> bool {
         let is_address = host
             .ip()
@@ -47,11 +48,11 @@ impl Hosts {
 /// Why a request is refused.
 #[derive(Debug, PartialEq, Eq)]
 enum Refusal {
-    /// No `Host`, more than one, or one that cannot be read.
+    /// `Host` is missing, repeated or invalid.
     NoHost,
-    /// A name that is none of this server's.
+    /// The name is not one of this server's.
     UnknownHost(String),
-    /// A page of another site asks.
+    /// The request comes from a page of another site.
     OtherSite,
 }
 
@@ -78,7 +79,7 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Stands before everything that this server answers.
+/// Middleware before all routes.
 pub async fn check(State(app): State<App>, request: Request, next: Next) -> Response {
     match judge(&app.hosts, &request) {
         Ok(()) => next.run(request).await,
@@ -92,7 +93,7 @@ fn judge<B>(hosts: &Hosts, request: &axum::http::Request<B>) -> Result<(), Refus
         .and_then(Authority::parse)
         .ok_or(Refusal::NoHost)?;
     let mut named = vec![host.clone()];
-    // `GET http://name/path`, as proxies are asked.
+    // `GET http://name/path`, as clients send it to proxies.
     if let Some(target) = request.uri().authority() {
         named.push(Authority::parse(target.as_str()).ok_or(Refusal::NoHost)?);
     }
@@ -112,8 +113,8 @@ fn judge<B>(hosts: &Hosts, request: &axum::http::Request<B>) -> Result<(), Refus
     Ok(())
 }
 
-/// A link on another site, in a chat for example, leads to a page. Nothing is given away to that site: it cannot read the
-/// page nor frame it, and the browser leaves out the session's cookie, which is `SameSite=Strict`.
+/// Whether this is a link on another site, in a chat for example, to a page. That site gets nothing: it can neither
+/// read nor frame the page, and the browser omits the session's cookie, which is `SameSite=Strict`.
 fn opens_a_page<B>(request: &axum::http::Request<B>) -> bool {
     let is = |name, value| only(request.headers(), name) == Some(value);
     let is_page = matches!(request.uri().path(), "/" | "/models" | "/login");
@@ -123,14 +124,14 @@ fn opens_a_page<B>(request: &axum::http::Request<B>) -> bool {
         && is("sec-fetch-dest", "document")
 }
 
-/// A header's value, where it stands there once.
+/// A header's value, if the header is present once.
 fn only<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)
 }
 
-/// An origin's scheme and authority. `null` is none: files, and frames in a sandbox.
+/// An origin's scheme and authority. `null` has none: files, and sandboxed frames.
 fn origin_of(text: &str) -> Option<(u16, Authority)> {
     let (port, authority) = match text.split_once("://")? {
         ("http", rest) => (80, rest),
@@ -140,8 +141,8 @@ fn origin_of(text: &str) -> Option<(u16, Authority)> {
     Some((port, Authority::parse(authority)?))
 }
 
-/// Whether a page of this origin is one of this server's. Behind a proxy that ends TLS, `Host` may be the proxy's own
-/// name for this server: there the origin has to be a name that was configured, at the usual port of its scheme.
+/// Whether an origin is this server. Behind a proxy that ends TLS, `Host` may be the proxy's own name for this server;
+/// then the origin must be a configured name, at the default port of its scheme.
 fn is_own(hosts: &Hosts, (usual, origin): &(u16, Authority), host: &Authority) -> bool {
     let port = origin.port.unwrap_or(*usual);
     let is_same = origin.name == host.name && port == host.port.unwrap_or(*usual);
@@ -262,7 +263,7 @@ mod tests {
             ("localhost:80", "http://localhost"),
             ("[::1]:8470", "http://[0::1]:8470"),
             ("aw.example.com", "https://aw.example.com"),
-            // A proxy that has a name of its own for this server.
+            // A proxy with its own name for this server.
             (HOST, "https://aw.example.com"),
         ] {
             assert_eq!(from(host, origin), 200, "{origin} at {host}");
@@ -351,7 +352,7 @@ mod tests {
             ("sec-fetch-site", "cross-site"),
         ];
         assert_eq!(asked(&local(), "GET", "/api/logs", &two), 403);
-        // Node's fetch says its mode alone.
+        // Node's fetch sends `Sec-Fetch-Mode` only.
         let node = [("host", HOST), ("sec-fetch-mode", "cors")];
         assert_eq!(asked(&local(), "POST", "/api/v1/ingest/batch", &node), 200);
     }

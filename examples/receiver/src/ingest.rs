@@ -17,13 +17,13 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_stream::StreamExt;
 
-/// What a request may bring.
+/// Limits of a request.
 struct Bounds {
-    /// Bytes of its body.
+    /// Maximum size of its body, in bytes.
     bytes: usize,
-    /// Records, and the spans and events in them.
+    /// Maximum number of records, including spans and events.
     records: usize,
-    /// JSON values: each takes memory, even where it is two bytes of text.
+    /// Maximum number of JSON values: each takes memory, even if it is two bytes of text.
     values: usize,
 }
 
@@ -33,7 +33,7 @@ const STRICT: Bounds = Bounds {
     records: 10_000,
     values: 500_000,
 };
-/// AgentWatch has no bounds; these only keep the process alive.
+/// AgentWatch has no limits; these only protect the process.
 const STOCK: Bounds = Bounds {
     bytes: 64 * 1024 * 1024,
     records: 50_000,
@@ -75,14 +75,14 @@ async fn capabilities(State(app): State<App>) -> Result<Json<Value>, ApiError> {
     })))
 }
 
-/// Takes one kind of record, or (`None`) a batch of all kinds.
+/// Accepts one kind of record, or (`None`) a batch of all kinds.
 async fn ingest(app: App, kind: Option<Kind>, request: Request) -> Result<Json<Value>, ApiError> {
     let bounds = match app.mode {
         Mode::Strict => &STRICT,
         Mode::Stock => &STOCK,
     };
     let (bytes, held) = body_of(request, bounds.bytes, &app.pools.bodies).await?;
-    // Only now, so that who sends slowly has no place. Parsing counts as work too: 8 MiB take tens of milliseconds.
+    // Taken only now, so that slow senders hold no place. Parsing counts as work too: 8 MiB take tens of milliseconds.
     let place = app.pools.writes.enter()?;
     app.at(place, move |app| {
         let body = parse(&bytes, kind, bounds, app.mode)?;
@@ -97,7 +97,8 @@ async fn ingest(app: App, kind: Option<Kind>, request: Request) -> Result<Json<V
     .map(Json)
 }
 
-/// The body, and the room that it takes. The room is taken as it comes, so a body that is announced and not sent takes none.
+/// The body and its memory permits. Permits are taken as bytes arrive, so a body that is announced and not sent takes
+/// none.
 async fn body_of(
     request: Request,
     limit: usize,
@@ -119,7 +120,7 @@ async fn body_of(
     let mut body = Vec::new();
     let mut chunks = request.into_body().into_data_stream();
     while let Some(chunk) = chunks.next().await {
-        // The sender went away and reads no answer.
+        // The sender is gone and reads no answer.
         let chunk = chunk.map_err(|_| ApiError::NotJson("the body broke off".into()))?;
         if body.len() + chunk.len() > limit {
             return Err(ApiError::TooLarge(limit));
@@ -130,7 +131,7 @@ async fn body_of(
     Ok((body.into(), held))
 }
 
-/// Reads a body within its bounds.
+/// Reads a body within its limits.
 fn parse<'a>(
     bytes: &'a [u8],
     kind: Option<Kind>,
@@ -152,7 +153,7 @@ fn parse<'a>(
 /// The lists of rows within a record: the spans of a trace, the events of a span.
 const NESTED: &[&str] = &["spans", "events"];
 
-/// How many rows a body becomes.
+/// Number of rows that a body becomes.
 fn rows_in(body: &Read, kind: Option<Kind>) -> usize {
     match (body, kind) {
         (Read::Object(lists), None) => lists.values().map(|list| rows_of(list, NESTED)).sum(),
@@ -168,7 +169,7 @@ fn rows_of(list: &Read, nested: &[&str]) -> usize {
     }
 }
 
-/// A record, and what is within it.
+/// A record and its nested rows.
 fn row(record: &Read, nested: &[&str]) -> usize {
     match (record, nested) {
         (Read::Object(fields), [list, rest @ ..]) => {

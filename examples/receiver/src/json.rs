@@ -1,4 +1,4 @@
-//! JSON as it stands in a request's body: texts are copied only where an escape has to be undone.
+//! JSON of a request's body, borrowed: a text is copied only if it has escapes.
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
-/// A text, of the body or of its own.
+/// A text, borrowed or owned.
 pub type Text<'a> = Cow<'a, str>;
 
 /// A JSON value.
@@ -21,23 +21,23 @@ pub enum Json<'a> {
     Object(Object<'a>),
 }
 
-/// The fields of a JSON object, as they stand there. Of two with one name the last counts.
+/// The fields of a JSON object, in order. Of two with one name the last counts.
 #[derive(Clone, Debug, Default)]
 pub struct Object<'a>(Vec<(Text<'a>, Json<'a>)>);
 
-/// Why a text is not read.
+/// Error of reading a text.
 #[derive(Debug)]
 pub enum Unreadable {
-    /// It is no JSON.
+    /// It is not JSON.
     NotJson(serde_json::Error),
-    /// It holds more values than the bound.
+    /// It has more values than the limit.
     TooManyValues,
 }
 
-/// Reads one JSON text of at most `most` values. Each value takes memory, even where it is two bytes of text.
+/// Reads one JSON text of at most `most` values. Each value takes memory, even if it is two bytes of text.
 ///
 /// # Errors
-/// Why it is not read.
+/// See [`Unread`].
 pub fn parse(text: &[u8], most: usize) -> Result<Json<'_>, Unreadable> {
     let left = Cell::new(most.saturating_add(1));
     let mut deserializer = serde_json::Deserializer::from_slice(text);
@@ -51,7 +51,7 @@ pub fn parse(text: &[u8], most: usize) -> Result<Json<'_>, Unreadable> {
 }
 
 impl Json<'_> {
-    /// What it is, for a person.
+    /// Name of its type, for messages.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Null => "null",
@@ -78,7 +78,7 @@ impl<'a> Object<'a> {
             .find_map(|(key, value)| (key == name).then_some(value))
     }
 
-    /// Takes a field's value and leaves null; none where it is absent or null.
+    /// Takes a field's value and leaves null; `None` if it is absent or null.
     pub fn take(&mut self, name: &str) -> Option<Json<'a>> {
         let (_, value) = self.0.iter_mut().rev().find(|(key, _)| key == name)?;
         match std::mem::replace(value, Json::Null) {
@@ -101,10 +101,10 @@ impl Serialize for Json<'_> {
     }
 }
 
-/// In the order of names, each of them once.
+/// Sorted by name, without repetitions.
 impl Serialize for Object<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // The last of a name first, of which `dedup` keeps the first.
+        // The last one of a name first, since `dedup` keeps the first.
         let mut fields: Vec<_> = self.0.iter().rev().collect();
         fields.sort_by(|(a, _), (b, _)| a.cmp(b));
         fields.dedup_by(|(a, _), (b, _)| a == b);
@@ -112,7 +112,7 @@ impl Serialize for Object<'_> {
     }
 }
 
-/// Reads a value. The cell holds how many more values may come, and one: at 0 there was one too many.
+/// Reads a value. The cell has the number of values that may still come, plus one: 0 means one too many.
 #[derive(Clone, Copy)]
 struct Reader<'b>(&'b Cell<usize>);
 
@@ -182,7 +182,7 @@ impl<'de> Visitor<'de> for Reader<'_> {
     }
 }
 
-/// A field's name: serde's own `Cow` is always a copy.
+/// A field's name. serde's own `Cow` always copies.
 struct Name<'a>(Text<'a>);
 
 impl<'de> Deserialize<'de> for Name<'de> {

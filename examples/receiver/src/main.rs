@@ -1,4 +1,4 @@
-//! An AgentWatch-compatible receiver: takes records over HTTP, keeps them in SQLite, shows them on a Models page.
+//! An AgentWatch-compatible receiver: accepts records over HTTP, stores them in SQLite, shows them on a Models page.
 //!
 //! ```text
 //! connections ─► guard ─► auth ─► ingest ─► validate (or stock) ─► store ─► reads, page
@@ -51,7 +51,7 @@ fn run() -> Result<(), String> {
     let token = std::env::var("AGENTWATCH_TOKEN").ok();
     match config::parse(std::env::args_os().skip(1), token)? {
         Command::Print(text) => {
-            // A closed pipe is the reader's choice.
+            // A closed pipe is no error.
             let _ = std::io::stdout().write_all(text.as_bytes());
             Ok(())
         }

@@ -1,4 +1,4 @@
-//! Places of which each client has a few, for what lasts: open pages that listen.
+//! Limited places for long requests, with a limit per client: open pages that listen.
 
 use crate::client::Client;
 use std::collections::HashMap;
@@ -14,14 +14,14 @@ struct Inner {
     all: usize,
 }
 
-/// A place that is taken until this is dropped.
+/// A taken place, until this is dropped.
 pub struct Place {
     places: Places,
     client: Client,
 }
 
 impl Places {
-    /// `all` places, of which no client has more than `each`.
+    /// `all` places, at most `each` per client.
     pub fn new(each: usize, all: usize) -> Self {
         Self(Arc::new(Inner {
             taken: Mutex::default(),
@@ -30,7 +30,7 @@ impl Places {
         }))
     }
 
-    /// Takes a place, where there is one for this client.
+    /// Takes a place, if one is free for this client.
     pub fn take(&self, client: Client) -> Option<Place> {
         let mut taken = self.lock();
         let all: usize = taken.values().sum();

@@ -1,6 +1,6 @@
-//! Threads for one kind of work, and a bounded queue before them.
+//! Thread pools, one per kind of work, each with a bounded queue.
 //!
-//! Ingest, reads and pages have a pool each: whoever waits for one of them takes no thread of another.
+//! Ingest, reads and pages have a pool each: a request that waits for one pool takes no thread of another.
 
 use crate::error::ApiError;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use tokio::time::timeout;
 const WRITES: usize = 2;
 /// Lists, statistics and downloads.
 const READS: usize = 4;
-/// Pages: each may take tens of megabytes where there are a million names.
+/// Pages: each may take tens of MB with a million names.
 const PAGES: usize = 2;
-/// Threads for database work: those of the pools, and a few for what is cancelled and not over yet.
+/// Threads for database work: those of the pools, and a few for cancelled work that has not ended yet.
 pub const THREADS: usize = WRITES + READS + PAGES + 8;
-/// The most that wait for each pool.
+/// Maximum number of waiting requests per pool.
 const QUEUE: usize = 62;
-/// Downloads of single calls: each has eight megabytes for as long as it is read.
+/// Maximum number of downloads of single calls: each takes 8 MB while it is read.
 const DOWNLOADS: usize = 8;
-/// The longest wait for a thread.
+/// Maximum wait for a thread.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The most bytes of bodies that are held at once.
+/// Maximum size of all buffered bodies, in bytes.
 const BODIES: usize = 128 * 1024 * 1024;
 
 /// The pools of the server, cheap to clone.
@@ -34,9 +34,9 @@ pub struct Pools {
     pub reads: Pool,
     /// `GET /models`
     pub pages: Pool,
-    /// Downloads of single calls, a permit each.
+    /// Permits for downloads of single calls.
     pub downloads: Arc<Semaphore>,
-    /// Bytes of request bodies, a permit each.
+    /// Permits for bytes of request bodies.
     pub bodies: Arc<Semaphore>,
 }
 
@@ -76,7 +76,7 @@ impl Pool {
     /// Takes a place in the queue.
     ///
     /// # Errors
-    /// Where the queue is full.
+    /// The queue is full.
     pub fn enter(&self) -> Result<Place, ApiError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
         Ok(Place {
@@ -87,11 +87,11 @@ impl Pool {
 }
 
 impl Place {
-    /// Waits for a thread, and runs blocking work on it. The thread stays taken until the work is over, even where nobody
+    /// Waits for a thread and runs blocking work on it. The thread stays taken until the work ends, even if no request
     /// waits for it any more.
     ///
     /// # Errors
-    /// What `work` gives, that the wait was too long, or that the work panicked.
+    /// The error of `work`, that the wait was too long, or that the work panicked.
     pub async fn run<T: Send + 'static>(
         self,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,

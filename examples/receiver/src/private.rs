@@ -1,17 +1,17 @@
-//! The database's files are their owner's alone, whoever made them and with whatever mode.
+//! Restricts access to the database's files to their owner, whoever created them and with whatever mode.
 
 use std::fs::{self, File, Metadata, Permissions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// What SQLite keeps beside a database, by the ends of their names.
+/// Suffixes of SQLite's files beside a database.
 const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
 
-/// Looks at what stands at the database's path before SQLite does.
+/// Checks the database's path before SQLite opens it.
 ///
 /// # Errors
-/// One sentence, where another user may have put something there that SQLite would follow or read.
+/// A sentence, if another user may have placed something there that SQLite would follow or read.
 pub fn check(path: &Path) -> Result<(), String> {
     let me = rustix::process::geteuid().as_raw();
     let Some(link) = look(path)? else {
@@ -23,7 +23,7 @@ pub fn check(path: &Path) -> Result<(), String> {
             link.uid()
         ));
     }
-    // A link that leads nowhere yet: the database is made there.
+    // A dangling link: the database is created at its target.
     let Ok(file) = fs::metadata(path) else {
         return Ok(());
     };
@@ -44,10 +44,10 @@ pub fn check(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Takes away what other users may do with the files, and gives a sentence for each thing that was or should be mended.
+/// Removes other users' access to the files. Returns a sentence for each change or remaining problem.
 ///
 /// # Errors
-/// One sentence, where the file cannot be looked at.
+/// A sentence, if the file cannot be checked.
 pub fn mend(path: &Path) -> Result<Vec<String>, String> {
     let mut said = Vec::new();
     let mut files = vec![path.to_owned()];
@@ -60,7 +60,7 @@ pub fn mend(path: &Path) -> Result<Vec<String>, String> {
             continue;
         }
         let name = file.display();
-        // By the open file, so that it is the one that was looked at.
+        // On the open file, so that it is the one that was checked.
         let mended =
             File::open(&file).and_then(|file| file.set_permissions(Permissions::from_mode(0o600)));
         said.push(match mended {
@@ -74,14 +74,14 @@ pub fn mend(path: &Path) -> Result<Vec<String>, String> {
     Ok(said)
 }
 
-/// The folder is not ours to change.
+/// The folder's mode is not changed.
 fn folder(path: &Path) -> Result<Option<String>, String> {
     let file = path.canonicalize().map_err(text)?;
     let Some(folder) = file.parent() else {
         return Ok(None);
     };
     let mode = mode_of(&fs::metadata(folder).map_err(text)?);
-    // In a folder such as /tmp (sticky) a file is still its owner's.
+    // In a sticky folder such as /tmp, a file still belongs to its owner.
     let is_open = mode & 0o022 != 0 && mode & 0o1000 == 0;
     Ok(is_open.then(|| {
         let name = folder.display();
@@ -92,7 +92,7 @@ fn folder(path: &Path) -> Result<Option<String>, String> {
     }))
 }
 
-/// SQLite too names these after what a link leads to.
+/// SQLite names these files after a link's target too.
 fn beside(path: &Path) -> Result<Vec<PathBuf>, String> {
     let file = path.canonicalize().map_err(text)?;
     let named = |end: &&str| {

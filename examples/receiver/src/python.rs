@@ -1,4 +1,4 @@
-//! What Python and SQLite's type affinity make of JSON in AgentWatch 0.1.0.
+//! Emulates Python's and SQLite's type conversions of JSON in AgentWatch 0.1.0.
 
 use crate::error::ApiError;
 use crate::json::Text;
@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value};
 use std::borrow::Cow;
 use std::io::{Result as Written, Write};
 
-/// Something AgentWatch does not catch.
+/// An exception that AgentWatch does not catch.
 #[derive(Debug)]
 pub struct Crash;
 
@@ -19,19 +19,19 @@ impl From<Crash> for ApiError {
     }
 }
 
-/// A value that was read as AgentWatch reads it.
+/// A value as AgentWatch reads it.
 pub type Read<T> = Result<T, Crash>;
 
-/// The one field of the object that stands for an integer beyond 64 bits.
+/// The only field of the object that represents an integer beyond 64 bits.
 const HUGE: &str = "\0";
 
 /// Python's `json.loads(…)`.
 ///
-/// Integers there have any size, and SQLite refuses those beyond 64 bits, while a float such as `1e20` is stored. Here
-/// both would become the same float, so an object stands for such an integer.
+/// Python's integers have any size, and SQLite refuses those beyond 64 bits, while it stores a float such as `1e20`.
+/// Here both would become the same float, so an object represents such an integer.
 ///
 /// # Errors
-/// Where it is no JSON.
+/// The text is not JSON.
 pub fn loads(bytes: &[u8]) -> Read<Value> {
     serde_json::from_slice(&mark_huge(bytes)).map_err(|_| Crash)
 }
@@ -86,7 +86,7 @@ fn is_huge_literal(literal: &[u8]) -> bool {
 /// An object's fields.
 ///
 /// # Errors
-/// Where it is none.
+/// The value is no object.
 pub fn object(value: &Value) -> Read<&Map<String, Value>> {
     value
         .as_object()
@@ -94,7 +94,7 @@ pub fn object(value: &Value) -> Read<&Map<String, Value>> {
         .ok_or(Crash)
 }
 
-/// Python's `json.dumps(…)`: the read side gives the text as it is.
+/// Python's `json.dumps(…)`: the read side returns the text unchanged.
 pub fn dumps(value: &Value) -> String {
     struct Python;
     impl Formatter for Python {
@@ -139,7 +139,7 @@ pub fn dumps(value: &Value) -> String {
     with_huge(&text)
 }
 
-/// Writes huge integers as such again. A string never holds an opening like theirs: its quotes are escaped.
+/// Writes huge integers as integers again. No string contains their opening: its quotes are escaped.
 fn with_huge(text: &str) -> String {
     const OPENING: &str = r#"{"\u0000": ""#;
     let mut pieces = text.split(OPENING);
@@ -153,7 +153,7 @@ fn with_huge(text: &str) -> String {
 /// What SQLite stores of a value in a text column.
 ///
 /// # Errors
-/// Where it stores none.
+/// SQLite cannot store it.
 pub fn text(value: &Value) -> Read<Option<Text<'static>>> {
     match value {
         Value::Null => Ok(None),
@@ -165,7 +165,7 @@ pub fn text(value: &Value) -> Read<Option<Text<'static>>> {
     }
 }
 
-/// SQLite has a spelling of its own: `1e18` is `1.0e+18`.
+/// SQLite writes `1e18` as `1.0e+18`.
 fn real_text(number: f64) -> Read<Text<'static>> {
     thread_local! {
         static SQLITE: rusqlite::Result<Connection> = Connection::open_in_memory();
@@ -188,11 +188,11 @@ pub fn stored_number(number: &Number) -> Read<f64> {
     number.as_f64().ok_or(Crash)
 }
 
-/// What SQLite stores of a value in a column of integers, as far as ours does: text that is no number is 0, and fractions
-/// are cut off.
+/// What SQLite stores of a value in an integer column, as far as the receiver stores it: text that is no number is 0,
+/// and fractions are cut off.
 ///
 /// # Errors
-/// What it does not store at all.
+/// SQLite cannot store it.
 pub fn stored_count(value: &Value) -> Read<i64> {
     match value {
         Value::Bool(flag) => Ok(i64::from(*flag)),
@@ -215,13 +215,13 @@ pub fn stored_count(value: &Value) -> Read<i64> {
 /// Python's `int(…)`, within 64 bits.
 ///
 /// # Errors
-/// Where it raises one.
+/// Python raises an exception.
 pub fn int(value: &Value) -> Read<i64> {
     match value {
         Value::Bool(flag) => Ok(i64::from(*flag)),
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) => Ok(whole),
-            // 2^63 is the first that is too large, and a float.
+            // 2^63 is the first number that is too large, and is a float.
             (None, Some(float)) if float.abs() < 9_223_372_036_854_775_808.0 => {
                 Ok(float.trunc() as i64)
             }
@@ -232,16 +232,16 @@ pub fn int(value: &Value) -> Read<i64> {
     }
 }
 
-/// Python's `float(…)`, without the infinities.
+/// Python's `float(…)`, without infinities.
 ///
 /// # Errors
-/// Where it raises one, and where it is not finite.
+/// Python raises an exception, or the number is not finite.
 pub fn float(value: &Value) -> Read<f64> {
     let number = match value {
         Value::Bool(flag) => f64::from(u8::from(*flag)),
         Value::Number(number) => number.as_f64().ok_or(Crash)?,
         Value::String(text) => literal(text)?.parse().map_err(|_| Crash)?,
-        // Of a huge integer it is near enough.
+        // The approximation of a huge integer is precise enough.
         Value::Object(map) => match map.get(HUGE) {
             Some(Value::String(digits)) => digits.parse().map_err(|_| Crash)?,
             _ => return Err(Crash),
@@ -255,7 +255,7 @@ pub fn float(value: &Value) -> Read<f64> {
     }
 }
 
-/// A number's text as Rust reads it: Python takes blanks around it, and `_` between two digits.
+/// Converts a number's text for Rust: Python accepts blanks around it, and `_` between two digits.
 fn literal(text: &str) -> Read<String> {
     let text = text.trim();
     let is_digit = |at: Option<&u8>| at.is_some_and(u8::is_ascii_digit);
@@ -268,7 +268,7 @@ fn literal(text: &str) -> Read<String> {
     Ok(text.replace('_', ""))
 }
 
-/// Python's truth of a value.
+/// Python's truth value.
 pub fn truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,

@@ -1,4 +1,4 @@
-//! `GET /api/*`: the read side of AgentWatch, and (outside stock mode) `/api/model-usage`.
+//! `GET /api/*`: AgentWatch's read side and, outside stock mode, `/api/model-usage`.
 
 use crate::app::App;
 use crate::clock;
@@ -75,7 +75,7 @@ impl Params {
         }
     }
 
-    /// One of a closed vocabulary. AgentWatch does not expect any other word.
+    /// One of a few fixed words; AgentWatch expects no others.
     fn word(
         &self,
         name: &'static str,
@@ -100,7 +100,7 @@ impl Params {
         Ok(self.whole("offset", 0..=i64::MAX)?.unwrap_or(0))
     }
 
-    /// The start of the last `hours`, where that is asked for.
+    /// The start of the last `hours`, if requested.
     fn since(&self) -> Result<Option<i64>, ApiError> {
         let hours = self
             .whole("hours", 0..=1_000_000)?
@@ -132,7 +132,7 @@ async fn model_stats(State(app): State<App>, Query(params): Query<Params>) -> An
         from: clock::hours_before(clock::now(), hours),
         to: None,
     };
-    // AgentWatch knows no filter here, and its percentiles are exact at any number.
+    // AgentWatch has no filter here, and its percentiles are always exact.
     let (filter, percentiles) = match app.mode {
         Mode::Stock => (Filter::default(), Percentiles::Exact),
         Mode::Strict => (
@@ -153,8 +153,8 @@ async fn model_stats(State(app): State<App>, Query(params): Query<Params>) -> An
     .await
 }
 
-/// AgentWatch rounds to 0.1 ms and a millionth of a dollar; outside stock mode we keep more digits, since a
-/// million cheap calls add up.
+/// AgentWatch rounds to 0.1 ms and 0.000001 USD. Outside stock mode more digits are kept, since a million cheap calls
+/// add up.
 fn rounded(mut model: ModelStats, mode: Mode) -> ModelStats {
     let (money, time) = match mode {
         Mode::Stock => (6, 1),
@@ -163,13 +163,13 @@ fn rounded(mut model: ModelStats, mode: Mode) -> ModelStats {
     model.cost_usd = round(model.cost_usd, money);
     model.p50_latency_ms = model.p50_latency_ms.map(|ms| round(ms, time));
     model.p95_latency_ms = model.p95_latency_ms.map(|ms| round(ms, time));
-    // AgentWatch takes an average of zero for none.
+    // AgentWatch treats an average of zero as missing.
     let shown = |ms: &f64| mode == Mode::Strict || *ms != 0.0;
     model.avg_latency_ms = model.avg_latency_ms.filter(shown).map(|ms| round(ms, time));
     model
 }
 
-/// One row of `/api/model-stats`; what comes after the percentiles is ours.
+/// One row of `/api/model-stats`; fields after the percentiles are additions.
 fn stats_json(model: &ModelStats, mode: Mode) -> Value {
     let sums = &model.sums;
     let mut row = json!({
@@ -230,7 +230,7 @@ async fn cost_summary(State(app): State<App>, Query(params): Query<Params>) -> A
     .await
 }
 
-/// As with AgentWatch, `metadata` is text here and an object in `/api/traces/{id}`.
+/// As in AgentWatch, `metadata` is text here and an object in `/api/traces/{id}`.
 async fn traces(State(app): State<App>, Query(params): Query<Params>) -> Answer {
     let select = Select::new("SELECT * FROM traces")
         .only("agent_name = ?", params.text("agent"))

@@ -1,6 +1,6 @@
-//! The records of the contract, validated. `None` means the sender did not say.
+//! Validated records. `None` means that the sender omitted the field.
 //!
-//! Tokens are counts, money is US dollars, durations are milliseconds, instants are [`Micros`].
+//! Tokens are counts, money is in USD, durations are in ms, instants are [`Micros`].
 
 use crate::clock::Micros;
 use crate::json::Text;
@@ -8,13 +8,13 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What a trace's or a span's `status` can be.
+/// Values of `status` in a trace or a span.
 pub const WORK: &[&str] = &["running", "completed", "failed"];
-/// What a log's `level` can be.
+/// Values of `level` in a log.
 pub const LEVELS: &[&str] = &["debug", "info", "warn", "error", "critical"];
-/// What a health check's `status` can be.
+/// Values of `status` in a health check.
 pub const CHECKS: &[&str] = &["ok", "warn", "critical", "unknown"];
-/// What a cron run's `status` can be.
+/// Values of `status` in a cron run.
 pub const RUNS: &[&str] = &["ok", "error", "timeout"];
 
 /// One call of a model.
@@ -46,7 +46,7 @@ pub struct ModelUsage<'a> {
     pub response_model: Option<Text<'a>>,
 }
 
-/// What became known of a call after it was sent. It changes a call that is there and makes none.
+/// Fields of a call that became known after it was sent. Changes an existing call and creates none.
 #[derive(Debug, Default)]
 pub struct Enrichment<'a> {
     pub id: Text<'a>,
@@ -58,7 +58,7 @@ pub struct Enrichment<'a> {
     pub response_model: Option<Text<'a>>,
 }
 
-/// What one call cost.
+/// The cost of one call.
 #[derive(Debug, Default)]
 pub struct Cost<'a> {
     pub id: Text<'a>,
@@ -74,7 +74,7 @@ pub struct Cost<'a> {
     pub metadata: Option<String>,
 }
 
-/// A piece of work. Its spans travel beside it in [`Batch::spans`].
+/// A trace. Its spans are in [`Batch::spans`].
 #[derive(Debug)]
 pub struct Trace<'a> {
     pub id: Text<'a>,
@@ -103,7 +103,7 @@ pub struct Span<'a> {
     pub events: Vec<SpanEvent<'a>>,
 }
 
-/// Something that happened within a span.
+/// An event within a span.
 #[derive(Debug)]
 pub struct SpanEvent<'a> {
     pub id: Text<'a>,
@@ -164,7 +164,7 @@ pub struct CronRun<'a> {
     pub timestamp: Option<Micros>,
 }
 
-/// Everything one request brings, in the order in which it is stored.
+/// All records of one request, in the order in which they are stored.
 #[derive(Debug, Default)]
 pub struct Batch<'a> {
     pub traces: Vec<Trace<'a>>,
@@ -179,7 +179,7 @@ pub struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    /// The ids of its records of one kind, for health their names, in the order in which they came.
+    /// The ids of its records of one kind (for health checks the names), in order of arrival.
     pub fn ids(&self, kind: Kind) -> Vec<&str> {
         match kind {
             Kind::Traces => self.traces.iter().map(|r| &*r.id).collect(),
@@ -231,7 +231,8 @@ impl Kind {
     }
 }
 
-/// A fresh id: 16 hexadecimal digits. Unique by a counter, unguessable by the process's random keys; no secret.
+/// A new id of 16 hexadecimal digits. Unique by a counter and unpredictable by the process's random keys, but no
+/// secret.
 pub fn fresh_id() -> String {
     static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
     static COUNTER: AtomicU64 = AtomicU64::new(0);

@@ -26,16 +26,16 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// How long requests under way may take after a signal to stop.
+/// How long requests in progress may take after a stop signal.
 const GRACE: Duration = Duration::from_secs(5);
-/// Everything comes from this server, and no style or script stands in the page itself.
+/// All assets come from this server, and the page has no inline style or script.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// One sentence that says what stands in the way.
+/// A sentence with the problem.
 pub async fn serve(config: Config) -> Result<(), String> {
     let store = open(&config.database)?;
     let address = SocketAddr::new(config.host, config.port);
@@ -63,7 +63,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         token: config.token.map(Arc::from),
         hosts: Arc::new(Hosts::new(config.host, config.allowed_hosts)),
         sessions: Arc::default(),
-        // Cookies know no ports: another receiver on this host has its own.
+        // Cookies ignore ports, and another receiver on this host needs its own.
         cookie: format!("agentwatch_session_{}", bound.port()).into(),
         throttle: Arc::new(Throttle::new()),
         live: Live::new(stop.clone()),
@@ -84,7 +84,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     Ok(())
 }
 
-/// Opens the database, and says what was wrong with the modes of its files.
+/// Opens the database and logs problems of its files' modes.
 fn open(database: &Database) -> Result<Store, String> {
     let Database::File(path) = database else {
         return Store::open(database);
@@ -98,7 +98,7 @@ fn open(database: &Database) -> Result<Store, String> {
     Ok(store)
 }
 
-/// The one line that says where to look. Scripts read it.
+/// The line with the address of the page. Scripts read it.
 fn announce(bound: SocketAddr, mode: Mode) {
     let suffix = if mode == Mode::Stock {
         " (stock mode)"
@@ -159,7 +159,7 @@ fn router(app: App) -> Router {
         .layer(from_fn_with_state(app.clone(), auth::require))
         .layer(from_fn_with_state(app.clone(), guard::check))
         .layer(map_response(headers))
-        // Sign-in is the one other body; ingest sets its own bound.
+        // Sign-in is the only other body; ingest sets its own limit.
         .layer(DefaultBodyLimit::max(64 * 1024))
         .with_state(app)
 }
@@ -170,13 +170,13 @@ async fn health() -> impl IntoResponse {
     )
 }
 
-/// The headers that every answer carries.
+/// Headers of every answer.
 async fn headers(mut response: Response) -> Response {
     let headers = response.headers_mut();
     let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
     set(header::CONTENT_SECURITY_POLICY, POLICY);
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
-    // Not `no-referrer`: with that a browser calls the origin of our own forms `null`, which the guard refuses.
+    // Not `no-referrer`: with it a browser sends `Origin: null` for the server's own forms, which the guard refuses.
     set(header::REFERRER_POLICY, "same-origin");
     let resource = HeaderName::from_static("cross-origin-resource-policy");
     set(resource, "same-origin");

@@ -1,6 +1,6 @@
-//! Who is signed in: random session ids, kept in memory alone, so that a restart signs everybody out.
+//! Sessions of signed-in browsers: random ids in memory only, so that a restart signs everyone out.
 //!
-//! The token itself is in no cookie: a browser sends cookies to every port of a host, whoever listens there.
+//! The token itself is in no cookie: a browser sends cookies to every port of a host.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -10,7 +10,7 @@ use subtle::ConstantTimeEq;
 
 /// How long a session lasts.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
-/// The most sessions at once. A further one ends the oldest.
+/// Maximum number of sessions. A further one ends the oldest.
 const SESSIONS_MAX: usize = 64;
 /// Bytes of randomness in an id.
 const ID_BYTES: usize = 32;
@@ -32,10 +32,10 @@ struct Session {
 }
 
 impl Sessions {
-    /// Opens a session and gives its id, for the cookie.
+    /// Opens a session and returns its id for the cookie.
     ///
     /// # Errors
-    /// Where the system has no random numbers.
+    /// The system has no random numbers.
     pub fn open(&self, now: Instant) -> Result<String, getrandom::Error> {
         let mut bytes = [0; ID_BYTES];
         getrandom::fill(&mut bytes)?;
@@ -59,7 +59,7 @@ impl Sessions {
 
     /// The number of the open session that has this id. The number is no secret.
     pub fn find(&self, id: &str, now: Instant) -> Option<u64> {
-        // All are compared, whichever it is: the time tells nothing of any.
+        // All ids are compared, so that the time reveals nothing.
         let state = self.current(now);
         state.open.iter().fold(None, |found, session| {
             let is_it: bool = session.id.as_bytes().ct_eq(id.as_bytes()).into();
@@ -67,14 +67,14 @@ impl Sessions {
         })
     }
 
-    /// Ends a session. Whoever still has its id is signed out.
+    /// Ends a session and signs out all holders of its id.
     pub fn end(&self, number: u64, now: Instant) {
         self.current(now)
             .open
             .retain(|session| session.number != number);
     }
 
-    /// The sessions without those that ran out.
+    /// The sessions that have not expired.
     fn current(&self, now: Instant) -> MutexGuard<'_, State> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.open.retain(|session| session.ends > now);

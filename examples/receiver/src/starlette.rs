@@ -1,4 +1,4 @@
-//! How AgentWatch 0.1.0's web framework answers what its routes do not.
+//! Answers of AgentWatch 0.1.0's web framework outside its routes.
 
 use crate::app::App;
 use axum::Router;
@@ -8,11 +8,11 @@ use axum::http::{HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use tower::ServiceExt;
 
-/// No route has this method, so that a route which is there answers 405.
+/// No route has this method, so an existing route answers 405.
 const NOBODYS: Method = Method::TRACE;
 
-/// Makes routes answer as there: `HEAD` is no method of theirs, and an address with a slash too many is sent on to the one
-/// without it.
+/// Makes routes answer as in Starlette: they have no `HEAD`, and an address with an extra slash is redirected to the
+/// one without it.
 pub fn like_starlette(routes: Router<App>, app: &App) -> Router<App> {
     let routes = routes.with_state(app.clone());
     Router::new().fallback(move |request: Request| answer(routes.clone(), request))
@@ -24,7 +24,7 @@ async fn answer(routes: Router, mut request: Request) -> Response {
     }
     let shorter = without_slash(&request);
     let Ok(mut response) = routes.clone().oneshot(request).await;
-    // Each method is a route of its own there, and the first one of the address answers.
+    // In Starlette each method is a separate route, and the first one of the address answers.
     if let Some(allow) = response.headers_mut().get_mut(header::ALLOW)
         && let Some(first) = allow.to_str().ok().and_then(|all| all.split(',').next())
         && let Ok(first) = HeaderValue::from_str(first)
@@ -42,7 +42,7 @@ async fn answer(routes: Router, mut request: Request) -> Response {
     }
 }
 
-/// The path without slashes at its end, and the whole address that has it.
+/// The path without final slashes, and the whole address with it.
 fn without_slash(request: &Request) -> Option<(String, String)> {
     let path = request.uri().path();
     let shorter = path.trim_end_matches('/');

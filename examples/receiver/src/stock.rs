@@ -1,7 +1,7 @@
-//! AgentWatch 0.1.0 as recorded: lenient where it is lenient, broken where it is broken.
+//! AgentWatch 0.1.0 as recorded, with its leniency and its faults.
 //!
-//! Each record is stored as soon as it is read, so what stands before a bad one stays. Whatever it did not
-//! expect is a [`Crash`], which is answered 500 in plain text.
+//! Each record is stored as soon as it is read, so records before a bad one stay. An exception that AgentWatch does not
+//! catch is a [`Crash`], which is answered 500 in plain text.
 
 use crate::clock::{self, Micros};
 use crate::json::Text;
@@ -13,10 +13,10 @@ use crate::records::{
 use crate::store::{Repeat, Store};
 use serde_json::{Map, Value, json};
 
-/// Stores one record or an array of them, one by one, and gives the id (for health the name) of each.
+/// Stores one record or an array of them, one by one, and returns the id (for health checks the name) of each.
 ///
 /// # Errors
-/// At the first bad record; those before it stay in.
+/// At the first bad record; those before it stay.
 pub fn records(body: &Value, kind: Kind, store: &Store) -> Read<Vec<Value>> {
     match body {
         Value::Array(items) => items.iter().map(|item| record(item, kind, store)).collect(),
@@ -24,10 +24,10 @@ pub fn records(body: &Value, kind: Kind, store: &Store) -> Read<Vec<Value>> {
     }
 }
 
-/// Stores a batch in AgentWatch's order and gives the number of records of each kind.
+/// Stores a batch in AgentWatch's order and returns the number of records of each kind.
 ///
 /// # Errors
-/// At the first bad record; those before it stay in.
+/// At the first bad record; those before it stay.
 pub fn batch(body: &Value, store: &Store) -> Read<Value> {
     let lists = object(body)?;
     let mut counts = json!({});
@@ -52,7 +52,7 @@ fn record(item: &Value, kind: Kind, store: &Store) -> Read<Value> {
     let f = Fields(object(item)?);
     let answer = match kind {
         Kind::Health => f.0.get("name").cloned().unwrap_or_else(|| "unknown".into()),
-        // Their ids are AgentWatch's own.
+        // AgentWatch generates their ids.
         Kind::ModelUsage | Kind::CronRuns => fresh_id().into(),
         _ => {
             f.0.get("id")
@@ -101,13 +101,13 @@ fn cost(f: &Fields, id: Text<'static>) -> Read<Cost<'static>> {
         f.get("input_tokens").unwrap_or(&zero),
         f.get("output_tokens").unwrap_or(&zero),
     );
-    // They are added as they come: two numbers or two texts, but not one of each, and no more than 64 bits hold.
+    // Python adds them: two numbers or two texts, but not one of each, and the sum must fit in 64 bits.
     let is_too_large = |(a, b): (i64, i64)| a.checked_add(b).is_none();
     let whole = input.as_i64().zip(output.as_i64());
     if input.is_string() != output.is_string() || whole.is_some_and(is_too_large) {
         return Err(Crash);
     }
-    // A price is looked up by a name.
+    // The model must be a text for the price lookup.
     let is_named = f.get("model").is_none_or(Value::is_string);
     if f.some("estimated_cost_usd").is_none() && !is_named {
         return Err(Crash);
@@ -119,7 +119,7 @@ fn cost(f: &Fields, id: Text<'static>) -> Read<Cost<'static>> {
         model: Some(f.needed("model", "unknown")?),
         input_tokens: Some(python::stored_count(input)?),
         output_tokens: Some(python::stored_count(output)?),
-        // AgentWatch estimates here from a price list; for a model that is not in it, that is 0.
+        // AgentWatch estimates the cost from a price list; for a model that is not in it, that is 0.
         estimated_cost_usd: Some(f.number("estimated_cost_usd")?.unwrap_or(0.0)),
         trace_id: f.text("trace_id")?,
         span_id: f.text("span_id")?,
@@ -174,7 +174,7 @@ fn trace(f: &Fields, id: Text<'static>, store: &Store) -> Read<()> {
     Ok(())
 }
 
-/// A fresh id each time: a trace that is posted twice without spans has two roots.
+/// A new id each time: a trace that is posted twice without spans has two roots.
 fn synthetic_root(trace: &Trace<'static>) -> Span<'static> {
     Span {
         id: fresh_id().into(),
@@ -272,7 +272,7 @@ fn cron_run(f: &Fields, id: Text<'static>) -> Read<CronRun<'static>> {
     })
 }
 
-/// A record's fields, read the way Python and SQLite's type affinity read them.
+/// A record's fields, read as Python and SQLite's type affinity do.
 struct Fields<'a>(&'a Map<String, Value>);
 
 impl<'a> Fields<'a> {
@@ -280,7 +280,7 @@ impl<'a> Fields<'a> {
         self.0.get(name)
     }
 
-    /// The field where it is there and not null.
+    /// The field, if it is present and not null.
     fn some(&self, name: &str) -> Option<&'a Value> {
         self.get(name).filter(|value| !value.is_null())
     }
@@ -289,7 +289,7 @@ impl<'a> Fields<'a> {
         self.some(name).map_or(Ok(None), text)
     }
 
-    /// Text in a column that takes no null.
+    /// Text in a column without null.
     fn needed(&self, name: &str, default: &str) -> Read<Text<'static>> {
         self.get(name)
             .map_or(Ok(Some(default.to_owned().into())), text)?
@@ -319,7 +319,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Arrival time where there is none, or none that can be read; but a number is a crash.
+    /// The time of arrival if the field is missing or unreadable, but a number is a crash.
     fn instant(&self, name: &str) -> Read<Option<Micros>> {
         match self.get(name).filter(|value| truthy(value)) {
             None => Ok(None),
@@ -328,14 +328,14 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// An end that is there but cannot be read is now.
+    /// An unreadable end becomes the current time.
     fn ended_at(&self) -> Read<Option<Micros>> {
         let given = self.get("ended_at").is_some_and(truthy);
         let instant = self.instant("ended_at")?;
         Ok(given.then(|| instant.unwrap_or_else(clock::now)))
     }
 
-    /// A number stored as it comes, without conversion by Python.
+    /// A number that is stored without conversion by Python.
     fn number(&self, name: &str) -> Read<Option<f64>> {
         match self.some(name) {
             None => Ok(None),

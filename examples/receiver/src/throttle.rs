@@ -1,9 +1,9 @@
-//! Slows down who guesses the token.
+//! Slows down clients that guess the token.
 //!
-//! Wrong tokens are counted by the client's address. Once a client has guessed often, further tokens from its address are
-//! judged one after the other, a few each second, right ones too: were a right one answered at once, a client would take
-//! every answer that is late for a no. A right token uses up nothing, so who has it waits for the guesses before it
-//! and for nothing else, and no number of guesses closes the door for longer than the guessing lasts.
+//! Wrong tokens are counted by the client's address. After many guesses, further tokens from this address, right ones
+//! too, are checked one after the other, a few per second: if a right token were answered at once, a client could treat
+//! each late answer as a no. A right token uses no quota, so its sender waits for the guesses before it and for nothing
+//! else, and guessing blocks others only while it lasts.
 
 use crate::client::Client;
 use std::hash::{BuildHasher, RandomState};
@@ -12,22 +12,22 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-/// Wrong tokens that are answered at once, when there were none before.
+/// Number of wrong tokens that are answered at once after a quiet time.
 const BURST: f64 = 20.0;
-/// Wrong tokens that are answered each second after that.
+/// Number of wrong tokens that are answered per second after that.
 const PER_SECOND: f64 = 5.0;
-/// Tokens of one address that wait to be judged. A further one is turned away.
+/// Maximum number of waiting tokens per address; further ones are refused.
 const WAITING_MAX: usize = 32;
-/// Tokens of all addresses that wait: each holds a connection that is not given up for another.
+/// Maximum number of waiting tokens in total: each holds a connection that cannot be closed for another.
 const WAITING_ALL: usize = 128;
-/// Addresses share so many counts: what one attacker can make us keep is bounded.
+/// Number of counters, which addresses share: this bounds the memory that an attacker can use.
 const LANES: usize = 64;
 
-/// How soon to come back, where too many wait.
+/// `Retry-After` where too many tokens are waiting.
 pub const RETRY_AFTER: Duration =
     Duration::from_millis((WAITING_MAX as f64 / PER_SECOND * 1000.0) as u64);
 
-/// Where tokens are given. Guesses at one door do not hold up the other.
+/// Kinds of places for tokens. Guesses at one do not delay the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Door {
     /// The sign-in form, and links that hold a token.
@@ -36,7 +36,7 @@ pub enum Door {
     Api,
 }
 
-/// Too many tokens of this address wait to be judged. This one was not.
+/// Too many tokens of this address are waiting. This one was not checked.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TooMany;
 
@@ -50,18 +50,18 @@ pub struct Throttle {
 struct Lane {
     left: Mutex<Left>,
     places: Semaphore,
-    // Given to those who wait for it in the order in which they came.
+    // A fair lock: waiting clients get it in order of arrival.
     turn: tokio::sync::Mutex<()>,
 }
 
-/// How many wrong tokens are still answered at once.
+/// Number of wrong tokens that are still answered at once.
 struct Left {
     guesses: f64,
     at: Instant,
 }
 
 impl Throttle {
-    /// Nobody has guessed yet.
+    /// Without guesses yet.
     pub fn new() -> Self {
         let lane = || Lane {
             left: Mutex::new(Left {
@@ -78,10 +78,10 @@ impl Throttle {
         }
     }
 
-    /// Judges a token of a client by `is_right`, at once or when its turn has come.
+    /// Checks a token of a client by `is_right`, at once or when its turn has come.
     ///
     /// # Errors
-    /// Where too many wait already.
+    /// Too many tokens are waiting.
     pub async fn judge(
         &self,
         client: Option<Client>,

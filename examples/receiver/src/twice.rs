@@ -1,39 +1,38 @@
-//! Whether one gateway's calls are reported twice: two ways on two hosts, which cannot know of each other, or two
-//! installations of one name.
+//! Detects calls of one gateway that are reported twice: by two surfaces on two hosts, or by two installations.
 
 use crate::clock::Micros;
 use crate::store::Store;
 use rusqlite::{Result, params};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// How far back is looked.
+/// The period that is checked.
 const WINDOW: Micros = 6 * 3_600 * 1_000_000;
-/// The most calls that are looked at, the newest.
+/// Maximum number of calls that are checked, the newest.
 const MOST: i64 = 2_000;
-/// The ends of one call, told by two, are this close at most.
+/// Maximum distance of the ends in two reports of one call.
 const CLOSE: Micros = 2_000_000;
-/// Fewer calls in common may be chance.
+/// Minimum number of common calls; fewer may be a coincidence.
 const LEAST: usize = 5;
-/// How many percent of the calls of the one that told fewer have to be the other's too.
+/// Minimum share of common calls, in percent of the calls of the gateway with fewer.
 const SHARE: usize = 80;
-/// The most pairs that are said: one is enough for who has to mend it.
+/// Maximum number of reported pairs.
 const PAIRS_MOST: usize = 20;
 
-/// A call that somebody told.
+/// A reported call.
 #[derive(Clone)]
 struct Call {
     gateway: String,
-    /// Without its provider, which one of two may leave out.
+    /// Without its provider, which one of the two may omit.
     model: String,
     prompt: i64,
     completion: i64,
     end: Micros,
 }
 
-/// Pairs of gateways that tell the same calls, as far as the newest calls show.
+/// Pairs of gateways that report the same calls, among the newest calls.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn reported_twice(store: &Store, now: Micros) -> Result<Vec<[String; 2]>> {
     let calls = store.read(|connection| {
         let mut statement = connection.prepare_cached(
@@ -56,8 +55,8 @@ pub fn reported_twice(store: &Store, now: Micros) -> Result<Vec<[String; 2]>> {
     Ok(pairs(calls))
 }
 
-/// Compares gateways two by two. Only those that tell enough calls of different sizes are compared, so of 2,000 calls there
-/// are 400 gateways at most; two are compared call by call only where they have a call in common.
+/// Compares gateways pairwise. Only those with enough calls of different sizes are compared, so 2,000 calls have at
+/// most 400 gateways. Call by call are compared only pairs with a common call.
 fn pairs(mut calls: Vec<Call>) -> Vec<[String; 2]> {
     // Calls without tokens look all alike.
     calls.retain(|call| call.prompt != 0 || call.completion != 0);
@@ -81,13 +80,13 @@ fn pairs(mut calls: Vec<Call>) -> Vec<[String; 2]> {
     found
 }
 
-/// The sizes of calls: those of one gateway differ.
+/// The sizes of calls, which differ within one gateway.
 fn sizes(calls: &[&Call]) -> HashSet<(i64, i64)> {
     let sizes = calls.iter().map(|call| (call.prompt, call.completion));
     sizes.collect()
 }
 
-/// Pairs of places in `gateways`, of which both told a call that may be the same one, in order.
+/// Pairs of indexes in `gateways` that may have a call in common, sorted.
 fn candidates(gateways: &[(&str, Vec<&Call>)]) -> BTreeSet<[usize; 2]> {
     let told = gateways.iter().enumerate();
     let mut all: Vec<(usize, &Call)> = told
@@ -115,7 +114,7 @@ fn candidates(gateways: &[(&str, Vec<&Call>)]) -> BTreeSet<[usize; 2]> {
     pairs
 }
 
-/// Whether two tell the same calls, over the time in which both told any. Both lists are in the order of time.
+/// Whether two gateways report the same calls, in the time that both cover. Both lists are in order of time.
 fn are_one<'a>(ones: &[&'a Call], others: &[&'a Call]) -> bool {
     let first = |list: &[&Call]| list.first().map_or(0, |call| call.end);
     let last = |list: &[&Call]| list.last().map_or(0, |call| call.end);
@@ -136,14 +135,14 @@ fn are_one<'a>(ones: &[&'a Call], others: &[&'a Call]) -> bool {
                 && (theirs.prompt, theirs.completion) == (call.prompt, call.completion)
                 && theirs.end.abs_diff(call.end) <= CLOSE.unsigned_abs()
         };
-        // Each of theirs is one call of ours at most.
+        // Each call of the one matches at most one call of the other.
         if let Some(at) = others.iter().position(is_same) {
             others.remove(at);
             matched += 1;
             kinds.insert((call.prompt, call.completion));
         }
     }
-    // Two idle gateways may do the same at every full hour: what is one gateway has calls of many sizes in common.
+    // Two idle gateways may make equal calls every hour: one gateway in two reports has common calls of many sizes.
     kinds.len() >= LEAST && matched * 100 >= least * SHARE
 }
 
@@ -163,7 +162,7 @@ mod tests {
         }
     }
 
-    /// So many calls, a minute apart, each of its own size.
+    /// This many calls, a minute apart, each with its own size.
     fn calls(gateway: &str, count: i64, late: Micros) -> Vec<Call> {
         (0..count)
             .map(|i| call(gateway, "m", 100 + i, i * 60 * SECOND + late))
@@ -215,7 +214,7 @@ mod tests {
 
     #[test]
     fn gateways_that_all_tell_the_same_are_said_within_bounds() {
-        // As many gateways as can be compared, all telling the same calls at the same time.
+        // The maximum number of comparable gateways, all reporting the same calls at the same time.
         let all: Vec<Call> = (0..400)
             .flat_map(|n| calls(&format!("g{n:03}"), 5, 0))
             .collect();

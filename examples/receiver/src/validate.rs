@@ -1,4 +1,4 @@
-//! JSON → records, everything checked before anything is stored.
+//! Converts JSON to records and validates them all before anything is stored.
 
 use crate::error::Invalid;
 use crate::fields::{Fault, Fields, MESSAGE_MAX};
@@ -13,10 +13,10 @@ use serde_json::{Value, json};
 const ENRICHMENTS: &str = "enrichments";
 const EMPTY_OBJECT: &str = "{}";
 
-/// Reads one record or an array of them into `batch`, and gives their number.
+/// Reads one record or an array of them into `batch` and returns their number.
 ///
 /// # Errors
-/// The first record that breaks the contract.
+/// The first invalid record.
 pub fn records<'a>(body: Json<'a>, kind: Kind, batch: &mut Batch<'a>) -> Result<usize, Invalid> {
     let items = match body {
         Json::Array(items) => items,
@@ -34,10 +34,10 @@ pub fn records<'a>(body: Json<'a>, kind: Kind, batch: &mut Batch<'a>) -> Result<
     Ok(count)
 }
 
-/// Reads a `batch` object, and gives the number of records of each kind.
+/// Reads a `batch` object and returns the number of records of each kind.
 ///
 /// # Errors
-/// The first record that breaks the contract, with the list it is in.
+/// The first invalid record, with its list.
 pub fn batch<'a>(body: Json<'a>, batch: &mut Batch<'a>) -> Result<Value, Invalid> {
     let whole = |message| Invalid {
         list: None,
@@ -79,7 +79,7 @@ pub fn batch<'a>(body: Json<'a>, batch: &mut Batch<'a>) -> Result<Value, Invalid
     Ok(counts)
 }
 
-/// Only batches have them, and only ours.
+/// Only this plugin's batches have them.
 fn enrichments<'a>(items: Json<'a>, batch: &mut Batch<'a>) -> Result<usize, Invalid> {
     let invalid = |record, field, message| Invalid {
         list: Some(ENRICHMENTS),
@@ -136,8 +136,8 @@ fn record_of<'a>(item: Json<'a>, kind: Kind, batch: &mut Batch<'a>) -> Result<()
     Ok(())
 }
 
-/// A record that carries an id may be partial: what it leaves out or sets to null stays as it is.
-/// One without an id is all there will ever be, so it has to name its model and leave nothing null.
+/// A record with an id may be partial: fields that are missing or null stay as they are. A record without an id is
+/// complete, so it must name its model and have no nulls.
 fn need(fields: &Fields, known: bool, numbers: &[&str]) -> Result<(), Fault> {
     if known {
         return Ok(());
@@ -234,8 +234,8 @@ fn trace<'a>(f: &mut Fields<'a, '_>, id: Text<'a>, batch: &mut Batch<'a>) -> Res
     Ok(())
 }
 
-/// The span of a trace that has none. Its id follows from the trace's, so that a trace which is posted again,
-/// finished, finishes it too.
+/// The span of a trace without spans. Its id is derived from the trace's, so that a repeated post of the trace updates
+/// it too.
 fn root_of<'a>(trace: &Trace<'a>) -> Span<'a> {
     Span {
         id: format!("{}.root", trace.id).into(),

@@ -1,7 +1,7 @@
-//! For how long a connection has waited for its client.
+//! How long a connection has been waiting for its client.
 //!
-//! The wrappers here tell [`Waiting`]: of the stream, when the client does not read; of a request's body, when it does not
-//! send; of an answer's body, when it ends and the next request is waited for.
+//! The wrappers here update [`Waiting`]: the stream's when the client does not read, the request body's when it does
+//! not send, the answer body's when it ends and the next request is awaited.
 
 use axum::body::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -15,10 +15,10 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-/// Since when a connection waits for what. Times are milliseconds since the first connection, 0 is not at all.
+/// Begins of a connection's waits. Times are ms since the first connection; 0 means that it does not wait.
 #[derive(Default)]
 pub struct Waiting {
-    /// For bytes of the client.
+    /// For bytes from the client.
     read: AtomicU64,
     /// For the client to read.
     write: AtomicU64,
@@ -34,7 +34,7 @@ fn millis(instant: Instant) -> u64 {
 
 fn begin(since: &AtomicU64) {
     let now = millis(Instant::now());
-    // One that waits already has waited longer.
+    // An earlier begin stays.
     let _ = since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
 }
 
@@ -50,25 +50,25 @@ fn passed(since: &AtomicU64, now: u64) -> Option<Duration> {
 }
 
 impl Waiting {
-    /// Of a connection that was accepted now.
+    /// For a connection that was just accepted.
     pub fn for_a_request() -> Self {
         let waiting = Self::default();
         begin(&waiting.read);
         waiting
     }
 
-    /// The head of a request has come: the server is at work.
+    /// The head of a request has arrived: the server is working.
     pub fn got_head(&self) {
         end(&self.read);
     }
 
-    /// For how long it has waited for its client; none where it is at work.
+    /// How long it has waited for its client; `None` while it is working.
     pub fn how_long(&self, now: Instant) -> Option<Duration> {
         let now = millis(now);
         passed(&self.read, now).max(passed(&self.write, now))
     }
 
-    /// Whether a body or an answer takes longer than it may. For heads hyper has a timeout.
+    /// Whether a body or an answer exceeds its time limit. hyper has a timeout for heads.
     pub fn is_overdue(&self, stall: Duration, body: Duration) -> bool {
         let now = millis(Instant::now());
         let is_over = |since, limit| passed(since, now).is_some_and(|passed| passed >= limit);
@@ -86,7 +86,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// Of a request whose head has come.
+    /// For a request whose head has arrived.
     pub fn new(body: hyper::body::Incoming, waiting: Arc<Waiting>) -> Self {
         Self { body, waiting }
     }
@@ -132,7 +132,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Of a request that was answered.
+    /// For an answered request.
     pub fn new(body: axum::body::Body, waiting: Arc<Waiting>) -> Self {
         Self { body, waiting }
     }
@@ -171,7 +171,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Of an accepted connection.
+    /// For an accepted connection.
     pub fn new(stream: TcpStream, waiting: Arc<Waiting>) -> Self {
         Self { stream, waiting }
     }

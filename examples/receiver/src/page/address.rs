@@ -1,4 +1,5 @@
-//! The page's address: which calls it shows. Every state of the page is one, so that it can be kept and passed on.
+//! The page's address, which selects the calls that it shows. Every state of the page has an address, so that it can be
+//! bookmarked and shared.
 
 use crate::clock::{self, DAY, HOUR, Micros};
 use crate::store::query::Filter;
@@ -7,9 +8,9 @@ use crate::store::window::Window;
 use std::collections::HashMap;
 use std::fmt::Write;
 
-/// A value that records did not tell, in an address.
+/// Stands in an address for a missing value of a dimension.
 pub const UNTOLD: &str = "-";
-/// The ranges to choose from: hours and what they are called.
+/// The selectable ranges: hours and names.
 pub const RANGES: [(i64, &str, &str); 5] = [
     (1, "1h", "1 hour"),
     (6, "6h", "6 hours"),
@@ -17,25 +18,25 @@ pub const RANGES: [(i64, &str, &str); 5] = [
     (168, "7d", "7 days"),
     (720, "30d", "30 days"),
 ];
-/// The most bars of a chart.
+/// Maximum number of bars in a chart.
 const BARS: i64 = 60;
 
-/// Which calls are shown, and how much of them.
+/// Selection of the calls that are shown, and the level of detail.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Address {
-    /// The last so many hours.
+    /// The last this many hours.
     pub hours: i64,
-    /// Instead of `hours`: from here on.
+    /// Begin, instead of `hours`.
     pub from: Option<Micros>,
-    /// Up to here, where `from` is given.
+    /// End, with `from`.
     pub to: Option<Micros>,
-    /// By dimension.
+    /// Filter by dimension.
     pub filter: Filter,
     /// Whether single calls are listed.
     pub calls: bool,
-    /// Whether only failed ones are.
+    /// Whether only failed calls are listed.
     pub failed: bool,
-    /// The id of a call to be shown with all its fields.
+    /// The id of a call that is shown with all its fields.
     pub call: Option<String>,
 }
 
@@ -54,7 +55,7 @@ impl Default for Address {
 }
 
 impl Address {
-    /// Reads a query. What cannot be read is left out, since a page has nobody to tell; what it shows, it says.
+    /// Reads a query. Invalid parts are ignored; the page shows its selection.
     pub fn of(query: &HashMap<String, String>) -> Self {
         let text = |name: &str| {
             query
@@ -85,7 +86,7 @@ impl Address {
         }
     }
 
-    /// What it asks for, at a time.
+    /// The selected window, at a time.
     pub fn window(&self, now: Micros) -> Window {
         match self.from {
             Some(from) => Window { from, to: self.to },
@@ -96,14 +97,13 @@ impl Address {
         }
     }
 
-    /// How long that is, in microseconds.
+    /// Length of the window, in µs.
     pub fn length(&self, now: Micros) -> Micros {
         let window = self.window(now);
         window.to.unwrap_or(now.max(window.from + 1)) - window.from
     }
 
-    /// How much time a bar of its charts stands for; what is finer than an hour only where `fine`, since single calls
-    /// are read for it.
+    /// Time step of its charts, in µs. Steps below an hour only where `fine`, since they require reading single calls.
     pub fn step(&self, now: Micros, fine: bool) -> Micros {
         let hours = self.length(now).div_euclid(HOUR);
         match hours {
@@ -115,7 +115,7 @@ impl Address {
         }
     }
 
-    /// What it shows, for people: `the last 24 hours`.
+    /// Text of the range: `the last 24 hours`.
     pub fn says(&self) -> String {
         let minute = |at| {
             clock::iso(at)
@@ -132,7 +132,7 @@ impl Address {
         }
     }
 
-    /// The same with a dimension set, or free.
+    /// The same with a dimension set or unset.
     pub fn with(&self, dimension: Dimension, value: Option<&str>) -> Self {
         let mut address = Self {
             call: None,
@@ -142,7 +142,7 @@ impl Address {
         address
     }
 
-    /// Its query: `?hours=24&model=…`, for an attribute it has to be escaped.
+    /// Its query: `?hours=24&model=…`. Attributes need it escaped.
     pub fn query(&self) -> String {
         let mut query = match self.from {
             Some(from) => {
@@ -177,7 +177,7 @@ pub fn stamp(at: Micros) -> String {
     clock::iso(at - at.rem_euclid(1_000_000)).replace("+00:00", "Z")
 }
 
-/// Percent-encodes a part of a query. The slash and the colon of model names may stand there.
+/// Percent-encodes a part of a query, except slashes and colons, which occur in names of models.
 fn encode(text: &str) -> String {
     text.bytes()
         .fold(String::with_capacity(text.len()), |mut out, byte| {

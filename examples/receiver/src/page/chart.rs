@@ -1,6 +1,6 @@
-//! Bars over time, stacked by model: SVG for the eye, a table with the same figures for everybody else.
+//! Bar charts over time, stacked by model: an SVG, and a table with the same figures for screen readers.
 //!
-//! The drawing is stretched to the room that it gets; all text stands beside it in HTML, so that it stays readable.
+//! The drawing is stretched to the available space; all text is in HTML beside it, so that it stays readable.
 
 use super::address::Address;
 use super::format::{count, escape, money, short};
@@ -12,7 +12,7 @@ use std::fmt::Write;
 /// The drawing's height in its own units.
 const HEIGHT: f64 = 100.0;
 
-/// What a chart shows.
+/// Figure of a chart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Figure {
     /// Prompt and completion tokens.
@@ -24,7 +24,7 @@ pub enum Figure {
 impl Figure {
     fn of(self, sums: &Sums) -> f64 {
         match self {
-            // Stock mode takes negative numbers; a bar cannot be drawn downwards on another.
+            // Stock mode accepts negative numbers, which stacked bars cannot show.
             Self::Tokens => (sums.tokens() as f64).max(0.0),
             Self::Cost => sums.cost_usd.max(0.0),
         }
@@ -37,7 +37,7 @@ impl Figure {
         }
     }
 
-    /// A round number of an axis: cents, and more digits only where it has them.
+    /// Label of an axis: cents, and more digits only where needed.
     fn label(self, value: f64) -> String {
         let text = self.text(value);
         let Some((whole, digits)) = text.split_once('.').filter(|_| self == Self::Cost) else {
@@ -92,7 +92,7 @@ pub fn chart(view: &View, figure: Figure) -> String {
     )
 }
 
-/// What each colour stands for; a model's link leads to its calls.
+/// The legend. A model's link selects its calls.
 pub fn legend(view: &View, address: &Address) -> String {
     use crate::store::series::Dimension::Model;
     let mut items = String::new();
@@ -122,7 +122,7 @@ fn column(view: &View, place: usize, figure: Figure, has_rest: bool) -> Vec<f64>
     column
 }
 
-/// The next number of which half is round too.
+/// The next round number whose half is round too.
 fn ceiling(highest: f64) -> f64 {
     if highest <= 0.0 {
         return 1.0;
@@ -136,7 +136,7 @@ fn ceiling(highest: f64) -> f64 {
     found.unwrap_or(10.0 * unit)
 }
 
-/// One path a model: the first at the bottom.
+/// One path per model, the first at the bottom.
 fn bars(columns: &[Vec<f64>], top: f64) -> String {
     let series = columns.first().map_or(0, Vec::len);
     let mut heights = vec![0.0; columns.len()];
@@ -145,7 +145,7 @@ fn bars(columns: &[Vec<f64>], top: f64) -> String {
         let mut path = String::new();
         for (place, column) in columns.iter().enumerate() {
             let height = column[index] / top * HEIGHT;
-            // Below a twentieth of a unit there is nothing to see.
+            // A bar below a twentieth of a unit is invisible.
             if height >= 0.05 {
                 let from = heights[place];
                 let _ = write!(
@@ -165,7 +165,7 @@ fn bars(columns: &[Vec<f64>], top: f64) -> String {
     out
 }
 
-/// Invisible columns that say what they stand for when they are pointed at.
+/// Invisible columns with tooltips.
 fn hits(starts: &[Micros], columns: &[Vec<f64>], step: Micros, figure: Figure) -> String {
     let mut out = String::new();
     for (place, (start, column)) in starts.iter().zip(columns).enumerate() {
@@ -219,7 +219,7 @@ fn table(
     )
 }
 
-/// Five places along the axis.
+/// Five labels along the axis.
 fn ticks(starts: &[Micros], step: Micros) -> String {
     let (Some(first), Some(last)) = (starts.first(), starts.last()) else {
         return String::new();

@@ -1,8 +1,8 @@
-//! Lines of CSV (RFC 4180) that a spreadsheet shows and does not run.
+//! CSV (RFC 4180) without formulas.
 //!
-//! A cell that begins with `=`, `+`, `-` or `@` is a formula to a spreadsheet. Some leave out blanks and invisible
-//! characters before it, take the full-width forms for the same, or separate cells at `;` whatever was meant. An apostrophe
-//! before it makes it text.
+//! A spreadsheet treats a cell that begins with `=`, `+`, `-` or `@` as a formula. Some skip blanks and invisible
+//! characters before it, treat the full-width forms alike, or always separate cells at `;`. An apostrophe before the
+//! cell makes it text.
 
 use serde_json::Value;
 
@@ -26,7 +26,7 @@ fn cell(value: &Value) -> String {
     }
 }
 
-/// What separates cells or lines somewhere.
+/// Separators of cells or lines in any spreadsheet.
 fn is_separator(character: char) -> bool {
     matches!(character, ',' | ';' | '|' | '\t' | '\r' | '\n')
 }
@@ -45,7 +45,7 @@ fn without_formulas(text: &str) -> String {
     safe
 }
 
-/// What begins a formula, in every form that Unicode takes for the same.
+/// Begin of a formula, in all forms that Unicode treats alike.
 fn is_sign(character: char) -> bool {
     matches!(
         character,
@@ -66,7 +66,7 @@ fn is_sign(character: char) -> bool {
     )
 }
 
-/// What a spreadsheet may leave out before a formula.
+/// Characters that a spreadsheet may skip before a formula.
 fn is_nothing(character: char) -> bool {
     character.is_whitespace()
         || character.is_control()
@@ -128,7 +128,7 @@ mod tests {
             "\u{2212}1",
             "\u{fe66}1",
             "\"=1",
-            // A blank or a break alone: nobody names a model so.
+            // A blank or a line break alone: no model has such a name.
             " plain",
             "\nplain",
         ] {
@@ -136,7 +136,7 @@ mod tests {
             let expected = format!("\"'{}\"", text.replace('"', "\"\""));
             assert_eq!(written, expected, "{text:?}");
         }
-        // Where cells are separated otherwise, each is text too.
+        // With other separators, each cell is text too.
         for (text, written) in [
             ("a;=1", "\"a;'=1\""),
             ("a; =1", "\"a;' =1\""),

@@ -1,4 +1,4 @@
-//! Single calls: the latest, their sessions, and one with all that is known of it.
+//! Single calls: the latest ones, their sessions, and one call with all fields.
 
 use super::address::Address;
 use super::format::{count, counted, duration, escape, money};
@@ -9,10 +9,10 @@ use crate::store::calls::FIELDS;
 use serde_json::Value;
 use std::fmt::Write;
 
-/// How many sessions are listed.
+/// Maximum number of listed sessions.
 const SESSIONS_SHOWN: usize = 20;
 
-/// All of it; a link where calls are not listed.
+/// The section; only a link if calls are not listed.
 pub fn details(view: &View, address: &Address) -> String {
     if !lists_calls(address) {
         let href = escape(

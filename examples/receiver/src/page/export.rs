@@ -1,4 +1,4 @@
-//! Downloads of what the page shows: CSV for spreadsheets, JSON for programs. The address is the page's own.
+//! Downloads of the page's content: CSV for spreadsheets, JSON for programs. The query is the page's.
 
 use super::address::Address;
 use super::csv::line;
@@ -21,14 +21,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// The most calls of a download, the latest.
+/// Maximum number of calls in a download, the latest ones.
 const CALLS_MAX: usize = 1_000_000;
-/// Calls that are read at once.
+/// Number of calls that are read at once.
 const AT_ONCE: usize = 500;
-/// The longest that a reader of a download may pause.
+/// Maximum pause of a download's client.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How a download is written.
+/// Format of a download.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Format {
     Csv,
@@ -64,7 +64,7 @@ impl Format {
 /// `GET /models/{stats|calls}.{csv|json}` with the page's query.
 ///
 /// # Errors
-/// Where there is no such download, or the store does not answer.
+/// There is no such download, or the store fails.
 pub async fn download(
     State(app): State<App>,
     Path(file): Path<String>,
@@ -165,7 +165,7 @@ fn fields(model: &ModelStats) -> Map<String, Value> {
         .collect()
 }
 
-/// Single calls are written as they are read, so that a million of them take no memory.
+/// Single calls are written while they are read, so that a million of them take no memory.
 async fn single(app: App, address: Address, format: Format) -> Result<Response, ApiError> {
     let place = Arc::clone(&app.pools.downloads).try_acquire_owned();
     let place = place.map_err(|_| ApiError::Overloaded)?;
@@ -193,7 +193,7 @@ async fn single(app: App, address: Address, format: Format) -> Result<Response, 
                 .blocking(move |app| Ok(app.store.read(|c| calls::rows(c, &some))?))
                 .await;
             let Ok(calls) = read else {
-                // The file must not look whole.
+                // The file must not look complete.
                 let _ = sender
                     .send(Err(io::Error::other("the store does not answer")))
                     .await;
@@ -211,7 +211,7 @@ async fn single(app: App, address: Address, format: Format) -> Result<Response, 
             }
             let sent = sender.send_timeout(Ok(std::mem::take(&mut text).into()), PATIENCE);
             if sent.await.is_err() {
-                // It went away, or reads nothing: the connection is closed, and the file does not look whole.
+                // The client is gone or does not read: the connection is closed, so the file does not look complete.
                 return;
             }
         }

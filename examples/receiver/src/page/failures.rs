@@ -1,4 +1,4 @@
-//! Calls that did not succeed: what the metric `model_errors` tells, and what calls say of themselves.
+//! Failed and aborted calls, from the metric `model_errors` and from the calls themselves.
 
 use crate::store::brief::Brief;
 use crate::store::errors::{self, Errors};
@@ -10,48 +10,48 @@ use rusqlite::Result;
 use std::cmp::Ordering;
 use std::collections::HashMap;
 
-/// The most models that are shown.
+/// Maximum number of models that are shown.
 const SHOWN: usize = 12;
 
-/// What is known of them.
+/// Their figures.
 pub struct Failures {
     /// Calls that failed, billed or not.
     pub failed: f64,
-    /// Calls that somebody stopped, billed or not.
+    /// Aborted calls, billed or not.
     pub aborted: f64,
-    /// The models with the most.
+    /// The models with the most such calls.
     pub shown: Vec<Failing>,
-    /// How many models there are besides.
+    /// Number of further models.
     pub more: usize,
-    /// Whether the metric tells of the calls that are selected.
+    /// Whether the metric covers the selected calls.
     pub is_told: bool,
-    /// What the metric tells of the models of the table.
+    /// The metric's figures of the models in the table.
     pub told: HashMap<Number, Errors>,
 }
 
-/// A model of which calls did not succeed, or not as they should.
+/// A model with failed, aborted or unexpected calls.
 pub struct Failing {
     pub model: String,
-    /// What was billed.
+    /// Its billed calls.
     pub billed: Brief,
     pub failed: f64,
     pub aborted: f64,
 }
 
-/// A model by its number, or by its name where none of its calls was ever billed.
+/// A model by its number, or by its name if none of its calls was billed.
 enum Model {
     Number(Number),
     Name(String),
 }
 
-/// Gathers them. The metric tells of billed and unbilled calls; where it was not sent, only those that were billed are
-/// known, so the larger of both counts.
+/// Collects them. The metric covers billed and unbilled calls; where it was not sent, only the billed ones are known,
+/// so the larger count is taken.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn failures(survey: &Survey, overview: &Overview, of_table: &[Number]) -> Result<Failures> {
     let (connection, filter) = (survey.connection, survey.filter);
-    // The metric tells the model and the agent, and nothing else.
+    // The metric has the model and the agent only.
     let untold = [
         Dimension::Trigger,
         Dimension::CostSource,

@@ -1,4 +1,4 @@
-//! Numbers and texts for people.
+//! Formats numbers and texts for display.
 
 /// `1,234,567`
 pub fn count(number: i64) -> String {
@@ -13,7 +13,7 @@ pub fn count(number: i64) -> String {
     text
 }
 
-/// `1.23M` from a million on, else as [`count`].
+/// `1.23M` from a million on, else like [`count`].
 pub fn short(number: i64) -> String {
     let size = number as f64;
     for (unit, letter) in [(1e12, 'T'), (1e9, 'B'), (1e6, 'M')] {
@@ -24,7 +24,7 @@ pub fn short(number: i64) -> String {
     count(number)
 }
 
-/// US dollars, with as many decimals as the amount needs: `$12.50`, `$0.0312`, `$0.000041`.
+/// US dollars, with as many decimals as needed: `$12.50`, `$0.0312`, `$0.000041`.
 pub fn money(dollars: f64) -> String {
     let sign = if dollars < 0.0 { "-" } else { "" };
     let size = dollars.abs();
@@ -44,7 +44,7 @@ pub fn money(dollars: f64) -> String {
     }
 }
 
-/// Milliseconds: `340 ms`, `1.24 s`, `2 m 05 s`; a dash where there is none.
+/// A duration in ms: `340 ms`, `1.24 s`, `2 m 05 s`; a dash for `None`.
 pub fn duration(ms: Option<f64>) -> String {
     match ms {
         None => "–".into(),
@@ -72,7 +72,7 @@ pub fn counted(number: i64, one: &str, more: &str) -> String {
     format!("{} {}", count(number), if number == 1 { one } else { more })
 }
 
-/// `hour`, `24 hours`, `7 days`: what comes after "the last"
+/// `hour`, `24 hours`, `7 days`, to follow "the last".
 pub fn range(hours: i64) -> String {
     match hours {
         1 => "hour".into(),
@@ -81,7 +81,7 @@ pub fn range(hours: i64) -> String {
     }
 }
 
-/// Text inside an element or a quoted attribute.
+/// Escapes text for an element or a quoted attribute.
 pub fn escape(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut out, character| {

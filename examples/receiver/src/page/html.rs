@@ -1,4 +1,4 @@
-//! The page around its parts. Text goes through [`escape`], numbers are written by [`format`](super::format).
+//! The page's frame. Texts are escaped by [`escape`], numbers are formatted by [`format`](super::format).
 
 use super::address::{Address, RANGES, stamp};
 use super::chart::{self, Figure};
@@ -11,7 +11,7 @@ use crate::store::brief::Brief;
 use crate::store::rollup::Count;
 use crate::store::series::Dimension;
 
-/// The Models page down to its head, which needs nothing of the database: a browser draws it while that is read.
+/// The Models page up to the end of its head, which needs no data: a browser renders it while the database is read.
 pub fn beginning(address: &Address, now: Micros) -> String {
     let header = format!(
         r##"<a class="skip" href="#figures">Skip to the figures</a>
@@ -28,10 +28,10 @@ pub fn beginning(address: &Address, now: Micros) -> String {
     open("Models", "models") + &header
 }
 
-/// What comes after it.
+/// The rest of the page.
 pub fn rest(view: &View, address: &Address, signed_in: bool) -> String {
     let sign_out = if signed_in {
-        // A link could be followed by a page of another site, or by a browser that loads ahead.
+        // A link could be opened by a page of another site, or by a browser that prefetches.
         r#"<form method="post" action="/logout"><button class="link">Sign out</button></form>"#
     } else {
         ""
@@ -55,7 +55,7 @@ pub fn rest(view: &View, address: &Address, signed_in: bool) -> String {
     content + END
 }
 
-/// What comes instead where the database did not answer.
+/// The rest of the page after a database error.
 pub fn unavailable() -> String {
     let says =
         "The store is unavailable; the receiver's log says why. Reload the page to try again.";
@@ -64,7 +64,7 @@ pub fn unavailable() -> String {
 
 fn figures(view: &View, address: &Address) -> String {
     let models = match address.filter.get(Dimension::Model) {
-        // Of one model's page the calls are what it was opened for.
+        // A page of one model is opened for its calls.
         Some(_) => details::details(view, address) + &tables::models(view, address),
         None => tables::models(view, address) + &details::details(view, address),
     };
@@ -137,7 +137,7 @@ fn ranges(address: &Address) -> String {
     RANGES.iter().map(link).collect()
 }
 
-/// A form that leads to an address: it works without a script.
+/// A form that opens an address, without a script.
 fn filter(view: &View, address: &Address) -> String {
     let set = Dimension::ALL
         .iter()
@@ -268,7 +268,7 @@ fn summary(view: &View) -> String {
     .concat()
 }
 
-/// That costs are missing is said before any cost is looked at.
+/// A note about missing costs precedes all costs.
 fn unknown(view: &View) -> String {
     let (unknown, calls) = (
         view.total.of(Count::UnknownCost),

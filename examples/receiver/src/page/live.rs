@@ -1,4 +1,4 @@
-//! `GET /models/events`: says when something was stored, as server-sent events. What it is, the page asks itself.
+//! `GET /models/events`: server-sent events when records are stored. The page then requests the data itself.
 
 use crate::app::App;
 use crate::client::Client;
@@ -12,16 +12,16 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 
-/// How often the database is looked at while somebody listens.
+/// Interval of database checks while pages listen.
 const LOOK: Duration = Duration::from_millis(400);
-/// The shortest time between two events: a page that is read needs no more.
+/// Minimum time between two events.
 const PAUSE: Duration = Duration::from_secs(1);
-/// How soon a browser that lost the connection comes back.
+/// Reconnection time of browsers.
 const RETRY: Duration = Duration::from_secs(2);
-/// The most pages of one client that listen at once, and of all clients.
+/// Maximum number of listening pages per client, and in total.
 const LISTENERS: (usize, usize) = (32, 160);
 
-/// Tells all listeners of changes; true once the server stops.
+/// Notifies all listeners of changes; true once the server stops.
 #[derive(Clone)]
 pub struct Live {
     changes: watch::Sender<i64>,
@@ -30,7 +30,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Nothing has changed yet.
+    /// Without changes yet.
     pub fn new(stop: watch::Receiver<bool>) -> Self {
         Self {
             changes: watch::Sender::new(0),
@@ -40,7 +40,7 @@ impl Live {
     }
 }
 
-/// Looks at the database's version while somebody listens. It changes with every process that writes to the file.
+/// Polls the database's version while pages listen. Every process that writes to the file changes it.
 pub async fn watch(app: App) {
     let mut stop = app.live.stop.clone();
     loop {
@@ -51,7 +51,7 @@ pub async fn watch(app: App) {
         if app.live.changes.receiver_count() == 0 {
             continue;
         }
-        // A store that does not answer is said by the requests that need it.
+        // Requests that need the store report its errors.
         if let Ok(version) = app.blocking(|app| Ok(app.store.version()?)).await {
             app.live
                 .changes
@@ -60,10 +60,10 @@ pub async fn watch(app: App) {
     }
 }
 
-/// The events. `changed` carries the database's version; the first one comes at once, since a page may have missed some.
+/// The events. `changed` has the database's version. The first one is sent at once, since a page may have missed some.
 ///
 /// # Errors
-/// Where too many listen already.
+/// Too many pages are listening.
 pub async fn events(
     State(app): State<App>,
     Extension(client): Extension<Client>,

@@ -1,4 +1,4 @@
-//! The Models page: whole without JavaScript, kept current with it.
+//! The Models page: complete without JavaScript, updated live with it.
 
 mod address;
 mod chart;
@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use view::View;
 
-/// The page, what keeps it current, its downloads and what it is drawn with.
+/// Routes of the page, its events, its downloads and its assets.
 pub fn routes() -> Router<App> {
     let shared = Shared::default();
     Router::new()
@@ -46,10 +46,10 @@ pub fn routes() -> Router<App> {
 }
 
 /// `GET /models?hours=1..720&model=…`, see [`Address`]. Its head is sent before the database is read, so that a browser
-/// has what it draws it with in the meantime.
+/// can load the assets meanwhile.
 ///
 /// # Errors
-/// Where too many pages are being read already.
+/// Too many pages are being read.
 async fn models(
     State(app): State<App>,
     Query(query): Query<HashMap<String, String>>,
@@ -62,7 +62,7 @@ async fn models(
     let beginning = html::beginning(&address, now);
     let (sender, receiver) = mpsc::channel::<Result<Bytes, Infallible>>(2);
     tokio::spawn(async move {
-        // Whoever went away needs nothing.
+        // The client is gone.
         if sender.send(Ok(beginning.into())).await.is_err() {
             return;
         }
@@ -85,7 +85,7 @@ async fn models(
     Ok(Html(Body::from_stream(ReceiverStream::new(receiver))))
 }
 
-/// The sign-in form; `problem` says why it comes again.
+/// The sign-in form; `problem` is the reason for showing it again.
 pub fn sign_in(next: &str, problem: Option<&str>) -> Html<String> {
     Html(html::sign_in(next, problem))
 }

@@ -1,4 +1,4 @@
-//! Pages that many ask for at once are read once: every open page asks for itself again when something was stored.
+//! Concurrent requests for one page share one reading: every open page reloads when records are stored.
 
 use crate::error::ApiError;
 use axum::body::Bytes;
@@ -6,21 +6,21 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-/// The pages that are being read, by their address.
+/// The pages that are being read, by address.
 #[derive(Clone, Default)]
 pub struct Shared {
     pages: Arc<Mutex<HashMap<String, Arc<Page>>>>,
 }
 
-/// A page, and when its reading began.
+/// A page and the start of its reading.
 type Page = tokio::sync::Mutex<Option<(Instant, Bytes)>>;
 
 impl Shared {
-    /// Gives a page as it was at some time after this call, so that it shows all that was stored before: one whose reading
-    /// begins from now on by whomever, else one that `read` reads.
+    /// Returns a page with everything that was stored before this call: one whose reading starts after it for another
+    /// request, else one that `read` reads.
     ///
     /// # Errors
-    /// What `read` gives.
+    /// The error of `read`.
     pub async fn page<F: Future<Output = Result<String, ApiError>>>(
         &self,
         address: String,
@@ -45,7 +45,7 @@ impl Shared {
         };
         drop(last);
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
-        // Nobody waits for it but this one.
+        // No other request waits for it.
         if Arc::strong_count(&page) <= 2 {
             pages.remove(&address);
         }

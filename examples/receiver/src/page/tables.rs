@@ -1,4 +1,4 @@
-//! Models, breakdowns and errors as tables. Cells are left open where HTML allows it: a page of a hundred models stays
+//! Models, breakdowns and errors as tables. Optional closing tags are omitted, so that a page with a hundred models is
 //! small.
 
 use super::address::{Address, UNTOLD};
@@ -10,7 +10,7 @@ use crate::store::series::Dimension;
 use crate::store::stats::{MODELS_MAX, ModelStats};
 use std::fmt::Write;
 
-/// The value of a dimension for people.
+/// Display text of a dimension's value.
 pub fn name(value: &str) -> String {
     if value.is_empty() {
         "not told".into()
@@ -28,7 +28,7 @@ fn link(address: &Address, dimension: Dimension, value: &str) -> String {
     )
 }
 
-/// How many calls have no price; empty where all have, and where [`cost`] says so of all.
+/// Note with the number of calls without a price; empty if all have one, or if none has one and [`cost`] says so.
 fn unpriced(calls: &Brief) -> String {
     match calls.unknown_cost {
         0 => String::new(),
@@ -46,7 +46,7 @@ fn is_unknown(calls: &Brief) -> bool {
     calls.unknown_cost > 0 && calls.unknown_cost == calls.calls && calls.cost_usd == 0.0
 }
 
-/// What calls cost; where no price of any of them is known, that is not nothing.
+/// Cost of calls; a dash if no call has a known price.
 pub fn cost(calls: &Brief) -> String {
     if is_unknown(calls) {
         "not known".into()
@@ -55,7 +55,7 @@ pub fn cost(calls: &Brief) -> String {
     }
 }
 
-/// Cached input as a share of the input of the calls that tell of the cache; a dash where none does.
+/// Share of cached input in the input of the calls that report caching; a dash without such calls.
 pub fn cached(sums: &Sums) -> String {
     match sums.of(Count::CacheTold) {
         ..=0 => "–".into(),
@@ -121,7 +121,7 @@ fn row(view: &View, address: &Address, model: &ModelStats, all: i64) -> String {
     )
 }
 
-/// A bar of a share, where it is long enough to be seen.
+/// A bar of a share, if it is long enough to be visible.
 fn bar(part: f64, whole: f64) -> String {
     let share = if whole > 0.0 {
         (part / whole * 100.0).clamp(0.0, 100.0)
@@ -190,7 +190,7 @@ fn figures(calls: &Brief, tokens: i64) -> String {
     )
 }
 
-/// A dimension's name for people.
+/// Display name of a dimension.
 pub const fn label(dimension: Dimension) -> &'static str {
     match dimension {
         Dimension::Model => "Model",
@@ -201,13 +201,13 @@ pub const fn label(dimension: Dimension) -> &'static str {
     }
 }
 
-/// What failed, what was stopped, and who answered instead.
+/// Failed calls, aborted calls, and fallback models.
 pub fn errors(view: &View, address: &Address) -> String {
     let mut body = String::new();
     for failing in &view.failures.shown {
         let (failed, aborted) = (failing.failed, failing.aborted);
         let billed = failing.billed.failed.saturating_add(failing.billed.aborted);
-        // Failed calls that were billed are among the requests, the others are not.
+        // Billed failed calls are among the requests, others are not.
         let tried =
             f64::from(failing.billed.calls) + (failed + aborted - f64::from(billed)).max(0.0);
         let whole = |number: f64| count(number.round() as i64);
@@ -280,7 +280,7 @@ pub fn choice(view: &View, address: &Address, dimension: Dimension) -> String {
         .iter()
         .map(String::as_str)
         .collect();
-    // A kept address may ask for what is no longer there, or is not there yet.
+    // A bookmarked address may select a value that no longer exists.
     if let Some(value) = current.filter(|value| !values.contains(value)) {
         values.push(value);
     }
@@ -290,10 +290,10 @@ pub fn choice(view: &View, address: &Address, dimension: Dimension) -> String {
         } else {
             ""
         };
-        // What stands between the tags is the value, where they are the same.
+        // The element's text is the value, if they are equal.
         let sent = match value {
             "" => format!(r#" value="{UNTOLD}""#),
-            // Browsers take white space together in what they send.
+            // Browsers collapse white space in the values that they send.
             value if value.split_whitespace().collect::<Vec<_>>().join(" ") != value => {
                 format!(r#" value="{}""#, escape(value))
             }

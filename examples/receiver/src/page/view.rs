@@ -1,4 +1,4 @@
-//! What the page shows, read from one state of the database. Of a million names it holds those that are shown.
+//! Data of the page, read from one state of the database. Of a million names, memory has those that are shown.
 
 use super::address::Address;
 use super::failures::{Failures, failures};
@@ -15,71 +15,71 @@ use crate::store::stats::{self, EXACT_MAX, ModelStats, Percentiles};
 use rusqlite::{Connection, Result};
 use serde_json::Value;
 
-/// How many single calls are listed.
+/// Maximum number of listed calls.
 pub const CALLS_SHOWN: usize = 40;
-/// How many calls sessions are gathered from.
+/// Number of calls from which sessions are collected.
 pub const CALLS_FOR_SESSIONS: usize = 1_000;
-/// The most models on a page.
+/// Maximum number of models on a page.
 const MODELS_SHOWN: usize = 100;
-/// The most models beside a list of calls.
+/// Maximum number of models beside a list of calls.
 const MODELS_BESIDE_CALLS: usize = 30;
-/// Models with a colour of their own; the rest are drawn as one.
+/// Number of models with their own colour; the rest is one group.
 pub const COLOURS: usize = 6;
-/// The most rows of a breakdown.
+/// Maximum number of rows in a breakdown.
 const ROWS_SHOWN: usize = 8;
-/// The most values to choose from.
+/// Maximum number of selectable values.
 const CHOICES: usize = 500;
-/// The most bars of a chart.
+/// Maximum number of bars in a chart.
 const BARS_MOST: i64 = 200;
 
-/// All of it.
+/// The data of the page.
 pub struct View {
-    /// Models, dearest first.
+    /// Models, highest cost first.
     pub models: Vec<ModelStats>,
-    /// How many models there are.
+    /// Number of models.
     pub models_in_all: usize,
     /// All models together.
     pub total: Sums,
     /// By agent, trigger, source of cost, gateway.
     pub breakdowns: [Breakdown; 4],
-    /// Where the bars of the charts begin.
+    /// Begin of each bar.
     pub bars: Bars,
     /// All models by bar.
     pub by_bar: Vec<Sums>,
-    /// The models with a colour, the most important first, by bar.
+    /// The models with their own colour by bar, the most important first.
     pub coloured: Vec<(String, Vec<Sums>)>,
-    /// Calls that did not succeed.
+    /// Failed and aborted calls.
     pub failures: Failures,
-    /// A model failed, another answered.
+    /// Fallbacks from a failed model to another one.
     pub fallbacks: Vec<Fallback>,
-    /// Values of each dimension, to choose from.
+    /// Selectable values of each dimension.
     pub choices: [Vec<String>; 5],
-    /// The latest calls, where they are listed.
+    /// The latest calls, if listed.
     pub calls: Vec<Value>,
     /// Their sessions.
     pub sessions: Vec<Session>,
-    /// The one call that is asked for.
+    /// The selected call.
     pub call: Option<Value>,
 }
 
-/// What the values of a dimension come to.
+/// Sums by the values of a dimension.
 pub struct Breakdown {
     pub dimension: Dimension,
-    /// The dearest, and the calls without a known price however few they are.
+    /// The values with the highest cost, and the calls without a known price, however few.
     pub shown: Vec<(String, Brief)>,
-    /// How many values there are besides.
+    /// Number of further values.
     pub more: usize,
-    /// What these come to.
+    /// Sums of the further values.
     pub rest: Brief,
     /// Tokens of all values.
     pub tokens: i64,
 }
 
 impl View {
-    /// Reads it. Blocks.
+    /// Reads the data. Blocks.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn read(store: &Store, address: &Address, now: Micros) -> Result<Self> {
         store.survey(|connection, catalog| {
             let window = address.window(now);
@@ -144,7 +144,7 @@ impl View {
         })
     }
 
-    /// How many calls of a model did not succeed, billed or not: failed, stopped.
+    /// Number of failed and of aborted calls of a model, billed or not.
     pub fn unsuccessful(&self, model: &ModelStats) -> (f64, f64) {
         let told = self.failures.told.get(&model.number);
         let told = told.copied().unwrap_or_default();
@@ -155,13 +155,13 @@ impl View {
     }
 }
 
-/// The bars of the window, empty ones too.
+/// The bars of the window, including empty ones.
 fn bars(address: &Address, now: Micros, is_fine: bool) -> Bars {
     let step = address.step(now, is_fine);
     let window = address.window(now);
     let first = window.from.div_euclid(step) * step;
     let last = window.to.map_or(now, |to| to - 1).max(window.from);
-    // What is dated in the future is in the sums and in no bar.
+    // Calls in the future are in the sums but in no bar.
     let count = (last - first).div_euclid(step) + 1;
     let starts = (0..count.min(BARS_MOST)).map(|index| first + index * step);
     Bars {
@@ -170,7 +170,7 @@ fn bars(address: &Address, now: Micros, is_fine: bool) -> Bars {
     }
 }
 
-/// The models with colours: those with the most tokens and cost, the same in both charts, most first.
+/// The models with colours: those with the most tokens and cost, equal in both charts, highest first.
 fn coloured(overview: &Overview) -> Vec<Number> {
     let weight = |brief: &Brief| (brief.tokens.max(0) as f64, brief.cost_usd.max(0.0));
     let models = || overview.of(Dimension::Model);
@@ -205,7 +205,7 @@ fn breakdown(
     .map(|(number, _)| number)
     .collect();
     if dimension == Dimension::CostSource {
-        // What nobody has priced is shown however little it is.
+        // Calls without a price are shown, however few.
         let unknown = series::find(connection, dimension, "unknown")?;
         if overview.get(unknown).calls > 0 && !numbers.contains(&unknown) {
             numbers.push(unknown);
@@ -234,7 +234,7 @@ fn breakdown(
     })
 }
 
-/// The single calls and sessions of a page that lists them: one of a model does, another where it is asked to.
+/// The calls and sessions of a page that lists them: a page of one model, or one with the option.
 fn single(survey: &Survey, address: &Address) -> Result<(Vec<Value>, Vec<Session>)> {
     if !lists_calls(address) {
         return Ok((Vec::new(), Vec::new()));

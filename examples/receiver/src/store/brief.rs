@@ -1,10 +1,10 @@
-//! What is counted of every value, however many there are.
+//! Sums that are kept for every value, however many there are.
 
 use super::rollup::{Count, Sums};
 use rusqlite::types::ValueRef;
 use rusqlite::{Result, Row};
 
-/// What a value's calls come to, as far as it takes to rank values and to list them briefly.
+/// Sums of a value's calls, as far as ranking and short lists need them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Brief {
     pub cost_usd: f64,
@@ -34,7 +34,7 @@ impl Brief {
         }
     }
 
-    /// Of all that is known.
+    /// From full sums.
     pub fn of(sums: &Sums) -> Self {
         let count = |what| sums.of(what).clamp(0, u32::MAX.into()) as u32;
         Self {
@@ -49,8 +49,8 @@ impl Brief {
         }
     }
 
-    /// The columns that [`Brief::of_row`] reads from the second on. The lowest bit of the third says whether any of those after
-    /// it is not zero: reading few columns is most of what a million rows take.
+    /// The columns that [`Brief::of_row`] reads from the second on. The lowest bit of the third says whether any later
+    /// column is not zero: reading few columns saves most of the time of a million rows.
     pub const COLUMNS: &str = "cost_usd, prompt_tokens + completion_tokens,
         calls << 1 | ((unknown_cost | failed | aborted | missing_usage | rerouted) <> 0),
         unknown_cost, failed, aborted, missing_usage, rerouted";
@@ -58,7 +58,7 @@ impl Brief {
     /// Reads [`Brief::COLUMNS`].
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn of_row(row: &Row) -> Result<Self> {
         let cut = |count: i64| count.clamp(0, u32::MAX.into()) as u32;
         let count = |index| row.get(index).map(cut);
@@ -67,7 +67,7 @@ impl Brief {
             cost_usd: row.get(1)?,
             tokens: match row.get_ref(2)? {
                 ValueRef::Integer(tokens) => tokens,
-                // What is too large for 64 bits; the cast gives the largest.
+                // Too large for 64 bits; the cast returns the largest number.
                 other => other.as_f64()? as i64,
             },
             calls: cut(calls >> 1),

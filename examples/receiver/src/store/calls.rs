@@ -1,4 +1,4 @@
-//! Single calls: the latest that a filter selects, their sessions, and one by its id.
+//! Single calls: the latest ones of a filter, their sessions, and one by id.
 
 use super::query::Survey;
 use super::read::Select;
@@ -40,10 +40,10 @@ pub const FIELDS: [&str; 24] = [
     "response_model",
 ];
 
-/// The rows of the latest calls, newest first, by `seq`; only those that did not succeed where `failed` is set.
+/// The rows of the latest calls, newest first, by `seq`; with `failed`, only failed and aborted ones.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn latest(survey: &Survey, failed: bool, limit: usize) -> Result<Vec<i64>> {
     let (from, to) = (survey.window.from, survey.window.end());
     if failed {
@@ -82,7 +82,7 @@ fn latest_failed(survey: &Survey, limit: usize) -> Result<Vec<i64>> {
 /// The calls of these rows, with all their fields.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn rows(connection: &Connection, seqs: &[i64]) -> Result<Vec<Value>> {
     let mut calls = Vec::with_capacity(seqs.len());
     for seq in seqs {
@@ -97,7 +97,7 @@ pub fn rows(connection: &Connection, seqs: &[i64]) -> Result<Vec<Value>> {
 /// The call of an id.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn one(connection: &Connection, id: &str) -> Result<Option<Value>> {
     let found = Select::new(CALL)
         .only("id = ?", Some(id.to_owned()))
@@ -105,10 +105,10 @@ pub fn one(connection: &Connection, id: &str) -> Result<Option<Value>> {
     Ok(found.into_iter().next())
 }
 
-/// What a session's calls come to, of the calls that were looked at.
+/// Sums of a session's calls among the given calls.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Session {
-    /// As it was sent, mostly hashed; empty where it was not told.
+    /// The session's key as it was sent, mostly hashed; empty if missing.
     pub key: String,
     pub calls: i64,
     pub tokens: i64,
@@ -119,10 +119,10 @@ pub struct Session {
     pub unknown_cost: i64,
 }
 
-/// The sessions of these rows, the one called last first.
+/// The sessions of these rows, the most recent first.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn sessions(connection: &Connection, newest_first: &[i64]) -> Result<Vec<Session>> {
     let mut statement = connection.prepare_cached(
         "SELECT ifnull(session_key, ''), prompt_tokens, completion_tokens, cost_usd, timestamp,

@@ -1,4 +1,4 @@
-//! The metric `model_errors`: model calls that failed or were stopped, whether they were billed or not.
+//! The metric `model_errors`: failed and aborted model calls, billed or not.
 
 use super::first::first;
 use super::window::Window;
@@ -10,19 +10,19 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The metric's name.
 pub const METRIC: &str = "model_errors";
 
-/// What became of the calls of a model that did not succeed.
+/// Numbers of failed and aborted calls of a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Errors {
     /// The provider or the stream failed.
     pub failed: f64,
-    /// Somebody stopped them.
+    /// The client or the user stopped them.
     pub aborted: f64,
 }
 
 /// Adds a point of the metric to its sums.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn count(
     connection: &Connection,
     at: Micros,
@@ -30,7 +30,7 @@ pub fn count(
     tags: &str,
     value: f64,
 ) -> Result<()> {
-    // Tags were an object when they came in.
+    // Tags were validated as an object.
     let tags: Value = serde_json::from_str(tags).unwrap_or_default();
     let tag = |name: &str| tags[name].as_str().unwrap_or_default();
     connection
@@ -42,17 +42,17 @@ pub fn count(
         .map(drop)
 }
 
-/// Counts the points that a database of an earlier version holds.
+/// Counts the points in a database of an earlier version.
 pub const TAKE_IN: &str = "INSERT INTO errors_hour (start, model, agent, outcome, errors)
     SELECT timestamp - timestamp % 3600000000, ifnull(tags ->> 'model', ''), agent_name,
         ifnull(tags ->> 'outcome', ''), sum(value)
     FROM metrics WHERE name = 'model_errors' AND json_valid(tags) GROUP BY 1, 2, 3, 4;";
 
-/// Gives the errors of each model, of one model or agent where these are given. The models are grouped by SQLite, which
-/// keeps what does not fit into its cache in a file.
+/// Passes the errors of each model to `take`, filtered by model or agent. SQLite groups the models and stores what
+/// exceeds its cache in a file.
 ///
 /// # Errors
-/// What SQLite says, or `take`.
+/// The SQLite error, or the error of `take`.
 pub fn each_model(
     connection: &Connection,
     window: Window,
@@ -96,22 +96,22 @@ pub fn each_model(
     Ok(())
 }
 
-/// A model failed and another answered in the same turn.
+/// A fallback: a model failed and another answered in the same turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fallback {
     /// The model that failed.
     pub from: String,
     /// The model that answered.
     pub to: String,
-    /// In how many turns.
+    /// Number of turns.
     pub turns: i64,
 }
 
-/// Failed calls behind which fallbacks are looked for, the latest.
+/// Maximum number of failed calls that are checked for fallbacks, the latest ones.
 const FAILED_MOST: usize = 1_000;
-/// Calls that are looked at behind a failed one: the one that answers comes soon.
+/// Maximum number of calls that are checked after a failed one.
 const LATER_MOST: usize = 20;
-/// Fallbacks that are shown.
+/// Maximum number of fallbacks that are shown.
 const FALLBACKS_MOST: usize = 20;
 
 /// The latest failed calls.
@@ -122,12 +122,12 @@ pub const LATEST_FAILED: &str = "SELECT trace_id, name, started_at FROM spans
 pub const LATER: &str = "SELECT status, name FROM spans INDEXED BY spans_chat
     WHERE trace_id = ?1 AND name GLOB 'chat *' AND started_at >= ?2 ORDER BY started_at LIMIT ?3";
 
-/// Fallbacks among the latest failed calls that traces tell of, most frequent first.
+/// Fallbacks among the latest failed calls with traces, most frequent first.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn fallbacks(connection: &Connection, window: Window) -> Result<Vec<Fallback>> {
-    // The lists are bounded each: a trace may have any number of spans.
+    // Both lists are bounded, since a trace may have any number of spans.
     let mut statement = connection.prepare_cached(LATEST_FAILED)?;
     let mut later = connection.prepare_cached(LATER)?;
     let mut turns: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
@@ -156,5 +156,5 @@ pub fn fallbacks(connection: &Connection, window: Window) -> Result<Vec<Fallback
     }))
 }
 
-/// The length of what stands before the model in the name of a span.
+/// Length of the prefix before the model in a span's name.
 const CHAT: usize = "chat ".len();

@@ -1,4 +1,4 @@
-//! The first of many in an order.
+//! Selects the first items in an order.
 
 use std::cmp::Ordering;
 
@@ -10,7 +10,7 @@ pub struct First<T, F> {
 }
 
 impl<T, F: FnMut(&T, &T) -> Ordering> First<T, F> {
-    /// Nothing yet.
+    /// Empty.
     pub fn new(most: usize, order: F) -> Self {
         Self {
             kept: Vec::new(),
@@ -19,7 +19,7 @@ impl<T, F: FnMut(&T, &T) -> Ordering> First<T, F> {
         }
     }
 
-    /// Takes one in, where it is among the first.
+    /// Adds an item, if it is among the first.
     pub fn push(&mut self, one: T) {
         self.kept.push(one);
         if self.kept.len() >= 2 * self.most + 64 {

@@ -1,14 +1,15 @@
-//! Latencies counted in buckets whose widths grow with the latency, so that a percentile of any number of calls
-//! costs the same and its error is known.
+//! Histograms of latencies with buckets of growing width, so that a percentile of any number of calls costs the same
+//! and has a known error.
 //!
-//! 32 buckets each doubling: a bucket is 2.2 % wide, its geometric middle at most [`ERROR`] from all that is in it.
+//! There are 32 buckets per doubling: a bucket is 2.2 % wide, and its geometric middle differs by at most [`ERROR`]
+//! from its values.
 
-/// How far a percentile of buckets may be from the exact one, as a share of it. Below [`SMALLEST`] it is zero instead.
+/// Maximum relative error of a percentile from buckets. Below [`SMALLEST`] the percentile is zero.
 pub const ERROR: f64 = 0.011;
 /// The lower bound of the first bucket, in ms.
 const SMALLEST: f64 = 1.0 / 1024.0;
 const PER_DOUBLING: f64 = 32.0;
-/// From a microsecond to 10^12 ms, the most that a record may say; and the bucket of zeros.
+/// Number of buckets: from 1 µs to 10^12 ms, the maximum of a record, plus the bucket of zeros.
 const BUCKETS: usize = 50 * 32 + 1;
 
 /// The bucket of a latency in ms.
@@ -16,7 +17,7 @@ fn bucket_of(ms: f64) -> u16 {
     if ms < SMALLEST {
         return 0;
     }
-    // A cast of a float saturates, and stock mode takes any latency.
+    // The cast saturates, since stock mode accepts any latency.
     let index = ((ms / SMALLEST).log2() * PER_DOUBLING) as usize;
     index.saturating_add(1).min(BUCKETS - 1) as u16
 }
@@ -29,12 +30,12 @@ fn middle_of(bucket: usize) -> f64 {
     SMALLEST * ((bucket as f64 - 0.5) / PER_DOUBLING).exp2()
 }
 
-/// A change of some buckets, small and in no order: what one request brings.
+/// A change of some buckets, unsorted: the content of one request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Change(Vec<(u16, i64)>);
 
 impl Change {
-    /// Counts `calls` (fewer than none takes away) of a latency.
+    /// Adds `calls` of a latency; a negative number subtracts.
     pub fn add(&mut self, ms: f64, calls: i64) {
         let bucket = bucket_of(ms);
         match self.0.iter_mut().find(|(at, _)| *at == bucket) {
@@ -58,7 +59,7 @@ impl Change {
         self.0.iter().all(|(_, calls)| *calls == 0)
     }
 
-    /// As it is stored: ascending buckets that are not empty, each as its distance from the one before and its count.
+    /// The stored form: ascending non-empty buckets, each as its distance from the previous one and its count.
     pub fn pack(&self) -> Vec<u8> {
         let mut buckets = self.0.clone();
         buckets.sort_unstable_by_key(|(bucket, _)| *bucket);
@@ -70,7 +71,7 @@ impl Change {
     }
 }
 
-/// Two packed histograms (or changes of such) added up.
+/// The sum of two packed histograms or changes.
 pub fn add_packed(one: &[u8], other: &[u8]) -> Vec<u8> {
     let mut sum = Packed::default();
     sum.bytes.reserve(one.len() + other.len());
@@ -95,13 +96,13 @@ struct Packed {
 }
 
 impl Packed {
-    /// Adds a bucket; each is beyond the one before.
+    /// Adds a bucket, in ascending order.
     fn push(&mut self, bucket: u16, calls: i64) {
         if calls == 0 {
             return;
         }
         push(&mut self.bytes, u64::from(bucket - self.last));
-        // Zigzag: a change may take away.
+        // Zigzag encoding, since a change may be negative.
         push(&mut self.bytes, ((calls << 1) ^ (calls >> 63)) as u64);
         self.last = bucket;
     }
@@ -138,7 +139,7 @@ fn unpack(packed: &[u8]) -> impl Iterator<Item = (u16, i64)> {
     })
 }
 
-/// The buckets that are not empty, packed: what percentiles are read from. Of a model of a few calls it is a few bytes.
+/// The packed non-empty buckets, from which percentiles are read. For a model with few calls they are a few bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Histogram(Vec<u8>);
 
@@ -155,7 +156,8 @@ impl Histogram {
         self.0 = add_packed(&self.0, packed);
     }
 
-    /// The value at `share` (0 to 1), linear between the two closest ranks, each within [`ERROR`]; none of nothing.
+    /// The value at `share` (0 to 1), linear between the two closest ranks, each within [`ERROR`]; `None` for an empty
+    /// histogram.
     pub fn percentile(&self, share: f64) -> Option<f64> {
         let calls: i64 = unpack(&self.0).map(|(_, calls)| calls).sum();
         let last = calls.checked_sub(1).filter(|last| *last >= 0)?;
@@ -187,7 +189,7 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             (seed >> 33) as f64 / f64::from(1_u32 << 31)
         };
-        // From a microsecond to an hour, as many of each size.
+        // From 1 µs to 1 h, evenly by magnitude.
         (0..count)
             .map(|_| 10_f64.powf(next() * 9.5 - 3.0))
             .collect()

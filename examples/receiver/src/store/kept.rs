@@ -1,4 +1,4 @@
-//! Figures of all rows of a kind, kept in memory while the sums are as they were: pages at once want the same ones.
+//! Cache of figures of all rows of a kind, valid while the sums do not change: concurrent pages read the same figures.
 
 use super::brief::Brief;
 use super::rollup::Sums;
@@ -8,18 +8,18 @@ use super::window::Range;
 use rusqlite::{Connection, Result};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Fewer rows are read as quickly as they are looked up. Tests keep all, so that they would see what is kept for too long.
+/// Minimum number of rows: reading fewer is as fast as the cache. Tests cache all, to detect stale figures.
 const LEAST: usize = if cfg!(test) { 1 } else { 20_000 };
-/// Of more rows nothing is kept: a million take 24 MB.
+/// Maximum number of rows: a million take 24 MB.
 const MOST: usize = 2_000_000;
-/// Readings that are kept.
+/// Maximum number of cached readings.
 const READINGS: usize = 2;
 
-/// The last readings, of models by day and of a filter's, say.
+/// The last readings, for example of models by day and of a filter.
 #[derive(Clone, Debug, Default)]
 pub struct Kept(Arc<Mutex<Vec<Arc<Reading>>>>);
 
-/// What was read, and of which state of the sums.
+/// A reading, and the state of the sums that it belongs to.
 #[derive(Debug)]
 struct Reading {
     of: (i64, Table, i64, Range),
@@ -28,7 +28,7 @@ struct Reading {
     rare: Vec<(Number, Brief)>,
 }
 
-/// What every row has.
+/// The columns of every row.
 #[derive(Clone, Copy, Debug)]
 struct Common {
     number: Number,
@@ -38,7 +38,7 @@ struct Common {
 }
 
 impl Reading {
-    /// Whether it is still worth to be kept.
+    /// Whether it is small enough for the cache.
     fn push(&mut self, number: Number, brief: &Brief) -> bool {
         let (calls, cost_usd, tokens) = (brief.calls, brief.cost_usd, brief.tokens);
         self.rows.push(Common {
@@ -76,10 +76,10 @@ impl Reading {
 }
 
 impl Kept {
-    /// Gives a few figures of the rows of a kind, a row in one or two parts: of all, or of some numbers alone.
+    /// Passes figures of the rows of a kind to `take`, of all rows or of some numbers; a row may come in two parts.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn briefs(
         &self,
         connection: &Connection,
@@ -132,14 +132,14 @@ impl Kept {
 
     fn keep(&self, reading: Reading) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Of an earlier state nothing is wanted any more.
+        // Readings of earlier states are obsolete.
         kept.retain(|other| other.of.0 == reading.of.0 && other.of != reading.of);
         kept.truncate(READINGS - 1);
         kept.insert(0, Arc::new(reading));
     }
 }
 
-/// A number that is another one whenever the sums were changed, by whichever process; that of the state that is read.
+/// The version of the sums in the state that is read: it differs after any change by any process.
 fn state(connection: &Connection) -> Result<i64> {
     connection
         .prepare_cached("SELECT changes FROM sums_state")?

@@ -1,6 +1,6 @@
-//! The SQLite store: one connection that writes, a few that read beside it.
+//! The SQLite store: one writing connection and a few reading ones.
 //!
-//! Everything here blocks; callers are on blocking threads.
+//! All functions block; callers run on blocking threads.
 
 pub mod brief;
 pub mod calls;
@@ -34,21 +34,21 @@ use upgrade::{APPLICATION_ID, SCHEMA_VERSION};
 
 pub use write::Repeat;
 
-/// Reading connections kept open.
+/// Number of open reading connections.
 const READERS_KEPT: usize = 4;
-/// Statements kept prepared for each connection.
+/// Number of prepared statements per connection.
 const STATEMENTS_KEPT: usize = 64;
 /// How long to wait for another process that is writing to the same file.
 const BUSY: Duration = Duration::from_secs(5);
-/// The longest that one reading may take, whatever is asked for.
+/// Maximum time of one reading.
 pub const READ_MOST: Duration = Duration::from_secs(10);
-/// How often that is looked at: steps of SQLite's machine, a millisecond or so.
+/// Interval of the time check, in steps of SQLite's virtual machine, about 1 ms.
 const STEPS: i32 = 50_000;
 
 /// A database of records.
 pub struct Store {
-    /// `None` for a database in memory, which only its one connection can see. Closed before the writer: SQLite brings the
-    /// log into the file when its last connection goes, and one that only reads cannot.
+    /// `None` for a database in memory, which only its single connection sees. Closed before the writer: SQLite merges
+    /// the log into the file when its last connection closes, and a read-only one cannot.
     readers: Option<Readers>,
     writer: Mutex<Writer>,
     catalog: Mutex<Arc<Catalog>>,
@@ -62,15 +62,15 @@ struct Writer {
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    /// Sees what others write, this process's own writer included.
+    /// Detects writes by any process, including this one.
     watcher: Mutex<Connection>,
 }
 
 impl Store {
-    /// Opens the database, and makes its file (mode 0600) and tables where they do not exist.
+    /// Opens the database and creates its file (mode 0600) and tables if they do not exist.
     ///
     /// # Errors
-    /// One sentence that names the file and says what to do.
+    /// A sentence that names the file and the fix.
     pub fn open(database: &Database) -> Result<Self, String> {
         match database {
             Database::Memory => {
@@ -105,10 +105,10 @@ impl Store {
         }
     }
 
-    /// Stores a batch in one transaction: all of it or nothing. Records without a time of their own get `arrival`.
+    /// Stores a batch in one transaction. Records without a time get `arrival`.
     ///
     /// # Errors
-    /// What SQLite says; then nothing was stored.
+    /// The SQLite error; then nothing was stored.
     pub fn write(&self, batch: &Batch, arrival: Micros, repeat: Repeat) -> rusqlite::Result<()> {
         let mut writer = lock(&self.writer);
         let Writer {
@@ -127,10 +127,10 @@ impl Store {
         stored
     }
 
-    /// A number that differs from the last one where something was stored since, by whichever process.
+    /// A version number that changes with every write by any process.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn version(&self) -> rusqlite::Result<i64> {
         match &self.readers {
             Some(readers) => {
@@ -140,10 +140,10 @@ impl Store {
         }
     }
 
-    /// Runs `query` on one state of the database, with the series that there are in it.
+    /// Runs `query` on one state of the database with the series in it.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn survey<T>(
         &self,
         query: impl FnOnce(&Connection, &Catalog) -> rusqlite::Result<T>,
@@ -163,10 +163,10 @@ impl Store {
         Ok(Arc::clone(&held))
     }
 
-    /// Runs `query` on a connection that sees every write which has returned.
+    /// Runs `query` on a connection that sees all completed writes.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn read<T>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
@@ -188,7 +188,7 @@ impl Store {
     }
 }
 
-/// Runs `query`, and interrupts it where it takes too long.
+/// Runs `query` and interrupts it if it takes too long.
 fn within<T>(
     most: Duration,
     connection: &Connection,
@@ -219,13 +219,13 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY)?;
-    // What is read is mostly read once, in order; the system keeps the file.
+    // Most data is read once, in order; the system caches the file.
     connection.pragma_update(None, "cache_size", -8_192)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_KEPT);
     Ok(connection)
 }
 
-/// A panic while the lock was held cannot leave the connection half-way: its transaction rolled back on drop.
+/// A panic under the lock leaves the connection usable: its transaction was rolled back on drop.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -253,7 +253,7 @@ fn check_ours(connection: &Connection) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes the file before SQLite does, readable by its owner only; the log beside it inherits the mode.
+/// Creates the file before SQLite does, readable by its owner only; the log beside it inherits the mode.
 fn create_private(path: &Path) -> std::io::Result<()> {
     let mut options = std::fs::OpenOptions::new();
     options.create(true).append(true);
@@ -282,7 +282,7 @@ mod tests {
         let code = error.and_then(|error| error.sqlite_error_code());
         assert_eq!(code, Some(rusqlite::ErrorCode::OperationInterrupted));
         assert_eq!(count("SELECT 7", Duration::ZERO), Ok(7));
-        // Without a bound again: writing has none.
+        // Removes the time limit: writing has none.
         let many = ENDLESS.replace("FROM n)", "FROM n LIMIT 200000)");
         let counted = connection.query_row(&many, [], |row| row.get::<_, i64>(0));
         assert_eq!(counted, Ok(200_000));

@@ -1,7 +1,7 @@
-//! Sums of the calls that a filter selects, from days and hours where these are whole, else from single calls.
+//! Sums of the calls that a filter selects: from whole days and hours, and from single calls at the ends.
 //!
-//! Two passes. The first ([`Survey::overview`]) counts every value in forty bytes, by the number of its series and without its
-//! name. The second ([`Survey::details`]) reads all that is known of the few values that are shown.
+//! Two passes: the first ([`Survey::overview`]) sums every value in 40 bytes, by the number of its series and without
+//! its name. The second ([`Survey::details`]) reads the full figures of the few values that are shown.
 
 use super::brief::Brief;
 use super::histogram::Histogram;
@@ -15,12 +15,12 @@ use rusqlite::{Connection, Result, Row};
 use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 
-/// Which calls: those whose dimensions have these values, where one is given. An empty value is one that was not told.
+/// A filter of calls by the values of dimensions. An empty value means that it is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter(pub [Option<String>; 5]);
 
 impl Filter {
-    /// What a dimension has to be.
+    /// The required value of a dimension.
     pub fn get(&self, dimension: Dimension) -> Option<&str> {
         self.0[dimension as usize].as_deref()
     }
@@ -30,7 +30,7 @@ impl Filter {
         self.0.iter().all(Option::is_none)
     }
 
-    /// Whether it asks for no dimension but this.
+    /// Whether it filters by no other dimension.
     fn is_only(&self, dimension: Dimension) -> bool {
         Dimension::ALL
             .into_iter()
@@ -38,7 +38,7 @@ impl Filter {
     }
 }
 
-/// The calls to be summed.
+/// A selection of calls to sum.
 pub struct Survey<'a> {
     pub connection: &'a Connection,
     pub catalog: &'a Catalog,
@@ -46,14 +46,14 @@ pub struct Survey<'a> {
     pub filter: &'a Filter,
     /// The filter's values by their numbers.
     wanted: [Option<Number>; 5],
-    /// The whole series that pass, where they are few.
+    /// The whole series that pass, if they are few.
     few: OnceCell<Option<Vec<Number>>>,
 }
 
-/// The most series whose rows are looked up one by one; of more all rows are gone through.
+/// Maximum number of series whose rows are looked up one by one; for more, all rows are scanned.
 const FEW: usize = 1_000;
 
-/// The bars of charts: where each begins, ascending, and how much time it stands for.
+/// The bars of charts: begins, ascending, and the time step.
 #[derive(Clone, Debug, Default)]
 pub struct Bars {
     pub starts: Vec<Micros>,
@@ -67,7 +67,7 @@ impl Bars {
     }
 }
 
-/// What the calls come to, by value.
+/// Sums by value.
 pub struct Overview {
     /// All of them.
     pub total: Sums,
@@ -75,12 +75,12 @@ pub struct Overview {
     pub bars: Vec<Sums>,
     /// By number of the value.
     briefs: Vec<Brief>,
-    /// The values of each dimension that was asked for.
+    /// The values of each requested dimension.
     values: [Vec<Number>; 5],
 }
 
 impl Overview {
-    /// The values of a dimension that has calls, in no order.
+    /// The values of a dimension with calls, unsorted.
     pub fn of(&self, dimension: Dimension) -> impl Iterator<Item = (Number, &Brief)> {
         let values = self.values[dimension as usize].iter();
         values
@@ -88,7 +88,7 @@ impl Overview {
             .filter(|(_, brief)| brief.calls > 0)
     }
 
-    /// What a value's calls come to; nothing where it has none.
+    /// The sums of a value; zero without calls.
     pub fn get(&self, number: Number) -> Brief {
         self.briefs
             .get(number as usize)
@@ -97,7 +97,7 @@ impl Overview {
     }
 
     fn add(&mut self, dimension: Dimension, number: Number, more: &Brief) {
-        // A number that was given since the catalogue was read is in no row of this state of the database.
+        // A number that was assigned after the catalogue was read is in no row of this state.
         let Some(brief) = self.briefs.get_mut(number as usize) else {
             return;
         };
@@ -116,14 +116,14 @@ pub struct Group {
 }
 
 impl Group {
-    /// Mean latency in ms; none where no call was timed.
+    /// Mean latency in ms; `None` without a timed call.
     pub fn average(&self) -> Option<f64> {
         let timed = self.sums.of(Count::Timed);
         (timed > 0).then(|| self.sums.latency_ms / timed as f64)
     }
 }
 
-/// What is read of models that are shown.
+/// Figures of the models that are shown.
 #[derive(Default)]
 pub struct Details {
     /// By the model's number.
@@ -132,7 +132,7 @@ pub struct Details {
     pub bars: HashMap<Number, Vec<Sums>>,
 }
 
-/// Where the sums of a window are: single calls at its ends, and rows of tables between.
+/// The parts of a window: single calls at its ends, and rows of tables between.
 struct Parts {
     edges: Vec<Range>,
     /// For sums of the whole window.
@@ -149,10 +149,10 @@ struct Single {
 }
 
 impl<'a> Survey<'a> {
-    /// Of the calls in `window` those that pass `filter`.
+    /// The calls in `window` that pass `filter`.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn new(
         connection: &'a Connection,
         catalog: &'a Catalog,
@@ -186,7 +186,7 @@ impl<'a> Survey<'a> {
         wanted.all(|(wanted, value)| wanted.is_none_or(|wanted| wanted == *value))
     }
 
-    /// The whole series that pass, where they are few.
+    /// The whole series that pass, if they are few.
     pub fn few(&self) -> Option<&[Number]> {
         let found = self.few.get_or_init(|| self.whole(|_| true));
         found.as_deref()
@@ -200,7 +200,7 @@ impl<'a> Survey<'a> {
         (found.len() <= FEW).then_some(found)
     }
 
-    /// Of which kind the sums of a dimension are: of it alone where the filter asks for no other.
+    /// The kind of sums for a dimension: of it alone if the filter has no other dimension.
     fn kind(&self, dimension: Dimension) -> i64 {
         if self.filter.is_only(dimension) {
             dimension.kind()
@@ -209,7 +209,7 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Of which kind the sums of all calls are, and of which numbers where they are few.
+    /// The kind of sums for all calls, and their numbers if they are few.
     fn total(&self) -> (i64, Option<Vec<Number>>) {
         if self.filter.is_open() {
             return (EVERYTHING, None);
@@ -220,10 +220,10 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Whether there are no more than `most` calls in the window, whatever the filter.
+    /// Whether the window has at most `most` calls, whatever the filter.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn is_small(&self, most: i64) -> Result<bool> {
         let count: i64 = self
             .connection
@@ -256,10 +256,10 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Sums of everything, in all and by bar, and of each value of these dimensions.
+    /// Total sums, sums by bar, and sums of each value of these dimensions.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn overview(&self, dimensions: &[Dimension], bars: &Bars) -> Result<Overview> {
         let mut found = Overview {
             total: Sums::default(),
@@ -329,10 +329,10 @@ impl<'a> Survey<'a> {
         Ok(found)
     }
 
-    /// All that is known of some models, and the same by bar of those in `by_bar`.
+    /// Full figures of some models, and the same by bar for those in `by_bar`.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn details(&self, models: &[Number], by_bar: &[Number], bars: &Bars) -> Result<Details> {
         let model = Dimension::Model as usize;
         let groups = models.iter().map(|number| (*number, Group::default()));
@@ -415,7 +415,7 @@ impl<'a> Survey<'a> {
     /// All latencies of some models, from the single calls.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn latencies(&self, models: &[Number]) -> Result<HashMap<Number, Vec<f64>>> {
         let mut found: HashMap<Number, Vec<f64>> =
             models.iter().map(|model| (*model, Vec::new())).collect();

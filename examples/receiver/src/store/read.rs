@@ -1,4 +1,4 @@
-//! The lists that AgentWatch's read side answers, newest first.
+//! The lists of AgentWatch's read side, newest first.
 
 use crate::clock;
 use rusqlite::types::{Value as Sql, ValueRef};
@@ -6,12 +6,12 @@ use rusqlite::{Connection, Error, Result, Row, ffi, params_from_iter};
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 
-/// The most bytes of text in an answer: a thousand logs may have sixty million.
+/// Maximum size of the texts in an answer, in bytes: a thousand logs may have 60 MB.
 const ANSWER_MOST: usize = 8 * 1024 * 1024;
-/// The most models, jobs, checks, names of metrics, spans or events in an answer.
+/// Maximum number of models, jobs, checks, names of metrics, spans or events in an answer.
 pub const ROWS_MOST: i64 = 10_000;
 
-/// A `SELECT` with conditions that are added where the request asks for them.
+/// A `SELECT` with optional conditions.
 pub struct Select {
     sql: String,
     values: Vec<Sql>,
@@ -28,7 +28,7 @@ impl Select {
         }
     }
 
-    /// Adds `condition`, which holds one `?`, where there is a value for it.
+    /// Adds `condition`, which has one `?`, if there is a value for it.
     pub fn only(mut self, condition: &str, value: Option<impl Into<Sql>>) -> Self {
         if let Some(value) = value {
             self.sql += if self.conditions == 0 {
@@ -43,7 +43,7 @@ impl Select {
         self
     }
 
-    /// Adds what follows the conditions, such as an order.
+    /// Adds a clause after the conditions, such as an order.
     pub fn then(mut self, tail: &str) -> Self {
         self.sql += tail;
         self
@@ -59,7 +59,7 @@ impl Select {
     /// Runs it. Instants become ISO 8601 text; `metadata` and `tags` become objects unless `raw`.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn rows(self, connection: &Connection, raw: bool) -> Result<Vec<Value>> {
         let mut statement = connection.prepare_cached(&self.sql)?;
         let names: Vec<String> = statement
@@ -113,10 +113,10 @@ fn object_of(row: &Row, names: &[String], raw: bool) -> Result<Value> {
     Ok(Value::Object(object))
 }
 
-/// A trace with its spans and their events, [`ROWS_MOST`] of each; none where there is no such trace.
+/// A trace with its spans and their events, at most [`ROWS_MOST`] of each; `None` if there is no such trace.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn trace(connection: &Connection, id: &str) -> Result<Option<Value>> {
     let found = Select::new("SELECT * FROM traces")
         .only("id = ?", Some(id.to_owned()))
@@ -147,16 +147,16 @@ pub fn trace(connection: &Connection, id: &str) -> Result<Option<Value>> {
     Ok(Some(trace))
 }
 
-/// Cost totals, and the same for each model, dearest first, [`ROWS_MOST`] of them.
+/// Cost totals, and the same for at most [`ROWS_MOST`] models, highest cost first.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn cost_summary(
     connection: &Connection,
     agent: Option<String>,
     since: Option<i64>,
 ) -> Result<Value> {
-    // Of integers that are too many for 64 bits SQLite's own sum is an error.
+    // SQLite's own sum of integers fails beyond 64 bits.
     const SUMS: &str = "count(*) AS count, CAST(total(input_tokens) AS INTEGER) AS input_tokens,
         CAST(total(output_tokens) AS INTEGER) AS output_tokens, total(estimated_cost_usd) AS cost_usd";
     let of = |what: &str, tail: &str, most| {
@@ -186,10 +186,10 @@ pub fn cost_summary(
     }))
 }
 
-/// Each of [`ROWS_MOST`] jobs with its last run and the record of its latest hundred runs, by name.
+/// At most [`ROWS_MOST`] jobs, by name, with the last run and the counts of the latest hundred runs.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn cron_stats(connection: &Connection) -> Result<Vec<Value>> {
     let jobs = Select::new("SELECT DISTINCT job_name FROM cron_runs ORDER BY job_name")
         .page(ROWS_MOST, 0)
@@ -227,7 +227,7 @@ fn job_stats(name: &str, newest_first: &[Value]) -> Value {
 /// The latest runs of one job, newest first.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn cron_history(connection: &Connection, job: &str, limit: i64) -> Result<Vec<Value>> {
     Select::new("SELECT * FROM cron_runs")
         .only("job_name = ?", Some(job.to_owned()))

@@ -1,8 +1,7 @@
-//! Sums of calls by hour and by day, kept in the transaction that changes the calls.
+//! Sums of calls by hour and by day, updated in the transaction that changes the calls.
 //!
-//! Each call is in the sums of its whole series (all dimensions), of each dimension alone and of everything, by hour and by
-//! day.
-//! A batch's changes are added up first and written once.
+//! Each call is in the sums of its whole series (all dimensions), of each dimension alone and of everything, by hour
+//! and by day. A batch's changes are added up first and written once.
 
 use super::histogram::{self, Change};
 use super::series::{self, Dimension, EVERYTHING, Ids};
@@ -13,7 +12,7 @@ use rusqlite::{Connection, Result, Row, ToSql};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::LazyLock;
 
-/// What is counted of calls.
+/// Figures of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Count {
     /// Calls.
@@ -26,21 +25,21 @@ pub enum Count {
     CacheRead,
     /// Input tokens written to it.
     CacheWrite,
-    /// Input tokens of the calls that tell of the cache: the whole of which cache reads are a share.
+    /// Input tokens of the calls that report caching: the base of the share of cache reads.
     CacheTold,
     /// Output tokens spent on reasoning.
     Reasoning,
-    /// Calls whose cost nobody knows.
+    /// Calls without a known cost.
     UnknownCost,
-    /// Calls whose latency is known.
+    /// Calls with a known latency.
     Timed,
-    /// Calls that failed, and were billed all the same.
+    /// Calls that failed but were billed.
     Failed,
-    /// Calls that somebody stopped, and were billed all the same.
+    /// Calls that were aborted but billed.
     Aborted,
-    /// Calls whose usage nobody reported: their zeros are no counts.
+    /// Calls without reported usage: their zeros are no counts.
     MissingUsage,
-    /// Calls that another model answered than was asked.
+    /// Calls that another than the requested model answered.
     Rerouted,
 }
 
@@ -61,7 +60,7 @@ pub const COUNTS: [&str; 13] = [
     "rerouted",
 ];
 
-/// What calls come to.
+/// Sums of calls.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sums {
     counts: [i64; COUNTS.len()],
@@ -77,7 +76,7 @@ impl Sums {
         self.counts[count as usize]
     }
 
-    /// Prompt and completion tokens. Stock mode takes negative and huge counts, hence saturating.
+    /// Prompt and completion tokens, saturating, since stock mode accepts negative and huge counts.
     pub fn tokens(&self) -> i64 {
         self.of(Count::Prompt)
             .saturating_add(self.of(Count::Completion))
@@ -95,7 +94,7 @@ impl Sums {
     /// Reads the columns of [`SUMS`] from `first` on.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn of_row(row: &Row, first: usize) -> Result<Self> {
         let mut sums = Self::default();
         for (index, count) in sums.counts.iter_mut().enumerate() {
@@ -133,19 +132,19 @@ pub static SUMS: LazyLock<String> =
 
 /// `model_usage.flags`: it failed.
 pub const FAILED: i64 = 1;
-/// `model_usage.flags`: somebody stopped it.
+/// `model_usage.flags`: it was aborted.
 pub const ABORTED: i64 = 2;
-/// `model_usage.flags`: nobody reported its usage.
+/// `model_usage.flags`: its usage was not reported.
 pub const MISSING_USAGE: i64 = 4;
 /// `model_usage.flags`: another model answered.
 pub const REROUTED: i64 = 8;
 
-/// What a call adds to sums.
+/// The contribution of a call to sums.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// When it ended.
     pub timestamp: Micros,
-    /// In the order of [`Dimension`]; empty where the record does not say.
+    /// In the order of [`Dimension`]; empty if missing in the record.
     pub values: [&'a str; 5],
     pub prompt: i64,
     pub completion: i64,
@@ -167,7 +166,7 @@ impl<'a> Call<'a> {
     /// Reads [`CALL_COLUMNS`].
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn of_row(row: &'a Row) -> Result<Self> {
         let text = |index| Ok::<_, rusqlite::Error>(row.get_ref(index)?.as_str_or_null()?);
         let mut values = [""; 5];
@@ -218,7 +217,7 @@ impl<'a> Call<'a> {
     }
 }
 
-/// What the texts of a call say, as bits.
+/// The flags of a call, from its texts.
 pub fn flags(
     model: &str,
     outcome: Option<&str>,
@@ -243,8 +242,8 @@ pub fn flags(
     outcome | missing | rerouted
 }
 
-/// Whether the model that answered is another than the one asked. Providers answer with a dated or a shorter name of
-/// the same model (`gpt-5` → `gpt-5-2026-01-01`), so one name within the other is the same.
+/// Whether the model that answered differs from the requested one. Providers answer with a dated or a shorter name of
+/// the same model (`gpt-5` → `gpt-5-2026-01-01`), so one name that contains the other is the same.
 fn is_other(asked: &str, answered: &str) -> bool {
     let bare = |name: &str| {
         name.rsplit('/')
@@ -260,11 +259,11 @@ fn is_other(asked: &str, answered: &str) -> bool {
 #[derive(Default)]
 pub struct Changes(HashMap<Key, (Sums, Change)>);
 
-/// Kind and start and number of a series: the key of a row, in its order.
+/// Kind, start and number of a series: the key of a row, in its order.
 type Key = (i64, Micros, i64);
 
 impl Changes {
-    /// Adds a call (`times` 1) to the sums of its series, or takes it away (-1).
+    /// Adds a call (`times` 1) to the sums of its series, or subtracts it (-1).
     pub fn add(&mut self, ids: &Ids, call: &Call, times: i64) {
         let mut sums = call.sums();
         if times < 0 {
@@ -277,7 +276,7 @@ impl Changes {
         for (index, id) in ids.iter().enumerate() {
             let (total, latencies) = self.0.entry((index as i64, start, *id)).or_default();
             total.add(&sums);
-            // Percentiles are shown by model, and of what a filter selects.
+            // Percentiles are shown by model, and for a filter's selection.
             if index as i64 <= Dimension::Model.kind()
                 && let Some(ms) = call.latency_ms
             {
@@ -289,7 +288,7 @@ impl Changes {
     /// Writes all changes.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn write(self, connection: &Connection) -> Result<()> {
         if self.0.is_empty() {
             return Ok(());
@@ -309,10 +308,10 @@ impl Changes {
     }
 }
 
-/// The statement that adds to a row, or makes it.
+/// The statement that adds to a row, or creates it.
 fn upsert(table: &str) -> String {
     let marks = vec!["?"; COUNTS.len() + 6].join(", ");
-    // Past 64 bits SQLite goes on in floating point; the cast brings the largest integer back.
+    // Beyond 64 bits SQLite continues in floating point; the cast returns the largest integer.
     let counts: String = COUNTS
         .iter()
         .map(|name| format!("{name} = CAST({name} + excluded.{name} AS INTEGER), "))
@@ -333,7 +332,7 @@ fn write_table(
     changes: HashMap<Key, (Sums, Change)>,
 ) -> Result<()> {
     let mut changes: Vec<_> = changes.into_iter().collect();
-    // In the order of the table: neighbours are on the same page.
+    // In the order of the table, since neighbours are on the same page.
     changes.sort_unstable_by_key(|(key, _)| *key);
     let mut statement = connection.prepare_cached(&UPSERT[usize::from(table == "usage_day")])?;
     for ((kind, start, series), (sums, latencies)) in &changes {
@@ -347,7 +346,7 @@ fn write_table(
         };
         statement.execute(sums.row(kind, start, series, &packed).as_slice())?;
         if sums.of(Count::Calls) < 0 {
-            // With its last call a row goes, and with it what rounding left of its money.
+            // A row without calls is deleted, with the rounding residue of its cost.
             connection
                 .prepare_cached(&format!(
                     "DELETE FROM {table} WHERE kind = ? AND start = ? AND series = ? AND calls = 0"
@@ -358,10 +357,10 @@ fn write_table(
     Ok(())
 }
 
-/// Makes the sums of everything from those by agent: what version 5 has and earlier ones had not.
+/// Computes the sums of everything from those by agent, which earlier versions than 5 lack.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn sum_everything(connection: &Connection) -> Result<()> {
     for (table, upsert) in ["usage_hour", "usage_day"].iter().zip(UPSERT.iter()) {
         let mut starts: BTreeMap<Micros, Sums> = BTreeMap::new();
@@ -386,10 +385,10 @@ pub fn sum_everything(connection: &Connection) -> Result<()> {
     Ok(())
 }
 
-/// Gives SQLite the function that adds histograms.
+/// Registers the SQL function that adds histograms.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn add_functions(connection: &Connection) -> Result<()> {
     let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DETERMINISTIC;
     connection.create_scalar_function("latencies_add", 2, flags, |context| {

@@ -25,10 +25,10 @@ impl Table {
     }
 }
 
-/// Gives the sums of the rows of a kind: of all, or of some numbers alone.
+/// Passes the sums of the rows of a kind to `take`: of all rows, or of some numbers.
 ///
 /// # Errors
-/// What SQLite says, or `take`.
+/// The SQLite error, or the error of `take`.
 pub fn sums(
     connection: &Connection,
     table: Table,
@@ -62,10 +62,10 @@ fn of_kind(
     Ok(())
 }
 
-/// Gives the sums of the rows of some numbers alone, and reads no others.
+/// Passes the sums of the rows of some numbers to `take`, and reads no others.
 ///
 /// # Errors
-/// What SQLite says, or `take`.
+/// The SQLite error, or the error of `take`.
 pub fn of_numbers(
     connection: &Connection,
     table: Table,
@@ -75,7 +75,7 @@ pub fn of_numbers(
     mut take: impl FnMut(Number, Micros, &Row) -> Result<()>,
 ) -> Result<()> {
     let name = table.name();
-    // Whenever there are calls, there is a row of everything.
+    // If there are calls, there is a row of everything.
     let mut starts = connection.prepare_cached(&format!(
         "SELECT start FROM {name} WHERE kind = {EVERYTHING} AND start >= ?1 AND start < ?2"
     ))?;

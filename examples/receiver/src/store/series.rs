@@ -1,27 +1,27 @@
-//! What calls are told apart by, and the small numbers that stand for it.
+//! Dimensions of calls, and series: small numbers for combinations of their values.
 
 use super::kept::Kept;
 use crate::fields::NAME_MAX;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use std::collections::HashMap;
 
-/// Something by which calls are told apart.
+/// A dimension of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dimension {
     /// The model string, exactly as sent.
     Model,
     /// `agent_name`.
     Agent,
-    /// What set the run off: user, cron, heartbeat, subagent.
+    /// What started the run: user, cron, heartbeat, subagent.
     Trigger,
-    /// Where the cost comes from.
+    /// The source of the cost.
     CostSource,
     /// The gateway's name.
     Gateway,
 }
 
 impl Dimension {
-    /// All of them, in the order in which their values stand.
+    /// All dimensions, in the order of their values in a series.
     pub const ALL: [Self; 5] = [
         Self::Model,
         Self::Agent,
@@ -41,26 +41,26 @@ impl Dimension {
         }
     }
 
-    /// `series.kind` of the sums over everything but this.
+    /// `series.kind` of the sums by this dimension alone.
     pub const fn kind(self) -> i64 {
         self as i64 + 1
     }
 }
 
-/// `series.kind` of what is told apart by all dimensions.
+/// `series.kind` of the sums by all dimensions.
 pub const WHOLE: i64 = 0;
 /// `series.kind` of all calls together.
 pub const EVERYTHING: i64 = 6;
 
-/// The numbers of a call's series: of the whole, then of each dimension alone, then of everything. By `series.kind`.
+/// The numbers of a call's series: of the whole, of each dimension alone, of everything. By `series.kind`.
 pub type Ids = [i64; 7];
 
-/// The number of a series. There are fewer than four thousand million: each takes a hundred bytes of the disk.
+/// The number of a series. 32 bits are enough: each series takes 100 bytes on disk.
 pub type Number = u32;
-/// A number that no series has.
+/// Stands for no series.
 pub const NONE: Number = 0;
 
-/// Series that the writer has met, so that most calls need no query.
+/// Cache of series in the writer, so that most calls need no query.
 #[derive(Default)]
 pub struct Interner {
     known: HashMap<Vec<u8>, Ids>,
@@ -69,18 +69,18 @@ pub struct Interner {
 }
 
 impl Interner {
-    /// A bound of memory, whatever names arrive. A series of short names has some hundred bytes.
+    /// Limit of memory. A series of short names takes some hundred bytes.
     const BYTES_MOST: usize = 8 * 1024 * 1024;
 
-    /// The numbers of these values, which are given some where they are new.
+    /// The numbers of these values. New values get new numbers.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn ids(&mut self, connection: &Connection, values: [&str; 5]) -> Result<Ids> {
         let values = values.map(cut);
         self.key.clear();
         for value in values {
-            // With its length before it, no value runs into the next.
+            // The length before each value makes the key unambiguous.
             self.key.extend_from_slice(&value.len().to_le_bytes());
             self.key.extend_from_slice(value.as_bytes());
         }
@@ -103,14 +103,14 @@ impl Interner {
         Ok(ids)
     }
 
-    /// Forgets everything: a transaction that was rolled back took its new numbers with it.
+    /// Clears the cache after a rollback, which undid its new numbers.
     pub fn forget(&mut self) {
         self.known.clear();
         self.bytes = 0;
     }
 }
 
-/// The beginning of a value, by which it is told apart. Only stock mode takes longer names, and a page shows hundreds of them.
+/// The prefix of a value that identifies it. Only stock mode accepts longer names, and a page shows hundreds of them.
 fn cut(value: &str) -> &str {
     let mut end = value.len().min(NAME_MAX);
     while !value.is_char_boundary(end) {
@@ -161,15 +161,15 @@ fn number(
 /// The number of the series of everything.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn everything(connection: &Connection) -> Result<i64> {
     number(connection, EVERYTHING, [""; 5], None)
 }
 
-/// The number of a value of a dimension alone; [`NONE`] where no call ever had it.
+/// The number of a value of a dimension alone; [`NONE`] if no call had it.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn find(connection: &Connection, dimension: Dimension, value: &str) -> Result<Number> {
     let mut alone = [""; 5];
     alone[dimension as usize] = cut(value);
@@ -181,10 +181,10 @@ pub fn find(connection: &Connection, dimension: Dimension, value: &str) -> Resul
     Ok(found.unwrap_or(NONE))
 }
 
-/// The value that a number of a dimension alone stands for.
+/// The value of a number of a dimension alone.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn value(connection: &Connection, dimension: Dimension, number: Number) -> Result<String> {
     let name = dimension.name();
     connection
@@ -195,9 +195,10 @@ pub fn value(connection: &Connection, dimension: Dimension, number: Number) -> R
 /// The first `most` values of a dimension, by name.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn values(connection: &Connection, dimension: Dimension, most: usize) -> Result<Vec<String>> {
-    // Of a dimension alone the others are empty; where that is said, the index has the order and no more is read.
+    // In the sums by one dimension the other values are empty; with that condition, the index has the order and no more
+    // is read.
     let others: String = Dimension::ALL
         .into_iter()
         .filter(|other| *other != dimension)
@@ -211,25 +212,24 @@ pub fn values(connection: &Connection, dimension: Dimension, most: usize) -> Res
     rows.collect()
 }
 
-/// The whole series that are committed, as the numbers of their values: some twenty bytes each, no names. They are only
-/// ever added to.
+/// The committed whole series as numbers of their values: about 20 bytes each, without names. Series are only added.
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
-    /// By the number of the whole series; [`NONE`]s where a number is of another kind.
+    /// Indexed by the number of the whole series; [`NONE`] for numbers of another kind.
     whole: Vec<[Number; 5]>,
     last: i64,
-    /// Figures of them.
+    /// Their cached figures.
     pub kept: Kept,
 }
 
 impl Catalog {
-    /// Reads what was added.
+    /// Reads new series.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn refresh(&mut self, connection: &Connection) -> Result<()> {
         let last = last(connection)?;
-        // The plus keeps SQLite from its index of names, which is in another order than the table.
+        // The plus prevents SQLite from using its index of names, whose order differs from the table's.
         let mut added = connection.prepare_cached(
             "SELECT id, of_model, of_agent, of_trigger, of_cost_source, of_gateway FROM series
              WHERE id > ?1 AND id <= ?2 AND +kind = 0",
@@ -247,10 +247,10 @@ impl Catalog {
         Ok(())
     }
 
-    /// Whether there is anything new to read.
+    /// Whether there are new series.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn is_behind(&self, connection: &Connection) -> Result<bool> {
         Ok(last(connection)? > self.last)
     }
@@ -269,7 +269,7 @@ impl Catalog {
             .map(|(number, values)| (number as Number, values))
     }
 
-    /// More than the largest number of any series.
+    /// Upper bound of the numbers, exclusive.
     pub fn numbers(&self) -> usize {
         self.whole.len()
     }
@@ -282,7 +282,7 @@ fn last(connection: &Connection) -> Result<i64> {
     Ok(last.unwrap_or(0))
 }
 
-/// Fills the columns that version 5 has and earlier ones had not: the numbers of a whole series' values.
+/// Fills the columns that earlier versions than 5 lack: the numbers of a whole series' values.
 pub const NUMBER_VALUES: &str = r#"UPDATE series SET
     of_model = (SELECT id FROM series a WHERE a.kind = 1 AND a.model = series.model AND a.agent = ''
         AND a."trigger" = '' AND a.cost_source = '' AND a.gateway = ''),

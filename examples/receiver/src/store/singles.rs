@@ -1,7 +1,7 @@
 //! Single calls of some series in a range of time.
 //!
-//! The index `model_usage_calls` goes by the hour and within it by the series: what a batch adds stands on few pages, and
-//! the calls of a series are found without reading those of others.
+//! The index `model_usage_calls` is ordered by hour and then by series: a batch touches few pages, and the calls of a
+//! series are found without reading others.
 
 use super::query::Survey;
 use super::series::Number;
@@ -9,7 +9,7 @@ use super::window::Range;
 use crate::clock::HOUR;
 use rusqlite::{OptionalExtension, Result, Row, params};
 
-/// The most series that are looked up in an hour one by one; of more the whole hour is read.
+/// Maximum number of series that are looked up one by one in an hour; for more, the whole hour is read.
 pub const ONE_BY_ONE: usize = 32;
 
 /// The calls of a survey's series in this range.
@@ -19,16 +19,16 @@ pub struct Singles<'s, 'a> {
 }
 
 impl<'s, 'a> Singles<'s, 'a> {
-    /// Of the series that pass the survey's filter.
+    /// The series that pass the survey's filter.
     pub fn new(survey: &'s Survey<'a>, range: Range) -> Self {
         Self { survey, range }
     }
 
-    /// Gives each call with the number of its series and the values of that, hour by hour. Of a row the first column is the
-    /// number, then come `columns`, which the index has.
+    /// Passes each call to `take` with the number and the values of its series, hour by hour. The first column of a row
+    /// is the number, followed by `columns`, which the index has.
     ///
     /// # Errors
-    /// What SQLite says, or `take`.
+    /// The SQLite error, or the error of `take`.
     pub fn each(
         &self,
         columns: &str,
@@ -45,7 +45,7 @@ impl<'s, 'a> Singles<'s, 'a> {
     /// The rows of the newest calls, by `seq`, newest first.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn newest(&self, limit: usize) -> Result<Vec<i64>> {
         let mut keys: Vec<(i64, i64)> = Vec::new();
         let mut range = self.range;
@@ -67,8 +67,8 @@ impl<'s, 'a> Singles<'s, 'a> {
         Ok(keys.into_iter().map(|(_, seq)| seq).collect())
     }
 
-    /// The first hour since 1970, or with `DESC` the last, in which there are calls of whatever series: those between
-    /// are jumped over.
+    /// The first hour since 1970, or with `DESC` the last, with calls of any series. The query skips the hours in
+    /// between.
     fn hour(&self, Range { from, to }: Range, order: &str) -> Result<Option<i64>> {
         let at: Option<i64> = self
             .survey

@@ -1,4 +1,4 @@
-//! What the Models page shows of each model: totals and percentiles.
+//! Figures of each model on the Models page: totals and percentiles.
 
 use super::first::first;
 use super::histogram;
@@ -9,11 +9,11 @@ use super::singles::ONE_BY_ONE;
 use rusqlite::Result;
 use std::collections::HashMap;
 
-/// The most calls of which percentiles are exact; of more they are read from a histogram.
+/// Maximum number of calls with exact percentiles; for more they are read from a histogram.
 pub const EXACT_MAX: i64 = 100_000;
-/// The same where AgentWatch's own figures are wanted, which are exact at any number.
+/// The same for AgentWatch's own figures, which are always exact.
 const EXACT_MAX_STOCK: i64 = 2_000_000;
-/// The most models of a list.
+/// Maximum number of models in a list.
 pub const MODELS_MAX: usize = 10_000;
 
 /// The calls of one model in a range of time.
@@ -23,33 +23,34 @@ pub struct ModelStats {
     pub model: String,
     /// The number of its series.
     pub number: Number,
-    /// What its calls come to.
+    /// Sums of its calls.
     pub sums: Sums,
-    /// US dollars; calls whose cost nobody knows add nothing.
+    /// US dollars; calls without a known cost add nothing.
     pub cost_usd: f64,
-    /// Milliseconds; none where no latency is known.
+    /// Milliseconds; `None` without a known latency.
     pub avg_latency_ms: Option<f64>,
     /// Milliseconds, see [`percentile`].
     pub p50_latency_ms: Option<f64>,
     /// Milliseconds, see [`percentile`].
     pub p95_latency_ms: Option<f64>,
-    /// How far the percentiles may be from the exact ones, as a share of them: 0, or [`histogram::ERROR`].
+    /// Maximum relative error of the percentiles: 0, or [`histogram::ERROR`].
     pub percentile_error: f64,
 }
 
-/// From how many calls on percentiles are read from a histogram.
+/// Number of calls above which percentiles are read from a histogram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Percentiles {
-    /// From more than two million on: AgentWatch's are always exact.
+    /// Above two million: AgentWatch's figures are always exact.
     Exact,
-    /// From more than [`EXACT_MAX`] on.
+    /// Above [`EXACT_MAX`].
     Bounded,
 }
 
-/// Statistics of the dearest [`MODELS_MAX`] models that were called, dearest first, then by name; and how many there are.
+/// Statistics of the [`MODELS_MAX`] models with the highest cost, by cost, then by name, and the number of all called
+/// models.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn model_stats(survey: &Survey, percentiles: Percentiles) -> Result<(Vec<ModelStats>, usize)> {
     let none = Bars::default();
     let overview = survey.overview(&[Dimension::Model], &none)?;
@@ -59,7 +60,7 @@ pub fn model_stats(survey: &Survey, percentiles: Percentiles) -> Result<(Vec<Mod
     Ok((stats, overview.of(Dimension::Model).count()))
 }
 
-/// The numbers of the dearest models, dearest first; of models that cost the same those that were called first.
+/// The numbers of the models with the highest cost, by cost; of equal ones the earliest first.
 pub fn dearest(overview: &Overview, most: usize) -> Vec<Number> {
     let models = overview.of(Dimension::Model);
     let first = first(models, most, |(a, x), (b, y)| {
@@ -68,10 +69,10 @@ pub fn dearest(overview: &Overview, most: usize) -> Vec<Number> {
     first.into_iter().map(|(number, _)| number).collect()
 }
 
-/// Statistics of some models, dearest first, then by name. `calls` are those of all models in the window.
+/// Statistics of some models, by cost, then by name. `calls` is the number of calls of all models in the window.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn stats_of(
     survey: &Survey,
     groups: HashMap<Number, Group>,
@@ -80,7 +81,7 @@ pub fn stats_of(
 ) -> Result<Vec<ModelStats>> {
     let is_exact = match percentiles {
         Percentiles::Exact => calls <= EXACT_MAX_STOCK,
-        // Where few calls of many are selected by many series, more is read than is wanted.
+        // If many series select few of many calls, more is read than needed.
         Percentiles::Bounded if calls > EXACT_MAX => false,
         Percentiles::Bounded => {
             let few = survey.few().is_some_and(|few| few.len() <= ONE_BY_ONE);
@@ -121,7 +122,7 @@ pub fn stats_of(
     Ok(all)
 }
 
-/// The value at `share` (0 to 1) of an ascending slice, linear between the two closest ranks; none of an empty one.
+/// The value at `share` (0 to 1) of an ascending slice, linear between the two closest ranks; `None` for an empty one.
 pub fn percentile(ascending: &[f64], share: f64) -> Option<f64> {
     let last = ascending.len().checked_sub(1)?;
     let rank = share * last as f64;
@@ -135,7 +136,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
     use super::*;
 
-    /// The definition, written the slow way: rank the values by counting, then weigh the two neighbours.
+    /// The slow definition: rank the values by counting, then weight the two neighbours.
     fn naive(values: &[f64], hundredths: usize) -> f64 {
         let at = |rank: usize| {
             *values

@@ -1,4 +1,4 @@
-//! Sums say what going through all calls says, whatever happened to the calls.
+//! Sums equal those of a scan over all calls, whatever happened to the calls.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -38,7 +38,7 @@ impl Dice {
         all[self.below(all.len() as u64) as usize]
     }
 
-    /// Nothing in one of four cases.
+    /// `None` in one of four cases.
     fn some<T>(&mut self, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
         (self.below(4) > 0).then(|| value(self))
     }
@@ -54,7 +54,7 @@ impl Dice {
 
     fn usage(&mut self) -> ModelUsage<'static> {
         ModelUsage {
-            // Few ids: many calls come again, whole or in part.
+            // Few ids, so that many calls are repeated, whole or in part.
             id: format!("call-{}", self.below(150)).into(),
             timestamp: self.some(Self::time),
             agent_name: self.some(|d| d.of(&["main", "research"]).into()),
@@ -95,7 +95,7 @@ impl Dice {
     }
 }
 
-/// A file for a database, gone with the value.
+/// A file for a database, deleted on drop.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -116,7 +116,7 @@ impl Drop for Folder {
     }
 }
 
-/// A call as it stands in the table.
+/// A call in the table.
 struct Stored {
     at: Micros,
     values: [String; 5],
@@ -331,11 +331,11 @@ fn sums_are_those_of_all_calls_after_inserts_repeats_enrichments_and_restarts() 
                 let batch = dice.batch();
                 store.write(&batch, NOW, Repeat::Merge).unwrap();
                 if dice.below(3) == 0 {
-                    // The same again: an answer that was lost.
+                    // The same again, as after a lost answer.
                     store.write(&batch, NOW, Repeat::Merge).unwrap();
                 }
                 if dice.below(4) == 0 {
-                    // Refused as a whole at its last record, new names and all.
+                    // Refused as a whole at its last record, including its new names.
                     let mut twice = dice.batch();
                     twice.model_usage = ["new", "newer"]
                         .map(|model| ModelUsage {
@@ -362,7 +362,7 @@ fn two_stores_on_one_file_keep_the_same_sums() {
     for turn in 0..40 {
         let batch = dice.batch();
         stores[turn % 2].write(&batch, NOW, Repeat::Merge).unwrap();
-        // Both read, so that both know series of the other.
+        // Both read, so that each has read the other's series.
         assert_eq!(stored(&stores[0]).len(), stored(&stores[1]).len());
     }
     for store in &stores {
@@ -471,7 +471,7 @@ fn what_was_counted_is_kept_while_the_sums_stay_and_no_longer() {
             .write(&dice.batch(), NOW, Repeat::Merge)
             .unwrap();
         let expected = stored(&stores[0]).len();
-        // Whichever of the two wrote, both count it; the second time from what is kept.
+        // Both count it, whichever wrote it; the second time from the cache.
         for store in [&stores[0], &stores[1], &stores[0]] {
             assert_eq!(calls(store) as usize, expected, "turn {turn}");
         }

@@ -1,47 +1,47 @@
-//! Tables of the present version, from nothing or from an earlier version.
+//! Creates the tables of the current version, or upgrades those of an earlier one.
 
 use super::series::{self, Interner};
 use super::{errors, rollup, usage};
 use rusqlite::{Connection, Result, TransactionBehavior};
 use std::time::Duration;
 
-/// `PRAGMA application_id` of our files: "AWRx".
+/// `PRAGMA application_id` of the receiver's files: "AWRx".
 pub const APPLICATION_ID: i32 = 0x4157_5278;
 /// `PRAGMA user_version`: raised when the schema changes.
 pub const SCHEMA_VERSION: i32 = 5;
-/// What version 2 has and version 1 had not.
+/// Additions of version 2.
 const FROM_1: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
     ALTER TABLE model_usage ADD COLUMN request_id TEXT;
     ALTER TABLE model_usage ADD COLUMN response_model TEXT;";
-/// What version 3 has and version 2 had not: sums of calls. Its index of whole rows is no longer needed.
+/// Additions of version 3: sums of calls. Its index of whole rows is no longer needed.
 const FROM_2: &str = "ALTER TABLE model_usage ADD COLUMN series INTEGER;
     ALTER TABLE model_usage ADD COLUMN flags INTEGER;
     DROP INDEX IF EXISTS model_usage_stats;";
-/// Version 4 has an index in its place that goes by the hour first.
+/// Version 4 replaces it by an index that begins with the hour.
 const FROM_3: &str = "DROP INDEX IF EXISTS model_usage_series;";
-/// Version 5 has the numbers of a series' values beside it, and sums of everything.
+/// Version 5 adds the numbers of a series' values, and sums of everything.
 const FROM_4: &str = "ALTER TABLE series ADD COLUMN of_model INTEGER;
     ALTER TABLE series ADD COLUMN of_agent INTEGER;
     ALTER TABLE series ADD COLUMN of_trigger INTEGER;
     ALTER TABLE series ADD COLUMN of_cost_source INTEGER;
     ALTER TABLE series ADD COLUMN of_gateway INTEGER;";
-/// Rows of an earlier version that enter the sums in one transaction: some tenths of a second.
+/// Number of rows of an earlier version that are summed in one transaction, which takes some tenths of a second.
 const AT_ONCE: i64 = 5_000;
-/// How long to wait for another process that makes or upgrades the same file.
+/// How long to wait for another process that creates or upgrades the same file.
 const BUSY: Duration = Duration::from_secs(60);
 
-/// Makes or upgrades the tables. What is interrupted is gone on with at the next start.
+/// Creates or upgrades the tables. An interrupted upgrade continues at the next start.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<()> {
     connection.busy_timeout(BUSY)?;
-    // Of a new file: fewer pages are touched by each batch, and logged.
+    // For a new file: each batch touches and logs fewer pages.
     connection.pragma_update(None, "page_size", 8192)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
-    // In WAL mode NORMAL keeps the file whole through a power cut; at worst the last moments are lost.
+    // In WAL mode, NORMAL keeps the file consistent through a power failure; at worst the last moments are lost.
     connection.pragma_update(None, "synchronous", "NORMAL")?;
-    // Fewer, larger checkpoints: 64 MiB of log between two. Sums are written again and again.
+    // Fewer, larger checkpoints: 64 MiB of log between two, since sums are rewritten often.
     connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
     connection.pragma_update(None, "cache_size", -65_536)?;
     rollup::add_functions(connection)?;
@@ -74,7 +74,7 @@ pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<(
     take_in(connection, interner)
 }
 
-/// Enters all rows into the sums that are in none.
+/// Adds all rows to the sums that are not in them yet.
 fn take_in(connection: &mut Connection, interner: &mut Interner) -> Result<()> {
     let mut entered = 0;
     loop {

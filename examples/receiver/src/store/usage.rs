@@ -1,4 +1,4 @@
-//! Model calls → rows, and their sums beside them.
+//! Writes model calls and their sums.
 
 use super::rollup::{CALL_COLUMNS, Call, Changes, flags};
 use super::series::Interner;
@@ -12,7 +12,7 @@ const COLUMNS: &str = r#"id, timestamp, agent_name, model, prompt_tokens, comple
     reasoning_tokens, usage_source, latency_source, session_key, run_id, "trigger", outcome, ttfb_ms,
     ttft_ms, request_id, response_model, series, flags"#;
 
-/// Writes calls within one transaction. What they change of the sums is written at [`Usage::finish`].
+/// Writes calls within one transaction. Changes of the sums are written by [`Usage::finish`].
 pub struct Usage<'a> {
     connection: &'a Connection,
     interner: &'a mut Interner,
@@ -22,7 +22,7 @@ pub struct Usage<'a> {
 }
 
 impl<'a> Usage<'a> {
-    /// Nothing written yet. Records without a time of their own get `arrival`.
+    /// Without calls yet. Records without a time get `arrival`.
     pub fn new(
         connection: &'a Connection,
         interner: &'a mut Interner,
@@ -38,10 +38,10 @@ impl<'a> Usage<'a> {
         }
     }
 
-    /// Stores calls, or merges them into those of the same ids.
+    /// Stores calls, or merges them into those with the same ids.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn store(&mut self, records: &[ModelUsage]) -> Result<()> {
         if records.is_empty() {
             return Ok(());
@@ -145,10 +145,10 @@ impl<'a> Usage<'a> {
         })
     }
 
-    /// Adds what became known of calls to those that are there.
+    /// Applies enrichments to existing calls.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn enrich(&mut self, records: &[Enrichment]) -> Result<()> {
         for r in records {
             self.change(&r.id, |connection| {
@@ -177,7 +177,7 @@ impl<'a> Usage<'a> {
         Ok(())
     }
 
-    /// Runs `update` on the call of this id, where there is one: it leaves its old sums and enters its new ones.
+    /// Runs `update` on the call of this id, if it exists, and moves it from its old sums to its new ones.
     fn change(&mut self, id: &str, update: impl FnOnce(&Connection) -> Result<()>) -> Result<()> {
         if self.count(id, -1)?.is_none() {
             return Ok(());
@@ -192,7 +192,7 @@ impl<'a> Usage<'a> {
             .map(drop)
     }
 
-    /// Adds the call as it stands to the sums, or takes it away; gives its series and its flags.
+    /// Adds the stored call to the sums, or subtracts it. Returns its series and its flags.
     fn count(&mut self, id: &str, times: i64) -> Result<Option<(i64, i64)>> {
         let mut select = self.connection.prepare_cached(&format!(
             "SELECT {CALL_COLUMNS} FROM model_usage WHERE id = ?1"
@@ -207,16 +207,16 @@ impl<'a> Usage<'a> {
         Ok(Some((ids[0], call.flags)))
     }
 
-    /// Writes what all of it changed of the sums.
+    /// Writes the changes of the sums.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// The SQLite error.
     pub fn finish(self) -> Result<()> {
         self.changes.write(self.connection)
     }
 }
 
-/// A record as it is stored where its id is new.
+/// Inserts a record with a new id.
 fn call_of<'a>(r: &'a ModelUsage, arrival: Micros) -> Call<'a> {
     let model = r.model.as_deref().unwrap_or("unknown");
     Call {
@@ -244,10 +244,10 @@ fn call_of<'a>(r: &'a ModelUsage, arrival: Micros) -> Call<'a> {
     }
 }
 
-/// Takes up to `limit` rows into the sums that are in none yet: those of a database of an earlier version.
+/// Adds up to `limit` rows of an earlier version's database to the sums.
 ///
 /// # Errors
-/// What SQLite says.
+/// The SQLite error.
 pub fn take_in(connection: &Connection, interner: &mut Interner, limit: i64) -> Result<usize> {
     let mut changes = Changes::default();
     let mut taken = 0;

@@ -1,8 +1,8 @@
-//! A range of time, and how it is put together from days, hours and single calls.
+//! A range of time, and its division into days, hours and single calls.
 
 use crate::clock::{DAY, HOUR, Micros};
 
-/// From an instant, up to another where there is one. What is dated in the future is in a window that is open.
+/// From an instant, up to another one if given. An open window includes records in the future.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
     /// The first instant.
@@ -11,14 +11,14 @@ pub struct Window {
     pub to: Option<Micros>,
 }
 
-/// The instants from `from` up to `to`, which is no longer one of them.
+/// The instants from `from` up to `to`, exclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Range {
     pub from: Micros,
     pub to: Micros,
 }
 
-/// A window in whole days, the whole hours around them, and the rest of an hour at its ends.
+/// A window as whole days, the whole hours around them, and partial hours at its ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     pub days: Vec<Range>,
@@ -27,12 +27,12 @@ pub struct Parts {
 }
 
 impl Window {
-    /// Its end, `i64::MAX` where it is open.
+    /// Its end; `i64::MAX` if open.
     pub fn end(self) -> Micros {
         self.to.unwrap_or(Micros::MAX)
     }
 
-    /// Its parts, which together are all of it, once.
+    /// Its parts, which cover it exactly once.
     pub fn parts(self) -> Parts {
         let whole = Range {
             from: self.from,
@@ -55,7 +55,7 @@ impl Window {
 }
 
 impl Range {
-    /// What is left and right of the whole `unit`s, and those. An open end is a whole one.
+    /// The parts before and after the whole `unit`s, and these. An open end counts as whole.
     fn split(self, unit: Micros) -> (Vec<Self>, Option<Self>) {
         let up = self.from.saturating_add(unit - 1).div_euclid(unit) * unit;
         let down = match self.to {

@@ -1,4 +1,4 @@
-//! Records → rows. Each list prepares its statement once.
+//! Writes records as rows. Each list prepares its statement once.
 
 use super::errors;
 use super::series::Interner;
@@ -7,12 +7,12 @@ use crate::clock::Micros;
 use crate::records::{Batch, Cost, CronRun, Health, Log, Metric, Span, Trace};
 use rusqlite::{CachedStatement, Connection, Result, params};
 
-/// What a record does whose id is already stored.
+/// How a record with a known id is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Repeat {
-    /// It is the same record: model usage and costs take over the fields it carries, the rest stay as they are.
+    /// It updates the stored record: model usage and costs take over the fields that it has.
     Merge,
-    /// It is an error, as with AgentWatch 0.1.0 (whose traces and spans are replaced).
+    /// It is an error, as in AgentWatch 0.1.0 (which replaces traces and spans).
     Refuse,
 }
 
@@ -49,7 +49,7 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    /// Prepares `insert`, with `merge` behind it where repeated ids are merged.
+    /// Prepares `insert`, followed by `merge` if repeated ids are merged.
     fn statement(&self, insert: &str, merge: &str) -> Result<CachedStatement<'a>> {
         match self.repeat {
             Repeat::Merge => self.connection.prepare_cached(&format!("{insert} {merge}")),
@@ -91,8 +91,7 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// A trace is replaced by a later record of its id; with merging, one that has ended is not set running again
-    /// by a post that was overtaken.
+    /// A trace is replaced by a later record with its id. With merging, a late post does not reopen an ended trace.
     fn traces(&self, records: &[Trace]) -> Result<()> {
         if records.is_empty() {
             return Ok(());
