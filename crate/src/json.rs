@@ -143,7 +143,7 @@ impl<'a> Value<'a> {
     }
 
     /// Whether it has content: neither `null` nor `false` nor an empty text.
-    pub fn is_something(self) -> bool {
+    pub fn has_content(self) -> bool {
         !matches!(self.0.get(), "null" | "false" | "\"\"")
     }
 

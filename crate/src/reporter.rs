@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use crate::call::{IdMint, ModelCall, Outcome};
 use crate::config::Settings;
 use crate::identity::{name, word};
-use crate::observe::{Command, CronRun, Direction, Happening, Message};
+use crate::observe::{Command, CronRun, Direction, Message, SessionEvent};
 use crate::records::{CronRecord, HealthRecord, LogRecord, Meta, MetricRecord, Record};
 use crate::time::{Now, iso};
 
@@ -176,12 +176,17 @@ impl Reporter {
     }
 
     /// The record of an event of a session.
-    pub fn happening(&mut self, happening: &Happening, settings: &Settings, now: Now) -> Record {
-        let agent = crate::observe::agent_of(Some(&happening.session_key));
+    pub fn session_event(
+        &mut self,
+        session_event: &SessionEvent,
+        settings: &Settings,
+        now: Now,
+    ) -> Record {
+        let agent = crate::observe::agent_of(Some(&session_event.session_key));
         let meta = Meta::default()
-            .text("session_key", Some(happening.session_key.clone()))
-            .text("reason", happening.reason.as_deref().and_then(word));
-        let text = happening.what.to_owned();
+            .text("session_key", Some(session_event.session_key.clone()))
+            .text("reason", session_event.reason.as_deref().and_then(word));
+        let text = session_event.what.to_owned();
         self.log("info", text, meta, agent.as_deref(), settings, now)
     }
 

@@ -29,7 +29,7 @@ pub struct Events {
     data: Option<Vec<u8>>,
     is_too_long: bool,
     /// Whether a carriage return ended the last line. A line feed directly after it belongs to the same line end.
-    is_behind_cr: bool,
+    follows_cr: bool,
     /// Whether a line has ended. A byte order mark may precede the first one.
     has_begun: bool,
 }
@@ -38,14 +38,14 @@ impl Events {
     /// Reads the next piece of the stream. `emit` receives the events that end in it.
     pub fn feed(&mut self, mut bytes: &[u8], emit: &mut dyn FnMut(Event)) {
         while let Some(first) = bytes.first() {
-            if std::mem::take(&mut self.is_behind_cr) && *first == b'\n' {
+            if std::mem::take(&mut self.follows_cr) && *first == b'\n' {
                 bytes = &bytes[1..];
                 continue;
             }
             let Some(end) = memchr2(b'\n', b'\r', bytes) else {
                 return self.buffer(bytes);
             };
-            self.is_behind_cr = bytes[end] == b'\r';
+            self.follows_cr = bytes[end] == b'\r';
             self.end_line(&bytes[..end], emit);
             bytes = &bytes[end + 1..];
         }

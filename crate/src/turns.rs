@@ -268,7 +268,7 @@ impl Turns {
         true
     }
 
-    /// Ends the turns that are due, or all of them. [`Turns::told`] returns their traces.
+    /// Ends the turns that are due, or all of them. [`Turns::take_trace`] returns their traces.
     pub fn end(&mut self, now: Now, all: bool) {
         let ended_turns = &mut self.ended_turns;
         let mut next = u64::MAX;
@@ -295,7 +295,7 @@ impl Turns {
 
     /// Takes the trace of the next ended turn. One at a time: a trace takes more memory than its turn, and many can end
     /// at once.
-    pub fn told(&mut self, settings: &Settings) -> Option<TraceRecord> {
+    pub fn take_trace(&mut self, settings: &Settings) -> Option<TraceRecord> {
         while let Some(turn) = self.ended_turns.pop_front() {
             if turn.needs_trace() {
                 return Some(turn.record(settings, &mut self.mint));

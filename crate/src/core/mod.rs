@@ -21,7 +21,7 @@ use crate::facts::Scalar;
 use crate::journal::Frame;
 use crate::keeper::Keeper;
 use crate::ledger::{Ledger, key_of_call};
-use crate::observe::{Event, Happening, Observation, Reject, SOURCES, SessionFacts};
+use crate::observe::{Event, Observation, Reject, SOURCES, SessionEvent, SessionFacts};
 use crate::outbox::Outbox;
 use crate::records::Record;
 use crate::reporter::Reporter;
@@ -146,7 +146,7 @@ impl Core {
         }
         match crate::observe::read(source, facts, now.wall_ms) {
             Ok(mut event) => {
-                event.hide(&self.settings.identities);
+                event.hash_identities(&self.settings.identities);
                 Ok(event)
             }
             Err(Reject { source, reason }) => {
@@ -187,8 +187,10 @@ impl Core {
             }
             Event::Tool(tool) => self.turns.tool(&tool, now),
             Event::Progress(progress) => self.turns.progress(&progress, now),
-            Event::Happening(happening) => {
-                let record = self.reporter.happening(&happening, &self.settings, now);
+            Event::SessionEvent(session_event) => {
+                let record = self
+                    .reporter
+                    .session_event(&session_event, &self.settings, now);
                 self.report(&record, now);
             }
             Event::Cron(run) => {
@@ -207,7 +209,7 @@ impl Core {
         if observation.surface.is_stored() && !self.is_gap(&observation) {
             return;
         }
-        observation.row = observation.row.or_else(|| key_of_call(&observation));
+        observation.call_key = observation.call_key.or_else(|| key_of_call(&observation));
         let ended_turn = observation
             .session_key
             .clone()
@@ -225,7 +227,7 @@ impl Core {
     }
 
     fn take_history(&mut self, mut observation: Observation, now: Now) {
-        observation.row = observation.row.or_else(|| key_of_call(&observation));
+        observation.call_key = observation.call_key.or_else(|| key_of_call(&observation));
         self.prices.want_all(&observation);
         let for_journal = observation.clone();
         if let Some(id) = self.ledger.observe_history(observation, now) {
@@ -253,12 +255,14 @@ impl Core {
 
     fn session(&mut self, facts: SessionFacts, now: Now) {
         if let Some(what) = facts.what {
-            let happening = Happening {
+            let session_event = SessionEvent {
                 what,
                 session_key: facts.session_key.clone(),
                 reason: facts.reason.clone(),
             };
-            let record = self.reporter.happening(&happening, &self.settings, now);
+            let record = self
+                .reporter
+                .session_event(&session_event, &self.settings, now);
             self.report(&record, now);
         } else if facts.ends_run {
             self.turns.finish(&facts.session_key, now);
@@ -304,7 +308,7 @@ impl Core {
         // The rest in the next rounds: records wait in memory until they are written.
         let share = if all { 1 } else { 4 };
         for _ in 0..MAX_TRACES.max(self.turns.ended() / share) {
-            let Some(trace) = self.turns.told(&self.settings) else {
+            let Some(trace) = self.turns.take_trace(&self.settings) else {
                 break;
             };
             self.report(&Record::Trace(Box::new(trace)), now);

@@ -83,7 +83,7 @@ impl Duplicates {
 
     /// Whether the observation's key is known.
     pub(super) fn knows(&self, observation: &Observation) -> bool {
-        observation.row.is_some_and(|key| self.has(key))
+        observation.call_key.is_some_and(|key| self.has(key))
     }
 
     /// Whether an observation is a copy from a history that is so old that its call's key may have been dropped.

@@ -42,7 +42,7 @@ impl Ledger {
     pub fn restore_slot(&mut self, mut record: Slot, now: Now) {
         record.first_seen_s = seconds(now);
         self.duplicates
-            .remember(record.row.get(), record.began_ms());
+            .remember(record.call_key.get(), record.began_ms());
         self.records.insert(record);
     }
 

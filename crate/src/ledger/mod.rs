@@ -164,7 +164,7 @@ impl Ledger {
                 self.counts.duplicates += 1;
                 return None;
             }
-            Repeat::ByOtherSurfaces(place) => Some((place, Fit::Told)),
+            Repeat::ByOtherSurfaces(index) => Some((index, Fit::SameKey)),
             Repeat::No => self.best_record(&observation, now),
         };
         self.duplicates.remember_recent(&observation, now.mono_ms);
@@ -203,7 +203,7 @@ impl Ledger {
     /// The id is derived from the row, so that a second reading of the store sends the same id.
     fn add_history(&mut self, observation: Observation, now: Now) -> CallId {
         let began = observation.started_ms.unwrap_or(observation.ended_ms);
-        let id = match observation.row {
+        let id = match observation.call_key {
             Some(key) => CallId::of(began, key),
             None => self.mint.mint(now.wall_ms),
         };
@@ -227,22 +227,22 @@ impl Ledger {
             return Repeat::No;
         }
         // A message and its stored row have the same key.
-        let is_its = |record: &Slot| record.row.get() == observation.row;
+        let is_its = |record: &Slot| record.call_key.get() == observation.call_key;
         match self.records.iter().position(is_its) {
-            Some(place) if self.is_unreported(place, observation) => Repeat::ByOtherSurfaces(place),
+            Some(index) if self.is_unreported(index, observation) => Repeat::ByOtherSurfaces(index),
             _ => Repeat::BySameSurface,
         }
     }
 
-    fn is_unreported(&self, place: usize, observation: &Observation) -> bool {
-        let record = self.records.get(place);
+    fn is_unreported(&self, index: usize, observation: &Observation) -> bool {
+        let record = self.records.get(index);
         record.is_some_and(|record| !record.has_reported(observation.surface))
     }
 
     /// Remembers the observation's key.
     fn remember(&mut self, observation: &Observation) {
         let began = observation.started_ms.unwrap_or(observation.ended_ms);
-        self.duplicates.remember(observation.row, began);
+        self.duplicates.remember(observation.call_key, began);
     }
 
     /// Takes the enrichments of the calls for which `has_left` is true; the others stay.
@@ -352,12 +352,12 @@ impl Ledger {
                 // older records.
                 let newest_first = self.records.places(*bucket).rev();
                 newest_first
-                    .filter_map(|place| Some((place, self.records.get(place)?)))
+                    .filter_map(|index| Some((index, self.records.get(index)?)))
                     .take_while(move |(_, record)| {
                         is_reset || record.ended_ms + ARRIVES_WITHIN_MS >= earliest
                     })
-                    .filter_map(move |(place, record)| {
-                        Some((place, record.fit(observation, clock)?))
+                    .filter_map(move |(index, record)| {
+                        Some((index, record.fit(observation, clock)?))
                     })
             })
             .min_by_key(|(_, fit)| *fit)
@@ -377,8 +377,8 @@ impl Ledger {
         self.add_observation(id, observation, false, now);
     }
 
-    fn merge(&mut self, (place, fit): (usize, Fit), observation: Observation, now: Now) -> CallId {
-        let Some(record) = self.records.get_mut(place) else {
+    fn merge(&mut self, (index, fit): (usize, Fit), observation: Observation, now: Now) -> CallId {
+        let Some(record) = self.records.get_mut(index) else {
             return CallId(0);
         };
         self.counts.merged += 1;
@@ -451,8 +451,8 @@ impl Ledger {
         let Some(seen) = pending.observations().next() else {
             return;
         };
-        let place = self.records.place_of(settled.id, &self.buckets(seen));
-        if let Some(record) = place.and_then(|place| self.records.get_mut(place)) {
+        let index = self.records.place_of(settled.id, &self.buckets(seen));
+        if let Some(record) = index.and_then(|index| self.records.get_mut(index)) {
             record.is_unbilled = settled.usage.is_none() && settled.outcome != Outcome::Completed;
         }
     }
@@ -464,7 +464,7 @@ impl Ledger {
         let bucket = bucket(&turn.model, turn.session_key.as_deref());
         let records = || {
             let places = self.records.places(bucket);
-            places.filter_map(|place| self.records.get(place))
+            places.filter_map(|index| self.records.get(index))
         };
         let own = records().find(|record| record.id == id);
         let clock = own.map_or(0, |record| record.clock_ms);

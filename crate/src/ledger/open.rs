@@ -84,12 +84,12 @@ impl Enrichment {
             billed_usd: observation.cost_usd.filter(|_| is_billed),
             seen: Box::new(observation.clone()),
         };
-        let is_something = known.ttfb_ms.is_some()
+        let has_content = known.ttfb_ms.is_some()
             || known.ttft_ms.is_some()
             || known.request_id.is_some()
             || known.response_model.is_some()
             || known.billed_usd.is_some();
-        is_something.then_some(known)
+        has_content.then_some(known)
     }
 }
 
@@ -163,7 +163,7 @@ impl Open {
     /// The observation with all-zero usage, of a call without a reported answer.
     pub(super) fn unanswered(&self) -> Option<&Observation> {
         let mut observations = self.observations().filter(|_| !self.is_answered());
-        observations.find(|observation| observation.told_zeros)
+        observations.find(|observation| observation.reported_zeros)
     }
 
     /// The observation of a whole turn, of a call without a reported answer.
@@ -201,7 +201,9 @@ impl Open {
             .or_else(|| self.first(by_usage, |o| o.usage.as_ref()))
             .copied();
         let has_cost = |o| {
-            Some(o).filter(|o: &&Observation| o.cost_usd.is_some() && o.reckoned_by(usage.as_ref()))
+            Some(o).filter(|o: &&Observation| {
+                o.cost_usd.is_some() && o.cost_belongs_to(usage.as_ref())
+            })
         };
         let told_cost = self.first(by_cost, has_cost);
         let cost = told_cost.and_then(|o| {

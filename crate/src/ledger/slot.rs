@@ -90,7 +90,7 @@ pub struct Slot {
     /// Whether a surface with reliable success reported an answer, or any surface reported usage.
     pub(crate) is_answered: bool,
     /// The call's key for duplicates; see [`super::again`].
-    pub(crate) row: OptionalU64,
+    pub(crate) call_key: OptionalU64,
     /// It failed or was aborted, and was final without usage.
     pub(crate) is_unbilled: bool,
     /// When this process first observed it, in s on the monotonic clock.
@@ -102,7 +102,7 @@ pub struct Slot {
 /// How well an observation fits a match record; less is better. Distances in ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fit {
-    Told,
+    SameKey,
     Span,
     EqualUsage(u64),
     UnknownUsage(u64),
@@ -121,7 +121,7 @@ impl Slot {
             usage: Tokens::from(None),
             seen: Surfaces::default(),
             is_answered: false,
-            row: OptionalU64::NONE,
+            call_key: OptionalU64::NONE,
             is_unbilled: false,
             first_seen_s: 0,
             clock_ms,
@@ -154,7 +154,7 @@ impl Slot {
         self.seen = self.seen.with(observation.surface);
         self.is_answered |= is_answered(observation);
         self.span = self.span.or(span_hash(observation));
-        self.row = self.row.or(observation.row);
+        self.call_key = self.call_key.or(observation.call_key);
         self.started_ms = match observation.surface.row().row_start_ms {
             Some(0) => OptionalU64::from(observation.started_ms).or(self.started_ms.get()),
             _ => self.started_ms.or(observation.started_ms),

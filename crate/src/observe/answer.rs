@@ -119,7 +119,7 @@ impl Draft {
     }
 
     /// Merges the fields that are no counts: the last state, and all other fields once set.
-    fn join(&mut self, draft: &Self) {
+    fn merge_state(&mut self, draft: &Self) {
         self.has_answer |= draft.has_answer;
         self.is_background |= draft.is_background;
         self.state = draft.state;
@@ -140,7 +140,7 @@ impl Draft {
 
     /// Part of the answer's content.
     pub(super) fn token(&mut self, value: Value) {
-        self.has_token |= value.is_something();
+        self.has_token |= value.has_content();
     }
 
     /// An error, an object or a text.
@@ -226,7 +226,7 @@ enum Body {
 #[derive(Debug)]
 pub struct Answer {
     body: Body,
-    told: Reading,
+    reading: Reading,
 }
 
 /// State of the reader.
@@ -249,7 +249,7 @@ impl Answer {
     pub fn new(target: impl Into<Target>, status: u16) -> Self {
         Self {
             body: Body::Unknown,
-            told: Reading {
+            reading: Reading {
                 target: target.into(),
                 status,
                 sum: Draft::default(),
@@ -262,41 +262,43 @@ impl Answer {
 
     /// Reads a header of the answer. `name` is in lower case.
     pub fn header(&mut self, name: &str, value: &str) {
-        if self.told.target.api == Api::Invoke {
-            bedrock::header(name, value, &mut self.told.sum.metered);
+        if self.reading.target.api == Api::Invoke {
+            bedrock::header(name, value, &mut self.reading.sum.metered);
         }
     }
 
     /// Reads the next piece of the body. Returns whether a stream's first token is in the event that ends in this
     /// piece.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
-        let had_token = self.told.sum.has_token;
+        let had_token = self.reading.sum.has_token;
         let bytes = match self.body {
             Body::Unknown => self.recognize(bytes),
             _ => bytes,
         };
-        let told = &mut self.told;
+        let reading = &mut self.reading;
         match &mut self.body {
             Body::Unknown => {}
-            Body::Values(values) => values.feed(bytes, &mut |event| told.event(event)),
-            Body::Events(events) => events.feed(bytes, &mut |event| told.event(event)),
-            Body::Messages(messages) => messages.feed(bytes, &mut |message| told.message(message)),
+            Body::Values(values) => values.feed(bytes, &mut |event| reading.event(event)),
+            Body::Events(events) => events.feed(bytes, &mut |event| reading.event(event)),
+            Body::Messages(messages) => {
+                messages.feed(bytes, &mut |message| reading.message(message))
+            }
         }
-        !had_token && told.sum.has_token
+        !had_token && reading.sum.has_token
     }
 
     /// The result, after the connection ended.
     pub fn finish(self, ending: Ending) -> Told {
-        let mut told = self.told;
+        let mut reading = self.reading;
         let is_values = matches!(self.body, Body::Values(_));
         match self.body {
             Body::Unknown | Body::Messages(_) => {}
-            Body::Values(values) => told.is_unread |= values.finish(),
+            Body::Values(values) => reading.is_unread |= values.finish(),
             // A stream may end without the blank line after its last event. The event counts if it is whole.
-            Body::Events(events) => events.finish(&mut |event| told.event(event)),
+            Body::Events(events) => events.finish(&mut |event| reading.event(event)),
         }
-        let is_document = is_values && told.documents == 1 && ending == Ending::Whole;
-        told.finish(ending, is_document)
+        let is_document = is_values && reading.documents == 1 && ending == Ending::Whole;
+        reading.finish(ending, is_document)
     }
 
     /// Recognizes the body's format. Returns the bytes from its first character on.
@@ -356,7 +358,7 @@ impl Reading {
             return;
         };
         self.documents += 1;
-        self.sum.join(&draft);
+        self.sum.merge_state(&draft);
         match self.target.api {
             Api::Chat | Api::Responses | Api::Ollama | Api::Gemini => {
                 openai::merge(&mut self.sum, draft)

@@ -75,10 +75,10 @@ fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rejec
         outcome,
         whole_turn: facts.unit().text() == Some("turn"),
         broken_usage: used.is_broken,
-        told_zeros: usage.is_none() && !used.is_broken && used.is_told,
+        reported_zeros: usage.is_none() && !used.is_broken && used.is_reported,
         ends_turn: false,
         elsewhere: false,
-        row: None,
+        call_key: None,
         bill: used.bill,
     })))
 }

@@ -77,7 +77,7 @@ pub struct CronRun {
 
 /// An event of a session or a subagent that is only logged.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Happening {
+pub struct SessionEvent {
     /// The log line's text.
     pub what: &'static str,
     /// The session's key.
@@ -262,7 +262,7 @@ fn session(facts: InternalFacts) -> Event {
         _ => return Event::Ignored("session"),
     };
     match facts.session_key().owned() {
-        Some(session_key) => Event::Happening(Happening {
+        Some(session_key) => Event::SessionEvent(SessionEvent {
             what,
             session_key,
             reason: None,
@@ -291,7 +291,7 @@ fn subagent(facts: SubagentFacts, table: SourceTable) -> Result<Event, Reject> {
         reason: "no_session",
     })?;
     let is_end = table.source == SUBAGENT_ENDED.source;
-    Ok(Event::Happening(Happening {
+    Ok(Event::SessionEvent(SessionEvent {
         what: if is_end {
             "Subagent ended"
         } else {

@@ -63,10 +63,10 @@ fn read(facts: CallFacts, surface: Surface, at_ms: u64) -> Result<Event, Reject>
         },
         whole_turn: false,
         broken_usage: false,
-        told_zeros: false,
+        reported_zeros: false,
         ends_turn: false,
         elsewhere: false,
-        row: None,
+        call_key: None,
         bill: None,
     })))
 }

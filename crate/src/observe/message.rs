@@ -72,10 +72,10 @@ fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         outcome,
         whole_turn: false,
         broken_usage: used.is_broken,
-        told_zeros: false,
+        reported_zeros: false,
         ends_turn: facts.stop_reason().text() != Some("toolUse"),
         elsewhere: false,
-        row: None,
+        call_key: None,
         bill: used.bill,
     })))
 }

@@ -25,7 +25,7 @@ pub mod stored;
 mod surface;
 mod timing;
 
-pub use self::lifecycle::{Command, CronRun, Direction, Happening, Message, ToolCall};
+pub use self::lifecycle::{Command, CronRun, Direction, Message, SessionEvent, ToolCall};
 pub use self::progress::{Progress, Step};
 use self::sources::Source;
 pub use self::sources::{SOURCES, read};
@@ -83,13 +83,13 @@ pub struct Observation {
     /// Whether a usage was reported that could not be read.
     pub broken_usage: bool,
     /// Whether all-zero usage was reported.
-    pub told_zeros: bool,
+    pub reported_zeros: bool,
     /// Whether this ends a turn: an answer that calls no tool.
     pub ends_turn: bool,
     /// Whether another process observed it. That process reports its turns.
     pub elsewhere: bool,
     /// Hash that identifies the call in repeated reports; see `ledger/again.rs`.
-    pub row: Option<u64>,
+    pub call_key: Option<u64>,
     /// What is billed beside tokens at their usual price. Stored in a journal frame of its own.
     pub bill: Option<Box<Bill>>,
 }
@@ -106,7 +106,7 @@ impl Observation {
 
 impl Observation {
     /// Whether its cost belongs to these tokens. A cost that a gateway or LiteLLM computed from other counts does not.
-    pub(crate) fn reckoned_by(&self, usage: Option<&Usage>) -> bool {
+    pub(crate) fn cost_belongs_to(&self, usage: Option<&Usage>) -> bool {
         let is_billed = self
             .surface
             .row()
@@ -228,7 +228,7 @@ pub enum Event {
     /// A tool was called, or ended.
     Tool(ToolCall),
     /// An event for the log only.
-    Happening(Happening),
+    SessionEvent(SessionEvent),
     /// A cron job's run ended.
     Cron(CronRun),
     /// A conversation began or ended.
@@ -250,7 +250,7 @@ pub enum Event {
 impl Event {
     /// Replaces values that may identify a person (session keys, run ids) by hashes. Memory and disk only ever hold the
     /// result.
-    pub fn hide(&mut self, identities: &Identities) {
+    pub fn hash_identities(&mut self, identities: &Identities) {
         let key = |key: &mut String| *key = identities.session_key(key);
         let run = |id: &mut Option<String>| {
             if let Some(id) = id {
@@ -272,7 +272,7 @@ impl Event {
             Event::Message(message) => message.session_key.iter_mut().for_each(key),
             Event::Command(command) => command.session_key.iter_mut().for_each(key),
             Event::Tool(tool) => key(&mut tool.session_key),
-            Event::Happening(happening) => key(&mut happening.session_key),
+            Event::SessionEvent(session_event) => key(&mut session_event.session_key),
             Event::Conversation(conversation) => key(&mut conversation.key),
             Event::Progress(progress) => key(&mut progress.session_key),
             Event::SessionComplete(totals) => key(&mut totals.key),

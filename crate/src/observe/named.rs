@@ -159,10 +159,10 @@ fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
         outcome: Outcome::Completed,
         whole_turn: false,
         broken_usage: used.is_broken,
-        told_zeros: false,
+        reported_zeros: false,
         ends_turn: false,
         elsewhere: false,
-        row: None,
+        call_key: None,
         bill: used.bill_of_tokens(),
     })))
 }

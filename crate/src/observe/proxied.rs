@@ -112,10 +112,10 @@ pub fn read(
         outcome: outcome(facts.outcome()),
         whole_turn: false,
         broken_usage,
-        told_zeros: false,
+        reported_zeros: false,
         ends_turn: false,
         elsewhere: false,
-        row: None,
+        call_key: None,
         bill: facts.bill().text().and_then(Bill::of_text),
     })))
 }

@@ -11,12 +11,12 @@ enum Options {
     /// `null`, at this offset in bytes.
     Null(usize),
     /// An object at this offset in bytes, without `include_usage`.
-    Silent {
+    Undecided {
         at: usize,
         is_empty: bool,
     },
     /// An object with `include_usage`, or an unknown value.
-    Said,
+    Decided,
 }
 
 /// A change of a body: `remove` bytes at `at` are replaced by `insert`.
@@ -31,29 +31,29 @@ pub struct Edit {
 }
 
 /// Fields of the body as far as it has arrived.
-struct Seen {
+struct Fields {
     model: Option<String>,
     is_stream: bool,
     options: Options,
     is_whole: bool,
 }
 
-impl Seen {
+impl Fields {
     fn of(text: &str) -> Self {
-        let mut seen = Self {
+        let mut fields = Self {
             model: None,
             is_stream: false,
             options: Options::Absent,
             is_whole: false,
         };
         let read = json::read_object(text, |key, value| match key {
-            "model" => seen.model = value.name().or(seen.model.take()),
-            "stream" => seen.is_stream = value.is_true(),
-            "stream_options" => seen.options = Options::of(value, value.offset_in(text)),
+            "model" => fields.model = value.name().or(fields.model.take()),
+            "stream" => fields.is_stream = value.is_true(),
+            "stream_options" => fields.options = Options::of(value, value.offset_in(text)),
             _ => {}
         });
-        seen.is_whole = read.is_ok();
-        seen
+        fields.is_whole = read.is_ok();
+        fields
     }
 }
 
@@ -63,16 +63,16 @@ impl Options {
             return Self::Null(at);
         }
         if !value.is_object() {
-            return Self::Said;
+            return Self::Decided;
         }
-        let (mut is_empty, mut is_said) = (true, false);
+        let (mut is_empty, mut is_decided) = (true, false);
         value.members(|key, _| {
             is_empty = false;
-            is_said |= key == "include_usage";
+            is_decided |= key == "include_usage";
         });
-        match is_said {
-            true => Self::Said,
-            false => Self::Silent { at, is_empty },
+        match is_decided {
+            true => Self::Decided,
+            false => Self::Undecided { at, is_empty },
         }
     }
 }
@@ -104,7 +104,7 @@ impl Request {
 
     /// The requested model.
     pub fn model(&self) -> Option<String> {
-        Seen::of(&json::text_of(&self.body)).model
+        Fields::of(&json::text_of(&self.body)).model
     }
 
     /// The edit that makes the provider report usage in its stream, once the whole body has passed. `None` where the
@@ -115,8 +115,8 @@ impl Request {
         let Cow::Borrowed(text) = json::text_of(&self.body) else {
             return None;
         };
-        let seen = Seen::of(text);
-        if !seen.is_stream || !seen.is_whole || self.is_longer {
+        let fields = Fields::of(text);
+        if !fields.is_stream || !fields.is_whole || self.is_longer {
             return None;
         }
         let mark = self.body.len() - text.len();
@@ -124,7 +124,7 @@ impl Request {
             let at = mark + at;
             Some(Edit { at, remove, insert })
         };
-        match seen.options {
+        match fields.options {
             // The body has at least the member `stream`, so a comma follows.
             Options::Absent => edit(
                 text.find('{')? + 1,
@@ -132,9 +132,9 @@ impl Request {
                 r#""stream_options":{"include_usage":true},"#,
             ),
             Options::Null(at) => edit(at, "null".len(), r#"{"include_usage":true}"#),
-            Options::Silent { at, is_empty: true } => edit(at + 1, 0, r#""include_usage":true"#),
-            Options::Silent { at, .. } => edit(at + 1, 0, r#""include_usage":true,"#),
-            Options::Said => None,
+            Options::Undecided { at, is_empty: true } => edit(at + 1, 0, r#""include_usage":true"#),
+            Options::Undecided { at, .. } => edit(at + 1, 0, r#""include_usage":true,"#),
+            Options::Decided => None,
         }
     }
 }
@@ -143,7 +143,7 @@ impl Request {
 mod tests {
     use super::*;
 
-    fn wished(body: &str) -> Option<String> {
+    fn edited(body: &str) -> Option<String> {
         let mut request = Request::default();
         for byte in body.as_bytes().chunks(1) {
             request.feed(byte);
@@ -177,7 +177,7 @@ mod tests {
             ),
         ];
         for (body, expected) in cases {
-            assert_eq!(wished(body).as_deref(), Some(expected));
+            assert_eq!(edited(body).as_deref(), Some(expected));
             let parsed: serde_json::Value =
                 serde_json::from_str(expected.trim_start_matches('\u{feff}')).unwrap_or_default();
             assert_eq!(parsed["stream_options"]["include_usage"], true);
@@ -198,7 +198,7 @@ mod tests {
             "stream",
             "",
         ] {
-            assert_eq!(wished(body), None, "{body}");
+            assert_eq!(edited(body), None, "{body}");
         }
     }
 
@@ -226,7 +226,7 @@ mod tests {
         request.feed(body.as_bytes());
         assert_eq!(request.model().as_deref(), Some("b"));
         let expected = body.replace("{}}", r#"{"include_usage":true}}"#);
-        assert_eq!(wished(body), Some(expected));
+        assert_eq!(edited(body), Some(expected));
     }
 
     #[test]

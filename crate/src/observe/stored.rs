@@ -103,9 +103,9 @@ impl StoredCall {
 
     /// Converts it into an observation. `at_ms` is the end of a row without times.
     pub fn into_observation(self, at_ms: u64) -> Observation {
-        let row = self.key_without_time();
+        let call_key = self.key_without_time();
         Observation {
-            row,
+            call_key,
             bill: self.bill,
             surface: Surface::Stored,
             provider: self.provider,
@@ -128,7 +128,7 @@ impl StoredCall {
             outcome: self.outcome,
             whole_turn: false,
             broken_usage: self.broken_usage,
-            told_zeros: false,
+            reported_zeros: false,
             // Its turn ended long ago.
             ends_turn: false,
             elsewhere: false,

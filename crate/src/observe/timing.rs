@@ -84,10 +84,10 @@ fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         outcome,
         whole_turn: false,
         broken_usage: false,
-        told_zeros: false,
+        reported_zeros: false,
         ends_turn: false,
         elsewhere: false,
-        row: None,
+        call_key: None,
         bill: None,
     })))
 }

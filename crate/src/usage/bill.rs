@@ -111,8 +111,8 @@ impl Reading {
     /// advisors, and may be lower than the sum of the rest.
     pub(super) fn all_tokens(&self) -> (Option<Tokens>, Vec<Part>) {
         let own = self.tokens();
-        let told = |part: &Reading| Some((part.model.clone(), part.tokens()?, part.is_aside));
-        let mut parts: Vec<_> = self.parts.iter().filter_map(told).collect();
+        let reported = |part: &Reading| Some((part.model.clone(), part.tokens()?, part.is_aside));
+        let mut parts: Vec<_> = self.parts.iter().filter_map(reported).collect();
         if parts.is_empty() {
             return (own, Vec::new());
         }

@@ -36,7 +36,7 @@ pub struct Used {
     /// Whether any count was unreadable.
     pub is_broken: bool,
     /// Whether any count was reported, even as zero.
-    pub is_told: bool,
+    pub is_reported: bool,
 }
 
 impl Used {
@@ -58,7 +58,7 @@ impl Used {
             is_confirmed: reading.is_billed_by_provider,
             bill: reading.bill(tokens.as_ref(), parts),
             is_broken: reading.is_broken,
-            is_told: reading.is_anything_told(),
+            is_reported: reading.has_any_count(),
         }
     }
 
@@ -84,7 +84,10 @@ impl Used {
     /// Input, output, cache reads, cache writes and reasoning, each `None` unless it was reported or follows from the
     /// total.
     pub fn counts(&self) -> [Option<u64>; 5] {
-        let Some(Tokens { usage, told, .. }) = self.tokens else {
+        let Some(Tokens {
+            usage, reported, ..
+        }) = self.tokens
+        else {
             return [None; 5];
         };
         let counts = [
@@ -94,7 +97,7 @@ impl Used {
             usage.cache_write,
             usage.reasoning,
         ];
-        std::array::from_fn(|index| Some(counts[index]).filter(|_| told[index]))
+        std::array::from_fn(|index| Some(counts[index]).filter(|_| reported[index]))
     }
 
     /// The cost in USD, OpenClaw's or the provider's. OpenClaw's zero means "no prices configured" and is dropped,

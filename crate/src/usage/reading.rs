@@ -149,15 +149,15 @@ impl Reading {
         let has_moved = whole
             .iter()
             .any(|count| self.count(*count) > 0 && self.count(*count) != earlier.count(*count));
-        if has_moved && !self.is_told(Count::Total) {
+        if has_moved && !self.is_reported(Count::Total) {
             // That total was the sum of the earlier numbers.
             earlier.counts[Count::Total as usize] = None;
         }
-        if PROMPTS.iter().any(|count| self.is_told(*count)) {
+        if PROMPTS.iter().any(|count| self.is_reported(*count)) {
             earlier.is_negative = self.is_negative;
         }
-        for (stands, told) in earlier.counts.iter_mut().zip(self.counts) {
-            *stands = told.filter(|count| *count > 0).or(*stands).or(told);
+        for (stands, reported) in earlier.counts.iter_mut().zip(self.counts) {
+            *stands = reported.filter(|count| *count > 0).or(*stands).or(reported);
         }
         earlier.merge_remarks(self);
         earlier
@@ -175,12 +175,12 @@ impl Reading {
     }
 
     /// Whether a count was reported, even as zero.
-    pub fn is_told(&self, count: Count) -> bool {
+    pub fn is_reported(&self, count: Count) -> bool {
         self.counts[count as usize].is_some()
     }
 
     /// Whether any count was reported, even as zero.
-    pub fn is_anything_told(&self) -> bool {
+    pub fn has_any_count(&self) -> bool {
         self.counts.iter().any(Option::is_some)
     }
 

@@ -12,7 +12,7 @@ pub struct Tokens {
     /// Part of the cache writes that the cache keeps for an hour.
     pub write_1h: u64,
     /// Whether prompt, output, cache reads, cache writes and reasoning were reported.
-    pub told: [bool; 5],
+    pub reported: [bool; 5],
     /// Whether the total shows that the names do not have their usual meaning.
     pub is_by_total: bool,
 }
@@ -21,7 +21,7 @@ impl Tokens {
     /// The sum of two requests' tokens.
     pub(super) fn plus(self, other: &Self) -> Self {
         let (a, b) = (self.usage, other.usage);
-        let told = |index: usize| self.told[index] || other.told[index];
+        let reported = |index: usize| self.reported[index] || other.reported[index];
         Self {
             usage: Usage {
                 input: a.input.saturating_add(b.input),
@@ -31,7 +31,13 @@ impl Tokens {
                 reasoning: a.reasoning.saturating_add(b.reasoning),
             },
             write_1h: self.write_1h.saturating_add(other.write_1h),
-            told: [told(0), told(1), told(2), told(3), told(4)],
+            reported: [
+                reported(0),
+                reported(1),
+                reported(2),
+                reported(3),
+                reported(4),
+            ],
             is_by_total: self.is_by_total || other.is_by_total,
         }
     }
@@ -70,22 +76,22 @@ impl Reading {
     pub(super) fn tokens(&self) -> Option<Tokens> {
         let numbers = self.numbers();
         let usual = self.usual_interpretation(&numbers);
-        let is_told = |counts: &[Count]| counts.iter().any(|count| self.is_told(*count));
-        let told = [
-            is_told(&[
+        let is_reported = |counts: &[Count]| counts.iter().any(|count| self.is_reported(*count));
+        let reported = [
+            is_reported(&[
                 Count::OwnInput,
                 Count::Prompt,
                 Count::Input,
                 Count::PromptBeside,
             ]),
-            is_told(&[Count::OwnOutput, Count::Output]),
-            is_told(&[
+            is_reported(&[Count::OwnOutput, Count::Output]),
+            is_reported(&[
                 Count::OwnCacheRead,
                 Count::CacheRead,
                 Count::CacheReadInside,
                 Count::CacheReadOfOthers,
             ]),
-            is_told(&[
+            is_reported(&[
                 Count::OwnCacheWrite,
                 Count::CacheWrite,
                 Count::CacheWriteInside,
@@ -93,7 +99,7 @@ impl Reading {
                 Count::CacheWrite5m,
                 Count::CacheWrite1h,
             ]),
-            is_told(&[Count::Reasoning, Count::ReasoningBeside]),
+            is_reported(&[Count::Reasoning, Count::ReasoningBeside]),
         ];
         let way = numbers.confirmed(usual, self.is_negative);
         let mut usage = numbers.read_as(way);
@@ -104,23 +110,23 @@ impl Reading {
         };
         // The rest of the total beyond all counts is reasoning, which some providers report in the total alone. Where
         // the prompt was not reported, the rest is the prompt.
-        match usage.prompt() == 0 || !told[0] {
+        match usage.prompt() == 0 || !reported[0] {
             true => usage.input = usage.input.saturating_add(rest),
             false => usage.output = usage.output.saturating_add(rest),
         }
         usage.reasoning = usage.reasoning.min(usage.output);
         let write_1h = self.count(Count::CacheWrite1h).min(usage.cache_write);
-        let told = [
-            told[0] || usage.input > 0,
-            told[1] || usage.output > 0,
-            told[2],
-            told[3],
-            told[4],
+        let reported = [
+            reported[0] || usage.input > 0,
+            reported[1] || usage.output > 0,
+            reported[2],
+            reported[3],
+            reported[4],
         ];
         (!usage.is_zero()).then_some(Tokens {
             usage,
             write_1h,
-            told,
+            reported,
             is_by_total: way != usual,
         })
     }
@@ -177,8 +183,8 @@ impl Reading {
         let holds = |own_count: Count, count: Count, inside: Count, of_others: Count| {
             let is_a_part = self.count(inside) > 0 || (own == 0 && self.count(of_others) > 0);
             // Both names are present, and the cached counts exceed the prompt's count, so they are not a part of it.
-            let is_told_twice = self.count(count) > 0 && is_more_than_all && whole <= bare;
-            let is_beside = is_told_twice || self.count(own_count) > 0;
+            let is_reported_twice = self.count(count) > 0 && is_more_than_all && whole <= bare;
+            let is_beside = is_reported_twice || self.count(own_count) > 0;
             // An unreported prompt includes nothing.
             numbers.prompt > 0 && !self.is_negative && !is_beside && (is_a_part || is_whole)
         };

@@ -219,10 +219,10 @@ impl<'a> From<&'a Observation> for v1::Observation<'a> {
             outcome,
             whole_turn,
             broken_usage,
-            told_zeros,
+            reported_zeros,
             ends_turn,
             elsewhere,
-            row,
+            call_key,
             // In `SeenWith`.
             bill: _,
         } = seen;
@@ -248,10 +248,10 @@ impl<'a> From<&'a Observation> for v1::Observation<'a> {
             outcome: (*outcome).into(),
             whole_turn: *whole_turn,
             broken_usage: *broken_usage,
-            told_zeros: *told_zeros,
+            told_zeros: *reported_zeros,
             ends_turn: *ends_turn,
             elsewhere: *elsewhere,
-            row: *row,
+            row: *call_key,
         }
     }
 }
@@ -280,10 +280,10 @@ impl v1::Observation<'_> {
             outcome: self.outcome.into(),
             whole_turn: self.whole_turn,
             broken_usage: self.broken_usage,
-            told_zeros: self.told_zeros,
+            reported_zeros: self.told_zeros,
             ends_turn: self.ends_turn,
             elsewhere: self.elsewhere,
-            row: self.row,
+            call_key: self.row,
             bill: None,
         })
     }
@@ -355,7 +355,7 @@ impl From<&Slot> for v1::Slot {
             usage,
             seen,
             is_answered,
-            row,
+            call_key,
             is_unbilled,
             // Of this process alone.
             first_seen_s: _,
@@ -371,7 +371,7 @@ impl From<&Slot> for v1::Slot {
             usage: Option::<Usage>::from(*usage).map(v1::Usage::from),
             seen: seen.bits(),
             is_answered: *is_answered,
-            row: (*row).into(),
+            row: (*call_key).into(),
             is_unbilled: *is_unbilled,
         }
     }
@@ -389,7 +389,7 @@ impl From<v1::Slot> for Slot {
             usage: slot.usage.map(Usage::from).into(),
             seen: Surfaces::from_bits(slot.seen),
             is_answered: slot.is_answered,
-            row: slot.row.into(),
+            call_key: slot.row.into(),
             is_unbilled: slot.is_unbilled,
             first_seen_s: 0,
             clock_ms: 0,
