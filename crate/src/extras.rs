@@ -6,9 +6,9 @@ use std::collections::VecDeque;
 use crate::answer::Reply;
 use crate::call::IdMint;
 use crate::counter::Counter;
+use crate::journal::log::Entry;
 use crate::outbox::Request;
 use crate::records::{self, Written};
-use crate::segments::Position;
 
 /// The most bytes of records that wait in memory.
 const MAX_BYTES: usize = 512 * 1024;
@@ -30,7 +30,7 @@ const LONGEST_PAUSE_MS: u64 = 300_000;
 #[derive(Debug)]
 struct Item {
     record: Written,
-    position: Position,
+    entry: Entry,
     /// It may be sent once the disk has everything up to this.
     written_at: u64,
 }
@@ -41,7 +41,7 @@ pub struct Extras {
     queue: VecDeque<Item>,
     bytes: usize,
     written: u64,
-    settled: Vec<Position>,
+    settled: Vec<Entry>,
     in_flight: usize,
     /// How many a batch may have, whatever was refused.
     most: usize,
@@ -111,16 +111,16 @@ impl Extras {
     }
 
     /// The records that left since this was last asked, delivered or dropped.
-    pub fn take_settled(&mut self) -> Vec<Position> {
+    pub fn take_settled(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.settled)
     }
 
     /// Puts a record into the queue. It may be sent once the disk has everything up to `written_at`.
-    pub fn push(&mut self, record: Written, position: Position, written_at: u64, mono_ms: u64) {
+    pub fn push(&mut self, record: Written, entry: Entry, written_at: u64, mono_ms: u64) {
         self.bytes += record.size();
         self.queue.push_back(Item {
             record,
-            position,
+            entry,
             written_at,
         });
         let until = self.begun_ms + self.flush_interval_ms;
@@ -135,11 +135,11 @@ impl Extras {
 
     /// Lets every waiting record be kept anew: the disk had lost them. `keep` says where it stands now. They may be
     /// sent at once, as before; from here on the disk is waited for again.
-    pub fn keep_anew(&mut self, mut keep: impl FnMut(&Written) -> Position) -> Vec<Position> {
+    pub fn journal_anew(&mut self, mut keep: impl FnMut(&Written) -> Entry) -> Vec<Entry> {
         self.written = 0;
         let anew = |item: &mut Item| {
             item.written_at = 0;
-            std::mem::replace(&mut item.position, keep(&item.record))
+            std::mem::replace(&mut item.entry, keep(&item.record))
         };
         self.queue.iter_mut().map(anew).collect()
     }
@@ -239,7 +239,7 @@ impl Extras {
     fn leave(&mut self, size: usize) {
         for item in self.queue.drain(..size.min(self.queue.len())) {
             self.bytes -= item.record.size();
-            self.settled.push(item.position);
+            self.settled.push(item.entry);
         }
         // What is left came meanwhile: it is gathered as if it had come with the request.
         let is_left = !self.queue.is_empty();

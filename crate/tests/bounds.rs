@@ -9,11 +9,11 @@
 mod common;
 
 use agentwatch_openclaw::extras::Extras;
+use agentwatch_openclaw::journal::log::Entry;
 use agentwatch_openclaw::ledger::{Ledger, Slot};
 use agentwatch_openclaw::observe::{self, Event, SOURCES};
 use agentwatch_openclaw::pieces::PIECE_BYTES;
 use agentwatch_openclaw::records::Written;
-use agentwatch_openclaw::segments::Position;
 use agentwatch_openclaw::time::Now;
 use common::{Gateway, at, pick};
 use serde_json::{Value, json};
@@ -106,7 +106,7 @@ fn a_batch_of_records_is_bounded_by_its_bytes() {
     let longest = 300 * 1024;
     for size in [longest, 1_000, 1_000].into_iter().chain([2_000; 300]) {
         let record = Written::new(1, &"x".repeat(size)).unwrap();
-        extras.push(record, Position::default(), 0, 0);
+        extras.push(record, Entry::default(), 0, 0);
     }
     let mut bodies = Vec::new();
     while let Some(request) = extras.begin(10_000, true) {

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use agentwatch_openclaw::journal::format_v1::sums::{self, Histogram, Mark, Series, State};
 use agentwatch_openclaw::journal::format_v1::{
-    self as v1, Bill, Call, Cost, CostSource, Counted, Frame, Latency, LatencySource, Log,
-    Observation, Outcome, Part, Record, SessionFacts, Slot, Tier, Usage,
+    self as v1, Bill, Call, Cost, CostSource, Counted, Cursor, Frame, Latency, LatencySource, Log,
+    Observation, Outcome, Outlet, Part, Position, Record, SessionFacts, Slot, Tier, Usage,
 };
 use agentwatch_openclaw::journal::{self, Reader};
 
@@ -184,6 +184,17 @@ fn frames() -> Vec<Frame<'static>> {
             bill(tier),
         ));
     }
+    let place = |segment, offset| Position { segment, offset };
+    for log in [Log::Calls, Log::Records] {
+        let cursor = Cursor {
+            at: place(300, 70_000),
+            ahead: vec![
+                (place(300, 80_000), place(301, 8)),
+                (place(u32::MAX, 0), place(u32::MAX, 1)),
+            ],
+        };
+        all.push(Frame::Cursor(Outlet::AgentWatch, log, cursor));
+    }
     all
 }
 
@@ -204,9 +215,10 @@ fn kind(frame: &Frame) -> u8 {
         Frame::Told { .. } => 11,
         Frame::Passed(_) => 12,
         Frame::SeenWith(..) => 13,
+        Frame::Cursor(..) => 14,
     }
 }
-const KINDS: u8 = 14;
+const KINDS: u8 = 15;
 
 const SOURCES: [CostSource; 6] = [
     CostSource::Provider,

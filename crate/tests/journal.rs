@@ -160,7 +160,7 @@ fn frames_are_read_as_they_were_written() {
         "Seen",
         "Slot",
         "Closed",
-        "Gone",
+        "Cursor",
         "Counted",
         "Bookmark",
         "Reconciled",

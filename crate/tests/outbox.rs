@@ -15,8 +15,8 @@ use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::call::{Cost, CostSource, IdMint, ModelCall, Outcome, Usage};
 use agentwatch_openclaw::config::{RawSettings, Settings};
 use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::journal::log::Entry;
 use agentwatch_openclaw::outbox::{Outbox, Request};
-use agentwatch_openclaw::segments::Position;
 use agentwatch_openclaw::time::Now;
 use common::server::{Dice, Fate, Kind, Server};
 
@@ -81,7 +81,7 @@ impl Run {
             stored: false,
         };
         let id = call.id.to_string();
-        self.outbox.push(call, Position::default(), 0, self.mono_ms);
+        self.outbox.push(call, Entry::default(), 0, self.mono_ms);
         self.pushed.push(id.clone());
         id
     }

@@ -10,10 +10,10 @@ use crate::facts::Scalar;
 use crate::files::{Op, SUFFIX, Write};
 use crate::host::{Fault, Host};
 use crate::journal::Frame;
-use crate::keeper::Writes;
+use crate::journal::Writes;
+use crate::journal::log::Kind;
 use crate::observe::Event;
 use crate::records::{Record, Written};
-use crate::segments::Kind;
 use crate::time::Now;
 use crate::voice::Level;
 
@@ -77,7 +77,7 @@ impl Core {
     }
 
     /// A finished call is on disk before it is sent.
-    pub(super) fn keep_call(&mut self, call: ModelCall, now: Now) {
+    pub(super) fn append_call(&mut self, call: ModelCall, now: Now) {
         if self.disk.spool.is_some() {
             return;
         }
@@ -93,10 +93,10 @@ impl Core {
             return self.outbox.dropped("queue_full", 1);
         }
         self.counts.journalled += u64::from(takes);
-        let (position, written_at) = self.keeper.call(&call, has_room);
+        let (entry, written_at) = self.journal.call(&call, has_room);
         if has_room {
             let written_at = if takes { written_at } else { 0 };
-            self.outbox.push(call, position, written_at, now.mono_ms);
+            self.outbox.push(call, entry, written_at, now.mono_ms);
         }
         self.shrink();
     }
@@ -107,40 +107,41 @@ impl Core {
         if let Some(spool) = &mut self.disk.spool {
             return spool.tell(&Frame::Record(record));
         }
-        self.keep_record(record, now);
+        self.append_record(record, now);
     }
 
-    pub(super) fn keep_record(&mut self, record: Written, now: Now) {
+    pub(super) fn append_record(&mut self, record: Written, now: Now) {
         let takes = self.disk.takes();
         let has_room = self.extras.has_room();
         if !has_room && !takes {
             return self.extras.dropped.add("queue_full");
         }
-        let (position, written_at) = self.keeper.record(&record, has_room);
+        let (entry, written_at) = self.journal.record(&record, has_room);
         if has_room {
             let written_at = if takes { written_at } else { 0 };
-            self.extras.push(record, position, written_at, now.mono_ms);
+            self.extras.push(record, entry, written_at, now.mono_ms);
         }
         self.shrink();
     }
 
     fn shrink(&mut self) {
-        let (calls, records) = self.keeper.shrink();
+        let (calls, records, _) = self.journal.shrink();
         self.outbox.dropped("disk_full", calls);
         self.extras.dropped.add_some("disk_full", records);
     }
 
-    pub(super) fn keep_settled(&mut self) {
+    pub(super) fn acknowledge_settled(&mut self) {
         // Who follows the journal has what is on disk; nobody else waits for it.
         if self.settings.is_off && self.disk.takes() {
             self.outbox.let_go();
             self.extras.let_go();
         }
-        self.keeper.calls_left(&self.outbox.take_settled());
-        self.keeper.records_left(self.extras.take_settled());
+        self.journal.acknowledge_calls(&self.outbox.take_settled());
+        let records = self.extras.take_settled();
+        self.journal.acknowledge(Kind::Records, records);
         for (call, status) in self.outbox.take_refused() {
             let naming = &self.settings.naming;
-            self.keeper
+            self.journal
                 .refuse(&crate::agentwatch::refused(&call, naming, status));
         }
     }
@@ -154,27 +155,27 @@ impl Core {
             .map(|(file, mark)| Frame::Bookmark(file.clone(), mark.clone()));
         let frames = ledger.frames().chain(sessions.frames()).chain(marks);
         let snapshot = frames.chain(reconciled_ms.map(Frame::Reconciled));
-        self.keeper.take_writes(snapshot, hand_out)
+        self.journal.take_writes(snapshot, hand_out)
     }
 
     /// Writes what is due, and reads back what there is room for.
-    pub(super) fn keep(&mut self, now: Now) {
+    pub(super) fn write_due(&mut self, now: Now) {
         if self.disk.host.is_none() {
-            return self.keeper.discard();
+            return self.journal.discard();
         }
         let is_due = |at: Option<u64>| at.is_some_and(|at| at <= now.mono_ms + SOON_MS);
         // What is to be sent waits for that.
-        let is_urgent = self.disk.takes() && self.keeper.has_entries();
+        let is_urgent = self.disk.takes() && self.journal.has_entries();
         if is_urgent || is_due(self.disk.flush_at) || is_due(self.disk.failed_until) {
             self.flush(now);
-        } else if self.disk.flush_at.is_none() && self.disk.takes() && self.keeper.has_changes() {
+        } else if self.disk.flush_at.is_none() && self.disk.takes() && self.journal.has_changes() {
             self.disk.flush_within(GATHER_LEFT_MS, now);
         }
         self.read_back(now);
     }
 
     /// When something is to be written, or read back.
-    pub(super) fn next_keeping(&self) -> Option<u64> {
+    pub(super) fn next_write(&self) -> Option<u64> {
         let (tries, again_at) = self.disk.unreadable;
         // There is room in memory for what waits on disk.
         let load = self.to_load().map(|_| if tries > 0 { again_at } else { 0 });
@@ -200,7 +201,7 @@ impl Core {
         }
         if self.disk.failed_until.is_some_and(|at| at > now.mono_ms) {
             // It is written anew when the disk takes changes again.
-            self.keeper.discard();
+            self.journal.discard();
             return false;
         }
         let result = match host.owns() {
@@ -222,9 +223,9 @@ impl Core {
 
     fn write(&mut self, host: &dyn Host, now: Now) -> Result<(), Fault> {
         if self.disk.failed_until.take().is_some() {
-            self.keep_anew();
+            self.journal_anew();
         }
-        if self.keeper.has_changes() || !self.disk.owed.is_empty() {
+        if self.journal.has_changes() || !self.disk.owed.is_empty() {
             let upto = self.write_changes(host, now)?;
             self.written(upto);
         }
@@ -302,7 +303,7 @@ impl Core {
         self.disk.ends.remove(&path);
         match &self.disk.archive {
             // Numbers of segments come again: the time is a part of the name.
-            Some(folder) if self.keeper.kind_of(file).is_some() => {
+            Some(folder) if self.journal.kind_of(file).is_some() => {
                 host.rename(&path, &format!("{folder}/{}-{file}", now.wall_ms), false)
             }
             _ => host.remove(&path),
@@ -313,7 +314,7 @@ impl Core {
     pub fn is_kept(&self) -> bool {
         match &self.disk.spool {
             Some(spool) => spool.is_empty(),
-            None => !self.disk.takes() || !self.keeper.has_changes(),
+            None => !self.disk.takes() || !self.journal.has_changes(),
         }
     }
 
@@ -329,7 +330,7 @@ impl Core {
 
     /// Lets the next writes replace the ledger's file by a snapshot.
     pub fn compact(&mut self) {
-        self.keeper.want_snapshot();
+        self.journal.want_snapshot();
     }
 
     fn written(&mut self, upto: u64) {
@@ -342,7 +343,7 @@ impl Core {
         self.disk.failed_until = Some(now.mono_ms + PAUSE_MS);
         self.disk.ends.clear();
         self.written(u64::MAX);
-        self.keeper.discard();
+        self.journal.discard();
         let text = format!(
             "the journal cannot be written ({why}): calls are sent from memory, and those that wait are lost if \
              the gateway is killed; make room, or make the folder writable"
@@ -353,18 +354,19 @@ impl Core {
     }
 
     /// Everything that is needed is written anew.
-    fn keep_anew(&mut self) {
-        self.keeper.write_anew();
-        let keeper = &mut self.keeper;
+    fn journal_anew(&mut self) {
+        self.journal.write_anew();
+        let journal = &mut self.journal;
         // It was allowed to be sent without the disk, and still is.
-        let old = self.outbox.keep_anew(|call| (keeper.call(call, true).0, 0));
-        self.keeper.forget(Kind::Calls, &old);
+        let old = self
+            .outbox
+            .journal_anew(|call| (journal.call(call, true).0, 0));
+        journal.acknowledge(Kind::Calls, old);
         self.outbox.wait_for_disk();
-        let keeper = &mut self.keeper;
         let old = self
             .extras
-            .keep_anew(|record| keeper.record(record, true).0);
-        self.keeper.forget(Kind::Records, &old);
+            .journal_anew(|record| journal.record(record, true).0);
+        journal.acknowledge(Kind::Records, old);
     }
 
     /// Takes in some rows of the session store, and how far it was read with them. Rows of `history` were written
@@ -377,7 +379,7 @@ impl Core {
         history: bool,
         now: Now,
     ) {
-        self.keeper.begin_together();
+        self.journal.begin_together();
         for row in rows {
             match self.read(source, row.list().to_vec(), now) {
                 Ok(Event::Call(row)) if history => self.take_history(*row, now),
@@ -389,14 +391,14 @@ impl Core {
         if let Some(mark) = mark {
             self.bookmark(file, mark);
         }
-        self.keeper.end_together();
+        self.journal.end_together();
         self.note_event(now);
     }
 
     /// Remembers how far a file was read, together with what was read from it; an empty mark forgets the file.
     pub fn bookmark(&mut self, file: &str, mark: &str) {
         let frame = Frame::Bookmark(file.to_owned(), mark.to_owned());
-        self.keeper.note(&frame);
+        self.journal.note(&frame);
         match mark.is_empty() {
             true => self.bookmarks.swap_remove(file),
             false => self.bookmarks.insert(file.to_owned(), mark.to_owned()),
@@ -419,7 +421,7 @@ impl Core {
     pub fn set_reconciled(&mut self, until_ms: u64) {
         self.reconciled_ms = Some(until_ms);
         self.ledger.reconciled(until_ms);
-        self.keeper.note(&Frame::Reconciled(until_ms));
+        self.journal.note(&Frame::Reconciled(until_ms));
     }
 
     /// What a process that does not own the journal tells the one that does.

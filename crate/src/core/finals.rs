@@ -14,7 +14,7 @@ impl Core {
     pub(super) fn settle(&mut self, mut settled: Settled, now: Now) {
         self.sessions.complete(&mut settled);
         if let Some(frame) = self.sessions.count(&settled) {
-            self.keeper.note(&frame);
+            self.journal.note(&frame);
         }
         self.enqueue(settled, false, now);
     }
@@ -55,7 +55,7 @@ impl Core {
         }
         if !call.is_request() {
             self.counts.model_errors += 1;
-            self.keeper.note(&Frame::Closed(vec![call.id]));
+            self.journal.note(&Frame::Closed(vec![call.id]));
             return;
         }
         self.counts.requests += 1;
@@ -63,13 +63,13 @@ impl Core {
         if call.usage.is_none() {
             self.warn_of_missing_usage(&call);
         }
-        self.keep_call(call, now);
+        self.append_call(call, now);
     }
 
     /// Sends enrichments of calls that have left to a receiver that supports record ids.
     pub(super) fn enrich(&mut self, now: Now) {
         // A receiver can add to a call only after it got it.
-        let is_behind = self.keeper.waiting().0 > 0;
+        let is_behind = self.journal.waiting().0 > 0;
         if self.outbox.receiver() == Receiver::Unknown || is_behind {
             return;
         }

@@ -19,7 +19,7 @@ use crate::config::{RawSettings, Settings};
 use crate::extras::Extras;
 use crate::facts::Scalar;
 use crate::journal::Frame;
-use crate::keeper::Keeper;
+use crate::journal::Journal;
 use crate::ledger::{Ledger, key_of_call};
 use crate::observe::{Event, Observation, Reject, SOURCES, SessionEvent, SessionFacts};
 use crate::outbox::Outbox;
@@ -72,7 +72,7 @@ pub struct Core {
     extras: Extras,
     extras_in_flight: bool,
     deferred: VecDeque<(u64, Deferred)>,
-    keeper: Keeper,
+    journal: Journal,
     disk: disk::Disk,
     bookmarks: IndexMap<String, String>,
     reconciled_ms: Option<u64>,
@@ -98,7 +98,7 @@ impl Core {
             extras: Extras::new(settings.flush_interval_ms, seed.rotate_left(48)),
             extras_in_flight: false,
             deferred: VecDeque::new(),
-            keeper: Keeper::new(settings.journal_max_bytes),
+            journal: Journal::new(settings.journal_max_bytes),
             disk: disk::Disk::default(),
             bookmarks: IndexMap::new(),
             reconciled_ms: None,
@@ -240,7 +240,7 @@ impl Core {
         // Matching and settling do not need it, so the journal does not store it.
         for_journal.response_id = None;
         let frame = Frame::seen(id, Box::new(for_journal));
-        self.keeper.note(&frame);
+        self.journal.note(&frame);
         self.tell_owner(|| frame);
     }
 
@@ -294,8 +294,8 @@ impl Core {
         self.enrich(now);
         self.run_deferred(now, false);
         self.end_turns(now, false);
-        self.keep_settled();
-        self.keep(now);
+        self.acknowledge_settled();
+        self.write_due(now);
         self.log_losses(now);
         Advice {
             wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
@@ -358,11 +358,11 @@ impl Core {
             ledger: self.ledger.counts(),
             outbox: self.outbox.counts(),
             open: self.ledger.open(),
-            waiting: self.outbox.len() + self.keeper.waiting().0,
+            waiting: self.outbox.len() + self.journal.waiting().0,
             oldest_unsent_ms: self.outbox.oldest_ms(),
             forgotten: self.sessions.evicted + self.turns.evicted,
-            records_waiting: self.extras.len() + self.keeper.waiting().1,
-            journal_bytes: self.keeper.bytes(),
+            records_waiting: self.extras.len() + self.journal.waiting().1,
+            journal_bytes: self.journal.bytes(),
             records_delivered: self.extras.delivered,
             records_dropped: &self.extras.dropped,
         }
@@ -374,7 +374,7 @@ impl Core {
             self.turns.next_due(),
             self.deferred.front().map(|(at, _)| *at),
             self.next_sending(),
-            self.next_keeping(),
+            self.next_write(),
         ]
         .into_iter()
         .flatten()

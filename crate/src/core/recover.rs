@@ -5,9 +5,9 @@ use std::rc::Rc;
 use super::Core;
 use super::disk::{JOURNAL, PAUSE_MS};
 use crate::host::Host;
+use crate::journal::Found;
+use crate::journal::log::Kind;
 use crate::journal::{Foreign, Frame};
-use crate::keeper::Found;
-use crate::segments::Kind;
 use crate::time::Now;
 use crate::voice::Level;
 
@@ -33,7 +33,7 @@ impl Core {
             {
                 Ok(bytes) => {
                     let bytes = bytes.unwrap_or_default();
-                    self.keeper.recover(&file.name, &bytes, &mut found);
+                    self.journal.recover(&file.name, &bytes, &mut found);
                 }
                 Err(fault) => faults.push(fault),
             }
@@ -47,7 +47,8 @@ impl Core {
         self.recovered(found, now);
     }
 
-    fn recovered(&mut self, found: Found, now: Now) {
+    fn recovered(&mut self, mut found: Found, now: Now) {
+        self.journal.recovered(&mut found);
         self.counts.journal_corrupt += found.corrupt;
         for (file, foreign) in &found.foreign {
             self.keep_aside([JOURNAL, file].concat(), *foreign, now);
@@ -55,8 +56,7 @@ impl Core {
         for frame in found.frames {
             self.restore(frame, now);
         }
-        self.keeper.recovered(&found.finals);
-        for (id, _) in found.finals {
+        for id in found.finals {
             self.ledger.restore_final(id);
         }
         if found.corrupt > 0 {
@@ -110,6 +110,7 @@ impl Core {
             Frame::Reconciled(until_ms) => self.set_reconciled(until_ms),
             Frame::Begin
             | Frame::Gone(..)
+            | Frame::Cursor(..)
             | Frame::Record(_)
             | Frame::Facts(_)
             | Frame::Together(_)
@@ -122,11 +123,11 @@ impl Core {
         if !self.disk.takes() {
             return None;
         }
-        let calls = (self.outbox.len() < LOAD_BELOW).then(|| self.keeper.to_load(Kind::Calls));
+        let calls = (self.outbox.len() < LOAD_BELOW).then(|| self.journal.to_load(Kind::Calls));
         let records = self
             .extras
             .has_room()
-            .then(|| self.keeper.to_load(Kind::Records));
+            .then(|| self.journal.to_load(Kind::Records));
         calls.flatten().or_else(|| records.flatten())
     }
 
@@ -157,18 +158,18 @@ impl Core {
     }
 
     fn load(&mut self, file: &str, bytes: &[u8], now: Now) {
-        match self.keeper.kind_of(file) {
+        match self.journal.kind_of(file) {
             Some(Kind::Calls) => {
-                let (calls, lost) = self.keeper.load_calls(file, bytes);
-                for (call, position) in calls {
-                    self.outbox.push_read_back(call, position, now.mono_ms);
+                let (calls, lost) = self.journal.load_calls(file, bytes);
+                for (call, entry) in calls {
+                    self.outbox.push_read_back(call, entry, now.mono_ms);
                 }
                 self.outbox.dropped("journal_unreadable", lost);
             }
             Some(Kind::Records) => {
-                let (records, lost) = self.keeper.load_records(file, bytes);
-                for (record, position) in records {
-                    self.extras.push(record, position, 0, now.mono_ms);
+                let (records, lost) = self.journal.load_records(file, bytes);
+                for (record, entry) in records {
+                    self.extras.push(record, entry, 0, now.mono_ms);
                 }
                 self.extras.dropped.add_some("journal_unreadable", lost);
             }

@@ -31,7 +31,7 @@ impl Core {
     pub fn answered(&mut self, reply: &Reply, now: Now) -> Option<Request> {
         if std::mem::take(&mut self.extras_in_flight) {
             self.extras.answered(reply, now.mono_ms);
-            self.keep_settled();
+            self.acknowledge_settled();
             return None;
         }
         let mut notes = Vec::new();
@@ -40,7 +40,7 @@ impl Core {
         for note in notes {
             self.note(note, now);
         }
-        self.keep_settled();
+        self.acknowledge_settled();
         next
     }
 
@@ -74,7 +74,7 @@ impl Core {
             }
             Note::Trouble(text) => {
                 self.counts.last_error = Some(text.clone());
-                let waiting = self.outbox.len() + self.keeper.waiting().0;
+                let waiting = self.outbox.len() + self.journal.waiting().0;
                 self.voice.say_about(
                     Level::Warn,
                     &text,

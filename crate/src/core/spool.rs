@@ -125,14 +125,14 @@ impl Core {
             name: (prefix.to_owned(), suffix.to_owned()),
             number: 0,
             bytes: 0,
-            pending: self.keeper.take_facts(),
+            pending: self.journal.take_facts(),
             dropped: 0,
         });
     }
 
     pub(super) fn flush_spool(&mut self, host: &dyn Host, now: Now) -> bool {
         // It is the owner's to keep.
-        self.keeper.discard();
+        self.journal.discard();
         let Some(spool) = &mut self.disk.spool else {
             return true;
         };
@@ -259,7 +259,7 @@ impl Core {
             }
             end => end,
         };
-        self.keeper.begin_together();
+        self.journal.begin_together();
         for frame in frames {
             let seen = match frame {
                 Frame::Seen(_, observation) => *observation,
@@ -269,7 +269,7 @@ impl Core {
                     continue;
                 }
                 Frame::Record(record) => {
-                    self.keep_record(record, now);
+                    self.append_record(record, now);
                     continue;
                 }
                 Frame::Passed(path) => {
@@ -289,7 +289,7 @@ impl Core {
             let before = self.spool_offset(name);
             self.bookmark(&[FOLDER, name].concat(), &(before + end).to_string());
         }
-        self.keeper.end_together();
+        self.journal.end_together();
         self.note_event(now);
         end
     }

@@ -55,6 +55,8 @@ pub enum Frame<'a> {
         #[serde(borrow)] Observation<'a>,
         #[serde(borrow)] Bill<'a>,
     ),
+    /// How far an outlet is with a log. Version 0.1.0 skips it as unreadable.
+    Cursor(Outlet, Log, Cursor),
 }
 
 /// Which log of segments.
@@ -64,6 +66,31 @@ pub enum Log {
     Calls,
     /// `records-*.awj`.
     Records,
+}
+
+/// Whose cursor. The collector's is in its own state, with its sums.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outlet {
+    /// AgentWatch.
+    AgentWatch,
+}
+
+/// A place in a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The segment's number.
+    pub segment: u32,
+    /// The offset in it, in bytes.
+    pub offset: u32,
+}
+
+/// How far an outlet is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// All entries before it are acknowledged.
+    pub at: Position,
+    /// Where runs of acknowledged entries behind it begin and end.
+    pub ahead: Vec<(Position, Position)>,
 }
 
 /// What a surface says of a call.

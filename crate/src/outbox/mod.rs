@@ -18,7 +18,7 @@ use crate::call::{CallId, IdMint, ModelCall};
 use crate::config::{Naming, Settings};
 use crate::counter::Counter;
 use crate::identity;
-use crate::segments::Position;
+use crate::journal::log::Entry;
 use crate::time::Now;
 use guards::LookUp;
 
@@ -98,7 +98,7 @@ enum Flight {
 #[derive(Debug)]
 struct Item {
     call: ModelCall,
-    position: Position,
+    entry: Entry,
     /// It may be sent once the disk has everything up to this.
     written_at: u64,
     /// The last try whose end is unknown: what went together arrived together.
@@ -125,7 +125,7 @@ pub struct Outbox {
     troubled: bool,
     tries: u64,
     pause: IdMint,
-    settled: Vec<(CallId, Position)>,
+    settled: Vec<(CallId, Entry)>,
     refused: Vec<(ModelCall, u16)>,
     written: u64,
     history_as_usage: bool,
@@ -199,7 +199,7 @@ impl Outbox {
     }
 
     /// The calls that left the outbox since this was last asked, delivered or dropped.
-    pub fn take_settled(&mut self) -> Vec<(CallId, Position)> {
+    pub fn take_settled(&mut self) -> Vec<(CallId, Entry)> {
         std::mem::take(&mut self.settled)
     }
 
@@ -223,7 +223,7 @@ impl Outbox {
         let count = gone.count();
         let left = self.queue.drain(..count);
         self.settled
-            .extend(left.map(|item| (item.call.id, item.position)));
+            .extend(left.map(|item| (item.call.id, item.entry)));
     }
 
     /// From here on the disk is waited for again.
@@ -233,14 +233,11 @@ impl Outbox {
 
     /// Lets every waiting call be kept anew: the disk had lost them. `keep` says where it stands now, and when
     /// it is on disk.
-    pub fn keep_anew(
-        &mut self,
-        mut keep: impl FnMut(&ModelCall) -> (Position, u64),
-    ) -> Vec<Position> {
+    pub fn journal_anew(&mut self, mut keep: impl FnMut(&ModelCall) -> (Entry, u64)) -> Vec<Entry> {
         let anew = |item: &mut Item| {
-            let (position, written_at) = keep(&item.call);
+            let (entry, written_at) = keep(&item.call);
             item.written_at = written_at;
-            std::mem::replace(&mut item.position, position)
+            std::mem::replace(&mut item.entry, entry)
         };
         self.queue.iter_mut().map(anew).collect()
     }
@@ -251,26 +248,26 @@ impl Outbox {
     }
 
     /// Puts a call into the queue. It may be sent once the disk has everything up to `written_at`.
-    pub fn push(&mut self, call: ModelCall, position: Position, written_at: u64, mono_ms: u64) {
-        self.put(call, position, written_at, false, mono_ms);
+    pub fn push(&mut self, call: ModelCall, entry: Entry, written_at: u64, mono_ms: u64) {
+        self.put(call, entry, written_at, false, mono_ms);
     }
 
     /// The same for a call that waited on disk alone.
-    pub fn push_read_back(&mut self, call: ModelCall, position: Position, mono_ms: u64) {
-        self.put(call, position, 0, true, mono_ms);
+    pub fn push_read_back(&mut self, call: ModelCall, entry: Entry, mono_ms: u64) {
+        self.put(call, entry, 0, true, mono_ms);
     }
 
     fn put(
         &mut self,
         call: ModelCall,
-        position: Position,
+        entry: Entry,
         written_at: u64,
         read_back: bool,
         mono_ms: u64,
     ) {
         self.queue.push_back(Item {
             call,
-            position,
+            entry,
             written_at,
             tried: None,
             read_back,
@@ -367,7 +364,7 @@ impl Outbox {
         // what may have arrived comes first in its batch, or in one of its own.
         let origin = |item: &Item| {
             let has_guards = self.receiver == Receiver::Stock && item.read_back;
-            has_guards.then_some(item.position.segment)
+            has_guards.then_some(item.entry.segment)
         };
         let first = self.queue.front().and_then(origin);
         let is_sendable = |item: &&Item| item.written_at <= written && origin(item) == first;
@@ -482,7 +479,7 @@ impl Outbox {
         let front: Vec<Item> = self.queue.drain(..BATCH.min(self.queue.len())).collect();
         for item in front.into_iter().rev() {
             if ids.contains(&item.call.id) {
-                self.settled.push((item.call.id, item.position));
+                self.settled.push((item.call.id, item.entry));
             } else {
                 self.queue.push_front(item);
             }

@@ -31,7 +31,7 @@ impl Outbox {
             if let Some(index) = self.queue.iter().position(|item| item.call.id == *id)
                 && let Some(item) = self.queue.remove(index)
             {
-                self.settled.push((*id, item.position));
+                self.settled.push((*id, item.entry));
                 self.refused.push((item.call, reply.status));
                 self.counts.dropped.add(reason);
             }

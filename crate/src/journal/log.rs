@@ -1,0 +1,574 @@
+//! An append log in segments: finished calls, and the records beside them. An entry is appended once. What AgentWatch
+//! acknowledged is a cursor, and the runs of entries ahead of it that were acknowledged out of order. A second outlet may
+//! follow by a cursor of its own. A segment is removed when all outlets are past it; the oldest one is given up where the
+//! disk's bound is reached.
+
+use std::collections::{HashMap, VecDeque};
+
+use super::cursor::Runs;
+use super::{FILE_HEADER, FRAME_HEADER, Foreign, Frame, Reader, append};
+use crate::files::{Op, Write, number_of, numbered};
+use crate::pieces::Pieces;
+
+/// A segment is closed when it has this many bytes: it is read back as a whole.
+const SEGMENT_BYTES: u32 = 128 * 1024;
+/// The most runs ahead of a cursor that are journalled; entries of others may be sent again after a kill.
+const MOST_AHEAD: usize = 64;
+
+/// Which log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Finished calls.
+    Calls,
+    /// Traces, logs, health, metrics, cron runs.
+    Records,
+}
+
+impl Kind {
+    /// How the names of its files begin. The ledger's files sort before both.
+    pub fn prefix(self) -> &'static str {
+        match self {
+            Kind::Calls => "model-calls-",
+            Kind::Records => "records-",
+        }
+    }
+}
+
+/// A place in a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The segment's number.
+    pub segment: u32,
+    /// The offset in it, in bytes.
+    pub offset: u32,
+}
+
+/// An entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The segment's number.
+    pub segment: u32,
+    /// The entry's number in it.
+    index: u32,
+    /// Where it begins.
+    offset: u32,
+    /// Where it ends.
+    end: u32,
+}
+
+impl Entry {
+    fn place(self, offset: u32) -> Position {
+        Position {
+            segment: self.segment,
+            offset,
+        }
+    }
+}
+
+/// How far an outlet is, as it is journalled: it is done with what is before a place, and with the runs behind that.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// The place.
+    pub at: Position,
+    /// Where runs of acknowledged entries behind it begin and end.
+    pub ahead: Vec<(Position, Position)>,
+}
+
+impl Cursor {
+    /// Whether it is done with the entry that begins there.
+    pub fn is_past(&self, place: Position) -> bool {
+        let is_in = |(from, to): &(Position, Position)| *from <= place && place < *to;
+        place < self.at || self.ahead.iter().any(is_in)
+    }
+}
+
+/// Entries with their payloads.
+pub type Entries<'a> = Vec<(Entry, &'a [u8])>;
+
+#[derive(Debug)]
+struct Segment {
+    number: u32,
+    /// The number of its first entry among all of the log.
+    first: u64,
+    bytes: u32,
+    entries: u32,
+    /// Entries that AgentWatch did not acknowledge.
+    unacknowledged: u32,
+    /// Of these, those that are on disk alone.
+    waiting: u32,
+    /// Hash of its first frame's header, by which it is told from another segment of its number.
+    hash: u64,
+    /// Nothing is appended to it any more.
+    is_closed: bool,
+    /// All of it was handed out to be written.
+    is_handed_out: bool,
+}
+
+/// A segment that an outlet can read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readable {
+    /// Its number.
+    pub number: u32,
+    /// Its file's name.
+    pub file: String,
+    /// Its file's name and the hash of its first frame's header: names come again, contents do not.
+    pub key: String,
+    /// How many bytes it has, written or soon.
+    pub bytes: u32,
+}
+
+/// One log.
+#[derive(Debug)]
+pub struct Log {
+    kind: Kind,
+    cap_bytes: u64,
+    segments: VecDeque<Segment>,
+    next_number: u32,
+    next_entry: u64,
+    /// What AgentWatch acknowledged.
+    acknowledged: Runs,
+    /// That, and what is in memory.
+    held: Runs,
+    has_moved: bool,
+    /// Up to where a second outlet has read, if there is one.
+    follower: Option<Position>,
+    /// Bytes for the last segment that were not handed out to be written yet.
+    unwritten: Pieces,
+    appends: Vec<Write>,
+    deletions: Vec<Write>,
+    /// The cursor of an earlier process, until the segments are recovered.
+    restored: Cursor,
+    /// Entries that version 0.1.0 marked as gone, likewise: their offsets by segment.
+    marked: HashMap<u32, Vec<u32>>,
+}
+
+impl Log {
+    /// An empty log of at most so many bytes.
+    pub fn new(kind: Kind, cap_bytes: u64) -> Self {
+        Self {
+            kind,
+            cap_bytes,
+            segments: VecDeque::new(),
+            next_number: 1,
+            next_entry: 0,
+            acknowledged: Runs::default(),
+            held: Runs::default(),
+            has_moved: false,
+            follower: None,
+            unwritten: Pieces::default(),
+            appends: Vec::new(),
+            deletions: Vec::new(),
+            restored: Cursor::default(),
+            marked: HashMap::new(),
+        }
+    }
+
+    /// How many bytes are on disk, or soon.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|s| u64::from(s.bytes)).sum()
+    }
+
+    /// How many entries wait on disk alone.
+    pub fn waiting(&self) -> usize {
+        self.segments.iter().map(|s| s.waiting as usize).sum()
+    }
+
+    /// Appends an entry; `held` where it stays in memory too.
+    pub fn append(&mut self, payload: &[u8], held: bool) -> Entry {
+        if self.segments.back().is_none_or(Segment::is_full) {
+            self.begin_segment();
+        }
+        let Some(segment) = self.segments.back_mut() else {
+            return Entry::default();
+        };
+        let end = self.unwritten.end();
+        let before = end.len();
+        append(end, payload);
+        if segment.entries == 0 {
+            segment.hash = hash(&end[before..before + FRAME_HEADER]);
+        }
+        let offset = segment.bytes;
+        segment.bytes += (end.len() - before) as u32;
+        segment.is_handed_out = false;
+        let entry = segment.add_entry(offset, segment.bytes);
+        self.next_entry += 1;
+        if held {
+            self.hold(entry);
+        }
+        entry
+    }
+
+    /// AgentWatch is done with these entries.
+    pub fn acknowledge(&mut self, entries: impl IntoIterator<Item = Entry>) {
+        for entry in entries {
+            self.acknowledge_one(entry);
+        }
+        self.remove_finished();
+    }
+
+    pub(super) fn acknowledge_one(&mut self, entry: Entry) {
+        self.hold(entry);
+        let Some(index) = self.index(entry.segment) else {
+            return;
+        };
+        let segment = &mut self.segments[index];
+        let number = segment.first + u64::from(entry.index);
+        let (from, to) = (entry.place(entry.offset), entry.place(entry.end));
+        if self.acknowledged.add(number, from, to) {
+            segment.unacknowledged -= 1;
+            self.has_moved = true;
+        }
+    }
+
+    /// The entry is in memory, or done with.
+    fn hold(&mut self, entry: Entry) {
+        let Some(index) = self.index(entry.segment) else {
+            return;
+        };
+        let segment = &mut self.segments[index];
+        let number = segment.first + u64::from(entry.index);
+        let (from, to) = (entry.place(entry.offset), entry.place(entry.end));
+        if self.held.add(number, from, to) {
+            segment.waiting -= 1;
+        }
+    }
+
+    /// The cursor, if it moved since this was last asked.
+    pub fn moved(&mut self) -> Option<Cursor> {
+        std::mem::take(&mut self.has_moved).then(|| self.cursor())
+    }
+
+    /// How far AgentWatch is.
+    pub fn cursor(&self) -> Cursor {
+        let beginning = Position {
+            segment: self.segments.front().map_or(self.next_number, |s| s.number),
+            offset: 0,
+        };
+        let Some(first) = self.segments.front() else {
+            return Cursor {
+                at: beginning,
+                ahead: Vec::new(),
+            };
+        };
+        let (at, ahead) = self.acknowledged.split(first.first);
+        let ahead = ahead.iter().take(MOST_AHEAD).map(|run| run.places());
+        Cursor {
+            at: at.unwrap_or(beginning).max(beginning),
+            ahead: ahead.collect(),
+        }
+    }
+
+    /// A second outlet has read up to there, and that is on disk; none keeps nothing.
+    pub fn follow(&mut self, at: Option<Position>) {
+        self.follower = at;
+        self.remove_finished();
+    }
+
+    /// The segments that can be read, from the first.
+    pub fn readable(&self) -> Vec<Readable> {
+        let is_readable = |segment: &&Segment| segment.entries > 0;
+        let segments = self.segments.iter().filter(is_readable);
+        let readable = |segment: &Segment| {
+            let file = self.name(segment.number);
+            Readable {
+                number: segment.number,
+                key: format!("{file}#{:x}", segment.hash),
+                file,
+                bytes: segment.bytes,
+            }
+        };
+        segments.map(readable).collect()
+    }
+
+    /// Gives up the oldest segments beyond the bound. How many entries were on disk alone, and so are lost to AgentWatch,
+    /// and how many bytes the second outlet had not read.
+    pub fn shrink(&mut self) -> (u64, u64) {
+        let (mut lost, mut unread) = (0, 0);
+        while self.segments.len() > 1 && self.bytes() > self.cap_bytes {
+            let Some(segment) = self.segments.pop_front() else {
+                break;
+            };
+            lost += u64::from(segment.waiting);
+            unread += self.follower.map_or(0, |at| segment.unread(at));
+            self.has_moved = true;
+            self.deletions.push(self.write(segment.number, Op::Delete));
+        }
+        self.forget_runs();
+        (lost, unread)
+    }
+
+    /// The segment to read next: the oldest with entries that wait on disk alone.
+    pub fn to_load(&self) -> Option<String> {
+        let is_readable = |segment: &&Segment| segment.waiting > 0 && segment.is_handed_out;
+        let segment = self.segments.iter().find(is_readable);
+        segment.map(|segment| self.name(segment.number))
+    }
+
+    /// Takes a segment's entries that were on disk alone into memory; `None` for a file that is none of these.
+    /// Entries that the file does not have any more are given up: their number is the second part.
+    pub fn load<'a>(&mut self, file: &str, bytes: &'a [u8]) -> Option<(Entries<'a>, u64)> {
+        let number = self.number(file)?;
+        let segment = &self.segments[self.index(number)?];
+        let (first, is_handed_out) = (segment.first, segment.is_handed_out);
+        let waiting = |index: &u32| !self.held.has(first + u64::from(*index));
+        let waiting: Vec<u32> = (0..segment.entries).filter(waiting).collect();
+        let (mut found, mut reader) = (Vec::new(), Reader::open(bytes).ok()?);
+        let in_file: Vec<(u32, &[u8])> = reader.by_ref().collect();
+        // A file that is whole has each entry in its place. Of another one it is not known which are missing.
+        // What came since it was handed out is yet to be written.
+        let is_whole =
+            reader.corrupt == 0 && (in_file.len() == segment.entries as usize || !is_handed_out);
+        let places: Vec<(u32, u32, &[u8])> = in_file
+            .iter()
+            .enumerate()
+            .map(|(index, (offset, payload))| (index as u32, *offset, *payload))
+            .filter(|(index, offset, _)| match is_whole {
+                true => waiting.binary_search(index).is_ok(),
+                false => !self.held.has_place(Position {
+                    segment: number,
+                    offset: *offset,
+                }),
+            })
+            .collect();
+        for ((_, offset, payload), index) in places.iter().zip(&waiting) {
+            let entry = Entry {
+                segment: number,
+                index: *index,
+                offset: *offset,
+                end: offset + (FRAME_HEADER + payload.len()) as u32,
+            };
+            found.push((entry, *payload));
+        }
+        for (entry, _) in &found {
+            self.hold(*entry);
+        }
+        let lost: Vec<Entry> = waiting[found.len().min(waiting.len())..]
+            .iter()
+            .filter(|_| is_handed_out)
+            .map(|index| Entry {
+                segment: number,
+                index: *index,
+                offset: bytes.len() as u32,
+                end: bytes.len() as u32,
+            })
+            .collect();
+        let count = lost.len() as u64;
+        self.acknowledge(lost);
+        Some((found, count))
+    }
+
+    /// Takes the cursor of an earlier process; the ledger's files are read before the segments.
+    pub fn restore(&mut self, cursor: Cursor) {
+        // The number of a segment that was acknowledged does not come again.
+        let behind = cursor.at.segment + u32::from(cursor.at.offset > 0);
+        self.next_number = self.next_number.max(behind);
+        self.restored = cursor;
+    }
+
+    /// Takes marks of version 0.1.0, likewise.
+    pub fn restore_marks(&mut self, segment: u32, offsets: Vec<u32>) {
+        self.next_number = self.next_number.max(segment.saturating_add(1));
+        self.marked.entry(segment).or_default().extend(offsets);
+    }
+
+    /// Takes a segment from disk, and shows each entry with its payload; how many frames were corrupt. Segments come in
+    /// the order of their numbers.
+    ///
+    /// # Errors
+    /// [`Foreign`] where its format has another version; it is left alone.
+    pub fn recover(
+        &mut self,
+        file: &str,
+        bytes: &[u8],
+        mut see: impl FnMut(&mut Self, Entry, &[u8]),
+    ) -> Result<u64, Foreign> {
+        let Some(number) = self.number(file) else {
+            return Ok(0);
+        };
+        // Never written to again: its end may be torn.
+        self.next_number = self.next_number.max(number.saturating_add(1));
+        let mut reader = Reader::open(bytes)?;
+        let mut marked = self.marked.remove(&number).unwrap_or_default();
+        marked.sort_unstable();
+        let mut segment = Segment::new(number, self.next_entry, bytes.len() as u32);
+        segment.is_closed = true;
+        segment.is_handed_out = true;
+        if let Some(header) = bytes.get(FILE_HEADER..FILE_HEADER + FRAME_HEADER) {
+            segment.hash = hash(header);
+        }
+        self.segments.push_back(segment);
+        for (offset, payload) in reader.by_ref() {
+            let Some(segment) = self.segments.back_mut() else {
+                break;
+            };
+            let entry = segment.add_entry(offset, offset + (FRAME_HEADER + payload.len()) as u32);
+            self.next_entry += 1;
+            let is_done = self.restored.is_past(entry.place(offset));
+            if is_done || marked.binary_search(&offset).is_ok() {
+                self.acknowledge_one(entry);
+            }
+            see(self, entry, payload);
+        }
+        Ok(reader.corrupt)
+    }
+
+    /// Everything was recovered.
+    pub fn recovered(&mut self) {
+        self.marked.clear();
+        self.restored = Cursor::default();
+        self.remove_finished();
+    }
+
+    /// Whether entries are to be appended.
+    pub fn has_appends(&self) -> bool {
+        !self.unwritten.is_empty() || !self.appends.is_empty()
+    }
+
+    /// Whether there is anything to write.
+    pub fn has_changes(&self) -> bool {
+        self.has_appends() || self.has_moved || !self.deletions.is_empty()
+    }
+
+    /// What is to be appended; deletions come by [`Log::take_deletions`], after the cursor.
+    pub fn take_appends(&mut self, writes: &mut Vec<Write>) {
+        self.flush_unwritten();
+        writes.append(&mut self.appends);
+        for segment in &mut self.segments {
+            segment.is_handed_out = true;
+        }
+    }
+
+    /// The segments to delete.
+    pub fn take_deletions(&mut self, writes: &mut Vec<Write>) {
+        writes.append(&mut self.deletions);
+    }
+
+    /// The disk lost the end of the last segment: nothing more is appended to it.
+    pub fn abandon_last(&mut self) {
+        drop(self.unwritten.take());
+        self.appends.clear();
+        if let Some(segment) = self.segments.back_mut() {
+            segment.is_closed = true;
+        }
+    }
+
+    fn begin_segment(&mut self) {
+        self.flush_unwritten();
+        if let Some(segment) = self.segments.back_mut() {
+            segment.is_closed = true;
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.segments
+            .push_back(Segment::new(number, self.next_entry, FILE_HEADER as u32));
+        *self.unwritten.end() = super::begin_file();
+        self.remove_finished();
+    }
+
+    fn flush_unwritten(&mut self) {
+        let Some(last) = self.segments.back() else {
+            return;
+        };
+        let number = last.number;
+        for bytes in self.unwritten.take() {
+            self.appends.push(self.write(number, Op::Append(bytes)));
+        }
+    }
+
+    /// Removes closed segments that all outlets are past.
+    fn remove_finished(&mut self) {
+        let follower = self.follower;
+        let is_finished = |segment: &Segment| {
+            let is_read = follower.is_none_or(|at| segment.unread(at) == 0);
+            segment.unacknowledged == 0 && segment.is_closed && is_read
+        };
+        while let Some(index) = self.segments.iter().position(is_finished) {
+            if let Some(segment) = self.segments.remove(index) {
+                self.deletions.push(self.write(segment.number, Op::Delete));
+            }
+        }
+        self.forget_runs();
+    }
+
+    /// Runs of segments that are gone are of no use.
+    fn forget_runs(&mut self) {
+        let first = self.segments.front().map_or(self.next_entry, |s| s.first);
+        self.acknowledged.forget_before(first);
+        self.held.forget_before(first);
+    }
+
+    fn index(&self, number: u32) -> Option<usize> {
+        let found = self.segments.binary_search_by_key(&number, |s| s.number);
+        found.ok()
+    }
+
+    fn write(&self, number: u32, op: Op) -> Write {
+        Write {
+            file: self.name(number),
+            op,
+        }
+    }
+
+    fn name(&self, number: u32) -> String {
+        numbered(self.kind.prefix(), number)
+    }
+
+    fn number(&self, file: &str) -> Option<u32> {
+        number_of(file, self.kind.prefix())
+    }
+
+    /// The cursor as a fact of the ledger.
+    pub fn frame(&self, cursor: Cursor) -> Frame {
+        Frame::Cursor(self.kind, cursor)
+    }
+}
+
+impl Segment {
+    fn new(number: u32, first: u64, bytes: u32) -> Self {
+        Self {
+            number,
+            first,
+            bytes,
+            entries: 0,
+            unacknowledged: 0,
+            waiting: 0,
+            hash: 0,
+            is_closed: false,
+            is_handed_out: false,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.is_closed || self.bytes >= SEGMENT_BYTES
+    }
+
+    fn add_entry(&mut self, offset: u32, end: u32) -> Entry {
+        let entry = Entry {
+            segment: self.number,
+            index: self.entries,
+            offset,
+            end,
+        };
+        self.entries += 1;
+        self.unacknowledged += 1;
+        self.waiting += 1;
+        entry
+    }
+
+    /// How many bytes of it are behind a place.
+    fn unread(&self, at: Position) -> u64 {
+        let read = match at.segment.cmp(&self.number) {
+            std::cmp::Ordering::Less => 0,
+            std::cmp::Ordering::Equal => at.offset,
+            std::cmp::Ordering::Greater => self.bytes,
+        };
+        match self.entries {
+            0 => 0,
+            _ => u64::from(self.bytes.saturating_sub(read)),
+        }
+    }
+}
+
+fn hash(header: &[u8]) -> u64 {
+    siphasher::sip::SipHasher13::new().hash(header)
+}

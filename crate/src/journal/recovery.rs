@@ -1,0 +1,145 @@
+//! Reading the journal: at the start all of it, and later the entries that wait on disk alone.
+
+use std::collections::HashMap;
+
+use super::log::{Entry, Kind, Log};
+use super::store::{Journal, REFUSED};
+use super::{Foreign, Frame, format_v1, read};
+use crate::call::{CallId, ModelCall};
+use crate::files::{LEDGER, number_of};
+use crate::records::Written;
+
+/// What is recovered from disk.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// The ledger's facts, in order.
+    pub frames: Vec<Frame>,
+    /// Calls that are final: they are not to be settled again.
+    pub finals: Vec<CallId>,
+    /// Torn or corrupt frames.
+    pub corrupt: u64,
+    /// Files of another version, which are left alone.
+    pub foreign: Vec<(String, Foreign)>,
+    /// Where each call stands that was found.
+    places: HashMap<u64, Entry>,
+}
+
+impl Journal {
+    /// Takes a file from disk; they are handed over in the order of their names, the ledger's first.
+    pub fn recover(&mut self, file: &str, bytes: &[u8], found: &mut Found) {
+        if file == REFUSED[0] {
+            self.refused_bytes = bytes.len();
+        } else if let Some(number) = number_of(file, LEDGER) {
+            self.recover_ledger(number, file, bytes, found);
+        } else if let Some(kind) = self.kind_of(file) {
+            self.recover_segment(kind, file, bytes, found);
+        }
+    }
+
+    fn recover_ledger(&mut self, number: u32, file: &str, bytes: &[u8], found: &mut Found) {
+        self.ledger_number = self.ledger_number.max(number + 1);
+        match read(bytes) {
+            Err(foreign) => found.foreign.push((file.to_owned(), foreign)),
+            Ok(recovered) => {
+                self.old_ledgers.push(number);
+                // Its end may be torn: it is not appended to, but replaced at once.
+                self.wants_snapshot = true;
+                found.corrupt += recovered.corrupt;
+                for frame in recovered.frames {
+                    match frame {
+                        Frame::Begin => found.frames.clear(),
+                        frame => found.frames.push(frame),
+                    }
+                }
+            }
+        }
+    }
+
+    fn recover_segment(&mut self, kind: Kind, file: &str, bytes: &[u8], found: &mut Found) {
+        // The ledger's files sort before these: all cursors are known by now.
+        self.restore_cursors(found);
+        let (finals, places) = (&mut found.finals, &mut found.places);
+        // A call that stands there twice, since a disk failed between, is sent once: its last copy says whether it was
+        // acknowledged.
+        let see = |log: &mut Log, entry: Entry, payload: &[u8]| {
+            if kind == Kind::Calls
+                && let Some(id) = format_v1::call_id(payload)
+            {
+                finals.push(id);
+                if let Some(earlier) = places.insert(id.key(), entry) {
+                    log.acknowledge_one(earlier);
+                }
+            }
+        };
+        match self.log(kind).recover(file, bytes, see) {
+            Ok(corrupt) => found.corrupt += corrupt,
+            Err(foreign) => found.foreign.push((file.to_owned(), foreign)),
+        }
+    }
+
+    fn restore_cursors(&mut self, found: &mut Found) {
+        let is_progress = |frame: &mut Frame| matches!(frame, Frame::Cursor(..) | Frame::Gone(..));
+        for frame in found.frames.extract_if(.., is_progress) {
+            match frame {
+                Frame::Cursor(kind, cursor) => self.log(kind).restore(cursor),
+                Frame::Gone(kind, segment, offsets) => {
+                    self.log(kind).restore_marks(segment, offsets);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// All files were handed over.
+    pub fn recovered(&mut self, found: &mut Found) {
+        self.restore_cursors(found);
+        self.calls.recovered();
+        self.records.recovered();
+    }
+
+    /// The segment of calls, or of records, to read next.
+    pub fn to_load(&self, kind: Kind) -> Option<String> {
+        match kind {
+            Kind::Calls => self.calls.to_load(),
+            Kind::Records => self.records.to_load(),
+        }
+    }
+
+    /// Takes a segment's calls into memory, and how many of it are lost.
+    pub fn load_calls(&mut self, file: &str, bytes: &[u8]) -> (Vec<(ModelCall, Entry)>, u64) {
+        load(&mut self.calls, file, bytes, format_v1::call)
+    }
+
+    /// Takes a segment's records into memory, likewise.
+    pub fn load_records(&mut self, file: &str, bytes: &[u8]) -> (Vec<(Written, Entry)>, u64) {
+        load(&mut self.records, file, bytes, format_v1::record)
+    }
+
+    /// Which log a file belongs to.
+    pub fn kind_of(&self, file: &str) -> Option<Kind> {
+        [Kind::Calls, Kind::Records]
+            .into_iter()
+            .find(|kind| number_of(file, kind.prefix()).is_some())
+    }
+}
+
+fn load<T>(
+    log: &mut Log,
+    file: &str,
+    bytes: &[u8],
+    read: fn(&[u8]) -> Option<T>,
+) -> (Vec<(T, Entry)>, u64) {
+    let Some((entries, lost)) = log.load(file, bytes) else {
+        return (Vec::new(), 0);
+    };
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for (entry, payload) in entries {
+        match read(payload) {
+            Some(one) => good.push((one, entry)),
+            None => bad.push(entry),
+        }
+    }
+    let lost = lost + bad.len() as u64;
+    log.acknowledge(bad);
+    (good, lost)
+}
