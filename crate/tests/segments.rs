@@ -105,7 +105,7 @@ impl Run {
         let mut mint = IdMint::new(seed);
         let (left, stay) = std::mem::take(&mut self.memory)
             .into_iter()
-            .partition(|_| mint.bits() % 3 == 0);
+            .partition(|_| mint.bits().is_multiple_of(3));
         self.memory = stay;
         self.acknowledge(&left);
     }
