@@ -206,7 +206,7 @@ fn all_zeros_are_missing_and_do_not_hide_an_earlier_usage() {
 }
 
 #[test]
-fn a_count_that_cannot_be_read_is_missing_and_the_others_count() {
+fn an_unreadable_count_is_missing_and_the_others_count() {
     for bad in [
         "\"NaN\"",
         "\"\"",

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn other_requests_stay_as_they_are() {
+    fn other_requests_are_not_changed() {
         for body in [
             r#"{"model":"m"}"#,
             r#"{"model":"m","stream":false}"#,

@@ -317,7 +317,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_pages_of_this_server_are_gone_on_to() {
+    fn sign_in_redirects_only_to_pages_of_this_server() {
         for page in [
             "/",
             "/models",

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_authority_is_none() {
+    fn invalid_authorities_are_refused() {
         for text in [
             "",
             ".",

@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_instant_in_four_spellings() {
+    fn four_spellings_of_one_instant_are_read() {
         let expected = Some(1_767_225_600_500_000);
         for text in [
             "2026-01-01T00:00:00.5Z",
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn written_as_python_writes_it() {
+    fn instants_are_written_as_by_python() {
         assert_eq!(iso(1_767_225_600_000_000), "2026-01-01T00:00:00+00:00");
         assert_eq!(
             iso(1_767_225_600_250_000),

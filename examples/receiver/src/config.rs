@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_flag_is_named_with_its_mend() {
+    fn an_error_names_the_flag_and_its_fix() {
         for (words, flag, mend) in [
             (vec!["--port", "70000"], "--port", "0 to 65535"),
             (vec!["--port"], "--port", "needs a value"),

@@ -113,7 +113,7 @@ fn is_open(stream: &TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn who_asks_gets_in_whoever_holds_connections() {
+async fn a_request_is_served_though_others_hold_connections() {
     let server = server(LIMITS).await;
     let mut held = Vec::new();
     for index in 0..60 {
@@ -144,7 +144,7 @@ async fn who_asks_gets_in_whoever_holds_connections() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_reads_gives_way() {
+async fn a_connection_with_an_unread_answer_is_closed_first() {
     let server = server(LIMITS).await;
     let mut held = Vec::new();
     for index in 0..30 {
@@ -155,7 +155,7 @@ async fn an_answer_that_nobody_reads_gives_way() {
 }
 
 #[tokio::test]
-async fn what_is_at_work_is_not_closed_for_another() {
+async fn a_working_connection_is_not_closed_for_another() {
     let server = server(Limits {
         connections: 2,
         ..LIMITS
@@ -220,7 +220,7 @@ async fn the_client_with_the_most_connections_loses_them_first() {
 }
 
 #[tokio::test]
-async fn what_takes_too_long_ends() {
+async fn slow_connections_end() {
     let short = Duration::from_millis(150);
     let head = server(Limits {
         head: short,
@@ -263,7 +263,7 @@ async fn what_takes_too_long_ends() {
 }
 
 #[tokio::test]
-async fn a_body_that_comes_byte_by_byte_ends() {
+async fn a_body_sent_byte_by_byte_times_out() {
     let server = server(Limits {
         stall: Duration::from_millis(200),
         body: Duration::from_millis(500),
@@ -286,7 +286,7 @@ async fn a_body_that_comes_byte_by_byte_ends() {
 }
 
 #[tokio::test]
-async fn stopped_it_ends_idle_connections_and_finishes_the_others() {
+async fn a_stop_ends_idle_connections_and_finishes_the_others() {
     let server = server(LIMITS).await;
     let mut idle = server.open().await;
     let mut working = server.ask("/work").await;

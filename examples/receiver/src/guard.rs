@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn only_own_names_are_answered() {
+    fn only_own_host_names_are_accepted() {
         let name = |hosts: &Hosts, host: &str| asked(hosts, "GET", "/api/logs", &[("host", host)]);
         for own in [
             "127.0.0.1",
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn of_other_sites_only_a_link_leads_here_and_only_to_a_page() {
+    fn other_sites_may_only_link_to_pages() {
         let ask = |method: &str, path: &str, site: &str, mode: &str, dest: &str| {
             let headers = [
                 ("host", HOST),

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn written_as_serde_json_writes_it() {
+    fn values_are_written_as_by_serde_json() {
         for text in [
             r#"{"b":1,"a":{"y":[true,null,-3,1.5e300],"x":"ü\n\"\u0000"},"b":"again"}"#,
             r#"[18446744073709551615,-9223372036854775808,0.1,1e2,-0.0,"\ud83d\ude00"]"#,
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_serde_json_refuses_is_refused_with_its_words() {
+    fn invalid_json_is_refused_with_serde_jsons_message() {
         for text in [
             "",
             "{",
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_counted_wherever_they_stand() {
+    fn values_are_counted_at_every_depth() {
         for (text, values) in [
             ("1", 1),
             ("[]", 1),

@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_client_takes_no_place_of_another() {
+    fn places_are_limited_per_client() {
         let places = Places::new(2, 5);
         let take = |session| places.take(Client::Session(session));
         let mut held = vec![

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_finds_the_queue_full_is_told_and_no_other_pool_is_touched() {
+    async fn a_full_queue_refuses_requests_and_affects_no_other_pool() {
         let pools = Pools::default();
         let full: Vec<_> = std::iter::from_fn(|| pools.writes.enter().ok()).collect();
         assert_eq!(full.len(), WRITES + QUEUE);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_more_work_runs_at_once_than_there_are_threads() {
+    async fn concurrent_work_is_limited_to_the_threads() {
         use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
         let pool = Pool::new(2, 20);
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));

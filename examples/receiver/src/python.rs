@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_of_any_size_are_told_from_floats() {
+    fn integers_of_any_size_differ_from_floats() {
         for (json, dumped) in [
             (
                 r#"{"a":[9223372036854775808,1e20]}"#,

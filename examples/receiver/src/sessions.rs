@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_is_open_until_it_ends_or_runs_out() {
+    fn a_session_is_open_until_it_ends_or_expires() {
         let (sessions, now) = (Sessions::default(), Instant::now());
         let (one, other) = (sessions.open(now).unwrap(), sessions.open(now).unwrap());
         assert!(one != other && one.len() == 2 * ID_BYTES);

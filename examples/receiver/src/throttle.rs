@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_the_token_gets_in_while_somebody_guesses() {
+    async fn a_right_token_is_accepted_during_guesses() {
         let throttle = Arc::new(Throttle::new());
         for _ in 0..BURST as usize {
             throttle

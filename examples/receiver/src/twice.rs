@@ -1,4 +1,5 @@
-//! Detects calls of one gateway that are reported twice: by two surfaces on two hosts, or by two installations.
+//! Detects calls of one gateway that are reported twice: by two surfaces on two hosts, or by two installations with one
+//! name.
 
 use crate::clock::Micros;
 use crate::store::Store;
@@ -170,13 +171,13 @@ mod tests {
     }
 
     #[test]
-    fn two_ways_of_one_gateway_are_found() {
+    fn two_reports_of_one_gateway_are_found() {
         let told = [calls("plugin", 8, 0), calls("proxy", 6, 300_000)].concat();
         assert_eq!(pairs(told), [["plugin", "proxy"]]);
     }
 
     #[test]
-    fn a_few_equal_calls_are_chance() {
+    fn a_few_equal_calls_are_a_coincidence() {
         let told = [calls("a", 4, 0), calls("b", 4, 0)].concat();
         assert!(pairs(told).is_empty());
     }
@@ -189,19 +190,19 @@ mod tests {
     }
 
     #[test]
-    fn the_same_sizes_at_other_times_are_others() {
+    fn equal_sizes_at_other_times_do_not_match() {
         let told = [calls("a", 9, 0), calls("b", 9, 3 * SECOND)].concat();
         assert!(pairs(told).is_empty());
     }
 
     #[test]
-    fn idle_gateways_that_do_the_same_at_the_same_time_are_two() {
+    fn idle_gateways_with_equal_scheduled_calls_are_two() {
         let beat = |name: &'static str| (0..20).map(move |i| call(name, "m", 50, i * 60 * SECOND));
         assert!(pairs(beat("a").chain(beat("b")).collect()).is_empty());
     }
 
     #[test]
-    fn calls_without_tokens_say_nothing() {
+    fn calls_without_tokens_are_ignored() {
         let empty = |name: &'static str| {
             (0..9).map(move |i| Call {
                 prompt: 0,
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn gateways_that_all_tell_the_same_are_said_within_bounds() {
+    fn the_number_of_reported_pairs_is_bounded() {
         // The maximum number of comparable gateways, all reporting the same calls at the same time.
         let all: Vec<Call> = (0..400)
             .flat_map(|n| calls(&format!("g{n:03}"), 5, 0))

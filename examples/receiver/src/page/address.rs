@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_comes_back_as_it_was() {
+    fn an_address_round_trips() {
         for query in [
             "?hours=24",
             "?hours=168&model=p/m-1&agent=main&trigger=-&gateway=host%20%26%201",
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_left_out() {
+    fn invalid_parts_are_ignored() {
         assert_eq!(
             read("?hours=0&from=yesterday&to=tomorrow&model="),
             Address::default()
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn no_chart_has_more_bars_than_can_be_told_apart() {
+    fn charts_have_a_maximum_number_of_bars() {
         let now = 1_767_225_600_000_000;
         for hours in 1..=720 {
             for fine in [false, true] {

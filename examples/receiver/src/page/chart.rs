@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn an_axis_says_no_more_digits_than_it_has() {
+    fn an_axis_has_only_significant_digits() {
         for (dollars, label) in [
             (0.5, "$0.50"),
             (0.025, "$0.025"),
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_stand_on_each_other() {
+    fn bars_are_stacked() {
         let drawn = bars(&[vec![1.0, 3.0], vec![0.0, 4.0]], 4.0);
         assert_eq!(
             drawn,

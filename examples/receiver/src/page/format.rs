@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well_at_every_size() {
+    fn numbers_are_formatted_at_every_size() {
         assert_eq!(
             [count(0), count(999), count(1000), count(-1_234_567)],
             ["0", "999", "1,000", "-1,234,567"]
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_escapes_the_escape() {
+    fn markup_is_escaped() {
         assert_eq!(
             escape(r#"<b a="1" c='2'>&"#),
             "&lt;b a=&quot;1&quot; c=&#39;2&#39;&gt;&amp;"

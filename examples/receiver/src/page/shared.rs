@@ -60,7 +60,7 @@ mod tests {
     use std::time::Duration;
 
     #[tokio::test]
-    async fn a_page_that_many_ask_for_at_once_is_read_twice_at_most() {
+    async fn concurrent_requests_read_a_page_at_most_twice() {
         let (shared, reads) = (Shared::default(), Arc::new(AtomicUsize::new(0)));
         let mut all = tokio::task::JoinSet::new();
         for _ in 0..64 {
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_asks_later_gets_a_later_page_and_other_addresses_get_theirs() {
+    async fn later_requests_get_later_pages_and_addresses_are_separate() {
         let shared = Shared::default();
         for (address, text) in [("a", "1"), ("a", "2"), ("b", "3")] {
             let page = shared.page(address.into(), || async { Ok(text.to_owned()) });

@@ -46,7 +46,7 @@ fn is_unknown(calls: &Brief) -> bool {
     calls.unknown_cost > 0 && calls.unknown_cost == calls.calls && calls.cost_usd == 0.0
 }
 
-/// Cost of calls; a dash if no call has a known price.
+/// Cost of calls; `not known` if no call has a known price.
 pub fn cost(calls: &Brief) -> String {
     if is_unknown(calls) {
         "not known".into()

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_are_those_of_all_in_order() {
+    fn the_first_items_equal_those_of_a_full_sort() {
         let all: Vec<u64> = (0..5_000_u64)
             .map(|n| n.wrapping_mul(7_919) % 5_003)
             .collect();

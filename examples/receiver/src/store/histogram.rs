@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percentile_is_as_near_as_it_says() {
+    fn a_percentile_is_within_its_error() {
         for count in [1, 2, 3, 10, 1_000, 20_000] {
             let mut values = latencies(count);
             let mut histogram = Histogram::default();

@@ -270,7 +270,7 @@ mod tests {
         "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
 
     #[test]
-    fn a_reading_without_an_end_is_interrupted_and_the_connection_goes_on() -> Result<(), String> {
+    fn an_endless_reading_is_interrupted_and_the_connection_stays_usable() -> Result<(), String> {
         let store = Store::open(&Database::Memory)?;
         let connection = &lock(&store.writer).connection;
         let count = |sql: &str, most| {
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_page_lists_is_found_without_sorting_all_of_it() -> Result<(), String> {
+    fn lists_of_a_page_need_no_full_sort() -> Result<(), String> {
         let store = Store::open(&Database::Memory)?;
         let plans = [
             r#"SELECT "model" FROM series WHERE kind = 1 AND "agent" = '' AND "trigger" = '' AND "cost_source" = ''

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn of_nothing_there_is_no_percentile() {
+    fn an_empty_slice_has_no_percentile() {
         assert_eq!(percentile(&[], 0.5), None);
         assert_eq!(percentile(&[7.0], 0.95), Some(7.0));
     }

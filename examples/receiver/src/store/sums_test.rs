@@ -321,7 +321,7 @@ fn assert_survey(survey: &Survey, wanted: &[&Stored], context: &str) {
 }
 
 #[test]
-fn sums_are_those_of_all_calls_after_inserts_repeats_enrichments_and_restarts() {
+fn sums_equal_all_calls_after_inserts_repeats_enrichments_and_restarts() {
     for seed in 0..3 {
         let folder = Folder::new(&format!("sums-{seed}"));
         let mut dice = Dice(seed * 977 + 3);
@@ -355,7 +355,7 @@ fn sums_are_those_of_all_calls_after_inserts_repeats_enrichments_and_restarts() 
 }
 
 #[test]
-fn two_stores_on_one_file_keep_the_same_sums() {
+fn two_stores_on_one_file_have_equal_sums() {
     let folder = Folder::new("sums-two");
     let stores = [folder.open(), folder.open()];
     let mut dice = Dice(11);
@@ -371,7 +371,7 @@ fn two_stores_on_one_file_keep_the_same_sums() {
 }
 
 #[test]
-fn an_upgrade_that_was_interrupted_is_gone_on_with() {
+fn an_interrupted_upgrade_continues() {
     let folder = Folder::new("sums-upgrade");
     let store = folder.open();
     let mut dice = Dice(5);
@@ -453,7 +453,7 @@ fn errors_are_counted_by_hour_once() {
 }
 
 #[test]
-fn what_was_counted_is_kept_while_the_sums_stay_and_no_longer() {
+fn cached_figures_are_valid_until_the_sums_change() {
     let folder = Folder::new("sums-kept");
     let stores = [folder.open(), folder.open()];
     let mut dice = Dice(23);

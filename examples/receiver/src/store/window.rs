@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_are_the_whole_once() {
+    fn the_parts_cover_the_window_once() {
         let minute = HOUR / 60;
         for from in [
             0,
