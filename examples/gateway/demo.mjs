@@ -6,6 +6,7 @@ import { startGateway } from "./gateway.mjs";
 import { createProvider } from "./provider.mjs";
 import { modelStats, startReceiver } from "./receiver.mjs";
 import { table } from "./table.mjs";
+import { TURNS } from "./turns.mjs";
 
 /** Where AgentWatch listens by default. */
 const USUAL_PORT = 8470;
@@ -15,27 +16,6 @@ const TURN_EVERY_MS = 20_000;
 const SHOWN_WITHIN_MS = 30_000;
 
 /** @typedef {{ provider: import("./provider.mjs").Provider, receiver: import("./receiver.mjs").Receiver, gateway: import("./gateway.mjs").Gateway }} World */
-
-/** @type {[string, (gateway: World["gateway"]) => Promise<unknown>][]} */
-const TURNS = [
-  ["a plain turn", (g) => g.agentTurn({ session: "plain", message: "hello" })],
-  [
-    "a turn with two rounds of tools",
-    (g) => g.agentTurn({ session: "tools", message: "read it [[tools 2]]" }),
-  ],
-  [
-    "a second agent, on an Anthropic model, with tools",
-    (g) => g.agentTurn({ agent: "ant", session: "tools", message: "read it [[tools 1]] [[delay 400]]" }),
-  ],
-  ["a message in the web chat", async (g) => (await g.chatSend({ session: "chat", message: "hello" })).done],
-  ["the gateway's own HTTP endpoint", (g) => g.httpChat({ session: "http", message: "hello" })],
-  ["a subagent", (g) => g.agentTurn({ session: "parent", message: "delegate [[spawn count the files]]" })],
-  ["a cron job", (g) => g.cronRun({ message: "good morning" })],
-  [
-    "a model that fails, until the fallback takes over",
-    (g) => g.agentTurn({ session: "fallback", message: "hello [[fail 500 m1]]" }),
-  ],
-];
 
 const out = (/** @type {string} */ text) => process.stdout.write(`${text}\n`);
 

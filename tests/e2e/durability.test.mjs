@@ -7,6 +7,7 @@ import { modelStats } from "../../examples/gateway/receiver.mjs";
 import { liveOn, mortals, random } from "./mortals.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 import { until } from "./scenarios.mjs";
+import { stockName } from "./stock-server.mjs";
 import { account, endOf, UNDECIDED_MS } from "./truth.mjs";
 
 const OLD = "2026.3.13";
@@ -41,7 +42,7 @@ for (const version of versions) {
 
 /** @param {string} version @param {boolean} isStock */
 function durability(version, isStock) {
-  describe(`OpenClaw ${version} and ${isStock ? "a stock receiver" : "our receiver"}, killed`, {
+  describe(`OpenClaw ${version} and ${isStock ? stockName : "our receiver"}, killed`, {
     skip,
   }, () => {
     const next = random(SEED);

@@ -23,7 +23,7 @@ for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.e
  * @property {object} [pluginConfig] `url` is set to the receiver's.
  * @property {(url: string) => Promise<{ url: string, close: () => Promise<unknown> }>} [between] Makes what stands
  *   between the plugin and the receiver.
- * @property {ReceiverOptions} [receiver]
+ * @property {ReceiverOptions | (() => Promise<Receiver>)} [receiver] Our receiver's options, or what starts another one.
  * @property {import("../../examples/gateway/provider.mjs").ProviderOptions} [provider]
  * @property {Partial<import("../../examples/gateway/gateway.mjs").GatewayOptions>} [gateway]
  * @property {boolean} [warmUp] A first turn of each agent (default: yes).
@@ -46,7 +46,8 @@ export async function startWorld({ version, tgz, pluginId = "agentwatch", plugin
   try {
     const provider = await createProvider({ delayMs: 100, ...options.provider });
     closers.push(provider.close);
-    const receiver = await startReceiver(options.receiver);
+    const start = options.receiver;
+    const receiver = await (typeof start === "function" ? start() : startReceiver(start));
     closers.push(receiver.stop);
     const between = await options.between?.(receiver.url);
     if (between) closers.push(between.close);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { freePort, localTurn, startGateway, updatePlugin } from "../../examples/gateway/gateway.mjs";
 import { startReceiver } from "../../examples/gateway/receiver.mjs";
+import { startStock } from "./stock-server.mjs";
 
 /** @typedef {import("../../examples/gateway/gateway.mjs").Gateway} Gateway */
 /** @typedef {import("../../examples/gateway/process.mjs").Launched} Launched */
@@ -38,8 +39,10 @@ export class MortalReceiver {
   }
 
   async start() {
-    const args = ["--db", this.database, ...(this.#isStock ? ["--stock"] : [])];
-    this.#running = await startReceiver({ binary: this.#binary, args, port: this.port });
+    const { database, port } = this;
+    this.#running = this.#isStock
+      ? await startStock({ database, port })
+      : await startReceiver({ binary: this.#binary, args: ["--db", database], port });
   }
 
   async kill() {

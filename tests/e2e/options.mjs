@@ -2,12 +2,14 @@ import { VERSIONS } from "./scenarios.mjs";
 
 /**
  * What the environment says: `AGENTWATCH_TGZ` is the packed plugin, `AGENTWATCH_RECEIVER` another receiver than
- * cargo's, `OPENCLAW_VERSIONS` (comma-separated) takes other gateways.
+ * cargo's, `OPENCLAW_VERSIONS` (comma-separated) takes other gateways. `AGENTWATCH_STOCK_SERVER` is a checkout of
+ * AgentWatch: its server then takes the place of our receiver's `--stock`.
  */
-const { AGENTWATCH_TGZ, AGENTWATCH_RECEIVER, OPENCLAW_VERSIONS } = process.env;
+const { AGENTWATCH_TGZ, AGENTWATCH_RECEIVER, AGENTWATCH_STOCK_SERVER, OPENCLAW_VERSIONS } = process.env;
 
 export const tgz = AGENTWATCH_TGZ;
 export const binary = AGENTWATCH_RECEIVER;
+export const stockCheckout = AGENTWATCH_STOCK_SERVER;
 export const versions = OPENCLAW_VERSIONS?.split(",") ?? VERSIONS;
 
 /** For `describe` and `test`: without a package there is nothing to test. */

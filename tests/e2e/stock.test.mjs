@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import { startWorld, waitForTotals, withTimeout } from "./harness.mjs";
-import { anyVersion, binary, skip, tgz } from "./options.mjs";
+import { anyVersion, skip, tgz } from "./options.mjs";
 import { startProxy } from "./proxy.mjs";
 import { limits, runScenario, scenarios } from "./scenarios.mjs";
+import { startStock, stockName } from "./stock-server.mjs";
 
 /**
  * AgentWatch 0.1.0 as it is, whose model usage has no ids, behind a network that fails in every way: nothing may be
@@ -21,7 +22,7 @@ const FAULTS = /** @type {import("./proxy.mjs").Treatment[]} */ ([
 /** They take long, and what they show is not the network's. */
 const LEFT_OUT = /compaction|abort|fallback|long answers/;
 
-describe(`OpenClaw ${anyVersion}, a stock AgentWatch behind a bad network`, { skip }, () => {
+describe(`OpenClaw ${anyVersion}, ${stockName} behind a bad network`, { skip }, () => {
   /** @type {import("./harness.mjs").World} */
   let world;
   /** @type {import("./proxy.mjs").Proxy} */
@@ -34,7 +35,7 @@ describe(`OpenClaw ${anyVersion}, a stock AgentWatch behind a bad network`, { sk
       version: anyVersion,
       tgz,
       warmUp: false,
-      receiver: { binary, args: ["--db", ":memory:", "--stock"] },
+      receiver: startStock,
       between: async (url) => {
         proxy = await startProxy(url, ({ method }) => {
           if (method !== "POST") return "pass";
