@@ -47,19 +47,18 @@ const BENCHES = [
     about: "time and memory inside the handlers",
     nodes: [22, 24],
     runs: 3,
-    note: `A text "not yet looked at" is one that a program has just put together. V8 copies it into one piece when somebody
-looks at its first character, whoever that is and whichever way is taken (slice, charCodeAt, a pattern, an encoder: all
-the same 0.2 to 0.8 ms a MB); a gateway, which stores and sends its messages, does so anyway. Whether a message is noise
-cannot be told without.`,
+    note: `A text "not yet looked at" is a string that a program has just concatenated. V8 copies it into one piece at the first read
+of a character, by any code and in any way (slice, charCodeAt, a pattern, an encoder: each 0.2 to 0.8 ms a MB). A gateway,
+which stores and sends its messages, causes this copy anyway. The handler needs the first characters to recognize noise.`,
   },
   {
     name: "cost",
     about: "CPU of an event in all, beside others",
     nodes: [22, 24],
     runs: 3,
-    note: `\`plugin\` is this project, \`old\` the hook that it replaces, \`otel\` OpenTelemetry's SDK, which makes a span of each
-message and of each call and keeps nothing on disk. \`gateway\` is what 2026.9.6 tells (a call is some eight events),
-\`messages\` are received and sent in turn; the old hook heard only these.`,
+    note: `\`plugin\` is this project, \`old\` the hook that it replaces, \`otel\` OpenTelemetry's SDK with a span for each message and
+each call and nothing on disk. \`gateway\` are the events of 2026.9.6 (some eight for each call), \`messages\` are received and
+sent messages in turn, the only events that the old hook handles.`,
   },
   { name: "start", about: "loading, compiling, the first event; sizes", nodes: [22, 24], runs: 3 },
   { name: "memory", about: "memory, idle and after a million events", nodes: [22, 24], runs: 1 },
@@ -69,9 +68,8 @@ message and of each call and keeps nothing on disk. \`gateway\` is what 2026.9.6
     about: "a real gateway under load, with the plugin, with idle ones, and without",
     nodes: [24],
     runs: 1,
-    note: `Of two gateways alike one may be a tenth or two slower for as long as both run: what is between the plugin and a
-plugin that does nothing is to be read beside what is between that one and none. The plugin's own time is told by its
-profile.`,
+    note: `One of two equal gateways may be 10 to 20 % slower for as long as both run. So compare the difference between the plugin
+and a plugin that does nothing with the difference between that one and no plugin. The plugin's own time comes from the profile.`,
   },
   { name: "proxy", about: "what the proxy adds to a stream", nodes: [24], runs: 1 },
   { name: "backfill", about: "how fast a store's history is filled in", nodes: [24], runs: 1, args: ["256"] },
@@ -176,14 +174,14 @@ async function committed() {
 function page({ machine, results }) {
   const head = `# Benchmarks
 
-Measured by \`npm run bench\`, which compares with these figures at each run; \`npm run bench -- --write\` writes this page.
+What the plugin, the proxy and the receiver cost, with a budget for each important figure. \`npm run bench\` measures and compares
+with this page; \`npm run bench -- --write\` writes it.
 Machine: ${machine}.
 
-A figure is the median of its runs, with the least and the most of them where there are several. Costs of CPU are above a
-process that makes the same events for nobody, and hold less noise than times do; "load" is what the machine did
-besides at the beginning (processes that want a core, over a minute), "pace" what one small fixed piece of work took, by
-which days of a shared machine can be told apart. Budgets are what we want of each figure; "missed" is said where it is
-more.
+A figure is the median of its runs, with the least and the most if there are several. CPU figures are above a control process
+that makes the same events without a listener; they vary less than times. "Load" is the number of processes that wanted a core
+at the beginning (average of a minute). "Pace" is the time of one small fixed piece of work: it shows how fast the shared machine
+was on that day. A figure above its budget is marked "missed".
 `;
   const tables = BENCHES.flatMap(({ name, about, note }) => {
     const own = results.filter(({ bench }) => bench === name);

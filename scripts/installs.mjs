@@ -108,12 +108,12 @@ async function write(version, cells) {
     line(COLUMNS.map(() => "---")),
     ...sorted.map(([, cells]) => line(COLUMNS.map((name) => cells[name] || "not tried"))),
   ];
-  const text = `Written by \`node scripts/installs.mjs\`, which types the commands of this page and of [upgrade.md](upgrade.md) into a
+  const text = `\`node scripts/installs.mjs\` writes this table. It types the commands of this page and of [upgrade.md](upgrade.md) into a
 terminal with a home folder of its own, on real gateways. Times are from the first command to the first number on the Models
-page, on two cores that had other work; "from a file" with a gateway that ran already: commands + restart + first turn + until
-it was shown. "Updated and back": to the next version with calls that wait, and back, with calls that wait. "As a hook's
-directory": in the place of AgentWatch's own, and then the plugin in the place of that. "Left behind", beside the state and
-OpenClaw's backups of its configuration, by what was installed and updated by name.
+page, on two busy cores. "From a file" has a gateway that ran already: commands + restart + first turn + time until the call
+is shown. "Updated and back" goes to the next version and back, each time with waiting calls. "As a hook's
+directory" replaces AgentWatch's own hook, and then the plugin replaces it. "Left behind" lists files beside the state and
+OpenClaw's backups of its configuration, for an installation and update by name.
 
 ${table.join("\n")}
 `;

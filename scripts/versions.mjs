@@ -167,10 +167,10 @@ async function write(reports) {
   const lines = [...old(/^- (2\S+): /), ...reports.flatMap(notes)].sort(byVersion);
   const text = `# Versions of OpenClaw
 
-Written by \`node scripts/versions.mjs\`: what people do with a gateway (\`tests/e2e/scenarios.mjs\`), on real gateways with
-the packed plugin. "Requests" are those that AgentWatch shows, of those that the provider's ledger has; "as the
-provider" says whether requests, tokens and cost agree for every model. What a version does not tell a plugin is left
-out of both sides, and listed.
+Which versions of OpenClaw the plugin counts correctly. \`node scripts/versions.mjs\` writes this page: it plays the scenarios of
+\`tests/e2e/scenarios.mjs\` on real gateways with the packed plugin. "Requests" are the requests on AgentWatch's Models page, of
+the requests in the provider's ledger. "As the provider" is yes if requests, tokens and cost agree for every model. Calls that a
+version does not report to a plugin are excluded on both sides and listed under "Not told".
 
 ${cells(HEAD)}
 ${cells(HEAD.map(() => "---"))}
