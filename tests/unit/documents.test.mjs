@@ -1,6 +1,6 @@
 // The documentation: every command in it is run by a test, and every link leads somewhere.
 import assert from "node:assert/strict";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
@@ -9,6 +9,8 @@ import { blocks, documents } from "../../scripts/lib/commands.mjs";
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const GATEWAYS = "tests/e2e/ways-to-install.mjs";
 const PRINTED = "tests/unit/printed.test.mjs";
+/** Pictures are in the tree, in bytes. */
+const PICTURE_MAX = 200_000;
 
 /**
  * Sections whose commands a test takes from the document and types, on real gateways or as processes of their own. The
@@ -120,6 +122,43 @@ describe("the documentation's links", async () => {
           assert.ok(anchors(readFileSync(found, "utf8")).includes(anchor), `${target}: no such heading`);
       }
     });
+});
+
+describe("the comparison with other tools", () => {
+  const text = readFileSync(join(PROJECT, "docs/comparison.md"), "utf8");
+  const [tables = "", sources = ""] = text.split("## Sources");
+  const listed = [...sources.matchAll(/^(\d+)\. /gm)].map(([, number]) => Number(number));
+
+  test("has each source that a cell names, with a link, and no other", () => {
+    const named = new Set([...tables.matchAll(/\[(\d+)\](?!\()/g)].map(([, number]) => Number(number)));
+    assert.deepEqual(
+      [...named].sort((a, b) => a - b),
+      listed,
+    );
+    for (const source of sources.split(/^\d+\. /m).slice(1)) assert.match(source, /\]\(https:\/\//, source);
+  });
+
+  test("has a source in each cell about another tool", () => {
+    const rows = tables
+      .split("\n")
+      .filter((line) => /^\| (?!\*|tool \||agentwatch-openclaw \||---)/.test(line));
+    assert.ok(rows.length > 20, `${rows.length} rows`);
+    for (const row of rows)
+      for (const cell of row.split("|").slice(2, -1))
+        assert.match(cell, /^ $|\[\d+\] ?(;|$)/, `"${cell.trim()}" in ${row.slice(0, 40)} …`);
+  });
+});
+
+test("each picture is shown by a page, and is small", async () => {
+  const pages = (await documents()).map((file) => readFileSync(join(PROJECT, file), "utf8"));
+  for (const name of readdirSync(join(PROJECT, "docs/images"))) {
+    assert.ok(
+      pages.some((page) => page.includes(`images/${name}`)),
+      `no page shows ${name}`,
+    );
+    const { size } = statSync(join(PROJECT, "docs/images", name));
+    assert.ok(size < PICTURE_MAX, `${name}: ${size} bytes, more than ${PICTURE_MAX}`);
+  }
 });
 
 /** The anchors that headings have where Markdown is shown. @param {string} text */
