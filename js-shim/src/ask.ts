@@ -1,24 +1,24 @@
-/** Asks a server what a doctor wants to know. No file and no environment is read here. */
+/** HTTP requests of the commands. This module reads no file and no environment. */
 
-/** What a server answered; `status` 0 where it did not, and `code` then says why. */
-export interface Asked {
+/** A server's answer. `status` is 0 where there was none; `code` then says why. */
+export interface ServerAnswer {
   status: number;
-  /** The system's or TLS's word for a failure, such as `ECONNREFUSED`. */
+  /** Error code of the system or of TLS, such as `ECONNREFUSED`. */
   code: string;
-  /** How long it took, in ms. */
+  /** Duration, in ms. */
   ms: number;
-  /** What the server's clock said meanwhile less what ours did, in ms; the header has whole seconds. */
+  /** The server's clock minus this machine's, in ms. The header has whole seconds. */
   aheadMs: number | undefined;
   /** The body, where it is JSON. */
   body: unknown;
 }
 
 const TIMEOUT_MS = 5_000;
-/** The most of a body that is read, in bytes. */
-const MOST = 4 * 1024 * 1024;
+/** The largest body that is read, in bytes. */
+const MAX_BODY = 4 * 1024 * 1024;
 
-/** A GET, or a POST of JSON. Redirects are not followed, so that the token stays with the address. Throws nothing. */
-export async function ask(url: string, token: string | undefined, json?: unknown): Promise<Asked> {
+/** Sends a GET, or a POST of JSON. Follows no redirects, so the token reaches no other address. Throws nothing. */
+export async function ask(url: string, token: string | undefined, json?: unknown): Promise<ServerAnswer> {
   const begun = Date.now();
   const failed = { status: 0, aheadMs: undefined, body: undefined };
   try {
@@ -36,7 +36,7 @@ export async function ask(url: string, token: string | undefined, json?: unknown
     const ended = Date.now();
     const date = Date.parse(response.headers.get("date") ?? "");
     const body = await read(response);
-    // Its second began up to a second before it answered.
+    // The header is cut to a second: on average half a second before the answer.
     const aheadMs = Number.isNaN(date) ? undefined : date + 500 - (begun + ended) / 2;
     return { status: response.status, code: "", ms: ended - begun, aheadMs, body };
   } catch (error) {
@@ -52,7 +52,7 @@ async function read(response: Response): Promise<unknown> {
   try {
     for await (const chunk of response.body ?? []) {
       bytes += chunk.length;
-      if (bytes > MOST) return undefined;
+      if (bytes > MAX_BODY) return undefined;
       text += decoder.decode(chunk, { stream: true });
     }
     return JSON.parse(text);

@@ -1,4 +1,4 @@
-/** The command `agentwatch-openclaw sync --gateway`: a gateway's calls by its API, for whoever may not read its files. */
+/** The command `agentwatch-openclaw sync --gateway`: reads a gateway's calls through its API instead of its files. */
 
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -8,9 +8,9 @@ import { judge } from "./doctor.js";
 import { environmentAllowsPlain, environmentStateDir } from "./env.js";
 import { type GatewayAddress, parseGateway } from "./gateway-address.js";
 import { type Device, openDevice } from "./gateway-device.js";
-import { Away, GatewayLink } from "./gateway-link.js";
+import { ConnectionError, GatewayLink } from "./gateway-link.js";
 import { type Trouble, troubleOf } from "./gateway-mend.js";
-import { OthersCalls, ReceiverAway } from "./gateway-others.js";
+import { OtherSenders, ReceiverUnreachable } from "./gateway-others.js";
 import { GatewayPoll, type PolledCall } from "./gateway-poll.js";
 import { type Access, findAccess, remoteSettings } from "./gateway-secret.js";
 import { stateFolder } from "./installation.js";
@@ -24,35 +24,36 @@ import { print } from "./terminal.js";
 import { instantiate } from "./wasm.js";
 import { counted } from "./words.js";
 
-/** Where AgentWatch lists calls, those that were read wait so long, in ms, for the plugin's telling: it knows more. */
+/** How long calls wait, in ms, for the plugin's records at a receiver that lists calls: those have more fields. */
 const OTHERS_FIRST_MS = 4_000;
-/** How many calls may wait to be sent while reading goes on. */
-const MOST_WAITING = 2_000;
-const RELIEF_MS = 10_000;
-/** Pauses between tries, in ms. */
-const BACKOFF = { first: 1_000, most: 30_000 } as const;
+/** Pending calls up to which reading continues. */
+const MAX_PENDING = 2_000;
+/** How long one attempt to reduce the backlog may take, in ms. */
+const SEND_BUDGET_MS = 10_000;
+/** Pauses between retries, in ms. */
+const BACKOFF = { first: 1_000, max: 30_000 } as const;
 /** How long a single run tries to reach a gateway or a receiver, in ms. */
-const PATIENCE_MS = 30_000;
-/** Marks of the journal: from when on calls are counted, and until when sessions were found. */
+const RETRY_TIME_MS = 30_000;
+/** Name of the bookmark of the time since which calls are counted. */
 const SINCE = "/gateway/since";
+/** Name of the bookmark of the last search for sessions that are not listed. */
 const FOUND = "/gateway/found";
-/** Sessions are found by days. */
+/** The search takes dates, so it begins a day earlier. */
 const DAY_MS = 86_400_000;
 
-/** Follows a gateway; the exit status. */
+/** Reads a gateway. @returns the exit status */
 export async function gatewayCommand(text: string, options: SyncOptions): Promise<number> {
   const sync = await GatewaySync.open(text, options);
   return sync.run();
 }
 
-/** Where this command keeps what belongs to a gateway: its journal and the device's key. */
+/** The state directory of this command for one gateway, with the journal and the device's key. */
 function ownDir({ host, port }: GatewayAddress, options: SyncOptions): string {
   const name = `${host.replace(/[^A-Za-z0-9.-]/g, "_")}_${port}`;
   const named = options["state-dir"];
   if (named) return named;
   const stateDir = environmentStateDir(options.profile);
-  if (!stateDir)
-    throw new SettingError("no folder is known to keep the journal in; name one with --state-dir");
+  if (!stateDir) throw new SettingError("there is no folder for the journal; name one with --state-dir");
   return join(stateFolder(stateDir), "gateways", name);
 }
 
@@ -63,21 +64,22 @@ class GatewaySync {
   readonly #device: Device;
   readonly #stateDir: string;
   readonly #pipeline: Pipeline;
-  readonly #others: OthersCalls;
+  readonly #others: OtherSenders;
   readonly #stop = new AbortController();
-  /** How long calls wait for others' telling, in ms. */
+  /** How long calls wait for records of other senders, in ms. */
   #othersFirstMs = OTHERS_FIRST_MS;
-  /** What was read and waits, the oldest first; the journal has its mark when it has the calls. */
+  /** Calls that were read and wait, the oldest first. Their mark is journalled with them. */
   readonly #read: { at: number; calls: PolledCall[]; name: string; mark: string }[] = [];
   #sinceMs = 0;
   #marks = new Map<string, string>();
   #poll!: GatewayPoll;
   #skippedOthers = 0;
   #isComplete = false;
-  #isAway = false;
-  #hasFound = false;
-  /** What was said last of a trouble: it is said once. */
-  #said = "";
+  #isUnreachable = false;
+  /** Whether this run has searched for sessions that are not listed. */
+  #hasSearched = false;
+  /** The last problem that was logged: each is logged once. */
+  #loggedProblem = "";
 
   private constructor(
     address: GatewayAddress,
@@ -95,22 +97,22 @@ class GatewaySync {
     const gateway = String(settings.gateway ?? address.url.host);
     this.#pipeline = makePipeline("sync", { ...settings, gateway }, stateDir, undefined);
     const { url, token } = judge({ ...settings, gateway });
-    this.#others = new OthersCalls(settings.url === false ? undefined : url, token, gateway);
+    this.#others = new OtherSenders(settings.url === false ? undefined : url, token, gateway);
   }
 
   static async open(text: string, options: SyncOptions): Promise<GatewaySync> {
-    // Settings that are wrong are said before anything is made.
+    // All settings are checked before any file is made.
     const { config, problem } = findPlace({ profile: options.profile });
     if (problem) log.warn(problem);
-    const rough = parseGateway(text, undefined, environmentAllowsPlain());
+    const parsed = parseGateway(text, undefined, environmentAllowsPlain());
     const remote = remoteSettings(config, text);
-    const pinned = options["tls-fingerprint"] ?? (rough.isTls ? remote.tlsFingerprint : undefined);
+    const pinned = options["tls-fingerprint"] ?? (parsed.isTls ? remote.tlsFingerprint : undefined);
     const fingerprint = typeof pinned === "string" && pinned !== "" ? pinned : undefined;
     const address = parseGateway(text, fingerprint, environmentAllowsPlain());
     const access = await findAccess(remote, config);
     const stateDir = ownDir(address, options);
-    const { "state-dir": _, ...elsewhere } = options;
-    const { settings } = await pipelineSettings(elsewhere, stateDir);
+    const { "state-dir": _, ...others } = options;
+    const { settings } = await pipelineSettings(others, stateDir);
     return new GatewaySync(address, options, access, openDevice(stateDir), stateDir, settings);
   }
 
@@ -136,28 +138,28 @@ class GatewaySync {
   async #refuse(): Promise<never> {
     const owner = await livingOwner(stateFolder(this.#stateDir));
     await endPipeline(this.#pipeline);
-    const who = owner ? `${owner.role}, process ${owner.pid} on ${owner.host}` : "another process";
+    const holder = owner ? `${owner.role}, process ${owner.pid} on ${owner.host}` : "another process";
     throw new SettingError(
-      `--state-dir ${this.#stateDir}: it belongs to ${who}; stop that one, or name another folder`,
+      `--state-dir ${this.#stateDir}: it belongs to ${holder}; stop that process, or name another folder`,
     );
   }
 
-  /** From when on calls are counted: what the first run said, since a session's sums know no other. */
+  /** Calls since then are counted, in ms since 1970. The first run decides: the sums of sessions cover this span only. */
   #since(): number {
-    const kept = Number(this.#marks.get(SINCE) ?? Number.NaN);
+    const stored = Number(this.#marks.get(SINCE) ?? Number.NaN);
     const asked = this.#options.since === undefined ? undefined : parseSince(this.#options.since, Date.now());
-    if (!isTime(kept)) {
+    if (!isTime(stored)) {
       const since = asked ?? 0;
       this.#pipeline.takeStored([], SINCE, String(since));
-      log.info(since === 0 ? "all calls that the gateway tells of" : `calls since ${date(since)}`);
+      log.info(since === 0 ? "all calls of the gateway" : `calls since ${date(since)}`);
       return since;
     }
-    if (asked !== undefined && asked < kept)
+    if (asked !== undefined && asked < stored)
       log.warn(
-        `--since ${this.#options.since}: an earlier sync left out what was before ${date(kept)}, and so does this one; name another --state-dir to count it`,
+        `--since ${this.#options.since}: an earlier sync left out calls before ${date(stored)}, and so does this one; name another --state-dir to count them`,
       );
     log.info("calls since the last sync");
-    return Math.max(kept, asked ?? 0);
+    return Math.max(stored, asked ?? 0);
   }
 
   #makePoll(): GatewayPoll {
@@ -179,7 +181,7 @@ class GatewaySync {
     );
   }
 
-  /** Counts what was read and has waited. @throws ReceiverAway where it cannot be compared; it waits on */
+  /** Counts the calls that have waited long enough. @throws ReceiverUnreachable where they cannot be compared yet */
   async #countRead(): Promise<void> {
     for (let first = this.#read[0]; first && first.at <= performance.now(); first = this.#read[0]) {
       const { calls, name, mark } = first;
@@ -187,13 +189,13 @@ class GatewaySync {
       if (this.#others.problem) this.#warnOnce(this.#others.problem);
       const rows = own.map(({ row }) => row);
       if (!this.#pipeline.takeStored(rows, name, mark))
-        throw new ReceiverAway("the calls could not be taken in");
+        throw new ReceiverUnreachable("the calls could not be taken in");
       this.#skippedOthers += calls.length - own.length;
       this.#read.shift();
-      while (this.#pipeline.backlog() > MOST_WAITING && !this.#isStopped) {
-        if (await this.#pipeline.reduceBacklog(MOST_WAITING, RELIEF_MS)) break;
-        // What waits is kept; a single run reads no more than there is room for.
-        if (!this.#options.watch) throw new ReceiverAway("AgentWatch takes nothing");
+      while (this.#pipeline.backlog() > MAX_PENDING && !this.#isStopped) {
+        if (await this.#pipeline.reduceBacklog(MAX_PENDING, SEND_BUDGET_MS)) break;
+        // The pending calls are on disk; a single run ends here.
+        if (!this.#options.watch) throw new ReceiverUnreachable("AgentWatch accepts nothing");
         await this.#pause(BACKOFF.first);
       }
     }
@@ -203,7 +205,7 @@ class GatewaySync {
     return this.#stop.signal.aborted;
   }
 
-  /** Connects, follows, and connects again until that is to end. */
+  /** Connects and reads, and reconnects until the run ends. */
   async #follow(): Promise<void> {
     const began = performance.now();
     for (let pause: number = BACKOFF.first; !this.#isStopped; ) {
@@ -221,22 +223,22 @@ class GatewaySync {
         this.#warnOnce(
           `${trouble.says}; ${this.#options.watch ? "it is tried again" : "it is tried for half a minute"}`,
         );
-        if (!this.#options.watch && performance.now() - began > PATIENCE_MS) {
-          this.#isAway = true;
+        if (!this.#options.watch && performance.now() - began > RETRY_TIME_MS) {
+          this.#isUnreachable = true;
           return;
         }
-        await this.#pause(Math.max(pause, Math.min(trouble.afterMs ?? 0, 2 * BACKOFF.most)));
-        pause = Math.min(2 * pause, BACKOFF.most);
+        await this.#pause(Math.max(pause, Math.min(trouble.afterMs ?? 0, 2 * BACKOFF.max)));
+        pause = Math.min(2 * pause, BACKOFF.max);
       }
     }
   }
 
   #trouble(error: unknown): Trouble {
-    if (error instanceof ReceiverAway) return { says: error.message, mayPass: true };
+    if (error instanceof ReceiverUnreachable) return { says: error.message, mayPass: true };
     return troubleOf(error, this.#address, this.#access.from);
   }
 
-  /** One connection, to its end. @throws what ended it */
+  /** Reads through one connection until it ends. @throws the error that ended it */
   async #connection(isUp: () => void): Promise<void> {
     let lost: Error | undefined;
     const link = await GatewayLink.open(
@@ -244,7 +246,7 @@ class GatewaySync {
       this.#device,
       this.#access,
       "agentwatch-openclaw",
-      (event) => this.#poll.hear(event),
+      (event) => this.#poll.onEvent(event),
       (why) => {
         lost = new Error(why);
         this.#poll.wake();
@@ -252,14 +254,14 @@ class GatewaySync {
     );
     try {
       isUp();
-      if (this.#said !== "" || this.#options.watch)
+      if (this.#loggedProblem !== "" || this.#options.watch)
         log.info(
           `connected to OpenClaw ${link.version || "of an unknown version"} at ${this.#address.url.host}`,
         );
-      this.#said = "";
+      this.#loggedProblem = "";
       await this.#poll.use(link);
       await this.#poll.listAll();
-      await this.#find();
+      await this.#searchUnlisted();
       while (!this.#isStopped && !lost) {
         await this.#poll.step(500);
         await this.#countRead();
@@ -269,21 +271,21 @@ class GatewaySync {
         if (!this.#options.watch) return;
         if (isFirst) log.info("watching the gateway");
       }
-      if (lost && !this.#isStopped) throw new Away(lost);
+      if (lost && !this.#isStopped) throw new ConnectionError(lost);
     } finally {
       link.close();
     }
   }
 
-  /** Finds sessions that are not listed, once a run. */
-  async #find(): Promise<void> {
-    if (this.#hasFound) return;
+  /** Searches for sessions that are not listed, once a run. */
+  async #searchUnlisted(): Promise<void> {
+    if (this.#hasSearched) return;
     const before = Number(this.#marks.get(FOUND) ?? Number.NaN);
     const now = String(Date.now());
     await this.#poll.discover(Math.max(this.#sinceMs, isTime(before) ? before - DAY_MS : 0));
     this.#pipeline.takeStored([], FOUND, now);
     this.#marks.set(FOUND, now);
-    this.#hasFound = true;
+    this.#hasSearched = true;
   }
 
   async #pause(ms: number): Promise<void> {
@@ -291,8 +293,8 @@ class GatewaySync {
   }
 
   #warnOnce(text: string): void {
-    if (text === this.#said) return;
-    this.#said = text;
+    if (text === this.#loggedProblem) return;
+    this.#loggedProblem = text;
     log.warn(text);
   }
 
@@ -303,17 +305,17 @@ class GatewaySync {
     };
     const { waiting = 0, delivered = 0, confirmed = 0, from_store = 0 } = status;
     const { sessions, skipped, problems } = this.#poll.reading;
-    const told = this.#skippedOthers > 0 && { told_by_others: this.#skippedOthers };
+    const others = this.#skippedOthers > 0 && { told_by_others: this.#skippedOthers };
     const summary: SyncSummary = {
       since_ms: this.#sinceMs,
       handed_over: false,
-      complete: this.#isComplete && !this.#isAway,
+      complete: this.#isComplete && !this.#isUnreachable,
       sessions,
       megabytes: 0,
       calls: from_store,
       sent: delivered + confirmed,
       waiting,
-      skipped: { ...skipped, ...told, ...status.ignored, ...status.dropped },
+      skipped: { ...skipped, ...others, ...status.ignored, ...status.dropped },
       problems: [...problems],
     };
     if (this.#options.json) print(JSON.stringify(summary));

@@ -7,8 +7,8 @@ import {
   log,
   openPipeline,
   runCommand,
+  stopSignal,
   tally,
-  untilAsked,
 } from "./cli-pipeline.js";
 import { environmentLitellmToken } from "./env.js";
 import { isLoopback, parseHosts } from "./guard.js";
@@ -19,7 +19,7 @@ import { instantiate } from "./wasm.js";
 
 const USAGE = `agentwatch-openclaw litellm [--provider <name>] [--port <port>] [--host <address>]
 
-  Takes the log of a LiteLLM proxy and counts its calls. In LiteLLM's configuration:
+  Receives the log of a LiteLLM proxy and counts its calls. In LiteLLM's configuration:
 
     litellm_settings:
       callbacks: ["agentwatch"]
@@ -31,19 +31,19 @@ const USAGE = `agentwatch-openclaw litellm [--provider <name>] [--port <port>] [
         headers: {Authorization: Bearer <AGENTWATCH_LITELLM_TOKEN>}
 
   --provider  OpenClaw's name of the provider that is this LiteLLM; litellm
-  --port      where it listens; 8472, 0 for a free one
-  --host      the address that it listens on; 127.0.0.1. Set AGENTWATCH_LITELLM_TOKEN with another one.
-  --allow-host  a further name by which it may be asked, host.docker.internal say; may be repeated. Requests for other
-              names, and those that a web page makes, are refused.
+  --port      the port to listen on; 8472, 0 for a free one
+  --host      the address to listen on; 127.0.0.1. Set AGENTWATCH_LITELLM_TOKEN for any other address.
+  --allow-host  a further host name that requests may name, such as host.docker.internal; may be repeated. Requests to
+              other names, and requests of web pages, are refused.
   --url, --agent-name, --state-dir, --profile  as with ingest
 
-The environment's AGENTWATCH_LITELLM_TOKEN is the token that LiteLLM has to show; without it everybody who reaches the
-port may log. Exit status: 0 it was asked to end, 2 wrong usage or settings.`;
+The environment's AGENTWATCH_LITELLM_TOKEN is the token that LiteLLM has to send; without it every client that reaches the
+port may log. Exit status: 0 stopped by a signal, 2 invalid options or settings.`;
 
-/** How long requests may take to end, in ms. */
+/** How long running requests are waited for at the end, in ms. */
 const GRACE_MS = 10_000;
 
-/** Runs until it is asked to end; the exit status. */
+/** Runs until a signal. @returns the exit status */
 export function litellmCommand(args: string[]): Promise<number> {
   const options = {
     ...COMMON_OPTIONS,
@@ -68,12 +68,12 @@ export function litellmCommand(args: string[]): Promise<number> {
       await pipeline.open();
       const intake = new Intake(pipeline);
       const accept = (calls: LoggedCall[]) => intake.accept(calls);
-      const makers = { instantiate: () => instantiate(log.warn), mono: () => performance.now() };
-      const endpoint = new LitellmEndpoint({ host, port, hosts, token, provider, accept, log, ...makers });
-      const asked = untilAsked();
+      const functions = { instantiate: () => instantiate(log.warn), mono: () => performance.now() };
+      const endpoint = new LitellmEndpoint({ host, port, hosts, token, provider, accept, log, ...functions });
+      const stopped = stopSignal();
       const at = await endpoint.listen();
       log.info(`litellm endpoint on http://${host}:${at.port}/, calls are counted under ${provider}`);
-      await asked;
+      await stopped;
       await endpoint.close(GRACE_MS);
       await endPipeline(pipeline);
       log.info(`${tally({ ...endpoint.counts })}; skipped: ${tally(endpoint.skipped)}`);

@@ -1,4 +1,4 @@
-/** The commands `status`, `doctor` and `test`: of `agentwatch-openclaw`, of `openclaw agentwatch`, and in a chat. */
+/** The commands `status`, `doctor` and `test`, of `agentwatch-openclaw`, of `openclaw agentwatch` and in a chat. */
 
 import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
@@ -22,29 +22,29 @@ const OPTIONS_USAGE = `
 const USAGE: Record<string, string> = {
   status: `status [--json] [--state-dir <folder>] [--profile <name>]
 
-  What is counted, sent, waiting and dropped on a gateway's state directory, whether the gateway runs or not.
+  Shows counted, sent, pending and dropped calls of a gateway's state directory, whether the gateway runs or not.
 ${OPTIONS_USAGE}
-Exit status: 0 all is well, 1 there is trouble, which is named, 2 there is nothing to tell of, or wrong usage.`,
+Exit status: 0 no problem, 1 problems, which are named, 2 no state of the plugin, or an invalid option.`,
   doctor: `doctor [--json] [--state-dir <folder>] [--profile <name>]
 
-  What is wrong with the plugin, its settings and files, and on the way to AgentWatch, and what mends it. Run it as the
-  gateway's user, with the gateway's environment. It changes nothing.
+  Finds problems of the plugin, its settings, its files and the connection to AgentWatch, and says how to mend them. Run
+  it as the gateway's user, with the gateway's environment. It changes nothing.
 ${OPTIONS_USAGE}
-Exit status: 0 all is well, 1 there is trouble, which is named, 2 wrong usage.`,
+Exit status: 0 no problem, 1 problems, which are named, 2 an invalid option.`,
   test: `test [--json] [--state-dir <folder>] [--profile <name>]
 
   Sends a marked health record to AgentWatch and reads it back. It is no model call, and changes no figure.
 ${OPTIONS_USAGE}
-Exit status: 0 it was read back, 1 it was not, and why, 2 wrong usage.`,
+Exit status: 0 it was read back, 1 it was not, and the reason, 2 an invalid option.`,
 };
 
-/** What the gateway's own command knows. */
+/** Configuration and version of OpenClaw, where its own command or a chat runs this. */
 export interface Inside {
   config: GatewayConfig | undefined;
   version: string | undefined;
 }
 
-/** Runs a command with its options; the exit status. */
+/** Runs a command with its options. @returns the exit status */
 export async function operatorCommand([command = "", ...args]: string[], inside?: Inside): Promise<number> {
   const options = {
     ...PLACE_OPTIONS,
@@ -75,7 +75,7 @@ export async function operatorCommand([command = "", ...args]: string[], inside?
   return findings.some(({ state }) => state === "trouble") ? 1 : 0;
 }
 
-/** The answer to `/agentwatch …` in a chat: of the gateway that is asked. */
+/** The answer to `/agentwatch …` in a chat of the gateway. */
 export async function inChat(args: string, state: Shared, inside: Inside): Promise<string> {
   if (args === "" || args === "status") {
     const status = { ...state.ended, ...(await state.recorder?.status()) };
@@ -121,18 +121,18 @@ async function subjectAt(
   inside: Inside | undefined,
 ): Promise<Subject> {
   const { settings, problems } = await gatewaySettings(config, inside !== undefined);
-  const touched = config?.meta?.lastTouchedVersion;
+  const lastVersion = config?.meta?.lastTouchedVersion;
   return {
     stateDir,
     config,
     problems: [...(problem ? [problem] : []), ...problems],
-    version: inside?.version ?? (typeof touched === "string" ? touched : undefined),
+    version: inside?.version ?? (typeof lastVersion === "string" ? lastVersion : undefined),
     settings: { ...settings, installation: stateDir && readInstallation(stateDir).value?.installation },
     isInside: inside !== undefined,
   };
 }
 
-/** Sends a health record with a mark, and looks for the mark. */
+/** Sends a health record with a random mark, and looks for the mark in AgentWatch's records. */
 async function sendTest({ settings }: Subject): Promise<Finding> {
   const check = "test";
   const { url, token } = judge(settings);
@@ -147,7 +147,7 @@ async function sendTest({ settings }: Subject): Promise<Finding> {
     message: mark,
     timestamp: new Date().toISOString(),
   };
-  const mend = "`doctor` finds out why";
+  const mend = "`doctor` finds the reason";
   const sent = await ask(`${url}/api/v1/ingest/health`, token, record);
   if (sent.status < 200 || sent.status > 299)
     return {
@@ -168,7 +168,7 @@ async function sendTest({ settings }: Subject): Promise<Finding> {
   return { check, state: "trouble", says, mend };
 }
 
-/** A finding, and its mend below it. */
+/** The lines of a finding, with its mend on the second one. */
 function lines({ check, state, says, mend }: Finding): [string, ...string[]] {
   return [`${state.padEnd(8)} ${check.padEnd(11)} ${says}`, ...(mend ? [`${" ".repeat(21)}→ ${mend}`] : [])];
 }

@@ -1,4 +1,4 @@
-/** What the commands have in common: a pipeline of their own, and an end that is asked for. */
+/** The common part of the commands: options, pipeline, log, end. */
 
 import { openInstallation, stateFolder } from "./installation.js";
 import { SettingError } from "./listen.js";
@@ -10,10 +10,10 @@ import type { StoreHost } from "./store-watch.js";
 import { printError, printUsage } from "./terminal.js";
 import { instantiate, priceTable } from "./wasm.js";
 
-/** How long the last records may take to be sent, in ms. */
+/** How long the last records are sent at the end, in ms. */
 const SEND_BUDGET_MS = 30_000;
 
-/** Options that every command has. */
+/** Options of every command. */
 export const COMMON_OPTIONS = {
   url: { type: "string" },
   "agent-name": { type: "string" },
@@ -21,18 +21,18 @@ export const COMMON_OPTIONS = {
   help: { type: "boolean", short: "h" },
 } as const;
 
-/** Everything is said on standard error. */
+/** Logs on standard error: standard output is for results. */
 export const log: Log = { info: printError, warn: printError };
 
-/** The options that make a pipeline. */
+/** Values of the options that a pipeline needs. */
 export interface PipelineOptions extends PlaceOptions {
   url?: string | undefined;
   "agent-name"?: string | undefined;
   history?: string | undefined;
 }
 
-/** What a command that goes on for long does for the session store: it compares where somebody began to, or asks for it. */
-const WHERE_ASKED: Omit<StoreHost, "stateDir" | "sessionStore"> = {
+/** Long-running commands read the session store only after a gateway or `sync` began to, or on request. */
+const STORE_ON_REQUEST: Omit<StoreHost, "stateDir" | "sessionStore"> = {
   begins: false,
   settledAfterMs: () => SETTLED_AFTER_MS,
   every: () => SETTLED_AFTER_MS,
@@ -40,13 +40,14 @@ const WHERE_ASKED: Omit<StoreHost, "stateDir" | "sessionStore"> = {
 };
 
 /**
- * A pipeline with the settings of the gateway's configuration; the environment wins over it, and options over both.
- * `role` is what others that share the folder are told.
+ * Makes a pipeline with the settings of the gateway's configuration; the environment wins over it, and options over both.
+ *
+ * @param role name of this process for others that share the folder
  */
 export async function openPipeline(
   role: string,
   options: PipelineOptions,
-  store: Omit<StoreHost, "stateDir" | "sessionStore"> = WHERE_ASKED,
+  store: Omit<StoreHost, "stateDir" | "sessionStore"> = STORE_ON_REQUEST,
 ): Promise<Pipeline> {
   const { stateDir, settings, config } = await pipelineSettings(options);
   const sessionStore = sessionStoreOf(config);
@@ -55,9 +56,9 @@ export async function openPipeline(
 }
 
 /**
- * The settings of a pipeline, and the state directory of the gateway that they are of.
+ * The settings of a pipeline, and the gateway's state directory and configuration.
  *
- * @param ownDir where this command keeps its files instead
+ * @param ownDir a state directory of this command's own, in place of the gateway's
  */
 export async function pipelineSettings(options: PipelineOptions, ownDir?: string) {
   const place = findPlace(options);
@@ -73,7 +74,7 @@ export async function pipelineSettings(options: PipelineOptions, ownDir?: string
   };
 }
 
-/** A pipeline with its files in a state directory. */
+/** Makes a pipeline with its files in a state directory. */
 export function makePipeline(
   role: string,
   settings: Record<string, unknown>,
@@ -94,9 +95,9 @@ export function makePipeline(
 }
 
 /**
- * Runs a command: shows how it is used where that is asked for, and says what is wrong with its options.
+ * Runs a command; prints its usage for `--help`, and errors of options and settings.
  *
- * @returns the exit status: 2 where an option or a setting is wrong
+ * @returns the exit status: 2 where an option or a setting is invalid
  */
 export async function runCommand<V extends { help?: boolean | undefined }>(
   usage: string,
@@ -116,21 +117,21 @@ export async function runCommand<V extends { help?: boolean | undefined }>(
   }
 }
 
-/** Sends the last records, for a while, and lets the journal go. */
+/** Sends the last records for a while, and releases the journal. */
 export async function endPipeline(pipeline: Pipeline): Promise<void> {
   await pipeline.stop(SEND_BUDGET_MS);
   await pipeline.close();
 }
 
-/** Resolves when somebody asks the process to end. */
-export function untilAsked(): Promise<void> {
+/** Resolves at SIGINT or SIGTERM. */
+export function stopSignal(): Promise<void> {
   return new Promise((resolve) => {
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => resolve());
   });
 }
 
-/** Counts that are not zero, as words. */
+/** A text of the counts that are not zero. */
 export function tally(counts: Record<string, number | undefined>): string {
-  const told = Object.entries(counts).filter(([, count]) => count);
-  return told.map(([name, count]) => `${count} ${name.replaceAll("_", " ")}`).join(", ") || "none";
+  const shown = Object.entries(counts).filter(([, count]) => count);
+  return shown.map(([name, count]) => `${count} ${name.replaceAll("_", " ")}`).join(", ") || "none";
 }

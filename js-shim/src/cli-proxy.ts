@@ -7,8 +7,8 @@ import {
   log,
   openPipeline,
   runCommand,
+  stopSignal,
   tally,
-  untilAsked,
 } from "./cli-pipeline.js";
 import { isLoopback, parseHosts } from "./guard.js";
 import { parsePort } from "./listen.js";
@@ -18,24 +18,24 @@ import { instantiate } from "./wasm.js";
 
 const USAGE = `agentwatch-openclaw proxy --upstream <prefix>=<address>[,provider=<name>][,usage=ask] …
 
-  Passes requests on to models' providers, unchanged, and counts what their answers say was used. Put its address and
-  the prefix into models.providers.<name>.baseUrl: http://127.0.0.1:8471/openai/v1 where it was https://api.openai.com/v1.
+  Forwards requests to models' providers, unchanged, and counts the usage in their answers. Put its address and the
+  prefix into models.providers.<name>.baseUrl: http://127.0.0.1:8471/openai/v1 in place of https://api.openai.com/v1.
 
-  --upstream  /openai=https://api.openai.com: where requests whose path begins with the prefix go; may be repeated.
+  --upstream  /openai=https://api.openai.com: the target of requests whose path begins with the prefix; may be repeated.
               provider=<name>: OpenClaw's name of the provider, where it is not the prefix.
-              usage=ask: streams that do not ask for their usage are made to (stream_options.include_usage).
-  --port      where it listens; 8471, 0 for a free one
-  --host      the address that it listens on; 127.0.0.1. Whoever reaches another one can use the upstreams.
-  --allow-host  a further name by which it may be asked, host.docker.internal say; may be repeated. Requests for other
-              names, and those that a web page makes, are refused.
+              usage=ask: adds stream_options.include_usage to streaming requests that lack it.
+  --port      the port to listen on; 8471, 0 for a free one
+  --host      the address to listen on; 127.0.0.1. Every client that reaches another address can use the upstreams.
+  --allow-host  a further host name that requests may name, such as host.docker.internal; may be repeated. Requests to
+              other names, and requests of web pages, are refused.
   --url, --agent-name, --state-dir, --profile  as with ingest
 
-Keys pass through; none is stored or logged. Exit status: 0 it was asked to end, 2 wrong usage or settings.`;
+Keys pass through; none is stored or logged. Exit status: 0 stopped by a signal, 2 invalid options or settings.`;
 
-/** How long streams may take to end, in ms. */
+/** How long running streams are waited for at the end, in ms. */
 const GRACE_MS = 10_000;
 
-/** Runs until it is asked to end; the exit status. */
+/** Runs until a signal. @returns the exit status */
 export function proxyCommand(args: string[]): Promise<number> {
   const options = {
     ...COMMON_OPTIONS,
@@ -53,7 +53,7 @@ export function proxyCommand(args: string[]): Promise<number> {
       const hosts = parseHosts(values["allow-host"] ?? []);
       if (!isLoopback(host))
         log.warn(
-          `--host ${host}: whoever reaches this address can use the upstreams, with keys of their own; leave it out for 127.0.0.1`,
+          `--host ${host}: every client that reaches this address can use the upstreams, with its own keys; leave it out for 127.0.0.1`,
         );
       const pipeline = await openPipeline("proxy", values);
       const proxy = new Proxy({
@@ -68,11 +68,11 @@ export function proxyCommand(args: string[]): Promise<number> {
         wall: () => Date.now(),
         mono: () => performance.now(),
       });
-      const asked = untilAsked();
+      const stopped = stopSignal();
       const { port } = await proxy.listen();
-      const ways = upstreams.map(({ prefix, url, provider }) => `${prefix} → ${url.href} (${provider})`);
-      log.info(`proxy on http://${host}:${port}: ${ways.join(", ")}`);
-      await asked;
+      const routes = upstreams.map(({ prefix, url, provider }) => `${prefix} → ${url.href} (${provider})`);
+      log.info(`proxy on http://${host}:${port}: ${routes.join(", ")}`);
+      await stopped;
       await proxy.close(GRACE_MS);
       await endPipeline(pipeline);
       log.info(`${tally({ ...proxy.counts })}; unread: ${tally({ ...proxy.unread })}`);

@@ -1,4 +1,4 @@
-/** The command `agentwatch-openclaw purge`: removes what an uninstalled plugin leaves behind. */
+/** The command `agentwatch-openclaw purge`: removes the state of an uninstalled plugin. */
 
 import { type Dirent, readlinkSync } from "node:fs";
 import { readdir, rm } from "node:fs/promises";
@@ -15,19 +15,19 @@ import { printError, visible } from "./terminal.js";
 
 const USAGE = `agentwatch-openclaw purge [--yes] [--state-dir <folder>]
 
-  Removes agentwatch/ of a gateway's state directory: what waits to be sent, what has been counted, the gateway's drawn
-  name and the key of its hashes. For a gateway that was uninstalled: one that counts again later takes a new name, and
-  its history would count once more. Nothing else is touched.
+  Removes agentwatch/ of a gateway's state directory: pending records, records of counted calls, the gateway's name and
+  the key of its hashes. For an uninstalled plugin: if it is installed again, the gateway has a new name and its history
+  counts once more. Nothing else is changed.
 
-  --yes        asks nobody
+  --yes        does not ask
   --state-dir  the gateway's state directory; OPENCLAW_STATE_DIR, else ~/.openclaw
 
-Exit status: 0 it is gone, 1 nobody agreed, 2 there is nothing to remove, it is in use, or an option is wrong.`;
+Exit status: 0 removed, 1 not confirmed, 2 nothing to remove, in use, or an invalid option.`;
 
-/** Something that only a folder of ours has; each is made at the first start. */
-const OURS = ["installation.json", "owner.json", "journal", "spool", "status.json"];
+/** Files and folders of which the plugin's folder has at least one from its first start on. */
+const PLUGIN_FILES = ["installation.json", "owner.json", "journal", "spool", "status.json"];
 
-/** Removes the state; the exit status. */
+/** Removes the state. @returns the exit status */
 export function purgeCommand(args: string[]): Promise<number> {
   const options = {
     yes: { type: "boolean", short: "y" },
@@ -41,7 +41,7 @@ export function purgeCommand(args: string[]): Promise<number> {
   );
 }
 
-async function purge(stateDir: string | undefined, isAgreed: boolean): Promise<number> {
+async function purge(stateDir: string | undefined, isConfirmed: boolean): Promise<number> {
   const folder = stateDir && stateFolder(stateDir);
   const found = folder && statsOf(folder);
   if (!folder || !found) {
@@ -52,15 +52,15 @@ async function purge(stateDir: string | undefined, isAgreed: boolean): Promise<n
   }
   if (!found.isDirectory()) {
     const isLink = found.isSymbolicLink();
-    const what = isLink ? `a symbolic link to ${readlinkSync(folder)}` : kindOf(found);
+    const kind = isLink ? `a symbolic link to ${readlinkSync(folder)}` : kindOf(found);
     const mend = isLink ? ": remove what it leads to yourself, and the link" : "";
     printError(
-      `${folder} is ${what ?? "a file"}, and no folder that the plugin made: it is left alone${mend}`,
+      `${folder} is ${kind ?? "a file"}, and no folder that the plugin made: it is left alone${mend}`,
     );
     return 2;
   }
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  if (!entries.some(({ name, parentPath }) => parentPath === folder && OURS.includes(name))) {
+  if (!entries.some(({ name, parentPath }) => parentPath === folder && PLUGIN_FILES.includes(name))) {
     printError(`${folder} holds nothing that the plugin made: it is left alone`);
     return 2;
   }
@@ -71,7 +71,7 @@ async function purge(stateDir: string | undefined, isAgreed: boolean): Promise<n
   }
   const { waiting, records_waiting } = status as Record<string, number | undefined>;
   const unsent = tally({ model_calls: waiting, other_records: records_waiting });
-  if (!isAgreed && !(await agrees(`Remove ${folder} (not sent yet: ${unsent})?`))) {
+  if (!isConfirmed && !(await confirms(`Remove ${folder} (not sent yet: ${unsent})?`))) {
     printError("nothing was removed");
     return 1;
   }
@@ -93,10 +93,10 @@ function pathOf({ parentPath, name }: Dirent): string {
   return join(parentPath, name);
 }
 
-/** Asks at the terminal. Where there is none nobody can agree. */
-async function agrees(question: string): Promise<boolean> {
+/** Asks at the terminal. Without a terminal the answer is no. */
+async function confirms(question: string): Promise<boolean> {
   if (!process.stdin.isTTY) {
-    printError(`${question} There is no terminal to answer at: --yes agrees`);
+    printError(`${question} There is no terminal to answer at: use --yes`);
     return false;
   }
   const terminal = createInterface({ input: process.stdin, output: process.stderr });

@@ -30,35 +30,35 @@ import { counted } from "./words.js";
 
 const USAGE = `agentwatch-openclaw sync [--gateway <ws address>] [--watch] [--since <time>] [--json] [--url <address>] [--state-dir <folder>]
 
-  Counts the model calls that a gateway's session store holds, without a plugin, and sends them to AgentWatch. Calls that
-  were counted before, by whatever way on this state directory, are not counted again. It may be stopped at any time; the
-  next one goes on where it was.
+  Counts the model calls in a gateway's session store, without the plugin, and sends them to AgentWatch. Calls that were
+  counted before, by any source on this state directory, are not counted again. It may be stopped at any time; the next
+  run continues where it stopped.
 
-  --since     from when on: 12h, 30d, 4w, or a date such as 2026-11-01. Without it: all since the last sync, and the first
-              time on a state directory all that its store holds.
-  --watch     stays, and sends calls within 10 s of their end
-  --history   costs, or usage: what AgentWatch 0.1.0, which dates usage by its arrival, is told of calls older than
-              15 minutes; costs. Receivers that know ids are told everything.
-  --json      what was done, as one JSON document on standard output
+  --since     counts calls since then: 12h, 30d, 4w, or a date such as 2026-11-01. Without it: calls since the last sync,
+              and in the first run on a state directory all calls of its store.
+  --watch     keeps running, and sends calls within 10 s of their end
+  --history   costs or usage: the part of calls older than 15 minutes that AgentWatch 0.1.0 gets, which dates usage by its
+              arrival; costs. Receivers that know record ids get both.
+  --json      prints the result as one JSON document on standard output
   --url, --agent-name, --state-dir, --profile  as with ingest
 
-  --gateway ws://host:18789   asks a gateway's API instead, from anywhere: no plugin, no files of its host. Its token stands in
-              OPENCLAW_GATEWAY_TOKEN, or in gateway.remote of OpenClaw's configuration here. --state-dir is then where
-              this command keeps its own files.
-  --tls-fingerprint <SHA-256>   the certificate of a wss:// gateway, where no authority vouches for it
+  --gateway ws://host:18789   reads a gateway's API instead, from any machine: needs neither plugin nor files of its host.
+              The token is in OPENCLAW_GATEWAY_TOKEN, or in gateway.remote of OpenClaw's configuration on this machine.
+              --state-dir is then the folder of this command's own files.
+  --tls-fingerprint <SHA-256>   pins the certificate of a wss:// gateway that no trusted authority signed
 
-Where another process owns the state directory, a gateway with the plugin say, that one is asked to do it.
-Exit status: 0 all was read and sent or handed over, 1 something could not be read, which is named, 2 not everything could
-be sent, it was stopped before its end, or wrong usage or settings.`;
+Where another process owns the state directory, such as a gateway with the plugin, that process is asked to do it.
+Exit status: 0 everything was read and sent or handed over, 1 something could not be read, which is named, 2 not everything
+could be sent, it was stopped before its end, or an option or setting is invalid.`;
 
-/** How often the store is looked at, in ms. */
+/** Interval between two readings of the store, in ms. */
 const LOOK_EVERY_MS = 2_000;
-/** How many calls may wait to be sent while reading goes on. */
-const MOST_WAITING = 2_000;
-/** How long a single run waits for a receiver that takes nothing, in ms; the next one goes on. */
-const PATIENCE_MS = 60_000;
-/** How long a receiver that takes something is waited for at a time, in ms. */
-const RELIEF_MS = 10_000;
+/** Pending calls up to which reading continues. */
+const MAX_PENDING = 2_000;
+/** How long a single run waits for a receiver that accepts nothing, in ms; the next run continues. */
+const RECEIVER_TIMEOUT_MS = 60_000;
+/** How long one attempt to reduce the backlog may take, in ms. */
+const SEND_BUDGET_MS = 10_000;
 
 const OPTIONS = {
   ...COMMON_OPTIONS,
@@ -70,7 +70,7 @@ const OPTIONS = {
   "tls-fingerprint": { type: "string" },
 } as const;
 
-/** The options, read. */
+/** Values of the options. */
 export interface SyncOptions extends PipelineOptions {
   since?: string | undefined;
   watch?: boolean | undefined;
@@ -79,7 +79,7 @@ export interface SyncOptions extends PipelineOptions {
   "tls-fingerprint"?: string | undefined;
 }
 
-/** Reads the session store, or asks a gateway; the exit status. */
+/** Reads the session store, or a gateway's API. @returns the exit status */
 export function syncCommand(args: string[]): Promise<number> {
   return runCommand(
     USAGE,
@@ -97,20 +97,20 @@ export function syncCommand(args: string[]): Promise<number> {
   );
 }
 
-/** What came of it. Times are ms since 1970. */
+/** The result of a run. */
 export interface SyncSummary {
-  /** From when on calls are counted now; none where another process owns the state directory. */
+  /** Calls since then are counted, in ms since 1970; null where another process owns the state directory. */
   since_ms: number | null;
-  /** Whether another process was asked to do it. */
+  /** Whether the run was handed over to the owner of the state directory. */
   handed_over: boolean;
-  /** Whether everything that was there at its start was read. */
+  /** Whether every row that existed at the start was read. */
   complete: boolean;
   sessions: number;
   megabytes: number;
   calls: number;
   sent: number;
   waiting: number;
-  /** Lines that could not be used, and calls that are none or came to nothing, by reason. */
+  /** Number of skipped rows, by reason. */
   skipped: Record<string, number>;
   problems: string[];
 }
@@ -123,14 +123,15 @@ class Sync {
   readonly #began = Date.now();
   readonly #stop = new AbortController();
   readonly #skipped: Record<string, number> = {};
-  // Both are there once it is open.
+  // Both are set by `open`.
   #pipeline!: Pipeline;
   #store!: StoreWatch;
   #bar: ProgressBar | undefined;
-  /** How old a row has to be, in ms: where others told of calls, theirs come first, as they tell more. */
+  /** Minimum age of a row, in ms. Where other sources report calls, their observations come first: they have more fields. */
   #settledAfterMs = ALONE_SETTLED_AFTER_MS;
   #complete = false;
-  #isAway = false;
+  /** Whether the receiver accepted nothing for {@link RECEIVER_TIMEOUT_MS}. */
+  #isReceiverAway = false;
 
   constructor(options: SyncOptions) {
     this.#options = options;
@@ -147,10 +148,10 @@ class Sync {
     this.#pipeline = await openPipeline("sync", this.#options, {
       begins: true,
       settledAfterMs: () => this.#settledAfterMs,
-      most: { history: MOST_WAITING, gaps: MOST_WAITING },
+      most: { history: MAX_PENDING, gaps: MAX_PENDING },
     });
     const { store } = this.#pipeline;
-    // It is made wherever there is a state directory.
+    // There is a store watch wherever there is a state directory.
     if (!store) throw new SettingError("--state-dir: no state directory");
     this.#store = store;
     store.waitForRoom = (most) => this.#waitForRoom(most);
@@ -159,8 +160,8 @@ class Sync {
   async run(): Promise<number> {
     for (const signal of ["SIGINT", "SIGTERM"] as const) process.once(signal, () => this.#stop.abort());
     await this.#pipeline.open();
-    if (this.#isOwner) await this.#hearOthers();
-    if (this.#isOwner) await this.#once();
+    if (this.#isOwner) await this.#readSpools();
+    if (this.#isOwner) await this.#readOnce();
     else await this.#handOver();
     if (this.#options.watch) await this.#watch();
     return this.#end();
@@ -176,29 +177,29 @@ class Sync {
 
   async #handOver(): Promise<void> {
     const owner = await livingOwner(stateFolder(this.#stateDir));
-    const who = owner ? `${owner.role}, process ${owner.pid} on ${owner.host}` : "another process";
+    const holder = owner ? `${owner.role}, process ${owner.pid} on ${owner.host}` : "unknown";
     this.#store.ask(this.#since ?? null);
-    const what =
+    const request =
       this.#since === undefined ? "" : `, and was asked to fill in calls since ${date(this.#since)}`;
     log.info(
-      `the state directory belongs to another process (${who}): it counts what the session store holds${what}; agentwatch-openclaw status shows how far it is`,
+      `the state directory belongs to another process (${holder}): it counts the calls of the session store${request}; agentwatch-openclaw status shows its progress`,
     );
   }
 
-  /** What other processes told is taken in first. */
-  async #hearOthers(): Promise<void> {
+  /** Lets the pipeline read the spool files of other processes before the store. */
+  async #readSpools(): Promise<void> {
     const spool = spoolFolder(stateFolder(this.#stateDir));
     if (statSync(spool, { throwIfNoEntry: false })?.isDirectory() && readdirSync(spool).length > 0)
       await this.#pause(1.5 * LOOK_MS);
     else this.#settledAfterMs = 0;
   }
 
-  /** Everything that was there when this began. */
-  async #once(): Promise<void> {
+  /** Reads every row that existed at the start. */
+  async #readOnce(): Promise<void> {
     const since = this.#since ?? (this.#store.isFresh() ? 0 : undefined);
-    this.#say(since);
+    this.#logSpan(since);
     let span = since === undefined ? this.#store.planned() : this.#store.plan(since);
-    // What an earlier run began comes first; then what lies before it.
+    // The unfinished span of an earlier run comes first, then the span before it.
     for (let before: number | undefined; span && span.since !== before && !this.#isStopped; ) {
       before = span.since;
       await this.#fillIn();
@@ -207,21 +208,21 @@ class Sync {
     await this.#pause(Math.max(0, this.#began + this.#settledAfterMs + 1 - Date.now()));
     if (this.#isStopped) return;
     do await this.#look();
-    while (!this.#isStopped && !this.#isAway && this.#store.outcome?.isDone === false);
+    while (!this.#isStopped && !this.#isReceiverAway && this.#store.outcome?.isDone === false);
     const isRead = this.#store.outcome?.isDone !== false && this.#store.planned() === undefined;
     this.#complete = isRead && !this.#isStopped;
   }
 
-  #say(since: number | undefined): void {
+  #logSpan(since: number | undefined): void {
     const floor = this.#store.floor() ?? this.#began;
     const planned = this.#store.planned();
-    if (planned) log.info(`going on with an earlier sync of calls since ${date(planned.since)}`);
+    if (planned) log.info(`continuing an earlier sync of calls since ${date(planned.since)}`);
     if (since === undefined) {
       const older = floor > 0 ? `; those before ${date(floor)} are counted only with --since` : "";
       log.info(`calls since the last sync${older}`);
     } else if (since >= floor)
-      log.info(`calls since ${date(floor)} are counted already, so only what is new is read`);
-    else if (since === 0) log.info("all calls that the session store holds");
+      log.info(`calls since ${date(floor)} are counted already, so only new calls are read`);
+    else if (since === 0) log.info("all calls of the session store");
     else log.info(`calls since ${date(since)}`);
   }
 
@@ -232,7 +233,12 @@ class Sync {
     do {
       await this.#look();
       if (this.#store.history) this.#bar.show(this.#store.history);
-    } while (!this.#isStopped && !this.#isAway && this.#isOwner && this.#store.history?.isDone === false);
+    } while (
+      !this.#isStopped &&
+      !this.#isReceiverAway &&
+      this.#isOwner &&
+      this.#store.history?.isDone === false
+    );
     this.#bar.clear();
     this.#bar = undefined;
     for (const [why, count] of Object.entries(this.#store.history?.skipped ?? {})) this.#skip(why, count);
@@ -247,20 +253,20 @@ class Sync {
     this.#skipped[why] = (this.#skipped[why] ?? 0) + count;
   }
 
-  /** Waits until little enough waits to be sent: reading goes on only then. */
-  async #waitForRoom(most: number): Promise<boolean> {
+  /** Waits until the backlog is at most `max`. @returns whether reading continues */
+  async #waitForRoom(max: number): Promise<boolean> {
     if (this.#store.history) this.#bar?.show(this.#store.history);
     for (let since = performance.now(), least = Number.POSITIVE_INFINITY; !this.#isStopped; ) {
-      const waiting = this.#pipeline.backlog();
-      if (waiting <= most) return true;
-      if (waiting < least) [since, least] = [performance.now(), waiting];
-      // Sending without pauses is for receivers that take something.
-      else if (performance.now() - since > RELIEF_MS) await this.#pause(1_000);
-      if (!this.#options.watch && performance.now() - since > PATIENCE_MS) {
-        this.#isAway = true;
+      const pending = this.#pipeline.backlog();
+      if (pending <= max) return true;
+      if (pending < least) [since, least] = [performance.now(), pending];
+      // A receiver that accepts nothing is not asked without pauses.
+      else if (performance.now() - since > SEND_BUDGET_MS) await this.#pause(1_000);
+      if (!this.#options.watch && performance.now() - since > RECEIVER_TIMEOUT_MS) {
+        this.#isReceiverAway = true;
         return false;
       }
-      if (!(await this.#pipeline.reduceBacklog(most, RELIEF_MS))) await this.#pause(200);
+      if (!(await this.#pipeline.reduceBacklog(max, SEND_BUDGET_MS))) await this.#pause(200);
     }
     return false;
   }
@@ -272,8 +278,8 @@ class Sync {
     while (!this.#isStopped) {
       const before = performance.now();
       await this.#look();
-      const took = performance.now() - before;
-      await this.#pause(Math.max(LOOK_EVERY_MS, this.#store.pauseAfter(took)));
+      const duration = performance.now() - before;
+      await this.#pause(Math.max(LOOK_EVERY_MS, this.#store.pauseAfter(duration)));
     }
   }
 
@@ -306,26 +312,26 @@ class Sync {
       skipped,
       problems: [...new Set(problems)],
     };
-    this.#tell(summary);
+    this.#report(summary);
     if (!isOwner) return 0;
-    const isLate = this.#isAway || waiting > 0 || (this.#isStopped && !this.#complete);
-    if (isLate) return 2;
+    const isUnfinished = this.#isReceiverAway || waiting > 0 || (this.#isStopped && !this.#complete);
+    if (isUnfinished) return 2;
     return summary.problems.length > 0 ? 1 : 0;
   }
 
-  #tell(summary: SyncSummary): void {
+  #report(summary: SyncSummary): void {
     if (this.#options.json) print(JSON.stringify(summary));
     if (summary.handed_over) return;
     const { calls, sent, waiting, skipped, complete } = summary;
     log.info(
       `${counted(calls, "call")} counted, ${sent} sent, ${waiting} waiting; left out: ${tally(skipped)}`,
     );
-    if (this.#isAway)
+    if (this.#isReceiverAway)
       log.warn(
-        `AgentWatch takes nothing (${String(this.#pipeline.ended?.last_error ?? "no answer")}); what waits is kept, and the next sync goes on`,
+        `AgentWatch accepts nothing (${String(this.#pipeline.ended?.last_error ?? "no answer")}); pending calls stay on disk, and the next sync continues`,
       );
     else if (!complete && this.#isStopped)
-      log.info("stopped before its end; the next sync goes on from here");
+      log.info("stopped before its end; the next sync continues from here");
   }
 }
 
@@ -336,7 +342,7 @@ function checkHistory(history: string | undefined): void {
 
 const MEND = "name the gateway's state directory with --state-dir or OPENCLAW_STATE_DIR";
 
-/** @throws where there is no session store: neither in the state directory, nor where its configuration says */
+/** @throws SettingError where neither the state directory nor the configured path has a session store */
 async function checkStore(stateDir: string, store: SessionStore | undefined): Promise<void> {
   const agents = join(stateDir, "agents");
   try {

@@ -9,30 +9,30 @@ import { printError, printUsage } from "./terminal.js";
 
 const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>] [--state-dir <folder>] [--profile <name>]
 
-  status    shows what is counted, sent, waiting and dropped; status --help tells more
-  doctor    shows what is wrong, and what mends it; doctor --help tells more
-  test      sends a marked record to AgentWatch and reads it back; test --help tells more
+  status    shows counted, sent, pending and dropped calls
+  doctor    finds problems and says how to mend them
+  test      sends a marked record to AgentWatch and reads it back
   ingest    reads events from standard input, one JSON object a line, and sends them to AgentWatch
-  proxy     passes requests on to models' providers and counts their answers; proxy --help tells more
-  litellm   takes the log of a LiteLLM proxy; litellm --help tells more
-  sync      counts what the gateway's session store holds; sync --help tells more
-  purge     removes what an uninstalled plugin leaves behind; purge --help tells more
+  proxy     forwards requests to models' providers and counts their answers
+  litellm   receives the log of a LiteLLM proxy
+  sync      counts the calls of the gateway's session store
+  purge     removes the state of an uninstalled plugin
 
-The settings are the plugin's in the gateway's configuration, prices and otlp among them. The environment's AGENTWATCH_URL,
+Each command has --help. Settings are the plugin's settings in the gateway's configuration. The environment's AGENTWATCH_URL,
 AGENTWATCH_TOKEN and AGENTWATCH_AGENT_NAME win over it, options over both. The token is no option, since other users of the
 machine can see a command's options.
 
-Exit status: 0 all lines were taken and sent, 1 lines were skipped, 2 not everything could be sent or wrong usage.`;
+Exit status: 0 all lines were read and sent, 1 lines were skipped, 2 not everything could be sent, or an invalid option.`;
 
-/** How long the last records may take to be sent, in ms. */
+/** How long the last records are sent at the end, in ms. */
 const SEND_BUDGET_MS = 30_000;
 
-/** One of those that an operator asks. */
+/** A command of `cli-operator.ts`. */
 function operator(command: string): (args: string[]) => Promise<number> {
   return async (args) => (await import("./cli-operator.js")).operatorCommand([command, ...args]);
 }
 
-/** Commands in files of their own. */
+/** The commands; each module is loaded when its command runs. */
 const COMMANDS: Record<string, (args: string[]) => Promise<number>> = {
   status: operator("status"),
   doctor: operator("doctor"),

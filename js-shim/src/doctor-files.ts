@@ -1,4 +1,4 @@
-/** What is wrong with the plugin's files: what they are, whose they are, who may write to them, and who owns the journal. */
+/** Checks the plugin's files: their kinds, their users, their permissions, and the owner of the journal. */
 
 import { accessSync, constants, lstatSync, readdirSync, readlinkSync, type Stats, statSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -7,14 +7,15 @@ import { kindOf, statsOf } from "./files.js";
 import { lives, STALE_MS, writtenOwner } from "./lease.js";
 import type { StatusDocument } from "./status.js";
 
-/** Folders of ours; the last one is there while a process takes the journal over. */
+/** The folders in the plugin's folder. */
 const FOLDERS = ["journal", "otlp", "spool"];
+/** A folder that exists while a process takes the journal over. */
 const TAKEOVER = "owner.json.takeover";
-/** How many files are named of a kind. */
-const MOST_NAMED = 3;
+/** Files that one finding names. */
+const MAX_NAMED = 3;
 
-/** Another user's folder looks as if it were not there. */
-export function whyShut(folder: string): Finding | undefined {
+/** The finding for a folder that this user may not look at; `existsSync` would call it missing. */
+export function examineAccess(folder: string): Finding | undefined {
   try {
     statSync(folder);
     return undefined;
@@ -26,13 +27,13 @@ export function whyShut(folder: string): Finding | undefined {
   }
 }
 
-/** One of our files, or of what stands among them. */
+/** A path in the plugin's folder. */
 interface Entry {
   path: string;
   stats: Stats;
 }
 
-/** Examines all files of our folder. */
+/** Checks all files of the plugin's folder. */
 export function examineFiles(folder: string, { faults = [] }: StatusDocument): Finding[] {
   const check = "files";
   const all = entriesOf(folder);
@@ -41,37 +42,37 @@ export function examineFiles(folder: string, { faults = [] }: StatusDocument): F
     const [says = "", ...mend] = fault.split("; ");
     return { check, state: "trouble", says, mend: mend.join("; ") };
   });
-  const tell = (bad: Entry[], what: string, mend: string) => {
+  const report = (bad: Entry[], problem: string, mend: string) => {
     if (bad.length === 0) return;
-    const named = bad.slice(0, MOST_NAMED).map(({ path }) => path);
+    const named = bad.slice(0, MAX_NAMED).map(({ path }) => path);
     const more = bad.length > named.length ? ` and ${bad.length - named.length} more` : "";
-    found.push({ check, state: "trouble", says: `${named.join(", ")}${more} ${what}`, mend });
+    found.push({ check, state: "trouble", says: `${named.join(", ")}${more} ${problem}`, mend });
   };
-  const isOurs = process.getuid?.() === uid;
-  tell(
+  const isOwnUser = process.getuid?.() === uid;
+  report(
     all.filter(({ path, stats }) => !stats.isSymbolicLink() && !isWritable(path)),
     "cannot be read and written by this user",
-    isOurs
+    isOwnUser
       ? `chmod -R u+rwX ${folder}, and see that its disk is not mounted read-only`
       : `run this as the gateway's user; where this is that user: chown -R of ${folder} to it (it belongs to user ${uid})`,
   );
-  tell(
-    all.filter(({ path, stats }) => kindOf(stats) && !isFolderOfOurs(path, folder)),
+  report(
+    all.filter(({ path, stats }) => kindOf(stats) && !isPluginFolder(path, folder)),
     "is no file, and is left out",
     "see whose it is, and remove it",
   );
-  tell(
+  report(
     all.filter(({ stats }) => !stats.isSymbolicLink() && (stats.mode & 0o022) !== 0),
     "may be written by other users",
     `chmod -R go-w ${folder}`,
   );
-  tell(
+  report(
     all.filter(({ stats }) => stats.uid !== uid),
     "belongs to another user",
     `see who made it; chown -R it to user ${uid}, and run commands as the gateway's user`,
   );
   const parent = dirname(folder);
-  // With the sticky bit others cannot replace what is there.
+  // With the sticky bit other users cannot replace the folder.
   if ((statSync(parent).mode & 0o1002) === 0o002)
     found.push({
       check,
@@ -95,7 +96,7 @@ export function examineFiles(folder: string, { faults = [] }: StatusDocument): F
 function entriesOf(folder: string): Entry[] {
   const folders = [folder, ...FOLDERS.map((name) => join(folder, name))];
   const paths = folders.flatMap((path) => [path, ...namesIn(path).map((name) => join(path, name))]);
-  // The folder itself may be a link, which is told apart.
+  // A finding of its own reports that the plugin's folder is a link.
   return [...new Set(paths)].flatMap((path) => {
     const stats = path === folder ? statSync(path) : statsOf(path);
     return stats ? { path, stats } : [];
@@ -106,14 +107,14 @@ function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
   } catch {
-    // It is no folder, or not for this user to read: told by its own entry.
+    // No folder, or not readable: the finding of its own path reports that.
     return [];
   }
 }
 
-function isFolderOfOurs(path: string, folder: string): boolean {
+function isPluginFolder(path: string, folder: string): boolean {
   const isOne = [folder, ...[...FOLDERS, TAKEOVER].map((name) => join(folder, name))].includes(path);
-  // Journals are moved to larger disks by a link.
+  // A link is allowed: it moves the journal to a larger disk.
   return isOne && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
@@ -122,24 +123,24 @@ function isWritable(path: string): boolean {
     accessSync(path, constants.R_OK | constants.W_OK);
     return true;
   } catch (error) {
-    // A file that went meanwhile is none that cannot be written.
+    // The file was removed meanwhile.
     return (error as NodeJS.ErrnoException).code === "ENOENT";
   }
 }
 
-/** An owner that said nothing for long: killed, hung, or with another process's number now. */
+/** The finding for an owner that has not renewed its lease: killed, hung, or its process number belongs to another process. */
 export function examineLease(folder: string, document: StatusDocument): Finding[] {
   const owner = writtenOwner(folder).value;
-  // Nobody owns it, or somebody who lives.
+  // No owner, or a running one.
   if (!owner || document.owner) return [];
   const check = "journal";
-  const who = `process ${owner.pid} (${owner.role})`;
+  const holder = `process ${owner.pid} (${owner.role})`;
   if (lives(owner) === false)
     return [
       {
         check,
         state: "note",
-        says: `${who} owned the journal and is gone; what it had not sent is kept`,
+        says: `${holder} owned the journal and has ended; its pending records are in the journal`,
         mend: "nothing: the next start takes the journal over",
       },
     ];
@@ -147,13 +148,13 @@ export function examineLease(folder: string, document: StatusDocument): Finding[
     {
       check,
       state: "trouble",
-      says: `${who} on ${owner.host} owns the journal and has said nothing for ${silentSeconds(folder)} s: it hangs, or its number is another process's now`,
+      says: `${holder} on ${owner.host} owns the journal and has said nothing for ${silentSeconds(folder)} s: it hangs, or its number is another process's now`,
       mend: "restart the gateway; the next start takes the journal over",
     },
   ];
 }
 
-/** By the date of its file, which may be wrong; it was watched for long enough. */
+/** Seconds since the owner renewed its lease, by the file's date. The date may be wrong; at least {@link STALE_MS} have passed. */
 function silentSeconds(folder: string): number {
   const written = statsOf(join(folder, "owner.json"))?.mtimeMs ?? 0;
   return Math.round(Math.max(Date.now() - written, STALE_MS) / 1000);

@@ -1,14 +1,14 @@
-/** What is wrong on the way to AgentWatch and with what answers there. */
+/** Checks the connection to AgentWatch and the receiver that answers. */
 
-import { type Asked, ask } from "./ask.js";
+import { ask, type ServerAnswer } from "./ask.js";
 import type { Finding, Judged } from "./doctor.js";
 import { environmentRoute } from "./env.js";
 
-/** Clocks that differ by more put calls into the wrong minute, in ms. */
+/** Clocks that differ by more show calls at the wrong minute, in ms. */
 const SKEW_MS = 30_000;
 const SET_URL = "openclaw config set plugins.entries.agentwatch.config.url http://<host>:8470";
 
-/** Asks AgentWatch; nothing where none is told. */
+/** Runs the checks; none where no url is set. */
 export async function examineReceiver(
   { url, token }: Judged,
   { inContainer, gateway, installation }: Record<string, unknown>,
@@ -33,8 +33,8 @@ function bad(says: string, mend: string, check = "receiver"): Finding {
   return { check, state: "trouble", says, mend };
 }
 
-/** Why nobody answered, and the usual causes. */
-function noAnswer({ status, code }: Asked, url: string, inContainer: boolean): Finding | undefined {
+/** The finding for a server that did not answer, with the usual cause. */
+function noAnswer({ status, code }: ServerAnswer, url: string, inContainer: boolean): Finding | undefined {
   if (status !== 0) return undefined;
   const { hostname } = new URL(url);
   const says = `${url} does not answer (${code})`;
@@ -48,7 +48,7 @@ function noAnswer({ status, code }: Asked, url: string, inContainer: boolean): F
   if (inContainer && isShut && /^(172\.17\.|host\.docker\.)/.test(hostname))
     return bad(
       says,
-      "have AgentWatch listen on Docker's bridge, and not on 127.0.0.1 alone, and let the host's firewall pass it",
+      "let AgentWatch listen on Docker's bridge, and not on 127.0.0.1 alone, and let the host's firewall pass it",
     );
   return bad(says, mendOf(code));
 }
@@ -57,20 +57,20 @@ function mendOf(code: string): string {
   const { proxy, isUsed, authorities } = environmentRoute();
   if (/CERT|SIGNATURE|SELF_SIGNED|ISSUER/.test(code) && !/ALTNAME|EXPIRED/.test(code))
     return authorities
-      ? `NODE_EXTRA_CA_CERTS is ${authorities} here: see that this file has the authority that signed it`
+      ? `NODE_EXTRA_CA_CERTS is ${authorities} here: check that this file has the authority that signed the certificate`
       : "set NODE_EXTRA_CA_CERTS to the file of the authority that signed it, in the gateway's environment, and restart the gateway";
   if (/CERT|TLS|SSL/.test(code))
-    return "the certificate does not fit the address: see AgentWatch's certificate, and url";
+    return "the certificate does not fit the address: check AgentWatch's certificate, and url";
   if (proxy && !isUsed && code !== "ECONNREFUSED")
     return "a proxy is set in the environment, and Node does not use it: set NODE_USE_ENV_PROXY=1 in the gateway's environment";
   if (code === "ENOTFOUND" || code === "EAI_AGAIN")
-    return `nobody knows that name here: see url for a slip, or set it: ${SET_URL}`;
+    return `the name cannot be resolved here: check url for a typing error, or set it: ${SET_URL}`;
   if (code === "ECONNREFUSED")
     return `nothing listens there: start AgentWatch, or set its address: ${SET_URL}`;
-  return "see whether a firewall stands between; behind an HTTP proxy set HTTPS_PROXY and NODE_USE_ENV_PROXY=1 (docs/configuration.md)";
+  return "check the firewalls between; behind an HTTP proxy set HTTPS_PROXY and NODE_USE_ENV_PROXY=1 (docs/configuration.md)";
 }
 
-function refusal({ status }: Asked, url: string, token: string | undefined): Finding | undefined {
+function refusal({ status }: ServerAnswer, url: string, token: string | undefined): Finding | undefined {
   if (status === 401 || status === 403)
     return bad(
       `${url} ${token === undefined ? "wants a token" : "refuses the token"} (HTTP ${status})`,
@@ -78,10 +78,10 @@ function refusal({ status }: Asked, url: string, token: string | undefined): Fin
       "token",
     );
   if (status === 407)
-    return bad(`a proxy wants a password (HTTP 407)`, "put user and password into HTTPS_PROXY");
+    return bad("a proxy wants a password (HTTP 407)", "put user and password into HTTPS_PROXY");
   if (status >= 300 && status < 400)
     return bad(
-      `${url} sends elsewhere (HTTP ${status})`,
+      `${url} redirects (HTTP ${status})`,
       "set url to the address itself: redirects are not followed",
     );
   if (status >= 500 && status !== 501)
@@ -89,7 +89,7 @@ function refusal({ status }: Asked, url: string, token: string | undefined): Fin
   return undefined;
 }
 
-/** AgentWatch 0.1.0 has no capabilities: what it has is asked, an empty batch among it. */
+/** AgentWatch 0.1.0 has no capabilities: requests to its other endpoints, an empty batch among them, show what it has. */
 async function examineStock(url: string, token: string | undefined): Promise<Finding> {
   const stats = await ask(`${url}/api/model-stats?hours=1`, token);
   const refused = refusal(stats, url, token);
@@ -108,7 +108,7 @@ async function examineStock(url: string, token: string | undefined): Promise<Fin
   return refusal(batch, url, token) ?? ok(`${url} answers in ${stats.ms} ms, as AgentWatch 0.1.0 does`);
 }
 
-function clock({ aheadMs }: Asked): Finding[] {
+function clock({ aheadMs }: ServerAnswer): Finding[] {
   if (aheadMs === undefined) return [];
   const seconds = Math.round(Math.abs(aheadMs) / 1000);
   if (Math.abs(aheadMs) < SKEW_MS) return [{ check: "clock", state: "ok", says: "agrees with AgentWatch's" }];
@@ -121,7 +121,7 @@ function clock({ aheadMs }: Asked): Finding[] {
   ];
 }
 
-/** Pairs of gateways of which the receiver has the same calls. */
+/** @param pairs the receiver's `reported_twice`: pairs of gateways with the same calls @param name this gateway */
 function twice(pairs: unknown, name: string): Finding[] {
   const all = Array.isArray(pairs) ? (pairs as unknown[]).filter(Array.isArray) : [];
   const other = all.find((pair) => pair.includes(name))?.find((one: unknown) => one !== name);

@@ -1,10 +1,10 @@
-/** What is wrong between a gateway and AgentWatch, each with what mends it. Reads, asks, and changes nothing. */
+/** The command `doctor`: finds problems between a gateway and AgentWatch, each with its mend. Changes nothing. */
 
 import { existsSync, readdirSync } from "node:fs";
 import { connect } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { examineFiles, examineLease, whyShut } from "./doctor-files.js";
+import { examineAccess, examineFiles, examineLease } from "./doctor-files.js";
 import { examineReceiver } from "./doctor-receiver.js";
 import { MOST_BYTES, readOwnSync } from "./files.js";
 import { stateFolder } from "./installation.js";
@@ -15,30 +15,30 @@ import { readStatus, type StatusDocument, troubles } from "./status.js";
 import { instantiate, priceTable } from "./wasm.js";
 import { counted } from "./words.js";
 
-/** What one check found. `note` is worth knowing and no trouble. */
+/** The result of one check. A `note` is no problem. */
 export interface Finding {
   check: string;
   state: "ok" | "note" | "trouble";
   says: string;
-  /** What to do about it. */
+  /** What to do. */
   mend?: string;
 }
 
-/** What is examined. */
+/** The gateway that is examined. */
 export interface Subject {
   stateDir: string | undefined;
   config: GatewayConfig | undefined;
-  /** What could not be read of the configuration or the secrets in it. */
+  /** Parts of the configuration that could not be read, secrets included. */
   problems: string[];
-  /** OpenClaw's, where that is known. */
+  /** OpenClaw's version, where it is known. */
   version: string | undefined;
-  /** The settings as the gateway has them. */
+  /** The settings that the gateway has. */
   settings: Record<string, unknown>;
-  /** Whether this is a process of the gateway's own, in which the plugin is loaded. */
+  /** Whether OpenClaw runs this command, with the plugin loaded. */
   isInside: boolean;
 }
 
-/** The settings, as the core judges them. */
+/** The settings after the core's checks. */
 export interface Judged {
   url: string | undefined;
   token: string | undefined;
@@ -49,11 +49,11 @@ const SET = "openclaw config set";
 const ENTRY = "plugins.entries.agentwatch";
 const DEFAULT_PORT = 18_789;
 
-/** Examines everything; what is well is said too. */
+/** Runs all checks; those without a problem have a finding too. */
 export async function examine(subject: Subject): Promise<Finding[]> {
   const { stateDir, config } = subject;
   const folder = stateDir && stateFolder(stateDir);
-  const shut = folder && whyShut(folder);
+  const shut = folder && examineAccess(folder);
   const isThere = folder !== undefined && !shut && existsSync(folder);
   const document = isThere ? await readStatus(folder) : undefined;
   const judged = judge(subject.settings);
@@ -62,7 +62,7 @@ export async function examine(subject: Subject): Promise<Finding[]> {
     ...(await examinePlugin(subject, document)),
     ...(shut ? [shut] : []),
     ...(isThere && document ? [...examineFiles(folder, document), ...examineLease(folder, document)] : []),
-    ...(document ? examineWork(document) : []),
+    ...(document ? examineStatus(document) : []),
     ...examineDiagnostics(subject, document),
     ...examineStreams(subject, document),
     ...(stateDir ? examineHooks(stateDir, config) : []),
@@ -70,7 +70,7 @@ export async function examine(subject: Subject): Promise<Finding[]> {
   ];
 }
 
-/** What the core makes of settings: wrong values, each with its mend. */
+/** Lets the core check the settings. `problems` has a text with its mend for each invalid value. */
 export function judge(settings: Record<string, unknown>): Judged {
   const instance = instantiate();
   const names = JSON.parse(instance.settingNames()) as string[];
@@ -96,18 +96,18 @@ export function judge(settings: Record<string, unknown>): Judged {
     priceTable(),
   );
   problems.push(...book.problems());
-  // As the core does: it goes only to an address that somebody configured.
+  // As in the core, the token is sent only to a configured address.
   const isSent = typeof token === "string" && settings.url !== undefined;
   return { url: url ?? undefined, token: isSent ? token.trim() : undefined, problems };
 }
 
 function examineSettings({ config, problems, settings }: Subject, judged: Judged): Finding[] {
-  const wrong = [...problems, ...unknownSettings(pluginSettings(config)), ...judged.problems];
+  const all = [...problems, ...unknownSettings(pluginSettings(config)), ...judged.problems];
   if (settings.url === false && !settings.otlp)
-    wrong.push("url is false and there is no otlp, so nothing is sent anywhere: set one of them");
-  if (wrong.length === 0) return [{ check: "settings", state: "ok", says: "nothing is wrong with them" }];
-  return wrong.map((text) => {
-    const [says = "", ...mend] = text.split(/; |: (?=did|set|there)/);
+    all.push("url is false and there is no otlp, so nothing is sent anywhere: set one of them");
+  if (all.length === 0) return [{ check: "settings", state: "ok", says: "all are valid" }];
+  return all.map((text) => {
+    const [says = "", ...mend] = text.split(/; |: (?=did|set|the settings)/);
     return {
       check: "settings",
       state: "trouble",
@@ -122,8 +122,8 @@ async function examinePlugin(
   document: StatusDocument | undefined,
 ): Promise<Finding[]> {
   const check = "plugin";
-  const says = whyNotLoaded(config);
-  if (says) return [{ check, state: "trouble", ...says }];
+  const notLoaded = whyNotLoaded(config);
+  if (notLoaded) return [{ check, state: "trouble", ...notLoaded }];
   const { owner, written_ms } = document ?? { owner: null, written_ms: null };
   if (owner) {
     const by = owner.role === "gateway" ? "the gateway" : `agentwatch-openclaw ${owner.role}`;
@@ -153,7 +153,7 @@ async function examinePlugin(
   ];
 }
 
-/** Why a gateway with this configuration does not load the plugin. */
+/** Why a gateway with this configuration does not load the plugin; undefined where it does. */
 function whyNotLoaded(config: GatewayConfig | undefined): Pick<Finding, "says" | "mend"> | undefined {
   const { enabled, allow, deny, entries } = config?.plugins ?? {};
   const has = (list: unknown) => Array.isArray(list) && list.includes("agentwatch");
@@ -174,7 +174,7 @@ function whyNotLoaded(config: GatewayConfig | undefined): Pick<Finding, "says" |
   return undefined;
 }
 
-/** Whether somebody listens on a port of this machine. */
+/** Whether a server listens on a port of this machine. */
 function answers(port: number): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect({ port, host: "127.0.0.1", timeout: 1_000 });
@@ -187,10 +187,10 @@ function answers(port: number): Promise<boolean> {
   });
 }
 
-/** What the counting says of itself. */
-function examineWork(document: StatusDocument): Finding[] {
+/** Problems in the status: sending, journal, dropped calls, collector. */
+function examineStatus(document: StatusDocument): Finding[] {
   const { status } = document;
-  // Those that are left out are told by other checks.
+  // Other checks report the problems that are filtered out here.
   const found: Finding[] = troubles({ ...document, faults: [] }, Date.now())
     .filter((text) => !/^(nothing runs|no gateway has run|url is|AgentWatch has the calls)/.test(text))
     .map((text) => {
@@ -203,7 +203,7 @@ function examineWork(document: StatusDocument): Finding[] {
       check: "journal",
       state: "trouble",
       says: `${counted(corrupt, "entry of the journal was corrupt and is lost", "entries of the journal were corrupt and are lost")}`,
-      mend: "look after the disk; calls that the session store has are filled in by themselves, within minutes",
+      mend: "check the disk; calls that the session store has are counted again within minutes",
     });
   const dropped = Object.entries((status.dropped ?? {}) as Record<string, number>);
   if (dropped.length > 0)
@@ -213,7 +213,7 @@ function examineWork(document: StatusDocument): Finding[] {
       says: dropped
         .map(([why, count]) => `${counted(count, "call")}: ${why.replaceAll("_", " ")}`)
         .join(", "),
-      mend: "docs/troubleshooting.md tells what each means; what a server refused is in agentwatch/refused.ndjson",
+      mend: "docs/troubleshooting.md explains each reason; calls that a server refused are in agentwatch/refused.ndjson",
     });
   const { otlp } = status as { otlp?: Record<string, { last_error?: string | null }> };
   for (const signal of ["metrics", "traces"]) {
@@ -222,12 +222,12 @@ function examineWork(document: StatusDocument): Finding[] {
       found.push({ check: "collector", state: "trouble", says: error, mend: "see otlp in the settings" });
   }
   if (found.length === 0 && document.written_ms !== null)
-    found.push({ check: "sending", state: "ok", says: "nothing waits for long" });
+    found.push({ check: "sending", state: "ok", says: "no call has waited for long" });
   return found;
 }
 
 function mendOf(trouble: string): string {
-  if (/journal/.test(trouble)) return "make room on the disk, and see that it can be written";
+  if (/journal/.test(trouble)) return "make room on the disk, and check that it can be written";
   return "see the checks of the receiver below";
 }
 
@@ -246,7 +246,7 @@ function examineDiagnostics({ config, version }: Subject, document: StatusDocume
   return by ? [{ check, state: "ok", says: `calls are counted by ${String(by)}` }] : [];
 }
 
-/** 2026.3 asks servers other than OpenAI's for no usage in streams, unless told that they can. */
+/** 2026.3 requests usage in streams from OpenAI's servers only, unless a model's `compat` says that its server has it. */
 function examineStreams({ config, version }: Subject, document: StatusDocument | undefined): Finding[] {
   const missing = Number(document?.status.missing_usage ?? 0);
   if (!isOld(version) && missing === 0) return [];
@@ -273,12 +273,12 @@ function examineStreams({ config, version }: Subject, document: StatusDocument |
       check: "streams",
       state: "note",
       says: `${counted(missing, "call")} came without usage, and ${missing === 1 ? "counts" : "count"} with 0 tokens${shown && `; perhaps of ${shown}`}`,
-      mend: "have the provider tell usage in streams; `agentwatch-openclaw proxy` with usage=ask does where it can",
+      mend: "let the provider report usage in streams; `agentwatch-openclaw proxy` with usage=ask requests it",
     },
   ];
 }
 
-/** A list of the configuration, in which anything may stand. */
+/** A list of the configuration; empty where the value is no list. */
 function listed<T>(value: T[] | undefined): T[] {
   return Array.isArray(value) ? value : [];
 }
@@ -287,7 +287,7 @@ function isOld(version: string | undefined): boolean {
   return /^2026\.3\./.test(version ?? "");
 }
 
-/** Hooks that report the same: AgentWatch's own, which this replaces. */
+/** Other hooks that report to AgentWatch, such as AgentWatch's own, which this plugin replaces. */
 function examineHooks(stateDir: string, config: GatewayConfig | undefined): Finding[] {
   const { internal } = config?.hooks ?? {};
   const { defaults, list, entries } = config?.agents ?? {};
@@ -318,12 +318,12 @@ function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder).filter((name) => existsSync(join(folder, name, "HOOK.md")));
   } catch {
-    // Not there, or not for this user: no gateway of this user's loads it.
+    // Missing or not readable: no gateway of this user loads hooks from it.
     return [];
   }
 }
 
-/** Whether a hook posts to AgentWatch by itself. The handler of this package's hook only exports `hook.js`. */
+/** Whether a hook sends to AgentWatch and is not the hook of this package, whose handler only exports `hook.js`. */
 function isForeignHook(path: string): boolean {
   const handlers = ["handler.ts", "handler.js", "index.ts", "index.js"].map((name) => join(path, name));
   const handler = handlers.find(existsSync);
@@ -331,7 +331,7 @@ function isForeignHook(path: string): boolean {
     const text = handler ? readOwnSync(handler, MOST_BYTES, "foreign").toString("utf8") : "";
     return /api\/v1\/ingest|AGENTWATCH_URL/.test(text);
   } catch {
-    // A gateway cannot load it either.
+    // Not readable: no gateway of this user loads it.
     return false;
   }
 }

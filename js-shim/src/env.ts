@@ -1,18 +1,17 @@
-/** The environment's settings. Nothing else of ours reads the environment. */
+/** Reads the environment. No other module of the plugin does. */
 
-/** Settings as they come; the core judges them. */
+/** Settings as configured; the core checks them. */
 export type RawSettings = Record<string, unknown>;
 
 /**
- * The settings of the environment, as the hook that this one replaces read them. The gateway's
- * configuration wins over each.
+ * Settings of the environment, in the variables of AgentWatch's own hook. The gateway's configuration wins over each.
  */
 export function environmentSettings(): RawSettings {
   const { AGENTWATCH_URL, AGENTWATCH_TOKEN, AGENTWATCH_AGENT_NAME } = process.env;
   return present({ url: AGENTWATCH_URL, token: AGENTWATCH_TOKEN, agentName: AGENTWATCH_AGENT_NAME });
 }
 
-/** What OpenTelemetry's own variables say of a collector: address and headers; only for who asks by a setting. */
+/** The collector of OpenTelemetry's own variables: its address and headers. Only the setting `otlp: true` uses it. */
 export function environmentCollector(): [url: string, headers: string] | undefined {
   const { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS } = process.env;
   return OTEL_EXPORTER_OTLP_ENDPOINT
@@ -21,41 +20,44 @@ export function environmentCollector(): [url: string, headers: string] | undefin
 }
 
 /**
- * The state directory of a gateway: of the profile that is named, else the one that the environment names, as OpenClaw
- * finds it.
+ * The state directory of a gateway, found as OpenClaw finds it: the directory of the given profile, else the one that the
+ * environment names.
  */
 export function environmentStateDir(profile?: string): string | undefined {
   const { OPENCLAW_STATE_DIR, OPENCLAW_PROFILE } = process.env;
   const home = environmentHome();
   const name = profile ?? OPENCLAW_PROFILE ?? "default";
-  const usual = home && `${home}/.openclaw${/^(default)?$/i.test(name) ? "" : `-${name}`}`;
-  return (profile === undefined && OPENCLAW_STATE_DIR) || usual || undefined;
+  const ofProfile = home && `${home}/.openclaw${/^(default)?$/i.test(name) ? "" : `-${name}`}`;
+  return (profile === undefined && OPENCLAW_STATE_DIR) || ofProfile || undefined;
 }
 
-/** The home folder as OpenClaw finds it. */
+/** The home folder, found as OpenClaw finds it. */
 export function environmentHome(): string | undefined {
   const { OPENCLAW_HOME, HOME } = process.env;
   return OPENCLAW_HOME || HOME || undefined;
 }
 
-/** A text of the configuration with `${NAME}` filled in, as OpenClaw does; nothing where such a variable is not set. */
+/** A text of the configuration with `${NAME}` replaced, as OpenClaw does it; undefined where a variable is not set. */
 export function withVariables(text: string): string | undefined {
-  let isWhole = true;
+  let isComplete = true;
   const filled = text.replace(/\$?\$\{([A-Z_][A-Z0-9_]*)\}/g, (found, name: string) => {
     if (found.startsWith("$$")) return found.slice(1);
     const value = process.env[name];
-    if (!value) isWhole = false;
+    if (!value) isComplete = false;
     return value ?? "";
   });
-  return isWhole ? filled : undefined;
+  return isComplete ? filled : undefined;
 }
 
-/** The whole environment, for the gateway's own resolver of secrets. */
+/** The whole environment, for the resolver of secrets in OpenClaw's SDK. */
 export function wholeEnvironment(): Record<string, string | undefined> {
   return process.env;
 }
 
-/** Which of the variables are set that send requests another way, or have more certificates trusted. */
+/**
+ * The variables that route requests: whether an HTTP proxy is set, whether Node uses it (`NODE_USE_ENV_PROXY=1`), and the
+ * file of additional certificate authorities.
+ */
 export function environmentRoute(): { proxy: boolean; isUsed: boolean; authorities: string | undefined } {
   const { HTTPS_PROXY, https_proxy, HTTP_PROXY, http_proxy, NODE_USE_ENV_PROXY, NODE_EXTRA_CA_CERTS } =
     process.env;
@@ -66,12 +68,12 @@ export function environmentRoute(): { proxy: boolean; isUsed: boolean; authoriti
   };
 }
 
-/** The gateway's configuration file, where the environment names another one than usual. */
+/** The gateway's configuration file, where the environment names one. */
 export function environmentConfigFile(): string | undefined {
   return process.env.OPENCLAW_CONFIG_PATH || undefined;
 }
 
-/** What a gateway that is polled from afar is shown, by the variables of OpenClaw's own clients. */
+/** The credentials for a remote gateway, in the variables of OpenClaw's own clients. */
 export function environmentGatewayAccess(): { token: string | undefined; password: string | undefined } {
   const { OPENCLAW_GATEWAY_TOKEN, OPENCLAW_GATEWAY_PASSWORD } = process.env;
   return {
@@ -80,17 +82,17 @@ export function environmentGatewayAccess(): { token: string | undefined; passwor
   };
 }
 
-/** Whether the operator trusts the network with plain `ws://`, as OpenClaw's own clients ask. */
+/** Whether plain `ws://` may leave this machine, by the variable of OpenClaw's own clients. */
 export function environmentAllowsPlain(): boolean {
   return process.env.OPENCLAW_ALLOW_INSECURE_PRIVATE_WS === "1";
 }
 
-/** The token that LiteLLM has to show, if the environment names one: no option, since others can see those. */
+/** The token that LiteLLM has to send. It is no option, since other users of the machine can see a command's options. */
 export function environmentLitellmToken(): string | undefined {
   return process.env.AGENTWATCH_LITELLM_TOKEN || undefined;
 }
 
-/** Without what is empty: an empty variable is an unset one. */
+/** The settings that are not empty: an empty variable counts as unset. */
 function present(settings: Record<string, string | undefined>): RawSettings {
   return Object.fromEntries(Object.entries(settings).filter(([, value]) => value));
 }

@@ -1,7 +1,7 @@
 /**
- * Opens, reads and replaces the plugin's own files. Anything may stand in the place of one: a named pipe holds up whoever
- * opens it, a symbolic link leads to a file of somebody else's. So each is opened as a regular file or not at all, and
- * read within a bound. A folder that stands in the way of a file is renamed, never removed.
+ * Opens, reads and replaces the plugin's own files. Another process may have put anything at their paths: opening a named
+ * pipe blocks, a symbolic link may lead to another user's file. So only regular files are opened, and reads are bounded. A
+ * folder at the path of a file is renamed, never removed.
  */
 
 import { randomBytes } from "node:crypto";
@@ -23,46 +23,46 @@ import {
 } from "node:fs";
 import { type FileHandle, open, rename, rm } from "node:fs/promises";
 
-/** The largest of the files that hold one JSON document, in bytes. */
-const MOST_JSON = 1024 * 1024;
-/** The largest file of the journal, in bytes; those that the plugin writes are far smaller. */
+/** Largest file with one JSON document, in bytes. */
+const MAX_JSON_BYTES = 1024 * 1024;
+/** Largest file of the journal, in bytes; the plugin writes much smaller ones. */
 export const MOST_BYTES = 64 * 1024 * 1024;
-/** What is renamed, since it stood in the way of a file, has this in its name. */
+/** Part of the new name of a folder that was at the path of a file. */
 export const ASIDE = ".damaged-";
 
-// Windows has neither of the two.
+// Windows has neither of these flags.
 const NO_WAIT = constants.O_NONBLOCK ?? 0;
 const SAFE = (constants.O_NOFOLLOW ?? 0) | NO_WAIT;
 const FLAGS = {
   read: constants.O_RDONLY | SAFE,
-  /** A file that is not the plugin's: people keep those behind symbolic links. */
+  /** A file of the user, which may be a symbolic link. */
   foreign: constants.O_RDONLY | NO_WAIT,
   change: constants.O_WRONLY | SAFE,
   append: constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | SAFE,
   new: constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | SAFE,
 };
-/** What a file is opened for. */
+/** The purpose of opening a file. */
 export type Purpose = keyof typeof FLAGS;
 
 const A_FOLDER = "a folder";
 
-/** What stands at a path where it is no regular file: `a named pipe`, …; nothing where it is one, or is missing. */
+/** The kind of a path that is no regular file, such as `a named pipe`; undefined where it is one, or is missing. */
 export function otherKind(path: string): string | undefined {
   const stats = statsOf(path);
   return stats && kindOf(stats);
 }
 
-/** What stands at a path, itself and not what it leads to; nothing where it is missing, or not for this user to see. */
+/** The stats of a path, of a symbolic link itself; undefined where it is missing, or this user may not look. */
 export function statsOf(path: string): Stats | undefined {
   try {
     return lstatSync(path, { throwIfNoEntry: false });
   } catch {
-    // Who opens it is told why.
+    // Opening the path reports the reason.
     return undefined;
   }
 }
 
-/** The same of what is known. */
+/** The kind that stats show; see {@link otherKind}. */
 export function kindOf(
   stats: Pick<Stats, "isFile" | "isDirectory" | "isSymbolicLink" | "isFIFO" | "isSocket">,
 ) {
@@ -73,7 +73,7 @@ export function kindOf(
   return stats.isSocket() ? "a socket" : "a device";
 }
 
-/** Opens a regular file. @throws what is wrong: it is none, or what the file system says */
+/** Opens a regular file. @throws where the path is of another kind, and the file system's errors */
 async function openOwn(path: string, purpose: Purpose): Promise<FileHandle> {
   makeWay(path, purpose);
   const handle = await open(path, FLAGS[purpose], 0o600).catch((error) => {
@@ -85,7 +85,7 @@ async function openOwn(path: string, purpose: Purpose): Promise<FileHandle> {
   throw new Error(`${path} is ${kind}, not a file`);
 }
 
-/** The same at once. */
+/** Opens a regular file synchronously. @throws as {@link openOwn} does */
 export function openOwnSync(path: string, purpose: Purpose): number {
   makeWay(path, purpose);
   let handle: number;
@@ -100,7 +100,7 @@ export function openOwnSync(path: string, purpose: Purpose): number {
   throw new Error(`${path} is ${kind}, not a file`);
 }
 
-/** What opening says of a link or a pipe is a riddle (ELOOP, ENXIO). */
+/** Replaces the codes for links and pipes (ELOOP, ENXIO) by a message that names the kind. */
 function explained(path: string, error: unknown): unknown {
   const kind = otherKind(path);
   return kind ? new Error(`${path} is ${kind}, not a file`) : error;
@@ -111,11 +111,11 @@ function makeWay(path: string, purpose: Purpose): void {
   if (purpose === "new" || (purpose === "append" && otherKind(path))) rmSync(path, { force: true });
 }
 
-/** Gives a folder that stands at the path of a file another name. Does nothing where none does. */
+/** Renames a folder at the path of a file. Does nothing where there is none. */
 export function moveFolderAside(path: string): void {
   if (otherKind(path) !== A_FOLDER) return;
   try {
-    // With a slash at its end a path names folders alone: another process may have put a file there meanwhile.
+    // A path with a slash at its end names a folder only: another process may have created a file meanwhile.
     renameSync(`${path}/`, asideOf(path));
   } catch (error) {
     if (!isMissing(error)) throw error;
@@ -126,7 +126,7 @@ function asideOf(path: string): string {
   return `${path}${ASIDE}${Date.now()}`;
 }
 
-/** Makes a folder where there is none; what stands in its place is renamed. */
+/** Makes a folder where there is none; a file at its path is renamed. */
 export function makeFolder(folder: string): void {
   const make = () => mkdirSync(folder, { recursive: true, mode: 0o700 });
   try {
@@ -138,7 +138,7 @@ export function makeFolder(folder: string): void {
   }
 }
 
-/** A file's bytes. @throws what is wrong: it is no regular file, too large, or what the file system says */
+/** Reads a file. @throws where it is no regular file or larger than `most` bytes, and the file system's errors */
 export async function readOwn(path: string, most = MOST_BYTES): Promise<Uint8Array> {
   const handle = await openOwn(path, "read");
   try {
@@ -149,7 +149,7 @@ export async function readOwn(path: string, most = MOST_BYTES): Promise<Uint8Arr
   }
 }
 
-/** The same at once. */
+/** Reads a file synchronously. @throws as {@link readOwn} does */
 export function readOwnSync(path: string, most = MOST_BYTES, purpose: Purpose = "read"): Buffer {
   const handle = openOwnSync(path, purpose);
   try {
@@ -164,18 +164,18 @@ function checkSize(path: string, { size }: Stats, most: number): void {
   if (size > most) throw new Error(`${path} holds ${size} bytes, more than the ${most} that it may`);
 }
 
-/** What a file with one JSON document holds. A damaged one counts for absent. */
+/** The content of a file with one JSON document. A damaged file counts as absent. */
 export interface Found<T> {
   value: T | undefined;
-  /** What is wrong with it, beginning with its path; nothing where it is well, or is not there. */
+  /** The problem of the file, beginning with its path; undefined where it is valid or missing. */
   fault: string | undefined;
 }
 
-/** Reads a JSON document. `check` gives what it holds, or nothing where that is none of ours. */
+/** Reads a JSON document. @param check returns the document, or undefined where its shape is wrong */
 export function readJson<T>(path: string, check: (value: unknown) => T | undefined): Found<T> {
   let text: string;
   try {
-    text = readOwnSync(path, MOST_JSON).toString("utf8");
+    text = readOwnSync(path, MAX_JSON_BYTES).toString("utf8");
   } catch (error) {
     return { value: undefined, fault: isMissing(error) ? undefined : faultOf(path, error) };
   }
@@ -189,22 +189,22 @@ export function readJson<T>(path: string, check: (value: unknown) => T | undefin
   }
 }
 
-/** What is wrong with a file that could not be read, beginning with its path. */
+/** Why a file could not be read, beginning with its path. */
 export function faultOf(path: string, error: unknown): string {
   const { code, message } = error as NodeJS.ErrnoException;
   return code ? `${path} cannot be read (${code})` : message;
 }
 
-/** Whether an error says that there is no such file. */
+/** Whether an error means that a file does not exist. */
 export function isMissing(error: unknown): boolean {
   const { code } = error as NodeJS.ErrnoException;
   return code === "ENOENT" || code === "ENOTDIR";
 }
 
 /**
- * Writes a file's bytes beside it and renames that: a reader finds the old bytes or the new ones, whenever this ends.
+ * Writes a new file and renames it onto the path: a reader finds the old bytes or the new ones, even after a crash.
  *
- * @param isDurable whether it is to survive a power cut too
+ * @param isDurable whether the bytes survive a power cut
  */
 export async function replaceOwn(
   path: string,
@@ -217,7 +217,7 @@ export async function replaceOwn(
     await handle.writeFile(bytes);
     if (isDurable) await handle.sync();
   } catch (error) {
-    // On a full disk the part that was written helps nobody.
+    // A part of the bytes would only fill a full disk.
     await rm(beside, { force: true });
     throw error;
   } finally {
@@ -227,7 +227,11 @@ export async function replaceOwn(
   await rename(beside, path);
 }
 
-/** The same at once. Where several processes may write the file, `beside` has to be a name of this one's. */
+/**
+ * Does the same as {@link replaceOwn} synchronously.
+ *
+ * @param beside path of the new file; where several processes may write, a path that only this one uses
+ */
 export function replaceOwnSync(
   path: string,
   bytes: string | Uint8Array,
@@ -239,15 +243,15 @@ export function replaceOwnSync(
   renameSync(beside, path);
 }
 
-/** A name beside a file that no other process has. */
+/** A random path beside a file, which no other process uses. */
 export function ownName(path: string): string {
   return `${path}.${randomBytes(4).toString("hex")}.new`;
 }
 
 /**
- * Makes a file that is not there, whole or not at all: of several processes one does.
+ * Creates a file with its complete text, where there is none. Of several processes one succeeds.
  *
- * @returns whether this one did
+ * @returns whether this process created it
  */
 export function createOnce(path: string, text: string): boolean {
   const beside = ownName(path);
@@ -259,7 +263,7 @@ export function createOnce(path: string, text: string): boolean {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "EEXIST") return false;
     if (code === "ENOENT" || code === "ENOTDIR") throw error;
-    // This file system has no links.
+    // The file system has no hard links.
     return createUnlinked(path, text);
   } finally {
     rmSync(beside, { force: true });
@@ -282,7 +286,7 @@ function writeNew(path: string, bytes: string | Uint8Array, isDurable: boolean):
   fill(openOwnSync(path, "new"), path, bytes, isDurable);
 }
 
-/** Writes a file that this process has just made, or removes it. */
+/** Writes a file that this process has just created, and removes it where that fails. */
 function fill(handle: number, path: string, bytes: string | Uint8Array, isDurable: boolean): void {
   try {
     writeAllSync(handle, Buffer.from(bytes));
@@ -301,13 +305,13 @@ export function writeAllSync(handle: number, bytes: Uint8Array): void {
 }
 
 /**
- * How long files have stayed as they are, by this process's monotonic clock from its first look on. A file's date is of a
- * wall clock, which may be wrong, or set, and of whoever wrote the file.
+ * How long files have not changed, by this process's monotonic clock, since this process looked first. A file's date is of a
+ * wall clock, which may be wrong or may be set.
  */
 export class Unchanged {
   readonly #seen = new Map<string, { as: string; since: number }>();
 
-  /** In ms; 0 at the first look. */
+  /** Time without a change, in ms; 0 at the first look. */
   ms(path: string, { ino, size, mtimeMs }: Pick<Stats, "ino" | "size" | "mtimeMs">): number {
     const as = `${ino} ${size} ${mtimeMs}`;
     const now = performance.now();

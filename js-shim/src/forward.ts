@@ -1,6 +1,6 @@
 /**
- * Sends one request on and its answer back: every byte unchanged and as it comes, at the pace of the slower side. Who
- * goes away is known to the other side at once.
+ * Forwards one request and its answer: every byte unchanged and without delay, at the pace of the slower side. When one side
+ * closes its connection, the other side's is closed at once.
  */
 
 import {
@@ -16,24 +16,24 @@ import { MAX_HEADER_BYTES } from "./front.js";
 import { endToEnd, type Framing, framing, pairs, type RawHeaders, trailing } from "./hop.js";
 import type { Ending } from "./reading.js";
 
-/** How long a connection to an upstream may take, TLS included. */
+/** How long a connection to an upstream may take to open, TLS included, in ms. */
 const CONNECT_WITHIN_MS = 10_000;
 const METHODS_WITH_BODY = new Set(["POST", "PUT", "PATCH"]);
 
 /**
- * How long a connection may lie idle before it is closed here, in ms. A request on a connection that the upstream
- * closes in that moment fails, and is not ours to repeat. Model servers on one's own machines close theirs after 5 s
- * (uvicorn) and do not say so; those behind `https:` wait for a minute at least.
+ * How long a connection may be idle before it is closed here, in ms. A request on a connection that the upstream closes at
+ * that moment fails, and the proxy must not repeat it. Local model servers close idle connections after 5 s (uvicorn)
+ * without announcing it; servers behind `https:` wait for a minute at least.
  */
 const IDLE_MS = { "http:": 4_000, "https:": 55_000 };
 
-/** An origin, with the connections that are kept open to it. */
+/** An origin, with a pool of connections. */
 export class Origin {
   readonly url: URL;
   readonly #agent: HttpAgent;
   readonly #silentMs: number;
 
-  /** `silentMs`: how long an upstream may be silent in the middle of a request, in ms. */
+  /** @param silentMs how long the upstream may send nothing during a request, in ms */
   constructor(url: URL, silentMs: number) {
     this.url = url;
     this.#silentMs = silentMs;
@@ -42,7 +42,7 @@ export class Origin {
     this.#agent = isSecure ? new HttpsAgent(options) : new HttpAgent(options);
   }
 
-  /** Begins a request; nothing is sent yet. */
+  /** Makes a request; nothing is sent yet. */
   request(method: string, path: string, headers: RawHeaders): ClientRequest {
     const hostname = this.url.hostname.replace(/^\[|\]$/g, "");
     const isSecure = this.url.protocol === "https:";
@@ -55,21 +55,21 @@ export class Origin {
       headers: ["Host", this.url.host, ...headers],
       agent: this.#agent,
       maxHeaderSize: MAX_HEADER_BYTES,
-      // Also where Node's own options say otherwise.
+      // Overrides Node's command-line option.
       insecureHTTPParser: false,
       timeout: this.#silentMs,
     });
-    // Node leaves out what is beyond a number of fields.
+    // By default Node drops fields beyond a number.
     request.maxHeadersCount = 0;
     request.on("timeout", () => {
-      const error = new Error(`nothing came for ${Math.ceil(this.#silentMs / 60_000)} min`);
+      const error = new Error(`no data for ${Math.ceil(this.#silentMs / 60_000)} min`);
       request.destroy(Object.assign(error, { code: "ETIMEDOUT" }));
     });
     request.on("socket", (socket) => limitConnecting(request, socket, isSecure));
     return request;
   }
 
-  /** Closes what is idle. */
+  /** Closes idle connections. */
   close(): void {
     this.#agent.destroy();
   }
@@ -86,36 +86,36 @@ function limitConnecting(request: ClientRequest, socket: Socket, isSecure: boole
   request.once("close", stop);
 }
 
-/** Who listens beside the streams; nobody here may throw. */
+/** Callbacks beside the streams; they must not throw. */
 export interface Listener {
   /** Bytes of the request pass. */
   request(bytes: Uint8Array): void;
-  /** The request is with the upstream's network, or never will be: nothing of it is held any more. */
+  /** The request was sent, or never will be: its body is no longer in memory. */
   sent(): void;
   /** The answer begins. */
   answer(answer: IncomingMessage): void;
   /** Bytes of the answer pass. */
   bytes(bytes: Uint8Array): void;
-  /** The answer's last byte has come, or none will. `error` where no answer began. */
+  /** The answer's last byte came, or none will. `error` is set where no answer began. */
   over(ending: Ending, error?: Error): void;
 }
 
-/** One request and where it goes. */
+/** One request and its target. */
 export interface Passage {
   origin: Origin;
   path: string;
   request: IncomingMessage;
   response: ServerResponse;
-  /** Whether the client waits for a word before it sends its body (`Expect: 100-continue`). */
+  /** Whether the client waits for `100 Continue` before it sends its body. */
   isAwaited: boolean;
-  /** How the request's body is framed. */
+  /** The framing of the request's body. */
   framing: Framing;
-  /** The body, where it was changed; else it is taken from the request. Not kept once it is written. */
+  /** The changed body; without it the request's own is forwarded. Cleared once it is written. */
   body: readonly Uint8Array[] | undefined;
   listener: Listener;
 }
 
-/** Sends a request on. */
+/** Forwards a request. */
 export function forward(passage: Passage): void {
   const { origin, path, request, response, listener } = passage;
   const outgoing = origin.request(request.method ?? "GET", path, requestHeaders(passage));
@@ -127,28 +127,28 @@ export function forward(passage: Passage): void {
     isOver = true;
     listener.over(ending, error);
   };
-  // An answer that breaks off must break off at the client as well, and not end.
+  // The client must not take an answer that broke off for a complete one.
   const cut = () => {
     isCut = true;
     response.destroy();
   };
   outgoing.on("response", (incoming) => {
     if (framing(incoming.rawHeaders) === undefined) {
-      outgoing.destroy(new Error("its answer does not say for certain where it ends"));
+      outgoing.destroy(new Error("its answer does not say for certain where its body ends"));
       return;
     }
     answer = incoming;
     incoming.on("error", cut).on("close", () => {
       if (!incoming.complete) cut();
     });
-    // An upstream that has answered may take the rest of a request for another one.
+    // An upstream that has answered may read the rest of this request as another request.
     incoming.on("end", () => {
       if (!outgoing.writableFinished) outgoing.destroy();
     });
     try {
       sendBack(passage, incoming, over);
     } catch {
-      // Node's parser takes answers that its writer refuses, a status of 99 for one.
+      // Node's parser accepts some answers that Node refuses to write, such as a status of 99.
       cut();
     }
   });
@@ -159,17 +159,17 @@ export function forward(passage: Passage): void {
   outgoing.on("finish", () => listener.sent());
   outgoing.on("error", (error) => {
     if (!answer) over("cut", error);
-    // An upstream may close behind its whole answer without having read the whole request.
+    // An upstream may close after its complete answer without having read the whole request.
     else if (!answer.complete) cut();
   });
-  // Who is still sending reads no answer: what is left of a body that nobody takes is let run.
+  // A client that is still sending does not read the answer: the rest of its body is read and dropped.
   outgoing.on("close", () => {
     listener.sent();
     request.resume();
-    // An upstream that switches protocols, which nobody asked for, is left by Node without a word.
+    // When an upstream switches protocols without being asked, Node closes the request without an error.
     if (!answer) over("cut", new Error("the connection ended without an answer"));
   });
-  // A client that left within its body left a request upstream that never ends.
+  // The client closed within its body: the forwarded request would never end.
   request.on("close", () => {
     if (!request.complete) outgoing.destroy();
   });
@@ -180,13 +180,13 @@ export function forward(passage: Passage): void {
   sendBody(passage, outgoing);
 }
 
-/** Every body leaves framed: Node frames none by itself where the method is one that usually has no body. */
+/** Headers of the forwarded request. They frame every body: Node itself frames none for methods that usually have none. */
 function requestHeaders({ request, framing, isAwaited, body }: Passage): RawHeaders {
   const headers = endToEnd(request.rawHeaders, ["host", "expect", "content-length", "trailer"]);
   if (body) headers.push("Content-Length", String(body.reduce((sum, bytes) => sum + bytes.length, 0)));
   else if (framing.by === "length") headers.push("Content-Length", String(framing.length));
   else if (framing.by === "chunks") headers.push("Transfer-Encoding", "chunked");
-  // Else Node would announce a body of unknown length where there is none.
+  // Without it Node would send `Transfer-Encoding: chunked` for a request without a body.
   else if (METHODS_WITH_BODY.has(request.method ?? "")) headers.push("Content-Length", "0");
   if (isAwaited && !body && framing.by !== "nothing") headers.push("Expect", "100-continue");
   if (/\btrailers\b/i.test(String(request.headers.te ?? ""))) headers.push("TE", "trailers");
@@ -202,12 +202,12 @@ function sendBody(passage: Passage, outgoing: ClientRequest): void {
     return;
   }
   if (framing.by === "nothing") {
-    // What no field announced is nobody's body.
+    // Bytes without framing are no body: they are read and dropped.
     request.resume();
     outgoing.end();
     return;
   }
-  // Else nothing would be sent before the client's first byte, for which it waits.
+  // The client waits for the upstream's `100 Continue`, so the headers go before the first byte of the body.
   if (isAwaited) outgoing.flushHeaders();
   request.on("data", (bytes: Buffer) => listener.request(bytes));
   request.pipe(outgoing);
@@ -224,11 +224,11 @@ function sendBack(
     request.httpVersion === "1.1" &&
     request.method !== "HEAD";
   const headers = endToEnd(answer.rawHeaders, hasTrailers ? [] : ["trailer"]);
-  // A client that was never told to send its body may or may not do so: the connection is of no more use.
+  // A client that got no `100 Continue` may still send its body, so the connection cannot be reused.
   if (isAwaited && !request.complete) headers.push("Connection", "close");
   response.sendDate = false;
   response.writeHead(answer.statusCode ?? 502, answer.statusMessage ?? "", headers);
-  // At once, since the first byte may be long in coming; but Node would flush what is not ASCII in another encoding.
+  // Sent at once, since the first byte may come late. Node would flush headers that are not ASCII in another encoding.
   if (headers.every((text) => /^[\x20-\x7e\t]*$/.test(text))) response.flushHeaders();
   answer.on("data", (bytes: Buffer) => listener.bytes(bytes));
   answer.on("end", () => {
@@ -253,6 +253,6 @@ function sendInformation(
   try {
     response.writeEarlyHints(hints as Record<string, string | string[]>);
   } catch {
-    // A hint that Node does not find well-formed is only a hint.
+    // Node refuses malformed hints, which may be dropped.
   }
 }

@@ -1,4 +1,4 @@
-/** What stands before every HTTP server of ours: where it listens, who may ask, how much at once and for how long. */
+/** The common part of the plugin's HTTP servers: address, allowed hosts and origins, bounds. */
 
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
@@ -8,42 +8,42 @@ import { listenError } from "./listen.js";
 
 /** The largest header section that is read, in bytes. */
 export const MAX_HEADER_BYTES = 64 * 1024;
-/** Requests that a client may send on one connection before it has the answer to the first. */
-const MOST_AHEAD = 16;
+/** Requests that a client may send on one connection before the answer to the first. */
+const MAX_PIPELINED = 16;
 
-/** How much a server takes at once, and for how long. */
+/** Bounds of a server. */
 export interface Bounds {
-  /** Connections at once; more are closed. */
+  /** Open connections; more are closed. */
   connections: number;
   /** How long a connection may take for its first header section, in ms. */
   headersMs: number;
-  /** How long a request may take to come as a whole, in ms. */
+  /** How long a request may take to arrive completely, in ms. */
   requestMs: number;
-  /** How long a connection may lie idle between requests, in ms. */
+  /** How long a connection may be idle between requests, in ms. */
   idleMs: number;
 }
 
-/** What a front needs. */
+/** The options of a front. */
 export interface FrontOptions {
   host: string;
   port: number;
-  /** Further host names by which it may be asked, in lower case. */
+  /** Further host names that requests may name, in lower case. */
   hosts: readonly string[];
   bounds: Bounds;
-  /** Hears what an operator should know; says the same thing seldom. */
+  /** Logs a text for the operator; the caller limits repetitions. */
   warn(text: string): void;
-  /** Serves a request that may pass. `isAwaited`: the client waits for a word before it sends its body. */
+  /** Serves an allowed request. `isAwaited`: the client waits for `100 Continue` before it sends its body. */
   serve(request: IncomingMessage, response: ServerResponse, framing: Framing, isAwaited: boolean): void;
-  /** Answers a request that may not; nothing of its body was read. */
+  /** Answers a refused request; nothing of its body was read. */
   refuse(response: ServerResponse, status: number, why: string): void;
 }
 
-/** A server, and what stands before it. */
+/** An HTTP server that checks requests before it serves them. */
 export class Front {
   readonly #options: FrontOptions;
   readonly #server: Server;
   #reached: Reached;
-  /** Requests that wait for those before them on their connection. */
+  /** Requests that wait for the answers to earlier ones on their connection. */
   readonly #ahead = new WeakMap<Socket, Array<() => void>>();
 
   constructor(options: FrontOptions) {
@@ -56,10 +56,10 @@ export class Front {
       keepAliveTimeout: idleMs,
       connectionsCheckingInterval: Math.min(1_000, headersMs),
       maxHeaderSize: MAX_HEADER_BYTES,
-      // Also where Node's own options say otherwise.
+      // Overrides Node's command-line option.
       insecureHTTPParser: false,
     });
-    // Node leaves out what is beyond a number of fields, and a body's length may be among that.
+    // By default Node drops fields beyond a number, the body's length among them.
     this.#server.maxHeadersCount = 0;
     this.#server.maxConnections = connections;
     const take = (isAwaited: boolean) => (request: IncomingMessage, response: ServerResponse) =>
@@ -69,15 +69,16 @@ export class Front {
       .on("checkContinue", take(true))
       .on("drop", () =>
         options.warn(
-          `a connection was closed unread: there are ${connections} already, the most at once; see what opens so many`,
+          `a connection was closed unread: ${connections} connections are open, the most allowed; find the client that opens so many`,
         ),
       );
   }
 
   /**
-   * Begins to listen; where.
+   * Listens.
    *
-   * @throws SettingError where the address is taken or not allowed
+   * @returns the bound address
+   * @throws SettingError where the address is in use or not allowed
    */
   async listen(): Promise<AddressInfo> {
     const { host, port, hosts } = this.#options;
@@ -90,7 +91,7 @@ export class Front {
     return bound;
   }
 
-  /** Takes no more requests, lets those that run end for at most so many ms, then breaks them off. */
+  /** Accepts no more requests, waits for running ones for at most `graceMs` ms, then closes their connections. */
   async close(graceMs: number): Promise<void> {
     const closed = new Promise((resolve) => this.#server.close(resolve));
     this.#server.closeIdleConnections();
@@ -101,16 +102,16 @@ export class Front {
 
   #take(request: IncomingMessage, response: ServerResponse, isAwaited: boolean): void {
     const { serve, refuse, warn } = this.#options;
-    // A client that is gone is told by `close`; nobody else waits for these.
+    // `close` follows and ends the request; without a handler the error would end the process.
     request.on("error", () => {});
     response.on("error", () => {});
     const why = refusal(request.url ?? "", request.rawHeaders, this.#reached);
-    // RFC 9112 section 6.1: chunks are unknown to HTTP/1.0, so who sends both may frame them in another way.
+    // RFC 9112 section 6.1: HTTP/1.0 has no chunks, so the sender may frame the body in another way.
     const isOld = request.httpVersion === "1.0" && request.headers["transfer-encoding"] !== undefined;
     const framed = isOld ? undefined : framing(request.rawHeaders);
     if (why) {
       warn(`a request was refused: ${why}`);
-      // Its body is nobody's, and its connection of no more use.
+      // Its body is not read, so the connection cannot be reused.
       response.setHeader("connection", "close");
       refuse(response, 403, `refused: ${why}`);
     } else if (!framed) {
@@ -120,8 +121,7 @@ export class Front {
   }
 
   /**
-   * One request of a connection after the other: a client that sends many without waiting has one served at a time, and
-   * none goes on when the connection is gone.
+   * Serves the requests of one connection one after another. Requests of a closed connection are not served.
    */
   #inTurn(socket: Socket, response: ServerResponse, serve: () => void): void {
     const run = () => {
@@ -136,6 +136,6 @@ export class Front {
     if (!ahead) {
       this.#ahead.set(socket, []);
       run();
-    } else if (ahead.push(run) > MOST_AHEAD) socket.destroy();
+    } else if (ahead.push(run) > MAX_PIPELINED) socket.destroy();
   }
 }

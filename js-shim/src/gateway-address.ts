@@ -1,19 +1,19 @@
-/** Where a gateway is that is polled from afar, and how it is known to be that one. */
+/** The address of a remote gateway, and the fingerprint of its certificate. */
 
 import { isIP } from "node:net";
 import { SettingError } from "./listen.js";
 
-/** A gateway's WebSocket. */
+/** The address of a gateway's WebSocket. */
 export interface GatewayAddress {
   url: URL;
   host: string;
   port: number;
   isTls: boolean;
-  /** SHA-256 of the certificate, 64 hexadecimal digits; without it the machine's authorities decide. */
+  /** SHA-256 of the certificate, 64 hexadecimal digits; without it the machine's certificate authorities decide. */
   fingerprint: string | undefined;
 }
 
-/** OpenClaw's own variable for networks that are trusted. */
+/** OpenClaw's variable that allows plain `ws://` on a trusted network. */
 export const INSECURE = "OPENCLAW_ALLOW_INSECURE_PRIVATE_WS";
 
 /**
@@ -35,7 +35,7 @@ export function parseGateway(
       "--gateway: no address; write ws://127.0.0.1:18789 or wss://gateway.example:18789",
     );
   }
-  // Nothing of an address that has secrets is shown.
+  // The message shows the host alone: the rest may contain secrets.
   if (url.username || url.password || url.search || url.hash)
     throw new SettingError(
       `--gateway: an address has no user, password, query or fragment, which logs would show; set OPENCLAW_GATEWAY_TOKEN for ${url.host}`,
@@ -56,7 +56,7 @@ export function parseGateway(
   return { url, host, port, isTls, fingerprint: fingerprint && readFingerprint(fingerprint) };
 }
 
-/** A fingerprint as OpenClaw's clients take it: `sha256:AB:CD…`, with or without its name and colons. */
+/** Reads a fingerprint in the forms of OpenClaw's clients: `sha256:AB:CD…`, with or without prefix and colons. */
 function readFingerprint(text: string): string {
   const digits = plainFingerprint(text);
   if (digits.length === 64) return digits;
@@ -65,7 +65,7 @@ function readFingerprint(text: string): string {
   );
 }
 
-/** The digits of a fingerprint, however it is written. */
+/** The hexadecimal digits of a fingerprint, in lower case. */
 export function plainFingerprint(text: string): string {
   return text
     .trim()

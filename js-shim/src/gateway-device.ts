@@ -1,4 +1,4 @@
-/** The identity by which a gateway knows this machine: an Ed25519 key, kept in a file that only its user may read. */
+/** The device identity for gateways: an Ed25519 key in a file that only its user may read. */
 
 import {
   createHash,
@@ -14,7 +14,7 @@ import { createOnce, faultOf, makeFolder, readJson, statsOf } from "./files.js";
 import { stateFolder } from "./installation.js";
 import { SettingError } from "./listen.js";
 
-/** What a signature binds, in OpenClaw's words. */
+/** The signed values of `connect`, in OpenClaw's names. */
 export interface Signed {
   clientId: string;
   clientMode: string;
@@ -26,7 +26,7 @@ export interface Signed {
   signedAt: number;
 }
 
-/** What `connect` takes of a device. */
+/** The parameter `device` of `connect`. */
 export interface DeviceProof {
   id: string;
   publicKey: string;
@@ -39,7 +39,7 @@ export interface DeviceProof {
 export class Device {
   readonly #key: KeyObject;
   readonly #publicKey: string;
-  /** SHA-256 of the public key, hexadecimal: as `openclaw devices list` shows it. */
+  /** SHA-256 of the public key, hexadecimal, as in `openclaw devices list`. */
   readonly id: string;
 
   constructor(key: KeyObject) {
@@ -49,18 +49,18 @@ export class Device {
     this.id = createHash("sha256").update(raw).digest("hex");
   }
 
-  /** Signs as all versions of gateways from 2026.3 on take it. */
+  /** Signs in version 2 of the format, which all gateways from 2026.3 on accept. */
   prove({ clientId, clientMode, role, scopes, token, nonce, signedAt }: Signed): DeviceProof {
-    const words = ["v2", this.id, clientId, clientMode, role, scopes.join(","), signedAt, token, nonce];
-    const signature = sign(null, Buffer.from(words.join("|")), this.#key).toString("base64url");
+    const parts = ["v2", this.id, clientId, clientMode, role, scopes.join(","), signedAt, token, nonce];
+    const signature = sign(null, Buffer.from(parts.join("|")), this.#key).toString("base64url");
     return { id: this.id, publicKey: this.#publicKey, signature, signedAt, nonce };
   }
 }
 
 /**
- * Reads the device's key, or makes and keeps one.
+ * Reads the device's key, or makes and stores a new one.
  *
- * @throws SettingError where it cannot be kept: each run would ask the gateway for another pairing
+ * @throws SettingError where it cannot be stored: each run would need another approval on the gateway
  */
 export function openDevice(stateDir: string): Device {
   const file = join(stateFolder(stateDir), "device.json");
@@ -72,7 +72,7 @@ export function openDevice(stateDir: string): Device {
     }
     const { value, fault } = readJson(file, readKey);
     if (!value) throw new Error(fault ?? `${file} holds no key`);
-    // Somebody may have restored it from elsewhere.
+    // A restored backup may have other permissions.
     if (((statsOf(file)?.mode ?? 0) & 0o077) !== 0) chmodSync(file, 0o600);
     return new Device(value);
   } catch (error) {

@@ -1,23 +1,23 @@
-/** A connection to a gateway as its own clients have it: a challenge, a signed device, then requests and events. */
+/** A connection to a gateway in the protocol of its own clients: challenge, signed device, then requests and events. */
 
 import { randomUUID } from "node:crypto";
 import type { GatewayAddress } from "./gateway-address.js";
 import type { Device } from "./gateway-device.js";
 import { FingerprintError, type GatewaySocket, openSocket } from "./gateway-socket.js";
 
-/** Reading is all that is asked for. */
+/** The requested scopes: reading alone. */
 export const SCOPES = ["operator.read"] as const;
 const CLIENT = { id: "gateway-client", mode: "backend", role: "operator" } as const;
-/** The versions of the protocol that are spoken: 2026.3 has 3, 2026.5 and later 4. */
+/** The supported versions of the protocol: 2026.3 has 3, 2026.5 and later have 4. */
 export const PROTOCOL = { min: 3, max: 4 } as const;
-/** A gateway's own messages are smaller than 25 MiB. */
-const MOST_MESSAGE = 26 * 1024 * 1024;
+/** The largest message, in bytes. A gateway's own limit is 25 MiB. */
+const MAX_MESSAGE = 26 * 1024 * 1024;
 const CONNECT_TIMEOUT_MS = 15_000;
 const REQUEST_TIMEOUT_MS = 30_000;
-/** A gateway says that it lives so often, in ms, where it does not say how often. */
+/** Interval of a gateway's `tick` events, in ms, where the gateway does not tell it. */
 const TICK_MS = 30_000;
 
-/** What a gateway is shown; one of them at least, unless its authentication is off. */
+/** Credentials for a gateway; at least one, unless its authentication is off. */
 export interface Credentials {
   token: string | undefined;
   password: string | undefined;
@@ -29,18 +29,18 @@ export interface GatewayEvent {
   payload: Record<string, unknown>;
 }
 
-/** What a request was answered with. */
-export interface Answered {
+/** The answer to a request. */
+export interface GatewayAnswer {
   payload: Record<string, unknown>;
-  /** The frame as it came. */
+  /** The whole frame, as JSON text. */
   text: string;
 }
 
-/** A gateway's refusal. */
+/** An error answer of a gateway. */
 export class Refusal extends Error {
   override name = "Refusal";
   readonly method: string;
-  /** The most exact code that it gave, such as `AUTH_TOKEN_MISMATCH`. */
+  /** The most specific error code, such as `AUTH_TOKEN_MISMATCH`. */
   readonly code: string;
   readonly details: Record<string, unknown>;
   readonly isRetryable: boolean;
@@ -56,9 +56,9 @@ export class Refusal extends Error {
   }
 }
 
-/** The connection is gone, or did not come about; `code` is the network's word. */
-export class Away extends Error {
-  override name = "Away";
+/** The connection failed or was lost. `code` is the network's error code, or empty. */
+export class ConnectionError extends Error {
+  override name = "ConnectionError";
   readonly code: string;
 
   constructor(error: unknown) {
@@ -70,7 +70,7 @@ export class Away extends Error {
 
 interface Pending {
   method: string;
-  resolve(answered: Answered): void;
+  resolve(answer: GatewayAnswer): void;
   reject(error: Error): void;
   timer: NodeJS.Timeout;
 }
@@ -85,7 +85,7 @@ export class GatewayLink {
   #heardAt = performance.now();
   #watchdog: NodeJS.Timeout | undefined;
   #challenged: ((payload: Record<string, unknown>) => void) | undefined;
-  /** The gateway's version, as it says. */
+  /** The gateway's version; empty where it does not tell it. */
   version = "";
 
   private constructor(onEvent: (event: GatewayEvent) => void, onClosed: (why: string) => void) {
@@ -94,9 +94,10 @@ export class GatewayLink {
   }
 
   /**
-   * Connects and signs in.
+   * Connects and authenticates.
    *
-   * @throws Away, Refusal or FingerprintError
+   * @param version name and version of this client
+   * @throws ConnectionError, Refusal or FingerprintError
    */
   static async open(
     address: GatewayAddress,
@@ -113,7 +114,7 @@ export class GatewayLink {
     } catch (error) {
       link.close();
       if (error instanceof Refusal || error instanceof FingerprintError) throw error;
-      throw error instanceof Away ? error : new Away(error);
+      throw error instanceof ConnectionError ? error : new ConnectionError(error);
     }
   }
 
@@ -132,7 +133,7 @@ export class GatewayLink {
     });
     challenge.catch(() => {});
     const events = { text: (text: string) => this.#take(text), closed: (why: string) => this.#close(why) };
-    this.#socket = await openSocket(address, events, MOST_MESSAGE, CONNECT_TIMEOUT_MS);
+    this.#socket = await openSocket(address, events, MAX_MESSAGE, CONNECT_TIMEOUT_MS);
     const { nonce, ts } = await challenge;
     if (typeof nonce !== "string") throw new Error("its challenge has no nonce: it is no OpenClaw gateway");
     const signedAt = typeof ts === "number" && Number.isSafeInteger(ts) && ts >= 0 ? ts : Date.now();
@@ -152,49 +153,50 @@ export class GatewayLink {
     const { tickIntervalMs } = asObject(payload.policy);
     const tick = typeof tickIntervalMs === "number" && tickIntervalMs >= 1_000 ? tickIntervalMs : TICK_MS;
     this.#watchdog = setInterval(() => {
-      if (performance.now() - this.#heardAt > 3 * tick) this.#close("it says nothing any more");
+      if (performance.now() - this.#heardAt > 3 * tick) this.#close("it sends nothing any more");
     }, tick);
     this.#watchdog.unref();
   }
 
   /**
-   * Asks something.
+   * Sends a request.
    *
-   * @throws Refusal, or Away where the connection is gone or nothing is answered
+   * @throws Refusal, or ConnectionError where the connection is lost or the answer takes too long
    */
-  request(method: string, params: Record<string, unknown>): Promise<Answered> {
+  request(method: string, params: Record<string, unknown>): Promise<GatewayAnswer> {
     const socket = this.#socket;
-    if (this.#isOver || !socket) return Promise.reject(new Away(new Error("it is not connected")));
+    if (this.#isOver || !socket) return Promise.reject(new ConnectionError(new Error("it is not connected")));
     const id = randomUUID();
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#pending.delete(id);
-        reject(new Away(new Error(`${method} was not answered within ${REQUEST_TIMEOUT_MS / 1_000} s`)));
+        const problem = `${method} was not answered within ${REQUEST_TIMEOUT_MS / 1_000} s`;
+        reject(new ConnectionError(new Error(problem)));
       }, REQUEST_TIMEOUT_MS);
       this.#pending.set(id, { method, resolve, reject, timer });
       socket.send(JSON.stringify({ type: "req", id, method, params }));
     });
   }
 
-  /** Ends it; nobody is told. */
+  /** Closes the connection without a call of `onClosed`. */
   close(): void {
     this.#isOver = true;
     clearInterval(this.#watchdog);
     this.#socket?.close();
-    this.#forget("it was ended");
+    this.#rejectPending("it was ended");
   }
 
   #close(why: string): void {
     if (this.#isOver) return;
     this.close();
-    this.#forget(why);
+    this.#rejectPending(why);
     this.#onClosed(why);
   }
 
-  #forget(why: string): void {
+  #rejectPending(why: string): void {
     for (const { method, reject, timer } of this.#pending.values()) {
       clearTimeout(timer);
-      reject(new Away(new Error(`${method}: ${why}`)));
+      reject(new ConnectionError(new Error(`${method}: ${why}`)));
     }
     this.#pending.clear();
   }
@@ -205,7 +207,7 @@ export class GatewayLink {
     try {
       frame = asObject(JSON.parse(text));
     } catch {
-      return this.#close("it sent what is no JSON");
+      return this.#close("it sent a message that is no JSON");
     }
     if (frame.type === "event") {
       const payload = asObject(frame.payload);
@@ -222,7 +224,7 @@ export class GatewayLink {
   }
 }
 
-/** An object's members; what is none has none. */
+/** The value itself where it is an object, else an empty object. */
 export function asObject(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value)
     ? (value as Record<string, unknown>)

@@ -1,20 +1,20 @@
-/** What is wrong between this machine and a gateway, in the words of the settings that mend it. */
+/** Error messages for the connection to a gateway, with the settings that mend it. */
 
 import type { GatewayAddress } from "./gateway-address.js";
-import { Away, PROTOCOL, Refusal, SCOPES } from "./gateway-link.js";
+import { ConnectionError, PROTOCOL, Refusal, SCOPES } from "./gateway-link.js";
 import { FingerprintError } from "./gateway-socket.js";
 
-/** A fault of a connection. */
+/** A problem of a connection. */
 export interface Trouble {
-  /** What is wrong, and the mend. */
+  /** The problem, and the mend. */
   says: string;
-  /** Whether it may pass by itself, or is mended on the gateway's side: it is tried again. */
+  /** Whether a retry may succeed without a change on this machine. */
   mayPass: boolean;
-  /** How long the gateway asks to be left alone, in ms. */
+  /** Pause that the gateway asks for, in ms. */
   afterMs?: number | undefined;
 }
 
-/** What an error of a connection means. `from` says where the token came from. */
+/** The problem behind an error. @param from the source of the token, for messages @throws errors of other kinds */
 export function troubleOf(error: unknown, { url, host, port }: GatewayAddress, from: string): Trouble {
   const at = `--gateway ${url.origin === "null" ? `${url.protocol}//${url.host}` : url.origin}`;
   if (error instanceof FingerprintError)
@@ -23,7 +23,7 @@ export function troubleOf(error: unknown, { url, host, port }: GatewayAddress, f
       mayPass: false,
     };
   if (error instanceof Refusal) return refused(error, at, from);
-  if (!(error instanceof Away)) throw error;
+  if (!(error instanceof ConnectionError)) throw error;
   const { code, message } = error;
   if (/CERT|SELF_SIGNED|SIGNATURE|ISSUER|ALTNAME/.test(code))
     return {
@@ -32,17 +32,17 @@ export function troubleOf(error: unknown, { url, host, port }: GatewayAddress, f
     };
   if (/SSL|TLS|EPROTO/.test(code))
     return {
-      says: `${at}: it speaks no TLS (${code}); see whether it is ws:// that it speaks`,
+      says: `${at}: it does not speak TLS (${code}); try ws:// if it has no certificate`,
       mayPass: false,
     };
   if (code === "ENOTFOUND" || code === "EAI_AGAIN")
-    return { says: `${at}: nobody knows the name ${host} here (${code})`, mayPass: true };
+    return { says: `${at}: the name ${host} cannot be resolved here (${code})`, mayPass: true };
   if (code === "ECONNREFUSED")
     return {
-      says: `${at}: nothing listens at ${host}:${port}; start the gateway, see gateway.port, and that gateway.bind lets others reach it`,
+      says: `${at}: nothing listens at ${host}:${port}; start the gateway, and check gateway.port and that gateway.bind lets other machines reach it`,
       mayPass: true,
     };
-  return { says: `${at}: the gateway is away (${code || message})`, mayPass: true };
+  return { says: `${at}: the gateway cannot be reached (${code || message})`, mayPass: true };
 }
 
 function refused(error: Refusal, at: string, from: string): Trouble {
@@ -68,12 +68,12 @@ function refused(error: Refusal, at: string, from: string): Trouble {
     );
   if (/RATE_LIMITED/.test(code))
     return passing(
-      `it was shown too many wrong tokens (${code}); it is tried again later`,
+      `it got too many wrong tokens (${code}); this command retries later`,
       error.retryAfterMs ?? 30_000,
     );
   if (/^DEVICE_/.test(code))
     return fatal(
-      `it does not take this device's signature (${code}); see both machines' clocks, and remove device.json of the state directory for a new device`,
+      `it refuses this device's signature (${code}); check both machines' clocks, and remove device.json of the state directory for a new device`,
     );
   if (/^AUTH_|UNAUTHORIZED|PASSWORD/.test(code) || (method === "connect" && /unauthorized/i.test(message))) {
     const password = /PASSWORD/.test(code)

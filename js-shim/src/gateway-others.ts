@@ -1,46 +1,46 @@
 /**
- * Calls that others told AgentWatch already: the plugin in the gateway, say, which knows more of each. A receiver that knows
- * record ids lists the calls that it has; AgentWatch 0.1.0 does not.
+ * Skips calls that AgentWatch has from another sender, such as the plugin in the gateway, which knows more of each. A
+ * receiver that knows record ids lists its calls; AgentWatch 0.1.0 does not.
  */
 
 import { ask } from "./ask.js";
 import { asObject } from "./gateway-link.js";
 import type { PolledCall } from "./gateway-poll.js";
 
-/** The ends of one call, told by two, are this close at most, in ms: as the receiver compares them. */
-const CLOSE_MS = 2_000;
+/** Largest difference between the ends of one call in two senders' records, in ms; the receiver compares with the same. */
+const MAX_END_DIFFERENCE_MS = 2_000;
 const HOUR_MS = 3_600_000;
-/** So far back the receiver lists calls. */
-const MOST_HOURS = 720;
+/** The receiver lists calls of the last 720 hours. */
+const MAX_HOURS = 720;
 const PAGE = 1_000;
-/** The most pages that are read at once: of a history with more calls the oldest are not compared. */
-const MOST_PAGES = 100;
-/** So many tellings are remembered. */
-const MOST_TAKEN = 100_000;
-/** After so long a receiver is asked anew what it is, in ms. */
-const KIND_AGE_MS = 600_000;
+/** Pages that are read for one comparison; calls on later pages, the oldest ones, are not compared. */
+const MAX_PAGES = 100;
+/** Matched records that are remembered. */
+const MAX_MATCHED = 100_000;
+/** Age of the capabilities after which they are requested again, in ms. */
+const CAPABILITIES_AGE_MS = 600_000;
 
-/** The receiver does not answer: what would be compared waits. */
-export class ReceiverAway extends Error {
-  override name = "ReceiverAway";
+/** The receiver does not answer, so calls cannot be compared yet. */
+export class ReceiverUnreachable extends Error {
+  override name = "ReceiverUnreachable";
 }
 
-/** A call that somebody else told. */
-interface Told {
+/** A record of another sender. */
+interface OtherRecord {
   model: string;
   endMs: number;
 }
 
-/** Compares calls with those of a receiver. */
-export class OthersCalls {
+/** Compares calls with the records of a receiver. */
+export class OtherSenders {
   readonly #url: string | undefined;
   readonly #token: string | undefined;
-  /** How this process names the gateway: its own calls are none of others'. */
+  /** The gateway's name in this process's own records, which are skipped. */
   readonly #gateway: string;
-  #kind: { lists: boolean; at: number } | undefined;
-  /** Those that the calls of earlier looks were taken for: each is one call. */
-  readonly #taken = new Set<string>();
-  /** Why it could not compare, for the log. */
+  #capabilities: { lists: boolean; at: number } | undefined;
+  /** Ids of records that matched a call: each matches one call only. */
+  readonly #matched = new Set<string>();
+  /** Why calls could not be compared, for the log. */
   problem: string | undefined;
 
   constructor(url: string | undefined, token: string | undefined, gateway: string) {
@@ -49,79 +49,85 @@ export class OthersCalls {
     this.#gateway = gateway;
   }
 
-  /** Whether the receiver lists calls. @throws ReceiverAway */
+  /** Whether the receiver lists calls. @throws ReceiverUnreachable */
   async lists(): Promise<boolean> {
     if (this.#url === undefined) return false;
-    if (this.#kind && performance.now() - this.#kind.at < KIND_AGE_MS) return this.#kind.lists;
+    const known = this.#capabilities;
+    if (known && performance.now() - known.at < CAPABILITIES_AGE_MS) return known.lists;
     const { status, body, code } = await ask(`${this.#url}/api/v1/ingest/capabilities`, this.#token);
     if (status === 0 || status >= 500)
-      throw new ReceiverAway(`AgentWatch is away (${code || `HTTP ${status}`})`);
-    this.#kind = { lists: Array.isArray(asObject(body).features), at: performance.now() };
-    return this.#kind.lists;
+      throw new ReceiverUnreachable(`AgentWatch cannot be reached (${code || `HTTP ${status}`})`);
+    const lists = Array.isArray(asObject(body).features);
+    this.#capabilities = { lists, at: performance.now() };
+    return lists;
   }
 
-  /** Those of the calls that nobody else told. @throws ReceiverAway */
+  /** The calls of which no other sender has a record. @throws ReceiverUnreachable */
   async without(calls: PolledCall[]): Promise<PolledCall[]> {
     if (calls.length === 0 || !(await this.lists())) return calls;
-    const first = Math.min(...calls.map(({ written }) => written)) - CLOSE_MS;
-    const told = await this.#toldSince(first);
-    return calls.filter((call) => !this.#takes(told, call));
+    const first = Math.min(...calls.map(({ written }) => written)) - MAX_END_DIFFERENCE_MS;
+    const records = await this.#recordsSince(first);
+    return calls.filter((call) => !this.#matches(records, call));
   }
 
-  /** Whether somebody told a call; that telling is of no other call then. */
-  #takes(told: ReadonlyMap<string, Map<string, Told>>, call: PolledCall): boolean {
-    const model = short(call.model ?? "");
-    for (const [id, one] of told.get(sizeOf(call)) ?? []) {
-      if (this.#taken.has(id) || one.model !== model || Math.abs(one.endMs - call.written) > CLOSE_MS)
-        continue;
-      this.#taken.add(id);
-      // The oldest is the first.
-      if (this.#taken.size > MOST_TAKEN)
-        for (const oldest of this.#taken.values()) return this.#taken.delete(oldest);
+  /** Whether a call matches a record that matched no other call. */
+  #matches(records: ReadonlyMap<string, Map<string, OtherRecord>>, call: PolledCall): boolean {
+    const model = withoutProvider(call.model ?? "");
+    for (const [id, record] of records.get(tokensOf(call)) ?? []) {
+      const isClose = Math.abs(record.endMs - call.written) <= MAX_END_DIFFERENCE_MS;
+      if (this.#matched.has(id) || record.model !== model || !isClose) continue;
+      this.#matched.add(id);
+      // A set keeps its order: the first is the oldest.
+      if (this.#matched.size > MAX_MATCHED)
+        for (const oldest of this.#matched.values()) return this.#matched.delete(oldest);
       return true;
     }
     return false;
   }
 
-  /** What others told of calls that ended since then, by tokens and id. */
-  async #toldSince(firstMs: number): Promise<Map<string, Map<string, Told>>> {
-    const told = new Map<string, Map<string, Told>>();
-    const hours = Math.min(MOST_HOURS, Math.max(1, Math.ceil((Date.now() - firstMs) / HOUR_MS)));
-    for (let page = 0, isMore = true; isMore && page < MOST_PAGES; page += 1) {
+  /** Other senders' records of calls that ended since `firstMs`, by tokens and id. */
+  async #recordsSince(firstMs: number): Promise<Map<string, Map<string, OtherRecord>>> {
+    const records = new Map<string, Map<string, OtherRecord>>();
+    const hours = Math.min(MAX_HOURS, Math.max(1, Math.ceil((Date.now() - firstMs) / HOUR_MS)));
+    for (let page = 0, isMore = true; isMore && page < MAX_PAGES; page += 1) {
       const query = `hours=${hours}&limit=${PAGE}&offset=${page * PAGE}`;
       const { status, body, code } = await ask(`${this.#url}/api/model-usage?${query}`, this.#token);
       if (status === 0 || status >= 500)
-        throw new ReceiverAway(`AgentWatch is away (${code || `HTTP ${status}`})`);
+        throw new ReceiverUnreachable(`AgentWatch cannot be reached (${code || `HTTP ${status}`})`);
       if (status !== 200 || !Array.isArray(body)) {
-        this.problem = `AgentWatch does not list its calls (HTTP ${status}), so they are not compared with those of other ways`;
-        return told;
+        this.problem = `AgentWatch does not list its calls (HTTP ${status}), so calls of other senders may count twice`;
+        return records;
       }
       this.problem = undefined;
-      for (const record of body) isMore = this.#keep(told, asObject(record), firstMs) && isMore;
+      for (const record of body) isMore = this.#add(records, asObject(record), firstMs) && isMore;
       isMore &&= body.length === PAGE;
     }
-    return told;
+    return records;
   }
 
-  /** Keeps a record of the receiver, newest first; whether older ones matter too. */
-  #keep(told: Map<string, Map<string, Told>>, record: Record<string, unknown>, firstMs: number): boolean {
+  /** Adds a record; the receiver lists the newest first. @returns whether older records are needed too */
+  #add(
+    records: Map<string, Map<string, OtherRecord>>,
+    record: Record<string, unknown>,
+    firstMs: number,
+  ): boolean {
     const { id, model, prompt_tokens, completion_tokens, timestamp, gateway } = record;
     const endMs = typeof timestamp === "string" ? Date.parse(timestamp) : Number.NaN;
     if (Number.isNaN(endMs)) return true;
     if (endMs < firstMs) return false;
     if (gateway === this.#gateway || typeof model !== "string") return true;
-    const size = `${prompt_tokens} ${completion_tokens}`;
-    const same = told.get(size) ?? new Map<string, Told>();
-    told.set(size, same.set(String(id), { model: short(model), endMs }));
+    const tokens = `${prompt_tokens} ${completion_tokens}`;
+    const same = records.get(tokens) ?? new Map<string, OtherRecord>();
+    records.set(tokens, same.set(String(id), { model: withoutProvider(model), endMs }));
     return true;
   }
 }
 
-function sizeOf({ prompt, completion }: PolledCall): string {
+function tokensOf({ prompt, completion }: PolledCall): string {
   return `${prompt} ${completion}`;
 }
 
-/** A model without its provider, which one of two may leave out. */
-function short(model: string): string {
+/** A model's name without its provider, which some senders leave out. */
+function withoutProvider(model: string): string {
   return model.slice(model.lastIndexOf("/") + 1);
 }

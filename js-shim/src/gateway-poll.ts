@@ -1,36 +1,36 @@
 /**
- * Follows a gateway's sessions through its API: which have changed, and what calls are new in them. A session is looked at
- * when the gateway says that it changed, and where it says nothing, when the time of its last change is another.
+ * Reads new calls of a gateway's sessions through its API. A session is read when the gateway sends an event of a change,
+ * and, on gateways without such events, when the time of its last change differs.
  */
 
-import { Away, asObject, type GatewayEvent, type GatewayLink, Refusal } from "./gateway-link.js";
+import { asObject, ConnectionError, type GatewayEvent, type GatewayLink, Refusal } from "./gateway-link.js";
 import { reason } from "./promises.js";
 import type { Fact, Instance } from "./wasm.js";
 
-/** How often sessions are listed where the gateway tells of changes, and where it does not, in ms. */
-const LIST_EVERY_MS = { told: 60_000, untold: 5_000 } as const;
-/** The list of all sessions is asked for so often, in ms; in between those that changed lately will do. */
+/** Interval between two lists of sessions, on gateways with and without events of changes, in ms. */
+const LIST_EVERY_MS = { withEvents: 60_000, withoutEvents: 5_000 } as const;
+/** Interval between two lists of all sessions, in ms; the lists between have recently changed sessions only. */
 const LIST_ALL_EVERY_MS = 300_000;
-/** How long a session counts as one that changed lately, in minutes. */
-const LATELY_MIN = 15;
-/** A session is looked at so long after it changed, in ms: what changes comes in bursts. */
+/** Age of a recent change, in minutes. */
+const RECENT_MIN = 15;
+/** Time between a change and the reading of the session, in ms: changes come in bursts. */
 const READ_AFTER_MS = 300;
-/** A look that took long is paid for by a rest, in ms: gateways read the whole transcript for it. */
-const REST = { perLook: 10, most: 5_000 } as const;
+/** Pause after a reading, as a multiple of its duration and at most, in ms: a gateway reads the whole transcript for it. */
+const PAUSE = { perReading: 10, max: 5_000 } as const;
 /**
- * A call that no message names yet is looked for again, so often and after so long (ms): the history of a gateway at work
- * comes late, and names, beginnings and ids are to be those of the message.
+ * Retries for a call without a message, and the pause before each, in ms. A working gateway writes its history late, and
+ * the message has the call's model, start and id.
  */
-const NAMES_LATE = { tries: 3, afterMs: 1_000 } as const;
-/** The most sessions that are followed at once; of more, those that changed last. */
-const MOST_SESSIONS = 50_000;
-/** Messages are asked for in such pages, a few where few calls are new. */
+const MESSAGE_RETRY = { tries: 3, afterMs: 1_000 } as const;
+/** Sessions that are followed; of more, the ones that changed last. */
+const MAX_SESSIONS = 50_000;
+/** Messages of a page: for few new calls, and for many. */
 const PAGE = { few: 200, many: 1_000 } as const;
-/** The most pages of one session's messages: 2026.3.13 has one alone. */
-const MOST_PAGES = 50;
-/** The most sessions that are found beside the list. */
-const MOST_DISCOVERED = 5_000;
-/** Up to so many new calls a small page has them. */
+/** Pages of one session's messages; 2026.3.13 has a single page. */
+const MAX_PAGES = 50;
+/** Sessions that are found beside the list. */
+const MAX_DISCOVERED = 5_000;
+/** New calls up to which a small page is requested. */
 const FEW_CALLS = 20;
 
 /** A session as the gateway lists it. */
@@ -40,11 +40,11 @@ interface Session {
   sessionId: string | undefined;
   provider: string | undefined;
   model: string | undefined;
-  /** ms since 1970, by the gateway's clock; 0 where it is not told. */
+  /** Last change, in ms since 1970 by the gateway's clock; 0 where it is not known. */
   updatedAt: number;
-  /** Until then, on the monotonic clock, it is left alone. */
-  restUntil: number;
-  /** How often a message was missing. */
+  /** The session is not read before this time, in ms of the monotonic clock. */
+  pauseUntil: number;
+  /** Number of retries for a missing message. */
   tries: number;
 }
 
@@ -55,11 +55,11 @@ export interface PolledCall {
   model: string | null;
   prompt: number;
   completion: number;
-  /** When it ended, in ms since 1970. */
+  /** End of the call, in ms since 1970. */
   written: number;
 }
 
-/** See `crate/src/polled.rs`. */
+/** The result of comparing a session with its mark; see `crate/src/polled.rs`. */
 interface Look {
   session_id: string | null;
   calls: PolledCall[];
@@ -72,21 +72,21 @@ interface Look {
   is_rewritten: boolean;
 }
 
-/** What following needs of the pipeline. */
-export interface Followed {
+/** The functions of the command that a poll calls. */
+export interface PollHost {
   instantiate(): Instance;
-  /** What was counted of a session. */
+  /** The mark of a session: how much of it is counted. */
   mark(name: string): string | undefined;
-  /** Counts calls, and keeps the mark with them: {@link mark} is that one from now on. */
+  /** Counts calls and stores the mark with them; {@link mark} returns it from now on. */
   take(calls: PolledCall[], name: string, mark: string): void;
-  /** Resolves when there is room for more. @throws what keeps calls from being counted */
+  /** Resolves when there is room for more calls. @throws ReceiverUnreachable */
   room(): Promise<void>;
   warn(text: string): void;
   mono(): number;
   wall(): number;
 }
 
-/** What is known of the reading. */
+/** Counts of the reading. */
 export interface Reading {
   sessions: number;
   calls: number;
@@ -96,54 +96,56 @@ export interface Reading {
 
 /** Follows the sessions of one gateway, over many connections. */
 export class GatewayPoll {
-  readonly #followed: Followed;
+  readonly #host: PollHost;
   readonly #sinceMs: number;
-  /** The sessions as they were when they were looked at, by key. */
+  /** The sessions of the last list, by key. */
   readonly #known = new Map<string, Session>();
-  /** When sessions are to be looked at, on the monotonic clock, by key. */
+  /** Times at which sessions are to be read, in ms of the monotonic clock, by key. */
   readonly #due = new Map<string, number>();
   #link: GatewayLink | undefined;
   #io: Instance | undefined;
-  #isTold = false;
+  /** Whether the gateway sends events of changes. */
+  #hasEvents = false;
   #listAt = 0;
   #listAllAt = 0;
   #takesMaxChars = true;
   #wake: (() => void) | undefined;
   readonly reading: Reading = { sessions: 0, calls: 0, skipped: {}, problems: new Set() };
 
-  constructor(followed: Followed, sinceMs: number) {
-    this.#followed = followed;
+  /** @param sinceMs calls since then are counted, in ms since 1970 */
+  constructor(host: PollHost, sinceMs: number) {
+    this.#host = host;
     this.#sinceMs = sinceMs;
   }
 
-  /** Goes on with a connection: whatever happened meanwhile is in the list of sessions. */
+  /** Continues with a new connection. Changes that happened meanwhile are in the list of sessions. */
   async use(link: GatewayLink): Promise<void> {
     this.#link = link;
     try {
       await link.request("sessions.subscribe", {});
-      this.#isTold = true;
+      this.#hasEvents = true;
     } catch (error) {
       if (!(error instanceof Refusal) || error.isRetryable) throw error;
-      // 2026.3 has no such method; it tells what runs do.
-      this.#isTold = false;
+      // 2026.3 has no such method; it sends events of runs.
+      this.#hasEvents = false;
     }
     [this.#listAt, this.#listAllAt] = [0, 0];
   }
 
   /**
-   * Finds sessions that the list leaves out, with calls since a time (ms since 1970): runs of jobs, and what was there before
-   * a reset. It costs a gateway a reading of its transcripts, so it is asked once.
+   * Finds sessions that are not in the list, with calls since `sinceMs` (ms since 1970): runs of jobs, and sessions before
+   * a reset. The gateway reads its transcripts for it, so this runs once.
    */
   async discover(sinceMs: number): Promise<void> {
     const day = (ms: number) => new Date(ms).toISOString().slice(0, 10);
     const span = {
       startDate: day(sinceMs),
-      endDate: day(this.#followed.wall() + 86_400_000),
-      limit: MOST_DISCOVERED,
+      endDate: day(this.#host.wall() + 86_400_000),
+      limit: MAX_DISCOVERED,
     };
     const answered = await this.#ask("sessions.usage", { ...span, agentScope: "all" }).catch(
       (error: unknown) => {
-        // Up to 2026.6 it is about all agents, and has no such parameter.
+        // Up to 2026.6 the method covers all agents and has no such parameter.
         if (error instanceof Refusal && error.code === "INVALID_REQUEST")
           return this.#ask("sessions.usage", span);
         throw error;
@@ -154,20 +156,20 @@ export class GatewayPoll {
     for (const row of rows.map(asObject)) if (!listed.has(String(row.sessionId))) this.#meet(row);
   }
 
-  /** An event of the gateway: a session that changed, or the start or end of what may be a call. */
-  hear({ event, payload }: GatewayEvent): void {
+  /** Takes an event of the gateway: a change of a session, or the start or end of a run or tool. */
+  onEvent({ event, payload }: GatewayEvent): void {
     const isChange = event === "sessions.changed" || event === "session.message";
     const isRun = event === "agent" && (payload.stream === "lifecycle" || payload.stream === "tool");
     if (!isChange && !isRun) return;
     const key = payload.sessionKey;
     if (typeof key !== "string") this.#listAt = 0;
     else if (this.#known.has(key)) this.#markDue(key);
-    // One that is not known yet is in the list, once it is there.
-    else this.#listAt = Math.min(this.#listAt, this.#followed.mono() + READ_AFTER_MS);
+    // A new session is in the next list.
+    else this.#listAt = Math.min(this.#listAt, this.#host.mono() + READ_AFTER_MS);
     this.#wake?.();
   }
 
-  /** Whether everything that the gateway has told of is counted. */
+  /** Whether every change that the gateway reported is read. */
   get isIdle(): boolean {
     return this.#listAllAt > 0 && this.#due.size === 0;
   }
@@ -178,13 +180,13 @@ export class GatewayPoll {
     await this.#list();
   }
 
-  /** Does what is due, and waits for what is next, at most so long (ms). @throws Away or Refusal */
-  async step(mostMs: number): Promise<void> {
-    const { mono } = this.#followed;
+  /** Reads due sessions, then waits for the next due time, at most `maxMs` ms. @throws ConnectionError or Refusal */
+  async step(maxMs: number): Promise<void> {
+    const { mono } = this.#host;
     if (mono() >= this.#listAt) await this.#list();
     for (const [key, at] of this.#due) if (at <= mono()) await this.#visit(key);
     const next = Math.min(this.#listAt, ...this.#nearest());
-    const wait = Math.min(mostMs, Math.max(0, next - mono()));
+    const wait = Math.min(maxMs, Math.max(0, next - mono()));
     if (wait <= 0) return;
     await new Promise<void>((resolve) => {
       const timer = setTimeout(resolve, wait);
@@ -208,19 +210,19 @@ export class GatewayPoll {
   }
 
   #markDue(key: string): void {
-    // The first sign counts: one that changes all the time has its turn too.
-    const soon = this.#followed.mono() + READ_AFTER_MS;
-    if (!this.#due.has(key)) this.#due.set(key, Math.max(soon, this.#known.get(key)?.restUntil ?? 0));
+    // The first change decides: a session that changes all the time is read too.
+    const soon = this.#host.mono() + READ_AFTER_MS;
+    if (!this.#due.has(key)) this.#due.set(key, Math.max(soon, this.#known.get(key)?.pauseUntil ?? 0));
   }
 
-  /** Lists sessions, and finds those that changed since they were looked at. */
+  /** Lists sessions, and marks changed ones due. */
   async #list(): Promise<void> {
-    const { mono } = this.#followed;
+    const { mono } = this.#host;
     const isAll = this.#listAllAt === 0 || mono() - this.#listAllAt >= LIST_ALL_EVERY_MS;
     const wanted = {
       includeGlobal: true,
       includeUnknown: true,
-      ...(!isAll && { activeMinutes: LATELY_MIN }),
+      ...(!isAll && { activeMinutes: RECENT_MIN }),
     };
     for (let more: Record<string, unknown> | undefined = {}, count = 0; more; ) {
       const { payload } = await this.#ask("sessions.list", { ...wanted, ...more });
@@ -230,12 +232,12 @@ export class GatewayPoll {
       const { hasMore, nextOffset, limitApplied } = payload;
       const isMore = hasMore === true && typeof nextOffset === "number" && rows.length > 0;
       more =
-        isMore && count < MOST_SESSIONS
+        isMore && count < MAX_SESSIONS
           ? { offset: nextOffset, limit: Number(limitApplied) || 100 }
           : undefined;
     }
     if (isAll) this.#listAllAt = mono();
-    this.#listAt = mono() + (this.#isTold ? LIST_EVERY_MS.told : LIST_EVERY_MS.untold);
+    this.#listAt = mono() + (this.#hasEvents ? LIST_EVERY_MS.withEvents : LIST_EVERY_MS.withoutEvents);
     this.#forgetOldest();
   }
 
@@ -250,19 +252,19 @@ export class GatewayPoll {
       provider: text(row.modelProvider),
       model: text(row.model),
       updatedAt: typeof row.updatedAt === "number" ? row.updatedAt : 0,
-      restUntil: this.#known.get(key)?.restUntil ?? 0,
+      pauseUntil: this.#known.get(key)?.pauseUntil ?? 0,
       tries: this.#known.get(key)?.tries ?? 0,
     };
     const known = this.#known.get(key);
     const isSame = known?.updatedAt === session.updatedAt && known.sessionId === session.sessionId;
-    // A reset gives the key another session: the last calls of the one before have to be read by its id.
+    // After a reset the key has another session: the last calls of the session before are read by its id.
     if (known?.sessionId && session.sessionId && known.sessionId !== session.sessionId)
       this.#meetFormer(known);
     if (!known) this.reading.sessions += 1;
     this.#known.set(key, session);
     if (isSame || session.sessionId === undefined) return;
-    const [, lookedAt] = this.#markOf(session.sessionId, session.agent);
-    if (!known && lookedAt !== undefined && lookedAt === session.updatedAt) return;
+    const [, readAt] = this.#markOf(session.sessionId, session.agent);
+    if (!known && readAt !== undefined && readAt === session.updatedAt) return;
     this.#markDue(key);
   }
 
@@ -274,20 +276,20 @@ export class GatewayPoll {
   }
 
   #forgetOldest(): void {
-    if (this.#known.size <= MOST_SESSIONS) return;
+    if (this.#known.size <= MAX_SESSIONS) return;
     const all = [...this.#known.values()].sort((a, b) => a.updatedAt - b.updatedAt);
-    for (const { key } of all.slice(0, all.length - MOST_SESSIONS)) this.#known.delete(key);
+    for (const { key } of all.slice(0, all.length - MAX_SESSIONS)) this.#known.delete(key);
   }
 
-  /** The mark of a session, and its change when it was looked at. */
+  /** The mark of a session, its last change when it was read, and the mark's name. */
   #markOf(
     sessionId: string,
     agent: string | undefined,
-  ): [mark: string, lookedAt: number | undefined, name: string] {
+  ): [mark: string, readAt: number | undefined, name: string] {
     const name = `gateway/${agent ?? ""}/${sessionId}`;
-    const mark = this.#followed.mark(name) ?? "";
-    const lookedAt = mark.split(" ")[7];
-    return [mark, lookedAt === undefined ? undefined : Number(lookedAt), name];
+    const mark = this.#host.mark(name) ?? "";
+    const readAt = mark.split(" ")[7];
+    return [mark, readAt === undefined ? undefined : Number(readAt), name];
   }
 
   async #visit(key: string): Promise<void> {
@@ -296,9 +298,9 @@ export class GatewayPoll {
       this.#due.delete(key);
       return;
     }
-    // What happens during the look is due again.
+    // A change during the reading makes the session due again.
     this.#due.delete(key);
-    const { mono } = this.#followed;
+    const { mono } = this.#host;
     const begun = mono();
     try {
       await this.#look(session);
@@ -311,33 +313,33 @@ export class GatewayPoll {
       if (!/no transcript|not found|invalid session/i.test(error.message))
         this.reading.problems.add(`a session could not be read (${error.method}: ${error.message})`);
     }
-    session.restUntil = mono() + Math.min(REST.most, REST.perLook * (mono() - begun));
-    await this.#followed.room();
+    session.pauseUntil = mono() + Math.min(PAUSE.max, PAUSE.perReading * (mono() - begun));
+    await this.#host.room();
   }
 
-  /** Looks at one session. */
+  /** Reads one session. */
   async #look(session: Session): Promise<void> {
     const target = {
       key: session.key,
-      ...(this.#isTold && session.agent && isRaw(session.key) && { agentId: session.agent }),
+      ...(this.#hasEvents && session.agent && isRaw(session.key) && { agentId: session.agent }),
     };
     const series = await this.#ask("sessions.usage.timeseries", target);
-    const told = series.payload.sessionId;
-    const sessionId = typeof told === "string" ? told : (session.sessionId ?? "");
+    const answeredId = series.payload.sessionId;
+    const sessionId = typeof answeredId === "string" ? answeredId : (session.sessionId ?? "");
     const [mark, , name] = this.#markOf(sessionId, session.agent);
     const histories: string[] = [];
     let look = this.#compare(session, series.text, histories, mark);
     if (look.calls.length > 0 || look.untold > 0) {
       for await (const page of this.#messages(session, sessionId, look)) {
-        // They come from the newest on.
+        // The newest page comes first.
         histories.unshift(page);
         look = this.#compare(session, series.text, histories, mark);
         if (!look.wants_older) break;
       }
     }
-    if (look.unnamed + look.untold > 0 && session.tries < NAMES_LATE.tries) {
+    if (look.unnamed + look.untold > 0 && session.tries < MESSAGE_RETRY.tries) {
       session.tries += 1;
-      this.#due.set(session.key, this.#followed.mono() + NAMES_LATE.afterMs);
+      this.#due.set(session.key, this.#host.mono() + MESSAGE_RETRY.afterMs);
       return;
     }
     session.tries = 0;
@@ -346,22 +348,22 @@ export class GatewayPoll {
     this.#skip("no_model", look.nameless);
     this.#skip("told_as_sums", look.sums);
     if (look.mark === mark.split(" ").slice(0, 7).join(" ")) return;
-    // With the change that is counted by it.
-    const kept = sessionId === session.sessionId ? `${look.mark} ${session.updatedAt}` : look.mark;
-    this.#followed.take(look.calls, name, kept);
+    // The mark ends with the last change that it covers.
+    const full = sessionId === session.sessionId ? `${look.mark} ${session.updatedAt}` : look.mark;
+    this.#host.take(look.calls, name, full);
     this.reading.calls += look.calls.length;
   }
 
-  /** The messages of a session, page by page, from the newest on. */
+  /** The messages of a session, page by page, the newest first. */
   async *#messages(session: Session, sessionId: string, look: Look): AsyncGenerator<string> {
     const limit = look.calls.length > FEW_CALLS ? PAGE.many : PAGE.few;
-    for (let page = 0, offset: number | undefined; page < MOST_PAGES; page += 1) {
+    for (let page = 0, offset: number | undefined; page < MAX_PAGES; page += 1) {
       const { payload, text } = await this.#history({
         sessionKey: session.key,
         limit,
         ...(offset !== undefined && { offset }),
       });
-      // The key has another session now.
+      // After a reset the key has another session.
       if (payload.sessionId !== undefined && payload.sessionId !== sessionId) return;
       yield text;
       const { hasMore, nextOffset } = payload;
@@ -370,7 +372,7 @@ export class GatewayPoll {
     }
   }
 
-  /** What people wrote is cut to a character where the gateway does that: only names and counts are read. */
+  /** Requests messages. Newer gateways cut their texts to one character: only names and counts are read. */
   async #history(params: Record<string, unknown>) {
     if (this.#takesMaxChars) {
       try {
@@ -384,7 +386,7 @@ export class GatewayPoll {
   }
 
   #compare(session: Session, series: string, histories: string[], mark: string): Look {
-    this.#io ??= this.#followed.instantiate();
+    this.#io ??= this.#host.instantiate();
     try {
       const { key, agent, provider, model } = session;
       const look = this.#io.lookAtSession(
@@ -399,14 +401,14 @@ export class GatewayPoll {
       );
       return JSON.parse(look) as Look;
     } catch (error) {
-      // A trap ends the instance.
+      // The instance trapped: the next call makes a new one.
       this.#io = undefined;
       throw new Error(`a session of the gateway cannot be read: ${reason(error)}`);
     }
   }
 
   #ask(method: string, params: Record<string, unknown>) {
-    if (!this.#link) throw new Away(new Error("it is not connected"));
+    if (!this.#link) throw new ConnectionError(new Error("it is not connected"));
     return this.#link.request(method, params);
   }
 
@@ -415,14 +417,14 @@ export class GatewayPoll {
   }
 }
 
-/** Whether a refusal is about one session, and not about who asks. */
+/** Whether a refusal concerns one session, and not this client. */
 function isOfSession({ code, message }: Refusal): boolean {
   return (
     (code === "INVALID_REQUEST" || code === "NOT_FOUND") && !/unknown method|missing scope/i.test(message)
   );
 }
 
-/** Whether a key names no agent: newer gateways then have to be told. */
+/** Whether a key names no agent: newer gateways need it as a parameter then. */
 function isRaw(key: string): boolean {
   return !key.startsWith("agent:");
 }

@@ -1,4 +1,4 @@
-/** The secrets that a gateway is shown: from the environment, or from `gateway.remote` of OpenClaw's configuration here. */
+/** The credentials for a gateway: from the environment, or from `gateway.remote` of OpenClaw's configuration here. */
 
 import { environmentGatewayAccess, withVariables } from "./env.js";
 import type { Credentials } from "./gateway-link.js";
@@ -6,12 +6,12 @@ import { SettingError } from "./listen.js";
 import type { GatewayConfig } from "./openclaw.js";
 import { resolveReference } from "./secret.js";
 
-/** Secrets, and what the operator calls their place. */
+/** Credentials, and their source as the operator knows it. */
 export interface Access extends Credentials {
   from: string;
 }
 
-/** `gateway.remote`, where it is of this gateway: OpenClaw's own clients take it too. */
+/** `gateway.remote`, where its address is this gateway's; OpenClaw's own clients use it too. */
 export function remoteSettings(config: GatewayConfig | undefined, text: string): Record<string, unknown> {
   const { remote } =
     (config as { gateway?: { remote?: Record<string, unknown> } } | undefined)?.gateway ?? {};
@@ -21,9 +21,9 @@ export function remoteSettings(config: GatewayConfig | undefined, text: string):
 }
 
 /**
- * Finds what to show the gateway. The environment wins, as with OpenClaw's clients.
+ * Finds the credentials. The environment wins, as with OpenClaw's clients.
  *
- * @throws SettingError where a setting names a secret that cannot be had
+ * @throws SettingError where a setting refers to a secret that cannot be resolved
  */
 export async function findAccess(
   remote: Record<string, unknown>,

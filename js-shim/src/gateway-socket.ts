@@ -1,6 +1,6 @@
 /**
- * A WebSocket client (RFC 6455) for texts: Node's own pins no certificate and bounds no message.
- * No file and no environment is read here.
+ * A WebSocket client (RFC 6455) for text messages: Node's own cannot pin a certificate or limit a message. This module reads
+ * no file and no environment.
  */
 
 import { createHash, randomBytes } from "node:crypto";
@@ -10,29 +10,29 @@ import { connect as connectTls, type TLSSocket } from "node:tls";
 import { type GatewayAddress, plainFingerprint } from "./gateway-address.js";
 
 const ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-const [CONTINUES, TEXT, CLOSE, PING, PONG] = [0x0, 0x1, 0x8, 0x9, 0xa];
+const [CONTINUATION, TEXT, CLOSE, PING, PONG] = [0x0, 0x1, 0x8, 0x9, 0xa];
 /** The largest control frame, in bytes. */
-const MOST_CONTROL = 125;
-/** How much may wait to be sent, in bytes: requests are small, and whoever takes none is gone. */
-const MOST_UNSENT = 1024 * 1024;
+const MAX_CONTROL = 125;
+/** Unsent bytes at which the connection is closed: requests are small, so the gateway reads nothing any more. */
+const MAX_UNSENT = 1024 * 1024;
 
 /** The certificate is not the pinned one. */
 export class FingerprintError extends Error {
   override name = "FingerprintError";
 }
 
-/** What a socket is told. */
+/** Callbacks of a socket. */
 export interface SocketEvents {
   text(text: string): void;
-  /** It is over, once. */
+  /** The connection was closed; called once. */
   closed(why: string): void;
 }
 
 /**
  * Opens a WebSocket.
  *
- * @param most the largest message that is taken, in bytes
- * @throws what is wrong; errors of the network have their `code`
+ * @param most the largest message that is accepted, in bytes
+ * @throws errors of the network with their `code`, and FingerprintError
  */
 export async function openSocket(
   address: GatewayAddress,
@@ -50,11 +50,11 @@ export async function openSocket(
   }
 }
 
-/** A connection, and with TLS the certificate that is wanted. */
+/** Opens a connection, and with TLS checks the certificate. */
 function connected({ host, port, isTls, fingerprint }: GatewayAddress, timeoutMs: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const servername = isIP(host) ? {} : { servername: host };
-    // A pinned certificate is known by itself, whoever signed it and whatever names it has.
+    // A pinned certificate needs neither a trusted authority nor a matching name.
     const socket = isTls
       ? connectTls({ host, port, ...servername, rejectUnauthorized: fingerprint === undefined })
       : connectTcp({ host, port });
@@ -80,7 +80,7 @@ function otherFingerprint(socket: TLSSocket, fingerprint: string): string | unde
   return shown === fingerprint ? undefined : shown || "none";
 }
 
-/** Asks for the WebSocket; what came behind the answer. */
+/** Upgrades the connection to a WebSocket. @returns the bytes behind the answer */
 function upgraded({ url, host }: GatewayAddress, socket: Socket, timeoutMs: number): Promise<Buffer> {
   const key = randomBytes(16).toString("base64");
   const accepted = createHash("sha1")
@@ -129,7 +129,7 @@ export class GatewaySocket {
   readonly #most: number;
   #chunks: Buffer[] = [];
   #size = 0;
-  /** How many bytes are needed before anything can be done. */
+  /** Number of bytes that the next step needs. */
   #needed = 2;
   #message: Buffer[] = [];
   #messageSize = 0;
@@ -144,7 +144,7 @@ export class GatewaySocket {
     socket.on("error", (error) => this.#end((error as NodeJS.ErrnoException).code ?? error.message));
     socket.on("close", () => this.#end("it was closed"));
     socket.on("data", (chunk: Buffer) => this.#take(chunk));
-    // What came with the answer is heard by who has this.
+    // After the caller has the socket: the first bytes may hold a message.
     queueMicrotask(() => this.#take(head));
   }
 
@@ -153,7 +153,7 @@ export class GatewaySocket {
     this.#write(TEXT, Buffer.from(text));
   }
 
-  /** Ends it; nobody is told. */
+  /** Closes the connection without a call of `closed`. */
   close(): void {
     this.#isOver = true;
     this.#socket.destroy();
@@ -180,7 +180,7 @@ export class GatewaySocket {
     this.#size = bytes.length;
   }
 
-  /** Reads one frame; how many bytes it has, or 0 where some are missing. */
+  /** Reads one frame. @returns its length in bytes, or 0 where bytes are missing */
   #frame(bytes: Buffer): number {
     this.#needed = 2;
     if (bytes.length < 2) return 0;
@@ -194,8 +194,8 @@ export class GatewaySocket {
     const [isLast, code] = [(first & 0x80) !== 0, first & 0x0f];
     const isControl = code >= CLOSE;
     const fault =
-      (first & 0x70) !== 0 || (second & 0x80) !== 0 || (isControl && (!isLast || size > MOST_CONTROL));
-    if (fault) return this.#refuse("it sent what is no frame");
+      (first & 0x70) !== 0 || (second & 0x80) !== 0 || (isControl && (!isLast || size > MAX_CONTROL));
+    if (fault) return this.#refuse("it sent an invalid frame");
     if (!isControl && this.#messageSize + size > this.#most)
       return this.#refuse(`it sent a message of more than ${Math.floor(this.#most / 1_048_576)} MiB`);
     this.#needed = header + size;
@@ -212,18 +212,18 @@ export class GatewaySocket {
     else if (code === CLOSE) {
       const why = body.length >= 2 ? `${body.readUInt16BE(0)} ${body.toString("utf8", 2)}`.trim() : "";
       this.#end(`it was closed${why && ` (${why})`}`);
-    } else if (code !== PONG) this.#refuse("it sent what is no frame");
+    } else if (code !== PONG) this.#refuse("it sent an invalid frame");
   }
 
   #data(code: number, body: Buffer, isLast: boolean): void {
-    const isRight = this.#isInMessage ? code === CONTINUES : code === TEXT;
-    if (!isRight) {
-      this.#refuse("it sent what is no text");
+    const isExpected = this.#isInMessage ? code === CONTINUATION : code === TEXT;
+    if (!isExpected) {
+      this.#refuse("it sent a message that is no text");
       return;
     }
     this.#isInMessage = !isLast;
     if (!isLast) {
-      // What comes later may be in the same memory.
+      // Copied, since later bytes may overwrite this memory.
       this.#message.push(Buffer.from(body));
       this.#messageSize += body.length;
       return;
@@ -234,7 +234,7 @@ export class GatewaySocket {
     try {
       text = new TextDecoder("utf-8", { fatal: true }).decode(whole);
     } catch {
-      this.#refuse("it sent what is no text");
+      this.#refuse("it sent a message that is no text");
       return;
     }
     this.#events.text(text);
@@ -247,7 +247,7 @@ export class GatewaySocket {
 
   #write(code: number, body: Buffer): void {
     if (this.#isOver) return;
-    if (this.#socket.writableLength > MOST_UNSENT) return this.#end("it takes nothing");
+    if (this.#socket.writableLength > MAX_UNSENT) return this.#end("it reads nothing any more");
     const { length } = body;
     const header = Buffer.alloc(length < 126 ? 2 : length < 65_536 ? 4 : 10);
     header[0] = 0x80 | code;

@@ -1,6 +1,6 @@
 /**
- * Refuses requests that a web page had a browser send: by a foreign origin, or by a name that its owner's DNS points
- * at this machine (DNS rebinding). No server of ours reads anything of a request before it has passed here.
+ * Refuses requests that a web page made a browser send: from another origin, or to a host name that an attacker's DNS
+ * resolves to this machine (DNS rebinding). The plugin's servers check every request here before they read its body.
  */
 
 import { BlockList, isIP } from "node:net";
@@ -11,7 +11,7 @@ const LOOPBACK = new BlockList();
 LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
 LOOPBACK.addAddress("::1", "ipv6");
 
-/** Whether this is an address that no other machine reaches. */
+/** Whether an address or name is of the loopback interface. */
 export function isLoopback(address: string): boolean {
   const family = isIP(address);
   if (family === 0 || address.includes("%")) return address.toLowerCase() === "localhost";
@@ -32,24 +32,24 @@ export function parseHosts(values: readonly string[]): string[] {
   return values.map((value) => value.toLowerCase());
 }
 
-/** What a server is reached by. */
+/** The address and names of a server. */
 export interface Reached {
-  /** The address that it is bound to. */
+  /** The bound address. */
   address: string;
-  /** Further host names by which it may be asked, in lower case. */
+  /** Further host names that requests may name, in lower case. */
   hosts: readonly string[];
 }
 
 /**
- * Why a request is refused, as a sentence; nothing where it may pass.
+ * Why a request is refused; undefined where it is allowed.
  *
- * @param target the target of its first line
- * @param raw its fields, names and values in turn
+ * @param target the target of the request line
+ * @param raw header fields, names and values in turn
  */
 export function refusal(target: string, raw: readonly string[], reached: Reached): string | undefined {
   const values = (name: string) =>
     pairs(raw).flatMap(([of, value]) => (of.toLowerCase() === name ? value : []));
-  // Another form of target would name another host than the Host header does.
+  // An absolute target could name another host than the Host header.
   if (!target.startsWith("/")) return "the request's target is no path";
   const [host = "", ...otherHosts] = values("host").map((value) => value.toLowerCase());
   const name = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+))(?::\d{1,5})?$/.exec(host);
@@ -64,14 +64,14 @@ export function refusal(target: string, raw: readonly string[], reached: Reached
   return undefined;
 }
 
-/** Others reach a server that is not bound to the loopback interface anyway, by names that are theirs to choose. */
+/** Whether the Host header's name is of this server. A server that is not on the loopback interface allows any name by default. */
 function isOurs(name: string, { address, hosts }: Reached): boolean {
   if (isLoopback(name) || hosts.includes(name)) return true;
-  // An address is nobody's to point elsewhere.
+  // DNS rebinding needs a name: an address cannot be redirected.
   return !isLoopback(address) && (hosts.length === 0 || isIP(name) !== 0);
 }
 
-/** What a stranger wrote, for a log and an answer. */
+/** Text of a request, bounded and without special characters, for logs and answers. */
 function shown(text: string): string {
   return text.replace(/[^a-z0-9._:[\]-]/g, "?").slice(0, 80);
 }

@@ -1,10 +1,10 @@
-/** Header fields as they pass a proxy: in their order and case, without those that belong to one connection. */
+/** Header fields that a proxy forwards: in their order and case, without the fields of one connection. */
 
 /**
- * Fields of one connection, RFC 9110 section 7.6.1; and a client's cookies: a browser sends those of one port to every
- * port of this machine, so the ones that come here are other servers'.
+ * Fields of one connection (RFC 9110 section 7.6.1), and cookies: a browser sends the cookies of one port to every port of
+ * a host, so cookies that arrive here belong to other servers.
  */
-const STAYS = new Set([
+const NOT_FORWARDED = new Set([
   "connection",
   "keep-alive",
   "proxy-authenticate",
@@ -17,43 +17,43 @@ const STAYS = new Set([
   "cookie2",
 ]);
 
-/** Fields that a `Connection` list cannot remove: what they say of body, target or client would be lost on the way. */
-const PASSES =
+/** Fields that a `Connection` list cannot remove, since they describe the body, the target or the client. */
+const ALWAYS_FORWARDED =
   /^(host|content-.*|accept(-.*)?|authorization|.*(api-?key|token|request-id|call-id).*|(anthropic|openai|x-goog|x-amz|x-ms)-.*|cache-control|date|etag|location|retry-after|vary|www-authenticate)$/;
 
-/** Names and values in turn, as Node has them in `rawHeaders`. */
+/** Names and values in turn, as in Node's `rawHeaders`. */
 export type RawHeaders = string[];
 
-/** The fields that pass; those in `without` (lower case) do not. */
+/** The forwarded fields. @param without further fields that are not forwarded, in lower case */
 export function endToEnd(raw: readonly string[], without: readonly string[] = []): RawHeaders {
-  const named = namedByConnection(raw).filter((name) => !PASSES.test(name));
-  const gone = new Set([...STAYS, ...without, ...named]);
-  const passed: RawHeaders = [];
-  for (const [name, value] of pairs(raw)) if (!gone.has(name.toLowerCase())) passed.push(name, value);
-  return passed;
+  const named = namedByConnection(raw).filter((name) => !ALWAYS_FORWARDED.test(name));
+  const removed = new Set([...NOT_FORWARDED, ...without, ...named]);
+  const forwarded: RawHeaders = [];
+  for (const [name, value] of pairs(raw)) if (!removed.has(name.toLowerCase())) forwarded.push(name, value);
+  return forwarded;
 }
 
-/** Fields that may stand behind a body: nobody is to take them for the head's. */
+/** The trailer fields that are forwarded; none that a receiver could merge into the header. */
 export function trailing(raw: readonly string[]): Array<[name: string, value: string]> {
-  return pairs(raw).filter(
-    ([name]) =>
-      !STAYS.has(name.toLowerCase()) && name.toLowerCase() !== "trailer" && !PASSES.test(name.toLowerCase()),
-  );
+  return pairs(raw).filter(([field]) => {
+    const name = field.toLowerCase();
+    return !NOT_FORWARDED.has(name) && name !== "trailer" && !ALWAYS_FORWARDED.test(name);
+  });
 }
 
-/** The same as pairs. */
+/** The fields as pairs of name and value. */
 export function pairs(raw: readonly string[]): Array<[name: string, value: string]> {
   const all: Array<[string, string]> = [];
   for (let index = 0; index + 1 < raw.length; index += 2) all.push([raw[index] ?? "", raw[index + 1] ?? ""]);
   return all;
 }
 
-/** How a message says where its body ends. */
+/** The framing of a message's body. */
 export type Framing = { by: "nothing" } | { by: "length"; length: number } | { by: "chunks" };
 
 /**
- * The framing of a message, from its fields alone; nothing where two readers of it may differ. Stricter than Node's
- * parser, which takes `gzip, chunked`, and which `--insecure-http-parser` makes take more.
+ * The framing of a message by its fields; undefined where two readers may disagree about it. Stricter than Node's parser,
+ * which accepts `gzip, chunked`, and more with `--insecure-http-parser`.
  */
 export function framing(raw: readonly string[]): Framing | undefined {
   const values = (name: string) =>

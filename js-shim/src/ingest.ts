@@ -1,41 +1,42 @@
-/** Events as NDJSON on standard input, for anything else that has them. */
+/** The command `agentwatch-openclaw ingest`: reads events as NDJSON from standard input. */
 
 import type { Readable } from "node:stream";
 import type { Pipeline } from "./pipeline.js";
 
-/** The longest line that is read, in bytes; a longer one is skipped, and takes no more memory than this. */
+/** The longest line that is read, in bytes. A longer line is skipped, without more memory than this. */
 const MAX_LINE = 1024 * 1024;
-/** How many bad lines are named; the rest is only counted. */
-const MAX_NAMED = 20;
+/** Number of bad lines that are logged; further ones are only counted. */
+const MAX_LOGGED = 20;
 
-/** After so many lines reading waits until they are sent: memory stays bounded however long the input is. */
-const RELIEF_LINES = 500;
-/** How long that may take, in ms. */
-const RELIEF_MS = 60_000;
+/** After this many lines reading waits until they are sent, which bounds memory. */
+const LINES_AT_ONCE = 500;
+/** How long it waits, in ms. */
+const SEND_BUDGET_MS = 60_000;
 
-/** What became of the lines. */
+/** Counts of lines. */
 export interface IngestSummary {
   lines: number;
   accepted: number;
-  /** Lines that were skipped, by reason. */
+  /** Number of skipped lines, by reason. */
   skipped: Record<string, number>;
 }
 
 /**
  * Reads events, one a line: `{"type": "model:used", …}`, `{"type": "message", "action": "received", …}`, or a typed
- * hook's `{"hook": "before_message_write", "event": {…}, "ctx": {…}}`. A bad line is told with its number and skipped.
+ * hook's `{"hook": "before_message_write", "event": {…}, "ctx": {…}}`. A bad line is logged with its number and skipped.
  */
 export async function ingest(
   input: Readable,
   pipeline: Pipeline,
-  tell: (text: string) => void,
+  log: (text: string) => void,
 ): Promise<IngestSummary> {
   const summary: IngestSummary = { lines: 0, accepted: 0, skipped: {} };
-  let named = 0;
+  let bad = 0;
   for await (const line of linesOf(input)) {
     summary.lines += 1;
-    if (summary.lines % RELIEF_LINES === 0 && !(await pipeline.reduceBacklog(RELIEF_LINES, RELIEF_MS))) {
-      tell(`line ${summary.lines}: the receiver takes nothing any more; reading ends here`);
+    const isBatch = summary.lines % LINES_AT_ONCE === 0;
+    if (isBatch && !(await pipeline.reduceBacklog(LINES_AT_ONCE, SEND_BUDGET_MS))) {
+      log(`line ${summary.lines}: the receiver takes nothing any more; reading ends here`);
       break;
     }
     const text = line && decoded(line);
@@ -46,9 +47,9 @@ export async function ingest(
       continue;
     }
     summary.skipped[problem] = (summary.skipped[problem] ?? 0) + 1;
-    named += 1;
-    if (named <= MAX_NAMED) tell(`line ${summary.lines}: ${problem}, skipped`);
-    if (named === MAX_NAMED) tell("further bad lines are only counted");
+    bad += 1;
+    if (bad <= MAX_LOGGED) log(`line ${summary.lines}: ${problem}, skipped`);
+    if (bad === MAX_LOGGED) log("further bad lines are only counted");
   }
   return summary;
 }
@@ -56,8 +57,8 @@ export async function ingest(
 const [LF, CR] = [0x0a, 0x0d];
 
 /**
- * The bytes of each line, whatever ends it (LF, CR LF, CR, the input's end); `undefined` for one that is too long. They
- * stand in one buffer, and are valid until the next line is asked for.
+ * The bytes of each line, which ends with LF, CR LF, CR or the input; `undefined` for a line that is too long. All lines
+ * share one buffer: the bytes are valid until the next line is read.
  */
 async function* linesOf(input: Readable): AsyncGenerator<Buffer | undefined> {
   const line = Buffer.alloc(MAX_LINE);
@@ -89,7 +90,7 @@ async function* linesOf(input: Readable): AsyncGenerator<Buffer | undefined> {
   if (size > 0) yield end();
 }
 
-/** The text of a line, without a byte order mark; `undefined` where it is no UTF-8. */
+/** The text of a line, without a byte order mark; `undefined` where it is not UTF-8. */
 function decoded(line: Buffer): string | undefined {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(line);

@@ -1,32 +1,32 @@
 /**
- * Takes logged calls over, each once. A log that was not accepted is tried again, and so is one whose answer was lost:
- * its calls are known by then, and are not taken a second time.
+ * Takes the calls of a log, each once. LiteLLM sends a log again when it was not accepted, and when the answer was lost:
+ * calls that were taken before are skipped then.
  */
 
 import { createHash } from "node:crypto";
 import type { LoggedCall } from "./litellm.js";
 import type { Pipeline } from "./pipeline.js";
 
-/** Calls that are remembered; LiteLLM tries again within minutes. */
-const MOST_KNOWN = 65_536;
+/** Calls that are remembered: LiteLLM retries within minutes. */
+const MAX_KNOWN = 65_536;
 
-/** What an intake needs of a pipeline. */
-export type Taker = Pick<Pipeline, "take" | "journalled" | "status">;
+/** The functions of a pipeline that an intake calls. */
+export type IntakePipeline = Pick<Pipeline, "take" | "journalled" | "status">;
 
 /** The intake of one endpoint. */
 export class Intake {
-  readonly #pipeline: Taker;
-  /** Calls that were taken, by their hashes, the oldest first. */
+  readonly #pipeline: IntakePipeline;
+  /** Hashes of the calls that were taken, the oldest first. */
   readonly #known = new Set<string>();
 
-  constructor(pipeline: Taker) {
+  constructor(pipeline: IntakePipeline) {
     this.#pipeline = pipeline;
   }
 
   /**
-   * Takes calls; once it resolves they are on disk.
+   * Takes calls. They are on disk when it resolves.
    *
-   * @throws where they are not. What is kept of them is sent when that is possible, and another try adds nothing to it
+   * @throws where they are not on disk. Calls that are in memory are sent all the same; a retry does not count them again
    */
   async accept(calls: readonly LoggedCall[]): Promise<void> {
     const dropped = this.#dropped();
@@ -39,7 +39,7 @@ export class Intake {
     this.#forgetOld();
     await this.#pipeline.journalled();
     if (this.#dropped() === dropped) return;
-    // Nobody will read them: the next try has to bring them again.
+    // These calls are lost here: the next retry has to bring them again.
     for (const key of keys) this.#known.delete(key);
     throw new Error("the process that owns the journal has not read what this one sees for too long");
   }
@@ -52,19 +52,19 @@ export class Intake {
 
   #forgetOld(): void {
     for (const key of this.#known) {
-      if (this.#known.size <= MOST_KNOWN) return;
+      if (this.#known.size <= MAX_KNOWN) return;
       this.#known.delete(key);
     }
   }
 }
 
-/** What tells calls apart: all that was logged of them, and how many alike stand before them in the same log. */
+/** A hash that identifies each call: of everything logged, and of the number of equal calls before it in the same log. */
 function keysOf(calls: readonly LoggedCall[]): string[] {
-  const alike = new Map<string, number>();
+  const equal = new Map<string, number>();
   return calls.map((call) => {
     const text = JSON.stringify(call);
-    const before = alike.get(text) ?? 0;
-    alike.set(text, before + 1);
+    const before = equal.get(text) ?? 0;
+    equal.set(text, before + 1);
     return createHash("sha256").update(`${before} ${text}`).digest("base64");
   });
 }

@@ -1,11 +1,11 @@
-/** Why a server cannot listen, in the words of the settings that say where. */
+/** Errors of options and settings. */
 
-/** A setting that is wrong; the message names it, its value and the mend. */
+/** An invalid setting or option. The message names it, its value and the mend. */
 export class SettingError extends Error {
   override name = "SettingError";
 }
 
-/** The error of a server that was to listen there. */
+/** The error of a server that cannot listen on `host` and `port`. */
 export function listenError(error: NodeJS.ErrnoException, host: string, port: number): SettingError {
   const at = `${host}:${port}`;
   switch (error.code) {
@@ -24,7 +24,7 @@ export function listenError(error: NodeJS.ErrnoException, host: string, port: nu
 }
 
 /**
- * The port in an option.
+ * Reads the option `--port`.
  *
  * @throws SettingError
  */

@@ -1,6 +1,6 @@
 /**
- * The endpoint for LiteLLM's generic API logger. LiteLLM throws a batch away on any error, so it is answered 200 only
- * once its calls are accepted for good, and 5xx where a second try (`max_retries`) may succeed.
+ * The endpoint for LiteLLM's generic API logger. LiteLLM drops a batch on any error, so a batch is answered 200 only when
+ * its calls are on disk, and 5xx where a retry (`max_retries`) may succeed.
  */
 
 import { createHash, timingSafeEqual } from "node:crypto";
@@ -8,11 +8,11 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type Bounds, Front } from "./front.js";
 import type { Log } from "./pipeline.js";
-import { quietly } from "./quiet.js";
+import { rateLimited } from "./rate-limit.js";
 import type { Told } from "./reading.js";
 import type { Instance, LogReader } from "./wasm.js";
 
-/** A logged call, in the names of the table `litellm`. Times in ms, `started` and `ended` since 1970. */
+/** A logged call, in the names of the source `litellm`. Times in ms; `started` and `ended` since 1970. */
 export interface LoggedCall extends Told {
   provider: string;
   model: string | null;
@@ -24,38 +24,38 @@ export interface LoggedCall extends Told {
   ttft: number | null;
 }
 
-/** What an endpoint needs. */
+/** The options of an endpoint. */
 export interface LitellmOptions {
   host: string;
   port: number;
-  /** Further host names by which it may be asked, in lower case. */
+  /** Further host names that requests may name, in lower case. */
   hosts: readonly string[];
-  /** Other bounds than the usual ones. */
+  /** Bounds that differ from the defaults. */
   bounds?: Partial<Bounds> | undefined;
-  /** What LiteLLM has to show as its bearer token; nothing: everybody on this machine may log. */
+  /** The bearer token that LiteLLM has to send; undefined: every client that reaches the endpoint may log. */
   token: string | undefined;
   /** OpenClaw's name of the provider that is this LiteLLM. */
   provider: string;
-  /** Takes calls over; once it resolves they are safe. Calls that come again are taken over once. */
+  /** Takes calls; they are on disk when it resolves. A repeated call is counted once. */
   accept(calls: LoggedCall[]): Promise<void>;
   instantiate(): Instance;
   log: Log;
-  /** ms of a clock that never goes back. */
+  /** ms of the monotonic clock. */
   mono(): number;
 }
 
 /** The largest body that is read, in bytes. */
 export const MAX_BODY = 16 * 1024 * 1024;
-/** How much is taken at once, and for how long. */
+/** Default bounds. */
 const BOUNDS: Bounds = { connections: 256, headersMs: 10_000, requestMs: 60_000, idleMs: 5_000 };
 
-/** What is answered. */
+/** An answer with a JSON body. */
 interface Answer {
   status: number;
   body: Record<string, unknown>;
 }
 
-/** The endpoint. */
+/** One endpoint. */
 export class LitellmEndpoint {
   readonly #options: LitellmOptions;
   readonly #front: Front;
@@ -63,13 +63,13 @@ export class LitellmEndpoint {
   readonly #warn: (text: string) => void;
   #io: Instance | undefined;
   readonly counts = { requests: 0, calls: 0, refused: 0, unreadable: 0, not_accepted: 0 };
-  /** Payloads that were no calls of a model, by reason. */
+  /** Number of payloads that were no model calls, by reason. */
   readonly skipped: Record<string, number> = {};
 
   constructor(options: LitellmOptions) {
     this.#options = options;
     this.#token = options.token === undefined ? undefined : digest(options.token);
-    this.#warn = quietly((text) => options.log.warn(text), options.mono);
+    this.#warn = rateLimited((text) => options.log.warn(text), options.mono);
     const { host, port, hosts } = options;
     this.#front = new Front({
       ...{ host, port, hosts },
@@ -85,15 +85,16 @@ export class LitellmEndpoint {
   }
 
   /**
-   * Begins to listen; where.
+   * Listens.
    *
-   * @throws SettingError where the address is taken or not allowed
+   * @returns the bound address
+   * @throws SettingError where the address is in use or not allowed
    */
   listen(): Promise<AddressInfo> {
     return this.#front.listen();
   }
 
-  /** Takes no more requests, and lets those that run end for at most so many ms. */
+  /** Accepts no more requests, and waits for running ones for at most `graceMs` ms. */
   close(graceMs: number): Promise<void> {
     return this.#front.close(graceMs);
   }
@@ -104,11 +105,11 @@ export class LitellmEndpoint {
     if (refusal) this.counts.refused += 1;
     else if (isAwaited) response.writeContinue();
     reply(response, refusal ?? (await this.#log(request)));
-    // Who is still sending reads no answer: what is left of the body is let run, for as long as a body may take.
+    // A client that is still sending does not read the answer: the rest of its body is read and dropped.
     request.resume();
   }
 
-  /** Why a request is not read at all. */
+  /** The answer to a request whose body is not read; undefined where it may be read. */
   #refusal({ method, headers }: IncomingMessage): Answer | undefined {
     if (this.#token && !isSame(this.#token, bearer(headers.authorization))) {
       this.#warn(
@@ -123,7 +124,7 @@ export class LitellmEndpoint {
     return Number(length) > MAX_BODY ? this.#tooLarge() : undefined;
   }
 
-  /** Reads a body and has its calls accepted. */
+  /** Reads a body and takes its calls. */
   async #log(request: IncomingMessage): Promise<Answer> {
     const reader = this.#inModule((io) => new io.LogReader());
     if (!reader) return this.#faulty();
@@ -139,7 +140,7 @@ export class LitellmEndpoint {
         if (!this.#inModule(() => [reader.feed(bytes)])) return this.#faulty();
       }
     } catch {
-      // The client broke off: nobody reads the answer.
+      // The client closed the connection.
       this.#inModule(() => reader.free());
       return problem(400, "cut off");
     }
@@ -178,7 +179,7 @@ export class LitellmEndpoint {
     return { status: 200, body: { accepted: calls.length, skipped: logged.skipped } };
   }
 
-  /** Runs something in the module; nothing where it trapped, after which the instance is dead. */
+  /** Runs work in the module. @returns undefined after a trap; the next call makes a new instance */
   #inModule<T>(work: (io: Instance) => T): T | undefined {
     try {
       this.#io ??= this.#options.instantiate();
@@ -216,7 +217,7 @@ function bearer(authorization: string | undefined): string {
   return /^Bearer (.*)$/i.exec(authorization ?? "")?.[1] ?? "";
 }
 
-/** Compared by their hashes, so that the time tells nothing. */
+/** Tokens are compared by their hashes, so that the time of a comparison reveals nothing. */
 function digest(token: string): Buffer {
   return createHash("sha256").update(token).digest();
 }

@@ -1,4 +1,4 @@
-/** Where a gateway keeps its state, and what its configuration says: for commands, inside a gateway's own and outside. */
+/** Finds a gateway's state directory and settings, for commands. */
 
 import {
   environmentCollector,
@@ -13,27 +13,27 @@ import { costSettings } from "./prices.js";
 import { withSecrets } from "./secret.js";
 import { pluginSettings } from "./settings.js";
 
-/** Options that name a gateway. */
+/** Options of `parseArgs` that name a gateway. */
 export const PLACE_OPTIONS = {
   "state-dir": { type: "string" },
   profile: { type: "string" },
 } as const;
 
-/** The same, read. */
+/** Values of {@link PLACE_OPTIONS}. */
 export interface PlaceOptions {
   "state-dir"?: string | undefined;
   profile?: string | undefined;
 }
 
-/** A gateway, as far as its files and the environment tell. */
+/** A gateway's state directory and configuration. */
 export interface Place {
   stateDir: string | undefined;
   config: GatewayConfig | undefined;
-  /** Why the configuration is not known. */
+  /** Why the configuration could not be read. */
   problem: string | undefined;
 }
 
-/** Finds a gateway. `loaded` is the configuration that the gateway's own command has read, comments and all. */
+/** Finds a gateway. @param loaded the configuration that OpenClaw's own command read, which may have comments */
 export function findPlace(options: PlaceOptions, loaded?: GatewayConfig): Place {
   const named = options["state-dir"] !== undefined || options.profile !== undefined;
   const stateDir = options["state-dir"] ?? environmentStateDir(options.profile);
@@ -43,38 +43,38 @@ export function findPlace(options: PlaceOptions, loaded?: GatewayConfig): Place 
 }
 
 /**
- * The settings of a command: its options win over the environment, which wins over the gateway's configuration. A
- * token of the configuration goes to the address of the configuration, and to no other.
+ * The settings of a command: its options win over the environment, which wins over the gateway's configuration. The
+ * configuration's token is sent to the configuration's address only.
  */
 export async function commandSettings(
   config: GatewayConfig | undefined,
   options: Record<string, unknown>,
 ): Promise<Settings> {
   const configured = await configuredSettings(config);
-  const nearer = { ...environmentSettings(), ...present(options) };
-  const isElsewhere = nearer.url !== undefined && nearer.url !== configured.settings.url;
+  const overriding = { ...environmentSettings(), ...present(options) };
+  const isOtherUrl = overriding.url !== undefined && overriding.url !== configured.settings.url;
   const { token, ...rest } = configured.settings;
-  const settings = { ...rest, ...(!isElsewhere && token !== undefined && { token }), ...nearer };
-  const problems = isElsewhere || nearer.token ? [] : configured.problems;
-  return { settings: { ...settings, ...surroundings(config) }, problems };
+  const settings = { ...rest, ...(!isOtherUrl && token !== undefined && { token }), ...overriding };
+  const problems = isOtherUrl || overriding.token ? [] : configured.problems;
+  return { settings: { ...settings, ...detected(config) }, problems };
 }
 
 /**
- * The settings that a gateway itself has, if this process has its environment: the configuration wins.
+ * The settings that the gateway itself has, if this process has the gateway's environment: the configuration wins.
  *
- * @param isInside whether it is a process of the gateway's own, which resolves secrets as the gateway does
+ * @param isInside whether OpenClaw's own command runs, whose SDK resolves secrets
  */
 export async function gatewaySettings(
   config: GatewayConfig | undefined,
   isInside: boolean,
 ): Promise<Settings> {
   const { settings, problems } = await configuredSettings(config, isInside);
-  return { settings: { ...environmentSettings(), ...settings, ...surroundings(config) }, problems };
+  return { settings: { ...environmentSettings(), ...settings, ...detected(config) }, problems };
 }
 
 interface Settings {
   settings: Record<string, unknown>;
-  /** What of the configuration cannot be used here, and what to do. */
+  /** Settings of the configuration that cannot be used here, each with its mend. */
   problems: string[];
 }
 
@@ -90,7 +90,7 @@ async function configuredSettings(config: GatewayConfig | undefined, isInside = 
   return { settings: present(found.settings), problems: [...problems, ...found.problems] };
 }
 
-/** A setting as the gateway would read it from its file. */
+/** A setting with `${NAME}` replaced, as the gateway does it. @param missing called where a variable is not set */
 function filledIn(value: unknown, missing: () => void): unknown {
   if (typeof value === "string") {
     const text = withVariables(value);
@@ -102,7 +102,8 @@ function filledIn(value: unknown, missing: () => void): unknown {
   return Object.fromEntries(entries);
 }
 
-function surroundings(config: GatewayConfig | undefined): Record<string, unknown> {
+/** Settings that are not configured but detected. */
+function detected(config: GatewayConfig | undefined): Record<string, unknown> {
   return { ...costSettings(config), collector: environmentCollector(), inContainer: isInContainer() };
 }
 

@@ -1,31 +1,31 @@
-/** Tells the core the prices of the models that it meets. */
+/** Answers the core's questions for prices of models. */
 
 import type { GatewayConfig } from "./openclaw.js";
 import { reason } from "./promises.js";
 import type { Core, Instance, PriceBook } from "./wasm.js";
 
-/** What the prices need of the pipeline. */
-export interface Shelf {
-  /** The module that knows prices. */
+/** The functions of the pipeline that prices call. */
+export interface PriceHost {
+  /** The module that looks prices up. */
   io(): Instance;
-  /** The built-in table. */
+  /** The built-in table of list prices. */
   table(): string;
   warn(text: string): void;
 }
 
 /** The prices under one set of settings. */
 export class Prices {
-  readonly #shelf: Shelf;
+  readonly #host: PriceHost;
   readonly #settings: Record<string, unknown>;
   #book: PriceBook | undefined;
   #hasFailed = false;
 
-  constructor(shelf: Shelf, settings: Record<string, unknown>) {
-    this.#shelf = shelf;
+  constructor(host: PriceHost, settings: Record<string, unknown>) {
+    this.#host = host;
     this.#settings = settings;
   }
 
-  /** Answers what the core asks. A price that cannot be found is unknown, and the call goes on. */
+  /** Answers all questions of the core. A price that is not found stays unknown. */
   answer(core: Core): void {
     for (let asked = core.wantsPrice(); asked; asked = core.wantsPrice()) {
       const price = this.#find(...asked);
@@ -39,10 +39,10 @@ export class Prices {
       this.#book ??= this.#open();
       return this.#book.find(provider, model);
     } catch (error) {
-      // A broken installation, or a fault: it would be the same for the next model.
+      // A broken installation or a trap: every further model would fail too.
       this.#hasFailed = true;
-      this.#shelf.warn(
-        `prices cannot be read (${reason(error)}): calls of which nobody tells the cost count as unknown`,
+      this.#host.warn(
+        `prices cannot be read (${reason(error)}): calls that come without a cost have an unknown cost`,
       );
       return undefined;
     }
@@ -51,20 +51,20 @@ export class Prices {
   #open(): PriceBook {
     const { prices, openclawPrices, byLogin } = this.#settings;
     const given = [prices, openclawPrices, byLogin].map(asPairs) as [unknown, unknown, unknown];
-    const book = new (this.#shelf.io().PriceBook)(...given, this.#shelf.table());
-    for (const problem of book.problems()) this.#shelf.warn(problem);
+    const book = new (this.#host.io().PriceBook)(...given, this.#host.table());
+    for (const problem of book.problems()) this.#host.warn(problem);
     return book;
   }
 }
 
-/** Settings cross as facts, which have no objects: those become lists of pairs. */
+/** Replaces objects by lists of pairs: settings cross into the module as facts, which have no objects. */
 export function asPairs(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(asPairs);
   if (typeof value !== "object" || value === null) return value ?? null;
   return Object.entries(value).map(([name, of]) => [name, asPairs(of)]);
 }
 
-/** What the gateway's configuration tells of costs, in the names of the settings. */
+/** The gateway configuration's prices and logins, in the names of the plugin's settings. */
 export function costSettings(config: GatewayConfig | undefined): Record<string, unknown> {
   return { byLogin: usedByLogin(config), openclawPrices: openclawPrices(config) };
 }
@@ -73,8 +73,8 @@ export function costSettings(config: GatewayConfig | undefined): Record<string, 
 const RATES = ["input", "output", "cacheRead", "cacheWrite"] as const;
 
 /**
- * The prices in `models.providers` of a gateway's configuration, in the shape of the setting `prices`: with these
- * OpenClaw reckons, so they hold for calls that others tell of too. All-zero prices are no prices.
+ * The prices in `models.providers` of a gateway's configuration, in the shape of the setting `prices`. OpenClaw computes
+ * its costs with them, so they hold for calls of all sources. All-zero prices count as missing.
  */
 export function openclawPrices(config: GatewayConfig | undefined): Record<string, object> {
   const prices: Record<string, object> = {};
@@ -96,19 +96,19 @@ export function openclawPrices(config: GatewayConfig | undefined): Record<string
   return prices;
 }
 
-/** A rate that OpenClaw was not given is 0 to it. */
+/** The rates of a model. OpenClaw takes a missing rate for 0. */
 function ratesOf(cost: Record<string, unknown> | null | undefined): Record<(typeof RATES)[number], unknown> {
   const { input = 0, output = 0, cacheRead = 0, cacheWrite = 0 } = cost ?? {};
   return { input, output, cacheRead, cacheWrite };
 }
 
-/** OpenClaw's tiers begin with their range's start; ours hold above a number of tokens. */
+/** Converts a tier: OpenClaw's begins with its range's start, the setting's holds above a number of tokens. */
 function tierOf(tier: Record<string, unknown> | null) {
   const [start] = Array.isArray(tier?.range) ? tier.range : [];
   return { above: Number(start) - 1, ...ratesOf(tier) };
 }
 
-/** The providers that a gateway uses by a login (a subscription) and never by a key, as far as its configuration says. */
+/** The providers that a gateway's configuration uses by a login (a subscription) and never by a key. */
 export function usedByLogin(config: GatewayConfig | undefined): string[] {
   const profiles = Object.values(config?.auth?.profiles ?? {});
   const withMode = (is: (mode: unknown) => boolean) =>

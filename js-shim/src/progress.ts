@@ -1,27 +1,27 @@
-/** How far something is: a bar on a terminal, a line now and then elsewhere. */
+/** Shows progress: a bar on a terminal, a line once in a while elsewhere. */
 
 import { counted } from "./words.js";
 
-/** How often a terminal is written to, and anything else, in ms. */
+/** Shortest interval between two updates, on a terminal and elsewhere, in ms. */
 const REDRAW_MS = 200;
 const LINE_MS = 10_000;
 const WIDTH = 24;
 
-/** What is shown. */
+/** Counts so far. */
 export interface Done {
   sessions: number;
   bytes: number;
   rows: number;
 }
 
-/** Where it is shown. */
+/** The output stream. */
 export interface Screen {
   write(text: string): unknown;
   isTTY?: boolean;
   columns?: number;
 }
 
-/** See above. */
+/** The progress of one command. */
 export class ProgressBar {
   readonly #screen: Screen;
   readonly #total: number;
@@ -30,7 +30,7 @@ export class ProgressBar {
   #shown: number;
   #isDrawn = false;
 
-  /** @param total how many sessions there are */
+  /** @param total number of sessions @param mono ms of the monotonic clock */
   constructor(screen: Screen, total: number, mono: () => number) {
     this.#screen = screen;
     this.#total = total;
@@ -40,7 +40,7 @@ export class ProgressBar {
     if (!screen.isTTY) this.#shown = this.#begun;
   }
 
-  /** Shows it, if it was not just shown. */
+  /** Shows the counts, unless an update was shown just before. */
   show(done: Done): void {
     const now = this.#mono();
     if (now - this.#shown < (this.#screen.isTTY ? REDRAW_MS : LINE_MS)) return;
@@ -55,7 +55,7 @@ export class ProgressBar {
     this.#isDrawn = true;
   }
 
-  /** Clears the bar, for other lines. */
+  /** Clears the bar, so that other lines can be printed. */
   clear(): void {
     if (this.#isDrawn) this.#screen.write("\r\u001b[K");
     this.#isDrawn = false;

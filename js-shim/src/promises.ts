@@ -1,11 +1,11 @@
-/** Waiting with an end, and errors in words. */
+/** Deadlines and error texts. */
 
-/** An error in words. */
+/** The name and message of an error. */
 export function reason(error: unknown): string {
   return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
 }
 
-/** Rejects where a promise takes longer than so many ms; the clock keeps no process alive. */
+/** Rejects when a promise takes longer than `ms` ms. Its timer keeps no process alive. */
 export async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {

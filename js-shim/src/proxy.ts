@@ -1,6 +1,6 @@
 /**
- * A reverse proxy on the loopback interface, to put into `models.providers.*.baseUrl`. What passes is unchanged; calls
- * of models are read beside it, and told when they are over.
+ * A reverse proxy on the loopback interface, for `models.providers.*.baseUrl`. Requests and answers pass unchanged. The
+ * proxy reads model calls beside them, and reports each call when it is over.
  */
 
 import type { IncomingMessage, ServerResponse } from "node:http";
@@ -9,68 +9,68 @@ import { forward, type Listener, Origin } from "./forward.js";
 import { type Bounds, Front } from "./front.js";
 import type { Framing } from "./hop.js";
 import type { Log } from "./pipeline.js";
-import { quietly } from "./quiet.js";
+import { rateLimited } from "./rate-limit.js";
 import { type CallReading, type Edit, type Ending, Readers, type Told } from "./reading.js";
 import { type Route, route, type Upstream } from "./upstreams.js";
 import type { Instance } from "./wasm.js";
 
-/** A finished call, in the names of the table `proxied`. Times in ms, `started` and `ended` since 1970. */
+/** A finished call, in the names of the source `proxied`. Times in ms; `started` and `ended` since 1970. */
 export interface ProxiedCall extends Told {
   provider: string;
-  /** The model that was asked, as OpenClaw names it. */
+  /** The model of the request. */
   model: string | null;
-  /** The provider's id of the request, where it gives one in a header. */
+  /** The provider's id of the request, from a header of the answer. */
   request_id: string | null;
-  /** The HTTP status; nothing where there was no answer. */
+  /** The HTTP status; null where there was no answer. */
   status: number | null;
   started: number;
   ended: number;
   duration: number;
-  /** To the first byte of the answer's body. */
+  /** Time to the first byte of the answer's body. */
   ttfb: number | null;
-  /** To the first token of a stream. */
+  /** Time to the first token of a stream. */
   ttft: number | null;
 }
 
-/** A POST that reached a provider and is counted as no call, in the names of the table `passed`. */
+/** A POST that a provider answered and that is not counted as a call, in the names of the source `passed`. */
 export interface Passed {
   provider: string;
-  /** Without its query. */
+  /** The path without its query. */
   path: string;
 }
 
-/** What a proxy needs. */
+/** The options of a proxy. */
 export interface ProxyOptions {
   upstreams: readonly Upstream[];
   host: string;
   port: number;
-  /** Further host names by which it may be asked, in lower case. */
+  /** Further host names that requests may name, in lower case. */
   hosts: readonly string[];
-  /** Other bounds than the usual ones. */
+  /** Bounds that differ from the defaults. */
   bounds?: Partial<ProxyBounds> | undefined;
-  /** Hears of each call that is over; must not throw. */
+  /** Called for each call that is over; must not throw. */
   onCall(call: ProxiedCall): void;
-  /** Hears of each POST that was answered and is no call; must not throw. */
+  /** Called for each POST that was answered and is no call; must not throw. */
   onPassed?(passed: Passed): void;
   instantiate(): Instance;
   log: Log;
   /** ms since 1970. */
   wall(): number;
-  /** ms of a clock that never goes back. */
+  /** ms of the monotonic clock. */
   mono(): number;
 }
 
-/** How much a proxy takes at once, and for how long. */
+/** Bounds of a proxy. */
 export interface ProxyBounds extends Bounds {
-  /** A body that is to ask for its usage has to be held; a larger one passes as it is. In bytes. */
+  /** Largest body that is held to add `include_usage`, in bytes; a larger one passes unchanged. */
   held: number;
-  /** The same of all bodies together: one that finds no room passes as it is. */
+  /** The same for all held bodies together, in bytes. */
   heldTogether: number;
-  /** How long an upstream may be silent in the middle of a request, in ms. */
+  /** How long an upstream may send nothing during a request, in ms. */
   silentMs: number;
 }
 
-/** A model may think for long before it says something; a client of this machine sends what it has at once. */
+/** A model may think for long before its first byte. A client on this machine sends its request at once. */
 const BOUNDS: ProxyBounds = {
   connections: 1_000,
   headersMs: 30_000,
@@ -80,12 +80,12 @@ const BOUNDS: ProxyBounds = {
   heldTogether: 128 * 1024 * 1024,
   silentMs: 3_600_000,
 };
-/** Responses in the background that are remembered, so that those which are fetched again count once. */
-const MOST_BACKGROUND = 10_000;
-/** Headers by which providers name a request. */
+/** Background responses that are remembered, so that each counts once however often it is fetched. */
+const MAX_BACKGROUND = 10_000;
+/** Headers with a provider's id of the request. */
 const REQUEST_IDS = ["request-id", "x-request-id", "x-litellm-call-id", "apim-request-id"];
 
-/** The proxy. */
+/** One proxy server. */
 export class Proxy {
   readonly #options: ProxyOptions;
   readonly #bounds: ProxyBounds;
@@ -107,15 +107,15 @@ export class Proxy {
     asked_too_large: 0,
     asked_no_room: 0,
   };
-  /** Responses that go on in the background, by their ids, the oldest first; whether they were counted. */
+  /** Ids of background responses, the oldest first, and whether each was counted. */
   readonly #background = new Map<string, boolean>();
-  /** Bytes of bodies that are held. */
+  /** Bytes of all held bodies. */
   #held = 0;
 
   constructor(options: ProxyOptions) {
     this.#options = options;
     this.#readers = new Readers(() => options.instantiate());
-    this.#warn = quietly((text) => options.log.warn(text), options.mono);
+    this.#warn = rateLimited((text) => options.log.warn(text), options.mono);
     this.#bounds = { ...BOUNDS, ...options.bounds };
     for (const upstream of options.upstreams)
       this.#origins.set(upstream, new Origin(upstream.url, this.#bounds.silentMs));
@@ -132,21 +132,22 @@ export class Proxy {
     });
   }
 
-  /** Answers that could not be read, by reason. */
+  /** Number of answers that could not be read, by reason. */
   get unread(): Readers["unread"] {
     return this.#readers.unread;
   }
 
   /**
-   * Begins to listen; where.
+   * Listens.
    *
-   * @throws SettingError where the address is taken or not allowed
+   * @returns the bound address
+   * @throws SettingError where the address is in use or not allowed
    */
   listen(): Promise<AddressInfo> {
     return this.#front.listen();
   }
 
-  /** Takes no more requests, lets those that run end for at most so many ms, then breaks them off. */
+  /** Accepts no more requests, waits for running ones for at most `graceMs` ms, then closes their connections. */
   async close(graceMs: number): Promise<void> {
     await this.#front.close(graceMs);
     await Promise.all(this.#unfinished);
@@ -156,29 +157,29 @@ export class Proxy {
   #serve(request: IncomingMessage, response: ServerResponse, framing: Framing, isAwaited: boolean): void {
     this.counts.requests += 1;
     const target = request.url ?? "";
-    const way = route(this.#options.upstreams, target);
-    const origin = way && this.#origins.get(way.upstream);
-    if (!way || !origin) {
+    const found = route(this.#options.upstreams, target);
+    const origin = found && this.#origins.get(found.upstream);
+    if (!found || !origin) {
       this.#refuse(response);
       return;
     }
-    const reading = this.#readers.open(request.method ?? "", way.path);
-    const listener = this.#listen(way, reading, request, response);
+    const reading = this.#readers.open(request.method ?? "", found.path);
+    const listener = this.#listen(found, reading, request, response);
     const pass = (body: Uint8Array[] | undefined) => {
       try {
-        forward({ origin, path: way.path, request, response, framing, isAwaited, body, listener });
+        forward({ origin, path: found.path, request, response, framing, isAwaited, body, listener });
       } catch (error) {
-        // Node's parser takes requests that its writer refuses.
+        // Node's parser accepts some requests that Node refuses to write.
         listener.sent();
         listener.over("cut", error instanceof Error ? error : new Error(String(error)));
       }
     };
-    if (reading && way.upstream.asksForUsage && canAsk(request, way.path))
+    if (reading && found.upstream.asksForUsage && canAsk(request, found.path))
       this.#hold(request, response, isAwaited, reading, listener, pass);
     else pass(undefined);
   }
 
-  /** Who listens to a request and its answer. */
+  /** The listener of a request and its answer. */
   #listen(
     { upstream, path }: Route,
     reading: CallReading | undefined,
@@ -228,7 +229,7 @@ export class Proxy {
           const call = {
             ...known,
             model: reading.model,
-            // A compressed stream may be read a little later than it passed.
+            // The bytes of a compressed stream are read a little after they passed.
             ttft: ttft && Math.min(ttft, duration),
             ...told,
           };
@@ -244,18 +245,18 @@ export class Proxy {
     this.#options.onPassed?.(passed);
   }
 
-  /** Whether an answer tells of a call that is over and was not counted yet. */
+  /** Whether an answer is of a call that is over and not counted yet. */
   #isCall({ about, background, response_id: id }: Told, isFetched: boolean): boolean {
     const isPending = about === "pending";
     if (isPending && !isFetched) this.counts.pending += 1;
     const known = id === null ? undefined : this.#background.get(id);
     if (id !== null && known === undefined && (background || isPending)) this.#background.set(id, false);
     for (const old of this.#background.keys()) {
-      if (this.#background.size <= MOST_BACKGROUND) break;
+      if (this.#background.size <= MAX_BACKGROUND) break;
       this.#background.delete(old);
     }
     if (about || known) return false;
-    // A response that was stored is fetched: its call was answered at once, and counted then.
+    // A stored response is fetched: its call was counted when the provider answered it.
     if (isFetched && known === undefined && !background) return false;
     if (id !== null && this.#background.has(id)) this.#background.set(id, true);
     return true;
@@ -272,7 +273,7 @@ export class Proxy {
     this.#unfinished.add(done);
   }
 
-  /** Holds a request's body until it can be changed, then lets it pass. */
+  /** Holds a request's body until it is complete, changes it, and forwards it. */
   #hold(
     request: IncomingMessage,
     response: ServerResponse,
@@ -284,7 +285,7 @@ export class Proxy {
     if (isAwaited) response.writeContinue();
     const held: Buffer[] = [];
     let size = 0;
-    // Until it is sent it is held, be it here, in the request's buffer or in the upstream's.
+    // Counted until the body is sent: it may be here, in the request's buffer or in the upstream's.
     const release = () => {
       this.#held -= size;
       size = 0;
@@ -300,7 +301,7 @@ export class Proxy {
       this.#held += bytes.length;
       const isTooLarge = size > this.#bounds.held;
       if (!isTooLarge && this.#held <= this.#bounds.heldTogether) return;
-      // Too much to hold: what was held goes back to where it came from, and all of it passes as it is.
+      // Too much to hold: the bytes go back into the request, and the body passes unchanged.
       this.counts[isTooLarge ? "asked_too_large" : "asked_no_room"] += 1;
       request.off("data", take).off("end", end).off("close", left).pause();
       for (const bytes of held.splice(0).reverse()) request.unshift(bytes);
@@ -323,7 +324,7 @@ export class Proxy {
     answerError(response, 404, "no_upstream", message);
   }
 
-  /** The upstream did not answer: the client and the operator hear why. */
+  /** Tells client and operator why the upstream did not answer. */
   #explain(response: ServerResponse, upstream: Upstream, ending: Ending, error: Error | undefined): void {
     if (ending === "left" || response.destroyed) {
       this.counts.left += 1;
@@ -341,14 +342,14 @@ export class Proxy {
   }
 }
 
-/** A call that went on without a connection has the provider's times: they are the same whenever it is fetched. */
+/** A background call has the provider's times, which do not depend on when it is fetched. */
 function inBackground(call: ProxiedCall): ProxiedCall {
   const { created: started = call.started, completed: ended = call.ended } = call;
   const ofFetch = { request_id: null, ttfb: null, ttft: null };
   return { ...call, ...ofFetch, started, ended, duration: ended - started };
 }
 
-/** Whether a body may be changed so that its stream tells its usage. */
+/** Whether `include_usage` may be added to the body. */
 function canAsk(request: IncomingMessage, path: string): boolean {
   const { "content-type": type = "", "content-encoding": encoding } = request.headers;
   return /\/completions(\?|$)/.test(path) && /\bjson\b/i.test(type) && encoding === undefined;
@@ -359,7 +360,7 @@ function edited(held: Buffer[], reading: CallReading): Uint8Array[] {
   return edit ? spliced(held, edit) : held;
 }
 
-/** The pieces of a body, changed without a copy of it. */
+/** Applies an edit to the pieces of a body, without a copy of the body. */
 function spliced(pieces: readonly Uint8Array[], { at, remove, insert }: Edit): Uint8Array[] {
   const before: Uint8Array[] = [];
   const after: Uint8Array[] = [];

@@ -1,4 +1,4 @@
-/** Settings that are references to secrets: the gateway resolves them, or something else is to be written. */
+/** Resolves settings that are references to secrets, by OpenClaw's SDK or the environment. */
 
 import { wholeEnvironment } from "./env.js";
 import type { GatewayConfig } from "./openclaw.js";
@@ -23,10 +23,10 @@ function isReference(value: unknown): boolean {
 }
 
 /**
- * Settings with `token` and the values of `otlp.headers` as texts. What is no text and cannot be resolved is left out,
- * and `problems` says what to write instead.
+ * Resolves `token` and the values of `otlp.headers` to texts. A value that cannot be resolved becomes undefined, and
+ * `problems` says what to write instead.
  *
- * @param isInside whether this is the gateway's process, or one of its commands
+ * @param isInside whether this process is the gateway or one of OpenClaw's commands
  */
 export async function withSecrets<S extends Record<string, unknown>>(
   settings: S,
@@ -36,13 +36,13 @@ export async function withSecrets<S extends Record<string, unknown>>(
   const problems: string[] = [];
   const resolve = async (name: string, value: unknown, instead: string) => {
     if (!isObject(value)) return value;
-    const why = isReference(value)
+    const result = isReference(value)
       ? await resolved(config, `plugins.entries.agentwatch.config.${name}`, value)
       : "is neither a text nor {source, provider, id}";
-    if (typeof why !== "string") return why.value;
+    if (typeof result !== "string") return result.value;
     const forThis = name === "token" ? "; set AGENTWATCH_TOKEN for this command" : "";
     const elsewhere = `\`openclaw agentwatch\` can${forThis}`;
-    problems.push(`${name} ${why}; ${isInside ? instead : elsewhere}`);
+    problems.push(`${name} ${result}; ${isInside ? instead : elsewhere}`);
     return undefined;
   };
   const found: Record<string, unknown> = { ...settings };
@@ -66,7 +66,7 @@ export async function withSecrets<S extends Record<string, unknown>>(
   return { settings: found as S, problems };
 }
 
-/** A reference for a process that is no gateway's: the environment is read here, and the rest is the gateway's to resolve. */
+/** Resolves a reference in a process outside of the gateway: `env` from this environment, other sources by OpenClaw's SDK. */
 export async function resolveReference(
   config: GatewayConfig | undefined,
   path: string,
@@ -80,7 +80,7 @@ export async function resolveReference(
   return typeof secret === "string" ? { why: secret } : secret.value;
 }
 
-/** The secret at a path of the configuration, or why there is none. */
+/** Resolves the secret at a path of the configuration. @returns the secret, or the reason why it cannot be resolved */
 async function resolved(
   config: GatewayConfig | undefined,
   path: string,
@@ -97,7 +97,7 @@ async function resolved(
   }
 }
 
-/** The gateway's SDK, where this version has that module; outside a gateway nobody has. */
+/** The module of OpenClaw's SDK; empty where this version has none, or outside of a gateway. */
 async function sdk(): Promise<SecretSdk> {
   const specifier = "openclaw/plugin-sdk/secret-input-runtime";
   return import(specifier).catch(() => ({}));

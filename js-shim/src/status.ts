@@ -1,6 +1,6 @@
 /**
- * The status of what counts on a state directory: written by its owner when it changes, read by the command `status`
- * whether a gateway runs or not.
+ * The status of a state directory. Its owner writes it when it changes; the command `status` reads it, whether a gateway
+ * runs or not.
  */
 
 import { dirname, join } from "node:path";
@@ -13,27 +13,27 @@ import { readRequest } from "./store-request.js";
 import { instantiate } from "./wasm.js";
 import { counted } from "./words.js";
 
-/** How often the file is written at most, in ms. */
+/** Shortest interval between two writes of the file, in ms. */
 export const WRITE_EVERY_MS = 2_000;
 
-/** A status: counters and times (ms since 1970), as `crate/src/status.rs` has them. */
+/** A status: counters, and times in ms since 1970; see `crate/src/status.rs`. */
 export type Status = Record<string, unknown>;
 
-/** What the command shows. */
+/** The JSON document of the command `status`. */
 export interface StatusDocument {
-  /** The process that owns the state directory; none while nothing runs. */
+  /** The process that owns the state directory; null while none runs. */
   owner: Pick<Owner, "pid" | "host" | "role"> | null;
-  /** When the owner wrote its status last, in ms since 1970; none where it never did. */
+  /** Time at which the owner wrote its status last, in ms since 1970; null where no owner ever did. */
   written_ms: number | null;
-  /** What it wrote. Without an owner `waiting` and `records_waiting` are counted in the journal itself. */
+  /** The written status. Without an owner `waiting` and `records_waiting` are counted in the journal. */
   status: Status;
-  /** What is wrong with files of the folder, and the mend. They count for absent. */
+  /** Problems of the folder's files, each with its mend. Such a file counts as absent. */
   faults?: string[];
 }
 
-/** Writes the status, readable by its owner alone. */
+/** Writes the status file, which only its user may read. @param now ms since 1970 */
 export async function writeStatus(folder: string, status: Status, now: number): Promise<void> {
-  // A power cut costs it nothing: it is written again at the next start.
+  // Not synced to disk: the next start writes it again.
   await replaceOwn(statusFile(folder), `${JSON.stringify({ written_ms: now, status })}\n`, false);
 }
 
@@ -78,16 +78,16 @@ export async function readStatus(folder: string): Promise<StatusDocument> {
     const { pid, host, role } = owner;
     return { owner: { pid, host, role }, written_ms, status, faults };
   }
-  const waits = left(folder);
+  const journal = readJournal(folder);
   return {
     owner: null,
     written_ms,
-    status: { ...status, ...waits.status },
-    faults: [...faults, ...waits.faults],
+    status: { ...status, ...journal.status },
+    faults: [...faults, ...journal.faults],
   };
 }
 
-/** What is wrong, in words; empty where nothing is. */
+/** A text for each problem that the status shows. @param now ms since 1970 */
 export function troubles({ owner, status, written_ms, faults = [] }: StatusDocument, now: number): string[] {
   const found = [...faults];
   const waiting = Number(status.waiting ?? 0);
@@ -114,7 +114,7 @@ export function troubles({ owner, status, written_ms, faults = [] }: StatusDocum
   return found;
 }
 
-/** The counters that people ask for, a line each. */
+/** The status as lines of text. @param now ms since 1970 */
 export function inWords(document: StatusDocument, now: number): string[] {
   const { owner, status, written_ms } = document;
   const count = (name: string) => Number(status[name] ?? 0);
@@ -137,14 +137,14 @@ export function inWords(document: StatusDocument, now: number): string[] {
   ];
 }
 
-/** POSTs that a proxy passed on and counted as no calls. */
+/** The line of POSTs that a proxy forwarded and did not count as calls. */
 function uncountedInWords({ uncounted }: Status): string[] {
   const paths = Object.entries((uncounted ?? {}) as Record<string, number>);
   if (paths.length === 0) return [];
   return [`uncounted  ${paths.map(([path, count]) => `${counted(count, "POST")} to ${path}`).join(", ")}`];
 }
 
-/** What of the session store's history is being filled in. */
+/** The line of the session store's history while it is being read. */
 function historyInWords(status: Status): string[] {
   const { history } = status as { history?: { since: number; sessions: number; rows: number } };
   if (!history) return [];
@@ -154,15 +154,15 @@ function historyInWords(status: Status): string[] {
   ];
 }
 
-/** What an OpenTelemetry collector was told. */
+/** The lines of the OpenTelemetry collector. */
 function collectorInWords({ otlp }: Status): string[] {
   if (!otlp) return [];
   const { url, metrics, traces } = otlp as { url: string } & Record<string, Record<string, unknown> | null>;
   return [
     `collector  ${url}`,
-    ...Object.entries({ metrics, traces }).flatMap(([signal, told]) => {
-      if (!told) return [];
-      const { sent, rejected, refused, given_up_bytes, last_error } = told;
+    ...Object.entries({ metrics, traces }).flatMap(([signal, counters]) => {
+      if (!counters) return [];
+      const { sent, rejected, refused, given_up_bytes, last_error } = counters;
       return `           ${signal}: ${sent} sent, ${Number(rejected) + Number(refused)} refused${Number(given_up_bytes) > 0 ? `, ${counted(Number(given_up_bytes), "byte")} given up` : ""}, last error: ${String(last_error ?? "none")}`;
     }),
   ];
@@ -175,7 +175,7 @@ function statusFile(folder: string): string {
 const LEFT_OUT = "it is left out; see that it is a file of the gateway's user, or remove it";
 const WRITTEN_ANEW = "the gateway writes it anew while it runs: start it, or remove the file";
 
-/** The other small files of the folder. */
+/** Problems of the folder's other small files, each with its mend. */
 function faultsOf(folder: string): string[] {
   const mends: [string | undefined, string][] = [
     [writtenOwner(folder).fault, WRITTEN_ANEW],
@@ -188,7 +188,7 @@ function faultsOf(folder: string): string[] {
   return mends.flatMap(([fault, mend]) => (fault ? [`${fault}; ${mend}`] : []));
 }
 
-/** What is shown of a status has to be of these shapes. */
+// Shapes of the values that are shown.
 const COUNT = maybe(isNumber);
 const TEXT = maybe(isText);
 const SIGNAL = maybe(
@@ -231,8 +231,8 @@ function check(value: unknown): { written_ms?: number; status: Status } | undefi
     : undefined;
 }
 
-/** What a journal without an owner still holds, as the next owner will find it. */
-function left(folder: string): { status: Status; faults: string[] } {
+/** Reads the pending calls and records of a journal without an owner. */
+function readJournal(folder: string): { status: Status; faults: string[] } {
   const core = new (instantiate().Core)([], 0, 0);
   const files = new HostFiles(folder);
   core.open(files, Date.now(), performance.now());
@@ -240,7 +240,7 @@ function left(folder: string): { status: Status; faults: string[] } {
     core.status(),
   ) as Status;
   const faults = files.list("journal").flatMap(([, , , fault]) => (fault ? `${fault}: ${LEFT_OUT}` : []));
-  // What was seen and is not final yet will be, a moment after the next start.
-  const all = Number(waiting) + Number(open);
-  return { status: { waiting: all, records_waiting, journal_bytes, journal_corrupt, newer_files }, faults };
+  // Open calls become final a moment after the next start.
+  const pending = Number(waiting) + Number(open);
+  return { status: { waiting: pending, records_waiting, journal_bytes, journal_corrupt, newer_files }, faults };
 }

@@ -1,17 +1,17 @@
-/** Paths that an upstream may take for others than they seem. */
+/** Finds request paths that an upstream may read as another path. */
 
-/** A path that is encoded more often than this is refused unread. */
-const MOST_LEVELS = 4;
+/** A path with more levels of percent-encoding than this is refused. */
+const MAX_LEVELS = 4;
 
 /**
- * Whether a path, decoded as often as some server may decode it, leaves its folder, names another host or holds what no
- * path has. Servers differ: in how often they decode, in taking `\` for `/`, in cutting `;parameters` off, and in what
- * they make of overlong or wide forms of dots and slashes.
+ * Whether a path, decoded once or several times, leaves its folder, names another host or has a control character. Servers
+ * differ in how often they decode, whether `\` is `/`, whether they remove `;parameters`, and how they read overlong or
+ * wide forms of dots and slashes.
  */
-export function isTreacherous(path: string): boolean {
+export function isAmbiguousPath(path: string): boolean {
   let text = path;
-  for (let level = 0; level <= MOST_LEVELS; level += 1) {
-    if (isBad(text)) return true;
+  for (let level = 0; level <= MAX_LEVELS; level += 1) {
+    if (leavesFolder(text)) return true;
     const decoded = decode(text);
     if (decoded === undefined) return true;
     if (decoded === text) return false;
@@ -20,18 +20,18 @@ export function isTreacherous(path: string): boolean {
   return true;
 }
 
-function isBad(text: string): boolean {
+function leavesFolder(text: string): boolean {
   const folders = text.replaceAll("\\", "/");
-  // No path has a control character, and some servers cut or skip them.
+  // Some servers remove control characters, or end the path at one.
   return /[\x00-\x1f\x7f-\x9f]/.test(text) || folders.startsWith("//") || folders.split("/").some(isDots);
 }
 
-/** `.`, `..` and what becomes one of them where parameters, a query, or dots and blanks at the end are cut off. */
+/** Whether a segment is `.` or `..`, or becomes one when parameters, a query, or trailing dots and blanks are removed. */
 function isDots(segment: string): boolean {
   return /^[.\s]*\.[.\s]*([;?#]|$)/.test(segment);
 }
 
-/** The path with one level of escapes decoded, and other forms of dots and slashes as plain ones. */
+/** Decodes one level of escapes, and replaces other forms of dots and slashes by plain ones. */
 function decode(text: string): string | undefined {
   const wide = text.replace(/%u([0-9a-f]{4})/gi, (_, hex: string) =>
     String.fromCharCode(Number.parseInt(hex, 16)),
@@ -43,7 +43,7 @@ function decode(text: string): string | undefined {
       .replace(/[\u2216\u29f5]/g, "\\")
       .replaceAll("\u3002", ".");
   } catch {
-    // Bytes that are no UTF-8, an overlong dot or slash for one.
+    // Invalid UTF-8, such as an overlong dot or slash.
     return undefined;
   }
 }

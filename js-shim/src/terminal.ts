@@ -1,16 +1,16 @@
 /**
- * Lines for terminals. What they show comes from files, servers and arguments, so control characters in it are shown as
- * `\u001b`: a terminal would obey them, and a line break would make a line of its own.
+ * Prints lines on a terminal. Their texts come from files, servers and arguments, so control characters are printed as
+ * `\u001b`: a terminal would obey them, and a line break would forge a line.
  */
 
 import { styleText } from "node:util";
 
-/** Controls (C0, C1), invisible format characters (those for the direction of text among them), line separators, lone surrogates. */
-const UNSEEN = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+/** Control characters (C0, C1), format characters such as those for text direction, line separators, lone surrogates. */
+const INVISIBLE = /[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
 
-/** A text in which nothing is invisible. JSON in one line stays JSON of the same meaning. */
+/** Escapes invisible characters. A line of JSON stays equivalent JSON. */
 export function visible(text: string): string {
-  return text.replace(UNSEEN, (found) =>
+  return text.replace(INVISIBLE, (found) =>
     found
       .split("")
       .map((unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`)
@@ -18,10 +18,10 @@ export function visible(text: string): string {
   );
 }
 
-/** Colours of a line's first word, by what they mean. */
+/** Colours of a line's first word. */
 const COLOURS = { ok: "green", note: "yellow", trouble: "red" } as const;
 
-/** Prints a line; its first word in colour where the terminal has some. */
+/** Prints a line on standard output, with its first word in the colour of `state` where the terminal has colours. */
 export function print(line: string, state?: keyof typeof COLOURS): void {
   const shown = visible(line);
   console.log(state ? shown.replace(/^\S+ */, (word) => styleText(COLOURS[state], word)) : shown);
@@ -32,7 +32,7 @@ export function printError(line: string): void {
   console.error(visible(line));
 }
 
-/** Prints how a command is used: a text of the program's own, with its line breaks. */
-export function printUsage(usage: string, isAsked: boolean): void {
-  for (const line of usage.split("\n")) (isAsked ? print : printError)(line);
+/** Prints a command's usage: on standard output for `--help`, else on standard error. */
+export function printUsage(usage: string, isHelp: boolean): void {
+  for (const line of usage.split("\n")) (isHelp ? print : printError)(line);
 }

@@ -1,17 +1,17 @@
-/** Where the proxy may send requests: nowhere but to the upstreams that were given, by the path's prefix. */
+/** The upstreams of the proxy, chosen by the path's prefix. Requests go to no other server. */
 
 import { SettingError } from "./listen.js";
-import { isTreacherous } from "./target.js";
+import { isAmbiguousPath } from "./target.js";
 
 /** One upstream. */
 export interface Upstream {
-  /** The path's first part, `/openai`; without it the rest goes behind the address. `/` takes every path. */
+  /** Beginning of the path, such as `/openai`, which is removed from the forwarded path. `/` takes every path. */
   prefix: string;
   /** Origin and path, without a slash at the end. */
   url: URL;
-  /** OpenClaw's name of the provider: what its calls are counted under. */
+  /** OpenClaw's name of the provider, under which calls are counted. */
   provider: string;
-  /** Whether streams that do not ask for their usage are made to. */
+  /** Whether `stream_options.include_usage` is added to streaming requests that lack it. */
   asksForUsage: boolean;
 }
 
@@ -29,7 +29,7 @@ export function parseUpstreams(values: readonly string[]): Upstream[] {
   for (const [index, { prefix }] of upstreams.entries())
     if (upstreams.findIndex((other) => other.prefix === prefix) < index)
       throw new SettingError(`--upstream ${prefix}=… is given twice: choose another prefix for one of them`);
-  // The longest prefix that fits wins.
+  // The longest matching prefix wins.
   return upstreams.sort((a, b) => b.prefix.length - a.prefix.length);
 }
 
@@ -37,7 +37,7 @@ function parseUpstream(value: string): Upstream {
   const [target = "", ...options] = value.split(",");
   const at = target.indexOf("=");
   const prefix = target.slice(0, Math.max(at, 0));
-  // What stands there may hold a key: only the prefix is repeated.
+  // The address may contain a key, so messages show the prefix alone.
   const wrong = (why: string) => new SettingError(`--upstream ${prefix || "…"}=…: ${why}, as in ${EXAMPLE}`);
   if (at < 0) throw wrong("there is no = between prefix and address");
   if (!/^\/([\w.~-]+(\/[\w.~-]+)*)?$/.test(prefix) || prefix.split("/").includes(".."))
@@ -67,20 +67,20 @@ function parseUrl(text: string, wrong: (why: string) => SettingError): URL {
   return url;
 }
 
-/** Where a request goes: its upstream, and the path there. */
+/** The upstream of a request, and the path of the forwarded request. */
 export interface Route {
   upstream: Upstream;
   path: string;
 }
 
-/** The route of a request's target; nothing where no upstream is meant, or its server may take the path for another. */
+/** The route of a request's target; undefined where no prefix matches, or the path is ambiguous. */
 export function route(upstreams: readonly Upstream[], target: string): Route | undefined {
   const [path = ""] = target.split("?", 1);
   if (!/^\/[\x21-\x7e]*$/.test(target) || target.includes("#")) return undefined;
   for (const upstream of upstreams) {
     const prefix = upstream.prefix === "/" ? "" : upstream.prefix;
     if (path !== prefix && !path.startsWith(`${prefix}/`)) continue;
-    if (isTreacherous(path.slice(prefix.length))) return undefined;
+    if (isAmbiguousPath(path.slice(prefix.length))) return undefined;
     const base = upstream.url.pathname === "/" ? "" : upstream.url.pathname;
     const rest = `${base}${target.slice(prefix.length)}`;
     return { upstream, path: rest.startsWith("/") ? rest : `/${rest}` };

@@ -85,7 +85,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "intake",
     "litellm",
     "proxy",
-    "quiet",
+    "rate-limit",
     "reading",
     "target",
     "upstreams",

@@ -133,7 +133,7 @@ for (const version of versions) {
       await gateway.agentTurn({ session: "tools", message: "read it again [[tools 1]]" });
       await gateway.agentTurn({ session: "after", message: "hello" });
       await shown();
-      assert.match(watch.said(), /the gateway is away|nothing listens/);
+      assert.match(watch.said(), /the gateway cannot be reached|nothing listens/);
     });
 
     test("this command is killed, and starts again", async () => {

@@ -229,7 +229,7 @@ for (const version of versions) {
       await rm(join(stateDir, "agentwatch"), { recursive: true });
       const { status, said } = await startSync(stateDir, other.url).ended;
       assert.equal(status, 0, said);
-      assert.match(said, /all calls that the session store holds/);
+      assert.match(said, /all calls of the session store/);
       await waitForTotals(provider, other, { told });
     });
   });

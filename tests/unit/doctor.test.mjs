@@ -257,10 +257,10 @@ test("in a container, localhost is the container", async () => {
   assert.match(found.mend, /172\.17\.0\.1:8470.*host\.docker\.internal:8470/);
 });
 
-test("a name that nobody knows", async () => {
+test("a name that cannot be resolved", async () => {
   const found = await finding({ settings: { url: "http://watch.invalid:8470" } }, "receiver");
   assert.match(found.says, /ENOTFOUND|EAI_AGAIN/);
-  assert.match(found.mend, /see url for a slip/);
+  assert.match(found.mend, /check url for a typing error/);
 });
 
 test("something else listens there", async () => {
@@ -270,10 +270,10 @@ test("something else listens there", async () => {
   assert.match(found.mend, /something else has its port/);
 });
 
-test("it sends elsewhere", async () => {
+test("it redirects", async () => {
   const url = await serve(() => [302, {}, { location: "https://login.example/" }]);
   const found = await finding({ settings: { url } }, "receiver");
-  assert.match(found.says, /sends elsewhere \(HTTP 302\)/);
+  assert.match(found.says, /redirects \(HTTP 302\)/);
 });
 
 for (const [name, token, says, mend] of /** @type {const} */ ([
@@ -375,7 +375,7 @@ test("the owner of the journal is gone, or hangs", async () => {
   own(gone, { pid });
   const found = await finding({ stateDir: gone }, "journal");
   assert.equal(found.state, "note");
-  assert.match(found.says, new RegExp(`process ${pid} \\(gateway\\) owned the journal and is gone`));
+  assert.match(found.says, new RegExp(`process ${pid} \\(gateway\\) owned the journal and has ended`));
   assert.match(found.mend, /the next start takes the journal over/);
 
   const hung = stateDir({});

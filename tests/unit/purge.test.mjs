@@ -43,7 +43,7 @@ describe("purge", () => {
     const { stateDir, ours } = state();
     const { stderr, code } = purge(stateDir);
     assert.equal(code, 1, stderr);
-    assert.match(stderr, /--yes agrees\nnothing was removed/);
+    assert.match(stderr, /use --yes\nnothing was removed/);
     assert.ok(existsSync(ours));
   });
 

@@ -14,7 +14,7 @@ import {
   findAccess,
   GatewayLink,
   GatewayPoll,
-  OthersCalls,
+  OtherSenders,
   openSocket,
   parseGateway,
   Refusal,
@@ -235,14 +235,14 @@ describe("a WebSocket", () => {
       Buffer.from([0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255]),
       /more than/,
     ],
-    ["bytes", frame("x", { code: 2 }), /no text/],
-    ["no UTF-8", frame(Buffer.from([0xc3, 0x28])), /no text/],
-    ["a piece of nothing", frame("x", { code: 0 }), /no text/],
-    ["a text within another", Buffer.concat([frame("x", { isLast: false }), frame("y")]), /no text/],
-    ["a masked frame", Buffer.from([0x81, 0x80, 1, 2, 3, 4]), /no frame/],
-    ["an extension's bit", Buffer.from([0xc1, 0]), /no frame/],
-    ["a long ping", frame("x".repeat(126), { code: 9 }), /no frame/],
-    ["an unknown kind", frame("x", { code: 11 }), /no frame/],
+    ["bytes", frame("x", { code: 2 }), /is no text/],
+    ["no UTF-8", frame(Buffer.from([0xc3, 0x28])), /is no text/],
+    ["a piece of nothing", frame("x", { code: 0 }), /is no text/],
+    ["a text within another", Buffer.concat([frame("x", { isLast: false }), frame("y")]), /is no text/],
+    ["a masked frame", Buffer.from([0x81, 0x80, 1, 2, 3, 4]), /invalid frame/],
+    ["an extension's bit", Buffer.from([0xc1, 0]), /invalid frame/],
+    ["a long ping", frame("x".repeat(126), { code: 9 }), /invalid frame/],
+    ["an unknown kind", frame("x", { code: 11 }), /invalid frame/],
   ]))
     test(`${what} ends it`, async () => {
       for (const size of [1, bytes.length]) {
@@ -258,7 +258,7 @@ describe("a WebSocket", () => {
       const { says, mayPass } = troubleOf(error, addressOf(gateway.url), "x");
       assert.match(
         says,
-        /--gateway ws:\/\/127\.0\.0\.1:\d+: the gateway is away \(it is no WebSocket \(HTTP 404\)\)/,
+        /--gateway ws:\/\/127\.0\.0\.1:\d+: the gateway cannot be reached \(it is no WebSocket \(HTTP 404\)\)/,
       );
       return mayPass;
     });
@@ -517,7 +517,7 @@ describe("following a gateway", () => {
       },
       0,
     );
-    const open = await link(gateway, { onEvent: (/** @type {any} */ event) => poll.hear(event) });
+    const open = await link(gateway, { onEvent: (/** @type {any} */ event) => poll.onEvent(event) });
     await poll.use(open);
     const settle = async (ms = 1_200) => {
       for (const until = performance.now() + ms; performance.now() < until; ) await poll.step(100);
@@ -669,7 +669,7 @@ describe("calls that others told", () => {
 
   test("each telling is one call", async () => {
     const server = await receiver([told("2"), told("1")]);
-    const others = new OthersCalls(server.url, undefined, "far");
+    const others = new OtherSenders(server.url, undefined, "far");
     assert.equal((await others.without([call(), call(), call()])).length, 1);
     // They were of these, and are of no later ones.
     assert.equal((await others.without([call({ written: at + 1_500 })])).length, 1);
@@ -686,7 +686,7 @@ describe("calls that others told", () => {
   ]))
     test(`${what} is another call`, async () => {
       const server = await receiver([record]);
-      assert.equal((await new OthersCalls(server.url, undefined, "far").without([call()])).length, 1);
+      assert.equal((await new OtherSenders(server.url, undefined, "far").without([call()])).length, 1);
       await server.close();
     });
 
@@ -695,22 +695,25 @@ describe("calls that others told", () => {
       told(`n${n}`, { timestamp: new Date(at + 60_000).toISOString() }),
     );
     const server = await receiver([...newer, told("old")]);
-    assert.equal((await new OthersCalls(server.url, undefined, "far").without([call()])).length, 0);
+    assert.equal((await new OtherSenders(server.url, undefined, "far").without([call()])).length, 0);
     await server.close();
   });
 
-  test("a receiver that lists no calls is not asked, and one that is away is waited for", async () => {
+  test("a receiver that lists no calls is not asked, and calls wait for a receiver that cannot be reached", async () => {
     const stock = await receiver([told()], { features: null });
-    assert.equal((await new OthersCalls(stock.url, undefined, "far").without([call()])).length, 1);
+    assert.equal((await new OtherSenders(stock.url, undefined, "far").without([call()])).length, 1);
     await stock.close();
     const broken = await receiver([told()], { status: 503 });
     await assert.rejects(
-      new OthersCalls(broken.url, undefined, "far").without([call()]),
-      /away \(HTTP 503\)/,
+      new OtherSenders(broken.url, undefined, "far").without([call()]),
+      /cannot be reached \(HTTP 503\)/,
     );
     await broken.close();
-    await assert.rejects(new OthersCalls(broken.url, undefined, "far").without([call()]), /away/);
-    assert.equal((await new OthersCalls(undefined, undefined, "far").without([call()])).length, 1);
+    await assert.rejects(
+      new OtherSenders(broken.url, undefined, "far").without([call()]),
+      /cannot be reached/,
+    );
+    assert.equal((await new OtherSenders(undefined, undefined, "far").without([call()])).length, 1);
   });
 });
 

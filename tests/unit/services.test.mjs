@@ -153,7 +153,7 @@ const WRONG = /** @type {[string[], RegExp][]} */ ([
   ],
   [
     ["proxy", "--upstream", "/a=https://a", "--port", "0", "--host", "203.0.113.2"],
-    /--host 203\.0\.113\.2: whoever reaches this address can use the upstreams/,
+    /--host 203\.0\.113\.2: every client that reaches this address can use the upstreams/,
   ],
   [
     ["proxy", "--upstream", "/a=https://a", "--allow-host", "http://a"],

@@ -96,7 +96,7 @@ describe("alone", { concurrency: 4 }, () => {
     database.append("two", ...calls(51, 100, 2 * HOUR));
     const first = await run("--json").ended;
     assert.equal(first.status, 0, first.error);
-    assert.match(first.error, /all calls that the session store holds/);
+    assert.match(first.error, /all calls of the session store/);
     const { calls: counted, sent, waiting, complete, since_ms } = JSON.parse(first.out);
     assert.deepEqual([counted, sent, waiting, complete, since_ms], [100, 100, 0, true, 0]);
     assert.deepEqual([requests(), prompt()], [100, sum(1, 100)]);
@@ -155,12 +155,12 @@ describe("alone", { concurrency: 4 }, () => {
         const told = JSON.parse(out);
         assert.equal(told.complete, false);
         assert.ok(told.calls >= 1_000 && told.calls < 5_000, `${told.calls} calls were read`);
-        assert.match(error, /the next sync goes on/);
+        assert.match(error, /the next sync continues/);
       }
       receiver.hold = undefined;
       const second = await run().ended;
       assert.equal(second.status, 0, second.error);
-      assert.match(second.error, /going on with an earlier sync/);
+      assert.match(second.error, /continuing an earlier sync/);
       assert.deepEqual([requests(), prompt()], [total, sum(1, total)]);
     });
   }
