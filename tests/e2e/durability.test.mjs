@@ -4,11 +4,11 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { compareTotals } from "../../examples/gateway/compare.mjs";
 import { createProvider } from "../../examples/gateway/provider.mjs";
 import { modelStats } from "../../examples/gateway/receiver.mjs";
-import { liveOn, mortals, random } from "./mortals.mjs";
+import { killableWorld, random, runTurns } from "./killable.mjs";
+import { compareWithLedger, endOf, UNDECIDED_MS } from "./ledger-comparison.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 import { until } from "./scenarios.mjs";
 import { stockName } from "./stock-server.mjs";
-import { account, endOf, UNDECIDED_MS } from "./truth.mjs";
 
 const OLD = "2026.3.13";
 const USUAL_KILLS = 5;
@@ -48,7 +48,7 @@ function durability(version, isStock) {
     const next = random(SEED);
     /** @type {import("../../examples/gateway/provider.mjs").Provider} */
     let provider;
-    /** @type {Awaited<ReturnType<typeof mortals>>} */
+    /** @type {Awaited<ReturnType<typeof killableWorld>>} */
     let world;
     /** What happened when: the number of the next request, and what begins with it. @type {[number, string][]} */
     const chapters = [];
@@ -68,7 +68,13 @@ function durability(version, isStock) {
 
     before(async () => {
       provider = await createProvider({ delayMs: 100, onEntry: () => onAnswer() });
-      world = await mortals({ version, tgz: tgz ?? "", binary, isStock, providerUrl: provider.baseUrl });
+      world = await killableWorld({
+        version,
+        tgz: tgz ?? "",
+        binary,
+        isStock,
+        providerUrl: provider.baseUrl,
+      });
       await world.receiver.start();
     });
     after(async () => {
@@ -85,7 +91,7 @@ function durability(version, isStock) {
     /** While the gateway runs, its users are at work. @param {() => Promise<unknown>} work */
     async function busily(work) {
       const ending = new AbortController();
-      const living = liveOn(world.gateway.running, { signal: ending.signal, next });
+      const living = runTurns(world.gateway.running, { signal: ending.signal, next });
       try {
         await work();
       } finally {
@@ -196,12 +202,12 @@ function durability(version, isStock) {
       const { gateway, other, receiver } = world;
       await sleep(SECOND_LOOK_MS);
       const look = () =>
-        account({
+        compareWithLedger({
           ledger: provider.ledger,
           database: receiver.database,
           stateDirs: [gateway.stateDir, other.stateDir],
           kills: gateway.kills,
-          births: [...gateway.births, ...other.births].sort((a, b) => a - b),
+          starts: [...gateway.starts, ...other.starts].sort((a, b) => a - b),
         });
       let found = await look();
       for (const deadline = Date.now() + 65_000; found.lost.length > 0 && Date.now() < deadline; ) {
@@ -226,7 +232,7 @@ function durability(version, isStock) {
       t.diagnostic(JSON.stringify(figures));
       for (const { from_store, spooled, retried, ambiguous, journal_corrupt, dropped } of [earlier, status])
         t.diagnostic(JSON.stringify({ from_store, spooled, retried, ambiguous, journal_corrupt, dropped }));
-      const describe = (/** @type {import("./truth.mjs").LedgerEntry} */ entry) => {
+      const describe = (/** @type {import("./ledger-comparison.mjs").LedgerEntry} */ entry) => {
         const kill = gateway.kills.find((at) => at > entry.ts);
         const when = chapters.findLast(([k]) => k <= entry.k)?.[1];
         const before = kill === undefined ? "" : `, ended ${kill - endOf(entry)} ms before a kill`;
@@ -246,7 +252,7 @@ function durability(version, isStock) {
   });
 }
 
-/** A gateway that loads itself again takes no turns for a moment. @param {import("./mortals.mjs").Gateway} gateway */
+/** A gateway that loads itself again takes no turns for a moment. @param {import("./killable.mjs").Gateway} gateway */
 async function answeredAgain(gateway) {
   for (const deadline = Date.now() + 60_000; ; await sleep(500)) {
     const turn = gateway.httpChat({ session: "reload", message: "hello" });

@@ -7,7 +7,7 @@ import { createProvider } from "../../examples/gateway/provider.mjs";
 import { printed } from "../../scripts/lib/commands.mjs";
 import { run } from "../../scripts/lib/run.mjs";
 import { waitForTotals } from "./harness.mjs";
-import { MortalReceiver } from "./mortals.mjs";
+import { KillableReceiver } from "./killable.mjs";
 import { terminal } from "./terminal.mjs";
 
 /** The package's version in the documentation, and AgentWatch's address there. */
@@ -28,7 +28,7 @@ const ADDRESS = /http:\/\/localhost:8470/g;
 export async function newUser({ version, binary, port: receiverPort, env = {} }) {
   const folder = await mkdtemp(join(tmpdir(), "new-user-"));
   const provider = await createProvider({ delayMs: 100 });
-  const receiver = new MortalReceiver({
+  const receiver = new KillableReceiver({
     binary,
     isStock: false,
     folder,

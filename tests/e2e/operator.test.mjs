@@ -3,13 +3,13 @@ import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { openclawCommand } from "./command.mjs";
-import { HOST, startCompany } from "./company.mjs";
 import { startWorld, waitForTotals } from "./harness.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
+import { HOST, startPrivateNetwork } from "./private-network.mjs";
 
 /**
  * What the operator of a real gateway asks it: `openclaw agentwatch …`, `/agentwatch` in the chat, and OpenClaw's own
- * doctors. The gateway is in a company's network: AgentWatch has a certificate of the company's own, and is behind a proxy. Its
+ * doctors. The gateway is in a private network: AgentWatch has a certificate of the network's own authority, and is behind a proxy. Its
  * token stands elsewhere, and a setting has a slip in its name.
  */
 
@@ -22,15 +22,15 @@ for (const version of versions) {
   describe(`OpenClaw ${version}, what its operator asks`, { skip }, () => {
     /** @type {import("./harness.mjs").World} */
     let world;
-    /** @type {Awaited<ReturnType<typeof startCompany>>} */
-    let company;
+    /** @type {Awaited<ReturnType<typeof startPrivateNetwork>>} */
+    let network;
     /** What the gateway's service, and its operator's shell, have in their environment. @type {Record<string, string>} */
     let env = {};
     before(async () => {
-      company = await startCompany();
+      network = await startPrivateNetwork();
       env = {
-        ...company.proxied,
-        NODE_EXTRA_CA_CERTS: company.authority,
+        ...network.proxied,
+        NODE_EXTRA_CA_CERTS: network.authority,
         NODE_USE_ENV_PROXY: "1",
         WATCH_SECRET: SECRET,
       };
@@ -40,16 +40,16 @@ for (const version of versions) {
       world = await startWorld({
         version,
         tgz,
-        // Behind that company's proxy it has another name.
+        // Behind the network's proxy it has another name.
         receiver: { binary, token: SECRET, args: ["--db", ":memory:", "--allow-host", "watch.internal"] },
         pluginConfig: { token, agentname: "slip" },
-        between: async (url) => ({ url: company.lead(url), close: async () => {} }),
+        between: async (url) => ({ url: network.setReceiver(url), close: async () => {} }),
         gateway: { env },
       });
     });
     after(async () => {
       await world?.close();
-      await company.close();
+      await network.close();
     });
 
     /** @param {string[]} words @param {Record<string, string>} [more] */
@@ -77,7 +77,7 @@ for (const version of versions) {
       timeout: 60_000,
     }, async () => {
       await waitForTotals(world.provider, world.receiver, { settleMs: 0 });
-      assert.deepEqual(new Set(company.asked.filter((to) => to.startsWith(HOST))), new Set([`${HOST}:443`]));
+      assert.deepEqual(new Set(network.asked.filter((to) => to.startsWith(HOST))), new Set([`${HOST}:443`]));
     });
 
     test("a slip in a setting's name does not stop the gateway, and its log names the right one", () => {

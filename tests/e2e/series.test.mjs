@@ -6,11 +6,11 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createProvider } from "../../examples/gateway/provider.mjs";
-import { liveOn, mortals, random } from "./mortals.mjs";
+import { killableWorld, random, runTurns } from "./killable.mjs";
+import { compareWithLedger } from "./ledger-comparison.mjs";
 import { packedAs, after as versionAfter } from "./new-user.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 import { quiet, until } from "./scenarios.mjs";
-import { account } from "./truth.mjs";
 
 /**
  * One gateway that loads the plugin again and again while its users are at work: each answer is counted once, and the
@@ -35,7 +35,7 @@ function series(version) {
     const next = random(SEED);
     /** @type {import("../../examples/gateway/provider.mjs").Provider} */
     let provider;
-    /** @type {Awaited<ReturnType<typeof mortals>>} */
+    /** @type {Awaited<ReturnType<typeof killableWorld>>} */
     let world;
     /** The packages that take turns. @type {string[]} */
     let packages;
@@ -49,7 +49,7 @@ function series(version) {
         process.env.OTHER_TGZ ?? join(folder, await packedAs(tgz ?? "", versionAfter(named), folder));
       packages = [tgz ?? "", other];
       provider = await createProvider({ delayMs: 100 });
-      world = await mortals({
+      world = await killableWorld({
         version,
         tgz: tgz ?? "",
         binary,
@@ -71,7 +71,7 @@ function series(version) {
     /** While the gateway runs, its users are at work. @param {() => Promise<unknown>} work */
     async function busily(work) {
       const ending = new AbortController();
-      const living = liveOn(world.gateway.running, { signal: ending.signal, next, lanes: 2 });
+      const living = runTurns(world.gateway.running, { signal: ending.signal, next, lanes: 2 });
       try {
         await sleep(next() * WORK_MS);
         await work();
@@ -169,12 +169,12 @@ function series(version) {
     test("each answer is counted once", async (t) => {
       const { gateway, receiver } = world;
       const look = () =>
-        account({
+        compareWithLedger({
           ledger: provider.ledger,
           database: receiver.database,
           stateDirs: [gateway.stateDir],
           kills: [],
-          births: gateway.births,
+          starts: gateway.starts,
         });
       // Turns go on when those who asked for them are gone.
       await quiet(provider, 5_000);
@@ -201,7 +201,7 @@ function series(version) {
       const log = await readFile(gateway.running.log.path, "utf8");
       const faults = log
         .split("\n")
-        .filter((line) => /after a fault|switched off|could not be kept/.test(line));
+        .filter((line) => /after a fault|switched off|could not be written to the spool/.test(line));
       assert.deepEqual(faults, []);
     });
   });

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { Clock, Flaky, Run, random, wrong } from "./flaky.mjs";
+import { Clock, FaultyReceiver, Run, random, wrong } from "./faulty-receiver.mjs";
 import { lines, Store } from "./stored.mjs";
 
 const [MINUTE, HOUR] = [60_000, 3_600_000];
@@ -15,7 +15,7 @@ after(() => {
 });
 
 /** A gateway with a plugin and a session store, whose clock is ours. */
-class Life {
+class ClockScenario {
   clock = new Clock();
   store = new Store();
   /** How many calls there were; their prompt tokens are their numbers. */
@@ -24,15 +24,15 @@ class Life {
 
   /** @param {{ aheadMs?: number }} [how] How far the clock is ahead when the plugin begins. */
   static async begin({ aheadMs = 0 } = {}) {
-    const life = new Life();
-    life.flaky = await Flaky.open("ids");
+    const scenario = new ClockScenario();
+    scenario.faulty = await FaultyReceiver.open("ids");
     endings.push(
-      () => life.store.close(),
-      () => life.flaky.close(),
+      () => scenario.store.close(),
+      () => scenario.faulty.close(),
     );
-    life.clock.jump(aheadMs);
-    await life.open();
-    return life;
+    scenario.clock.jump(aheadMs);
+    await scenario.open();
+    return scenario;
   }
 
   async open() {
@@ -43,7 +43,7 @@ class Life {
       most: { history: 100_000, gaps: 100_000 },
     };
     const { clock } = this;
-    this.run = new Run(join(this.store.stateDir, "agentwatch"), this.flaky.url, { clock, host: { store } });
+    this.run = new Run(join(this.store.stateDir, "agentwatch"), this.faulty.url, { clock, host: { store } });
     await this.run.pipeline.open();
   }
 
@@ -93,8 +93,8 @@ class Life {
 
   /** @param {string} [what] */
   assertEachOnce(what) {
-    assert.deepEqual(wrong(this.flaky, this.count), [], what);
-    assert.equal(this.flaky.counted.size, this.count, what);
+    assert.deepEqual(wrong(this.faulty, this.count), [], what);
+    assert.equal(this.faulty.counted.size, this.count, what);
   }
 
   async end() {
@@ -103,128 +103,128 @@ class Life {
   }
 }
 
-/** Some calls of each kind, in a session that is known and in a new one. @param {Life} life */
-function some(life) {
-  for (const session of ["s", `t${life.count}`]) {
-    life.call({ session });
-    life.call({ session, told: false });
-    life.call({ session });
+/** Some calls of each kind, in a session that is known and in a new one. @param {ClockScenario} scenario */
+function addCalls(scenario) {
+  for (const session of ["s", `t${scenario.count}`]) {
+    scenario.call({ session });
+    scenario.call({ session, told: false });
+    scenario.call({ session });
   }
 }
 
 test("a clock that is set back by hours hides no call that only the store has", async () => {
-  const life = await Life.begin();
-  some(life);
-  await life.pass(3 * MINUTE);
-  life.assertEachOnce("before");
-  life.clock.jump(-5 * HOUR);
+  const scenario = await ClockScenario.begin();
+  addCalls(scenario);
+  await scenario.pass(3 * MINUTE);
+  scenario.assertEachOnce("before");
+  scenario.clock.jump(-5 * HOUR);
   for (let round = 0; round < 4; round += 1) {
-    some(life);
-    await life.pass(3 * MINUTE);
-    life.assertEachOnce(`round ${round}`);
+    addCalls(scenario);
+    await scenario.pass(3 * MINUTE);
+    scenario.assertEachOnce(`round ${round}`);
   }
   // Hours later the clock comes by the time that it had been.
-  await life.pass(6 * HOUR, 20 * MINUTE);
-  some(life);
-  await life.pass(3 * MINUTE);
-  life.assertEachOnce("in the end");
-  await life.end();
+  await scenario.pass(6 * HOUR, 20 * MINUTE);
+  addCalls(scenario);
+  await scenario.pass(3 * MINUTE);
+  scenario.assertEachOnce("in the end");
+  await scenario.end();
 });
 
 test("a clock that is ahead by hours for a while makes no call two", async () => {
-  const life = await Life.begin();
-  some(life);
-  await life.pass(20_000, 10_000);
-  life.clock.jump(5 * HOUR);
-  some(life);
-  await life.pass(3 * MINUTE);
-  life.assertEachOnce("ahead");
-  some(life);
-  life.clock.jump(-5 * HOUR);
-  some(life);
-  await life.pass(15 * MINUTE);
-  await life.restart();
-  some(life);
-  await life.pass(5 * HOUR, 10 * MINUTE);
-  await life.pass(30 * MINUTE);
-  life.assertEachOnce("in the end");
-  await life.end();
+  const scenario = await ClockScenario.begin();
+  addCalls(scenario);
+  await scenario.pass(20_000, 10_000);
+  scenario.clock.jump(5 * HOUR);
+  addCalls(scenario);
+  await scenario.pass(3 * MINUTE);
+  scenario.assertEachOnce("ahead");
+  addCalls(scenario);
+  scenario.clock.jump(-5 * HOUR);
+  addCalls(scenario);
+  await scenario.pass(15 * MINUTE);
+  await scenario.restart();
+  addCalls(scenario);
+  await scenario.pass(5 * HOUR, 10 * MINUTE);
+  await scenario.pass(30 * MINUTE);
+  scenario.assertEachOnce("in the end");
+  await scenario.end();
 });
 
 test("a plugin that began with a clock that was ahead fills in what was before it, and nothing twice", async () => {
-  const life = await Life.begin({ aheadMs: 5 * HOUR });
-  await life.pass(10_000, 10_000);
-  life.clock.jump(-5 * HOUR);
-  for (let ago = 48; ago > 0; ago -= 1) life.call({ told: false, session: "old", agoMs: ago * HOUR });
-  await life.pass(MINUTE, 10_000);
-  some(life);
-  await life.pass(10 * MINUTE);
-  const { store } = life.run.pipeline;
-  assert.ok(store?.plan(life.clock.wall() - 72 * HOUR), "there is history");
-  for (let looks = 0; looks < 100 && store?.planned(); looks += 1) await life.pass(MINUTE);
-  await life.pass(6 * HOUR, 20 * MINUTE);
-  life.assertEachOnce();
-  await life.end();
+  const scenario = await ClockScenario.begin({ aheadMs: 5 * HOUR });
+  await scenario.pass(10_000, 10_000);
+  scenario.clock.jump(-5 * HOUR);
+  for (let ago = 48; ago > 0; ago -= 1) scenario.call({ told: false, session: "old", agoMs: ago * HOUR });
+  await scenario.pass(MINUTE, 10_000);
+  addCalls(scenario);
+  await scenario.pass(10 * MINUTE);
+  const { store } = scenario.run.pipeline;
+  assert.ok(store?.plan(scenario.clock.wall() - 72 * HOUR), "there is history");
+  for (let looks = 0; looks < 100 && store?.planned(); looks += 1) await scenario.pass(MINUTE);
+  await scenario.pass(6 * HOUR, 20 * MINUTE);
+  scenario.assertEachOnce();
+  await scenario.end();
 });
 
 test("a clock that is set between what two surfaces tell of a call makes no second one", async () => {
-  const life = await Life.begin();
-  life.run.pipeline.expectDiagnostics(true);
+  const scenario = await ClockScenario.begin();
+  scenario.run.pipeline.expectDiagnostics(true);
   const jumps = [5 * HOUR, -5 * HOUR, 2 * MINUTE, -2 * MINUTE, 3_000, -3_000, -9 * HOUR, 4 * HOUR];
   for (const isTogether of [true, false])
     for (const by of jumps) {
-      life.call();
+      scenario.call();
       // Both wait in the queue, or one is with the core before the other.
       if (isTogether) {
-        life.count += 1;
-        life.clock.pass(1_500);
-        life.run.call(life.count);
+        scenario.count += 1;
+        scenario.clock.pass(1_500);
+        scenario.run.call(scenario.count);
       }
-      life.clock.jump(by);
-      life.diagnostic();
-      await life.pass(life.count % 3 === 0 ? 3 * MINUTE : 5_000, 5_000);
-      life.assertEachOnce(`${by} ms, ${isTogether ? "together" : "one by one"}`);
+      scenario.clock.jump(by);
+      scenario.diagnostic();
+      await scenario.pass(scenario.count % 3 === 0 ? 3 * MINUTE : 5_000, 5_000);
+      scenario.assertEachOnce(`${by} ms, ${isTogether ? "together" : "one by one"}`);
     }
-  await life.pass(3 * MINUTE);
-  life.assertEachOnce("in the end");
-  await life.end();
+  await scenario.pass(3 * MINUTE);
+  scenario.assertEachOnce("in the end");
+  await scenario.end();
 });
 
 test("a clock that is set while events wait lets none of them be late", async () => {
-  const life = await Life.begin();
-  life.run.pipeline.expectDiagnostics(true);
+  const scenario = await ClockScenario.begin();
+  scenario.run.pipeline.expectDiagnostics(true);
   for (const by of [5 * HOUR, -5 * HOUR]) {
-    life.count += 1;
-    life.run.call(life.count);
-    life.clock.jump(by);
-    life.diagnostic();
-    life.run.pipeline.drain();
-    assert.equal(life.run.status.late, 0, "they were one call before that was final");
-    await life.pass(5_000, 5_000);
+    scenario.count += 1;
+    scenario.run.call(scenario.count);
+    scenario.clock.jump(by);
+    scenario.diagnostic();
+    scenario.run.pipeline.drain();
+    assert.equal(scenario.run.status.late, 0, "they were one call before that was final");
+    await scenario.pass(5_000, 5_000);
   }
-  life.assertEachOnce();
-  await life.end();
+  scenario.assertEachOnce();
+  await scenario.end();
 });
 
 // SEEDS=25 plays more.
 test("a clock that jumps at random, with restarts", async () => {
   for (let seed = 1; seed <= Number(process.env.SEEDS ?? 3); seed += 1) {
     const below = random(seed * 7919);
-    const life = await Life.begin();
+    const scenario = await ClockScenario.begin();
     let ahead = 0;
     for (let step = 0; step < 12; step += 1) {
-      some(life);
-      await life.pass((1 + below(4)) * MINUTE);
+      addCalls(scenario);
+      await scenario.pass((1 + below(4)) * MINUTE);
       if (below(3) === 0) {
         const next = (below(9) - 4) * HOUR;
-        life.clock.jump(next - ahead);
+        scenario.clock.jump(next - ahead);
         ahead = next;
       }
-      if (below(4) === 0) await life.restart();
+      if (below(4) === 0) await scenario.restart();
     }
-    await life.pass(12 * HOUR, 20 * MINUTE);
-    await life.pass(3 * MINUTE);
-    life.assertEachOnce(`seed ${seed}`);
-    await life.end();
+    await scenario.pass(12 * HOUR, 20 * MINUTE);
+    await scenario.pass(3 * MINUTE);
+    scenario.assertEachOnce(`seed ${seed}`);
+    await scenario.end();
   }
 });

@@ -16,19 +16,19 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { HostFiles, instantiate } from "../../dist/base.js";
-import { Clock, Flaky, inFolder, Run, random, sleep, until, wrong } from "./flaky.mjs";
+import { Clock, FaultyReceiver, inFolder, Run, random, sleep, until, wrong } from "./faulty-receiver.mjs";
 
 /** A pause that a disk gets behind a failure, in ms. */
 const PAUSE_MS = 6_000;
 
-/** @param {(folder: string, flaky: Flaky) => Promise<void>} play */
+/** @param {(folder: string, faulty: FaultyReceiver) => Promise<void>} play */
 const withReceiver = (play) => () =>
   inFolder(async (folder) => {
-    const flaky = await Flaky.open("ids");
+    const faulty = await FaultyReceiver.open("ids");
     try {
-      await play(folder, flaky);
+      await play(folder, faulty);
     } finally {
-      flaky.close();
+      faulty.close();
     }
   });
 
@@ -77,18 +77,18 @@ const skip = noMount();
 test(
   "a full disk: calls are sent from memory, and journalled again when there is room",
   { skip },
-  withReceiver((folder, flaky) =>
+  withReceiver((folder, faulty) =>
     onSmallDisk(folder, "200k", async (disk) => {
-      const run = new Run(join(disk, "aw"), flaky.url);
+      const run = new Run(join(disk, "aw"), faulty.url);
       await run.pipeline.open();
       calls(run, 1, 10);
-      await until(() => flaky.counted.size === 10);
+      await until(() => faulty.counted.size === 10);
       writeFileSync(join(disk, "filler"), "");
       assert.throws(() => writeFileSync(join(disk, "filler"), Buffer.alloc(400 * 1024)), /ENOSPC/);
       calls(run, 11, 30);
       await said(run, "the journal cannot be written");
-      await until(() => flaky.counted.size === 30);
-      flaky.fault = "refuse";
+      await until(() => faulty.counted.size === 30);
+      faulty.fault = "refuse";
       calls(run, 31, 40);
       await sleep(300);
       rmSync(join(disk, "filler"));
@@ -96,15 +96,15 @@ test(
       // What waited in memory is on disk now: the process may be gone at any time.
       cpSync(join(disk, "aw"), join(folder, "copy"), { recursive: true });
       rmSync(join(folder, "copy", "owner.json"), { force: true });
-      flaky.fault = "well";
-      const next = new Run(join(folder, "copy"), flaky.url);
+      faulty.fault = "well";
+      const next = new Run(join(folder, "copy"), faulty.url);
       await next.pipeline.open();
       await next.settle();
-      assert.deepEqual(wrong(flaky, 40), []);
+      assert.deepEqual(wrong(faulty, 40), []);
       await next.end();
       await run.settle();
       await run.end();
-      assert.deepEqual(wrong(flaky, 40), []);
+      assert.deepEqual(wrong(faulty, 40), []);
       assert.equal(run.status.core_restarts, 0);
     }),
   ),
@@ -122,20 +122,20 @@ async function untilWell(run) {
 test(
   "a disk that is full from the start",
   { skip },
-  withReceiver((folder, flaky) =>
+  withReceiver((folder, faulty) =>
     onSmallDisk(folder, "64k", async (disk) => {
       assert.throws(() => writeFileSync(join(disk, "filler"), Buffer.alloc(100 * 1024)), /ENOSPC/);
-      const run = new Run(join(disk, "aw"), flaky.url);
+      const run = new Run(join(disk, "aw"), faulty.url);
       await run.pipeline.open();
       calls(run, 1, 10);
       await said(run, "the journal cannot be written");
-      await until(() => flaky.counted.size === 10);
+      await until(() => faulty.counted.size === 10);
       rmSync(join(disk, "filler"));
       await untilWell(run);
       calls(run, 11, 20);
       await run.settle();
       await run.end();
-      assert.deepEqual(wrong(flaky, 20), []);
+      assert.deepEqual(wrong(faulty, 20), []);
     }),
   ),
 );
@@ -143,14 +143,14 @@ test(
 test(
   "a state directory that cannot be written",
   { skip: process.getuid?.() === 0 ? skip : false },
-  withReceiver((folder, flaky) => {
+  withReceiver((folder, faulty) => {
     const play = async (/** @type {string} */ disk) => {
       readOnly(disk, true);
-      const run = new Run(join(disk, "aw"), flaky.url);
+      const run = new Run(join(disk, "aw"), faulty.url);
       await run.pipeline.open();
       calls(run, 1, 10);
       await said(run, "the journal cannot be written");
-      await until(() => flaky.counted.size === 10);
+      await until(() => faulty.counted.size === 10);
       readOnly(disk, false);
       await untilWell(run);
       assert.equal(run.status.standing, "owner");
@@ -158,7 +158,7 @@ test(
       calls(run, 11, 20);
       await run.settle();
       await run.end();
-      assert.deepEqual(wrong(flaky, 20), []);
+      assert.deepEqual(wrong(faulty, 20), []);
     };
     return process.getuid?.() === 0 ? onSmallDisk(folder, "1m", play) : play(folder);
   }),
@@ -166,13 +166,13 @@ test(
 
 test(
   "a folder that is removed while the gateway runs",
-  withReceiver(async (folder, flaky) => {
+  withReceiver(async (folder, faulty) => {
     const own = join(folder, "aw");
-    const run = new Run(own, flaky.url);
+    const run = new Run(own, faulty.url);
     await run.pipeline.open();
     calls(run, 1, 5);
-    await until(() => flaky.counted.size === 5);
-    flaky.fault = "refuse";
+    await until(() => faulty.counted.size === 5);
+    faulty.fault = "refuse";
     calls(run, 6, 10);
     await sleep(1_500);
     rmSync(own, { recursive: true });
@@ -182,21 +182,21 @@ test(
     await until(() => fs.existsSync(join(own, "owner.json")));
     cpSync(own, join(folder, "copy"), { recursive: true });
     rmSync(join(folder, "copy", "owner.json"));
-    flaky.fault = "well";
-    const next = new Run(join(folder, "copy"), flaky.url);
+    faulty.fault = "well";
+    const next = new Run(join(folder, "copy"), faulty.url);
     await next.pipeline.open();
     await next.settle();
     await next.end();
     await run.settle();
     await run.end();
-    assert.deepEqual(wrong(flaky, 15), []);
+    assert.deepEqual(wrong(faulty, 15), []);
   }),
 );
 
-/** A journal of ten calls that wait, as a killed process leaves it. @param {string} folder @param {Flaky} flaky */
-async function journal(folder, flaky) {
-  flaky.fault = "refuse";
-  const run = new Run(join(folder, "made"), flaky.url);
+/** A journal of ten calls that wait, as a killed process leaves it. @param {string} folder @param {FaultyReceiver} faulty */
+async function journal(folder, faulty) {
+  faulty.fault = "refuse";
+  const run = new Run(join(folder, "made"), faulty.url);
   await run.pipeline.open();
   calls(run, 1, 6);
   await run.pipeline.stop(300);
@@ -206,7 +206,7 @@ async function journal(folder, flaky) {
   await run.pipeline.journalled();
   cpSync(join(folder, "made", "journal"), join(folder, "kept"), { recursive: true });
   await run.end(1);
-  flaky.fault = "well";
+  faulty.fault = "well";
   const [ledger = "", segment = ""] = ["ledger-", "model-calls-"].map((prefix) =>
     readdirSync(join(folder, "kept")).find((name) => name.startsWith(prefix)),
   );
@@ -215,30 +215,30 @@ async function journal(folder, flaky) {
 
 /** Sends what a damaged copy of a journal still has. @param {string} folder @param {string} name @param {Buffer} bytes */
 async function damaged(folder, name, bytes) {
-  const flaky = await Flaky.open("ids");
+  const faulty = await FaultyReceiver.open("ids");
   const copy = join(folder, "copy");
   rmSync(copy, { recursive: true, force: true });
   cpSync(join(folder, "kept"), join(copy, "journal"), { recursive: true });
   writeFileSync(join(copy, "journal", name), bytes);
-  const run = new Run(copy, flaky.url);
+  const run = new Run(copy, faulty.url);
   try {
     await run.pipeline.open();
     run.call(11);
     await run.settle();
     assert.equal(run.status.core_restarts, 0);
-    assert.equal(flaky.counted.get(11), 1, "what is new is sent");
-    for (const [tokens, times] of flaky.counted) assert.equal(times, 1, `${tokens} twice`);
-    return { counted: new Set(flaky.counted.keys()), status: run.status, log: run.log };
+    assert.equal(faulty.counted.get(11), 1, "what is new is sent");
+    for (const [tokens, times] of faulty.counted) assert.equal(times, 1, `${tokens} twice`);
+    return { counted: new Set(faulty.counted.keys()), status: run.status, log: run.log };
   } finally {
     await run.end(1);
-    flaky.close();
+    faulty.close();
   }
 }
 
 test(
   "a journal cut anywhere, and flipped bits",
-  withReceiver(async (folder, flaky) => {
-    const { ledger, segment } = await journal(folder, flaky);
+  withReceiver(async (folder, faulty) => {
+    const { ledger, segment } = await journal(folder, faulty);
     const below = random(5);
     const step = Number(process.env.CUT_STEP ?? 61);
     let cuts = 0;
@@ -273,9 +273,9 @@ test(
 
 test(
   "a file of a future version is left as it is, foreign files too",
-  withReceiver(async (folder, flaky) => {
-    const { segment } = await journal(folder, flaky);
-    const run = new Run(join(folder, "aw"), flaky.url);
+  withReceiver(async (folder, faulty) => {
+    const { segment } = await journal(folder, faulty);
+    const run = new Run(join(folder, "aw"), faulty.url);
     const own = join(folder, "aw", "journal");
     cpSync(join(folder, "kept"), own, { recursive: true });
     const header = Buffer.from(readFileSync(join(own, segment)).subarray(0, 8));
@@ -288,7 +288,7 @@ test(
     run.call(11);
     await run.settle();
     await run.end();
-    assert.deepEqual(wrong(flaky, 11), []);
+    assert.deepEqual(wrong(faulty, 11), []);
     assert.ok(
       run.log.some((line) => line.includes("0000000099")),
       run.log.join("\n"),
@@ -337,10 +337,10 @@ function sipHash13(bytes) {
 
 test(
   "files are for their owner alone, and no handler touches the disk",
-  withReceiver(async (folder, flaky) => {
-    flaky.fault = "refuse";
+  withReceiver(async (folder, faulty) => {
+    faulty.fault = "refuse";
     const own = join(folder, "aw");
-    const run = new Run(own, flaky.url);
+    const run = new Run(own, faulty.url);
     await run.pipeline.open();
     const names = /** @type {const} */ ([
       ...["openSync", "writeSync", "writeFileSync", "readFileSync", "readdirSync", "statSync", "renameSync"],
@@ -377,7 +377,7 @@ test(
     }
     assert.equal(touched, 0);
     await run.pipeline.journalled();
-    flaky.fault = "well";
+    faulty.fault = "well";
     await run.settle();
     await run.end();
     for (const path of [
@@ -387,34 +387,34 @@ test(
       const found = statSync(path);
       assert.equal(found.mode & 0o777, found.isDirectory() ? 0o700 : 0o600, path);
     }
-    assert.deepEqual(wrong(flaky, 500), []);
+    assert.deepEqual(wrong(faulty, 500), []);
   }),
 );
 
 test(
   "the wall clock jumps by hours, back and forth",
-  withReceiver(async (folder, flaky) => {
+  withReceiver(async (folder, faulty) => {
     const clock = new Clock();
-    const run = new Run(folder, flaky.url, { clock });
+    const run = new Run(folder, faulty.url, { clock });
     await run.pipeline.open();
     const below = random(11);
     for (let tokens = 1; tokens <= 200; tokens += 1) {
-      flaky.fault = tokens % 60 < 20 ? "refuse" : "well";
+      faulty.fault = tokens % 60 < 20 ? "refuse" : "well";
       run.call(tokens);
       if (below(4) === 0) clock.jump((below(2) ? 1 : -1) * 3_600_000 * (1 + below(9)));
       if (tokens % 5 === 0) await sleep(5);
     }
-    flaky.fault = "well";
-    const { requests } = flaky;
+    faulty.fault = "well";
+    const { requests } = faulty;
     clock.jump(-36_000_000);
     run.call(201);
     // The pauses are those of a clock that never goes back.
     clock.pass(400_000);
     run.call(202);
-    await until(() => flaky.counted.size === 202);
-    assert.ok(flaky.requests - requests < 100, "it does not run in circles");
+    await until(() => faulty.counted.size === 202);
+    assert.ok(faulty.requests - requests < 100, "it does not run in circles");
     await run.end();
-    assert.deepEqual(wrong(flaky, 202), []);
+    assert.deepEqual(wrong(faulty, 202), []);
   }),
 );
 

@@ -4,7 +4,17 @@ import assert from "node:assert/strict";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { Clock, FAULTS, Flaky, inFolder, Run, random, sleep, until, wrong } from "./flaky.mjs";
+import {
+  Clock,
+  FAULTS,
+  FaultyReceiver,
+  inFolder,
+  Run,
+  random,
+  sleep,
+  until,
+  wrong,
+} from "./faulty-receiver.mjs";
 
 /** Seeds to run; more by hand. */
 const SEEDS = Number(process.env.FAULT_SEEDS ?? 3);
@@ -15,37 +25,37 @@ const PHASES = 16;
 /** Calls under random faults; a stop and a start now and then. @param {"ids" | "stock"} kind @param {number} seed @param {string} folder */
 async function storm(kind, seed, folder) {
   const below = random(seed);
-  const flaky = await Flaky.open(kind, below);
+  const faulty = await FaultyReceiver.open(kind, below);
   const clock = new Clock(40);
-  let run = new Run(folder, flaky.url, { clock });
+  let run = new Run(folder, faulty.url, { clock });
   let count = 0;
   let ambiguous = 0;
   let refused = 0;
   try {
     await run.pipeline.open();
     for (let phase = 0; phase < PHASES; phase += 1) {
-      flaky.fault = FAULTS[below(FAULTS.length)] ?? "well";
+      faulty.fault = FAULTS[below(FAULTS.length)] ?? "well";
       for (let calls = below(40); calls > 0; calls -= 1) {
         count += 1;
         run.call(count);
         if (below(4) === 0) await sleep(1);
       }
       await sleep(60 + below(120));
-      flaky.release();
+      faulty.release();
       if (below(5) === 0) {
         await run.end(100);
         ambiguous += run.status.ambiguous;
         refused += run.status.dropped?.refused ?? 0;
-        run = new Run(folder, flaky.url, { clock });
+        run = new Run(folder, faulty.url, { clock });
         await run.pipeline.open();
       }
     }
-    flaky.fault = "well";
+    faulty.fault = "well";
     await run.settle();
     ambiguous += run.status.ambiguous;
     refused += run.status.dropped?.refused ?? 0;
-    const bad = wrong(flaky, count);
-    const what = `${kind}, seed ${seed}: ${count} calls, ${JSON.stringify(flaky.met)}, ambiguous ${ambiguous}`;
+    const bad = wrong(faulty, count);
+    const what = `${kind}, seed ${seed}: ${count} calls, ${JSON.stringify(faulty.met)}, ambiguous ${ambiguous}`;
     console.log(`${what}, not exact ${bad.length}`);
     assert.equal(run.status.waiting + run.status.open, 0, `${what}: something still waits`);
     assert.equal(refused, 0, `${what}: a good record was given up`);
@@ -56,10 +66,10 @@ async function storm(kind, seed, folder) {
     );
     if (kind === "ids") assert.deepEqual(bad, [], what);
     else assert.ok(bad.length <= ambiguous, `${what}: lost ${JSON.stringify(bad)}`);
-    assert.equal(flaky.elsewhere, 0, "a redirect is not followed");
+    assert.equal(faulty.elsewhere, 0, "a redirect is not followed");
   } finally {
     await run.end(1);
-    flaky.close();
+    faulty.close();
   }
 }
 
@@ -71,22 +81,22 @@ for (const kind of /** @type {const} */ (["ids", "stock"]))
 for (const kind of /** @type {const} */ (["ids", "stock"]))
   test(`order is kept where nothing is refused, ${kind}`, () =>
     inFolder(async (folder) => {
-      const flaky = await Flaky.open(kind);
-      const run = new Run(folder, flaky.url, { clock: new Clock(40) });
+      const faulty = await FaultyReceiver.open(kind);
+      const run = new Run(folder, faulty.url, { clock: new Clock(40) });
       await run.pipeline.open();
       for (let tokens = 1; tokens <= 300; tokens += 1) {
         run.call(tokens);
-        flaky.fault = ["refuse", "well", "slow-down", "lose", "slow"][Math.floor(tokens / 20) % 5] ?? "well";
+        faulty.fault = ["refuse", "well", "slow-down", "lose", "slow"][Math.floor(tokens / 20) % 5] ?? "well";
         if (tokens % 10 === 0) await sleep(10);
       }
-      flaky.fault = "well";
+      faulty.fault = "well";
       await run.settle();
       await run.end();
-      flaky.close();
-      assert.deepEqual(wrong(flaky, 300), []);
+      faulty.close();
+      assert.deepEqual(wrong(faulty, 300), []);
       assert.deepEqual(
-        flaky.order,
-        [...flaky.order].sort((a, b) => a - b),
+        faulty.order,
+        [...faulty.order].sort((a, b) => a - b),
       );
     }));
 
@@ -94,35 +104,35 @@ test("two gateways write to one stock receiver at the same time", () =>
   inFolder((one) =>
     inFolder(async (other) => {
       const below = random(7);
-      const flaky = await Flaky.open("stock", below);
+      const faulty = await FaultyReceiver.open("stock", below);
       const clock = new Clock(40);
-      const runs = [one, other].map((folder) => new Run(folder, flaky.url, { clock }));
+      const runs = [one, other].map((folder) => new Run(folder, faulty.url, { clock }));
       for (const run of runs) await run.pipeline.open();
       for (let tokens = 1; tokens <= 200; tokens += 1) {
         runs[tokens % 2]?.call(tokens);
-        flaky.fault = ["lose", "well", "refuse", "slow"][below(4)] === "lose" ? "lose" : "well";
+        faulty.fault = ["lose", "well", "refuse", "slow"][below(4)] === "lose" ? "lose" : "well";
         if (tokens % 5 === 0) await sleep(5);
       }
-      flaky.fault = "well";
+      faulty.fault = "well";
       for (const run of runs) await run.settle();
       for (const run of runs) await run.end();
-      flaky.close();
-      assert.deepEqual(wrong(flaky, 200), []);
+      faulty.close();
+      assert.deepEqual(wrong(faulty, 200), []);
     }),
   ));
 
 test("a record that is refused alone is kept with its reason, and the rest goes on", () =>
   inFolder(async (folder) => {
-    const flaky = await Flaky.open("ids");
-    flaky.poison = new Set([7, 31]);
-    const run = new Run(folder, flaky.url, { clock: new Clock(40) });
+    const faulty = await FaultyReceiver.open("ids");
+    faulty.poison = new Set([7, 31]);
+    const run = new Run(folder, faulty.url, { clock: new Clock(40) });
     await run.pipeline.open();
     for (let tokens = 1; tokens <= 60; tokens += 1) run.call(tokens);
     await run.settle();
     await run.end();
-    flaky.close();
+    faulty.close();
     assert.deepEqual(
-      wrong(flaky, 60).map(([tokens]) => tokens),
+      wrong(faulty, 60).map(([tokens]) => tokens),
       [7, 31],
     );
     assert.equal(run.status.dropped.refused, 2);
@@ -136,14 +146,14 @@ test("a record that is refused alone is kept with its reason, and the rest goes 
 
 test("what is refused stays bounded on disk", () =>
   inFolder(async (folder) => {
-    const flaky = await Flaky.open("ids");
-    flaky.poison = new Set(Array.from({ length: 900 }, (_, index) => index + 1));
-    const run = new Run(folder, flaky.url, { clock: new Clock(40) });
+    const faulty = await FaultyReceiver.open("ids");
+    faulty.poison = new Set(Array.from({ length: 900 }, (_, index) => index + 1));
+    const run = new Run(folder, faulty.url, { clock: new Clock(40) });
     await run.pipeline.open();
     for (let tokens = 1; tokens <= 900; tokens += 1) run.call(tokens);
     await run.settle(20_000);
     await run.end();
-    flaky.close();
+    faulty.close();
     assert.equal(run.status.dropped.refused, 900);
     for (const name of ["refused.ndjson", "refused-older.ndjson"])
       assert.ok((statSync(join(folder, "journal", name), { throwIfNoEntry: false })?.size ?? 0) < 300 * 1024);
@@ -151,21 +161,21 @@ test("what is refused stays bounded on disk", () =>
 
 test("a refused token is named, and sending goes on by itself once it is mended", () =>
   inFolder(async (folder) => {
-    const flaky = await Flaky.open("ids");
-    flaky.fault = "token";
-    const run = new Run(folder, flaky.url, { clock: new Clock(40) });
+    const faulty = await FaultyReceiver.open("ids");
+    faulty.fault = "token";
+    const run = new Run(folder, faulty.url, { clock: new Clock(40) });
     await run.pipeline.open();
     for (let tokens = 1; tokens <= 5; tokens += 1) run.call(tokens);
     await until(() => run.log.some((line) => line.includes("set token")));
-    const { requests } = flaky;
+    const { requests } = faulty;
     await sleep(50);
-    assert.ok(flaky.requests - requests < 20, "a refused token is not tried without pauses");
-    flaky.fault = "well";
+    assert.ok(faulty.requests - requests < 20, "a refused token is not tried without pauses");
+    faulty.fault = "well";
     run.clock.pass(20_000);
     run.call(6);
-    await until(() => flaky.counted.size === 6);
+    await until(() => faulty.counted.size === 6);
     await run.end();
-    flaky.close();
+    faulty.close();
     assert.ok(!run.log.join("\n").includes("top-secret"));
-    assert.deepEqual(wrong(flaky, 6), []);
+    assert.deepEqual(wrong(faulty, 6), []);
   }));

@@ -9,7 +9,7 @@ import { Readable } from "node:stream";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { ingest } from "../../dist/commands.js";
-import { random } from "./flaky.mjs";
+import { random } from "./faulty-receiver.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const root = mkdtempSync(join(tmpdir(), "agentwatch-ingest-"));

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Flaky, inFolder, Run, until } from "./flaky.mjs";
+import { FaultyReceiver, inFolder, Run, until } from "./faulty-receiver.mjs";
 import { get } from "./upstream.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
@@ -35,8 +35,8 @@ async function serve(run) {
   };
 }
 
-/** Counted calls. @param {Flaky} flaky */
-const counted = (flaky) => [...flaky.counted.values()].reduce((sum, count) => sum + count, 0);
+/** Counted calls. @param {FaultyReceiver} faulty */
+const counted = (faulty) => [...faulty.counted.values()].reduce((sum, count) => sum + count, 0);
 
 for (const role of ["owner", "spool"]) {
   test(
@@ -44,10 +44,10 @@ for (const role of ["owner", "spool"]) {
     { timeout: 60_000 },
     () =>
       inFolder(async (folder) => {
-        const flaky = await Flaky.open("ids");
-        const owner = role === "spool" ? new Run(folder, flaky.url) : undefined;
+        const faulty = await FaultyReceiver.open("ids");
+        const owner = role === "spool" ? new Run(folder, faulty.url) : undefined;
         await owner?.pipeline.open();
-        const run = new Run(folder, flaky.url);
+        const run = new Run(folder, faulty.url);
         await run.pipeline.open();
         const { post, close } = await serve(run);
         // As on a full disk: what was taken over is in memory, and goes out from there.
@@ -76,10 +76,10 @@ for (const role of ["owner", "spool"]) {
           assert.equal(status, 200);
           assert.equal(await post(SIX), 200);
           await run.settle();
-          if (owner) await until(() => counted(flaky) > 0);
+          if (owner) await until(() => counted(faulty) > 0);
           await owner?.settle();
           // What the fixtures have: the six calls, one of which is the single one.
-          const fresh = await Flaky.open("ids");
+          const fresh = await FaultyReceiver.open("ids");
           await inFolder(async (other) => {
             const alone = new Run(other, fresh.url);
             const once = await serve(alone);
@@ -88,14 +88,14 @@ for (const role of ["owner", "spool"]) {
             await once.close();
             await alone.end();
           });
-          assert.equal(counted(flaky), counted(fresh));
-          assert.deepEqual([...flaky.counted].sort(), [...fresh.counted].sort());
+          assert.equal(counted(faulty), counted(fresh));
+          assert.deepEqual([...faulty.counted].sort(), [...fresh.counted].sort());
           fresh.close();
         } finally {
           await close();
           await run.end();
           await owner?.end();
-          flaky.close();
+          faulty.close();
         }
       }),
   );

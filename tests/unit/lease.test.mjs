@@ -16,10 +16,10 @@ import { hostname } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Flaky, inFolder, Run, sleep, until, wrong } from "./flaky.mjs";
+import { FaultyReceiver, inFolder, Run, sleep, until, wrong } from "./faulty-receiver.mjs";
 import { answer, Gateway, Receiver, SESSION } from "./world.mjs";
 
-const MEMBER = fileURLToPath(new URL("member.mjs", import.meta.url));
+const MEMBER = fileURLToPath(new URL("pipeline-child.mjs", import.meta.url));
 /** @type {Set<Member>} */
 const members = new Set();
 after(() => {
@@ -72,15 +72,15 @@ class Member {
   }
 }
 
-/** @param {(folder: string, flaky: Flaky) => Promise<void>} play */
+/** @param {(folder: string, faulty: FaultyReceiver) => Promise<void>} play */
 const withReceiver = (play) => () =>
   inFolder(async (folder) => {
-    const flaky = await Flaky.open("ids");
+    const faulty = await FaultyReceiver.open("ids");
     try {
-      await play(folder, flaky);
+      await play(folder, faulty);
     } finally {
       for (const member of [...members]) await member.kill();
-      flaky.close();
+      faulty.close();
     }
   });
 
@@ -89,13 +89,13 @@ const range = (/** @type {number} */ from, /** @type {number} */ to) =>
 
 test(
   "one of two owns the folder, and takes in once what the other one sees",
-  withReceiver(async (folder, flaky) => {
-    const owner = await Member.open(folder, flaky.url);
-    const other = await Member.open(folder, flaky.url);
+  withReceiver(async (folder, faulty) => {
+    const owner = await Member.open(folder, faulty.url);
+    const other = await Member.open(folder, faulty.url);
     assert.deepEqual([owner.status.standing, other.status.standing], ["owner", "spool"]);
     await owner.ask({ calls: range(1, 10) });
     await other.ask({ calls: range(11, 30) });
-    await until(() => flaky.counted.size === 30);
+    await until(() => faulty.counted.size === 30);
     assert.equal((await owner.ask()).spooled, 20);
     assert.equal((await other.ask()).delivered, 0);
     await other.stop();
@@ -103,35 +103,35 @@ test(
     await until(() => readdirSync(spool).length === 0);
     assert.equal(statSync(spool).mode & 0o777, 0o700);
     await owner.stop();
-    assert.deepEqual(wrong(flaky, 30), []);
+    assert.deepEqual(wrong(faulty, 30), []);
   }),
 );
 
 test(
   "an owner that is killed is followed by the other one",
-  withReceiver(async (folder, flaky) => {
-    const owner = await Member.open(folder, flaky.url);
-    const other = await Member.open(folder, flaky.url);
-    flaky.fault = "hang";
+  withReceiver(async (folder, faulty) => {
+    const owner = await Member.open(folder, faulty.url);
+    const other = await Member.open(folder, faulty.url);
+    faulty.fault = "hang";
     await other.ask({ calls: range(1, 10), kept: true });
     await owner.ask({ calls: range(11, 40), kept: true });
     await owner.kill();
     await other.ask({ calls: range(41, 50) });
-    flaky.release();
-    flaky.fault = "well";
+    faulty.release();
+    faulty.fault = "well";
     await other.is("owner");
     await other.ask({ calls: range(51, 60) });
-    await until(() => flaky.counted.size === 60);
+    await until(() => faulty.counted.size === 60);
     await other.stop();
-    assert.deepEqual(wrong(flaky, 60), []);
+    assert.deepEqual(wrong(faulty, 60), []);
   }),
 );
 
 test(
   "an owner that was held up for too long steps back",
-  withReceiver(async (folder, flaky) => {
-    const owner = await Member.open(folder, flaky.url);
-    const other = await Member.open(folder, flaky.url);
+  withReceiver(async (folder, faulty) => {
+    const owner = await Member.open(folder, faulty.url);
+    const other = await Member.open(folder, faulty.url);
     await owner.ask({ calls: range(1, 20) });
     owner.child.kill("SIGSTOP");
     await other.ask({ calls: range(21, 30) });
@@ -139,39 +139,39 @@ test(
     owner.child.kill("SIGCONT");
     await owner.is("spool");
     await owner.ask({ calls: range(31, 40) });
-    await until(() => flaky.counted.size === 40);
+    await until(() => faulty.counted.size === 40);
     assert.ok(owner.status.log.some((/** @type {string} */ line) => line.includes("took the journal over")));
     await owner.stop();
     await other.stop();
-    assert.deepEqual(wrong(flaky, 40), []);
+    assert.deepEqual(wrong(faulty, 40), []);
   }),
 );
 
 test(
   "a process that exits at once keeps what it saw",
-  withReceiver(async (folder, flaky) => {
+  withReceiver(async (folder, faulty) => {
     for (const role of ["owner", "spool"]) {
-      const owner = role === "spool" ? await Member.open(folder, flaky.url) : undefined;
-      const one = await Member.open(folder, flaky.url);
+      const owner = role === "spool" ? await Member.open(folder, faulty.url) : undefined;
+      const one = await Member.open(folder, faulty.url);
       assert.equal(one.status.standing, role);
-      const before = flaky.counted.size;
+      const before = faulty.counted.size;
       one.child.send({ calls: range(before + 1, before + 10), exit: true });
       await one.ended();
-      const next = owner ?? (await Member.open(folder, flaky.url));
-      await until(() => flaky.counted.size === before + 10);
+      const next = owner ?? (await Member.open(folder, faulty.url));
+      await until(() => faulty.counted.size === before + 10);
       await next.stop();
     }
-    assert.deepEqual(wrong(flaky, 20), []);
+    assert.deepEqual(wrong(faulty, 20), []);
   }),
 );
 
 test(
   "a number that another process has by now does not keep the folder",
-  withReceiver(async (folder, flaky) => {
+  withReceiver(async (folder, faulty) => {
     const other = { pid: process.pid, host: hostname(), started: 12_345, token: "x", role: "gateway" };
     for (const owner of [JSON.stringify(other), JSON.stringify({ ...other, pid: 2 ** 22 + 1 }), ""]) {
       writeFileSync(join(folder, "owner.json"), owner);
-      const run = new Run(folder, flaky.url);
+      const run = new Run(folder, faulty.url);
       await run.pipeline.open();
       // What a name of ours cannot tell is waited for, and taken over then.
       assert.equal(run.status.standing, owner ? "owner" : "spool");
@@ -182,19 +182,19 @@ test(
 
 test(
   "what comes while a pipeline ends is the next one's",
-  withReceiver(async (folder, flaky) => {
-    const run = new Run(folder, flaky.url);
+  withReceiver(async (folder, faulty) => {
+    const run = new Run(folder, faulty.url);
     await run.pipeline.open();
     run.call(1);
     await run.pipeline.stop(1_500);
     // One is handed over at once, the others wait for each other.
     for (let tokens = 2; tokens <= 4; tokens += 1) run.call(tokens);
     await run.pipeline.close();
-    const next = new Run(folder, flaky.url);
+    const next = new Run(folder, faulty.url);
     await next.pipeline.open();
     await next.settle();
     await next.end();
-    assert.deepEqual(wrong(flaky, 4), []);
+    assert.deepEqual(wrong(faulty, 4), []);
   }),
 );
 
@@ -240,7 +240,7 @@ async function spooled(folder, calls) {
 
 test(
   "a torn end costs itself alone",
-  withReceiver(async (folder, flaky) => {
+  withReceiver(async (folder, faulty) => {
     const file = await spooled(folder, range(1, 5));
     const bytes = readFileSync(file);
     writeFileSync(file, bytes.subarray(0, bytes.length - 3));
@@ -248,34 +248,34 @@ test(
     mkdirSync(join(folder, "spool", "v1_folder"), { recursive: true });
     writeFileSync(join(folder, "spool", "notes.txt"), "hello");
     writeFileSync(join(folder, "spool", "v1_1_2_%_0_%E0%A4%A"), "hello");
-    const owner = await Member.open(folder, flaky.url);
-    await until(() => flaky.counted.size === 4);
+    const owner = await Member.open(folder, faulty.url);
+    await until(() => faulty.counted.size === 4);
     await until(() => !readdirSync(join(folder, "spool")).some((name) => file.endsWith(name)));
     assert.equal((await owner.ask()).journal_corrupt, 1);
     await owner.stop();
-    assert.deepEqual(wrong(flaky, 5), [[5, 0]]);
+    assert.deepEqual(wrong(faulty, 5), [[5, 0]]);
     assert.ok(readdirSync(join(folder, "spool")).includes("notes.txt"));
   }),
 );
 
 test(
   "what no frame can be is passed over",
-  withReceiver(async (folder, flaky) => {
+  withReceiver(async (folder, faulty) => {
     const file = await spooled(folder, range(1, 3));
     const bytes = readFileSync(file);
     writeFileSync(file, Buffer.concat([Buffer.alloc(3 * 1024 * 1024, 0xf5), bytes]));
-    const owner = await Member.open(folder, flaky.url);
-    await until(() => flaky.counted.size === 3);
+    const owner = await Member.open(folder, faulty.url);
+    await until(() => faulty.counted.size === 3);
     await owner.stop();
-    assert.deepEqual(wrong(flaky, 3), []);
+    assert.deepEqual(wrong(faulty, 3), []);
   }),
 );
 
 test(
   "what does not fit any more is counted and said",
-  withReceiver(async (folder, flaky) => {
-    const owner = await Member.open(folder, flaky.url);
-    const other = await Member.open(folder, flaky.url);
+  withReceiver(async (folder, faulty) => {
+    const owner = await Member.open(folder, faulty.url);
+    const other = await Member.open(folder, faulty.url);
     owner.child.kill("SIGSTOP");
     await other.ask({ calls: [1], kept: true });
     const [name = ""] = readdirSync(join(folder, "spool"));
@@ -291,7 +291,7 @@ test(
 
 test(
   "what is no file of ours in the spool or the journal holds up nothing, and is named",
-  withReceiver(async (folder, flaky) => {
+  withReceiver(async (folder, faulty) => {
     const spool = join(folder, "spool");
     const journal = join(folder, "journal");
     for (const path of [spool, journal]) mkdirSync(path, { recursive: true, mode: 0o700 });
@@ -306,12 +306,12 @@ test(
     };
     put(spool, name);
     put(journal, (kind) => `model-calls-${{ pipe: 1, folder: 2, device: 3, dangling: 4 }[kind] ?? 5}.awj`);
-    const owner = await Member.open(folder, flaky.url);
-    const other = await Member.open(folder, flaky.url);
+    const owner = await Member.open(folder, faulty.url);
+    const other = await Member.open(folder, faulty.url);
     assert.deepEqual([owner.status.standing, other.status.standing], ["owner", "spool"]);
     await owner.ask({ calls: range(1, 10) });
     await other.ask({ calls: range(11, 20) });
-    await until(() => flaky.counted.size === 20);
+    await until(() => faulty.counted.size === 20);
     await other.stop();
     const { log } = await owner.ask();
     for (const what of [
@@ -321,7 +321,7 @@ test(
     ])
       assert.equal(log.filter((/** @type {string} */ line) => line.includes(what)).length, 1, log.join("\n"));
     await owner.stop();
-    assert.deepEqual(wrong(flaky, 20), []);
+    assert.deepEqual(wrong(faulty, 20), []);
     assert.ok(readdirSync(spool).includes(name("folder")), "what is not ours is left alone");
   }),
 );
@@ -329,26 +329,26 @@ test(
 for (const kind of ["spool", "journal"]) {
   test(
     `a file, a link or a pipe in the place of the ${kind} folder does not stop the counting`,
-    withReceiver(async (folder, flaky) => {
+    withReceiver(async (folder, faulty) => {
       for (const put of [
         (/** @type {string} */ path) => writeFileSync(path, "x"),
         (/** @type {string} */ path) => symlinkSync("/nowhere", path),
         (/** @type {string} */ path) => void spawnSync("mkfifo", [path]),
       ]) {
-        const own = join(folder, `of-${flaky.counted.size}`);
+        const own = join(folder, `of-${faulty.counted.size}`);
         mkdirSync(own);
         put(join(own, kind));
-        const count = flaky.counted.size;
-        const owner = await Member.open(own, flaky.url);
-        const other = await Member.open(own, flaky.url);
+        const count = faulty.counted.size;
+        const owner = await Member.open(own, faulty.url);
+        const other = await Member.open(own, faulty.url);
         await owner.ask({ calls: [count + 1], kept: true });
         await other.ask({ calls: [count + 2], kept: true });
-        await until(() => flaky.counted.size === count + 2);
+        await until(() => faulty.counted.size === count + 2);
         await other.stop();
         await owner.stop();
         assert.ok(statSync(join(own, kind)).isDirectory());
       }
-      assert.deepEqual(wrong(flaky, 6), []);
+      assert.deepEqual(wrong(faulty, 6), []);
     }),
   );
 }

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
-import { until } from "./flaky.mjs";
+import { until } from "./faulty-receiver.mjs";
 import {
   answer,
   assertTotals,

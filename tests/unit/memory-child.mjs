@@ -3,7 +3,7 @@
 import { readdirSync, statSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import { memories } from "../bench/lib/memories.mjs";
-import { Clock, Flaky, Run, sleep, until } from "./flaky.mjs";
+import { Clock, FaultyReceiver, Run, sleep, until } from "./faulty-receiver.mjs";
 
 const [folder = "", what = "", count = "0", max = "64"] = process.argv.slice(2);
 const CALLS = Number(count);
@@ -27,12 +27,12 @@ const before = process.memoryUsage().external;
 const probe = new WebAssembly.Memory({ initial: 512 });
 const countsWasm = process.memoryUsage().external - before > 16 * 2 ** 20 && probe.buffer.byteLength > 0;
 
-const flaky = await Flaky.open("ids");
-flaky.keepsRecords = false;
-await fetch(`${flaky.url}/api/v1/ingest/capabilities`).then((response) => response.text());
+const faulty = await FaultyReceiver.open("ids");
+faulty.keepsRecords = false;
+await fetch(`${faulty.url}/api/v1/ingest/capabilities`).then((response) => response.text());
 const control = await used();
 const clock = new Clock();
-const run = new Run(folder, flaky.url, { clock, settings: { journalMaxMb: Number(max) } });
+const run = new Run(folder, faulty.url, { clock, settings: { journalMaxMb: Number(max) } });
 await run.pipeline.open();
 
 const onDisk = () =>
@@ -52,7 +52,7 @@ async function bring(calls, from, pause = 1_500) {
 }
 
 if (what === "down") {
-  flaky.fault = "refuse";
+  faulty.fault = "refuse";
   await bring(CALLS, 1);
   clock.pass(2_000);
   await run.pipeline.stop(50);
@@ -61,23 +61,23 @@ if (what === "down") {
   const { status } = run;
   const bytes = onDisk();
   // The receiver comes back: what is new does not wait for all that is old.
-  flaky.fault = "well";
+  faulty.fault = "well";
   clock.pass(400_000);
   let newAt = -1;
   let isCalled = false;
   await until(() => {
     clock.pass(1_000);
     void run.pipeline.reduceBacklog(0, 500);
-    if (!isCalled && flaky.counted.size > 0) {
+    if (!isCalled && faulty.counted.size > 0) {
       isCalled = true;
       run.call(CALLS + 1);
     }
-    if (newAt < 0 && flaky.counted.has(CALLS + 1)) newAt = flaky.counted.size;
+    if (newAt < 0 && faulty.counted.has(CALLS + 1)) newAt = faulty.counted.size;
     return isCalled && run.status.waiting + run.status.open === 0;
   }, 600_000);
   const dropped = run.status.dropped?.disk_full ?? 0;
-  const twice = [...flaky.counted.values()].filter((times) => times > 1).length;
-  const figures = { control, used: down, bytes, dropped, counted: flaky.counted.size, twice, newAt };
+  const twice = [...faulty.counted.values()].filter((times) => times > 1).length;
+  const figures = { control, used: down, bytes, dropped, counted: faulty.counted.size, twice, newAt };
   console.log(JSON.stringify({ ...figures, journalled: status.journalled, waiting: status.waiting }));
 } else {
   /** @type {{ heap: number, external: number, wasm: number } | undefined} */
@@ -89,7 +89,7 @@ if (what === "down") {
     if (turns + 500 === 1_000) first = await used();
   }
   await run.settle();
-  console.log(JSON.stringify({ control, first, used: await used(), counted: flaky.counted.size }));
+  console.log(JSON.stringify({ control, first, used: await used(), counted: faulty.counted.size }));
 }
 await run.end();
-flaky.close();
+faulty.close();

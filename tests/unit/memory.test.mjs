@@ -5,7 +5,7 @@ import { execFile } from "node:child_process";
 import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { inFolder } from "./flaky.mjs";
+import { inFolder } from "./faulty-receiver.mjs";
 
 const CHILD = fileURLToPath(new URL("memory-child.mjs", import.meta.url));
 const MIB = 2 ** 20;

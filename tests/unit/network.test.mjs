@@ -7,23 +7,23 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { HOST, startCompany } from "../e2e/company.mjs";
+import { HOST, startPrivateNetwork } from "../e2e/private-network.mjs";
 import { Receiver } from "./world.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const root = mkdtempSync(join(tmpdir(), "agentwatch-network-"));
 /** @type {Receiver} */
 let receiver;
-/** @type {Awaited<ReturnType<typeof startCompany>>} */
-let company;
+/** @type {Awaited<ReturnType<typeof startPrivateNetwork>>} */
+let network;
 
 before(async () => {
   receiver = await Receiver.open();
-  company = await startCompany();
-  company.lead(receiver.url);
+  network = await startPrivateNetwork();
+  network.setReceiver(receiver.url);
 });
 after(async () => {
-  await company.close();
+  await network.close();
   receiver.close();
   rmSync(root, { recursive: true, force: true });
 });
@@ -50,43 +50,43 @@ async function run(command, url, env = {}) {
 }
 
 test("an authority of one's own: the doctor names the variable to set", async () => {
-  const url = `https://localhost:${company.securePort}`;
+  const url = `https://localhost:${network.securePort}`;
   const untrusted = await run("doctor", url);
   assert.match(untrusted.said, /does not answer \((DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT\w*)\)/);
   assert.match(untrusted.said, /set NODE_EXTRA_CA_CERTS to the file of the authority/);
   // The certificate is for another name than this one.
-  const other = await run("doctor", url, { NODE_EXTRA_CA_CERTS: company.authority });
+  const other = await run("doctor", url, { NODE_EXTRA_CA_CERTS: network.authority });
   assert.match(other.said, /ERR_TLS_CERT_ALTNAME_INVALID[^]*the certificate does not fit the address/);
 });
 
 test("behind a proxy, with an authority of one's own, as Node is told to", async () => {
-  const env = { ...company.proxied, NODE_EXTRA_CA_CERTS: company.authority };
+  const env = { ...network.proxied, NODE_EXTRA_CA_CERTS: network.authority };
   const unused = await run("doctor", `https://${HOST}`, env);
   assert.match(unused.said, /set NODE_USE_ENV_PROXY=1 in the gateway's environment/);
-  assert.deepEqual(company.asked, []);
+  assert.deepEqual(network.asked, []);
 
   const { code, said } = await run("ingest", `https://${HOST}`, { ...env, NODE_USE_ENV_PROXY: "1" });
   assert.match(said, /1 model calls and \d+ other records sent, 0 unsent/);
   assert.equal(code, 0, said);
-  assert.deepEqual(new Set(company.asked), new Set([`${HOST}:443`]));
+  assert.deepEqual(new Set(network.asked), new Set([`${HOST}:443`]));
   assert.equal(receiver.ids.size, 1);
 });
 
 test("behind a proxy, without TLS", async () => {
-  company.asked.length = 0;
+  network.asked.length = 0;
   const { code, said } = await run("ingest", `http://${HOST}:8470`, {
-    ...company.proxied,
+    ...network.proxied,
     NODE_USE_ENV_PROXY: "1",
   });
   assert.equal(code, 0, said);
-  assert.deepEqual(new Set(company.asked), new Set([`${HOST}:8470`]));
+  assert.deepEqual(new Set(network.asked), new Set([`${HOST}:8470`]));
   assert.equal(receiver.ids.size, 2);
 });
 
 test("what NO_PROXY names is asked directly", async () => {
-  company.asked.length = 0;
-  const { code, said } = await run("ingest", receiver.url, { ...company.proxied, NODE_USE_ENV_PROXY: "1" });
+  network.asked.length = 0;
+  const { code, said } = await run("ingest", receiver.url, { ...network.proxied, NODE_USE_ENV_PROXY: "1" });
   assert.equal(code, 0, said);
-  assert.deepEqual(company.asked, []);
+  assert.deepEqual(network.asked, []);
   assert.equal(receiver.ids.size, 3);
 });

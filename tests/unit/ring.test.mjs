@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { makeRing, Ring, RingReader } from "../../dist/base.js";
-import { random } from "./flaky.mjs";
+import { random } from "./faulty-receiver.mjs";
 
 const ROOM = 4096;
 

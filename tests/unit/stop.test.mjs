@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { until } from "./flaky.mjs";
+import { until } from "./faulty-receiver.mjs";
 import { answer, SESSION, started } from "./world.mjs";
 
 /** What a stopping gateway gives all plugins together, in ms. */

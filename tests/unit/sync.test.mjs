@@ -8,7 +8,7 @@ import { dirname, join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { Flaky } from "./flaky.mjs";
+import { FaultyReceiver } from "./faulty-receiver.mjs";
 import { Database, lines, Store } from "./stored.mjs";
 import { Gateway, Receiver, SESSION } from "./world.mjs";
 
@@ -212,7 +212,7 @@ describe("alone", { concurrency: 4 }, () => {
     ])) {
       const store = new Store();
       t.after(() => store.close());
-      const stock = await Flaky.open("stock");
+      const stock = await FaultyReceiver.open("stock");
       t.after(() => stock.close());
       store.write("one.jsonl", lines(head("one", 20 * DAY), ...calls(1, 10), ...calls(11, 12, 5 * MINUTE)));
       const { status, error } = await sync(t, store.stateDir, stock.url, ["--history", history]).ended;

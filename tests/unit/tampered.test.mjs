@@ -22,7 +22,7 @@ import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { Lease, openInstallation, visible } from "../../dist/base.js";
 import { inWords, readStatus } from "../../dist/pipeline.js";
-import { random, until } from "./flaky.mjs";
+import { random, until } from "./faulty-receiver.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const BASE = new URL("../../dist/base.js", import.meta.url).href;

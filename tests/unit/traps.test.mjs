@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { instantiate } from "../../dist/base.js";
-import { until } from "./flaky.mjs";
+import { until } from "./faulty-receiver.mjs";
 import {
   answer,
   assertTotals,

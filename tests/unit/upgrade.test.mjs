@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { KINDS, live, outlets, PROJECT, recordsOf, spansOf, takeOver } from "./lives.mjs";
+import { KINDS, live, outlets, PROJECT, recordsOf, spansOf, takeOver } from "./gateway-process.mjs";
 import { lines } from "./world.mjs";
 
 const GOLDEN = fileURLToPath(new URL("../fixtures/upgrade/0.1.0", import.meta.url));
@@ -48,7 +48,7 @@ function row(prompt, completion, cost) {
   return `${prompt} and ${completion} tokens, ${Math.round(cost * 1e8)}`;
 }
 
-/** @param {import("./flaky.mjs").Flaky} flaky @param {Ledger["calls"]} earlier */
+/** @param {import("./faulty-receiver.mjs").FaultyReceiver} faulty @param {Ledger["calls"]} earlier */
 function counted({ usage }, earlier = []) {
   const later = usage.map(({ prompt_tokens, completion_tokens, cost_usd }) =>
     row(prompt_tokens, completion_tokens, cost_usd),
@@ -84,7 +84,7 @@ async function takenOverGolden(name, ledger, receiver) {
   const stateDir = mkdtempSync(join(temporary, `${name}-`));
   cpSync(join(GOLDEN, name, "agentwatch"), join(stateDir, "agentwatch"), { recursive: true });
   const all = await outlets(receiver);
-  for (const [id] of ledger.calls) all.flaky[receiver === "ids" ? "ids" : "costs"].add(id);
+  for (const [id] of ledger.calls) all.faulty[receiver === "ids" ? "ids" : "costs"].add(id);
   return { stateDir, all };
 }
 
@@ -98,7 +98,7 @@ function assertNoFault(stateDir, log) {
 }
 
 const HOW = {
-  "by an update under way: it hears the rest": { hearsRest: true },
+  "by an update under way: it hears the rest": { getsRest: true },
   "by a new process: the rest is in the session store": {},
   "three months later": { later: 90 * DAY },
 };
@@ -110,18 +110,18 @@ describe("what 0.1.0 left is taken over", { concurrency: 4 }, () => {
         test(`${name}, ${receiver}, ${what}`, async () => {
           const ledger = ledgerOf(name);
           const { stateDir, all } = await takenOverGolden(name, ledger, receiver);
-          const { flaky, collector } = all;
+          const { faulty, collector } = all;
           try {
             const log = await takeOver(name, { project: PROJECT, stateDir, temporary, outlets: all }, how);
             assertNoFault(stateDir, log);
-            assert.deepEqual(counted(flaky, ledger.calls), answered(name), log.join("\n"));
+            assert.deepEqual(counted(faulty, ledger.calls), answered(name), log.join("\n"));
             const { waiting } = ledger;
             // Records whose answer was lost are sent again under their ids.
-            assertOnce(recordsOf(flaky), waiting.records, "records");
+            assertOnce(recordsOf(faulty), waiting.records, "records");
             assertOnce([...ledger.spans, ...spansOf(collector)], waiting.spans, "spans");
             assertSums(name, collector, ledger.sums_begin);
           } finally {
-            flaky.close();
+            faulty.close();
             collector.close();
           }
         });
@@ -129,11 +129,11 @@ describe("what 0.1.0 left is taken over", { concurrency: 4 }, () => {
 
 /** Takes a state directory over while AgentWatch and the collector are away. @param {Parameters<typeof takeOver>} args */
 async function takeOverUnheard(...args) {
-  const { flaky, collector } = args[1].outlets;
-  flaky.fault = "refuse";
+  const { faulty, collector } = args[1].outlets;
+  faulty.fault = "refuse";
   collector.reply = () => ({ status: 503 });
   const log = await takeOver(...args);
-  flaky.fault = "well";
+  faulty.fault = "well";
   collector.reply = () => ({});
   return log;
 }
@@ -152,12 +152,12 @@ describe("what this version left is taken over by 0.1.0", { concurrency: 4, skip
           for (const [later, project] of [old, PROJECT, old].entries()) {
             const log = await takeOver(name, { project, ...place }, { later: (later + 1) * 120_000 });
             assertNoFault(stateDir, log);
-            assert.deepEqual(counted(all.flaky), answered(name), log.join("\n"));
+            assert.deepEqual(counted(all.faulty), answered(name), log.join("\n"));
             assertOnce(spansOf(all.collector), [], "spans");
             assertSums(name, all.collector, start);
           }
         } finally {
-          all.flaky.close();
+          all.faulty.close();
           all.collector.close();
         }
       });
@@ -168,15 +168,15 @@ describe("what this version left is taken over by 0.1.0", { concurrency: 4, skip
         const place = { stateDir, temporary, outlets: all };
         try {
           await takeOverUnheard(name, { project: PROJECT, ...place }, {});
-          assert.deepEqual(counted(all.flaky), []);
+          assert.deepEqual(counted(all.faulty), []);
           const log = await takeOver(name, { project: old, ...place }, { later: 240_000 });
           assertNoFault(stateDir, log);
-          assert.deepEqual(counted(all.flaky, ledger.calls), answered(name), log.join("\n"));
-          assertOnce(recordsOf(all.flaky), ledger.waiting.records, "records");
+          assert.deepEqual(counted(all.faulty, ledger.calls), answered(name), log.join("\n"));
+          assertOnce(recordsOf(all.faulty), ledger.waiting.records, "records");
           assertOnce([...ledger.spans, ...spansOf(all.collector)], ledger.waiting.spans, "spans");
           assertSums(name, all.collector, ledger.sums_begin);
         } finally {
-          all.flaky.close();
+          all.faulty.close();
           all.collector.close();
         }
       });

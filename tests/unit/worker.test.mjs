@@ -17,7 +17,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { random, until } from "./flaky.mjs";
+import { random, until } from "./faulty-receiver.mjs";
 import { makeWorkersBy, RealWorker } from "./in-thread.mjs";
 import { answer, Gateway, Receiver, SESSION, started } from "./world.mjs";
 
@@ -93,7 +93,7 @@ for (const [what, { how, mayMiss }] of Object.entries(ENDS))
     const receiver = await Receiver.open();
     const gateway = new Gateway("none");
     try {
-      const child = fork(fileURLToPath(new URL("./dying.mjs", import.meta.url)), [
+      const child = fork(fileURLToPath(new URL("./ending-gateway.mjs", import.meta.url)), [
         gateway.stateDir,
         receiver.url,
         how,

@@ -10,7 +10,7 @@ import { startStock } from "./stock-server.mjs";
 /** @typedef {import("../../examples/gateway/gateway.mjs").Gateway} Gateway */
 /** @typedef {import("../../examples/gateway/process.mjs").Launched} Launched */
 
-/** Numbers between 0 and 1 that a seed makes come again. @param {number} seed @returns {() => number} */
+/** A generator of numbers from 0 to 1, the same for the same seed. @param {number} seed @returns {() => number} */
 export function random(seed) {
   let state = seed >>> 0;
   return () => {
@@ -21,8 +21,8 @@ export function random(seed) {
   };
 }
 
-/** A receiver that is killed and started again, on the same database and at the same address. */
-export class MortalReceiver {
+/** A receiver that can be killed and started again, on the same database and at the same address. */
+export class KillableReceiver {
   kills = 0;
   /** @type {import("../../examples/gateway/receiver.mjs").Receiver | undefined} */
   #running;
@@ -55,12 +55,12 @@ export class MortalReceiver {
   }
 }
 
-/** A gateway that is killed and started again, on the same state directory and at the same address. */
-export class MortalGateway {
-  /** When it was killed, Unix ms. @type {number[]} */
+/** A gateway that can be killed and started again, on the same state directory and at the same address. */
+export class KillableGateway {
+  /** Times of kills, in ms since 1970. @type {number[]} */
   kills = [];
-  /** When it, or a command on its state directory, was started, Unix ms. @type {number[]} */
-  births = [];
+  /** Times at which the gateway, or a command on its state directory, started, in ms since 1970. @type {number[]} */
+  starts = [];
   /** @type {Gateway | undefined} */
   #running;
   /** @type {Launched | undefined} */
@@ -86,17 +86,17 @@ export class MortalGateway {
     const onLaunch = (/** @type {Launched} */ launched) => {
       this.#launched = launched;
     };
-    this.births.push(Date.now());
+    this.starts.push(Date.now());
     this.#running = await startGateway({ ...this.#options, ...how, onLaunch });
     return this.#running;
   }
 
-  /** Kills it, in whatever state it is, and also if it is still starting. */
+  /** Kills the gateway, also while it starts. */
   async kill() {
     this.kills.push(Date.now());
     await (this.#running ?? this.#launched)?.kill();
     this.#running = undefined;
-    // Of a lock that it had made, and not yet written its name into, OpenClaw 2026.3.13 does not know that its owner is gone.
+    // OpenClaw 2026.3.13 never removes a lock file whose owner was killed before it wrote its name into the file.
     const locks = glob("agents/*/sessions/*.lock", { cwd: this.stateDir });
     for await (const lock of locks) await rm(join(this.stateDir, lock), { force: true });
   }
@@ -106,12 +106,12 @@ export class MortalGateway {
     this.#running = undefined;
   }
 
-  /** Another package comes in the place of the plugin's, while the gateway runs or not. @param {string} tgz */
+  /** Replaces the plugin's package, while the gateway runs or not. @param {string} tgz */
   update(tgz) {
     return updatePlugin(this.#options, { id: "agentwatch", tgz });
   }
 
-  /** Changes what the gateway is told of the plugin. @param {(entry: any) => void} change */
+  /** Changes the plugin's entry in the gateway's configuration. @param {(entry: any) => void} change */
   async configure(change) {
     const file = join(this.stateDir, "openclaw.json");
     const config = JSON.parse(await readFile(file, "utf8"));
@@ -119,18 +119,18 @@ export class MortalGateway {
     await writeFile(file, JSON.stringify(config, null, 2));
   }
 
-  /** How often the plugin said what it counts by; a gateway that has long been at work has said much since. */
+  /** Number of starts of the plugin, by its log line. */
   get pluginStarts() {
     return readFileSync(this.running.log.path, "utf8").split("counting model calls by").length - 1;
   }
 
   /** @param {{ agent?: string, session: string, message: string }} turn */
   localTurn(turn) {
-    this.births.push(Date.now());
+    this.starts.push(Date.now());
     return localTurn(this.#options, turn);
   }
 
-  /** What the plugin's status says. @returns {Promise<Record<string, any>>} */
+  /** The plugin's status file. @returns {Promise<Record<string, any>>} */
   async status() {
     const text = await readFile(join(this.stateDir, "agentwatch", "status.json"), "utf8").catch(() => "{}");
     return JSON.parse(text).status ?? {};
@@ -138,30 +138,30 @@ export class MortalGateway {
 }
 
 /**
- * What people do, in a random order and several at once, until the signal. What a killed gateway leaves undone is no
- * failure.
+ * Runs turns and cron jobs in a random order, several at once, until the signal. Errors of a killed gateway are ignored.
  *
  * @param {Gateway} gateway
  * @param {{ signal: AbortSignal, next: () => number, lanes?: number }} options
  */
-export async function liveOn(gateway, { signal, next, lanes = 5 }) {
-  const lane = async (/** @type {number} */ number) => {
+export async function runTurns(gateway, { signal, next, lanes = 5 }) {
+  const runLane = async (/** @type {number} */ number) => {
     while (!signal.aborted) {
       const name = `${number}-${Math.floor(next() * 3)}`;
       const [agent, message] = WORK[Math.floor(next() * WORK.length)] ?? ["main", "hello"];
       const turn =
         message === "cron"
           ? gateway.cronRun({ message: "good morning", timeoutMs: 10_000 })
-          : gateway.agentTurn({ agent, session: `life-${name}`, message });
-      const gone = new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
-      // A gateway that is gone refuses at once.
-      await Promise.race([turn.catch(() => sleep(100)), gone]);
-      await Promise.race([sleep(next() * 100), gone]);
+          : gateway.agentTurn({ agent, session: `load-${name}`, message });
+      const aborted = new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+      // A gateway that does not run refuses at once.
+      await Promise.race([turn.catch(() => sleep(100)), aborted]);
+      await Promise.race([sleep(next() * 100), aborted]);
     }
   };
-  await Promise.all(Array.from({ length: lanes }, (_, number) => lane(number)));
+  await Promise.all(Array.from({ length: lanes }, (_, number) => runLane(number)));
 }
 
+/** Agents and their messages. */
 const WORK = /** @type {const} */ ([
   ["main", "hello"],
   ["main", "read it [[tools 2]]"],
@@ -172,6 +172,8 @@ const WORK = /** @type {const} */ ([
 ]);
 
 /**
+ * A receiver and two gateways in a temporary folder.
+ *
  * @param {object} options
  * @param {string} options.version
  * @param {string} options.tgz
@@ -179,14 +181,14 @@ const WORK = /** @type {const} */ ([
  * @param {boolean} options.isStock
  * @param {string} options.providerUrl
  */
-export async function mortals({ version, tgz, binary, isStock, providerUrl }) {
+export async function killableWorld({ version, tgz, binary, isStock, providerUrl }) {
   const folder = await mkdtemp(join(tmpdir(), "agentwatch-durability-"));
-  const receiver = new MortalReceiver({ binary, isStock, folder, port: await freePort() });
-  // A long series takes more than the quarter of an hour in which a stock server is told usage late.
+  const receiver = new KillableReceiver({ binary, isStock, folder, port: await freePort() });
+  // A long series takes more than 15 minutes, and a stock server gets no older usage by default.
   const config = { url: receiver.url, ...(isStock ? { history: "usage" } : {}) };
   const plugins = [{ id: "agentwatch", tgz, config }];
   const gateway = async (/** @type {string} */ name) =>
-    new MortalGateway({
+    new KillableGateway({
       version,
       providerUrl,
       plugins,

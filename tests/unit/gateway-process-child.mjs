@@ -1,12 +1,12 @@
-// A process with the plugin of some checkout on a state directory, driven by its parent: `node life.mjs <options>`.
+// A gateway's process with the plugin of a checkout, controlled by its parent: `node gateway-process-child.mjs <options>`.
 import { createRequire, syncBuiltinESMExports } from "node:module";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Gateway, recorded, setClock } from "./world.mjs";
 
-/** @type {import("./lives.mjs").LifeOptions} */
+/** @type {import("./gateway-process.mjs").GatewayProcessOptions} */
 const { project, stateDir, url, collector, at, sdk } = JSON.parse(process.argv[2] ?? "{}");
 
-// The name of the machine stands in files that are kept.
+// The host name is in committed fixtures.
 createRequire(import.meta.url)("node:os").hostname = () => "a-gateway";
 syncBuiltinESMExports();
 
@@ -17,7 +17,7 @@ gateway.register(await gateway.evaluate("one", project), {
   url,
   flushIntervalMs: 50,
   otlp: { url: collector },
-  // AgentWatch 0.1.0 dates what comes late by its arrival: it is told of it where somebody wants that.
+  // Without it AgentWatch 0.1.0 gets no usage of older calls, which it dates by their arrival.
   history: "usage",
 });
 await gateway.start();
@@ -28,7 +28,7 @@ process.on("message", async (/** @type {any} */ order) => {
     const [version, from, to] = order.replay;
     const events = recorded(version).slice(from, to);
     await gateway.replay(events);
-    // No time passes before whatever comes next.
+    // The clock stands still until the next order.
     setClock(order.until ?? events.at(-1)?.ts);
   }
   if (order.sleep) await sleep(order.sleep);

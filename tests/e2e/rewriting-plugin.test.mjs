@@ -5,8 +5,8 @@ import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { compareTotals, minus } from "../../examples/gateway/compare.mjs";
 import { snapshot, startWorld, waitForTotals } from "./harness.mjs";
-import { meddler } from "./meddler.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
+import { rewritingPlugin } from "./rewriting-plugin.mjs";
 
 const OLD = "2026.3.13";
 const LOST =
@@ -14,13 +14,13 @@ const LOST =
 const HARMS = ["block", "replace", "strip"];
 
 for (const version of versions) {
-  describe(`OpenClaw ${version}, another plugin meddles with messages before us`, { skip }, () => {
+  describe(`OpenClaw ${version}, another plugin changes messages before this one`, { skip }, () => {
     /** @type {import("./harness.mjs").World} */
     let world;
     /** @type {import("../../examples/gateway/config.mjs").GatewayPlugin} */
     let plugin;
     before(async () => {
-      plugin = await meddler();
+      plugin = await rewritingPlugin();
       world = await startWorld({ version, tgz, receiver: { binary }, gateway: { plugins: [plugin] } });
       await waitForTotals(world.provider, world.receiver, { settleMs: 300 });
     });
@@ -35,15 +35,15 @@ for (const version of versions) {
           const { provider, receiver, gateway } = world;
           const since = await snapshot(provider, receiver);
           const before = lost(await logOf(world));
-          await gateway.agentTurn({ agent, session: `meddle-${harm}`, message: "hello" });
-          await gateway.agentTurn({ agent, session: `meddle-${harm}`, message: "hello [[tools 1]]" });
-          assert.match(await logOf(world), new RegExp(`meddler at agent:${agent}:meddle-${harm}`));
+          await gateway.agentTurn({ agent, session: `rewrite-${harm}`, message: "hello" });
+          await gateway.agentTurn({ agent, session: `rewrite-${harm}`, message: "hello [[tools 1]]" });
+          assert.match(await logOf(world), new RegExp(`rewriter at agent:${agent}:rewrite-${harm}`));
           if (version !== OLD) {
-            // The diagnostics tell the truth, whatever becomes of the messages.
+            // Diagnostic events have the real usage, whatever another plugin did to the messages.
             await waitForTotals(provider, receiver, { since, settleMs: 2500 });
             return;
           }
-          // Nothing but the messages tells the calls here: what they hide is said, to the token.
+          // 2026.3.13 has only the messages: the log names the exact number of missing tokens.
           await sleep(3000);
           for (const deadline = Date.now() + 30_000; ; await sleep(500)) {
             const now = await snapshot(provider, receiver);
@@ -53,7 +53,7 @@ for (const version of versions) {
             const isTold = said.reduce((sum, count) => sum + count, 0) === hidden;
             if (!isTold && Date.now() < deadline) continue;
             assert.ok(isTold, `${hidden} tokens are hidden; the log says ${said}`);
-            assert.notDeepEqual(compareTotals(sent, shown), [], "the meddler came first");
+            assert.notDeepEqual(compareTotals(sent, shown), [], "the other plugin ran first");
             break;
           }
         });
@@ -67,7 +67,7 @@ function logOf({ gateway }) {
   return readFile(gateway.log.path, "utf8");
 }
 
-/** Tokens that our log lines say are hidden. @param {string} log */
+/** Numbers of missing tokens in the plugin's log lines. @param {string} log */
 function lost(log) {
   return log.split("\n").flatMap((line) => {
     const found = LOST.exec(line);

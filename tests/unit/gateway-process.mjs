@@ -1,50 +1,51 @@
-// What a plugin leaves in a state directory when its gateway is killed: calls and records that wait, open calls, match
-// records, bookmarks, another process's spool, and a collector's state. The plugin may be of any checkout.
+// Makes the state directory of a killed gateway: pending calls and records, open calls, match records, bookmarks, another
+// process's spool, and the state of the OpenTelemetry outlet. The plugin may be of any checkout.
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Collector } from "./collector.mjs";
-import { Flaky, sleep, until } from "./flaky.mjs";
+import { FaultyReceiver, sleep, until } from "./faulty-receiver.mjs";
 import { lines, recorded } from "./world.mjs";
 
-const LIFE = fileURLToPath(new URL("life.mjs", import.meta.url));
+const CHILD = fileURLToPath(new URL("gateway-process-child.mjs", import.meta.url));
 export const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
-/** When the owner has written everything, marks of what has left among it, and has looked into the session store, in ms. */
-const KEPT_MS = 2_500;
-const LOOKED_MS = 6_500;
-/** Behind so many ms without a request everything was sent. */
-const QUIET_MS = 3_000;
+/** Time after which the owner has written everything, in ms. */
+const WRITTEN_MS = 2_500;
+/** Time after which the owner has read the session store, in ms. */
+const STORE_READ_MS = 6_500;
+/** Time without a request after which everything was sent, in ms. */
+const NO_REQUEST_MS = 3_000;
 
 /**
- * @typedef {object} LifeOptions
- * @property {string} project The checkout whose `dist/` lives.
+ * @typedef {object} GatewayProcessOptions
+ * @property {string} project The checkout whose `dist/` is loaded.
  * @property {string} stateDir
- * @property {string} url Of the receiver.
- * @property {string} collector
- * @property {number} at What the clock says at first, ms since 1970.
+ * @property {string} url The receiver's address.
+ * @property {string} collector The collector's address.
+ * @property {number} at The clock at the start, in ms since 1970.
  * @property {import("./world.mjs").Sdk} sdk
  */
 
 /** A gateway's process. */
-export class Life {
+export class GatewayProcess {
   /** @type {string[]} */
   log = [];
-  /** @param {LifeOptions} options @param {string} temporary */
+  /** @param {GatewayProcessOptions} options @param {string} temporary */
   constructor(options, temporary) {
     const env = { ...process.env, TMPDIR: temporary };
-    this.child = fork(LIFE, [JSON.stringify(options)], { env });
+    this.child = fork(CHILD, [JSON.stringify(options)], { env });
     this.child.on("message", (/** @type {any} */ { log }) => {
       this.log = log;
     });
   }
 
-  /** @param {LifeOptions} options @param {string} temporary A folder that is removed some time. */
+  /** @param {GatewayProcessOptions} options @param {string} temporary A folder for temporary files. */
   static async begin(options, temporary) {
-    const life = new Life(options, temporary);
-    await life.#answer();
-    return life;
+    const gateway = new GatewayProcess(options, temporary);
+    await gateway.#answer();
+    return gateway;
   }
 
   async #answer() {
@@ -62,7 +63,7 @@ export class Life {
     await answered;
   }
 
-  /** Events of a recording, at their times; the clock is then set. @param {string} version @param {number} from @param {number} [to] @param {number} [until] */
+  /** Replays events of a recording at their times, then sets the clock to `until`. @param {string} version @param {number} from @param {number} [to] @param {number} [until] */
   replay(version, from, to, until) {
     return this.does({ replay: [version, from, to], until });
   }
@@ -87,29 +88,29 @@ export class Life {
 }
 
 /**
- * The recordings of a state directory, in the order of their times, each with how many of its events were told before the
- * kill; the others may be told to whoever comes next.
+ * The recordings of a state directory, in the order of their times, each with the number of events that were recorded before
+ * the kill. The other events may be given to the next owner.
  *
  * @typedef {{ sdk: import("./world.mjs").Sdk, told: Record<string, number> }} Kind
  */
 
 /** @type {Record<string, Kind>} */
 export const KINDS = {
-  // Of the last call of the second recording and of the third its timing is told alone.
+  // Of the last call of the second and of the third recording only the timing event came.
   calls: { sdk: "calls", told: { "2026.9.6": 142, "2026.8.2": 56, "2026.6.11": 35 } },
-  // The first life ends before the sum of a run of which it heard the calls, the second before the sum of its last call.
+  // The first process ends before the total of a run whose calls it recorded, the second before the total of its last call.
   totals: { sdk: "totals", told: { "2026.3.13": 39 } },
 };
 
-/** When the first event of a recording was told. @param {string} version @param {number} [index] */
+/** The time of an event of a recording, in ms since 1970. @param {string} version @param {number} [index] */
 export const timeOf = (version, index = 0) => recorded(version).at(index)?.ts ?? 0;
 
-/** When everything of a kind's recordings was told. @param {Kind} kind */
+/** The time of the last event of a kind's recordings, in ms since 1970. @param {Kind} kind */
 export function endOf({ told }) {
   return Math.max(...Object.keys(told).map((version) => timeOf(version, -1)));
 }
 
-/** Writes what a recording's session store held at a time, as JSONL. @param {string} stateDir @param {string} version @param {number} until */
+/** Writes the rows that a recording's session store had at a time, as JSONL. @param {string} stateDir @param {string} version @param {number} until */
 export function writeStore(stateDir, version, until) {
   /** @type {Map<string, string>} */
   const files = new Map();
@@ -124,71 +125,71 @@ export function writeStore(stateDir, version, until) {
   }
 }
 
-/** What receiver and collector have. @typedef {{ flaky: Flaky, collector: Collector }} Outlets */
+/** Receiver and collector. @typedef {{ faulty: FaultyReceiver, collector: Collector }} Outlets */
 
 /** @param {"ids" | "stock"} kind @returns {Promise<Outlets>} */
 export async function outlets(kind) {
-  const flaky = await Flaky.open(kind);
-  return { flaky, collector: await Collector.open() };
+  const faulty = await FaultyReceiver.open(kind);
+  return { faulty, collector: await Collector.open() };
 }
 
 /**
- * Lets a checkout's plugin live and be killed on a state directory.
+ * Runs a checkout's plugin on a state directory and kills it.
  *
- * @param {string} name Of the kind.
+ * @param {string} name Name of the kind.
  * @param {{ project: string, stateDir: string, temporary: string, outlets: Outlets }} place
  */
-export async function live(name, { project, stateDir, temporary, outlets: { flaky, collector } }) {
+export async function live(name, { project, stateDir, temporary, outlets: { faulty, collector } }) {
   const { sdk, told } = KINDS[name] ?? Object.values(KINDS)[0];
-  const options = { project, stateDir, url: flaky.url, collector: collector.url, sdk };
-  const begin = (/** @type {number} */ at) => Life.begin({ ...options, at }, temporary);
+  const options = { project, stateDir, url: faulty.url, collector: collector.url, sdk };
+  const begin = (/** @type {number} */ at) => GatewayProcess.begin({ ...options, at }, temporary);
   const versions = Object.keys(told);
   const [first = "", second = first, third] = versions;
   const half = second === first ? Math.floor((told[first] ?? 0) / 2) : told[first];
 
-  // All is well.
+  // First without faults.
   const well = await begin(timeOf(first) - 1_000);
   await well.replay(first, 0, half);
-  await well.does({ sleep: KEPT_MS });
+  await well.does({ sleep: WRITTEN_MS });
   await well.kill();
   writeStore(stateDir, first, timeOf(first, (half ?? 0) - 1));
 
-  // AgentWatch and the collector go away: AgentWatch behind a batch whose answer is lost.
+  // Then the collector answers 503, and AgentWatch loses the answer to a batch before it refuses connections.
   collector.reply = () => ({ status: 503 });
   const begun = second === first ? (half ?? 0) : 0;
   const owner = await begin(timeOf(second, begun) - 1_000);
-  await owner.does({ sleep: LOOKED_MS });
+  await owner.does({ sleep: STORE_READ_MS });
   const parts = /** @type {const} */ ([
     ["well", 0, 10],
     ["lose", 10, 18],
   ]);
   for (const [fault, from, to] of parts) {
-    flaky.fault = fault;
-    const before = flaky.usage.length;
+    faulty.fault = fault;
+    const before = faulty.usage.length;
     await owner.replay(second, begun + from, begun + to);
-    await until(() => flaky.usage.length > before);
+    await until(() => faulty.usage.length > before);
   }
-  flaky.fault = "refuse";
-  flaky.release();
+  faulty.fault = "refuse";
+  faulty.release();
   await owner.replay(second, begun + 18, told[second]);
-  await owner.does({ sleep: KEPT_MS });
+  await owner.does({ sleep: WRITTEN_MS });
   writeStore(stateDir, second, timeOf(second, (told[second] ?? 0) - 1));
   if (third) await spool(third, told[third] ?? 0, owner, begin);
   await owner.kill();
   collector.reply = () => ({});
-  flaky.fault = "well";
+  faulty.fault = "well";
 }
 
 /**
- * Another process tells the owner something, the last of which the owner does not read.
+ * Another process writes spool files for the owner, which does not read the last of them.
  *
- * @param {string} version @param {number} count @param {Life} owner @param {(at: number) => Promise<Life>} begin
+ * @param {string} version @param {number} count @param {GatewayProcess} owner @param {(at: number) => Promise<GatewayProcess>} begin
  */
 async function spool(version, count, owner, begin) {
   const half = Math.floor(count / 2);
   const other = await begin(timeOf(version) - 1_000);
   await other.replay(version, 0, half);
-  await sleep(KEPT_MS);
+  await sleep(WRITTEN_MS);
   owner.pause();
   await other.replay(version, half, count);
   await other.does({ sleep: 1_000 });
@@ -196,41 +197,41 @@ async function spool(version, count, owner, begin) {
 }
 
 /**
- * Lets a checkout's plugin take over what another one left, until there is nothing more to send.
+ * Runs a checkout's plugin on the state directory of another one until everything is sent.
  *
- * @param {string} name Of the kind.
+ * @param {string} name Name of the kind.
  * @param {{ project: string, stateDir: string, temporary: string, outlets: Outlets }} place
- * @param {{ hearsRest?: boolean, later?: number }} how Whether it is told what the former gateway was not; how long after
- *   the last event of all its clock is, in ms.
+ * @param {{ getsRest?: boolean, later?: number }} how Whether it gets the events that came after the kill; its clock after
+ *   the last event, in ms.
  */
 export async function takeOver(
   name,
   { project, stateDir, temporary, outlets },
-  { hearsRest = false, later = 120_000 },
+  { getsRest = false, later = 120_000 },
 ) {
   const kind = KINDS[name] ?? Object.values(KINDS)[0];
-  const { flaky, collector } = outlets;
+  const { faulty, collector } = outlets;
   const end = endOf(kind) + later;
-  // What was told last, by the clock, goes on.
+  // The recording whose events came last continues.
   const [version = "", count = 0] = Object.entries(kind.told).at(-1) ?? [];
-  const at = hearsRest ? timeOf(version, count) - 100 : end;
-  const life = await Life.begin(
-    { project, stateDir, url: flaky.url, collector: collector.url, sdk: kind.sdk, at },
+  const at = getsRest ? timeOf(version, count) - 100 : end;
+  const gateway = await GatewayProcess.begin(
+    { project, stateDir, url: faulty.url, collector: collector.url, sdk: kind.sdk, at },
     temporary,
   );
   try {
     for (const version of Object.keys(kind.told)) writeStore(stateDir, version, end);
-    if (hearsRest) await life.replay(version, count, undefined, end);
-    // The dead owner's number may be another process's by now: that takes 10 s.
-    await until(() => ownerOf(stateDir) === life.child.pid);
-    await life.does({ sleep: LOOKED_MS });
-    const requests = () => flaky.requests + collector.requests.length;
-    for (let before = -1; before !== requests(); await sleep(QUIET_MS)) before = requests();
-    await life.stop();
+    if (getsRest) await gateway.replay(version, count, undefined, end);
+    // The killed owner's process number may belong to another process: its lease expires after 10 s.
+    await until(() => ownerOf(stateDir) === gateway.child.pid);
+    await gateway.does({ sleep: STORE_READ_MS });
+    const requests = () => faulty.requests + collector.requests.length;
+    for (let before = -1; before !== requests(); await sleep(NO_REQUEST_MS)) before = requests();
+    await gateway.stop();
   } finally {
-    await life.kill();
+    await gateway.kill();
   }
-  return life.log;
+  return gateway.log;
 }
 
 /** The process that owns a state directory. @param {string} stateDir @returns {number | undefined} */
@@ -242,7 +243,7 @@ function ownerOf(stateDir) {
   }
 }
 
-/** Records by their ids, as `<list>/<id>`, each once: who takes one again replaces it. @param {Flaky} flaky @returns {string[]} */
+/** The ids of records, as `<list>/<id>`, each once: a repeated record replaces the first. @param {FaultyReceiver} faulty @returns {string[]} */
 export function recordsOf({ taken }) {
   const ids = ["traces", "logs", "metrics", "cron_runs"].flatMap((list) =>
     (taken[list] ?? []).map(({ id }) => `${list}/${id}`),
@@ -250,7 +251,7 @@ export function recordsOf({ taken }) {
   return [...new Set(ids)];
 }
 
-/** The spans that a collector took. @param {Collector} collector @returns {string[]} */
+/** The ids of the spans that a collector got. @param {Collector} collector @returns {string[]} */
 export function spansOf({ spans }) {
   return spans.map(({ spanId }) => spanId);
 }

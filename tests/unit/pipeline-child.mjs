@@ -1,13 +1,13 @@
-// A process on a state directory, driven by its parent: `{call: tokens}`, `{stop: true}`, `{exit: true}`.
-import { Run } from "./flaky.mjs";
+// A process with a pipeline on a state directory, controlled by its parent: `{calls: [tokens]}`, `{stop: true}`, `{exit: true}`.
+import { Run } from "./faulty-receiver.mjs";
 
 const [folder = "", url = "", settings = "{}"] = process.argv.slice(2);
-// Time as it is: leases are a matter between processes.
+// The real clock, since leases are compared between processes.
 const clock = /** @type {any} */ ({ wall: () => Date.now(), mono: () => performance.now(), pass() {} });
 const run = new Run(folder, url, { clock, settings: JSON.parse(settings) });
 await run.pipeline.open();
 
-const say = () => process.send?.({ ...run.status, log: run.log });
+const report = () => process.send?.({ ...run.status, log: run.log });
 process.on("message", async (/** @type {any} */ order) => {
   for (const tokens of order.calls ?? []) run.call(tokens);
   if (order.kept) await run.pipeline.journalled();
@@ -17,6 +17,6 @@ process.on("message", async (/** @type {any} */ order) => {
     process.disconnect();
     return;
   }
-  say();
+  report();
 });
-say();
+report();

@@ -7,31 +7,31 @@ import { join } from "node:path";
 import { createServer as createSecureServer } from "node:tls";
 import { certificateFor } from "../../examples/gateway/channel/certificate.mjs";
 
-/** Nobody but the proxy knows it. */
+/** The receiver's name, which the proxy alone resolves. */
 export const HOST = "watch.internal";
 
 /**
- * A company's network on the loopback interface: a receiver behind TLS, with a certificate of the company's own authority, and
- * a forward proxy, the only one that knows the receiver's name.
+ * A private network on the loopback interface: a receiver behind TLS with a certificate of the network's own authority, and
+ * a forward proxy, which alone resolves the receiver's name.
  */
-export async function startCompany() {
-  const root = mkdtempSync(join(tmpdir(), "agentwatch-company-"));
+export async function startPrivateNetwork() {
+  const root = mkdtempSync(join(tmpdir(), "agentwatch-network-"));
   const authority = join(root, "authority.pem");
   const certificate = certificateFor(HOST);
   writeFileSync(authority, certificate.cert);
   let receiver = 0;
-  /** Where the proxy was asked to go. @type {string[]} */
+  /** Targets of CONNECT requests to the proxy. @type {string[]} */
   const asked = [];
   /** @type {Set<import("node:net").Socket>} */
   const sockets = new Set();
 
-  /** Passes everything on, both ways. @param {import("node:stream").Duplex} socket @param {number} port @param {Buffer} [head] */
+  /** Forwards both directions. @param {import("node:stream").Duplex} socket @param {number} port @param {Buffer} [head] */
   const pass = (socket, port, head) => {
     const behind = connect(port, "127.0.0.1");
     sockets.add(behind);
     if (head) behind.write(head);
     socket.pipe(behind).pipe(socket);
-    // One side's end is the other's; how it came about is no concern of what stands between.
+    // When one side closes, the other is closed too, without an error.
     socket.on("error", () => behind.destroy());
     behind.on("error", () => socket.destroy());
     behind.on("close", () => sockets.delete(behind));
@@ -51,10 +51,10 @@ export async function startCompany() {
     authority,
     asked,
     securePort: portOf(secure),
-    /** How Node is told of the proxy. */
+    /** Environment variables that make Node use the proxy. */
     proxied: { HTTPS_PROXY: address, HTTP_PROXY: address, NO_PROXY: "localhost,127.0.0.1" },
-    /** From here on that is the receiver; its address as seen from outside. @param {string} url */
-    lead: (url) => {
+    /** Sets the receiver. Returns its address in the network. @param {string} url */
+    setReceiver: (url) => {
       receiver = Number(new URL(url).port);
       return `https://${HOST}`;
     },

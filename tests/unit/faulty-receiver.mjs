@@ -1,4 +1,4 @@
-// A receiver that does what servers and networks do at their worst, and pipelines with a folder that send to it.
+// A receiver with the faults of servers and networks, and pipelines with a folder that send to it.
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { instantiate, priceTable } from "../../dist/base.js";
 import { Pipeline } from "../../dist/pipeline.js";
 
-/** A small generator, so that a failure can be repeated. @param {number} seed */
+/** A random generator, the same for the same seed. @param {number} seed */
 export function random(seed) {
   let state = seed >>> 0 || 1;
   return (/** @type {number} */ below) => {
@@ -18,7 +18,7 @@ export function random(seed) {
   };
 }
 
-/** The ways to fail; `well` is none. */
+/** The faults; `well` is none. */
 export const FAULTS = /** @type {const} */ ([
   "refuse",
   "hang",
@@ -36,31 +36,31 @@ export const FAULTS = /** @type {const} */ ([
 /** @typedef {typeof FAULTS[number]} Fault */
 
 /**
- * A receiver that knows ids, or a stock one: costs, then usage, one by one, and a second cost with the same id is a
- * 500 that leaves what went in before it.
+ * A receiver that knows record ids, or a stock one, which stores costs, then usage, one by one. A second cost with the same id
+ * is answered 500, and the records before it stay stored.
  */
-export class Flaky {
+export class FaultyReceiver {
   /** @type {Fault} */
   fault = "well";
-  /** Usage as it is counted, by its prompt tokens: each call of a test has its own. @type {Map<number, number>} */
+  /** Number of stored records by prompt tokens, which identify the calls of a test. @type {Map<number, number>} */
   counted = new Map();
-  /** In the order of arrival. @type {number[]} */
+  /** Prompt tokens in the order of arrival. @type {number[]} */
   order = [];
-  /** Usage as it is counted, in the order of arrival. @type {any[]} */
+  /** Stored usage records in the order of arrival. @type {any[]} */
   usage = [];
   /** @type {Set<string>} */
   costs = new Set();
   /** @type {Set<string>} */
   ids = new Set();
-  /** Whether records are kept as they came: for a test of memory they are not. */
+  /** Whether records are kept; off in tests of memory. */
   keepsRecords = true;
-  /** What else came in batches that were taken, by the batch's lists. @type {Record<string, any[]>} */
+  /** Other records of accepted batches, by list. @type {Record<string, any[]>} */
   taken = {};
-  /** How often each fault was met. @type {Record<string, number>} */
+  /** Number of requests or connections with each fault. @type {Record<string, number>} */
   met = {};
-  /** Prompt tokens of records that are refused with a 422 wherever they are. @type {Set<number>} */
+  /** Prompt tokens of records whose batch is answered 422. @type {Set<number>} */
   poison = new Set();
-  /** Requests that came to the address of a redirect. */
+  /** Number of requests at the target of a redirect. */
   elsewhere = 0;
   requests = 0;
   url = "";
@@ -78,11 +78,11 @@ export class Flaky {
 
   /** @param {"ids" | "stock"} kind @param {(below: number) => number} [below] */
   static async open(kind, below = random(1)) {
-    const flaky = new Flaky(kind, below);
-    await new Promise((resolve) => flaky.#server.listen(0, "127.0.0.1", () => resolve(undefined)));
-    const { port } = /** @type {import("node:net").AddressInfo} */ (flaky.#server.address());
-    flaky.url = `http://127.0.0.1:${port}`;
-    return flaky;
+    const faulty = new FaultyReceiver(kind, below);
+    await new Promise((resolve) => faulty.#server.listen(0, "127.0.0.1", () => resolve(undefined)));
+    const { port } = /** @type {import("node:net").AddressInfo} */ (faulty.#server.address());
+    faulty.url = `http://127.0.0.1:${port}`;
+    return faulty;
   }
 
   /** @param {string} fault */
@@ -149,7 +149,7 @@ export class Flaky {
     if (usage.some((/** @type {any} */ record) => this.poison.has(record.prompt_tokens))) return [422, "{}"];
     const breaks = fault === "half" && usage.length > 0;
     if (this.kind === "ids") {
-      // It takes a batch whole or not at all.
+      // It stores a whole batch or nothing.
       if (breaks) return [500, "{}"];
       for (const record of usage) {
         if (!this.ids.has(record.id)) this.#count(record);
@@ -185,7 +185,7 @@ export class Flaky {
     this.order.push(tokens);
   }
 
-  /** Ends what hangs. */
+  /** Closes hanging connections. */
   release() {
     this.#server.closeAllConnections();
   }
@@ -196,7 +196,7 @@ export class Flaky {
   }
 }
 
-/** Time that runs faster than ours; the wall clock may be set. */
+/** A clock that may run faster than the real one, and whose wall clock may be set. */
 export class Clock {
   #begun = performance.now();
   #wall = 1_795_000_000_000;
@@ -246,7 +246,7 @@ export class Run {
     );
   }
 
-  /** A call, told by its message. @param {number} tokens */
+  /** Records a call by its message. @param {number} tokens prompt tokens */
   call(tokens) {
     const usage = { input: tokens, output: 1, cacheRead: 0, cacheWrite: 0, cost: { total: 0.25 } };
     const timestamp = this.clock.wall() - 50;
@@ -261,7 +261,7 @@ export class Run {
     return this.#last ?? /** @type {any} */ (this.pipeline.status());
   }
 
-  /** Makes everything final and sends it, as often as it takes. @param {number} [ms] at most so long */
+  /** Makes every call final and sends everything, in several attempts. @param {number} [ms] time limit */
   async settle(ms = 10_000) {
     const until = performance.now() + ms;
     do {
@@ -270,16 +270,16 @@ export class Run {
     } while (Number(this.status.waiting) + Number(this.status.open) > 0 && performance.now() < until);
   }
 
-  /** As a stop of the gateway. @param {number} [ms] */
+  /** Stops and closes the pipeline, as a gateway does. @param {number} [ms] */
   async end(ms = 1_500) {
     await this.pipeline.stop(ms);
-    // A pipeline that is closed has none any more.
+    // A closed pipeline has no status.
     this.#last ??= this.pipeline.status();
     await this.pipeline.close();
   }
 }
 
-/** A folder for a while. @param {(folder: string) => Promise<void>} use */
+/** Runs a function with a temporary folder. @param {(folder: string) => Promise<void>} use */
 export async function inFolder(use) {
   const folder = mkdtempSync(join(tmpdir(), "agentwatch-faults-"));
   try {
@@ -292,18 +292,18 @@ export async function inFolder(use) {
 /** @param {number} ms */
 export const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Waits for something without a deadline that a busy machine could miss. @param {() => unknown} what */
-export async function until(what, most = 30_000) {
+/** Waits until a condition holds, at most `most` ms. @param {() => unknown} condition */
+export async function until(condition, most = 30_000) {
   for (const end = performance.now() + most; ; await sleep(10)) {
-    if (await what()) return;
-    if (performance.now() > end) throw new Error(`never: ${what}`);
+    if (await condition()) return;
+    if (performance.now() > end) throw new Error(`never: ${condition}`);
   }
 }
 
-/** Which calls of `1..count` are not counted once, and how often they are. @param {Flaky} flaky @param {number} count */
-export function wrong(flaky, count) {
+/** The calls of `1..count` that are not counted once, each with its count. @param {FaultyReceiver} faulty @param {number} count */
+export function wrong(faulty, count) {
   const found = [];
   for (let tokens = 1; tokens <= count; tokens += 1)
-    if (flaky.counted.get(tokens) !== 1) found.push([tokens, flaky.counted.get(tokens) ?? 0]);
+    if (faulty.counted.get(tokens) !== 1) found.push([tokens, faulty.counted.get(tokens) ?? 0]);
   return found;
 }

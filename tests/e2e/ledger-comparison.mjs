@@ -5,44 +5,43 @@ import { StoreReader } from "./store-reader.mjs";
 /** @typedef {import("../../examples/gateway/provider.mjs").LedgerEntry} LedgerEntry */
 
 /**
- * What became of every answer of the provider, one by one: no two have the same tokens.
+ * The provider's answers, each compared with the receiver's rows. No two answers have the same tokens.
  *
- * @typedef {object} Account
- * @property {number} counted Answers that were counted once.
- * @property {LedgerEntry[]} lost Answers that the gateway received, and nobody counted.
- * @property {{ entry: LedgerEntry, rows: object[] }[]} twice Answers of which the receiver has several rows.
- * @property {string[]} strange Rows of the receiver to which there is no answer.
- * @property {LedgerEntry[]} undecided Answers that reached the gateway's socket when it was killed, and that nothing
- *   of the gateway ever knew: its session store has not got them either.
- * @property {LedgerEntry[]} unreceived Answers that a socket took whose gateway had been killed meanwhile, or before the
- *   provider came to read what it had asked.
+ * @typedef {object} Comparison
+ * @property {number} counted Answers with one row.
+ * @property {LedgerEntry[]} lost Answers that the gateway received, without a row.
+ * @property {{ entry: LedgerEntry, rows: object[] }[]} twice Answers with several rows.
+ * @property {string[]} strange Rows without an answer.
+ * @property {LedgerEntry[]} undecided Answers without a row that reached the gateway's socket just before a kill and are
+ *   not in its session store.
+ * @property {LedgerEntry[]} unreceived Answers that were sent after the gateway was killed.
  */
 
 /**
- * How long before a kill an answer may have ended for the gateway to have had no time to write it anywhere, in ms: it
- * has to read the socket, assemble the message, and append it, on a machine that does much else.
+ * How long before a kill an answer may have ended without the gateway having stored it, in ms. The gateway reads the
+ * socket, assembles the message and appends it, on a busy machine.
  */
 export const UNDECIDED_MS = 1_000;
 
-/** The tokens by which an answer is known. @param {{ model: string, prompt: number, output: number }} tokens */
+/** The model and tokens that identify an answer. @param {{ model: string, prompt: number, output: number }} tokens */
 const keyOf = ({ model, prompt, output }) => `${model} ${prompt}/${output}`;
 
-/** When an answer had been sent, Unix ms. @param {LedgerEntry} entry */
+/** End of an answer, in ms since 1970. @param {LedgerEntry} entry */
 export const endOf = ({ ts, ms }) => ts + (ms ?? 0);
 
 /**
  * @param {object} sides
  * @param {readonly LedgerEntry[]} sides.ledger
- * @param {string} sides.database The receiver's.
- * @param {string[]} sides.stateDirs Of all gateways.
- * @param {readonly number[]} sides.kills When gateways were killed, Unix ms.
- * @param {readonly number[]} sides.births When something that asks models was started, Unix ms.
- * @returns {Promise<Account>}
+ * @param {string} sides.database The receiver's database.
+ * @param {string[]} sides.stateDirs The state directories of all gateways.
+ * @param {readonly number[]} sides.kills Times of kills, in ms since 1970.
+ * @param {readonly number[]} sides.starts Times at which gateways or commands started, in ms since 1970.
+ * @returns {Promise<Comparison>}
  */
-export async function account({ ledger, database, stateDirs, kills, births }) {
+export async function compareWithLedger({ ledger, database, stateDirs, kills, starts }) {
   const rows = rowsOf(database);
   const stored = await storedIn(stateDirs);
-  /** @type {Account} */
+  /** @type {Comparison} */
   const found = { counted: 0, lost: [], twice: [], strange: [], undecided: [], unreceived: [] };
   for (const entry of ledger) {
     if (!entry.usage) continue;
@@ -55,11 +54,11 @@ export async function account({ ledger, database, stateDirs, kills, births }) {
     rows.delete(key);
     const kill = kills.find((at) => at > entry.ts) ?? Number.POSITIVE_INFINITY;
     const before = (/** @type {readonly number[]} */ times) => times.findLast((at) => at <= entry.ts) ?? 0;
-    const isOfTheDead = before(kills) > before(births);
+    const wasKilledBefore = before(kills) > before(starts);
     const isStored = stored.has(keyOf({ model: entry.model, prompt, output }));
     if (times > 1) found.twice.push({ entry, rows: own });
     else if (times === 1) found.counted += 1;
-    else if (isOfTheDead && !isStored) found.unreceived.push(entry);
+    else if (wasKilledBefore && !isStored) found.unreceived.push(entry);
     else if (isStored || endOf(entry) < kill - UNDECIDED_MS) found.lost.push(entry);
     else if (endOf(entry) > kill) found.unreceived.push(entry);
     else found.undecided.push(entry);
@@ -68,7 +67,7 @@ export async function account({ ledger, database, stateDirs, kills, births }) {
   return found;
 }
 
-/** What the receiver has of each call. @param {string} database @returns {Map<string, object[]>} */
+/** The receiver's rows of each answer. @param {string} database @returns {Map<string, object[]>} */
 function rowsOf(database) {
   const connection = new DatabaseSync(database, { readOnly: true });
   try {
