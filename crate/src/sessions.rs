@@ -1,6 +1,16 @@
 //! Sessions: the attributes that their calls inherit, and the sums of their counted calls, which are compared with
 //! reported totals.
 
+pub mod bookmark;
+pub mod database;
+pub mod files;
+pub mod host;
+pub mod keys;
+pub mod places;
+pub mod reader;
+mod reading;
+pub mod transcripts;
+
 use std::collections::VecDeque;
 
 use indexmap::IndexMap;

@@ -177,7 +177,7 @@ fn leading_rows_older_than_their_header_are_inherited() {
     let rows = feed(&mut reader, &[text.as_bytes()]);
     assert_eq!(inherited(&rows), [true, true, false]);
     // Rows after an own row are not inherited, even if the clock was set back.
-    assert_eq!(reader.heritage_ms(), None);
+    assert_eq!(reader.inherited_before_ms(), None);
     let later = feed(&mut reader, &[line(&answer()).as_bytes()]);
     assert_eq!(inherited(&later), [false]);
 
@@ -185,7 +185,7 @@ fn leading_rows_older_than_their_header_are_inherited() {
     let mut first = Reader::new(scope());
     feed(&mut first, &[(forked + &user).as_bytes()]);
     let mut second = Reader::new(Scope {
-        heritage_ms: first.heritage_ms(),
+        inherited_before_ms: first.inherited_before_ms(),
         ..scope()
     });
     let rows = feed(&mut second, &[(line(&answer()) + &own).as_bytes()]);

@@ -7,9 +7,9 @@ use agentwatch_openclaw_fuzz::{assert_same_however_cut, common, dice};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
 
-fn scope(heritage_ms: Option<u64>) -> Scope {
+fn scope(inherited_before_ms: Option<u64>) -> Scope {
     Scope {
-        heritage_ms,
+        inherited_before_ms,
         ..common::stored::scope()
     }
 }
@@ -51,13 +51,13 @@ fn total(skipped: Skipped) -> usize {
 }
 
 fuzz_target!(|data: &[u8]| {
-    let (rows, consumed, heritage, skipped) = assert_same_however_cut(data, |pieces| {
+    let (rows, consumed, inherited_before, skipped) = assert_same_however_cut(data, |pieces| {
         let mut reader = Reader::new(scope(None));
         let rows = feed(&mut reader, pieces);
         (
             rows,
             reader.consumed(),
-            reader.heritage_ms(),
+            reader.inherited_before_ms(),
             reader.skipped(),
         )
     });
@@ -87,10 +87,10 @@ fuzz_target!(|data: &[u8]| {
     let mut first = Reader::new(scope(None));
     let mut resumed = feed(&mut first, &[&data[..at]]);
     if !has_other_header && first.consumed() > 0 {
-        let mut second = Reader::new(scope(first.heritage_ms()));
+        let mut second = Reader::new(scope(first.inherited_before_ms()));
         let rest = &data[first.consumed() as usize..];
         join(&mut resumed, &feed(&mut second, &[rest]));
         assert_eq!(resumed, rows, "resumed at {at}");
-        assert_eq!(second.heritage_ms(), heritage, "resumed at {at}");
+        assert_eq!(second.inherited_before_ms(), inherited_before, "resumed at {at}");
     }
 });

@@ -19,13 +19,13 @@ import { SettingError } from "./listen.js";
 import type { Pipeline } from "./pipeline.js";
 import { findPlace } from "./place.js";
 import { ProgressBar } from "./progress.js";
-import { sessionStoreOf } from "./session-store.js";
+import { type SessionStore, sessionStoreOf } from "./session-store.js";
 import { parseSince } from "./span.js";
 import { LOOK_MS, spoolFolder } from "./spool.js";
-import { countSessions } from "./store.js";
-import { hasStore, type SessionStore } from "./store-places.js";
+import { countSessions, hasStore } from "./store.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreWatch } from "./store-watch.js";
 import { print } from "./terminal.js";
+import { instantiate } from "./wasm.js";
 import { counted } from "./words.js";
 
 const USAGE = `agentwatch-openclaw sync [--gateway <ws address>] [--watch] [--since <time>] [--json] [--url <address>] [--state-dir <folder>]
@@ -144,7 +144,7 @@ class Sync {
 
   /** Makes the pipeline. */
   async open(): Promise<void> {
-    await checkStore(this.#stateDir, this.#sessionStore);
+    checkStore(this.#stateDir, this.#sessionStore);
     this.#pipeline = await openPipeline("sync", this.#options, {
       begins: true,
       settledAfterMs: () => this.#settledAfterMs,
@@ -227,8 +227,10 @@ class Sync {
   }
 
   async #fillIn(): Promise<void> {
-    this.#bar = new ProgressBar(process.stderr, await countSessions(this.#stateDir, this.#sessionStore), () =>
-      performance.now(),
+    this.#bar = new ProgressBar(
+      process.stderr,
+      countSessions(instantiate(log.warn), this.#stateDir, this.#sessionStore),
+      () => performance.now(),
     );
     do {
       await this.#look();
@@ -343,15 +345,16 @@ function checkHistory(history: string | undefined): void {
 const MEND = "name the gateway's state directory with --state-dir or OPENCLAW_STATE_DIR";
 
 /** @throws SettingError where neither the state directory nor the configured path has a session store */
-async function checkStore(stateDir: string, store: SessionStore | undefined): Promise<void> {
+function checkStore(stateDir: string, store: SessionStore | undefined): void {
+  const isNamed = () => store !== undefined && hasStore(instantiate(log.warn), stateDir, store);
   const agents = join(stateDir, "agents");
   try {
-    if (statSync(agents).isDirectory() || (store && (await hasStore(stateDir, store)))) return;
+    if (statSync(agents).isDirectory() || isNamed()) return;
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (code !== "ENOENT" && code !== "ENOTDIR")
       throw new SettingError(`--state-dir ${stateDir}: ${message}; run this as the gateway's user`);
-    if (store && (await hasStore(stateDir, store))) return;
+    if (isNamed()) return;
   }
   const named = store ? `, nor anything at session.store ${store.path}` : "";
   throw new SettingError(

@@ -2,8 +2,8 @@
 
 import { HISTORY_PREFIX, type Marks, readMarks, type Span } from "./marks.js";
 import { reason } from "./promises.js";
+import type { SessionStore } from "./session-store.js";
 import type { ReadProgress, readStore, StoreBatch } from "./store.js";
-import type { SessionStore } from "./store-places.js";
 import type { Core, Instance } from "./wasm.js";
 
 /** In a gateway with the plugin a row is looked at when it is this old, in ms: by then every other surface has spoken. */

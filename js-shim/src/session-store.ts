@@ -3,7 +3,14 @@
 import { resolve } from "node:path";
 import { environmentHome, withVariables } from "./env.js";
 import type { GatewayConfig } from "./openclaw.js";
-import type { SessionStore } from "./store-places.js";
+
+/** What the configuration says of the store. */
+export interface SessionStore {
+  /** `session.store`, absolute; may have `{agentId}` in it. */
+  path: string;
+  /** Agent of sessions that do not say theirs (`agents.defaults.sessionStore.agentId`). */
+  owner?: string | undefined;
+}
 
 /** `session.store` of a configuration as OpenClaw resolves it; nothing where it names none. */
 export function sessionStoreOf(config: GatewayConfig | undefined): SessionStore | undefined {

@@ -6,7 +6,7 @@ import { isInContainer, openInstallation, stateFolder } from "./installation.js"
 import type { Logger } from "./openclaw.js";
 import { TABLE } from "./pickers.js";
 import { Recorder, type Status } from "./recorder.js";
-import type { SessionStore } from "./store-places.js";
+import type { SessionStore } from "./session-store.js";
 import { visible } from "./terminal.js";
 import type { Configuration } from "./worker-messages.js";
 

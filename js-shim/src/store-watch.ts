@@ -10,8 +10,8 @@
 import { existsSync } from "node:fs";
 import { type Marks, MarkWriter, readMarks, type Span } from "./marks.js";
 import { type Outcome, type Reading, type Reconciler, readHistory, reconcile } from "./reconcile.js";
+import type { SessionStore } from "./session-store.js";
 import type { ReadProgress } from "./store.js";
-import type { SessionStore } from "./store-places.js";
 import { leaveRequest, readRequest, removeRequest } from "./store-request.js";
 import type { Core, Instance } from "./wasm.js";
 

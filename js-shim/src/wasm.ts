@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { makeGlue } from "./glue.js";
 import type { HostFiles } from "./host-files.js";
 import type { Order } from "./poster.js";
+import type { StoreFiles } from "./store-host.js";
 
 /** The core as wasm-bindgen shows it; see `crate/src/bindings/core.rs` for what each does. Times are ms. */
 export interface Core {
@@ -78,14 +79,11 @@ export interface LogReader {
   free(): void;
 }
 
-/** Reads one stored transcript; times are ms since 1970, counts are of bytes. It has to be freed. */
-export interface TranscriptReader {
-  feed(chunk: Uint8Array): string;
-  finish(): string;
-  consumed(): number;
-  isStopped(): boolean;
-  heritage(): number | undefined;
-  skipped(): string;
+/** Reads the session store in steps; see `crate/src/wasm_sessions.rs`. It has to be freed. */
+export interface StoreReader {
+  step(): string | undefined;
+  sessions(): number;
+  bytes(): number;
   free(): void;
 }
 
@@ -121,15 +119,17 @@ export interface Instance {
   Otlp: new (state: Uint8Array, gateway: string, wall: number) => OtlpExporter;
   otlpTarget(setting: unknown, environment: unknown): string;
   PriceBook: new (prices: unknown, openclaw: unknown, byLogin: unknown, table: string) => PriceBook;
-  TranscriptReader: new (
-    agent: string,
-    sessionId: string,
-    sessionKey: string | undefined,
-    heritage: number | undefined,
+  StoreReader: new (
+    host: StoreFiles,
+    stateDir: string,
+    store: string[] | undefined,
+    bookmarks: Array<[session: string, bookmark: string]>,
     since: number | undefined,
     until: number | undefined,
     future: number | undefined,
-  ) => TranscriptReader;
+  ) => StoreReader;
+  countSessions(host: StoreFiles, stateDir: string, store: string[] | undefined): number;
+  hasStore(host: StoreFiles, stateDir: string, store: string[]): boolean;
   lookAtSession(
     series: string,
     histories: string[],

@@ -1,7 +1,7 @@
 /** The messages between the gateway's thread and the worker. */
 
 import type { RingMemory } from "./ring.js";
-import type { SessionStore } from "./store-places.js";
+import type { SessionStore } from "./session-store.js";
 
 /** Settings of a worker that may change while it runs. */
 export interface Configuration {

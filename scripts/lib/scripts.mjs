@@ -49,7 +49,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "store-watch",
   ],
   /** Only where there is something to be read. */
-  store: ["session-keys", "store", "store-places", "transcript", "transcript-database", "transcript-file"],
+  store: ["store", "store-host"],
   /** What the commands share, and those that end by themselves. */
   commands: [
     "cli-pipeline",

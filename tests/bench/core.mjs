@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gatewayStream } from "./lib/events.mjs";
 import { report } from "./lib/figures.mjs";
+import { readMemory } from "./lib/memory-store.mjs";
 import { shim } from "./lib/plugin.mjs";
 import { makeStore } from "./store-sample.mjs";
 
@@ -171,16 +172,13 @@ function makeStream(megabytes) {
 /** @param {Buffer} stored @param {Buffer} streamed @returns {import("./lib/figures.mjs").Figures} */
 function bytes(stored, streamed) {
   const io = instantiateIo();
-  const scope = ["main", "s", undefined, undefined, undefined, undefined];
   const copy = Buffer.alloc(CHUNK);
   const lines = stored.toString().split("\n").filter(Boolean);
   const parsed = best(() => lines.forEach((line) => JSON.parse(line)));
   const events = streamed.toString().match(/(?<=data: )\{.*/g) ?? [];
   const eventsParsed = best(() => events.forEach((event) => JSON.parse(event)));
-  let reader = new io.TranscriptReader(...scope);
-  const transcripts = speed(stored, (chunk) => void reader.feed(chunk));
-  reader.free();
-  reader = new io.AnswerReader("/v1/chat/completions", 200);
+  const transcripts = stored.length / 1e6 / best(() => readMemory(io, stored));
+  const reader = new io.AnswerReader("/v1/chat/completions", 200);
   const streams = speed(streamed, (chunk) => void reader.feed(chunk));
   reader.free();
   return {

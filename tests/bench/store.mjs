@@ -4,13 +4,12 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { performance } from "node:perf_hooks";
+import { readMemory } from "./lib/memory-store.mjs";
 import { makeStore } from "./store-sample.mjs";
 
 const dist = (/** @type {string} */ file) => import(new URL(`../../dist/${file}`, import.meta.url).href);
 const [{ readStore }, { instantiate }] = await Promise.all([dist("store.js"), dist("base.js")]);
 const MB = 1024 * 1024;
-/** As the shim reads. */
-const CHUNK = 128 * 1024;
 
 const stateDir = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
 try {
@@ -31,26 +30,16 @@ function alone(io) {
       .map((name) => readFileSync(join(folder, name))),
   );
   for (let round = 0; round < 3; round += 1) {
-    const reader = new io.TranscriptReader(
-      "main",
-      "s",
-      undefined,
-      undefined,
-      undefined,
-      undefined,
-      undefined,
-    );
     let longest = 0;
     const begun = performance.now();
-    for (let at = 0; at < bytes.length; at += CHUNK) {
-      const before = performance.now();
-      reader.feed(bytes.subarray(at, at + CHUNK));
+    let before = begun;
+    readMemory(io, bytes, () => {
       longest = Math.max(longest, performance.now() - before);
-    }
+      before = performance.now();
+    });
     const seconds = (performance.now() - begun) / 1000;
-    reader.free();
     console.log(
-      `module: ${(bytes.length / MB / seconds).toFixed(0)} MB/s, longest chunk ${longest.toFixed(2)} ms`,
+      `module: ${(bytes.length / MB / seconds).toFixed(0)} MB/s, longest step ${longest.toFixed(2)} ms`,
     );
   }
 }

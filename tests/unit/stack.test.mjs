@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { give, HostFiles, instantiate, Pack, SOURCES } from "../../dist/base.js";
 import { gatewayStream } from "../bench/lib/events.mjs";
 import { memories } from "../bench/lib/memories.mjs";
+import { readMemory } from "../bench/lib/memory-store.mjs";
 
 const EVENTS = 3_000;
 /** rustc's size for WebAssembly, in bytes. */
@@ -54,17 +55,7 @@ test("counting uses a small part of its stack", (t) => {
 test("reading foreign formats does too, however deep these are", () => {
   const io = instantiate();
   const deep = Buffer.from(`${'{"a":['.repeat(NESTED)}\n`);
-  const transcript = new io.TranscriptReader(
-    "main",
-    "id",
-    undefined,
-    undefined,
-    undefined,
-    undefined,
-    undefined,
-  );
-  transcript.feed(deep);
-  transcript.finish();
+  readMemory(io, deep);
   const answer = new io.AnswerReader("POST", "/v1/chat/completions", 200);
   answer.feed(deep);
   answer.finish(0);

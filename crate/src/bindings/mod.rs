@@ -22,4 +22,4 @@ mod prices;
 #[cfg(target_arch = "wasm32")]
 mod scalars;
 #[cfg(target_arch = "wasm32")]
-mod transcripts;
+mod sessions;

@@ -42,8 +42,8 @@ pub struct Scope {
     pub session_id: String,
     /// The session's key, where the store tells it.
     pub session_key: Option<String>,
-    /// What [`Reader::heritage_ms`] said where reading goes on.
-    pub heritage_ms: Option<u64>,
+    /// What [`Reader::inherited_before_ms`] said where reading goes on.
+    pub inherited_before_ms: Option<u64>,
     /// Calls written before this are left out.
     pub since_ms: Option<u64>,
     /// Reading ends before the first call that was written at this time or later.
@@ -175,8 +175,8 @@ impl Reader {
     }
 
     /// Rows that follow are inherited if they are older than this; `None` once an own row was met.
-    pub fn heritage_ms(&self) -> Option<u64> {
-        self.scope.heritage_ms
+    pub fn inherited_before_ms(&self) -> Option<u64> {
+        self.scope.inherited_before_ms
     }
 
     /// The lines that could not be used so far.
@@ -219,7 +219,8 @@ impl Reader {
             return;
         }
         // Among rows that may be inherited, those tell too that are no calls.
-        let is_wanted = self.is_first_line || self.scope.heritage_ms.is_some() || has_mark(line);
+        let is_wanted =
+            self.is_first_line || self.scope.inherited_before_ms.is_some() || has_mark(line);
         if !is_wanted {
             // Not worth reading, but a line that broke off is to be seen.
             let is_whole = line.starts_with(b"{") && line.ends_with(b"}");
@@ -232,25 +233,25 @@ impl Reader {
             return;
         };
         match row.kind() {
-            Kind::Header if self.is_first_line => self.scope.heritage_ms = row.written_ms(),
+            Kind::Header if self.is_first_line => self.scope.inherited_before_ms = row.written_ms(),
             kind => self.row(&row, kind, rows),
         }
     }
 
     fn row(&mut self, row: &Row, kind: Kind, rows: &mut String) {
-        let heritage = self.scope.heritage_ms;
-        let is_own = match (heritage, row.written_ms()) {
-            (Some(heritage), Some(written)) => written >= heritage,
+        let inherited_before = self.scope.inherited_before_ms;
+        let is_own = match (inherited_before, row.written_ms()) {
+            (Some(before), Some(written)) => written >= before,
             _ => false,
         };
         match kind {
-            Kind::Call => self.call(row, heritage.is_some() && !is_own, rows),
+            Kind::Call => self.call(row, inherited_before.is_some() && !is_own, rows),
             Kind::Nameless => self.skipped.no_model += 1,
             Kind::Header | Kind::Foreign => {}
         }
         // A call that is left for later is read again, and tells again.
         if is_own && !self.is_stopped {
-            self.scope.heritage_ms = None;
+            self.scope.inherited_before_ms = None;
         }
     }
 

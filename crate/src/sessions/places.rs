@@ -1,0 +1,301 @@
+//! Where a gateway keeps its sessions: a folder an agent in the state directory, and where `session.store` of its
+//! configuration says, as OpenClaw itself resolves that:
+//!
+//! - `{agentId}` in it is the agent's id: a store for each agent that is found there.
+//! - `<folder>/sessions.json`: transcripts stand in that folder. OpenClaw 2026.8 and later keep them in
+//!   `openclaw-agent.sqlite` there, or, where the folder is `agents/<agent>/sessions`, in the agent's own place.
+//! - `<folder>/<name>.json`: likewise, in `<name>.sqlite`.
+//! - `<folder>/<name>.sqlite`: the database itself.
+//!
+//! Several agents may share a store that is no agent's own. From 2026.8 on each has a database beside the first then,
+//! `<name>.<agent>.sqlite`, or its sessions stand in the same one under its own keys.
+
+use std::collections::HashMap;
+
+use crate::host::Fault;
+
+use super::bookmark::short_hash;
+use super::host::StoreHost;
+
+/// What the configuration says of the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionStore {
+    /// `session.store`, absolute; may have `{agentId}` in it.
+    pub path: String,
+    /// Agent of sessions that do not say theirs (`agents.defaults.sessionStore.agentId`).
+    pub owner: Option<String>,
+}
+
+/// A place with sessions in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StorePlace {
+    /// The beginning of its sessions' bookmark names: the agent's id, or `~` and a hash of the path.
+    pub name: String,
+    /// The agent of sessions that do not say theirs.
+    pub agent: String,
+    /// The folder of transcripts in files.
+    pub folder: Option<String>,
+    /// The folder of files that were moved into the database.
+    pub archive: Option<String>,
+    /// Files that say which session has which key, in stores that agents share.
+    pub indexes: Vec<String>,
+    /// The database.
+    pub database: Option<String>,
+}
+
+const AGENT_ID: &str = "{agentId}";
+const DATABASE: &str = "openclaw-agent";
+const INDEX: &str = "sessions.json";
+const ARCHIVE: &str = "session-sqlite-import-archive";
+/// The agent of a shared store's sessions that do not say theirs.
+const MAIN: &str = "main";
+
+/// All places of a gateway, each once: the configuration may name an agent's usual place, and agents may share a folder.
+///
+/// # Errors
+/// Where a folder of stores cannot be listed.
+pub fn store_places(
+    host: &dyn StoreHost,
+    state_dir: &str,
+    store: Option<&SessionStore>,
+) -> Result<Vec<StorePlace>, Fault> {
+    let agents = join(state_dir, "agents");
+    let mut found = Vec::new();
+    for name in sorted_names(host, &agents)? {
+        let place = place_of_agent(&join(&agents, &name));
+        found.push(StorePlace { name, ..place });
+    }
+    if let Some(store) = store {
+        for (path, agent) in expand(host, store)? {
+            found.extend(places_of(host, &path, &agent)?);
+        }
+    }
+    Ok(each_once(host, found))
+}
+
+/// Whether the store that the configuration names has anything in it.
+///
+/// # Errors
+/// Where a folder of stores cannot be listed.
+pub fn has_store(
+    host: &dyn StoreHost,
+    state_dir: &str,
+    store: &SessionStore,
+) -> Result<bool, Fault> {
+    let places = store_places(host, state_dir, Some(store))?;
+    let mut named = places.iter().filter(|place| place.name.starts_with('~'));
+    let is_there = |path: &Option<String>| {
+        let path = path.as_deref();
+        path.is_some_and(|path| host.real_path(path).is_some())
+    };
+    Ok(named.any(|place| is_there(&place.folder) || is_there(&place.database)))
+}
+
+fn each_once(host: &dyn StoreHost, found: Vec<StorePlace>) -> Vec<StorePlace> {
+    let mut places: Vec<StorePlace> = Vec::new();
+    // Which place has a path already, by its real path.
+    let mut taken: HashMap<String, usize> = HashMap::new();
+    for mut place in found {
+        let own = places.len();
+        let mut take = |path: &mut Option<String>| {
+            let given = path.as_deref()?;
+            let real = host.real_path(given).unwrap_or_else(|| given.to_owned());
+            let owner = *taken.entry(real).or_insert(own);
+            if owner == own {
+                return None;
+            }
+            *path = None;
+            Some(owner)
+        };
+        let shares = take(&mut place.folder);
+        take(&mut place.archive);
+        take(&mut place.database);
+        if let Some(owner) = shares.and_then(|owner| places.get_mut(owner)) {
+            owner.indexes.extend(place.indexes.iter().cloned());
+        }
+        if place.folder.is_some() || place.archive.is_some() || place.database.is_some() {
+            places.push(place);
+        }
+    }
+    places
+}
+
+/// An agent's own folder.
+fn place_of_agent(path: &str) -> StorePlace {
+    StorePlace {
+        name: name_of(path),
+        agent: base_name(path).to_owned(),
+        folder: Some(join(path, "sessions")),
+        archive: Some(join(path, ARCHIVE)),
+        indexes: Vec::new(),
+        database: Some(join(path, &format!("agent/{DATABASE}.sqlite"))),
+    }
+}
+
+/// The places of one store.
+fn places_of(host: &dyn StoreHost, path: &str, agent: &str) -> Result<Vec<StorePlace>, Fault> {
+    let folder = folder_of(path);
+    let owner = folder_of(folder);
+    let is_index = base_name(path) == INDEX;
+    if is_index && base_name(folder) == "sessions" && base_name(folder_of(owner)) == "agents" {
+        return Ok(vec![place_of_agent(owner)]);
+    }
+    let stem = if is_index {
+        DATABASE
+    } else {
+        stem_of(base_name(path))
+    };
+    let is_database = path.ends_with(".sqlite");
+    let mut places = vec![StorePlace {
+        name: name_of(path),
+        agent: agent.to_owned(),
+        folder: Some(folder.to_owned()),
+        archive: Some(join(owner, ARCHIVE)),
+        indexes: if is_database {
+            Vec::new()
+        } else {
+            vec![path.to_owned()]
+        },
+        database: Some(join(folder, &format!("{stem}.sqlite"))),
+    }];
+    if !is_database {
+        places.extend(databases_beside(host, folder, stem)?);
+    }
+    Ok(places)
+}
+
+/// The databases of agents that share a store with another.
+fn databases_beside(
+    host: &dyn StoreHost,
+    folder: &str,
+    stem: &str,
+) -> Result<Vec<StorePlace>, Fault> {
+    let names = sorted_names(host, folder)?;
+    let place = |name: &String| {
+        let rest = name.strip_prefix(stem)?.strip_prefix('.')?;
+        let agent = rest.strip_suffix(".sqlite")?.split('.').next()?;
+        let database = join(folder, name);
+        Some(StorePlace {
+            name: name_of(&database),
+            agent: agent.to_owned(),
+            database: Some(database),
+            ..StorePlace::default()
+        })
+    };
+    Ok(names.iter().filter_map(place).collect())
+}
+
+/// The stores that a path stands for, with their agents: one, or one for each agent that is found.
+fn expand(host: &dyn StoreHost, store: &SessionStore) -> Result<Vec<(String, String)>, Fault> {
+    let path = &store.path;
+    let Some(at) = path.find(AGENT_ID) else {
+        let owner = store.owner.as_deref().unwrap_or(MAIN);
+        return Ok(vec![(path.clone(), owner.to_owned())]);
+    };
+    let begins = path[..at].rfind('/').map_or(0, |slash| slash + 1);
+    let ends = path[at..].find('/').map(|slash| at + slash);
+    let part = &path[begins..ends.unwrap_or(path.len())];
+    let folder = path[..begins].trim_end_matches('/');
+    let mut stores: Vec<(String, String)> = Vec::new();
+    for name in sorted_names(host, if folder.is_empty() { "/" } else { folder })? {
+        let agent = match ends {
+            Some(_) => agent_in(&name, part),
+            // The file that is named may never have been there: newer gateways have databases beside it.
+            None => stems(&name).find_map(|stem| agent_in(stem, stem_of(part))),
+        };
+        let Some(agent) = agent else { continue };
+        let store = (path.replace(AGENT_ID, agent), agent.to_owned());
+        if !stores.contains(&store) {
+            stores.push(store);
+        }
+    }
+    Ok(stores)
+}
+
+/// The agent for which a pattern is a name.
+fn agent_in<'a>(name: &'a str, pattern: &str) -> Option<&'a str> {
+    let count = pattern.matches(AGENT_ID).count();
+    let literal = pattern.len() - count * AGENT_ID.len();
+    let length = name.len().checked_sub(literal)? / count.max(1);
+    let before = pattern.find(AGENT_ID)?;
+    let agent = name.get(before..before + length)?;
+    let is_id = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let is_agent = !agent.is_empty() && agent.chars().all(is_id);
+    (is_agent && pattern.replace(AGENT_ID, agent) == name).then_some(agent)
+}
+
+/// What a store's file may be named but for its ending: `<stem>.json`, `<stem>.sqlite`, `<stem>.<agent>[.<number>].sqlite`.
+fn stems(name: &str) -> impl Iterator<Item = &str> {
+    let (json, sqlite) = (name.strip_suffix(".json"), name.strip_suffix(".sqlite"));
+    let agent = sqlite.and_then(|stem| stem.rsplit_once('.'));
+    let numbered = agent.and_then(|(stem, number)| {
+        let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
+        stem.rsplit_once('.').filter(|_| is_number)
+    });
+    let shorter = [agent, numbered].map(|found| found.map(|(stem, _)| stem));
+    [json, sqlite].into_iter().chain(shorter).flatten()
+}
+
+fn sorted_names(host: &dyn StoreHost, folder: &str) -> Result<Vec<String>, Fault> {
+    let mut names = host.names(folder)?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+fn name_of(path: &str) -> String {
+    format!("~{}", short_hash(path.as_bytes(), 10))
+}
+
+fn join(folder: &str, name: &str) -> String {
+    format!("{}/{name}", folder.trim_end_matches('/'))
+}
+
+fn folder_of(path: &str) -> &str {
+    match path.rsplit_once('/') {
+        Some(("", _)) | None => "/",
+        Some((folder, _)) => folder,
+    }
+}
+
+fn base_name(path: &str) -> &str {
+    path.rsplit_once('/').map_or(path, |(_, name)| name)
+}
+
+fn stem_of(name: &str) -> &str {
+    name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_finds_its_agent() {
+        for (name, pattern, agent) in [
+            ("ant", "{agentId}", Some("ant")),
+            (
+                "store-ant",
+                "store-{agentId}",
+                Some("store-ant".split_at(6).1),
+            ),
+            ("ant-x-ant", "{agentId}-x-{agentId}", Some("ant")),
+            ("ant-x-bee", "{agentId}-x-{agentId}", None),
+            ("store-", "store-{agentId}", None),
+            ("store-a.b", "store-{agentId}", None),
+            ("store-ü", "store-{agentId}", None),
+            ("🦀", "x{agentId}", None),
+        ] {
+            assert_eq!(agent_in(name, pattern), agent, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_store_may_be_there_under_several_endings() {
+        let found = |name| stems(name).collect::<Vec<_>>();
+        assert_eq!(found("ant.json"), ["ant"]);
+        assert_eq!(found("ant.sqlite"), ["ant"]);
+        assert_eq!(found("ant.bee.sqlite"), ["ant.bee", "ant"]);
+        assert_eq!(found("ant.bee.2.sqlite"), ["ant.bee.2", "ant.bee", "ant"]);
+        assert!(found("ant.sqlite-wal").is_empty());
+    }
+}
