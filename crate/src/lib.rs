@@ -16,6 +16,7 @@ pub mod facts;
 pub mod files;
 pub mod host;
 pub mod identity;
+pub mod invoice;
 pub mod journal;
 mod json;
 mod json_stream;

@@ -46,6 +46,7 @@ export interface Inside {
 
 /** Runs a command with its options. @returns the exit status */
 export async function operatorCommand([command = "", ...args]: string[], inside?: Inside): Promise<number> {
+  if (command === "reconcile") return (await import("./cli-reconcile.js")).reconcileCommand(args, inside);
   const options = {
     ...PLACE_OPTIONS,
     json: { type: "boolean" },

@@ -16,6 +16,7 @@ const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>
   proxy     forwards requests to models' providers and counts their answers
   litellm   receives the log of a LiteLLM proxy
   sync      counts the calls of the gateway's session store
+  reconcile compares the figures of AgentWatch with a provider's own usage and costs
   purge     removes the state of an uninstalled plugin
 
 Each command has --help. Settings are the plugin's settings in the gateway's configuration. The environment's AGENTWATCH_URL,
@@ -40,6 +41,7 @@ const COMMANDS: Record<string, (args: string[]) => Promise<number>> = {
   proxy: async (args) => (await import("./cli-proxy.js")).proxyCommand(args),
   sync: async (args) => (await import("./cli-sync.js")).syncCommand(args),
   litellm: async (args) => (await import("./cli-litellm.js")).litellmCommand(args),
+  reconcile: async (args) => (await import("./cli-reconcile.js")).reconcileCommand(args),
   purge: async (args) => (await import("./cli-purge.js")).purgeCommand(args),
 };
 

@@ -7,9 +7,10 @@ const COMMANDS = {
   status: "Shows counted, sent, pending and dropped calls",
   doctor: "Finds problems and says how to mend them",
   test: "Sends a marked record to AgentWatch and reads it back",
+  reconcile: "Compares AgentWatch's figures with a provider's own usage and costs",
 };
 const NAME = "agentwatch";
-const DESCRIPTION = `AgentWatch: ${Object.keys(COMMANDS).join(", ")}`;
+const DESCRIPTION = "AgentWatch: status, doctor, test";
 
 /** Registers the command line and the chat command. */
 export function registerOperator(api: PluginApi, state: Shared): void {

@@ -106,6 +106,14 @@ export interface OtlpExporter {
   metrics(wall: number): string | undefined;
 }
 
+/** One comparison with a provider's invoice; see `crate/src/bindings/invoice.rs`. Times are ms. */
+export interface Invoice {
+  next(): string | undefined;
+  feed(piece: Uint8Array): void;
+  answered(status: number, retryAfterMs: number | undefined, why: string): number;
+  result(differing: boolean): string;
+}
+
 /** One instance of the module; see `crate/src/bindings/`. */
 export interface Instance {
   sources(): string;
@@ -116,6 +124,13 @@ export interface Instance {
   RequestReader: new () => RequestReader;
   AnswerReader: new (method: string, path: string, status: number) => AnswerReader;
   LogReader: new () => LogReader;
+  Invoice: new (
+    provider: string,
+    since: string,
+    until: string | undefined,
+    also: string[],
+    now: number,
+  ) => Invoice;
   Otlp: new (state: Uint8Array, gateway: string, wall: number) => OtlpExporter;
   otlpTarget(setting: unknown, environment: unknown): string;
   PriceBook: new (prices: unknown, openclaw: unknown, byLogin: unknown, table: string) => PriceBook;

@@ -54,6 +54,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
   commands: [
     "cli-pipeline",
     "cli-purge",
+    "cli-reconcile",
     "cli-sync",
     "gateway-device",
     "ingest",
@@ -93,7 +94,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
   /** What answers an operator. */
   operator: ["cli-operator", "doctor", "doctor-files"],
   /** The operator's requests. */
-  ask: ["ask", "doctor-receiver"],
+  ask: ["ask", "doctor-receiver", "invoice-request"],
 });
 
 /** The files of `dist/` that are scripts. */

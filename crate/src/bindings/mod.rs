@@ -12,6 +12,8 @@ mod host;
 #[cfg(target_arch = "wasm32")]
 mod http;
 #[cfg(target_arch = "wasm32")]
+mod invoice;
+#[cfg(target_arch = "wasm32")]
 mod otlp;
 #[cfg(target_arch = "wasm32")]
 mod panics;
