@@ -31,6 +31,7 @@ pub mod prices;
 pub mod records;
 pub mod reporter;
 pub mod sessions;
+pub mod spending;
 pub mod sse;
 pub mod status;
 pub mod tariff;
