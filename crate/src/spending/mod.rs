@@ -1,10 +1,12 @@
-//! What calls cost, why, and a brake: attribution ([`who`]).
+//! What calls cost, why, and a brake: attribution ([`who`]), allowances ([`settings`], [`window`]).
 //!
 //! Pure: time comes in as an argument, effects go out as values, and state is plain structs that serde writes. Times are
 //! ms since 1970, durations are ms unless their name says seconds, money is in USD.
 
 pub mod robust;
+pub mod settings;
 pub mod who;
+pub mod window;
 
 use serde::{Deserialize, Serialize};
 
