@@ -1,8 +1,11 @@
-//! What calls cost, why, and a brake: attribution ([`who`]), allowances ([`settings`], [`window`]).
+//! What calls cost, why, and a brake: attribution ([`who`]), allowances ([`settings`], [`window`], [`allowance`]).
 //!
 //! Pure: time comes in as an argument, effects go out as values, and state is plain structs that serde writes. Times are
 //! ms since 1970, durations are ms unless their name says seconds, money is in USD.
 
+pub mod allowance;
+mod meter;
+mod recent;
 pub mod robust;
 pub mod settings;
 pub mod who;
