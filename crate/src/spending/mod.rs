@@ -1,9 +1,12 @@
-//! What calls cost, why, and a brake: attribution ([`who`]), allowances ([`settings`], [`window`], [`allowance`]).
+//! What calls cost, why, and a brake: attribution ([`who`]), allowances ([`settings`], [`window`], [`allowance`]),
+//! losses of the prompt cache ([`cache`]).
 //!
 //! Pure: time comes in as an argument, effects go out as values, and state is plain structs that serde writes. Times are
 //! ms since 1970, durations are ms unless their name says seconds, money is in USD.
 
 pub mod allowance;
+pub mod cache;
+pub mod daily;
 mod meter;
 mod recent;
 pub mod robust;
