@@ -1,5 +1,5 @@
 //! What calls cost, why, and a brake: attribution ([`who`]), allowances ([`settings`], [`window`], [`allowance`]),
-//! losses of the prompt cache ([`cache`]).
+//! losses of the prompt cache ([`cache`]), what fills prompts ([`prompt_bill`]) and the forecast of the month ([`forecast`]).
 //!
 //! Pure: time comes in as an argument, effects go out as values, and state is plain structs that serde writes. Times are
 //! ms since 1970, durations are ms unless their name says seconds, money is in USD.
@@ -7,7 +7,9 @@
 pub mod allowance;
 pub mod cache;
 pub mod daily;
+pub mod forecast;
 mod meter;
+pub mod prompt_bill;
 mod recent;
 pub mod robust;
 pub mod settings;
