@@ -57,7 +57,7 @@ impl Reply {
             is_taken,
             knows_ids,
             ids,
-            _,
+            rejected,
             pairs,
             ..,
         ] = facts
@@ -73,7 +73,7 @@ impl Reply {
                 is_taken: is_taken.flag() == Some(true),
                 knows_ids: knows_ids.flag() == Some(true),
                 ids: (!ids.is_absent()).then(|| texts(ids.list())),
-                rejected: 0,
+                rejected: rejected.amount().unwrap_or_default() as u64,
                 reported_twice: pairs.list().iter().map(|pair| texts(pair.list())).collect(),
             },
         }

@@ -10,6 +10,7 @@ pub mod call;
 pub mod config;
 pub mod core;
 pub mod counter;
+pub mod delivery;
 mod event_stream;
 pub mod extras;
 pub mod facts;

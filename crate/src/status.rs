@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::counter::Counter;
+use crate::delivery::collector::CollectorStatus;
 use crate::ledger::LedgerCounts;
 use crate::outbox::{OutboxCounts, Receiver};
 
@@ -113,6 +114,9 @@ pub struct Status<'a> {
     pub records_delivered: u64,
     /// Other records that were dropped, by reason.
     pub records_dropped: &'a Counter,
+    /// What a collector was told; none where there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub otlp: Option<CollectorStatus<'a>>,
 }
 
 #[cfg(test)]

@@ -278,3 +278,26 @@ fn waiting_records_are_on_disk_once_it_works() {
     assert_eq!(gateway.status()["records_delivered"], waiting);
     assert_eq!(of_kind(&gateway, "records-"), 0);
 }
+
+/// A kill between an acknowledgement and the next change of the disk: what was acknowledged meanwhile is sent again, and a
+/// receiver that knows ids counts none of it twice. What the cursor on disk is past is not sent again.
+#[test]
+fn a_kill_sends_again_what_the_cursor_on_disk_is_not_past() {
+    for is_written in [true, false] {
+        let mut gateway = Gateway::new(false);
+        let end = hear(&mut gateway, 0..300);
+        gateway.send(end, true);
+        assert_eq!(gateway.status()["delivered"], 300);
+        if is_written {
+            gateway.advance(end);
+            gateway.write();
+        }
+        gateway.restart(end + 1_000);
+        let again = if is_written { 0 } else { 300 };
+        assert_eq!(gateway.status()["waiting"], again);
+        gateway.run_until(end + 1_000, end + 60_000);
+        assert_eq!(gateway.status()["delivered"], again);
+        let totals = &gateway.receiver.totals;
+        totals.assert_equals(&expected(0..300), "each once");
+    }
+}

@@ -1,5 +1,5 @@
-//! The segmented log against a plain list: whatever is appended, loaded, sent and restarted in any order, each entry
-//! leaves once.
+//! An append log with a cursor, against a plain list: whatever is appended, loaded, sent and restarted in any
+//! order, each entry leaves once.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use agentwatch_openclaw::call::IdMint;
 
-use agentwatch_openclaw::journal::log::{Entry, Kind, Log};
+use agentwatch_openclaw::journal::log::{Cursor, Entry, Kind, Log, Position};
 use common::disk::Disk;
 use proptest::prelude::*;
 
@@ -168,4 +168,166 @@ proptest! {
         run.write();
         prop_assert!(run.disk.files().is_empty(), "what has left leaves the disk");
     }
+}
+
+fn payload(number: u64) -> Vec<u8> {
+    let mut payload = number.to_le_bytes().to_vec();
+    payload.resize(1_000, 7);
+    payload
+}
+
+/// A log on disk of so many entries, which no process has in memory.
+fn on_disk(entries: u64) -> (Log, Disk) {
+    let (mut log, disk) = (Log::new(Kind::Calls, u64::MAX), Disk::default());
+    for number in 0..entries {
+        log.append(&payload(number), false);
+    }
+    write(&mut log, &disk);
+    (log, disk)
+}
+
+fn write(log: &mut Log, disk: &Disk) {
+    let mut list = Vec::new();
+    log.take_appends(&mut list);
+    log.take_deletions(&mut list);
+    disk.apply(list);
+}
+
+fn recovered(disk: &Disk, prepare: impl FnOnce(&mut Log)) -> Log {
+    let mut log = Log::new(Kind::Calls, u64::MAX);
+    prepare(&mut log);
+    for (file, bytes) in &*disk.files() {
+        log.recover(file, bytes, |_, _, _| {}).unwrap();
+    }
+    log.recovered();
+    log
+}
+
+/// Everything that waits, read back segment by segment, and how much of it is lost.
+fn read_back(log: &mut Log, disk: &Disk) -> (Vec<(Entry, u64)>, u64) {
+    let (mut all, mut lost) = (Vec::new(), 0);
+    while let Some(file) = log.to_load() {
+        let bytes = disk.files().get(&file).cloned().unwrap_or_default();
+        let (entries, missing) = log.load(&file, &bytes).unwrap();
+        let number = |payload: &[u8]| u64::from_le_bytes(payload[..8].try_into().unwrap());
+        all.extend(
+            entries
+                .iter()
+                .map(|(entry, payload)| (*entry, number(payload))),
+        );
+        lost += missing;
+    }
+    (all, lost)
+}
+
+#[test]
+fn what_0_1_0_marked_as_gone_is_not_sent_again() {
+    let (_, disk) = on_disk(300);
+    let mut marks: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (file, bytes) in &*disk.files() {
+        let reader = agentwatch_openclaw::journal::Reader::open(bytes).unwrap();
+        let offsets: Vec<u32> = reader.map(|(offset, _)| offset).collect();
+        let number = agentwatch_openclaw::files::number_of(file, "model-calls-").unwrap();
+        let third = offsets.iter().copied().step_by(3).rev().collect();
+        marks.insert(number, third);
+    }
+    let gone: usize = marks.values().map(Vec::len).sum();
+    let mut log = recovered(&disk, |log| {
+        for (number, offsets) in marks {
+            log.restore_marks(number, offsets);
+        }
+    });
+    assert_eq!(log.waiting(), 300 - gone);
+    let (waiting, lost) = read_back(&mut log, &disk);
+    assert_eq!((waiting.len(), lost), (300 - gone, 0));
+}
+
+#[test]
+fn a_file_that_lost_its_end_or_a_frame_costs_what_it_lost() {
+    for (is_cut, lost) in [(true, 2), (false, 1)] {
+        let (mut log, disk) = on_disk(20);
+        let name = disk.files().keys().next().unwrap().clone();
+        {
+            let mut files = disk.files();
+            let bytes = files.get_mut(&name).unwrap();
+            match is_cut {
+                true => bytes.truncate(bytes.len() - 1_500),
+                // In the third entry.
+                false => bytes[2_600] ^= 1,
+            }
+        }
+        let (entries, missing) = read_back(&mut log, &disk);
+        assert_eq!(missing, lost);
+        let numbers: Vec<u64> = entries.iter().map(|(_, number)| *number).collect();
+        let expected = (0..20).filter(|number| match is_cut {
+            true => *number < 18,
+            false => *number != 2,
+        });
+        assert_eq!(numbers, expected.collect::<Vec<_>>());
+        log.acknowledge(entries.iter().map(|(entry, _)| *entry));
+        assert_eq!((log.waiting(), log.to_load()), (0, None));
+        assert_eq!(log.cursor().ahead, [], "the cursor is past all of it");
+    }
+}
+
+/// The cursor of an earlier process names places: what it is not past is read back, whatever the order was.
+#[test]
+fn a_cursor_is_past_what_was_acknowledged_and_nothing_else() {
+    let (mut log, disk) = on_disk(400);
+    let (entries, _) = read_back(&mut log, &disk);
+    let is_left = |number: u64| number < 150 || (200..260).contains(&number) || number == 399;
+    let left = entries.iter().filter(|(_, number)| is_left(*number));
+    log.acknowledge(left.map(|(entry, _)| *entry));
+    write(&mut log, &disk);
+    let cursor = log.cursor();
+    assert_eq!(cursor.ahead.len(), 2, "two runs are ahead of it");
+    assert_eq!(log.moved(), Some(cursor.clone()));
+    assert_eq!(log.moved(), None);
+    let mut next = recovered(&disk, |log| log.restore(cursor));
+    let (waiting, lost) = read_back(&mut next, &disk);
+    let numbers: Vec<u64> = waiting.iter().map(|(_, number)| *number).collect();
+    let expected = (0..400).filter(|number| !is_left(*number));
+    assert_eq!((numbers, lost), (expected.collect(), 0));
+}
+
+#[test]
+fn the_number_of_an_acknowledged_segment_does_not_come_again() {
+    let (mut log, disk) = on_disk(400);
+    let (entries, _) = read_back(&mut log, &disk);
+    log.acknowledge(entries.iter().map(|(entry, _)| *entry));
+    write(&mut log, &disk);
+    let cursor = log.cursor();
+    disk.files().clear();
+    let mut next = recovered(&disk, |log| log.restore(cursor.clone()));
+    let entry = next.append(&payload(0), true);
+    assert!(entry.segment > cursor.at.segment, "{entry:?} {cursor:?}");
+    assert_eq!(next.cursor().at.segment, entry.segment);
+    assert!(!cursor.is_past(Position {
+        segment: entry.segment,
+        offset: 8
+    }));
+    assert!(!Cursor::default().is_past(Position::default()));
+}
+
+/// A segment stays until both outlets are past it.
+#[test]
+fn a_second_outlet_keeps_what_it_has_not_read() {
+    let (mut log, disk) = on_disk(400);
+    log.follow(Some(Position::default()));
+    let (entries, _) = read_back(&mut log, &disk);
+    log.acknowledge(entries.iter().map(|(entry, _)| *entry));
+    write(&mut log, &disk);
+    let segments = log.readable();
+    assert!(segments.len() > 2 && disk.files().len() == segments.len());
+    for (index, segment) in segments.iter().enumerate() {
+        log.follow(Some(Position {
+            segment: segment.number,
+            offset: segment.bytes - 1,
+        }));
+        write(&mut log, &disk);
+        assert_eq!(disk.files().len(), segments.len() - index);
+    }
+    log.follow(None);
+    write(&mut log, &disk);
+    assert!(disk.files().len() <= 1, "the last one is still open");
 }

@@ -4,10 +4,10 @@
  */
 
 import { randomInt } from "node:crypto";
+import { type CollectorTarget, collectorOf } from "./collector.js";
 import { CoreRunner } from "./core-runner.js";
 import { type Inbox, type Moment, passToCore, Queue, type QueuedEvent, spansOf } from "./inbox.js";
 import { JournalWatch } from "./journal-watch.js";
-import { ARCHIVE, type Otlp, openOtlp } from "./otlp.js";
 import { Ownership } from "./ownership.js";
 import { Pack } from "./pack.js";
 import { SOURCES } from "./pickers.js";
@@ -18,7 +18,7 @@ import { REQUEST_TIMEOUT_MS, RequestLoop } from "./request-loop.js";
 import { Scheduler, TICK_MS } from "./scheduler.js";
 import { StatusWriter } from "./status.js";
 import { type StoreHost, StoreWatch } from "./store-watch.js";
-import { type Core, type Fact, type Instance, makeCore } from "./wasm.js";
+import { type Core, type Fact, type Instance, makeCore, SEEDS } from "./wasm.js";
 
 /** The log of the process. */
 export interface Log {
@@ -55,9 +55,12 @@ export class Pipeline {
   readonly #host: Host;
   #settings: Record<string, unknown>;
   #prices: Prices;
-  #otlp: Otlp | undefined;
+  #collector: CollectorTarget | undefined;
   readonly #runner: CoreRunner;
+  /** Requests to AgentWatch. */
   readonly #requests: RequestLoop;
+  /** Requests to the OpenTelemetry collector. */
+  readonly #exports: RequestLoop;
   readonly #poster: Poster;
   readonly #pack = new Pack();
   /** Events of this thread. */
@@ -106,11 +109,19 @@ export class Pipeline {
       flush: () => void this.flush(),
       logLines: (lines) => this.#logLines(lines),
     });
+    const loop = { runner, poster: this.#poster, mono, maySend: () => this.#holdsJournal(), done: advance };
     this.#requests = new RequestLoop({
-      ...{ runner, poster: this.#poster, wall, mono },
-      backlog: () => this.backlog(),
-      maySend: () => this.#holdsJournal(),
-      done: advance,
+      ...loop,
+      begin: (core, hurry) => core.begin(wall(), mono(), hurry),
+      answered: (core, reply) => core.answered(reply, wall(), mono()),
+    });
+    this.#exports = new RequestLoop({
+      ...loop,
+      begin: (core, hurry) => core.beginCollector(wall(), mono(), hurry),
+      answered: (core, reply) => {
+        core.answeredCollector(reply, wall(), mono());
+        return undefined;
+      },
     });
     this.#statusWriter = new StatusWriter(folder ?? "", wall);
     this.store = host.store && folder ? this.#watchStore(host.store, folder) : undefined;
@@ -190,7 +201,7 @@ export class Pipeline {
       process.once("exit", this.#atExit);
       this.#journalWatch.start();
     }
-    this.#openOtlp();
+    this.#collector = this.#collectorOf(this.#settings);
     this.#runner.renew();
     if (this.#runner.isOff) return;
     this.store?.open();
@@ -230,7 +241,7 @@ export class Pipeline {
     this.#pack.hasPreviews = settings.preview === true;
     this.#prices = this.#pricesOf(settings);
     if (!this.#isStarted) return;
-    this.#openOtlp();
+    this.#collector = this.#collectorOf(settings);
     this.#runner.renew();
     this.#advance();
   }
@@ -297,13 +308,13 @@ export class Pipeline {
     const until = this.#host.mono() + budgetMs;
     this.drain();
     // The collector gets the last calls at the same time as AgentWatch.
-    if (this.#otlp) this.#closeCalls();
-    const exported = this.#otlp?.finish(until - this.#host.mono());
+    if (this.#collector) this.#closeCalls();
+    const exported = this.#exports.sendAll(until);
     // A core that was replaced meanwhile has open calls again.
     for (let restarts = -1; restarts !== this.#runner.restarts; ) {
       restarts = this.#runner.restarts;
       this.#closeCalls();
-      await this.#requests.sendUntil(until, 0);
+      await this.#requests.sendUntil(until, 0, () => this.backlog());
     }
     this.flush();
     await exported;
@@ -352,7 +363,7 @@ export class Pipeline {
     this.store?.close();
     this.#statusWriter.close();
     this.#journalWatch.close();
-    await this.#otlp?.close();
+    await this.#exports.idle();
     if (this.#ownsJournal()) await this.#statusWriter.write(status);
     process.off("exit", this.#atExit);
     this.#ownership.release();
@@ -400,7 +411,7 @@ export class Pipeline {
    */
   async reduceBacklog(max: number, budgetMs: number): Promise<boolean> {
     this.#advance();
-    await this.#requests.sendUntil(this.#host.mono() + budgetMs, max);
+    await this.#requests.sendUntil(this.#host.mono() + budgetMs, max, () => this.backlog());
     return this.backlog() <= max;
   }
 
@@ -410,7 +421,6 @@ export class Pipeline {
     this.#runner.run((core) => {
       status = JSON.parse(core.status());
     });
-    const otlp = this.#otlp && { otlp: this.#otlp.status() };
     const { standing } = this.#ownership;
     // The core reports null, as for an unusable url.
     const unset = this.#settings.url === false && { url: false };
@@ -418,7 +428,7 @@ export class Pipeline {
     const { restarts, isOff: off } = this.#runner;
     const counts = { core_restarts: restarts, dropped_trap: skipped, dropped_queue_full: dropped };
     const state = { standing, counted_by: this.countedBy, off };
-    return { ...status, ...unset, ...counts, ...this.store?.status(), ...otlp, ...state };
+    return { ...status, ...unset, ...counts, ...this.store?.status(), ...state };
   }
 
   /** Number of calls and other records that are not sent yet. */
@@ -431,7 +441,10 @@ export class Pipeline {
     const { wall, mono } = this.#now();
     const core = makeCore(this.#host.instantiate(), this.#settings, randomInt);
     core.expectDiagnostics(this.#expectDiagnostics);
-    core.archiveTo(this.#otlp && ARCHIVE);
+    if (this.#collector) {
+      const { url, headers, gateway } = this.#collector;
+      core.tellCollector(url, headers, gateway, randomInt(SEEDS));
+    }
     this.#ownership.open(core, wall, mono);
     const marks = JSON.parse(core.bookmarks()) as [name: string, mark: string][];
     const found = marks.find(([name]) => name === INBOX_MARK);
@@ -445,15 +458,10 @@ export class Pipeline {
     return new Prices({ io, table: priceTable, warn: (text) => log.warn(text) }, settings);
   }
 
-  /** Opens the OpenTelemetry outlet of the present settings, and closes the one before. */
-  #openOtlp(): void {
-    const { folder, log, wall, mono } = this.#host;
-    void this.#otlp?.close();
-    this.#otlp = undefined;
-    if (folder === undefined) return;
-    const isOwner = () => this.#ownsJournal();
-    const host = { io: () => this.#poster.io(), log, wall, mono, isOwner, folder };
-    this.#otlp = openOtlp(host, this.#settings);
+  /** The collector of the settings; undefined where none is set, or where the setting is unusable. */
+  #collectorOf(settings: Record<string, unknown>): CollectorTarget | undefined {
+    const { folder, log } = this.#host;
+    return folder === undefined ? undefined : collectorOf(() => this.#poster.io(), settings, log);
   }
 
   #advance(): void {
@@ -477,9 +485,9 @@ export class Pipeline {
   /** Does outside of the core what its work made necessary. */
   #followUp(wakeInMs: number): void {
     this.#acknowledge();
-    this.#otlp?.wake();
     if (this.#ownership.standing === "owner") this.#statusWriter.schedule(() => this.status());
     this.#requests.send(false, REQUEST_TIMEOUT_MS);
+    if (this.#collector) this.#exports.send(false, REQUEST_TIMEOUT_MS);
     if (wakeInMs >= 0 && !this.#runner.isOff)
       this.#scheduler.schedule(Math.min(Math.max(wakeInMs, TICK_MS), 60_000));
   }

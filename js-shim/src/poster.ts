@@ -4,7 +4,13 @@ import { reason, withDeadline } from "./promises.js";
 import type { Instance } from "./wasm.js";
 
 /** A request that the core wants made; a GET where there is no body. */
-export type Order = [url: string, token: string | undefined, path: string, body: Uint8Array | undefined];
+export type Order = [
+  url: string,
+  token: string | undefined,
+  path: string,
+  body: Uint8Array | undefined,
+  headers?: ReadonlyArray<readonly [name: string, value: string]>,
+];
 
 /** See above. */
 export class Poster {
@@ -24,11 +30,12 @@ export class Poster {
   /** What became of a request, in the form in which the core wants to hear it. Throws nothing. */
   async make(order: Order, timeoutMs: number): Promise<unknown[]> {
     try {
-      const sent = this.io().send(...order, timeoutMs);
+      const [url, token, path, body, headers] = order;
+      const sent = this.io().send(url, token, path, body, timeoutMs, headers);
       return await withDeadline(sent, timeoutMs + 1_000);
     } catch (error) {
       this.#io = undefined;
-      return [0, null, reason(error), false, false, null];
+      return [0, null, reason(error), false, false, null, 0, []];
     }
   }
 }

@@ -1,8 +1,9 @@
-/** Makes the core's requests, one at a time. */
+/** Makes the core's requests to one outlet, one at a time. */
 
 import type { CoreRunner } from "./core-runner.js";
 import type { Order, Poster } from "./poster.js";
 import { withDeadline } from "./promises.js";
+import type { Core } from "./wasm.js";
 
 /** How long a request may take, in ms. */
 export const REQUEST_TIMEOUT_MS = 10_000;
@@ -13,19 +14,19 @@ const MAX_STALLED = 3;
 export interface RequestLoopHost {
   runner: CoreRunner;
   poster: Poster;
-  /** ms since 1970. */
-  wall(): number;
   /** ms of the monotonic clock. */
   mono(): number;
-  /** Number of calls and records that are not sent yet. */
-  backlog(): number;
+  /** The outlet's next request, where one is due; `hurry` before the flush interval has passed. */
+  begin(core: Core, hurry: boolean): Order | undefined;
+  /** Takes the reply to a request. @returns the request that follows at once, if any */
+  answered(core: Core, reply: unknown[]): Order | undefined;
   /** Whether this process may send: it owns the journal, or writes to no journal. */
   maySend(): boolean;
   /** Called behind a request and those that followed it. */
   done(): void;
 }
 
-/** The requests of one pipeline. */
+/** The requests to one outlet of a pipeline. */
 export class RequestLoop {
   readonly #host: RequestLoopHost;
   #sending: Promise<void> | undefined;
@@ -41,11 +42,11 @@ export class RequestLoop {
    * @returns whether a request began
    */
   send(hurry: boolean, timeoutMs: number): boolean {
-    const { runner, wall, mono, maySend, done } = this.#host;
+    const { runner, begin, maySend, done } = this.#host;
     if (this.#sending || !maySend()) return false;
     let order: Order | undefined;
     runner.run((core) => {
-      order = core.begin(wall(), mono(), hurry);
+      order = begin(core, hurry);
     });
     if (!order) return false;
     this.#sending = this.#exchange(order, Math.max(1, Math.ceil(timeoutMs))).finally(() => {
@@ -59,23 +60,40 @@ export class RequestLoop {
    * Sends without pauses until the backlog is at most `max`, the time is over, or several requests did not reduce it.
    *
    * @param until ms of the monotonic clock
+   * @param backlog counts what is not sent yet
    */
-  async sendUntil(until: number, max: number): Promise<void> {
-    const { runner, mono, backlog } = this.#host;
+  async sendUntil(until: number, max: number, backlog: () => number): Promise<void> {
     for (let stalled = 0, before = backlog(); before > max && stalled < MAX_STALLED; ) {
-      const left = until - mono();
-      if (left <= 0 || runner.isOff) return;
-      if (!this.#sending && !this.send(true, left)) return;
-      await withDeadline(this.#sending ?? Promise.resolve(), left).catch(() => {});
+      if (!(await this.#next(until))) return;
       const now = backlog();
       stalled = now < before ? 0 : stalled + 1;
       before = now;
     }
   }
 
+  /** Sends without pauses until no request is due, or the time is over, in ms of the monotonic clock. */
+  async sendAll(until: number): Promise<void> {
+    while (await this.#next(until));
+  }
+
+  /** Ends with the request that runs. */
+  async idle(): Promise<void> {
+    await this.#sending;
+  }
+
+  /** Awaits the request that runs, or the next one. @returns false where none is due or the time is over */
+  async #next(until: number): Promise<boolean> {
+    const { runner, mono } = this.#host;
+    const left = until - mono();
+    if (left <= 0 || runner.isOff) return false;
+    if (!this.#sending && !this.send(true, left)) return false;
+    await withDeadline(this.#sending ?? Promise.resolve(), left).catch(() => {});
+    return true;
+  }
+
   /** Makes a request, and the requests that follow from its answer at once. */
   async #exchange(order: Order, timeoutMs: number): Promise<void> {
-    const { runner, poster, wall, mono } = this.#host;
+    const { runner, poster, answered } = this.#host;
     let next: Order | undefined = order;
     while (next !== undefined) {
       const { core } = runner;
@@ -84,7 +102,7 @@ export class RequestLoop {
       // A core that was replaced meanwhile did not make this request: the new one sends the batch again, under its guards.
       if (core !== runner.core) return;
       runner.run((current) => {
-        next = current.answered(reply, wall(), mono());
+        next = answered(current, reply);
       });
     }
   }

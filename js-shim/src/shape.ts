@@ -33,3 +33,8 @@ export function fields(of: Record<string, Shape>): Shape {
 export function each(shape: Shape): Shape {
   return (value) => isObject(value) && Object.values(value).every(shape);
 }
+
+/** A list all of whose values have this shape. */
+export function list(shape: Shape): Shape {
+  return (value) => Array.isArray(value) && value.every(shape);
+}

@@ -8,7 +8,7 @@ import { readJson, replaceOwn } from "./files.js";
 import { HostFiles } from "./host-files.js";
 import { readInstallation } from "./installation.js";
 import { livingOwner, type Owner, writtenOwner } from "./lease.js";
-import { each, fields, isNumber, isText, isTime, maybe } from "./shape.js";
+import { each, fields, isNumber, isText, isTime, list, maybe } from "./shape.js";
 import { readRequest } from "./store-request.js";
 import { instantiate } from "./wasm.js";
 import { counted } from "./words.js";
@@ -102,9 +102,9 @@ export function troubles({ owner, status, written_ms, faults = [] }: StatusDocum
       `AgentWatch has the calls of this gateway from "${String(status.also_reported_by)}" too: they count twice; choose one way for each gateway`,
     );
   if (status.journal_error) found.push(`the journal cannot be written: ${String(status.journal_error)}`);
-  for (const file of Object.values(status.newer_files ?? {}))
+  for (const file of (status.newer_files ?? []) as string[])
     found.push(
-      `${String(file)} is of a newer version of the plugin, which reads it: install that version, or remove the file`,
+      `${file} is of a newer version of the plugin, which reads it: install that version, or remove the file`,
     );
   const oldest = Number(status.oldest_unsent_ms ?? now);
   if (waiting > 0 && now - oldest > 60_000)
@@ -201,7 +201,7 @@ const isStatus = fields({
   also_reported_by: TEXT,
   last_error: TEXT,
   journal_error: TEXT,
-  newer_files: maybe(each(isText)),
+  newer_files: maybe(list(isText)),
   ...Object.fromEntries(
     [
       ...[

@@ -20,7 +20,14 @@ export interface Core {
   close(wall: number, mono: number): void;
   open(host: HostFiles, wall: number, mono: number): void;
   becomeSpool(host: HostFiles, prefix: string, suffix: string): void;
-  archiveTo(folder: string | undefined): void;
+  tellCollector(
+    url: string,
+    headers: ReadonlyArray<readonly [name: string, value: string]>,
+    gateway: string,
+    seed: number,
+  ): void;
+  beginCollector(wall: number, mono: number, hurry: boolean): Order | undefined;
+  answeredCollector(reply: unknown, wall: number, mono: number): void;
   flush(wall: number, mono: number): boolean;
   isKept(): boolean;
   takeSpools(wall: number, mono: number): boolean;
@@ -93,19 +100,6 @@ export interface PriceBook {
   find(provider: string, model: string): [source: number, rates: Float64Array];
 }
 
-/** Follows a journal for OpenTelemetry; see `crate/src/otlp/mod.rs`. */
-export interface OtlpExporter {
-  state(): Uint8Array;
-  calls(name: string, bytes: Uint8Array): string | undefined;
-  traces(
-    name: string,
-    bytes: Uint8Array,
-  ): [key: string] | [key: string, body: string, spans: number, upto: number] | undefined;
-  delivered(key: string, upto: number): void;
-  retain(keys: string[]): void;
-  metrics(wall: number): string | undefined;
-}
-
 /** One comparison with a provider's invoice; see `crate/src/bindings/invoice.rs`. Times are ms. */
 export interface Invoice {
   next(): string | undefined;
@@ -131,7 +125,6 @@ export interface Instance {
     also: string[],
     now: number,
   ) => Invoice;
-  Otlp: new (state: Uint8Array, gateway: string, wall: number) => OtlpExporter;
   otlpTarget(setting: unknown, environment: unknown): string;
   PriceBook: new (prices: unknown, openclaw: unknown, byLogin: unknown, table: string) => PriceBook;
   StoreReader: new (

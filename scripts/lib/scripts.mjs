@@ -35,11 +35,10 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
   ],
   /** What counts, journals and sends: in the worker, or in a command. */
   pipeline: [
+    "collector",
     "core-runner",
     "journal-watch",
     "marks",
-    "otlp",
-    "outlet",
     "pipeline",
     "poster",
     "reconcile",

@@ -1,7 +1,6 @@
 // The way out to a collector: what it is told, when it is tried again, and that nobody waits for it.
 import assert from "node:assert/strict";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
@@ -136,42 +135,6 @@ test("what a collector refuses is not tried again, and what it leaves out is cou
   } finally {
     gateway.close();
     collector.close();
-  }
-});
-
-test("traces that nobody takes have a bound on disk, and the oldest go", async () => {
-  const { instantiate } = await import(new URL("../../dist/base.js", import.meta.url).href);
-  const { Otlp } = await import(new URL("../../dist/pipeline.js", import.meta.url).href);
-  const folder = mkdtempSync(join(tmpdir(), "agentwatch-otlp-"));
-  const log = /** @type {string[]} */ ([]);
-  const say = (/** @type {string} */ text) => void log.push(text);
-  const io = instantiate();
-  const host = {
-    io: () => io,
-    log: { info: say, warn: say },
-    wall: Date.now,
-    mono: () => performance.now(),
-    isOwner: () => true,
-    folder,
-    gateway: "g",
-  };
-  const otlp = new Otlp(host, { url: "http://127.0.0.1:9", headers: [] });
-  const MB = 1024 * 1024;
-  try {
-    for (let number = 10; number < 34; number += 1)
-      writeFileSync(
-        join(folder, "otlp", `17950000000${number}-records-00000000${number}.awj`),
-        Buffer.alloc(MB, "A"),
-      );
-    await otlp.finish(10_000);
-    const left = readdirSync(join(folder, "otlp")).filter((file) => file.includes("records-"));
-    assert.ok(left.length <= 16, `${left.length} files of 1 MiB are left`);
-    assert.ok(!left.some((file) => file.includes("records-0000000010")), "the oldest is gone");
-    assert.ok(otlp.status().traces.given_up_bytes >= 8 * MB);
-    assert.ok(log.some((line) => line.includes("the oldest of what waits for /v1/traces is given up")));
-  } finally {
-    await otlp.close();
-    rmSync(folder, { recursive: true, force: true });
   }
 });
 

@@ -166,6 +166,12 @@ test("what waits, what counts, and a collector, in words", () => {
   assert.match(nowhere, /trouble +url is false and there is no otlp/);
 });
 
+test("files of a newer version are named", () => {
+  const status = { url: "http://h", newer_files: ["journal/ledger-0000000009.awj"] };
+  const told = inWords({ owner: null, written_ms: null, status }, Date.now()).join("\n");
+  assert.match(told, /trouble +journal\/ledger-0000000009\.awj is of a newer version of the plugin/);
+});
+
 test("history that is being filled in", () => {
   const history = { since: Date.parse("2026-11-01T08:00Z"), sessions: 12, rows: 3_400 };
   const told = inWords({ owner: null, written_ms: null, status: { history } }, Date.now());

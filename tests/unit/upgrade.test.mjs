@@ -88,13 +88,20 @@ async function takenOverGolden(name, ledger, receiver) {
   return { stateDir, all };
 }
 
-/** @param {string} stateDir @param {string[]} log */
-function assertNoFault(stateDir, log) {
+/** 0.1.0 does not know the frames that say how far AgentWatch has come. */
+const UNKNOWN_CURSORS = /pieces? of the journal w\w+ torn or corrupt/;
+
+/** @param {string} stateDir @param {string[]} log @param {boolean} [knowsCursors] */
+function assertNoFault(stateDir, log, knowsCursors = true) {
   const faults = log.filter((line) => /corrupt|fault|another version|left out|trap/.test(line));
-  assert.deepEqual(faults, []);
+  assert.deepEqual(
+    faults.filter((line) => knowsCursors || !UNKNOWN_CURSORS.test(line)),
+    [],
+  );
   const { status } = JSON.parse(readFileSync(join(stateDir, "agentwatch", "status.json"), "utf8"));
   const { journal_corrupt, journal_error, core_restarts, dropped } = status;
-  assert.deepEqual([journal_corrupt, journal_error, core_restarts, dropped], [0, null, 0, {}]);
+  const corrupt = knowsCursors ? journal_corrupt : 0;
+  assert.deepEqual([corrupt, journal_error, core_restarts, dropped], [0, null, 0, {}]);
 }
 
 const HOW = {
@@ -151,7 +158,7 @@ describe("what this version left is taken over by 0.1.0", { concurrency: 4, skip
           const { start } = all.collector.tokens;
           for (const [later, project] of [old, PROJECT, old].entries()) {
             const log = await takeOver(name, { project, ...place }, { later: (later + 1) * 120_000 });
-            assertNoFault(stateDir, log);
+            assertNoFault(stateDir, log, project === PROJECT);
             assert.deepEqual(counted(all.faulty), answered(name), log.join("\n"));
             assertOnce(spansOf(all.collector), [], "spans");
             assertSums(name, all.collector, start);
@@ -170,7 +177,7 @@ describe("what this version left is taken over by 0.1.0", { concurrency: 4, skip
           await takeOverUnheard(name, { project: PROJECT, ...place }, {});
           assert.deepEqual(counted(all.faulty), []);
           const log = await takeOver(name, { project: old, ...place }, { later: 240_000 });
-          assertNoFault(stateDir, log);
+          assertNoFault(stateDir, log, false);
           assert.deepEqual(counted(all.faulty, ledger.calls), answered(name), log.join("\n"));
           assertOnce(recordsOf(all.faulty), ledger.waiting.records, "records");
           assertOnce([...ledger.spans, ...spansOf(all.collector)], ledger.waiting.spans, "spans");

@@ -15,6 +15,8 @@ use super::scalars::scalar;
 use crate::answer::Reply;
 use crate::config::RawSettings;
 use crate::core::Core as Machine;
+use crate::delivery::collector::Target;
+use crate::facts::Scalar;
 use crate::observe::SOURCES;
 use crate::outbox::Request;
 use crate::price::Price;
@@ -144,10 +146,50 @@ impl Core {
         self.machine.borrow_mut().become_spool(host, prefix, suffix);
     }
 
-    /// Where segments go that are given up, relative to the host's folder; without it they are removed.
-    #[wasm_bindgen(js_name = archiveTo)]
-    pub fn archive_to(&self, folder: Option<String>) {
-        self.machine.borrow_mut().archive_to(folder);
+    /// A collector is told too, at an address and with headers, pairs of texts, under this gateway's name. Called before
+    /// `open`.
+    #[wasm_bindgen(js_name = tellCollector)]
+    pub fn tell_collector(&self, url: String, headers: JsValue, gateway: String, seed: u32) {
+        let pair = |pair: &Scalar| match pair.list() {
+            [Scalar::Text(name), Scalar::Text(value)] => Some((name.clone(), value.clone())),
+            _ => None,
+        };
+        let headers = scalar(&headers).list().iter().filter_map(pair).collect();
+        let target = Target { url, headers };
+        let mut machine = self.machine.borrow_mut();
+        machine.tell_collector(target, gateway, seed.into());
+    }
+
+    /// The next request to the collector, if any is due: `[url, undefined, path, body, headers]` for `send`, whose reply
+    /// goes to `answeredCollector`. `hurry` tells at once what is on disk.
+    #[wasm_bindgen(js_name = beginCollector)]
+    pub fn begin_collector(&self, wall: f64, mono: f64, hurry: bool) -> Option<Array> {
+        let mut machine = self.machine.borrow_mut();
+        let request = machine.begin_collector(now(wall, mono), hurry)?;
+        let target = machine.collector()?;
+        let body = Uint8Array::from(request.body.as_bytes());
+        let headers: Array = target
+            .headers
+            .iter()
+            .map(|(name, value)| Array::of2(&name.into(), &value.into()))
+            .collect();
+        let path = request.path;
+        let order = Array::of4(
+            &(&*target.url).into(),
+            &JsValue::UNDEFINED,
+            &path.into(),
+            &body,
+        );
+        order.push(&headers);
+        Some(order)
+    }
+
+    /// Takes the reply to the last request to the collector, likewise.
+    #[wasm_bindgen(js_name = answeredCollector)]
+    pub fn answered_collector(&self, reply: JsValue, wall: f64, mono: f64) {
+        let reply = Reply::from_facts(scalar(&reply).list());
+        let mut machine = self.machine.borrow_mut();
+        machine.answered_collector(&reply, now(wall, mono));
     }
 
     /// Writes everything now. Whether it is on disk: where not, sending goes on from memory, and it is tried again later.

@@ -6,6 +6,7 @@ use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestRedirect};
 
+use super::scalars::scalar;
 use crate::answer::{Answer, Reply};
 
 /// The most bytes of an answer that are read: a look-up of 1,000 guards is about 600 KB.
@@ -34,6 +35,14 @@ pub fn send(
         let reply = make([url, path].concat(), all, body, timeout_ms).await;
         Ok(facts(&reply)?)
     })
+}
+
+/// Where a collector is: the setting `otlp`, and what the environment says, both with objects as lists of pairs. JSON
+/// `{url, headers, problems}`, which is not for logs.
+#[wasm_bindgen(js_name = otlpTarget)]
+pub fn otlp_target(setting: JsValue, environment: JsValue) -> String {
+    let target = crate::otlp::settings::read(&scalar(&setting), &scalar(&environment));
+    serde_json::to_string(&target).unwrap_or_default()
 }
 
 /// A reply as facts, in the order of [`Reply::from_facts`].

@@ -14,8 +14,6 @@ mod http;
 #[cfg(target_arch = "wasm32")]
 mod invoice;
 #[cfg(target_arch = "wasm32")]
-mod otlp;
-#[cfg(target_arch = "wasm32")]
 mod panics;
 #[cfg(target_arch = "wasm32")]
 mod polled;

@@ -47,8 +47,6 @@ pub(super) struct Disk {
     ends: HashMap<String, u64>,
     /// Files to remove that a failure left: nobody asks for them again, and a process that finds them reads them.
     owed: Vec<String>,
-    /// Where segments go that are given up, for an outlet that follows the journal.
-    archive: Option<String>,
     /// How often the file that is next to be read could not be, and when it is tried again.
     pub(super) unreadable: (u32, u64),
     /// Files of other processes, since when they are as they are.
@@ -71,11 +69,6 @@ impl Disk {
 }
 
 impl Core {
-    /// Where segments go that are given up, relative to the plugin's folder; by default they are removed.
-    pub fn archive_to(&mut self, folder: Option<String>) {
-        self.disk.archive = folder;
-    }
-
     /// A finished call is on disk before it is sent.
     pub(super) fn append_call(&mut self, call: ModelCall, now: Now) {
         if self.disk.spool.is_some() {
@@ -98,7 +91,7 @@ impl Core {
             let written_at = if takes { written_at } else { 0 };
             self.outbox.push(call, entry, written_at, now.mono_ms);
         }
-        self.shrink();
+        self.shrink(now);
     }
 
     /// Any other record waits likewise.
@@ -121,13 +114,16 @@ impl Core {
             let written_at = if takes { written_at } else { 0 };
             self.extras.push(record, entry, written_at, now.mono_ms);
         }
-        self.shrink();
+        self.shrink(now);
     }
 
-    fn shrink(&mut self) {
-        let (calls, records, _) = self.journal.shrink();
+    fn shrink(&mut self, now: Now) {
+        let (calls, records, unread) = self.journal.shrink();
         self.outbox.dropped("disk_full", calls);
         self.extras.dropped.add_some("disk_full", records);
+        if let Some(collector) = &mut self.collector {
+            collector.gave_up(unread, &mut self.voice, now.mono_ms);
+        }
     }
 
     pub(super) fn acknowledge_settled(&mut self) {
@@ -226,8 +222,11 @@ impl Core {
             self.journal_anew();
         }
         if self.journal.has_changes() || !self.disk.owed.is_empty() {
-            let upto = self.write_changes(host, now)?;
+            let upto = self.write_changes(host)?;
             self.written(upto);
+            if let Some(collector) = &mut self.collector {
+                collector.wake(now.mono_ms);
+            }
         }
         if self.counts.journal_error.take().is_some() {
             let text = "the journal is written again".to_owned();
@@ -236,7 +235,7 @@ impl Core {
         Ok(())
     }
 
-    fn write_changes(&mut self, host: &dyn Host, now: Now) -> Result<u64, Fault> {
+    fn write_changes(&mut self, host: &dyn Host) -> Result<u64, Fault> {
         let durable = self.settings.survives_power_cut;
         let mut snapshot: Option<Result<(), Fault>> = None;
         let mut snapshot_bytes = 0;
@@ -274,7 +273,9 @@ impl Core {
         }
         // What replaces these files is there by now.
         while let Some(file) = self.disk.owed.first().cloned() {
-            self.remove(host, &file, now)?;
+            let path = [JOURNAL, &file].concat();
+            self.disk.ends.remove(&path);
+            host.remove(&path)?;
             self.disk.owed.remove(0);
         }
         Ok(upto)
@@ -296,18 +297,6 @@ impl Core {
                 .insert(path.to_owned(), before + bytes.len() as u64);
         }
         Ok(())
-    }
-
-    fn remove(&mut self, host: &dyn Host, file: &str, now: Now) -> Result<(), Fault> {
-        let path = [JOURNAL, file].concat();
-        self.disk.ends.remove(&path);
-        match &self.disk.archive {
-            // Numbers of segments come again: the time is a part of the name.
-            Some(folder) if self.journal.kind_of(file).is_some() => {
-                host.rename(&path, &format!("{folder}/{}-{file}", now.wall_ms), false)
-            }
-            _ => host.remove(&path),
-        }
     }
 
     /// Whether everything that was told is on disk, as far as it can be.

@@ -1,5 +1,6 @@
 //! The core: events in, requests and log lines out.
 
+mod collector;
 mod disk;
 mod finals;
 mod messages;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use crate::call::{CallId, Outcome};
 use crate::config::{RawSettings, Settings};
+use crate::delivery::collector::Collector;
 use crate::extras::Extras;
 use crate::facts::Scalar;
 use crate::journal::Frame;
@@ -71,6 +73,7 @@ pub struct Core {
     reporter: Reporter,
     extras: Extras,
     extras_in_flight: bool,
+    collector: Option<Collector>,
     deferred: VecDeque<(u64, Deferred)>,
     journal: Journal,
     disk: disk::Disk,
@@ -97,6 +100,7 @@ impl Core {
             reporter: Reporter::new(seed.rotate_left(16)),
             extras: Extras::new(settings.flush_interval_ms, seed.rotate_left(48)),
             extras_in_flight: false,
+            collector: None,
             deferred: VecDeque::new(),
             journal: Journal::new(settings.journal_max_bytes),
             disk: disk::Disk::default(),
@@ -296,6 +300,7 @@ impl Core {
         self.end_turns(now, false);
         self.acknowledge_settled();
         self.write_due(now);
+        self.look_for_collector(now, false);
         self.log_losses(now);
         Advice {
             wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
@@ -365,6 +370,7 @@ impl Core {
             journal_bytes: self.journal.bytes(),
             records_delivered: self.extras.delivered,
             records_dropped: &self.extras.dropped,
+            otlp: self.collector.as_ref().map(Collector::status),
         }
     }
 
@@ -375,6 +381,7 @@ impl Core {
             self.deferred.front().map(|(at, _)| *at),
             self.next_sending(),
             self.next_write(),
+            self.next_for_collector(),
         ]
         .into_iter()
         .flatten()

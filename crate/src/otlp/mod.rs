@@ -76,6 +76,11 @@ impl Exporter {
         }
     }
 
+    /// Whether no call was summed up yet.
+    pub fn is_empty(&self) -> bool {
+        self.kept.sums.0.is_empty()
+    }
+
     /// What is to be on disk before a segment that was read is given up.
     pub fn state(&self) -> Vec<u8> {
         let mut bytes = journal::begin_file();
