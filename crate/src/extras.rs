@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 
 use crate::answer::Reply;
-use crate::call::IdMint;
 use crate::counter::Counter;
+use crate::delivery::sender::Sender;
 use crate::journal::log::Entry;
 use crate::outbox::Request;
 use crate::records::{self, Written};
@@ -22,10 +22,6 @@ const BATCH_BYTES: usize = 256 * 1024;
 const TIMES_AS_LONG: u64 = 2;
 /// How many times a batch is tried before it is taken apart.
 const TRIES_BEFORE_SPLIT: u32 = 3;
-/// The first pause after a failure, in ms; doubled each time, up to [`LONGEST_PAUSE_MS`].
-const FIRST_PAUSE_MS: u64 = 1_000;
-/// The longest pause between two tries, in ms.
-const LONGEST_PAUSE_MS: u64 = 300_000;
 
 #[derive(Debug)]
 struct Item {
@@ -45,14 +41,7 @@ pub struct Extras {
     in_flight: usize,
     /// How many a batch may have, whatever was refused.
     most: usize,
-    batch_limit: usize,
-    failures: u32,
-    not_before_ms: u64,
-    gather_until_ms: Option<u64>,
-    /// When the last request was begun.
-    begun_ms: u64,
-    flush_interval_ms: u64,
-    pause: IdMint,
+    sender: Sender,
     /// Records that arrived.
     pub delivered: u64,
     /// Records that were dropped, by reason.
@@ -69,13 +58,7 @@ impl Extras {
             settled: Vec::new(),
             in_flight: 0,
             most: BATCH,
-            batch_limit: IDS_BATCH,
-            failures: 0,
-            not_before_ms: 0,
-            gather_until_ms: None,
-            begun_ms: 0,
-            flush_interval_ms: TIMES_AS_LONG * flush_interval_ms,
-            pause: IdMint::new(seed),
+            sender: Sender::new(IDS_BATCH, TIMES_AS_LONG * flush_interval_ms, seed),
             delivered: 0,
             dropped: Counter::default(),
         }
@@ -87,7 +70,7 @@ impl Extras {
     }
 
     fn limit(&self) -> usize {
-        self.batch_limit.min(self.most)
+        self.sender.batch_limit().min(self.most)
     }
 
     /// How many records wait.
@@ -123,8 +106,7 @@ impl Extras {
             entry,
             written_at,
         });
-        let until = self.begun_ms + self.flush_interval_ms;
-        self.gather_until_ms.get_or_insert(until.max(mono_ms));
+        self.sender.came(mono_ms);
     }
 
     /// Nobody is to be told: what is on disk has left.
@@ -154,12 +136,10 @@ impl Extras {
         if self.in_flight > 0 || !self.has_sendable() {
             return None;
         }
-        let gathered =
-            self.fills_a_batch() || self.gather_until_ms.is_none_or(|until| mono_ms >= until);
-        if !hurry && (mono_ms < self.not_before_ms || !gathered) {
+        if !self.sender.may_begin(self.fills_a_batch(), mono_ms, hurry) {
             return None;
         }
-        self.begun_ms = mono_ms;
+        self.sender.begin(mono_ms);
         self.in_flight = self.next_batch();
         let batch = self.queue.iter().take(self.in_flight);
         let batch = batch.map(|item| &item.record);
@@ -190,43 +170,29 @@ impl Extras {
         if self.in_flight > 0 || !self.has_sendable() {
             return None;
         }
-        let gathered = match self.gather_until_ms {
-            Some(until) if !self.fills_a_batch() => until,
-            _ => 0,
-        };
-        Some(gathered.max(self.not_before_ms))
+        Some(self.sender.due_ms(self.fills_a_batch()))
     }
 
     /// Takes the reply to the last request.
     pub fn answered(&mut self, reply: &Reply, mono_ms: u64) {
         let size = std::mem::take(&mut self.in_flight);
+        let is_patient = self.sender.failures() < TRIES_BEFORE_SPLIT;
         match reply.status {
-            200..=299 if !reply.is_taken() => self.failed(reply, mono_ms),
+            200..=299 if !reply.is_taken() => self.sender.failed(reply, mono_ms),
             200..=299 => {
                 self.delivered += size as u64;
                 self.leave(size);
-                self.failures = 0;
-                self.not_before_ms = 0;
-                self.batch_limit = (self.batch_limit * 2).min(IDS_BATCH);
+                self.sender.recovered();
+                self.sender.grow();
             }
             404 | 405 => self.give_up(size, "no_batch_endpoint"),
-            400 | 413 | 422 if size > 1 => self.batch_limit = (size / 2).max(1),
+            400 | 413 | 422 if size > 1 => self.sender.halve(size),
             400 | 413 | 422 => self.give_up(size, "refused"),
-            500 if self.failures >= TRIES_BEFORE_SPLIT && size > 1 => {
-                self.batch_limit = (size / 2).max(1);
-            }
+            500 if !is_patient && size > 1 => self.sender.halve(size),
             // Alone and still refused: a stock server says 500 also to a log that it has already.
-            500 if self.failures >= TRIES_BEFORE_SPLIT => self.give_up(size, "refused"),
-            _ => self.failed(reply, mono_ms),
+            500 if !is_patient => self.give_up(size, "refused"),
+            _ => self.sender.failed(reply, mono_ms),
         }
-    }
-
-    fn failed(&mut self, reply: &Reply, mono_ms: u64) {
-        self.failures = self.failures.saturating_add(1);
-        let doubled = FIRST_PAUSE_MS << self.failures.saturating_sub(1).min(16);
-        let pause = 100 + self.pause.bits() % doubled.min(LONGEST_PAUSE_MS);
-        let asked = reply.retry_after_ms.unwrap_or(0).min(LONGEST_PAUSE_MS);
-        self.not_before_ms = mono_ms + pause.max(asked);
     }
 
     fn give_up(&mut self, size: usize, reason: &'static str) {
@@ -241,8 +207,6 @@ impl Extras {
             self.bytes -= item.record.size();
             self.settled.push(item.entry);
         }
-        // What is left came meanwhile: it is gathered as if it had come with the request.
-        let is_left = !self.queue.is_empty();
-        self.gather_until_ms = is_left.then_some(self.begun_ms + self.flush_interval_ms);
+        self.sender.left(!self.queue.is_empty());
     }
 }

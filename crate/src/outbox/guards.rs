@@ -149,7 +149,7 @@ impl Outbox {
             status: 500,
             ..reply.clone()
         };
-        if self.failures >= TRIES_BEFORE_SPLIT {
+        if self.sender.failures() >= TRIES_BEFORE_SPLIT {
             self.take_apart(ids, "refused", notes, &broken);
         }
         self.failed(&broken, mono_ms, notes);

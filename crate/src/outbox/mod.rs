@@ -14,9 +14,10 @@ use serde::Serialize;
 
 use crate::agentwatch;
 use crate::answer::Reply;
-use crate::call::{CallId, IdMint, ModelCall};
+use crate::call::{CallId, ModelCall};
 use crate::config::{Naming, Settings};
 use crate::counter::Counter;
+use crate::delivery::sender::Sender;
 use crate::identity;
 use crate::journal::log::Entry;
 use crate::time::Now;
@@ -115,16 +116,9 @@ pub struct Outbox {
     flight: Option<Flight>,
     receiver: Receiver,
     asked_mono_ms: Option<u64>,
-    batch_limit: usize,
-    failures: u32,
-    not_before_ms: u64,
-    gather_until_ms: Option<u64>,
-    /// When the last request was begun.
-    begun_ms: u64,
-    flush_interval_ms: u64,
+    sender: Sender,
     troubled: bool,
     tries: u64,
-    pause: IdMint,
     settled: Vec<(CallId, Entry)>,
     refused: Vec<(ModelCall, u16)>,
     written: u64,
@@ -140,15 +134,9 @@ impl Outbox {
             flight: None,
             receiver: Receiver::Unknown,
             asked_mono_ms: None,
-            batch_limit: BATCH,
-            failures: 0,
-            not_before_ms: 0,
-            gather_until_ms: None,
-            begun_ms: 0,
-            flush_interval_ms: settings.flush_interval_ms,
+            sender: Sender::new(BATCH, settings.flush_interval_ms, seed),
             troubled: false,
             tries: 0,
-            pause: IdMint::new(seed),
             settled: Vec::new(),
             refused: Vec::new(),
             written: 0,
@@ -180,7 +168,8 @@ impl Outbox {
     /// When the way to the receiver is free for others, on the monotonic clock: not while a request
     /// is under way, nor while the receiver is in trouble.
     pub fn free_at(&self) -> Option<u64> {
-        self.flight.is_none().then_some(self.not_before_ms)
+        let free_at = self.sender.not_before_ms();
+        self.flight.is_none().then_some(free_at)
     }
 
     /// Whether the way to the receiver is free for others.
@@ -273,9 +262,7 @@ impl Outbox {
             read_back,
             refused_at: None,
         });
-        // The first one after a pause goes at once, those that follow it are gathered.
-        let until = self.begun_ms + self.flush_interval_ms;
-        self.gather_until_ms.get_or_insert(until.max(mono_ms));
+        self.sender.came(mono_ms);
     }
 
     /// The next request to make now, if any. Its reply goes to [`Outbox::answered`].
@@ -284,12 +271,11 @@ impl Outbox {
         if self.flight.is_some() || !self.has_sendable() {
             return None;
         }
-        let gathered = self.queue.len() >= self.most()
-            || self.gather_until_ms.is_none_or(|until| mono_ms >= until);
-        if !hurry && (mono_ms < self.not_before_ms || !gathered) {
+        let is_full = self.queue.len() >= self.most();
+        if !self.sender.may_begin(is_full, mono_ms, hurry) {
             return None;
         }
-        self.begun_ms = mono_ms;
+        self.sender.begin(mono_ms);
         if self.is_kind_stale(mono_ms) {
             self.flight = Some(Flight::Probe);
             return Some(Request {
@@ -315,11 +301,7 @@ impl Outbox {
         if self.flight.is_some() || !self.has_sendable() {
             return None;
         }
-        let gathered = match self.gather_until_ms {
-            Some(until) if self.queue.len() < self.most() => until,
-            _ => 0,
-        };
-        Some(gathered.max(self.not_before_ms))
+        Some(self.sender.due_ms(self.queue.len() >= self.most()))
     }
 
     /// Takes a reply; may at once ask for a further request (a look-up of guards).
@@ -350,11 +332,11 @@ impl Outbox {
     /// How many calls the next batch may have.
     fn most(&self) -> usize {
         let most = match self.receiver {
-            _ if self.failures >= FAILURES_BEFORE_PROBE => PROBE_BATCH,
+            _ if self.sender.failures() >= FAILURES_BEFORE_PROBE => PROBE_BATCH,
             Receiver::Ids => BATCH,
             _ => STOCK_BATCH,
         };
-        most.min(self.batch_limit)
+        most.min(self.sender.batch_limit())
     }
 
     fn post(&mut self, naming: &Naming, wall_ms: u64) -> Request {
@@ -458,9 +440,9 @@ impl Outbox {
             (500, Receiver::Stock) => {
                 return self.look_up(LookUp::of(ids, false), naming);
             }
-            (413, _) if ids.len() > 1 => self.batch_limit = (ids.len() / 2).max(1),
+            (413, _) if ids.len() > 1 => self.sender.halve(ids.len()),
             (400 | 413 | 422, _) => self.take_apart(&ids, "refused", notes, reply),
-            (500, _) if self.failures >= TRIES_BEFORE_SPLIT => {
+            (500, _) if self.sender.failures() >= TRIES_BEFORE_SPLIT => {
                 self.take_apart(&ids, "refused", notes, reply);
                 self.failed(reply, mono_ms, notes);
             }
@@ -484,9 +466,7 @@ impl Outbox {
                 self.queue.push_front(item);
             }
         }
-        self.batch_limit = (self.batch_limit * 2).min(BATCH);
-        // What is left came meanwhile: it is gathered as if it had come with the request.
-        let is_left = !self.queue.is_empty();
-        self.gather_until_ms = is_left.then_some(self.begun_ms + self.flush_interval_ms);
+        self.sender.grow();
+        self.sender.left(!self.queue.is_empty());
     }
 }

@@ -4,13 +4,6 @@ use super::{Note, Outbox};
 use crate::answer::Reply;
 use crate::call::CallId;
 
-/// The first pause after a failure, in ms; doubled each time, up to [`LONGEST_PAUSE_MS`].
-const FIRST_PAUSE_MS: u64 = 1_000;
-/// The longest pause between two tries, in ms.
-const LONGEST_PAUSE_MS: u64 = 300_000;
-/// How often a refused token is tried again, in ms.
-const TOKEN_PAUSE_MS: u64 = 15_000;
-
 impl Outbox {
     /// Halves a refused batch, so that the record at fault is found; alone, it is dropped.
     pub(super) fn take_apart(
@@ -21,8 +14,7 @@ impl Outbox {
         reply: &Reply,
     ) {
         if ids.len() > 1 {
-            self.batch_limit = (ids.len() / 2).max(1);
-            return;
+            return self.sender.halve(ids.len());
         }
         if let Some(id) = ids.first() {
             if reply.status == 500 && self.is_server_suspect(*id) {
@@ -58,31 +50,20 @@ impl Outbox {
     }
 
     pub(super) fn recovered(&mut self, notes: &mut Vec<Note>) {
-        self.failures = 0;
-        self.not_before_ms = 0;
+        self.sender.recovered();
         if std::mem::take(&mut self.troubled) {
             notes.push(Note::Reached(self.receiver));
         }
     }
 
     pub(super) fn failed(&mut self, reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
-        self.failures = self.failures.saturating_add(1);
         self.counts.retried += 1;
         self.troubled = true;
-        let pause = match reply.status {
-            401 | 403 => TOKEN_PAUSE_MS,
-            _ => self.jittered_pause(),
-        };
-        let asked = reply.retry_after_ms.unwrap_or(0).min(LONGEST_PAUSE_MS);
-        self.not_before_ms = mono_ms + pause.max(asked);
+        match reply.status {
+            401 | 403 => self.sender.token_refused(reply, mono_ms),
+            _ => self.sender.failed(reply, mono_ms),
+        }
         notes.push(Note::Trouble(explain(reply)));
-    }
-
-    /// Full jitter: anything between nothing and the doubled pause, so that many do not come at once.
-    fn jittered_pause(&mut self) -> u64 {
-        let doubled = FIRST_PAUSE_MS << (self.failures.saturating_sub(1)).min(16);
-        let ceiling = doubled.min(LONGEST_PAUSE_MS);
-        100 + self.pause.bits() % ceiling
     }
 }
 
