@@ -239,7 +239,6 @@ impl Ledger {
         record.is_some_and(|record| !record.has_reported(observation.surface))
     }
 
-    /// Remembers the observation's key.
     fn remember(&mut self, observation: &Observation) {
         let began = observation.started_ms.unwrap_or(observation.ended_ms);
         self.duplicates.remember(observation.call_key, began);
@@ -370,7 +369,6 @@ impl Ledger {
         self.add_pending(id, observation, now);
     }
 
-    /// Adds a pending call.
     fn add_pending(&mut self, id: CallId, observation: Observation, now: Now) {
         self.waiting.push_back((now.mono_ms, id));
         self.pending.insert(id.key(), Open::new(id, now.mono_ms));
@@ -395,16 +393,10 @@ impl Ledger {
         id
     }
 
-    /// Adds an observation to a pending call. For a final call it becomes an enrichment, or makes the call pending
-    /// again where it `counts_late`.
-    fn add_observation(
-        &mut self,
-        id: CallId,
-        observation: Observation,
-        counts_late: bool,
-        now: Now,
-    ) {
-        if counts_late {
+    /// Adds an observation to a pending call. For a final call it becomes an enrichment; with `reopens`, the call is
+    /// pending again.
+    fn add_observation(&mut self, id: CallId, observation: Observation, reopens: bool, now: Now) {
+        if reopens {
             self.waiting.push_back((now.mono_ms, id));
             self.pending.insert(id.key(), Open::new(id, now.mono_ms));
         }
@@ -420,7 +412,7 @@ impl Ledger {
         let is_complete = self
             .pending
             .get(&id.key())
-            .is_some_and(|pending| counts_late || self.is_complete(pending));
+            .is_some_and(|pending| reopens || self.is_complete(pending));
         if is_complete {
             self.ready.push(id);
         }
