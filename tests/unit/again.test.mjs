@@ -1,5 +1,5 @@
-// The same call told again, by the commands as a user runs them: rows that were copied, messages of restored histories,
-// batches that LiteLLM sends again, polls. However late, and after restarts.
+// Repeated observations of one call, by the commands as a user runs them: copied rows, messages of restored histories,
+// batches that LiteLLM repeats, polls; also much later and after restarts. A repeated call counts once.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -77,7 +77,7 @@ describe("rows", { concurrency: 4 }, () => {
   const other = answer(60_000, { responseId: "resp-B" });
   const bare = answer(0, { responseId: undefined });
   const noUsage = { usage: undefined };
-  /** What stands in the store, file by file, and how many calls it is. @type {Record<string, [Record<string, object[]>, number]>} */
+  /** Rows by file of the store, and the number of calls. @type {Record<string, [Record<string, object[]>, number]>} */
   const STORES = {
     "a branch whose rows have new ids": [
       {
@@ -146,7 +146,7 @@ describe("rows", { concurrency: 4 }, () => {
       const first = await run(t, store.stateDir, receiver.url, ["sync", "--json"]).ended;
       assert.equal(first.status, 0, first.error);
       assert.deepEqual([JSON.parse(first.out).calls, requests()], [calls, calls]);
-      // The whole session is written anew, under another name, after a restart.
+      // The whole session is written again under another name, after a restart.
       const copies = Object.values(files)
         .flat()
         .filter((entry) => "message" in entry)
@@ -204,7 +204,7 @@ const payload = (after, more = {}) => ({
   ...more,
 });
 
-test("batches that LiteLLM sends again, and polls", { timeout: 60_000 }, async (t) => {
+test("batches that LiteLLM repeats, and polls", { timeout: 60_000 }, async (t) => {
   const stateDir = mkdtempSync(join(tmpdir(), "agentwatch-again-"));
   t.after(() => rmSync(stateDir, { recursive: true, force: true }));
   const { receiver, requests } = await receiving(t);
@@ -235,7 +235,7 @@ test("batches that LiteLLM sends again, and polls", { timeout: 60_000 }, async (
     const polls = ["aget_responses", "acancel_responses", "adelete_responses", "alist_input_items"];
     const answered = await post(...polls.map((call_type) => payload(9_000, { call_type })));
     assert.deepEqual(answered, { accepted: 0, skipped: { no_model_call: polls.length } });
-    // A bridge logs a call as two.
+    // A bridge logs one call as two.
     const bridged = { litellm_call_id: "call-2" };
     const at = 20_000;
     await post(

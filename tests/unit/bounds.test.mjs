@@ -1,4 +1,4 @@
-// How much the proxy takes at once, and for how long.
+// The proxy's bounds in number, size and time.
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { describe, test } from "node:test";
@@ -7,7 +7,7 @@ import { asking, chat, get, pause, world } from "./upstream.mjs";
 const { Readers } = await import(new URL("../../dist/serve.js", import.meta.url).href);
 const { instantiate } = await import(new URL("../../dist/base.js", import.meta.url).href);
 
-/** Every answer until the connection ends. @param {number} port @param {string} bytes @param {number} [ms] @returns {Promise<string>} */
+/** The bytes that a server sends until the connection ends. @param {number} port @param {string} bytes @param {number} [ms] @returns {Promise<string>} */
 function raw(port, bytes, ms = 3_000) {
   return new Promise((resolve) => {
     let text = "";
@@ -25,7 +25,7 @@ function raw(port, bytes, ms = 3_000) {
 describe("bounds", () => {
   const SHORT = { headersMs: 300, requestMs: 600, idleMs: 300 };
 
-  test("connections that say nothing, and bodies that stall, are closed", async () => {
+  test("connections without a request, and bodies that stall, are closed", async () => {
     const at = await world((_, response) => response.end("reached"), { bounds: SHORT });
     try {
       const host = "host: 127.0.0.1\r\n";
@@ -44,7 +44,7 @@ describe("bounds", () => {
     }
   });
 
-  test("an answer that is silent for longer than that passes", async () => {
+  test("an answer that sends nothing for longer than the request bound passes", async () => {
     const at = await world(
       async (request, response) => {
         request.resume();
@@ -62,7 +62,7 @@ describe("bounds", () => {
     }
   });
 
-  test("an upstream that is silent for too long is told", async () => {
+  test("an upstream that sends nothing for too long is answered 502 with the reason", async () => {
     const at = await world(() => {}, { bounds: { silentMs: 300 } });
     try {
       const { status, body } = await get(`${at.url}/v1/x`);
@@ -73,7 +73,7 @@ describe("bounds", () => {
     }
   });
 
-  test("more connections than the most are closed unread, which is said, and there is room again behind them", async () => {
+  test("connections above the bound are closed and logged, and there is room again afterwards", async () => {
     const at = await world((_, response) => response.end("reached"), { bounds: { connections: 3 } });
     const sockets = [1, 2, 3].map(() => connect(at.port, "127.0.0.1"));
     try {
@@ -90,7 +90,7 @@ describe("bounds", () => {
     }
   });
 
-  test("bodies that are held to be changed have a bound together: one without room passes as it is", async () => {
+  test("held bodies have a common bound: a body above it passes unchanged", async () => {
     /** @type {string[]} */
     const bodies = [];
     let goOn = () => {};
@@ -110,7 +110,7 @@ describe("bounds", () => {
       const url = `${at.url}/v1/chat/completions`;
       const ask = asking({ messages: [{ role: "user", content: "x".repeat(30_000) }] });
       const half = ask.body.length / 2;
-      // The first one stays within its body, and holds half of it.
+      // The first client stops in its body, and half of the body is held.
       const first = get(url, {
         ...ask,
         body: "",
@@ -136,7 +136,7 @@ describe("bounds", () => {
     }
   });
 
-  test("a client that leaves while its body is held is told, and holds nothing any more", async () => {
+  test("a client that leaves while its body is held is counted, and its memory is free again", async () => {
     const at = await world((_, response) => response.end(), {
       options: ",usage=ask",
       bounds: { heldTogether: 3_000 },
@@ -159,7 +159,7 @@ describe("bounds", () => {
     }
   });
 
-  test("a body that came in small pieces is changed alike wherever it was cut", async () => {
+  test("a body in small pieces is changed in the same way at every cut", async () => {
     /** @type {string[]} */
     const bodies = [];
     const at = await world(
@@ -188,7 +188,7 @@ describe("bounds", () => {
   });
 });
 
-test("requests that name their model last, or never, are kept within a bound together", async () => {
+test("requests that name their model last or never have a common bound", async () => {
   const readers = new Readers(instantiate);
   const begin = Buffer.from('{"messages":"');
   const filler = Buffer.alloc(2 ** 20, "x");

@@ -1,4 +1,4 @@
-// The module is built by stable Rust, as anybody would build them.
+// The module is built with stable Rust and wasm-pack.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,10 +6,10 @@ import { test } from "node:test";
 import { fileURLToPath } from "node:url";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
-/** What Debian's packages lack is made there, once for a machine. */
+/** This script builds the WebAssembly target that Debian's packages lack. */
 const TOOLCHAIN = join("lib", "wasm-toolchain.mjs");
 
-test("no script but the one that makes the toolchain uses what is unstable", () => {
+test("only the script that makes the toolchain uses unstable features", () => {
   const folder = join(PROJECT, "scripts");
   const scripts = /** @type {string[]} */ (readdirSync(folder, { recursive: true }));
   const unstable = scripts

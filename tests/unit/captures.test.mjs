@@ -1,4 +1,4 @@
-// Recorded gateways through the built package: the receiver's totals are the provider's.
+// Recorded gateways replayed through the built package: the receiver's totals equal the provider's.
 import { describe, test } from "node:test";
 import { assertTotals, Gateway, providerTotals, Receiver, recorded } from "./world.mjs";
 

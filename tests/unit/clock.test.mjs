@@ -1,5 +1,5 @@
-// A wall clock that is set back and forth by hours while the session store is compared with what was told: every call
-// counts once, whoever told of it and whatever the clock said then.
+// A wall clock that is set back and forth by hours while the session store is compared with counted calls: every call
+// counts once, whichever source reports it.
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, test } from "node:test";
@@ -14,15 +14,15 @@ after(() => {
   for (const end of endings) end();
 });
 
-/** A gateway with a plugin and a session store, whose clock is ours. */
+/** A gateway with a plugin and a session store, and a clock that the test sets. */
 class ClockScenario {
   clock = new Clock();
   store = new Store();
-  /** How many calls there were; their prompt tokens are their numbers. */
+  /** Number of calls; a call's number is its prompt tokens. */
   count = 0;
   #sessions = new Set();
 
-  /** @param {{ aheadMs?: number }} [how] How far the clock is ahead when the plugin begins. */
+  /** @param {{ aheadMs?: number }} [how] How far the clock is ahead when the plugin starts. */
   static async begin({ aheadMs = 0 } = {}) {
     const scenario = new ClockScenario();
     scenario.faulty = await FaultyReceiver.open("ids");
@@ -47,7 +47,7 @@ class ClockScenario {
     await this.run.pipeline.open();
   }
 
-  /** Another process goes on. */
+  /** Replaces the process. */
   async restart() {
     await this.run.end();
     await this.open();
@@ -56,7 +56,7 @@ class ClockScenario {
   /** A call. @param {{ told?: boolean, stored?: boolean, session?: string, agoMs?: number }} [how] */
   call({ told = true, stored = true, session = "s", agoMs = 0 } = {}) {
     this.count += 1;
-    // Calls that begin within 50 ms of each other are told apart by nothing where a row's own call was not told.
+    // Stored rows of calls that begin within 50 ms of each other cannot be matched one to one.
     this.clock.pass(1_500);
     if (told) {
       this.run.call(this.count);
@@ -74,14 +74,14 @@ class ClockScenario {
     this.#sessions.add(session);
   }
 
-  /** The diagnostic of the last call, by the clock of now. */
+  /** Sends the diagnostic event of the last call, with the present time. */
   diagnostic() {
     const usage = { input: this.count, output: 1, cacheRead: 0, cacheWrite: 0, cost: { total: 0.25 } };
     const call = { provider: "p", model: "m", usage, durationMs: 50, sessionKey: "agent:main:s" };
     this.run.pipeline.accept("model.call.completed", [{ ...call, ts: this.clock.wall() }]);
   }
 
-  /** Time passes, and the store is looked at now and then. @param {number} ms @param {number} [step] */
+  /** Lets time pass, and reads the store in between. @param {number} ms @param {number} [step] */
   async pass(ms, step = MINUTE) {
     for (let left = ms; left > 0; left -= step) {
       this.clock.pass(Math.min(step, left));
@@ -103,7 +103,7 @@ class ClockScenario {
   }
 }
 
-/** Some calls of each kind, in a session that is known and in a new one. @param {ClockScenario} scenario */
+/** Adds calls of each kind, in a known session and in a new one. @param {ClockScenario} scenario */
 function addCalls(scenario) {
   for (const session of ["s", `t${scenario.count}`]) {
     scenario.call({ session });
@@ -112,7 +112,7 @@ function addCalls(scenario) {
   }
 }
 
-test("a clock that is set back by hours hides no call that only the store has", async () => {
+test("calls that only the store has count after the clock was set back by hours", async () => {
   const scenario = await ClockScenario.begin();
   addCalls(scenario);
   await scenario.pass(3 * MINUTE);
@@ -123,7 +123,7 @@ test("a clock that is set back by hours hides no call that only the store has", 
     await scenario.pass(3 * MINUTE);
     scenario.assertEachOnce(`round ${round}`);
   }
-  // Hours later the clock comes by the time that it had been.
+  // Hours later the clock reaches the time at which it was set back.
   await scenario.pass(6 * HOUR, 20 * MINUTE);
   addCalls(scenario);
   await scenario.pass(3 * MINUTE);
@@ -131,7 +131,7 @@ test("a clock that is set back by hours hides no call that only the store has", 
   await scenario.end();
 });
 
-test("a clock that is ahead by hours for a while makes no call two", async () => {
+test("no call counts twice while and after the clock is ahead by hours", async () => {
   const scenario = await ClockScenario.begin();
   addCalls(scenario);
   await scenario.pass(20_000, 10_000);
@@ -151,7 +151,7 @@ test("a clock that is ahead by hours for a while makes no call two", async () =>
   await scenario.end();
 });
 
-test("a plugin that began with a clock that was ahead fills in what was before it, and nothing twice", async () => {
+test("a plugin that started with a clock that was ahead counts older calls of the store once", async () => {
   const scenario = await ClockScenario.begin({ aheadMs: 5 * HOUR });
   await scenario.pass(10_000, 10_000);
   scenario.clock.jump(-5 * HOUR);
@@ -167,14 +167,14 @@ test("a plugin that began with a clock that was ahead fills in what was before i
   await scenario.end();
 });
 
-test("a clock that is set between what two surfaces tell of a call makes no second one", async () => {
+test("two observations of one call match when the clock is set between them", async () => {
   const scenario = await ClockScenario.begin();
   scenario.run.pipeline.expectDiagnostics(true);
   const jumps = [5 * HOUR, -5 * HOUR, 2 * MINUTE, -2 * MINUTE, 3_000, -3_000, -9 * HOUR, 4 * HOUR];
   for (const isTogether of [true, false])
     for (const by of jumps) {
       scenario.call();
-      // Both wait in the queue, or one is with the core before the other.
+      // Both are in the queue, or the core has the first one already.
       if (isTogether) {
         scenario.count += 1;
         scenario.clock.pass(1_500);
@@ -190,7 +190,7 @@ test("a clock that is set between what two surfaces tell of a call makes no seco
   await scenario.end();
 });
 
-test("a clock that is set while events wait lets none of them be late", async () => {
+test("events that wait while the clock is set are not late", async () => {
   const scenario = await ClockScenario.begin();
   scenario.run.pipeline.expectDiagnostics(true);
   for (const by of [5 * HOUR, -5 * HOUR]) {
@@ -206,7 +206,7 @@ test("a clock that is set while events wait lets none of them be late", async ()
   await scenario.end();
 });
 
-// SEEDS=25 plays more.
+// SEEDS=25 runs more seeds.
 test("a clock that jumps at random, with restarts", async () => {
   for (let seed = 1; seed <= Number(process.env.SEEDS ?? 3); seed += 1) {
     const below = random(seed * 7919);

@@ -1,4 +1,4 @@
-// An OpenTelemetry collector that keeps what it takes.
+// An OpenTelemetry collector that stores what it receives.
 import { once } from "node:events";
 import { createServer } from "node:http";
 
@@ -36,7 +36,7 @@ export class Collector {
     return this.requests.filter((request) => request.path === path);
   }
 
-  /** The sums of the last metrics, of all models. */
+  /** The sums in the last metrics, over all models. */
   get tokens() {
     const metrics = this.of("/v1/metrics").at(-1)?.body.resourceMetrics[0].scopeMetrics[0].metrics ?? [];
     const [usage, , requests, cost] = metrics;
@@ -56,7 +56,7 @@ export class Collector {
     };
   }
 
-  /** Every span that was taken. */
+  /** Every received span. */
   get spans() {
     return this.of("/v1/traces")
       .filter(({ status }) => status === 200)

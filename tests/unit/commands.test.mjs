@@ -1,4 +1,4 @@
-// The commands beside a gateway have its settings: which win, where a token may go, and that a collector is told.
+// Settings of the commands: precedence of their sources, the address that gets the token, and the collector.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -36,11 +36,11 @@ test("options win over the environment, which wins over the gateway's configurat
   assert.equal((await commandSettings(config, {})).settings.url, "http://environment");
   const chosen = await commandSettings(config, { url: "http://option", agentName: "me" });
   assert.deepEqual([chosen.settings.url, chosen.settings.agentName], ["http://option", "me"]);
-  // In the gateway itself it is the other way round: the environment is what its service was started with.
+  // In the gateway itself the configuration wins.
   assert.equal((await gatewaySettings(config, true)).settings.url, "http://configured");
 });
 
-test("a token of the configuration goes to the address of the configuration alone", async () => {
+test("the configuration's token is sent to the configuration's address only", async () => {
   const config = gateway({ url: "http://configured", token: "secret" });
   assert.equal((await commandSettings(config, {})).settings.token, "secret");
   assert.equal((await commandSettings(config, { url: "http://configured" })).settings.token, "secret");
@@ -66,7 +66,7 @@ test("a reference that cannot be resolved is named, unless it is not needed", as
   assert.deepEqual((await commandSettings(config, {})).problems, []);
 });
 
-test("ingest tells the collector that the gateway's configuration names", async () => {
+test("ingest exports to the collector of the gateway's configuration", async () => {
   /** @type {string[]} */
   const told = [];
   const collector = createServer((request, response) => {

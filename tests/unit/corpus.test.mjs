@@ -1,5 +1,5 @@
-// The corpus of answers in tests/fixtures/answers, through the proxy: each passes unchanged and is told as its provider's
-// documentation says. `crate/tests/corpus.rs` has them cut at every byte.
+// The answers in tests/fixtures/answers, through the proxy: each passes unchanged and is counted as its provider's
+// documentation says. `crate/tests/corpus.rs` cuts them at every byte.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, test } from "node:test";
@@ -58,7 +58,7 @@ async function play({ path, status = 200, headers = {}, ending, body, base64, ri
 }
 
 /**
- * A client that leaves when it has all that there is so far.
+ * A client that leaves after it received everything so far.
  *
  * @param {string} url
  * @param {{ method: string, headers: any, body: string }} options
@@ -75,7 +75,7 @@ async function leave(url, options, length) {
   client.abort();
 }
 
-/** A call in the names that the corpus has. @param {any} call @param {Record<string, unknown>} right */
+/** A call in the names of the corpus. @param {any} call @param {Record<string, unknown>} right */
 function shown(call, right) {
   const { input, output, cache_read, cache_write, reasoning } = call;
   const all = {

@@ -1,4 +1,4 @@
-// What the proxy counts beside OpenAI's and Anthropic's usual calls, and that nothing else passes in silence.
+// The proxy counts further APIs than OpenAI's and Anthropic's, and reports every other POST by its path.
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -15,7 +15,7 @@ const post = (body) => ({
   body: JSON.stringify(body),
 });
 
-/** What a call is of, its whole prompt, its answer, and how it ended. @param {any} call */
+/** Model, prompt tokens, completion tokens and outcome of a call. @param {any} call */
 const told = ({ model, input, output, cache_read, cache_write, outcome }) => [
   model,
   (input ?? 0) + (cache_read ?? 0) + (cache_write ?? 0),
@@ -138,7 +138,7 @@ for (const [path, asked, answer, expected] of CALLS)
     }
   });
 
-test("the headers of Bedrock tell what a model's own format does not", async () => {
+test("Bedrock's headers have usage that a model's own format lacks", async () => {
   const at = await world((_, response) => {
     response.setHeader("X-Amzn-Bedrock-Input-Token-Count", "5");
     response.setHeader("X-Amzn-Bedrock-Output-Token-Count", "6");
@@ -153,12 +153,12 @@ test("the headers of Bedrock tell what a model's own format does not", async () 
   }
 });
 
-test("a POST that reached a provider and is no call is told by its path, and nothing else is", async () => {
+test("a POST that reached a provider and is no call is reported by its path, other requests are not", async () => {
   const at = await world((_, response) => response.end('{"object":"thread.message"}'));
   try {
     await get(`${at.url}/v1/embeddings?key=secret`, post({ model: "m" }));
     await get(`${at.url}/v1/threads/thread_1/messages`, post({ role: "user" }));
-    // A path of calls, and an answer that is none.
+    // A path of calls, with an answer that is no call.
     await get(`${at.url}/v1/chat/completions`, post({ model: "m" }));
     await get(`${at.url}/v1/models`);
     await get(`${at.url}/v1/responses/resp_1`);
@@ -174,7 +174,7 @@ test("a POST that reached a provider and is no call is told by its path, and not
   }
 });
 
-test("a response in the background counts once, when it is over", async () => {
+test("a background response counts once, when it is over", async () => {
   const base = {
     id: "resp_1",
     object: "response",
@@ -189,7 +189,7 @@ test("a response in the background counts once, when it is over", async () => {
     { ...base, status: "in_progress", output: [], usage: null, error: null },
     done,
     done,
-    // Fetched again, an answer that was given at once is no second call.
+    // Fetching a response that was answered at once is no second call.
     { ...done, id: "resp_2", background: false },
   ];
   const at = await world((_, response) => response.end(JSON.stringify(answers.shift())));
@@ -210,7 +210,7 @@ test("a response in the background counts once, when it is over", async () => {
   }
 });
 
-test("the status and the log name the paths of what was not counted, once each", async () => {
+test("status and log name the path of each uncounted POST once", async () => {
   const folder = await mkdtemp(join(tmpdir(), "agentwatch-uncounted-"));
   const { Pipeline } = await import(fileURLToPath(new URL("../../dist/pipeline.js", import.meta.url)));
   const { instantiate, priceTable } = await import("../../dist/base.js");

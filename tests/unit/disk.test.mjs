@@ -1,4 +1,4 @@
-// Disks that are full, read-only, cleared or damaged: the gateway goes on, says so, and loses only what was hit.
+// Disks that are full, read-only, cleared or damaged: the gateway continues, logs it, and loses only damaged records.
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import fs, {
@@ -18,7 +18,7 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { HostFiles, instantiate } from "../../dist/base.js";
 import { Clock, FaultyReceiver, inFolder, Run, random, sleep, until, wrong } from "./faulty-receiver.mjs";
 
-/** A pause that a disk gets behind a failure, in ms. */
+/** Pause after a failed write, in ms. */
 const PAUSE_MS = 6_000;
 
 /** @param {(folder: string, faulty: FaultyReceiver) => Promise<void>} play */
@@ -40,13 +40,13 @@ function calls(run, from, to) {
 /** @param {Run} run @param {string} text */
 const said = (run, text) => until(() => run.log.some((line) => line.includes(text)));
 
-/** A folder that another user's rules bind too: root may write anywhere. @param {string} folder @param {boolean} isOn */
+/** Makes a folder immutable, which binds root too. @param {string} folder @param {boolean} isOn */
 function readOnly(folder, isOn) {
   if (process.getuid?.() !== 0) return chmodSync(folder, isOn ? 0o500 : 0o700);
   execFileSync("mount", ["-o", `remount,${isOn ? "ro" : "rw"}`, folder]);
 }
 
-/** A small disk. @param {string} folder @param {string} size @param {(disk: string) => Promise<void>} use */
+/** Runs a function with a small disk. @param {string} folder @param {string} size @param {(disk: string) => Promise<void>} use */
 async function onSmallDisk(folder, size, use) {
   const disk = join(folder, "disk");
   mkdirSync(disk, { mode: 0o700 });
@@ -58,7 +58,7 @@ async function onSmallDisk(folder, size, use) {
   }
 }
 
-/** Why no disk can be mounted here, if so. */
+/** Why no disk can be mounted here; undefined where it can. */
 function noMount() {
   if (process.getuid?.() !== 0) return "only root mounts";
   const folder = fs.mkdtempSync("/tmp/agentwatch-mount-");
@@ -93,7 +93,7 @@ test(
       await sleep(300);
       rmSync(join(disk, "filler"));
       await untilWell(run);
-      // What waited in memory is on disk now: the process may be gone at any time.
+      // The calls in memory are on disk now, and survive a kill.
       cpSync(join(disk, "aw"), join(folder, "copy"), { recursive: true });
       rmSync(join(folder, "copy", "owner.json"), { force: true });
       faulty.fault = "well";
@@ -110,7 +110,7 @@ test(
   ),
 );
 
-/** Waits until the journal is written again; what is tried in between is tried after a pause. @param {Run} run */
+/** Waits until the journal is written again, over the pauses between retries. @param {Run} run */
 async function untilWell(run) {
   for (let tries = 0; run.status.journal_error; tries += 1) {
     assert.ok(tries < 600, run.log.join("\n"));
@@ -193,7 +193,7 @@ test(
   }),
 );
 
-/** A journal of ten calls that wait, as a killed process leaves it. @param {string} folder @param {FaultyReceiver} faulty */
+/** The journal of a killed process, with ten pending calls. @param {string} folder @param {FaultyReceiver} faulty */
 async function journal(folder, faulty) {
   faulty.fault = "refuse";
   const run = new Run(join(folder, "made"), faulty.url);
@@ -213,7 +213,7 @@ async function journal(folder, faulty) {
   return { ledger, segment };
 }
 
-/** Sends what a damaged copy of a journal still has. @param {string} folder @param {string} name @param {Buffer} bytes */
+/** Sends the readable calls of a damaged copy of a journal. @param {string} folder @param {string} name @param {Buffer} bytes */
 async function damaged(folder, name, bytes) {
   const faulty = await FaultyReceiver.open("ids");
   const copy = join(folder, "copy");
@@ -247,7 +247,7 @@ test(
       for (let at = below(step); at <= whole.length; at += step) {
         cuts += 1;
         const { counted } = await damaged(folder, name, whole.subarray(0, at));
-        // Without the ledger's file the segment has its calls, and the other way round.
+        // Each file has its own part of the calls.
         if (name === ledger)
           for (let call = 1; call <= 6; call += 1) assert.ok(counted.has(call), `cut at ${at}`);
         if (name === segment)
@@ -272,7 +272,7 @@ test(
 );
 
 test(
-  "a file of a future version is left as it is, foreign files too",
+  "a file of a newer version and files of other programs are not changed",
   withReceiver(async (folder, faulty) => {
     const { segment } = await journal(folder, faulty);
     const run = new Run(join(folder, "aw"), faulty.url);
@@ -299,7 +299,7 @@ test(
   }),
 );
 
-/** The header of format 2 with its check: SipHash-1-3 of the first six bytes, the low two. @param {Buffer} header */
+/** The header of format 2 with its checksum: the low two bytes of SipHash-1-3 of the first six. @param {Buffer} header */
 function futureHeader(header) {
   const bytes = Buffer.from(header);
   bytes.writeUInt16LE(2, 4);
@@ -307,7 +307,7 @@ function futureHeader(header) {
   return bytes;
 }
 
-/** Of less than eight bytes, with the key 0. @param {Buffer} bytes */
+/** SipHash-1-3 of less than eight bytes, with the key 0. @param {Buffer} bytes */
 function sipHash13(bytes) {
   const mask = (1n << 64n) - 1n;
   const rotated = (/** @type {bigint} */ x, /** @type {bigint} */ by) =>
@@ -336,7 +336,7 @@ function sipHash13(bytes) {
 }
 
 test(
-  "files are for their owner alone, and no handler touches the disk",
+  "only the owner may read files, and no handler uses the disk",
   withReceiver(async (folder, faulty) => {
     faulty.fault = "refuse";
     const own = join(folder, "aw");
@@ -408,7 +408,7 @@ test(
     const { requests } = faulty;
     clock.jump(-36_000_000);
     run.call(201);
-    // The pauses are those of a clock that never goes back.
+    // Pauses follow the monotonic clock.
     clock.pass(400_000);
     run.call(202);
     await until(() => faulty.counted.size === 202);
@@ -418,9 +418,9 @@ test(
   }),
 );
 
-test("what waited for its hand-over does not wait for the disk as well", () =>
+test("an event that waited in the queue is written without a further wait", () =>
   inFolder(async (folder) => {
-    // Time passes where it is said to.
+    // The test moves this clock.
     const clock = new Clock(0);
     let given = 0;
     const traced = () => {
@@ -444,20 +444,20 @@ test("what waited for its hand-over does not wait for the disk as well", () =>
     for (const call of [1, 2, 3]) {
       const before = ledger();
       run.call(call);
-      // The first one, which waited for nothing, is written with the next.
+      // The first event was passed at once, and is written with the next one.
       if (call > 1) clock.pass(250);
       await until(() => given === call && (call === 1 || ledger() > before));
     }
     await run.end();
   }));
 
-test("bytes are appended where a file ends, all of them or none, and a folder makes way", () =>
+test("bytes are appended at the end of a file, all or none, and a folder in its place is renamed", () =>
   inFolder((folder) => {
     const files = new HostFiles(folder);
     const bytes = Buffer.from("abc");
     files.append("journal/one", bytes, undefined, true);
     files.append("journal/one", bytes, 3, false);
-    // Somebody removed what was written before.
+    // Another process removed the file.
     assert.throws(() => files.append("journal/one", bytes, 9, false), /journal\/one was removed or changed/);
     assert.equal(Buffer.from(files.read("journal/one", 2, 3) ?? []).toString(), "cab");
     assert.equal(files.read("journal/two", 0, 9), undefined);

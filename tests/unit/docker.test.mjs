@@ -1,4 +1,4 @@
-// The compose file: there is no Docker here, so it is read, and held against the settings that there are.
+// The compose file is parsed and compared with the settings; there is no Docker here.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -11,13 +11,13 @@ const PATH = fileURLToPath(new URL("../../examples/docker/compose.agentwatch.yam
 const { services, volumes } = parse(readFileSync(PATH, "utf8"));
 const { agentwatch, "openclaw-gateway": gateway } = services;
 
-test("lays AgentWatch over the gateway's own services", () => {
+test("adds AgentWatch to the gateway's own services", () => {
   // `openclaw-gateway` is what OpenClaw's docker-compose.yml calls it; the rest of that service stays its own.
   assert.deepEqual(Object.keys(services).sort(), ["agentwatch", "openclaw-gateway"]);
   assert.deepEqual(Object.keys(gateway), ["environment"]);
 });
 
-test("tells the gateway nothing but settings that there are, and values that they take", () => {
+test("has only known settings, with valid values", () => {
   Object.assign(process.env, gateway.environment);
   const settings = environmentSettings();
   for (const name of Object.keys(gateway.environment)) delete process.env[name];
@@ -29,7 +29,7 @@ test("tells the gateway nothing but settings that there are, and values that the
 
   const { Core, settingNames } = instantiate();
   const names = /** @type {string[]} */ (JSON.parse(settingNames()));
-  // The token's value is the user's.
+  // The user sets the token.
   const values = names.map((name) => (name === "token" ? "secret" : /** @type {any} */ (settings)[name]));
   const core = new Core(values, 0, 0);
   assert.equal(JSON.parse(core.status()).url, gateway.environment.AGENTWATCH_URL);
@@ -42,12 +42,12 @@ test("sends to the other service, at its port", () => {
   assert.deepEqual(published, [port]);
 });
 
-test("has one secret for both, and none of its own", () => {
+test("uses one secret for both services, and contains none", () => {
   assert.equal(agentwatch.environment.AGENTWATCH_AUTH_TOKEN, gateway.environment.AGENTWATCH_TOKEN);
   assert.match(gateway.environment.AGENTWATCH_TOKEN, /^\$\{AGENTWATCH_TOKEN:\?.+\}$/, "refused without one");
 });
 
-test("shows the dashboard to this host alone, and keeps its data", () => {
+test("publishes the dashboard on this host only, and keeps its data in a volume", () => {
   for (const text of agentwatch.ports) assert.match(text, /^127\.0\.0\.1:/);
   for (const text of agentwatch.volumes) assert.ok(text.split(":")[0] in volumes, text);
 });

@@ -1,4 +1,4 @@
-// The doctor: each trouble is made, and its advice read. Receivers are real HTTP servers, one of them the project's own.
+// The doctor: each test makes one problem and reads its mend. Receivers are real HTTP servers, one of them the project's own.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -37,7 +37,7 @@ after(() => {
   }
 });
 
-/** Answers each request as told. @param {Answer} answer */
+/** A server that answers each request with `answer`. @param {Answer} answer */
 async function serve(answer) {
   /** @type {unknown[]} */
   const health = [];
@@ -59,7 +59,7 @@ async function serve(answer) {
   return `http://127.0.0.1:${portOf(server)}`;
 }
 
-/** Knows record ids. @type {Answer} */
+/** A receiver that knows record ids. @type {Answer} */
 const KNOWS_IDS = () => [200, { features: ["record_ids"] }];
 
 /** AgentWatch 0.1.0; `hasBatch` false: an older one. @param {boolean} hasBatch @returns {Answer} */
@@ -77,7 +77,7 @@ before(async () => {
 });
 
 let folders = 0;
-/** A state directory with a plugin's folder in it, as a gateway of that status leaves it. @param {object} [status] */
+/** A state directory with the plugin's folder of a gateway with that status. @param {object} [status] */
 function stateDir(status) {
   folders += 1;
   const path = join(root, `state-${folders}`);
@@ -90,7 +90,7 @@ function stateDir(status) {
   return path;
 }
 
-/** Says that this process owns a folder. @param {string} path @param {object} [more] */
+/** Makes this process the owner of a folder. @param {string} path @param {object} [more] */
 function own(path, more = {}) {
   const file = join(path, "agentwatch", "owner.json");
   const started = Math.round(performance.timeOrigin);
@@ -100,7 +100,7 @@ function own(path, more = {}) {
 }
 
 /**
- * What the doctor finds, troubles alone unless asked for all.
+ * The doctor's findings; without `all` only troubles.
  *
  * @param {Partial<import("../../dist/operator.js").Subject>} subject
  */
@@ -124,7 +124,7 @@ async function finding(subject, check) {
   return /** @type {Finding & { mend: string }} */ (found);
 }
 
-test("a gateway in which all is well", async () => {
+test("a gateway without problems", async () => {
   const path = stateDir({ counted_by: "diagnostics and messages" });
   own(path);
   const all = await findings({ stateDir: path });
@@ -162,7 +162,7 @@ for (const [name, plugins, says, mend] of /** @type {const} */ ([
     assert.match(found.mend, mend);
   });
 
-test("the plugin is not loaded: a gateway runs, and nothing counts", async () => {
+test("the plugin is not loaded: a gateway runs, and counts nothing", async () => {
   const config = { gateway: { port: Number(new URL(well).port) } };
   const found = await finding({ stateDir: stateDir(), config }, "plugin");
   assert.match(found.says, /a gateway listens on port \d+, and nothing counts on .*state-/);
@@ -179,7 +179,7 @@ test("nothing runs", async () => {
 // ---------------------------------------------------------------------------------------------------------------
 // Settings and configuration
 
-test("settings that are unknown or wrong", async () => {
+test("unknown and invalid settings", async () => {
   const config = { plugins: { entries: { agentwatch: { config: { agentname: "x" } } } } };
   const settings = { flushIntervalMs: 3, otlp: { ulr: "http://x" }, prices: { "p/m": { input: "much" } } };
   const all = (await findings({ config, settings })).filter(({ check }) => check === "settings");
@@ -190,7 +190,7 @@ test("settings that are unknown or wrong", async () => {
   assert.match(told, /prices/);
 });
 
-test("url is false, and nothing else is told", async () => {
+test("url is false, and there is no collector", async () => {
   const found = await finding({ settings: { url: false } }, "settings");
   assert.match(found.says, /url is false and there is no otlp/);
   assert.equal(found.mend, "set one of them");
@@ -203,7 +203,7 @@ test("diagnostics are off", async () => {
   assert.match(found.mend, /config set diagnostics\.enabled true/);
 });
 
-test("2026.3.13 asks for no usage in streams", async () => {
+test("2026.3.13 does not request usage in streams", async () => {
   const models = [{ id: "qwen" }, { id: "told", compat: { supportsUsageInStreaming: true } }];
   const openai = { baseUrl: "https://api.openai.com/v1", api: "openai-completions", models: [{ id: "gpt" }] };
   const vllm = { baseUrl: "http://10.0.0.2:8000/v1", api: "openai-completions", models };
@@ -215,14 +215,14 @@ test("2026.3.13 asks for no usage in streams", async () => {
   assert.ok(!newer.some(({ check }) => check === "streams"));
 });
 
-test("a newer gateway whose provider tells no usage", async () => {
+test("a newer gateway whose provider reports no usage", async () => {
   const path = stateDir({ missing_usage: 4 });
   const found = await finding({ stateDir: path, version: "2026.9.6" }, "streams");
   assert.match(found.says, /4 calls came without usage/);
   assert.match(found.mend, /usage=ask/);
 });
 
-test("a configuration in which anything stands", async () => {
+test("a configuration with values of wrong types", async () => {
   for (const odd of [null, 7, "x", [1], { a: { b: null } }]) {
     const models = { providers: { p: { api: "openai-completions", models: odd }, q: odd } };
     const plugins = { allow: odd, deny: odd, entries: { agentwatch: { config: odd } } };
@@ -242,9 +242,9 @@ test("a configuration in which anything stands", async () => {
 });
 
 // ---------------------------------------------------------------------------------------------------------------
-// AgentWatch and the way there
+// AgentWatch and the connection to it
 
-test("nobody listens there", async () => {
+test("nothing listens at the url", async () => {
   const found = await finding({ settings: { url: "http://127.0.0.1:2" } }, "receiver");
   assert.match(found.says, /http:\/\/127\.0\.0\.1:2 does not answer \(ECONNREFUSED\)/);
   assert.match(found.mend, /start AgentWatch, or set its address/);
@@ -263,7 +263,7 @@ test("a name that cannot be resolved", async () => {
   assert.match(found.mend, /check url for a typing error/);
 });
 
-test("something else listens there", async () => {
+test("another server listens at the url", async () => {
   const url = await serve(() => [200, "hello"]);
   const found = await finding({ settings: { url } }, "receiver");
   assert.match(found.says, /what answers at .* is not AgentWatch/);
@@ -293,7 +293,7 @@ for (const [name, token, says, mend] of /** @type {const} */ ([
     assert.ok(!all.some(({ check }) => check === "token"));
   });
 
-test("AgentWatch 0.1.0 is well, an older one is too old", async () => {
+test("AgentWatch 0.1.0 is accepted, an older one is too old", async () => {
   const all = await findings({ settings: { url: await serve(stock(true)) } });
   assert.ok(all.some(({ state, says }) => state === "ok" && /as AgentWatch 0\.1\.0 does/.test(says)));
   const found = await finding({ settings: { url: await serve(stock(false)) } }, "receiver");
@@ -309,7 +309,7 @@ test("clocks that differ", async () => {
   assert.match(found.mend, /NTP/);
 });
 
-test("two ways report one gateway", async () => {
+test("two senders report one gateway", async () => {
   const reported_twice = [
     ["x", "y"],
     ["berlin", "berlin-proxy"],
@@ -325,8 +325,8 @@ test("two ways report one gateway", async () => {
 // ---------------------------------------------------------------------------------------------------------------
 // The journal and its folder
 
-test("the folder belongs to somebody else, or cannot be written", () => {
-  // Root may write everywhere, so another user looks, at a copy of the program that it may read.
+test("the folder belongs to another user, or cannot be written", () => {
+  // Root may write everywhere, so another user runs a copy of the program.
   const isRoot = process.getuid?.() === 0;
   const shared = mkdtempSync(join(isRoot ? "/var/tmp" : root, "agentwatch-doctor-"));
   const state = join(shared, "state");
@@ -369,7 +369,7 @@ test("the journal cannot be written, or had corrupt entries", async () => {
   assert.match(corrupt.says, /3 entries of the journal were corrupt/);
 });
 
-test("the owner of the journal is gone, or hangs", async () => {
+test("the owner of the journal has ended, or hangs", async () => {
   const gone = stateDir({});
   const { pid } = spawnSync(process.execPath, ["--version"]);
   own(gone, { pid });
@@ -386,7 +386,7 @@ test("the owner of the journal is gone, or hangs", async () => {
   assert.match(silent.mend, /restart the gateway/);
 });
 
-test("calls that wait, and calls that were dropped", async () => {
+test("pending and dropped calls", async () => {
   const path = stateDir({
     waiting: 12,
     oldest_unsent_ms: Date.now() - 600_000,
@@ -399,14 +399,14 @@ test("calls that wait, and calls that were dropped", async () => {
   assert.match((await finding({ stateDir: path }, "dropped")).says, /7 calls: journal full/);
 });
 
-test("the collector has trouble", async () => {
+test("errors of the collector", async () => {
   const path = stateDir({
     otlp: { url: "http://c", metrics: { last_error: "refuses /v1/metrics (HTTP 401)" } },
   });
   assert.match((await finding({ stateDir: path }, "collector")).says, /refuses \/v1\/metrics/);
 });
 
-test("AgentWatch's own hook is still there", async () => {
+test("AgentWatch's own hook is still installed", async () => {
   const path = stateDir({});
   const hook = join(path, "hooks", "agentwatch");
   mkdirSync(hook, { recursive: true });
@@ -417,7 +417,7 @@ test("AgentWatch's own hook is still there", async () => {
   assert.match(found.mend, /openclaw hooks disable agentwatch/);
   const config = { hooks: { internal: { entries: { agentwatch: { enabled: false } } } } };
   assert.ok(!(await findings({ stateDir: path, config })).some(({ check }) => check === "hook"));
-  // This package's own hook keeps quiet beside the plugin.
+  // This package's own hook records nothing beside the plugin.
   rmSync(join(hook, "handler.ts"));
   copyFileSync(new URL("../../examples/openclaw-hook/handler.js", import.meta.url), join(hook, "handler.js"));
   assert.ok(!(await findings({ stateDir: path })).some(({ check }) => check === "hook"));
@@ -439,7 +439,7 @@ async function cli(args, env = {}) {
   return { code, ...said };
 }
 
-test("test sends a health record and reads it back; where it cannot, it says so", async () => {
+test("test sends a health record and reads it back, and reports where it cannot", async () => {
   const path = stateDir({});
   const good = await cli(["test", "--state-dir", path], { AGENTWATCH_URL: well });
   assert.match(good.stdout, /^ok +test +http\S+ took a health record in \d+ ms and shows it/);
@@ -463,7 +463,7 @@ test("profiles, OPENCLAW_STATE_DIR and --state-dir name the gateway, nearest fir
   assert.equal(await where(["--profile", "night", "--state-dir", "/nowhere/opt"], fromEnv), "/nowhere/opt");
 });
 
-test("the configuration is the named gateway's, with variables filled in; one with comments is said", async () => {
+test("the named gateway's configuration is read, with variables replaced; one with comments is reported", async () => {
   const path = stateDir({});
   const write = (/** @type {string} */ text) => writeFileSync(join(path, "openclaw.json"), text);
   const entries = { agentwatch: { config: { url: "http://127.0.0.1:2", token: "${NIGHT_TOKEN}" } } };
@@ -480,7 +480,7 @@ test("the configuration is the named gateway's, with variables filled in; one wi
   );
 });
 
-test("a reference to a secret is left to the gateway", async () => {
+test("only the gateway resolves a reference to a secret", async () => {
   const path = stateDir({});
   const token = { source: "env", provider: "default", id: "X" };
   const entries = { agentwatch: { config: { url: well, token } } };
@@ -490,7 +490,7 @@ test("a reference to a secret is left to the gateway", async () => {
   assert.match(stdout, /`openclaw agentwatch` can; set AGENTWATCH_TOKEN for this command/);
 });
 
-test("wrong usage ends with 2, help with 0", async (t) => {
+test("the exit status is 2 for invalid options and 0 for --help", async (t) => {
   t.mock.method(console, "error", () => {});
   const help = t.mock.method(console, "log", () => {});
   for (const command of ["status", "doctor", "test"]) {

@@ -1,4 +1,4 @@
-// The documentation: every command in it is run by a test, and every link leads somewhere.
+// The documentation: a test runs every command, and every link has a target.
 import assert from "node:assert/strict";
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -14,7 +14,7 @@ const PICTURE_MAX = 200_000;
 
 /**
  * Sections whose commands a test takes from the document and types, on real gateways or as processes of their own. The
- * test names the section.
+ * Sections whose commands a test reads from the document and runs. The test names the section.
  *
  * @type {Record<string, Record<string, string>>}
  */
@@ -39,7 +39,7 @@ const TYPED = {
 };
 
 /**
- * Commands that no test types as they stand: what runs the same, and the words by which to find it there.
+ * Commands that no test runs literally: the file that runs the same, and a text to find it there.
  *
  * @type {[command: RegExp, file: string, words: string][]}
  */
@@ -59,7 +59,7 @@ const OTHERWISE = [
   [/^agentwatch-openclaw doctor$/, "tests/unit/doctor.test.mjs", 'cli(["doctor"'],
   [/^agentwatch-openclaw purge$/, "tests/unit/purge.test.mjs", "asked at a terminal"],
   [/^cargo run .* --db agentwatch\.db$/, "examples/receiver/tests/support/mod.rs", '"--db"'],
-  // There is no Docker where this is tested: the file is read, and what is behind `openclaw-cli` is typed elsewhere.
+  // There is no Docker in the tests: the file is parsed, and another test runs the command behind `openclaw-cli`.
   [
     /^(docker compose|cp .*agentwatch|echo .*>> \.env$)/,
     "tests/unit/docker.test.mjs",
@@ -73,7 +73,7 @@ const isTyped = (/** @type {import("../../scripts/lib/commands.mjs").Block} */ {
 const typed = new Set(all.filter(isTyped).flatMap(({ commands }) => commands));
 
 describe("the documentation's commands", () => {
-  test("are there", () => {
+  test("exist", () => {
     assert.ok(all.length > 10, `${all.length} blocks`);
     assert.ok(typed.size > 10, `${typed.size} commands that are typed`);
   });
@@ -162,7 +162,7 @@ test("each picture is shown by a page, and is small", async () => {
   }
 });
 
-/** The anchors that headings have where Markdown is shown. @param {string} text */
+/** The anchors of headings in rendered Markdown. @param {string} text */
 function anchors(text) {
   return [...text.matchAll(/^#+ (.+)$/gm)].map(([, heading = ""]) =>
     heading

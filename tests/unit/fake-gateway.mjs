@@ -6,7 +6,7 @@ import { createServer as createTlsServer } from "node:https";
 const ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /**
- * A frame as a server sends it, not masked.
+ * An unmasked frame of a server.
  *
  * @param {string | Buffer} body
  * @param {{ code?: number, isLast?: boolean }} [options]
@@ -22,7 +22,7 @@ export function frame(body, { code = 1, isLast = true } = {}) {
 }
 
 /**
- * The frames that a client sent, taken apart; what is not whole is left.
+ * Parses a client's frames; an incomplete one is left out.
  *
  * @param {Buffer} bytes
  */
@@ -45,13 +45,13 @@ function framesOf(bytes) {
 }
 
 /**
- * A gateway made up for tests: it sends a challenge, checks the device's signature, and answers as it is told.
+ * A gateway for tests: it sends a challenge, checks the device's signature, and answers with `options.answer`.
  *
  * @param {object} options
- * @param {(method: string, params: any) => any} [options.answer] A payload; what is thrown is the error.
- * @param {(socket: import("node:net").Socket) => void} [options.raw] Takes the connection over once it is a WebSocket.
+ * @param {(method: string, params: any) => any} [options.answer] Returns a payload, or throws the error.
+ * @param {(socket: import("node:net").Socket) => void} [options.raw] Gets the socket after the upgrade.
  * @param {{ key: string, cert: string }} [options.tls]
- * @param {number} [options.status] Answers this instead of a WebSocket.
+ * @param {number} [options.status] HTTP status in place of the upgrade.
  */
 export async function startFakeGateway({ answer = () => ({}), raw, tls, status } = {}) {
   /** @type {Set<import("node:stream").Duplex>} */
@@ -124,7 +124,7 @@ export async function startFakeGateway({ answer = () => ({}), raw, tls, status }
   };
 }
 
-/** As a gateway checks it. @param {any} params @param {string} nonce */
+/** Checks the device as a gateway does. @param {any} params @param {string} nonce */
 function assertSigned({ device, client, role, scopes, auth }, nonce) {
   const key = createPublicKey({ key: { kty: "OKP", crv: "Ed25519", x: device.publicKey }, format: "jwk" });
   const id = createHash("sha256").update(Buffer.from(device.publicKey, "base64url")).digest("hex");

@@ -1,5 +1,5 @@
-// Whatever a receiver does, each call is counted once: exactly where it knows ids, and but for what the status calls
-// ambiguous where it does not.
+// Each call is counted once under all faults of a receiver: exactly where it knows ids, and except for calls that the
+// status reports as ambiguous where it does not.
 import assert from "node:assert/strict";
 import { readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -16,13 +16,13 @@ import {
   wrong,
 } from "./faulty-receiver.mjs";
 
-/** Seeds to run; more by hand. */
+/** Number of seeds. */
 const SEEDS = Number(process.env.FAULT_SEEDS ?? 3);
 const FIRST_SEED = Number(process.env.FAULT_SEED ?? 20261124);
-/** Phases of a run, each with a fault of its own. */
+/** Phases of a run, each with another fault. */
 const PHASES = 16;
 
-/** Calls under random faults; a stop and a start now and then. @param {"ids" | "stock"} kind @param {number} seed @param {string} folder */
+/** Calls under random faults, with stops and starts in between. @param {"ids" | "stock"} kind @param {number} seed @param {string} folder */
 async function storm(kind, seed, folder) {
   const below = random(seed);
   const faulty = await FaultyReceiver.open(kind, below);
@@ -121,7 +121,7 @@ test("two gateways write to one stock receiver at the same time", () =>
     }),
   ));
 
-test("a record that is refused alone is kept with its reason, and the rest goes on", () =>
+test("a refused record is stored with its reason, and the others are sent", () =>
   inFolder(async (folder) => {
     const faulty = await FaultyReceiver.open("ids");
     faulty.poison = new Set([7, 31]);
@@ -144,7 +144,7 @@ test("a record that is refused alone is kept with its reason, and the rest goes 
     for (const line of text.trim().split("\n")) assert.match(JSON.stringify(JSON.parse(line)), /422/);
   }));
 
-test("what is refused stays bounded on disk", () =>
+test("refused records have a bound on disk", () =>
   inFolder(async (folder) => {
     const faulty = await FaultyReceiver.open("ids");
     faulty.poison = new Set(Array.from({ length: 900 }, (_, index) => index + 1));
@@ -159,7 +159,7 @@ test("what is refused stays bounded on disk", () =>
       assert.ok((statSync(join(folder, "journal", name), { throwIfNoEntry: false })?.size ?? 0) < 300 * 1024);
   }));
 
-test("a refused token is named, and sending goes on by itself once it is mended", () =>
+test("a refused token is logged, and sending continues once the token is valid", () =>
   inFolder(async (folder) => {
     const faulty = await FaultyReceiver.open("ids");
     faulty.fault = "token";

@@ -1,4 +1,4 @@
-// Before every server of the shim: no web page of another site has a browser send it anything.
+// Every server of the shim refuses requests that a web page of another site made a browser send.
 import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { describe, test } from "node:test";
@@ -13,7 +13,7 @@ const METHODS = ["GET", "POST", "PUT", "OPTIONS", "DELETE", "HEAD"];
 
 /** @typedef {{ port: number, reached: () => number, warned: () => string[], close: () => Promise<unknown> }} Served */
 
-/** What is asked for, with the token where there is one. */
+/** Path and headers of a request, with the token where there is one. */
 const SERVERS =
   /** @type {Record<string, { path: string, token: string, open: (hosts?: string[]) => Promise<Served> }>} */ ({
     proxy: {
@@ -62,7 +62,7 @@ async function endpoint(token, hosts = []) {
   return { port, reached: () => reached, warned: () => said, close: () => server.close(0) };
 }
 
-/** Field lines by which a request is refused; `PORT` is the server's. */
+/** Header fields of refused requests; `PORT` is the server's port. */
 const REFUSED = [
   "Host: evil.example",
   "Host: evil.example:PORT",
@@ -129,7 +129,7 @@ const PASSED = [
 
 for (const [name, { path, token, open }] of Object.entries(SERVERS)) {
   describe(name, () => {
-    test("refuses what a page of another site sends, by every method, before its body has come", async () => {
+    test("refuses requests of another site's page, of every method, before their body has come", async () => {
       const { port, reached, close } = await open();
       try {
         for (const fields of REFUSED)
@@ -163,7 +163,7 @@ for (const [name, { path, token, open }] of Object.entries(SERVERS)) {
       }
     });
 
-    test("lets its own clients pass", async () => {
+    test("serves its own clients", async () => {
       const { port, reached, close } = await open();
       try {
         for (const fields of PASSED) {
@@ -176,7 +176,7 @@ for (const [name, { path, token, open }] of Object.entries(SERVERS)) {
       }
     });
 
-    test("is asked by other names where these are configured, and names the setting where not", async () => {
+    test("serves configured host names, and names the setting for others", async () => {
       const { port, warned, close } = await open(parseHosts(["Host.Docker.internal"]));
       try {
         const ask = (/** @type {string} */ fields) =>
@@ -193,7 +193,7 @@ for (const [name, { path, token, open }] of Object.entries(SERVERS)) {
   });
 }
 
-test("what a stranger wrote reaches no terminal as it is", async () => {
+test("text of a request is escaped in logs", async () => {
   const at = await proxyTo(["/up=http://127.0.0.1:9"]);
   try {
     await get(`${at.origin}/up`, {
@@ -207,7 +207,7 @@ test("what a stranger wrote reaches no terminal as it is", async () => {
   }
 });
 
-test("who is bound beyond the loopback interface is asked by any name, but not by pages of others", () => {
+test("a server beyond the loopback interface serves any host name, but no page of another site", () => {
   const open = { address: "0.0.0.0", hosts: [] };
   const named = { address: "::", hosts: ["proxy.lan"] };
   assert.equal(refusal("/", ["Host", "proxy.lan:8471"], open), undefined);
@@ -218,7 +218,7 @@ test("who is bound beyond the loopback interface is asked by any name, but not b
   assert.match(refusal("/", ["Host", "evil.example"], named), /--allow-host evil\.example/);
 });
 
-test("loopback is told from what looks like it", () => {
+test("only loopback addresses count as loopback", () => {
   for (const address of ["127.0.0.1", "127.3.2.1", "::1", "localhost", "::ffff:127.0.0.1"])
     assert.ok(isLoopback(address), address);
   for (const address of [
@@ -234,7 +234,7 @@ test("loopback is told from what looks like it", () => {
     assert.ok(!isLoopback(address), address);
 });
 
-test("names that are none are told", () => {
+test("invalid host names are refused", () => {
   for (const name of ["http://a", "a:80", "*", "", "a b", "a/b", "-.", "a.."])
     assert.throws(() => parseHosts([name]), /--allow-host .*host name/, name);
   assert.deepEqual(parseHosts(["A.b", "::1", "10.0.0.1", "my_host"]), ["a.b", "::1", "10.0.0.1", "my_host"]);

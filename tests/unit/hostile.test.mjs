@@ -1,4 +1,4 @@
-// Events that throw when they are looked at: nothing reaches the gateway, nothing piles up, the next good one counts.
+// Events whose getters throw: nothing is thrown to the gateway, memory stays bounded, and the next good event counts.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
@@ -6,7 +6,7 @@ import { answer, assertTotals, SESSION, started } from "./world.mjs";
 
 const EVENTS = 40_000;
 
-/** The memories of the instances that were made. @type {WebAssembly.Memory[]} */
+/** The memories of all instances. @type {WebAssembly.Memory[]} */
 const memories = [];
 WebAssembly.Instance = class extends WebAssembly.Instance {
   /** @param {WebAssembly.Module} module @param {WebAssembly.Imports} imports */
@@ -16,12 +16,12 @@ WebAssembly.Instance = class extends WebAssembly.Instance {
   }
 };
 
-/** How much memory the core's instances have together, in bytes. */
+/** Memory of all instances of the core, in bytes. */
 function coreMemory() {
   return memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0);
 }
 
-/** The paths that the core reads of a message, each of which may throw. */
+/** The properties of a message that the core reads, each of which may throw. */
 const PATHS = [
   "message",
   "message.role",
@@ -37,7 +37,7 @@ const PATHS = [
   "message.timestamp",
 ];
 
-/** An event one of whose accessors throws. @param {string} path */
+/** An event with one throwing getter. @param {string} path */
 function throwing(path) {
   const event = answer(1);
   const keys = path.split(".");
@@ -69,9 +69,9 @@ test(`${EVENTS} events that throw, then a good one`, async () => {
   try {
     let used = 0;
     for (let index = 0; index < EVENTS; index += 1) {
-      // A session of its own each, so that nothing is merged; a usage that cannot be read is still a call.
+      // Each in another session, so that none match. An event with unreadable usage is still a call.
       gateway.emit("before_message_write", hostile(index), index % 3 ? SESSION : revoked());
-      // Its worker is in this thread, and reads four times a second.
+      // The worker is in this thread, and reads four times a second.
       if (index % 4_000 === 0) await sleep(300);
       if (index === EVENTS / 2) used = coreMemory();
     }
@@ -80,7 +80,7 @@ test(`${EVENTS} events that throw, then a good one`, async () => {
     gateway.emit("before_message_write", answer(7, { model: "good" }), SESSION);
     await sleep(300);
     const status = await gateway.status();
-    // Those whose usage cannot be read are calls too, and go first; what a stop leaves goes after the next start.
+    // Calls with unreadable usage are sent first; calls that a stop left are sent after the next start.
     for (let tries = 0; tries < 20 && !receiver.totals["p/good"]; tries += 1) {
       await gateway.stop();
       await gateway.start();
@@ -96,7 +96,7 @@ test(`${EVENTS} events that throw, then a good one`, async () => {
   }
 });
 
-test("every hook takes anything as its arguments", async () => {
+test("every hook accepts arguments of any type", async () => {
   const { gateway, receiver, close } = await started();
   try {
     const strange = [

@@ -17,7 +17,7 @@ class InThreadWorker {
   constructor(url, { workerData }) {
     const { port1, port2 } = new MessageChannel();
     this.#port = port1;
-    // A thread that listens keeps itself alive, and not the process.
+    // The port keeps the thread alive, but not the process.
     const on = port2.on.bind(port2);
     port2.on = (/** @type {any} */ ...args) => on(...args).unref();
     made += 1;
@@ -25,7 +25,7 @@ class InThreadWorker {
     evaluated = evaluated.then(async () => {
       const { hrtime } = process;
       const now = () => hrtime()[0] * 1_000 + hrtime()[1] / 1e6 - performance.now();
-      // Both ends have one clock, which the test may set at any time.
+      // Both ends use one clock, which the test may set.
       threads.workerData = Object.defineProperty({ ...workerData }, "clockOffset", { get: now });
       threads.parentPort = port2;
       syncBuiltinESMExports();
@@ -44,7 +44,7 @@ class InThreadWorker {
     if (event === "message") this.#port.on("message", listener);
     if (event === "exit") this.#port.on("close", () => listener(0));
     if (event === "error") this.onError = listener;
-    // As a thread's: it holds the process while somebody waits for an answer.
+    // As with a thread, the process stays alive while a request has no answer.
     this.#port.unref();
   }
 
@@ -66,10 +66,10 @@ class InThreadWorker {
   }
 }
 
-/** What real threads are made by. @type {typeof import("node:worker_threads").Worker} */
+/** Node's class. @type {typeof import("node:worker_threads").Worker} */
 export const RealWorker = threads.Worker;
 
-/** From here on workers are made by that class. @param {any} Worker */
+/** Replaces Node's class for workers. @param {any} Worker */
 export function makeWorkersBy(Worker) {
   threads.Worker = Worker;
   syncBuiltinESMExports();

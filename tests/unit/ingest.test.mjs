@@ -1,4 +1,4 @@
-// The command `ingest`: whatever bytes stand on its input, each line is taken or counted, and none ends it.
+// The command `ingest`: each line of any input is read or counted as skipped, and none ends the command.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -19,7 +19,7 @@ const EVENT = { type: "model", action: "used", context: { model: "p/m", promptTo
 const GOOD = JSON.stringify(EVENT);
 const MIB = 1024 * 1024;
 
-/** What comes of an input. @param {Iterable<Buffer>} chunks */
+/** The summary and the log of an input. @param {Iterable<Buffer>} chunks */
 async function read(chunks) {
   /** @type {string[]} */
   const said = [];
@@ -43,13 +43,13 @@ function* torn(bytes, below) {
   }
 }
 
-test("lines of every kind, ended and torn in every way", async () => {
+test("lines of every kind, with every line end, in pieces of every size", async () => {
   const below = random(16);
   const KINDS = /** @type {[Buffer, string | undefined][]} */ ([
     [Buffer.from(GOOD), undefined],
     [Buffer.from(`\uFEFF${GOOD}`), undefined],
     [Buffer.from(` ${GOOD}\t`), undefined],
-    // A text may hold these; they end no line.
+    // These characters end no line.
     [Buffer.from(GOOD.replace("p/m", "p/\u2028m\u2029\u0085")), undefined],
     [Buffer.concat([Buffer.from('{"type":"'), Buffer.from([0xff, 0xfe]), Buffer.from('"}')]), "not UTF-8"],
     [Buffer.from([0xed, 0xa0, 0x80]), "not UTF-8"],
@@ -85,13 +85,13 @@ test("lines of every kind, ended and torn in every way", async () => {
   }
 });
 
-test("a line is as long as it may be, and a byte longer", async () => {
+test("a line at the limit, and one byte above it", async () => {
   const padded = (/** @type {number} */ size) => Buffer.from(`${GOOD}${" ".repeat(size - GOOD.length)}\n`);
   assert.equal((await read([padded(MIB)])).accepted, 1);
   assert.deepEqual((await read([padded(MIB + 1), padded(GOOD.length)])).skipped, { "too long": 1 });
 });
 
-test("a line without an end takes little memory, and the next one is taken", async () => {
+test("a line without an end needs little memory, and the next line is read", async () => {
   const args = [CLI, "ingest", "--url", "http://127.0.0.1:9", "--state-dir", join(root, "state")];
   const env = { PATH: process.env.PATH ?? "", HOME: root };
   const child = spawn(process.execPath, args, { env, stdio: ["pipe", "ignore", "pipe"] });

@@ -1,4 +1,4 @@
-// A log that is answered 503 is tried again: its calls count once, whatever became of the first try.
+// LiteLLM repeats a log that was answered 503: its calls count once, whether the first try was counted or not.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -10,7 +10,7 @@ const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
 const { Intake, LitellmEndpoint } = await import(`${DIST}serve.js`);
 const { instantiate } = await import(`${DIST}base.js`);
 const FIXTURES = fileURLToPath(new URL("../fixtures/litellm/", import.meta.url));
-/** Six calls of a real LiteLLM, and the first of them in a log of its own. */
+/** Six calls of a real LiteLLM, and the first of them in another log. */
 const SIX = readFileSync(`${FIXTURES}json_array.body`, "utf8");
 const ONE = JSON.stringify(JSON.parse(SIX)[0]);
 
@@ -40,7 +40,7 @@ const counted = (faulty) => [...faulty.counted.values()].reduce((sum, count) => 
 
 for (const role of ["owner", "spool"]) {
   test(
-    `a disk that takes nothing, and LiteLLM that tries again; ${role} of the journal`,
+    `a disk that cannot be written, and LiteLLM that retries; ${role} of the journal`,
     { timeout: 60_000 },
     () =>
       inFolder(async (folder) => {
@@ -50,7 +50,7 @@ for (const role of ["owner", "spool"]) {
         const run = new Run(folder, faulty.url);
         await run.pipeline.open();
         const { post, close } = await serve(run);
-        // As on a full disk: what was taken over is in memory, and goes out from there.
+        // As on a full disk, the taken calls are sent from memory.
         const journalled = run.pipeline.journalled.bind(run.pipeline);
         let isFull = true;
         run.pipeline.journalled = async () => {
@@ -60,11 +60,11 @@ for (const role of ["owner", "spool"]) {
         try {
           assert.equal(await post(SIX), 503);
           for (let tries = 0; tries < 3; tries += 1) {
-            // Longer than two deliveries of one event are apart.
+            // Longer than the time between two deliveries of one event.
             run.clock.pass(3_000);
             assert.equal(await post(SIX), 503);
           }
-          // One of them alone, in a log of another shape.
+          // One of them in a log of another format.
           assert.equal(await post(ONE), 503);
           isFull = false;
           let status = 503;
@@ -78,7 +78,7 @@ for (const role of ["owner", "spool"]) {
           await run.settle();
           if (owner) await until(() => counted(faulty) > 0);
           await owner?.settle();
-          // What the fixtures have: the six calls, one of which is the single one.
+          // The fixtures have six calls; the single log has one of them.
           const fresh = await FaultyReceiver.open("ids");
           await inFolder(async (other) => {
             const alone = new Run(other, fresh.url);
@@ -101,7 +101,7 @@ for (const role of ["owner", "spool"]) {
   );
 }
 
-/** A pipeline that writes down what it takes. */
+/** A pipeline that records the calls that it takes. */
 function taker() {
   const status = { off: false, dropped_spool_full: 0 };
   return {
@@ -119,7 +119,7 @@ function taker() {
   };
 }
 
-test("calls that nobody will read are taken again at the next try", async () => {
+test("calls that were dropped are taken again at the next try", async () => {
   const pipeline = taker();
   const intake = new Intake(pipeline);
   pipeline.journalled = async () => {
@@ -135,7 +135,7 @@ test("calls that nobody will read are taken again at the next try", async () => 
   assert.deepEqual(pipeline.taken, ["a", "a"]);
 });
 
-test("calls are told apart by all that was logged of them, and those alike in one log by their number", async () => {
+test("calls with any difference are different calls, and so are equal calls of one log", async () => {
   const pipeline = taker();
   const intake = new Intake(pipeline);
   const call = { request_id: "a", started: 1, input: 5 };
@@ -146,7 +146,7 @@ test("calls are told apart by all that was logged of them, and those alike in on
   assert.equal(pipeline.taken.length, 4);
 });
 
-test("a tap that never ends is remembered in part", async () => {
+test("the number of remembered calls is bounded", async () => {
   const pipeline = taker();
   const intake = new Intake(pipeline);
   await intake.accept(Array.from({ length: 65_537 }, (_, index) => ({ request_id: String(index) })));

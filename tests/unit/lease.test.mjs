@@ -1,4 +1,4 @@
-// One process owns a state directory, others tell it what they see; whoever dies, nothing is lost and nothing twice.
+// One process owns a state directory, others write spool files for it. Kills of either lose nothing and count nothing twice.
 import assert from "node:assert/strict";
 import { fork, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -88,7 +88,7 @@ const range = (/** @type {number} */ from, /** @type {number} */ to) =>
   Array.from({ length: to - from + 1 }, (_, index) => from + index);
 
 test(
-  "one of two owns the folder, and takes in once what the other one sees",
+  "one of two processes owns the folder, and counts the other one's calls once",
   withReceiver(async (folder, faulty) => {
     const owner = await Member.open(folder, faulty.url);
     const other = await Member.open(folder, faulty.url);
@@ -108,7 +108,7 @@ test(
 );
 
 test(
-  "an owner that is killed is followed by the other one",
+  "the other process takes over from a killed owner",
   withReceiver(async (folder, faulty) => {
     const owner = await Member.open(folder, faulty.url);
     const other = await Member.open(folder, faulty.url);
@@ -128,7 +128,7 @@ test(
 );
 
 test(
-  "an owner that was held up for too long steps back",
+  "an owner that was blocked for too long loses the journal",
   withReceiver(async (folder, faulty) => {
     const owner = await Member.open(folder, faulty.url);
     const other = await Member.open(folder, faulty.url);
@@ -148,7 +148,7 @@ test(
 );
 
 test(
-  "a process that exits at once keeps what it saw",
+  "a process that exits at once writes its calls to disk",
   withReceiver(async (folder, faulty) => {
     for (const role of ["owner", "spool"]) {
       const owner = role === "spool" ? await Member.open(folder, faulty.url) : undefined;
@@ -166,14 +166,14 @@ test(
 );
 
 test(
-  "a number that another process has by now does not keep the folder",
+  "a process number that another process has now does not own the folder",
   withReceiver(async (folder, faulty) => {
     const other = { pid: process.pid, host: hostname(), started: 12_345, token: "x", role: "gateway" };
     for (const owner of [JSON.stringify(other), JSON.stringify({ ...other, pid: 2 ** 22 + 1 }), ""]) {
       writeFileSync(join(folder, "owner.json"), owner);
       const run = new Run(folder, faulty.url);
       await run.pipeline.open();
-      // What a name of ours cannot tell is waited for, and taken over then.
+      // Such a lease expires, and the journal is taken over then.
       assert.equal(run.status.standing, owner ? "owner" : "spool");
       await run.end();
     }
@@ -181,13 +181,13 @@ test(
 );
 
 test(
-  "what comes while a pipeline ends is the next one's",
+  "events that come while a pipeline ends are journalled for the next owner",
   withReceiver(async (folder, faulty) => {
     const run = new Run(folder, faulty.url);
     await run.pipeline.open();
     run.call(1);
     await run.pipeline.stop(1_500);
-    // One is handed over at once, the others wait for each other.
+    // The first event is passed at once, the others at the next tick.
     for (let tokens = 2; tokens <= 4; tokens += 1) run.call(tokens);
     await run.pipeline.close();
     const next = new Run(folder, faulty.url);
@@ -226,7 +226,7 @@ test("a reload of the plugin loses nothing", async () => {
   }
 });
 
-/** What a process on the folder tells its owner. @param {string} folder @param {number[]} calls */
+/** Writes the spool file of a process with some calls. @param {string} folder @param {number[]} calls */
 async function spooled(folder, calls) {
   const owner = await Member.open(folder, "http://127.0.0.1:9");
   const other = await Member.open(folder, "http://127.0.0.1:9");
@@ -239,12 +239,12 @@ async function spooled(folder, calls) {
 }
 
 test(
-  "a torn end costs itself alone",
+  "a torn end loses only the torn frame",
   withReceiver(async (folder, faulty) => {
     const file = await spooled(folder, range(1, 5));
     const bytes = readFileSync(file);
     writeFileSync(file, bytes.subarray(0, bytes.length - 3));
-    // Somebody else's files are none of ours.
+    // Files of other programs.
     mkdirSync(join(folder, "spool", "v1_folder"), { recursive: true });
     writeFileSync(join(folder, "spool", "notes.txt"), "hello");
     writeFileSync(join(folder, "spool", "v1_1_2_%_0_%E0%A4%A"), "hello");
@@ -259,7 +259,7 @@ test(
 );
 
 test(
-  "what no frame can be is passed over",
+  "invalid frames are skipped",
   withReceiver(async (folder, faulty) => {
     const file = await spooled(folder, range(1, 3));
     const bytes = readFileSync(file);
@@ -272,14 +272,14 @@ test(
 );
 
 test(
-  "what does not fit any more is counted and said",
+  "calls above the spool's bound are counted as dropped, and logged",
   withReceiver(async (folder, faulty) => {
     const owner = await Member.open(folder, faulty.url);
     const other = await Member.open(folder, faulty.url);
     owner.child.kill("SIGSTOP");
     await other.ask({ calls: [1], kept: true });
     const [name = ""] = readdirSync(join(folder, "spool"));
-    // As if it had told that much before; what is no frame is passed over.
+    // As if it had written that much before; invalid frames are skipped.
     appendFileSync(join(folder, "spool", name), Buffer.alloc(16 * 1024 * 1024));
     await other.ask({ calls: range(2, 6), kept: true });
     const { dropped_spool_full, log } = await other.ask();
@@ -290,7 +290,7 @@ test(
 );
 
 test(
-  "what is no file of ours in the spool or the journal holds up nothing, and is named",
+  "other files, links and pipes in the spool or the journal are reported, and stop nothing",
   withReceiver(async (folder, faulty) => {
     const spool = join(folder, "spool");
     const journal = join(folder, "journal");

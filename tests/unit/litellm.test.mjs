@@ -1,4 +1,4 @@
-// The endpoint for LiteLLM's logger: answered only once calls are accepted, and safe from what else may come.
+// The endpoint for LiteLLM's logger: it answers 200 only when calls are accepted, and refuses everything else.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { request as httpRequest } from "node:http";
@@ -78,7 +78,7 @@ for (const [format, body] of Object.entries(LOGS)) {
   });
 }
 
-test("is answered once calls are accepted, and not before", async () => {
+test("answers when calls are accepted, and not before", async () => {
   /** @type {() => void} */
   let release = () => {};
   const accept = () =>
@@ -101,7 +101,7 @@ test("is answered once calls are accepted, and not before", async () => {
   }
 });
 
-test("what is not accepted is to be tried again", async () => {
+test("a log that is not accepted is answered 503", async () => {
   const { post, endpoint, said, close } = await open({
     accept: () => Promise.reject(new Error("disk full")),
   });
@@ -114,7 +114,7 @@ test("what is not accepted is to be tried again", async () => {
   }
 });
 
-test("a client that waits for a word before it sends its log gets it, unless the log is refused", async () => {
+test("a client that waits for 100 Continue gets it, unless the log is refused", async () => {
   const { port, accepted, close } = await open({ token: "right" });
   const body = LOGS.single ?? "";
   /** @param {string} token @returns {Promise<[word: boolean, status: number]>} */
@@ -150,7 +150,7 @@ test("a client that waits for a word before it sends its log gets it, unless the
 });
 
 describe("refuses", () => {
-  test("a wrong token, and says which setting is wrong", async () => {
+  test("a wrong token, and names the setting", async () => {
     const { post, accepted, said, close } = await open({ token: "right" });
     try {
       for (const headers of [{}, { authorization: "Bearer wrong" }, { authorization: "right" }])
@@ -181,7 +181,7 @@ describe("refuses", () => {
     }
   });
 
-  test("what is no log", async () => {
+  test("bodies that are no log", async () => {
     const { post, accepted, endpoint, close } = await open();
     try {
       const whole = LOGS.json_array ?? "";
@@ -199,7 +199,7 @@ describe("refuses", () => {
     }
   });
 
-  test("a client that sends a byte now and then", { timeout: 30_000 }, async () => {
+  test("a client that sends a byte once in a while", { timeout: 30_000 }, async () => {
     const { port, post, close } = await open();
     try {
       const began = performance.now();
@@ -236,7 +236,7 @@ test("a body just below the bound is read", async () => {
   }
 });
 
-test("a module that traps costs one log, and is replaced", async () => {
+test("a trap costs one log, and the module is replaced", async () => {
   let made = 0;
   const instantiate = () => {
     made += 1;

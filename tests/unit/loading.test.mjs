@@ -1,4 +1,4 @@
-// Loaded the way OpenClaw does: from copies of its folder, several times, with several registrations of each.
+// The plugin loaded as OpenClaw loads it: from copies of its folder, several times, with several registrations of each.
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -103,7 +103,7 @@ test("events before the service starts are counted", async () => {
   }
 });
 
-test("a service goes on with its own files, whoever heard the first event", async () => {
+test("a service uses its own files, also where another evaluation got the first event", async () => {
   const receiver = await Receiver.open();
   const gateway = new Gateway("calls");
   try {
@@ -125,7 +125,7 @@ test("a service goes on with its own files, whoever heard the first event", asyn
 test("registering loads no module, writes no file and sets no timer", async () => {
   const gateway = new Gateway("calls");
   const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length;
-  // The gateways before this one may have had events that waited for each other.
+  // Timers of gateways of earlier tests may still run.
   await until(() => timers() === 0);
   try {
     const plugin = await gateway.evaluate();
@@ -139,7 +139,7 @@ test("registering loads no module, writes no file and sets no timer", async () =
   }
 });
 
-test("diagnostics are asked for by name, so that the gateway copies no others for us", async () => {
+test("diagnostics are subscribed to by type, so the gateway copies no others", async () => {
   const gateway = new Gateway("calls");
   try {
     gateway.register(await gateway.evaluate(), {});
@@ -157,7 +157,7 @@ test("diagnostics are asked for by name, so that the gateway copies no others fo
   }
 });
 
-test("before_message_write comes before every other plugin", async () => {
+test("before_message_write runs before every other plugin", async () => {
   const gateway = new Gateway("calls");
   try {
     gateway.register(await gateway.evaluate(), {});
@@ -170,7 +170,7 @@ test("before_message_write comes before every other plugin", async () => {
 
 /** @typedef {{ sdk: import("./world.mjs").Sdk, enabled: boolean | undefined, asked: string[] }} Internal */
 const ASKED = ["command", "session"];
-/** Internal hooks are off up to 2026.3 where nothing is said of them, and on since. @type {Internal[]} */
+/** Internal hooks are off by default up to 2026.3, and on from then on. @type {Internal[]} */
 const INTERNAL = [
   { sdk: "totals", enabled: undefined, asked: [] },
   { sdk: "totals", enabled: true, asked: ASKED },
@@ -191,7 +191,7 @@ for (const { sdk, enabled, asked } of INTERNAL)
     }
   });
 
-test("a worker whose package is gone reads the session store all the same", async () => {
+test("a worker whose package was removed reads the session store", async () => {
   const { gateway, receiver, close } = await started();
   try {
     const begun = Date.now();

@@ -1,5 +1,5 @@
-// What the set-up fetches is what was looked at when its lock was written: exact versions, each with its hash, and no
-// program of a package runs while it is installed.
+// The set-up fetches exactly the locked packages: exact versions with their hashes. No
+// package's script runs at its installation.
 import assert from "node:assert/strict";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -22,7 +22,7 @@ const EXACT = /^\d+\.\d+\.\d+[\w.+-]*$/;
 /** @param {string} file */
 const read = (file) => readFileSync(join(PROJECT, file), "utf8");
 
-/** Files below some folders. @param {string[]} folders @param {RegExp} pattern */
+/** Files below folders that match a pattern. @param {string[]} folders @param {RegExp} pattern */
 function files(folders, pattern) {
   return folders.flatMap((folder) =>
     /** @type {string[]} */ (readdirSync(join(PROJECT, folder), { recursive: true }))
@@ -31,14 +31,14 @@ function files(folders, pattern) {
   );
 }
 
-/** Source code without its comments, in which commands are told of. @param {string} file */
+/** Source code without comments, which mention commands. @param {string} file */
 function code(file) {
   return read(file)
     .replace(/\/\*[\s\S]*?\*\//g, "")
     .replace(/^\s*\/\/.*$/gm, "");
 }
 
-/** But for this file, which tells of commands, and the one that writes the locks. */
+/** Without this file, which has the commands as texts, and the script that writes the locks. */
 const scripts = files(["scripts", "tests", "examples"], /\.m?js$/).filter(
   (file) => !/locks\.test\.mjs$|^scripts\/lock\.mjs$/.test(file),
 );
@@ -53,7 +53,7 @@ for (const file of npmLocks) {
       assert.doesNotMatch(entry.resolved ?? "", /:/, `${path} comes from wherever the registry is`);
       if (path === "" || entry.link) continue;
       assert.match(entry.version, EXACT, path);
-      // What is bundled is within the package around it; what is ours is in the folder beside the lock.
+      // A bundled package is inside another package; local packages are in the folder beside the lock.
       const isOurs = !path.includes("node_modules/");
       if (!entry.inBundle && !isOurs) assert.match(entry.integrity ?? "", /^sha512-[\w+/]{86}==$/, path);
     }
@@ -95,7 +95,7 @@ for (const file of ["Cargo.lock", "fuzz/Cargo.lock", ...files(["scripts/locks"],
   });
 }
 
-test("wasm-bindgen's programs are of the version that the crate uses", () => {
+test("wasm-bindgen's programs have the version of the crate", () => {
   const version = (/** @type {string} */ file, /** @type {string} */ name) =>
     new RegExp(`name = "${name}"\\nversion = "([^"]+)"`).exec(read(file))?.[1];
   assert.equal(
@@ -104,7 +104,7 @@ test("wasm-bindgen's programs are of the version that the crate uses", () => {
   );
 });
 
-test("whatever cargo builds or resolves is locked", () => {
+test("every cargo command that builds or resolves has --locked", () => {
   const resolving = /\[\s*"(bench|build|check|clippy|doc|fetch|install|metadata|run|test|vendor)"[^\]]*\]/g;
   let found = 0;
   for (const file of scripts.filter((file) => /"cargo"|wasmPack/.test(code(file)))) {
@@ -116,7 +116,7 @@ test("whatever cargo builds or resolves is locked", () => {
   assert.ok(found >= 10, `${found} commands`);
 });
 
-test("npm and pip are called nowhere else", () => {
+test("no other script calls npm or pip", () => {
   for (const file of scripts) {
     const text = code(file);
     assert.doesNotMatch(text, /"npm",\s*\[\s*"(install|i|add|update|exec|x|init|rebuild)"/, file);
@@ -127,14 +127,14 @@ test("npm and pip are called nowhere else", () => {
   assert.match(read(".npmrc"), /^ignore-scripts=true$/m);
 });
 
-/** A program of each installer that writes down how it is called, and fails. */
+/** A program in place of each installer that records its arguments, and fails. */
 const RECORDER = `#!/bin/sh
 echo "$(basename "$0") $*" >> "$CALLS"
 if [ "$1 $2" = "-m venv" ]; then mkdir -p "$3/bin" && cp "$0" "$3/bin/pip"; exit; fi
 exit 1
 `;
 
-/** @param {(setup: any) => Promise<unknown>} fetch @returns {Promise<string[]>} How installers are called, from an empty cache. */
+/** @param {(setup: any) => Promise<unknown>} fetch @returns {Promise<string[]>} The recorded calls, with an empty cache. */
 async function calls(fetch) {
   const folder = mkdtempSync(join(tmpdir(), "agentwatch-locks-"));
   const before = { ...process.env };
@@ -156,7 +156,7 @@ async function calls(fetch) {
   }
 }
 
-test("npm installs from a lock, and runs nothing of what it installs", async () => {
+test("npm installs from a lock, and runs no script of a package", async () => {
   for (const fetch of [() => nodeRuntime(24), verdaccio]) {
     const [call = "", ...rest] = await calls(fetch);
     assert.deepEqual(rest, []);
@@ -164,7 +164,7 @@ test("npm installs from a lock, and runs nothing of what it installs", async () 
   }
 });
 
-test("pip installs from a lock, and runs nothing of what it installs", async () => {
+test("pip installs from a lock, and runs no script of a package", async () => {
   for (const fetch of [collector, litellm]) {
     const [venv = "", call = "", ...rest] = await calls(fetch);
     assert.deepEqual(rest, []);
@@ -181,7 +181,7 @@ test("cargo installs with a lock", async () => {
   }
 });
 
-test("a version of OpenClaw that has no lock is refused", async () => {
+test("a version of OpenClaw without a lock is refused", async () => {
   await assert.rejects(openclaw("2026.1.1"), /OpenClaw 2026\.1\.1 has no lock/);
 });
 

@@ -1,4 +1,4 @@
-// What OpenClaw is told of the plugin before any of it runs, and the README's table of it.
+// The plugin's manifest, and the README's table of settings.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -9,7 +9,7 @@ const TEXT = readFileSync(new URL("../../openclaw.plugin.json", import.meta.url)
 const { configSchema, uiHints, configContracts } = JSON.parse(TEXT);
 
 /**
- * Names that stand twice in one object: `JSON.parse` takes the last one and says nothing.
+ * Names that occur twice in one object: `JSON.parse` silently takes the last one.
  *
  * @param {string} text JSON
  */
@@ -29,7 +29,7 @@ function namesTwice(text) {
   return twice;
 }
 
-test("no name stands twice in an object", () => {
+test("no name occurs twice in an object", () => {
   assert.deepEqual(namesTwice('{"a": {"b": 1, "c": "b", "b": {"b": 2}}, "d": [{"a": 1}, {"a": 1}]}'), ["b"]);
   assert.deepEqual(namesTwice(TEXT), []);
 });
@@ -44,14 +44,14 @@ test("each setting has a schema, a label and help, and nothing else has", () => 
   }
 });
 
-test("what may hold a secret is hidden, and may be a reference to one", () => {
+test("settings with secrets are hidden, and may be references to secrets", () => {
   const { paths } = configContracts.secretInputs;
   const secret = paths.map((/** @type {{ path: string }} */ { path }) => path.split(".")[0]);
   assert.deepEqual(secret, ["token", "otlp"]);
   for (const name of secret) assert.equal(uiHints[name].sensitive, true, name);
 });
 
-test("a setting with a slip does not stop a gateway: the plugin names the right one", () => {
+test("a misspelled setting does not stop a gateway: the plugin names the right one", () => {
   // With additionalProperties: false a gateway refuses its whole configuration, and 2026.3.13 does not say which name.
   assert.equal(configSchema.additionalProperties, undefined);
   for (const [wrong, right] of [

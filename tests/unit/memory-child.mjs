@@ -1,5 +1,5 @@
-// What memory a pipeline takes while its receiver is down, above a process that has only warmed its fetch. Run with
-// --expose-gc; tells its figures as one line of JSON.
+// Memory of a pipeline while its receiver is down, above a process that has only used fetch once. Run with
+// --expose-gc; prints its figures as one line of JSON.
 import { readdirSync, statSync } from "node:fs";
 import { setImmediate as turn } from "node:timers/promises";
 import { memories } from "../bench/lib/memories.mjs";
@@ -10,7 +10,7 @@ const CALLS = Number(count);
 /** Calls between two turns of the event loop. */
 const BATCH = 500;
 
-/** Heap and external behind a collection, and wasm beside them. */
+/** Heap and external memory after a garbage collection, and wasm memory. */
 async function used() {
   for (let times = 0; times < 4; times += 1) {
     /** @type {any} */ (globalThis).gc();
@@ -18,11 +18,11 @@ async function used() {
   }
   const { heapUsed, external } = process.memoryUsage();
   const wasm = memories.reduce((sum, memory) => sum + memory.buffer.byteLength, 0);
-  // Versions of Node differ in whether wasm is part of what is external.
+  // Versions of Node differ in whether external memory includes wasm.
   return { heap: heapUsed, external: external - (countsWasm ? wasm : 0), wasm };
 }
 
-/** Whether this Node counts wasm as external. */
+/** Whether external memory includes wasm on this Node. */
 const before = process.memoryUsage().external;
 const probe = new WebAssembly.Memory({ initial: 512 });
 const countsWasm = process.memoryUsage().external - before > 16 * 2 ** 20 && probe.buffer.byteLength > 0;
@@ -45,7 +45,7 @@ async function bring(calls, from, pause = 1_500) {
     if (tokens % BATCH !== 0) continue;
     await turn();
     clock.pass(pause);
-    // The disk is slower than these calls come.
+    // These calls come faster than the disk writes them.
     await run.pipeline.journalled();
   }
   await run.pipeline.journalled();
@@ -60,7 +60,7 @@ if (what === "down") {
   const down = await used();
   const { status } = run;
   const bytes = onDisk();
-  // The receiver comes back: what is new does not wait for all that is old.
+  // The receiver answers again: a new call does not wait for all old ones.
   faulty.fault = "well";
   clock.pass(400_000);
   let newAt = -1;
@@ -83,7 +83,7 @@ if (what === "down") {
   /** @type {{ heap: number, external: number, wasm: number } | undefined} */
   let first;
   for (let turns = 0; turns < CALLS; turns += 500) {
-    // Turns take their time, and what is remembered of them goes by age.
+    // State of turns is removed by age, so turns take time here.
     await bring(500, turns + 1, 600_000);
     await run.pipeline.reduceBacklog(0, 5_000);
     if (turns + 500 === 1_000) first = await used();

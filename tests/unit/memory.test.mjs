@@ -1,4 +1,4 @@
-// Memory and disk stay bounded while the receiver is down, and the backlog drains when it is back. `MILLION=1` brings a
+// Memory and disk stay bounded while the receiver is down, and the backlog is sent when it is back. `MILLION=1` runs a
 // million calls.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -9,7 +9,7 @@ import { inFolder } from "./faulty-receiver.mjs";
 
 const CHILD = fileURLToPath(new URL("memory-child.mjs", import.meta.url));
 const MIB = 2 ** 20;
-/** What all of it may take above a process that has only warmed its fetch. */
+/** The bound, above a process that has only used fetch once. */
 const MOST_BYTES = 24 * MIB;
 
 /** @typedef {{ heap: number, external: number, wasm: number }} Used */
@@ -31,7 +31,7 @@ function above(now, before) {
 const inWords = ({ heap, external, wasm }) =>
   `heap ${(heap / MIB).toFixed(1)}, external ${(external / MIB).toFixed(1)}, wasm ${(wasm / MIB).toFixed(1)} MiB`;
 
-test("a receiver that is down for long takes bounded memory and disk, and gets the rest", () =>
+test("a receiver that is down for long costs bounded memory and disk, and gets the remaining calls", () =>
   inFolder(async (folder) => {
     const calls = process.env.MILLION ? 1_000_000 : 60_000;
     const maxMb = process.env.MILLION ? 64 : 8;
@@ -50,7 +50,7 @@ test("a receiver that is down for long takes bounded memory and disk, and gets t
     assert.ok(newAt < counted, "what is new does not wait for all that is old");
   }));
 
-test("ten thousand turns: nothing grows behind the first thousand", () =>
+test("ten thousand turns: memory does not grow after the first thousand", () =>
   inFolder(async (folder) => {
     const { control, first, used, counted } = await measured(folder, "turns", "10000");
     console.log(`${inWords(control)} before, ${inWords(first)} after 1,000, ${inWords(used)} after 10,000`);

@@ -8,21 +8,21 @@ import { runInNewContext } from "node:vm";
 import { instantiate, priceTable } from "../../dist/base.js";
 import { Pipeline } from "../../dist/pipeline.js";
 
-/** Events of random kinds, as a gateway that runs for months would bring them. */
+/** Number of events, of random kinds, as a gateway records in months. */
 const EVENTS = 1_000_000;
-/** So many sessions, conversations and models that every map of the core has to give way. */
+/** Numbers of sessions, conversations and models that exceed the bound of every map of the core. */
 const SESSIONS = 50_000;
 const BATCH = 2_000;
 /**
- * The receiver takes nothing of so many events: all queues fill up once. Otherwise how full they get depends on how fast
- * the machine sends, and memory that they take once is never given back.
+ * The receiver accepts nothing for this many events, so all queues fill up once. Otherwise their size depends on how fast the
+ * machine sends, and memory that they take once is never freed.
  */
 const AWAY = 150_000;
-/** What memory may still grow by in the second half, in bytes: wasm, heap and external. */
+/** Growth of memory that is allowed in the second half, in bytes: wasm, heap and external. */
 const MOST_GROWTH = 4 * 1024 * 1024;
-/** And what it may be in all: queues, maps and journal at their bounds. */
+/** Total memory that is allowed, in bytes, with queues, maps and journal at their bounds. */
 const MOST = 128 * 1024 * 1024;
-/** Each of 300 models is warned of once, since its usage is missing; nothing else is said more than once a minute. */
+/** One warning for each of 300 models without usage; all other lines at most once a minute. */
 const MOST_LINES = 300;
 
 setFlagsFromString("--expose-gc");
@@ -93,7 +93,7 @@ function event(below, now) {
   }
 }
 
-test("a million events of random kinds: memory stays bounded, and what is forgotten is counted", async (t) => {
+test("a million events of random kinds: memory stays bounded, and removed entries are counted", async (t) => {
   let isAway = true;
   const server = createServer((request, response) => {
     request.resume();
@@ -104,7 +104,7 @@ test("a million events of random kinds: memory stays bounded, and what is forgot
   }).listen(0, "127.0.0.1");
   await once(server, "listening");
   const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-  // Its time runs faster than ours, so that waits and ages pass too.
+  // Its clock runs faster, so that waits and ages pass too.
   let clock = 1_795_000_000_000;
   const lines = /** @type {string[]} */ ([]);
   const pipeline = new Pipeline(
@@ -148,7 +148,7 @@ test("a million events of random kinds: memory stays bounded, and what is forgot
   assert.ok(lines.length <= MOST_LINES, `the log stays quiet: ${lines.length} lines`);
 });
 
-/** What is in use: what is freed counts until it is swept, which takes several rounds and some time. */
+/** Memory in use. Freed memory counts until several collections have run. */
 async function used() {
   let least = Number.POSITIVE_INFINITY;
   for (let round = 0; round < 6; round += 1) {

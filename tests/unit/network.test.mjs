@@ -1,4 +1,4 @@
-// What stands between: an authority of the operator's own, and a forward proxy. As docs/configuration.md says.
+// A private certificate authority and a forward proxy between plugin and AgentWatch, as in docs/configuration.md.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -49,17 +49,17 @@ async function run(command, url, env = {}) {
   return { code, said };
 }
 
-test("an authority of one's own: the doctor names the variable to set", async () => {
+test("a private authority: the doctor names the variable to set", async () => {
   const url = `https://localhost:${network.securePort}`;
   const untrusted = await run("doctor", url);
   assert.match(untrusted.said, /does not answer \((DEPTH_ZERO_SELF_SIGNED_CERT|SELF_SIGNED_CERT\w*)\)/);
   assert.match(untrusted.said, /set NODE_EXTRA_CA_CERTS to the file of the authority/);
-  // The certificate is for another name than this one.
+  // The certificate has another name.
   const other = await run("doctor", url, { NODE_EXTRA_CA_CERTS: network.authority });
   assert.match(other.said, /ERR_TLS_CERT_ALTNAME_INVALID[^]*the certificate does not fit the address/);
 });
 
-test("behind a proxy, with an authority of one's own, as Node is told to", async () => {
+test("behind a proxy, with a private authority, by Node's variables", async () => {
   const env = { ...network.proxied, NODE_EXTRA_CA_CERTS: network.authority };
   const unused = await run("doctor", `https://${HOST}`, env);
   assert.match(unused.said, /set NODE_USE_ENV_PROXY=1 in the gateway's environment/);
@@ -83,7 +83,7 @@ test("behind a proxy, without TLS", async () => {
   assert.equal(receiver.ids.size, 2);
 });
 
-test("what NO_PROXY names is asked directly", async () => {
+test("hosts in NO_PROXY are reached directly", async () => {
   network.asked.length = 0;
   const { code, said } = await run("ingest", receiver.url, { ...network.proxied, NODE_USE_ENV_PROXY: "1" });
   assert.equal(code, 0, said);

@@ -1,4 +1,4 @@
-// The way out to a collector: what it is told, when it is tried again, and that nobody waits for it.
+// The OpenTelemetry outlet: exported data, retries, and independence of AgentWatch.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -32,7 +32,7 @@ async function until(holds, what, ms = 15_000) {
 
 const KEY = "k3y-that-nobody-must-see";
 
-test("a collector is told of each call, under the conventions' names, and its headers are nowhere else", async () => {
+test("a collector gets each call, in the names of the conventions, and its headers are nowhere else", async () => {
   const [collector, receiver] = [await Collector.open(), await Receiver.open()];
   const otlp = { url: collector.url, headers: { "X-Api-Key": KEY } };
   const gateway = await begin({ url: receiver.url, otlp });
@@ -59,7 +59,7 @@ test("a collector is told of each call, under the conventions' names, and its he
   }
 });
 
-test("a gateway that starts again goes on with the same sums and the same beginning", async () => {
+test("a restarted gateway continues the same sums with the same start time", async () => {
   const [collector, receiver] = [await Collector.open(), await Receiver.open()];
   const config = { url: receiver.url, otlp: { url: collector.url } };
   const gateway = await begin(config);
@@ -78,7 +78,7 @@ test("a gateway that starts again goes on with the same sums and the same beginn
   }
 });
 
-test("without an AgentWatch a collector is told, and nothing waits", async () => {
+test("without an AgentWatch the collector gets everything, and nothing is pending", async () => {
   const collector = await Collector.open();
   const gateway = await begin({ url: false, otlp: { url: collector.url } });
   try {
@@ -96,7 +96,7 @@ test("without an AgentWatch a collector is told, and nothing waits", async () =>
   }
 });
 
-test("a collector that is away holds up nobody, and is told all of it later", async () => {
+test("a collector that is down delays nothing, and gets everything later", async () => {
   const [collector, receiver] = [await Collector.open(), await Receiver.open()];
   const { url } = collector;
   let isAway = true;
@@ -118,7 +118,7 @@ test("a collector that is away holds up nobody, and is told all of it later", as
   }
 });
 
-test("what a collector refuses is not tried again, and what it leaves out is counted", async () => {
+test("refused exports are not retried, and rejected points are counted", async () => {
   const collector = await Collector.open();
   collector.reply = (path) =>
     path === "/v1/traces" ? { status: 400 } : { body: '{"partialSuccess":{"rejectedDataPoints":"1"}}' };
@@ -168,7 +168,7 @@ for (const [otlp, line] of /** @type {[unknown, RegExp][]} */ ([
     }
   });
 
-test("OpenTelemetry's own variables are taken where the setting says so", async () => {
+test("OpenTelemetry's own variables are used where the setting says so", async () => {
   const collector = await Collector.open();
   process.env.OTEL_EXPORTER_OTLP_ENDPOINT = `${collector.url}/`;
   process.env.OTEL_EXPORTER_OTLP_HEADERS = "x-api-key=a%20b,other=c";

@@ -1,4 +1,4 @@
-// How facts cross: the layout that `crate/src/bindings/packed.rs` takes apart.
+// The layout of packed events, which `crate/src/bindings/packed.rs` reads.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Pack } from "../../dist/base.js";
@@ -10,13 +10,13 @@ function packed(count, fill, pack = new Pack()) {
   return [[...pack.numbers], pack.texts];
 }
 
-test("an event is its source, its times and its facts, texts apart", () => {
+test("an event has its source, its times and its facts, and texts apart", () => {
   const facts = ["ab", null, 0.5, true, false, {}];
   const found = packed(facts.length, (pack) => facts.forEach((fact) => pack.fact(fact)));
   assert.deepEqual(found, [[7, 1e12, 5, 6, 4, 2, 0, 3, 0.5, 2, 1, 5, 0], "ab\0"]);
 });
 
-test("a list is its rows, each a list of facts", () => {
+test("a list has rows, each a list of facts", () => {
   const rows = [{ a: "x" }, { a: 1 }, { a: 2 }];
   const found = packed(1, (pack) =>
     pack.list([() => rows], 2, 1, (row) => pack.fact(/** @type {any} */ (row).a)),
@@ -24,7 +24,7 @@ test("a list is its rows, each a list of facts", () => {
   assert.deepEqual(found, [[7, 1e12, 5, 1, 5, 2, 5, 1, 4, 1, 5, 1, 3, 1], "x\0"]);
 });
 
-test("a list that throws leaves nothing behind, and the next one is taken", () => {
+test("a list that throws adds nothing, and the next alternative is used", () => {
   const bad = new Proxy(["x", "y"], {
     get: (target, key) => {
       if (key === "1") throw new Error("no");
@@ -35,7 +35,7 @@ test("a list that throws leaves nothing behind, and the next one is taken", () =
   assert.deepEqual(found, [[7, 1e12, 5, 1, 5, 1, 5, 1, 3, 3], ""]);
 });
 
-test("the next event begins anew, and a copy stays", () => {
+test("the next event overwrites the pack, but not a copy", () => {
   const pack = new Pack();
   packed(1, () => pack.fact("text"), pack);
   const copy = pack.copy();
@@ -46,7 +46,7 @@ test("the next event begins anew, and a copy stays", () => {
   assert.deepEqual([[...copy.numbers], copy.texts], [[7, 1e12, 5, 1, 4, 4], "text\0"]);
 });
 
-test("it grows with what is put in", () => {
+test("the pack grows with its facts", () => {
   const [numbers, texts] = packed(2_000, (pack) => {
     for (let fact = 0; fact < 2_000; fact += 1) pack.fact(`t${fact}`);
   });

@@ -1,4 +1,4 @@
-// What crosses from an event into the module, and what does not.
+// The values of an event that cross into the module.
 import assert from "node:assert/strict";
 import { mkdtempSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,7 +12,7 @@ const folder = mkdtempSync(join(tmpdir(), "agentwatch-pickers-"));
 Object.assign(globalThis, { unreadable: UNREADABLE, namesOf });
 let made = 0;
 
-/** What `crate/src/bindings/packed.rs` takes apart, as values. @param {Pack} pack */
+/** The values of a pack, as `crate/src/bindings/packed.rs` reads them. @param {Pack} pack */
 function unpacked({ numbers, texts }) {
   let [at, textAt] = [3, 0];
   /** @returns {any} */
@@ -34,7 +34,7 @@ function unpacked({ numbers, texts }) {
   return facts;
 }
 
-/** The picker that the build writes for a table. @param {any} table */
+/** The picker that the build makes for a table. @param {any} table */
 async function makePicker(table, hasPreviews = false) {
   made += 1;
   const file = join(folder, `${made}.mjs`);
@@ -72,12 +72,12 @@ test("scalars cross as they are", async () => {
   assert.ok(Number.isNaN(await one("event.x", { x: Number.NaN })));
 });
 
-test("what is missing, undefined or null is null", async () => {
+test("a missing, undefined or null value is null", async () => {
   for (const event of [{}, { x: undefined }, { x: null }, null, undefined, 5, "text"])
     assert.equal(await one("event.x.y", event), null);
 });
 
-test("what is no scalar is an empty list: seen, and unusable", async () => {
+test("a value that is no scalar is an empty list: present, and unusable", async () => {
   for (const value of [{}, [], [1], () => {}, 10n, Symbol("s"), new Date(0)])
     assert.deepEqual(await one("event.x", { x: value }), []);
 });
@@ -95,7 +95,7 @@ test("a getter that throws is an empty list, and the other fields cross", async 
   ]);
 });
 
-test("the first alternative that is there is taken", async () => {
+test("the first alternative with a value is used", async () => {
   assert.equal(await one("event.a|event.b|ctx.c", { b: "second" }, { c: "third" }), "second");
   assert.equal(await one("event.a|ctx.c", { a: 0 }, { c: 1 }), 0);
   assert.equal(await one("event.a|event.b", {}), null);
@@ -118,7 +118,7 @@ test("a long text is cut at 1,024 UTF-16 units", async () => {
   assert.equal(await one("event.x", { x: "x".repeat(1_000_000) }), "x".repeat(1024));
 });
 
-test("an event whose only-field holds something else is none of ours", async () => {
+test("an event whose only-field has another value is not of the source", async () => {
   const pick = await makePicker(table({ field: "event.x" }, { only: ["event.role", "assistant"] }));
   assert.deepEqual(pick([{ role: "assistant", x: 1 }]), [1]);
   for (const role of ["user", undefined, null, 1, {}]) assert.equal(pick([{ role, x: 1 }]), undefined);
@@ -130,7 +130,7 @@ test("an event whose only-field holds something else is none of ours", async () 
   assert.equal(pick([hostile]), undefined);
 });
 
-test("a list's entries cross as rows, at most so many", async () => {
+test("a list's entries cross as rows, up to a bound", async () => {
   const list = { path: "event.items|event.more.items", max: 3, fields: [{ name: "n", path: "n" }] };
   const pick = await makePicker(table({ key: "event.key", items: "" }, { list }));
   const items = [1, 2, 3, 4, 5].map((n) => ({ n }));
@@ -141,7 +141,7 @@ test("a list's entries cross as rows, at most so many", async () => {
   assert.deepEqual(pick([{ key: "k", items: [null, 5, { n: {} }] }]), ["k", [[null], [null], [[]]]]);
 });
 
-test("noise is a flag, and the text stays behind", async () => {
+test("noise is a flag, and the text does not cross", async () => {
   for (const text of [
     "HEARTBEAT_OK",
     " no_reply\n",
@@ -156,14 +156,14 @@ test("noise is a flag, and the text stays behind", async () => {
     assert.equal(await one("noise:event.text", { text }), false, text);
 });
 
-test("a preview crosses only where it was asked for, and is short", async () => {
+test("a preview crosses only where the setting is on, and is short", async () => {
   const fields = table({ field: "preview:event.text" });
   const args = [{ text: `a\nb${"x".repeat(500)}` }];
   assert.deepEqual((await makePicker(fields))(args), [null]);
   assert.deepEqual((await makePicker(fields, true))(args), [`a b${"x".repeat(197)}`]);
 });
 
-test("nothing that is not declared is looked at", async () => {
+test("only declared properties are read", async () => {
   const looked = /** @type {string[]} */ ([]);
   const event = new Proxy(
     { x: 1, secret: "content" },
@@ -178,14 +178,14 @@ test("nothing that is not declared is looked at", async () => {
   assert.deepEqual(looked, ["x"]);
 });
 
-/** What a usage object crosses as. @param {string[]} names @param {unknown} usage */
+/** The crossed values of a usage object. @param {string[]} names @param {unknown} usage */
 async function usage(names, usage) {
   const fields = [{ name: "usage", path: "usage:event.usage", names }];
   const pick = await makePicker({ source: "s", only: null, fields, list: null });
   return pick([{ usage }])?.[0];
 }
 
-test("of a usage object the values cross that have a name, each behind the name's number", async () => {
+test("the named values of a usage object cross, each behind its name's number", async () => {
   const names = ["input", "cost.total", "details.cached", "parts[]", "details"];
   assert.deepEqual(
     await usage(names, { x: 9, input: 7, cost: { total: 0.5, input: 1 }, output: 3 }),
@@ -197,7 +197,7 @@ test("of a usage object the values cross that have a name, each behind the name'
   for (const none of [undefined, null, 5, "text", true]) assert.equal(await usage(names, none), null);
 });
 
-test("usages that a usage is made of cross between two marks, and have no parts themselves", async () => {
+test("the usages in a usage's list cross between two marks, without lists of their own", async () => {
   const parts = [{ input: 1, parts: [{ input: 9 }] }, "text", null, { details: { cached: 2 } }];
   const expected = [0, 7, 1, true, 0, 1, 1, false, 1, true, 2, 2, 1, false];
   assert.deepEqual(await usage(["input", "parts[]", "details.cached"], { input: 7, parts }), expected);
@@ -206,7 +206,7 @@ test("usages that a usage is made of cross between two marks, and have no parts 
   assert.deepEqual(await usage(["parts[]"], { parts: { length: 5 } }), []);
 });
 
-test("a usage object that throws costs what it hides, and no more", async () => {
+test("a throwing getter of a usage object costs that value only", async () => {
   const bad = {
     input: 7,
     get output() {

@@ -1,5 +1,5 @@
-// The session store in another place or shape: `session.store` of the configuration, several agents in one store, archives
-// of the move into the database, rows with providers' names. Counted by the command `sync`.
+// Session stores at other paths and in other shapes: `session.store` of the configuration, several agents in one store, archives
+// of the move into the database, rows with providers' names. The command `sync` counts them.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -48,7 +48,7 @@ async function world(t) {
       databases.push(database);
       return database;
     },
-    /** What one run counts. @param {Record<string, string>} [env] */
+    /** The calls that one run counts. @param {Record<string, string>} [env] */
     sync: async ({ SINCE, ...env } = {}) => {
       const given = { PATH: process.env.PATH ?? "", HOME: stateDir, AGENTWATCH_URL: receiver.url, ...env };
       const args = ["sync", "--json", "--state-dir", stateDir, ...(SINCE ? ["--since", SINCE] : [])];
@@ -92,12 +92,12 @@ describe("session.store", { concurrency: 4 }, () => {
       assert.equal(receiver.totals["mock/m1"]?.requests, 4);
     });
 
-  test("with an agent's id in it: a store for each agent that is there", async (t) => {
+  test("with an agent's id in it: one store for each agent", async (t) => {
     const { at, write, configure, database, sync, receiver } = await world(t);
     configure({ session: { store: at("stores/{agentId}/sessions.json") } });
     write("stores/main/a.jsonl", answer(1));
     write("stores/side/a.jsonl", answer(2), answer(3));
-    // No file of transcripts, as a newer gateway has it.
+    // As on a newer gateway, which has no transcript files.
     database("stores/ops/openclaw-agent.sqlite", { s: "agent:ops:main" }).append("s", answer(4));
     const { calls, error } = await sync();
     assert.equal(calls, 4, error);
@@ -126,7 +126,7 @@ describe("session.store", { concurrency: 4 }, () => {
     assert.deepEqual(receiver.agents, { main: 2, side: 2, ops: 2 });
   });
 
-  test("that is the usual one, or a link to it, counts once", async (t) => {
+  test("that is the default path, or a link to it, counts once", async (t) => {
     const { store, at, write, configure, database, sync } = await world(t);
     write("agents/main/sessions/a.jsonl", answer(1), answer(2));
     database("agents/side/agent/openclaw-agent.sqlite", { s: "agent:side:main" }).append("s", answer(3));
@@ -137,7 +137,7 @@ describe("session.store", { concurrency: 4 }, () => {
     assert.equal((await sync()).calls, 0);
   });
 
-  test("alone: nothing stands in the state directory, or nowhere", async (t) => {
+  test("alone: the state directory has no store, and no store exists", async (t) => {
     const { write, configure, sync, at } = await world(t);
     configure({ session: { store: "~/elsewhere/sessions.json" } });
     const { status, error } = await sync();
@@ -152,7 +152,7 @@ describe("session.store", { concurrency: 4 }, () => {
   });
 });
 
-test("a plugin reads the store that the gateway's configuration names", async (t) => {
+test("a plugin reads the store of the gateway's configuration", async (t) => {
   const { store, at, write, sync, receiver } = await world(t);
   const gateway = new Gateway("none");
   t.after(() => gateway.close());
@@ -162,7 +162,7 @@ test("a plugin reads the store that the gateway's configuration names", async (t
   write("agents/main/sessions/a.jsonl", answer(1));
   write("elsewhere/side/b.jsonl", answer(2), answer(3));
   await gateway.start();
-  // It is asked to fill in what was there before.
+  // `sync` asks it to count older calls.
   const { status, handed_over } = await sync({ SINCE: "2026-01-01" });
   assert.deepEqual([status, handed_over], [0, true]);
   for (let tries = 0; receiver.totals["mock/m1"]?.requests !== 3; tries += 1) {
@@ -174,7 +174,7 @@ test("a plugin reads the store that the gateway's configuration names", async (t
 });
 
 describe("several agents in one store", { concurrency: 4 }, () => {
-  test("are told apart by the sessions' keys in a database", async (t) => {
+  test("are distinguished by the sessions' keys in a database", async (t) => {
     const { database, sync, receiver } = await world(t);
     const shared = database("agents/main/agent/openclaw-agent.sqlite", {
       a: "agent:main:main",
@@ -187,7 +187,7 @@ describe("several agents in one store", { concurrency: 4 }, () => {
     assert.deepEqual(receiver.agents, { main: 2, side: 1, ops: 1 });
   });
 
-  test("are told apart by the index where transcripts are files", async (t) => {
+  test("are distinguished by the index of transcript files", async (t) => {
     const { at, write, configure, sync, receiver } = await world(t);
     configure({
       session: { store: "~/shared/sessions.json" },
@@ -200,7 +200,7 @@ describe("several agents in one store", { concurrency: 4 }, () => {
     writeFileSync(at("shared/sessions.json"), JSON.stringify(index));
     assert.equal((await sync()).calls, 3);
     assert.deepEqual(receiver.agents, { main: 1, side: 1, first: 1 });
-    // A damaged index costs no call, and is named.
+    // A damaged index costs no call, and is reported.
     writeFileSync(at("shared/sessions.json"), "{");
     write("shared/c.jsonl", { ...answer(4), timestamp: new Date().toISOString() });
     const { status, calls, problems } = await sync();
@@ -218,7 +218,7 @@ describe("several agents in one store", { concurrency: 4 }, () => {
     assert.deepEqual(receiver.agents, { main: 1, side: 1, ops: 1 });
   });
 
-  test("have one database that the configuration names", async (t) => {
+  test("have one database at the configured path", async (t) => {
     const { configure, database, sync, receiver } = await world(t);
     configure({ session: { store: "~/shared/all.sqlite" } });
     const all = database("shared/all.sqlite", { a: "agent:main:main", b: "agent:side:main" });
@@ -241,7 +241,7 @@ describe("archives of the move into the database", { concurrency: 4 }, () => {
       at(`${ARCHIVE}/archive-tier.d.jsonl.deleted.2026-11-21T00-00-00.000Z.zst.imported-1780000000001`),
       zstdCompressSync(lines(header("d"), answer(4))),
     );
-    // These are no transcripts.
+    // These files are no transcripts.
     write(`${ARCHIVE}/legacy-store.sessions.json.imported-1780000000000`, answer(10));
     write(`${ARCHIVE}/agent-main-main.a.trajectory.jsonl.imported-1780000000000`, answer(11));
     write(`${ARCHIVE}/agent-main-main.a.checkpoint.1.jsonl.imported-1780000000000`, answer(12));
@@ -255,7 +255,7 @@ describe("archives of the move into the database", { concurrency: 4 }, () => {
     write(`${ARCHIVE}/agent_main_main.a.jsonl.imported-1780000000000`, answer(1), answer(2), answer(3));
     write(`${ARCHIVE}/agent_main_side.b.jsonl.imported-1780000000000`, answer(4), answer(5));
     const moved = database("agents/main/agent/openclaw-agent.sqlite", { a: "agent:main:main" });
-    // Written anew: with another order of members, and under new ids.
+    // Written again, with members in another order and new ids.
     const again = (/** @type {number} */ number) => ({
       ...answer(number),
       id: `moved${number}`,
@@ -282,7 +282,7 @@ describe("archives of the move into the database", { concurrency: 4 }, () => {
     assert.equal((await sync()).calls, 1);
   });
 
-  test("stand beside a store elsewhere too, and say whose they are", async (t) => {
+  test("are read beside a configured store too, with the agent of their name", async (t) => {
     const { configure, write, sync, receiver } = await world(t);
     configure({ session: { store: "~/shared/sessions/sessions.json" } });
     write("shared/session-sqlite-import-archive/agent_main_main.a.jsonl.imported-1780000000000", answer(1));

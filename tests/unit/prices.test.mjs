@@ -1,4 +1,4 @@
-// Costs: whose figure is taken, and what a model costs of which nobody told.
+// Costs: precedence of their sources, and prices of calls without a cost.
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
@@ -34,7 +34,7 @@ async function costs(config, calls, gatewayConfig = {}) {
   }
 }
 
-test("a figure of the gateway's, a price of the settings, one of the table, or unknown", async () => {
+test("a cost of the gateway, a price of the settings, a list price, or unknown", async () => {
   const prices = {
     "own/m": { input: 1, output: 2, cacheRead: 0.5 },
     "openai/gpt-4o": { input: 99, output: 99 },
@@ -55,7 +55,7 @@ test("a figure of the gateway's, a price of the settings, one of the table, or u
   });
 });
 
-test("a provider that is used by login alone is no spend, whatever the gateway reckons", async () => {
+test("calls of a provider with a login only cost nothing, whatever the gateway computes", async () => {
   const profiles = {
     "anthropic:me": { provider: "anthropic", mode: "oauth" },
     "openai:me": { provider: "openai", mode: "oauth" },
@@ -69,7 +69,7 @@ test("a provider that is used by login alone is no spend, whatever the gateway r
   });
 });
 
-test("the gateway's prices hold where it told no figure", async () => {
+test("the gateway's prices hold for calls without a cost", async () => {
   const cost = { input: 3, output: 15, cacheRead: 0.3, cacheWrite: 3.75 };
   const tieredPricing = [
     { input: 1, output: 2, cacheRead: 1, cacheWrite: 1, range: [0, 3_000] },
@@ -88,19 +88,19 @@ test("the gateway's prices hold where it told no figure", async () => {
   const { costs: told } = await costs({ prices }, calls, { models: { providers: { own: { models } } } });
   assert.deepEqual(told, {
     "own/m": ["openclaw", 0.0051],
-    // 3,000 tokens of prompt: its second tier begins there.
+    // A prompt of 3,000 tokens: the second tier begins there.
     "own/tiered": ["openclaw", 0.0064],
     "own/free": ["configured", 0.0031],
     "own/asked": ["unknown", 0],
   });
 });
 
-test("a configuration with anything in it has no prices", () => {
+test("a configuration with values of wrong types has no prices", () => {
   for (const providers of [undefined, { a: null }, { a: { models: 3 } }, { a: { models: [{ cost: 7 }] } }])
     assert.deepEqual(openclawPrices({ models: { providers } }), {});
 });
 
-test("a configuration with anything in it names no login", () => {
+test("a configuration with values of wrong types has no logins", () => {
   for (const config of [
     undefined,
     {},
@@ -110,7 +110,7 @@ test("a configuration with anything in it names no login", () => {
     assert.deepEqual(usedByLogin(config), []);
 });
 
-test("prices that cannot be meant are named, once, and the others hold", async () => {
+test("invalid prices are logged once, and the others hold", async () => {
   const prices = { "own/m": { input: "1", output: 2 }, "own/n": { input: 1, output: 2 } };
   const { costs: told, log } = await costs({ prices }, [call("own", "m"), call("own", "n")]);
   assert.deepEqual(told, { "own/m": ["unknown", 0], "own/n": ["configured", 0.0032] });
@@ -122,7 +122,7 @@ test("prices that cannot be meant are named, once, and the others hold", async (
   );
 });
 
-test("the package's table is the source's", () => {
+test("the package's table equals the source's", () => {
   const packed = brotliDecompressSync(readFileSync(new URL("prices.br", DIST))).toString();
   const source = readFileSync(new URL("../../crate/src/prices/table.txt", import.meta.url), "utf8");
   assert.equal(packed, source);

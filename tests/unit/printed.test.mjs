@@ -1,4 +1,4 @@
-// The commands of docs/proxy.md and docs/sync.md, typed as they are printed.
+// Runs the commands of docs/proxy.md and docs/sync.md literally.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
@@ -24,7 +24,7 @@ after(() => {
   rmSync(root, { recursive: true, force: true });
 });
 
-/** Programs on the PATH, and a home folder with a state directory in whose store are two calls. */
+/** Programs on the PATH, and a home folder with a state directory whose store has two calls. */
 function environment() {
   const [bin, home] = [join(root, "bin"), join(root, "home")];
   const sessions = join(home, ".openclaw", "agents", "main", "sessions");
@@ -37,14 +37,14 @@ function environment() {
 }
 
 /**
- * Types a command; one that stays is ended once it has said so.
+ * Runs a command; one that keeps running is stopped once its output matches `stays`.
  *
  * @param {string} command
  * @param {RegExp} [stays]
  */
 async function type(command, stays) {
   const line = command.replace("http://localhost:8470", receiver.url);
-  // The last word is the program itself, so that a signal reaches it.
+  // `exec` before the last program, so that a signal reaches it.
   const [, assignments = "", words = ""] = /^((?:\w+=\S+ )*)(.*)$/.exec(line) ?? [];
   const child = spawn("bash", ["-c", `${assignments}exec ${words}`], {
     env: environment(),
@@ -63,10 +63,10 @@ async function type(command, stays) {
   return { code, output };
 }
 
-/** A port that is surely free, in the place of the one that others may have. @param {string} command */
+/** Replaces the port of a command by a free one. @param {string} command */
 const anyPort = (command) => `${command} --port 0`;
 
-describe("the commands that are printed", () => {
+describe("the documented commands", () => {
   test("a proxy before three upstreams", async () => {
     for (const command of await printed("docs/proxy.md", "The proxy")) {
       const { code, output } = await type(anyPort(command), /proxy on http:\/\/127\.0\.0\.1:\d+: .*local/);

@@ -27,7 +27,7 @@ describe("calls", () => {
         request.resume();
         const encoded = encoding === "identity" ? {} : { "content-encoding": encoding };
         response.writeHead(200, { "content-type": "text/event-stream", "x-request-id": "req_1", ...encoded });
-        // In pieces that have nothing to do with events.
+        // In pieces that do not end where events end.
         for (let index = 0; index < bytes.length; index += 23)
           response.write(bytes.subarray(index, index + 23));
         response.end();
@@ -61,7 +61,7 @@ describe("calls", () => {
     });
   }
 
-  test("what is no call of a model is passed and not told", async () => {
+  test("requests that are no model calls pass and are not reported", async () => {
     const at = await world((_, response) => response.end("{}"));
     try {
       await get(`${at.url}/v1/models`);
@@ -74,7 +74,7 @@ describe("calls", () => {
     }
   });
 
-  test("an answer that cannot be read is passed, told as such and counted", async () => {
+  test("an answer that cannot be read passes, is reported as unread and counted", async () => {
     const bytes = Buffer.from("this is no gzip");
     const at = await world((request, response) => {
       request.resume();
@@ -97,7 +97,7 @@ describe("calls", () => {
     }
   });
 
-  test("a module that traps costs a reading, not the stream, and not the next reading", async () => {
+  test("a trap costs one reading, but neither the stream nor the next reading", async () => {
     const { instantiate } = await import("../../dist/base.js");
     let made = 0;
     const instantiate = () => {
@@ -135,7 +135,7 @@ describe("calls", () => {
     }
   });
 
-  test("usage is asked for where told to, with nothing else changed", async () => {
+  test("include_usage is added where configured, and nothing else changes", async () => {
     /** @type {{ body: string, length: string | undefined }[]} */
     const seen = [];
     const at = await world(
@@ -171,7 +171,7 @@ describe("calls", () => {
     }
   });
 
-  test("a body too large to be held passes as it is", async () => {
+  test("a body too large to be held passes unchanged", async () => {
     let arrived = "";
     const at = await world(
       async (request, response) => {

@@ -12,7 +12,7 @@ const MB = 1024 * 1024;
 /** @param {string} target */
 const rawGet = (target) => `GET ${target} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`;
 
-/** What a server answers to these very bytes. @param {number} port @param {string} bytes @returns {Promise<string>} */
+/** The answer of a server to exactly these bytes. @param {number} port @param {string} bytes @returns {Promise<string>} */
 function raw(port, bytes) {
   return new Promise((resolve, reject) => {
     let answer = "";
@@ -26,7 +26,7 @@ function raw(port, bytes) {
 }
 
 describe("ends", () => {
-  test("a client that leaves is known to the upstream at once", async () => {
+  test("the upstream's connection closes at once when the client leaves", async () => {
     /** @type {(value: unknown) => void} */
     let gone = () => {};
     const left = new Promise((resolve) => {
@@ -87,7 +87,7 @@ describe("ends", () => {
     }
   });
 
-  test("a stream that breaks off upstream breaks off at the client", async () => {
+  test("a stream that breaks off at the upstream breaks off at the client", async () => {
     const at = await world((request, response) => {
       request.resume();
       response.writeHead(200, request.headers["x-length"] ? { "content-length": 10_000 } : {});
@@ -107,7 +107,7 @@ describe("ends", () => {
     }
   });
 
-  test("what cannot be reached is a 502 that says why and what to look at", async () => {
+  test("an unreachable upstream is a 502 with the reason and what to check", async () => {
     const silent = createTcpServer((socket) => socket.destroy());
     await new Promise((resolve) => silent.listen(0, "127.0.0.1", () => resolve(undefined)));
     const free = createServer();
@@ -145,7 +145,7 @@ describe("ends", () => {
     }
   });
 
-  test("an upstream that talks nonsense harms nobody", async () => {
+  test("invalid answers of an upstream end only their own request", async () => {
     const nonsense = [
       "",
       "hello\r\n\r\n",
@@ -185,7 +185,7 @@ describe("ends", () => {
     }
   });
 
-  test("what is no upstream's path is refused", async () => {
+  test("a path of no upstream is refused", async () => {
     const at = await world((_, response) => response.end("reached"));
     try {
       for (const path of ["/", "/upx/v1", "/other/v1", "//up/x", "/%75p/x", "/up%2f..%2fother"]) {
@@ -202,7 +202,7 @@ describe("ends", () => {
     }
   });
 
-  test("an upstream that refuses a body before it has come is heard", async () => {
+  test("an upstream's refusal before the body has come reaches the client", async () => {
     const at = await world((_, response) => response.writeHead(413).end("too large"));
     try {
       const { status, body } = await get(`${at.url}${CHAT}`, {
@@ -217,7 +217,7 @@ describe("ends", () => {
 });
 
 describe("pace", () => {
-  test("a slow client slows the upstream down, and memory stays", async () => {
+  test("a slow client slows the upstream down, and memory stays bounded", async () => {
     const block = Buffer.alloc(MB, "x");
     let sent = 0;
     const at = await world(async (_, response) => {
@@ -236,7 +236,7 @@ describe("pace", () => {
           answer.on("error", () => {});
           answer.pause();
           await pause(500);
-          // What all buffers on the way may hold, the kernel's included.
+          // The size of all buffers between, the kernel's included.
           assert.ok(sent < 40, `${sent} MB were sent to a client that reads nothing`);
           assert.ok(process.memoryUsage.rss() - before < 100 * MB);
           request.destroy();
@@ -272,10 +272,10 @@ describe("pace", () => {
     }
   });
 
-  test("each piece is passed when it comes", { timeout: 60_000 }, async () => {
+  test("each piece is forwarded when it comes", { timeout: 60_000 }, async () => {
     const events = chat({ texts: ["a", "b", "c", "d"] });
     let came = () => {};
-    // Nothing goes on before the client has the piece before, so what were held back would be held back for ever.
+    // The upstream waits until the client has the piece before, so a piece that is held back is never forwarded.
     const next = () =>
       new Promise((resolve) => {
         came = () => resolve(undefined);
@@ -314,7 +314,7 @@ describe("pace", () => {
     }
   });
 
-  test("100 streams at once on kept connections", async () => {
+  test("100 streams at once on persistent connections", async () => {
     let connections = 0;
     const at = await world(async (request, response) => {
       let body = "";

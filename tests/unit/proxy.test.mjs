@@ -24,7 +24,7 @@ const sha = (bytes) => createHash("sha256").update(bytes).digest("hex");
 /** @param {string} target */
 const rawGet = (target) => `GET ${target} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`;
 
-/** What a server answers to these very bytes. @param {number} port @param {string} bytes @returns {Promise<string>} */
+/** The answer of a server to exactly these bytes. @param {number} port @param {string} bytes @returns {Promise<string>} */
 function raw(port, bytes) {
   return new Promise((resolve, reject) => {
     let answer = "";
@@ -38,7 +38,7 @@ function raw(port, bytes) {
 }
 
 describe("bytes", () => {
-  /** What is asked for both ways, and must be the same. @type {Record<string, import("node:http").RequestListener>} */
+  /** Requests that are made directly and through the proxy; the answers must be equal. @type {Record<string, import("node:http").RequestListener>} */
   const answers = {
     plain: (_, response) =>
       response.writeHead(200, "Fine", { "content-length": 5, "X-Case": "a" }).end("hello"),
@@ -210,7 +210,7 @@ describe("bytes", () => {
   });
 });
 
-test("no key and no text of a conversation is in anything that is told", async () => {
+test("no key and no text of a conversation is in logs or records", async () => {
   const at = await world((request, response) => {
     request.resume();
     response.writeHead(request.url === CHAT ? 200 : 401, { "x-echo": "sk-secret-of-the-client" });
@@ -258,7 +258,7 @@ describe("paths", () => {
   const CUT = ["..;", "..;a=b", "..%3b", "..%253bx", "..%3fx", "..%23", "%2e%2e%3bx"];
   const SLASHES = ["/", "%2f", "%2F", "\\", "%5c", "%255c", "%252f", "%ef%bc%8f", "%e2%88%95", "%u2215"];
 
-  test("that leave their folder at an upstream that decodes them are refused", async () => {
+  test("that leave their folder when an upstream decodes them are refused", async () => {
     /** @type {(string | undefined)[]} */
     const reached = [];
     const at = await world(
@@ -291,7 +291,7 @@ describe("paths", () => {
     }
   });
 
-  test("that name another host, or hold what no path has, are refused", async () => {
+  test("that name another host or have invalid characters are refused", async () => {
     const at = await world((_, response) => response.end("reached"));
     const open = await proxyTo([`/=${at.direct},provider=mock`]);
     try {
@@ -326,7 +326,7 @@ describe("paths", () => {
     }
   });
 
-  test("of models with odd names pass as they are", async () => {
+  test("of models with unusual names pass unchanged", async () => {
     const at = await world((request, response) => response.end(request.url));
     try {
       for (const path of [
@@ -343,7 +343,7 @@ describe("paths", () => {
   });
 });
 
-test("cookies, which know no ports, stay here: they are other servers'", async () => {
+test("cookies, which browsers send to every port of a host, are not forwarded", async () => {
   /** @type {string[][]} */
   const seen = [];
   const at = await world((request, response) => {
@@ -367,7 +367,7 @@ test("cookies, which know no ports, stay here: they are other servers'", async (
   }
 });
 
-test("hints before an answer pass without what frames a message", async () => {
+test("early hints pass without framing fields", async () => {
   const upstream = createTcpServer((socket) => {
     socket
       .on("error", () => {})

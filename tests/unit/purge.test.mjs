@@ -1,4 +1,4 @@
-// The command `purge`: it removes what an uninstalled plugin leaves behind, and nothing else, and only where asked.
+// The command `purge`: it removes the state of an uninstalled plugin, nothing else, and only after a confirmation.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
@@ -12,7 +12,7 @@ const root = mkdtempSync(join(tmpdir(), "agentwatch-purge-"));
 after(() => rmSync(root, { recursive: true, force: true }));
 
 let states = 0;
-/** A state directory with a gateway's configuration and a folder of ours. @param {Record<string, string>} [files] */
+/** A state directory with a gateway's configuration and the plugin's folder. @param {Record<string, string>} [files] */
 function state(files = { "installation.json": "{}" }) {
   states += 1;
   const stateDir = join(root, `state-${states}`);
@@ -31,7 +31,7 @@ function purge(stateDir, ...more) {
 }
 
 describe("purge", () => {
-  test("with --yes removes the folder of ours alone", () => {
+  test("with --yes removes only the plugin's folder", () => {
     const { stateDir, ours } = state();
     const { stderr, code } = purge(stateDir, "--yes");
     assert.equal(code, 0, stderr);
@@ -39,7 +39,7 @@ describe("purge", () => {
     assert.deepEqual(readdirSync(stateDir), ["openclaw.json"]);
   });
 
-  test("removes nothing where there is no terminal to agree at", () => {
+  test("removes nothing without a terminal to confirm at", () => {
     const { stateDir, ours } = state();
     const { stderr, code } = purge(stateDir);
     assert.equal(code, 1, stderr);
@@ -66,7 +66,7 @@ describe("purge", () => {
     });
   }
 
-  test("leaves alone what a process uses, and says which", () => {
+  test("removes nothing that a process uses, and names the process", () => {
     const owner = {
       pid: process.pid,
       host: hostname(),
@@ -81,7 +81,7 @@ describe("purge", () => {
     assert.ok(existsSync(ours));
   });
 
-  test("leaves alone a folder that happens to have the name", () => {
+  test("does not remove another program's folder of that name", () => {
     const { stateDir, ours } = state({ "thesis.txt": "mine" });
     rmSync(join(ours, "journal"), { recursive: true });
     const { stderr, code } = purge(stateDir, "--yes");
@@ -90,13 +90,13 @@ describe("purge", () => {
     assert.deepEqual(readdirSync(ours), ["thesis.txt"]);
   });
 
-  test("says where there is nothing", () => {
+  test("reports where there is nothing to remove", () => {
     const { stderr, code } = purge(join(root, "nowhere"), "--yes");
     assert.equal(code, 2, stderr);
     assert.match(stderr, /nothing to remove in .*nowhere/);
   });
 
-  test("refuses an option that it does not have", () => {
+  test("refuses an unknown option", () => {
     const { stateDir, ours } = state();
     const { stderr, code } = purge(stateDir, "--force");
     assert.equal(code, 2, stderr);

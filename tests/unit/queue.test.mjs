@@ -1,11 +1,11 @@
-// Events on their way into the core: none is lost or changes its place, and none waits for too many others.
+// The queue of events before the core: order is kept, nothing is lost, and spans are bounded.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Queue, spansOf, TICK_MS } from "../../dist/base.js";
 
 const SETTLED = 512;
 
-/** What is taken of events that came so many ms behind the first. @param {number[]} times */
+/** The events taken from a queue. @param {number[]} times */
 function taken(times) {
   const queue = new Queue(
     () => 0,
@@ -27,7 +27,7 @@ test("the events of one tick are one span, and the events of the next tick are t
   );
 });
 
-test("a burst is settled piece by piece, in its order", () => {
+test("a burst is split into spans, in order", () => {
   const spans = taken(Array.from({ length: 2 * SETTLED + 5 }, (_, index) => index / 100));
   const lengths = spans.map(([events]) => events.length);
   assert.deepEqual(lengths, [SETTLED, SETTLED, 5]);

@@ -44,7 +44,7 @@ function link(
 
 const run = promisify(execFile);
 
-/** A certificate that nobody vouches for, of another name, and its fingerprint as openssl says it. */
+/** A self-signed certificate of another name, and its fingerprint as openssl prints it. */
 async function makeCertificate() {
   const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
   const words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=elsewhere"];
@@ -63,7 +63,7 @@ describe("the address of a gateway", () => {
     ["wss://gateway.example", "gateway.example", 443],
     ["wss://[2001:db8::1]:5", "2001:db8::1", 5],
   ]))
-    test(`${text} is taken`, () => {
+    test(`${text} is accepted`, () => {
       const address = addressOf(text);
       assert.deepEqual([address.host, address.port], [host, port]);
     });
@@ -92,11 +92,11 @@ describe("the address of a gateway", () => {
       );
     });
 
-  test("plain ws:// leaves this machine where that is asked for", () => {
+  test("plain ws:// may leave this machine where the variable allows it", () => {
     assert.equal(parseGateway("ws://10.0.0.5:18789", undefined, true).host, "10.0.0.5");
   });
 
-  test("a fingerprint is taken as OpenClaw's clients take it", () => {
+  test("a fingerprint is accepted in the forms of OpenClaw's clients", () => {
     const plain = "ab".repeat(32);
     const pairs = Array.from({ length: 32 }, () => "AB").join(":");
     for (const text of [plain, pairs, `sha256:${pairs}`, `SHA-256 ${pairs}`, `sha256 Fingerprint=${pairs}`])
@@ -110,7 +110,7 @@ describe("the address of a gateway", () => {
   });
 });
 
-describe("the secrets that a gateway is shown", () => {
+describe("the credentials for a gateway", () => {
   const url = "wss://gateway.example:18789";
   /** @param {Record<string, unknown>} remote @param {Record<string, string>} env */
   async function access(remote, env = {}) {
@@ -129,7 +129,7 @@ describe("the secrets that a gateway is shown", () => {
     }
   }
 
-  test("the environment wins over the configuration, which is of its own gateway alone", async () => {
+  test("the environment wins over the configuration, which holds for its own gateway only", async () => {
     const remote = { url, token: "configured" };
     assert.equal((await access(remote, { OPENCLAW_GATEWAY_TOKEN: ` ${SECRET}\n` })).token, SECRET);
     assert.equal((await access(remote, { OPENCLAW_GATEWAY_PASSWORD: SECRET })).password, SECRET);
@@ -138,7 +138,7 @@ describe("the secrets that a gateway is shown", () => {
     assert.equal((await access({})).token, undefined);
   });
 
-  test("references are resolved, and what cannot be names the setting", async () => {
+  test("references are resolved, and an error names the setting", async () => {
     const reference = { source: "env", provider: "default", id: "FAR_TOKEN" };
     assert.equal((await access({ url, token: reference }, { FAR_TOKEN: SECRET })).token, SECRET);
     assert.equal((await access({ url, token: "${FAR_TOKEN}" }, { FAR_TOKEN: SECRET })).token, SECRET);
@@ -157,7 +157,7 @@ describe("the device", () => {
     assert.equal(openDevice(stateDir).id, device.id);
   });
 
-  test("one that is damaged is said, and kept", async () => {
+  test("a damaged one is reported, and not replaced", async () => {
     const stateDir = join(folder, "damaged");
     openDevice(stateDir);
     const file = join(stateDir, "agentwatch", "device.json");
@@ -171,10 +171,10 @@ describe("the device", () => {
 
 describe("a WebSocket", () => {
   /**
-   * What becomes of bytes that a server sends.
+   * The messages and the end of a socket whose server sends these bytes.
    *
    * @param {Buffer} bytes
-   * @param {number} [size] Of the pieces in which they come.
+   * @param {number} [size] Size of the pieces in which they arrive.
    */
   async function heardOf(bytes, size = bytes.length, most = 1_000) {
     const gateway = await startFakeGateway({
@@ -198,7 +198,7 @@ describe("a WebSocket", () => {
   }
   const end = frame(Buffer.concat([Buffer.from([3, 232]), Buffer.from("bye")]), { code: 8 });
 
-  test("texts come whole, however they are cut", async () => {
+  test("texts are complete at every cut", async () => {
     const long = "ä".repeat(400);
     const pieces = [
       frame("one"),
@@ -251,7 +251,7 @@ describe("a WebSocket", () => {
     ["a long ping", frame("x".repeat(126), { code: 9 }), /invalid frame/],
     ["an unknown kind", frame("x", { code: 11 }), /invalid frame/],
   ]))
-    test(`${what} ends it`, async () => {
+    test(`${what} ends the connection`, async () => {
       for (const size of [1, bytes.length]) {
         const { texts, why: told } = await heardOf(bytes, size);
         assert.deepEqual(texts, []);
@@ -259,7 +259,7 @@ describe("a WebSocket", () => {
       }
     });
 
-  test("what is no WebSocket is said", async () => {
+  test("a server without WebSockets is reported", async () => {
     const gateway = await startFakeGateway({ status: 404 });
     await assert.rejects(link(gateway), (error) => {
       const { says, mayPass } = troubleOf(error, addressOf(gateway.url), "x");
@@ -274,7 +274,7 @@ describe("a WebSocket", () => {
 });
 
 describe("a connection", () => {
-  test("is signed by the device, and asks for reading alone", async () => {
+  test("is signed by the device, and requests reading only", async () => {
     const gateway = await startFakeGateway();
     const open = await link(gateway);
     assert.equal(open.version, "2026.9.6");
@@ -285,7 +285,7 @@ describe("a connection", () => {
     await gateway.close();
   });
 
-  test("requests that are under way end with it", async () => {
+  test("pending requests end with the connection", async () => {
     /** @type {unknown[]} */
     const closed = [];
     const gateway = await startFakeGateway({
@@ -329,7 +329,7 @@ describe("a connection", () => {
       true,
     ],
     [
-      "an unpaired device of an odd request",
+      "an unpaired device with an unusual request id",
       {
         code: "NOT_PAIRED",
         message: "pairing required",
@@ -373,7 +373,7 @@ describe("a connection", () => {
       false,
     ],
   ]))
-    test(`${what} is said with its mend`, async () => {
+    test(`${what} is reported with its mend`, async () => {
       const gateway = await startFakeGateway({
         answer: () => {
           throw error;
@@ -388,7 +388,7 @@ describe("a connection", () => {
       await gateway.close();
     });
 
-  test("an old version, and a gateway that is away", async () => {
+  test("an old version, and a gateway that cannot be reached", async () => {
     const old = new Refusal("sessions.usage.timeseries", {
       code: "INVALID_REQUEST",
       message: "unknown method: sessions.usage.timeseries",
@@ -406,7 +406,7 @@ describe("a connection", () => {
     assert.ok(mayPass);
   });
 
-  test("a pinned certificate is the only one that is taken", async (t) => {
+  test("only the pinned certificate is accepted", async (t) => {
     const certificate = await makeCertificate();
     if (!certificate) return t.skip("openssl is not there");
     const gateway = await startFakeGateway({ tls: certificate });
@@ -423,7 +423,7 @@ describe("a connection", () => {
       assert.match(trouble.says, says);
       assert.equal(trouble.mayPass, false);
     }
-    // Nothing was said to it.
+    // It got no message.
     assert.equal(gateway.asked.length, asked);
     await gateway.close();
   });

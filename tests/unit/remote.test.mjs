@@ -41,7 +41,7 @@ function link(
 
 const run = promisify(execFile);
 
-/** A certificate that nobody vouches for, of another name, and its fingerprint as openssl says it. */
+/** A self-signed certificate of another name, and its fingerprint as openssl prints it. */
 async function makeCertificate() {
   const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
   const words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=elsewhere"];
@@ -63,7 +63,7 @@ describe("following a gateway", () => {
     cost: 0,
   });
 
-  /** A gateway with sessions, each with so many calls. @param {{ hasEvents?: boolean, takesMaxChars?: boolean }} [kind] */
+  /** A gateway with sessions and calls. @param {{ hasEvents?: boolean, takesMaxChars?: boolean }} [kind] */
   async function follow({ hasEvents = true, takesMaxChars = true } = {}) {
     /** @type {Map<string, { n: number, calls: number, updatedAt: number, sessionId: string, isSilent?: boolean }>} */
     const sessions = new Map();
@@ -99,7 +99,7 @@ describe("following a gateway", () => {
           };
         if (method === "chat.history" && params.maxChars && !takesMaxChars)
           throw invalid("invalid chat.history params: at root: unexpected property 'maxChars'");
-        // The history of a gateway at work comes late.
+        // A working gateway writes its history late.
         const told =
           session && !session.isSilent
             ? Array.from({ length: session.calls }, (_, i) => point(session, i))
@@ -165,13 +165,13 @@ describe("following a gateway", () => {
     await far.settle();
     assert.equal(far.taken.length, 7);
     assert.equal(far.asked("sessions.usage.timeseries").length, 6);
-    // Woken by what happens, it lists nothing in between, and asks for no totals.
+    // With events it lists no sessions in between, and requests no totals.
     assert.equal(far.asked("sessions.list").length, 3);
     for (const method of ["usage.cost", "sessions.usage"]) assert.equal(far.asked(method).length, 0);
     await far.close();
   });
 
-  test("a call whose message comes late has its names, and one that has none is counted all the same", async () => {
+  test("a call whose message comes late has its model, and a call without a message is counted too", async () => {
     const far = await follow();
     far.add("agent:main:late");
     far.add("agent:main:never", 7);
@@ -185,7 +185,7 @@ describe("following a gateway", () => {
     await far.close();
   });
 
-  test("a burst of changes is one look", async () => {
+  test("a burst of changes is one reading", async () => {
     const far = await follow();
     far.add("agent:main:a");
     await far.settle(600);
@@ -196,7 +196,7 @@ describe("following a gateway", () => {
     await far.close();
   });
 
-  test("without events only sessions with another time of change are asked for", async () => {
+  test("without events only sessions with another time of change are read", async () => {
     const far = await follow({ hasEvents: false, takesMaxChars: false });
     for (const key of ["agent:main:a", "agent:main:b"]) far.add(key);
     await far.settle(600);
@@ -213,12 +213,12 @@ describe("following a gateway", () => {
       ["agent:main:b"],
     );
     assert.equal(far.taken.length, 3);
-    // It learns once what the gateway does not take.
+    // It tries the unknown parameter once.
     assert.equal(far.asked("chat.history").filter(({ params }) => params.maxChars).length, 1);
     await far.close();
   });
 
-  test("what runs do wakes it where a gateway tells of no sessions", async () => {
+  test("events of runs wake it on a gateway without events of sessions", async () => {
     const far = await follow({ hasEvents: false });
     far.add("agent:main:a");
     await far.settle(600);
@@ -233,7 +233,7 @@ describe("following a gateway", () => {
     await far.close();
   });
 
-  test("a key that got another session: the calls of the one before are read by its id", async () => {
+  test("a key with a new session: the calls of the session before are read by its id", async () => {
     const far = await follow();
     far.add("agent:main:a");
     await far.settle(600);
@@ -252,7 +252,7 @@ describe("following a gateway", () => {
   });
 });
 
-describe("calls that others told", () => {
+describe("calls of other senders", () => {
   const at = 1_795_000_000_000;
   /** @param {any[]} records @param {{ status?: number, features?: string[] | null }} [kind] */
   async function receiver(records, { status = 200, features = ["ids"] } = {}) {
@@ -284,11 +284,11 @@ describe("calls that others told", () => {
     ...more,
   });
 
-  test("each telling is one call", async () => {
+  test("each record matches one call", async () => {
     const server = await receiver([told("2"), told("1")]);
     const others = new OtherSenders(server.url, undefined, "far");
     assert.equal((await others.without([call(), call(), call()])).length, 1);
-    // They were of these, and are of no later ones.
+    // The records matched these calls, and match no later ones.
     assert.equal((await others.without([call({ written: at + 1_500 })])).length, 1);
     await server.close();
   });
@@ -307,7 +307,7 @@ describe("calls that others told", () => {
       await server.close();
     });
 
-  test("older calls are looked for on further pages", async () => {
+  test("older calls are on further pages", async () => {
     const newer = Array.from({ length: 1_500 }, (_, n) =>
       told(`n${n}`, { timestamp: new Date(at + 60_000).toISOString() }),
     );
@@ -316,7 +316,7 @@ describe("calls that others told", () => {
     await server.close();
   });
 
-  test("a receiver that lists no calls is not asked, and calls wait for a receiver that cannot be reached", async () => {
+  test("a receiver without a list of calls is not asked, and calls wait for a receiver that cannot be reached", async () => {
     const stock = await receiver([told()], { features: null });
     assert.equal((await new OtherSenders(stock.url, undefined, "far").without([call()])).length, 1);
     await stock.close();
@@ -344,7 +344,7 @@ describe("the commands of the documentation", () => {
 
   /** A gateway with two calls in a session. @param {{ key: string, cert: string }} [tls] */
   const gatewayOf = (tls) => {
-    // Two gateways' calls are not of the same ms.
+    // The calls of two gateways have different times.
     const at = Date.now() - (tls ? 60_000 : 90_000);
     const usage = { input: 10, output: 5, cacheRead: 0, cacheWrite: 0 };
     const points = [1, 2].map((n) => ({ timestamp: at + n, ...usage, cost: 0.25 * n }));
@@ -387,12 +387,12 @@ describe("the commands of the documentation", () => {
       assert.equal(status, 0, `${command}\n${said}`);
       assert.ok(!said.includes(SECRET));
     }
-    // Both addresses are gateways to it, and each one's calls are counted once.
+    // Each address counts as a gateway of its own, and its calls count once.
     const requests = Object.values(receiver.totals).reduce((sum, row) => sum + row.requests, 0);
     assert.equal(requests, secure ? 4 : 2);
   });
 
-  /** Types a command; one that stays is ended once it watches. @param {string[]} words @param {boolean} stays */
+  /** Runs a command; one that keeps running is stopped once it watches. @param {string[]} words @param {boolean} stays */
   async function typeCommand(words, stays) {
     const env = {
       PATH: process.env.PATH,
@@ -414,7 +414,7 @@ describe("the commands of the documentation", () => {
     return { status, said };
   }
 
-  test("wrong options are said with what to write", async () => {
+  test("invalid options are reported with their mend", async () => {
     for (const [words, says] of /** @type {[string[], RegExp][]} */ ([
       [["--gateway", "ws://10.1.2.3:1"], /^--gateway ws:\/\/10\.1\.2\.3:1: plain ws/m],
       [["--gateway", "ws://127.0.0.1:1", "--tls-fingerprint", "ab"], /^--tls-fingerprint/m],

@@ -1,4 +1,4 @@
-// The ring between the gateway's thread and the worker: what goes in comes out, in its order, until it is acknowledged.
+// The ring between the gateway's thread and the worker: events come out as they went in, in order, until they are acknowledged.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { makeRing, Ring, RingReader } from "../../dist/base.js";
@@ -11,12 +11,12 @@ function event(number, texts = "", facts = 0) {
   return { numbers: Float64Array.from({ length: 4 + facts }, (_, at) => (at === 0 ? number : at)), texts };
 }
 
-/** @param {import("../../js-shim/src/inbox.js").Waiting[]} events */
+/** @param {import("../../js-shim/src/inbox.js").QueuedEvent[]} events */
 function told(events) {
   return events.map(({ numbers, texts }) => [numbers[0], numbers.length, texts]);
 }
 
-test("an event comes out as it went in, halves of characters included", () => {
+test("an event comes out as it went in, lone surrogates included", () => {
   const ring = new Ring(makeRing(ROOM));
   const reader = new RingReader(ring.memory);
   const texts = ["", "a\0", "ä€𝄞\0", "\ud834 alone\0"];
@@ -31,13 +31,13 @@ test("an event comes out as it went in, halves of characters included", () => {
   assert.ok(ring.isEmpty);
 });
 
-test("random lives: nothing is lost, changed or told twice while there is room, and what finds none is counted", () => {
+test("random sequences: no event is lost, changed or repeated while there is room, and dropped events are counted", () => {
   for (let seed = 1; seed <= 300; seed += 1) {
     const draw = random(seed);
     const ring = new Ring(makeRing(ROOM));
     let reader = new RingReader(ring.memory);
     const [/** @type {any[]} */ written, /** @type {any[]} */ read] = [[], []];
-    /** What was read and is not acknowledged: the next reader reads it again. @type {any[]} */
+    /** Events that were read and not acknowledged: the next reader reads them again. @type {any[]} */
     let doubtful = [];
     for (let step = 0; step < 400; step += 1) {
       const what = draw(10);
@@ -62,10 +62,10 @@ test("random lives: nothing is lost, changed or told twice while there is room, 
   }
 });
 
-test("positions that wrap go on", () => {
+test("positions wrap", () => {
   const memory = makeRing(ROOM);
   const control = new Int32Array(memory.control);
-  // Head and acknowledged, shortly before 2^32.
+  // Head and acknowledged position, shortly before 2^32.
   control.fill(-4, 0, 2);
   const ring = new Ring(memory);
   const reader = new RingReader(memory);
@@ -77,7 +77,7 @@ test("positions that wrap go on", () => {
   assert.equal(ring.dropped, 0);
 });
 
-test("a full ring takes nothing until something is acknowledged", () => {
+test("a full ring drops events until a record is acknowledged", () => {
   const ring = new Ring(makeRing(ROOM));
   const reader = new RingReader(ring.memory);
   while (ring.dropped === 0) ring.push(event(1, "x".repeat(100)));
@@ -91,7 +91,7 @@ test("a full ring takes nothing until something is acknowledged", () => {
   assert.ok(length > 10);
 });
 
-test("a record at which readers died is left out, and its neighbours are not", () => {
+test("a record at which two readers crashed is skipped, and its neighbours are not", () => {
   const ring = new Ring(makeRing(ROOM));
   const reader = new RingReader(ring.memory);
   for (let number = 0; number < 5; number += 1) ring.push(event(number));
@@ -107,7 +107,7 @@ test("a record at which readers died is left out, and its neighbours are not", (
   assert.equal(ring.observed, undefined);
 });
 
-test("a core that dies is given again what is not acknowledged, but for a record at which it died twice", () => {
+test("after a trap the core gets unacknowledged records again, without one at which it trapped twice", () => {
   const ring = new Ring(makeRing(ROOM));
   const reader = new RingReader(ring.memory);
   const numbers = () => told(reader.take()).map(([number]) => number);
@@ -131,7 +131,7 @@ test("a core that dies is given again what is not acknowledged, but for a record
   assert.deepEqual([numbers(), reader.skipped], [[5, 7], 1]);
 });
 
-test("a reader that sleeps wakes for the next event, and at once where one came meanwhile", async () => {
+test("a sleeping reader wakes for the next event, and at once where one came before it slept", async () => {
   const ring = new Ring(makeRing(ROOM));
   const reader = new RingReader(ring.memory);
   const woken = reader.recordArrived();

@@ -1,4 +1,4 @@
-// The commands that go on until they are asked to end, as a user runs them.
+// The commands that run until a signal, as a user runs them.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -36,7 +36,7 @@ function start(args, env = {}) {
   return { child, said, says, ended: once(child, "close") };
 }
 
-test("proxy passes, tells where it listens, and ends when asked", async () => {
+test("proxy forwards, logs its address, and ends at a signal", async () => {
   const upstream = createServer((_, response) => response.end(chat().join("")));
   await once(upstream.listen(0, "127.0.0.1"), "listening");
   const address = `http://127.0.0.1:${portOf(upstream)}`;
@@ -63,7 +63,7 @@ test("proxy passes, tells where it listens, and ends when asked", async () => {
   }
 });
 
-test("https: the upstream's name is told, its certificate is looked at", async (t) => {
+test("https: the upstream gets its name, and its certificate is checked", async (t) => {
   const [key, cert] = ["key.pem", "cert.pem"].map((name) => join(folder, name));
   const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
   const made = spawnSync("openssl", [
@@ -114,7 +114,7 @@ test("https: the upstream's name is told, its certificate is looked at", async (
   }
 });
 
-test("litellm takes a log and ends when asked", async () => {
+test("litellm receives a log and ends at a signal", async () => {
   const { child, said, says, ended } = start(["litellm", "--port", "0"], {
     AGENTWATCH_LITELLM_TOKEN: "t0ken",
   });
@@ -175,7 +175,7 @@ for (const [args, message] of WRONG) {
   });
 }
 
-test("a port that is taken is named", async () => {
+test("a port in use is named", async () => {
   const server = createServer();
   await once(server.listen(0, "127.0.0.1"), "listening");
   try {

@@ -1,4 +1,4 @@
-// Settings: what is wrong is named together with its mend, and the token is never shown.
+// Settings: an invalid one is logged with its mend, and the token never.
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
@@ -6,7 +6,7 @@ import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { answer, Gateway, SESSION, started } from "./world.mjs";
 
-/** Setting, wrong value, what the log must say. @type {[string, unknown, RegExp][]} */
+/** Setting, invalid value, expected log line. @type {[string, unknown, RegExp][]} */
 const WRONG = [
   [
     "url",
@@ -38,7 +38,7 @@ for (const [setting, value, line] of WRONG)
     }
   });
 
-test("an unusable url sends nothing anywhere", async () => {
+test("with an unusable url nothing is sent", async () => {
   const { gateway, close } = await started({ url: "nowhere" });
   const { fetch } = globalThis;
   let fetched = 0;
@@ -58,7 +58,7 @@ test("an unusable url sends nothing anywhere", async () => {
   }
 });
 
-test("url: false without a collector is said as what it is", async () => {
+test("url: false without a collector is logged", async () => {
   const { gateway, close } = await started({ url: false });
   try {
     const line = "sending nowhere, as url is false and there is no otlp; set one of them";
@@ -73,7 +73,7 @@ test("url: false without a collector is said as what it is", async () => {
   }
 });
 
-test("an unknown setting and a token that nobody resolves are named, with what to write", async () => {
+test("an unknown setting and an unresolvable token are logged, with their mend", async () => {
   const token = { source: "env", provider: "default", id: "X" };
   const { gateway, receiver, close } = await started({ token, agentname: "x" });
   try {
@@ -93,7 +93,7 @@ test("an unknown setting and a token that nobody resolves are named, with what t
   }
 });
 
-test("a gateway that two report is told so, and the status has it", async () => {
+test("a gateway that two senders report is logged, and in the status", async () => {
   const { gateway, receiver, close } = await started({ gateway: "berlin" });
   receiver.capabilities.reported_twice = [
     ["a", "b"],
@@ -112,7 +112,7 @@ test("a gateway that two report is told so, and the status has it", async () => 
   }
 });
 
-test("a command that asks which commands there are is told, and nothing else happens", async () => {
+test("a listing of commands registers the commands only", async () => {
   const { gateway, plugin, close } = await started({ agentName: "kept" });
   try {
     assert.deepEqual(gateway.registerMetadata(plugin), ["agentwatch"]);
@@ -132,7 +132,7 @@ function everything(folder) {
     .join("\n");
 }
 
-test("the token goes into the header and nowhere else", async () => {
+test("the token is in the header and nowhere else", async () => {
   const { gateway, receiver, close } = await started({ token: TOKEN });
   try {
     let status = 401;
@@ -158,7 +158,7 @@ test("the token goes into the header and nowhere else", async () => {
   }
 });
 
-test("a token that cannot be sent is not shown either", async () => {
+test("a token that cannot be sent is not logged either", async () => {
   const { gateway, close } = await started({ token: `${TOKEN} ü` });
   try {
     assert.ok(!gateway.log.join("\n").includes(TOKEN));
@@ -167,7 +167,7 @@ test("a token that cannot be sent is not shown either", async () => {
   }
 });
 
-test("a token without a url goes nowhere", async () => {
+test("a token without a url is sent nowhere", async () => {
   const gateway = new Gateway("none");
   try {
     gateway.register(await gateway.evaluate(), { token: TOKEN });

@@ -1,4 +1,4 @@
-// No client can make bytes of its own a part of another client's request, whatever it says about its body.
+// Request smuggling: no framing makes a client's bytes part of another client's request.
 import assert from "node:assert/strict";
 import { Agent } from "node:http";
 import { connect, createServer } from "node:net";
@@ -7,13 +7,13 @@ import { firstAnswer, strictUpstream } from "./strict.mjs";
 import { get, pause, proxyTo } from "./upstream.mjs";
 
 const METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND"];
-/** Were it not a body but a request, the next client's would be its body. */
+/** A body that would be a request if the upstream read the framing in another way. */
 const EVIL = "POST /evil HTTP/1.1\r\nhost: x\r\ncontent-length: 900\r\n\r\n";
 const CHUNKED = `${EVIL.length.toString(16)}\r\n${EVIL}\r\n0\r\n\r\n`;
 const LENGTH = `content-length: ${EVIL.length}\r\n`;
 const TE = "transfer-encoding: chunked\r\n";
 
-/** What a client says about its body, and what it sends. */
+/** Framing fields, and the bytes that a client sends. */
 const FRAMINGS = /** @type {Record<string, [fields: string, body: string]>} */ ({
   none: ["", ""],
   length: [LENGTH, EVIL],
@@ -143,7 +143,7 @@ describe("framing that is in doubt", () => {
     });
   }
 
-  test("chunks of who speaks HTTP/1.0, which knows none, are refused", async () => {
+  test("chunks from an HTTP/1.0 client are refused", async () => {
     const upstream = await strictUpstream();
     const at = await proxyTo([`/up=${upstream.url}`]);
     try {
@@ -156,7 +156,7 @@ describe("framing that is in doubt", () => {
     }
   });
 
-  test("an upstream that answers before it has read the request is not asked again on that connection", async () => {
+  test("a connection to an upstream that answered early is not reused", async () => {
     const answered = "HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
     /** @type {Record<number, string>} */
     const seen = {};
@@ -219,7 +219,7 @@ describe("framing that is in doubt", () => {
     }
   });
 
-  test("requests that a client sends without waiting are served in turn, each as its own", async () => {
+  test("pipelined requests are served one after another", async () => {
     const upstream = await strictUpstream(
       ({ target }) => `HTTP/1.1 200 OK\r\ncontent-length: ${target.length}\r\n\r\n${target}`,
     );
@@ -247,7 +247,7 @@ describe("framing that is in doubt", () => {
   });
 });
 
-/** Everything that is answered until the connection ends. @param {number} port @param {string} bytes @returns {Promise<string>} */
+/** The bytes of all answers until the connection ends. @param {number} port @param {string} bytes @returns {Promise<string>} */
 function all(port, bytes) {
   return new Promise((resolve) => {
     let text = "";

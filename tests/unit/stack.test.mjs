@@ -14,7 +14,7 @@ const EVENTS = 3_000;
 const STACK = 1024 * 1024;
 /** What may be used of it. */
 const MOST = STACK / 16;
-/** Deeper than anybody nests who means it. */
+/** Nesting deeper than in any real document. */
 const NESTED = 100_000;
 
 /** How much of an instance's stack was used: it is at the beginning of memory, and grows towards it. */
@@ -52,7 +52,7 @@ test("counting uses a small part of its stack", (t) => {
   assert.ok(used() > 1_000 && used() < MOST, `${used()} of ${STACK} bytes`);
 });
 
-test("reading foreign formats does too, however deep these are", () => {
+test("an instance that reads foreign formats does too, at any depth of nesting", () => {
   const io = instantiate();
   const deep = Buffer.from(`${'{"a":['.repeat(NESTED)}\n`);
   readMemory(io, deep);

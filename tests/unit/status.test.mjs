@@ -1,4 +1,4 @@
-// The command `status`: what it tells of a state directory while its gateway runs, when it has stopped, and when it was
+// The command `status` on a state directory whose gateway runs, has stopped, or was
 // killed.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
@@ -17,7 +17,7 @@ const DIST = new URL("../../dist/", import.meta.url).href;
 const root = mkdtempSync(join(tmpdir(), "agentwatch-status-"));
 after(() => rmSync(root, { recursive: true, force: true }));
 
-/** Nobody listens there. */
+/** An address at which nothing listens. */
 const NOWHERE = "http://127.0.0.1:9";
 
 /** @param {string} stateDir @param {...string} more */
@@ -38,7 +38,7 @@ function document(stateDir) {
   return { ...JSON.parse(stdout), code };
 }
 
-/** A process that counts so many calls, says so, and goes on until it is ended. @param {string} stateDir @param {string} url @param {number} calls */
+/** A process that counts calls, prints a line, and runs until it is ended. @param {string} stateDir @param {string} url @param {number} calls */
 async function gateway(stateDir, url, calls) {
   const script = join(root, "gateway.mjs");
   writeFileSync(
@@ -67,13 +67,13 @@ async function gateway(stateDir, url, calls) {
   return child;
 }
 
-test("a directory that the plugin never saw", () => {
+test("a directory without state of the plugin", () => {
   const { stderr, code } = status(join(root, "none"));
   assert.equal(code, 2);
   assert.match(stderr, /never run on .*none.*--state-dir/);
 });
 
-test("a gateway that runs, and a receiver that takes everything", async () => {
+test("a running gateway, and a receiver that accepts everything", async () => {
   const receiver = await Receiver.open();
   const stateDir = join(root, "well");
   const child = await gateway(stateDir, receiver.url, 5);
@@ -91,7 +91,7 @@ test("a gateway that runs, and a receiver that takes everything", async () => {
   }
 });
 
-test("a gateway that has stopped, with calls that wait", async () => {
+test("a stopped gateway with pending calls", async () => {
   const stateDir = join(root, "stopped");
   const child = await gateway(stateDir, NOWHERE, 7);
   child.kill("SIGTERM");
@@ -103,7 +103,7 @@ test("a gateway that has stopped, with calls that wait", async () => {
   assert.match(status(stateDir).stdout, /trouble +nothing runs: start the gateway/);
 });
 
-test("a gateway that was killed: what waits is counted in its journal, which is left as it is", async () => {
+test("a killed gateway: pending calls are counted in its journal, which is not changed", async () => {
   const stateDir = join(root, "killed");
   const child = await gateway(stateDir, NOWHERE, 9);
   child.kill("SIGKILL");
@@ -123,7 +123,7 @@ test("a gateway that was killed: what waits is counted in its journal, which is 
   assert.equal(receiver.totals["p/m"]?.requests, 9);
 });
 
-test("a status that is no JSON is none", () => {
+test("a status file that is no JSON counts as absent", () => {
   const stateDir = join(root, "well");
   writeFileSync(join(stateDir, "agentwatch", "status.json"), '{"written_ms": 1');
   const { written_ms, code } = document(stateDir);
@@ -131,7 +131,7 @@ test("a status that is no JSON is none", () => {
   assert.ok(readFileSync(join(stateDir, "agentwatch", "status.json"), "utf8").startsWith("{"));
 });
 
-test("what waits, what counts, and a collector, in words", () => {
+test("the lines of pending calls, sources and a collector", () => {
   const now = Date.now();
   const metrics = { sent: 12, rejected: 1, refused: 2, given_up_bytes: 0, last_error: null };
   const traces = {
@@ -172,7 +172,7 @@ test("files of a newer version are named", () => {
   assert.match(told, /trouble +journal\/ledger-0000000009\.awj is of a newer version of the plugin/);
 });
 
-test("history that is being filled in", () => {
+test("the line of the history", () => {
   const history = { since: Date.parse("2026-11-01T08:00Z"), sessions: 12, rows: 3_400 };
   const told = inWords({ owner: null, written_ms: null, status: { history } }, Date.now());
   assert.match(

@@ -15,7 +15,7 @@ describe("a step of the tests that fails", () => {
   after(() => rm(folder, { recursive: true }));
 
   /**
-   * Plays one step of one command, which counts how often it runs.
+   * Runs one step with a command that counts its runs.
    *
    * @param {string} name
    * @param {string} script
@@ -42,25 +42,25 @@ describe("a step of the tests that fails", () => {
     return { failed: result?.error !== undefined, runs: (await readFile(file)).length };
   }
 
-  test("fails at once where it is ours", async () => {
+  test("fails at once where this project's program fails", async () => {
     assert.deepEqual(await play("ours", "process.exit(1)"), { failed: true, runs: 1 });
   });
-  test("is played once more where another project's program crashed", async () => {
+  test("runs once more where another project's program crashed", async () => {
     const script =
       'if (runs === 0) { console.error("foreign crash: LiteLLM ended with SIGSEGV"); process.exit(1); }';
     assert.deepEqual(await play("theirs", script), { failed: false, runs: 2 });
   });
-  test("fails at once where it plays no other project's program", async () => {
+  test("fails at once where it runs no other project's program", async () => {
     const script = 'console.error("foreign crash: LiteLLM ended with SIGSEGV"); process.exit(1)';
     assert.deepEqual(await play("unit", script, false), { failed: true, runs: 1 });
   });
-  test("fails where that does not help", async () => {
+  test("fails where the second run fails", async () => {
     const script = 'console.error("foreign crash: LiteLLM ended with SIGSEGV"); process.exit(1)';
     assert.deepEqual(await play("again", script), { failed: true, runs: 2 });
   });
 });
 
-test("only another project's crash is said, and only a crash", async (t) => {
+test("only a crash of another project's program is reported as one", async (t) => {
   const said = t.mock.method(console, "error", () => {});
   const end = async (/** @type {string} */ signal, /** @type {string | undefined} */ foreign) => {
     const program = launch(

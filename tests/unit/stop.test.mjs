@@ -1,4 +1,4 @@
-// A gateway that stops is not held up, whatever the receiver does.
+// A stopping gateway is not delayed by any receiver.
 import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { test } from "node:test";
@@ -6,12 +6,12 @@ import { setImmediate as nextTurn } from "node:timers/promises";
 import { until } from "./faulty-receiver.mjs";
 import { answer, SESSION, started } from "./world.mjs";
 
-/** What a stopping gateway gives all plugins together, in ms. */
+/** Time that a stopping gateway gives all plugins together, in ms. */
 const BUDGET_MS = 2_000;
-/** Another process may take the core away meanwhile: then it is stopped again. */
+/** Number of stops: a busy machine may delay one. */
 const TRIES = 3;
 
-/** The quickest of some stops. @param {Record<string, unknown>} config */
+/** The shortest of several stops. @param {Record<string, unknown>} config */
 async function stopped(config) {
   for (let tries = 1; ; tries += 1) {
     const stop = await stoppedOnce(config);
@@ -34,13 +34,13 @@ async function stoppedOnce(config) {
   }
 }
 
-test("a good receiver gets what waits", async () => {
+test("a receiver gets pending calls", async () => {
   const { took, totals } = await stopped({});
   assert.equal(totals["p/m"]?.requests, 1);
   assert.ok(took < BUDGET_MS, `${took} ms`);
 });
 
-test("a receiver that is not there", async () => {
+test("a receiver that refuses connections", async () => {
   const server = createServer();
   const port = await new Promise((resolve) =>
     server.listen(0, "127.0.0.1", () => resolve(/** @type {any} */ (server.address()).port)),
@@ -58,7 +58,7 @@ test("a receiver that is not there", async () => {
   );
 });
 
-test("a receiver that takes the connection and says nothing", async () => {
+test("a receiver that accepts the connection and sends nothing", async () => {
   /** @type {import("node:net").Socket[]} */
   const sockets = [];
   const server = createServer((socket) => sockets.push(socket));
@@ -78,7 +78,7 @@ test("a receiver that takes the connection and says nothing", async () => {
   }
 });
 
-test("calls of which only diagnostics tell, while the gateway stops and before it starts again", async () => {
+test("calls with diagnostic events only, while the gateway stops and before it starts again", async () => {
   const { gateway, receiver, close } = await started({}, "calls");
   try {
     let goOn = () => {};

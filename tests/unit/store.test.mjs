@@ -1,4 +1,4 @@
-// The session store, read in increments: each call once, whatever becomes of the files.
+// The session store, read in increments: each call once, also when files are cut, moved or rewritten.
 import assert from "node:assert/strict";
 import { after, beforeEach, describe, test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -48,7 +48,7 @@ describe("files", () => {
     assert.deepEqual([...store.bookmarks.keys()], ["ant/s"]);
   });
 
-  test("what was read is not read again, what was appended is", async () => {
+  test("only appended rows are read the next time", async () => {
     store.write("a.jsonl", lines(header("a"), answer(1)));
     store.write("b.jsonl", lines(header("b"), answer(2)));
     assert.deepEqual(await store.numbers(), [1, 2]);
@@ -70,7 +70,7 @@ describe("files", () => {
     }
   });
 
-  test("reset and deleted sessions are read on, not again", async () => {
+  test("reset and deleted sessions are read from their position on", async () => {
     for (const fate of ["reset", "deleted"]) {
       const [live, put] = [`${fate}.jsonl`, `${fate}.jsonl.${fate}.2026-11-24T15-31-10.367Z`];
       store.write(live, lines(header(fate), answer(1)));
@@ -82,7 +82,7 @@ describe("files", () => {
     }
   });
 
-  test("one that was reset before it was read is read, and so is its successor of the same name", async () => {
+  test("a session that was reset before it was read is read, and so is the next session of the same name", async () => {
     store.write("s.jsonl.reset.2026-11-24T15-31-10.367Z", lines(header("s"), answer(1)));
     store.write("s.jsonl.reset.2026-11-25T15-31-10.367Z", lines(header("s", 1), answer(2)));
     store.write("s.jsonl", lines(header("s", 2), answer(3)));
@@ -95,7 +95,7 @@ describe("files", () => {
     assert.deepEqual(await store.numbers(), [5]);
   });
 
-  test("a last line without its end counts once nobody writes to the file", async () => {
+  test("a last line without an end counts once the file is not written any more", async () => {
     const torn = lines(header("s"), answer(1)).slice(0, -1);
     store.write("s.jsonl", torn);
     assert.deepEqual(await store.numbers(), []);
@@ -104,13 +104,13 @@ describe("files", () => {
     assert.deepEqual(await store.numbers(), []);
   });
 
-  test("a session that was cut is finished in its copy, then read again", async () => {
+  test("a cut session is read to the end in its copy, then from the start", async () => {
     const whole = lines(header("s"), answer(1), answer(2));
     store.write("s.jsonl", whole);
     assert.deepEqual(await store.numbers(), [1, 2]);
     store.write("s.jsonl.bak.2026-11-24T15-31-10.367Z", whole + lines(answer(3), answer(4)));
     store.write("s.jsonl", lines(answer(4)));
-    // 4 stands in both: whoever takes the rows knows it by its entry id.
+    // Both have call 4, which the caller recognizes by its entry id.
     assert.deepEqual(await store.numbers(), [3, 4, 4]);
     assert.deepEqual(await store.numbers(), []);
     store.append("s.jsonl", lines(answer(5)));
@@ -131,7 +131,7 @@ describe("files", () => {
     }
   });
 
-  test("calls that are too young are left for later, and none behind them is passed over", async () => {
+  test("calls that are too recent are read later, and no call behind them is skipped", async () => {
     store.write("s.jsonl", lines(header("s"), answer(1), answer(5), answer(2)));
     store.write("t.jsonl", lines(header("t"), answer(3)));
     assert.deepEqual(await store.numbers({ until: BEGIN + 5000 }), [1, 3]);
@@ -139,18 +139,18 @@ describe("files", () => {
     assert.deepEqual(await store.numbers({ until: BEGIN + 5001 }), [5, 2]);
   });
 
-  test("calls that are too old are left out for good", async () => {
+  test("calls that are too old are never read", async () => {
     store.write("s.jsonl", lines(header("s"), answer(1), answer(5)));
     assert.deepEqual(await store.numbers({ since: BEGIN + 5000 }), [5]);
     assert.deepEqual(await store.numbers(), []);
-    // A file that nobody wrote to since is not opened for it.
+    // A file that was not written since is not opened.
     store.write("old.jsonl", lines(header("old"), answer(7)));
     assert.deepEqual(await store.numbers({ since: Date.now() + 60_000 }), []);
     store.append("old.jsonl", lines(answer(8)));
     assert.deepEqual(await store.numbers(), [8]);
   });
 
-  test("what a fork inherited is told, also where reading goes on among it", async () => {
+  test("inherited rows of a fork are marked, also where reading continues among them", async () => {
     store.write("fork.jsonl", lines(header("fork", 10), answer(1), answer(2), question(11), answer(12)));
     const [first] = await store.read({ until: BEGIN + 2000 });
     assert.deepEqual([first.input, first.inherited], [1, true]);
@@ -164,13 +164,13 @@ describe("files", () => {
     );
   });
 
-  test("broken lines are counted and cost only themselves", async () => {
+  test("invalid lines are counted and skipped", async () => {
     store.write("s.jsonl", `${lines(answer(1))}{"half":\nrubbish\n${lines(answer(2))}`);
     assert.deepEqual(await store.numbers(), [1, 2]);
     assert.deepEqual(store.skipped, { malformed: 2 });
   });
 
-  test("files of another kind are not looked at", async () => {
+  test("files of other kinds are not read", async () => {
     for (const name of [
       "sessions.json",
       "s.jsonl.lock",
@@ -184,7 +184,7 @@ describe("files", () => {
     assert.deepEqual(store.problems, []);
   });
 
-  test("a bookmark of a session that is gone is given back empty", async () => {
+  test("a bookmark of a removed session becomes empty", async () => {
     store.write("s.jsonl", lines(answer(1)));
     store.write("t.jsonl", lines(answer(2)));
     await store.read();
@@ -193,7 +193,7 @@ describe("files", () => {
     assert.deepEqual([...store.bookmarks.keys()], ["main/t"]);
   });
 
-  test("a bookmark that is none is one of nothing", async () => {
+  test("an invalid bookmark counts as empty", async () => {
     store.write("s.jsonl", lines(answer(1)));
     for (const bookmark of ["", "x", ".", "zz.zz", "-1.x", "NaN.hash", "1e9.h.h.h.h", "🦀"]) {
       store.bookmarks.set("main/s", bookmark);
@@ -201,7 +201,7 @@ describe("files", () => {
     }
   });
 
-  test("a big file comes in batches, each with its bookmark, and the event loop has its turns", async () => {
+  test("a large file is read in batches, each with its bookmark, and the event loop runs in between", async () => {
     const count = 3_000;
     const text = range(1, count).map((n) => lines(question(n, 500), answer(n)));
     store.write("big.jsonl", lines(header("big")) + text.join(""));
@@ -210,7 +210,7 @@ describe("files", () => {
     let isReading = true;
     const watch = (async () => {
       for (; isReading; await nextTurn()) {
-        // What this process worked: the clock also runs while others have the core.
+        // CPU time of this process: the wall clock also runs while other processes have the core.
         const { user, system } = process.cpuUsage(last);
         longest = Math.max(longest, (user + system) / 1000);
         last = process.cpuUsage();
@@ -223,7 +223,7 @@ describe("files", () => {
     assert.ok(longest < 250, `one step took ${longest} ms`);
   });
 
-  test("reading may end after any batch, and goes on behind it", async () => {
+  test("reading may end after any batch, and continues behind it", async () => {
     const count = 1_000;
     store.write("big.jsonl", lines(...range(1, count).flatMap((n) => [question(n, 500), answer(n)])));
     const { readStore } = await import("../../dist/store.js");
@@ -277,7 +277,7 @@ describe("databases", () => {
     database.close();
   });
 
-  test("calls that are too young are left for later", async () => {
+  test("calls that are too recent are read later", async () => {
     const database = await Database.make(store);
     database.append("s", header("s"), answer(1), answer(5), answer(2));
     assert.deepEqual(await store.numbers({ until: BEGIN + 5000 }), [1]);
@@ -299,7 +299,7 @@ describe("databases", () => {
     database.close();
   });
 
-  test("a deleted session is read on in the packed file that it becomes", async () => {
+  test("a deleted session is read on in its packed file", async () => {
     const database = await Database.make(store);
     const rows = [header("s"), answer(1), question(2, 2_000), answer(3), answer(4)];
     database.append("s", ...rows.slice(0, 3));
@@ -307,7 +307,7 @@ describe("databases", () => {
     database.append("s", ...rows.slice(3));
     database.delete("s");
     database.run("INSERT INTO session_transcript_archives VALUES ('s', 'g')");
-    // The file comes a moment after the rows are gone: the bookmark has to last that long.
+    // The file is created a moment after the rows are deleted: the bookmark has to exist until then.
     assert.deepEqual(await store.numbers(), []);
     assert.ok(store.bookmarks.has("main/s"));
     const name = "s.jsonl.deleted.2026-11-24T15-32-21.928Z.a50bb712292b4a6fa11dfe283b5f6c18.zst";
@@ -333,7 +333,7 @@ describe("databases", () => {
     database.close();
   });
 
-  test("a database of an unknown version is named, and the rest is read", async () => {
+  test("a database of an unknown version is reported, and the rest is read", async () => {
     for (const version of [1, 18, 24, 1_000]) {
       const database = await Database.make(store, version, `agent-${version}`);
       database.append("s", answer(1));
@@ -352,7 +352,7 @@ describe("databases", () => {
     assert.equal(store.bookmarks.get("agent-24/s"), "kept.kept");
   });
 
-  test("a database of which a gateway has made the file and no table yet is read when it has", async () => {
+  test("a database without tables yet is read when it has them", async () => {
     const { DatabaseSync } = await import("node:sqlite");
     const { mkdirSync } = await import("node:fs");
     const folder = `${store.stateDir}/agents/main/agent`;
@@ -371,7 +371,7 @@ describe("databases", () => {
     database.close();
   });
 
-  test("a database without the columns, or that is none, is named", async () => {
+  test("a database without the columns, and a file that is no database, are reported", async () => {
     const database = await Database.make(store);
     database.run("ALTER TABLE transcript_events RENAME COLUMN event_json TO event_text");
     database.close();
@@ -384,7 +384,7 @@ describe("databases", () => {
   });
 });
 
-test("a packed file that is broken is named, and the rest is read", async () => {
+test("a damaged packed file is reported, and the rest is read", async () => {
   store.write("s.jsonl.deleted.2026-11-24T15-32-21.928Z.a50b.zst", "no zstd");
   store.write("t.jsonl", lines(answer(2)));
   assert.deepEqual(await store.numbers(), [2]);

@@ -1,4 +1,4 @@
-// A session store as OpenClaw leaves it: JSONL files and databases, made row by row.
+// Makes session stores as OpenClaw writes them: JSONL files and databases.
 import {
   appendFileSync,
   mkdirSync,
@@ -14,20 +14,20 @@ import { zstdCompressSync } from "node:zlib";
 import { instantiate } from "../../dist/base.js";
 import { readStore } from "../../dist/store.js";
 
-/** When the first row was written; each further one comes a second later. */
+/** Time of the first row, in ms since 1970; each further row is a second later. */
 export const BEGIN = Date.parse("2026-11-20T10:00:00.000Z");
 
-/** The facts' places, by name, in the order of the core's table `stored`. */
+/** Index of each fact of the source `stored`, by name. */
 const FACTS =
   "provider model usage stop_reason response_id timestamp written entry run_id session_id agent session_key inherited".split(
     " ",
   );
 
-/** The names of a usage object's values, in the order of the core's table. */
+/** The names of usage values, in the order of the core's table. */
 const NAMES = ["input", "output", "cacheRead", "cacheWrite", "cacheWrite1h", "reasoningTokens", "total"];
 const USAGE = [...NAMES, "totalTokens", "cost.total"];
 
-/** A usage by its names, of pairs of a name's number and its value. @param {any[] | null} pairs */
+/** A usage object from pairs of a name's number and its value. @param {any[] | null} pairs */
 function usageOf(pairs) {
   /** @type {Record<string, unknown>} */
   const usage = {};
@@ -35,7 +35,7 @@ function usageOf(pairs) {
   return usage;
 }
 
-/** A stored answer; the number is its input tokens and tells it from others. @param {number} number @param {object} [more] */
+/** A stored answer; the number is its input tokens, which identify it. @param {number} number @param {object} [more] */
 export function answer(number, more = {}) {
   const at = BEGIN + number * 1000;
   return {
@@ -56,7 +56,7 @@ export function answer(number, more = {}) {
   };
 }
 
-/** A stored row that is no call. @param {number} number @param {number} [length] */
+/** A stored row without a call. @param {number} number @param {number} [length] */
 export function question(number, length = 20) {
   const at = BEGIN + number * 1000;
   const message = { role: "user", content: "q".repeat(length), timestamp: at };
@@ -71,7 +71,7 @@ export function header(id, number = 0) {
 /** @param {object[]} rows */
 export const lines = (...rows) => rows.map((row) => `${JSON.stringify(row)}\n`).join("");
 
-/** A state directory with a store in it, and one that reads it in increments. */
+/** A state directory with a store, and a reader of the store. */
 export class Store {
   stateDir = mkdtempSync(join(tmpdir(), "agentwatch-store-"));
   /** @type {Map<string, string>} */
@@ -80,7 +80,7 @@ export class Store {
   problems = [];
   /** The lines that the last reading skipped, by reason. @type {Record<string, number>} */
   skipped = {};
-  /** How many batches the last reading had. */
+  /** Number of batches of the last reading. */
   batches = 0;
   io = instantiate();
 
@@ -115,7 +115,7 @@ export class Store {
     return readdirSync(dirname(this.path("x")));
   }
 
-  /** Reads what is new, and keeps the bookmarks. @param {{ until?: number, since?: number }} [options] @returns {Promise<any[]>} */
+  /** Reads new rows, and stores the bookmarks. @param {{ until?: number, since?: number }} [options] @returns {Promise<any[]>} */
   async read(options = {}) {
     this.problems = [];
     this.skipped = {};
@@ -138,7 +138,7 @@ export class Store {
     return found;
   }
 
-  /** The numbers of the calls that are new. @param {{ until?: number, since?: number }} [options] @returns {Promise<number[]>} */
+  /** The numbers of new calls. @param {{ until?: number, since?: number }} [options] @returns {Promise<number[]>} */
   async numbers(options) {
     return (await this.read(options)).map(({ input }) => input);
   }
@@ -148,10 +148,10 @@ export class Store {
   }
 }
 
-/** Rows of this length and longer are packed, as OpenClaw 2026.9 does it. */
+/** Rows of at least this length are compressed, as OpenClaw 2026.9 does. */
 const PACKED_FROM = 1024;
 
-/** An agent's database, with the tables that are read. */
+/** An agent's database, with the tables that the plugin reads. */
 export class Database {
   /** @type {import("node:sqlite").DatabaseSync} */
   #database;

@@ -1,4 +1,4 @@
-// An upstream that reads the bytes of its connections strictly, and clients that send bytes as they are.
+// An upstream with a strict parser of RFC 9112, and clients that send raw bytes.
 import { connect, createServer } from "node:net";
 import { portOf } from "./upstream.mjs";
 
@@ -14,11 +14,11 @@ const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
  */
 
 /**
- * Reads one request at the beginning of some bytes.
+ * Reads one request from the beginning of bytes.
  *
  * @param {string} text
- * @returns {{ request: Omit<Request, "connection">, rest: string } | undefined} Nothing where more has to come.
- * @throws where it is not exactly what RFC 9112 allows
+ * @returns {{ request: Omit<Request, "connection">, rest: string } | undefined} Undefined where bytes are missing.
+ * @throws where RFC 9112 does not allow the bytes
  */
 export function parse(text) {
   const end = text.indexOf("\r\n\r\n");
@@ -124,7 +124,7 @@ export async function strictUpstream(answer = () => "HTTP/1.1 200 OK\r\ncontent-
 }
 
 /**
- * Sends bytes, and takes what comes until the first whole header section is there, the connection ends, or enough time
+ * Sends bytes, and returns the answer until the first complete header section, the end of the connection, or the time limit
  * has passed.
  *
  * @param {number} port

@@ -1,4 +1,4 @@
-// `agentwatch-openclaw sync` on made session stores, as a user runs it: every call once, whoever counts when.
+// `agentwatch-openclaw sync` on session stores, as a user runs it: every call counts once, beside the plugin and after it.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -26,7 +26,7 @@ async function world(t) {
     store.close();
   });
   const run = (/** @type {string[]} */ ...args) => sync(t, store.stateDir, receiver.url, args);
-  /** Prompt tokens and the requests that have them: each row has a number of its own. */
+  /** Number of requests by prompt tokens, which identify a row. */
   const requests = () => receiver.totals["mock/m1"]?.requests ?? 0;
   const prompt = () => receiver.totals["mock/m1"]?.prompt ?? 0;
   return { store, receiver, run, requests, prompt };
@@ -64,7 +64,7 @@ async function until(condition, what = () => condition.toString()) {
   }
 }
 
-/** A stored answer of some time ago; its number is its prompt tokens. @param {number} number @param {number} agoMs */
+/** A stored answer; its number is its prompt tokens. @param {number} number @param {number} agoMs */
 function call(number, agoMs) {
   const at = Date.now() - agoMs;
   const usage = { input: number, output: 1, cacheRead: 0, cacheWrite: 0, cost: { total: 0.25 } };
@@ -82,14 +82,14 @@ const head = (/** @type {string} */ id, /** @type {number} */ agoMs) => ({
 
 const sum = (/** @type {number} */ from, /** @type {number} */ to) => ((from + to) * (to - from + 1)) / 2;
 
-/** Calls `from` to `to`, the last of which was so long ago and each before it a minute earlier. */
+/** Calls `from` to `to`, each a minute after the one before; the last was `agoMs` ago. */
 const calls = (/** @type {number} */ from, /** @type {number} */ to, agoMs = 10 * DAY) =>
   Array.from({ length: to - from + 1 }, (_, index) =>
     call(from + index, agoMs + (to - from - index) * MINUTE),
   );
 
 describe("alone", { concurrency: 4 }, () => {
-  test("the first run counts all that the store holds, each further one only what is new", async (t) => {
+  test("the first run counts all calls of the store, each further run only new ones", async (t) => {
     const { store, run, requests, prompt } = await world(t);
     store.write("one.jsonl", lines(head("one", 20 * DAY), ...calls(1, 50)));
     const database = await Database.make(store, 23, "other");
@@ -112,7 +112,7 @@ describe("alone", { concurrency: 4 }, () => {
     assert.equal(requests(), 102);
   });
 
-  test("a span, and then a longer one, are filled in without an overlap", async (t) => {
+  test("a span, and then a longer one, are counted without an overlap", async (t) => {
     const { store, run, requests, prompt } = await world(t);
     store.write(
       "one.jsonl",
@@ -132,7 +132,7 @@ describe("alone", { concurrency: 4 }, () => {
   });
 
   for (const signal of /** @type {const} */ (["SIGINT", "SIGTERM", "SIGKILL"])) {
-    test(`reading waits for the receiver; what ${signal} ends the next run goes on with`, async (t) => {
+    test(`reading waits for the receiver; the next run continues after ${signal}`, async (t) => {
       const { store, receiver, run, requests, prompt } = await world(t);
       const total = 12_000;
       for (let session = 0; session < 12; session += 1) {
@@ -147,7 +147,7 @@ describe("alone", { concurrency: 4 }, () => {
       await until(() => requests() > 0);
       await sleep(1_000);
       first.child.kill(signal);
-      // An end that is asked for waits for what is under way.
+      // The end waits for the batch that is being read.
       release();
       const { status, out, error } = await first.ended;
       if (signal !== "SIGKILL") {
@@ -165,7 +165,7 @@ describe("alone", { concurrency: 4 }, () => {
     });
   }
 
-  test("--watch counts what comes, and ends when asked", async (t) => {
+  test("--watch counts new calls, and ends at a signal", async (t) => {
     const { store, run, requests, prompt } = await world(t);
     store.write("one.jsonl", lines(head("one", DAY), call(1, HOUR)));
     const database = await Database.make(store, 23, "other");
@@ -184,10 +184,10 @@ describe("alone", { concurrency: 4 }, () => {
     assert.deepEqual([requests(), prompt()], [7, sum(1, 7)]);
   });
 
-  test("rows that were copied are counted once", async (t) => {
+  test("copied rows are counted once", async (t) => {
     const { store, run, requests } = await world(t);
     const rows = calls(1, 20);
-    // What `sessions.compact` of 2026.3 leaves: the whole beside the last lines, without a header.
+    // `sessions.compact` of 2026.3 leaves the whole session beside its last lines, which have no header.
     store.write("cut.jsonl.bak.2026-11-01T00-00-00.000Z", lines(head("cut", 30 * DAY), ...rows));
     store.write("cut.jsonl", lines(...rows.slice(15), call(21, DAY)));
     store.write("fork.jsonl", lines(head("fork", DAY), ...rows.slice(0, 5), call(22, HOUR)));
@@ -196,7 +196,7 @@ describe("alone", { concurrency: 4 }, () => {
     assert.equal(requests(), 22);
   });
 
-  test("a fork that is read before its original hides nothing of it", async (t) => {
+  test("all calls of a session count, also when a fork of it is read first", async (t) => {
     const { store, run, requests } = await world(t);
     const rows = [1, 2, 3].map((number) => call(number, 3 * DAY));
     store.write("z-original.jsonl", lines(head("z-original", 4 * DAY), ...rows));
@@ -205,7 +205,7 @@ describe("alone", { concurrency: 4 }, () => {
     assert.equal(requests(), 4);
   });
 
-  test("a stock AgentWatch is told of history as costs alone, unless asked otherwise", async (t) => {
+  test("a stock AgentWatch gets history as costs only, unless the option says otherwise", async (t) => {
     for (const [history, usage] of /** @type {const} */ ([
       ["costs", 2],
       ["usage", 12],
@@ -225,7 +225,7 @@ describe("alone", { concurrency: 4 }, () => {
     }
   });
 
-  test("cut files, foreign lines and a database of another version cost nothing but themselves", async (t) => {
+  test("cut files, invalid lines and a database of another version are skipped, and the rest is counted", async (t) => {
     const { store, run, requests } = await world(t);
     store.write(
       "cut.jsonl",
@@ -251,17 +251,17 @@ describe("alone", { concurrency: 4 }, () => {
       /openclaw-agent\.sqlite has schema version 99; 19 to 23 are known, so it is not read/,
     );
     assert.match(first.error, /has schema version 99/);
-    // The line that was cut is written to its end.
+    // The cut line is completed.
     store.append("cut.jsonl", `tant"}}\n${lines(call(3, 0))}`);
     await run().ended;
     assert.equal(requests(), 3);
   });
 
-  test("files that may not be read are named, and read when they may", async (t) => {
+  test("unreadable files are reported, and read once they are readable", async (t) => {
     if (process.getuid?.() !== 0) return t.skip("only root can run it as somebody else");
     if ((statSync(tmpdir()).mode & 0o001) === 0) return t.skip(`others cannot reach ${tmpdir()}`);
     const { store, receiver, requests } = await world(t);
-    // Somebody else, who can reach the command, and not one of the sessions.
+    // Another user, who may run the command and may not read one of the sessions.
     const elsewhere = mkdtempSync(join(tmpdir(), "agentwatch-elsewhere-"));
     t.after(() => rmSync(elsewhere, { recursive: true, force: true }));
     const [node, dist] = [join(elsewhere, "node"), join(elsewhere, "dist")];
@@ -285,7 +285,7 @@ describe("alone", { concurrency: 4 }, () => {
     assert.equal(requests(), 2);
   });
 
-  test("wrong options name the option, its value and the mend", async (t) => {
+  test("an error of an option names the option, its value and the mend", async (t) => {
     const { store, run, receiver } = await world(t);
     store.write("one.jsonl", lines(head("one", DAY)));
     for (const [args, pattern] of /** @type {[string[], RegExp][]} */ ([
@@ -309,7 +309,7 @@ describe("alone", { concurrency: 4 }, () => {
   });
 });
 
-test("a plugin that owns the state directory is asked, fills in, and counts nothing twice", async (t) => {
+test("a plugin that owns the state directory counts on request, and nothing twice", async (t) => {
   const { store, receiver, requests, prompt } = await world(t);
   const gateway = new Gateway("none");
   t.after(() => gateway.close());
@@ -326,14 +326,14 @@ test("a plugin that owns the state directory is asked, fills in, and counts noth
   await until(() => requests() === 51);
   await until(() => !existsSync(join(store.stateDir, "agentwatch", "store-request.json")));
   await gateway.stop();
-  // The plugin is gone, and sync takes its place: what was told live and filled in is not counted again.
+  // The plugin has ended, and sync owns the directory: calls of events and of the store are not counted again.
   store.append("one.jsonl", lines(call(52, 0)));
   const after = await sync(t, store.stateDir, receiver.url, ["--since", "40d"]).ended;
   assert.equal(after.status, 0, after.error);
   assert.deepEqual([requests(), prompt()], [52, sum(1, 52)]);
 });
 
-test("a plugin that comes while sync watches tells its owner, and goes on when that ends", async (t) => {
+test("a plugin that starts while sync watches writes spool files, and takes over when sync ends", async (t) => {
   const { store, receiver, run, requests, prompt } = await world(t);
   store.write("one.jsonl", lines(head("one", HOUR), call(1, MINUTE)));
   const { child, says, ended } = run("--watch");
@@ -357,7 +357,7 @@ test("a plugin that comes while sync watches tells its owner, and goes on when t
   gateway.emit("before_message_write", { message: last.message }, SESSION);
   store.append("one.jsonl", lines(last));
   await until(() => requests() === 7);
-  // The rows of all are read again by a next sync, which knows them.
+  // A next sync reads all rows again, and counts none.
   await gateway.stop();
   await sleep(3_000);
   assert.equal((await run().ended).status, 0);

@@ -1,4 +1,4 @@
-// The plugin's folder as a full disk, a crash or somebody else leaves it: what is damaged counts for absent, and is said.
+// The plugin's folder after a full disk, a crash or another program: a damaged file counts as absent, and is reported.
 import assert from "node:assert/strict";
 import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
@@ -43,7 +43,7 @@ function state(files = {}) {
   return { stateDir, ours };
 }
 
-/** A command's end; one that hangs is ended, and has no code. @param {...string} args */
+/** The end of a command; one that hangs is killed, and has no exit code. @param {...string} args */
 async function cli(...args) {
   const env = { PATH: process.env.PATH ?? "", HOME: root };
   const child = spawn(process.execPath, [CLI, ...args], {
@@ -62,7 +62,7 @@ async function cli(...args) {
   return { code, stdout, stderr, all: stdout + stderr };
 }
 
-/** What stands in the place of a file, by its kind. @type {Record<string, (path: string) => void>} */
+/** Makes something other than a file at a path, by its kind. @type {Record<string, (path: string) => void>} */
 const INSTEAD = {
   "a named pipe": (path) => void spawnSync("mkfifo", [path]),
   "a folder": (path) => void mkdirSync(path, { mode: 0o700 }),
@@ -89,7 +89,7 @@ const TEXTS = [
 // -----------------------------------------------------------------------------------------------------------------
 // installation.json
 
-test("a damaged identity is drawn anew once, and said once", () => {
+test("a damaged identity is replaced once, and reported once", () => {
   const put = [
     ...TEXTS.map((text) => (/** @type {string} */ path) => writeFileSync(path, text)),
     ...Object.values(INSTEAD),
@@ -99,7 +99,7 @@ test("a damaged identity is drawn anew once, and said once", () => {
     const file = join(ours, "installation.json");
     damage(file);
     const names = [1, 2].map(() => {
-      // Each in a process of its own: a start is one.
+      // Each start is a process.
       const script = `const { openInstallation } = await import("${BASE}"); console.log(JSON.stringify(openInstallation(${JSON.stringify(stateDir)})))`;
       const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "-e", script], {
         encoding: "utf8",
@@ -140,9 +140,9 @@ test("processes that start at once agree on one identity, whether there is none 
   }
 });
 
-test("on a full disk an identity is drawn for the process, and nothing damaged is left", () => {
+test("on a full disk the identity lasts for the process, and no damaged file is left", () => {
   const { stateDir, ours } = state();
-  // The limit on the size of files is what a disk without room is for one who writes.
+  // A limit on the size of files makes writes fail as a full disk does.
   const script = `process.on("SIGXFSZ", () => {}); const { openInstallation } = await import("${BASE}");
     const [a, b] = [1, 2].map(() => openInstallation(${JSON.stringify(stateDir)}));
     console.error(JSON.stringify([a, b]));`;
@@ -155,9 +155,9 @@ test("on a full disk an identity is drawn for the process, and nothing damaged i
 });
 
 // -----------------------------------------------------------------------------------------------------------------
-// Who owns it
+// The owner of the journal
 
-describe("a number that another process has by now", { concurrency: true }, () => {
+describe("the owner's process number belongs to another process", { concurrency: true }, () => {
   const other = spawn(process.execPath, ["-e", "setInterval(() => {}, 1000)"], { stdio: "ignore" });
   after(() => other.kill());
   const owner = { pid: other.pid, host: hostname(), started: 12_345, token: "t", role: "gateway" };
@@ -190,7 +190,7 @@ describe("a number that another process has by now", { concurrency: true }, () =
     "a file": (/** @type {string} */ path) => writeFileSync(path, ""),
     "a symbolic link": (/** @type {string} */ path) => symlinkSync("/nowhere", path),
   })) {
-    test(`${kind} in the place of the take-over guard keeps nobody out`, async () => {
+    test(`${kind} in the place of the take-over folder stops no take-over`, async () => {
       const gone = { ...owner, pid: 2 ** 22 + 1 };
       const { ours } = state({ "owner.json": JSON.stringify(gone) });
       put(join(ours, "owner.json.takeover"));
@@ -207,9 +207,9 @@ describe("a number that another process has by now", { concurrency: true }, () =
 });
 
 // -----------------------------------------------------------------------------------------------------------------
-// What is shown
+// Output
 
-/** Controls but the line's end, and what changes the direction of text. */
+/** Control characters except the line's end, and characters that change the direction of text. */
 const UNSAFE = /[\0-\x09\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069]/;
 
 describe("damaged files", { concurrency: 4 }, () => {
@@ -238,7 +238,7 @@ describe("damaged files", { concurrency: 4 }, () => {
   }
 });
 
-test("escape sequences of a file and of an argument are shown, not obeyed", async () => {
+test("escape sequences of a file and of an argument are escaped", async () => {
   const evil = "\u001b]0;owned\u0007\u001b[2J\u009b31m\u202etxt.exe\r\nok       all is well";
   const { stateDir, ours } = state({
     "status.json": JSON.stringify({
@@ -270,7 +270,7 @@ test("escape sequences of a file and of an argument are shown, not obeyed", asyn
   }
 });
 
-test("any text is visible, and JSON keeps its meaning", () => {
+test("every text becomes visible, and JSON stays equivalent", () => {
   const below = random(14);
   for (let times = 0; times < 2_000; times += 1) {
     const points = Array.from({ length: below(20) }, () => (below(4) ? below(0x3000) : below(0x110000)));
@@ -281,7 +281,7 @@ test("any text is visible, and JSON keeps its meaning", () => {
   }
 });
 
-test("no document in the place of the status ends what shows it", async () => {
+test("no document in the place of the status file stops the commands", async () => {
   const below = random(15);
   const { ours } = state();
   const keys = [
@@ -322,9 +322,9 @@ test("no document in the place of the status ends what shows it", async () => {
 });
 
 // -----------------------------------------------------------------------------------------------------------------
-// Links, and whose the files are
+// Links, and users of files
 
-test("purge leaves a link alone and says so, and what links in the folder lead to", async () => {
+test("purge removes no link's target, and reports links", async () => {
   const { stateDir, ours } = state({ "installation.json": "{}" });
   const elsewhere = join(root, "elsewhere");
   mkdirSync(elsewhere);
@@ -356,7 +356,7 @@ test("purge leaves a link alone and says so, and what links in the folder lead t
   }
 });
 
-test("the doctor names files that others may write to, and those of others", async () => {
+test("the doctor names files that other users own or may write", async () => {
   const { stateDir, ours } = state({ "status.json": JSON.stringify({ written_ms: 1, status: {} }) });
   chmodSync(join(ours, "status.json"), 0o660);
   chmodSync(join(ours, "journal"), 0o777);

@@ -1,4 +1,4 @@
-// An instance of the module that traps is dead for ever. Whatever it was doing, the totals stay right.
+// An instance that trapped cannot be used again. A trap in any call leaves the totals right.
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
@@ -15,20 +15,20 @@ import {
   setClock,
 } from "./world.mjs";
 
-/** `unreachable`, as a panic compiles to. */
+/** The error of `unreachable`, to which a panic compiles. */
 const TRAP = new Uint8Array([
   0, 97, 115, 109, 1, 0, 0, 0, 1, 4, 1, 96, 0, 0, 3, 2, 1, 0, 7, 5, 1, 1, 116, 0, 0, 10, 5, 1, 3, 0, 0, 11,
 ]);
 
-/** Exports of dead instances that were called nevertheless. @type {string[]} */
+/** Exports that were called on an instance that had trapped. @type {string[]} */
 const calledDead = [];
 
 const RealInstance = WebAssembly.Instance;
 
-/** Every instance that was made. @type {{ exports: any, real: any, isDead: boolean }[]} */
+/** All instances. @type {{ exports: any, real: any, isDead: boolean }[]} */
 const instances = [];
 /**
- * Which exports trap: asked before and after each call. The pointer is the core's address in its module.
+ * Decides before and after each call whether it traps. The pointer is the core's address in its module.
  *
  * @type {(name: string, when: "before" | "after", instance: object, pointer: unknown) => boolean}
  */
@@ -39,7 +39,7 @@ function trap() {
   /** @type {any} */ (exports).t();
 }
 
-/** The real instance, with exports that trap when told to. */
+/** The real instance, with exports that trap on demand. */
 WebAssembly.Instance = /** @type {any} */ (
   class {
     /** @param {WebAssembly.Module} module @param {WebAssembly.Imports} imports */
@@ -62,7 +62,7 @@ WebAssembly.Instance = /** @type {any} */ (
 function guarded(instance, name, real) {
   return (/** @type {unknown[]} */ ...args) => {
     if (instance.isDead) {
-      // The glue frees a result's text behind the call, within the same `try` of ours.
+      // The glue frees a result's text after the call, within the caller's `try`.
       if (name !== "__wbindgen_free") calledDead.push(name);
       trap();
     }
@@ -100,7 +100,7 @@ async function inWorld(play, sdk = "calls") {
   }
 }
 
-/** Traps the n-th time that something is done. @param {string} wanted @param {"before" | "after"} moment @param {number} nth */
+/** Traps at the n-th call of an export. @param {string} wanted @param {"before" | "after"} moment @param {number} nth */
 function trapAt(wanted, moment, nth) {
   let times = 0;
   traps = (name, when) => {
@@ -117,7 +117,7 @@ for (const wanted of ["give", "observe", "advance", "begin", "answered", "isKept
         await inWorld(async ({ gateway, receiver }) => {
           trapAt(wanted, moment, nth);
           await gateway.replay(recorded("2026.9.6"), {
-            // Answers come in the middle of it, as many as it takes.
+            // Answers arrive meanwhile.
             before: (index) => index % 50 === 49 && gateway.sendAll(),
           });
           await gateway.sendAll();
@@ -133,8 +133,8 @@ for (const wanted of ["give", "observe", "advance", "begin", "answered", "isKept
       }
     });
 
-test("no finalizer is left that would call into a dead instance", async () => {
-  // Its exception would be nobody's, and end the gateway; when it runs is up to the garbage collector.
+test("no finalizer calls into an instance that trapped", async () => {
+  // Its exception would be uncaught and end the gateway, at a time that the garbage collector chooses.
   const Real = globalThis.FinalizationRegistry;
   /** @type {string[]} */
   const made = [];
@@ -175,7 +175,7 @@ test("memory that is overwritten costs nothing", () =>
     assert.ok((await gateway.status()).core_restarts >= 1);
   }));
 
-test("a trap while a batch is under way sends it again under its ids", () =>
+test("a batch that is being sent during a trap is sent again under its ids", () =>
   inWorld(async ({ gateway, receiver }) => {
     /** @type {() => void} */
     let release = () => {};
@@ -189,7 +189,7 @@ test("a trap while a batch is under way sends it again under its ids", () =>
     const sending = gateway.sendAll();
     while (!isUnderWay()) await sleep(2);
     trapAt("observe", "after", 1);
-    // Long after the first one was handed over, so that it is not gathered, however slow that was.
+    // Long after the first event was passed, so that both are not of one span.
     setClock(1_795_440_100_000);
     gateway.emit("before_message_write", answer(6, { timestamp: 1_795_440_100_000 }), SESSION);
     await nextTurn();
@@ -202,9 +202,9 @@ test("a trap while a batch is under way sends it again under its ids", () =>
     assertTotals(receiver.totals, { "p/m": { requests: 2, prompt: 11, completion: 2, cost: 0.5 } });
   }, "none"));
 
-test("an event at which every instance dies is dropped and counted, the others are not", () =>
+test("an event at which every instance traps is dropped and counted, the others are not", () =>
   inWorld(async ({ gateway, receiver }) => {
-    // The third event of the batch, in the first two instances that come to it.
+    // The third event of the batch, in the first two instances that read it.
     const seen = new Map();
     let deaths = 0;
     traps = (name, when, instance) => {
@@ -224,14 +224,14 @@ test("an event at which every instance dies is dropped and counted, the others a
     assert.equal((await gateway.status()).core_restarts, 2);
   }, "none"));
 
-/** Where a panic was, as rustc names it; nothing else, since its message may quote what people wrote. */
+/** The location of a panic, as rustc names it, without its message, which may quote content. */
 const PLACE = /^[\w.-]+(\/[\w.-]+)*\.rs:\d+:\d+$/;
 
-test("a panic is logged with its place alone, and costs nothing", () =>
+test("a panic is logged with its location only, and loses nothing", () =>
   inWorld(async ({ gateway, receiver }) => {
     const Real = globalThis.Uint8Array;
     const panicked = () => gateway.log.filter((line) => line.includes("panicked"));
-    // Asks the instance for something else in the middle of a call, when it hands out what is to be sent.
+    // Calls the instance again in the middle of a call.
     traps = (name, when, instance, pointer) => {
       globalThis.Uint8Array = Real;
       if (name !== "core_begin" || when !== "before" || panicked().length > 0) return false;
@@ -266,21 +266,21 @@ test("a panic is logged with its place alone, and costs nothing", () =>
     assert.match(place, /^crate\/src\/bindings\/core\.rs:/);
   }));
 
-test("a panic of an instance that reads foreign formats tells its place, too", () => {
+test("a panic of an instance that reads foreign formats is logged with its location too", () => {
   /** @type {string[]} */
   const log = [];
   const made = instances.length;
   const io = instantiate((/** @type {string} */ text) => log.push(text));
   const reader = new io.StoreReader(/** @type {any} */ ({}), "/", undefined, []);
   const { memory } = /** @type {any} */ (instances[made]?.exports);
-  // One of its words says that somebody else writes to the reader; which one is the compiler's choice.
+  // One of its words marks the reader as borrowed; the compiler chooses which.
   const words = new Int32Array(memory.buffer, reader.__wbg_ptr & ~3, 2_000);
   const panics = words.some((before, at) => {
     words[at] = -(2 ** 31);
     try {
       reader.bytes();
     } catch {
-      // The first word is wasm-bindgen's own, which throws an error of JavaScript.
+      // The first word is wasm-bindgen's own, which throws a JavaScript error.
     }
     words[at] = before;
     return log.length > 0;
@@ -290,11 +290,11 @@ test("a panic of an instance that reads foreign formats tells its place, too", (
   assert.match(place, PLACE, log.join("\n"));
 });
 
-test("repeated traps switch it off, loudly and without a throw", () =>
+test("repeated traps switch the pipeline off, with a log line and without an exception", () =>
   inWorld(async ({ gateway }) => {
     traps = (name, when) => name === "core_observe" && when === "before";
     for (let index = 0; index < 50; index += 1) {
-      // Events that come close together are handed over together.
+      // Events of one tick are passed together.
       setClock(1_795_440_000_000 + index * 10_000);
       gateway.emit("before_message_write", answer(index), SESSION);
       await nextTurn();

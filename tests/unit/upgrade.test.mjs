@@ -1,5 +1,5 @@
-// What version 0.1.0 left in a state directory is taken over: nothing is lost, and nothing is counted twice. With
-// `AGENTWATCH_0_1_0`, a built checkout of that version, the way back too: see tests/fixtures/upgrade/README.md.
+// A state directory of version 0.1.0 is taken over: nothing is lost, and nothing is counted twice. With
+// `AGENTWATCH_0_1_0`, a built checkout of that version, the downgrade too: see tests/fixtures/upgrade/README.md.
 import assert from "node:assert/strict";
 import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -17,8 +17,8 @@ const temporary = mkdtempSync(join(tmpdir(), "agentwatch-upgrade-"));
 after(() => rmSync(temporary, { recursive: true, force: true }));
 
 /**
- * What the receiver and the collector had when the version's gateway was killed, and what the version itself would have
- * sent of the rest.
+ * The records that receiver and collector had when the version's gateway was killed, and the records that the version would have
+ * sent afterwards.
  *
  * @typedef {object} Ledger
  * @property {[id: string, prompt: number, completion: number, cost: number][]} calls
@@ -31,7 +31,7 @@ after(() => rmSync(temporary, { recursive: true, force: true }));
 /** @param {string} name @returns {Ledger} */
 const ledgerOf = (name) => JSON.parse(readFileSync(join(GOLDEN, name, "ledger.json"), "utf8"));
 
-/** What the providers of a kind's recordings answered: whole prompt, answer, cost in millionths of a cent. @param {string} name */
+/** The providers' answers of a kind's recordings: prompt tokens, completion tokens, cost in millionths of a cent. @param {string} name */
 function answered(name) {
   const kind = KINDS[name] ?? assert.fail(name);
   return Object.keys(kind.told)
@@ -56,7 +56,7 @@ function counted({ usage }, earlier = []) {
   return [...earlier.map(([, ...figures]) => row(...figures)), ...later].sort();
 }
 
-/** That sums are those of all calls, and nothing in them began anew. @param {string} name @param {import("./collector.mjs").Collector} collector @param {string} begin */
+/** Asserts that sums cover all calls and have one start time. @param {string} name @param {import("./collector.mjs").Collector} collector @param {string} begin */
 function assertSums(name, { tokens }, begin) {
   const sums = answered(name).map((text) => text.split(/[^\d]+/).map(Number));
   const sum = (/** @type {number} */ index) => sums.reduce((all, figures) => all + (figures[index] ?? 0), 0);
@@ -65,7 +65,7 @@ function assertSums(name, { tokens }, begin) {
   assert.ok(Math.abs(cost * 1e8 - sum(2)) < 1, `${cost} USD`);
 }
 
-/** That each of some ids came, and none twice. @param {string[]} found @param {string[]} expected @param {string} what */
+/** Asserts that each id came once. @param {string[]} found @param {string[]} expected @param {string} what */
 function assertOnce(found, expected, what) {
   assert.deepEqual(
     expected.filter((id) => !found.includes(id)),
@@ -110,7 +110,7 @@ const HOW = {
   "three months later": { later: 90 * DAY },
 };
 
-describe("what 0.1.0 left is taken over", { concurrency: 4 }, () => {
+describe("a state directory of 0.1.0 is taken over", { concurrency: 4 }, () => {
   for (const name of Object.keys(KINDS))
     for (const receiver of /** @type {const} */ (["ids", "stock"]))
       for (const [what, how] of Object.entries(HOW))
@@ -145,11 +145,11 @@ async function takeOverUnheard(...args) {
   return log;
 }
 
-describe("what this version left is taken over by 0.1.0", { concurrency: 4, skip: !OLD }, () => {
+describe("0.1.0 takes over a state directory of this version", { concurrency: 4, skip: !OLD }, () => {
   const old = OLD ?? "";
   for (const name of Object.keys(KINDS))
     for (const receiver of /** @type {const} */ (["ids", "stock"])) {
-      test(`${name}, ${receiver}, after a kill; and then by this one`, async () => {
+      test(`${name}, ${receiver}, after a kill; then this version again`, async () => {
         const stateDir = mkdtempSync(join(temporary, `${name}-`));
         const all = await outlets(receiver);
         const place = { stateDir, temporary, outlets: all };
@@ -169,7 +169,7 @@ describe("what this version left is taken over by 0.1.0", { concurrency: 4, skip
         }
       });
 
-      test(`${name}, ${receiver}, which had it from 0.1.0`, async () => {
+      test(`${name}, ${receiver}, which took it over from 0.1.0`, async () => {
         const ledger = ledgerOf(name);
         const { stateDir, all } = await takenOverGolden(name, ledger, receiver);
         const place = { stateDir, temporary, outlets: all };

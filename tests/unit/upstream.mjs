@@ -1,4 +1,4 @@
-// An upstream for the proxy's tests, the proxy before it, and a client that looks at bytes.
+// An upstream for the proxy's tests, the proxy in front of it, and a client that compares bytes.
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { createServer, request as httpRequest } from "node:http";
@@ -12,7 +12,7 @@ const { instantiate: makeInstance } = await import(`${DIST}base.js`);
 export const portOf = (server) => /** @type {import("node:net").AddressInfo} */ (server.address()).port;
 
 /**
- * An upstream that answers as told, with the proxy before it.
+ * An upstream with a given listener, and the proxy in front of it.
  *
  * @param {import("node:http").RequestListener} answer
  * @param {{ options?: string, prefix?: string, instantiate?: () => any, path?: string, hosts?: string[], bounds?: object }} [settings]
@@ -37,7 +37,7 @@ export async function world(answer, { options = "", prefix = "/up", path = "", .
 }
 
 /**
- * A proxy, and what it tells.
+ * A proxy, and its reported calls.
  *
  * @param {string[]} upstreams
  * @param {{ instantiate?: () => any, hosts?: string[], bounds?: object }} [settings]
@@ -45,7 +45,7 @@ export async function world(answer, { options = "", prefix = "/up", path = "", .
 export async function proxyTo(upstreams, { instantiate = makeInstance, hosts = [], bounds } = {}) {
   /** @type {any[]} */
   const calls = [];
-  /** POSTs that were counted as no calls. @type {string[]} */
+  /** POSTs that were not counted as calls. @type {string[]} */
   const passed = [];
   /** @type {string[]} */
   const said = [];
@@ -74,7 +74,7 @@ export async function proxyTo(upstreams, { instantiate = makeInstance, hosts = [
     said,
     origin: `http://127.0.0.1:${port}`,
     port,
-    /** Waits for so many calls. @param {number} count */
+    /** Waits for a number of calls. @param {number} count */
     told: async (count) => {
       for (let tries = 0; calls.length < count && tries < 400; tries += 1) await pause(5);
       return calls;
@@ -98,7 +98,7 @@ export const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
  */
 
 /**
- * Makes a request and takes the answer as it is.
+ * Makes a request and returns the answer unchanged.
  *
  * @param {string} url
  * @param {{ method?: string, headers?: any, body?: Buffer | string | Buffer[], agent?: any, onRequest?: (request: import("node:http").ClientRequest) => void }} [options]
@@ -138,7 +138,7 @@ export function get(url, { method = "GET", headers = {}, body, agent, onRequest 
 export const sse = (events) =>
   events.map((event) => `data: ${typeof event === "string" ? event : JSON.stringify(event)}\n\n`);
 
-/** A chat completion's stream, as events. @param {{ prompt?: number, completion?: number, texts?: string[], usage?: boolean }} [options] */
+/** The events of a chat completion's stream. @param {{ prompt?: number, completion?: number, texts?: string[], usage?: boolean }} [options] */
 export function chat({ prompt = 30, completion = 5, texts = ["a", "b"], usage = true } = {}) {
   const head = { id: "chatcmpl-1", model: "m-2026", object: "chat.completion.chunk" };
   return sse([
@@ -151,7 +151,7 @@ export function chat({ prompt = 30, completion = 5, texts = ["a", "b"], usage = 
   ]);
 }
 
-/** A request for such. @param {object} [more] */
+/** The body of a request for a stream. @param {object} [more] */
 export const asking = (more = {}) => ({
   method: "POST",
   headers: { "content-type": "application/json", authorization: "Bearer sk-secret-of-the-client" },

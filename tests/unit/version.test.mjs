@@ -1,4 +1,4 @@
-// The version stands in one place, is the same wherever it has to be said again, and one command sets it everywhere.
+// The version is in package.json, the same in all other files, and one command sets it everywhere.
 import assert from "node:assert/strict";
 import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
@@ -12,10 +12,10 @@ const { version } = JSON.parse(readFileSync(join(PROJECT, "package.json"), "utf8
 const copy = mkdtempSync(join(tmpdir(), "agentwatch-version-"));
 after(() => rmSync(copy, { recursive: true, force: true }));
 
-/** How often each file has to say it; documents as often as they like. */
+/** Number of times that each file has the version; documents may have it any number of times. */
 const TIMES = { "package.json": 1, "package-lock.json": 2, "Cargo.toml": 1, "Cargo.lock": 2 };
 
-test("every file says the version of package.json", async () => {
+test("every file has the version of package.json", async () => {
   const files = await stated();
   assert.ok(
     files.some(({ file }) => file === "README.md"),
@@ -47,6 +47,6 @@ test("one command sets it everywhere, and nothing else", async () => {
   );
 });
 
-test("what is no version is refused", async () => {
+test("an invalid version is refused", async () => {
   await assert.rejects(setVersion("next", dirname(copy)), /"next" is no version such as/);
 });

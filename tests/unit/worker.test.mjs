@@ -1,4 +1,4 @@
-// The worker as a thread: what a gateway loses when the thread or the process dies.
+// The worker as a thread: the losses when the thread or the process ends.
 import assert from "node:assert/strict";
 import { fork } from "node:child_process";
 import { once } from "node:events";
@@ -24,7 +24,7 @@ import { answer, Gateway, Receiver, SESSION, started } from "./world.mjs";
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const KILLS = Number(process.env.KILLS ?? 20);
 
-/** Every thread that was made. @type {import("node:worker_threads").Worker[]} */
+/** All threads. @type {import("node:worker_threads").Worker[]} */
 const made = [];
 makeWorkersBy(
   class extends RealWorker {
@@ -43,7 +43,7 @@ function one(tokens) {
   return answer(tokens, { timestamp: Date.now(), responseId: `r${tokens}` });
 }
 
-test(`a thread that is killed ${KILLS} times under load loses nothing and tells nothing twice`, async () => {
+test(`a thread that is killed ${KILLS} times under load loses nothing and counts nothing twice`, async () => {
   const { gateway, receiver, close } = await started();
   const draw = random(7);
   let told = 0;
@@ -61,7 +61,7 @@ test(`a thread that is killed ${KILLS} times under load loses nothing and tells 
     }
     await until(() => (receiver.totals["p/m"]?.requests ?? 0) >= told);
     await gateway.stop();
-    // What was sent and not marked as sent goes again, under its ids.
+    // Records that were sent and not acknowledged are sent again, under their ids.
     await gateway.start();
     await gateway.sendAll();
     await gateway.stop();
@@ -75,7 +75,7 @@ test(`a thread that is killed ${KILLS} times under load loses nothing and tells 
   }
 });
 
-/** How the process ends, and how many of its last answers may be missing. */
+/** How the process ends, and the number of its last answers that may be missing. */
 const ENDS = {
   "process.exit() in the turn of the last answer": { how: "exit", mayMiss: 0 },
   "an exception that nobody catches": { how: "throw", mayMiss: 0 },
@@ -83,7 +83,7 @@ const ENDS = {
   "a loop with nothing to do": { how: "idle", mayMiss: 0 },
   "SIGTERM, at which the gateway stops": { how: "term-stops", mayMiss: 0 },
   "SIGKILL a second after the last answer": { how: "kill", mayMiss: 0 },
-  // The last ten, which were told within the last quarter of a second.
+  // The last ten, which came within the last 250 ms.
   "SIGTERM that nobody handles": { how: "term-now", mayMiss: 10 },
   "SIGKILL in the turn of the last answer": { how: "kill-now", mayMiss: 10 },
 };
@@ -99,14 +99,14 @@ for (const [what, { how, mayMiss }] of Object.entries(ENDS))
         how,
       ]);
       await once(child, "exit");
-      // Whoever owns the state directory next takes in what was heard.
+      // The next owner of the state directory reads the spooled events.
       gateway.register(await gateway.evaluate(), { url: receiver.url });
       await gateway.start();
       await until(() => (receiver.totals["p/m"]?.requests ?? 0) >= 50 - mayMiss);
       await gateway.stop();
       const { requests = 0, prompt } = receiver.totals["p/m"] ?? {};
       assert.ok(requests >= 50 - mayMiss && requests <= 50, `${requests} of 50`);
-      // The first so many, each once.
+      // The first ones, each once.
       assert.equal(prompt, (requests * (requests + 1)) / 2);
     } finally {
       gateway.close();
@@ -129,7 +129,7 @@ async function withWorker(script) {
   return { recorder, log, remove: () => rmSync(folder, { recursive: true }) };
 }
 
-/** What another version's files may look like to a gateway that still has this one's in memory. */
+/** Changes to the package's files while a gateway runs this version. */
 const OTHERS = {
   "with another build": (/** @type {string} */ dist) => {
     const file = join(dist, "worker.js");
@@ -171,8 +171,8 @@ for (const [what, change] of Object.entries(OTHERS))
     }
   });
 
-/** Reads events, acknowledges each, and dies of those of the model `poison`. */
-const DYING_WORKER = `
+/** A worker that acknowledges each event, and crashes at events of the model `poison`. */
+const CRASHING_WORKER = `
 import { parentPort, workerData } from "node:worker_threads";
 import { RingReader } from "./base.js";
 const reader = new RingReader(workerData.ring, workerData.skip);
@@ -189,8 +189,8 @@ for (;;) {
   await reader.recordArrived();
 }`;
 
-test("an event at which two workers die is left out, and those behind it are read", async () => {
-  const { recorder, log, remove } = await withWorker(DYING_WORKER);
+test("an event at which two workers crash is skipped, and the events behind it are read", async () => {
+  const { recorder, log, remove } = await withWorker(CRASHING_WORKER);
   try {
     const model = (/** @type {string} */ name) =>
       recorder.accept("before_message_write", answer(1, { model: name }), SESSION);
@@ -208,7 +208,7 @@ test("an event at which two workers die is left out, and those behind it are rea
   }
 });
 
-test("a worker that cannot live is given up loudly, and the gateway goes on", async () => {
+test("a worker that always crashes is switched off with a log line, and the gateway continues", async () => {
   const { recorder, log, remove } = await withWorker('throw new Error("never");');
   try {
     recorder.accept("before_message_write", answer(1), SESSION);
@@ -221,7 +221,7 @@ test("a worker that cannot live is given up loudly, and the gateway goes on", as
   }
 });
 
-test("twenty services one behind the other leave no thread and no open file", async () => {
+test("twenty services in succession leave no thread and no open file", async () => {
   const { gateway, receiver, close } = await started();
   const open = () => readdirSync("/proc/self/fd").length;
   const threads = () => readdirSync("/proc/self/task").length;

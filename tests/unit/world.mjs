@@ -1,5 +1,5 @@
-// A world for the built plugin: a folder as a gateway has it, a gateway that calls its handlers, a receiver that
-// adds up what it gets, and a clock that can be set.
+// The environment of the built plugin in tests: a state directory, a gateway that calls its handlers, a receiver that
+// sums up calls, and a clock that can be set.
 import assert from "node:assert/strict";
 import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
@@ -22,14 +22,14 @@ const realNow = Date.now.bind(Date);
 const realMono = performance.now.bind(performance);
 const clock = { wall: 0, since: 0, isSet: false };
 
-/** Sets the wall clock, and the monotonic one by as much; both go on from there. @param {number} wall */
+/** Sets the wall clock, and moves the monotonic clock by the same; both run from there. @param {number} wall */
 export function setClock(wall) {
   Object.assign(clock, { wall, since: realMono(), isSet: true });
   Date.now = () => Math.floor(clock.wall + realMono() - clock.since);
   performance.now = () => clock.wall - 1_790_000_000_000 + realMono() - clock.since;
 }
 
-/** The real clocks again. */
+/** Restores the real clocks. */
 export function resetClock() {
   Date.now = realNow;
   performance.now = realMono;
@@ -52,12 +52,12 @@ export function lines(version, file) {
     .map((line) => JSON.parse(line));
 }
 
-/** What a gateway's plugin was given, in order of arrival. @param {string} version @returns {Recorded[]} */
+/** The recorded events of a gateway's plugin, in order of arrival. @param {string} version @returns {Recorded[]} */
 export function recorded(version) {
   return lines(version, "events.jsonl");
 }
 
-/** What its provider answered. @param {string} version */
+/** The totals of its provider's answers. @param {string} version */
 export function providerTotals(version) {
   /** @type {Totals} */
   const totals = {};
@@ -85,7 +85,7 @@ function add(totals, model, prompt, completion, cost) {
   total.cost += cost;
 }
 
-/** Counts exactly, costs within 1e-6 USD. @param {Totals} actual @param {Totals} expected @param {string} [what] */
+/** Compares counts exactly, and costs within 1e-6 USD. @param {Totals} actual @param {Totals} expected @param {string} [what] */
 export function assertTotals(actual, expected, what) {
   const counts = (/** @type {Totals} */ totals) =>
     Object.fromEntries(
@@ -101,7 +101,7 @@ export function assertTotals(actual, expected, what) {
 // ---------------------------------------------------------------------------------------------------------------
 // The receiver
 
-/** An AgentWatch that knows ids. `hold` keeps batches waiting for their answer until it is resolved. */
+/** An AgentWatch that knows record ids. Batches are answered when `hold` is resolved. */
 export class Receiver {
   /** @type {Totals} */
   totals = {};
@@ -109,15 +109,15 @@ export class Receiver {
   ids = new Set();
   /** @type {{ path: string, authorization: string | undefined }[]} */
   requests = [];
-  /** Where the cost of each model's calls comes from. @type {Record<string, string>} */
+  /** The cost source of each model's calls. @type {Record<string, string>} */
   costSources = {};
-  /** How many calls each agent made. @type {Record<string, number>} */
+  /** Number of calls by agent. @type {Record<string, number>} */
   agents = {};
   /** @type {Promise<void> | undefined} */
   hold;
   /** @type {{ features: string[], reported_twice?: string[][] }} */
   capabilities = { features: ["record_ids"] };
-  /** Makes a batch's status; 200 where it is undefined. @type {(() => number) | undefined} */
+  /** Returns the HTTP status of a batch; 200 where it is undefined. @type {(() => number) | undefined} */
   status;
   /** @type {import("node:http").Server} */
   #server;
@@ -172,7 +172,7 @@ export class Receiver {
 // ---------------------------------------------------------------------------------------------------------------
 // The gateway
 
-/** What a gateway's SDK has: call diagnostics, sums of runs only, or nothing. @typedef {"calls" | "totals" | "none"} Sdk */
+/** The diagnostics of a gateway's SDK: calls, sums of runs only, or none. @typedef {"calls" | "totals" | "none"} Sdk */
 
 const SDK = {
   calls: ["diagnostic-runtime", "export const onInternalDiagnosticEvent = globalThis.__listen;"],
@@ -182,22 +182,22 @@ const SDK = {
 
 const EXITS = /** @type {const} */ (["exit", "beforeExit"]);
 
-/** A process with the plugin's folder in it, as often as wanted. */
+/** A gateway's process with copies of the plugin's folder. */
 export class Gateway {
   /** @type {Map<string, { handler: Function, priority: number, from: number }[]>} */
   handlers = new Map();
   /** @type {any[]} */
   services = [];
-  /** Families of internal events that were asked for. @type {string[]} */
+  /** Families of internal events that the plugin subscribed to. @type {string[]} */
   internal = [];
   /** Every line of the log. @type {string[]} */
   log = [];
   /** @type {Set<Function>} */
   #listeners = new Set();
   #registrations = 0;
-  /** Who listened to the process's end before. @type {Function[][]} */
+  /** Earlier listeners of the process's end. @type {Function[][]} */
   #former;
-  /** Which diagnostics were asked for. @type {{ include: string[] } | undefined} */
+  /** The filter of the diagnostics subscription. @type {{ include: string[] } | undefined} */
   filter;
   /** The gateway's own configuration. @type {object} */
   config = {};
@@ -210,7 +210,7 @@ export class Gateway {
 
   /** @param {Sdk} sdk */
   constructor(sdk = "calls") {
-    // Another test's gateway in this process is gone.
+    // Removes the state of another test's gateway in this process.
     for (const key of Object.getOwnPropertySymbols(globalThis))
       if (Symbol.keyFor(key)?.startsWith("agentwatch-openclaw/")) Reflect.deleteProperty(globalThis, key);
     this.#former = EXITS.map((event) => process.listeners(event));
@@ -259,7 +259,7 @@ export class Gateway {
   }
 
   /**
-   * Registers once; returns the registration's number.
+   * Registers once. Returns the index of the registration.
    *
    * @param {any} plugin
    * @param {Record<string, unknown>} pluginConfig
@@ -284,7 +284,7 @@ export class Gateway {
     return from;
   }
 
-  /** Registers as a command of OpenClaw's does that only wants to know the plugin's own. @param {any} plugin */
+  /** Registers as OpenClaw does when it lists commands. @param {any} plugin */
   registerMetadata(plugin) {
     /** @type {string[]} */
     const commands = [];
@@ -292,7 +292,7 @@ export class Gateway {
       registrationMode: "cli-metadata",
       pluginConfig: {},
       logger: this.logger,
-      // 2026.8.2 says so.
+      // As on 2026.8.2.
       get runtime() {
         throw new Error("runtime is intentionally unavailable");
       },
@@ -322,25 +322,25 @@ export class Gateway {
       if (from === undefined || one.from === from) assert.equal(one.handler(event, ctx), undefined);
   }
 
-  /** Tells a diagnostic event. @param {unknown} event */
+  /** Sends a diagnostic event. @param {unknown} event */
   tell(event) {
     for (const listener of this.#listeners) assert.equal(listener(event), undefined);
   }
 
-  /** How many listen to diagnostics. */
+  /** Number of listeners of diagnostics. */
   get listeners() {
     return this.#listeners.size;
   }
 
   /**
-   * Events at their times, with the clock set to each.
+   * Replays events, with the clock set to each event's time.
    *
    * @param {Recorded[]} events @param {{ from?: number, before?: (index: number) => unknown }} [options]
    */
   async replay(events, { from, before } = {}) {
     for (const [index, { ts, hook, diagnostic, event, ctx }] of events.entries()) {
       await before?.(index);
-      // However long that took, it is heard at its time.
+      // The clock is set again, however long the work before took.
       setClock(ts);
       if (hook) this.emit(hook, event, ctx, from);
       else this.tell({ ...event, type: diagnostic });
@@ -353,7 +353,7 @@ export class Gateway {
     return /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/2")];
   }
 
-  /** Sends everything, however long that takes on this machine; a stop has its deadline. */
+  /** Sends everything without a deadline, which a stop has. */
   async sendAll() {
     await this.#shared.recorder.stop(600_000);
   }
@@ -365,7 +365,7 @@ export class Gateway {
 
   close() {
     resetClock();
-    // The worker is in this thread: at the process's end nobody could wait for it.
+    // The worker is in this thread, so the process's end cannot wait for it.
     for (const [index, event] of EXITS.entries())
       for (const listener of process.listeners(event))
         if (!this.#former[index]?.includes(listener)) process.off(event, /** @type {any} */ (listener));
@@ -373,7 +373,7 @@ export class Gateway {
   }
 }
 
-/** A message of an assistant, with usage, as `before_message_write` has it. @param {number} tokens @param {object} [more] */
+/** An assistant's message with usage, as in `before_message_write`. @param {number} tokens @param {object} [more] */
 export function answer(tokens, more = {}) {
   const usage = { input: tokens, output: 1, cacheRead: 0, cacheWrite: 0, cost: { total: 0.25 } };
   const message = {
@@ -387,7 +387,7 @@ export function answer(tokens, more = {}) {
   return { message: { ...message, ...more } };
 }
 
-/** The context that belongs to it. */
+/** The context of {@link message}. */
 export const SESSION = { agentId: "main", sessionKey: "agent:main:s" };
 
 /** A gateway with one registration, started and sending to a receiver. @param {Record<string, unknown>} [config] @param {Sdk} [sdk] */
