@@ -11,14 +11,14 @@ import { waitForTotals } from "./harness.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 
 const HOUR_MS = 3_600_000;
-/** A gateway looks much more often what its clock is to be. */
+/** Time within which the gateway reads its new clock, in ms. */
 const MOVED_WITHIN_MS = 200;
-/** The plugin's second look into the session store, and as much again: rows are counted when they are a minute old. */
+/** Twice the interval of the plugin's readings of the session store, in ms: rows count when they are a minute old. */
 const LOOKED_WITHIN_MS = 180_000;
 
 /**
- * A gateway whose clock is set back and forth by hours, while it runs and while it is away: each call counts once, whatever
- * the clock said when it was told, and whatever stands in the session store.
+ * A gateway whose clock is set back and forth by hours, while it runs and while it is stopped: each call counts once, whatever
+ * the times in its events and in the session store.
  */
 for (const version of versions) {
   describe(`OpenClaw ${version}, its clock set`, { skip }, () => {
@@ -31,7 +31,7 @@ for (const version of versions) {
     /** @type {string} */
     let folder;
 
-    /** Who connects to a gateway proves by the time who it is: at its start a gateway has our clock. */
+    /** A client's signature contains the time, so a gateway starts with this machine's clock. */
     const start = async ({ enabled = true } = {}) => {
       await set(0);
       const env = {
@@ -69,7 +69,7 @@ for (const version of versions) {
       await sleep(MOVED_WITHIN_MS);
     }
 
-    /** A session that goes on, one with tools, and one of its own. @param {string} name */
+    /** Turns in a known session, in one with tools, and in a new one. @param {string} name */
     async function turns(name) {
       await gateway.agentTurn({ session: "goes-on", message: "hello" });
       await gateway.agentTurn({ session: "tools", message: "read it [[tools 2]]" });
@@ -84,7 +84,7 @@ for (const version of versions) {
       await waitForTotals(provider, receiver);
     });
 
-    test("while a turn is under way", async () => {
+    test("while a turn runs", async () => {
       const turn = gateway.agentTurn({ session: "under-way", message: "read it [[tools 3]]" });
       await sleep(150);
       await set(-3);
@@ -92,7 +92,7 @@ for (const version of versions) {
       await waitForTotals(provider, receiver);
     });
 
-    test("while it is away", async () => {
+    test("while it is stopped", async () => {
       await gateway.kill();
       await start();
       await turns("after");
@@ -101,7 +101,7 @@ for (const version of versions) {
       await waitForTotals(provider, receiver);
     });
 
-    test("while only the session store hears of its calls", async () => {
+    test("while only the session store has its calls", async () => {
       await gateway.stop();
       await start({ enabled: false });
       const before = provider.ledger.length;

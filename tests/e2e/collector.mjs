@@ -12,7 +12,7 @@ const SINK = fileURLToPath(new URL("collector-sink.py", import.meta.url));
 /** @typedef {Awaited<ReturnType<typeof startCollector>>} Collector */
 
 /**
- * A real collector, and behind it what reads all that it passes on by OpenTelemetry's own types. `stop` and `start` are
+ * A real collector, and a sink that reads its exports by OpenTelemetry's own types. `stop` and `start` are
  * of the collector alone.
  */
 export async function startCollector() {
@@ -50,7 +50,7 @@ export async function startCollector() {
     url,
     start,
     stop,
-    /** What was passed on so far. @param {"/v1/metrics" | "/v1/traces"} path @returns {Promise<any[]>} */
+    /** The exports so far. @param {"/v1/metrics" | "/v1/traces"} path @returns {Promise<any[]>} */
     passedOn: async (path) => {
       const lines = (await readFile(log, "utf8")).split("\n").slice(0, -1);
       const all = lines.filter((line) => line.startsWith("{")).map((line) => JSON.parse(line));
@@ -81,7 +81,7 @@ export function labels(attributes) {
 }
 
 /**
- * What a backend shows of the last sums of each series: as the Models page does, per model.
+ * The last sums of each series per model, as the Models page shows them.
  *
  * @param {any[]} bodies
  * @returns {(import("../../examples/gateway/compare.mjs").Totals & { starts: string[] })[]}
@@ -131,7 +131,7 @@ function fieldOf(metric, names) {
   return names["gen_ai.token.type"] === "input" ? "prompt_tokens" : "completion_tokens";
 }
 
-/** Every span once, by its id, as a backend keeps them. @param {any[]} bodies @returns {any[]} */
+/** Each span once, by its id. @param {any[]} bodies @returns {any[]} */
 export function spansOf(bodies) {
   const all = bodies.flatMap(({ resourceSpans }) =>
     resourceSpans.flatMap((/** @type {any} */ one) =>

@@ -6,7 +6,7 @@ import { nodeRuntime } from "../../scripts/lib/node-runtime.mjs";
 import { nodeFor, openclaw } from "../../scripts/lib/openclaw.mjs";
 
 /**
- * `openclaw …` on a gateway's state directory, as its operator types it. The exit status and both outputs.
+ * Runs `openclaw …` on a gateway's state directory. Returns the exit status and both outputs.
  *
  * @param {{ version: string, stateDir: string, token: string }} gateway
  * @param {string[]} words

@@ -8,12 +8,12 @@ import { binary, skip, tgz, versions } from "./options.mjs";
 
 /** @typedef {{ input: number, output: number, cacheRead: number, cacheWrite: number }} Rates */
 
-/** One agent a model: where its cost is to come from, at what rates. @type {Record<string, [model: string, source: string, rates: Rates]>} */
+/** The model of each agent, its expected cost source and rates. @type {Record<string, [model: string, source: string, rates: Rates]>} */
 const AGENTS = {
   main: ["mock/m1", "openclaw", { input: 3, output: 15, cacheRead: 0.3, cacheWrite: 3.75 }],
   // As in the plugin's settings below.
   set: ["own/priced", "configured", { input: 1.5, output: 6, cacheRead: 0.25, cacheWrite: 1.5 }],
-  // As in the table, which the crate `genai-prices` gave.
+  // As in the table of the crate `genai-prices`.
   list: [
     "groq/llama-3.3-70b-versatile",
     "table",
@@ -47,7 +47,7 @@ const model = (id) => ({
 
 for (const version of versions)
   describe(`OpenClaw ${version}, costs`, { skip }, () => {
-    test("each call costs what the best source says, and says which", async (t) => {
+    test("each call has the cost of the best source, and its name", async (t) => {
       const port = await freePort();
       const world = await startWorld({
         version,

@@ -13,13 +13,13 @@ import { runScenario } from "./scenarios.mjs";
 import { startModelProxy } from "./services.mjs";
 
 /**
- * Gateways that speak Gemini's and Ollama's own APIs, and answers whose usage gateways read in ways of their own: with the
- * plugin and the proxy on the same state directory, what the provider sent is what is shown.
+ * Gateways that use Gemini's and Ollama's own APIs, and answers whose usage gateways read differently: with the
+ * plugin and the proxy on the same state directory, the Models tab shows the provider's figures.
  *
  * @typedef {import("./scenarios.mjs").World & { proxyUrl: string }} World
  */
 
-/** Agents that the gateway's configuration has beside `main` and `ant`. */
+/** Further agents of the gateway's configuration. */
 const NATIVE = ["gem", "lama"];
 
 /** @param {World} world @param {string} path @param {object} body */
@@ -35,7 +35,7 @@ const post = async ({ proxyUrl }, path, body) => {
 
 /** @type {(Omit<import("./scenarios.mjs").Scenario, "run"> & { run: (world: World) => Promise<unknown> })[]} */
 const scenarios = [
-  // From its first call of a provider on, the proxy is waited for; before, a gateway's own reading counts, which is wrong on
+  // The plugin waits for the proxy from its first call of a provider on; before that, the gateway's own figures count, which are wrong on
   // 2026.3.13 where a part of Gemini's prompt is cached.
   {
     name: "warm-up",
@@ -131,13 +131,13 @@ for (const version of versions) {
         const since = await snapshot(provider, receiver);
         const run = () => scenario.run(world);
         await withTimeout(runScenario({ ...scenario, run }, world), 120_000, scenario.name);
-        // The proxy is waited for, and so is the session store where a call is of no turn.
+        // The plugin waits for the proxy, and for the session store where a call has no turn.
         await waitForTotals(provider, receiver, { since, settleMs: 500, timeoutMs: 60_000 });
       });
 
-    test("all of it together, each call once", () =>
+    test("all scenarios together, each call once", () =>
       waitForTotals(world.provider, world.receiver, { settleMs: 5_000 }));
-    test("each tells what only the proxy knows", async () => {
+    test("each call has the fields that only the proxy knows", async () => {
       const calls = await modelCalls(world.receiver);
       assert.deepEqual(
         calls.filter(({ ttfb_ms }) => ttfb_ms === null),
@@ -158,7 +158,7 @@ async function start(version, closers) {
   const workspace = join(stateDir, "workspace");
   const { baseUrl } = provider;
   const base = baseConfig({ port: 0, token: "", workspace, providerUrl: baseUrl });
-  // The proxy takes the prices from here.
+  // The proxy's prices.
   const { providers } = nativeConfig({ gemini: baseUrl, ollama: baseUrl }, workspace);
   const models = { ...base.models, providers: { ...base.models.providers, ...providers } };
   await writeFile(join(stateDir, "openclaw.json"), JSON.stringify({ models }));

@@ -14,24 +14,24 @@ const OLD = "2026.3.13";
 const USUAL_KILLS = 5;
 
 /**
- * Gateways and receivers that are killed at random moments, and everything else that happens to a state directory:
+ * Gateways and receivers that are killed at random moments, reloads, updates and further processes on a state directory:
  * each answer that a gateway received is counted once.
  *
- * `KILLS` is how often each is killed, `RELOADS` how often the settings are changed, `SEED` makes the same moments come
- * again (as far as a machine does), `RECEIVERS` is `ours`, `stock` or both. By default the older gateway has the stock
- * receiver, the newer one ours.
+ * `KILLS` is the number of kills of each, `RELOADS` the number of changes of settings, `SEED` repeats the moments of an earlier run
+ * (as far as a machine does), `RECEIVERS` is `ours`, `stock` or both. By default
+ * the older gateway has the stock receiver, the newer one ours.
  */
 const KILLS = Number(process.env.KILLS ?? USUAL_KILLS);
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const RELOADS = Number(process.env.RELOADS ?? 3);
-/** One in so many gateways is killed while it starts. */
+/** One of this number of gateways is killed while it starts. */
 const STILLBORN = 4;
-/** How long a gateway lives at most, once it has taken a turn, in ms. */
+/** The longest time from a gateway's first turn to its kill, in ms. */
 const LIFE_MS = 4_000;
 const RECEIVER_LIFE_MS = 2_500;
 /**
- * The plugin's second look into the session store behind its start, in ms, and the first that sees what was stored
- * shortly before: gaps are filled from rows older than 60 s (js-shim/src/reconcile.ts).
+ * The time of the plugin's second reading of the session store after its start, in ms, which is the first one with rows stored
+ * just before: missing calls are counted from rows older than 60 s (js-shim/src/reconcile.ts).
  */
 const SECOND_LOOK_MS = 65_000;
 
@@ -50,14 +50,14 @@ function durability(version, isStock) {
     let provider;
     /** @type {Awaited<ReturnType<typeof killableWorld>>} */
     let world;
-    /** What happened when: the number of the next request, and what begins with it. @type {[number, string][]} */
+    /** The parts of the test: the number of the first request, and the name. @type {[number, string][]} */
     const chapters = [];
-    /** The plugin's status before it was loaded again, which begins a new one. @type {Record<string, any>} */
+    /** The plugin's status before a reload, which resets it. @type {Record<string, any>} */
     let earlier = {};
     const chapter = (/** @type {string} */ what) => chapters.push([provider.ledger.length + 1, what]);
 
     let onAnswer = () => {};
-    /** Until the provider has answered once more. */
+    /** Waits for a further answer of the provider. */
     const answered = () =>
       Promise.race([
         new Promise((resolve) => {
@@ -85,10 +85,10 @@ function durability(version, isStock) {
       if (!process.env.KEEP) await world?.remove();
     });
 
-    /** Until the gateway has taken a turn: a first one may take long. */
+    /** Waits until the gateway has taken a turn; the first one may take long. */
     const firstTurn = () => world.gateway.running.agentTurn({ session: "first", message: "hello" });
 
-    /** While the gateway runs, its users are at work. @param {() => Promise<unknown>} work */
+    /** Runs turns while `work` runs. @param {() => Promise<unknown>} work */
     async function busily(work) {
       const ending = new AbortController();
       const living = runTurns(world.gateway.running, { signal: ending.signal, next });
@@ -117,7 +117,7 @@ function durability(version, isStock) {
         await firstTurn();
         await busily(async () => {
           await sleep(next() * LIFE_MS);
-          // Every other dies while an answer is on its way through it, to the journal and to the receiver.
+          // Every second one is killed while an answer passes through it to the journal and the receiver.
           if (gateway.kills.length % 2 === 0) await answered();
           await sleep(next() * 500);
           await gateway.kill();
@@ -125,12 +125,12 @@ function durability(version, isStock) {
       }
     });
 
-    test("a turn in a process of its own, while the gateway is dead", async () => {
+    test("a turn in another process while the gateway is killed", async () => {
       chapter("local, alone");
       await world.gateway.localTurn({ session: "local-alone", message: "hello [[tools 1]]" });
     });
 
-    test("the plugin is installed again over itself while calls wait", async () => {
+    test("the plugin is reinstalled with pending calls", async () => {
       const { gateway, receiver } = world;
       await receiver.kill();
       chapter("receiver down");
@@ -159,12 +159,12 @@ function durability(version, isStock) {
 
     // 2026.9.6 refuses it.
     const isRefused = version !== OLD && "OpenClaw refuses it";
-    test("a turn in a process of its own, while the gateway runs", { skip: isRefused }, async () => {
+    test("a turn in another process while the gateway runs", { skip: isRefused }, async () => {
       chapter("local, beside the gateway");
       await world.gateway.localTurn({ session: "local-beside", message: "hello [[tools 1]]" });
     });
 
-    // What is written is the same from each; a second newer gateway takes long to start.
+    // All versions write the same; a second newer gateway takes long to start.
     const isSpared = version !== OLD && KILLS <= USUAL_KILLS && "the older gateway shows it";
     test("a second gateway writes to the same receiver", { skip: isSpared }, async () => {
       chapter("second gateway");
@@ -179,7 +179,7 @@ function durability(version, isStock) {
       );
     });
 
-    test(`its settings are changed ${RELOADS} times while it is at work`, async () => {
+    test(`its settings are changed ${RELOADS} times under load`, async () => {
       const { gateway } = world;
       chapter("reloaded");
       earlier = await gateway.status();
@@ -214,7 +214,7 @@ function durability(version, isStock) {
         await sleep(1000);
         found = await look();
       }
-      // A call that is counted twice is often counted late.
+      // A second count of a call often comes late.
       await sleep(3000);
       found = await look();
       const status = await gateway.status();
@@ -244,7 +244,7 @@ function durability(version, isStock) {
       assert.deepEqual(found.lost.map(describe), [], `lost, though not within ${UNDECIDED_MS} ms of a kill`);
       assert.deepEqual(found.strange, [], "counted, but never sent");
       assert.equal(status.core_restarts, 0);
-      // What the Models tab shows is the sum of these.
+      // The Models tab shows the sum of these.
       const leftOut = new Set([...found.undecided, ...found.unreceived].map(({ k }) => k));
       const sent = provider.totals(({ k, usage }) => (usage !== null && !leftOut.has(k) ? "all" : "nothing"));
       assert.deepEqual(compareTotals(sent, await modelStats(receiver.url)), []);
@@ -252,7 +252,7 @@ function durability(version, isStock) {
   });
 }
 
-/** A gateway that loads itself again takes no turns for a moment. @param {import("./killable.mjs").Gateway} gateway */
+/** Waits until a gateway answers again after a reload. @param {import("./killable.mjs").Gateway} gateway */
 async function answeredAgain(gateway) {
   for (const deadline = Date.now() + 60_000; ; await sleep(500)) {
     const turn = gateway.httpChat({ session: "reload", message: "hello" });

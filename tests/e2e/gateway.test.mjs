@@ -7,7 +7,7 @@ import { binary, skip as noPackage, tgz, versions } from "./options.mjs";
 import { limits, runScenario, scenarios } from "./scenarios.mjs";
 
 /**
- * The whole way, on real gateways: what the provider sent is what the Models tab shows, after every single scenario
+ * Provider, real gateways and receiver: the Models tab shows the provider's figures, after every single scenario
  * and over all of them.
  */
 for (const version of versions) {
@@ -32,10 +32,11 @@ for (const version of versions) {
       });
     }
 
-    test("all of it together", () => waitForTotals(world.provider, world.receiver, { told, settleMs: 3000 }));
+    test("all scenarios together", () =>
+      waitForTotals(world.provider, world.receiver, { told, settleMs: 3000 }));
 
-    // 2026.3.13 logs several such lines a turn where a plugin has an internal hook, and takes ten ms more for each turn.
-    test("the gateway's log has no line more for each turn", async () => {
+    // 2026.3.13 logs several lines a turn where a plugin has an internal hook, and takes ten ms more for each turn.
+    test("the plugin adds no line to the gateway's log for each turn", async () => {
       const lines = (await readFile(world.gateway.log.path, "utf8")).split("\n");
       assert.deepEqual(
         lines.filter((line) => line.includes("hook runner initialized")),
@@ -43,8 +44,8 @@ for (const version of versions) {
       );
     });
 
-    // Once they are told, the limit is gone and its scenario and the README have to be mended.
-    test("tokens that this version tells nobody are not shown", async (t) => {
+    // When a version reports them, the scenario's limit and docs/limits.md have to be changed.
+    test("tokens that this version does not report are not shown", async (t) => {
       const calls = await modelCalls(world.receiver);
       const shown = new Set(calls.map((call) => call.prompt_tokens));
       const untold = [...noted.values()];

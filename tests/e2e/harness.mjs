@@ -12,17 +12,17 @@ import { modelStats, startReceiver } from "../../examples/gateway/receiver.mjs";
 /** @typedef {import("../../examples/gateway/receiver.mjs").Address} Address */
 /** @typedef {import("../../examples/gateway/compare.mjs").Totals} Totals */
 
-// A signal alone would end this process without its exit handlers, which end the gateways.
+// Without these handlers a signal would end this process without its exit handlers, which stop the gateways.
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
 /**
  * @typedef {object} WorldOptions
- * @property {string} version Of OpenClaw.
- * @property {string} [tgz] The packed plugin; without it the gateway runs bare.
+ * @property {string} version OpenClaw's version.
+ * @property {string} [tgz] The packed plugin; without it the gateway has no plugin.
  * @property {string} [pluginId]
- * @property {object} [pluginConfig] `url` is set to the receiver's.
- * @property {(url: string) => Promise<{ url: string, close: () => Promise<unknown> }>} [between] Makes what stands
- *   between the plugin and the receiver.
+ * @property {object} [pluginConfig] `url` is the receiver's.
+ * @property {(url: string) => Promise<{ url: string, close: () => Promise<unknown> }>} [between] Makes a network
+ *   between the plugin and the receiver, and returns its address.
  * @property {ReceiverOptions | (() => Promise<Receiver>)} [receiver] Our receiver's options, or what starts another one.
  * @property {import("../../examples/gateway/provider.mjs").ProviderOptions} [provider]
  * @property {Partial<import("../../examples/gateway/gateway.mjs").GatewayOptions>} [gateway]
@@ -32,8 +32,8 @@ for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.e
 /** @typedef {Awaited<ReturnType<typeof startWorld>>} World */
 
 /**
- * A provider, a receiver and a gateway with the plugin between them, all on the loopback interface. `close` ends all
- * of them, whatever state they are in.
+ * A provider, a receiver and a gateway with the plugin, all on the loopback interface. `close` stops all of them, also
+ * while they start.
  *
  * @param {WorldOptions} options
  */
@@ -71,15 +71,15 @@ export async function startWorld({ version, tgz, pluginId = "agentwatch", plugin
 /**
  * @typedef {object} WaitOptions
  * @property {number} [timeoutMs]
- * @property {number} [settleMs] How long both have to stay equal: a call counted twice is often counted late.
- * @property {Snapshot} [since] Only what came after it; otherwise all there is.
- * @property {(entry: LedgerEntry) => import("../../examples/gateway/provider.mjs").Told} [told] Default: all of each.
+ * @property {number} [settleMs] How long both have to stay equal: a second count of a call often comes late.
+ * @property {Snapshot} [since] Compares only later requests; otherwise all.
+ * @property {(entry: LedgerEntry) => import("../../examples/gateway/provider.mjs").Told} [told] Default: everything of each request.
  */
 
 /** @typedef {{ sent: Totals[], shown: Totals[] }} Snapshot */
 
 /**
- * Waits until the receiver shows exactly what the provider sent.
+ * Waits until the receiver's totals equal the provider's.
  *
  * @param {Provider} provider
  * @param {Address} receiver

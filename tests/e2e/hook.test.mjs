@@ -12,13 +12,13 @@ import { waitForTotals } from "./harness.mjs";
 import { binary, tgz, versions } from "./options.mjs";
 
 /**
- * The drop-in hook, copied into a gateway's hooks folder as its HOOK.md says: alone, and beside the plugin.
+ * The drop-in hook, copied into a gateway's hooks folder as its HOOK.md says, with and without the plugin.
  * `AGENTWATCH_TGZ` is the packed plugin.
  */
 
 const ENABLED = { hooks: { internal: { enabled: true, entries: { agentwatch: { enabled: true } } } } };
 
-/** Whether sessions are kept in files; later ones are in a database. @param {string} version */
+/** Whether a version stores sessions in files; later versions have a database. @param {string} version */
 const keepsFiles = (version) => Number(version.split(".")[1]) < 8;
 
 for (const version of versions) {
@@ -57,19 +57,19 @@ for (const version of versions) {
       });
 
       /**
-       * What `/new` asks of a model to name a file of the session's memory, gateways with files keep in no session; the
-       * plugin is told.
+       * `/new` makes a model call to name a memory file. Gateways with files store it in no session; the
+       * plugin gets an event of it.
        *
        * @param {import("../../examples/gateway/provider.mjs").LedgerEntry} entry
        */
       const told = ({ prompt }) =>
         !withPlugin && keepsFiles(version) && /filename slug/.test(prompt) ? "nothing" : "all";
 
-      /** What the receiver has of a kind. @param {string} path @returns {Promise<any[]>} */
+      /** The receiver's records of a kind. @param {string} path @returns {Promise<any[]>} */
       const read = async (path) => (await fetch(`${receiver.url}/api/${path}`)).json();
 
       test("messages, commands and the start arrive once each", { timeout: 120_000 }, async () => {
-        // A gateway takes requests before it has loaded its hooks; its start tells that it has.
+        // A gateway takes requests before it has loaded its hooks; its start event comes after.
         for (const deadline = Date.now() + 30_000; Date.now() < deadline; await sleep(100))
           if ((await read("health")).length > 0) break;
         for (const message of ["hello", "/new", "hello again"]) {
@@ -88,29 +88,29 @@ for (const version of versions) {
         while (JSON.stringify(await count()) !== JSON.stringify(wanted) && Date.now() < deadline)
           await sleep(250);
         assert.deepEqual(await count(), wanted);
-        // What is told twice often comes a moment later.
+        // A second record often comes late.
         await sleep(2_500);
         assert.deepEqual(await count(), wanted);
       });
 
       test("the Models tab has every call once, a moment after its turn", { timeout: 120_000 }, async (t) => {
-        // One after the other: the first turn of an agent beside another turn can fail on 2026.9.6.
+        // In succession: the first turn of an agent beside another turn can fail on 2026.9.6.
         await gateway.agentTurn({ session: "tools", message: "read it [[tools 2]]" });
         await gateway.agentTurn({ agent: "ant", session: "long", message: "three [[length 3000]]" });
         const ended = Date.now();
         await waitForTotals(provider, receiver, { told, settleMs: 0 });
         t.diagnostic(`shown ${((Date.now() - ended) / 1000).toFixed(1)} s after the turns`);
-        // What is counted twice is counted late.
+        // A second count of a call often comes late.
         await waitForTotals(provider, receiver, { told, settleMs: 4_000 });
       });
 
-      test("no message's text is in what arrived", async () => {
+      test("no message's text is in the received records", async () => {
         const all = JSON.stringify([await read("logs?limit=200"), await read("traces?limit=200")]);
         assert.doesNotMatch(all, /hello/);
       });
 
-      test("the gateway logs no warning because of it", () => {
-        // Where this OpenClaw is installed is no concern of the hook's.
+      test("the gateway logs no warning about the hook", () => {
+        // The path of this OpenClaw's installation has this project's name.
         const lines = gateway.log.recent().replaceAll("agentwatch-openclaw/openclaw", "").split("\n");
         const complaints = lines.filter(
           (line) => /agentwatch/i.test(line) && /warn|error|fail|unknown/i.test(line),

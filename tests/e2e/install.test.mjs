@@ -4,11 +4,11 @@ import { binary, skip, tgz, versions } from "./options.mjs";
 import { moved, updated } from "./ways-to-install.mjs";
 
 /**
- * What the documentation prints, typed into a terminal with a home folder of its own. All other ways to install, and the
- * versions between, are tried by `node scripts/installs.mjs`, which writes docs/install.md.
+ * Runs the documented commands in a terminal with its own home folder. All other ways to install, and the
+ * versions between, are tested by `node scripts/installs.mjs`, which writes docs/install.md.
  */
 
-/** The quicker one. What comes in the place of AgentWatch's hook does not depend on the version. */
+/** The faster one. Replacing AgentWatch's hook does not depend on the version. */
 const OLD = "2026.3.13";
 const WITHIN_MS = 600_000;
 
@@ -16,7 +16,7 @@ for (const version of versions)
   describe(`OpenClaw ${version}, by the documentation`, { skip }, () => {
     const place = { version, tgz: tgz ?? "", binary };
 
-    test("installed from a file, updated while calls wait, removed and purged", {
+    test("installed from a file, updated with pending calls, removed and purged", {
       timeout: WITHIN_MS,
     }, async () => {
       const { requests, left } = await updated({ ...place, goesBack: false });
@@ -29,7 +29,7 @@ for (const version of versions)
     });
 
     const older = version !== OLD && "tried on the older one";
-    test("in the place of AgentWatch's own hook, ours, then the plugin", {
+    test("AgentWatch's own hook is replaced by this hook, then by the plugin", {
       skip: older,
       timeout: WITHIN_MS,
     }, async () => {

@@ -7,21 +7,21 @@ import { startWorld, waitForTotals } from "./harness.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 
 const TURNS = 20;
-/** Another process may take the cores away for a while, from the gateway too: then it is measured again, later. */
+/** Number of measurements: other processes may use the cores meanwhile. */
 const ROUNDS = 6;
 const FIRST_PAUSE_MS = 5_000;
-/** A gateway that takes one turn after the other leaves a core, so a machine that is busier does other things. */
+/** Share of busy cores up to which a measurement counts: a gateway with turns in succession leaves a core idle. */
 const BUSY_ABOVE = 0.8;
-/** What a machine that stays busy may add: then only what is wrong altogether is found. */
+/** Factor of the bounds on a machine that stays busy: only gross errors are found then. */
 const BUSY_FACTOR = 10;
-/** How far a recorded latency may be from the provider's own clock. */
+/** Largest difference between a recorded latency and the provider's own measurement. */
 const LATENCY_WITHIN_MS = 50;
-/** How late a call may appear on the Models page. */
+/** Longest time from a call's end to the Models page. */
 const SHOWN_WITHIN_MS = 2000;
 
 for (const version of versions) {
   describe(`OpenClaw ${version}, times`, { skip }, () => {
-    test("latency is the provider's, and a call is shown soon after its end", async (t) => {
+    test("latency equals the provider's measurement, and a call is shown soon after its end", async (t) => {
       const world = await startWorld({ version, tgz, receiver: { binary }, provider: { delayMs: 200 } });
       try {
         await waitForTotals(world.provider, world.receiver, { settleMs: 300 });
@@ -50,7 +50,7 @@ for (const version of versions) {
 }
 
 /**
- * One turn after the other: by how many ms each latency is off, and how long after its end each call was shown.
+ * Turns in succession: the error of each latency in ms, and the time from each call's end to the Models page.
  *
  * @param {import("./harness.mjs").World} world
  */
@@ -71,7 +71,7 @@ async function measure({ gateway, provider, receiver }) {
 /**
  * @param {import("../../examples/gateway/receiver.mjs").Receiver} receiver
  * @param {number} requests
- * @returns {Promise<number>} When the Models tab had so many of them, Unix ms.
+ * @returns {Promise<number>} Time at which the Models tab had that number of calls, in ms since 1970.
  */
 async function whenShown(receiver, requests) {
   for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(20)) {
@@ -82,7 +82,7 @@ async function whenShown(receiver, requests) {
 }
 
 /**
- * How far recorded latencies are from the provider's, call by call; the prompt's tokens, which no two requests share, pair them.
+ * The error of each recorded latency. The prompt's tokens, which no two requests share, identify a call.
  *
  * @param {import("../../examples/gateway/provider.mjs").LedgerEntry[]} entries
  * @param {any[]} calls
@@ -97,11 +97,11 @@ function differences(entries, calls) {
   });
 }
 
-/** Begins to watch the cores; what it returns tells which share of their time was not idle since. */
+/** Begins to measure the cores. Returns a function for the share of time that was not idle since. */
 function busyShare() {
   const idle = () => cpus().reduce((sum, { times }) => sum + times.idle, 0);
   const [idleBefore, begun] = [idle(), performance.now()];
-  // By the clock: what a hypervisor gives to others is in no core's times.
+  // By the clock: time that a hypervisor gives to other machines is in no core's times.
   return () => 1 - (idle() - idleBefore) / (cpus().length * (performance.now() - begun));
 }
 

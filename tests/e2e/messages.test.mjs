@@ -22,15 +22,15 @@ const MARK = "MARKEDTEXT7Q";
 /** A turn is over 2 s after its last answer, and its trace is sent a moment later. */
 const QUIET_MS = 5_000;
 const STEP_WITHIN_MS = 120_000;
-/** On a busy machine what belongs to a step takes longer to come than anybody stays quiet. */
+/** On a busy machine records of a step may come later than the quiet time. */
 const ALL_WITHIN_MS = 60_000;
 
 /**
  * @typedef {object} Step
  * @property {string} name
  * @property {(world: Series) => unknown} run
- * @property {RegExp} answer What the bot says, or tries to, at the step's end.
- * @property {RegExp} [log] A log's message that comes later still.
+ * @property {RegExp} answer The bot's message at the step's end, sent or attempted.
+ * @property {RegExp} [log] A log record that comes later.
  */
 
 /** @typedef {{ telegram: import("../../examples/gateway/channel/telegram.mjs").Telegram }} Series */
@@ -96,12 +96,12 @@ for (const version of versions) {
     /** @type {Record<string, object>} */
     const steps = {};
     const path = fileURLToPath(new URL(`golden/${version}.json`, import.meta.url));
-    /** What each step left before; nothing while that is being renewed. @type {Record<string, object> | undefined} */
+    /** The expected records of each step; undefined while they are renewed. @type {Record<string, object> | undefined} */
     let golden;
 
     before(async () => {
       if (!process.env.UPDATE_GOLDEN) golden = JSON.parse(await readFile(path, "utf8"));
-      // A preview that is edited until it is the answer tells no hook of itself, and is the default of old gateways.
+      // Old gateways by default edit a preview into the answer, which runs no hook.
       telegram = await startTelegram(version === OLD ? { streaming: "off" } : {});
       old = await oldHook();
       const { config, env } = telegram.gateway;
@@ -127,7 +127,7 @@ for (const version of versions) {
       await old?.remove();
     });
 
-    /** Until nothing new was seen anywhere for a while. */
+    /** Waits until nothing new has come for a while. */
     async function quiet() {
       let [last, since] = ["", Date.now()];
       while (Date.now() - since < QUIET_MS) {
@@ -144,7 +144,7 @@ for (const version of versions) {
     }
 
     /**
-     * What a step left, once all of it is there. What comes later still is noted with the next step, and wrong there.
+     * The records of a step, once they are complete. A later record counts for the next step, where it is an error.
      *
      * @param {string} name
      */
@@ -177,7 +177,7 @@ for (const version of versions) {
       });
     }
 
-    test("what was sent is what was sent before", async () => {
+    test("the records equal the expected records", async () => {
       if (!golden) {
         await mkdir(dirname(path), { recursive: true });
         return writeFile(path, `${JSON.stringify(steps, null, 2)}\n`);
@@ -186,12 +186,12 @@ for (const version of versions) {
       assert.deepEqual(Object.keys(steps), Object.keys(golden));
     });
 
-    test("traces are whole, and their times nest", () => {
+    test("traces are complete, and their times nest", () => {
       assert.ok(all.traces.length >= STEPS.length);
       for (const trace of all.traces) checkTrace(trace);
     });
 
-    test("no id is there twice", () => {
+    test("ids are unique", () => {
       for (const kind of /** @type {const} */ (["traces", "logs", "metrics"])) {
         const ids = all[kind].map(({ id }) => id);
         assert.equal(new Set(ids).size, ids.length, kind);
@@ -200,9 +200,9 @@ for (const version of versions) {
       assert.equal(new Set(spans).size, spans.length, "spans");
     });
 
-    test("the models' totals are the provider's", () => waitForTotals(world.provider, world.receiver));
+    test("the models' totals equal the provider's", () => waitForTotals(world.provider, world.receiver));
 
-    test("everything was taken", () => {
+    test("the receiver accepted everything", () => {
       const refused = proxy.passed.filter(({ status = 0 }) => status < 200 || status > 299);
       assert.deepEqual(
         refused.map(({ url, status, body }) => [url, status, body]),
@@ -211,12 +211,12 @@ for (const version of versions) {
       assert.deepEqual(telegram.strangers, []);
     });
 
-    test("nothing that the old hook sent is missing", async () => {
+    test("every record of the old hook has a counterpart", async () => {
       /** @type {[Record<string, number>, Record<string, number>]} */
       const [before, now] = [await old.records(), records(all)];
       for (const [kind, count] of Object.entries(before))
         assert.ok((now[kind] ?? 0) >= count, `${kind}: ${now[kind]}, the old hook ${count}`);
-      // Not every gateway tells of every message, but none of these tells of none.
+      // Not every gateway reports every message, but each reports some.
       for (const kind of ["log: message received", "log: delivery failed", "log: command"])
         assert.ok(before[kind], `the old hook saw one: ${kind}`);
     });
@@ -235,7 +235,7 @@ for (const version of versions) {
 
 /** @typedef {{ traces: any[], logs: any[], metrics: any[], health: any[] }} Seen */
 
-/** All that the receiver's read side has. @param {string} url @returns {Promise<Seen>} */
+/** Everything in the receiver's read API. @param {string} url @returns {Promise<Seen>} */
 async function seen(url) {
   const read = async (/** @type {string} */ path) => (await fetch(`${url}/api/${path}`)).json();
   const traces = await read("traces?limit=500");
@@ -256,7 +256,7 @@ function since(now, before) {
   return { traces: fresh("traces"), logs: fresh("logs"), metrics: fresh("metrics"), health: fresh("health") };
 }
 
-/** A trace has one root, and nothing in it is open, lost, or outside its time. @param {any} trace */
+/** Asserts that a trace has one root, and no span that is open, lost or outside of its time. @param {any} trace */
 function checkTrace(trace) {
   const { spans } = trace;
   const text = JSON.stringify(trace, null, 1);
@@ -277,7 +277,7 @@ function checkTrace(trace) {
   }
 }
 
-/** Ours, by the names of what the old hook sent. @param {Seen} seen @returns {Record<string, number>} */
+/** The plugin's records by the names of the old hook's records. @param {Seen} seen @returns {Record<string, number>} */
 function records({ traces, logs, metrics, health }) {
   const log = (/** @type {RegExp} */ text) => logs.filter(({ message }) => text.test(message)).length;
   const metric = (/** @type {string} */ name) => metrics.filter((row) => row.name === name).length;
@@ -311,7 +311,7 @@ const VOLATILE = new Set([
 const COUNTED = new Set(["cost_usd", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"]);
 
 /**
- * What stays the same from run to run: hashes are numbered as they come, times and ids are left out.
+ * The part of records that does not change between runs: hashes are numbered, times and ids are left out.
  *
  * @param {Seen} seen
  */
@@ -341,7 +341,7 @@ function normalized({ traces, logs, metrics, health }) {
   );
 }
 
-/** By what does not change from run to run. @param {any[]} rows */
+/** Sorts rows by their constant parts. @param {any[]} rows */
 function sorted(rows) {
   const key = (/** @type {any} */ row) =>
     JSON.stringify(row, (name, value) =>

@@ -1,6 +1,6 @@
-// Loaded into a gateway before its own code (`NODE_OPTIONS=--import …`): its wall clock is off by the ms that stand in the
+// Loaded into a gateway before its own code (`NODE_OPTIONS=--import …`): its wall clock differs by the ms in the
 // file `MOVED_CLOCK`, from one moment to the next, as when an administrator or a time server sets it. Timers and the
-// monotonic clock go on as they are.
+// monotonic clock are not changed.
 import { readFileSync } from "node:fs";
 
 const { MOVED_CLOCK = "" } = process.env;

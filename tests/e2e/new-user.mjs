@@ -17,13 +17,13 @@ const ADDRESS = /http:\/\/localhost:8470/g;
 /** @typedef {Awaited<ReturnType<typeof newUser>>} User */
 
 /**
- * Somebody with a gateway, an AgentWatch and a terminal, who types what the documentation prints.
+ * A user with a gateway, an AgentWatch and a terminal, who runs the documented commands.
  *
  * @param {object} options
  * @param {string} options.version Of OpenClaw.
  * @param {string | undefined} options.binary Of the receiver.
  * @param {number} [options.port] Of the receiver.
- * @param {Record<string, string>} [options.env] More of the environment, of the terminal and the gateway.
+ * @param {Record<string, string>} [options.env] Further environment variables of terminal and gateway.
  */
 export async function newUser({ version, binary, port: receiverPort, env = {} }) {
   const folder = await mkdtemp(join(tmpdir(), "new-user-"));
@@ -38,7 +38,7 @@ export async function newUser({ version, binary, port: receiverPort, env = {} })
   const shell = await terminal({ version, folder, env });
   const workspace = join(shell.stateDir, "workspace");
   const port = await freePort();
-  /** What `./agentwatch-openclaw-….tgz` stands for. */
+  /** The package behind `./agentwatch-openclaw-….tgz`. */
   let file = "agentwatch-openclaw.tgz";
   /** @type {import("../../examples/gateway/gateway.mjs").Gateway | undefined} */
   let gateway;
@@ -64,7 +64,7 @@ export async function newUser({ version, binary, port: receiverPort, env = {} })
         providerUrl: provider.baseUrl,
         stateDir: shell.stateDir,
         env: { HOME: shell.home, ...env },
-        // One agent in the usual workspace.
+        // One agent in the default workspace.
         config: { agents: { list: [{ id: "main", default: true, workspace }] } },
       });
     },
@@ -72,19 +72,19 @@ export async function newUser({ version, binary, port: receiverPort, env = {} })
       await gateway?.stop();
       gateway = undefined;
     },
-    /** A command as it is typed. @param {string} command */
+    /** Runs a command line. @param {string} command */
     really: (command) =>
       command
         .replace(FILE, file)
         .replace(ADDRESS, receiver.url)
         .replace("http://127.0.0.1:8470", receiver.url),
     /**
-     * Types the commands of a section.
+     * Runs the commands of a section.
      *
      * @param {string} document
      * @param {string} heading
      * @param {(command: string) => boolean} [wanted]
-     * @returns {Promise<string>} What they printed.
+     * @returns {Promise<string>} Their output.
      */
     async types(document, heading, wanted = () => true) {
       let output = "";
@@ -94,7 +94,7 @@ export async function newUser({ version, binary, port: receiverPort, env = {} })
     },
     /** @param {string} [session] */
     turn: (session = "first") => user.gateway.agentTurn({ session, message: "hello" }),
-    /** Until AgentWatch shows what the provider sent. @param {number} [settleMs] */
+    /** Waits until AgentWatch's totals equal the provider's. @param {number} [settleMs] */
     shows: (settleMs = 0) => waitForTotals(provider, receiver.url, { settleMs, timeoutMs: 60_000 }),
     /** The gateway's log of its last start. */
     log: () => user.gateway.log.recent(),
@@ -109,7 +109,7 @@ export async function newUser({ version, binary, port: receiverPort, env = {} })
 }
 
 /**
- * How long it takes from the first command to the first number, with a gateway that runs already.
+ * Measures the time from the first command to the first number on the Models page, with a running gateway.
  *
  * @param {User} user
  * @param {() => Promise<unknown>} install
@@ -133,7 +133,7 @@ export async function timeToFirstNumber(user, install) {
 }
 
 /**
- * Calls that wait, as AgentWatch is away; the gateway is stopped then.
+ * Makes pending calls while AgentWatch is down, then stops the gateway.
  *
  * @param {User} user
  * @param {number} turns
@@ -141,7 +141,7 @@ export async function timeToFirstNumber(user, install) {
 export async function leaveWaiting(user, turns) {
   await user.receiver.kill();
   for (let turn = 0; turn < turns; turn += 1) await user.turn(`waiting-${turn}`);
-  // A call is final a second after its first sight.
+  // A call is final a second after its first event.
   await sleep(1_500);
   await user.stop();
 }

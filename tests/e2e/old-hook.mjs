@@ -2,7 +2,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** Notes what the hook that this plugin replaces would have seen. */
+/** A plugin that records the events of AgentWatch's own hook. */
 const SOURCE = `
 import { appendFileSync } from "node:fs";
 const seen = new Set();
@@ -32,7 +32,7 @@ const NOISE = /^(?:HEARTBEAT_OK$|NO_REPLY$|Read HEARTBEAT\.md|$)/i;
 
 /** @typedef {{ kind: string, content?: string, conversationId?: string, failed?: boolean }} Line */
 
-/** A plugin beside ours, and what the old hook would have sent by now. */
+/** A second plugin, and the records that the old hook would have sent so far. */
 export async function oldHook() {
   const folder = await mkdtemp(join(tmpdir(), "openclaw-old-hook-"));
   const [path, file] = [join(folder, "old-hook"), join(folder, "events.jsonl")];
@@ -51,7 +51,7 @@ export async function oldHook() {
   return {
     /** @type {import("../../examples/gateway/config.mjs").GatewayPlugin} */
     plugin: { id: "old-hook", path, config: { file } },
-    /** How many records of each kind it would have sent, its start included. */
+    /** Number of records of each kind, the start's included. */
     records: async () => {
       const text = await readFile(file, "utf8");
       return records(

@@ -8,9 +8,9 @@ import { binary, skip, tgz, versions } from "./options.mjs";
 import { HOST, startPrivateNetwork } from "./private-network.mjs";
 
 /**
- * What the operator of a real gateway asks it: `openclaw agentwatch …`, `/agentwatch` in the chat, and OpenClaw's own
+ * The operator's commands on a real gateway: `openclaw agentwatch …`, `/agentwatch` in the chat, and OpenClaw's own
  * doctors. The gateway is in a private network: AgentWatch has a certificate of the network's own authority, and is behind a proxy. Its
- * token stands elsewhere, and a setting has a slip in its name.
+ * token is a reference to a secret, and a setting has a misspelled name.
  */
 
 const SECRET = "operators-secret-4711";
@@ -19,12 +19,12 @@ const SECRET = "operators-secret-4711";
 const monthOf = (version) => Number(version.split(".")[1]);
 
 for (const version of versions) {
-  describe(`OpenClaw ${version}, what its operator asks`, { skip }, () => {
+  describe(`OpenClaw ${version}, the operator's commands`, { skip }, () => {
     /** @type {import("./harness.mjs").World} */
     let world;
     /** @type {Awaited<ReturnType<typeof startPrivateNetwork>>} */
     let network;
-    /** What the gateway's service, and its operator's shell, have in their environment. @type {Record<string, string>} */
+    /** Environment of the gateway's service and of the operator's shell. @type {Record<string, string>} */
     let env = {};
     before(async () => {
       network = await startPrivateNetwork();
@@ -34,7 +34,7 @@ for (const version of versions) {
         NODE_USE_ENV_PROXY: "1",
         WATCH_SECRET: SECRET,
       };
-      // 2026.9 resolves references for plugins; before, the configuration's own variables do.
+      // 2026.9 resolves references for plugins; earlier versions have variables in the configuration.
       const reference = { source: "env", provider: "default", id: "WATCH_SECRET" };
       const token = monthOf(version) >= 9 ? reference : "${WATCH_SECRET}";
       world = await startWorld({
@@ -62,31 +62,31 @@ for (const version of versions) {
       assert.doesNotMatch(all, new RegExp(SECRET));
       return { code, findings: /** @type {any[]} */ (JSON.parse(found[0]).findings) };
     };
-    /** The state directory's configuration, changed, as a file beside it. @param {(settings: any) => void} change */
+    /** Writes a changed copy of the state directory's configuration. @param {(settings: any) => void} change */
     const changed = async (change) => {
       const { stateDir } = world.gateway;
       const config = JSON.parse(await readFile(join(stateDir, "openclaw.json"), "utf8"));
       change(config.plugins.entries.agentwatch.config);
       const path = join(stateDir, "changed.json");
-      // As people write it: OpenClaw reads JSON5.
+      // With comments: OpenClaw reads JSON5.
       await writeFile(path, `// by hand\n${JSON.stringify(config)}`);
       return { OPENCLAW_CONFIG_PATH: path };
     };
 
-    test("calls arrive through the proxy, with the token that stands elsewhere", {
+    test("calls arrive through the proxy, with the token of the reference", {
       timeout: 60_000,
     }, async () => {
       await waitForTotals(world.provider, world.receiver, { settleMs: 0 });
       assert.deepEqual(new Set(network.asked.filter((to) => to.startsWith(HOST))), new Set([`${HOST}:443`]));
     });
 
-    test("a slip in a setting's name does not stop the gateway, and its log names the right one", () => {
+    test("a misspelled setting does not stop the gateway, and its log names the right one", () => {
       const log = world.gateway.log.recent();
       assert.match(log, /unknown setting "agentname": did you mean "agentName"\?/);
       assert.doesNotMatch(log, new RegExp(SECRET));
     });
 
-    test("with the slip mended all is well, comments in the configuration or not", {
+    test("with the name corrected the doctor finds no problem, with comments in the configuration or without", {
       timeout: 120_000,
     }, async () => {
       const mended = await changed((settings) => delete settings.agentname);
@@ -101,7 +101,7 @@ for (const version of versions) {
       assert.ok(all.some(({ check, says }) => check === "diagnostics" && says.includes(`counted by ${by}`)));
     });
 
-    test("openclaw agentwatch status and test, in words", { timeout: 120_000 }, async () => {
+    test("the output of openclaw agentwatch status and test", { timeout: 120_000 }, async () => {
       const status = await openclaw(["agentwatch", "status"]);
       assert.match(status.stdout, /calls +2 counted, 2 delivered, 0 waiting/);
       assert.equal(status.code, 0, status.all);
@@ -110,7 +110,7 @@ for (const version of versions) {
       assert.equal(marked.code, 0, marked.all);
     });
 
-    test("/agentwatch answers in the chat, and no model is asked", { timeout: 120_000 }, async () => {
+    test("/agentwatch answers in the chat without a model call", { timeout: 120_000 }, async () => {
       const asked = world.provider.totals();
       for (const [message, answer] of /** @type {const} */ ([
         ["/agentwatch", /calls +2 counted, 2 delivered/],
@@ -123,9 +123,9 @@ for (const version of versions) {
       assert.deepEqual(world.provider.totals(), asked);
     });
 
-    // 2026.3.13 has fewer of them, and complains of every plugin.
+    // 2026.3.13 has fewer of them, and warns of every plugin.
     const hasDoctors = monthOf(version) >= 9;
-    test("OpenClaw's own doctors have nothing against the plugin", {
+    test("OpenClaw's own doctors report nothing about the plugin", {
       skip: !hasDoctors,
       timeout: 300_000,
     }, async () => {
@@ -162,7 +162,7 @@ function diagnosticsOf(stdout) {
   return [...diagnostics, ...(plugin.error ? [plugin.error] : [])];
 }
 
-/** Which tools agents may use is the operator's own matter; every plugin is named there. @param {any} finding */
+/** A finding about tools names every plugin, and is no finding about this one. @param {any} finding */
 function notOfTheTools({ checkId }) {
   return checkId !== "plugins.tools_reachable_permissive_policy";
 }

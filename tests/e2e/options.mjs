@@ -1,9 +1,9 @@
 import { VERSIONS } from "./scenarios.mjs";
 
 /**
- * What the environment says: `AGENTWATCH_TGZ` is the packed plugin, `AGENTWATCH_RECEIVER` another receiver than
- * cargo's, `OPENCLAW_VERSIONS` (comma-separated) takes other gateways. `AGENTWATCH_STOCK_SERVER` is a checkout of
- * AgentWatch: its server then takes the place of our receiver's `--stock`.
+ * Environment variables: `AGENTWATCH_TGZ` is the packed plugin, `AGENTWATCH_RECEIVER` another receiver than
+ * cargo's, `OPENCLAW_VERSIONS` (comma-separated) other gateways. `AGENTWATCH_STOCK_SERVER` is a
+ * checkout of AgentWatch, whose server takes the place of our receiver's `--stock`.
  */
 const { AGENTWATCH_TGZ, AGENTWATCH_RECEIVER, AGENTWATCH_STOCK_SERVER, OPENCLAW_VERSIONS } = process.env;
 
@@ -12,8 +12,8 @@ export const binary = AGENTWATCH_RECEIVER;
 export const stockCheckout = AGENTWATCH_STOCK_SERVER;
 export const versions = OPENCLAW_VERSIONS?.split(",") ?? VERSIONS;
 
-/** For `describe` and `test`: without a package there is nothing to test. */
+/** The option `skip` of `describe` and `test`: without a package the tests are skipped. */
 export const skip = !tgz && "AGENTWATCH_TGZ is not set";
 
-/** The one that is quicker, for what does not depend on the version. */
+/** The faster version, for tests that do not depend on the version. */
 export const anyVersion = versions[0] ?? "2026.3.13";

@@ -15,7 +15,7 @@ import { binary, skip, tgz, versions } from "./options.mjs";
 
 for (const version of versions)
   describe(`OpenClaw ${version}, a collector`, { skip }, () => {
-    test("shows what the provider sent, over an outage of its own and a gateway that is killed", async (t) => {
+    test("the collector's sums equal the provider's, over an outage of the collector and a kill of the gateway", async (t) => {
       const collector = await startCollector();
       const stateDir = await mkdtemp(join(tmpdir(), "openclaw-collector-"));
       const otlp = { url: collector.url };
@@ -39,7 +39,7 @@ for (const version of versions)
         await collector.stop();
         await world.gateway.agentTurn({ session: "one", message: "third" });
         await waitForTotals(provider, receiver);
-        // A turn that is not over dies with its gateway.
+        // A kill loses the trace of a running turn.
         await untilTraced(receiver, provider.ledger.length);
         await world.gateway.kill();
         await collector.start();
@@ -55,7 +55,7 @@ for (const version of versions)
         assert.deepEqual(
           after.map(({ starts }) => starts),
           before.map(({ starts }) => starts),
-          "sums have the same beginning",
+          "sums have the same start time",
         );
         await sameInSpans(provider, collector);
       } finally {
@@ -86,7 +86,7 @@ async function untilTraced({ url }, calls) {
   throw new Error(`${found} of ${calls} calls are in traces`);
 }
 
-/** Waits until the last sums are the provider's. @param {Provider} provider @param {Collector} collector */
+/** Waits until the last sums equal the provider's. @param {Provider} provider @param {Collector} collector */
 async function shown(provider, collector) {
   /** @type {string[]} */
   let differences = [];

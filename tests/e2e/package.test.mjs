@@ -21,13 +21,13 @@ describe("the package", { skip }, () => {
   const files = tgz ? filesIn(root) : [];
   const size = (/** @type {string} */ file) => statSync(join(root, file)).size;
 
-  test("holds what is to be shipped, and nothing else", () => {
+  test("contains the shipped files, and no others", () => {
     const dist = ["THIRD-PARTY.txt", "agentwatch.wasm", "prices.br", ...SCRIPTS];
     const beside = ["LICENSE", "README.md", "openclaw.plugin.json", "package.json"];
     assert.deepEqual(files, [...beside, ...dist.map((file) => `dist/${file}`)].sort());
   });
 
-  test("needs no other package and runs nothing when installed", () => {
+  test("has no dependencies and no install scripts", () => {
     const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
     for (const field of ["dependencies", "peerDependencies", "optionalDependencies", "bundleDependencies"])
       assert.equal(manifest[field], undefined, field);
@@ -37,13 +37,13 @@ describe("the package", { skip }, () => {
       assert.ok(files.includes(entry.replace("./", "")), `${entry} is in the package`);
   });
 
-  test("says its version to those whom it calls", () => {
+  test("has its version in the User-Agent", () => {
     const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
     const module = readFileSync(join(root, "dist", "agentwatch.wasm"), "latin1");
     assert.ok(module.includes(`agentwatch-openclaw/${version}`), "User-Agent");
   });
 
-  test("has the licences of what is compiled into it", () => {
+  test("has the licences of all compiled crates", () => {
     const text = readFileSync(join(root, "dist", "THIRD-PARTY.txt"), "utf8");
     const names = ["serde", "wasm-bindgen", "gloo-net", "genai-prices", "The Rust standard library"];
     for (const name of names) assert.match(text, new RegExp(`^${name}\\b.*\\n {4}Copyright`, "m"), name);
@@ -58,11 +58,11 @@ describe("the package", { skip }, () => {
     assert.ok(all <= MOST);
   });
 
-  test("names no folder of the machine that built it", () => {
+  test("contains no path of the build machine", () => {
     const folders = [PROJECT, homedir(), cacheRoot(), process.env.CARGO_HOME].filter(
       (path) => path !== undefined,
     );
-    // A home folder as short as "/root" may be part of a longer path.
+    // A short home folder such as "/root" may be a part of another path.
     const patterns = folders.map(
       (path) => new RegExp(`(?<![\\w.-])${path.replace(/\/$/, "").replaceAll(".", "\\.")}/`),
     );
@@ -98,8 +98,7 @@ function filesIn(root) {
 }
 
 /**
- * The scanner that `openclaw plugins install` runs. It is in a file whose name changes, under a name that the bundler
- * made up.
+ * The scanner that `openclaw plugins install` runs. Its file and its export have names that the bundler makes anew.
  *
  * @param {string} version
  * @returns {Promise<(folder: string) => Promise<{ scannedFiles: number, critical: number, warn: number, findings: object[] }>>}

@@ -11,7 +11,7 @@ import { binary, skip, tgz, versions } from "./options.mjs";
 import { startProxy } from "./proxy.mjs";
 import { until } from "./scenarios.mjs";
 
-/** Each marks one kind of thing that must not leave; none of them can come about by chance. */
+/** A marker for each kind of content that must not leave; none occurs by chance. */
 const MARKS = {
   prompt: "MARKEDPROMPT7Q",
   answer: "MARKEDANSWER7Q",
@@ -23,7 +23,7 @@ const TOKEN = "MARKEDTOKEN7Q-aaaa-bbbb";
 const PHONE = "whatsapp:direct:+4915112345678";
 
 for (const version of versions) {
-  describe(`OpenClaw ${version}, what leaves`, { skip }, () => {
+  describe(`OpenClaw ${version}, privacy`, { skip }, () => {
     /** @type {import("./harness.mjs").World} */
     let world;
     /** @type {import("./proxy.mjs").Proxy} */
@@ -57,7 +57,7 @@ for (const version of versions) {
       if (folder) await rm(folder, { recursive: true, force: true });
     });
 
-    test("marked things are sent through every path, and all of it is counted", async () => {
+    test("marked content goes through every path, and all calls are counted", async () => {
       await everyPath(world);
       await waitForTotals(world.provider, world.receiver);
       assert.ok(world.provider.ledger.length > 12, "the paths made requests");
@@ -68,21 +68,21 @@ for (const version of versions) {
       await world.gateway.agentTurn({ session: PHONE, message: MARKS.prompt });
       const isRedirected = () => proxy.passed.some(({ treatment }) => typeof treatment === "object");
       await until(isRedirected, "a redirect", 60_000);
-      // Time enough to follow it.
+      // Enough time to follow the redirect.
       await sleep(2000);
       assert.deepEqual(elsewhere.passed, []);
       proxy.treat(() => "pass");
-      // What could not be sent meanwhile is sent later.
+      // Pending records are sent later.
       await waitForTotals(world.provider, world.receiver, { timeoutMs: 90_000 });
       assert.deepEqual(elsewhere.passed, []);
     });
 
-    test("sessions are told apart without their names", async () => {
+    test("sessions are distinguished without their names", async () => {
       const keys = new Set((await modelCalls(world.receiver)).map(({ session_key }) => session_key));
       assert.ok(keys.size > 3, [...keys].join(" "));
     });
 
-    test("nothing marked is in any request", async () => {
+    test("no marker is in any request", async () => {
       await world.gateway.stop();
       log = await readFile(world.gateway.log.path, "utf8");
       assert.ok(proxy.passed.length > 5);
@@ -93,7 +93,7 @@ for (const version of versions) {
       }
     });
 
-    test("nothing marked is in what the receiver stored or logged", async () => {
+    test("no marker is in the receiver's database or log", async () => {
       await world.receiver.stop();
       const files = (await readdir(folder)).filter((file) => file.startsWith("agentwatch.db"));
       assert.ok(files.length > 0);
@@ -101,7 +101,7 @@ for (const version of versions) {
       assertClean(world.receiver.log(), "the receiver's log");
     });
 
-    test("nothing marked is in our files, which only the owner reads", async () => {
+    test("no marker is in the plugin's files, which only their user may read", async () => {
       const ours = join(world.gateway.stateDir, "agentwatch");
       assert.equal((await stat(ours)).mode & 0o777, 0o700, "the folder");
       const files = (await readdir(ours, { recursive: true, withFileTypes: true })).filter((file) =>
@@ -115,8 +115,8 @@ for (const version of versions) {
       }
     });
 
-    test("nothing marked is in our log lines", () => {
-      // No path of this test has our name in it, so these are lines by us or about us.
+    test("no marker is in the plugin's log lines", () => {
+      // No path of this test has the plugin's name, so these lines are by the plugin or about it.
       const lines = log.split("\n").filter((line) => /agentwatch/i.test(line));
       assert.ok(lines.length > 0);
       for (const line of lines) assertClean(line, "a log line");

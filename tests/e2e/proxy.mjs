@@ -2,7 +2,7 @@ import { once } from "node:events";
 import { createServer, request as httpRequest } from "node:http";
 
 /**
- * What passed, as the receiver would have got it.
+ * A request that passed, as the receiver gets it.
  *
  * @typedef {object} Passed
  * @property {string} method
@@ -10,10 +10,10 @@ import { createServer, request as httpRequest } from "node:http";
  * @property {import("node:http").IncomingHttpHeaders} headers
  * @property {string} body
  * @property {Treatment} treatment
- * @property {number} [status] Of the receiver's answer.
+ * @property {number} [status] The status of the receiver's answer.
  *
- * What happens to a request: it passes; it is answered with an error and never arrives; it arrives and its answer is
- * lost; it neither arrives nor is answered; it is sent elsewhere by a redirect.
+ * The treatment of a request: it passes; it is answered with an error and does not arrive; it arrives and its answer is
+ * lost; it neither arrives nor is answered; it is redirected.
  *
  * @typedef {"pass" | "refuse" | "lose answer" | "drop" | { redirect: string }} Treatment
  */
@@ -21,7 +21,7 @@ import { createServer, request as httpRequest } from "node:http";
 /** @typedef {Awaited<ReturnType<typeof startProxy>>} Proxy */
 
 /**
- * Stands before a receiver, writes down what passes and does harm when told to.
+ * A proxy in front of a receiver that records requests and makes network faults.
  *
  * @param {string} target
  * @param {(request: { method: string, url: string, body: string }) => Treatment} [treat]

@@ -14,7 +14,7 @@ import { startRemoteSync } from "./sync.mjs";
 
 /** @typedef {import("../../examples/gateway/provider.mjs").LedgerEntry} LedgerEntry */
 
-/** What a compaction asks of a model, a session's file name and a failure are in no transcript. @param {LedgerEntry} entry */
+/** Calls of compactions and for file names, and failures, are in no transcript. @param {LedgerEntry} entry */
 const isTold = ({ prompt }) => !prompt.includes("<conversation>") && !/filename slug/i.test(prompt);
 /** @param {LedgerEntry} entry */
 const told = (entry) => (isTold(entry) ? "all" : "nothing");
@@ -24,11 +24,11 @@ const isSlow = ({ prompt, outcome }) => prompt.includes("slow [[tools 1]]") && o
 const LAG_MS = 10_000;
 
 /**
- * Real gateways without a plugin, asked through their API by `sync --gateway`: everything that the provider sent, each call once,
- * whatever restarts meanwhile.
+ * Real gateways without a plugin, read through their API by `sync --gateway`: each of the provider's answers counts once, over
+ * restarts of gateway and command.
  */
 for (const version of versions) {
-  describe(`OpenClaw ${version}, asked from afar`, () => {
+  describe(`OpenClaw ${version}, sync --gateway`, () => {
     /** @type {import("../../examples/gateway/provider.mjs").Provider} */
     let provider;
     /** @type {import("../../examples/gateway/gateway.mjs").Gateway} */
@@ -62,7 +62,7 @@ for (const version of versions) {
       closers.push(() => gateway.stop());
       receiver = await startReceiver({ binary });
       closers.push(receiver.stop);
-      // What was there before anybody asked.
+      // Calls before the first run.
       await gateway.warmUp();
       await gateway.agentTurn({ session: "early", message: "hello" });
       watch = sync("--watch");
@@ -89,11 +89,11 @@ for (const version of versions) {
       await shown();
     });
 
-    test("a call is shown within ten seconds, also of a turn that goes on", async () => {
+    test("a call is shown within ten seconds, also of a running turn", async () => {
       const requests = async () =>
         (await modelStats(receiver)).reduce((sum, { requests }) => sum + requests, 0);
       const begun = await requests();
-      // The first call's time runs while the second is still asked for.
+      // The time of the first call is measured while the second one runs.
       const turn = gateway.agentTurn({ session: "going", message: "slow [[tools 1]] [[delay 4000]]" });
       for (const calls of [1, 2]) {
         await until(() => provider.ledger.filter(isSlow).length >= calls, "the call's answer", 60_000);
@@ -104,7 +104,7 @@ for (const version of versions) {
       await shown();
     });
 
-    test("with its files lost it tells the receiver the same calls", async () => {
+    test("after the loss of its files it sends the same calls", async () => {
       await watch.stop();
       await rm(ownDir, { recursive: true });
       const { status, said } = await sync().ended;
@@ -116,7 +116,7 @@ for (const version of versions) {
     test("a session that gets another transcript", async () => {
       for (const message of ["hello", "/new", "hello again"]) {
         await (await gateway.chatSend({ session: "new", message })).done;
-        // What 2026.3.13 renames at once, nobody can ask it for.
+        // 2026.3.13 renames the transcript at once, and its API cannot read it any more.
         await sleep(2_000);
       }
       await gateway.agentTurn({ session: "reset", message: "hello" });
@@ -136,7 +136,7 @@ for (const version of versions) {
       assert.match(watch.said(), /the gateway cannot be reached|nothing listens/);
     });
 
-    test("this command is killed, and starts again", async () => {
+    test("the command is killed, and starts again", async () => {
       await watch.kill();
       await gateway.agentTurn({ session: "tools", message: "and again [[tools 1]]" });
       await gateway.agentTurn({ session: "alone", message: "hello" });
@@ -147,7 +147,7 @@ for (const version of versions) {
       assert.equal(status, 0, said);
     });
 
-    test("once, it counts what is new and ends", async () => {
+    test("without --watch it counts new calls and ends", async () => {
       await gateway.agentTurn({ session: "alone", message: "once" });
       const first = await sync("--json").ended;
       assert.equal(first.status, 0, first.said);
@@ -159,7 +159,7 @@ for (const version of versions) {
       await shown();
     });
 
-    test("2026.3.13 alone counts reasoning twice, which nothing that it tells gives away", async () => {
+    test("only 2026.3.13 counts reasoning twice, which its API does not show", async () => {
       const tokens = async () =>
         (await modelStats(receiver)).find(({ model }) => model === "mock/m1")?.completion_tokens ?? 0;
       const before = await tokens();
@@ -172,7 +172,7 @@ for (const version of versions) {
       assert.equal((await tokens()) - before, version === "2026.3.13" ? 70 : 40);
     });
 
-    test("its key is its own, and neither the token nor what people wrote is in its files", async () => {
+    test("only its user may read the key, and its files have neither the token nor content", async () => {
       const folder = join(ownDir, "agentwatch");
       assert.equal((await stat(join(folder, "device.json"))).mode & 0o777, 0o600);
       for (const entry of await readdir(folder, { recursive: true, withFileTypes: true })) {
@@ -184,7 +184,7 @@ for (const version of versions) {
       assert.ok(!watch.said().includes(token));
     });
 
-    test("a wrong token is said, with the setting", async () => {
+    test("a wrong token is reported with the setting", async () => {
       const wrong = { url: gateway.url, token: "wrong" };
       const { status, said } = await startRemoteSync(ownDir, wrong, receiver.url).ended;
       assert.equal(status, 2);
@@ -192,7 +192,7 @@ for (const version of versions) {
     });
   });
 
-  describe(`OpenClaw ${version}, with the plugin and asked from afar`, {
+  describe(`OpenClaw ${version}, with the plugin and sync --gateway`, {
     skip: !tgz && "AGENTWATCH_TGZ is not set",
   }, () => {
     test("each call is counted once where the receiver knows ids", async () => {
@@ -205,7 +205,7 @@ for (const version of versions) {
       try {
         await gateway.warmUp();
         await gateway.agentTurn({ session: "tools", message: "read it [[tools 2]]" });
-        // Equal calls are as many as there are.
+        // Equal calls count as often as they occur.
         for (let turn = 0; turn < 3; turn += 1)
           await gateway.agentTurn({ session: `same-${turn}`, message: "hello [[usage 10 20 0 5]]" });
         await waitForTotals(provider, receiver, { told, settleMs: 12_000, timeoutMs: 60_000 });

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { setTimeout as sleep } from "node:timers/promises";
 
 /**
- * What people do with a gateway, each as one real piece of work. A scenario says which requests it must cause; the
- * provider's ledger proves that it did. Every one uses sessions of its own, so they run in any order on one gateway.
+ * Uses of a gateway, each as one scenario. A scenario has its expected requests; the
+ * provider's ledger shows them. Each has its own sessions, so scenarios run in any order on one gateway.
  *
  * @typedef {import("../../examples/gateway/provider.mjs").LedgerEntry} LedgerEntry
  * @typedef {import("../../examples/gateway/provider.mjs").Told} Told
@@ -18,9 +18,9 @@ import { setTimeout as sleep } from "node:timers/promises";
  * @property {string[]} [versions] Only these versions of OpenClaw.
  * @property {Partial<Outcomes> | ((version: string) => Partial<Outcomes>)} expect Requests by outcome, exactly.
  * @property {(world: World) => Promise<unknown>} run
- * @property {(entries: LedgerEntry[], version: string) => void} [check] More about those requests.
- * @property {(entry: LedgerEntry, version: string) => Told} [told] How much of a request that version tells a plugin,
- *   as measured, where that is not all of it.
+ * @property {(entries: LedgerEntry[], version: string) => void} [check] Further assertions about the requests.
+ * @property {(entry: LedgerEntry, version: string) => Told} [told] The part of a request that the version
+ *   reports to a plugin, as measured, where it is not all.
  */
 
 /** The oldest and the newest version that are supported. */
@@ -31,7 +31,7 @@ const MAY = "2026.5.28";
 const JUNE = "2026.6.11";
 const JULY = "2026.7.1";
 const AUGUST = "2026.8.2";
-/** They ask no model again whose stream broke off, and make a try more than `settings.json` says after an error. */
+/** These versions do not retry after a broken stream, and retry once more than `settings.json` says after an error. */
 const BETWEEN = [MAY, JUNE, JULY, AUGUST];
 
 /** @type {Told} */
@@ -202,7 +202,7 @@ export const scenarios = [
   },
   {
     name: "one 500 on the Anthropic side",
-    // Some versions do not ask again.
+    // Some versions do not retry.
     expect: (version) => ([MAY, AUGUST].includes(version) ? { error: 1 } : { answered: 1, error: 1 }),
     run: ({ gateway }) =>
       settled(gateway.agentTurn({ agent: "ant", session: "hiccup", message: "hello [[fail 500 1]]" })),
@@ -237,7 +237,7 @@ export const scenarios = [
   },
   {
     name: "compaction",
-    // Until 2026.6 there are hooks around a compaction, but none of them tells what its model calls used.
+    // Until 2026.6 the hooks of a compaction have no usage of its model calls.
     told: ({ prompt }, version) => {
       if (!prompt.includes("<conversation>")) return "all";
       return { [OLD]: NOTHING, [MAY]: NOTHING, [JUNE]: REQUEST }[version] ?? "all";
@@ -283,7 +283,7 @@ export const scenarios = [
 ];
 
 /**
- * One more try than `settings.json` has retries; 2026.3.13 makes three requests of each, 2026.8.2 many of a 429.
+ * One try more than the retries in `settings.json`; 2026.3.13 makes three requests for each, 2026.8.2 many after a 429.
  *
  * @param {string} version
  * @param {number} [status]
@@ -328,7 +328,7 @@ function httpScenarios() {
 function abortScenarios() {
   return ["main", "ant"].map((agent) => ({
     name: `abort of a slow answer${agent === "ant" ? ", Anthropic" : ""}`,
-    // What an Anthropic stream announced before it was aborted is billed; newer gateways tell nobody of it.
+    // The usage at the start of an aborted Anthropic stream is billed; newer gateways do not report it.
     told: (entry, version) => {
       if (entry.announced === null || [OLD, MAY, JUNE, JULY].includes(version)) return "all";
       return NOTHING;
@@ -351,7 +351,7 @@ function abortScenarios() {
 }
 
 /**
- * Runs one scenario and asserts that it made the requests that it says.
+ * Runs one scenario and asserts its expected requests.
  *
  * @param {Scenario} scenario
  * @param {World} world
@@ -372,7 +372,7 @@ export async function runScenario(scenario, world) {
 }
 
 /**
- * What a version does not tell, as scenarios make it happen.
+ * The unreported requests of a version, as scenarios cause them.
  *
  * @param {string} version
  */
@@ -399,7 +399,7 @@ function outcomes(entries) {
   return counts;
 }
 
-/** No request under way, and no new one for a moment. @param {World["provider"]} provider */
+/** Waits until no request runs and no new one has come for a moment. @param {World["provider"]} provider */
 export async function quiet(provider, forMs = 400) {
   for (let since = Date.now(), seen = provider.ledger.length; Date.now() - since < forMs; await sleep(50)) {
     if (provider.ledger.length === seen && provider.ledger.every(({ outcome }) => outcome !== "open"))
@@ -420,7 +420,7 @@ export async function until(condition, what, timeoutMs) {
   }
 }
 
-/** For work whose failure is the point. @param {Promise<unknown>} work */
+/** Ignores the error of work that is meant to fail. @param {Promise<unknown>} work */
 function settled(work) {
   return work.catch((error) => error);
 }

@@ -13,18 +13,18 @@ import { binary, skip, tgz, versions } from "./options.mjs";
 import { quiet, until } from "./scenarios.mjs";
 
 /**
- * One gateway that loads the plugin again and again while its users are at work: each answer is counted once, and the
- * gateway's process keeps no thread and no file of the plugin's.
+ * One gateway that reloads the plugin many times under load: each answer is counted once, and the
+ * gateway's process keeps no thread and no file of the plugin.
  *
- * `ROUNDS` is how often; in each the settings are changed, another version of the package is installed, and the plugin is
+ * `ROUNDS` is the number of rounds; in each the settings are changed, another version of the package is installed, and the plugin is
  * switched off and on. `OTHER_TGZ` is the other package, by default the same under another version's number.
  */
 const ROUNDS = Number(process.env.ROUNDS ?? 2);
 const SEED = Number(process.env.SEED ?? Date.now() % 1_000_000);
 const LOADED_WITHIN_MS = 120_000;
-/** How long users are at work between two changes, in ms. */
+/** Time under load between two changes, in ms. */
 const WORK_MS = 1_500;
-/** The session store is compared once a minute; rows count that are a minute old. */
+/** The session store is read once a minute; rows count when they are a minute old. */
 const STORE_MS = 130_000;
 
 for (const version of versions) series(version);
@@ -37,7 +37,7 @@ function series(version) {
     let provider;
     /** @type {Awaited<ReturnType<typeof killableWorld>>} */
     let world;
-    /** The packages that take turns. @type {string[]} */
+    /** The alternating packages. @type {string[]} */
     let packages;
     /** @type {string} */
     let folder;
@@ -68,7 +68,7 @@ function series(version) {
       await rm(folder, { recursive: true, force: true });
     });
 
-    /** While the gateway runs, its users are at work. @param {() => Promise<unknown>} work */
+    /** Runs turns while `work` runs. @param {() => Promise<unknown>} work */
     async function busily(work) {
       const ending = new AbortController();
       const living = runTurns(world.gateway.running, { signal: ending.signal, next, lanes: 2 });
@@ -82,7 +82,7 @@ function series(version) {
       }
     }
 
-    /** Until the plugin said once more what it counts by. @param {() => Promise<unknown>} change */
+    /** Waits for a further start of the plugin. @param {() => Promise<unknown>} change */
     async function loads(change) {
       const { gateway } = world;
       const before = gateway.pluginStarts;
@@ -90,7 +90,7 @@ function series(version) {
       await until(() => gateway.pluginStarts > before, "the plugin to be loaded again", LOADED_WITHIN_MS);
     }
 
-    /** A turn, as soon as the gateway takes one again. */
+    /** Runs a turn, as soon as the gateway accepts one. */
     async function turn() {
       const taken = () =>
         world.gateway.running.agentTurn({ session: "between", message: "hello" }).then(
@@ -100,7 +100,7 @@ function series(version) {
       await until(taken, "the gateway to take a turn", LOADED_WITHIN_MS);
     }
 
-    /** What the gateway's process holds. */
+    /** Threads and file handles of the gateway's process. */
     function held() {
       const { pid } = world.gateway.running;
       const own = join(world.gateway.stateDir, "agentwatch");
@@ -109,7 +109,7 @@ function series(version) {
       const threads = readdirSync(`/proc/${pid}/task`).map((id) => nameOf(`/proc/${pid}/task/${id}/comm`));
       return {
         files: links.filter((link) => link.startsWith(own)),
-        // A thread of Node's holds one.
+        // A thread of Node has one.
         nulls: links.filter((link) => link === "/dev/null").length,
         handles: links.length,
         // Node 22 gives its threads the process's name, Node 24 their own.
@@ -118,7 +118,7 @@ function series(version) {
       };
     }
 
-    test("each round leaves nothing of the plugin's in the gateway's process", async (t) => {
+    test("no round leaves a thread or a file of the plugin in the gateway's process", async (t) => {
       t.diagnostic(`SEED=${SEED}`);
       const { gateway } = world;
       /** @type {ReturnType<typeof held>[]} */
@@ -139,7 +139,7 @@ function series(version) {
           const lease = join(gateway.stateDir, "agentwatch", "owner.json");
           await until(() => !existsSync(lease), "the plugin to end", LOADED_WITHIN_MS);
         });
-        // A thread that has ended is gone a moment later.
+        // An ended thread disappears a moment later.
         let look = held();
         for (let tries = 0; tries < 50 && (look.workers > 0 || look.files.length > 0); tries += 1) {
           await sleep(100);
@@ -148,7 +148,7 @@ function series(version) {
         looks.push(look);
         assert.deepEqual([look.files, look.workers], [[], 0], `round ${round}`);
         assert.equal(look.nulls, looks[0]?.nulls, `round ${round}`);
-        // 2026.3.13 overlooks a change that is written while it loads itself again.
+        // 2026.3.13 misses a change that is written during a reload.
         await turn();
         await sleep(1_000);
         await busily(() =>
@@ -176,14 +176,14 @@ function series(version) {
           kills: [],
           starts: gateway.starts,
         });
-      // Turns go on when those who asked for them are gone.
+      // Turns continue after their clients have ended.
       await quiet(provider, 5_000);
       let found = await look();
       for (const deadline = Date.now() + STORE_MS; found.lost.length > 0 && Date.now() < deadline; ) {
         await sleep(1_000);
         found = await look();
       }
-      // A call that is counted twice is often counted late.
+      // A second count of a call often comes late.
       await sleep(3_000);
       found = await look();
       const answers = provider.ledger.filter(({ usage }) => usage).length;

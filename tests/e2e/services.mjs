@@ -15,13 +15,13 @@ const READY_WITHIN_MS = 120_000;
 /** @typedef {{ url: string, output: () => string, stop: () => Promise<{ code: number | null }> }} Service */
 
 /**
- * Our command, as an operator runs it beside a gateway.
+ * A command of this package, as an operator runs it beside a gateway.
  *
  * @param {string[]} args
  * @param {object} options
- * @param {string} options.receiver Where it sends.
+ * @param {string} options.receiver The receiver's address.
  * @param {string} options.stateDir
- * @param {RegExp} options.ready What it says once it is ready; its first group is the address, where it has one.
+ * @param {RegExp} options.ready Matches its output once it is ready; the first group is the address, where there is one.
  * @param {Record<string, string>} [options.env]
  * @returns {Promise<Service>}
  */
@@ -43,7 +43,7 @@ export async function startCommand(args, { receiver, stateDir, ready, env = {} }
   return { url: ready.exec(child.recent())?.[1] ?? "", output: child.recent, stop: child.stop };
 }
 
-/** What LiteLLM knows of the scripted provider's models; the prices are those of the provider. */
+/** LiteLLM's entries of the scripted provider's models, with the provider's prices. */
 const MODELS = { m1: "openai", m2: "openai" };
 const TOKEN = "shown-by-litellm";
 
@@ -54,7 +54,7 @@ const TOKEN = "shown-by-litellm";
  * @param {object} options
  * @param {string} options.providerUrl
  * @param {string} options.endpoint Our endpoint's address.
- * @returns {Promise<Service & { key: string }>} With the key that its clients have to show.
+ * @returns {Promise<Service & { key: string }>} With the key that its clients have to send.
  */
 export async function startLitellm({ providerUrl, endpoint }) {
   const program = await litellm();

@@ -7,7 +7,7 @@ import { limits, runScenario, scenarios } from "./scenarios.mjs";
 import { startStock, stockName } from "./stock-server.mjs";
 
 /**
- * AgentWatch 0.1.0 as it is, whose model usage has no ids, behind a network that fails in every way: nothing may be
+ * Stock AgentWatch 0.1.0, whose model usage has no ids, behind a network with all faults: nothing may be
  * lost and nothing counted twice. The plugin is tested on one gateway; it sends the same from each.
  */
 const FAULTS = /** @type {import("./proxy.mjs").Treatment[]} */ ([
@@ -19,7 +19,7 @@ const FAULTS = /** @type {import("./proxy.mjs").Treatment[]} */ ([
   "drop",
   "refuse",
 ]);
-/** They take long, and what they show is not the network's. */
+/** Scenarios that take long and show nothing about the network. */
 const LEFT_OUT = /compaction|abort|fallback|long answers/;
 
 describe(`OpenClaw ${anyVersion}, ${stockName} behind a bad network`, { skip }, () => {

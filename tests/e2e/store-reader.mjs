@@ -5,7 +5,7 @@
  * @typedef {{ told: Told, inherited: boolean, facts: Record<string, any> }} StoredCall
  */
 export class StoreReader {
-  /** Every call found so far, in the order in which it was. @type {StoredCall[]} */
+  /** Every call that was read so far, in order. @type {StoredCall[]} */
   found = [];
   /** @type {string[]} */
   problems = [];
@@ -21,7 +21,7 @@ export class StoreReader {
   }
 
   /**
-   * What is new: calls that were made, and copies of them.
+   * Reads new rows: calls, and copies of calls.
    *
    * @param {{ until?: number }} [options]
    * @returns {Promise<StoredCall[]>}
@@ -45,7 +45,7 @@ export class StoreReader {
   }
 }
 
-/** From `dist/`, which the types of this project do not know. */
+/** From `dist/`, which has no types. */
 async function loadShim() {
   const load = (/** @type {string} */ file) => import(new URL(`../../dist/${file}`, import.meta.url).href);
   const [{ readStore }, { instantiate }] = await Promise.all([load("store.js"), load("base.js")]);
@@ -54,10 +54,10 @@ async function loadShim() {
   return { readStore, io: instantiate(), names: names.split(" ") };
 }
 
-/** The names of a usage object's values, in the order of the core's table. */
+/** The names of usage values, in the order of the core's table. */
 const USAGE = "input output cache_read cache_write write_1h reasoning total total_tokens cost".split(" ");
 
-/** A usage by its names, of pairs of a name's number and its value. @param {any[] | null} pairs */
+/** A usage object from pairs of a name's number and its value. @param {any[] | null} pairs */
 function usageOf(pairs) {
   /** @type {Record<string, any>} */
   const usage = { input: 0, output: 0, cache_read: 0, cache_write: 0 };
@@ -65,7 +65,7 @@ function usageOf(pairs) {
   return usage;
 }
 
-/** A failure without usage made no request that was answered. @param {Record<string, any>} facts */
+/** Whether a row is no call: a failure without usage had no answer. @param {Record<string, any>} facts */
 function isRequest({ input, output, cache_read, stop_reason }) {
   return input + output + cache_read > 0 || !["error", "aborted"].includes(stop_reason);
 }

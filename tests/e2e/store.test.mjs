@@ -17,7 +17,7 @@ import { startSync } from "./sync.mjs";
 
 const OLD = "2026.3.13";
 
-/** What a compaction asks of a model is stored by no version. @param {LedgerEntry} entry */
+/** No version stores the call of a compaction. @param {LedgerEntry} entry */
 const isStored = ({ prompt }) => !prompt.includes("<conversation>");
 
 /** Values of `session.store`, below a folder. Each agent's sessions are found wherever a version keeps them. */
@@ -48,7 +48,7 @@ for (const version of versions)
 
 /**
  * The session store of real gateways, read while they run: every answer of the provider that is stored, each once,
- * whatever becomes of its session. No plugin is loaded; the built shim in `dist/` reads, and `sync --watch` counts.
+ * also of reset, deleted and compacted sessions. No plugin is loaded; the built shim in `dist/` reads, and `sync --watch` counts.
  */
 for (const version of versions) {
   describe(`OpenClaw ${version}, its session store`, () => {
@@ -70,7 +70,7 @@ for (const version of versions) {
     before(async () => {
       provider = await createProvider({ delayMs: 50 });
       closers.push(provider.close);
-      // A folder that was given outlives the gateway.
+      // A given folder is not removed with the gateway.
       stateDir = await mkdtemp(join(tmpdir(), "openclaw-store-"));
       closers.push(() => rm(stateDir, { recursive: true, force: true, maxRetries: 5 }));
       gateway = await startGateway({ version, providerUrl: provider.baseUrl, stateDir });
@@ -86,7 +86,7 @@ for (const version of versions) {
     });
 
     /**
-     * Does some work, and asserts that the store then has its answers and nothing else that is new.
+     * Runs work, and asserts that the store's new calls are its answers.
      *
      * @param {() => Promise<unknown>} work
      */
@@ -100,7 +100,7 @@ for (const version of versions) {
         await store.read();
         if (store.found.length - found >= expected.length) break;
       }
-      // What is found twice is found late.
+      // A second reading of a call often comes late.
       await sleep(300);
       await store.read();
       const calls = store.found.slice(found);
@@ -128,7 +128,7 @@ for (const version of versions) {
       }
     });
 
-    test("what is young is left, and found later", async () => {
+    test("recent rows are read later", async () => {
       await gains(async () => {
         const began = Date.now();
         await gateway.agentTurn({ session: "young", message: "hello" });
@@ -146,7 +146,7 @@ for (const version of versions) {
       });
     });
 
-    test("a session that is deleted unread, and one that was read before", async () => {
+    test("a session that is deleted before it is read, and one that is deleted after it", async () => {
       await gains(async () => {
         for (const session of ["deleted-1", "deleted-2"])
           await gateway.agentTurn({ session, message: "hello" });
@@ -180,7 +180,9 @@ for (const version of versions) {
       });
     });
 
-    test("forks and rewinds begin with copies", { skip: version === OLD && "it has neither" }, async () => {
+    test("forks and rewinds begin with copied rows", {
+      skip: version === OLD && "it has neither",
+    }, async () => {
       const sessionKey = keyOf("main", "forked");
       const originals = await gains(async () => {
         for (const message of ["one", "two"]) await gateway.agentTurn({ session: "forked", message });
@@ -199,7 +201,7 @@ for (const version of versions) {
 
     const told = (/** @type {LedgerEntry} */ entry) => (isStored(entry) ? "all" : "nothing");
 
-    test("sync --watch has counted what the provider sent, its cost included", async () => {
+    test("sync --watch has counted the provider's totals, cost included", async () => {
       await waitForTotals(provider, receiver, { told });
       const { status, said } = await watch.stop();
       assert.equal(status, 0, said);
@@ -208,7 +210,7 @@ for (const version of versions) {
       await waitForTotals(provider, receiver, { told });
     });
 
-    test("from the start all is found again, also once the gateway has stopped", async () => {
+    test("a reading from the start finds all calls, also once the gateway has stopped", async () => {
       const entries = (/** @type {StoreReader} */ { found }) =>
         found.map(({ facts }) => `${facts.session_id}/${facts.entry}`).sort();
       const whole = new StoreReader(stateDir);
@@ -222,10 +224,10 @@ for (const version of versions) {
       assert.deepEqual(entries(later), entries(store));
     });
 
-    test("sync alone, once, counts all that the store holds", async () => {
+    test("a single run of sync counts all calls of the store", async () => {
       const other = await startReceiver({ binary });
       closers.push(other.stop);
-      // As if nobody had ever counted.
+      // Without the state of earlier runs.
       await rm(join(stateDir, "agentwatch"), { recursive: true });
       const { status, said } = await startSync(stateDir, other.url).ended;
       assert.equal(status, 0, said);

@@ -8,7 +8,7 @@ const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
  * Starts `agentwatch-openclaw sync` of the built shim, as a user does.
  *
  * @param {string} stateDir
- * @param {string} url Of the receiver.
+ * @param {string} url The receiver's address.
  * @param {...string} args
  */
 export function startSync(stateDir, url, ...args) {
@@ -16,11 +16,11 @@ export function startSync(stateDir, url, ...args) {
 }
 
 /**
- * The same of a gateway that is asked from afar.
+ * Starts `sync --gateway`.
  *
- * @param {string} ownDir Where it keeps its files.
+ * @param {string} ownDir The folder of its files.
  * @param {{ url: string, token: string }} gateway
- * @param {string} url Of the receiver.
+ * @param {string} url The receiver's address.
  * @param {...string} args
  */
 export function startRemoteSync(ownDir, gateway, url, ...args) {

@@ -5,14 +5,14 @@ import { delimiter, dirname, join } from "node:path";
 import { nodeRuntime } from "../../scripts/lib/node-runtime.mjs";
 import { nodeFor, openclaw } from "../../scripts/lib/openclaw.mjs";
 
-/** One command of OpenClaw's takes 20 s on a busy machine. */
+/** A command of OpenClaw may take 20 s on a busy machine. */
 const COMMAND_WITHIN_MS = 240_000;
 
 /** @typedef {Awaited<ReturnType<typeof terminal>>} Terminal */
 
 /**
- * A user's terminal: `openclaw` on the PATH, a home folder with `~/.openclaw`, a folder to work in, and nothing else of
- * this machine's.
+ * A user's terminal: `openclaw` on the PATH, a home folder with `~/.openclaw`, a working folder, and no other settings of
+ * this machine.
  *
  * @param {{ version: string, folder: string, env?: Record<string, string> }} options
  */
@@ -71,7 +71,7 @@ export async function terminal({ version, folder, env: more = {} }) {
       return { code, output, ms: performance.now() - begun };
     },
     /**
-     * A command that stays, until it is ended.
+     * Starts a command that runs until it is stopped.
      *
      * @param {string} line
      */

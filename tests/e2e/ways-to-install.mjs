@@ -23,9 +23,9 @@ const STARTED = "OpenClaw gateway started";
 
 /**
  * @typedef {object} Place What is installed, and where it is counted.
- * @property {string} version Of OpenClaw.
+ * @property {string} version OpenClaw's version.
  * @property {string} tgz The packed plugin.
- * @property {string | undefined} binary Of the receiver.
+ * @property {string | undefined} binary The receiver's program.
  */
 
 /** @param {string} tgz @returns {string} The package's version. */

@@ -53,7 +53,7 @@ for (const version of versions) {
 
     test("each call is counted once", () =>
       waitForTotals(world().provider, world().receivers.proxy, { settleMs: 5000 }));
-    test("each tells what only the proxy knows", async () => {
+    test("each call has the fields that only the proxy knows", async () => {
       const calls = await modelCalls(world().receivers.proxy);
       const silent = calls.filter(({ ttfb_ms }) => ttfb_ms === null);
       assert.deepEqual(silent, []);
