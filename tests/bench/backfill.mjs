@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// How fast `sync` fills in a big store's history, beside what else reads it: node tests/bench/backfill.mjs [MB]
+// Speed of `sync` on a large store's history, beside other readers of the same files: node tests/bench/backfill.mjs [MB]
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -29,8 +29,8 @@ const STORE_READER = `
 /**
  * @typedef {object} Ran
  * @property {number} seconds
- * @property {number} cpu In s.
- * @property {number} peak The most memory, in MB.
+ * @property {number} cpu CPU time, in s.
+ * @property {number} peak Peak memory, in MB.
  * @property {string} out
  */
 
@@ -52,7 +52,7 @@ async function measure(file, args, env = {}) {
       const fields = readFileSync(`/proc/${child.pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
       cpu = (Number(fields[11]) + Number(fields[12])) / 100;
     } catch {
-      // It has ended, or this is no Linux: there is no such figure then.
+      // The process has ended, or this is not Linux: there is no figure.
     }
   };
   const timer = setInterval(look, 20);
@@ -86,7 +86,7 @@ const made = makeStore(stateDir, Number(process.argv[2] ?? 1024));
 try {
   console.log(`store: ${(made.bytes / MB).toFixed(0)} MB in files, ${made.calls} calls`);
   const reader = ["--input-type=module", "--eval", STORE_READER, stateDir];
-  // Once unmeasured: all of them find the files in memory then.
+  // One run without measuring, after which the files are in the page cache for all readers.
   await measure(process.execPath, reader);
   const read = await measure(process.execPath, reader);
   report("reading alone", read, JSON.parse(read.out));
@@ -103,7 +103,7 @@ try {
   const program = join(ccusage, "bin", "ccusage");
   const { version } = JSON.parse(readFileSync(join(ccusage, "package.json"), "utf8"));
   const name = `ccusage@${version}`;
-  // npm leaves it as a file like any other.
+  // npm packs it as any other file.
   chmodSync(program, 0o755);
   const monthly = ["openclaw", "monthly", "--json", "--offline", "--open-claw-path", stateDir];
   const other = await measure(program, monthly);

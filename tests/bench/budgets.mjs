@@ -1,11 +1,10 @@
-// What each figure may be at most, or has to be at least. Missed ones are shown; nothing fails by them, since machines
-// and what else they do differ.
+// Upper or lower bounds of figures. A missed bound is shown and fails nothing, since machines and their load differ.
 
 /** @typedef {{ bench: string, figure: string, most?: number, least?: number }} Budget */
 
 /** @type {Budget[]} */
 export const budgets = [
-  // Not of texts that nobody has looked at yet: see the benchmark's own note.
+  // Without texts of several pieces: see the benchmark's note.
   ...["short messages", "1 MB messages"].flatMap((size) => [
     { bench: "hook", figure: `handler, ${size}, p50`, most: 5 },
     { bench: "hook", figure: `handler, ${size}, p99`, most: 30 },

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // The core alone, native and as WebAssembly: events read, matched, journalled, made into records; streams and stored
-// transcripts in MB/s, beside what bounds them on the same bytes: a copy, JSON.parse, serde_json. By CPU time, natively by the
+// transcripts in MB/s, beside a copy, JSON.parse and serde_json on the same bytes. By CPU time, natively by the
 // clock; the best of several. `node tests/bench/core.mjs`, with cargo.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -16,9 +16,9 @@ import { makeStore } from "./store-sample.mjs";
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const EVENTS = 20_000;
 const STORE_MB = 24;
-/** As the shim reads. */
+/** Size of a chunk, as in the shim. */
 const CHUNK = 128 * 1024;
-/** After so many events what is due is done. */
+/** Number of events after which due work runs. */
 const BATCH = 20;
 
 const { give, instantiate, instantiateIo, Pack, SOURCES } = await shim();
@@ -35,14 +35,14 @@ function best(work) {
   return least;
 }
 
-/** @typedef {import("../../js-shim/src/inbox.js").Waiting} Waiting */
+/** @typedef {import("../../js-shim/src/inbox.js").QueuedEvent} QueuedEvent */
 
-/** What crosses for so many events. @returns {Waiting[]} */
+/** The packed events of a number of events. @returns {QueuedEvent[]} */
 function makeEvents() {
   let wall = 1_795_000_000_000;
   const stream = gatewayStream(undefined, () => wall);
   const pack = new Pack();
-  /** @type {Waiting[]} */
+  /** @type {QueuedEvent[]} */
   const events = [];
   while (events.length < EVENTS) {
     const { hook, event, ctx } = stream.next();
@@ -54,7 +54,7 @@ function makeEvents() {
   return events;
 }
 
-/** Takes everything at once, and keeps nothing. */
+/** A host that accepts every write and stores nothing. */
 const NO_DISK = {
   list: () => [],
   read() {},
@@ -65,7 +65,7 @@ const NO_DISK = {
   lives() {},
 };
 
-/** Counting, step by step. @param {Waiting[]} facts @returns {import("./lib/figures.mjs").Figures} */
+/** Counting, step by step. @param {QueuedEvent[]} facts @returns {import("./lib/figures.mjs").Figures} */
 function counting(facts) {
   const instance = instantiate();
   const names = JSON.parse(instance.settingNames());
@@ -112,7 +112,7 @@ function counting(facts) {
     }
     core.free?.();
   };
-  // Shares by the clock, which is fine enough for single steps; the sum by CPU.
+  // Shares by the clock, which resolves single steps; the sum by CPU time.
   spent.all = best(() => run((_, work) => work()));
   run(timed);
   const sum = spent.observe + spent.advance + spent.writes + spent.records;
@@ -126,7 +126,7 @@ function counting(facts) {
   };
 }
 
-/** What crosses alone: the same arrays to a source of which nothing is read. @param {[number, unknown[], number][]} facts */
+/** The crossing alone: the same arrays to a source that reads nothing. @param {[number, unknown[], number][]} facts */
 function crossing(facts) {
   const instance = instantiate();
   const core = new instance.Core([], 1, 2);
@@ -154,7 +154,7 @@ function repeat(times, work) {
   for (let time = 0; time < times; time += 1) work();
 }
 
-/** A provider's stream of so many MB. @param {number} megabytes */
+/** A provider's stream. @param {number} megabytes */
 function makeStream(megabytes) {
   const head = { id: "chatcmpl-1", object: "chat.completion.chunk", created: 1, model: "m" };
   const delta = (/** @type {string} */ content) => ({ index: 0, delta: { content }, finish_reason: null });
@@ -186,7 +186,7 @@ function bytes(stored, streamed) {
     "transcripts, JSON.parse": [stored.length / 1e6 / parsed, "MB/s"],
     "streams, wasm": [streams, "MB/s"],
     "streams, JSON.parse": [streamed.length / 1e6 / eventsParsed, "MB/s"],
-    // One round of it is too short for the clock of the CPU.
+    // One round is too short for the resolution of CPU time.
     "copy of memory, Node": [20 * speed(stored, (chunk) => repeat(20, () => chunk.copy(copy))), "MB/s"],
   };
 }

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-// What an event costs in all, work that is put off included: CPU of the main thread and of the whole process, from the
+// The whole cost of an event, deferred work included: CPU of the main thread and of the whole process, from the
 // handler to a live receiver in another process, at several rates; beside the hook that this plugin replaces and
-// OpenTelemetry's SDK. A process that makes the same events for nobody is taken off. `node tests/bench/cost.mjs [way, stream
-// or rate…]`; `BENCH_PROFILE` names a folder for profiles of what was measured.
+// OpenTelemetry's SDK. The cost of a process that makes the same events without a handler is subtracted. `node tests/bench/cost.mjs [way, stream
+// or rate…]`; `BENCH_PROFILE` names a folder for CPU profiles.
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
@@ -17,7 +17,7 @@ import { startOldHook } from "./lib/old-hook.mjs";
 import { startPlugin } from "./lib/plugin.mjs";
 import { startSink } from "./lib/sink.mjs";
 
-/** Events a second, and for how many seconds they are measured. */
+/** Events a second, and seconds of the measurement. */
 const RATES = [
   { rate: 10, seconds: 30 },
   { rate: 1_000, seconds: 20 },
@@ -30,18 +30,18 @@ const RATES = [
  * for, and that is part of its cost.
  */
 const LEAD_MS = 13_000;
-/** Watching the event loop wakes it a thousand times a second, which at a few events a second would cost more than they do. */
+/** Lowest rate at which the event loop's delay is measured: the measurement itself wakes the loop a thousand times a second. */
 const TOO_FEW_FOR_DELAY = 100;
-/** The old hook puts nothing off, and this is more a second than it can send. */
+/** The old hook defers nothing, and cannot send at this rate. */
 const TOO_MANY_FOR_OLD = 10_000;
 const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel"] };
 
 /**
  * @typedef {object} Spent
  * @property {number} thread CPU of the main thread, in µs.
- * @property {number} process The same of all threads.
- * @property {number | undefined} delayP99 Of the event loop, in ms, while events come; not where they are few.
- * @property {number} late How long the last event was behind its time, in ms.
+ * @property {number} process CPU of all threads, in µs.
+ * @property {number | undefined} delayP99 Delay of the event loop, in ms; undefined at low rates.
+ * @property {number} late Delay of the last event, in ms.
  */
 
 /** @param {string} way @param {string} url @returns {Promise<{ handle: (told: import("./lib/events.mjs").Told) => void, settle?: () => Promise<unknown>, stop: () => Promise<unknown>, remove?: () => void, counts?: { failed: number } }>} */
@@ -52,7 +52,7 @@ async function startWay(way, url) {
   return { handle: () => {}, stop: async () => {} };
 }
 
-/** Tells so many events at their times. @param {() => void} tell @param {number} rate @param {number} count */
+/** Sends events at their times. @param {() => void} tell @param {number} rate @param {number} count */
 async function drive(tell, rate, count) {
   const begun = performance.now();
   for (let told = 0; told < count; ) {
@@ -63,7 +63,7 @@ async function drive(tell, rate, count) {
   return performance.now() - begun - (count * 1_000) / rate;
 }
 
-/** Begins a profile where one is asked for; what is returned ends it. @param {string} name */
+/** Begins a profile where `BENCH_PROFILE` is set. Returns a function that ends it. @param {string} name */
 async function startProfile(name) {
   const { BENCH_PROFILE } = process.env;
   if (!BENCH_PROFILE) return undefined;
@@ -88,7 +88,7 @@ async function measure([way = "", events = "", rate = "", count = "", url = ""])
     calls += told.calls;
     handle(told);
   };
-  // Compiled, connected, and through everything that begins late.
+  // Warms up: code is compiled, connections are open, late timers have run.
   await drive(tell, 2_000, 10_000);
   const hasLead = way !== "old" || Number(rate) < TOO_MANY_FOR_OLD;
   if (hasLead) await drive(tell, Number(rate), (Number(rate) * LEAD_MS) / 1_000);

@@ -32,17 +32,17 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const VERSIONS = ["2026.9.6", "2026.3.13"];
 const SESSIONS = 8;
 const TURNS = 32;
-/** How often all gateways are started. */
+/** Number of starts of all gateways. */
 const GENERATIONS = 3;
-/** Blocks of each gateway of a generation. */
+/** Blocks of turns of each gateway in one start. */
 const ROUNDS = 3;
 const [OWN, BARE] = ["with the plugin", "without the plugin"];
-/** Until all that a block put off is done. */
+/** Time for a block's deferred work, in ms. */
 const TAIL_MS = 3_500;
-/** The plugin's own files, wherever a gateway put them: 2026.9.6 runs a copy of its folder. */
+/** Matches the plugin's files, also in the copy that 2026.9.6 runs. */
 const OURS = /\/(?:agentwatch[^/]*|plugin-captures\/.+)\/dist\/[\w-]+\.js$/;
 
-/** The plugin as it would be published, of the build that is measured. @param {string} folder */
+/** Packs the measured build. @param {string} folder */
 function pack(folder) {
   const stage = join(folder, "package");
   mkdirSync(stage);
@@ -89,9 +89,9 @@ async function run(side) {
   return { cpu, turn: median(times), times };
 }
 
-/** Whose a sample is: by the frames of its stack. @typedef {"ours" | "gc" | "node" | "others" | "idle"} Whose */
+/** The owner of a sample, by the frames of its stack. @typedef {"ours" | "gc" | "node" | "others" | "idle"} Whose */
 
-/** Which of its nodes are whose. @param {any} profile @returns {Map<number, Whose>} */
+/** The owner of each node of a profile. @param {any} profile @returns {Map<number, Whose>} */
 function owners(profile) {
   /** @type {Map<number, Whose>} */
   const found = new Map();
@@ -111,7 +111,7 @@ function owners(profile) {
   return found;
 }
 
-/** The profile of some blocks: ms of the main thread a turn, by whose they are. @param {Side} side */
+/** The profile of some blocks: ms of the main thread a turn, by owner. @param {Side} side */
 async function profiled(side) {
   const { probe: file } = side;
   writeFileSync(`${file}.begin`, "");
@@ -134,10 +134,10 @@ async function profiled(side) {
   });
   const { idle: _, ...busy } = times;
   const sum = Object.values(busy).reduce((all, one) => all + one, 0);
-  // By the clock a sample may hold time in which another process had the core: shares hold, sums do not.
+  // A sample's time may include time of other processes: shares are right, sums are not.
   const msATurn = (/** @type {number} */ time) => ((time / sum) * cpuUs) / 1_000 / (2 * TURNS);
   const told = Object.entries(busy).map(([name, time]) => `${name} ${msATurn(time).toFixed(2)}`);
-  // On a busy machine the one who samples is held up as well: of a few samples nothing follows.
+  // On a busy machine the sampler is delayed too: a few samples mean nothing.
   console.log(`${side.name}, by stacks, ms a turn: ${told.join(", ")} (${count} samples)`);
   return { own: msATurn(busy.ours), share: (busy.ours / sum) * 100 };
 }
@@ -145,7 +145,7 @@ async function profiled(side) {
 /** The plugins of each kind of gateway. @typedef {Record<string, import("../../examples/gateway/config.mjs").GatewayPlugin[]>} Kinds */
 
 /**
- * Starts a gateway of each kind, lets them take their blocks, and stops them.
+ * Starts a gateway of each kind, runs their blocks, and stops them.
  *
  * @param {string} version @param {string} folder @param {(url: string) => Kinds} kinds
  * @param {number} number From 0 on; the gateways of the last one are profiled.
@@ -169,11 +169,11 @@ async function generation(version, folder, kinds, number, blocks) {
       sides.push({ name, probe, gateway });
       await gateway.warmUp();
     }
-    // Compiled, and each session begun.
+    // Warms up: code is compiled, and each session exists.
     for (const one of sides) await run(one);
     await sink.count();
     for (let round = 0; round < ROUNDS; round += 1) {
-      // Over all generations each kind is first in its turn.
+      // Over all starts each kind is first equally often.
       const first = (number * ROUNDS + round) % sides.length;
       for (const one of [...sides.slice(first), ...sides.slice(0, first)])
         blocks.set(one.name, [...(blocks.get(one.name) ?? []), await run(one)]);

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// What a gateway waits for: the time inside the plugin's handlers, event by event, one a turn of the event loop, with
-// short messages and with 1 MB; and what they allocate. What is put off is in `cost.mjs`. `node tests/bench/hook.mjs`
+// The time inside the plugin's handlers, event by event, one in each turn of the event loop, with
+// short messages and with 1 MB; and their allocations. Deferred work is in `cost.mjs`. `node tests/bench/hook.mjs`
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { PerformanceObserver } from "node:perf_hooks";
@@ -15,7 +15,7 @@ import { startSink } from "./lib/sink.mjs";
 const MB = 2 ** 20;
 const WARM_UP = 4_000;
 const EVENTS = 10_000;
-/** Room for all that is allocated while allocations are counted: nothing is collected meanwhile. */
+/** Size of the heap while allocations are counted, so that no garbage is collected. */
 const ROOMY = ["--max-semi-space-size=256", "--min-semi-space-size=256"];
 
 /** @typedef {(told: import("./lib/events.mjs").Told) => void} Handle */
@@ -23,9 +23,9 @@ const ROOMY = ["--max-semi-space-size=256", "--min-semi-space-size=256"];
 /** The texts of the messages, by size. @type {Record<string, () => string>} */
 const CONTENTS = {
   small: () => "Could you look at the build again?",
-  // As it comes from a parser: one piece of memory.
+  // One piece of memory, as from a parser.
   large: () => JSON.parse(`"${"a word and another, ".repeat(MB / 20)}"`),
-  // As a program puts it together: V8 copies it when somebody looks at it.
+  // A concatenated string: V8 copies it at the first access.
   joined: () => "a word and another, ".repeat(MB / 20),
 };
 
@@ -41,7 +41,7 @@ async function measure([url = "", way = "", events = "", size = "", what = ""]) 
   const content = CONTENTS[size]?.() ?? "";
   const stream = streamOf(events, content);
   const { handle, stop, remove } = await startWay(url, way);
-  // The receiver has a breath now and then, as at a gateway that is not driven without a pause.
+  // Pauses for the receiver, as on a gateway that is not saturated.
   const pace = async (/** @type {number} */ index) => {
     await turn();
     if (index % 500 === 0) await sleep(100);
@@ -78,14 +78,14 @@ async function times(stream, handle, size, pace) {
   return { p50: quantile(micros, 0.5), p99: quantile(micros, 0.99), p999: quantile(micros, 0.999), slowest };
 }
 
-/** A text that nobody has looked at yet. @param {import("./lib/events.mjs").Told} told */
+/** A text in several pieces, which V8 has not copied yet. @param {import("./lib/events.mjs").Told} told */
 function join({ event }) {
   const fresh = () => "a word and another, ".repeat(MB / 40) + "and what comes behind it. ".repeat(MB / 52);
   if (typeof event.content === "string") event.content = fresh();
   if (event.message?.content) event.message.content[0].text = fresh();
 }
 
-/** Bytes of the JavaScript heap an event: inside the handlers, and with all that follows. @param {import("./lib/events.mjs").Stream} stream @param {Handle} handle */
+/** Bytes of the JavaScript heap an event: inside the handlers, and with deferred work. @param {import("./lib/events.mjs").Stream} stream @param {Handle} handle */
 async function allocations(stream, handle) {
   let [collections, begun] = [0, 0];
   const observer = new PerformanceObserver((list) => {
@@ -153,7 +153,7 @@ async function main() {
   const ours = await inProcess([sink.url, "plugin", "gateway", "small", "allocations"], ROOMY);
   const allocated = { "in the handler": ours.inside - control.inside, "in all": ours.all - control.all };
   for (const [where, bytes] of Object.entries(allocated)) {
-    // Where something was collected meanwhile nobody knows; the other runs do.
+    // A run with a garbage collection has no figure; the other runs have.
     if (Number.isFinite(bytes)) figures[`allocated ${where}, an event`] = [bytes, "bytes"];
     else console.log(`what is allocated ${where} is not known: some of it was collected meanwhile`);
   }

@@ -1,8 +1,8 @@
 #!/usr/bin/env node
-// What the plugin holds: wasm, external and heap after a collection, above a process that makes the same events for
-// nobody and has used fetch. Idle, and after a million events that all arrived. They come as fast as the process takes
-// them, in the tens of thousands a second: everything that waits is at its bound then. Busy gateways tell some hundred a
-// second, which a rate measures: `node tests/bench/memory.mjs [events] [a second]`
+// Memory of the plugin: wasm, external and heap after a collection, above a process that makes the same events without
+// a handler and has used fetch. Idle, and after a million events that all arrived. They come as fast as the process takes
+// them, tens of thousands a second, so all queues are at their bounds. Busy gateways have some hundred a
+// second, which the rate sets: `node tests/bench/memory.mjs [events] [a second]`
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -15,19 +15,19 @@ import { startSink } from "./lib/sink.mjs";
 
 const MB = 2 ** 20;
 const EVENTS = Number(process.argv[2] ?? 1_000_000);
-/** Events a second; as many as can be where none is given. */
+/** Events a second; as fast as possible without it. */
 const RATE = Number(process.argv[3] ?? Number.POSITIVE_INFINITY);
-/** So many at once; then all that was put off is waited for. */
+/** Events between two pauses for deferred work. */
 const BURST = 100;
 
-/** Versions of Node differ in whether wasm is part of what is external. */
+/** Versions of Node differ in whether external memory includes wasm. */
 function countsWasm() {
   const before = process.memoryUsage().external;
   const probe = new WebAssembly.Memory({ initial: 512 });
   return process.memoryUsage().external - before > 16 * MB && probe.buffer.byteLength > 0;
 }
 
-/** In MB; what is freed counts until it is swept, which takes several rounds. @param {boolean} isWasmExternal */
+/** Memory in MB. Freed memory counts until several collections have run. @param {boolean} isWasmExternal */
 async function used(isWasmExternal) {
   let [heap, external] = [Number.POSITIVE_INFINITY, Number.POSITIVE_INFINITY];
   for (let round = 0; round < 8; round += 1) {
@@ -58,7 +58,7 @@ async function measure(way, url, events, rate) {
     calls += event.calls;
     plugin?.handle(event);
     if (told % BURST !== BURST - 1) continue;
-    // The control has nobody to wait for.
+    // The control has no receiver.
     const early = way === "plugin" ? (told / rate) * 1_000 - (performance.now() - begun) : 0;
     await sleep(Math.max(1, early));
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// What the proxy adds to a stream: the time from an event's writing at the provider to its arrival at the client,
+// Delay that the proxy adds to a stream: the time from an event's writing at the provider to its arrival at the client,
 // directly, through the proxy, and through a dozen lines of Node that only pipe, in turn, several times each. Prints
 // medians and their spread; asserts nothing. Provider, proxies and client are processes of their own. `node tests/bench/proxy.mjs [seconds a run]`, after a build.
 import { fork, spawn } from "node:child_process";
@@ -17,13 +17,13 @@ const CLI = join(DIST, "cli.js");
 const PATH = "/v1/chat/completions";
 const CHUNKS_PER_SECOND = 50;
 const ROUNDS = 5;
-/** Clock ticks of Linux a second, in which /proc tells CPU time. */
+/** Clock ticks a second, the unit of CPU time in Linux's /proc. */
 const TICKS = 100;
 
-/** ms of a clock that all processes of a machine have in common. */
+/** ms of a clock that all processes of a machine share. */
 const now = () => Number(process.hrtime.bigint()) / 1e6;
 
-/** Answers with so many events a second for so many seconds, as the request says. */
+/** A provider that streams events at the rate and for the time in the request. */
 function provide() {
   const server = createServer((incoming, response) => {
     const seconds = Number(incoming.headers["x-seconds"]);
@@ -50,7 +50,7 @@ function provide() {
   process.on("disconnect", () => process.exit());
 }
 
-/** The floor: what any proxy on Node's own HTTP has to do. @param {number} port */
+/** A minimal proxy on Node's own HTTP, as the lower bound. @param {number} port */
 function pipeOnly(port) {
   const kept = new Agent({ keepAlive: true });
   const server = createServer((incoming, response) => {
@@ -71,7 +71,7 @@ function pipeOnly(port) {
 
 const agent = new Agent({ keepAlive: true });
 
-/** One stream; pushes each event's time on its way. @param {string} origin @param {number} seconds @param {number[]} times */
+/** Reads one stream and records each event's delay. @param {string} origin @param {number} seconds @param {number[]} times */
 function stream(origin, seconds, times) {
   return new Promise((resolve, reject) => {
     const headers = { "content-type": "application/json", "x-seconds": seconds };
@@ -125,7 +125,7 @@ const figures = {};
 /**
  * @typedef {{ name: string, origin: string, pid: number | undefined }} Way
  *
- * @param {Way[]} ways The first is the one that the others are compared with.
+ * @param {Way[]} ways The others are compared with the first.
  * @param {number} streams @param {number} seconds
  */
 async function compare(ways, streams, seconds) {

@@ -1,5 +1,5 @@
 /**
- * Model calls as a gateway's plugin sends them, made up but plausible: what the receiver is measured and shown with.
+ * Generated model calls in the shape of the plugin's records, for measuring and showing the receiver.
  * The same seed gives the same calls.
  */
 
@@ -7,12 +7,12 @@
  * @typedef {object} Sample
  * @property {number} calls
  * @property {number} [models] Up to a hundred.
- * @property {number} [days] Over how many days they are spread; the last ends at `until`.
- * @property {number} [until] In ms since 1970.
+ * @property {number} [days] Number of days; the last ends at `until`.
+ * @property {number} [until] End, in ms since 1970.
  * @property {number} [seed]
  */
 
-/** Prices in USD per million tokens, latency in ms, and how often each is called. */
+/** Prices in USD per million tokens, latency in ms, and share of calls. */
 const KNOWN = [
   { name: "anthropic/claude-opus-4-6", input: 5, output: 25, ms: 9200, weight: 10 },
   { name: "anthropic/claude-sonnet-4-6", input: 3, output: 15, ms: 4800, weight: 30 },
@@ -32,12 +32,12 @@ const AGENTS = /** @type {const} */ ([
   ["watch", 8, "heartbeat"],
 ]);
 const GATEWAYS = ["atlas-k3fd", "nas-x2pq"];
-/** Busy in the day, quiet at night: calls by hour of UTC. */
+/** Calls by hour of the day, UTC. */
 const HOURS = [2, 1, 1, 1, 1, 2, 4, 8, 13, 16, 17, 15, 12, 15, 17, 18, 17, 14, 11, 10, 9, 7, 5, 3];
 const HOUR_MS = 3_600_000;
 const DAY_MS = 24 * HOUR_MS;
 
-/** Numbers from 0 to 1 that come again with the same seed (xorshift32). @param {number} seed */
+/** A generator of numbers from 0 to 1, the same for the same seed (xorshift32). @param {number} seed */
 function random(seed) {
   let state = seed | 0 || 1;
   return () => {
@@ -90,7 +90,7 @@ export function* sampleCalls({ calls, models = KNOWN.length, days = 30, until = 
   const model = chooser(modelsOf(models), ({ weight }) => weight);
   const agent = chooser(AGENTS, ([, weight]) => weight);
   const from = until - days * DAY_MS;
-  // How much of the calls has happened by the end of each hour.
+  // Share of the calls up to the end of each hour.
   const hours = Math.ceil((days * DAY_MS) / HOUR_MS);
   const weights = Array.from({ length: hours }, (_, hour) => {
     const at = new Date(from + hour * HOUR_MS);
@@ -179,7 +179,7 @@ export function costOf(usage) {
   };
 }
 
-/** Model calls that failed and were not billed, as the plugin tells of them. @param {Sample} sample */
+/** Failed model calls that were not billed, as the plugin's metrics. @param {Sample} sample */
 export function* sampleErrors({ calls, days = 30, until = Date.now(), seed = 1 }) {
   const next = random(seed * 31 + 5);
   const model = chooser(KNOWN, ({ weight }) => weight);

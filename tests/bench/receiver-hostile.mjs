@@ -12,7 +12,7 @@ import { parseArgs } from "node:util";
 import { quantile, report } from "./lib/figures.mjs";
 
 const TOKEN = "a-token-of-the-benchmark";
-/** Questions of a well-behaved client, each on a connection of its own. */
+/** Requests of a well-behaved client, each on its own connection. */
 const ASKED = 100;
 const PATIENCE_MS = 10_000;
 const GUESSERS = 64;
@@ -30,7 +30,7 @@ const { values } = parseArgs({
 });
 const count = Number(values.connections);
 
-/** Linux gives a process 1,024 files unless asked otherwise. */
+/** The default limit of open files is 1,024 on Linux. */
 async function start() {
   const child = spawn("sh", ["-c", 'ulimit -n 1024; exec "$0" --port 0 --db :memory:', values.binary], {
     stdio: ["ignore", "pipe", "inherit"],
@@ -43,7 +43,7 @@ async function start() {
   throw new Error("the receiver did not start");
 }
 
-/** The status, or 0 where there is no answer in time. @param {number} port @param {string} token @param {string} path */
+/** The status, or 0 without an answer in time. @param {number} port @param {string} token @param {string} path */
 function ask(port, token, path = "/api/model-stats") {
   return new Promise((resolve) => {
     const asked = request(
@@ -59,13 +59,13 @@ function ask(port, token, path = "/api/model-stats") {
   });
 }
 
-/** Holds connections that begin with `text`, and says how many the receiver has ended. @param {number} port @param {string} text */
+/** Holds connections that begin with `text`, and counts those that the receiver closes. @param {number} port @param {string} text */
 async function hold(port, text) {
   let ended = 0;
   let connected = 0;
   /** @type {import("node:net").Socket[]} */
   const sockets = [];
-  // Some at a time: what overflows the system's queue would be tried again seconds later.
+  // Some at a time: the system retries connections above its queue seconds later.
   while (sockets.length < count) {
     const socket = connect({ port, host: "127.0.0.1", allowHalfOpen: true }, () => {
       connected++;
@@ -78,7 +78,7 @@ async function hold(port, text) {
         if (isOpen) ended++;
         isOpen = false;
       });
-    // Who does not read hears of no end.
+    // Without reading, the end of a connection is not noticed.
     socket.resume();
     sockets.push(socket);
     if (sockets.length % 50 === 0) await sleep(20);
@@ -102,7 +102,7 @@ async function held(name, text, wait) {
   const attack = await hold(port, text);
   const times = [];
   let answered = 0;
-  // Whoever gets no answer three times asks no more.
+  // Gives up after three requests without an answer.
   while (times.length < ASKED && times.length - answered < 3) {
     const begun = performance.now();
     if ((await ask(port, TOKEN)) === 200) answered++;

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// What the receiver takes where there are many names, or one request asks for much:
+// Time and memory of the receiver with many names, and for large requests:
 // node tests/bench/receiver-names.mjs [--names 1000000] [--pages 8] [--json]
 // AGENTWATCH_RECEIVER=<binary> measures another build.
 import { spawnSync } from "node:child_process";
@@ -26,7 +26,7 @@ const PAGES = Number(values.pages);
 const BATCH = 1_000;
 const SPANS = 200_000;
 const GATEWAYS = 2_000;
-/** An answer that takes longer is given up. */
+/** Time limit of an answer, in ms. */
 const PATIENCE_MS = 180_000;
 
 /** Peak of resident memory in MB. @param {number | undefined} pid */
@@ -90,7 +90,7 @@ function names(binary) {
     const all = (path) =>
       Promise.all(Array.from({ length: PAGES }, (_, place) => ask(`${url}${path(place)}`)));
     const slowest = (/** @type {{ ms: number }[]} */ answers) => Math.max(...answers.map(({ ms }) => ms));
-    // No two alike, so that none is shown to two.
+    // Each is different, so that none counts as reported twice.
     const pages = await all((place) => `/models?hours=${24 + place}`);
     const filtered = await all((place) => `/models?hours=${24 + place}&agent=main`);
     const used = peak(pid);
@@ -130,7 +130,7 @@ function spans(binary) {
   });
 }
 
-/** Gateways that all tell the same call at the same time, and calls that come in meanwhile. @param {string} binary */
+/** Gateways that all report the same call at the same time, with other calls in between. @param {string} binary */
 function gateways(binary) {
   return fresh(binary, async ({ url, pid }) => {
     const at = new Date().toISOString();
@@ -157,7 +157,7 @@ function gateways(binary) {
   });
 }
 
-/** As many records as 8 MiB hold. @param {string} binary */
+/** A batch of 8 MiB. @param {string} binary */
 function records(binary) {
   return fresh(binary, async ({ url, pid }) => {
     const { status, ms } = await ask(`${url}/api/v1/ingest/logs`, `[${"{},".repeat(2_790_000)}{}]`);
@@ -165,7 +165,7 @@ function records(binary) {
   });
 }
 
-/** Another process holds the database's write lock while calls come in and a page is asked for. @param {string} binary */
+/** Another process holds the database's write lock during calls and a request for a page. @param {string} binary */
 async function locked(binary) {
   const folder = mkdtempSync(join(tmpdir(), "agentwatch-bench-locked-"));
   const file = join(folder, "records.db");

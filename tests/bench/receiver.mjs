@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// How fast the receiver takes records, and answers, with many calls in it:
+// Speed of the receiver's ingest and of its answers, with many calls in its database:
 // node tests/bench/receiver.mjs [--calls 100000,1000000,10000000] [--models 100] [--json]
 import { mkdtempSync, readdirSync, readFileSync, rmSync, statfsSync, statSync } from "node:fs";
 import { Agent, request } from "node:http";
@@ -15,14 +15,14 @@ import { run } from "../../scripts/lib/run.mjs";
 import { report } from "./lib/figures.mjs";
 import { costOf, inBatches, sampleCalls, sampleErrors } from "./receiver-calls.mjs";
 
-/** Calls of a batch, each a cost and a usage: what the plugin sends after an outage. */
+/** Calls of a batch, each with a cost and a usage, as the plugin sends them after an outage. */
 const BATCH = 250;
-/** Batches that are made before they are sent, so that making them is not measured. */
+/** Batches that are made in advance, so that making them is not measured. */
 const READY = 40;
 const CONNECTIONS = 2;
 const ASKED = 15;
 const PAINTED = 5;
-/** What a call takes of the disk at most, its log included. */
+/** Bytes on disk for a call, the database's log included. */
 const BYTES_A_CALL = 2_000;
 const PAGES = ["/models?hours=24", "/models?hours=720", "/models?hours=720&trigger=user"];
 
@@ -57,19 +57,19 @@ function ask(agent, url, body) {
 /** @param {number[]} all */
 const median = (all) => [...all].sort((a, b) => a - b)[Math.floor(all.length / 2)] ?? 0;
 
-/** Time on a processor so far, in µs: on a busy machine it says more than the clock. @param {number | undefined} pid */
+/** CPU time so far, in µs, which other processes affect less than the clock. @param {number | undefined} pid */
 function processorTime(pid) {
   try {
     const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]?.split(" ") ?? [];
     // In ticks of 10 ms.
     return (Number(fields[11]) + Number(fields[12])) * 10_000;
   } catch {
-    // This is no Linux.
+    // Not Linux.
     return Number.NaN;
   }
 }
 
-/** Sends all calls and gives records a second, while sending. @param {string} url @param {number} calls @param {number} models */
+/** Sends all calls. Returns records a second. @param {string} url @param {number} calls @param {number} models */
 async function fill(url, calls, models) {
   const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
   let [seconds, records] = [0, 0];
@@ -119,7 +119,7 @@ async function paintOf(urls) {
   /** @type {number[]} */
   const medians = [];
   try {
-    // Once unmeasured: a browser's first page is its slowest.
+    // One page without measuring: a browser's first page is its slowest.
     await (await browser.newPage()).goto(urls[0] ?? "");
     for (const url of urls) {
       const times = [];
@@ -159,7 +159,7 @@ async function measure(calls, models, binary) {
     const pages = [];
     for (const [index, page] of PAGES.entries())
       pages.push({ page, ...(await answerOf(receiver.url + page)), first_paint_ms: paints[index] });
-    // Stopped, it leaves one file: its log is in it.
+    // A stopped receiver has one file, which includes the log.
     await receiver.stop();
     const disk = readdirSync(folder).reduce((sum, name) => sum + statSync(join(folder, name)).size, 0);
     return {

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// How long the plugin takes to be there: its scripts loaded, the module compiled, the first event taken in. Each figure
-// from a process of its own that is as warm as a gateway (files in memory, fetch used once). `node tests/bench/start.mjs`
+// Start-up time of the plugin: loading scripts, compiling the module, recording the first event. Each figure
+// is from a process as warm as a gateway (files in the page cache, fetch used once). `node tests/bench/start.mjs`
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { mkdtempSync, readdirSync, rmSync, statSync } from "node:fs";
@@ -11,7 +11,7 @@ import { median, report } from "./lib/figures.mjs";
 import { DIST, shim } from "./lib/plugin.mjs";
 
 const PROCESSES = 9;
-/** What is packed beside `dist/`; package.json names it. */
+/** Files that are packed beside `dist/`. */
 const BESIDE = ["package.json", "openclaw.plugin.json", "README.md", "LICENSE"];
 
 /** ms of the clock and of the CPU, all threads. @template T @param {() => T | Promise<T>} work */
@@ -23,7 +23,7 @@ async function timed(work) {
 }
 
 async function measure() {
-  // Not ours: what every gateway has loaded by then.
+  // Modules that every gateway has loaded before the plugin.
   for (const name of ["crypto", "fs", "fs/promises", "os", "path", "zlib"]) await import(`node:${name}`);
   await fetch("data:,").then((response) => response.text());
   const stateDir = mkdtempSync(join(tmpdir(), "agentwatch-bench-"));
@@ -58,7 +58,7 @@ async function measure() {
   process.disconnect();
 }
 
-/** Bytes of what is published, from the folder that is measured. */
+/** Size of the published files, in bytes. */
 function sizes() {
   const bytes = (/** @type {string} */ path) => statSync(path).size;
   const files = readdirSync(DIST).map((name) => join(DIST, name));

@@ -1,11 +1,11 @@
 #!/usr/bin/env node
-// Makes a big session store: node tests/bench/store-sample.mjs <state directory> <MB>
+// Makes a large session store: node tests/bench/store-sample.mjs <state directory> <MB>
 import { closeSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const MB = 1024 * 1024;
-/** How big one session's file becomes, in bytes. */
+/** Size of one session's file, in bytes. */
 const SESSION_BYTES = 4 * MB;
 
 const BEGIN = Date.parse("2026-10-01T08:00:00.000Z");
@@ -14,7 +14,7 @@ const WORDS =
     " ",
   );
 
-/** Texts that look like code and prose, by a generator that is the same each time. */
+/** Texts like code and prose, the same in each run. */
 function makeTexts() {
   let seed = 42;
   return (/** @type {number} */ length) => {
@@ -23,7 +23,7 @@ function makeTexts() {
       seed = (seed * 1_103_515_245 + 12_345) % 2_147_483_648;
       text += `${WORDS[seed % WORDS.length]} `;
     }
-    // Half a character is no JSON that everybody reads.
+    // A lone surrogate is JSON that some parsers refuse.
     return text.slice(0, length).toWellFormed();
   };
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// How fast the built shim reads a big store, and how long it holds the main thread: node tests/bench/store.mjs [MB]
+// Speed of the built shim on a large store, and the longest time that it blocks the thread: node tests/bench/store.mjs [MB]
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -44,7 +44,7 @@ function alone(io) {
   }
 }
 
-/** The whole way, from files to facts, beside an event loop that wants its turns. @param {any} io @param {{ bytes: number, calls: number, tokens: number }} made */
+/** From files to facts, with a measurement of the event loop's delay. @param {any} io @param {{ bytes: number, calls: number, tokens: number }} made */
 async function whole(io, made) {
   const pauses = watchPauses();
   const [begun, cpu] = [performance.now(), process.cpuUsage()];
@@ -70,7 +70,7 @@ async function whole(io, made) {
   console.log(`a second look at ${bookmarks.size} sessions: ${(performance.now() - again).toFixed(1)} ms`);
 }
 
-/** Measures how long the event loop's turns are; what is returned ends it and says so. */
+/** Measures the event loop's longest turn. Returns a function that ends the measurement. */
 function watchPauses() {
   const turns = /** @type {number[]} */ ([]);
   let last = performance.now();

@@ -8,12 +8,12 @@ import { binary } from "../e2e/options.mjs";
 
 const TOKEN = "a-token-of-the-tests";
 
-describe("who gets in with a browser", { skip: binary ? false : "AGENTWATCH_RECEIVER is not set" }, () => {
+describe("access with a browser", { skip: binary ? false : "AGENTWATCH_RECEIVER is not set" }, () => {
   /** @type {import("playwright-core").Browser} */
   let browser;
   /** @type {import("../../examples/gateway/receiver.mjs").Receiver} */
   let receiver;
-  /** Another site, with everything on it by which a page can cause a request. */
+  /** A page of another site with every kind of request that a page can make. */
   const site = createServer((_, answer) => {
     const ingest = `${receiver.url}/api/v1/ingest/model_usage?token=${TOKEN}`;
     answer.setHeader("content-type", "text/html");
@@ -66,7 +66,7 @@ describe("who gets in with a browser", { skip: binary ? false : "AGENTWATCH_RECE
     const page = await browser.newPage();
     const { port } = /** @type {import("node:net").AddressInfo} */ (site.address());
     const ingest = `${receiver.url}/api/v1/ingest/model_usage?token=${TOKEN}`;
-    // Two names of one machine are two sites; two ports of one name are one.
+    // Two host names of one machine are two sites; two ports of one name are one site.
     for (const url of [`http://localhost:${port}/`, `http://127.0.0.1:${port}/`]) {
       await page.goto(url);
       assert.equal(await page.evaluate("document.querySelector('img').naturalWidth"), 0);

@@ -15,7 +15,7 @@ const QUIET = [
   "--disable-sync",
   "--no-first-run",
 ];
-/** An open page shows a further turn after some seconds; on a busy machine, after some more. */
+/** Time until an open page shows a further turn, in ms, on a busy machine. */
 const SHOWN_WITHIN_MS = 60_000;
 
 describe(`the Models page in a browser, behind OpenClaw ${anyVersion}`, { skip }, () => {
@@ -32,7 +32,7 @@ describe(`the Models page in a browser, behind OpenClaw ${anyVersion}`, { skip }
     await world?.close();
   });
 
-  test("shows what the provider sent, and a further turn without a reload", async (t) => {
+  test("shows the provider's totals, and a further turn without a reload", async (t) => {
     const { gateway, provider, receiver } = world;
     await waitForTotals(provider, receiver);
     const page = await browser.newPage({ viewport: { width: 1200, height: 700 } });
@@ -93,7 +93,7 @@ function rows(page) {
   });
 }
 
-/** What a figure says, without its signs. @param {string | undefined} text */
+/** The number of a figure. @param {string | undefined} text */
 const number = (text) => Number(text?.replaceAll(/[$,]/g, ""));
 
 /** @param {Record<string, string>[]} shown @param {import("../e2e/harness.mjs").Provider} provider */
@@ -108,7 +108,7 @@ function assertShown(shown, provider) {
     assert.equal(number(row?.requests), requests, model);
     assert.equal(number(row?.prompt_tokens), prompt_tokens, model);
     assert.equal(number(row?.completion_tokens), completion_tokens, model);
-    // Shown with four digits from a cent on, with six below.
+    // The page shows four digits from a cent on, and six below.
     assert.ok(
       Math.abs(number(row?.total_cost_usd) - cost_usd) <= 0.000051,
       `${model}: ${row?.total_cost_usd}`,

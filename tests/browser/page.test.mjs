@@ -11,7 +11,7 @@ import { binary } from "../e2e/options.mjs";
 const AXE = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const HOSTILE = "<img src=x onerror=\"document.title='broken'\">";
 const SCHEMES = /** @type {const} */ (["light", "dark"]);
-/** A page that is told of a call shows it within a second; on a busy machine, after some more. */
+/** Time until an open page shows a call, in ms, on a busy machine. */
 const SOON_MS = 30_000;
 
 /** @typedef {import("playwright-core").Page} Page */
@@ -86,12 +86,12 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     ],
   ]);
   for (const [what, url, prepare] of states) {
-    // Colours are the same on a telephone.
+    // Colours do not depend on the width.
     for (const colorScheme of what === "a telephone" ? SCHEMES.slice(1) : SCHEMES) {
-      test(`has nothing that axe-core objects to: ${what}, ${colorScheme}`, async () => {
+      test(`has no axe-core violations: ${what}, ${colorScheme}`, async () => {
         const { page, problems } = await open(url(), { colorScheme });
         await prepare?.(page);
-        // By the debugger: the page's own policy lets no foreign script in.
+        // By the debugger, since the page's Content-Security-Policy allows no other script.
         await page.evaluate(AXE);
         const found = await page.evaluate(async () => {
           // @ts-expect-error axe is what was evaluated before.
@@ -107,12 +107,12 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     }
   }
 
-  test("is whole without JavaScript, filter and details included", async () => {
+  test("is complete without JavaScript, filter and details included", async () => {
     const { page } = await open(`${filled.url}/models?hours=168`, { javaScriptEnabled: false });
     assert.equal(await page.locator("#rows tr").count(), 100);
     await page.click("#filter summary");
     await page.selectOption("#f-agent", "mailbox");
-    // A click does not wait for the page that it leads to.
+    // A click does not wait for the next page.
     await page.click("#filter button");
     await page.waitForURL(/hours=168&.*agent=mailbox/);
     assert.equal(await page.locator("#by-agent ~ table tbody tr").count(), 1);
@@ -125,7 +125,7 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     await page.close();
   });
 
-  test("stays under 60 KB with a hundred models, and its drawing is in proportion", async () => {
+  test("stays under 60 KB with a hundred models, and its chart keeps its proportions", async () => {
     for (const query of ["hours=720", "hours=168", "hours=24", "hours=168&calls=1", "hours=720&agent=main"]) {
       const text = await (await fetch(`${filled.url}/models?${query}`)).text();
       assert.ok(Buffer.byteLength(text) < 60_000, `${query}: ${Buffer.byteLength(text)} bytes`);
@@ -143,7 +143,7 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     await page.close();
   });
 
-  test("shows names as they are and runs nothing of them", async () => {
+  test("shows names as text and executes none", async () => {
     const { page, problems } = await open(`${filled.url}/models?model=${encodeURIComponent(HOSTILE)}`);
     assert.equal(await page.locator("#rows th").innerText(), HOSTILE);
     assert.equal(await page.locator("main img").count(), 0);
@@ -152,7 +152,7 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     await page.close();
   });
 
-  test("takes new calls over without losing what a person has in hand, and says nothing about it", async () => {
+  test("updates without losing focus, selection or input, and announces nothing", async () => {
     const { page, problems } = await open(`${filled.url}/models?hours=168&agent=live`);
     await page.waitForSelector("#empty");
     const one = { model: "p/live", agent_name: "live", prompt_tokens: 1, cost_usd: 0.5 };
@@ -173,7 +173,7 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     await page.close();
   });
 
-  test("says once that the receiver is away, and goes on when it is back", async () => {
+  test("announces once that the receiver is down, and continues when it is back", async () => {
     const first = await startReceiver({ binary });
     const port = Number(new URL(first.url).port);
     const { page } = await open(`${first.url}/models`);
@@ -195,7 +195,7 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     }
   });
 
-  test("can be used by the keyboard alone", async () => {
+  test("can be used with the keyboard only", async () => {
     const { page } = await open(`${filled.url}/models?hours=168`);
     await page.keyboard.press("Tab");
     assert.equal(await page.evaluate("document.activeElement.className"), "skip");
@@ -207,7 +207,7 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     await page.close();
   });
 
-  test("can be taken away as CSV and JSON, with its filter", async () => {
+  test("can be downloaded as CSV and JSON, with its filter", async () => {
     const get = async (/** @type {string} */ path) => {
       const answer = await fetch(filled.url + path);
       assert.equal(answer.status, 200, path);

@@ -1,8 +1,8 @@
-// Events as gateways tell them, as many as wanted: captured ones with fresh identities and times, and messages.
+// A generator of gateways' events: captured ones with new identities and times, and messages.
 import { readFileSync } from "node:fs";
 
 const CAPTURES = new URL("../../fixtures/captures/", import.meta.url);
-/** Rounds of the captured events that have sessions of their own; then the same sessions go on. */
+/** Rounds of the captured events with new sessions; later rounds use the same sessions. */
 const SESSIONS = 200;
 /** A uuid's first part, and that of a trace's ids. */
 const IDENTITY = /\b[0-9a-f]{8}(?=-[0-9a-f]{4}-|[0-9a-f]{8,24}\b)/g;
@@ -13,14 +13,14 @@ const SESSION_KEY = /^agent:[^:]+:[^:]+$/;
  * @property {string} [hook] A typed hook's name; otherwise it is a diagnostic.
  * @property {any} event
  * @property {any} [ctx]
- * @property {number} calls How many model calls it tells of that nothing before it did: the last event of a round has all.
+ * @property {number} calls Number of model calls that the event completes: the last event of a round has all.
  *
  * @typedef {object} Stream
- * @property {() => Told} next The next event. Objects come again, with other values: a handler copies what it needs.
+ * @property {() => Told} next The next event. Objects are reused with other values, so a handler has to copy.
  */
 
 /**
- * What a gateway with 2026.9.6 tells its plugins: sessions, runs, calls, their messages, failures, tools.
+ * The events of a 2026.9.6 gateway: sessions, runs, calls, messages, failures, tools.
  *
  * @param {string} [content] A text that every message has.
  * @param {() => number} [clock] ms since 1970.
@@ -28,7 +28,7 @@ const SESSION_KEY = /^agent:[^:]+:[^:]+$/;
  */
 export function gatewayStream(content, clock = Date.now) {
   const lines = readFileSync(new URL("2026.9.6/events.jsonl", CAPTURES), "utf8").trim().split("\n");
-  /** Every text that stands for somebody, once. @type {{ text: string, fresh: string }[]} */
+  /** Every text with an identity, once. @type {{ text: string, fresh: string }[]} */
   const names = [];
   const templates = lines.map((line) => {
     const { ts, hook, diagnostic, event, ctx = {} } = JSON.parse(line);
@@ -72,7 +72,7 @@ export function gatewayStream(content, clock = Date.now) {
   };
 }
 
-/** Calls that a round of the captured events tells of: what the provider behind it answered. */
+/** Model calls of a round of the captured events. */
 function providerCalls() {
   const lines = readFileSync(new URL("2026.9.6/provider.jsonl", CAPTURES), "utf8").trim().split("\n");
   const answers = lines.map((line) => JSON.parse(line));
@@ -97,7 +97,7 @@ function walk(value, see) {
 }
 
 /**
- * What the hook that this plugin replaces heard: messages of a channel, received and sent in turn.
+ * The events of AgentWatch's own hook: messages of a channel, received and sent in turn.
  *
  * @param {string} [content]
  * @returns {Stream}

@@ -1,8 +1,8 @@
-// What a benchmark found: printed for people, and told to `scripts/bench.mjs` where that asks.
+// The figures of a benchmark: printed, and written for `scripts/bench.mjs`.
 import { appendFileSync } from "node:fs";
 
 /**
- * Name → value and unit. Names stay the same for ever: they are what results are compared by.
+ * Name → value and unit. Names must not change, since results are compared by name.
  *
  * @typedef {Record<string, readonly [value: number, unit: string]>} Figures
  */

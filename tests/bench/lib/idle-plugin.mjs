@@ -1,12 +1,12 @@
-// Plugins that a gateway has at no cost of their own: one that registers nothing, and one with the hooks and the diagnostics
-// of ours that does nothing with them.
+// Plugins for comparison: one that registers nothing, and one with this plugin's hooks and diagnostics whose handlers do
+// nothing.
 import { execFileSync } from "node:child_process";
 import { mkdirSync, readdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 /** @typedef {"nothing" | "hooks"} Idle */
 
-/** As `js-shim/src/plugin.ts` has them. */
+/** The hooks of `js-shim/src/plugin.ts`. */
 const HOOKS = [
   ...["before_message_write", "before_tool_call", "after_tool_call", "session_start", "session_end"],
   ...[

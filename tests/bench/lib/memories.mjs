@@ -1,4 +1,4 @@
-// Every memory of a module that is instantiated behind the loading of this file, in the order in which they are made.
+// The memories of all modules that are instantiated after this file is loaded, in order.
 
 /** @type {WebAssembly.Memory[]} */
 export const memories = [];

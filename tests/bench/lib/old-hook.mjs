@@ -1,5 +1,5 @@
-// The hook that this plugin replaces, as it is described: each message becomes two or three records, each record a POST
-// of its own, made within the handler and waited for by nobody. It heard messages and commands, never a model's call.
+// AgentWatch's own hook, rebuilt from its description: each message becomes two or three records, each record a POST that
+// the handler makes and does not wait for. It gets messages and commands, but no model calls.
 
 const NOISE = /^(?:HEARTBEAT_OK$|NO_REPLY$|Read HEARTBEAT\.md|$)/i;
 const PREVIEW = 200;

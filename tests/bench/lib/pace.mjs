@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// How fast this machine is just now: µs that a fixed piece of work takes, the median of a second's. A shared machine is one
-// and a half or two times slower on some days than on others, with nothing in its load that would say so.
+// The present speed of this machine: µs for a fixed piece of work, the median of a second. A shared machine is up to two
+// times slower on some days, which its load does not show.
 import { quantile } from "./figures.mjs";
 
 const WORK = JSON.stringify({

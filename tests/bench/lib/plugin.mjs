@@ -5,12 +5,11 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 
-/** The build that is measured: another one where `BENCH_DIST` names its folder. */
+/** The folder of the measured build; `BENCH_DIST` names another one. */
 export const DIST = process.env.BENCH_DIST ?? fileURLToPath(new URL("../../../dist", import.meta.url));
 
 /**
- * What the shim exports. A build in which each script still has a file of its own, or whose core is two WebAssembly modules,
- * can be measured too.
+ * The shim's exports, also of builds in which each module is a file, or whose core is two WebAssembly modules.
  *
  * @returns {Promise<any>}
  */
@@ -22,12 +21,12 @@ export async function shim() {
   return { instantiateIo: all.instantiate, ...all };
 }
 
-/** How often a plugin that sends is looked at, in ms. */
+/** Interval of checks while the plugin sends, in ms. */
 const SETTLE_MS = 250;
 
 async function statusOf() {
   const shared = /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/2")];
-  // A build without a worker can be measured too.
+  // Builds without a worker can be measured too.
   const before = /** @type {any} */ (globalThis)[Symbol.for("agentwatch-openclaw/1")];
   if (before) return before.pipeline?.status() ?? before.ended;
   return { ...shared.ended, ...(await shared.recorder?.status()) };
@@ -47,7 +46,7 @@ export async function startPlugin(config) {
   const stateDir = join(folder, "state");
   mkdirSync(stateDir);
   writeSdk(join(folder, "node_modules", "openclaw"));
-  // A copy, as gateways load it: the SDK is found from there.
+  // A copy, as on gateways: the SDK is resolved from its folder.
   cpSync(DIST, join(folder, "dist"), { recursive: true });
   writeFileSync(join(folder, "package.json"), '{"type":"module"}');
   /** @type {Map<string, (event: unknown, ctx: unknown) => void>} */
@@ -78,14 +77,14 @@ export async function startPlugin(config) {
   });
   await service.start({ stateDir, config: {}, logger });
   return {
-    /** What the plugin does with one event; undefined where it hears none of it. @param {import("./events.mjs").Told} told */
+    /** The plugin's handler of an event; undefined where it has none. @param {import("./events.mjs").Told} told */
     handle: ({ hook, event, ctx }) => {
       if (hook) handlers.get(hook)?.(event, ctx);
       else listener?.(event);
     },
-    /** Waits until everything that is to be sent by now was sent. */
+    /** Waits until all due records are sent. */
     settle: async () => {
-      // What is in the ring yet is not in the status.
+      // The status has no events that are still in the ring.
       await sleep(2 * SETTLE_MS);
       for (let { waiting, records_waiting } = await statusOf(); waiting + records_waiting > 0; ) {
         await sleep(SETTLE_MS);
@@ -93,7 +92,7 @@ export async function startPlugin(config) {
       }
     },
     stop: () => service.stop(),
-    /** What it warned of. */
+    /** Its warnings. */
     log,
     status: statusOf,
     remove: () => rmSync(folder, { recursive: true, force: true, maxRetries: 5 }),

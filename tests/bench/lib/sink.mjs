@@ -1,5 +1,5 @@
-// A receiver in a process of its own that takes everything and counts: AgentWatch's endpoints, and a collector's. As a
-// program it answers `count` by what it has had so far.
+// A receiver in another process that accepts and counts everything: AgentWatch's endpoints, and a collector's. As a
+// program it answers the message `count` with its counts.
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:http";
@@ -8,9 +8,9 @@ import { fileURLToPath } from "node:url";
 /**
  * @typedef {object} Counted
  * @property {number} posts
- * @property {number} bytes Of their bodies.
+ * @property {number} bytes Size of their bodies.
  * @property {number} calls Model calls with different ids.
- * @property {number} spans Of OTLP.
+ * @property {number} spans OTLP spans.
  */
 
 /** Starts one. */
@@ -21,7 +21,7 @@ export async function startSink() {
   const [port] = await once(child, "message");
   return {
     url: `http://127.0.0.1:${port}`,
-    /** What came since the last question. @returns {Promise<Counted>} */
+    /** The counts since the last call. @returns {Promise<Counted>} */
     count: async () => {
       child.send("count");
       const [counted] = await once(child, "message");
