@@ -1,12 +1,12 @@
 #!/usr/bin/env node
-// Measures what the plugin, the receiver and the proxy cost, on each Node, several times each, and compares with the
-// figures that were committed last: `npm run bench`, some of it by name: `npm run bench -- hook cost`.
+// Measures plugin, receiver and proxy on each Node, several times each, and compares with the committed figures:
+// `npm run bench`, or by name: `npm run bench -- hook cost`.
 //
 //   --list            the benchmarks
-//   --runs <n>        how often each runs (default: its own number)
-//   --node <22|24>    on one Node alone
-//   --against <dist>  the same with another build in turn with this one: before and after, in one run
-//   --write           the figures become the committed ones: docs/benchmarks.md, tests/bench/results.json
+//   --runs <n>        number of runs of each (default: its own number)
+//   --node <22|24>    on one Node only
+//   --against <dist>  measures another build alternately with this one
+//   --write           writes the figures to docs/benchmarks.md and tests/bench/results.json
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
@@ -31,12 +31,12 @@ const PAGE = join(PROJECT, "docs", "benchmarks.md");
  * @property {readonly (22 | 24)[]} nodes
  * @property {number} runs
  * @property {string[]} [args]
- * @property {string} [note] What its figures do not say themselves.
+ * @property {string} [note] Explanation of its figures.
  *
- * @typedef {{ value: number, least: number, most: number, unit: string }} Figure The median of several runs, and their bounds.
+ * @typedef {{ value: number, least: number, most: number, unit: string }} Figure The median of several runs, with the least and the most.
  * @typedef {Record<string, Figure>} Figures
  * @typedef {{ bench: string, node: string, date: string, runs: number, load: number, pace?: number, figures: Figures }} Result
- *   `pace`: µs that a fixed piece of work took on the machine, as `tests/bench/lib/pace.mjs` measures it.
+ *   `pace`: µs for a fixed piece of work, as measured by `tests/bench/lib/pace.mjs`.
  * @typedef {{ machine: string, results: Result[] }} Results
  */
 
@@ -126,7 +126,7 @@ function shown({ value, least, most, unit }) {
   return `${inWords(value)}${unit && ` ${unit}`}${range}`;
 }
 
-/** Beside an earlier figure: the ratio, in words only where their ranges do not touch. @param {Figure} now @param {Figure | undefined} before */
+/** Compares with an earlier figure: the ratio, and whether the ranges overlap. @param {Figure} now @param {Figure | undefined} before */
 function beside(now, before) {
   if (!before) return "new";
   const ratio = before.value === 0 ? Number.NaN : now.value / before.value;
@@ -268,7 +268,7 @@ async function main() {
         );
         if (known >= 0) results[known] = result;
         else results.push(result);
-        // After each: a run of all takes long, and may be ended.
+        // After each benchmark: a run of all takes long, and may be aborted.
         if (values.write) await write({ machine, results });
       } catch (error) {
         say(`${bench.name} on Node ${nodeMajor}: ${/** @type {Error} */ (error).message}`);

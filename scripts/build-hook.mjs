@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Puts the drop-in hook together: a directory to copy into an OpenClaw hooks folder.
+// Builds the drop-in hook: a directory to copy into an OpenClaw hooks folder.
 import { copyFile, mkdir, readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -10,7 +10,7 @@ const SOURCE = join(PROJECT, "examples", "openclaw-hook");
 const TARGET = join(SOURCE, "agentwatch");
 const DIST = join(PROJECT, "dist");
 
-/** The hook's module and all that it imports, or starts as a worker. @param {string} file @param {Set<string>} found */
+/** A module's file, and the files that it imports or starts as a worker. @param {string} file @param {Set<string>} found */
 async function imported(file, found = new Set()) {
   if (found.has(file)) return found;
   found.add(file);
@@ -32,7 +32,7 @@ export async function buildHook() {
     await copyFile(join(DIST, file), join(TARGET, file));
   for (const file of ["HOOK.md", "handler.js"]) await copyFile(join(SOURCE, file), join(TARGET, file));
   const { version } = JSON.parse(await readFile(join(PROJECT, "package.json"), "utf8"));
-  // Without it Node would have to guess that these are modules.
+  // Tells Node that the files are ES modules.
   await writeFile(
     join(TARGET, "package.json"),
     `${JSON.stringify({ name: "agentwatch-openclaw-hook", version, private: true, type: "module" })}\n`,

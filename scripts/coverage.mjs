@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// How much of the core its native tests run: `npm run coverage`, by folder, and what they leave out.
+// Coverage of the core by its native tests, by folder, and the files without coverage: `npm run coverage`.
 import { readdir, rm } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -7,16 +7,16 @@ import { llvmTools } from "./lib/llvm-tools.mjs";
 import { run, SetupError, say } from "./lib/run.mjs";
 
 const PROJECT = fileURLToPath(new URL("..", import.meta.url));
-/** A folder of its own: other flags would throw the usual builds away. */
+/** A separate folder: other compiler flags would discard the usual builds. */
 const TARGET = join(PROJECT, "target", "coverage");
 const RAW = join(TARGET, "raw");
 const SOURCES = join(PROJECT, "crate", "src");
-/** Files with less of their lines run are named. */
+/** Files with a lower percentage of covered lines are listed. */
 const NAMED_BELOW = 95;
 
 /** @typedef {{ lines: number, run: number }} Count */
 
-/** Runs the tests. @returns {Promise<string[]>} Their programs. */
+/** Runs the tests. @returns {Promise<string[]>} Paths of the test programs. */
 async function test() {
   await rm(RAW, { recursive: true, force: true });
   const env = {
@@ -56,7 +56,7 @@ async function measure(programs) {
     .sort((a, b) => a.name.localeCompare(b.name));
 }
 
-/** Source files of which no line is in a native program. @param {string[]} known */
+/** Source files without a line in a native program. @param {string[]} known */
 async function left(known) {
   const names = await readdir(SOURCES, { recursive: true });
   return names.filter((name) => name.endsWith(".rs") && !known.includes(name)).sort();

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Prepares what the demonstration needs, then runs examples/gateway/demo.mjs on a Node of its own: the machine's may
-// be older than what OpenClaw wants. `--once` ends after the first table.
+// Fetches and builds the demonstration's parts, then runs examples/gateway/demo.mjs on a fetched Node: the machine's may
+// be too old for OpenClaw. `--once` ends after the first table.
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { constants, tmpdir } from "node:os";
@@ -20,7 +20,7 @@ const TOOLS = {
   cc: "a C compiler (Debian: apt-get install build-essential; macOS: xcode-select --install)",
 };
 
-/** Everything that is missing at once, rather than one thing a try. */
+/** Reports all missing tools at once. */
 async function checkTools() {
   const missing = [];
   for (const [tool, mend] of Object.entries(TOOLS)) {
@@ -32,7 +32,7 @@ async function checkTools() {
 }
 
 /**
- * The demonstration itself. Ctrl-C reaches it from the terminal; what only this process gets is handed on.
+ * Runs the demonstration. Ctrl-C reaches it from the terminal; other signals to this process are passed on.
  *
  * @param {string} node
  * @param {string[]} args
@@ -40,8 +40,8 @@ async function checkTools() {
  */
 function demonstrate(node, args) {
   const child = spawn(node, [DEMO, ...args], { stdio: "inherit" });
-  const handOn = (/** @type {NodeJS.Signals} */ signal) => child.kill(signal);
-  process.on("SIGINT", handOn).on("SIGTERM", handOn);
+  const passOn = (/** @type {NodeJS.Signals} */ signal) => child.kill(signal);
+  process.on("SIGINT", passOn).on("SIGTERM", passOn);
   return new Promise((resolve, reject) => {
     child.on("error", (error) => reject(new SetupError(`${node} did not start: ${error.message}`)));
     child.on("close", (code, signal) => resolve(code ?? 128 + constants.signals[signal ?? "SIGTERM"]));
@@ -50,7 +50,7 @@ function demonstrate(node, args) {
 
 async function main() {
   await checkTools();
-  say("what is missing is fetched and built; a first run takes some minutes, later ones less than one");
+  say("missing tools are fetched and built; the first run takes some minutes, later ones less than one");
   const folder = await mkdtemp(join(tmpdir(), "agentwatch-demo-"));
   try {
     await npmDependencies();

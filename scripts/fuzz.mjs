@@ -4,9 +4,9 @@ import { FUZZ_TARGETS, fuzz, fuzzers } from "./lib/fuzz.mjs";
 import { SetupError, say } from "./lib/run.mjs";
 
 const USAGE = `usage: npm run fuzz -- [--seconds N] [--runs N] [--seed N] [target…]
-  --seconds N  at most, for each target (default 60)
-  --runs N     so many inputs for each target, where the seconds are enough (default: as many as there is time for)
-  --seed N     begins anew and chooses alike each time (default: goes on from what was found before)
+  --seconds N  time limit for each target (default 60)
+  --runs N     number of inputs for each target, within the time limit (default: no limit)
+  --seed N     begins with an empty corpus and repeats the same inputs (default: continues the corpus of earlier runs)
   targets      ${FUZZ_TARGETS.join(", ")}; default all`;
 
 /** @param {string[]} args @returns {{ seconds: number, runs: number, seed: number, targets: string[] } | undefined} */
@@ -18,9 +18,9 @@ function read(args) {
     return at === -1 ? usual : Number(targets.splice(at, 2)[1]);
   };
   const seconds = number("--seconds", 60);
-  // libFuzzer's own word for no end.
+  // libFuzzer's value for no limit.
   const runs = number("--runs", -1);
-  // libFuzzer's own word for a seed of its choice.
+  // libFuzzer's value for a random seed.
   const seed = number("--seed", 0);
   const isGood =
     [seconds - 1, runs + 1, seed].every((value) => Number.isInteger(value) && value >= 0) &&

@@ -1,7 +1,6 @@
 #!/usr/bin/env node
-// Installs, updates and removes the plugin as the documentation prints it, on several versions of OpenClaw, and writes
-// what came of it into docs/install.md: `node scripts/installs.mjs [--ways file,name] [versions…]`. What is not tried
-// stays as it was.
+// Installs, updates and removes the plugin by the documented commands, on several versions of OpenClaw, and writes the
+// results into docs/install.md: `node scripts/installs.mjs [--ways file,name] [versions…]`. Other cells are not changed.
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,7 +20,7 @@ const seconds = (ms) => `${Math.round(ms / 1000)} s`;
 /** @typedef {import("../tests/e2e/ways-to-install.mjs").Place} Place */
 /** @typedef {Record<string, string>} Cells By their columns. */
 
-/** The columns of the table, and the ways that fill them. */
+/** The columns of the table. */
 const COLUMNS = [
   "OpenClaw",
   "Flags",
@@ -36,7 +35,7 @@ const COLUMNS = [
 ];
 
 /**
- * What is tried. A way fails by an error.
+ * The ways to install. A failed way throws.
  *
  * @type {Record<string, (place: Place) => Promise<Cells>>}
  */
@@ -49,7 +48,7 @@ const WAYS = {
     return {
       Flags: flags,
       "From a file": `${seconds(total)} (${parts} + ${(shown / 1000).toFixed(1)} s)`,
-      // The documentation says to restart: whether a gateway's own word holds is a finding, not a fault.
+      // The documentation says to restart, so a gateway that needs a restart although it says otherwise is no failure.
       "Works without a restart": !isLive
         ? "no"
         : await withoutRestart(place).catch((error) => {
@@ -84,7 +83,7 @@ const WAYS = {
   },
 };
 
-/** @param {string} text @returns {Map<string, Cells>} The rows that the page has, by version. */
+/** @param {string} text @returns {Map<string, Cells>} The page's rows, by version. */
 function rowsOf(text) {
   const tables = text.slice(text.indexOf(MARK)).match(/^\| 2\d{3}\..*\|$/gm) ?? [];
   return new Map(
@@ -151,7 +150,7 @@ async function main(args) {
 }
 
 main(process.argv.slice(2)).then(
-  // What a gateway left open must not keep the process.
+  // Handles of a gateway must not keep the process alive.
   () => process.exit(),
   (error) => {
     say(error instanceof SetupError ? error.message : error.stack);

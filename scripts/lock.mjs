@@ -1,21 +1,21 @@
 #!/usr/bin/env node
-// Writes lock files of what the set-up fetches anew: node scripts/lock.mjs openclaw-2026.9.6 litellm
+// Writes lock files of the set-up's tools again: node scripts/lock.mjs openclaw-2026.9.6 litellm
 //
-// A folder of scripts/locks says in package.json, Cargo.toml or requirements.in which versions are wanted. For a new
-// version of OpenClaw copy a folder and change the version in it.
+// Each folder of scripts/locks has the required versions in package.json, Cargo.toml or requirements.in. For a new version
+// of OpenClaw copy a folder and change the version in it.
 import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { LOCKS } from "./lib/locks.mjs";
 import { exists, run, SetupError, say, which } from "./lib/run.mjs";
 
-/** What npm writes of a package and no installation reads. */
+/** Fields of a package that npm writes and no installation reads. */
 const UNREAD = ["deprecated", "engines", "funding", "license"];
 
 /** @param {string} folder */
 async function lockNpm(folder) {
   const lock = join(folder, "package-lock.json");
   await rm(lock, { force: true });
-  // Without the registry's address, so that a mirror will do: the integrity says what has to come.
+  // Without the registry's address, so that mirrors can be used: the integrity identifies the package.
   const flags = [
     "--package-lock-only",
     "--ignore-scripts",
@@ -24,7 +24,7 @@ async function lockNpm(folder) {
   ];
   await run("npm", ["install", ...flags], { cwd: folder });
   const { packages, ...rest } = JSON.parse(await readFile(lock, "utf8"));
-  // A package a line: npm itself takes twelve lines for each of the hundreds that OpenClaw has.
+  // One line for each package: npm writes twelve for each of OpenClaw's hundreds.
   const lines = Object.entries(packages).map(([path, entry]) => {
     for (const name of UNREAD) delete entry[name];
     return `    ${JSON.stringify(path)}: ${JSON.stringify(entry)}`;
@@ -41,7 +41,7 @@ async function lockCargo(folder) {
   await run("cargo", ["generate-lockfile"], { cwd: folder });
 }
 
-/** For all platforms and Pythons, which pip itself cannot. @param {string} folder */
+/** For all platforms and versions of Python, which pip cannot do. @param {string} folder */
 async function lockPython(folder) {
   if (!(await which("uv"))) throw new SetupError("uv not found: install it (pip install uv)");
   const flags = ["--universal", "--python-version=3.11", "--only-binary=:all:", "--generate-hashes"];
@@ -52,7 +52,7 @@ async function lockPython(folder) {
       cwd: folder,
     },
   );
-  // A package a line here, too.
+  // One line for each package.
   await writeFile(join(folder, "requirements.txt"), printed.replace(/ \\\n\s+/g, " "));
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 // Makes the built-in table of list prices, `crate/src/prices/table.txt`, from the data of the crate `genai-prices`.
-// What stands in it is checked against that crate by `crate/tests/prices.rs`.
+// `crate/tests/prices.rs` compares the table with the crate.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
@@ -10,8 +10,8 @@ const PROJECT = fileURLToPath(new URL("..", import.meta.url));
 const TABLE = join(PROJECT, "crate", "src", "prices", "table.txt");
 
 /**
- * The providers that OpenClaw knows and the crate prices: the crate's id, and OpenClaw's ids. Left out are those that
- * tell their own figure (openrouter), those that resell many others' (huggingface, cloudflare), and flat subscriptions.
+ * OpenClaw's providers with prices in the crate: the crate's id, and OpenClaw's ids. Left out are providers that report
+ * costs themselves (openrouter), resellers of many providers (huggingface, cloudflare), and flat subscriptions.
  */
 const PROVIDERS = {
   anthropic: ["anthropic"],
@@ -36,13 +36,13 @@ const PROVIDERS = {
   zai: ["zai"],
 };
 
-/** The rates of a model that the table has, in the order in which they stand in it. */
+/** The rates of a model, in the order of the table. */
 const RATES = ["input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok"];
 
-/** Fees per 1,000 beside tokens, by their words in the table. */
+/** Fees in USD per 1,000 uses, by their names in the table. */
 const FEES = { web: "web_searches_kcount", file: "storage_searches_kcount" };
 
-/** Where the crate's price data is, and the crate's version. */
+/** The path of the crate's price data, and the crate's version. */
 function source() {
   const args = ["metadata", "--format-version", "1", "--locked"];
   const text = execFileSync("cargo", args, { cwd: PROJECT, encoding: "utf8", maxBuffer: 64 << 20 });
@@ -56,7 +56,7 @@ function source() {
 
 /**
  * A rule as patterns with `|` between alternatives and `&` between conditions: `*` stands for anything, `#` for a
- * digit, `!` turns a condition round.
+ * digit, `!` negates a condition.
  *
  * @param {Record<string, any>} rule
  * @returns {string}
@@ -75,7 +75,7 @@ function pattern(rule) {
     case "or":
       return alternatives(value.map(pattern)).join("|");
     case "and": {
-      // A list of alternatives inside conditions is multiplied out.
+      // Alternatives inside conditions are expanded.
       const parts = value.map((/** @type {any} */ part) => pattern(part).split("|"));
       return parts
         .reduce((/** @type {string[]} */ all, /** @type {string[]} */ next) =>
@@ -97,7 +97,7 @@ function plain(text) {
 }
 
 /**
- * The expressions that the data uses: fixed texts with digits, and "no speech model".
+ * Converts the regular expressions of the data: fixed texts with digits, and "no speech model".
  *
  * @param {string} text
  */
@@ -117,7 +117,7 @@ function regex(text) {
 }
 
 /**
- * Without those that another one covers.
+ * Removes patterns that another pattern covers.
  *
  * @param {string[]} patterns
  */
@@ -137,8 +137,7 @@ function alternatives(patterns) {
 }
 
 /**
- * The prices in force on a day. Where they change with the hour the dearest hour's are taken: better too much than
- * too little.
+ * The prices in force on a day. Where they change with the hour, the highest ones: an estimate should not be too low.
  *
  * @param {any} prices
  * @param {string} day
@@ -156,8 +155,8 @@ function inForce(prices, day) {
 const base = (price) => (typeof price === "object" ? price.base : (price ?? 0));
 
 /**
- * A model's rates: those of each tier, a tier's beginning before them. A rate that is not there is left out; what a
- * cache holds costs as much as the rest of the prompt then. Fees follow.
+ * A model's rates by tier, each tier with its start before them, then the fees. A missing rate is left out; cached tokens
+ * then cost as much as other tokens of the prompt.
  *
  * @param {any} prices
  */

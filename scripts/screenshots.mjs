@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Makes the README's pictures of the Models page anew: a receiver is filled through its API with made-up calls of the
-// last 30 days, and what Chromium shows of it goes to docs/images/.
+// Makes the README's pictures of the Models page: fills a receiver through its API with generated calls of the last 30
+// days, and writes Chromium's pictures to docs/images/.
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -11,19 +11,19 @@ import { SetupError, say } from "./lib/run.mjs";
 
 const FOLDER = fileURLToPath(new URL("../docs/images", import.meta.url));
 const CALLS = 24_000;
-/** They are in the tree, so they have to be small. */
+/** Largest picture, in bytes: pictures are committed. */
 const BYTES_MAX = 80_000;
 const WIDTH = 1200;
 
 /** @typedef {{ name: string, query: string, scheme: "light" | "dark", until: string }} Picture */
 
-/** `until` is the last element of the page that is in the picture. @type {Picture[]} */
+/** `until` selects the last element in the picture. @type {Picture[]} */
 const PICTURES = [
   { name: "models-light", query: "hours=168", scheme: "light", until: "#models" },
   { name: "models-dark", query: "hours=168", scheme: "dark", until: "#models" },
   { name: "breakdowns-light", query: "hours=168", scheme: "light", until: "section:has(> #errors-head)" },
 ];
-/** Where a picture begins, if not at the top of the page. @type {Record<string, string>} */
+/** Selectors of the first element of pictures that do not begin at the top of the page. @type {Record<string, string>} */
 const FROM = { "breakdowns-light": ".cards" };
 
 /** @param {string} url @param {string} kind @param {unknown} body */
@@ -36,7 +36,7 @@ async function post(url, kind, body) {
   if (!answer.ok) throw new Error(`${kind}: ${answer.status} ${await answer.text()}`);
 }
 
-/** Calls, failures, and a few turns in which another model had to answer. @param {string} url */
+/** Sends calls, failures, and a few turns with a fallback model. @param {string} url */
 async function fill(url) {
   const { inBatches, sampleCalls, sampleErrors } = await import("../tests/bench/receiver-calls.mjs");
   for (const calls of inBatches(sampleCalls({ calls: CALLS }), 500)) await post(url, "model_usage", calls);
@@ -77,10 +77,10 @@ async function take(browser, url, { name, query, scheme, until }) {
   const begin = FROM[name] ? await page.locator(FROM[name]).boundingBox() : undefined;
   const top = begin ? begin.y - 20 : 0;
   const height = (end ? end.y + end.height : 900) + 10 - top;
-  // By the debugger, since WebP is half of PNG.
+  // By the debugger, which can write WebP, half the size of PNG.
   const debug = await page.context().newCDPSession(page);
   const clip = { x: 0, y: top, width: WIDTH, height, scale: 1 };
-  /** The best quality that is small enough. @type {Buffer | undefined} */
+  /** The picture in the best quality that is small enough. @type {Buffer | undefined} */
   let bytes;
   for (let quality = 90; quality >= 50 && !bytes; quality -= 4) {
     const options = /** @type {const} */ ({ format: "webp", quality, captureBeyondViewport: true, clip });

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Writes the table of settings in README.md from openclaw.plugin.json; with --check says whether it is as it should be.
+// Writes the table of settings in README.md from openclaw.plugin.json; --check only tells whether it is current.
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -29,7 +29,7 @@ function table(properties) {
   ].join("\n");
 }
 
-/** What stands in a description, as Markdown. @param {string} text @param {string[]} words */
+/** A description as Markdown. @param {string} text @param {string[]} words */
 function told(text, words) {
   return text
     .replace(/\.$/, "")
@@ -38,7 +38,7 @@ function told(text, words) {
     .replace(new RegExp(`(^|[.;:] )(${[...words, "true", "false"].join("|")})(?=:|$)`, "g"), "$1`$2`");
 }
 
-/** README.md as it should be. */
+/** README.md, and its text with the current table. */
 export async function readme() {
   const { configSchema } = JSON.parse(await readFile(join(PROJECT, "openclaw.plugin.json"), "utf8"));
   const text = await readFile(README, "utf8");

@@ -26,7 +26,7 @@ const STEPS = {
 };
 
 /**
- * One after the other: they share a network and a few cores.
+ * Runs work for each item in succession: all share a network and a few cores.
  *
  * @template T
  * @param {any[]} items

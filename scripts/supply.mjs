@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// What the project is made of: licences, sources and versions of crates by deny.toml; known faults of crates and npm
-// packages where their databases answer, which is said where they do not.
+// Checks licences, sources and versions of crates by deny.toml, and looks up known vulnerabilities of crates and npm
+// packages. Prints a line where a database does not answer.
 import { fileURLToPath } from "node:url";
 import { cargoDeny } from "./lib/cargo-deny.mjs";
 import { run, SetupError, say } from "./lib/run.mjs";
@@ -10,7 +10,7 @@ const NOT_REACHED =
   /failed to fetch advisory database|audit endpoint returned an error|ENOTFOUND|ECONNREFUSED/;
 
 /**
- * Looks known faults up, where somebody answers.
+ * Looks up known vulnerabilities, where the database answers.
  *
  * @param {string} what
  * @param {string} command

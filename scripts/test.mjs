@@ -29,7 +29,7 @@ async function main(args) {
     console.log(
       `${error ? "FAILED" : "passed"}  ${name.padEnd(14)} ${String(seconds).padStart(5)} s${error ? `  ${error}` : ""}`,
     );
-  // A log is often shown from its end, an hour behind what failed.
+  // A log is often read from its end, far behind the failure.
   for (const { name, end } of results)
     if (end !== undefined) console.log(`\n=== ${name} ended with\n${end}\n`);
   const failed = results.filter(({ error }) => error !== undefined).length;
@@ -38,7 +38,7 @@ async function main(args) {
   process.exitCode = failed > 0 ? 1 : 0;
 }
 
-// A signal alone would end this process and leave the step's command running.
+// Without these handlers a signal would leave the step's command running.
 for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.exit(1));
 
 await main(process.argv.slice(2));

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// The version stands in package.json. `node scripts/version.mjs 0.2.0` sets it there and wherever it has to be said
-// again, and closes the changelog's list; without an argument it says where it stands.
+// The version is in package.json. `node scripts/version.mjs 0.2.0` sets it there and in all other files, and adds it to the
+// changelog; without an argument it prints the version in each file.
 import { readdir, readFile, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url";
 const PROJECT = fileURLToPath(new URL("..", import.meta.url));
 const SHAPE = /^\d+\.\d+\.\d+(?:-[0-9A-Za-z.-]+)?$/;
 
-/** Where it stands; the User-Agent and what collectors are told come from Cargo. @type {[file: string, RegExp][]} */
+/** Files with the version; the User-Agent and OTLP's version come from Cargo. @type {[file: string, RegExp][]} */
 const PLACES = [
   ["package.json", /(?<=^ {2}"version": ")[^"]+/gm],
   ["package-lock.json", /(?<="name": "agentwatch-openclaw",\n +"version": ")[^"]+/g],
@@ -16,12 +16,12 @@ const PLACES = [
   ["Cargo.lock", /(?<=^name = "agentwatch-(?:openclaw|receiver)"\nversion = ")[^"]+/gm],
 ];
 
-/** The package's file, in the documentation. */
+/** The name of the package's file in the documentation. */
 const IN_DOCUMENTS = /(?<=agentwatch-openclaw-)\d+\.\d+\.\d+[\w.-]*?(?=\.tgz)/g;
 
 /**
  * @param {string} project
- * @returns {Promise<[file: string, pattern: RegExp, text: string][]>} All files that say it.
+ * @returns {Promise<[file: string, pattern: RegExp, text: string][]>} All files with the version.
  */
 async function files(project) {
   const folders = [project, join(project, "docs"), join(project, "examples")];
@@ -51,7 +51,7 @@ async function files(project) {
 
 /**
  * @param {string} [project]
- * @returns {Promise<{ file: string, versions: string[] }[]>} What each file says.
+ * @returns {Promise<{ file: string, versions: string[] }[]>} The versions in each file.
  */
 export async function stated(project = PROJECT) {
   return (await files(project)).map(([file, pattern, text]) => ({

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
-// Runs the scenarios of the end-to-end tests on several versions of OpenClaw, one after the other, and writes what
-// came of it into docs/versions.md: `node scripts/versions.mjs [versions…]`. Rows of other versions stay as they are.
+// Runs the scenarios of the end-to-end tests on several versions of OpenClaw in succession, and writes the results into
+// docs/versions.md: `node scripts/versions.mjs [versions…]`. Rows of other versions are not changed.
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -15,10 +15,10 @@ const PAGE = fileURLToPath(new URL("../docs/versions.md", import.meta.url));
 const SCENARIO_WITHIN_MS = 180_000;
 const HEAD = ["OpenClaw", "Node", "Scenarios", "Counted by", "Requests", "As the provider", "Not told"];
 
-/** What is not told, by what is. @type {Record<import("../examples/gateway/provider.mjs").Told, string>} */
+/** Texts for the unreported part of a request, by the reported part. @type {Record<import("../examples/gateway/provider.mjs").Told, string>} */
 const UNTOLD = { all: "", request: "without tokens", nothing: "not at all" };
 
-/** The lines with which a gateway and the plugin start. */
+/** Log lines of every start. */
 const EXPECTED = /counting model calls by|delivering to|http server listening|answers without usage/;
 
 /**
@@ -27,10 +27,10 @@ const EXPECTED = /counting model calls by|delivering to|http server listening|an
  * @property {number} passed
  * @property {{ name: string, why: string }[]} failed
  * @property {string} countedBy
- * @property {number} sent Requests of the provider's ledger that a dashboard has to show.
+ * @property {number} sent Requests of the provider's ledger that the dashboard should show.
  * @property {number} shown
  * @property {string[]} differences Of the totals, models apart.
- * @property {string[]} untold What this version tells nobody, of each request of which it does not tell all.
+ * @property {string[]} untold The unreported part of each request that this version does not report completely.
  * @property {[text: string, times: number][]} warnings
  */
 
@@ -84,7 +84,7 @@ async function examine(version, tgz, binary) {
       shown: requests(now.shown),
       differences: compareTotals(now.sent, now.shown),
       untold: [...noted.values()].map(({ told, scenario }) => `${UNTOLD[told]}: ${scenario}`),
-      // The cache has our name, and is in the paths of what the gateway itself runs.
+      // The path of the cache has the plugin's name, and is in the gateway's own log lines.
       warnings: warnings(log.replaceAll(gateway.stateDir, "~").replaceAll(cacheRoot(), "…")),
     };
   } finally {
@@ -98,7 +98,7 @@ function requests(rows) {
 }
 
 /**
- * What the gateway logged because of the plugin, apart from the line with which it starts.
+ * Log lines about the plugin, without those of the start.
  *
  * @param {string} log
  */
@@ -135,7 +135,7 @@ function tally(words) {
   return [...counts];
 }
 
-/** An assertion's message is all requests and then the difference. @param {string} text */
+/** Shortens an assertion's message, which has all requests before the difference. @param {string} text */
 function short(text) {
   const lines = text.startsWith("[\n") ? (text.match(/^[+-] .*$/gm) ?? []) : text.split("\n");
   return lines.slice(0, 5).join(" ").slice(0, 300);

@@ -4,25 +4,25 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { say, withProgress } from "./run.mjs";
 
-/** Where everything that is fetched or built for development is kept, outside the project. */
+/** The folder of everything that is fetched or built for development, outside of the project. */
 export function cacheRoot() {
   const base = process.env.XDG_CACHE_HOME || join(homedir(), ".cache");
   return process.env.AGENTWATCH_OPENCLAW_CACHE || join(base, "agentwatch-openclaw");
 }
 
-/** A lock whose owner has not touched it for so long was left by a killed process. */
+/** Age in ms after which a lock belongs to a killed process: a living one touches it. */
 const ABANDONED_AFTER_MS = 60_000;
 const HEARTBEAT_MS = 10_000;
 
 /**
- * A folder of the cache. Its marker is written last and says what the folder was made from: one without a marker is the
- * rest of an interrupted installation, one with another recipe is old, and both are made again.
- * Safe against other processes that want the same folder: they wait for the one that fills it.
+ * A folder of the cache. Its marker is written last and holds the recipe. A folder without a marker is of an interrupted
+ * installation, and one with another recipe is outdated: both are made again. Of several processes one fills the folder,
+ * and the others wait.
  *
  * @param {string} name Path below the cache root.
- * @param {string} what What the person reads while it happens.
+ * @param {string} what Text for the progress lines.
  * @param {(folder: string) => Promise<void>} fill
- * @param {string} recipe What it is made from: versions, or the hash of a lock.
+ * @param {string} recipe Versions, or the hash of a lock; a folder with another recipe is made again.
  * @returns {Promise<string>} The folder's path.
  */
 export async function cached(name, what, fill, recipe) {
@@ -41,7 +41,7 @@ export async function cached(name, what, fill, recipe) {
 }
 
 /**
- * One process at a time per path, by a lock folder beside it: making a folder is atomic everywhere.
+ * Runs work for a path in one process at a time, by a lock folder beside the path: making a folder is atomic.
  *
  * @template T
  * @param {string} path

@@ -40,7 +40,7 @@ export async function lockedCargoTools(lock) {
 async function install(folder, what) {
   if (!(await which("cargo")))
     throw new SetupError("cargo not found: install Rust with rustup (https://rustup.rs)");
-  // They run for seconds: optimizing them would take minutes.
+  // The tools run for seconds; optimizing them would take minutes.
   const env = {
     CARGO_PROFILE_RELEASE_OPT_LEVEL: "0",
     CARGO_PROFILE_RELEASE_LTO: "off",

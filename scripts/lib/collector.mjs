@@ -5,8 +5,8 @@ import { pythonPrograms } from "./python.mjs";
 /**
  * A real OpenTelemetry collector, in a Python environment of its own; some 60 MB.
  *
- * @returns {Promise<{ rotel: string, python: string }>} Its program, and a Python that has OpenTelemetry's types, by
- *   which what it passes on is read.
+ * @returns {Promise<{ rotel: string, python: string }>} Its program, and a Python with OpenTelemetry's types, which
+ *   reads its exports.
  */
 export async function collector() {
   const programs = await pythonPrograms("rotel", "install the collector rotel");

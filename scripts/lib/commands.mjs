@@ -7,12 +7,12 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 /**
  * @typedef {object} Block Shell commands of a document.
  * @property {string} file For example `docs/install.md`.
- * @property {string} heading Of the section that it stands in.
- * @property {string[]} notes Its lines that are comments.
- * @property {string[]} commands As they would be typed, a line each.
+ * @property {string} heading The heading of its section.
+ * @property {string[]} notes Its comment lines.
+ * @property {string[]} commands One command line each.
  */
 
-/** The documents that people read. @returns {Promise<string[]>} Paths below the project. */
+/** The Markdown documents. @returns {Promise<string[]>} Paths below the project. */
 export async function documents() {
   const below = async (/** @type {string} */ folder, recursive = true) =>
     (await readdir(join(PROJECT, folder), { recursive }))
@@ -60,7 +60,7 @@ function parse(lines) {
 }
 
 /**
- * The commands of a section, for a version of OpenClaw where it has a block for some of them.
+ * The commands of a section; of several blocks the one for the given version of OpenClaw.
  *
  * @param {string} file
  * @param {string} heading

@@ -6,19 +6,19 @@ import { fileURLToPath } from "node:url";
 import { run, SetupError, which, withProgress } from "./run.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
-/** Inputs that were found to be worth keeping, and those that failed; not part of the project. */
+/** The corpus and failed inputs; not part of the project. */
 const WORK = join(PROJECT, "target", "fuzz");
 const SEEDS = "seeds";
 
-/** What can be fuzzed. @type {string[]} */
+/** The names of the fuzz targets. @type {string[]} */
 export const FUZZ_TARGETS = readdirSync(join(PROJECT, "fuzz", "targets"))
   .map((name) => name.replace(/\.rs$/, ""))
   .filter((name) => name !== SEEDS)
   .sort();
 
 /**
- * libFuzzer's instrumentation by the stable compiler's own flags: no nightly is needed. AddressSanitizer would take one,
- * and would find nothing, as no line of the core is unsafe.
+ * libFuzzer's instrumentation by flags of the stable compiler. AddressSanitizer needs a nightly compiler and would find
+ * nothing, since the core has no unsafe code.
  */
 const FLAGS = [
   "-Cpasses=sancov-module",
@@ -29,7 +29,7 @@ const FLAGS = [
   "fuzzing",
 ];
 
-/** @typedef {{ folder: string, seeds: string }} Fuzzers The folder of the built targets, and what they begin with. */
+/** @typedef {{ folder: string, seeds: string }} Fuzzers The folders of the built targets and of their seeds. */
 
 /**
  * Builds all targets and writes their seeds.
@@ -41,7 +41,7 @@ export async function fuzzers() {
   const host = /host: (\S+)/.exec(await run("rustc", ["-vV"]))?.[1];
   if (!host) throw new SetupError("rustc -vV names no host");
   const manifest = join(PROJECT, "fuzz", "Cargo.toml");
-  // With a target named, the flags are for what is fuzzed and not for what builds it.
+  // With `--target` the flags do not apply to build scripts.
   const where = ["--manifest-path", manifest, "--target", host, "--target-dir", WORK];
   const args = ["build", "--locked", "--release", ...where];
   await withProgress("build the fuzz targets", () =>
@@ -53,12 +53,12 @@ export async function fuzzers() {
 }
 
 /**
- * Fuzzes one target for a while.
+ * Fuzzes one target.
  *
  * @param {Fuzzers} built
  * @param {string} target
  * @param {{ seconds: number, runs: number, seed: number }} how
- * @returns {Promise<{ text: string, failure?: string }>} How much was tried; what failed and how to see it again.
+ * @returns {Promise<{ text: string, failure?: string }>} The numbers of executions and places; the failure and the command that repeats it.
  */
 export async function fuzz({ folder, seeds }, target, { seconds, runs: most, seed: random }) {
   const [corpus, failures, seed] = [
@@ -76,7 +76,7 @@ export async function fuzz({ folder, seeds }, target, { seconds, runs: most, see
     `-runs=${most}`,
     `-seed=${random}`,
     `-artifact_prefix=${failures}/`,
-    // A single input that takes as long or as much hangs a gateway.
+    // Bounds for a single input: more would block a gateway.
     "-timeout=10",
     "-rss_limit_mb=1024",
     "-print_final_stats=1",
@@ -95,8 +95,8 @@ export async function fuzz({ folder, seeds }, target, { seconds, runs: most, see
 }
 
 /**
- * What starts a program at the same addresses each time, since libFuzzer's choices hang on them too; nothing where this
- * machine does not allow it, and a seed then tries others of the same kind.
+ * The command that starts a program at the same addresses each time, since libFuzzer's choices depend on them; empty where
+ * this machine does not allow it, and a seed then gives other inputs.
  *
  * @returns {Promise<string[]>}
  */

@@ -7,7 +7,7 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const TARGET = "wasm32-unknown-unknown";
 const MIT_BEGINS = "Permission is hereby granted, free of charge";
 
-/** What is compiled in and is no crate of `Cargo.lock`: the standard library, with what it stands on. */
+/** Compiled code that is no crate of `Cargo.lock`: the standard library and its dependencies. */
 const STANDARD_LIBRARY = [
   [
     "The Rust standard library (core, alloc, std, compiler-builtins, libm)",
@@ -17,7 +17,7 @@ const STANDARD_LIBRARY = [
   ["hashbrown, of the standard library", "Copyright (c) 2016 Amanieu d'Antras"],
 ];
 
-/** Not linked, but `prices.br` is made of its data. */
+/** Crates that are not linked, but whose data is in `prices.br`. */
 const DATA = ["genai-prices"];
 
 /**
@@ -33,8 +33,9 @@ const DATA = ["genai-prices"];
  */
 
 /**
- * The licences of all that is compiled into the package, grouped: MIT wherever that is among the choices. Refuses
- * what it does not know.
+ * The licences of all code that is compiled into the package: MIT wherever it is a choice.
+ *
+ * @throws SetupError for a licence without MIT
  *
  * @returns {Promise<string>}
  */
@@ -54,7 +55,7 @@ export async function thirdPartyLicences() {
     const found = files.find(({ text }) => text.includes(MIT_BEGINS));
     text ??= found && permission(found.text);
     mit.push([name, notice(crate, found?.text)]);
-    // Not a choice but a further part.
+    // `AND` is no choice: both licences apply.
     for (const part of (crate.license ?? "").split(" AND ").filter((part) => !/\bMIT\b/.test(part))) {
       const file = files.find(({ name }) =>
         name.toLowerCase().includes(part.split("-")[0]?.toLowerCase() ?? ""),
@@ -71,13 +72,13 @@ wasm-bindgen. prices.br is made of the data of ${DATA.join(", ")}. Made by the b
   return `${parts.join(`\n\n${"-".repeat(80)}\n\n`)}\n`;
 }
 
-/** What is resolved for a platform. @param {string} platform @returns {Promise<{ packages: Crate[], resolve: any }>} */
+/** The metadata of the workspace for a platform. @param {string} platform @returns {Promise<{ packages: Crate[], resolve: any }>} */
 async function metadata(platform) {
   const args = ["metadata", "--format-version", "1", "--locked", "--filter-platform", platform];
   return JSON.parse(await run("cargo", args, { cwd: PROJECT }));
 }
 
-/** The crates of the module, in order; build scripts and macros are none. @returns {Promise<Crate[]>} */
+/** The crates that are linked into the module, sorted; without build scripts and macros. @returns {Promise<Crate[]>} */
 async function linked() {
   const { packages, resolve } = await metadata(TARGET);
   const crates = new Map(packages.map((crate) => [crate.id, crate]));
@@ -92,7 +93,7 @@ async function linked() {
     for (const { pkg, dep_kinds } of deps.get(id) ?? [])
       if (dep_kinds.some(({ kind }) => kind === null) && isCode(pkg)) found.add(pkg);
   found.delete(root.id);
-  // The metadata unites the features of the whole workspace: what only another program's features need is not linked here.
+  // The metadata has the features of the whole workspace: crates that only another program's features need are removed.
   const tree = [
     "tree",
     "--locked",
@@ -112,7 +113,7 @@ async function linked() {
   );
   for (const id of found)
     if (!own.has(`${crates.get(id)?.name} v${crates.get(id)?.version}`)) found.delete(id);
-  // The tests have it, and these run on the host.
+  // Only the tests depend on it, and they run on the host.
   const host = /^host: (.+)$/m.exec(await run("rustc", ["-vV"]))?.[1] ?? "";
   const data = (await metadata(host)).packages.filter(({ name }) => DATA.includes(name));
   return [...[...found].flatMap((id) => crates.get(id) ?? []), ...data].sort((a, b) =>
@@ -129,7 +130,7 @@ async function licenceFiles({ manifest_path }) {
   );
 }
 
-/** The lines of a copyright; where a crate's files have none, or it has no file, its authors. */
+/** The copyright lines of a crate's licence file; without any, its authors. */
 function notice(/** @type {Crate} */ { name, authors }, /** @type {string | undefined} */ text = "") {
   const lines = text.slice(0, Math.max(text.indexOf(MIT_BEGINS), 0)).match(/^.*copyright.*$/gim) ?? [];
   if (lines.length > 0) return lines.map((line) => line.trim()).join("\n");
@@ -137,7 +138,7 @@ function notice(/** @type {Crate} */ { name, authors }, /** @type {string | unde
   return `Copyright (c) ${people.join(", ") || `the authors of ${name}`}`;
 }
 
-/** The text of the licence, the same for all, without whose it is. @param {string} text */
+/** The permission text of the MIT licence, without the copyright line. @param {string} text */
 function permission(text) {
   return text.slice(text.indexOf(MIT_BEGINS)).trim();
 }

@@ -4,10 +4,9 @@ import { cached } from "./cache.mjs";
 import { exists, run, SetupError, which } from "./run.mjs";
 
 /**
- * LLVM's programs for coverage, of the version that the compiler has: rustup's where its `llvm-tools` are there, else
- * Debian's.
+ * LLVM's coverage programs of the compiler's version: rustup's where `llvm-tools` is installed, else Debian's.
  *
- * @returns {Promise<{ bin: string, env: Record<string, string> }>} Their folder, and what they have to be run with.
+ * @returns {Promise<{ bin: string, env: Record<string, string> }>} Their folder, and their environment.
  */
 export async function llvmTools() {
   const [sysroot, version] = await Promise.all([run("rustc", ["--print", "sysroot"]), run("rustc", ["-vV"])]);

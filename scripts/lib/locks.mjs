@@ -5,7 +5,7 @@ import { fileURLToPath } from "node:url";
 import { cached } from "./cache.mjs";
 import { run, SetupError, which } from "./run.mjs";
 
-/** A folder for each program that the set-up fetches, with a lock file of it and of all that it depends on. */
+/** A folder for each program that the set-up fetches, with a lock file of the program and its dependencies. */
 export const LOCKS = fileURLToPath(new URL("../locks/", import.meta.url));
 
 /**
@@ -13,7 +13,7 @@ export const LOCKS = fileURLToPath(new URL("../locks/", import.meta.url));
  *
  * @param {string} lock Name of a folder of `scripts/locks`.
  * @param {string} name Path below the cache root.
- * @param {string} what What the person reads while it happens.
+ * @param {string} what Text for the progress lines.
  * @param {(folder: string, lock: string) => Promise<void>} fill
  */
 export async function fromLock(lock, name, what, fill) {
@@ -31,13 +31,13 @@ async function digest(folder) {
 }
 
 /**
- * npm packages, as their lock has them. npm compares each with the lock's integrity. No install script of theirs runs:
- * what such a script fetches is in no lock.
+ * Installs npm packages from their lock. npm compares each with the lock's integrity. Install scripts do not run, since
+ * they could fetch files that are in no lock.
  *
  * @param {string} lock
  * @param {string} name
  * @param {string} what
- * @param {(folder: string) => Promise<void>} [then] What remains to be done.
+ * @param {(folder: string) => Promise<void>} [then] Further work after the installation.
  */
 export function npmPackages(lock, name, what, then) {
   return fromLock(lock, name, what, async (folder, source) => {

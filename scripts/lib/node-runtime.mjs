@@ -18,7 +18,7 @@ export async function nodeRuntime(major) {
     `install Node ${major}`,
     async (folder) => {
       const name = `node-${process.platform}-${process.arch}`;
-      // npm leaves out what is not for this platform, and says nothing.
+      // npm silently leaves out packages for other platforms.
       if (!(await exists(join(folder, "node_modules", name))))
         throw new SetupError(
           `scripts/locks/node-${major} has no ${name}: Linux on x64 and arm64 is supported`,
@@ -30,11 +30,11 @@ export async function nodeRuntime(major) {
 }
 
 /**
- * Runs a script again on a Node that the gateways' clients take, where the one at hand is older.
+ * Runs a script again on Node 24, where the present Node is too old for the gateways' clients.
  *
  * @param {string} script
  * @param {string[]} args
- * @returns {Promise<boolean>} Whether it did: then there is nothing left to do.
+ * @returns {Promise<boolean>} Whether it did; the caller then returns.
  */
 export async function onNewNode(script, args) {
   const [major = 0, minor = 0] = process.versions.node.split(".").map(Number);

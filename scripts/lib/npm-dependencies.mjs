@@ -6,7 +6,7 @@ import { run, SetupError, which, withProgress } from "./run.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 
-/** The project's own `node_modules`, as `package-lock.json` has them. @returns {Promise<string>} Their folder. */
+/** Installs the project's `node_modules` from `package-lock.json`. @returns {Promise<string>} Their folder. */
 export async function npmDependencies() {
   const modules = join(PROJECT, "node_modules");
   if (await isCurrent(modules)) return modules;

@@ -3,11 +3,11 @@ import { LOCKS, npmPackages } from "./locks.mjs";
 import { nodeRuntime } from "./node-runtime.mjs";
 import { exists, run, SetupError } from "./run.mjs";
 
-/** Those that the plugin is known to work with, one of each generation. */
+/** The tested versions, one of each generation. */
 export const VERSIONS = ["2026.3.13", "2026.5.28", "2026.6.11", "2026.7.1", "2026.8.2", "2026.9.6"];
 
 /**
- * The Node that a version of OpenClaw wants: from 2026.6 on 24.16 or later, before that 22.16 or later.
+ * The Node for a version of OpenClaw: from 2026.6 on 24.16 or later, before that 22.16 or later.
  *
  * @param {string} version
  * @returns {22 | 24}
@@ -32,9 +32,9 @@ export async function openclaw(version) {
 }
 
 /**
- * From 2026.8 on a package says that its own install script has not run yet, and OpenClaw runs it at its first start:
- * in the middle of a test, and for each of several gateways. So this script runs here, the only one. The variable keeps
- * it from fetching more, and from tidying what an older version left.
+ * Runs OpenClaw's own install script, the only one that runs. From 2026.8 on OpenClaw would run it at its first start: in
+ * the middle of a test, and for each of several gateways. The variable stops it from fetching more and from removing files
+ * of older versions.
  *
  * @param {string} node
  * @param {string} folder

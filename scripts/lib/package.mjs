@@ -7,9 +7,9 @@ import { run, SetupError, withProgress } from "./run.mjs";
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 
 /**
- * Builds the plugin and packs it, as it would be published.
+ * Builds the plugin and packs it as for publishing.
  *
- * @param {string} folder Where the package is put.
+ * @param {string} folder The folder for the package.
  * @returns {Promise<string>} Its path.
  */
 export async function packPlugin(folder) {
@@ -22,7 +22,7 @@ export async function packPlugin(folder) {
 }
 
 /**
- * Builds the receiver. Unoptimized: it is ready much sooner, and quick enough for a demonstration and for tests.
+ * Builds the receiver without optimization, which takes much less time and is fast enough for demonstrations and tests.
  *
  * @returns {Promise<string>} Path of the program.
  */

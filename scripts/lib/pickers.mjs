@@ -12,12 +12,12 @@ const HEAD = `// Made by the build from the module's table of sources; see scrip
 import { UNREADABLE, namesOf } from "./pack.js";
 `;
 
-/** @param {string} path `a.b|c`: alternatives, the first that is there counts. */
+/** @param {string} path `a.b|c`: alternatives, of which the first with a value is used. */
 function alternatives(path) {
   return path.split("|").map((one) => one.split("."));
 }
 
-/** Names for the objects on the way to fields: each is read once an event. */
+/** Variables for the objects on the paths to fields, so that each object is read once an event. */
 class Objects {
   /** @type {Map<string, string>} */
   #names = new Map();
@@ -92,7 +92,7 @@ function listLines(list, objects) {
 function picker({ only, fields, list }, index) {
   const objects = new Objects(["event", "ctx"], "o");
   const lines = [];
-  // The list stands in the place of the last field.
+  // The list takes the place of the last field.
   const own = list ? fields.slice(0, -1) : fields;
   for (const { path } of own) {
     const { call, path: of } = callOf(path);
@@ -147,8 +147,8 @@ export function pickersOf(sources) {
       ),
     ]);
   const hash = createHash("sha256").update(sources).digest("hex").slice(0, 16);
-  // Names of events come from outside: none is to find what every object inherits.
-  // One table of names is below all usage objects.
+  // Names of events come from other programs: without a prototype, no name finds an inherited property.
+  // All usage objects have the same table of names.
   const names = tables.flatMap(({ fields }) => fields).find((field) => field.names)?.names ?? [];
   return `${HEAD}
 const NAMES = namesOf(${JSON.stringify(names)});

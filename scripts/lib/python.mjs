@@ -7,7 +7,7 @@ import { run, SetupError } from "./run.mjs";
  * since a source package runs a script of its own while it is installed.
  *
  * @param {string} lock Name of a folder of `scripts/locks`.
- * @param {string} what What the person reads while it is made.
+ * @param {string} what Text for the progress lines.
  * @returns {Promise<string>} The folder of its programs.
  */
 export async function pythonPrograms(lock, what) {

@@ -1,13 +1,13 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 
-/** Where cargo keeps the sources of crates. */
+/** Cargo's folder with the sources of crates. */
 const CARGO_HOME = process.env.CARGO_HOME ?? join(homedir(), ".cargo");
 
 /**
- * Flags of rustc by which no path of the building machine stands in what it builds, as the places of panics would.
+ * Flags of rustc that remove paths of the build machine from its output, such as the locations of panics.
  *
- * @param {Record<string, string>} folders What each is called instead. Of several that fit, the last one is taken.
+ * @param {Record<string, string>} folders The replacement of each folder. Of several matches, the last one is used.
  */
 export function remapped(folders) {
   const all = { [homedir()]: "home", [CARGO_HOME]: "cargo", ...folders };

@@ -3,7 +3,7 @@ import { createWriteStream } from "node:fs";
 import { access, constants, stat } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 
-/** A step that cannot go on, with a message meant for the person at the terminal: no stack is shown. */
+/** An error with a message for the user, which is shown without a stack. */
 export class SetupError extends Error {
   /** @param {string} message */
   constructor(message) {
@@ -12,13 +12,13 @@ export class SetupError extends Error {
   }
 }
 
-/** Progress goes to standard error, so that standard output stays usable for results. @param {string} text */
+/** Prints progress on standard error; standard output is for results. @param {string} text */
 export function say(text) {
   process.stderr.write(`setup: ${text}\n`);
 }
 
 /**
- * Says what is being done and, every ten seconds, that it is still being done: a quiet minute looks like a hang.
+ * Prints a line at the start and the end of work, and every ten seconds in between.
  *
  * @template T
  * @param {string} what
@@ -43,8 +43,8 @@ export async function withProgress(what, work) {
  * @typedef {object} RunOptions
  * @property {string} [cwd]
  * @property {Record<string, string | undefined>} [env] Added to this process's environment; undefined removes.
- * @property {string} [log] A file that receives all output; its path is named when the command fails.
- * @property {number} [timeoutMs] The command is stopped after it.
+ * @property {string} [log] A file for all output; the error names it.
+ * @property {number} [timeoutMs] Time after which the command is stopped.
  */
 
 /**
@@ -92,7 +92,7 @@ export function run(command, args, { cwd, env = {}, log, timeoutMs } = {}) {
 }
 
 /**
- * The first of a command's places on PATH, or undefined.
+ * The path of a command on PATH, or undefined.
  *
  * @param {string} command
  * @returns {Promise<string | undefined>}

@@ -1,4 +1,4 @@
-// Which of the shim's modules are shipped in which file of `dist/`.
+// The files of `dist/`, and the shim's modules in each.
 //
 // Each file that is loaded costs a gateway's start half a millisecond and more, so modules are joined. Apart stays
 // what is not always needed, and what OpenClaw's install scan does not want to see in one file: it takes reading files
@@ -6,10 +6,10 @@
 import { writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 
-/** What Node and OpenClaw are told to load, by package.json and the hook's handler: as it is, with its default export. */
+/** Modules that are entry points of Node and OpenClaw: each becomes a file with its own exports. */
 const ENTRIES = ["cli", "hook", "worker"];
 
-/** Modules that are joined, by the file that takes them. All others are in `plugin.js`: what a gateway loads at its start. */
+/** The modules of each joined file. All others are in `plugin.js`, which a gateway loads at its start. */
 const JOINED = /** @type {Record<string, string[]>} */ ({
   /** Makes instances of the module; the one file here with the word `fetch`. */
   glue: ["glue"],
@@ -33,7 +33,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "wasm",
     "words",
   ],
-  /** What counts, journals and sends: in the worker, or in a command. */
+  /** Counting, journalling and sending, in the worker or in a command. */
   pipeline: [
     "collector",
     "core-runner",
@@ -62,7 +62,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "progress",
     "span",
   ],
-  /** What asks a gateway from afar. */
+  /** `sync --gateway`. */
   remote: [
     "cli-gateway",
     "gateway-address",
@@ -73,7 +73,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "gateway-secret",
     "gateway-socket",
   ],
-  /** The commands that serve until they are stopped. */
+  /** The commands with a server. */
   serve: [
     "cli-litellm",
     "cli-proxy",
@@ -90,7 +90,7 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
     "target",
     "upstreams",
   ],
-  /** What answers an operator. */
+  /** `status`, `doctor` and `test`. */
   operator: ["cli-operator", "doctor", "doctor-files"],
   /** The operator's requests. */
   ask: ["ask", "doctor-receiver", "invoice-request"],
@@ -99,22 +99,22 @@ const JOINED = /** @type {Record<string, string[]>} */ ({
 /** The files of `dist/` that are scripts. */
 export const SCRIPTS = ["plugin", ...ENTRIES, ...Object.keys(JOINED)].map((name) => `${name}.js`).sort();
 
-/** @param {string} module @returns {string} The file that it is in. */
+/** @param {string} module @returns {string} The file of a module. */
 function fileOf(module) {
   if (ENTRIES.includes(module)) return module;
   return Object.keys(JOINED).find((file) => JOINED[file]?.includes(module)) ?? "plugin";
 }
 
 /**
- * Joins compiled modules into the files of `dist/`, without comments, blanks and local names. Names of methods and
- * exports stay, for stacks and tests.
+ * Joins compiled modules into the files of `dist/`, minified. Names of methods and
+ * exports are kept, for stacks and tests.
  *
  * @param {string[]} modules names of all modules
  * @param {string} from the folder in which they are
  * @param {string} to
  */
 export async function joinScripts(modules, from, to) {
-  // A fresh clone has it only now.
+  // Imported late: a fresh clone has no node_modules when this module is loaded.
   const { build } = await import("esbuild");
   const files = new Set(modules.map(fileOf));
   for (const file of files) {

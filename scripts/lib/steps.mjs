@@ -3,9 +3,9 @@ import { fileURLToPath } from "node:url";
 import { SetupError, say } from "./run.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
-/** How `examples/gateway/process.mjs` says that another project's program crashed. */
+/** The line of `examples/gateway/process.mjs` for a crash of another project's program. */
 const FOREIGN_CRASH = /foreign crash: (.+)/;
-/** So many characters of a step's output are kept for those who see the end of it all alone. */
+/** Characters of a failed step's output that the summary repeats. */
 const END = 4_000;
 
 /**
@@ -13,9 +13,9 @@ const END = 4_000;
  * @property {string} name
  * @property {string} about
  * @property {string} [group] Neighbours of the same group run at the same time.
- * @property {boolean} [isOnRequest] It runs only where it is named.
- * @property {boolean} [playsForeign] Other projects' programs run in it: where one crashes and the step fails, the
- *   step is played once more.
+ * @property {boolean} [isOnRequest] The step runs only where it is named.
+ * @property {boolean} [playsForeign] Other projects' programs run in the step: where one crashes and the step
+ *   fails, the step runs once more.
  * @property {string[]} [needs] Names of preparations that must be done before it.
  * @property {(run: Command) => Promise<void>} run
  *
@@ -70,7 +70,7 @@ function prepare(steps, preparations) {
   for (const [name, work] of Object.entries(preparations)) {
     if (!wanted.has(name)) continue;
     const done = before.then(work);
-    // Whoever needs it is told; until then nobody listens.
+    // The steps that need it get the rejection; without a handler it would end the process before.
     before = done.catch(() => {});
     prepared.set(name, done);
   }
@@ -80,7 +80,7 @@ function prepare(steps, preparations) {
 /**
  * @param {Step} step
  * @param {Map<string, Promise<unknown>>} prepared
- * @param {boolean} alone Then its output is shown as it comes, otherwise in one piece at its end.
+ * @param {boolean} alone Prints the output as it comes, otherwise at the end.
  * @returns {Promise<Result>}
  */
 async function runStep({ name, about, needs = [], playsForeign, run }, prepared, alone) {

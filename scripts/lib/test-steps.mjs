@@ -21,7 +21,7 @@ import { SetupError } from "./run.mjs";
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const [OLDEST = "", NEWEST = ""] = OPENCLAW_VERSIONS;
 
-/** What steps stand on, in the order in which it is fetched. @type {import("./steps.mjs").Preparations} */
+/** The preparations of steps, in order. @type {import("./steps.mjs").Preparations} */
 export const preparations = {
   npm: npmDependencies,
   wasm: wasmToolchain,
@@ -58,22 +58,22 @@ async function testsIn(folder) {
 }
 
 /**
- * Node's test runner, on a Node of our own: the machine's may be older than what the package supports.
+ * Node's test runner on a fetched Node: the machine's may be too old for the package.
  *
  * @param {import("./steps.mjs").Command} run
  * @param {22 | 24} major
  * @param {string[]} files
  * @param {Record<string, string>} [env]
- * @param {number} [atOnce] How many files run at the same time: each that has a gateway fills a core.
+ * @param {number} [atOnce] Files that run at the same time; a test with a gateway needs a core.
  */
 async function nodeTests(run, major, files, env = {}, atOnce = 1) {
-  // Without a file the test runner would look for tests everywhere.
+  // Without files the test runner would search the whole project.
   if (files.length === 0) throw new SetupError("there are no such tests");
   const flags = ["--test", `--test-concurrency=${atOnce}`, "--test-reporter=spec"];
   await run(await nodeRuntime(major), [...flags, ...files], { env });
 }
 
-/** What the tests of the whole way are told. @param {string} version */
+/** Environment of the end-to-end tests. @param {string} version */
 async function wholeWay(version) {
   return {
     AGENTWATCH_TGZ: await built(),
@@ -82,10 +82,10 @@ async function wholeWay(version) {
   };
 }
 
-/** What has steps of its own. */
+/** Test files with their own steps. */
 const OWN_STEP = /(package|latency|durability|series|ways)\.test\.mjs$/;
 
-/** What is the same behind each gateway: AgentWatch as it is, prices, a collector. The quicker gateway will do. */
+/** Tests that do not depend on the gateway's version; they run on the faster one. */
 const ON_OLDEST = /(stock|cost|otlp)\.test\.mjs$/;
 
 /**
@@ -132,7 +132,7 @@ export const steps = [
   {
     name: "fuzz",
     about: "a few thousand inputs for each fuzz target, chosen alike each time",
-    // What was never tried before is for who has time to look at what it finds.
+    // A fixed seed: new inputs are for separate runs of `npm run fuzz`.
     run: (run) =>
       run(process.execPath, [join(PROJECT, "scripts", "fuzz.mjs"), "--runs", "2000", "--seed", "1"]),
   },
@@ -150,7 +150,7 @@ export const steps = [
     needs: ["node24", "wasm", "tools"],
     run: (run) => {
       const module = pathToFileURL(join(PROJECT, "scripts", "lib", "wasm-test.mjs")).href;
-      // A process of its own, so that what the tests print is shown.
+      // A separate process, so that the output of the tests is shown.
       return run(process.execPath, ["-e", `import("${module}").then(({ wasmTest }) => wasmTest())`]);
     },
   },
@@ -207,7 +207,7 @@ export const steps = [
   ...OPENCLAW_VERSIONS.map((version) => ({
     name: `ways-${version}`,
     about: `the proxy, LiteLLM and all ways at once, on OpenClaw ${version}${version === OLDEST ? "" : "; only where asked for"}`,
-    // What they tell of a call does not depend on the gateway; a newer one takes longer.
+    // These observations do not depend on the gateway; a newer one takes longer.
     isOnRequest: version !== OLDEST,
     needs: ["npm", "node22", "node24", "wasm", "tools", "litellm", version],
     playsForeign: true,
@@ -224,7 +224,7 @@ export const steps = [
   ...OPENCLAW_VERSIONS.map((version) => ({
     name: `series-${version}`,
     about: `the plugin reloaded, updated, switched off and on under load, on OpenClaw ${version}; only where asked for`,
-    // A round takes minutes; the durability step loads the plugin again under load as well.
+    // A round takes minutes; the durability step also reloads the plugin under load.
     isOnRequest: true,
     needs: ["npm", "node22", "node24", "wasm", "tools", version],
     run: async (/** @type {import("./steps.mjs").Command} */ run) =>

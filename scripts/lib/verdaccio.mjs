@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { npmPackages } from "./locks.mjs";
 
 /**
- * An npm registry of one's own, for installing by name what is not published yet.
+ * A local npm registry, for installing an unpublished package by name.
  *
  * @returns {Promise<string>} Path of its program, a script for Node.
  */

@@ -6,13 +6,13 @@ import { exists, run, SetupError, say, which } from "./run.mjs";
 
 const TARGET = "wasm32-unknown-unknown";
 
-/** Another one makes Debian's toolchain anew; to be changed with how it is made. */
+/** Version of the steps that make Debian's toolchain; another value makes the toolchain again. */
 const RECIPE = "2";
 
 /**
  * A Rust toolchain that builds for WebAssembly: the host's own if rustup has the target, else added by rustup, else
  * made from Debian's packages where rustup's server cannot be reached. `AGENTWATCH_WASM_TOOLCHAIN` (`debian`,
- * `rustup`, `auto`) decides otherwise; CI takes Debian's, so that a build rests on one set of servers only.
+ * `rustup`, `auto`) chooses one; CI uses Debian's, so that a build depends on one set of servers only.
  *
  * @returns {Promise<{ cargoEnv: Record<string, string> }>} To be added to the environment of cargo and wasm-pack.
  */
@@ -45,7 +45,7 @@ async function hostHasTarget() {
 
 async function rustupAdds() {
   say(`rustup target add ${TARGET}`);
-  // Without a network rustup tries for a long time.
+  // Without a network rustup retries for a long time.
   const options = { timeoutMs: 90_000, env: { RUSTUP_MAX_RETRIES: "0" } };
   return run("rustup", ["target", "add", TARGET], options).then(
     () => true,
@@ -57,7 +57,7 @@ async function rustupAdds() {
 }
 
 /**
- * rustup takes a toolchain by its path too, so nothing has to be linked and the default toolchain stays as it is.
+ * rustup accepts the path of a toolchain, so nothing has to be linked, and the default toolchain is not changed.
  *
  * @returns {Promise<string>} The toolchain's folder.
  */
@@ -87,7 +87,7 @@ async function makeToolchain(folder) {
 }
 
 /**
- * Debian's newest `rustc-web` (it is renewed for browsers, so it is far ahead of `rustc`) and what it stands on.
+ * Downloads Debian's `rustc-web`, which is updated for browsers and newer than `rustc`, and its dependencies.
  *
  * @param {string} folder
  * @returns {Promise<string[]>} The package files.
@@ -169,8 +169,8 @@ async function link(target, path) {
 }
 
 /**
- * Debian's package has std for the host only. Its source is built once for WebAssembly, with bitcode (`lto` needs
- * it), and the libraries put where rustc looks for those of a target.
+ * Debian's package has std for the host only. Builds its source for WebAssembly, with bitcode (`lto` needs
+ * it), and puts the libraries where rustc looks for a target's.
  *
  * @param {string} folder
  * @param {string} usr
@@ -217,12 +217,12 @@ async function buildStd(folder, usr) {
  * build-std looks for the sources in `lib/rustlib/src/rust`; Debian has them in `src/rustc-<version>`.
  *
  * @param {string} usr
- * @returns {Promise<string>} Where they are looked for.
+ * @returns {Promise<string>} The path at which build-std looks for them.
  */
 async function linkSources(usr) {
   const expected = join(usr, "lib", "rustlib", "src", "rust");
   await mkdir(join(expected, ".."), { recursive: true });
-  // Debian's own link is absolute, so it points outside the unpacked folder.
+  // Debian's own link is absolute, so its target is outside of the unpacked folder.
   await rm(expected, { force: true, recursive: true });
   await symlink(await find(join(usr, "src"), /^rustc/), expected);
   return expected;

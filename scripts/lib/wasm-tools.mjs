@@ -5,7 +5,7 @@ import { cargoTool, lockedCargoTools } from "./cargo-tool.mjs";
  * `wasm-pack`, and `wasm-bindgen` in exactly the version of the crate, which wasm-pack takes from PATH. Built here,
  * since their npm packages download binaries at installation.
  *
- * @returns {Promise<{ path: string, wasmPack: string, wasmBindgen: string }>} `path` is to be put before PATH.
+ * @returns {Promise<{ path: string, wasmPack: string, wasmBindgen: string }>} `path` belongs before PATH.
  */
 export async function wasmTools() {
   const bindgen = await lockedCargoTools("wasm-bindgen-cli");

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { give, HostFiles, instantiate, Pack, SOURCES } from "../../dist/base.js";
+import { HostFiles, instantiate, Pack, passToCore, SOURCES } from "../../dist/base.js";
 import { gatewayStream } from "../bench/lib/events.mjs";
 import { memories } from "../bench/lib/memories.mjs";
 import { readMemory } from "../bench/lib/memory-store.mjs";
@@ -42,7 +42,7 @@ test("counting uses a small part of its stack", (t) => {
     const wall = 1_795_000_000_000 + told * 10;
     for (const { pick } of SOURCES[hook ?? event.type] ?? []) {
       if (!pick(event, ctx, pack, wall, told * 10)) continue;
-      give(core, [pack], 0);
+      passToCore(core, [pack], 0);
       core.observe();
     }
     core.advance(wall, told * 10);
