@@ -92,7 +92,7 @@ function pattern(rule) {
 
 /** @param {string} text */
 function plain(text) {
-  if (/[*#!&|\s]/.test(text)) throw new Error(`a name with a sign of ours in it: ${text}`);
+  if (/[*#!&|\s]/.test(text)) throw new Error(`a name with a character that the table uses: ${text}`);
   return text.toLowerCase();
 }
 

@@ -192,7 +192,7 @@ export class LitellmEndpoint {
 
   #faulty(): Answer {
     this.counts.unreadable += 1;
-    this.#warn("a log could not be read because of a fault of ours; please report this");
+    this.#warn("a log could not be read because of a fault in this program; please report this");
     return problem(500, "a fault of the reader");
   }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// What the receiver does for others while somebody holds connections, or guesses the token:
+// Answers of the receiver to other clients while one client holds connections or guesses the token:
 // node tests/bench/receiver-hostile.mjs [--binary target/release/agentwatch-receiver] [--connections 1100] [--wait 150]
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";

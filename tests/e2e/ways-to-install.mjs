@@ -18,11 +18,11 @@ import { after, leaveWaiting, newUser, packedAs, timeToFirstNumber } from "./new
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 const INSTALL = "docs/install.md";
 const UPGRADE = "docs/upgrade.md";
-/** The log with which AgentWatch's hook, ours and the plugin tell that a gateway has started. */
+/** The message of the log record of a gateway's start, by AgentWatch's hook, this hook and the plugin. */
 const STARTED = "OpenClaw gateway started";
 
 /**
- * @typedef {object} Place What is installed, and where it is counted.
+ * @typedef {object} Place The package, the gateway's version and the receiver.
  * @property {string} version OpenClaw's version.
  * @property {string} tgz The packed plugin.
  * @property {string | undefined} binary The receiver's program.
@@ -33,7 +33,7 @@ function versionOf(tgz) {
   return /-(\d+\.\d+\.\d+.*)\.tgz$/.exec(tgz)?.[1] ?? "";
 }
 
-/** Which of a section's flags are needed: whether it is refused without them. @param {User} user @param {string} document @param {string} heading */
+/** The necessary flags of a section's command: without them it is refused. @param {User} user @param {string} document @param {string} heading */
 async function flagsNeeded(user, document, heading) {
   const [command = ""] = (await printed(document, heading, user.version)).filter((line) =>
     / install /.test(line),
@@ -46,14 +46,14 @@ async function flagsNeeded(user, document, heading) {
   return `\`${flags.join("").trim()}\``;
 }
 
-/** The package in the folder to work in, under the name that is printed. @param {User} user @param {string} tgz */
+/** Copies the package into the working folder, under the documented name. @param {User} user @param {string} tgz */
 async function hand(user, tgz) {
   const name = `agentwatch-openclaw-${versionOf(tgz)}.tgz`;
   await copyFile(tgz, join(user.shell.cwd, name));
   user.takes(name);
 }
 
-/** What of the home folder bears our name or says it, below `~/.openclaw`. @param {User} user */
+/** Paths below `~/.openclaw` with the plugin's name in path or content. @param {User} user */
 export async function traces({ shell: { stateDir } }) {
   const entries = await readdir(stateDir, { recursive: true, withFileTypes: true });
   /** @type {string[]} */
@@ -61,7 +61,7 @@ export async function traces({ shell: { stateDir } }) {
   for (const entry of entries) {
     const path = join(entry.parentPath, entry.name);
     const name = relative(stateDir, path);
-    // The harness' own, what the gateway logs, its record of sessions, and what our folder holds.
+    // Without the harness's files, the gateway's logs, its sessions, and the plugin's folder.
     if (/^gateway\.log|^logs\/|^agents\/|(^|\/)agentwatch\//.test(name)) continue;
     const isOurs = /agentwatch/i.test(entry.name);
     const isTold = !isOurs && entry.isFile() && isNamed(await readFile(path, "latin1"));
@@ -70,18 +70,18 @@ export async function traces({ shell: { stateDir } }) {
   return found.filter((name) => !found.some((other) => name.startsWith(`${other}/`))).sort();
 }
 
-/** Whether a file says our name; where this OpenClaw is installed is no concern of ours. @param {string} text */
+/** Whether a text has the plugin's name, apart from the path of this OpenClaw's installation. @param {string} text */
 function isNamed(text) {
   return text.replaceAll(cacheRoot(), "").includes("agentwatch");
 }
 
-/** That a way leaves nothing but what the documentation names. @param {string[]} found */
+/** Asserts that only documented paths are left. @param {string[]} found */
 export function unexpected(found) {
   const named = [/^agentwatch$/, /^openclaw\.json(\.|$)/, /^state\/openclaw\.sqlite/];
   return found.filter((name) => !named.some((pattern) => pattern.test(name)));
 }
 
-/** As the documentation prints it, with a gateway that runs. @param {Place} place */
+/** The documented way, with a running gateway. @param {Place} place */
 export async function fromFile({ version, tgz, binary }) {
   const user = await newUser({ version, binary });
   try {
@@ -98,7 +98,7 @@ export async function fromFile({ version, tgz, binary }) {
   }
 }
 
-/** Without the restart that newer gateways say is not needed. @param {Place} place */
+/** The same without a restart, which newer gateways say they do not need. @param {Place} place */
 export async function withoutRestart({ version, tgz, binary }) {
   const user = await newUser({ version, binary });
   try {
@@ -114,7 +114,7 @@ export async function withoutRestart({ version, tgz, binary }) {
 }
 
 /**
- * To the next version and back, with calls that wait each time; then removed.
+ * Updates to the next version and back, with pending calls each time; then removes the plugin.
  *
  * @param {Place & { goesBack?: boolean }} place
  */
@@ -145,7 +145,7 @@ export async function updated({ version, tgz, binary, goesBack = true }) {
   }
 }
 
-/** That what waited is counted once, and by which version. @param {User} user @param {string} wanted */
+/** Asserts that pending calls are counted once, by the expected version. @param {User} user @param {string} wanted */
 async function counts(user, wanted) {
   await user.receiver.start();
   await user.start();
@@ -156,7 +156,7 @@ async function counts(user, wanted) {
   if (version !== wanted) throw new Error(`version ${version} is installed, and not ${wanted}`);
 }
 
-/** Removes it as the documentation says; what is left then. @param {User} user */
+/** Removes the plugin as documented. Returns the remaining paths. @param {User} user */
 async function removed(user) {
   await user.types(UPGRADE, "Removing", (command) => /plugins uninstall|npm\/projects/.test(command));
   await user.stop();
@@ -176,7 +176,7 @@ async function removed(user) {
   return [...kept, ...(entry ? ["`enabled: false`"] : [])];
 }
 
-/** By name, from a registry of one's own; updated by name. @param {Place} place */
+/** Installs and updates by name, from a local registry. @param {Place} place */
 export async function byName({ version, tgz, binary }) {
   const registry = await startRegistry();
   const user = await newUser({ version, binary, env: { NPM_CONFIG_REGISTRY: registry.url } });
@@ -204,7 +204,7 @@ export async function byName({ version, tgz, binary }) {
   }
 }
 
-/** An npm registry with nothing in it, on the loopback interface, that asks no other. */
+/** An empty npm registry on the loopback interface, without uplinks. */
 async function startRegistry() {
   const folder = await mkdtemp(join(tmpdir(), "new-user-registry-"));
   const port = await freePort();
@@ -246,7 +246,7 @@ async function startRegistry() {
   };
 }
 
-/** Linked, as developers have it; the working copy is the package, unpacked. @param {Place} place */
+/** Links the unpacked package, as developers do. @param {Place} place */
 export async function linked({ version, tgz, binary }) {
   const user = await newUser({ version, binary });
   try {
@@ -263,7 +263,7 @@ export async function linked({ version, tgz, binary }) {
 }
 
 /**
- * AgentWatch's own hook, then ours in its place, then the plugin in the place of that: each call counts once, and each
+ * AgentWatch's own hook, then this hook in its place, then the plugin in its place: each call counts once, and each
  * start of the gateway is told once. `oldHook` is a folder with AgentWatch's; a stand-in is made without it.
  *
  * @param {Place & { oldHook?: string | undefined }} place
@@ -272,7 +272,7 @@ export async function moved({ version, tgz, binary, oldHook }) {
   const port = await freePort();
   const url = `http://127.0.0.1:${port}`;
   const user = await newUser({ version, binary, port, env: { AGENTWATCH_URL: url } });
-  /** How often a start of the gateway was told. */
+  /** Number of records of a gateway's start. */
   const starts = async () => {
     const logs = await (await fetch(`${url}/api/logs?limit=200`)).json();
     return logs.filter((/** @type {any} */ { message }) => message === STARTED).length;
@@ -288,7 +288,7 @@ export async function moved({ version, tgz, binary, oldHook }) {
     await until(async () => (await starts()) > 0, "the old hook tells of the start");
     await user.stop();
     const before = await starts();
-    // Its call is in the session store alone; nobody counts it, as nobody counted before.
+    // Its call is in the session store only, and is not counted, as before the installation.
     await user.types(UPGRADE, "Moving from AgentWatch's own hook");
     await buildHook();
     await symlink(join(PROJECT, "examples"), join(user.shell.cwd, "examples"));
@@ -320,7 +320,7 @@ async function until(holds, what) {
   throw new Error(`it did not happen: ${what}`);
 }
 
-/** A hook in AgentWatch's manner: TypeScript, in a workspace, told by the environment. @param {string} folder */
+/** A hook like AgentWatch's: TypeScript, in a workspace, configured by the environment. @param {string} folder */
 async function standIn(folder) {
   await mkdir(folder, { recursive: true });
   const metadata =

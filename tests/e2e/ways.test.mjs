@@ -13,18 +13,18 @@ import { runScenario, scenarios } from "./scenarios.mjs";
 import { startLitellm, startLitellmEndpoint, startModelProxy } from "./services.mjs";
 import { startSync } from "./sync.mjs";
 
-/** What tells the ways apart: rounds of tools, both wire formats, equal calls at once, retries, summaries. */
+/** Scenarios in which the ways differ: rounds of tools, both wire formats, equal calls at once, retries, summaries. */
 const CHOSEN =
   /warm-up|two rounds|two agents|web chat|completions, streamed|cron job|twin|same moment|equal usage|one 500|one 429|abort|without usage|compaction/;
 /**
- * Where a provider told no tokens, LiteLLM counts some by itself, logs them as if they were told, and tells them its
- * client as well.
+ * Where a provider reports no tokens, LiteLLM counts tokens itself, logs them as if the provider had reported them, and
+ * reports them to its client too.
  */
 const COUNTED_BY_LITELLM = ["stream without usage", "abort of a slow answer"];
 const chosen = scenarios.filter(({ name }) => CHOSEN.test(name) && !COUNTED_BY_LITELLM.includes(name));
 
 for (const version of versions) {
-  describe(`OpenClaw ${version}, counted by the proxy alone and by LiteLLM alone`, { skip }, () => {
+  describe(`OpenClaw ${version}, counted by the proxy only and by LiteLLM only`, { skip }, () => {
     const { start, stop, world } = chain(version);
     before(() => start({ together: false }));
     after(stop);
@@ -33,16 +33,16 @@ for (const version of versions) {
         await withTimeout(runScenario(scenario, world()), 120_000, scenario.name);
       });
 
-    test("the proxy's figures are the provider's", () =>
+    test("the proxy's figures equal the provider's", () =>
       waitForTotals(world().provider, world().receivers.proxy, { settleMs: 2000 }));
-    test("LiteLLM's figures are the provider's", () =>
+    test("LiteLLM's figures equal the provider's", () =>
       waitForTotals(world().provider, world().receivers.litellm, {
         told: ({ api }) => (api === "openai" ? "all" : "nothing"),
         settleMs: 2000,
       }));
   });
 
-  describe(`OpenClaw ${version}, counted in every way at once`, { skip }, () => {
+  describe(`OpenClaw ${version}, counted in all ways at once`, { skip }, () => {
     const { start, stop, world } = chain(version);
     before(() => start({ together: true }));
     after(stop);
@@ -62,8 +62,8 @@ for (const version of versions) {
 }
 
 /**
- * gateway → our proxy → LiteLLM (OpenAI) → provider. Apart, each way has a state directory and a receiver of its own;
- * together all have the gateway's, and the plugin is there too.
+ * gateway → this proxy → LiteLLM (OpenAI) → provider. Apart, each way has its own state directory and receiver;
+ * together all have the gateway's, beside the plugin.
  *
  * @param {string} version
  */

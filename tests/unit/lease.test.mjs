@@ -322,7 +322,7 @@ test(
       assert.equal(log.filter((/** @type {string} */ line) => line.includes(what)).length, 1, log.join("\n"));
     await owner.stop();
     assert.deepEqual(wrong(faulty, 20), []);
-    assert.ok(readdirSync(spool).includes(name("folder")), "what is not ours is left alone");
+    assert.ok(readdirSync(spool).includes(name("folder")), "files of other programs are not changed");
   }),
 );
 

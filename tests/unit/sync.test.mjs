@@ -258,7 +258,7 @@ describe("alone", { concurrency: 4 }, () => {
   });
 
   test("unreadable files are reported, and read once they are readable", async (t) => {
-    if (process.getuid?.() !== 0) return t.skip("only root can run it as somebody else");
+    if (process.getuid?.() !== 0) return t.skip("only root can run it as another user");
     if ((statSync(tmpdir()).mode & 0o001) === 0) return t.skip(`others cannot reach ${tmpdir()}`);
     const { store, receiver, requests } = await world(t);
     // Another user, who may run the command and may not read one of the sessions.

@@ -78,13 +78,13 @@ test(`a thread that is killed ${KILLS} times under load loses nothing and counts
 /** How the process ends, and the number of its last answers that may be missing. */
 const ENDS = {
   "process.exit() in the turn of the last answer": { how: "exit", mayMiss: 0 },
-  "an exception that nobody catches": { how: "throw", mayMiss: 0 },
-  "a rejection that nobody handles": { how: "reject", mayMiss: 0 },
+  "an uncaught exception": { how: "throw", mayMiss: 0 },
+  "an unhandled rejection": { how: "reject", mayMiss: 0 },
   "a loop with nothing to do": { how: "idle", mayMiss: 0 },
   "SIGTERM, at which the gateway stops": { how: "term-stops", mayMiss: 0 },
   "SIGKILL a second after the last answer": { how: "kill", mayMiss: 0 },
   // The last ten, which came within the last 250 ms.
-  "SIGTERM that nobody handles": { how: "term-now", mayMiss: 10 },
+  "SIGTERM without a handler": { how: "term-now", mayMiss: 10 },
   "SIGKILL in the turn of the last answer": { how: "kill-now", mayMiss: 10 },
 };
 
