@@ -284,11 +284,13 @@ impl Brake {
     fn stop(&self, key: Option<u64>, who: &Who, next: Amount, now: Now) -> Option<Stop> {
         let fitting = self.fits(who);
         let allowances = self.allowances().enumerate();
-        let stopping = allowances.filter(|(place, (allowance, meter))| {
-            let bit = 1 << place;
+        let may_stop = allowances.filter(|(place, (allowance, _))| {
+            allowance.then == Then::Stop && fitting & (1 << place) != 0
+        });
+        let stopping = may_stop.filter(|(place, (allowance, meter))| {
             let others = self.under_way.iter();
-            let others =
-                others.filter(|(other, call)| Some(**other) != key && call.fits & bit != 0);
+            let others = others
+                .filter(|(other, call)| Some(**other) != key && call.fits & (1 << place) != 0);
             let (count, begun) = others.fold((0, Amount::default()), |(count, sum), (_, call)| {
                 (count + 1, sum.plus(call.amount))
             });
@@ -298,9 +300,8 @@ impl Brake {
             let all = number(taken.plus(next).like(allowance.limit));
             let is_first = spent == 0 && count == 0;
             // Where nothing is known of the next call, the limit itself is the end.
-            let is_over =
-                spent >= limit || number(taken.like(allowance.limit)) >= limit || all > limit;
-            allowance.then == Then::Stop && fitting & bit != 0 && is_over && !is_first
+            let is_over = number(taken.like(allowance.limit)) >= limit || all > limit;
+            is_over && !is_first
         });
         let longest = stopping
             .map(|(_, stopping)| stopping)

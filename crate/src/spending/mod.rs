@@ -1,13 +1,16 @@
-//! What calls cost, why, and a brake: attribution ([`who`]), allowances ([`settings`], [`window`], [`allowance`]),
-//! losses of the prompt cache ([`cache`]), what fills prompts ([`prompt_bill`]) and the forecast of the month ([`forecast`]).
+//! What calls cost, why, and a brake: attribution ([`who`]), allowances ([`settings`], [`window`], [`allowance`]), the
+//! runaway alarm ([`alarm`]), losses of the prompt cache ([`cache`]), what fills prompts ([`prompt_bill`]), and the
+//! forecast of the month ([`forecast`]).
 //!
 //! Pure: time comes in as an argument, effects go out as values, and state is plain structs that serde writes. Times are
 //! ms since 1970, durations are ms unless their name says seconds, money is in USD.
 
+pub mod alarm;
 pub mod allowance;
 pub mod cache;
 pub mod daily;
 pub mod forecast;
+pub mod loops;
 mod meter;
 pub mod prompt_bill;
 mod recent;

@@ -118,6 +118,11 @@ pub fn date_of(zone: &TimeZone, at_ms: u64) -> Date {
     zone.to_datetime(timestamp(at_ms)).date()
 }
 
+/// The hour that the clock shows at a moment, 0 to 23.
+pub fn hour_of(zone: &TimeZone, at_ms: u64) -> i8 {
+    zone.to_datetime(timestamp(at_ms)).hour()
+}
+
 /// The first moment of a date.
 pub fn begin_of(zone: &TimeZone, date: Date) -> Option<u64> {
     let begins = date.to_zoned_datetime(zone.clone()).ok()?;
