@@ -242,5 +242,8 @@ function readJournal(folder: string): { status: Status; faults: string[] } {
   const faults = files.list("journal").flatMap(([, , , fault]) => (fault ? `${fault}: ${LEFT_OUT}` : []));
   // Open calls become final a moment after the next start.
   const pending = Number(waiting) + Number(open);
-  return { status: { waiting: pending, records_waiting, journal_bytes, journal_corrupt, newer_files }, faults };
+  return {
+    status: { waiting: pending, records_waiting, journal_bytes, journal_corrupt, newer_files },
+    faults,
+  };
 }
