@@ -307,7 +307,7 @@ fn a_store_of_the_configuration_has_its_agents() {
         folder.store = Some(SessionStore { path, owner: None });
         let mut reader = folder.reader(Options::default());
         let Step::Batch(batch) = reader.step().unwrap() else {
-            panic!("{given}: no batch")
+            unreachable!("{given}: no batch")
         };
         assert!(batch.rows.contains("agent:ant:main"), "{}", batch.rows);
         assert!(batch.session.starts_with('~') && batch.session.ends_with("/k"));
