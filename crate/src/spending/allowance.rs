@@ -2,7 +2,7 @@
 //!
 //! **Spend** is counted when a call ends, by its true figure: USD from the cost, whatever its source; tokens of the whole
 //! prompt and of the answer. A call belongs to the window in which it ended. One that is told of after that window closed
-//! (the session store may tell of old calls) is not counted in the next, but as `late`. A call of unknown cost counts its
+//! (the session store may tell of old calls) is counted as `late`, and in no later window. A call of unknown cost counts its
 //! tokens, and as `unpriced`.
 //!
 //! **Warnings** come once a window at 80 % and once at 100 %; a single call that passes both gives the second alone.
@@ -352,6 +352,7 @@ impl Brake {
             if is_last {
                 meter.add(spent);
                 warnings.extend(warnings_of(&self.held, held.place, meter));
+                is_late = true;
             }
             meter.advance(&held.allowance, spent.at_ms, spent.ran_ms);
             if is_hit && !is_last {
