@@ -63,7 +63,6 @@ export class Pipeline {
   readonly #exports: RequestLoop;
   readonly #poster: Poster;
   readonly #pack = new Pack();
-  /** Events of this thread. */
   readonly #queue: Queue;
   readonly #inbox: Inbox;
   readonly #ownership: Ownership;
@@ -482,7 +481,7 @@ export class Pipeline {
     return wakeInMs;
   }
 
-  /** Does outside of the core what its work made necessary. */
+  /** Follows up the core's work: acknowledges events, wakes the outlets, and schedules the next due work. */
   #followUp(wakeInMs: number): void {
     this.#acknowledge();
     if (this.#ownership.standing === "owner") this.#statusWriter.schedule(() => this.status());
