@@ -1,5 +1,5 @@
 //! Sessions: the attributes that their calls inherit, and the sums of their counted calls, which are compared with
-//! reported totals.
+//! reported totals. The submodules read OpenClaw's session store.
 
 pub mod bookmark;
 pub mod database;

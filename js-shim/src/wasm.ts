@@ -86,7 +86,7 @@ export interface LogReader {
   free(): void;
 }
 
-/** Reads the session store in steps; see `crate/src/wasm_sessions.rs`. It has to be freed. */
+/** Reads the session store in steps; see `crate/src/bindings/sessions.rs`. It has to be freed. */
 export interface StoreReader {
   step(): string | undefined;
   sessions(): number;

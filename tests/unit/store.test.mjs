@@ -1,8 +1,12 @@
 // The session store, read in increments: each call once, also when files are cut, moved or rewritten.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
+import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
 import { after, beforeEach, describe, test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import { zstdCompressSync } from "node:zlib";
+import { readStore } from "../../dist/store.js";
 import { answer, BEGIN, Database, header, lines, question, Store } from "./stored.mjs";
 
 /** @type {Store} */
@@ -226,7 +230,6 @@ describe("files", () => {
   test("reading may end after any batch, and continues behind it", async () => {
     const count = 1_000;
     store.write("big.jsonl", lines(...range(1, count).flatMap((n) => [question(n, 500), answer(n)])));
-    const { readStore } = await import("../../dist/store.js");
     const found = [];
     for (let isDone = false; !isDone; ) {
       isDone = true;
@@ -354,7 +357,6 @@ describe("databases", () => {
 
   test("a database without tables yet is read when it has them", async () => {
     const { DatabaseSync } = await import("node:sqlite");
-    const { mkdirSync } = await import("node:fs");
     const folder = `${store.stateDir}/agents/main/agent`;
     mkdirSync(folder, { recursive: true });
     const begun = new DatabaseSync(`${folder}/openclaw-agent.sqlite`);
@@ -377,7 +379,6 @@ describe("databases", () => {
     database.close();
     await store.read();
     assert.match(store.problems.join(), /has no transcript_events\.event_json, so it is not read/);
-    const { writeFileSync } = await import("node:fs");
     writeFileSync(`${store.stateDir}/agents/main/agent/openclaw-agent.sqlite`, "no database at all");
     await store.read();
     assert.match(store.problems.join(), /openclaw-agent\.sqlite cannot be read: file is not a database/);
@@ -389,4 +390,42 @@ test("a damaged packed file is reported, and the rest is read", async () => {
   store.write("t.jsonl", lines(answer(2)));
   assert.deepEqual(await store.numbers(), [2]);
   assert.match(store.problems.join(), /s\.jsonl\.deleted\..*\.zst cannot be read/);
+});
+
+describe("what stands in the way of a file", () => {
+  test("a named pipe or a folder is named and holds up nothing, a link is followed", async () => {
+    store.write("s.jsonl", lines(answer(1)));
+    writeFileSync(join(store.stateDir, "elsewhere"), lines(answer(2)));
+    symlinkSync(join(store.stateDir, "elsewhere"), store.path("linked.jsonl"));
+    symlinkSync("/nowhere", store.path("dangling.jsonl"));
+    mkdirSync(store.path("folder.jsonl"));
+    const database = join(store.stateDir, "agents", "ant", "agent", "openclaw-agent.sqlite");
+    mkdirSync(dirname(database), { recursive: true });
+    for (const path of [store.path("pipe.jsonl"), database]) spawnSync("mkfifo", [path]);
+    assert.deepEqual((await store.numbers()).sort(), [1, 2]);
+    const problems = store.problems.map((problem) => problem.slice(problem.lastIndexOf("/") + 1)).sort();
+    assert.deepEqual(problems, [
+      "folder.jsonl is a folder, not a file",
+      "openclaw-agent.sqlite is a named pipe, not a file",
+      "pipe.jsonl is a named pipe, not a file",
+    ]);
+    assert.deepEqual(await store.numbers(), []);
+  });
+
+  test("a reading that is broken off leaves no file and no database open", async () => {
+    const open = () => readdirSync("/proc/self/fd").length;
+    store.write("s.jsonl", lines(...range(1, 2_000).flatMap((n) => [question(n, 500), answer(n)])));
+    const database = await Database.make(store);
+    for (const n of range(1, 500)) database.append("d", question(n, 900), answer(n));
+    database.close();
+    const before = open();
+    for (const most of [1, 2, 3, 4]) {
+      let batches = 0;
+      for await (const _ of readStore(store.stateDir, new Map(), { io: store.io })) {
+        batches += 1;
+        if (batches === most) break;
+      }
+      assert.equal(open(), before, `after ${most}`);
+    }
+  });
 });

@@ -41,7 +41,7 @@ extern "C" {
 }
 
 /// Our own functions throw errors alone.
-fn fault(error: JsValue) -> Fault {
+pub(super) fn fault(error: JsValue) -> Fault {
     let message = error.dyn_ref::<Error>().map(Error::message);
     message.map_or_else(|| "no reason was given".to_owned(), String::from)
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use js_sys::{Array, Error, Uint8Array};
 use wasm_bindgen::prelude::*;
 
+use super::host::fault;
 use crate::host::Fault;
 use crate::sessions::host::{Cell, Cells, FileStat, OpenFile, StoreHost};
 use crate::sessions::places::{self, SessionStore};
@@ -52,12 +53,6 @@ extern "C" {
 
     #[wasm_bindgen(method)]
     fn close(this: &JsOpenFile);
-}
-
-/// Our own functions throw errors alone.
-fn fault(error: JsValue) -> Fault {
-    let message = error.dyn_ref::<Error>().map(Error::message);
-    message.map_or_else(|| "no reason was given".to_owned(), String::from)
 }
 
 fn cell(value: JsValue) -> Cell {
