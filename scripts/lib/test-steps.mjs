@@ -86,7 +86,7 @@ async function wholeWay(version) {
 const OWN_STEP = /(package|latency|durability|series|ways)\.test\.mjs$/;
 
 /** Tests that do not depend on the gateway's version; they run on the faster one. */
-const ON_OLDEST = /(stock|cost|otlp)\.test\.mjs$/;
+const ON_OLDEST = /(stock|cost|invoice|otlp)\.test\.mjs$/;
 
 /**
  * @param {string} file
