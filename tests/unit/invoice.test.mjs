@@ -271,3 +271,28 @@ test("a state directory's url and token are the gateway's", async (t) => {
   const { code, stderr } = await run(args, { AGENTWATCH_TOKEN: "", OPENROUTER_MANAGEMENT_KEY: KEY });
   assert.equal(code, 0, stderr);
 });
+
+test("the gateway's own command takes its configuration, whose token goes to no other url", async (t) => {
+  const { operatorCommand } = await import(new URL("../../dist/operator.js", import.meta.url).href);
+  const calls = ledger("openai");
+  const api = await provider(t, "openai", calls);
+  const url = await agentwatch(t, "openai", calls);
+  /** @type {(string | undefined)[]} */
+  const shown = [];
+  const elsewhere = await serve(t, ({ headers }, response) => {
+    shown.push(headers.authorization);
+    json(response, { detail: "no" }, 401);
+  });
+  const inside = {
+    config: { plugins: { entries: { agentwatch: { config: { url, token: TOKEN } } } } },
+    version: "2026.9.6",
+  };
+  process.env.OPENAI_ADMIN_KEY = KEY;
+  t.after(() => delete process.env.OPENAI_ADMIN_KEY);
+  const said = ["log", "error"].map((name) => t.mock.method(console, /** @type {"log"} */ (name), () => {}));
+  const args = ["reconcile", "--provider", "openai", "--since", "20d", "--api", api.url, "--json"];
+  assert.equal(await operatorCommand(args, inside), 0);
+  assert.equal(JSON.parse(said[0]?.mock.calls[0]?.arguments[0]).sums.matched.rows, 20);
+  assert.equal(await operatorCommand([...args, "--url", elsewhere], inside), 2);
+  assert.deepEqual(shown, [undefined]);
+});
