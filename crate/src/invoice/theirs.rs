@@ -8,6 +8,7 @@
 //! Anthropic, "Usage and Cost API" (platform.claude.com/docs/en/manage-claude/usage-cost-api): likewise, times as RFC 3339;
 //! at most 31 buckets. `uncached_input_tokens` has no cached tokens in it. `amount` is cents, as a text:
 //! `"123.45"` is 1.23 USD. Costs of Priority Tier are in no report. It has no number of requests.
+//! Its successor, `/v1/organizations/analytics/usage`, is a beta of August 2026.
 //!
 //! OpenRouter, "Get user activity" (openrouter.ai/docs/api/api-reference/analytics/get-user-activity): the last 30 UTC days
 //! that have ended, no pages. What a call with a key of one's own costs at the other provider is beside `usage`, in
