@@ -87,7 +87,9 @@ type Result = [status: number, lines: string[], outcome: unknown];
 export async function reconcileCommand(args: string[], inside?: Inside): Promise<number> {
   let options: Options;
   try {
-    options = parseArgs({ args, options: OPTIONS }).values;
+    const parsed = parseArgs({ args, options: OPTIONS, allowPositionals: true });
+    options = parsed.values;
+    if (parsed.positionals.length > 0) throw new SettingError("reconcile takes options alone");
   } catch (error) {
     const text = `${(error as Error).message}; --help shows the options`;
     return fail(text, args.includes("--json"));
@@ -133,11 +135,12 @@ async function findPlaces(options: Options, inside: Inside | undefined): Promise
   const { variable, api } = PROVIDERS[options.provider ?? ""] ?? { variable: "", api: "" };
   const { config, problem } = findPlace(options, inside?.config);
   const given = options.url === undefined ? {} : { url: options.url };
-  const found = inside ? await gatewaySettings(config, true) : await commandSettings(config, given);
-  const settings = { ...found.settings, ...given };
+  // With another url the gateway's token stays at home.
+  const isGateways = inside !== undefined && options.url === undefined;
+  const found = isGateways ? await gatewaySettings(config, true) : await commandSettings(config, given);
   for (const text of [problem, ...found.problems]) if (text) printError(text);
   const { judge } = await import("./doctor.js");
-  const { url, token } = judge(settings);
+  const { url, token } = judge(found.settings);
   if (url === undefined)
     throw new SettingError("there is no usable url to ask AgentWatch: set url, or --url");
   return {
@@ -157,20 +160,21 @@ async function findKey(ref: string | undefined, variable: string, config: Gatewa
       `${variable} is not set: it holds the key that may read the usage; or name it with --key-ref`,
     );
   }
-  const [, source, name, id] = /^([^:]+):([^:]*):(.+)$/.exec(ref) ?? [];
-  if (!source)
-    throw new SettingError(
-      `--key-ref ${ref}: write <source>:<provider>:<id>, such as env:default:${variable}`,
-    );
+  const [, source, name, id = ""] = /^([^:]+):([^:]*):(.+)$/.exec(ref) ?? [];
+  // It is not repeated: who took the option for the key's own place wrote the key there.
+  if (!source || (source === "env" && !/^[A-Z_][A-Z0-9_]*$/i.test(id)))
+    throw new SettingError(`--key-ref: write <source>:<provider>:<id>, such as env:default:${variable}`);
   const secret = await resolveReference(config, "--key-ref", { source, provider: name || "default", id });
-  if (typeof secret !== "string") throw new SettingError(`--key-ref ${ref} ${secret.why}`);
-  return checked(secret.trim(), `--key-ref ${ref}`);
+  if (typeof secret !== "string") throw new SettingError(`--key-ref ${secret.why}`);
+  return checked(secret.trim(), "--key-ref");
 }
 
 /** A key that can stand in a header, and that is long enough to be told from other text. */
 function checked(key: string, from: string): string {
-  if (/^[\x21-\x7e]{8,}$/.test(key)) return key;
-  throw new SettingError(`${from} holds no key: one has at least 8 characters, and no blanks or line breaks`);
+  if (/^[\w.~+/=:-]{8,}$/.test(key)) return key;
+  throw new SettingError(
+    `${from} holds no key: one has at least 8 letters, digits and .~+/=:- and nothing else`,
+  );
 }
 
 /** The address of an API; a key goes unencrypted to this machine alone. */
@@ -200,9 +204,7 @@ async function ask(invoice: Invoice, { api, key, url, token }: Places): Promise<
     );
     const wait = invoice.answered(status, retryAfterMs, why);
     if (wait > 0)
-      printError(
-        `waiting ${Math.ceil(wait / 1_000)} s, as ${of_provider ? "the provider" : "AgentWatch"} asks`,
-      );
+      printError(`waiting ${Math.ceil(wait / 1_000)} s for ${of_provider ? "the provider" : "AgentWatch"}`);
     await sleep(wait);
   }
 }

@@ -43,8 +43,10 @@ export async function get(
       retryAfterMs: delayOf(response.headers.get("retry-after")),
     };
   } catch (error) {
-    const { name, cause } = error as Error & { cause?: { code?: string } };
-    const why = abort.signal.aborted ? `nothing came for ${TIMEOUT_MS / 1_000} s` : (cause?.code ?? name);
+    const { name, cause } = error as Error & { cause?: { code?: string; message?: string } };
+    const why = abort.signal.aborted
+      ? `nothing came for ${TIMEOUT_MS / 1_000} s`
+      : (cause?.code ?? cause?.message ?? name);
     return { status: 0, why, retryAfterMs: undefined };
   } finally {
     clearTimeout(timer);

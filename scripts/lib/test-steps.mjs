@@ -13,6 +13,7 @@ import {
   wasmTools,
 } from "../setup.mjs";
 import { cargoDeny } from "./cargo-deny.mjs";
+import { clawhub } from "./clawhub.mjs";
 import { collector } from "./collector.mjs";
 import { litellm } from "./litellm.mjs";
 import { buildReceiver, packPlugin } from "./package.mjs";
@@ -31,6 +32,7 @@ export const preparations = {
   [OLDEST]: () => openclaw(OLDEST),
   [NEWEST]: () => openclaw(NEWEST),
   chromium,
+  clawhub,
   collector,
   litellm,
   cargoDeny,
@@ -165,8 +167,9 @@ export const steps = [
   })),
   {
     name: "package",
-    about: "what the package holds, and what OpenClaw's install scanners say",
-    needs: ["npm", "node24", "wasm", "tools", OLDEST, NEWEST],
+    about:
+      "what the package holds, what OpenClaw's install scanners say, and whether npm and ClawHub would publish it",
+    needs: ["npm", "node24", "wasm", "tools", "clawhub", OLDEST, NEWEST],
     run: async (run) => {
       const env = { AGENTWATCH_TGZ: await built(), OPENCLAW_VERSIONS: OPENCLAW_VERSIONS.join(",") };
       await nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "package.test.mjs")], env);

@@ -1,16 +1,28 @@
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { execFileSync, spawnSync } from "node:child_process";
+import {
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { homedir, tmpdir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { MOST } from "../../scripts/build.mjs";
 import { cacheRoot } from "../../scripts/lib/cache.mjs";
+import { clawhub as clawhubProgram } from "../../scripts/lib/clawhub.mjs";
 import { openclaw } from "../../scripts/lib/openclaw.mjs";
 import { SCRIPTS } from "../../scripts/lib/scripts.mjs";
+import { OPENCLAW_VERSIONS } from "../../scripts/setup.mjs";
 import { skip, tgz, versions } from "./options.mjs";
 
+const [OLDEST = "", NEWEST = ""] = OPENCLAW_VERSIONS;
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 
 describe("the package", { skip }, () => {
@@ -86,6 +98,84 @@ describe("the package", { skip }, () => {
       assert.deepEqual([critical, warn], [0, 0], JSON.stringify(findings, null, 1));
     });
   }
+});
+
+describe("publishing the package", { skip }, () => {
+  const folder = mkdtempSync(join(tmpdir(), "agentwatch-publish-"));
+  after(() => rmSync(folder, { recursive: true, force: true }));
+  const root = join(folder, "package");
+  if (tgz) execFileSync("tar", ["-xzf", tgz, "-C", folder]);
+  const read = () => JSON.parse(readFileSync(join(root, "package.json"), "utf8"));
+
+  /** Runs ClawHub's command as nobody who is signed in. @param {string[]} args */
+  async function clawhub(...args) {
+    const { status, stdout, stderr } = spawnSync(
+      process.execPath,
+      ["--no-warnings", await clawhubProgram(), "package", ...args, "--json"],
+      { cwd: folder, encoding: "utf8", env: { PATH: process.env.PATH, HOME: folder }, timeout: 120_000 },
+    );
+    return { status, stderr, document: stdout.trim() === "" ? undefined : JSON.parse(stdout) };
+  }
+
+  /** What a copy of the package has instead. @param {(manifest: any) => void} change */
+  function copy(change) {
+    const other = mkdtempSync(join(folder, "copy-"));
+    cpSync(root, other, { recursive: true });
+    const manifest = read();
+    change(manifest);
+    writeFileSync(join(other, "package.json"), JSON.stringify(manifest));
+    return other;
+  }
+
+  test("says with which gateways it works: from the oldest that is tested on, built against the newest", () => {
+    const { compat, build } = read().openclaw;
+    assert.deepEqual(compat, { pluginApi: `>=${OLDEST}` });
+    assert.deepEqual(build, { openclawVersion: NEWEST });
+  });
+
+  // As ClawHub does it: an older gateway passes over fields of the manifest that newer ones have.
+  test(`the Plugin Inspector finds nothing in it against OpenClaw ${NEWEST}`, async () => {
+    // The registry is not asked where the gateway is named.
+    const against = ["--openclaw", dirname(await openclaw(NEWEST)), "--out", join(folder, "reports")];
+    const { status, document, stderr } = await clawhub("validate", root, ...against);
+    assert.equal(status, 0, stderr);
+    assert.equal(document.targetOpenClaw.version, NEWEST);
+    assert.deepEqual([document.status, document.issues], ["pass", []]);
+    assert.deepEqual(Object.values(document.summary), [0, 0, 0, 0]);
+    const bad = copy(({ openclaw }) => delete openclaw.compat);
+    const other = await clawhub("validate", bad, ...against);
+    const codes = other.document.issues.map((/** @type {{ code: string }} */ { code }) => code);
+    assert.deepEqual(codes, ["package-plugin-api-compat-missing"], "the inspector works");
+  });
+
+  test("ClawHub would take it", async () => {
+    const source = ["--source-repo", "owner/repository", "--source-commit", "0".repeat(40)];
+    const { status, document, stderr } = await clawhub("publish", root, "--dry-run", ...source);
+    assert.equal(status, 0, stderr);
+    const { name, family, version, files } = document;
+    assert.deepEqual([name, family, version], [read().name, "code-plugin", read().version]);
+    assert.equal(files, filesIn(root).length);
+    for (const field of ["compat", "build"]) {
+      const bad = copy(({ openclaw }) => delete openclaw[field]);
+      const refused = await clawhub("publish", bad, "--dry-run", ...source);
+      assert.notEqual(refused.status, 0, `without ${field}`);
+      assert.match(refused.stderr, /pluginApi|openclawVersion/);
+    }
+  });
+
+  test("npm would take it, and corrects nothing", () => {
+    const args = ["publish", String(tgz), "--dry-run", "--ignore-scripts"];
+    const { status, stderr } = spawnSync("npm", args, { cwd: folder, encoding: "utf8", timeout: 60_000 });
+    assert.equal(status, 0, stderr);
+    const warnings = stderr.split("\n").filter((line) => /^npm (warn|error)/i.test(line));
+    // A dry run needs nobody who is signed in, and says so.
+    assert.deepEqual(
+      warnings.filter((line) => !line.includes("requires you to be logged in")),
+      [],
+    );
+    assert.match(stderr, /with tag latest and public access/);
+    assert.deepEqual(read().publishConfig, { access: "public", provenance: true });
+  });
 });
 
 /** @param {string} root @returns {string[]} Paths below it, sorted. */

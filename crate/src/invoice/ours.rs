@@ -90,7 +90,9 @@ impl Ours {
         values.feed(bytes, &mut |event| {
             listed.records += 1;
             let record = match event {
-                Event::Data(text) => serde_json::from_slice::<Record>(text).ok(),
+                Event::Data(bytes) => std::str::from_utf8(bytes)
+                    .ok()
+                    .and_then(|text| serde_json::from_str::<Record>(text).ok()),
                 Event::TooLong => None,
             };
             if record

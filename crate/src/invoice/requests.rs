@@ -7,6 +7,7 @@ use super::figures::{later, start_of};
 use super::names::base;
 use super::theirs::Report;
 use super::{Invoice, MOST_BYTES, Provider};
+use crate::json_stream::Values;
 
 /// How often a request is made that fails in a way that may pass.
 const MOST_TRIES: u32 = 6;
@@ -231,6 +232,8 @@ impl Invoice {
         if matches!(status, 0 | 408 | 429 | 500 | 502..=504 | 529)
             && !(status == 0 && self.has_read())
         {
+            // A list that broke off begins anew.
+            self.values = Values::default();
             return self
                 .patience
                 .pause(who, status, retry_after_ms, why)

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::fake::{Call, DAY, NOW, play, wanted};
+use super::fake::{Call, DAY, NOW, play, record, stock, wanted};
 use super::figures::{DAY_MS, day_of};
+use super::requests::Step;
 use super::*;
 
 fn call() -> impl Strategy<Value = Call> {
@@ -253,6 +254,44 @@ fn pauses_are_as_told_and_end() {
         .map(|_| invoice.answered(0, None, "ECONNREFUSED"))
         .collect();
     assert!(said[2].clone().unwrap_err().contains("ECONNREFUSED"));
+}
+
+#[test]
+fn a_list_that_breaks_off_is_read_again_or_refused() {
+    let call = one(0, 0, [100, 10, 50, 0], 0.25);
+    let list = json!([
+        stock(record(Provider::OpenAi, 0, &call)),
+        stock(record(Provider::OpenAi, 1, &call))
+    ]);
+    let text = list.to_string();
+    for cut in [1, 20, text.len() - 30] {
+        let mut invoice = Invoice::new(wanted(Provider::OpenAi), NOW).unwrap();
+        let costs = Step::Costs {
+            model: "openai/gpt-4o".to_owned(),
+            agent: None,
+            count: 2,
+        };
+        invoice.steps = [costs].into();
+        invoice.feed(&text.as_bytes()[..cut]);
+        assert_eq!(
+            invoice.answered(0, None, "ECONNRESET"),
+            Ok(Said::Wait(1_000))
+        );
+        invoice.feed(text.as_bytes());
+        assert_eq!(invoice.answered(200, None, ""), Ok(Said::Next));
+        let sums: Vec<_> = invoice.ours.models.values().collect();
+        assert_eq!(
+            sums[0].calls,
+            Some(2),
+            "each once, whatever was read before"
+        );
+        assert_eq!(invoice.ours.left_out.len(), 0);
+        // A day's list has no ids to tell its calls by.
+        invoice.steps = [Step::Day(day_of(DAY))].into();
+        invoice.feed(&text.as_bytes()[..text.len() - 30]);
+        let why = invoice.answered(0, None, "ECONNRESET").unwrap_err();
+        assert!(why.contains("broke off (ECONNRESET)"), "{why}");
+    }
 }
 
 #[test]
