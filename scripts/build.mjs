@@ -37,9 +37,9 @@ async function compileModule() {
   const kind = ["--target", "web", "--no-pack", "--mode", "no-install"];
   const output = ["--out-dir", WASM_OUT, "--out-name", "agentwatch"];
   // A target folder of its own: other builds with other flags would throw this one's work away.
-  const cargo = ["--locked", "--target-dir", join(PROJECT, "target", "wasm")];
+  const cargo = ["--target-dir", join(PROJECT, "target", "wasm")];
   await withProgress("compile the core to WebAssembly", () =>
-    run(wasmPack, ["build", "crate", ...kind, ...output, "--", ...cargo], { cwd: PROJECT, env }),
+    run(wasmPack, ["build", "crate", ...kind, ...output, "--", "--locked", ...cargo], { cwd: PROJECT, env }),
   );
   await cp(join(WASM_OUT, "agentwatch_bg.wasm"), join(NEW, MODULE));
   await wrapGlue(join(WASM_OUT, "agentwatch.js"), join(APART, "glue.js"));
