@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::counter::Counter;
+use crate::delivery::calls::{CallCounts, Receiver};
 use crate::delivery::collector::CollectorStatus;
 use crate::ledger::LedgerCounts;
-use crate::outbox::{OutboxCounts, Receiver};
 
-/// Counters beside those of the ledger and the outbox.
+/// Counters beside those of the ledger and the outlet of calls.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Counts {
     /// Events by source.
@@ -97,7 +97,7 @@ pub struct Status<'a> {
     pub ledger: LedgerCounts,
     /// See there.
     #[serde(flatten)]
-    pub outbox: &'a OutboxCounts,
+    pub outbox: &'a CallCounts,
     /// Number of pending calls.
     pub open: usize,
     /// Number of calls that wait to be sent.

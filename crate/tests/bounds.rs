@@ -8,7 +8,7 @@
 
 mod common;
 
-use agentwatch_openclaw::extras::Extras;
+use agentwatch_openclaw::delivery::records::Records;
 use agentwatch_openclaw::journal::log::Entry;
 use agentwatch_openclaw::ledger::{Ledger, Slot};
 use agentwatch_openclaw::observe::{self, Event, SOURCES};
@@ -101,17 +101,17 @@ fn calls_that_wait_for_the_session_store_stay_within_the_bound() {
 
 #[test]
 fn a_batch_of_records_is_bounded_by_its_bytes() {
-    let mut extras = Extras::new(1_000, 1);
-    extras.expect_ids(true);
+    let mut records = Records::new(1_000, 1);
+    records.expect_ids(true);
     let longest = 300 * 1024;
     for size in [longest, 1_000, 1_000].into_iter().chain([2_000; 300]) {
         let record = Written::new(1, &"x".repeat(size)).unwrap();
-        extras.push(record, Entry::default(), 0, 0);
+        records.push(record, Entry::default(), 0, 0);
     }
     let mut bodies = Vec::new();
-    while let Some(request) = extras.begin(10_000, true) {
+    while let Some(request) = records.begin(10_000, true) {
         bodies.push(request.body.unwrap().len());
-        extras.answered(
+        records.answered(
             &agentwatch_openclaw::answer::Reply::of(200, r#"{"status": "ok"}"#),
             10_000,
         );
@@ -121,7 +121,7 @@ fn a_batch_of_records_is_bounded_by_its_bytes() {
         bodies[1..].iter().all(|bytes| *bytes <= 256 * 1024),
         "{bodies:?}"
     );
-    assert!(bodies.len() < 6 && extras.delivered == 303, "{bodies:?}");
+    assert!(bodies.len() < 6 && records.delivered == 303, "{bodies:?}");
 }
 
 #[test]

@@ -14,9 +14,9 @@ use std::collections::HashSet;
 use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::call::{Cost, CostSource, IdMint, ModelCall, Outcome, Usage};
 use agentwatch_openclaw::config::{RawSettings, Settings};
+use agentwatch_openclaw::delivery::calls::{Calls, Request};
 use agentwatch_openclaw::facts::Scalar;
 use agentwatch_openclaw::journal::log::Entry;
-use agentwatch_openclaw::outbox::{Outbox, Request};
 use agentwatch_openclaw::time::Now;
 use common::server::{Dice, Fate, Kind, Server};
 
@@ -24,7 +24,7 @@ use common::server::{Dice, Fate, Kind, Server};
 struct Run {
     seed: u64,
     dice: Dice,
-    outbox: Outbox,
+    outbox: Calls,
     settings: Settings,
     server: Server,
     pushed: Vec<String>,
@@ -43,7 +43,7 @@ impl Run {
         Self {
             seed,
             dice: Dice(IdMint::new(seed)),
-            outbox: Outbox::new(&settings, seed),
+            outbox: Calls::new(&settings, seed),
             settings,
             server: Server::new(kind),
             pushed: Vec::new(),

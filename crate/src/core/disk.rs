@@ -81,15 +81,15 @@ impl Core {
             false => MAX_WAITING_WITHOUT_DISK,
         };
         // Not only what is on disk already: a long backlog must not hold up what is new.
-        let has_room = self.outbox.len() < most;
+        let has_room = self.calls.len() < most;
         if !has_room && !takes {
-            return self.outbox.dropped("queue_full", 1);
+            return self.calls.dropped("queue_full", 1);
         }
         self.counts.journalled += u64::from(takes);
         let (entry, written_at) = self.journal.call(&call, has_room);
         if has_room {
             let written_at = if takes { written_at } else { 0 };
-            self.outbox.push(call, entry, written_at, now.mono_ms);
+            self.calls.push(call, entry, written_at, now.mono_ms);
         }
         self.shrink(now);
     }
@@ -105,37 +105,38 @@ impl Core {
 
     pub(super) fn append_record(&mut self, record: Written, now: Now) {
         let takes = self.disk.takes();
-        let has_room = self.extras.has_room();
+        let has_room = self.records.has_room();
         if !has_room && !takes {
-            return self.extras.dropped.add("queue_full");
+            return self.records.dropped.add("queue_full");
         }
         let (entry, written_at) = self.journal.record(&record, has_room);
         if has_room {
             let written_at = if takes { written_at } else { 0 };
-            self.extras.push(record, entry, written_at, now.mono_ms);
+            self.records.push(record, entry, written_at, now.mono_ms);
         }
         self.shrink(now);
     }
 
     fn shrink(&mut self, now: Now) {
         let (calls, records, unread) = self.journal.shrink();
-        self.outbox.dropped("disk_full", calls);
-        self.extras.dropped.add_some("disk_full", records);
+        self.calls.dropped("disk_full", calls);
+        self.records.dropped.add_some("disk_full", records);
         if let Some(collector) = &mut self.collector {
             collector.gave_up(unread, &mut self.voice, now.mono_ms);
         }
     }
 
-    pub(super) fn acknowledge_settled(&mut self) {
+    pub(super) fn acknowledge_taken(&mut self) {
         // Who follows the journal has what is on disk; nobody else waits for it.
         if self.settings.is_off && self.disk.takes() {
-            self.outbox.let_go();
-            self.extras.let_go();
+            self.calls.acknowledge_durable();
+            self.records.acknowledge_durable();
         }
-        self.journal.acknowledge_calls(&self.outbox.take_settled());
-        let records = self.extras.take_settled();
+        self.journal
+            .acknowledge_calls(&self.calls.take_acknowledged());
+        let records = self.records.take_acknowledged();
         self.journal.acknowledge(Kind::Records, records);
-        for (call, status) in self.outbox.take_refused() {
+        for (call, status) in self.calls.take_refused() {
             let naming = &self.settings.naming;
             self.journal
                 .refuse(&crate::agentwatch::refused(&call, naming, status));
@@ -323,8 +324,8 @@ impl Core {
     }
 
     fn written(&mut self, upto: u64) {
-        self.outbox.written(upto);
-        self.extras.written(upto);
+        self.calls.written(upto);
+        self.records.written(upto);
     }
 
     /// The disk took none or only a part of the last changes. Sending goes on from memory.
@@ -348,12 +349,12 @@ impl Core {
         let journal = &mut self.journal;
         // It was allowed to be sent without the disk, and still is.
         let old = self
-            .outbox
+            .calls
             .journal_anew(|call| (journal.call(call, true).0, 0));
         journal.acknowledge(Kind::Calls, old);
-        self.outbox.wait_for_disk();
+        self.calls.wait_for_disk();
         let old = self
-            .extras
+            .records
             .journal_anew(|record| journal.record(record, true).0);
         journal.acknowledge(Kind::Records, old);
     }

@@ -2,10 +2,10 @@
 
 use super::Core;
 use crate::call::{ModelCall, Outcome};
+use crate::delivery::calls::Receiver;
 use crate::identity;
 use crate::journal::Frame;
 use crate::ledger::Settled;
-use crate::outbox::Receiver;
 use crate::records::Record;
 use crate::time::Now;
 use crate::voice::Level;
@@ -70,12 +70,12 @@ impl Core {
     pub(super) fn enrich(&mut self, now: Now) {
         // A receiver can add to a call only after it got it.
         let is_behind = self.journal.waiting().0 > 0;
-        if self.outbox.receiver() == Receiver::Unknown || is_behind {
+        if self.calls.receiver() == Receiver::Unknown || is_behind {
             return;
         }
-        let outbox = &self.outbox;
-        let known = self.ledger.take_enrichments(|id| !outbox.has(id));
-        if outbox.receiver() == Receiver::Ids {
+        let calls = &self.calls;
+        let known = self.ledger.take_enrichments(|id| !calls.has(id));
+        if calls.receiver() == Receiver::Ids {
             for mut known in known {
                 let billed = known.billed_usd;
                 let prices = &self.prices;

@@ -17,14 +17,14 @@ use serde::Serialize;
 
 use crate::call::{CallId, Outcome};
 use crate::config::{RawSettings, Settings};
+use crate::delivery::calls::Calls;
 use crate::delivery::collector::Collector;
-use crate::extras::Extras;
+use crate::delivery::records::Records;
 use crate::facts::Scalar;
 use crate::journal::Frame;
 use crate::journal::Journal;
 use crate::ledger::{Ledger, key_of_call};
 use crate::observe::{Event, Observation, Reject, SOURCES, SessionEvent, SessionFacts};
-use crate::outbox::Outbox;
 use crate::records::Record;
 use crate::reporter::Reporter;
 use crate::sessions::Sessions;
@@ -67,12 +67,12 @@ enum Closing {
 pub struct Core {
     settings: Settings,
     ledger: Ledger,
-    outbox: Outbox,
+    calls: Calls,
     sessions: Sessions,
     turns: Turns,
     reporter: Reporter,
-    extras: Extras,
-    extras_in_flight: bool,
+    records: Records,
+    records_in_flight: bool,
     collector: Option<Collector>,
     deferred: VecDeque<(u64, Deferred)>,
     journal: Journal,
@@ -93,13 +93,13 @@ impl Core {
     pub fn new(raw: &RawSettings, seed: u64) -> Self {
         let (settings, problems) = Settings::validate(raw);
         let mut core = Self {
-            outbox: Outbox::new(&settings, seed.rotate_left(32)),
+            calls: Calls::new(&settings, seed.rotate_left(32)),
             ledger: Ledger::new(seed),
             sessions: Sessions::default(),
             turns: Turns::new(!seed),
             reporter: Reporter::new(seed.rotate_left(16)),
-            extras: Extras::new(settings.flush_interval_ms, seed.rotate_left(48)),
-            extras_in_flight: false,
+            records: Records::new(settings.flush_interval_ms, seed.rotate_left(48)),
+            records_in_flight: false,
             collector: None,
             deferred: VecDeque::new(),
             journal: Journal::new(settings.journal_max_bytes),
@@ -298,7 +298,7 @@ impl Core {
         self.enrich(now);
         self.run_deferred(now, false);
         self.end_turns(now, false);
-        self.acknowledge_settled();
+        self.acknowledge_taken();
         self.write_due(now);
         self.look_for_collector(now, false);
         self.log_losses(now);
@@ -322,8 +322,8 @@ impl Core {
 
     /// Logs the losses by reason if there are new ones.
     fn log_losses(&mut self, now: Now) {
-        let calls = &self.outbox.counts().dropped;
-        let lost = (calls.total(), self.extras.dropped.total());
+        let calls = &self.calls.counts().dropped;
+        let lost = (calls.total(), self.records.dropped.total());
         if lost == self.logged_losses {
             return;
         }
@@ -332,7 +332,7 @@ impl Core {
             counted(lost.0, "call", "calls"),
             calls.in_words(),
             counted(lost.1, "other record", "other records"),
-            self.extras.dropped.in_words()
+            self.records.dropped.in_words()
         );
         if self.voice.say_about(Level::Warn, "lost", text, now.mono_ms) {
             self.logged_losses = lost;
@@ -358,18 +358,18 @@ impl Core {
     pub fn status(&self) -> Status<'_> {
         Status {
             url: self.settings.url.as_deref(),
-            receiver: self.outbox.receiver(),
+            receiver: self.calls.receiver(),
             counts: &self.counts,
             ledger: self.ledger.counts(),
-            outbox: self.outbox.counts(),
+            outbox: self.calls.counts(),
             open: self.ledger.open(),
-            waiting: self.outbox.len() + self.journal.waiting().0,
-            oldest_unsent_ms: self.outbox.oldest_ms(),
+            waiting: self.calls.len() + self.journal.waiting().0,
+            oldest_unsent_ms: self.calls.oldest_ms(),
             forgotten: self.sessions.evicted + self.turns.evicted,
-            records_waiting: self.extras.len() + self.journal.waiting().1,
+            records_waiting: self.records.len() + self.journal.waiting().1,
             journal_bytes: self.journal.bytes(),
-            records_delivered: self.extras.delivered,
-            records_dropped: &self.extras.dropped,
+            records_delivered: self.records.delivered,
+            records_dropped: &self.records.dropped,
             otlp: self.collector.as_ref().map(Collector::status),
         }
     }

@@ -123,9 +123,9 @@ impl Core {
         if !self.disk.takes() {
             return None;
         }
-        let calls = (self.outbox.len() < LOAD_BELOW).then(|| self.journal.to_load(Kind::Calls));
+        let calls = (self.calls.len() < LOAD_BELOW).then(|| self.journal.to_load(Kind::Calls));
         let records = self
-            .extras
+            .records
             .has_room()
             .then(|| self.journal.to_load(Kind::Records));
         calls.flatten().or_else(|| records.flatten())
@@ -162,16 +162,16 @@ impl Core {
             Some(Kind::Calls) => {
                 let (calls, lost) = self.journal.load_calls(file, bytes);
                 for (call, entry) in calls {
-                    self.outbox.push_read_back(call, entry, now.mono_ms);
+                    self.calls.push_read_back(call, entry, now.mono_ms);
                 }
-                self.outbox.dropped("journal_unreadable", lost);
+                self.calls.dropped("journal_unreadable", lost);
             }
             Some(Kind::Records) => {
                 let (records, lost) = self.journal.load_records(file, bytes);
                 for (record, entry) in records {
-                    self.extras.push(record, entry, 0, now.mono_ms);
+                    self.records.push(record, entry, 0, now.mono_ms);
                 }
-                self.extras.dropped.add_some("journal_unreadable", lost);
+                self.records.dropped.add_some("journal_unreadable", lost);
             }
             None => {}
         }

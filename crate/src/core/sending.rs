@@ -2,7 +2,7 @@
 
 use super::Core;
 use crate::answer::Reply;
-use crate::outbox::{Note, Receiver, Request};
+use crate::delivery::calls::{Note, Receiver, Request};
 use crate::time::Now;
 use crate::voice::{Level, counted};
 
@@ -11,48 +11,48 @@ impl Core {
     pub fn begin(&mut self, now: Now, hurry: bool) -> Option<Request> {
         self.settings.url.as_ref()?;
         // Who owns the journal sends what is in it.
-        if self.extras_in_flight || self.is_lost() {
+        if self.records_in_flight || self.is_lost() {
             return None;
         }
         let naming = &self.settings.naming;
-        let calls = self.outbox.begin(naming, now, hurry);
-        if calls.is_some() || !self.outbox.is_free(now.mono_ms) {
+        let calls = self.calls.begin(naming, now, hurry);
+        if calls.is_some() || !self.calls.is_free(now.mono_ms) {
             return calls;
         }
         // Calls go first: the rest waits while they cannot be sent.
-        let knows_ids = self.outbox.receiver() == Receiver::Ids;
-        self.extras.expect_ids(knows_ids);
-        let extras = self.extras.begin(now.mono_ms, hurry);
-        self.extras_in_flight = extras.is_some();
-        extras
+        let knows_ids = self.calls.receiver() == Receiver::Ids;
+        self.records.expect_ids(knows_ids);
+        let records = self.records.begin(now.mono_ms, hurry);
+        self.records_in_flight = records.is_some();
+        records
     }
 
     /// Takes the reply to the last request; may ask for a further one at once.
     pub fn answered(&mut self, reply: &Reply, now: Now) -> Option<Request> {
-        if std::mem::take(&mut self.extras_in_flight) {
-            self.extras.answered(reply, now.mono_ms);
-            self.acknowledge_settled();
+        if std::mem::take(&mut self.records_in_flight) {
+            self.records.answered(reply, now.mono_ms);
+            self.acknowledge_taken();
             return None;
         }
         let mut notes = Vec::new();
         let naming = &self.settings.naming;
-        let next = self.outbox.answered(reply, naming, now.mono_ms, &mut notes);
+        let next = self.calls.answered(reply, naming, now.mono_ms, &mut notes);
         for note in notes {
             self.note(note, now);
         }
-        self.acknowledge_settled();
+        self.acknowledge_taken();
         next
     }
 
     pub(super) fn next_sending(&self) -> Option<u64> {
         self.settings.url.as_ref()?;
-        if self.extras_in_flight {
+        if self.records_in_flight {
             return None;
         }
         // The rest goes when the calls' way is free.
-        let extras = self.extras.next_due().zip(self.outbox.free_at());
-        let extras = extras.map(|(due, free)| due.max(free));
-        [self.outbox.next_due(), extras].into_iter().flatten().min()
+        let records = self.records.next_due().zip(self.calls.free_at());
+        let records = records.map(|(due, free)| due.max(free));
+        [self.calls.next_due(), records].into_iter().flatten().min()
     }
 
     fn note(&mut self, note: Note, now: Now) {
@@ -74,7 +74,7 @@ impl Core {
             }
             Note::Trouble(text) => {
                 self.counts.last_error = Some(text.clone());
-                let waiting = self.outbox.len() + self.journal.waiting().0;
+                let waiting = self.calls.len() + self.journal.waiting().0;
                 self.voice.say_about(
                     Level::Warn,
                     &text,

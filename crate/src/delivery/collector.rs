@@ -6,14 +6,14 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::sender::Sender;
+use super::signal::{Outcome, Signal, SignalCounts};
 use crate::answer::Reply;
 use crate::host::{Fault, Host};
 use crate::journal::log::{Kind, Position};
 use crate::journal::{Foreign, Journal, Reader};
 use crate::otlp::{Exporter, Resource};
 use crate::time::Now;
-use crate::voice::{Level, Voice, counted};
+use crate::voice::Voice;
 
 /// How soon what was written is looked at, in ms.
 const LOOK_AFTER_MS: u64 = 500;
@@ -54,21 +54,6 @@ pub struct Request {
     pub body: String,
 }
 
-/// What a signal came to.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct SignalCounts {
-    /// Records that the collector took.
-    pub sent: u64,
-    /// Records that it left out of what it took.
-    pub rejected: u64,
-    /// Records that it refused for good.
-    pub refused: u64,
-    /// Bytes that were given up for want of room.
-    pub given_up_bytes: u64,
-    /// Why telling failed last.
-    pub last_error: Option<String>,
-}
-
 /// What a status shows.
 #[derive(Debug, Clone, Serialize)]
 pub struct CollectorStatus<'a> {
@@ -78,99 +63,6 @@ pub struct CollectorStatus<'a> {
     pub metrics: &'a SignalCounts,
     /// Traces.
     pub traces: &'a SignalCounts,
-}
-
-/// What a request came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Taken,
-    Refused,
-    Later,
-}
-
-/// One signal's way.
-#[derive(Debug)]
-struct Signal {
-    path: &'static str,
-    sender: Sender,
-    is_reached: bool,
-    counts: SignalCounts,
-}
-
-impl Signal {
-    fn new(path: &'static str, seed: u64) -> Self {
-        Self {
-            path,
-            sender: Sender::new(1, 0, seed),
-            is_reached: false,
-            counts: SignalCounts::default(),
-        }
-    }
-
-    fn say(&mut self, url: &str, trouble: String, voice: &mut Voice, mono_ms: u64) {
-        voice.say(Level::Warn, format!("otlp: {url} {trouble}"), mono_ms);
-        self.counts.last_error = Some(trouble);
-    }
-
-    /// What is tried again and what is not, as OTLP says.
-    fn answered(
-        &mut self,
-        url: &str,
-        reply: &Reply,
-        records: u64,
-        voice: &mut Voice,
-        mono_ms: u64,
-    ) -> Outcome {
-        let path = self.path;
-        let why = match reply.status {
-            0 => reply.error.clone().unwrap_or("no answer".to_owned()),
-            status => format!("HTTP {status}"),
-        };
-        match reply.status {
-            200..=299 => {
-                let rejected = reply.answer.rejected;
-                self.sender.recovered();
-                self.counts.last_error = None;
-                self.counts.sent += records.saturating_sub(rejected);
-                self.counts.rejected += rejected;
-                if rejected > 0 {
-                    let all = counted(records, "record", "records");
-                    let text = format!("left out {rejected} of {all} of {path}");
-                    self.say(url, text, voice, mono_ms);
-                }
-                if !std::mem::replace(&mut self.is_reached, true) {
-                    let text = format!("otlp: delivering to {url}{path}");
-                    voice.say(Level::Info, text, mono_ms);
-                }
-                Outcome::Taken
-            }
-            0 | 429 | 502..=504 => {
-                self.sender.failed(reply, mono_ms);
-                let text =
-                    format!("does not take {path} ({why}); tried again, AgentWatch is not held up");
-                self.say(url, text, voice, mono_ms);
-                Outcome::Later
-            }
-            status => {
-                self.counts.refused += records;
-                let text = format!(
-                    "refuses {path} ({why}), which OTLP has not tried again; {}",
-                    mend(status)
-                );
-                self.say(url, text, voice, mono_ms);
-                Outcome::Refused
-            }
-        }
-    }
-}
-
-fn mend(status: u16) -> &'static str {
-    match status {
-        300..=399 => "it sends elsewhere; set otlp.url to the address itself",
-        401 | 403 => "set otlp.headers to what it wants",
-        404 | 405 => "set otlp.url to the address of its OTLP/HTTP receiver, usually on port 4318",
-        _ => "see the collector's log",
-    }
 }
 
 #[derive(Debug)]

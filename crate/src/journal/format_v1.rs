@@ -7,6 +7,7 @@
 
 mod calls;
 mod convert;
+mod cursors;
 pub mod sums;
 
 pub use self::convert::{call, call_bytes, call_id, frame, frame_bytes, record, record_bytes};

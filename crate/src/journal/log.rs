@@ -6,12 +6,12 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::cursor::Runs;
+pub use super::segment::{Entry, Position};
+use super::segment::{Segment, hash};
 use super::{FILE_HEADER, FRAME_HEADER, Foreign, Frame, Reader, append};
 use crate::files::{Op, Write, number_of, numbered};
 use crate::pieces::Pieces;
 
-/// A segment is closed when it has this many bytes: it is read back as a whole.
-const SEGMENT_BYTES: u32 = 128 * 1024;
 /// The most runs ahead of a cursor that are journalled; entries of others may be sent again after a kill.
 const MOST_AHEAD: usize = 64;
 
@@ -30,37 +30,6 @@ impl Kind {
         match self {
             Kind::Calls => "model-calls-",
             Kind::Records => "records-",
-        }
-    }
-}
-
-/// A place in a log.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Position {
-    /// The segment's number.
-    pub segment: u32,
-    /// The offset in it, in bytes.
-    pub offset: u32,
-}
-
-/// An entry.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Entry {
-    /// The segment's number.
-    pub segment: u32,
-    /// The entry's number in it.
-    index: u32,
-    /// Where it begins.
-    offset: u32,
-    /// Where it ends.
-    end: u32,
-}
-
-impl Entry {
-    fn place(self, offset: u32) -> Position {
-        Position {
-            segment: self.segment,
-            offset,
         }
     }
 }
@@ -84,25 +53,6 @@ impl Cursor {
 
 /// Entries with their payloads.
 pub type Entries<'a> = Vec<(Entry, &'a [u8])>;
-
-#[derive(Debug)]
-struct Segment {
-    number: u32,
-    /// The number of its first entry among all of the log.
-    first: u64,
-    bytes: u32,
-    entries: u32,
-    /// Entries that AgentWatch did not acknowledge.
-    unacknowledged: u32,
-    /// Of these, those that are on disk alone.
-    waiting: u32,
-    /// Hash of its first frame's header, by which it is told from another segment of its number.
-    hash: u64,
-    /// Nothing is appended to it any more.
-    is_closed: bool,
-    /// All of it was handed out to be written.
-    is_handed_out: bool,
-}
 
 /// A segment that an outlet can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -521,54 +471,4 @@ impl Log {
     pub fn frame(&self, cursor: Cursor) -> Frame {
         Frame::Cursor(self.kind, cursor)
     }
-}
-
-impl Segment {
-    fn new(number: u32, first: u64, bytes: u32) -> Self {
-        Self {
-            number,
-            first,
-            bytes,
-            entries: 0,
-            unacknowledged: 0,
-            waiting: 0,
-            hash: 0,
-            is_closed: false,
-            is_handed_out: false,
-        }
-    }
-
-    fn is_full(&self) -> bool {
-        self.is_closed || self.bytes >= SEGMENT_BYTES
-    }
-
-    fn add_entry(&mut self, offset: u32, end: u32) -> Entry {
-        let entry = Entry {
-            segment: self.number,
-            index: self.entries,
-            offset,
-            end,
-        };
-        self.entries += 1;
-        self.unacknowledged += 1;
-        self.waiting += 1;
-        entry
-    }
-
-    /// How many bytes of it are behind a place.
-    fn unread(&self, at: Position) -> u64 {
-        let read = match at.segment.cmp(&self.number) {
-            std::cmp::Ordering::Less => 0,
-            std::cmp::Ordering::Equal => at.offset,
-            std::cmp::Ordering::Greater => self.bytes,
-        };
-        match self.entries {
-            0 => 0,
-            _ => u64::from(self.bytes.saturating_sub(read)),
-        }
-    }
-}
-
-fn hash(header: &[u8]) -> u64 {
-    siphasher::sip::SipHasher13::new().hash(header)
 }

@@ -6,6 +6,7 @@ pub mod format_v1;
 mod frames;
 pub mod log;
 mod recovery;
+mod segment;
 mod store;
 
 pub use self::frames::{

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use agentwatch_openclaw::call::IdMint;
-use agentwatch_openclaw::outbox::Request;
+use agentwatch_openclaw::delivery::calls::Request;
 use serde_json::{Value, json};
 
 /// Reproducible random numbers.

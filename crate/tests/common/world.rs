@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::call::IdMint;
 use agentwatch_openclaw::core::Core;
+use agentwatch_openclaw::delivery::calls::Request;
 use agentwatch_openclaw::observe::SOURCES;
-use agentwatch_openclaw::outbox::Request;
 use agentwatch_openclaw::time::Now;
 use serde_json::{Value, json};
 

@@ -4,7 +4,7 @@
 use super as v1;
 use crate::call::{CallId, CostSource, LatencySource, ModelCall, Outcome, Usage};
 use crate::journal::Frame;
-use crate::journal::log::{Cursor, Kind, Position};
+use crate::journal::log::Kind;
 use crate::ledger::Slot;
 use crate::observe::{Observation, SessionFacts, Surface, Surfaces};
 use crate::records::Written;
@@ -162,40 +162,6 @@ same!(Outcome, Outcome: Completed Failed Aborted);
 same!(Tier, Tier: Standard Flex Batch Priority);
 same!(LatencySource, LatencySource: Measured Hook);
 same!(CostSource, CostSource: Provider Openclaw Configured Table Subscription Unknown);
-
-impl From<Position> for v1::Position {
-    fn from(Position { segment, offset }: Position) -> Self {
-        Self { segment, offset }
-    }
-}
-
-impl From<v1::Position> for Position {
-    fn from(v1::Position { segment, offset }: v1::Position) -> Self {
-        Self { segment, offset }
-    }
-}
-
-impl From<&Cursor> for v1::Cursor {
-    fn from(Cursor { at, ahead }: &Cursor) -> Self {
-        let ahead = ahead
-            .iter()
-            .map(|(from, to)| ((*from).into(), (*to).into()));
-        Self {
-            at: (*at).into(),
-            ahead: ahead.collect(),
-        }
-    }
-}
-
-impl From<v1::Cursor> for Cursor {
-    fn from(v1::Cursor { at, ahead }: v1::Cursor) -> Self {
-        let ahead = ahead.into_iter().map(|(from, to)| (from.into(), to.into()));
-        Self {
-            at: at.into(),
-            ahead: ahead.collect(),
-        }
-    }
-}
 
 impl From<Usage> for v1::Usage {
     fn from(usage: Usage) -> Self {

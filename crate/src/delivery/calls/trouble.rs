@@ -1,10 +1,10 @@
 //! When sending fails: pauses, what is taken apart to find the record at fault, and what the operator hears.
 
-use super::{Note, Outbox};
+use super::{Calls, Note};
 use crate::answer::Reply;
 use crate::call::CallId;
 
-impl Outbox {
+impl Calls {
     /// Halves a refused batch, so that the record at fault is found; alone, it is dropped.
     pub(super) fn take_apart(
         &mut self,
@@ -23,7 +23,7 @@ impl Outbox {
             if let Some(index) = self.queue.iter().position(|item| item.call.id == *id)
                 && let Some(item) = self.queue.remove(index)
             {
-                self.settled.push((*id, item.entry));
+                self.acknowledged.push((*id, item.entry));
                 self.refused.push((item.call, reply.status));
                 self.counts.dropped.add(reason);
             }

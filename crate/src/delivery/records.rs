@@ -1,13 +1,13 @@
-//! The outbox of what is not a model call: traces, logs, health, metrics and cron runs. Sent behind
-//! the calls and in batches of their own, dropped before them, at least once.
+//! The outlet of records to AgentWatch: traces, logs, health, metrics and cron runs. Sent behind the calls and in batches
+//! of their own, dropped before them, at least once.
 
 use std::collections::VecDeque;
 
 use crate::answer::Reply;
 use crate::counter::Counter;
+use crate::delivery::calls::Request;
 use crate::delivery::sender::Sender;
 use crate::journal::log::Entry;
-use crate::outbox::Request;
 use crate::records::{self, Written};
 
 /// The most bytes of records that wait in memory.
@@ -33,11 +33,11 @@ struct Item {
 
 /// Records that wait, and the state of sending them.
 #[derive(Debug)]
-pub struct Extras {
+pub struct Records {
     queue: VecDeque<Item>,
     bytes: usize,
     written: u64,
-    settled: Vec<Entry>,
+    acknowledged: Vec<Entry>,
     in_flight: usize,
     /// How many a batch may have, whatever was refused.
     most: usize,
@@ -48,14 +48,14 @@ pub struct Extras {
     pub dropped: Counter,
 }
 
-impl Extras {
-    /// An empty outbox, where calls are gathered for so many ms.
+impl Records {
+    /// An outlet where nothing waits, beside one that gathers calls for so many ms.
     pub fn new(flush_interval_ms: u64, seed: u64) -> Self {
         Self {
             queue: VecDeque::new(),
             bytes: 0,
             written: 0,
-            settled: Vec::new(),
+            acknowledged: Vec::new(),
             in_flight: 0,
             most: BATCH,
             sender: Sender::new(IDS_BATCH, TIMES_AS_LONG * flush_interval_ms, seed),
@@ -94,8 +94,8 @@ impl Extras {
     }
 
     /// The records that left since this was last asked, delivered or dropped.
-    pub fn take_settled(&mut self) -> Vec<Entry> {
-        std::mem::take(&mut self.settled)
+    pub fn take_acknowledged(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.acknowledged)
     }
 
     /// Puts a record into the queue. It may be sent once the disk has everything up to `written_at`.
@@ -109,8 +109,8 @@ impl Extras {
         self.sender.came(mono_ms);
     }
 
-    /// Nobody is to be told: what is on disk has left.
-    pub fn let_go(&mut self) {
+    /// Sending is off: acknowledges everything that is on disk.
+    pub fn acknowledge_durable(&mut self) {
         let is_written = |item: &&Item| item.written_at <= self.written;
         self.leave(self.queue.iter().take_while(is_written).count());
     }
@@ -205,7 +205,7 @@ impl Extras {
     fn leave(&mut self, size: usize) {
         for item in self.queue.drain(..size.min(self.queue.len())) {
             self.bytes -= item.record.size();
-            self.settled.push(item.entry);
+            self.acknowledged.push(item.entry);
         }
         self.sender.left(!self.queue.is_empty());
     }

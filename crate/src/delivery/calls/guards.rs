@@ -1,6 +1,6 @@
 //! Guards: what a stock AgentWatch has of a batch whose end is unknown, found by the ids of its costs.
 
-use super::{BATCH, Flight, Item, Note, Outbox, Receiver, Request, TRIES_BEFORE_SPLIT};
+use super::{BATCH, Calls, Flight, Item, Note, Receiver, Request, TRIES_BEFORE_SPLIT};
 use crate::agentwatch;
 use crate::answer::Reply;
 use crate::call::CallId;
@@ -33,7 +33,7 @@ impl LookUp {
     }
 }
 
-impl Outbox {
+impl Calls {
     /// Calls that a stock server may have by a try whose end is unknown. They are looked up before they are sent
     /// again: behind a 500 nobody could tell that try from one that broke inside.
     pub(super) fn in_doubt(&self) -> Vec<CallId> {

@@ -1,4 +1,4 @@
-//! What is to be sent, and when: batches, retries, and the reason of every drop. Pure; requests and
+//! The outlet of finished calls to AgentWatch: batches, guards, and the reason of every drop. Pure; requests and
 //! replies are values.
 //!
 //! A stock AgentWatch has no ids for model usage, but it inserts a batch's costs before its model
@@ -70,9 +70,9 @@ pub enum Note {
     ReportedTwice(String),
 }
 
-/// What the outbox did, for the status.
+/// What was sent, for the status.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct OutboxCounts {
+pub struct CallCounts {
     /// Calls that arrived.
     pub delivered: u64,
     /// Calls that were found to have arrived although their answer was lost. A stock server that was killed behind
@@ -111,7 +111,7 @@ struct Item {
 
 /// The queue of finished calls and the state of sending them.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct Calls {
     queue: VecDeque<Item>,
     flight: Option<Flight>,
     receiver: Receiver,
@@ -119,15 +119,15 @@ pub struct Outbox {
     sender: Sender,
     troubled: bool,
     tries: u64,
-    settled: Vec<(CallId, Entry)>,
+    acknowledged: Vec<(CallId, Entry)>,
     refused: Vec<(ModelCall, u16)>,
     written: u64,
     history_as_usage: bool,
-    counts: OutboxCounts,
+    counts: CallCounts,
 }
 
-impl Outbox {
-    /// An empty outbox.
+impl Calls {
+    /// An outlet where nothing waits.
     pub fn new(settings: &Settings, seed: u64) -> Self {
         Self {
             queue: VecDeque::new(),
@@ -137,16 +137,16 @@ impl Outbox {
             sender: Sender::new(BATCH, settings.flush_interval_ms, seed),
             troubled: false,
             tries: 0,
-            settled: Vec::new(),
+            acknowledged: Vec::new(),
             refused: Vec::new(),
             written: 0,
             history_as_usage: settings.history_as_usage,
-            counts: OutboxCounts::default(),
+            counts: CallCounts::default(),
         }
     }
 
     /// What was done so far.
-    pub fn counts(&self) -> &OutboxCounts {
+    pub fn counts(&self) -> &CallCounts {
         &self.counts
     }
 
@@ -187,9 +187,9 @@ impl Outbox {
         self.receiver
     }
 
-    /// The calls that left the outbox since this was last asked, delivered or dropped.
-    pub fn take_settled(&mut self) -> Vec<(CallId, Entry)> {
-        std::mem::take(&mut self.settled)
+    /// The calls that AgentWatch acknowledged since this was last asked, or that were dropped.
+    pub fn take_acknowledged(&mut self) -> Vec<(CallId, Entry)> {
+        std::mem::take(&mut self.acknowledged)
     }
 
     /// The calls that the server refused alone since this was last asked, with the HTTP status.
@@ -202,8 +202,8 @@ impl Outbox {
         self.written = self.written.max(upto);
     }
 
-    /// Nobody is to be told: what is on disk has left.
-    pub fn let_go(&mut self) {
+    /// Sending is off: acknowledges everything that is on disk.
+    pub fn acknowledge_durable(&mut self) {
         let written = self.written;
         let gone = self
             .queue
@@ -211,7 +211,7 @@ impl Outbox {
             .take_while(|item| item.written_at <= written);
         let count = gone.count();
         let left = self.queue.drain(..count);
-        self.settled
+        self.acknowledged
             .extend(left.map(|item| (item.call.id, item.entry)));
     }
 
@@ -265,7 +265,7 @@ impl Outbox {
         self.sender.came(mono_ms);
     }
 
-    /// The next request to make now, if any. Its reply goes to [`Outbox::answered`].
+    /// The next request to make now, if any. Its reply goes to [`Calls::answered`].
     pub fn begin(&mut self, naming: &Naming, now: Now, hurry: bool) -> Option<Request> {
         let Now { wall_ms, mono_ms } = now;
         if self.flight.is_some() || !self.has_sendable() {
@@ -461,7 +461,7 @@ impl Outbox {
         let front: Vec<Item> = self.queue.drain(..BATCH.min(self.queue.len())).collect();
         for item in front.into_iter().rev() {
             if ids.contains(&item.call.id) {
-                self.settled.push((item.call.id, item.entry));
+                self.acknowledged.push((item.call.id, item.entry));
             } else {
                 self.queue.push_front(item);
             }

@@ -1,0 +1,105 @@
+//! Segments of a log, and places in them.
+
+/// A segment is closed when it has this many bytes: it is read back as a whole.
+const SEGMENT_BYTES: u32 = 128 * 1024;
+
+/// A place in a log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// The segment's number.
+    pub segment: u32,
+    /// The offset in it, in bytes.
+    pub offset: u32,
+}
+
+/// An entry.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// The segment's number.
+    pub segment: u32,
+    /// The entry's number in it.
+    pub(super) index: u32,
+    /// Where it begins.
+    pub(super) offset: u32,
+    /// Where it ends.
+    pub(super) end: u32,
+}
+
+impl Entry {
+    pub(super) fn place(self, offset: u32) -> Position {
+        Position {
+            segment: self.segment,
+            offset,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) number: u32,
+    /// The number of its first entry among all of the log.
+    pub(super) first: u64,
+    pub(super) bytes: u32,
+    pub(super) entries: u32,
+    /// Entries that AgentWatch did not acknowledge.
+    pub(super) unacknowledged: u32,
+    /// Of these, those that are on disk alone.
+    pub(super) waiting: u32,
+    /// Hash of its first frame's header, by which it is told from another segment of its number.
+    pub(super) hash: u64,
+    /// Nothing is appended to it any more.
+    pub(super) is_closed: bool,
+    /// All of it was handed out to be written.
+    pub(super) is_handed_out: bool,
+}
+
+impl Segment {
+    pub(super) fn new(number: u32, first: u64, bytes: u32) -> Self {
+        Self {
+            number,
+            first,
+            bytes,
+            entries: 0,
+            unacknowledged: 0,
+            waiting: 0,
+            hash: 0,
+            is_closed: false,
+            is_handed_out: false,
+        }
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.is_closed || self.bytes >= SEGMENT_BYTES
+    }
+
+    pub(super) fn add_entry(&mut self, offset: u32, end: u32) -> Entry {
+        let entry = Entry {
+            segment: self.number,
+            index: self.entries,
+            offset,
+            end,
+        };
+        self.entries += 1;
+        self.unacknowledged += 1;
+        self.waiting += 1;
+        entry
+    }
+
+    /// How many bytes of it are behind a place.
+    pub(super) fn unread(&self, at: Position) -> u64 {
+        let read = match at.segment.cmp(&self.number) {
+            std::cmp::Ordering::Less => 0,
+            std::cmp::Ordering::Equal => at.offset,
+            std::cmp::Ordering::Greater => self.bytes,
+        };
+        match self.entries {
+            0 => 0,
+            _ => u64::from(self.bytes.saturating_sub(read)),
+        }
+    }
+}
+
+/// Tells segments of one number from each other, by their first frames' headers.
+pub(super) fn hash(header: &[u8]) -> u64 {
+    siphasher::sip::SipHasher13::new().hash(header)
+}
