@@ -2,7 +2,7 @@
 // Builds the npm package's `dist/`: the WebAssembly module, its glue and the TypeScript shim.
 import { createHash } from "node:crypto";
 import { appendFile, cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
-import { basename, delimiter, join } from "node:path";
+import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
 import { cacheRoot } from "./lib/cache.mjs";
@@ -21,8 +21,11 @@ const WASM_OUT = join(PROJECT, "target", "wasm-package");
 const NEW = join(PROJECT, "target", "dist");
 /** The scripts before they are joined. */
 const APART = join(PROJECT, "target", "scripts");
+/** What the build itself makes of them. */
+const GLUE = join(APART, "glue", "glue.js");
+const PICKERS = join(APART, "base", "pickers.js");
 
-/** The module, as `js-shim/src/wasm.ts` names it. */
+/** The module, as `js-shim/src/base/wasm.ts` names it. */
 const MODULE = "agentwatch.wasm";
 
 /** What the package may weigh at most, in bytes. */
@@ -42,37 +45,41 @@ async function compileModule() {
     run(wasmPack, ["build", "crate", ...kind, ...output, "--", "--locked", ...cargo], { cwd: PROJECT, env }),
   );
   await cp(join(WASM_OUT, "agentwatch_bg.wasm"), join(NEW, MODULE));
-  await wrapGlue(join(WASM_OUT, "agentwatch.js"), join(APART, "glue.js"));
+  await wrapGlue(join(WASM_OUT, "agentwatch.js"), GLUE);
 }
 
 /** The built-in table of list prices, a fifth of its size: it is read once a process, and only for what it prices. */
 async function packPrices() {
-  const table = await readFile(join(PROJECT, "crate", "src", "prices", "table.txt"));
+  const table = await readFile(join(PROJECT, "crate", "src", "pricing", "table.txt"));
   await writeFile(join(NEW, "prices.br"), brotliCompressSync(table));
 }
 
 /** The code that copies events' fields: its table stands in the module. */
 async function makePickers() {
-  const { makeGlue } = await import(pathToFileURL(join(APART, "glue.js")).href);
+  const { makeGlue } = await import(pathToFileURL(GLUE).href);
   const glue = makeGlue();
   glue.initSync({ module: new WebAssembly.Module(await readFile(join(NEW, MODULE))) });
-  await writeFile(join(APART, "pickers.js"), pickersOf(glue.sources()));
+  await writeFile(PICKERS, pickersOf(glue.sources()));
 }
 
 /** Names the build by all that is in it, so that parts of two builds know each other as such. @param {string[]} scripts */
 async function nameBuild(scripts) {
   const hash = createHash("sha256");
-  for (const name of [...scripts].sort()) hash.update(await readFile(join(APART, name)));
+  for (const name of scripts) hash.update(await readFile(join(APART, name)));
   hash.update(await readFile(join(NEW, MODULE)));
-  await appendFile(join(APART, "pickers.js"), `export const BUILD = "${hash.digest("hex").slice(0, 16)}";\n`);
+  await appendFile(PICKERS, `export const BUILD = "${hash.digest("hex").slice(0, 16)}";\n`);
 }
 
 async function compileShim() {
   const tsc = join(PROJECT, "node_modules", "typescript", "bin", "tsc");
   await run(process.execPath, [tsc, "-p", "tsconfig.json", "--outDir", APART], { cwd: PROJECT });
-  const files = (await readdir(APART)).filter((name) => name.endsWith(".js"));
+  const files = (await readdir(APART, { recursive: true })).filter((name) => name.endsWith(".js")).sort();
   await nameBuild(files);
-  await joinScripts(files.map((name) => basename(name, ".js")).sort(), APART, NEW);
+  await joinScripts(
+    files.map((name) => name.slice(0, -".js".length)),
+    APART,
+    NEW,
+  );
 }
 
 /** Prints what was built, and refuses what has grown too large. */
@@ -93,10 +100,8 @@ async function report() {
 /** Builds everything that `npm pack` then packs. */
 export async function build() {
   await npmDependencies();
-  for (const folder of [NEW, APART]) {
-    await rm(folder, { recursive: true, force: true });
-    await mkdir(folder, { recursive: true });
-  }
+  for (const folder of [NEW, APART]) await rm(folder, { recursive: true, force: true });
+  for (const folder of [NEW, dirname(GLUE), dirname(PICKERS)]) await mkdir(folder, { recursive: true });
   await compileModule();
   await makePickers();
   await packPrices();

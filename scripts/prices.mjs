@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// Makes the built-in table of list prices, `crate/src/prices/table.txt`, from the data of the crate `genai-prices`.
+// Makes the built-in table of list prices, `crate/src/pricing/table.txt`, from the data of the crate `genai-prices`.
 // `crate/tests/prices.rs` compares the table with the crate.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";

@@ -1,5 +1,5 @@
 //! What the engine asks of its host: files of the plugin's own folder, by synchronous calls. Paths are relative to that
-//! folder, with `/`. Under Node the functions are in `js-shim/src/host-files.ts`; tests have hosts that fail.
+//! folder, with `/`. Under Node the functions are in `js-shim/src/base/host-files.ts`; tests have hosts that fail.
 
 use std::fmt::Debug;
 

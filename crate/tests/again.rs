@@ -5,9 +5,9 @@
 
 mod common;
 
-use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::observe::SOURCES;
-use agentwatch_openclaw::observe::litellm::{Log, Logged};
+use agentwatch_openclaw::sources::SOURCES;
+use agentwatch_openclaw::sources::facts::Scalar;
+use agentwatch_openclaw::sources::litellm::{Log, Logged};
 use common::{Gateway, at, pick};
 use serde_json::{Value, json};
 
@@ -77,7 +77,7 @@ fn post(gateway: &mut Gateway, payloads: &Value, at_ms: u64) {
 /// A report and its time.
 type Told<'a> = (u64, &'a dyn Fn(&mut Gateway, u64));
 
-/// Number of counted calls; the core may be restarted between two reports.
+/// Number of counted calls; the engine may be restarted between two reports.
 fn counted(told: &[Told], restarts: bool, compacts: bool) -> u64 {
     let mut gateway = Gateway::new(false);
     let (mut now, mut before) = (START_MS, 0);
@@ -87,7 +87,7 @@ fn counted(told: &[Told], restarts: bool, compacts: bool) -> u64 {
         if restarts {
             before += requests(&gateway);
             if compacts {
-                gateway.core.compact();
+                gateway.engine.compact();
                 gateway.write();
             }
             gateway.restart(now);
@@ -229,7 +229,7 @@ fn take_history(gateway: &mut Gateway, rows: &[Value], now: u64) {
         .map(|row| Scalar::List(pick(source, row).unwrap()))
         .collect();
     let read = ("/history/main/a", None);
-    gateway.core.take_rows(source, &rows, read, true, at(now));
+    gateway.engine.take_rows(source, &rows, read, true, at(now));
     gateway.write();
 }
 
@@ -424,7 +424,7 @@ fn memory_is_bounded_and_old_copies_are_recognized() {
         gateway.run_until(late, late + 1_000);
     }
     assert_eq!(requests(&gateway), all);
-    gateway.core.compact();
+    gateway.engine.compact();
     gateway.write();
     let bytes: usize = gateway.disk.files().values().map(Vec::len).sum();
     assert!(bytes < 2 * kept as usize * 9 + 100_000, "{bytes} bytes");

@@ -28,12 +28,12 @@ fn hear(gateway: &mut Gateway, calls: std::ops::Range<u64>) -> u64 {
         let at = START_MS + index * 100 + 50;
         gateway.hear("before_message_write", &message(index), at);
         if index % 64 == 0 {
-            gateway.core.advance(common::at(at));
+            gateway.engine.advance(common::at(at));
             gateway.write();
         }
     }
     let end = START_MS + calls.end * 100 + 2_000;
-    gateway.core.advance(common::at(end));
+    gateway.engine.advance(common::at(end));
     gateway.write();
     end
 }
@@ -149,12 +149,12 @@ fn nothing_is_sent_before_it_is_on_disk() {
     let message = message(0);
     gateway.hear("before_message_write", &message, START_MS + 50);
     assert!(
-        gateway.core.begin(now, true).is_none(),
+        gateway.engine.begin(now, true).is_none(),
         "it is not final yet"
     );
-    gateway.core.advance(now);
+    gateway.engine.advance(now);
     assert!(of_kind(&gateway, "model-calls-") > 0);
-    assert!(gateway.core.begin(now, true).is_some());
+    assert!(gateway.engine.begin(now, true).is_some());
 }
 
 /// The disk fails after each of its changes: sending continues from memory, and all waiting calls are on disk once it
@@ -218,7 +218,7 @@ fn a_removed_journal_is_written_again() {
 /// The disk fails once and works at the next attempt.
 fn fail_once(gateway: &mut Gateway, at_ms: u64) -> u64 {
     gateway.disk.fail_after(0, 0);
-    gateway.core.bookmark("something", "to write");
+    gateway.engine.bookmark("something", "to write");
     gateway.write();
     assert_eq!(gateway.status()["journal_error"], "no space left");
     gateway.disk.be_well();

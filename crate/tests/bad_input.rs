@@ -5,9 +5,9 @@
 
 mod common;
 
-use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::observe::SOURCES;
-use agentwatch_openclaw::usage::NAMES;
+use agentwatch_openclaw::domain::usage::NAMES;
+use agentwatch_openclaw::sources::SOURCES;
+use agentwatch_openclaw::sources::facts::Scalar;
 use common::{Gateway, Totals, at};
 use serde_json::{Value, json};
 
@@ -115,7 +115,7 @@ fn observed(source: usize, events: impl Iterator<Item = Vec<Scalar>>) -> (Gatewa
     let mut wall = NOW_MS;
     for facts in events {
         wall += 5_000;
-        gateway.core.observe(source, facts, at(wall));
+        gateway.engine.observe(source, facts, at(wall));
         gateway.run_until(wall, wall + 4_000);
     }
     gateway.hear("before_message_write", &good_message(7), wall + 5_000);

@@ -8,11 +8,11 @@
 
 mod common;
 
-use agentwatch_openclaw::call::CallId;
-use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::domain::call::CallId;
 use agentwatch_openclaw::journal::{Frame, append_frame};
-use agentwatch_openclaw::observe::{Event, SOURCES, read};
-use agentwatch_openclaw::prices::PriceBook;
+use agentwatch_openclaw::pricing::PriceBook;
+use agentwatch_openclaw::sources::facts::Scalar;
+use agentwatch_openclaw::sources::{Event, SOURCES, read};
 use common::billing::*;
 use common::{Gateway, at, pick};
 use serde_json::{Value, json};
@@ -243,7 +243,7 @@ fn the_surface_with_all_requests_wins_also_after_a_restart() {
     // Another process on this host spools them for the journal's owner.
     let mut owner = Gateway::new(false);
     owner
-        .core
+        .engine
         .take_spool("proxy", &spooled(source, args), at(NOW_MS));
     let call = settle(&mut owner, &book(&Scalar::Absent));
     assert_cost(&call, 0.035, "table", "by way of the spool");

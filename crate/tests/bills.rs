@@ -4,9 +4,9 @@
 
 mod common;
 
-use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::prices::PriceBook;
-use agentwatch_openclaw::usage::{Used, fact_of};
+use agentwatch_openclaw::domain::usage::{Used, fact_of};
+use agentwatch_openclaw::pricing::PriceBook;
+use agentwatch_openclaw::sources::facts::Scalar;
 use common::Gateway;
 use common::billing::*;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! Memory at the core's bounds, and the amount that it hands out at once: a module's memory never shrinks.
+//! Memory at the engine's bounds, and the amount that it hands out at once: a module's memory never shrinks.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -8,19 +8,19 @@
 
 mod common;
 
+use agentwatch_openclaw::activity::records::Written;
 use agentwatch_openclaw::delivery::records::Records;
+use agentwatch_openclaw::domain::time::Now;
 use agentwatch_openclaw::journal::log::Entry;
-use agentwatch_openclaw::ledger::{Ledger, Slot};
-use agentwatch_openclaw::observe::{self, Event, SOURCES};
-use agentwatch_openclaw::pieces::PIECE_BYTES;
-use agentwatch_openclaw::records::Written;
-use agentwatch_openclaw::time::Now;
+use agentwatch_openclaw::journal::pieces::PIECE_BYTES;
+use agentwatch_openclaw::matching::{MatchRecord, Matcher};
+use agentwatch_openclaw::sources::{self, Event, SOURCES};
 use common::{Gateway, at, pick};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
 /// Maximum number of match records.
-const MAX_SLOTS: usize = 16_384;
+const MAX_MATCH_RECORDS: usize = 16_384;
 
 /// The message of a call that began this many ms after the start, in one of several sessions.
 fn message(after_ms: u64) -> Value {
@@ -32,16 +32,16 @@ fn message(after_ms: u64) -> Value {
 }
 
 /// Reports a call to a ledger.
-fn hear(ledger: &mut Ledger, after_ms: u64, now: Now) {
+fn hear(ledger: &mut Matcher, after_ms: u64, now: Now) {
     hear_by(ledger, "before_message_write", &message(after_ms), now);
 }
 
-fn hear_by(ledger: &mut Ledger, source: &str, args: &Value, now: Now) {
+fn hear_by(ledger: &mut Matcher, source: &str, args: &Value, now: Now) {
     let sources = SOURCES.iter().enumerate();
     let mut tables = sources.filter(|(_, table)| table.source == source);
     let read = tables.find_map(|(index, _)| {
         let facts = pick(index, args)?;
-        observe::read(index, facts, now.wall_ms).ok()
+        sources::read(index, facts, now.wall_ms).ok()
     });
     match read {
         Some(Event::Call(observation)) => drop(ledger.observe(*observation, now)),
@@ -51,13 +51,17 @@ fn hear_by(ledger: &mut Ledger, source: &str, args: &Value, now: Now) {
 
 #[test]
 fn a_match_record_is_small() {
-    assert!(size_of::<Slot>() <= 96, "{}", size_of::<Slot>());
+    assert!(
+        size_of::<MatchRecord>() <= 96,
+        "{}",
+        size_of::<MatchRecord>()
+    );
 }
 
 #[test]
 fn match_records_are_kept_for_at_most_ten_minutes_and_a_second() {
     for part_ms in [0, 1, 500, 999] {
-        let mut ledger = Ledger::new(1);
+        let mut ledger = Matcher::new(1);
         let heard = at(START_MS + part_ms);
         hear(&mut ledger, 0, heard);
         for (age_ms, slots) in [(600_000, 1), (601_999, 0)] {
@@ -69,22 +73,22 @@ fn match_records_are_kept_for_at_most_ten_minutes_and_a_second() {
 
 #[test]
 fn a_burst_between_two_rounds_stays_within_the_bound() {
-    let mut ledger = Ledger::new(1);
+    let mut ledger = Matcher::new(1);
     for after_ms in 0..20_000 {
         let now = at(START_MS + after_ms);
         hear(&mut ledger, after_ms, now);
         if after_ms % 1_000 == 999 {
             ledger.due(now);
         }
-        assert!(ledger.slots() <= MAX_SLOTS);
+        assert!(ledger.slots() <= MAX_MATCH_RECORDS);
     }
     assert_eq!(ledger.slots() as u64 + ledger.counts().evicted, 20_000);
-    assert!(ledger.slots() >= MAX_SLOTS - 1);
+    assert!(ledger.slots() >= MAX_MATCH_RECORDS - 1);
 }
 
 #[test]
 fn calls_that_wait_for_the_session_store_stay_within_the_bound() {
-    let mut ledger = Ledger::new(1);
+    let mut ledger = Matcher::new(1);
     ledger.reconciled(START_MS);
     let end = json!({"event": {"provider": "p", "model": "m", "sessionKey": "s"}, "ctx": {}});
     hear_by(&mut ledger, "model_call_ended", &end, at(START_MS));
@@ -94,7 +98,7 @@ fn calls_that_wait_for_the_session_store_stay_within_the_bound() {
         if after_ms % 1_000 == 999 {
             ledger.due(now);
         }
-        assert!(ledger.slots() <= MAX_SLOTS + 1_000);
+        assert!(ledger.slots() <= MAX_MATCH_RECORDS + 1_000);
     }
     assert_eq!(ledger.open(), 0);
 }
@@ -112,7 +116,7 @@ fn a_batch_of_records_is_bounded_by_its_bytes() {
     while let Some(request) = records.begin(10_000, true) {
         bodies.push(request.body.unwrap().len());
         records.answered(
-            &agentwatch_openclaw::answer::Reply::of(200, r#"{"status": "ok"}"#),
+            &agentwatch_openclaw::delivery::reply::Reply::of(200, r#"{"status": "ok"}"#),
             10_000,
         );
     }
@@ -134,9 +138,9 @@ fn a_snapshot_leaves_in_small_pieces() {
             START_MS + after_ms,
         );
     }
-    gateway.core.advance(at(START_MS + 6_000));
+    gateway.engine.advance(at(START_MS + 6_000));
     gateway.write();
-    gateway.core.compact();
+    gateway.engine.compact();
     // Each piece is one change of the disk, and so is the final rename.
     let before = gateway.disk.changes();
     gateway.write();
@@ -159,10 +163,10 @@ fn traces_of_turns_that_end_together_are_made_in_portions() {
             START_MS + after_ms,
         );
     }
-    gateway.core.advance(at(START_MS + 5_000));
+    gateway.engine.advance(at(START_MS + 5_000));
     let mut told = vec![waiting(&gateway)];
     for round in 0..20 {
-        gateway.core.advance(at(START_MS + 700_000 + round * 250));
+        gateway.engine.advance(at(START_MS + 700_000 + round * 250));
         told.push(waiting(&gateway));
     }
     let most = told.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();

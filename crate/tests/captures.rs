@@ -156,7 +156,7 @@ fn a_late_surface_adds_nothing() {
     }
 }
 
-/// The core may die between any two events; the receiver supports record ids and continues.
+/// The engine may die between any two events; the receiver supports record ids and continues.
 #[test]
 fn a_core_that_dies_at_any_moment_loses_and_repeats_nothing() {
     for capture in captures() {
@@ -191,7 +191,7 @@ fn a_snapshot_replaces_its_journal() {
                 wall = event.at_ms;
                 gateway.hear(&event.source, &event.args, wall);
                 if index == dies_after {
-                    gateway.core.compact();
+                    gateway.engine.compact();
                     gateway.write();
                     gateway.restart(wall);
                 }

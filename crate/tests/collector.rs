@@ -13,10 +13,10 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 
-use agentwatch_openclaw::answer::Reply;
-use agentwatch_openclaw::config::RawSettings;
-use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::delivery::collector::Target;
+use agentwatch_openclaw::delivery::reply::Reply;
+use agentwatch_openclaw::engine::Engine;
+use agentwatch_openclaw::engine::settings::RawSettings;
 use agentwatch_openclaw::journal::{self, VERSION};
 use common::Gateway;
 use serde_json::{Value, json};
@@ -61,14 +61,14 @@ impl Run {
     /// The process is killed, and another one goes on.
     fn restart(&mut self, at_ms: u64) {
         self.seed += 1;
-        let mut core = Core::new(&self.settings, self.seed);
+        let mut engine = Engine::new(&self.settings, self.seed);
         let target = Target {
             url: "http://collector".to_owned(),
             headers: Vec::new(),
         };
-        core.tell_collector(target, "berlin".to_owned(), self.seed);
-        core.open(self.gateway.disk.host(), common::at(at_ms));
-        self.gateway.core = core;
+        engine.tell_collector(target, "berlin".to_owned(), self.seed);
+        engine.open(self.gateway.disk.host(), common::at(at_ms));
+        self.gateway.engine = engine;
     }
 
     fn answer(&mut self, path: &'static str, body: &str, at_ms: u64) -> Reply {
@@ -99,11 +99,11 @@ impl Run {
     fn tell(&mut self, at_ms: u64, hurry: bool) {
         let now = self.gateway.now(at_ms);
         for _ in 0..1_000 {
-            let Some(request) = self.gateway.core.begin_collector(now, hurry) else {
+            let Some(request) = self.gateway.engine.begin_collector(now, hurry) else {
                 return;
             };
             let reply = self.answer(request.path, &request.body, at_ms);
-            self.gateway.core.answered_collector(&reply, now);
+            self.gateway.engine.answered_collector(&reply, now);
         }
         panic!("it never ends");
     }
@@ -299,7 +299,7 @@ fn traces_that_nobody_takes_have_a_bound_and_the_oldest_go_counted() {
     assert!(!run.spans.is_empty() && run.spans.values().all(|times| *times == 1));
 }
 
-/// A segment that 0.1.0 moved to `otlp/`, since AgentWatch was done with it and the collector was not.
+/// A segment that 0.1.0 moved to `delivery/otlp/`, since AgentWatch was done with it and the collector was not.
 #[test]
 fn a_segment_that_an_older_version_moved_is_told_and_then_removed() {
     let root = "../tests/fixtures/upgrade/0.1.0/totals/agentwatch";

@@ -14,9 +14,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use agentwatch_openclaw::observe::answer::{Answer, Told};
-use agentwatch_openclaw::observe::ending::Ending;
-use agentwatch_openclaw::observe::path::Target;
+use agentwatch_openclaw::sources::answer::{Answer, Told};
+use agentwatch_openclaw::sources::ending::Ending;
+use agentwatch_openclaw::sources::path::Target;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;

@@ -9,7 +9,7 @@ use std::path::Path;
 use agentwatch_openclaw::journal::format_v1::sums::{self, Histogram, Mark, Series, State};
 use agentwatch_openclaw::journal::format_v1::{
     self as v1, Bill, Call, Cost, CostSource, Counted, Cursor, Frame, Latency, LatencySource, Log,
-    Observation, Outcome, Outlet, Part, Position, Record, SessionFacts, Slot, Tier, Usage,
+    MatchRecord, Observation, Outcome, Outlet, Part, Position, Record, SessionFacts, Tier, Usage,
 };
 use agentwatch_openclaw::journal::{self, Reader};
 
@@ -105,7 +105,7 @@ fn bill(tier: Tier) -> Bill<'static> {
 }
 
 fn frames() -> Vec<Frame<'static>> {
-    let slot = Slot {
+    let slot = MatchRecord {
         id: ID,
         bucket: 1,
         model: 2,
@@ -124,7 +124,7 @@ fn frames() -> Vec<Frame<'static>> {
         row: Some(8),
         is_unbilled: true,
     };
-    let bare = Slot {
+    let bare = MatchRecord {
         span: None,
         started_ms: None,
         usage: None,
@@ -149,8 +149,8 @@ fn frames() -> Vec<Frame<'static>> {
     let mut all = vec![
         Frame::Begin,
         Frame::Seen(ID, nothing()),
-        Frame::Slot(slot),
-        Frame::Slot(bare),
+        Frame::MatchRecord(slot),
+        Frame::MatchRecord(bare),
         Frame::Closed(vec![ID, u128::MAX]),
         Frame::Gone(Log::Calls, 7, vec![8, 300]),
         Frame::Gone(Log::Records, u32::MAX, vec![]),
@@ -203,7 +203,7 @@ fn kind(frame: &Frame) -> u8 {
     match frame {
         Frame::Begin => 0,
         Frame::Seen(..) => 1,
-        Frame::Slot(_) => 2,
+        Frame::MatchRecord(_) => 2,
         Frame::Closed(_) => 3,
         Frame::Gone(..) => 4,
         Frame::Counted(..) => 5,

@@ -4,8 +4,8 @@
 
 mod common;
 
-use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::observe::SOURCES;
+use agentwatch_openclaw::sources::SOURCES;
+use agentwatch_openclaw::sources::facts::Scalar;
 use common::{Gateway, at, pick};
 use serde_json::{Value, json};
 
@@ -47,7 +47,7 @@ fn history_is_not_matched_and_has_the_same_ids_when_read_twice() {
         let mut gateway = Gateway::new(false);
         let read = ("/history/main/one", Some("100:1"));
         gateway
-            .core
+            .engine
             .take_rows(stored(), &rows, read, true, at(late));
         gateway.run_until(late, late + 5_000);
         assert_eq!(gateway.receiver.totals.requests(), 40);
@@ -64,12 +64,12 @@ fn a_crash_repeats_no_history() {
     let mut gateway = Gateway::new(false);
     let read = ("/history/main/one", Some("100:1"));
     gateway
-        .core
+        .engine
         .take_rows(stored(), &rows, read, true, at(late));
     gateway.run_until(late, late);
     gateway.restart(late + 1_000);
     assert_eq!(
-        gateway.core.bookmarks().next(),
+        gateway.engine.bookmarks().next(),
         Some(("/history/main/one", "100:1"))
     );
     gateway.run_until(late + 1_000, late + 20_000);
@@ -82,7 +82,7 @@ fn a_crash_repeats_no_history() {
 fn many_old_rows_evict_no_live_call_and_all_count() {
     let late = START_MS + 86_400_000;
     let mut gateway = Gateway::new(false);
-    gateway.core.set_reconciled(START_MS - 1_000);
+    gateway.engine.set_reconciled(START_MS - 1_000);
     let live = json!({"event": {"message": message(late)}, "ctx": {"agentId": "main"}});
     gateway.hear("before_message_write", &live, late + 900);
     gateway.run_until(late + 900, late + 5_000);
@@ -91,7 +91,7 @@ fn many_old_rows_evict_no_live_call_and_all_count() {
         let rows =
             rows((0..500).map(|index| (start + index * 10_000, format!("{session}/{index}"))));
         gateway
-            .core
+            .engine
             .take_rows(stored(), &rows, ("main/one", None), false, at(late + 6_000));
         gateway.run_until(late + 6_000, late + 6_000);
     }
@@ -107,7 +107,7 @@ fn many_old_rows_evict_no_live_call_and_all_count() {
 fn a_gap_that_is_filled_late_does_not_disturb_known_calls() {
     let (gap, told) = (START_MS, START_MS + 40_000);
     let mut gateway = Gateway::new(false);
-    gateway.core.set_reconciled(START_MS - 1_000);
+    gateway.engine.set_reconciled(START_MS - 1_000);
     let live = json!({"event": {"message": message(told)}, "ctx": {"agentId": "main"}});
     gateway.hear("before_message_write", &live, told + 900);
     gateway.run_until(told + 900, told + 70_000);

@@ -9,11 +9,11 @@
 
 mod common;
 
-use agentwatch_openclaw::files::LEDGER;
+use agentwatch_openclaw::domain::usage::{Bill, Part, Tier};
+use agentwatch_openclaw::journal::files::LEDGER;
 use agentwatch_openclaw::journal::{
     self, FILE_HEADER, FRAME_HEADER, Frame, Reader, VERSION, format_v1,
 };
-use agentwatch_openclaw::usage::{Bill, Part, Tier};
 use common::{Gateway, captures};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -26,8 +26,8 @@ fn journal_of_a_day() -> &'static [u8] {
         let mut gateway = Gateway::new(true);
         let capture = captures().remove(3);
         gateway.replay(&capture.events);
-        gateway.core.bookmark("agents/main/x.jsonl", "1:2");
-        gateway.core.set_reconciled(capture.events[0].at_ms);
+        gateway.engine.bookmark("agents/main/x.jsonl", "1:2");
+        gateway.engine.set_reconciled(capture.events[0].at_ms);
         gateway.write();
         let is_ledger = |(file, _): &(&String, &Vec<u8>)| file.starts_with(LEDGER);
         let mut bytes = gateway
@@ -38,7 +38,7 @@ fn journal_of_a_day() -> &'static [u8] {
             .unwrap()
             .1
             .clone();
-        gateway.core.compact();
+        gateway.engine.compact();
         gateway.write();
         let snapshot = gateway
             .disk
@@ -158,7 +158,7 @@ fn frames_are_read_as_they_were_written() {
     for kind in [
         "Begin",
         "Seen",
-        "Slot",
+        "MatchRecord",
         "Closed",
         "Cursor",
         "Counted",
@@ -244,7 +244,7 @@ fn files_of_a_newer_version_are_named_and_stay_as_they_are() {
         let at = at + 20_000 * (round + 1);
         gateway.hear("before_message_write", &message(10 + round), at);
         gateway.run_until(at, at + 10_000);
-        gateway.core.compact();
+        gateway.engine.compact();
         gateway.write();
         gateway.restart(at + 11_000);
     }
@@ -315,7 +315,7 @@ fn foreign_bytes_affect_only_the_frames_they_cover() {
     let result = runner.run(&hole, |(from, length, seed)| {
         let to = (from + length).min(bytes.len());
         let mut holed = bytes.to_vec();
-        let mut mint = agentwatch_openclaw::call::IdMint::new(seed);
+        let mut mint = agentwatch_openclaw::domain::call::IdMint::new(seed);
         holed[from..to].fill_with(|| mint.bits() as u8);
         let recovered = read(&holed);
         let first = bounds.partition_point(|bound| *bound <= from) - 1;

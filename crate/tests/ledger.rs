@@ -4,8 +4,8 @@
 
 mod common;
 
-use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::observe::SOURCES;
+use agentwatch_openclaw::sources::SOURCES;
+use agentwatch_openclaw::sources::facts::Scalar;
 use common::{Gateway, Totals, at, pick};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -207,7 +207,7 @@ proptest! {
         }
     }
 
-    /// The same with a core that dies after any event.
+    /// The same with a engine that dies after any event.
     #[test]
     fn a_call_counts_once_though_the_core_dies(calls in session(0), dies_after in 0usize..30) {
         let mut told: Vec<_> = calls.iter().flat_map(Call::told).collect();
@@ -375,7 +375,7 @@ proptest! {
     }
 }
 
-/// `model:used` may have no session; a restored core still knows its call.
+/// `model:used` may have no session; a restored engine still knows its call.
 #[test]
 fn a_call_reported_without_a_session_counts_once_across_a_restart() {
     for is_late in [false, true] {
@@ -386,7 +386,7 @@ fn a_call_reported_without_a_session_counts_once_across_a_restart() {
         let heard = if is_late { at + 1_900 } else { at };
         gateway.run_until(at, heard);
         if is_late {
-            gateway.core.compact();
+            gateway.engine.compact();
             gateway.write();
         }
         gateway.hear("model:used", &used, heard);
@@ -528,7 +528,7 @@ fn a_stored_row_matches_a_call_that_was_pending_at_a_restart() {
     let open = call("s", START_MS + 60_000, 50);
     gateway.hear("before_message_write", &open.message(), open.ended_ms());
     for after in [10, 20] {
-        gateway.core.compact();
+        gateway.engine.compact();
         gateway.write();
         gateway.restart(open.ended_ms() + after);
     }
@@ -559,7 +559,7 @@ fn a_torn_write_repeats_no_stored_row() {
         .collect();
     let read = ("main/one", Some("100:1"));
     let mut whole = Gateway::new(false);
-    whole.core.take_rows(source, &rows, read, false, at(late));
+    whole.engine.take_rows(source, &rows, read, false, at(late));
     whole.write();
     let (file, bytes) = whole
         .disk
@@ -575,10 +575,10 @@ fn a_torn_write_repeats_no_stored_row() {
             .files()
             .insert(file.clone(), bytes[..cut].to_vec());
         gateway.restart(late + 1_000);
-        let is_marked = gateway.core.bookmarks().next().is_some();
+        let is_marked = gateway.engine.bookmarks().next().is_some();
         if !is_marked {
             gateway
-                .core
+                .engine
                 .take_rows(source, &rows, read, false, at(late + 2_000));
         }
         gateway.run_until(late + 2_000, late + 20_000);

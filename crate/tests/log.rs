@@ -12,7 +12,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use agentwatch_openclaw::call::IdMint;
+use agentwatch_openclaw::domain::call::IdMint;
 
 use agentwatch_openclaw::journal::log::{Cursor, Entry, Kind, Log, Position};
 use common::disk::Disk;
@@ -227,7 +227,7 @@ fn what_0_1_0_marked_as_gone_is_not_sent_again() {
     for (file, bytes) in &*disk.files() {
         let reader = agentwatch_openclaw::journal::Reader::open(bytes).unwrap();
         let offsets: Vec<u32> = reader.map(|(offset, _)| offset).collect();
-        let number = agentwatch_openclaw::files::number_of(file, "model-calls-").unwrap();
+        let number = agentwatch_openclaw::journal::files::number_of(file, "model-calls-").unwrap();
         let third = offsets.iter().copied().step_by(3).rev().collect();
         marks.insert(number, third);
     }

@@ -1,5 +1,5 @@
 //! The ledger against a naive model. Surfaces report true calls with losses, repetitions, delays and clocks some ms
-//! apart, while the core restarts, the wall clock is set, and a proxy and LiteLLM report other figures than the
+//! apart, while the engine restarts, the wall clock is set, and a proxy and LiteLLM report other figures than the
 //! gateway. The model does no matching: a call that was billed or answered, and that any surface reported, counts once,
 //! with its tokens.
 //!
@@ -16,8 +16,8 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::observe::SOURCES;
+use agentwatch_openclaw::sources::SOURCES;
+use agentwatch_openclaw::sources::facts::Scalar;
 use common::{Gateway, pick};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
@@ -430,7 +430,7 @@ enum Step {
     Restart { compacts: bool },
 }
 
-/// When the core restarts, and whether it has written a snapshot: at any time, or between two reports of a call.
+/// When the engine restarts, and whether it has written a snapshot: at any time, or between two reports of a call.
 fn restarts(calls: &[Call], drawn: &[(u32, bool)]) -> Vec<(u64, bool)> {
     let last = calls.iter().map(|call| call.ended_ms).max();
     let end = last.unwrap_or(START_MS) + 3 * SETTLED_MS;
@@ -484,7 +484,7 @@ fn play(
         .iter()
         .position(|table| table.source == "stored")
         .unwrap();
-    gateway.core.set_reconciled(START_MS);
+    gateway.engine.set_reconciled(START_MS);
     let mut wall = START_MS;
     for (at_ms, step) in steps(calls, restarts) {
         for (jump, ahead) in jumps.iter().filter(|(at, _)| *at < at_ms) {
@@ -501,15 +501,15 @@ fn play(
                 let facts = Scalar::List(pick(stored, &row).unwrap());
                 let now = gateway.now(wall);
                 gateway
-                    .core
+                    .engine
                     .take_rows(stored, &[facts], ("main/s", Some("1:1")), false, now);
-                gateway.core.set_reconciled(now.wall_ms - 2 * SETTLED_MS);
+                gateway.engine.set_reconciled(now.wall_ms - 2 * SETTLED_MS);
                 gateway.write();
             }
             Step::Tell(source, args) => gateway.hear(source, &args, wall),
             Step::Restart { compacts } => {
                 if compacts {
-                    gateway.core.compact();
+                    gateway.engine.compact();
                 }
                 gateway.write();
                 gateway.restart(wall);

@@ -1,4 +1,4 @@
-//! The core against a network and a disk that fail in every way, while it is killed at any moment: months of virtual
+//! The engine against a network and a disk that fail in every way, while it is killed at any moment: months of virtual
 //! time, one seed each. `SEEDS=1000` plays more seeds, `FIRST=…` begins with a later one.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
@@ -24,7 +24,7 @@ impl World {
         let before = self.requests;
         let hours = 1 + self.dice.below(6);
         self.pass(hours * 3_600_000);
-        // After a refused token the core retries every 15 s, else every 2.5 min on average.
+        // After a refused token the engine retries every 15 s, else every 2.5 min on average.
         let most = match self.weather {
             Weather::Dead(Fate::Refused(401)) => 241 * hours,
             _ => 60 + 60 * hours,
@@ -91,7 +91,7 @@ impl World {
         self.dropped += dropped(&status);
         // Delivered calls have left the disk and are not sent again.
         let (usage, requests) = (self.server.usage.len(), self.requests);
-        self.core.compact();
+        self.engine.compact();
         self.pass(1_000);
         let files: Vec<(String, usize)> = self
             .disk

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use agentwatch_openclaw::call::{
+use agentwatch_openclaw::activity::records::{Meta, Record, SpanRecord, Status, TraceRecord};
+use agentwatch_openclaw::delivery::otlp::{Exporter, Resource};
+use agentwatch_openclaw::domain::call::{
     CallId, Cost, CostSource, IdMint, Latency, LatencySource, ModelCall, Outcome, Usage,
 };
 use agentwatch_openclaw::journal::{self, format_v1};
-use agentwatch_openclaw::otlp::{Exporter, Resource};
-use agentwatch_openclaw::records::{Meta, Record, SpanRecord, Status, TraceRecord};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};

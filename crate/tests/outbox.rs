@@ -11,13 +11,13 @@ mod common;
 
 use std::collections::HashSet;
 
-use agentwatch_openclaw::answer::Reply;
-use agentwatch_openclaw::call::{Cost, CostSource, IdMint, ModelCall, Outcome, Usage};
-use agentwatch_openclaw::config::{RawSettings, Settings};
 use agentwatch_openclaw::delivery::calls::{Calls, Request};
-use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::delivery::reply::Reply;
+use agentwatch_openclaw::domain::call::{Cost, CostSource, IdMint, ModelCall, Outcome, Usage};
+use agentwatch_openclaw::domain::time::Now;
+use agentwatch_openclaw::engine::settings::{RawSettings, Settings};
 use agentwatch_openclaw::journal::log::Entry;
-use agentwatch_openclaw::time::Now;
+use agentwatch_openclaw::sources::facts::Scalar;
 use common::server::{Dice, Fate, Kind, Server};
 
 /// A run of an outbox: calls arrive while the network fails as the seed determines.

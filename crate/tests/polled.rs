@@ -3,9 +3,9 @@
 
 mod common;
 
-use agentwatch_openclaw::call::Outcome;
-use agentwatch_openclaw::observe::stored::StoredCall;
-use agentwatch_openclaw::polled::{Look, Mark, Wanted, look};
+use agentwatch_openclaw::domain::call::Outcome;
+use agentwatch_openclaw::sessions::polled::{Look, Mark, Wanted, look};
+use agentwatch_openclaw::sources::stored::StoredCall;
 use common::stored;
 use serde_json::{Value, json};
 
@@ -79,7 +79,7 @@ fn wanted() -> Wanted {
     }
 }
 
-/// The calls of a result, as the core reads them.
+/// The calls of a result, as the engine reads them.
 fn told(look: &Look) -> Vec<StoredCall> {
     let rows = look
         .calls
@@ -312,17 +312,22 @@ fn calls_without_usage_are_reported_by_their_messages() {
         Mark::default(),
     )
     .unwrap();
-    // The core decides whether a call without tokens counts; the gateway's own messages are no calls.
+    // The engine decides whether a call without tokens counts; the gateway's own messages are no calls.
     let outcomes: Vec<_> = told(&look).iter().map(|call| call.outcome).collect();
     let completed = Outcome::Completed;
     assert_eq!(outcomes, [completed, completed, Outcome::Failed, completed]);
     let mark = Mark::parse(&look.mark);
     let again =
-        agentwatch_openclaw::polled::look(&series(&made, true), &[], &wanted(), mark).unwrap();
-    assert!(again.calls.is_empty());
-    let unshown =
-        agentwatch_openclaw::polled::look(&series(&made, true), &[], &wanted(), Mark::default())
+        agentwatch_openclaw::sessions::polled::look(&series(&made, true), &[], &wanted(), mark)
             .unwrap();
+    assert!(again.calls.is_empty());
+    let unshown = agentwatch_openclaw::sessions::polled::look(
+        &series(&made, true),
+        &[],
+        &wanted(),
+        Mark::default(),
+    )
+    .unwrap();
     assert_eq!((unshown.calls.len(), unshown.untold), (2, 3));
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use agentwatch_openclaw::call::{Cost, CostSource, Usage};
-use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::prices::{PriceBook, TABLE};
+use agentwatch_openclaw::domain::call::{Cost, CostSource, Usage};
+use agentwatch_openclaw::pricing::{PriceBook, TABLE};
+use agentwatch_openclaw::sources::facts::Scalar;
 use genai_prices::{PriceRequest, UsageKey};
 use proptest::prelude::*;
 

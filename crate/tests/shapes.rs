@@ -5,8 +5,8 @@
 
 mod common;
 
-use agentwatch_openclaw::observe::stored::{StoredFacts, read};
-use agentwatch_openclaw::transcript::{Reader, Scope};
+use agentwatch_openclaw::sessions::transcript::{Reader, Scope};
+use agentwatch_openclaw::sources::stored::{StoredFacts, read};
 use common::stored::{answer, calls, facts, feed, line, rows_of, scope, skipped, with};
 use serde_json::{Value, json};
 

@@ -6,12 +6,12 @@
     reason = "a test fails by panicking"
 )]
 
+use agentwatch_openclaw::domain::time::parse_iso;
 use agentwatch_openclaw::spending::Nano;
 use agentwatch_openclaw::spending::alarm::{Alarm, Incident, Kind, Seen, Told};
 use agentwatch_openclaw::spending::loops::{IN_A_ROW, OF_ALL, QUIET_MS, RETRIES, STUBBORN};
 use agentwatch_openclaw::spending::who::Who;
 use agentwatch_openclaw::spending::window::{DAY_MS, HOUR_MS};
-use agentwatch_openclaw::time::parse_iso;
 use jiff::tz::TimeZone;
 
 const MINUTE_MS: u64 = 60_000;

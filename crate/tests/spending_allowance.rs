@@ -8,7 +8,8 @@
 
 mod spending_world;
 
-use agentwatch_openclaw::call::{Cost, CostSource, Usage};
+use agentwatch_openclaw::domain::call::{Cost, CostSource, Usage};
+use agentwatch_openclaw::domain::time::parse_iso;
 use agentwatch_openclaw::spending::Nano;
 use agentwatch_openclaw::spending::allowance::{
     Brake, Ended, State, Stop, UNDER_WAY_MS, Verdict, lift_ms,
@@ -16,7 +17,6 @@ use agentwatch_openclaw::spending::allowance::{
 use agentwatch_openclaw::spending::settings::Limit;
 use agentwatch_openclaw::spending::who::Who;
 use agentwatch_openclaw::spending::window::{DAY_MS, HOUR_MS};
-use agentwatch_openclaw::time::parse_iso;
 use serde_json::{Value, json};
 use spending_world::{who, world};
 

@@ -2,8 +2,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use agentwatch_openclaw::call::Usage;
-use agentwatch_openclaw::price::Tier;
+use agentwatch_openclaw::domain::call::Usage;
+use agentwatch_openclaw::pricing::price::Tier;
 use agentwatch_openclaw::spending::Nano;
 use agentwatch_openclaw::spending::cache::{Cache, Call, Cause, Incident, Money};
 use agentwatch_openclaw::spending::daily::day_of;

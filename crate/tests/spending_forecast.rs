@@ -2,14 +2,14 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use agentwatch_openclaw::call::{Cost, CostSource, Usage};
-use agentwatch_openclaw::price::Tier;
+use agentwatch_openclaw::domain::call::{Cost, CostSource, Usage};
+use agentwatch_openclaw::domain::time::parse_iso;
+use agentwatch_openclaw::pricing::price::Tier;
 use agentwatch_openclaw::spending::Nano;
 use agentwatch_openclaw::spending::daily::day_of;
 use agentwatch_openclaw::spending::forecast::{self, Days, Forecast};
 use agentwatch_openclaw::spending::prompt_bill::{PromptBills, PromptStats, prompt_usd};
 use agentwatch_openclaw::spending::window::DAY_MS;
-use agentwatch_openclaw::time::parse_iso;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 

@@ -2,12 +2,12 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use agentwatch_openclaw::call::IdMint;
+use agentwatch_openclaw::domain::call::IdMint;
+use agentwatch_openclaw::domain::time::parse_iso;
 use agentwatch_openclaw::spending::Nano;
 use agentwatch_openclaw::spending::alarm::{Alarm, Incident, Kind, Seen, Told};
 use agentwatch_openclaw::spending::who::Who;
 use agentwatch_openclaw::spending::window::{DAY_MS, HOUR_MS};
-use agentwatch_openclaw::time::parse_iso;
 use jiff::tz::TimeZone;
 
 /// How many weeks are played; `SEEDS=2000` plays more.

@@ -1,7 +1,7 @@
 //! Whose a call is, by session keys of all shapes and by context fields.
 #![cfg(not(target_arch = "wasm32"))]
 
-use agentwatch_openclaw::identity::Identities;
+use agentwatch_openclaw::domain::identity::Identities;
 use agentwatch_openclaw::spending::who::{Told, Who, job_id};
 use proptest::prelude::*;
 

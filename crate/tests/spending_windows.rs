@@ -2,8 +2,8 @@
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use agentwatch_openclaw::domain::time::parse_iso;
 use agentwatch_openclaw::spending::window::{HOUR_MS, Per, Window, begin_of, date_of, written};
-use agentwatch_openclaw::time::parse_iso;
 use jiff::tz::TimeZone;
 use proptest::prelude::*;
 

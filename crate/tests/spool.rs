@@ -28,7 +28,9 @@ fn message(index: u64) -> Value {
 fn other(owner: &Gateway) -> Gateway {
     let mut other = Gateway::new(false);
     other.disk = owner.disk.clone();
-    other.core.become_spool(owner.disk.host(), PREFIX, "_host");
+    other
+        .engine
+        .become_spool(owner.disk.host(), PREFIX, "_host");
     other
 }
 
@@ -47,10 +49,10 @@ fn the_owner_takes_in_a_spool_file_and_removes_it_once_journalled() {
     let mut owner = Gateway::new(false);
     let mut other = other(&owner);
     hear(&mut other, 0..5);
-    assert!(other.core.is_kept() && owner.disk.files().contains_key(FILE));
-    assert!(owner.core.take_spools(at(START_MS + 1_000)));
+    assert!(other.engine.is_kept() && owner.disk.files().contains_key(FILE));
+    assert!(owner.engine.take_spools(at(START_MS + 1_000)));
     assert!(!owner.disk.files().contains_key(FILE));
-    assert!(!owner.core.take_spools(at(START_MS + 1_100)));
+    assert!(!owner.engine.take_spools(at(START_MS + 1_100)));
     owner.restart(START_MS + 1_200);
     owner.run_until(START_MS + 1_200, START_MS + 60_000);
     assert_eq!(owner.receiver.totals.requests(), 5);
@@ -70,11 +72,11 @@ fn an_owner_that_dies_anywhere_counts_spooled_calls_once() {
             let mut other = other(&owner);
             hear(&mut other, 0..5);
             owner.disk.fail_after(changes, torn);
-            owner.core.take_spools(at(START_MS + 1_000));
+            owner.engine.take_spools(at(START_MS + 1_000));
             owner.write();
             owner.disk.be_well();
             owner.restart(START_MS + 2_000);
-            owner.core.take_spools(at(START_MS + 2_100));
+            owner.engine.take_spools(at(START_MS + 2_100));
             owner.run_until(START_MS + 2_100, START_MS + 60_000);
             assert_eq!(
                 owner.receiver.totals.requests(),
@@ -91,18 +93,18 @@ fn a_failed_spool_write_stays_in_memory_and_is_retried() {
     let mut other = other(&owner);
     owner.disk.fail_after(0, 7);
     hear(&mut other, 0..2);
-    assert!(!other.core.is_kept());
+    assert!(!other.engine.is_kept());
     owner.disk.files().clear();
     owner.disk.be_well();
     hear(&mut other, 2..3);
     other.run_until(START_MS + 400, START_MS + 10_000);
-    assert!(other.core.is_kept());
+    assert!(other.engine.is_kept());
     assert_eq!(
         other.receiver.totals.requests(),
         0,
         "who owns the journal sends"
     );
-    assert!(owner.core.take_spools(at(START_MS + 11_000)));
+    assert!(owner.engine.take_spools(at(START_MS + 11_000)));
     owner.run_until(START_MS + 11_000, START_MS + 60_000);
     assert_eq!(owner.receiver.totals.requests(), 3);
 }
@@ -113,21 +115,21 @@ fn a_former_owner_does_not_write_the_journal_and_spools_unwritten_events() {
     hear(&mut former, 0..1);
     // Received, and not written yet.
     let now = at(START_MS + 200);
-    for (index, table) in agentwatch_openclaw::observe::SOURCES.iter().enumerate() {
+    for (index, table) in agentwatch_openclaw::sources::SOURCES.iter().enumerate() {
         if table.source == "before_message_write"
             && let Some(facts) = common::pick(index, &message(1))
         {
-            former.core.observe(index, facts, now);
+            former.engine.observe(index, facts, now);
         }
     }
     former
-        .core
+        .engine
         .become_spool(former.disk.host(), PREFIX, "_host");
     former.write();
     let mut owner = Gateway::new(false);
     owner.disk = former.disk.clone();
     owner.restart(START_MS + 300);
-    owner.core.take_spools(at(START_MS + 400));
+    owner.engine.take_spools(at(START_MS + 400));
     owner.run_until(START_MS + 400, START_MS + 60_000);
     assert_eq!(owner.receiver.totals.requests(), 2);
 }

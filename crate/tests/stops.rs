@@ -48,7 +48,7 @@ fn stop(heard: &[(&str, Value)], keeps: bool) -> Gateway {
     for (source, args) in heard {
         gateway.hear(source, args, ENDED_MS);
     }
-    gateway.core.close(keeps, gateway.now(ENDED_MS + 1));
+    gateway.engine.close(keeps, gateway.now(ENDED_MS + 1));
     gateway.write();
     gateway.send(ENDED_MS + 1, true);
     gateway.write();
@@ -109,7 +109,7 @@ fn timing() -> Value {
 /// seconds late or never, since newer gateways refuse the former instance's hooks.
 fn heard_of_the_end_alone() -> Gateway {
     let mut gateway = Gateway::new(true);
-    gateway.core.set_reconciled(ENDED_MS - 60_000);
+    gateway.engine.set_reconciled(ENDED_MS - 60_000);
     gateway.hear("model_call_ended", &timing(), ENDED_MS);
     gateway
 }
@@ -138,7 +138,7 @@ fn a_repeated_end_keeps_the_first_time_across_two_restarts() {
     gateway.hear("model_call_ended", &timing(), ENDED_MS + 300);
     gateway.write();
     gateway.restart(ENDED_MS + 500);
-    gateway.core.compact();
+    gateway.engine.compact();
     gateway.write();
     gateway.restart(ENDED_MS + 900);
     gateway.hear("stored", &row(), ENDED_MS + 110_000);

@@ -5,9 +5,9 @@
 
 mod common;
 
-use agentwatch_openclaw::files::LEDGER;
+use agentwatch_openclaw::journal::files::LEDGER;
 use agentwatch_openclaw::journal::{self, FILE_HEADER, Reader};
-use agentwatch_openclaw::observe::SOURCES;
+use agentwatch_openclaw::sources::SOURCES;
 use common::Gateway;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -101,7 +101,7 @@ fn journal_of_all_surfaces() -> Vec<u8> {
             end_of(after_all),
         );
     }
-    gateway.core.compact();
+    gateway.engine.compact();
     gateway.write();
     let is_ledger = |(file, _): &(&String, &Vec<u8>)| file.starts_with(LEDGER);
     gateway
@@ -278,7 +278,7 @@ fn naming_a_surface(folder: &Path) -> BTreeSet<String> {
 #[test]
 fn only_the_table_and_its_own_file_name_a_surface() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let table = std::fs::read_to_string(source.join("observe/surface.rs")).unwrap();
+    let table = std::fs::read_to_string(source.join("domain/surface.rs")).unwrap();
     let own = |file: &String| {
         let module = file.trim_end_matches(".rs");
         table.contains(&format!("sources: {module}::"))

@@ -4,8 +4,8 @@
 
 mod common;
 
-use agentwatch_openclaw::call::Outcome;
-use agentwatch_openclaw::transcript::{MAX_LINE, Reader, Scope, Skipped};
+use agentwatch_openclaw::domain::call::Outcome;
+use agentwatch_openclaw::sessions::transcript::{MAX_LINE, Reader, Scope, Skipped};
 use common::stored::*;
 use common::{Totals, captures};
 use serde_json::{Value, json};

@@ -4,8 +4,8 @@
 
 mod common;
 
-use agentwatch_openclaw::observe::stored::{StoredFacts, read};
-use agentwatch_openclaw::transcript::{Reader, Skipped};
+use agentwatch_openclaw::sessions::transcript::{Reader, Skipped};
+use agentwatch_openclaw::sources::stored::{StoredFacts, read};
 use common::stored::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};

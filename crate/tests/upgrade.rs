@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use agentwatch_openclaw::delivery::otlp::{Exporter, Resource};
 use agentwatch_openclaw::journal::{FILE_HEADER, Reader, format_v1};
-use agentwatch_openclaw::otlp::{Exporter, Resource};
 
 /// Every file below a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {

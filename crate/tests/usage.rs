@@ -8,7 +8,7 @@
 
 mod common;
 
-use agentwatch_openclaw::usage::{Meaning, RULES, Remark};
+use agentwatch_openclaw::domain::usage::{Meaning, RULES, Remark};
 use common::Gateway;
 use common::usage::*;
 use proptest::prelude::*;

@@ -1,4 +1,4 @@
-//! The core as WebAssembly: the same code, the same recorded gateways, the same totals as natively.
+//! The engine as WebAssembly: the same code, the same recorded gateways, the same totals as natively.
 #![cfg(target_arch = "wasm32")]
 
 mod common;
@@ -25,7 +25,7 @@ fn a_journal_recovers() {
         let mut gateway = Gateway::new(capture.tells_calls);
         let (before, after) = capture.events.split_at(capture.events.len() / 2);
         gateway.replay(before);
-        gateway.core.compact();
+        gateway.engine.compact();
         gateway.write();
         gateway.restart(after[0].at_ms);
         gateway.replay(after);

@@ -100,7 +100,7 @@ fn a_late_proxy_enriches_a_sent_call() {
 fn an_enrichment_waits_until_the_receiver_is_known() {
     let mut gateway = Gateway::new(false);
     gateway.hear("before_message_write", &message(), END_MS);
-    gateway.core.advance(at(END_MS));
+    gateway.engine.advance(at(END_MS));
     gateway.hear("proxied", &proxied(json!({})), END_MS + 1);
     gateway.run_until(END_MS + 1, END_MS + 9_000);
     assert_eq!(gateway.receiver.enrichments.len(), 1);

@@ -1,10 +1,10 @@
-//! Shared by the fuzz targets: ways of cutting, files of frames with arbitrary bytes, and the gateway of the core's own
+//! Shared by the fuzz targets: ways of cutting, files of frames with arbitrary bytes, and the gateway of the engine's own
 //! tests. A target fails by panicking.
 
 use std::hash::{DefaultHasher, Hasher};
 
-use agentwatch_openclaw::call::IdMint;
-use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::domain::call::IdMint;
+use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw::journal;
 use arbitrary::{Result, Unstructured};
 

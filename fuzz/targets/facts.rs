@@ -2,7 +2,7 @@
 //! counted, every call arrives once, and all sent figures are finite.
 #![no_main]
 
-use agentwatch_openclaw::observe::SOURCES;
+use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw_fuzz::common::{Gateway, at};
 use agentwatch_openclaw_fuzz::{NOW_MS, scalar};
 use arbitrary::Unstructured;
@@ -27,7 +27,7 @@ fn play(input: &mut Unstructured, gateway: &mut Gateway) -> arbitrary::Result<()
         let facts = (0..fields)
             .map(|_| scalar(input, 2))
             .collect::<arbitrary::Result<_>>()?;
-        gateway.core.observe(source, facts, at(wall));
+        gateway.engine.observe(source, facts, at(wall));
         heard += 1;
         gateway.write();
         let later = wall + u64::from(input.arbitrary::<u16>()? % 4_000);
@@ -43,7 +43,7 @@ fn play(input: &mut Unstructured, gateway: &mut Gateway) -> arbitrary::Result<()
         }
     }
     assert_eq!(sum(&gateway.status()["seen"]), heard);
-    gateway.core.close(false, at(wall));
+    gateway.engine.close(false, at(wall));
     gateway.write();
     gateway.run_until(wall, wall + 600_000);
     let status = gateway.status();

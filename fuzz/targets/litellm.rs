@@ -1,8 +1,8 @@
 //! LiteLLM's log: the same calls wherever it is cut; each payload is a call, or is skipped for a reason.
 #![no_main]
 
-use agentwatch_openclaw::facts::MAX_TEXT;
-use agentwatch_openclaw::observe::litellm::Log;
+use agentwatch_openclaw::sources::facts::MAX_TEXT;
+use agentwatch_openclaw::sources::litellm::Log;
 use agentwatch_openclaw_fuzz::assert_same_however_cut;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Deserializer, Value};

@@ -2,7 +2,7 @@
 //! bodies that are JSON; settings that never show a header's value.
 #![no_main]
 
-use agentwatch_openclaw::otlp::{Exporter, Resource, settings};
+use agentwatch_openclaw::delivery::otlp::{Exporter, Resource, settings};
 use agentwatch_openclaw_fuzz::{NOW_MS, dice, files, scalar};
 use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;

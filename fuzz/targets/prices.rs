@@ -1,8 +1,8 @@
 //! Prices of the settings, and of the table for any names: costs are finite, never negative, and tiers in order.
 #![no_main]
 
-use agentwatch_openclaw::call::{Cost, CostSource, Usage};
-use agentwatch_openclaw::prices::{PriceBook, TABLE};
+use agentwatch_openclaw::domain::call::{Cost, CostSource, Usage};
+use agentwatch_openclaw::pricing::{PriceBook, TABLE};
 use agentwatch_openclaw_fuzz::scalar;
 use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;

@@ -42,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(ids.len(), gateway.receiver.calls.len());
     // Nothing is sent twice.
     let told = gateway.receiver.order.len();
-    gateway.core.close(false, at(NOW_MS + 20_000));
+    gateway.engine.close(false, at(NOW_MS + 20_000));
     gateway.write();
     gateway.restart(NOW_MS + 30_000);
     gateway.run_until(NOW_MS + 30_000, NOW_MS + 40_000);

@@ -1,8 +1,8 @@
 //! Answers of servers: they cross as facts unchanged, and do not grow.
 #![no_main]
 
-use agentwatch_openclaw::answer::{Answer, Reply};
-use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::delivery::reply::{Answer, Reply};
+use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw_fuzz::common::scalar;
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;

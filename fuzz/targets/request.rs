@@ -1,8 +1,8 @@
 //! Requests to models: the edit adds the usage option and changes nothing else in the body.
 #![no_main]
 
-use agentwatch_openclaw::facts::MAX_TEXT;
-use agentwatch_openclaw::observe::request::{Edit, Request};
+use agentwatch_openclaw::sources::facts::MAX_TEXT;
+use agentwatch_openclaw::sources::request::{Edit, Request};
 use agentwatch_openclaw_fuzz::assert_same_however_cut;
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};

@@ -53,7 +53,7 @@ fn journals(into: &Path, capture: &Capture) -> io::Result<()> {
     for event in &capture.events {
         gateway.hear(&event.source, &event.args, event.at_ms);
         gateway
-            .core
+            .engine
             .advance(agentwatch_openclaw_fuzz::common::at(event.at_ms));
         gateway.write();
     }

@@ -2,8 +2,8 @@
 //! nothing is sent.
 #![no_main]
 
-use agentwatch_openclaw::config::{RawSettings, Settings};
-use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::engine::settings::{RawSettings, Settings};
+use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw_fuzz::scalar;
 use arbitrary::Unstructured;
 use libfuzzer_sys::fuzz_target;

@@ -15,15 +15,15 @@ fn taken(pieces: &[&[u8]]) -> (serde_json::Value, usize) {
     let mut file: Vec<u8> = Vec::new();
     for piece in pieces {
         file.extend_from_slice(piece);
-        let from = gateway.core.spool_offset(NAME);
-        let end = gateway.core.take_spool(NAME, &file[from..], at(NOW_MS));
-        assert_eq!(gateway.core.spool_offset(NAME), from + end);
+        let from = gateway.engine.spool_offset(NAME);
+        let end = gateway.engine.take_spool(NAME, &file[from..], at(NOW_MS));
+        assert_eq!(gateway.engine.spool_offset(NAME), from + end);
         gateway.write();
     }
-    let before = gateway.core.spool_offset(NAME);
+    let before = gateway.engine.spool_offset(NAME);
     gateway.restart(NOW_MS + 1);
     assert_eq!(
-        gateway.core.spool_offset(NAME),
+        gateway.engine.spool_offset(NAME),
         before,
         "it is kept how far it was read"
     );

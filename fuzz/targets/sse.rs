@@ -1,7 +1,7 @@
 //! Server-sent events against their specification, read naively.
 #![no_main]
 
-use agentwatch_openclaw::sse::{Event, Events};
+use agentwatch_openclaw::formats::sse::{Event, Events};
 use agentwatch_openclaw_fuzz::assert_same_however_cut;
 use libfuzzer_sys::fuzz_target;
 

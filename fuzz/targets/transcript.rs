@@ -1,8 +1,8 @@
 //! Stored transcripts: the same calls wherever they are cut and wherever reading continues, each line counted once.
 #![no_main]
 
-use agentwatch_openclaw::observe::stored::{StoredFacts, read};
-use agentwatch_openclaw::transcript::{Reader, Scope, Skipped};
+use agentwatch_openclaw::sources::stored::{StoredFacts, read};
+use agentwatch_openclaw::sessions::transcript::{Reader, Scope, Skipped};
 use agentwatch_openclaw_fuzz::{assert_same_however_cut, common, dice};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;

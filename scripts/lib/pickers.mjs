@@ -1,5 +1,5 @@
 // Writes the code that copies an event's declared fields, one function a source, from the module's table of sources
-// (`crate/src/facts.rs`). Code with literal property names runs some times faster than a loop over paths, and OpenClaw's
+// (`crate/src/sources/facts.rs`). Code with literal property names runs some times faster than a loop over paths, and OpenClaw's
 // install scan refuses `new Function`, so the build writes it.
 import { createHash } from "node:crypto";
 

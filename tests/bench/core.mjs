@@ -22,7 +22,7 @@ const CHUNK = 128 * 1024;
 const BATCH = 20;
 
 // Earlier builds, which `--against` measures, call it `give`.
-const { give, passToCore = give, instantiate, instantiateIo, Pack, SOURCES } = await shim();
+const { give, passToEngine = give, instantiate, instantiateIo, Pack, SOURCES } = await shim();
 
 /** CPU seconds of the main thread, the best of five. @param {() => void} work */
 function best(work) {
@@ -89,7 +89,7 @@ function counting(facts) {
     return made;
   };
   const run = (/** @type {typeof timed} */ step) => {
-    const core = new instance.Core(values, 1, 2);
+    const core = new instance.Engine(values, 1, 2);
     core.expectDiagnostics(true);
     core.open(NO_DISK, facts[0]?.wall ?? 0, (facts[0]?.wall ?? mono) - mono);
     records = 0;
@@ -97,7 +97,7 @@ function counting(facts) {
       const batch = facts.slice(at, at + BATCH);
       const wall = batch.at(-1)?.wall ?? 0;
       step("observe", () => {
-        passToCore(core, batch, 0);
+        passToEngine(core, batch, 0);
         batch.forEach(() => core.observe());
       });
       step("advance", () => core.advance(wall, wall - mono));
@@ -130,12 +130,12 @@ function counting(facts) {
 /** The crossing alone: the same arrays to a source that reads nothing. @param {[number, unknown[], number][]} facts */
 function crossing(facts) {
   const instance = instantiate();
-  const core = new instance.Core([], 1, 2);
+  const core = new instance.Engine([], 1, 2);
   for (const { numbers } of facts) numbers[0] = 1_000;
   const seconds = best(() => {
     for (let at = 0; at < facts.length; at += BATCH) {
       const batch = facts.slice(at, at + BATCH);
-      passToCore(core, batch, 0);
+      passToEngine(core, batch, 0);
       batch.forEach(() => core.observe());
     }
   });

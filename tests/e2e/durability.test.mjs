@@ -31,7 +31,7 @@ const LIFE_MS = 4_000;
 const RECEIVER_LIFE_MS = 2_500;
 /**
  * The time of the plugin's second reading of the session store after its start, in ms, which is the first one with rows stored
- * just before: missing calls are counted from rows older than 60 s (js-shim/src/reconcile.ts).
+ * just before: missing calls are counted from rows older than 60 s (js-shim/src/worker/reconcile.ts).
  */
 const SECOND_LOOK_MS = 65_000;
 

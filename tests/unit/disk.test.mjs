@@ -424,15 +424,15 @@ test("an event that waited in the queue is written without a further wait", () =
     const clock = new Clock(0);
     let given = 0;
     const traced = () => {
-      const { Core, ...rest } = instantiate();
-      class Traced extends Core {
+      const { Engine, ...rest } = instantiate();
+      class Traced extends Engine {
         /** @param {any[]} events */
         give(...events) {
           given += 1;
           return super.give(.../** @type {[any, any]} */ (events));
         }
       }
-      return { Core: Traced, ...rest };
+      return { Engine: Traced, ...rest };
     };
     const run = new Run(folder, "http://127.0.0.1:9", { clock, host: { instantiate: traced } });
     await run.pipeline.open();

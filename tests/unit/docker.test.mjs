@@ -27,11 +27,11 @@ test("has only known settings, with valid values", () => {
     "every variable is read",
   );
 
-  const { Core, settingNames } = instantiate();
+  const { Engine, settingNames } = instantiate();
   const names = /** @type {string[]} */ (JSON.parse(settingNames()));
   // The user sets the token.
   const values = names.map((name) => (name === "token" ? "secret" : /** @type {any} */ (settings)[name]));
-  const core = new Core(values, 0, 0);
+  const core = new Engine(values, 0, 0);
   assert.equal(JSON.parse(core.status()).url, gateway.environment.AGENTWATCH_URL);
 });
 

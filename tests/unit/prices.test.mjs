@@ -124,6 +124,6 @@ test("invalid prices are logged once, and the others hold", async () => {
 
 test("the package's table equals the source's", () => {
   const packed = brotliDecompressSync(readFileSync(new URL("prices.br", DIST))).toString();
-  const source = readFileSync(new URL("../../crate/src/prices/table.txt", import.meta.url), "utf8");
+  const source = readFileSync(new URL("../../crate/src/pricing/table.txt", import.meta.url), "utf8");
   assert.equal(packed, source);
 });

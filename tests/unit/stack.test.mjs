@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test } from "node:test";
-import { HostFiles, instantiate, Pack, passToCore, SOURCES } from "../../dist/base.js";
+import { HostFiles, instantiate, Pack, passToEngine, SOURCES } from "../../dist/base.js";
 import { gatewayStream } from "../bench/lib/events.mjs";
 import { memories } from "../bench/lib/memories.mjs";
 import { readMemory } from "../bench/lib/memory-store.mjs";
@@ -27,7 +27,7 @@ test("counting uses a small part of its stack", (t) => {
   const instance = instantiate();
   const settings = { url: "http://receiver.test", identityKey: "00".repeat(16), installation: "test" };
   const names = /** @type {string[]} */ (JSON.parse(instance.settingNames()));
-  const core = new instance.Core(
+  const core = new instance.Engine(
     names.map((name) => /** @type {any} */ (settings)[name] ?? null),
     1,
     2,
@@ -42,7 +42,7 @@ test("counting uses a small part of its stack", (t) => {
     const wall = 1_795_000_000_000 + told * 10;
     for (const { pick } of SOURCES[hook ?? event.type] ?? []) {
       if (!pick(event, ctx, pack, wall, told * 10)) continue;
-      passToCore(core, [pack], 0);
+      passToEngine(core, [pack], 0);
       core.observe();
     }
     core.advance(wall, told * 10);

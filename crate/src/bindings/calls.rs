@@ -2,10 +2,10 @@
 
 use wasm_bindgen::prelude::*;
 
-use crate::observe::answer::{self, Api};
-use crate::observe::ending::Ending;
-use crate::observe::path::Target;
-use crate::observe::{litellm, request};
+use crate::sources::answer::{self, Api};
+use crate::sources::ending::Ending;
+use crate::sources::path::Target;
+use crate::sources::{litellm, request};
 
 /// Whether such a request is a call of a model, or fetches what became of one.
 #[wasm_bindgen(js_name = isModelCall)]

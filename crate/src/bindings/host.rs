@@ -1,4 +1,4 @@
-//! The host's functions as JavaScript has them; see `js-shim/src/host-files.ts`.
+//! The host's functions as JavaScript has them; see `js-shim/src/base/host-files.ts`.
 
 use js_sys::{Array, Error};
 use wasm_bindgen::prelude::*;

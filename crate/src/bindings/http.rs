@@ -7,13 +7,13 @@ use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestRedirect};
 
 use super::scalars::scalar;
-use crate::answer::{Answer, Reply};
+use crate::delivery::reply::{Answer, Reply};
 
 /// The most bytes of an answer that are read: a look-up of 1,000 guards is about 600 KB.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
 /// Makes a request, a POST where there is a body, a text or bytes. The promise never rejects: it gives facts, as
-/// [`Core`](super::core::Core) takes them in `answered`, with status 0 where there was no answer. `headers` are pairs of texts.
+/// [`Engine`](super::core::Engine) takes them in `answered`, with status 0 where there was no answer. `headers` are pairs of texts.
 #[wasm_bindgen]
 pub fn send(
     url: String,
@@ -41,7 +41,7 @@ pub fn send(
 /// `{url, headers, problems}`, which is not for logs.
 #[wasm_bindgen(js_name = otlpTarget)]
 pub fn otlp_target(setting: JsValue, environment: JsValue) -> String {
-    let target = crate::otlp::settings::read(&scalar(&setting), &scalar(&environment));
+    let target = crate::delivery::otlp::settings::read(&scalar(&setting), &scalar(&environment));
     serde_json::to_string(&target).unwrap_or_default()
 }
 

@@ -1,12 +1,12 @@
 //! The module as JavaScript has it. Facts and settings come in as flat arrays, events packed ([`packed`]); JSON text goes out.
-//! `instantiate` of `js-shim/src/wasm.ts` says which instances there are.
+//! `instantiate` of `js-shim/src/base/wasm.ts` says which instances there are.
 
 pub mod packed;
 
 #[cfg(target_arch = "wasm32")]
 mod calls;
 #[cfg(target_arch = "wasm32")]
-mod core;
+mod engine;
 #[cfg(target_arch = "wasm32")]
 mod host;
 #[cfg(target_arch = "wasm32")]

@@ -3,9 +3,9 @@
 //!
 //! An event is `source, wall, mono, count` and its facts; a fact is one of [`ABSENT`], [`FALSE`], [`TRUE`], [`NUMBER`] and
 //! the number, [`TEXT`] and its length in UTF-16 units, [`LIST`] and its length and facts. Texts stand behind each other,
-//! with one character behind each, so that halves of characters never meet. `js-shim/src/pack.ts` writes this.
+//! with one character behind each, so that halves of characters never meet. `js-shim/src/base/pack.ts` writes this.
 
-use crate::facts::Scalar;
+use crate::sources::facts::Scalar;
 
 /// The fact is not there.
 pub const ABSENT: u8 = 0;

@@ -2,7 +2,7 @@
 
 use wasm_bindgen::prelude::*;
 
-use crate::polled::{self, Mark, Wanted};
+use crate::sessions::polled::{self, Mark, Wanted};
 
 /// Compares what a gateway tells of a session with what was counted of it; see [`polled::look`]. `series` is the frame that
 /// answered `sessions.usage.timeseries`, `histories` are those that answered `chat.history`, in the order of time. Calls

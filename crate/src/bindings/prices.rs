@@ -6,13 +6,13 @@ use js_sys::{Array, Float64Array};
 use wasm_bindgen::prelude::*;
 
 use super::scalars::scalar;
-use crate::price::Price;
-use crate::prices;
+use crate::pricing;
+use crate::pricing::price::Price;
 
-/// The prices of the settings and of the built-in table; see [`prices::PriceBook`].
+/// The prices of the settings and of the built-in table; see [`pricing::PriceBook`].
 #[wasm_bindgen]
 pub struct PriceBook {
-    book: prices::PriceBook,
+    book: pricing::PriceBook,
     problems: RefCell<Vec<String>>,
 }
 
@@ -23,7 +23,7 @@ impl PriceBook {
     #[wasm_bindgen(constructor)]
     pub fn new(prices: JsValue, openclaw: JsValue, by_login: JsValue, table: String) -> PriceBook {
         let (prices, openclaw, by_login) = (scalar(&prices), scalar(&openclaw), scalar(&by_login));
-        let (book, problems) = prices::PriceBook::new(&prices, &openclaw, &by_login, table);
+        let (book, problems) = pricing::PriceBook::new(&prices, &openclaw, &by_login, table);
         PriceBook {
             book,
             problems: RefCell::new(problems),
@@ -35,7 +35,7 @@ impl PriceBook {
         self.problems.take()
     }
 
-    /// A model's price as `setPrice` of `Core` takes it: `[source, rates]`.
+    /// A model's price as `setPrice` of `Engine` takes it: `[source, rates]`.
     pub fn find(&self, provider: &str, model: &str) -> Array {
         let price = self.book.find(provider, model);
         let source = Price::SOURCES

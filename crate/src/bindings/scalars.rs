@@ -3,7 +3,7 @@
 use js_sys::Array;
 use wasm_bindgen::prelude::*;
 
-use crate::facts::Scalar;
+use crate::sources::facts::Scalar;
 
 /// Facts, taken by hand: serde's way takes 18 KB of a module. What is neither a scalar nor a list is seen, and unusable.
 pub(crate) fn scalar(value: &JsValue) -> Scalar {

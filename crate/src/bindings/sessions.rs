@@ -1,4 +1,4 @@
-//! The session store for JavaScript; see `js-shim/src/store.ts` and `js-shim/src/store-host.ts`.
+//! The session store for JavaScript; see `js-shim/src/sessions/store.ts` and `js-shim/src/sessions/host.ts`.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

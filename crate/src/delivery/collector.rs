@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::signal::{Outcome, Signal, SignalCounts};
-use crate::answer::Reply;
+use crate::delivery::otlp::{Exporter, Resource};
+use crate::delivery::reply::Reply;
+use crate::domain::time::Now;
+use crate::engine::log::Log;
 use crate::host::{Fault, Host};
 use crate::journal::log::{Kind, Position};
 use crate::journal::{Foreign, Journal, Reader};
-use crate::otlp::{Exporter, Resource};
-use crate::time::Now;
-use crate::voice::Voice;
 
 /// How soon what was written is looked at, in ms.
 const LOOK_AFTER_MS: u64 = 500;
@@ -152,7 +152,7 @@ impl Collector {
     }
 
     /// So many bytes of records were given up before the collector took them.
-    pub fn gave_up(&mut self, bytes: u64, voice: &mut Voice, mono_ms: u64) {
+    pub fn gave_up(&mut self, bytes: u64, voice: &mut Log, mono_ms: u64) {
         if bytes == 0 {
             return;
         }
@@ -441,7 +441,7 @@ impl Collector {
     }
 
     /// Takes the reply to the last request.
-    pub fn answered(&mut self, reply: &Reply, voice: &mut Voice, now: Now) {
+    pub fn answered(&mut self, reply: &Reply, voice: &mut Log, now: Now) {
         let url = self.target.url.clone();
         match self.flight.take() {
             None => {}

@@ -3,12 +3,12 @@
 
 use std::collections::VecDeque;
 
-use crate::answer::Reply;
-use crate::counter::Counter;
+use crate::activity::records::{self, Written};
 use crate::delivery::calls::Request;
+use crate::delivery::reply::Reply;
 use crate::delivery::sender::Sender;
+use crate::domain::counter::Counter;
 use crate::journal::log::Entry;
-use crate::records::{self, Written};
 
 /// The most bytes of records that wait in memory.
 const MAX_BYTES: usize = 512 * 1024;

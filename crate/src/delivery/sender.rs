@@ -1,8 +1,8 @@
 //! When an outlet sends: gathering, the size of a batch, retries with growing pauses, and what a receiver asks for. The
 //! three outlets have one each: AgentWatch's calls, AgentWatch's records, and a collector's signals.
 
-use crate::answer::Reply;
-use crate::call::IdMint;
+use crate::delivery::reply::Reply;
+use crate::domain::call::IdMint;
 
 /// The first pause after a failure, in ms; doubled each time, up to [`LONGEST_PAUSE_MS`].
 const FIRST_PAUSE_MS: u64 = 1_000;

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::sender::Sender;
-use crate::answer::Reply;
-use crate::voice::{Level, Voice, counted};
+use crate::delivery::reply::Reply;
+use crate::engine::log::{Level, Log, counted};
 
 /// What a signal came to.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -48,7 +48,7 @@ impl Signal {
         }
     }
 
-    pub(super) fn say(&mut self, url: &str, trouble: String, voice: &mut Voice, mono_ms: u64) {
+    pub(super) fn say(&mut self, url: &str, trouble: String, voice: &mut Log, mono_ms: u64) {
         voice.say(Level::Warn, format!("otlp: {url} {trouble}"), mono_ms);
         self.counts.last_error = Some(trouble);
     }
@@ -59,7 +59,7 @@ impl Signal {
         url: &str,
         reply: &Reply,
         records: u64,
-        voice: &mut Voice,
+        voice: &mut Log,
         mono_ms: u64,
     ) -> Outcome {
         let path = self.path;

@@ -77,7 +77,7 @@ pub fn record(provider: Provider, index: usize, call: &Call) -> Value {
     let [model, answered, _] = names(provider)[call.model];
     json!({
         "id": format!("c{index}"),
-        "timestamp": crate::time::iso(DAY + call.day * DAY_MS + call.ms),
+        "timestamp": crate::domain::time::iso(DAY + call.day * DAY_MS + call.ms),
         "agent_name": "a",
         "model": model,
         "provider": provider.name(),
@@ -156,7 +156,9 @@ pub fn pages(provider: Provider, costs: bool, calls: &[Call]) -> Vec<Value> {
         Provider::OpenAi => {
             json!({"object": "bucket", "start_time": (DAY + day * DAY_MS) / 1000, "results": results})
         }
-        _ => json!({"starting_at": crate::time::iso(DAY + day * DAY_MS), "results": results}),
+        _ => {
+            json!({"starting_at": crate::domain::time::iso(DAY + day * DAY_MS), "results": results})
+        }
     };
     let of = |day: u64| -> Vec<Value> {
         let models = days.get(&day).into_iter().flatten();

@@ -7,8 +7,8 @@ use jiff::civil::Date;
 use jiff::tz::Offset;
 use serde::{Serialize, Serializer};
 
-use crate::facts::Scalar;
-use crate::time::parse_iso;
+use crate::domain::time::parse_iso;
+use crate::sources::facts::Scalar;
 
 /// The length of a day, in ms.
 pub const DAY_MS: u64 = 86_400_000;

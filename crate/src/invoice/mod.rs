@@ -25,8 +25,8 @@ use self::figures::{DAY_MS, Sum, Usd, day_of, earlier, parse_day, start_of};
 use self::ours::{Listed, Ours};
 use self::requests::{Patience, Step};
 use self::theirs::{Report, Theirs};
-use crate::json_stream::Values;
-use crate::time::parse_iso;
+use crate::domain::time::parse_iso;
+use crate::formats::json_stream::Values;
 
 pub use self::requests::{Ask, Said};
 

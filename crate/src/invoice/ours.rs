@@ -8,10 +8,10 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::figures::{Sum, Usd, count_or_0, day_of, number};
-use crate::facts::Scalar;
-use crate::json_stream::Values;
-use crate::sse::Event;
-use crate::time::parse_iso;
+use crate::domain::time::parse_iso;
+use crate::formats::json_stream::Values;
+use crate::formats::sse::Event;
+use crate::sources::facts::Scalar;
 
 /// Which of the calls count, and what they come to.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::figures::{later, start_of};
 use super::names::base;
 use super::theirs::Report;
 use super::{Invoice, MOST_BYTES, Provider};
-use crate::json_stream::Values;
+use crate::formats::json_stream::Values;
 
 /// How often a request is made that fails in a way that may pass.
 const MOST_TRIES: u32 = 6;

@@ -439,7 +439,7 @@ fn calls_that_are_on_no_bill_are_left_out() {
     )
     .unwrap();
     invoice.steps = [Step::Day(day_of(DAY))].into();
-    let at = crate::time::iso(DAY);
+    let at = crate::domain::time::iso(DAY);
     let records = json!([
         {"timestamp": at, "model": "openai/m", "prompt_tokens": 1, "cost_usd": 0, "cost_source": "subscription"},
         {"timestamp": at, "model": "anthropic/m", "prompt_tokens": 1, "cost_usd": 1},

@@ -22,8 +22,8 @@ use serde_json::value::RawValue;
 
 use super::Provider;
 use super::figures::{Sum, Usd, count, count_or_0, day_of, number, parse_day};
-use crate::facts::Scalar;
-use crate::time::parse_iso;
+use crate::domain::time::parse_iso;
+use crate::sources::facts::Scalar;
 
 /// One of a provider's reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn entries_in_any_order_are_one_run_in_the_end() {
-        let mut mint = crate::call::IdMint::new(1);
+        let mut mint = crate::domain::call::IdMint::new(1);
         let mut left: Vec<u64> = (0..200).collect();
         let mut runs = Runs::default();
         while !left.is_empty() {

@@ -22,7 +22,7 @@ pub enum Frame<'a> {
     /// A surface saw a call.
     Seen(u128, #[serde(borrow)] Observation<'a>),
     /// A final call's match record.
-    Slot(Slot),
+    MatchRecord(MatchRecord),
     /// Calls that are final, with nothing left to send.
     Closed(Vec<u128>),
     /// Offsets of entries of a segment that were acknowledged, by version 0.1.0.
@@ -225,7 +225,7 @@ pub struct Part<'a> {
 
 /// A final call's match record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slot {
+pub struct MatchRecord {
     /// The call's id.
     pub id: u128,
     /// Hash of model and session.

@@ -8,12 +8,13 @@ use siphasher::sip::SipHasher13;
 
 use super::format_v1;
 use super::log::{Cursor, Kind};
-use crate::call::CallId;
-use crate::ledger::Slot;
-use crate::observe::{Observation, SessionFacts};
-use crate::records::Written;
-use crate::sessions::Counted;
-use crate::usage::Bill;
+use crate::activity::records::Written;
+use crate::activity::sessions::Counted;
+use crate::domain::call::CallId;
+use crate::domain::observation::Observation;
+use crate::domain::usage::Bill;
+use crate::matching::MatchRecord;
+use crate::sources::SessionFacts;
 
 /// The version of the format; a file of another one is left alone.
 pub const VERSION: u16 = 1;
@@ -35,7 +36,7 @@ pub enum Frame {
     /// A surface saw a call that was minted or already known under this id.
     Seen(CallId, Box<Observation>),
     /// A final call's identity, kept to suppress late observations.
-    Slot(Box<Slot>),
+    MatchRecord(Box<MatchRecord>),
     /// These calls are final and nothing of them is to be sent any more.
     Closed(Vec<CallId>),
     /// These entries of a segment left, by their offsets. Version 0.1.0 wrote this.

@@ -9,8 +9,8 @@ use super::cursor::Runs;
 pub use super::segment::{Entry, Position};
 use super::segment::{Segment, hash};
 use super::{FILE_HEADER, FRAME_HEADER, Foreign, Frame, Reader, append};
-use crate::files::{Op, Write, number_of, numbered};
-use crate::pieces::Pieces;
+use crate::journal::files::{Op, Write, number_of, numbered};
+use crate::journal::pieces::Pieces;
 
 /// The most runs ahead of a cursor that are journalled; entries of others may be sent again after a kill.
 const MOST_AHEAD: usize = 64;

@@ -2,9 +2,11 @@
 //! [`cursor`]), and in which order all of it is written and read ([`store`]).
 
 pub mod cursor;
+pub mod files;
 pub mod format_v1;
 mod frames;
 pub mod log;
+pub mod pieces;
 mod recovery;
 mod segment;
 mod store;

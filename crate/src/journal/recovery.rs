@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use super::log::{Entry, Kind, Log};
 use super::store::{Journal, REFUSED};
 use super::{Foreign, Frame, format_v1, read};
-use crate::call::{CallId, ModelCall};
-use crate::files::{LEDGER, number_of};
-use crate::records::Written;
+use crate::activity::records::Written;
+use crate::domain::call::{CallId, ModelCall};
+use crate::journal::files::{LEDGER, number_of};
 
 /// What is recovered from disk.
 #[derive(Debug, Default)]

@@ -7,10 +7,10 @@
 
 use super::log::{Entry, Kind, Log, Position, Readable};
 use super::{Frame, MAX_PAYLOAD, append, append_frame, begin_file, format_v1};
-use crate::call::{CallId, ModelCall};
-use crate::files::{LEDGER, Op, Write, numbered};
-use crate::pieces::{PIECE_BYTES, Pieces};
-use crate::records::Written;
+use crate::activity::records::Written;
+use crate::domain::call::{CallId, ModelCall};
+use crate::journal::files::{LEDGER, Op, Write, numbered};
+use crate::journal::pieces::{PIECE_BYTES, Pieces};
 
 /// The ledger's file is replaced by a snapshot when it has grown this much beyond twice the last one, in bytes.
 const LEDGER_SLACK: usize = 256 * 1024;

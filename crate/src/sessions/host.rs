@@ -1,5 +1,5 @@
 //! What reading the session store asks of its host, by synchronous calls. Nothing is ever written there. Under Node the
-//! functions are in `js-shim/src/store-host.ts`; tests have hosts that fail.
+//! functions are in `js-shim/src/sessions/host.ts`; tests have hosts that fail.
 
 use std::fmt::Debug;
 

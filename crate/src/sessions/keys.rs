@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
+use crate::formats::json::{read_object, text_of};
 use crate::host::Fault;
-use crate::json::{read_object, text_of};
 
 use super::host::{OpenFile, StoreHost};
 
@@ -59,7 +59,7 @@ fn read_index(
     }
     let bytes = whole(&*host.open(path)?)?;
     let text = text_of(&bytes);
-    let take = |key: &str, entry: crate::json::Value| {
+    let take = |key: &str, entry: crate::formats::json::Value| {
         let mut id = None;
         entry.members(|name, value| {
             if name == "sessionId" {

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::host::Fault;
-use crate::transcript::Skipped;
+use crate::sessions::transcript::Skipped;
 
 use super::database::{Database, Session};
 use super::files::{TranscriptFile, imported_transcripts, live_transcripts};
@@ -60,7 +60,7 @@ pub struct Batch {
     /// How far the session was read, with these rows: to be kept once they are. Empty: it is gone, or nothing was read
     /// of it, and the bookmark may be dropped.
     pub bookmark: String,
-    /// Facts in the order of [`StoredFacts`](crate::observe::stored::StoredFacts): JSON arrays with commas between them.
+    /// Facts in the order of [`StoredFacts`](crate::sources::stored::StoredFacts): JSON arrays with commas between them.
     pub rows: String,
     /// Lines that could not be used since reading this session began.
     pub skipped: Option<Skipped>,

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::host::Fault;
-use crate::transcript::{Reader, Scope, Skipped};
+use crate::sessions::transcript::{Reader, Scope, Skipped};
 
 use super::bookmark::{Bookmark, hash_of_line};
 use super::host::StoreHost;

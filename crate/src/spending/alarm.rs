@@ -25,7 +25,7 @@ use super::loops::Loops;
 use super::who::Who;
 use super::window::{DAY_MS, HOUR_MS};
 use super::{Nano, robust, window};
-use crate::identity::key_of;
+use crate::domain::identity::key_of;
 
 /// How long a person's message makes a session an attended one, in ms.
 pub const ATTENDED_MS: u64 = HOUR_MS;

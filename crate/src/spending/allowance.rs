@@ -34,8 +34,8 @@ use super::settings::{self, Allowance, Limit, Then};
 use super::who::Who;
 use super::window::{DAY_MS, HOUR_MS, Window, written};
 use super::{Nano, recent};
-use crate::call::{Cost, CostSource, Usage};
-use crate::time::Now;
+use crate::domain::call::{Cost, CostSource, Usage};
+use crate::domain::time::Now;
 
 /// How long a call is under way at most, in ms: longer than providers let an answer take.
 pub const UNDER_WAY_MS: u64 = 15 * 60_000;
@@ -470,7 +470,7 @@ pub fn lift_ms(text: &str) -> Result<u64, String> {
     let count: Option<u64> = count.and_then(|count| count.parse().ok());
     let ms = count.and_then(|count| count.checked_mul(unit_ms));
     ms.filter(|ms| (1..=MAX_LIFT_MS).contains(ms)).ok_or_else(|| {
-        let text = crate::identity::name(text);
+        let text = crate::domain::identity::name(text);
         format!("allow \"{text}\" is no time; give minutes, hours or days up to 31d, such as 30m, 1h or 2d")
     })
 }

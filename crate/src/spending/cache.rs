@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use super::Nano;
 use super::daily::{Daily, day_of};
 use super::window::HOUR_MS;
-use crate::call::Usage;
-use crate::identity::key_of;
-use crate::price::{Tier, WRITE_1H_RATE};
+use crate::domain::call::Usage;
+use crate::domain::identity::key_of;
+use crate::pricing::price::{Tier, WRITE_1H_RATE};
 
 /// The life of a cache entry since its last use, in ms.
 pub const LIFE_MS: u64 = 5 * 60_000;

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::Nano;
 use super::alarm::{ATTENDED_MS, Incident, Kind, Seen, Told};
 use super::who::Who;
-use crate::identity;
+use crate::domain::identity;
 
 /// Failures of one tool in a row.
 pub const IN_A_ROW: u64 = 8;

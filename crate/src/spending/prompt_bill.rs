@@ -15,8 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::daily::{Daily, Day, day_of};
 use super::window::date_of;
 use super::{Nano, robust};
-use crate::call::{Cost, CostSource, Usage};
-use crate::price::{Tier, WRITE_1H_RATE};
+use crate::domain::call::{Cost, CostSource, Usage};
+use crate::pricing::price::{Tier, WRITE_1H_RATE};
 
 /// More characters than this are none of a prompt.
 const MOST_CHARS: f64 = 1e12;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::allowance::Amount;
 use super::{Nano, robust};
-use crate::identity::key_of;
+use crate::domain::identity::key_of;
 
 /// Of how many calls of an agent and a model the mean is.
 const CALLS: usize = 12;

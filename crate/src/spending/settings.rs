@@ -10,8 +10,8 @@ use jiff::tz::TimeZone;
 use super::Nano;
 use super::who::{Who, job_id};
 use super::window::Per;
-use crate::facts::Scalar;
-use crate::identity::{self, Identities, key_of};
+use crate::domain::identity::{self, Identities, key_of};
+use crate::sources::facts::Scalar;
 
 /// The most allowances.
 pub const MOST: usize = 64;

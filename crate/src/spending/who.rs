@@ -25,7 +25,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{self, Identities, trigger_of};
+use crate::domain::identity::{self, Identities, trigger_of};
 
 /// Channels of OpenClaw's plugins (`docs/channels`). A key's first part, or `ctx.channelId`, is a channel by itself only
 /// if it is one of them.

@@ -1,11 +1,11 @@
 //! The cost of a call that one source reported.
 
-use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::observe::answer::Answer;
-use agentwatch_openclaw::observe::ending::Ending;
-use agentwatch_openclaw::observe::litellm::Log;
-use agentwatch_openclaw::observe::path::Target;
-use agentwatch_openclaw::prices::{PriceBook, TABLE};
+use agentwatch_openclaw::pricing::{PriceBook, TABLE};
+use agentwatch_openclaw::sources::answer::Answer;
+use agentwatch_openclaw::sources::ending::Ending;
+use agentwatch_openclaw::sources::facts::Scalar;
+use agentwatch_openclaw::sources::litellm::Log;
+use agentwatch_openclaw::sources::path::Target;
 use serde_json::{Value, json};
 
 use super::Gateway;
@@ -29,9 +29,9 @@ pub fn counted_of(events: &[(&str, Value)]) -> (Value, Gateway) {
 }
 
 pub fn settle(gateway: &mut Gateway, book: &PriceBook) -> Value {
-    while let Some((provider, model)) = gateway.core.wants_price() {
+    while let Some((provider, model)) = gateway.engine.wants_price() {
         let price = book.find(&provider, &model);
-        gateway.core.set_price(&provider, &model, price);
+        gateway.engine.set_price(&provider, &model, price);
     }
     gateway.run_until(NOW_MS, NOW_MS + 300_000);
     assert_eq!(gateway.receiver.calls.len(), 1);

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use agentwatch_openclaw::files::{Op, Write};
 use agentwatch_openclaw::host::{Fault, FileEntry, Host};
+use agentwatch_openclaw::journal::files::{Op, Write};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -27,7 +27,7 @@ impl Disk {
         self.0.files.borrow_mut()
     }
 
-    /// The host for a core.
+    /// The host for a engine.
     pub fn host(&self) -> Rc<dyn Host> {
         Rc::new(self.clone())
     }
@@ -47,7 +47,7 @@ impl Disk {
         self.0.changes.get()
     }
 
-    /// Applies the changes of a log without a core.
+    /// Applies the changes of a log without a engine.
     pub fn apply(&self, writes: Vec<Write>) {
         for Write { file, op } in writes {
             match op {

@@ -1,4 +1,4 @@
-//! Shared by the tests: recorded gateways, the shim's `pick`, and a gateway around the core whose receiver adds up what
+//! Shared by the tests: recorded gateways, the shim's `pick`, and a gateway around the engine whose receiver adds up what
 //! it gets.
 #![allow(dead_code, reason = "each test uses a part of this")]
 #![allow(
@@ -23,14 +23,14 @@ pub mod world;
 use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 
-use agentwatch_openclaw::answer::Reply;
-use agentwatch_openclaw::config::RawSettings;
-use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::delivery::calls::Request;
-use agentwatch_openclaw::facts::{Field, Scalar};
-use agentwatch_openclaw::observe::SOURCES;
-use agentwatch_openclaw::time::Now;
-use agentwatch_openclaw::usage::fact_of;
+use agentwatch_openclaw::delivery::reply::Reply;
+use agentwatch_openclaw::domain::time::Now;
+use agentwatch_openclaw::domain::usage::fact_of;
+use agentwatch_openclaw::engine::Engine;
+use agentwatch_openclaw::engine::settings::RawSettings;
+use agentwatch_openclaw::sources::SOURCES;
+use agentwatch_openclaw::sources::facts::{Field, Scalar};
 use serde_json::{Value, json};
 
 use disk::Disk;
@@ -425,11 +425,11 @@ pub fn settings(json: &str) -> RawSettings {
     RawSettings::from_names(|name| json.get(*name).map_or(Scalar::Absent, scalar))
 }
 
-/// The core with a test's version of the shim's pipeline: events, time, requests.
+/// The engine with a test's version of the shim's pipeline: events, time, requests.
 pub struct Gateway {
-    /// The core.
-    pub core: Core,
-    /// The receiver, which outlives the core.
+    /// The engine.
+    pub engine: Engine,
+    /// The receiver, which outlives the engine.
     pub receiver: Receiver,
     /// All log lines.
     pub log: Vec<String>,
@@ -454,7 +454,7 @@ impl Gateway {
     /// A gateway with settings, as JSON.
     pub fn with(settings: &str, expect_diagnostics: bool) -> Self {
         let mut gateway = Self {
-            core: Core::new(&RawSettings::default(), 0),
+            engine: Engine::new(&RawSettings::default(), 0),
             receiver: Receiver::default(),
             log: Vec::new(),
             disk: Disk::default(),
@@ -477,19 +477,19 @@ impl Gateway {
         }
     }
 
-    fn fresh_core(&mut self) -> Core {
+    fn fresh_core(&mut self) -> Engine {
         let raw = settings(&self.settings);
         self.seed += 1;
-        let mut core = Core::new(&raw, self.seed);
-        core.expect_diagnostics(self.expect_diagnostics);
-        core
+        let mut engine = Engine::new(&raw, self.seed);
+        engine.expect_diagnostics(self.expect_diagnostics);
+        engine
     }
 
-    /// Replaces the core by one that continues from the journal, as the shim does after a crash.
+    /// Replaces the engine by one that continues from the journal, as the shim does after a crash.
     pub fn restart(&mut self, wall_ms: u64) {
-        self.core = self.fresh_core();
+        self.engine = self.fresh_core();
         let now = self.now(wall_ms);
-        self.core.open(self.disk.host(), now);
+        self.engine.open(self.disk.host(), now);
     }
 
     /// Passes one event to every source of this name.
@@ -499,7 +499,7 @@ impl Gateway {
                 && let Some(facts) = pick(index, args)
             {
                 let now = self.now(wall_ms);
-                self.core.observe(index, facts, now);
+                self.engine.observe(index, facts, now);
             }
         }
         self.write();
@@ -509,7 +509,10 @@ impl Gateway {
     pub fn run_until(&mut self, from_ms: u64, until_ms: u64) {
         let mut wall = from_ms;
         for wakes in 0.. {
-            assert!(wakes < 10_000, "the core asks to be woken again and again");
+            assert!(
+                wakes < 10_000,
+                "the engine asks to be woken again and again"
+            );
             self.advance(wall);
             self.write();
             self.advance(wall);
@@ -528,7 +531,7 @@ impl Gateway {
     /// Does the due work. Returns when to call again, in ms.
     pub fn advance(&mut self, wall_ms: u64) -> Option<u64> {
         let now = self.now(wall_ms);
-        let advice = self.core.advance(now);
+        let advice = self.engine.advance(now);
         let lines = advice.log.into_iter().map(|line| line.text);
         self.log.extend(lines);
         advice.wake_in_ms
@@ -536,20 +539,20 @@ impl Gateway {
 
     /// Sends all due requests.
     pub fn send(&mut self, wall_ms: u64, hurry: bool) {
-        let mut next = self.core.begin(self.now(wall_ms), hurry);
+        let mut next = self.engine.begin(self.now(wall_ms), hurry);
         while let Some(request) = next {
             let reply = self.receiver.answer(&request);
-            next = self.core.answered(&reply, self.now(wall_ms));
-            next = next.or_else(|| self.core.begin(self.now(wall_ms), hurry));
+            next = self.engine.answered(&reply, self.now(wall_ms));
+            next = next.or_else(|| self.engine.begin(self.now(wall_ms), hurry));
         }
     }
 
     /// Sends one request, and those that follow from its answer.
     pub fn send_once(&mut self, wall_ms: u64) {
-        let mut next = self.core.begin(self.now(wall_ms), true);
+        let mut next = self.engine.begin(self.now(wall_ms), true);
         while let Some(request) = next {
             let reply = self.receiver.answer(&request);
-            next = self.core.answered(&reply, self.now(wall_ms));
+            next = self.engine.answered(&reply, self.now(wall_ms));
         }
     }
 
@@ -566,12 +569,12 @@ impl Gateway {
 
     /// The status, as JSON.
     pub fn status(&self) -> Value {
-        serde_json::to_value(self.core.status()).expect("a status is JSON")
+        serde_json::to_value(self.engine.status()).expect("a status is JSON")
     }
 
     /// Writes everything.
     pub fn write(&mut self) {
         let now = self.now(self.last_ms.get());
-        self.core.flush(now);
+        self.engine.flush(now);
     }
 }

@@ -2,8 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use agentwatch_openclaw::call::IdMint;
 use agentwatch_openclaw::delivery::calls::Request;
+use agentwatch_openclaw::domain::call::IdMint;
 use serde_json::{Value, json};
 
 /// Reproducible random numbers.

@@ -1,9 +1,9 @@
 //! Stored rows and their readings.
 
-use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::observe::stored::{StoredCall, StoredFacts, read};
-use agentwatch_openclaw::transcript::{Reader, Scope, Skipped};
-use agentwatch_openclaw::usage::NAMES;
+use agentwatch_openclaw::domain::usage::NAMES;
+use agentwatch_openclaw::sessions::transcript::{Reader, Scope, Skipped};
+use agentwatch_openclaw::sources::facts::Scalar;
+use agentwatch_openclaw::sources::stored::{StoredCall, StoredFacts, read};
 use serde_json::{Value, json};
 
 /// Default time of writing of the rows here.
@@ -43,7 +43,7 @@ pub fn calls(rows: &[Value]) -> Vec<StoredCall> {
     rows.iter().map(call).collect()
 }
 
-/// A row's facts, as the core takes them.
+/// A row's facts, as the engine takes them.
 pub fn facts(row: &Value) -> Vec<Scalar> {
     let fact = |value: &Value| match value.as_array() {
         Some(list) => Scalar::List(list.iter().map(super::scalar).collect()),

@@ -1,11 +1,12 @@
 //! The same usage from every source, and its reading.
 
-use agentwatch_openclaw::call::Usage;
-use agentwatch_openclaw::observe::answer::{Answer, Told};
-use agentwatch_openclaw::observe::ending::Ending;
-use agentwatch_openclaw::observe::litellm::{Log, LoggedCall};
-use agentwatch_openclaw::observe::path::Target;
-use agentwatch_openclaw::observe::{Event, Observation, SOURCES, read};
+use agentwatch_openclaw::domain::call::Usage;
+use agentwatch_openclaw::domain::observation::Observation;
+use agentwatch_openclaw::sources::answer::{Answer, Told};
+use agentwatch_openclaw::sources::ending::Ending;
+use agentwatch_openclaw::sources::litellm::{Log, LoggedCall};
+use agentwatch_openclaw::sources::path::Target;
+use agentwatch_openclaw::sources::{Event, SOURCES, read};
 use serde_json::{Value, json};
 
 use super::stored::{calls, line, rows_of, with};

@@ -1,12 +1,12 @@
-//! A core whose records are inspected, and events of a session.
+//! A engine whose records are inspected, and events of a session.
 #![allow(dead_code, reason = "each test uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashSet;
 
-use agentwatch_openclaw::answer::Reply;
-use agentwatch_openclaw::core::Core;
-use agentwatch_openclaw::observe::SOURCES;
+use agentwatch_openclaw::delivery::reply::Reply;
+use agentwatch_openclaw::engine::Engine;
+use agentwatch_openclaw::sources::SOURCES;
 use serde_json::{Value, json};
 
 use crate::common::disk::Disk;
@@ -14,23 +14,23 @@ use crate::common::{at, pick, settings};
 
 const START_MS: u64 = 1_795_000_000_000;
 
-/// A core whose sent records are stored.
+/// A engine whose sent records are stored.
 pub struct Watched {
-    pub core: Core,
+    pub engine: Engine,
     pub bodies: Vec<String>,
     pub now_ms: u64,
 }
 
 impl Watched {
-    /// A core that sends to a receiver that accepts everything.
+    /// A engine that sends to a receiver that accepts everything.
     pub fn new() -> Self {
         let raw = settings(
             r#"{"url": "http://receiver.test", "identityKey": "00112233445566778899aabbccddeeff"}"#,
         );
-        let mut core = Core::new(&raw, 11);
-        core.open(Disk::default().host(), at(START_MS));
+        let mut engine = Engine::new(&raw, 11);
+        engine.open(Disk::default().host(), at(START_MS));
         Self {
-            core,
+            engine,
             bodies: Vec::new(),
             now_ms: START_MS,
         }
@@ -42,7 +42,7 @@ impl Watched {
             if table.source == source
                 && let Some(facts) = pick(index, args)
             {
-                self.core.observe(index, facts, at(self.now_ms));
+                self.engine.observe(index, facts, at(self.now_ms));
             }
         }
         self.send();
@@ -55,17 +55,17 @@ impl Watched {
     }
 
     fn send(&mut self) {
-        self.core.advance(at(self.now_ms));
-        while let Some(request) = self.core.begin(at(self.now_ms), true) {
+        self.engine.advance(at(self.now_ms));
+        while let Some(request) = self.engine.begin(at(self.now_ms), true) {
             self.bodies.extend(request.body.clone());
             let reply = Reply::of(200, r#"{"status": "ok", "features": ["record_ids"]}"#);
-            self.core.answered(&reply, at(self.now_ms));
+            self.engine.answered(&reply, at(self.now_ms));
         }
     }
 
-    /// Closes the core.
+    /// Closes the engine.
     pub fn close(&mut self) {
-        self.core.close(false, at(self.now_ms));
+        self.engine.close(false, at(self.now_ms));
         self.send();
     }
 

@@ -1,13 +1,13 @@
-//! The core in a simulation where networks and disks fail and processes are killed, with a virtual clock.
+//! The engine in a simulation where networks and disks fail and processes are killed, with a virtual clock.
 
 use std::collections::HashSet;
 
-use agentwatch_openclaw::answer::Reply;
-use agentwatch_openclaw::call::IdMint;
-use agentwatch_openclaw::core::Core;
 use agentwatch_openclaw::delivery::calls::Request;
-use agentwatch_openclaw::observe::SOURCES;
-use agentwatch_openclaw::time::Now;
+use agentwatch_openclaw::delivery::reply::Reply;
+use agentwatch_openclaw::domain::call::IdMint;
+use agentwatch_openclaw::domain::time::Now;
+use agentwatch_openclaw::engine::Engine;
+use agentwatch_openclaw::sources::SOURCES;
 use serde_json::{Value, json};
 
 use super::disk::Disk;
@@ -49,7 +49,7 @@ pub struct Failure {
 pub struct World {
     pub seed: u64,
     pub dice: Dice,
-    pub core: Core,
+    pub engine: Engine,
     /// The monotonic clock since the start of the simulation, in ms.
     pub now_ms: u64,
     /// When the current process began.
@@ -79,7 +79,7 @@ impl World {
         let mut world = Self {
             seed,
             dice: Dice(IdMint::new(seed)),
-            core: core(seed),
+            engine: engine(seed),
             now_ms: 1,
             born_ms: 0,
             ahead_ms: 0,
@@ -96,7 +96,7 @@ impl World {
             ambiguous: 0,
             dropped: 0,
         };
-        world.core.open(world.disk.host(), world.now());
+        world.engine.open(world.disk.host(), world.now());
         if world.dice.below(4) == 0 {
             world.server.largest = 1 + world.dice.below(20) as usize;
         }
@@ -130,7 +130,7 @@ impl World {
                 if table.source == "before_message_write"
                     && let Some(facts) = pick(index, &args)
                 {
-                    self.core.observe(index, facts, self.now());
+                    self.engine.observe(index, facts, self.now());
                 }
             }
             self.unsafe_calls.push(number);
@@ -145,7 +145,7 @@ impl World {
         if self.dice.below(2) == 0 {
             // In the middle of a write.
             self.fail_some();
-            self.core.flush(self.now());
+            self.engine.flush(self.now());
         }
         self.disk.be_well();
         self.lost.extend(self.unsafe_calls.drain(..));
@@ -153,8 +153,8 @@ impl World {
         self.failures = [None; 2];
         self.born_ms = self.now_ms;
         self.now_ms += 1 + self.dice.below(60_000);
-        self.core = core(self.dice.0.bits());
-        self.core.open(self.disk.host(), self.now());
+        self.engine = engine(self.dice.0.bits());
+        self.engine.open(self.disk.host(), self.now());
     }
 
     /// The disk accepts some changes, and the last of them in part.
@@ -241,7 +241,7 @@ impl World {
         if self.flight.is_some() {
             return;
         }
-        let Some(request) = self.core.begin(self.now(), false) else {
+        let Some(request) = self.engine.begin(self.now(), false) else {
             return;
         };
         if let Some(Failure { at_ms, asked_ms }) =
@@ -284,7 +284,7 @@ impl World {
             at_ms: self.now_ms,
             asked_ms,
         });
-        if let Some(request) = self.core.answered(&reply, self.now()) {
+        if let Some(request) = self.engine.answered(&reply, self.now()) {
             self.flight = Some(self.send(&request));
         }
     }
@@ -300,8 +300,8 @@ impl World {
             }
             self.answer();
             self.begin();
-            let advice = self.core.advance(self.now());
-            if self.core.keeps() && self.core.is_kept() {
+            let advice = self.engine.advance(self.now());
+            if self.engine.keeps() && self.engine.is_kept() {
                 self.unsafe_calls.clear();
             }
             let answer = self.flight.as_ref().map(|flight| flight.until_ms);
@@ -317,13 +317,13 @@ impl World {
     }
 
     pub fn status(&self) -> Value {
-        serde_json::to_value(self.core.status()).unwrap()
+        serde_json::to_value(self.engine.status()).unwrap()
     }
 }
 
-pub fn core(seed: u64) -> Core {
+pub fn engine(seed: u64) -> Engine {
     let raw = settings(r#"{"url": "http://receiver.test", "identities": "plain"}"#);
-    Core::new(&raw, seed)
+    Engine::new(&raw, seed)
 }
 
 /// Whether a request has records other than calls.

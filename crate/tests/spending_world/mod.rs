@@ -2,15 +2,15 @@
 #![allow(dead_code, reason = "each test uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use agentwatch_openclaw::call::{Cost, CostSource, Usage};
-use agentwatch_openclaw::facts::Scalar;
-use agentwatch_openclaw::identity::Identities;
+use agentwatch_openclaw::domain::call::{Cost, CostSource, Usage};
+use agentwatch_openclaw::domain::identity::Identities;
+use agentwatch_openclaw::domain::time::{Now, parse_iso};
+use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw::spending::allowance::{
     Brake, Ended, Entry, State, Stop, Verdict, Warning,
 };
 use agentwatch_openclaw::spending::settings::{self, Allowance};
 use agentwatch_openclaw::spending::who::Who;
-use agentwatch_openclaw::time::{Now, parse_iso};
 use jiff::tz::TimeZone;
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ import { join } from "node:path";
 
 /** @typedef {"nothing" | "hooks"} Idle */
 
-/** The hooks of `js-shim/src/plugin.ts`. */
+/** The hooks of `js-shim/src/plugin/plugin.ts`. */
 const HOOKS = [
   ...["before_message_write", "before_tool_call", "after_tool_call", "session_start", "session_end"],
   ...[

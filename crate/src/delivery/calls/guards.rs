@@ -1,10 +1,10 @@
 //! Guards: what a stock AgentWatch has of a batch whose end is unknown, found by the ids of its costs.
 
 use super::{BATCH, Calls, Flight, Item, Note, Receiver, Request, TRIES_BEFORE_SPLIT};
-use crate::agentwatch;
-use crate::answer::Reply;
-use crate::call::CallId;
-use crate::config::Naming;
+use crate::delivery::agentwatch;
+use crate::delivery::reply::Reply;
+use crate::domain::call::CallId;
+use crate::engine::settings::Naming;
 
 /// A look-up of guards, one agent and model after the other, as the server filters by these.
 #[derive(Debug)]

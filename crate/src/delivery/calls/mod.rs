@@ -12,15 +12,15 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
-use crate::agentwatch;
-use crate::answer::Reply;
-use crate::call::{CallId, ModelCall};
-use crate::config::{Naming, Settings};
-use crate::counter::Counter;
+use crate::delivery::agentwatch;
+use crate::delivery::reply::Reply;
 use crate::delivery::sender::Sender;
-use crate::identity;
+use crate::domain::call::{CallId, ModelCall};
+use crate::domain::counter::Counter;
+use crate::domain::identity;
+use crate::domain::time::Now;
+use crate::engine::settings::{Naming, Settings};
 use crate::journal::log::Entry;
-use crate::time::Now;
 use guards::LookUp;
 
 /// The most calls in one batch to a stock server: if it is killed inside of one, so many may have no usage.

@@ -1,8 +1,8 @@
 //! When sending fails: pauses, what is taken apart to find the record at fault, and what the operator hears.
 
 use super::{Calls, Note};
-use crate::answer::Reply;
-use crate::call::CallId;
+use crate::delivery::reply::Reply;
+use crate::domain::call::CallId;
 
 impl Calls {
     /// Halves a refused batch, so that the record at fault is found; alone, it is dropped.

@@ -2,7 +2,7 @@
 
 use super as v1;
 use super::convert::{finite, finite_or_none, owned};
-use crate::call::{CallId, Cost, Latency, ModelCall, Usage};
+use crate::domain::call::{CallId, Cost, Latency, ModelCall, Usage};
 
 impl<'a> From<&'a ModelCall> for v1::Call<'a> {
     fn from(call: &'a ModelCall) -> Self {

@@ -2,14 +2,16 @@
 //! does not go missing on disk unseen.
 
 use super as v1;
-use crate::call::{CallId, CostSource, LatencySource, ModelCall, Outcome, Usage};
+use crate::activity::records::Written;
+use crate::activity::sessions::Counted;
+use crate::domain::call::{CallId, CostSource, LatencySource, ModelCall, Outcome, Usage};
+use crate::domain::observation::Observation;
+use crate::domain::surface::{Surface, Surfaces};
+use crate::domain::usage::{Bill, Part, Tier};
 use crate::journal::Frame;
 use crate::journal::log::Kind;
-use crate::ledger::Slot;
-use crate::observe::{Observation, SessionFacts, Surface, Surfaces};
-use crate::records::Written;
-use crate::sessions::Counted;
-use crate::usage::{Bill, Part, Tier};
+use crate::matching::MatchRecord;
+use crate::sources::SessionFacts;
 
 /// A frame's payload.
 pub fn frame_bytes(frame: &Frame) -> Vec<u8> {
@@ -68,7 +70,7 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
         match frame {
             Frame::Begin => Self::Begin,
             Frame::Seen(id, seen) => Self::Seen(id.0, (&**seen).into()),
-            Frame::Slot(slot) => Self::Slot((&**slot).into()),
+            Frame::MatchRecord(slot) => Self::MatchRecord((&**slot).into()),
             Frame::Closed(ids) => Self::Closed(ids.iter().map(|id| id.0).collect()),
             Frame::Gone(kind, segment, offsets) => {
                 Self::Gone((*kind).into(), *segment, offsets.clone())
@@ -106,7 +108,7 @@ impl v1::Frame<'_> {
         Some(match self {
             Self::Begin => Frame::Begin,
             Self::Seen(id, seen) => Frame::Seen(CallId(id), Box::new(seen.domain()?)),
-            Self::Slot(slot) => Frame::Slot(Box::new(slot.into())),
+            Self::MatchRecord(slot) => Frame::MatchRecord(Box::new(slot.into())),
             Self::Closed(ids) => Frame::Closed(ids.into_iter().map(CallId).collect()),
             Self::Gone(log, segment, offsets) => Frame::Gone(log.into(), segment, offsets),
             Self::Counted(session, model, counted) => {
@@ -349,9 +351,9 @@ impl From<v1::Bill<'_>> for Bill {
     }
 }
 
-impl From<&Slot> for v1::Slot {
-    fn from(slot: &Slot) -> Self {
-        let Slot {
+impl From<&MatchRecord> for v1::MatchRecord {
+    fn from(slot: &MatchRecord) -> Self {
+        let MatchRecord {
             id,
             bucket,
             model,
@@ -383,8 +385,8 @@ impl From<&Slot> for v1::Slot {
     }
 }
 
-impl From<v1::Slot> for Slot {
-    fn from(slot: v1::Slot) -> Self {
+impl From<v1::MatchRecord> for MatchRecord {
+    fn from(slot: v1::MatchRecord) -> Self {
         Self {
             id: CallId(slot.id),
             bucket: slot.bucket,

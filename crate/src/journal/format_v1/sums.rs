@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::CostSource;
 use super::convert::finite;
-use crate::otlp::Kept;
-use crate::otlp::metrics::{Histogram as Buckets, Series as Sum, Sums};
+use crate::delivery::otlp::Kept;
+use crate::delivery::otlp::metrics::{Histogram as Buckets, Series as Sum, Sums};
 
 /// The state.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,8 +1,8 @@
 //! Bytes: transcripts and streams, beside serde_json and a copy of the same bytes.
 
-use agentwatch_openclaw::observe::answer::{Answer, Api};
-use agentwatch_openclaw::observe::ending::Ending;
-use agentwatch_openclaw::transcript::{Reader, Scope};
+use agentwatch_openclaw::sessions::transcript::{Reader, Scope};
+use agentwatch_openclaw::sources::answer::{Answer, Api};
+use agentwatch_openclaw::sources::ending::Ending;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 

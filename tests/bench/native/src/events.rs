@@ -2,17 +2,18 @@
 
 use std::rc::Rc;
 
-use agentwatch_openclaw::answer::Reply;
 use agentwatch_openclaw::bindings::packed::Packed;
-use agentwatch_openclaw::call::CallId;
-use agentwatch_openclaw::config::RawSettings;
-use agentwatch_openclaw::core::Core;
-use agentwatch_openclaw::facts::Scalar;
+use agentwatch_openclaw::delivery::reply::Reply;
+use agentwatch_openclaw::domain::call::CallId;
+use agentwatch_openclaw::domain::observation::Observation;
+use agentwatch_openclaw::domain::time::Now;
+use agentwatch_openclaw::engine::Engine;
+use agentwatch_openclaw::engine::settings::RawSettings;
 use agentwatch_openclaw::host::{Fault, FileEntry, Host};
 use agentwatch_openclaw::journal::{self, Frame};
-use agentwatch_openclaw::ledger::Ledger;
-use agentwatch_openclaw::observe::{self, Event, Observation};
-use agentwatch_openclaw::time::Now;
+use agentwatch_openclaw::matching::Matcher;
+use agentwatch_openclaw::sources::facts::Scalar;
+use agentwatch_openclaw::sources::{self, Event};
 
 use crate::{Figures, best, clock_seconds};
 
@@ -43,7 +44,7 @@ pub fn measure(json: &[u8], figures: &mut Figures) {
     let mut add = |name, count: usize, seconds: f64| {
         figures.insert(name, (count as f64 / seconds, "/s"));
     };
-    let read = |(source, facts, wall): Told| observe::read(source, facts, wall);
+    let read = |(source, facts, wall): Told| sources::read(source, facts, wall);
     let seconds = best(
         || told.clone(),
         |told| {
@@ -97,7 +98,7 @@ pub fn measure(json: &[u8], figures: &mut Figures) {
 }
 
 fn matched(calls: Vec<(Observation, u64)>) {
-    let mut ledger = Ledger::new(1);
+    let mut ledger = Matcher::new(1);
     ledger.expect_diagnostics(true);
     for (index, (call, wall)) in calls.into_iter().enumerate() {
         ledger.observe(call, at(wall));
@@ -150,20 +151,20 @@ fn whole(told: Vec<Told>) -> (f64, usize) {
         "url" => url.clone(),
         _ => Scalar::Absent,
     });
-    let mut core = Core::new(&raw, 1);
-    core.expect_diagnostics(true);
-    core.open(Rc::new(NoDisk), at(told.first().map_or(0, |told| told.2)));
+    let mut engine = Engine::new(&raw, 1);
+    engine.expect_diagnostics(true);
+    engine.open(Rc::new(NoDisk), at(told.first().map_or(0, |told| told.2)));
     let (mut seconds, mut records) = (0.0, 0);
     for (index, (source, facts, wall)) in told.into_iter().enumerate() {
         let now = at(wall);
-        core.observe(source, facts, now);
+        engine.observe(source, facts, now);
         if index % BATCH != 0 {
             continue;
         }
-        core.advance(now);
-        core.flush(now);
+        engine.advance(now);
+        engine.flush(now);
         let begun = clock_seconds();
-        let mut next = core.begin(now, false);
+        let mut next = engine.begin(now, false);
         seconds += clock_seconds() - begun;
         while let Some(request) = next {
             let body = request.body.as_deref();
@@ -172,7 +173,7 @@ fn whole(told: Vec<Told>) -> (f64, usize) {
                 None => r#"{"features": ["record_ids"]}"#,
                 Some(_) => r#"{"status": "ok"}"#,
             };
-            next = core.answered(&Reply::of(200, reply), now);
+            next = engine.answered(&Reply::of(200, reply), now);
         }
     }
     (seconds, records)

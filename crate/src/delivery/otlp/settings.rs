@@ -1,0 +1,150 @@
+//! The setting `otlp`, validated: `{url, headers}`, or `true` for what OpenTelemetry's own environment variables say.
+
+use serde::Serialize;
+
+use crate::domain::identity;
+use crate::engine::settings::check_url;
+use crate::sources::facts::Scalar;
+
+/// Where to send, and what is wrong with the setting. Not for logs: headers hold keys.
+#[derive(Default, Serialize)]
+pub struct Target {
+    /// The collector's address, to which `/v1/traces` and `/v1/metrics` are added.
+    pub url: Option<String>,
+    /// Headers for each request.
+    pub headers: Vec<(String, String)>,
+    /// What is wrong, a line each; then nothing is sent.
+    pub problems: Vec<String>,
+}
+
+/// Headers that are made here.
+const OURS: [&str; 4] = ["content-type", "content-length", "host", "user-agent"];
+
+/// Judges the setting, an object as a list of pairs; `environment` is the address and the headers of
+/// `OTEL_EXPORTER_OTLP_ENDPOINT` and `…_HEADERS`.
+pub fn read(setting: &Scalar, environment: &Scalar) -> Target {
+    let mut target = Target::default();
+    match setting {
+        Scalar::Absent | Scalar::Bool(false) => return target,
+        Scalar::Bool(true) => target.read_environment(environment),
+        Scalar::List(_) => target.read_object(setting),
+        _ => target.complain("otlp is no object; set it to {\"url\": \"http://localhost:4318\"}"),
+    }
+    if !target.problems.is_empty() {
+        target.url = None;
+        target.headers.clear();
+    }
+    target
+}
+
+impl Target {
+    fn complain(&mut self, text: &str) {
+        self.problems
+            .push([text, "; nothing goes to a collector"].concat());
+    }
+
+    fn read_object(&mut self, setting: &Scalar) {
+        for entry in setting.list() {
+            match entry.list() {
+                [Scalar::Text(name), value] if name == "url" => self.take_url("otlp.url", value),
+                [Scalar::Text(name), Scalar::List(pairs)] if name == "headers" => {
+                    for pair in pairs {
+                        match pair.list() {
+                            [Scalar::Text(name), Scalar::Text(value)] => {
+                                self.take_header("otlp.headers", name, value.clone());
+                            }
+                            _ => self.complain("otlp.headers has one that is no text; quote it"),
+                        }
+                    }
+                }
+                [Scalar::Text(name), _] => {
+                    let name = identity::name(name);
+                    self.complain(&format!(
+                        "otlp.{name} is no setting of otlp; give url and headers"
+                    ));
+                }
+                _ => self.complain("otlp is no object; give url and headers"),
+            }
+        }
+        if self.url.is_none() && self.problems.is_empty() {
+            self.complain(
+                "otlp.url is missing; set it to an address such as http://localhost:4318",
+            );
+        }
+    }
+
+    fn read_environment(&mut self, environment: &Scalar) {
+        let [url, headers] = environment.list() else {
+            return self.complain(
+                "otlp is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set; set it, or otlp.url",
+            );
+        };
+        self.take_url("OTEL_EXPORTER_OTLP_ENDPOINT", url);
+        let pairs = headers.text().unwrap_or_default().split(',');
+        for pair in pairs.filter(|pair| !pair.trim().is_empty()) {
+            let name = "OTEL_EXPORTER_OTLP_HEADERS";
+            match pair.split_once('=') {
+                Some((key, value)) => self.take_header(name, key.trim(), decoded(value.trim())),
+                None => self.complain(
+                    "OTEL_EXPORTER_OTLP_HEADERS has a part without \"=\"; write name=value",
+                ),
+            }
+        }
+    }
+
+    fn take_url(&mut self, setting: &str, value: &Scalar) {
+        match value.text().map(str::trim).map(check_url) {
+            Some(Ok(url)) => self.url = Some(url),
+            Some(Err(why)) => {
+                let text = identity::name(value.text().unwrap_or_default());
+                self.complain(&format!(
+                    "{setting} \"{text}\" {why}; set it to an address such as http://localhost:4318"
+                ));
+            }
+            None => self.complain(&format!(
+                "{setting} is no text; set it to an address such as http://localhost:4318"
+            )),
+        }
+    }
+
+    /// Its value is never shown.
+    fn take_header(&mut self, setting: &str, name: &str, value: String) {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        let is_good = !name.is_empty() && name.bytes().all(is_name);
+        let lower = name.to_ascii_lowercase();
+        if !is_good || OURS.contains(&lower.as_str()) {
+            let name = identity::name(name);
+            self.complain(&format!(
+                "{setting} has \"{name}\", which cannot be set; leave it out"
+            ));
+        } else if !value.bytes().all(|byte| (0x20..=0x7e).contains(&byte)) {
+            self.complain(&format!(
+                "{setting}.{name} holds characters that no header takes; copy it again"
+            ));
+        } else {
+            self.headers.push((lower, value));
+        }
+    }
+}
+
+/// `%20` and the like: the variable is written as W3C baggage.
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let code = part
+            .get(..2)
+            .and_then(|code| u8::from_str_radix(code, 16).ok());
+        match code {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&part.as_bytes()[2..]);
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,178 @@
+//! A trace as the journal has it, in AgentWatch's shape, as OpenTelemetry's spans. Ids are the journal's, so a trace
+//! that is sent twice is the same one.
+
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use super::Resource as Sender;
+use super::wire::{AnyValue, Int, KeyValue, Resource, SCOPE, Scope, nanos, provider_name, text};
+use crate::domain::time::parse_iso;
+use crate::sources::facts::Scalar;
+
+/// A trace of the journal.
+#[derive(Debug, Deserialize)]
+pub struct Trace {
+    agent_name: String,
+    /// The root first.
+    pub spans: Vec<Span>,
+}
+
+/// A span of the journal.
+#[derive(Debug, Deserialize)]
+pub struct Span {
+    id: String,
+    trace_id: String,
+    parent_id: Option<String>,
+    name: String,
+    status: String,
+    started_at: String,
+    ended_at: String,
+    metadata: Attributes,
+}
+
+/// A flat object, in its order.
+#[derive(Debug, Default)]
+struct Attributes(Vec<(String, Scalar)>);
+
+impl<'de> Deserialize<'de> for Attributes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Pairs;
+
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = Attributes;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Attributes, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Attributes(pairs))
+            }
+        }
+
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// The body for `/v1/traces`.
+pub(super) fn body(traces: &[Trace], sender: &Sender) -> String {
+    let spans = traces.iter().flat_map(|trace| {
+        let of_trace = |span| wire(span, &trace.agent_name);
+        trace.spans.iter().map(of_trace)
+    });
+    let body = Body {
+        resource_spans: [ResourceSpans {
+            resource: sender.into(),
+            scope_spans: [ScopeSpans {
+                scope: SCOPE,
+                spans: spans.collect(),
+            }],
+        }],
+    };
+    // Finite numbers and valid text always serialize.
+    serde_json::to_string(&body).unwrap_or_default()
+}
+
+const INTERNAL: u8 = 1;
+const CLIENT: u8 = 3;
+const ERROR: u8 = 2;
+
+fn wire<'a>(span: &'a Span, agent: &'a str) -> WireSpan<'a> {
+    let mut attributes: Vec<KeyValue> = span
+        .metadata
+        .0
+        .iter()
+        .filter_map(|(name, value)| attribute(name, value))
+        .collect();
+    if span.name.starts_with("invoke_agent ") {
+        attributes.push(text("gen_ai.operation.name", "invoke_agent"));
+        attributes.push(text("gen_ai.agent.name", agent));
+    }
+    let has_failed = span.status == "failed";
+    if has_failed {
+        attributes.push(text("error.type", "_OTHER"));
+    }
+    WireSpan {
+        trace_id: &span.trace_id,
+        span_id: &span.id,
+        parent_span_id: span.parent_id.as_deref(),
+        name: &span.name,
+        kind: if span.name.starts_with("chat ") {
+            CLIENT
+        } else {
+            INTERNAL
+        },
+        start_time_unix_nano: nanos(parse_iso(&span.started_at).unwrap_or_default()),
+        end_time_unix_nano: nanos(parse_iso(&span.ended_at).unwrap_or_default()),
+        attributes,
+        status: has_failed.then_some(Status { code: ERROR }),
+    }
+}
+
+/// An attribute by its name in the conventions; the gateway is the resource's.
+fn attribute<'a>(name: &'a str, value: &'a Scalar) -> Option<KeyValue<'a>> {
+    let key = match name {
+        "gateway" => return None,
+        "session_key" => "gen_ai.conversation.id",
+        "cost_usd" => "agentwatch.cost.usd",
+        "call_id" => "agentwatch.call.id",
+        "run_id" => "agentwatch.run.id",
+        "trigger" => "agentwatch.trigger",
+        "channel" => "agentwatch.channel",
+        other => other,
+    };
+    let value = match value {
+        Scalar::Text(text) if key == "gen_ai.provider.name" => AnyValue::Text(provider_name(text)),
+        Scalar::Text(text) => AnyValue::Text(text),
+        Scalar::Bool(flag) => AnyValue::Bool(*flag),
+        Scalar::Number(number) if key != "agentwatch.cost.usd" && number.fract() == 0.0 => {
+            AnyValue::Int(Int(*number as u64))
+        }
+        Scalar::Number(number) => AnyValue::Double(*number),
+        Scalar::Absent | Scalar::List(_) => return None,
+    };
+    Some(KeyValue { key, value })
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    resource_spans: [ResourceSpans<'a>; 1],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ResourceSpans<'a> {
+    resource: Resource<'a>,
+    scope_spans: [ScopeSpans<'a>; 1],
+}
+
+#[derive(Serialize)]
+struct ScopeSpans<'a> {
+    scope: Scope,
+    spans: Vec<WireSpan<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct WireSpan<'a> {
+    trace_id: &'a str,
+    span_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_span_id: Option<&'a str>,
+    name: &'a str,
+    kind: u8,
+    start_time_unix_nano: Int,
+    end_time_unix_nano: Int,
+    attributes: Vec<KeyValue<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<Status>,
+}
+
+#[derive(Serialize)]
+struct Status {
+    code: u8,
+}

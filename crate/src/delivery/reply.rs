@@ -1,0 +1,190 @@
+//! Reads the answers of receivers and collectors. This runs in the module for foreign formats; the engine gets the result
+//! as facts.
+
+use serde::Deserialize;
+
+use crate::sources::facts::Scalar;
+
+/// The result of a request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status; 0 without an answer.
+    pub status: u16,
+    /// `Retry-After`, in ms.
+    pub retry_after_ms: Option<u64>,
+    /// Why there was no answer.
+    pub error: Option<String>,
+    /// The fields of the body.
+    pub answer: Answer,
+}
+
+/// Fields of an answer's body.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The body confirms that AgentWatch accepted a batch.
+    pub is_taken: bool,
+    /// The receiver supports record ids.
+    pub knows_ids: bool,
+    /// Ids of the records, where the body is a list of records.
+    pub ids: Option<Vec<String>>,
+    /// Number of records that a collector rejected from a request that it accepted.
+    pub rejected: u64,
+    /// Pairs of gateways that sent the same calls.
+    pub reported_twice: Vec<Vec<String>>,
+}
+
+impl Reply {
+    /// An answer with a status and a body.
+    pub fn of(status: u16, body: &str) -> Self {
+        Self {
+            status,
+            answer: Answer::read(body),
+            ..Self::default()
+        }
+    }
+
+    /// Whether AgentWatch accepted a batch. A success status alone may come from something in between.
+    pub fn is_taken(&self) -> bool {
+        (200..=299).contains(&self.status) && self.answer.is_taken
+    }
+
+    /// Reads facts in the order of the fields.
+    pub fn from_facts(facts: &[Scalar]) -> Self {
+        let [
+            status,
+            retry_after,
+            error,
+            is_taken,
+            knows_ids,
+            ids,
+            rejected,
+            pairs,
+            ..,
+        ] = facts
+        else {
+            return Self::default();
+        };
+        let texts = |list: &[Scalar]| list.iter().filter_map(Scalar::owned).collect();
+        Self {
+            status: status.amount().unwrap_or_default() as u16,
+            retry_after_ms: retry_after.amount().map(|ms| ms as u64),
+            error: error.owned(),
+            answer: Answer {
+                is_taken: is_taken.flag() == Some(true),
+                knows_ids: knows_ids.flag() == Some(true),
+                ids: (!ids.is_absent()).then(|| texts(ids.list())),
+                rejected: rejected.amount().unwrap_or_default() as u64,
+                reported_twice: pairs.list().iter().map(|pair| texts(pair.list())).collect(),
+            },
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Row {
+    id: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Object {
+    status: String,
+    features: Vec<String>,
+    reported_twice: Vec<Vec<String>>,
+    #[serde(rename = "partialSuccess")]
+    partial_success: Partial,
+}
+
+/// OTLP's partial success. Protobuf's JSON may have numbers as texts.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Partial {
+    rejected_spans: Scalar,
+    rejected_data_points: Scalar,
+}
+
+impl Partial {
+    fn rejected(&self) -> u64 {
+        let count = |scalar: &Scalar| match scalar {
+            Scalar::Number(count) => *count as u64,
+            other => other.text().and_then(|text| text.parse().ok()).unwrap_or(0),
+        };
+        count(&self.rejected_spans) + count(&self.rejected_data_points)
+    }
+}
+
+impl Answer {
+    /// Reads a body of one of the three formats; other bodies give the default.
+    pub fn read(body: &str) -> Self {
+        if body.trim_start().starts_with('[') {
+            let rows: Option<Vec<Row>> = serde_json::from_str(body).ok();
+            let ids = rows.map(|rows| rows.into_iter().map(|row| row.id).collect());
+            return Self {
+                ids,
+                ..Self::default()
+            };
+        }
+        let object: Object = serde_json::from_str(body).unwrap_or_default();
+        Self {
+            is_taken: object.status == "ok",
+            knows_ids: object.features.iter().any(|f| f == "record_ids"),
+            ids: None,
+            reported_twice: object.reported_twice,
+            rejected: object.partial_success.rejected(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_one_of_three_formats_or_none() {
+        let taken = Answer::read(r#"{"status":"ok","ingested":2,"ids":[1,2]}"#);
+        assert!(taken.is_taken && !taken.knows_ids);
+        assert!(Answer::read(r#"{"features":["record_ids"]}"#).knows_ids);
+        let twice = r#"{"features":["record_ids"],"reported_twice":[["a","b"]]}"#;
+        assert_eq!(Answer::read(twice).reported_twice, [["a", "b"]]);
+        for body in [
+            r#"{"partialSuccess":{"rejectedSpans":"3"}}"#,
+            r#"{"partialSuccess":{"rejectedDataPoints":3}}"#,
+        ] {
+            assert_eq!(Answer::read(body).rejected, 3, "{body}");
+        }
+        let ids = Answer::read(r#"[{"id":"a","cost":1},{"id":"b"}]"#).ids;
+        assert_eq!(ids, Some(vec!["a".to_owned(), "b".to_owned()]));
+        for nothing in [
+            "",
+            "<html>ok</html>",
+            "true",
+            r#"{"status":1}"#,
+            r#"[{"x":1}]"#,
+        ] {
+            assert_eq!(Answer::read(nothing), Answer::default(), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn a_reply_is_read_from_facts() {
+        let facts = [
+            Scalar::Number(503.0),
+            Scalar::Number(7_000.0),
+            Scalar::Absent,
+            Scalar::Bool(false),
+            Scalar::Bool(true),
+            Scalar::List(vec![Scalar::Text("a".to_owned())]),
+            Scalar::Number(0.0),
+            Scalar::List(vec![Scalar::List(vec![
+                Scalar::Text("a".to_owned()),
+                Scalar::Text("b".to_owned()),
+            ])]),
+        ];
+        let reply = Reply::from_facts(&facts);
+        assert_eq!((reply.status, reply.retry_after_ms), (503, Some(7_000)));
+        assert!(reply.answer.knows_ids && reply.error.is_none());
+        assert_eq!(reply.answer.ids, Some(vec!["a".to_owned()]));
+        assert_eq!(reply.answer.reported_twice, [["a", "b"]]);
+        assert_eq!(Reply::from_facts(&[]), Reply::default());
+    }
+}

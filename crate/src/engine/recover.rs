@@ -1,0 +1,181 @@
+//! What is read from disk: the journal at the start, and calls and records that wait there alone.
+
+use std::rc::Rc;
+
+use super::Engine;
+use super::disk::{JOURNAL, PAUSE_MS};
+use crate::domain::time::Now;
+use crate::engine::log::Level;
+use crate::host::Host;
+use crate::journal::Found;
+use crate::journal::log::Kind;
+use crate::journal::{Foreign, Frame};
+
+/// So few calls in memory make room for those on disk.
+const LOAD_BELOW: usize = 512;
+/// The largest file that is read, in bytes; those of the journal are far smaller.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// How often a file that cannot be read is tried again.
+const READ_TRIES: u32 = 12;
+/// How many files that cannot be read are named.
+const MOST_NAMED: usize = 5;
+
+impl Engine {
+    /// Owns the journal: goes on from the files that are there. Call before anything is observed.
+    pub fn open(&mut self, host: Rc<dyn Host>, now: Now) {
+        let mut found = Found::default();
+        let mut faults = Vec::new();
+        for file in host.list(JOURNAL.trim_end_matches('/')) {
+            let path = [JOURNAL, &file.name].concat();
+            match file
+                .fault
+                .map_or_else(|| host.read(&path, 0, MOST_BYTES), Err)
+            {
+                Ok(bytes) => {
+                    let bytes = bytes.unwrap_or_default();
+                    self.journal.recover(&file.name, &bytes, &mut found);
+                }
+                Err(fault) => faults.push(fault),
+            }
+        }
+        for fault in faults.into_iter().take(MOST_NAMED) {
+            let mend = "it is left out; see that it is a file of the gateway's user, or remove it";
+            self.log
+                .say(Level::Warn, format!("{fault}: {mend}"), now.mono_ms);
+        }
+        self.disk.host = Some(host);
+        self.recovered(found, now);
+    }
+
+    fn recovered(&mut self, mut found: Found, now: Now) {
+        self.journal.recovered(&mut found);
+        self.counts.journal_corrupt += found.corrupt;
+        for (file, foreign) in &found.foreign {
+            self.keep_aside([JOURNAL, file].concat(), *foreign, now);
+        }
+        for frame in found.frames {
+            self.restore(frame, now);
+        }
+        for id in found.finals {
+            self.matcher.restore_final(id);
+        }
+        if found.corrupt > 0 {
+            let text = format!(
+                "{} pieces of the journal were torn or corrupt and are left out",
+                found.corrupt
+            );
+            self.log.say(Level::Warn, text, now.mono_ms);
+        }
+    }
+
+    /// A file of a newer version is left as it is: what it holds is not lost to whoever installs that version again.
+    pub(super) fn keep_aside(&mut self, path: String, foreign: Foreign, now: Now) {
+        let text = format!(
+            "{path} has format {}, which this version does not read; it is left as it is for the newer version that wrote it",
+            foreign.version
+        );
+        self.log.say(Level::Warn, text, now.mono_ms);
+        if self.counts.newer_files.len() < MOST_NAMED {
+            self.counts.newer_files.push(path);
+        }
+    }
+
+    fn restore(&mut self, frame: Frame, now: Now) {
+        match frame {
+            Frame::Seen(id, observation) => {
+                self.prices.want_all(&observation);
+                self.matcher.restore(id, *observation, now);
+            }
+            Frame::SeenWith(id, observation, bill) => {
+                let observation = observation.with_bill(bill);
+                self.prices.want_all(&observation);
+                self.matcher.restore(id, observation, now);
+            }
+            Frame::MatchRecord(slot) => self.matcher.restore_match_record(*slot, now),
+            Frame::Told {
+                until_ms,
+                forgotten_ms,
+                keys,
+            } => self.matcher.restore_told(until_ms, forgotten_ms, &keys),
+            Frame::Closed(ids) => ids
+                .into_iter()
+                .for_each(|id| self.matcher.restore_final(id)),
+            Frame::Counted(session, model, counted) => {
+                self.sessions.restore(&session, &model, &counted);
+            }
+            Frame::Bookmark(file, mark) if mark.is_empty() => {
+                self.bookmarks.swap_remove(&file);
+            }
+            Frame::Bookmark(file, mark) => {
+                self.bookmarks.insert(file, mark);
+            }
+            Frame::Reconciled(until_ms) => self.set_reconciled(until_ms),
+            Frame::Begin
+            | Frame::Gone(..)
+            | Frame::Cursor(..)
+            | Frame::Record(_)
+            | Frame::Facts(_)
+            | Frame::Together(_)
+            | Frame::Passed(_) => {}
+        }
+    }
+
+    /// The file of the journal that is to be read into memory: what waits there alone can be sent now.
+    pub(super) fn to_load(&self) -> Option<String> {
+        if !self.disk.takes() {
+            return None;
+        }
+        let calls = (self.calls.len() < LOAD_BELOW).then(|| self.journal.to_load(Kind::Calls));
+        let records = self
+            .records
+            .has_room()
+            .then(|| self.journal.to_load(Kind::Records));
+        calls.flatten().or_else(|| records.flatten())
+    }
+
+    /// Reads into memory what waits on disk, where there is room.
+    pub(super) fn read_back(&mut self, now: Now) {
+        while let (Some(host), Some(file)) = (self.disk.host.clone(), self.to_load()) {
+            let (tries, again_at) = self.disk.unreadable;
+            if tries > 0 && now.mono_ms < again_at {
+                return;
+            }
+            let bytes = match host.read(&[JOURNAL, &file].concat(), 0, MOST_BYTES) {
+                Ok(bytes) => bytes.unwrap_or_default(),
+                // It is there: it has its turn when it can be read.
+                Err(fault) if tries < READ_TRIES => {
+                    if tries == 0 {
+                        let text = format!("{file} of the journal cannot be read ({fault})");
+                        self.log.say(Level::Warn, text, now.mono_ms);
+                    }
+                    self.disk.unreadable = (tries + 1, now.mono_ms + PAUSE_MS);
+                    return;
+                }
+                // It never can be: what it held is lost, and counted.
+                Err(_) => Vec::new(),
+            };
+            self.disk.unreadable = (0, 0);
+            self.load(&file, &bytes, now);
+        }
+    }
+
+    fn load(&mut self, file: &str, bytes: &[u8], now: Now) {
+        match self.journal.kind_of(file) {
+            Some(Kind::Calls) => {
+                let (calls, lost) = self.journal.load_calls(file, bytes);
+                for (call, entry) in calls {
+                    self.calls.push_read_back(call, entry, now.mono_ms);
+                }
+                self.calls.dropped("journal_unreadable", lost);
+            }
+            Some(Kind::Records) => {
+                let (records, lost) = self.journal.load_records(file, bytes);
+                for (record, entry) in records {
+                    self.records.push(record, entry, 0, now.mono_ms);
+                }
+                self.records.dropped.add_some("journal_unreadable", lost);
+            }
+            None => {}
+        }
+    }
+}

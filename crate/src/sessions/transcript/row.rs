@@ -1,0 +1,233 @@
+//! One row of a transcript: which of its values are wanted, and the facts that they become.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::domain::time::parse_iso;
+use crate::domain::usage::pairs;
+use crate::formats::json::{Value, read_object};
+use crate::sources::facts::{MAX_TEXT, Scalar};
+use crate::sources::message::NO_MODEL;
+
+/// Longer numbers are none that a gateway writes.
+const MAX_NUMBER: usize = 64;
+
+/// What a row is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An assistant's message with a model call behind it.
+    Call,
+    /// The same without a provider or a model.
+    Nameless,
+    /// A transcript's first row.
+    Header,
+    /// Anything else.
+    Foreign,
+}
+
+/// The values of one row.
+#[derive(Default)]
+pub struct Row<'a> {
+    kind: Option<Value<'a>>,
+    entry: Option<Value<'a>>,
+    written: Option<Value<'a>>,
+    message: Message<'a>,
+    /// What OpenClaw's reader takes from beside the message where the message has none.
+    beside: Message<'a>,
+}
+
+#[derive(Default)]
+struct Message<'a> {
+    role: Option<Value<'a>>,
+    provider: Option<Value<'a>>,
+    model: Option<Value<'a>>,
+    stop_reason: Option<Value<'a>>,
+    response_id: Option<Value<'a>>,
+    timestamp: Option<Value<'a>>,
+    run_id: Option<Value<'a>>,
+    usage: Option<Value<'a>>,
+}
+
+impl<'a> Row<'a> {
+    /// Reads a row. Of two members of one name the second replaces the first whole.
+    pub fn read(line: &'a str) -> serde_json::Result<Self> {
+        let mut row = Self::default();
+        read_object(line, |key, value| match key {
+            "type" => row.kind = Some(value),
+            "id" => row.entry = Some(value),
+            "timestamp" => row.written = Some(value),
+            "message" => row.message = Message::of(value),
+            "provider" => row.beside.provider = Some(value),
+            "model" => row.beside.model = Some(value),
+            "usage" => row.beside.usage = Some(value),
+            _ => {}
+        })?;
+        Ok(row)
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        if is(self.kind, "session") {
+            return Kind::Header;
+        }
+        let is_message = self.kind.is_none() || is(self.kind, "message");
+        let is_answer = is_message && is(self.message.role, "assistant");
+        if !is_answer || is(self.provider(), NO_MODEL) {
+            return Kind::Foreign;
+        }
+        let is_named = |value: Option<Value>| {
+            let name = value.and_then(Value::text);
+            name.is_some_and(|name| !name.trim().is_empty())
+        };
+        match is_named(self.provider()) && is_named(self.model()) {
+            true => Kind::Call,
+            false => Kind::Nameless,
+        }
+    }
+
+    fn provider(&self) -> Option<Value<'a>> {
+        let own = self.message.provider.filter(|name| name.text().is_some());
+        own.or(self.beside.provider).or(self.message.provider)
+    }
+
+    fn model(&self) -> Option<Value<'a>> {
+        let own = self.message.model.filter(|name| name.text().is_some());
+        own.or(self.beside.model).or(self.message.model)
+    }
+
+    fn usage(&self) -> Option<Value<'a>> {
+        let own = self.message.usage.filter(|usage| !usage.is_null());
+        own.or(self.beside.usage)
+    }
+
+    /// A fact by its name in the table `stored`, as far as the row tells it.
+    pub fn fact(&self, name: &str) -> Fact<'a> {
+        let value = match name {
+            "provider" => self.provider(),
+            "model" => self.model(),
+            "usage" => return self.usage().map_or(Fact::Absent, Fact::of_usage),
+            "stop_reason" => self.message.stop_reason,
+            "response_id" => self.message.response_id,
+            "timestamp" => self.message.timestamp,
+            "written" => return self.written_ms().map_or(Fact::Absent, Fact::Number),
+            "entry" => self.entry,
+            "run_id" => self.message.run_id,
+            _ => None,
+        };
+        value.map_or(Fact::Absent, Fact::of)
+    }
+
+    /// When the row was written, in ms since 1970.
+    pub fn written_ms(&self) -> Option<u64> {
+        let written = self.written?;
+        match written.number() {
+            Some(number) => ms(number),
+            None => parse_iso(&written.text()?),
+        }
+    }
+
+    /// When the call began, likewise.
+    pub fn started_ms(&self) -> Option<u64> {
+        ms(self.message.timestamp?.number()?)
+    }
+}
+
+impl<'a> Message<'a> {
+    fn of(value: Value<'a>) -> Self {
+        let mut message = Self::default();
+        value.members(|key, value| match key {
+            "role" => message.role = Some(value),
+            "provider" => message.provider = Some(value),
+            "model" => message.model = Some(value),
+            "stopReason" => message.stop_reason = Some(value),
+            "responseId" => message.response_id = Some(value),
+            "timestamp" => message.timestamp = Some(value),
+            "usage" => message.usage = Some(value),
+            "__openclaw" => message.run_id = member(value, "runId"),
+            _ => {}
+        });
+        message
+    }
+}
+
+fn member<'a>(value: Value<'a>, name: &str) -> Option<Value<'a>> {
+    let mut found = None;
+    value.members(|key, value| {
+        if key == name {
+            found = Some(value);
+        }
+    });
+    found
+}
+
+/// Whether a value is this text. `JSON.stringify` writes such texts without escapes.
+fn is(value: Option<Value>, text: &str) -> bool {
+    let written = value.and_then(|value| {
+        let written = value.written().get();
+        written.strip_prefix('"')?.strip_suffix('"')
+    });
+    written == Some(text)
+}
+
+/// Whole ms of a number as written.
+fn ms(number: &str) -> Option<u64> {
+    number.split('.').next()?.parse().ok()
+}
+
+/// A fact as JSON: what the shim's `pick` would have copied.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Fact<'a> {
+    /// There is none.
+    Absent,
+    /// `true` or `false`.
+    Flag(bool),
+    /// A whole number.
+    Number(u64),
+    /// As the row has it.
+    Written(&'a RawValue),
+    /// A number that is not whole.
+    Fraction(f64),
+    /// A text, cut where it is too long.
+    Text(Cow<'a, str>),
+    /// The values of a usage object.
+    Usage(Vec<Fact<'a>>),
+    /// An object, a list, or a number of absurd length: there, and unusable.
+    Unusable([(); 0]),
+}
+
+impl<'a> Fact<'a> {
+    fn of_usage(usage: Value) -> Self {
+        match usage.is_object() {
+            true => Self::Usage(pairs(usage).into_iter().map(Self::of_scalar).collect()),
+            false => Self::Absent,
+        }
+    }
+
+    fn of_scalar(scalar: Scalar) -> Self {
+        match scalar {
+            Scalar::Absent => Self::Absent,
+            Scalar::Bool(flag) => Self::Flag(flag),
+            Scalar::Number(number) if number.is_finite() => Self::Fraction(number),
+            Scalar::Text(text) => Self::Text(text.into()),
+            // JSON has no word for a number beyond all bounds.
+            Scalar::Number(_) | Scalar::List(_) => Self::Unusable([]),
+        }
+    }
+
+    fn of(value: Value<'a>) -> Self {
+        let written = value.written().get();
+        match written.as_bytes() {
+            b"null" => Self::Absent,
+            [b'"', ..] if written.len() <= MAX_TEXT && !written.contains('\\') => {
+                Self::Written(value.written())
+            }
+            [b'"', ..] => Self::Text(value.text().unwrap_or_default().into()),
+            [b'{' | b'[', ..] => Self::Unusable([]),
+            _ if written.len() > MAX_NUMBER => Self::Unusable([]),
+            _ => Self::Written(value.written()),
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Events about sessions, runs and the gateway, and totals for comparison.
+
+use super::{Aggregate, Event, Reject, SessionFacts, Source, agent_of};
+use crate::domain::usage::{self, Used};
+use crate::sources::facts::{Gateways, Mechanism, Scalar, SourceTable, facts};
+
+facts! {
+    /// Facts of `session_start` and `session_end`.
+    LifecycleFacts = Hook "session_start" {
+        session_key: "event.sessionKey|ctx.sessionKey",
+        agent: "ctx.agentId",
+        reason: "event.reason",
+    }
+}
+
+facts! {
+    /// Facts of the diagnostics `run.started` and `run.completed`.
+    RunFacts = Diagnostic "run.started" {
+        session_key: "event.sessionKey",
+        run_id: "event.runId",
+        trigger: "event.trigger",
+    }
+}
+
+facts! {
+    /// Facts of the diagnostic `model.usage` and the hook `llm_output`: the total of a run.
+    AggregateFacts = Diagnostic "model.usage" {
+        session_key: "event.sessionKey|ctx.sessionKey",
+        usage: "usage:event.usage",
+    }
+}
+
+facts! {
+    /// Facts of the diagnostic `diagnostic.async_queue.dropped`.
+    QueueDroppedFacts = Diagnostic "diagnostic.async_queue.dropped" {
+        count: "event.droppedEvents",
+    }
+}
+
+/// No field of `gateway_start` and `gateway_stop` is used.
+pub(crate) const GATEWAY_START: SourceTable = SourceTable {
+    source: "gateway_start",
+    mechanism: Mechanism::Hook,
+    gateways: Gateways::Every,
+    only: None,
+    fields: &[],
+    list: None,
+};
+const GATEWAY_STOP: SourceTable = GATEWAY_START.renamed("gateway_stop");
+const SESSION_START: SourceTable = LifecycleFacts::TABLE;
+const SESSION_END: SourceTable = LifecycleFacts::TABLE.renamed("session_end");
+const RUN_STARTED: SourceTable = RunFacts::TABLE;
+const RUN_COMPLETED: SourceTable = RunFacts::TABLE.renamed("run.completed");
+const MODEL_USAGE: SourceTable = AggregateFacts::TABLE;
+/// 2026.3.13 only: there the hook needs no grant, and its sum of a run is the only trace of messages that another
+/// plugin withheld from this one. Newer gateways have diagnostics for that.
+const LLM_OUTPUT: SourceTable = AggregateFacts::TABLE
+    .renamed("llm_output")
+    .by(Mechanism::Hook)
+    .on(Gateways::Older);
+const QUEUE_DROPPED: SourceTable = QueueDroppedFacts::TABLE;
+
+pub(crate) const SOURCES: &[Source] = &[
+    Source::new(SESSION_START, |facts, table, _| {
+        session(LifecycleFacts::new(facts), table)
+    }),
+    Source::new(SESSION_END, |facts, table, _| {
+        session(LifecycleFacts::new(facts), table)
+    }),
+    Source::new(RUN_STARTED, |facts, table, _| {
+        run(RunFacts::new(facts), table)
+    }),
+    Source::new(RUN_COMPLETED, |facts, table, _| {
+        run(RunFacts::new(facts), table)
+    }),
+    Source::new(MODEL_USAGE, |facts, table, at_ms| {
+        aggregate(AggregateFacts::new(facts), table, at_ms)
+    }),
+    Source::new(LLM_OUTPUT, |facts, table, at_ms| {
+        aggregate(AggregateFacts::new(facts), table, at_ms)
+    }),
+    Source::new(QUEUE_DROPPED, |facts, _, _| {
+        Ok(dropped(QueueDroppedFacts::new(facts)))
+    }),
+    Source::new(GATEWAY_START, |_, _, _| Ok(Event::GatewayStarted)),
+    Source::new(GATEWAY_STOP, |_, _, _| Ok(Event::GatewayStopping)),
+];
+
+fn session(facts: LifecycleFacts, table: SourceTable) -> Result<Event, Reject> {
+    let session_key = required(facts.session_key(), table)?;
+    Ok(Event::Session(SessionFacts {
+        agent: facts
+            .agent()
+            .owned()
+            .or_else(|| agent_of(Some(&session_key))),
+        session_key,
+        run_id: None,
+        trigger: None,
+        ended: table.source == SESSION_END.source,
+        what: Some(match table.source == SESSION_END.source {
+            true => "Session ended",
+            false => "Session started",
+        }),
+        reason: facts.reason().owned(),
+        ends_run: false,
+    }))
+}
+
+/// A run's start has its attributes. Its end repeats them, for later events, where the start was missed.
+fn run(facts: RunFacts, table: SourceTable) -> Result<Event, Reject> {
+    let session_key = required(facts.session_key(), table)?;
+    Ok(Event::Session(SessionFacts {
+        agent: agent_of(Some(&session_key)),
+        session_key,
+        run_id: facts.run_id().owned(),
+        trigger: facts.trigger().owned(),
+        ended: false,
+        what: None,
+        reason: None,
+        ends_run: table.source == RUN_COMPLETED.source,
+    }))
+}
+
+fn aggregate(facts: AggregateFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
+    let session_key = required(facts.session_key(), table)?;
+    // The `total` in a run's usage may be that of its last call.
+    let used = Used::of(&usage::Reading::of_pairs(facts.usage()).without_total());
+    match used.usage() {
+        Some(usage) => Ok(Event::Aggregate(Aggregate {
+            source: table.source,
+            session_key,
+            usage,
+            at_ms,
+        })),
+        None if used.is_broken => Err(Reject {
+            source: table.source,
+            reason: "bad_usage",
+        }),
+        None => Ok(Event::Ignored("no_usage")),
+    }
+}
+
+/// Maximum number of dropped events that one diagnostic may report.
+const MAX_DROPPED: f64 = 1e9;
+
+fn dropped(facts: QueueDroppedFacts) -> Event {
+    Event::DiagnosticsDropped(
+        facts
+            .count()
+            .amount()
+            .map_or(1, |n| n.clamp(1.0, MAX_DROPPED) as u64),
+    )
+}
+
+fn required(session_key: &Scalar, table: SourceTable) -> Result<String, Reject> {
+    session_key.owned().ok_or(Reject {
+        source: table.source,
+        reason: "no_session",
+    })
+}

@@ -1,0 +1,93 @@
+//! `model.call.completed` and `model.call.error`: the gateway's measurements around the request. With usage from
+//! 2026.7.1, with cost from 2026.8.2.
+
+use super::{Event, Reject, Source, agent_of, duration};
+use crate::domain::call::Outcome;
+use crate::domain::observation::Observation;
+use crate::domain::surface::Surface;
+use crate::domain::usage::Used;
+use crate::sources::facts::{Scalar, SourceTable, facts};
+
+facts! {
+    /// Facts of `model.call.completed` and `model.call.error`.
+    CallFacts = Diagnostic "model.call.completed" {
+        provider: "event.provider",
+        model: "event.model",
+        usage: "usage:event.usage",
+        session_key: "event.sessionKey",
+        run_id: "event.runId",
+        span_id: "event.trace.spanId",
+        duration: "event.durationMs",
+        ttfb: "event.timeToFirstByteMs",
+        ts: "event.ts",
+        unit: "event.observationUnit",
+        failure_kind: "event.failureKind",
+    }
+}
+
+const COMPLETED: SourceTable = CallFacts::TABLE;
+const ERROR: SourceTable = CallFacts::TABLE.renamed("model.call.error");
+
+pub(crate) const SOURCES: &[Source] = &[
+    Source::new(COMPLETED, |facts, table, at_ms| {
+        read(CallFacts::new(facts), table, at_ms)
+    }),
+    Source::new(ERROR, |facts, table, at_ms| {
+        read(CallFacts::new(facts), table, at_ms)
+    }),
+];
+
+fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
+    let source = table.source;
+    let outcome = match (source == ERROR.source, facts.failure_kind().text()) {
+        (false, _) => Outcome::Completed,
+        (true, Some("aborted")) => Outcome::Aborted,
+        (true, _) => Outcome::Failed,
+    };
+    let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
+        return Err(Reject {
+            source,
+            reason: "no_model",
+        });
+    };
+    let used = Used::of_fact(facts.usage());
+    let usage = used.usage();
+    let session_key = facts.session_key().owned();
+    let duration_ms = duration(facts.duration());
+    let ended_ms = event_time(facts.ts(), at_ms);
+    Ok(Event::Call(Box::new(Observation {
+        surface: Surface::Diagnostic,
+        agent: agent_of(session_key.as_deref()),
+        provider,
+        model,
+        session_key,
+        run_id: facts.run_id().owned(),
+        trigger: None,
+        span_id: facts.span_id().owned(),
+        response_id: None,
+        usage,
+        cost_usd: used.figure(),
+        started_ms: duration_ms.map(|ms| ended_ms.saturating_sub(ms as u64)),
+        ended_ms,
+        duration_ms,
+        ttfb_ms: duration(facts.ttfb()),
+        ttft_ms: None,
+        request_id: None,
+        response_model: None,
+        outcome,
+        whole_turn: facts.unit().text() == Some("turn"),
+        broken_usage: used.is_broken,
+        reported_zeros: usage.is_none() && !used.is_broken && used.is_reported,
+        ends_turn: false,
+        elsewhere: false,
+        call_key: None,
+        bill: used.bill,
+    })))
+}
+
+/// The event's own time where it is plausible: events wait in a queue, but not for hours.
+fn event_time(ts: &Scalar, at_ms: u64) -> u64 {
+    ts.time_ms()
+        .filter(|ts| *ts <= at_ms + 1_000 && *ts + 3_600_000 >= at_ms)
+        .unwrap_or(at_ms)
+}

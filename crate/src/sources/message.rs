@@ -1,0 +1,83 @@
+//! `before_message_write`: the assistant's message with its usage. The exact source up to 2026.6.x, and on all versions
+//! the only one with the answer's id.
+
+use super::{Event, Reject, Source, agent_of};
+use crate::domain::call::Outcome;
+use crate::domain::observation::Observation;
+use crate::domain::surface::Surface;
+use crate::domain::usage::Used;
+use crate::sources::facts::facts;
+
+facts! {
+    /// Facts of `before_message_write`.
+    MessageFacts = Hook "before_message_write" where "event.message.role" is "assistant" {
+        provider: "event.message.provider",
+        model: "event.message.model",
+        usage: "usage:event.message.usage",
+        stop_reason: "event.message.stopReason",
+        response_id: "event.message.responseId",
+        timestamp: "event.message.timestamp",
+        session_key: "ctx.sessionKey",
+        agent: "ctx.agentId",
+    }
+}
+
+pub(crate) const SOURCES: &[Source] = &[Source::new(MessageFacts::TABLE, |facts, _, at_ms| {
+    read(MessageFacts::new(facts), at_ms)
+})];
+
+/// Provider name of messages that no model wrote: OpenClaw's own injections and mirrors.
+pub(crate) const NO_MODEL: &str = "openclaw";
+
+fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
+    let source = MessageFacts::TABLE.source;
+    if facts.provider().text() == Some(NO_MODEL) {
+        return Ok(Event::Ignored("no_model_call"));
+    }
+    let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
+        return Err(Reject {
+            source,
+            reason: "no_model",
+        });
+    };
+    let used = Used::of_fact(facts.usage());
+    let usage = used.usage();
+    let session_key = facts.session_key().owned();
+    let outcome = match facts.stop_reason().text() {
+        Some("error") => Outcome::Failed,
+        Some("aborted") => Outcome::Aborted,
+        _ => Outcome::Completed,
+    };
+    Ok(Event::Call(Box::new(Observation {
+        surface: Surface::Message,
+        agent: facts
+            .agent()
+            .owned()
+            .or_else(|| agent_of(session_key.as_deref())),
+        provider,
+        model,
+        session_key,
+        run_id: None,
+        trigger: None,
+        span_id: None,
+        response_id: facts.response_id().owned(),
+        usage,
+        cost_usd: used.figure(),
+        // Later than the end where the clock was set back in between.
+        started_ms: facts.timestamp().time_ms(),
+        ended_ms: at_ms,
+        duration_ms: None,
+        ttfb_ms: None,
+        ttft_ms: None,
+        request_id: None,
+        response_model: None,
+        outcome,
+        whole_turn: false,
+        broken_usage: used.is_broken,
+        reported_zeros: false,
+        ends_turn: facts.stop_reason().text() != Some("toolUse"),
+        elsewhere: false,
+        call_key: None,
+        bill: used.bill,
+    })))
+}

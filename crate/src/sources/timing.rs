@@ -1,0 +1,95 @@
+//! `model_call_started` and `model_call_ended`: time and outcome, no usage. Where diagnostics are off, the only report
+//! of some calls.
+
+use super::{Event, Reject, Source, agent_of, duration};
+use crate::domain::call::Outcome;
+use crate::domain::observation::Observation;
+use crate::domain::surface::Surface;
+use crate::sources::facts::{Gateways, facts};
+
+facts! {
+    /// Facts of `model_call_started`.
+    StartedFacts = Hook "model_call_started" {
+        provider: "event.provider",
+        model: "event.model",
+    }
+}
+
+facts! {
+    /// Facts of `model_call_ended`.
+    EndedFacts = Hook "model_call_ended" {
+        provider: "event.provider",
+        model: "event.model",
+        session_key: "event.sessionKey",
+        run_id: "event.runId",
+        span_id: "ctx.trace.spanId",
+        duration: "event.durationMs",
+        ttfb: "event.timeToFirstByteMs",
+        outcome: "event.outcome",
+        failure_kind: "event.failureKind",
+    }
+}
+
+/// 2026.3.13 does not know these hooks.
+pub(crate) const SOURCES: &[Source] = &[
+    Source::new(EndedFacts::TABLE.on(Gateways::Newer), |facts, _, at_ms| {
+        ended(EndedFacts::new(facts), at_ms)
+    }),
+    Source::new(StartedFacts::TABLE.on(Gateways::Newer), |facts, _, _| {
+        started(StartedFacts::new(facts))
+    }),
+];
+
+fn started(facts: StartedFacts) -> Result<Event, Reject> {
+    match (facts.provider().text(), facts.model().text()) {
+        (Some(_), Some(_)) => Ok(Event::CallStarted),
+        _ => Err(Reject {
+            source: StartedFacts::TABLE.source,
+            reason: "no_model",
+        }),
+    }
+}
+
+fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
+    let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
+        return Err(Reject {
+            source: EndedFacts::TABLE.source,
+            reason: "no_model",
+        });
+    };
+    let session_key = facts.session_key().owned();
+    let duration_ms = duration(facts.duration());
+    let outcome = match (facts.outcome().text(), facts.failure_kind().text()) {
+        (_, Some("aborted")) => Outcome::Aborted,
+        (Some("error"), _) => Outcome::Failed,
+        _ => Outcome::Completed,
+    };
+    Ok(Event::Call(Box::new(Observation {
+        surface: Surface::Timing,
+        agent: agent_of(session_key.as_deref()),
+        provider,
+        model,
+        session_key,
+        run_id: facts.run_id().owned(),
+        trigger: None,
+        span_id: facts.span_id().owned(),
+        response_id: None,
+        usage: None,
+        cost_usd: None,
+        started_ms: duration_ms.map(|ms| at_ms.saturating_sub(ms as u64)),
+        ended_ms: at_ms,
+        duration_ms,
+        ttfb_ms: duration(facts.ttfb()),
+        ttft_ms: None,
+        request_id: None,
+        response_model: None,
+        outcome,
+        whole_turn: false,
+        broken_usage: false,
+        reported_zeros: false,
+        ends_turn: false,
+        elsewhere: false,
+        call_key: None,
+        bill: None,
+    })))
+}

@@ -1,0 +1,112 @@
+/** Finds a gateway's state directory and settings, for commands. */
+
+import { isInContainer, openConfig } from "../base/installation.js";
+import { costSettings } from "../base/prices.js";
+import {
+  environmentCollector,
+  environmentConfigFile,
+  environmentSettings,
+  environmentStateDir,
+  withVariables,
+} from "../plugin/env.js";
+import type { GatewayConfig } from "../plugin/openclaw.js";
+import { withSecrets } from "../plugin/secret.js";
+import { pluginSettings } from "../plugin/settings.js";
+
+/** Options of `parseArgs` that name a gateway. */
+export const PLACE_OPTIONS = {
+  "state-dir": { type: "string" },
+  profile: { type: "string" },
+} as const;
+
+/** Values of {@link PLACE_OPTIONS}. */
+export interface PlaceOptions {
+  "state-dir"?: string | undefined;
+  profile?: string | undefined;
+}
+
+/** A gateway's state directory and configuration. */
+export interface Place {
+  stateDir: string | undefined;
+  config: GatewayConfig | undefined;
+  /** Why the configuration could not be read. */
+  problem: string | undefined;
+}
+
+/** Finds a gateway. @param loaded the configuration that OpenClaw's own command read, which may have comments */
+export function findPlace(options: PlaceOptions, loaded?: GatewayConfig): Place {
+  const named = options["state-dir"] !== undefined || options.profile !== undefined;
+  const stateDir = options["state-dir"] ?? environmentStateDir(options.profile);
+  if (loaded && !named) return { stateDir, config: loaded, problem: undefined };
+  const { config, problem } = openConfig(stateDir, environmentConfigFile(), named);
+  return { stateDir, config, problem };
+}
+
+/**
+ * The settings of a command: its options win over the environment, which wins over the gateway's configuration. The
+ * configuration's token is sent to the configuration's address only.
+ */
+export async function commandSettings(
+  config: GatewayConfig | undefined,
+  options: Record<string, unknown>,
+): Promise<Settings> {
+  const configured = await configuredSettings(config);
+  const overriding = { ...environmentSettings(), ...present(options) };
+  const isOtherUrl = overriding.url !== undefined && overriding.url !== configured.settings.url;
+  const { token, ...rest } = configured.settings;
+  const settings = { ...rest, ...(!isOtherUrl && token !== undefined && { token }), ...overriding };
+  const problems = isOtherUrl || overriding.token ? [] : configured.problems;
+  return { settings: { ...settings, ...detected(config) }, problems };
+}
+
+/**
+ * The settings that the gateway itself has, if this process has the gateway's environment: the configuration wins.
+ *
+ * @param isInside whether OpenClaw's own command runs, whose SDK resolves secrets
+ */
+export async function gatewaySettings(
+  config: GatewayConfig | undefined,
+  isInside: boolean,
+): Promise<Settings> {
+  const { settings, problems } = await configuredSettings(config, isInside);
+  return { settings: { ...environmentSettings(), ...settings, ...detected(config) }, problems };
+}
+
+interface Settings {
+  settings: Record<string, unknown>;
+  /** Settings of the configuration that cannot be used here, each with its mend. */
+  problems: string[];
+}
+
+async function configuredSettings(config: GatewayConfig | undefined, isInside = false): Promise<Settings> {
+  const problems: string[] = [];
+  const given = present(pluginSettings(config));
+  for (const [name, value] of Object.entries(given)) {
+    given[name] = filledIn(value, () =>
+      problems.push(`${name} names a variable that is not set here: set it as in the gateway's environment`),
+    );
+  }
+  const found = await withSecrets(present(given), config, isInside);
+  return { settings: present(found.settings), problems: [...problems, ...found.problems] };
+}
+
+/** A setting with `${NAME}` replaced, as the gateway does it. @param missing called where a variable is not set */
+function filledIn(value: unknown, missing: () => void): unknown {
+  if (typeof value === "string") {
+    const text = withVariables(value);
+    if (text === undefined) missing();
+    return text;
+  }
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  const entries = Object.entries(value).map(([name, of]) => [name, filledIn(of, missing)] as const);
+  return Object.fromEntries(entries);
+}
+
+/** Settings that are not configured but detected. */
+function detected(config: GatewayConfig | undefined): Record<string, unknown> {
+  return { ...costSettings(config), collector: environmentCollector(), inContainer: isInContainer() };
+}
+
+function present(options: Record<string, unknown>): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined));
+}

@@ -1,0 +1,210 @@
+/** The command `reconcile`: our figures against a provider's usage and cost API. */
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { parseArgs } from "node:util";
+import { print, printError, printUsage } from "../base/terminal.js";
+import { type Invoice, instantiate } from "../base/wasm.js";
+import { wholeEnvironment } from "../plugin/env.js";
+import type { GatewayConfig } from "../plugin/openclaw.js";
+import { resolveReference } from "../plugin/secret.js";
+import { get } from "../requests/invoice-request.js";
+import { SettingError } from "./listen.js";
+import { commandSettings, findPlace, gatewaySettings, PLACE_OPTIONS } from "./place.js";
+
+const USAGE = `agentwatch-openclaw reconcile --provider openai|anthropic|openrouter --since <day> [--until <day>] [--json]
+
+  Compares what AgentWatch has with what the provider's usage and cost API reports, model by day: tokens and USD.
+  It reads, and changes nothing on either side.
+
+  --provider   openai, anthropic or openrouter
+  --since      the first day: 30d, 4w, or a date such as 2026-11-01. Days are UTC, as the provider has them.
+  --until      the last day; yesterday, since today has not ended
+  --json       one JSON document on standard output
+  --differing  leaves out rows that match
+  --also       a further name that OpenClaw has for this provider, such as openai-work; may be repeated
+  --key-ref    <source>:<provider>:<id>, a secret reference of OpenClaw to the key, such as env:default:MY_KEY or
+               file:vault:/openai/admin; other sources than env need \`openclaw agentwatch reconcile\`
+  --api        another address of the provider's API
+  --url, --state-dir, --profile  as with ingest
+
+The key stands in OPENAI_ADMIN_KEY, ANTHROPIC_ADMIN_KEY or OPENROUTER_MANAGEMENT_KEY: one that may read the organisation's
+usage, which a usual key may not. It is no option, since other users of the machine can see those.
+
+Exit status: 0 everything is alike, 1 something differs, which is named, 2 it could not be compared, there are no calls, or
+wrong usage.`;
+
+const PROVIDERS: Record<string, { variable: string; api: string }> = {
+  openai: { variable: "OPENAI_ADMIN_KEY", api: "https://api.openai.com" },
+  anthropic: { variable: "ANTHROPIC_ADMIN_KEY", api: "https://api.anthropic.com" },
+  openrouter: { variable: "OPENROUTER_MANAGEMENT_KEY", api: "https://openrouter.ai" },
+};
+
+const OPTIONS = {
+  ...PLACE_OPTIONS,
+  provider: { type: "string" },
+  since: { type: "string" },
+  until: { type: "string" },
+  json: { type: "boolean" },
+  differing: { type: "boolean" },
+  also: { type: "string", multiple: true },
+  "key-ref": { type: "string" },
+  api: { type: "string" },
+  url: { type: "string" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+type Options = ReturnType<typeof parseArgs<{ options: typeof OPTIONS }>>["values"];
+
+/** What the gateway's own command knows. */
+interface Inside {
+  config: GatewayConfig | undefined;
+}
+
+/** A request that the module wants made: a GET. */
+interface Ask {
+  of_provider: boolean;
+  path: string;
+  key_header: [name: string, before: string];
+  headers: [name: string, value: string][];
+}
+
+/** Where the figures are asked for, and with which keys. */
+interface Places {
+  api: string;
+  key: string;
+  url: string;
+  token: string | undefined;
+}
+
+/** What `result` of the module tells. */
+type Result = [status: number, lines: string[], outcome: unknown];
+
+/**
+ * Runs the command; the exit status.
+ *
+ * @param inside the configuration, where this is the gateway's own command
+ */
+export async function reconcileCommand(args: string[], inside?: Inside): Promise<number> {
+  let options: Options;
+  try {
+    const parsed = parseArgs({ args, options: OPTIONS, allowPositionals: true });
+    options = parsed.values;
+    if (parsed.positionals.length > 0) throw new SettingError("reconcile takes options alone");
+  } catch (error) {
+    const text = `${(error as Error).message}; --help shows the options`;
+    return fail(text, args.includes("--json"));
+  }
+  if (options.help) {
+    printUsage(USAGE, true);
+    return 0;
+  }
+  let key = "";
+  // A provider's own words may repeat the key.
+  const hidden = (text: string) => (key ? text.replaceAll(key, "(key)") : text);
+  try {
+    const invoice = openInvoice(options);
+    const places = await findPlaces(options, inside);
+    key = places.key;
+    await ask(invoice, places);
+    const [status, lines, outcome] = JSON.parse(invoice.result(options.differing === true)) as Result;
+    for (const line of options.json ? [JSON.stringify(outcome)] : lines) print(hidden(line));
+    return status;
+  } catch (error) {
+    return fail(hidden((error as Error).message), options.json);
+  }
+}
+
+/** Says why nothing was compared; every outcome of `--json` is one document. */
+function fail(why: string, isJson: boolean | undefined): number {
+  if (isJson) print(JSON.stringify({ error: why }));
+  printError(why);
+  return 2;
+}
+
+/** @throws where an option is missing or wrong */
+function openInvoice({ provider, since, until, also = [] }: Options): Invoice {
+  if (provider === undefined)
+    throw new SettingError(`--provider is missing: write ${Object.keys(PROVIDERS).join(", ")}`);
+  if (since === undefined)
+    throw new SettingError("--since is missing: write 30d, or a date such as 2026-11-01");
+  return new (instantiate(printError).Invoice)(provider, since, until, also, Date.now());
+}
+
+/** @throws SettingError where an address or a key is missing or cannot be used */
+async function findPlaces(options: Options, inside: Inside | undefined): Promise<Places> {
+  const { variable, api } = PROVIDERS[options.provider ?? ""] ?? { variable: "", api: "" };
+  const { config, problem } = findPlace(options, inside?.config);
+  const given = options.url === undefined ? {} : { url: options.url };
+  // With another url the gateway's token stays at home.
+  const isGateways = inside !== undefined && options.url === undefined;
+  const found = isGateways ? await gatewaySettings(config, true) : await commandSettings(config, given);
+  for (const text of [problem, ...found.problems]) if (text) printError(text);
+  const { judge } = await import("../doctor/doctor.js");
+  const { url, token } = judge(found.settings);
+  if (url === undefined)
+    throw new SettingError("there is no usable url to ask AgentWatch: set url, or --url");
+  return {
+    api: address(options.api ?? api),
+    key: await findKey(options["key-ref"], variable, config),
+    url,
+    token,
+  };
+}
+
+/** The key; the environment's, where no reference is given. */
+async function findKey(ref: string | undefined, variable: string, config: GatewayConfig | undefined) {
+  if (ref === undefined) {
+    const key = wholeEnvironment()[variable]?.trim();
+    if (key) return checked(key, variable);
+    throw new SettingError(
+      `${variable} is not set: it holds the key that may read the usage; or name it with --key-ref`,
+    );
+  }
+  const [, source, name, id = ""] = /^([^:]+):([^:]*):(.+)$/.exec(ref) ?? [];
+  // It is not repeated: who took the option for the key's own place wrote the key there.
+  if (!source || (source === "env" && !/^[A-Z_][A-Z0-9_]*$/i.test(id)))
+    throw new SettingError(`--key-ref: write <source>:<provider>:<id>, such as env:default:${variable}`);
+  const secret = await resolveReference(config, "--key-ref", { source, provider: name || "default", id });
+  if (typeof secret !== "string") throw new SettingError(`--key-ref ${secret.why}`);
+  return checked(secret.trim(), "--key-ref");
+}
+
+/** A key that can stand in a header, and that is long enough to be told from other text. */
+function checked(key: string, from: string): string {
+  if (/^[\w.~+/=:-]{8,}$/.test(key)) return key;
+  throw new SettingError(
+    `${from} holds no key: one has at least 8 letters, digits and .~+/=:- and nothing else`,
+  );
+}
+
+/** The address of an API; a key goes unencrypted to this machine alone. */
+function address(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const isLocal = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(url?.hostname ?? "");
+  const isSafe = url?.protocol === "https:" || (url?.protocol === "http:" && isLocal);
+  if (!url || !isSafe || url.username || url.password || url.search || url.hash)
+    throw new SettingError(
+      "--api: write an address such as https://api.openai.com, without a key or a query",
+    );
+  return url.href.replace(/\/+$/, "");
+}
+
+/** Makes requests until the module has what it wants. @throws what stands in the way */
+async function ask(invoice: Invoice, { api, key, url, token }: Places): Promise<void> {
+  for (let text = invoice.next(); text; text = invoice.next()) {
+    const { of_provider, path, key_header, headers } = JSON.parse(text) as Ask;
+    const [name, before] = key_header;
+    const secret = of_provider ? key : token;
+    const { status, why, retryAfterMs } = await get(
+      `${of_provider ? api : url}${path}`,
+      { ...Object.fromEntries(headers), ...(secret !== undefined && { [name]: before + secret }) },
+      (status, piece) => {
+        if (of_provider || status === 200) invoice.feed(piece);
+      },
+    );
+    const wait = invoice.answered(status, retryAfterMs, why);
+    if (wait > 0)
+      printError(`waiting ${Math.ceil(wait / 1_000)} s for ${of_provider ? "the provider" : "AgentWatch"}`);
+    await sleep(wait);
+  }
+}

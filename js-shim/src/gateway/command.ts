@@ -1,0 +1,333 @@
+/** The command `agentwatch-openclaw sync --gateway`: reads a gateway's calls through its API instead of its files. */
+
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { stateFolder } from "../base/installation.js";
+import { livingOwner } from "../base/lease.js";
+import { isTime } from "../base/shape.js";
+import { print } from "../base/terminal.js";
+import { instantiate } from "../base/wasm.js";
+import { counted } from "../base/words.js";
+import { type Device, openDevice } from "../commands/gateway-device.js";
+import { SettingError } from "../commands/listen.js";
+import { endPipeline, log, makePipeline, pipelineSettings, tally } from "../commands/pipeline.js";
+import { findPlace } from "../commands/place.js";
+import { parseSince } from "../commands/span.js";
+import type { SyncOptions, SyncSummary } from "../commands/sync.js";
+import { judge } from "../doctor/doctor.js";
+import { environmentAllowsPlain, environmentStateDir } from "../plugin/env.js";
+import type { Pipeline } from "../worker/pipeline.js";
+import { type GatewayAddress, parseGateway } from "./address.js";
+import { ConnectionError, GatewayLink } from "./link.js";
+import { type Trouble, troubleOf } from "./mend.js";
+import { OtherSenders, ReceiverUnreachable } from "./others.js";
+import { GatewayPoll, type PolledCall } from "./poll.js";
+import { type Access, findAccess, remoteSettings } from "./secret.js";
+
+/** How long calls wait, in ms, for the plugin's records at a receiver that lists calls: those have more fields. */
+const OTHERS_FIRST_MS = 4_000;
+/** Pending calls up to which reading continues. */
+const MAX_PENDING = 2_000;
+/** How long one attempt to reduce the backlog may take, in ms. */
+const SEND_BUDGET_MS = 10_000;
+/** Pauses between retries, in ms. */
+const BACKOFF = { first: 1_000, max: 30_000 } as const;
+/** How long a single run tries to reach a gateway or a receiver, in ms. */
+const RETRY_TIME_MS = 30_000;
+/** Name of the bookmark of the time since which calls are counted. */
+const SINCE = "/gateway/since";
+/** Name of the bookmark of the last search for sessions that are not listed. */
+const FOUND = "/gateway/found";
+/** The search takes dates, so it begins a day earlier. */
+const DAY_MS = 86_400_000;
+
+/** Reads a gateway. @returns the exit status */
+export async function gatewayCommand(text: string, options: SyncOptions): Promise<number> {
+  const sync = await GatewaySync.open(text, options);
+  return sync.run();
+}
+
+/** The state directory of this command for one gateway, with the journal and the device's key. */
+function ownDir({ host, port }: GatewayAddress, options: SyncOptions): string {
+  const name = `${host.replace(/[^A-Za-z0-9.-]/g, "_")}_${port}`;
+  const named = options["state-dir"];
+  if (named) return named;
+  const stateDir = environmentStateDir(options.profile);
+  if (!stateDir) throw new SettingError("there is no folder for the journal; name one with --state-dir");
+  return join(stateFolder(stateDir), "gateways", name);
+}
+
+class GatewaySync {
+  readonly #address: GatewayAddress;
+  readonly #options: SyncOptions;
+  readonly #access: Access;
+  readonly #device: Device;
+  readonly #stateDir: string;
+  readonly #pipeline: Pipeline;
+  readonly #others: OtherSenders;
+  readonly #stop = new AbortController();
+  /** How long calls wait for records of other senders, in ms. */
+  #othersFirstMs = OTHERS_FIRST_MS;
+  /** Calls that were read and wait, the oldest first. Their mark is journalled with them. */
+  readonly #read: { at: number; calls: PolledCall[]; name: string; mark: string }[] = [];
+  #sinceMs = 0;
+  #marks = new Map<string, string>();
+  #poll!: GatewayPoll;
+  #skippedOthers = 0;
+  #isComplete = false;
+  #isUnreachable = false;
+  /** Whether this run has searched for sessions that are not listed. */
+  #hasSearched = false;
+  /** The last problem that was logged: each is logged once. */
+  #loggedProblem = "";
+
+  private constructor(
+    address: GatewayAddress,
+    options: SyncOptions,
+    access: Access,
+    device: Device,
+    stateDir: string,
+    settings: Record<string, unknown>,
+  ) {
+    this.#address = address;
+    this.#options = options;
+    this.#access = access;
+    this.#device = device;
+    this.#stateDir = stateDir;
+    const gateway = String(settings.gateway ?? address.url.host);
+    this.#pipeline = makePipeline("sync", { ...settings, gateway }, stateDir, undefined);
+    const { url, token } = judge({ ...settings, gateway });
+    this.#others = new OtherSenders(settings.url === false ? undefined : url, token, gateway);
+  }
+
+  static async open(text: string, options: SyncOptions): Promise<GatewaySync> {
+    // All settings are checked before any file is made.
+    const { config, problem } = findPlace({ profile: options.profile });
+    if (problem) log.warn(problem);
+    const parsed = parseGateway(text, undefined, environmentAllowsPlain());
+    const remote = remoteSettings(config, text);
+    const pinned = options["tls-fingerprint"] ?? (parsed.isTls ? remote.tlsFingerprint : undefined);
+    const fingerprint = typeof pinned === "string" && pinned !== "" ? pinned : undefined;
+    const address = parseGateway(text, fingerprint, environmentAllowsPlain());
+    const access = await findAccess(remote, config);
+    const stateDir = ownDir(address, options);
+    const { "state-dir": _, ...others } = options;
+    const { settings } = await pipelineSettings(others, stateDir);
+    return new GatewaySync(address, options, access, openDevice(stateDir), stateDir, settings);
+  }
+
+  async run(): Promise<number> {
+    for (const signal of ["SIGINT", "SIGTERM"] as const)
+      process.once(signal, () => {
+        this.#stop.abort();
+        this.#poll?.wake();
+      });
+    await this.#pipeline.open();
+    if (this.#pipeline.status().standing !== "owner") await this.#refuse();
+    this.#marks = this.#pipeline.bookmarks();
+    this.#sinceMs = this.#since();
+    this.#poll = this.#makePoll();
+    try {
+      await this.#follow();
+    } finally {
+      await endPipeline(this.#pipeline);
+    }
+    return this.#end();
+  }
+
+  async #refuse(): Promise<never> {
+    const owner = await livingOwner(stateFolder(this.#stateDir));
+    await endPipeline(this.#pipeline);
+    const holder = owner ? `${owner.role}, process ${owner.pid} on ${owner.host}` : "another process";
+    throw new SettingError(
+      `--state-dir ${this.#stateDir}: it belongs to ${holder}; stop that process, or name another folder`,
+    );
+  }
+
+  /** Calls since then are counted, in ms since 1970. The first run decides: the sums of sessions cover this span only. */
+  #since(): number {
+    const stored = Number(this.#marks.get(SINCE) ?? Number.NaN);
+    const asked = this.#options.since === undefined ? undefined : parseSince(this.#options.since, Date.now());
+    if (!isTime(stored)) {
+      const since = asked ?? 0;
+      this.#pipeline.takeStored([], SINCE, String(since));
+      log.info(since === 0 ? "all calls of the gateway" : `calls since ${date(since)}`);
+      return since;
+    }
+    if (asked !== undefined && asked < stored)
+      log.warn(
+        `--since ${this.#options.since}: an earlier sync left out calls before ${date(stored)}, and so does this one; name another --state-dir to count them`,
+      );
+    log.info("calls since the last sync");
+    return Math.max(stored, asked ?? 0);
+  }
+
+  #makePoll(): GatewayPoll {
+    const { wall, mono } = { wall: () => Date.now(), mono: () => performance.now() };
+    return new GatewayPoll(
+      {
+        instantiate: () => instantiate(log.warn),
+        mark: (name) => this.#marks.get(name),
+        take: (calls, name, mark) => {
+          this.#marks.set(name, mark);
+          this.#read.push({ at: mono() + this.#othersFirstMs, calls, name, mark });
+        },
+        room: () => this.#countRead(),
+        warn: log.warn,
+        wall,
+        mono,
+      },
+      this.#sinceMs,
+    );
+  }
+
+  /** Counts the calls that have waited long enough. @throws ReceiverUnreachable where they cannot be compared yet */
+  async #countRead(): Promise<void> {
+    for (let first = this.#read[0]; first && first.at <= performance.now(); first = this.#read[0]) {
+      const { calls, name, mark } = first;
+      const own = await this.#others.without(calls);
+      if (this.#others.problem) this.#warnOnce(this.#others.problem);
+      const rows = own.map(({ row }) => row);
+      if (!this.#pipeline.takeStored(rows, name, mark))
+        throw new ReceiverUnreachable("the calls could not be taken in");
+      this.#skippedOthers += calls.length - own.length;
+      this.#read.shift();
+      while (this.#pipeline.backlog() > MAX_PENDING && !this.#isStopped) {
+        if (await this.#pipeline.reduceBacklog(MAX_PENDING, SEND_BUDGET_MS)) break;
+        // The pending calls are on disk; a single run ends here.
+        if (!this.#options.watch) throw new ReceiverUnreachable("AgentWatch accepts nothing");
+        await this.#pause(BACKOFF.first);
+      }
+    }
+  }
+
+  get #isStopped(): boolean {
+    return this.#stop.signal.aborted;
+  }
+
+  /** Connects and reads, and reconnects until the run ends. */
+  async #follow(): Promise<void> {
+    const began = performance.now();
+    for (let pause: number = BACKOFF.first; !this.#isStopped; ) {
+      try {
+        this.#othersFirstMs = (await this.#others.lists()) ? OTHERS_FIRST_MS : 0;
+        await this.#connection(() => {
+          pause = BACKOFF.first;
+        });
+        if (!this.#options.watch) return;
+      } catch (error) {
+        const trouble = this.#trouble(error);
+        if (!trouble.mayPass) {
+          throw new SettingError(trouble.says);
+        }
+        this.#warnOnce(
+          `${trouble.says}; ${this.#options.watch ? "it is tried again" : "it is tried for half a minute"}`,
+        );
+        if (!this.#options.watch && performance.now() - began > RETRY_TIME_MS) {
+          this.#isUnreachable = true;
+          return;
+        }
+        await this.#pause(Math.max(pause, Math.min(trouble.afterMs ?? 0, 2 * BACKOFF.max)));
+        pause = Math.min(2 * pause, BACKOFF.max);
+      }
+    }
+  }
+
+  #trouble(error: unknown): Trouble {
+    if (error instanceof ReceiverUnreachable) return { says: error.message, mayPass: true };
+    return troubleOf(error, this.#address, this.#access.from);
+  }
+
+  /** Reads through one connection until it ends. @throws the error that ended it */
+  async #connection(isUp: () => void): Promise<void> {
+    let lost: Error | undefined;
+    const link = await GatewayLink.open(
+      this.#address,
+      this.#device,
+      this.#access,
+      "agentwatch-openclaw",
+      (event) => this.#poll.onEvent(event),
+      (why) => {
+        lost = new Error(why);
+        this.#poll.wake();
+      },
+    );
+    try {
+      isUp();
+      if (this.#loggedProblem !== "" || this.#options.watch)
+        log.info(
+          `connected to OpenClaw ${link.version || "of an unknown version"} at ${this.#address.url.host}`,
+        );
+      this.#loggedProblem = "";
+      await this.#poll.use(link);
+      await this.#poll.listAll();
+      await this.#searchUnlisted();
+      while (!this.#isStopped && !lost) {
+        await this.#poll.step(500);
+        await this.#countRead();
+        if (!this.#poll.isIdle || this.#read.length > 0) continue;
+        const isFirst = !this.#isComplete;
+        this.#isComplete = true;
+        if (!this.#options.watch) return;
+        if (isFirst) log.info("watching the gateway");
+      }
+      if (lost && !this.#isStopped) throw new ConnectionError(lost);
+    } finally {
+      link.close();
+    }
+  }
+
+  /** Searches for sessions that are not listed, once a run. */
+  async #searchUnlisted(): Promise<void> {
+    if (this.#hasSearched) return;
+    const before = Number(this.#marks.get(FOUND) ?? Number.NaN);
+    const now = String(Date.now());
+    await this.#poll.discover(Math.max(this.#sinceMs, isTime(before) ? before - DAY_MS : 0));
+    this.#pipeline.takeStored([], FOUND, now);
+    this.#marks.set(FOUND, now);
+    this.#hasSearched = true;
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.#stop.signal }).catch(() => {});
+  }
+
+  #warnOnce(text: string): void {
+    if (text === this.#loggedProblem) return;
+    this.#loggedProblem = text;
+    log.warn(text);
+  }
+
+  #end(): number {
+    const status = (this.#pipeline.ended ?? {}) as Record<string, number> & {
+      dropped?: Record<string, number>;
+      ignored?: Record<string, number>;
+    };
+    const { waiting = 0, delivered = 0, confirmed = 0, from_store = 0 } = status;
+    const { sessions, skipped, problems } = this.#poll.reading;
+    const others = this.#skippedOthers > 0 && { told_by_others: this.#skippedOthers };
+    const summary: SyncSummary = {
+      since_ms: this.#sinceMs,
+      handed_over: false,
+      complete: this.#isComplete && !this.#isUnreachable,
+      sessions,
+      megabytes: 0,
+      calls: from_store,
+      sent: delivered + confirmed,
+      waiting,
+      skipped: { ...skipped, ...others, ...status.ignored, ...status.dropped },
+      problems: [...problems],
+    };
+    if (this.#options.json) print(JSON.stringify(summary));
+    for (const problem of problems) log.warn(problem);
+    log.info(
+      `${counted(summary.calls, "call")} of ${counted(sessions, "session")} counted, ${summary.sent} sent, ${waiting} waiting; left out: ${tally(summary.skipped)}`,
+    );
+    if (!summary.complete || waiting > 0) return 2;
+    return problems.size > 0 ? 1 : 0;
+  }
+}
+
+function date(ms: number): string {
+  return new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+}

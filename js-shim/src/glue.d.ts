@@ -1,4 +1,0 @@
-import type { Glue } from "./wasm.js";
-
-/** wasm-bindgen's glue, wrapped by the build: each call makes glue for one more instance. */
-export function makeGlue(): Glue;

@@ -1,0 +1,89 @@
+/** The upstreams of the proxy, chosen by the path's prefix. Requests go to no other server. */
+
+import { SettingError } from "../commands/listen.js";
+import { isAmbiguousPath } from "./target.js";
+
+/** One upstream. */
+export interface Upstream {
+  /** Beginning of the path, such as `/openai`, which is removed from the forwarded path. `/` takes every path. */
+  prefix: string;
+  /** Origin and path, without a slash at the end. */
+  url: URL;
+  /** OpenClaw's name of the provider, under which calls are counted. */
+  provider: string;
+  /** Whether `stream_options.include_usage` is added to streaming requests that lack it. */
+  asksForUsage: boolean;
+}
+
+const EXAMPLE = "--upstream /openai=https://api.openai.com,provider=openai";
+
+/**
+ * Reads the values of `--upstream`: `prefix=url[,provider=name][,usage=ask]`.
+ *
+ * @throws SettingError
+ */
+export function parseUpstreams(values: readonly string[]): Upstream[] {
+  if (values.length === 0)
+    throw new SettingError(`--upstream is missing: say where requests may go, for example ${EXAMPLE}`);
+  const upstreams = values.map(parseUpstream);
+  for (const [index, { prefix }] of upstreams.entries())
+    if (upstreams.findIndex((other) => other.prefix === prefix) < index)
+      throw new SettingError(`--upstream ${prefix}=… is given twice: choose another prefix for one of them`);
+  // The longest matching prefix wins.
+  return upstreams.sort((a, b) => b.prefix.length - a.prefix.length);
+}
+
+function parseUpstream(value: string): Upstream {
+  const [target = "", ...options] = value.split(",");
+  const at = target.indexOf("=");
+  const prefix = target.slice(0, Math.max(at, 0));
+  // The address may contain a key, so messages show the prefix alone.
+  const wrong = (why: string) => new SettingError(`--upstream ${prefix || "…"}=…: ${why}, as in ${EXAMPLE}`);
+  if (at < 0) throw wrong("there is no = between prefix and address");
+  if (!/^\/([\w.~-]+(\/[\w.~-]+)*)?$/.test(prefix) || prefix.split("/").includes(".."))
+    throw wrong("the prefix must be a path like /openai, without a slash at its end");
+  const url = parseUrl(target.slice(at + 1), wrong);
+  const upstream = { prefix, url, provider: prefix.split("/").at(-1) ?? "", asksForUsage: false };
+  for (const option of options) {
+    const [name, setting = ""] = option.split("=", 2);
+    if (name === "provider" && /^[\w.~-]+$/.test(setting)) upstream.provider = setting;
+    else if (option === "usage=ask") upstream.asksForUsage = true;
+    else throw wrong("what may follow the address is provider=<OpenClaw's name of it> and usage=ask");
+  }
+  if (!upstream.provider)
+    throw wrong("a prefix of / names no provider: add ,provider=<OpenClaw's name of it>");
+  return upstream;
+}
+
+function parseUrl(text: string, wrong: (why: string) => SettingError): URL {
+  if (!URL.canParse(text)) throw wrong("the address is no URL");
+  const url = new URL(text);
+  if (url.protocol !== "https:" && url.protocol !== "http:")
+    throw wrong("the address must begin with https:// or http://");
+  if (url.username || url.password)
+    throw wrong("the address must hold no user name or password: keys come with the requests");
+  if (url.search || url.hash) throw wrong("the address must have no ? or #");
+  url.pathname = url.pathname.replace(/\/+$/, "");
+  return url;
+}
+
+/** The upstream of a request, and the path of the forwarded request. */
+export interface Route {
+  upstream: Upstream;
+  path: string;
+}
+
+/** The route of a request's target; undefined where no prefix matches, or the path is ambiguous. */
+export function route(upstreams: readonly Upstream[], target: string): Route | undefined {
+  const [path = ""] = target.split("?", 1);
+  if (!/^\/[\x21-\x7e]*$/.test(target) || target.includes("#")) return undefined;
+  for (const upstream of upstreams) {
+    const prefix = upstream.prefix === "/" ? "" : upstream.prefix;
+    if (path !== prefix && !path.startsWith(`${prefix}/`)) continue;
+    if (isAmbiguousPath(path.slice(prefix.length))) return undefined;
+    const base = upstream.url.pathname === "/" ? "" : upstream.url.pathname;
+    const rest = `${base}${target.slice(prefix.length)}`;
+    return { upstream, path: rest.startsWith("/") ? rest : `/${rest}` };
+  }
+  return undefined;
+}

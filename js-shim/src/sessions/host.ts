@@ -1,0 +1,149 @@
+/**
+ * Files and databases of OpenClaw's session store, for the engine, by synchronous calls; see `crate/src/sessions/host.rs`.
+ * Nothing is ever written there. What goes wrong is said in whole sentences that begin with the path.
+ */
+
+import { closeSync, readdirSync, readSync, realpathSync, statSync } from "node:fs";
+import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite";
+import { isMissing, openOwnSync } from "../base/files.js";
+
+/** How long a gateway that makes or mends a database is waited for, in ms. */
+const LOCKED_MS = 500;
+
+/** A database that is open, with its queries. */
+interface Opened {
+  database: DatabaseSync;
+  statements: Map<string, StatementSync>;
+}
+
+/** See above. */
+export class StoreFiles {
+  readonly #databases = new Map<string, Opened>();
+  readonly #files = new Set<OpenedFile>();
+
+  names(folder: string): string[] {
+    return unlessMissing(folder, () => readdirSync(folder)) ?? [];
+  }
+
+  realPath(path: string): string | undefined {
+    try {
+      return realpathSync(path);
+    } catch {
+      return undefined;
+    }
+  }
+
+  stat(path: string): [bytes: number, modifiedMs: number] | undefined {
+    const stats = unlessMissing(path, () => statSync(path));
+    return stats && [stats.size, stats.mtimeMs];
+  }
+
+  open(path: string): OpenedFile {
+    const handle = saying(path, () => openOwnSync(path, "foreign"));
+    const file = new OpenedFile(path, handle, () => this.#files.delete(file));
+    this.#files.add(file);
+    return file;
+  }
+
+  query(path: string, sql: string, values: SQLInputValue[], mostBytes: number): SQLOutputValue[][] {
+    return saying(path, () => {
+      const rows: SQLOutputValue[][] = [];
+      let weight = 0;
+      for (const row of this.#statement(path, sql).iterate(...values)) {
+        rows.push(Object.values(row));
+        weight += weightOf(row);
+        if (weight >= mostBytes) break;
+      }
+      return rows;
+    });
+  }
+
+  close(path: string): void {
+    this.#databases.get(path)?.database.close();
+    this.#databases.delete(path);
+  }
+
+  /** Closes whatever is open: a module that died closes nothing. */
+  closeAll(): void {
+    for (const file of this.#files) file.close();
+    for (const path of this.#databases.keys()) this.close(path);
+  }
+
+  #statement(path: string, sql: string): StatementSync {
+    let opened = this.#databases.get(path);
+    if (!opened) {
+      opened = { database: openDatabase(path), statements: new Map() };
+      this.#databases.set(path, opened);
+    }
+    const statement = opened.statements.get(sql) ?? opened.database.prepare(sql);
+    opened.statements.set(sql, statement);
+    return statement;
+  }
+}
+
+/** A file that is open. */
+class OpenedFile {
+  readonly #path: string;
+  readonly #handle: number;
+  readonly #closed: () => boolean;
+
+  /** `closed` is told once; whether it was still open. */
+  constructor(path: string, handle: number, closed: () => boolean) {
+    this.#path = path;
+    this.#handle = handle;
+    this.#closed = closed;
+  }
+
+  /** `into` is the module's memory. */
+  read(from: number, into: Uint8Array): number {
+    return saying(this.#path, () => readSync(this.#handle, into, 0, into.length, from));
+  }
+
+  close(): void {
+    if (this.#closed()) closeSync(this.#handle);
+  }
+}
+
+function openDatabase(path: string): DatabaseSync {
+  // An import would fail on a Node without it, and load it at every start.
+  const sqlite = process.getBuiltinModule?.("node:sqlite");
+  if (!sqlite) throw new Problem(`${path} needs Node 22.16 or later; this is Node ${process.versions.node}`);
+  // SQLite would wait for the other end of a named pipe.
+  closeSync(openOwnSync(path, "foreign"));
+  return new sqlite.DatabaseSync(path, { readOnly: true, timeout: LOCKED_MS });
+}
+
+function weightOf(row: Record<string, SQLOutputValue>): number {
+  if (typeof row.bytes === "number") return row.bytes;
+  return Object.values(row).reduce<number>((sum, value) => sum + sizeOf(value), 0);
+}
+
+function sizeOf(value: SQLOutputValue): number {
+  return typeof value === "string" || value instanceof Uint8Array ? value.length : 0;
+}
+
+/** What is said of a path as it stands. */
+class Problem extends Error {}
+
+/** @throws a sentence that begins with the path */
+function saying<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    const { message } = error as Error;
+    if (error instanceof Problem || message.startsWith(path)) throw error;
+    throw new Problem(`${path} cannot be read: ${message}`);
+  }
+}
+
+/** The same; nothing where the path is missing. */
+function unlessMissing<T>(path: string, work: () => T): T | undefined {
+  try {
+    return work();
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    return saying(path, () => {
+      throw error;
+    });
+  }
+}

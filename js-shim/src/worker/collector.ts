@@ -1,0 +1,30 @@
+/** Which collector is told, by the settings. */
+
+import { asPairs } from "../base/prices.js";
+import { reason } from "../base/promises.js";
+import type { Instance } from "../base/wasm.js";
+
+/** Where a collector is, and under which name it is told. Its headers are not for logs. */
+export interface CollectorTarget {
+  url: string;
+  headers: [name: string, value: string][];
+  gateway: string;
+}
+
+/** Where the settings say that a collector is; nothing where they name none, or none that can be used, which is said. */
+export function collectorOf(
+  io: () => Instance,
+  { otlp, collector, gateway, installation }: Record<string, unknown>,
+  log: { warn(text: string): void },
+): CollectorTarget | undefined {
+  if (!otlp) return undefined;
+  try {
+    const told = io().otlpTarget(asPairs(otlp), asPairs(collector));
+    const { url, headers, problems } = JSON.parse(told) as CollectorTarget & { problems: string[] };
+    for (const problem of problems) log.warn(problem);
+    return url ? { url, headers, gateway: String(gateway ?? installation) } : undefined;
+  } catch (error) {
+    log.warn(`nothing goes to a collector (${reason(error)})`);
+    return undefined;
+  }
+}

@@ -1,0 +1,101 @@
+/**
+ * Runs work in the engine. An instance that trapped cannot be used again: a new one reads the journal, and the events that
+ * are not journalled are passed to it once more.
+ */
+
+import { reason } from "../base/promises.js";
+import type { Engine } from "../base/wasm.js";
+
+/** More restarts than this within a minute switch the pipeline off. */
+const MAX_RESTARTS = 5;
+const RESTARTS_WITHIN_MS = 60_000;
+
+/** The functions of the pipeline that a runner calls. */
+export interface CoreHost {
+  /** Makes a engine that has read the journal. */
+  make(): Engine;
+  /** Puts the events that are not journalled back into the inbox. */
+  rewind(): void;
+  /** Called once, when no further engine is made. */
+  switchedOff(): void;
+  /** ms of the monotonic clock. */
+  mono(): number;
+  warn(text: string): void;
+}
+
+/** Holds the engine and replaces it after a trap. */
+export class EngineRunner {
+  readonly #host: CoreHost;
+  #engine: Engine | undefined;
+  /** Times of the last restarts, in ms of the monotonic clock. */
+  #restartedAt: number[] = [];
+  #isOff = false;
+  /** Number of restarts after a trap. */
+  restarts = 0;
+
+  constructor(host: CoreHost) {
+    this.#host = host;
+  }
+
+  /** The present engine; another object after a restart. */
+  get engine(): Engine | undefined {
+    return this.#engine;
+  }
+
+  /** Whether no work runs any more: closed, or switched off after repeated faults. */
+  get isOff(): boolean {
+    return this.#isOff;
+  }
+
+  /** Runs work in the engine. A trap costs the instance, not the process. @returns whether the work ended without a trap */
+  run(work: (engine: Engine) => void): boolean {
+    if (!this.#engine || this.#isOff) return false;
+    try {
+      work(this.#engine);
+      return true;
+    } catch (error) {
+      this.#restart(error);
+      return false;
+    }
+  }
+
+  /** Replaces the engine, for other settings or another journal. */
+  renew(): void {
+    try {
+      this.#engine = this.#host.make();
+    } catch (error) {
+      this.switchOff(error);
+    }
+  }
+
+  /** Runs no further work. */
+  close(): void {
+    this.#isOff = true;
+  }
+
+  /** Runs no further work, and says why. */
+  switchOff(error: unknown): void {
+    this.#isOff = true;
+    this.#host.switchedOff();
+    this.#host.warn(
+      `switched off after repeated faults (${reason(error)}): model calls are not counted until the gateway is restarted; please report this`,
+    );
+  }
+
+  #restart(error: unknown): void {
+    this.restarts += 1;
+    const now = this.#host.mono();
+    this.#restartedAt = [...this.#restartedAt.filter((at) => now - at < RESTARTS_WITHIN_MS), now];
+    if (this.#restartedAt.length > MAX_RESTARTS) {
+      this.switchOff(error);
+      return;
+    }
+    try {
+      this.#host.rewind();
+      this.#engine = this.#host.make();
+      this.#host.warn(`the engine was restarted after a fault (${reason(error)}); nothing is lost`);
+    } catch (again) {
+      this.switchOff(again);
+    }
+  }
+}

@@ -1,0 +1,85 @@
+/**
+ * Watches who owns the journal. The owner reads the spool files of other processes, and stops writing when it lost the
+ * journal. Another process takes the journal over when its owner is gone.
+ */
+
+import type { Ownership } from "../base/ownership.js";
+import { reason } from "../base/promises.js";
+import { LOOK_MS } from "../base/spool.js";
+import type { EngineRunner } from "./engine-runner.js";
+import type { Log } from "./pipeline.js";
+
+/** The functions of the pipeline that the watch calls. */
+export interface JournalWatchHost {
+  runner: EngineRunner;
+  ownership: Ownership;
+  log: Log;
+  /** ms since 1970. */
+  wall(): number;
+  /** ms of the monotonic clock. */
+  mono(): number;
+  /** Writes everything now. */
+  flush(): void;
+  /** Runs due work. */
+  advance(): void;
+  /** Writes the engine's log lines to the log. */
+  logLines(lines: string | undefined): void;
+}
+
+/** The watch of one pipeline. */
+export class JournalWatch {
+  readonly #host: JournalWatchHost;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(host: JournalWatchHost) {
+    this.#host = host;
+  }
+
+  /** Checks from now on, once in a while. */
+  start(): void {
+    this.#timer = setInterval(() => this.#check(), LOOK_MS);
+    this.#timer.unref();
+  }
+
+  /** Ends the checks. */
+  close(): void {
+    clearInterval(this.#timer);
+  }
+
+  /** Another process took the journal over: from here on this process writes spool files. */
+  loseJournal(): void {
+    const { runner, ownership, log, flush } = this.#host;
+    log.warn("another process took the journal over; it is told what this one sees");
+    runner.run((engine) => ownership.lose(engine));
+    flush();
+    runner.renew();
+  }
+
+  #check(): void {
+    const { runner, ownership, log, wall, mono, advance, logLines } = this.#host;
+    if (runner.isOff) return;
+    try {
+      if (ownership.standing === "spool") return this.#takeOver();
+    } catch (error) {
+      log.warn(`the journal's folder cannot be looked at (${reason(error)})`);
+      return;
+    }
+    if (!ownership.isHeld) return this.loseJournal();
+    let hasNew = false;
+    runner.run((engine) => {
+      hasNew = engine.takeSpools(wall(), mono());
+      logLines(engine.said());
+    });
+    if (hasNew) advance();
+  }
+
+  #takeOver(): void {
+    const { runner, ownership, log, flush, advance } = this.#host;
+    // The owner reads this process's own spool files too: they have to be complete before.
+    flush();
+    if (!ownership.takeOver()) return;
+    log.info("the journal is this process's now");
+    runner.renew();
+    advance();
+  }
+}

@@ -1,0 +1,505 @@
+/**
+ * The pipeline of one process: it takes events in, passes them to the engine, which counts and journals them, and makes the
+ * engine's requests.
+ */
+
+import { randomInt } from "node:crypto";
+import { type Inbox, type Moment, passToEngine, Queue, type QueuedEvent, spansOf } from "../base/inbox.js";
+import { Ownership } from "../base/ownership.js";
+import { Pack } from "../base/pack.js";
+import { SOURCES } from "../base/pickers.js";
+import { Prices } from "../base/prices.js";
+import { reason } from "../base/promises.js";
+import { Scheduler, TICK_MS } from "../base/scheduler.js";
+import { type Engine, type Fact, type Instance, makeEngine, SEEDS } from "../base/wasm.js";
+import { type CollectorTarget, collectorOf } from "./collector.js";
+import { EngineRunner } from "./engine-runner.js";
+import { JournalWatch } from "./journal-watch.js";
+import { Poster } from "./poster.js";
+import { REQUEST_TIMEOUT_MS, RequestLoop } from "./request-loop.js";
+import { StatusWriter } from "./status.js";
+import { type StoreHost, StoreWatch } from "./store-watch.js";
+
+/** The log of the process. */
+export interface Log {
+  info(text: string): void;
+  warn(text: string): void;
+}
+
+/** The functions of the process that a pipeline calls; tests have their own. */
+export interface Host {
+  /** Makes an instance of the module. */
+  instantiate(): Instance;
+  /** Reads the built-in table of list prices. */
+  priceTable(): string;
+  log: Log;
+  /** ms since 1970. */
+  wall(): number;
+  /** ms of the monotonic clock. */
+  mono(): number;
+  /** The plugin's folder in the gateway's state directory; without one nothing is written to disk. */
+  folder?: string | undefined;
+  /** The session store that is compared with the counted calls; only with a folder. */
+  store?: StoreHost | undefined;
+  /** Name of this process for others that share the folder: `gateway`, `ingest`, … */
+  role?: string;
+  /** Events of another thread; without it the pipeline reads the events of {@link Pipeline.accept}. */
+  inbox?: Inbox;
+}
+
+/** Bookmark of the inbox's position. It is journalled with the events before it, so a crash leaves both or neither. */
+const INBOX_MARK = "/inbox";
+
+/** One process's pipeline. */
+export class Pipeline {
+  readonly #host: Host;
+  #settings: Record<string, unknown>;
+  #prices: Prices;
+  #collector: CollectorTarget | undefined;
+  readonly #runner: EngineRunner;
+  /** Requests to AgentWatch. */
+  readonly #requests: RequestLoop;
+  /** Requests to the OpenTelemetry collector. */
+  readonly #exports: RequestLoop;
+  readonly #poster: Poster;
+  readonly #pack = new Pack();
+  readonly #queue: Queue;
+  readonly #inbox: Inbox;
+  readonly #ownership: Ownership;
+  readonly #journalWatch: JournalWatch;
+  readonly #statusWriter: StatusWriter;
+  readonly #scheduler: Scheduler;
+  #expectDiagnostics = false;
+  /** The watch of the session store, where there is one. */
+  readonly store: StoreWatch | undefined;
+  /** The sources that calls are counted by, as a text for the status. */
+  countedBy: string | undefined;
+  /** The last status, once the pipeline is closed. */
+  ended: Record<string, unknown> | undefined;
+
+  constructor(host: Host, settings: Record<string, unknown>) {
+    const { wall, mono, log, folder, role = "gateway" } = host;
+    this.#host = host;
+    this.#scheduler = new Scheduler(mono, () => {
+      if (!this.#runner.isOff) this.#advance();
+    });
+    // These events are in memory alone: the process stays alive for them.
+    this.#queue = new Queue(mono, (ms) => this.#scheduler.schedule(ms, true));
+    this.#inbox = host.inbox ?? this.#queue;
+    this.#settings = settings;
+    this.#pack.hasPreviews = settings.preview === true;
+    this.#poster = new Poster(host.instantiate);
+    this.#prices = this.#pricesOf(settings);
+    this.#ownership = new Ownership(folder, role);
+    this.#runner = new EngineRunner({
+      make: () => this.#makeEngine(),
+      rewind: () => this.#inbox.rewind(),
+      switchedOff: () => {
+        this.#discardEvents();
+        this.#scheduler.clear();
+      },
+      mono,
+      warn: (text) => log.warn(text),
+    });
+    const runner = this.#runner;
+    const advance = () => this.#advance();
+    this.#journalWatch = new JournalWatch({
+      ...{ runner, ownership: this.#ownership, log, wall, mono, advance },
+      flush: () => void this.flush(),
+      logLines: (lines) => this.#logLines(lines),
+    });
+    const loop = { runner, poster: this.#poster, mono, maySend: () => this.#holdsJournal(), done: advance };
+    this.#requests = new RequestLoop({
+      ...loop,
+      begin: (engine, hurry) => engine.begin(wall(), mono(), hurry),
+      answered: (engine, reply) => engine.answered(reply, wall(), mono()),
+    });
+    this.#exports = new RequestLoop({
+      ...loop,
+      begin: (engine, hurry) => engine.beginCollector(wall(), mono(), hurry),
+      answered: (engine, reply) => {
+        engine.answeredCollector(reply, wall(), mono());
+        return undefined;
+      },
+    });
+    this.#statusWriter = new StatusWriter(folder ?? "", wall);
+    this.store = host.store && folder ? this.#watchStore(host.store, folder) : undefined;
+  }
+
+  get #isStarted(): boolean {
+    return this.#runner.engine !== undefined;
+  }
+
+  /** Takes an event in: copies its fields now, and counts it later. Throws nothing, waits for nothing. */
+  accept(source: string, args: readonly unknown[]): void {
+    if (this.#runner.isOff) return;
+    try {
+      this.start();
+      const { wall, mono } = this.#now();
+      for (const { pick } of SOURCES[source] ?? [])
+        if (pick(args[0], args[1], this.#pack, wall, mono)) this.#queue.add(this.#pack.copy());
+    } catch (error) {
+      this.#runner.switchOff(error);
+    }
+  }
+
+  /** Whether there is a source of this name. */
+  hasSource(source: string): boolean {
+    return SOURCES[source] !== undefined;
+  }
+
+  /**
+   * Counts an event at once.
+   *
+   * @returns why the event could not be read
+   */
+  take(source: string, args: readonly unknown[]): string | undefined {
+    this.start();
+    let problem: string | undefined;
+    const { wall, mono } = this.#now();
+    for (const { pick } of SOURCES[source] ?? []) {
+      if (!pick(args[0], args[1], this.#pack, wall, mono)) continue;
+      const event = this.#queue.addTaken(this.#pack.copy());
+      this.#runner.run((engine) => {
+        passToEngine(engine, [event], 0);
+        problem = this.#observe(engine, event) ?? problem;
+      });
+    }
+    return problem;
+  }
+
+  /**
+   * Counts rows of the source `stored`, which match no other observation, and journals a bookmark with them.
+   *
+   * @returns whether the engine has them
+   */
+  takeStored(rows: readonly Fact[][], name: string, mark: string): boolean {
+    const source = SOURCES.stored?.[0]?.index;
+    const { wall, mono } = this.#now();
+    const isTaken =
+      source !== undefined &&
+      this.#runner.run((engine) => engine.takeRows(source, [...rows], name, mark, true, wall, mono));
+    this.#advance();
+    return isTaken;
+  }
+
+  /** The bookmarks of the journal, by their names. */
+  bookmarks(): Map<string, string> {
+    let marks: [name: string, mark: string][] = [];
+    this.#runner.run((engine) => {
+      marks = JSON.parse(engine.bookmarks());
+    });
+    return new Map(marks);
+  }
+
+  /** Loads the engine and reads the journal, where that is not done yet. */
+  start(): void {
+    if (this.#isStarted || this.#runner.isOff) return;
+    this.#ownership.take();
+    if (this.#host.folder !== undefined) {
+      process.once("exit", this.#atExit);
+      this.#journalWatch.start();
+    }
+    this.#collector = this.#collectorOf(this.#settings);
+    this.#runner.renew();
+    if (this.#runner.isOff) return;
+    this.store?.open();
+    this.drain();
+    this.#advance();
+  }
+
+  /** Does the same as {@link Pipeline.start}. */
+  async open(): Promise<void> {
+    this.start();
+  }
+
+  #watchStore(store: StoreHost, folder: string): StoreWatch {
+    const { instantiate, wall, mono, log } = this.#host;
+    return new StoreWatch(store, {
+      folder,
+      isOwner: () => this.#ownership.standing === "owner",
+      isOff: () => this.#runner.isOff,
+      source: () => SOURCES.stored?.[0],
+      run: (work) => this.#runner.run(work),
+      advance: () => this.#advance(),
+      backlog: () => this.backlog(),
+      spooled: () => Number(this.status().spooled ?? 0),
+      instantiate,
+      warn: log.warn,
+      wall,
+      mono,
+    });
+  }
+
+  /** Takes other settings; pending calls stay in the journal. */
+  configure(settings: Record<string, unknown>): void {
+    if (JSON.stringify(settings) === JSON.stringify(this.#settings)) return;
+    this.drain();
+    this.flush();
+    this.#settings = settings;
+    this.#pack.hasPreviews = settings.preview === true;
+    this.#prices = this.#pricesOf(settings);
+    if (!this.#isStarted) return;
+    this.#collector = this.#collectorOf(settings);
+    this.#runner.renew();
+    this.#advance();
+  }
+
+  /** Sets whether the gateway sends diagnostic events, which the engine then waits for. */
+  expectDiagnostics(expected: boolean): void {
+    this.#expectDiagnostics = expected;
+    this.#runner.run((engine) => engine.expectDiagnostics(expected));
+  }
+
+  /** Passes every event of the inbox to the engine, and runs due work. */
+  drain(): void {
+    if (this.#runner.isOff) return this.#discardEvents();
+    if (this.#inbox.isEmpty || !this.#isStarted) return;
+    let wakeInMs = -1;
+    // After a trap the inbox has the events that are not journalled once more.
+    for (let isDone = false; !isDone && !this.#runner.isOff; ) {
+      isDone = spansOf(this.#inbox.take()).every(([events, until]) =>
+        this.#runner.run((engine) => {
+          this.#passEvents(engine, events);
+          wakeInMs = this.#runDue(engine, until ?? this.#now());
+        }),
+      );
+    }
+    this.#followUp(wakeInMs);
+  }
+
+  #discardEvents(): void {
+    this.#inbox.take();
+    this.#inbox.acknowledge();
+  }
+
+  /** Both clocks at once. */
+  #now(): Moment {
+    return { wall: this.#host.wall(), mono: this.#host.mono() };
+  }
+
+  /** Passes events to the engine, and journals the inbox's position with them. */
+  #passEvents(engine: Engine, events: QueuedEvent[]): void {
+    const { wall, mono } = this.#now();
+    let passed = 0;
+    for (const [index, event] of events.entries()) {
+      if (index >= passed) passed = passToEngine(engine, events, index);
+      this.#observe(engine, event);
+    }
+    const mark = this.#inbox.mark(events);
+    if (mark) engine.takeRows(0, [], INBOX_MARK, mark, false, wall, mono);
+  }
+
+  #observe(engine: Engine, event: QueuedEvent): string | undefined {
+    this.#inbox.observing(event);
+    const problem = engine.observe();
+    this.#inbox.observing(undefined);
+    return problem;
+  }
+
+  /**
+   * Makes every call final and sends pending calls, for at most `budgetMs` ms.
+   *
+   * @returns the number of calls that are still pending
+   */
+  async stop(budgetMs: number): Promise<number> {
+    if (!this.#isStarted) return 0;
+    const until = this.#host.mono() + budgetMs;
+    this.drain();
+    // The collector gets the last calls at the same time as AgentWatch.
+    if (this.#collector) this.#closeCalls();
+    const exported = this.#exports.sendAll(until);
+    // A engine that was replaced meanwhile has open calls again.
+    for (let restarts = -1; restarts !== this.#runner.restarts; ) {
+      restarts = this.#runner.restarts;
+      this.#closeCalls();
+      await this.#requests.sendUntil(until, 0, () => this.backlog());
+    }
+    this.flush();
+    await exported;
+    return Number(this.status().waiting ?? 0);
+  }
+
+  /** Makes every call final, and journals them. */
+  #closeCalls(): void {
+    this.#runner.run((engine) => {
+      this.#prices.answer(engine);
+      engine.close(this.#host.wall(), this.#host.mono());
+    });
+    this.#advance();
+  }
+
+  /** Writes everything now. @returns whether it is on disk */
+  flush(): boolean {
+    let isWritten = false;
+    this.#runner.run((engine) => {
+      isWritten = engine.flush(this.#host.wall(), this.#host.mono());
+      this.#logLines(engine.said());
+    });
+    this.#acknowledge();
+    return isWritten;
+  }
+
+  /**
+   * Journals every event that was taken in so far.
+   *
+   * @throws where the disk cannot be written
+   */
+  async journalled(): Promise<void> {
+    this.drain();
+    if (!this.flush()) throw new Error("the journal cannot be written");
+  }
+
+  /** Ends the pipeline behind {@link Pipeline.stop} and releases the journal. Later events are dropped. */
+  async close(): Promise<void> {
+    // Events that came behind the stop are journalled for the next owner.
+    this.drain();
+    this.flush();
+    const status = this.status();
+    this.ended = status;
+    this.#runner.close();
+    this.#scheduler.clear();
+    this.store?.close();
+    this.#statusWriter.close();
+    this.#journalWatch.close();
+    await this.#exports.idle();
+    if (this.#ownsJournal()) await this.#statusWriter.write(status);
+    process.off("exit", this.#atExit);
+    this.#ownership.release();
+  }
+
+  /**
+   * Journals every event at once, since the process ends, and releases the journal.
+   *
+   * @throws where the disk cannot be written
+   */
+  finishSync(): void {
+    try {
+      this.drain();
+      // A process that lost the journal writes spool files instead.
+      if (!this.#ownership.isHeldForCertain) this.#runner.run((engine) => this.#ownership.lose(engine));
+      if (!this.flush()) throw new Error("the journal cannot be written");
+    } finally {
+      this.#ownership.release();
+    }
+  }
+
+  readonly #atExit = (): void => {
+    try {
+      this.finishSync();
+    } catch (error) {
+      this.#host.log.warn(`the journal could not be written at the end (${reason(error)})`);
+    }
+  };
+
+  #ownsJournal(): boolean {
+    return this.#ownership.standing === "owner" && this.#ownership.isHeld;
+  }
+
+  /** Whether no other process took the journal over; if one did, this process writes spool files from here on. */
+  #holdsJournal(): boolean {
+    if (this.#ownership.isHeld) return true;
+    this.#journalWatch.loseJournal();
+    return false;
+  }
+
+  /**
+   * Sends until the backlog is at most `max`, for callers that bring events faster than they are sent.
+   *
+   * @returns whether that was reached within `budgetMs` ms
+   */
+  async reduceBacklog(max: number, budgetMs: number): Promise<boolean> {
+    this.#advance();
+    await this.#requests.sendUntil(this.#host.mono() + budgetMs, max, () => this.backlog());
+    return this.backlog() <= max;
+  }
+
+  /** The status: counters, and times in ms since 1970; see `crate/src/engine/status.rs`. */
+  status(): Record<string, unknown> {
+    let status: Record<string, unknown> = {};
+    this.#runner.run((engine) => {
+      status = JSON.parse(engine.status());
+    });
+    const { standing } = this.#ownership;
+    // The engine reports null, as for an unusable url.
+    const unset = this.#settings.url === false && { url: false };
+    const { dropped, skipped } = this.#inbox;
+    const { restarts, isOff: off } = this.#runner;
+    const counts = { core_restarts: restarts, dropped_trap: skipped, dropped_queue_full: dropped };
+    const state = { standing, counted_by: this.countedBy, off };
+    return { ...status, ...unset, ...counts, ...this.store?.status(), ...state };
+  }
+
+  /** Number of calls and other records that are not sent yet. */
+  backlog(): number {
+    const { waiting = 0, records_waiting = 0 } = this.status() as Record<string, number>;
+    return waiting + records_waiting;
+  }
+
+  #makeEngine(): Engine {
+    const { wall, mono } = this.#now();
+    const engine = makeEngine(this.#host.instantiate(), this.#settings, randomInt);
+    engine.expectDiagnostics(this.#expectDiagnostics);
+    if (this.#collector) {
+      const { url, headers, gateway } = this.#collector;
+      engine.tellCollector(url, headers, gateway, randomInt(SEEDS));
+    }
+    this.#ownership.open(engine, wall, mono);
+    const marks = JSON.parse(engine.bookmarks()) as [name: string, mark: string][];
+    const found = marks.find(([name]) => name === INBOX_MARK);
+    if (found) this.#inbox.resume(found[1]);
+    return engine;
+  }
+
+  #pricesOf(settings: Record<string, unknown>): Prices {
+    const { priceTable, log } = this.#host;
+    const io = () => this.#poster.io();
+    return new Prices({ io, table: priceTable, warn: (text) => log.warn(text) }, settings);
+  }
+
+  /** The collector of the settings; undefined where none is set, or where the setting is unusable. */
+  #collectorOf(settings: Record<string, unknown>): CollectorTarget | undefined {
+    const { folder, log } = this.#host;
+    return folder === undefined ? undefined : collectorOf(() => this.#poster.io(), settings, log);
+  }
+
+  #advance(): void {
+    // Events that wait are older than the due work: a call that one of them belongs to must not become final before.
+    if (!this.#inbox.isEmpty) return this.drain();
+    let wakeInMs = -1;
+    this.#runner.run((engine) => {
+      wakeInMs = this.#runDue(engine, this.#now());
+    });
+    this.#followUp(wakeInMs);
+  }
+
+  /** Runs the engine's due work. @returns ms until more is due; negative where that waits for the next event */
+  #runDue(engine: Engine, { wall, mono }: Moment): number {
+    this.#prices.answer(engine);
+    const wakeInMs = engine.advance(wall, mono);
+    this.#logLines(engine.said());
+    return wakeInMs;
+  }
+
+  /** Follows up the engine's work: acknowledges events, wakes the outlets, and schedules the next due work. */
+  #followUp(wakeInMs: number): void {
+    this.#acknowledge();
+    if (this.#ownership.standing === "owner") this.#statusWriter.schedule(() => this.status());
+    this.#requests.send(false, REQUEST_TIMEOUT_MS);
+    if (this.#collector) this.#exports.send(false, REQUEST_TIMEOUT_MS);
+    if (wakeInMs >= 0 && !this.#runner.isOff)
+      this.#scheduler.schedule(Math.min(Math.max(wakeInMs, TICK_MS), 60_000));
+  }
+
+  /** Acknowledges the events that are on disk. */
+  #acknowledge(): void {
+    this.#runner.run((engine) => {
+      if (engine.isKept()) this.#inbox.acknowledge();
+    });
+  }
+
+  #logLines(lines: string | undefined): void {
+    const all = JSON.parse(lines ?? "[]") as { level: keyof Log; text: string }[];
+    for (const { level, text } of all) this.#host.log[level](text);
+  }
+}

@@ -1,0 +1,249 @@
+/**
+ * The status of a state directory. Its owner writes it when it changes; the command `status` reads it, whether a gateway
+ * runs or not.
+ */
+
+import { dirname, join } from "node:path";
+import { readJson, replaceOwn } from "../base/files.js";
+import { HostFiles } from "../base/host-files.js";
+import { readInstallation } from "../base/installation.js";
+import { livingOwner, type Owner, writtenOwner } from "../base/lease.js";
+import { each, fields, isNumber, isText, isTime, list, maybe } from "../base/shape.js";
+import { instantiate } from "../base/wasm.js";
+import { counted } from "../base/words.js";
+import { readRequest } from "./store-request.js";
+
+/** Shortest interval between two writes of the file, in ms. */
+export const WRITE_EVERY_MS = 2_000;
+
+/** A status: counters, and times in ms since 1970; see `crate/src/engine/status.rs`. */
+export type Status = Record<string, unknown>;
+
+/** The JSON document of the command `status`. */
+export interface StatusDocument {
+  /** The process that owns the state directory; null while none runs. */
+  owner: Pick<Owner, "pid" | "host" | "role"> | null;
+  /** Time at which the owner wrote its status last, in ms since 1970; null where no owner ever did. */
+  written_ms: number | null;
+  /** The written status. Without an owner `waiting` and `records_waiting` are counted in the journal. */
+  status: Status;
+  /** Problems of the folder's files, each with its mend. Such a file counts as absent. */
+  faults?: string[];
+}
+
+/** Writes the status file, which only its user may read. @param now ms since 1970 */
+export async function writeStatus(folder: string, status: Status, now: number): Promise<void> {
+  // Not synced to disk: the next start writes it again.
+  await replaceOwn(statusFile(folder), `${JSON.stringify({ written_ms: now, status })}\n`, false);
+}
+
+/** Writes the status at most once in {@link WRITE_EVERY_MS}. */
+export class StatusWriter {
+  readonly #folder: string;
+  /** ms since 1970. */
+  readonly #wall: () => number;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(folder: string, wall: () => number) {
+    this.#folder = folder;
+    this.#wall = wall;
+  }
+
+  /** Writes the status a moment later. */
+  schedule(read: () => Status): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined;
+      void this.write(read());
+    }, WRITE_EVERY_MS).unref();
+  }
+
+  /** Writes the status now. Throws nothing: the journal already reports a disk that cannot be written. */
+  async write(status: Status): Promise<void> {
+    await writeStatus(this.#folder, status, this.#wall()).catch(() => {});
+  }
+
+  /** Cancels the scheduled write. */
+  close(): void {
+    clearTimeout(this.#timer);
+  }
+}
+
+/** Reads the status of the plugin's folder. Changes nothing there. */
+export async function readStatus(folder: string): Promise<StatusDocument> {
+  const owner = await livingOwner(folder);
+  const { value, fault } = readJson(statusFile(folder), check);
+  const { written_ms = null, status = {} } = value ?? {};
+  const faults = [...faultsOf(folder), ...(fault ? [`${fault}; ${WRITTEN_ANEW}`] : [])];
+  if (owner) {
+    const { pid, host, role } = owner;
+    return { owner: { pid, host, role }, written_ms, status, faults };
+  }
+  const journal = readJournal(folder);
+  return {
+    owner: null,
+    written_ms,
+    status: { ...status, ...journal.status },
+    faults: [...faults, ...journal.faults],
+  };
+}
+
+/** A text for each problem that the status shows. @param now ms since 1970 */
+export function troubles({ owner, status, written_ms, faults = [] }: StatusDocument, now: number): string[] {
+  const found = [...faults];
+  const waiting = Number(status.waiting ?? 0);
+  if (!owner && written_ms === null) found.push("no gateway has run with the plugin on this state directory");
+  else if (!owner) found.push("nothing runs: start the gateway");
+  if (status.off) found.push("switched off after repeated faults: restart the gateway, and please report it");
+  if (status.url === null) found.push("url is unusable: set plugins.entries.agentwatch.config.url");
+  if (status.url === false && !status.otlp)
+    found.push("url is false and there is no otlp, so nothing is sent anywhere: set one of them");
+  if (status.also_reported_by)
+    found.push(
+      `AgentWatch has the calls of this gateway from "${String(status.also_reported_by)}" too: they count twice; choose one way for each gateway`,
+    );
+  if (status.journal_error) found.push(`the journal cannot be written: ${String(status.journal_error)}`);
+  for (const file of (status.newer_files ?? []) as string[])
+    found.push(
+      `${file} is of a newer version of the plugin, which reads it: install that version, or remove the file`,
+    );
+  const oldest = Number(status.oldest_unsent_ms ?? now);
+  if (waiting > 0 && now - oldest > 60_000)
+    found.push(
+      `${counted(waiting, "call waits", "calls wait")} to be sent; ${String(status.last_error ?? "AgentWatch was not reached yet")}`,
+    );
+  return found;
+}
+
+/** The status as lines of text. @param now ms since 1970 */
+export function inWords(document: StatusDocument, now: number): string[] {
+  const { owner, status, written_ms } = document;
+  const count = (name: string) => Number(status[name] ?? 0);
+  const ago = (ms: unknown) =>
+    typeof ms === "number" ? `${Math.max(0, Math.round((now - ms) / 1000))} s ago` : "never";
+  const dropped = Object.entries((status.dropped ?? {}) as Record<string, number>);
+  return [
+    `owner      ${owner ? `${owner.role}, process ${owner.pid} on ${owner.host}` : "none"}; status written ${ago(written_ms)}`,
+    `sends to   ${status.url ? `${String(status.url)} (${String(status.receiver ?? "unknown")})` : "no AgentWatch"}`,
+    ...(status.counted_by ? [`counts by  ${String(status.counted_by)}`] : []),
+    `calls      ${count("requests")} counted, ${count("delivered") + count("confirmed")} delivered, ${count("waiting")} waiting${count("waiting") > 0 ? ` (the oldest ended ${ago(status.oldest_unsent_ms)})` : ""}, last ${ago(status.last_call_ms)}`,
+    `           ${count("from_store")} from the session store, ${counted(count("spooled"), "observation")} of other processes, ${count("missing_usage")} without usage, ${count("model_errors")} failed`,
+    ...uncountedInWords(status),
+    ...historyInWords(status),
+    ...collectorInWords(status),
+    `sending    ${counted(count("retried"), "retry", "retries")}, ${count("ambiguous")} ambiguous, last error: ${String(status.last_error ?? "none")}`,
+    `dropped    ${dropped.length > 0 ? dropped.map(([why, n]) => `${n} ${why}`).join(", ") : "none"}`,
+    `journal    ${(count("journal_bytes") / 1024).toFixed(0)} KB, ${count("journal_corrupt")} corrupt, ${counted(count("core_restarts"), "restart")} of the engine`,
+    ...troubles(document, now).map((trouble) => `trouble    ${trouble}`),
+  ];
+}
+
+/** The line of POSTs that a proxy forwarded and did not count as calls. */
+function uncountedInWords({ uncounted }: Status): string[] {
+  const paths = Object.entries((uncounted ?? {}) as Record<string, number>);
+  if (paths.length === 0) return [];
+  return [`uncounted  ${paths.map(([path, count]) => `${counted(count, "POST")} to ${path}`).join(", ")}`];
+}
+
+/** The line of the session store's history while it is being read. */
+function historyInWords(status: Status): string[] {
+  const { history } = status as { history?: { since: number; sessions: number; rows: number } };
+  if (!history) return [];
+  const since = new Date(history.since).toISOString().slice(0, 16).replace("T", " ");
+  return [
+    `history    since ${since} is being filled in: ${counted(history.sessions, "session")}, ${counted(history.rows, "call")} read`,
+  ];
+}
+
+/** The lines of the OpenTelemetry collector. */
+function collectorInWords({ otlp }: Status): string[] {
+  if (!otlp) return [];
+  const { url, metrics, traces } = otlp as { url: string } & Record<string, Record<string, unknown> | null>;
+  return [
+    `collector  ${url}`,
+    ...Object.entries({ metrics, traces }).flatMap(([signal, counters]) => {
+      if (!counters) return [];
+      const { sent, rejected, refused, given_up_bytes, last_error } = counters;
+      return `           ${signal}: ${sent} sent, ${Number(rejected) + Number(refused)} refused${Number(given_up_bytes) > 0 ? `, ${counted(Number(given_up_bytes), "byte")} given up` : ""}, last error: ${String(last_error ?? "none")}`;
+    }),
+  ];
+}
+
+function statusFile(folder: string): string {
+  return join(folder, "status.json");
+}
+
+const LEFT_OUT = "it is left out; see that it is a file of the gateway's user, or remove it";
+const WRITTEN_ANEW = "the gateway writes it anew while it runs: start it, or remove the file";
+
+/** Problems of the folder's other small files, each with its mend. */
+function faultsOf(folder: string): string[] {
+  const mends: [string | undefined, string][] = [
+    [writtenOwner(folder).fault, WRITTEN_ANEW],
+    [
+      readInstallation(dirname(folder)).fault,
+      "the next start of the gateway draws a new name; set gateway where AgentWatch is to show the former one",
+    ],
+    [readRequest(folder).fault, "remove it, and ask again with agentwatch-openclaw sync --since"],
+  ];
+  return mends.flatMap(([fault, mend]) => (fault ? [`${fault}; ${mend}`] : []));
+}
+
+// Shapes of the values that are shown.
+const COUNT = maybe(isNumber);
+const TEXT = maybe(isText);
+const SIGNAL = maybe(
+  fields({ sent: COUNT, rejected: COUNT, refused: COUNT, given_up_bytes: COUNT, last_error: TEXT }),
+);
+const isStatus = fields({
+  url: maybe(isText, (url) => url === false),
+  receiver: TEXT,
+  counted_by: TEXT,
+  also_reported_by: TEXT,
+  last_error: TEXT,
+  journal_error: TEXT,
+  newer_files: maybe(list(isText)),
+  ...Object.fromEntries(
+    [
+      ...[
+        "requests",
+        "delivered",
+        "confirmed",
+        "waiting",
+        "from_store",
+        "spooled",
+        "missing_usage",
+        "model_errors",
+      ],
+      ...["retried", "ambiguous", "journal_bytes", "journal_corrupt", "core_restarts", "records_waiting"],
+    ].map((name) => [name, COUNT]),
+  ),
+  oldest_unsent_ms: maybe(isTime),
+  last_call_ms: maybe(isTime),
+  dropped: maybe(each(isNumber)),
+  uncounted: maybe(each(isNumber)),
+  history: maybe(fields({ since: isTime, sessions: isNumber, rows: isNumber })),
+  otlp: maybe(fields({ url: isText, metrics: SIGNAL, traces: SIGNAL })),
+});
+
+function check(value: unknown): { written_ms?: number; status: Status } | undefined {
+  return fields({ written_ms: maybe(isTime), status: isStatus })(value)
+    ? (value as { written_ms?: number; status: Status })
+    : undefined;
+}
+
+/** Reads the pending calls and records of a journal without an owner. */
+function readJournal(folder: string): { status: Status; faults: string[] } {
+  const engine = new (instantiate().Engine)([], 0, 0);
+  const files = new HostFiles(folder);
+  engine.open(files, Date.now(), performance.now());
+  const { waiting, open, records_waiting, journal_bytes, journal_corrupt, newer_files } = JSON.parse(
+    engine.status(),
+  ) as Status;
+  const faults = files.list("journal").flatMap(([, , , fault]) => (fault ? `${fault}: ${LEFT_OUT}` : []));
+  // Open calls become final a moment after the next start.
+  const pending = Number(waiting) + Number(open);
+  return {
+    status: { waiting: pending, records_waiting, journal_bytes, journal_corrupt, newer_files },
+    faults,
+  };
+}
