@@ -55,7 +55,7 @@ pub struct Observation {
     pub ends_turn: bool,
     /// Whether another process observed it. That process reports its turns.
     pub elsewhere: bool,
-    /// Hash that identifies the call in repeated reports; see `matching/again.rs`.
+    /// Hash that identifies the call in repeated reports; see `matching/duplicates.rs`.
     pub call_key: Option<u64>,
     /// What is billed beside tokens at their usual price. Stored in a journal frame of its own.
     pub bill: Option<Box<Bill>>,

@@ -90,7 +90,7 @@ pub struct MatchRecord {
     pub(crate) seen: Surfaces,
     /// Whether a surface with reliable success reported an answer, or any surface reported usage.
     pub(crate) is_answered: bool,
-    /// The call's key for duplicates; see [`super::again`].
+    /// The call's key for duplicates; see [`super::duplicates`].
     pub(crate) call_key: OptionalU64,
     /// It failed or was aborted, and was final without usage.
     pub(crate) is_unbilled: bool,

@@ -5,7 +5,7 @@
 //! the nearest call whose usage is unknown or, within a few ms, differs (another plugin changed the message). Two calls
 //! with equal usage stay two calls.
 //!
-//! Repeated reports of a call by the same surface are dropped: see `again.rs`.
+//! Repeated reports of a call by the same surface are dropped: see `duplicates.rs`.
 //!
 //! The table in `domain/surface.rs` defines the surfaces: how each is matched, merged and awaited.
 //!
@@ -14,7 +14,7 @@
 //! that arrives after that finds the call's match record. It is suppressed; it enriches the call if it knows more; or
 //! the call is counted late if no earlier observation had usage.
 
-mod again;
+mod duplicates;
 mod journalled;
 #[cfg(test)]
 mod made_up_tests;
@@ -34,8 +34,8 @@ use crate::domain::observation::Observation;
 use crate::domain::surface::{Surface, Surfaces};
 use crate::domain::time::Now;
 
-use again::Duplicates;
-pub(crate) use again::key_of_call;
+use duplicates::Duplicates;
+pub(crate) use duplicates::key_of_call;
 pub use match_record::MatchRecord;
 use match_record::{Fit, UNKNOWN_WITHIN_MS, bucket, clock_of};
 use match_records::MatchRecords;
