@@ -4,8 +4,8 @@
 use std::hash::{DefaultHasher, Hasher};
 
 use agentwatch_openclaw::domain::call::IdMint;
-use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw::journal;
+use agentwatch_openclaw::sources::facts::Scalar;
 use arbitrary::{Result, Unstructured};
 
 #[path = "../../crate/tests/common/mod.rs"]

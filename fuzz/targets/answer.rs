@@ -1,9 +1,9 @@
 //! Answers of models, whole or streamed, of each API: the reading is the same wherever they are cut, and within bounds.
 #![no_main]
 
-use agentwatch_openclaw::sources::facts::MAX_TEXT;
 use agentwatch_openclaw::sources::answer::{Answer, Api, Told, UsageSource};
 use agentwatch_openclaw::sources::ending::Ending;
+use agentwatch_openclaw::sources::facts::MAX_TEXT;
 use agentwatch_openclaw_fuzz::assert_same_however_cut;
 use libfuzzer_sys::fuzz_target;
 

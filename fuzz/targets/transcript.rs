@@ -1,8 +1,8 @@
 //! Stored transcripts: the same calls wherever they are cut and wherever reading continues, each line counted once.
 #![no_main]
 
-use agentwatch_openclaw::sources::stored::{StoredFacts, read};
 use agentwatch_openclaw::sessions::transcript::{Reader, Scope, Skipped};
+use agentwatch_openclaw::sources::stored::{StoredFacts, read};
 use agentwatch_openclaw_fuzz::{assert_same_however_cut, common, dice};
 use libfuzzer_sys::fuzz_target;
 use serde_json::Value;
@@ -91,6 +91,10 @@ fuzz_target!(|data: &[u8]| {
         let rest = &data[first.consumed() as usize..];
         join(&mut resumed, &feed(&mut second, &[rest]));
         assert_eq!(resumed, rows, "resumed at {at}");
-        assert_eq!(second.inherited_before_ms(), inherited_before, "resumed at {at}");
+        assert_eq!(
+            second.inherited_before_ms(),
+            inherited_before,
+            "resumed at {at}"
+        );
     }
 });

@@ -98,11 +98,11 @@ describe("calls", () => {
   });
 
   test("a trap costs one reading, but neither the stream nor the next reading", async () => {
-    const { instantiate } = await import("../../dist/base.js");
+    const { instantiate: makeInstance } = await import("../../dist/base.js");
     let made = 0;
     const instantiate = () => {
       made += 1;
-      const io = instantiate();
+      const io = makeInstance();
       if (made > 1) return io;
       const trap = () => {
         throw new WebAssembly.RuntimeError("unreachable");

@@ -28,7 +28,7 @@ const RealInstance = WebAssembly.Instance;
 /** All instances. @type {{ exports: any, real: any, isDead: boolean }[]} */
 const instances = [];
 /**
- * Decides before and after each call whether it traps. The pointer is the core's address in its module.
+ * Decides before and after each call whether it traps. The pointer is the engine's address in its module.
  *
  * @type {(name: string, when: "before" | "after", instance: object, pointer: unknown) => boolean}
  */
@@ -66,12 +66,12 @@ function guarded(instance, name, real) {
       if (name !== "__wbindgen_free") calledDead.push(name);
       trap();
     }
-    if (name.startsWith("core_") && traps(name, "before", instance, args[0])) {
+    if (name.startsWith("engine_") && traps(name, "before", instance, args[0])) {
       instance.isDead = true;
       trap();
     }
     const result = real(...args);
-    if (name.startsWith("core_") && traps(name, "after", instance, args[0])) {
+    if (name.startsWith("engine_") && traps(name, "after", instance, args[0])) {
       instance.isDead = true;
       trap();
     }
@@ -104,7 +104,7 @@ async function inWorld(play, sdk = "calls") {
 function trapAt(wanted, moment, nth) {
   let times = 0;
   traps = (name, when) => {
-    if (name !== `core_${wanted}` || when !== moment) return false;
+    if (name !== `engine_${wanted}` || when !== moment) return false;
     times += 1;
     return times === nth;
   };
@@ -208,7 +208,7 @@ test("an event at which every instance traps is dropped and counted, the others 
     const seen = new Map();
     let deaths = 0;
     traps = (name, when, instance) => {
-      if (name !== "core_observe" || when !== "before") return false;
+      if (name !== "engine_observe" || when !== "before") return false;
       seen.set(instance, (seen.get(instance) ?? 0) + 1);
       if (seen.get(instance) !== 3 || deaths === 2) return false;
       deaths += 1;
@@ -234,8 +234,8 @@ test("a panic is logged with its location only, and loses nothing", () =>
     // Calls the instance again in the middle of a call.
     traps = (name, when, instance, pointer) => {
       globalThis.Uint8Array = Real;
-      if (name !== "core_begin" || when !== "before" || panicked().length > 0) return false;
-      const { core_advance: advance } = /** @type {any} */ (instance).real;
+      if (name !== "engine_begin" || when !== "before" || panicked().length > 0) return false;
+      const { engine_advance: advance } = /** @type {any} */ (instance).real;
       globalThis.Uint8Array = /** @type {any} */ (
         class extends Real {
           /** @param {...any} args */
@@ -263,7 +263,7 @@ test("a panic is logged with its location only, and loses nothing", () =>
     assert.deepEqual(rest, [], gateway.log.join("\n"));
     const [, place = ""] = /^warn agentwatch: agentwatch\.wasm panicked at (.*)$/.exec(line) ?? [];
     assert.match(place, PLACE, line);
-    assert.match(place, /^crate\/src\/bindings\/core\.rs:/);
+    assert.match(place, /^crate\/src\/bindings\/engine\.rs:/);
   }));
 
 test("a panic of an instance that reads foreign formats is logged with its location too", () => {
@@ -292,7 +292,7 @@ test("a panic of an instance that reads foreign formats is logged with its locat
 
 test("repeated traps switch the pipeline off, with a log line and without an exception", () =>
   inWorld(async ({ gateway }) => {
-    traps = (name, when) => name === "core_observe" && when === "before";
+    traps = (name, when) => name === "engine_observe" && when === "before";
     for (let index = 0; index < 50; index += 1) {
       // Events of one tick are passed together.
       setClock(1_795_440_000_000 + index * 10_000);
