@@ -66,7 +66,11 @@ fn match_records_are_kept_for_at_most_ten_minutes_and_a_second() {
         hear(&mut ledger, 0, heard);
         for (age_ms, slots) in [(600_000, 1), (601_999, 0)] {
             ledger.due(at(heard.wall_ms + age_ms));
-            assert_eq!(ledger.slots(), slots, "{age_ms} ms, heard at {part_ms}");
+            assert_eq!(
+                ledger.match_records(),
+                slots,
+                "{age_ms} ms, heard at {part_ms}"
+            );
         }
     }
 }
@@ -80,10 +84,13 @@ fn a_burst_between_two_rounds_stays_within_the_bound() {
         if after_ms % 1_000 == 999 {
             ledger.due(now);
         }
-        assert!(ledger.slots() <= MAX_MATCH_RECORDS);
+        assert!(ledger.match_records() <= MAX_MATCH_RECORDS);
     }
-    assert_eq!(ledger.slots() as u64 + ledger.counts().evicted, 20_000);
-    assert!(ledger.slots() >= MAX_MATCH_RECORDS - 1);
+    assert_eq!(
+        ledger.match_records() as u64 + ledger.counts().evicted,
+        20_000
+    );
+    assert!(ledger.match_records() >= MAX_MATCH_RECORDS - 1);
 }
 
 #[test]
@@ -98,7 +105,7 @@ fn calls_that_wait_for_the_session_store_stay_within_the_bound() {
         if after_ms % 1_000 == 999 {
             ledger.due(now);
         }
-        assert!(ledger.slots() <= MAX_MATCH_RECORDS + 1_000);
+        assert!(ledger.match_records() <= MAX_MATCH_RECORDS + 1_000);
     }
     assert_eq!(ledger.open(), 0);
 }

@@ -1,4 +1,4 @@
-//! Model calls on their way: requests and answers for the proxy, the log of LiteLLM. No reader holds a borrow across a call of JavaScript, since none makes one.
+//! Readers of requests and answers for the proxy, and of LiteLLM's log. They never call JavaScript.
 
 use wasm_bindgen::prelude::*;
 
@@ -7,7 +7,7 @@ use crate::sources::ending::Ending;
 use crate::sources::path::Target;
 use crate::sources::{litellm, request};
 
-/// Whether such a request is a call of a model, or fetches what became of one.
+/// Whether a request is a model call, or fetches the result of one.
 #[wasm_bindgen(js_name = isModelCall)]
 pub fn is_model_call(method: &str, path: &str) -> bool {
     Target::of(method, path).is_some()
@@ -19,7 +19,7 @@ pub fn model_of_path(method: &str, path: &str) -> Option<String> {
     Target::of(method, path)?.model
 }
 
-/// The reader of one request's body, for which model it asks; see [`request::Request`].
+/// Reads the model from one request's body; see [`request::Request`].
 #[wasm_bindgen]
 #[derive(Default)]
 pub struct RequestReader {
@@ -34,18 +34,18 @@ impl RequestReader {
         Self::default()
     }
 
-    /// Takes the next piece of the body. Whether the model is known to be in what has come.
+    /// Takes the next piece of the body. Returns whether the model is known.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
         self.reader.feed(bytes)
     }
 
-    /// The model that is asked.
+    /// The requested model.
     pub fn model(&self) -> Option<String> {
         self.reader.model()
     }
 
-    /// The change that makes a stream tell its usage, once the whole body has passed, as JSON
-    /// `{at, remove, insert}`; nothing where none is to be made.
+    /// The edit that makes a stream report its usage, as JSON `{at, remove, insert}`, once the whole body was read;
+    /// `undefined` where none is needed.
     #[wasm_bindgen(js_name = wishForUsage)]
     pub fn wish_for_usage(&self) -> Option<String> {
         let edit = self.reader.wish_for_usage()?;
@@ -70,18 +70,18 @@ impl AnswerReader {
         }
     }
 
-    /// Takes in a header of the answer, whose name is in small letters.
+    /// Takes a header of the answer. The name is in lower case.
     pub fn header(&mut self, name: &str, value: &str) {
         self.reader.header(name, value);
     }
 
-    /// Takes the next piece of the body. Whether a stream's first token is in it.
+    /// Takes the next piece of the body. Returns whether it contains a stream's first token.
     pub fn feed(&mut self, bytes: &[u8]) -> bool {
         self.reader.feed(bytes)
     }
 
-    /// What the answer told, as JSON of [`answer::Told`]. `ending`: 0 the body is whole, 1 the provider
-    /// broke it off, 2 the client did.
+    /// The usage and the outcome of the answer, as JSON of [`answer::Told`]. `ending`: 0 the body is whole, 1 the provider
+    /// cut it, 2 the client left.
     pub fn finish(self, ending: u8) -> String {
         let told = self.reader.finish(match ending {
             0 => Ending::Whole,
@@ -112,8 +112,8 @@ impl LogReader {
         self.reader.feed(bytes);
     }
 
-    /// What was logged, as JSON `{calls, skipped}` of [`litellm::Logged`]; `{problem}` where the body
-    /// could not be read and nothing of it is to be taken.
+    /// The logged calls, as JSON `{calls, skipped}` of [`litellm::Logged`]; `{problem}` where the whole body is
+    /// unreadable.
     pub fn finish(self) -> String {
         match self.reader.finish() {
             Ok(logged) => serde_json::to_string(&logged).unwrap_or_default(),

@@ -1,6 +1,6 @@
 //! The engine: synchronous, and never holding a borrow across a call of JavaScript.
 //!
-//! Facts come in as flat arrays that the shim made, those of events packed ([`super::packed`]); JSON text goes out.
+//! Facts come in as flat arrays, facts of events packed ([`super::packed`]); JSON text goes out.
 //! Times are ms: `wall` since 1970, `mono` from any start but never going back.
 
 use std::cell::RefCell;
@@ -23,7 +23,7 @@ use crate::pricing::price::Price;
 use crate::sources::SOURCES;
 use crate::sources::facts::Scalar;
 
-/// The table of sources: which scalar fields of which events cross, as JSON.
+/// The table of sources as JSON: the scalar fields of each event that cross.
 #[wasm_bindgen]
 pub fn sources() -> String {
     json(&SOURCES)
@@ -38,115 +38,115 @@ pub fn setting_names() -> String {
 /// One gateway's engine.
 #[wasm_bindgen]
 pub struct Engine {
-    machine: RefCell<Inner>,
+    engine: RefCell<Inner>,
     given: RefCell<Packed>,
-    said: RefCell<Vec<LogLine>>,
+    lines: RefCell<Vec<LogLine>>,
 }
 
 #[wasm_bindgen]
 impl Engine {
-    /// A engine with its settings, in the order of [`setting_names`], judged; what is wrong with them is in the first advice's log.
+    /// An engine with settings in the order of [`setting_names`]. The first log lines name settings that are unusable.
     #[wasm_bindgen(constructor)]
     pub fn new(settings: JsValue, seed_high: u32, seed_low: u32) -> Engine {
         let raw = RawSettings::new(scalar(&settings).list().to_vec());
         let seed = u64::from(seed_high) << 32 | u64::from(seed_low);
         Engine {
-            machine: RefCell::new(Inner::new(&raw, seed)),
+            engine: RefCell::new(Inner::new(&raw, seed)),
             given: RefCell::default(),
-            said: RefCell::default(),
+            lines: RefCell::default(),
         }
     }
 
-    /// Tells whether the gateway's diagnostics are heard, and so worth waiting for.
+    /// Sets whether the gateway sends diagnostics: a call waits for them only then.
     #[wasm_bindgen(js_name = expectDiagnostics)]
     pub fn expect_diagnostics(&self, expected: bool) {
-        self.machine.borrow_mut().expect_diagnostics(expected);
+        self.engine.borrow_mut().expect_diagnostics(expected);
     }
 
-    /// Gives some events, as [`super::packed`] has them: `observe` takes them in. Those given before are forgotten.
+    /// Takes packed events ([`super::packed`]) for `observe`, in place of the events of an earlier call.
     pub fn give(&self, numbers: Vec<f64>, texts: String) {
         self.given.replace(Packed::new(numbers, texts));
     }
 
-    /// Takes the next of the given events in. The reason where it could not be read.
+    /// Observes the next of these events. Returns the reason where it cannot be read.
     pub fn observe(&self) -> Option<String> {
         let event = self.given.borrow_mut().next()?;
-        self.machine
+        self.engine
             .borrow_mut()
             .observe(event.source, event.facts, now(event.wall, event.mono))
             .map(str::to_owned)
     }
 
-    /// Does what is due. In how many ms to call again; -1 for not before the next event. What is to be logged `said`
-    /// tells.
+    /// Runs due work. Returns the ms until the next call; -1 where that waits for an event.
     pub fn advance(&self, wall: f64, mono: f64) -> f64 {
-        let advice = self.machine.borrow_mut().advance(now(wall, mono));
-        self.said.borrow_mut().extend(advice.log);
+        let advice = self.engine.borrow_mut().advance(now(wall, mono));
+        self.lines.borrow_mut().extend(advice.log);
         advice.wake_in_ms.map_or(-1.0, |ms| ms as f64)
     }
 
-    /// What is to be logged and was not told yet, as JSON `[{level, text}, …]`.
-    pub fn said(&self) -> Option<String> {
-        let mut lines = self.said.take();
-        lines.extend(self.machine.borrow_mut().said());
+    /// The log lines that JavaScript did not take yet, as JSON `[{level, text}, …]`.
+    #[wasm_bindgen(js_name = logLines)]
+    pub fn log_lines(&self) -> Option<String> {
+        let mut lines = self.lines.take();
+        lines.extend(self.engine.borrow_mut().log_lines());
         (!lines.is_empty()).then(|| json(&lines))
     }
 
-    /// The next request to make, if any is due: `[url, token, path, body]` for `send`, whose reply goes to
-    /// `answered`. `hurry` leaves out gathering and pauses.
+    /// The next request to AgentWatch, if one is due: `[url, token, path, body]` for `send`, whose reply goes to
+    /// `answered`. `hurry` skips gathering and pauses.
     pub fn begin(&self, wall: f64, mono: f64, hurry: bool) -> Option<Array> {
-        let mut machine = self.machine.borrow_mut();
-        let request = machine.begin(now(wall, mono), hurry)?;
-        order(&machine, request)
+        let mut engine = self.engine.borrow_mut();
+        let request = engine.begin(now(wall, mono), hurry)?;
+        order(&engine, request)
     }
 
-    /// Takes the reply to the last request, as `send` of another instance gives it; a further request where one
-    /// follows at once. Anything else stands for no answer.
+    /// Takes the reply to the last request, as `send` of another instance returns it; another value means no answer.
+    /// Returns the request that follows at once, if any.
     pub fn answered(&self, reply: JsValue, wall: f64, mono: f64) -> Option<Array> {
         let reply = Reply::from_facts(scalar(&reply).list());
-        let mut machine = self.machine.borrow_mut();
-        let request = machine.answered(&reply, now(wall, mono))?;
-        order(&machine, request)
+        let mut engine = self.engine.borrow_mut();
+        let request = engine.answered(&reply, now(wall, mono))?;
+        order(&engine, request)
     }
 
-    /// A model whose price is to be told by `setPrice` before the next `advance`: `[provider, model]`.
+    /// A model whose price `setPrice` has to set before the next `advance`: `[provider, model]`.
     #[wasm_bindgen(js_name = wantsPrice)]
     pub fn wants_price(&self) -> Option<Array> {
-        let (provider, model) = self.machine.borrow_mut().wants_price()?;
+        let (provider, model) = self.engine.borrow_mut().wants_price()?;
         Some(Array::of2(&provider.into(), &model.into()))
     }
 
-    /// A model's price: an index into [`Price::SOURCES`], and its numbers, as [`Price::numbers`] has them.
+    /// Sets a model's price: an index into [`Price::SOURCES`], and its numbers as in [`Price::numbers`].
     #[wasm_bindgen(js_name = setPrice)]
     pub fn set_price(&self, provider: &str, model: &str, source: u32, rates: &[f64]) {
         let source = Price::SOURCES[source as usize % Price::SOURCES.len()];
         let price = Price::of_numbers(source, rates);
-        self.machine.borrow_mut().set_price(provider, model, price);
+        self.engine.borrow_mut().set_price(provider, model, price);
     }
 
-    /// Makes calls final: the gateway stops. Where the journal keeps what is open, those stay open whose message is
-    /// still to come.
+    /// Makes calls final, since the gateway stops. Where the journal keeps pending calls, calls whose message has not
+    /// come stay pending.
     pub fn close(&self, wall: f64, mono: f64) {
-        let mut machine = self.machine.borrow_mut();
-        let keeps = machine.keeps();
-        machine.close(keeps, now(wall, mono));
+        let mut engine = self.engine.borrow_mut();
+        let keeps = engine.keeps();
+        engine.close(keeps, now(wall, mono));
     }
 
-    /// Owns the journal in the host's folder: goes on from the files that are there.
+    /// Owns the journal in the host's folder, and continues from its files.
     pub fn open(&self, host: JsHost, wall: f64, mono: f64) {
         let host = Rc::new(host);
-        self.machine.borrow_mut().open(host, now(wall, mono));
+        self.engine.borrow_mut().open(host, now(wall, mono));
     }
 
-    /// Another process owns the journal: what this one hears, and what it had not written yet, goes into files of its
-    /// own, which the owner reads; their names begin and end so.
+    /// Another process owns the journal: this one writes its observations to spool files, which the owner reads. Their
+    /// names begin with `prefix` and end with `suffix`.
     #[wasm_bindgen(js_name = becomeSpool)]
     pub fn become_spool(&self, host: JsHost, prefix: &str, suffix: &str) {
         let host = Rc::new(host);
-        self.machine.borrow_mut().become_spool(host, prefix, suffix);
+        self.engine.borrow_mut().become_spool(host, prefix, suffix);
     }
 
-    /// A collector is told too, at an address and with headers, pairs of texts, under this gateway's name. Called before
+    /// Adds an OpenTelemetry collector at an address, with headers (pairs of texts) and the gateway's name. Called before
     /// `open`.
     #[wasm_bindgen(js_name = tellCollector)]
     pub fn tell_collector(&self, url: String, headers: JsValue, gateway: String, seed: u32) {
@@ -156,17 +156,17 @@ impl Engine {
         };
         let headers = scalar(&headers).list().iter().filter_map(pair).collect();
         let target = Target { url, headers };
-        let mut machine = self.machine.borrow_mut();
-        machine.tell_collector(target, gateway, seed.into());
+        let mut engine = self.engine.borrow_mut();
+        engine.tell_collector(target, gateway, seed.into());
     }
 
     /// The next request to the collector, if any is due: `[url, undefined, path, body, headers]` for `send`, whose reply
-    /// goes to `answeredCollector`. `hurry` tells at once what is on disk.
+    /// goes to `answeredCollector`. `hurry` skips pauses.
     #[wasm_bindgen(js_name = beginCollector)]
     pub fn begin_collector(&self, wall: f64, mono: f64, hurry: bool) -> Option<Array> {
-        let mut machine = self.machine.borrow_mut();
-        let request = machine.begin_collector(now(wall, mono), hurry)?;
-        let target = machine.collector()?;
+        let mut engine = self.engine.borrow_mut();
+        let request = engine.begin_collector(now(wall, mono), hurry)?;
+        let target = engine.collector()?;
         let body = Uint8Array::from(request.body.as_bytes());
         let headers: Array = target
             .headers
@@ -184,33 +184,33 @@ impl Engine {
         Some(order)
     }
 
-    /// Takes the reply to the last request to the collector, likewise.
+    /// Takes the reply to the last request to the collector.
     #[wasm_bindgen(js_name = answeredCollector)]
     pub fn answered_collector(&self, reply: JsValue, wall: f64, mono: f64) {
         let reply = Reply::from_facts(scalar(&reply).list());
-        let mut machine = self.machine.borrow_mut();
-        machine.answered_collector(&reply, now(wall, mono));
+        let mut engine = self.engine.borrow_mut();
+        engine.answered_collector(&reply, now(wall, mono));
     }
 
-    /// Writes everything now. Whether it is on disk: where not, sending goes on from memory, and it is tried again later.
+    /// Writes everything now. Returns whether it is on disk; if not, calls are sent from memory and the write is retried.
     pub fn flush(&self, wall: f64, mono: f64) -> bool {
-        self.machine.borrow_mut().flush(now(wall, mono))
+        self.engine.borrow_mut().flush(now(wall, mono))
     }
 
-    /// Whether everything that was told is on disk, as far as it can be.
+    /// Whether every observation is on disk, or the disk takes none.
     #[wasm_bindgen(js_name = isKept)]
     pub fn is_kept(&self) -> bool {
-        self.machine.borrow().is_kept()
+        self.engine.borrow().is_kept()
     }
 
-    /// Takes in what other processes wrote since the last look; whether there was something.
+    /// Reads new spool files of other processes. Returns whether there were any.
     #[wasm_bindgen(js_name = takeSpools)]
     pub fn take_spools(&self, wall: f64, mono: f64) -> bool {
-        self.machine.borrow_mut().take_spools(now(wall, mono))
+        self.engine.borrow_mut().take_spools(now(wall, mono))
     }
 
-    /// Takes in rows of a session's file, facts each, and how far it was read with them, where that is known. A
-    /// crash leaves both, or neither. Rows of `history` were written before anybody listened.
+    /// Takes rows of a session (lists of facts) and the bookmark behind them, if known. A crash leaves both or neither.
+    /// Rows of `history` are from before the plugin ran, and match no other observation.
     #[wasm_bindgen(js_name = takeRows)]
     pub fn take_rows(
         &self,
@@ -223,7 +223,7 @@ impl Engine {
         mono: f64,
     ) {
         let rows = scalar(&rows);
-        self.machine.borrow_mut().take_rows(
+        self.engine.borrow_mut().take_rows(
             source as usize,
             rows.list(),
             (file, mark.as_deref()),
@@ -232,36 +232,36 @@ impl Engine {
         );
     }
 
-    /// All of these, as JSON `[[file, mark], …]`.
+    /// All bookmarks, as JSON `[[file, bookmark], …]`.
     pub fn bookmarks(&self) -> String {
-        let machine = self.machine.borrow();
-        let marks: Vec<(&str, &str)> = machine.bookmarks().collect();
+        let engine = self.engine.borrow();
+        let marks: Vec<(&str, &str)> = engine.bookmarks().collect();
         json(&marks)
     }
 
-    /// Until when the session store is matched, in ms since 1970.
+    /// The time until which the session store is reconciled, in ms since 1970.
     #[wasm_bindgen(js_name = reconciledMs)]
     pub fn reconciled_ms(&self) -> Option<f64> {
-        self.machine.borrow().reconciled_ms().map(|ms| ms as f64)
+        self.engine.borrow().reconciled_ms().map(|ms| ms as f64)
     }
 
-    /// The session store was read up to there.
+    /// Sets the time until which the session store is reconciled, in ms since 1970.
     #[wasm_bindgen(js_name = setReconciled)]
     pub fn set_reconciled(&self, until_ms: f64) {
-        self.machine.borrow_mut().set_reconciled(until_ms as u64);
+        self.engine.borrow_mut().set_reconciled(until_ms as u64);
     }
 
     /// The status, as JSON.
     pub fn status(&self) -> String {
-        json(&self.machine.borrow().status())
+        json(&self.engine.borrow().status())
     }
 }
 
-fn order(machine: &Inner, request: Request) -> Option<Array> {
-    let (url, token) = machine.target()?;
+fn order(engine: &Inner, request: Request) -> Option<Array> {
+    let (url, token) = engine.target()?;
     let text = |text: Option<&str>| text.map_or(JsValue::UNDEFINED, JsValue::from_str);
     let Request { path, body } = request;
-    // As bytes, which go out as they are: a text would be made anew three times on its way.
+    // As bytes: wasm-bindgen and fetch would copy a text three times.
     let bytes = |body: String| Uint8Array::from(body.as_bytes()).into();
     let body: JsValue = body.map_or(JsValue::UNDEFINED, bytes);
     Some(Array::of4(&url.into(), &text(token), &path.into(), &body))

@@ -1,4 +1,4 @@
-//! The host's functions as JavaScript has them; see `js-shim/src/base/host-files.ts`.
+//! The host's functions, imported from JavaScript; see `js-shim/src/base/host-files.ts`.
 
 use js_sys::{Array, Error};
 use wasm_bindgen::prelude::*;
@@ -40,7 +40,7 @@ extern "C" {
     fn lives(this: &JsHost, spool_file: &str) -> Option<bool>;
 }
 
-/// Our own functions throw errors alone.
+/// The shim's functions throw only `Error`s.
 pub(super) fn fault(error: JsValue) -> Fault {
     let message = error.dyn_ref::<Error>().map(Error::message);
     message.map_or_else(|| "no reason was given".to_owned(), String::from)

@@ -12,8 +12,8 @@ use crate::delivery::reply::{Answer, Reply};
 /// The most bytes of an answer that are read: a look-up of 1,000 guards is about 600 KB.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
-/// Makes a request, a POST where there is a body, a text or bytes. The promise never rejects: it gives facts, as
-/// [`Engine`](super::core::Engine) takes them in `answered`, with status 0 where there was no answer. `headers` are pairs of texts.
+/// Makes a request, a POST where there is a body, a text or bytes. The promise never rejects. It resolves to facts
+/// for `answered` of [`Engine`](super::engine::Engine), with status 0 where there was no answer. `headers` are pairs of texts.
 #[wasm_bindgen]
 pub fn send(
     url: String,
@@ -37,8 +37,8 @@ pub fn send(
     })
 }
 
-/// Where a collector is: the setting `otlp`, and what the environment says, both with objects as lists of pairs. JSON
-/// `{url, headers, problems}`, which is not for logs.
+/// The collector of the setting `otlp` and of the environment, both with objects as lists of pairs, as JSON
+/// `{url, headers, problems}`. It may contain secrets: never log it.
 #[wasm_bindgen(js_name = otlpTarget)]
 pub fn otlp_target(setting: JsValue, environment: JsValue) -> String {
     let target = crate::delivery::otlp::settings::read(&scalar(&setting), &scalar(&environment));
@@ -66,7 +66,7 @@ fn facts(reply: &Reply) -> Result<JsValue, serde_wasm_bindgen::Error> {
     ))
 }
 
-/// Makes a request. Never fails: what went wrong is in the reply. A redirect is not followed, so
+/// Makes a request. The reply contains the error, if any. A redirect is not followed, so
 /// that keys go to the configured origin only.
 async fn make(
     address: String,
@@ -128,7 +128,7 @@ fn with_headers(builder: RequestBuilder, headers: &[(String, String)]) -> Reques
     })
 }
 
-/// The body up to [`MAX_BODY`]; what is longer is given up, as it is no answer of an AgentWatch.
+/// The body. A body longer than [`MAX_BODY`] is dropped: AgentWatch sends none.
 async fn read_body(response: &Response) -> Option<String> {
     let stream = response.body()?;
     let reader: ReadableStreamDefaultReader = stream.get_reader().dyn_into().ok()?;
@@ -143,7 +143,7 @@ async fn read_body(response: &Response) -> Option<String> {
             .dyn_into()
             .ok()?;
         if bytes.len() + value.length() as usize > MAX_BODY {
-            // The promise only tells that the connection is given up.
+            // The promise resolves when the connection is closed, which nothing waits for.
             let _ = reader.cancel();
             return None;
         }
@@ -151,7 +151,7 @@ async fn read_body(response: &Response) -> Option<String> {
     }
 }
 
-/// The error's own words: the name of the JavaScript error and no address, which may be private.
+/// The error's text: the name of the JavaScript error, without the address, which may be private.
 fn why(error: &gloo_net::Error) -> String {
     match error {
         gloo_net::Error::JsError(e) if e.name == "TimeoutError" => "timed out".to_owned(),

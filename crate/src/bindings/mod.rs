@@ -1,5 +1,5 @@
-//! The module as JavaScript has it. Facts and settings come in as flat arrays, events packed ([`packed`]); JSON text goes out.
-//! `instantiate` of `js-shim/src/base/wasm.ts` says which instances there are.
+//! The module's exports and imports. Facts and settings come in as flat arrays, events packed ([`packed`]); JSON text goes
+//! out. `instantiate` in `js-shim/src/base/wasm.ts` describes the instances.
 
 pub mod packed;
 

@@ -1,5 +1,5 @@
-//! Events as they cross: the numbers and the texts of many in two pieces, each copied once, and taken apart here one by
-//! one. Asking JavaScript for each fact alone costs more than all that follows from it.
+//! Packed events: the numbers and the texts of many events cross in two pieces, which are copied once and decoded here. A
+//! call of JavaScript for each fact costs more than counting it.
 //!
 //! An event is `source, wall, mono, count` and its facts; a fact is one of [`ABSENT`], [`FALSE`], [`TRUE`], [`NUMBER`] and
 //! the number, [`TEXT`] and its length in UTF-16 units, [`LIST`] and its length and facts. Texts stand behind each other,
@@ -25,15 +25,15 @@ pub const LIST: u8 = 5;
 pub struct PackedEvent {
     /// An index into the table of sources.
     pub source: usize,
-    /// When it came, in ms since 1970.
+    /// Arrival, in ms since 1970.
     pub wall: f64,
-    /// The same on the clock that never goes back.
+    /// Arrival, in ms of the monotonic clock.
     pub mono: f64,
     /// In the order of the source's table.
     pub facts: Vec<Scalar>,
 }
 
-/// Events that are yet to be taken apart.
+/// Events that are not decoded yet.
 #[derive(Debug, Default)]
 pub struct Packed {
     numbers: Vec<f64>,
@@ -44,7 +44,7 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// See above.
+    /// Packed events from their two pieces.
     pub fn new(numbers: Vec<f64>, texts: String) -> Self {
         Self {
             is_ascii: texts.is_ascii(),
@@ -105,7 +105,7 @@ impl Iterator for Packed {
     }
 }
 
-/// How many bytes so many UTF-16 units take.
+/// The number of bytes of so many UTF-16 units.
 fn bytes_of(text: &str, units: usize) -> usize {
     let mut left = units;
     let end = text.char_indices().find(|(_, letter)| {

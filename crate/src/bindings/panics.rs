@@ -1,4 +1,4 @@
-//! Tells JavaScript where the module panicked, before the instance dies of it.
+//! Reports the location of a panic to JavaScript, before the instance traps.
 
 use std::cell::RefCell;
 
@@ -9,15 +9,14 @@ thread_local! {
     static TOLD: RefCell<Option<Function>> = const { RefCell::new(None) };
 }
 
-/// From now on a panic calls this function with `file:line:column`. Its message is left out: it may quote what an event
-/// or an answer held.
+/// Makes a panic call this function with `file:line:column`. The message is left out: it may quote content.
 #[wasm_bindgen(js_name = onPanic)]
 pub fn on_panic(told: Function) {
     TOLD.set(Some(told));
     std::panic::set_hook(Box::new(|panic| {
         let told = TOLD.take();
         if let (Some(told), Some(at)) = (told, panic.location()) {
-            // What the function throws is of no use to a module that ends here.
+            // The instance ends here, so an error of the function has no receiver.
             let _ = told.call1(&JsValue::NULL, &at.to_string().into());
         }
     }));

@@ -1,15 +1,15 @@
-//! What a gateway's API tells of a session.
+//! Sessions as a gateway's usage API reports them.
 
 use wasm_bindgen::prelude::*;
 
 use crate::sessions::polled::{self, Mark, Wanted};
 
-/// Compares what a gateway tells of a session with what was counted of it; see [`polled::look`]. `series` is the frame that
-/// answered `sessions.usage.timeseries`, `histories` are those that answered `chat.history`, in the order of time. Calls
+/// Compares a session's usage of a gateway with its counted calls; see [`polled::look`]. `series` is the frame that
+/// answered `sessions.usage.timeseries`, `histories` are the answers to `chat.history`, in the order of time. Calls
 /// that ended before `since` (ms since 1970, by the gateway's clock) are left out. The result is JSON.
 ///
 /// # Errors
-/// What of it cannot be read.
+/// Names the unreadable part.
 #[allow(clippy::too_many_arguments)]
 #[wasm_bindgen(js_name = lookAtSession)]
 pub fn look_at_session(

@@ -1,11 +1,11 @@
-//! How JavaScript's values become facts, outside the way of events, which cross packed ([`super::packed`]).
+//! Conversion of JavaScript's values to facts, except of events, which cross packed ([`super::packed`]).
 
 use js_sys::Array;
 use wasm_bindgen::prelude::*;
 
 use crate::sources::facts::Scalar;
 
-/// Facts, taken by hand: serde's way takes 18 KB of a module. What is neither a scalar nor a list is seen, and unusable.
+/// Converts by hand: serde takes 18 KB of the module. A value that is neither a scalar nor a list becomes an unusable fact.
 pub(crate) fn scalar(value: &JsValue) -> Scalar {
     if let Some(list) = value.dyn_ref::<Array>() {
         return Scalar::List(list.iter().map(|entry| scalar(&entry)).collect());

@@ -44,7 +44,7 @@ extern "C" {
     #[wasm_bindgen(method)]
     fn close(this: &JsStoreHost, database: &str);
 
-    /// A file that is open.
+    /// An open file.
     #[derive(Debug)]
     pub type JsOpenFile;
 
@@ -131,7 +131,7 @@ impl Drop for Opened {
     }
 }
 
-/// Reads what OpenClaw's session store holds behind bookmarks. It has to be freed.
+/// Reads OpenClaw's session store behind bookmarks. It has to be freed.
 #[wasm_bindgen]
 pub struct StoreReader(RefCell<reader::StoreReader>);
 
@@ -166,11 +166,11 @@ impl StoreReader {
         StoreReader(RefCell::new(reader))
     }
 
-    /// Reads on, about a MB at most: a batch as JSON `{file, bookmark, rows, skipped?, problem?}`, an empty text where there
-    /// is none yet, nothing at the end.
+    /// Reads about a MB at most. Returns a batch as JSON `{file, bookmark, rows, skipped?, problem?}`, an empty text where
+    /// none is complete yet, `undefined` at the end.
     ///
     /// # Errors
-    /// Where it cannot be told which places there are.
+    /// Where the places of the store cannot be listed.
     pub fn step(&self) -> Result<Option<String>, Error> {
         match self.0.borrow_mut().step() {
             Ok(Step::Batch(batch)) => Ok(Some(json(&batch))),
@@ -180,12 +180,12 @@ impl StoreReader {
         }
     }
 
-    /// How many sessions were looked at.
+    /// Number of sessions that were looked at.
     pub fn sessions(&self) -> f64 {
         self.0.borrow().progress.sessions as f64
     }
 
-    /// How many bytes of transcripts were read, unpacked.
+    /// Number of transcript bytes that were read, unpacked.
     pub fn bytes(&self) -> f64 {
         self.0.borrow().progress.bytes as f64
     }
@@ -217,14 +217,14 @@ fn json(batch: &Batch) -> String {
     text
 }
 
-/// How many sessions the stores hold; those of places that cannot be read are left out.
+/// Number of sessions in the stores, without places that cannot be read.
 #[wasm_bindgen(js_name = countSessions)]
 pub fn count_sessions(host: JsStoreHost, state_dir: &str, store: Option<Vec<String>>) -> usize {
     let host: Rc<dyn StoreHost> = Rc::new(host);
     reader::count_sessions(&host, state_dir, named(store).as_ref())
 }
 
-/// Whether the store that the configuration names has anything in it.
+/// Whether the configured store has a session.
 ///
 /// # Errors
 /// Where a folder of stores cannot be listed.

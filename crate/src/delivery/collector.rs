@@ -152,14 +152,14 @@ impl Collector {
     }
 
     /// So many bytes of records were given up before the collector took them.
-    pub fn gave_up(&mut self, bytes: u64, voice: &mut Log, mono_ms: u64) {
+    pub fn gave_up(&mut self, bytes: u64, log: &mut Log, mono_ms: u64) {
         if bytes == 0 {
             return;
         }
         self.traces.counts.given_up_bytes += bytes;
         let text = "was away for too long: the oldest of what waits for /v1/traces is given up";
         let url = self.target.url.clone();
-        self.traces.say(&url, text.to_owned(), voice, mono_ms);
+        self.traces.log_trouble(&url, text.to_owned(), log, mono_ms);
     }
 
     /// When there is something to do.
@@ -441,17 +441,17 @@ impl Collector {
     }
 
     /// Takes the reply to the last request.
-    pub fn answered(&mut self, reply: &Reply, voice: &mut Log, now: Now) {
+    pub fn answered(&mut self, reply: &Reply, log: &mut Log, now: Now) {
         let url = self.target.url.clone();
         match self.flight.take() {
             None => {}
             Some(Flight::Metrics) => {
-                let outcome = self.metrics.answered(&url, reply, 1, voice, now.mono_ms);
+                let outcome = self.metrics.answered(&url, reply, 1, log, now.mono_ms);
                 // Sums that did not arrive are in the next ones.
                 self.has_news |= outcome == Outcome::Later;
             }
             Some(Flight::Traces { key, upto, spans }) => {
-                let outcome = self.traces.answered(&url, reply, spans, voice, now.mono_ms);
+                let outcome = self.traces.answered(&url, reply, spans, log, now.mono_ms);
                 if outcome != Outcome::Later
                     && let Some(exporter) = &mut self.exporter
                 {

@@ -48,8 +48,8 @@ impl Signal {
         }
     }
 
-    pub(super) fn say(&mut self, url: &str, trouble: String, voice: &mut Log, mono_ms: u64) {
-        voice.say(Level::Warn, format!("otlp: {url} {trouble}"), mono_ms);
+    pub(super) fn log_trouble(&mut self, url: &str, trouble: String, log: &mut Log, mono_ms: u64) {
+        log.add(Level::Warn, format!("otlp: {url} {trouble}"), mono_ms);
         self.counts.last_error = Some(trouble);
     }
 
@@ -59,7 +59,7 @@ impl Signal {
         url: &str,
         reply: &Reply,
         records: u64,
-        voice: &mut Log,
+        log: &mut Log,
         mono_ms: u64,
     ) -> Outcome {
         let path = self.path;
@@ -77,11 +77,11 @@ impl Signal {
                 if rejected > 0 {
                     let all = counted(records, "record", "records");
                     let text = format!("left out {rejected} of {all} of {path}");
-                    self.say(url, text, voice, mono_ms);
+                    self.log_trouble(url, text, log, mono_ms);
                 }
                 if !std::mem::replace(&mut self.is_reached, true) {
                     let text = format!("otlp: delivering to {url}{path}");
-                    voice.say(Level::Info, text, mono_ms);
+                    log.add(Level::Info, text, mono_ms);
                 }
                 Outcome::Taken
             }
@@ -89,7 +89,7 @@ impl Signal {
                 self.sender.failed(reply, mono_ms);
                 let text =
                     format!("does not take {path} ({why}); tried again, AgentWatch is not held up");
-                self.say(url, text, voice, mono_ms);
+                self.log_trouble(url, text, log, mono_ms);
                 Outcome::Later
             }
             status => {
@@ -98,7 +98,7 @@ impl Signal {
                     "refuses {path} ({why}), which OTLP has not tried again; {}",
                     mend(status)
                 );
-                self.say(url, text, voice, mono_ms);
+                self.log_trouble(url, text, log, mono_ms);
                 Outcome::Refused
             }
         }

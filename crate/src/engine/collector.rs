@@ -48,7 +48,7 @@ impl Engine {
                     collector.rest(now.mono_ms);
                 }
                 let text = format!("otlp: {fault}; tried again");
-                self.log.say(Level::Warn, text, now.mono_ms);
+                self.log.add(Level::Warn, text, now.mono_ms);
                 None
             }
         }

@@ -231,7 +231,7 @@ impl Engine {
         }
         if self.counts.journal_error.take().is_some() {
             let text = "the journal is written again".to_owned();
-            self.log.say(Level::Info, text, now.mono_ms);
+            self.log.add(Level::Info, text, now.mono_ms);
         }
         Ok(())
     }
@@ -340,7 +340,7 @@ impl Engine {
         );
         self.counts.journal_error = Some(why);
         self.log
-            .say_about(Level::Warn, "journal", text, now.mono_ms);
+            .add_about(Level::Warn, "journal", text, now.mono_ms);
     }
 
     /// Everything that is needed is written anew.

@@ -105,7 +105,7 @@ impl Engine {
              models.providers.{}.models[].cost is set, give USD per 1M tokens there",
             identity::name(provider)
         );
-        self.log.say_once(Level::Warn, text);
+        self.log.add_once(Level::Warn, text);
     }
 
     fn warn_of_missing_usage(&mut self, call: &ModelCall) {
@@ -117,6 +117,6 @@ impl Engine {
             identity::name(&call.provider)
         );
         // Once per model, not once per minute: it is a setting, and stays wrong until it is fixed.
-        self.log.say_once(Level::Warn, text);
+        self.log.add_once(Level::Warn, text);
     }
 }

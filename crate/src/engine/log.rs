@@ -42,7 +42,7 @@ pub struct Log {
 
 impl Log {
     /// Logs a line.
-    pub fn say(&mut self, level: Level, text: String, mono_ms: u64) {
+    pub fn add(&mut self, level: Level, text: String, mono_ms: u64) {
         if self.may_log(&text, mono_ms, mono_ms) {
             self.lines.push(LogLine { level, text });
         }
@@ -50,7 +50,7 @@ impl Log {
 
     /// Logs a line whose figures change; lines with the same `about` count as repetitions. Returns whether it was
     /// logged.
-    pub fn say_about(&mut self, level: Level, about: &str, text: String, mono_ms: u64) -> bool {
+    pub fn add_about(&mut self, level: Level, about: &str, text: String, mono_ms: u64) -> bool {
         let may_log = self.may_log(about, mono_ms, mono_ms);
         if may_log {
             self.lines.push(LogLine { level, text });
@@ -59,7 +59,7 @@ impl Log {
     }
 
     /// Logs a line once per process.
-    pub fn say_once(&mut self, level: Level, text: String) {
+    pub fn add_once(&mut self, level: Level, text: String) {
         if self.may_log(&text, 0, FOR_EVER) {
             self.lines.push(LogLine { level, text });
         }
@@ -104,9 +104,9 @@ mod tests {
     fn the_same_line_is_not_logged_twice_a_minute() {
         let mut log = Log::default();
         for at in [0, 1_000, 59_999, 60_000, 60_001] {
-            log.say(Level::Warn, "down".into(), at);
+            log.add(Level::Warn, "down".into(), at);
         }
-        log.say(Level::Warn, "other".into(), 5);
+        log.add(Level::Warn, "other".into(), 5);
         assert_eq!(log.take().len(), 3);
     }
 
@@ -114,7 +114,7 @@ mod tests {
     fn a_say_once_line_is_logged_once() {
         let mut log = Log::default();
         for _ in 0..3 {
-            log.say_once(Level::Warn, "a setting".into());
+            log.add_once(Level::Warn, "a setting".into());
         }
         assert_eq!(log.take().len(), 1);
     }
@@ -123,7 +123,7 @@ mod tests {
     fn the_number_of_remembered_lines_is_bounded() {
         let mut log = Log::default();
         for kind in 0..1_000 {
-            log.say(Level::Info, format!("kind {kind}"), 1);
+            log.add(Level::Info, format!("kind {kind}"), 1);
         }
         assert_eq!(log.take().len(), MAX_LINES);
     }

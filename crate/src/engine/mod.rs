@@ -119,7 +119,7 @@ impl Engine {
             settings,
         };
         for problem in problems {
-            engine.log.say(Level::Warn, problem, 0);
+            engine.log.add(Level::Warn, problem, 0);
         }
         engine
     }
@@ -338,7 +338,7 @@ impl Engine {
             counted(lost.1, "other record", "other records"),
             self.records.dropped.in_words()
         );
-        if self.log.say_about(Level::Warn, "lost", text, now.mono_ms) {
+        if self.log.add_about(Level::Warn, "lost", text, now.mono_ms) {
             self.logged_losses = lost;
         }
     }
@@ -354,7 +354,7 @@ impl Engine {
     }
 
     /// Takes the log lines that no advice returned.
-    pub fn said(&mut self) -> Vec<LogLine> {
+    pub fn log_lines(&mut self) -> Vec<LogLine> {
         self.log.take()
     }
 
@@ -399,13 +399,13 @@ impl Engine {
              the provider may bill it all the same"
         );
         if self.counts.uncounted.add(path) {
-            self.log.say_once(Level::Warn, text);
+            self.log.add_once(Level::Warn, text);
         }
     }
 
     fn diagnostics_dropped(&mut self, count: u64, now: Now) {
         self.counts.diagnostics_dropped += count;
-        self.log.say_about(
+        self.log.add_about(
             Level::Warn,
             "diagnostics dropped",
             format!(

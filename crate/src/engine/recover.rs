@@ -41,7 +41,7 @@ impl Engine {
         for fault in faults.into_iter().take(MOST_NAMED) {
             let mend = "it is left out; see that it is a file of the gateway's user, or remove it";
             self.log
-                .say(Level::Warn, format!("{fault}: {mend}"), now.mono_ms);
+                .add(Level::Warn, format!("{fault}: {mend}"), now.mono_ms);
         }
         self.disk.host = Some(host);
         self.recovered(found, now);
@@ -56,7 +56,7 @@ impl Engine {
         for frame in found.frames {
             self.restore(frame, now);
         }
-        for id in found.finals {
+        for id in found.final_calls {
             self.matcher.restore_final(id);
         }
         if found.corrupt > 0 {
@@ -64,7 +64,7 @@ impl Engine {
                 "{} pieces of the journal were torn or corrupt and are left out",
                 found.corrupt
             );
-            self.log.say(Level::Warn, text, now.mono_ms);
+            self.log.add(Level::Warn, text, now.mono_ms);
         }
     }
 
@@ -74,7 +74,7 @@ impl Engine {
             "{path} has format {}, which this version does not read; it is left as it is for the newer version that wrote it",
             foreign.version
         );
-        self.log.say(Level::Warn, text, now.mono_ms);
+        self.log.add(Level::Warn, text, now.mono_ms);
         if self.counts.newer_files.len() < MOST_NAMED {
             self.counts.newer_files.push(path);
         }
@@ -91,7 +91,7 @@ impl Engine {
                 self.prices.want_all(&observation);
                 self.matcher.restore(id, observation, now);
             }
-            Frame::MatchRecord(slot) => self.matcher.restore_match_record(*slot, now),
+            Frame::MatchRecord(record) => self.matcher.restore_match_record(*record, now),
             Frame::Told {
                 until_ms,
                 forgotten_ms,
@@ -146,7 +146,7 @@ impl Engine {
                 Err(fault) if tries < READ_TRIES => {
                     if tries == 0 {
                         let text = format!("{file} of the journal cannot be read ({fault})");
-                        self.log.say(Level::Warn, text, now.mono_ms);
+                        self.log.add(Level::Warn, text, now.mono_ms);
                     }
                     self.disk.unreadable = (tries + 1, now.mono_ms + PAUSE_MS);
                     return;

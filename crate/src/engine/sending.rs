@@ -66,7 +66,7 @@ impl Engine {
                         "no batch endpoint: a lost answer may count a call twice"
                     }
                 };
-                self.log.say(
+                self.log.add(
                     Level::Info,
                     format!("delivering to {url} ({how})"),
                     now.mono_ms,
@@ -75,7 +75,7 @@ impl Engine {
             Note::Trouble(text) => {
                 self.counts.last_error = Some(text.clone());
                 let waiting = self.calls.len() + self.journal.waiting().0;
-                self.log.say_about(
+                self.log.add_about(
                     Level::Warn,
                     &text,
                     format!(
@@ -85,7 +85,7 @@ impl Engine {
                     now.mono_ms,
                 );
             }
-            Note::ReportedTwice(other) => self.log.say_once(
+            Note::ReportedTwice(other) => self.log.add_once(
                 Level::Warn,
                 format!(
                     "AgentWatch has the calls of this gateway from \"{other}\" too: they count twice; choose one way for each gateway"

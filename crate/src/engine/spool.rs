@@ -141,7 +141,7 @@ impl Engine {
         if spool.dropped > 0 {
             let text = "the process that owns the journal has not read what this one sees for too long: model calls \
                         are lost; restart the gateway";
-            self.log.say_once(Level::Warn, text.to_owned());
+            self.log.add_once(Level::Warn, text.to_owned());
         }
         self.counts.dropped_spool_full = spool.dropped;
         self.counts.journal_error = result.err();
@@ -150,7 +150,7 @@ impl Engine {
             return true;
         };
         let text = format!("what the journal's owner is to be told cannot be written ({why})");
-        self.log.say_about(Level::Warn, "spool", text, now.mono_ms);
+        self.log.add_about(Level::Warn, "spool", text, now.mono_ms);
         self.disk.failed_until = Some(now.mono_ms + PAUSE_MS);
         false
     }
@@ -195,7 +195,7 @@ impl Engine {
         // Each is told once, and again when it has been away.
         for fault in &faults {
             if !self.disk.seen_faults.contains(fault) {
-                self.log.say(Level::Warn, fault.clone(), now.mono_ms);
+                self.log.add(Level::Warn, fault.clone(), now.mono_ms);
             }
         }
         self.disk.seen_faults = faults;

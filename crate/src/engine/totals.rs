@@ -52,7 +52,7 @@ impl Engine {
         }
         self.counts.tokens_unseen += unseen;
         // Each difference is logged in a line of its own, with its number of tokens.
-        self.log.say(
+        self.log.add(
             Level::Warn,
             format!(
                 "{} reports {unseen} tokens more than its messages showed: another plugin blocks or \

@@ -15,7 +15,7 @@ pub struct Found {
     /// The ledger's facts, in order.
     pub frames: Vec<Frame>,
     /// Calls that are final: they are not to be settled again.
-    pub finals: Vec<CallId>,
+    pub final_calls: Vec<CallId>,
     /// Torn or corrupt frames.
     pub corrupt: u64,
     /// Files of another version, which are left alone.
@@ -58,14 +58,14 @@ impl Journal {
     fn recover_segment(&mut self, kind: Kind, file: &str, bytes: &[u8], found: &mut Found) {
         // The ledger's files sort before these: all cursors are known by now.
         self.restore_cursors(found);
-        let (finals, places) = (&mut found.finals, &mut found.places);
+        let (final_calls, places) = (&mut found.final_calls, &mut found.places);
         // A call that stands there twice, since a disk failed between, is sent once: its last copy says whether it was
         // acknowledged.
         let see = |log: &mut Log, entry: Entry, payload: &[u8]| {
             if kind == Kind::Calls
                 && let Some(id) = format_v1::call_id(payload)
             {
-                finals.push(id);
+                final_calls.push(id);
                 if let Some(earlier) = places.insert(id.key(), entry) {
                     log.acknowledge_one(earlier);
                 }

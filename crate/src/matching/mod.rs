@@ -149,7 +149,7 @@ impl Matcher {
     }
 
     /// Number of match records.
-    pub fn slots(&self) -> usize {
+    pub fn match_records(&self) -> usize {
         self.records.len()
     }
 

@@ -44,7 +44,7 @@ export interface Owner {
 export class Lease {
   readonly #file: string;
   readonly owner: Owner;
-  #beat = performance.now();
+  #heartbeatAt = performance.now();
   /** The time of its file that this process set last, in ms since 1970. */
   #leftAt: number | undefined;
   #timer: NodeJS.Timeout | undefined;
@@ -76,7 +76,7 @@ export class Lease {
 
   /** Whether it is still ours. Asks the disk only where this process was held up for long enough to lose it. */
   isHeld(): boolean {
-    if (!this.#isLost && performance.now() - this.#beat > STALE_MS / 2) this.#heartbeat();
+    if (!this.#isLost && performance.now() - this.#heartbeatAt > STALE_MS / 2) this.#heartbeat();
     return !this.#isLost;
   }
 
@@ -125,7 +125,7 @@ export class Lease {
     } catch {
       // A full or a read-only disk is no reason to give up: nobody else can take it either.
     }
-    this.#beat = performance.now();
+    this.#heartbeatAt = performance.now();
   }
 }
 

@@ -12,7 +12,7 @@ export interface Engine {
   give(numbers: Float64Array, texts: string): void;
   observe(): string | undefined;
   advance(wall: number, mono: number): number;
-  said(): string | undefined;
+  logLines(): string | undefined;
   begin(wall: number, mono: number, hurry: boolean): Order | undefined;
   answered(reply: unknown, wall: number, mono: number): Order | undefined;
   wantsPrice(): [provider: string, model: string] | undefined;

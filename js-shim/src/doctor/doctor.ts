@@ -80,7 +80,7 @@ export function judge(settings: Record<string, unknown>): Judged {
     0,
   );
   engine.advance(Date.now(), performance.now());
-  const said = JSON.parse(engine.said() ?? "[]") as { text: string }[];
+  const said = JSON.parse(engine.logLines() ?? "[]") as { text: string }[];
   const { url } = JSON.parse(engine.status()) as { url: string | null };
   const problems = said.map(({ text }) => text);
   const { otlp, collector, prices, openclawPrices, byLogin, token } = settings;

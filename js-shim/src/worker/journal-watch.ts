@@ -68,7 +68,7 @@ export class JournalWatch {
     let hasNew = false;
     runner.run((engine) => {
       hasNew = engine.takeSpools(wall(), mono());
-      logLines(engine.said());
+      logLines(engine.logLines());
     });
     if (hasNew) advance();
   }

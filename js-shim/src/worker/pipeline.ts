@@ -334,7 +334,7 @@ export class Pipeline {
     let isWritten = false;
     this.#runner.run((engine) => {
       isWritten = engine.flush(this.#host.wall(), this.#host.mono());
-      this.#logLines(engine.said());
+      this.#logLines(engine.logLines());
     });
     this.#acknowledge();
     return isWritten;
@@ -477,7 +477,7 @@ export class Pipeline {
   #runDue(engine: Engine, { wall, mono }: Moment): number {
     this.#prices.answer(engine);
     const wakeInMs = engine.advance(wall, mono);
-    this.#logLines(engine.said());
+    this.#logLines(engine.logLines());
     return wakeInMs;
   }
 

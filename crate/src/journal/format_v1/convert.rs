@@ -70,7 +70,7 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
         match frame {
             Frame::Begin => Self::Begin,
             Frame::Seen(id, seen) => Self::Seen(id.0, (&**seen).into()),
-            Frame::MatchRecord(slot) => Self::MatchRecord((&**slot).into()),
+            Frame::MatchRecord(record) => Self::MatchRecord((&**record).into()),
             Frame::Closed(ids) => Self::Closed(ids.iter().map(|id| id.0).collect()),
             Frame::Gone(kind, segment, offsets) => {
                 Self::Gone((*kind).into(), *segment, offsets.clone())
@@ -108,7 +108,7 @@ impl v1::Frame<'_> {
         Some(match self {
             Self::Begin => Frame::Begin,
             Self::Seen(id, seen) => Frame::Seen(CallId(id), Box::new(seen.domain()?)),
-            Self::MatchRecord(slot) => Frame::MatchRecord(Box::new(slot.into())),
+            Self::MatchRecord(record) => Frame::MatchRecord(Box::new(record.into())),
             Self::Closed(ids) => Frame::Closed(ids.into_iter().map(CallId).collect()),
             Self::Gone(log, segment, offsets) => Frame::Gone(log.into(), segment, offsets),
             Self::Counted(session, model, counted) => {
@@ -352,7 +352,7 @@ impl From<v1::Bill<'_>> for Bill {
 }
 
 impl From<&MatchRecord> for v1::MatchRecord {
-    fn from(slot: &MatchRecord) -> Self {
+    fn from(record: &MatchRecord) -> Self {
         let MatchRecord {
             id,
             bucket,
@@ -368,7 +368,7 @@ impl From<&MatchRecord> for v1::MatchRecord {
             // Of this process alone.
             first_seen_s: _,
             clock_ms: _,
-        } = slot;
+        } = record;
         Self {
             id: id.0,
             bucket: *bucket,
@@ -386,19 +386,19 @@ impl From<&MatchRecord> for v1::MatchRecord {
 }
 
 impl From<v1::MatchRecord> for MatchRecord {
-    fn from(slot: v1::MatchRecord) -> Self {
+    fn from(record: v1::MatchRecord) -> Self {
         Self {
-            id: CallId(slot.id),
-            bucket: slot.bucket,
-            model: slot.model,
-            span: slot.span.into(),
-            started_ms: slot.started_ms.into(),
-            ended_ms: slot.ended_ms,
-            usage: slot.usage.map(Usage::from).into(),
-            seen: Surfaces::from_bits(slot.seen),
-            is_answered: slot.is_answered,
-            call_key: slot.row.into(),
-            is_unbilled: slot.is_unbilled,
+            id: CallId(record.id),
+            bucket: record.bucket,
+            model: record.model,
+            span: record.span.into(),
+            started_ms: record.started_ms.into(),
+            ended_ms: record.ended_ms,
+            usage: record.usage.map(Usage::from).into(),
+            seen: Surfaces::from_bits(record.seen),
+            is_answered: record.is_answered,
+            call_key: record.row.into(),
+            is_unbilled: record.is_unbilled,
             first_seen_s: 0,
             clock_ms: 0,
         }
