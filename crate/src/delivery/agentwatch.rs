@@ -12,7 +12,7 @@ use crate::engine::settings::{ModelName, Naming};
 /// the time of arrival.
 pub const STOCK_HISTORY_MS: u64 = 15 * 60_000;
 
-/// Whether a call's usage was reported.
+/// Whether a source reported a call's usage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageSource {

@@ -1,6 +1,7 @@
-//! The outlet to an OpenTelemetry collector. It follows both logs of the journal: sums calls up to metrics, and tells
-//! traces as spans. Its cursors, the segments' marks, are in one file with the sums, `otlp/state.awj`; a log keeps a
-//! segment until that file says that it was read. So a collector that is away holds up nobody.
+//! The outlet to an OpenTelemetry collector. It reads the journal's calls and records: it sums calls up to metrics, and
+//! sends traces as spans. One file, `otlp/state.awj`, holds the sums and a cursor per segment. The journal keeps a
+//! segment until its cursor is at the end, within the journal's disk budget, so an unreachable collector does not delay
+//! AgentWatch.
 
 use std::collections::HashMap;
 
@@ -15,22 +16,22 @@ use crate::host::{Fault, Host};
 use crate::journal::log::{Kind, Position};
 use crate::journal::{Foreign, Journal, Reader};
 
-/// How soon what was written is looked at, in ms.
+/// Delay between a journal write and its reading, in ms.
 const LOOK_AFTER_MS: u64 = 500;
-/// How often changed sums are told, in ms.
+/// Interval of metrics that have changed, in ms.
 const METRICS_EVERY_MS: u64 = 10_000;
-/// How often they are told anyhow: collectors take what is silent for gone.
+/// Interval of unchanged metrics, in ms: collectors drop a series that is silent.
 const METRICS_ANYHOW_MS: u64 = 60_000;
-/// How long a disk that failed is left alone, in ms.
+/// Pause after a failed read or write of a file, in ms.
 const PAUSE_MS: u64 = 5_000;
-/// The largest file that is read, in bytes.
+/// Maximum number of bytes that are read of a file.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
-/// The folder of the state, and of segments that versions before this one put there.
+/// Folder of the state. Earlier versions moved segments into it.
 const FOLDER: &str = "otlp";
 const STATE: &str = "otlp/state.awj";
 const NEW_STATE: &str = "otlp/state.new";
 
-/// Where to send. Its headers are not for logs.
+/// The collector's address and headers. `Debug` leaves out the headers, which may hold keys.
 #[derive(Clone, Default)]
 pub struct Target {
     /// The collector's address.
@@ -48,20 +49,20 @@ impl std::fmt::Debug for Target {
 /// A request to the collector.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// The path, behind the target's address.
+    /// Path, relative to the target's address.
     pub path: &'static str,
-    /// The JSON body.
+    /// JSON body.
     pub body: String,
 }
 
-/// What a status shows.
+/// Counters for the status.
 #[derive(Debug, Clone, Serialize)]
 pub struct CollectorStatus<'a> {
     /// The collector's address.
     pub url: &'a str,
-    /// Metrics.
+    /// Counters of `/v1/metrics`.
     pub metrics: &'a SignalCounts,
-    /// Traces.
+    /// Counters of `/v1/traces`.
     pub traces: &'a SignalCounts,
 }
 
@@ -71,18 +72,18 @@ enum Flight {
     Traces { key: String, upto: u32, spans: u64 },
 }
 
-/// A file that is read, of the journal or of the folder that versions before this one moved segments to.
+/// A segment to read: in the journal, or moved by an earlier version into [`FOLDER`].
 #[derive(Debug, Clone)]
 struct File {
     path: String,
-    /// As in the journal: the time in a moved segment's name is no part of its identity.
+    /// File name in the journal, without the time that a moved segment's name starts with.
     name: String,
     bytes: u64,
-    /// The segment's number; `None` for one that was moved.
+    /// Segment number; `None` for a moved segment.
     segment: Option<u32>,
 }
 
-/// See above.
+/// State of the outlet.
 #[derive(Debug)]
 pub struct Collector {
     target: Target,
@@ -91,14 +92,14 @@ pub struct Collector {
     metrics: Signal,
     traces: Signal,
     flight: Option<Flight>,
-    /// How large each file was when all of it was done with.
+    /// Size, in bytes, of each file when it was last read to its end, by path.
     done: HashMap<String, u64>,
-    /// How many segments there were when marks of others were forgotten.
+    /// Number of segments when cursors of removed segments were last dropped.
     segments: usize,
-    /// There may be segments that a version before this one moved.
+    /// Whether [`FOLDER`] may hold moved segments.
     has_moved: bool,
     has_news: bool,
-    /// Marks have changed, and are yet to be written.
+    /// Whether cursors or sums have changed since the state was last written.
     is_changed: bool,
     has_traces: bool,
     told_ms: Option<u64>,
@@ -106,7 +107,7 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// The outlet to a collector, for a gateway of this name.
+    /// Creates an outlet for the gateway of this name.
     pub fn new(target: Target, gateway: String, seed: u64) -> Self {
         Self {
             target,
@@ -126,18 +127,18 @@ impl Collector {
         }
     }
 
-    /// A file could not be read or written: it is tried again a while later.
+    /// Pauses after a failed read or write of a file.
     pub fn rest(&mut self, mono_ms: u64) {
         self.look_ms = Some(mono_ms + PAUSE_MS);
         self.has_traces = false;
     }
 
-    /// Where it sends.
+    /// The collector's address and headers.
     pub fn target(&self) -> &Target {
         &self.target
     }
 
-    /// What a status shows.
+    /// Counters for the status.
     pub fn status(&self) -> CollectorStatus<'_> {
         CollectorStatus {
             url: &self.target.url,
@@ -146,12 +147,12 @@ impl Collector {
         }
     }
 
-    /// Something was written: it is looked at a moment later.
+    /// Notes a journal write: the journal is read a moment later.
     pub fn wake(&mut self, mono_ms: u64) {
         self.look_ms.get_or_insert(mono_ms + LOOK_AFTER_MS);
     }
 
-    /// So many bytes of records were given up before the collector took them.
+    /// Counts bytes of records that the journal dropped before the collector accepted them, and logs a warning.
     pub fn gave_up(&mut self, bytes: u64, log: &mut Log, mono_ms: u64) {
         if bytes == 0 {
             return;
@@ -162,7 +163,7 @@ impl Collector {
         self.traces.log_trouble(&url, text.to_owned(), log, mono_ms);
     }
 
-    /// When there is something to do.
+    /// When work is due, in ms of the monotonic clock.
     pub fn next_due(&self) -> Option<u64> {
         let metrics = self.exporter.as_ref().filter(|one| !one.is_empty());
         let metrics = metrics.map(|_| self.metrics_due_ms());
@@ -183,10 +184,11 @@ impl Collector {
         due.max(self.metrics.sender.not_before_ms())
     }
 
-    /// Reads what is new in the journal, where that is due.
+    /// Reads new journal entries, if that is due. `hurry` reads at once. Adds files of another format version to
+    /// `aside`.
     ///
     /// # Errors
-    /// Where a file cannot be read or written; it is tried again.
+    /// If a file cannot be read or written. The caller retries after [`Collector::rest`].
     pub fn look(
         &mut self,
         host: &dyn Host,
@@ -216,7 +218,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Goes on from the state of an earlier process.
+    /// Loads the state of an earlier process.
     fn open(
         &mut self,
         host: &dyn Host,
@@ -226,7 +228,7 @@ impl Collector {
         if self.exporter.is_some() {
             return Ok(());
         }
-        // What is no file is replaced: sums begin anew.
+        // A damaged or missing state is replaced: the sums start at zero.
         let state = host.read(STATE, 0, MOST_BYTES).ok().flatten();
         let mut state = state.unwrap_or_default();
         if let Err(foreign) = Reader::open(&state) {
@@ -237,7 +239,8 @@ impl Collector {
         }
         let gateway = self.gateway.clone();
         self.exporter = Some(Exporter::new(&state, Resource { gateway }, now.wall_ms));
-        // A new beginning is the beginning: another one would go back behind what was told.
+        // Saved at once: cumulative metrics need one start time, and a process that restarts before the first save
+        // would choose another.
         self.is_changed = state.is_empty();
         self.save(host)
     }
@@ -253,7 +256,7 @@ impl Collector {
         Ok(())
     }
 
-    /// Files of a kind, the oldest first.
+    /// Files of a kind, oldest first.
     fn files(&mut self, host: &dyn Host, journal: &Journal, kind: Kind) -> Vec<File> {
         let mut files = Vec::new();
         if self.has_moved {
@@ -288,7 +291,7 @@ impl Collector {
         self.done.get(&file.path) == Some(&file.bytes)
     }
 
-    /// Up to where files are done with, one after the other.
+    /// Position up to which the segments are read without a gap.
     fn read_up_to(&self, files: &[File]) -> Option<Position> {
         let segments = || files.iter().filter_map(|file| Some((file.segment?, file)));
         let undone = segments().find(|(_, file)| !self.is_done(file));
@@ -305,7 +308,7 @@ impl Collector {
         Some(Position { segment, offset })
     }
 
-    /// Adds up the new calls of a file.
+    /// Adds the new calls of a file to the sums.
     fn add(
         &mut self,
         host: &dyn Host,
@@ -328,7 +331,7 @@ impl Collector {
         Ok(())
     }
 
-    /// A moved segment is removed when the state says that it is done with. One of a newer version stays.
+    /// Removes a moved segment once the written state covers it. A segment of a newer format version stays.
     fn remove_moved(&mut self, host: &dyn Host, file: &File) -> Result<(), Fault> {
         let head = host.read(&file.path, 0, crate::journal::FILE_HEADER)?;
         if Reader::open(&head.unwrap_or_default()).is_ok() {
@@ -338,7 +341,8 @@ impl Collector {
         Ok(())
     }
 
-    /// Marks of segments that are gone are of no use; numbers of moved ones may stand for others.
+    /// Drops the cursors of removed segments. While moved segments exist, all cursors stay: theirs are not in the
+    /// journal's list.
     fn forget_marks(&mut self, journal: &Journal) {
         let mut all = journal.readable(Kind::Calls);
         all.extend(journal.readable(Kind::Records));
@@ -358,10 +362,11 @@ impl Collector {
         }
     }
 
-    /// The next request, if any is due; with `hurry` sums that changed are told at once. Pauses hold all the same.
+    /// The next request, if one is due. `hurry` sends changed metrics at once, but not during a backoff. Adds files of
+    /// another format version to `aside`.
     ///
     /// # Errors
-    /// Where a file cannot be read or written; it is tried again.
+    /// If a file cannot be read or written. The caller retries after [`Collector::rest`].
     pub fn begin(
         &mut self,
         host: &dyn Host,
@@ -440,14 +445,14 @@ impl Collector {
         Ok(None)
     }
 
-    /// Takes the reply to the last request.
+    /// Handles the reply to the request in flight.
     pub fn answered(&mut self, reply: &Reply, log: &mut Log, now: Now) {
         let url = self.target.url.clone();
         match self.flight.take() {
             None => {}
             Some(Flight::Metrics) => {
                 let outcome = self.metrics.answered(&url, reply, 1, log, now.mono_ms);
-                // Sums that did not arrive are in the next ones.
+                // The next request contains these sums as well, since metrics are cumulative.
                 self.has_news |= outcome == Outcome::Later;
             }
             Some(Flight::Traces { key, upto, spans }) => {
@@ -464,7 +469,7 @@ impl Collector {
     }
 }
 
-/// A name for a state of a newer version that no file has.
+/// A free file name for the state of a newer format version.
 fn free_name(host: &dyn Host, version: u16) -> String {
     let taken = host.list(FOLDER);
     let names = std::iter::once(String::new()).chain((1..).map(|number| format!("-{number}")));

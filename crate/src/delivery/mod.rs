@@ -1,4 +1,5 @@
-//! Delivery: what is sent when, what is sent again, and the records on the wire.
+//! Delivery: the three outlets (AgentWatch's calls, AgentWatch's records, a collector's signals), their batches and
+//! retries, and the wire formats.
 
 pub mod agentwatch;
 pub mod calls;

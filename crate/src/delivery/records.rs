@@ -1,5 +1,5 @@
-//! The outlet of records to AgentWatch: traces, logs, health, metrics and cron runs. Sent behind the calls and in batches
-//! of their own, dropped before them, at least once.
+//! The outlet of records to AgentWatch: traces, logs, health, metrics and cron runs. Calls go first: records have
+//! batches of their own, and are dropped before calls are. Delivery is at least once.
 
 use std::collections::VecDeque;
 
@@ -10,28 +10,30 @@ use crate::delivery::sender::Sender;
 use crate::domain::counter::Counter;
 use crate::journal::log::Entry;
 
-/// The most bytes of records that wait in memory.
+/// Maximum total size of the queue, in bytes.
 const MAX_BYTES: usize = 512 * 1024;
-/// The most records in one batch to a stock AgentWatch, which inserts on its event loop: so many hold it for 100 ms.
+/// Maximum number of records in a batch to a stock AgentWatch, which inserts on its event loop: this many block it for
+/// about 100 ms.
 const BATCH: usize = 500;
-/// The same for receivers that know ids.
+/// Maximum number of records in a batch to a receiver that supports record ids.
 const IDS_BATCH: usize = 1_000;
-/// The most bytes in one batch, a record of more alone: a body is in memory as a whole, which a module never gives back.
+/// Maximum size of a batch, in bytes; a larger record is sent alone. The module's memory never shrinks, and it holds
+/// the whole body.
 const BATCH_BYTES: usize = 256 * 1024;
-/// They are gathered for so many times as long as calls are: nobody waits for them in the same way.
+/// Factor of the calls' flush interval for which records are gathered: records are less urgent than calls.
 const TIMES_AS_LONG: u64 = 2;
-/// How many times a batch is tried before it is taken apart.
+/// Number of failures after which a batch that is answered 500 is split.
 const TRIES_BEFORE_SPLIT: u32 = 3;
 
 #[derive(Debug)]
 struct Item {
     record: Written,
     entry: Entry,
-    /// It may be sent once the disk has everything up to this.
+    /// Journal position: the record may be sent once the disk has everything up to it.
     written_at: u64,
 }
 
-/// Records that wait, and the state of sending them.
+/// Queue of records, and the state of their delivery.
 #[derive(Debug)]
 pub struct Records {
     queue: VecDeque<Item>,
@@ -39,17 +41,17 @@ pub struct Records {
     written: u64,
     acknowledged: Vec<Entry>,
     in_flight: usize,
-    /// How many a batch may have, whatever was refused.
+    /// Maximum number of records in a batch for the kind of receiver.
     most: usize,
     sender: Sender,
-    /// Records that arrived.
+    /// Number of delivered records.
     pub delivered: u64,
-    /// Records that were dropped, by reason.
+    /// Number of dropped records by reason.
     pub dropped: Counter,
 }
 
 impl Records {
-    /// An outlet where nothing waits, beside one that gathers calls for so many ms.
+    /// Creates an outlet with an empty queue. `flush_interval_ms` is the calls' flush interval.
     pub fn new(flush_interval_ms: u64, seed: u64) -> Self {
         Self {
             queue: VecDeque::new(),
@@ -64,7 +66,7 @@ impl Records {
         }
     }
 
-    /// Tells whether the receiver knows ids.
+    /// Sets whether the receiver supports record ids.
     pub fn expect_ids(&mut self, expected: bool) {
         self.most = if expected { IDS_BATCH } else { BATCH };
     }
@@ -73,32 +75,32 @@ impl Records {
         self.sender.batch_limit().min(self.most)
     }
 
-    /// How many records wait.
+    /// Number of queued records.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether none does.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Whether there is room for one more record.
+    /// Whether the queue has room for one more record.
     pub fn has_room(&self) -> bool {
         self.bytes < MAX_BYTES
     }
 
-    /// The disk has everything up to this: those records may be sent.
+    /// Notes that the disk has everything up to `upto`: the records written by then may be sent.
     pub fn written(&mut self, upto: u64) {
         self.written = self.written.max(upto);
     }
 
-    /// The records that left since this was last asked, delivered or dropped.
+    /// Takes the journal entries of the records that were delivered or dropped since the last call.
     pub fn take_acknowledged(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.acknowledged)
     }
 
-    /// Puts a record into the queue. It may be sent once the disk has everything up to `written_at`.
+    /// Queues a record. It may be sent once the disk has everything up to `written_at`.
     pub fn push(&mut self, record: Written, entry: Entry, written_at: u64, mono_ms: u64) {
         self.bytes += record.size();
         self.queue.push_back(Item {
@@ -109,14 +111,15 @@ impl Records {
         self.sender.came(mono_ms);
     }
 
-    /// Sending is off: acknowledges everything that is on disk.
+    /// Acknowledges every durable record: sending is off.
     pub fn acknowledge_durable(&mut self) {
         let is_written = |item: &&Item| item.written_at <= self.written;
         self.leave(self.queue.iter().take_while(is_written).count());
     }
 
-    /// Lets every waiting record be kept anew: the disk had lost them. `keep` says where it stands now. They may be
-    /// sent at once, as before; from here on the disk is waited for again.
+    /// Journals every queued record again after a disk failure. `keep` appends a record and returns its new entry; the
+    /// result is the old entries. The queued records may be sent before they are durable again, later records only
+    /// after.
     pub fn journal_anew(&mut self, mut keep: impl FnMut(&Written) -> Entry) -> Vec<Entry> {
         self.written = 0;
         let anew = |item: &mut Item| {
@@ -131,7 +134,7 @@ impl Records {
         oldest.is_some_and(|item| item.written_at <= self.written)
     }
 
-    /// The next request to make now, if any.
+    /// The next request, if one is due. `hurry` skips gathering and backoff.
     pub fn begin(&mut self, mono_ms: u64, hurry: bool) -> Option<Request> {
         if self.in_flight > 0 || !self.has_sendable() {
             return None;
@@ -149,12 +152,12 @@ impl Records {
         })
     }
 
-    /// Whether more would not fit into a batch.
+    /// Whether the queue fills a batch.
     fn fills_a_batch(&self) -> bool {
         self.queue.len() >= self.limit() || self.bytes >= BATCH_BYTES
     }
 
-    /// How many records the next batch has.
+    /// Number of records in the next batch.
     fn next_batch(&self) -> usize {
         let mut bytes = 0;
         let fits = |item: &&Item| {
@@ -165,7 +168,8 @@ impl Records {
         batch.take_while(fits).count().max(1)
     }
 
-    /// When something is to be sent, on the monotonic clock.
+    /// When the next request is due, in ms of the monotonic clock; `None` while a request is in flight or no record is
+    /// durable.
     pub fn next_due(&self) -> Option<u64> {
         if self.in_flight > 0 || !self.has_sendable() {
             return None;
@@ -173,7 +177,7 @@ impl Records {
         Some(self.sender.due_ms(self.fills_a_batch()))
     }
 
-    /// Takes the reply to the last request.
+    /// Handles the reply to the request in flight.
     pub fn answered(&mut self, reply: &Reply, mono_ms: u64) {
         let size = std::mem::take(&mut self.in_flight);
         let is_patient = self.sender.failures() < TRIES_BEFORE_SPLIT;
@@ -189,7 +193,7 @@ impl Records {
             400 | 413 | 422 if size > 1 => self.sender.halve(size),
             400 | 413 | 422 => self.give_up(size, "refused"),
             500 if !is_patient && size > 1 => self.sender.halve(size),
-            // Alone and still refused: a stock server says 500 also to a log that it has already.
+            // A stock server answers 500 also to a log whose id it has already.
             500 if !is_patient => self.give_up(size, "refused"),
             _ => self.sender.failed(reply, mono_ms),
         }

@@ -1,5 +1,5 @@
-//! Reads the answers of receivers and collectors. This runs in the module for foreign formats; the engine gets the result
-//! as facts.
+//! Reads the answers of receivers and collectors. The module parses foreign formats; the engine gets the result as
+//! facts.
 
 use serde::Deserialize;
 
@@ -12,9 +12,9 @@ pub struct Reply {
     pub status: u16,
     /// `Retry-After`, in ms.
     pub retry_after_ms: Option<u64>,
-    /// Why there was no answer.
+    /// The error where there was no answer.
     pub error: Option<String>,
-    /// The fields of the body.
+    /// Fields of the body.
     pub answer: Answer,
 }
 
@@ -95,7 +95,7 @@ struct Object {
     partial_success: Partial,
 }
 
-/// OTLP's partial success. Protobuf's JSON may have numbers as texts.
+/// OTLP's partial success. Protobuf's JSON permits numbers as strings.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Partial {

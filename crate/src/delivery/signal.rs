@@ -1,4 +1,4 @@
-//! One signal's way to a collector: what is tried again and what is not, as OTLP says.
+//! Delivery of one signal (metrics or traces) to a collector. OTLP defines which answers are retried.
 
 use serde::Serialize;
 
@@ -6,22 +6,22 @@ use super::sender::Sender;
 use crate::delivery::reply::Reply;
 use crate::engine::log::{Level, Log, counted};
 
-/// What a signal came to.
+/// Counters of one signal, for the status.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SignalCounts {
-    /// Records that the collector took.
+    /// Records that the collector accepted.
     pub sent: u64,
-    /// Records that it left out of what it took.
+    /// Records that the collector rejected from requests that it accepted (OTLP's partial success).
     pub rejected: u64,
-    /// Records that it refused for good.
+    /// Records in requests that the collector refused for good.
     pub refused: u64,
-    /// Bytes that were given up for want of room.
+    /// Bytes of records that the journal dropped, for want of disk space, before the collector accepted them.
     pub given_up_bytes: u64,
-    /// Why telling failed last.
+    /// The last error; `None` after a success.
     pub last_error: Option<String>,
 }
 
-/// What a request came to.
+/// Result of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Taken,
@@ -29,7 +29,7 @@ pub(super) enum Outcome {
     Later,
 }
 
-/// One signal's way.
+/// State of one signal's delivery.
 #[derive(Debug)]
 pub(super) struct Signal {
     pub(super) path: &'static str,
@@ -53,7 +53,7 @@ impl Signal {
         self.counts.last_error = Some(trouble);
     }
 
-    /// What is tried again and what is not, as OTLP says.
+    /// Handles an answer. As OTLP/HTTP defines, no answer, 429, 502, 503 and 504 are retried; other errors are final.
     pub(super) fn answered(
         &mut self,
         url: &str,

@@ -1,4 +1,5 @@
-//! Guards: what a stock AgentWatch has of a batch whose end is unknown, found by the ids of its costs.
+//! Guards: the cost ids by which a stock AgentWatch is asked which calls of a batch it stored, after a request whose
+//! outcome is unknown.
 
 use super::{BATCH, Calls, Flight, Item, Note, Receiver, Request, TRIES_BEFORE_SPLIT};
 use crate::delivery::agentwatch;
@@ -6,18 +7,18 @@ use crate::delivery::reply::Reply;
 use crate::domain::call::CallId;
 use crate::engine::settings::Naming;
 
-/// A look-up of guards, one agent and model after the other, as the server filters by these.
+/// A look-up of guards: one request per agent and model, since the server filters by these.
 #[derive(Debug)]
 pub(super) struct LookUp {
-    /// The calls that this request asks about.
+    /// Calls that the request in flight asks about.
     asked: Vec<CallId>,
-    /// The calls still to be asked about.
+    /// Calls that later requests ask about.
     rest: Vec<CallId>,
-    /// All calls of the batch that were found so far.
+    /// Calls that the server has.
     found: Vec<CallId>,
-    /// All calls of the batch that were not found.
+    /// Calls that the server does not have.
     missing: Vec<CallId>,
-    /// It follows a try whose end is unknown, and not an answer.
+    /// Whether the look-up precedes a retry, after a request without a clear answer. Otherwise it follows a 500.
     is_before: bool,
 }
 
@@ -34,8 +35,8 @@ impl LookUp {
 }
 
 impl Calls {
-    /// Calls that a stock server may have by a try whose end is unknown. They are looked up before they are sent
-    /// again: behind a 500 nobody could tell that try from one that broke inside.
+    /// Queued calls that a stock server may have stored in a request whose outcome is unknown. They are looked up
+    /// before the retry: after a 500 to the retry, their guards would not show which of the two requests stored them.
     pub(super) fn in_doubt(&self) -> Vec<CallId> {
         if self.receiver != Receiver::Stock {
             return Vec::new();
@@ -45,7 +46,7 @@ impl Calls {
         in_doubt.map(|item| item.call.id).collect()
     }
 
-    /// How a try ended is unknown.
+    /// Marks the calls of a request whose outcome is unknown.
     pub(super) fn note_try(&mut self, ids: &[CallId]) {
         self.tries += 1;
         for item in self.queue.iter_mut().take(ids.len()) {
@@ -53,7 +54,8 @@ impl Calls {
         }
     }
 
-    /// Whether calls that are found at a server arrived whole: what went together with each of them is there too.
+    /// Whether the calls that the server has include every call that was in the same requests. If not, the server may
+    /// have stored costs without usage.
     fn are_whole(&self, found: &[CallId]) -> bool {
         let front = || self.queue.iter().take(BATCH);
         let is_found = |item: &&Item| found.contains(&item.call.id);
@@ -61,7 +63,7 @@ impl Calls {
         front().all(|item| is_found(&item) || !tries.contains(&item.tried))
     }
 
-    /// Asks which guards the server has of the next agent and model.
+    /// The request for the guards of the next agent and model.
     pub(super) fn look_up(&mut self, mut look: LookUp, naming: &Naming) -> Option<Request> {
         let names: Vec<(CallId, String, String)> = self
             .queue
@@ -102,7 +104,7 @@ impl Calls {
     ) -> Option<Request> {
         let rows = match reply.status {
             200..=299 => reply.answer.ids.as_deref(),
-            // A server that has no such thing has no guards either.
+            // A server without this endpoint has no guards.
             404 | 405 if look.is_before => Some(&[] as &[String]),
             _ => None,
         };
@@ -121,7 +123,7 @@ impl Calls {
             return self.look_up(look, naming);
         }
         let found = look.found.len() as u64;
-        // A batch that broke inside has costs whose usage may be missing, and so may one of an earlier process.
+        // A batch that a server aborted has costs whose usage may be missing; so may a batch of an earlier process.
         let is_own = |item: &Item| !item.read_back || !look.found.contains(&item.call.id);
         let are_own = self.queue.iter().take(BATCH).all(is_own);
         match look.is_before && are_own && self.are_whole(&look.found) {
@@ -137,13 +139,13 @@ impl Calls {
         match found {
             0 if look.is_before => {}
             0 => self.unguarded(&look.missing, reply, mono_ms, notes),
-            // What is missing was stopped by a guard before it: it goes with the next batch.
+            // A duplicate guard stopped the missing calls: the next batch contains them.
             _ => self.recovered(notes),
         }
         None
     }
 
-    /// A 500 for a batch of which nothing is stored: the server is ill, or one record is.
+    /// Handles a 500 to a batch of which the server stored nothing: the server is broken, or one record is refused.
     fn unguarded(&mut self, ids: &[CallId], reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
         let broken = Reply {
             status: 500,
@@ -156,7 +158,7 @@ impl Calls {
     }
 }
 
-/// A text as a query value.
+/// Percent-encodes a query value.
 fn query(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, b| {
         match b {

@@ -1,9 +1,9 @@
-//! The outlet of finished calls to AgentWatch: batches, guards, and the reason of every drop. Pure; requests and
-//! replies are values.
+//! The outlet of final calls to AgentWatch: batches, guards, and counts of dropped calls by reason. It does no I/O:
+//! requests and replies are values.
 //!
-//! A stock AgentWatch has no ids for model usage, but it inserts a batch's costs before its model
-//! usage and refuses a cost whose id it has. So every call travels as both, its cost as the guard: a
-//! batch answered 500 is looked up by its guards, and what is found there has arrived.
+//! A stock AgentWatch has no ids for model usage, but it inserts a batch's costs before its model usage, and refuses a
+//! cost whose id it has. So each call is sent as a cost and as usage. The cost's id is the guard: after a 500, the
+//! guards are looked up, and calls whose guard the server has count as arrived.
 
 mod guards;
 mod trouble;
@@ -23,68 +23,69 @@ use crate::engine::settings::{Naming, Settings};
 use crate::journal::log::Entry;
 use guards::LookUp;
 
-/// The most calls in one batch to a stock server: if it is killed inside of one, so many may have no usage.
+/// Maximum number of calls in a batch to a stock server: if the server is killed within a batch, this many calls may
+/// lose their usage.
 const STOCK_BATCH: usize = 20;
-/// The most calls in one batch to a receiver that knows ids.
+/// Maximum number of calls in a batch to a receiver that supports record ids.
 const BATCH: usize = 200;
-/// After so many failures a receiver is asked with a few calls only, until it takes them.
+/// Number of failures after which batches have at most [`PROBE_BATCH`] calls, until one is accepted.
 const FAILURES_BEFORE_PROBE: u32 = 3;
-/// How many calls that is.
+/// Maximum number of calls in a batch after [`FAILURES_BEFORE_PROBE`] failures.
 const PROBE_BATCH: usize = 10;
-/// How many times a batch answered 500 without a guard is tried before it is taken apart.
+/// Number of failures after which a batch that is answered 500, and of which nothing is stored, is split.
 const TRIES_BEFORE_SPLIT: u32 = 3;
-/// How long a receiver's kind is believed, in ms.
+/// Age, in ms, after which the receiver's kind is requested again.
 const KIND_AGE_MS: u64 = 600_000;
 
-/// What is known of the receiver.
+/// Kind of receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Receiver {
-    /// Not asked yet.
+    /// Not known yet.
     Unknown,
-    /// Knows record ids: a record sent twice is one.
+    /// Supports record ids: a record that is sent twice is stored once.
     Ids,
-    /// AgentWatch 0.1.0: guarded batches.
+    /// AgentWatch 0.1.0: batches with guards.
     Stock,
-    /// Has no `/batch`: `model_usage` alone, at least once.
+    /// Has no `/batch`: only `model_usage` is sent, at least once.
     UsageOnly,
 }
 
-/// A request to make.
+/// A request to AgentWatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Request {
-    /// The path and query, behind the configured address.
+    /// Path and query, relative to the configured address.
     pub path: String,
-    /// The JSON body; `None` makes it a GET.
+    /// JSON body; `None` for a GET.
     pub body: Option<String>,
 }
 
-/// Something that the operator should hear.
+/// A message to the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// The receiver answered for the first time, or again after trouble.
     Reached(Receiver),
-    /// Sending failed; the text says why and names the setting.
+    /// Sending failed. The text has the reason and the setting that mends it.
     Trouble(String),
-    /// The receiver has the calls of this gateway from another one as well.
+    /// Another gateway, of this name, reports the same calls to the receiver.
     ReportedTwice(String),
 }
 
-/// What was sent, for the status.
+/// Delivery counters for the status.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct CallCounts {
-    /// Calls that arrived.
+    /// Calls in batches that the receiver accepted.
     pub delivered: u64,
-    /// Calls that were found to have arrived although their answer was lost. A stock server that was killed behind
-    /// their costs has no usage of them.
+    /// Calls whose guard was found after a request whose answer was lost. Their usage is missing if the stock server
+    /// was killed between costs and usage.
     pub confirmed: u64,
-    /// Tries that failed and were made again.
+    /// Requests that failed and are retried.
     pub retried: u64,
-    /// Calls whose cost arrived in a batch that broke inside: their usage may be missing.
+    /// Calls whose cost arrived in a batch that the server aborted: their usage may be missing.
     pub ambiguous: u64,
-    /// Dropped calls by reason.
+    /// Number of dropped calls by reason.
     pub dropped: Counter,
-    /// Who else reports this gateway's calls, as the receiver said last.
+    /// Name of another gateway that reports the same calls, from the receiver's last answer about its capabilities.
     pub also_reported_by: Option<String>,
 }
 
@@ -95,21 +96,21 @@ enum Flight {
     Guards(LookUp),
 }
 
-/// A call that waits, and how many had arrived when it was first refused alone.
+/// A queued call.
 #[derive(Debug)]
 struct Item {
     call: ModelCall,
     entry: Entry,
-    /// It may be sent once the disk has everything up to this.
+    /// Journal position: the call may be sent once the disk has everything up to it.
     written_at: u64,
-    /// The last try whose end is unknown: what went together arrived together.
+    /// Number of the last request with this call whose outcome is unknown. Calls with equal numbers were in one batch.
     tried: Option<u64>,
-    /// Read from disk: an earlier process may have sent it.
+    /// Whether the call was read from the journal: an earlier process may have sent it.
     read_back: bool,
     refused_at: Option<u64>,
 }
 
-/// The queue of finished calls and the state of sending them.
+/// Queue of final calls, and the state of their delivery.
 #[derive(Debug)]
 pub struct Calls {
     queue: VecDeque<Item>,
@@ -127,7 +128,7 @@ pub struct Calls {
 }
 
 impl Calls {
-    /// An outlet where nothing waits.
+    /// Creates an outlet with an empty queue.
     pub fn new(settings: &Settings, seed: u64) -> Self {
         Self {
             queue: VecDeque::new(),
@@ -145,64 +146,64 @@ impl Calls {
         }
     }
 
-    /// What was done so far.
+    /// Delivery counters.
     pub fn counts(&self) -> &CallCounts {
         &self.counts
     }
 
-    /// How many calls wait, those under way included.
+    /// Number of queued calls, including calls in flight.
     pub fn len(&self) -> usize {
         self.queue.len()
     }
 
-    /// Whether nothing waits.
+    /// Whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.queue.is_empty()
     }
 
-    /// Whether a call waits here, or is under way.
+    /// Whether the queue has this call. Calls in flight are in the queue.
     pub fn has(&self, id: CallId) -> bool {
         self.queue.iter().any(|item| item.call.id == id)
     }
 
-    /// When the way to the receiver is free for others, on the monotonic clock: not while a request
-    /// is under way, nor while the receiver is in trouble.
+    /// When other outlets may send to the receiver, in ms of the monotonic clock: after the backoff. `None` while a
+    /// request is in flight.
     pub fn free_at(&self) -> Option<u64> {
         let free_at = self.sender.not_before_ms();
         self.flight.is_none().then_some(free_at)
     }
 
-    /// Whether the way to the receiver is free for others.
+    /// Whether other outlets may send to the receiver now.
     pub fn is_free(&self, mono_ms: u64) -> bool {
         self.free_at().is_some_and(|at| mono_ms >= at)
     }
 
-    /// When the oldest waiting call ended, in ms since 1970.
+    /// When the first queued call ended, in ms since 1970.
     pub fn oldest_ms(&self) -> Option<u64> {
         self.queue.front().map(|item| item.call.ended_ms)
     }
 
-    /// What is known of the receiver.
+    /// The receiver's kind.
     pub fn receiver(&self) -> Receiver {
         self.receiver
     }
 
-    /// The calls that AgentWatch acknowledged since this was last asked, or that were dropped.
+    /// Takes the calls that were delivered or dropped since the last call, with their journal entries.
     pub fn take_acknowledged(&mut self) -> Vec<(CallId, Entry)> {
         std::mem::take(&mut self.acknowledged)
     }
 
-    /// The calls that the server refused alone since this was last asked, with the HTTP status.
+    /// Takes the calls that the server refused singly since the last call, with the HTTP status.
     pub fn take_refused(&mut self) -> Vec<(ModelCall, u16)> {
         std::mem::take(&mut self.refused)
     }
 
-    /// The disk has everything up to this: those calls may be sent.
+    /// Notes that the disk has everything up to `upto`: the calls written by then may be sent.
     pub fn written(&mut self, upto: u64) {
         self.written = self.written.max(upto);
     }
 
-    /// Sending is off: acknowledges everything that is on disk.
+    /// Acknowledges every durable call: sending is off.
     pub fn acknowledge_durable(&mut self) {
         let written = self.written;
         let gone = self
@@ -215,13 +216,13 @@ impl Calls {
             .extend(left.map(|item| (item.call.id, item.entry)));
     }
 
-    /// From here on the disk is waited for again.
+    /// Resets the durable position after a disk failure: later calls wait for the disk again.
     pub fn wait_for_disk(&mut self) {
         self.written = 0;
     }
 
-    /// Lets every waiting call be kept anew: the disk had lost them. `keep` says where it stands now, and when
-    /// it is on disk.
+    /// Journals every queued call again after a disk failure. `keep` appends a call, and returns its new entry and the
+    /// position at which it may be sent. The result is the old entries.
     pub fn journal_anew(&mut self, mut keep: impl FnMut(&ModelCall) -> (Entry, u64)) -> Vec<Entry> {
         let anew = |item: &mut Item| {
             let (entry, written_at) = keep(&item.call);
@@ -231,17 +232,17 @@ impl Calls {
         self.queue.iter_mut().map(anew).collect()
     }
 
-    /// Counts calls that were dropped before they came here.
+    /// Counts calls that were dropped before they were queued.
     pub fn dropped(&mut self, reason: &'static str, count: u64) {
         self.counts.dropped.add_some(reason, count);
     }
 
-    /// Puts a call into the queue. It may be sent once the disk has everything up to `written_at`.
+    /// Queues a call. It may be sent once the disk has everything up to `written_at`.
     pub fn push(&mut self, call: ModelCall, entry: Entry, written_at: u64, mono_ms: u64) {
         self.put(call, entry, written_at, false, mono_ms);
     }
 
-    /// The same for a call that waited on disk alone.
+    /// Queues a call that was read from the journal.
     pub fn push_read_back(&mut self, call: ModelCall, entry: Entry, mono_ms: u64) {
         self.put(call, entry, 0, true, mono_ms);
     }
@@ -265,7 +266,7 @@ impl Calls {
         self.sender.came(mono_ms);
     }
 
-    /// The next request to make now, if any. Its reply goes to [`Calls::answered`].
+    /// The next request, if one is due; [`Calls::answered`] takes its reply. `hurry` skips gathering and backoff.
     pub fn begin(&mut self, naming: &Naming, now: Now, hurry: bool) -> Option<Request> {
         let Now { wall_ms, mono_ms } = now;
         if self.flight.is_some() || !self.has_sendable() {
@@ -290,13 +291,14 @@ impl Calls {
         Some(self.post(naming, wall_ms))
     }
 
-    /// Whether the oldest call is on disk; the others stand behind it.
+    /// Whether the first queued call is durable; the queue is in journal order.
     fn has_sendable(&self) -> bool {
         let oldest = self.queue.front();
         oldest.is_some_and(|item| item.written_at <= self.written)
     }
 
-    /// When something is to be sent, on the monotonic clock.
+    /// When the next request is due, in ms of the monotonic clock; `None` while a request is in flight or no call is
+    /// durable.
     pub fn next_due(&self) -> Option<u64> {
         if self.flight.is_some() || !self.has_sendable() {
             return None;
@@ -304,7 +306,7 @@ impl Calls {
         Some(self.sender.due_ms(self.queue.len() >= self.most()))
     }
 
-    /// Takes a reply; may at once ask for a further request (a look-up of guards).
+    /// Handles the reply to the request in flight. Returns a further request where guards are to be looked up.
     pub fn answered(
         &mut self,
         reply: &Reply,
@@ -329,7 +331,7 @@ impl Calls {
                 .is_none_or(|asked| mono_ms.saturating_sub(asked) > KIND_AGE_MS)
     }
 
-    /// How many calls the next batch may have.
+    /// Maximum number of calls in the next batch.
     fn most(&self) -> usize {
         let most = match self.receiver {
             _ if self.sender.failures() >= FAILURES_BEFORE_PROBE => PROBE_BATCH,
@@ -342,8 +344,8 @@ impl Calls {
     fn post(&mut self, naming: &Naming, wall_ms: u64) -> Request {
         let most = self.most();
         let written = self.written;
-        // A guard that is there already stops a stock server's batch behind costs whose usage is then missing:
-        // what may have arrived comes first in its batch, or in one of its own.
+        // A duplicate cost id makes a stock server abort the batch after the costs, before the usage. Possible
+        // duplicates, which are calls read from the journal, get batches of their own, per segment.
         let origin = |item: &Item| {
             let has_guards = self.receiver == Receiver::Stock && item.read_back;
             has_guards.then_some(item.entry.segment)
@@ -352,7 +354,7 @@ impl Calls {
         let is_sendable = |item: &&Item| item.written_at <= written && origin(item) == first;
         let sendable = self.queue.iter().take(most).take_while(is_sendable).count();
         let most = sendable.max(1);
-        // What was refused alone may be at fault, and goes alone.
+        // A call that was refused singly is sent singly.
         let suspect = self
             .queue
             .iter()
@@ -361,7 +363,7 @@ impl Calls {
         let size = suspect.map_or(most, |index| index.max(1));
         let calls = self.queue.iter().take(size).map(|item| &item.call);
         let ids: Vec<CallId> = calls.clone().map(|call| call.id).collect();
-        // A stock server would count what is told late in the hour of its arrival; costs have their own time.
+        // A stock server stamps usage with the time of arrival. Old calls go in costs only, which have their own time.
         let too_old = wall_ms.saturating_sub(agentwatch::STOCK_HISTORY_MS);
         let is_history = |call: &ModelCall| {
             self.receiver == Receiver::Stock
@@ -374,7 +376,7 @@ impl Calls {
                 let records: Vec<_> = calls.map(|c| agentwatch::model_usage(c, naming)).collect();
                 (
                     "/api/v1/ingest/model_usage",
-                    // Records are made of finite numbers and valid text, which always serialize.
+                    // Cannot fail: records consist of finite numbers and valid text.
                     serde_json::to_string(&records).unwrap_or_default(),
                 )
             }
@@ -457,7 +459,7 @@ impl Calls {
     }
 
     fn arrived(&mut self, ids: &[CallId]) {
-        // What was under way stands at the front.
+        // Calls in flight are at the front of the queue.
         let front: Vec<Item> = self.queue.drain(..BATCH.min(self.queue.len())).collect();
         for item in front.into_iter().rev() {
             if ids.contains(&item.call.id) {

@@ -1,11 +1,12 @@
-//! When sending fails: pauses, what is taken apart to find the record at fault, and what the operator hears.
+//! Failures: backoff, isolation of a refused record, and the operator's messages.
 
 use super::{Calls, Note};
 use crate::delivery::reply::Reply;
 use crate::domain::call::CallId;
 
 impl Calls {
-    /// Halves a refused batch, so that the record at fault is found; alone, it is dropped.
+    /// Halves a refused batch to isolate the record at fault. A batch of one call is dropped and kept in
+    /// `refused.ndjson`.
     pub(super) fn take_apart(
         &mut self,
         ids: &[CallId],
@@ -34,8 +35,8 @@ impl Calls {
         }
     }
 
-    /// Whether a 500 for this record alone may be the server's fault: so long as no other has arrived
-    /// since its first refusal. It goes behind the others then, so that they are tried.
+    /// Whether the server rather than this record may cause the 500: true until another call arrives after the record's
+    /// first refusal alone. The record moves to the end of the queue, so that the others are tried.
     fn is_server_suspect(&mut self, id: CallId) -> bool {
         let arrived = self.counts.delivered + self.counts.confirmed + self.counts.ambiguous;
         let Some(index) = self.queue.iter().position(|item| item.call.id == id) else {
@@ -67,7 +68,7 @@ impl Calls {
     }
 }
 
-/// What went wrong, with the setting that mends it.
+/// The error in words, with the setting that mends it.
 fn explain(reply: &Reply) -> String {
     let error = reply.error.as_deref().unwrap_or("no answer");
     match reply.status {

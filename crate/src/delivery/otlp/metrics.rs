@@ -1,5 +1,6 @@
-//! Sums of calls, and the metrics that they are: `gen_ai.client.token.usage` and `gen_ai.client.operation.duration` of
-//! OpenTelemetry's GenAI conventions, and what these have no name for, `agentwatch.requests` and `agentwatch.cost.usd`.
+//! Sums of calls, and their metrics: `gen_ai.client.token.usage` and `gen_ai.client.operation.duration` of
+//! OpenTelemetry's GenAI conventions, and `agentwatch.requests` and `agentwatch.cost.usd`, for which the conventions
+//! have no metric.
 
 use serde::Serialize;
 
@@ -29,10 +30,10 @@ pub const TOKEN_BOUNDS: [f64; 14] = [
 pub const DURATION_BOUNDS: [f64; 14] = [
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 ];
-/// The most models and agents that are told apart; the others are summed up in one.
+/// Maximum number of series. Calls of further models and agents go into one overflow series.
 const MAX_SERIES: usize = 500;
 
-/// How often a value fell between two boundaries; the last count is of those above all.
+/// Number of values per bucket, and their sum. The last bucket holds values above all boundaries.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Histogram {
     pub(crate) counts: [u64; 15],
@@ -51,19 +52,19 @@ impl Histogram {
     }
 }
 
-/// Calls of one agent to one model.
+/// Sums of one agent's calls to one model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Series {
     pub(crate) provider: String,
     pub(crate) model: String,
     pub(crate) agent: Option<String>,
-    /// What there was no room for.
+    /// Whether this is the overflow series: see [`MAX_SERIES`].
     pub(crate) is_overflow: bool,
     pub(crate) input: Histogram,
     pub(crate) output: Histogram,
-    /// Durations of calls that went well, that failed, and that somebody stopped.
+    /// Durations in s, by [`Outcome`]: completed, failed, aborted.
     pub(crate) durations: [Histogram; 3],
-    /// Requests and USD by the source of their cost.
+    /// Number of requests and USD, by source of the cost.
     pub(crate) costs: Vec<(CostSource, u64, f64)>,
 }
 
@@ -122,7 +123,7 @@ impl Sums {
         &mut self.0[at]
     }
 
-    /// The body for `/v1/metrics`; nothing before the first call.
+    /// JSON body for `/v1/metrics`; `None` before the first call. Times are ms since 1970.
     pub(super) fn body(&self, sender: &Sender, start_ms: u64, now_ms: u64) -> Option<String> {
         if self.0.is_empty() {
             return None;
@@ -194,7 +195,7 @@ impl Sums {
         )
     }
 
-    /// Requests, or what they cost.
+    /// Points of the requests, or of their cost in USD.
     fn counters(
         &self,
         is_requests: bool,
@@ -264,7 +265,7 @@ fn source_name(source: CostSource) -> &'static str {
     }
 }
 
-/// Sums count from their beginning on.
+/// OTLP's `AGGREGATION_TEMPORALITY_CUMULATIVE`.
 const CUMULATIVE: u8 = 2;
 
 #[derive(Serialize)]
@@ -343,8 +344,8 @@ struct Counters<'a> {
     data_points: Vec<NumberPoint<'a>>,
 }
 
-// Counts are numbers, which every decoder has to take: OpenTelemetry's own Rust types lost points whose counts were
-// texts before their version 0.30, without a word.
+// Counts are serialized as numbers, which every decoder must accept: OpenTelemetry's Rust types before 0.30 silently
+// lost points whose counts were strings.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct HistogramPoint<'a> {

@@ -1,8 +1,7 @@
-//! The way out to OpenTelemetry: follows the journal, adds its calls up to metrics, and turns its traces into spans.
+//! Export to OpenTelemetry: reads the journal's segments, sums calls up to metrics, and turns traces into spans.
 //!
-//! It reads what the engine has written, as it is on disk, and has a progress of its own: how far each of the
-//! journal's segments is added up, or was taken by the collector. Metrics are cumulative, so all of their state is a
-//! few sums for each model and agent, kept with that progress in one file. In `io.wasm`.
+//! The exporter has its own cursor in each segment. Metrics are cumulative: their state is a few sums for each model
+//! and agent, stored in one file together with the cursors.
 
 pub mod metrics;
 pub mod settings;
@@ -15,35 +14,35 @@ use self::metrics::Sums;
 use crate::journal::format_v1::sums::{self, Mark};
 use crate::journal::{self, FILE_HEADER, FRAME_HEADER, Reader, format_v1};
 
-/// A batch of traces is closed when it has so many bytes of records.
+/// Size of a batch's records, in bytes, at which it is closed.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// Who sends: OpenTelemetry's resource.
+/// The sender: OpenTelemetry's resource.
 #[derive(Debug, Clone, Default)]
 pub struct Resource {
     /// The gateway's name: `service.instance.id`, which keeps the sums of many gateways apart.
     pub gateway: String,
 }
 
-/// What is kept on disk.
+/// State on disk.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// Since when the sums count, in ms since 1970.
+    /// Start time of the sums, in ms since 1970.
     pub start_ms: u64,
-    /// The sums.
+    /// Sums by model and agent.
     pub sums: Sums,
-    /// How far each segment is done with.
+    /// Cursor in each segment.
     pub marks: Vec<Mark>,
 }
 
-/// Some traces to send.
+/// A batch of traces.
 #[derive(Debug, PartialEq)]
 pub struct Batch {
     /// The body for `/v1/traces`.
     pub body: String,
-    /// How many spans are in it.
+    /// Number of spans in the body.
     pub spans: u32,
-    /// To be told to [`Exporter::delivered`].
+    /// Cursor behind the batch: the argument of [`Exporter::delivered`].
     pub upto: u32,
 }
 
@@ -52,14 +51,16 @@ pub struct Batch {
 pub struct Exporter {
     resource: Resource,
     kept: Kept,
-    /// The calls in segments that are still there: a disk that failed has some twice.
+    /// Calls in segments that still exist, by key, with the segment's index in `known`. A disk failure can store a call
+    /// twice.
     ids: HashMap<u64, u32>,
-    /// Segments whose calls are in `ids`.
+    /// Keys of the segments whose calls are in `ids`.
     known: Vec<String>,
 }
 
 impl Exporter {
-    /// Goes on from what [`Exporter::state`] gave; where that is missing or unreadable the sums begin anew, at `now_ms`.
+    /// Restores an exporter from the bytes of [`Exporter::state`]. Where these are missing or unreadable, the sums
+    /// start at zero, at `now_ms` (ms since 1970).
     pub fn new(state: &[u8], resource: Resource, now_ms: u64) -> Self {
         let kept: Option<Kept> = Reader::open(state)
             .ok()
@@ -76,23 +77,24 @@ impl Exporter {
         }
     }
 
-    /// Whether no call was summed up yet.
+    /// Whether the sums contain no call.
     pub fn is_empty(&self) -> bool {
         self.kept.sums.0.is_empty()
     }
 
-    /// What is to be on disk before a segment that was read is given up.
+    /// The state file's content. It must be durable before a segment that was read is removed.
     pub fn state(&self) -> Vec<u8> {
         let mut bytes = journal::begin_file();
         journal::append(&mut bytes, &sums::state_bytes(&self.kept));
         bytes
     }
 
-    /// Adds up what is new in a segment of calls; the segment's key.
+    /// Adds the new calls of a segment to the sums and moves its cursor. Returns the segment's key; `None` if the bytes
+    /// are not a segment of this format version.
     pub fn calls(&mut self, name: &str, bytes: &[u8]) -> Option<String> {
         let (key, mark) = self.mark(name, bytes)?;
         let is_known = self.known.contains(&key);
-        // Those that were added up by an earlier process are looked at once more, for their ids.
+        // Calls that an earlier process added are read again for their ids.
         let from = if is_known { mark } else { FILE_HEADER as u32 };
         let segment = self.known.iter().position(|known| *known == key);
         let segment = segment.unwrap_or(self.known.len()) as u32;
@@ -114,7 +116,8 @@ impl Exporter {
         Some(key)
     }
 
-    /// The next traces of a segment of records; the segment's key, and nothing where all of it is done with.
+    /// The next traces of a segment. Returns the segment's key, and the batch; no batch where no trace is left. `None`
+    /// if the bytes are not a segment of this format version.
     pub fn traces(&mut self, name: &str, bytes: &[u8]) -> Option<(String, Option<Batch>)> {
         let (key, mark) = self.mark(name, bytes)?;
         let mut reader = Reader::within(bytes.get(mark as usize..)?);
@@ -142,7 +145,7 @@ impl Exporter {
         Some((key, Some(Batch { body, spans, upto })))
     }
 
-    /// A segment is done with up to there.
+    /// Moves a segment's cursor to `upto`.
     pub fn delivered(&mut self, key: &str, upto: u32) {
         match self.kept.marks.iter_mut().find(|mark| mark.file == key) {
             Some(mark) => mark.upto = upto,
@@ -153,11 +156,11 @@ impl Exporter {
         }
     }
 
-    /// These segments are still there; all others are forgotten.
+    /// Drops the cursors and call ids of all segments other than these.
     pub fn retain(&mut self, keys: &[String]) {
         self.kept.marks.retain(|mark| keys.contains(&mark.file));
         for index in 0..self.known.len() {
-            // Numbers of segments stand in `ids`: a place is emptied, not closed.
+            // `ids` refers to segments by index, so an entry is cleared, not removed.
             if !self.known[index].is_empty() && !keys.contains(&self.known[index]) {
                 self.known[index].clear();
                 self.ids.retain(|_, segment| *segment != index as u32);
@@ -165,7 +168,7 @@ impl Exporter {
         }
     }
 
-    /// The body for `/v1/metrics`; nothing before the first call.
+    /// JSON body for `/v1/metrics`; `None` before the first call. `now_ms` is ms since 1970.
     pub fn metrics(&self, now_ms: u64) -> Option<String> {
         self.kept
             .sums
@@ -173,7 +176,7 @@ impl Exporter {
     }
 
     fn mark(&self, name: &str, bytes: &[u8]) -> Option<(String, u32)> {
-        // Of another version: nothing of it is understood.
+        // A segment of another format version cannot be read.
         Reader::open(bytes.get(..FILE_HEADER)?).ok()?;
         let first = bytes.get(FILE_HEADER..FILE_HEADER + FRAME_HEADER)?;
         let hash = siphasher::sip::SipHasher13::new().hash(first);

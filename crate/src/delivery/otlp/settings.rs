@@ -1,4 +1,4 @@
-//! The setting `otlp`, validated: `{url, headers}`, or `true` for what OpenTelemetry's own environment variables say.
+//! The setting `otlp`, validated: `{url, headers}`, or `true` to use OpenTelemetry's own environment variables.
 
 use serde::Serialize;
 
@@ -6,22 +6,22 @@ use crate::domain::identity;
 use crate::engine::settings::check_url;
 use crate::sources::facts::Scalar;
 
-/// Where to send, and what is wrong with the setting. Not for logs: headers hold keys.
+/// The validated setting. Not for logs: headers hold keys.
 #[derive(Default, Serialize)]
 pub struct Target {
     /// The collector's address, to which `/v1/traces` and `/v1/metrics` are added.
     pub url: Option<String>,
     /// Headers for each request.
     pub headers: Vec<(String, String)>,
-    /// What is wrong, a line each; then nothing is sent.
+    /// Problems, one line each. If there are any, `url` is `None` and nothing is sent.
     pub problems: Vec<String>,
 }
 
-/// Headers that are made here.
+/// Headers that the plugin sets itself.
 const OURS: [&str; 4] = ["content-type", "content-length", "host", "user-agent"];
 
-/// Judges the setting, an object as a list of pairs; `environment` is the address and the headers of
-/// `OTEL_EXPORTER_OTLP_ENDPOINT` and `…_HEADERS`.
+/// Validates the setting; an object comes as a list of pairs. `environment` is a list of the values of
+/// `OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_EXPORTER_OTLP_HEADERS`.
 pub fn read(setting: &Scalar, environment: &Scalar) -> Target {
     let mut target = Target::default();
     match setting {
@@ -107,7 +107,7 @@ impl Target {
         }
     }
 
-    /// Its value is never shown.
+    /// Problems never contain the header's value.
     fn take_header(&mut self, setting: &str, name: &str, value: String) {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         let is_good = !name.is_empty() && name.bytes().all(is_name);
@@ -127,7 +127,7 @@ impl Target {
     }
 }
 
-/// `%20` and the like: the variable is written as W3C baggage.
+/// Decodes percent-encoding: the variable is in the format of W3C baggage.
 fn decoded(text: &str) -> String {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();

@@ -1,5 +1,5 @@
-//! A trace as the journal has it, in AgentWatch's shape, as OpenTelemetry's spans. Ids are the journal's, so a trace
-//! that is sent twice is the same one.
+//! Maps traces of the journal, which are in AgentWatch's shape, to OpenTelemetry's spans. Trace and span ids are the
+//! journal's, so a collector can recognize a trace that is sent twice.
 
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::sources::facts::Scalar;
 #[derive(Debug, Deserialize)]
 pub struct Trace {
     agent_name: String,
-    /// The root first.
+    /// Spans, the root first.
     pub spans: Vec<Span>,
 }
 
@@ -30,7 +30,7 @@ pub struct Span {
     metadata: Attributes,
 }
 
-/// A flat object, in its order.
+/// A flat object that keeps the order of its fields.
 #[derive(Debug, Default)]
 struct Attributes(Vec<(String, Scalar)>);
 
@@ -57,7 +57,7 @@ impl<'de> Deserialize<'de> for Attributes {
     }
 }
 
-/// The body for `/v1/traces`.
+/// JSON body for `/v1/traces`.
 pub(super) fn body(traces: &[Trace], sender: &Sender) -> String {
     let spans = traces.iter().flat_map(|trace| {
         let of_trace = |span| wire(span, &trace.agent_name);
@@ -72,7 +72,7 @@ pub(super) fn body(traces: &[Trace], sender: &Sender) -> String {
             }],
         }],
     };
-    // Finite numbers and valid text always serialize.
+    // Cannot fail: finite numbers and valid text always serialize.
     serde_json::to_string(&body).unwrap_or_default()
 }
 
@@ -112,7 +112,7 @@ fn wire<'a>(span: &'a Span, agent: &'a str) -> WireSpan<'a> {
     }
 }
 
-/// An attribute by its name in the conventions; the gateway is the resource's.
+/// Maps a metadata field to an attribute with its name in the GenAI conventions. The gateway is a resource attribute.
 fn attribute<'a>(name: &'a str, value: &'a Scalar) -> Option<KeyValue<'a>> {
     let key = match name {
         "gateway" => return None,

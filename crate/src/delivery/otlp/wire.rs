@@ -1,4 +1,4 @@
-//! OTLP's JSON: protobuf's, with 64-bit integers as texts.
+//! OTLP's JSON: protobuf's JSON, with 64-bit integers as strings.
 
 use serde::{Serialize, Serializer};
 
@@ -24,7 +24,7 @@ pub(super) enum AnyValue<'a> {
     Bool(bool),
 }
 
-/// A 64-bit integer.
+/// A 64-bit integer, serialized as a string.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Int(pub u64);
 
@@ -34,7 +34,7 @@ impl Serialize for Int {
     }
 }
 
-/// A time, from ms.
+/// A time in ns, from ms since 1970.
 pub(super) fn nanos(ms: u64) -> Int {
     Int(ms.saturating_mul(1_000_000))
 }
@@ -46,7 +46,7 @@ pub(super) fn text<'a>(key: &'a str, value: &'a str) -> KeyValue<'a> {
     }
 }
 
-/// Who sends.
+/// The sender's attributes.
 #[derive(Debug, Serialize)]
 pub(super) struct Resource<'a> {
     attributes: [KeyValue<'a>; 3],
@@ -64,7 +64,7 @@ impl<'a> From<&'a Sender> for Resource<'a> {
     }
 }
 
-/// What made it.
+/// The instrumentation scope.
 #[derive(Debug, Serialize)]
 pub(super) struct Scope {
     name: &'static str,
@@ -76,7 +76,7 @@ pub(super) const SCOPE: Scope = Scope {
     version: env!("CARGO_PKG_VERSION"),
 };
 
-/// OpenClaw's name of a provider, by the conventions where these have one.
+/// Maps OpenClaw's provider name to the name in the GenAI conventions, where these define one.
 pub(super) fn provider_name(provider: &str) -> &str {
     match provider {
         "amazon-bedrock" => "aws.bedrock",
