@@ -1,4 +1,4 @@
-//! Our figures against the provider's, by UTC day and model.
+//! Compares our figures with the provider's, by UTC day and model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,23 +9,23 @@ use super::Provider;
 use super::figures::{DAY_MS, Sum, Usd, start_of};
 use super::names::base;
 
-/// How far two costs may be apart for each call, in USD: gateways round the cost of a call.
+/// Permitted difference of the costs per call, in USD: gateways round a call's cost.
 const ROUNDING_USD: f64 = 1e-6;
 
-/// What became of a row.
+/// Result of a row's comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     Matched,
-    /// The same tokens at another cost.
+    /// Equal tokens, different cost.
     PriceDiffers,
-    /// Both have the model, with other tokens.
+    /// Both sides have the model, with different tokens.
     UsageDiffers,
     OnlyOurs,
     OnlyTheirs,
-    /// Not alike, on a day that has not ended or that ended less than a day ago.
+    /// Different, on a day that has not ended or that ended less than a day ago.
     Pending,
-    /// AgentWatch 0.1.0 lists the newest calls alone, and there were more.
+    /// Different, on a day for which AgentWatch 0.1.0's lists are incomplete: they have the newest calls only.
     NotWhole,
 }
 
@@ -40,7 +40,7 @@ impl Verdict {
         Self::NotWhole,
     ];
 
-    /// As in JSON.
+    /// Name in JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Matched => "matched",
@@ -54,30 +54,30 @@ impl Verdict {
     }
 }
 
-/// A model on a day.
+/// One model on one day.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Row {
     #[serde(serialize_with = "super::as_text")]
     pub day: Date,
-    /// The name that both have, or what their names have in common.
+    /// The model's name if both sides use the same names, else their common base.
     pub model: String,
     pub verdict: Verdict,
     pub ours: Option<Sum>,
     pub theirs: Option<Sum>,
-    /// Our names of it, of all days.
+    /// Our names of the model, over all days.
     pub our_names: BTreeSet<String>,
-    /// The provider's names of it, of all days.
+    /// The provider's names of the model, over all days.
     pub their_names: BTreeSet<String>,
 }
 
-/// What there is to compare.
+/// Input of a comparison.
 pub struct Sides<'a> {
     pub provider: Provider,
     pub ours: &'a BTreeMap<(Date, String), Sum>,
     pub theirs: &'a BTreeMap<(Date, String), Sum>,
-    /// Further names of the provider's, with the usual ones.
+    /// Alternative names in the provider's reports, with the usual name.
     pub aliases: &'a BTreeMap<String, String>,
-    /// Up to which day calls of ours are missing, by what a model's names have in common.
+    /// Last day with missing calls of ours, by the base of the model's name.
     pub not_whole: &'a BTreeMap<String, Date>,
     pub now_ms: u64,
 }
@@ -88,7 +88,7 @@ struct Group {
     theirs: BTreeSet<String>,
 }
 
-/// Joins both sides, by day and then by model.
+/// Joins both sides, sorted by day, then by model.
 pub fn compare(sides: &Sides) -> Vec<Row> {
     let aliases: BTreeMap<String, &str> = sides
         .aliases
@@ -111,7 +111,7 @@ pub fn compare(sides: &Sides) -> Vec<Row> {
         let group = groups.entry(base_of(name)).or_default();
         group.theirs.insert(name.clone());
     }
-    // Versions of a model are rows of their own where both sides name the same ones.
+    // Versions of a model get rows of their own if both sides use the same names.
     let row_of = |name: &str| {
         let base = base_of(name);
         match groups.get(&base) {

@@ -1,4 +1,4 @@
-//! A fake provider and a fake AgentWatch, which answer from one ledger.
+//! A fake provider and a fake AgentWatch that answer from one ledger.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -23,10 +23,10 @@ pub struct Call {
     pub cost: f64,
 }
 
-/// Tokens, calls and USD.
+/// Tokens (four kinds), calls and USD.
 type Total = ([u64; 4], u64, f64);
 
-/// Our name, the name in the answer, and the provider's name of each model.
+/// For each model: our name, the name in the answer, and the provider's name.
 pub const MODELS: [(Provider, [[&str; 3]; 2]); 3] = [
     (
         Provider::OpenAi,
@@ -92,7 +92,7 @@ pub fn record(provider: Provider, index: usize, call: &Call) -> Value {
     })
 }
 
-/// As AgentWatch 0.1.0 has it: the further fields are in `metadata`.
+/// Converts a record to AgentWatch 0.1.0's shape: further fields are in `metadata`.
 pub fn stock(mut record: Value) -> Value {
     let text = record.to_string();
     for (name, of) in [
@@ -108,7 +108,7 @@ pub fn stock(mut record: Value) -> Value {
     record
 }
 
-/// The provider's pages of a report: two days a page.
+/// The provider's pages of a report, two days each.
 pub fn pages(provider: Provider, costs: bool, calls: &[Call]) -> Vec<Value> {
     let mut days: BTreeMap<u64, BTreeMap<usize, Total>> = BTreeMap::new();
     for call in calls {
@@ -180,7 +180,7 @@ pub fn pages(provider: Provider, costs: bool, calls: &[Call]) -> Vec<Value> {
     pages
 }
 
-/// Answers until nothing more is asked. `cuts` is where bodies are cut.
+/// Answers requests until none is left. Returns their paths. `cut` is the size of the pieces of a body.
 pub fn play(invoice: &mut Invoice, calls: &[Call], is_stock: bool, cut: usize) -> Vec<String> {
     let provider = invoice.provider;
     let mut paths = Vec::new();

@@ -1,4 +1,4 @@
-//! Days, amounts of money and sums of calls.
+//! Days, money, and sums of calls.
 
 use std::ops::AddAssign;
 
@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer};
 use crate::domain::time::parse_iso;
 use crate::sources::facts::Scalar;
 
-/// The length of a day, in ms.
+/// Length of a UTC day, in ms.
 pub const DAY_MS: u64 = 86_400_000;
 
 /// The UTC day of a time in ms since 1970.
@@ -20,36 +20,36 @@ pub fn day_of(ms: u64) -> Date {
     Offset::UTC.to_datetime(at).date()
 }
 
-/// The first moment of a UTC day, in ms since 1970; 0 of earlier ones.
+/// Start of a UTC day, in ms since 1970; 0 for days before 1970.
 pub fn start_of(day: Date) -> u64 {
     let at = Offset::UTC.to_timestamp(day.at(0, 0, 0, 0));
     at.map_or(0, |at| u64::try_from(at.as_millisecond()).unwrap_or(0))
 }
 
-/// The day so many days later.
+/// The day `days` days later.
 pub fn later(day: Date, days: u64) -> Date {
     day_of(start_of(day).saturating_add(days.saturating_mul(DAY_MS)))
 }
 
-/// The day so many days earlier.
+/// The day `days` days earlier.
 pub fn earlier(day: Date, days: u64) -> Date {
     day_of(start_of(day).saturating_sub(days.saturating_mul(DAY_MS)))
 }
 
-/// A day that begins a text, such as `2026-11-01`.
+/// Parses a text that starts with a day such as `2026-11-01`.
 pub fn parse_day(text: &str) -> Option<Date> {
     let text = text.get(..10)?;
     parse_iso(&[text, "T00:00:00Z"].concat()).map(day_of)
 }
 
-/// USD, in units of 10^-18: sums of many small amounts stay exact.
+/// USD in units of 10^-18, so that sums of many small amounts are exact.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Usd(i128);
 
 impl Usd {
     const UNITS: f64 = 1e18;
 
-    /// An amount in USD; nothing where it is not finite, or more than any bill has.
+    /// Converts USD; `None` if the amount is not finite or reaches 10^12.
     pub fn of(usd: f64) -> Option<Self> {
         (usd.abs() < 1e12).then(|| Self((usd * Self::UNITS).round() as i128))
     }
@@ -62,7 +62,7 @@ impl Usd {
         self.0 == 0
     }
 
-    /// How far two amounts are apart, in USD.
+    /// Absolute difference of two amounts, in USD.
     pub fn apart(self, other: Self) -> f64 {
         Self(self.0.saturating_sub(other.0).saturating_abs()).usd()
     }
@@ -80,7 +80,7 @@ impl Serialize for Usd {
     }
 }
 
-/// A number, which some APIs write as a text.
+/// A finite number, or a string of one: some APIs send strings.
 pub fn number(told: &Scalar) -> Option<f64> {
     let value = match told {
         Scalar::Number(value) => *value,
@@ -90,7 +90,7 @@ pub fn number(told: &Scalar) -> Option<f64> {
     value.is_finite().then_some(value)
 }
 
-/// A count, `None` inside where none was told; nothing where it is negative, broken, or more than 2^53.
+/// A count: `Some(None)` if absent; `None` if it is negative, fractional, not a number, or above 2^53.
 pub fn count(told: &Scalar) -> Option<Option<u64>> {
     const MOST: f64 = 9_007_199_254_740_992.0;
     if told.is_absent() {
@@ -100,30 +100,30 @@ pub fn count(told: &Scalar) -> Option<Option<u64>> {
     ((0.0..=MOST).contains(&value) && value.fract() == 0.0).then_some(Some(value as u64))
 }
 
-/// The same, with 0 where none was told.
+/// A count, 0 if absent; `None` as for [`count`].
 pub fn count_or_0(told: &Scalar) -> Option<u64> {
     count(told).map(Option::unwrap_or_default)
 }
 
-/// What calls come to: of a model on a day, or of many.
+/// Sum of calls: of one model on one day, or of many rows.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Sum {
-    /// How many calls; `None` where a report does not tell.
+    /// Number of calls; `None` where a report has none.
     pub calls: Option<u64>,
-    /// Tokens of prompts, with those read from and written to a cache.
+    /// Prompt tokens, including cache reads and cache writes.
     pub input_tokens: u64,
-    /// Tokens of answers, with reasoning.
+    /// Output tokens, including reasoning.
     pub output_tokens: u64,
-    /// Of the prompts' tokens, those read from a cache; `None` where a report does not tell.
+    /// Prompt tokens that were read from a cache; `None` where a report has none.
     pub cache_read_tokens: Option<u64>,
-    /// Of the prompts' tokens, those written to a cache; likewise.
+    /// Prompt tokens that were written to a cache; `None` where a report has none.
     pub cache_write_tokens: Option<u64>,
-    /// `None` where no amount was told.
+    /// Cost in USD; `None` where no source has one.
     pub cost_usd: Option<Usd>,
-    /// Calls of which nobody knows the cost: 0 is in the sum for each.
+    /// Number of calls whose cost is unknown: each adds 0 USD.
     #[serde(skip_serializing_if = "is_none")]
     pub unknown_cost_calls: u64,
-    /// Calls of which nobody told the tokens: 0 is in the sum for each.
+    /// Number of calls whose usage is missing: each adds 0 tokens.
     #[serde(skip_serializing_if = "is_none")]
     pub missing_usage_calls: u64,
 }
@@ -137,7 +137,7 @@ impl Sum {
         self.input_tokens.saturating_add(self.output_tokens)
     }
 
-    /// Whether nothing was used and nothing is to be paid.
+    /// Whether tokens and cost are zero.
     pub fn is_nothing(&self) -> bool {
         self.tokens() == 0 && self.cost_usd.is_none_or(Usd::is_zero)
     }

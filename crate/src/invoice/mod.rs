@@ -1,7 +1,7 @@
-//! The invoice: our figures against what the provider's usage and cost API reports, model by UTC day.
+//! The invoice: compares our figures with the figures of the provider's usage and cost API, by model and UTC day.
 //!
-//! [`Invoice`] says which request to make next, takes the answer, and in the end has the comparison. It knows no key: the
-//! host puts that into the header that a request names.
+//! [`Invoice`] returns the next request, takes its answer, and finally returns the comparison. It holds no key: the
+//! host adds the key in the header that the request names.
 
 mod compare;
 #[cfg(test)]
@@ -30,14 +30,14 @@ use crate::formats::json_stream::Values;
 
 pub use self::requests::{Ask, Said};
 
-/// The most days of a comparison.
+/// Maximum number of days in a comparison.
 const MOST_DAYS: u64 = 366;
-/// So many days OpenRouter tells, those that have ended.
+/// Number of past days that OpenRouter reports; the current day is not among them.
 const OPENROUTER_DAYS: u64 = 30;
-/// The most bytes of an answer that is read as a whole.
+/// Maximum size, in bytes, of an answer that is buffered whole.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
-/// Whose invoice it is.
+/// The provider whose reports are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
@@ -49,7 +49,7 @@ pub enum Provider {
 impl Provider {
     pub const ALL: [Self; 3] = [Self::OpenAi, Self::Anthropic, Self::OpenRouter];
 
-    /// The name that OpenClaw has for it too.
+    /// Name of the provider in OpenClaw and in options.
     pub fn name(self) -> &'static str {
         match self {
             Self::OpenAi => "openai",
@@ -67,13 +67,13 @@ impl Provider {
     }
 }
 
-/// What was asked for, as text: options of the command.
+/// Options of the command, as text.
 #[derive(Debug, Default)]
 pub struct Wanted<'a> {
     pub provider: &'a str,
     pub since: &'a str,
     pub until: Option<&'a str>,
-    /// Further names that OpenClaw has for the provider.
+    /// Further provider ids in OpenClaw whose calls this provider bills.
     pub also: Vec<String>,
 }
 
@@ -81,7 +81,7 @@ pub struct Wanted<'a> {
 #[derive(Debug)]
 pub struct Invoice {
     provider: Provider,
-    /// The first and the last day.
+    /// First and last day, both compared.
     days: (Date, Date),
     now_ms: u64,
     steps: VecDeque<Step>,
@@ -89,20 +89,20 @@ pub struct Invoice {
     theirs: Theirs,
     ours: Ours,
     cursors: BTreeSet<String>,
-    /// The answer that is being read: a list of ours, or another body as a whole.
+    /// Parser of a list of our calls. Other bodies go into `body`.
     values: Values,
     listed: Listed,
     body: Vec<u8>,
     is_too_long: bool,
-    /// How many records of a model AgentWatch 0.1.0 has listed.
+    /// Number of distinct records of the current model in AgentWatch 0.1.0's lists.
     fresh: u64,
-    /// Up to which day calls of a model are missing, by what its names have in common.
+    /// Last day with missing calls, by the base of the model's name.
     not_whole: BTreeMap<String, Date>,
     is_stock: bool,
 }
 
 impl Invoice {
-    /// Judges the options. `now_ms` since 1970.
+    /// Validates the options. `now_ms` is ms since 1970.
     ///
     /// # Errors
     /// A sentence that names the option, its value and the mend.
@@ -173,7 +173,7 @@ impl Invoice {
         })
     }
 
-    /// The comparison, once there is nothing more to ask.
+    /// The comparison. Complete once [`Invoice::next_ask`] returns `None`.
     pub fn result(&self) -> Outcome {
         let in_days = |day: &Date| (self.days.0..=self.days.1).contains(day);
         let mut theirs = self.theirs.models.clone();
@@ -211,17 +211,17 @@ impl Invoice {
     }
 }
 
-/// A cost of no model.
+/// A charge that belongs to no model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Charge {
     #[serde(serialize_with = "as_text")]
     pub day: Date,
-    /// The provider's words for it.
+    /// The provider's description.
     pub item: String,
     pub cost_usd: Usd,
 }
 
-/// The rows of a verdict.
+/// Number of rows with one verdict, and the sums of both sides.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Group {
     pub rows: usize,
@@ -229,25 +229,25 @@ pub struct Group {
     pub theirs: Sum,
 }
 
-/// A comparison: what `--json` prints.
+/// The comparison; its JSON is the output of `--json`.
 #[derive(Debug, Serialize)]
 pub struct Outcome {
     provider: Provider,
-    /// The first and the last day, both compared.
+    /// First day, in UTC. `until` is the last day; both are compared.
     #[serde(serialize_with = "as_text")]
     since: Date,
     #[serde(serialize_with = "as_text")]
     until: Date,
     rows: Vec<Row>,
-    /// Costs of no model, which nothing of ours is compared with.
+    /// Charges that belong to no model. They are compared with nothing.
     other_charges: Vec<Charge>,
-    /// Of all rows, and of those of each verdict.
+    /// Sums of all rows (`all`), and of the rows of each verdict.
     sums: BTreeMap<&'static str, Group>,
     other_charges_usd: Usd,
     left_out: BTreeMap<&'static str, u64>,
-    /// Why rows may not match, in sentences.
+    /// Sentences that explain why rows may differ.
     notes: Vec<String>,
-    /// Whether everything that could be compared is alike.
+    /// Whether all rows match or are pending, and there are no other charges or unreadable rows.
     is_alike: bool,
 }
 
@@ -294,7 +294,7 @@ impl Outcome {
         outcome
     }
 
-    /// The exit status: 0 all is alike, 1 something differs, 2 neither side has a call.
+    /// Exit status: 0 if everything matches, 1 if something differs, 2 if neither side has a call.
     pub fn status(&self) -> u8 {
         match self.is_alike {
             true if self.rows.is_empty() => 2,
@@ -303,13 +303,13 @@ impl Outcome {
         }
     }
 
-    /// As lines of at most 80 characters. `differing` leaves out rows that match.
+    /// Lines of at most 80 characters. `differing` leaves out rows that match.
     pub fn lines(&self, differing: bool) -> Vec<String> {
         table::lines(self, differing)
     }
 }
 
-/// The UTC day that an option names: a date, a time, or so many days ago.
+/// Parses an option's UTC day: a date, a time, or a number of days or weeks before `today`.
 fn day(option: &str, text: &str, today: Date) -> Result<Date, String> {
     let text = text.trim();
     let ago = |unit: char, days: u64| {

@@ -1,18 +1,18 @@
-//! Which of our names and of the provider's names are one model: aliases (`gpt-4o`) and dated versions
-//! (`gpt-4o-2024-08-06`), with and without a provider before them.
+//! Maps a model's names on both sides to one base: aliases (`gpt-4o`) and dated versions (`gpt-4o-2024-08-06`), with or
+//! without a provider prefix.
 
 use super::Provider;
 
-/// What a model's names have in common: lower case, without provider, variant and date.
+/// The common base of a model's names: lower case, without provider, variant and date.
 pub fn base(provider: Provider, name: &str) -> String {
     let mut text = name.trim().to_lowercase();
     let prefix = [provider.name(), "/"].concat();
-    // `openrouter/auto` is a model of OpenRouter's own; elsewhere the rest names one.
+    // The prefix names the provider. `openrouter/auto` is a model of OpenRouter itself.
     if let Some(rest) = text.strip_prefix(&prefix) {
         text = rest.to_owned();
     }
     match provider {
-        // A fine-tuned model: `ft:gpt-4o-2024-08-06:company::id`. Cost items say `ft-gpt-4o-2024-08-06`.
+        // Usage has a fine-tuned model as `ft:gpt-4o-2024-08-06:company::id`; cost items have `ft-gpt-4o-2024-08-06`.
         Provider::OpenAi => {
             if let Some(rest) = text.strip_prefix("ft:") {
                 let model = rest.split(':').next().unwrap_or_default();
@@ -22,7 +22,7 @@ pub fn base(provider: Provider, name: &str) -> String {
         Provider::Anthropic => {
             text = text.trim_end_matches("[1m]").replace('.', "-");
         }
-        // A variant: `vendor/model:free`.
+        // Variants: `vendor/model:free`.
         Provider::OpenRouter => {
             if let Some((model, _)) = text.split_once(':') {
                 text = model.to_owned();
@@ -32,7 +32,7 @@ pub fn base(provider: Provider, name: &str) -> String {
     undated(provider, &text).to_owned()
 }
 
-/// A name without what names a version of the same model.
+/// Strips the part of a name that marks a version.
 fn undated(provider: Provider, name: &str) -> &str {
     if let Some(rest) = name.strip_suffix("-latest") {
         return rest;
@@ -48,7 +48,7 @@ fn undated(provider: Provider, name: &str) -> &str {
     if is_date(last) || (last.len() == 4 && is_month_day(last)) {
         return rest;
     }
-    // `claude-sonnet-4-0` stands for the first version of `claude-sonnet-4`.
+    // `claude-sonnet-4-0` is the first version of `claude-sonnet-4`.
     if provider == Provider::Anthropic && last == "0" {
         return rest;
     }

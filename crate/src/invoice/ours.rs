@@ -1,5 +1,5 @@
-//! Our calls, as a receiver lists them: `/models/calls.json` of agentwatch-receiver, a call with all its fields, and
-//! `/api/costs/usage` of AgentWatch 0.1.0, which keeps the further fields in `metadata`.
+//! Reads our calls from a receiver's list: `/models/calls.json` of agentwatch-receiver, with all fields, or
+//! `/api/costs/usage` of AgentWatch 0.1.0, which has the further fields in `metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,27 +13,27 @@ use crate::formats::json_stream::Values;
 use crate::formats::sse::Event;
 use crate::sources::facts::Scalar;
 
-/// Which of the calls count, and what they come to.
+/// Filters of our calls, and the sums of the calls that pass.
 #[derive(Debug)]
 pub struct Ours {
-    /// The providers of OpenClaw whose calls this provider bills.
+    /// Provider ids in OpenClaw whose calls this provider bills.
     names: Vec<String>,
     days: (Date, Date),
     pub models: BTreeMap<(Date, String), Sum>,
-    /// Calls and records that are in no sum, by reason.
+    /// Number of calls and records that are in no sum, by reason.
     pub left_out: BTreeMap<&'static str, u64>,
-    /// Ids of those in a list that overlaps with others.
+    /// Ids of records in overlapping lists, which count once.
     seen: BTreeSet<String>,
 }
 
-/// What a list of records had.
+/// Summary of one list of records.
 #[derive(Debug, Default)]
 pub struct Listed {
     pub records: u64,
-    /// Of AgentWatch 0.1.0's list, those that no earlier list had.
+    /// Number of records of AgentWatch 0.1.0's list that no earlier list had.
     pub fresh: u64,
     pub agents: BTreeSet<String>,
-    /// The day of the oldest.
+    /// Day of the oldest record.
     pub oldest: Option<Date>,
 }
 
@@ -56,12 +56,12 @@ struct Record {
     cost_source: Option<String>,
     usage_source: Option<String>,
     response_model: Option<String>,
-    /// The fields from `provider` on as an object, or its JSON as a text.
+    /// The fields from `provider` on, as an object or as a string of its JSON.
     metadata: Option<Box<RawValue>>,
 }
 
 impl Record {
-    /// The record itself, or what it has in `metadata`.
+    /// The object in `metadata`; without `metadata`, the record itself.
     fn details(&mut self) -> Self {
         let Some(metadata) = self.metadata.take() else {
             return std::mem::take(self);
@@ -85,7 +85,7 @@ impl Ours {
         }
     }
 
-    /// Takes a piece of a list, cut anywhere. `once` leaves out records that another list had.
+    /// Takes a piece of a list; pieces may end anywhere. `once` skips records that an earlier list had.
     pub fn feed(&mut self, values: &mut Values, bytes: &[u8], once: bool, listed: &mut Listed) {
         values.feed(bytes, &mut |event| {
             listed.records += 1;
@@ -139,12 +139,12 @@ impl Ours {
             self.leave_out("calls of other providers");
             return Some(());
         }
-        // A subscription's calls are on no API bill.
+        // The API's bill does not contain calls by subscription.
         if details.cost_source.as_deref() == Some("subscription") {
             self.leave_out("calls by subscription");
             return Some(());
         }
-        // With `modelName: "model"` nothing stands before the name, and OpenRouter's names have a slash of their own.
+        // With `modelName: "model"` the name has no provider before it, and OpenRouter's own names contain a slash.
         let asked = if prefix == provider { short } else { &model };
         let name = details.response_model.filter(|name| !name.is_empty());
         let sum = Sum {

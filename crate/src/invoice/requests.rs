@@ -1,4 +1,4 @@
-//! Which requests are made, in which order, and what their answers mean.
+//! The sequence of requests, and the handling of their answers.
 
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
@@ -9,38 +9,39 @@ use super::theirs::Report;
 use super::{Invoice, MOST_BYTES, Provider};
 use crate::formats::json_stream::Values;
 
-/// How often a request is made that fails in a way that may pass.
+/// Maximum number of tries of one request that fails temporarily.
 const MOST_TRIES: u32 = 6;
-/// How long all pauses may take together, in ms.
+/// Maximum sum of the pauses between the tries, in ms.
 const MOST_PAUSES_MS: u64 = 300_000;
-/// The most pages of a report.
+/// Maximum number of pages of the reports.
 const MOST_PAGES: usize = 1_000;
-/// The most records that AgentWatch 0.1.0 lists.
+/// Maximum number of records that AgentWatch 0.1.0 lists.
 const STOCK_PAGE: u64 = 1_000;
-/// The most calls of a download of agentwatch-receiver.
+/// Maximum number of calls that agentwatch-receiver lists.
 const DOWNLOAD: u64 = 1_000_000;
-/// The most models and agents that AgentWatch 0.1.0 is asked for one by one.
+/// Maximum number of models, and of agents per model, whose lists are requested from AgentWatch 0.1.0.
 const MOST_LISTS: usize = 2_000;
 
-/// What is asked next.
+/// A step of the comparison: a request, or a check without one.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
-    /// A page of a report.
+    /// A page of a provider's report, with its cursor.
     Report(Report, Option<String>),
-    /// Whether AgentWatch lists single calls.
+    /// AgentWatch's capabilities: whether it lists single calls.
     Kind,
-    /// Our calls of a day.
+    /// Our calls of one day.
     Day(Date),
-    /// The models of AgentWatch 0.1.0.
+    /// The models that AgentWatch 0.1.0 has.
     Models,
-    /// Its records of a model, of an agent where that is named; how many there are of the model.
+    /// AgentWatch 0.1.0's records of a model, or of one agent's calls to the model. `count` is the model's number of
+    /// records.
     Costs {
         model: String,
         agent: Option<String>,
         count: u64,
     },
-    /// All agents of a model were asked: whether that was everything. `oldest` is the last day that is surely whole
-    /// but for its beginning.
+    /// Checks, after all agents' lists, whether they contain `count` records. If not, days up to `oldest` are
+    /// incomplete: `oldest` is the day of the oldest record in the model's list.
     Judge {
         model: String,
         count: u64,
@@ -54,28 +55,28 @@ impl Step {
     }
 }
 
-/// A request to make: always a GET.
+/// A GET request.
 #[derive(Debug, Serialize, PartialEq)]
 pub struct Ask {
-    /// Whether the provider is asked, or AgentWatch.
+    /// Whether the request goes to the provider; otherwise to AgentWatch.
     pub of_provider: bool,
     /// Path and query.
     pub path: String,
-    /// The header that takes the key, and what stands before it there.
+    /// Name of the header for the key, and the text before the key in its value.
     pub key_header: [&'static str; 2],
     pub headers: Vec<[&'static str; 2]>,
 }
 
-/// What follows from an answer.
+/// What the caller does after an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
-    /// The next request.
+    /// Make the next request.
     Next,
-    /// The same again, after so many ms.
+    /// Make the same request again after this pause, in ms.
     Wait(u64),
 }
 
-/// How long the same request has been made.
+/// Tries of the current request.
 #[derive(Debug, Default)]
 pub struct Patience {
     tries: u32,
@@ -112,7 +113,7 @@ struct RefusalError {
 }
 
 impl Invoice {
-    /// The next request; nothing once all is there.
+    /// The next request; `None` once all answers are there.
     pub fn next_ask(&mut self) -> Option<Ask> {
         while let Some(Step::Judge { .. }) = self.steps.front() {
             if let Some(Step::Judge {
@@ -193,7 +194,7 @@ impl Invoice {
         }
     }
 
-    /// Takes a piece of the answer's body, cut anywhere, where its status is 200.
+    /// Takes a piece of the body of an answer with status 200. Pieces may end anywhere.
     pub fn feed(&mut self, bytes: &[u8]) {
         match self.steps.front() {
             Some(Step::Day(_)) => self
@@ -208,10 +209,10 @@ impl Invoice {
         }
     }
 
-    /// The answer has ended, with status 0 where there was none or it broke off, and `why` then says why.
+    /// Handles the end of an answer. `status` is 0 if there was no answer or it broke off; `why` then has the reason.
     ///
     /// # Errors
-    /// A sentence that says what stands in the way, and what to do.
+    /// A sentence with the obstacle and the mend.
     pub fn answered(
         &mut self,
         status: u16,
@@ -232,7 +233,7 @@ impl Invoice {
         if matches!(status, 0 | 408 | 429 | 500 | 502..=504 | 529)
             && !(status == 0 && self.has_read())
         {
-            // A list that broke off begins anew.
+            // A list that broke off is requested again from its beginning.
             self.values = Values::default();
             return self
                 .patience
@@ -276,7 +277,8 @@ impl Invoice {
         Ok(Said::Next)
     }
 
-    /// Whether a list of ours has begun: the same records again would count twice.
+    /// Whether records of a day's list were counted already: only AgentWatch 0.1.0's lists are checked for repeated
+    /// records.
     fn has_read(&self) -> bool {
         self.listed.records > 0 && matches!(self.steps.front(), Some(Step::Day(_)))
     }
@@ -343,7 +345,8 @@ impl Invoice {
         Ok(())
     }
 
-    /// A list of AgentWatch 0.1.0 has the newest records alone: where that is not all, each agent's are asked for.
+    /// Handles a list of AgentWatch 0.1.0, which has the newest records only. If the list is incomplete, requests the
+    /// list of each agent.
     fn take_costs(
         &mut self,
         model: String,
@@ -397,7 +400,7 @@ impl Invoice {
                 "openrouter.ai/settings/management-keys",
             ),
         };
-        // Nothing else of the answer is shown: it may repeat the key.
+        // Only this word of the answer is shown: other text may repeat the key.
         let word = serde_json::from_str::<Refusal>(body).ok();
         let word = word.and_then(|refusal| refusal.error?.kind);
         let word = word.filter(|word| {
@@ -428,7 +431,7 @@ impl Invoice {
     }
 }
 
-/// What AgentWatch's own refusals mean.
+/// Explains AgentWatch's refusals.
 fn refused(status: u16) -> String {
     match status {
         300..=399 | 401 | 403 => {
@@ -440,7 +443,7 @@ fn refused(status: u16) -> String {
 }
 
 impl Patience {
-    /// How long to wait before the same request.
+    /// The pause before the next try of the same request, in ms; an error after too many tries.
     fn pause(
         &mut self,
         who: &str,
@@ -474,7 +477,7 @@ impl Patience {
     }
 }
 
-/// Percent-encodes a value of a query.
+/// Percent-encodes a query value.
 fn encode(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {

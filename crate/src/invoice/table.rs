@@ -1,15 +1,15 @@
-//! A comparison for people: lines of at most 80 characters.
+//! Formats a comparison as text: lines of at most 80 characters.
 
 use super::compare::Verdict;
 use super::figures::{DAY_MS, Sum, start_of};
 use super::{Outcome, Provider};
 
-/// The most characters of a line.
+/// Maximum number of characters in a line.
 const WIDTH: usize = 80;
-/// The most charges that are listed one by one.
+/// Maximum number of charges that are listed singly.
 const MOST_CHARGES: usize = 20;
 
-/// The table, the sums and the notes.
+/// The table, the sums and the notes. `differing` leaves out rows that match.
 pub fn lines(outcome: &Outcome, differing: bool) -> Vec<String> {
     let Outcome { since, until, .. } = outcome;
     let title = outcome.provider.title();
@@ -61,7 +61,7 @@ pub fn lines(outcome: &Outcome, differing: bool) -> Vec<String> {
     out
 }
 
-/// Costs of no model, the largest first.
+/// Charges that belong to no model, the largest first.
 fn charges(outcome: &Outcome, out: &mut Vec<String>) {
     if outcome.other_charges.is_empty() {
         return;
@@ -93,7 +93,7 @@ fn sum_line(day: &str, model: &str, words: &str, side: &str, sum: Option<&Sum>) 
     line(day, model, words, side, &tokens, &cost)
 }
 
-/// Day 10, model 25, verdict 13, side 6, tokens 11 and more, cost the rest.
+/// Columns: day 10, model 25, verdict 13, side 6, tokens at least 11, cost the rest.
 fn line(day: &str, model: &str, words: &str, side: &str, tokens: &str, cost: &str) -> String {
     let model = cut(model, 25);
     let head = format!("{day:10} {model:25} {words:13} {side:6}");
@@ -117,7 +117,7 @@ fn cut(text: &str, most: usize) -> String {
     short
 }
 
-/// `1,234,567`
+/// Groups digits: `1,234,567`.
 fn grouped(count: u64) -> String {
     let digits = count.to_string();
     let mut out = String::new();
@@ -130,7 +130,7 @@ fn grouped(count: u64) -> String {
     out
 }
 
-/// An amount to a millionth of a dollar, and from 1,000 dollars on to a cent.
+/// USD with six decimals; from 1,000 USD on, with two.
 fn money(usd: f64) -> String {
     if usd.abs() < 1_000.0 {
         format!("{usd:.6}")
@@ -156,7 +156,7 @@ fn wrapped(text: &str) -> Vec<String> {
     lines
 }
 
-/// What cannot match, and what is not in the figures, a sentence each.
+/// Sentences that explain why rows may differ, and what the figures do not contain.
 pub fn notes(outcome: &Outcome, is_stock: bool, now_ms: u64) -> Vec<String> {
     let title = outcome.provider.title();
     let mut notes = Vec::new();

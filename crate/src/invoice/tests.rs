@@ -1,4 +1,4 @@
-//! Comparisons from end to end: a fake provider and a fake AgentWatch answer from one ledger.
+//! Whole comparisons: a fake provider and a fake AgentWatch answer from one ledger.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -130,7 +130,7 @@ fn each_kind_of_difference_has_a_name() {
 fn a_day_that_may_still_change_is_pending() {
     let call = one(5, 0, [100, 10, 0, 0], 0.25);
     for (now, verdict, status) in [
-        // During 2026-11-15, half a day after it, more than a day after it.
+        // Now: on 2026-11-15 itself, half a day after its end, and more than a day after its end.
         (DAY + 5 * DAY_MS + 1, "pending", 0),
         (DAY + 6 * DAY_MS + DAY_MS / 2, "pending", 0),
         (DAY + 7 * DAY_MS + 1, "only_ours", 1),
@@ -286,7 +286,7 @@ fn a_list_that_breaks_off_is_read_again_or_refused() {
             "each once, whatever was read before"
         );
         assert_eq!(invoice.ours.left_out.len(), 0);
-        // A day's list has no ids to tell its calls by.
+        // A day's list is not checked for repeated records, so it cannot be requested again.
         invoice.steps = [Step::Day(day_of(DAY))].into();
         invoice.feed(&text.as_bytes()[..text.len() - 30]);
         let why = invoice.answered(0, None, "ECONNRESET").unwrap_err();

@@ -1,18 +1,18 @@
-//! What providers report: usage and costs, by UTC day and model.
+//! Reads the providers' reports: usage and costs, by UTC day and model.
 //!
-//! OpenAI, "Usage" and "Costs" of the API reference (platform.openai.com/docs/api-reference/usage): pages of buckets with
-//! `has_more` and `next_page`; `start_time` in seconds, UTC days; `bucket_width=1d` gives at most 31 buckets of usage and
-//! 180 of costs. `input_tokens` has cached tokens in it. Costs know no model: `line_item` says
-//! `gpt-4o-2024-08-06, cached input`. `amount.value` is a number, or a text with thirty decimals.
+//! OpenAI, "Usage" and "Costs" of the API reference (platform.openai.com/docs/api-reference/usage): pages of buckets
+//! with `has_more` and `next_page`; `start_time` in seconds, UTC days; `bucket_width=1d` gives at most 31 buckets of
+//! usage and 180 of costs. `input_tokens` includes cached tokens. Costs have no field for the model: `line_item` is
+//! `gpt-4o-2024-08-06, cached input`. `amount.value` is a number, or a string with thirty decimals.
 //!
-//! Anthropic, "Usage and Cost API" (platform.claude.com/docs/en/manage-claude/usage-cost-api): likewise, times as RFC 3339;
-//! at most 31 buckets. `uncached_input_tokens` has no cached tokens in it. `amount` is cents, as a text:
-//! `"123.45"` is 1.23 USD. Costs of Priority Tier are in no report. It has no number of requests.
-//! Its successor, `/v1/organizations/analytics/usage`, is a beta of August 2026.
+//! Anthropic, "Usage and Cost API" (platform.claude.com/docs/en/manage-claude/usage-cost-api): pages of buckets with
+//! `has_more` and `next_page`; times as RFC 3339; at most 31 buckets. `uncached_input_tokens` excludes cached tokens.
+//! `amount` is cents, as a string: `"123.45"` is 1.23 USD. No report has the costs of Priority Tier or the number of
+//! requests. Its successor, `/v1/organizations/analytics/usage`, is a beta of August 2026.
 //!
-//! OpenRouter, "Get user activity" (openrouter.ai/docs/api/api-reference/analytics/get-user-activity): the last 30 UTC days
-//! that have ended, no pages. What a call with a key of one's own costs at the other provider is beside `usage`, in
-//! `byok_usage_inference`; our figure of such a call has both.
+//! OpenRouter, "Get user activity" (openrouter.ai/docs/api/api-reference/analytics/get-user-activity): the last 30 UTC
+//! days that have ended, in one page. `byok_usage_inference` is the cost, at the other provider, of calls with the
+//! user's own key; `usage` excludes it. Our figure of such a call includes both.
 
 use std::collections::BTreeMap;
 
@@ -30,21 +30,21 @@ use crate::sources::facts::Scalar;
 pub enum Report {
     Usage,
     Costs,
-    /// Both at once.
+    /// OpenRouter's activity: usage and costs in one report.
     Activity,
 }
 
-/// What was read of a provider's reports.
+/// Content of a provider's reports.
 #[derive(Debug, Default)]
 pub struct Theirs {
     pub models: BTreeMap<(Date, String), Sum>,
-    /// Costs of no model, by day and the provider's words for them.
+    /// Charges that belong to no model, by day and the provider's description.
     pub charges: BTreeMap<(Date, String), Usd>,
-    /// OpenRouter's longer names of models, with the shorter.
+    /// OpenRouter's `model_permaslug`, mapped to its `model`.
     pub aliases: BTreeMap<String, String>,
-    /// Rows that cannot be read.
+    /// Number of rows that cannot be read.
     pub unreadable: u64,
-    /// Rows of costs in another currency than USD.
+    /// Number of cost rows in a currency other than USD.
     pub foreign_currency: u64,
 }
 
@@ -61,7 +61,7 @@ struct Page<'a> {
 struct Bucket<'a> {
     start_time: Option<f64>,
     starting_at: Option<String>,
-    // OpenAI's own description of the API calls it `result`; what it answers has `results`.
+    // OpenAI's API description names this field `result`; its answers have `results`.
     #[serde(borrow, alias = "result")]
     results: Vec<&'a RawValue>,
 }
@@ -112,10 +112,10 @@ struct CacheCreation {
 }
 
 impl Theirs {
-    /// Reads an answer; the cursor of the next page.
+    /// Reads a page of a report. Returns the cursor of the next page.
     ///
     /// # Errors
-    /// It is no such report.
+    /// If the answer is not such a report.
     pub fn read(
         &mut self,
         provider: Provider,
@@ -196,7 +196,7 @@ impl Theirs {
     }
 
     fn activity(&mut self, row: Row<'_>) -> Option<()> {
-        // `2025-08-24`, or with a time behind it.
+        // A date such as `2025-08-24`, optionally followed by a time.
         let day = parse_day(&row.date?)?;
         let model = row.model?;
         let mut cost = Usd::of(number(&row.usage)?)?;
@@ -269,11 +269,11 @@ impl Bucket<'_> {
     }
 }
 
-/// The model of a line item, `gpt-4o-2024-08-06, cached input`. Others are of no model, or of another product that has
-/// one (`evals | gpt-4o, input`, `web search tool calls | gpt-4o`).
+/// The model of a line item such as `gpt-4o-2024-08-06, cached input`. `None` for an item without a model, or of
+/// another product (`evals | gpt-4o, input`, `web search tool calls | gpt-4o`).
 fn model_of_item(item: &str) -> Option<String> {
     let (model, kind) = item.rsplit_once(", ")?;
-    // `gpt-image-2-2026-04-21 text, input`
+    // Image items: `gpt-image-2-2026-04-21 text, input`.
     let model = model.split(' ').next().unwrap_or_default();
     let is_model = !model.is_empty() && !item.contains('|');
     (is_model && (kind.ends_with("input") || kind.ends_with("output"))).then(|| model.to_owned())
