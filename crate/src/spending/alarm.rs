@@ -1,20 +1,20 @@
-//! The runaway alarm: what spends more than it used to, and what fails again and again. Each incident is told twice, when
-//! it begins and when it ends.
+//! The runaway alarm: detects unusual spend and repeated failures. Each incident is reported twice: at its begin and
+//! its end.
 //!
-//! **Spend** is compared by the clock hour, for each stream of an agent: each cron job, heartbeats, subagents, a person's
-//! sessions, and those sessions while the person is away. A session is attended for [`ATTENDED_MS`] after a person's last
-//! message, and where nobody tells of persons. A stream's usual hour is the median of its last [`HOURS`] hours in which it
-//! spent anything. The alarm is at the most of
-//! - [`LEAST_USD`] ([`LEAST_AT_NIGHT_USD`] for heartbeats and cron jobs from 0 to 6 o'clock: below nobody gets up),
-//! - four times the usual hour, and the usual hour and eight times the spread around it,
-//! - twice the dearest hour before: the same run may lie in one hour or in two.
+//! **Spend** is compared per clock hour, for each stream of an agent: each cron job, heartbeats, subagents, a user's
+//! attended sessions, and sessions without attendance. A session is attended for [`ATTENDED_MS`] after a user's last
+//! message, and always if no source reports users' messages. A stream's usual hour is the median of its last [`HOURS`]
+//! hours with spend. The threshold is the maximum of
+//! - [`LEAST_USD`] ([`LEAST_AT_NIGHT_USD`] for heartbeats and cron jobs from 0 to 6 o'clock),
+//! - four times the usual hour, and the usual hour plus eight times its spread,
+//! - twice the most expensive hour: one run may lie in one hour or in two.
 //!
-//! Before a stream has [`LEARNED`] such hours it is compared with a fixed figure: [`UNKNOWN_USD`], and
-//! [`UNKNOWN_AT_NIGHT_USD`] for heartbeats and cron jobs at night. What a person attends is never told of below
-//! [`ATTENDED_USD`]: working at other things than yesterday is ordinary, and who sees it may stop it.
+//! A stream with fewer than [`LEARNED`] such hours has a fixed threshold: [`UNKNOWN_USD`], or [`UNKNOWN_AT_NIGHT_USD`]
+//! for heartbeats and cron jobs at night. The threshold of an attended stream is at least [`ATTENDED_USD`]: its work
+//! varies from day to day, and the user sees it and can stop it.
 //!
-//! An incident of spend ends with the first hour that is below the alarm. One that lasts for [`ACCEPTED_MS`] is the new
-//! usual, and ends with that. Hours of an incident are no part of what is usual.
+//! An incident of spend ends with the first hour below the threshold, or after [`ACCEPTED_MS`]: its hours then become
+//! part of the usual ones. Until then, hours of an incident do not count as usual.
 //!
 //! **Loops** of failing tools and of retries: see `loops.rs`.
 
@@ -27,60 +27,61 @@ use super::window::{DAY_MS, HOUR_MS};
 use super::{Nano, robust, window};
 use crate::domain::identity::key_of;
 
-/// How long a person's message makes a session an attended one, in ms.
+/// Time for which a user's message makes a session attended, in ms.
 pub const ATTENDED_MS: u64 = HOUR_MS;
-/// The least that is alarmed of, in USD an hour.
+/// Lowest threshold, in USD per hour.
 pub const LEAST_USD: f64 = 5.0;
-/// The same for heartbeats and cron jobs at night.
+/// Lowest threshold for heartbeats and cron jobs at night, in USD per hour.
 pub const LEAST_AT_NIGHT_USD: f64 = 2.5;
-/// What a stream with no past may spend in an hour, in USD.
+/// Threshold of a stream without a past, in USD per hour.
 pub const UNKNOWN_USD: f64 = 25.0;
-/// The same for heartbeats and cron jobs at night.
+/// Threshold of heartbeats and cron jobs at night without a past, in USD per hour.
 pub const UNKNOWN_AT_NIGHT_USD: f64 = 10.0;
-/// What a person may spend in an hour at least, in USD: 200 calls of half a dollar, a dear hour of coding.
+/// Lowest threshold of an attended stream, in USD per hour: 200 calls at 0.50 USD, an expensive hour of coding.
 pub const ATTENDED_USD: f64 = 100.0;
-/// From how many hours a stream has a past.
+/// Number of hours from which a stream has a past.
 pub const LEARNED: usize = 5;
-/// How many hours make the past.
+/// Maximum number of hours in the past.
 pub const HOURS: usize = 48;
-/// An incident that lasts so long, in ms, is the new usual.
+/// Duration, in ms, from which an incident's spend becomes usual.
 pub const ACCEPTED_MS: u64 = DAY_MS;
 
-/// So many times the usual hour.
+/// Threshold as a multiple of the usual hour.
 const TIMES: f64 = 4.0;
-/// So many times the spread above the usual hour.
+/// Threshold above the usual hour, as a multiple of the spread.
 const SPREADS: f64 = 8.0;
-/// So many times the dearest hour.
+/// Threshold as a multiple of the most expensive hour.
 const DEAREST: f64 = 2.0;
-/// The hour in which nights end.
+/// Hour of the clock at which the night ends. It begins at 0.
 const NIGHT_ENDS: i8 = 6;
-/// The most streams; the one that spent longest ago gives way.
+/// Maximum number of streams; beyond it the stream that spent longest ago is dropped.
 const MAX_STREAMS: usize = 256;
 
-/// What runs away.
+/// Kind of incident.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
-    /// A stream spends more than it used to.
+    /// A stream spends more than usual.
     Spend,
-    /// A heartbeat or a cron job does so at night.
+    /// A heartbeat or a cron job spends more than usual at night.
     NightSpend,
-    /// A tool fails again and again.
+    /// A tool fails repeatedly.
     ToolLoop,
-    /// Calls of the model fail and are tried again.
+    /// Model calls fail and are retried.
     Retries,
 }
 
-/// An incident. What does not apply is `None` or zero.
+/// An incident. Fields that do not apply are `None` or zero.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
-    /// What runs away.
+    /// Kind.
     pub kind: Kind,
     /// When it began, in ms since 1970.
     pub began_ms: u64,
     /// The agent.
     pub agent: Option<String>,
-    /// The session, as it may leave: of spend the one whose call was one too many.
+    /// The session's key, in the form that may leave the host. For spend: the session whose call exceeded the
+    /// threshold.
     pub session: Option<String>,
     /// What started the runs.
     pub trigger: Option<String>,
@@ -88,16 +89,16 @@ pub struct Incident {
     pub job: Option<String>,
     /// The tool.
     pub tool: Option<String>,
-    /// What was spent in the hour when it began, and in the whole when it ends.
+    /// USD of the hour when it begins; USD of the whole incident when it ends.
     pub usd: Nano,
-    /// What is usual in an hour; `None` without a past.
+    /// USD of a usual hour; `None` without a past.
     pub usual: Option<Nano>,
     /// Failures in a row.
     pub count: u64,
 }
 
 impl Incident {
-    /// For people.
+    /// Text for users.
     pub fn words(&self) -> String {
         let mut whose = format!("agent {}", self.agent.as_deref().unwrap_or("(none)"));
         for (name, value) in [(", job ", &self.job), (", session ", &self.session)] {
@@ -127,7 +128,7 @@ impl Incident {
     }
 }
 
-/// What is to be told.
+/// A change to report.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Told {
     /// An incident began.
@@ -136,30 +137,30 @@ pub enum Told {
     Ended(Incident),
 }
 
-/// What was seen of a session.
+/// An event of a session.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Seen<'a> {
-    /// A call is final, and cost this much.
+    /// A final call.
     Call {
-        /// What it cost.
+        /// Its cost.
         usd: Nano,
     },
-    /// A person's message began a turn: `run.started` or `session.turn.created` with the trigger `user`,
-    /// `message:received`, a user's message.
+    /// A user's message began a turn: `run.started` or `session.turn.created` with the trigger `user`,
+    /// `message:received`, or a user's message.
     Person,
-    /// The model answered: an assistant's message, or `model.call.completed`. The same answer may be told twice.
+    /// The model answered: an assistant's message, or `model.call.completed`. Sources may report one answer twice.
     Answered,
-    /// A call of the model failed (an abort is none), a run was tried again (`run.attempt` above 1), or another model took
-    /// over (`model.failover`).
+    /// A model call failed (aborts excluded), a run was retried (`run.attempt` above 1), or another model took over
+    /// (`model.failover`).
     Retry,
-    /// A tool ended: `after_tool_call`, or `tool.execution.completed` and `.error`.
+    /// A tool call ended: `after_tool_call`, `tool.execution.completed` or `tool.execution.error`.
     Tool {
         /// Its name.
         name: &'a str,
         /// Whether it failed.
         has_failed: bool,
     },
-    /// The gateway found a loop: `tool.loop`.
+    /// The gateway detected a loop: `tool.loop`.
     Loop {
         /// The tool's name.
         name: &'a str,
@@ -172,26 +173,26 @@ pub enum Seen<'a> {
     },
 }
 
-/// What a stream of calls spends.
+/// Spend of a stream of calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Stream {
     key: u64,
-    /// The current hour since 1970.
+    /// Current hour, in hours since 1970.
     hour: u64,
     spent: Nano,
-    /// Hours that are over, in which anything was spent, outside of incidents.
+    /// Spend of past hours with spend, without hours of incidents.
     past: Vec<Nano>,
-    /// Hours of the incident.
+    /// Spend of the past hours of the open incident.
     odd: Vec<Nano>,
     open: Option<Incident>,
-    /// Whether it is a person's and attended.
+    /// Whether it belongs to a user and is attended.
     is_attended: bool,
-    /// Whether it works at night on its own.
+    /// Whether it consists of heartbeats or of a cron job, which run at night.
     is_clockwork: bool,
 }
 
 impl Stream {
-    /// Below this nothing is alarmed of, whatever is usual.
+    /// Lowest threshold of the stream, in USD per hour.
     fn least(&self, is_night: bool) -> f64 {
         match (self.is_attended, is_night && self.is_clockwork) {
             (true, _) => ATTENDED_USD,
@@ -200,7 +201,7 @@ impl Stream {
         }
     }
 
-    /// The usual hour, and what is alarmed of.
+    /// The usual hour and the threshold.
     fn bounds(&self, is_night: bool) -> (Option<Nano>, Nano) {
         let least = self.least(is_night);
         let past: Vec<f64> = self.past.iter().map(|hour| hour.usd()).collect();
@@ -217,17 +218,17 @@ impl Stream {
         (Some(Nano::of_usd(usual)), Nano::of_usd(most))
     }
 
-    /// Goes on to the hour of this time. What ended with the one before.
+    /// Moves to the hour of `at_ms`. Returns the incident that ended with the hour before.
     fn advance(&mut self, at_ms: u64, zone: &TimeZone) -> Option<Told> {
         let hour = at_ms / HOUR_MS;
         if hour <= self.hour {
-            // A clock that was set back goes on with the same hour, under its new name.
+            // A clock that was set back continues the same hour, under its new number.
             self.hour = hour;
             return None;
         }
         let (_, most) = self.bounds(is_night(zone, self.hour * HOUR_MS));
         let is_odd = self.open.is_some() && self.spent > most;
-        // Where an hour passed without a call, an incident is over too.
+        // An hour without a call ends an incident, too.
         let is_over = !is_odd || hour > self.hour + 1;
         let spent = std::mem::take(&mut self.spent);
         self.hour = hour;
@@ -253,7 +254,7 @@ impl Stream {
     }
 }
 
-/// Remembers an hour in which something was spent.
+/// Adds an hour with spend.
 fn keep(hours: &mut Vec<Nano>, spent: Nano) {
     if spent > Nano(0) {
         let surplus = (hours.len() + 1).saturating_sub(HOURS);
@@ -266,16 +267,16 @@ fn is_night(zone: &TimeZone, at_ms: u64) -> bool {
     window::hour_of(zone, at_ms) < NIGHT_ENDS
 }
 
-/// See the module. State for the journal.
+/// Streams and loops. Stored in the journal.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Alarm {
-    /// The one that spent last is the last.
+    /// Sorted by last spend.
     streams: Vec<Stream>,
     loops: Loops,
 }
 
 impl Alarm {
-    /// Takes in what was seen at this time. What is to be told.
+    /// Handles an event. Returns the incidents that begin or end.
     pub fn see(&mut self, who: &Who, seen: Seen, at_ms: u64, zone: &TimeZone) -> Vec<Told> {
         let mut told = self.loops.see(who, seen, at_ms);
         if let Seen::Call { usd } = seen {
@@ -284,7 +285,7 @@ impl Alarm {
         told
     }
 
-    /// What ended by the time that passed.
+    /// Returns the incidents that ended by time.
     pub fn tick(&mut self, at_ms: u64, zone: &TimeZone) -> Vec<Told> {
         let mut told = self.loops.tick(at_ms);
         let streams = self.streams.iter_mut();
@@ -292,7 +293,7 @@ impl Alarm {
         told
     }
 
-    /// The incidents that have not ended.
+    /// The open incidents.
     pub fn open(&self) -> impl Iterator<Item = &Incident> {
         let spend = self
             .streams
@@ -306,7 +307,7 @@ impl Alarm {
         let is_clockwork = who.job.is_some() || ["cron", "heartbeat"].contains(&trigger);
         let is_attended = !is_clockwork && self.loops.is_attended(who, at_ms);
         let word = |text: &Option<String>| text.clone().unwrap_or_default();
-        // A person's session without the person is a stream of its own.
+        // Unattended sessions of an agent are one stream, whatever their trigger.
         let class = match (is_clockwork, is_attended) {
             (false, false) => "alone",
             _ => trigger,
@@ -351,7 +352,7 @@ impl Alarm {
             stream.open = Some(incident);
         }
         if self.streams.len() >= MAX_STREAMS {
-            // An incident that nobody would end any more ends.
+            // A dropped stream ends its open incident.
             let gone = self.streams.remove(0).open;
             told.extend(gone.map(Told::Ended));
         }

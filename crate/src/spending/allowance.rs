@@ -1,30 +1,31 @@
-//! The brake: what was spent of each allowance in its window, and whether the next call may pass.
+//! The brake: counts the spend of each allowance in its window, and decides whether the next call may pass.
 //!
-//! **Spend** is counted when a call ends, by its true figure: USD from the cost, whatever its source; tokens of the whole
-//! prompt and of the answer. A call belongs to the window in which it ended. One that is told of after that window closed
-//! (the session store may tell of old calls) is counted as `late`, and in no later window. A call of unknown cost counts its
-//! tokens, and as `unpriced`.
+//! **Spend** is counted when a call ends: USD from the call's cost, whatever its source; tokens of the whole prompt and
+//! the output. A call belongs to the window in which it ended. A call that is reported after that window closed (the
+//! session store may report old calls) is counted as `late`, and in no later window. A call of unknown cost adds its
+//! tokens, and is counted as `unpriced`.
 //!
-//! **Warnings** come once a window at 80 % and once at 100 %; a single call that passes both gives the second alone.
+//! **Warnings** are given once per window at 80 % and once at 100 %; a call that passes both levels gives the second
+//! only.
 //!
-//! **A call may pass** under an allowance that stops, if what was spent, what calls under way will cost and what this one
-//! will cost fit into the limit. What a call will cost is the robust mean of the last calls of that model and agent, else
-//! of that model, else of all calls, else nothing. So calls that run at once pass the limit by the errors of these means,
-//! not by their number; before the first call ever ended nothing is known, and calls that begin together then all pass.
-//! Where nothing was spent and nothing is under way one call always passes: a mean that is wrong cannot lock a window.
-//! A call under way is released when it ends, or after [`UNDER_WAY_MS`].
+//! **A call may pass** an allowance that stops, if the spend plus the expected cost of pending calls and of this call
+//! is within the limit. The expected cost is the robust mean of the last calls of the agent and model, else of the
+//! model, else of all calls, else zero. So concurrent calls exceed the limit by the errors of these means, not by their
+//! number; calls that begin before the first call ever ended all pass. If the spend is zero and no call is pending, one
+//! call always passes: a wrong mean cannot lock a window. A pending call is released when it ends, or after
+//! [`UNDER_WAY_MS`].
 //!
-//! **A lift** lets all calls pass for a time. They are counted all the same.
+//! **A lift** lets all calls pass for a time. They are still counted.
 //!
-//! **Clocks**: windows follow the wall clock, and only go forward. Where it is set back before the window's begin, the
-//! window and its sums stay until the wall clock passes the window's end, or until the process has run for the usual
-//! length of the window by the monotonic clock; then the window is the wall clock's. So setting a clock back opens nothing,
-//! and one that was set years ahead and back again locks for no longer than one window. A lift ends when either clock says
-//! so.
+//! **Clocks**: windows follow the wall clock, forward only. If the wall clock is set back before the window's begin,
+//! the window and its sums stay until the wall clock passes the window's end, or until the process has run for the
+//! window's usual length by the monotonic clock; then the wall clock's window begins. So setting the clock back opens
+//! no window, and a clock that was years ahead and is corrected locks a window for no longer than its usual length. A
+//! lift ends when either clock reaches its end.
 //!
-//! **State** is [`State`], and [`Entry`] is what changes it: a state and the entries since then, applied in order, give
-//! the same state again, but for what is left of a lift or of a clock set back: running time between the last entry and a
-//! kill is not known. Calls under way are not in it: they died with the process.
+//! **State** is [`State`], changed by [`Entry`]: a state and the later entries, applied in order, restore the state.
+//! The exceptions are the remaining time of a lift and the wait after a clock was set back: the running time between
+//! the last entry and a kill is unknown. Pending calls are not part of the state: they end with the process.
 
 use indexmap::IndexMap;
 
@@ -37,23 +38,23 @@ use super::{Nano, recent};
 use crate::domain::call::{Cost, CostSource, Usage};
 use crate::domain::time::Now;
 
-/// How long a call is under way at most, in ms: longer than providers let an answer take.
+/// Maximum time, in ms, for which a call is pending: longer than providers permit for an answer.
 pub const UNDER_WAY_MS: u64 = 15 * 60_000;
-/// The most calls under way; the oldest gives way.
+/// Maximum number of pending calls; beyond it the oldest is released.
 const MAX_UNDER_WAY: usize = 4_096;
-/// The longest lift, in ms.
+/// Longest lift, in ms.
 const MAX_LIFT_MS: u64 = 31 * DAY_MS;
-/// When warnings come, in percent of the limit.
+/// Levels of warnings, in percent of the limit.
 const LEVELS: [u8; 2] = [80, 100];
 
-/// A call that ended, as the ledger tells it.
+/// A final call.
 #[derive(Debug, Clone, Copy)]
 pub struct Ended<'a> {
-    /// Whose it is.
+    /// Its attribution.
     pub who: &'a Who,
     /// `provider/model`.
     pub model: &'a str,
-    /// What it cost.
+    /// Its cost.
     pub cost: Cost,
     /// Its tokens.
     pub usage: Option<Usage>,
@@ -70,75 +71,75 @@ pub enum Verdict {
     Stop(Box<Stop>),
 }
 
-/// Why a call may not pass.
+/// Reason for a refusal.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stop {
     /// The allowance, in words.
     pub allowance: String,
-    /// What was spent in its window.
+    /// Spend in the current window.
     pub spent: Limit,
-    /// What may be.
+    /// The limit.
     pub limit: Limit,
-    /// When the window is over, in ms since 1970.
+    /// End of the window, in ms since 1970.
     pub resets_at_ms: u64,
-    /// In how many seconds that is; at least 1.
+    /// Seconds until the end of the window; at least 1.
     pub retry_after_s: u64,
-    /// For the person at the other end: names the allowance, and how to lift it.
+    /// Message for the user: names the allowance, and the command that lifts it.
     pub message: String,
 }
 
-/// An allowance is spent, or nearly.
+/// A warning: an allowance has reached 80 % or 100 %.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Warning {
     /// The allowance, in words.
     pub allowance: String,
     /// 80 or 100.
     pub percent: u8,
-    /// What was spent.
+    /// Spend in the window.
     pub spent: Limit,
-    /// What may be.
+    /// The limit.
     pub limit: Limit,
     /// The window.
     pub window: Window,
     /// Whether calls are refused from 100 % on.
     pub then: Then,
-    /// For the log.
+    /// Message for the log.
     pub message: String,
 }
 
-/// A call that has begun and not ended.
+/// A pending call.
 #[derive(Debug, Clone)]
 struct UnderWay {
-    /// A bit for each allowance that it falls under.
+    /// Bit set of the allowances that apply to the call, by index in `held`.
     fits: u64,
     amount: Amount,
     until_mono: u64,
 }
 
-/// An allowance that holds.
+/// An allowance in force.
 #[derive(Debug)]
 struct Held {
     allowance: Allowance,
     scope: u64,
     mark: u64,
-    /// The place of its meter.
+    /// Index of its meter.
     place: usize,
 }
 
-/// See the module.
+/// The allowances in force, their spend, and the pending calls.
 #[derive(Debug)]
 pub struct Brake {
     held: Vec<Held>,
     state: State,
     under_way: IndexMap<u64, UnderWay>,
     last_mono: Option<u64>,
-    /// Calls under way that never ended, or were too many.
+    /// Number of pending calls that were released without an end, by age or by [`MAX_UNDER_WAY`].
     pub given_up: u64,
 }
 
 impl Brake {
-    /// A brake with the state that an earlier process left. Scopes that no allowance has any more are forgotten. At most
-    /// [`settings::MOST`] allowances hold.
+    /// Restores a brake from the state of an earlier process. Meters of scopes without an allowance are dropped. At
+    /// most [`settings::MOST`] allowances apply.
     pub fn new(allowances: Vec<Allowance>, state: State) -> Self {
         let mut meters: Vec<Meter> = Vec::new();
         let mut held = Vec::new();
@@ -173,31 +174,31 @@ impl Brake {
         }
     }
 
-    /// The state, for a snapshot.
+    /// The state to be stored in a snapshot.
     pub fn state(&self) -> &State {
         &self.state
     }
 
-    /// Each allowance with what was spent of it.
+    /// Each allowance with its meter.
     pub fn allowances(&self) -> impl Iterator<Item = (&Allowance, &Meter)> {
         let meters = &self.state.meters;
         let each = self.held.iter();
         each.filter_map(|held| Some((&held.allowance, meters.get(held.place)?)))
     }
 
-    /// How many calls are under way.
+    /// Number of pending calls.
     pub fn under_way(&self) -> usize {
         self.under_way.len()
     }
 
-    /// Whether all calls pass for a time, and until when by the wall clock.
+    /// End of the current lift by the wall clock, in ms since 1970; `None` without a lift.
     pub fn lifted_until(&mut self, now: Now) -> Option<u64> {
         self.advance(now);
         let lift = self.state.lift?;
         Some(lift.until_ms.min(now.wall_ms.saturating_add(lift.left_ms)))
     }
 
-    /// The entry of a call that ended: to be written, then applied.
+    /// The entry of a call that ended: the caller writes it, then applies it.
     pub fn spent(&mut self, call: &Ended, now: Now) -> Entry {
         let usage = call.usage.unwrap_or_default();
         let fitting = self
@@ -210,7 +211,7 @@ impl Brake {
         Entry::Spent(Spent {
             at_ms: now.wall_ms,
             ran_ms: self.ran(now),
-            // No call ends later than it is told of.
+            // Sources may report an end in the future.
             ended_ms: call.ended_ms.min(now.wall_ms),
             scopes,
             pair: recent::pair(call.who.agent.as_deref(), call.model),
@@ -224,7 +225,7 @@ impl Brake {
         })
     }
 
-    /// The entry by which all calls pass for a time, in ms; for 0 a lift is over.
+    /// The entry that lets all calls pass for `for_ms`; 0 ends a lift.
     pub fn lift(&self, for_ms: u64, now: Now) -> Entry {
         let left_ms = for_ms.min(MAX_LIFT_MS);
         Entry::Lift(Lift {
@@ -233,7 +234,7 @@ impl Brake {
         })
     }
 
-    /// Applies what was written, now or by an earlier process. What is to be warned of.
+    /// Applies an entry, new or from the journal. Returns new warnings.
     pub fn apply(&mut self, entry: &Entry) -> Vec<Warning> {
         match entry {
             Entry::Lift(lift) => self.state.lift = Some(*lift).filter(|lift| lift.left_ms > 0),
@@ -242,14 +243,14 @@ impl Brake {
         Vec::new()
     }
 
-    /// What is to be warned of though no call ended: the operator may have lowered a limit.
+    /// Returns warnings that need no new call: the operator may have lowered a limit.
     pub fn tick(&mut self, now: Now) -> Vec<Warning> {
         self.advance(now);
         self.warnings()
     }
 
-    /// Whether a call may pass that begins now. It is under way from then on if it has a `key`, which its end is told
-    /// with; without one it is only asked.
+    /// Whether a call that begins now may pass. With a `key` it is then pending until [`Brake::release`]; without one
+    /// the call is only judged.
     pub fn admit(&mut self, key: Option<u64>, who: &Who, model: &str, now: Now) -> Verdict {
         self.advance(now);
         let pair = recent::pair(who.agent.as_deref(), model);
@@ -275,12 +276,12 @@ impl Brake {
         Verdict::Pass
     }
 
-    /// A call that was under way has ended. Whether it was.
+    /// Releases a pending call. Returns whether it was pending.
     pub fn release(&mut self, key: u64) -> bool {
         self.under_way.shift_remove(&key).is_some()
     }
 
-    /// The allowance that stops a call: of several the one that is closed longest.
+    /// The allowance that stops a call; of several, the one whose window ends last.
     fn stop(&self, key: Option<u64>, who: &Who, next: Amount, now: Now) -> Option<Stop> {
         let fitting = self.fits(who);
         let allowances = self.allowances().enumerate();
@@ -299,7 +300,7 @@ impl Brake {
             let taken = meter.spent.plus(begun);
             let all = number(taken.plus(next).like(allowance.limit));
             let is_first = spent == 0 && count == 0;
-            // Where nothing is known of the next call, the limit itself is the end.
+            // Without a known mean, the next call is expected to cost nothing: the limit itself is the bound.
             let is_over = number(taken.like(allowance.limit)) >= limit || all > limit;
             is_over && !is_first
         });
@@ -333,7 +334,7 @@ impl Brake {
         })
     }
 
-    /// A bit for each allowance that a call falls under.
+    /// Bit set of the allowances that apply to a call.
     fn fits(&self, who: &Who) -> u64 {
         let fitting = self.held.iter().enumerate();
         let fitting = fitting.filter(|(_, held)| held.allowance.fits(who));
@@ -346,7 +347,7 @@ impl Brake {
         self.pass_lift(spent.at_ms, spent.ran_ms);
         for (held, meter) in placed(&self.held, &mut self.state.meters) {
             let is_hit = spent.scopes.contains(&meter.scope);
-            // Told of a moment after its window ended, before anything else was.
+            // Reported just after its window ended, before any other entry closed the window.
             let is_last =
                 is_hit && meter.window.has(spent.ended_ms) && spent.at_ms >= meter.window.ends_ms;
             if is_last {
@@ -398,14 +399,14 @@ impl Brake {
             .take_if(|lift| lift.left_ms == 0 || wall_ms >= lift.until_ms);
     }
 
-    /// How long the process ran since this was last asked.
+    /// Running time since the last call of this function, in ms.
     fn ran(&mut self, now: Now) -> u64 {
         let last = self.last_mono.replace(now.mono_ms);
         now.mono_ms.saturating_sub(last.unwrap_or(now.mono_ms))
     }
 }
 
-/// Each meter once, with an allowance of its scope: these have the same windows.
+/// Each meter with one allowance of its scope: allowances of one scope have the same windows.
 fn placed<'a>(
     held: &'a [Held],
     meters: &'a mut [Meter],
@@ -414,7 +415,7 @@ fn placed<'a>(
     meters.filter_map(|(place, meter)| Some((held.iter().find(|held| held.place == place)?, meter)))
 }
 
-/// What is to be warned of the allowances with this meter.
+/// New warnings of the allowances with this meter.
 fn warnings_of(held: &[Held], place: usize, meter: &mut Meter) -> Vec<Warning> {
     let mut warnings = Vec::new();
     for Held {
@@ -457,7 +458,10 @@ fn warnings_of(held: &[Held], place: usize, meter: &mut Meter) -> Vec<Warning> {
     warnings
 }
 
-/// How long a lift is to last, in ms, from `30m`, `1h` or `2d`, at most 31 days; else what is wrong.
+/// Parses the duration of a lift: `30m`, `1h` or `2d`, at most 31 days. Returns ms.
+///
+/// # Errors
+/// A sentence with the value and the mend.
 pub fn lift_ms(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let unit_ms = match text.bytes().last() {

@@ -1,18 +1,21 @@
-//! The prompt cache: money that reads saved and that writes took, and incidents where a session's cached share collapses.
+//! The prompt cache: USD that reads saved and that writes cost, and incidents in which a session loses its cached
+//! prompt.
 //!
-//! **Saved** is what cache reads would have cost more as input; **extra** is what cache writes cost more than input. Both
-//! by the model's rates, which come in as an argument. Writes that are kept for an hour cost twice the input.
+//! **Saved** is the cost of cache reads at the input rate, minus their cost. **Extra** is the cost of cache writes,
+//! minus their cost at the input rate. The model's rates are an argument. Writes that are kept for an hour cost twice
+//! the input rate.
 //!
-//! **An incident**: what one call read from the cache or wrote to it is what the next call of that session can read. If it
-//! reads less than half of that, and at least [`LEAST_TOKENS`] less, the rest was lost, and paid again as cache write or
-//! as input; the difference to the rate of reads is the incident's price. A prompt that only grows reads all of it, however
-//! small its share becomes. Calls of which half was not cached before cannot lose it.
+//! **An incident**: the tokens that one call read from the cache or wrote to it can be read by the session's next call.
+//! If that call reads at most half of these tokens, and at least [`LEAST_TOKENS`] fewer, the others were lost, and paid
+//! again as cache write or as input. The difference to the read rate is the incident's cost. A prompt that only grows
+//! still reads all of these tokens, however small their share becomes. A call of which less than half was cached cannot
+//! lose its cache.
 //!
-//! **Its cause**, the first that holds: the session was reset; it was compacted; the model is another one; the time since
-//! the last call is beyond the cache's life (5 minutes, or an hour where the session wrote such entries; Anthropic's and
-//! Gemini's figures, and the shortest of OpenAI's); the fixed prompt has another size (`promptStats`); the prompt is less
-//! than 60 % of the last one, as after a compaction that nobody told of; else it is not known: the provider dropped the
-//! entry, or the history was changed.
+//! **Its cause** is the first that applies: the session was reset; it was compacted; the model changed; the time since
+//! the last call exceeds the life of a cache entry (5 minutes, or an hour if the session wrote such entries; figures of
+//! Anthropic and Gemini, and the shortest of OpenAI's); the fixed prompt changed its size (`promptStats`); the prompt
+//! is smaller than 60 % of the last one, as after an unreported compaction. Otherwise the cause is unknown: the
+//! provider dropped the entry, or the history changed.
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -24,30 +27,31 @@ use crate::domain::call::Usage;
 use crate::domain::identity::key_of;
 use crate::pricing::price::{Tier, WRITE_1H_RATE};
 
-/// The life of a cache entry since its last use, in ms.
+/// Life of a cache entry after its last use, in ms.
 pub const LIFE_MS: u64 = 5 * 60_000;
-/// The life of an entry that was written for an hour, in ms.
+/// Life of an entry that was written for an hour, in ms.
 pub const LONG_LIFE_MS: u64 = HOUR_MS;
-/// A smaller loss is none to tell of: a tool's answer takes as much. Providers cache from 1,024 to 4,096 tokens on.
+/// Smallest loss, in tokens, that is an incident: one tool result can be as large. Providers cache prompts from 1,024
+/// to 4,096 tokens on.
 pub const LEAST_TOKENS: u64 = 4_096;
-/// A prompt that is smaller than this part of the last one lost history.
+/// A prompt smaller than this fraction of the last one lost history.
 const SHRUNK: f64 = 0.6;
-/// The most sessions that are remembered; the one untouched longest gives way.
+/// Maximum number of sessions; beyond it the session unused longest is dropped.
 const MAX_SESSIONS: usize = 1_024;
 
-/// Money, by the rates of one call.
+/// Cache savings and costs by a model's rates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Money {
-    /// What reads saved.
+    /// USD saved by reads.
     pub saved: Nano,
-    /// What writes cost.
+    /// USD paid for writes.
     pub written: Nano,
-    /// What of that is more than the same tokens would have cost as input.
+    /// The part of `written` above the input rate.
     pub extra: Nano,
 }
 
 impl Money {
-    /// Of a call, `write_1h` of whose cache writes are kept for an hour.
+    /// Figures of one call. `write_1h` is the number of cache-write tokens that are kept for an hour.
     pub fn of(usage: &Usage, write_1h: u64, rates: &Tier) -> Self {
         let [_, input, _, read, write] = *rates;
         let write_1h = write_1h.min(usage.cache_write);
@@ -68,26 +72,26 @@ impl Money {
     }
 }
 
-/// Why a cached prompt was lost, as far as events tell.
+/// Likely cause of a cache loss.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cause {
-    /// The session was reset, or is a new one under its key.
+    /// The session was reset, or its key belongs to a new session.
     Reset,
     /// The history was compacted.
     Compaction,
-    /// Another model, or another provider.
+    /// The model or the provider changed.
     Model,
-    /// More time since the last call than the cache keeps entries.
+    /// The session was idle for longer than the cache keeps entries.
     Idle,
-    /// The system prompt or the tools have another size.
+    /// The size of the system prompt or of the tools changed.
     FixedPrompt,
-    /// The provider dropped the entry, or the history was changed.
+    /// The provider dropped the entry, or the history changed.
     Unknown,
 }
 
 impl Cause {
-    /// All, in the order of [`Day::incidents`].
+    /// All causes, in the order of [`Day::incidents`].
     pub const ALL: [Self; 6] = [
         Self::Reset,
         Self::Compaction,
@@ -97,7 +101,7 @@ impl Cause {
         Self::Unknown,
     ];
 
-    /// For people.
+    /// Text for users.
     pub fn words(self) -> &'static str {
         match self {
             Self::Reset => "the session was reset",
@@ -110,7 +114,7 @@ impl Cause {
     }
 }
 
-/// A call, as far as the cache goes.
+/// The fields of a call that concern the cache.
 #[derive(Debug, Clone, Copy)]
 pub struct Call<'a> {
     /// The session's key.
@@ -119,45 +123,45 @@ pub struct Call<'a> {
     pub model: &'a str,
     /// Its tokens.
     pub usage: Usage,
-    /// Of the cache writes those that are kept for an hour.
+    /// Cache-write tokens that are kept for an hour.
     pub write_1h: u64,
-    /// When it began, in ms since 1970; when it ended, where that is not known.
+    /// When it began, in ms since 1970; its end if the begin is unknown.
     pub began_ms: u64,
-    /// When it ended.
+    /// When it ended, in ms since 1970.
     pub ended_ms: u64,
-    /// Characters of system prompt and tools, where `promptStats` tells them.
+    /// Characters of the system prompt and the tools, from `promptStats`.
     pub fixed_chars: Option<u64>,
-    /// USD per 1M tokens, where they are known.
+    /// USD per 1M tokens, if known.
     pub rates: Option<&'a Tier>,
 }
 
-/// A cached prompt was lost.
+/// A session lost its cached prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Incident {
-    /// When, in ms since 1970.
+    /// When the call ended, in ms since 1970.
     pub at_ms: u64,
-    /// Why, likely.
+    /// Likely cause.
     pub cause: Cause,
-    /// Tokens that were in the cache and were not read.
+    /// Cached tokens that the call did not read.
     pub lost_tokens: u64,
-    /// What they cost more than by reading; `None` without rates.
+    /// Additional cost of these tokens over reading them; `None` without rates.
     pub extra: Option<Nano>,
-    /// The share of the prompt that could have been read, 0 to 1.
+    /// Share of the prompt that could have been read, 0 to 1.
     pub expected_share: f64,
-    /// The share that was.
+    /// Share of the prompt that was read, 0 to 1.
     pub share: f64,
     /// Time since the session's last call, in ms.
     pub idle_ms: u64,
 }
 
-/// What is remembered of a session.
+/// State of a session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Session {
     key: u64,
     model: u64,
     ended_ms: u64,
     prompt: u64,
-    /// Tokens that the cache has of its prompt.
+    /// Cached tokens of its prompt.
     cached: u64,
     is_long: bool,
     fixed_chars: Option<u64>,
@@ -165,40 +169,40 @@ struct Session {
     was_compacted: bool,
 }
 
-/// Sums of a day.
+/// Sums of one day.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Day {
-    /// What the cache saved and took.
+    /// Cache savings and costs.
     pub money: Money,
-    /// How many incidents, and their price, by [`Cause::ALL`].
+    /// Number of incidents and their cost, by [`Cause::ALL`].
     pub incidents: [(u64, Nano); 6],
 }
 
-/// See the module. State for the journal.
+/// Sessions and sums by day. Stored in the journal.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cache {
-    /// The one touched last is the last.
+    /// Sorted by last use.
     sessions: Vec<Session>,
-    /// By days of the zone that calls were told with.
+    /// By day, in the zone passed to [`Cache::call`].
     pub days: Daily<Day, 70>,
 }
 
 impl Cache {
-    /// The session was reset: its next call has another history.
+    /// Notes a reset: the session's next call has another history.
     pub fn reset(&mut self, session: &str) {
         if let Some(session) = self.known(session) {
             session.was_reset = true;
         }
     }
 
-    /// The session's history was compacted.
+    /// Notes a compaction of the session's history.
     pub fn compacted(&mut self, session: &str) {
         if let Some(session) = self.known(session) {
             session.was_compacted = true;
         }
     }
 
-    /// A call with usage ended. The incident, where the cached prompt was lost.
+    /// Adds a call with usage. Returns the incident if the call lost the cached prompt.
     pub fn call(&mut self, call: &Call, zone: &TimeZone) -> Option<Incident> {
         let last = self.take(call.session);
         let incident = last.as_ref().and_then(|last| last.lost_by(call));
@@ -287,7 +291,8 @@ impl Session {
     }
 }
 
-/// What lost tokens cost more than by reading them: as writes as far as the call has any, else as input.
+/// Additional cost of lost tokens over reading them: as cache writes up to the call's number of these, the rest as
+/// input.
 fn price_of(lost_tokens: u64, call: &Call, rates: &Tier) -> Nano {
     let [_, input, _, read, write] = *rates;
     let written = lost_tokens.min(call.usage.cache_write);

@@ -1,4 +1,4 @@
-//! Sums by days of the calendar, for a bounded number of days.
+//! Sums by calendar day, for a bounded number of days.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -6,20 +6,20 @@ use serde::{Deserialize, Serialize};
 
 use super::window::{DAY_MS, begin_of, date_of};
 
-/// A date as a number: days since 1970-01-01.
+/// Days since 1970-01-01.
 pub type Day = u64;
 
-/// The day of a moment in a zone.
+/// Day of a time (ms since 1970) in a zone.
 pub fn day_of(zone: &TimeZone, at_ms: u64) -> Day {
     number(date_of(zone, at_ms))
 }
 
-/// The number of a date; 0 for those before 1970.
+/// Number of a date; 0 before 1970.
 pub fn number(date: Date) -> Day {
     begin_of(&TimeZone::UTC, date).unwrap_or_default() / DAY_MS
 }
 
-/// The last `MAX` days that have a sum, in their order.
+/// The last `MAX` days that have a sum, in ascending order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Daily<T, const MAX: usize>(Vec<(Day, T)>);
 
@@ -30,7 +30,7 @@ impl<T, const MAX: usize> Default for Daily<T, MAX> {
 }
 
 impl<T: Default, const MAX: usize> Daily<T, MAX> {
-    /// The sum of a day, to add to; `None` where that day was forgotten already.
+    /// The sum of a day, for changes; `None` if the day was dropped already.
     pub fn at(&mut self, day: Day) -> Option<&mut T> {
         let place = match self.0.binary_search_by_key(&day, |(known, _)| *known) {
             Ok(place) => place,
@@ -45,7 +45,7 @@ impl<T: Default, const MAX: usize> Daily<T, MAX> {
         self.0.get_mut(place).map(|(_, sum)| sum)
     }
 
-    /// The sum of a day, if there is one.
+    /// The sum of a day.
     pub fn get(&self, day: Day) -> Option<&T> {
         let place = self
             .0
@@ -54,13 +54,13 @@ impl<T: Default, const MAX: usize> Daily<T, MAX> {
         self.0.get(place).map(|(_, sum)| sum)
     }
 
-    /// The days that have a sum.
+    /// All days with a sum.
     pub fn days(&self) -> impl DoubleEndedIterator<Item = (Day, &T)> {
         self.0.iter().map(|(day, sum)| (*day, sum))
     }
 
-    /// The complete days before `today`, `most` at most. The first day that has a sum is none: it began before the
-    /// plugin did. Days without a sum are among them.
+    /// The complete days before `today`, at most `most`, including days without a sum. The first day with a sum is
+    /// incomplete: it began before the plugin did.
     pub fn complete(&self, today: Day, most: u64) -> std::ops::Range<Day> {
         let first = self.0.first().map_or(today, |(day, _)| *day);
         let begin = (first + 1).max(today.saturating_sub(most));

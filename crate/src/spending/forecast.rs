@@ -1,14 +1,15 @@
-//! What will have been spent by the end of the month, from the sums of days.
+//! Forecast of the month's spend from the sums of its days.
 //!
-//! Expected is what was spent in this month so far, and for each day that is left the robust mean of the complete days
-//! before today, of the last 28 at most (whole weeks, as weekends differ). One runaway day counts as the second dearest.
+//! The expected spend is the month's spend so far, plus, for each remaining day, the robust mean of the complete days
+//! before today: at most the last 28 (whole weeks, since weekends differ). One runaway day counts as the second most
+//! expensive.
 //!
-//! The range is made of the days' 10 % and 90 % quantiles (of less than a week the least and the dearest day): their
-//! distance from the mean, times √(d + d²/n) for d days that are left and n complete ones, as sums of days that do not
-//! depend on each other spread, and as the mean itself is uncertain. About three months of four end within it; of few
-//! days it is wide, and `from_days` says so.
+//! The range comes from the 10 % and 90 % quantiles of the days (with less than a week of days, from the cheapest and
+//! the most expensive day): their distance from the mean, times √(d + d²/n) for d remaining and n complete days. The
+//! first term is the spread of a sum of independent days, the second is the uncertainty of the mean. About three of
+//! four months end within the range; with few days it is wide, and `from_days` shows their number.
 //!
-//! Nothing that was spent more makes any of the figures less.
+//! All figures are monotonic: more spend never reduces one.
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -17,41 +18,41 @@ use super::daily::{Daily, day_of};
 use super::window::{DAY_MS, Per, Window};
 use super::{Nano, robust};
 
-/// Of how many complete days the forecast is, at most.
+/// Maximum number of complete days in the forecast.
 const MOST_DAYS: u64 = 28;
-/// From this many days on quantiles say more than the extremes.
+/// Number of days from which quantiles replace the extremes.
 const WEEK: usize = 7;
-/// The quantile below the range; as much is above.
+/// Fraction of the days below the range, and above it.
 const OUTSIDE: f64 = 0.1;
 
-/// What was spent on each day: two months and a week.
+/// Spend by day, for two months and a week.
 pub type Days = Daily<Nano, 70>;
 
-/// Counts what a call cost.
+/// Adds a call's cost.
 pub fn add(days: &mut Days, zone: &TimeZone, ended_ms: u64, usd: Nano) {
     if let Some(sum) = days.at(day_of(zone, ended_ms)) {
         *sum = sum.plus(usd);
     }
 }
 
-/// See the module. In USD.
+/// The forecast of a month, in USD.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Forecast {
-    /// In this month so far.
+    /// Spend of the month so far.
     pub spent_usd: f64,
-    /// At the month's end.
+    /// Expected spend at the month's end.
     pub expected_usd: f64,
-    /// The lower end of the range.
+    /// Lower end of the range.
     pub low_usd: f64,
-    /// The upper end of the range.
+    /// Upper end of the range.
     pub high_usd: f64,
-    /// From how many complete days.
+    /// Number of complete days.
     pub from_days: usize,
     /// When the month ends, in ms since 1970.
     pub month_ends_ms: u64,
 }
 
-/// The forecast of the month that `now_ms` is in; `None` before the first complete day.
+/// The forecast of the month that contains `now_ms` (ms since 1970); `None` before the first complete day.
 pub fn forecast(days: &Days, zone: &TimeZone, now_ms: u64) -> Option<Forecast> {
     let month = Window::of(Per::Month, zone, now_ms);
     let today = day_of(zone, now_ms);
@@ -66,7 +67,7 @@ pub fn forecast(days: &Days, zone: &TimeZone, now_ms: u64) -> Option<Forecast> {
     let high = robust::quantile(&complete, 1.0 - outside)?;
     let spent_usd: f64 = (day_of(zone, month.starts_ms)..=today).map(usd).sum();
     let left = month.ends_ms.saturating_sub(now_ms) as f64 / DAY_MS as f64;
-    // Of the days to come, and of the mean of the days that were; never more than all of them together.
+    // Spread of the remaining days and of the mean; at most the sum of the days' distances.
     let known = complete.len() as f64;
     let spread = (left + left * left / known).sqrt().min(left);
     let end = |edge: f64| spent_usd + (left - spread) * mean + spread * edge;
@@ -74,7 +75,7 @@ pub fn forecast(days: &Days, zone: &TimeZone, now_ms: u64) -> Option<Forecast> {
     Some(Forecast {
         spent_usd,
         expected_usd,
-        // The mean may lie outside where nearly all days are alike.
+        // The mean may lie outside the quantiles if nearly all days are alike.
         low_usd: end(low).min(expected_usd),
         high_usd: end(high).max(expected_usd),
         from_days: complete.len(),

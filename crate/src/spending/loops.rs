@@ -1,17 +1,17 @@
-//! Loops: tools and calls of the model that fail again and again in a session.
+//! Loops: tools and model calls that fail repeatedly in a session.
 //!
-//! **Tools**: failures of one tool are counted once for each answer of the model, since one answer may ask for many calls
-//! that all fail for one reason. Where no answers are told each failure counts. A loop is
-//! - [`IN_A_ROW`] failures of one tool, or [`OF_ALL`] of several in turn, while no tool succeeded;
-//! - [`STUBBORN`] failures of one tool that did not succeed in between, whatever other tools did: a test that fails
-//!   until the code is right is ordinary;
+//! **Tools**: failures of a tool are counted once per answer of the model, since one answer may request many calls that
+//! fail for one reason. Where no source reports answers, each failure counts. A loop is
+//! - [`IN_A_ROW`] failures of one tool, or [`OF_ALL`] of several tools, without a success of any tool;
+//! - [`STUBBORN`] failures of one tool without a success of it, whatever other tools did. The limit is high: a test may
+//!   fail until the code is right;
 //! - a `tool.loop` of the gateway, except warnings of polling, which may wait for something.
 //!
-//! **Retries**: [`RETRIES`] failed calls, attempts and failovers while no call succeeded. 2026.9 tries a call eight times
-//! for one message, then fails over and tries the next model as often, which is ordinary.
+//! **Retries**: [`RETRIES`] failed calls, attempts and failovers without a successful call. 2026.9 tries a call eight
+//! times for one message, then fails over and tries the next model as often, which is ordinary.
 //!
-//! Both begin anew with a person's message, and after [`QUIET_MS`] without a failure. An incident ends after
-//! [`QUIET_MS`] without one, not with a success: a loop that succeeds now and then is one loop.
+//! A user's message resets both counts, and so does [`QUIET_MS`] without a failure. An incident ends after [`QUIET_MS`]
+//! without a failure, not with a success: a loop that succeeds now and then is one loop.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,33 +20,33 @@ use super::alarm::{ATTENDED_MS, Incident, Kind, Seen, Told};
 use super::who::Who;
 use crate::domain::identity;
 
-/// Failures of one tool in a row.
+/// Failures of one tool without a success of any tool.
 pub const IN_A_ROW: u64 = 8;
-/// Failures of all tools in a row.
+/// Failures of all tools without a success of any tool.
 pub const OF_ALL: u64 = 12;
 /// Failures of one tool without a success of it.
 pub const STUBBORN: u64 = 40;
-/// Failed calls of the model in a row.
+/// Failed model calls in a row.
 pub const RETRIES: u64 = 20;
-/// After such a time without a failure a loop is over, in ms.
+/// Time without a failure that ends a loop, in ms.
 pub const QUIET_MS: u64 = 10 * 60_000;
 
-/// The most sessions; the one untouched longest gives way.
+/// Maximum number of sessions; beyond it the session unused longest is dropped.
 const MAX_SESSIONS: usize = 512;
-/// The most tools of a session that are told apart.
+/// Maximum number of tools that are counted in a session.
 const MAX_TOOLS: usize = 8;
 
-/// Failures of a tool.
+/// Failure counts of a tool.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Tool {
     name: String,
-    /// Since any tool succeeded.
+    /// Failures since a success of any tool.
     in_a_row: u64,
-    /// Since this one did.
+    /// Failures since a success of this tool.
     stubborn: u64,
 }
 
-/// What is known of a session.
+/// State of a session.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Session {
     key: Option<String>,
@@ -54,14 +54,14 @@ struct Session {
     failed_ms: u64,
     tools: Vec<Tool>,
     retries: u64,
-    /// Whether answers are told.
+    /// Whether a source reports the model's answers.
     tells_answers: bool,
-    /// Whether the model answered since the last failure of a tool that counted.
+    /// Whether the model answered since the last counted tool failure.
     has_answered: bool,
     open: Vec<Incident>,
 }
 
-/// See the module. The session touched last is the last.
+/// Sessions, sorted by last use.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Loops(Vec<Session>);
 
@@ -83,7 +83,7 @@ impl Loops {
         session.pass(at_ms, &mut told);
         told.extend(session.see(who, seen, at_ms).map(Told::Began));
         if self.0.len() >= MAX_SESSIONS {
-            // Incidents that nobody would end any more end.
+            // A dropped session ends its open incidents.
             told.extend(self.0.remove(0).open.into_iter().map(Told::Ended));
         }
         self.0.push(session);
@@ -102,7 +102,7 @@ impl Loops {
         self.0.iter().flat_map(|session| &session.open)
     }
 
-    /// Whether a person attends the session; so too where nobody tells of persons.
+    /// Whether a user attends the session; true if no source reported a user's message.
     pub(super) fn is_attended(&self, who: &Who, at_ms: u64) -> bool {
         let mut sessions = self.0.iter().rev();
         let session = sessions.find(|session| session.key == who.session);
@@ -112,7 +112,7 @@ impl Loops {
 }
 
 impl Session {
-    /// Ends what had no failure for long.
+    /// Ends incidents and counts after [`QUIET_MS`] without a failure.
     fn pass(&mut self, at_ms: u64, told: &mut Vec<Told>) {
         // A clock that was set back must not keep an incident open.
         self.failed_ms = self.failed_ms.min(at_ms);
@@ -124,7 +124,7 @@ impl Session {
         }
     }
 
-    /// The incident that begins with this.
+    /// Handles an event. Returns the incident that begins with it.
     fn see(&mut self, who: &Who, seen: Seen, at_ms: u64) -> Option<Incident> {
         match seen {
             Seen::Call { .. } => None,
@@ -201,7 +201,7 @@ impl Session {
         counts
     }
 
-    /// An incident, unless one of its kind is open.
+    /// Begins an incident, unless one of its kind is open.
     fn begin(
         &mut self,
         is_loop: bool,

@@ -1,5 +1,5 @@
-//! What was spent in the current window of an allowance, and what the journal keeps of it: [`State`], changed by
-//! [`Entry`]. The rules are told in [`super::allowance`].
+//! Meters of allowances: the spend of the current window, and the journalled [`State`], changed by [`Entry`]. For the
+//! rules see [`super::allowance`].
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +8,12 @@ use super::recent::Recent;
 use super::settings::{Allowance, Limit};
 use super::window::Window;
 
-/// What was spent, or will be.
+/// Spend, past or expected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Amount {
-    /// Money.
+    /// USD.
     pub usd: Nano,
-    /// Tokens of prompts and answers.
+    /// Prompt and output tokens.
     pub tokens: u64,
 }
 
@@ -25,7 +25,7 @@ impl Amount {
         }
     }
 
-    /// In the unit of a limit.
+    /// The amount in the unit of `limit`.
     pub(super) fn like(self, limit: Limit) -> Limit {
         match limit {
             Limit::Usd(_) => Limit::Usd(self.usd),
@@ -34,7 +34,7 @@ impl Amount {
     }
 }
 
-/// The number of a limit, in 1e-9 USD or tokens.
+/// A limit as a number, in 1e-9 USD or tokens.
 pub(super) fn number(limit: Limit) -> u64 {
     match limit {
         Limit::Usd(usd) => usd.0,
@@ -42,7 +42,7 @@ pub(super) fn number(limit: Limit) -> u64 {
     }
 }
 
-/// A limit in words.
+/// Formats a limit.
 pub(super) fn words(limit: Limit) -> String {
     match limit {
         Limit::Usd(usd) => usd.to_string(),
@@ -50,27 +50,27 @@ pub(super) fn words(limit: Limit) -> String {
     }
 }
 
-/// The current window of the allowances with one scope.
+/// Spend of the allowances with one scope, in their current window.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Meter {
     /// See [`Allowance::scope`].
     pub scope: u64,
-    /// Empty before the first call.
+    /// Current window; empty before the first call.
     pub window: Window,
-    /// What was spent in it.
+    /// Spend in the window.
     pub spent: Amount,
-    /// How many calls that were.
+    /// Number of calls in the window.
     pub calls: u64,
-    /// How many of them had no known cost.
+    /// Number of these calls whose cost is unknown.
     pub unpriced: u64,
-    /// How long the process ran while the wall clock was before the window, in ms.
+    /// Running time of the process while the wall clock was before the window, in ms.
     pub behind_ms: u64,
-    /// Which level was warned of, by [`Allowance::mark`].
+    /// Last warning level in percent, by [`Allowance::mark`].
     pub told: Vec<(u64, u8)>,
 }
 
 impl Meter {
-    /// Goes on to the window of this time, if the current one is over.
+    /// Moves to the window of `wall_ms` if the current window is over.
     pub(super) fn advance(&mut self, allowance: &Allowance, wall_ms: u64, ran_ms: u64) {
         if wall_ms < self.window.starts_ms {
             self.behind_ms = self.behind_ms.saturating_add(ran_ms);
@@ -90,23 +90,23 @@ impl Meter {
         };
     }
 
-    /// Whether a call belongs to the window; `at_ms` is when it was told.
+    /// Whether a call belongs to the window. `at_ms` is the time of its report.
     pub(super) fn holds(&self, allowance: &Allowance, ended_ms: u64, at_ms: u64) -> bool {
         match at_ms < self.window.starts_ms {
-            // The clock was set back. Whatever is told now is new, except what is old by the same clock.
+            // The clock was set back: the call is new unless it is old by the same clock.
             true => at_ms.saturating_sub(ended_ms) < allowance.per.usual_ms(),
             false => self.window.has(ended_ms),
         }
     }
 
-    /// Counts a call.
+    /// Adds a call.
     pub(super) fn add(&mut self, spent: &Spent) {
         self.spent = self.spent.plus(spent.amount);
         self.calls += 1;
         self.unpriced += u64::from(!spent.is_priced);
     }
 
-    /// In how many ms the window is over, at the latest.
+    /// Maximum time until the window ends, in ms.
     pub(super) fn left_ms(&self, allowance: &Allowance, wall_ms: u64) -> u64 {
         let by_wall = self.window.ends_ms.saturating_sub(wall_ms);
         match wall_ms < self.window.starts_ms {
@@ -116,56 +116,56 @@ impl Meter {
     }
 }
 
-/// A time in which all calls pass.
+/// A period in which all calls pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lift {
-    /// Its end by the wall clock.
+    /// End by the wall clock, in ms since 1970.
     pub until_ms: u64,
-    /// How much of it is left by the monotonic clock, in ms.
+    /// Remaining time by the monotonic clock, in ms.
     pub left_ms: u64,
 }
 
-/// What the journal has to keep.
+/// State in the journal.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// One for each scope.
+    /// One meter per scope.
     pub meters: Vec<Meter>,
-    /// What calls cost of late.
+    /// Recent cost of calls.
     pub recent: Recent,
-    /// The lift, while there is one.
+    /// The current lift.
     pub lift: Option<Lift>,
-    /// Calls that were told of after a window of theirs had closed.
+    /// Number of calls that were reported after one of their windows had closed.
     pub late: u64,
 }
 
-/// A change of the state: to be written before it is applied.
+/// A change of the state. It is written before it is applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Entry {
     /// A call ended.
     Spent(Spent),
-    /// A lift began, or ended where it is over at once.
+    /// A lift began; with no time left, it ended.
     Lift(Lift),
 }
 
-/// What a call spent.
+/// Spend of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Spent {
-    /// When it was told, by the wall clock.
+    /// Time of the report, in ms since 1970.
     pub at_ms: u64,
-    /// How long the process ran since the last entry, in ms.
+    /// Running time since the last entry, in ms.
     pub ran_ms: u64,
-    /// When it ended, by the wall clock.
+    /// When the call ended, in ms since 1970.
     pub ended_ms: u64,
-    /// The scopes that it falls under.
+    /// Scopes of the allowances that apply to it.
     pub scopes: Vec<u64>,
     /// Hash of its agent and model.
     pub pair: u64,
     /// Hash of its model.
     pub model: u64,
-    /// What it cost.
+    /// Its cost and tokens.
     pub amount: Amount,
-    /// Whether the cost was known.
+    /// Whether the cost is known.
     pub is_priced: bool,
-    /// Whether anything was used: a failed call says nothing of what calls cost.
+    /// Whether usage was reported: calls without usage are left out of the recent cost.
     pub is_used: bool,
 }

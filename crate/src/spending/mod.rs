@@ -1,9 +1,9 @@
-//! What calls cost, why, and a brake: attribution ([`who`]), allowances ([`settings`], [`window`], [`allowance`]), the
-//! runaway alarm ([`alarm`]), losses of the prompt cache ([`cache`]), what fills prompts ([`prompt_bill`]), and the
-//! forecast of the month ([`forecast`]).
+//! Spending: attribution ([`who`]), allowances ([`settings`], [`window`], [`allowance`]), the runaway alarm
+//! ([`alarm`]), losses of the prompt cache ([`cache`]), the cost of prompt parts ([`prompt_bill`]), and the forecast of
+//! the month ([`forecast`]).
 //!
-//! Pure: time comes in as an argument, effects go out as values, and state is plain structs that serde writes. Times are
-//! ms since 1970, durations are ms unless their name says seconds, money is in USD.
+//! No I/O: time is an argument, effects are return values, and state is plain structs with serde. Times are ms since
+//! 1970. Durations are ms unless their name says seconds. Money is USD.
 
 pub mod alarm;
 pub mod allowance;
@@ -21,8 +21,8 @@ pub mod window;
 
 use serde::{Deserialize, Serialize};
 
-/// An amount of money in 1e-9 USD. Sums of whole numbers do not depend on the order of their parts, so a sum that is
-/// rebuilt after a restart equals the sum before it. One call is rounded by at most 5e-10 USD.
+/// Money in 1e-9 USD. Sums of integers do not depend on their order, so a sum that is rebuilt after a restart equals
+/// the sum before it. Rounding changes one call by at most 5e-10 USD.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -30,30 +30,30 @@ use serde::{Deserialize, Serialize};
 pub struct Nano(pub u64);
 
 impl Nano {
-    /// An amount in USD; nothing for what is negative or not a number.
+    /// Converts USD; 0 for negative amounts and NaN.
     pub fn of_usd(usd: f64) -> Self {
-        // `as` saturates, and makes 0 of NaN and of what is negative.
+        // `as` saturates, and converts NaN and negative numbers to 0.
         Self((usd * 1e9).round() as u64)
     }
 
-    /// In USD.
+    /// The amount in USD.
     pub fn usd(self) -> f64 {
         self.0 as f64 / 1e9
     }
 
-    /// The sum; the largest amount where it is too large.
+    /// The sum; saturates.
     pub fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0))
     }
 
-    /// The difference; nothing where `other` is more.
+    /// The difference; 0 if `other` is larger.
     pub fn less(self, other: Self) -> Self {
         Self(self.0.saturating_sub(other.0))
     }
 }
 
 impl std::fmt::Display for Nano {
-    /// `20.00 USD`; amounts below a cent have four digits that count.
+    /// Formats as `20.00 USD`; amounts below a cent have further digits.
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
         let usd = self.usd();
         match self.0 {

@@ -1,13 +1,12 @@
-//! What fills the prompts, and what that costs: an estimate.
+//! Tokens and cost of the parts of prompts: an estimate.
 //!
 //! `promptStats` of `model.call.completed` (from 2026.7) counts characters: `systemPromptChars`, `toolDefinitionsChars`
-//! and `inputMessagesChars` (both as JSON), and `totalChars`, their sum. A call's prompt is divided by these shares, its
-//! tokens and its cost alike. That is an estimate: characters of JSON make other numbers of tokens than prose does, an
-//! image counts by the length of its encoding, and of a prompt that the cache holds in part the first part is cheaper.
-//! No content is read.
+//! and `inputMessagesChars` (both as JSON), and `totalChars`, their sum. A prompt's tokens and cost are divided by
+//! these shares. This is an estimate: JSON has another ratio of characters to tokens than prose, an image counts by the
+//! length of its encoding, and the cached part of a prompt, which is its beginning, is cheaper. No content is read.
 //!
-//! The prompt's cost is the call's cost in the proportion in which the model's rates divide it between prompt and answer.
-//! The fixed part is the system prompt and the tools: it is paid with every call, whatever is asked.
+//! The prompt's cost is a share of the call's cost: the model's rates divide the cost between prompt and output. The
+//! fixed part is the system prompt and the tools: every call pays for it.
 
 use jiff::tz::TimeZone;
 use serde::{Deserialize, Serialize};
@@ -18,28 +17,28 @@ use super::{Nano, robust};
 use crate::domain::call::{Cost, CostSource, Usage};
 use crate::pricing::price::{Tier, WRITE_1H_RATE};
 
-/// More characters than this are none of a prompt.
+/// Maximum plausible number of characters in a prompt.
 const MOST_CHARS: f64 = 1e12;
-/// The most agents that are told apart on a day.
+/// Maximum number of agents with a bill of their own on a day.
 const MAX_AGENTS: usize = 32;
-/// The name of all others.
+/// Name of the bill of all further agents.
 const OTHERS: &str = "other agents";
-/// Of how many complete days a month is extrapolated, at most: whole weeks.
+/// Maximum number of complete days from which a month is extrapolated: whole weeks.
 const MOST_DAYS: u64 = 28;
 
-/// The parts of a prompt, in the order of the arrays here.
+/// Parts of a prompt, in the order of all arrays of this module.
 pub const PARTS: [&str; 4] = ["system prompt", "tool definitions", "messages", "other"];
 
-/// Characters of a prompt's parts.
+/// Characters of the parts of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PromptStats {
-    /// Of each of [`PARTS`].
+    /// Characters by [`PARTS`].
     pub chars: [u64; 4],
 }
 
 impl PromptStats {
-    /// Of `systemPromptChars`, `toolDefinitionsChars`, `inputMessagesChars` and `totalChars` as they came; `None` where
-    /// nothing is told, or what is told cannot be.
+    /// Reads `systemPromptChars`, `toolDefinitionsChars`, `inputMessagesChars` and `totalChars`; `None` if all are
+    /// absent or zero, or one is implausible.
     pub fn of(told: [Option<f64>; 4]) -> Option<Self> {
         let is_possible = |chars: &f64| (0.0..=MOST_CHARS).contains(chars);
         if told.iter().flatten().any(|chars| !is_possible(chars)) {
@@ -57,14 +56,14 @@ impl PromptStats {
         system + tools
     }
 
-    /// An amount, divided by the parts' shares; its parts add up to it.
+    /// Divides an amount by the shares of the parts. The results add up to the amount.
     pub fn divide(&self, amount: u64) -> [u64; 4] {
         let total: u128 = self.chars.iter().map(|chars| u128::from(*chars)).sum();
         let (mut until, mut given) = (0, 0);
         self.chars.map(|chars| {
             until += u128::from(chars);
             let sum = (u128::from(amount) * until).checked_div(total);
-            // No more than the amount.
+            // At most `amount`, so the cast is exact.
             let sum = sum.unwrap_or_default() as u64;
             let part = sum - given;
             given = sum;
@@ -73,8 +72,8 @@ impl PromptStats {
     }
 }
 
-/// What a call's prompt cost: of its cost the part that the model's rates have for the prompt. `None` where the cost or
-/// the rates are not known.
+/// A call's prompt cost: the share of the call's cost that the model's rates assign to the prompt. `write_1h` is the
+/// number of cache-write tokens that are kept for an hour. `None` if the cost or the rates are unknown.
 pub fn prompt_usd(cost: Cost, usage: &Usage, write_1h: u64, rates: Option<&Tier>) -> Option<Nano> {
     match cost.source {
         CostSource::Unknown => return None,
@@ -91,18 +90,18 @@ pub fn prompt_usd(cost: Cost, usage: &Usage, write_1h: u64, rates: Option<&Tier>
     (all > 0.0).then(|| Nano::of_usd(cost.usd * prompt / all))
 }
 
-/// What an agent's prompts cost.
+/// Sum of an agent's prompts.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bill {
-    /// The agent's name; empty where none was told, or for all agents.
+    /// The agent's name; empty for calls without an agent, or for the sum of all agents.
     pub agent: String,
     /// Calls with `promptStats`.
     pub calls: u64,
-    /// Those of them whose prompt has no known cost.
+    /// Number of these calls whose prompt cost is unknown.
     pub unpriced: u64,
-    /// Tokens by [`PARTS`], estimated.
+    /// Estimated tokens by [`PARTS`].
     pub tokens: [u64; 4],
-    /// Money by [`PARTS`], estimated.
+    /// Estimated cost by [`PARTS`].
     pub usd: [Nano; 4],
 }
 
@@ -118,25 +117,25 @@ impl Bill {
         }
     }
 
-    /// Tokens of the whole prompts.
+    /// Tokens of all parts.
     pub fn all_tokens(&self) -> u64 {
         self.tokens
             .iter()
             .fold(0, |sum, part| sum.saturating_add(*part))
     }
 
-    /// What the fixed part cost.
+    /// Cost of the fixed part.
     pub fn fixed_usd(&self) -> Nano {
         let [system, tools, _, _] = self.usd;
         system.plus(tools)
     }
 
-    /// What the whole prompts cost.
+    /// Cost of all parts.
     pub fn all_usd(&self) -> Nano {
         self.usd.iter().fold(Nano(0), |sum, part| sum.plus(*part))
     }
 
-    /// Tokens of the fixed part, for each call.
+    /// Mean tokens of the fixed part per call.
     pub fn fixed_tokens_a_call(&self) -> u64 {
         let [system, tools, _, _] = self.tokens;
         let sum = system.saturating_add(tools);
@@ -144,23 +143,23 @@ impl Bill {
     }
 }
 
-/// Bills of agents, by day.
+/// Bills of agents by day.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct PromptBills(Daily<Vec<Bill>, 35>);
 
-/// What a month would cost, extrapolated from the complete days.
+/// Cost of a month, extrapolated from complete days.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Month {
-    /// The fixed part, in USD.
+    /// Cost of the fixed part, in USD.
     pub fixed_usd: f64,
-    /// The whole prompts, in USD.
+    /// Cost of the whole prompts, in USD.
     pub all_usd: f64,
-    /// From how many complete days.
+    /// Number of complete days.
     pub from_days: usize,
 }
 
 impl PromptBills {
-    /// Counts a call. `prompt_usd` as [`prompt_usd`] has it.
+    /// Adds a call. `prompt_usd` is the result of [`prompt_usd`].
     pub fn add(
         &mut self,
         zone: &TimeZone,
@@ -184,7 +183,7 @@ impl PromptBills {
         bill_of(bills, agent).add(&call);
     }
 
-    /// The sum over all agents of a day.
+    /// Sum of all agents on a day.
     pub fn day(&self, day: Day) -> Bill {
         let mut sum = Bill::default();
         for bill in self.0.get(day).into_iter().flatten() {
@@ -193,7 +192,7 @@ impl PromptBills {
         sum
     }
 
-    /// Each agent's sum over the days from `since` on, the dearest fixed part first.
+    /// Sum of each agent since the day `since`, sorted by the cost of the fixed part, descending.
     pub fn agents(&self, since: Day) -> Vec<Bill> {
         let mut sums: Vec<Bill> = Vec::new();
         for (_, bills) in self.0.days().filter(|(day, _)| *day >= since) {
@@ -209,13 +208,13 @@ impl PromptBills {
         sums
     }
 
-    /// The agent with the most tokens in the fixed part of each call, over the days from `since` on.
+    /// The agent with the most fixed tokens per call since the day `since`.
     pub fn heaviest(&self, since: Day) -> Option<Bill> {
         let agents = self.agents(since).into_iter();
         agents.max_by_key(Bill::fixed_tokens_a_call)
     }
 
-    /// What the month of `now_ms` would cost; `None` before the first complete day.
+    /// Extrapolated cost of the month that contains `now_ms`; `None` before the first complete day.
     pub fn month(&self, zone: &TimeZone, now_ms: u64) -> Option<Month> {
         let days = self.0.complete(day_of(zone, now_ms), MOST_DAYS);
         let bills: Vec<Bill> = days.map(|day| self.day(day)).collect();
@@ -232,7 +231,7 @@ impl PromptBills {
     }
 }
 
-/// The agent's bill, or that of all others where there are too many.
+/// The agent's bill; the bill of [`OTHERS`] if there are too many agents.
 fn bill_of<'b>(bills: &'b mut Vec<Bill>, agent: &str) -> &'b mut Bill {
     let is_new = !bills.iter().any(|bill| bill.agent == agent);
     let agent = match is_new && bills.len() >= MAX_AGENTS {

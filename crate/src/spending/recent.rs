@@ -1,4 +1,4 @@
-//! What calls cost of late, by agent and model: by it calls under way are reserved.
+//! Recent cost of calls by agent and model: the expected cost of pending calls.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,22 +6,22 @@ use super::allowance::Amount;
 use super::{Nano, robust};
 use crate::domain::identity::key_of;
 
-/// Of how many calls of an agent and a model the mean is.
+/// Number of last calls of a pair in the mean.
 const CALLS: usize = 12;
-/// The most pairs of agent and model; the one unused longest gives way.
+/// Maximum number of pairs of agent and model; beyond it the pair unused longest is dropped.
 const MAX_PAIRS: usize = 128;
 
-/// The key of an agent and a model.
+/// Key of an agent and a model.
 pub(super) fn pair(agent: Option<&str>, model: &str) -> u64 {
     key_of(&[agent.unwrap_or_default(), model])
 }
 
-/// The key of a model.
+/// Key of a model.
 pub(super) fn model(model: &str) -> u64 {
     key_of(&[model])
 }
 
-/// The last calls of an agent and a model.
+/// The last calls of one agent and model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct Pair {
     key: u64,
@@ -40,12 +40,12 @@ impl Pair {
     }
 }
 
-/// See the module. The pair used last is the last.
+/// The last calls of each pair, sorted by last use.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Recent(Vec<Pair>);
 
 impl Recent {
-    /// A call of this pair ended.
+    /// Adds a call that ended.
     pub(super) fn add(&mut self, key: u64, model: u64, amount: Amount) {
         let known = self.0.iter().position(|pair| pair.key == key);
         let mut pair = match known {
@@ -66,8 +66,8 @@ impl Recent {
         self.0.push(pair);
     }
 
-    /// What a call of this pair will cost: the robust mean of its last ones, else that of the pair with this model that
-    /// was used last, else of any pair; `None` before the first call.
+    /// Expected cost of a call: the robust mean of the pair's last calls, else of the pair with this model that was
+    /// used last, else of the pair that was used last; `None` before the first call.
     pub(super) fn amount(&self, key: u64, model: u64) -> Option<Amount> {
         let mut known = self.0.iter().rev();
         let own = self.0.iter().find(|pair| pair.key == key);

@@ -1,11 +1,11 @@
-//! Statistics that one extreme value does not move far. Values are of any unit, in any order; what is not a number is
+//! Statistics that are robust against one extreme value. Values have any unit and any order; NaN and infinities are
 //! left out.
 
-/// Makes a median absolute deviation comparable with a standard deviation, for values of a normal distribution.
+/// Scales a median absolute deviation to the standard deviation of a normal distribution.
 const OF_NORMAL: f64 = 1.4826;
-/// The part of the values that is clamped at each end of [`mean`].
+/// Fraction of the values that is clamped at each end of [`mean`].
 const CLAMPED: f64 = 0.1;
-/// From this many values on at least one is clamped at each end.
+/// Number of values from which at least one is clamped at each end.
 const FEW: usize = 5;
 
 fn sorted(values: &[f64]) -> Vec<f64> {
@@ -14,9 +14,9 @@ fn sorted(values: &[f64]) -> Vec<f64> {
     sorted
 }
 
-/// The value below which `part` (0 to 1) of the values are, interpolated; `None` without values.
+/// The quantile at `part` (0 to 1), interpolated; `None` without values.
 ///
-/// No value that grows makes it smaller.
+/// Monotonic: a larger value never reduces the result.
 pub fn quantile(values: &[f64], part: f64) -> Option<f64> {
     of_sorted(&sorted(values), part)
 }
@@ -25,7 +25,7 @@ fn of_sorted(sorted: &[f64], part: f64) -> Option<f64> {
     let place = part.clamp(0.0, 1.0) * sorted.len().checked_sub(1)? as f64;
     let (below, above) = (place.floor() as usize, place.ceil() as usize);
     let (low, high) = (*sorted.get(below)?, *sorted.get(above)?);
-    // In this form it lies between both whatever is rounded.
+    // The clamp keeps rounding errors within both values.
     Some((low + (high - low) * place.fract()).clamp(low, high))
 }
 
@@ -34,17 +34,17 @@ pub fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
-/// The median and the spread around it: the median absolute deviation, scaled to a standard deviation.
+/// The median, and the median absolute deviation scaled to a standard deviation; `None` without values.
 pub fn spread(values: &[f64]) -> Option<(f64, f64)> {
     let middle = median(values)?;
     let distances: Vec<f64> = values.iter().map(|value| (value - middle).abs()).collect();
     Some((middle, OF_NORMAL * median(&distances)?))
 }
 
-/// The mean, where the lowest and the highest tenth of the values (one of five at least) are clamped to the next ones:
-/// one extreme value counts as the second. `None` without values.
+/// The winsorized mean: the lowest and the highest tenth of the values (at least one of five values) are clamped to
+/// their next neighbour. `None` without values.
 ///
-/// No value that grows makes it smaller.
+/// Monotonic: a larger value never reduces the result.
 pub fn mean(values: &[f64]) -> Option<f64> {
     let sorted = sorted(values);
     let last = sorted.len().checked_sub(1)?;

@@ -1,9 +1,9 @@
-//! The setting `allowance`, validated:
-//! `[{ usd | tokens, per: "hour" | "day" | "month", agent?, channel?, trigger?, job?, then: "warn" | "stop", zone? }]`.
+//! The setting `allowance`, validated: `[{ usd | tokens, per: "hour" | "day" | "month", agent?, channel?, trigger?,
+//! job?, then: "warn" | "stop", zone? }]`.
 //!
-//! An allowance holds for all calls that fit what it names, together; one that names nothing holds for all calls. What is
-//! wrong is told with its place, its value and the mend, and the allowance does not hold until then: a misspelt filter
-//! would brake others than those that were meant. Objects come as lists of pairs, since facts have no others.
+//! An allowance covers the sum of all calls that match its filters; without filters, all calls. An invalid entry is
+//! reported with its index, its value and the mend, and does not apply: a misspelt filter would stop other calls than
+//! the operator meant. Objects come as lists of pairs, since facts have no objects.
 
 use jiff::tz::TimeZone;
 
@@ -13,27 +13,27 @@ use super::window::Per;
 use crate::domain::identity::{self, Identities, key_of};
 use crate::sources::facts::Scalar;
 
-/// The most allowances.
+/// Maximum number of allowances.
 pub const MOST: usize = 64;
-/// More is a mistake in the unit.
+/// Maximum USD; a larger number has the wrong unit.
 const MOST_USD: f64 = 1e9;
-/// More is a mistake; every whole number up to it is exact.
+/// Maximum tokens; every integer up to it is exact as an `f64`.
 const MOST_TOKENS: f64 = 1e15;
-/// What a place holds.
+/// Fields of an entry.
 const NAMES: [&str; 9] = [
     "usd", "tokens", "per", "agent", "channel", "trigger", "job", "then", "zone",
 ];
 
-/// How much may be spent.
+/// Amount of an allowance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Money, by what calls cost.
+    /// USD.
     Usd(Nano),
-    /// Tokens of prompts and answers.
+    /// Prompt and output tokens.
     Tokens(u64),
 }
 
-/// What follows once it is spent.
+/// Effect of a spent allowance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
     /// A warning.
@@ -45,26 +45,26 @@ pub enum Then {
 /// One allowance.
 #[derive(Debug, Clone)]
 pub struct Allowance {
-    /// How much.
+    /// Amount per window.
     pub limit: Limit,
-    /// In which windows.
+    /// Kind of windows.
     pub per: Per,
-    /// Whose calls; a `None` fits all. `job` is in the form in which it leaves.
+    /// Filter by agent; `None` matches all calls.
     pub agent: Option<String>,
-    /// See `agent`.
+    /// Filter by channel; `None` matches all calls.
     pub channel: Option<String>,
-    /// See `agent`.
+    /// Filter by trigger; `None` matches all calls.
     pub trigger: Option<String>,
-    /// See `agent`.
+    /// Filter by cron job, in the form of [`job_id`]; `None` matches all calls.
     pub job: Option<String>,
-    /// What follows.
+    /// Effect once it is spent.
     pub then: Then,
-    /// The zone's name, and its rules.
+    /// Name and rules of the zone.
     pub zone: (String, TimeZone),
 }
 
 impl Allowance {
-    /// Whether a call falls under it.
+    /// Whether the filters match a call.
     pub fn fits(&self, who: &Who) -> bool {
         let fits = |wanted: &Option<String>, is: &Option<String>| {
             wanted.as_ref().is_none_or(|wanted| {
@@ -75,12 +75,12 @@ impl Allowance {
         fits(&self.agent, &who.agent)
             && fits(&self.channel, &who.channel)
             && fits(&self.trigger, &who.trigger)
-            // Ids of jobs differ by their case too.
+            // Job ids are case-sensitive.
             && self.job.as_ref().is_none_or(|job| who.job.as_ref() == Some(job))
     }
 
-    /// Hash of what is counted and when: allowances with the same scope share their sums, and keep them where the
-    /// operator changes the limit.
+    /// Hash of the filters and the windows. Allowances with one scope share their sums, and keep them when the operator
+    /// changes the limit.
     pub fn scope(&self) -> u64 {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         key_of(&[
@@ -93,7 +93,7 @@ impl Allowance {
         ])
     }
 
-    /// Hash of the whole allowance: what was warned of is known by it.
+    /// Hash of the whole allowance: identifies its warnings.
     pub fn mark(&self) -> u64 {
         let (unit, limit) = match self.limit {
             Limit::Usd(usd) => ("usd", usd.0),
@@ -108,7 +108,7 @@ impl Allowance {
         key_of(&[&scope, unit, &limit.to_string(), then])
     }
 
-    /// In words: `20.00 USD a day for agent main on channel telegram`.
+    /// Text for users: `20.00 USD a day for agent main on channel telegram`.
     pub fn words(&self) -> String {
         let limit = match self.limit {
             Limit::Usd(usd) => usd.to_string(),
@@ -131,8 +131,8 @@ impl Allowance {
     }
 }
 
-/// Every allowance that is well-formed, and what is wrong, a line each. `zones` finds a zone by its IANA name; `local`
-/// is the name of the zone that holds where none is given, UTC where it is not found.
+/// Reads the setting. Returns the valid allowances, and one line per problem. `zones` finds a zone by its IANA name;
+/// `local` is the name of the default zone, UTC if it is not found.
 pub fn read(
     allowances: &Scalar,
     local: &str,
@@ -256,7 +256,7 @@ fn pair(entry: &Scalar) -> Option<(&str, &Scalar)> {
     Some((name.text()?, value))
 }
 
-/// One of a few words.
+/// Reads one of a few words.
 fn word<'w>(value: &Scalar, name: &str, words: &[&'w str]) -> Result<&'w str, String> {
     let wanted = words.iter().find(|word| value.text() == Some(word));
     wanted.copied().ok_or_else(|| match value.is_absent() {
@@ -269,7 +269,7 @@ fn word<'w>(value: &Scalar, name: &str, words: &[&'w str]) -> Result<&'w str, St
     })
 }
 
-/// A name, where there is one.
+/// Reads an optional name.
 fn text(value: &Scalar, name: &str) -> Result<Option<String>, String> {
     match (value.is_absent(), value.text()) {
         (true, _) => Ok(None),
@@ -281,7 +281,7 @@ fn text(value: &Scalar, name: &str) -> Result<Option<String>, String> {
     }
 }
 
-/// A value as it may stand in a log.
+/// Formats a value for a log.
 fn shown(value: &Scalar) -> String {
     match value {
         Scalar::Absent => "nothing".to_owned(),

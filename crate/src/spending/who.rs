@@ -1,34 +1,36 @@
-//! Whose a call is: agent, channel, trigger, cron job, session, and skill or tool where these are told.
+//! Attribution of a call: agent, channel, trigger, cron job, session, and skill or tool where reported.
 //!
-//! Sources, in the order in which they are believed:
+//! Sources, in order of precedence:
 //! - **agent**: `ctx.agentId`; the second part of the session's key.
 //! - **channel**: `ctx.channel` (2026.9), `ctx.messageProvider` and the `channel` of the diagnostics `run.started`,
-//!   `context.assembled`, `message.*`; the session's key; `ctx.channelId`, if it is a channel's name: that is a channel on
-//!   2026.3 and the id of a conversation on 2026.9.
+//!   `context.assembled`, `message.*`; the session's key; `ctx.channelId`, if it is a channel's name: it is a channel
+//!   on 2026.3 and the id of a conversation on 2026.9.
 //! - **trigger**: the session's key (a gateway calls a subagent's run `user`); `ctx.trigger`, or the `trigger` of
 //!   `run.started`.
-//! - **job**: `ctx.jobId` (2026.9), which is told of this run; the session's key.
-//! - **skill**: `skill.used`. **tool**: `ctx.toolName`.
+//! - **job**: `ctx.jobId` (2026.9), which is the run's own; the session's key.
+//! - **skill**: `skill.used`.
+//! - **tool**: `ctx.toolName`.
 //!
 //! Session keys have these shapes (`openclaw/plugin-sdk/routing`, `docs/channels/channel-routing.md`), all with or
-//! without `agent:<id>:` before them, in any case of letters:
+//! without the prefix `agent:<id>:`, in any case of letters:
 //! - `main`, or another name that the operator gave the main session; `global`
 //! - `<channel>:(direct|dm|group|channel):<id>`, `<channel>:<account>:(direct|dm):<id>`, `(direct|dm):<id>`,
-//!   `<channel>:slash:<user>`, each with `:thread:<id>` or `:topic:<id>` behind it; `<channel>:<id>` of older versions
+//!   `<channel>:slash:<user>`, each optionally followed by `:thread:<id>` or `:topic:<id>`; `<channel>:<id>` of older
+//!   versions
 //! - `cron:<job>`, `cron:<job>:run:<run>`
 //! - `subagent:<id>`, nested any number of times
-//! - any of these with `:heartbeat` behind it, or `heartbeat` alone
-//! - `acp:…`, `hook:…`, `explicit:…`, `dashboard:…`, `boot:…` and what plugins make up: no channel.
+//! - any of these followed by `:heartbeat`, or `heartbeat` alone
+//! - `acp:…`, `hook:…`, `explicit:…`, `dashboard:…`, `boot:…` and keys that plugins define: no channel.
 //!
-//! What comes out may leave the host: ids of people and conversations are not in it, except as a keyed hash in the
-//! session's key.
+//! The result may leave the host: it contains ids of people and conversations only as a keyed hash, in the session's
+//! key.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::identity::{self, Identities, trigger_of};
 
-/// Channels of OpenClaw's plugins (`docs/channels`). A key's first part, or `ctx.channelId`, is a channel by itself only
-/// if it is one of them.
+/// Channels of OpenClaw's plugins (`docs/channels`). A key's first part, or `ctx.channelId`, counts as a channel
+/// without further evidence only if it is in this list.
 const CHANNELS: &[&str] = &[
     "bluebubbles",
     "discord",
@@ -60,10 +62,10 @@ const CHANNELS: &[&str] = &[
     "zalouser",
 ];
 
-/// The longest id of a job that passes as it is.
+/// Maximum length, in bytes, of a job id that is not hashed.
 const MAX_JOB: usize = 64;
 
-/// Whose a call is, in a form that may leave the host. What nobody told is `None`.
+/// Attribution of a call, in a form that may leave the host. Unreported fields are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Who {
     /// OpenClaw's id of the agent.
@@ -72,17 +74,17 @@ pub struct Who {
     pub channel: Option<String>,
     /// `user`, `cron`, `heartbeat`, `subagent`, `manual`, `memory`, `overflow`.
     pub trigger: Option<String>,
-    /// The cron job's id, see [`job_id`].
+    /// The cron job's id: see [`job_id`].
     pub job: Option<String>,
-    /// The session's key, see [`Identities::session_key`].
+    /// The session's key: see [`Identities::session_key`].
     pub session: Option<String>,
-    /// The skill at work.
+    /// The skill in use.
     pub skill: Option<String>,
     /// The tool that asked for the call.
     pub tool: Option<String>,
 }
 
-/// What a gateway's fields tell, as they came; see the module for where each is from.
+/// A gateway's raw fields; the module names their sources.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Told<'a> {
     /// `sessionKey`.
@@ -104,7 +106,7 @@ pub struct Told<'a> {
 }
 
 impl Who {
-    /// Whose a call is, of which this is told.
+    /// Attribution by these fields.
     pub fn of(told: &Told, identities: &Identities) -> Self {
         let key = told.session_key.and_then(Key::of).unwrap_or_default();
         let job = told.job.filter(|job| !job.trim().is_empty());
@@ -126,8 +128,8 @@ impl Who {
     }
 }
 
-/// The form in which a job's id leaves: an id as OpenClaw makes them (a UUID), or a word with a letter in it, as it is;
-/// anything else, which may be a person's number or address, as a keyed hash.
+/// A job id in the form that may leave the host: unchanged if it is an id as OpenClaw makes it (a UUID) or a word with
+/// a letter, else a keyed hash, since it may be a person's number or address.
 pub fn job_id(job: &str, identities: &Identities) -> String {
     let job = job.trim();
     let is_word = job.len() <= MAX_JOB
@@ -141,7 +143,7 @@ pub fn job_id(job: &str, identities: &Identities) -> String {
     }
 }
 
-/// What a session's key tells.
+/// Fields of a session's key.
 #[derive(Debug, Default, PartialEq)]
 struct Key<'a> {
     agent: Option<&'a str>,
@@ -154,7 +156,7 @@ impl<'a> Key<'a> {
     fn of(key: &'a str) -> Option<Self> {
         let parts: Vec<&str> = key.trim().split(':').collect();
         let (agent, body) = match parts.as_slice() {
-            // As OpenClaw has it: an agent without a session, or a session without an agent, is no key of an agent.
+            // As in OpenClaw, a key with an agent but no session, or a session but no agent, has no agent.
             [head, agent, body @ ..] if is(head, "agent") => {
                 let is_whole =
                     !agent.trim().is_empty() && body.first().is_some_and(|p| !p.is_empty());
@@ -163,7 +165,7 @@ impl<'a> Key<'a> {
             body => (None, body),
         };
         let (head, rest) = body.split_first()?;
-        // A conversation may be called `cron`, and so may an agent: only the first part says what a session is.
+        // Only the first part defines the kind of session: a conversation or an agent may be called `cron`.
         let trigger = match is_heartbeat(body) {
             true => Some("heartbeat".to_owned()),
             false => trigger_of(&head.to_ascii_lowercase()),
@@ -178,13 +180,14 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Whether a key is one of a heartbeat's own session: it ends so, and what stands before is a key already.
+/// Whether a key belongs to a heartbeat's own session: its last part is `heartbeat`, and the other parts are a whole
+/// key.
 fn is_heartbeat(body: &[&str]) -> bool {
     let Some((last, before)) = body.split_last() else {
         return false;
     };
     let is_whole = match before {
-        // `irc:channel:heartbeat` is a conversation, and `cron:heartbeat` a job.
+        // `irc:channel:heartbeat` is a conversation; `cron:heartbeat` is a job.
         [_, kind] => !is_peer(kind) && !is(kind, "slash"),
         [_, _, kind] => !(is(kind, "direct") || is(kind, "dm")),
         [head] => !(is(head, "cron") || is(head, "subagent") || is_peer(head)),
@@ -219,7 +222,7 @@ fn named(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| identity::name(text))
 }
 
-/// A channel's name. What starts runs is no channel, though gateways write it there, and no name is without a letter.
+/// Validates a channel's name. Gateways write triggers into this field; those are not channels. A name has a letter.
 fn channel(text: &str) -> Option<String> {
     let name = identity::word(&text.trim().to_ascii_lowercase())?;
     let has_letter = name.bytes().any(|b| b.is_ascii_alphabetic());
