@@ -22,7 +22,7 @@ fn message(index: u64) -> Value {
     })
 }
 
-/// This many calls, 100 ms apart, while nothing is sent.
+/// Adds calls, 100 ms apart, while nothing is sent.
 fn hear(gateway: &mut Gateway, calls: std::ops::Range<u64>) -> u64 {
     for index in calls.clone() {
         let at = START_MS + index * 100 + 50;
@@ -126,7 +126,7 @@ fn a_new_call_does_not_wait_for_the_whole_backlog() {
 
 #[test]
 fn a_full_journal_drops_the_oldest_and_counts_them_exactly() {
-    // 1 MiB, of which three quarters are for calls.
+    // The limit is 1 MiB; three quarters of it are for calls.
     let settings = r#"{"url": "http://receiver.test", "journalMaxMb": 1}"#;
     let mut gateway = Gateway::with(settings, false);
     let end = hear(&mut gateway, 0..14_000);
@@ -183,7 +183,7 @@ fn a_failing_disk_stops_nothing_and_is_repaired_once_it_works() {
                     .iter()
                     .any(|line| line == "the journal is written again")
             );
-            // The process dies before anything was sent: both calls are on disk.
+            // The process dies before a request: both calls are on disk.
             gateway.restart(at + 9_000);
             gateway.run_until(at + 9_000, at + 60_000);
             let mut both = expected(0..1);
@@ -249,7 +249,7 @@ fn a_disk_failure_during_a_backlog_loses_nothing_across_restarts() {
     assert_eq!(gateway.status()["waiting"], 0);
 }
 
-/// A command: one log record and one trace.
+/// A command event, which yields one log record and one trace.
 fn command(at_ms: u64) -> Value {
     json!({"event": {"type": "command", "action": "new", "sessionKey": "agent:main:s", "context": {}, "timestamp": at_ms}})
 }
@@ -268,7 +268,7 @@ fn waiting_records_are_on_disk_once_it_works() {
     gateway.advance(at + 6_000);
     gateway.write();
     let at = at + 6_000;
-    // The process dies before anything was sent.
+    // The process dies before a request.
     for _ in 0..2 {
         gateway.restart(at + 200);
         gateway.write();
@@ -279,8 +279,8 @@ fn waiting_records_are_on_disk_once_it_works() {
     assert_eq!(of_kind(&gateway, "records-"), 0);
 }
 
-/// A kill between an acknowledgement and the next change of the disk: what was acknowledged meanwhile is sent again, and a
-/// receiver that knows ids counts none of it twice. What the cursor on disk is past is not sent again.
+/// A kill between an acknowledgement and the next disk change: entries acknowledged meanwhile are sent again, and a
+/// receiver with record ids counts them once. Entries that the cursor on disk is past are not sent again.
 #[test]
 fn a_kill_sends_again_what_the_cursor_on_disk_is_not_past() {
     for is_written in [true, false] {

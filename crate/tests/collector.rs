@@ -1,5 +1,5 @@
-//! The outlet to a collector: it is told each call and each trace, whatever the collector, the disk and AgentWatch do
-//! meanwhile, and a process that is killed goes on where it was.
+//! The outlet to a collector: it receives each call and each trace despite failures of the collector, the disk and
+//! AgentWatch, and a new process continues after a kill.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -23,21 +23,21 @@ use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
 
-/// A gateway that tells a collector too.
+/// A gateway that sends to a collector, too.
 struct Run {
     gateway: Gateway,
     settings: RawSettings,
     seed: u64,
-    /// What the collector answers.
+    /// HTTP status of the collector's answers.
     status: u16,
     retry_after_ms: Option<u64>,
-    /// When each request came, and its path.
+    /// Time and path of each request.
     requests: Vec<(u64, &'static str)>,
-    /// How often each span came.
+    /// Number of arrivals of each span.
     spans: BTreeMap<String, u32>,
-    /// Requests, and since when they are counted, of the last sums.
+    /// The last sums: number of requests, and the start time.
     sums: (u64, String),
-    /// AgentWatch cannot be reached.
+    /// Whether AgentWatch is unreachable.
     is_alone: bool,
 }
 
@@ -58,7 +58,7 @@ impl Run {
         run
     }
 
-    /// The process is killed, and another one goes on.
+    /// Kills the process and starts another one.
     fn restart(&mut self, at_ms: u64) {
         self.seed += 1;
         let mut engine = Engine::new(&self.settings, self.seed);
@@ -95,7 +95,7 @@ impl Run {
         }
     }
 
-    /// Tells the collector what is due.
+    /// Sends everything that is due to the collector.
     fn tell(&mut self, at_ms: u64, hurry: bool) {
         let now = self.gateway.now(at_ms);
         for _ in 0..1_000 {
@@ -108,7 +108,7 @@ impl Run {
         panic!("it never ends");
     }
 
-    /// Lets time pass, and does what is due when it is due.
+    /// Lets time pass, and does work when it is due.
     fn pass(&mut self, from_ms: u64, until_ms: u64) {
         let mut at = from_ms;
         for wakes in 0.. {
@@ -125,7 +125,7 @@ impl Run {
         }
     }
 
-    /// So many calls, a second apart, each a turn of its own.
+    /// Adds calls, 1 s apart, each in a turn of its own.
     fn hear(&mut self, calls: std::ops::Range<u64>) -> u64 {
         for index in calls.clone() {
             let at = START_MS + index * 1_000;
@@ -171,7 +171,7 @@ fn a_collector_is_told_each_call_and_each_trace_and_nothing_waits() {
             (&json!(0), &json!(0))
         );
         assert_eq!(run.status()["traces"]["sent"], run.spans.len());
-        // What both were told leaves the disk with the next process at the latest.
+        // Entries that both outlets have acknowledged leave the disk by the next start.
         run.restart(end + HOUR_MS);
         run.pass(end + HOUR_MS, end + 2 * HOUR_MS);
         assert_eq!(
@@ -216,7 +216,7 @@ fn a_collector_that_is_away_holds_up_nobody_and_is_told_all_of_it_later() {
     assert!(run.spans.len() >= 50 && run.spans.values().all(|times| *times == 1));
 }
 
-/// Behind each of its changes of the disk the process is killed: sums are of each call once, and each trace comes.
+/// Kills the process after each number of disk changes: the sums contain each call once, and each trace arrives.
 #[test]
 fn a_process_that_is_killed_anywhere_sums_each_call_once() {
     for changes in 0..24 {
@@ -224,7 +224,7 @@ fn a_process_that_is_killed_anywhere_sums_each_call_once() {
         let end = run.hear(0..20);
         run.pass(end, end + 2_000);
         let begin = run.sums.1.clone();
-        // What AgentWatch was sent from memory alone, no collector can know of.
+        // The collector outlet reads the disk only: it never sees calls that were sent to AgentWatch from memory alone.
         run.is_alone = true;
         run.gateway.disk.fail_after(changes, 7);
         let end = run.hear(20..30).max(end);
@@ -299,7 +299,7 @@ fn traces_that_nobody_takes_have_a_bound_and_the_oldest_go_counted() {
     assert!(!run.spans.is_empty() && run.spans.values().all(|times| *times == 1));
 }
 
-/// A segment that 0.1.0 moved to `delivery/otlp/`, since AgentWatch was done with it and the collector was not.
+/// A segment that version 0.1.0 moved to `delivery/otlp/`: AgentWatch had acknowledged it, the collector had not.
 #[test]
 fn a_segment_that_an_older_version_moved_is_told_and_then_removed() {
     let root = "../tests/fixtures/upgrade/0.1.0/totals/agentwatch";

@@ -1,5 +1,5 @@
-//! Version 1 of the files, byte by byte: `tests/fixtures/journal/format-v1-*.awj` have a frame of each kind with every
-//! field set. They are read and would be written alike, for ever. `WRITE_GOLDEN=1` writes files that are not there yet.
+//! Format version 1, byte by byte: `tests/fixtures/journal/format-v1-*.awj` contain a frame of each kind with every
+//! field set. Later versions must read them, and write the same bytes. `WRITE_GOLDEN=1` writes missing files.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -198,7 +198,7 @@ fn frames() -> Vec<Frame<'static>> {
     all
 }
 
-/// The number of a frame's kind: all of them are in the golden file.
+/// The number of a frame's kind. The golden file contains all kinds.
 fn kind(frame: &Frame) -> u8 {
     match frame {
         Frame::Begin => 0,
@@ -306,7 +306,7 @@ fn state() -> State {
     }
 }
 
-/// That a file has these payloads, and that each is read and written alike by way of the domain.
+/// Asserts that a file has these payloads, and that each is the same after it is read and written.
 fn assert_golden(
     name: &str,
     payloads: impl Iterator<Item = Vec<u8>>,
@@ -347,7 +347,7 @@ fn facts_have_the_bytes_of_version_1() {
             .map(|frame| postcard::to_allocvec(frame).unwrap()),
         |payload| Some(v1::frame_bytes(&v1::frame(payload)?)),
     );
-    // The number of its kind is a frame's first byte.
+    // A frame's first byte is the number of its kind.
     for frame in &frames {
         assert_eq!(postcard::to_allocvec(frame).unwrap()[0], kind(frame));
     }

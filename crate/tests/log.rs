@@ -1,5 +1,5 @@
-//! An append log with a cursor, against a plain list: whatever is appended, loaded, sent and restarted in any
-//! order, each entry leaves once.
+//! Compares an append log with a plain list: each entry is delivered once, in any order of appends, loads, deliveries
+//! and restarts.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -21,17 +21,17 @@ use proptest::prelude::*;
 /// A step of a run.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Appends entries of this size, also to memory or not.
+    /// Appends this many entries of this size, also to memory if true.
     Append(u8, u16, bool),
     /// Writes the pending bytes.
     Write,
     /// Reads a segment into memory; meanwhile this many entries are appended.
     Load(u8),
-    /// This many entries in memory leave.
+    /// Acknowledges this many entries in memory.
     Leave(u8),
-    /// A third of the entries in memory leave, chosen by a seed.
+    /// Acknowledges a third of the entries in memory, chosen by a seed.
     LeaveSome(u64),
-    /// The process ends; another one continues from the disk and the marks.
+    /// Restarts: another process continues from the disk and the cursor.
     Restart,
 }
 
@@ -53,9 +53,9 @@ struct Run {
     /// Entries in memory, in order.
     memory: Vec<(Entry, u64)>,
     appended: u64,
-    /// How often each entry left.
+    /// Number of acknowledgements of each entry.
     left: BTreeMap<u64, u32>,
-    /// More runs were ahead of the cursor than are journalled.
+    /// Whether more runs were ahead of the cursor than the journal stores.
     may_be_twice: bool,
 }
 
@@ -100,7 +100,7 @@ impl Run {
         self.acknowledge(&left);
     }
 
-    /// Some of the entries in memory leave, in any order.
+    /// Acknowledges some of the entries in memory, in any order.
     fn leave_some(&mut self, seed: u64) {
         let mut mint = IdMint::new(seed);
         let (left, stay) = std::mem::take(&mut self.memory)
@@ -120,7 +120,7 @@ impl Run {
     fn restart(&mut self) {
         self.write();
         let cursor = self.log.cursor();
-        // Runs beyond the bound are sent again; there are none as long as all is sent in order.
+        // Runs beyond the bound are sent again. In-order delivery leaves no runs.
         let is_whole = cursor.ahead.len() < 64;
         self.log = Log::new(Kind::Calls, u64::MAX);
         self.log.restore(cursor);
@@ -176,7 +176,7 @@ fn payload(number: u64) -> Vec<u8> {
     payload
 }
 
-/// A log on disk of so many entries, which no process has in memory.
+/// A log on disk, with no entry in memory.
 fn on_disk(entries: u64) -> (Log, Disk) {
     let (mut log, disk) = (Log::new(Kind::Calls, u64::MAX), Disk::default());
     for number in 0..entries {
@@ -203,7 +203,7 @@ fn recovered(disk: &Disk, prepare: impl FnOnce(&mut Log)) -> Log {
     log
 }
 
-/// Everything that waits, read back segment by segment, and how much of it is lost.
+/// Reads all pending entries back, segment by segment. Returns them, and the number of lost entries.
 fn read_back(log: &mut Log, disk: &Disk) -> (Vec<(Entry, u64)>, u64) {
     let (mut all, mut lost) = (Vec::new(), 0);
     while let Some(file) = log.to_load() {
@@ -252,7 +252,7 @@ fn a_file_that_lost_its_end_or_a_frame_costs_what_it_lost() {
             let bytes = files.get_mut(&name).unwrap();
             match is_cut {
                 true => bytes.truncate(bytes.len() - 1_500),
-                // In the third entry.
+                // A byte in the third entry.
                 false => bytes[2_600] ^= 1,
             }
         }
@@ -270,7 +270,7 @@ fn a_file_that_lost_its_end_or_a_frame_costs_what_it_lost() {
     }
 }
 
-/// The cursor of an earlier process names places: what it is not past is read back, whatever the order was.
+/// A restored cursor: entries that it is not past are read back, whatever their order.
 #[test]
 fn a_cursor_is_past_what_was_acknowledged_and_nothing_else() {
     let (mut log, disk) = on_disk(400);
@@ -309,7 +309,7 @@ fn the_number_of_an_acknowledged_segment_does_not_come_again() {
     assert!(!Cursor::default().is_past(Position::default()));
 }
 
-/// A segment stays until both outlets are past it.
+/// A segment stays until both outlets have read it.
 #[test]
 fn a_second_outlet_keeps_what_it_has_not_read() {
     let (mut log, disk) = on_disk(400);

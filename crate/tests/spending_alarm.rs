@@ -1,4 +1,4 @@
-//! The runaway alarm: what is told, once, and what is not.
+//! The runaway alarm: incidents are reported once, ordinary work is not.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -72,7 +72,7 @@ impl World {
         );
     }
 
-    /// The model asks for a tool, which ends so.
+    /// The model calls a tool, which succeeds or fails.
     fn tool(&mut self, name: &str, has_failed: bool) {
         let who = who("user", None);
         self.now_ms += 2_000;
@@ -99,7 +99,7 @@ fn a_loop_of_a_failing_tool_is_told_within_ten_calls_and_once() {
     for _ in 0..500 {
         world.tool("exec", true);
     }
-    // One that succeeds now and then is the same loop.
+    // A loop with occasional successes is one loop.
     for _ in 0..100 {
         world.tool("exec", false);
         (0..9).for_each(|_| world.tool("exec", true));
@@ -121,7 +121,7 @@ fn a_loop_of_a_failing_tool_is_told_within_ten_calls_and_once() {
         world.began[0].words(),
         "tool exec of agent main, session agent:main:#1 has failed 8 times in a row"
     );
-    // The next loop is another one.
+    // A later loop is a new incident.
     (0..20).for_each(|_| world.tool("exec", true));
     assert_eq!(world.began.len(), 2);
 }
@@ -150,7 +150,7 @@ fn two_tools_in_turn_and_a_stubborn_one_are_loops_too() {
 fn what_fails_in_ordinary_work_is_no_loop() {
     let mut world = world("2026-11-29T12:00:00Z");
     let user = who("user", None);
-    // One answer asks for twenty pages while the network is away.
+    // One answer requests twenty pages while the network is down.
     world.see(&user, Seen::Answered);
     (0..20).for_each(|_| {
         world.see(
@@ -161,17 +161,17 @@ fn what_fails_in_ordinary_work_is_no_loop() {
             },
         )
     });
-    // A person who says it again and again.
+    // A user who repeats a request.
     for _ in 0..10 {
         world.see(&user, Seen::Person);
         (0..IN_A_ROW - 1).for_each(|_| world.tool("exec", true));
     }
-    // A heartbeat whose tool is broken.
+    // A heartbeat with a broken tool.
     for _ in 0..48 {
         world.pass(30 * MINUTE_MS);
         world.tool("mail", true);
     }
-    // Polling, of which the gateway warns.
+    // Polling, with the gateway's warning.
     world.see(
         &user,
         Seen::Loop {
@@ -233,7 +233,7 @@ fn retries_are_told_where_no_call_succeeds() {
     assert_eq!(world.ended[0].count, 100);
 }
 
-/// Days on which a job spends so much at this hour.
+/// A job that spends this much per day at this hour.
 fn nightly(world: &mut World, job: &Who, usd: f64, days: u64) {
     for _ in 0..days {
         world.spend(job, usd);
@@ -250,7 +250,7 @@ fn a_job_that_spends_more_than_it_used_to_is_told() {
     ] {
         let mut world = world(at);
         nightly(&mut world, &job, 0.5, 6);
-        // In one hour, by many calls.
+        // Many calls within one hour.
         world.spend(&job, usd - 0.2);
         assert_eq!(world.kinds(), []);
         (0..30).for_each(|_| world.spend(&job, 0.1));
@@ -265,7 +265,7 @@ fn a_job_that_spends_more_than_it_used_to_is_told() {
             "{}",
             began.words()
         );
-        // It ends with the first hour that is as before, and the odd hour is not what is usual now.
+        // The incident ends with the first usual hour, and its own hour does not count as usual.
         world.pass(HOUR_MS);
         assert_eq!(world.ended.len(), 0);
         world.pass(HOUR_MS);
@@ -307,12 +307,12 @@ fn a_session_whose_person_went_away_is_watched_closer() {
         world.pass(MINUTE_MS);
         world.spend(&user, 0.9);
     }
-    // 54 USD an hour are fine as long as somebody looks.
+    // 54 USD per hour are usual while a user attends.
     assert_eq!(world.kinds(), [Kind::Spend]);
     let minutes =
         (world.began[0].began_ms - parse_iso("2026-11-10T12:00:00Z").unwrap()) / MINUTE_MS;
     assert!((60..120).contains(&minutes), "{minutes}");
-    // Where nobody tells of persons nobody can be away.
+    // If no source reports users' messages, every session is attended.
     let mut quiet = Alarm::default();
     let told: usize = (0..180)
         .map(|minute| {
@@ -391,7 +391,7 @@ fn the_state_is_bounded_and_is_written_and_read() {
     assert!(bytes.len() < 512 * 1024, "{}", bytes.len());
     let read: Alarm = postcard::from_bytes(&bytes).unwrap();
     assert_eq!(read, world.alarm);
-    // What was forgotten has ended before.
+    // Dropped streams have ended their incidents.
     world.pass(2 * HOUR_MS);
     assert_eq!((world.ended.len(), world.alarm.open().count()), (told, 0));
 }

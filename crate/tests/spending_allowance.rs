@@ -1,4 +1,4 @@
-//! Allowances: what is counted, warnings, stops, calls under way and lifts.
+//! Allowances: spend, warnings, stops, pending calls and lifts.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -32,14 +32,14 @@ fn warnings_come_once_a_window_at_80_and_100_percent() {
     };
     assert_eq!(percents, (0..12).map(expected).collect::<Vec<_>>());
     assert!(!world.stops("main"));
-    // The next day both come again; one call that passes both gives the second.
+    // Both warnings come again the next day; one call that passes both levels gives the second only.
     world.pass(DAY_MS);
     assert_eq!(world.percents("main", 5.0), [100]);
     assert_eq!(world.percents("main", 5.0), Vec::<u8>::new());
-    // After a restart what was told is not told again.
+    // A restart does not repeat warnings.
     world.restart(&given);
     assert_eq!(world.percents("main", 5.0), Vec::<u8>::new());
-    // A limit that was lowered is another allowance.
+    // An allowance with a lower limit is a new allowance.
     world.pass(DAY_MS);
     world.spend("main", 0.5);
     world.restart(&json!([{"usd": 0.5, "per": "day", "then": "warn"}]));
@@ -58,7 +58,7 @@ fn a_stop_names_the_allowance_and_the_way_out() {
     assert!(!world.stops("main"));
     world.spend("main", 0.011);
     let stop = world.verdict("main").unwrap();
-    // Of both, the one that is closed longest.
+    // The allowance whose window ends last.
     assert_eq!(stop.limit, Limit::Usd(Nano::of_usd(0.01)));
     assert_eq!(stop.spent, Limit::Usd(Nano::of_usd(0.011)));
     assert_eq!(
@@ -73,7 +73,7 @@ fn a_stop_names_the_allowance_and_the_way_out() {
          openclaw agentwatch allow 1h, or /agentwatch allow 1h"
     );
     assert!(!world.stops("other"));
-    // When the window is over the call passes, and not a moment before.
+    // The call passes at the end of the window, and not 1 ms earlier.
     world.pass(stop.retry_after_s * 1_000 - 1);
     assert!(world.stops("main"));
     world.pass(1);
@@ -124,7 +124,7 @@ fn calls_at_once_overshoot_by_the_error_of_one_not_by_their_number() {
     for usd in [0.09, 0.11, 0.10, 0.10] {
         world.spend("main", usd);
     }
-    // 0.40 are spent; each of the 50 that begin together will cost about 0.10.
+    // 0.40 USD are spent; the expected cost of each of the 50 concurrent calls is about 0.10 USD.
     let now = world.now;
     let passed: Vec<u64> = (0..50)
         .filter(|key| {
@@ -156,7 +156,7 @@ fn a_call_whose_end_nobody_tells_is_given_up() {
         Verdict::Stop(Box::new(world.verdict("main").unwrap()))
     );
     world.pass(DAY_MS);
-    // Nothing is spent: one passes, whatever it may cost.
+    // With no spend, one call passes, whatever its expected cost.
     assert_eq!(
         world
             .brake
@@ -164,7 +164,7 @@ fn a_call_whose_end_nobody_tells_is_given_up() {
         Verdict::Pass
     );
     assert!(world.stops("main"));
-    // The same call may be asked again.
+    // The same call may be admitted again.
     assert_eq!(
         world
             .brake
@@ -174,7 +174,7 @@ fn a_call_whose_end_nobody_tells_is_given_up() {
     world.pass(UNDER_WAY_MS);
     assert!(!world.stops("main"));
     assert_eq!((world.brake.given_up, world.brake.under_way()), (1, 0));
-    // There are never more than a number.
+    // The number of pending calls is bounded.
     let now = world.now;
     let mut lifted = Brake::new(Vec::new(), State::default());
     for key in 0..10_000 {
@@ -197,7 +197,7 @@ fn a_mean_that_is_wrong_locks_no_window() {
         assert!(!world.stops("main"));
         world.spend("main", 0.01);
     }
-    // The mean has learned by then.
+    // The mean contains the last calls by then.
     assert!(!world.stops("main"));
 }
 
@@ -224,7 +224,7 @@ fn a_lift_lets_calls_pass_for_its_time() {
         (world.spent(), world.brake.lifted_until(world.now)),
         (3.0, None)
     );
-    // It may be ended, and a clock set back does not make it longer.
+    // A lift can be ended, and setting the clock back does not extend it.
     for ends_by in ["hand", "monotonic clock"] {
         let entry = world.brake.lift(HOUR_MS, world.now);
         world.brake.apply(&entry);

@@ -1,4 +1,4 @@
-//! Money of the prompt cache, and incidents with their causes.
+//! USD figures of the prompt cache, and incidents with their causes.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -25,7 +25,7 @@ fn usage(input: u64, cache_read: u64, cache_write: u64) -> Usage {
     }
 }
 
-/// A session whose calls follow each other, 10 s apart, 5 s long.
+/// A session with consecutive calls, 10 s apart and 5 s long.
 struct Chat {
     cache: Cache,
     now_ms: u64,
@@ -45,7 +45,7 @@ impl Chat {
         }
     }
 
-    /// With a prompt of 40,000 tokens in the cache.
+    /// A session with 40,000 cached tokens.
     fn warm() -> Self {
         let mut chat = Self::new();
         assert_eq!(chat.call(usage(10, 0, 38_000)), None);
@@ -69,7 +69,7 @@ impl Chat {
         self.cache.call(&call, &UTC)
     }
 
-    /// The next call reads nothing and writes it all again.
+    /// A call that reads nothing and writes the whole prompt again.
     fn cause(&mut self) -> Option<Cause> {
         self.call(usage(10, 0, 42_000))
             .map(|incident| incident.cause)
@@ -80,10 +80,10 @@ impl Chat {
 fn reads_save_and_writes_take() {
     let money = Money::of(&usage(1_000, 1_000_000, 300_000), 100_000, &RATES);
     assert_eq!(money.saved, Nano::of_usd(2.7));
-    // 200,000 at 3.75 and 100,000 at twice the input.
+    // 200,000 tokens at 3.75 USD, and 100,000 at twice the input rate.
     assert_eq!(money.written, Nano::of_usd(0.75 + 0.6));
     assert_eq!(money.extra, Nano::of_usd(1.35 - 0.9));
-    // A provider whose writes cost no more, and a subscription.
+    // Writes at the input rate; and a subscription, whose rates are zero.
     assert_eq!(
         Money::of(&usage(0, 0, 100), 0, &[0.0, 3.0, 15.0, 0.3, 3.0]).extra,
         Nano(0)
@@ -97,16 +97,16 @@ fn an_incident_has_its_price() {
     chat.now_ms += 10 * 60_000;
     let incident = chat.call(usage(10, 0, 42_000)).unwrap();
     assert_eq!(incident.lost_tokens, 40_000);
-    // Written again at 3.75 instead of read at 0.30.
+    // Written at 3.75 USD instead of read at 0.30 USD.
     assert_eq!(incident.extra, Some(Nano::of_usd(0.138)));
     assert!((incident.expected_share - 40_000.0 / 42_010.0).abs() < 1e-9);
     assert_eq!((incident.share, incident.idle_ms), (0.0, 605_000));
-    // Where nothing is written, it was paid as input.
+    // Without cache writes, the tokens were paid as input.
     let mut chat = Chat::warm();
     chat.now_ms += 10 * 60_000;
     let incident = chat.call(usage(42_010, 0, 0)).unwrap();
     assert_eq!(incident.extra, Some(Nano::of_usd(0.108)));
-    // The day has both the money and the incident.
+    // The day's sum contains the figures and the incident.
     let day = chat.cache.days.get(day_of(&UTC, chat.now_ms)).unwrap();
     assert_eq!(day.money.written, Nano::of_usd(0.15));
     assert_eq!(day.money.saved, Nano::of_usd(0.1026));
@@ -138,11 +138,11 @@ fn each_cause_has_its_name() {
     chat.cache.compacted("agent:main:main");
     assert_eq!(chat.cause(), Some(Cause::Reset));
 
-    // A compaction that nobody told of: much less is asked than before.
+    // An unreported compaction: the prompt is much smaller than the last one.
     let mut chat = Chat::warm();
     let incident = chat.call(usage(10, 1_000, 15_000)).unwrap();
     assert_eq!(incident.cause, Cause::Compaction);
-    // What the prompt has no more of was not lost.
+    // Tokens that are no longer in the prompt are not lost.
     assert_eq!(incident.lost_tokens, 15_010);
 }
 
@@ -152,7 +152,7 @@ fn a_cache_for_an_hour_lives_so_long() {
         let mut chat = Chat::new();
         chat.write_1h = true;
         chat.call(usage(10, 0, 40_000));
-        // A call that writes nothing is of the same life.
+        // A call without writes keeps the life of the entries.
         chat.call(usage(100, 40_000, 0));
         chat.now_ms += minutes * 60_000;
         assert_eq!(chat.cause(), Some(cause), "{minutes}");
@@ -166,7 +166,7 @@ fn what_happened_is_over_with_the_next_call() {
     assert_eq!(chat.cause(), Some(Cause::Compaction));
     assert_eq!(chat.call(usage(10, 42_000, 1_000)), None);
     assert_eq!(chat.cause(), Some(Cause::Unknown));
-    // Of sessions that nobody knows nothing is remembered.
+    // Resets of unknown sessions are ignored.
     chat.cache.reset("agent:other:main");
 }
 
@@ -190,7 +190,7 @@ fn what_is_small_or_was_not_cached_is_no_incident() {
     for tokens in [10_000, 20_000, 90_000] {
         assert_eq!(chat.call(usage(tokens, 0, 0)), None);
     }
-    // A small part was cached, the system prompt say.
+    // Only a small part was cached, such as the system prompt.
     let mut chat = Chat::new();
     chat.call(usage(80_000, 10_000, 0));
     assert_eq!(chat.call(usage(95_000, 0, 0)), None);
@@ -222,7 +222,7 @@ fn sessions_are_bounded() {
 }
 
 proptest! {
-    /// Ordinary growth: each call reads what is in the cache, and writes or leaves what is new.
+    /// Ordinary growth: each call reads the cached tokens; new tokens are written or not.
     #[test]
     fn ordinary_growth_is_quiet(
         new in prop::collection::vec((0u64..120_000, any::<bool>(), 0u64..290_000), 1..60),
@@ -233,7 +233,7 @@ proptest! {
         for (more, writes, pause_ms) in new {
             chat.now_ms += pause_ms;
             prompt += more;
-            // Some providers cache whole blocks alone.
+            // Some providers cache whole blocks only.
             let read = cached / block * block;
             let fresh = prompt - read;
             let used = if writes { usage(3, read, fresh) } else { usage(fresh, read, 0) };
@@ -242,7 +242,7 @@ proptest! {
         }
     }
 
-    /// The price is never more than the call's prompt costs.
+    /// The incident's cost is at most the cost of the call's prompt.
     #[test]
     fn a_price_is_a_part_of_the_prompts(before in prop::array::uniform3(0u64..1_000_000), after in prop::array::uniform3(0u64..1_000_000)) {
         let mut chat = Chat::new();

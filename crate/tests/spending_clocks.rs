@@ -1,4 +1,4 @@
-//! Allowances over clocks that are set and processes that are killed.
+//! Allowances while clocks are set and processes are killed.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,
@@ -27,7 +27,7 @@ fn a_clock_set_back_opens_nothing() {
         assert!(world.stops("main"), "{back_ms}");
         world.restart(&given);
         assert!(world.stops("main"), "{back_ms}");
-        // What is spent meanwhile counts.
+        // Spend in the meantime counts.
         world.spend("main", 1.0);
         assert_eq!(world.spent(), 3.0, "{back_ms}");
         let stop = world.verdict("main").unwrap();
@@ -49,7 +49,7 @@ fn a_clock_set_far_ahead_and_back_locks_for_one_window_at_most() {
         assert!(world.stops("main"), "{per}");
         world.pass(1);
         assert!(!world.stops("main"), "{per}");
-        // From then on windows are those of the wall clock.
+        // From then on the wall clock defines the window.
         let window = world.brake.allowances().next().unwrap().1.window;
         assert!(window.has(world.now.wall_ms), "{per}");
     }
@@ -61,21 +61,21 @@ fn a_call_counts_in_the_window_in_which_it_ended() {
     let mut world = world(&given, "2026-11-29T23:59:59Z");
     world.spend("main", 0.5);
     let ended_ms = world.now.wall_ms;
-    // Told a moment after midnight, before anything else: yesterday's, and its warning too.
+    // Reported just after midnight, before any other event: the call and its warning belong to yesterday.
     world.pass(3_000);
     let warnings = world.spend_by(&who("main"), 0.4, ended_ms);
     assert_eq!(warnings.iter().map(|w| w.percent).collect::<Vec<_>>(), [80]);
     assert!(warnings[0].window.has(ended_ms));
     assert_eq!(world.spent(), 0.0);
-    // The session store tells of calls of last week.
+    // The session store reports calls of last week.
     world.spend_by(&who("main"), 50.0, ended_ms - 6 * DAY_MS);
     assert_eq!((world.spent(), world.brake.state().late), (0.0, 2));
-    // Another clock was ahead.
+    // A call whose end is in the future, by another clock.
     world.spend_by(&who("main"), 0.25, world.now.wall_ms + HOUR_MS);
     assert_eq!(world.spent(), 0.25);
 }
 
-/// One step of a gateway's life.
+/// A step of a gateway's run.
 #[derive(Debug, Clone)]
 enum Step {
     Pass(u64),
@@ -96,7 +96,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// Against a list of all calls: sums by window are exact over any order of kills, and so is the verdict.
+    /// Compares with a list of all calls: sums by window and verdicts are exact for any order of kills.
     #[test]
     fn sums_are_exact_over_restarts(steps in prop::collection::vec(step(), 1..120)) {
         let given = json!([
@@ -116,7 +116,7 @@ proptest! {
                 }
                 Step::End { mills, late_ms } => {
                     world.pass(late_ms);
-                    // At most as late as the last moment that passed: nothing was asked since.
+                    // The call ended at the beginning of this pause, in which the brake was not used.
                     let ended_ms = world.now.wall_ms - late_ms;
                     calls.push((ended_ms, mills));
                     for warning in world.spend_by(&who("main"), f64::from(mills) / 1e3, ended_ms) {
@@ -160,7 +160,7 @@ proptest! {
         prop_assert!(warned.values().all(|times| *times == 1), "{:?}", warned);
     }
 
-    /// Whatever begins at once: what is spent passes the limit by no more than the errors of what was expected.
+    /// For any concurrent calls: the spend exceeds the limit by at most the errors of the expected cost.
     #[test]
     fn overshoot_is_the_error(
         learned in prop::collection::vec(50u64..150, 1..20),
@@ -177,7 +177,7 @@ proptest! {
         let passed: Vec<&u64> = real.iter().enumerate().filter(|(key, _)| {
             world.brake.admit(Some(*key as u64), &who("main"), "anthropic/claude", now) == Verdict::Pass
         }).map(|(_, mills)| mills).collect();
-        // A mean of what was learned is 0.05 at least, and each call is 0.1 more than it at most.
+        // The mean is at least 0.05 USD, and each call exceeds it by at most 0.1 USD.
         let errors = passed.len() as f64 * 0.1;
         let spent: f64 = passed.iter().map(|mills| **mills as f64 / 1e3).sum();
         let room = (limit as f64 / 1e3 - before).max(0.0);
@@ -185,7 +185,7 @@ proptest! {
         prop_assert!(passed.len() as f64 * 0.05 <= room + 1e-9);
     }
 
-    /// Whatever the wall clock does within a process that runs for less than a window: at most one limit is spent.
+    /// Whatever the wall clock does within a process that runs for less than a window: the spend is at most one limit.
     #[test]
     fn a_clock_that_only_goes_back_opens_nothing(
         backs in prop::collection::vec((0..3 * DAY_MS, 0..HOUR_MS, any::<bool>()), 1..20),
@@ -195,7 +195,7 @@ proptest! {
         world.spend("main", 1.0);
         for (back_ms, pass_ms, restarts) in backs {
             world.now.wall_ms -= back_ms;
-            // Less than a day in all, and never up to midnight.
+            // Less than a day in all, and never past midnight.
             world.pass(pass_ms / 3);
             if restarts {
                 world.restart(&given);

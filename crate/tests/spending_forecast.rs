@@ -1,4 +1,4 @@
-//! The forecast of the month, and what fills prompts.
+//! The forecast of the month, and the cost of prompt parts.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -19,7 +19,7 @@ fn ms(time: &str) -> u64 {
     parse_iso(time).unwrap()
 }
 
-/// Days that end with this one, each with what it cost.
+/// Days up to `last`, with their cost.
 fn days(last: &str, usd: &[f64]) -> Days {
     let mut days = Days::default();
     for (back, usd) in usd.iter().rev().enumerate() {
@@ -39,7 +39,7 @@ fn of(days: &Days, now: &str) -> Option<Forecast> {
 
 #[test]
 fn a_steady_gateway_is_foreseen_exactly() {
-    // Until the 10th at noon: nine days and a half at 2 USD each.
+    // Until noon of the 10th: 9.5 days at 2 USD each.
     let usd: Vec<f64> = (0..30).map(|_| 2.0).chain([1.0]).collect();
     let months = of(&days("2026-11-10T11:00:00Z", &usd), "2026-11-10T12:00:00Z").unwrap();
     assert_eq!(months.from_days, 28);
@@ -60,7 +60,7 @@ fn one_runaway_day_is_not_repeated() {
     let after = of(&days("2026-11-15T11:00:00Z", &usd), "2026-11-15T12:00:00Z").unwrap();
     let more = after.spent_usd - usual.spent_usd;
     assert!((more - 298.0).abs() < 1e-9);
-    // What is spent is spent; what is to come stays as it was.
+    // The spend counts in full; the expectation for the remaining days hardly changes.
     assert!(
         after.expected_usd - usual.expected_usd < more + 3.0,
         "{after:?}"
@@ -70,7 +70,7 @@ fn one_runaway_day_is_not_repeated() {
 #[test]
 fn without_a_complete_day_there_is_none() {
     assert_eq!(of(&Days::default(), "2026-11-10T12:00:00Z"), None);
-    // The day of the installation was not whole, and today is not yet.
+    // The day of the installation and today are incomplete.
     assert_eq!(
         of(
             &days("2026-11-10T11:00:00Z", &[3.0]),
@@ -90,7 +90,7 @@ fn without_a_complete_day_there_is_none() {
         "2026-11-10T12:00:00Z",
     );
     assert_eq!(first.unwrap().from_days, 1);
-    // Days without a call are days.
+    // Days without a call count.
     let quiet = of(
         &days("2026-11-01T11:00:00Z", &[3.0, 4.0]),
         "2026-11-10T12:00:00Z",
@@ -101,7 +101,7 @@ fn without_a_complete_day_there_is_none() {
 
 #[test]
 fn most_months_end_within_the_range() {
-    // Days as they are: most are cheap, some are three times as dear, weekends are quiet.
+    // Realistic days: most are cheap, some cost three times as much, weekends are quiet.
     let mut state = 88_172_645_463_325_252u64;
     let mut random = move || {
         state ^= state << 13;
@@ -117,7 +117,7 @@ fn most_months_end_within_the_range() {
                 weekday * 5.0 * (1.0 + 2.0 * random().powi(4)) * (0.5 + random())
             })
             .collect();
-        // November 10: ten days are done; the last twenty are to come.
+        // November 10: ten days have passed, twenty remain.
         let known = days("2026-11-10T23:00:00Z", &usd[..38]);
         let forecast = of(&known, "2026-11-10T23:59:59Z").unwrap();
         let end: f64 = usd[28..].iter().sum();
@@ -180,7 +180,7 @@ const RATES: Tier = [0.0, 3.0, 15.0, 0.3, 3.75];
 
 #[test]
 fn a_prompt_is_divided_by_its_characters() {
-    // As 2026.9.6 told of a gateway's first call.
+    // Figures of a gateway's first call with 2026.9.6.
     let stats =
         PromptStats::of([Some(18_887.0), Some(81_729.0), Some(94.0), Some(100_710.0)]).unwrap();
     assert_eq!(
@@ -198,7 +198,7 @@ fn a_prompt_is_divided_by_its_characters() {
         usd: 0.054,
         source: CostSource::Provider,
     };
-    // By the rates 0.003 + 0.006 + 0.015 for the prompt, and 0.03 for the answer.
+    // By the rates: 0.003 + 0.006 + 0.015 USD for the prompt, 0.03 USD for the output.
     let usd = prompt_usd(cost, &usage, 0, Some(&RATES)).unwrap();
     assert_eq!(usd, Nano::of_usd(0.024));
     let mut bills = PromptBills::default();
@@ -237,7 +237,7 @@ fn what_is_not_known_is_not_made_up() {
     ] {
         assert_eq!(PromptStats::of(nothing), None);
     }
-    // Without a total, or with one that is less than its parts, the parts stand.
+    // Without a total, or with one below the sum of the parts, the parts count.
     let stats = PromptStats::of([Some(1.0), Some(2.0), None, Some(1.0)]).unwrap();
     assert_eq!(stats.chars, [1, 2, 0, 0]);
 }
@@ -277,7 +277,7 @@ fn the_heaviest_agent_and_the_month_are_found_in_bounded_room() {
         (heaviest.agent.as_str(), heaviest.fixed_tokens_a_call()),
         ("coder", 9_000)
     );
-    // The dearest is another one.
+    // Another agent has the highest cost.
     assert_eq!(bills.agents(since)[0].agent, "chat");
     let month = bills.month(&UTC, first + 11 * DAY_MS).unwrap();
     assert_eq!(month.from_days, 10);

@@ -1,4 +1,4 @@
-//! The setting `allowance`, and how a lift is written.
+//! The setting `allowance`, and the durations of lifts.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(
     clippy::unwrap_used,

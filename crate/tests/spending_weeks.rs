@@ -1,4 +1,4 @@
-//! Weeks of ordinary gateways, a seed each: not one alarm. And the same weeks with something that runs away in the end.
+//! Weeks of ordinary gateways, one per seed, without an alarm; and the same weeks with a runaway at the end.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -10,7 +10,7 @@ use agentwatch_openclaw::spending::who::Who;
 use agentwatch_openclaw::spending::window::{DAY_MS, HOUR_MS};
 use jiff::tz::TimeZone;
 
-/// How many weeks are played; `SEEDS=2000` plays more.
+/// Number of weeks; `SEEDS=2000` plays more.
 fn seeds() -> u64 {
     let more = std::env::var("SEEDS")
         .ok()
@@ -20,7 +20,7 @@ fn seeds() -> u64 {
 
 const MINUTE_MS: u64 = 60_000;
 
-/// One event of an ordinary life.
+/// An event of an ordinary week.
 #[derive(Clone)]
 struct Event {
     at_ms: u64,
@@ -51,7 +51,7 @@ impl Life {
         }
     }
 
-    /// 0 to 1.
+    /// A random number from 0 to 1.
     fn random(&mut self) -> f64 {
         (self.mint.bits() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -64,7 +64,7 @@ impl Life {
         least + (self.random() * (most - least + 1) as f64) as u64
     }
 
-    /// Lognormal: half are below the median; `wide` is the standard deviation of the logarithm.
+    /// A lognormal random number; `wide` is the standard deviation of the logarithm.
     fn about(&mut self, median: f64, wide: f64) -> f64 {
         let normal: f64 = (0..12).map(|_| self.random()).sum::<f64>() - 6.0;
         median * (wide * normal).exp()
@@ -75,7 +75,7 @@ impl Life {
         self.events.push(Event { at_ms, who, what });
     }
 
-    /// An answer, seldom after a provider that failed.
+    /// An answer, sometimes after failures of the provider.
     fn answer(&mut self, at_ms: u64, who: &Who, usd: f64) {
         if self.is(0.01) {
             let tries = self.between(1, 8);
@@ -84,7 +84,7 @@ impl Life {
         self.add(at_ms, who, What::Answer(usd));
     }
 
-    /// Chats: bursts of messages by day.
+    /// Chats: bursts of messages in the daytime.
     fn chat(&mut self, agent: &str, days: std::ops::Range<u64>) {
         let usual = self.about(0.02, 0.8);
         for day in days {
@@ -103,7 +103,7 @@ impl Life {
                         let usd = self.about(usual, 0.8);
                         self.answer(at_ms, &who, usd);
                         if self.is(0.3) {
-                            // Many pages at once, of which all fail now and then.
+                            // Many pages at once, all of which fail sometimes.
                             let calls = if self.is(0.2) { self.between(2, 12) } else { 1 };
                             let has_failed = self.is(0.05);
                             (0..calls).for_each(|n| {
@@ -136,7 +136,7 @@ impl Life {
         }
     }
 
-    /// Sessions of coding: 200 calls an hour, a tool after each, and tests that fail until the code is right.
+    /// Coding sessions: 200 calls per hour, a tool call after each, and tests that fail until the code is right.
     fn coding(&mut self, agent: &str, days: std::ops::Range<u64>) {
         let usual = self.about(0.08, 0.4).min(0.2);
         for day in days {
@@ -157,7 +157,7 @@ impl Life {
                     let usd = self.about(usual, 0.7);
                     self.answer(at_ms, &who, usd);
                     if red == 0 && self.is(0.05) {
-                        // Twice as many calls, half of which are of tests that fail.
+                        // Twice as many calls, half of them failing tests.
                         red = 2 * self.between(1, 8);
                     }
                     let (tool, has_failed) = match red {
@@ -176,7 +176,7 @@ impl Life {
         }
     }
 
-    /// Jobs at regular times, at night and each hour; some begin in the middle of the week.
+    /// Jobs at fixed times, at night and hourly; some begin in the middle of the week.
     fn cron(&mut self, agent: &str) {
         for job in 0..self.between(1, 5) {
             let is_hourly = self.is(0.3);
@@ -191,7 +191,7 @@ impl Life {
             while at_ms < self.begins_ms + 7 * DAY_MS {
                 let who = session(agent, "cron", Some(job), at_ms);
                 let calls = self.between(3, 40);
-                // A new job that spends more than 10 USD in an hour of the night is to be told of.
+                // At most 9 USD: a new job that spends more than 10 USD in an hour of the night is a true alarm.
                 let whole = self.about(usual, 0.35).min(9.0);
                 for call in 0..calls {
                     let at_ms = at_ms + call * 12_000;
@@ -204,7 +204,7 @@ impl Life {
         }
     }
 
-    /// Heartbeats, of which some find something to do, and whose one tool is broken on some days.
+    /// Heartbeats, some of which have work to do. Their one tool is broken on some days.
     fn heartbeats(&mut self, agent: &str) {
         let usual = self.about(0.02, 0.6);
         let who = session(agent, "heartbeat", None, 1);
@@ -229,7 +229,7 @@ impl Life {
         }
     }
 
-    /// A gateway of some kind, with an agent whose first day is in the middle of the week.
+    /// A gateway of one of five kinds, with an agent whose first day is in the middle of the week.
     fn gateway(seed: u64) -> Self {
         let mut life = Self::new(seed);
         match seed % 5 {
@@ -307,7 +307,7 @@ fn weeks_of_ordinary_gateways_are_quiet() {
         let began = life.play(&mut Alarm::default());
         assert!(began.is_empty(), "seed {seed}: {}", began[0].words());
     }
-    // The weeks are no empty ones.
+    // The weeks contain enough events.
     assert!(events as u64 > seeds() * 2_500, "{events}");
 }
 
@@ -320,7 +320,7 @@ fn what_runs_away_after_such_a_week_is_told() {
         let mut runaway = Life::new(seed);
         runaway.begins_ms += 7 * DAY_MS + 90 * MINUTE_MS;
         let begins_ms = runaway.begins_ms;
-        // A loop of 754 calls for 70 USD, by a heartbeat at night, and one of a failing tool in a chat.
+        // A loop of 754 calls for 70 USD, by a heartbeat at night, and a loop of a failing tool in a chat.
         let beat = session("main", "heartbeat", None, 1);
         let chat = session("main", "user", None, 1);
         for call in 0..754 {

@@ -1,4 +1,4 @@
-//! Whose a call is, by session keys of all shapes and by context fields.
+//! Attribution of calls, by session keys of all shapes and by context fields.
 #![cfg(not(target_arch = "wasm32"))]
 
 use agentwatch_openclaw::domain::identity::Identities;
@@ -19,7 +19,7 @@ fn of_key(key: &str) -> Who {
     Who::of(&told, &identities())
 }
 
-/// Agent, channel, trigger and job, `-` where there is none.
+/// Agent, channel, trigger and job; `-` for `None`.
 fn words(who: &Who) -> [&str; 4] {
     [&who.agent, &who.channel, &who.trigger, &who.job].map(|word| word.as_deref().unwrap_or("-"))
 }
@@ -93,7 +93,7 @@ fn each_shape_of_session_key_is_read() {
         ("telegram:group:5", ["-", "telegram", "-", "-"]),
         ("temp:slug-generator", ["-", "-", "-", "-"]),
         ("main", ["-", "-", "-", "-"]),
-        // Names that are words of the grammar somewhere else.
+        // Names that are keywords elsewhere in the grammar.
         ("agent:cron:main", ["cron", "-", "-", "-"]),
         (
             "agent:heartbeat:telegram:direct:1",
@@ -112,7 +112,7 @@ fn each_shape_of_session_key_is_read() {
             "agent:main:slack:group:subagent",
             ["main", "slack", "-", "-"],
         ),
-        // Not whole.
+        // Incomplete keys.
         ("agent:main", ["-", "-", "-", "-"]),
         ("agent::main", ["-", "-", "-", "-"]),
         ("agent:main:", ["-", "-", "-", "-"]),
@@ -153,7 +153,7 @@ fn what_is_told_of_the_run_and_what_the_key_tells_have_an_order() {
         words(&Who::of(&told, &identities())),
         ["main", "-", "subagent", "-"]
     );
-    // A cron job that wakes another session is told by the context alone.
+    // For a cron job that wakes another session, only the context has the trigger.
     let told = Told {
         session_key: Some("agent:main:main"),
         trigger: Some("cron"),
@@ -186,7 +186,7 @@ fn a_conversation_is_no_channel() {
             "{channel_id}"
         );
     }
-    // Gateways write what starts runs there.
+    // Gateways write triggers into this field.
     for channel in ["cron", "heartbeat", "subagent", "4915112345678", "a b", ""] {
         let told = Told {
             channel: Some(channel),

@@ -1,4 +1,4 @@
-//! Calendar windows in zones with daylight saving time, by rules in POSIX's form, which need no table of zones.
+//! Calendar windows in zones with daylight saving time, by POSIX rules, which need no zone database.
 #![cfg(not(target_arch = "wasm32"))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -11,10 +11,10 @@ const ZONES: &[&str] = &[
     "UTC0",
     "CET-1CEST,M3.5.0,M10.5.0/3",
     "EST5EDT,M3.2.0,M11.1.0",
-    // Half hours: an offset of one, and a saving time of one.
+    // Zones with an offset or a saving time that is no whole hour.
     "<+0545>-5:45",
     "<+1030>-10:30<+11>-11,M10.1.0,M4.1.0",
-    // The clocks move at midnight: a date without a midnight, and one with two.
+    // Clocks that move at midnight: a date without a midnight, and one with two.
     "EET-2EEST,M3.5.0/0,M10.5.0/0",
     "<-04>4<-03>,M9.1.6/24,M4.1.6/24",
     "<-01>1<+00>,M3.5.0/0,M10.5.0/1",
@@ -118,7 +118,7 @@ fn months_end_with_their_last_day() {
             "{time}"
         );
     }
-    // An hour is missing in March, and there is one more in October.
+    // March lacks an hour; October has an additional one.
     assert_eq!(berlin(Per::Month, "2026-03-05T00:00:00Z").2, 31 * 24 - 1);
     assert_eq!(berlin(Per::Month, "2026-10-05T00:00:00Z").2, 31 * 24 + 1);
 }
@@ -131,7 +131,7 @@ fn the_hour_that_the_clock_shows_twice_is_two_windows() {
         starts,
         ["2026-10-25T02:00:00+02:00", "2026-10-25T02:00:00+01:00"]
     );
-    // A zone that is three quarters of an hour off has its own hours.
+    // A zone with an offset of three quarters of an hour has its own hours.
     let kathmandu = zone(ZONES[3]);
     let window = Window::of(Per::Hour, &kathmandu, ms("2026-11-29T12:30:00Z"));
     assert_eq!(
@@ -186,7 +186,7 @@ proptest! {
         prop_assert!(Window::of(Per::Month, &zone, at_ms).has(day.starts_ms));
     }
 
-    /// Around each change of the clocks.
+    /// At each clock change.
     #[test]
     fn windows_abut_where_the_clocks_move(
         year in 2026i16..2040,

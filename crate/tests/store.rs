@@ -1,4 +1,4 @@
-//! Reading the session store: each call once, whatever becomes of the files, and whatever fails.
+//! Reads the session store: each call once, despite changes of the files and read errors.
 #![cfg(all(unix, not(target_arch = "wasm32")))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,10 +14,10 @@ use agentwatch_openclaw::sessions::reader::{Options, Step, count_sessions};
 use folder::{Folder, insert};
 use serde_json::json;
 
-/// When the first row was written, in ms since 1970; each further one comes a second later.
+/// Time of the first row, in ms since 1970. Rows are 1 s apart.
 const BEGIN: u64 = 1_795_439_000_000;
 
-/// A stored answer, whose input tokens tell it from others.
+/// A stored answer, identified by its input tokens.
 fn answer(number: u64) -> String {
     long_answer(number, 20)
 }
@@ -43,7 +43,7 @@ fn sorted(mut numbers: Vec<u64>) -> Vec<u64> {
     numbers
 }
 
-/// A text as one zstd frame of raw blocks.
+/// Packs a text as one zstd frame of raw blocks.
 fn packed(text: &str) -> Vec<u8> {
     let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x58];
     let mut blocks = text.as_bytes().chunks(100_000).peekable();
@@ -55,7 +55,7 @@ fn packed(text: &str) -> Vec<u8> {
     frame
 }
 
-/// Every way in which sessions are kept.
+/// A folder with every storage format of sessions.
 fn mixed() -> (Folder, Vec<u64>) {
     let folder = Folder::default();
     folder.write("ü 🦀.jsonl", answers(1..=40));
@@ -117,7 +117,7 @@ fn whichever_call_of_the_host_fails_nothing_is_lost_or_read_twice() {
         found.extend(folder.read());
         assert_eq!(sorted(found), all, "call {fails_at}");
         assert_eq!(folder.problems, [""; 0], "call {fails_at}");
-        // And one that fails once everything is read costs no bookmark.
+        // A failure after everything was read loses no bookmark.
         folder.host.calls.set(0);
         folder.host.fails_at.set(Some(fails_at));
         assert!(folder.read().is_empty(), "call {fails_at}");
@@ -159,7 +159,7 @@ fn a_file_that_grows_or_is_replaced_while_it_is_read_loses_nothing() {
             Step::Done => break,
         }
         match more {
-            // The open file is read to its end, whatever its name is by then.
+            // The open file is read to its end, even if it is renamed.
             4_003 => {
                 fs::rename(folder.session("s.jsonl"), folder.session("s.jsonl.reset.1")).unwrap();
                 folder.write("s.jsonl", answers([9_000]));
@@ -234,7 +234,7 @@ fn a_step_is_short_however_many_sessions_there_are_and_however_large_they_are() 
     assert!(folder.read().is_empty());
     assert!(folder.steps > 2_000 / 64, "{} steps", folder.steps);
     let mut folder = Folder::default();
-    // Nothing in it is a call.
+    // No line of this file is a call.
     let line = format!(
         "{}\n",
         json!({"type": "message", "text": "x".repeat(10_000)})
@@ -273,7 +273,7 @@ fn rows_of_several_mb_and_sessions_under_any_name_come_from_a_database() {
         insert(&database, session, &[answer(10 + number as u64)]);
     }
     let found = sorted(folder.read());
-    // A session without an id is none.
+    // A session without an id is skipped.
     assert_eq!(found, [1, 2, 3, 11, 12, 13, 14, 15]);
     assert!(folder.read().is_empty());
     insert(&database, "s", &[answer(4)]);
@@ -339,7 +339,7 @@ fn calls_outside_of_the_time_that_is_asked_for_wait_or_are_left_out() {
     };
     assert_eq!(folder.read_with(until(5)), [1]);
     assert_eq!(folder.read_with(until(5)), [0; 0]);
-    // The clock was set back: what says to come from behind that is not waited for.
+    // The clock was set back: a row from after `future_ms` is read at once.
     let set_back = Options {
         future_ms: Some(BEGIN + 4_000),
         ..until(3)
