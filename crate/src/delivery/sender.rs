@@ -110,7 +110,7 @@ impl Sender {
         self.pause(pause, reply, mono_ms);
     }
 
-    /// Notes a refused token: the next try is after [`TOKEN_PAUSE_MS`], or later if `Retry-After` asks for it.
+    /// Notes a refused token: the next try is after `TOKEN_PAUSE_MS`, or later if `Retry-After` asks for it.
     pub fn token_refused(&mut self, reply: &Reply, mono_ms: u64) {
         self.failures = self.failures.saturating_add(1);
         self.pause(TOKEN_PAUSE_MS, reply, mono_ms);

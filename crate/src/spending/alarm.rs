@@ -83,7 +83,7 @@ pub struct Incident {
     /// The session's key, in the form that may leave the host. For spend: the session whose call exceeded the
     /// threshold.
     pub session: Option<String>,
-    /// What started the runs.
+    /// Trigger of the runs, such as `cron`.
     pub trigger: Option<String>,
     /// The cron job.
     pub job: Option<String>,

@@ -133,7 +133,7 @@ pub struct Brake {
     state: State,
     under_way: IndexMap<u64, UnderWay>,
     last_mono: Option<u64>,
-    /// Number of pending calls that were released without an end, by age or by [`MAX_UNDER_WAY`].
+    /// Number of pending calls that were released without an end, by age or by `MAX_UNDER_WAY`.
     pub given_up: u64,
 }
 

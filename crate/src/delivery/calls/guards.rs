@@ -145,7 +145,7 @@ impl Calls {
         None
     }
 
-    /// Handles a 500 to a batch of which the server stored nothing: the server is broken, or one record is refused.
+    /// Handles a 500 to a batch if the server stored none of its calls: the server is broken, or one record is refused.
     fn unguarded(&mut self, ids: &[CallId], reply: &Reply, mono_ms: u64, notes: &mut Vec<Note>) {
         let broken = Reply {
             status: 500,

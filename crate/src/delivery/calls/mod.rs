@@ -32,7 +32,7 @@ const BATCH: usize = 200;
 const FAILURES_BEFORE_PROBE: u32 = 3;
 /// Maximum number of calls in a batch after [`FAILURES_BEFORE_PROBE`] failures.
 const PROBE_BATCH: usize = 10;
-/// Number of failures after which a batch that is answered 500, and of which nothing is stored, is split.
+/// Number of failures after which a batch is split if the server answers 500 and stored none of its calls.
 const TRIES_BEFORE_SPLIT: u32 = 3;
 /// Age, in ms, after which the receiver's kind is requested again.
 const KIND_AGE_MS: u64 = 600_000;
