@@ -1,4 +1,4 @@
-/** The common part of the commands: options, pipeline, log, end. */
+/** Common parts of the commands: options, pipeline, log, shutdown. */
 
 import { openInstallation, stateFolder } from "../base/installation.js";
 import { printError, printUsage } from "../base/terminal.js";
@@ -10,7 +10,7 @@ import type { StoreHost } from "../worker/store-watch.js";
 import { SettingError } from "./listen.js";
 import { commandSettings, findPlace, PLACE_OPTIONS, type PlaceOptions } from "./place.js";
 
-/** How long the last records are sent at the end, in ms. */
+/** Maximum time for which the last records are sent at the end, in ms. */
 const SEND_BUDGET_MS = 30_000;
 
 /** Options of every command. */
@@ -40,9 +40,10 @@ const STORE_ON_REQUEST: Omit<StoreHost, "stateDir" | "sessionStore"> = {
 };
 
 /**
- * Makes a pipeline with the settings of the gateway's configuration; the environment wins over it, and options over both.
+ * Creates a pipeline with the settings of the gateway's configuration. The environment overrides the configuration, and
+ * options override both.
  *
- * @param role name of this process for others that share the folder
+ * @param role name of this process, for other processes that share the folder
  */
 export async function openPipeline(
   role: string,
@@ -56,9 +57,9 @@ export async function openPipeline(
 }
 
 /**
- * The settings of a pipeline, and the gateway's state directory and configuration.
+ * Reads the settings of a pipeline, and the gateway's state directory and configuration.
  *
- * @param ownDir a state directory of this command's own, in place of the gateway's
+ * @param ownDir a state directory of the command itself, instead of the gateway's
  */
 export async function pipelineSettings(options: PipelineOptions, ownDir?: string) {
   const place = findPlace(options);
@@ -74,7 +75,7 @@ export async function pipelineSettings(options: PipelineOptions, ownDir?: string
   };
 }
 
-/** Makes a pipeline with its files in a state directory. */
+/** Creates a pipeline with its files in a state directory. */
 export function makePipeline(
   role: string,
   settings: Record<string, unknown>,
@@ -130,7 +131,7 @@ export function stopSignal(): Promise<void> {
   });
 }
 
-/** A text of the counts that are not zero. */
+/** Formats the counts that are not zero. */
 export function tally(counts: Record<string, number | undefined>): string {
   const shown = Object.entries(counts).filter(([, count]) => count);
   return shown.map(([name, count]) => `${count} ${name.replaceAll("_", " ")}`).join(", ") || "none";

@@ -29,7 +29,7 @@ export interface PlaceOptions {
 export interface Place {
   stateDir: string | undefined;
   config: GatewayConfig | undefined;
-  /** Why the configuration could not be read. */
+  /** Error of reading the configuration. */
   problem: string | undefined;
 }
 
@@ -43,7 +43,7 @@ export function findPlace(options: PlaceOptions, loaded?: GatewayConfig): Place 
 }
 
 /**
- * The settings of a command: its options win over the environment, which wins over the gateway's configuration. The
+ * Reads the settings of a command: options override the environment, which overrides the gateway's configuration. The
  * configuration's token is sent to the configuration's address only.
  */
 export async function commandSettings(
@@ -60,7 +60,8 @@ export async function commandSettings(
 }
 
 /**
- * The settings that the gateway itself has, if this process has the gateway's environment: the configuration wins.
+ * Reads the gateway's own settings, for a process with the gateway's environment: the configuration overrides the
+ * environment.
  *
  * @param isInside whether OpenClaw's own command runs, whose SDK resolves secrets
  */
@@ -90,7 +91,7 @@ async function configuredSettings(config: GatewayConfig | undefined, isInside = 
   return { settings: present(found.settings), problems: [...problems, ...found.problems] };
 }
 
-/** A setting with `${NAME}` replaced, as the gateway does it. @param missing called where a variable is not set */
+/** Replaces `${NAME}` in a setting, as the gateway does. @param missing called where a variable is not set */
 function filledIn(value: unknown, missing: () => void): unknown {
   if (typeof value === "string") {
     const text = withVariables(value);
@@ -102,7 +103,7 @@ function filledIn(value: unknown, missing: () => void): unknown {
   return Object.fromEntries(entries);
 }
 
-/** Settings that are not configured but detected. */
+/** Settings that are detected, not configured. */
 function detected(config: GatewayConfig | undefined): Record<string, unknown> {
   return { ...costSettings(config), collector: environmentCollector(), inContainer: isInContainer() };
 }

@@ -1,4 +1,4 @@
-/** Shows progress: a bar on a terminal, a line once in a while elsewhere. */
+/** Shows progress: a bar on a terminal, else one line per interval. */
 
 import { counted } from "../base/words.js";
 
@@ -7,7 +7,7 @@ const REDRAW_MS = 200;
 const LINE_MS = 10_000;
 const WIDTH = 24;
 
-/** Counts so far. */
+/** Counts of processed sessions, bytes and rows. */
 export interface Done {
   sessions: number;
   bytes: number;

@@ -1,4 +1,4 @@
-/** The command `reconcile`: our figures against a provider's usage and cost API. */
+/** The command `reconcile`: compares our figures with a provider's usage and cost API. */
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
@@ -55,12 +55,12 @@ const OPTIONS = {
 
 type Options = ReturnType<typeof parseArgs<{ options: typeof OPTIONS }>>["values"];
 
-/** What the gateway's own command knows. */
+/** Context of the gateway's own command. */
 interface Inside {
   config: GatewayConfig | undefined;
 }
 
-/** A request that the module wants made: a GET. */
+/** A GET request that the module asks for. */
 interface Ask {
   of_provider: boolean;
   path: string;
@@ -68,7 +68,7 @@ interface Ask {
   headers: [name: string, value: string][];
 }
 
-/** Where the figures are asked for, and with which keys. */
+/** Addresses of the provider's API and of AgentWatch, with their keys. */
 interface Places {
   api: string;
   key: string;
@@ -76,13 +76,14 @@ interface Places {
   token: string | undefined;
 }
 
-/** What `result` of the module tells. */
+/** The value of the module's `result`. */
 type Result = [status: number, lines: string[], outcome: unknown];
 
 /**
- * Runs the command; the exit status.
+ * Runs the command.
  *
- * @param inside the configuration, where this is the gateway's own command
+ * @param inside the gateway's configuration, if this is the gateway's own command
+ * @returns the exit status
  */
 export async function reconcileCommand(args: string[], inside?: Inside): Promise<number> {
   let options: Options;
@@ -99,7 +100,7 @@ export async function reconcileCommand(args: string[], inside?: Inside): Promise
     return 0;
   }
   let key = "";
-  // A provider's own words may repeat the key.
+  // The provider's descriptions may repeat the key.
   const hidden = (text: string) => (key ? text.replaceAll(key, "(key)") : text);
   try {
     const invoice = openInvoice(options);
@@ -114,7 +115,7 @@ export async function reconcileCommand(args: string[], inside?: Inside): Promise
   }
 }
 
-/** Says why nothing was compared; every outcome of `--json` is one document. */
+/** Reports an error. With `--json` an error is one document, too. */
 function fail(why: string, isJson: boolean | undefined): number {
   if (isJson) print(JSON.stringify({ error: why }));
   printError(why);
@@ -135,7 +136,7 @@ async function findPlaces(options: Options, inside: Inside | undefined): Promise
   const { variable, api } = PROVIDERS[options.provider ?? ""] ?? { variable: "", api: "" };
   const { config, problem } = findPlace(options, inside?.config);
   const given = options.url === undefined ? {} : { url: options.url };
-  // With another url the gateway's token stays at home.
+  // The gateway's token is not sent to another url.
   const isGateways = inside !== undefined && options.url === undefined;
   const found = isGateways ? await gatewaySettings(config, true) : await commandSettings(config, given);
   for (const text of [problem, ...found.problems]) if (text) printError(text);
@@ -151,7 +152,7 @@ async function findPlaces(options: Options, inside: Inside | undefined): Promise
   };
 }
 
-/** The key; the environment's, where no reference is given. */
+/** Finds the provider's key: by the reference, or in the environment. */
 async function findKey(ref: string | undefined, variable: string, config: GatewayConfig | undefined) {
   if (ref === undefined) {
     const key = wholeEnvironment()[variable]?.trim();
@@ -161,7 +162,7 @@ async function findKey(ref: string | undefined, variable: string, config: Gatewa
     );
   }
   const [, source, name, id = ""] = /^([^:]+):([^:]*):(.+)$/.exec(ref) ?? [];
-  // It is not repeated: who took the option for the key's own place wrote the key there.
+  // The message does not repeat the value: it may be the key itself.
   if (!source || (source === "env" && !/^[A-Z_][A-Z0-9_]*$/i.test(id)))
     throw new SettingError(`--key-ref: write <source>:<provider>:<id>, such as env:default:${variable}`);
   const secret = await resolveReference(config, "--key-ref", { source, provider: name || "default", id });
@@ -169,7 +170,7 @@ async function findKey(ref: string | undefined, variable: string, config: Gatewa
   return checked(secret.trim(), "--key-ref");
 }
 
-/** A key that can stand in a header, and that is long enough to be told from other text. */
+/** Checks that a key is valid in a header, and long enough to be replaced in output. */
 function checked(key: string, from: string): string {
   if (/^[\w.~+/=:-]{8,}$/.test(key)) return key;
   throw new SettingError(
@@ -177,7 +178,7 @@ function checked(key: string, from: string): string {
   );
 }
 
-/** The address of an API; a key goes unencrypted to this machine alone. */
+/** Checks the address of an API. Plain HTTP is for this machine only, since the request has a key. */
 function address(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : undefined;
   const isLocal = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/.test(url?.hostname ?? "");
@@ -189,7 +190,7 @@ function address(text: string): string {
   return url.href.replace(/\/+$/, "");
 }
 
-/** Makes requests until the module has what it wants. @throws what stands in the way */
+/** Makes requests until the module asks for no more. @throws an error with the obstacle */
 async function ask(invoice: Invoice, { api, key, url, token }: Places): Promise<void> {
   for (let text = invoice.next(); text; text = invoice.next()) {
     const { of_provider, path, key_header, headers } = JSON.parse(text) as Ask;

@@ -1,12 +1,12 @@
-/** Spans of time as people write them. */
+/** Parses spans of time. */
 
 import { SettingError } from "./listen.js";
 
 const UNITS: Record<string, number> = { s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000 };
 
 /**
- * When a span begins, in ms since 1970: `30d` and the like before `now`, or a date (`2026-11-01`, `2026-11-01T08:00Z`;
- * in the machine's time zone where it names none).
+ * The begin of a span, in ms since 1970: a duration such as `30d` before `now`, or a date (`2026-11-01`,
+ * `2026-11-01T08:00Z`), by default in the machine's time zone.
  *
  * @throws SettingError
  */
@@ -16,7 +16,7 @@ export function parseSince(text: string, now: number): number {
   const isDate = /^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?$/.test(
     text.trim(),
   );
-  // A date alone would be taken for one in UTC.
+  // `Date.parse` takes a date without a time as UTC.
   const at = isDate
     ? Date.parse(/[T ]/.test(text.trim()) ? text.trim() : `${text.trim()}T00:00`)
     : Number.NaN;
