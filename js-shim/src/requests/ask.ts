@@ -1,6 +1,6 @@
-/** HTTP requests of the commands. This module reads no file and no environment. */
+/** HTTP requests of the commands. This module reads no files and no environment. */
 
-/** A server's answer. `status` is 0 where there was none; `code` then says why. */
+/** A server's answer. `status` is 0 without an answer; `code` is then the error. */
 export interface ServerAnswer {
   status: number;
   /** Error code of the system or of TLS, such as `ECONNREFUSED`. */
@@ -9,7 +9,7 @@ export interface ServerAnswer {
   ms: number;
   /** The server's clock minus this machine's, in ms. The header has whole seconds. */
   aheadMs: number | undefined;
-  /** The body, where it is JSON. */
+  /** The parsed body; `undefined` if it is not JSON. */
   body: unknown;
 }
 
@@ -36,7 +36,7 @@ export async function ask(url: string, token: string | undefined, json?: unknown
     const ended = Date.now();
     const date = Date.parse(response.headers.get("date") ?? "");
     const body = await read(response);
-    // The header is cut to a second: on average half a second before the answer.
+    // The header has whole seconds, so the true time is half a second later on average.
     const aheadMs = Number.isNaN(date) ? undefined : date + 500 - (begun + ended) / 2;
     return { status: response.status, code: "", ms: ended - begun, aheadMs, body };
   } catch (error) {

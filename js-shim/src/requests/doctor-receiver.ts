@@ -4,11 +4,11 @@ import type { Finding, Judged } from "../doctor/doctor.js";
 import { environmentRoute } from "../plugin/env.js";
 import { ask, type ServerAnswer } from "./ask.js";
 
-/** Clocks that differ by more show calls at the wrong minute, in ms. */
+/** Difference of the clocks, in ms, from which the doctor reports it: calls then show at the wrong minute. */
 const SKEW_MS = 30_000;
 const SET_URL = "openclaw config set plugins.entries.agentwatch.config.url http://<host>:8470";
 
-/** Runs the checks; none where no url is set. */
+/** Runs the checks. Returns no finding if no url is set. */
 export async function examineReceiver(
   { url, token }: Judged,
   { inContainer, gateway, installation }: Record<string, unknown>,
@@ -89,7 +89,10 @@ function refusal({ status }: ServerAnswer, url: string, token: string | undefine
   return undefined;
 }
 
-/** AgentWatch 0.1.0 has no capabilities: requests to its other endpoints, an empty batch among them, show what it has. */
+/**
+ * Checks a receiver without capabilities, such as AgentWatch 0.1.0, by requests to its other endpoints. One of them is
+ * an empty batch.
+ */
 async function examineStock(url: string, token: string | undefined): Promise<Finding> {
   const stats = await ask(`${url}/api/model-stats?hours=1`, token);
   const refused = refusal(stats, url, token);

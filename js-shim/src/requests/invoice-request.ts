@@ -1,19 +1,19 @@
-/** The requests of `reconcile`. No file and no environment is read here. */
+/** HTTP requests of `reconcile`. This module reads no files and no environment. */
 
-/** How an answer ended; `status` 0 where there was none, or where it broke off, and `why` then says why. */
+/** End of an answer. `status` is 0 without an answer, or if it broke off; `why` is then the error. */
 export interface Ended {
   status: number;
   why: string;
-  /** What the header `Retry-After` says, in ms from now. */
+  /** `Retry-After`, in ms from now. */
   retryAfterMs: number | undefined;
 }
 
-/** The longest that an answer may take to begin, and each piece of it, in ms. */
+/** Maximum wait for the begin of an answer, and for each piece of its body, in ms. */
 const TIMEOUT_MS = 60_000;
 
 /**
- * A GET whose body is told piece by piece. Redirects are not followed, so that the key stays with the address. Throws
- * nothing, and says nothing of what the headers held.
+ * Sends a GET and passes its body on, piece by piece. Follows no redirects, so the key reaches no other address. Never
+ * throws, and errors do not contain headers.
  */
 export async function get(
   url: string,
@@ -53,7 +53,7 @@ export async function get(
   }
 }
 
-/** `Retry-After`: seconds, or a date. */
+/** Parses `Retry-After`: seconds or a date. Returns ms from now. */
 function delayOf(text: string | null): number | undefined {
   if (text === null) return undefined;
   const ms = /^\s*\d+(\.\d+)?\s*$/.test(text) ? Number(text) * 1_000 : Date.parse(text) - Date.now();
