@@ -9,11 +9,11 @@ export interface GatewayAddress {
   host: string;
   port: number;
   isTls: boolean;
-  /** SHA-256 of the certificate, 64 hexadecimal digits; without it the machine's certificate authorities decide. */
+  /** SHA-256 of the certificate, 64 hexadecimal digits; if undefined, the machine's certificate authorities decide. */
   fingerprint: string | undefined;
 }
 
-/** OpenClaw's variable that allows plain `ws://` on a trusted network. */
+/** OpenClaw's environment variable that permits plain `ws://` on a trusted network. */
 export const INSECURE = "OPENCLAW_ALLOW_INSECURE_PRIVATE_WS";
 
 /**
@@ -35,7 +35,7 @@ export function parseGateway(
       "--gateway: no address; write ws://127.0.0.1:18789 or wss://gateway.example:18789",
     );
   }
-  // The message shows the host alone: the rest may contain secrets.
+  // The message shows the host only: other parts may contain secrets.
   if (url.username || url.password || url.search || url.hash)
     throw new SettingError(
       `--gateway: an address has no user, password, query or fragment, which logs would show; set OPENCLAW_GATEWAY_TOKEN for ${url.host}`,

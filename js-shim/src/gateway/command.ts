@@ -24,21 +24,21 @@ import { OtherSenders, ReceiverUnreachable } from "./others.js";
 import { GatewayPoll, type PolledCall } from "./poll.js";
 import { type Access, findAccess, remoteSettings } from "./secret.js";
 
-/** How long calls wait, in ms, for the plugin's records at a receiver that lists calls: those have more fields. */
+/** Wait for the plugin's records, in ms, if the receiver lists calls: the plugin's records have more fields. */
 const OTHERS_FIRST_MS = 4_000;
-/** Pending calls up to which reading continues. */
+/** Maximum backlog at which reading continues, in calls. */
 const MAX_PENDING = 2_000;
-/** How long one attempt to reduce the backlog may take, in ms. */
+/** Maximum time of one attempt to reduce the backlog, in ms. */
 const SEND_BUDGET_MS = 10_000;
 /** Pauses between retries, in ms. */
 const BACKOFF = { first: 1_000, max: 30_000 } as const;
-/** How long a single run tries to reach a gateway or a receiver, in ms. */
+/** Time for which a run without `--watch` retries an unreachable gateway or receiver, in ms. */
 const RETRY_TIME_MS = 30_000;
-/** Name of the bookmark of the time since which calls are counted. */
+/** Bookmark: the time since which calls are counted. */
 const SINCE = "/gateway/since";
-/** Name of the bookmark of the last search for sessions that are not listed. */
+/** Bookmark: the time of the last search for sessions that are not listed. */
 const FOUND = "/gateway/found";
-/** The search takes dates, so it begins a day earlier. */
+/** The search takes dates, so it begins one day earlier. */
 const DAY_MS = 86_400_000;
 
 /** Reads a gateway. @returns the exit status */
@@ -47,7 +47,7 @@ export async function gatewayCommand(text: string, options: SyncOptions): Promis
   return sync.run();
 }
 
-/** The state directory of this command for one gateway, with the journal and the device's key. */
+/** The command's own state directory for one gateway: it holds the journal and the device's key. */
 function ownDir({ host, port }: GatewayAddress, options: SyncOptions): string {
   const name = `${host.replace(/[^A-Za-z0-9.-]/g, "_")}_${port}`;
   const named = options["state-dir"];
@@ -66,9 +66,9 @@ class GatewaySync {
   readonly #pipeline: Pipeline;
   readonly #others: OtherSenders;
   readonly #stop = new AbortController();
-  /** How long calls wait for records of other senders, in ms. */
+  /** Wait for records of other senders, in ms. */
   #othersFirstMs = OTHERS_FIRST_MS;
-  /** Calls that were read and wait, the oldest first. Their mark is journalled with them. */
+  /** Calls that were read and not counted yet, oldest first. Their mark is journalled together with them. */
   readonly #read: { at: number; calls: PolledCall[]; name: string; mark: string }[] = [];
   #sinceMs = 0;
   #marks = new Map<string, string>();
@@ -78,7 +78,7 @@ class GatewaySync {
   #isUnreachable = false;
   /** Whether this run has searched for sessions that are not listed. */
   #hasSearched = false;
-  /** The last problem that was logged: each is logged once. */
+  /** The last logged problem: a repeated problem is logged once. */
   #loggedProblem = "";
 
   private constructor(
@@ -101,7 +101,7 @@ class GatewaySync {
   }
 
   static async open(text: string, options: SyncOptions): Promise<GatewaySync> {
-    // All settings are checked before any file is made.
+    // Checks all settings before it creates a file.
     const { config, problem } = findPlace({ profile: options.profile });
     if (problem) log.warn(problem);
     const parsed = parseGateway(text, undefined, environmentAllowsPlain());
@@ -144,7 +144,10 @@ class GatewaySync {
     );
   }
 
-  /** Calls since then are counted, in ms since 1970. The first run decides: the sums of sessions cover this span only. */
+  /**
+   * Time since which calls are counted, in ms since 1970. The first run decides it: a session's sums cover this span
+   * only.
+   */
   #since(): number {
     const stored = Number(this.#marks.get(SINCE) ?? Number.NaN);
     const asked = this.#options.since === undefined ? undefined : parseSince(this.#options.since, Date.now());
@@ -181,7 +184,7 @@ class GatewaySync {
     );
   }
 
-  /** Counts the calls that have waited long enough. @throws ReceiverUnreachable where they cannot be compared yet */
+  /** Counts the calls whose wait is over. @throws ReceiverUnreachable if they cannot be compared yet */
   async #countRead(): Promise<void> {
     for (let first = this.#read[0]; first && first.at <= performance.now(); first = this.#read[0]) {
       const { calls, name, mark } = first;
@@ -194,7 +197,7 @@ class GatewaySync {
       this.#read.shift();
       while (this.#pipeline.backlog() > MAX_PENDING && !this.#isStopped) {
         if (await this.#pipeline.reduceBacklog(MAX_PENDING, SEND_BUDGET_MS)) break;
-        // The pending calls are on disk; a single run ends here.
+        // Pending calls are on disk; a run without `--watch` ends here.
         if (!this.#options.watch) throw new ReceiverUnreachable("AgentWatch accepts nothing");
         await this.#pause(BACKOFF.first);
       }
@@ -277,7 +280,7 @@ class GatewaySync {
     }
   }
 
-  /** Searches for sessions that are not listed, once a run. */
+  /** Searches for sessions that are not listed, once per run. */
   async #searchUnlisted(): Promise<void> {
     if (this.#hasSearched) return;
     const before = Number(this.#marks.get(FOUND) ?? Number.NaN);

@@ -1,23 +1,25 @@
-/** A connection to a gateway in the protocol of its own clients: challenge, signed device, then requests and events. */
+/**
+ * A connection to a gateway, in the protocol of OpenClaw's clients: challenge, signed device, then requests and events.
+ */
 
 import { randomUUID } from "node:crypto";
 import type { Device } from "../commands/gateway-device.js";
 import type { GatewayAddress } from "./address.js";
 import { FingerprintError, type GatewaySocket, openSocket } from "./socket.js";
 
-/** The requested scopes: reading alone. */
+/** Requested scopes: read only. */
 export const SCOPES = ["operator.read"] as const;
 const CLIENT = { id: "gateway-client", mode: "backend", role: "operator" } as const;
-/** The supported versions of the protocol: 2026.3 has 3, 2026.5 and later have 4. */
+/** Supported protocol versions: OpenClaw 2026.3 has 3, 2026.5 and later have 4. */
 export const PROTOCOL = { min: 3, max: 4 } as const;
 /** The largest message, in bytes. A gateway's own limit is 25 MiB. */
 const MAX_MESSAGE = 26 * 1024 * 1024;
 const CONNECT_TIMEOUT_MS = 15_000;
 const REQUEST_TIMEOUT_MS = 30_000;
-/** Interval of a gateway's `tick` events, in ms, where the gateway does not tell it. */
+/** Default interval of a gateway's `tick` events, in ms. */
 const TICK_MS = 30_000;
 
-/** Credentials for a gateway; at least one, unless its authentication is off. */
+/** Credentials for a gateway: at least one, unless the gateway's authentication is off. */
 export interface Credentials {
   token: string | undefined;
   password: string | undefined;
@@ -85,7 +87,7 @@ export class GatewayLink {
   #heardAt = performance.now();
   #watchdog: NodeJS.Timeout | undefined;
   #challenged: ((payload: Record<string, unknown>) => void) | undefined;
-  /** The gateway's version; empty where it does not tell it. */
+  /** The gateway's version; empty if unknown. */
   version = "";
 
   private constructor(onEvent: (event: GatewayEvent) => void, onClosed: (why: string) => void) {
@@ -161,7 +163,7 @@ export class GatewayLink {
   /**
    * Sends a request.
    *
-   * @throws Refusal, or ConnectionError where the connection is lost or the answer takes too long
+   * @throws Refusal, or ConnectionError if the connection is lost or the answer takes too long
    */
   request(method: string, params: Record<string, unknown>): Promise<GatewayAnswer> {
     const socket = this.#socket;
@@ -178,7 +180,7 @@ export class GatewayLink {
     });
   }
 
-  /** Closes the connection without a call of `onClosed`. */
+  /** Closes the connection without calling `onClosed`. */
   close(): void {
     this.#isOver = true;
     clearInterval(this.#watchdog);
@@ -224,7 +226,7 @@ export class GatewayLink {
   }
 }
 
-/** The value itself where it is an object, else an empty object. */
+/** Returns the value if it is an object, else an empty object. */
 export function asObject(value: unknown): Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value)
     ? (value as Record<string, unknown>)

@@ -14,7 +14,7 @@ export interface Trouble {
   afterMs?: number | undefined;
 }
 
-/** The problem behind an error. @param from the source of the token, for messages @throws errors of other kinds */
+/** Describes an error. @param from the source of the token, for messages @throws errors of other kinds */
 export function troubleOf(error: unknown, { url, host, port }: GatewayAddress, from: string): Trouble {
   const at = `--gateway ${url.origin === "null" ? `${url.protocol}//${url.host}` : url.origin}`;
   if (error instanceof FingerprintError)

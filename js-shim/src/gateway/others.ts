@@ -1,26 +1,26 @@
 /**
- * Skips calls that AgentWatch has from another sender, such as the plugin in the gateway, which knows more of each. A
- * receiver that knows record ids lists its calls; AgentWatch 0.1.0 does not.
+ * Skips calls that AgentWatch has from another sender. Such a sender, for example the plugin in the gateway, reports
+ * more fields. A receiver that supports record ids lists its calls; AgentWatch 0.1.0 does not.
  */
 
 import { ask } from "../requests/ask.js";
 import { asObject } from "./link.js";
 import type { PolledCall } from "./poll.js";
 
-/** Largest difference between the ends of one call in two senders' records, in ms; the receiver compares with the same. */
+/** Maximum difference between the ends of one call in two senders' records, in ms. The receiver uses the same limit. */
 const MAX_END_DIFFERENCE_MS = 2_000;
 const HOUR_MS = 3_600_000;
-/** The receiver lists calls of the last 720 hours. */
+/** Hours of history that the receiver lists. */
 const MAX_HOURS = 720;
 const PAGE = 1_000;
-/** Pages that are read for one comparison; calls on later pages, the oldest ones, are not compared. */
+/** Maximum number of pages for one comparison. Calls on later pages, the oldest, are not compared. */
 const MAX_PAGES = 100;
-/** Matched records that are remembered. */
+/** Maximum number of matched records in memory. */
 const MAX_MATCHED = 100_000;
 /** Age of the capabilities after which they are requested again, in ms. */
 const CAPABILITIES_AGE_MS = 600_000;
 
-/** The receiver does not answer, so calls cannot be compared yet. */
+/** The receiver does not answer: calls cannot be compared yet. */
 export class ReceiverUnreachable extends Error {
   override name = "ReceiverUnreachable";
 }
@@ -38,9 +38,9 @@ export class OtherSenders {
   /** The gateway's name in this process's own records, which are skipped. */
   readonly #gateway: string;
   #capabilities: { lists: boolean; at: number } | undefined;
-  /** Ids of records that matched a call: each matches one call only. */
+  /** Ids of records that matched a call: each record matches one call only. */
   readonly #matched = new Set<string>();
-  /** Why calls could not be compared, for the log. */
+  /** Why calls were not compared, for the log. */
   problem: string | undefined;
 
   constructor(url: string | undefined, token: string | undefined, gateway: string) {
@@ -62,7 +62,7 @@ export class OtherSenders {
     return lists;
   }
 
-  /** The calls of which no other sender has a record. @throws ReceiverUnreachable */
+  /** Returns the calls that no other sender has reported. @throws ReceiverUnreachable */
   async without(calls: PolledCall[]): Promise<PolledCall[]> {
     if (calls.length === 0 || !(await this.lists())) return calls;
     const first = Math.min(...calls.map(({ written }) => written)) - MAX_END_DIFFERENCE_MS;
@@ -77,7 +77,7 @@ export class OtherSenders {
       const isClose = Math.abs(record.endMs - call.written) <= MAX_END_DIFFERENCE_MS;
       if (this.#matched.has(id) || record.model !== model || !isClose) continue;
       this.#matched.add(id);
-      // A set keeps its order: the first is the oldest.
+      // A set iterates in insertion order: its first id is the oldest.
       if (this.#matched.size > MAX_MATCHED)
         for (const oldest of this.#matched.values()) return this.#matched.delete(oldest);
       return true;
@@ -105,7 +105,7 @@ export class OtherSenders {
     return records;
   }
 
-  /** Adds a record; the receiver lists the newest first. @returns whether older records are needed too */
+  /** Adds a record. The receiver lists the newest first. @returns whether older records are needed */
   #add(
     records: Map<string, Map<string, OtherRecord>>,
     record: Record<string, unknown>,
@@ -127,7 +127,7 @@ function tokensOf({ prompt, completion }: PolledCall): string {
   return `${prompt} ${completion}`;
 }
 
-/** A model's name without its provider, which some senders leave out. */
+/** The model's name without its provider, since some senders leave the provider out. */
 function withoutProvider(model: string): string {
   return model.slice(model.lastIndexOf("/") + 1);
 }

@@ -1,36 +1,39 @@
 /**
- * Reads new calls of a gateway's sessions through its API. A session is read when the gateway sends an event of a change,
- * and, on gateways without such events, when the time of its last change differs.
+ * Reads new calls of a gateway's sessions through its API. A session is read after the gateway reports a change; on
+ * gateways without such events, when the time of its last change differs.
  */
 
 import { reason } from "../base/promises.js";
 import type { Fact, Instance } from "../base/wasm.js";
 import { asObject, ConnectionError, type GatewayEvent, type GatewayLink, Refusal } from "./link.js";
 
-/** Interval between two lists of sessions, on gateways with and without events of changes, in ms. */
+/** Interval of listing sessions, on gateways with and without events of changes, in ms. */
 const LIST_EVERY_MS = { withEvents: 60_000, withoutEvents: 5_000 } as const;
-/** Interval between two lists of all sessions, in ms; the lists between have recently changed sessions only. */
+/** Interval of listing all sessions, in ms; the lists between contain recently changed sessions only. */
 const LIST_ALL_EVERY_MS = 300_000;
 /** Age of a recent change, in minutes. */
 const RECENT_MIN = 15;
-/** Time between a change and the reading of the session, in ms: changes come in bursts. */
+/** Delay between a change and the reading of the session, in ms: changes come in bursts. */
 const READ_AFTER_MS = 300;
-/** Pause after a reading, as a multiple of its duration and at most, in ms: a gateway reads the whole transcript for it. */
+/**
+ * Pause after a reading: a multiple of its duration, and a maximum in ms. The gateway reads the whole transcript each
+ * time.
+ */
 const PAUSE = { perReading: 10, max: 5_000 } as const;
 /**
- * Retries for a call without a message, and the pause before each, in ms. A working gateway writes its history late, and
- * the message has the call's model, start and id.
+ * Retries for a call without a message, and the pause before each, in ms. A busy gateway writes its history late; the
+ * message has the call's model, start and id.
  */
 const MESSAGE_RETRY = { tries: 3, afterMs: 1_000 } as const;
-/** Sessions that are followed; of more, the ones that changed last. */
+/** Maximum number of followed sessions; beyond it the sessions that changed longest ago are dropped. */
 const MAX_SESSIONS = 50_000;
-/** Messages of a page: for few new calls, and for many. */
+/** Messages per page: for few new calls, and for many. */
 const PAGE = { few: 200, many: 1_000 } as const;
-/** Pages of one session's messages; 2026.3.13 has a single page. */
+/** Maximum number of pages of a session's messages; 2026.3.13 returns a single page. */
 const MAX_PAGES = 50;
-/** Sessions that are found beside the list. */
+/** Maximum number of sessions that are found beyond the list. */
 const MAX_DISCOVERED = 5_000;
-/** New calls up to which a small page is requested. */
+/** Number of new calls up to which a small page is requested. */
 const FEW_CALLS = 20;
 
 /** A session as the gateway lists it. */
@@ -40,7 +43,7 @@ interface Session {
   sessionId: string | undefined;
   provider: string | undefined;
   model: string | undefined;
-  /** Last change, in ms since 1970 by the gateway's clock; 0 where it is not known. */
+  /** Last change, in ms since 1970 by the gateway's clock; 0 if unknown. */
   updatedAt: number;
   /** The session is not read before this time, in ms of the monotonic clock. */
   pauseUntil: number;
@@ -72,10 +75,10 @@ interface Look {
   is_rewritten: boolean;
 }
 
-/** The functions of the command that a poll calls. */
+/** Callbacks of a poll. */
 export interface PollHost {
   instantiate(): Instance;
-  /** The mark of a session: how much of it is counted. */
+  /** The stored mark of a session: its counted calls. */
   mark(name: string): string | undefined;
   /** Counts calls and stores the mark with them; {@link mark} returns it from now on. */
   take(calls: PolledCall[], name: string, mark: string): void;
@@ -118,7 +121,7 @@ export class GatewayPoll {
     this.#sinceMs = sinceMs;
   }
 
-  /** Continues with a new connection. Changes that happened meanwhile are in the list of sessions. */
+  /** Continues with a new connection. The next list of sessions contains changes from before it. */
   async use(link: GatewayLink): Promise<void> {
     this.#link = link;
     try {
@@ -126,15 +129,15 @@ export class GatewayPoll {
       this.#hasEvents = true;
     } catch (error) {
       if (!(error instanceof Refusal) || error.isRetryable) throw error;
-      // 2026.3 has no such method; it sends events of runs.
+      // 2026.3 has no such method; it sends events of runs instead.
       this.#hasEvents = false;
     }
     [this.#listAt, this.#listAllAt] = [0, 0];
   }
 
   /**
-   * Finds sessions that are not in the list, with calls since `sinceMs` (ms since 1970): runs of jobs, and sessions before
-   * a reset. The gateway reads its transcripts for it, so this runs once.
+   * Finds sessions that are not in the list and have calls since `sinceMs` (ms since 1970): runs of jobs, and sessions
+   * from before a reset. It runs once, since the gateway reads its transcripts for it.
    */
   async discover(sinceMs: number): Promise<void> {
     const day = (ms: number) => new Date(ms).toISOString().slice(0, 10);
@@ -164,12 +167,12 @@ export class GatewayPoll {
     const key = payload.sessionKey;
     if (typeof key !== "string") this.#listAt = 0;
     else if (this.#known.has(key)) this.#markDue(key);
-    // A new session is in the next list.
+    // The next list contains the new session.
     else this.#listAt = Math.min(this.#listAt, this.#host.mono() + READ_AFTER_MS);
     this.#wake?.();
   }
 
-  /** Whether every change that the gateway reported is read. */
+  /** Whether all reported changes were read. */
   get isIdle(): boolean {
     return this.#listAllAt > 0 && this.#due.size === 0;
   }
@@ -210,7 +213,7 @@ export class GatewayPoll {
   }
 
   #markDue(key: string): void {
-    // The first change decides: a session that changes all the time is read too.
+    // The first change sets the time, so a session that changes all the time is read, too.
     const soon = this.#host.mono() + READ_AFTER_MS;
     if (!this.#due.has(key)) this.#due.set(key, Math.max(soon, this.#known.get(key)?.pauseUntil ?? 0));
   }
@@ -257,7 +260,7 @@ export class GatewayPoll {
     };
     const known = this.#known.get(key);
     const isSame = known?.updatedAt === session.updatedAt && known.sessionId === session.sessionId;
-    // After a reset the key has another session: the last calls of the session before are read by its id.
+    // After a reset the key has another session. The last calls of the former session are read by its id.
     if (known?.sessionId && session.sessionId && known.sessionId !== session.sessionId)
       this.#meetFormer(known);
     if (!known) this.reading.sessions += 1;
@@ -281,7 +284,7 @@ export class GatewayPoll {
     for (const { key } of all.slice(0, all.length - MAX_SESSIONS)) this.#known.delete(key);
   }
 
-  /** The mark of a session, its last change when it was read, and the mark's name. */
+  /** Returns a session's mark, the last change that it covers, and the mark's name. */
   #markOf(
     sessionId: string,
     agent: string | undefined,
@@ -354,7 +357,7 @@ export class GatewayPoll {
     this.reading.calls += look.calls.length;
   }
 
-  /** The messages of a session, page by page, the newest first. */
+  /** Reads the messages of a session, page by page, newest first. */
   async *#messages(session: Session, sessionId: string, look: Look): AsyncGenerator<string> {
     const limit = look.calls.length > FEW_CALLS ? PAGE.many : PAGE.few;
     for (let page = 0, offset: number | undefined; page < MAX_PAGES; page += 1) {
@@ -372,7 +375,7 @@ export class GatewayPoll {
     }
   }
 
-  /** Requests messages. Newer gateways cut their texts to one character: only names and counts are read. */
+  /** Requests messages. Newer gateways cut texts to one character, since only names and counts are read. */
   async #history(params: Record<string, unknown>) {
     if (this.#takesMaxChars) {
       try {
@@ -417,14 +420,14 @@ export class GatewayPoll {
   }
 }
 
-/** Whether a refusal concerns one session, and not this client. */
+/** Whether a refusal concerns one session rather than this client. */
 function isOfSession({ code, message }: Refusal): boolean {
   return (
     (code === "INVALID_REQUEST" || code === "NOT_FOUND") && !/unknown method|missing scope/i.test(message)
   );
 }
 
-/** Whether a key names no agent: newer gateways need it as a parameter then. */
+/** Whether a key has no agent; newer gateways then need the agent as a parameter. */
 function isRaw(key: string): boolean {
   return !key.startsWith("agent:");
 }

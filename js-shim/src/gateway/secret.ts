@@ -1,4 +1,4 @@
-/** The credentials for a gateway: from the environment, or from `gateway.remote` of OpenClaw's configuration here. */
+/** Credentials for a gateway: from the environment, or from `gateway.remote` of the local OpenClaw configuration. */
 
 import { SettingError } from "../commands/listen.js";
 import { environmentGatewayAccess, withVariables } from "../plugin/env.js";
@@ -6,12 +6,12 @@ import type { GatewayConfig } from "../plugin/openclaw.js";
 import { resolveReference } from "../plugin/secret.js";
 import type { Credentials } from "./link.js";
 
-/** Credentials, and their source as the operator knows it. */
+/** Credentials with their source, for messages. */
 export interface Access extends Credentials {
   from: string;
 }
 
-/** `gateway.remote`, where its address is this gateway's; OpenClaw's own clients use it too. */
+/** Returns `gateway.remote` if its address is this gateway's. OpenClaw's own clients use it, too. */
 export function remoteSettings(config: GatewayConfig | undefined, text: string): Record<string, unknown> {
   const { remote } =
     (config as { gateway?: { remote?: Record<string, unknown> } } | undefined)?.gateway ?? {};
@@ -21,9 +21,9 @@ export function remoteSettings(config: GatewayConfig | undefined, text: string):
 }
 
 /**
- * Finds the credentials. The environment wins, as with OpenClaw's clients.
+ * Finds the credentials. The environment overrides the configuration, as with OpenClaw's clients.
  *
- * @throws SettingError where a setting refers to a secret that cannot be resolved
+ * @throws SettingError if a setting refers to a secret that cannot be resolved
  */
 export async function findAccess(
   remote: Record<string, unknown>,

@@ -1,6 +1,6 @@
 /**
- * A WebSocket client (RFC 6455) for text messages: Node's own cannot pin a certificate or limit a message. This module reads
- * no file and no environment.
+ * A WebSocket client (RFC 6455) for text messages. Node's own client cannot pin a certificate or limit the size of a
+ * message. This module reads no files and no environment.
  */
 
 import { createHash, randomBytes } from "node:crypto";
@@ -13,7 +13,7 @@ const ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const [CONTINUATION, TEXT, CLOSE, PING, PONG] = [0x0, 0x1, 0x8, 0x9, 0xa];
 /** The largest control frame, in bytes. */
 const MAX_CONTROL = 125;
-/** Unsent bytes at which the connection is closed: requests are small, so the gateway reads nothing any more. */
+/** Unsent bytes at which the connection is closed: requests are small, so the gateway has stopped reading. */
 const MAX_UNSENT = 1024 * 1024;
 
 /** The certificate is not the pinned one. */
@@ -31,7 +31,7 @@ export interface SocketEvents {
 /**
  * Opens a WebSocket.
  *
- * @param most the largest message that is accepted, in bytes
+ * @param most maximum size of a received message, in bytes
  * @throws errors of the network with their `code`, and FingerprintError
  */
 export async function openSocket(
@@ -50,7 +50,7 @@ export async function openSocket(
   }
 }
 
-/** Opens a connection, and with TLS checks the certificate. */
+/** Opens a connection. With TLS it checks the certificate. */
 function connected({ host, port, isTls, fingerprint }: GatewayAddress, timeoutMs: number): Promise<Socket> {
   return new Promise((resolve, reject) => {
     const servername = isIP(host) ? {} : { servername: host };
