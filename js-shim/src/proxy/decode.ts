@@ -1,4 +1,4 @@
-/** Decompresses a copy of a body, for reading it beside its stream. */
+/** Decompresses a copy of a body, so that it can be read alongside its stream. */
 
 import type { Transform } from "node:stream";
 import {
@@ -9,7 +9,7 @@ import {
   createZstdDecompress,
 } from "node:zlib";
 
-/** A body that was cut off is read as far as it came. */
+/** The flush options make a decoder return the data before a cut. */
 const DECODERS: Record<string, () => Transform> = {
   gzip: () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH }),
   "x-gzip": () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH }),
@@ -18,21 +18,21 @@ const DECODERS: Record<string, () => Transform> = {
   zstd: () => createZstdDecompress({ finishFlush: constants.ZSTD_e_flush }),
 };
 
-/** Compressed bytes that may wait for the decoder; more, and it lags so far that reading is given up. */
+/** Compressed bytes that may wait for the decoder; beyond it the reading is given up. */
 const MAX_WAITING = 4 * 1024 * 1024;
-/** What is decoded at most, however little it was compressed. */
+/** Maximum decoded size, in bytes. */
 const MAX_DECODED = 256 * 1024 * 1024;
 
 /** Why a body could not be read. */
 export type Unread = "unknown_encoding" | "undecodable" | "lagging" | "too_large" | "trap";
 
-/** A body of this `content-encoding`, decoded as it comes. Nothing here throws. */
+/** Decodes a body of one `content-encoding` while it arrives. Never throws. */
 export class Decoded {
   readonly #decoder: Transform | undefined;
   readonly #take: (bytes: Uint8Array) => void;
   readonly #over: Promise<void>;
   #decodedBytes = 0;
-  /** Why not all of it was read, if so. */
+  /** Why the body was not read completely. */
   problem: Unread | undefined;
 
   constructor(encoding: string | undefined, take: (bytes: Uint8Array) => void) {
@@ -52,7 +52,7 @@ export class Decoded {
     });
   }
 
-  /** Takes the next bytes as they came. */
+  /** Takes received bytes. */
   write(bytes: Uint8Array): void {
     if (this.problem) return;
     if (!this.#decoder) {
@@ -63,13 +63,13 @@ export class Decoded {
     if (this.#decoder.writableLength > MAX_WAITING) this.giveUp("lagging");
   }
 
-  /** The body is over; resolves when all of it was decoded. */
+  /** Ends the body. Resolves when it is decoded completely. */
   end(): Promise<void> {
     if (!this.problem) this.#decoder?.end();
     return this.#over;
   }
 
-  /** Reads no more. */
+  /** Stops reading. */
   giveUp(problem: Unread): void {
     this.problem ??= problem;
     this.#decoder?.destroy();

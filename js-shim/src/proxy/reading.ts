@@ -1,10 +1,10 @@
-/** Reads calls of models beside their streams. What goes wrong here costs a reading, never a stream. */
+/** Reads model calls alongside their streams. An error here loses a reading and never affects the stream. */
 
 import type { IncomingHttpHeaders } from "node:http";
 import type { AnswerReader, Instance, RequestReader } from "../base/wasm.js";
 import { Decoded, type Unread } from "./decode.js";
 
-/** What an answer told; see `crate/src/sources/answer.rs`. */
+/** Fields of an answer: see `crate/src/sources/answer.rs`. Tokens are `null` if not reported. */
 export interface Told {
   response_model: string | null;
   response_id: string | null;
@@ -13,70 +13,73 @@ export interface Told {
   cache_read: number | null;
   cache_write: number | null;
   reasoning: number | null;
-  /** In USD. */
+  /** Cost in USD that the provider reported. */
   cost: number | null;
-  /** What is billed beside tokens at their usual price: text that the module made for itself. */
+  /** Billed items other than tokens at the usual price, as text that only the module reads. */
   bill?: string;
   usage_source: "reported" | "missing" | "broken";
   outcome: "completed" | "failed" | "aborted";
-  /** What it is about, where that is no call that is over: one that goes on in the background, or none at all. */
+  /**
+   * Set if the answer is not a finished call: `pending` for a call that continues in the background, `nothing` for no
+   * call.
+   */
   about?: "pending" | "nothing";
-  /** Whether the call went on in the background; when it was made and completed then, in ms since 1970. */
+  /** Whether the call ran in the background. `created` and `completed` are then its begin and end, in ms since 1970. */
   background?: boolean;
   created?: number;
   completed?: number;
 }
 
-/** How the connection that brought an answer ended; the numbers are those of `crate/src/bindings/calls.rs`. */
+/** How the answer's connection ended; the numbers are those of `crate/src/bindings/calls.rs`. */
 export const ENDING = { whole: 0, cut: 1, left: 2 } as const;
 export type Ending = keyof typeof ENDING;
 
-/** What `stream_options.include_usage` takes: bytes that go and a text that comes. */
+/** The edit that adds `stream_options.include_usage`: at an offset, bytes to remove and a text to insert. */
 export interface Edit {
   at: number;
   remove: number;
   insert: string;
 }
 
-/** The most bytes of requests that are kept at once to find their models, of all clients together. */
+/** Maximum total size, in bytes, of all clients' requests that are kept to find their models. */
 const MOST_HELD = 64 * 1024 * 1024;
 
-/** Makes readers. An instance of the module that trapped is dead: the next reader is of a fresh one. */
+/** Creates readers. A trapped instance of the module is unusable: the next reader gets a new instance. */
 export class Readers {
   readonly #instantiate: () => Instance;
   #io: Instance | undefined;
-  /** Bytes of requests whose model is yet to be found. */
+  /** Bytes of requests whose model is not found yet. */
   heldBytes = 0;
-  /** Answers that could not be read, by reason. */
+  /** Number of answers that could not be read, by reason. */
   readonly unread: Partial<Record<Unread, number>> = {};
 
   constructor(instantiate: () => Instance) {
     this.#instantiate = instantiate;
   }
 
-  /** A reader of such a request, where it is a call of a model or fetches what became of one. */
+  /** Returns a reading if the request is a model call, or fetches the result of one. */
   open(method: string, path: string): CallReading | undefined {
     const isCall = this.guarded(this.instance(), (io) => io.isModelCall(method, path)) === true;
     return isCall ? new CallReading(this, method, path) : undefined;
   }
 
-  /** The instance that new readers are of; nothing where none can be made. */
+  /** The instance for new readers; `undefined` if none can be created. */
   instance(): Instance | undefined {
     try {
       this.#io ??= this.#instantiate();
     } catch {
-      // The module's file is gone: calls pass unread.
+      // Without the module's file, calls pass unread.
     }
     return this.#io;
   }
 
-  /** Runs something in an instance; nothing where it trapped. */
+  /** Runs `work` in an instance; `undefined` if it trapped. */
   guarded<T>(io: Instance | undefined, work: (io: Instance) => T): T | undefined {
     if (!io) return undefined;
     try {
       return work(io);
     } catch {
-      // Only the instance that trapped is given up, and not one that has taken its place.
+      // Drops the trapped instance only, not a newer one.
       if (this.#io === io) this.#io = undefined;
       return undefined;
     }
@@ -98,9 +101,9 @@ export class CallReading {
   #answer: AnswerReader | undefined;
   #body: Decoded | undefined;
   #status = 0;
-  /** Bytes of the request that the reader has. */
+  /** Bytes of the request that the reader holds. */
   #held = 0;
-  /** The model that is asked, once it is known. */
+  /** The requested model, once it is known. */
   model: string | null = null;
 
   constructor(readers: Readers, method: string, path: string) {
@@ -116,7 +119,7 @@ export class CallReading {
   request(bytes: Uint8Array): void {
     const reader = this.#request;
     if (!reader) return;
-    // Who names the model last is read for it as long as there is room.
+    // A body may have the model at its end: the reader holds it while there is room.
     if (this.#readers.heldBytes + bytes.length > MOST_HELD) return this.#forgetRequest();
     this.#held += bytes.length;
     this.#readers.heldBytes += bytes.length;
@@ -126,7 +129,7 @@ export class CallReading {
     if (this.model !== null) this.#forgetRequest();
   }
 
-  /** Nothing more is to be learned of the request, or there is no room for it. */
+  /** Frees the request's reader: the model is known, or there is no room. */
   #forgetRequest(): void {
     this.#readers.guarded(this.#io, () => this.#request?.free());
     this.#request = undefined;
@@ -134,7 +137,7 @@ export class CallReading {
     this.#held = 0;
   }
 
-  /** The change by which the request, whose whole body this is, asks for usage. */
+  /** Returns the edit that makes the request ask for usage. `body` is the whole request. */
   wish(body: readonly Uint8Array[]): Edit | undefined {
     return this.#readers.guarded(this.#io, (io) => {
       const reader = new io.RequestReader();
@@ -146,7 +149,7 @@ export class CallReading {
     });
   }
 
-  /** The answer begins. `onToken` hears when the first token of a stream has come. */
+  /** Notes the begin of the answer. `onToken` is called at the first token of a stream. */
   answer(status: number, headers: IncomingHttpHeaders, onToken: () => void): void {
     const encoding = headers["content-encoding"];
     this.#status = status;
@@ -160,18 +163,18 @@ export class CallReading {
     if (!this.#answer) this.#body.giveUp("trap");
   }
 
-  /** Takes bytes of the answer as they came. */
+  /** Takes bytes of the answer as received. */
   bytes(bytes: Uint8Array): void {
     this.#body?.write(bytes);
   }
 
-  /** The call is over; what its answer told. Resolves later only where it was compressed. */
+  /** Ends the reading and returns the answer's fields. Waits only for decompression. */
   async finish(ending: Ending): Promise<Told> {
     await this.#body?.end();
     const answer = this.#answer;
     this.#answer = undefined;
     const text = this.#readers.guarded(this.#io, () => {
-      // A client may name the model behind a long conversation.
+      // A client may send the model after a long conversation.
       this.model ??= this.#request?.model() ?? null;
       return answer?.finish(ENDING[ending]);
     });
@@ -198,7 +201,7 @@ function parse(text: string): Told {
   return { ...told, cost: told.cost === null ? null : Number(told.cost) };
 }
 
-/** What is known of an answer that nobody read. */
+/** Fields of an answer that was not read. */
 function untold(status: number, ending: Ending): Told {
   return {
     response_model: null,
@@ -214,7 +217,7 @@ function untold(status: number, ending: Ending): Told {
   };
 }
 
-/** An answer that we failed to read may well have had usage. */
+/** An answer that failed to be read probably had usage. */
 function unreadAs(status: number, ending: Ending): Pick<Told, "usage_source" | "outcome"> {
   const outcome = outcomeOf(status, ending);
   return { usage_source: outcome === "completed" ? "broken" : "missing", outcome };
