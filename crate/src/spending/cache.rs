@@ -8,8 +8,8 @@
 //! **An incident**: the tokens that one call read from the cache or wrote to it can be read by the session's next call.
 //! If that call reads at most half of these tokens, and at least [`LEAST_TOKENS`] fewer, the others were lost, and paid
 //! again as cache write or as input. The difference to the read rate is the incident's cost. A prompt that only grows
-//! still reads all of these tokens, however small their share becomes. After a call that was cached by less than half, no
-//! loss is reported.
+//! still reads all of these tokens, however small their share becomes. After a call that was cached by less than half,
+//! no loss is reported.
 //!
 //! **Its cause** is the first that applies: the session was reset; it was compacted; the model changed; the time since
 //! the last call exceeds the life of a cache entry (5 minutes, or an hour if the session wrote such entries; figures of
