@@ -1,36 +1,36 @@
-//! Runs of neighbouring entries of a log: what an outlet has acknowledged, and what is in memory. Entries are acknowledged
-//! nearly in order, so there are few runs however long the log is.
+//! Runs of adjacent entries of a log: the acknowledged entries, and the entries in memory. Entries are acknowledged
+//! nearly in order, so a long log has few runs.
 
 use super::log::Position;
 
-/// Entries next to each other.
+/// Adjacent entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// The number of the first.
+    /// The number of the first entry.
     first: u64,
-    /// The number behind the last.
+    /// One more than the number of the last entry.
     next: u64,
-    /// Where the first begins.
+    /// Where the first entry begins.
     from: Position,
-    /// Where the last ends.
+    /// Where the last entry ends.
     to: Position,
 }
 
 impl Run {
-    /// Where the first begins, and where the last ends.
+    /// Where the first entry begins, and where the last entry ends.
     pub fn places(self) -> (Position, Position) {
         (self.from, self.to)
     }
 }
 
-/// Some runs, in order; neighbours are one.
+/// Runs in ascending order; adjacent runs are merged.
 #[derive(Debug, Default)]
 pub struct Runs(Vec<Run>);
 
 impl Runs {
-    /// Adds an entry; whether it was not there.
+    /// Adds an entry. Returns whether the entry is new.
     pub fn add(&mut self, number: u64, from: Position, to: Position) -> bool {
-        // Most come behind all others.
+        // Most entries come after all runs.
         let at = match self.0.last() {
             Some(last) if last.next <= number => self.0.len(),
             _ => self.0.partition_point(|run| run.next <= number),
@@ -60,25 +60,25 @@ impl Runs {
         true
     }
 
-    /// Whether an entry is in one of them.
+    /// Whether a run contains the entry of this number.
     pub fn has(&self, number: u64) -> bool {
         let at = self.0.partition_point(|run| run.next <= number);
         self.0.get(at).is_some_and(|run| run.first <= number)
     }
 
-    /// Whether the entry that begins there is in one of them.
+    /// Whether a run contains the entry that begins at this place.
     pub fn has_place(&self, place: Position) -> bool {
         let is_in = |run: &Run| run.from <= place && place < run.to;
         self.0.iter().any(is_in)
     }
 
-    /// Forgets those before an entry.
+    /// Drops the runs that end before this entry.
     pub fn forget_before(&mut self, number: u64) {
         let gone = self.0.partition_point(|run| run.next <= number);
         self.0.drain(..gone);
     }
 
-    /// Up to where all entries from this one on are in them, and the runs behind that.
+    /// The end of the run that contains entry `first`, `None` where no run does; and the runs after it.
     pub fn split(&self, first: u64) -> (Option<Position>, &[Run]) {
         match self.0.first() {
             Some(run) if run.first <= first => (Some(run.to), &self.0[1..]),

@@ -1,42 +1,42 @@
-//! Changes of the journal's files, in the order in which they are to be done.
+//! Changes of the journal's files. They are applied in order.
 
 /// One change of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// The file's name in our folder.
+    /// The file's name in the journal's folder.
     pub file: String,
-    /// What is done to it.
+    /// The change.
     pub op: Op,
 }
 
-/// A change.
+/// A kind of change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Op {
-    /// These bytes come behind what is there; a missing file is made.
+    /// Append these bytes; a missing file is created.
     Append(Vec<u8>),
-    /// These bytes take the file's place, whole or not at all.
+    /// Replace the file by these bytes, atomically.
     Replace(Vec<u8>),
-    /// The snapshot whose pieces were handed out takes the file's place.
+    /// Replace the file by the snapshot whose pieces were handed out.
     Snapshot,
-    /// The file takes this name, in place of another one that has it.
+    /// Rename the file to this name, replacing a file of that name.
     Rename(&'static str),
-    /// The file goes; a missing one is gone already.
+    /// Delete the file; a missing file is no error.
     Delete,
 }
 
-/// How names of the ledger's files begin.
+/// Prefix of the names of the ledger's files.
 pub const LEDGER: &str = "ledger-";
-/// How names of journal files end.
+/// Suffix of the names of the journal's files.
 pub const SUFFIX: &str = ".awj";
 
-/// A journal file's name; names sort by number.
+/// The name of a journal file. Names sort by number.
 pub fn numbered(prefix: &str, number: u32) -> String {
     let digits = number.to_string();
     let zeros = "0000000000".get(digits.len()..).unwrap_or_default();
     [prefix, zeros, &digits, SUFFIX].concat()
 }
 
-/// The number in a journal file's name, where it begins so.
+/// The number in a journal file's name; `None` without this prefix.
 pub fn number_of(file: &str, prefix: &str) -> Option<u32> {
     file.strip_prefix(prefix)?
         .strip_suffix(SUFFIX)?

@@ -1,9 +1,9 @@
-//! Version 1 of everything on disk, as postcard writes it: frozen. Domain types convert to these structs and back, so a
-//! field of the domain can come and go without a change of the files. Nothing here is changed, moved or removed; a new
-//! kind of frame stands at the end of [`Frame`]. A new field needs a new version with a reader for this one.
+//! Version 1 of the format on disk, encoded by postcard: frozen. Domain types convert to these structs and back, so the
+//! domain's fields can change and the files stay the same. No field or variant here is changed, moved or removed. A new
+//! kind of frame is appended to [`Frame`]. A new field needs a new version, with a reader for this version.
 //! `tests/fixtures/journal/format-v1.awj` has a frame of each kind with every field set.
 //!
-//! Times are ms since 1970, durations ms, costs USD. Texts are borrowed, both from the domain and from a file's bytes.
+//! Times are in ms since 1970, durations in ms, costs in USD. Strings borrow from the domain or from a file's bytes.
 
 mod calls;
 mod convert;
@@ -14,53 +14,53 @@ pub use self::convert::{call, call_bytes, call_id, frame, frame_bytes, record, r
 
 use serde::{Deserialize, Serialize};
 
-/// A fact of the ledger's file, or of a spool file.
+/// A frame of a ledger file or of a spool file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Frame<'a> {
     /// A snapshot begins.
     Begin,
-    /// A surface saw a call.
+    /// A surface's observation of the call with this id.
     Seen(u128, #[serde(borrow)] Observation<'a>),
     /// A final call's match record.
     MatchRecord(MatchRecord),
-    /// Calls that are final, with nothing left to send.
+    /// Ids of final calls that are acknowledged.
     Closed(Vec<u128>),
-    /// Offsets of entries of a segment that were acknowledged, by version 0.1.0.
+    /// Offsets of acknowledged entries of a segment. Version 0.1.0 wrote these.
     Gone(Log, u32, Vec<u32>),
-    /// What was counted for a session and model.
+    /// Totals of a session and model.
     Counted(&'a str, &'a str, Counted),
-    /// How far a foreign file was read.
+    /// A bookmark: the name of a source, and the place up to which it is read.
     Bookmark(&'a str, &'a str),
-    /// Until when the session store is matched.
+    /// Time up to which the session store is matched, in ms since 1970.
     Reconciled(u64),
-    /// A record that another process made.
+    /// A record of another process.
     Record(#[serde(borrow)] Record<'a>),
-    /// What another process learned of a session.
+    /// Another process's facts about a session.
     Facts(#[serde(borrow)] SessionFacts<'a>),
-    /// Frames that are all there, or none of them.
+    /// Frames that are written atomically.
     Together(#[serde(borrow)] Vec<Frame<'a>>),
-    /// Keys of calls, 8 bytes (LE) each.
+    /// Keys of reported calls, by which repeated reports are recognised.
     Told {
-        /// When the last of them began.
+        /// The latest begin of these calls.
         until_ms: u64,
-        /// Keys of calls that began by then were given up.
+        /// Keys of calls that began by this time are dropped.
         forgotten_ms: u64,
-        /// The keys.
+        /// The keys, 8 bytes (LE) each.
         keys: &'a [u8],
     },
-    /// A request that another process passed on and did not count.
+    /// A request that another process forwarded and did not count.
     Passed(&'a str),
-    /// As `Seen`, with a bill.
+    /// `Seen` with a bill.
     SeenWith(
         u128,
         #[serde(borrow)] Observation<'a>,
         #[serde(borrow)] Bill<'a>,
     ),
-    /// How far an outlet is with a log. Version 0.1.0 skips it as unreadable.
+    /// An outlet's cursor in a log. Version 0.1.0 skips it as unreadable.
     Cursor(Outlet, Log, Cursor),
 }
 
-/// Which log of segments.
+/// A log of segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Log {
     /// `model-calls-*.awj`.
@@ -69,7 +69,7 @@ pub enum Log {
     Records,
 }
 
-/// Whose cursor. The collector's is in its own state, with its sums.
+/// The outlet of a cursor. The collector's cursors are in its own state, with its sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Outlet {
     /// AgentWatch.
@@ -85,19 +85,19 @@ pub struct Position {
     pub offset: u32,
 }
 
-/// How far an outlet is.
+/// The place up to which an outlet has acknowledged a log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cursor {
-    /// All entries before it are acknowledged.
+    /// All entries before this place are acknowledged.
     pub at: Position,
-    /// Where runs of acknowledged entries behind it begin and end.
+    /// Begin and end of each run of acknowledged entries after it.
     pub ahead: Vec<(Position, Position)>,
 }
 
-/// What a surface says of a call.
+/// A surface's observation of a call.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation<'a> {
-    /// The surface's row in the table of surfaces.
+    /// Index of the surface in the table of surfaces.
     pub surface: u32,
     /// The provider.
     pub provider: &'a str,
@@ -135,15 +135,15 @@ pub struct Observation<'a> {
     pub response_model: Option<&'a str>,
     /// How it ended.
     pub outcome: Outcome,
-    /// Whether it is a whole turn.
+    /// Whether the figures are the sums of a whole turn.
     pub whole_turn: bool,
-    /// Whether its usage could not be read.
+    /// Whether the usage is unreadable.
     pub broken_usage: bool,
-    /// Whether its usage was all zeros.
+    /// Whether the usage is all zeros.
     pub told_zeros: bool,
-    /// Whether a turn is over with it.
+    /// Whether the call ends its turn.
     pub ends_turn: bool,
-    /// Whether another process saw it.
+    /// Whether another process observed the call.
     pub elsewhere: bool,
     /// Key of the call.
     pub row: Option<u64>,
@@ -152,15 +152,15 @@ pub struct Observation<'a> {
 /// Tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
-    /// Prompt without what the cache held.
+    /// Prompt tokens without cache reads and writes.
     pub input: u64,
-    /// Answer.
+    /// Tokens of the answer.
     pub output: u64,
-    /// Cache reads.
+    /// Tokens read from the cache.
     pub cache_read: u64,
-    /// Cache writes.
+    /// Tokens written to the cache.
     pub cache_write: u64,
-    /// Reasoning, a part of the answer.
+    /// Tokens of reasoning, a part of the answer.
     pub reasoning: u64,
 }
 
@@ -175,26 +175,26 @@ pub enum Outcome {
     Aborted,
 }
 
-/// What is billed beside tokens at their usual price.
+/// Billed items and conditions other than tokens at the standard price.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bill<'a> {
-    /// Whether the cost is the provider's own.
+    /// Whether the cost is the provider's own figure.
     pub is_billed: bool,
-    /// Cache writes that are kept for an hour, in tokens.
+    /// Tokens written to the one-hour cache.
     pub write_1h: u64,
     /// Service tier.
     pub tier: Option<Tier>,
     /// Anthropic's fast mode.
     pub is_fast: bool,
-    /// Bound to the United States.
+    /// Inference only in the United States.
     pub is_us: bool,
-    /// Searches of the web.
+    /// Web searches.
     pub web_searches: u64,
-    /// Searches of files.
+    /// File searches.
     pub file_searches: u64,
-    /// Runs of code.
+    /// Code executions.
     pub code_runs: u64,
-    /// Sources of a search.
+    /// Search sources.
     pub sources: u64,
     /// The requests of the call.
     #[serde(borrow)]
@@ -204,7 +204,7 @@ pub struct Bill<'a> {
 /// A service tier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tier {
-    /// Usual.
+    /// Standard.
     Standard,
     /// Flex.
     Flex,
@@ -219,7 +219,7 @@ pub enum Tier {
 pub struct Part<'a> {
     /// Its model.
     pub model: Option<&'a str>,
-    /// Input, output, cache reads, cache writes, writes for an hour.
+    /// Tokens: input, output, cache reads, cache writes, writes to the one-hour cache.
     pub tokens: [u64; 5],
 }
 
@@ -240,17 +240,17 @@ pub struct MatchRecord {
     pub ended_ms: u64,
     /// The whole prompt as `input`, and the answer.
     pub usage: Option<Usage>,
-    /// Surfaces that told of it, a bit each.
+    /// Surfaces that reported the call, one bit each.
     pub seen: u16,
-    /// Whether an answer was told.
+    /// Whether a surface reported an answer.
     pub is_answered: bool,
     /// Key of the call.
     pub row: Option<u64>,
-    /// Whether it ended badly without usage.
+    /// Whether the call failed or was aborted, without usage.
     pub is_unbilled: bool,
 }
 
-/// What was counted of a model.
+/// Totals of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Counted {
     /// Requests.
@@ -263,16 +263,16 @@ pub struct Counted {
     pub cost_usd: f64,
 }
 
-/// A record for AgentWatch. In a segment it is the list's number, one byte, and the JSON.
+/// A record for AgentWatch. An entry of a segment is the list's number in one byte, followed by the JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record<'a> {
-    /// Which list of a batch.
+    /// Number of the batch's list.
     pub list: u8,
-    /// Its JSON.
+    /// The record's JSON.
     pub json: &'a str,
 }
 
-/// What was learned of a session.
+/// Facts about a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionFacts<'a> {
     /// The session's key.
@@ -287,14 +287,14 @@ pub struct SessionFacts<'a> {
     pub ended: bool,
     /// The gateway's reason.
     pub reason: Option<&'a str>,
-    /// Whether a run is over.
+    /// Whether the run ended.
     pub ends_run: bool,
 }
 
 /// A finished call: an entry of the log of calls.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call<'a> {
-    /// Its id.
+    /// The call's id.
     pub id: u128,
     /// End.
     pub ended_ms: u64,
@@ -326,20 +326,20 @@ pub struct Call<'a> {
     pub response_model: Option<&'a str>,
     /// How it ended.
     pub outcome: Outcome,
-    /// Whether only the session store told of it.
+    /// Whether only the session store reported the call.
     pub stored: bool,
 }
 
 /// A cost.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Figure.
+    /// USD.
     pub usd: f64,
-    /// Where it comes from.
+    /// Source of the figure.
     pub source: CostSource,
 }
 
-/// Where a cost comes from.
+/// Source of a cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CostSource {
     /// The provider.
@@ -352,24 +352,24 @@ pub enum CostSource {
     Table,
     /// A subscription.
     Subscription,
-    /// Nobody knows.
+    /// The cost is unknown.
     Unknown,
 }
 
 /// A duration.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// Figure.
+    /// Ms.
     pub ms: f64,
-    /// How it was taken.
+    /// How the duration was measured.
     pub source: LatencySource,
 }
 
-/// How a duration was taken.
+/// How a duration was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LatencySource {
-    /// Around the request.
+    /// Around the model request.
     Measured,
-    /// To the hook.
+    /// From the start of the call to a hook.
     Hook,
 }

@@ -1,8 +1,8 @@
-//! What is on disk: files of frames, from which the next process goes on.
+//! Files of frames.
 //!
-//! A file is a header (`AGWJ`, the format's version, a check of both) and frames. A frame is two bytes
-//! that mark its beginning, `length u32 LE`, `checksum u32 LE` of length and payload, and the payload. A
-//! torn or corrupt frame costs itself alone: reading goes on at the next beginning whose checksum is right.
+//! A file is a header (`AGWJ`, `version u16 LE`, `checksum u16 LE` of both) and frames. A frame is two sync bytes,
+//! `length u32 LE`, `checksum u32 LE` of length and payload, and the payload. The reader skips a torn or corrupt frame:
+//! it continues at the next sync bytes with a valid checksum.
 
 use siphasher::sip::SipHasher13;
 
@@ -16,62 +16,62 @@ use crate::domain::usage::Bill;
 use crate::matching::MatchRecord;
 use crate::sources::SessionFacts;
 
-/// The version of the format; a file of another one is left alone.
+/// The version of the format. Files of other versions are not read and not changed.
 pub const VERSION: u16 = 1;
-/// How many bytes stand before a file's first frame.
+/// Length of a file's header, in bytes.
 pub const FILE_HEADER: usize = 8;
 
 const MAGIC: [u8; 4] = *b"AGWJ";
 const SYNC: [u8; 2] = [0xf5, 0x1e];
-/// How many bytes stand before a frame's payload.
+/// Length of a frame's header, in bytes.
 pub const FRAME_HEADER: usize = 10;
-/// The longest payload: a trace with all its spans has some 100 KB.
+/// Maximum length of a payload, in bytes. A trace with all its spans has some 100 KB.
 pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
-/// One fact of the ledger's file.
+/// A frame of a ledger file or of a spool file.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
-    /// A snapshot begins: what the files before this one say is void.
+    /// A snapshot begins: it replaces all earlier frames.
     Begin,
-    /// A surface saw a call that was minted or already known under this id.
+    /// A surface's observation of the call with this id, which may be new.
     Seen(CallId, Box<Observation>),
-    /// A final call's identity, kept to suppress late observations.
+    /// A final call's match record, which suppresses late observations.
     MatchRecord(Box<MatchRecord>),
-    /// These calls are final and nothing of them is to be sent any more.
+    /// These calls are final and acknowledged.
     Closed(Vec<CallId>),
-    /// These entries of a segment left, by their offsets. Version 0.1.0 wrote this.
+    /// Offsets of acknowledged entries of a segment. Version 0.1.0 wrote these.
     Gone(Kind, u32, Vec<u32>),
-    /// So much of a model was counted for a session; several add up.
+    /// Totals of a session and model; several frames add up.
     Counted(String, String, Counted),
-    /// How far one of the files that others write was read.
+    /// A bookmark: the name of a source, and the place up to which it is read. An empty place removes it.
     Bookmark(String, String),
-    /// Everything that the session store had written by then (ms since 1970) is matched or counted.
+    /// All rows that the session store wrote by this time (ms since 1970) are matched or counted.
     Reconciled(u64),
-    /// A record that another process made.
+    /// A record of another process.
     Record(Written),
-    /// What another process learned of a session.
+    /// Another process's facts about a session.
     Facts(Box<SessionFacts>),
-    /// Facts that are all there, or none of them: what was read from a file, and how far it was read.
+    /// Frames that are written atomically, such as the rows of a file and the file's bookmark.
     Together(Vec<Frame>),
-    /// Keys of calls, by which they are known when they are told again.
+    /// Keys of reported calls, by which repeated reports are recognised.
     Told {
-        /// When the last of them began, in ms since 1970.
+        /// The latest begin of these calls, in ms since 1970.
         until_ms: u64,
-        /// Keys of calls that began by then (ms since 1970) were given up.
+        /// Keys of calls that began by this time (ms since 1970) are dropped.
         forgotten_ms: u64,
-        /// The keys, of 8 bytes (LE) each.
+        /// The keys, 8 bytes (LE) each.
         keys: Vec<u8>,
     },
-    /// A request that another process passed on and counted as no call: its provider and the shape of its path.
+    /// A request that another process forwarded and did not count as a call: its provider and the shape of its path.
     Passed(String),
-    /// As `Seen`, of a call of which more is billed than tokens at their usual price.
+    /// `Seen` with a bill: items and conditions other than tokens at the standard price.
     SeenWith(CallId, Box<Observation>, Box<Bill>),
-    /// How far AgentWatch is with a log. The last one says it.
+    /// AgentWatch's cursor in a log. The last frame of a log is valid.
     Cursor(Kind, Cursor),
 }
 
 impl Frame {
-    /// A surface saw a call.
+    /// The frame of an observation: `SeenWith` where it has a bill.
     pub fn seen(id: CallId, mut observation: Box<Observation>) -> Self {
         match observation.bill.take() {
             Some(bill) => Self::SeenWith(id, observation, bill),
@@ -80,7 +80,7 @@ impl Frame {
     }
 }
 
-/// The bytes with which a file begins.
+/// The header of a file.
 pub fn begin_file() -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
     bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -89,7 +89,7 @@ pub fn begin_file() -> Vec<u8> {
     bytes
 }
 
-/// Appends a frame around a payload.
+/// Appends a frame with this payload.
 pub fn append(out: &mut Vec<u8>, payload: &[u8]) {
     let length = (payload.len() as u32).to_le_bytes();
     out.extend_from_slice(&SYNC);
@@ -98,25 +98,25 @@ pub fn append(out: &mut Vec<u8>, payload: &[u8]) {
     out.extend_from_slice(payload);
 }
 
-/// Appends one fact of the ledger's file.
+/// Appends a frame of a ledger file.
 pub fn append_frame(out: &mut Vec<u8>, frame: &Frame) {
     append(out, &format_v1::frame_bytes(frame));
 }
 
-/// A file that another version of the plugin wrote.
+/// A file of another version of the format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Foreign {
     /// The version of its format.
     pub version: u16,
 }
 
-/// Reads the payloads of a file, each with its frame's offset.
+/// Iterates over a file's payloads, each with the offset of its frame.
 #[derive(Debug)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     end: usize,
-    /// Torn or corrupt frames, counted as one where they stand together.
+    /// Number of torn or corrupt frames; adjacent ones count as one.
     pub corrupt: u64,
 }
 
@@ -124,11 +124,11 @@ impl<'a> Reader<'a> {
     /// Reads a whole file.
     ///
     /// # Errors
-    /// [`Foreign`] where its format has another version.
+    /// [`Foreign`] where the file has another version of the format.
     pub fn open(bytes: &'a [u8]) -> Result<Self, Foreign> {
         let mut reader = Self::within(bytes);
         let Some(header) = bytes.get(..FILE_HEADER) else {
-            // Cut inside its header, or before it was written.
+            // The file is truncated inside its header, or empty.
             reader.corrupt = u64::from(!bytes.is_empty());
             reader.at = bytes.len();
             return Ok(reader);
@@ -146,7 +146,7 @@ impl<'a> Reader<'a> {
         Ok(reader)
     }
 
-    /// Reads frames that begin anywhere in a file, without its header.
+    /// Reads frames from bytes without a file header.
     pub fn within(bytes: &'a [u8]) -> Self {
         Self {
             bytes,
@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Where the last good frame ended.
+    /// Where the last valid frame ended, in bytes.
     pub fn end(&self) -> usize {
         self.end
     }
@@ -202,24 +202,24 @@ impl<'a> Iterator for Reader<'a> {
     }
 }
 
-/// What reading a ledger's file gave.
+/// The frames of a ledger file.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// The good frames, in order.
+    /// The valid frames, in order.
     pub frames: Vec<Frame>,
-    /// How many frames were torn, corrupt, or of no known kind.
+    /// Number of frames that are torn, corrupt, or of an unknown kind.
     pub corrupt: u64,
 }
 
-/// Reads every good frame of a ledger's file.
+/// Reads all valid frames of a ledger file.
 ///
 /// # Errors
-/// [`Foreign`] where its format has another version.
+/// [`Foreign`] where the file has another version of the format.
 pub fn read(bytes: &[u8]) -> Result<Recovered, Foreign> {
     Ok(frames(Reader::open(bytes)?))
 }
 
-/// The facts that a reader finds.
+/// Decodes all frames of a reader, with those inside [`Frame::Together`].
 pub fn frames(mut reader: Reader) -> Recovered {
     let mut recovered = Recovered::default();
     for (_, payload) in reader.by_ref() {
@@ -233,7 +233,7 @@ pub fn frames(mut reader: Reader) -> Recovered {
     recovered
 }
 
-/// SipHash, since it is in the module anyway and needs no tables.
+/// SipHash: the module already contains it, and it needs no tables.
 fn checksum(bytes: &[u8]) -> u32 {
     SipHasher13::new().hash(bytes) as u32
 }

@@ -1,7 +1,7 @@
-//! An append log in segments: finished calls, and the records beside them. An entry is appended once. What AgentWatch
-//! acknowledged is a cursor, and the runs of entries ahead of it that were acknowledged out of order. A second outlet may
-//! follow by a cursor of its own. A segment is removed when all outlets are past it; the oldest one is given up where the
-//! disk's bound is reached.
+//! An append-only log in segments: one of finished calls, one of other records. An entry is appended once. AgentWatch's
+//! acknowledgements are a cursor, with the runs of entries after it that were acknowledged out of order. A second
+//! outlet may follow the log with its own cursor. A segment is removed when all outlets are past it. At the bound on
+//! disk the oldest segment is dropped.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -12,10 +12,10 @@ use super::{FILE_HEADER, FRAME_HEADER, Foreign, Frame, Reader, append};
 use crate::journal::files::{Op, Write, number_of, numbered};
 use crate::journal::pieces::Pieces;
 
-/// The most runs ahead of a cursor that are journalled; entries of others may be sent again after a kill.
+/// Maximum number of journalled runs after a cursor. Entries of further runs are sent again after a kill.
 const MOST_AHEAD: usize = 64;
 
-/// Which log.
+/// A kind of log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// Finished calls.
@@ -25,7 +25,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// How the names of its files begin. The ledger's files sort before both.
+    /// Prefix of the names of its files. The ledger's files sort before both kinds.
     pub fn prefix(self) -> &'static str {
         match self {
             Kind::Calls => "model-calls-",
@@ -34,17 +34,17 @@ impl Kind {
     }
 }
 
-/// How far an outlet is, as it is journalled: it is done with what is before a place, and with the runs behind that.
+/// A journalled cursor: the place before which all entries are acknowledged, and the acknowledged runs after it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Cursor {
-    /// The place.
+    /// All entries before this place are acknowledged.
     pub at: Position,
-    /// Where runs of acknowledged entries behind it begin and end.
+    /// Begin and end of each run of acknowledged entries after it.
     pub ahead: Vec<(Position, Position)>,
 }
 
 impl Cursor {
-    /// Whether it is done with the entry that begins there.
+    /// Whether the entry that begins at this place is acknowledged.
     pub fn is_past(&self, place: Position) -> bool {
         let is_in = |(from, to): &(Position, Position)| *from <= place && place < *to;
         place < self.at || self.ahead.iter().any(is_in)
@@ -57,17 +57,17 @@ pub type Entries<'a> = Vec<(Entry, &'a [u8])>;
 /// A segment that an outlet can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readable {
-    /// Its number.
+    /// The segment's number.
     pub number: u32,
-    /// Its file's name.
+    /// The file's name.
     pub file: String,
-    /// Its file's name and the hash of its first frame's header: names come again, contents do not.
+    /// The file's name and the hash of the first frame's header: a name may be reused, with other contents.
     pub key: String,
-    /// How many bytes it has, written or soon.
+    /// Size in bytes, with the bytes that are yet to be written.
     pub bytes: u32,
 }
 
-/// One log.
+/// A log.
 #[derive(Debug)]
 pub struct Log {
     kind: Kind,
@@ -75,25 +75,25 @@ pub struct Log {
     segments: VecDeque<Segment>,
     next_number: u32,
     next_entry: u64,
-    /// What AgentWatch acknowledged.
+    /// Entries that AgentWatch acknowledged.
     acknowledged: Runs,
-    /// That, and what is in memory.
+    /// Entries that are acknowledged or in memory.
     held: Runs,
     has_moved: bool,
-    /// Up to where a second outlet has read, if there is one.
+    /// The place up to which the second outlet has read; `None` without a second outlet.
     follower: Option<Position>,
-    /// Bytes for the last segment that were not handed out to be written yet.
+    /// Bytes of the last segment that are not handed out for writing yet.
     unwritten: Pieces,
     appends: Vec<Write>,
     deletions: Vec<Write>,
-    /// The cursor of an earlier process, until the segments are recovered.
+    /// The cursor of the earlier process, until all segments are recovered.
     restored: Cursor,
-    /// Entries that version 0.1.0 marked as gone, likewise: their offsets by segment.
+    /// Offsets by segment of entries that version 0.1.0 marked as acknowledged, until all segments are recovered.
     marked: HashMap<u32, Vec<u32>>,
 }
 
 impl Log {
-    /// An empty log of at most so many bytes.
+    /// An empty log with a bound on its size in bytes.
     pub fn new(kind: Kind, cap_bytes: u64) -> Self {
         Self {
             kind,
@@ -113,17 +113,17 @@ impl Log {
         }
     }
 
-    /// How many bytes are on disk, or soon.
+    /// Size in bytes, with the bytes that are yet to be written.
     pub fn bytes(&self) -> u64 {
         self.segments.iter().map(|s| u64::from(s.bytes)).sum()
     }
 
-    /// How many entries wait on disk alone.
+    /// Number of unacknowledged entries that are on disk and not in memory.
     pub fn waiting(&self) -> usize {
         self.segments.iter().map(|s| s.waiting as usize).sum()
     }
 
-    /// Appends an entry; `held` where it stays in memory too.
+    /// Appends an entry; `held` tells that the caller keeps it in memory too.
     pub fn append(&mut self, payload: &[u8], held: bool) -> Entry {
         if self.segments.back().is_none_or(Segment::is_full) {
             self.begin_segment();
@@ -148,7 +148,7 @@ impl Log {
         entry
     }
 
-    /// AgentWatch is done with these entries.
+    /// Acknowledges entries for AgentWatch.
     pub fn acknowledge(&mut self, entries: impl IntoIterator<Item = Entry>) {
         for entry in entries {
             self.acknowledge_one(entry);
@@ -170,7 +170,7 @@ impl Log {
         }
     }
 
-    /// The entry is in memory, or done with.
+    /// Marks an entry as acknowledged or in memory.
     fn hold(&mut self, entry: Entry) {
         let Some(index) = self.index(entry.segment) else {
             return;
@@ -183,12 +183,12 @@ impl Log {
         }
     }
 
-    /// The cursor, if it moved since this was last asked.
+    /// The cursor if it moved since the last call; `None` otherwise.
     pub fn moved(&mut self) -> Option<Cursor> {
         std::mem::take(&mut self.has_moved).then(|| self.cursor())
     }
 
-    /// How far AgentWatch is.
+    /// AgentWatch's cursor.
     pub fn cursor(&self) -> Cursor {
         let beginning = Position {
             segment: self.segments.front().map_or(self.next_number, |s| s.number),
@@ -208,13 +208,14 @@ impl Log {
         }
     }
 
-    /// A second outlet has read up to there, and that is on disk; none keeps nothing.
+    /// Sets the place up to which the second outlet has read; its state with this place is on disk. `None`: no second
+    /// outlet, so no segment is kept for it.
     pub fn follow(&mut self, at: Option<Position>) {
         self.follower = at;
         self.remove_finished();
     }
 
-    /// The segments that can be read, from the first.
+    /// The segments with entries, oldest first.
     pub fn readable(&self) -> Vec<Readable> {
         let is_readable = |segment: &&Segment| segment.entries > 0;
         let segments = self.segments.iter().filter(is_readable);
@@ -230,8 +231,8 @@ impl Log {
         segments.map(readable).collect()
     }
 
-    /// Gives up the oldest segments beyond the bound. How many entries were on disk alone, and so are lost to AgentWatch,
-    /// and how many bytes the second outlet had not read.
+    /// Drops the oldest segments beyond the bound. Returns the number of entries that AgentWatch loses (those on disk
+    /// and not in memory), and the number of bytes that the second outlet has not read.
     pub fn shrink(&mut self) -> (u64, u64) {
         let (mut lost, mut unread) = (0, 0);
         while self.segments.len() > 1 && self.bytes() > self.cap_bytes {
@@ -247,15 +248,15 @@ impl Log {
         (lost, unread)
     }
 
-    /// The segment to read next: the oldest with entries that wait on disk alone.
+    /// The file to read back next: the oldest segment with entries that are on disk and not in memory.
     pub fn to_load(&self) -> Option<String> {
         let is_readable = |segment: &&Segment| segment.waiting > 0 && segment.is_handed_out;
         let segment = self.segments.iter().find(is_readable);
         segment.map(|segment| self.name(segment.number))
     }
 
-    /// Takes a segment's entries that were on disk alone into memory; `None` for a file that is none of these.
-    /// Entries that the file does not have any more are given up: their number is the second part.
+    /// Reads back a segment's entries that are on disk and not in memory; `None` for a file that is no segment of this
+    /// log. Entries that are missing from the file are acknowledged: their number is the second value.
     pub fn load<'a>(&mut self, file: &str, bytes: &'a [u8]) -> Option<(Entries<'a>, u64)> {
         let number = self.number(file)?;
         let segment = &self.segments[self.index(number)?];
@@ -264,8 +265,8 @@ impl Log {
         let waiting: Vec<u32> = (0..segment.entries).filter(waiting).collect();
         let (mut found, mut reader) = (Vec::new(), Reader::open(bytes).ok()?);
         let in_file: Vec<(u32, &[u8])> = reader.by_ref().collect();
-        // A file that is whole has each entry in its place. Of another one it is not known which are missing.
-        // What came since it was handed out is yet to be written.
+        // In an intact file each entry is at its index. In a damaged file the indexes of the missing entries are
+        // unknown. A file that is not wholly handed out may lack its newest entries and is intact all the same.
         let is_whole =
             reader.corrupt == 0 && (in_file.len() == segment.entries as usize || !is_handed_out);
         let places: Vec<(u32, u32, &[u8])> = in_file
@@ -307,25 +308,25 @@ impl Log {
         Some((found, count))
     }
 
-    /// Takes the cursor of an earlier process; the ledger's files are read before the segments.
+    /// Restores the cursor of an earlier process. Call before the segments are recovered.
     pub fn restore(&mut self, cursor: Cursor) {
-        // The number of a segment that was acknowledged does not come again.
+        // The number of an acknowledged segment is not reused: the cursor would cover the new segment's entries.
         let behind = cursor.at.segment + u32::from(cursor.at.offset > 0);
         self.next_number = self.next_number.max(behind);
         self.restored = cursor;
     }
 
-    /// Takes marks of version 0.1.0, likewise.
+    /// Restores acknowledgements of version 0.1.0. Call before the segments are recovered.
     pub fn restore_marks(&mut self, segment: u32, offsets: Vec<u32>) {
         self.next_number = self.next_number.max(segment.saturating_add(1));
         self.marked.entry(segment).or_default().extend(offsets);
     }
 
-    /// Takes a segment from disk, and shows each entry with its payload; how many frames were corrupt. Segments come in
-    /// the order of their numbers.
+    /// Recovers a segment from disk and passes each entry with its payload to `see`. Returns the number of corrupt
+    /// frames. Call in the order of the segments' numbers.
     ///
     /// # Errors
-    /// [`Foreign`] where its format has another version; it is left alone.
+    /// [`Foreign`] where the file has another version of the format; the file is kept.
     pub fn recover(
         &mut self,
         file: &str,
@@ -335,7 +336,7 @@ impl Log {
         let Some(number) = self.number(file) else {
             return Ok(0);
         };
-        // Never written to again: its end may be torn.
+        // Nothing is appended to a recovered segment: its end may be torn.
         self.next_number = self.next_number.max(number.saturating_add(1));
         let mut reader = Reader::open(bytes)?;
         let mut marked = self.marked.remove(&number).unwrap_or_default();
@@ -362,24 +363,24 @@ impl Log {
         Ok(reader.corrupt)
     }
 
-    /// Everything was recovered.
+    /// Ends the recovery: removes the finished segments.
     pub fn recovered(&mut self) {
         self.marked.clear();
         self.restored = Cursor::default();
         self.remove_finished();
     }
 
-    /// Whether entries are to be appended.
+    /// Whether entries wait to be written.
     pub fn has_appends(&self) -> bool {
         !self.unwritten.is_empty() || !self.appends.is_empty()
     }
 
-    /// Whether there is anything to write.
+    /// Whether any change waits to be written.
     pub fn has_changes(&self) -> bool {
         self.has_appends() || self.has_moved || !self.deletions.is_empty()
     }
 
-    /// What is to be appended; deletions come by [`Log::take_deletions`], after the cursor.
+    /// Moves the pending appends to `writes`. Deletions follow by [`Log::take_deletions`], after the cursor.
     pub fn take_appends(&mut self, writes: &mut Vec<Write>) {
         self.flush_unwritten();
         writes.append(&mut self.appends);
@@ -388,12 +389,12 @@ impl Log {
         }
     }
 
-    /// The segments to delete.
+    /// Moves the pending deletions of segments to `writes`.
     pub fn take_deletions(&mut self, writes: &mut Vec<Write>) {
         writes.append(&mut self.deletions);
     }
 
-    /// The disk lost the end of the last segment: nothing more is appended to it.
+    /// Drops the unwritten bytes and closes the last segment: the file on disk may lack its end.
     pub fn abandon_last(&mut self) {
         drop(self.unwritten.take());
         self.appends.clear();
@@ -440,7 +441,7 @@ impl Log {
         self.forget_runs();
     }
 
-    /// Runs of segments that are gone are of no use.
+    /// Drops the runs of removed segments.
     fn forget_runs(&mut self) {
         let first = self.segments.front().map_or(self.next_entry, |s| s.first);
         self.acknowledged.forget_before(first);
@@ -467,7 +468,7 @@ impl Log {
         number_of(file, self.kind.prefix())
     }
 
-    /// The cursor as a fact of the ledger.
+    /// The cursor as a frame of the ledger.
     pub fn frame(&self, cursor: Cursor) -> Frame {
         Frame::Cursor(self.kind, cursor)
     }

@@ -1,5 +1,5 @@
-//! Everything on disk: frames in files ([`frames`]), their contents ([`format_v1`]), logs with cursors ([`log`],
-//! [`cursor`]), and in which order all of it is written and read ([`store`]).
+//! The journal on disk: frames in files ([`frames`]), their contents ([`format_v1`]), logs with cursors ([`log`],
+//! [`cursor`]), and the order of writes and reads ([`store`]).
 
 pub mod cursor;
 pub mod files;

@@ -1,12 +1,12 @@
-//! Bytes that are written piece by piece. A list that doubles as it grows needs three times its size for a moment, and
-//! leaves holes that nothing else fits into; pieces of one size fill each other's places. A module never gives memory back.
+//! A byte buffer in pieces of one size. A `Vec` that doubles needs three times its size for a moment and fragments the
+//! memory, and a WebAssembly module never gives memory back. A new piece reuses the place of a freed one.
 
-/// A piece ends when it has this many bytes.
+/// A piece is full at this number of bytes.
 pub const PIECE_BYTES: usize = 32 * 1024;
-/// What is written last into a piece may go so far beyond.
+/// Spare capacity in bytes, since the last write into a piece may exceed [`PIECE_BYTES`].
 const SLACK: usize = PIECE_BYTES / 8;
 
-/// See above.
+/// A byte buffer in pieces.
 #[derive(Debug, Default)]
 pub struct Pieces {
     full: Vec<Vec<u8>>,
@@ -14,17 +14,17 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// How many bytes there are.
+    /// Number of bytes.
     pub fn len(&self) -> usize {
         self.full.iter().map(Vec::len).sum::<usize>() + self.last.len()
     }
 
-    /// Whether there is none.
+    /// Whether it has no bytes.
     pub fn is_empty(&self) -> bool {
         self.last.is_empty()
     }
 
-    /// Where the next bytes go.
+    /// The piece that takes the next bytes.
     pub fn end(&mut self) -> &mut Vec<u8> {
         if self.last.len() >= PIECE_BYTES {
             let piece = Vec::with_capacity(PIECE_BYTES + SLACK);
@@ -33,7 +33,7 @@ impl Pieces {
         &mut self.last
     }
 
-    /// All of it, from the first piece on.
+    /// Takes all pieces, in order.
     pub fn take(&mut self) -> impl Iterator<Item = Vec<u8>> + use<> {
         let Self { full, last } = std::mem::take(self);
         full.into_iter()

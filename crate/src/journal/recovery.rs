@@ -1,4 +1,4 @@
-//! Reading the journal: at the start all of it, and later the entries that wait on disk alone.
+//! Reading the journal: all of it at the start, later the entries that are on disk and not in memory.
 
 use std::collections::HashMap;
 
@@ -9,23 +9,23 @@ use crate::activity::records::Written;
 use crate::domain::call::{CallId, ModelCall};
 use crate::journal::files::{LEDGER, number_of};
 
-/// What is recovered from disk.
+/// The result of a recovery.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// The ledger's facts, in order.
+    /// The ledger's frames, in order.
     pub frames: Vec<Frame>,
-    /// Calls that are final: they are not to be settled again.
+    /// Ids of the calls in the log: they are final already.
     pub final_calls: Vec<CallId>,
-    /// Torn or corrupt frames.
+    /// Number of torn or corrupt frames.
     pub corrupt: u64,
-    /// Files of another version, which are left alone.
+    /// Files of another version of the format, which are kept.
     pub foreign: Vec<(String, Foreign)>,
-    /// Where each call stands that was found.
+    /// The last entry of each call, by the key of its id.
     places: HashMap<u64, Entry>,
 }
 
 impl Journal {
-    /// Takes a file from disk; they are handed over in the order of their names, the ledger's first.
+    /// Recovers a file. Call in the order of the files' names, which puts the ledger first.
     pub fn recover(&mut self, file: &str, bytes: &[u8], found: &mut Found) {
         if file == REFUSED[0] {
             self.refused_bytes = bytes.len();
@@ -42,7 +42,7 @@ impl Journal {
             Err(foreign) => found.foreign.push((file.to_owned(), foreign)),
             Ok(recovered) => {
                 self.old_ledgers.push(number);
-                // Its end may be torn: it is not appended to, but replaced at once.
+                // Its end may be torn: the next write replaces it by a snapshot.
                 self.wants_snapshot = true;
                 found.corrupt += recovered.corrupt;
                 for frame in recovered.frames {
@@ -56,11 +56,11 @@ impl Journal {
     }
 
     fn recover_segment(&mut self, kind: Kind, file: &str, bytes: &[u8], found: &mut Found) {
-        // The ledger's files sort before these: all cursors are known by now.
+        // The ledger's files sort before the segments, so all cursors are known.
         self.restore_cursors(found);
         let (final_calls, places) = (&mut found.final_calls, &mut found.places);
-        // A call that stands there twice, since a disk failed between, is sent once: its last copy says whether it was
-        // acknowledged.
+        // A failed disk can leave two entries of a call. The call is sent once: the cursor decides for the last entry,
+        // and the earlier entry is acknowledged.
         let see = |log: &mut Log, entry: Entry, payload: &[u8]| {
             if kind == Kind::Calls
                 && let Some(id) = format_v1::call_id(payload)
@@ -90,14 +90,14 @@ impl Journal {
         }
     }
 
-    /// All files were handed over.
+    /// Ends the recovery, after the last file.
     pub fn recovered(&mut self, found: &mut Found) {
         self.restore_cursors(found);
         self.calls.recovered();
         self.records.recovered();
     }
 
-    /// The segment of calls, or of records, to read next.
+    /// The file of a log to read back next.
     pub fn to_load(&self, kind: Kind) -> Option<String> {
         match kind {
             Kind::Calls => self.calls.to_load(),
@@ -105,17 +105,17 @@ impl Journal {
         }
     }
 
-    /// Takes a segment's calls into memory, and how many of it are lost.
+    /// Reads a segment's calls back. Returns the calls and the number of lost entries.
     pub fn load_calls(&mut self, file: &str, bytes: &[u8]) -> (Vec<(ModelCall, Entry)>, u64) {
         load(&mut self.calls, file, bytes, format_v1::call)
     }
 
-    /// Takes a segment's records into memory, likewise.
+    /// Reads a segment's records back. Returns the records and the number of lost entries.
     pub fn load_records(&mut self, file: &str, bytes: &[u8]) -> (Vec<(Written, Entry)>, u64) {
         load(&mut self.records, file, bytes, format_v1::record)
     }
 
-    /// Which log a file belongs to.
+    /// The log that a file belongs to.
     pub fn kind_of(&self, file: &str) -> Option<Kind> {
         [Kind::Calls, Kind::Records]
             .into_iter()

@@ -1,6 +1,6 @@
 //! Segments of a log, and places in them.
 
-/// A segment is closed when it has this many bytes: it is read back as a whole.
+/// A segment is full at this number of bytes. It is read back as a whole, so it is small.
 const SEGMENT_BYTES: u32 = 128 * 1024;
 
 /// A place in a log.
@@ -12,16 +12,16 @@ pub struct Position {
     pub offset: u32,
 }
 
-/// An entry.
+/// The position of an entry in a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Entry {
     /// The segment's number.
     pub segment: u32,
-    /// The entry's number in it.
+    /// The entry's index in the segment.
     pub(super) index: u32,
-    /// Where it begins.
+    /// Where its frame begins, in bytes.
     pub(super) offset: u32,
-    /// Where it ends.
+    /// Where its frame ends, in bytes.
     pub(super) end: u32,
 }
 
@@ -37,19 +37,19 @@ impl Entry {
 #[derive(Debug)]
 pub(super) struct Segment {
     pub(super) number: u32,
-    /// The number of its first entry among all of the log.
+    /// The number of its first entry, counted over the whole log.
     pub(super) first: u64,
     pub(super) bytes: u32,
     pub(super) entries: u32,
-    /// Entries that AgentWatch did not acknowledge.
+    /// Number of entries that AgentWatch has not acknowledged.
     pub(super) unacknowledged: u32,
-    /// Of these, those that are on disk alone.
+    /// Number of unacknowledged entries that are not in memory.
     pub(super) waiting: u32,
-    /// Hash of its first frame's header, by which it is told from another segment of its number.
+    /// Hash of the first frame's header, which distinguishes segments with the same number.
     pub(super) hash: u64,
-    /// Nothing is appended to it any more.
+    /// Whether it takes no further entries.
     pub(super) is_closed: bool,
-    /// All of it was handed out to be written.
+    /// Whether all its bytes were handed out for writing.
     pub(super) is_handed_out: bool,
 }
 
@@ -85,7 +85,7 @@ impl Segment {
         entry
     }
 
-    /// How many bytes of it are behind a place.
+    /// Number of bytes from a place to the segment's end; 0 for a segment without entries.
     pub(super) fn unread(&self, at: Position) -> u64 {
         let read = match at.segment.cmp(&self.number) {
             std::cmp::Ordering::Less => 0,
@@ -99,7 +99,7 @@ impl Segment {
     }
 }
 
-/// Tells segments of one number from each other, by their first frames' headers.
+/// Hash of a frame's header, which distinguishes segments with the same number.
 pub(super) fn hash(header: &[u8]) -> u64 {
     siphasher::sip::SipHasher13::new().hash(header)
 }

@@ -1,9 +1,8 @@
-//! What is on disk, and in which order it is written: the ledger's file, the logs of calls and of records, and what
-//! servers refused.
+//! The journal: the ledger's file, the logs of calls and records, the refused records, and the order of their writes.
 //!
-//! The order makes a crash between any two writes harmless. What was seen of a call comes first, so that a call
-//! that is on disk is always one that can be matched; a cursor moves a round later than the entry comes; a
-//! snapshot comes last, and what it replaces goes after it.
+//! The order makes a crash between any two writes harmless. Observations come before finished calls, so each call on
+//! disk can be matched. A cursor passes an entry in a later round of writes than the one that appends the entry. A
+//! snapshot is written last, and the files that it replaces are deleted after it.
 
 use super::log::{Entry, Kind, Log, Position, Readable};
 use super::{Frame, MAX_PAYLOAD, append, append_frame, begin_file, format_v1};
@@ -12,17 +11,17 @@ use crate::domain::call::{CallId, ModelCall};
 use crate::journal::files::{LEDGER, Op, Write, numbered};
 use crate::journal::pieces::{PIECE_BYTES, Pieces};
 
-/// The ledger's file is replaced by a snapshot when it has grown this much beyond twice the last one, in bytes.
+/// A snapshot replaces the ledger's file when it is this much larger than twice the last snapshot, in bytes.
 const LEDGER_SLACK: usize = 256 * 1024;
-/// The most bytes of refused records in one file; there are two, the older one goes.
+/// Maximum size of a file of refused records, in bytes. There are two files; the older one is overwritten.
 const MAX_REFUSED: usize = 256 * 1024;
-/// Where refused records are kept, and what was kept before these.
+/// Files of refused records: the current one and the older one.
 pub(super) const REFUSED: [&str; 2] = ["refused.ndjson", "refused-older.ndjson"];
 
-/// Writes to do, in order.
+/// Changes to write, in order.
 #[derive(Debug, Default)]
 pub struct Writes {
-    /// Entries that were appended up to this one are on disk when all of them are done.
+    /// Number of entries, counted since the start, that are on disk when all changes are written.
     pub upto: u64,
     /// The changes.
     pub list: Vec<Write>,
@@ -34,7 +33,7 @@ pub struct Journal {
     delta: Pieces,
     together: Option<Vec<Frame>>,
     pub(super) ledger_number: u32,
-    /// Bytes in the ledger's current file; 0 where it is yet to begin.
+    /// Size of the ledger's current file, in bytes; 0 before its first write.
     ledger_bytes: usize,
     snapshot_bytes: usize,
     pub(super) wants_snapshot: bool,
@@ -47,7 +46,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// An empty journal of at most so many bytes, three quarters of them for calls.
+    /// An empty journal. `max_bytes` bounds the logs; three quarters are for calls, one quarter for records.
     pub fn new(max_bytes: u64) -> Self {
         Self {
             delta: Pieces::default(),
@@ -65,17 +64,17 @@ impl Journal {
         }
     }
 
-    /// Bytes on disk, or soon.
+    /// Size in bytes, with the bytes that are yet to be written.
     pub fn bytes(&self) -> u64 {
         self.calls.bytes() + self.records.bytes() + (self.ledger_bytes + self.delta.len()) as u64
     }
 
-    /// Calls and records that wait on disk alone.
+    /// Numbers of calls and of records that are on disk and not in memory, unacknowledged.
     pub fn waiting(&self) -> (usize, usize) {
         (self.calls.waiting(), self.records.waiting())
     }
 
-    /// Notes a fact of the ledger.
+    /// Appends a frame to the ledger.
     pub fn note(&mut self, frame: &Frame) {
         match &mut self.together {
             Some(frames) => frames.push(frame.clone()),
@@ -83,7 +82,7 @@ impl Journal {
         }
     }
 
-    /// Where the ledger's file goes on.
+    /// The unwritten end of the ledger's file.
     fn ledger_end(&mut self) -> &mut Vec<u8> {
         if self.ledger_bytes == 0 && self.delta.is_empty() {
             *self.delta.end() = begin_file();
@@ -91,18 +90,18 @@ impl Journal {
         self.delta.end()
     }
 
-    /// From here on facts are noted together: a crash leaves all of them, or none.
+    /// Begins a group of frames that are written atomically.
     pub fn begin_together(&mut self) {
         self.together = Some(Vec::new());
     }
 
-    /// The end of what is noted together.
+    /// Ends the group and appends it.
     pub fn end_together(&mut self) {
         let frames = self.together.take().unwrap_or_default();
         let together = Frame::Together(frames);
         let payload = format_v1::frame_bytes(&together);
         match together {
-            // What is too long for one frame stands alone.
+            // A group that exceeds a frame is appended frame by frame.
             Frame::Together(frames) if payload.len() > MAX_PAYLOAD => {
                 frames.iter().for_each(|frame| self.note(frame));
             }
@@ -110,31 +109,32 @@ impl Journal {
         }
     }
 
-    /// Appends a finished call, `held` where it stays in memory too. Its entry, and when it is on disk.
+    /// Appends a finished call; `held` tells that it stays in memory too. Returns its entry and its number: it is on
+    /// disk when [`Writes::upto`] reaches this number.
     pub fn call(&mut self, call: &ModelCall, held: bool) -> (Entry, u64) {
         self.appended += 1;
         let payload = format_v1::call_bytes(call);
         (self.calls.append(&payload, held), self.appended)
     }
 
-    /// Appends a record, likewise.
+    /// Appends a record, as [`Journal::call`] does.
     pub fn record(&mut self, record: &Written, held: bool) -> (Entry, u64) {
         self.appended += 1;
         let payload = format_v1::record_bytes(record);
         (self.records.append(&payload, held), self.appended)
     }
 
-    /// Gives up what is beyond the disk's bound: how many calls and records AgentWatch loses by that, and how many bytes
-    /// of records the collector.
+    /// Drops the oldest segments beyond the bound. Returns the numbers of calls and of records that AgentWatch loses,
+    /// and the number of bytes of records that the second outlet loses.
     pub fn shrink(&mut self) -> (u64, u64, u64) {
         let (calls, _) = self.calls.shrink();
         let (records, unread) = self.records.shrink();
-        // What was seen of lost calls must not make them anew.
+        // The snapshot drops the observations of lost calls, which a recovery would turn into calls again.
         self.wants_snapshot |= calls > 0;
         (calls, records, unread)
     }
 
-    /// AgentWatch is done with these calls.
+    /// Acknowledges calls for AgentWatch.
     pub fn acknowledge_calls(&mut self, calls: &[(CallId, Entry)]) {
         if calls.is_empty() {
             return;
@@ -144,12 +144,12 @@ impl Journal {
             .acknowledge(calls.iter().map(|(_, entry)| *entry));
     }
 
-    /// AgentWatch is done with these entries.
+    /// Acknowledges entries for AgentWatch.
     pub fn acknowledge(&mut self, kind: Kind, entries: Vec<Entry>) {
         self.log(kind).acknowledge(entries);
     }
 
-    /// What an outlet that follows a log can read of it, from the oldest segment.
+    /// The segments of a log with entries, oldest first.
     pub fn readable(&self, kind: Kind) -> Vec<Readable> {
         match kind {
             Kind::Calls => self.calls.readable(),
@@ -157,27 +157,26 @@ impl Journal {
         }
     }
 
-    /// An outlet follows a log, and needs nothing of it before this place any more; or none does.
+    /// Sets the place in a log up to which the second outlet has read; `None` without a second outlet.
     pub fn follow(&mut self, kind: Kind, at: Option<Position>) {
         self.log(kind).follow(at);
     }
 
-    /// Writes down what a server refused, as a line of JSON.
+    /// Appends a refused record, one line of JSON, to the file of refused records.
     pub fn refuse(&mut self, line: &str) {
         self.refused.extend_from_slice(line.as_bytes());
         self.refused.push(b'\n');
     }
 
-    /// What to write now. `snapshot` gives everything that the ledger knows, one after the other, and `hand_out` gets
-    /// it piece by piece: all of it at once would take as much memory as the ledger itself, which a module never gives
-    /// back.
+    /// Takes the pending changes. If a snapshot is due, `hand_out` gets the frames of `snapshot` in pieces: a whole
+    /// snapshot would double the memory of the ledger, and a WebAssembly module never gives memory back.
     pub fn take_writes(
         &mut self,
         snapshot: impl Iterator<Item = Frame>,
         hand_out: &mut dyn FnMut(&[u8]),
     ) -> Writes {
         let mut list = Vec::new();
-        // What it has passed was on disk before it was sent.
+        // An entry is sent after it is on disk, so the entries before a cursor are on disk already.
         for kind in [Kind::Calls, Kind::Records] {
             let log = self.log(kind);
             if let Some(frame) = log.moved().map(|cursor| log.frame(cursor)) {
@@ -205,7 +204,7 @@ impl Journal {
         }
     }
 
-    /// Whether there is something to write.
+    /// Whether any change waits to be written.
     pub fn has_changes(&self) -> bool {
         !self.delta.is_empty()
             || self.wants_snapshot
@@ -214,17 +213,17 @@ impl Journal {
             || self.records.has_changes()
     }
 
-    /// Whether calls or records are to be written: they wait for that to be sent.
+    /// Whether calls or records wait to be written; they are sent only after that.
     pub fn has_entries(&self) -> bool {
         self.calls.has_appends() || self.records.has_appends()
     }
 
-    /// Facts of the ledger that are not written yet, for another process that owns the journal now.
+    /// Takes the ledger's unwritten frames, for another process that owns the journal now.
     pub fn take_facts(&mut self) -> Vec<u8> {
         self.delta.take().flatten().collect()
     }
 
-    /// Throws away what is not written: the disk may have it in part, or not at all.
+    /// Drops all unwritten changes: the disk may have a part of them.
     pub fn discard(&mut self) {
         drop(self.delta.take());
         self.refused.clear();
@@ -232,13 +231,13 @@ impl Journal {
         self.records.abandon_last();
     }
 
-    /// From here on everything is written anew, into new files.
+    /// Drops all unwritten changes and starts new files, with a snapshot of the ledger.
     pub fn write_anew(&mut self) {
         self.discard();
         self.want_snapshot();
     }
 
-    /// Lets the next writes replace the ledger's file by a snapshot.
+    /// Makes the next writes replace the ledger's file by a snapshot.
     pub fn want_snapshot(&mut self) {
         self.wants_snapshot = true;
     }

@@ -1,4 +1,4 @@
-//! Between finished calls and [`super::Call`].
+//! Conversion between finished calls and [`super::Call`].
 
 use super as v1;
 use super::convert::{finite, finite_or_none, owned};

@@ -1,5 +1,5 @@
-//! Between the domain and [`super`]. Each struct is taken apart field by field, so that a field that the domain gains
-//! does not go missing on disk unseen.
+//! Conversion between the domain and [`super`]. Each struct is destructured field by field, so that a new field of the
+//! domain fails to compile until it is handled here.
 
 use super as v1;
 use crate::activity::records::Written;
@@ -15,11 +15,11 @@ use crate::sources::SessionFacts;
 
 /// A frame's payload.
 pub fn frame_bytes(frame: &Frame) -> Vec<u8> {
-    // Only types that postcard supports stand in a frame, so encoding cannot fail.
+    // A frame has only types that postcard supports, so encoding cannot fail.
     postcard::to_allocvec(&v1::Frame::from(frame)).unwrap_or_default()
 }
 
-/// A frame from its payload; `None` for what is none of this version.
+/// A frame from its payload; `None` for a payload that is no frame of this version.
 pub fn frame(payload: &[u8]) -> Option<Frame> {
     postcard::from_bytes::<v1::Frame>(payload).ok()?.domain()
 }
@@ -51,12 +51,12 @@ pub fn record(payload: &[u8]) -> Option<Written> {
     Written::new(*list, str::from_utf8(json).ok()?)
 }
 
-/// JSON has no word for what is not finite, and a receiver would refuse a whole batch by it.
+/// Rejects NaN and infinities: JSON cannot express them, and a receiver would refuse the whole batch.
 pub(super) fn finite(number: f64) -> Option<f64> {
     number.is_finite().then_some(number)
 }
 
-/// The same where there may be none.
+/// [`finite`] for an optional number.
 pub(super) fn finite_or_none(number: Option<f64>) -> Option<Option<f64>> {
     number.map_or(Some(None), |number| finite(number).map(Some))
 }
@@ -142,7 +142,7 @@ impl v1::Frame<'_> {
     }
 }
 
-/// Enums of the same variants.
+/// Converts between enums with the same variants.
 macro_rules! same {
     ($domain:ident, $v1:ident: $($name:ident)*) => {
         impl From<$domain> for v1::$v1 {
@@ -231,7 +231,7 @@ impl<'a> From<&'a Observation> for v1::Observation<'a> {
             ends_turn,
             elsewhere,
             call_key,
-            // In `SeenWith`.
+            // The frame `SeenWith` has it.
             bill: _,
         } = seen;
         Self {
@@ -365,7 +365,7 @@ impl From<&MatchRecord> for v1::MatchRecord {
             is_answered,
             call_key,
             is_unbilled,
-            // Of this process alone.
+            // Valid only in this process.
             first_seen_s: _,
             clock_ms: _,
         } = record;
@@ -448,7 +448,7 @@ impl<'a> From<&'a SessionFacts> for v1::SessionFacts<'a> {
             trigger,
             agent,
             ended,
-            // For the log of the process that heard it.
+            // Only for the log of the process that received the event.
             what: _,
             reason,
             ends_run,

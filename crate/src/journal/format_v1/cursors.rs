@@ -1,4 +1,4 @@
-//! Between cursors and [`super::Cursor`].
+//! Conversion between cursors and [`super::Cursor`].
 
 use super as v1;
 use crate::journal::log::{Cursor, Position};

@@ -1,4 +1,4 @@
-//! The state of the way out to OpenTelemetry, in `otlp/state.awj`: a file of one frame.
+//! The state of the OpenTelemetry outlet, in `otlp/state.awj`: a file with one frame.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,23 +7,23 @@ use super::convert::finite;
 use crate::delivery::otlp::Kept;
 use crate::delivery::otlp::metrics::{Histogram as Buckets, Series as Sum, Sums};
 
-/// The state.
+/// The state of the OpenTelemetry outlet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// Since when the sums count.
+    /// Start of the sums, in ms since 1970.
     pub start_ms: u64,
     /// The sums.
     pub sums: Vec<Series>,
-    /// How far each segment is done with.
+    /// The place in each segment up to which the outlet is done.
     pub marks: Vec<Mark>,
 }
 
-/// How far a segment is done with.
+/// The place in a segment up to which the outlet is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// `<file>#<hash>`: SipHash-1-3 of its first frame's header, in hexadecimal digits.
     pub file: String,
-    /// The offset up to which it is done with.
+    /// The offset, in bytes.
     pub upto: u32,
 }
 
@@ -36,13 +36,13 @@ pub struct Series {
     pub model: String,
     /// The agent.
     pub agent: Option<String>,
-    /// Whether it sums up what there was no room for.
+    /// Whether it is the overflow series: the calls beyond the bound on series.
     pub is_overflow: bool,
-    /// Prompts.
+    /// Input tokens of each call.
     pub input: Histogram,
-    /// Answers.
+    /// Output tokens of each call.
     pub output: Histogram,
-    /// Durations of answered, failed and stopped calls.
+    /// Durations of completed, failed and aborted calls.
     pub durations: [Histogram; 3],
     /// Requests and USD by source of the cost.
     pub costs: Vec<(CostSource, u64, f64)>,
@@ -51,9 +51,9 @@ pub struct Series {
 /// A histogram.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Histogram {
-    /// How many values in each bucket.
+    /// The number of values in each bucket.
     pub counts: [u64; 15],
-    /// Their sum.
+    /// The sum of the values.
     pub sum: f64,
 }
 
@@ -69,7 +69,7 @@ pub fn state_bytes(kept: &Kept) -> Vec<u8> {
         sums: sums.0.iter().map(Series::from).collect(),
         marks: marks.clone(),
     };
-    // Only types that postcard supports stand in it.
+    // The state has only types that postcard supports, so encoding cannot fail.
     postcard::to_allocvec(&state).unwrap_or_default()
 }
 
