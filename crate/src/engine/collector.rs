@@ -1,4 +1,4 @@
-//! The outlet to a collector, beside the others: it reads what is on disk, and its requests hold up nobody.
+//! The outlet to an OpenTelemetry collector. It reads the journal on disk, and its requests delay no other outlet.
 
 use super::Engine;
 use crate::delivery::collector::{Collector, Request, Target};
@@ -10,21 +10,22 @@ use crate::journal::Foreign;
 use crate::journal::log::{Kind, Position};
 
 impl Engine {
-    /// A collector is told too, under this gateway's name. Call before the journal is opened.
+    /// Adds the outlet to a collector, under this gateway's name. Call before the journal is opened.
     pub fn tell_collector(&mut self, target: Target, gateway: String, seed: u64) {
         self.collector = Some(Collector::new(target, gateway, seed));
-        // Until it says how far it is, it needs all of both.
+        // Until the outlet has read its state, both logs are kept as a whole.
         for kind in [Kind::Calls, Kind::Records] {
             self.journal.follow(kind, Some(Position::default()));
         }
     }
 
-    /// Where the collector is.
+    /// The collector's address and headers; `None` without the outlet.
     pub fn collector(&self) -> Option<&Target> {
         self.collector.as_ref().map(Collector::target)
     }
 
-    /// Does something with the collector's outlet, where this process owns the journal and can read it.
+    /// Runs `work` on the outlet, if there is one and this process owns the journal. `None` after a fault, which is
+    /// logged.
     fn with_collector<T>(
         &mut self,
         now: Now,
@@ -54,14 +55,14 @@ impl Engine {
         }
     }
 
-    /// Reads what is new in the journal, where that is due.
+    /// Reads new entries of the journal, if a look is due.
     pub(super) fn look_for_collector(&mut self, now: Now, hurry: bool) {
         self.with_collector(now, |engine, collector, host, aside| {
             collector.look(host, &mut engine.journal, aside, now, hurry)
         });
     }
 
-    /// The next request to the collector, if any is due; `hurry` tells at once what is on disk.
+    /// The next due request to the collector; `hurry` skips gathering.
     pub fn begin_collector(&mut self, now: Now, hurry: bool) -> Option<Request> {
         if hurry {
             self.look_for_collector(now, true);
@@ -78,12 +79,12 @@ impl Engine {
         }
     }
 
-    /// When the collector's outlet has something to do.
+    /// When the outlet has work next, by the monotonic clock in ms.
     pub(super) fn next_for_collector(&self) -> Option<u64> {
         let collector = self.collector.as_ref();
         collector.filter(|_| self.disk.takes())?.next_due()
     }
 }
 
-/// Files of newer versions that were found.
+/// Paths of files of newer versions.
 type Aside = Vec<(String, Foreign)>;

@@ -1,4 +1,4 @@
-//! What is kept on disk, and when it is written.
+//! The engine's journal on disk: what is appended, and when it is written.
 
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -17,51 +17,52 @@ use crate::journal::log::Kind;
 use crate::sources::Event;
 use crate::sources::facts::Scalar;
 
-/// Where the journal's files are.
+/// Folder of the journal's files.
 pub(super) const JOURNAL: &str = "journal/";
-/// Where a snapshot is written before it takes its file's place.
+/// A snapshot is written to this file and then renamed.
 const SNAPSHOT: &str = "journal/snapshot.new";
-/// How long changes are gathered before they are written, in ms.
+/// How long changes of an event are gathered before they are written, in ms.
 const GATHER_MS: u64 = 250;
-/// The same for marks of what has left: without them it would be sent again under its guard.
+/// The same for changes without an event, such as cursors, in ms. After a crash the entries behind an unwritten cursor
+/// are sent again.
 const GATHER_LEFT_MS: u64 = 1_000;
-/// What is due this soon is done now, in ms: timers fire a moment early or late.
+/// Tolerance of due times, in ms: a timer may fire a moment early.
 const SOON_MS: u64 = 20;
-/// How long a disk that failed, or a file that cannot be read, is left alone, in ms.
+/// Pause before a failed disk, or an unreadable file, is tried again, in ms.
 pub(super) const PAUSE_MS: u64 = 5_000;
 
-/// How the disk does.
+/// The state of the disk.
 #[derive(Debug, Default)]
 pub(super) struct Disk {
-    /// Where files are; without one everything lives as long as the process.
+    /// Access to the files; without it everything is in memory only.
     pub(super) host: Option<Rc<dyn Host>>,
-    /// When it is tried again since it failed: everything stays in memory until then.
+    /// When a failed disk is tried again, by the monotonic clock in ms. Until then everything stays in memory.
     pub(super) failed_until: Option<u64>,
-    /// When changes are to be written.
+    /// When changes are written next, by the monotonic clock in ms.
     pub(super) flush_at: Option<u64>,
-    /// Another process owns the journal: what this one sees goes into files that the owner reads.
+    /// This process's spool, if another process owns the journal.
     pub(super) spool: Option<Spool>,
-    /// Another process took the journal over.
+    /// Whether another process took the journal over.
     is_lost: bool,
-    /// Where the files end that were appended to.
+    /// The expected end of each file that was appended to, in bytes.
     ends: HashMap<String, u64>,
-    /// Files to remove that a failure left: nobody asks for them again, and a process that finds them reads them.
+    /// Files that are still to be deleted. They survive a failed write, since the next process would recover them.
     owed: Vec<String>,
-    /// How often the file that is next to be read could not be, and when it is tried again.
+    /// Failed tries of the file that is read back next, and when it is tried again, by the monotonic clock in ms.
     pub(super) unreadable: (u32, u64),
-    /// Files of other processes, since when they are as they are.
+    /// Since when other processes' spool files have not changed.
     pub(super) seen: super::spool::Seen,
-    /// Files of other processes that could not be read at the last look, and why.
+    /// Faults of other processes' spool files at the last look.
     pub(super) seen_faults: Vec<Fault>,
 }
 
 impl Disk {
-    /// Whether it takes changes of the journal.
+    /// Whether this process writes the journal and the disk works.
     pub(super) fn takes(&self) -> bool {
         self.host.is_some() && self.spool.is_none() && self.failed_until.is_none()
     }
 
-    /// Changes are to be written within so many ms.
+    /// Schedules a write within this many ms.
     pub(super) fn flush_within(&mut self, ms: u64, now: Now) {
         let at = now.mono_ms + ms;
         self.flush_at = Some(self.flush_at.map_or(at, |due| due.min(at)));
@@ -69,7 +70,7 @@ impl Disk {
 }
 
 impl Engine {
-    /// A finished call is on disk before it is sent.
+    /// Appends a finished call to the journal and the queue. It is written before it is sent.
     pub(super) fn append_call(&mut self, call: ModelCall, now: Now) {
         if self.disk.spool.is_some() {
             return;
@@ -80,7 +81,7 @@ impl Engine {
             true => MAX_WAITING,
             false => MAX_WAITING_WITHOUT_DISK,
         };
-        // Not only what is on disk already: a long backlog must not hold up what is new.
+        // New calls go to memory even if older calls are only on disk: a long backlog must not delay new calls.
         let has_room = self.calls.len() < most;
         if !has_room && !takes {
             return self.calls.dropped("queue_full", 1);
@@ -94,7 +95,7 @@ impl Engine {
         self.shrink(now);
     }
 
-    /// Any other record waits likewise.
+    /// Appends another record, or spools it for the process that owns the journal.
     pub(super) fn report(&mut self, record: &Record, now: Now) {
         let record = record.written();
         if let Some(spool) = &mut self.disk.spool {
@@ -127,7 +128,7 @@ impl Engine {
     }
 
     pub(super) fn acknowledge_taken(&mut self) {
-        // Who follows the journal has what is on disk; nobody else waits for it.
+        // Sending is off: acknowledge everything that is durable.
         if self.settings.is_off && self.disk.takes() {
             self.calls.acknowledge_durable();
             self.records.acknowledge_durable();
@@ -143,7 +144,7 @@ impl Engine {
         }
     }
 
-    /// What to write now, in order; `hand_out` gets the pieces of a snapshot.
+    /// Takes the pending changes; `hand_out` gets the pieces of a snapshot.
     fn take_writes(&mut self, hand_out: &mut dyn FnMut(&[u8])) -> Writes {
         let (ledger, sessions) = (&self.matcher, &self.sessions);
         let (bookmarks, reconciled_ms) = (&self.bookmarks, self.reconciled_ms);
@@ -155,13 +156,13 @@ impl Engine {
         self.journal.take_writes(snapshot, hand_out)
     }
 
-    /// Writes what is due, and reads back what there is room for.
+    /// Writes due changes, and reads entries back while memory has room.
     pub(super) fn write_due(&mut self, now: Now) {
         if self.disk.host.is_none() {
             return self.journal.discard();
         }
         let is_due = |at: Option<u64>| at.is_some_and(|at| at <= now.mono_ms + SOON_MS);
-        // What is to be sent waits for that.
+        // Calls and records are sent only after they are written.
         let is_urgent = self.disk.takes() && self.journal.has_entries();
         if is_urgent || is_due(self.disk.flush_at) || is_due(self.disk.failed_until) {
             self.flush(now);
@@ -171,23 +172,24 @@ impl Engine {
         self.read_back(now);
     }
 
-    /// When something is to be written, or read back.
+    /// When the next write or read is due, by the monotonic clock in ms.
     pub(super) fn next_write(&self) -> Option<u64> {
         let (tries, again_at) = self.disk.unreadable;
-        // There is room in memory for what waits on disk.
+        // 0: memory has room, so the read is due now.
         let load = self.to_load().map(|_| if tries > 0 { again_at } else { 0 });
         let due = [self.disk.flush_at, self.disk.failed_until, load];
         due.into_iter().flatten().min()
     }
 
-    /// An event was taken in: what came of it is written a moment later.
+    /// Schedules the write of an event's changes.
     pub(super) fn note_event(&mut self, now: Now) {
         if self.disk.host.is_some() {
             self.disk.flush_within(GATHER_MS, now);
         }
     }
 
-    /// Writes everything now. Whether it is on disk: where not, sending goes on from memory, and it is tried again later.
+    /// Writes all changes now. Returns whether they are on disk; after a failure sending continues from memory, and the
+    /// write is tried again later.
     pub fn flush(&mut self, now: Now) -> bool {
         self.disk.flush_at = None;
         let Some(host) = self.disk.host.clone() else {
@@ -197,7 +199,7 @@ impl Engine {
             return self.flush_spool(&*host, now);
         }
         if self.disk.failed_until.is_some_and(|at| at > now.mono_ms) {
-            // It is written anew when the disk takes changes again.
+            // `journal_anew` appends everything again when the disk works.
             self.journal.discard();
             return false;
         }
@@ -272,7 +274,7 @@ impl Engine {
                 return done.map(|()| 0);
             }
         }
-        // What replaces these files is there by now.
+        // The files that replace these are written by now.
         while let Some(file) = self.disk.owed.first().cloned() {
             let path = [JOURNAL, &file].concat();
             self.disk.ends.remove(&path);
@@ -300,7 +302,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether everything that was told is on disk, as far as it can be.
+    /// Whether no change waits to be written; `true` without a working disk.
     pub fn is_kept(&self) -> bool {
         match &self.disk.spool {
             Some(spool) => spool.is_empty(),
@@ -308,17 +310,17 @@ impl Engine {
         }
     }
 
-    /// Whether what is open is kept for whoever comes next.
+    /// Whether pending calls are on disk for the next process.
     pub fn keeps(&self) -> bool {
         self.disk.takes()
     }
 
-    /// Whether another process took the journal over: nothing is written or sent any more.
+    /// Whether another process took the journal over. Then this process writes and sends nothing.
     pub(super) fn is_lost(&self) -> bool {
         self.disk.is_lost
     }
 
-    /// Lets the next writes replace the ledger's file by a snapshot.
+    /// Makes the next writes replace the ledger's file by a snapshot.
     pub fn compact(&mut self) {
         self.journal.want_snapshot();
     }
@@ -328,7 +330,7 @@ impl Engine {
         self.records.written(upto);
     }
 
-    /// The disk took none or only a part of the last changes. Sending goes on from memory.
+    /// Handles a failed write, which may be partly on disk: everything is sent from memory.
     fn disk_failed(&mut self, why: Fault, now: Now) {
         self.disk.failed_until = Some(now.mono_ms + PAUSE_MS);
         self.disk.ends.clear();
@@ -343,11 +345,11 @@ impl Engine {
             .add_about(Level::Warn, "journal", text, now.mono_ms);
     }
 
-    /// Everything that is needed is written anew.
+    /// Appends all calls and records in memory to new files, and acknowledges their old entries.
     fn journal_anew(&mut self) {
         self.journal.write_anew();
         let journal = &mut self.journal;
-        // It was allowed to be sent without the disk, and still is.
+        // 0: these calls may still be sent before they are written.
         let old = self
             .calls
             .journal_anew(|call| (journal.call(call, true).0, 0));
@@ -359,8 +361,9 @@ impl Engine {
         journal.acknowledge(Kind::Records, old);
     }
 
-    /// Takes in some rows of the session store, and how far it was read with them. Rows of `history` were written
-    /// before anybody listened, and are matched with nothing.
+    /// Takes in rows of the session store. `read` is the name of the bookmark and its new place; `None` leaves the
+    /// bookmark as it is. Rows and bookmark are journalled atomically. Rows of `history` are from before any surface
+    /// was observed, and are not matched.
     pub fn take_rows(
         &mut self,
         source: usize,
@@ -385,7 +388,7 @@ impl Engine {
         self.note_event(now);
     }
 
-    /// Remembers how far a file was read, together with what was read from it; an empty mark forgets the file.
+    /// Sets a file's bookmark; an empty mark removes it.
     pub fn bookmark(&mut self, file: &str, mark: &str) {
         let frame = Frame::Bookmark(file.to_owned(), mark.to_owned());
         self.journal.note(&frame);
@@ -395,26 +398,26 @@ impl Engine {
         };
     }
 
-    /// How far each file of the session store was read.
+    /// The bookmarks without those of the spool: name and mark.
     pub fn bookmarks(&self) -> impl Iterator<Item = (&str, &str)> {
         let marks = self.bookmarks.iter();
         let own = marks.filter(|(file, _)| !file.starts_with(super::spool::FOLDER));
         own.map(|(file, mark)| (file.as_str(), mark.as_str()))
     }
 
-    /// Until when the session store is matched, in ms since 1970; `None` where it never was.
+    /// Time up to which the session store is matched, in ms since 1970; `None` if it never was.
     pub fn reconciled_ms(&self) -> Option<u64> {
         self.reconciled_ms
     }
 
-    /// The session store was read up to there: everything in it is matched or counted.
+    /// Sets the time up to which all rows of the session store are matched or counted, in ms since 1970.
     pub fn set_reconciled(&mut self, until_ms: u64) {
         self.reconciled_ms = Some(until_ms);
         self.matcher.reconciled(until_ms);
         self.journal.note(&Frame::Reconciled(until_ms));
     }
 
-    /// What a process that does not own the journal tells the one that does.
+    /// Appends a frame to the spool, if another process owns the journal.
     pub(super) fn tell_owner(&mut self, frame: impl FnOnce() -> Frame) {
         if let Some(spool) = &mut self.disk.spool {
             spool.tell(&frame());

@@ -1,4 +1,4 @@
-//! What is read from disk: the journal at the start, and calls and records that wait there alone.
+//! Reads from disk: the journal at the start, later the calls and records that are not in memory.
 
 use std::rc::Rc;
 
@@ -11,17 +11,18 @@ use crate::journal::Found;
 use crate::journal::log::Kind;
 use crate::journal::{Foreign, Frame};
 
-/// So few calls in memory make room for those on disk.
+/// Calls are read back while memory has fewer calls than this.
 const LOAD_BELOW: usize = 512;
-/// The largest file that is read, in bytes; those of the journal are far smaller.
+/// Maximum number of bytes that are read of a file. The journal's files are far smaller.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
-/// How often a file that cannot be read is tried again.
+/// Maximum number of retries of an unreadable file.
 const READ_TRIES: u32 = 12;
-/// How many files that cannot be read are named.
+/// Maximum number of files that the log or the status names.
 const MOST_NAMED: usize = 5;
 
 impl Engine {
-    /// Owns the journal: goes on from the files that are there. Call before anything is observed.
+    /// Opens the journal as its owner and recovers its files. Call before the first observation. Unreadable files are
+    /// logged and skipped.
     pub fn open(&mut self, host: Rc<dyn Host>, now: Now) {
         let mut found = Found::default();
         let mut faults = Vec::new();
@@ -68,7 +69,7 @@ impl Engine {
         }
     }
 
-    /// A file of a newer version is left as it is: what it holds is not lost to whoever installs that version again.
+    /// Reports a file of a newer version in the log and the status. The file is kept for that version.
     pub(super) fn keep_aside(&mut self, path: String, foreign: Foreign, now: Now) {
         let text = format!(
             "{path} has format {}, which this version does not read; it is left as it is for the newer version that wrote it",
@@ -120,7 +121,7 @@ impl Engine {
         }
     }
 
-    /// The file of the journal that is to be read into memory: what waits there alone can be sent now.
+    /// The segment to read back next; `None` without room in memory.
     pub(super) fn to_load(&self) -> Option<String> {
         if !self.disk.takes() {
             return None;
@@ -133,7 +134,7 @@ impl Engine {
         calls.flatten().or_else(|| records.flatten())
     }
 
-    /// Reads into memory what waits on disk, where there is room.
+    /// Reads segments back while memory has room.
     pub(super) fn read_back(&mut self, now: Now) {
         while let (Some(host), Some(file)) = (self.disk.host.clone(), self.to_load()) {
             let (tries, again_at) = self.disk.unreadable;
@@ -142,7 +143,7 @@ impl Engine {
             }
             let bytes = match host.read(&[JOURNAL, &file].concat(), 0, MOST_BYTES) {
                 Ok(bytes) => bytes.unwrap_or_default(),
-                // It is there: it has its turn when it can be read.
+                // The file exists, so it is tried again later.
                 Err(fault) if tries < READ_TRIES => {
                     if tries == 0 {
                         let text = format!("{file} of the journal cannot be read ({fault})");
@@ -151,7 +152,7 @@ impl Engine {
                     self.disk.unreadable = (tries + 1, now.mono_ms + PAUSE_MS);
                     return;
                 }
-                // It never can be: what it held is lost, and counted.
+                // After the last retry its entries are counted as lost.
                 Err(_) => Vec::new(),
             };
             self.disk.unreadable = (0, 0);

@@ -1,4 +1,4 @@
-//! What is sent next, and what the answers mean to the operator.
+//! Requests to AgentWatch, their replies, and the log lines about them.
 
 use super::Engine;
 use crate::delivery::calls::{Note, Receiver, Request};
@@ -7,10 +7,10 @@ use crate::domain::time::Now;
 use crate::engine::log::{Level, counted};
 
 impl Engine {
-    /// The next request to make, if any is due; `hurry` leaves out gathering and pauses.
+    /// The next due request; `hurry` skips gathering and pauses.
     pub fn begin(&mut self, now: Now, hurry: bool) -> Option<Request> {
         self.settings.url.as_ref()?;
-        // Who owns the journal sends what is in it.
+        // Only the journal's owner sends.
         if self.records_in_flight || self.is_lost() {
             return None;
         }
@@ -19,7 +19,7 @@ impl Engine {
         if calls.is_some() || !self.calls.is_free(now.mono_ms) {
             return calls;
         }
-        // Calls go first: the rest waits while they cannot be sent.
+        // Calls have priority: other records wait while calls cannot be sent.
         let knows_ids = self.calls.receiver() == Receiver::Ids;
         self.records.expect_ids(knows_ids);
         let records = self.records.begin(now.mono_ms, hurry);
@@ -27,7 +27,7 @@ impl Engine {
         records
     }
 
-    /// Takes the reply to the last request; may ask for a further one at once.
+    /// Takes the reply to the last request. May return a further request to make at once.
     pub fn answered(&mut self, reply: &Reply, now: Now) -> Option<Request> {
         if std::mem::take(&mut self.records_in_flight) {
             self.records.answered(reply, now.mono_ms);
@@ -49,7 +49,7 @@ impl Engine {
         if self.records_in_flight {
             return None;
         }
-        // The rest goes when the calls' way is free.
+        // Other records are sent when no request of calls is in flight or paused.
         let records = self.records.next_due().zip(self.calls.free_at());
         let records = records.map(|(due, free)| due.max(free));
         [self.calls.next_due(), records].into_iter().flatten().min()

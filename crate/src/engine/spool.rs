@@ -1,5 +1,5 @@
-//! What processes that do not own the journal tell the one that does: each appends to files of its own in `spool/`,
-//! which the owner reads, and removes when their writer is done with them.
+//! The spool: a process that does not own the journal appends its frames to its own files in `spool/`. The journal's
+//! owner reads these files, and removes them when their writer is done with them.
 
 use std::collections::HashMap;
 
@@ -12,41 +12,41 @@ use crate::host::{Fault, FileEntry, Host};
 use crate::journal::{self, FRAME_HEADER, Frame, MAX_PAYLOAD, Reader, format_v1};
 use crate::sources::Event;
 
-/// The folder, and how the name of a bookmark begins that says how far one of its files was read.
+/// The folder, and the prefix of the names of its files' bookmarks.
 pub(super) const FOLDER: &str = "spool/";
-/// The most bytes that are taken in at once.
+/// Maximum number of bytes that are read at once.
 const MOST_AT_ONCE: usize = 256 * 1024;
-/// Beyond the longest frame: a frame that is not whole within so many bytes never will be.
+/// Maximum length of a frame, in bytes. Bytes beyond it without a valid frame are corrupt.
 const MOST_FRAME: usize = MAX_PAYLOAD + FRAME_HEADER;
-/// The most bytes of one writer's files; a process that writes more has an owner that reads nothing.
+/// Maximum size of all files of a writer, in bytes. It is reached only if the owner does not read.
 const MOST_BYTES: u64 = 16 * 1024 * 1024;
-/// A larger file is none of the plugin's.
+/// Maximum size of a file, in bytes. The plugin writes no larger file.
 const MOST_FILE: u64 = 2 * MOST_BYTES;
-/// A writer begins a new file behind so many bytes.
+/// A writer begins a new file at this size, in bytes.
 const FILE_BYTES: usize = 1024 * 1024;
-/// The most bytes that a writer keeps in memory for a disk that takes nothing.
+/// Maximum size of a writer's unwritten frames, in bytes.
 const MOST_PENDING: usize = 8 * 1024 * 1024;
-/// A writer on another machine is gone when its file did not change for so long, in ms.
+/// A file of a writer on another machine is abandoned after this time without a change, in ms.
 const ABANDONED_MS: u64 = 3_600_000;
-/// How many files that cannot be read are named at a look.
+/// Maximum number of faults that a look logs.
 const MOST_NAMED: usize = 5;
 
-/// A process's own files.
+/// This process's spool files.
 #[derive(Debug)]
 pub(super) struct Spool {
-    /// How their names begin, and how they end: `{prefix}{number}{suffix}`.
+    /// Prefix and suffix of the files' names: `{prefix}{number}{suffix}`.
     name: (String, String),
     number: u32,
-    /// Bytes in the current file.
+    /// Size of the current file, in bytes.
     bytes: usize,
-    /// Frames that are not on disk yet.
+    /// Unwritten frames.
     pending: Vec<u8>,
-    /// Frames that the owner will never read.
+    /// Number of dropped frames.
     pub(super) dropped: u64,
 }
 
 impl Spool {
-    /// A frame for the owner.
+    /// Adds a frame for the owner. A frame beyond [`MOST_PENDING`] is dropped and counted.
     pub(super) fn tell(&mut self, frame: &Frame) {
         let before = self.pending.len();
         journal::append_frame(&mut self.pending, frame);
@@ -76,7 +76,7 @@ impl Spool {
             self.pending.clear();
             return Ok(());
         }
-        // The owner removes a file that others follow as soon as it is read.
+        // The owner removes a file when a later file exists and this one is read.
         if self.bytes > 0 && self.bytes + self.pending.len() > FILE_BYTES {
             self.number += 1;
             self.bytes = 0;
@@ -90,12 +90,13 @@ impl Spool {
     }
 }
 
-/// Since when files of other processes are as they are, by the monotonic clock: a file's date is of a wall clock.
+/// Since when other processes' files have not changed, by the monotonic clock: a file's date is by a wall clock, which
+/// may be set.
 #[derive(Debug, Default)]
 pub(super) struct Seen(HashMap<String, (String, u64)>);
 
 impl Seen {
-    /// For how long a file has not changed, in ms; 0 at the first look.
+    /// Time since a file's last change, in ms; 0 at the first look.
     fn unchanged_ms(&mut self, file: &FileEntry, now: Now) -> u64 {
         match self.0.get(&file.name) {
             Some((stamp, since)) if *stamp == file.stamp => now.mono_ms.saturating_sub(*since),
@@ -108,7 +109,7 @@ impl Seen {
     }
 }
 
-/// Who writes a file: names are `v1_{pid}_{started}_{token}_{number}_{host}`.
+/// The writer's token and the file's number, from the name `v1_{pid}_{started}_{token}_{number}_{host}`.
 fn writer_of(name: &str) -> Option<(&str, u32)> {
     let mut parts = name.split('_');
     let format = parts.next()?;
@@ -118,8 +119,8 @@ fn writer_of(name: &str) -> Option<(&str, u32)> {
 }
 
 impl Engine {
-    /// Another process owns the journal: what this one sees goes into files of its own, which the owner reads. Their
-    /// names begin and end so. What was told and is not on disk comes first.
+    /// Writes to the spool from now on, since another process owns the journal. The files' names are
+    /// `{prefix}{number}{suffix}`. The ledger's unwritten frames come first.
     pub fn become_spool(&mut self, host: std::rc::Rc<dyn Host>, prefix: &str, suffix: &str) {
         self.disk.host = Some(host);
         self.disk.spool = Some(Spool {
@@ -132,7 +133,7 @@ impl Engine {
     }
 
     pub(super) fn flush_spool(&mut self, host: &dyn Host, now: Now) -> bool {
-        // It is the owner's to keep.
+        // Only the owner writes the journal.
         self.journal.discard();
         let Some(spool) = &mut self.disk.spool else {
             return true;
@@ -155,9 +156,9 @@ impl Engine {
         false
     }
 
-    /// Takes in what other processes wrote since the last look; whether there was something. A file is removed when it
-    /// is read, what it said is on disk, and its writer is gone or has begun another one. A file that cannot be read
-    /// holds up no other.
+    /// Reads the new frames of other processes' spool files. Returns whether there was anything to do. A file is
+    /// removed when it is read to its end, its frames are journalled, and its writer has ended or has begun a later
+    /// file. An unreadable file is logged and delays no other file.
     pub fn take_spools(&mut self, now: Now) -> bool {
         let Some(host) = self.disk.host.clone() else {
             return false;
@@ -192,7 +193,7 @@ impl Engine {
         if more > 0 {
             faults.push(format!("{FOLDER} holds {more} more such files"));
         }
-        // Each is told once, and again when it has been away.
+        // A fault is logged when it appears, not at each look.
         for fault in &faults {
             if !self.disk.seen_faults.contains(fault) {
                 self.log.add(Level::Warn, fault.clone(), now.mono_ms);
@@ -220,7 +221,7 @@ impl Engine {
                 "{FOLDER}{name} holds {bytes} bytes, more than any process writes"
             ));
         }
-        // Asked before the file is read: a writer that is gone by then writes nothing behind that.
+        // Checked before the read: a writer that has ended by now appends nothing after the read.
         let is_abandoned = self.disk.seen.unchanged_ms(file, now) > ABANDONED_MS;
         let is_done = is_followed || !host.lives(name).unwrap_or(!is_abandoned);
         let path = [FOLDER, name].concat();
@@ -243,8 +244,8 @@ impl Engine {
         }
     }
 
-    /// Takes in what another process wrote into its own file, from [`Engine::spool_offset`] on: how far it was read. Its
-    /// last frame may be yet to be written.
+    /// Takes in bytes of another process's file from [`Engine::spool_offset`] on. Returns the number of bytes that are
+    /// processed; an incomplete last frame is not.
     pub fn take_spool(&mut self, name: &str, bytes: &[u8], now: Now) -> usize {
         let mut reader = Reader::within(bytes);
         let mut frames = Vec::new();
@@ -252,7 +253,7 @@ impl Engine {
             frames.extend(format_v1::frame(payload));
         }
         let end = match reader.end() {
-            // No frame is that long: what stands here is none, whatever comes behind it.
+            // No frame is that long, so the beginning is corrupt.
             0 if bytes.len() > MOST_FRAME => {
                 self.counts.journal_corrupt += 1;
                 bytes.len() - MOST_FRAME
@@ -294,13 +295,13 @@ impl Engine {
         end
     }
 
-    /// How far another process's file was read, in bytes.
+    /// The offset up to which another process's file is read, in bytes.
     pub fn spool_offset(&self, name: &str) -> usize {
         let mark = self.bookmarks.get(&[FOLDER, name].concat());
         mark.and_then(|mark| mark.parse().ok()).unwrap_or(0)
     }
 
-    /// Another process's file is read to its end and gone; `torn` where a piece of it could not be read.
+    /// Removes the bookmark of a deleted file; `torn` counts its unreadable end as corrupt.
     fn forget_spool(&mut self, name: &str, torn: bool) {
         self.counts.journal_corrupt += u64::from(torn);
         self.bookmark(&[FOLDER, name].concat(), "");
