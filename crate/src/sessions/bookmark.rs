@@ -1,36 +1,38 @@
-//! How far a session was read, as a short text in the journal: an offset with a hash of the line before it.
+//! Bookmarks: the place up to which a session is read, an offset with a hash of the line before it. The journal stores
+//! a bookmark as a short text.
 //!
-//! A session is one stretch of bytes, however it is kept. So a bookmark holds through renaming, packing, and a move from
-//! files into the database that leaves the lines as they are. Where the hash differs, the transcript was rewritten.
+//! A session is a sequence of bytes in every form of storage. So a bookmark stays valid when the transcript is renamed,
+//! compressed, or moved from a file into the database with the same lines. If the hash differs, the transcript was
+//! rewritten.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// How much of a line identifies it, in bytes: its times and ids are at its end.
+/// Number of bytes at the end of a line that are hashed. The end has the line's times and ids.
 const LINE_BYTES: usize = 256;
-/// The most bytes before a place that its hash takes: such a piece of a line, and the newline.
+/// Number of bytes before a place that its hash needs: the end of the line, and the newline.
 pub const TAIL_BYTES: usize = LINE_BYTES + 1;
-/// The largest number that JavaScript keeps exactly.
+/// Maximum integer that JavaScript represents exactly.
 const MAX_NUMBER: u64 = (1 << 53) - 1;
 
-/// A place in a transcript: everything before it was handed out.
+/// A place in a transcript. Everything before it is handed out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Bookmark {
-    /// Bytes from the start.
+    /// Offset from the transcript's start, in bytes.
     pub offset: u64,
-    /// Hash of the line before it, see [`hash_of_line`].
+    /// Hash of the line before the place, by [`hash_of_line`].
     pub hash: String,
-    /// Rows that follow are inherited from another session if they are older than this, in ms since 1970.
+    /// The next rows are inherited from another session if they are older than this, in ms since 1970.
     pub inherited_before_ms: Option<u64>,
-    /// Number of the database's row before it.
+    /// Number of the database row before the place.
     pub row: Option<u64>,
-    /// The size of the file, where it was read to its end and is never written to again.
+    /// Size in bytes of a file that is read to its end and takes no further rows.
     pub closed: Option<u64>,
 }
 
 impl Bookmark {
-    /// The place that a text stands for; `None` if it is none.
+    /// Parses the journal's text; `None` if it is no bookmark.
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let offset = number(parts.next()?)?.filter(|offset| *offset > 0)?;
@@ -45,7 +47,7 @@ impl Bookmark {
         })
     }
 
-    /// The place as a text; empty at the start.
+    /// The journal's text; empty for the start of the transcript.
     pub fn text(&self) -> String {
         if self.offset == 0 {
             return String::new();
@@ -62,7 +64,7 @@ impl Bookmark {
     }
 }
 
-/// `Some(None)` for an absent number, `None` for what is none.
+/// Parses a number in base 36. `Some(None)` for an empty part, `None` for an invalid part.
 fn number(part: &str) -> Option<Option<u64>> {
     if part.is_empty() {
         return Some(None);
@@ -82,7 +84,7 @@ fn base36(mut number: u64) -> String {
     }
 }
 
-/// Hash of the last line in bytes that end behind it.
+/// Hash of the last line of these bytes, with or without its newline.
 pub fn hash_of_line(bytes: &[u8]) -> String {
     let line = bytes.strip_suffix(b"\n").unwrap_or(bytes);
     let line = match memchr::memrchr(b'\n', line) {
@@ -93,7 +95,7 @@ pub fn hash_of_line(bytes: &[u8]) -> String {
     short_hash(line, 12)
 }
 
-/// The first characters of a SHA-256 in base64url.
+/// The first `length` characters of a SHA-256 in base64url.
 pub(super) fn short_hash(bytes: &[u8], length: usize) -> String {
     let mut text = URL_SAFE_NO_PAD.encode(Sha256::digest(bytes));
     text.truncate(length);

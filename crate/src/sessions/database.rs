@@ -1,8 +1,8 @@
-//! Sessions in the database of an agent, which OpenClaw 2026.8 and later keep. It is opened read-only and never changed;
+//! Sessions in an agent's SQLite database, which OpenClaw 2026.8 and later use. The database is opened read-only, while
 //! the gateway may run.
 //!
-//! A row is a line of what would be the JSONL file, and so a session is read as if it were one: its rows in their order,
-//! a newline behind each. OpenClaw itself writes it like that when the session is deleted.
+//! A row is a line of JSONL. So a session is read as a JSONL file: its rows in order, with a newline after each.
+//! OpenClaw writes the same bytes to a file when a session is deleted.
 
 use std::collections::HashSet;
 use std::io::Read;
@@ -15,38 +15,38 @@ use crate::host::Fault;
 
 use super::host::{Cell, Cells, StoreHost};
 
-/// The versions of the schema whose first and last were looked at: 2026.8.2's and 2026.9.6's.
+/// Supported versions of the schema. The first is of OpenClaw 2026.8.2, the last of 2026.9.6; both were verified.
 const KNOWN_VERSIONS: RangeInclusive<i64> = 19..=23;
-/// How many sessions are listed at a time.
+/// Number of sessions that a query lists.
 const LISTED_AT_ONCE: usize = 32;
-/// The most bytes of an answer that has a few small rows.
+/// Maximum size of the result of a query for small rows, in bytes.
 const SMALL: usize = 1024 * 1024;
-/// The largest row, unpacked, in bytes.
+/// Maximum size of a decompressed row, in bytes.
 const MAX_ROW: u64 = 256 * 1024 * 1024;
 
 /// A session in a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// Its id.
+    /// The session's id.
     pub id: String,
-    /// Its key.
+    /// The session's key, if the database has it.
     pub key: Option<String>,
 }
 
-/// A row, as it is stored.
+/// A row of a transcript, as stored.
 #[derive(Debug)]
 pub struct StoredRow {
-    /// Its number in the session.
+    /// The row's number in the session.
     pub number: i64,
     text: Cell,
     packed: Cell,
 }
 
-/// One agent's database, open.
+/// An agent's open database.
 #[derive(Debug)]
 pub struct Database {
     host: Rc<dyn StoreHost>,
-    /// Where it is.
+    /// The database's path.
     pub path: String,
     rows: String,
     lengths: String,
@@ -62,10 +62,10 @@ impl Drop for Database {
 const SESSION_KEY: &str = "SELECT session_key FROM session_windows WHERE session_id = ?";
 
 impl Database {
-    /// Opens a database; `None` where it is missing, or a gateway has made its file and has not got further.
+    /// Opens a database; `None` if it is missing, or if a gateway is still creating it.
     ///
     /// # Errors
-    /// Where it cannot be read, or its schema is not known.
+    /// If the database cannot be read, or its schema has an unsupported version.
     pub fn open(host: Rc<dyn StoreHost>, path: &str) -> Result<Option<Self>, Fault> {
         if host.stat(path)?.is_none() {
             return Ok(None);
@@ -90,7 +90,7 @@ impl Database {
         };
         let (packed, size) = (has("event_zstd"), has("event_utf8_bytes"));
         let is_utf8 = database.first("PRAGMA encoding", &[])?.and_then(Cell::text);
-        // SQLite hands out the bytes as they are: a text would be decoded and encoded again.
+        // A BLOB avoids decoding the text to a JavaScript string and encoding it again.
         let json = match is_utf8.as_deref() {
             Some("UTF-8") => "CAST(event_json AS BLOB)",
             _ => "event_json",
@@ -123,7 +123,7 @@ impl Database {
             .and_then(|row| row.into_iter().next()))
     }
 
-    /// Whether there may be something to read: without a version and without a row, the gateway is still at it.
+    /// Whether the database is complete. A gateway is still creating a database without a version and without a row.
     fn is_begun(&self) -> Result<bool, Fault> {
         let has = |sql| self.first(sql, &[]).map(|first| first.is_some());
         Ok(self.version()? != 0
@@ -136,7 +136,7 @@ impl Database {
         Ok(version.and_then(|version| version.integer()).unwrap_or(0))
     }
 
-    /// Looks at the schema; the columns of the rows' table.
+    /// Checks the schema. Returns the columns of `transcript_events`.
     fn check_schema(&self) -> Result<HashSet<String>, Fault> {
         let version = self.version()?;
         if !KNOWN_VERSIONS.contains(&version) {
@@ -164,12 +164,12 @@ impl Database {
         Ok(names.filter_map(Cell::text).collect())
     }
 
-    /// Some sessions that have rows, in the order of their ids, behind this one.
+    /// The next sessions with rows after this id, in the order of their ids.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// SQLite's error.
     pub fn sessions_after(&self, id: &str) -> Result<Vec<Session>, Fault> {
-        // From one session to the next by the index, however many rows each has.
+        // Each step uses the index, so the cost does not depend on the number of rows of a session.
         let next = "SELECT min(session_id) FROM transcript_events WHERE session_id >";
         let sql = format!(
             "WITH RECURSIVE ids(id) AS (
@@ -192,16 +192,16 @@ impl Database {
     /// A session's key.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// SQLite's error.
     pub fn key_of(&self, id: &str) -> Result<Option<String>, Fault> {
         let key = self.first(SESSION_KEY, &[Cell::Text(id.to_owned())])?;
         Ok(key.and_then(Cell::text))
     }
 
-    /// Whether a session's rows were archived: into a file that may not be there yet, or into cold storage.
+    /// Whether a session's rows were archived: to a file that may not exist yet, or to cold storage.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// SQLite's error.
     pub fn has_archived(&self, id: &str) -> Result<bool, Fault> {
         for sql in &self.archived {
             if self.first(sql, &[Cell::Text(id.to_owned())])?.is_some() {
@@ -211,10 +211,10 @@ impl Database {
         Ok(false)
     }
 
-    /// The rows of a session behind one (-1 for all), until they weigh so many bytes.
+    /// The rows of a session after row `after` (-1 for all), up to the row at which their size reaches `most` bytes.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// SQLite's error.
     pub fn rows(&self, session: &str, after: i64, most: usize) -> Result<Vec<StoredRow>, Fault> {
         let values = [Cell::Text(session.to_owned()), Cell::Integer(after)];
         let rows = self.query(&self.rows, &values, most)?;
@@ -229,10 +229,10 @@ impl Database {
         Ok(rows.into_iter().filter_map(row).collect())
     }
 
-    /// The number of the session's row that ends at an offset, if one does.
+    /// The number of the session's row that ends at an offset in bytes; `None` if no row ends there.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// SQLite's error.
     pub fn row_ending_at(&self, session: &str, offset: u64) -> Result<Option<i64>, Fault> {
         let (mut end, mut last) = (0, -1);
         loop {
@@ -254,10 +254,10 @@ impl Database {
 }
 
 impl StoredRow {
-    /// Appends its text.
+    /// Appends the row's text to `out`.
     ///
     /// # Errors
-    /// Where it is packed and broken.
+    /// If the row's compressed text is corrupt or too large.
     pub fn append_to(self, out: &mut Vec<u8>) -> Result<(), Fault> {
         match (self.text, self.packed) {
             (Cell::Text(text), _) => out.extend_from_slice(text.as_bytes()),

@@ -1,31 +1,32 @@
-//! Names of the files that hold transcripts: JSONL, and what OpenClaw makes of it when a session is reset, deleted or cut,
-//! or moved into the database.
+//! Names of transcript files: JSONL files, and the files to which OpenClaw renames them when a session is reset,
+//! deleted, truncated, or moved into the database.
 
 use crate::host::Fault;
 
 use super::host::StoreHost;
 
-/// A file that holds a session's transcript.
+/// A file with a session's transcript.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TranscriptFile {
     /// The session's id.
     pub session_id: String,
-    /// Where it is.
+    /// The file's path.
     pub path: String,
-    /// The session's agent, where the name tells it.
+    /// The session's agent, if the file's name has it.
     pub agent: Option<String>,
-    /// Orders the files of one session: archived ones come first, in order of time.
+    /// Sort key of a session's files: archived files come first, in order of time.
     order: String,
-    /// Whether nobody writes to it any more.
+    /// Whether OpenClaw writes no more to the file.
     pub is_closed: bool,
-    /// Whether it is packed with zstd.
+    /// Whether the file is compressed with zstd.
     pub is_packed: bool,
 }
 
-/// The transcripts in a folder, in their order: `<session>.jsonl`, and `<session>.jsonl.<reset|deleted|bak>.<time>[.zst]`.
+/// The transcripts in a folder, in order: `<session>.jsonl[.zst]` and
+/// `<session>.jsonl.<reset|deleted|bak>.<time>[.zst]`.
 ///
 /// # Errors
-/// Where the folder cannot be listed.
+/// If the folder cannot be listed.
 pub fn live_transcripts(
     host: &dyn StoreHost,
     folder: Option<&str>,
@@ -33,11 +34,11 @@ pub fn live_transcripts(
     list(host, folder, live)
 }
 
-/// The same in the folder where OpenClaw 2026.8 and later put files that were moved into the database:
-/// `<session key>.<file>.imported-<time>`.
+/// The transcripts in the archive folder, in order. OpenClaw 2026.8 and later put a file there after moving its rows
+/// into the database: `<session key>.<file>.imported-<time>`.
 ///
 /// # Errors
-/// Where the folder cannot be listed.
+/// If the folder cannot be listed.
 pub fn imported_transcripts(
     host: &dyn StoreHost,
     folder: Option<&str>,
@@ -69,7 +70,7 @@ fn list(
     Ok(files)
 }
 
-/// What stands behind `.jsonl`: when the file was archived, if it was, and whether it is packed.
+/// The part of a name after `.jsonl`: the time of archiving, if any, and whether the file is compressed.
 struct Ending<'a> {
     archived: Option<&'a str>,
     is_packed: bool,
@@ -135,20 +136,21 @@ fn imported(name: &str) -> Option<TranscriptFile> {
         session_id: id.to_owned(),
         path: String::new(),
         agent: agent_in(key),
-        // Before those that were archived later.
+        // Sorts before the files that were archived in the sessions' folder later.
         order: format!("- {when}"),
         is_closed: true,
         is_packed: ending.is_packed,
     })
 }
 
-/// Copies of transcripts, and records of another kind: `<session>.checkpoint.<id>.jsonl`, `<session>.trajectory.jsonl`.
+/// Whether a file is a copy of a transcript, `<session>.checkpoint.<id>.jsonl`, or another kind of record,
+/// `<session>.trajectory.jsonl`.
 fn is_copy(id: &str) -> bool {
     let mut parts = id.split('.').skip(1);
     parts.any(|part| part == "checkpoint" || part == "trajectory")
 }
 
-/// The agent in a session's key as the archive writes it: `agent-main-…`.
+/// The agent in a session's key as it stands in the archive's file names: `agent-main-…`.
 fn agent_in(key: &str) -> Option<String> {
     let rest = key.strip_prefix("agent")?;
     let rest = rest.strip_prefix(|c: char| !c.is_ascii_alphanumeric())?;

@@ -1,25 +1,25 @@
-//! What reading the session store asks of its host, by synchronous calls. Nothing is ever written there. Under Node the
-//! functions are in `js-shim/src/sessions/host.ts`; tests have hosts that fail.
+//! Access to the session store, by synchronous calls that only read. `js-shim/src/sessions/host.ts` implements it for
+//! Node; tests implement hosts that fail.
 
 use std::fmt::Debug;
 
 use crate::host::Fault;
 
-/// What is known of a path without opening it.
+/// Size and time of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStat {
-    /// The file's size.
+    /// The file's size, in bytes.
     pub bytes: u64,
-    /// When it was last written to, in ms since 1970.
+    /// Time of the last write, in ms since 1970.
     pub modified_ms: u64,
 }
 
-/// A value of a database.
+/// A value of a database row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cell {
-    /// There is none.
+    /// NULL.
     Null,
-    /// A whole number.
+    /// An integer.
     Integer(i64),
     /// A text.
     Text(String),
@@ -28,7 +28,7 @@ pub enum Cell {
 }
 
 impl Cell {
-    /// The number, where it is one.
+    /// The integer; `None` for other values.
     pub fn integer(&self) -> Option<i64> {
         match self {
             Self::Integer(number) => Some(*number),
@@ -36,7 +36,7 @@ impl Cell {
         }
     }
 
-    /// The text, where it is one.
+    /// The text; `None` for other values.
     pub fn text(self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text),
@@ -45,38 +45,38 @@ impl Cell {
     }
 }
 
-/// The values of one row, in the order of the query's columns.
+/// The values of a row, in the order of the query's columns.
 pub type Cells = Vec<Cell>;
 
-/// Files and databases of the session store. Paths are absolute, with `/`. A fault is a whole sentence that begins with
-/// the path, for the log.
+/// Files and databases of the session store. Paths are absolute, with `/`. A fault is a sentence for the log that
+/// begins with the path.
 pub trait StoreHost: Debug {
-    /// The names in a folder, in any order. None where the folder is missing.
+    /// The names in a folder, in any order; empty if the folder is missing.
     ///
     /// # Errors
-    /// Where it is there and cannot be listed.
+    /// If the folder exists and cannot be listed.
     fn names(&self, folder: &str) -> Result<Vec<String>, Fault>;
 
-    /// The path without symbolic links; `None` where it is missing or hidden from this user.
+    /// The path with symbolic links resolved; `None` if it is missing or inaccessible.
     fn real_path(&self, path: &str) -> Option<String>;
 
-    /// What is known of a file, symbolic links followed; `None` where it is missing.
+    /// A file's size and time, symbolic links followed; `None` if it is missing.
     ///
     /// # Errors
-    /// Where that cannot be told.
+    /// The file system's error.
     fn stat(&self, path: &str) -> Result<Option<FileStat>, Fault>;
 
-    /// Opens a regular file, symbolic links followed. It stays the same file when the path is given to another one.
+    /// Opens a regular file, symbolic links followed. The open file stays the same if its path is reused.
     ///
     /// # Errors
-    /// Where it is missing, is no regular file, or cannot be opened. Never waits for a named pipe's other end.
+    /// If the file is missing, is no regular file, or cannot be opened. Never blocks on a named pipe.
     fn open(&self, path: &str) -> Result<Box<dyn OpenFile>, Fault>;
 
-    /// Rows of a database that is opened read-only at the first query. Ends with the row at which all rows together
-    /// weigh `most_bytes`; a column `bytes` tells a row's weight, otherwise its texts and blobs do.
+    /// Rows of a database, which is opened read-only at the first query. Ends with the row at which the size of all
+    /// rows reaches `most_bytes`. A row's size is its column `bytes`, or else the size of its texts and blobs.
     ///
     /// # Errors
-    /// What SQLite says, and where this Node has no SQLite.
+    /// SQLite's error, or that this Node has no SQLite.
     fn query(
         &self,
         database: &str,
@@ -85,15 +85,15 @@ pub trait StoreHost: Debug {
         most_bytes: usize,
     ) -> Result<Vec<Cells>, Fault>;
 
-    /// Closes a database, if it is open.
+    /// Closes a database if it is open.
     fn close(&self, database: &str);
 }
 
-/// A file that is open; dropping it closes it.
+/// An open file. Dropping it closes it.
 pub trait OpenFile: Debug {
-    /// Reads bytes from an offset on; how many, 0 at the end.
+    /// Reads bytes from an offset on. Returns their number; 0 at the end.
     ///
     /// # Errors
-    /// What the file system says.
+    /// The file system's error.
     fn read(&self, from: u64, into: &mut [u8]) -> Result<usize, Fault>;
 }

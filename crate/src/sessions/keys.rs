@@ -1,4 +1,5 @@
-//! The keys of sessions in files. OpenClaw up to 2026.7 keeps them in a file of their own, later in the database.
+//! Session keys of sessions in files. OpenClaw up to 2026.7 stores the keys in an index file, later versions in the
+//! database.
 
 use std::collections::HashMap;
 
@@ -7,22 +8,22 @@ use crate::host::Fault;
 
 use super::host::{OpenFile, StoreHost};
 
-/// The largest index that is read, in bytes.
+/// Maximum size of an index file, in bytes.
 const MAX_INDEX: usize = 64 * 1024 * 1024;
-/// How much of it is read at a time, in bytes.
+/// Number of bytes of a read.
 const PIECE: usize = 256 * 1024;
 
-/// The keys of one place's sessions, read from their files once somebody asks.
+/// The keys of a place's sessions. The index files are read at the first look-up.
 #[derive(Debug)]
 pub struct SessionKeys {
     indexes: Vec<String>,
     found: Option<HashMap<String, String>>,
-    /// Which indexes could not be read.
+    /// A text for each index that could not be read.
     pub problems: Vec<String>,
 }
 
 impl SessionKeys {
-    /// Nothing is read yet.
+    /// Keys from these index files.
     pub fn new(indexes: Vec<String>) -> Self {
         Self {
             indexes,
@@ -31,7 +32,7 @@ impl SessionKeys {
         }
     }
 
-    /// A session's key, as far as an index tells it.
+    /// A session's key; `None` if no index has it.
     pub fn of(&mut self, host: &dyn StoreHost, session_id: &str) -> Option<String> {
         let (indexes, problems) = (&self.indexes, &mut self.problems);
         let found = self.found.get_or_insert_with(|| {
@@ -71,7 +72,7 @@ fn read_index(
         }
     };
     match text.trim_ascii() {
-        // Nothing that an index could be, and no fault either.
+        // `null` counts as an empty index.
         "null" => Ok(()),
         text => read_object(text, take).map_err(|error| error.to_string()),
     }

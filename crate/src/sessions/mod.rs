@@ -1,4 +1,4 @@
-//! OpenClaw's session store: which places there are, which files and rows hold a session, how far each is read.
+//! OpenClaw's session store: its places, the files and rows of each session, and the bookmarks of the reader.
 
 pub mod bookmark;
 pub mod database;

@@ -1,14 +1,15 @@
-//! Where a gateway keeps its sessions: a folder an agent in the state directory, and where `session.store` of its
-//! configuration says, as OpenClaw itself resolves that:
+//! Places of a gateway's sessions: a folder for each agent in the state directory, and the store that `session.store`
+//! of the configuration names, resolved as OpenClaw does:
 //!
-//! - `{agentId}` in it is the agent's id: a store for each agent that is found there.
-//! - `<folder>/sessions.json`: transcripts stand in that folder. OpenClaw 2026.8 and later keep them in
-//!   `openclaw-agent.sqlite` there, or, where the folder is `agents/<agent>/sessions`, in the agent's own place.
-//! - `<folder>/<name>.json`: likewise, in `<name>.sqlite`.
-//! - `<folder>/<name>.sqlite`: the database itself.
+//! - `{agentId}` stands for an agent's id: there is a store for each agent that is found.
+//! - `<folder>/sessions.json`: transcripts are in that folder. OpenClaw 2026.8 and later store them in
+//!   `openclaw-agent.sqlite` there, or, if the folder is `agents/<agent>/sessions`, in the agent's own place.
+//! - `<folder>/<name>.json`: transcripts are in that folder. OpenClaw 2026.8 and later store them in `<name>.sqlite`
+//!   there.
+//! - `<folder>/<name>.sqlite`: the database.
 //!
-//! Several agents may share a store that is no agent's own. From 2026.8 on each has a database beside the first then,
-//! `<name>.<agent>.sqlite`, or its sessions stand in the same one under its own keys.
+//! Several agents may share a store. From 2026.8 on each further agent has a database beside the first one,
+//! `<name>.<agent>.sqlite`, or its sessions are in the shared database under its own keys.
 
 use std::collections::HashMap;
 
@@ -17,29 +18,29 @@ use crate::host::Fault;
 use super::bookmark::short_hash;
 use super::host::StoreHost;
 
-/// What the configuration says of the store.
+/// The store in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionStore {
-    /// `session.store`, absolute; may have `{agentId}` in it.
+    /// `session.store`, an absolute path; may contain `{agentId}`.
     pub path: String,
-    /// Agent of sessions that do not say theirs (`agents.defaults.sessionStore.agentId`).
+    /// Agent of sessions without an agent (`agents.defaults.sessionStore.agentId`).
     pub owner: Option<String>,
 }
 
-/// A place with sessions in it.
+/// A place with sessions.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StorePlace {
-    /// The beginning of its sessions' bookmark names: the agent's id, or `~` and a hash of the path.
+    /// Prefix of its sessions' bookmark names: the agent's id, or `~` and a hash of the path.
     pub name: String,
-    /// The agent of sessions that do not say theirs.
+    /// Agent of sessions without an agent.
     pub agent: String,
-    /// The folder of transcripts in files.
+    /// Folder of transcript files.
     pub folder: Option<String>,
-    /// The folder of files that were moved into the database.
+    /// Folder of files whose rows were moved into the database.
     pub archive: Option<String>,
-    /// Files that say which session has which key, in stores that agents share.
+    /// Index files of session keys, in stores that agents share.
     pub indexes: Vec<String>,
-    /// The database.
+    /// The database's path.
     pub database: Option<String>,
 }
 
@@ -47,13 +48,14 @@ const AGENT_ID: &str = "{agentId}";
 const DATABASE: &str = "openclaw-agent";
 const INDEX: &str = "sessions.json";
 const ARCHIVE: &str = "session-sqlite-import-archive";
-/// The agent of a shared store's sessions that do not say theirs.
+/// Default agent of sessions without an agent in a shared store.
 const MAIN: &str = "main";
 
-/// All places of a gateway, each once: the configuration may name an agent's usual place, and agents may share a folder.
+/// All places of a gateway, without duplicates: the configuration may name an agent's default place, and agents may
+/// share a folder.
 ///
 /// # Errors
-/// Where a folder of stores cannot be listed.
+/// If a folder of stores cannot be listed.
 pub fn store_places(
     host: &dyn StoreHost,
     state_dir: &str,
@@ -73,10 +75,10 @@ pub fn store_places(
     Ok(each_once(host, found))
 }
 
-/// Whether the store that the configuration names has anything in it.
+/// Whether the store in the configuration exists.
 ///
 /// # Errors
-/// Where a folder of stores cannot be listed.
+/// If a folder of stores cannot be listed.
 pub fn has_store(
     host: &dyn StoreHost,
     state_dir: &str,
@@ -93,7 +95,7 @@ pub fn has_store(
 
 fn each_once(host: &dyn StoreHost, found: Vec<StorePlace>) -> Vec<StorePlace> {
     let mut places: Vec<StorePlace> = Vec::new();
-    // Which place has a path already, by its real path.
+    // Index of the place that owns a path, by real path.
     let mut taken: HashMap<String, usize> = HashMap::new();
     for mut place in found {
         let own = places.len();
@@ -120,7 +122,7 @@ fn each_once(host: &dyn StoreHost, found: Vec<StorePlace>) -> Vec<StorePlace> {
     places
 }
 
-/// An agent's own folder.
+/// The place of an agent's own folder.
 fn place_of_agent(path: &str) -> StorePlace {
     StorePlace {
         name: name_of(path),
@@ -132,7 +134,7 @@ fn place_of_agent(path: &str) -> StorePlace {
     }
 }
 
-/// The places of one store.
+/// The places of a store.
 fn places_of(host: &dyn StoreHost, path: &str, agent: &str) -> Result<Vec<StorePlace>, Fault> {
     let folder = folder_of(path);
     let owner = folder_of(folder);
@@ -164,7 +166,7 @@ fn places_of(host: &dyn StoreHost, path: &str, agent: &str) -> Result<Vec<StoreP
     Ok(places)
 }
 
-/// The databases of agents that share a store with another.
+/// The databases `<stem>.<agent>.sqlite` of further agents in a shared store.
 fn databases_beside(
     host: &dyn StoreHost,
     folder: &str,
@@ -185,7 +187,7 @@ fn databases_beside(
     Ok(names.iter().filter_map(place).collect())
 }
 
-/// The stores that a path stands for, with their agents: one, or one for each agent that is found.
+/// The stores of a path, each with its agent: one store, or with `{agentId}` one for each agent that is found.
 fn expand(host: &dyn StoreHost, store: &SessionStore) -> Result<Vec<(String, String)>, Fault> {
     let path = &store.path;
     let Some(at) = path.find(AGENT_ID) else {
@@ -200,7 +202,7 @@ fn expand(host: &dyn StoreHost, store: &SessionStore) -> Result<Vec<(String, Str
     for name in sorted_names(host, if folder.is_empty() { "/" } else { folder })? {
         let agent = match ends {
             Some(_) => agent_in(&name, part),
-            // The file that is named may never have been there: newer gateways have databases beside it.
+            // The named file may not exist: newer gateways have only databases beside it.
             None => stems(&name).find_map(|stem| agent_in(stem, stem_of(part))),
         };
         let Some(agent) = agent else { continue };
@@ -212,7 +214,7 @@ fn expand(host: &dyn StoreHost, store: &SessionStore) -> Result<Vec<(String, Str
     Ok(stores)
 }
 
-/// The agent for which a pattern is a name.
+/// The agent whose id makes the pattern equal to the name.
 fn agent_in<'a>(name: &'a str, pattern: &str) -> Option<&'a str> {
     let count = pattern.matches(AGENT_ID).count();
     let literal = pattern.len() - count * AGENT_ID.len();
@@ -224,7 +226,7 @@ fn agent_in<'a>(name: &'a str, pattern: &str) -> Option<&'a str> {
     (is_agent && pattern.replace(AGENT_ID, agent) == name).then_some(agent)
 }
 
-/// What a store's file may be named but for its ending: `<stem>.json`, `<stem>.sqlite`, `<stem>.<agent>[.<number>].sqlite`.
+/// The possible stems of a store's file name: `<stem>.json`, `<stem>.sqlite`, `<stem>.<agent>[.<number>].sqlite`.
 fn stems(name: &str) -> impl Iterator<Item = &str> {
     let (json, sqlite) = (name.strip_suffix(".json"), name.strip_suffix(".sqlite"));
     let agent = sqlite.and_then(|stem| stem.rsplit_once('.'));

@@ -1,22 +1,22 @@
 //! Reads the model calls that OpenClaw's session store holds, in increments, while the gateway runs.
 //!
-//! What the store does, as seen on real gateways:
+//! The store's behaviour, as observed on real gateways:
 //!
-//! - Up to 2026.7: `agents/<agent>/sessions/<session>.jsonl`, appended to. `/new` and `sessions.reset` rename it to
-//!   `.jsonl.reset.<time>`, `sessions.delete` to `.jsonl.deleted.<time>`; the session then gets a new id. Compaction
-//!   appends a row. Only `sessions.compact` with `maxLines` of 2026.3 cuts a file: the last lines stay, without the
-//!   header, and the whole is copied to `.jsonl.bak.<time>`.
+//! - Up to 2026.7: rows are appended to `agents/<agent>/sessions/<session>.jsonl`. `/new` and `sessions.reset` rename
+//!   the file to `.jsonl.reset.<time>`, `sessions.delete` to `.jsonl.deleted.<time>`; the session then gets a new id.
+//!   Compaction appends a row. Only `sessions.compact` with `maxLines` of 2026.3 truncates a file: it copies the file
+//! to `.jsonl.bak.<time>` and keeps the last lines, without the header.
 //! - From 2026.8: rows of `transcript_events` in `agents/<agent>/agent/openclaw-agent.sqlite`, in the order of `seq`
 //!   from 0. `/new`, `sessions.reset` and compaction append rows to the same session; `sessions.delete` deletes its
-//!   rows and writes them, one a line, to `sessions/<session>.jsonl.deleted.<time>.<generation>.zst`, a moment later.
-//!   `rowid` tells nothing: SQLite may give it out again.
-//! - Forks, rewinds, switches of branches and restored checkpoints make a new session (often under the same key) that
-//!   begins with copies of the rows: same entry ids, same times. The facts say `inherited` of these.
+//!   rows and then writes them, one a line, to `sessions/<session>.jsonl.deleted.<time>.<generation>.zst`. `rowid`
+//!   identifies no row: SQLite may reuse it.
+//! - Forks, rewinds, switches of branches and restored checkpoints create a new session (often with the same key) that
+//!   begins with copies of the rows: same entry ids, same times. The fact `inherited` marks these copies.
 //! - The move into the database archives the files: `session-sqlite-import-archive/<key>.<file>.imported-<time>` beside
 //!   the folder of sessions.
 //!
-//! [`places`](super::places) says where all of this may be. A transcript that was rewritten is read again from its start;
-//! its rows are known by their entry ids.
+//! [`places`](super::places) lists the folders. A rewritten transcript is read again from its start; matching
+//! recognises its rows by their entry ids.
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
@@ -32,23 +32,23 @@ use super::places::{SessionStore, StorePlace, store_places};
 use super::reading::SessionReading;
 use super::transcripts::Transcript;
 
-/// So many bytes are read in one step, about; a step without a call takes some ms.
+/// Approximate number of bytes of a step. A step without a call takes some ms.
 const STEP_BYTES: usize = 1024 * 1024;
-/// What looking at a session without anything new counts for, in bytes.
+/// Cost of a session without new rows, in bytes of a step.
 const LOOK_BYTES: usize = STEP_BYTES / 32;
 
-/// What is asked of the store. Times are ms since 1970.
+/// Options of a reader. Times are in ms since 1970.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
     /// The gateway's state directory.
     pub state_dir: String,
-    /// Where the configuration says that sessions are, besides the state directory.
+    /// The store in the configuration, read in addition to the state directory.
     pub store: Option<SessionStore>,
-    /// Calls written before this time are left out for good.
+    /// Calls written before this time are skipped.
     pub since_ms: Option<u64>,
-    /// Calls written at this time or later are left for later, and so are those behind them in the same session.
+    /// Reading of a session stops before the first call written at this time or later.
     pub until_ms: Option<u64>,
-    /// But for those that say to have been written after this time: the clock was ahead, and was set back since.
+    /// Calls written after this time do not stop the reading: their clock was ahead, and was set back since.
     pub future_ms: Option<u64>,
 }
 
@@ -57,54 +57,55 @@ pub struct Options {
 pub struct Batch {
     /// The session's name in the store, `<agent>/<session id>`: the key of its bookmark.
     pub session: String,
-    /// How far the session was read, with these rows: to be kept once they are. Empty: it is gone, or nothing was read
-    /// of it, and the bookmark may be dropped.
+    /// The bookmark after these rows, to be stored together with them. Empty: the session is gone or nothing of it was
+    /// read, and its bookmark may be removed.
     pub bookmark: String,
-    /// Facts in the order of [`StoredFacts`](crate::sources::stored::StoredFacts): JSON arrays with commas between them.
+    /// The calls: JSON arrays of facts, separated by commas, in the order of
+    /// [`StoredFacts`](crate::sources::stored::StoredFacts).
     pub rows: String,
-    /// Lines that could not be used since reading this session began.
+    /// Lines that could not be used, since the reading of this transcript began.
     pub skipped: Option<Skipped>,
-    /// What could not be read, and why. The bookmark is the one that was given.
+    /// The fault, if the session could not be read.
     pub problem: Option<String>,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Calls, or how far a session was read.
+    /// Calls, a bookmark, or a problem.
     Batch(Batch),
-    /// Nothing yet; others may have their turn.
+    /// No batch yet. The caller may let other work run.
     Pause,
-    /// Everything was read.
+    /// The store is read to its end.
     Done,
 }
 
-/// How far a reading of the store is.
+/// Progress of a reader.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Sessions that were looked at.
+    /// Number of sessions that are read.
     pub sessions: u64,
-    /// Bytes of transcripts that were read, unpacked.
+    /// Number of bytes of transcripts that are read, decompressed.
     pub bytes: u64,
 }
 
-/// Reads what the store holds behind the bookmarks, a step at a time.
+/// Reads the store's rows after the bookmarks, a step at a time.
 pub struct StoreReader {
     host: Rc<dyn StoreHost>,
     options: Options,
     bookmarks: BTreeMap<String, String>,
     places: Option<VecDeque<StorePlace>>,
     place: Option<PlaceReading>,
-    /// Sessions that are still there.
+    /// Sessions that still exist.
     there: HashSet<String>,
     ready: VecDeque<Batch>,
     chunk: Vec<u8>,
-    /// How far reading is.
+    /// Progress so far.
     pub progress: Progress,
 }
 
 impl StoreReader {
-    /// A reader that has read nothing; `bookmarks` by session, as [`Batch::session`] names it.
+    /// A new reader. The keys of `bookmarks` are sessions, as in [`Batch::session`].
     pub fn new(
         host: Rc<dyn StoreHost>,
         options: Options,
@@ -123,10 +124,10 @@ impl StoreReader {
         }
     }
 
-    /// Reads on, until there is a batch, or about a MB was read.
+    /// Continues until there is a batch, or about 1 MiB is read.
     ///
     /// # Errors
-    /// Where it cannot be told which places there are. What cannot be read of a place is a batch's problem.
+    /// If the places cannot be listed. A fault inside a place is the problem of a batch.
     pub fn step(&mut self) -> Result<Step, Fault> {
         let mut spent = 0;
         while spent < STEP_BYTES {
@@ -172,7 +173,7 @@ impl StoreReader {
         Ok(Step::Pause)
     }
 
-    /// Goes on with the next place, if there is one.
+    /// Opens the next place. Returns whether there is one.
     fn next_place(&mut self) -> Result<bool, Fault> {
         let Options {
             state_dir, store, ..
@@ -194,7 +195,7 @@ impl StoreReader {
         Ok(true)
     }
 
-    /// Nothing of this place's is known to be gone.
+    /// Skips an unreadable place. Its bookmarks are kept.
     fn give_up(&mut self, place: &StorePlace, fault: Fault) {
         self.there.extend(of_place(place, &self.bookmarks));
         self.ready.push_back(Batch {
@@ -205,7 +206,7 @@ impl StoreReader {
         self.place = None;
     }
 
-    /// Bookmarks of sessions that are nowhere.
+    /// Adds a batch with an empty bookmark for each session that no longer exists.
     fn forget_missing(&mut self) {
         for session in std::mem::take(&mut self.bookmarks).into_keys() {
             if !self.there.contains(&session) {
@@ -218,30 +219,31 @@ impl StoreReader {
     }
 }
 
-/// What reading on came to.
+/// The result of [`PlaceReading::read_on`].
 enum Read {
-    /// So many bytes were read.
+    /// Number of bytes that were read.
     Bytes(usize),
     /// A session was found.
     Session(String),
-    /// It was read.
+    /// The session is read to its end.
     EndOfSession,
-    /// These sessions are still there.
+    /// The place is read to its end; these sessions with bookmarks still exist.
     EndOfPlace(Vec<String>),
 }
 
-/// The reading of one place's sessions: those of the database, in the order of their ids, then those in files alone.
+/// Reads a place's sessions: first the sessions in the database, in the order of their ids, then the sessions that are
+/// only in files.
 struct PlaceReading {
     host: Rc<dyn StoreHost>,
     place: StorePlace,
     database: Option<Rc<Database>>,
     keys: SessionKeys,
     files: HashMap<String, Vec<TranscriptFile>>,
-    /// The sessions in files, in their order.
+    /// Ids of the sessions in files, in order.
     order: VecDeque<String>,
-    /// Sessions of the database that are read next.
+    /// The next sessions of the database.
     listed: VecDeque<Session>,
-    /// The last session that was listed; `None` once there is no further one.
+    /// Id of the last session taken from the list; `None` after the last session of the database.
     last: Option<String>,
     known: Vec<String>,
     session: Option<SessionReading>,
@@ -320,7 +322,7 @@ impl PlaceReading {
         Ok(Read::Session(name))
     }
 
-    /// The next session with all that is kept of it, the oldest first.
+    /// The next session with its transcripts, the oldest first.
     fn next_session(&mut self) -> Result<Option<(String, Vec<Transcript>)>, Fault> {
         if let (Some(database), Some(last)) = (self.database.clone(), &self.last) {
             if self.listed.is_empty() {
@@ -343,7 +345,7 @@ impl PlaceReading {
         Ok(None)
     }
 
-    /// The transcripts of a session in files, without those that were renamed meanwhile.
+    /// The transcripts of a session in files, without files that were renamed since they were listed.
     fn in_files(&mut self, id: &str) -> Result<Vec<Transcript>, Fault> {
         let files = self.files.remove(id).unwrap_or_default();
         let found = files
@@ -352,7 +354,8 @@ impl PlaceReading {
         found.filter_map(Result::transpose).collect()
     }
 
-    /// Which of the known sessions are there: one that was archived while we read was met in neither place.
+    /// The sessions with bookmarks that still exist. Files are listed again: a session that was archived during the
+    /// reading was found neither in the database nor in a file.
     fn end(&mut self, ready: &mut VecDeque<Batch>) -> Result<Vec<String>, Fault> {
         for problem in self.keys.problems.drain(..) {
             ready.push_back(Batch {
@@ -378,13 +381,13 @@ impl PlaceReading {
     }
 }
 
-/// How many sessions the stores hold; those of places that cannot be read are left out.
+/// Number of sessions in all places. Unreadable places count 0.
 pub fn count_sessions(
     host: &Rc<dyn StoreHost>,
     state_dir: &str,
     store: Option<&SessionStore>,
 ) -> usize {
-    // Reading them says why.
+    // A reader reports the fault.
     let places = store_places(&**host, state_dir, store).unwrap_or_default();
     let count = |place: &StorePlace| {
         let mut ids = HashSet::new();
@@ -404,14 +407,14 @@ pub fn count_sessions(
     places.iter().map(count).sum()
 }
 
-/// A place's transcripts in files. What was archived when it was moved into the database may not all have arrived there.
+/// A place's transcripts in files. Archived files are read too: the move into the database may have lost rows.
 fn files_of(host: &dyn StoreHost, place: &StorePlace) -> Result<Vec<TranscriptFile>, Fault> {
     let mut files = imported_transcripts(host, place.archive.as_deref())?;
     files.extend(live_transcripts(host, place.folder.as_deref())?);
     Ok(files)
 }
 
-/// The sessions of a place that have bookmarks.
+/// The sessions of a place with bookmarks.
 fn of_place(place: &StorePlace, bookmarks: &BTreeMap<String, String>) -> Vec<String> {
     let prefix = format!("{}/", place.name);
     let known = bookmarks.keys().filter(|name| name.starts_with(&prefix));

@@ -1,4 +1,4 @@
-//! Reads one session from its bookmark on, through all the transcripts that there are of it.
+//! Reads a session from its bookmark on, through all its transcripts.
 
 use std::collections::VecDeque;
 
@@ -15,19 +15,19 @@ pub struct SessionReading {
     name: String,
     id: String,
     agent: String,
-    /// The transcripts that are still to be read, the oldest first.
+    /// The unread transcripts, the oldest first.
     transcripts: VecDeque<Transcript>,
-    /// The bookmark that was given, until the transcript it is of is found.
+    /// The bookmark, until its transcript is located.
     given: Option<String>,
-    /// Where reading begins in the next transcript.
+    /// The start in the next transcript.
     from: Bookmark,
-    /// How far the session was read.
+    /// The latest bookmark.
     kept: String,
     current: Option<Reading>,
 }
 
 impl SessionReading {
-    /// Nothing is read yet.
+    /// Starts reading a session.
     pub fn new(
         name: String,
         id: String,
@@ -47,8 +47,8 @@ impl SessionReading {
         }
     }
 
-    /// Reads a chunk; how many bytes it had, or `None` where the session was read as far as it goes. `key_of` finds the
-    /// session's key.
+    /// Reads a chunk. Returns its size in bytes, or `None` at the session's end or after a fault, which becomes a
+    /// batch. `key_of` looks up the session's key.
     pub fn read_on(
         &mut self,
         host: &dyn StoreHost,
@@ -137,7 +137,8 @@ impl SessionReading {
         Ok(Some(found.bytes))
     }
 
-    /// Finds the transcript that has the place, the youngest if several have it; the start of all where none has.
+    /// Finds the youngest transcript with the bookmark's place. If no transcript has it, reading starts with the first
+    /// transcript.
     fn locate(
         &mut self,
         host: &dyn StoreHost,
@@ -158,7 +159,7 @@ impl SessionReading {
         Ok(())
     }
 
-    /// A file that nobody wrote to since the time that is asked for is not read.
+    /// Skips a single file that was last written before `since_ms`.
     fn pass_over_old(&mut self, host: &dyn StoreHost, options: &Options) -> Result<(), Fault> {
         let (Some(since), 1) = (options.since_ms, self.transcripts.len()) else {
             return Ok(());
@@ -178,12 +179,12 @@ impl SessionReading {
     }
 }
 
-/// What was found in a chunk.
+/// The result of reading a chunk.
 struct Found {
     rows: String,
     skipped: Option<Skipped>,
     bytes: usize,
-    /// Whether nothing more is read of this transcript.
+    /// Whether the transcript is read to its end.
     is_last: bool,
 }
 
@@ -192,7 +193,7 @@ struct Reading {
     reader: Reader,
     chunks: Chunks,
     closed: Option<u64>,
-    /// Where it began.
+    /// The offset at which reading began.
     from: u64,
     place: Bookmark,
     /// The last bytes before `end`.
@@ -235,12 +236,12 @@ impl Reading {
         })
     }
 
-    /// Whether a call was met that is left for later.
+    /// Whether reading stopped at a call that is too new.
     fn is_stopped(&self) -> bool {
         self.reader.is_stopped()
     }
 
-    /// Moves the place to behind the last line that is done with.
+    /// Moves the place to the end of the last processed line.
     fn follow(&mut self, chunk: &[u8]) {
         let offset = self.from + self.reader.consumed();
         if offset > self.place.offset {

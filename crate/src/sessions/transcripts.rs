@@ -1,4 +1,4 @@
-//! A stored transcript as a stretch of bytes, wherever it is kept.
+//! A stored transcript as a sequence of bytes, from a file or from a database.
 
 use std::io::{BufRead, BufReader, Error, Read};
 use std::rc::Rc;
@@ -12,10 +12,10 @@ use super::database::{Database, Session};
 use super::files::TranscriptFile;
 use super::host::{OpenFile, StoreHost};
 
-/// How much is read at a time, in bytes.
+/// Size of a chunk, in bytes.
 pub const CHUNK_BYTES: usize = 128 * 1024;
 
-/// One transcript. The same session's may have been kept in several, one after the other.
+/// A transcript. A session may have several, which follow each other in time.
 #[derive(Debug)]
 pub enum Transcript {
     /// In a file.
@@ -24,7 +24,7 @@ pub enum Transcript {
     Rows(Rc<Database>, Session),
 }
 
-/// A transcript in a file, as it was when it was looked at.
+/// A transcript in a file, with the file's size and time when it was listed.
 #[derive(Debug)]
 pub struct FileTranscript {
     file: TranscriptFile,
@@ -33,10 +33,10 @@ pub struct FileTranscript {
 }
 
 impl Transcript {
-    /// A transcript in a file; `None` where that was renamed meanwhile.
+    /// A transcript in a file; `None` if the file is missing, since it was renamed.
     ///
     /// # Errors
-    /// Where nothing can be told of the file.
+    /// If the file's size and time cannot be read.
     pub fn in_file(host: &dyn StoreHost, file: TranscriptFile) -> Result<Option<Self>, Fault> {
         let Some(stat) = host.stat(&file.path)? else {
             return Ok(None);
@@ -48,7 +48,7 @@ impl Transcript {
         })))
     }
 
-    /// Where it is, for problems.
+    /// The transcript's name in the text of a fault.
     pub fn name(&self) -> String {
         match self {
             Self::File(FileTranscript { file, .. }) => file.path.clone(),
@@ -58,7 +58,7 @@ impl Transcript {
         }
     }
 
-    /// The session's agent, where the transcript tells more than its place does.
+    /// The session's agent, if the file's name has it; otherwise the place's agent is valid.
     pub fn agent(&self) -> Option<&str> {
         match self {
             Self::File(FileTranscript { file, .. }) => file.agent.as_deref(),
@@ -66,7 +66,7 @@ impl Transcript {
         }
     }
 
-    /// Its size in bytes, where nobody writes to it any more.
+    /// Size in bytes of a file that takes no further rows; `None` for other transcripts.
     pub fn closed(&self) -> Option<u64> {
         match self {
             Self::File(FileTranscript { file, bytes, .. }) => {
@@ -76,7 +76,7 @@ impl Transcript {
         }
     }
 
-    /// Whether it certainly holds nothing behind the place.
+    /// Whether the transcript certainly has nothing after the place.
     pub fn ends_at(&self, place: &Bookmark) -> bool {
         let Self::File(FileTranscript { file, bytes, .. }) = self else {
             return false;
@@ -85,7 +85,7 @@ impl Transcript {
         is_at_end || place.closed.is_some() && place.closed == self.closed()
     }
 
-    /// Where it ends, if nothing was written to it at this time (ms since 1970) or later and that is known.
+    /// The end of an uncompressed file that was last written before this time (ms since 1970), in bytes.
     pub fn end_if_older(&self, ms: u64) -> Option<u64> {
         match self {
             Self::File(found) if !found.file.is_packed => {
@@ -95,10 +95,11 @@ impl Transcript {
         }
     }
 
-    /// The last bytes before a place, at least [`TAIL_BYTES`] or a line; `None` if there is no such place.
+    /// The bytes before a place, as many as [`TAIL_BYTES`] or the whole line; `None` if the transcript has no such
+    /// place.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If the transcript cannot be read.
     pub fn tail(
         &self,
         host: &dyn StoreHost,
@@ -135,10 +136,10 @@ impl Transcript {
         }
     }
 
-    /// The bytes behind a place.
+    /// The bytes after a place.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If the transcript cannot be read.
     pub fn chunks(&self, host: &dyn StoreHost, from: &Bookmark) -> Result<Chunks, Fault> {
         let source = match self {
             Self::File(FileTranscript { file, .. }) if file.is_packed => Source::Packed {
@@ -172,13 +173,13 @@ impl Transcript {
     }
 }
 
-/// The bytes of a transcript, one chunk after the other.
+/// The bytes of a transcript, in chunks.
 pub struct Chunks {
     name: String,
     source: Source,
-    /// The offset behind the last chunk.
+    /// The offset at the end of the last chunk.
     end: u64,
-    /// Where the rows of the last chunk end, with their numbers.
+    /// End offsets and numbers of the last chunk's rows.
     row_ends: Vec<(u64, i64)>,
 }
 
@@ -186,7 +187,7 @@ enum Source {
     Plain(Box<dyn OpenFile>),
     Packed {
         packed: Option<Packed>,
-        /// Bytes that are still to be passed over.
+        /// Number of bytes that are still to be skipped.
         skip: u64,
     },
     Rows {
@@ -197,11 +198,11 @@ enum Source {
 }
 
 impl Chunks {
-    /// Puts the next bytes into `chunk`, none perhaps; whether there may be more. Most chunks have at most [`CHUNK_BYTES`],
-    /// but a row of a database comes whole.
+    /// Replaces `chunk` by the next bytes, which may be empty. Returns whether there may be more. A chunk has at most
+    /// [`CHUNK_BYTES`], except that a database row is never split.
     ///
     /// # Errors
-    /// Where it cannot be read.
+    /// If the transcript cannot be read.
     pub fn next(&mut self, chunk: &mut Vec<u8>) -> Result<bool, Fault> {
         let name = &self.name;
         let at_fault =
@@ -246,14 +247,14 @@ impl Chunks {
         Ok(is_more)
     }
 
-    /// The number of the row that ends at an offset in the last chunk, where rows have numbers.
+    /// The number of the database row that ends at an offset in the last chunk.
     pub fn row_at(&self, offset: u64) -> Option<u64> {
         let at = self.row_ends.binary_search_by_key(&offset, |(end, _)| *end);
         at.ok().map(|at| self.row_ends[at].1 as u64)
     }
 }
 
-/// Reads a file from its start to its end.
+/// [`Read`] of a file from its start.
 struct FromStart {
     file: Box<dyn OpenFile>,
     at: u64,
@@ -267,7 +268,7 @@ impl Read for FromStart {
     }
 }
 
-/// A file packed with zstd: OpenClaw 2026.8 and later archive transcripts of deleted sessions like that.
+/// A file compressed with zstd. OpenClaw 2026.8 and later archive deleted sessions in this format.
 struct Packed(Box<Decoder>);
 
 type Decoder = StreamingDecoder<BufReader<FromStart>, FrameDecoder>;
@@ -284,13 +285,13 @@ impl Packed {
         Ok(Self(Box::new(decoder)))
     }
 
-    /// Appends a chunk; what is left, if anything is.
+    /// Appends the next chunk. Returns the reader of the rest; `None` at the end.
     fn next(mut self, chunk: &mut Vec<u8>) -> Result<Option<Self>, Error> {
         let mut part = self.0.by_ref().take(CHUNK_BYTES as u64);
         if part.read_to_end(chunk)? > 0 {
             return Ok(Some(self));
         }
-        // Another frame may follow.
+        // A file may have several zstd frames.
         let mut file = self.0.into_inner();
         match file.fill_buf()?.is_empty() {
             true => Ok(None),
@@ -317,7 +318,7 @@ fn packed_tail(host: &dyn StoreHost, path: &str, offset: u64) -> Result<Option<V
     Ok(None)
 }
 
-/// The last [`TAIL_BYTES`] of two pieces that follow each other.
+/// The last [`TAIL_BYTES`] of two adjacent pieces.
 pub fn last_bytes(before: &[u8], piece: &[u8]) -> Vec<u8> {
     let of_piece = &piece[piece.len().saturating_sub(TAIL_BYTES)..];
     let missing = TAIL_BYTES - of_piece.len();

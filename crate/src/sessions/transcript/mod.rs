@@ -1,17 +1,16 @@
-//! Reads model calls out of a transcript of OpenClaw's session store: JSONL, in chunks cut anywhere.
+//! Reads the model calls of a transcript of OpenClaw's session store: JSONL, in chunks that may end inside a line.
 //!
-//! A store is mostly text that we do not want: lines without an `"assistant"` are passed over by a
-//! search, of the rest serde_json hands out the few scalars of [`StoredFacts`]. What comes out is JSON text, one array a
-//! call, in that table's order.
+//! Most lines are no model calls. A byte search skips lines without `"assistant"`; of other lines serde_json returns
+//! the scalars of [`StoredFacts`]. The output is JSON text, one array for each call, in the order of that table.
 //!
-//! Rows that are no model's: those of other roles, and those of the provider `openclaw`
-//! (`gateway-injected`, `delivery-mirror`). A failed or aborted call without usage is handed out:
-//! what it means is decided where calls are counted.
+//! Messages of other roles, and of the provider `openclaw` (`gateway-injected`, `delivery-mirror`), are no model calls.
+//! A failed or aborted call without usage is returned: the engine decides whether it counts.
 //!
-//! A session that was forked, rewound or restored gets a new transcript, which begins with copies of
-//! the old one's rows: same ids, same times, and only some headers name the parent. The header is new.
-//! So rows behind it that are older than it, up to the first that is not, are inherited.
-//! As `JSON.stringify` writes it, the role has no escapes; a line written otherwise is not recognised.
+//! A session that was forked, rewound or restored gets a new transcript, which begins with copies of the old rows: same
+//! ids, same times. Only some headers name the parent, but each header is new. So the rows after the header that are
+//! older than the header, up to the first row that is not, are inherited.
+//!
+//! `JSON.stringify` writes the role without escapes; a line with an escaped role is not recognised.
 //!
 //! [`StoredFacts`]: crate::sources::stored::StoredFacts
 
@@ -27,41 +26,41 @@ use crate::formats::json::{MAX_BYTES, text_of};
 use crate::sources::facts::cut;
 use crate::sources::stored::StoredFacts;
 
-/// The longest line that is read, in bytes; a longer one is skipped, and counted where it may be a call's.
+/// Maximum length of a line, in bytes. A longer line is skipped, and counted if it may be a call.
 pub const MAX_LINE: usize = MAX_BYTES;
 
-/// What every line that we want has in it. It stands in no text of others, where its quotes would be escaped.
+/// Each line of a call contains these bytes. Text inside a line does not, since its quotes are escaped.
 const MARK: &[u8] = b"\"assistant\"";
 
-/// Where a transcript was found, and what of it is wanted. Times in ms since 1970.
+/// The session of a transcript, and the span of calls to read. Times are in ms since 1970.
 #[derive(Debug, Clone, Default)]
 pub struct Scope {
     /// The agent's id.
     pub agent: String,
     /// The transcript's id.
     pub session_id: String,
-    /// The session's key, where the store tells it.
+    /// The session's key, if the store has it.
     pub session_key: Option<String>,
-    /// What [`Reader::inherited_before_ms`] said where reading goes on.
+    /// [`Reader::inherited_before_ms`] at the place where reading continues.
     pub inherited_before_ms: Option<u64>,
-    /// Calls written before this are left out.
+    /// Calls written before this time are skipped.
     pub since_ms: Option<u64>,
-    /// Reading ends before the first call that was written at this time or later.
+    /// Reading stops before the first call written at this time or later.
     pub until_ms: Option<u64>,
-    /// Calls that say to have been written after this do not end it: the clock was ahead, and was set back since.
+    /// Calls written after this time do not stop the reading: their clock was ahead, and was set back since.
     pub future_ms: Option<u64>,
 }
 
 /// Lines that could not be used.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Skipped {
-    /// No JSON.
+    /// Number of lines that are no JSON.
     #[serde(skip_serializing_if = "is_zero")]
     pub malformed: u32,
-    /// Longer than [`MAX_LINE`].
+    /// Number of lines longer than [`MAX_LINE`].
     #[serde(skip_serializing_if = "is_zero")]
     pub too_long: u32,
-    /// A model's answer without the model's name.
+    /// Number of answers without a provider or a model.
     #[serde(skip_serializing_if = "is_zero")]
     pub no_model: u32,
 }
@@ -71,19 +70,19 @@ fn is_zero(count: &u32) -> bool {
 }
 
 impl Skipped {
-    /// JSON `{reason: count}`, without those that did not occur.
+    /// JSON `{reason: count}`, without zero counts.
     pub fn json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// A line that is too long to keep, as far as it has come.
+/// State of a line that is too long to buffer.
 #[derive(Debug, Default)]
 struct LongLine {
     has_mark: bool,
-    /// The last bytes, in which the mark may have begun.
+    /// The last bytes, which may have the begin of the mark.
     tail: Vec<u8>,
-    /// The last byte that was no blank.
+    /// The last byte that is no whitespace.
     last: u8,
 }
 
@@ -107,13 +106,13 @@ fn has_mark(bytes: &[u8]) -> bool {
     memmem::find(bytes, MARK).is_some()
 }
 
-/// Reads one transcript, from its start or from the end of any line.
+/// Reads a transcript, from its start or from the end of any line.
 #[derive(Debug)]
 pub struct Reader {
     scope: Scope,
-    /// The beginning of a line whose end has not come yet.
+    /// The begin of an incomplete line.
     partial: Vec<u8>,
-    /// That line, once it is too long.
+    /// State of the incomplete line, if it is too long.
     long: Option<LongLine>,
     is_first_line: bool,
     fed: u64,
@@ -123,7 +122,7 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// A reader that has read nothing.
+    /// A new reader.
     pub fn new(scope: Scope) -> Self {
         Self {
             scope,
@@ -137,8 +136,7 @@ impl Reader {
         }
     }
 
-    /// Reads on. `rows` gets the calls of all lines that end in this chunk, as JSON arrays with commas
-    /// between them.
+    /// Reads a chunk. Appends the calls of all lines that end in it to `rows`, as JSON arrays separated by commas.
     pub fn feed(&mut self, chunk: &[u8], rows: &mut String) {
         let mut rest = chunk;
         while !self.is_stopped {
@@ -156,7 +154,7 @@ impl Reader {
         }
     }
 
-    /// Takes what is left for a whole line: for a file that nobody writes to any more.
+    /// Treats the incomplete line as complete, for a file that takes no further rows.
     pub fn finish(&mut self, rows: &mut String) {
         self.end_line(&[], rows);
         if !self.is_stopped {
@@ -164,27 +162,28 @@ impl Reader {
         }
     }
 
-    /// How many of the bytes fed belong to lines that are done with: reading may go on from there.
+    /// Number of bytes of processed lines: a later reader continues at this offset.
     pub fn consumed(&self) -> u64 {
         self.consumed
     }
 
-    /// Whether a call was met that is too young; nothing is read any more.
+    /// Whether reading stopped at a call of `until_ms` or later.
     pub fn is_stopped(&self) -> bool {
         self.is_stopped
     }
 
-    /// Rows that follow are inherited if they are older than this; `None` once an own row was met.
+    /// The next rows are inherited if they are older than this, in ms since 1970; `None` after the first row that is
+    /// not inherited.
     pub fn inherited_before_ms(&self) -> Option<u64> {
         self.scope.inherited_before_ms
     }
 
-    /// The lines that could not be used so far.
+    /// Counts of lines that could not be used.
     pub fn skipped(&self) -> Skipped {
         self.skipped
     }
 
-    /// Keeps the beginning of a line, unless it is too long.
+    /// Buffers a piece of an incomplete line, unless the line is too long.
     fn keep(&mut self, piece: &[u8]) {
         if self.long.is_none() && self.partial.len() + piece.len() <= MAX_LINE {
             self.partial.extend_from_slice(piece);
@@ -195,7 +194,7 @@ impl Reader {
         long.see(piece);
     }
 
-    /// A line ends with this.
+    /// Processes a line that ends with this piece.
     fn end_line(&mut self, end: &[u8], rows: &mut String) {
         if self.partial.is_empty() && self.long.is_none() && end.len() <= MAX_LINE {
             self.line(end, rows);
@@ -218,11 +217,11 @@ impl Reader {
         if line.is_empty() {
             return;
         }
-        // Among rows that may be inherited, those tell too that are no calls.
+        // While rows may be inherited, the times of other rows count too.
         let is_wanted =
             self.is_first_line || self.scope.inherited_before_ms.is_some() || has_mark(line);
         if !is_wanted {
-            // Not worth reading, but a line that broke off is to be seen.
+            // The line is not parsed, but a truncated line is counted.
             let is_whole = line.starts_with(b"{") && line.ends_with(b"}");
             self.skipped.malformed += u32::from(!is_whole);
             return;
@@ -249,7 +248,7 @@ impl Reader {
             Kind::Nameless => self.skipped.no_model += 1,
             Kind::Header | Kind::Foreign => {}
         }
-        // A call that is left for later is read again, and tells again.
+        // A call at which reading stops is read again by a later reader.
         if is_own && !self.is_stopped {
             self.scope.inherited_before_ms = None;
         }

@@ -1,4 +1,4 @@
-//! One row of a transcript: which of its values are wanted, and the facts that they become.
+//! A row of a transcript: its kind, and its values as facts.
 
 use std::borrow::Cow;
 
@@ -11,15 +11,15 @@ use crate::formats::json::{Value, read_object};
 use crate::sources::facts::{MAX_TEXT, Scalar};
 use crate::sources::message::NO_MODEL;
 
-/// Longer numbers are none that a gateway writes.
+/// Maximum length of a number's text, in bytes. Gateways write shorter numbers.
 const MAX_NUMBER: usize = 64;
 
-/// What a row is.
+/// Kind of a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// An assistant's message with a model call behind it.
+    /// A message of a model call.
     Call,
-    /// The same without a provider or a model.
+    /// A message of a model call without a provider or a model.
     Nameless,
     /// A transcript's first row.
     Header,
@@ -27,14 +27,14 @@ pub enum Kind {
     Foreign,
 }
 
-/// The values of one row.
+/// The values of a row.
 #[derive(Default)]
 pub struct Row<'a> {
     kind: Option<Value<'a>>,
     entry: Option<Value<'a>>,
     written: Option<Value<'a>>,
     message: Message<'a>,
-    /// What OpenClaw's reader takes from beside the message where the message has none.
+    /// Members beside the message, which OpenClaw's reader uses if the message lacks them.
     beside: Message<'a>,
 }
 
@@ -51,7 +51,7 @@ struct Message<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Reads a row. Of two members of one name the second replaces the first whole.
+    /// Parses a row. Of two members with the same name the second is valid.
     pub fn read(line: &'a str) -> serde_json::Result<Self> {
         let mut row = Self::default();
         read_object(line, |key, value| match key {
@@ -67,7 +67,7 @@ impl<'a> Row<'a> {
         Ok(row)
     }
 
-    /// What it is.
+    /// The row's kind.
     pub fn kind(&self) -> Kind {
         if is(self.kind, "session") {
             return Kind::Header;
@@ -102,7 +102,7 @@ impl<'a> Row<'a> {
         own.or(self.beside.usage)
     }
 
-    /// A fact by its name in the table `stored`, as far as the row tells it.
+    /// A fact by its name in the table `stored`; `Absent` if the row lacks it.
     pub fn fact(&self, name: &str) -> Fact<'a> {
         let value = match name {
             "provider" => self.provider(),
@@ -119,7 +119,7 @@ impl<'a> Row<'a> {
         value.map_or(Fact::Absent, Fact::of)
     }
 
-    /// When the row was written, in ms since 1970.
+    /// Time at which the row was written, in ms since 1970.
     pub fn written_ms(&self) -> Option<u64> {
         let written = self.written?;
         match written.number() {
@@ -128,7 +128,7 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// When the call began, likewise.
+    /// Time at which the call began, in ms since 1970.
     pub fn started_ms(&self) -> Option<u64> {
         ms(self.message.timestamp?.number()?)
     }
@@ -162,7 +162,7 @@ fn member<'a>(value: Value<'a>, name: &str) -> Option<Value<'a>> {
     found
 }
 
-/// Whether a value is this text. `JSON.stringify` writes such texts without escapes.
+/// Whether a value is this text without escapes, as `JSON.stringify` writes it.
 fn is(value: Option<Value>, text: &str) -> bool {
     let written = value.and_then(|value| {
         let written = value.written().get();
@@ -171,30 +171,30 @@ fn is(value: Option<Value>, text: &str) -> bool {
     written == Some(text)
 }
 
-/// Whole ms of a number as written.
+/// The integer part of a number's text, in ms.
 fn ms(number: &str) -> Option<u64> {
     number.split('.').next()?.parse().ok()
 }
 
-/// A fact as JSON: what the shim's `pick` would have copied.
+/// A fact as JSON, equal to the copy that the shim's `pick` makes.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub enum Fact<'a> {
-    /// There is none.
+    /// No value.
     Absent,
     /// `true` or `false`.
     Flag(bool),
-    /// A whole number.
+    /// An integer.
     Number(u64),
-    /// As the row has it.
+    /// The row's JSON text, unchanged.
     Written(&'a RawValue),
-    /// A number that is not whole.
+    /// A floating-point number.
     Fraction(f64),
-    /// A text, cut where it is too long.
+    /// A text, truncated if it is too long.
     Text(Cow<'a, str>),
     /// The values of a usage object.
     Usage(Vec<Fact<'a>>),
-    /// An object, a list, or a number of absurd length: there, and unusable.
+    /// A present value that is unusable: an object, a list, or a number that is too long.
     Unusable([(); 0]),
 }
 
@@ -212,7 +212,7 @@ impl<'a> Fact<'a> {
             Scalar::Bool(flag) => Self::Flag(flag),
             Scalar::Number(number) if number.is_finite() => Self::Fraction(number),
             Scalar::Text(text) => Self::Text(text.into()),
-            // JSON has no word for a number beyond all bounds.
+            // JSON cannot express NaN or infinities.
             Scalar::Number(_) | Scalar::List(_) => Self::Unusable([]),
         }
     }
