@@ -362,8 +362,8 @@ impl Engine {
     }
 
     /// Takes in rows of the session store. `read` is the name of the bookmark and its new place; `None` leaves the
-    /// bookmark as it is. Rows and bookmark are journalled atomically. Rows of `history` are from before any surface
-    /// was observed, and are not matched.
+    /// bookmark as it is. Rows and bookmark are journalled atomically. Rows of `history` are from before the
+    /// first process counted, and are not matched.
     pub fn take_rows(
         &mut self,
         source: usize,

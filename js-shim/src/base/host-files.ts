@@ -1,4 +1,4 @@
-/** Files of the plugin's own folder, for the engine, by synchronous calls; see `crate/src/host.rs`. */
+/** Files of the plugin's folder, for the engine, by synchronous calls: the host of `crate/src/host.rs`. */
 
 import {
   accessSync,
@@ -26,20 +26,20 @@ import {
   writeAllSync,
 } from "./files.js";
 
-/** A file of a folder; `stamp` changes whenever the file does, `fault` says why it cannot be read. */
+/** A file of a folder. `stamp` changes with each change of the file; `fault` tells why the file is unreadable. */
 export type FileEntry = [name: string, bytes: number, stamp: string, fault: string | undefined];
 
-/** A folder's files, and whose they are. */
+/** The files of a folder, and its ownership. */
 export class HostFiles {
   readonly #folder: string;
   readonly owns: () => boolean;
   readonly lives: (spoolFile: string) => boolean | undefined;
 
   /**
-   * The folder is made when something is written.
+   * The first write creates the folder.
    *
-   * @param owns whether this process owns the folder; throws where it could not be made the owner
-   * @param lives whether the process lives that writes a file of `spool/`; undefined where this machine cannot tell
+   * @param owns whether this process owns the folder; throws if it cannot become the owner
+   * @param lives whether the writer of a file in `spool/` lives; undefined if this machine cannot tell
    */
   constructor(
     folder: string,
@@ -51,7 +51,7 @@ export class HostFiles {
     this.lives = lives;
   }
 
-  /** All files of a folder but those that are being written, sorted by name; empty where it is missing. */
+  /** A folder's files without the temporary `.new` files, sorted by name; empty if the folder is missing. */
   list(folder: string): FileEntry[] {
     const path = join(this.#folder, folder);
     let names: string[];
@@ -67,7 +67,7 @@ export class HostFiles {
       .filter((file) => file !== undefined);
   }
 
-  /** At most so many bytes of a file, from an offset on; undefined where it is missing. @throws what is wrong with it */
+  /** At most `most` bytes of a file from an offset on; undefined if it is missing. @throws the fault of the file */
   read(path: string, from: number, most: number): Uint8Array | undefined {
     let handle: number;
     try {
@@ -85,18 +85,23 @@ export class HostFiles {
     }
   }
 
-  /** Appends all of the bytes or none, where the file ends at `end`, if that is told. @throws what the file system says */
+  /**
+   * Appends all bytes or none.
+   *
+   * @param end the expected size of the file, in bytes
+   * @throws the file system's error, or that the file has another size
+   */
   append(path: string, bytes: Uint8Array, end: number | undefined, durable: boolean): void {
     const handle = this.#opened(join(this.#folder, path));
     try {
       const { size } = fstatSync(handle);
-      // What was written before would be missed by whoever reads the new file.
+      // A changed or new file lacks the earlier frames, so it must not get the later ones.
       if (end !== undefined && size !== end) throw new Error(`${path} was removed or changed`);
       try {
         writeAllSync(handle, bytes);
         if (durable) fsyncSync(handle);
       } catch (error) {
-        // A part of it helps nobody, least of all a full disk.
+        // A partial append is useless and takes space on a full disk.
         ftruncateSync(handle, size);
         throw error;
       }
@@ -116,7 +121,7 @@ export class HostFiles {
     return openOwnSync(path, "append");
   }
 
-  /** Gives a file another name; does nothing where it is missing. @throws what the file system says */
+  /** Renames a file; a missing file is no error. @throws the file system's error */
   rename(from: string, to: string, durable: boolean): void {
     const path = join(this.#folder, to);
     try {
@@ -129,7 +134,7 @@ export class HostFiles {
     if (durable) syncFolder(dirname(path));
   }
 
-  /** Removes a file, if it is there. @throws what the file system says */
+  /** Removes a file; a missing file is no error. @throws the file system's error */
   remove(path: string): void {
     moveFolderAside(join(this.#folder, path));
     rmSync(join(this.#folder, path), { force: true });

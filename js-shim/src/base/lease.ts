@@ -1,6 +1,6 @@
 /**
- * Who owns a state directory: one process, by a file with a heartbeat. Others tell it what they see (`spool.ts`),
- * and one of them takes over where the owner is gone.
+ * The lease of a state directory: one process owns it, by a file with a heartbeat. Other processes spool their events
+ * for the owner (`spool.ts`). If the owner ends, one of them takes over.
  */
 
 import { randomUUID } from "node:crypto";
@@ -21,22 +21,22 @@ import {
   Unchanged,
 } from "./files.js";
 
-/** How often the owner says that it lives, in ms. */
+/** Interval of the owner's heartbeat, in ms. */
 export const HEARTBEAT_MS = 2_000;
-/** An owner that has said nothing for so long is gone, in ms. */
+/** Time without a heartbeat after which a lease is stale, in ms. */
 export const STALE_MS = 10_000;
-/** Two starts of processes with the same number are the same one when they are this close, in ms. */
+/** Start times of a process id that differ by less than this belong to the same process, in ms. */
 const SAME_START_MS = 2_000;
 
-/** What the file says of the owner. */
+/** The owner, as the lease's file names it. */
 export interface Owner {
   pid: number;
   host: string;
-  /** When its process started, in ms since 1970: numbers of processes come again. */
+  /** Start of the process, in ms since 1970: process ids are reused. */
   started: number;
-  /** Drawn for this lease. */
+  /** Random id of the lease, the same for all workers of a process. */
   token: string;
-  /** What the process is: `gateway`, `sync`, … */
+  /** Kind of the process: `gateway`, `sync`, … */
   role: string;
 }
 
@@ -45,7 +45,7 @@ export class Lease {
   readonly #file: string;
   readonly owner: Owner;
   #heartbeatAt = performance.now();
-  /** The time of its file that this process set last, in ms since 1970. */
+  /** Modification time of the file as this process set it last, in ms since 1970. */
   #leftAt: number | undefined;
   #timer: NodeJS.Timeout | undefined;
   #isLost = false;
@@ -58,42 +58,42 @@ export class Lease {
   }
 
   /**
-   * Takes the lease of a folder where nobody living has it.
+   * Takes the lease of a folder, unless a living process has it.
    *
-   * @returns the lease, or `undefined` where another process has it
-   * @throws what the file system says, where the folder cannot be written
+   * @returns the lease, or `undefined` if another process has it
+   * @throws the file system's error, if the folder cannot be written
    */
   static take(folder: string, role: string): Lease | undefined {
     makeFolder(folder);
     const file = ownerFile(folder);
     const owner = self(role);
     if (!statsOf(file) && createOnce(file, textOf(owner))) return new Lease(file, owner);
-    // A worker of this process died with it.
+    // An earlier worker of this process took the lease and died.
     if (readOwner(file).value?.token === owner.token) return new Lease(file, owner);
     if (isAlive(file)) return undefined;
     return replaceStale(file, owner) ? new Lease(file, owner) : undefined;
   }
 
-  /** Whether it is still ours. Asks the disk only where this process was held up for long enough to lose it. */
+  /** Whether this process still has the lease. Reads the file only if the last heartbeat is late. */
   isHeld(): boolean {
     if (!this.#isLost && performance.now() - this.#heartbeatAt > STALE_MS / 2) this.#heartbeat();
     return !this.#isLost;
   }
 
-  /** Gives it back. */
+  /** Ends the lease and removes its file. */
   release(): void {
     clearInterval(this.#timer);
     if (this.isHeldSync()) rmSync(this.#file, { force: true });
   }
 
-  /** Whether it is still ours, asking the disk at once. */
+  /** Whether this process still has the lease. Reads the file. */
   isHeldSync(): boolean {
     return readOwner(this.#file).value?.token === this.owner.token;
   }
 
   #heartbeat(): void {
     const found = statsOf(this.#file);
-    // As this process left it: nobody else made it.
+    // The time is the one that this process set, so the file is unchanged.
     if (found && Math.round(found.mtimeMs) === this.#leftAt) return this.#touch();
     const { value: owner, fault } = readOwner(this.#file);
     if (owner && owner.token !== this.owner.token) {
@@ -101,7 +101,7 @@ export class Lease {
       clearInterval(this.#timer);
       return;
     }
-    // Somebody cleared the folder, or damaged the file: whoever comes next has to find an owner.
+    // The file is missing or damaged: restore it, so that other processes find the owner.
     if (!found || fault) this.#restore(fault !== undefined);
     this.#touch();
   }
@@ -113,7 +113,7 @@ export class Lease {
       if (isDamaged) replaceOwnSync(this.#file, text, false, ownName(this.#file));
       else createOnce(this.#file, text);
     } catch {
-      // As below.
+      // Ignored for the same reason as in `#touch`.
     }
   }
 
@@ -123,18 +123,18 @@ export class Lease {
     try {
       lutimesSync(this.#file, now, now);
     } catch {
-      // A full or a read-only disk is no reason to give up: nobody else can take it either.
+      // A full or read-only disk does not end the lease: no other process can take it either.
     }
     this.#heartbeatAt = performance.now();
   }
 }
 
-/** How often a file is looked at that is watched, in ms. */
+/** Interval at which {@link livingOwner} reads the file, in ms. */
 const WATCH_EVERY_MS = 200;
 
 /**
- * Who owns a folder of ours, if somebody living does, by the judgement of {@link Lease.take}. Where the file's date is not of
- * the last seconds it is watched for {@link STALE_MS}: its number may be another process's by now, or the clock was set.
+ * The living owner of a folder, judged as {@link Lease.take} does. If the file's time is not recent, the file is
+ * watched for {@link STALE_MS}: another process may have the process id by now, or the clock was set.
  */
 export async function livingOwner(folder: string): Promise<Owner | undefined> {
   const file = ownerFile(folder);
@@ -147,12 +147,12 @@ export async function livingOwner(folder: string): Promise<Owner | undefined> {
   }
 }
 
-/** What the file of the owner says, whether that one lives or not. */
+/** The owner that the lease's file names, whether the process lives or not. */
 export function writtenOwner(folder: string): Found<Owner> {
   return readOwner(ownerFile(folder));
 }
 
-/** Whether a process that named itself so still lives, as far as this machine can tell; `undefined` where not. */
+/** Whether a process still lives; `undefined` for a process of another machine. */
 export function lives({ pid, host, started }: Pick<Owner, "pid" | "host" | "started">): boolean | undefined {
   if (host !== hostname()) return undefined;
   if (pid === process.pid) return Math.abs(started - processStart()) < SAME_START_MS;
@@ -164,21 +164,21 @@ export function lives({ pid, host, started }: Pick<Owner, "pid" | "host" | "star
   }
 }
 
-/** When the process started, in ms since 1970, and the token of all its workers: this thread is one of these. */
+/** In a worker thread: the process's start, in ms since 1970, and the token of all its workers. */
 let spokenFor: { started: number; token: string } | undefined;
 
-/** From here on this thread names itself as the one that started it says. */
+/** Makes this thread use the start and the token of the thread that started it. */
 export function speakFor(process: { started: number; token: string }): void {
   spokenFor = process;
 }
 
-/** This process, under a new token, or under that of all its workers. */
+/** This process as an owner, with the token of all its workers or a new token. */
 export function self(role: string, token = spokenFor?.token ?? randomUUID()): Owner {
   return { pid: process.pid, host: hostname(), started: processStart(), token, role };
 }
 
 function processStart(): number {
-  // Unlike the wall clock less the uptime, this stays when the clock is set.
+  // Unlike the wall clock minus the uptime, this does not change when the clock is set.
   return spokenFor?.started ?? Math.round(performance.timeOrigin);
 }
 
@@ -202,31 +202,31 @@ function check(value: unknown): Owner | undefined {
   return areTexts && isPid(pid) && Number.isFinite(started) ? (value as Owner) : undefined;
 }
 
-/** Whether it is the number of a process: 0 and negative ones are groups of them. */
+/** Whether a value is a process id. 0 and negative numbers are process groups. */
 export function isPid(pid: unknown): boolean {
   return Number.isInteger(pid) && (pid as number) > 0 && (pid as number) < 2 ** 31;
 }
 
-/** Since when files of leases are as they are: see {@link Unchanged}. */
+/** Since when the files of leases have not changed. */
 const unchanged = new Unchanged();
 
 function isAlive(file: string): boolean {
   const found = statsOf(file);
   if (!found) return false;
   const owner = readOwner(file).value;
-  // A process that is certainly gone need not be waited for; one that lives may still have lost its way.
+  // An ended process's lease is stale at once. A living process keeps its lease only by its heartbeat.
   if (owner && lives(owner) === false) return false;
   return unchanged.ms(file, found) < STALE_MS;
 }
 
-/** One process at a time replaces a stale file: it holds a folder meanwhile, since making one is all or nothing. */
+/** Replaces a stale file. The folder `.takeover`, which is created atomically, lets one process do so at a time. */
 function replaceStale(file: string, owner: Owner): boolean {
   const guard = `${file}.takeover`;
   try {
     mkdirSync(guard, { mode: 0o700 });
   } catch {
     const found = statsOf(guard);
-    // Who takes over holds it for some ms.
+    // A takeover takes some ms, so an old folder is left over from a process that died.
     if (found && unchanged.ms(guard, found) > STALE_MS) removeGuard(guard);
     return false;
   }
@@ -245,7 +245,7 @@ function removeGuard(guard: string): void {
     rmdirSync(guard);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    // It is no folder, or not an empty one, and so none of ours.
+    // It is no empty folder, so the plugin did not create it.
     if (code === "ENOTDIR" || code === "ENOTEMPTY" || code === "EEXIST")
       renameSync(guard, `${guard}${ASIDE}${Date.now()}`);
     else if (code !== "ENOENT") throw error;

@@ -1,6 +1,6 @@
 /**
- * Who brings a state directory's journal to the disk: one process owns it. Any other tells the owner what it hears, and
- * takes the journal over where the owner is gone.
+ * Ownership of a state directory's journal. One process owns and writes it. Other processes spool their events for the
+ * owner, and take the journal over if the owner ends.
  */
 
 import { HostFiles } from "./host-files.js";
@@ -8,35 +8,36 @@ import { Lease, self } from "./lease.js";
 import { spoolNames, writerLives } from "./spool.js";
 import type { Engine } from "./wasm.js";
 
-/** How this process stands to the journal. */
+/** This process's relation to the journal: it has none, owns it, or spools for its owner. */
 export type Standing = "memory" | "owner" | "spool";
 
-/** See above. */
+/** This process's ownership of a journal. */
 export class Ownership {
   readonly #folder: string | undefined;
   readonly #role: string;
   #lease: Lease | undefined;
   standing: Standing = "memory";
 
-  /** Without a folder everything lives as long as the process. */
+  /** Without a folder everything stays in memory. */
   constructor(folder: string | undefined, role: string) {
     this.#folder = folder;
     this.#role = role;
   }
 
-  /** Takes the journal, or finds out that another process has it. Throws nothing. */
+  /** Takes the journal, or spools if another process owns it. Throws nothing. */
   take(): void {
     if (this.#folder === undefined) return;
     try {
       this.#lease = Lease.take(this.#folder, this.#role);
       this.standing = this.#lease ? "owner" : "spool";
     } catch {
-      // Nobody else can own a folder that cannot be written; what is in it can be read. The first change says why.
+      // No other process can own a folder that cannot be written, and its files may be readable. The first write
+      // reports the error.
       this.standing = "owner";
     }
   }
 
-  /** Takes the journal over where its owner is gone; whether it did. @throws what the file system says */
+  /** Takes the journal over if its owner ended. Returns whether it did. @throws the file system's error */
   takeOver(): boolean {
     if (this.standing !== "spool") return false;
     this.#lease = Lease.take(this.#folder ?? "", this.#role);
@@ -45,30 +46,30 @@ export class Ownership {
     return true;
   }
 
-  /** Lets a fresh engine go on with the folder's files. */
+  /** Opens the folder's files in a new engine. */
   open(engine: Engine, wall: number, mono: number): void {
     if (this.standing === "owner") engine.open(this.#files(), wall, mono);
     else if (this.standing === "spool") this.#spool(engine);
   }
 
-  /** Another process has the journal: from here on it is told, first what it cannot know. */
+  /** Handles the loss of the journal to another process: spools from now on, unwritten frames first. */
   lose(engine: Engine): void {
     this.#lease = undefined;
     this.standing = "spool";
     this.#spool(engine);
   }
 
-  /** Whether the journal is still this process's, asking the disk only where it was held up for long enough to lose it. */
+  /** Whether this process still owns the journal. Reads the file only if the last heartbeat is late. */
   get isHeld(): boolean {
     return this.standing !== "owner" || this.#lease?.isHeld() !== false;
   }
 
-  /** The same, asking the disk. */
+  /** Whether this process still owns the journal. Reads the file. */
   get isHeldForCertain(): boolean {
     return this.standing !== "owner" || this.#lease?.isHeldSync() !== false;
   }
 
-  /** The journal is free for others. @throws what the file system says */
+  /** Releases the journal for other processes. @throws the file system's error */
   release(): void {
     this.#lease?.release();
     this.#lease = undefined;
@@ -82,7 +83,7 @@ export class Ownership {
     engine.becomeSpool(this.#files(), ...spoolNames(self(this.#role)));
   }
 
-  /** The engine is about to write. @throws where the folder cannot be written, or was taken by another process meanwhile */
+  /** Whether the engine may write. @throws if the folder cannot be written, or another process has taken it */
   readonly #owns = (): boolean => {
     this.#lease ??= Lease.take(this.#folder ?? "", this.#role);
     if (!this.#lease) throw new Error("another process owns the folder");
@@ -90,7 +91,7 @@ export class Ownership {
   };
 }
 
-/** Writes what a engine was told into a file for the process that owns the folder. @throws why it could not be */
+/** Makes an engine spool its frames for the folder's owner. */
 export function spoolInto(folder: string, engine: Engine): void {
   engine.becomeSpool(new HostFiles(folder), ...spoolNames(self("gateway")));
 }

@@ -1,22 +1,22 @@
 /**
- * Files and databases of OpenClaw's session store, for the engine, by synchronous calls; see `crate/src/sessions/host.rs`.
- * Nothing is ever written there. What goes wrong is said in whole sentences that begin with the path.
+ * Files and databases of OpenClaw's session store, for the engine, by synchronous calls that only read: the host of
+ * `crate/src/sessions/host.rs`. Errors are sentences that begin with the path.
  */
 
 import { closeSync, readdirSync, readSync, realpathSync, statSync } from "node:fs";
 import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite";
 import { isMissing, openOwnSync } from "../base/files.js";
 
-/** How long a gateway that makes or mends a database is waited for, in ms. */
+/** How long to wait for a gateway that has locked the database, in ms. */
 const LOCKED_MS = 500;
 
-/** A database that is open, with its queries. */
+/** An open database with its prepared statements. */
 interface Opened {
   database: DatabaseSync;
   statements: Map<string, StatementSync>;
 }
 
-/** See above. */
+/** The files and databases of the session store. */
 export class StoreFiles {
   readonly #databases = new Map<string, Opened>();
   readonly #files = new Set<OpenedFile>();
@@ -63,7 +63,7 @@ export class StoreFiles {
     this.#databases.delete(path);
   }
 
-  /** Closes whatever is open: a module that died closes nothing. */
+  /** Closes all open files and databases, since a module that trapped closes none. */
   closeAll(): void {
     for (const file of this.#files) file.close();
     for (const path of this.#databases.keys()) this.close(path);
@@ -81,20 +81,20 @@ export class StoreFiles {
   }
 }
 
-/** A file that is open. */
+/** An open file. */
 class OpenedFile {
   readonly #path: string;
   readonly #handle: number;
   readonly #closed: () => boolean;
 
-  /** `closed` is told once; whether it was still open. */
+  /** `closed` removes the file from the open files. Returns whether it was still open. */
   constructor(path: string, handle: number, closed: () => boolean) {
     this.#path = path;
     this.#handle = handle;
     this.#closed = closed;
   }
 
-  /** `into` is the module's memory. */
+  /** Reads bytes from an offset into the module's memory. Returns their number; 0 at the end. */
   read(from: number, into: Uint8Array): number {
     return saying(this.#path, () => readSync(this.#handle, into, 0, into.length, from));
   }
@@ -105,10 +105,10 @@ class OpenedFile {
 }
 
 function openDatabase(path: string): DatabaseSync {
-  // An import would fail on a Node without it, and load it at every start.
+  // An import would fail on a Node without SQLite, and load SQLite at every start.
   const sqlite = process.getBuiltinModule?.("node:sqlite");
   if (!sqlite) throw new Problem(`${path} needs Node 22.16 or later; this is Node ${process.versions.node}`);
-  // SQLite would wait for the other end of a named pipe.
+  // Rejects a named pipe, at which SQLite would block.
   closeSync(openOwnSync(path, "foreign"));
   return new sqlite.DatabaseSync(path, { readOnly: true, timeout: LOCKED_MS });
 }
@@ -122,7 +122,7 @@ function sizeOf(value: SQLOutputValue): number {
   return typeof value === "string" || value instanceof Uint8Array ? value.length : 0;
 }
 
-/** What is said of a path as it stands. */
+/** An error whose message is logged unchanged. */
 class Problem extends Error {}
 
 /** @throws a sentence that begins with the path */
@@ -136,7 +136,7 @@ function saying<T>(path: string, work: () => T): T {
   }
 }
 
-/** The same; nothing where the path is missing. */
+/** {@link saying}; undefined if the path is missing. */
 function unlessMissing<T>(path: string, work: () => T): T | undefined {
   try {
     return work();

@@ -1,4 +1,4 @@
-/** Reads the model calls that OpenClaw's session store holds; see `crate/src/sessions/reader.rs`. */
+/** Reads the model calls of OpenClaw's session store; see `crate/src/sessions/reader.rs`. */
 
 import { sep } from "node:path";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -6,27 +6,27 @@ import type { Fact, Instance, StoreReader } from "../base/wasm.js";
 import type { SessionStore } from "../plugin/session-store.js";
 import { StoreFiles } from "./host.js";
 
-/** What is asked of the stores. Times are ms since 1970. */
+/** Options of a reader. Times are in ms since 1970. */
 export interface StoreOptions {
-  /** The module that reads them. Where it traps, the error passes through: it has to be made anew. */
+  /** The instance of the module that reads the store. If it traps, the error is thrown and the instance is unusable. */
   io: Instance;
-  /** Where the configuration says that sessions are, besides the state directory. */
+  /** The store in the configuration, read in addition to the state directory. */
   store?: SessionStore | undefined;
-  /** Calls written at this time or later are left for later, and so are those behind them in the same session. */
+  /** Reading of a session stops before the first call written at this time or later. */
   until?: number | undefined;
-  /** But for those that say to have been written after this time: the clock was ahead, and was set back since. */
+  /** Calls written after this time do not stop the reading: their clock was ahead, and was set back since. */
   future?: number | undefined;
-  /** Calls written before this time are left out for good. */
+  /** Calls written before this time are skipped. */
   since?: number | undefined;
-  /** Is told how far reading is. */
+  /** Is updated after each step. */
   progress?: ReadProgress | undefined;
 }
 
-/** How far a reading of the store is. */
+/** Progress of a reader. */
 export interface ReadProgress {
-  /** Sessions that were looked at. */
+  /** Number of sessions that are read. */
   sessions: number;
-  /** Bytes of transcripts that were read, unpacked. */
+  /** Number of bytes of transcripts that are read, decompressed. */
   bytes: number;
 }
 
@@ -35,23 +35,23 @@ export interface StoreBatch {
   /** The session's name in the store, `<agent>/<session id>`: the key of its bookmark. */
   file: string;
   /**
-   * How far the session was read, with these rows: to be kept once they are. Empty: it is gone, or nothing was read
-   * of it, and the bookmark may be dropped.
+   * The bookmark after these rows, to be stored together with them. Empty: the session is gone or nothing of it was
+   * read, and its bookmark may be removed.
    */
   bookmark: string;
-  /** Facts in the order of the engine's source `stored`, one array a call. */
+  /** The calls: an array of facts each, in the order of the engine's source `stored`. */
   rows: Fact[][];
-  /** Lines that could not be used since reading this session began, by reason. */
+  /** Number of lines that could not be used, by reason, since the reading of this transcript began. */
   skipped?: Record<string, number>;
-  /** What could not be read, and why. The bookmark is the one that was given. */
+  /** The fault, if the session could not be read. */
   problem?: string;
 }
 
 /**
- * Reads what the store holds behind the bookmarks.
+ * Reads the store's rows after the bookmarks.
  *
  * @param stateDir the gateway's state directory
- * @param bookmarks by session, as {@link StoreBatch.file} names it
+ * @param bookmarks by session, as in {@link StoreBatch.file}
  */
 export async function* readStore(
   stateDir: string,
@@ -70,7 +70,7 @@ export async function* readStore(
     }
     if (progress) progress.sessions = reader.sessions();
   } catch (error) {
-    // Its module is dead.
+    // The reader's module may have trapped, so it cannot be freed.
     reader = undefined;
     throw error;
   } finally {
@@ -79,17 +79,17 @@ export async function* readStore(
   }
 }
 
-/** How many sessions the stores hold; those of places that cannot be read are left out. */
+/** Number of sessions in all places. Unreadable places count 0. */
 export function countSessions(io: Instance, stateDir: string, store?: SessionStore): number {
   return io.countSessions(new StoreFiles(), stateDir, partsOf(store));
 }
 
-/** Whether the store that the configuration names has anything in it. @throws where its folder cannot be listed */
+/** Whether the store in the configuration exists. @throws if its folder cannot be listed */
 export function hasStore(io: Instance, stateDir: string, store: SessionStore): boolean {
   return io.hasStore(new StoreFiles(), stateDir, partsOf(store) ?? []);
 }
 
-/** As the module takes it: its paths have slashes on every system. */
+/** The store as the module takes it, with `/` in its path on every system. */
 function partsOf(store: SessionStore | undefined): string[] | undefined {
   return store && [store.path.replaceAll(sep, "/"), ...(store.owner ? [store.owner] : [])];
 }

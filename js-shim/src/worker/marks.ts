@@ -1,10 +1,10 @@
 /**
- * Marks of ours among the bookmarks that the journal keeps of sessions, whose names never begin with a slash.
+ * The shim's marks among the journal's bookmarks. Their names begin with a slash, unlike those of sessions.
  *
- * - `/inbox`: how far a worker read its ring; see `pipeline.ts`.
- * - `/floor`: calls that ended at this time (ms since 1970) or later are counted as they happen, or filled in from there.
- * - `/history`: the span before it that is being filled in, `<since>-<until>`.
- * - `/history/<session>`: how far each session was read for it.
+ * - `/inbox`: the place up to which a worker has read its ring; see `pipeline.ts`.
+ * - `/floor`: calls that ended at this time (ms since 1970) or later are counted.
+ * - `/history`: the span before the floor that is being filled in, `<since>-<until>` in ms since 1970.
+ * - `/history/<session>`: the bookmark of a session for that span.
  */
 
 import { isTime } from "../base/shape.js";
@@ -12,28 +12,28 @@ import type { Engine } from "../base/wasm.js";
 
 const FLOOR = "/floor";
 const HISTORY = "/history";
-/** What bookmarks of the history begin with. */
+/** Prefix of the bookmarks of the history. */
 export const HISTORY_PREFIX = `${HISTORY}/`;
 
-/** A span of time, ms since 1970; `until` is not in it. */
+/** A span of time, in ms since 1970, without `until`. */
 export interface Span {
   since: number;
   until: number;
 }
 
-/** What the journal knows of the session store. */
+/** The journal's marks about the session store. */
 export interface Marks {
-  /** From when on calls are counted; none where nobody counted yet. */
+  /** Time from which calls are counted, in ms since 1970; undefined before the first owner. */
   floor: number | undefined;
-  /** What is being filled in before that. */
+  /** The span before the floor that is being filled in. */
   history: Span | undefined;
-  /** How far sessions were read. */
+  /** Bookmarks by session. */
   bookmarks: Map<string, string>;
-  /** The same for the history. */
+  /** Bookmarks of the history by session. */
   historyBookmarks: Map<string, string>;
 }
 
-/** Reads them. */
+/** Reads the marks. */
 export function readMarks(engine: Engine): Marks {
   const marks: Marks = {
     floor: undefined,
@@ -51,7 +51,7 @@ export function readMarks(engine: Engine): Marks {
   return marks;
 }
 
-/** Sets marks, in this order; an empty one is removed. */
+/** Sets marks, in the order of the calls. An empty mark is removed. */
 export class MarkWriter {
   readonly #engine: Engine;
   readonly #source: number;

@@ -1,9 +1,9 @@
-/** Makes the engine's requests. */
+/** Makes the engine's HTTP requests. */
 
 import { reason, withDeadline } from "../base/promises.js";
 import type { Instance } from "../base/wasm.js";
 
-/** A request that the engine wants made; a GET where there is no body. */
+/** A request of the engine; a GET if it has no body. */
 export type Order = [
   url: string,
   token: string | undefined,
@@ -12,7 +12,7 @@ export type Order = [
   headers?: ReadonlyArray<readonly [name: string, value: string]>,
 ];
 
-/** See above. */
+/** Makes requests by an instance of the module. */
 export class Poster {
   readonly #instantiate: () => Instance;
   #io: Instance | undefined;
@@ -21,13 +21,13 @@ export class Poster {
     this.#instantiate = instantiate;
   }
 
-  /** The module that it posts with; a new one after a fault. */
+  /** The instance that makes the requests; a new one after a fault. */
   io(): Instance {
     this.#io ??= this.#instantiate();
     return this.#io;
   }
 
-  /** What became of a request, in the form in which the engine wants to hear it. Throws nothing. */
+  /** Makes a request. Returns its reply as the engine takes it. Throws nothing. */
   async make(order: Order, timeoutMs: number): Promise<unknown[]> {
     try {
       const [url, token, path, body, headers] = order;

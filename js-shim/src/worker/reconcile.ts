@@ -1,4 +1,4 @@
-/** Brings the session store's rows to the engine, which counts those that nobody told: gaps, and what came before us. */
+/** Passes the session store's rows to the engine, which counts unreported calls: gaps, and the history. */
 
 import { reason } from "../base/promises.js";
 import type { Engine, Instance } from "../base/wasm.js";
@@ -6,55 +6,55 @@ import type { SessionStore } from "../plugin/session-store.js";
 import type { ReadProgress, readStore, StoreBatch } from "../sessions/store.js";
 import { HISTORY_PREFIX, type Marks, readMarks, type Span } from "./marks.js";
 
-/** In a gateway with the plugin a row is looked at when it is this old, in ms: by then every other surface has spoken. */
+/** Minimum age of a row in a gateway with the plugin, in ms: by then every other surface has reported the call. */
 export const SETTLED_AFTER_MS = 60_000;
-/** The time up to which everything is matched moves in such steps, in ms: each is a write to the journal. */
+/** Minimum step of the time up to which all rows are matched, in ms: each step is a write to the journal. */
 const RECONCILED_STEP_MS = 30_000;
 /**
- * So far back the mark goes where the clock was set back, in ms: longer than two looks are apart, and shorter than the
- * engine remembers calls that it was told.
+ * How far the mark is moved before now after the clock was set back, in ms: longer than the interval of two looks, and
+ * shorter than the age of the engine's match records.
  */
 const SET_BACK_MS = 300_000;
-/** After so many rows what waits is looked at. */
+/** Number of rows between two checks for room in the queue. */
 const ROWS_AT_ONCE = 256;
 
-/** What reconciling needs of the pipeline. */
+/** The pipeline's functions for reconciling. */
 export interface Reconciler {
   /** The gateway's state directory. */
   stateDir: string;
-  /** Where its configuration says that sessions are. */
+  /** The session store in the gateway's configuration. */
   store: SessionStore | undefined;
   /** The engine's number of the source `stored`. */
   source: number;
-  /** The names of that source's facts, in their order. */
+  /** The names of that source's facts, in order. */
   facts: readonly string[];
-  /** Runs something in the engine; false where that went wrong. */
+  /** Runs `work` in the engine; false if the engine failed. */
   run(work: (engine: Engine) => void): boolean;
-  /** Makes the module that reads transcripts. */
+  /** Creates the instance of the module that reads transcripts. */
   instantiate(): Instance;
-  /** Waits until there is room for more; false where reading is to end for now. */
+  /** Waits for room in the queue; false if reading must pause. */
   room(): Promise<boolean>;
   wall(): number;
   mono(): number;
 }
 
-/** What a reading of the store came to. */
+/** Result of a reading of the store. */
 export interface Outcome {
-  /** Whether everything was read, but for what {@link problems} name. */
+  /** Whether the store was read to its end, except for the {@link problems}. */
   isDone: boolean;
-  /** What could not be read, for the log. */
+  /** A text for the log for each part of the store that could not be read. */
   problems: string[];
   /** Lines that could not be used, by reason. */
   skipped: Record<string, number>;
-  /** Rows of calls, inherited ones and failures among them. */
+  /** Number of rows of calls, including inherited rows and failed calls. */
   rows: number;
 }
 
 /**
- * Reads what the session store has beyond the bookmarks, and hands it to the engine, which matches it with what it was
- * told and counts the rest.
+ * Reads the session store's rows after the bookmarks and passes them to the engine, which matches them with reported
+ * calls and counts the others.
  *
- * @param settledAfterMs how old a row has to be, in ms
+ * @param settledAfterMs minimum age of a row, in ms
  */
 export async function reconcile(reconciler: Reconciler, settledAfterMs: number): Promise<Outcome> {
   const now = reconciler.wall();
@@ -62,7 +62,7 @@ export async function reconcile(reconciler: Reconciler, settledAfterMs: number):
   let since: number | undefined;
   let marks: Marks | undefined;
   const isWell = reconciler.run((engine) => {
-    // Rows that are written until the clock comes by the mark again would be taken for matched.
+    // Otherwise rows written before the clock reaches the mark again would count as matched.
     if (Number(engine.reconciledMs()) > now) engine.setReconciled(now - SET_BACK_MS);
     since = engine.reconciledMs();
     marks = readMarks(engine);
@@ -75,14 +75,15 @@ export async function reconcile(reconciler: Reconciler, settledAfterMs: number):
     "",
   );
   const outcome = await reading.go();
-  // What could not be read has its turn when it can: the time stays where it was. Nor are younger rows all there yet.
+  // After a problem the time stays, so that the unread rows are matched later. Rows younger than SETTLED_AFTER_MS may
+  // still be missing in the store.
   const matched = Math.min(until, reconciler.wall() - SETTLED_AFTER_MS);
   if (outcome.isDone && outcome.problems.length === 0 && matched - since >= RECONCILED_STEP_MS)
     reconciler.run((engine) => engine.setReconciled(matched));
   return outcome;
 }
 
-/** Reads a span of history. It goes on where it was ended, until its outcome is done. */
+/** Reads a span of history. It can be interrupted and continued until its outcome is done. */
 export function readHistory(
   reconciler: Reconciler,
   marks: Marks,
@@ -92,15 +93,15 @@ export function readHistory(
   return new Reading(reconciler, marks.historyBookmarks, span, HISTORY_PREFIX, progress);
 }
 
-/** A reading of the store, which can be interrupted. */
+/** A reading of the store that can be interrupted and continued. */
 export class Reading {
   #reconciler: Reconciler;
   readonly #bookmarks: ReadonlyMap<string, string>;
   readonly #prefix: string;
   readonly #batches: AsyncGenerator<StoreBatch>;
-  /** Where a row tells when its call was. */
+  /** Indexes of a row's times. */
   readonly #times: number[];
-  /** What a reader was made of may be what fails. */
+  /** Whether the reader's module or the engine failed. */
   #isBroken = false;
   readonly outcome: Outcome = nothing();
 
@@ -123,17 +124,17 @@ export class Reading {
     });
   }
 
-  /** Whether it is to be begun anew, from the bookmarks. */
+  /** Whether a new reading must replace this one, from the bookmarks on. */
   get isBroken(): boolean {
     return this.#isBroken;
   }
 
-  /** Goes on with another notion of room, say. */
+  /** Continues with another reconciler, for example with another bound on the queue. */
   goOnWith(reconciler: Reconciler): void {
     this.#reconciler = reconciler;
   }
 
-  /** Goes on until it is done, or there is no room. */
+  /** Reads until the end of the store, a fault, or lack of room. */
   async go(): Promise<Outcome> {
     const { outcome } = this;
     try {
@@ -158,7 +159,7 @@ export class Reading {
     return outcome;
   }
 
-  /** Ends it early. */
+  /** Ends the reading early. */
   async close(): Promise<void> {
     await this.#batches.return(undefined).catch(() => {});
   }
@@ -168,7 +169,7 @@ export class Reading {
     if (problem) outcome.problems.push(problem);
     for (const [why, count] of Object.entries(skipped ?? {})) this.#skip(why, count);
     outcome.rows += rows.length;
-    // A problem changes no bookmark.
+    // A batch with a problem changes no bookmark.
     const mark = problem || this.#bookmarks.get(file) === bookmark ? undefined : bookmark;
     if (rows.length === 0 && mark === undefined) return true;
     const isHistory = this.#prefix !== "";
@@ -196,7 +197,7 @@ function nothing(): Outcome {
 
 let store: Promise<typeof import("../sessions/store.js")> | undefined;
 
-/** Loads what reads the store: a worker at its start, since its package may be gone later; a command when it reads first. */
+/** Loads the reader of the store. A worker loads it at its start, since an update may remove the package's files. */
 export function loadStore(): Promise<typeof import("../sessions/store.js")> {
   store ??= import("../sessions/store.js");
   return store;

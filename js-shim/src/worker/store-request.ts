@@ -1,6 +1,6 @@
 /**
- * What a process that does not own the state directory asks of the one that does: to read the session store, and from
- * when on. A file, since the owner may be any process, and may have no other ear.
+ * A request to the state directory's owner to read the session store, and from which time on. It is a file, since the
+ * owner may be any process and has no other interface.
  */
 
 import { rm } from "node:fs/promises";
@@ -10,11 +10,11 @@ import { isTime } from "../base/shape.js";
 
 /** A request. */
 export interface StoreRequest {
-  /** Calls before the owner began to count are to be filled in from this time on, in ms since 1970. */
+  /** Time from which history is to be filled in, in ms since 1970; null without history. */
   since_ms: number | null;
 }
 
-/** Leaves a request in our folder; one that is there already is joined with it. */
+/** Writes a request to the plugin's folder, merged with an existing one: the earlier time is valid. */
 export function leaveRequest(folder: string, { since_ms }: StoreRequest): void {
   const earlier = readRequest(folder).value?.since_ms ?? null;
   const since = [earlier, since_ms].filter((ms) => ms !== null);
@@ -22,7 +22,7 @@ export function leaveRequest(folder: string, { since_ms }: StoreRequest): void {
   replaceOwnSync(file(folder), `${text}\n`, true, ownName(file(folder)));
 }
 
-/** The request in our folder, if there is one. */
+/** The request in the plugin's folder, if there is one. */
 export function readRequest(folder: string): Found<StoreRequest> {
   return readJson(file(folder), check);
 }
@@ -32,7 +32,7 @@ function check(value: unknown): StoreRequest | undefined {
   return since_ms === null || isTime(since_ms) ? { since_ms } : undefined;
 }
 
-/** Removes it: it stands in the journal now. */
+/** Removes the request, after the journal has its span. */
 export async function removeRequest(folder: string): Promise<void> {
   await rm(file(folder), { force: true });
 }

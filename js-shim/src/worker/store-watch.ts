@@ -1,10 +1,10 @@
 /**
- * Watches the session store for the process that owns the state directory: fills in what nobody told, and what was
- * there before anybody counted.
+ * Watches the session store for the process that owns the state directory: fills in unreported calls, and the history
+ * from before the first process counted.
  *
- * Nothing is counted twice, whoever runs when: rows from the floor on are matched with all that was told, by whatever
- * process, and rows before it nobody had told. The floor is where the first owner began, and moves back when a span of
- * history was filled in to its end.
+ * No call is counted twice, whichever processes run: rows from the floor on are matched with the reports of all
+ * processes, and no process reported calls before the floor. The floor is the start of the first owner. It moves back
+ * when a span of history is filled in to its end.
  */
 
 import { existsSync } from "node:fs";
@@ -15,37 +15,39 @@ import { type Marks, MarkWriter, readMarks, type Span } from "./marks.js";
 import { type Outcome, type Reading, type Reconciler, readHistory, reconcile } from "./reconcile.js";
 import { leaveRequest, readRequest, removeRequest } from "./store-request.js";
 
-/** A row is looked at when it is this old, in ms, where nobody else tells of calls. */
+/** Minimum age of a row if no other surface reports calls, in ms. */
 export const ALONE_SETTLED_AFTER_MS = 2_000;
-/** The same where another process told of calls lately: it tells more of them than the store does. */
+/** Minimum age of a row if another process reported calls recently, in ms: its reports have more figures than rows. */
 const TOLD_SETTLED_AFTER_MS = 6_000;
+/** How long a report of another process counts as recent, in ms. */
 const TOLD_LATELY_MS = 600_000;
-/** A look that takes long is paid for by a pause, so that looking takes at most a twentieth of a processor. */
+/** Ratio of the pause to the duration of a look, so that looks take at most a twentieth of a processor. */
 const PAUSE_PER_LOOK = 20;
 const LONGEST_PAUSE_MS = 60_000;
-/** While history is filled in, what is new is looked at so often, in ms. */
+/** Interval of looks at new rows while history is filled in, in ms. */
 const HISTORY_SLICE_MS = 2_000;
 
-/** What a process does with the session store. */
+/** A process's settings for the session store. */
 export interface StoreHost {
   /** The gateway's state directory. */
   stateDir: string;
-  /** Where its configuration says that sessions are; it may change. */
+  /** The session store in the gateway's configuration, which may change. */
   sessionStore?: (() => SessionStore | undefined) | undefined;
-  /** Whether rows are counted from now on, unless an earlier owner began; otherwise only where somebody asked for it. */
+  /** Whether this process starts to count rows by itself; otherwise it needs a request. */
   begins: boolean;
-  /** How old a row has to be before it is counted, in ms. */
+  /** Minimum age of a row before it is counted, in ms. */
   settledAfterMs(): number;
-  /** When the first look is due and how often then, in ms; without it nobody looks but who calls {@link StoreWatch.look}. */
+  /** Interval of looks, in ms; without it only calls of {@link StoreWatch.look} look. */
   every?: (() => number) | undefined;
+  /** Time until the first look, in ms; the interval by default. */
   firstMs?: number | undefined;
-  /** How many calls may wait while history is filled in, and while gaps are. */
+  /** Maximum number of waiting calls and records while history is filled in, and while gaps are. */
   most: { history: number; gaps: number };
 }
 
-/** What watching needs of the pipeline. */
+/** The pipeline's functions for the watch. */
 export interface Watched {
-  /** Our folder. */
+  /** The plugin's folder. */
   folder: string;
   isOwner(): boolean;
   isOff(): boolean;
@@ -53,9 +55,9 @@ export interface Watched {
   source(): { index: number; facts: readonly string[] } | undefined;
   run(work: (engine: Engine) => void): boolean;
   advance(): void;
-  /** How many calls and records wait. */
+  /** Number of waiting calls and records. */
   backlog(): number;
-  /** How many observations of other processes were taken in. */
+  /** Number of observations of other processes so far. */
   spooled(): number;
   instantiate(): Instance;
   warn(text: string): void;
@@ -63,7 +65,7 @@ export interface Watched {
   mono(): number;
 }
 
-/** How far filling in history is. */
+/** Progress of filling in history. */
 export interface HistoryProgress extends ReadProgress, Span {
   rows: number;
   isDone: boolean;
@@ -71,22 +73,22 @@ export interface HistoryProgress extends ReadProgress, Span {
   skipped: Record<string, number>;
 }
 
-/** One process's watch. */
+/** A process's watch of the session store. */
 export class StoreWatch {
   readonly #host: StoreHost;
   readonly #watched: Watched;
-  /** When this process began: nothing that ended before was told to it. */
+  /** Start of this process. It observed no call that ended before, so it is the floor of a new directory. */
   readonly #begun: { wall: number; mono: number };
   #timer: NodeJS.Timeout | undefined;
   #problems = new Set<string>();
   #reading: Reading | undefined;
   #told = { spooled: 0, at: Number.NEGATIVE_INFINITY };
   #looking: Promise<void> | undefined;
-  /** Waits for room; replaced by who has all the time there is. */
+  /** Waits for room in the queue. A command sets it to wait longer. */
   waitForRoom: ((most: number) => Promise<boolean>) | undefined;
-  /** The history that was filled in last, or is being. */
+  /** Progress of the current or the last span of history. */
   history: HistoryProgress | undefined;
-  /** The last look at what is new. */
+  /** Outcome of the last look at new rows. */
   outcome: Outcome | undefined;
 
   constructor(host: StoreHost, watched: Watched) {
@@ -95,7 +97,7 @@ export class StoreWatch {
     this.#begun = { wall: watched.wall(), mono: watched.mono() };
   }
 
-  /** Begins, as soon as the journal is open: a first life may be a short one. */
+  /** Starts the watch. The floor is set at once, since the process may be short-lived. */
   open(): void {
     if (this.#watched.isOwner()) this.#begin(false);
     else if (this.#host.begins) this.ask(null);
@@ -107,12 +109,12 @@ export class StoreWatch {
     void this.#reading?.close();
   }
 
-  /** What a status shows. */
+  /** The watch's part of the status. */
   status(): { history?: HistoryProgress } {
     return this.history && !this.history.isDone ? { history: this.history } : {};
   }
 
-  /** Asks the process that owns the state directory to read the store. */
+  /** Asks the state directory's owner to read the store, with history from `since` (ms since 1970) unless null. */
   ask(since: number | null): void {
     try {
       if (existsSync(this.#watched.folder)) leaveRequest(this.#watched.folder, { since_ms: since });
@@ -121,25 +123,25 @@ export class StoreWatch {
     }
   }
 
-  /** Since when calls are counted; undefined where this process does not know. */
+  /** Time from which calls are counted, in ms since 1970; undefined if it is not set or unknown here. */
   floor(): number | undefined {
     return this.#marks()?.floor;
   }
 
-  /** Whether nobody ever counted on this state directory before this process. */
+  /** Whether this process is the first to count on this state directory. */
   isFresh(): boolean {
     return this.floor() === this.#begun.wall && this.history === undefined;
   }
 
-  /** What is being filled in. */
+  /** The span of history that is being filled in. */
   planned(): Span | undefined {
     return this.#marks()?.history;
   }
 
   /**
-   * Plans to fill in history from `since` on (ms since 1970), and before that what was begun earlier.
+   * Plans to fill in history from `since` on (ms since 1970). A span that was begun earlier comes first.
    *
-   * @returns what is filled in next; undefined where all of it is counted already
+   * @returns the span that is filled in next; undefined if all of it is counted already
    */
   plan(since: number): Span | undefined {
     const marks = this.#marks();
@@ -154,7 +156,7 @@ export class StoreWatch {
     return span;
   }
 
-  /** Looks once: at what is new, and then a while at history that is to be filled in. */
+  /** Looks once: reads new rows, and then history for up to {@link HISTORY_SLICE_MS}. */
   async look(): Promise<void> {
     this.#looking ??= this.#lookOnce().finally(() => {
       this.#looking = undefined;
@@ -173,7 +175,7 @@ export class StoreWatch {
     this.#begin(request !== undefined);
     if (request) {
       if (request.since_ms !== null && !this.#covers(request.since_ms)) this.plan(request.since_ms);
-      // One that is behind another span has its turn when that is done.
+      // A request that waits for another span stays until that span is done.
       if (request.since_ms === null || this.#covers(request.since_ms)) await removeRequest(folder);
     }
     const reconciler = this.#reconciler(this.#host.most.gaps);
@@ -187,16 +189,16 @@ export class StoreWatch {
         ]
       : [];
     const problems = new Set([...damaged, ...this.outcome.problems, ...(this.history?.problems ?? [])]);
-    // Each is told once, and again when it has been away.
+    // A problem is logged when it appears, not at each look.
     for (const problem of problems) if (!this.#problems.has(problem)) this.#watched.warn(problem);
     this.#problems = problems;
   }
 
-  /** Marks from when on calls are counted, and where the store's rows begin to be ours. */
+  /** Sets the floor if there is none, and the time from which rows are matched. */
   #begin(isAsked: boolean): void {
     const marks = this.#marks();
     const { wall, mono } = this.#watched;
-    // The clock was ahead: what this process was told since it began is no history.
+    // The floor is in the future, so the clock was ahead. Calls since this process's start are no history.
     if (marks?.floor !== undefined && marks.floor > wall())
       this.#begun.wall = Math.min(this.#begun.wall, Math.floor(wall() - (mono() - this.#begun.mono)));
     if (marks && (marks.floor === undefined || marks.floor > wall()))
@@ -207,13 +209,13 @@ export class StoreWatch {
       });
   }
 
-  /** Whether history from there on is counted, or planned. */
+  /** Whether history from `since` on is counted or planned. */
   #covers(since: number): boolean {
     const marks = this.#marks();
     return since >= (marks?.history?.since ?? marks?.floor ?? this.#begun.wall);
   }
 
-  /** Fills in history until a time of the monotonic clock. */
+  /** Fills in history until this time of the monotonic clock, in ms. */
   async #fillIn(until: number): Promise<void> {
     const marks = this.#marks();
     const span = marks?.history;
@@ -229,14 +231,14 @@ export class StoreWatch {
     const { rows, problems, skipped, isDone } = await this.#reading.go();
     Object.assign(this.history ?? {}, { rows, problems, skipped });
     this.#watched.advance();
-    // What could not be read has its turn when it can.
+    // After a problem the span stays planned and is read again.
     if (isDone && problems.length === 0) this.#finish(this.#marks() ?? marks, span);
     else if (isDone && this.history) this.history.isDone = true;
   }
 
   #finish(marks: Marks, span: Span): void {
     this.#write((writer) => {
-      // In this order: should it be cut, what is left is known to be done.
+      // In this order: after an interruption the remaining marks are recognised as done by the floor.
       writer.floor(span.since);
       writer.history(undefined);
       writer.forgetHistory(marks.historyBookmarks.keys());
@@ -293,7 +295,7 @@ export class StoreWatch {
     this.#lookIn(this.pauseAfter(this.#watched.mono() - before));
   }
 
-  /** How long to wait after a look that took so long, in ms. */
+  /** Pause after a look that took `tookMs`, in ms. */
   pauseAfter(tookMs: number): number {
     const every = this.#host.every?.() ?? 0;
     if (this.history && !this.history.isDone) return Math.min(every, HISTORY_SLICE_MS);
