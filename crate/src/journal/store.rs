@@ -1,4 +1,4 @@
-//! The journal: the ledger's file, the logs of calls and records, the refused records, and the order of their writes.
+//! The journal: the ledger's file, the logs of calls and records, the refused calls, and the order of their writes.
 //!
 //! The order makes a crash between any two writes harmless. Observations come before finished calls, so each call on
 //! disk can be matched. A cursor passes an entry in a later round of writes than the one that appends the entry. A
@@ -13,9 +13,9 @@ use crate::journal::pieces::{PIECE_BYTES, Pieces};
 
 /// A snapshot replaces the ledger's file when it is this much larger than twice the last snapshot, in bytes.
 const LEDGER_SLACK: usize = 256 * 1024;
-/// Maximum size of a file of refused records, in bytes. There are two files; the older one is overwritten.
+/// Maximum size of a file of refused calls, in bytes. There are two files; the older one is overwritten.
 const MAX_REFUSED: usize = 256 * 1024;
-/// Files of refused records: the current one and the older one.
+/// Files of refused calls: the current one and the older one.
 pub(super) const REFUSED: [&str; 2] = ["refused.ndjson", "refused-older.ndjson"];
 
 /// Changes to write, in order.
@@ -162,7 +162,7 @@ impl Journal {
         self.log(kind).follow(at);
     }
 
-    /// Appends a refused record, one line of JSON, to the file of refused records.
+    /// Appends a refused call, one line of JSON, to the file of refused calls.
     pub fn refuse(&mut self, line: &str) {
         self.refused.extend_from_slice(line.as_bytes());
         self.refused.push(b'\n');
