@@ -23,8 +23,8 @@ pub(super) const JOURNAL: &str = "journal/";
 const SNAPSHOT: &str = "journal/snapshot.new";
 /// How long changes of an event are gathered before they are written, in ms.
 const GATHER_MS: u64 = 250;
-/// The same for changes without an event, such as cursors, in ms. After a crash the entries behind an unwritten cursor
-/// are sent again.
+/// The same for changes without an event, such as cursors, in ms. After a crash the acknowledged entries
+/// after the last written cursor are sent again.
 const GATHER_LEFT_MS: u64 = 1_000;
 /// Tolerance of due times, in ms: a timer may fire a moment early.
 const SOON_MS: u64 = 20;

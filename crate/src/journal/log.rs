@@ -1,4 +1,4 @@
-//! An append-only log in segments: one of finished calls, one of other records. An entry is appended once. AgentWatch's
+//! Append-only logs in segments: one of finished calls, one of other records. An entry is appended once. AgentWatch's
 //! acknowledgements are a cursor, with the runs of entries after it that were acknowledged out of order. A second
 //! outlet may follow the log with its own cursor. A segment is removed when all outlets are past it. At the bound on
 //! disk the oldest segment is dropped.
@@ -123,7 +123,7 @@ impl Log {
         self.segments.iter().map(|s| s.waiting as usize).sum()
     }
 
-    /// Appends an entry; `held` tells that the caller keeps it in memory too.
+    /// Appends an entry; `held`: the caller keeps it in memory too.
     pub fn append(&mut self, payload: &[u8], held: bool) -> Entry {
         if self.segments.back().is_none_or(Segment::is_full) {
             self.begin_segment();

@@ -109,7 +109,7 @@ impl Journal {
         }
     }
 
-    /// Appends a finished call; `held` tells that it stays in memory too. Returns its entry and its number: it is on
+    /// Appends a finished call; `held`: it stays in memory too. Returns its entry and its number: it is on
     /// disk when [`Writes::upto`] reaches this number.
     pub fn call(&mut self, call: &ModelCall, held: bool) -> (Entry, u64) {
         self.appended += 1;

@@ -43,7 +43,7 @@ export interface StoreBatch {
   rows: Fact[][];
   /** Number of lines that could not be used, by reason, since the reading of this transcript began. */
   skipped?: Record<string, number>;
-  /** The fault, if the session could not be read. */
+  /** The fault, if a session, a place or an index could not be read. */
   problem?: string;
 }
 

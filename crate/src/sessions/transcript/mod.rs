@@ -80,7 +80,7 @@ impl Skipped {
 #[derive(Debug, Default)]
 struct LongLine {
     has_mark: bool,
-    /// The last bytes, which may have the begin of the mark.
+    /// The last bytes, which may contain the beginning of the mark.
     tail: Vec<u8>,
     /// The last byte that is no whitespace.
     last: u8,
@@ -110,7 +110,7 @@ fn has_mark(bytes: &[u8]) -> bool {
 #[derive(Debug)]
 pub struct Reader {
     scope: Scope,
-    /// The begin of an incomplete line.
+    /// The beginning of an incomplete line.
     partial: Vec<u8>,
     /// State of the incomplete line, if it is too long.
     long: Option<LongLine>,
