@@ -9,6 +9,7 @@
 
 mod common;
 
+use agentwatch_openclaw::delivery::reply::Reply;
 use common::{Gateway, Totals};
 use serde_json::{Value, json};
 
@@ -299,5 +300,81 @@ fn a_kill_sends_again_what_the_cursor_on_disk_is_not_past() {
         assert_eq!(gateway.status()["delivered"], again);
         let totals = &gateway.receiver.totals;
         totals.assert_equals(&expected(0..300), "each once");
+    }
+}
+
+/// A disk that fails, and fails again behind any change of the retry: calls that were on disk before stay there.
+#[test]
+fn a_retry_that_fails_keeps_the_calls_that_were_on_disk() {
+    for changes in 0..8 {
+        let mut gateway = Gateway::new(false);
+        let end = hear(&mut gateway, 0..10);
+        assert_eq!(gateway.status()["waiting"], 10);
+        gateway.disk.fail_after(0, 0);
+        gateway.engine.bookmark("something", "to write");
+        gateway.write();
+        assert_eq!(gateway.status()["journal_error"], "no space left");
+        gateway.disk.fail_after(changes, 0);
+        gateway.advance(end + 6_000);
+        gateway.disk.be_well();
+        gateway.restart(end + 7_000);
+        gateway.run_until(end + 7_000, end + 60_000);
+        let totals = &gateway.receiver.totals;
+        totals.assert_equals(&expected(0..10), &format!("behind {changes} changes"));
+    }
+}
+
+/// Files that are no longer needed and cannot be removed cost room, not the journal.
+#[test]
+fn a_file_that_cannot_be_removed_does_not_stop_the_journal() {
+    let mut gateway = Gateway::new(false);
+    let end = hear(&mut gateway, 0..10);
+    gateway.disk.keep_files(true);
+    gateway.engine.compact();
+    gateway.write();
+    assert!(gateway.status()["journal_error"].is_null());
+    let is_named = |line: &String| line.contains("cannot be removed");
+    gateway.advance(end + 1_000);
+    assert!(gateway.log.iter().any(is_named), "{:?}", gateway.log);
+    gateway.disk.keep_files(false);
+    gateway.engine.bookmark("something", "to write");
+    gateway.write();
+    let files = gateway.disk.files();
+    let ledgers = files.keys().filter(|file| file.starts_with("ledger-"));
+    assert_eq!(ledgers.count(), 1);
+    drop(files);
+    gateway.restart(end + 2_000);
+    gateway.run_until(end + 2_000, end + 60_000);
+    gateway
+        .receiver
+        .totals
+        .assert_equals(&expected(0..10), "all calls");
+}
+
+/// A server that is ill, or away behind a proxy, gets each record once it is back.
+#[test]
+fn an_ill_server_costs_no_records() {
+    for status in [500, 404] {
+        let mut gateway = Gateway::new(false);
+        let send = |gateway: &mut Gateway, from: u64, status: u16| {
+            for at in (from..from + 120_000).step_by(100) {
+                gateway.advance(at);
+                while gateway.engine.begin(gateway.now(at), false).is_some() {
+                    let taken = r#"{"status":"ok"}"#;
+                    let reply = Reply::of(status, if status == 200 { taken } else { "" });
+                    gateway.engine.answered(&reply, gateway.now(at));
+                }
+            }
+        };
+        gateway.hear("command", &command(START_MS), START_MS);
+        send(&mut gateway, START_MS + 5_000, 200);
+        let at = START_MS + 200_000;
+        for index in 0..50 {
+            gateway.hear("command", &command(at + index), at + index);
+        }
+        send(&mut gateway, at + 5_000, status);
+        assert_eq!(gateway.status()["records_dropped"], json!({}), "{status}");
+        send(&mut gateway, at + 1_000_000, 200);
+        assert_eq!(gateway.status()["records_waiting"], 0, "{status}");
     }
 }

@@ -17,7 +17,7 @@ use agentwatch_openclaw::delivery::collector::Target;
 use agentwatch_openclaw::delivery::reply::Reply;
 use agentwatch_openclaw::engine::Engine;
 use agentwatch_openclaw::engine::settings::RawSettings;
-use agentwatch_openclaw::journal::{self, VERSION};
+use agentwatch_openclaw::journal::{self, VERSION, format_v1};
 use common::Gateway;
 use serde_json::{Value, json};
 
@@ -39,6 +39,15 @@ struct Run {
     sums: (u64, String),
     /// Whether AgentWatch is unreachable.
     is_alone: bool,
+}
+
+/// A call in a turn of its own.
+fn message(index: u64, at: u64) -> Value {
+    json!({
+                "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+                    "timestamp": at - 50, "usage": {"input": 1 + index, "output": 2, "cost": {"total": 0.001}}}},
+                "ctx": {"sessionKey": format!("agent:main:{index}"), "agentId": "main"},
+    })
 }
 
 impl Run {
@@ -129,12 +138,8 @@ impl Run {
     fn hear(&mut self, calls: std::ops::Range<u64>) -> u64 {
         for index in calls.clone() {
             let at = START_MS + index * 1_000;
-            let message = json!({
-                "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
-                    "timestamp": at - 50, "usage": {"input": 1 + index, "output": 2, "cost": {"total": 0.001}}}},
-                "ctx": {"sessionKey": format!("agent:main:{index}"), "agentId": "main"},
-            });
-            self.gateway.hear("before_message_write", &message, at);
+            self.gateway
+                .hear("before_message_write", &message(index, at), at);
         }
         START_MS + calls.end * 1_000
     }
@@ -343,4 +348,44 @@ fn a_state_of_a_newer_version_is_kept_aside_and_named() {
         }
     }
     assert!(run.sums.0 >= 3);
+}
+
+#[test]
+fn cursors_of_removed_segments_are_dropped() {
+    let mut run = Run::new(BOTH);
+    for index in 0..1_500 {
+        let at = START_MS + index * 360_000;
+        run.gateway
+            .hear("before_message_write", &message(index, at), at);
+        run.pass(at, at + 350_000);
+    }
+    let files = run.gateway.disk.files();
+    let state = journal::Reader::open(&files["otlp/state.awj"])
+        .unwrap()
+        .next();
+    let state = format_v1::sums::state(state.unwrap().1).unwrap();
+    assert!(state.marks.len() <= 4, "{} cursors", state.marks.len());
+}
+
+#[test]
+fn segments_beside_a_disk_failure_are_removed_and_the_outlet_rests() {
+    let mut run = Run::new(BOTH);
+    let end = run.hear(0..20);
+    run.pass(end, end + 60_000);
+    run.gateway.disk.fail_after(0, 0);
+    let end = run.hear(60..62) + 60_000;
+    run.pass(end, end + 2_000);
+    run.gateway.disk.be_well();
+    run.pass(end + 2_000, end + HOUR_MS / 4);
+    let before = run.gateway.disk.changes();
+    run.pass(end + HOUR_MS / 4, end + HOUR_MS / 2);
+    assert_eq!(run.gateway.disk.changes(), before, "an idle outlet writes");
+    for round in 0..20 {
+        let end = run.hear(4_000 + round * 100..4_000 + (round + 1) * 100);
+        run.pass(end, end + 500);
+    }
+    let end = START_MS + 7_000_000;
+    run.pass(end, end + 60_000);
+    let left = run.files("model-calls");
+    assert!(left.len() <= 2, "{left:?}");
 }

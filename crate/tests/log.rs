@@ -331,3 +331,43 @@ fn a_second_outlet_keeps_what_it_has_not_read() {
     write(&mut log, &disk);
     assert!(disk.files().len() <= 1, "the last one is still open");
 }
+
+#[test]
+fn a_segment_number_ahead_of_the_cursor_is_not_reused() {
+    let (mut log, disk) = (Log::new(Kind::Calls, u64::MAX), Disk::default());
+    let entry = |n: u64| vec![n as u8; 1_000];
+    let entries: Vec<Entry> = (0..400).map(|n| log.append(&entry(n), true)).collect();
+    let write = |log: &mut Log| {
+        let mut list = Vec::new();
+        log.take_appends(&mut list);
+        log.take_deletions(&mut list);
+        disk.apply(list);
+    };
+    let recovered = |cursor: Cursor| {
+        let mut log = Log::new(Kind::Calls, u64::MAX);
+        log.restore(cursor);
+        for (file, bytes) in &*disk.files() {
+            log.recover(file, bytes, |_, _, _| {}).unwrap();
+        }
+        log.recovered();
+        log
+    };
+    write(&mut log);
+    // The newest segment is acknowledged before a backlog, and removed by the next process.
+    let last = entries.last().unwrap().segment;
+    log.acknowledge(
+        entries
+            .iter()
+            .copied()
+            .filter(|entry| entry.segment == last),
+    );
+    let mut log = recovered(log.cursor());
+    let cursor = log.cursor();
+    write(&mut log);
+    let entry = recovered(cursor.clone()).append(&entry(9), true);
+    let place = Position {
+        segment: entry.segment,
+        offset: 8,
+    };
+    assert!(!cursor.is_past(place), "{cursor:?} covers {entry:?}");
+}

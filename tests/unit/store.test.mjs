@@ -1,7 +1,7 @@
 // The session store, read in increments: each call once, also when files are cut, moved or rewritten.
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdirSync, readdirSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { after, beforeEach, describe, test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
@@ -355,6 +355,29 @@ describe("databases", () => {
     assert.equal(store.bookmarks.get("agent-24/s"), "kept.kept");
   });
 
+  // Closing any descriptor of a file releases every lock that the process holds on it: another process could then remove the
+  // write-ahead log under the gateway.
+  test("reading leaves the locks of the process's other connections", async () => {
+    const { DatabaseSync } = await import("node:sqlite");
+    const database = await Database.make(store);
+    database.append("s", answer(1));
+    const path = `${store.stateDir}/agents/main/agent/openclaw-agent.sqlite`;
+    const gateway = new DatabaseSync(path);
+    gateway.exec("PRAGMA journal_mode = WAL");
+    gateway.prepare("SELECT count(*) FROM transcript_events").get();
+    const { ino } = statSync(path);
+    const locks = () =>
+      readFileSync("/proc/locks", "utf8")
+        .split("\n")
+        .filter((line) => line.includes(` ${process.pid} `) && line.includes(`:${ino} `));
+    const before = locks().length;
+    assert.ok(before > 0, "the gateway's connection holds a lock");
+    assert.deepEqual(await store.numbers(), [1]);
+    assert.ok(locks().length >= before, locks().join());
+    gateway.close();
+    database.close();
+  });
+
   test("a database without tables yet is read when it has them", async () => {
     const { DatabaseSync } = await import("node:sqlite");
     const folder = `${store.stateDir}/agents/main/agent`;
@@ -410,6 +433,13 @@ describe("what stands in the way of a file", () => {
       "pipe.jsonl is a named pipe, not a file",
     ]);
     assert.deepEqual(await store.numbers(), []);
+  });
+
+  test("a file that cannot be looked at costs its own session alone", async () => {
+    symlinkSync("loop.jsonl", store.path("loop.jsonl"));
+    store.write("next.jsonl", lines(answer(3)));
+    assert.deepEqual(await store.numbers(), [3]);
+    assert.match(store.problems.join(), /loop\.jsonl/);
   });
 
   test("a reading that is broken off leaves no file and no database open", async () => {

@@ -81,6 +81,19 @@ struct File {
     bytes: u64,
     /// Segment number; `None` for a moved segment.
     segment: Option<u32>,
+    /// Whether nothing more is written to it.
+    is_final: bool,
+}
+
+impl File {
+    /// Number of bytes of the file that are done with once these were read. A disk that failed may have written less than
+    /// the log counts, and nothing comes behind them.
+    fn read_bytes(&self, read: &[u8]) -> u64 {
+        match self.is_final {
+            true => self.bytes,
+            false => read.len() as u64,
+        }
+    }
 }
 
 /// State of the outlet.
@@ -94,8 +107,6 @@ pub struct Collector {
     flight: Option<Flight>,
     /// Size, in bytes, of each file when it was last read to its end, by path.
     done: HashMap<String, u64>,
-    /// Number of segments when cursors of removed segments were last dropped.
-    segments: usize,
     /// Whether [`FOLDER`] may hold moved segments.
     has_moved: bool,
     has_news: bool,
@@ -117,7 +128,6 @@ impl Collector {
             traces: Signal::new("/v1/traces", !seed),
             flight: None,
             done: HashMap::new(),
-            segments: 0,
             has_moved: true,
             has_news: true,
             is_changed: false,
@@ -275,6 +285,7 @@ impl Collector {
                     name,
                     bytes: file.bytes,
                     segment: None,
+                    is_final: true,
                 })
             }));
         }
@@ -283,6 +294,7 @@ impl Collector {
             name: segment.file,
             bytes: segment.bytes.into(),
             segment: Some(segment.number),
+            is_final: segment.is_final,
         }));
         files
     }
@@ -327,7 +339,7 @@ impl Collector {
             self.is_changed = true;
             self.has_news = true;
         }
-        self.done.insert(file.path.clone(), bytes.len() as u64);
+        self.done.insert(file.path.clone(), file.read_bytes(&bytes));
         Ok(())
     }
 
@@ -346,11 +358,10 @@ impl Collector {
     fn forget_marks(&mut self, journal: &Journal) {
         let mut all = journal.readable(Kind::Calls);
         all.extend(journal.readable(Kind::Records));
-        if self.has_moved || all.len() >= self.segments {
-            self.segments = self.segments.max(all.len());
+        let cursors = self.exporter.as_ref().map_or(0, Exporter::cursors);
+        if self.has_moved || cursors <= all.len() {
             return;
         }
-        self.segments = all.len();
         let paths: Vec<String> = all
             .iter()
             .map(|one| format!("journal/{}", one.file))
@@ -436,7 +447,7 @@ impl Collector {
             }
             self.is_changed = true;
             self.look_ms.get_or_insert(0);
-            self.done.insert(file.path.clone(), bytes.len() as u64);
+            self.done.insert(file.path.clone(), file.read_bytes(&bytes));
             if file.segment.is_none() {
                 self.remove_moved(host, file)?;
             }

@@ -31,6 +31,8 @@ struct Item {
     entry: Entry,
     /// Journal position: the record may be sent once the disk has everything up to it.
     written_at: u64,
+    /// Number of delivered records when it was first refused alone.
+    refused_at: Option<u64>,
 }
 
 /// Queue of records, and the state of their delivery.
@@ -107,6 +109,7 @@ impl Records {
             record,
             entry,
             written_at,
+            refused_at: None,
         });
         self.sender.came(mono_ms);
     }
@@ -189,14 +192,30 @@ impl Records {
                 self.sender.recovered();
                 self.sender.grow();
             }
+            // A proxy in front of AgentWatch answers so while AgentWatch restarts.
+            404 | 405 if is_patient || self.delivered > 0 => self.sender.failed(reply, mono_ms),
             404 | 405 => self.give_up(size, "no_batch_endpoint"),
             400 | 413 | 422 if size > 1 => self.sender.halve(size),
             400 | 413 | 422 => self.give_up(size, "refused"),
             500 if !is_patient && size > 1 => self.sender.halve(size),
-            // A stock server answers 500 also to a log whose id it has already.
-            500 if !is_patient => self.give_up(size, "refused"),
+            // A stock server also answers 500 to a log that it has already.
+            500 if !is_patient && !self.is_server_suspect() => self.give_up(size, "refused"),
             _ => self.sender.failed(reply, mono_ms),
         }
+    }
+
+    /// Whether a 500 for the oldest record alone may be the server's fault: no other record has arrived since its first
+    /// one. The record goes behind the others then, so that they are tried.
+    fn is_server_suspect(&mut self) -> bool {
+        let Some(mut item) = self.queue.pop_front() else {
+            return false;
+        };
+        let is_suspect = *item.refused_at.get_or_insert(self.delivered) == self.delivered;
+        match is_suspect {
+            true => self.queue.push_back(item),
+            false => self.queue.push_front(item),
+        }
+        is_suspect
     }
 
     fn give_up(&mut self, size: usize, reason: &'static str) {

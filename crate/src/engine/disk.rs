@@ -225,7 +225,7 @@ impl Engine {
             self.journal_anew();
         }
         if self.journal.has_changes() || !self.disk.owed.is_empty() {
-            let upto = self.write_changes(host)?;
+            let upto = self.write_changes(host, now)?;
             self.written(upto);
             if let Some(collector) = &mut self.collector {
                 collector.wake(now.mono_ms);
@@ -238,7 +238,7 @@ impl Engine {
         Ok(())
     }
 
-    fn write_changes(&mut self, host: &dyn Host) -> Result<u64, Fault> {
+    fn write_changes(&mut self, host: &dyn Host, now: Now) -> Result<u64, Fault> {
         let durable = self.settings.survives_power_cut;
         let mut snapshot: Option<Result<(), Fault>> = None;
         let mut snapshot_bytes = 0;
@@ -275,11 +275,18 @@ impl Engine {
             }
         }
         // The files that replace these are written by now.
-        while let Some(file) = self.disk.owed.first().cloned() {
+        for file in std::mem::take(&mut self.disk.owed) {
             let path = [JOURNAL, &file].concat();
             self.disk.ends.remove(&path);
-            host.remove(&path)?;
-            self.disk.owed.remove(0);
+            if let Err(fault) = host.remove(&path) {
+                // It costs room and nothing else: the cursors and the snapshot supersede it.
+                let text = format!(
+                    "{path} is no longer needed and cannot be removed ({fault}); remove it"
+                );
+                self.log
+                    .add_about(Level::Warn, "removal", text, now.mono_ms);
+                self.disk.owed.push(file);
+            }
         }
         Ok(upto)
     }

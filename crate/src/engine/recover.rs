@@ -36,7 +36,10 @@ impl Engine {
                     let bytes = bytes.unwrap_or_default();
                     self.journal.recover(&file.name, &bytes, &mut found);
                 }
-                Err(fault) => faults.push(fault),
+                Err(fault) => {
+                    self.journal.reserve(&file.name);
+                    faults.push(fault);
+                }
             }
         }
         for fault in faults.into_iter().take(MOST_NAMED) {

@@ -65,6 +65,8 @@ pub struct Readable {
     pub key: String,
     /// Size in bytes, with the bytes that are yet to be written.
     pub bytes: u32,
+    /// Nothing more is written to its file. A disk that failed may have written less than `bytes`.
+    pub is_final: bool,
 }
 
 /// A log.
@@ -226,6 +228,7 @@ impl Log {
                 key: format!("{file}#{:x}", segment.hash),
                 file,
                 bytes: segment.bytes,
+                is_final: segment.is_closed && segment.is_handed_out,
             }
         };
         segments.map(readable).collect()
@@ -311,8 +314,10 @@ impl Log {
     /// Restores the cursor of an earlier process. Call before the segments are recovered.
     pub fn restore(&mut self, cursor: Cursor) {
         // The number of an acknowledged segment is not reused: the cursor would cover the new segment's entries.
-        let behind = cursor.at.segment + u32::from(cursor.at.offset > 0);
-        self.next_number = self.next_number.max(behind);
+        let ends = cursor.ahead.iter().map(|(_, end)| *end);
+        let behind = |end: Position| end.segment.saturating_add(u32::from(end.offset > 0));
+        let next = ends.chain([cursor.at]).map(behind).max();
+        self.next_number = self.next_number.max(next.unwrap_or(0));
         self.restored = cursor;
     }
 
@@ -361,6 +366,13 @@ impl Log {
             see(self, entry, payload);
         }
         Ok(reader.corrupt)
+    }
+
+    /// Keeps the number of a segment that cannot be read from new segments.
+    pub fn reserve(&mut self, file: &str) {
+        if let Some(number) = self.number(file) {
+            self.next_number = self.next_number.max(number.saturating_add(1));
+        }
     }
 
     /// Ends the recovery: removes the finished segments.

@@ -36,6 +36,15 @@ impl Journal {
         }
     }
 
+    /// Keeps the number of a file that cannot be read from new files: it must not stand behind them once it can be.
+    pub fn reserve(&mut self, file: &str) {
+        if let Some(number) = number_of(file, LEDGER) {
+            self.ledger_number = self.ledger_number.max(number.saturating_add(1));
+        } else if let Some(kind) = self.kind_of(file) {
+            self.log(kind).reserve(file);
+        }
+    }
+
     fn recover_ledger(&mut self, number: u32, file: &str, bytes: &[u8], found: &mut Found) {
         self.ledger_number = self.ledger_number.max(number + 1);
         match read(bytes) {

@@ -178,6 +178,11 @@ impl Journal {
         let mut list = Vec::new();
         // An entry is sent after it is on disk, so the entries before a cursor are on disk already.
         for kind in [Kind::Calls, Kind::Records] {
+            // A snapshot has the cursors. It comes behind the entries that were appended again for it: a cursor that
+            // came before them would acknowledge their only copies.
+            if self.wants_snapshot {
+                break;
+            }
             let log = self.log(kind);
             if let Some(frame) = log.moved().map(|cursor| log.frame(cursor)) {
                 append_frame(self.ledger_end(), &frame);
@@ -251,7 +256,10 @@ impl Journal {
         let mut piece = begin_file();
         let mut bytes = 0;
         append_frame(&mut piece, &Frame::Begin);
-        let cursors = [&self.calls, &self.records].map(|log| log.frame(log.cursor()));
+        let cursors = [&mut self.calls, &mut self.records].map(|log| {
+            log.moved();
+            log.frame(log.cursor())
+        });
         for frame in frames.chain(cursors) {
             if piece.len() >= PIECE_BYTES {
                 bytes += piece.len();

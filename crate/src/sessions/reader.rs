@@ -306,7 +306,7 @@ impl PlaceReading {
                 }
             });
         }
-        let Some((id, transcripts)) = self.next_session()? else {
+        let Some((id, transcripts)) = self.next_session(ready)? else {
             return self.end(ready).map(Read::EndOfPlace);
         };
         let name = format!("{}/{id}", self.place.name);
@@ -322,23 +322,30 @@ impl PlaceReading {
         Ok(Read::Session(name))
     }
 
-    /// The next session with its transcripts, the oldest first.
-    fn next_session(&mut self) -> Result<Option<(String, Vec<Transcript>)>, Fault> {
-        if let (Some(database), Some(last)) = (self.database.clone(), &self.last) {
+    /// The next session with its transcripts, the oldest first. A session with a file that cannot be looked at is reported
+    /// and skipped; its bookmark stays.
+    fn next_session(
+        &mut self,
+        ready: &mut VecDeque<Batch>,
+    ) -> Result<Option<(String, Vec<Transcript>)>, Fault> {
+        while let (Some(database), Some(last)) = (self.database.clone(), &self.last) {
             if self.listed.is_empty() {
                 self.listed = database.sessions_after(last)?.into();
             }
             self.last = self.listed.front().map(|session| session.id.clone());
-            if let Some(session) = self.listed.pop_front() {
-                let mut transcripts = self.in_files(&session.id)?;
-                let id = session.id.clone();
+            let Some(session) = self.listed.pop_front() else {
+                break;
+            };
+            let id = session.id.clone();
+            if let Some(mut transcripts) = self.in_files(&id, ready) {
                 transcripts.push(Transcript::Rows(database, session));
                 return Ok(Some((id, transcripts)));
             }
         }
         while let Some(id) = self.order.pop_front() {
-            if self.files.contains_key(&id) {
-                let transcripts = self.in_files(&id)?;
+            if self.files.contains_key(&id)
+                && let Some(transcripts) = self.in_files(&id, ready)
+            {
                 return Ok(Some((id, transcripts)));
             }
         }
@@ -346,12 +353,23 @@ impl PlaceReading {
     }
 
     /// The transcripts of a session in files, without files that were renamed since they were listed.
-    fn in_files(&mut self, id: &str) -> Result<Vec<Transcript>, Fault> {
+    fn in_files(&mut self, id: &str, ready: &mut VecDeque<Batch>) -> Option<Vec<Transcript>> {
         let files = self.files.remove(id).unwrap_or_default();
         let found = files
             .into_iter()
             .map(|file| Transcript::in_file(&*self.host, file));
-        found.filter_map(Result::transpose).collect()
+        let transcripts: Result<Vec<Transcript>, Fault> =
+            found.filter_map(Result::transpose).collect();
+        let problem = match transcripts {
+            Ok(transcripts) => return Some(transcripts),
+            Err(fault) => fault,
+        };
+        ready.push_back(Batch {
+            session: format!("{}/{id}", self.place.name),
+            problem: Some(problem),
+            ..Batch::default()
+        });
+        None
     }
 
     /// The sessions with bookmarks that still exist. Files are listed again: a session that was archived during the

@@ -19,6 +19,8 @@ struct State {
     /// Number of changes before it fails, and number of bytes that remain of the failing one.
     takes: Cell<Option<(u64, usize)>>,
     changes: Cell<u64>,
+    /// Whether files cannot be removed.
+    keeps: Cell<bool>,
 }
 
 impl Disk {
@@ -40,6 +42,11 @@ impl Disk {
     /// Works again.
     pub fn be_well(&self) {
         self.0.takes.set(None);
+    }
+
+    /// Makes it refuse to remove files, or removes them again.
+    pub fn keep_files(&self, keeps: bool) {
+        self.0.keeps.set(keeps);
     }
 
     /// Number of changes so far.
@@ -140,6 +147,9 @@ impl Host for Disk {
     }
 
     fn remove(&self, path: &str) -> Result<(), Fault> {
+        if self.0.keeps.get() && !path.ends_with(".new") {
+            return Err("operation not permitted".to_owned());
+        }
         self.simple_change()?;
         self.files().remove(key(path));
         Ok(())

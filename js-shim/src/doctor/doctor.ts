@@ -213,7 +213,7 @@ function examineStatus(document: StatusDocument): Finding[] {
       says: dropped
         .map(([why, count]) => `${counted(count, "call")}: ${why.replaceAll("_", " ")}`)
         .join(", "),
-      mend: "docs/troubleshooting.md explains each reason; calls that a server refused are in agentwatch/refused.ndjson",
+      mend: "docs/troubleshooting.md explains each reason; calls that a server refused are in agentwatch/journal/refused.ndjson",
     });
   const { otlp } = status as { otlp?: Record<string, { last_error?: string | null }> };
   for (const signal of ["metrics", "traces"]) {

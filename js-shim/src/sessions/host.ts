@@ -5,7 +5,7 @@
 
 import { closeSync, readdirSync, readSync, realpathSync, statSync } from "node:fs";
 import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite";
-import { isMissing, openOwnSync } from "../base/files.js";
+import { isMissing, kindOf, openOwnSync } from "../base/files.js";
 
 /** How long to wait for a gateway that has locked the database, in ms. */
 const LOCKED_MS = 500;
@@ -108,8 +108,10 @@ function openDatabase(path: string): DatabaseSync {
   // An import would fail on a Node without SQLite, and load SQLite at every start.
   const sqlite = process.getBuiltinModule?.("node:sqlite");
   if (!sqlite) throw new Problem(`${path} needs Node 22.16 or later; this is Node ${process.versions.node}`);
-  // Rejects a named pipe, at which SQLite would block.
-  closeSync(openOwnSync(path, "foreign"));
+  // SQLite would block at a named pipe. The file is not opened to find out: closing any descriptor of it would release the
+  // locks that the gateway's own connections, in this process, hold on it.
+  const kind = kindOf(statSync(path));
+  if (kind) throw new Problem(`${path} is ${kind}, not a file`);
   return new sqlite.DatabaseSync(path, { readOnly: true, timeout: LOCKED_MS });
 }
 

@@ -81,12 +81,22 @@ export async function* readStore(
 
 /** Number of sessions in all places. Unreadable places count 0. */
 export function countSessions(io: Instance, stateDir: string, store?: SessionStore): number {
-  return io.countSessions(new StoreFiles(), stateDir, partsOf(store));
+  const files = new StoreFiles();
+  try {
+    return io.countSessions(files, stateDir, partsOf(store));
+  } finally {
+    files.closeAll();
+  }
 }
 
 /** Whether the store in the configuration exists. @throws if its folder cannot be listed */
 export function hasStore(io: Instance, stateDir: string, store: SessionStore): boolean {
-  return io.hasStore(new StoreFiles(), stateDir, partsOf(store) ?? []);
+  const files = new StoreFiles();
+  try {
+    return io.hasStore(files, stateDir, partsOf(store) ?? []);
+  } finally {
+    files.closeAll();
+  }
 }
 
 /** The store as the module takes it, with `/` in its path on every system. */

@@ -19,7 +19,7 @@ export interface JournalWatchHost {
   /** ms of the monotonic clock. */
   mono(): number;
   /** Writes everything now. */
-  flush(): void;
+  flush(): boolean;
   /** Runs due work. */
   advance(): void;
   /** Writes the engine's log lines to the log. */
@@ -51,8 +51,8 @@ export class JournalWatch {
     const { runner, ownership, log, flush } = this.#host;
     log.warn("another process took the journal over; it is told what this one sees");
     runner.run((engine) => ownership.lose(engine));
-    flush();
-    runner.renew();
+    // Where the spool cannot be written, the engine keeps what it has for it.
+    if (flush()) runner.renew();
   }
 
   #check(): void {
@@ -76,8 +76,7 @@ export class JournalWatch {
   #takeOver(): void {
     const { runner, ownership, log, flush, advance } = this.#host;
     // The owner reads this process's own spool files too: they have to be complete before.
-    flush();
-    if (!ownership.takeOver()) return;
+    if (!flush() || !ownership.takeOver()) return;
     log.info("the journal is this process's now");
     runner.renew();
     advance();

@@ -105,7 +105,7 @@ export class Pipeline {
     const advance = () => this.#advance();
     this.#journalWatch = new JournalWatch({
       ...{ runner, ownership: this.#ownership, log, wall, mono, advance },
-      flush: () => void this.flush(),
+      flush: () => this.flush(),
       logLines: (lines) => this.#logLines(lines),
     });
     const loop = { runner, poster: this.#poster, mono, maySend: () => this.#holdsJournal(), done: advance };

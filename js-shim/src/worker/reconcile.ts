@@ -74,7 +74,7 @@ export async function reconcile(reconciler: Reconciler, settledAfterMs: number):
     { since, until, future: now + SETTLED_AFTER_MS },
     "",
   );
-  const outcome = await reading.go();
+  const outcome = await reading.go().finally(() => reading.close());
   // After a problem the time stays, so that the unread rows are matched later. Rows younger than SETTLED_AFTER_MS may
   // still be missing in the store.
   const matched = Math.min(until, reconciler.wall() - SETTLED_AFTER_MS);

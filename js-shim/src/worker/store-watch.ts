@@ -224,6 +224,7 @@ export class StoreWatch {
     if (!marks || !span || !reconciler) return;
     if (marks.floor !== undefined && marks.floor <= span.since) return this.#finish(marks, span);
     if (!this.#reading || this.#reading.isBroken || this.#reading.outcome.isDone) {
+      await this.#reading?.close();
       const progress = { sessions: 0, bytes: 0 };
       this.#reading = readHistory(reconciler, marks, span, progress);
       this.history = Object.assign(progress, span, { rows: 0, isDone: false, problems: [], skipped: {} });

@@ -156,6 +156,11 @@ impl Exporter {
         }
     }
 
+    /// Number of segments with a cursor.
+    pub fn cursors(&self) -> usize {
+        self.kept.marks.len()
+    }
+
     /// Drops the cursors and call ids of all segments other than these.
     pub fn retain(&mut self, keys: &[String]) {
         self.kept.marks.retain(|mark| keys.contains(&mark.file));
