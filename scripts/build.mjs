@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // Builds the npm package's `dist/`: the WebAssembly module, its glue and the TypeScript shim.
 import { createHash } from "node:crypto";
-import { appendFile, cp, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { delimiter, dirname, join } from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { brotliCompressSync, gzipSync } from "node:zlib";
@@ -12,6 +12,7 @@ import { pickersOf } from "./lib/pickers.mjs";
 import { remapped } from "./lib/remap.mjs";
 import { run, SetupError, say, withProgress } from "./lib/run.mjs";
 import { joinScripts } from "./lib/scripts.mjs";
+import { withoutSections } from "./lib/sections.mjs";
 import { npmDependencies, wasmToolchain, wasmTools } from "./setup.mjs";
 
 const PROJECT = fileURLToPath(new URL("..", import.meta.url));
@@ -44,7 +45,8 @@ async function compileModule() {
   await withProgress("compile the core to WebAssembly", () =>
     run(wasmPack, ["build", "crate", ...kind, ...output, "--", "--locked", ...cargo], { cwd: PROJECT, env }),
   );
-  await cp(join(WASM_OUT, "agentwatch_bg.wasm"), join(NEW, MODULE));
+  const module = await readFile(join(WASM_OUT, "agentwatch_bg.wasm"));
+  await writeFile(join(NEW, MODULE), withoutSections(module, ["name", "producers"]));
   await wrapGlue(join(WASM_OUT, "agentwatch.js"), GLUE);
 }
 
