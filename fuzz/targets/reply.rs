@@ -42,16 +42,10 @@ fuzz_target!(|data: &[u8]| {
         ids.is_none() || !(*is_taken || *knows_ids || *rejected > 0),
         "it says one thing"
     );
-    // Blank texts do not cross.
-    if told().all(|text| !text.trim().is_empty()) {
-        let expected = Reply {
-            answer: Answer {
-                rejected: 0,
-                ..read.answer.clone()
-            },
-            ..read.clone()
-        };
-        assert_eq!(Reply::from_facts(&facts(&read)), expected);
+    // Blank texts do not cross, and numbers cross exactly up to 2^53.
+    let is_exact = *rejected < 1 << 53;
+    if is_exact && told().all(|text| !text.trim().is_empty()) {
+        assert_eq!(Reply::from_facts(&facts(&read)), read);
     }
     // Any facts are a reply.
     if let Ok(Value::Array(list)) = serde_json::from_str(&body) {

@@ -109,7 +109,7 @@ impl Partial {
             Scalar::Number(count) => *count as u64,
             other => other.text().and_then(|text| text.parse().ok()).unwrap_or(0),
         };
-        count(&self.rejected_spans) + count(&self.rejected_data_points)
+        count(&self.rejected_spans).saturating_add(count(&self.rejected_data_points))
     }
 }
 
