@@ -207,7 +207,7 @@ proptest! {
         }
     }
 
-    /// The same with a engine that dies after any event.
+    /// The same with an engine that dies after any event.
     #[test]
     fn a_call_counts_once_though_the_core_dies(calls in session(0), dies_after in 0usize..30) {
         let mut told: Vec<_> = calls.iter().flat_map(Call::told).collect();

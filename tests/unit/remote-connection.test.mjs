@@ -1,17 +1,13 @@
 // The connection of `sync --gateway`: address, credentials, device, WebSocket, protocol, error messages.
 import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { promisify } from "node:util";
 import { openDevice } from "../../dist/commands.js";
 import {
   findAccess,
-  GatewayLink,
   openSocket,
   parseGateway,
   Refusal,
@@ -19,40 +15,7 @@ import {
   troubleOf,
 } from "../../dist/remote.js";
 import { frame, startFakeGateway } from "./fake-gateway.mjs";
-
-const SECRET = "a-token-that-nobody-sees";
-
-/** @type {string} */
-let folder;
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), "agentwatch-remote-"));
-});
-after(() => rm(folder, { recursive: true, force: true }));
-
-/** @param {string} url @param {string} [fingerprint] */
-const addressOf = (url, fingerprint) => parseGateway(url, fingerprint, false);
-
-/** @param {Awaited<ReturnType<typeof startFakeGateway>>} gateway */
-function link(
-  gateway,
-  { token = SECRET, onEvent = () => {}, onClosed = () => {}, fingerprint = undefined } = {},
-) {
-  const device = openDevice(join(folder, "link"));
-  const access = { token, password: undefined };
-  return GatewayLink.open(addressOf(gateway.url, fingerprint), device, access, "1", onEvent, onClosed);
-}
-
-const run = promisify(execFile);
-
-/** A self-signed certificate of another name, and its fingerprint as openssl prints it. */
-async function makeCertificate() {
-  const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
-  const words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=elsewhere"];
-  const made = await run("openssl", [...words, "-keyout", key, "-out", cert]).catch(() => undefined);
-  if (!made) return undefined;
-  const { stdout } = await run("openssl", ["x509", "-noout", "-fingerprint", "-sha256", "-in", cert]);
-  return { key: await readFile(key, "utf8"), cert: await readFile(cert, "utf8"), fingerprint: stdout.trim() };
-}
+import { addressOf, folder, link, makeCertificate, SECRET } from "./remote-setup.mjs";
 
 describe("the address of a gateway", () => {
   for (const [text, host, port] of /** @type {[string, string, number][]} */ ([

@@ -1,55 +1,17 @@
 // `sync --gateway`: reading sessions through a gateway's API, calls of other senders, and the documented commands.
 import assert from "node:assert/strict";
-import { execFile, spawn } from "node:child_process";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
-import { openDevice } from "../../dist/commands.js";
-import { GatewayLink, GatewayPoll, OtherSenders, parseGateway } from "../../dist/remote.js";
+import { GatewayPoll, OtherSenders } from "../../dist/remote.js";
 import { printed } from "../../scripts/lib/commands.mjs";
 import { startFakeGateway } from "./fake-gateway.mjs";
+import { folder, link, makeCertificate, SECRET } from "./remote-setup.mjs";
 import { Receiver } from "./world.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
-
-const SECRET = "a-token-that-nobody-sees";
-
-/** @type {string} */
-let folder;
-before(async () => {
-  folder = await mkdtemp(join(tmpdir(), "agentwatch-remote-"));
-});
-after(() => rm(folder, { recursive: true, force: true }));
-
-/** @param {string} url @param {string} [fingerprint] */
-const addressOf = (url, fingerprint) => parseGateway(url, fingerprint, false);
-
-/** @param {Awaited<ReturnType<typeof startFakeGateway>>} gateway */
-function link(
-  gateway,
-  { token = SECRET, onEvent = () => {}, onClosed = () => {}, fingerprint = undefined } = {},
-) {
-  const device = openDevice(join(folder, "link"));
-  const access = { token, password: undefined };
-  return GatewayLink.open(addressOf(gateway.url, fingerprint), device, access, "1", onEvent, onClosed);
-}
-
-const run = promisify(execFile);
-
-/** A self-signed certificate of another name, and its fingerprint as openssl prints it. */
-async function makeCertificate() {
-  const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
-  const words = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=elsewhere"];
-  const made = await run("openssl", [...words, "-keyout", key, "-out", cert]).catch(() => undefined);
-  if (!made) return undefined;
-  const { stdout } = await run("openssl", ["x509", "-noout", "-fingerprint", "-sha256", "-in", cert]);
-  return { key: await readFile(key, "utf8"), cert: await readFile(cert, "utf8"), fingerprint: stdout.trim() };
-}
 
 describe("following a gateway", () => {
   /** @param {any} session */

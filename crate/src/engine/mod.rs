@@ -93,7 +93,7 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Creates a engine and validates its settings; `seed` must differ between processes.
+    /// Creates an engine and validates its settings; `seed` must differ between processes.
     pub fn new(raw: &RawSettings, seed: u64) -> Self {
         let (settings, problems) = Settings::validate(raw);
         let mut engine = Self {

@@ -176,16 +176,15 @@ impl Journal {
         hand_out: &mut dyn FnMut(&[u8]),
     ) -> Writes {
         let mut list = Vec::new();
-        // An entry is sent after it is on disk, so the entries before a cursor are on disk already.
-        for kind in [Kind::Calls, Kind::Records] {
-            // A snapshot has the cursors. It comes behind the entries that were appended again for it: a cursor that
-            // came before them would acknowledge their only copies.
-            if self.wants_snapshot {
-                break;
-            }
-            let log = self.log(kind);
-            if let Some(frame) = log.moved().map(|cursor| log.frame(cursor)) {
-                append_frame(self.ledger_end(), &frame);
+        // An entry is sent after it is on disk, so the entries before a cursor are on disk already. But a snapshot that is
+        // written behind a failing disk follows entries that are appended again: a cursor ahead of them would acknowledge
+        // their only copies. It comes with the snapshot.
+        if !self.wants_snapshot {
+            for kind in [Kind::Calls, Kind::Records] {
+                let log = self.log(kind);
+                if let Some(frame) = log.moved().map(|cursor| log.frame(cursor)) {
+                    append_frame(self.ledger_end(), &frame);
+                }
             }
         }
         for bytes in self.delta.take() {

@@ -29,7 +29,7 @@ impl Disk {
         self.0.files.borrow_mut()
     }
 
-    /// The host for a engine.
+    /// The host for an engine.
     pub fn host(&self) -> Rc<dyn Host> {
         Rc::new(self.clone())
     }
@@ -54,7 +54,7 @@ impl Disk {
         self.0.changes.get()
     }
 
-    /// Applies the changes of a log without a engine.
+    /// Applies the changes of a log without an engine.
     pub fn apply(&self, writes: Vec<Write>) {
         for Write { file, op } in writes {
             match op {

@@ -1,4 +1,4 @@
-//! A engine whose records are inspected, and events of a session.
+//! An engine whose records are inspected, and events of a session.
 #![allow(dead_code, reason = "each test uses a part of this")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use crate::common::{at, pick, settings};
 
 const START_MS: u64 = 1_795_000_000_000;
 
-/// A engine whose sent records are stored.
+/// An engine whose sent records are stored.
 pub struct Watched {
     pub engine: Engine,
     pub bodies: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// A engine that sends to a receiver that accepts everything.
+    /// An engine that sends to a receiver that accepts everything.
     pub fn new() -> Self {
         let raw = settings(
             r#"{"url": "http://receiver.test", "identityKey": "00112233445566778899aabbccddeeff"}"#,

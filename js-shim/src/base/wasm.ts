@@ -49,10 +49,10 @@ export interface Engine {
 /** What crosses into the module; an empty array stands for what is no scalar or could not be read. */
 export type Fact = string | number | boolean | null | Fact[];
 
-/** Each half of the seed of what a engine draws is below this. */
+/** Each half of the seed of what an engine draws is below this. */
 export const SEEDS = 2 ** 32;
 
-/** A engine with these settings; `drawn` draws a number below what it is given. */
+/** An engine with these settings; `drawn` draws a number below what it is given. */
 export function makeEngine(
   instance: Instance,
   settings: Record<string, unknown>,

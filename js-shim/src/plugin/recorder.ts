@@ -78,7 +78,7 @@ export class Recorder {
   #isScheduled = false;
   /** Writes events to the spool while the package's files are of another version. */
   #spooling: NodeJS.Timeout | undefined;
-  /** A engine that writes spool files for the owner of the folder. */
+  /** An engine that writes spool files for the owner of the folder. */
   #spool: Engine | undefined;
   /** The last problem of the spool that was logged. */
   #spoolProblem = "";

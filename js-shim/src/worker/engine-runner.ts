@@ -12,7 +12,7 @@ const RESTARTS_WITHIN_MS = 60_000;
 
 /** The functions of the pipeline that a runner calls. */
 export interface CoreHost {
-  /** Makes a engine that has read the journal. */
+  /** Makes an engine that has read the journal. */
   make(): Engine;
   /** Puts the events that are not journalled back into the inbox. */
   rewind(): void;

@@ -309,7 +309,7 @@ export class Pipeline {
     // The collector gets the last calls at the same time as AgentWatch.
     if (this.#collector) this.#closeCalls();
     const exported = this.#exports.sendAll(until);
-    // A engine that was replaced meanwhile has open calls again.
+    // An engine that was replaced meanwhile has open calls again.
     for (let restarts = -1; restarts !== this.#runner.restarts; ) {
       restarts = this.#runner.restarts;
       this.#closeCalls();

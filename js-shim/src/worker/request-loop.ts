@@ -99,7 +99,7 @@ export class RequestLoop {
       const { engine } = runner;
       const reply = await poster.make(next, timeoutMs);
       next = undefined;
-      // A engine that was replaced meanwhile did not make this request: the new one sends the batch again, under its guards.
+      // An engine that was replaced meanwhile did not make this request: the new one sends the batch again, under its guards.
       if (engine !== runner.engine) return;
       runner.run((current) => {
         next = answered(current, reply);
