@@ -115,7 +115,7 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     // A click does not wait for the next page.
     await page.click("#filter button");
     await page.waitForURL(/hours=168&.*agent=mailbox/);
-    assert.equal(await page.locator("#by-agent ~ table tbody tr").count(), 1);
+    assert.equal(await page.locator("#by-agent ~ .wide tbody tr").count(), 1);
     await page.click("#rows a >> nth=0");
     await page.waitForURL(/[?&]model=/);
     assert.ok((await page.locator(".left tbody tr").count()) > 0, "a model's page lists its calls");

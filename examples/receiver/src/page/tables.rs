@@ -10,6 +10,9 @@ use crate::store::series::Dimension;
 use crate::store::stats::{MODELS_MAX, ModelStats};
 use std::fmt::Write;
 
+/// Length, in bytes, from which a name has a title.
+const LONG: usize = 40;
+
 /// Display text of a dimension's value.
 pub fn name(value: &str) -> String {
     if value.is_empty() {
@@ -21,8 +24,13 @@ pub fn name(value: &str) -> String {
 
 /// A link to the same page with one dimension set.
 fn link(address: &Address, dimension: Dimension, value: &str) -> String {
+    // The style sheet cuts a name after three lines.
+    let title = match value.len() > LONG {
+        true => format!(r#" title="{}""#, escape(value)),
+        false => String::new(),
+    };
     format!(
-        r#"<a href="{}">{}</a>"#,
+        r#"<a href="{}"{title}>{}</a>"#,
         escape(&address.with(dimension, Some(value)).query()),
         name(value)
     )
@@ -174,7 +182,7 @@ fn breakdown(address: &Address, breakdown: &Breakdown) -> String {
     }
     let id = dimension.name();
     format!(
-        r#"<section class="card" aria-labelledby="by-{id}"><h2 id="by-{id}">{title}</h2><table><thead><tr><th scope=col>{head}<th scope=col>Requests<th scope=col>Tokens<th scope=col>Cost<tbody>{rows}</table></section>"#,
+        r#"<section class="card" aria-labelledby="by-{id}"><h2 id="by-{id}">{title}</h2><div class="wide" tabindex="0" role="group" aria-labelledby="by-{id}"><table><thead><tr><th scope=col>{head}<th scope=col>Requests<th scope=col>Tokens<th scope=col>Cost<tbody>{rows}</table></div></section>"#,
         head = label(dimension),
     )
 }
