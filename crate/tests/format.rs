@@ -9,7 +9,8 @@ use std::path::Path;
 use agentwatch_openclaw::journal::format_v1::sums::{self, Histogram, Mark, Series, State};
 use agentwatch_openclaw::journal::format_v1::{
     self as v1, Bill, Call, Cost, CostSource, Counted, Cursor, Frame, Latency, LatencySource, Log,
-    MatchRecord, Observation, Outcome, Outlet, Part, Position, Record, SessionFacts, Tier, Usage,
+    MatchRecord, More, Observation, Outcome, Outlet, Part, Position, Record, SessionFacts, Tier,
+    Usage,
 };
 use agentwatch_openclaw::journal::{self, Reader};
 
@@ -195,7 +196,36 @@ fn frames() -> Vec<Frame<'static>> {
         };
         all.push(Frame::Cursor(Outlet::AgentWatch, log, cursor));
     }
+    for (bill, more) in [
+        (Some(bill(Tier::Flex)), more()),
+        (None, more()),
+        (None, more_of_channel()),
+    ] {
+        all.push(Frame::SeenMore(
+            ID,
+            observation(2, Outcome::Failed),
+            bill,
+            more,
+        ));
+    }
     all
+}
+
+fn more() -> More<'static> {
+    More {
+        channel: Some("telegram"),
+        job: Some("nightly"),
+        skill: Some("weather"),
+        tool: Some("exec"),
+        prompt: Some([18_887, 81_729, 94, u64::MAX]),
+    }
+}
+
+fn more_of_channel() -> More<'static> {
+    More {
+        channel: Some("telegram"),
+        ..More::default()
+    }
 }
 
 /// The number of a frame's kind. The golden file contains all kinds.
@@ -216,9 +246,10 @@ fn kind(frame: &Frame) -> u8 {
         Frame::Passed(_) => 12,
         Frame::SeenWith(..) => 13,
         Frame::Cursor(..) => 14,
+        Frame::SeenMore(..) => 15,
     }
 }
-const KINDS: u8 = 15;
+const KINDS: u8 = 16;
 
 const SOURCES: [CostSource; 6] = [
     CostSource::Provider,
@@ -356,13 +387,19 @@ fn facts_have_the_bytes_of_version_1() {
 #[test]
 fn calls_have_the_bytes_of_version_1() {
     let calls = calls();
-    assert_golden(
-        "format-v1-calls.awj",
-        calls
-            .iter()
-            .map(|call| postcard::to_allocvec(call).unwrap()),
-        |payload| Some(v1::call_bytes(&v1::call(payload)?)),
-    );
+    let first = postcard::to_allocvec(&calls[0]).unwrap();
+    let more =
+        [more(), more_of_channel()].map(|more| postcard::to_extend(&more, first.clone()).unwrap());
+    // Version 0.1.0 reads an entry up to what it knows.
+    for entry in &more {
+        assert_eq!(postcard::from_bytes::<Call>(entry), Ok(calls[0].clone()));
+    }
+    let plain = calls
+        .iter()
+        .map(|call| postcard::to_allocvec(call).unwrap());
+    assert_golden("format-v1-calls.awj", plain.chain(more), |payload| {
+        Some(v1::call_bytes(&v1::call(payload)?))
+    });
     let bytes = v1::call_bytes(&v1::call(&postcard::to_allocvec(&calls[0]).unwrap()).unwrap());
     assert_eq!(v1::call_id(&bytes).unwrap().0, ID);
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use agentwatch_openclaw::activity::records::{Meta, Record, SpanRecord, Status, TraceRecord};
 use agentwatch_openclaw::delivery::otlp::{Exporter, Resource};
 use agentwatch_openclaw::domain::call::{
-    CallId, Cost, CostSource, IdMint, Latency, LatencySource, ModelCall, Outcome, Usage,
+    CallId, Cost, CostSource, IdMint, Latency, LatencySource, ModelCall, Origin, Outcome, Usage,
 };
 use agentwatch_openclaw::journal::{self, format_v1};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -28,6 +28,8 @@ fn call(id: CallId, model: &str, usage: Option<Usage>, usd: f64) -> ModelCall {
         session_key: None,
         run_id: None,
         trigger: None,
+        origin: Origin::default(),
+        prompt: None,
         usage,
         cost: Cost {
             usd,

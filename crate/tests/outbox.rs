@@ -13,7 +13,9 @@ use std::collections::HashSet;
 
 use agentwatch_openclaw::delivery::calls::{Calls, Request};
 use agentwatch_openclaw::delivery::reply::Reply;
-use agentwatch_openclaw::domain::call::{Cost, CostSource, IdMint, ModelCall, Outcome, Usage};
+use agentwatch_openclaw::domain::call::{
+    Cost, CostSource, IdMint, ModelCall, Origin, Outcome, Usage,
+};
 use agentwatch_openclaw::domain::time::Now;
 use agentwatch_openclaw::engine::settings::{RawSettings, Settings};
 use agentwatch_openclaw::journal::log::Entry;
@@ -64,6 +66,8 @@ impl Run {
             session_key: None,
             run_id: None,
             trigger: None,
+            origin: Origin::default(),
+            prompt: None,
             usage: Some(Usage {
                 input: n,
                 ..Usage::default()

@@ -202,7 +202,7 @@ fn typed_hooks_are_derived_from_the_sources() {
     assert_eq!(hooks("every"), names(every));
     let newer = ["model_call_started", "model_call_ended", "cron_changed"];
     assert_eq!(hooks("newer"), names(newer));
-    assert_eq!(hooks("older"), names(["llm_output"]));
+    assert_eq!(hooks("older"), names(["llm_input", "llm_output"]));
     assert_eq!(hooks("none"), names([]));
 }
 
@@ -214,6 +214,7 @@ fn diagnostics_are_derived_from_the_sources() {
         "model.usage",
         "run.started",
         "run.completed",
+        "skill.used",
         "session.state",
         "message.delivery.started",
         "message.delivery.completed",

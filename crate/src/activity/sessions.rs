@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 
 use indexmap::IndexMap;
 
-use crate::domain::call::{Latency, LatencySource, Usage};
+use crate::domain::call::{Latency, LatencySource, Origin, Usage};
+use crate::domain::identity;
+use crate::domain::observation::Observation;
 use crate::journal::Frame;
 use crate::matching::Settled;
 use crate::sources::{Aggregate, ModelTotal, SessionFacts};
@@ -53,6 +55,10 @@ struct Session {
     agent: Option<String>,
     run_id: Option<String>,
     trigger: Option<String>,
+    /// Of the present run; `tool` is the last one that began.
+    origin: Origin,
+    /// When that tool began, in ms since 1970.
+    tool_ms: u64,
     models: Vec<(String, Counted)>,
     /// Calls that were not compared with a total yet: end in ms since 1970, and tokens.
     uncompared: VecDeque<(u64, u64)>,
@@ -95,12 +101,72 @@ impl Sessions {
     pub fn learn(&mut self, facts: SessionFacts) {
         let session = self.use_session(&facts.session_key);
         session.agent = facts.agent.or(session.agent.take());
+        let is_same_run = facts.run_id.is_some() && facts.run_id == session.run_id;
+        let is_other_run = facts.begins_run && !is_same_run;
         if facts.run_id.is_some() || facts.ended {
             session.run_id = facts.run_id;
+        }
+        let told = facts.origin;
+        if is_other_run || facts.ended {
+            let job = session.origin.job.take();
+            session.origin = Origin {
+                // A job's message may come before the run that it begins, and the job wakes no user's run.
+                job: job.filter(|_| facts.trigger.as_deref() != Some("user") && !facts.ended),
+                tool: session.origin.tool.take().filter(|_| !facts.ended),
+                ..Origin::default()
+            };
         }
         if facts.trigger.is_some() || facts.ended {
             session.trigger = facts.trigger;
         }
+        let known = &mut session.origin;
+        for (known, told) in [
+            (&mut known.channel, told.channel),
+            (&mut known.job, told.job),
+            (&mut known.skill, told.skill),
+        ] {
+            *known = told.or(known.take());
+        }
+    }
+
+    /// A turn began: with the message of this cron job, or of a person.
+    pub fn begin_turn(&mut self, key: &str, job: Option<String>) {
+        let session = self.use_session(key);
+        session.origin.job = job;
+        session.origin.tool = None;
+    }
+
+    /// A message of this channel reached a session.
+    pub fn received(&mut self, key: &str, channel: Option<String>) {
+        if channel.is_some() {
+            self.use_session(key).origin.channel = channel;
+        }
+    }
+
+    /// A tool began in a session.
+    pub fn tool_began(&mut self, key: &str, tool: &str, at_ms: u64) {
+        let session = self.use_session(key);
+        session.origin.tool = Some(identity::name(tool));
+        session.tool_ms = at_ms;
+    }
+
+    /// Fills in what the session knows of a call that a live surface reports now. A stored row may be of an earlier run.
+    pub fn attribute(&self, call: &mut Observation) {
+        let key = call.session_key.as_deref();
+        let Some(session) = key.and_then(|key| self.map.get(key)) else {
+            return;
+        };
+        let is_of_run = call.run_id.is_some() && call.run_id == session.run_id;
+        if call.surface.is_stored() && !is_of_run {
+            return;
+        }
+        let (own, known) = (&mut call.origin, &session.origin);
+        own.fill(known);
+        call.trigger = call.trigger.take().or(session.trigger.clone());
+        let began_ms = call.started_ms.unwrap_or(call.ended_ms);
+        // A report may come after the next tool began.
+        let tool = known.tool.as_ref().filter(|_| session.tool_ms <= began_ms);
+        own.tool = own.tool.take().or_else(|| tool.cloned());
     }
 
     /// Fills in the attributes that the call's surfaces did not report.
@@ -111,6 +177,9 @@ impl Sessions {
             call.run_id = call.run_id.take().or(session.run_id.clone());
             // The call's trigger comes from the session's key and wins: a gateway reports `user` for a subagent's run.
             call.trigger = call.trigger.take().or(session.trigger.clone());
+            if !call.stored {
+                call.origin.fill(&session.origin);
+            }
         }
     }
 

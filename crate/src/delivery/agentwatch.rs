@@ -7,6 +7,7 @@ use crate::domain::call::{CostSource, LatencySource, ModelCall, Outcome, Usage};
 use crate::domain::identity;
 use crate::domain::time::iso;
 use crate::engine::settings::{ModelName, Naming};
+use crate::spending::prompt_bill::PromptStats;
 
 /// Age in ms from which a stock AgentWatch gets calls of the session store in `costs` only, since it stamps usage with
 /// the time of arrival.
@@ -40,6 +41,16 @@ pub struct Details<'a> {
     run_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trigger: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skill: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prompt_stats: Option<PromptChars>,
     outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttfb_ms: Option<f64>,
@@ -49,6 +60,27 @@ pub struct Details<'a> {
     request_id: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_model: Option<&'a str>,
+}
+
+/// Characters of the parts of a prompt, as the gateway counted them.
+#[derive(Debug, Clone, Serialize)]
+struct PromptChars {
+    system_prompt: u64,
+    tool_definitions: u64,
+    messages: u64,
+    other: u64,
+}
+
+impl From<PromptStats> for PromptChars {
+    fn from(PromptStats { chars }: PromptStats) -> Self {
+        let [system_prompt, tool_definitions, messages, other] = chars;
+        Self {
+            system_prompt,
+            tool_definitions,
+            messages,
+            other,
+        }
+    }
 }
 
 /// A record of `/api/v1/ingest/model_usage`. Tokens, USD, ms.
@@ -170,6 +202,11 @@ fn details<'a>(call: &'a ModelCall, naming: &'a Naming, usage: &Usage) -> Detail
         session_key: call.session_key.as_deref(),
         run_id: call.run_id.as_deref(),
         trigger: call.trigger.as_deref(),
+        channel: call.origin.channel.as_deref(),
+        job: call.origin.job.as_deref(),
+        skill: call.origin.skill.as_deref(),
+        tool: call.origin.tool.as_deref(),
+        prompt_stats: call.prompt.map(PromptChars::from),
         outcome: call.outcome,
         ttfb_ms: call.ttfb_ms,
         ttft_ms: call.ttft_ms,

@@ -3,6 +3,8 @@
 use serde::Serialize;
 
 use crate::domain::identity;
+use crate::spending::prompt_bill::PromptStats;
+use crate::spending::who::Who;
 
 /// Tokens of one call. `input` excludes cached tokens, as in OpenClaw.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -152,6 +154,42 @@ impl IdMint {
     }
 }
 
+/// What a call was made for, besides its agent, session and trigger. After [`Event::hash_identities`] in the form in
+/// which it may leave; see [`crate::spending::who`].
+///
+/// [`Event::hash_identities`]: crate::sources::Event::hash_identities
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The channel's name, such as `telegram`.
+    pub channel: Option<String>,
+    /// The cron job's id.
+    pub job: Option<String>,
+    /// The skill in use.
+    pub skill: Option<String>,
+    /// The tool that ran before the call, in the same turn.
+    pub tool: Option<String>,
+}
+
+impl Origin {
+    /// Takes channel, job and skill of its run where they are unknown here.
+    pub(crate) fn fill(&mut self, run: &Self) {
+        for (own, known) in [
+            (&mut self.channel, &run.channel),
+            (&mut self.job, &run.job),
+            (&mut self.skill, &run.skill),
+        ] {
+            if own.is_none() {
+                own.clone_from(known);
+            }
+        }
+    }
+
+    /// Whether nothing is known.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// One final call, as receivers get it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelCall {
@@ -171,6 +209,10 @@ pub struct ModelCall {
     pub run_id: Option<String>,
     /// `user`, `cron`, `heartbeat`, `subagent`.
     pub trigger: Option<String>,
+    /// Channel, cron job, skill and tool.
+    pub origin: Origin,
+    /// Characters of the parts of its prompt; from 2026.7.
+    pub prompt: Option<PromptStats>,
     /// Tokens; `None` where none were reported.
     pub usage: Option<Usage>,
     /// Its cost.
@@ -192,6 +234,25 @@ pub struct ModelCall {
 }
 
 impl ModelCall {
+    /// Its whole attribution.
+    pub fn who(&self) -> Who {
+        let Origin {
+            channel,
+            job,
+            skill,
+            tool,
+        } = self.origin.clone();
+        Who {
+            agent: self.agent.clone(),
+            channel,
+            trigger: self.trigger.clone(),
+            job,
+            session: self.session_key.clone(),
+            skill,
+            tool,
+        }
+    }
+
     /// Whether receivers count it as a request: it has usage, or it succeeded.
     pub fn is_request(&self) -> bool {
         self.usage.is_some() || self.outcome == Outcome::Completed

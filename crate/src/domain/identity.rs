@@ -107,14 +107,6 @@ fn is_usual(c: char) -> bool {
     c.is_ascii_alphanumeric() || "-_./:@+ #".contains(c)
 }
 
-/// What started a session's runs, derived from its key.
-pub fn trigger_of(session_key: &str) -> Option<String> {
-    ["cron", "subagent", "heartbeat"]
-        .into_iter()
-        .find(|word| session_key.split(':').any(|part| part == *word))
-        .map(str::to_owned)
-}
-
 /// A word of a small vocabulary of OpenClaw's, such as a trigger; `None` for other texts.
 pub fn word(text: &str) -> Option<String> {
     let fits = (1..=32).contains(&text.len())

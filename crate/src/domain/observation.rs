@@ -1,8 +1,9 @@
 //! One surface's report of one call.
 
-use crate::domain::call::{CostSource, Outcome, Usage};
+use crate::domain::call::{CostSource, Origin, Outcome, Usage};
 use crate::domain::surface::Surface;
 use crate::domain::usage::Bill;
+use crate::spending::prompt_bill::PromptStats;
 
 /// One surface's report of one call. Times in ms since 1970, durations in ms, cost in USD.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,8 +20,12 @@ pub struct Observation {
     pub run_id: Option<String>,
     /// The trace's span; unique per call.
     pub span_id: Option<String>,
-    /// What started the run, derived from the session's key.
+    /// What started the run.
     pub trigger: Option<String>,
+    /// Channel, cron job, skill and tool.
+    pub origin: Origin,
+    /// Characters of the parts of its prompt.
+    pub prompt: Option<PromptStats>,
     /// The agent's id.
     pub agent: Option<String>,
     /// The provider's id of the answer. Some servers repeat ids.

@@ -35,6 +35,8 @@ impl Engine {
             session_key: settled.session_key,
             run_id: settled.run_id,
             trigger: settled.trigger.as_deref().and_then(identity::word),
+            origin: settled.origin,
+            prompt: settled.prompt,
             usage: settled.usage,
             cost: priced.cost,
             latency: settled.latency,

@@ -4,6 +4,7 @@ use super::Engine;
 use crate::activity::records::Record;
 use crate::domain::time::Now;
 use crate::sources::{Conversation, Direction, Message};
+use crate::spending::who;
 
 impl Engine {
     pub(super) fn message(&mut self, message: &Message, now: Now) {
@@ -14,6 +15,8 @@ impl Engine {
         let session = message.session_key.as_deref();
         if message.direction == Direction::Received {
             if let Some(session) = session {
+                let channel = who::channel(&message.channel);
+                self.sessions.received(session, channel);
                 self.turns
                     .begin(session, Some(&message.channel), None, now.wall_ms, now);
             }

@@ -168,6 +168,10 @@ impl Engine {
         match event {
             Event::Call(observation) => self.take_call(*observation, now),
             Event::Session(facts) => self.session(facts, now),
+            Event::Attributes(facts) => {
+                self.tell_owner(|| Frame::Facts(Box::new(facts.clone())));
+                self.sessions.learn(facts);
+            }
             Event::Aggregate(aggregate) => self.defer(Deferred::Compare(aggregate), now),
             Event::SessionComplete(totals) => {
                 for total in &totals.models {
@@ -178,8 +182,13 @@ impl Engine {
             }
             Event::DiagnosticsDropped(count) => self.diagnostics_dropped(count, now),
             Event::Conversation(conversation) => self.conversation(&conversation, now),
-            Event::TurnBegan { session_key, agent } => {
+            Event::TurnBegan {
+                session_key,
+                agent,
+                job,
+            } => {
                 let agent = agent.as_deref();
+                self.sessions.begin_turn(&session_key, job);
                 self.turns
                     .begin(&session_key, None, agent, now.wall_ms, now);
             }
@@ -193,7 +202,13 @@ impl Engine {
                     .command_trace(&self.settings, &command.name, meta, now);
                 self.report(&Record::Trace(Box::new(trace)), now);
             }
-            Event::Tool(tool) => self.turns.tool(&tool, now),
+            Event::Tool(tool) => {
+                if tool.end.is_none() {
+                    let key = &tool.session_key;
+                    self.sessions.tool_began(key, &tool.name, now.wall_ms);
+                }
+                self.turns.tool(&tool, now);
+            }
             Event::Progress(progress) => self.turns.progress(&progress, now),
             Event::SessionEvent(session_event) => {
                 let record = self
@@ -218,6 +233,10 @@ impl Engine {
             return;
         }
         observation.call_key = observation.call_key.or_else(|| key_of_call(&observation));
+        // Another process knows its runs itself.
+        if !observation.elsewhere {
+            self.sessions.attribute(&mut observation);
+        }
         let ended_turn = observation
             .session_key
             .clone()

@@ -86,7 +86,7 @@ impl Engine {
 
     fn restore(&mut self, frame: Frame, now: Now) {
         match frame {
-            Frame::Seen(id, observation) => {
+            Frame::Seen(id, observation) | Frame::SeenMore(id, observation) => {
                 self.prices.want_all(&observation);
                 self.matcher.restore(id, *observation, now);
             }

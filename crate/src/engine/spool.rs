@@ -263,7 +263,7 @@ impl Engine {
         self.journal.begin_together();
         for frame in frames {
             let seen = match frame {
-                Frame::Seen(_, observation) => *observation,
+                Frame::Seen(_, observation) | Frame::SeenMore(_, observation) => *observation,
                 Frame::SeenWith(_, observation, bill) => observation.with_bill(bill),
                 Frame::Facts(facts) => {
                     self.sessions.learn(*facts);

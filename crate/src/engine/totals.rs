@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::activity::sessions::Missing;
-use crate::domain::call::{Cost, CostSource, Outcome};
+use crate::domain::call::{Cost, CostSource, Origin, Outcome};
 use crate::domain::time::Now;
 use crate::engine::log::Level;
 use crate::matching::{HOLD_BACK_MS, Settled};
@@ -84,6 +84,8 @@ impl Engine {
             session_key: Some(totals.key.clone()),
             run_id: None,
             trigger: None,
+            origin: Origin::default(),
+            prompt: None,
             usage: Some(missing.usage).filter(|usage| !usage.is_zero()),
             cost: Cost {
                 usd: missing.cost_usd.unwrap_or(0.0),

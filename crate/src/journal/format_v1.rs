@@ -10,7 +10,8 @@ mod convert;
 mod cursors;
 pub mod sums;
 
-pub use self::convert::{call, call_bytes, call_id, frame, frame_bytes, record, record_bytes};
+pub use self::calls::{call, call_bytes, call_id};
+pub use self::convert::{frame, frame_bytes, record, record_bytes};
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,28 @@ pub enum Frame<'a> {
     ),
     /// An outlet's cursor in a log. Version 0.1.0 skips it as unreadable.
     Cursor(Outlet, Log, Cursor),
+    /// `Seen` with a bill, if there is one, and further fields. Version 0.1.0 skips it as unreadable.
+    SeenMore(
+        u128,
+        #[serde(borrow)] Observation<'a>,
+        #[serde(borrow)] Option<Bill<'a>>,
+        #[serde(borrow)] More<'a>,
+    ),
+}
+
+/// Further fields of an observation, or of a finished call.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct More<'a> {
+    /// The channel's name.
+    pub channel: Option<&'a str>,
+    /// The cron job's id.
+    pub job: Option<&'a str>,
+    /// The skill in use.
+    pub skill: Option<&'a str>,
+    /// The tool that ran before.
+    pub tool: Option<&'a str>,
+    /// Characters of the prompt: system prompt, tool definitions, messages, other.
+    pub prompt: Option<[u64; 4]>,
 }
 
 /// A log of segments.
@@ -291,7 +314,8 @@ pub struct SessionFacts<'a> {
     pub ends_run: bool,
 }
 
-/// A finished call: an entry of the log of calls.
+/// A finished call: an entry of the log of calls. If the entry goes on, [`More`] follows, which version 0.1.0 does not
+/// read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call<'a> {
     /// The call's id.

@@ -66,13 +66,18 @@ pub enum Frame {
     Passed(String),
     /// `Seen` with a bill: items and conditions other than tokens at the standard price.
     SeenWith(CallId, Box<Observation>, Box<Bill>),
+    /// `Seen` with the further fields that are journalled apart: bill, origin and prompt.
+    SeenMore(CallId, Box<Observation>),
     /// AgentWatch's cursor in a log. The last frame of a log is valid.
     Cursor(Kind, Cursor),
 }
 
 impl Frame {
-    /// The frame of an observation: `SeenWith` where it has a bill.
+    /// The frame of an observation: the oldest kind that has all its fields.
     pub fn seen(id: CallId, mut observation: Box<Observation>) -> Self {
+        if !observation.origin.is_empty() || observation.prompt.is_some() {
+            return Self::SeenMore(id, observation);
+        }
         match observation.bill.take() {
             Some(bill) => Self::SeenWith(id, observation, bill),
             None => Self::Seen(id, observation),

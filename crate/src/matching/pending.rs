@@ -1,9 +1,12 @@
 //! Pending calls, and how the observations of one call are merged.
 
-use crate::domain::call::{CallId, Cost, CostSource, Latency, LatencySource, Outcome, Usage};
+use crate::domain::call::{
+    CallId, Cost, CostSource, Latency, LatencySource, Origin, Outcome, Usage,
+};
 use crate::domain::observation::Observation;
 use crate::domain::surface::{Awaited, Row, SURFACES, Surface};
 use crate::domain::usage::Bill;
+use crate::spending::prompt_bill::PromptStats;
 
 /// A final call, before it is priced and formatted.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +27,10 @@ pub struct Settled {
     pub run_id: Option<String>,
     /// What started the run.
     pub trigger: Option<String>,
+    /// Channel, cron job, skill and tool.
+    pub origin: Origin,
+    /// Characters of the parts of its prompt.
+    pub prompt: Option<PromptStats>,
     /// Tokens; `None` where none were reported.
     pub usage: Option<Usage>,
     /// Its cost.
@@ -233,6 +240,13 @@ impl PendingCall {
             session_key: self.first(by_name, |o| o.session_key.as_ref()).cloned(),
             run_id: self.first(by_name, |o| o.run_id.as_ref()).cloned(),
             trigger: self.first(by_name, |o| o.trigger.as_ref()).cloned(),
+            origin: Origin {
+                channel: self.first(by_name, |o| o.origin.channel.as_ref()).cloned(),
+                job: self.first(by_name, |o| o.origin.job.as_ref()).cloned(),
+                skill: self.first(by_name, |o| o.origin.skill.as_ref()).cloned(),
+                tool: self.first(by_name, |o| o.origin.tool.as_ref()).cloned(),
+            },
+            prompt: self.first(by_name, |o| o.prompt.as_ref()).copied(),
             usage,
             bill: self
                 .first(by_usage, |o| o.bill.as_ref().filter(|_| has_parts(o)))

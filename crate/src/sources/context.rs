@@ -1,6 +1,7 @@
 //! Events about sessions, runs and the gateway, and totals for comparison.
 
 use super::{Aggregate, Event, Reject, SessionFacts, Source, agent_of};
+use crate::domain::call::Origin;
 use crate::domain::usage::{self, Used};
 use crate::sources::facts::{Gateways, Mechanism, Scalar, SourceTable, facts};
 
@@ -19,6 +20,28 @@ facts! {
         session_key: "event.sessionKey",
         run_id: "event.runId",
         trigger: "event.trigger",
+        channel: "event.channel",
+    }
+}
+
+facts! {
+    /// Facts of `llm_input` on 2026.3.13, which has no `run.started`.
+    InputFacts = Hook "llm_input" {
+        session_key: "ctx.sessionKey",
+        agent: "ctx.agentId",
+        trigger: "ctx.trigger",
+        channel: "ctx.messageProvider",
+        channel_id: "ctx.channelId",
+    }
+}
+
+facts! {
+    /// Facts of `skill.used`: a command began the run, or the model read the skill's file.
+    SkillFacts = Diagnostic "skill.used" {
+        session_key: "event.sessionKey",
+        agent: "event.agentId",
+        run_id: "event.runId",
+        skill: "event.skillName",
     }
 }
 
@@ -59,6 +82,9 @@ const LLM_OUTPUT: SourceTable = AggregateFacts::TABLE
     .by(Mechanism::Hook)
     .on(Gateways::Older);
 const QUEUE_DROPPED: SourceTable = QueueDroppedFacts::TABLE;
+/// 2026.3.13 only: newer gateways withhold the hook without a grant, and have `run.started`.
+const LLM_INPUT: SourceTable = InputFacts::TABLE.on(Gateways::Older);
+const SKILL_USED: SourceTable = SkillFacts::TABLE;
 
 pub(crate) const SOURCES: &[Source] = &[
     Source::new(SESSION_START, |facts, table, _| {
@@ -82,6 +108,12 @@ pub(crate) const SOURCES: &[Source] = &[
     Source::new(QUEUE_DROPPED, |facts, _, _| {
         Ok(dropped(QueueDroppedFacts::new(facts)))
     }),
+    Source::new(LLM_INPUT, |facts, table, _| {
+        input(InputFacts::new(facts), table)
+    }),
+    Source::new(SKILL_USED, |facts, table, _| {
+        skill(SkillFacts::new(facts), table)
+    }),
     Source::new(GATEWAY_START, |_, _, _| Ok(Event::GatewayStarted)),
     Source::new(GATEWAY_STOP, |_, _, _| Ok(Event::GatewayStopping)),
 ];
@@ -94,15 +126,13 @@ fn session(facts: LifecycleFacts, table: SourceTable) -> Result<Event, Reject> {
             .owned()
             .or_else(|| agent_of(Some(&session_key))),
         session_key,
-        run_id: None,
-        trigger: None,
         ended: table.source == SESSION_END.source,
         what: Some(match table.source == SESSION_END.source {
             true => "Session ended",
             false => "Session started",
         }),
         reason: facts.reason().owned(),
-        ends_run: false,
+        ..SessionFacts::default()
     }))
 }
 
@@ -114,10 +144,41 @@ fn run(facts: RunFacts, table: SourceTable) -> Result<Event, Reject> {
         session_key,
         run_id: facts.run_id().owned(),
         trigger: facts.trigger().owned(),
-        ended: false,
-        what: None,
-        reason: None,
+        origin: Origin {
+            channel: facts.channel().owned(),
+            ..Origin::default()
+        },
+        begins_run: table.source == RUN_STARTED.source,
         ends_run: table.source == RUN_COMPLETED.source,
+        ..SessionFacts::default()
+    }))
+}
+
+fn input(facts: InputFacts, table: SourceTable) -> Result<Event, Reject> {
+    Ok(Event::Attributes(SessionFacts {
+        session_key: required(facts.session_key(), table)?,
+        agent: facts.agent().owned(),
+        trigger: facts.trigger().owned(),
+        origin: Origin {
+            channel: facts.channel().owned(),
+            ..Origin::default()
+        },
+        channel_id: facts.channel_id().owned(),
+        begins_run: true,
+        ..SessionFacts::default()
+    }))
+}
+
+fn skill(facts: SkillFacts, table: SourceTable) -> Result<Event, Reject> {
+    Ok(Event::Attributes(SessionFacts {
+        session_key: required(facts.session_key(), table)?,
+        agent: facts.agent().owned(),
+        run_id: facts.run_id().owned(),
+        origin: Origin {
+            skill: facts.skill().owned(),
+            ..Origin::default()
+        },
+        ..SessionFacts::default()
     }))
 }
 

@@ -2,11 +2,12 @@
 //! 2026.7.1, with cost from 2026.8.2.
 
 use super::{Event, Reject, Source, agent_of, duration};
-use crate::domain::call::Outcome;
+use crate::domain::call::{Origin, Outcome};
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::domain::usage::Used;
 use crate::sources::facts::{Scalar, SourceTable, facts};
+use crate::spending::prompt_bill::PromptStats;
 
 facts! {
     /// Facts of `model.call.completed` and `model.call.error`.
@@ -22,6 +23,10 @@ facts! {
         ts: "event.ts",
         unit: "event.observationUnit",
         failure_kind: "event.failureKind",
+        system_chars: "event.promptStats.systemPromptChars",
+        tool_chars: "event.promptStats.toolDefinitionsChars",
+        message_chars: "event.promptStats.inputMessagesChars",
+        prompt_chars: "event.promptStats.totalChars",
     }
 }
 
@@ -55,6 +60,12 @@ fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rejec
     let session_key = facts.session_key().owned();
     let duration_ms = duration(facts.duration());
     let ended_ms = event_time(facts.ts(), at_ms);
+    let prompt = [
+        facts.system_chars(),
+        facts.tool_chars(),
+        facts.message_chars(),
+        facts.prompt_chars(),
+    ];
     Ok(Event::Call(Box::new(Observation {
         surface: Surface::Diagnostic,
         agent: agent_of(session_key.as_deref()),
@@ -63,6 +74,8 @@ fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rejec
         session_key,
         run_id: facts.run_id().owned(),
         trigger: None,
+        origin: Origin::default(),
+        prompt: PromptStats::of(prompt.map(Scalar::number)),
         span_id: facts.span_id().owned(),
         response_id: None,
         usage,

@@ -50,6 +50,14 @@ impl Scalar {
         }
     }
 
+    /// The number, whatever it is.
+    pub fn number(&self) -> Option<f64> {
+        match self {
+            Scalar::Number(number) => Some(*number),
+            _ => None,
+        }
+    }
+
     /// The boolean, if this is one.
     pub fn flag(&self) -> Option<bool> {
         match self {

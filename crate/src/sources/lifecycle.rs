@@ -148,6 +148,7 @@ facts! {
     UserTurnFacts = Hook "before_message_write" where "event.message.role" is "user" {
         session_key: "ctx.sessionKey",
         agent: "ctx.agentId",
+        job: "event.message.provenance.jobId",
     }
 }
 
@@ -327,6 +328,7 @@ fn user_turn(facts: UserTurnFacts) -> Event {
                 .owned()
                 .or_else(|| agent_of(Some(&session_key))),
             session_key,
+            job: facts.job().owned(),
         },
         None => Event::Ignored("no_session"),
     }

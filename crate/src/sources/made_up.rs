@@ -1,7 +1,7 @@
 //! Two made-up surfaces for tests. This file and their rows are all that they need.
 
 use super::{Event, Reject, Source};
-use crate::domain::call::{Outcome, Usage};
+use crate::domain::call::{Origin, Outcome, Usage};
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::domain::usage::count_of;
@@ -47,6 +47,8 @@ fn read(facts: CallFacts, surface: Surface, at_ms: u64) -> Result<Event, Reject>
         session_key: None,
         run_id: None,
         trigger: None,
+        origin: Origin::default(),
+        prompt: None,
         span_id: None,
         agent: None,
         response_id: None,

@@ -2,7 +2,7 @@
 //! the only one with the answer's id.
 
 use super::{Event, Reject, Source, agent_of};
-use crate::domain::call::Outcome;
+use crate::domain::call::{Origin, Outcome};
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::domain::usage::Used;
@@ -59,6 +59,8 @@ fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         session_key,
         run_id: None,
         trigger: None,
+        origin: Origin::default(),
+        prompt: None,
         span_id: None,
         response_id: facts.response_id().owned(),
         usage,

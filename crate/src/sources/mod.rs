@@ -30,10 +30,11 @@ pub use self::progress::{Progress, Step};
 pub(crate) use self::registry::Source;
 pub use self::registry::{SOURCES, read};
 
-use crate::domain::call::{Outcome, Usage};
-use crate::domain::identity::{Identities, trigger_of};
+use crate::domain::call::{Origin, Outcome, Usage};
+use crate::domain::identity::Identities;
 use crate::domain::observation::Observation;
 use crate::sources::facts::Scalar;
+use crate::spending::who::{Told, Who, job_id};
 
 /// A run's or a session's attributes, which later calls of that session inherit.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -46,6 +47,12 @@ pub struct SessionFacts {
     pub trigger: Option<String>,
     /// The agent's id.
     pub agent: Option<String>,
+    /// Channel, cron job, skill and tool.
+    pub origin: Origin,
+    /// `ctx.channelId`, which may be a conversation; `None` after [`Event::hash_identities`].
+    pub channel_id: Option<String>,
+    /// Whether a run begins with this. It inherits nothing of the run before.
+    pub begins_run: bool,
     /// Whether the session ended with this.
     pub ended: bool,
     /// Text for the log; `None` where nothing is logged.
@@ -123,8 +130,10 @@ pub enum Event {
     Call(Box<Observation>),
     /// A call began. Nothing else is known yet.
     CallStarted,
-    /// Attributes of a session or a run.
+    /// A session began or ended, or a run did.
     Session(SessionFacts),
+    /// Attributes of a session or a run, which later calls inherit. Nothing else follows from them.
+    Attributes(SessionFacts),
     /// A run's total, to compare with.
     Aggregate(Aggregate),
     /// The gateway's diagnostic queue overflowed and dropped this many events.
@@ -135,6 +144,8 @@ pub enum Event {
         session_key: String,
         /// The agent's id.
         agent: Option<String>,
+        /// The id of the cron job that wrote the message.
+        job: Option<String>,
     },
     /// A message was received or sent.
     Message(Box<Message>),
@@ -174,16 +185,30 @@ impl Event {
         };
         match self {
             Event::Call(call) => {
-                call.trigger = call.session_key.as_deref().and_then(trigger_of);
-                call.session_key.iter_mut().for_each(key);
+                let told = (&mut call.agent, &mut call.trigger, &mut call.origin);
+                call.session_key = attribute(call.session_key.as_deref(), None, told, identities);
                 run(&mut call.run_id);
             }
-            Event::Session(facts) => {
-                key(&mut facts.session_key);
+            Event::Session(facts) | Event::Attributes(facts) => {
+                let told = (&mut facts.agent, &mut facts.trigger, &mut facts.origin);
+                let channel_id = facts.channel_id.take();
+                let key = attribute(
+                    Some(&facts.session_key),
+                    channel_id.as_deref(),
+                    told,
+                    identities,
+                );
+                facts.session_key = key.unwrap_or_default();
                 run(&mut facts.run_id);
             }
             Event::Aggregate(aggregate) => key(&mut aggregate.session_key),
-            Event::TurnBegan { session_key, .. } => key(session_key),
+            Event::TurnBegan {
+                session_key, job, ..
+            } => {
+                key(session_key);
+                job.iter_mut()
+                    .for_each(|job| *job = job_id(job, identities));
+            }
             Event::Message(message) => message.session_key.iter_mut().for_each(key),
             Event::Command(command) => command.session_key.iter_mut().for_each(key),
             Event::Tool(tool) => key(&mut tool.session_key),
@@ -200,6 +225,36 @@ impl Event {
             | Event::Ignored(_) => {}
         }
     }
+}
+
+/// Completes a call's or a run's attribution from its session's key, and hides identities in it. Returns the key in the
+/// form in which it may leave.
+fn attribute(
+    session_key: Option<&str>,
+    channel_id: Option<&str>,
+    (agent, trigger, origin): (&mut Option<String>, &mut Option<String>, &mut Origin),
+    identities: &Identities,
+) -> Option<String> {
+    let told = Told {
+        session_key,
+        agent: agent.as_deref(),
+        channel: origin.channel.as_deref(),
+        channel_id,
+        trigger: trigger.as_deref(),
+        job: origin.job.as_deref(),
+        skill: origin.skill.as_deref(),
+        tool: origin.tool.as_deref(),
+    };
+    let who = Who::of(&told, identities);
+    *agent = who.agent;
+    *trigger = who.trigger;
+    *origin = Origin {
+        channel: who.channel,
+        job: who.job,
+        skill: who.skill,
+        tool: who.tool,
+    };
+    who.session
 }
 
 /// Why an event could not be read. Both parts are from a fixed set, so that counters stay bounded.

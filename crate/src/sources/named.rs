@@ -5,7 +5,7 @@ use super::{
     Conversation, Event, ModelTotal, Reject, SessionTotals, Source, agent_of, cost, duration,
     split_model,
 };
-use crate::domain::call::Outcome;
+use crate::domain::call::{Origin, Outcome};
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::domain::usage::{self, Used, count_of};
@@ -147,6 +147,8 @@ fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
             .or(facts.conversation_id().owned()),
         run_id: None,
         trigger: None,
+        origin: Origin::default(),
+        prompt: None,
         span_id: None,
         response_id: None,
         usage: used.usage(),

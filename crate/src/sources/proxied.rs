@@ -2,7 +2,7 @@
 //! `litellm`: a call that a LiteLLM proxy logged. Neither has a session, so both are matched by the call's properties.
 
 use super::{Event, Reject, Source, cost, duration};
-use crate::domain::call::{Outcome, Usage};
+use crate::domain::call::{Origin, Outcome, Usage};
 use crate::domain::identity;
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
@@ -96,6 +96,8 @@ pub fn read(
         span_id: None,
         agent: None,
         trigger: None,
+        origin: Origin::default(),
+        prompt: None,
         response_id: facts.response_id().owned(),
         usage: Some(usage).filter(|usage| !usage.is_zero()),
         // A provider that bills reports free calls as zero. LiteLLM's zero means a model without a price.

@@ -4,7 +4,7 @@
 //! reported most of these calls before.
 
 use super::{Event, Reject, Source, agent_of};
-use crate::domain::call::{Outcome, Usage};
+use crate::domain::call::{Origin, Outcome, Usage};
 use crate::domain::identity::key_of;
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
@@ -115,6 +115,8 @@ impl StoredCall {
             session_key: self.session_key,
             run_id: self.run_id,
             trigger: None,
+            origin: Origin::default(),
+            prompt: None,
             span_id: None,
             agent: self.agent,
             response_id: self.response_id,

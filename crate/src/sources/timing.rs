@@ -2,7 +2,7 @@
 //! of some calls.
 
 use super::{Event, Reject, Source, agent_of, duration};
-use crate::domain::call::Outcome;
+use crate::domain::call::{Origin, Outcome};
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::sources::facts::{Gateways, facts};
@@ -72,6 +72,8 @@ fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         session_key,
         run_id: facts.run_id().owned(),
         trigger: None,
+        origin: Origin::default(),
+        prompt: None,
         span_id: facts.span_id().owned(),
         response_id: None,
         usage: None,

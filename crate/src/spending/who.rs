@@ -7,9 +7,9 @@
 //!   on 2026.3 and the id of a conversation on 2026.9.
 //! - **trigger**: the session's key (a gateway calls a subagent's run `user`); `ctx.trigger`, or the `trigger` of
 //!   `run.started`.
-//! - **job**: `ctx.jobId` (2026.9), which is the run's own; the session's key.
-//! - **skill**: `skill.used`.
-//! - **tool**: `ctx.toolName`.
+//! - **job**: `ctx.jobId` (2026.9) and `provenance.jobId` of the message that begins the turn; the session's key.
+//! - **skill**: `skill.used`, until the run ends.
+//! - **tool**: the `toolName` of `before_tool_call`: the session's last tool that began before the call did.
 //!
 //! Session keys have these shapes (`openclaw/plugin-sdk/routing`, `docs/channels/channel-routing.md`), all with or
 //! without the prefix `agent:<id>:`, in any case of letters:
@@ -27,7 +27,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::identity::{self, Identities, trigger_of};
+use crate::domain::identity::{self, Identities};
 
 /// Channels of OpenClaw's plugins (`docs/channels`). A key's first part, or `ctx.channelId`, counts as a channel
 /// without further evidence only if it is in this list.
@@ -80,7 +80,7 @@ pub struct Who {
     pub session: Option<String>,
     /// The skill in use.
     pub skill: Option<String>,
-    /// The tool that asked for the call.
+    /// The tool that ran before the call, in the same turn.
     pub tool: Option<String>,
 }
 
@@ -168,7 +168,7 @@ impl<'a> Key<'a> {
         // Only the first part defines the kind of session: a conversation or an agent may be called `cron`.
         let trigger = match is_heartbeat(body) {
             true => Some("heartbeat".to_owned()),
-            false => trigger_of(&head.to_ascii_lowercase()),
+            false => trigger_of(head),
         };
         let job = rest.first().filter(|job| !job.is_empty());
         Some(Self {
@@ -178,6 +178,13 @@ impl<'a> Key<'a> {
             trigger,
         })
     }
+}
+
+/// The trigger that a key's first part names.
+fn trigger_of(head: &str) -> Option<String> {
+    let triggers = ["cron", "subagent", "heartbeat"].into_iter();
+    let named = triggers.filter(|trigger| is(head, trigger));
+    named.map(str::to_owned).next()
 }
 
 /// Whether a key belongs to a heartbeat's own session: its last part is `heartbeat`, and the other parts are a whole
@@ -222,11 +229,12 @@ fn named(text: &str) -> Option<String> {
     (!text.is_empty()).then(|| identity::name(text))
 }
 
-/// Validates a channel's name. Gateways write triggers into this field; those are not channels. A name has a letter.
-fn channel(text: &str) -> Option<String> {
+/// Validates a channel's name. Gateways write triggers and `unknown` into this field; those are not channels. A name
+/// has a letter.
+pub(crate) fn channel(text: &str) -> Option<String> {
     let name = identity::word(&text.trim().to_ascii_lowercase())?;
     let has_letter = name.bytes().any(|b| b.is_ascii_alphabetic());
-    (has_letter && trigger_of(&name).is_none()).then_some(name)
+    (has_letter && trigger_of(&name).is_none() && !is(&name, "unknown")).then_some(name)
 }
 
 fn known_channel(text: &str) -> Option<String> {

@@ -72,8 +72,8 @@ function register(api: PluginApi): void {
   state.log = api.logger;
   state.config = { ...api.pluginConfig };
   state.stateDir ??= api.runtime?.state?.resolveStateDir?.() ?? environmentStateDir();
-  // Only 2026.3.13 has no mode. There `llm_output` needs no grant, and is the only event of a call whose message another
-  // plugin blocked. Newer gateways have diagnostic events for such calls.
+  // Only 2026.3.13 has no mode. There `llm_input` and `llm_output` need no grant: the one tells a run's channel, and the
+  // other is the only event of a call whose message another plugin blocked. Newer gateways have diagnostic events for both.
   const isOld = api.registrationMode === undefined;
   for (const hook of [...HOOKS.every, ...(isOld ? HOOKS.older : HOOKS.newer)]) {
     api.on(hook, (event, ctx) => recorder(state).accept(hook, event, ctx), FIRST);

@@ -31,7 +31,7 @@ async function start() {
 function register(api) {
   if (api.registrationMode === "cli-metadata") return;
   const hooks = ${JSON.stringify(HOOKS)};
-  const newer = api.registrationMode === undefined ? ["llm_output"] : ${JSON.stringify(NEWER_HOOKS)};
+  const newer = api.registrationMode === undefined ? ["llm_input", "llm_output"] : ${JSON.stringify(NEWER_HOOKS)};
   for (const hook of [...hooks, ...newer]) api.on(hook, nothing, { priority: 1 });
   if (api.registrationMode !== undefined) api.registerHook?.(["command", "session"], nothing, { name: "idle", description: "Does nothing" });
   api.registerService({ id: "idle", start, stop: nothing });

@@ -1,8 +1,34 @@
-//! Conversion between finished calls and [`super::Call`].
+//! Conversion between finished calls and [`super::Call`], and between further fields and [`super::More`].
 
 use super as v1;
 use super::convert::{finite, finite_or_none, owned};
-use crate::domain::call::{CallId, Cost, Latency, ModelCall, Usage};
+use crate::domain::call::{CallId, Cost, Latency, ModelCall, Origin, Usage};
+use crate::spending::prompt_bill::PromptStats;
+
+/// A call as an entry of its log.
+pub fn call_bytes(call: &ModelCall) -> Vec<u8> {
+    let bytes = postcard::to_allocvec(&v1::Call::from(call)).unwrap_or_default();
+    match v1::More::of(&call.origin, call.prompt.as_ref()) {
+        more if more == v1::More::default() => bytes,
+        more => postcard::to_extend(&more, bytes).unwrap_or_default(),
+    }
+}
+
+/// A call from its entry.
+pub fn call(payload: &[u8]) -> Option<ModelCall> {
+    let (call, rest) = postcard::take_from_bytes::<v1::Call>(payload).ok()?;
+    let mut call = call.domain()?;
+    if !rest.is_empty() {
+        let more: v1::More = postcard::from_bytes(rest).ok()?;
+        (call.origin, call.prompt) = more.domain();
+    }
+    Some(call)
+}
+
+/// The id of the call in an entry.
+pub fn call_id(payload: &[u8]) -> Option<CallId> {
+    Some(CallId(postcard::take_from_bytes::<u128>(payload).ok()?.0))
+}
 
 impl<'a> From<&'a ModelCall> for v1::Call<'a> {
     fn from(call: &'a ModelCall) -> Self {
@@ -15,6 +41,9 @@ impl<'a> From<&'a ModelCall> for v1::Call<'a> {
             session_key,
             run_id,
             trigger,
+            // `More` has these.
+            origin: _,
+            prompt: _,
             usage,
             cost,
             latency,
@@ -54,7 +83,7 @@ impl<'a> From<&'a ModelCall> for v1::Call<'a> {
 }
 
 impl v1::Call<'_> {
-    pub(super) fn domain(self) -> Option<ModelCall> {
+    fn domain(self) -> Option<ModelCall> {
         let latency = match self.latency {
             None => None,
             Some(v1::Latency { ms, source }) => Some(Latency {
@@ -71,6 +100,8 @@ impl v1::Call<'_> {
             session_key: owned(self.session_key),
             run_id: owned(self.run_id),
             trigger: owned(self.trigger),
+            origin: Origin::default(),
+            prompt: None,
             usage: self.usage.map(Usage::from),
             cost: Cost {
                 usd: finite(self.cost.usd)?,
@@ -84,5 +115,33 @@ impl v1::Call<'_> {
             outcome: self.outcome.into(),
             stored: self.stored,
         })
+    }
+}
+
+impl<'a> v1::More<'a> {
+    pub(super) fn of(origin: &'a Origin, prompt: Option<&PromptStats>) -> Self {
+        let Origin {
+            channel,
+            job,
+            skill,
+            tool,
+        } = origin;
+        Self {
+            channel: channel.as_deref(),
+            job: job.as_deref(),
+            skill: skill.as_deref(),
+            tool: tool.as_deref(),
+            prompt: prompt.map(|PromptStats { chars }| *chars),
+        }
+    }
+
+    pub(super) fn domain(self) -> (Origin, Option<PromptStats>) {
+        let origin = Origin {
+            channel: owned(self.channel),
+            job: owned(self.job),
+            skill: owned(self.skill),
+            tool: owned(self.tool),
+        };
+        (origin, self.prompt.map(|chars| PromptStats { chars }))
     }
 }

@@ -4,7 +4,7 @@
 use super as v1;
 use crate::activity::records::Written;
 use crate::activity::sessions::Counted;
-use crate::domain::call::{CallId, CostSource, LatencySource, ModelCall, Outcome, Usage};
+use crate::domain::call::{CallId, CostSource, LatencySource, Origin, Outcome, Usage};
 use crate::domain::observation::Observation;
 use crate::domain::surface::{Surface, Surfaces};
 use crate::domain::usage::{Bill, Part, Tier};
@@ -22,21 +22,6 @@ pub fn frame_bytes(frame: &Frame) -> Vec<u8> {
 /// A frame from its payload; `None` for a payload that is no frame of this version.
 pub fn frame(payload: &[u8]) -> Option<Frame> {
     postcard::from_bytes::<v1::Frame>(payload).ok()?.domain()
-}
-
-/// A call as an entry of its log.
-pub fn call_bytes(call: &ModelCall) -> Vec<u8> {
-    postcard::to_allocvec(&v1::Call::from(call)).unwrap_or_default()
-}
-
-/// A call from its entry.
-pub fn call(payload: &[u8]) -> Option<ModelCall> {
-    postcard::from_bytes::<v1::Call>(payload).ok()?.domain()
-}
-
-/// The id of the call in an entry.
-pub fn call_id(payload: &[u8]) -> Option<CallId> {
-    Some(CallId(postcard::take_from_bytes::<u128>(payload).ok()?.0))
 }
 
 /// A record as an entry of its log.
@@ -96,6 +81,12 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
             Frame::SeenWith(id, seen, bill) => {
                 Self::SeenWith(id.0, (&**seen).into(), (&**bill).into())
             }
+            Frame::SeenMore(id, seen) => Self::SeenMore(
+                id.0,
+                (&**seen).into(),
+                seen.bill.as_deref().map(v1::Bill::from),
+                v1::More::of(&seen.origin, seen.prompt.as_ref()),
+            ),
             Frame::Cursor(kind, cursor) => {
                 Self::Cursor(v1::Outlet::AgentWatch, (*kind).into(), cursor.into())
             }
@@ -134,6 +125,16 @@ impl v1::Frame<'_> {
             Self::Passed(path) => Frame::Passed(path.to_owned()),
             Self::Cursor(v1::Outlet::AgentWatch, log, cursor) => {
                 Frame::Cursor(log.into(), cursor.into())
+            }
+            Self::SeenMore(id, seen, bill, more) => {
+                let (origin, prompt) = more.domain();
+                let seen = Observation {
+                    bill: bill.map(|bill| Box::new(bill.into())),
+                    origin,
+                    prompt,
+                    ..seen.domain()?
+                };
+                Frame::SeenMore(CallId(id), Box::new(seen))
             }
             Self::SeenWith(id, seen, bill) => {
                 Frame::SeenWith(CallId(id), Box::new(seen.domain()?), Box::new(bill.into()))
@@ -231,8 +232,10 @@ impl<'a> From<&'a Observation> for v1::Observation<'a> {
             ends_turn,
             elsewhere,
             call_key,
-            // The frame `SeenWith` has it.
+            // The frames `SeenWith` and `SeenMore` have these.
             bill: _,
+            origin: _,
+            prompt: _,
         } = seen;
         Self {
             surface: *surface as u32,
@@ -293,6 +296,8 @@ impl v1::Observation<'_> {
             elsewhere: self.elsewhere,
             call_key: self.row,
             bill: None,
+            origin: Origin::default(),
+            prompt: None,
         })
     }
 }
@@ -450,6 +455,10 @@ impl<'a> From<&'a SessionFacts> for v1::SessionFacts<'a> {
             ended,
             // Only for the log of the process that received the event.
             what: _,
+            // The other process attributes its calls itself.
+            origin: _,
+            channel_id: _,
+            begins_run: _,
             reason,
             ends_run,
         } = facts;
@@ -474,6 +483,9 @@ impl From<v1::SessionFacts<'_>> for SessionFacts {
             agent: owned(facts.agent),
             ended: facts.ended,
             what: None,
+            origin: Origin::default(),
+            channel_id: None,
+            begins_run: false,
             reason: owned(facts.reason),
             ends_run: facts.ends_run,
         }
