@@ -8,9 +8,9 @@ use std::path::Path;
 
 use agentwatch_openclaw::journal::format_v1::sums::{self, Histogram, Mark, Series, State};
 use agentwatch_openclaw::journal::format_v1::{
-    self as v1, Bill, Call, Cost, CostSource, Counted, Cursor, Frame, Latency, LatencySource, Log,
-    MatchRecord, More, Observation, Outcome, Outlet, Part, Position, Record, SessionFacts, Tier,
-    Usage,
+    self as v1, Bill, Call, Cost, CostSource, Counted, Cursor, Frame, Key, Latency, LatencySource,
+    Log, MatchRecord, More, Observation, Outcome, Outlet, Part, Position, Record, SessionFacts,
+    Span, Tier, Usage,
 };
 use agentwatch_openclaw::journal::{self, Reader};
 
@@ -208,6 +208,18 @@ fn frames() -> Vec<Frame<'static>> {
             more,
         ));
     }
+    let key = Key {
+        model: "provider/model",
+        agent: "main",
+        channel: "telegram",
+        trigger: "cron",
+        job: "job",
+    };
+    let numbers = std::array::from_fn(|place| 1 << place);
+    all.push(Frame::Tally(ID, 1_795_000_000_640, key, numbers));
+    for span in [Span::Hour, Span::Day] {
+        all.push(Frame::Tallied(span, 20_775, key, numbers));
+    }
     all
 }
 
@@ -247,9 +259,11 @@ fn kind(frame: &Frame) -> u8 {
         Frame::SeenWith(..) => 13,
         Frame::Cursor(..) => 14,
         Frame::SeenMore(..) => 15,
+        Frame::Tally(..) => 16,
+        Frame::Tallied(..) => 17,
     }
 }
-const KINDS: u8 = 16;
+const KINDS: u8 = 18;
 
 const SOURCES: [CostSource; 6] = [
     CostSource::Provider,

@@ -70,11 +70,13 @@ impl Disk {
 }
 
 impl Engine {
-    /// Appends a finished call to the journal and the queue. It is written before it is sent.
-    pub(super) fn append_call(&mut self, call: ModelCall, now: Now) {
+    /// Appends a finished call to the journal and the queue. It is written before it is sent. `write_1h` is the number of
+    /// cache-write tokens that are kept for an hour.
+    pub(super) fn append_call(&mut self, call: ModelCall, write_1h: u64, now: Now) {
         if self.disk.spool.is_some() {
             return;
         }
+        self.tally(&call, write_1h, now);
         self.counts.from_store += u64::from(call.stored);
         let takes = self.disk.takes();
         let most = match takes {
@@ -148,10 +150,12 @@ impl Engine {
     fn take_writes(&mut self, hand_out: &mut dyn FnMut(&[u8])) -> Writes {
         let (ledger, sessions) = (&self.matcher, &self.sessions);
         let (bookmarks, reconciled_ms) = (&self.bookmarks, self.reconciled_ms);
+        let sums = self.history.rows().map(|row| Frame::Tallied(Box::new(row)));
         let marks = bookmarks
             .iter()
             .map(|(file, mark)| Frame::Bookmark(file.clone(), mark.clone()));
         let frames = ledger.frames().chain(sessions.frames()).chain(marks);
+        let frames = frames.chain(sums);
         let snapshot = frames.chain(reconciled_ms.map(Frame::Reconciled));
         self.journal.take_writes(snapshot, hand_out)
     }

@@ -9,6 +9,7 @@ use crate::domain::time::Now;
 use crate::engine::log::Level;
 use crate::journal::Frame;
 use crate::matching::Settled;
+use crate::spending::history::{Entry, Key, Sums};
 
 impl Engine {
     pub(super) fn settle(&mut self, mut settled: Settled, now: Now) {
@@ -26,6 +27,7 @@ impl Engine {
         if let Some(distance) = priced.implausible {
             self.warn_of_implausible_cost(&settled.provider, &settled.model, distance);
         }
+        let write_1h = settled.bill.as_ref().map_or(0, |bill| bill.write_1h);
         let call = ModelCall {
             id: settled.id,
             ended_ms: settled.ended_ms,
@@ -65,7 +67,20 @@ impl Engine {
         if call.usage.is_none() {
             self.warn_of_missing_usage(&call);
         }
-        self.append_call(call, now);
+        self.append_call(call, write_1h, now);
+    }
+
+    /// Adds a final call to the sums for reports.
+    pub(super) fn tally(&mut self, call: &ModelCall, write_1h: u64, now: Now) {
+        self.history.forget_future(now.wall_ms);
+        let entry = Entry {
+            // Sources may report an end in the future.
+            ended_ms: call.ended_ms.min(now.wall_ms),
+            key: Key::of(call),
+            sums: Sums::of(call, write_1h, self.prices.rates(call)),
+        };
+        self.history.count(&entry);
+        self.journal.note(&Frame::Tally(call.id, Box::new(entry)));
     }
 
     /// Sends enrichments of calls that have left to a receiver that supports record ids.

@@ -36,6 +36,7 @@ use crate::journal::Journal;
 use crate::matching::{Matcher, key_of_call};
 use crate::sources::facts::Scalar;
 use crate::sources::{Event, Reject, SOURCES, SessionEvent, SessionFacts};
+use crate::spending::history::History;
 use totals::Deferred;
 
 /// Maximum number of calls that wait for a receiver in memory, at about 500 bytes each; further ones wait on disk.
@@ -84,6 +85,7 @@ pub struct Engine {
     bookmarks: IndexMap<String, String>,
     reconciled_ms: Option<u64>,
     prices: prices::Prices,
+    history: History,
     log: Log,
     counts: Counts,
     closing: Closing,
@@ -111,6 +113,7 @@ impl Engine {
             bookmarks: IndexMap::new(),
             reconciled_ms: None,
             prices: prices::Prices::default(),
+            history: History::default(),
             log: Log::default(),
             counts: Counts::default(),
             closing: Closing::default(),

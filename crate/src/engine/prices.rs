@@ -4,12 +4,12 @@
 use indexmap::IndexMap;
 
 use super::Engine;
-use crate::domain::call::{Cost, CostSource, Usage};
+use crate::domain::call::{Cost, CostSource, ModelCall, Usage};
 use crate::domain::identity::key_of;
 use crate::domain::observation::Observation;
 use crate::domain::usage::{Bill, Part};
 use crate::matching::Settled;
-use crate::pricing::price::{IMPLAUSIBLE, Price, distance};
+use crate::pricing::price::{IMPLAUSIBLE, Price, Tier, distance};
 use crate::pricing::tariff;
 
 /// Maximum number of models with prices; further ones have none.
@@ -40,6 +40,12 @@ impl Prices {
         for model in parts.filter_map(|part| part.model.as_deref()) {
             self.want(&call.provider, model);
         }
+    }
+
+    /// The rates of a call; `None` without a price.
+    pub fn rates(&self, call: &ModelCall) -> Option<&Tier> {
+        self.of(&call.provider, &call.model)?
+            .rates(call.usage.as_ref()?)
     }
 
     fn of(&self, provider: &str, model: &str) -> Option<&Price> {

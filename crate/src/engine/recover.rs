@@ -62,7 +62,9 @@ impl Engine {
         }
         for id in found.final_calls {
             self.matcher.restore_final(id);
+            self.history.is_final(id);
         }
+        self.history.recovered();
         if found.corrupt > 0 {
             let text = format!(
                 "{} pieces of the journal were torn or corrupt and are left out",
@@ -101,9 +103,14 @@ impl Engine {
                 forgotten_ms,
                 keys,
             } => self.matcher.restore_told(until_ms, forgotten_ms, &keys),
-            Frame::Closed(ids) => ids
-                .into_iter()
-                .for_each(|id| self.matcher.restore_final(id)),
+            Frame::Closed(ids) => {
+                for id in ids {
+                    self.matcher.restore_final(id);
+                    self.history.is_final(id);
+                }
+            }
+            Frame::Tally(id, entry) => self.history.recover(id, *entry),
+            Frame::Tallied(row) => self.history.put(&row),
             Frame::Counted(session, model, counted) => {
                 self.sessions.restore(&session, &model, &counted);
             }

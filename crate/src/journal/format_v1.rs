@@ -8,10 +8,12 @@
 mod calls;
 mod convert;
 mod cursors;
+mod history;
 pub mod sums;
 
 pub use self::calls::{call, call_bytes, call_id};
 pub use self::convert::{frame, frame_bytes, record, record_bytes};
+pub use self::history::{Key, Numbers, Span};
 
 use serde::{Deserialize, Serialize};
 
@@ -66,6 +68,12 @@ pub enum Frame<'a> {
         #[serde(borrow)] Option<Bill<'a>>,
         #[serde(borrow)] More<'a>,
     ),
+    /// A final call in the sums for reports: its id, its end, its key and its numbers. Version 0.1.0 skips it as
+    /// unreadable.
+    Tally(u128, u64, #[serde(borrow)] Key<'a>, Numbers),
+    /// Sums for reports: the span's length, its number since 1970, the key and the numbers. Version 0.1.0 skips it as
+    /// unreadable.
+    Tallied(Span, u64, #[serde(borrow)] Key<'a>, Numbers),
 }
 
 /// Further fields of an observation, or of a finished call.

@@ -15,6 +15,7 @@ use crate::domain::observation::Observation;
 use crate::domain::usage::Bill;
 use crate::matching::MatchRecord;
 use crate::sources::SessionFacts;
+use crate::spending::history;
 
 /// The version of the format. Files of other versions are not read and not changed.
 pub const VERSION: u16 = 1;
@@ -70,6 +71,10 @@ pub enum Frame {
     SeenMore(CallId, Box<Observation>),
     /// AgentWatch's cursor in a log. The last frame of a log is valid.
     Cursor(Kind, Cursor),
+    /// A final call in the sums for reports.
+    Tally(CallId, Box<history::Entry>),
+    /// Sums for reports, of a snapshot.
+    Tallied(Box<history::Row>),
 }
 
 impl Frame {

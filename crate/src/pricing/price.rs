@@ -103,7 +103,12 @@ impl Price {
         compute(&self.tiers, usage, write_1h)
     }
 
-    /// The same by the list price; `None` where [`Self::list`] is empty.
+    /// The tier of a prompt's length; `None` without a price.
+    pub fn rates(&self, usage: &Usage) -> Option<&Tier> {
+        rates(&self.tiers, usage)
+    }
+
+    /// [`Self::compute`] by the list price; `None` where [`Self::list`] is empty.
     pub fn compute_by_list(&self, usage: &Usage, write_1h: u64) -> Option<f64> {
         compute(&self.list, usage, write_1h)
     }
@@ -144,10 +149,14 @@ impl Price {
 }
 
 /// The whole prompt selects the tier, which applies to all tokens.
-fn compute(tiers: &[Tier], usage: &Usage, write_1h: u64) -> Option<f64> {
+fn rates<'t>(tiers: &'t [Tier], usage: &Usage) -> Option<&'t Tier> {
     let prompt = usage.prompt() as f64;
     let holds = |tier: &&Tier| tier[0] < prompt || tier[0] == 0.0;
-    let [_, input, output, cache_read, cache_write] = tiers.iter().rev().find(holds)?;
+    tiers.iter().rev().find(holds)
+}
+
+fn compute(tiers: &[Tier], usage: &Usage, write_1h: u64) -> Option<f64> {
+    let [_, input, output, cache_read, cache_write] = rates(tiers, usage)?;
     let write_1h = write_1h.min(usage.cache_write);
     let parts = [
         input * usage.input as f64,

@@ -1,6 +1,6 @@
 //! Spending: attribution ([`who`]), allowances ([`settings`], [`window`], [`allowance`]), the runaway alarm
-//! ([`alarm`]), losses of the prompt cache ([`cache`]), the cost of prompt parts ([`prompt_bill`]), and the forecast of
-//! the month ([`forecast`]).
+//! ([`alarm`]), losses of the prompt cache ([`cache`]), the cost of prompt parts ([`prompt_bill`]), the forecast of the
+//! month ([`forecast`]), and the sums for reports ([`history`]).
 //!
 //! No I/O: time is an argument, effects are return values, and state is plain structs with serde. Times are ms since
 //! 1970. Durations are ms unless their name says seconds. Money is USD.
@@ -10,6 +10,7 @@ pub mod allowance;
 pub mod cache;
 pub mod daily;
 pub mod forecast;
+pub mod history;
 pub mod loops;
 mod meter;
 pub mod prompt_bill;

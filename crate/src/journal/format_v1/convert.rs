@@ -90,6 +90,18 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
             Frame::Cursor(kind, cursor) => {
                 Self::Cursor(v1::Outlet::AgentWatch, (*kind).into(), cursor.into())
             }
+            Frame::Tally(id, entry) => Self::Tally(
+                id.0,
+                entry.ended_ms,
+                (&entry.key).into(),
+                entry.sums.numbers(),
+            ),
+            Frame::Tallied(row) => Self::Tallied(
+                row.span.into(),
+                row.number,
+                (&row.key).into(),
+                row.sums.numbers(),
+            ),
         }
     }
 }
@@ -138,6 +150,13 @@ impl v1::Frame<'_> {
             }
             Self::SeenWith(id, seen, bill) => {
                 Frame::SeenWith(CallId(id), Box::new(seen.domain()?), Box::new(bill.into()))
+            }
+            Self::Tally(id, ended_ms, key, numbers) => Frame::Tally(
+                CallId(id),
+                Box::new(v1::history::entry(ended_ms, key, numbers)),
+            ),
+            Self::Tallied(span, number, key, numbers) => {
+                Frame::Tallied(Box::new(v1::history::row(span, number, key, numbers)))
             }
         })
     }
