@@ -37,7 +37,8 @@ pub async fn require(State(app): State<App>, mut request: Request, next: Next) -
         return next.run(request).await;
     }
     let query = query_of(request.uri());
-    let is_api = path.starts_with("/api/");
+    // Prometheus is a program as well: it wants an answer, no form.
+    let is_api = path.starts_with("/api/") || path == "/metrics";
     // AgentWatch shows the sign-in form for every request of a page.
     let is_page = !is_api && (request.method() == Method::GET || app.mode == Mode::Stock);
     let door = if is_api { Door::Api } else { Door::Form };

@@ -20,6 +20,7 @@ mod page;
 mod places;
 mod pool;
 mod private;
+mod prometheus;
 mod python;
 mod reads;
 mod records;

@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::clock;
 use crate::config::Mode;
 use crate::error::ApiError;
+use crate::prometheus;
 use crate::records::{LEVELS, WORK};
 use crate::store::calls::CALL;
 use crate::store::query::{Filter, Survey};
@@ -40,7 +41,9 @@ pub fn routes(mode: Mode) -> Router<App> {
         .route("/api/cron-history/{job}", get(cron_history));
     match mode {
         Mode::Stock => router,
-        Mode::Strict => router.route("/api/model-usage", get(model_usage)),
+        Mode::Strict => router
+            .route("/api/model-usage", get(model_usage))
+            .route("/metrics", get(prometheus::scrape)),
     }
 }
 

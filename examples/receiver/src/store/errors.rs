@@ -1,5 +1,6 @@
 //! The metric `model_errors`: failed and aborted model calls, billed or not.
 
+use super::counters::Failure;
 use super::first::first;
 use super::window::Window;
 use crate::clock::{HOUR, Micros};
@@ -19,7 +20,7 @@ pub struct Errors {
     pub aborted: f64,
 }
 
-/// Adds a point of the metric to its sums.
+/// Adds a point of the metric to its sums, and returns it.
 ///
 /// # Errors
 /// The SQLite error.
@@ -29,7 +30,7 @@ pub fn count(
     agent: &str,
     tags: &str,
     value: f64,
-) -> Result<()> {
+) -> Result<Failure> {
     // Tags were validated as an object.
     let tags: Value = serde_json::from_str(tags).unwrap_or_default();
     let tag = |name: &str| tags[name].as_str().unwrap_or_default();
@@ -38,8 +39,13 @@ pub fn count(
             "INSERT INTO errors_hour (start, model, agent, outcome, errors) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT DO UPDATE SET errors = errors + excluded.errors",
         )?
-        .execute((at.div_euclid(HOUR) * HOUR, tag("model"), agent, tag("outcome"), value))
-        .map(drop)
+        .execute((at.div_euclid(HOUR) * HOUR, tag("model"), agent, tag("outcome"), value))?;
+    Ok(Failure {
+        agent: agent.to_owned(),
+        model: tag("model").to_owned(),
+        is_aborted: tag("outcome") == "aborted",
+        errors: value,
+    })
 }
 
 /// Counts the points in a database of an earlier version.

@@ -54,6 +54,12 @@ impl Change {
         }
     }
 
+    /// The middle of each bucket that grows, in ms, with the number of its new calls.
+    pub fn added(&self) -> impl Iterator<Item = (f64, u64)> {
+        let added = self.0.iter().filter(|(_, calls)| *calls > 0);
+        added.map(|(bucket, calls)| (middle_of(usize::from(*bucket)), calls.unsigned_abs()))
+    }
+
     /// Whether nothing is changed.
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|(_, calls)| *calls == 0)

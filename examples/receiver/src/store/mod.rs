@@ -4,6 +4,9 @@
 
 pub mod brief;
 pub mod calls;
+pub mod counters;
+#[cfg(test)]
+mod counters_test;
 pub mod errors;
 pub mod first;
 mod histogram;
@@ -22,9 +25,10 @@ mod usage;
 pub mod window;
 mod write;
 
-use crate::clock::Micros;
+use crate::clock::{self, Micros};
 use crate::config::Database;
 use crate::records::Batch;
+use counters::Counters;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use series::{Catalog, Interner};
 use std::path::{Path, PathBuf};
@@ -52,6 +56,8 @@ pub struct Store {
     readers: Option<Readers>,
     writer: Mutex<Writer>,
     catalog: Mutex<Arc<Catalog>>,
+    /// Locked for moments, never while the database works.
+    counters: Mutex<Counters>,
 }
 
 struct Writer {
@@ -75,9 +81,9 @@ impl Store {
         match database {
             Database::Memory => {
                 let writer = Connection::open_in_memory().and_then(Writer::prepare);
-                let writer =
-                    writer.map_err(|e| format!("cannot open a database in memory: {e}"))?;
-                Ok(Self::of(writer, None))
+                writer
+                    .and_then(|writer| Self::of(writer, None))
+                    .map_err(|e| format!("cannot open a database in memory: {e}"))
             }
             Database::File(path) => {
                 let say = |reason: String| format!("--db {}: {reason}", path.display());
@@ -92,17 +98,24 @@ impl Store {
                     idle: Mutex::default(),
                     watcher: Mutex::new(watcher),
                 };
-                Ok(Self::of(writer, Some(readers)))
+                Self::of(writer, Some(readers)).map_err(|e| say(e.to_string()))
             }
         }
     }
 
-    fn of(writer: Writer, readers: Option<Readers>) -> Self {
-        Self {
+    fn of(writer: Writer, readers: Option<Readers>) -> rusqlite::Result<Self> {
+        let counters = Counters::recent(&writer.connection, clock::now())?;
+        Ok(Self {
+            counters: Mutex::new(counters),
             writer: Mutex::new(writer),
             catalog: Mutex::default(),
             readers,
-        }
+        })
+    }
+
+    /// The counters since the start of the process.
+    pub fn counters(&self) -> Counters {
+        lock(&self.counters).clone()
     }
 
     /// Stores a batch in one transaction. Records without a time get `arrival`.
@@ -118,13 +131,19 @@ impl Store {
         let stored = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .and_then(|transaction| {
-                write::insert(&transaction, interner, batch, arrival, repeat)?;
-                transaction.commit()
+                let added = write::insert(&transaction, interner, batch, arrival, repeat)?;
+                transaction.commit().map(|()| added)
             });
-        if stored.is_err() {
-            interner.forget();
+        match stored {
+            Ok(added) => {
+                lock(&self.counters).add(&added);
+                Ok(())
+            }
+            Err(error) => {
+                interner.forget();
+                Err(error)
+            }
         }
-        stored
     }
 
     /// A version number that changes with every write by any process.

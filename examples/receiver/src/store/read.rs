@@ -1,6 +1,6 @@
 //! The lists of AgentWatch's read side, newest first.
 
-use crate::clock;
+use crate::clock::{self, Micros};
 use rusqlite::types::{Value as Sql, ValueRef};
 use rusqlite::{Connection, Error, Result, Row, ffi, params_from_iter};
 use serde_json::{Map, Value, json};
@@ -234,4 +234,14 @@ pub fn cron_history(connection: &Connection, job: &str, limit: i64) -> Result<Ve
         .then(" ORDER BY timestamp DESC, rowid DESC")
         .page(limit, 0)
         .rows(connection, false)
+}
+
+/// The time of the newest call up to `now`: a gateway's clock may be ahead.
+///
+/// # Errors
+/// The SQLite error.
+pub fn last_call(connection: &Connection, now: Micros) -> Result<Option<Micros>> {
+    connection
+        .prepare_cached("SELECT max(timestamp) FROM model_usage WHERE timestamp <= ?1")?
+        .query_row([now], |row| row.get(0))
 }

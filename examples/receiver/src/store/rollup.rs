@@ -4,7 +4,7 @@
 //! and by day. A batch's changes are added up first and written once.
 
 use super::histogram::{self, Change};
-use super::series::{self, Dimension, EVERYTHING, Ids};
+use super::series::{self, Dimension, EVERYTHING, Ids, WHOLE};
 use crate::clock::{DAY, HOUR, Micros};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
@@ -283,6 +283,18 @@ impl Changes {
                 latencies.add(ms, times);
             }
         }
+    }
+
+    /// The changes of whole series, over all hours.
+    pub fn of_series(&self) -> BTreeMap<i64, (Sums, Change)> {
+        let mut found: BTreeMap<i64, (Sums, Change)> = BTreeMap::new();
+        let whole = self.0.iter().filter(|((kind, ..), _)| *kind == WHOLE);
+        for ((_, _, series), (sums, latencies)) in whole {
+            let (total, all) = found.entry(*series).or_default();
+            total.add(sums);
+            all.merge(latencies);
+        }
+        found
     }
 
     /// Writes all changes.

@@ -23,7 +23,7 @@ use std::path::PathBuf;
 /// Noon of some day.
 const NOW: Micros = 1_767_225_600_000_000 + 12 * HOUR + 123;
 
-struct Dice(u64);
+pub struct Dice(pub u64);
 
 impl Dice {
     fn below(&mut self, bound: u64) -> u64 {
@@ -86,7 +86,7 @@ impl Dice {
         }
     }
 
-    fn batch(&mut self) -> Batch<'static> {
+    pub fn batch(&mut self) -> Batch<'static> {
         Batch {
             model_usage: (0..self.below(20)).map(|_| self.usage()).collect(),
             enrichments: (0..self.below(6)).map(|_| self.enrichment()).collect(),
@@ -117,14 +117,14 @@ impl Drop for Folder {
 }
 
 /// A call in the table.
-struct Stored {
+pub struct Stored {
     at: Micros,
-    values: [String; 5],
-    sums: Sums,
+    pub values: [String; 5],
+    pub sums: Sums,
     latency_ms: Option<f64>,
 }
 
-fn stored(store: &Store) -> Vec<Stored> {
+pub fn stored(store: &Store) -> Vec<Stored> {
     store
         .read(|connection| {
             let mut select =

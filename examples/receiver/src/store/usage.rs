@@ -1,5 +1,6 @@
 //! Writes model calls and their sums.
 
+use super::counters::{Counted, counted};
 use super::rollup::{CALL_COLUMNS, Call, Changes, flags};
 use super::series::Interner;
 use super::write::Repeat;
@@ -207,12 +208,17 @@ impl<'a> Usage<'a> {
         Ok(Some((ids[0], call.flags)))
     }
 
-    /// Writes the changes of the sums.
+    /// Writes the changes of the sums, and returns them by series.
     ///
     /// # Errors
     /// The SQLite error.
-    pub fn finish(self) -> Result<()> {
-        self.changes.write(self.connection)
+    pub fn finish(self) -> Result<Vec<Counted>> {
+        let by_series = self.changes.of_series().into_iter();
+        let counted = by_series
+            .map(|(series, (sums, latencies))| counted(self.connection, series, sums, latencies));
+        let counted = counted.collect::<Result<_>>()?;
+        self.changes.write(self.connection)?;
+        Ok(counted)
     }
 }
 

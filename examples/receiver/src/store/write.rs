@@ -1,5 +1,6 @@
 //! Writes records as rows. Each list prepares its statement once.
 
+use super::counters::{Addition, Failure};
 use super::errors;
 use super::series::Interner;
 use super::usage::Usage;
@@ -16,14 +17,15 @@ pub enum Repeat {
     Refuse,
 }
 
-/// Inserts everything in AgentWatch's order. The caller holds the transaction.
+/// Inserts everything in AgentWatch's order. The caller holds the transaction, and adds the result to the counters after
+/// it.
 pub fn insert(
     connection: &Connection,
     interner: &mut Interner,
     batch: &Batch,
     arrival: Micros,
     repeat: Repeat,
-) -> Result<()> {
+) -> Result<Addition> {
     let writer = Writer {
         connection,
         arrival,
@@ -34,12 +36,13 @@ pub fn insert(
     writer.logs(&batch.logs)?;
     writer.health(&batch.health)?;
     writer.costs(&batch.costs)?;
-    writer.metrics(&batch.metrics)?;
+    let failures = writer.metrics(&batch.metrics)?;
     let mut usage = Usage::new(connection, interner, arrival, repeat);
     usage.store(&batch.model_usage)?;
     usage.enrich(&batch.enrichments)?;
-    usage.finish()?;
-    writer.cron_runs(&batch.cron_runs)
+    let calls = usage.finish()?;
+    writer.cron_runs(&batch.cron_runs)?;
+    Ok(Addition { calls, failures })
 }
 
 struct Writer<'a> {
@@ -223,9 +226,10 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    fn metrics(&self, records: &[Metric]) -> Result<()> {
+    fn metrics(&self, records: &[Metric]) -> Result<Vec<Failure>> {
+        let mut failures = Vec::new();
         if records.is_empty() {
-            return Ok(());
+            return Ok(failures);
         }
         let mut statement = self.statement(
             "INSERT INTO metrics (id, agent_name, name, value, kind, tags, timestamp, trace_id, span_id)
@@ -247,10 +251,16 @@ impl<'a> Writer<'a> {
             ])?;
             if stored == 1 && r.name == errors::METRIC {
                 let at = r.timestamp.unwrap_or(self.arrival);
-                errors::count(self.connection, at, &r.agent_name, &r.tags, r.value)?;
+                failures.push(errors::count(
+                    self.connection,
+                    at,
+                    &r.agent_name,
+                    &r.tags,
+                    r.value,
+                )?);
             }
         }
-        Ok(())
+        Ok(failures)
     }
 
     fn cron_runs(&self, records: &[CronRun]) -> Result<()> {
