@@ -2,6 +2,7 @@
 
 use super::address::Address;
 use super::csv::line;
+use super::focus;
 use crate::app::App;
 use crate::clock;
 use crate::error::ApiError;
@@ -18,7 +19,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Maximum number of calls in a download, the latest ones.
@@ -61,7 +62,7 @@ impl Format {
     }
 }
 
-/// `GET /models/{stats|calls}.{csv|json}` with the page's query.
+/// `GET /models/{stats|calls}.{csv|json}` and `focus.csv`, with the page's query.
 ///
 /// # Errors
 /// There is no such download, or the store fails.
@@ -76,6 +77,11 @@ pub async fn download(
     match name {
         "stats" => models(app, address, format).await,
         "calls" => single(app, address, format).await,
+        "focus" if format == Format::Csv => {
+            let period = query.get("period").map(String::as_str);
+            let body = focus::download(app, address, period).await?;
+            Ok(format.answer("focus", body))
+        }
         _ => Err(ApiError::NotFound),
     }
 }
@@ -178,28 +184,18 @@ async fn single(app: App, address: Address, format: Format) -> Result<Response, 
             })?)
         })
         .await?;
-    let (sender, receiver) = mpsc::channel::<io::Result<Bytes>>(2);
-    tokio::spawn(async move {
-        let _place = place;
-        let head = match format {
+    let body = stream(place, |sender| async move {
+        let mut text = match format {
             Format::Csv => line(&FIELDS.map(Value::from)),
             Format::Json => "[".into(),
         };
-        let mut text = head;
         let mut is_first = true;
         for some in seqs.chunks(AT_ONCE) {
             let some = some.to_vec();
             let read = app
                 .blocking(move |app| Ok(app.store.read(|c| calls::rows(c, &some))?))
                 .await;
-            let Ok(calls) = read else {
-                // The file must not look complete.
-                let _ = sender
-                    .send(Err(io::Error::other("the store does not answer")))
-                    .await;
-                return;
-            };
-            for call in calls {
+            for call in read.map_err(|error| error.log())? {
                 match format {
                     Format::Csv => text += &line(&FIELDS.map(|field| call[field].clone())),
                     Format::Json => {
@@ -209,16 +205,44 @@ async fn single(app: App, address: Address, format: Format) -> Result<Response, 
                 }
                 is_first = false;
             }
-            let sent = sender.send_timeout(Ok(std::mem::take(&mut text).into()), PATIENCE);
-            if sent.await.is_err() {
-                // The client is gone or does not read: the connection is closed, so the file does not look complete.
-                return;
-            }
+            sender.send(std::mem::take(&mut text)).await?;
         }
         if format == Format::Json {
             text += "\n]\n";
         }
-        let _ = sender.send(Ok(text.into())).await;
+        sender.send(text).await
     });
-    Ok(format.answer("calls", Body::from_stream(ReceiverStream::new(receiver))))
+    Ok(format.answer("calls", body))
+}
+
+/// Where a download writes its text.
+pub struct Sender(mpsc::Sender<io::Result<Bytes>>);
+
+impl Sender {
+    /// Sends a part.
+    ///
+    /// # Errors
+    /// The client is gone, or does not read.
+    pub async fn send(&self, text: String) -> Result<(), ()> {
+        let sent = self.0.send_timeout(Ok(text.into()), PATIENCE);
+        sent.await.map_err(|_| ())
+    }
+}
+
+/// A body that `write` writes while the client reads it. After an error the connection is closed, so that the file does not
+/// look complete.
+pub fn stream<F>(place: OwnedSemaphorePermit, write: impl FnOnce(Sender) -> F) -> Body
+where
+    F: Future<Output = Result<(), ()>> + Send + 'static,
+{
+    let (sender, receiver) = mpsc::channel(2);
+    let written = write(Sender(sender.clone()));
+    tokio::spawn(async move {
+        let _place = place;
+        if written.await.is_err() {
+            let error = io::Error::other("the store does not answer");
+            let _ = sender.send_timeout(Err(error), PATIENCE).await;
+        }
+    });
+    Body::from_stream(ReceiverStream::new(receiver))
 }

@@ -194,7 +194,7 @@ fn downloads(address: &Address) -> String {
         .query(),
     );
     format!(
-        r#"models as <a href="/models/stats.csv{query}">CSV</a> or <a href="/models/stats.json{query}">JSON</a>, calls as <a href="/models/calls.csv{query}">CSV</a> or <a href="/models/calls.json{query}">JSON</a>"#
+        r#"models as <a href="/models/stats.csv{query}">CSV</a> or <a href="/models/stats.json{query}">JSON</a>, calls as <a href="/models/calls.csv{query}">CSV</a> or <a href="/models/calls.json{query}">JSON</a>, costs as <a href="/models/focus.csv{query}">FOCUS</a>"#
     )
 }
 

@@ -6,6 +6,7 @@ mod csv;
 mod details;
 mod export;
 mod failures;
+mod focus;
 mod format;
 mod html;
 pub mod live;
