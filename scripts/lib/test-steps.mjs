@@ -17,6 +17,7 @@ import { clawhub } from "./clawhub.mjs";
 import { collector } from "./collector.mjs";
 import { litellm } from "./litellm.mjs";
 import { buildReceiver, packPlugin } from "./package.mjs";
+import { prometheus } from "./prometheus.mjs";
 import { SetupError } from "./run.mjs";
 
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
@@ -35,6 +36,7 @@ export const preparations = {
   clawhub,
   collector,
   litellm,
+  prometheus,
   cargoDeny,
 };
 
@@ -181,6 +183,12 @@ export const steps = [
     run: async () => {
       await receiver();
     },
+  },
+  {
+    name: "monitoring",
+    about: "Prometheus scrapes the receiver, and reads the dashboard and the alert rules",
+    needs: ["node24", "prometheus"],
+    run: async (run) => nodeTests(run, 24, await testsIn("tools"), { AGENTWATCH_RECEIVER: await receiver() }),
   },
   {
     name: "browser",

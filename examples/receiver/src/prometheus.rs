@@ -47,7 +47,7 @@ type Labels<'a> = Vec<(&'static str, &'a str)>;
 type Row<'a, T> = (Labels<'a>, Pair<T>);
 
 /// A counter's value.
-trait Value: Copy + Default + PartialEq + Display {}
+trait Value: Copy + Display {}
 impl Value for u64 {}
 impl Value for f64 {}
 
@@ -70,7 +70,8 @@ impl Text {
         let _ = writeln!(self.0, "{end} {value}");
     }
 
-    /// A counter, and the one of what was withdrawn from it where there is any.
+    /// A counter, and the one of what was withdrawn from it. Zeros are written too: Prometheus sees no increase in the first
+    /// value of a series.
     fn pair<T: Value>(&mut self, what: &str, help: &str, rows: &[Row<T>]) {
         let name = format!("agentwatch_{what}_total");
         self.family(&name, "counter", help);
@@ -84,9 +85,7 @@ impl Text {
             &format!("To subtract from agentwatch_{what}_total: figures of calls that changed after they were counted."),
         );
         for (labels, pair) in rows {
-            if pair.withdrawn != T::default() {
-                self.line(&name, labels, pair.withdrawn);
-            }
+            self.line(&name, labels, pair.withdrawn);
         }
     }
 }

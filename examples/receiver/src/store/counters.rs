@@ -252,6 +252,13 @@ impl Counters {
             }
             let found = self.durations.entry(key).or_default();
             found.add(&sums, &durations);
+            // So that the first failure of a model in use is an increase.
+            for is_aborted in [false, true] {
+                let key = (names.agent.clone(), names.model.clone(), is_aborted);
+                if self.errors.len() < SERIES_MOST {
+                    self.errors.entry(key).or_default();
+                }
+            }
         }
         for counted in &addition.calls {
             let key = self.key(&counted.names);
