@@ -44,16 +44,19 @@ async function lockCargo(folder) {
 /** For all platforms and versions of Python, which pip cannot do. @param {string} folder */
 async function lockPython(folder) {
   if (!(await which("uv"))) throw new SetupError("uv not found: install it (pip install uv)");
-  const flags = ["--universal", "--python-version=3.11", "--only-binary=:all:", "--generate-hashes"];
-  const printed = await run(
-    "uv",
-    ["pip", "compile", ...flags, "--no-header", "--no-annotate", "requirements.in"],
-    {
-      cwd: folder,
-    },
-  );
+  const needed = join(folder, ".python-version");
+  const python = (await exists(needed)) ? (await readFile(needed, "utf8")).trim() : "3.11";
+  await compile(folder, "requirements", ["--universal", "--only-binary=:all:", `--python-version=${python}`]);
+  // A package without a wheel. Those that it imports are in the first file.
+  if (await exists(join(folder, "source.in"))) await compile(folder, "source", ["--no-deps"]);
+}
+
+/** @param {string} folder @param {string} name @param {string[]} flags */
+async function compile(folder, name, flags) {
+  const all = ["pip", "compile", ...flags, "--generate-hashes", "--no-header", "--no-annotate", `${name}.in`];
+  const printed = await run("uv", all, { cwd: folder });
   // One line for each package.
-  await writeFile(join(folder, "requirements.txt"), printed.replace(/ \\\n\s+/g, " "));
+  await writeFile(join(folder, `${name}.txt`), printed.replace(/ \\\n\s+/g, " "));
 }
 
 const MANIFESTS = { "package.json": lockNpm, "Cargo.toml": lockCargo, "requirements.in": lockPython };

@@ -15,6 +15,7 @@ import {
 import { cargoDeny } from "./cargo-deny.mjs";
 import { clawhub } from "./clawhub.mjs";
 import { collector } from "./collector.mjs";
+import { focusValidator } from "./focus-validator.mjs";
 import { litellm } from "./litellm.mjs";
 import { buildReceiver, packPlugin } from "./package.mjs";
 import { prometheus } from "./prometheus.mjs";
@@ -37,6 +38,7 @@ export const preparations = {
   collector,
   litellm,
   prometheus,
+  focusValidator,
   cargoDeny,
 };
 
@@ -186,8 +188,9 @@ export const steps = [
   },
   {
     name: "monitoring",
-    about: "Prometheus scrapes the receiver, and reads the dashboard and the alert rules",
-    needs: ["node24", "prometheus"],
+    about:
+      "Prometheus scrapes the receiver and reads the dashboard and the alert rules; FOCUS's validator reads the costs",
+    needs: ["node24", "prometheus", "focusValidator"],
     run: async (run) => nodeTests(run, 24, await testsIn("tools"), { AGENTWATCH_RECEIVER: await receiver() }),
   },
   {

@@ -72,7 +72,7 @@ for (const file of files(["scripts/locks"], /^scripts\/locks\/[^/]+\/package\.js
   });
 }
 
-for (const file of files(["scripts/locks"], /requirements\.txt$/)) {
+for (const file of files(["scripts/locks"], /(requirements|source)\.txt$/)) {
   test(`${file} has an exact version and hashes for each package`, () => {
     const lines = read(file).trim().split("\n");
     for (const line of lines)
@@ -82,6 +82,12 @@ for (const file of files(["scripts/locks"], /requirements\.txt$/)) {
     for (const line of wanted) assert.ok(names.includes(line.split(/[[=]/)[0]), line);
   });
 }
+
+test("one package is built from source, by a builder of its lock", () => {
+  assert.deepEqual(files(["scripts/locks"], /source\.txt$/), ["scripts/locks/focus-validator/source.txt"]);
+  assert.match(read("scripts/locks/focus-validator/requirements.txt"), /^poetry-core==/m);
+  assert.match(read("scripts/lib/python.mjs"), /"--no-deps", "--no-build-isolation", "--no-binary=:all:"/);
+});
 
 for (const file of ["Cargo.lock", "fuzz/Cargo.lock", ...files(["scripts/locks"], /Cargo\.lock$/)]) {
   test(`${file} has a checksum for each crate`, () => {
