@@ -27,7 +27,7 @@ const dashboard = JSON.parse(readFileSync(join(EXAMPLES, "models.json"), "utf8")
 const sent = (expr) =>
   expr
     .replaceAll("$__range", "1h")
-    .replaceAll("$__rate_interval", "1m")
+    .replaceAll(/\$__(rate_)?interval\b/g, "1m")
     .replaceAll(/\$(gateway|agent|model)\b/g, ".*");
 
 /** A free port. @returns {Promise<number>} */

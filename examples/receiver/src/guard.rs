@@ -332,6 +332,8 @@ mod tests {
                 "/api/logs",
                 "/models/events",
                 "/models/calls.csv",
+                "/models/focus.csv",
+                "/metrics",
                 "/models/",
                 "/logout",
                 "/assets/models.js",

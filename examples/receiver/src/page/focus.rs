@@ -101,20 +101,20 @@ pub async fn download(app: App, address: Address, period: Option<&str>) -> Resul
     let place = Arc::clone(&app.pools.downloads).try_acquire_owned();
     let place = place.map_err(|_| ApiError::Overloaded)?;
     let address = Arc::new(address);
-    let (count, starts) = app
+    let starts = app
         .blocking(move |app| {
             let count = |c: &_| periods::count(c, table, range, ROWS_MAX + 1);
-            let count = app.store.read(count)?;
-            let starts = app.store.read(|c| periods::starts(c, table, range))?;
-            Ok((count, starts))
+            if app.store.read(count)? > ROWS_MAX {
+                return Err(ApiError::Query {
+                    name: "hours",
+                    message: format!(
+                        "more than {ROWS_MAX} rows: ask for fewer hours, or period=day"
+                    ),
+                });
+            }
+            Ok(app.store.read(|c| periods::starts(c, table, range))?)
         })
         .await?;
-    if count > ROWS_MAX {
-        return Err(ApiError::Query {
-            name: "hours",
-            message: format!("more than {ROWS_MAX} rows: ask for fewer hours, or period=day"),
-        });
-    }
     Ok(stream(place, |sender| async move {
         let names = COLUMNS.map(Value::from);
         let mut text = line(&names);
