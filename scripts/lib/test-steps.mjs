@@ -16,6 +16,7 @@ import { cargoDeny } from "./cargo-deny.mjs";
 import { clawhub } from "./clawhub.mjs";
 import { collector } from "./collector.mjs";
 import { focusValidator } from "./focus-validator.mjs";
+import { grafanaSchema } from "./grafana.mjs";
 import { litellm } from "./litellm.mjs";
 import { buildReceiver, packPlugin } from "./package.mjs";
 import { prometheus } from "./prometheus.mjs";
@@ -39,6 +40,7 @@ export const preparations = {
   litellm,
   prometheus,
   focusValidator,
+  grafanaSchema,
   cargoDeny,
 };
 
@@ -190,7 +192,7 @@ export const steps = [
     name: "monitoring",
     about:
       "Prometheus scrapes the receiver and reads the dashboard and the alert rules; FOCUS's validator reads the costs",
-    needs: ["node24", "prometheus", "focusValidator"],
+    needs: ["npm", "node24", "prometheus", "focusValidator", "grafanaSchema"],
     run: async (run) => nodeTests(run, 24, await testsIn("tools"), { AGENTWATCH_RECEIVER: await receiver() }),
   },
   {

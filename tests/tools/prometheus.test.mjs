@@ -1,13 +1,14 @@
 // The receiver's metrics, the dashboard and the alert rules, read by Prometheus itself.
 import assert from "node:assert/strict";
-import { execFileSync, spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync, spawn, spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { grafanaSchema } from "../../scripts/lib/grafana.mjs";
 import { prometheus } from "../../scripts/lib/prometheus.mjs";
 import { binary, call, post, startReceiver, stop } from "./receiver.mjs";
 
@@ -181,6 +182,28 @@ describe("Prometheus", { skip: binary === "" && "AGENTWATCH_RECEIVER names no re
       assert.equal(found.length, name === "agent" ? 1 : 2);
     }
   });
+});
+
+test("the dashboard is one by Grafana's own types", async () => {
+  const types = await grafanaSchema();
+  const folder = mkdtempSync(join(tmpdir(), "agentwatch-dashboard-"));
+  try {
+    symlinkSync(join(types, "node_modules"), join(folder, "node_modules"));
+    const typescript = fileURLToPath(new URL("../../node_modules/typescript/bin/tsc", import.meta.url));
+    const flags = ["--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext", "--types", ""];
+    /** The compiler's complaints. @param {unknown} value */
+    const complaints = (value) => {
+      const text = `import type { Dashboard } from "@grafana/schema";\nexport const it: Dashboard = `;
+      writeFileSync(join(folder, "dashboard.ts"), text + JSON.stringify(value));
+      const { stdout } = spawnSync(process.execPath, [typescript, ...flags, "dashboard.ts"], { cwd: folder });
+      return String(stdout);
+    };
+    assert.equal(complaints(dashboard), "");
+    assert.match(complaints({ ...dashboard, schemaVersion: "39" }), /not assignable/);
+    assert.match(complaints({ ...dashboard, panel: [] }), /'"panel"' does not exist/);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("the dashboard has what Grafana requires", () => {
