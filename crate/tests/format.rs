@@ -220,6 +220,7 @@ fn frames() -> Vec<Frame<'static>> {
     for span in [Span::Hour, Span::Day] {
         all.push(Frame::Tallied(span, 20_775, key, numbers));
     }
+    all.push(Frame::Incidents(b"state"));
     all
 }
 
@@ -261,9 +262,10 @@ fn kind(frame: &Frame) -> u8 {
         Frame::SeenMore(..) => 15,
         Frame::Tally(..) => 16,
         Frame::Tallied(..) => 17,
+        Frame::Incidents(_) => 18,
     }
 }
-const KINDS: u8 = 18;
+const KINDS: u8 = 19;
 
 const SOURCES: [CostSource; 6] = [
     CostSource::Provider,

@@ -130,12 +130,12 @@ fn each_cause_has_its_name() {
     assert_eq!(chat.cause(), Some(Cause::FixedPrompt));
 
     let mut chat = Chat::warm();
-    chat.cache.compacted("agent:main:main");
+    chat.cache.compacted("agent:main:main", chat.now_ms);
     assert_eq!(chat.cause(), Some(Cause::Compaction));
 
     let mut chat = Chat::warm();
-    chat.cache.reset("agent:main:main");
-    chat.cache.compacted("agent:main:main");
+    chat.cache.reset("agent:main:main", chat.now_ms);
+    chat.cache.compacted("agent:main:main", chat.now_ms);
     assert_eq!(chat.cause(), Some(Cause::Reset));
 
     // An unreported compaction: the prompt is much smaller than the last one.
@@ -162,12 +162,12 @@ fn a_cache_for_an_hour_lives_so_long() {
 #[test]
 fn what_happened_is_over_with_the_next_call() {
     let mut chat = Chat::warm();
-    chat.cache.compacted("agent:main:main");
+    chat.cache.compacted("agent:main:main", chat.now_ms);
     assert_eq!(chat.cause(), Some(Cause::Compaction));
     assert_eq!(chat.call(usage(10, 42_000, 1_000)), None);
     assert_eq!(chat.cause(), Some(Cause::Unknown));
     // Resets of unknown sessions are ignored.
-    chat.cache.reset("agent:other:main");
+    chat.cache.reset("agent:other:main", chat.now_ms);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn what_is_small_or_was_not_cached_is_no_incident() {
     assert_eq!(chat.call(usage(95_000, 0, 0)), None);
     // After a reset the fixed prompt is still read.
     let mut chat = Chat::warm();
-    chat.cache.reset("agent:main:main");
+    chat.cache.reset("agent:main:main", chat.now_ms);
     assert_eq!(chat.call(usage(10, 22_000, 1_000)), None);
 }
 

@@ -116,10 +116,20 @@ fn journal_of_all_surfaces() -> Vec<u8> {
 
 #[test]
 fn the_journals_bytes_are_fixed() {
-    // The order of pending calls is not part of the format. A cursor stands where older files have marks of entries.
+    // The order of pending calls is not part of the format. A cursor stands where older files have marks of entries, and
+    // sums and the state of incidents are in newer ones alone.
     let is_progress = |payload: &[u8]| {
         let frame = journal::format_v1::frame(payload);
-        matches!(frame, Some(Frame::Gone(..) | Frame::Cursor(..)))
+        matches!(
+            frame,
+            Some(
+                Frame::Gone(..)
+                    | Frame::Cursor(..)
+                    | Frame::Tally(..)
+                    | Frame::Tallied(_)
+                    | Frame::Incidents(_)
+            )
+        )
     };
     let frames = |bytes: &[u8]| -> BTreeSet<Vec<u8>> {
         let payloads = Reader::open(bytes).unwrap().map(|(_, payload)| payload);
@@ -190,6 +200,9 @@ fn typed_hooks_are_derived_from_the_sources() {
         "before_message_write",
         "before_tool_call",
         "after_tool_call",
+        "before_compaction",
+        "after_compaction",
+        "before_reset",
         "session_start",
         "session_end",
         "message_received",
@@ -220,6 +233,7 @@ fn diagnostics_are_derived_from_the_sources() {
         "message.delivery.completed",
         "message.delivery.error",
         "diagnostic.async_queue.dropped",
+        "tool.loop",
     ];
     let diagnostics = sources(|table| table["mechanism"] == "diagnostic");
     assert_eq!(diagnostics, names(expected));

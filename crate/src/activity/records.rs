@@ -45,6 +45,12 @@ impl Meta {
         self
     }
 
+    /// Adds all values of another one.
+    pub fn and(mut self, other: Self) -> Self {
+        self.0.extend(other.0);
+        self
+    }
+
     /// Adds a boolean.
     pub fn flag(mut self, name: &'static str, flag: bool) -> Self {
         self.0.push((name, Value::Flag(flag)));

@@ -225,6 +225,35 @@ impl Reporter {
         }))
     }
 
+    /// The record of an incident: a cache loss, or an alarm.
+    pub fn incident(
+        &mut self,
+        level: &'static str,
+        text: String,
+        meta: Meta,
+        agent: Option<&str>,
+        settings: &Settings,
+        now: Now,
+    ) -> Record {
+        self.log(level, text, meta, agent, settings, now)
+    }
+
+    /// Health of the agents' spending: a warning while an alarm is open.
+    pub fn spending_health(&self, is_open: bool, settings: &Settings, now: Now) -> Record {
+        let (status, message) = match is_open {
+            true => ("warn", "An agent runs away"),
+            false => ("ok", "No agent runs away"),
+        };
+        Record::Health(Box::new(HealthRecord {
+            name: "spending",
+            agent_name: settings.naming.agent(None),
+            status,
+            message,
+            timestamp: iso(now.wall_ms),
+            metadata: Meta::default().text("gateway", Some(settings.naming.gateway.clone())),
+        }))
+    }
+
     fn log(
         &mut self,
         level: &'static str,

@@ -9,3 +9,4 @@ pub mod records;
 pub mod reply;
 pub mod sender;
 mod signal;
+pub mod webhook;

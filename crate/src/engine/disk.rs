@@ -156,7 +156,8 @@ impl Engine {
             .map(|(file, mark)| Frame::Bookmark(file.clone(), mark.clone()));
         let frames = ledger.frames().chain(sessions.frames()).chain(marks);
         let frames = frames.chain(sums);
-        let snapshot = frames.chain(reconciled_ms.map(Frame::Reconciled));
+        let frames = frames.chain(reconciled_ms.map(Frame::Reconciled));
+        let snapshot = frames.chain(self.incidents.frame());
         self.journal.take_writes(snapshot, hand_out)
     }
 

@@ -23,6 +23,7 @@ impl Engine {
     pub(super) fn enqueue(&mut self, settled: Settled, from_total: bool, now: Now) {
         // The process in which a turn runs makes its trace; rows of the store belong to no turn.
         let traces = !from_total && !settled.elsewhere && !settled.stored;
+        let is_sum = settled.is_sum;
         let priced = self.prices.cost(&settled);
         if let Some(distance) = priced.implausible {
             self.warn_of_implausible_cost(&settled.provider, &settled.model, distance);
@@ -49,6 +50,7 @@ impl Engine {
             outcome: settled.outcome,
             stored: settled.stored,
         };
+        self.watch_call(&call, (write_1h, is_sum), now);
         if let (Some(session), true) = (&call.session_key, traces) {
             self.turns.call(session, &call, now);
         }

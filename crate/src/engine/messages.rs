@@ -17,6 +17,7 @@ impl Engine {
             if let Some(session) = session {
                 let channel = who::channel(&message.channel);
                 self.sessions.received(session, channel);
+                self.watch_person(session, None, false, now);
                 self.turns
                     .begin(session, Some(&message.channel), None, now.wall_ms, now);
             }

@@ -3,6 +3,7 @@
 mod collector;
 mod disk;
 mod final_calls;
+pub mod incidents;
 pub mod log;
 mod messages;
 mod prices;
@@ -25,6 +26,7 @@ use crate::activity::turns::Turns;
 use crate::delivery::calls::Calls;
 use crate::delivery::collector::Collector;
 use crate::delivery::records::Records;
+use crate::delivery::webhook::Webhook;
 use crate::domain::call::{CallId, Outcome};
 use crate::domain::observation::Observation;
 use crate::domain::time::Now;
@@ -86,6 +88,7 @@ pub struct Engine {
     reconciled_ms: Option<u64>,
     prices: prices::Prices,
     history: History,
+    incidents: incidents::Incidents,
     log: Log,
     counts: Counts,
     closing: Closing,
@@ -114,6 +117,13 @@ impl Engine {
             reconciled_ms: None,
             prices: prices::Prices::default(),
             history: History::default(),
+            incidents: incidents::Incidents::new(
+                settings.has_alarm,
+                settings
+                    .webhook
+                    .clone()
+                    .map(|target| Webhook::new(target, seed.rotate_left(24))),
+            ),
             log: Log::default(),
             counts: Counts::default(),
             closing: Closing::default(),
@@ -189,14 +199,25 @@ impl Engine {
                 session_key,
                 agent,
                 job,
+                trigger,
             } => {
+                let trigger = trigger.or(job.as_ref().map(|_| "cron".to_owned()));
+                self.watch_person(&session_key, trigger.as_deref(), true, now);
                 let agent = agent.as_deref();
                 self.sessions.begin_turn(&session_key, job);
                 self.turns
                     .begin(&session_key, None, agent, now.wall_ms, now);
             }
             Event::Message(message) => self.message(&message, now),
+            Event::History {
+                session_key,
+                is_reset,
+            } => self.watch_history(&session_key, is_reset, now),
+            Event::Loop(found) => self.watch_loop(&found, now),
             Event::Command(command) => {
+                if let (Some(session), "new" | "reset") = (&command.session_key, &*command.name) {
+                    self.watch_history(session, true, now);
+                }
                 let record = self.reporter.command(&command, &self.settings, now);
                 self.report(&record, now);
                 let meta = Reporter::command_meta(&command, &self.settings);
@@ -211,9 +232,15 @@ impl Engine {
                     self.sessions.tool_began(key, &tool.name, now.wall_ms);
                 }
                 self.turns.tool(&tool, now);
+                if let Some((_, has_failed)) = tool.end {
+                    self.watch_tool(&tool.session_key, &tool.name, has_failed, now);
+                }
             }
             Event::Progress(progress) => self.turns.progress(&progress, now),
             Event::SessionEvent(session_event) => {
+                if session_event.is_compaction() {
+                    self.watch_history(&session_event.session_key, false, now);
+                }
                 let record = self
                     .reporter
                     .session_event(&session_event, &self.settings, now);
@@ -246,6 +273,7 @@ impl Engine {
             .filter(|_| observation.ends_turn);
         let has_failed = observation.outcome == Outcome::Failed;
         self.prices.want_all(&observation);
+        self.watch_observation(&observation, now);
         let for_journal = observation.clone();
         let Some(id) = self.matcher.observe(observation, now) else {
             return;
@@ -284,6 +312,7 @@ impl Engine {
     }
 
     fn session(&mut self, facts: SessionFacts, now: Now) {
+        self.watch_session(&facts, now);
         if let Some(what) = facts.what {
             let session_event = SessionEvent {
                 what,
@@ -324,6 +353,7 @@ impl Engine {
         self.enrich(now);
         self.run_deferred(now, false);
         self.end_turns(now, false);
+        self.tick_incidents(now);
         self.acknowledge_taken();
         self.write_due(now);
         self.look_for_collector(now, false);
@@ -397,6 +427,7 @@ impl Engine {
             records_delivered: self.records.delivered,
             records_dropped: &self.records.dropped,
             otlp: self.collector.as_ref().map(Collector::status),
+            incidents: self.incidents.status(),
         }
     }
 
@@ -408,6 +439,7 @@ impl Engine {
             self.next_sending(),
             self.next_write(),
             self.next_for_collector(),
+            self.next_for_incidents(),
         ]
         .into_iter()
         .flatten()

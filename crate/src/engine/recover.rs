@@ -121,6 +121,9 @@ impl Engine {
                 self.bookmarks.insert(file, mark);
             }
             Frame::Reconciled(until_ms) => self.set_reconciled(until_ms),
+            Frame::Incidents(state) => {
+                self.counts.journal_corrupt += u64::from(!self.incidents.restore(&state));
+            }
             Frame::Begin
             | Frame::Gone(..)
             | Frame::Cursor(..)

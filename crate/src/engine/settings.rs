@@ -1,5 +1,6 @@
 //! The operator's settings and their validation: each problem names the setting, its value and the fix.
 
+use crate::delivery::webhook;
 use crate::domain::identity;
 use crate::sources::facts::Scalar;
 
@@ -61,6 +62,10 @@ settings! {
     identity_key = "identityKey",
     /// Whether the gateway runs in a container.
     in_container = "inContainer",
+    /// Whether the runaway alarm is on.
+    alarm = "alarm",
+    /// The webhook: an object as a list of pairs.
+    webhook = "webhook",
 }
 
 impl RawSettings {
@@ -118,6 +123,11 @@ impl Naming {
 pub struct Secret(String);
 
 impl Secret {
+    /// A secret with this text.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// The token, for the authorization header only.
     pub fn expose(&self) -> &str {
         &self.0
@@ -151,6 +161,10 @@ pub struct Settings {
     pub survives_power_cut: bool,
     /// Maximum size of the journal, in bytes: three quarters for calls, the rest for other records.
     pub journal_max_bytes: u64,
+    /// Whether the runaway alarm is on.
+    pub has_alarm: bool,
+    /// The webhook.
+    pub webhook: Option<webhook::Target>,
 }
 
 impl Settings {
@@ -216,6 +230,8 @@ impl Settings {
                     &mut problems,
                 ) == "plain",
             ),
+            has_alarm: read_flag(raw.alarm(), "alarm", &mut problems),
+            webhook: webhook::Target::read(raw.webhook(), &mut problems),
         };
         (settings, problems)
     }
@@ -307,6 +323,14 @@ fn read_token(
         return None;
     }
     Some(Secret(token.to_owned()))
+}
+
+/// Reads a flag. The default is true.
+fn read_flag(raw: &Scalar, setting: &str, problems: &mut Vec<String>) -> bool {
+    if !raw.is_absent() && raw.flag().is_none() {
+        problems.push(format!("{setting} is neither true nor false; true is used"));
+    }
+    raw.flag() != Some(false)
 }
 
 /// Reads a whole number within bounds.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::delivery::calls::{CallCounts, Receiver};
 use crate::delivery::collector::CollectorStatus;
 use crate::domain::counter::Counter;
+use crate::engine::incidents::IncidentStatus;
 use crate::matching::MatcherCounts;
 
 /// Counters beside those of the ledger and the outlet of calls.
@@ -117,6 +118,9 @@ pub struct Status<'a> {
     /// What a collector was told; none where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub otlp: Option<CollectorStatus<'a>>,
+    /// Cache incidents, alarms and the webhook.
+    #[serde(flatten)]
+    pub incidents: IncidentStatus<'a>,
 }
 
 #[cfg(test)]

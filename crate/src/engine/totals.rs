@@ -101,6 +101,7 @@ impl Engine {
             response_model: None,
             outcome: Outcome::Completed,
             bill: None,
+            is_sum: true,
             stored: false,
             elsewhere: false,
         }

@@ -74,6 +74,8 @@ pub enum Frame<'a> {
     /// Sums for reports: the span's length, its number since 1970, the key and the numbers. Version 0.1.0 skips it as
     /// unreadable.
     Tallied(Span, u64, #[serde(borrow)] Key<'a>, Numbers),
+    /// The state of cache incidents, alarms and the webhook; see `engine/incidents.rs`.
+    Incidents(&'a [u8]),
 }
 
 /// Further fields of an observation, or of a finished call.

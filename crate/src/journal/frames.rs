@@ -75,6 +75,8 @@ pub enum Frame {
     Tally(CallId, Box<history::Entry>),
     /// Sums for reports, of a snapshot.
     Tallied(Box<history::Row>),
+    /// The state of cache incidents, alarms and the webhook, as bytes. The last frame is valid.
+    Incidents(Vec<u8>),
 }
 
 impl Frame {

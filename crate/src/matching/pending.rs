@@ -49,6 +49,8 @@ pub struct Settled {
     pub outcome: Outcome,
     /// What is billed beside tokens at their usual price.
     pub bill: Option<Box<Bill>>,
+    /// Whether it is several requests: a turn of a foreign harness, or a call with parts.
+    pub is_sum: bool,
     /// Whether only the session store reported it.
     pub stored: bool,
     /// Whether only other processes saw it.
@@ -264,6 +266,7 @@ impl PendingCall {
                 .first(by_request, |o| o.response_model.as_ref())
                 .cloned(),
             outcome: outcome.copied().unwrap_or(Outcome::Completed),
+            is_sum: self.observations().any(|o| o.whole_turn || has_parts(o)),
             stored: self.observations().all(|o| o.surface.is_stored()),
             elsewhere: self.observations().all(|o| o.elsewhere),
         }

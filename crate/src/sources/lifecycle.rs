@@ -75,6 +75,9 @@ pub struct CronRun {
     pub duration_ms: Option<f64>,
 }
 
+const COMPACTION_BEGAN: &str = "Compaction began";
+const COMPACTION_ENDED: &str = "Compaction ended";
+
 /// An event of a session or a subagent that is only logged.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SessionEvent {
@@ -84,6 +87,13 @@ pub struct SessionEvent {
     pub session_key: String,
     /// The gateway's reason, one of its own words.
     pub reason: Option<String>,
+}
+
+impl SessionEvent {
+    /// Whether the session's history is compacted.
+    pub fn is_compaction(&self) -> bool {
+        [COMPACTION_BEGAN, COMPACTION_ENDED].contains(&self.what)
+    }
 }
 
 facts! {
@@ -258,8 +268,8 @@ fn command(facts: InternalFacts) -> Result<Event, Reject> {
 
 fn session(facts: InternalFacts) -> Event {
     let what = match facts.action().text() {
-        Some("compact:before") => "Compaction began",
-        Some("compact:after") => "Compaction ended",
+        Some("compact:before") => COMPACTION_BEGAN,
+        Some("compact:after") => COMPACTION_ENDED,
         _ => return Event::Ignored("session"),
     };
     match facts.session_key().owned() {
@@ -327,6 +337,7 @@ fn user_turn(facts: UserTurnFacts) -> Event {
                 .agent()
                 .owned()
                 .or_else(|| agent_of(Some(&session_key))),
+            trigger: None,
             session_key,
             job: facts.job().owned(),
         },

@@ -24,11 +24,13 @@ pub(crate) mod registry;
 pub mod request;
 pub mod stored;
 pub(crate) mod timing;
+mod trouble;
 
 pub use self::lifecycle::{Command, CronRun, Direction, Message, SessionEvent, ToolCall};
 pub use self::progress::{Progress, Step};
 pub(crate) use self::registry::Source;
 pub use self::registry::{SOURCES, read};
+pub use self::trouble::ToolLoop;
 
 use crate::domain::call::{Origin, Outcome, Usage};
 use crate::domain::identity::Identities;
@@ -146,7 +148,18 @@ pub enum Event {
         agent: Option<String>,
         /// The id of the cron job that wrote the message.
         job: Option<String>,
+        /// What started the run, by the session's key.
+        trigger: Option<String>,
     },
+    /// A session's history is replaced: by a reset, else by a compaction.
+    History {
+        /// The session's key.
+        session_key: String,
+        /// Whether it is a reset.
+        is_reset: bool,
+    },
+    /// The gateway detected a loop of a tool.
+    Loop(ToolLoop),
     /// A message was received or sent.
     Message(Box<Message>),
     /// A user gave a command.
@@ -203,8 +216,16 @@ impl Event {
             }
             Event::Aggregate(aggregate) => key(&mut aggregate.session_key),
             Event::TurnBegan {
-                session_key, job, ..
+                session_key,
+                job,
+                trigger,
+                ..
             } => {
+                let told = Told {
+                    session_key: Some(session_key),
+                    ..Told::default()
+                };
+                *trigger = Who::of(&told, identities).trigger;
                 key(session_key);
                 job.iter_mut()
                     .for_each(|job| *job = job_id(job, identities));
@@ -212,6 +233,8 @@ impl Event {
             Event::Message(message) => message.session_key.iter_mut().for_each(key),
             Event::Command(command) => command.session_key.iter_mut().for_each(key),
             Event::Tool(tool) => key(&mut tool.session_key),
+            Event::History { session_key, .. } => key(session_key),
+            Event::Loop(found) => key(&mut found.session_key),
             Event::SessionEvent(session_event) => key(&mut session_event.session_key),
             Event::Conversation(conversation) => key(&mut conversation.key),
             Event::Progress(progress) => key(&mut progress.session_key),

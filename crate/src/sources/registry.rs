@@ -1,6 +1,6 @@
 //! All sources of events with their readers: those of the surfaces' rows, and those that report no calls.
 
-use super::{Event, Reject, context, lifecycle, passed, progress};
+use super::{Event, Reject, context, lifecycle, passed, progress, trouble};
 use crate::domain::surface::ROWS;
 use crate::sources::facts::{Scalar, SourceTable};
 
@@ -21,11 +21,12 @@ impl Source {
 }
 
 /// Sources that report no calls.
-const OTHERS: [&[Source]; 4] = [
+const OTHERS: [&[Source]; 5] = [
     context::SOURCES,
     lifecycle::SOURCES,
     progress::SOURCES,
     passed::SOURCES,
+    trouble::SOURCES,
 ];
 
 const GROUPS: [&[Source]; ROWS.len() + OTHERS.len()] = {

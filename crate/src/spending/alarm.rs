@@ -71,6 +71,18 @@ pub enum Kind {
     Retries,
 }
 
+impl Kind {
+    /// Its name in records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Spend => "spend",
+            Self::NightSpend => "night_spend",
+            Self::ToolLoop => "tool_loop",
+            Self::Retries => "retries",
+        }
+    }
+}
+
 /// An incident. Fields that do not apply are `None` or zero.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Incident {

@@ -34,6 +34,8 @@ pub const LONG_LIFE_MS: u64 = HOUR_MS;
 /// Smallest loss, in tokens, that is an incident: one tool result can be as large. Providers cache prompts from 1,024
 /// to 4,096 tokens on.
 pub const LEAST_TOKENS: u64 = 4_096;
+/// How late a call may be added after a call that ended later, in ms.
+pub const LATE_MS: u64 = 10 * 60_000;
 /// A prompt smaller than this fraction of the last one lost history.
 const SHRUNK: f64 = 0.6;
 /// Maximum number of sessions; beyond it the session unused longest is dropped.
@@ -101,6 +103,18 @@ impl Cause {
         Self::Unknown,
     ];
 
+    /// Its name in records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Compaction => "compaction",
+            Self::Model => "model",
+            Self::Idle => "idle",
+            Self::FixedPrompt => "fixed_prompt",
+            Self::Unknown => "unknown",
+        }
+    }
+
     /// Text for users.
     pub fn words(self) -> &'static str {
         match self {
@@ -165,8 +179,10 @@ struct Session {
     cached: u64,
     is_long: bool,
     fixed_chars: Option<u64>,
-    was_reset: bool,
-    was_compacted: bool,
+    /// When the session was last reset, in ms since 1970; 0 if no later call is to be explained by it.
+    reset_ms: u64,
+    /// The same of a compaction.
+    compacted_ms: u64,
 }
 
 /// Sums of one day.
@@ -188,32 +204,39 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Notes a reset: the session's next call has another history.
-    pub fn reset(&mut self, session: &str) {
-        if let Some(session) = self.known(session) {
-            session.was_reset = true;
-        }
+    /// Notes a reset at a time in ms since 1970: the session's calls after it have another history. A call may be added
+    /// after a reset that it preceded.
+    pub fn reset(&mut self, session: &str, at_ms: u64) {
+        self.session(session).reset_ms = at_ms;
     }
 
-    /// Notes a compaction of the session's history.
-    pub fn compacted(&mut self, session: &str) {
-        if let Some(session) = self.known(session) {
-            session.was_compacted = true;
-        }
+    /// Notes a compaction of the session's history, as [`Cache::reset`] does.
+    pub fn compacted(&mut self, session: &str, at_ms: u64) {
+        self.session(session).compacted_ms = at_ms;
     }
 
-    /// Adds a call with usage. Returns the incident if the call lost the cached prompt.
+    /// Adds a call with usage. Returns the incident if the call lost the cached prompt. A call that ended up to
+    /// [`LATE_MS`] before the session's last one is left out.
     pub fn call(&mut self, call: &Call, zone: &TimeZone) -> Option<Incident> {
         let last = self.take(call.session);
+        let is_late = |last: &Session| {
+            // More than that: the clock was set back.
+            (1..=LATE_MS).contains(&last.ended_ms.saturating_sub(call.ended_ms))
+        };
+        if last.as_ref().is_some_and(is_late) {
+            self.sessions.extend(last);
+            return None;
+        }
+        let later = |at_ms: u64| if at_ms > call.ended_ms { at_ms } else { 0 };
+        let (reset_ms, compacted_ms) = last.as_ref().map_or((0, 0), |last| {
+            (later(last.reset_ms), later(last.compacted_ms))
+        });
         let incident = last.as_ref().and_then(|last| last.lost_by(call));
         let (is_long, fixed_chars) = last.map_or((false, None), |last| {
             let is_same = last.model == key_of(&[call.model]);
             (last.is_long && is_same, last.fixed_chars)
         });
-        if self.sessions.len() >= MAX_SESSIONS {
-            self.sessions.remove(0);
-        }
-        self.sessions.push(Session {
+        self.push(Session {
             key: key_of(&[call.session]),
             model: key_of(&[call.model]),
             ended_ms: call.ended_ms,
@@ -221,7 +244,8 @@ impl Cache {
             cached: call.usage.cache_read.saturating_add(call.usage.cache_write),
             is_long: is_long || call.write_1h > 0,
             fixed_chars: call.fixed_chars.or(fixed_chars),
-            ..Session::default()
+            reset_ms,
+            compacted_ms,
         });
         if let Some(day) = self.days.at(day_of(zone, call.ended_ms)) {
             if let Some(rates) = call.rates {
@@ -237,9 +261,24 @@ impl Cache {
         incident
     }
 
-    fn known(&mut self, session: &str) -> Option<&mut Session> {
+    fn push(&mut self, session: Session) {
+        if self.sessions.len() >= MAX_SESSIONS {
+            self.sessions.remove(0);
+        }
+        self.sessions.push(session);
+    }
+
+    fn session(&mut self, session: &str) -> &mut Session {
         let key = key_of(&[session]);
-        self.sessions.iter_mut().find(|known| known.key == key)
+        let known = self.sessions.iter().position(|known| known.key == key);
+        let place = known.unwrap_or_else(|| {
+            self.push(Session {
+                key,
+                ..Session::default()
+            });
+            self.sessions.len() - 1
+        });
+        &mut self.sessions[place]
     }
 
     fn take(&mut self, session: &str) -> Option<Session> {
@@ -277,11 +316,12 @@ impl Session {
             true => LONG_LIFE_MS,
             false => LIFE_MS,
         };
+        let is_between = |at_ms: u64| at_ms > 0 && at_ms <= call.ended_ms;
         let fixed = self.fixed_chars.zip(call.fixed_chars);
         let has_shrunk = (call.usage.prompt() as f64) < SHRUNK * self.prompt as f64;
         match () {
-            () if self.was_reset => Cause::Reset,
-            () if self.was_compacted => Cause::Compaction,
+            () if is_between(self.reset_ms) => Cause::Reset,
+            () if is_between(self.compacted_ms) => Cause::Compaction,
             () if self.model != key_of(&[call.model]) => Cause::Model,
             () if idle_ms > life_ms => Cause::Idle,
             () if fixed.is_some_and(|(before, after)| before != after) => Cause::FixedPrompt,

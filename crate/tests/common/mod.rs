@@ -25,6 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agentwatch_openclaw::delivery::calls::Request;
 use agentwatch_openclaw::delivery::reply::Reply;
+use agentwatch_openclaw::delivery::webhook;
 use agentwatch_openclaw::domain::time::Now;
 use agentwatch_openclaw::domain::usage::fact_of;
 use agentwatch_openclaw::engine::Engine;
@@ -365,6 +366,8 @@ pub struct Receiver {
     pub calls: Vec<Value>,
     /// The enrichments.
     pub enrichments: Vec<Value>,
+    /// Records of the other lists, once per id.
+    pub others: BTreeMap<String, Vec<Value>>,
     /// The ids of calls and enrichments in order of arrival; those of enrichments have a plus.
     pub order: Vec<String>,
     /// Whether a body that is no batch is refused, as AgentWatch does; otherwise it fails the test.
@@ -385,6 +388,15 @@ impl Receiver {
                 for record in batch["model_usage"].as_array().into_iter().flatten() {
                     self.take(record);
                 }
+                for list in ["logs", "health"] {
+                    let others = self.others.entry(list.to_owned()).or_default();
+                    for record in batch[list].as_array().into_iter().flatten() {
+                        let is_known = |known: &Value| known["id"] == record["id"];
+                        if record["id"].is_null() || !others.iter().any(is_known) {
+                            others.push(record.clone());
+                        }
+                    }
+                }
                 let known = batch["enrichments"].as_array().into_iter().flatten();
                 for known in known {
                     let Some(id) = known["id"].as_str() else {
@@ -398,6 +410,11 @@ impl Receiver {
             }
         };
         Reply::of(200, &body)
+    }
+
+    /// The records of a list other than calls.
+    pub fn records(&self, list: &str) -> &[Value] {
+        self.others.get(list).map_or(&[], Vec::as_slice)
     }
 
     fn take(&mut self, record: &Value) {
@@ -422,7 +439,19 @@ impl Receiver {
 /// Settings from JSON, as the shim passes them.
 pub fn settings(json: &str) -> RawSettings {
     let json: Value = serde_json::from_str(json).expect("settings");
-    RawSettings::from_names(|name| json.get(*name).map_or(Scalar::Absent, scalar))
+    RawSettings::from_names(|name| json.get(*name).map_or(Scalar::Absent, pairs))
+}
+
+/// A setting as the shim passes it: an object is a list of pairs.
+fn pairs(value: &Value) -> Scalar {
+    match value {
+        Value::Object(map) => {
+            let pair = |(name, value)| Scalar::List(vec![Scalar::Text(name), pairs(&value)]);
+            Scalar::List(map.clone().into_iter().map(pair).collect())
+        }
+        Value::Array(list) => Scalar::List(list.iter().map(pairs).collect()),
+        other => scalar(other),
+    }
 }
 
 /// The engine with a test's version of the shim's pipeline: events, time, requests.
@@ -435,6 +464,10 @@ pub struct Gateway {
     pub log: Vec<String>,
     /// The journal's files.
     pub disk: Disk,
+    /// The requests that the webhook accepted.
+    pub notices: Vec<webhook::Request>,
+    /// The webhook's next answers; then 200.
+    pub webhook_answers: Vec<u16>,
     /// How far the wall clock is ahead, in ms. All times that are passed to these functions are true times.
     pub ahead_ms: i64,
     settings: String,
@@ -458,6 +491,8 @@ impl Gateway {
             receiver: Receiver::default(),
             log: Vec::new(),
             disk: Disk::default(),
+            notices: Vec::new(),
+            webhook_answers: Vec::new(),
             ahead_ms: 0,
             settings: settings.to_owned(),
             expect_diagnostics,
@@ -544,6 +579,15 @@ impl Gateway {
             let reply = self.receiver.answer(&request);
             next = self.engine.answered(&reply, self.now(wall_ms));
             next = next.or_else(|| self.engine.begin(self.now(wall_ms), hurry));
+        }
+        let now = self.now(wall_ms);
+        while let Some(request) = self.engine.begin_webhook(now, hurry) {
+            let status = match self.webhook_answers.is_empty() {
+                true => 200,
+                false => self.webhook_answers.remove(0),
+            };
+            self.engine.answered_webhook(&Reply::of(status, ""), now);
+            self.notices.extend((status == 200).then_some(request));
         }
     }
 

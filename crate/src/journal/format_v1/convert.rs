@@ -102,6 +102,7 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
                 (&row.key).into(),
                 row.sums.numbers(),
             ),
+            Frame::Incidents(state) => Self::Incidents(state),
         }
     }
 }
@@ -158,6 +159,7 @@ impl v1::Frame<'_> {
             Self::Tallied(span, number, key, numbers) => {
                 Frame::Tallied(Box::new(v1::history::row(span, number, key, numbers)))
             }
+            Self::Incidents(state) => Frame::Incidents(state.to_owned()),
         })
     }
 }
