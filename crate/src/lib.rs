@@ -14,6 +14,7 @@ pub mod invoice;
 pub mod journal;
 pub mod matching;
 pub mod pricing;
+pub mod report;
 pub mod sessions;
 pub mod sources;
 pub mod spending;

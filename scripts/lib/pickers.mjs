@@ -36,8 +36,10 @@ class Objects {
     const path = keys.join(".");
     const known = this.#names.get(path);
     if (known) return known;
+    // The outer object takes its name first.
+    const outer = this.of(keys.slice(0, -1));
     const name = `${this.#prefix}${this.#names.size}`;
-    this.lines.push(read(name, this.of(keys.slice(0, -1)), String(keys.at(-1))));
+    this.lines.push(read(name, outer, String(keys.at(-1))));
     this.#names.set(path, name);
     return name;
   }

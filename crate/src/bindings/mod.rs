@@ -20,6 +20,8 @@ mod polled;
 #[cfg(target_arch = "wasm32")]
 mod prices;
 #[cfg(target_arch = "wasm32")]
+mod report;
+#[cfg(target_arch = "wasm32")]
 mod scalars;
 #[cfg(target_arch = "wasm32")]
 mod sessions;

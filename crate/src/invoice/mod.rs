@@ -23,12 +23,13 @@ use serde::{Serialize, Serializer};
 use self::compare::{Row, Sides, Verdict, compare};
 use self::figures::{DAY_MS, Sum, Usd, day_of, earlier, parse_day, start_of};
 use self::ours::{Listed, Ours};
-use self::requests::{Patience, Step};
+use self::requests::Step;
 use self::theirs::{Report, Theirs};
 use crate::domain::time::parse_iso;
 use crate::formats::json_stream::Values;
 
 pub use self::requests::{Ask, Said};
+pub(crate) use self::requests::{Patience, refused};
 
 /// Maximum number of days in a comparison.
 const MOST_DAYS: u64 = 366;

@@ -67,6 +67,18 @@ pub struct Ask {
     pub headers: Vec<[&'static str; 2]>,
 }
 
+impl Ask {
+    /// A request to AgentWatch.
+    pub(crate) fn of_agentwatch(path: String) -> Self {
+        Self {
+            of_provider: false,
+            path,
+            key_header: ["authorization", "Bearer "],
+            headers: Vec::new(),
+        }
+    }
+}
+
 /// What the caller does after an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Said {
@@ -432,7 +444,7 @@ impl Invoice {
 }
 
 /// Explains AgentWatch's refusals.
-fn refused(status: u16) -> String {
+pub(crate) fn refused(status: u16) -> String {
     match status {
         300..=399 | 401 | 403 => {
             format!("AgentWatch refuses the token (HTTP {status}): set AGENTWATCH_TOKEN for this command")
@@ -444,7 +456,7 @@ fn refused(status: u16) -> String {
 
 impl Patience {
     /// The pause before the next try of the same request, in ms; an error after too many tries.
-    fn pause(
+    pub(crate) fn pause(
         &mut self,
         who: &str,
         status: u16,

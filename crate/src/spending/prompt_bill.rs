@@ -183,6 +183,13 @@ impl PromptBills {
         bill_of(bills, agent).add(&call);
     }
 
+    /// Adds an agent's sum of a day, or a part of it.
+    pub fn put(&mut self, day: Day, bill: &Bill) {
+        if let Some(bills) = self.0.at(day) {
+            bill_of(bills, &bill.agent).add(bill);
+        }
+    }
+
     /// Sum of all agents on a day.
     pub fn day(&self, day: Day) -> Bill {
         let mut sum = Bill::default();

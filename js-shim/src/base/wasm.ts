@@ -108,6 +108,16 @@ export interface Invoice {
   result(differing: boolean): string;
 }
 
+/** One report; see `crate/src/bindings/report.rs`. Times are ms. */
+export interface Report {
+  ledger(bytes: Uint8Array): void;
+  allowances(json: string): void;
+  next(): string | undefined;
+  feed(piece: Uint8Array): void;
+  answered(status: number, retryAfterMs: number | undefined, why: string): number;
+  output(format: string, from: string): string[];
+}
+
 /** One instance of the module; see `crate/src/bindings/`. */
 export interface Instance {
   sources(): string;
@@ -125,6 +135,7 @@ export interface Instance {
     also: string[],
     now: number,
   ) => Invoice;
+  Report: new (since: string | undefined, by: string | undefined, ofReceiver: boolean, now: number) => Report;
   otlpTarget(setting: unknown, environment: unknown): string;
   PriceBook: new (prices: unknown, openclaw: unknown, byLogin: unknown, table: string) => PriceBook;
   StoreReader: new (

@@ -16,6 +16,7 @@ const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>
   proxy     forwards requests to models' providers and counts their answers
   litellm   receives the log of a LiteLLM proxy
   sync      counts the calls of the gateway's session store
+  report    shows what calls cost, by model, agent, channel, job, session or day
   reconcile compares the figures of AgentWatch with a provider's own usage and costs
   purge     removes the state of an uninstalled plugin
 
@@ -41,6 +42,7 @@ const COMMANDS: Record<string, (args: string[]) => Promise<number>> = {
   proxy: async (args) => (await import("../proxy/proxy-command.js")).proxyCommand(args),
   sync: async (args) => (await import("./sync.js")).syncCommand(args),
   litellm: async (args) => (await import("../proxy/litellm-command.js")).litellmCommand(args),
+  report: async (args) => (await import("./report.js")).reportCommand(args),
   reconcile: async (args) => (await import("./reconcile.js")).reconcileCommand(args),
   purge: async (args) => (await import("./purge.js")).purgeCommand(args),
 };

@@ -1,15 +1,14 @@
 /** The command `reconcile`: compares our figures with a provider's usage and cost API. */
 
-import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { print, printError, printUsage } from "../base/terminal.js";
 import { type Invoice, instantiate } from "../base/wasm.js";
 import { wholeEnvironment } from "../plugin/env.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
 import { resolveReference } from "../plugin/secret.js";
-import { get } from "../requests/invoice-request.js";
 import { SettingError } from "./listen.js";
 import { commandSettings, findPlace, gatewaySettings, PLACE_OPTIONS } from "./place.js";
+import { makeRequests } from "./requests.js";
 
 const USAGE = `agentwatch-openclaw reconcile --provider openai|anthropic|openrouter --since <day> [--until <day>] [--json]
 
@@ -60,14 +59,6 @@ interface Inside {
   config: GatewayConfig | undefined;
 }
 
-/** A GET request that the module asks for. */
-interface Ask {
-  of_provider: boolean;
-  path: string;
-  key_header: [name: string, before: string];
-  headers: [name: string, value: string][];
-}
-
 /** Addresses of the provider's API and of AgentWatch, with their keys. */
 interface Places {
   api: string;
@@ -106,7 +97,8 @@ export async function reconcileCommand(args: string[], inside?: Inside): Promise
     const invoice = openInvoice(options);
     const places = await findPlaces(options, inside);
     key = places.key;
-    await ask(invoice, places);
+    const { api, url, token } = places;
+    await makeRequests(invoice, { url, secret: token }, { url: api, secret: key });
     const [status, lines, outcome] = JSON.parse(invoice.result(options.differing === true)) as Result;
     for (const line of options.json ? [JSON.stringify(outcome)] : lines) print(hidden(line));
     return status;
@@ -188,24 +180,4 @@ function address(text: string): string {
       "--api: write an address such as https://api.openai.com, without a key or a query",
     );
   return url.href.replace(/\/+$/, "");
-}
-
-/** Makes requests until the module asks for no more. @throws an error with the obstacle */
-async function ask(invoice: Invoice, { api, key, url, token }: Places): Promise<void> {
-  for (let text = invoice.next(); text; text = invoice.next()) {
-    const { of_provider, path, key_header, headers } = JSON.parse(text) as Ask;
-    const [name, before] = key_header;
-    const secret = of_provider ? key : token;
-    const { status, why, retryAfterMs } = await get(
-      `${of_provider ? api : url}${path}`,
-      { ...Object.fromEntries(headers), ...(secret !== undefined && { [name]: before + secret }) },
-      (status, piece) => {
-        if (of_provider || status === 200) invoice.feed(piece);
-      },
-    );
-    const wait = invoice.answered(status, retryAfterMs, why);
-    if (wait > 0)
-      printError(`waiting ${Math.ceil(wait / 1_000)} s for ${of_provider ? "the provider" : "AgentWatch"}`);
-    await sleep(wait);
-  }
 }

@@ -48,6 +48,7 @@ export interface Inside {
 export async function operatorCommand([command = "", ...args]: string[], inside?: Inside): Promise<number> {
   if (command === "reconcile")
     return (await import("../commands/reconcile.js")).reconcileCommand(args, inside);
+  if (command === "report") return (await import("../commands/report.js")).reportCommand(args, inside);
   const options = {
     ...PLACE_OPTIONS,
     json: { type: "boolean" },

@@ -7,6 +7,7 @@ const COMMANDS = {
   status: "Shows counted, sent, pending and dropped calls",
   doctor: "Finds problems and says how to mend them",
   test: "Sends a marked record to AgentWatch and reads it back",
+  report: "Shows what calls cost, by model, agent, channel, job, session or day",
   reconcile: "Compares AgentWatch's figures with a provider's own usage and costs",
 };
 const NAME = "agentwatch";

@@ -1,0 +1,120 @@
+//! Figures beside the rows: the month's forecast, the fixed part of prompts, and the cache.
+
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use super::utc_day;
+use crate::spending::Nano;
+use crate::spending::forecast::{self, Days, Forecast};
+use crate::spending::history::Sums;
+use crate::spending::prompt_bill::{Bill, Month, PromptBills};
+
+/// Sums of all days that are known.
+#[derive(Debug, Default)]
+pub struct Facts {
+    days: Days,
+    bills: PromptBills,
+    /// By day: tokens of prompts, of cache reads and writes, and the cache's money.
+    cache: Vec<(u64, Sums)>,
+}
+
+/// The figures. USD.
+#[derive(Debug, Clone, Serialize)]
+pub struct Money {
+    /// `None` before the first complete day.
+    pub forecast: Option<Forecast>,
+    /// `None` without a call whose prompt is divided.
+    pub prompt: Option<Prompt>,
+    /// `None` without a cached token.
+    pub cache: Option<Cache>,
+}
+
+/// What the system prompt and the tool definitions cost: estimates.
+#[derive(Debug, Clone, Serialize)]
+pub struct Prompt {
+    /// Calls whose prompt is divided.
+    pub calls: u64,
+    /// Cost of the fixed part since the report's begin.
+    pub fixed_usd: f64,
+    /// Cost of these prompts.
+    pub all_usd: f64,
+    /// Cost of a month, from complete days.
+    pub month: Option<Month>,
+    /// Mean cost of the fixed part on a complete day.
+    pub day_usd: Option<f64>,
+    /// The agent with the most fixed tokens a call; empty for calls without an agent.
+    pub heaviest_agent: String,
+    /// Its fixed tokens a call.
+    pub heaviest_tokens_a_call: u64,
+}
+
+/// The cache since the report's begin.
+#[derive(Debug, Clone, Serialize)]
+pub struct Cache {
+    /// Share of prompt tokens that were read from the cache.
+    pub read_share: f64,
+    /// USD saved by reads; `None` where the source has no prices.
+    pub saved_usd: Option<f64>,
+    /// USD paid for writes, above the input rate; `None` where the source has no prices.
+    pub extra_usd: Option<f64>,
+}
+
+impl Facts {
+    /// Adds a day's sums, or a call's.
+    pub fn add(&mut self, at_ms: u64, agent: &str, sums: &Sums) {
+        let zone = TimeZone::UTC;
+        forecast::add(&mut self.days, &zone, at_ms, sums.usd);
+        let day = utc_day(at_ms);
+        if sums.divided > 0 {
+            self.bills.put(
+                day,
+                &Bill {
+                    agent: agent.to_owned(),
+                    calls: sums.divided,
+                    unpriced: sums.divided_unpriced,
+                    tokens: sums.part_tokens,
+                    usd: sums.part_usd,
+                },
+            );
+        }
+        match self.cache.binary_search_by_key(&day, |(day, _)| *day) {
+            Ok(place) => self.cache[place].1.add(sums),
+            Err(place) => self.cache.insert(place, (day, *sums)),
+        }
+    }
+
+    /// The figures at a time, of a report from `since_ms` on.
+    pub fn money(&self, now_ms: u64, since_ms: u64) -> Money {
+        let since = utc_day(since_ms);
+        let days = self.cache.iter().filter(|(day, _)| *day >= since);
+        let mut sums = Sums::default();
+        days.for_each(|(_, day)| sums.add(day));
+        let has_prices = sums.saved > Nano(0) || sums.extra > Nano(0);
+        Money {
+            forecast: forecast::forecast(&self.days, &TimeZone::UTC, now_ms),
+            prompt: self.prompt(now_ms, since),
+            cache: (sums.cache_read + sums.cache_write > 0).then(|| Cache {
+                read_share: sums.cache_read as f64 / sums.prompt.max(1) as f64,
+                saved_usd: has_prices.then(|| sums.saved.usd()),
+                extra_usd: has_prices.then(|| sums.extra.usd()),
+            }),
+        }
+    }
+
+    fn prompt(&self, now_ms: u64, since: u64) -> Option<Prompt> {
+        let heaviest = self.bills.heaviest(since)?;
+        let agents = self.bills.agents(since);
+        let usd = |of: fn(&Bill) -> Nano| agents.iter().map(|bill| of(bill).usd()).sum::<f64>();
+        let month = self.bills.month(&TimeZone::UTC, now_ms);
+        let date = crate::spending::window::date_of(&TimeZone::UTC, now_ms);
+        Some(Prompt {
+            calls: agents.iter().map(|bill| bill.calls).sum(),
+            fixed_usd: usd(Bill::fixed_usd),
+            all_usd: usd(Bill::all_usd),
+            day_usd: month.map(|month| month.fixed_usd / f64::from(date.days_in_month())),
+            month,
+            heaviest_tokens_a_call: heaviest.fixed_tokens_a_call(),
+            heaviest_agent: heaviest.agent,
+        })
+    }
+}

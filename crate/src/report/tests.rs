@@ -1,0 +1,297 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use unicode_width::UnicodeWidthStr;
+
+use super::*;
+use crate::domain::call::CallId;
+use crate::invoice::Said;
+use crate::spending::Nano;
+use crate::spending::history::Entry;
+
+/// 2026-11-20 12:00 UTC.
+const NOW: u64 = 1_795_176_000_000;
+
+fn wanted(since: &str, by: &str, of_receiver: bool) -> Wanted {
+    Wanted {
+        since: Some(since.to_owned()),
+        by: Some(by.to_owned()),
+        of_receiver,
+    }
+}
+
+fn entry(ago_ms: u64, model: &str, agent: &str, usd: f64) -> Entry {
+    Entry {
+        ended_ms: NOW - ago_ms,
+        key: Key {
+            model: model.to_owned(),
+            agent: agent.to_owned(),
+            trigger: "user".to_owned(),
+            ..Key::default()
+        },
+        sums: Sums {
+            calls: 1,
+            usd: Nano::of_usd(usd),
+            prompt: 10_000,
+            output: 500,
+            cache_read: 6_000,
+            cache_write: 1_000,
+            saved: Nano::of_usd(usd / 2.0),
+            extra: Nano::of_usd(usd / 10.0),
+            divided: 1,
+            part_tokens: [2_000, 5_000, 3_000, 0],
+            part_usd: [0.1, 0.3, 0.2, 0.0].map(|share| Nano::of_usd(share * usd)),
+            ..Sums::default()
+        },
+    }
+}
+
+/// A ledger file with these entries.
+fn ledger(entries: &[Entry]) -> Vec<u8> {
+    let mut bytes = journal::begin_file();
+    journal::append_frame(&mut bytes, &Frame::Begin);
+    for (place, entry) in entries.iter().enumerate() {
+        let frame = Frame::Tally(CallId(place as u128), Box::new(entry.clone()));
+        journal::append_frame(&mut bytes, &frame);
+    }
+    bytes
+}
+
+fn report(entries: &[Entry], since: &str, by: &str) -> Report {
+    let mut report = Report::new(&wanted(since, by, false), NOW).unwrap();
+    report.ledger(&ledger(entries)).unwrap();
+    report.finish();
+    report
+}
+
+fn month() -> Vec<Entry> {
+    let mut entries: Vec<Entry> = (0..20)
+        .map(|day| entry(day * DAY_MS, "anthropic/claude-sonnet-4-6", "main", 2.0))
+        .collect();
+    let mut light = entry(HOUR_MS, "openai/gpt-5.2", "research", 0.25);
+    light.sums.part_tokens = [500, 500, 9_000, 0];
+    entries.push(light);
+    entries.push(Entry {
+        sums: Sums {
+            calls: 1,
+            unpriced: 1,
+            prompt: 70,
+            output: 5,
+            ..Sums::default()
+        },
+        ..entry(2 * HOUR_MS, "ollama/qwen3-coder:30b", "", 0.0)
+    });
+    entries
+}
+
+#[test]
+fn a_report_by_model_is_this_text() {
+    let lines = report(&month(), "7d", "model")
+        .output(Format::Text, "the state directory /home/a/.openclaw");
+    assert_eq!(
+        lines.join("\n"),
+        include_str!("golden/model.txt").trim_end()
+    );
+}
+
+#[test]
+fn a_report_by_day_and_agent_is_this_text() {
+    let lines = report(&month(), "2d", "day,agent")
+        .output(Format::Text, "the state directory /home/a/.openclaw");
+    assert_eq!(
+        lines.join("\n"),
+        include_str!("golden/day-agent.txt").trim_end()
+    );
+}
+
+#[test]
+fn no_line_is_wider_than_a_terminal_whatever_the_names_and_figures() {
+    let huge = Sums {
+        calls: u64::MAX,
+        usd: Nano(u64::MAX),
+        prompt: u64::MAX / 2,
+        output: u64::MAX / 2,
+        unpriced: 12_345_678_901,
+        ..Sums::default()
+    };
+    let names = [
+        "x".repeat(300),
+        "漢字".repeat(80),
+        "\u{202e}evil\u{1b}[31m\r\n".to_owned(),
+        "👩‍👩‍👧‍👦 é".repeat(30),
+        "a name with blanks ".repeat(20),
+    ];
+    for by in [
+        "model",
+        "model,agent",
+        "day,model,agent",
+        "model,agent,channel,trigger,job,day",
+    ] {
+        let mut entries = month();
+        for name in &names {
+            let name = &table::clean(name);
+            entries.push(Entry {
+                sums: huge,
+                ..entry(DAY_MS, name, name, 0.0)
+            });
+        }
+        for line in report(&entries, "7d", by).output(Format::Text, &"/folder".repeat(50)) {
+            assert!(line.width() <= 80, "{} columns: {line}", line.width());
+            assert!(!line.contains(|c: char| c.is_control()), "{line:?}");
+        }
+    }
+}
+
+#[test]
+fn hours_are_kept_for_two_days() {
+    let entries = [
+        entry(2 * HOUR_MS, "a/b", "main", 1.0),
+        entry(20 * HOUR_MS, "a/b", "main", 10.0),
+        entry(60 * HOUR_MS, "a/b", "main", 100.0),
+    ];
+    let spent = |since: &str| report(&entries, since, "model").lines().1.usd.usd();
+    assert_eq!(spent("12h"), 1.0);
+    assert_eq!(spent("2026-11-19T14:00Z"), 11.0);
+    assert_eq!(spent("30d"), 111.0);
+    // Hours of that day are gone: the day as a whole is told, and that it is.
+    let old = report(&entries, "2026-11-17T23:30:00Z", "model");
+    assert_eq!(old.lines().1.usd.usd(), 111.0);
+    assert!(
+        old.notes
+            .iter()
+            .any(|note| note.contains("2026-11-17 00:00"))
+    );
+}
+
+#[test]
+fn a_snapshot_replaces_what_was_before_it() {
+    let mut report = Report::new(&wanted("7d", "model", false), NOW).unwrap();
+    report.ledger(&ledger(&month())).unwrap();
+    let mut history = History::default();
+    history.count(&entry(0, "a/b", "main", 1.0));
+    let mut bytes = journal::begin_file();
+    journal::append_frame(&mut bytes, &Frame::Begin);
+    for row in history.rows() {
+        journal::append_frame(&mut bytes, &Frame::Tallied(Box::new(row)));
+    }
+    report.ledger(&bytes).unwrap();
+    report.finish();
+    assert_eq!(report.lines().1.usd.usd(), 1.0);
+}
+
+#[test]
+fn wrong_options_are_named_with_their_value_and_the_mend() {
+    let wrong = |since: &str, by: &str| Report::new(&wanted(since, by, false), NOW).unwrap_err();
+    for since in [
+        "",
+        "7",
+        "7x",
+        "-7d",
+        "2026-13-01",
+        "last week",
+        "99999999999999999999d",
+    ] {
+        assert!(
+            wrong(since, "model").starts_with(&format!("--since {since}: not a time; write 12h")),
+            "{since}"
+        );
+    }
+    assert!(wrong("2027-01-01", "model").contains("in the future"));
+    assert!(wrong("2020-01-01", "model").contains("more than 366 days"));
+    assert!(wrong("7d", "color").starts_with("--by color: not one of model, agent"));
+    assert!(wrong("7d", "model,model").contains("twice"));
+    assert!(wrong("7d", "session").contains("--receiver"));
+}
+
+#[test]
+fn times_are_read_in_each_form() {
+    let begins = |since: &str| {
+        Report::new(&wanted(since, "model", false), NOW)
+            .unwrap()
+            .options
+            .since_ms
+    };
+    let midnight = NOW / DAY_MS * DAY_MS;
+    for (since, begin) in [
+        ("today", midnight),
+        ("yesterday", midnight - DAY_MS),
+        ("7d", midnight - 7 * DAY_MS),
+        ("2w", midnight - 14 * DAY_MS),
+        ("3h", NOW - 3 * HOUR_MS),
+        ("month", midnight - 19 * DAY_MS),
+        ("2026-11-19", midnight - DAY_MS),
+        ("2026-11-19T22", midnight - 2 * HOUR_MS),
+        ("2026-11-19 22:00", midnight - 2 * HOUR_MS),
+        ("2026-11-19T22:00Z", midnight - 2 * HOUR_MS),
+        ("2026-11-19T23:00:00+01:00", midnight - 2 * HOUR_MS),
+    ] {
+        assert_eq!(begins(since), begin, "{since}");
+    }
+}
+
+/// A receiver with these calls on each day.
+fn ask(report: &mut Report, calls: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    while let Some(ask) = report.next_ask() {
+        let body = match ask.path.starts_with("/models/") {
+            true => calls,
+            false => "{\"features\": []}",
+        };
+        for piece in body.as_bytes().chunks(7) {
+            report.feed(piece);
+        }
+        paths.push(ask.path);
+        assert_eq!(report.answered(200, None, "").unwrap(), Said::Next);
+    }
+    report.finish();
+    paths
+}
+
+#[test]
+fn a_receiver_is_asked_for_each_day_of_the_forecast() {
+    let calls = r#"[{"timestamp":"2026-11-20T11:00:00Z","model":"a/b","agent_name":"main","session_key":"s","prompt_tokens":100,
+        "completion_tokens":5,"cost_usd":0.5},{"timestamp":"2026-11-20T01:00:00Z","model":"a/b","cost_usd":2},{"model":"x"}]"#;
+    let mut report = Report::new(&wanted("12h", "session,model", true), NOW).unwrap();
+    let paths = ask(&mut report, calls);
+    assert_eq!(paths.len(), 31);
+    assert_eq!(
+        paths[1],
+        "/models/calls.json?from=2026-10-22T00:00:00Z&to=2026-10-23T00:00:00Z"
+    );
+    let (lines, sum) = report.lines();
+    assert_eq!(lines.len(), 2);
+    assert_eq!(lines[1].names, ["s", "a/b"]);
+    // The same list came on each of the 30 days.
+    assert_eq!((sum.calls, sum.usd.usd()), (60, 75.0));
+    assert!(report.notes[0].contains("30 records"), "{:?}", report.notes);
+}
+
+#[test]
+fn a_receiver_without_lists_and_a_refused_token_are_said() {
+    let first = |status| {
+        let mut report = Report::new(&wanted("7d", "model", true), NOW).unwrap();
+        report.answered(status, None, "").unwrap_err()
+    };
+    assert!(first(404).contains("leave out --receiver"));
+    assert!(first(401).contains("AGENTWATCH_TOKEN"));
+    let mut report = Report::new(&wanted("7d", "model", true), NOW).unwrap();
+    assert!(matches!(
+        report.answered(503, Some(10), ""),
+        Ok(Said::Wait(10))
+    ));
+}
+
+#[test]
+fn programs_get_the_same_figures() {
+    let report = report(&month(), "2d", "day,agent");
+    let document: Value = serde_json::from_str(&report.output(Format::Json, "x").concat()).unwrap();
+    assert_eq!(document["rows"].as_array().unwrap().len(), 5);
+    assert_eq!(document["sum"]["cost_usd"], 6.25);
+    assert_eq!(document["sum"]["unpriced_calls"], 1);
+    assert_eq!(document["rows"][0]["day"], "2026-11-18");
+    assert_eq!(document["prompt"]["heaviest_agent"], "main");
+    assert!(document["forecast"]["high_usd"].as_f64() >= document["forecast"]["low_usd"].as_f64());
+    let csv = report.output(Format::Csv, "x");
+    assert_eq!(csv.len(), 6);
+    assert!(csv[0].starts_with("day,agent,"), "{}", csv[0]);
+    assert!(csv[1].starts_with("2026-11-18,main,"), "{}", csv[1]);
+}

@@ -1,0 +1,147 @@
+/** The command `report`: what calls cost, from a state directory or from a receiver. */
+
+import { existsSync, readdirSync } from "node:fs";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { isMissing, readOwnSync } from "../base/files.js";
+import { stateFolder } from "../base/installation.js";
+import { print, printError, printUsage } from "../base/terminal.js";
+import { instantiate, type Report } from "../base/wasm.js";
+import type { GatewayConfig } from "../plugin/openclaw.js";
+import { readStatus } from "../worker/status.js";
+import { SettingError } from "./listen.js";
+import { commandSettings, findPlace, PLACE_OPTIONS } from "./place.js";
+import { makeRequests } from "./requests.js";
+
+const USAGE = `agentwatch-openclaw report [--since <time>] [--by <names>] [--json | --csv] [--receiver <url>]
+
+  Shows what calls cost, and what the month will cost: from the sums that a gateway's state directory keeps, whether the
+  gateway runs or not, or from a receiver. It changes nothing.
+
+  --since      12h, 7d, 4w, today, yesterday, month, a date such as 2026-11-01, or a time such as 2026-11-01T22:00Z; 7d.
+               Times and days are UTC. A state directory keeps hours for two days, and days for seventy
+  --by         model, agent, channel, trigger, job, session, day; several are separated by a comma; model
+  --json       one JSON document on standard output
+  --csv        a table for spreadsheets
+  --receiver   the address of an agentwatch-receiver, which has sessions and the calls of all gateways. Its token is
+               AGENTWATCH_TOKEN, or the plugin's where the address is the plugin's
+  --state-dir  the gateway's state directory; OPENCLAW_STATE_DIR, else ~/.openclaw
+  --profile    OpenClaw's profile instead: ~/.openclaw-<name>; OPENCLAW_PROFILE
+
+Exit status: 0 the report was made, also without a call in it, 2 it could not be made, or wrong usage.`;
+
+const OPTIONS = {
+  ...PLACE_OPTIONS,
+  since: { type: "string" },
+  by: { type: "string" },
+  json: { type: "boolean" },
+  csv: { type: "boolean" },
+  receiver: { type: "string" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
+type Options = ReturnType<typeof parseArgs<{ options: typeof OPTIONS }>>["values"];
+
+/** Tries to read the ledger: its owner replaces a file by another one at any time. */
+const TRIES = 5;
+
+/**
+ * Runs the command.
+ *
+ * @param inside the gateway's configuration, if this is the gateway's own command
+ * @returns the exit status
+ */
+export async function reportCommand(
+  args: string[],
+  inside?: { config: GatewayConfig | undefined },
+): Promise<number> {
+  let options: Options;
+  try {
+    const parsed = parseArgs({ args, options: OPTIONS, allowPositionals: true });
+    options = parsed.values;
+    if (parsed.positionals.length > 0) throw new SettingError("report takes options alone");
+    if (options.json && options.csv) throw new SettingError("--json and --csv: write one of them");
+  } catch (error) {
+    return fail(`${(error as Error).message}; --help shows the options`, args.includes("--json"));
+  }
+  if (options.help) {
+    printUsage(USAGE, true);
+    return 0;
+  }
+  try {
+    const { receiver } = options;
+    const make = () =>
+      new (instantiate(printError).Report)(options.since, options.by, receiver !== undefined, Date.now());
+    const [report, from] =
+      receiver === undefined
+        ? await ofStateDir(make, options, inside?.config)
+        : await ofReceiver(make(), receiver, options, inside?.config);
+    const format = options.json ? "json" : options.csv ? "csv" : "text";
+    for (const line of report.output(format, from)) print(line);
+    return 0;
+  } catch (error) {
+    return fail((error as Error).message, options.json);
+  }
+}
+
+/** Reports an error. With `--json` an error is one document, too. */
+function fail(why: string, isJson: boolean | undefined): number {
+  if (isJson) print(JSON.stringify({ error: why }));
+  printError(why);
+  return 2;
+}
+
+type Made = [report: Report, from: string];
+
+/** @throws where there is no journal, or it cannot be read */
+async function ofStateDir(
+  make: () => Report,
+  options: Options,
+  config: GatewayConfig | undefined,
+): Promise<Made> {
+  // Wrong options come before a missing folder.
+  make();
+  const { stateDir } = findPlace(options, config);
+  const folder = stateDir && stateFolder(stateDir);
+  if (!folder || !existsSync(folder))
+    throw new SettingError(
+      `the plugin has never run on ${stateDir ?? "this machine"}: name its state directory with --state-dir or --profile, and run this as its user`,
+    );
+  for (let tries = 1; ; tries++) {
+    const report = make();
+    try {
+      for (const file of ledgers(join(folder, "journal"))) report.ledger(readOwnSync(file));
+    } catch (error) {
+      if (isMissing(error) && tries < TRIES) continue;
+      throw error;
+    }
+    const { allowances } = (await readStatus(folder)).status;
+    if (Array.isArray(allowances)) report.allowances(JSON.stringify(allowances));
+    return [report, `the state directory ${stateDir}`];
+  }
+}
+
+/** The ledger's files, in order. */
+function ledgers(journal: string): string[] {
+  if (!existsSync(journal)) return [];
+  const names = readdirSync(journal).filter((name) => /^ledger-\d+\.awj$/.test(name));
+  return names.sort().map((name) => join(journal, name));
+}
+
+/** @throws where the address cannot be used, or the receiver does not answer */
+async function ofReceiver(
+  report: Report,
+  receiver: string,
+  options: Options,
+  loaded: GatewayConfig | undefined,
+): Promise<Made> {
+  const { config, problem } = findPlace(options, loaded);
+  const found = await commandSettings(config, { url: receiver });
+  for (const text of [problem, ...found.problems]) if (text) printError(text);
+  const { judge } = await import("../doctor/doctor.js");
+  const { url, token } = judge(found.settings);
+  if (url === undefined)
+    throw new SettingError("--receiver: write an address such as http://127.0.0.1:8470, without a password");
+  await makeRequests(report, { url, secret: token });
+  return [report, url];
+}

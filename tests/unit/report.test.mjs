@@ -1,0 +1,183 @@
+// The command `report`: what a state directory and a receiver have, for people, spreadsheets and programs.
+import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { printed } from "../../scripts/lib/commands.mjs";
+import { agentwatch, json, ledger, TOKEN } from "./invoice-servers.mjs";
+
+const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
+const root = mkdtempSync(join(tmpdir(), "agentwatch-report-"));
+const stateDir = join(root, "state");
+const NAMES = ["main", "\u202emain\u001b[31m", "=HYPERLINK(1)", "漢字".repeat(100), "<img src=x onerror=1>"];
+after(() => rmSync(root, { recursive: true, force: true }));
+
+/** @param {string[]} args @param {string} [input] @param {Record<string, string>} [env] */
+async function cli(args, input = "", env = {}) {
+  const child = spawn(process.execPath, [CLI, ...args], {
+    // Days are UTC wherever the command runs, and a colour may be wanted.
+    env: { PATH: process.env.PATH, HOME: root, TZ: "Pacific/Kiritimati", FORCE_COLOR: "1", ...env },
+    timeout: 60_000,
+  });
+  const out = { stdout: "", stderr: "" };
+  for (const name of /** @type {const} */ (["stdout", "stderr"]))
+    child[name].setEncoding("utf8").on("data", (text) => {
+      out[name] += text;
+    });
+  child.stdin.end(input);
+  const [code] = await once(child, "close");
+  return { code, ...out };
+}
+
+/** Runs `report` on the state directory. @param {string[]} args */
+const report = (...args) => cli(["report", "--state-dir", stateDir, ...args]);
+
+/** The lines of calls, one for each agent. */
+function calls() {
+  const of = (/** @type {string} */ agentName, /** @type {number} */ index) => ({
+    type: "model",
+    action: "used",
+    context: { model: "openai/gpt-4o-mini", agentName, promptTokens: 1000 + index, completionTokens: 100 },
+  });
+  return `${NAMES.map((name, index) => JSON.stringify(of(name, index))).join("\n")}\n`;
+}
+
+/** AgentWatch, which takes everything. */
+const receiver = createServer((request, response) =>
+  request.url?.includes("capabilities") ? json(response, {}, 404) : json(response, { status: "ok" }),
+);
+before(async () => {
+  mkdirSync(stateDir);
+  await once(receiver.listen(0, "127.0.0.1"), "listening");
+  const { port } = /** @type {import("node:net").AddressInfo} */ (receiver.address());
+  const args = ["ingest", "--state-dir", stateDir, "--url", `http://127.0.0.1:${port}`];
+  const { code, stderr } = await cli(args, calls());
+  assert.equal(code, 0, stderr);
+});
+after(() => receiver.close());
+
+describe("report of a state directory", () => {
+  test("has every call, after AgentWatch has them and the process ended", async () => {
+    const { code, stdout, stderr } = await report("--json", "--by", "agent,model");
+    assert.equal(code, 0, stderr);
+    const document = JSON.parse(stdout);
+    assert.equal(document.sum.calls, NAMES.length);
+    assert.equal(document.sum.prompt_tokens, 5010);
+    assert.equal(document.rows.length, NAMES.length);
+    const usd = document.rows.reduce(
+      (/** @type {number} */ sum, /** @type {any} */ row) => sum + row.cost_usd,
+      0,
+    );
+    assert.ok(usd > 0 && Math.abs(usd - document.sum.cost_usd) < 1e-9);
+  });
+
+  test("counts no call twice, and a torn end takes nothing", async () => {
+    const journal = join(stateDir, "agentwatch", "journal");
+    const last = readdirSync(journal)
+      .filter((name) => name.startsWith("ledger-"))
+      .sort()
+      .at(-1);
+    appendFileSync(join(journal, String(last)), Buffer.from([0xf5, 0x1e, 200, 0, 0, 0, 1, 2, 3]));
+    const { stdout } = await report("--json", "--since", "12h");
+    assert.equal(JSON.parse(stdout).sum.calls, NAMES.length);
+  });
+
+  test("takes eighty columns without a colour, and shows no character that a terminal obeys", async () => {
+    for (const by of ["agent", "agent,model", "day,agent,model,trigger"]) {
+      const { code, stdout } = await report("--by", by);
+      assert.equal(code, 0);
+      assert.ok(stdout.split("\n").length > NAMES.length);
+      for (const line of stdout.split("\n")) assert.ok(columns(line) <= 80, line);
+      assert.doesNotMatch(stdout, /[\p{Cc}\p{Cf}](?<!\n)/u);
+    }
+  });
+
+  test("computes nothing in a spreadsheet", async () => {
+    const { stdout } = await report("--csv", "--by", "agent");
+    const lines = stdout.trim().split("\n");
+    assert.equal(lines.length, NAMES.length + 1);
+    for (const line of lines) assert.match(line, /^("'|[\w<漢"])/u, line);
+  });
+
+  test("of a time without calls is a report, too", async () => {
+    const { code, stdout } = await cli([
+      "report",
+      "--state-dir",
+      stateDir,
+      "--since",
+      "2026-01-01T00:00Z",
+      "--json",
+    ]);
+    // More than a year later that begin is refused.
+    if (code === 0) assert.ok(Array.isArray(JSON.parse(stdout).rows));
+    else assert.match(stdout, /366 days/);
+  });
+
+  for (const [args, words] of /** @type {[string[], RegExp][]} */ ([
+    [["--since", "soon"], /--since soon: not a time; write 12h, 7d/],
+    [["--since", "2999-01-01"], /--since 2999-01-01: that is in the future/],
+    [["--by", "color"], /--by color: not one of model, agent/],
+    [["--by", "session"], /--receiver/],
+    [["--json", "--csv"], /--json and --csv: write one of them/],
+    [["--no-such"], /--help shows the options/],
+    [["month"], /--help shows the options/],
+    [["--receiver", "not a url"], /--receiver: write an address/],
+  ]))
+    test(`refuses ${args.join(" ")}`, async () => {
+      const { code, stdout, stderr } = await report(...args);
+      assert.equal(code, 2);
+      assert.match(stderr, words);
+      if (!args.includes("--json")) assert.equal(stdout, "");
+    });
+
+  test("says where the plugin never ran, and makes nothing there", async () => {
+    const empty = join(root, "empty");
+    const { code, stderr } = await cli(["report", "--state-dir", empty]);
+    assert.equal(code, 2);
+    assert.match(stderr, /has never run on .*empty: name its state directory with --state-dir/);
+    assert.ok(!existsSync(empty));
+  });
+});
+
+test("a receiver has the same figures, by session", async (t) => {
+  const calls = ledger("openai");
+  const url = await agentwatch(t, "openai", calls);
+  const env = { AGENTWATCH_TOKEN: TOKEN };
+  const args = ["report", "--receiver", url, "--since", "60d", "--by", "session", "--json"];
+  const { code, stdout, stderr } = await cli(args, "", env);
+  assert.equal(code, 0, stderr);
+  const { sum } = JSON.parse(stdout);
+  assert.equal(
+    sum.completion_tokens,
+    calls.reduce((sum, { output }) => sum + output, 0),
+  );
+  assert.ok(!`${stdout}${stderr}`.includes(env.AGENTWATCH_TOKEN));
+});
+
+test("the commands of its page", async (t) => {
+  const commands = await printed("docs/report.md", "What did last night cost?");
+  const url = await agentwatch(t, "openai", ledger("openai"));
+  assert.ok(commands.length > 3);
+  for (const command of commands) {
+    const [, words = ""] = /^agentwatch-openclaw (report.*)$/.exec(command) ?? [];
+    const args = words.replace(/http:\S+/, url).split(" ");
+    const { code, stderr } = await cli([
+      ...args,
+      ...(words.includes("http") ? [] : ["--state-dir", stateDir]),
+    ]);
+    assert.equal(code, 0, `${command}\n${stderr}`);
+  }
+});
+
+/** The columns that a line takes in a terminal: two for a wide character. @param {string} line */
+function columns(line) {
+  return [...line].reduce(
+    (sum, character) => sum + (/[\u1100-\u115f\u2e80-\u9fff\uff00-\uff60]/.test(character) ? 2 : 1),
+    0,
+  );
+}
