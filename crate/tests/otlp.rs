@@ -346,7 +346,63 @@ fn opentelemetrys_own_types_read_the_spans() {
     let names = labels(&root.attributes);
     assert_eq!(names["gen_ai.conversation.id"], "k");
     assert_eq!(names["gen_ai.operation.name"], "invoke_agent");
+    assert_eq!(names["gen_ai.provider.name"], "mistral_ai");
     assert!(!names.contains_key("gateway"));
+    assert_eq!(labels(&chat.attributes)["gen_ai.conversation.id"], "k");
+}
+
+#[test]
+fn own_attributes_have_an_own_namespace_and_what_was_not_told_is_not_told_as_0() {
+    let call = r#"{"gen_ai.provider.name":"azure-openai-responses","error.type":"aborted",
+        "gen_ai.response.time_to_first_chunk":1,"cost_usd":2}"#;
+    let json = format!(
+        r#"{{"id":"t","agent_name":"main","name":"n","spans":[{},{}]}}"#,
+        json_span(
+            "invoke_agent main",
+            "completed",
+            r#"{"spans_left_out":0,"channel":"telegram"}"#
+        ),
+        json_span("chat m", "failed", call),
+    );
+    let mut bytes = journal::begin_file();
+    let record = agentwatch_openclaw::activity::records::Written::new(0, &json);
+    journal::append(
+        &mut bytes,
+        &record
+            .map(|one| format_v1::record_bytes(&one))
+            .unwrap_or_default(),
+    );
+    let (_, batch) = exporter(&[], START)
+        .traces("records-1", &bytes)
+        .unwrap_or_default();
+    let spans = spans(&batch.map(|batch| batch.body).unwrap_or_default());
+    let root = labels(&spans[0].attributes);
+    let names: Vec<&str> = root.keys().map(String::as_str).collect();
+    assert_eq!(
+        names,
+        [
+            "agentwatch.channel",
+            "gen_ai.agent.name",
+            "gen_ai.operation.name",
+            "gen_ai.provider.name"
+        ]
+    );
+    assert_eq!(root["gen_ai.provider.name"], "azure.ai.openai");
+    let chat = labels(&spans[1].attributes);
+    assert_eq!(chat["error.type"], "aborted");
+    assert_eq!(
+        chat["gen_ai.response.time_to_first_chunk"],
+        "Some(DoubleValue(1.0))"
+    );
+    assert_eq!(chat["agentwatch.cost.usd"], "Some(DoubleValue(2.0))");
+}
+
+fn json_span(name: &str, status: &str, metadata: &str) -> String {
+    format!(
+        r#"{{"id":"0000000000000001","trace_id":"{:032x}","parent_id":null,"name":"{name}","status":"{status}",
+        "started_at":"2026-11-18T11:06:40.000+00:00","ended_at":"2026-11-18T11:06:40.640+00:00","metadata":{metadata}}}"#,
+        1
+    )
 }
 
 #[test]

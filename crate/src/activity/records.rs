@@ -39,6 +39,22 @@ impl Meta {
         self
     }
 
+    /// Adds a count, unless it is 0.
+    pub fn told_count(self, name: &'static str, count: u64) -> Self {
+        match count {
+            0 => self,
+            _ => self.count(name, count),
+        }
+    }
+
+    /// Adds a figure, unless it is `None`.
+    pub fn told_number(self, name: &'static str, number: Option<f64>) -> Self {
+        match number {
+            Some(number) => self.number(name, number),
+            None => self,
+        }
+    }
+
     /// Adds a figure.
     pub fn number(mut self, name: &'static str, number: f64) -> Self {
         self.0.push((name, Value::Number(number)));

@@ -2,7 +2,7 @@
 //! call, tool and delivery.
 
 use crate::activity::records::{Meta, SpanRecord, Status, TraceRecord};
-use crate::domain::call::{CallId, IdMint, ModelCall, Outcome, Usage};
+use crate::domain::call::{CallId, CostSource, IdMint, ModelCall, Outcome, Usage};
 use crate::domain::identity;
 use crate::domain::time::{Now, iso};
 use crate::engine::settings::Settings;
@@ -49,7 +49,11 @@ struct CallPart {
     model: String,
     /// `None` where no surface reported it, since zeros would be a figure.
     usage: Option<Usage>,
-    usd: f64,
+    /// `None` where the cost is unknown.
+    usd: Option<f64>,
+    response_model: Option<String>,
+    first_chunk_ms: Option<f64>,
+    was_aborted: bool,
 }
 
 /// A tool call in progress.
@@ -153,7 +157,10 @@ impl Turn {
                 provider: identity::name(&call.provider),
                 model: identity::name(&call.model),
                 usage: call.usage,
-                usd: call.cost.usd,
+                usd: (call.cost.source != CostSource::Unknown).then_some(call.cost.usd),
+                response_model: call.response_model.as_deref().map(identity::name),
+                first_chunk_ms: call.first_chunk_ms(),
+                was_aborted: call.outcome == Outcome::Aborted,
             })),
         });
     }
@@ -303,7 +310,7 @@ impl Turn {
             .text("run_id", self.run_id)
             .text("trigger", self.trigger)
             .text("channel", self.channel.as_deref().map(identity::name))
-            .count("spans_left_out", self.spans_left_out);
+            .told_count("spans_left_out", self.spans_left_out);
         let times = (self.started_ms, self.ended_ms);
         let described = (name.clone(), metadata.clone());
         let root = span_record((self.root_id, &trace_id, None), times, status, described);
@@ -337,7 +344,13 @@ impl Part {
                     .text("gen_ai.operation.name", Some("chat"))
                     .text("gen_ai.provider.name", Some(call.provider))
                     .text("gen_ai.request.model", Some(call.model))
-                    .number("cost_usd", call.usd)
+                    .text("gen_ai.response.model", call.response_model)
+                    .told_number(
+                        "gen_ai.response.time_to_first_chunk",
+                        call.first_chunk_ms.map(|ms| ms / 1_000.0),
+                    )
+                    .told_number("cost_usd", call.usd)
+                    .text("error.type", call.was_aborted.then_some("aborted"))
                     .text("call_id", Some(call.id.to_string())),
             ),
             Part::Tool(name) => (
@@ -355,7 +368,14 @@ fn tokens(usage: Option<Usage>, meta: Meta) -> Meta {
     match usage {
         Some(usage) => meta
             .count("gen_ai.usage.input_tokens", usage.prompt())
-            .count("gen_ai.usage.output_tokens", usage.output),
+            .count("gen_ai.usage.output_tokens", usage.output)
+            // Sources do not tell a count of 0 from none.
+            .told_count("gen_ai.usage.cache_read.input_tokens", usage.cache_read)
+            .told_count(
+                "gen_ai.usage.cache_creation.input_tokens",
+                usage.cache_write,
+            )
+            .told_count("gen_ai.usage.reasoning.output_tokens", usage.reasoning),
         None => meta,
     }
 }

@@ -234,6 +234,13 @@ pub struct ModelCall {
 }
 
 impl ModelCall {
+    /// Time to the first chunk of a streamed answer, in ms; `None` where the answer may have come in one piece. Gateways
+    /// stream each call; a proxy, which has the request's id, also sees answers that are no streams, without a first token.
+    pub fn first_chunk_ms(&self) -> Option<f64> {
+        let is_streamed = self.ttft_ms.is_some() || self.request_id.is_none();
+        self.ttfb_ms.filter(|_| is_streamed).or(self.ttft_ms)
+    }
+
     /// Its whole attribution.
     pub fn who(&self) -> Who {
         let Origin {

@@ -203,6 +203,10 @@ impl Sums {
     ) -> Vec<NumberPoint<'_>> {
         let of_one = |one| {
             let one: &Series = one;
+            // A cost that is not known is not told as 0.
+            let is_told = move |(source, ..): &&(CostSource, u64, f64)| {
+                is_requests || *source != CostSource::Unknown
+            };
             let point = move |(source, requests, usd): &(CostSource, u64, f64)| NumberPoint {
                 attributes: one.attributes(Some(("agentwatch.cost.source", source_name(*source)))),
                 start_time_unix_nano,
@@ -210,7 +214,7 @@ impl Sums {
                 as_int: is_requests.then_some(*requests),
                 as_double: (!is_requests).then_some(*usd),
             };
-            one.costs.iter().map(point)
+            one.costs.iter().filter(is_told).map(point)
         };
         self.0.iter().flat_map(of_one).collect()
     }
@@ -220,7 +224,7 @@ impl Series {
     fn attributes<'a>(&'a self, more: Option<(&'a str, &'a str)>) -> Vec<KeyValue<'a>> {
         let mut all = match self.is_overflow {
             true => vec![KeyValue {
-                key: "otel.metric.overflow",
+                key: "otel.metric.overflow".into(),
                 value: AnyValue::Bool(true),
             }],
             false => vec![

@@ -1,5 +1,7 @@
 //! OTLP's JSON: protobuf's JSON, with 64-bit integers as strings.
 
+use std::borrow::Cow;
+
 use serde::{Serialize, Serializer};
 
 use super::Resource as Sender;
@@ -7,7 +9,7 @@ use super::Resource as Sender;
 /// An attribute.
 #[derive(Debug, Serialize)]
 pub(super) struct KeyValue<'a> {
-    pub key: &'a str,
+    pub key: Cow<'a, str>,
     pub value: AnyValue<'a>,
 }
 
@@ -41,7 +43,7 @@ pub(super) fn nanos(ms: u64) -> Int {
 
 pub(super) fn text<'a>(key: &'a str, value: &'a str) -> KeyValue<'a> {
     KeyValue {
-        key,
+        key: Cow::Borrowed(key),
         value: AnyValue::Text(value),
     }
 }
@@ -79,8 +81,11 @@ pub(super) const SCOPE: Scope = Scope {
 /// Maps OpenClaw's provider name to the name in the GenAI conventions, where these define one.
 pub(super) fn provider_name(provider: &str) -> &str {
     match provider {
-        "amazon-bedrock" => "aws.bedrock",
-        "google" => "gcp.gemini",
+        "amazon-bedrock" | "amazon-bedrock-mantle" => "aws.bedrock",
+        // OpenClaw's name of an Azure provider is the API's behind `azure-openai`, and users name their own after it.
+        "azure" | "microsoft-foundry" => "azure.ai.openai",
+        azure if azure.starts_with("azure-openai") => "azure.ai.openai",
+        "google" | "google-gemini-cli" => "gcp.gemini",
         "google-vertex" | "anthropic-vertex" => "gcp.vertex_ai",
         "mistral" => "mistral_ai",
         "moonshot" => "moonshot_ai",
