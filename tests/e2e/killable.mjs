@@ -55,12 +55,23 @@ export class KillableReceiver {
   }
 }
 
+/**
+ * Why OpenClaw itself refuses to start after a kill: 2026.9.6 holds a lease on its databases that outlives the killed
+ * process by minutes, and on a busy machine it is not ready in time.
+ */
+const REFUSED_START = /gateway\.maintenance_required|database maintenance|was not ready in time/;
+/** The longest lease, and a start. */
+const RESTARTED_WITHIN_MS = 360_000;
+const RESTART_AFTER_MS = 10_000;
+
 /** A gateway that can be killed and started again, on the same state directory and at the same address. */
 export class KillableGateway {
   /** Times of kills, in ms since 1970. @type {number[]} */
   kills = [];
   /** Times at which the gateway, or a command on its state directory, started, in ms since 1970. @type {number[]} */
   starts = [];
+  /** Starts that OpenClaw refused. */
+  refusedStarts = 0;
   /** @type {Gateway | undefined} */
   #running;
   /** @type {Launched | undefined} */
@@ -81,14 +92,30 @@ export class KillableGateway {
     return this.#running;
   }
 
-  /** @param {{ reinstall?: boolean }} [how] */
+  /**
+   * Starts it, and again like a service manager where OpenClaw refuses.
+   *
+   * @param {{ reinstall?: boolean }} [how]
+   */
   async start(how = {}) {
     const onLaunch = (/** @type {Launched} */ launched) => {
       this.#launched = launched;
     };
-    this.starts.push(Date.now());
-    this.#running = await startGateway({ ...this.#options, ...how, onLaunch });
-    return this.#running;
+    const kills = this.kills.length;
+    const deadline = Date.now() + RESTARTED_WITHIN_MS;
+    for (;;) {
+      this.starts.push(Date.now());
+      try {
+        this.#running = await startGateway({ ...this.#options, ...how, onLaunch });
+        return this.#running;
+      } catch (error) {
+        const wasKilled = this.kills.length > kills;
+        const isRefused = REFUSED_START.test(String(error));
+        if (wasKilled || !isRefused || Date.now() > deadline) throw error;
+        this.refusedStarts += 1;
+        await sleep(RESTART_AFTER_MS);
+      }
+    }
   }
 
   /** Kills the gateway, also while it starts. */
