@@ -161,12 +161,14 @@ async function main(only) {
       if (!wanted(RATES.map(({ rate }) => rate)).includes(pace.rate)) continue;
       const control = await inProcess("none", events, pace);
       const own = /** @type {Record<string, number>} */ ({});
+      const main = /** @type {Record<string, number>} */ ({});
       for (const way of ways.filter((name) => wanted(["plugin", "old", "otel"]).includes(name))) {
         const spent = await inProcess(way, events, pace);
         const { counted, count } = spent;
         const name = `${way}, ${events} at ${pace.rate}/s`;
         own[way] = (spent.process - control.process) / count;
-        figures[`${name}, main thread an event`] = [(spent.thread - control.thread) / count, "µs"];
+        main[way] = (spent.thread - control.thread) / count;
+        figures[`${name}, main thread an event`] = [main[way], "µs"];
         figures[`${name}, CPU an event`] = [own[way], "µs"];
         figures[`${name}, POSTs per 1,000 events`] = [(counted.posts * 1_000) / count, ""];
         figures[`${name}, POSTs a second`] = [counted.posts / pace.seconds, ""];
@@ -176,6 +178,11 @@ async function main(only) {
           figures[`${name}, times the plugin's CPU`] = [own[way] / own.plugin, "×"];
         if (spent.late > 100) console.log(`${name}: the last event was ${Math.round(spent.late)} ms late`);
       }
+      if (main.plugin && main.otel)
+        figures[`plugin, ${events} at ${pace.rate}/s, main thread, of OpenTelemetry's`] = [
+          main.plugin / main.otel,
+          "×",
+        ];
       if (control.delayP99 !== undefined)
         figures[`no plugin, ${events} at ${pace.rate}/s, event loop delay p99`] = [control.delayP99, "ms"];
     }
