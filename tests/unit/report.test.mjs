@@ -166,10 +166,8 @@ test("the commands of its page", async (t) => {
   for (const command of commands) {
     const [, words = ""] = /^agentwatch-openclaw (report.*)$/.exec(command) ?? [];
     const args = words.replace(/http:\S+/, url).split(" ");
-    const { code, stderr } = await cli([
-      ...args,
-      ...(words.includes("http") ? [] : ["--state-dir", stateDir]),
-    ]);
+    const place = words.includes("http") ? [] : ["--state-dir", stateDir];
+    const { code, stderr } = await cli([...args, ...place], "", { AGENTWATCH_TOKEN: TOKEN });
     assert.equal(code, 0, `${command}\n${stderr}`);
   }
 });
