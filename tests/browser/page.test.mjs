@@ -125,6 +125,40 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     await page.close();
   });
 
+  test("shows times in the viewer's zone, and in UTC on demand", async () => {
+    const url = `${filled.url}/models?hours=24&calls=1`;
+    const { page, problems } = await open(url, { timezoneId: "Asia/Kolkata" });
+    const utc = await (await fetch(url)).text();
+    /** @type {(selector: string) => Promise<string[]>} */
+    const times = (selector) => page.$$eval(selector, (all) => all.map((one) => one.textContent ?? ""));
+    const [, first = ""] = /#call"><time>([^<]+)</.exec(utc) ?? [];
+    const later = new Date(Date.parse(`${first}Z`) + 5.5 * 3_600_000)
+      .toISOString()
+      .slice(0, 19)
+      .replace("T", " ");
+    assert.equal((await times(".left tbody th time"))[0], later);
+    const [bar = ""] = await times("#table-tokens tbody th");
+    assert.match(bar, /^\d\d:30$/, "half an hour apart from UTC");
+    assert.match((await times("#chart-tokens .hit title"))[0] ?? "", new RegExp(`^${bar}: `));
+    assert.match((await times("#zone"))[0] ?? "", /^Asia\/(Kolkata|Calcutta)$/);
+    // A reload of the content keeps them.
+    await post(filled.url, "model_usage", { model: "p/zone", prompt_tokens: 1 });
+    await page.waitForFunction(() => document.body.textContent?.includes("p/zone"), undefined, {
+      timeout: SOON_MS,
+    });
+    assert.match((await times("#table-tokens tbody th"))[0] ?? "", /^\d\d:30$/);
+    await page.click("#other-zone");
+    await page.waitForFunction(() =>
+      /:00$/.test(document.querySelector("#table-tokens tbody th")?.textContent ?? ""),
+    );
+    assert.deepEqual(await times("#zone"), ["UTC"]);
+    await page.reload();
+    await page.waitForSelector("#other-zone:not([hidden])");
+    assert.match((await times("#table-tokens tbody th"))[0] ?? "", /:00$/, "the choice is kept");
+    assert.deepEqual(problems, []);
+    await page.close();
+  });
+
   test("stays under 60 KB with a hundred models, and its chart keeps its proportions", async () => {
     for (const query of ["hours=720", "hours=168", "hours=24", "hours=168&calls=1", "hours=720&agent=main"]) {
       const text = await (await fetch(`${filled.url}/models?${query}`)).text();

@@ -84,7 +84,16 @@ pub fn chart(view: &View, figure: Figure) -> String {
         .concat();
     let times = ticks(starts, step);
     format!(
-        r#"<figure class="chart" id="chart-{id}"><h2>{title}</h2><p class="axis y" aria-hidden="true">{labels}</p><svg viewBox="0 0 {count} 100" preserveAspectRatio="none" role="img" aria-label="{title}, by model; the same figures are in the table below it"><path class="grid" d="M0 0h{count}M0 50h{count}M0 100h{count}"/>{bars}<g class="hit">{hits}</g></svg><p class="axis x" aria-hidden="true">{times}</p><details id="table-{id}"><summary>{title} as a table</summary>{table}</details></figure>"#,
+        r#"<figure class="chart" id="chart-{id}"{zoned}><h2>{title}</h2><p class="axis y" aria-hidden="true">{labels}</p><svg viewBox="0 0 {count} 100" preserveAspectRatio="none" role="img" aria-label="{title}, by model; the same figures are in the table below it"><path class="grid" d="M0 0h{count}M0 50h{count}M0 100h{count}"/>{bars}<g class="hit">{hits}</g></svg><p class="axis x" aria-hidden="true">{times}</p><details id="table-{id}"><summary>{title} as a table</summary>{table}</details></figure>"#,
+        // The script shows bars of less than a day in the viewer's zone.
+        zoned = match starts.first() {
+            Some(first) if step < DAY => format!(
+                r#" data-from="{}" data-step="{}""#,
+                first.div_euclid(1_000_000),
+                step / 1_000_000
+            ),
+            _ => String::new(),
+        },
         count = starts.len(),
         bars = bars(&columns, top),
         hits = hits(starts, &columns, step, figure),
@@ -214,7 +223,7 @@ fn table(
         }
     }
     format!(
-        r#"<div class="wide" tabindex="0" role="group" aria-label="{title} as a table"><table><caption>{title}, UTC</caption><thead><tr><th scope=col>From<th scope=col>All{heads}<tbody>{rows}</table></div>"#,
+        r#"<div class="wide" tabindex="0" role="group" aria-label="{title} as a table"><table><caption>{title}</caption><thead><tr><th scope=col>From<th scope=col>All{heads}<tbody>{rows}</table></div>"#,
         title = figure.title()
     )
 }
@@ -227,10 +236,15 @@ fn ticks(starts: &[Micros], step: Micros) -> String {
     let whole = last + step - first;
     let tick = |quarter: i64| {
         let at = first + whole * quarter / 4;
-        format!(
-            "<span>{}</span>",
-            time(at - at.rem_euclid(step.min(DAY)), step)
-        )
+        let at = at - at.rem_euclid(step.min(DAY));
+        match step < DAY {
+            true => format!(
+                r#"<time datetime="{}">{}</time>"#,
+                super::address::stamp(at),
+                time(at, step)
+            ),
+            false => format!("<span>{}</span>", time(at, step)),
+        }
     };
     (0..=4).map(tick).collect()
 }

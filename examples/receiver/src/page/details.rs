@@ -40,7 +40,8 @@ fn whole(call: &Value, field: &str) -> String {
 
 /// `2026-03-01 12:00:00` of ISO 8601.
 fn time(iso: &str) -> String {
-    escape(&iso.get(..19).unwrap_or(iso).replace('T', " "))
+    let text = escape(&iso.get(..19).unwrap_or(iso).replace('T', " "));
+    ["<time>", &text, "</time>"].concat()
 }
 
 fn cost(call: &Value) -> String {
@@ -104,7 +105,7 @@ fn calls(view: &View, address: &Address) -> String {
         "<p class=note>There are none.</p>".to_owned()
     } else {
         format!(
-            r#"<div class="wide" tabindex="0" role="group" aria-labelledby="calls"><table class="left"><thead><tr><th scope=col>Ended, UTC<th scope=col>Model<th scope=col>Agent<th scope=col>Trigger<th scope=col>Prompt<th scope=col>Cached<th scope=col>Completion<th scope=col>Cost<th scope=col>Latency<th scope=col>Outcome<tbody>{rows}</table></div>"#
+            r#"<div class="wide" tabindex="0" role="group" aria-labelledby="calls"><table class="left"><thead><tr><th scope=col>Ended<th scope=col>Model<th scope=col>Agent<th scope=col>Trigger<th scope=col>Prompt<th scope=col>Cached<th scope=col>Completion<th scope=col>Cost<th scope=col>Latency<th scope=col>Outcome<tbody>{rows}</table></div>"#
         )
     };
     format!(
@@ -152,7 +153,7 @@ fn sessions(view: &View) -> String {
         ),
     };
     format!(
-        r#"<section class="card" aria-labelledby="sessions"><h2 id="sessions">Sessions</h2><div class="wide" tabindex="0" role="group" aria-labelledby="sessions"><table><caption>Of {scope}, the session called last first</caption><thead><tr><th scope=col>Session<th scope=col>Requests<th scope=col>Tokens<th scope=col>Cost<th scope=col>First call, UTC<th scope=col>Last call, UTC<tbody>{rows}</table></div>{more}</section>"#
+        r#"<section class="card" aria-labelledby="sessions"><h2 id="sessions">Sessions</h2><div class="wide" tabindex="0" role="group" aria-labelledby="sessions"><table><caption>Of {scope}, the session called last first</caption><thead><tr><th scope=col>Session<th scope=col>Requests<th scope=col>Tokens<th scope=col>Cost<th scope=col>First call<th scope=col>Last call<tbody>{rows}</table></div>{more}</section>"#
     )
 }
 

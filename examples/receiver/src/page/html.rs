@@ -18,11 +18,12 @@ pub fn beginning(address: &Address, now: Micros) -> String {
 <header>
 <h1>Models</h1>
 <nav aria-label="Time range">{ranges}</nav>
-<p class="fresh"><span id="dot" aria-hidden="true"></span><span id="updated">as of {time} UTC</span></p>
+<p class="fresh"><span id="dot" aria-hidden="true"></span><span id="updated">as of <time datetime="{now}">{time}</time></span></p>
 </header>
 <p id="notice" role="status"></p>
 "##,
         ranges = ranges(address),
+        now = stamp(now),
         time = crate::clock::format(now, "%H:%M:%S"),
     );
     open("Models", "models") + &header
@@ -41,7 +42,7 @@ pub fn rest(view: &View, address: &Address, signed_in: bool) -> String {
 {filter}
 {body}
 </main>
-<footer><span>AgentWatch receiver {version}</span><span>Times are UTC. Download: {downloads}</span>{sign_out}</footer>
+<footer><span>AgentWatch receiver {version}</span><span>Times are <span id="zone">UTC</span>. <button type="button" id="other-zone" class="link" hidden></button></span><span>Download: {downloads}</span>{sign_out}</footer>
 <script src="/assets/models.js" defer></script>"##,
         filter = filter(view, address),
         body = if view.models.is_empty() && view.failures.shown.is_empty() {

@@ -101,7 +101,7 @@ pub fn models(view: &View, address: &Address) -> String {
         _ => String::new(),
     };
     format!(
-        r#"<section aria-labelledby="models-head"><h2 id="models-head">Models</h2><div class="wide" tabindex="0" role="group" aria-labelledby="models-head"><table id="models"><caption>Calls by model in {window}, highest cost first. Latency in p50 and p95: half, and 95 % of the calls took no longer.</caption><thead><tr><th scope=col>Model<th scope=col data-field=requests>Requests<th scope=col data-field=prompt_tokens>Prompt<th scope=col data-field=cached>Cached<th scope=col data-field=completion_tokens>Completion<th scope=col data-field=total_tokens>Total<th scope=col data-field=total_cost_usd>Cost<th scope=col data-field=avg_latency_ms>Average<th scope=col data-field=p50_latency_ms>p50<th scope=col data-field=p95_latency_ms>p95<th scope=col data-field=failed>Failed<tbody id="rows">{rows}</table></div>{more}{error}</section>"#,
+        r#"<section aria-labelledby="models-head"><h2 id="models-head">Models</h2><div class="wide" tabindex="0" role="group" aria-labelledby="models-head"><table id="models"><caption>Calls by model in {window}, highest cost first. Latency in p50 and p95: half, and 95 % of the calls took no longer.</caption><thead><tr><th scope=col>Model<th scope=col data-field=requests>Requests<th scope=col data-field=prompt_tokens>Prompt<th scope=col data-field=cached>Cached<th scope=col data-field=completion_tokens>Completion<th scope=col data-field=total_tokens>Total<th scope=col data-field=total_cost_usd>Cost<th scope=col data-field=cost_share>Cost share<th scope=col data-field=avg_latency_ms>Average<th scope=col data-field=p50_latency_ms>p50<th scope=col data-field=p95_latency_ms>p95<th scope=col data-field=failed>Failed<tbody id="rows">{rows}</table></div>{more}{error}</section>"#,
         window = escape(&address.says()),
     )
 }
@@ -112,7 +112,7 @@ fn row(view: &View, address: &Address, model: &ModelStats, all: i64) -> String {
     let (failed, _) = view.unsuccessful(model);
     let brief = Brief::of(sums);
     format!(
-        "<tr><th scope=row>{link}<td>{calls}<td>{prompt}<td>{cached}<td>{completion}<td>{total}{bar}<td>{cost}{unpriced}<td>{avg}<td>{p50}<td>{p95}<td>{failed}\n",
+        "<tr><th scope=row>{link}<td>{calls}<td>{prompt}<td>{cached}<td>{completion}<td>{total}{bar}<td>{cost}{unpriced}<td>{share}<td>{avg}<td>{p50}<td>{p95}<td>{failed}\n",
         link = link(address, Dimension::Model, &model.model),
         calls = whole(Count::Calls),
         prompt = whole(Count::Prompt),
@@ -122,6 +122,10 @@ fn row(view: &View, address: &Address, model: &ModelStats, all: i64) -> String {
         bar = bar(sums.tokens() as f64, all as f64),
         cost = cost(&brief),
         unpriced = unpriced(&brief),
+        share = match view.total.cost_usd > 0.0 {
+            true => percent(brief.cost_usd / view.total.cost_usd),
+            false => "–".into(),
+        },
         avg = duration(model.avg_latency_ms),
         p50 = duration(model.p50_latency_ms),
         p95 = duration(model.p95_latency_ms),
