@@ -192,6 +192,34 @@ impl Engine {
         engine.answered_collector(&reply, now(wall, mono));
     }
 
+    /// The next request to the webhook, if any is due: `[url, undefined, "", body, headers]` for `send`, whose reply goes to
+    /// `answeredWebhook`. `hurry` skips pauses.
+    #[wasm_bindgen(js_name = beginWebhook)]
+    pub fn begin_webhook(&self, wall: f64, mono: f64, hurry: bool) -> Option<Array> {
+        let request = self
+            .engine
+            .borrow_mut()
+            .begin_webhook(now(wall, mono), hurry)?;
+        let body = Uint8Array::from(request.body.as_bytes());
+        let headers: Array = request
+            .headers
+            .iter()
+            .map(|(name, value)| Array::of2(&(*name).into(), &value.into()))
+            .collect();
+        let url = request.url.into();
+        let order = Array::of4(&url, &JsValue::UNDEFINED, &"".into(), &body);
+        order.push(&headers);
+        Some(order)
+    }
+
+    /// Takes the reply to the last request to the webhook.
+    #[wasm_bindgen(js_name = answeredWebhook)]
+    pub fn answered_webhook(&self, reply: JsValue, wall: f64, mono: f64) {
+        let reply = Reply::from_facts(scalar(&reply).list());
+        let mut engine = self.engine.borrow_mut();
+        engine.answered_webhook(&reply, now(wall, mono));
+    }
+
     /// Writes everything now. Returns whether it is on disk; if not, calls are sent from memory and the write is retried.
     pub fn flush(&self, wall: f64, mono: f64) -> bool {
         self.engine.borrow_mut().flush(now(wall, mono))

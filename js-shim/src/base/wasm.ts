@@ -5,6 +5,7 @@ import { makeGlue } from "../glue/glue.js";
 import type { StoreFiles } from "../sessions/host.js";
 import type { Order } from "../worker/poster.js";
 import type { HostFiles } from "./host-files.js";
+import { asPairs } from "./prices.js";
 
 /** The engine as wasm-bindgen shows it; see `crate/src/bindings/engine.rs` for what each does. Times are ms. */
 export interface Engine {
@@ -28,6 +29,8 @@ export interface Engine {
   ): void;
   beginCollector(wall: number, mono: number, hurry: boolean): Order | undefined;
   answeredCollector(reply: unknown, wall: number, mono: number): void;
+  beginWebhook(wall: number, mono: number, hurry: boolean): Order | undefined;
+  answeredWebhook(reply: unknown, wall: number, mono: number): void;
   flush(wall: number, mono: number): boolean;
   isKept(): boolean;
   takeSpools(wall: number, mono: number): boolean;
@@ -59,7 +62,7 @@ export function makeEngine(
   drawn: (below: number) => number,
 ): Engine {
   const names = JSON.parse(instance.settingNames()) as string[];
-  const given = names.map((name) => settings[name] ?? null);
+  const given = names.map((name) => asPairs(settings[name]));
   return new instance.Engine(given, drawn(SEEDS), drawn(SEEDS));
 }
 

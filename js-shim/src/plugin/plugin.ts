@@ -25,8 +25,12 @@ const STOP_BUDGET_MS = 1_500;
 /** Resolves secrets in the settings, and warns of unknown settings. */
 async function readSettings(state: Shared, { config, logger }: ServiceContext): Promise<void> {
   const { settings: known, problems } = await withSecrets(state.config, config);
-  const { token, otlp } = known;
-  state.secrets = { ...(token !== undefined && { token }), ...(otlp !== undefined && { otlp }) };
+  const { token, otlp, webhook } = known;
+  state.secrets = {
+    ...(token !== undefined && { token }),
+    ...(otlp !== undefined && { otlp }),
+    ...(webhook !== undefined && { webhook }),
+  };
   for (const text of [...unknownSettings(state.config), ...problems]) logger.warn(`agentwatch: ${text}`);
 }
 

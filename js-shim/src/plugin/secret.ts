@@ -23,7 +23,7 @@ function isReference(value: unknown): boolean {
 }
 
 /**
- * Resolves `token` and the values of `otlp.headers` to texts. A value that cannot be resolved becomes undefined, and
+ * Resolves `token`, `webhook.secret` and the values of `otlp.headers` to texts. A value that cannot be resolved becomes undefined, and
  * `problems` says what to write instead.
  *
  * @param isInside whether this process is the gateway or one of OpenClaw's commands
@@ -62,6 +62,11 @@ export async function withSecrets<S extends Record<string, unknown>>(
         'write "${NAME}" there, and set that in the gateway\'s environment',
       );
     found.otlp = { ...otlp, headers };
+  }
+  const { webhook } = found;
+  if (isObject(webhook) && "secret" in webhook) {
+    const instead = 'write "${AGENTWATCH_WEBHOOK_SECRET}" there, and set that in the gateway\'s environment';
+    found.webhook = { ...webhook, secret: await resolve("webhook.secret", webhook.secret, instead) };
   }
   return { settings: found as S, problems };
 }

@@ -17,6 +17,8 @@ export const SETTINGS = [
   "durability",
   "journalMaxMb",
   "history",
+  "alarm",
+  "webhook",
 ];
 
 /** The plugin's settings in a gateway's configuration. */

@@ -61,6 +61,8 @@ export class Pipeline {
   readonly #requests: RequestLoop;
   /** Requests to the OpenTelemetry collector. */
   readonly #exports: RequestLoop;
+  /** Requests to the webhook. */
+  readonly #notices: RequestLoop;
   readonly #poster: Poster;
   readonly #pack = new Pack();
   readonly #queue: Queue;
@@ -119,6 +121,14 @@ export class Pipeline {
       begin: (engine, hurry) => engine.beginCollector(wall(), mono(), hurry),
       answered: (engine, reply) => {
         engine.answeredCollector(reply, wall(), mono());
+        return undefined;
+      },
+    });
+    this.#notices = new RequestLoop({
+      ...loop,
+      begin: (engine, hurry) => engine.beginWebhook(wall(), mono(), hurry),
+      answered: (engine, reply) => {
+        engine.answeredWebhook(reply, wall(), mono());
         return undefined;
       },
     });
@@ -308,7 +318,10 @@ export class Pipeline {
     this.drain();
     // The collector gets the last calls at the same time as AgentWatch.
     if (this.#collector) this.#closeCalls();
-    const exported = this.#exports.sendAll(until);
+    const exported = Promise.all([
+      this.#exports.sendAll(until),
+      this.#notices.sendUntil(until, 0, () => this.#noticesLeft()),
+    ]);
     // An engine that was replaced meanwhile has open calls again.
     for (let restarts = -1; restarts !== this.#runner.restarts; ) {
       restarts = this.#runner.restarts;
@@ -362,7 +375,7 @@ export class Pipeline {
     this.store?.close();
     this.#statusWriter.close();
     this.#journalWatch.close();
-    await this.#exports.idle();
+    await Promise.all([this.#exports.idle(), this.#notices.idle()]);
     if (this.#ownsJournal()) await this.#statusWriter.write(status);
     process.off("exit", this.#atExit);
     this.#ownership.release();
@@ -436,6 +449,12 @@ export class Pipeline {
     return waiting + records_waiting;
   }
 
+  /** Number of notices that wait for the webhook. */
+  #noticesLeft(): number {
+    const { webhook } = this.status() as { webhook?: { waiting: number } };
+    return webhook?.waiting ?? 0;
+  }
+
   #makeEngine(): Engine {
     const { wall, mono } = this.#now();
     const engine = makeEngine(this.#host.instantiate(), this.#settings, randomInt);
@@ -487,6 +506,7 @@ export class Pipeline {
     if (this.#ownership.standing === "owner") this.#statusWriter.schedule(() => this.status());
     this.#requests.send(false, REQUEST_TIMEOUT_MS);
     if (this.#collector) this.#exports.send(false, REQUEST_TIMEOUT_MS);
+    if (this.#settings.webhook) this.#notices.send(false, REQUEST_TIMEOUT_MS);
     if (wakeInMs >= 0 && !this.#runner.isOff)
       this.#scheduler.schedule(Math.min(Math.max(wakeInMs, TICK_MS), 60_000));
   }

@@ -130,6 +130,7 @@ export function inWords(document: StatusDocument, now: number): string[] {
     ...uncountedInWords(status),
     ...historyInWords(status),
     ...collectorInWords(status),
+    ...incidentsInWords(status, ago),
     `sending    ${counted(count("retried"), "retry", "retries")}, ${count("ambiguous")} ambiguous, last error: ${String(status.last_error ?? "none")}`,
     `dropped    ${dropped.length > 0 ? dropped.map(([why, n]) => `${n} ${why}`).join(", ") : "none"}`,
     `journal    ${(count("journal_bytes") / 1024).toFixed(0)} KB, ${count("journal_corrupt")} corrupt, ${counted(count("core_restarts"), "restart")} of the engine`,
@@ -168,6 +169,52 @@ function collectorInWords({ otlp }: Status): string[] {
   ];
 }
 
+/** An incident. */
+interface Reported {
+  at_ms: number;
+  text: string;
+}
+
+/** The lines of cache incidents, alarms and the webhook. */
+function incidentsInWords({ cache, alarm, webhook }: Status, ago: (ms: unknown) => string): string[] {
+  const lines: string[] = [];
+  const add = (name: string, text: string) => lines.push(`${name.padEnd(10)} ${text}`);
+  const usd = (amount: number) => `${amount.toFixed(amount < 1 ? 3 : 2)} USD`;
+  if (cache) {
+    const { days, saved_usd, extra_usd, incidents, lost_usd, last } = cache as Record<string, number> & {
+      last: Reported[];
+    };
+    if (days)
+      add(
+        "cache",
+        `reads saved ${usd(saved_usd ?? 0)}, writes cost ${usd(extra_usd ?? 0)} extra, in ${counted(days, "day")}; ${counted(incidents ?? 0, "incident")}, ${usd(lost_usd ?? 0)}`,
+      );
+    for (const { at_ms, text } of last) add("", `${ago(at_ms)}: ${text}`);
+  }
+  if (alarm) {
+    const { on, count, open, last } = alarm as {
+      on: boolean;
+      count: number;
+      open: Reported[];
+      last: Reported[];
+    };
+    add("alarm", on ? `${counted(open.length, "incident")} open, ${counted(count, "alarm")} so far` : "off");
+    for (const { at_ms, text } of open) add("", `open since ${ago(at_ms)}: ${text}`);
+    const isOver = ({ at_ms }: Reported) => open.every((one) => one.at_ms !== at_ms);
+    for (const { at_ms, text } of last.filter(isOver)) add("", `${ago(at_ms)}: ${text}`);
+  }
+  if (webhook) {
+    const { origin, sent, waiting, dropped, last_error } = webhook as Record<string, unknown>;
+    const lost = Object.entries((dropped ?? {}) as Record<string, number>);
+    const why = lost.map(([reason, n]) => `, ${n} dropped: ${reason}`).join("");
+    add(
+      "webhook",
+      `${origin}: ${sent} sent, ${waiting} waiting${why}, last error: ${String(last_error ?? "none")}`,
+    );
+  }
+  return lines;
+}
+
 function statusFile(folder: string): string {
   return join(folder, "status.json");
 }
@@ -194,6 +241,7 @@ const TEXT = maybe(isText);
 const SIGNAL = maybe(
   fields({ sent: COUNT, rejected: COUNT, refused: COUNT, given_up_bytes: COUNT, last_error: TEXT }),
 );
+const REPORTED = list(fields({ at_ms: isTime, text: isText }));
 const isStatus = fields({
   url: maybe(isText, (url) => url === false),
   receiver: TEXT,
@@ -222,6 +270,19 @@ const isStatus = fields({
   dropped: maybe(each(isNumber)),
   uncounted: maybe(each(isNumber)),
   history: maybe(fields({ since: isTime, sessions: isNumber, rows: isNumber })),
+  cache: maybe(
+    fields({
+      ...{ days: COUNT, saved_usd: COUNT, extra_usd: COUNT, incidents: COUNT, lost_usd: COUNT },
+      last: REPORTED,
+    }),
+  ),
+  alarm: maybe(fields({ count: COUNT, open: REPORTED, last: REPORTED })),
+  webhook: maybe(
+    fields({
+      ...{ origin: isText, sent: COUNT, waiting: COUNT, last_error: TEXT },
+      dropped: maybe(each(isNumber)),
+    }),
+  ),
   otlp: maybe(fields({ url: isText, metrics: SIGNAL, traces: SIGNAL })),
 });
 
