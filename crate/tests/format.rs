@@ -404,8 +404,10 @@ fn facts_have_the_bytes_of_version_1() {
 fn calls_have_the_bytes_of_version_1() {
     let calls = calls();
     let first = postcard::to_allocvec(&calls[0]).unwrap();
-    let more =
+    let [of_all, of_channel] =
         [more(), more_of_channel()].map(|more| postcard::to_extend(&more, first.clone()).unwrap());
+    let priced = postcard::to_extend(&798_300_u64, of_all.clone()).unwrap();
+    let more = [of_all, of_channel, priced];
     // Version 0.1.0 reads an entry up to what it knows.
     for entry in &more {
         assert_eq!(postcard::from_bytes::<Call>(entry), Ok(calls[0].clone()));

@@ -30,6 +30,7 @@ fn call(id: CallId, model: &str, usage: Option<Usage>, usd: f64) -> ModelCall {
         trigger: None,
         origin: Origin::default(),
         prompt: None,
+        prompt_usd: None,
         usage,
         cost: Cost {
             usd,

@@ -68,6 +68,7 @@ impl Run {
             trigger: None,
             origin: Origin::default(),
             prompt: None,
+            prompt_usd: None,
             usage: Some(Usage {
                 input: n,
                 ..Usage::default()

@@ -7,7 +7,7 @@ use crate::domain::call::{CostSource, LatencySource, ModelCall, Outcome, Usage};
 use crate::domain::identity;
 use crate::domain::time::iso;
 use crate::engine::settings::{ModelName, Naming};
-use crate::spending::prompt_bill::PromptStats;
+use crate::spending::Nano;
 
 /// Age in ms from which a stock AgentWatch gets calls of the session store in `costs` only, since it stamps usage with
 /// the time of arrival.
@@ -62,24 +62,28 @@ pub struct Details<'a> {
     response_model: Option<&'a str>,
 }
 
-/// Characters of the parts of a prompt, as the gateway counted them.
+/// Characters of the parts of a prompt, as the gateway counted them, and the prompt's share of the cost.
 #[derive(Debug, Clone, Serialize)]
 struct PromptChars {
     system_prompt: u64,
     tool_definitions: u64,
     messages: u64,
     other: u64,
+    /// In USD, by the model's rates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost_usd: Option<f64>,
 }
 
-impl From<PromptStats> for PromptChars {
-    fn from(PromptStats { chars }: PromptStats) -> Self {
-        let [system_prompt, tool_definitions, messages, other] = chars;
-        Self {
+impl PromptChars {
+    fn of(call: &ModelCall) -> Option<Self> {
+        let [system_prompt, tool_definitions, messages, other] = call.prompt?.chars;
+        Some(Self {
             system_prompt,
             tool_definitions,
             messages,
             other,
-        }
+            cost_usd: call.prompt_usd.map(Nano::usd),
+        })
     }
 }
 
@@ -206,7 +210,7 @@ fn details<'a>(call: &'a ModelCall, naming: &'a Naming, usage: &Usage) -> Detail
         job: call.origin.job.as_deref(),
         skill: call.origin.skill.as_deref(),
         tool: call.origin.tool.as_deref(),
-        prompt_stats: call.prompt.map(PromptChars::from),
+        prompt_stats: PromptChars::of(call),
         outcome: call.outcome,
         ttfb_ms: call.ttfb_ms,
         ttft_ms: call.ttft_ms,

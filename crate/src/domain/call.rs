@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use crate::domain::identity;
+use crate::spending::Nano;
 use crate::spending::prompt_bill::PromptStats;
 use crate::spending::who::Who;
 
@@ -213,6 +214,8 @@ pub struct ModelCall {
     pub origin: Origin,
     /// Characters of the parts of its prompt; from 2026.7.
     pub prompt: Option<PromptStats>,
+    /// The prompt's share of the cost by the model's rates, where `prompt` and the rates are known.
+    pub prompt_usd: Option<Nano>,
     /// Tokens; `None` where none were reported.
     pub usage: Option<Usage>,
     /// Its cost.

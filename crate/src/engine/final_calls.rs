@@ -10,6 +10,7 @@ use crate::engine::log::Level;
 use crate::journal::Frame;
 use crate::matching::Settled;
 use crate::spending::history::{Entry, Key, Sums};
+use crate::spending::prompt_bill::prompt_usd;
 
 impl Engine {
     pub(super) fn settle(&mut self, mut settled: Settled, now: Now) {
@@ -29,7 +30,7 @@ impl Engine {
             self.warn_of_implausible_cost(&settled.provider, &settled.model, distance);
         }
         let write_1h = settled.bill.as_ref().map_or(0, |bill| bill.write_1h);
-        let call = ModelCall {
+        let mut call = ModelCall {
             id: settled.id,
             ended_ms: settled.ended_ms,
             provider: settled.provider,
@@ -40,6 +41,7 @@ impl Engine {
             trigger: settled.trigger.as_deref().and_then(identity::word),
             origin: settled.origin,
             prompt: settled.prompt,
+            prompt_usd: None,
             usage: settled.usage,
             cost: priced.cost,
             latency: settled.latency,
@@ -50,6 +52,10 @@ impl Engine {
             outcome: settled.outcome,
             stored: settled.stored,
         };
+        if let (Some(usage), true) = (call.usage, call.prompt.is_some()) {
+            let rates = self.prices.rates(&call);
+            call.prompt_usd = prompt_usd(call.cost, &usage, write_1h, rates);
+        }
         self.watch_call(&call, (write_1h, is_sum), now);
         if let (Some(session), true) = (&call.session_key, traces) {
             self.turns.call(session, &call, now);

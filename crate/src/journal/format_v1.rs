@@ -324,8 +324,8 @@ pub struct SessionFacts<'a> {
     pub ends_run: bool,
 }
 
-/// A finished call: an entry of the log of calls. If the entry goes on, [`More`] follows, which version 0.1.0 does not
-/// read.
+/// A finished call: an entry of the log of calls. If the entry goes on, [`More`] follows, and then the prompt's share of
+/// the cost in 1e-9 USD, a `u64`. Version 0.1.0 reads neither.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call<'a> {
     /// The call's id.

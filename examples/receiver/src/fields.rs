@@ -184,6 +184,18 @@ impl<'a, 'p> Fields<'a, 'p> {
         }
     }
 
+    /// Reads an object's fields by `read`; the default if absent.
+    pub fn nested<T: Default>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Fields<'a, '_>) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let Some(value) = self.object.take(name) else {
+            return Ok(T::default());
+        };
+        read(&mut Fields::open(value, &format!("{}{name}.", self.path))?)
+    }
+
     /// An array; empty if absent.
     pub fn array(&mut self, name: &str) -> Result<Vec<Json<'a>>, Fault> {
         match self.object.take(name) {

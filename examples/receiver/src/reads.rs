@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::clock;
 use crate::config::Mode;
 use crate::error::ApiError;
+use crate::page::groups;
 use crate::prometheus;
 use crate::records::{LEVELS, WORK};
 use crate::store::calls::CALL;
@@ -43,7 +44,10 @@ pub fn routes(mode: Mode) -> Router<App> {
         Mode::Stock => router,
         Mode::Strict => router
             .route("/api/model-usage", get(model_usage))
-            .route("/metrics", get(prometheus::scrape)),
+            .route("/metrics", get(prometheus::scrape))
+            .route("/api/breakdown", get(groups::breakdown))
+            .route("/api/sessions", get(groups::of_sessions))
+            .route("/api/prompt-bill", get(groups::prompt_bill)),
     }
 }
 
@@ -207,6 +211,9 @@ async fn model_usage(State(app): State<App>, Query(params): Query<Params>) -> An
         .only("id = ?", params.text("id"))
         .only("agent_name = ?", params.text("agent"))
         .only("model = ?", params.text("model"))
+        .only("session_key = ?", params.text("session"))
+        .only("channel = ?", params.text("channel"))
+        .only("job = ?", params.text("job"))
         .only("timestamp >= ?", params.since()?)
         .then(NEWEST)
         .page(params.limit(100, 1000)?, params.offset()?);

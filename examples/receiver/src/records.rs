@@ -39,11 +39,26 @@ pub struct ModelUsage<'a> {
     pub session_key: Option<Text<'a>>,
     pub run_id: Option<Text<'a>>,
     pub trigger: Option<Text<'a>>,
+    pub channel: Option<Text<'a>>,
+    /// The cron job's id.
+    pub job: Option<Text<'a>>,
+    pub skill: Option<Text<'a>>,
+    pub tool: Option<Text<'a>>,
+    pub prompt: Prompt,
     pub outcome: Option<Text<'a>>,
     pub ttfb_ms: Option<f64>,
     pub ttft_ms: Option<f64>,
     pub request_id: Option<Text<'a>>,
     pub response_model: Option<Text<'a>>,
+}
+
+/// What a call's prompt consists of.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Prompt {
+    /// Characters of the system prompt, the tool definitions, the messages, and others.
+    pub chars: [Option<i64>; 4],
+    /// The prompt's share of the call's cost.
+    pub cost_usd: Option<f64>,
 }
 
 /// Fields of a call that became known after it was sent. Changes an existing call and creates none.

@@ -4,8 +4,8 @@ use crate::error::Invalid;
 use crate::fields::{Fault, Fields, MESSAGE_MAX};
 use crate::json::{Json, Text};
 use crate::records::{
-    Batch, CHECKS, Cost, CronRun, Enrichment, Health, Kind, LEVELS, Log, Metric, ModelUsage, RUNS,
-    Span, SpanEvent, Trace, WORK, fresh_id,
+    Batch, CHECKS, Cost, CronRun, Enrichment, Health, Kind, LEVELS, Log, Metric, ModelUsage,
+    Prompt, RUNS, Span, SpanEvent, Trace, WORK, fresh_id,
 };
 use serde_json::{Value, json};
 
@@ -179,6 +179,21 @@ fn model_usage<'a>(
         session_key: f.label("session_key")?,
         run_id: f.label("run_id")?,
         trigger: f.label("trigger")?,
+        channel: f.label("channel")?,
+        job: f.label("job")?,
+        skill: f.label("skill")?,
+        tool: f.label("tool")?,
+        prompt: f.nested("prompt_stats", |f| {
+            Ok(Prompt {
+                chars: [
+                    f.count("system_prompt")?,
+                    f.count("tool_definitions")?,
+                    f.count("messages")?,
+                    f.count("other")?,
+                ],
+                cost_usd: f.amount("cost_usd")?,
+            })
+        })?,
         outcome: f.label("outcome")?,
         ttfb_ms: f.amount("ttfb_ms")?,
         ttft_ms: f.amount("ttft_ms")?,

@@ -307,7 +307,9 @@ fn a_later_record_enriches_an_earlier_one() {
             "id": "x", "timestamp": AT, "agent_name": "a", "model": "p/m", "prompt_tokens": 10,
             "completion_tokens": 5, "cost_usd": 0.75, "latency_ms": 100.0, "gateway": "g", "provider": null,
             "cache_read_tokens": 3, "cache_write_tokens": null, "reasoning_tokens": null,
-            "cost_source": "provider", "usage_source": null, "latency_source": null, "session_key": "s",
+            "cost_source": "provider", "usage_source": null, "latency_source": null, "session_key": "s", "channel": null, "job": null,
+            "skill": null, "tool": null, "system_chars": null, "tool_chars": null, "message_chars": null,
+            "other_chars": null, "prompt_cost_usd": null,
             "run_id": null, "trigger": null, "outcome": null, "ttfb_ms": 12.5, "ttft_ms": null,
             "request_id": null, "response_model": null,
         })

@@ -44,6 +44,30 @@ const VERSION_4: &str = "DELETE FROM usage_hour WHERE kind = 6;
     DROP INDEX spans_chat;
     DROP TABLE sums_state;
     PRAGMA user_version = 4;";
+/// What versions up to 5 had not.
+const VERSION_5: &str = r#"DELETE FROM usage_hour WHERE kind > 6;
+    DELETE FROM usage_day WHERE kind > 6;
+    DROP TABLE session_hour;
+    DROP TABLE prompt_hour;
+    DROP INDEX model_usage_session;
+    ALTER TABLE model_usage DROP COLUMN channel;
+    ALTER TABLE model_usage DROP COLUMN job;
+    ALTER TABLE model_usage DROP COLUMN skill;
+    ALTER TABLE model_usage DROP COLUMN tool;
+    ALTER TABLE model_usage DROP COLUMN system_chars;
+    ALTER TABLE model_usage DROP COLUMN tool_chars;
+    ALTER TABLE model_usage DROP COLUMN message_chars;
+    ALTER TABLE model_usage DROP COLUMN other_chars;
+    ALTER TABLE model_usage DROP COLUMN prompt_cost_usd;
+    ALTER TABLE series RENAME TO later;
+    CREATE TABLE series (id INTEGER PRIMARY KEY, kind INTEGER NOT NULL, model TEXT NOT NULL, agent TEXT NOT NULL,
+        "trigger" TEXT NOT NULL, cost_source TEXT NOT NULL, gateway TEXT NOT NULL, of_model INTEGER, of_agent INTEGER,
+        of_trigger INTEGER, of_cost_source INTEGER, of_gateway INTEGER,
+        UNIQUE (kind, model, agent, "trigger", cost_source, gateway));
+    INSERT INTO series SELECT id, kind, model, agent, "trigger", cost_source, gateway, of_model, of_agent, of_trigger,
+        of_cost_source, of_gateway FROM later WHERE kind < 7;
+    DROP TABLE later;
+    PRAGMA user_version = 5;"#;
 /// More than enter the sums in one transaction.
 const CALLS: i64 = 6_000;
 
@@ -141,6 +165,7 @@ fn a_database_of_version_3_gets_the_index_by_the_hour() {
     let folder = filled(2, "hours");
     drop(Server::start_on(&folder.file(), &[]));
     let file = rusqlite::Connection::open(folder.file()).unwrap();
+    file.execute_batch(VERSION_5).unwrap();
     file.execute_batch(VERSION_4).unwrap();
     file.execute_batch(VERSION_3).unwrap();
     drop(file);
@@ -162,7 +187,7 @@ fn a_database_of_version_3_gets_the_index_by_the_hour() {
         .unwrap();
     assert_eq!(
         indexes,
-        "model_usage_calls model_usage_failed model_usage_time model_usage_unsummed"
+        "model_usage_calls model_usage_failed model_usage_session model_usage_time model_usage_unsummed"
     );
 }
 
@@ -197,10 +222,49 @@ fn a_database_of_version_4_shows_the_same_page() {
     let before = show();
     let file = rusqlite::Connection::open(folder.file()).unwrap();
     let kept = sums(&file);
+    file.execute_batch(VERSION_5).unwrap();
     file.execute_batch(VERSION_4).unwrap();
     assert!(sums(&file).is_empty() && kept.len() > 12, "{kept:?}");
     drop(file);
     assert_eq!(show(), before);
     let file = rusqlite::Connection::open(folder.file()).unwrap();
     assert_eq!(sums(&file), kept);
+}
+
+#[test]
+fn a_database_of_version_5_gets_sums_by_channel_job_and_session() {
+    let folder = filled(2, "channels");
+    drop(Server::start_on(&folder.file(), &[]));
+    let file = rusqlite::Connection::open(folder.file()).unwrap();
+    file.execute_batch(VERSION_5).unwrap();
+    file.execute_batch("UPDATE model_usage SET session_key = 's-' || (seq % 7)")
+        .unwrap();
+    drop(file);
+    for start in ["first", "second"] {
+        let server = Server::start_on(&folder.file(), &[]);
+        let more = json!({"id": start, "model": "p/m0", "prompt_tokens": 1, "completion_tokens": 1, "cost_usd": 9.0,
+                          "channel": "telegram", "job": "nightly", "session_key": "s-3"});
+        server.post("model_usage", &more);
+        let new = if start == "first" { 1 } else { 2 };
+        for by in ["channel", "job"] {
+            let rows = server.list(&format!("/api/breakdown?by={by}&from=2020-01-01"));
+            let told: Vec<_> = rows
+                .iter()
+                .map(|row| (&row[by], &row["requests"]))
+                .collect();
+            let name = if by == "job" { "nightly" } else { "telegram" };
+            assert_eq!(told.len(), 2, "{rows:?}");
+            assert!(told.contains(&(&json!(null), &json!(CALLS))), "{told:?}");
+            assert!(told.contains(&(&json!(name), &json!(new))), "{told:?}");
+        }
+        let sessions = server.list("/api/sessions?from=2020-01-01");
+        assert_eq!(sessions.len(), 7);
+        let calls: i64 = sessions
+            .iter()
+            .map(|s| s["requests"].as_i64().unwrap())
+            .sum();
+        assert_eq!(calls, CALLS + new);
+        assert_eq!(sessions[0]["session"], "s-3", "the dearest first");
+        assert_eq!(sessions[0]["channel"], "telegram");
+    }
 }

@@ -3,6 +3,7 @@
 use super as v1;
 use super::convert::{finite, finite_or_none, owned};
 use crate::domain::call::{CallId, Cost, Latency, ModelCall, Origin, Usage};
+use crate::spending::Nano;
 use crate::spending::prompt_bill::PromptStats;
 
 /// A call as an entry of its log.
@@ -10,7 +11,11 @@ pub fn call_bytes(call: &ModelCall) -> Vec<u8> {
     let bytes = postcard::to_allocvec(&v1::Call::from(call)).unwrap_or_default();
     match v1::More::of(&call.origin, call.prompt.as_ref()) {
         more if more == v1::More::default() => bytes,
-        more => postcard::to_extend(&more, bytes).unwrap_or_default(),
+        more => match call.prompt_usd {
+            Some(Nano(nano)) => postcard::to_extend(&(more, nano), bytes),
+            None => postcard::to_extend(&more, bytes),
+        }
+        .unwrap_or_default(),
     }
 }
 
@@ -19,8 +24,11 @@ pub fn call(payload: &[u8]) -> Option<ModelCall> {
     let (call, rest) = postcard::take_from_bytes::<v1::Call>(payload).ok()?;
     let mut call = call.domain()?;
     if !rest.is_empty() {
-        let more: v1::More = postcard::from_bytes(rest).ok()?;
+        let (more, rest) = postcard::take_from_bytes::<v1::More>(rest).ok()?;
         (call.origin, call.prompt) = more.domain();
+        if !rest.is_empty() {
+            call.prompt_usd = Some(Nano(postcard::from_bytes(rest).ok()?));
+        }
     }
     Some(call)
 }
@@ -44,6 +52,7 @@ impl<'a> From<&'a ModelCall> for v1::Call<'a> {
             // `More` has these.
             origin: _,
             prompt: _,
+            prompt_usd: _,
             usage,
             cost,
             latency,
@@ -102,6 +111,7 @@ impl v1::Call<'_> {
             trigger: owned(self.trigger),
             origin: Origin::default(),
             prompt: None,
+            prompt_usd: None,
             usage: self.usage.map(Usage::from),
             cost: Cost {
                 usd: finite(self.cost.usd)?,

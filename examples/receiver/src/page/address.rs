@@ -36,6 +36,8 @@ pub struct Address {
     pub calls: bool,
     /// Whether only failed calls are listed.
     pub failed: bool,
+    /// The key of the session whose calls are listed.
+    pub session: Option<String>,
     /// The id of a call that is shown with all its fields.
     pub call: Option<String>,
 }
@@ -49,6 +51,7 @@ impl Default for Address {
             filter: Filter::default(),
             calls: false,
             failed: false,
+            session: None,
             call: None,
         }
     }
@@ -82,6 +85,7 @@ impl Address {
             filter: Filter(Dimension::ALL.map(value)),
             calls: query.contains_key("calls"),
             failed: query.contains_key("failed"),
+            session: text("session").map(str::to_owned),
             call: text("call").map(str::to_owned),
         }
     }
@@ -165,8 +169,10 @@ impl Address {
                 let _ = write!(query, "&{name}=1");
             }
         }
-        if let Some(id) = &self.call {
-            let _ = write!(query, "&call={}", encode(id));
+        for (name, value) in [("session", &self.session), ("call", &self.call)] {
+            if let Some(value) = value {
+                let _ = write!(query, "&{name}={}", encode(value));
+            }
         }
         query
     }
@@ -209,6 +215,7 @@ mod tests {
             "?hours=168&model=p/m-1&agent=main&trigger=-&gateway=host%20%26%201",
             "?from=2026-03-01T12:00:00Z&to=2026-03-02T00:00:00Z&cost_source=unknown&calls=1&failed=1",
             "?hours=1&model=%3Cimg%20src=x%3E%22&call=a%2Bb",
+            "?hours=24&channel=telegram&job=nightly&session=agent:main:%23a1b2",
         ] {
             let address = read(query);
             assert_eq!(read(&address.query()), address, "{query}");

@@ -3,6 +3,7 @@
 use super::address::Address;
 use super::csv::line;
 use super::focus;
+use super::groups;
 use crate::app::App;
 use crate::clock;
 use crate::error::ApiError;
@@ -62,7 +63,7 @@ impl Format {
     }
 }
 
-/// `GET /models/{stats|calls}.{csv|json}` and `focus.csv`, with the page's query.
+/// `GET /models/{stats|calls|sessions|prompt-bill|by-channel|…}.{csv|json}` and `focus.csv`, with the page's query.
 ///
 /// # Errors
 /// There is no such download, or the store fails.
@@ -82,7 +83,14 @@ pub async fn download(
             let body = focus::download(app, address, period).await?;
             Ok(format.answer("focus", body))
         }
-        _ => Err(ApiError::NotFound),
+        name => {
+            let rows = groups::rows_of(app, name, address).await?;
+            let text = match format {
+                Format::Csv => groups::csv(&rows),
+                Format::Json => groups::objects(rows).to_string(),
+            };
+            Ok(format.answer(name, Body::from(text)))
+        }
     }
 }
 
@@ -180,7 +188,12 @@ async fn single(app: App, address: Address, format: Format) -> Result<Response, 
             let window = address.window(clock::now());
             Ok(app.store.survey(|connection, catalog| {
                 let survey = Survey::new(connection, catalog, window, &address.filter)?;
-                calls::latest(&survey, address.failed, CALLS_MAX)
+                calls::latest(
+                    &survey,
+                    address.failed,
+                    address.session.as_deref(),
+                    CALLS_MAX,
+                )
             })?)
         })
         .await?;

@@ -56,6 +56,8 @@ pub fn failures(survey: &Survey, overview: &Overview, of_table: &[Number]) -> Re
         Dimension::Trigger,
         Dimension::CostSource,
         Dimension::Gateway,
+        Dimension::Channel,
+        Dimension::Job,
     ];
     let is_told = untold.into_iter().all(|other| filter.get(other).is_none());
     let mut found = Failures {

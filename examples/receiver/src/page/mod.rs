@@ -8,6 +8,7 @@ mod export;
 mod failures;
 mod focus;
 mod format;
+pub mod groups;
 mod html;
 pub mod live;
 mod shared;

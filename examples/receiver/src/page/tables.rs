@@ -163,6 +163,8 @@ fn breakdown(address: &Address, breakdown: &Breakdown) -> String {
         Dimension::Trigger => "By trigger",
         Dimension::CostSource => "By source of the cost",
         Dimension::Gateway => "By gateway",
+        Dimension::Channel => "By channel",
+        Dimension::Job => "By cron job",
         Dimension::Model => "By model",
     };
     let mut rows = String::new();
@@ -210,6 +212,8 @@ pub const fn label(dimension: Dimension) -> &'static str {
         Dimension::Trigger => "Trigger",
         Dimension::CostSource => "Source of cost",
         Dimension::Gateway => "Gateway",
+        Dimension::Channel => "Channel",
+        Dimension::Job => "Cron job",
     }
 }
 

@@ -10,7 +10,7 @@ use crate::store::errors::{self, Fallback};
 use crate::store::first::first;
 use crate::store::query::{Bars, Overview, Survey};
 use crate::store::rollup::{Count, Sums};
-use crate::store::series::{self, Dimension, Number};
+use crate::store::series::{self, DIMENSIONS, Dimension, Number};
 use crate::store::stats::{self, EXACT_MAX, ModelStats, Percentiles};
 use rusqlite::{Connection, Result};
 use serde_json::Value;
@@ -53,7 +53,7 @@ pub struct View {
     /// Fallbacks from a failed model to another one.
     pub fallbacks: Vec<Fallback>,
     /// Selectable values of each dimension.
-    pub choices: [Vec<String>; 5],
+    pub choices: [Vec<String>; DIMENSIONS],
     /// The latest calls, if listed.
     pub calls: Vec<Value>,
     /// Their sessions.
@@ -116,7 +116,7 @@ impl View {
             } else {
                 Vec::new()
             };
-            let mut choices = [const { Vec::new() }; 5];
+            let mut choices = [const { Vec::new() }; DIMENSIONS];
             for dimension in Dimension::ALL {
                 choices[dimension as usize] = series::values(connection, dimension, CHOICES)?;
             }
@@ -239,12 +239,20 @@ fn single(survey: &Survey, address: &Address) -> Result<(Vec<Value>, Vec<Session
     if !lists_calls(address) {
         return Ok((Vec::new(), Vec::new()));
     }
-    let seqs = calls::latest(survey, address.failed, CALLS_FOR_SESSIONS)?;
+    let seqs = calls::latest(
+        survey,
+        address.failed,
+        address.session.as_deref(),
+        CALLS_FOR_SESSIONS,
+    )?;
     let calls = calls::rows(survey.connection, &seqs[..seqs.len().min(CALLS_SHOWN)])?;
     Ok((calls, calls::sessions(survey.connection, &seqs)?))
 }
 
 /// Whether a page lists single calls.
 pub fn lists_calls(address: &Address) -> bool {
-    address.calls || address.failed || address.filter.get(Dimension::Model).is_some()
+    address.calls
+        || address.failed
+        || address.session.is_some()
+        || address.filter.get(Dimension::Model).is_some()
 }

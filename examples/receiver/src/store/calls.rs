@@ -11,9 +11,11 @@ use std::collections::HashMap;
 pub const CALL: &str = r#"SELECT id, timestamp, agent_name, model, prompt_tokens, completion_tokens, cost_usd, latency_ms, gateway,
         provider, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_source, usage_source, latency_source,
         session_key, run_id, "trigger", outcome, ttfb_ms, ttft_ms, request_id,
-        response_model FROM model_usage"#;
+        response_model, channel, job, skill, tool, system_chars, tool_chars, message_chars, other_chars,
+        prompt_cost_usd
+        FROM model_usage"#;
 /// The fields of [`CALL`], in its order.
-pub const FIELDS: [&str; 24] = [
+pub const FIELDS: [&str; 33] = [
     "id",
     "timestamp",
     "agent_name",
@@ -38,14 +40,32 @@ pub const FIELDS: [&str; 24] = [
     "ttft_ms",
     "request_id",
     "response_model",
+    "channel",
+    "job",
+    "skill",
+    "tool",
+    "system_chars",
+    "tool_chars",
+    "message_chars",
+    "other_chars",
+    "prompt_cost_usd",
 ];
 
-/// The rows of the latest calls, newest first, by `seq`; with `failed`, only failed and aborted ones.
+/// The rows of the latest calls, newest first, by `seq`; with `failed`, only failed and aborted ones; with `session`, only
+/// those of a session.
 ///
 /// # Errors
 /// The SQLite error.
-pub fn latest(survey: &Survey, failed: bool, limit: usize) -> Result<Vec<i64>> {
+pub fn latest(
+    survey: &Survey,
+    failed: bool,
+    session: Option<&str>,
+    limit: usize,
+) -> Result<Vec<i64>> {
     let (from, to) = (survey.window.from, survey.window.end());
+    if let Some(session) = session {
+        return latest_of(survey, session, failed, limit);
+    }
     if failed {
         return latest_failed(survey, limit);
     }
@@ -58,6 +78,25 @@ pub fn latest(survey: &Survey, failed: bool, limit: usize) -> Result<Vec<i64>> {
         return rows.collect();
     }
     survey.singles().newest(limit)
+}
+
+fn latest_of(survey: &Survey, session: &str, failed: bool, limit: usize) -> Result<Vec<i64>> {
+    let mut statement = survey.connection.prepare_cached(&format!(
+        "SELECT seq, series, flags & {} FROM model_usage
+         WHERE session_key = ?1 AND timestamp >= ?2 AND timestamp < ?3 ORDER BY timestamp DESC, seq DESC",
+        FAILED | ABORTED
+    ))?;
+    let mut rows = statement.query((session, survey.window.from, survey.window.end()))?;
+    let mut found = Vec::new();
+    while found.len() < limit
+        && let Some(row) = rows.next()?
+    {
+        let is_shown = !failed || row.get::<_, i64>(2)? != 0;
+        if is_shown && survey.passing(row.get(1)?).is_some() {
+            found.push(row.get(0)?);
+        }
+    }
+    Ok(found)
 }
 
 fn latest_failed(survey: &Survey, limit: usize) -> Result<Vec<i64>> {

@@ -29,7 +29,7 @@ fn assert_counters(store: &Store, before: &Counters) {
     let counters = store.counters();
     let mut expected: BTreeMap<Names, (Sums, BTreeMap<String, f64>)> = BTreeMap::new();
     for call in stored(store) {
-        let [model, agent, _, source, gateway] = call.values;
+        let [model, agent, _, source, gateway, ..] = call.values;
         let names = Names {
             gateway,
             agent,

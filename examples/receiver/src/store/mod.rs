@@ -12,11 +12,13 @@ pub mod first;
 mod histogram;
 mod kept;
 pub mod periods;
+pub mod prompts;
 pub mod query;
 pub mod read;
 pub mod rollup;
 pub mod rows;
 pub mod series;
+pub mod sessions;
 pub mod singles;
 pub mod stats;
 #[cfg(test)]
@@ -314,9 +316,10 @@ mod tests {
         let store = Store::open(&Database::Memory)?;
         let plans = [
             r#"SELECT "model" FROM series WHERE kind = 1 AND "agent" = '' AND "trigger" = '' AND "cost_source" = ''
-                   AND "gateway" = '' ORDER BY "model" LIMIT 500"#,
+                   AND "gateway" = '' AND "channel" = '' AND "job" = '' ORDER BY "model" LIMIT 500"#,
             r#"SELECT "gateway" FROM series WHERE kind = 5 AND "model" = '' AND "agent" = '' AND "trigger" = ''
-                   AND "cost_source" = '' ORDER BY "gateway" LIMIT 500"#,
+                   AND "cost_source" = '' AND "channel" = '' AND "job" = '' ORDER BY "gateway" LIMIT 500"#,
+            "SELECT start FROM session_hour WHERE start >= 1 AND start < 2",
             "SELECT id FROM series WHERE id > 5 AND id <= 9 AND +kind = 0",
             "SELECT series FROM usage_day WHERE kind = 1 AND start = 7 AND series = 3",
             "SELECT start FROM usage_hour WHERE kind = 6 AND start >= 1 AND start < 2",

@@ -3,7 +3,7 @@
 use super::query::Survey;
 use super::rollup::{SUMS, Sums};
 use super::rows::Table;
-use super::series::{self, Dimension, EVERYTHING, WHOLE};
+use super::series::{self, DIMENSIONS, Dimension, EVERYTHING, WHOLE};
 use super::window::Range;
 use crate::clock::Micros;
 use rusqlite::{Connection, Result};
@@ -12,7 +12,7 @@ use rusqlite::{Connection, Result};
 #[derive(Clone, Debug)]
 pub struct Row {
     /// In the order of [`Dimension`]; empty where records have none.
-    pub values: [String; 5],
+    pub values: [String; DIMENSIONS],
     pub sums: Sums,
 }
 
@@ -67,7 +67,7 @@ pub fn rows(
         let Some(numbers) = survey.passing(number) else {
             continue;
         };
-        let mut values: [String; 5] = Default::default();
+        let mut values: [String; DIMENSIONS] = Default::default();
         for dimension in Dimension::ALL {
             let place = dimension as usize;
             values[place] = series::value(connection, dimension, numbers[place])?;

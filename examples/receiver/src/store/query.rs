@@ -7,7 +7,7 @@ use super::brief::Brief;
 use super::histogram::Histogram;
 use super::rollup::{Call, Count, Sums};
 use super::rows::{self, Table};
-use super::series::{self, Catalog, Dimension, EVERYTHING, NONE, Number, WHOLE};
+use super::series::{self, Catalog, DIMENSIONS, Dimension, EVERYTHING, NONE, Number, WHOLE};
 use super::singles::Singles;
 use super::window::{Range, Window};
 use crate::clock::{DAY, HOUR, Micros};
@@ -17,7 +17,7 @@ use std::collections::{HashMap, HashSet};
 
 /// A filter of calls by the values of dimensions. An empty value means that it is missing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Filter(pub [Option<String>; 5]);
+pub struct Filter(pub [Option<String>; DIMENSIONS]);
 
 impl Filter {
     /// The required value of a dimension.
@@ -45,7 +45,7 @@ pub struct Survey<'a> {
     pub window: Window,
     pub filter: &'a Filter,
     /// The filter's values by their numbers.
-    wanted: [Option<Number>; 5],
+    wanted: [Option<Number>; DIMENSIONS],
     /// The whole series that pass, if they are few.
     few: OnceCell<Option<Vec<Number>>>,
 }
@@ -76,7 +76,7 @@ pub struct Overview {
     /// By number of the value.
     briefs: Vec<Brief>,
     /// The values of each requested dimension.
-    values: [Vec<Number>; 5],
+    values: [Vec<Number>; DIMENSIONS],
 }
 
 impl Overview {
@@ -133,12 +133,12 @@ pub struct Details {
 }
 
 /// The parts of a window: single calls at its ends, and rows of tables between.
-struct Parts {
-    edges: Vec<Range>,
+pub(super) struct Parts {
+    pub edges: Vec<Range>,
     /// For sums of the whole window.
     rows: Vec<(Table, Range)>,
     /// For sums by bar.
-    bars: Vec<(Table, Range)>,
+    pub bars: Vec<(Table, Range)>,
 }
 
 /// One call.
@@ -159,7 +159,7 @@ impl<'a> Survey<'a> {
         window: Window,
         filter: &'a Filter,
     ) -> Result<Self> {
-        let mut wanted = [None; 5];
+        let mut wanted = [None; DIMENSIONS];
         for dimension in Dimension::ALL {
             if let Some(value) = filter.get(dimension) {
                 wanted[dimension as usize] = Some(series::find(connection, dimension, value)?);
@@ -176,12 +176,12 @@ impl<'a> Survey<'a> {
     }
 
     /// The values of a whole series that passes.
-    pub fn passing(&self, whole: Number) -> Option<&'a [Number; 5]> {
+    pub fn passing(&self, whole: Number) -> Option<&'a [Number; DIMENSIONS]> {
         let values = self.catalog.values(whole)?;
         self.passes(values).then_some(values)
     }
 
-    fn passes(&self, values: &[Number; 5]) -> bool {
+    fn passes(&self, values: &[Number; DIMENSIONS]) -> bool {
         let mut wanted = self.wanted.iter().zip(values);
         wanted.all(|(wanted, value)| wanted.is_none_or(|wanted| wanted == *value))
     }
@@ -193,7 +193,7 @@ impl<'a> Survey<'a> {
     }
 
     /// The whole series that pass and have such values, where they are few.
-    fn whole(&self, having: impl Fn(&[Number; 5]) -> bool) -> Option<Vec<Number>> {
+    fn whole(&self, having: impl Fn(&[Number; DIMENSIONS]) -> bool) -> Option<Vec<Number>> {
         let all = self.catalog.all();
         let passing = all.filter(|(_, values)| self.passes(values) && having(values));
         let found: Vec<Number> = passing.map(|(number, _)| number).take(FEW + 1).collect();
@@ -234,7 +234,7 @@ impl<'a> Survey<'a> {
         Ok(count <= most)
     }
 
-    fn parts(&self, step: Micros) -> Parts {
+    pub(super) fn parts(&self, step: Micros) -> Parts {
         let parts = self.window.parts();
         if step % HOUR != 0 {
             let (from, to) = (self.window.from, self.window.end());
@@ -439,7 +439,7 @@ impl<'a> Survey<'a> {
     fn singles_in(
         &self,
         ranges: &[Range],
-        mut take: impl FnMut(&[Number; 5], &Single),
+        mut take: impl FnMut(&[Number; DIMENSIONS], &Single),
     ) -> Result<()> {
         const COLUMNS: &str =
             "timestamp, latency_ms, prompt_tokens, completion_tokens, cost_usd, flags,
@@ -448,9 +448,14 @@ impl<'a> Survey<'a> {
         for range in ranges {
             Singles::new(self, *range).each(COLUMNS, |_, values, row| {
                 let is_unknown = values[Dimension::CostSource as usize] == unknown;
+                let mut told = [""; DIMENSIONS];
+                told[Dimension::CostSource as usize] = if is_unknown { "unknown" } else { "" };
                 let call = Call {
                     timestamp: row.get(1)?,
-                    values: ["", "", "", if is_unknown { "unknown" } else { "" }, ""],
+                    values: told,
+                    session: "",
+                    chars: [None; 4],
+                    prompt_cost_usd: None,
                     latency_ms: row.get(2)?,
                     prompt: row.get(3)?,
                     completion: row.get(4)?,

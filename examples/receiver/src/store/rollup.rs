@@ -4,7 +4,8 @@
 //! and by day. A batch's changes are added up first and written once.
 
 use super::histogram::{self, Change};
-use super::series::{self, Dimension, EVERYTHING, Ids, WHOLE};
+use super::series::{self, DIMENSIONS, Dimension, EVERYTHING, Ids, WHOLE};
+use super::{prompts, sessions};
 use crate::clock::{DAY, HOUR, Micros};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
@@ -145,7 +146,13 @@ pub struct Call<'a> {
     /// When it ended.
     pub timestamp: Micros,
     /// In the order of [`Dimension`]; empty if missing in the record.
-    pub values: [&'a str; 5],
+    pub values: [&'a str; DIMENSIONS],
+    /// The session's key; empty if missing.
+    pub session: &'a str,
+    /// Characters of the parts of the prompt, in the order of [`prompts::PARTS`].
+    pub chars: [Option<i64>; 4],
+    /// The prompt's share of the cost.
+    pub prompt_cost_usd: Option<f64>,
     pub prompt: i64,
     pub completion: i64,
     pub cache_read: Option<i64>,
@@ -158,9 +165,12 @@ pub struct Call<'a> {
 }
 
 /// What [`Call::of_row`] reads.
-pub const CALL_COLUMNS: &str = r#"timestamp, model, agent_name, "trigger", cost_source, gateway, prompt_tokens,
-    completion_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_usd, latency_ms, outcome,
-    usage_source, response_model"#;
+pub const CALL_COLUMNS: &str = r#"timestamp, model, agent_name, "trigger", cost_source, gateway, channel, job,
+    session_key, prompt_tokens, completion_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_usd,
+    latency_ms, outcome, usage_source, response_model, system_chars, tool_chars, message_chars, other_chars,
+    prompt_cost_usd"#;
+/// The number of [`CALL_COLUMNS`].
+pub const CALL_WIDTH: usize = 24;
 
 impl<'a> Call<'a> {
     /// Reads [`CALL_COLUMNS`].
@@ -169,21 +179,24 @@ impl<'a> Call<'a> {
     /// The SQLite error.
     pub fn of_row(row: &'a Row) -> Result<Self> {
         let text = |index| Ok::<_, rusqlite::Error>(row.get_ref(index)?.as_str_or_null()?);
-        let mut values = [""; 5];
+        let mut values = [""; DIMENSIONS];
         for (index, value) in values.iter_mut().enumerate() {
             *value = text(index + 1)?.unwrap_or_default();
         }
         Ok(Self {
             timestamp: row.get(0)?,
             values,
-            prompt: row.get(6)?,
-            completion: row.get(7)?,
-            cache_read: row.get(8)?,
-            cache_write: row.get(9)?,
-            reasoning: row.get(10)?,
-            cost_usd: row.get(11)?,
-            latency_ms: row.get(12)?,
-            flags: flags(values[0], text(13)?, text(14)?, text(15)?),
+            session: text(8)?.unwrap_or_default(),
+            chars: [row.get(19)?, row.get(20)?, row.get(21)?, row.get(22)?],
+            prompt_cost_usd: row.get(23)?,
+            prompt: row.get(9)?,
+            completion: row.get(10)?,
+            cache_read: row.get(11)?,
+            cache_write: row.get(12)?,
+            reasoning: row.get(13)?,
+            cost_usd: row.get(14)?,
+            latency_ms: row.get(15)?,
+            flags: flags(values[0], text(16)?, text(17)?, text(18)?),
         })
     }
 
@@ -257,7 +270,11 @@ fn is_other(asked: &str, answered: &str) -> bool {
 
 /// Changes of sums, not yet written.
 #[derive(Default)]
-pub struct Changes(HashMap<Key, (Sums, Change)>);
+pub struct Changes {
+    series: HashMap<Key, (Sums, Change)>,
+    sessions: sessions::Changes,
+    prompts: prompts::Changes,
+}
 
 /// Kind, start and number of a series: the key of a row, in its order.
 type Key = (i64, Micros, i64);
@@ -273,8 +290,10 @@ impl Changes {
             (sums.cost_usd, sums.latency_ms) = (-sums.cost_usd, -sums.latency_ms);
         }
         let start = call.timestamp.div_euclid(HOUR) * HOUR;
+        self.sessions.add(start, call.session, ids[0], &sums);
+        self.prompts.add(start, ids[0], call, times);
         for (index, id) in ids.iter().enumerate() {
-            let (total, latencies) = self.0.entry((index as i64, start, *id)).or_default();
+            let (total, latencies) = self.series.entry((index as i64, start, *id)).or_default();
             total.add(&sums);
             // Percentiles are shown by model, and for a filter's selection.
             if index as i64 <= Dimension::Model.kind()
@@ -288,7 +307,7 @@ impl Changes {
     /// The changes of whole series, over all hours.
     pub fn of_series(&self) -> BTreeMap<i64, (Sums, Change)> {
         let mut found: BTreeMap<i64, (Sums, Change)> = BTreeMap::new();
-        let whole = self.0.iter().filter(|((kind, ..), _)| *kind == WHOLE);
+        let whole = self.series.iter().filter(|((kind, ..), _)| *kind == WHOLE);
         for ((_, _, series), (sums, latencies)) in whole {
             let (total, all) = found.entry(*series).or_default();
             total.add(sums);
@@ -302,20 +321,22 @@ impl Changes {
     /// # Errors
     /// The SQLite error.
     pub fn write(self, connection: &Connection) -> Result<()> {
-        if self.0.is_empty() {
+        if self.series.is_empty() {
             return Ok(());
         }
         connection
             .prepare_cached("UPDATE sums_state SET changes = changes + 1")?
             .execute([])?;
         let mut days: HashMap<Key, (Sums, Change)> = HashMap::new();
-        for ((kind, hour, series), (sums, latencies)) in &self.0 {
+        for ((kind, hour, series), (sums, latencies)) in &self.series {
             let day = hour.div_euclid(DAY) * DAY;
             let (total, all) = days.entry((*kind, day, *series)).or_default();
             total.add(sums);
             all.merge(latencies);
         }
-        write_table(connection, "usage_hour", self.0)?;
+        self.sessions.write(connection)?;
+        self.prompts.write(connection)?;
+        write_table(connection, "usage_hour", self.series)?;
         write_table(connection, "usage_day", days)
     }
 }
@@ -392,6 +413,30 @@ pub fn sum_everything(connection: &Connection) -> Result<()> {
         let mut insert = connection.prepare(upsert)?;
         for (start, sums) in &starts {
             insert.execute(sums.row(&EVERYTHING, start, &number, &None).as_slice())?;
+        }
+    }
+    Ok(())
+}
+
+/// Copies the sums of everything to those by channel and by job, which earlier versions than 6 lack: no call had either.
+///
+/// # Errors
+/// The SQLite error.
+pub fn sum_channels(connection: &Connection) -> Result<()> {
+    let numbers = series::number_channels(connection)?;
+    for (dimension, number) in [Dimension::Channel, Dimension::Job]
+        .into_iter()
+        .zip(numbers)
+    {
+        for table in ["usage_hour", "usage_day"] {
+            connection.execute(
+                &format!(
+                    "INSERT INTO {table} (kind, start, series, {sums}, latencies)
+                     SELECT ?1, start, ?2, {sums}, NULL FROM {table} WHERE kind = {EVERYTHING}",
+                    sums = *SUMS
+                ),
+                [dimension.kind(), number],
+            )?;
         }
     }
     Ok(())

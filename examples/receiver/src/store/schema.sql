@@ -1,4 +1,4 @@
--- Version 5. Instants are microseconds since 1970, money is US dollars, durations are milliseconds.
+-- Version 6. Instants are microseconds since 1970, money is US dollars, durations are milliseconds.
 -- The id is UNIQUE beside a rowid, not the key itself: rows stay in order of arrival, so a time range is
 -- read in one sweep and a random id costs one index entry, no page split of the table.
 
@@ -23,6 +23,17 @@ CREATE TABLE IF NOT EXISTS model_usage (
     session_key        TEXT,
     run_id             TEXT,
     "trigger"          TEXT,
+    channel            TEXT,
+    job                TEXT,
+    skill              TEXT,
+    tool               TEXT,
+    -- Characters of the parts of the prompt.
+    system_chars       INTEGER,
+    tool_chars         INTEGER,
+    message_chars      INTEGER,
+    other_chars        INTEGER,
+    -- Its share of the cost.
+    prompt_cost_usd    REAL,
     outcome            TEXT,
     ttfb_ms            REAL,
     ttft_ms            REAL,
@@ -39,6 +50,8 @@ CREATE INDEX IF NOT EXISTS model_usage_calls ON model_usage
      cache_read_tokens, cache_write_tokens, reasoning_tokens);
 -- Calls of an earlier version that are in no sums yet.
 CREATE INDEX IF NOT EXISTS model_usage_unsummed ON model_usage (seq) WHERE series IS NULL;
+-- A session's calls.
+CREATE INDEX IF NOT EXISTS model_usage_session ON model_usage (session_key, timestamp) WHERE session_key IS NOT NULL;
 -- What failed is rare, and looked for.
 CREATE INDEX IF NOT EXISTS model_usage_failed ON model_usage (timestamp) WHERE flags & 3;
 
@@ -146,8 +159,8 @@ CREATE TABLE IF NOT EXISTS cron_runs (
 CREATE INDEX IF NOT EXISTS cron_runs_job ON cron_runs (job_name, timestamp);
 
 -- What calls are told apart by. `kind` 0 tells by all of it; 1 to 5 by the model, the agent, the trigger, the source of
--- the cost or the gateway alone, with the others empty; 6 by nothing. Empty is also what records did not tell. A series of
--- kind 0 has the numbers of those alone.
+-- the cost or the gateway alone, 7 and 8 by the channel or the cron job alone, with the others empty; 6 by nothing. Empty
+-- is also what records did not tell. A series of kind 0 has the numbers of those alone.
 CREATE TABLE IF NOT EXISTS series (
     id          INTEGER PRIMARY KEY,
     kind        INTEGER NOT NULL,
@@ -156,13 +169,30 @@ CREATE TABLE IF NOT EXISTS series (
     "trigger"   TEXT NOT NULL,
     cost_source TEXT NOT NULL,
     gateway     TEXT NOT NULL,
+    channel     TEXT NOT NULL,
+    job         TEXT NOT NULL,
     of_model       INTEGER,
     of_agent       INTEGER,
     of_trigger     INTEGER,
     of_cost_source INTEGER,
     of_gateway     INTEGER,
-    UNIQUE (kind, model, agent, "trigger", cost_source, gateway)
+    of_channel     INTEGER,
+    of_job         INTEGER,
+    UNIQUE (kind, model, agent, "trigger", cost_source, gateway, channel, job)
 );
+
+-- Sums of the calls of a session and a series of kind 0, by hour, kept with each change of a call.
+CREATE TABLE IF NOT EXISTS session_hour (
+    start             INTEGER NOT NULL,
+    session           TEXT NOT NULL,
+    series            INTEGER NOT NULL,
+    calls             INTEGER NOT NULL,
+    prompt_tokens     INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL,
+    unknown_cost      INTEGER NOT NULL,
+    cost_usd          REAL NOT NULL,
+    PRIMARY KEY (start, session, series)
+) WITHOUT ROWID;
 
 -- Sums of the calls of a series, kept with each change of a call. `start` is the hour's or the day's, in UTC.
 -- `latencies` is a packed histogram (histogram.rs), in series of kind 0 and 1. In the order of time, since calls arrive in
@@ -210,6 +240,24 @@ CREATE TABLE IF NOT EXISTS usage_day (
     latency_ms         REAL NOT NULL,
     latencies          BLOB,
     PRIMARY KEY (kind, start, series)
+) WITHOUT ROWID;
+
+-- The prompts of the calls that told their parts, by whole series and hour: tokens and US dollars of the system prompt, the
+-- tool definitions, the messages and others, divided by characters. `unpriced` calls told no cost of the prompt.
+CREATE TABLE IF NOT EXISTS prompt_hour (
+    start           INTEGER NOT NULL,
+    series          INTEGER NOT NULL,
+    calls           INTEGER NOT NULL,
+    unpriced        INTEGER NOT NULL,
+    system_tokens   INTEGER NOT NULL,
+    tool_tokens     INTEGER NOT NULL,
+    message_tokens  INTEGER NOT NULL,
+    other_tokens    INTEGER NOT NULL,
+    system_usd      REAL NOT NULL,
+    tool_usd        REAL NOT NULL,
+    message_usd     REAL NOT NULL,
+    other_usd       REAL NOT NULL,
+    PRIMARY KEY (start, series)
 ) WITHOUT ROWID;
 
 -- The metric `model_errors`: model calls that failed or were stopped, billed or not, by hour.

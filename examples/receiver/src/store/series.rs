@@ -2,7 +2,7 @@
 
 use super::kept::Kept;
 use crate::fields::NAME_MAX;
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, ToSql};
 use std::collections::HashMap;
 
 /// A dimension of calls.
@@ -18,16 +18,29 @@ pub enum Dimension {
     CostSource,
     /// The gateway's name.
     Gateway,
+    /// The channel's name, such as `telegram`.
+    Channel,
+    /// The cron job's id.
+    Job,
 }
+
+/// Number of dimensions.
+pub const DIMENSIONS: usize = 7;
+/// The columns of their values, and of the numbers of these, in the order of [`Dimension`].
+const COLUMNS: &str = r#"model, agent, "trigger", cost_source, gateway, channel, job"#;
+const NUMBERS: &str =
+    "of_model, of_agent, of_trigger, of_cost_source, of_gateway, of_channel, of_job";
 
 impl Dimension {
     /// All dimensions, in the order of their values in a series.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; DIMENSIONS] = [
         Self::Model,
         Self::Agent,
         Self::Trigger,
         Self::CostSource,
         Self::Gateway,
+        Self::Channel,
+        Self::Job,
     ];
 
     /// Its name in addresses and in JSON.
@@ -38,12 +51,18 @@ impl Dimension {
             Self::Trigger => "trigger",
             Self::CostSource => "cost_source",
             Self::Gateway => "gateway",
+            Self::Channel => "channel",
+            Self::Job => "job",
         }
     }
 
     /// `series.kind` of the sums by this dimension alone.
     pub const fn kind(self) -> i64 {
-        self as i64 + 1
+        match self {
+            // Six is everything.
+            Self::Channel | Self::Job => self as i64 + 2,
+            _ => self as i64 + 1,
+        }
     }
 }
 
@@ -53,7 +72,7 @@ pub const WHOLE: i64 = 0;
 pub const EVERYTHING: i64 = 6;
 
 /// The numbers of a call's series: of the whole, of each dimension alone, of everything. By `series.kind`.
-pub type Ids = [i64; 7];
+pub type Ids = [i64; DIMENSIONS + 2];
 
 /// The number of a series. 32 bits are enough: each series takes 100 bytes on disk.
 pub type Number = u32;
@@ -76,7 +95,7 @@ impl Interner {
     ///
     /// # Errors
     /// The SQLite error.
-    pub fn ids(&mut self, connection: &Connection, values: [&str; 5]) -> Result<Ids> {
+    pub fn ids(&mut self, connection: &Connection, values: [&str; DIMENSIONS]) -> Result<Ids> {
         let values = values.map(cut);
         self.key.clear();
         for value in values {
@@ -87,10 +106,10 @@ impl Interner {
         if let Some(ids) = self.known.get(&self.key) {
             return Ok(*ids);
         }
-        let mut ids = [0; 7];
+        let mut ids = [0; DIMENSIONS + 2];
         ids[EVERYTHING as usize] = everything(connection)?;
         for dimension in Dimension::ALL {
-            let mut alone = [""; 5];
+            let mut alone = [""; DIMENSIONS];
             alone[dimension as usize] = values[dimension as usize];
             ids[dimension.kind() as usize] = number(connection, dimension.kind(), alone, None)?;
         }
@@ -120,42 +139,31 @@ fn cut(value: &str) -> &str {
 }
 
 const FIND: &str = r#"SELECT id FROM series WHERE kind = ?1 AND model = ?2 AND agent = ?3 AND "trigger" = ?4
-           AND cost_source = ?5 AND gateway = ?6"#;
+           AND cost_source = ?5 AND gateway = ?6 AND channel = ?7 AND job = ?8"#;
 
 fn number(
     connection: &Connection,
     kind: i64,
-    values: [&str; 5],
+    values: [&str; DIMENSIONS],
     alone: Option<&Ids>,
 ) -> Result<i64> {
-    let [a, b, c, d, e] = values;
+    let mut key: Vec<&dyn ToSql> = vec![&kind];
+    key.extend(values.iter().map(|value| value as &dyn ToSql));
     let found = connection
         .prepare_cached(FIND)?
-        .query_row((kind, a, b, c, d, e), |row| row.get(0))
+        .query_row(&*key, |row| row.get(0))
         .optional()?;
     if let Some(id) = found {
         return Ok(id);
     }
-    let of = |dimension: Dimension| alone.map(|ids| ids[dimension.kind() as usize]);
+    let of = Dimension::ALL.map(|dimension| alone.map(|ids| ids[dimension.kind() as usize]));
+    key.extend(of.iter().map(|number| number as &dyn ToSql));
+    let marks = vec!["?"; key.len()].join(", ");
     connection
-        .prepare_cached(
-            r#"INSERT INTO series (kind, model, agent, "trigger", cost_source, gateway,
-                   of_model, of_agent, of_trigger, of_cost_source, of_gateway)
-               VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"#,
-        )?
-        .insert(params![
-            kind,
-            a,
-            b,
-            c,
-            d,
-            e,
-            of(Dimension::Model),
-            of(Dimension::Agent),
-            of(Dimension::Trigger),
-            of(Dimension::CostSource),
-            of(Dimension::Gateway)
-        ])
+        .prepare_cached(&format!(
+            "INSERT INTO series (kind, {COLUMNS}, {NUMBERS}) VALUES ({marks})"
+        ))?
+        .insert(&*key)
 }
 
 /// The number of the series of everything.
@@ -163,7 +171,7 @@ fn number(
 /// # Errors
 /// The SQLite error.
 pub fn everything(connection: &Connection) -> Result<i64> {
-    number(connection, EVERYTHING, [""; 5], None)
+    number(connection, EVERYTHING, [""; DIMENSIONS], None)
 }
 
 /// The number of a value of a dimension alone; [`NONE`] if no call had it.
@@ -171,12 +179,14 @@ pub fn everything(connection: &Connection) -> Result<i64> {
 /// # Errors
 /// The SQLite error.
 pub fn find(connection: &Connection, dimension: Dimension, value: &str) -> Result<Number> {
-    let mut alone = [""; 5];
+    let mut alone = [""; DIMENSIONS];
     alone[dimension as usize] = cut(value);
-    let [a, b, c, d, e] = alone;
+    let kind = dimension.kind();
+    let mut key: Vec<&dyn ToSql> = vec![&kind];
+    key.extend(alone.iter().map(|value| value as &dyn ToSql));
     let found = connection
         .prepare_cached(FIND)?
-        .query_row((dimension.kind(), a, b, c, d, e), |row| row.get(0))
+        .query_row(&*key, |row| row.get(0))
         .optional()?;
     Ok(found.unwrap_or(NONE))
 }
@@ -216,7 +226,7 @@ pub fn values(connection: &Connection, dimension: Dimension, most: usize) -> Res
 #[derive(Clone, Debug, Default)]
 pub struct Catalog {
     /// Indexed by the number of the whole series; [`NONE`] for numbers of another kind.
-    whole: Vec<[Number; 5]>,
+    whole: Vec<[Number; DIMENSIONS]>,
     last: i64,
     /// Their cached figures.
     pub kept: Kept,
@@ -230,12 +240,11 @@ impl Catalog {
     pub fn refresh(&mut self, connection: &Connection) -> Result<()> {
         let last = last(connection)?;
         // The plus prevents SQLite from using its index of names, whose order differs from the table's.
-        let mut added = connection.prepare_cached(
-            "SELECT id, of_model, of_agent, of_trigger, of_cost_source, of_gateway FROM series
-             WHERE id > ?1 AND id <= ?2 AND +kind = 0",
-        )?;
+        let mut added = connection.prepare_cached(&format!(
+            "SELECT id, {NUMBERS} FROM series WHERE id > ?1 AND id <= ?2 AND +kind = 0"
+        ))?;
         self.whole
-            .resize(usize::try_from(last).unwrap_or(0) + 1, [NONE; 5]);
+            .resize(usize::try_from(last).unwrap_or(0) + 1, [NONE; DIMENSIONS]);
         let mut rows = added.query([self.last, last])?;
         while let Some(row) = rows.next()? {
             let place: Number = row.get(0)?;
@@ -256,13 +265,13 @@ impl Catalog {
     }
 
     /// The values of a whole series, by their numbers.
-    pub fn values(&self, whole: Number) -> Option<&[Number; 5]> {
+    pub fn values(&self, whole: Number) -> Option<&[Number; DIMENSIONS]> {
         let values = self.whole.get(whole as usize)?;
         (values[0] != NONE).then_some(values)
     }
 
     /// All whole series with their values.
-    pub fn all(&self) -> impl Iterator<Item = (Number, &[Number; 5])> {
+    pub fn all(&self) -> impl Iterator<Item = (Number, &[Number; DIMENSIONS])> {
         let numbered = self.whole.iter().enumerate();
         numbered
             .filter(|(_, values)| values[0] != NONE)
@@ -280,6 +289,22 @@ fn last(connection: &Connection) -> Result<i64> {
         .prepare_cached("SELECT max(id) FROM series")?
         .query_row([], |row| row.get(0))?;
     Ok(last.unwrap_or(0))
+}
+
+/// The numbers of the channel and of the job of calls that earlier versions than 6 stored, which have neither.
+///
+/// # Errors
+/// The SQLite error.
+pub fn number_channels(connection: &Connection) -> Result<[i64; 2]> {
+    let numbers = [Dimension::Channel, Dimension::Job]
+        .map(|dimension| number(connection, dimension.kind(), [""; DIMENSIONS], None));
+    let [channel, job] = numbers;
+    let numbers = [channel?, job?];
+    connection.execute(
+        "UPDATE series SET of_channel = ?1, of_job = ?2 WHERE kind = 0",
+        numbers,
+    )?;
+    Ok(numbers)
 }
 
 /// Fills the columns that earlier versions than 5 lack: the numbers of a whole series' values.

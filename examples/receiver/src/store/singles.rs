@@ -4,7 +4,7 @@
 //! series are found without reading others.
 
 use super::query::Survey;
-use super::series::Number;
+use super::series::{DIMENSIONS, Number};
 use super::window::Range;
 use crate::clock::HOUR;
 use rusqlite::{OptionalExtension, Result, Row, params};
@@ -32,7 +32,7 @@ impl<'s, 'a> Singles<'s, 'a> {
     pub fn each(
         &self,
         columns: &str,
-        mut take: impl FnMut(Number, &[Number; 5], &Row) -> Result<()>,
+        mut take: impl FnMut(Number, &[Number; DIMENSIONS], &Row) -> Result<()>,
     ) -> Result<()> {
         let mut range = self.range;
         while let Some(hour) = self.hour(range, "")? {
@@ -86,7 +86,7 @@ impl<'s, 'a> Singles<'s, 'a> {
         &self,
         hour: i64,
         columns: &str,
-        mut take: impl FnMut(Number, &[Number; 5], &Row) -> Result<()>,
+        mut take: impl FnMut(Number, &[Number; DIMENSIONS], &Row) -> Result<()>,
     ) -> Result<()> {
         let Range { from, to } = self.range;
         let sql = format!(

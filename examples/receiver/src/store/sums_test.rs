@@ -8,15 +8,17 @@
 use super::brief::Brief;
 use super::errors::Errors;
 use super::histogram::ERROR;
+use super::prompts::{self, Prompts};
 use super::query::{Bars, Filter, Survey};
 use super::rollup::{CALL_COLUMNS, Call, Count, Sums};
-use super::series::{self, Dimension, Number};
+use super::series::{self, DIMENSIONS, Dimension, Number};
+use super::sessions;
 use super::stats::{Percentiles, model_stats, percentile};
 use super::window::Window;
 use super::{Repeat, Store};
 use crate::clock::{DAY, HOUR, Micros};
 use crate::config::Database;
-use crate::records::{Batch, Enrichment, Metric, ModelUsage};
+use crate::records::{Batch, Enrichment, Metric, ModelUsage, Prompt};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -70,8 +72,15 @@ impl Dice {
             cost_source: self.some(|d| d.of(&["provider", "unknown", "table"]).into()),
             usage_source: self.some(|d| d.of(&["reported", "missing"]).into()),
             trigger: self.some(|d| d.of(&["user", "cron"]).into()),
+            channel: self.some(|d| d.of(&["telegram", "webchat"]).into()),
+            job: self.some(|d| d.of(&["nightly", "weekly"]).into()),
+            session_key: self.some(|d| d.of(&["s1", "s2", "s3"]).into()),
             outcome: self.some(|d| d.of(&["completed", "failed", "aborted"]).into()),
             response_model: self.some(|d| d.of(&["a", "b-2026", "other"]).into()),
+            prompt: Prompt {
+                chars: [(); 4].map(|()| self.some(|d| d.below(1_000) as i64)),
+                cost_usd: self.some(|d| d.below(1_000_000) as f64 / 1e9),
+            },
             ..ModelUsage::default()
         }
     }
@@ -119,7 +128,9 @@ impl Drop for Folder {
 /// A call in the table.
 pub struct Stored {
     at: Micros,
-    pub values: [String; 5],
+    pub values: [String; DIMENSIONS],
+    session: String,
+    prompts: Option<Prompts>,
     pub sums: Sums,
     latency_ms: Option<f64>,
 }
@@ -134,6 +145,8 @@ pub fn stored(store: &Store) -> Vec<Stored> {
                 Ok(Stored {
                     at: call.timestamp,
                     values: call.values.map(str::to_owned),
+                    session: call.session.to_owned(),
+                    prompts: Prompts::of(&call),
                     sums: call.sums(),
                     latency_ms: call.latency_ms,
                 })
@@ -197,11 +210,13 @@ fn assert_sums(store: &Store, context: &str) {
         },
     ];
     let filters = [
-        [None; 5],
-        [Some("p/a"), None, None, None, None],
-        [None, Some("main"), None, None, None],
-        [None, None, Some(""), None, Some("g1")],
-        [Some("p/b"), None, None, Some("unknown"), None],
+        [None; DIMENSIONS],
+        [Some("p/a"), None, None, None, None, None, None],
+        [None, Some("main"), None, None, None, None, None],
+        [None, None, Some(""), None, Some("g1"), None, None],
+        [Some("p/b"), None, None, Some("unknown"), None, None, None],
+        [None, None, None, None, None, Some("telegram"), None],
+        [None, None, None, None, None, Some(""), Some("nightly")],
     ];
     for window in windows {
         for filter in &filters {
@@ -294,6 +309,8 @@ fn assert_survey(survey: &Survey, wanted: &[&Stored], context: &str) {
             }
         }
     }
+    assert_sessions(survey, wanted, context);
+    assert_prompts(survey, wanted, context);
     let none = Bars::default();
     let (models, count) = model_stats(survey, Percentiles::Exact).unwrap();
     assert_eq!(models.len(), count, "{context}");
@@ -317,6 +334,80 @@ fn assert_survey(survey: &Survey, wanted: &[&Stored], context: &str) {
                 "{near}, exactly {exact}, in {context}"
             );
         }
+    }
+}
+
+fn assert_sessions(survey: &Survey, wanted: &[&Stored], context: &str) {
+    let (ranked, count) = sessions::dearest(survey, 2).unwrap();
+    let told = wanted.iter().filter(|call| !call.session.is_empty());
+    let mut expected: BTreeMap<&str, Sums> = BTreeMap::new();
+    told.for_each(|call| expected.entry(&call.session).or_default().add(&call.sums));
+    assert_eq!(count, expected.len(), "{context}");
+    assert_eq!(ranked.len(), count.min(2), "{context}");
+    let dearest = expected
+        .values()
+        .map(|sums| sums.cost_usd)
+        .fold(0.0, f64::max);
+    assert!(
+        ranked
+            .first()
+            .is_none_or(|first| (first.cost_usd - dearest).abs() < 1e-9),
+        "{context}"
+    );
+    for session in &ranked {
+        let sums = &expected[session.session.as_str()];
+        assert!((session.cost_usd - sums.cost_usd).abs() < 1e-9, "{context}");
+        let counts = [
+            (session.calls, Count::Calls),
+            (session.prompt_tokens, Count::Prompt),
+            (session.completion_tokens, Count::Completion),
+            (session.unknown_cost, Count::UnknownCost),
+        ];
+        for (given, count) in counts {
+            assert_eq!(given, sums.of(count), "{count:?} in {context}");
+        }
+    }
+}
+
+fn assert_prompts(survey: &Survey, wanted: &[&Stored], context: &str) {
+    let bill = prompts::bill(survey, DAY).unwrap();
+    let mut by_agent: BTreeMap<&str, Prompts> = BTreeMap::new();
+    let mut by_day: BTreeMap<Micros, Prompts> = BTreeMap::new();
+    let mut total = Prompts::default();
+    for call in wanted {
+        if let Some(sums) = &call.prompts {
+            total.add(sums, 1);
+            let agent = call.values[Dimension::Agent as usize].as_str();
+            by_agent.entry(agent).or_default().add(sums, 1);
+            by_day
+                .entry(call.at.div_euclid(DAY) * DAY)
+                .or_default()
+                .add(sums, 1);
+        }
+    }
+    let near = |given: &Prompts, expected: &Prompts| {
+        assert_eq!(given.tokens, expected.tokens, "{context}");
+        let counts = |of: &Prompts| (of.calls, of.unpriced);
+        assert_eq!(counts(given), counts(expected), "{context}");
+        let apart = given
+            .usd
+            .iter()
+            .zip(expected.usd)
+            .map(|(a, b)| (a - b).abs());
+        assert!(apart.fold(0.0, f64::max) < 1e-9, "{context}: {given:?}");
+    };
+    near(&bill.total, &total);
+    assert_eq!(bill.by_agent.len(), by_agent.len(), "{context}");
+    assert!(
+        bill.by_agent
+            .is_sorted_by(|(_, a), (_, b)| a.fixed_usd() >= b.fixed_usd())
+    );
+    for (agent, given) in &bill.by_agent {
+        near(given, &by_agent[agent.as_str()]);
+    }
+    assert!(bill.by_step.keys().eq(by_day.keys()), "{context}");
+    for (day, given) in &bill.by_step {
+        near(given, &by_day[day]);
     }
 }
 
@@ -387,7 +478,8 @@ fn an_interrupted_upgrade_continues() {
         } = &mut *writer;
         connection
             .execute_batch(
-                "UPDATE model_usage SET series = NULL, flags = NULL; DELETE FROM usage_hour; DELETE FROM usage_day",
+                "UPDATE model_usage SET series = NULL, flags = NULL; DELETE FROM usage_hour; DELETE FROM usage_day;
+                 DELETE FROM session_hour; DELETE FROM prompt_hour",
             )
             .unwrap();
         assert_eq!(super::usage::take_in(connection, interner, 30).unwrap(), 30);

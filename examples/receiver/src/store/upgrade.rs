@@ -1,14 +1,14 @@
 //! Creates the tables of the current version, or upgrades those of an earlier one.
 
 use super::series::{self, Interner};
-use super::{errors, rollup, usage};
+use super::{errors, rollup, sessions, usage};
 use rusqlite::{Connection, Result, TransactionBehavior};
 use std::time::Duration;
 
 /// `PRAGMA application_id` of the receiver's files: "AWRx".
 pub const APPLICATION_ID: i32 = 0x4157_5278;
 /// `PRAGMA user_version`: raised when the schema changes.
-pub const SCHEMA_VERSION: i32 = 5;
+pub const SCHEMA_VERSION: i32 = 6;
 /// Additions of version 2.
 const FROM_1: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
     ALTER TABLE model_usage ADD COLUMN request_id TEXT;
@@ -25,6 +25,23 @@ const FROM_4: &str = "ALTER TABLE series ADD COLUMN of_model INTEGER;
     ALTER TABLE series ADD COLUMN of_trigger INTEGER;
     ALTER TABLE series ADD COLUMN of_cost_source INTEGER;
     ALTER TABLE series ADD COLUMN of_gateway INTEGER;";
+/// Version 6 adds channel, cron job, skill, tool and the parts of the prompt.
+const FROM_5: &str = "ALTER TABLE model_usage ADD COLUMN channel TEXT;
+    ALTER TABLE model_usage ADD COLUMN job TEXT;
+    ALTER TABLE model_usage ADD COLUMN skill TEXT;
+    ALTER TABLE model_usage ADD COLUMN tool TEXT;
+    ALTER TABLE model_usage ADD COLUMN system_chars INTEGER;
+    ALTER TABLE model_usage ADD COLUMN tool_chars INTEGER;
+    ALTER TABLE model_usage ADD COLUMN message_chars INTEGER;
+    ALTER TABLE model_usage ADD COLUMN other_chars INTEGER;
+    ALTER TABLE model_usage ADD COLUMN prompt_cost_usd REAL;";
+/// Its series are unique by channel and job, too. The new table is made by `schema.sql`.
+const RENAME_SERIES: &str = "ALTER TABLE series RENAME TO earlier_series;";
+const COPY_SERIES: &str = r#"INSERT INTO series (id, kind, model, agent, "trigger", cost_source, gateway, channel, job,
+        of_model, of_agent, of_trigger, of_cost_source, of_gateway)
+    SELECT id, kind, model, agent, "trigger", cost_source, gateway, '', '',
+        of_model, of_agent, of_trigger, of_cost_source, of_gateway FROM earlier_series;
+    DROP TABLE earlier_series;"#;
 /// Number of rows of an earlier version that are summed in one transaction, which takes some tenths of a second.
 const AT_ONCE: i64 = 5_000;
 /// How long to wait for another process that creates or upgrades the same file.
@@ -60,13 +77,26 @@ pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<(
     if (3..5).contains(&version) {
         transaction.execute_batch(FROM_4)?;
     }
+    if (1..6).contains(&version) {
+        transaction.execute_batch(FROM_5)?;
+    }
+    if (3..6).contains(&version) {
+        transaction.execute_batch(RENAME_SERIES)?;
+    }
     transaction.execute_batch(include_str!("schema.sql"))?;
+    if (3..6).contains(&version) {
+        transaction.execute_batch(COPY_SERIES)?;
+    }
     if (1..3).contains(&version) {
         transaction.execute_batch(errors::TAKE_IN)?;
     }
     if (3..5).contains(&version) {
         transaction.execute_batch(series::NUMBER_VALUES)?;
         rollup::sum_everything(&transaction)?;
+    }
+    if (3..6).contains(&version) {
+        rollup::sum_channels(&transaction)?;
+        transaction.execute_batch(sessions::TAKE_IN)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;

@@ -1,7 +1,7 @@
 //! Writes model calls and their sums.
 
 use super::counters::{Counted, counted};
-use super::rollup::{CALL_COLUMNS, Call, Changes, flags};
+use super::rollup::{CALL_COLUMNS, CALL_WIDTH, Call, Changes, flags};
 use super::series::Interner;
 use super::write::Repeat;
 use crate::clock::Micros;
@@ -11,7 +11,8 @@ use rusqlite::{Connection, Result, params};
 const COLUMNS: &str = r#"id, timestamp, agent_name, model, prompt_tokens, completion_tokens,
     cost_usd, latency_ms, cost_source, gateway, provider, cache_read_tokens, cache_write_tokens,
     reasoning_tokens, usage_source, latency_source, session_key, run_id, "trigger", outcome, ttfb_ms,
-    ttft_ms, request_id, response_model, series, flags"#;
+    ttft_ms, request_id, response_model, channel, job, skill, tool, system_chars, tool_chars, message_chars,
+    other_chars, prompt_cost_usd, series, flags"#;
 
 /// Writes calls within one transaction. Changes of the sums are written by [`Usage::finish`].
 pub struct Usage<'a> {
@@ -53,7 +54,8 @@ impl<'a> Usage<'a> {
         };
         let mut insert = self.connection.prepare_cached(&format!(
             "INSERT INTO model_usage ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
-                 ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26) {repeat}"
+                 ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)
+                 {repeat}"
         ))?;
         for r in records {
             let call = call_of(r, self.arrival);
@@ -84,6 +86,15 @@ impl<'a> Usage<'a> {
                 r.ttft_ms,
                 r.request_id,
                 r.response_model,
+                r.channel,
+                r.job,
+                r.skill,
+                r.tool,
+                r.prompt.chars[0],
+                r.prompt.chars[1],
+                r.prompt.chars[2],
+                r.prompt.chars[3],
+                r.prompt.cost_usd,
                 ids[0],
                 call.flags,
             ])?;
@@ -113,7 +124,11 @@ impl<'a> Usage<'a> {
                            run_id = ifnull(?18, run_id), "trigger" = ifnull(?19, "trigger"),
                            outcome = ifnull(?20, outcome), ttfb_ms = ifnull(?21, ttfb_ms),
                            ttft_ms = ifnull(?22, ttft_ms), request_id = ifnull(?23, request_id),
-                           response_model = ifnull(?24, response_model)
+                           response_model = ifnull(?24, response_model), channel = ifnull(?25, channel),
+                           job = ifnull(?26, job), skill = ifnull(?27, skill), tool = ifnull(?28, tool),
+                           system_chars = ifnull(?29, system_chars), tool_chars = ifnull(?30, tool_chars),
+                           message_chars = ifnull(?31, message_chars), other_chars = ifnull(?32, other_chars),
+                           prompt_cost_usd = ifnull(?33, prompt_cost_usd)
                        WHERE id = ?1"#,
                 )?
                 .execute(params![
@@ -141,6 +156,15 @@ impl<'a> Usage<'a> {
                     r.ttft_ms,
                     r.request_id,
                     r.response_model,
+                    r.channel,
+                    r.job,
+                    r.skill,
+                    r.tool,
+                    r.prompt.chars[0],
+                    r.prompt.chars[1],
+                    r.prompt.chars[2],
+                    r.prompt.chars[3],
+ r.prompt.cost_usd,
                 ])
                 .map(drop)
         })
@@ -233,7 +257,12 @@ fn call_of<'a>(r: &'a ModelUsage, arrival: Micros) -> Call<'a> {
             r.trigger.as_deref().unwrap_or_default(),
             r.cost_source.as_deref().unwrap_or_default(),
             r.gateway.as_deref().unwrap_or_default(),
+            r.channel.as_deref().unwrap_or_default(),
+            r.job.as_deref().unwrap_or_default(),
         ],
+        session: r.session_key.as_deref().unwrap_or_default(),
+        chars: r.prompt.chars,
+        prompt_cost_usd: r.prompt.cost_usd,
         prompt: r.prompt_tokens.unwrap_or(0),
         completion: r.completion_tokens.unwrap_or(0),
         cache_read: r.cache_read_tokens,
@@ -268,7 +297,7 @@ pub fn take_in(connection: &Connection, interner: &mut Interner, limit: i64) -> 
         let call = Call::of_row(row)?;
         let ids = interner.ids(connection, call.values)?;
         changes.add(&ids, &call, 1);
-        entered.push((row.get::<_, i64>(16)?, ids[0], call.flags));
+        entered.push((row.get::<_, i64>(CALL_WIDTH)?, ids[0], call.flags));
     }
     drop(rows);
     for row in entered {
