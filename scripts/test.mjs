@@ -1,11 +1,15 @@
 #!/usr/bin/env node
-// All tests, quick ones first. `npm test -- --list` names the steps, `npm test -- types unit-24` runs some.
+// All tests, quick ones first. `npm test -- --list` names the steps, `npm test -- types unit-24` runs some,
+// `npm test -- quick` those that a change is tried with.
 import { say } from "./lib/run.mjs";
 import { runSteps } from "./lib/steps.mjs";
 import { preparations, steps } from "./lib/test-steps.mjs";
 
 /** @param {string[]} names */
 function chosen(names) {
+  // Side by side: each waits for something else most of the time.
+  if (names.join() === "quick")
+    return steps.filter(({ isQuick }) => isQuick).map((step) => ({ ...step, group: "quick" }));
   const unknown = names.filter((name) => !steps.some((step) => step.name === name));
   if (unknown.length > 0) {
     say(`no such step: ${unknown.join(", ")}; there are ${steps.map(({ name }) => name).join(", ")}`);
@@ -19,7 +23,8 @@ function chosen(names) {
 /** @param {string[]} args */
 async function main(args) {
   if (args.includes("--list")) {
-    for (const { name, about } of steps) console.log(`${name.padEnd(14)} ${about}`);
+    for (const { name, about, isQuick } of steps)
+      console.log(`${name.padEnd(20)} ${isQuick ? "quick" : "     "} ${about}`);
     return;
   }
   const begun = Date.now();

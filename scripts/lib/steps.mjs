@@ -14,6 +14,7 @@ const END = 4_000;
  * @property {string} about
  * @property {string} [group] Neighbours of the same group run at the same time.
  * @property {boolean} [isOnRequest] The step runs only where it is named.
+ * @property {boolean} [isQuick] The step is one of `npm test -- quick`.
  * @property {boolean} [playsForeign] Other projects' programs run in the step: where one crashes and the step
  *   fails, the step runs once more.
  * @property {string[]} [needs] Names of preparations that must be done before it.

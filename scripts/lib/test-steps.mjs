@@ -113,6 +113,7 @@ function tool(tool, ...args) {
 export const steps = [
   {
     name: "format",
+    isQuick: true,
     about: "cargo fmt, biome",
     needs: ["npm"],
     run: async (run) => {
@@ -123,6 +124,7 @@ export const steps = [
   },
   {
     name: "types",
+    isQuick: true,
     about: "the shim and all scripts, strictly",
     needs: ["npm"],
     run: async (run) => {
@@ -132,11 +134,17 @@ export const steps = [
   },
   {
     name: "clippy",
+    isQuick: true,
     about: "cargo clippy, every warning an error",
     run: (run) =>
       run("cargo", ["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
   },
-  { name: "rust", about: "cargo test", run: (run) => run("cargo", ["test", "--locked", "--workspace"]) },
+  {
+    name: "rust",
+    isQuick: true,
+    about: "cargo test",
+    run: (run) => run("cargo", ["test", "--locked", "--workspace"]),
+  },
   {
     name: "fuzz",
     about: "a few thousand inputs for each fuzz target, chosen alike each time",
@@ -165,6 +173,7 @@ export const steps = [
   .../** @type {const} */ ([22, 24]).map((major) => ({
     name: `unit-${major}`,
     about: `unit tests on Node ${major}`,
+    isQuick: major === 24,
     needs: [`node${major}`, "npm", "wasm", "tools"],
     run: async (/** @type {import("./steps.mjs").Command} */ run) => {
       await built();
@@ -220,6 +229,16 @@ export const steps = [
       await nodeTests(run, 24, files, await wholeWay(version));
     },
   })),
+  {
+    name: "ledger",
+    isQuick: true,
+    // The steps of the whole way play it too.
+    isOnRequest: true,
+    about: `each scenario against the provider's ledger, on OpenClaw ${OLDEST}; only where asked for`,
+    needs: ["npm", "node22", "node24", "wasm", "tools", OLDEST],
+    run: async (run) =>
+      nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "gateway.test.mjs")], await wholeWay(OLDEST)),
+  },
   ...OPENCLAW_VERSIONS.map((version) => ({
     name: `ways-${version}`,
     about: `the proxy, LiteLLM and all ways at once, on OpenClaw ${version}${version === OLDEST ? "" : "; only where asked for"}`,
@@ -233,6 +252,7 @@ export const steps = [
   ...OPENCLAW_VERSIONS.map((version) => ({
     name: `durability-${version}`,
     about: `gateways and receivers killed at random moments, on OpenClaw ${version}`,
+    group: "durability",
     needs: ["npm", "node22", "node24", "wasm", "tools", version],
     run: async (/** @type {import("./steps.mjs").Command} */ run) =>
       nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "durability.test.mjs")], await wholeWay(version)),
