@@ -6,6 +6,9 @@
 use std::fs;
 use std::path::Path;
 
+use agentwatch_openclaw::journal::format_v1::spending::{
+    Allowances, Amount, Lift, Meter, Pair, Spent,
+};
 use agentwatch_openclaw::journal::format_v1::sums::{self, Histogram, Mark, Series, State};
 use agentwatch_openclaw::journal::format_v1::{
     self as v1, Bill, Call, Cost, CostSource, Counted, Cursor, Frame, Key, Latency, LatencySource,
@@ -221,6 +224,7 @@ fn frames() -> Vec<Frame<'static>> {
         all.push(Frame::Tallied(span, 20_775, key, numbers));
     }
     all.push(Frame::Incidents(b"state"));
+    all.extend(spending());
     all
 }
 
@@ -239,6 +243,54 @@ fn more_of_channel() -> More<'static> {
         channel: Some("telegram"),
         ..More::default()
     }
+}
+
+fn spending() -> [Frame<'static>; 3] {
+    let amount = |usd| Amount {
+        usd,
+        tokens: 70_000,
+    };
+    let spent = Spent {
+        at_ms: 1_795_000_000_700,
+        ran_ms: 300,
+        ended_ms: 1_795_000_000_640,
+        scopes: vec![1, u64::MAX],
+        pair: 2,
+        model: 3,
+        amount: amount(9_460_000),
+        is_priced: true,
+        is_used: true,
+    };
+    let lift = Lift {
+        until_ms: 1_795_003_600_000,
+        left_ms: 3_600_000,
+    };
+    let meter = Meter {
+        scope: u64::MAX,
+        starts_ms: 1_794_960_000_000,
+        ends_ms: 1_795_046_400_000,
+        spent: amount(300),
+        calls: 4,
+        unpriced: 5,
+        behind_ms: 6,
+        told: vec![(7, 80)],
+    };
+    let pair = Pair {
+        key: 2,
+        model: 3,
+        calls: vec![amount(1), amount(2)],
+    };
+    let state = Allowances {
+        meters: vec![meter],
+        recent: vec![pair],
+        lift: Some(lift),
+        late: 8,
+    };
+    [
+        Frame::Spent(ID, spent),
+        Frame::Lift(lift),
+        Frame::Allowances(state),
+    ]
 }
 
 /// The number of a frame's kind. The golden file contains all kinds.
@@ -263,9 +315,12 @@ fn kind(frame: &Frame) -> u8 {
         Frame::Tally(..) => 16,
         Frame::Tallied(..) => 17,
         Frame::Incidents(_) => 18,
+        Frame::Spent(..) => 19,
+        Frame::Lift(_) => 20,
+        Frame::Allowances(_) => 21,
     }
 }
-const KINDS: u8 = 19;
+const KINDS: u8 = 22;
 
 const SOURCES: [CostSource; 6] = [
     CostSource::Provider,

@@ -7,8 +7,11 @@ use crate::activity::records::{CronRecord, HealthRecord, LogRecord, Meta, Metric
 use crate::domain::call::{IdMint, ModelCall, Outcome};
 use crate::domain::identity::{name, word};
 use crate::domain::time::{Now, iso};
+use crate::engine::brake::{AllowanceStatus, number, then};
 use crate::engine::settings::Settings;
 use crate::sources::{Command, CronRun, Direction, Message, SessionEvent};
+use crate::spending::allowance::{Stop, Warning};
+use crate::spending::settings::Limit;
 
 /// Maximum age of a received message that a reply is paired with, in ms.
 const PENDING_MS: u64 = 600_000;
@@ -254,6 +257,65 @@ impl Reporter {
         }))
     }
 
+    /// The record of a warning: an allowance is spent to 80 % or 100 %.
+    pub fn allowance(&mut self, warning: &Warning, settings: &Settings, now: Now) -> Record {
+        let level = if warning.percent >= 100 {
+            "error"
+        } else {
+            "warn"
+        };
+        let meta = amounts(warning.spent, warning.limit)
+            .text("allowance", Some(warning.allowance.clone()))
+            .count("percent", warning.percent.into())
+            .text("then", Some(then(warning.then)))
+            .text("window_start", Some(iso(warning.window.starts_ms)))
+            .text("window_end", Some(iso(warning.window.ends_ms)));
+        let text = format!("Allowance: {}", warning.message);
+        self.log(level, text, meta, None, settings, now)
+    }
+
+    /// The record of the first call that an allowance refused in a window.
+    pub fn stopped(
+        &mut self,
+        stop: &Stop,
+        agent: Option<&str>,
+        settings: &Settings,
+        now: Now,
+    ) -> Record {
+        let meta = amounts(stop.spent, stop.limit)
+            .text("allowance", Some(stop.allowance.clone()))
+            .flag("stopped", true)
+            .text("window_end", Some(iso(stop.resets_at_ms)));
+        self.log("error", stop.message.clone(), meta, agent, settings, now)
+    }
+
+    /// The record of a lift, or of its end.
+    pub fn lifted(&mut self, text: String, until_ms: u64, settings: &Settings, now: Now) -> Record {
+        let meta = Meta::default().text("lifted_until", Some(iso(until_ms)));
+        self.log("warn", text, meta, None, settings, now)
+    }
+
+    /// The present spend of an allowance, as a gauge.
+    pub fn spend(&mut self, state: &AllowanceStatus, settings: &Settings, now: Now) -> Record {
+        let tags = Meta::default()
+            .text("allowance", Some(state.allowance.clone()))
+            .number("limit", state.limit)
+            .text("unit", Some(state.unit))
+            .text("per", Some(state.per))
+            .text("then", Some(state.then))
+            .text("window_start", Some(iso(state.starts_ms)))
+            .text("window_end", Some(iso(state.ends_ms)));
+        Record::Metric(Box::new(MetricRecord {
+            id: self.mint.mint(now.wall_ms).to_string(),
+            agent_name: settings.naming.agent(state.agent.as_deref()),
+            name: "allowance_spent",
+            value: state.spent,
+            kind: "gauge",
+            tags,
+            timestamp: iso(now.wall_ms),
+        }))
+    }
+
     fn log(
         &mut self,
         level: &'static str,
@@ -291,4 +353,15 @@ impl Reporter {
             timestamp: iso(now.wall_ms),
         }))
     }
+}
+
+/// Spend and limit, in the unit of the limit.
+fn amounts(spent: Limit, limit: Limit) -> Meta {
+    let (spent_name, limit_name) = match limit {
+        Limit::Usd(_) => ("spent_usd", "limit_usd"),
+        Limit::Tokens(_) => ("spent_tokens", "limit_tokens"),
+    };
+    Meta::default()
+        .number(spent_name, number(spent))
+        .number(limit_name, number(limit))
 }

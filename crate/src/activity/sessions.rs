@@ -11,6 +11,7 @@ use crate::domain::observation::Observation;
 use crate::journal::Frame;
 use crate::matching::Settled;
 use crate::sources::{Aggregate, ModelTotal, SessionFacts};
+use crate::spending::who::Who;
 
 /// Maximum number of sessions; the least recently used are evicted.
 const MAX_SESSIONS: usize = 4_096;
@@ -181,6 +182,30 @@ impl Sessions {
                 call.origin.fill(&session.origin);
             }
         }
+    }
+
+    /// Fills in what the session knows of a call that begins, or was just reported.
+    pub fn fill(&self, who: &mut Who) {
+        let key = who.session.as_deref();
+        let Some(session) = key.and_then(|key| self.map.get(key)) else {
+            return;
+        };
+        for (own, known) in [
+            (&mut who.agent, &session.agent),
+            (&mut who.trigger, &session.trigger),
+            (&mut who.channel, &session.origin.channel),
+            (&mut who.job, &session.origin.job),
+        ] {
+            if own.is_none() {
+                own.clone_from(known);
+            }
+        }
+    }
+
+    /// The model of a session's calls, `provider/model`; of several the one that was used first last.
+    pub fn last_model(&self, key: &str) -> Option<String> {
+        let (model, _) = self.map.get(key)?.models.last()?;
+        Some(model.clone())
     }
 
     /// Adds a final call to its session's sums. Returns the journal frame.

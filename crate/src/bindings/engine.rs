@@ -17,11 +17,13 @@ use crate::delivery::collector::Target;
 use crate::delivery::reply::Reply;
 use crate::domain::time::Now;
 use crate::engine::Engine as Inner;
+use crate::engine::brake::Begin;
 use crate::engine::log::LogLine;
 use crate::engine::settings::RawSettings;
 use crate::pricing::price::Price;
 use crate::sources::SOURCES;
 use crate::sources::facts::Scalar;
+use crate::spending::who::Told;
 
 /// The table of sources as JSON: the scalar fields of each event that cross.
 #[wasm_bindgen]
@@ -33,6 +35,16 @@ pub fn sources() -> String {
 #[wasm_bindgen(js_name = settingNames)]
 pub fn setting_names() -> String {
     json(&RawSettings::NAMES)
+}
+
+/// The duration of a lift in ms, from a text such as `1h`; 0 for `0`, which ends a lift. Another text gives the sentence
+/// that says what is wrong.
+#[wasm_bindgen(js_name = liftMs)]
+pub fn lift_ms(text: &str) -> JsValue {
+    match crate::spending::allowance::lift_ms(text) {
+        Ok(ms) => (ms as f64).into(),
+        Err(what) => what.into(),
+    }
 }
 
 /// One gateway's engine.
@@ -218,6 +230,50 @@ impl Engine {
         let reply = Reply::from_facts(scalar(&reply).list());
         let mut engine = self.engine.borrow_mut();
         engine.answered_webhook(&reply, now(wall, mono));
+    }
+
+    /// Whether a call that begins now may pass: nothing where it may, else why not, and the seconds until it may. `facts`
+    /// are the session's key, the agent, the channel, the channel's id, the trigger, the cron job, the tool and
+    /// `provider/model`; `request` is the number of a proxy's request.
+    pub fn admit(
+        &self,
+        facts: JsValue,
+        request: Option<f64>,
+        wall: f64,
+        mono: f64,
+    ) -> Option<Array> {
+        let facts = scalar(&facts);
+        let text = |place: usize| facts.list().get(place).and_then(Scalar::text);
+        let begin = Begin {
+            told: Told {
+                session_key: text(0),
+                agent: text(1),
+                channel: text(2),
+                channel_id: text(3),
+                trigger: text(4),
+                job: text(5),
+                tool: text(6),
+                skill: None,
+            },
+            model: text(7),
+            request: request.map(|number| number as u64),
+        };
+        let stop = self.engine.borrow_mut().admit(&begin, now(wall, mono))?;
+        let seconds = stop.retry_after_s as f64;
+        Some(Array::of2(&stop.message.into(), &seconds.into()))
+    }
+
+    /// A proxy's request is over.
+    #[wasm_bindgen(js_name = endRequest)]
+    pub fn end_request(&self, request: f64) {
+        self.engine.borrow_mut().end_request(request as u64);
+    }
+
+    /// Lifts all allowances for some ms; 0 ends a lift.
+    pub fn lift(&self, for_ms: f64, wall: f64, mono: f64) {
+        self.engine
+            .borrow_mut()
+            .lift(for_ms as u64, now(wall, mono));
     }
 
     /// Writes everything now. Returns whether it is on disk; if not, calls are sent from memory and the write is retried.

@@ -73,6 +73,7 @@ impl Engine {
     /// Appends a finished call to the journal and the queue. It is written before it is sent. `write_1h` is the number of
     /// cache-write tokens that are kept for an hour.
     pub(super) fn append_call(&mut self, call: ModelCall, write_1h: u64, now: Now) {
+        self.spend(&call, now);
         if self.disk.spool.is_some() {
             return;
         }
@@ -155,7 +156,7 @@ impl Engine {
             .iter()
             .map(|(file, mark)| Frame::Bookmark(file.clone(), mark.clone()));
         let frames = ledger.frames().chain(sessions.frames()).chain(marks);
-        let frames = frames.chain(sums);
+        let frames = frames.chain(sums).chain(self.braking.frame());
         let frames = frames.chain(reconciled_ms.map(Frame::Reconciled));
         let snapshot = frames.chain(self.incidents.frame());
         self.journal.take_writes(snapshot, hand_out)
@@ -236,6 +237,7 @@ impl Engine {
                 collector.wake(now.mono_ms);
             }
         }
+        self.write_allowances(host)?;
         if self.counts.journal_error.take().is_some() {
             let text = "the journal is written again".to_owned();
             self.log.add(Level::Info, text, now.mono_ms);

@@ -66,6 +66,7 @@ impl Engine {
             }
         }
         if !call.is_request() {
+            self.costs_nothing(call.id);
             self.counts.model_errors += 1;
             self.journal.note(&Frame::Closed(vec![call.id]));
             return;

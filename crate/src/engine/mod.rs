@@ -1,5 +1,6 @@
 //! The engine: events in, requests and log lines out.
 
+pub mod brake;
 mod collector;
 mod disk;
 mod final_calls;
@@ -87,6 +88,7 @@ pub struct Engine {
     bookmarks: IndexMap<String, String>,
     reconciled_ms: Option<u64>,
     prices: prices::Prices,
+    braking: brake::Braking,
     history: History,
     incidents: incidents::Incidents,
     log: Log,
@@ -116,6 +118,7 @@ impl Engine {
             bookmarks: IndexMap::new(),
             reconciled_ms: None,
             prices: prices::Prices::default(),
+            braking: brake::Braking::new(settings.allowances.clone()),
             history: History::default(),
             incidents: incidents::Incidents::new(
                 settings.has_alarm,
@@ -278,6 +281,7 @@ impl Engine {
         let Some(id) = self.matcher.observe(observation, now) else {
             return;
         };
+        self.hold_reported(id, &for_journal, now);
         self.note_seen(id, for_journal);
         if let Some(session) = ended_turn {
             self.turns.answered(&session, has_failed, now);
@@ -325,6 +329,7 @@ impl Engine {
             self.report(&record, now);
         } else if facts.ends_run {
             self.turns.finish(&facts.session_key, now);
+            self.end_of_run(&facts.session_key);
         } else {
             let agent = facts.agent.as_deref();
             let run_id = facts.run_id.as_deref();
@@ -354,6 +359,7 @@ impl Engine {
         self.run_deferred(now, false);
         self.end_turns(now, false);
         self.tick_incidents(now);
+        self.look_at_allowances(now);
         self.acknowledge_taken();
         self.write_due(now);
         self.look_for_collector(now, false);
@@ -428,6 +434,8 @@ impl Engine {
             records_dropped: &self.records.dropped,
             otlp: self.collector.as_ref().map(Collector::status),
             incidents: self.incidents.status(),
+            allowances: self.allowances(),
+            brake: self.brake_status(),
         }
     }
 
@@ -440,6 +448,7 @@ impl Engine {
             self.next_write(),
             self.next_for_collector(),
             self.next_for_incidents(),
+            self.next_for_allowances(),
         ]
         .into_iter()
         .flatten()

@@ -63,8 +63,10 @@ impl Engine {
         for id in found.final_calls {
             self.matcher.restore_final(id);
             self.history.is_final(id);
+            self.braking.is_final(id);
         }
         self.history.recovered();
+        self.braking.recovered();
         if found.corrupt > 0 {
             let text = format!(
                 "{} pieces of the journal were torn or corrupt and are left out",
@@ -107,10 +109,14 @@ impl Engine {
                 for id in ids {
                     self.matcher.restore_final(id);
                     self.history.is_final(id);
+                    self.braking.is_final(id);
                 }
             }
             Frame::Tally(id, entry) => self.history.recover(id, *entry),
             Frame::Tallied(row) => self.history.put(&row),
+            frame @ (Frame::Spent(..) | Frame::Lift(_) | Frame::Allowances(_)) => {
+                self.braking.recover(frame);
+            }
             Frame::Counted(session, model, counted) => {
                 self.sessions.restore(&session, &model, &counted);
             }

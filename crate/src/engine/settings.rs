@@ -3,6 +3,8 @@
 use crate::delivery::webhook;
 use crate::domain::identity;
 use crate::sources::facts::Scalar;
+use crate::spending::settings::{self as spending, Allowance};
+use crate::spending::zones;
 
 /// AgentWatch's default address.
 pub const DEFAULT_URL: &str = "http://localhost:8470";
@@ -66,6 +68,10 @@ settings! {
     alarm = "alarm",
     /// The webhook: an object as a list of pairs.
     webhook = "webhook",
+    /// Allowances: a list of objects, each a list of pairs.
+    allowance = "allowance",
+    /// Time zones of the host; see `crate::spending::zones`.
+    zones = "zones",
 }
 
 impl RawSettings {
@@ -165,6 +171,8 @@ pub struct Settings {
     pub has_alarm: bool,
     /// The webhook.
     pub webhook: Option<webhook::Target>,
+    /// Allowances in force.
+    pub allowances: Vec<Allowance>,
 }
 
 impl Settings {
@@ -175,6 +183,19 @@ impl Settings {
         let configured = !raw.url().is_absent();
         let url = read_url(raw, &mut problems);
         let is_off = raw.url().flag() == Some(false);
+        let identities = identity::Identities::new(
+            raw.identity_key()
+                .text()
+                .and_then(parse_key)
+                .unwrap_or_default(),
+            choice(
+                raw.identities(),
+                "identities",
+                &["hashed", "plain"],
+                &mut problems,
+            ) == "plain",
+        );
+        let allowances = read_allowances(raw, &identities, &mut problems);
         let settings = Self {
             is_off,
             token: read_token(raw, configured, &mut problems),
@@ -218,20 +239,10 @@ impl Settings {
                 &mut problems,
             ) * 1024
                 * 1024,
-            identities: identity::Identities::new(
-                raw.identity_key()
-                    .text()
-                    .and_then(parse_key)
-                    .unwrap_or_default(),
-                choice(
-                    raw.identities(),
-                    "identities",
-                    &["hashed", "plain"],
-                    &mut problems,
-                ) == "plain",
-            ),
             has_alarm: read_flag(raw.alarm(), "alarm", &mut problems),
             webhook: webhook::Target::read(raw.webhook(), &mut problems),
+            identities,
+            allowances,
         };
         (settings, problems)
     }
@@ -331,6 +342,19 @@ fn read_flag(raw: &Scalar, setting: &str, problems: &mut Vec<String>) -> bool {
         problems.push(format!("{setting} is neither true nor false; true is used"));
     }
     raw.flag() != Some(false)
+}
+
+fn read_allowances(
+    raw: &RawSettings,
+    identities: &identity::Identities,
+    problems: &mut Vec<String>,
+) -> Vec<Allowance> {
+    let zones = zones::read(raw.zones());
+    let local = zones.first().map_or("UTC", |(name, _)| name);
+    let find = |name: &str| zones::find(&zones, name);
+    let (allowances, wrong) = spending::read(raw.allowance(), local, identities, &find);
+    problems.extend(wrong);
+    allowances
 }
 
 /// Reads a whole number within bounds.

@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::delivery::calls::{CallCounts, Receiver};
 use crate::delivery::collector::CollectorStatus;
 use crate::domain::counter::Counter;
+use crate::engine::brake::{AllowanceStatus, BrakeStatus};
 use crate::engine::incidents::IncidentStatus;
 use crate::matching::MatcherCounts;
 
@@ -121,6 +122,12 @@ pub struct Status<'a> {
     /// Cache incidents, alarms and the webhook.
     #[serde(flatten)]
     pub incidents: IncidentStatus<'a>,
+    /// The allowances in force, with their spend.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub allowances: Vec<AllowanceStatus>,
+    /// Numbers of the brake; none without an allowance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub brake: Option<BrakeStatus>,
 }
 
 #[cfg(test)]

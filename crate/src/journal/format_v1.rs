@@ -9,6 +9,7 @@ mod calls;
 mod convert;
 mod cursors;
 mod history;
+pub mod spending;
 pub mod sums;
 
 pub use self::calls::{call, call_bytes, call_id};
@@ -76,6 +77,12 @@ pub enum Frame<'a> {
     Tallied(Span, u64, #[serde(borrow)] Key<'a>, Numbers),
     /// The state of cache incidents, alarms and the webhook; see `engine/incidents.rs`.
     Incidents(&'a [u8]),
+    /// Spend of the final call with this id.
+    Spent(u128, spending::Spent),
+    /// A lift of the allowances.
+    Lift(spending::Lift),
+    /// The state of the allowances: it replaces all earlier ones and their changes.
+    Allowances(spending::Allowances),
 }
 
 /// Further fields of an observation, or of a finished call.

@@ -15,6 +15,7 @@ use crate::domain::observation::Observation;
 use crate::domain::usage::Bill;
 use crate::matching::MatchRecord;
 use crate::sources::SessionFacts;
+use crate::spending::allowance::{Lift, Spent, State};
 use crate::spending::history;
 
 /// The version of the format. Files of other versions are not read and not changed.
@@ -77,6 +78,12 @@ pub enum Frame {
     Tallied(Box<history::Row>),
     /// The state of cache incidents, alarms and the webhook, as bytes. The last frame is valid.
     Incidents(Vec<u8>),
+    /// Spend of a final call, by the allowances that apply to it.
+    Spent(CallId, Box<Spent>),
+    /// A lift of the allowances began; with no time left, it ended.
+    Lift(Lift),
+    /// The state of the allowances, which replaces all earlier ones and their changes.
+    Allowances(Box<State>),
 }
 
 impl Frame {

@@ -148,6 +148,11 @@ impl Matcher {
         self.pending.len()
     }
 
+    /// Whether a call is not final yet.
+    pub fn is_pending(&self, id: CallId) -> bool {
+        self.pending.contains_key(&id.key())
+    }
+
     /// Number of match records.
     pub fn match_records(&self) -> usize {
         self.records.len()

@@ -31,15 +31,17 @@ use indexmap::IndexMap;
 
 pub use super::meter::{Amount, Entry, Lift, Meter, Spent, State};
 use super::meter::{number, words};
+use super::recent;
 use super::settings::{self, Allowance, Limit, Then};
 use super::who::Who;
 use super::window::{DAY_MS, HOUR_MS, Window, written};
-use super::{Nano, recent};
 use crate::domain::call::{Cost, CostSource, Usage};
 use crate::domain::time::Now;
 
 /// Maximum time, in ms, for which a call is pending: longer than providers permit for an answer.
 pub const UNDER_WAY_MS: u64 = 15 * 60_000;
+/// Time, in ms, within which the process that owns the journal has read, counted and told the call of another process.
+pub const ELSEWHERE_MS: u64 = 6_000;
 /// Maximum number of pending calls; beyond it the oldest is released.
 const MAX_UNDER_WAY: usize = 4_096;
 /// Longest lift, in ms.
@@ -114,6 +116,8 @@ struct UnderWay {
     fits: u64,
     amount: Amount,
     until_mono: u64,
+    /// Whether the call has ended, and another process counts it soon.
+    has_ended: bool,
 }
 
 /// An allowance in force.
@@ -200,7 +204,6 @@ impl Brake {
 
     /// The entry of a call that ended: the caller writes it, then applies it.
     pub fn spent(&mut self, call: &Ended, now: Now) -> Entry {
-        let usage = call.usage.unwrap_or_default();
         let fitting = self
             .held
             .iter()
@@ -216,10 +219,7 @@ impl Brake {
             scopes,
             pair: recent::pair(call.who.agent.as_deref(), call.model),
             model: recent::model(call.model),
-            amount: Amount {
-                usd: Nano::of_usd(call.cost.usd),
-                tokens: usage.prompt().saturating_add(usage.output),
-            },
+            amount: Amount::of(call.cost, call.usage),
             is_priced: call.cost.source != CostSource::Unknown,
             is_used: call.usage.is_some(),
         })
@@ -249,6 +249,11 @@ impl Brake {
         self.warnings()
     }
 
+    /// Whether any allowance is in force.
+    pub fn is_in_force(&self) -> bool {
+        !self.held.is_empty()
+    }
+
     /// Whether a call that begins now may pass. With a `key` it is then pending until [`Brake::release`]; without one
     /// the call is only judged.
     pub fn admit(&mut self, key: Option<u64>, who: &Who, model: &str, now: Now) -> Verdict {
@@ -262,18 +267,70 @@ impl Brake {
             return Verdict::Stop(Box::new(stop));
         }
         if let Some(key) = key {
-            if self.under_way.len() >= MAX_UNDER_WAY && !self.under_way.contains_key(&key) {
-                self.under_way.shift_remove_index(0);
-                self.given_up += 1;
-            }
             let begun = UnderWay {
                 fits: self.fits(who),
                 amount: next,
                 until_mono: now.mono_ms.saturating_add(UNDER_WAY_MS),
+                has_ended: false,
             };
-            self.under_way.insert(key, begun);
+            self.hold(key, begun);
         }
         Verdict::Pass
+    }
+
+    /// A call under way, with the key `begun`, was reported under its own key: from now on it is held by its reported
+    /// figures, else by its expected cost, until [`Brake::release`].
+    pub fn reported(
+        &mut self,
+        begun: Option<u64>,
+        key: u64,
+        who: &Who,
+        model: &str,
+        amount: Option<Amount>,
+        now: Now,
+    ) {
+        if let Some(begun) = begun {
+            self.under_way.shift_remove(&begun);
+        }
+        let expected = || {
+            let pair = recent::pair(who.agent.as_deref(), model);
+            self.state.recent.amount(pair, recent::model(model))
+        };
+        let call = UnderWay {
+            fits: self.fits(who),
+            amount: amount.or_else(expected).unwrap_or_default(),
+            until_mono: now.mono_ms.saturating_add(UNDER_WAY_MS),
+            has_ended: false,
+        };
+        self.hold(key, call);
+    }
+
+    /// A call ended whose spend another process counts: it is held until that process's state has it.
+    pub fn counted_elsewhere(&mut self, key: u64, who: &Who, amount: Amount, now: Now) {
+        let call = UnderWay {
+            fits: self.fits(who),
+            amount,
+            until_mono: now.mono_ms.saturating_add(ELSEWHERE_MS),
+            has_ended: true,
+        };
+        self.hold(key, call);
+    }
+
+    fn hold(&mut self, key: u64, call: UnderWay) {
+        if self.under_way.len() >= MAX_UNDER_WAY && !self.under_way.contains_key(&key) {
+            self.under_way.shift_remove_index(0);
+            self.given_up += 1;
+        }
+        self.under_way.insert(key, call);
+    }
+
+    /// Replaces the state by the state of the process that counts.
+    pub fn follow(&mut self, state: State) {
+        let own = std::mem::take(&mut self.held);
+        let allowances = own.into_iter().map(|held| held.allowance).collect();
+        let next = Self::new(allowances, state);
+        self.held = next.held;
+        self.state = next.state;
     }
 
     /// Releases a pending call. Returns whether it was pending.
@@ -384,10 +441,12 @@ impl Brake {
         for (held, meter) in placed(&self.held, &mut self.state.meters) {
             meter.advance(&held.allowance, now.wall_ms, ran_ms);
         }
-        let before = self.under_way.len();
-        self.under_way
-            .retain(|_, call| now.mono_ms < call.until_mono);
-        self.given_up += (before - self.under_way.len()) as u64;
+        let given_up = &mut self.given_up;
+        self.under_way.retain(|_, call| {
+            let is_held = now.mono_ms < call.until_mono;
+            *given_up += u64::from(!is_held && !call.has_ended);
+            is_held
+        });
     }
 
     fn pass_lift(&mut self, wall_ms: u64, ran_ms: u64) {
@@ -458,12 +517,15 @@ fn warnings_of(held: &[Held], place: usize, meter: &mut Meter) -> Vec<Warning> {
     warnings
 }
 
-/// Parses the duration of a lift: `30m`, `1h` or `2d`, at most 31 days. Returns ms.
+/// Parses the duration of a lift: `30m`, `1h` or `2d`, at most 31 days; `0` ends a lift. Returns ms.
 ///
 /// # Errors
 /// A sentence with the value and the mend.
 pub fn lift_ms(text: &str) -> Result<u64, String> {
     let text = text.trim();
+    if text == "0" {
+        return Ok(0);
+    }
     let unit_ms = match text.bytes().last() {
         Some(b'm') => 60_000,
         Some(b'h') => HOUR_MS,

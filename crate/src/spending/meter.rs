@@ -7,6 +7,7 @@ use super::Nano;
 use super::recent::Recent;
 use super::settings::{Allowance, Limit};
 use super::window::Window;
+use crate::domain::call::{Cost, Usage};
 
 /// Spend, past or expected.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,15 @@ pub struct Amount {
 }
 
 impl Amount {
+    /// The amount of a call: its cost, and the tokens of the whole prompt and the output.
+    pub fn of(cost: Cost, usage: Option<Usage>) -> Self {
+        let usage = usage.unwrap_or_default();
+        Self {
+            usd: Nano::of_usd(cost.usd),
+            tokens: usage.prompt().saturating_add(usage.output),
+        }
+    }
+
     pub(super) fn plus(self, other: Self) -> Self {
         Self {
             usd: self.usd.plus(other.usd),
@@ -97,6 +107,11 @@ impl Meter {
             true => at_ms.saturating_sub(ended_ms) < allowance.per.usual_ms(),
             false => self.window.has(ended_ms),
         }
+    }
+
+    /// Spend in the unit of `limit`.
+    pub fn spent_like(&self, limit: Limit) -> Limit {
+        self.spent.like(limit)
     }
 
     /// Adds a call.

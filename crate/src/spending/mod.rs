@@ -14,11 +14,12 @@ pub mod history;
 pub mod loops;
 mod meter;
 pub mod prompt_bill;
-mod recent;
+pub mod recent;
 pub mod robust;
 pub mod settings;
 pub mod who;
 pub mod window;
+pub mod zones;
 
 use serde::{Deserialize, Serialize};
 

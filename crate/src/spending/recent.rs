@@ -23,10 +23,13 @@ pub(super) fn model(model: &str) -> u64 {
 
 /// The last calls of one agent and model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Pair {
-    key: u64,
-    model: u64,
-    calls: Vec<Amount>,
+pub struct Pair {
+    /// Key of the agent and the model.
+    pub key: u64,
+    /// Key of the model.
+    pub model: u64,
+    /// Their cost, the oldest first.
+    pub calls: Vec<Amount>,
 }
 
 impl Pair {
@@ -42,7 +45,7 @@ impl Pair {
 
 /// The last calls of each pair, sorted by last use.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Recent(Vec<Pair>);
+pub struct Recent(pub Vec<Pair>);
 
 impl Recent {
     /// Adds a call that ended.

@@ -388,7 +388,7 @@ impl Receiver {
                 for record in batch["model_usage"].as_array().into_iter().flatten() {
                     self.take(record);
                 }
-                for list in ["logs", "health"] {
+                for list in ["logs", "health", "metrics"] {
                     let others = self.others.entry(list.to_owned()).or_default();
                     for record in batch[list].as_array().into_iter().flatten() {
                         let is_known = |known: &Value| known["id"] == record["id"];

@@ -6,6 +6,7 @@ import type { StoreFiles } from "../sessions/host.js";
 import type { Order } from "../worker/poster.js";
 import type { HostFiles } from "./host-files.js";
 import { asPairs } from "./prices.js";
+import { zonesOf } from "./zones.js";
 
 /** The engine as wasm-bindgen shows it; see `crate/src/bindings/engine.rs` for what each does. Times are ms. */
 export interface Engine {
@@ -31,6 +32,14 @@ export interface Engine {
   answeredCollector(reply: unknown, wall: number, mono: number): void;
   beginWebhook(wall: number, mono: number, hurry: boolean): Order | undefined;
   answeredWebhook(reply: unknown, wall: number, mono: number): void;
+  admit(
+    facts: ReadonlyArray<string | null>,
+    request: number | undefined,
+    wall: number,
+    mono: number,
+  ): Refusal | undefined;
+  endRequest(request: number): void;
+  lift(forMs: number, wall: number, mono: number): void;
   flush(wall: number, mono: number): boolean;
   isKept(): boolean;
   takeSpools(wall: number, mono: number): boolean;
@@ -49,6 +58,9 @@ export interface Engine {
   status(): string;
 }
 
+/** Why a call may not pass, and the seconds until it may. */
+export type Refusal = [message: string, retryAfterS: number];
+
 /** What crosses into the module; an empty array stands for what is no scalar or could not be read. */
 export type Fact = string | number | boolean | null | Fact[];
 
@@ -62,7 +74,8 @@ export function makeEngine(
   drawn: (below: number) => number,
 ): Engine {
   const names = JSON.parse(instance.settingNames()) as string[];
-  const given = names.map((name) => asPairs(settings[name]));
+  const all: Record<string, unknown> = { ...settings, zones: zonesOf(settings.allowance) };
+  const given = names.map((name) => asPairs(all[name]));
   return new instance.Engine(given, drawn(SEEDS), drawn(SEEDS));
 }
 
@@ -125,6 +138,7 @@ export interface Report {
 export interface Instance {
   sources(): string;
   settingNames(): string;
+  liftMs(text: string): number | string;
   Engine: new (settings: unknown[], seedHigh: number, seedLow: number) => Engine;
   isModelCall(method: string, path: string): boolean;
   modelOfPath(method: string, path: string): string | undefined;

@@ -12,6 +12,7 @@ const USAGE = `agentwatch-openclaw ingest [--url <address>] [--agent-name <name>
   status    shows counted, sent, pending and dropped calls
   doctor    finds problems and says how to mend them
   test      sends a marked record to AgentWatch and reads it back
+  allow     lets all calls pass for a time, whatever the allowances
   ingest    reads events from standard input, one JSON object a line, and sends them to AgentWatch
   proxy     forwards requests to models' providers and counts their answers
   litellm   receives the log of a LiteLLM proxy
@@ -39,6 +40,7 @@ const COMMANDS: Record<string, (args: string[]) => Promise<number>> = {
   status: operator("status"),
   doctor: operator("doctor"),
   test: operator("test"),
+  allow: operator("allow"),
   proxy: async (args) => (await import("../proxy/proxy-command.js")).proxyCommand(args),
   sync: async (args) => (await import("./sync.js")).syncCommand(args),
   litellm: async (args) => (await import("../proxy/litellm-command.js")).litellmCommand(args),

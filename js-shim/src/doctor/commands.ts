@@ -11,6 +11,7 @@ import type { GatewayConfig } from "../plugin/openclaw.js";
 import type { Shared } from "../plugin/shared.js";
 import { ask } from "../requests/ask.js";
 import { inWords, readStatus, troubles } from "../worker/status.js";
+import { allow, allowCommand } from "./allow.js";
 import { examine, type Finding, judge, type Subject } from "./doctor.js";
 
 const OPTIONS_USAGE = `
@@ -49,6 +50,8 @@ export async function operatorCommand([command = "", ...args]: string[], inside?
   if (command === "reconcile")
     return (await import("../commands/reconcile.js")).reconcileCommand(args, inside);
   if (command === "report") return (await import("../commands/report.js")).reportCommand(args, inside);
+  if (command === "allow")
+    return allowCommand(inside ? "openclaw agentwatch" : "agentwatch-openclaw", args, inside?.config);
   const options = {
     ...PLACE_OPTIONS,
     json: { type: "boolean" },
@@ -86,8 +89,14 @@ export async function inChat(args: string, state: Shared, inside: Inside): Promi
     const owner = state.recorder ? self("gateway") : null;
     return inLines(inWords({ owner, written_ms: now, status }, now));
   }
+  const [, time] = /^allow\s+(\S+)$/.exec(args) ?? [];
+  if (time !== undefined && state.stateDir !== undefined)
+    return allow(time, state.stateDir).then(
+      ({ text }) => visible(text),
+      (error: Error) => visible(error.message),
+    );
   if (args !== "doctor" && args !== "test")
-    return "/agentwatch status, /agentwatch doctor or /agentwatch test";
+    return "/agentwatch status, /agentwatch doctor, /agentwatch test or /agentwatch allow 1h";
   const place = { stateDir: state.stateDir, config: inside.config, problem: undefined };
   const subject = await subjectAt(place, inside);
   const findings = args === "doctor" ? await examine(subject) : [await sendTest(subject)];

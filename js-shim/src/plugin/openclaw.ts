@@ -67,7 +67,7 @@ export interface PluginApi {
   config?: GatewayConfig;
   logger: Logger;
   runtime?: { version?: string; state?: { resolveStateDir?: () => string } };
-  on(hook: string, handler: (event: unknown, ctx: unknown) => void, options?: { priority?: number }): void;
+  on(hook: string, handler: (event: unknown, ctx: unknown) => unknown, options?: { priority?: number }): void;
   registerHook?(
     events: string | string[],
     handler: (event: unknown) => void,

@@ -8,10 +8,11 @@ const COMMANDS = {
   doctor: "Finds problems and says how to mend them",
   test: "Sends a marked record to AgentWatch and reads it back",
   report: "Shows what calls cost, by model, agent, channel, job, session or day",
+  allow: "Lets all calls pass for a time, whatever the allowances: allow 1h",
   reconcile: "Compares AgentWatch's figures with a provider's own usage and costs",
 };
 const NAME = "agentwatch";
-const DESCRIPTION = "AgentWatch: status, doctor, test";
+const DESCRIPTION = "AgentWatch: status, doctor, test, allow";
 
 /** Registers the command line and the chat command. */
 export function registerOperator(api: PluginApi, state: Shared): void {

@@ -8,6 +8,7 @@ import { costSettings } from "../base/prices.js";
 import { counted } from "../base/words.js";
 import { subscribe } from "./diagnostics.js";
 import { environmentStateDir } from "./env.js";
+import { gateRun, gateTool, hasStop } from "./gates.js";
 import { acceptInternal } from "./internal.js";
 import type { PluginApi, ServiceContext } from "./openclaw.js";
 import { registerOperator } from "./operator.js";
@@ -81,6 +82,11 @@ function register(api: PluginApi): void {
   const isOld = api.registrationMode === undefined;
   for (const hook of [...HOOKS.every, ...(isOld ? HOOKS.older : HOOKS.newer)]) {
     api.on(hook, (event, ctx) => recorder(state).accept(hook, event, ctx), FIRST);
+  }
+  if (hasStop(state.config.allowance)) {
+    // Newer gateways register it only with the grant `hooks.allowConversationAccess`.
+    if (!isOld) api.on("before_agent_run", (_, ctx) => gateRun(recorder(state), ctx));
+    api.on("before_tool_call", (_, ctx) => gateTool(recorder(state), ctx));
   }
   // Off by default on 2026.3.13, which logs a line several times a turn once a plugin has an internal hook.
   const internal = api.config?.hooks?.internal?.enabled ?? !isOld;

@@ -34,6 +34,12 @@ const SPOOL_EVERY_MS = 1_000;
 /** How long pending calls are sent when the process has nothing else to do, in ms. */
 const IDLE_BUDGET_MS = 10_000;
 
+/** How long a gate waits for the worker's answer, in ms; then the call passes. */
+const ADMIT_MS = 250;
+
+/** What a gate knows of a call; see `admit` in `crate/src/bindings/engine.rs`. */
+export type Facts = ReadonlyArray<string | null>;
+
 /** A status: counters, and times in ms since 1970; see `crate/src/engine/status.rs`. */
 export type Status = Record<string, unknown>;
 
@@ -90,6 +96,8 @@ export class Recorder {
   #suspect: number | undefined;
   /** The position of a record at which two workers crashed. */
   #skip: number | undefined;
+  /** Number of calls that passed a gate since no worker answered in time. */
+  #unanswered = 0;
   #requests = new Map<number, (value: unknown) => void>();
   #lastRequest = 0;
 
@@ -139,6 +147,21 @@ export class Recorder {
     if (this.#running) this.#configure();
     else this.#start();
     return ((await this.#request({ type: "open" })) as Status) ?? {};
+  }
+
+  /** Why a call that begins now is refused; undefined where it may pass, or no worker answers in time. */
+  async admit(facts: Facts): Promise<string | undefined> {
+    if (!this.#running) {
+      this.#unanswered += 1;
+      return undefined;
+    }
+    const asked = this.#request({ type: "admit", facts, unanswered: this.#unanswered });
+    try {
+      return (await withDeadline(asked, ADMIT_MS)) as string | undefined;
+    } catch {
+      this.#unanswered += 1;
+      return undefined;
+    }
   }
 
   /** The worker's status; empty where no worker runs. */
@@ -345,7 +368,10 @@ export class Recorder {
 
   /** Sends the worker a request. @returns its answer; undefined where no worker runs, or it exits before the answer */
   #request(
-    request: { type: "open" | "status" | "close" } | { type: "stop"; budgetMs: number },
+    request:
+      | { type: "open" | "status" | "close" }
+      | { type: "admit"; facts: Facts; unanswered: number }
+      | { type: "stop"; budgetMs: number },
   ): Promise<unknown> {
     const running = this.#running;
     if (!running) return Promise.resolve(undefined);

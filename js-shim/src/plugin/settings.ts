@@ -19,6 +19,7 @@ export const SETTINGS = [
   "history",
   "alarm",
   "webhook",
+  "allowance",
 ];
 
 /** The plugin's settings in a gateway's configuration. */

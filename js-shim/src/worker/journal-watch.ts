@@ -7,12 +7,15 @@ import type { Ownership } from "../base/ownership.js";
 import { reason } from "../base/promises.js";
 import { LOOK_MS } from "../base/spool.js";
 import type { EngineRunner } from "./engine-runner.js";
+import { readLift, removeLift } from "./lift-request.js";
 import type { Log } from "./pipeline.js";
 
 /** The functions of the pipeline that the watch calls. */
 export interface JournalWatchHost {
   runner: EngineRunner;
   ownership: Ownership;
+  /** The plugin's folder in the gateway's state directory. */
+  folder: string | undefined;
   log: Log;
   /** ms since 1970. */
   wall(): number;
@@ -71,6 +74,22 @@ export class JournalWatch {
       logLines(engine.logLines());
     });
     if (hasNew) advance();
+    this.#takeLift();
+  }
+
+  /** Lifts the allowances where an operator asked for it. */
+  #takeLift(): void {
+    const { runner, folder, log, wall, mono, flush, advance } = this.#host;
+    const request = folder === undefined ? undefined : readLift(folder).value;
+    if (!request || folder === undefined) return;
+    const forMs = Math.max(0, (request.until_ms ?? 0) - wall());
+    try {
+      if (!runner.run((engine) => engine.lift(forMs, wall(), mono())) || !flush()) return;
+      removeLift(folder);
+    } catch (error) {
+      log.warn(`lift-request.json cannot be removed (${reason(error)}): remove it`);
+    }
+    advance();
   }
 
   #takeOver(): void {

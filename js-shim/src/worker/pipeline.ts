@@ -11,7 +11,7 @@ import { SOURCES } from "../base/pickers.js";
 import { Prices } from "../base/prices.js";
 import { reason } from "../base/promises.js";
 import { Scheduler, TICK_MS } from "../base/scheduler.js";
-import { type Engine, type Fact, type Instance, makeEngine, SEEDS } from "../base/wasm.js";
+import { type Engine, type Fact, type Instance, makeEngine, type Refusal, SEEDS } from "../base/wasm.js";
 import { type CollectorTarget, collectorOf } from "./collector.js";
 import { EngineRunner } from "./engine-runner.js";
 import { JournalWatch } from "./journal-watch.js";
@@ -76,6 +76,8 @@ export class Pipeline {
   readonly store: StoreWatch | undefined;
   /** The sources that calls are counted by, as a text for the status. */
   countedBy: string | undefined;
+  /** Number of calls that passed since this thread did not answer the gateway's gates in time. */
+  unanswered = 0;
   /** The last status, once the pipeline is closed. */
   ended: Record<string, unknown> | undefined;
 
@@ -106,7 +108,7 @@ export class Pipeline {
     const runner = this.#runner;
     const advance = () => this.#advance();
     this.#journalWatch = new JournalWatch({
-      ...{ runner, ownership: this.#ownership, log, wall, mono, advance },
+      ...{ runner, ownership: this.#ownership, log, wall, mono, advance, folder },
       flush: () => this.flush(),
       logLines: (lines) => this.#logLines(lines),
     });
@@ -191,6 +193,32 @@ export class Pipeline {
       this.#runner.run((engine) => engine.takeRows(source, [...rows], name, mark, true, wall, mono));
     this.#advance();
     return isTaken;
+  }
+
+  /**
+   * Whether a call that begins now may pass, by every event that came so far: undefined where it may. It is then under way
+   * until it is counted, or until {@link Pipeline.endRequest}.
+   *
+   * @param facts see `admit` in `crate/src/bindings/engine.rs`
+   * @param request a number of a proxy's request
+   */
+  admit(facts: ReadonlyArray<string | null>, request?: number): Refusal | undefined {
+    let refused: Refusal | undefined;
+    this.start();
+    this.drain();
+    const { wall, mono } = this.#now();
+    this.#runner.run((engine) => {
+      refused = engine.admit(facts, request, wall, mono);
+      this.#logLines(engine.logLines());
+    });
+    return refused;
+  }
+
+  /** A proxy's request is over. */
+  endRequest(request: number): void {
+    // Its call is reported in an event that waits.
+    this.drain();
+    this.#runner.run((engine) => engine.endRequest(request));
   }
 
   /** The bookmarks of the journal, by their names. */
@@ -438,7 +466,10 @@ export class Pipeline {
     const unset = this.#settings.url === false && { url: false };
     const { dropped, skipped } = this.#inbox;
     const { restarts, isOff: off } = this.#runner;
-    const counts = { core_restarts: restarts, dropped_trap: skipped, dropped_queue_full: dropped };
+    const counts = {
+      ...{ core_restarts: restarts, dropped_trap: skipped, dropped_queue_full: dropped },
+      ...(status.brake ? { brake_unanswered: this.unanswered } : {}),
+    };
     const state = { standing, counted_by: this.countedBy, off };
     return { ...status, ...unset, ...counts, ...this.store?.status(), ...state };
   }

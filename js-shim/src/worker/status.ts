@@ -11,6 +11,7 @@ import { livingOwner, type Owner, writtenOwner } from "../base/lease.js";
 import { each, fields, isNumber, isText, isTime, list, maybe } from "../base/shape.js";
 import { instantiate } from "../base/wasm.js";
 import { counted } from "../base/words.js";
+import { readLift } from "./lift-request.js";
 import { readRequest } from "./store-request.js";
 
 /** Shortest interval between two writes of the file, in ms. */
@@ -18,6 +19,17 @@ export const WRITE_EVERY_MS = 2_000;
 
 /** A status: counters, and times in ms since 1970; see `crate/src/engine/status.rs`. */
 export type Status = Record<string, unknown>;
+
+/** The state of an allowance; see `crate/src/engine/brake.rs`. */
+interface AllowanceStatus {
+  allowance: string;
+  spent: number;
+  unit: "usd" | "tokens";
+  percent: number;
+  then: string;
+  ends_ms: number;
+  unpriced: number;
+}
 
 /** The JSON document of the command `status`. */
 export interface StatusDocument {
@@ -131,6 +143,7 @@ export function inWords(document: StatusDocument, now: number): string[] {
     ...historyInWords(status),
     ...collectorInWords(status),
     ...incidentsInWords(status, ago),
+    ...allowancesInWords(status),
     `sending    ${counted(count("retried"), "retry", "retries")}, ${count("ambiguous")} ambiguous, last error: ${String(status.last_error ?? "none")}`,
     `dropped    ${dropped.length > 0 ? dropped.map(([why, n]) => `${n} ${why}`).join(", ") : "none"}`,
     `journal    ${(count("journal_bytes") / 1024).toFixed(0)} KB, ${count("journal_corrupt")} corrupt, ${counted(count("core_restarts"), "restart")} of the engine`,
@@ -215,6 +228,26 @@ function incidentsInWords({ cache, alarm, webhook }: Status, ago: (ms: unknown) 
   return lines;
 }
 
+/** The lines of the allowances. */
+function allowancesInWords({ allowances, brake, brake_unanswered: unanswered }: Status): string[] {
+  const held = (allowances ?? []) as AllowanceStatus[];
+  if (held.length === 0) return [];
+  const { stopped, under_way, late, given_up, lifted_until_ms } = (brake ?? {}) as Record<
+    string,
+    number | null
+  >;
+  const until = (ms: number) => new Date(ms).toISOString().slice(0, 16).replace("T", " ");
+  return [
+    ...held.map(({ allowance, spent, unit, percent, then, ends_ms, unpriced }, index) => {
+      const amount = unit === "usd" ? `${Number(spent.toFixed(5))} USD` : counted(spent, "token");
+      const unknown = unpriced > 0 ? `, ${counted(unpriced, "call")} of unknown cost` : "";
+      return `${index === 0 ? "allowance " : "          "} ${allowance}, ${then}: ${amount}, ${percent} %, until ${until(ends_ms)} UTC${unknown}`;
+    }),
+    `           ${counted(Number(stopped ?? 0), "call")} stopped, ${Number(under_way ?? 0)} under way, ${Number(late ?? 0)} reported late, ${Number(given_up ?? 0)} without an end, ${Number(unanswered ?? 0)} passed unchecked`,
+    ...(lifted_until_ms ? [`           lifted until ${until(lifted_until_ms)} UTC: all calls pass`] : []),
+  ];
+}
+
 function statusFile(folder: string): string {
   return join(folder, "status.json");
 }
@@ -230,6 +263,7 @@ function faultsOf(folder: string): string[] {
       readInstallation(dirname(folder)).fault,
       "the next start of the gateway draws a new name; set gateway where AgentWatch is to show the former one",
     ],
+    [readLift(folder).fault, "remove it, and lift again with agentwatch-openclaw allow 1h"],
     [readRequest(folder).fault, "remove it, and ask again with agentwatch-openclaw sync --since"],
   ];
   return mends.flatMap(([fault, mend]) => (fault ? [`${fault}; ${mend}`] : []));
@@ -284,6 +318,24 @@ const isStatus = fields({
     }),
   ),
   otlp: maybe(fields({ url: isText, metrics: SIGNAL, traces: SIGNAL })),
+  allowances: maybe(
+    list(
+      fields({
+        ...{ allowance: isText, unit: isText, then: isText },
+        ...{ spent: isNumber, percent: isNumber, ends_ms: isTime, unpriced: isNumber },
+      }),
+    ),
+  ),
+  brake: maybe(
+    fields({
+      stopped: COUNT,
+      under_way: COUNT,
+      late: COUNT,
+      given_up: COUNT,
+      lifted_until_ms: maybe(isTime),
+    }),
+  ),
+  brake_unanswered: COUNT,
 });
 
 function check(value: unknown): { written_ms?: number; status: Status } | undefined {

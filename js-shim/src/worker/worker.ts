@@ -88,6 +88,9 @@ async function answer(message: Exclude<ToWorker, { type: "configure" }>): Promis
       return pipeline.status();
     case "status":
       return pipeline.status();
+    case "admit":
+      pipeline.unanswered = message.unanswered;
+      return pipeline.admit(message.facts)?.[0];
     case "stop":
       return pipeline.stop(message.budgetMs);
     case "close":

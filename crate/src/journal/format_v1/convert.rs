@@ -90,6 +90,9 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
             Frame::Cursor(kind, cursor) => {
                 Self::Cursor(v1::Outlet::AgentWatch, (*kind).into(), cursor.into())
             }
+            Frame::Spent(id, spent) => Self::Spent(id.0, (&**spent).into()),
+            Frame::Lift(lift) => Self::Lift((*lift).into()),
+            Frame::Allowances(state) => Self::Allowances((&**state).into()),
             Frame::Tally(id, entry) => Self::Tally(
                 id.0,
                 entry.ended_ms,
@@ -160,6 +163,9 @@ impl v1::Frame<'_> {
                 Frame::Tallied(Box::new(v1::history::row(span, number, key, numbers)))
             }
             Self::Incidents(state) => Frame::Incidents(state.to_owned()),
+            Self::Spent(id, spent) => Frame::Spent(CallId(id), Box::new(spent.into())),
+            Self::Lift(lift) => Frame::Lift(lift.into()),
+            Self::Allowances(state) => Frame::Allowances(Box::new(state.into())),
         })
     }
 }

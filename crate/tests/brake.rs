@@ -1,0 +1,230 @@
+//! Allowances in the engine: who is stopped, what is on disk, and what other processes know of it.
+#![cfg(not(target_arch = "wasm32"))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use agentwatch_openclaw::engine::brake::Begin;
+use agentwatch_openclaw::spending::who::Told;
+use common::{Gateway, at};
+use serde_json::{Value, json};
+
+const START_MS: u64 = 1_795_000_000_000;
+const MINUTE_MS: u64 = 60_000;
+
+fn gateway(allowance: &Value) -> Gateway {
+    let settings = json!({
+        "url": "http://receiver.test", "identities": "plain", "allowance": allowance,
+    });
+    Gateway::with(&settings.to_string(), false)
+}
+
+/// A cent a day for one agent.
+fn a_cent() -> Value {
+    json!([{"usd": 0.01, "per": "day", "agent": "dear", "then": "stop"}])
+}
+
+fn call(gateway: &mut Gateway, agent: &str, index: u64, usd: f64) {
+    let session = format!("agent:{agent}:s");
+    let at_ms = START_MS + index * 100;
+    let event = json!({
+        "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+            "timestamp": at_ms, "usage": {"input": 1 + index, "output": 2, "cost": {"total": usd}}}},
+        "ctx": {"sessionKey": session, "agentId": agent},
+    });
+    gateway.hear("before_message_write", &event, at_ms + 50);
+}
+
+fn stops(gateway: &mut Gateway, session: &str, at_ms: u64) -> Option<String> {
+    let begin = Begin {
+        told: Told {
+            session_key: Some(session),
+            ..Told::default()
+        },
+        ..Begin::default()
+    };
+    let now = gateway.now(at_ms);
+    gateway.engine.admit(&begin, now).map(|stop| stop.message)
+}
+
+fn spent(gateway: &Gateway) -> f64 {
+    gateway.status()["allowances"][0]["spent"].as_f64().unwrap()
+}
+
+#[test]
+fn a_spent_allowance_stops_its_agent_and_no_other() {
+    let mut gateway = gateway(&a_cent());
+    for index in 0..3 {
+        // After two calls of 0.004 USD a third one does not fit.
+        let is_stopped = stops(&mut gateway, "agent:dear:s", START_MS + index * 100).is_some();
+        assert_eq!(is_stopped, index == 2);
+        call(&mut gateway, "dear", index, 0.004);
+        call(&mut gateway, "other", 10 + index, 0.5);
+        // Not final yet: the call counts by its reported figures.
+        gateway.advance(START_MS + index * 100 + 60);
+    }
+    let message = stops(&mut gateway, "agent:dear:s", START_MS + 400).unwrap();
+    assert!(
+        message.contains("0.010 USD a day for agent dear") && message.contains("allow 1h"),
+        "{message}"
+    );
+    assert_eq!(stops(&mut gateway, "agent:other:s", START_MS + 400), None);
+    gateway.run_until(START_MS + 400, START_MS + MINUTE_MS);
+    let status = gateway.status();
+    assert_eq!(status["allowances"][0]["percent"], 120);
+    assert_eq!(status["allowances"][0]["calls"], 3);
+    assert_eq!(status["brake"]["stopped"], 2);
+    // One record of the stop, however many calls it stops.
+    let warnings = |word: &str| gateway.log.iter().filter(|l| l.contains(word)).count();
+    assert_eq!((warnings("80 % of"), warnings("100 % of")), (1, 1));
+    gateway.run_until(START_MS + MINUTE_MS, START_MS + 3 * MINUTE_MS);
+    let logs = gateway.receiver.records("logs");
+    let about: Vec<&Value> = logs
+        .iter()
+        .filter(|log| log["metadata"]["allowance"].is_string())
+        .collect();
+    assert_eq!(about.len(), 3, "{about:?}");
+    let gauges = gateway.receiver.records("metrics");
+    let gauge = gauges
+        .iter()
+        .rfind(|metric| metric["name"] == "allowance_spent")
+        .unwrap();
+    assert_eq!(gauge["value"], 0.012);
+    assert_eq!(gauge["tags"]["limit"], 0.01);
+    // The next day it is open again.
+    let tomorrow = START_MS + 24 * 60 * MINUTE_MS;
+    assert_eq!(stops(&mut gateway, "agent:dear:s", tomorrow), None);
+}
+
+#[test]
+fn calls_at_once_exceed_the_limit_by_the_error_of_their_mean() {
+    let mut gateway = gateway(&json!([{"usd": 1, "per": "day", "agent": "dear", "then": "stop"}]));
+    for index in 0..6 {
+        call(&mut gateway, "dear", index, 0.1);
+    }
+    gateway.run_until(START_MS + 700, START_MS + 10_000);
+    let admitted: Vec<String> = (0..8)
+        .map(|n| format!("agent:dear:{n}"))
+        .filter(|session| stops(&mut gateway, session, START_MS + 10_000).is_none())
+        .collect();
+    assert_eq!(admitted.len(), 4);
+    // A run that ends without a call gives its place to another.
+    let ended =
+        json!({"event": {"runId": "r", "sessionKey": "agent:dear:0", "outcome": "completed"}});
+    gateway.hear("run.completed", &ended, START_MS + 10_100);
+    assert_eq!(stops(&mut gateway, "agent:dear:9", START_MS + 10_200), None);
+}
+
+/// A kill after each change of the disk, with each number of bytes of the next one: the spend is never below what was
+/// delivered, and equal to it once all calls are final.
+#[test]
+fn a_kill_at_any_byte_neither_loses_nor_doubles_spend() {
+    // The ledger's frames, the call's entry, and the records.
+    for changes in 0..3 {
+        for torn in (0..450).step_by(if changes == 0 { 1 } else { 9 }) {
+            let what = format!("{changes} changes, {torn} bytes");
+            let mut gateway = gateway(&a_cent());
+            call(&mut gateway, "dear", 0, 0.001);
+            gateway.run_until(START_MS + 60, START_MS + 5_000);
+            assert_eq!(gateway.receiver.totals.requests(), 1);
+            gateway.disk.fail_after(changes, torn);
+            call(&mut gateway, "dear", 60, 0.001);
+            gateway.advance(START_MS + 8_000);
+            gateway.write();
+            gateway.disk.be_well();
+            gateway.restart(START_MS + 9_000);
+            assert!(spent(&gateway) > 0.001 - 1e-12, "{what}");
+            gateway.run_until(START_MS + 9_000, START_MS + MINUTE_MS);
+            let counted = gateway.receiver.totals.requests();
+            assert!(
+                (spent(&gateway) - counted as f64 * 0.001).abs() < 1e-12,
+                "{what}"
+            );
+            gateway.restart(START_MS + 2 * MINUTE_MS);
+            assert!(
+                (spent(&gateway) - counted as f64 * 0.001).abs() < 1e-12,
+                "{what}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_clock_that_is_set_back_opens_nothing() {
+    let mut gateway = gateway(&a_cent());
+    call(&mut gateway, "dear", 0, 0.02);
+    gateway.run_until(START_MS + 60, START_MS + 5_000);
+    gateway.ahead_ms = -3 * 24 * 60 * 60_000;
+    assert!(stops(&mut gateway, "agent:dear:s", START_MS + 6_000).is_some());
+    gateway.restart(START_MS + 7_000);
+    assert!(stops(&mut gateway, "agent:dear:s", START_MS + 8_000).is_some());
+}
+
+#[test]
+fn a_lift_lets_calls_pass_and_survives_a_restart() {
+    let mut gateway = gateway(&a_cent());
+    call(&mut gateway, "dear", 0, 0.02);
+    gateway.run_until(START_MS + 60, START_MS + 5_000);
+    gateway.engine.lift(60 * MINUTE_MS, at(START_MS + 5_000));
+    gateway.write();
+    assert_eq!(stops(&mut gateway, "agent:dear:s", START_MS + 6_000), None);
+    gateway.restart(START_MS + 7_000);
+    assert_eq!(stops(&mut gateway, "agent:dear:s", START_MS + 8_000), None);
+    let until = START_MS + 5_000 + 60 * MINUTE_MS;
+    assert_eq!(gateway.status()["brake"]["lifted_until_ms"], until);
+    assert!(stops(&mut gateway, "agent:dear:s", until + 1_000).is_some());
+    // Another lift, ended by hand.
+    gateway.engine.lift(60 * MINUTE_MS, at(until + 2_000));
+    gateway.engine.lift(0, at(until + 3_000));
+    gateway.write();
+    gateway.restart(until + 4_000);
+    assert!(stops(&mut gateway, "agent:dear:s", until + 5_000).is_some());
+}
+
+/// A process that does not own the journal refuses by the owner's state and by its own calls of the last seconds.
+#[test]
+fn another_process_refuses_by_the_owners_state() {
+    let mut owner = gateway(&a_cent());
+    let mut other = gateway(&a_cent());
+    other.disk = owner.disk.clone();
+    other
+        .engine
+        .become_spool(owner.disk.host(), "v1_1_2_token_", "_host");
+    call(&mut other, "dear", 0, 0.02);
+    other.run_until(START_MS + 60, START_MS + 2_000);
+    // The owner has not read it yet.
+    assert!(stops(&mut other, "agent:dear:s", START_MS + 2_000).is_some());
+    assert_eq!(stops(&mut owner, "agent:dear:s", START_MS + 2_000), None);
+    assert!(owner.engine.take_spools(at(START_MS + 2_100)));
+    owner.run_until(START_MS + 2_100, START_MS + 5_000);
+    assert!(stops(&mut owner, "agent:dear:s", START_MS + 5_000).is_some());
+    // From here on by the owner's state.
+    assert!(stops(&mut other, "agent:dear:s", START_MS + MINUTE_MS).is_some());
+    assert_eq!(
+        stops(&mut other, "agent:other:s", START_MS + MINUTE_MS),
+        None
+    );
+    owner.engine.lift(60 * MINUTE_MS, at(START_MS + MINUTE_MS));
+    owner.write();
+    assert_eq!(
+        stops(&mut other, "agent:dear:s", START_MS + 2 * MINUTE_MS),
+        None
+    );
+}
+
+#[test]
+fn an_unusable_allowance_is_named_and_stops_nothing() {
+    let mut gateway = gateway(&json!([{"usd": -1, "per": "day", "then": "stop"}]));
+    gateway.advance(START_MS);
+    let named = |line: &String| line.contains("allowance[0].usd -1");
+    assert!(gateway.log.iter().any(named), "{:?}", gateway.log);
+    call(&mut gateway, "dear", 0, 5.0);
+    gateway.run_until(START_MS + 60, START_MS + 5_000);
+    assert_eq!(stops(&mut gateway, "agent:dear:s", START_MS + 6_000), None);
+    assert!(gateway.status()["allowances"].is_null());
+}

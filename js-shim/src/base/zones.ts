@@ -1,0 +1,66 @@
+/**
+ * Time zones for the engine, which has none of its own: the changes of a zone's offset around now, found with `Intl`.
+ * See `crate/src/spending/zones.rs`.
+ */
+
+/** A zone: its name, its first offset, and each change as a time (s since 1970) and the offset from then on (s). */
+export type Zone = [name: string, ...numbers: number[]];
+
+/** The years of changes before and after now: settings are read again at each start. */
+const YEARS = { before: 1, after: 5 };
+const DAY_S = 86_400;
+/** No zone has two changes within this many days, except Morocco around Ramadan, with 28 at least. */
+const STEP_DAYS = 14;
+
+/** The zones of a setting `allowance`, the own zone first; none where nothing is set. Unknown names are left out. */
+export function zonesOf(allowance: unknown, now = Date.now()): Zone[] {
+  if (!Array.isArray(allowance) || allowance.length === 0) return [];
+  const own = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const given = allowance.map((entry: { zone?: unknown } | null) => entry?.zone);
+  const names = new Set([own, ...given.filter((name) => typeof name === "string")]);
+  return [...names].slice(0, 65).flatMap((name) => zoneOf(name, Math.floor(now / 1_000)) ?? []);
+}
+
+function zoneOf(name: string, now: number): [Zone] | undefined {
+  let format: Intl.DateTimeFormat;
+  try {
+    format = new Intl.DateTimeFormat("en-US", {
+      ...{ timeZone: name, hourCycle: "h23", year: "numeric", month: "numeric", day: "numeric" },
+      ...{ hour: "numeric", minute: "numeric", second: "numeric" },
+    });
+  } catch {
+    // The engine names a zone that is unknown.
+    return undefined;
+  }
+  const offsetAt = (at: number) => offset(format, at);
+  const from = Math.floor(now / DAY_S) * DAY_S - YEARS.before * 366 * DAY_S;
+  const until = now + YEARS.after * 366 * DAY_S;
+  const zone: Zone = [name, offsetAt(from)];
+  let before = offsetAt(from);
+  for (let at = from; at < until; at += STEP_DAYS * DAY_S) {
+    const after = offsetAt(at + STEP_DAYS * DAY_S);
+    if (after === before) continue;
+    zone.push(changeWithin(at, at + STEP_DAYS * DAY_S, before, offsetAt), after);
+    before = after;
+  }
+  return [zone];
+}
+
+/** The first second after a change of offset. */
+function changeWithin(from: number, until: number, before: number, offsetAt: (at: number) => number): number {
+  let [low, high] = [from, until];
+  while (high - low > 1) {
+    const middle = Math.floor((low + high) / 2);
+    if (offsetAt(middle) === before) low = middle;
+    else high = middle;
+  }
+  return high;
+}
+
+/** The offset at a time, in s. */
+function offset(format: Intl.DateTimeFormat, at: number): number {
+  const parts = format.formatToParts(at * 1_000);
+  const of = (type: string) => Number(parts.find((part) => part.type === type)?.value);
+  const local = Date.UTC(of("year"), of("month") - 1, of("day"), of("hour"), of("minute"), of("second"));
+  return local / 1_000 - at;
+}
