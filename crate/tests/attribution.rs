@@ -1,5 +1,6 @@
 //! Attribution of calls by recorded gateways and by each source: what reaches the receiver, also after a kill.
 #![cfg(not(target_arch = "wasm32"))]
+#![allow(clippy::panic, reason = "a test fails by panicking")]
 
 mod common;
 
@@ -339,4 +340,38 @@ fn identities_are_hidden() {
                 .any(|part| part == &number.as_bytes()[1..11])
         );
     }
+}
+
+#[test]
+fn traces_have_the_same_attribution() {
+    let session = "agent:main:cron:nightly";
+    let mut gateway = Gateway::new(false);
+    let tool = json!({"event": {"toolName": "exec"}, "ctx": {"sessionKey": session}});
+    gateway.hear("before_message_write", &user_turn(session, None), START);
+    gateway.hear(
+        "before_message_write",
+        &message(session, START + 1, "toolUse"),
+        START + 20,
+    );
+    gateway.hear("before_tool_call", &tool, START + 25);
+    gateway.hear("after_tool_call", &tool, START + 30);
+    gateway.hear(
+        "before_message_write",
+        &message(session, START + 35, "stop"),
+        START + 60,
+    );
+    gateway.run_until(START + 60, START + 300_000);
+    let [trace] = gateway.receiver.traces.as_slice() else {
+        panic!("{:?}", gateway.receiver.traces);
+    };
+    assert_eq!(
+        words(&trace["metadata"], ["trigger", "job", "channel"]),
+        ["cron", "nightly", "-"]
+    );
+    let spans = trace["spans"].as_array().into_iter().flatten();
+    let calls = spans.filter(|span| span["name"] == "chat m");
+    let tools: Vec<_> = calls
+        .map(|call| words(&call["metadata"], ["tool"]))
+        .collect();
+    assert_eq!(tools, [["-"], ["exec"]]);
 }

@@ -35,6 +35,24 @@ for (const version of versions) {
     test("all scenarios together", () =>
       waitForTotals(world.provider, world.receiver, { told, settleMs: 3000 }));
 
+    test("calls have their channel, cron job and tool", async () => {
+      const calls = await modelCalls(world.receiver);
+      const of = (/** @type {string} */ name, /** @type {unknown} */ value) =>
+        calls.filter((call) => call[name] === value);
+      const [cron, ...others] = of("trigger", "cron");
+      assert.match(String(cron?.job), /^[0-9a-f-]{36}$/);
+      assert.deepEqual(
+        others.map(({ job }) => job),
+        [],
+      );
+      assert.equal(cron?.channel, null);
+      assert.deepEqual(of("job", cron?.job), [cron]);
+      assert.ok(of("channel", "webchat").length >= 2, "the web chat's calls");
+      assert.ok(of("tool", "read").length >= 3, "calls after a tool");
+      const counted = calls.filter(({ system_chars }) => Number(system_chars) > 0);
+      assert.equal(counted.length > calls.length / 2, version !== "2026.3.13", `${counted.length} prompts`);
+    });
+
     // 2026.3.13 logs several lines a turn where a plugin has an internal hook, and takes ten ms more for each turn.
     test("the plugin adds no line to the gateway's log for each turn", async () => {
       const lines = (await readFile(world.gateway.log.path, "utf8")).split("\n");

@@ -2,7 +2,7 @@
 //! call, tool and delivery.
 
 use crate::activity::records::{Meta, SpanRecord, Status, TraceRecord};
-use crate::domain::call::{CallId, CostSource, IdMint, ModelCall, Outcome, Usage};
+use crate::domain::call::{CallId, CostSource, IdMint, ModelCall, Origin, Outcome, Usage};
 use crate::domain::identity;
 use crate::domain::time::{Now, iso};
 use crate::engine::settings::Settings;
@@ -54,6 +54,9 @@ struct CallPart {
     response_model: Option<String>,
     first_chunk_ms: Option<f64>,
     was_aborted: bool,
+    skill: Option<String>,
+    /// The tool that ran before the call.
+    tool: Option<String>,
 }
 
 /// A tool call in progress.
@@ -76,6 +79,8 @@ pub(crate) struct Turn {
     pub channel: Option<String>,
     pub agent: Option<String>,
     pub trigger: Option<String>,
+    /// Channel and cron job of its first call that has them.
+    origin: Origin,
     pub run_id: Option<String>,
     spans: Vec<Span>,
     spans_left_out: u64,
@@ -110,6 +115,7 @@ impl Turn {
             channel: None,
             agent: None,
             trigger: None,
+            origin: Origin::default(),
             run_id: None,
             spans: Vec::new(),
             spans_left_out: 0,
@@ -143,6 +149,7 @@ impl Turn {
         self.agent = self.agent.take().or(call.agent.clone());
         self.trigger = self.trigger.take().or(call.trigger.clone());
         self.run_id = self.run_id.take().or(call.run_id.clone());
+        self.origin.fill(&call.origin);
         // Compares ends, since calls become final in any order.
         if self.answer.is_none_or(|(at_ms, _)| at_ms <= call.ended_ms) {
             self.answer = Some((call.ended_ms, status));
@@ -161,6 +168,8 @@ impl Turn {
                 response_model: call.response_model.as_deref().map(identity::name),
                 first_chunk_ms: call.first_chunk_ms(),
                 was_aborted: call.outcome == Outcome::Aborted,
+                skill: call.origin.skill.clone(),
+                tool: call.origin.tool.clone(),
             })),
         });
     }
@@ -309,7 +318,14 @@ impl Turn {
             )
             .text("run_id", self.run_id)
             .text("trigger", self.trigger)
-            .text("channel", self.channel.as_deref().map(identity::name))
+            .text(
+                "channel",
+                self.channel
+                    .as_deref()
+                    .map(identity::name)
+                    .or(self.origin.channel),
+            )
+            .text("job", self.origin.job)
             .told_count("spans_left_out", self.spans_left_out);
         let times = (self.started_ms, self.ended_ms);
         let described = (name.clone(), metadata.clone());
@@ -351,6 +367,8 @@ impl Part {
                     )
                     .told_number("cost_usd", call.usd)
                     .text("error.type", call.was_aborted.then_some("aborted"))
+                    .text("skill", call.skill)
+                    .text("tool", call.tool)
                     .text("call_id", Some(call.id.to_string())),
             ),
             Part::Tool(name) => (

@@ -366,6 +366,8 @@ pub struct Receiver {
     pub calls: Vec<Value>,
     /// The enrichments.
     pub enrichments: Vec<Value>,
+    /// The traces.
+    pub traces: Vec<Value>,
     /// Records of the other lists, once per id.
     pub others: BTreeMap<String, Vec<Value>>,
     /// The ids of calls and enrichments in order of arrival; those of enrichments have a plus.
@@ -397,6 +399,8 @@ impl Receiver {
                         }
                     }
                 }
+                let traces = batch["traces"].as_array().into_iter().flatten();
+                self.traces.extend(traces.cloned());
                 let known = batch["enrichments"].as_array().into_iter().flatten();
                 for known in known {
                     let Some(id) = known["id"].as_str() else {
