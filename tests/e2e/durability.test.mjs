@@ -212,7 +212,10 @@ function durability(version, isStock) {
           starts: [...gateway.starts, ...other.starts].sort((a, b) => a - b),
         });
       let found = await look();
-      for (const deadline = Date.now() + 65_000; found.lost.length > 0 && Date.now() < deadline; ) {
+      for (
+        const deadline = Date.now() + 65_000;
+        found.lost.length + found.halved.length > 0 && Date.now() < deadline;
+      ) {
         await sleep(1000);
         found = await look();
       }
@@ -226,6 +229,7 @@ function durability(version, isStock) {
         lost: found.lost.length,
         twice: found.twice.length,
         undecided: found.undecided.length,
+        halved: found.halved.length,
         unreceived:
           found.unreceived.length + provider.ledger.filter(({ outcome }) => outcome === "cut").length,
         gateways_killed: gateway.kills.length,
@@ -246,9 +250,15 @@ function durability(version, isStock) {
       assert.deepEqual(twice, [], "counted twice");
       assert.deepEqual(found.lost.map(describe), [], `lost, though not within ${UNDECIDED_MS} ms of a kill`);
       assert.deepEqual(found.strange, [], "counted, but never sent");
+      // The batches of our receiver are stored whole, and AgentWatch's are of 20 calls at most.
+      const halvable = isStock ? 20 * receiver.kills : 0;
+      assert.ok(
+        found.halved.length <= halvable,
+        `a cost without usage: ${found.halved.map(describe).join("; ")}`,
+      );
       assert.equal(status.core_restarts, 0);
       // The Models tab shows the sum of these.
-      const leftOut = new Set([...found.undecided, ...found.unreceived].map(({ k }) => k));
+      const leftOut = new Set([...found.undecided, ...found.unreceived, ...found.halved].map(({ k }) => k));
       const sent = provider.totals(({ k, usage }) => (usage !== null && !leftOut.has(k) ? "all" : "nothing"));
       assert.deepEqual(compareTotals(sent, await modelStats(receiver.url)), []);
     });

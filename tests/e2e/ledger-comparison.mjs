@@ -15,6 +15,8 @@ import { StoreReader } from "./store-reader.mjs";
  * @property {LedgerEntry[]} undecided Answers without a row that reached the gateway's socket just before a kill and are
  *   not in its session store.
  * @property {LedgerEntry[]} unreceived Answers that were sent after the gateway was killed.
+ * @property {LedgerEntry[]} halved Answers of which the receiver has the cost and not the usage: AgentWatch 0.1.0 stores
+ *   a batch's costs first, and was killed before it stored the usage (docs/limits.md).
  */
 
 /**
@@ -39,10 +41,14 @@ export const endOf = ({ ts, ms }) => ts + (ms ?? 0);
  * @returns {Promise<Comparison>}
  */
 export async function compareWithLedger({ ledger, database, stateDirs, kills, starts }) {
-  const rows = rowsOf(database);
+  const rows = rowsOf(
+    database,
+    "SELECT *, prompt_tokens AS prompt, completion_tokens AS output FROM model_usage",
+  );
+  const costs = rowsOf(database, "SELECT model, input_tokens AS prompt, output_tokens AS output FROM costs");
   const stored = await storedIn(stateDirs);
   /** @type {Comparison} */
-  const found = { counted: 0, lost: [], twice: [], strange: [], undecided: [], unreceived: [] };
+  const found = { counted: 0, lost: [], twice: [], strange: [], undecided: [], unreceived: [], halved: [] };
   for (const entry of ledger) {
     if (!entry.usage) continue;
     const { input, cacheRead, cacheWrite, output } = entry.usage;
@@ -59,6 +65,7 @@ export async function compareWithLedger({ ledger, database, stateDirs, kills, st
     if (times > 1) found.twice.push({ entry, rows: own });
     else if (times === 1) found.counted += 1;
     else if (wasKilledBefore && !isStored) found.unreceived.push(entry);
+    else if (costs.has(key)) found.halved.push(entry);
     else if (isStored || endOf(entry) < kill - UNDECIDED_MS) found.lost.push(entry);
     else if (endOf(entry) > kill) found.unreceived.push(entry);
     else found.undecided.push(entry);
@@ -67,19 +74,15 @@ export async function compareWithLedger({ ledger, database, stateDirs, kills, st
   return found;
 }
 
-/** The receiver's rows of each answer. @param {string} database @returns {Map<string, object[]>} */
-function rowsOf(database) {
+/** The receiver's rows of each answer. @param {string} database @param {string} query @returns {Map<string, object[]>} */
+function rowsOf(database, query) {
   const connection = new DatabaseSync(database, { readOnly: true });
   try {
     /** @type {Map<string, object[]>} */
     const rows = new Map();
-    for (const row of connection.prepare("SELECT * FROM model_usage").all()) {
-      const { model, prompt_tokens, completion_tokens } = row;
-      const key = keyOf({
-        model: String(model),
-        prompt: Number(prompt_tokens),
-        output: Number(completion_tokens),
-      });
+    for (const row of connection.prepare(query).all()) {
+      const { model, prompt, output } = row;
+      const key = keyOf({ model: String(model), prompt: Number(prompt), output: Number(output) });
       rows.set(key, [...(rows.get(key) ?? []), row]);
     }
     return rows;

@@ -197,6 +197,7 @@ function series(version) {
         "counted twice",
       );
       assert.deepEqual(told, [], "lost");
+      assert.deepEqual(found.halved, [], "a cost without usage");
       assert.deepEqual(found.strange, [], "counted, but never sent");
       const log = await readFile(gateway.running.log.path, "utf8");
       const faults = log
