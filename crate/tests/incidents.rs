@@ -6,6 +6,7 @@ mod common;
 
 use agentwatch_openclaw::delivery::webhook::MAX_WAITING;
 use agentwatch_openclaw::domain::call::CostSource;
+use agentwatch_openclaw::journal::{self, Frame, Reader};
 use agentwatch_openclaw::pricing::price::Price;
 use agentwatch_openclaw::spending::loops::QUIET_MS;
 use common::Gateway;
@@ -444,4 +445,68 @@ fn a_wrong_webhook_is_named_and_never_called() {
         assert_eq!(world.logged("no webhook is called"), 1);
         assert_eq!(world.status()["webhook"], Value::Null);
     }
+}
+
+#[test]
+fn a_state_that_was_written_once_is_read() {
+    let path = std::path::Path::new("../tests/fixtures/journal/incidents-v1.awj");
+    let mut world = World::new();
+    world.gateway.webhook_answers = vec![503; 9];
+    world.warm_up();
+    world.lose("claude");
+    (0..8).for_each(|_| world.fail());
+    world.pass(1_000);
+    let status = |world: &World| {
+        let all = world.status();
+        let webhook = all["webhook"]["waiting"].clone();
+        json!([all["cache"], all["alarm"], webhook])
+    };
+    let is_state = |frame: &Option<Frame>| matches!(frame, Some(Frame::Incidents(_)));
+    if !path.exists() && std::env::var("WRITE_GOLDEN").is_ok() {
+        world.gateway.engine.compact();
+        world.gateway.write();
+        let mut bytes = journal::begin_file();
+        for (_, file) in world.gateway.disk.files().iter() {
+            let payloads = Reader::open(file).unwrap().map(|(_, payload)| payload);
+            let found = payloads.map(journal::format_v1::frame).find(is_state);
+            if let Some(Some(frame)) = found {
+                journal::append_frame(&mut bytes, &frame);
+            }
+        }
+        std::fs::write(path, bytes).unwrap();
+    }
+    let expected = status(&world);
+    assert_eq!(
+        (&expected[0]["incidents"], &expected[2]),
+        (&json!(1), &json!(2))
+    );
+    let other = World::new();
+    let golden = std::fs::read(path).unwrap();
+    other
+        .gateway
+        .disk
+        .files()
+        .insert("ledger-0000000001.awj".to_owned(), golden);
+    let mut other = other;
+    other.now_ms = world.now_ms;
+    other.kill();
+    assert_eq!(status(&other), expected);
+    assert_eq!(other.status()["journal_corrupt"], 0);
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_counted_and_replaced() {
+    let mut bytes = journal::begin_file();
+    journal::append_frame(&mut bytes, &Frame::Incidents(vec![0xff; 40]));
+    let mut world = World::new();
+    world
+        .gateway
+        .disk
+        .files()
+        .insert("ledger-0000000001.awj".to_owned(), bytes);
+    world.kill();
+    assert_eq!(world.status()["journal_corrupt"], 1);
+    (0..8).for_each(|_| world.fail());
+    world.pass(1_000);
+    assert_eq!(world.kinds(), ["alarm_began"]);
 }

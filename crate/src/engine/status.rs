@@ -8,7 +8,7 @@ use crate::delivery::calls::{CallCounts, Receiver};
 use crate::delivery::collector::CollectorStatus;
 use crate::domain::counter::Counter;
 use crate::engine::brake::{AllowanceStatus, BrakeStatus};
-use crate::engine::incidents::IncidentStatus;
+use crate::engine::incidents::status::IncidentStatus;
 use crate::matching::MatcherCounts;
 
 /// Counters beside those of the ledger and the outlet of calls.

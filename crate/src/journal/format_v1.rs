@@ -75,7 +75,7 @@ pub enum Frame<'a> {
     /// Sums for reports: the span's length, its number since 1970, the key and the numbers. Version 0.1.0 skips it as
     /// unreadable.
     Tallied(Span, u64, #[serde(borrow)] Key<'a>, Numbers),
-    /// The state of cache incidents, alarms and the webhook; see `engine/incidents.rs`.
+    /// The state of cache incidents, alarms and the webhook; see `engine/incidents/`.
     Incidents(&'a [u8]),
     /// Spend of the final call with this id.
     Spent(u128, spending::Spent),

@@ -1,11 +1,15 @@
 //! Cache incidents, the runaway alarm, and the webhook that reports both.
 //!
 //! Each incident is reported once, by a log line, a record for AgentWatch, the status and a notice for the webhook.
-//! The state is journalled together with what it reports, in the same write: after a kill, an incident was reported and
-//! is known, or neither. Counts that led to no report are journalled every [`NOTE_EVERY_MS`] and with the ledger's
-//! snapshot. A kill forgets the later ones: an alarm may come later by them, never twice.
+//! The state is journalled in the same write as a reported alarm: after a kill, the alarm was reported and is known, or
+//! neither. A cache incident is reported with its call, which becomes final once. Other changes are journalled every
+//! [`NOTE_EVERY_MS`] and with the ledger's snapshot. A kill forgets the later ones: an alarm may come later by them,
+//! never twice.
 //!
 //! Only the journal's owner has this state. Other processes' calls reach it by the spool; their tools do not.
+
+mod notices;
+pub mod status;
 
 use std::collections::VecDeque;
 
@@ -15,8 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Engine;
 use super::log::Level;
 use crate::activity::records::Meta;
-use crate::delivery::reply::Reply;
-use crate::delivery::webhook::{Notice, Request, Webhook, WebhookCounts};
+use crate::delivery::webhook::{Notice, Webhook};
 use crate::domain::call::{ModelCall, Outcome};
 use crate::domain::identity::{hex, key_of};
 use crate::domain::observation::Observation;
@@ -71,63 +74,19 @@ impl State {
     }
 }
 
-/// Figures for the status. Times in ms since 1970.
-#[derive(Debug, Clone, Serialize)]
-pub struct IncidentStatus<'a> {
-    /// The prompt cache.
-    pub cache: CacheStatus<'a>,
-    /// The runaway alarm.
-    pub alarm: AlarmStatus<'a>,
-    /// The webhook; none where none is set.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub webhook: Option<WebhookStatus<'a>>,
-}
-
-/// Figures of the prompt cache.
-#[derive(Debug, Clone, Serialize)]
-pub struct CacheStatus<'a> {
-    /// Number of days of the sums.
-    pub days: usize,
-    /// USD saved by reads on these days.
-    pub saved_usd: f64,
-    /// USD that writes cost above the input rate on these days.
-    pub extra_usd: f64,
-    /// Number of incidents.
-    pub incidents: u64,
-    /// Sum of their known prices, in USD.
-    pub lost_usd: f64,
-    /// The last incidents.
-    pub last: &'a VecDeque<Reported>,
-}
-
-/// Figures of the runaway alarm.
-#[derive(Debug, Clone, Serialize)]
-pub struct AlarmStatus<'a> {
-    /// Whether it is on.
-    pub on: bool,
-    /// Number of alarms.
-    pub count: u64,
-    /// The incidents that have not ended.
-    pub open: Vec<Reported>,
-    /// The last alarms.
-    pub last: &'a VecDeque<Reported>,
-}
-
-/// Figures of the webhook.
-#[derive(Debug, Clone, Serialize)]
-pub struct WebhookStatus<'a> {
-    /// Scheme, host and port.
-    pub origin: &'a str,
-    /// Number of notices that wait.
-    pub waiting: usize,
-    /// See there.
-    #[serde(flatten)]
-    pub counts: &'a WebhookCounts,
+/// A report of an incident.
+struct Report {
+    /// Its `type`.
+    kind: &'static str,
+    level: Level,
+    text: String,
+    /// Whether it goes to the webhook.
+    is_notice: bool,
 }
 
 /// The state, and what of it is not journalled.
 #[derive(Debug)]
-pub(super) struct Incidents {
+pub(in crate::engine) struct Incidents {
     state: State,
     webhook: Option<Webhook>,
     zone: TimeZone,
@@ -140,7 +99,7 @@ pub(super) struct Incidents {
 }
 
 impl Incidents {
-    pub(super) fn new(has_alarm: bool, webhook: Option<Webhook>) -> Self {
+    pub(in crate::engine) fn new(has_alarm: bool, webhook: Option<Webhook>) -> Self {
         Self {
             state: State::default(),
             webhook,
@@ -154,12 +113,12 @@ impl Incidents {
     }
 
     /// The frame of the state, for a snapshot.
-    pub(super) fn frame(&self) -> Option<Frame> {
+    pub(in crate::engine) fn frame(&self) -> Option<Frame> {
         (self.state != State::default()).then(|| Frame::Incidents(self.state.bytes()))
     }
 
     /// Restores the state. Returns whether it could be read.
-    pub(super) fn restore(&mut self, bytes: &[u8]) -> bool {
+    pub(in crate::engine) fn restore(&mut self, bytes: &[u8]) -> bool {
         let state = postcard::from_bytes(bytes);
         let is_read = state.is_ok();
         self.state = state.unwrap_or_default();
@@ -167,36 +126,6 @@ impl Incidents {
             self.state.notices.clear();
         }
         is_read
-    }
-
-    pub(super) fn status(&self) -> IncidentStatus<'_> {
-        let state = &self.state;
-        let days = || state.cache.days.days().map(|(_, day)| day.money);
-        let open = state.alarm.open().map(|incident| Reported {
-            at_ms: incident.began_ms,
-            text: incident.words(),
-        });
-        IncidentStatus {
-            cache: CacheStatus {
-                days: days().count(),
-                saved_usd: days().map(|money| money.saved.usd()).sum(),
-                extra_usd: days().map(|money| money.extra.usd()).sum(),
-                incidents: state.losses.0,
-                lost_usd: state.losses.1.usd(),
-                last: &state.last_losses,
-            },
-            alarm: AlarmStatus {
-                on: self.has_alarm,
-                count: state.alarms,
-                open: open.collect(),
-                last: &state.last_alarms,
-            },
-            webhook: self.webhook.as_ref().map(|webhook| WebhookStatus {
-                origin: webhook.origin(),
-                waiting: state.notices.len(),
-                counts: &webhook.counts,
-            }),
-        }
     }
 }
 
@@ -220,37 +149,6 @@ fn session_of(session: &str) -> Who {
 }
 
 impl Engine {
-    /// Reports to the webhook, if one is set. `kind` is the notice's `type`; `meta` follows the common fields: `type`,
-    /// `id`, `at`, `gateway`, `agent`, `session`. It is sent after the next write of the journal.
-    pub(super) fn notify(
-        &mut self,
-        kind: &'static str,
-        (agent, session): (Option<&str>, Option<&str>),
-        meta: Meta,
-        now: Now,
-    ) {
-        if self.incidents.webhook.is_none() || self.disk.spool.is_some() {
-            return;
-        }
-        let common = Meta::default()
-            .text("type", Some(kind))
-            .text("id", Some(self.matcher.mint(now).to_string()))
-            .text("at", Some(iso(now.wall_ms)))
-            .text("gateway", Some(self.settings.naming.gateway.clone()))
-            .text("agent", agent)
-            .text("session", session);
-        let body = serde_json::to_string(&common.and(meta)).unwrap_or_default();
-        let notice = Notice {
-            at_ms: now.wall_ms,
-            body,
-        };
-        let Incidents { state, webhook, .. } = &mut self.incidents;
-        if let Some(webhook) = webhook {
-            webhook.push(&mut state.notices, notice, now.mono_ms);
-        }
-        self.note_incidents(now);
-    }
-
     /// Journals the state.
     fn note_incidents(&mut self, now: Now) {
         self.journal
@@ -261,7 +159,7 @@ impl Engine {
 
     /// Takes a final call into the sums. `began_ms` and `write_1h` are those of the call; `is_sum` marks several
     /// requests, whose cached tokens say nothing about the next call.
-    pub(super) fn watch_call(
+    pub(in crate::engine) fn watch_call(
         &mut self,
         call: &ModelCall,
         (write_1h, is_sum): (u64, bool),
@@ -302,23 +200,34 @@ impl Engine {
     }
 
     fn report_loss(&mut self, who: &Who, lost: &cache::Incident, now: Now) {
-        let agent = who.agent.as_deref();
-        let session = who.session.as_deref();
+        let whose = |name: &Option<String>| name.clone().unwrap_or("(none)".to_owned());
         let price = lost.extra.map_or("price unknown".to_owned(), |usd| {
             format!("{usd} more than reading them")
         });
         let text = format!(
             "agent {}, session {} lost {} cached tokens ({price}): {}",
-            agent.unwrap_or("(none)"),
-            session.unwrap_or("(none)"),
+            whose(&who.agent),
+            whose(&who.session),
             lost.lost_tokens,
             lost.cause.words()
         );
+        let state = &mut self.incidents.state;
+        state.losses.0 += 1;
+        state.losses.1 = state.losses.1.plus(lost.extra.unwrap_or_default());
+        keep(&mut state.last_losses, lost.at_ms, &text);
         let is_notable = lost.extra.is_some_and(|usd| usd.usd() >= NOTABLE_USD);
-        let (level, word) = match is_notable {
-            true => (Level::Warn, "warn"),
-            false => (Level::Info, "info"),
+        let level = match is_notable {
+            true => Level::Warn,
+            false => Level::Info,
         };
+        // A provider that never reads what it wrote makes an incident of each call.
+        let about = match is_notable {
+            true => text.clone(),
+            false => format!("cache {} {}", lost.cause.word(), whose(&who.session)),
+        };
+        if !self.log.add_about(level, &about, text.clone(), now.mono_ms) && !is_notable {
+            return;
+        }
         let mut meta = Meta::default()
             .text("cause", Some(lost.cause.word()))
             .count("lost_tokens", lost.lost_tokens)
@@ -328,19 +237,13 @@ impl Engine {
         if let Some(usd) = lost.extra {
             meta = meta.number("extra_usd", usd.usd());
         }
-        let state = &mut self.incidents.state;
-        state.losses.0 += 1;
-        state.losses.1 = state.losses.1.plus(lost.extra.unwrap_or_default());
-        keep(&mut state.last_losses, lost.at_ms, &text);
-        self.report_incident(
-            "cache_incident",
-            (level, word),
+        let report = Report {
+            kind: "cache_incident",
+            level,
             text,
-            who,
-            meta,
-            is_notable,
-            now,
-        );
+            is_notice: is_notable,
+        };
+        self.report_incident(report, who, meta, now);
     }
 
     /// Takes an event of a session into the alarm.
@@ -355,7 +258,7 @@ impl Engine {
     }
 
     /// Takes an observation of a call into the alarm, before the call is final: its tools fail before that.
-    pub(super) fn watch_observation(&mut self, seen: &Observation, now: Now) {
+    pub(in crate::engine) fn watch_observation(&mut self, seen: &Observation, now: Now) {
         let is_answer = seen.outcome == Outcome::Completed
             && (seen.usage.is_some() || seen.surface.row().reports_answers);
         if let Some(session) = seen.session_key.as_deref().filter(|_| is_answer)
@@ -366,13 +269,19 @@ impl Engine {
     }
 
     /// Takes the end of a tool call.
-    pub(super) fn watch_tool(&mut self, session: &str, name: &str, has_failed: bool, now: Now) {
+    pub(in crate::engine) fn watch_tool(
+        &mut self,
+        session: &str,
+        name: &str,
+        has_failed: bool,
+        now: Now,
+    ) {
         let seen = Seen::Tool { name, has_failed };
         self.watch(&session_of(session), seen, now);
     }
 
     /// Takes a loop of a tool that the gateway detected.
-    pub(super) fn watch_loop(&mut self, found: &crate::sources::ToolLoop, now: Now) {
+    pub(in crate::engine) fn watch_loop(&mut self, found: &crate::sources::ToolLoop, now: Now) {
         let seen = Seen::Loop {
             name: &found.tool,
             detector: &found.detector,
@@ -383,7 +292,7 @@ impl Engine {
     }
 
     /// Takes facts about a session: what started a run, or how the session ended.
-    pub(super) fn watch_session(&mut self, facts: &SessionFacts, now: Now) {
+    pub(in crate::engine) fn watch_session(&mut self, facts: &SessionFacts, now: Now) {
         let session = &facts.session_key;
         if let (Some(trigger), false) = (&facts.trigger, facts.ends_run) {
             self.incidents.reports_triggers = true;
@@ -403,7 +312,7 @@ impl Engine {
 
     /// Takes a user's message. `is_stored`: the gateway stored it, which it also does with a cron job's or a heartbeat's
     /// prompt; `trigger` is that of the session's key.
-    pub(super) fn watch_person(
+    pub(in crate::engine) fn watch_person(
         &mut self,
         session: &str,
         trigger: Option<&str>,
@@ -416,7 +325,7 @@ impl Engine {
     }
 
     /// Takes a change of a session's history.
-    pub(super) fn watch_history(&mut self, session: &str, is_reset: bool, now: Now) {
+    pub(in crate::engine) fn watch_history(&mut self, session: &str, is_reset: bool, now: Now) {
         let cache = &mut self.incidents.state.cache;
         match is_reset {
             true => cache.reset(session, now.wall_ms),
@@ -442,8 +351,8 @@ impl Engine {
                 keep(&mut state.last_alarms, incident.began_ms, &text);
             }
             let (kind, level) = match is_begin {
-                true => ("alarm_began", (Level::Warn, "warn")),
-                false => ("alarm_ended", (Level::Info, "info")),
+                true => ("alarm_began", Level::Warn),
+                false => ("alarm_ended", Level::Info),
             };
             let who = Who {
                 agent: incident.agent.clone(),
@@ -451,7 +360,14 @@ impl Engine {
                 ..Who::default()
             };
             let meta = meta_of(incident);
-            self.report_incident(kind, level, text, &who, meta, true, now);
+            self.log.add(level, text.clone(), now.mono_ms);
+            let report = Report {
+                kind,
+                level,
+                text,
+                is_notice: true,
+            };
+            self.report_incident(report, &who, meta, now);
         }
         if !had_none {
             let is_open = self.incidents.state.alarm.open().next().is_some();
@@ -460,38 +376,35 @@ impl Engine {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one report has all of these")]
-    fn report_incident(
-        &mut self,
-        kind: &'static str,
-        (level, word): (Level, &'static str),
-        text: String,
-        who: &Who,
-        meta: Meta,
-        is_notice: bool,
-        now: Now,
-    ) {
+    /// Reports to AgentWatch, and to the webhook where it is a notice. A notice's state is journalled with it.
+    fn report_incident(&mut self, report: Report, who: &Who, meta: Meta, now: Now) {
         let (agent, session) = (who.agent.as_deref(), who.session.as_deref());
         let of_record = Meta::default()
-            .text("type", Some(kind))
+            .text("type", Some(report.kind))
             .text("session_key", session)
             .and(meta.clone());
-        let record =
-            self.reporter
-                .incident(word, text.clone(), of_record, agent, &self.settings, now);
+        let level = match report.level {
+            Level::Warn => "warn",
+            Level::Info => "info",
+        };
+        let text = report.text.clone();
+        let settings = &self.settings;
+        let record = self
+            .reporter
+            .incident(level, text, of_record, agent, settings, now);
         self.report(&record, now);
-        let of_notice = Meta::default()
-            .text("message", Some(text.clone()))
-            .and(meta);
-        match is_notice && self.incidents.webhook.is_some() {
-            true => self.notify(kind, (agent, session), of_notice, now),
+        if !report.is_notice {
+            return;
+        }
+        let of_notice = Meta::default().text("message", Some(report.text)).and(meta);
+        match self.incidents.webhook.is_some() {
+            true => self.notify(report.kind, (agent, session), of_notice, now),
             false => self.note_incidents(now),
         }
-        self.log.add(level, text, now.mono_ms);
     }
 
     /// Ends incidents by time, and journals changes that led to no report.
-    pub(super) fn tick_incidents(&mut self, now: Now) {
+    pub(in crate::engine) fn tick_incidents(&mut self, now: Now) {
         if self.disk.spool.is_some() {
             return;
         }
@@ -508,38 +421,13 @@ impl Engine {
     }
 
     /// When work is due, in ms of the monotonic clock.
-    pub(super) fn next_for_incidents(&self) -> Option<u64> {
+    pub(in crate::engine) fn next_for_incidents(&self) -> Option<u64> {
         let Incidents { state, webhook, .. } = &self.incidents;
         let has_open = state.alarm.open().next().is_some();
         let tick = has_open.then_some(self.incidents.ticked_ms + TICK_MS);
         let send = webhook.as_ref();
         let send = send.and_then(|webhook| webhook.next_due(&state.notices));
         [tick, send].into_iter().flatten().min()
-    }
-
-    /// The next due request to the webhook; `hurry` skips the backoff.
-    pub fn begin_webhook(&mut self, now: Now, hurry: bool) -> Option<Request> {
-        if self.incidents.state.notices.is_empty() || self.is_lost() || self.disk.spool.is_some() {
-            return None;
-        }
-        // A notice is on disk before it is sent, unless the disk fails.
-        if self.disk.takes() && self.journal.has_changes() {
-            self.flush(now);
-        }
-        let Incidents { state, webhook, .. } = &mut self.incidents;
-        webhook.as_mut()?.begin(&mut state.notices, now, hurry)
-    }
-
-    /// Takes the reply to the last request to the webhook.
-    pub fn answered_webhook(&mut self, reply: &Reply, now: Now) {
-        let Incidents { state, webhook, .. } = &mut self.incidents;
-        let Some(webhook) = webhook else {
-            return;
-        };
-        let notices = &mut state.notices;
-        if webhook.answered(notices, reply, &mut self.log, now.mono_ms) {
-            self.note_incidents(now);
-        }
     }
 }
 
