@@ -264,12 +264,7 @@ impl Reporter {
         } else {
             "warn"
         };
-        let meta = amounts(warning.spent, warning.limit)
-            .text("allowance", Some(warning.allowance.clone()))
-            .count("percent", warning.percent.into())
-            .text("then", Some(then(warning.then)))
-            .text("window_start", Some(iso(warning.window.starts_ms)))
-            .text("window_end", Some(iso(warning.window.ends_ms)));
+        let meta = allowance_meta(warning);
         let text = format!("Allowance: {}", warning.message);
         self.log(level, text, meta, None, settings, now)
     }
@@ -364,4 +359,14 @@ fn amounts(spent: Limit, limit: Limit) -> Meta {
     Meta::default()
         .number(spent_name, number(spent))
         .number(limit_name, number(limit))
+}
+
+/// Attributes of a warning.
+pub fn allowance_meta(warning: &Warning) -> Meta {
+    amounts(warning.spent, warning.limit)
+        .text("allowance", Some(warning.allowance.clone()))
+        .count("percent", warning.percent.into())
+        .text("then", Some(then(warning.then)))
+        .text("window_start", Some(iso(warning.window.starts_ms)))
+        .text("window_end", Some(iso(warning.window.ends_ms)))
 }

@@ -18,8 +18,9 @@ use super::sender::Sender;
 use crate::domain::counter::Counter;
 use crate::domain::identity;
 use crate::domain::time::{Now, iso};
+use crate::engine::address::check_url;
 use crate::engine::log::{Level, Log};
-use crate::engine::settings::{Secret, check_url};
+use crate::engine::settings::Secret;
 use crate::sources::facts::Scalar;
 
 /// Maximum number of notices that wait; beyond it the oldest is dropped.

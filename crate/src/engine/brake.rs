@@ -18,6 +18,8 @@ use std::collections::HashSet;
 use serde::Serialize;
 
 use super::Engine;
+use crate::activity::records::Meta;
+use crate::activity::reporter::allowance_meta;
 use crate::domain::call::{CallId, CostSource, ModelCall};
 use crate::domain::identity::key_of;
 use crate::domain::observation::Observation;
@@ -403,6 +405,10 @@ impl Engine {
                 .add(Level::Warn, warning.message.clone(), now.mono_ms);
             let record = self.reporter.allowance(&warning, &self.settings, now);
             self.report(&record, now);
+            let meta = Meta::default()
+                .text("message", Some(warning.message.clone()))
+                .and(allowance_meta(&warning));
+            self.notify("allowance", (None, None), meta, now);
         }
     }
 

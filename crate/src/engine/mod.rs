@@ -1,5 +1,6 @@
 //! The engine: events in, requests and log lines out.
 
+pub(crate) mod address;
 pub mod brake;
 mod collector;
 mod disk;
@@ -121,7 +122,7 @@ impl Engine {
             braking: brake::Braking::new(settings.allowances.clone()),
             history: History::default(),
             incidents: incidents::Incidents::new(
-                settings.has_alarm,
+                (settings.has_alarm, settings.zone.clone()),
                 settings
                     .webhook
                     .clone()

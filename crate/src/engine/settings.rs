@@ -1,7 +1,10 @@
 //! The operator's settings and their validation: each problem names the setting, its value and the fix.
 
+use jiff::tz::TimeZone;
+
 use crate::delivery::webhook;
 use crate::domain::identity;
+use crate::engine::address::check_url;
 use crate::sources::facts::Scalar;
 use crate::spending::settings::{self as spending, Allowance};
 use crate::spending::zones;
@@ -66,6 +69,8 @@ settings! {
     in_container = "inContainer",
     /// Whether the runaway alarm is on.
     alarm = "alarm",
+    /// The zone of nights and days.
+    zone = "zone",
     /// The webhook: an object as a list of pairs.
     webhook = "webhook",
     /// Allowances: a list of objects, each a list of pairs.
@@ -169,6 +174,8 @@ pub struct Settings {
     pub journal_max_bytes: u64,
     /// Whether the runaway alarm is on.
     pub has_alarm: bool,
+    /// The zone of nights and days; the machine's by default.
+    pub zone: TimeZone,
     /// The webhook.
     pub webhook: Option<webhook::Target>,
     /// Allowances in force.
@@ -239,6 +246,7 @@ impl Settings {
                 &mut problems,
             ) * 1024
                 * 1024,
+            zone: read_zone(raw, &mut problems),
             has_alarm: read_flag(raw.alarm(), "alarm", &mut problems),
             webhook: webhook::Target::read(raw.webhook(), &mut problems),
             identities,
@@ -277,44 +285,6 @@ fn read_url(raw: &RawSettings, problems: &mut Vec<String>) -> Option<String> {
     }
 }
 
-/// Checks an http or https origin with an optional path. Credentials and queries are refused, since they would appear
-/// in logs.
-pub(crate) fn check_url(text: &str) -> Result<String, &'static str> {
-    let rest = text
-        .strip_prefix("http://")
-        .or_else(|| text.strip_prefix("https://"))
-        .ok_or("does not start with http:// or https://")?;
-    let host = rest.split('/').next().unwrap_or_default();
-    if host.contains('@') {
-        return Err("holds credentials (use the setting token)");
-    }
-    if text.contains(['?', '#']) {
-        return Err("holds a query or a fragment");
-    }
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.parse::<u16>().is_ok() {
-            name
-        } else {
-            host
-        }
-    });
-    let is_ipv6 = name.starts_with('[') && name.ends_with(']');
-    let is_name = name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-    if name.is_empty() || !(is_ipv6 || is_name) {
-        return Err("has no usable host");
-    }
-    if text.bytes().any(|b| b <= b' ') || !text.is_ascii() {
-        return Err("holds blanks or characters outside ASCII");
-    }
-    // A host's name may end in `/models` only in its path.
-    let (origin, path) = text.split_at(text.len() - rest.len() + host.len());
-    let path = path.trim_end_matches('/');
-    let path = path.strip_suffix("/models").unwrap_or(path);
-    Ok([origin, path.trim_end_matches('/')].concat())
-}
-
 /// Reads the token, which is sent only to an address that the operator configured.
 fn read_token(
     raw: &RawSettings,
@@ -342,6 +312,26 @@ fn read_flag(raw: &Scalar, setting: &str, problems: &mut Vec<String>) -> bool {
         problems.push(format!("{setting} is neither true nor false; true is used"));
     }
     raw.flag() != Some(false)
+}
+
+fn read_zone(raw: &RawSettings, problems: &mut Vec<String>) -> TimeZone {
+    let zones = zones::read(raw.zones());
+    let local = || {
+        zones
+            .first()
+            .map_or(TimeZone::UTC, |(_, zone)| zone.clone())
+    };
+    if raw.zone().is_absent() {
+        return local();
+    }
+    let name = raw.zone().text().unwrap_or_default();
+    zones::find(&zones, name).unwrap_or_else(|| {
+        problems.push(format!(
+            "zone \"{}\" is unknown; set it to a name such as Europe/Berlin (the machine's zone is used)",
+            identity::name(name)
+        ));
+        local()
+    })
 }
 
 fn read_allowances(

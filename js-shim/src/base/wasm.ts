@@ -74,7 +74,7 @@ export function makeEngine(
   drawn: (below: number) => number,
 ): Engine {
   const names = JSON.parse(instance.settingNames()) as string[];
-  const all: Record<string, unknown> = { ...settings, zones: zonesOf(settings.allowance) };
+  const all: Record<string, unknown> = { ...settings, zones: zonesOf(settings) };
   const given = names.map((name) => asPairs(all[name]));
   return new instance.Engine(given, drawn(SEEDS), drawn(SEEDS));
 }

@@ -12,11 +12,11 @@ const DAY_S = 86_400;
 /** No zone has two changes within this many days, except Morocco around Ramadan, with 28 at least. */
 const STEP_DAYS = 14;
 
-/** The zones of a setting `allowance`, the own zone first; none where nothing is set. Unknown names are left out. */
-export function zonesOf(allowance: unknown, now = Date.now()): Zone[] {
-  if (!Array.isArray(allowance) || allowance.length === 0) return [];
+/** The machine's own zone, and those of the settings `zone` and `allowance`. Unknown names are left out. */
+export function zonesOf({ zone, allowance }: Record<string, unknown>, now = Date.now()): Zone[] {
   const own = new Intl.DateTimeFormat().resolvedOptions().timeZone;
-  const given = allowance.map((entry: { zone?: unknown } | null) => entry?.zone);
+  const entries: ({ zone?: unknown } | null)[] = Array.isArray(allowance) ? allowance : [];
+  const given = [zone, ...entries.map((entry) => entry?.zone)];
   const names = new Set([own, ...given.filter((name) => typeof name === "string")]);
   return [...names].slice(0, 65).flatMap((name) => zoneOf(name, Math.floor(now / 1_000)) ?? []);
 }

@@ -19,6 +19,7 @@ export const SETTINGS = [
   "history",
   "alarm",
   "webhook",
+  "zone",
   "allowance",
 ];
 

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::domain::identity;
-use crate::engine::settings::check_url;
+use crate::engine::address::check_url;
 use crate::sources::facts::Scalar;
 
 /// The validated setting. Not for logs: headers hold keys.

@@ -99,11 +99,14 @@ pub(in crate::engine) struct Incidents {
 }
 
 impl Incidents {
-    pub(in crate::engine) fn new(has_alarm: bool, webhook: Option<Webhook>) -> Self {
+    pub(in crate::engine) fn new(
+        (has_alarm, zone): (bool, TimeZone),
+        webhook: Option<Webhook>,
+    ) -> Self {
         Self {
             state: State::default(),
             webhook,
-            zone: TimeZone::UTC,
+            zone,
             has_alarm,
             reports_triggers: false,
             is_changed: false,
