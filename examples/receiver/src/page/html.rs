@@ -72,6 +72,7 @@ fn figures(view: &View, address: &Address) -> String {
     format!(
         r#"<dl class="summary" id="figures" tabindex="-1">{summary}</dl>
 {unknown}<div class="charts" id="charts">{tokens}{cost}{legend}</div>
+{spending}
 {models}
 {breakdowns}
 {errors}"#,
@@ -80,6 +81,7 @@ fn figures(view: &View, address: &Address) -> String {
         tokens = chart::chart(view, Figure::Tokens),
         cost = chart::chart(view, Figure::Cost),
         legend = chart::legend(view, address),
+        spending = super::spending::spending(view),
         breakdowns = tables::breakdowns(view, address),
         errors = tables::errors(view, address),
     )

@@ -12,6 +12,7 @@ pub mod groups;
 mod html;
 pub mod live;
 mod shared;
+mod spending;
 mod tables;
 mod view;
 

@@ -134,7 +134,7 @@ fn row(view: &View, address: &Address, model: &ModelStats, all: i64) -> String {
 }
 
 /// A bar of a share, if it is long enough to be visible.
-fn bar(part: f64, whole: f64) -> String {
+pub fn bar(part: f64, whole: f64) -> String {
     let share = if whole > 0.0 {
         (part / whole * 100.0).clamp(0.0, 100.0)
     } else {

@@ -11,7 +11,9 @@ use crate::store::first::first;
 use crate::store::query::{Bars, Overview, Survey};
 use crate::store::rollup::{Count, Sums};
 use crate::store::series::{self, DIMENSIONS, Dimension, Number};
+use crate::store::spending::{self, Allowance, Incidents};
 use crate::store::stats::{self, EXACT_MAX, ModelStats, Percentiles};
+use agentwatch_openclaw::spending::forecast::Forecast;
 use rusqlite::{Connection, Result};
 use serde_json::Value;
 
@@ -60,6 +62,12 @@ pub struct View {
     pub sessions: Vec<Session>,
     /// The selected call.
     pub call: Option<Value>,
+    /// The month's forecast.
+    pub forecast: Option<Forecast>,
+    /// Incidents; none where the filter selects what log records do not tell.
+    pub incidents: Incidents,
+    /// Allowances, if nothing is filtered.
+    pub allowances: Vec<Allowance>,
 }
 
 /// Sums by the values of a dimension.
@@ -126,7 +134,21 @@ impl View {
                 Some(id) => calls::one(connection, id)?,
                 None => None,
             };
+            let untold = Dimension::ALL
+                .into_iter()
+                .filter(|d| *d != Dimension::Agent);
+            let incidents = match untold.into_iter().any(|d| filter.get(d).is_some()) {
+                true => Incidents::default(),
+                false => spending::incidents(connection, window, filter.get(Dimension::Agent))?,
+            };
+            let allowances = match filter.is_open() {
+                true => spending::allowances(connection, now)?,
+                false => Vec::new(),
+            };
             Ok(Self {
+                forecast: spending::month(connection, catalog, filter, now)?,
+                incidents,
+                allowances,
                 models,
                 models_in_all: overview.of(Dimension::Model).count(),
                 total: overview.total,

@@ -20,6 +20,7 @@ pub mod rows;
 pub mod series;
 pub mod sessions;
 pub mod singles;
+pub mod spending;
 pub mod stats;
 #[cfg(test)]
 mod sums_test;

@@ -1,0 +1,165 @@
+//! What the month will cost, allowances, and incidents.
+
+use super::address::stamp;
+use super::format::{count, counted, escape, money, percent, short};
+use super::view::View;
+use crate::store::spending::{Allowance, Incidents};
+use agentwatch_openclaw::spending::forecast::Forecast;
+use std::fmt::Write;
+
+/// The cards; nothing where nothing is known.
+pub fn spending(view: &View) -> String {
+    let cards = [
+        view.forecast.as_ref().map(month).unwrap_or_default(),
+        allowances(&view.allowances),
+        incidents(&view.incidents),
+    ]
+    .concat();
+    match cards.is_empty() {
+        true => cards,
+        false => format!(r#"<div class="cards spending">{cards}</div>"#),
+    }
+}
+
+fn card(id: &str, title: &str, body: &str) -> String {
+    format!(
+        r#"<section class="card" aria-labelledby="{id}"><h2 id="{id}">{title}</h2>{body}</section>"#
+    )
+}
+
+/// A table that scrolls in its card.
+fn table(id: &str, heads: &[&str], rows: &str) -> String {
+    let heads = heads
+        .iter()
+        .fold(String::new(), |out, head| out + "<th scope=col>" + head);
+    format!(
+        r#"<div class="wide" tabindex="0" role="group" aria-labelledby="{id}"><table><thead><tr>{heads}<tbody>{rows}</table></div>"#
+    )
+}
+
+fn month(forecast: &Forecast) -> String {
+    let Forecast {
+        spent_usd,
+        expected_usd,
+        low_usd,
+        high_usd,
+        from_days,
+        ..
+    } = forecast;
+    let share = |usd: f64| (100.0 * usd / high_usd.max(1e-9)).clamp(0.0, 100.0);
+    let picture = format!(
+        r#"<svg class="range" aria-hidden="true"><rect class="maybe" x="{low:.1}%" width="{range:.1}%"/><rect width="{spent:.1}%"/></svg>"#,
+        low = share(*low_usd),
+        range = share(high_usd - low_usd),
+        spent = share(*spent_usd),
+    );
+    card(
+        "month",
+        "This month",
+        &format!(
+            r#"<p class="figure">{} <small>so far</small></p>{picture}<p class="note">About {} at its end, between {} and {}, by {}. Months and days are UTC.</p>"#,
+            money(*spent_usd),
+            money(*expected_usd),
+            money(*low_usd),
+            money(*high_usd),
+            counted(*from_days as i64, "complete day", "complete days"),
+        ),
+    )
+}
+
+fn allowances(all: &[Allowance]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut rows = String::new();
+    for one in all {
+        let amount = |amount: f64| match one.is_tokens {
+            true => short(amount.round() as i64),
+            false => money(amount),
+        };
+        let share = one.spent / one.limit;
+        let class = if share >= 0.8 { " class=warn" } else { "" };
+        let state = match (share >= 1.0, one.stops) {
+            (true, true) => "<small>calls are refused</small>",
+            (true, false) => "<small>spent</small>",
+            (false, true) => "<small>stops</small>",
+            (false, false) => "<small>warns</small>",
+        };
+        let ends = one.ends.map_or_else(
+            || "–".to_owned(),
+            |ends| {
+                let text = crate::clock::format(ends, "%a %d %H:%M");
+                format!(r#"<time datetime="{}">{text}</time>"#, stamp(ends))
+            },
+        );
+        let _ = writeln!(
+            rows,
+            "<tr{class}><th scope=row>{}<small>{}</small><td>{}{state}<td>{}{}<td>{ends}",
+            escape(&one.words),
+            escape(&one.of),
+            amount(one.spent),
+            percent(share),
+            super::tables::bar(one.spent, one.limit),
+        );
+    }
+    let heads = ["Allowance", "Spent", "Share", "Opens again"];
+    card(
+        "allowances",
+        "Allowances",
+        &table("allowances", &heads, &rows),
+    )
+}
+
+fn incidents(found: &Incidents) -> String {
+    if found.shown.is_empty() {
+        return String::new();
+    }
+    let mut rows = String::new();
+    for one in &found.shown {
+        let class = if one.is_cache { "" } else { " class=warn" };
+        let text = crate::clock::format(one.at, "%a %d %H:%M");
+        let _ = writeln!(
+            rows,
+            r#"<tr{class}><th scope=row><time datetime="{}">{text}</time><td class="text">{}<td>{}"#,
+            stamp(one.at),
+            escape(&one.message),
+            one.usd.map_or_else(|| "–".into(), money),
+        );
+    }
+    let mut note = match found.alarms {
+        0 => String::new(),
+        alarms => counted(alarms as i64, "alarm. ", "alarms. "),
+    };
+    let (losses, usd) = found
+        .causes
+        .values()
+        .fold((0, 0.0), |(losses, usd), (more, cost)| {
+            (losses + more, usd + cost)
+        });
+    if losses > 0 {
+        let causes = found.causes.iter();
+        let causes = causes.map(|(cause, (number, _))| {
+            format!(
+                "{} {}",
+                count(*number as i64),
+                escape(&cause.replace('_', " "))
+            )
+        });
+        let _ = write!(
+            note,
+            "{} of the cache, {} in all: {}.",
+            counted(losses as i64, "loss", "losses"),
+            money(usd),
+            causes.collect::<Vec<_>>().join(", ")
+        );
+    }
+    if found.is_cut {
+        note += " Of the latest log records; a shorter time shows the others.";
+    }
+    let body = table("incidents", &["Time", "What happened", "Cost"], &rows);
+    card(
+        "incidents",
+        "Incidents",
+        &format!(r#"{body}<p class="note">{note}</p>"#),
+    )
+}
