@@ -7,6 +7,7 @@ import { startReceiver } from "../../examples/gateway/receiver.mjs";
 import { chromium } from "../../scripts/lib/chromium.mjs";
 import { inBatches, sampleCalls, sampleErrors } from "../bench/receiver-calls.mjs";
 import { binary } from "../e2e/options.mjs";
+import { allowances, incidents, turns } from "./spending.mjs";
 
 const WIDTHS = [320, 375, 768, 1024, 1280, 1440, 1920];
 /** Folder for pictures of each state and width; none are taken without it. */
@@ -93,6 +94,19 @@ describe("the Models page at every width", {
       await post(extreme.url, "model_usage", calls);
     await post(extreme.url, "metrics", [...sampleErrors({ calls: 40, days: 1 })]);
     await post(extreme.url, "model_usage", extremes());
+    await post(usual.url, "model_usage", turns());
+    await post(usual.url, "logs", incidents(NAMES.at(-1) ?? "", 0.13));
+    await post(usual.url, "metrics", allowances("20.00 USD a day for agent main", 20));
+    await post(
+      extreme.url,
+      "logs",
+      NAMES.flatMap((name) => incidents(name, 123_456_789.5)),
+    );
+    await post(
+      extreme.url,
+      "metrics",
+      NAMES.flatMap((name) => allowances(name, 1e15)),
+    );
   });
   after(async () => {
     await browser?.close();
@@ -140,7 +154,14 @@ function extremes() {
       channel: name,
       job: name,
       gateway: name,
-      session_id: name,
+      session_key: name,
+      prompt_stats: {
+        system_prompt: 2e9,
+        tool_definitions: 3e9,
+        messages: 4e9,
+        other: 1e9,
+        cost_usd: 99_999_999.5,
+      },
       outcome: outcome || "completed",
       cost_usd: 123_456_789.12 * (index + 1),
       cost_source: outcome ? name : "unknown",

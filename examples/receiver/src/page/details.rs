@@ -27,7 +27,7 @@ pub fn details(view: &View, address: &Address) -> String {
         );
     }
     let one = view.call.as_ref().map(call).unwrap_or_default();
-    format!("{one}{}{}", calls(view, address), sessions(view))
+    format!("{one}{}{}", calls(view, address), sessions(view, address))
 }
 
 fn text<'a>(call: &'a Value, field: &str) -> &'a str {
@@ -84,6 +84,21 @@ fn calls(view: &View, address: &Address) -> String {
             name(outcome),
         );
     }
+    let of_session = match &address.session {
+        None => String::new(),
+        Some(session) => {
+            let all = Address {
+                session: None,
+                call: None,
+                ..address.clone()
+            };
+            format!(
+                r#"<p class="note">Of session {}. <a href="{}#calls">Show those of all sessions</a></p>"#,
+                escape(session),
+                escape(&all.query())
+            )
+        }
+    };
     let (what, other) = if address.failed {
         (
             "Latest failed and stopped calls that were billed",
@@ -109,12 +124,29 @@ fn calls(view: &View, address: &Address) -> String {
         )
     };
     format!(
-        r#"<section class="card" aria-labelledby="calls"><h2 id="calls">{what}</h2>{table}<p class="note"><a href="{href}#calls">{}</a></p></section>"#,
+        r#"<section class="card" aria-labelledby="calls"><h2 id="calls">{what}</h2>{of_session}{table}<p class="note"><a href="{href}#calls">{}</a></p></section>"#,
         other.0
     )
 }
 
-fn sessions(view: &View) -> String {
+/// A link to a session's calls.
+pub fn of(address: &Address, session: &str) -> String {
+    if session.is_empty() {
+        return name(session);
+    }
+    let address = Address {
+        session: Some(session.to_owned()),
+        call: None,
+        ..address.clone()
+    };
+    format!(
+        r#"<a href="{}#calls">{}</a>"#,
+        escape(&address.query()),
+        escape(session)
+    )
+}
+
+fn sessions(view: &View, address: &Address) -> String {
     if view.sessions.is_empty() {
         return String::new();
     }
@@ -131,7 +163,7 @@ fn sessions(view: &View) -> String {
         let _ = writeln!(
             rows,
             "<tr><th scope=row>{}<td>{}<td>{}<td>{}{unknown}<td>{}<td>{}",
-            name(&session.key),
+            of(address, &session.key),
             count(session.calls),
             count(session.tokens),
             money(session.cost_usd),

@@ -81,7 +81,7 @@ fn figures(view: &View, address: &Address) -> String {
         tokens = chart::chart(view, Figure::Tokens),
         cost = chart::chart(view, Figure::Cost),
         legend = chart::legend(view, address),
-        spending = super::spending::spending(view),
+        spending = super::spending::spending(view, address),
         breakdowns = tables::breakdowns(view, address),
         errors = tables::errors(view, address),
     )
@@ -156,6 +156,8 @@ fn filter(view: &View, address: &Address) -> String {
         Dimension::Model,
         Dimension::Agent,
         Dimension::Gateway,
+        Dimension::Channel,
+        Dimension::Job,
         Dimension::Trigger,
         Dimension::CostSource,
     ]

@@ -1,17 +1,27 @@
 //! What the month will cost, allowances, and incidents.
 
-use super::address::stamp;
+use super::address::{Address, stamp};
 use super::format::{count, counted, escape, money, percent, short};
 use super::view::View;
+use crate::store::prompts::{Bill, Prompts};
 use crate::store::spending::{Allowance, Incidents};
 use agentwatch_openclaw::spending::forecast::Forecast;
 use std::fmt::Write;
 
+/// Names of the parts of prompts, in the order of their figures.
+const PARTS: [&str; 4] = ["System prompt", "Tool definitions", "Messages", "Other"];
+/// Maximum number of agents whose prompts are shown.
+const AGENTS: usize = 6;
+/// Mean number of days in a month.
+const MONTH_DAYS: f64 = 30.4;
+
 /// The cards; nothing where nothing is known.
-pub fn spending(view: &View) -> String {
+pub fn spending(view: &View, address: &Address) -> String {
     let cards = [
         view.forecast.as_ref().map(month).unwrap_or_default(),
         allowances(&view.allowances),
+        prompts(&view.prompts, view.days),
+        sessions(view, address),
         incidents(&view.incidents),
     ]
     .concat();
@@ -65,6 +75,113 @@ fn month(forecast: &Forecast) -> String {
             counted(*from_days as i64, "complete day", "complete days"),
         ),
     )
+}
+
+/// What fills prompts: a bar of the parts, their figures, and the fixed part by agent.
+fn prompts(bill: &Bill, days: f64) -> String {
+    let Prompts {
+        calls,
+        unpriced,
+        tokens,
+        usd,
+    } = &bill.total;
+    if *calls == 0 {
+        return String::new();
+    }
+    let all = tokens
+        .iter()
+        .fold(0_i64, |sum, part| sum.saturating_add(*part));
+    let (mut picture, mut rows, mut from) = (String::new(), String::new(), 0.0);
+    for (index, part) in PARTS.iter().enumerate() {
+        let share = tokens[index] as f64 / all.max(1) as f64;
+        let _ = write!(
+            picture,
+            r#"<rect class="s{index}" x="{from:.1}%" width="{:.1}%"/>"#,
+            100.0 * share
+        );
+        from += 100.0 * share;
+        let _ = writeln!(
+            rows,
+            r#"<tr><th scope=row class="key s{index}">{part}<td>{}<td>{}<td>{}"#,
+            short(tokens[index]),
+            percent(share),
+            money(usd[index]),
+        );
+    }
+    let parts = table("prompt", &["Part", "Tokens", "Share", "Cost"], &rows);
+    let mut rows = String::new();
+    for (agent, sums) in bill.by_agent.iter().take(AGENTS) {
+        let fixed = sums.tokens[0].saturating_add(sums.tokens[1]);
+        let _ = writeln!(
+            rows,
+            "<tr><th scope=row>{}<td>{}<td>{}<td>{}",
+            super::tables::name(agent),
+            count(sums.calls),
+            short(fixed / sums.calls.max(1)),
+            money(sums.fixed_usd()),
+        );
+    }
+    let heads = ["Agent", "Requests", "Fixed tokens each", "Fixed cost"];
+    let agents = table("prompt", &heads, &rows);
+    let fixed = bill.total.fixed_usd();
+    let rate = fixed / days.max(1.0 / 24.0);
+    let unknown = match unpriced {
+        0 => String::new(),
+        unpriced => format!(
+            " Of {} the prompt's cost is not known.",
+            counted(*unpriced, "call", "calls")
+        ),
+    };
+    let costs = match unpriced < calls {
+        true => format!(
+            "The fixed part, system prompt and tools, cost {} here: {} a day, {} a month at this rate. ",
+            money(fixed),
+            money(rate),
+            money(rate * MONTH_DAYS),
+        ),
+        false => String::new(),
+    };
+    let picture = format!(r#"<svg class="range" aria-hidden="true">{picture}</svg>"#);
+    card(
+        "prompt",
+        "What fills the prompt",
+        &format!(
+            r#"{picture}{parts}<p class="note">{costs}An estimate by characters, of {}.{unknown}</p>{agents}"#,
+            counted(*calls, "call", "calls"),
+        ),
+    )
+}
+
+/// Sessions by cost.
+fn sessions(view: &View, address: &Address) -> String {
+    let (shown, all) = &view.dearest;
+    if shown.is_empty() {
+        return String::new();
+    }
+    let mut rows = String::new();
+    for one in shown {
+        let unknown = match one.unknown_cost {
+            0 => String::new(),
+            unknown => format!("<small>{} unpriced</small>", count(unknown)),
+        };
+        let _ = writeln!(
+            rows,
+            "<tr><th scope=row>{}<td>{}<td>{}<td>{}{unknown}",
+            super::details::of(address, &one.session),
+            count(one.calls),
+            short(one.prompt_tokens.saturating_add(one.completion_tokens)),
+            money(one.cost_usd),
+        );
+    }
+    let more = match all - shown.len() {
+        0 => String::new(),
+        more => format!(
+            r#"<p class="note">{} cheaper.</p>"#,
+            counted(more as i64, "session was", "sessions were")
+        ),
+    };
+    let table = table("dearest", &["Session", "Requests", "Tokens", "Cost"], &rows);
+    card("dearest", "Sessions by cost", &format!("{table}{more}"))
 }
 
 fn allowances(all: &[Allowance]) -> String {

@@ -149,8 +149,15 @@ pub fn bar(part: f64, whole: f64) -> String {
 /// All breakdowns, side by side.
 pub fn breakdowns(view: &View, address: &Address) -> String {
     let shown = view.breakdowns.iter().filter(|breakdown| {
-        // One gateway is no breakdown.
-        breakdown.dimension != Dimension::Gateway || breakdown.shown.len() > 1
+        match breakdown.dimension {
+            // One gateway is no breakdown.
+            Dimension::Gateway => breakdown.shown.len() > 1,
+            // Neither is a channel or a job that no call tells.
+            Dimension::Channel | Dimension::Job => {
+                breakdown.shown.iter().any(|(value, _)| !value.is_empty())
+            }
+            _ => true,
+        }
     });
     let tables: String = shown.map(|shown| breakdown(address, shown)).collect();
     format!(r#"<div class="cards">{tables}</div>"#)

@@ -2,15 +2,17 @@
 
 use super::address::Address;
 use super::failures::{Failures, failures};
-use crate::clock::Micros;
+use crate::clock::{DAY, Micros};
 use crate::store::Store;
 use crate::store::brief::Brief;
 use crate::store::calls::{self, Session};
 use crate::store::errors::{self, Fallback};
 use crate::store::first::first;
+use crate::store::prompts::{self, Bill};
 use crate::store::query::{Bars, Overview, Survey};
 use crate::store::rollup::{Count, Sums};
 use crate::store::series::{self, DIMENSIONS, Dimension, Number};
+use crate::store::sessions::{self, Ranked};
 use crate::store::spending::{self, Allowance, Incidents};
 use crate::store::stats::{self, EXACT_MAX, ModelStats, Percentiles};
 use agentwatch_openclaw::spending::forecast::Forecast;
@@ -29,6 +31,8 @@ const MODELS_BESIDE_CALLS: usize = 30;
 pub const COLOURS: usize = 6;
 /// Maximum number of rows in a breakdown.
 const ROWS_SHOWN: usize = 8;
+/// Maximum number of sessions that are ranked by cost.
+const DEAREST_SESSIONS: usize = 8;
 /// Maximum number of selectable values.
 const CHOICES: usize = 500;
 /// Maximum number of bars in a chart.
@@ -42,8 +46,8 @@ pub struct View {
     pub models_in_all: usize,
     /// All models together.
     pub total: Sums,
-    /// By agent, trigger, source of cost, gateway.
-    pub breakdowns: [Breakdown; 4],
+    /// By agent, channel, cron job, trigger, source of cost, gateway.
+    pub breakdowns: [Breakdown; 6],
     /// Begin of each bar.
     pub bars: Bars,
     /// All models by bar.
@@ -62,6 +66,12 @@ pub struct View {
     pub sessions: Vec<Session>,
     /// The selected call.
     pub call: Option<Value>,
+    /// The sessions with the highest cost, and the number of all.
+    pub dearest: (Vec<Ranked>, usize),
+    /// What fills prompts.
+    pub prompts: Bill,
+    /// Length of the window, in days.
+    pub days: f64,
     /// The month's forecast.
     pub forecast: Option<Forecast>,
     /// Incidents; none where the filter selects what log records do not tell.
@@ -115,6 +125,8 @@ impl View {
             let breakdown = |dimension| breakdown(connection, &overview, dimension);
             let breakdowns = [
                 breakdown(Dimension::Agent)?,
+                breakdown(Dimension::Channel)?,
+                breakdown(Dimension::Job)?,
                 breakdown(Dimension::Trigger)?,
                 breakdown(Dimension::CostSource)?,
                 breakdown(Dimension::Gateway)?,
@@ -146,6 +158,9 @@ impl View {
                 false => Vec::new(),
             };
             Ok(Self {
+                dearest: sessions::dearest(&survey, DEAREST_SESSIONS)?,
+                prompts: prompts::bill(&survey, DAY)?,
+                days: address.length(now) as f64 / DAY as f64,
                 forecast: spending::month(connection, catalog, filter, now)?,
                 incidents,
                 allowances,

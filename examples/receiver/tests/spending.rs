@@ -1,0 +1,190 @@
+//! What the Models page says of the month, prompts, sessions, allowances and incidents.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a failed unwrap is a failed test"
+)]
+
+mod support;
+
+use jiff::{Timestamp, ToSpan};
+use serde_json::{Value, json};
+use support::Server;
+
+/// The time some hours before now, or after it for negative ones.
+fn ago(hours: i64) -> String {
+    Timestamp::now()
+        .checked_sub(hours.hours())
+        .unwrap()
+        .to_string()
+}
+
+fn call(hours_ago: i64, more: Value) -> Value {
+    let mut call = json!({"model": "p/a", "agent_name": "main", "prompt_tokens": 1000, "completion_tokens": 10,
+                          "cost_usd": 0.5, "cost_source": "openclaw", "timestamp": ago(hours_ago)});
+    for (name, value) in more.as_object().unwrap() {
+        call[name] = value.clone();
+    }
+    call
+}
+
+/// The card with this id.
+fn card<'a>(page: &'a str, id: &str) -> &'a str {
+    let from = format!(r#"<h2 id="{id}">"#);
+    let rest = page.split_once(&from).unwrap_or_else(|| panic!("no {id}"));
+    rest.1.split_once("</section>").unwrap().0
+}
+
+fn has(page: &str, id: &str) -> bool {
+    page.contains(&format!(r#"<h2 id="{id}">"#))
+}
+
+#[test]
+fn a_young_receiver_with_one_call_shows_no_guess() {
+    let server = Server::start(&[]);
+    server.post("model_usage", &call(0, json!({})));
+    let page = server.get("/models").text;
+    for id in [
+        "month",
+        "allowances",
+        "incidents",
+        "prompt",
+        "dearest",
+        "by-channel",
+        "by-job",
+    ] {
+        assert!(!has(&page, id), "{id}");
+    }
+}
+
+#[test]
+fn the_month_is_foretold_from_complete_days() {
+    let server = Server::start(&[]);
+    let calls: Vec<Value> = (0..20)
+        .map(|day| call(24 * day, json!({"cost_usd": 2})))
+        .collect();
+    server.post("model_usage", &json!(calls));
+    let page = server.get("/models?hours=720").text;
+    let month = card(&page, "month");
+    // The first day is not complete, and today is not.
+    assert!(month.contains("by 18 complete days"), "{month}");
+    assert!(month.contains("<svg class=\"range\""));
+    let filtered = server.get("/models?hours=720&agent=nobody").text;
+    assert!(!has(&filtered, "month"));
+}
+
+#[test]
+fn prompts_are_divided_and_sessions_ranked_with_their_calls() {
+    let server = Server::start(&[]);
+    let stats = json!({"system_prompt": 100, "tool_definitions": 600, "messages": 300, "other": 0, "cost_usd": 0.4});
+    let calls: Vec<Value> = (1..=10)
+        .map(|number| {
+            call(1, json!({"session_key": format!("s_{number}"), "cost_usd": number, "channel": "telegram",
+                           "job": "nightly", "prompt_stats": stats}))
+        })
+        .collect();
+    server.post("model_usage", &json!(calls));
+    let page = server.get("/models").text;
+    let prompt = card(&page, "prompt");
+    assert!(
+        prompt.contains("Tool definitions<td>6,000<td>60.0 %<td>$2.40"),
+        "{prompt}"
+    );
+    assert!(prompt.contains("cost $2.80 here"), "{prompt}");
+    assert!(prompt.contains("estimate"));
+    assert!(card(&page, "by-channel").contains(">telegram</a><td>10"));
+    assert!(card(&page, "by-job").contains(">nightly</a><td>10"));
+    let dearest = card(&page, "dearest");
+    let (first, second) = (
+        dearest.find(">s_10</a>").unwrap(),
+        dearest.find(">s_9</a>").unwrap(),
+    );
+    assert!(
+        first < second && dearest.contains("2 sessions were cheaper"),
+        "{dearest}"
+    );
+    let of_one = server.get("/models?session=s_10").text;
+    assert!(of_one.contains("Of session s_10."));
+    assert!(card(&of_one, "calls").contains("Show those of all sessions"));
+    assert_eq!(card(&of_one, "calls").matches("#call\"").count(), 1);
+}
+
+#[test]
+fn allowances_are_the_last_figures_of_their_windows() {
+    let server = Server::start(&[]);
+    server.post("model_usage", &call(1, json!({})));
+    let metric = |hours_ago, words: &str, value: f64, end: String| {
+        json!({"name": "allowance_spent", "agent_name": "g1", "kind": "gauge", "value": value, "timestamp": ago(hours_ago),
+               "tags": {"allowance": words, "limit": 20, "unit": "usd", "per": "day", "then": "stop", "window_end": end}})
+    };
+    server.post(
+        "metrics",
+        &json!([
+            metric(2, "20.00 USD a day", 3.0, ago(-5)),
+            metric(1, "20.00 USD a day", 21.5, ago(-5)),
+            metric(30, "20.00 USD a day for agent main", 19.0, ago(6)),
+            {"name": "allowance_spent", "agent_name": "g1", "value": 1, "kind": "gauge", "tags": {"allowance": "no limit"}},
+        ]),
+    );
+    let page = server.get("/models").text;
+    let allowances = card(&page, "allowances");
+    assert!(
+        allowances.contains("$21.50<small>calls are refused</small><td>108 %"),
+        "{allowances}"
+    );
+    assert!(!allowances.contains("$3.00") && !allowances.contains("no limit"));
+    // Its window ended without another call.
+    assert!(
+        allowances.contains("$0.00<small>stops</small><td>0 %"),
+        "{allowances}"
+    );
+    let filtered = server.get("/models?agent=main").text;
+    assert!(!has(&filtered, "allowances"), "they are of no agent's page");
+}
+
+#[test]
+fn incidents_have_their_time_words_cost_and_causes_and_names_stay_text() {
+    let server = Server::start(&[]);
+    server.post("model_usage", &call(1, json!({})));
+    let hostile = "<script>alert(1)</script>\u{202e}";
+    let log = |kind: &str, agent: &str, message: &str, more: Value| {
+        let mut metadata = more;
+        metadata["type"] = json!(kind);
+        json!({"level": "warn", "agent_name": agent, "message": message, "timestamp": ago(1), "metadata": metadata})
+    };
+    server.post(
+        "logs",
+        &json!([
+            log(
+                "cache_incident",
+                "main",
+                "lost a",
+                json!({"cause": "idle", "extra_usd": 0.25})
+            ),
+            log(
+                "cache_incident",
+                "main",
+                "lost b",
+                json!({"cause": "fixed_prompt", "extra_usd": 0.5})
+            ),
+            log("cache_incident", "main", hostile, json!({"cause": hostile})),
+            log("alarm_began", "other", "runs away", json!({"usd": 12})),
+            log("alarm_ended", "other", "ended", json!({"usd": 12})),
+            log("something", "main", "else", json!({})),
+        ]),
+    );
+    let page = server.get("/models").text;
+    let incidents = card(&page, "incidents");
+    assert!(
+        incidents.contains("1 alarm. 3 losses of the cache, $0.7500 in all:"),
+        "{incidents}"
+    );
+    assert!(incidents.contains("1 fixed prompt") && incidents.contains("1 idle"));
+    assert!(incidents.contains("runs away<td>$12.00"));
+    assert!(!incidents.contains("ended<td>") && !incidents.contains("else<td>"));
+    assert!(!page.contains("<script>alert"));
+    let of_agent = server.get("/models?agent=main").text;
+    assert!(!card(&of_agent, "incidents").contains("runs away"));
+    let of_model = server.get("/models?model=p/a").text;
+    assert!(!has(&of_model, "incidents"), "log records tell no model");
+}
