@@ -510,3 +510,71 @@ fn a_state_that_cannot_be_read_is_counted_and_replaced() {
     world.pass(1_000);
     assert_eq!(world.kinds(), ["alarm_began"]);
 }
+
+#[test]
+fn warnings_of_an_allowance_reach_the_webhook_once() {
+    let allowance =
+        r#"{"allowance": [{"usd": 0.36, "per": "day", "agent": "main", "then": "warn"}], "#;
+    let mut world = World::with(&SETTINGS.replacen('{', allowance, 1));
+    // 0.153 USD each.
+    for _ in 0..3 {
+        world.call("claude", [50_000, 0, 0]);
+        world.pass(10_000);
+        world.kill();
+    }
+    world.pass(MINUTE_MS);
+    assert_eq!(
+        world.kinds(),
+        ["allowance", "allowance"],
+        "{:?}",
+        world.gateway.log
+    );
+    let percents: Vec<Value> = world
+        .notices()
+        .iter()
+        .map(|one| one["percent"].clone())
+        .collect();
+    assert_eq!(percents, [80, 100]);
+    assert_eq!(world.notices()[0]["then"], "warn");
+}
+
+#[test]
+fn the_night_is_that_of_the_zone() {
+    // 02:00 in UTC; the machine is five hours behind, and the other zone three hours ahead.
+    let zones = r#"{"zones": [["Here", -18000], ["There", 10800]], "#;
+    for (zone, is_night) in [
+        ("", false),
+        (r#""zone": "there", "#, true),
+        (r#""zone": "Nowhere", "#, false),
+    ] {
+        let settings = SETTINGS.replacen('{', &format!("{zones}{zone}"), 1);
+        let mut world = World::with(&settings);
+        world.now_ms = START_MS - START_MS % (24 * 60 * MINUTE_MS) + 120 * MINUTE_MS;
+        world.pass(10);
+        assert_eq!(
+            world.logged("zone \"Nowhere\" is unknown"),
+            usize::from(zone.contains("Nowhere"))
+        );
+        // 12 USD: more than a job without a past may spend in an hour of the night.
+        for _ in 0..8 {
+            let began = world.now_ms;
+            world.pass(4_000);
+            world.hear(
+                "before_message_write",
+                &json!({
+                    "event": {"message": {"role": "assistant", "provider": "anthropic", "model": "claude", "stopReason": "stop",
+                        "timestamp": began, "usage": {"input": 500_000, "output": began % 100_000}}},
+                    "ctx": {"agentId": "main", "sessionKey": "agent:main:cron:report"},
+                }),
+            );
+            world.pass(10_000);
+        }
+        let kinds: Vec<Value> = world
+            .notices()
+            .iter()
+            .map(|one| one["kind"].clone())
+            .collect();
+        let expected: &[&str] = if is_night { &["night_spend"] } else { &[] };
+        assert_eq!(kinds, expected, "{zone}");
+    }
+}

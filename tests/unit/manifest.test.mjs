@@ -47,7 +47,7 @@ test("each setting has a schema, a label and help, and nothing else has", () => 
 test("settings with secrets are hidden, and may be references to secrets", () => {
   const { paths } = configContracts.secretInputs;
   const secret = paths.map((/** @type {{ path: string }} */ { path }) => path.split(".")[0]);
-  assert.deepEqual(secret, ["token", "otlp"]);
+  assert.deepEqual(secret, ["token", "otlp", "webhook"]);
   for (const name of secret) assert.equal(uiHints[name].sensitive, true, name);
 });
 

@@ -18,8 +18,8 @@ export const SETTINGS = [
   "journalMaxMb",
   "history",
   "alarm",
-  "webhook",
   "zone",
+  "webhook",
   "allowance",
 ];
 
