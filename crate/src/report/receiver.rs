@@ -12,6 +12,7 @@ use crate::invoice::{Ask, Patience, Said, refused};
 use crate::sources::facts::Scalar;
 use crate::spending::Nano;
 use crate::spending::history::{Key, Sums};
+use crate::spending::prompt_bill::PromptStats;
 use crate::spending::window::{DAY_MS, Per, Window};
 
 /// Number of days before today that a forecast reads: four weeks, and the day before them.
@@ -64,6 +65,12 @@ struct Record {
     cache_write_tokens: Scalar,
     cost_usd: Scalar,
     cost_source: Option<String>,
+    /// Characters of the prompt's parts.
+    system_chars: Scalar,
+    tool_chars: Scalar,
+    message_chars: Scalar,
+    other_chars: Scalar,
+    prompt_cost_usd: Scalar,
 }
 
 impl Receiver {
@@ -140,7 +147,7 @@ impl Report {
             trigger: name(record.trigger),
             job: name(record.job),
         };
-        let sums = Sums {
+        let mut sums = Sums {
             calls: 1,
             unpriced: u64::from(record.cost_source.as_deref() == Some("unknown")),
             usd: Nano::of_usd(record.cost_usd.amount().unwrap_or_default()),
@@ -150,6 +157,17 @@ impl Report {
             cache_write: tokens(&record.cache_write_tokens)?,
             ..Sums::default()
         };
+        let chars = [
+            &record.system_chars,
+            &record.tool_chars,
+            &record.message_chars,
+            &record.other_chars,
+        ];
+        let chars = chars.map(|told| told.amount().unwrap_or_default() as u64);
+        if chars.iter().any(|chars| *chars > 0) {
+            let usd = record.prompt_cost_usd.amount().map(Nano::of_usd);
+            sums.divide(&PromptStats { chars }, usd);
+        }
         self.facts.add(at_ms, &key.agent, &sums);
         if at_ms >= self.options.since_ms && at_ms <= self.options.now_ms {
             self.add(at_ms, &key, &name(record.session_key), &sums);

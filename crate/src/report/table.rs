@@ -211,15 +211,28 @@ fn figures(report: &Report, sum: &Sums) -> Vec<String> {
             _ => format!("Cache: {share} of prompt tokens were read from it."),
         });
     }
-    out.extend(report.allowances.iter().filter_map(allowance));
+    let now_ms = options.now_ms as f64;
+    let allowances = report.allowances.iter();
+    out.extend(allowances.filter_map(|told| allowance(told, now_ms)));
     out
 }
 
-/// An allowance of the status, in words.
-fn allowance(told: &Value) -> Option<String> {
+/// An allowance of the status, in words; nothing is spent in a window that the status does not know yet.
+fn allowance(told: &Value, now_ms: f64) -> Option<String> {
     let words = clean(told["allowance"].as_str()?);
-    let percent = told["percent"].as_f64()?;
-    Some(format!("Allowance of {words}: {percent:.0} % spent."))
+    let is_over = told["ends_ms"].as_f64().is_some_and(|ends| ends <= now_ms);
+    let percent = match is_over {
+        true => 0.0,
+        false => told["percent"].as_f64()?,
+    };
+    let then = match (told["then"] == "stop", percent >= 100.0) {
+        (true, true) => "calls are refused",
+        (true, false) => "calls are refused from 100 % on",
+        (false, _) => "it only warns",
+    };
+    Some(format!(
+        "Allowance of {words}: {percent:.0} % are spent; {then}."
+    ))
 }
 
 /// Fills a text to a width, or cuts it with an ellipsis.

@@ -249,7 +249,7 @@ fn ask(report: &mut Report, calls: &str) -> Vec<String> {
 #[test]
 fn a_receiver_is_asked_for_each_day_of_the_forecast() {
     let calls = r#"[{"timestamp":"2026-11-20T11:00:00Z","model":"a/b","agent_name":"main","session_key":"s","prompt_tokens":100,
-        "completion_tokens":5,"cost_usd":0.5},{"timestamp":"2026-11-20T01:00:00Z","model":"a/b","cost_usd":2},{"model":"x"}]"#;
+        "completion_tokens":5,"cost_usd":0.5,"system_chars":10,"tool_chars":60,"message_chars":30,"prompt_cost_usd":0.4},{"timestamp":"2026-11-20T01:00:00Z","model":"a/b","cost_usd":2},{"model":"x"}]"#;
     let mut report = Report::new(&wanted("12h", "session,model", true), NOW).unwrap();
     let paths = ask(&mut report, calls);
     assert_eq!(paths.len(), 31);
@@ -263,6 +263,18 @@ fn a_receiver_is_asked_for_each_day_of_the_forecast() {
     // The same list came on each of the 30 days.
     assert_eq!((sum.calls, sum.usd.usd()), (60, 75.0));
     assert!(report.notes[0].contains("30 records"), "{:?}", report.notes);
+    let document: Value = serde_json::from_str(&report.output(Format::Json, "x").concat()).unwrap();
+    let prompt = &document["prompt"];
+    assert_eq!(
+        (&prompt["calls"], &prompt["heaviest_tokens_a_call"]),
+        (&json!(30), &json!(70))
+    );
+    assert_eq!(
+        prompt["fixed_usd"]
+            .as_f64()
+            .map(|usd| (usd * 100.0).round()),
+        Some(840.0)
+    );
 }
 
 #[test]
@@ -294,4 +306,28 @@ fn programs_get_the_same_figures() {
     assert_eq!(csv.len(), 6);
     assert!(csv[0].starts_with("day,agent,"), "{}", csv[0]);
     assert!(csv[1].starts_with("2026-11-18,main,"), "{}", csv[1]);
+}
+
+#[test]
+fn allowances_of_the_status_are_told_with_what_follows() {
+    let mut report = report(&month(), "7d", "model");
+    let of = |allowance: &str, percent: u64, then: &str, ends_ms: u64| json!({"allowance": allowance, "percent": percent, "then": then, "ends_ms": ends_ms});
+    report.allowances(
+        &json!([
+            of("20.00 USD a day", 86, "stop", NOW + 1),
+            of("1.00 USD an hour", 101, "stop", NOW + 1),
+            of("5.00 USD a month", 140, "warn", NOW + 1),
+            of("2.00 USD a day", 200, "stop", NOW),
+        ])
+        .to_string(),
+    );
+    let text = report.output(Format::Text, "x").join("\n");
+    for words in [
+        "20.00 USD a day: 86 % are spent; calls are refused from 100 % on.",
+        "1.00 USD an hour: 101 % are spent; calls are refused.",
+        "5.00 USD a month: 140 % are spent; it only warns.",
+        "2.00 USD a day: 0 % are spent;",
+    ] {
+        assert!(text.contains(&format!("Allowance of {words}")), "{text}");
+    }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::Nano;
 use super::cache::Money;
-use super::prompt_bill::prompt_usd;
+use super::prompt_bill::{PromptStats, prompt_usd};
 use super::window::{DAY_MS, HOUR_MS};
 use crate::domain::call::{CallId, CostSource, ModelCall};
 use crate::domain::identity;
@@ -136,12 +136,17 @@ impl Sums {
         };
         if let Some(stats) = call.prompt.filter(|_| call.usage.is_some()) {
             let usd = prompt_usd(call.cost, &usage, write_1h, rates);
-            sums.divided = 1;
-            sums.divided_unpriced = u64::from(usd.is_none());
-            sums.part_tokens = stats.divide(usage.prompt());
-            sums.part_usd = stats.divide(usd.unwrap_or_default().0).map(Nano);
+            sums.divide(&stats, usd);
         }
         sums
+    }
+
+    /// Divides the prompt of one call, which cost `usd`.
+    pub fn divide(&mut self, stats: &PromptStats, usd: Option<Nano>) {
+        self.divided = 1;
+        self.divided_unpriced = u64::from(usd.is_none());
+        self.part_tokens = stats.divide(self.prompt);
+        self.part_usd = stats.divide(usd.unwrap_or_default().0).map(Nano);
     }
 
     /// Adds others.
