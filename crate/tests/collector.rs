@@ -74,15 +74,16 @@ impl Run {
         let target = Target {
             url: "http://collector".to_owned(),
             headers: Vec::new(),
+            ..Target::default()
         };
         engine.tell_collector(target, "berlin".to_owned(), self.seed);
         engine.open(self.gateway.disk.host(), common::at(at_ms));
         self.gateway.engine = engine;
     }
 
-    fn answer(&mut self, path: &'static str, body: &str, at_ms: u64) -> Reply {
+    fn answer(&mut self, path: &'static str, body: &[u8], at_ms: u64) -> Reply {
         self.requests.push((at_ms, path));
-        let body: Value = serde_json::from_str(body).unwrap();
+        let body: Value = serde_json::from_slice(body).unwrap();
         if self.status == 200 && path == "/v1/traces" {
             let spans = &body["resourceSpans"][0]["scopeSpans"][0]["spans"];
             for span in spans.as_array().unwrap() {

@@ -9,7 +9,9 @@ use std::path::Path;
 use agentwatch_openclaw::journal::format_v1::spending::{
     Allowances, Amount, Lift, Meter, Pair, Spent,
 };
-use agentwatch_openclaw::journal::format_v1::sums::{self, Histogram, Mark, Series, State};
+use agentwatch_openclaw::journal::format_v1::sums::{
+    self, Histogram, Mark, More as MoreSums, MoreOfSeries, Series, State,
+};
 use agentwatch_openclaw::journal::format_v1::{
     self as v1, Bill, Call, Cost, CostSource, Counted, Cursor, Frame, Key, Latency, LatencySource,
     Log, MatchRecord, More, Observation, Outcome, Outlet, Part, Position, Record, SessionFacts,
@@ -490,6 +492,26 @@ fn the_collectors_state_has_the_bytes_of_version_1() {
     let state = postcard::to_allocvec(&state()).unwrap();
     assert_golden("format-v1-otlp.awj", [state].into_iter(), |payload| {
         Some(sums::state_bytes(&sums::state(payload)?))
+    });
+}
+
+#[test]
+fn the_collectors_further_sums_have_the_bytes_of_version_1() {
+    let of_series = |cache_read| MoreOfSeries {
+        cache_read,
+        cache_write: 2,
+        reasoning: 300,
+        first_chunk: state().sums[0].input.clone(),
+    };
+    let more = MoreSums {
+        start_ms: 1_795_000_000_001,
+        series: vec![of_series(1), of_series(400)],
+    };
+    let bytes = postcard::to_allocvec(&more).unwrap();
+    assert_golden("format-v1-otlp-more.awj", [bytes].into_iter(), |payload| {
+        let state = postcard::to_allocvec(&state()).unwrap();
+        let mut kept = sums::state(&state)?;
+        sums::read_more(&mut kept, payload).then(|| sums::more_bytes(&kept))
     });
 }
 

@@ -81,7 +81,7 @@ fn exporter(state: &[u8], now_ms: u64) -> Exporter {
 fn metrics(exporter: &Exporter) -> BTreeMap<String, Metric> {
     let body = exporter.metrics(START + 60_000).unwrap_or_default();
     let request: ExportMetricsServiceRequest =
-        serde_json::from_str(&body).unwrap_or_else(|error| unreachable!("{error}: {body}"));
+        serde_json::from_slice(&body).unwrap_or_else(|error| unreachable!("{error}"));
     let resource = &request.resource_metrics[0];
     let attributes = resource
         .resource
@@ -312,9 +312,9 @@ fn records(count: u64) -> Vec<u8> {
     bytes
 }
 
-fn spans(body: &str) -> Vec<Span> {
+fn spans(body: &[u8]) -> Vec<Span> {
     let request: ExportTraceServiceRequest =
-        serde_json::from_str(body).unwrap_or_else(|error| unreachable!("{error}: {body}"));
+        serde_json::from_slice(body).unwrap_or_else(|error| unreachable!("{error}"));
     request.resource_spans[0].scope_spans[0].spans.clone()
 }
 

@@ -37,7 +37,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(
         expected
             .iter()
-            .all(|body| serde_json::from_str::<Value>(body).is_ok())
+            .all(|body| serde_json::from_slice::<Value>(body).is_ok())
     );
 
     let mut growing = exporter(&[]);
@@ -55,7 +55,7 @@ fuzz_target!(|data: &[u8]| {
             while let Some((key, Some(batch))) =
                 exporter.traces("records-0000000001.awj", &records[..end])
             {
-                let body: Value = serde_json::from_str(&batch.body).expect("a body is JSON");
+                let body: Value = serde_json::from_slice(&batch.body).expect("a body is JSON");
                 let told = body["resourceSpans"][0]["scopeSpans"][0]["spans"]
                     .as_array()
                     .map(Vec::len);

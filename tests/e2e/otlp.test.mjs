@@ -23,7 +23,8 @@ for (const version of versions)
         version,
         tgz,
         receiver: { binary },
-        pluginConfig: { otlp },
+        // The collector reads both forms, and sums go on from one to the other.
+        pluginConfig: { otlp: { ...otlp, protocol: "http/protobuf", compression: "gzip" } },
         gateway: { stateDir },
       }).catch(async (error) => {
         await collector.close();

@@ -1,21 +1,30 @@
 // An OpenTelemetry collector that stores what it receives.
 import { once } from "node:events";
 import { createServer } from "node:http";
+import { gunzipSync } from "node:zlib";
 
 export class Collector {
-  /** @type {{ path: string, headers: import("node:http").IncomingHttpHeaders, body: any, status: number }[]} */
+  /** @type {{ path: string, headers: import("node:http").IncomingHttpHeaders, raw: Buffer, body: any, status: number }[]} */
   requests = [];
   /** @type {(path: string) => { status?: number, headers?: Record<string, string>, body?: string }} */
   reply = () => ({});
   #server = createServer((request, response) => {
-    let text = "";
-    request.on("data", (chunk) => {
-      text += chunk;
-    });
+    /** @type {Buffer[]} */
+    const chunks = [];
+    request.on("data", (chunk) => chunks.push(chunk));
     request.on("end", () => {
       const { url = "", headers } = request;
       const { status = 200, headers: told = {}, body = "{}" } = this.reply(url);
-      this.requests.push({ path: url, headers, body: JSON.parse(text), status });
+      const sent = Buffer.concat(chunks);
+      const raw = headers["content-encoding"] === "gzip" ? gunzipSync(sent) : sent;
+      const isJson = headers["content-type"] === "application/json";
+      this.requests.push({
+        path: url,
+        headers,
+        raw,
+        body: isJson ? JSON.parse(`${raw}`) : undefined,
+        status,
+      });
       response.writeHead(status, { "content-type": "application/json", ...told }).end(body);
     });
   });

@@ -143,6 +143,8 @@ for (const [otlp, line] of /** @type {[unknown, RegExp][]} */ ([
   [{}, /otlp\.url is missing; set it to an address such as http:\/\/localhost:4318/],
   [{ url: "localhost:4318" }, /otlp\.url "localhost:4318" does not start with http/],
   [{ url: "http://h", token: "x" }, /otlp\.token is no setting of otlp; give url and headers/],
+  [{ url: "http://h", protocol: "grpc" }, /otlp\.protocol is "grpc"; set it to http\/protobuf or http\/json/],
+  [{ url: "http://h", compression: "zstd" }, /otlp\.compression is "zstd"; set it to gzip or none/],
   [{ url: "http://h", headers: { "a b": "x" } }, /otlp\.headers has "a b", which cannot be set/],
   [
     { url: "http://h", headers: { key: `${KEY}\n` } },
@@ -182,6 +184,31 @@ test("OpenTelemetry's own variables are used where the setting says so", async (
   } finally {
     delete process.env.OTEL_EXPORTER_OTLP_ENDPOINT;
     delete process.env.OTEL_EXPORTER_OTLP_HEADERS;
+    gateway.close();
+    collector.close();
+  }
+});
+
+test("protobuf and gzip where the setting says so, and newer names where the environment does", async () => {
+  const collector = await Collector.open();
+  process.env.OTEL_SEMCONV_STABILITY_OPT_IN = "gen_ai_latest_experimental";
+  const otlp = { url: collector.url, protocol: "http/protobuf", compression: "gzip" };
+  const gateway = await begin({ url: false, otlp });
+  try {
+    await calls(gateway, 3);
+    await stop(gateway);
+    const [metrics] = collector.of("/v1/metrics").slice(-1);
+    const { headers, raw } = metrics ?? assert.fail("nothing was told");
+    assert.deepEqual(
+      [headers["content-type"], headers["content-encoding"]],
+      ["application/x-protobuf", "gzip"],
+    );
+    // A message of resource metrics: field 1, with a length.
+    assert.equal(raw[0], 0x0a);
+    assert.ok(raw.includes("gen_ai.client.inference.usage.input_tokens"));
+    assert.ok(!raw.includes("gen_ai.client.token.usage"));
+  } finally {
+    delete process.env.OTEL_SEMCONV_STABILITY_OPT_IN;
     gateway.close();
     collector.close();
   }

@@ -158,31 +158,47 @@ impl Engine {
         self.engine.borrow_mut().become_spool(host, prefix, suffix);
     }
 
-    /// Adds an OpenTelemetry collector at an address, with headers (pairs of texts) and the gateway's name. Called before
-    /// `open`.
+    /// Adds an OpenTelemetry collector at an address, with headers (pairs of texts), the form of requests (JSON, as
+    /// `otlpTarget` gives it) and the gateway's name. Called before `open`.
     #[wasm_bindgen(js_name = tellCollector)]
-    pub fn tell_collector(&self, url: String, headers: JsValue, gateway: String, seed: u32) {
+    pub fn tell_collector(
+        &self,
+        url: String,
+        headers: JsValue,
+        form: &str,
+        gateway: String,
+        seed: u32,
+    ) {
         let pair = |pair: &Scalar| match pair.list() {
             [Scalar::Text(name), Scalar::Text(value)] => Some((name.clone(), value.clone())),
             _ => None,
         };
         let headers = scalar(&headers).list().iter().filter_map(pair).collect();
-        let target = Target { url, headers };
+        let target = Target {
+            url,
+            headers,
+            form: serde_json::from_str(form).unwrap_or_default(),
+        };
         let mut engine = self.engine.borrow_mut();
         engine.tell_collector(target, gateway, seed.into());
     }
 
     /// The next request to the collector, if any is due: `[url, undefined, path, body, headers]` for `send`, whose reply
-    /// goes to `answeredCollector`. `hurry` skips pauses.
+    /// goes to `answeredCollector`. `hurry` skips pauses. Where the headers have a `content-encoding`, the caller encodes
+    /// the body.
     #[wasm_bindgen(js_name = beginCollector)]
     pub fn begin_collector(&self, wall: f64, mono: f64, hurry: bool) -> Option<Array> {
         let mut engine = self.engine.borrow_mut();
         let request = engine.begin_collector(now(wall, mono), hurry)?;
         let target = engine.collector()?;
-        let body = Uint8Array::from(request.body.as_bytes());
-        let headers: Array = target
-            .headers
-            .iter()
+        let body = Uint8Array::from(&*request.body);
+        let encoding = target.form.gzip.then_some(("content-encoding", "gzip"));
+        let own = [("content-type", target.form.content_type())];
+        let given = target.headers.iter();
+        let headers: Array = given
+            .map(|(name, value)| (&**name, &**value))
+            .chain(own)
+            .chain(encoding)
             .map(|(name, value)| Array::of2(&name.into(), &value.into()))
             .collect();
         let path = request.path;

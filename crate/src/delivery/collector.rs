@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use serde::Serialize;
 
 use super::signal::{Outcome, Signal, SignalCounts};
-use crate::delivery::otlp::{Exporter, Resource};
+use crate::delivery::otlp::{Exporter, Form, Resource};
 use crate::delivery::reply::Reply;
 use crate::domain::time::Now;
 use crate::engine::log::Log;
@@ -38,6 +38,8 @@ pub struct Target {
     pub url: String,
     /// Headers of each request.
     pub headers: Vec<(String, String)>,
+    /// Form of each request.
+    pub form: Form,
 }
 
 impl std::fmt::Debug for Target {
@@ -51,8 +53,8 @@ impl std::fmt::Debug for Target {
 pub struct Request {
     /// Path, relative to the target's address.
     pub path: &'static str,
-    /// JSON body.
-    pub body: String,
+    /// The body, in the target's form.
+    pub body: Vec<u8>,
 }
 
 /// Counters for the status.
@@ -248,7 +250,8 @@ impl Collector {
             state.clear();
         }
         let gateway = self.gateway.clone();
-        self.exporter = Some(Exporter::new(&state, Resource { gateway }, now.wall_ms));
+        let exporter = Exporter::new(&state, Resource { gateway }, now.wall_ms);
+        self.exporter = Some(exporter.with_form(self.target.form));
         // Saved at once: cumulative metrics need one start time, and a process that restarts before the first save
         // would choose another.
         self.is_changed = state.is_empty();

@@ -25,6 +25,7 @@ export interface Engine {
   tellCollector(
     url: string,
     headers: ReadonlyArray<readonly [name: string, value: string]>,
+    form: string,
     gateway: string,
     seed: number,
   ): void;

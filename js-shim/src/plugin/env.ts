@@ -11,12 +11,18 @@ export function environmentSettings(): RawSettings {
   return present({ url: AGENTWATCH_URL, token: AGENTWATCH_TOKEN, agentName: AGENTWATCH_AGENT_NAME });
 }
 
-/** The collector of OpenTelemetry's own variables: its address and headers. Only the setting `otlp: true` uses it. */
-export function environmentCollector(): [url: string, headers: string] | undefined {
-  const { OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS } = process.env;
-  return OTEL_EXPORTER_OTLP_ENDPOINT
-    ? [OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_HEADERS ?? ""]
-    : undefined;
+/** OpenTelemetry's variables, in the core's order. The first holds always, the others for the setting `otlp: true` alone. */
+const OPENTELEMETRY = [
+  "OTEL_SEMCONV_STABILITY_OPT_IN",
+  "OTEL_EXPORTER_OTLP_ENDPOINT",
+  "OTEL_EXPORTER_OTLP_HEADERS",
+  "OTEL_EXPORTER_OTLP_PROTOCOL",
+  "OTEL_EXPORTER_OTLP_COMPRESSION",
+] as const;
+
+/** The values of OpenTelemetry's own variables, empty where one is not set. */
+export function environmentCollector(): string[] {
+  return OPENTELEMETRY.map((name) => process.env[name] ?? "");
 }
 
 /**

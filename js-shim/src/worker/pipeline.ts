@@ -12,7 +12,7 @@ import { Prices } from "../base/prices.js";
 import { reason } from "../base/promises.js";
 import { Scheduler, TICK_MS } from "../base/scheduler.js";
 import { type Engine, type Fact, type Instance, makeEngine, type Refusal, SEEDS } from "../base/wasm.js";
-import { type CollectorTarget, collectorOf } from "./collector.js";
+import { type CollectorTarget, collectorOf, encoded } from "./collector.js";
 import { EngineRunner } from "./engine-runner.js";
 import { JournalWatch } from "./journal-watch.js";
 import { Poster } from "./poster.js";
@@ -120,7 +120,7 @@ export class Pipeline {
     });
     this.#exports = new RequestLoop({
       ...loop,
-      begin: (engine, hurry) => engine.beginCollector(wall(), mono(), hurry),
+      begin: (engine, hurry) => encoded(engine.beginCollector(wall(), mono(), hurry)),
       answered: (engine, reply) => {
         engine.answeredCollector(reply, wall(), mono());
         return undefined;
@@ -491,8 +491,8 @@ export class Pipeline {
     const engine = makeEngine(this.#host.instantiate(), this.#settings, randomInt);
     engine.expectDiagnostics(this.#expectDiagnostics);
     if (this.#collector) {
-      const { url, headers, gateway } = this.#collector;
-      engine.tellCollector(url, headers, gateway, randomInt(SEEDS));
+      const { url, headers, form, gateway } = this.#collector;
+      engine.tellCollector(url, headers, JSON.stringify(form), gateway, randomInt(SEEDS));
     }
     this.#ownership.open(engine, wall, mono);
     const marks = JSON.parse(engine.bookmarks()) as [name: string, mark: string][];

@@ -1,11 +1,11 @@
-//! Sums of calls, and their metrics: `gen_ai.client.token.usage` and `gen_ai.client.operation.duration` of
-//! OpenTelemetry's GenAI conventions, and `agentwatch.requests` and `agentwatch.cost.usd`, for which the conventions
-//! have no metric.
+//! Sums of calls, and their metrics: those of OpenTelemetry's GenAI conventions, and `agentwatch.requests` and
+//! `agentwatch.cost.usd`, for which the conventions have no metric.
 
-use serde::Serialize;
-
-use super::Resource as Sender;
-use super::wire::{AnyValue, Int, KeyValue, Resource, SCOPE, Scope, nanos, provider_name, text};
+use super::wire::{
+    self, HistogramPoint, KeyValue, Metric, MetricsRequest, Number, NumberPoint, ResourceMetrics,
+    ScopeMetrics, Value, nanos, provider_name, text,
+};
+use super::{Form, Resource as Sender};
 use crate::domain::call::{CostSource, ModelCall, Outcome};
 use crate::domain::identity;
 
@@ -30,6 +30,8 @@ pub const TOKEN_BOUNDS: [f64; 14] = [
 pub const DURATION_BOUNDS: [f64; 14] = [
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92,
 ];
+/// The same: the conventions advise the same ones for the first chunk.
+const FIRST_CHUNK_BOUNDS: [f64; 14] = DURATION_BOUNDS;
 /// Maximum number of series. Calls of further models and agents go into one overflow series.
 const MAX_SERIES: usize = 500;
 
@@ -66,6 +68,20 @@ pub(crate) struct Series {
     pub(crate) durations: [Histogram; 3],
     /// Number of requests and USD, by source of the cost.
     pub(crate) costs: Vec<(CostSource, u64, f64)>,
+    pub(crate) more: More,
+}
+
+/// Sums that the first version of the state does not have.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct More {
+    /// Tokens of prompts that were read from a cache.
+    pub(crate) cache_read: u64,
+    /// Tokens of prompts that were written to a cache.
+    pub(crate) cache_write: u64,
+    /// Reasoning tokens.
+    pub(crate) reasoning: u64,
+    /// Times to the first chunk of streams, in s.
+    pub(crate) first_chunk: Histogram,
 }
 
 /// All sums of a gateway.
@@ -79,6 +95,18 @@ impl Sums {
         if let Some(usage) = call.usage {
             series.input.add(&TOKEN_BOUNDS, usage.prompt() as f64);
             series.output.add(&TOKEN_BOUNDS, usage.output as f64);
+            let more = &mut series.more;
+            for (sum, tokens) in [
+                (&mut more.cache_read, usage.cache_read),
+                (&mut more.cache_write, usage.cache_write),
+                (&mut more.reasoning, usage.reasoning),
+            ] {
+                *sum = sum.saturating_add(tokens);
+            }
+        }
+        if let Some(ms) = call.first_chunk_ms() {
+            let first_chunk = &mut series.more.first_chunk;
+            first_chunk.add(&FIRST_CHUNK_BOUNDS, ms / 1_000.0);
         }
         if let Some(latency) = call.latency {
             series.durations[call.outcome as usize].add(&DURATION_BOUNDS, latency.ms / 1_000.0);
@@ -91,6 +119,11 @@ impl Sums {
         let (_, requests, usd) = &mut series.costs[at];
         *requests += 1;
         *usd += call.cost.usd;
+    }
+
+    /// Whether any call has figures that the first version of the state does not have.
+    pub(super) fn have_more(&self) -> bool {
+        self.0.iter().any(|one| one.more != More::default())
     }
 
     fn series(&mut self, call: &ModelCall) -> &mut Series {
@@ -123,47 +156,65 @@ impl Sums {
         &mut self.0[at]
     }
 
-    /// JSON body for `/v1/metrics`; `None` before the first call. Times are ms since 1970.
-    pub(super) fn body(&self, sender: &Sender, start_ms: u64, now_ms: u64) -> Option<String> {
+    /// Body for `/v1/metrics`; `None` before the first call. Times are ms since 1970.
+    pub(super) fn body(
+        &self,
+        sender: &Sender,
+        form: Form,
+        starts: Starts,
+        now_ms: u64,
+    ) -> Option<Vec<u8>> {
         if self.0.is_empty() {
             return None;
         }
-        let times = (nanos(start_ms), nanos(now_ms.max(start_ms)));
-        let body = Body {
-            resource_metrics: [ResourceMetrics {
-                resource: sender.into(),
-                scope_metrics: [ScopeMetrics {
-                    scope: SCOPE,
-                    metrics: [
-                        self.token_usage(times),
-                        self.duration(times),
-                        self.requests(times),
-                        self.cost(times),
-                    ],
+        let times = |start_ms: u64| Times {
+            start: nanos(start_ms),
+            now: nanos(now_ms.max(start_ms)),
+        };
+        let (times, more_times) = (times(starts.sums_ms), times(starts.more_ms));
+        let mut metrics = Vec::new();
+        if form.conventions.has_released() {
+            metrics.push(self.token_usage(times));
+            metrics.push(self.duration("gen_ai.client.operation.duration", times));
+        }
+        metrics.push(self.requests(times));
+        metrics.push(self.cost(times));
+        if form.conventions.has_released() {
+            let name = "gen_ai.client.operation.time_to_first_chunk";
+            metrics.push(self.first_chunk(name, more_times));
+        }
+        if form.conventions.has_latest() {
+            metrics.push(self.duration("gen_ai.client.inference.duration", times));
+            let name = "gen_ai.client.inference.time_to_first_chunk";
+            metrics.push(self.first_chunk(name, more_times));
+            metrics.extend(self.token_counters(times, more_times));
+        }
+        // A metric without points tells nothing, and no collector wants it.
+        metrics.retain(|metric| !metric.is_empty());
+        let request = MetricsRequest {
+            resource_metrics: vec![ResourceMetrics {
+                resource: Some(sender.into()),
+                scope_metrics: vec![ScopeMetrics {
+                    scope: wire::scope(),
+                    metrics,
                 }],
             }],
         };
-        serde_json::to_string(&body).ok()
+        Some(wire::body(&request, form))
     }
 
-    fn token_usage(&self, times: (Int, Int)) -> Metric<'_> {
+    fn token_usage(&self, times: Times) -> Metric {
         let points = self.0.iter().flat_map(|one| {
             [("input", &one.input), ("output", &one.output)].map(|(kind, histogram)| {
-                one.histogram(
-                    histogram,
-                    &TOKEN_BOUNDS,
-                    Some(("gen_ai.token.type", kind)),
-                    times,
-                )
+                let label = Some(("gen_ai.token.type", kind));
+                one.histogram(histogram, &TOKEN_BOUNDS, label, times)
             })
         });
-        Metric::histogram(
-            ("gen_ai.client.token.usage", "{token}"),
-            points.flatten().collect(),
-        )
+        let points = points.flatten().collect();
+        Metric::histogram("gen_ai.client.token.usage", "{token}", points)
     }
 
-    fn duration(&self, times: (Int, Int)) -> Metric<'_> {
+    fn duration(&self, name: &str, times: Times) -> Metric {
         let points = self.0.iter().flat_map(|one| {
             [
                 (Outcome::Completed, None),
@@ -175,58 +226,85 @@ impl Sums {
                 one.histogram(histogram, &DURATION_BOUNDS, label, times)
             })
         });
-        Metric::histogram(
-            ("gen_ai.client.operation.duration", "s"),
-            points.flatten().collect(),
-        )
+        Metric::histogram(name, "s", points.flatten().collect())
     }
 
-    fn requests(&self, times: (Int, Int)) -> Metric<'_> {
-        Metric::sum(
-            ("agentwatch.requests", "{request}"),
-            self.counters(true, times),
-        )
+    fn first_chunk(&self, name: &str, times: Times) -> Metric {
+        let points = self.0.iter().filter_map(|one| {
+            one.histogram(&one.more.first_chunk, &FIRST_CHUNK_BOUNDS, None, times)
+        });
+        Metric::histogram(name, "s", points.collect())
     }
 
-    fn cost(&self, times: (Int, Int)) -> Metric<'_> {
-        Metric::sum(
-            ("agentwatch.cost.usd", "{USD}"),
-            self.counters(false, times),
-        )
+    /// The counters by kind of token of the newer conventions. A source does not tell 0 cached tokens from none, so 0 is
+    /// left out.
+    fn token_counters(&self, times: Times, more: Times) -> [Metric; 5] {
+        type Tokens = fn(&Series) -> u64;
+        let counters: [(&str, Times, Tokens); 5] = [
+            ("input_tokens", times, |one| one.input.sum as u64),
+            ("output_tokens", times, |one| one.output.sum as u64),
+            ("cache_read.input_tokens", more, |one| one.more.cache_read),
+            ("cache_write.input_tokens", more, |one| one.more.cache_write),
+            ("reasoning.output_tokens", more, |one| one.more.reasoning),
+        ];
+        counters.map(|(name, times, tokens)| {
+            let points = self.0.iter().filter_map(|one| {
+                let tokens = Some(tokens(one)).filter(|tokens| *tokens > 0)?;
+                let value = Number::Int(i64::try_from(tokens).unwrap_or(i64::MAX));
+                // No source tells tokens by modality for all providers.
+                Some(one.number(Some(("gen_ai.token.modality", "unknown")), value, times))
+            });
+            let name = ["gen_ai.client.inference.usage.", name].concat();
+            Metric::counter(&name, "{token}", points.collect())
+        })
     }
 
-    /// Points of the requests, or of their cost in USD.
-    fn counters(
-        &self,
-        is_requests: bool,
-        (start_time_unix_nano, time_unix_nano): (Int, Int),
-    ) -> Vec<NumberPoint<'_>> {
-        let of_one = |one| {
-            let one: &Series = one;
-            // A cost that is not known is not told as 0.
-            let is_told = move |(source, ..): &&(CostSource, u64, f64)| {
-                is_requests || *source != CostSource::Unknown
-            };
-            let point = move |(source, requests, usd): &(CostSource, u64, f64)| NumberPoint {
-                attributes: one.attributes(Some(("agentwatch.cost.source", source_name(*source)))),
-                start_time_unix_nano,
-                time_unix_nano,
-                as_int: is_requests.then_some(*requests),
-                as_double: (!is_requests).then_some(*usd),
-            };
-            one.costs.iter().filter(is_told).map(point)
-        };
-        self.0.iter().flat_map(of_one).collect()
+    fn requests(&self, times: Times) -> Metric {
+        let points = self.0.iter().flat_map(|one| {
+            one.costs.iter().map(move |(source, requests, _)| {
+                let requests = i64::try_from(*requests).unwrap_or(i64::MAX);
+                one.number(cost_source(*source), Number::Int(requests), times)
+            })
+        });
+        Metric::counter("agentwatch.requests", "{request}", points.collect())
+    }
+
+    /// A cost that is not known is not told as 0.
+    fn cost(&self, times: Times) -> Metric {
+        let points = self.0.iter().flat_map(|one| {
+            let known = one.costs.iter();
+            let known = known.filter(|(source, ..)| *source != CostSource::Unknown);
+            known.map(move |(source, _, usd)| {
+                one.number(cost_source(*source), Number::Double(*usd), times)
+            })
+        });
+        Metric::counter("agentwatch.cost.usd", "{USD}", points.collect())
     }
 }
 
+/// Start of the sums, in ms since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Starts {
+    pub(super) sums_ms: u64,
+    /// Of [`More`].
+    pub(super) more_ms: u64,
+}
+
+/// The span of a sum, in ns since 1970.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    start: u64,
+    now: u64,
+}
+
+fn cost_source(source: CostSource) -> Option<(&'static str, &'static str)> {
+    Some(("agentwatch.cost.source", source_name(source)))
+}
+
 impl Series {
-    fn attributes<'a>(&'a self, more: Option<(&'a str, &'a str)>) -> Vec<KeyValue<'a>> {
+    fn attributes(&self, more: Option<(&str, &str)>) -> Vec<KeyValue> {
         let mut all = match self.is_overflow {
-            true => vec![KeyValue {
-                key: "otel.metric.overflow".into(),
-                value: AnyValue::Bool(true),
-            }],
+            true => vec![KeyValue::of("otel.metric.overflow", Value::Bool(true))],
             false => vec![
                 text("gen_ai.operation.name", "chat"),
                 text("gen_ai.provider.name", &self.provider),
@@ -239,21 +317,30 @@ impl Series {
         all
     }
 
-    fn histogram<'a>(
-        &'a self,
-        histogram: &'a Histogram,
-        bounds: &'static [f64; 14],
-        label: Option<(&'a str, &'a str)>,
-        (start_time_unix_nano, time_unix_nano): (Int, Int),
-    ) -> Option<HistogramPoint<'a>> {
+    fn number(&self, label: Option<(&str, &str)>, value: Number, times: Times) -> NumberPoint {
+        NumberPoint {
+            attributes: self.attributes(label),
+            start_time_unix_nano: times.start,
+            time_unix_nano: times.now,
+            value: Some(value),
+        }
+    }
+
+    fn histogram(
+        &self,
+        histogram: &Histogram,
+        bounds: &[f64; 14],
+        label: Option<(&str, &str)>,
+        times: Times,
+    ) -> Option<HistogramPoint> {
         (histogram.count() > 0).then(|| HistogramPoint {
             attributes: self.attributes(label),
-            start_time_unix_nano,
-            time_unix_nano,
+            start_time_unix_nano: times.start,
+            time_unix_nano: times.now,
             count: histogram.count(),
-            sum: histogram.sum,
-            bucket_counts: histogram.counts,
-            explicit_bounds: bounds,
+            sum: Some(histogram.sum),
+            bucket_counts: histogram.counts.into(),
+            explicit_bounds: bounds.to_vec(),
         })
     }
 }
@@ -267,109 +354,4 @@ fn source_name(source: CostSource) -> &'static str {
         CostSource::Subscription => "subscription",
         CostSource::Unknown => "unknown",
     }
-}
-
-/// OTLP's `AGGREGATION_TEMPORALITY_CUMULATIVE`.
-const CUMULATIVE: u8 = 2;
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Body<'a> {
-    resource_metrics: [ResourceMetrics<'a>; 1],
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ResourceMetrics<'a> {
-    resource: Resource<'a>,
-    scope_metrics: [ScopeMetrics<'a>; 1],
-}
-
-#[derive(Serialize)]
-struct ScopeMetrics<'a> {
-    scope: Scope,
-    metrics: [Metric<'a>; 4],
-}
-
-#[derive(Serialize)]
-struct Metric<'a> {
-    name: &'static str,
-    unit: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    histogram: Option<Histograms<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sum: Option<Counters<'a>>,
-}
-
-impl<'a> Metric<'a> {
-    fn histogram(
-        (name, unit): (&'static str, &'static str),
-        data_points: Vec<HistogramPoint<'a>>,
-    ) -> Self {
-        let histogram = Histograms {
-            aggregation_temporality: CUMULATIVE,
-            data_points,
-        };
-        Self {
-            name,
-            unit,
-            histogram: Some(histogram),
-            sum: None,
-        }
-    }
-
-    fn sum((name, unit): (&'static str, &'static str), data_points: Vec<NumberPoint<'a>>) -> Self {
-        let sum = Counters {
-            aggregation_temporality: CUMULATIVE,
-            is_monotonic: true,
-            data_points,
-        };
-        Self {
-            name,
-            unit,
-            histogram: None,
-            sum: Some(sum),
-        }
-    }
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Histograms<'a> {
-    aggregation_temporality: u8,
-    data_points: Vec<HistogramPoint<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Counters<'a> {
-    aggregation_temporality: u8,
-    is_monotonic: bool,
-    data_points: Vec<NumberPoint<'a>>,
-}
-
-// Counts are serialized as numbers, which every decoder must accept: OpenTelemetry's Rust types before 0.30 silently
-// lost points whose counts were strings.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct HistogramPoint<'a> {
-    attributes: Vec<KeyValue<'a>>,
-    start_time_unix_nano: Int,
-    time_unix_nano: Int,
-    count: u64,
-    sum: f64,
-    bucket_counts: [u64; 15],
-    explicit_bounds: &'static [f64; 14],
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct NumberPoint<'a> {
-    attributes: Vec<KeyValue<'a>>,
-    start_time_unix_nano: Int,
-    time_unix_nano: Int,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    as_int: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    as_double: Option<f64>,
 }

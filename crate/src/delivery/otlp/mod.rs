@@ -10,6 +10,8 @@ mod wire;
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
+
 use self::metrics::Sums;
 use crate::journal::format_v1::sums::{self, Mark};
 use crate::journal::{self, FILE_HEADER, FRAME_HEADER, Reader, format_v1};
@@ -24,6 +26,50 @@ pub struct Resource {
     pub gateway: String,
 }
 
+/// Which GenAI conventions names follow.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Conventions {
+    /// The last release of `open-telemetry/semantic-conventions` that has them, 1.41.1.
+    #[default]
+    Released,
+    /// Those in development, without a release yet: `open-telemetry/semantic-conventions-genai` at 066d4a7f.
+    Latest,
+    /// Both, side by side.
+    Both,
+}
+
+impl Conventions {
+    fn has_released(self) -> bool {
+        self != Self::Latest
+    }
+
+    fn has_latest(self) -> bool {
+        self != Self::Released
+    }
+}
+
+/// How requests are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Form {
+    /// Whether bodies are protobuf, not JSON.
+    pub protobuf: bool,
+    /// Whether the host compresses bodies with gzip.
+    pub gzip: bool,
+    /// Names of metrics and attributes.
+    pub conventions: Conventions,
+}
+
+impl Form {
+    /// The type of the bodies.
+    pub fn content_type(self) -> &'static str {
+        match self.protobuf {
+            true => "application/x-protobuf",
+            false => "application/json",
+        }
+    }
+}
+
 /// State on disk.
 #[derive(Debug, Default)]
 pub struct Kept {
@@ -31,6 +77,8 @@ pub struct Kept {
     pub start_ms: u64,
     /// Sums by model and agent.
     pub sums: Sums,
+    /// Start time of the sums that earlier versions do not have, in ms since 1970.
+    pub more_start_ms: u64,
     /// Cursor in each segment.
     pub marks: Vec<Mark>,
 }
@@ -39,7 +87,7 @@ pub struct Kept {
 #[derive(Debug, PartialEq)]
 pub struct Batch {
     /// The body for `/v1/traces`.
-    pub body: String,
+    pub body: Vec<u8>,
     /// Number of spans in the body.
     pub spans: u32,
     /// Cursor behind the batch: the argument of [`Exporter::delivered`].
@@ -50,6 +98,7 @@ pub struct Batch {
 #[derive(Debug)]
 pub struct Exporter {
     resource: Resource,
+    form: Form,
     kept: Kept,
     /// Calls in segments that still exist, by key, with the segment's index in `known`. A disk failure can store a call
     /// twice.
@@ -62,19 +111,32 @@ impl Exporter {
     /// Restores an exporter from the bytes of [`Exporter::state`]. Where these are missing or unreadable, the sums
     /// start at zero, at `now_ms` (ms since 1970).
     pub fn new(state: &[u8], resource: Resource, now_ms: u64) -> Self {
-        let kept: Option<Kept> = Reader::open(state)
-            .ok()
-            .and_then(|mut frames| sums::state(frames.next()?.1));
-        let start_ms = now_ms;
+        let kept = Reader::open(state).ok().and_then(|mut frames| {
+            let mut kept = sums::state(frames.next()?.1)?;
+            let more = frames.next();
+            let is_damaged = more.is_none() && frames.end() != state.len();
+            if !more.is_some_and(|(_, more)| sums::read_more(&mut kept, more)) {
+                // The file is of an earlier version.
+                kept.more_start_ms = now_ms;
+            }
+            (!is_damaged).then_some(kept)
+        });
         Self {
             resource,
+            form: Form::default(),
             kept: kept.unwrap_or(Kept {
-                start_ms,
+                start_ms: now_ms,
+                more_start_ms: now_ms,
                 ..Kept::default()
             }),
             ids: HashMap::new(),
             known: Vec::new(),
         }
+    }
+
+    /// Writes requests in this form.
+    pub fn with_form(self, form: Form) -> Self {
+        Self { form, ..self }
     }
 
     /// Whether the sums contain no call.
@@ -86,6 +148,10 @@ impl Exporter {
     pub fn state(&self) -> Vec<u8> {
         let mut bytes = journal::begin_file();
         journal::append(&mut bytes, &sums::state_bytes(&self.kept));
+        // Version 0.1.0 reads the first frame alone.
+        if self.kept.sums.have_more() {
+            journal::append(&mut bytes, &sums::more_bytes(&self.kept));
+        }
         bytes
     }
 
@@ -141,7 +207,7 @@ impl Exporter {
             return Some((key, None));
         }
         let spans = traces.iter().map(|trace| trace.spans.len() as u32).sum();
-        let body = spans::body(&traces, &self.resource);
+        let body = spans::body(&traces, &self.resource, self.form);
         Some((key, Some(Batch { body, spans, upto })))
     }
 
@@ -173,11 +239,14 @@ impl Exporter {
         }
     }
 
-    /// JSON body for `/v1/metrics`; `None` before the first call. `now_ms` is ms since 1970.
-    pub fn metrics(&self, now_ms: u64) -> Option<String> {
-        self.kept
-            .sums
-            .body(&self.resource, self.kept.start_ms, now_ms)
+    /// Body for `/v1/metrics`; `None` before the first call. `now_ms` is ms since 1970.
+    pub fn metrics(&self, now_ms: u64) -> Option<Vec<u8>> {
+        let starts = metrics::Starts {
+            sums_ms: self.kept.start_ms,
+            more_ms: self.kept.more_start_ms,
+        };
+        let sums = &self.kept.sums;
+        sums.body(&self.resource, self.form, starts, now_ms)
     }
 
     fn mark(&self, name: &str, bytes: &[u8]) -> Option<(String, u32)> {

@@ -1,7 +1,9 @@
-//! The setting `otlp`, validated: `{url, headers}`, or `true` to use OpenTelemetry's own environment variables.
+//! The setting `otlp`, validated: `{url, headers, protocol, compression}`, or `true` to use OpenTelemetry's own
+//! environment variables.
 
 use serde::Serialize;
 
+use super::{Conventions, Form};
 use crate::domain::identity;
 use crate::engine::address::check_url;
 use crate::sources::facts::Scalar;
@@ -13,15 +15,24 @@ pub struct Target {
     pub url: Option<String>,
     /// Headers for each request.
     pub headers: Vec<(String, String)>,
+    /// Form of each request.
+    pub form: Form,
     /// Problems, one line each. If there are any, `url` is `None` and nothing is sent.
     pub problems: Vec<String>,
 }
 
 /// Headers that the plugin sets itself.
-const OURS: [&str; 4] = ["content-type", "content-length", "host", "user-agent"];
+const OURS: [&str; 5] = [
+    "content-type",
+    "content-encoding",
+    "content-length",
+    "host",
+    "user-agent",
+];
 
 /// Validates the setting; an object comes as a list of pairs. `environment` is a list of the values of
-/// `OTEL_EXPORTER_OTLP_ENDPOINT` and `OTEL_EXPORTER_OTLP_HEADERS`.
+/// `OTEL_SEMCONV_STABILITY_OPT_IN`, which holds for each setting, and `OTEL_EXPORTER_OTLP_ENDPOINT`, `…_HEADERS`,
+/// `…_PROTOCOL` and `…_COMPRESSION`, which hold for `true` alone.
 pub fn read(setting: &Scalar, environment: &Scalar) -> Target {
     let mut target = Target::default();
     match setting {
@@ -30,6 +41,8 @@ pub fn read(setting: &Scalar, environment: &Scalar) -> Target {
         Scalar::List(_) => target.read_object(setting),
         _ => target.complain("otlp is no object; set it to {\"url\": \"http://localhost:4318\"}"),
     }
+    let opt_in = environment.list().first().and_then(Scalar::text);
+    target.form.conventions = conventions(opt_in.unwrap_or_default());
     if !target.problems.is_empty() {
         target.url = None;
         target.headers.clear();
@@ -57,10 +70,16 @@ impl Target {
                         }
                     }
                 }
+                [Scalar::Text(name), value] if name == "protocol" => {
+                    self.take_protocol("otlp.protocol", value);
+                }
+                [Scalar::Text(name), value] if name == "compression" => {
+                    self.take_compression("otlp.compression", value);
+                }
                 [Scalar::Text(name), _] => {
                     let name = identity::name(name);
                     self.complain(&format!(
-                        "otlp.{name} is no setting of otlp; give url and headers"
+                        "otlp.{name} is no setting of otlp; give url and headers, protocol, compression"
                     ));
                 }
                 _ => self.complain("otlp is no object; give url and headers"),
@@ -74,12 +93,19 @@ impl Target {
     }
 
     fn read_environment(&mut self, environment: &Scalar) {
-        let [url, headers] = environment.list() else {
-            return self.complain(
-                "otlp is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set; set it, or otlp.url",
-            );
+        let [_, url, headers, protocol, compression] = environment.list() else {
+            return self.complain(UNSET);
         };
+        if url.text().is_none() {
+            return self.complain(UNSET);
+        }
         self.take_url("OTEL_EXPORTER_OTLP_ENDPOINT", url);
+        if protocol.text().is_some() {
+            self.take_protocol("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+        }
+        if compression.text().is_some() {
+            self.take_compression("OTEL_EXPORTER_OTLP_COMPRESSION", compression);
+        }
         let pairs = headers.text().unwrap_or_default().split(',');
         for pair in pairs.filter(|pair| !pair.trim().is_empty()) {
             let name = "OTEL_EXPORTER_OTLP_HEADERS";
@@ -89,6 +115,33 @@ impl Target {
                     "OTEL_EXPORTER_OTLP_HEADERS has a part without \"=\"; write name=value",
                 ),
             }
+        }
+    }
+
+    fn take_protocol(&mut self, setting: &str, value: &Scalar) {
+        let mend = "set it to http/protobuf or http/json";
+        match value.text().map(str::trim) {
+            Some("http/protobuf") => self.form.protobuf = true,
+            Some("http/json") => self.form.protobuf = false,
+            _ => self.refuse(setting, value, mend),
+        }
+    }
+
+    fn take_compression(&mut self, setting: &str, value: &Scalar) {
+        match value.text().map(str::trim) {
+            Some("gzip") => self.form.gzip = true,
+            Some("none") => self.form.gzip = false,
+            _ => self.refuse(setting, value, "set it to gzip or none"),
+        }
+    }
+
+    fn refuse(&mut self, setting: &str, value: &Scalar, mend: &str) {
+        match value.text() {
+            Some(text) => {
+                let text = identity::name(text);
+                self.complain(&format!("{setting} is \"{text}\"; {mend}"));
+            }
+            None => self.complain(&format!("{setting} is no text; {mend}")),
         }
     }
 
@@ -124,6 +177,20 @@ impl Target {
         } else {
             self.headers.push((lower, value));
         }
+    }
+}
+
+const UNSET: &str = "otlp is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set; set it, or otlp.url";
+
+/// The conventions that `OTEL_SEMCONV_STABILITY_OPT_IN` asks for: a list for all instrumentations, of which `/dup` wins.
+fn conventions(opt_in: &str) -> Conventions {
+    let has = |word: &str| opt_in.split(',').any(|one| one.trim() == word);
+    if has("gen_ai_latest_experimental/dup") {
+        Conventions::Both
+    } else if has("gen_ai_latest_experimental") {
+        Conventions::Latest
+    } else {
+        Conventions::Released
     }
 }
 

@@ -1,13 +1,14 @@
 //! Maps traces of the journal, which are in AgentWatch's shape, to OpenTelemetry's spans. Trace and span ids are the
 //! journal's, so a collector can recognize a trace that is sent twice.
 
-use std::borrow::Cow;
-
+use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
 
-use super::Resource as Sender;
-use super::wire::{AnyValue, Int, KeyValue, Resource, SCOPE, Scope, nanos, provider_name, text};
+use super::wire::{
+    self, KeyValue, ResourceSpans, ScopeSpans, TracesRequest, Value, id_bytes, nanos,
+    provider_name, text,
+};
+use super::{Conventions, Form, Resource as Sender};
 use crate::domain::time::parse_iso;
 use crate::sources::facts::Scalar;
 
@@ -66,28 +67,28 @@ impl<'de> Deserialize<'de> for Attributes {
     }
 }
 
-/// JSON body for `/v1/traces`.
-pub(super) fn body(traces: &[Trace], sender: &Sender) -> String {
+/// Body for `/v1/traces`.
+pub(super) fn body(traces: &[Trace], sender: &Sender, form: Form) -> Vec<u8> {
     let spans = traces.iter().flat_map(|trace| {
         let turn = Turn::of(trace);
-        trace.spans.iter().map(move |span| wire(span, &turn))
+        let of_trace = move |span| wire(span, &turn, form.conventions);
+        trace.spans.iter().map(of_trace)
     });
-    let body = Body {
-        resource_spans: [ResourceSpans {
-            resource: sender.into(),
-            scope_spans: [ScopeSpans {
-                scope: SCOPE,
+    let request = TracesRequest {
+        resource_spans: vec![ResourceSpans {
+            resource: Some(sender.into()),
+            scope_spans: vec![ScopeSpans {
+                scope: wire::scope(),
                 spans: spans.collect(),
             }],
         }],
     };
-    // Cannot fail: finite numbers and valid text always serialize.
-    serde_json::to_string(&body).unwrap_or_default()
+    wire::body(&request, form)
 }
 
-const INTERNAL: u8 = 1;
-const CLIENT: u8 = 3;
-const ERROR: u8 = 2;
+const INTERNAL: i32 = 1;
+const CLIENT: i32 = 3;
+const ERROR: i32 = 2;
 
 /// What the spans of a trace have in common.
 struct Turn<'a> {
@@ -111,17 +112,20 @@ impl<'a> Turn<'a> {
     }
 }
 
-fn wire<'a>(span: &'a Span, turn: &Turn<'a>) -> WireSpan<'a> {
+fn wire(span: &Span, turn: &Turn, conventions: Conventions) -> wire::Span {
     let mut attributes: Vec<KeyValue> = span
         .metadata
         .0
         .iter()
-        .filter_map(|(name, value)| attribute(name, value))
+        .flat_map(|(name, value)| attribute(name, value, conventions))
         .collect();
     let is_call = span.metadata.text("gen_ai.provider.name").is_some();
     if span.name.starts_with("invoke_agent ") {
         attributes.push(text("gen_ai.operation.name", "invoke_agent"));
-        attributes.push(text("gen_ai.provider.name", turn.provider));
+        // The newer conventions have it on agents of other processes alone.
+        if conventions.has_released() {
+            attributes.push(text("gen_ai.provider.name", turn.provider));
+        }
         attributes.push(text("gen_ai.agent.name", turn.agent));
     }
     if is_call {
@@ -129,90 +133,77 @@ fn wire<'a>(span: &'a Span, turn: &Turn<'a>) -> WireSpan<'a> {
         attributes.extend(id.map(|id| text("gen_ai.conversation.id", id)));
         attributes.push(text("gen_ai.agent.name", turn.agent));
     }
+    if span.metadata.text("gen_ai.tool.name").is_some() {
+        // The conventions' name of a tool that the model's client runs, which the gateway is.
+        attributes.push(text("gen_ai.tool.type", "function"));
+    }
     let has_failed = span.status == "failed";
     if has_failed && span.metadata.text("error.type").is_none() {
         attributes.push(text("error.type", "_OTHER"));
     }
-    WireSpan {
-        trace_id: &span.trace_id,
-        span_id: &span.id,
-        parent_span_id: span.parent_id.as_deref(),
-        name: &span.name,
+    wire::Span {
+        trace_id: id_bytes(&span.trace_id),
+        span_id: id_bytes(&span.id),
+        parent_span_id: id_bytes(span.parent_id.as_deref().unwrap_or_default()),
+        name: span.name.clone(),
         kind: if is_call { CLIENT } else { INTERNAL },
         start_time_unix_nano: nanos(parse_iso(&span.started_at).unwrap_or_default()),
         end_time_unix_nano: nanos(parse_iso(&span.ended_at).unwrap_or_default()),
         attributes,
-        status: has_failed.then_some(Status { code: ERROR }),
+        status: has_failed.then_some(wire::Status { code: ERROR }),
     }
 }
 
 /// Attributes whose whole numbers are doubles, too.
 const DOUBLES: [&str; 2] = ["agentwatch.cost.usd", "gen_ai.response.time_to_first_chunk"];
 
-/// Maps a metadata field to an attribute: by the GenAI conventions where they have it, else in the namespace
-/// `agentwatch`. The gateway is a resource attribute.
-fn attribute<'a>(name: &'a str, value: &'a Scalar) -> Option<KeyValue<'a>> {
-    let key: Cow<str> = match name {
-        "gateway" => return None,
+/// Tokens that were written to a cache: the name in the released conventions, which the journal has, and the newer one.
+const CACHE_WRITES: [&str; 2] = [
+    "gen_ai.usage.cache_creation.input_tokens",
+    "gen_ai.usage.cache_write.input_tokens",
+];
+
+/// Maps a metadata field to attributes: by the GenAI conventions where they have it, else in the namespace `agentwatch`.
+/// The gateway is a resource attribute.
+fn attribute(name: &str, value: &Scalar, conventions: Conventions) -> Vec<KeyValue> {
+    let own;
+    let key = match name {
+        "gateway" => return Vec::new(),
         // Earlier versions told that none was left out.
-        "spans_left_out" if value.number() == Some(0.0) => return None,
-        "session_key" => "gen_ai.conversation.id".into(),
-        "cost_usd" => "agentwatch.cost.usd".into(),
-        "call_id" => "agentwatch.call.id".into(),
-        "run_id" => "agentwatch.run.id".into(),
-        "error.type" => name.into(),
-        _ if name.starts_with("gen_ai.") => name.into(),
-        _ => ["agentwatch.", name].concat().into(),
+        "spans_left_out" if value.number() == Some(0.0) => return Vec::new(),
+        "session_key" => "gen_ai.conversation.id",
+        "cost_usd" => "agentwatch.cost.usd",
+        "call_id" => "agentwatch.call.id",
+        "run_id" => "agentwatch.run.id",
+        "error.type" => name,
+        _ if name.starts_with("gen_ai.") => name,
+        _ => {
+            own = ["agentwatch.", name].concat();
+            &own
+        }
     };
     let value = match value {
-        Scalar::Text(text) if key == "gen_ai.provider.name" => AnyValue::Text(provider_name(text)),
-        Scalar::Text(text) => AnyValue::Text(text),
-        Scalar::Bool(flag) => AnyValue::Bool(*flag),
-        Scalar::Number(number) if !DOUBLES.contains(&&*key) && number.fract() == 0.0 => {
-            AnyValue::Int(Int(*number as u64))
+        Scalar::Text(text) if key == "gen_ai.provider.name" => {
+            Value::Text(provider_name(text).to_owned())
         }
-        Scalar::Number(number) => AnyValue::Double(*number),
-        Scalar::Absent | Scalar::List(_) => return None,
+        Scalar::Text(text) => Value::Text(text.clone()),
+        Scalar::Bool(flag) => Value::Bool(*flag),
+        Scalar::Number(number) if !DOUBLES.contains(&key) && number.fract() == 0.0 => {
+            Value::Int(*number as i64)
+        }
+        Scalar::Number(number) => Value::Double(*number),
+        Scalar::Absent | Scalar::List(_) => return Vec::new(),
     };
-    Some(KeyValue { key, value })
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Body<'a> {
-    resource_spans: [ResourceSpans<'a>; 1],
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct ResourceSpans<'a> {
-    resource: Resource<'a>,
-    scope_spans: [ScopeSpans<'a>; 1],
-}
-
-#[derive(Serialize)]
-struct ScopeSpans<'a> {
-    scope: Scope,
-    spans: Vec<WireSpan<'a>>,
-}
-
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct WireSpan<'a> {
-    trace_id: &'a str,
-    span_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    parent_span_id: Option<&'a str>,
-    name: &'a str,
-    kind: u8,
-    start_time_unix_nano: Int,
-    end_time_unix_nano: Int,
-    attributes: Vec<KeyValue<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
-}
-
-#[derive(Serialize)]
-struct Status {
-    code: u8,
+    let [released, latest] = CACHE_WRITES;
+    if key != released {
+        return vec![KeyValue::of(key, value)];
+    }
+    [
+        (released, conventions.has_released()),
+        (latest, conventions.has_latest()),
+    ]
+    .into_iter()
+    .filter(|(_, is_told)| *is_told)
+    .map(|(key, _)| KeyValue::of(key, value.clone()))
+    .collect()
 }

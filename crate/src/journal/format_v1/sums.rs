@@ -1,11 +1,12 @@
-//! The state of the OpenTelemetry outlet, in `otlp/state.awj`: a file with one frame.
+//! The state of the OpenTelemetry outlet, in `otlp/state.awj`: a file with a frame of [`State`] and one of [`More`], which
+//! version 0.1.0 neither has nor reads.
 
 use serde::{Deserialize, Serialize};
 
 use super::CostSource;
 use super::convert::finite;
 use crate::delivery::otlp::Kept;
-use crate::delivery::otlp::metrics::{Histogram as Buckets, Series as Sum, Sums};
+use crate::delivery::otlp::metrics::{Histogram as Buckets, More as MoreSums, Series as Sum, Sums};
 
 /// The state of the OpenTelemetry outlet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -57,12 +58,83 @@ pub struct Histogram {
     pub sum: f64,
 }
 
+/// Further sums.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct More {
+    /// Start of these sums, in ms since 1970.
+    pub start_ms: u64,
+    /// The sums of each series of [`State`], in its order.
+    pub series: Vec<MoreOfSeries>,
+}
+
+/// Further sums of one agent's calls to one model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MoreOfSeries {
+    /// Tokens that were read from a cache.
+    pub cache_read: u64,
+    /// Tokens that were written to a cache.
+    pub cache_write: u64,
+    /// Reasoning tokens.
+    pub reasoning: u64,
+    /// Times to the first chunk.
+    pub first_chunk: Histogram,
+}
+
+/// Further sums as a frame's payload.
+pub fn more_bytes(kept: &Kept) -> Vec<u8> {
+    let of_one = |one: &Sum| {
+        let MoreSums {
+            cache_read,
+            cache_write,
+            reasoning,
+            first_chunk,
+        } = &one.more;
+        MoreOfSeries {
+            cache_read: *cache_read,
+            cache_write: *cache_write,
+            reasoning: *reasoning,
+            first_chunk: first_chunk.into(),
+        }
+    };
+    let more = More {
+        start_ms: kept.more_start_ms,
+        series: kept.sums.0.iter().map(of_one).collect(),
+    };
+    postcard::to_allocvec(&more).unwrap_or_default()
+}
+
+/// Adds further sums from a frame's payload. Returns whether they are those of these series.
+pub fn read_more(kept: &mut Kept, payload: &[u8]) -> bool {
+    let Ok(More { start_ms, series }) = postcard::from_bytes(payload) else {
+        return false;
+    };
+    let of_one = |one: MoreOfSeries| {
+        Some(MoreSums {
+            cache_read: one.cache_read,
+            cache_write: one.cache_write,
+            reasoning: one.reasoning,
+            first_chunk: one.first_chunk.domain()?,
+        })
+    };
+    let more: Option<Vec<MoreSums>> = series.into_iter().map(of_one).collect();
+    let Some(more) = more.filter(|more| more.len() == kept.sums.0.len()) else {
+        return false;
+    };
+    for (one, more) in kept.sums.0.iter_mut().zip(more) {
+        one.more = more;
+    }
+    kept.more_start_ms = start_ms;
+    true
+}
+
 /// The state as a frame's payload.
 pub fn state_bytes(kept: &Kept) -> Vec<u8> {
     let Kept {
         start_ms,
         sums,
         marks,
+        // `More` has it.
+        more_start_ms: _,
     } = kept;
     let state = State {
         start_ms: *start_ms,
@@ -85,6 +157,7 @@ pub fn state(payload: &[u8]) -> Option<Kept> {
         start_ms,
         sums: Sums(sums?),
         marks,
+        more_start_ms: 0,
     })
 }
 
@@ -99,6 +172,7 @@ impl From<&Sum> for Series {
             output,
             durations,
             costs,
+            more: _,
         } = sum;
         let cost =
             |(source, requests, usd): &(_, u64, f64)| (CostSource::from(*source), *requests, *usd);
@@ -130,6 +204,7 @@ impl Series {
             output: self.output.domain()?,
             durations: [answered.domain()?, failed.domain()?, stopped.domain()?],
             costs: self.costs.into_iter().map(cost).collect::<Option<_>>()?,
+            more: MoreSums::default(),
         })
     }
 }
