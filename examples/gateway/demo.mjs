@@ -2,9 +2,10 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { compareTotals } from "./compare.mjs";
+import { differing } from "./differing.mjs";
 import { startGateway } from "./gateway.mjs";
 import { createProvider } from "./provider.mjs";
-import { modelStats, startReceiver } from "./receiver.mjs";
+import { modelCalls, modelStats, startReceiver } from "./receiver.mjs";
 import { table } from "./table.mjs";
 import { TURNS } from "./turns.mjs";
 
@@ -56,7 +57,10 @@ async function settledTable({ provider, receiver }) {
     const sent = provider.totals();
     if (compareTotals(sent, shown).length === 0 || Date.now() > deadline) {
       const timed = sent.map((row) => ({ ...row, avg_latency_ms: averageMs(provider, row.model) }));
-      return table(shown, timed);
+      const found = table(shown, timed);
+      if (found.isEqual) return found;
+      const lines = differing(provider.requests(), await modelCalls(receiver));
+      return { ...found, text: [found.text, ...lines].join("\n") };
     }
   }
 }

@@ -94,6 +94,8 @@ export async function createProvider(options = {}) {
      * @param {(entry: LedgerEntry) => Told} [told]
      */
     totals: (told) => totals(state.ledger, prices, names, told),
+    /** The requests that count in `totals`, one by one. */
+    requests: () => requests(state.ledger, names),
     /** Replaces the script; undefined leaves only directives. @param {import("./plan.mjs").Script} [script] */
     script: (script) => {
       state.script = script;
@@ -371,6 +373,24 @@ export function totals(ledger, prices, names, told = () => "all") {
     if (usage && known !== "request") addUsage(sum, usage, prices[entry.model] ?? DEFAULT_PRICE);
   }
   return [...byModel.values()].sort((a, b) => a.model.localeCompare(b.model));
+}
+
+/**
+ * The requests that a dashboard shows.
+ *
+ * @param {LedgerEntry[]} ledger @param {Names} names
+ * @returns {import("./differing.mjs").Request[]}
+ */
+function requests(ledger, names) {
+  return ledger.flatMap((entry) => {
+    const usage = entry.usage ?? entry.announced;
+    if (entry.outcome === "open" || (!usage && entry.outcome !== "answered" && entry.outcome !== "no_usage"))
+      return [];
+    const sum = emptyTotals(`${names[entry.api]}/${entry.model}`);
+    if (usage) addUsage(sum, usage, DEFAULT_PRICE);
+    const { model, prompt_tokens, completion_tokens } = sum;
+    return [{ model, prompt_tokens, completion_tokens, at: entry.ts + (entry.ms ?? 0), turn: entry.prompt }];
+  });
 }
 
 /** @param {string} model @returns {ModelTotals} */

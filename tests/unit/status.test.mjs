@@ -73,6 +73,32 @@ test("a directory without state of the plugin", () => {
   assert.match(stderr, /never run on .*none.*--state-dir/);
 });
 
+test("--json is one document, whatever happens", () => {
+  const none = join(root, "none");
+  for (const args of [
+    ["status", "--state-dir", none],
+    ["status", "--no-such-option"],
+    ["doctor", "--state-dir", none],
+    ["doctor", "--no-such-option"],
+    ["test", "--no-such-option"],
+    ["report", "--state-dir", none],
+    ["reconcile", "--provider", "nobody"],
+    ["sync", "--state-dir", none],
+    ["sync", "--no-such-option"],
+    ["purge", "--no-such-option"],
+    ["proxy", "--no-such-option"],
+    ["no-such-command"],
+  ]) {
+    const { stdout, stderr, status } = spawnSync(process.execPath, [CLI, ...args, "--json"], {
+      encoding: "utf8",
+      env: { PATH: process.env.PATH, HOME: none },
+    });
+    assert.ok(status === 1 || status === 2, `${args}: ${status} ${stderr}`);
+    const document = JSON.parse(stdout);
+    assert.ok(typeof document.error === "string" || Array.isArray(document.findings), `${args}: ${stdout}`);
+  }
+});
+
 test("a running gateway, and a receiver that accepts everything", async () => {
   const receiver = await Receiver.open();
   const stateDir = join(root, "well");

@@ -36,3 +36,14 @@ export function printError(line: string): void {
 export function printUsage(usage: string, isHelp: boolean): void {
   for (const line of usage.split("\n")) (isHelp ? print : printError)(line);
 }
+
+/**
+ * Reports why a command ended. With `--json` it is one document on standard output, too.
+ *
+ * @returns the exit status
+ */
+export function fail(why: string, isJson: boolean | undefined): number {
+  if (isJson) print(JSON.stringify({ error: why }));
+  printError(why);
+  return 2;
+}

@@ -2,7 +2,7 @@
 /** The command `agentwatch-openclaw`. */
 
 import { parseArgs } from "node:util";
-import { printError, printUsage } from "../base/terminal.js";
+import { fail, printError, printUsage } from "../base/terminal.js";
 import type { Pipeline } from "../worker/pipeline.js";
 import { ingest } from "./ingest.js";
 import { COMMON_OPTIONS, openPipeline } from "./pipeline.js";
@@ -89,7 +89,7 @@ main().then(
     process.exitCode = status;
   },
   (error) => {
-    printError(error instanceof Error ? error.message : String(error));
-    process.exitCode = 2;
+    const why = error instanceof Error ? error.message : String(error);
+    process.exitCode = fail(why, process.argv.includes("--json"));
   },
 );

@@ -1,7 +1,7 @@
 /** Common parts of the commands: options, pipeline, log, shutdown. */
 
 import { openInstallation, stateFolder } from "../base/installation.js";
-import { printError, printUsage } from "../base/terminal.js";
+import { fail, printError, printUsage } from "../base/terminal.js";
 import { instantiate, priceTable } from "../base/wasm.js";
 import { sessionStoreOf } from "../plugin/session-store.js";
 import { type Log, Pipeline } from "../worker/pipeline.js";
@@ -113,8 +113,8 @@ export async function runCommand<V extends { help?: boolean | undefined }>(
   } catch (error) {
     const isUnknown = String((error as NodeJS.ErrnoException).code).startsWith("ERR_PARSE_ARGS");
     if (!(error instanceof SettingError) && !isUnknown) throw error;
-    printError(`${(error as Error).message}${isUnknown ? "; --help shows the options" : ""}`);
-    return 2;
+    const why = `${(error as Error).message}${isUnknown ? "; --help shows the options" : ""}`;
+    return fail(why, process.argv.includes("--json"));
   }
 }
 

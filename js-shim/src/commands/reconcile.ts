@@ -1,7 +1,7 @@
 /** The command `reconcile`: compares our figures with a provider's usage and cost API. */
 
 import { parseArgs } from "node:util";
-import { print, printError, printUsage } from "../base/terminal.js";
+import { fail, print, printError, printUsage } from "../base/terminal.js";
 import { type Invoice, instantiate } from "../base/wasm.js";
 import { wholeEnvironment } from "../plugin/env.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
@@ -105,13 +105,6 @@ export async function reconcileCommand(args: string[], inside?: Inside): Promise
   } catch (error) {
     return fail(hidden((error as Error).message), options.json);
   }
-}
-
-/** Reports an error. With `--json` an error is one document, too. */
-function fail(why: string, isJson: boolean | undefined): number {
-  if (isJson) print(JSON.stringify({ error: why }));
-  printError(why);
-  return 2;
 }
 
 /** @throws where an option is missing or wrong */

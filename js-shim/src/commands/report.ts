@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { isMissing, readOwnSync } from "../base/files.js";
 import { stateFolder } from "../base/installation.js";
-import { print, printError, printUsage } from "../base/terminal.js";
+import { fail, print, printError, printUsage } from "../base/terminal.js";
 import { instantiate, type Report } from "../base/wasm.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
 import { readStatus } from "../worker/status.js";
@@ -82,13 +82,6 @@ export async function reportCommand(
   } catch (error) {
     return fail((error as Error).message, options.json);
   }
-}
-
-/** Reports an error. With `--json` an error is one document, too. */
-function fail(why: string, isJson: boolean | undefined): number {
-  if (isJson) print(JSON.stringify({ error: why }));
-  printError(why);
-  return 2;
 }
 
 type Made = [report: Report, from: string];

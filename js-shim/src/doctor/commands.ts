@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { readInstallation, stateFolder } from "../base/installation.js";
 import { self } from "../base/lease.js";
-import { print, printError, printUsage, visible } from "../base/terminal.js";
+import { fail, print, printUsage, visible } from "../base/terminal.js";
 import { findPlace, gatewaySettings, PLACE_OPTIONS, type PlaceOptions } from "../commands/place.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
 import type { Shared } from "../plugin/shared.js";
@@ -61,8 +61,7 @@ export async function operatorCommand([command = "", ...args]: string[], inside?
   try {
     values = parseArgs({ args, options }).values;
   } catch (error) {
-    printError(`${(error as Error).message}; --help shows the options`);
-    return 2;
+    return fail(`${(error as Error).message}; --help shows the options`, args.includes("--json"));
   }
   if (values.help) {
     printUsage(`${inside ? "openclaw agentwatch" : "agentwatch-openclaw"} ${USAGE[command]}`, true);
@@ -110,10 +109,10 @@ function inLines(lines: readonly string[]): string {
 async function showStatus(values: PlaceOptions & { json?: boolean | undefined }): Promise<number> {
   const { stateDir } = findPlace(values);
   if (!stateDir || !existsSync(stateFolder(stateDir))) {
-    printError(
+    return fail(
       `the plugin has never run on ${stateDir ?? "this machine"}: name its state directory with --state-dir or --profile, and run this as its user`,
+      values.json,
     );
-    return 2;
   }
   const document = await readStatus(stateFolder(stateDir));
   const now = Date.now();
