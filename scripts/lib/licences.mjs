@@ -33,9 +33,9 @@ const DATA = ["genai-prices"];
  */
 
 /**
- * The licences of all code that is compiled into the package: MIT wherever it is a choice.
+ * The licences of all code that is compiled into the package: MIT wherever it is a choice, else Apache-2.0.
  *
- * @throws SetupError for a licence without MIT
+ * @throws SetupError for another licence
  *
  * @returns {Promise<string>}
  */
@@ -50,6 +50,12 @@ export async function thirdPartyLicences() {
   for (const crate of crates) {
     const name = `${crate.name} ${crate.version}`;
     const files = await licenceFiles(crate);
+    if (crate.license === "Apache-2.0") {
+      const [file] = files;
+      if (!file) throw new SetupError(`${name} has no text of its licence ${crate.license}`);
+      others.push(`${name}: ${crate.license}\n\n${file.text.trim()}`);
+      continue;
+    }
     if (!/\bMIT\b/.test(crate.license ?? ""))
       throw new SetupError(`${name} has the licence ${crate.license}: see whether the package may have it`);
     const found = files.find(({ text }) => text.includes(MIT_BEGINS));
