@@ -21,6 +21,7 @@ for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.e
  * @property {string} [tgz] The packed plugin; without it the gateway has no plugin.
  * @property {string} [pluginId]
  * @property {object} [pluginConfig] `url` is the receiver's.
+ * @property {object} [pluginEntry] More of `plugins.entries.<id>`.
  * @property {(url: string) => Promise<{ url: string, close: () => Promise<unknown> }>} [between] Makes a network
  *   between the plugin and the receiver, and returns its address.
  * @property {ReceiverOptions | (() => Promise<Receiver>)} [receiver] Our receiver's options, or what starts another one.
@@ -37,7 +38,14 @@ for (const signal of ["SIGINT", "SIGTERM"]) process.once(signal, () => process.e
  *
  * @param {WorldOptions} options
  */
-export async function startWorld({ version, tgz, pluginId = "agentwatch", pluginConfig = {}, ...options }) {
+export async function startWorld({
+  version,
+  tgz,
+  pluginId = "agentwatch",
+  pluginConfig = {},
+  pluginEntry,
+  ...options
+}) {
   /** @type {(() => Promise<unknown>)[]} */
   const closers = [];
   const close = async () => {
@@ -52,7 +60,7 @@ export async function startWorld({ version, tgz, pluginId = "agentwatch", plugin
     const between = await options.between?.(receiver.url);
     if (between) closers.push(between.close);
     const { url } = between ?? receiver;
-    const ours = tgz ? [{ id: pluginId, tgz, config: { url, ...pluginConfig } }] : [];
+    const ours = tgz ? [{ id: pluginId, tgz, config: { url, ...pluginConfig }, entry: pluginEntry }] : [];
     const gateway = await startGateway({
       version,
       providerUrl: provider.baseUrl,

@@ -19,6 +19,17 @@ const WRONG = [
   ["flushIntervalMs", "soon", /flushIntervalMs cannot be .*; set it between 50 and 60000/],
   ["modelName", "short", /modelName "short" is not one of full, bare/],
   ["identities", true, /identities .* is not one of hashed, plain/],
+  [
+    "allowance",
+    [{ usd: 20, per: "week", then: "stop" }],
+    /allowance\[0\]\.per "week" is not one of hour, day, month/,
+  ],
+  [
+    "allowance",
+    [{ usd: 20, per: "day", then: "stop", zone: "Mars/Olympus" }],
+    /allowance\[0\]\.zone "Mars\/Olympus" is no zone that is known; give an IANA name/,
+  ],
+  ["allowance", 20, /allowance is no list; set it to/],
   ["token", "two words", /token holds characters that no header takes; copy it again/],
 ];
 

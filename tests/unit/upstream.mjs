@@ -40,9 +40,10 @@ export async function world(answer, { options = "", prefix = "/up", path = "", .
  * A proxy, and its reported calls.
  *
  * @param {string[]} upstreams
- * @param {{ instantiate?: () => any, hosts?: string[], bounds?: object }} [settings]
+ * @param {{ instantiate?: () => any, hosts?: string[], bounds?: object, gate?: object }} [settings] `gate`: the proxy's
+ *   options `admit` and `ended`.
  */
-export async function proxyTo(upstreams, { instantiate = makeInstance, hosts = [], bounds } = {}) {
+export async function proxyTo(upstreams, { instantiate = makeInstance, hosts = [], bounds, gate } = {}) {
   /** @type {any[]} */
   const calls = [];
   /** POSTs that were not counted as calls. @type {string[]} */
@@ -55,6 +56,7 @@ export async function proxyTo(upstreams, { instantiate = makeInstance, hosts = [
     port: 0,
     hosts,
     bounds,
+    ...gate,
     onCall: (/** @type {any} */ call) => calls.push(call),
     onPassed: (/** @type {{ provider: string, path: string }} */ { provider, path }) =>
       passed.push(`${provider} ${path}`),

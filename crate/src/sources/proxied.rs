@@ -32,6 +32,7 @@ facts! {
         ttft: "event.ttft",
         usage_source: "event.usage_source",
         bill: "event.bill",
+        agent: "event.agent",
     }
 }
 
@@ -94,7 +95,7 @@ pub fn read(
         session_key: None,
         run_id: None,
         span_id: None,
-        agent: None,
+        agent: name(facts.agent()),
         trigger: None,
         origin: Origin::default(),
         prompt: None,

@@ -8,6 +8,7 @@ import { openConfig } from "../base/installation.js";
 import { environmentConfigFile, environmentStateDir } from "./env.js";
 import { acceptInternal } from "./internal.js";
 import { sessionStoreOf } from "./session-store.js";
+import { pluginSettings } from "./settings.js";
 import { end, recorder, type Shared, shared } from "./shared.js";
 
 /** Families of events that the plugin gets by typed hooks; with the plugin in the process they would be recorded twice. */
@@ -38,8 +39,13 @@ export default function handler(event: unknown): Promise<void> | undefined {
 /** Fills in the log and the state directory where no plugin set them. */
 function ready(state: Shared): Shared {
   state.stateDir ??= environmentStateDir();
-  if (!state.log)
-    state.sessionStore = sessionStoreOf(openConfig(state.stateDir, environmentConfigFile()).config);
+  if (!state.log) {
+    const { config } = openConfig(state.stateDir, environmentConfigFile());
+    state.sessionStore = sessionStoreOf(config);
+    // No variable of the environment can hold it.
+    const { allowance } = pluginSettings(config);
+    if (allowance !== undefined) state.config = { allowance };
+  }
   state.log ??= { info: (text) => console.info(text), warn: (text) => console.warn(text) };
   return state;
 }

@@ -35,7 +35,7 @@ const SPOOL_EVERY_MS = 1_000;
 const IDLE_BUDGET_MS = 10_000;
 
 /** How long a gate waits for the worker's answer, in ms; then the call passes. */
-const ADMIT_MS = 250;
+const ADMIT_MS = 1_000;
 
 /** What a gate knows of a call; see `admit` in `crate/src/bindings/engine.rs`. */
 export type Facts = ReadonlyArray<string | null>;

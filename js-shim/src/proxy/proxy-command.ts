@@ -16,13 +16,14 @@ import { isLoopback, parseHosts } from "./guard.js";
 import { Proxy } from "./proxy.js";
 import { parseUpstreams } from "./upstreams.js";
 
-const USAGE = `agentwatch-openclaw proxy --upstream <prefix>=<address>[,provider=<name>][,usage=ask] …
+const USAGE = `agentwatch-openclaw proxy --upstream <prefix>=<address>[,provider=<name>][,agent=<id>][,usage=ask] …
 
   Forwards requests to models' providers, unchanged, and counts the usage in their answers. Put its address and the
   prefix into models.providers.<name>.baseUrl: http://127.0.0.1:8471/openai/v1 in place of https://api.openai.com/v1.
 
   --upstream  /openai=https://api.openai.com: the target of requests whose path begins with the prefix; may be repeated.
               provider=<name>: OpenClaw's name of the provider, where it is not the prefix.
+              agent=<id>: the agent whose calls have this prefix, for allowances of one agent.
               usage=ask: adds stream_options.include_usage to streaming requests that lack it.
   --port      the port to listen on; 8471, 0 for a free one
   --host      the address to listen on; 127.0.0.1. Every client that reaches another address can use the upstreams.
@@ -62,6 +63,12 @@ export function proxyCommand(args: string[]): Promise<number> {
         hosts,
         port: parsePort(values.port ?? "8471"),
         onCall: (call) => pipeline.accept("proxied", [call]),
+        admit: (request, { provider, agent }, model) =>
+          pipeline.admit(
+            [null, agent ?? null, null, null, null, null, null, model && `${provider}/${model}`],
+            request,
+          ),
+        ended: (request) => pipeline.endRequest(request),
         onPassed: (passed) => pipeline.accept("passed", [passed]),
         instantiate: () => instantiate(log.warn),
         log,

@@ -5,18 +5,21 @@
 
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import type { Instance } from "../base/wasm.js";
+import type { Instance, Refusal } from "../base/wasm.js";
 import type { Log } from "../worker/pipeline.js";
 import { forward, type Listener, Origin } from "./forward.js";
 import { type Bounds, Front } from "./front.js";
 import type { Framing } from "./hop.js";
 import { rateLimited } from "./rate-limit.js";
 import { type CallReading, type Edit, type Ending, Readers, type Told } from "./reading.js";
+import { answerStopped } from "./stopped.js";
 import { type Route, route, type Upstream } from "./upstreams.js";
 
 /** A finished call, in the names of the source `proxied`. Times in ms; `started` and `ended` since 1970. */
 export interface ProxiedCall extends Told {
   provider: string;
+  /** The agent of the upstream, where its option names one. */
+  agent: string | null;
   /** The model of the request. */
   model: string | null;
   /** The provider's id of the request, from a header of the answer. */
@@ -50,6 +53,10 @@ export interface ProxyOptions {
   bounds?: Partial<ProxyBounds> | undefined;
   /** Called for each call that is over; must not throw. */
   onCall(call: ProxiedCall): void;
+  /** Whether a call may be forwarded; undefined where it may. It is under way until `ended`. Must not throw. */
+  admit?(request: number, upstream: Upstream, model: string | null): Refusal | undefined;
+  /** An admitted request is over, and its call, if it was one, was reported. Must not throw. */
+  ended?(request: number): void;
   /** Called for each POST that was answered and is no call; must not throw. */
   onPassed?(passed: Passed): void;
   instantiate(): Instance;
@@ -101,6 +108,7 @@ export class Proxy {
     pending: 0,
     uncounted: 0,
     refused: 0,
+    stopped: 0,
     unreachable: 0,
     cut: 0,
     left: 0,
@@ -164,7 +172,16 @@ export class Proxy {
       return;
     }
     const reading = this.#readers.open(request.method ?? "", found.path);
-    const listener = this.#listen(found, reading, request, response);
+    const number = this.counts.requests;
+    // A retrieval, or the end of a background response, makes no call.
+    const isCall = reading && request.method === "POST" && !/\/cancel\/?(\?|$)/.test(found.path);
+    const refusal = isCall && this.#options.admit?.(number, found.upstream, reading.model);
+    if (refusal) {
+      this.counts.stopped += 1;
+      answerStopped(response, found.path, refusal);
+      return;
+    }
+    const listener = this.#listen(found, reading, request, response, () => this.#options.ended?.(number));
     const pass = (body: Uint8Array[] | undefined) => {
       try {
         forward({ origin, path: found.path, request, response, framing, isAwaited, body, listener });
@@ -185,6 +202,7 @@ export class Proxy {
     reading: CallReading | undefined,
     request: IncomingMessage,
     response: ServerResponse,
+    ended: () => void,
   ): Listener {
     const { wall, mono } = this.#options;
     const began = mono();
@@ -209,7 +227,7 @@ export class Proxy {
         reading?.bytes(bytes);
       },
       over: (ending, error) => {
-        const ended = wall();
+        const endedAt = wall();
         const duration = mono() - began;
         if (!answered) this.#explain(response, upstream, ending, error);
         else if (ending !== "whole") this.counts[ending] += 1;
@@ -220,11 +238,12 @@ export class Proxy {
         if (!reading) return passed();
         const known = {
           provider: upstream.provider,
+          agent: upstream.agent ?? null,
           request_id: requestId(answered),
           status: answered?.statusCode ?? null,
-          ...{ started, ended, duration, ttfb },
+          ...{ started, ended: endedAt, duration, ttfb },
         };
-        this.#finish(reading, ending, (told) => {
+        const tell = (told: Told) => {
           if (!this.#isCall(told, request.method === "GET")) return told.about === "nothing" && passed();
           const call = {
             ...known,
@@ -235,7 +254,8 @@ export class Proxy {
           };
           this.counts.calls += 1;
           this.#options.onCall(told.background ? inBackground(call) : call);
-        });
+        };
+        this.#finish(reading, ending, tell, ended);
       },
     };
   }
@@ -262,14 +282,17 @@ export class Proxy {
     return true;
   }
 
-  #finish(reading: CallReading, ending: Ending, tell: (told: Told) => void): void {
+  #finish(reading: CallReading, ending: Ending, tell: (told: Told) => void, ended: () => void): void {
     const done = reading
       .finish(ending)
       .then(tell)
       .catch((error) =>
         this.#warn(`a call was not counted: ${error instanceof Error ? error.message : error}`),
       )
-      .finally(() => this.#unfinished.delete(done));
+      .finally(() => {
+        ended();
+        this.#unfinished.delete(done);
+      });
     this.#unfinished.add(done);
   }
 

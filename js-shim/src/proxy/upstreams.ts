@@ -13,12 +13,14 @@ export interface Upstream {
   provider: string;
   /** Whether `stream_options.include_usage` is added to streaming requests that lack it. */
   asksForUsage: boolean;
+  /** The agent whose calls go to this upstream, where an option names one: an allowance may be of one agent. */
+  agent?: string;
 }
 
 const EXAMPLE = "--upstream /openai=https://api.openai.com,provider=openai";
 
 /**
- * Reads the values of `--upstream`: `prefix=url[,provider=name][,usage=ask]`.
+ * Reads the values of `--upstream`: `prefix=url[,provider=name][,agent=id][,usage=ask]`.
  *
  * @throws SettingError
  */
@@ -43,12 +45,16 @@ function parseUpstream(value: string): Upstream {
   if (!/^\/([\w.~-]+(\/[\w.~-]+)*)?$/.test(prefix) || prefix.split("/").includes(".."))
     throw wrong("the prefix must be a path like /openai, without a slash at its end");
   const url = parseUrl(target.slice(at + 1), wrong);
-  const upstream = { prefix, url, provider: prefix.split("/").at(-1) ?? "", asksForUsage: false };
+  const upstream: Upstream = { prefix, url, provider: prefix.split("/").at(-1) ?? "", asksForUsage: false };
   for (const option of options) {
     const [name, setting = ""] = option.split("=", 2);
     if (name === "provider" && /^[\w.~-]+$/.test(setting)) upstream.provider = setting;
+    else if (name === "agent" && /^[\w.~-]+$/.test(setting)) upstream.agent = setting;
     else if (option === "usage=ask") upstream.asksForUsage = true;
-    else throw wrong("what may follow the address is provider=<OpenClaw's name of it> and usage=ask");
+    else
+      throw wrong(
+        "what may follow the address is provider=<OpenClaw's name of it>, agent=<OpenClaw's id of it> and usage=ask",
+      );
   }
   if (!upstream.provider)
     throw wrong("a prefix of / names no provider: add ,provider=<OpenClaw's name of it>");

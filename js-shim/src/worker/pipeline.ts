@@ -203,6 +203,7 @@ export class Pipeline {
    * @param request a number of a proxy's request
    */
   admit(facts: ReadonlyArray<string | null>, request?: number): Refusal | undefined {
+    if (!this.#hasAllowance) return undefined;
     let refused: Refusal | undefined;
     this.start();
     this.drain();
@@ -214,8 +215,14 @@ export class Pipeline {
     return refused;
   }
 
+  get #hasAllowance(): boolean {
+    const { allowance } = this.#settings;
+    return Array.isArray(allowance) && allowance.length > 0;
+  }
+
   /** A proxy's request is over. */
   endRequest(request: number): void {
+    if (!this.#hasAllowance) return;
     // Its call is reported in an event that waits.
     this.drain();
     this.#runner.run((engine) => engine.endRequest(request));
