@@ -308,7 +308,14 @@ const VOLATILE = new Set([
   "call_id",
   "gateway",
 ]);
-const COUNTED = new Set(["cost_usd", "gen_ai.usage.input_tokens", "gen_ai.usage.output_tokens"]);
+const COUNTED = new Set([
+  "cost_usd",
+  "gen_ai.response.time_to_first_chunk",
+  "gen_ai.usage.cache_creation.input_tokens",
+  "gen_ai.usage.cache_read.input_tokens",
+  "gen_ai.usage.input_tokens",
+  "gen_ai.usage.output_tokens",
+]);
 
 /**
  * The part of records that does not change between runs: hashes are numbered, times and ids are left out.
