@@ -118,7 +118,8 @@ fn the_page_shows_each_model_and_escapes_its_name() {
         assert_eq!(
             cells,
             [
-                "1", "1,200", cached, "34", "1,234", "$0.2500", "1.50 s", "1.50 s", "1.50 s", "0"
+                "1", "1,200", cached, "34", "1,234", "$0.2500", "100 %", "1.50 s", "1.50 s",
+                "1.50 s", "0"
             ]
         );
         // Stock AgentWatch does not keep where a cost came from.
