@@ -39,6 +39,7 @@ describe("calls", () => {
         const { started, ended, duration, ttfb, ttft, ...told } = call;
         assert.deepEqual(told, {
           provider: "up",
+          agent: null,
           model: "m",
           response_model: "m-2026",
           response_id: "chatcmpl-1",
