@@ -217,6 +217,29 @@ fn another_process_refuses_by_the_owners_state() {
     );
 }
 
+/// The turn's total of a foreign harness is dropped, since its calls were reported one by one.
+#[test]
+fn a_dropped_total_of_a_turn_is_not_under_way() {
+    let settings = json!({
+        "url": "http://receiver.test", "identities": "plain",
+        "allowance": [{"usd": 5, "per": "day", "then": "stop"}],
+    });
+    let mut gateway = Gateway::with(&settings.to_string(), true);
+    call(&mut gateway, "dear", 0, 1.0);
+    call(&mut gateway, "dear", 1, 1.0);
+    gateway.run_until(START_MS + 160, START_MS + 5_000);
+    let turn = json!({"event": {
+        "provider": "p", "model": "m", "sessionKey": "agent:dear:s", "observationUnit": "turn",
+        "durationMs": 5_600, "outcome": "completed", "costUsd": 2.0, "usage": {"input": 3, "output": 4},
+    }});
+    gateway.hear("model.call.completed", &turn, START_MS + 5_000);
+    gateway.run_until(START_MS + 5_000, START_MS + MINUTE_MS);
+    let status = gateway.status();
+    assert_eq!(status["turns_merged"], 1, "{status}");
+    assert_eq!(status["brake"]["under_way"], 0, "{status}");
+    assert_eq!(spent(&gateway), 2.0);
+}
+
 #[test]
 fn an_unusable_allowance_is_named_and_stops_nothing() {
     let mut gateway = gateway(&json!([{"usd": -1, "per": "day", "then": "stop"}]));

@@ -258,6 +258,7 @@ fn spending() -> [Frame<'static>; 3] {
         ended_ms: 1_795_000_000_640,
         scopes: vec![1, u64::MAX],
         pair: 2,
+        agent: 9,
         model: 3,
         amount: amount(9_460_000),
         is_priced: true,
@@ -279,6 +280,7 @@ fn spending() -> [Frame<'static>; 3] {
     };
     let pair = Pair {
         key: 2,
+        agent: 9,
         model: 3,
         calls: vec![amount(1), amount(2)],
     };

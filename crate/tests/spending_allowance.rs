@@ -144,6 +144,80 @@ fn calls_at_once_overshoot_by_the_error_of_one_not_by_their_number() {
 }
 
 #[test]
+fn a_call_of_an_unknown_model_is_expected_to_cost_what_its_agents_calls_cost() {
+    let given = json!([{"usd": 1, "per": "day", "agent": "main", "then": "stop"}]);
+    let mut world = world(&given, "2026-11-29T12:00:00Z");
+    let now = world.now;
+    for _ in 0..30 {
+        world.spend("main", 0.01);
+    }
+    // Another agent's dear call says nothing of this agent's next one.
+    world.spend("research", 2.0);
+    assert_eq!(
+        world.brake.admit(None, &who("main"), "", now),
+        Verdict::Pass
+    );
+    // An agent without a call of its own, too.
+    assert_eq!(world.brake.admit(None, &who("new"), "", now), Verdict::Pass);
+    // Twelve calls of 0.10 USD: the next ones are expected to cost the same, and 0.20 USD are left.
+    for _ in 0..5 {
+        world.spend("main", 0.1);
+    }
+    let mut admitted = 0;
+    while world.brake.admit(Some(admitted), &who("main"), "", now) == Verdict::Pass {
+        admitted += 1;
+    }
+    assert!((1..=5).contains(&admitted), "{admitted}");
+}
+
+#[test]
+fn a_second_report_of_a_call_leaves_the_sessions_next_call_under_way() {
+    let given = json!([{"usd": 1, "per": "day", "then": "stop"}]);
+    let mut world = world(&given, "2026-11-29T12:00:00Z");
+    let (session, first, now) = (Some(1), 100, world.now);
+    let (main, model) = (who("main"), "anthropic/claude");
+    assert_eq!(world.brake.admit(session, &main, model, now), Verdict::Pass);
+    world
+        .brake
+        .reported(session, first, &main, model, None, now);
+    assert_eq!(world.brake.under_way(), 1);
+    assert_eq!(world.brake.admit(session, &main, model, now), Verdict::Pass);
+    world
+        .brake
+        .reported(session, first, &main, model, None, now);
+    assert_eq!(world.brake.under_way(), 2);
+}
+
+#[test]
+fn a_call_that_only_calls_under_way_keep_out_is_tried_again_soon() {
+    let given = json!([{"usd": 1, "per": "month", "then": "stop"}]);
+    let mut world = world(&given, "2026-11-29T12:00:00Z");
+    for _ in 0..8 {
+        world.spend("main", 0.1);
+    }
+    let now = world.now;
+    let main = who("main");
+    assert_eq!(
+        world.brake.admit(Some(1), &main, "anthropic/claude", now),
+        Verdict::Pass
+    );
+    assert_eq!(
+        world.brake.admit(Some(2), &main, "anthropic/claude", now),
+        Verdict::Pass
+    );
+    let stop = world.verdict("main").unwrap();
+    assert_eq!(stop.retry_after_s, 30);
+    assert!(
+        stop.message.contains("It may fit when they have ended"),
+        "{}",
+        stop.message
+    );
+    // Once the limit is spent, only the end of the window opens it.
+    world.spend("main", 0.3);
+    assert!(world.verdict("main").unwrap().retry_after_s > 60);
+}
+
+#[test]
 fn a_call_whose_end_nobody_tells_is_given_up() {
     let given = json!([{"usd": 1, "per": "day", "then": "stop"}]);
     let mut world = world(&given, "2026-11-29T12:00:00Z");

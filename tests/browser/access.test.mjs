@@ -56,7 +56,7 @@ describe("access with a browser", { skip: binary ? false : "AGENTWATCH_RECEIVER 
       })`,
     );
     assert.equal(heard, "changed");
-    await page.click("footer button");
+    await page.click("footer form button");
     await page.waitForURL(`${receiver.url}/login`);
     assert.deepEqual(await context.cookies(), []);
     await context.close();

@@ -101,10 +101,10 @@ async fn try_make(
         true => builder.build(),
     };
     let response = built
-        .map_err(|e| why(&e))?
+        .map_err(|e| why(&e, address))?
         .send()
         .await
-        .map_err(|e| why(&e))?;
+        .map_err(|e| why(&e, address))?;
     let retry_after_ms = response
         .headers()
         .get("retry-after")
@@ -151,11 +151,12 @@ async fn read_body(response: &Response) -> Option<String> {
     }
 }
 
-/// The error's text: the name of the JavaScript error, without the address, which may be private.
-fn why(error: &gloo_net::Error) -> String {
-    match error {
+/// The error's text without the address, whose path may be a secret: Node's error for an unusable one contains it.
+fn why(error: &gloo_net::Error, address: &str) -> String {
+    let text = match error {
         gloo_net::Error::JsError(e) if e.name == "TimeoutError" => "timed out".to_owned(),
         gloo_net::Error::JsError(e) => format!("{}: {}", e.name, e.message),
         other => other.to_string(),
-    }
+    };
+    text.replace(address, "the address")
 }

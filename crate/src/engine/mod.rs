@@ -356,6 +356,9 @@ impl Engine {
         for settled in due {
             self.settle(settled, now);
         }
+        for id in self.matcher.take_merged_turns() {
+            self.costs_nothing(id);
+        }
         self.enrich(now);
         self.run_deferred(now, false);
         self.end_turns(now, false);

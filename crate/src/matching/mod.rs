@@ -95,6 +95,8 @@ pub struct Matcher {
     pending: IndexMap<u64, PendingCall>,
     waiting: VecDeque<(u64, CallId)>,
     ready: Vec<CallId>,
+    /// Dropped turn totals, until they are taken.
+    merged_turns: Vec<CallId>,
     records: MatchRecords,
     /// The session store is matched up to this time, in ms since 1970 on the wall clock; `None` where it is not read.
     reconciled_ms: Option<u64>,
@@ -121,6 +123,7 @@ impl Matcher {
             pending: IndexMap::new(),
             waiting: VecDeque::new(),
             ready: Vec::new(),
+            merged_turns: Vec::new(),
             records: MatchRecords::default(),
             reconciled_ms: None,
             unmatchable_ms: 0,
@@ -319,6 +322,11 @@ impl Matcher {
         self.due(now)
     }
 
+    /// Takes the ids of the turn totals that were dropped, since the turn's calls were reported one by one.
+    pub fn take_merged_turns(&mut self) -> Vec<CallId> {
+        std::mem::take(&mut self.merged_turns)
+    }
+
     /// When the next call becomes final without a further observation, in ms on the monotonic clock.
     pub fn next_due(&self) -> Option<u64> {
         if !self.ready.is_empty() {
@@ -430,6 +438,7 @@ impl Matcher {
         let turn = pending.unanswered_turn();
         if turn.is_some_and(|turn| self.turn_is_counted(id, turn)) {
             self.counts.turns_merged += 1;
+            self.merged_turns.push(id);
             return None;
         }
         self.counts.counted += 1;

@@ -10,7 +10,7 @@
 //!
 //! **A call may pass** an allowance that stops, if the spend plus the expected cost of pending calls and of this call
 //! is within the limit. The expected cost is the robust mean of the last calls of the agent and model, else of the
-//! model, else of all calls, else zero. So concurrent calls exceed the limit by the errors of these means, not by their
+//! model, else of the agent, else zero. So concurrent calls exceed the limit by the errors of these means, not by their
 //! number; calls that begin before the first call ever ended all pass. If the spend is zero and no call is pending, one
 //! call always passes: a wrong mean cannot lock a window. A pending call is released when it ends, or after
 //! [`UNDER_WAY_MS`].
@@ -42,6 +42,8 @@ use crate::domain::time::Now;
 pub const UNDER_WAY_MS: u64 = 15 * 60_000;
 /// Time, in ms, within which the process that owns the journal has read, counted and told the call of another process.
 pub const ELSEWHERE_MS: u64 = 6_000;
+/// Seconds after which a call is tried again that only calls under way keep out.
+const RETRY_SOON_S: u64 = 30;
 /// Maximum number of pending calls; beyond it the oldest is released.
 const MAX_UNDER_WAY: usize = 4_096;
 /// Longest lift, in ms.
@@ -84,7 +86,7 @@ pub struct Stop {
     pub limit: Limit,
     /// End of the window, in ms since 1970.
     pub resets_at_ms: u64,
-    /// Seconds until the end of the window; at least 1.
+    /// Seconds until the end of the window, at least 1; or a short time, where only calls under way keep the call out.
     pub retry_after_s: u64,
     /// Message for the user: names the allowance, and the command that lifts it.
     pub message: String,
@@ -218,6 +220,7 @@ impl Brake {
             ended_ms: call.ended_ms.min(now.wall_ms),
             scopes,
             pair: recent::pair(call.who.agent.as_deref(), call.model),
+            agent: recent::agent(call.who.agent.as_deref()),
             model: recent::model(call.model),
             amount: Amount::of(call.cost, call.usage),
             is_priced: call.cost.source != CostSource::Unknown,
@@ -258,8 +261,7 @@ impl Brake {
     /// the call is only judged.
     pub fn admit(&mut self, key: Option<u64>, who: &Who, model: &str, now: Now) -> Verdict {
         self.advance(now);
-        let pair = recent::pair(who.agent.as_deref(), model);
-        let next = self.state.recent.amount(pair, recent::model(model));
+        let next = self.state.recent.amount(who.agent.as_deref(), model);
         let next = next.unwrap_or_default();
         if self.state.lift.is_none()
             && let Some(stop) = self.stop(key, who, next, now)
@@ -289,13 +291,11 @@ impl Brake {
         amount: Option<Amount>,
         now: Now,
     ) {
-        if let Some(begun) = begun {
+        // A later report of the same call leaves the session's next call, which may have begun, under way.
+        if let Some(begun) = begun.filter(|_| !self.under_way.contains_key(&key)) {
             self.under_way.shift_remove(&begun);
         }
-        let expected = || {
-            let pair = recent::pair(who.agent.as_deref(), model);
-            self.state.recent.amount(pair, recent::model(model))
-        };
+        let expected = || self.state.recent.amount(who.agent.as_deref(), model);
         let call = UnderWay {
             fits: self.fits(who),
             amount: amount.or_else(expected).unwrap_or_default(),
@@ -361,13 +361,25 @@ impl Brake {
             let is_over = number(taken.like(allowance.limit)) >= limit || all > limit;
             is_over && !is_first
         });
-        let longest = stopping
-            .map(|(_, stopping)| stopping)
-            .max_by_key(|(allowance, meter)| meter.left_ms(allowance, now.wall_ms));
-        let (allowance, meter) = longest?;
+        let longest =
+            stopping.max_by_key(|(_, (allowance, meter))| meter.left_ms(allowance, now.wall_ms));
+        let (place, (allowance, meter)) = longest?;
         let left_ms = meter.left_ms(allowance, now.wall_ms).max(1);
         let resets_at_ms = now.wall_ms.saturating_add(left_ms);
         let spent = meter.spent.like(allowance.limit);
+        // Calls under way may cost less than expected.
+        let may_fit_soon = number(spent) < number(allowance.limit)
+            && self.under_way.iter().any(|(other, call)| {
+                Some(*other) != key && !call.has_ended && call.fits & (1 << place) != 0
+            });
+        let retry_after_s = left_ms.div_ceil(1_000);
+        let (retry_after_s, when) = match may_fit_soon {
+            true => (
+                retry_after_s.min(RETRY_SOON_S),
+                "It may fit when they have ended, and is open again",
+            ),
+            false => (retry_after_s, "It is open again"),
+        };
         let why = match number(spent) >= number(allowance.limit) {
             true => format!("{} are spent", words(spent)),
             false => format!(
@@ -378,7 +390,7 @@ impl Brake {
         };
         Some(Stop {
             message: format!(
-                "AgentWatch stopped this call by the allowance of {}: {why}. It is open again from {} on. \
+                "AgentWatch stopped this call by the allowance of {}: {why}. {when} from {} on. \
                  To let calls pass for an hour: openclaw agentwatch allow 1h, or /agentwatch allow 1h",
                 allowance.words(),
                 written(&allowance.zone.1, resets_at_ms.div_ceil(1_000) * 1_000),
@@ -387,7 +399,7 @@ impl Brake {
             spent,
             limit: allowance.limit,
             resets_at_ms,
-            retry_after_s: left_ms.div_ceil(1_000),
+            retry_after_s,
         })
     }
 
@@ -422,7 +434,10 @@ impl Brake {
         }
         self.state.late += u64::from(is_late);
         if spent.is_used {
-            self.state.recent.add(spent.pair, spent.model, spent.amount);
+            let Spent {
+                pair, agent, model, ..
+            } = *spent;
+            self.state.recent.add(pair, agent, model, spent.amount);
         }
         warnings.extend(self.warnings());
         warnings

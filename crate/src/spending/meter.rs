@@ -175,6 +175,8 @@ pub struct Spent {
     pub scopes: Vec<u64>,
     /// Hash of its agent and model.
     pub pair: u64,
+    /// Hash of its agent.
+    pub agent: u64,
     /// Hash of its model.
     pub model: u64,
     /// Its cost and tokens.

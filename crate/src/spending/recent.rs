@@ -21,11 +21,18 @@ pub(super) fn model(model: &str) -> u64 {
     key_of(&[model])
 }
 
+/// Key of an agent.
+pub(super) fn agent(agent: Option<&str>) -> u64 {
+    key_of(&[agent.unwrap_or_default()])
+}
+
 /// The last calls of one agent and model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// Key of the agent and the model.
     pub key: u64,
+    /// Key of the agent.
+    pub agent: u64,
     /// Key of the model.
     pub model: u64,
     /// Their cost, the oldest first.
@@ -34,13 +41,18 @@ pub struct Pair {
 
 impl Pair {
     fn amount(&self) -> Option<Amount> {
-        let usd: Vec<f64> = self.calls.iter().map(|call| call.usd.usd()).collect();
-        let tokens: Vec<f64> = self.calls.iter().map(|call| call.tokens as f64).collect();
-        Some(Amount {
-            usd: Nano::of_usd(robust::mean(&usd)?),
-            tokens: robust::mean(&tokens)?.round() as u64,
-        })
+        mean(self.calls.iter())
     }
+}
+
+fn mean<'a>(calls: impl Iterator<Item = &'a Amount>) -> Option<Amount> {
+    let (usd, tokens): (Vec<f64>, Vec<f64>) = calls
+        .map(|call| (call.usd.usd(), call.tokens as f64))
+        .unzip();
+    Some(Amount {
+        usd: Nano::of_usd(robust::mean(&usd)?),
+        tokens: robust::mean(&tokens)?.round() as u64,
+    })
 }
 
 /// The last calls of each pair, sorted by last use.
@@ -49,12 +61,13 @@ pub struct Recent(pub Vec<Pair>);
 
 impl Recent {
     /// Adds a call that ended.
-    pub(super) fn add(&mut self, key: u64, model: u64, amount: Amount) {
+    pub(super) fn add(&mut self, key: u64, agent: u64, model: u64, amount: Amount) {
         let known = self.0.iter().position(|pair| pair.key == key);
         let mut pair = match known {
             Some(place) => self.0.remove(place),
             None => Pair {
                 key,
+                agent,
                 model,
                 calls: Vec::new(),
             },
@@ -69,12 +82,17 @@ impl Recent {
         self.0.push(pair);
     }
 
-    /// Expected cost of a call: the robust mean of the pair's last calls, else of the pair with this model that was
-    /// used last, else of the pair that was used last; `None` before the first call.
-    pub(super) fn amount(&self, key: u64, model: u64) -> Option<Amount> {
-        let mut known = self.0.iter().rev();
+    /// Expected cost of a call: the robust mean of the last calls of its agent and model, else of the agent that
+    /// used this model last, else of all models of its agent: a proxy knows no model before it has read the request.
+    /// `None` before the agent's first call: other agents' calls say nothing of it.
+    pub(super) fn amount(&self, who: Option<&str>, name: &str) -> Option<Amount> {
+        let (key, of_model, of_agent) = (pair(who, name), model(name), agent(who));
         let own = self.0.iter().find(|pair| pair.key == key);
-        let same = self.0.iter().rev().find(|pair| pair.model == model);
-        own.or(same).or_else(|| known.next())?.amount()
+        let same = self.0.iter().rev().find(|pair| pair.model == of_model);
+        let of_agent = self.0.iter().filter(|pair| pair.agent == of_agent);
+        match own.or(same) {
+            Some(pair) => pair.amount(),
+            None => mean(of_agent.flat_map(|pair| &pair.calls)),
+        }
     }
 }

@@ -76,6 +76,8 @@ export class Recorder {
   readonly #host: RecorderHost;
   readonly #ring: Ring;
   readonly #pack = new Pack();
+  /** Whether a question of a gate waits for its answer beyond {@link ADMIT_MS}. */
+  #isAdmitLate = false;
   #running: Running | undefined;
   /** The compiled module, from the first worker: the plugin's folder may be removed before the process exits. */
   #module: WebAssembly.Module | undefined;
@@ -155,11 +157,25 @@ export class Recorder {
       this.#unanswered += 1;
       return undefined;
     }
-    const asked = this.#request({ type: "admit", facts, unanswered: this.#unanswered });
+    // A worker that answers nothing in time holds up one call, and not each one.
+    if (this.#isAdmitLate) {
+      this.#unanswered += 1;
+      return undefined;
+    }
+    const asked = this.#request({
+      type: "admit",
+      facts,
+      until: Date.now() + ADMIT_MS,
+      unanswered: this.#unanswered,
+    });
     try {
       return (await withDeadline(asked, ADMIT_MS)) as string | undefined;
     } catch {
       this.#unanswered += 1;
+      this.#isAdmitLate = true;
+      void asked.finally(() => {
+        this.#isAdmitLate = false;
+      });
       return undefined;
     }
   }
@@ -370,7 +386,7 @@ export class Recorder {
   #request(
     request:
       | { type: "open" | "status" | "close" }
-      | { type: "admit"; facts: Facts; unanswered: number }
+      | { type: "admit"; facts: Facts; until: number; unanswered: number }
       | { type: "stop"; budgetMs: number },
   ): Promise<unknown> {
     const running = this.#running;

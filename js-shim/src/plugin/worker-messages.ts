@@ -45,7 +45,7 @@ export type ToWorker =
   | { type: "configure"; configuration: Configuration }
   | { type: "open" | "status" | "close"; id: number }
   /** Whether a call may pass; `unanswered` is the number of such requests that passed unanswered so far. */
-  | { type: "admit"; facts: ReadonlyArray<string | null>; unanswered: number; id: number }
+  | { type: "admit"; facts: ReadonlyArray<string | null>; until: number; unanswered: number; id: number }
   | { type: "stop"; budgetMs: number; id: number };
 
 /** Messages from the worker. */

@@ -29,6 +29,9 @@ const SHAPES: [path: RegExp, shape: Shape][] = [
   ],
 ];
 
+/** A shorter wait is one that a client's own retries may bridge, in s. */
+const SOON_S = 60;
+
 /** Answers a stopped call; its body is read and dropped. @param path the path of the upstream, with its query */
 export function answerStopped(response: ServerResponse, path: string, [message, seconds]: Refusal): void {
   const target = decoded(path.split("?", 1)[0] ?? "");
@@ -37,7 +40,7 @@ export function answerStopped(response: ServerResponse, path: string, [message, 
     "content-type": "application/json",
     "retry-after": String(seconds),
     // The SDKs of OpenAI and Anthropic would try again at once.
-    "x-should-retry": "false",
+    ...(seconds > SOON_S ? { "x-should-retry": "false" } : {}),
     ...headers,
   });
   response.end(JSON.stringify(body));

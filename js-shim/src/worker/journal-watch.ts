@@ -33,6 +33,8 @@ export interface JournalWatchHost {
 export class JournalWatch {
   readonly #host: JournalWatchHost;
   #timer: NodeJS.Timeout | undefined;
+  /** The request that is carried out, and whose file is still there. */
+  #lifted: number | null | undefined;
 
   constructor(host: JournalWatchHost) {
     this.#host = host;
@@ -84,8 +86,14 @@ export class JournalWatch {
     if (!request || folder === undefined) return;
     const forMs = Math.max(0, (request.until_ms ?? 0) - wall());
     try {
-      if (!runner.run((engine) => engine.lift(forMs, wall(), mono())) || !flush()) return;
+      // A disk that fails keeps the request's file: the lift holds already, and only its file is left.
+      if (this.#lifted !== request.until_ms) {
+        if (!runner.run((engine) => engine.lift(forMs, wall(), mono()))) return;
+        this.#lifted = request.until_ms;
+      }
+      if (!flush()) return;
       removeLift(folder);
+      this.#lifted = undefined;
     } catch (error) {
       log.warn(`lift-request.json cannot be removed (${reason(error)}): remove it`);
     }

@@ -90,6 +90,8 @@ async function answer(message: Exclude<ToWorker, { type: "configure" }>): Promis
       return pipeline.status();
     case "admit":
       pipeline.unanswered = message.unanswered;
+      // Its call has passed meanwhile.
+      if (Date.now() > message.until) return undefined;
       return pipeline.admit(message.facts)?.[0];
     case "stop":
       return pipeline.stop(message.budgetMs);

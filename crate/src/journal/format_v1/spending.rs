@@ -29,6 +29,8 @@ pub struct Spent {
     pub scopes: Vec<u64>,
     /// Hash of agent and model.
     pub pair: u64,
+    /// Hash of the agent.
+    pub agent: u64,
     /// Hash of the model.
     pub model: u64,
     /// Cost and tokens.
@@ -74,6 +76,8 @@ pub struct Meter {
 pub struct Pair {
     /// Hash of agent and model.
     pub key: u64,
+    /// Hash of the agent.
+    pub agent: u64,
     /// Hash of the model.
     pub model: u64,
     /// The oldest first.
@@ -126,6 +130,7 @@ impl From<&domain::Spent> for Spent {
             ended_ms,
             scopes,
             pair,
+            agent,
             model,
             amount,
             is_priced,
@@ -137,6 +142,7 @@ impl From<&domain::Spent> for Spent {
             ended_ms: *ended_ms,
             scopes: scopes.clone(),
             pair: *pair,
+            agent: *agent,
             model: *model,
             amount: (*amount).into(),
             is_priced: *is_priced,
@@ -153,6 +159,7 @@ impl From<Spent> for domain::Spent {
             ended_ms,
             scopes,
             pair,
+            agent,
             model,
             amount,
             is_priced,
@@ -164,6 +171,7 @@ impl From<Spent> for domain::Spent {
             ended_ms,
             scopes,
             pair,
+            agent,
             model,
             amount: amount.into(),
             is_priced,
@@ -221,9 +229,16 @@ impl From<Meter> for domain::Meter {
 }
 
 impl From<&recent::Pair> for Pair {
-    fn from(recent::Pair { key, model, calls }: &recent::Pair) -> Self {
+    fn from(pair: &recent::Pair) -> Self {
+        let recent::Pair {
+            key,
+            agent,
+            model,
+            calls,
+        } = pair;
         Self {
             key: *key,
+            agent: *agent,
             model: *model,
             calls: calls.iter().map(|call| (*call).into()).collect(),
         }
@@ -231,9 +246,19 @@ impl From<&recent::Pair> for Pair {
 }
 
 impl From<Pair> for recent::Pair {
-    fn from(Pair { key, model, calls }: Pair) -> Self {
-        let calls = calls.into_iter().map(Into::into).collect();
-        Self { key, model, calls }
+    fn from(pair: Pair) -> Self {
+        let Pair {
+            key,
+            agent,
+            model,
+            calls,
+        } = pair;
+        Self {
+            key,
+            agent,
+            model,
+            calls: calls.into_iter().map(Into::into).collect(),
+        }
     }
 }
 
