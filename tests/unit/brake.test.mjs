@@ -6,6 +6,7 @@ import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { zonesOf } from "../../dist/base.js";
 import { allow } from "../../dist/operator.js";
+import { holdMessages } from "./in-thread.mjs";
 import { asking, chat, get, proxyTo, world } from "./upstream.mjs";
 import { answer, SESSION, started } from "./world.mjs";
 
@@ -72,6 +73,26 @@ describe("the gates", () => {
       // The next question tells the worker of it.
       assert.ok(await ask(gateway, "before_tool_call", SESSION));
       assert.equal((await gateway.status()).brake_unanswered, 1);
+      await gateway.stop();
+    } finally {
+      close();
+    }
+  });
+
+  test("a worker that does not answer holds up one call, and not each one", async () => {
+    const { gateway, close } = await started({ allowance: A_DOLLAR });
+    try {
+      for (let index = 1; index <= 4; index += 1) spend(gateway, index);
+      const { messages, release } = holdMessages();
+      for (let index = 0; index < 20; index += 1)
+        assert.equal(await ask(gateway, "before_tool_call", SESSION), undefined);
+      assert.equal(messages().filter(({ type }) => type === "admit").length, 1);
+      release();
+      // The late question is not judged any more; the next one is.
+      await gateway.status();
+      assert.ok(await ask(gateway, "before_tool_call", SESSION));
+      const { brake, brake_unanswered: unanswered } = await gateway.status();
+      assert.deepEqual([unanswered, brake.stopped], [20, 1]);
       await gateway.stop();
     } finally {
       close();

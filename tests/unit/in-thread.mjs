@@ -8,6 +8,22 @@ const { MessageChannel } = threads;
 let evaluated = Promise.resolve();
 let made = 0;
 
+/** Messages to workers that are held back. @type {{ message: any, send: () => void }[] | undefined} */
+let held;
+
+/** Holds messages to workers back, as a worker does that is busy, until `release` is called. */
+export function holdMessages() {
+  const kept = /** @type {NonNullable<typeof held>} */ ([]);
+  held = kept;
+  return {
+    messages: () => kept.map(({ message }) => message),
+    release: () => {
+      held = undefined;
+      for (const { send } of kept) send();
+    },
+  };
+}
+
 /** As far as the plugin uses it. */
 class InThreadWorker {
   /** @type {import("node:worker_threads").MessagePort} */
@@ -50,7 +66,9 @@ class InThreadWorker {
 
   /** @param {unknown} message */
   postMessage(message) {
-    this.#port.postMessage(message);
+    const send = () => this.#port.postMessage(message);
+    if (held) held.push({ message, send });
+    else send();
   }
 
   ref() {
