@@ -114,35 +114,62 @@ const OF_CALLS: &str = "SELECT session_key, series, 1, prompt_tokens, completion
 /// # Errors
 /// The SQLite error.
 pub fn dearest(survey: &Survey, most: usize) -> Result<(Vec<Ranked>, usize)> {
-    let mut sums: HashMap<String, Ranked> = HashMap::new();
     let parts = survey.parts(HOUR);
     let hours = parts.bars.iter().map(|(table, range)| {
         debug_assert_eq!(*table, Table::Hours);
         (OF_HOURS, *range)
     });
-    let edges = parts.edges.iter().map(|range| (OF_CALLS, *range));
-    for (sql, Range { from, to }) in hours.chain(edges) {
-        let mut statement = survey.connection.prepare_cached(sql)?;
-        let mut rows = statement.query((from, to))?;
-        while let Some(row) = rows.next()? {
-            let series: Number = row.get(1)?;
-            if survey.passing(series).is_none() {
-                continue;
-            }
-            let session = row.get_ref(0)?.as_str()?;
-            match sums.get_mut(session) {
-                Some(sum) => sum.add(&of_row(row)?),
-                None => {
-                    sums.insert(session.to_owned(), of_row(row)?);
-                }
+    let ranges: Vec<(&str, Range)> = hours
+        .chain(parts.edges.iter().map(|range| (OF_CALLS, *range)))
+        .collect();
+    if ranges.is_empty() {
+        return Ok((Vec::new(), 0));
+    }
+    let selects = ranges.iter().enumerate().map(|(index, (sql, _))| {
+        let bound = |by: usize| format!("?{}", 2 * index + by);
+        sql.replace("?1", &bound(1)).replace("?2", &bound(2))
+    });
+    // SQLite sorts on disk, so that memory has one session at a time and those that are shown.
+    let sql = format!(
+        "{} ORDER BY 1",
+        selects.collect::<Vec<_>>().join(" UNION ALL ")
+    );
+    let bounds = ranges.iter().flat_map(|(_, range)| [range.from, range.to]);
+    let mut statement = survey.connection.prepare(&sql)?;
+    let mut rows = statement.query(rusqlite::params_from_iter(bounds))?;
+    let (mut ranked, mut all) = (Vec::new(), 0);
+    let mut last: Option<Ranked> = None;
+    let mut finish = |session: Option<Ranked>| {
+        let Some(session) = session else { return };
+        all += 1;
+        ranked.push(session);
+        if ranked.len() >= most.saturating_mul(2).max(1_024) {
+            keep_dearest(&mut ranked, most);
+        }
+    };
+    while let Some(row) = rows.next()? {
+        let series: Number = row.get(1)?;
+        if survey.passing(series).is_none() {
+            continue;
+        }
+        let session = row.get_ref(0)?.as_str()?;
+        match &mut last {
+            Some(sum) if sum.session == session => sum.add(&of_row(row)?),
+            _ => {
+                let next = Ranked {
+                    session: session.to_owned(),
+                    ..of_row(row)?
+                };
+                finish(last.replace(next));
             }
         }
     }
-    let all = sums.len();
-    let mut ranked: Vec<Ranked> = sums
-        .into_iter()
-        .map(|(session, sum)| Ranked { session, ..sum })
-        .collect();
+    finish(last);
+    keep_dearest(&mut ranked, most);
+    Ok((ranked, all))
+}
+
+fn keep_dearest(ranked: &mut Vec<Ranked>, most: usize) {
     ranked.sort_unstable_by(|a, b| {
         let tokens = |of: &Ranked| of.prompt_tokens.saturating_add(of.completion_tokens);
         b.cost_usd
@@ -151,7 +178,6 @@ pub fn dearest(survey: &Survey, most: usize) -> Result<(Vec<Ranked>, usize)> {
             .then_with(|| a.session.cmp(&b.session))
     });
     ranked.truncate(most);
-    Ok((ranked, all))
 }
 
 fn of_row(row: &Row) -> Result<Ranked> {
