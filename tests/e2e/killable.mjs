@@ -23,7 +23,8 @@ export function random(seed) {
 
 /** A receiver that can be killed and started again, on the same database and at the same address. */
 export class KillableReceiver {
-  kills = 0;
+  /** Times of kills, in ms since 1970. @type {number[]} */
+  killedAt = [];
   /** @type {import("../../examples/gateway/receiver.mjs").Receiver | undefined} */
   #running;
   #binary;
@@ -45,8 +46,12 @@ export class KillableReceiver {
       : await startReceiver({ binary: this.#binary, args: ["--db", database], port });
   }
 
+  get kills() {
+    return this.killedAt.length;
+  }
+
   async kill() {
-    this.kills += 1;
+    this.killedAt.push(Date.now());
     await this.#running?.kill();
   }
 

@@ -115,7 +115,10 @@ for (const version of versions) {
       for (const [message, answer] of /** @type {const} */ ([
         ["/agentwatch", /calls +2 counted, 2 delivered/],
         ["/agentwatch doctor", /did you mean "agentName"\?/],
-        ["/agentwatch help", /\/agentwatch status, \/agentwatch doctor, \/agentwatch test or \/agentwatch allow 1h/],
+        [
+          "/agentwatch help",
+          /\/agentwatch status, \/agentwatch doctor, \/agentwatch test or \/agentwatch allow 1h/,
+        ],
       ])) {
         const { done } = await world.gateway.chatSend({ session: "operator", message });
         assert.match(JSON.stringify((await done).message).replaceAll('\\"', '"'), answer, message);
