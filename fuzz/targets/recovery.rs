@@ -7,6 +7,9 @@ use agentwatch_openclaw_fuzz::{NOW_MS, files};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeSet;
 
+/// Longer than a call waits for its row in the session store, in ms. A journal may say that the store is read.
+const ALL_FINAL_MS: u64 = 180_000;
+
 const FILES: [&str; 3] = [
     "ledger-0000000001.awj",
     "model-calls-0000000001.awj",
@@ -25,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
     let waiting = gateway.status()["waiting"].clone();
     gateway.restart(NOW_MS + 10);
     assert_eq!(gateway.status()["waiting"], waiting);
-    gateway.run_until(NOW_MS + 10, NOW_MS + 20_000);
+    gateway.run_until(NOW_MS + 10, NOW_MS + ALL_FINAL_MS);
     let status = gateway.status();
     assert_eq!(
         (&status["waiting"], &status["open"]),
@@ -42,9 +45,9 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(ids.len(), gateway.receiver.calls.len());
     // Nothing is sent twice.
     let told = gateway.receiver.order.len();
-    gateway.engine.close(false, at(NOW_MS + 20_000));
+    gateway.engine.close(false, at(NOW_MS + ALL_FINAL_MS));
     gateway.write();
-    gateway.restart(NOW_MS + 30_000);
-    gateway.run_until(NOW_MS + 30_000, NOW_MS + 40_000);
+    gateway.restart(NOW_MS + 2 * ALL_FINAL_MS);
+    gateway.run_until(NOW_MS + 2 * ALL_FINAL_MS, NOW_MS + 3 * ALL_FINAL_MS);
     assert_eq!(gateway.receiver.order.len(), told);
 });
