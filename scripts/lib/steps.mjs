@@ -5,6 +5,8 @@ import { SetupError, say } from "./run.mjs";
 const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 /** The line of `examples/gateway/process.mjs` for a crash of another project's program. */
 const FOREIGN_CRASH = /foreign crash: (.+)/;
+/** Steps of a group that run at the same time. With a gateway each waits most of the time: three load two cores. */
+const AT_ONCE = 3;
 /** Characters of a failed step's output that the summary repeats. */
 const END = 4_000;
 
@@ -12,7 +14,7 @@ const END = 4_000;
  * @typedef {object} Step
  * @property {string} name
  * @property {string} about
- * @property {string} [group] Neighbours of the same group run at the same time.
+ * @property {string} [group] Neighbours of the same group run at the same time, at most {@link AT_ONCE} of them.
  * @property {boolean} [isOnRequest] The step runs only where it is named.
  * @property {boolean} [isQuick] The step is one of `npm test -- quick`.
  * @property {boolean} [playsForeign] Other projects' programs run in the step: where one crashes and the step
@@ -43,9 +45,24 @@ export async function runSteps(steps, preparations) {
   for (let i = 0; i < steps.length; ) {
     const group = together(steps, i);
     i += group.length;
-    const alone = group.length === 1;
-    results.push(...(await Promise.all(group.map((step) => runStep(step, prepared, alone)))));
+    results.push(...(await runGroup(group, prepared)));
   }
+  return results;
+}
+
+/**
+ * @param {Step[]} group
+ * @param {Map<string, Promise<unknown>>} prepared
+ */
+async function runGroup(group, prepared) {
+  /** @type {Result[]} */
+  const results = [];
+  const left = [...group.entries()];
+  const lane = async () => {
+    for (let next = left.shift(); next; next = left.shift())
+      results[next[0]] = await runStep(next[1], prepared, group.length === 1);
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, lane));
   return results;
 }
 

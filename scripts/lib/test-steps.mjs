@@ -91,7 +91,7 @@ async function wholeWay(version) {
 }
 
 /** Test files with their own steps. */
-const OWN_STEP = /(package|latency|durability|series|ways)\.test\.mjs$/;
+const OWN_STEP = /(package|latency|clock|durability|series|ways)\.test\.mjs$/;
 
 /** Tests that do not depend on the gateway's version; they run on the faster one. */
 const ON_OLDEST = /(stock|cost|invoice|otlp)\.test\.mjs$/;
@@ -141,12 +141,14 @@ export const steps = [
   },
   {
     name: "rust",
+    group: "compile",
     isQuick: true,
     about: "cargo test",
     run: (run) => run("cargo", ["test", "--locked", "--workspace"]),
   },
   {
     name: "fuzz",
+    group: "compile",
     about: "a few thousand inputs for each fuzz target, chosen alike each time",
     // A fixed seed: new inputs are for separate runs of `npm run fuzz`.
     run: (run) =>
@@ -154,6 +156,7 @@ export const steps = [
   },
   {
     name: "build",
+    group: "compile",
     about: "build and pack the plugin",
     needs: ["npm", "wasm", "tools"],
     run: async () => {
@@ -222,7 +225,7 @@ export const steps = [
   ...OPENCLAW_VERSIONS.map((version) => ({
     name: `e2e-${version}`,
     about: `the whole way on OpenClaw ${version}`,
-    group: "e2e",
+    group: "gateways",
     needs: ["npm", "node22", "node24", "wasm", "tools", "collector", version],
     run: async (/** @type {import("./steps.mjs").Command} */ run) => {
       const files = (await testsIn("e2e")).filter((file) => !leftOut(file, version));
@@ -230,7 +233,18 @@ export const steps = [
     },
   })),
   {
+    name: "clock",
+    about: "the machine's clock set while a gateway runs and while it is away",
+    group: "gateways",
+    needs: ["npm", "node22", "node24", "wasm", "tools", OLDEST, NEWEST],
+    run: async (run) => {
+      const env = await wholeWay(OPENCLAW_VERSIONS.join(","));
+      await nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "clock.test.mjs")], env);
+    },
+  },
+  {
     name: "ledger",
+    group: "gateways",
     isQuick: true,
     // The steps of the whole way play it too.
     isOnRequest: true,
@@ -244,6 +258,7 @@ export const steps = [
     about: `the proxy, LiteLLM and all ways at once, on OpenClaw ${version}${version === OLDEST ? "" : "; only where asked for"}`,
     // These observations do not depend on the gateway; a newer one takes longer.
     isOnRequest: version !== OLDEST,
+    group: "gateways",
     needs: ["npm", "node22", "node24", "wasm", "tools", "litellm", version],
     playsForeign: true,
     run: async (/** @type {import("./steps.mjs").Command} */ run) =>
@@ -252,7 +267,7 @@ export const steps = [
   ...OPENCLAW_VERSIONS.map((version) => ({
     name: `durability-${version}`,
     about: `gateways and receivers killed at random moments, on OpenClaw ${version}`,
-    group: "durability",
+    group: "gateways",
     needs: ["npm", "node22", "node24", "wasm", "tools", version],
     run: async (/** @type {import("./steps.mjs").Command} */ run) =>
       nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "durability.test.mjs")], await wholeWay(version)),

@@ -60,6 +60,35 @@ describe("a step of the tests that fails", () => {
   });
 });
 
+test("a group's steps run at the same time, at most three of them, and report in their order", async () => {
+  let now = 0;
+  let most = 0;
+  const names = ["a", "b", "c", "d", "e"];
+  /** @type {string[]} */
+  const ended = [];
+  const step = (/** @type {string} */ name, /** @type {number} */ index) => ({
+    name,
+    about: "made up",
+    group: "gateways",
+    run: async () => {
+      now += 1;
+      most = Math.max(most, now);
+      // The first one ends last.
+      while (index === 0 && ended.length < names.length - 1) await new Promise((done) => setImmediate(done));
+      await new Promise((done) => setImmediate(done));
+      now -= 1;
+      ended.push(name);
+    },
+  });
+  const results = await runSteps(names.map(step), {});
+  assert.equal(most, 3);
+  assert.equal(ended.at(-1), "a");
+  assert.deepEqual(
+    results.map(({ name }) => name),
+    names,
+  );
+});
+
 test("only a crash of another project's program is reported as one", async (t) => {
   const said = t.mock.method(console, "error", () => {});
   const end = async (/** @type {string} */ signal, /** @type {string | undefined} */ foreign) => {
