@@ -104,7 +104,7 @@ impl Facts {
     fn prompt(&self, now_ms: u64, since: u64) -> Option<Prompt> {
         let heaviest = self.bills.heaviest(since)?;
         let agents = self.bills.agents(since);
-        let usd = |of: fn(&Bill) -> Nano| agents.iter().map(|bill| of(bill).usd()).sum::<f64>();
+        let usd = |of: fn(&Bill) -> Nano| agents.iter().map(of).sum::<Nano>().usd();
         let month = self.bills.month(&TimeZone::UTC, now_ms);
         let date = crate::spending::window::date_of(&TimeZone::UTC, now_ms);
         Some(Prompt {

@@ -54,6 +54,13 @@ impl Nano {
     }
 }
 
+impl std::iter::Sum for Nano {
+    /// Saturates. The sum of no amounts is 0; of floats it is -0.
+    fn sum<I: Iterator<Item = Self>>(amounts: I) -> Self {
+        amounts.fold(Self::default(), Self::plus)
+    }
+}
+
 impl std::fmt::Display for Nano {
     /// Formats as `20.00 USD`; amounts below a cent have further digits.
     fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
@@ -91,5 +98,13 @@ mod tests {
         assert_eq!(written(0.000_798), "0.00080 USD");
         assert_eq!(written(0.000_000_02), "0.000000020 USD");
         assert_eq!(written(0.0), "0 USD");
+    }
+
+    #[test]
+    fn the_sum_of_no_amounts_has_no_sign() {
+        let none: Nano = [].into_iter().sum();
+        assert_eq!(none.usd().to_bits(), 0.0_f64.to_bits());
+        let two: Nano = [Nano(u64::MAX), Nano(1)].into_iter().sum();
+        assert_eq!(two, Nano(u64::MAX));
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::{Incidents, Reported};
 use crate::delivery::webhook::WebhookCounts;
+use crate::spending::Nano;
 
 /// Figures for the status. Times in ms since 1970.
 #[derive(Debug, Clone, Serialize)]
@@ -72,8 +73,8 @@ impl Incidents {
         IncidentStatus {
             cache: CacheStatus {
                 days: days().count(),
-                saved_usd: days().map(|money| money.saved.usd()).sum(),
-                extra_usd: days().map(|money| money.extra.usd()).sum(),
+                saved_usd: days().map(|money| money.saved).sum::<Nano>().usd(),
+                extra_usd: days().map(|money| money.extra).sum::<Nano>().usd(),
                 incidents: state.losses.0,
                 lost_usd: state.losses.1.usd(),
                 last: &state.last_losses,
