@@ -185,3 +185,83 @@ async fn headers(mut response: Response) -> Response {
         .or_insert(HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::client::Client;
+    use axum::body::Body;
+    use axum::http::Method;
+    use std::net::{IpAddr, Ipv4Addr};
+    use tower::ServiceExt;
+
+    fn app(token: &str) -> App {
+        let host = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let (_, stop) = watch::channel(false);
+        App {
+            store: Arc::new(Store::open(&Database::Memory).unwrap()),
+            mode: Mode::Strict,
+            token: Some(token.into()),
+            hosts: Arc::new(Hosts::new(host, Vec::new())),
+            sessions: Arc::default(),
+            cookie: "session".into(),
+            throttle: Arc::new(Throttle::new()),
+            live: Live::new(stop),
+            pools: Pools::default(),
+        }
+    }
+
+    /// All from one address. Neither `/` nor the unknown path reads the database.
+    #[tokio::test(start_paused = true)]
+    async fn sessions_and_programs_do_not_wait_for_guesses_at_the_form() {
+        let router = router(app("s3cret"));
+        let send = |method: Method, path: &str, head: (&str, &str), body: String| {
+            let request = Request::builder()
+                .method(method)
+                .uri(path)
+                .header(header::HOST, "localhost")
+                .header(head.0, head.1)
+                .extension(Client::of(Ipv4Addr::new(192, 0, 2, 1).into()))
+                .body(Body::from(body));
+            router.clone().oneshot(request.unwrap())
+        };
+        let form = ("content-type", "application/x-www-form-urlencoded");
+        let sign_in = |token: &str| send(Method::POST, "/login", form, format!("token={token}"));
+        let answer = sign_in("s3cret").await.unwrap();
+        let cookie = answer.headers()[header::SET_COOKIE].to_str().unwrap();
+        let cookie = cookie.split(';').next().unwrap().to_owned();
+
+        let guesses: Vec<_> = (0..60)
+            .map(|n| tokio::spawn(sign_in(&format!("guess{n}"))))
+            .collect();
+        let waiting = || guesses.iter().filter(|one| !one.is_finished()).count();
+        // 20 are answered at once, 32 wait, the others are refused. While this task is ready the clock stands.
+        while waiting() > 32 {
+            tokio::task::yield_now().await;
+        }
+        let begun = tokio::time::Instant::now();
+        for (path, head, status) in [
+            ("/", ("cookie", &*cookie), StatusCode::TEMPORARY_REDIRECT),
+            ("/", ("cookie", "session=none"), StatusCode::SEE_OTHER),
+            (
+                "/api/none",
+                ("authorization", "Bearer s3cret"),
+                StatusCode::NOT_FOUND,
+            ),
+            (
+                "/api/none",
+                ("authorization", "Bearer wrong"),
+                StatusCode::UNAUTHORIZED,
+            ),
+        ] {
+            let answer = send(Method::GET, path, head, String::new()).await.unwrap();
+            assert_eq!(answer.status(), status, "{path} {head:?}");
+        }
+        assert_eq!((waiting(), begun.elapsed()), (32, Duration::ZERO));
+        assert_eq!(
+            sign_in("s3cret").await.unwrap().status(),
+            StatusCode::TOO_MANY_REQUESTS
+        );
+    }
+}

@@ -20,7 +20,7 @@ const PER_SECOND: f64 = 5.0;
 const WAITING_MAX: usize = 32;
 /// Maximum number of waiting tokens in total: each holds a connection that cannot be closed for another.
 const WAITING_ALL: usize = 128;
-/// Number of counters, which addresses share: this bounds the memory that an attacker can use.
+/// Number of counters of a door, which addresses share: this bounds the memory that an attacker can use.
 const LANES: usize = 64;
 
 /// `Retry-After` where too many tokens are waiting.
@@ -28,7 +28,7 @@ pub const RETRY_AFTER: Duration =
     Duration::from_millis((WAITING_MAX as f64 / PER_SECOND * 1000.0) as u64);
 
 /// Kinds of places for tokens. Guesses at one do not delay the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Door {
     /// The sign-in form, and links that hold a token.
     Form,
@@ -42,7 +42,7 @@ pub struct TooMany;
 
 /// Counts of wrong tokens.
 pub struct Throttle {
-    lanes: Vec<Lane>,
+    lanes: [Vec<Lane>; 2],
     places: Semaphore,
     keys: RandomState,
 }
@@ -73,9 +73,13 @@ impl Throttle {
         };
         Self {
             places: Semaphore::new(WAITING_ALL),
-            lanes: std::iter::repeat_with(lane).take(LANES).collect(),
+            lanes: [(); 2].map(|()| std::iter::repeat_with(lane).take(LANES).collect()),
             keys: RandomState::new(),
         }
+    }
+
+    fn lane(&self, client: Option<Client>, door: Door) -> &Lane {
+        &self.lanes[door as usize][self.keys.hash_one(client) as usize % LANES]
     }
 
     /// Checks a token of a client by `is_right`, at once or when its turn has come.
@@ -88,8 +92,7 @@ impl Throttle {
         door: Door,
         is_right: impl FnOnce() -> bool,
     ) -> Result<bool, TooMany> {
-        let index = self.keys.hash_one((client, door)) as usize % LANES;
-        let lane = self.lanes.get(index).ok_or(TooMany)?;
+        let lane = self.lane(client, door);
         let nobody_waits = lane.places.available_permits() == WAITING_MAX;
         if nobody_waits && lane.wait().is_zero() {
             return Ok(lane.judge(is_right));
@@ -147,9 +150,8 @@ mod tests {
 
     /// Two addresses that do not share a count.
     fn strangers(throttle: &Throttle) -> (Client, Client) {
-        let lane =
-            |client: Client| throttle.keys.hash_one((Some(client), Door::Api)) as usize % LANES;
-        let other = (2..).find(|last| lane(client(*last)) != lane(client(1)));
+        let lane = |last| std::ptr::from_ref(throttle.lane(Some(client(last)), Door::Api));
+        let other = (2..).find(|last| lane(*last) != lane(1));
         (client(1), client(other.unwrap()))
     }
 
