@@ -45,6 +45,10 @@ pub struct ModelUsage<'a> {
     pub skill: Option<Text<'a>>,
     pub tool: Option<Text<'a>>,
     pub prompt: Prompt,
+    /// US dollars that cache reads saved.
+    pub cache_saved_usd: Option<f64>,
+    /// US dollars that cache writes cost above the input rate.
+    pub cache_write_extra_usd: Option<f64>,
     pub outcome: Option<Text<'a>>,
     pub ttfb_ms: Option<f64>,
     pub ttft_ms: Option<f64>,

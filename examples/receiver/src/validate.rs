@@ -194,6 +194,8 @@ fn model_usage<'a>(
                 cost_usd: f.amount("cost_usd")?,
             })
         })?,
+        cache_saved_usd: f.amount("cache_saved_usd")?,
+        cache_write_extra_usd: f.amount("cache_write_extra_usd")?,
         outcome: f.label("outcome")?,
         ttfb_ms: f.amount("ttfb_ms")?,
         ttft_ms: f.amount("ttft_ms")?,

@@ -188,3 +188,137 @@ fn incidents_have_their_time_words_cost_and_causes_and_names_stay_text() {
     let of_model = server.get("/models?model=p/a").text;
     assert!(!has(&of_model, "incidents"), "log records tell no model");
 }
+
+#[test]
+fn a_busy_gateway_pushes_out_no_allowance_and_no_incident() {
+    let server = Server::start(&[]);
+    server.post("model_usage", &call(1, json!({})));
+    let spent = |words: &str, value: f64, at: String| {
+        json!({"name": "allowance_spent", "agent_name": "g1", "value": value, "timestamp": at,
+               "tags": {"allowance": words, "limit": 20}})
+    };
+    let metrics = [
+        spent("quiet", 19.0, ago(20)),
+        spent("clock ahead", 1.0, ago(-48)),
+    ];
+    server.post("metrics", &json!(metrics));
+    let lost: Vec<Value> = (0..12)
+        .map(|_| {
+            json!({"message": "lost", "timestamp": ago(20), "metadata":
+                   {"type": "cache_incident", "cause": "idle", "extra_usd": 0.25}})
+        })
+        .collect();
+    server.post("logs", &json!(lost));
+    for _ in 0..6 {
+        let busy: Vec<Value> = (0..1_000)
+            .map(|n| spent("busy", f64::from(n) / 100.0, ago(1)))
+            .collect();
+        assert_eq!(server.post("metrics", &json!(busy)).status, 200);
+        let logs: Vec<Value> = (0..1_000)
+            .map(|n| json!({"message": format!("turn {n}"), "metadata": {"type": "turn"}}))
+            .collect();
+        assert_eq!(server.post("logs", &json!(logs)).status, 200);
+    }
+    server.post("metrics", &spent("clock ahead", 2.0, ago(0)));
+    let page = server.get("/models").text;
+    let allowances = card(&page, "allowances");
+    for (words, share) in [
+        ("quiet", "95.0 %"),
+        ("busy", "50.0 %"),
+        ("clock ahead", "10.0 %"),
+    ] {
+        let row = allowances.split_once(words).unwrap().1;
+        assert!(
+            row.split_once("<tr")
+                .map_or(row, |(row, _)| row)
+                .contains(share),
+            "{words}: {row}"
+        );
+    }
+    let incidents = card(&page, "incidents");
+    assert!(
+        incidents
+            .contains("12 losses of the cache, $3.00 in all: 12 idle. The latest 10 are listed."),
+        "{incidents}"
+    );
+    assert_eq!(incidents.matches("lost<td>").count(), 10);
+}
+
+#[test]
+fn the_last_figures_of_1024_allowances_are_kept() {
+    let server = Server::start(&[]);
+    server.post("model_usage", &call(1, json!({})));
+    for (name, at) in [("old", ago(9)), ("new", ago(1))] {
+        let metrics: Vec<Value> = (0..1_000)
+            .map(|n| {
+                json!({"name": "allowance_spent", "value": 1, "timestamp": at,
+                       "tags": {"allowance": format!("{name} {n}"), "limit": if name == "old" { 2 } else { 4 }}})
+            })
+            .collect();
+        server.post("metrics", &json!(metrics));
+    }
+    let page = server.get("/models").text;
+    let allowances = card(&page, "allowances");
+    assert!(
+        allowances.contains("960 further allowances are spent less."),
+        "{allowances}"
+    );
+    assert_eq!(allowances.matches("<th scope=row>old ").count(), 24);
+    assert_eq!(allowances.matches("<th scope=row>new ").count(), 40);
+}
+
+#[test]
+fn the_cache_has_what_it_saved_what_writes_cost_and_what_losses_cost() {
+    let server = Server::start(&[]);
+    let told = |saved: f64, extra: f64, agent: &str| {
+        call(
+            1,
+            json!({"cache_saved_usd": saved, "cache_write_extra_usd": extra, "agent_name": agent}),
+        )
+    };
+    server.post(
+        "model_usage",
+        &json!([
+            told(2.5, 0.25, "main"),
+            told(0.5, 0.25, "other"),
+            call(1, json!({}))
+        ]),
+    );
+    let lost = json!({"message": "lost", "agent_name": "other", "metadata": {"type": "cache_incident", "extra_usd": 0.75}});
+    server.post("logs", &lost);
+    let cache = |query: &str| {
+        card(
+            &server.get(&format!("/models?hours=24{query}")).text,
+            "cache",
+        )
+        .to_owned()
+    };
+    let all = cache("");
+    for shown in [
+        "by cache reads</small><td>$3.00",
+        "plain input</small><td>$0.5000",
+        "by 1 loss of a cached prompt; part of the cost</small><td>$0.7500",
+        "$2.50 cheaper",
+        "of 2 calls with",
+    ] {
+        assert!(all.contains(shown), "{shown}: {all}");
+    }
+    let main = cache("&agent=main");
+    assert!(
+        main.contains("<td>$2.50<svg") && !main.contains("loss of"),
+        "{main}"
+    );
+    assert!(
+        !cache("&model=p/a").contains("loss of"),
+        "log records tell no model"
+    );
+    let downloaded = server.get("/models/calls.json?hours=24").text;
+    for told in ["null", "0.5", "2.5"] {
+        assert_eq!(
+            downloaded
+                .matches(&format!("\"cache_saved_usd\":{told},"))
+                .count(),
+            1
+        );
+    }
+}

@@ -309,7 +309,7 @@ fn a_later_record_enriches_an_earlier_one() {
             "cache_read_tokens": 3, "cache_write_tokens": null, "reasoning_tokens": null,
             "cost_source": "provider", "usage_source": null, "latency_source": null, "session_key": "s", "channel": null, "job": null,
             "skill": null, "tool": null, "system_chars": null, "tool_chars": null, "message_chars": null,
-            "other_chars": null, "prompt_cost_usd": null,
+            "other_chars": null, "prompt_cost_usd": null, "cache_saved_usd": null, "cache_write_extra_usd": null,
             "run_id": null, "trigger": null, "outcome": null, "ttfb_ms": 12.5, "ttft_ms": null,
             "request_id": null, "response_model": null,
         })

@@ -3,6 +3,7 @@
 use super::address::{Address, stamp};
 use super::format::{count, counted, escape, money, percent, short};
 use super::view::View;
+use crate::store::cache::Cache;
 use crate::store::prompts::{Bill, Prompts};
 use crate::store::spending::{Allowance, Incidents};
 use agentwatch_openclaw::spending::forecast::Forecast;
@@ -21,8 +22,9 @@ pub fn spending(view: &View, address: &Address) -> String {
         view.forecast.as_ref().map(month).unwrap_or_default(),
         allowances(&view.allowances),
         prompts(&view.prompts, view.days),
+        cache(view),
         sessions(view, address),
-        incidents(&view.incidents),
+        view.incidents.as_ref().map(incidents).unwrap_or_default(),
     ]
     .concat();
     match cards.is_empty() {
@@ -152,6 +154,57 @@ fn prompts(bill: &Bill, days: f64) -> String {
     )
 }
 
+/// What the cache saved, what writing it cost, and what its losses cost.
+fn cache(view: &View) -> String {
+    let Cache {
+        calls,
+        saved_usd,
+        write_extra_usd,
+    } = view.prompts.cache;
+    let losses = view.incidents.as_ref().map(Incidents::losses);
+    let (lost, lost_usd) = losses.unwrap_or_default();
+    if saved_usd + write_extra_usd + lost_usd <= 0.0 {
+        return String::new();
+    }
+    let most = saved_usd.max(write_extra_usd).max(lost_usd);
+    let mut rows = String::new();
+    let mut row = |name: &str, note: &str, usd: f64| {
+        let _ = writeln!(
+            rows,
+            "<tr><th scope=row>{name}<small>{note}</small><td>{}{}",
+            money(usd),
+            super::tables::bar(usd, most)
+        );
+    };
+    row("Saved", "by cache reads", saved_usd);
+    row(
+        "Spent on writes",
+        "above the price of plain input",
+        write_extra_usd,
+    );
+    if lost > 0 {
+        let lost = counted(
+            lost as i64,
+            "loss of a cached prompt",
+            "losses of cached prompts",
+        );
+        row("Lost", &format!("by {lost}; part of the cost"), lost_usd);
+    }
+    let table = table("cache", &["Figure", "USD"], &rows);
+    card(
+        "cache",
+        "Cache",
+        &format!(
+            r#"{table}<p class="note">The cache made these calls {} by list or configured prices, of {} with cached tokens and a known price.</p>"#,
+            match saved_usd >= write_extra_usd {
+                true => format!("{} cheaper", money(saved_usd - write_extra_usd)),
+                false => format!("{} dearer", money(write_extra_usd - saved_usd)),
+            },
+            counted(calls, "call", "calls"),
+        ),
+    )
+}
+
 /// Sessions by cost.
 fn sessions(view: &View, address: &Address) -> String {
     let (shown, all) = &view.dearest;
@@ -184,12 +237,12 @@ fn sessions(view: &View, address: &Address) -> String {
     card("dearest", "Sessions by cost", &format!("{table}{more}"))
 }
 
-fn allowances(all: &[Allowance]) -> String {
-    if all.is_empty() {
+fn allowances((shown, all): &(Vec<Allowance>, usize)) -> String {
+    if shown.is_empty() {
         return String::new();
     }
     let mut rows = String::new();
-    for one in all {
+    for one in shown {
         let amount = |amount: f64| match one.is_tokens {
             true => short(amount.round() as i64),
             false => money(amount),
@@ -219,11 +272,22 @@ fn allowances(all: &[Allowance]) -> String {
             super::tables::bar(one.spent, one.limit),
         );
     }
+    let more = match all - shown.len() {
+        0 => String::new(),
+        more => format!(
+            r#"<p class="note">{}.</p>"#,
+            counted(
+                more as i64,
+                "further allowance is spent less",
+                "further allowances are spent less"
+            )
+        ),
+    };
     let heads = ["Allowance", "Spent", "Share", "Opens again"];
     card(
         "allowances",
         "Allowances",
-        &table("allowances", &heads, &rows),
+        &(table("allowances", &heads, &rows) + &more),
     )
 }
 
@@ -247,12 +311,7 @@ fn incidents(found: &Incidents) -> String {
         0 => String::new(),
         alarms => counted(alarms as i64, "alarm. ", "alarms. "),
     };
-    let (losses, usd) = found
-        .causes
-        .values()
-        .fold((0, 0.0), |(losses, usd), (more, cost)| {
-            (losses + more, usd + cost)
-        });
+    let (losses, usd) = found.losses();
     if losses > 0 {
         let causes = found.causes.iter();
         let causes = causes.map(|(cause, (number, _))| {
@@ -270,8 +329,12 @@ fn incidents(found: &Incidents) -> String {
             causes.collect::<Vec<_>>().join(", ")
         );
     }
-    if found.is_cut {
-        note += " Of the latest log records; a shorter time shows the others.";
+    if found.is_cut() {
+        let _ = write!(
+            note,
+            " The latest {} are listed.",
+            count(found.shown.len() as i64)
+        );
     }
     let body = table("incidents", &["Time", "What happened", "Cost"], &rows);
     card(

@@ -74,10 +74,10 @@ pub struct View {
     pub days: f64,
     /// The month's forecast.
     pub forecast: Option<Forecast>,
-    /// Incidents; none where the filter selects what log records do not tell.
-    pub incidents: Incidents,
-    /// Allowances, if nothing is filtered.
-    pub allowances: Vec<Allowance>,
+    /// Incidents; `None` where the filter selects what log records do not tell.
+    pub incidents: Option<Incidents>,
+    /// Allowances and their number, if nothing is filtered.
+    pub allowances: (Vec<Allowance>, usize),
 }
 
 /// Sums by the values of a dimension.
@@ -150,12 +150,16 @@ impl View {
                 .into_iter()
                 .filter(|d| *d != Dimension::Agent);
             let incidents = match untold.into_iter().any(|d| filter.get(d).is_some()) {
-                true => Incidents::default(),
-                false => spending::incidents(connection, window, filter.get(Dimension::Agent))?,
+                true => None,
+                false => Some(spending::incidents(
+                    connection,
+                    window,
+                    filter.get(Dimension::Agent),
+                )?),
             };
             let allowances = match filter.is_open() {
                 true => spending::allowances(connection, now)?,
-                false => Vec::new(),
+                false => (Vec::new(), 0),
             };
             Ok(Self {
                 dearest: sessions::dearest(&survey, DEAREST_SESSIONS)?,

@@ -12,10 +12,10 @@ pub const CALL: &str = r#"SELECT id, timestamp, agent_name, model, prompt_tokens
         provider, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_source, usage_source, latency_source,
         session_key, run_id, "trigger", outcome, ttfb_ms, ttft_ms, request_id,
         response_model, channel, job, skill, tool, system_chars, tool_chars, message_chars, other_chars,
-        prompt_cost_usd
+        prompt_cost_usd, cache_saved_usd, cache_write_extra_usd
         FROM model_usage"#;
 /// The fields of [`CALL`], in its order.
-pub const FIELDS: [&str; 33] = [
+pub const FIELDS: [&str; 35] = [
     "id",
     "timestamp",
     "agent_name",
@@ -49,6 +49,8 @@ pub const FIELDS: [&str; 33] = [
     "message_chars",
     "other_chars",
     "prompt_cost_usd",
+    "cache_saved_usd",
+    "cache_write_extra_usd",
 ];
 
 /// The rows of the latest calls, newest first, by `seq`; with `failed`, only failed and aborted ones; with `session`, only

@@ -3,6 +3,7 @@
 //! All functions block; callers run on blocking threads.
 
 pub mod brief;
+pub mod cache;
 pub mod calls;
 pub mod counters;
 #[cfg(test)]

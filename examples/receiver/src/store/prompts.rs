@@ -2,6 +2,7 @@
 //! its parts, which the gateway counts. JSON has another ratio of characters to tokens than prose, and the cached part of
 //! a prompt, its beginning, is cheaper.
 
+use super::cache::{self, Cache};
 use super::query::Survey;
 use super::rollup::{CALL_COLUMNS, CALL_WIDTH, Call};
 use super::series::{self, Dimension, Number};
@@ -146,6 +147,8 @@ pub struct Bill {
     pub by_agent: Vec<(String, Prompts)>,
     /// By start of the time step.
     pub by_step: BTreeMap<Micros, Prompts>,
+    /// What the cache saved and cost.
+    pub cache: Cache,
 }
 
 /// Sums the prompts of a survey, also by time step, which is a multiple of an hour.
@@ -176,6 +179,8 @@ pub fn bill(survey: &Survey, step: Micros) -> Result<Bill> {
             take(row.get(0)?, row.get(1)?, &Prompts::of_row(row, 2)?);
         }
     }
+    let whole: Vec<Range> = parts.bars.iter().map(|(_, range)| *range).collect();
+    let mut cache = cache::hours(survey, &whole)?;
     let mut calls = survey.connection.prepare_cached(&format!(
         "SELECT {CALL_COLUMNS}, series FROM model_usage WHERE timestamp >= ?1 AND timestamp < ?2"
     ))?;
@@ -186,8 +191,14 @@ pub fn bill(survey: &Survey, step: Micros) -> Result<Bill> {
             if let Some(sums) = Prompts::of(&call) {
                 take(row.get(CALL_WIDTH)?, call.timestamp, &sums);
             }
+            if let Some(sums) = Cache::of(&call)
+                && survey.passing(row.get(CALL_WIDTH)?).is_some()
+            {
+                cache.add(&sums, 1);
+            }
         }
     }
+    bill.cache = cache;
     for (agent, sums) in agents {
         let name = series::value(survey.connection, Dimension::Agent, agent)?;
         bill.by_agent.push((name, sums));

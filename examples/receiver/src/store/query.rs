@@ -456,6 +456,7 @@ impl<'a> Survey<'a> {
                     session: "",
                     chars: [None; 4],
                     prompt_cost_usd: None,
+                    cache_usd: [None; 2],
                     latency_ms: row.get(2)?,
                     prompt: row.get(3)?,
                     completion: row.get(4)?,

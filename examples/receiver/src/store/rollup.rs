@@ -5,7 +5,7 @@
 
 use super::histogram::{self, Change};
 use super::series::{self, DIMENSIONS, Dimension, EVERYTHING, Ids, WHOLE};
-use super::{prompts, sessions};
+use super::{cache, prompts, sessions};
 use crate::clock::{DAY, HOUR, Micros};
 use rusqlite::functions::FunctionFlags;
 use rusqlite::types::ValueRef;
@@ -153,6 +153,8 @@ pub struct Call<'a> {
     pub chars: [Option<i64>; 4],
     /// The prompt's share of the cost.
     pub prompt_cost_usd: Option<f64>,
+    /// US dollars that cache reads saved, and that cache writes cost above the input rate.
+    pub cache_usd: [Option<f64>; 2],
     pub prompt: i64,
     pub completion: i64,
     pub cache_read: Option<i64>,
@@ -168,9 +170,9 @@ pub struct Call<'a> {
 pub const CALL_COLUMNS: &str = r#"timestamp, model, agent_name, "trigger", cost_source, gateway, channel, job,
     session_key, prompt_tokens, completion_tokens, cache_read_tokens, cache_write_tokens, reasoning_tokens, cost_usd,
     latency_ms, outcome, usage_source, response_model, system_chars, tool_chars, message_chars, other_chars,
-    prompt_cost_usd"#;
+    prompt_cost_usd, cache_saved_usd, cache_write_extra_usd"#;
 /// The number of [`CALL_COLUMNS`].
-pub const CALL_WIDTH: usize = 24;
+pub const CALL_WIDTH: usize = 26;
 
 impl<'a> Call<'a> {
     /// Reads [`CALL_COLUMNS`].
@@ -189,6 +191,7 @@ impl<'a> Call<'a> {
             session: text(8)?.unwrap_or_default(),
             chars: [row.get(19)?, row.get(20)?, row.get(21)?, row.get(22)?],
             prompt_cost_usd: row.get(23)?,
+            cache_usd: [row.get(24)?, row.get(25)?],
             prompt: row.get(9)?,
             completion: row.get(10)?,
             cache_read: row.get(11)?,
@@ -274,6 +277,7 @@ pub struct Changes {
     series: HashMap<Key, (Sums, Change)>,
     sessions: sessions::Changes,
     prompts: prompts::Changes,
+    cache: cache::Changes,
 }
 
 /// Kind, start and number of a series: the key of a row, in its order.
@@ -292,6 +296,7 @@ impl Changes {
         let start = call.timestamp.div_euclid(HOUR) * HOUR;
         self.sessions.add(start, call.session, ids[0], &sums);
         self.prompts.add(start, ids[0], call, times);
+        self.cache.add(start, ids[0], call, times);
         for (index, id) in ids.iter().enumerate() {
             let (total, latencies) = self.series.entry((index as i64, start, *id)).or_default();
             total.add(&sums);
@@ -336,6 +341,7 @@ impl Changes {
         }
         self.sessions.write(connection)?;
         self.prompts.write(connection)?;
+        self.cache.write(connection)?;
         write_table(connection, "usage_hour", self.series)?;
         write_table(connection, "usage_day", days)
     }

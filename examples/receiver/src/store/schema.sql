@@ -1,4 +1,4 @@
--- Version 6. Instants are microseconds since 1970, money is US dollars, durations are milliseconds.
+-- Version 7. Instants are microseconds since 1970, money is US dollars, durations are milliseconds.
 -- The id is UNIQUE beside a rowid, not the key itself: rows stay in order of arrival, so a time range is
 -- read in one sweep and a random id costs one index entry, no page split of the table.
 
@@ -34,6 +34,9 @@ CREATE TABLE IF NOT EXISTS model_usage (
     other_chars        INTEGER,
     -- Its share of the cost.
     prompt_cost_usd    REAL,
+    -- What cache reads saved, and what cache writes cost above the input rate.
+    cache_saved_usd       REAL,
+    cache_write_extra_usd REAL,
     outcome            TEXT,
     ttfb_ms            REAL,
     ttft_ms            REAL,
@@ -120,6 +123,16 @@ CREATE TABLE IF NOT EXISTS logs (
 );
 CREATE INDEX IF NOT EXISTS logs_timestamp ON logs (timestamp);
 
+-- The log records of alarms and of losses of the cache, which are rare. `cause` is NULL for alarms.
+CREATE TABLE IF NOT EXISTS incidents (
+    timestamp  INTEGER NOT NULL,
+    log        TEXT NOT NULL,
+    agent_name TEXT NOT NULL,
+    cause      TEXT,
+    usd        REAL,
+    PRIMARY KEY (timestamp, log)
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS health_checks (
     id          INTEGER PRIMARY KEY,
     name        TEXT NOT NULL,
@@ -145,6 +158,19 @@ CREATE TABLE IF NOT EXISTS metrics (
 );
 CREATE INDEX IF NOT EXISTS metrics_name ON metrics (name, agent_name, timestamp);
 CREATE INDEX IF NOT EXISTS metrics_timestamp ON metrics (timestamp);
+-- The last point of the metric `allowance_spent` of each allowance, of the 1,024 allowances with the latest points.
+CREATE TABLE IF NOT EXISTS allowances (
+    agent_name TEXT NOT NULL,
+    allowance  TEXT NOT NULL,
+    timestamp  INTEGER NOT NULL,
+    spent      REAL NOT NULL,
+    most       REAL NOT NULL,
+    is_tokens  INTEGER NOT NULL,
+    stops      INTEGER NOT NULL,
+    ends       INTEGER,
+    PRIMARY KEY (agent_name, allowance)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS allowances_timestamp ON allowances (timestamp);
 CREATE INDEX IF NOT EXISTS metrics_errors ON metrics (timestamp) WHERE name = 'model_errors';
 
 CREATE TABLE IF NOT EXISTS cron_runs (
@@ -257,6 +283,16 @@ CREATE TABLE IF NOT EXISTS prompt_hour (
     tool_usd        REAL NOT NULL,
     message_usd     REAL NOT NULL,
     other_usd       REAL NOT NULL,
+    PRIMARY KEY (start, series)
+) WITHOUT ROWID;
+
+-- What the prompt cache saved and cost, of the calls that told it, by whole series and hour.
+CREATE TABLE IF NOT EXISTS cache_hour (
+    start           INTEGER NOT NULL,
+    series          INTEGER NOT NULL,
+    calls           INTEGER NOT NULL,
+    saved_usd       REAL NOT NULL,
+    write_extra_usd REAL NOT NULL,
     PRIMARY KEY (start, series)
 ) WITHOUT ROWID;
 

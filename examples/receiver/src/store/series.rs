@@ -130,7 +130,7 @@ impl Interner {
 }
 
 /// The prefix of a value that identifies it. Only stock mode accepts longer names, and a page shows hundreds of them.
-fn cut(value: &str) -> &str {
+pub(super) fn cut(value: &str) -> &str {
     let mut end = value.len().min(NAME_MAX);
     while !value.is_char_boundary(end) {
         end -= 1;

@@ -1,7 +1,8 @@
-//! The month's forecast, incidents and allowances: from sums of days, log records and metrics of the plugin.
+//! The month's forecast, incidents and allowances: from sums of days, and from log records and metrics of the plugin,
+//! which are noted in tables of their own as they arrive.
 
 use super::query::{Bars, Survey};
-use super::series::Catalog;
+use super::series::{Catalog, cut};
 use super::window::Window;
 use crate::clock::{DAY, Micros};
 use crate::store::query::Filter;
@@ -14,13 +15,15 @@ use std::collections::BTreeMap;
 
 /// Number of days whose cost a forecast reads: four weeks, the day before them, and at most a month.
 const DAYS: i64 = 31;
-/// Maximum number of log records and of metrics that are looked at, the latest ones.
-const LOOKED_AT: i64 = 5_000;
-/// Maximum number of shown incidents, and of allowances.
+/// Maximum number of shown incidents, and of causes.
 const SHOWN: usize = 10;
-/// Maximum number of allowances.
+/// Maximum number of shown allowances.
 const ALLOWANCES: usize = 64;
+/// Maximum number of allowances whose last figure is kept: those with the latest figures.
+const ALLOWANCES_KEPT: i64 = 1_024;
 
+/// The metric of allowances.
+pub const METRIC: &str = "allowance_spent";
 /// The types of the plugin's log records of incidents; an alarm's end is no incident of its own.
 const CACHE: &str = "cache_incident";
 const ALARM: &str = "alarm_began";
@@ -44,10 +47,23 @@ pub struct Incidents {
     pub shown: Vec<Incident>,
     /// Number of alarms.
     pub alarms: usize,
-    /// Number of cache losses and their US dollars, by cause.
+    /// Number of cache losses and their US dollars, by cause. Further causes are one.
     pub causes: BTreeMap<String, (usize, f64)>,
-    /// Whether there are more log records than were looked at.
-    pub is_cut: bool,
+}
+
+impl Incidents {
+    /// Number and US dollars of all cache losses.
+    pub fn losses(&self) -> (usize, f64) {
+        let causes = self.causes.values();
+        causes.fold((0, 0.0), |(losses, usd), (more, cost)| {
+            (losses + more, usd + cost)
+        })
+    }
+
+    /// Whether there are more than the shown ones.
+    pub fn is_cut(&self) -> bool {
+        self.alarms + self.losses().0 > self.shown.len()
+    }
 }
 
 /// The last figure of an allowance.
@@ -102,6 +118,104 @@ pub fn month(
     Ok(forecast(&days, &TimeZone::UTC, ms(now)))
 }
 
+/// Keeps a log record's incident; most log records are none.
+///
+/// # Errors
+/// The SQLite error.
+pub fn note_log(
+    connection: &Connection,
+    at: Micros,
+    id: &str,
+    agent: &str,
+    metadata: &str,
+) -> Result<()> {
+    if !metadata.contains(CACHE) && !metadata.contains(ALARM) {
+        return Ok(());
+    }
+    let metadata: Value = serde_json::from_str(metadata).unwrap_or_default();
+    let (cause, usd) = match metadata["type"].as_str() {
+        Some(CACHE) => (
+            Some(metadata["cause"].as_str().unwrap_or("unknown")),
+            "extra_usd",
+        ),
+        Some(ALARM) => (None, "usd"),
+        _ => return Ok(()),
+    };
+    connection
+        .prepare_cached(
+            "INSERT INTO incidents (timestamp, log, agent_name, cause, usd) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT DO NOTHING",
+        )?
+        .execute((at, id, agent, cause.map(cut), metadata[usd].as_f64()))?;
+    Ok(())
+}
+
+/// Keeps a point of [`METRIC`] if it is its allowance's last one. A point without a limit is no allowance's.
+///
+/// # Errors
+/// The SQLite error.
+pub fn note_spend(
+    connection: &Connection,
+    at: Micros,
+    agent: &str,
+    tags: &str,
+    spent: f64,
+) -> Result<()> {
+    let tags: Value = serde_json::from_str(tags).unwrap_or_default();
+    let text = |name: &str| tags[name].as_str().unwrap_or_default();
+    let Some(limit) = tags["limit"].as_f64().filter(|limit| *limit > 0.0) else {
+        return Ok(());
+    };
+    connection
+        .prepare_cached(
+            "INSERT INTO allowances (agent_name, allowance, timestamp, spent, most, is_tokens, stops, ends)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (agent_name, allowance) DO UPDATE SET timestamp = ?3, spent = ?4, most = ?5, is_tokens = ?6,
+                 stops = ?7, ends = ?8 WHERE timestamp <= ?3",
+        )?
+        .execute((
+            cut(agent),
+            cut(text("allowance")),
+            at,
+            spent,
+            limit,
+            text("unit") == "tokens",
+            text("then") == "stop",
+            crate::clock::parse_iso(text("window_end")),
+        ))?;
+    connection
+        .prepare_cached(
+            "DELETE FROM allowances WHERE (agent_name, allowance) IN (SELECT agent_name, allowance FROM allowances
+                 ORDER BY timestamp DESC LIMIT -1 OFFSET ?1)",
+        )?
+        .execute([ALLOWANCES_KEPT])?;
+    Ok(())
+}
+
+/// Keeps the incidents and the last figures of allowances in a database of an earlier version.
+///
+/// # Errors
+/// The SQLite error.
+pub fn take_in(connection: &Connection) -> Result<()> {
+    let mut logs = connection.prepare(
+        "SELECT timestamp, id, agent_name, metadata FROM logs
+         WHERE instr(metadata, ?1) OR instr(metadata, ?2)",
+    )?;
+    let mut rows = logs.query([CACHE, ALARM])?;
+    while let Some(row) = rows.next()? {
+        let [id, agent, metadata] = [1, 2, 3].map(|index| row.get::<_, String>(index));
+        note_log(connection, row.get(0)?, &id?, &agent?, &metadata?)?;
+    }
+    let mut metrics = connection
+        .prepare("SELECT timestamp, value, agent_name, tags FROM metrics WHERE name = ?1")?;
+    let mut rows = metrics.query([METRIC])?;
+    while let Some(row) = rows.next()? {
+        let [agent, tags] = [2, 3].map(|index| row.get::<_, String>(index));
+        note_spend(connection, row.get(0)?, &agent?, &tags?, row.get(1)?)?;
+    }
+    Ok(())
+}
+
 /// The incidents of a window, of one agent or of all.
 ///
 /// # Errors
@@ -111,85 +225,76 @@ pub fn incidents(
     window: Window,
     agent: Option<&str>,
 ) -> Result<Incidents> {
+    let range = (window.from, window.end(), agent);
     let mut found = Incidents::default();
-    let mut statement = connection.prepare_cached(
-        "SELECT timestamp, message, metadata FROM logs
+    let mut sums = connection.prepare_cached(
+        "SELECT cause, count(*), total(usd) FROM incidents
          WHERE timestamp >= ?1 AND timestamp < ?2 AND (?3 IS NULL OR agent_name = ?3)
-         ORDER BY timestamp DESC LIMIT ?4",
+         GROUP BY cause ORDER BY count(*) DESC",
     )?;
-    let mut rows = statement.query((window.from, window.end(), agent, LOOKED_AT))?;
-    let mut looked_at = 0;
+    let mut rows = sums.query(range)?;
     while let Some(row) = rows.next()? {
-        looked_at += 1;
-        let metadata: Value = serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default();
-        let is_cache = match metadata["type"].as_str() {
-            Some(CACHE) => true,
-            Some(ALARM) => false,
-            _ => continue,
+        let count = usize::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+        let usd: f64 = row.get(2)?;
+        let Some(cause) = row.get::<_, Option<String>>(0)? else {
+            found.alarms = count;
+            continue;
         };
-        let usd = metadata[if is_cache { "extra_usd" } else { "usd" }].as_f64();
-        match is_cache {
-            true => {
-                let cause = metadata["cause"].as_str().unwrap_or("unknown").to_owned();
-                // The plugin has six causes; whoever sends more has one row for them.
-                let has_room = found.causes.len() < SHOWN || found.causes.contains_key(&cause);
-                let cause = if has_room { cause } else { "other".into() };
-                let (count, sum) = found.causes.entry(cause).or_default();
-                *count += 1;
-                *sum += usd.unwrap_or(0.0);
-            }
-            false => found.alarms += 1,
-        }
-        if found.shown.len() < SHOWN {
-            found.shown.push(Incident {
-                at: row.get(0)?,
-                is_cache,
-                message: row.get(1)?,
-                usd,
-            });
-        }
+        // The plugin has six causes; whoever sends more has one row for them.
+        let cause = match found.causes.len() < SHOWN {
+            true => cause,
+            false => "other".to_owned(),
+        };
+        let (counted, sum) = found.causes.entry(cause).or_default();
+        *counted += count;
+        *sum += usd;
     }
-    found.is_cut = looked_at >= LOOKED_AT;
+    let mut latest = connection.prepare_cached(
+        "SELECT i.timestamp, i.cause IS NOT NULL, l.message, i.usd FROM incidents i JOIN logs l ON l.id = i.log
+         WHERE i.timestamp >= ?1 AND i.timestamp < ?2 AND (?3 IS NULL OR i.agent_name = ?3)
+         ORDER BY i.timestamp DESC LIMIT ?4",
+    )?;
+    let (from, to, agent) = range;
+    let rows = latest.query_map((from, to, agent, SHOWN as i64), |row| {
+        Ok(Incident {
+            at: row.get(0)?,
+            is_cache: row.get(1)?,
+            message: row.get(2)?,
+            usd: row.get(3)?,
+        })
+    })?;
+    found.shown = rows.collect::<Result<_>>()?;
     Ok(found)
 }
 
-/// The last figure of each allowance, the most spent first.
+/// The last figures of allowances of the last month, the most spent first, and their number.
 ///
 /// # Errors
 /// The SQLite error.
-pub fn allowances(connection: &Connection, now: Micros) -> Result<Vec<Allowance>> {
+pub fn allowances(connection: &Connection, now: Micros) -> Result<(Vec<Allowance>, usize)> {
     let mut statement = connection.prepare_cached(
-        "SELECT agent_name, value, tags FROM metrics WHERE name = 'allowance_spent' AND timestamp >= ?1
-         ORDER BY timestamp DESC LIMIT ?2",
+        "SELECT allowance, agent_name, spent, most, is_tokens, stops, ends FROM allowances
+         WHERE timestamp >= ?1 ORDER BY allowance, agent_name",
     )?;
-    let mut rows = statement.query((now - DAYS * DAY, LOOKED_AT))?;
-    let mut found: Vec<Allowance> = Vec::new();
-    while let Some(row) = rows.next()? {
-        let of: String = row.get(0)?;
-        let tags: Value = serde_json::from_str(&row.get::<_, String>(2)?).unwrap_or_default();
-        let text = |name: &str| tags[name].as_str().unwrap_or_default();
-        let is_known = |one: &Allowance| one.words == text("allowance") && one.of == of;
-        let Some(limit) = tags["limit"].as_f64().filter(|limit| *limit > 0.0) else {
-            continue;
-        };
-        if found.len() >= ALLOWANCES || found.iter().any(is_known) {
-            continue;
-        }
-        let ends = crate::clock::parse_iso(text("window_end"));
-        found.push(Allowance {
-            words: text("allowance").to_owned(),
+    let rows = statement.query_map([now - DAYS * DAY], |row| {
+        let ends: Option<Micros> = row.get(6)?;
+        Ok(Allowance {
+            words: row.get(0)?,
+            of: row.get(1)?,
             // A call in the next window would have told its figure.
             spent: match ends.is_some_and(|ends| ends <= now) {
                 true => 0.0,
-                false => row.get(1)?,
+                false => row.get(2)?,
             },
-            limit,
-            is_tokens: text("unit") == "tokens",
-            stops: text("then") == "stop",
+            limit: row.get(3)?,
+            is_tokens: row.get(4)?,
+            stops: row.get(5)?,
             ends: ends.filter(|ends| *ends > now),
-            of,
-        });
-    }
+        })
+    })?;
+    let mut found: Vec<Allowance> = rows.collect::<Result<_>>()?;
     found.sort_by(|a, b| (b.spent / b.limit).total_cmp(&(a.spent / a.limit)));
-    Ok(found)
+    let all = found.len();
+    found.truncate(ALLOWANCES);
+    Ok((found, all))
 }

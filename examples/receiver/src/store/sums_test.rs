@@ -6,6 +6,7 @@
 )]
 
 use super::brief::Brief;
+use super::cache::Cache;
 use super::errors::Errors;
 use super::histogram::ERROR;
 use super::prompts::{self, Prompts};
@@ -81,6 +82,8 @@ impl Dice {
                 chars: [(); 4].map(|()| self.some(|d| d.below(1_000) as i64)),
                 cost_usd: self.some(|d| d.below(1_000_000) as f64 / 1e9),
             },
+            cache_saved_usd: self.some(|d| d.below(1_000_000) as f64 / 1e9),
+            cache_write_extra_usd: self.some(|d| d.below(1_000_000) as f64 / 1e9),
             ..ModelUsage::default()
         }
     }
@@ -131,6 +134,7 @@ pub struct Stored {
     pub values: [String; DIMENSIONS],
     session: String,
     prompts: Option<Prompts>,
+    cache: Option<Cache>,
     pub sums: Sums,
     latency_ms: Option<f64>,
 }
@@ -147,6 +151,7 @@ pub fn stored(store: &Store) -> Vec<Stored> {
                     values: call.values.map(str::to_owned),
                     session: call.session.to_owned(),
                     prompts: Prompts::of(&call),
+                    cache: Cache::of(&call),
                     sums: call.sums(),
                     latency_ms: call.latency_ms,
                 })
@@ -374,7 +379,11 @@ fn assert_prompts(survey: &Survey, wanted: &[&Stored], context: &str) {
     let mut by_agent: BTreeMap<&str, Prompts> = BTreeMap::new();
     let mut by_day: BTreeMap<Micros, Prompts> = BTreeMap::new();
     let mut total = Prompts::default();
+    let mut cache = Cache::default();
     for call in wanted {
+        if let Some(sums) = &call.cache {
+            cache.add(sums, 1);
+        }
         if let Some(sums) = &call.prompts {
             total.add(sums, 1);
             let agent = call.values[Dimension::Agent as usize].as_str();
@@ -397,6 +406,13 @@ fn assert_prompts(survey: &Survey, wanted: &[&Stored], context: &str) {
         assert!(apart.fold(0.0, f64::max) < 1e-9, "{context}: {given:?}");
     };
     near(&bill.total, &total);
+    assert_eq!(bill.cache.calls, cache.calls, "{context}");
+    for (given, expected) in [
+        (bill.cache.saved_usd, cache.saved_usd),
+        (bill.cache.write_extra_usd, cache.write_extra_usd),
+    ] {
+        assert!((given - expected).abs() < 1e-9, "{context}: {given}");
+    }
     assert_eq!(bill.by_agent.len(), by_agent.len(), "{context}");
     assert!(
         bill.by_agent
@@ -479,7 +495,7 @@ fn an_interrupted_upgrade_continues() {
         connection
             .execute_batch(
                 "UPDATE model_usage SET series = NULL, flags = NULL; DELETE FROM usage_hour; DELETE FROM usage_day;
-                 DELETE FROM session_hour; DELETE FROM prompt_hour",
+                 DELETE FROM session_hour; DELETE FROM prompt_hour; DELETE FROM cache_hour",
             )
             .unwrap();
         assert_eq!(super::usage::take_in(connection, interner, 30).unwrap(), 30);

@@ -1,14 +1,14 @@
 //! Creates the tables of the current version, or upgrades those of an earlier one.
 
 use super::series::{self, Interner};
-use super::{errors, rollup, sessions, usage};
+use super::{errors, rollup, sessions, spending, usage};
 use rusqlite::{Connection, Result, TransactionBehavior};
 use std::time::Duration;
 
 /// `PRAGMA application_id` of the receiver's files: "AWRx".
 pub const APPLICATION_ID: i32 = 0x4157_5278;
 /// `PRAGMA user_version`: raised when the schema changes.
-pub const SCHEMA_VERSION: i32 = 6;
+pub const SCHEMA_VERSION: i32 = 7;
 /// Additions of version 2.
 const FROM_1: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
     ALTER TABLE model_usage ADD COLUMN request_id TEXT;
@@ -35,7 +35,10 @@ const FROM_5: &str = "ALTER TABLE model_usage ADD COLUMN channel TEXT;
     ALTER TABLE model_usage ADD COLUMN message_chars INTEGER;
     ALTER TABLE model_usage ADD COLUMN other_chars INTEGER;
     ALTER TABLE model_usage ADD COLUMN prompt_cost_usd REAL;";
-/// Its series are unique by channel and job, too. The new table is made by `schema.sql`.
+/// Version 7 adds what the cache saved and cost, incidents, and the last figures of allowances.
+const FROM_6: &str = "ALTER TABLE model_usage ADD COLUMN cache_saved_usd REAL;
+    ALTER TABLE model_usage ADD COLUMN cache_write_extra_usd REAL;";
+/// Version 6: its series are unique by channel and job, too. The new table is made by `schema.sql`.
 const RENAME_SERIES: &str = "ALTER TABLE series RENAME TO earlier_series;";
 const COPY_SERIES: &str = r#"INSERT INTO series (id, kind, model, agent, "trigger", cost_source, gateway, channel, job,
         of_model, of_agent, of_trigger, of_cost_source, of_gateway)
@@ -80,6 +83,9 @@ pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<(
     if (1..6).contains(&version) {
         transaction.execute_batch(FROM_5)?;
     }
+    if (1..7).contains(&version) {
+        transaction.execute_batch(FROM_6)?;
+    }
     if (3..6).contains(&version) {
         transaction.execute_batch(RENAME_SERIES)?;
     }
@@ -97,6 +103,9 @@ pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<(
     if (3..6).contains(&version) {
         rollup::sum_channels(&transaction)?;
         transaction.execute_batch(sessions::TAKE_IN)?;
+    }
+    if (1..7).contains(&version) {
+        spending::take_in(&transaction)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;

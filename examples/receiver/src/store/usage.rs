@@ -12,7 +12,7 @@ const COLUMNS: &str = r#"id, timestamp, agent_name, model, prompt_tokens, comple
     cost_usd, latency_ms, cost_source, gateway, provider, cache_read_tokens, cache_write_tokens,
     reasoning_tokens, usage_source, latency_source, session_key, run_id, "trigger", outcome, ttfb_ms,
     ttft_ms, request_id, response_model, channel, job, skill, tool, system_chars, tool_chars, message_chars,
-    other_chars, prompt_cost_usd, series, flags"#;
+    other_chars, prompt_cost_usd, cache_saved_usd, cache_write_extra_usd, series, flags"#;
 
 /// Writes calls within one transaction. Changes of the sums are written by [`Usage::finish`].
 pub struct Usage<'a> {
@@ -54,7 +54,7 @@ impl<'a> Usage<'a> {
         };
         let mut insert = self.connection.prepare_cached(&format!(
             "INSERT INTO model_usage ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14,
-                 ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35)
+                 ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37)
                  {repeat}"
         ))?;
         for r in records {
@@ -95,6 +95,8 @@ impl<'a> Usage<'a> {
                 r.prompt.chars[2],
                 r.prompt.chars[3],
                 r.prompt.cost_usd,
+                r.cache_saved_usd,
+                r.cache_write_extra_usd,
                 ids[0],
                 call.flags,
             ])?;
@@ -128,7 +130,9 @@ impl<'a> Usage<'a> {
                            job = ifnull(?26, job), skill = ifnull(?27, skill), tool = ifnull(?28, tool),
                            system_chars = ifnull(?29, system_chars), tool_chars = ifnull(?30, tool_chars),
                            message_chars = ifnull(?31, message_chars), other_chars = ifnull(?32, other_chars),
-                           prompt_cost_usd = ifnull(?33, prompt_cost_usd)
+                           prompt_cost_usd = ifnull(?33, prompt_cost_usd),
+                           cache_saved_usd = ifnull(?34, cache_saved_usd),
+                           cache_write_extra_usd = ifnull(?35, cache_write_extra_usd)
                        WHERE id = ?1"#,
                 )?
                 .execute(params![
@@ -164,7 +168,9 @@ impl<'a> Usage<'a> {
                     r.prompt.chars[1],
                     r.prompt.chars[2],
                     r.prompt.chars[3],
- r.prompt.cost_usd,
+                    r.prompt.cost_usd,
+                    r.cache_saved_usd,
+                    r.cache_write_extra_usd,
                 ])
                 .map(drop)
         })
@@ -263,6 +269,7 @@ fn call_of<'a>(r: &'a ModelUsage, arrival: Micros) -> Call<'a> {
         session: r.session_key.as_deref().unwrap_or_default(),
         chars: r.prompt.chars,
         prompt_cost_usd: r.prompt.cost_usd,
+        cache_usd: [r.cache_saved_usd, r.cache_write_extra_usd],
         prompt: r.prompt_tokens.unwrap_or(0),
         completion: r.completion_tokens.unwrap_or(0),
         cache_read: r.cache_read_tokens,

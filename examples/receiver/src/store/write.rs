@@ -1,9 +1,9 @@
 //! Writes records as rows. Each list prepares its statement once.
 
 use super::counters::{Addition, Failure};
-use super::errors;
 use super::series::Interner;
 use super::usage::Usage;
+use super::{errors, spending};
 use crate::clock::Micros;
 use crate::records::{Batch, Cost, CronRun, Health, Log, Metric, Span, Trace};
 use rusqlite::{CachedStatement, Connection, Result, params};
@@ -188,7 +188,7 @@ impl<'a> Writer<'a> {
             "ON CONFLICT (id) DO NOTHING",
         )?;
         for r in records {
-            statement.execute(params![
+            let stored = statement.execute(params![
                 r.id,
                 r.agent_name,
                 r.level,
@@ -199,6 +199,10 @@ impl<'a> Writer<'a> {
                 r.span_id,
                 self.arrival,
             ])?;
+            if stored == 1 {
+                let at = r.timestamp.unwrap_or(self.arrival);
+                spending::note_log(self.connection, at, &r.id, &r.agent_name, &r.metadata)?;
+            }
         }
         Ok(())
     }
@@ -249,8 +253,13 @@ impl<'a> Writer<'a> {
                 r.span_id,
                 self.arrival,
             ])?;
+            let at = r.timestamp.unwrap_or(self.arrival);
+            if stored == 1 && r.name == spending::METRIC {
+                // A point of a clock that is ahead would stay the last one.
+                let at = at.min(self.arrival);
+                spending::note_spend(self.connection, at, &r.agent_name, &r.tags, r.value)?;
+            }
             if stored == 1 && r.name == errors::METRIC {
-                let at = r.timestamp.unwrap_or(self.arrival);
                 failures.push(errors::count(
                     self.connection,
                     at,
