@@ -25,7 +25,7 @@ const FILES = /** @type {Record<string, string>} */ ({
   commands: "commands",
   /** Polls a remote gateway. */
   gateway: "remote",
-  /** Servers: the proxy and the endpoint for LiteLLM. */
+  /** Servers: the proxy, the endpoint for LiteLLM, and `/metrics`. */
   proxy: "serve",
   /** Commands of an operator: status, doctor. */
   doctor: "operator",

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
+import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { compareTotals } from "../../examples/gateway/compare.mjs";
+import { compareTotals, minus } from "../../examples/gateway/compare.mjs";
 import { startGateway } from "../../examples/gateway/gateway.mjs";
 import { labels, metricTotals, spansOf, startCollector } from "./collector.mjs";
 import { startWorld, waitForTotals } from "./harness.mjs";
@@ -12,6 +13,7 @@ import { binary, skip, tgz, versions } from "./options.mjs";
 
 /** @typedef {import("./collector.mjs").Collector} Collector */
 /** @typedef {import("../../examples/gateway/provider.mjs").Provider} Provider */
+/** @typedef {import("../../examples/gateway/compare.mjs").Totals} Totals */
 
 for (const version of versions)
   describe(`OpenClaw ${version}, a collector`, { skip }, () => {
@@ -19,12 +21,13 @@ for (const version of versions)
       const collector = await startCollector();
       const stateDir = await mkdtemp(join(tmpdir(), "openclaw-collector-"));
       const otlp = { url: collector.url };
+      const metricsPort = await freePort();
       const world = await startWorld({
         version,
         tgz,
         receiver: { binary },
         // The collector reads both forms, and sums go on from one to the other.
-        pluginConfig: { otlp: { ...otlp, protocol: "http/protobuf", compression: "gzip" } },
+        pluginConfig: { otlp: { ...otlp, protocol: "http/protobuf", compression: "gzip" }, metricsPort },
         gateway: { stateDir },
       }).catch(async (error) => {
         await collector.close();
@@ -37,6 +40,7 @@ for (const version of versions)
         await world.gateway.agentTurn({ session: "one", message: "first [[tool read]]" });
         await world.gateway.agentTurn({ agent: "ant", session: "two", message: "second" });
         const before = await shown(provider, collector);
+        await scraped(metricsPort, provider.totals());
         await collector.stop();
         await world.gateway.agentTurn({ session: "one", message: "third" });
         await waitForTotals(provider, receiver);
@@ -44,11 +48,14 @@ for (const version of versions)
         await untilTraced(receiver, provider.ledger.length);
         await world.gateway.kill();
         await collector.start();
-        const plugins = [{ id: "agentwatch", tgz, config: { url: receiver.url, otlp } }];
+        const plugins = [{ id: "agentwatch", tgz, config: { url: receiver.url, otlp, metricsPort } }];
+        const earlier = provider.totals();
         second = await startGateway({ version, providerUrl: provider.baseUrl, stateDir, plugins });
         await second.agentTurn({ agent: "ant", session: "two", message: "fourth" });
         await waitForTotals(provider, receiver);
         const after = await shown(provider, collector);
+        // Prometheus' counters begin at 0 with the gateway.
+        await scraped(metricsPort, minus(provider.totals(), earlier));
         for (const { model, requests, prompt_tokens, completion_tokens, cost_usd } of after)
           t.diagnostic(
             `${model}: ${requests} requests, ${prompt_tokens} + ${completion_tokens}, $${cost_usd}`,
@@ -67,6 +74,50 @@ for (const version of versions)
       }
     });
   });
+
+/** A free port. @returns {Promise<number>} */
+function freePort() {
+  return new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+      server.close(() => resolve(port));
+    });
+  });
+}
+
+/** Waits until the gateway's `/metrics` equals these totals. @param {number} port @param {Totals[]} expected */
+async function scraped(port, expected) {
+  /** @type {string[]} */
+  let differences = [];
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(250)) {
+    const answer = await fetch(`http://127.0.0.1:${port}/metrics`).catch(() => undefined);
+    if (!answer?.ok) continue;
+    differences = compareTotals(expected, exposedTotals(await answer.text()));
+    if (differences.length === 0) return;
+  }
+  throw new Error(`/metrics differs from what the provider sent:\n${differences.join("\n")}`);
+}
+
+/** The sums of a scrape by model. @param {string} text @returns {Totals[]} */
+function exposedTotals(text) {
+  /** @type {Map<string, Totals>} */
+  const models = new Map();
+  for (const [, name = "", labels = "", value] of text.matchAll(/^agentwatch_(\w+)_total\{(.*)\} (\S+)$/gm)) {
+    const label = (/** @type {string} */ key) =>
+      new RegExp(`(?:^|,)${key}="([^"]*)"`).exec(labels)?.[1] ?? "";
+    const zeros = { requests: 0, prompt_tokens: 0, completion_tokens: 0, cost_usd: 0 };
+    const model = label("model");
+    const row = models.get(model) ?? { model, ...zeros };
+    if (name === "requests") row.requests += Number(value);
+    else if (name === "cost_usd") row.cost_usd += Number(value);
+    else if (name === "tokens")
+      row[/^(output|reasoning)$/.test(label("kind")) ? "completion_tokens" : "prompt_tokens"] +=
+        Number(value);
+    else continue;
+    models.set(model, row);
+  }
+  return [...models.values()].filter(({ requests }) => requests > 0);
+}
 
 /**
  * Waits until AgentWatch has each call in a trace, and so the journal.

@@ -1,110 +1,31 @@
 // The receiver's metrics, the dashboard and the alert rules, read by Prometheus itself.
 import assert from "node:assert/strict";
-import { execFileSync, spawn, spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { grafanaSchema } from "../../scripts/lib/grafana.mjs";
-import { prometheus } from "../../scripts/lib/prometheus.mjs";
-import { binary, call, post, startReceiver, stop } from "./receiver.mjs";
+import { binary, call, post, startReceiver } from "./receiver.mjs";
+import { dashboard, expressions, freePort, Prometheus, promtool } from "./scraping.mjs";
 
-const EXAMPLES = fileURLToPath(new URL("../../examples/grafana/", import.meta.url));
 const TOKEN = "s3cret-of-the-test";
-
-/**
- * @typedef {{ refId: string, expr: string }} Target
- * @typedef {{ id: number, type: string, title: string, description: string, gridPos: { x: number, y: number, w: number,
- *   h: number }, datasource: { type: string, uid: string }, targets: Target[] }} Panel
- */
-
-/** @type {{ uid: string, title: string, schemaVersion: number, panels: Panel[], templating: { list: any[] } }} */
-const dashboard = JSON.parse(readFileSync(join(EXAMPLES, "models.json"), "utf8"));
-
-/** An expression as Grafana sends it, with all values of its variables. @param {string} expr */
-const sent = (expr) =>
-  expr
-    .replaceAll("$__range", "1h")
-    .replaceAll(/\$__(rate_)?interval\b/g, "1m")
-    .replaceAll(/\$(gateway|agent|model)\b/g, ".*");
-
-/** A free port. @returns {Promise<number>} */
-function freePort() {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 describe("Prometheus", { skip: binary === "" && "AGENTWATCH_RECEIVER names no receiver" }, () => {
   const folder = mkdtempSync(join(tmpdir(), "agentwatch-prometheus-"));
-  /** @type {{ prometheus: string, promtool: string }} */
-  let tools;
   /** @type {{ url: string, close: () => Promise<void> }} */
   let receiver;
-  /** @type {import("node:child_process").ChildProcess} */
-  let server;
-  let api = "";
-
-  /** @param {string[]} args @param {string} [input] */
-  const promtool = (args, input) =>
-    execFileSync(tools.promtool, args, { cwd: EXAMPLES, input, encoding: "utf8", stdio: "pipe" });
-
-  /** @param {string} query @returns {Promise<{ metric: Record<string, string>, value: [number, string] }[]>} */
-  async function ask(query) {
-    const answer = await fetch(`${api}/api/v1/query?query=${encodeURIComponent(query)}`);
-    const { status, data, error } = await answer.json();
-    assert.equal(status, "success", `${query}: ${error}`);
-    return data.result;
-  }
-
-  /** Waits until a query's first value is as expected. @param {string} query @param {number} expected */
-  async function waitFor(query, expected) {
-    let given;
-    for (const end = Date.now() + 60_000; Date.now() < end; await sleep(300)) {
-      given = (await ask(query))[0]?.value[1];
-      if (given !== undefined && Math.abs(Number(given) - expected) < 1e-6) return;
-    }
-    assert.fail(`${query} is ${given}, not ${expected}`);
-  }
+  /** @type {Prometheus} */
+  let prometheus;
 
   before(async () => {
-    tools = await prometheus();
     receiver = await startReceiver(["--token", TOKEN]);
-    const port = await freePort();
-    api = `http://127.0.0.1:${port}`;
-    const token = join(folder, "token");
-    writeFileSync(token, `${TOKEN}\n`, { mode: 0o600 });
-    // The example's file with the test's port, token and pace.
-    const config = readFileSync(join(EXAMPLES, "prometheus.yml"), "utf8")
-      .replace("127.0.0.1:8470", receiver.url.replace("http://", ""))
-      .replace("scrape_interval: 30s", "scrape_interval: 1s\n  evaluation_interval: 1s")
-      .replace(/# (authorization:)\n {4}# {3}(credentials_file:) \S+/, `$1\n      $2 ${token}`)
-      .replace("alerts.yml", join(EXAMPLES, "alerts.yml"));
-    const file = join(folder, "prometheus.yml");
-    writeFileSync(file, config);
-    promtool(["check", "config", file]);
-    const data = join(folder, "data");
-    const flags = [`--config.file=${file}`, `--storage.tsdb.path=${data}`];
-    server = spawn(
-      tools.prometheus,
-      [...flags, `--web.listen-address=127.0.0.1:${port}`, "--log.level=error"],
-      {
-        stdio: ["ignore", "ignore", "inherit"],
-      },
-    );
-    for (const end = Date.now() + 60_000; Date.now() < end; await sleep(200))
-      if ((await fetch(`${api}/-/ready`).catch(() => undefined))?.ok) return;
-    assert.fail("Prometheus is not ready");
+    prometheus = await Prometheus.start(folder, receiver.url.replace("http://", ""), TOKEN);
   });
 
   after(async () => {
-    if (server) await stop(server);
+    await prometheus?.close();
     await receiver?.close();
     rmSync(folder, { recursive: true, force: true });
   });
@@ -114,15 +35,15 @@ describe("Prometheus", { skip: binary === "" && "AGENTWATCH_RECEIVER names no re
 
   test("it scrapes the receiver with its token, and its sums are the calls'", async () => {
     await ingest({ model_usage: [call("a"), call("b", { model: "x/y", gateway: 'a "b" \\ c\nd' })] });
-    await waitFor("up", 1);
-    await waitFor("sum(agentwatch_requests_total)", 2);
+    await prometheus.waitFor("up", 1);
+    await prometheus.waitFor("sum(agentwatch_requests_total)", 2);
     const error = { name: "model_errors", value: 1, kind: "counter", agent_name: "main" };
     await ingest({
       model_usage: [call("c"), call("d", { outcome: "failed", cost_usd: 0, cost_source: "unknown" })],
       metrics: [{ ...error, tags: { model: "openai/gpt-5", outcome: "failed" } }],
       enrichments: [{ id: "a", cost_usd: 0.25, cost_source: "provider" }],
     });
-    await waitFor("sum(agentwatch_requests_total)", 4);
+    await prometheus.waitFor("sum(agentwatch_requests_total)", 4);
     const net = "sum(agentwatch_cost_usd_total) - sum(agentwatch_withdrawn_cost_usd_total)";
     for (const [query, value] of /** @type {[string, number][]} */ ([
       [net, 1.25],
@@ -132,22 +53,22 @@ describe("Prometheus", { skip: binary === "" && "AGENTWATCH_RECEIVER names no re
       ["sum(agentwatch_model_errors_total)", 1],
       ["sum(agentwatch_request_duration_seconds_count)", 4],
     ]))
-      await waitFor(query, value);
-    const [strange] = await ask('agentwatch_cost_usd_total{provider="x"}');
+      await prometheus.waitFor(query, value);
+    const [strange] = await prometheus.ask('agentwatch_cost_usd_total{provider="x"}');
     assert.equal(strange?.metric.gateway, 'a "b" \\ c\nd');
   });
 
   test("promtool finds no fault in the metrics, the rules and their tests", async () => {
     const headers = { authorization: `Bearer ${TOKEN}` };
     const text = await (await fetch(`${receiver.url}/metrics`, { headers })).text();
-    assert.equal(promtool(["check", "metrics"], text), "");
-    assert.match(promtool(["check", "config", "prometheus.yml"]), /1 rule files found/);
-    assert.match(promtool(["check", "rules", "alerts.yml"]), /4 rules found/);
-    assert.match(promtool(["test", "rules", "alerts.test.yml"]), /SUCCESS/);
+    assert.equal(await promtool(["check", "metrics"], text), "");
+    assert.match(await promtool(["check", "config", "prometheus.yml"]), /1 rule files found/);
+    assert.match(await promtool(["check", "rules", "alerts.yml"]), /4 rules found/);
+    assert.match(await promtool(["test", "rules", "alerts.test.yml"]), /SUCCESS/);
   });
 
   test("the alert rules are loaded, and none fires", async () => {
-    const { data } = await (await fetch(`${api}/api/v1/rules`)).json();
+    const { data } = await (await fetch(`${prometheus.api}/api/v1/rules`)).json();
     const rules = data.groups.flatMap((/** @type {any} */ group) => group.rules);
     assert.equal(rules.length, 4);
     for (const { name, lastError, alerts } of rules)
@@ -155,18 +76,12 @@ describe("Prometheus", { skip: binary === "" && "AGENTWATCH_RECEIVER names no re
   });
 
   test("each expression of the dashboard is parsed, and has a value", async () => {
-    const expressions = dashboard.panels.flatMap(({ title, targets }) =>
-      targets.map(({ expr }) => [title, sent(expr)]),
-    );
     // promtool parses expressions in rules alone.
-    const rules = expressions.map(([, expr], at) => ({ record: `dashboard:expression:${at}`, expr }));
+    const rules = expressions.map(({ expr }, at) => ({ record: `dashboard:expression:${at}`, expr }));
     const file = join(folder, "expressions.yml");
     writeFileSync(file, JSON.stringify({ groups: [{ name: "dashboard", rules }] }));
-    assert.match(promtool(["check", "rules", file]), new RegExp(`${expressions.length} rules found`));
-    // An increase needs two scrapes.
-    await waitFor("min(count_over_time(agentwatch_requests_total[1m])) > bool 2", 1);
-    for (const [title = "", expr = ""] of expressions)
-      assert.ok((await ask(expr)).length > 0, `${title}: ${expr} has no value`);
+    assert.match(await promtool(["check", "rules", file]), new RegExp(`${expressions.length} rules found`));
+    await prometheus.assertDashboard();
   });
 
   test("a label of the dashboard's variables has values", async () => {
@@ -178,10 +93,47 @@ describe("Prometheus", { skip: binary === "" && "AGENTWATCH_RECEIVER names no re
     for (const { name, query } of queries) {
       const [, metric, label] = /^label_values\((\w+), (\w+)\)$/.exec(query.query) ?? [];
       assert.equal(label, name);
-      const found = await ask(`count by (${label}) (${metric})`);
+      const found = await prometheus.ask(`count by (${label}) (${metric})`);
       assert.equal(found.length, name === "agent" ? 1 : 2);
     }
   });
+});
+
+test("it scrapes the plugin of a gateway without a receiver, and the dashboard works with it", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "agentwatch-prometheus-plugin-"));
+  const { Gateway, answer, SESSION } = await import("../unit/world.mjs");
+  const metricsPort = await freePort();
+  const gateway = new Gateway("none");
+  /** @type {Prometheus | undefined} */
+  let prometheus;
+  try {
+    const allowance = [{ usd: 4, per: "day", then: "warn" }];
+    gateway.register(await gateway.evaluate(), { url: false, gateway: 'a "b" c', metricsPort, allowance });
+    await gateway.start();
+    const call = (/** @type {number} */ tokens) =>
+      gateway.emit("before_message_write", answer(tokens, { timestamp: Date.now() }), SESSION);
+    call(100);
+    prometheus = await Prometheus.start(folder, `127.0.0.1:${metricsPort}`);
+    await prometheus.waitFor("up", 1);
+    await prometheus.waitFor("sum(agentwatch_requests_total)", 1);
+    call(200);
+    for (const [query, value] of /** @type {[string, number][]} */ ([
+      ["sum(agentwatch_requests_total)", 2],
+      ['agentwatch_tokens_total{kind="input",model="p/m",agent="main"}', 300],
+      ["sum(agentwatch_cost_usd_total) - sum(agentwatch_withdrawn_cost_usd_total)", 0.5],
+      ["agentwatch_allowance_used_ratio", 0.125],
+      ["agentwatch_plugin_info", 1],
+    ]))
+      await prometheus.waitFor(query, value);
+    const text = await (await fetch(`http://127.0.0.1:${metricsPort}/metrics`)).text();
+    assert.equal(await promtool(["check", "metrics"], text), "");
+    await prometheus.assertDashboard();
+    await gateway.stop();
+  } finally {
+    await prometheus?.close();
+    gateway.close();
+    rmSync(folder, { recursive: true, force: true });
+  }
 });
 
 test("the dashboard is one by Grafana's own types", async () => {

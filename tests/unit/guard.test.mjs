@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { get, proxyTo, world } from "./upstream.mjs";
 
 const DIST = fileURLToPath(new URL("../../dist/", import.meta.url));
-const { LitellmEndpoint, isLoopback, parseHosts, refusal } = await import(`${DIST}serve.js`);
+const { LitellmEndpoint, MetricsServer, isLoopback, parseHosts, refusal } = await import(`${DIST}serve.js`);
 const { instantiate } = await import(`${DIST}base.js`);
 
 const METHODS = ["GET", "POST", "PUT", "OPTIONS", "DELETE", "HEAD"];
@@ -15,7 +15,7 @@ const METHODS = ["GET", "POST", "PUT", "OPTIONS", "DELETE", "HEAD"];
 
 /** Path and headers of a request, with the token where there is one. */
 const SERVERS =
-  /** @type {Record<string, { path: string, token: string, open: (hosts?: string[]) => Promise<Served> }>} */ ({
+  /** @type {Record<string, { path: string, token: string, method?: string, open: (hosts?: string[]) => Promise<Served> }>} */ ({
     proxy: {
       path: "/up/x",
       token: "",
@@ -37,6 +37,7 @@ const SERVERS =
       token: "authorization: Bearer right\r\n",
       open: (hosts) => endpoint("right", hosts),
     },
+    metrics: { path: "/metrics", token: "", method: "GET", open: metrics },
   });
 
 /** @param {string | undefined} token @param {string[]} [hosts] @returns {Promise<Served>} */
@@ -59,6 +60,24 @@ async function endpoint(token, hosts = []) {
     mono: () => performance.now(),
   });
   const { port } = await server.listen();
+  return { port, reached: () => reached, warned: () => said, close: () => server.close(0) };
+}
+
+/** The plugin's own metrics: no further names can be set. @returns {Promise<Served>} */
+async function metrics() {
+  /** @type {string[]} */
+  const said = [];
+  let reached = 0;
+  const server = new MetricsServer({
+    port: 0,
+    text: () => {
+      reached += 1;
+      return "metrics";
+    },
+    warn: (/** @type {string} */ text) => said.push(text),
+    mono: () => performance.now(),
+  });
+  const port = Number(new URL(await server.listen()).port);
   return { port, reached: () => reached, warned: () => said, close: () => server.close(0) };
 }
 
@@ -127,7 +146,7 @@ const PASSED = [
   "Host: 127.0.0.1:PORT\r\nSec-Fetch-Site: none",
 ];
 
-for (const [name, { path, token, open }] of Object.entries(SERVERS)) {
+for (const [name, { path, token, method = "POST", open }] of Object.entries(SERVERS)) {
   describe(name, () => {
     test("refuses requests of another site's page, of every method, before their body has come", async () => {
       const { port, reached, close } = await open();
@@ -167,7 +186,7 @@ for (const [name, { path, token, open }] of Object.entries(SERVERS)) {
       const { port, reached, close } = await open();
       try {
         for (const fields of PASSED) {
-          const head = `POST ${path} HTTP/1.1\r\n${fields.replaceAll("PORT", String(port))}\r\n${token}`;
+          const head = `${method} ${path} HTTP/1.1\r\n${fields.replaceAll("PORT", String(port))}\r\n${token}`;
           assert.equal(await status(port, `${head}Content-Length: 2\r\n\r\n[]`), 200, fields);
         }
         assert.equal(reached(), PASSED.length);
@@ -175,6 +194,17 @@ for (const [name, { path, token, open }] of Object.entries(SERVERS)) {
         await close();
       }
     });
+
+    if (name === "metrics")
+      return test("names no setting for other host names: there is none", async () => {
+        const { port, warned, close } = await open();
+        try {
+          assert.equal(await status(port, `GET ${path} HTTP/1.1\r\nHost: gateway.lan\r\n\r\n`), 403);
+          assert.match(warned().join("\n"), /another host \(gateway\.lan\); ask 127\.0\.0\.1/);
+        } finally {
+          await close();
+        }
+      });
 
     test("serves configured host names, and names the setting for others", async () => {
       const { port, warned, close } = await open(parseHosts(["Host.Docker.internal"]));

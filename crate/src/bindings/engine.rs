@@ -17,6 +17,7 @@ use crate::delivery::collector::Target;
 use crate::delivery::reply::Reply;
 use crate::domain::time::Now;
 use crate::engine::Engine as Inner;
+use crate::engine::HostDrops;
 use crate::engine::brake::Begin;
 use crate::engine::log::LogLine;
 use crate::engine::settings::RawSettings;
@@ -349,6 +350,23 @@ impl Engine {
     #[wasm_bindgen(js_name = setReconciled)]
     pub fn set_reconciled(&self, until_ms: f64) {
         self.engine.borrow_mut().set_reconciled(until_ms as u64);
+    }
+
+    /// The port of `/metrics`, where the settings ask for it.
+    #[wasm_bindgen(js_name = metricsPort)]
+    pub fn metrics_port(&self) -> Option<u16> {
+        self.engine.borrow().metrics_port()
+    }
+
+    /// The text for `/metrics`; nothing where it is not served. The numbers are events that the host dropped because its
+    /// queue was full, and because the module trapped at them.
+    pub fn metrics(&self, wall: f64, queue_full: f64, trap: f64) -> Option<String> {
+        let dropped = HostDrops {
+            queue_full: queue_full as u64,
+            trap: trap as u64,
+        };
+        let mut engine = self.engine.borrow_mut();
+        engine.metrics(wall as u64, dropped)
     }
 
     /// The status, as JSON.

@@ -5,6 +5,7 @@ pub mod agentwatch;
 pub mod calls;
 pub mod collector;
 pub mod otlp;
+pub mod prometheus;
 pub mod records;
 pub mod reply;
 pub mod sender;

@@ -55,6 +55,20 @@ pub enum CostSource {
     Unknown,
 }
 
+impl CostSource {
+    /// Its name in records.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Provider => "provider",
+            Self::Openclaw => "openclaw",
+            Self::Configured => "configured",
+            Self::Table => "table",
+            Self::Subscription => "subscription",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// The cost of a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {

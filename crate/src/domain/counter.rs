@@ -35,6 +35,11 @@ impl Counter {
             .map_or(0, |(_, count)| *count)
     }
 
+    /// All names with their counts.
+    pub fn counts(&self) -> impl Iterator<Item = (Name, u64)> {
+        self.0.iter().copied()
+    }
+
     /// Sum of all counts.
     pub fn total(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()

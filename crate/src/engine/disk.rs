@@ -78,6 +78,9 @@ impl Engine {
             return;
         }
         self.tally(&call, write_1h, now);
+        if let Some(exposition) = &mut self.exposition {
+            exposition.count(&call, &self.settings.naming);
+        }
         self.counts.from_store += u64::from(call.stored);
         let takes = self.disk.takes();
         let most = match takes {

@@ -61,6 +61,9 @@ impl Engine {
             self.turns.call(session, &call, now);
         }
         if call.outcome != Outcome::Completed {
+            if let Some(exposition) = &mut self.exposition {
+                exposition.fail(&call, &self.settings.naming);
+            }
             for record in self.reporter.model_error(&call, &self.settings, now) {
                 self.report(&record, now);
             }

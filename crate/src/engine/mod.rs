@@ -4,6 +4,7 @@ pub(crate) mod address;
 pub mod brake;
 mod collector;
 mod disk;
+mod exposition;
 mod final_calls;
 pub mod incidents;
 pub mod log;
@@ -21,6 +22,7 @@ use std::collections::VecDeque;
 use indexmap::IndexMap;
 use serde::Serialize;
 
+pub use self::exposition::HostDrops;
 use crate::activity::records::Record;
 use crate::activity::reporter::Reporter;
 use crate::activity::sessions::Sessions;
@@ -91,6 +93,7 @@ pub struct Engine {
     prices: prices::Prices,
     braking: brake::Braking,
     history: History,
+    exposition: Option<exposition::Exposition>,
     incidents: incidents::Incidents,
     log: Log,
     counts: Counts,
@@ -121,6 +124,7 @@ impl Engine {
             prices: prices::Prices::default(),
             braking: brake::Braking::new(settings.allowances.clone()),
             history: History::default(),
+            exposition: settings.metrics_port.map(|_| Default::default()),
             incidents: incidents::Incidents::new(
                 (settings.has_alarm, settings.zone.clone()),
                 settings
@@ -145,6 +149,11 @@ impl Engine {
     pub fn target(&self) -> Option<(&str, Option<&str>)> {
         let url = self.settings.url.as_deref()?;
         Some((url, self.settings.token.as_ref().map(|t| t.expose())))
+    }
+
+    /// The port of `/metrics`, where it is served.
+    pub fn metrics_port(&self) -> Option<u16> {
+        self.settings.metrics_port
     }
 
     /// Sets whether the gateway's diagnostics are received.

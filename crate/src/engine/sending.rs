@@ -1,7 +1,7 @@
 //! Requests to AgentWatch, their replies, and the log lines about them.
 
 use super::Engine;
-use crate::delivery::calls::{Note, Receiver, Request};
+use crate::delivery::calls::{Calls, Note, Receiver, Request};
 use crate::delivery::reply::Reply;
 use crate::domain::time::Now;
 use crate::engine::log::{Level, counted};
@@ -36,7 +36,12 @@ impl Engine {
         }
         let mut notes = Vec::new();
         let naming = &self.settings.naming;
+        let taken = |calls: &Calls| calls.counts().delivered + calls.counts().confirmed;
+        let before = taken(&self.calls);
         let next = self.calls.answered(reply, naming, now.mono_ms, &mut notes);
+        if taken(&self.calls) > before {
+            self.counts.last_delivery_ms = Some(now.wall_ms);
+        }
         for note in notes {
             self.note(note, now);
         }

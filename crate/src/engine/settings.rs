@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use crate::delivery::webhook;
 use crate::domain::identity;
 use crate::engine::address::check_url;
+use crate::engine::exposition;
 use crate::sources::facts::Scalar;
 use crate::spending::settings::{self as spending, Allowance};
 use crate::spending::zones;
@@ -75,6 +76,8 @@ settings! {
     webhook = "webhook",
     /// Allowances: a list of objects, each a list of pairs.
     allowance = "allowance",
+    /// The port of `/metrics` on the loopback interface.
+    metrics_port = "metricsPort",
     /// Time zones of the host; see `crate::spending::zones`.
     zones = "zones",
 }
@@ -178,6 +181,8 @@ pub struct Settings {
     pub zone: TimeZone,
     /// The webhook.
     pub webhook: Option<webhook::Target>,
+    /// The port of `/metrics` on the loopback interface; `None`: it is not served.
+    pub metrics_port: Option<u16>,
     /// Allowances in force.
     pub allowances: Vec<Allowance>,
 }
@@ -249,6 +254,7 @@ impl Settings {
             zone: read_zone(raw, &mut problems),
             has_alarm: read_flag(raw.alarm(), "alarm", &mut problems),
             webhook: webhook::Target::read(raw.webhook(), &mut problems),
+            metrics_port: exposition::read_port(raw.metrics_port(), &mut problems),
             identities,
             allowances,
         };

@@ -56,6 +56,8 @@ pub struct Counts {
     pub journal_error: Option<String>,
     /// When the last call ended, in ms since 1970.
     pub last_call_ms: Option<u64>,
+    /// When AgentWatch last took calls, in ms since 1970.
+    pub last_delivery_ms: Option<u64>,
     /// The last error of sending.
     pub last_error: Option<String>,
 }

@@ -1,31 +1,13 @@
-//! `GET /metrics`: the counters in Prometheus' text format, version 0.0.4.
+//! `GET /metrics`: the counters in Prometheus' text format.
 
 use crate::app::App;
 use crate::clock;
 use crate::error::ApiError;
-use crate::store::counters::{BOUNDS, Counters, Figure, Names, Pair, Tally};
 use crate::store::read;
+use agentwatch_openclaw::delivery::prometheus::{self, TYPE, Text};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::IntoResponse;
-use std::fmt::{Display, Write};
-
-/// The format's media type.
-const TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
-/// Calls by the value of the label `outcome`.
-const OUTCOMES: [(&str, Figure); 3] = [
-    ("completed", Figure::Completed),
-    ("failed", Figure::Failed),
-    ("aborted", Figure::Aborted),
-];
-/// Tokens by the value of the label `kind`: each token has one.
-const KINDS: [(&str, Figure); 5] = [
-    ("input", Figure::Input),
-    ("cache_read", Figure::CacheRead),
-    ("cache_write", Figure::CacheWrite),
-    ("output", Figure::Output),
-    ("reasoning", Figure::Reasoning),
-];
 
 /// The counters since the start, and the time of the last call.
 ///
@@ -35,185 +17,14 @@ pub async fn scrape(State(app): State<App>) -> Result<impl IntoResponse, ApiErro
     let text = app
         .blocking(|app| {
             let last = app.store.read(|c| read::last_call(c, clock::now()))?;
-            Ok(text(&app.store.counters(), last))
+            let mut text = Text::default();
+            prometheus::calls(&mut text, &app.store.counters());
+            prometheus::last_call(&mut text, last.map(|last| last as f64 / 1e6));
+            let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+            let help = "The receiver's version.";
+            text.samples("agentwatch_receiver_info", help, [(version, 1)]);
+            Ok(text.0)
         })
         .await?;
     Ok(([(header::CONTENT_TYPE, TYPE)], text))
-}
-
-/// Names and values of labels.
-type Labels<'a> = Vec<(&'static str, &'a str)>;
-/// Labels with the figure of their series.
-type Row<'a, T> = (Labels<'a>, Pair<T>);
-
-/// A counter's value.
-trait Value: Copy + Display {}
-impl Value for u64 {}
-impl Value for f64 {}
-
-/// The text of an answer.
-#[derive(Default)]
-struct Text(String);
-
-impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-
-    fn line(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
-        self.0 += name;
-        for (index, (label, text)) in labels.iter().enumerate() {
-            let before = if index == 0 { '{' } else { ',' };
-            let _ = write!(self.0, "{before}{label}=\"{}\"", escape(text));
-        }
-        let end = if labels.is_empty() { "" } else { "}" };
-        let _ = writeln!(self.0, "{end} {value}");
-    }
-
-    /// A counter, and the one of what was withdrawn from it. Zeros are written too: Prometheus sees no increase in the first
-    /// value of a series.
-    fn pair<T: Value>(&mut self, what: &str, help: &str, rows: &[Row<T>]) {
-        let name = format!("agentwatch_{what}_total");
-        self.family(&name, "counter", help);
-        for (labels, pair) in rows {
-            self.line(&name, labels, pair.added);
-        }
-        let name = format!("agentwatch_withdrawn_{what}_total");
-        self.family(
-            &name,
-            "counter",
-            &format!("To subtract from agentwatch_{what}_total: figures of calls that changed after they were counted."),
-        );
-        for (labels, pair) in rows {
-            self.line(&name, labels, pair.withdrawn);
-        }
-    }
-}
-
-/// A label's value with the escapes of the format.
-fn escape(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
-}
-
-/// The provider of a model: the part before the first slash, empty where there is none.
-pub fn provider_of(model: &str) -> &str {
-    model.split_once('/').map_or("", |(provider, _)| provider)
-}
-
-fn labels(names: &Names) -> Labels<'_> {
-    vec![
-        ("gateway", &names.gateway),
-        ("agent", &names.agent),
-        ("provider", provider_of(&names.model)),
-        ("model", &names.model),
-    ]
-}
-
-/// A figure for each value of a label.
-fn by<'a>(
-    counters: &'a Counters,
-    label: &'static str,
-    values: &[(&'static str, Figure)],
-) -> Vec<Row<'a, u64>> {
-    let rows = counters.calls.iter().flat_map(|(names, tally)| {
-        values.iter().map(move |(value, figure)| {
-            let mut labels = labels(names);
-            if !label.is_empty() {
-                labels.push((label, value));
-            }
-            (labels, tally.of(*figure))
-        })
-    });
-    rows.collect()
-}
-
-/// The cost by its source.
-fn cost_rows<'a>(names: &'a Names, tally: &'a Tally) -> impl Iterator<Item = Row<'a, f64>> {
-    tally.cost_usd.iter().map(move |(source, cost)| {
-        let mut labels = labels(names);
-        labels.push(("cost_source", source));
-        (labels, *cost)
-    })
-}
-
-fn text(counters: &Counters, last: Option<clock::Micros>) -> String {
-    let mut text = Text::default();
-    text.pair(
-        "requests",
-        "Model calls, since the receiver's start.",
-        &by(counters, "outcome", &OUTCOMES),
-    );
-    text.pair(
-        "tokens",
-        "Tokens. Each has one kind: input excludes cached tokens, output excludes reasoning.",
-        &by(counters, "kind", &KINDS),
-    );
-    text.pair(
-        "cache_told_tokens",
-        "Input tokens of calls that report caching: the base of the share of cache reads.",
-        &by(counters, "", &[("", Figure::CacheTold)]),
-    );
-    text.pair(
-        "unpriced_requests",
-        "Model calls without a known cost; their cost counts as 0.",
-        &by(counters, "", &[("", Figure::Unpriced)]),
-    );
-    let costs = |(names, tally)| cost_rows(names, tally);
-    let rows: Vec<_> = counters.calls.iter().flat_map(costs).collect();
-    text.pair("cost_usd", "Cost in US dollars.", &rows);
-    durations(&mut text, counters);
-    errors(&mut text, counters);
-    let name = "agentwatch_left_out_requests_total";
-    let help =
-        "Calls and errors that are counted under the name (other): more names than the bound.";
-    text.family(name, "counter", help);
-    text.line(name, &[], counters.left_out);
-    let name = "agentwatch_last_request_timestamp_seconds";
-    text.family(name, "gauge", "When the newest stored model call ended.");
-    if let Some(last) = last {
-        text.line(name, &[], last as f64 / 1e6);
-    }
-    let name = "agentwatch_receiver_info";
-    text.family(name, "gauge", "The receiver's version.");
-    text.line(name, &[("version", env!("CARGO_PKG_VERSION"))], 1);
-    text.0
-}
-
-fn durations(text: &mut Text, counters: &Counters) {
-    let name = "agentwatch_request_duration_seconds";
-    text.family(name, "histogram", "Duration of model calls.");
-    for ((gateway, model), durations) in &counters.durations {
-        let labels = [
-            ("gateway", gateway.as_str()),
-            ("provider", provider_of(model)),
-            ("model", model),
-        ];
-        let mut calls = 0_u64;
-        let bounds = BOUNDS.iter().map(f64::to_string).chain(["+Inf".to_owned()]);
-        for (bound, count) in bounds.zip(durations.buckets) {
-            calls = calls.saturating_add(count);
-            let labels = [&labels[..], &[("le", &bound)]].concat();
-            text.line(&format!("{name}_bucket"), &labels, calls);
-        }
-        text.line(&format!("{name}_sum"), &labels, durations.sum);
-        text.line(&format!("{name}_count"), &labels, calls);
-    }
-}
-
-fn errors(text: &mut Text, counters: &Counters) {
-    let name = "agentwatch_model_errors_total";
-    let help = "Model calls that failed or were stopped, billed or not, as the plugin counts them.";
-    text.family(name, "counter", help);
-    for ((agent, model, is_aborted), errors) in &counters.errors {
-        let outcome = if *is_aborted { "aborted" } else { "failed" };
-        let labels = [
-            ("agent", agent.as_str()),
-            ("provider", provider_of(model)),
-            ("model", model),
-            ("outcome", outcome),
-        ];
-        text.line(name, &labels, errors);
-    }
 }

@@ -57,6 +57,8 @@ export interface Engine {
   reconciledMs(): number | undefined;
   setReconciled(untilMs: number): void;
   status(): string;
+  metricsPort(): number | undefined;
+  metrics(wall: number, queueFull: number, trap: number): string | undefined;
 }
 
 /** Why a call may not pass, and the seconds until it may. */

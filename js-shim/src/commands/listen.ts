@@ -5,21 +5,23 @@ export class SettingError extends Error {
   override name = "SettingError";
 }
 
-/** The error of a server that cannot listen on `host` and `port`. */
+/** The error of a server that cannot listen on `host` and `port`; its cause is Node's error. */
 export function listenError(error: NodeJS.ErrnoException, host: string, port: number): SettingError {
+  return new SettingError(explained(error, host, port), { cause: error });
+}
+
+function explained(error: NodeJS.ErrnoException, host: string, port: number): string {
   const at = `${host}:${port}`;
   switch (error.code) {
     case "EADDRINUSE":
-      return new SettingError(
-        `--port ${port}: ${at} is taken already; choose another port, or 0 for a free one`,
-      );
+      return `--port ${port}: ${at} is taken already; choose another port, or 0 for a free one`;
     case "EACCES":
-      return new SettingError(`--port ${port}: this user may not listen on ${at}; choose a port above 1023`);
+      return `--port ${port}: this user may not listen on ${at}; choose a port above 1023`;
     case "EADDRNOTAVAIL":
     case "ENOTFOUND":
-      return new SettingError(`--host ${host}: this machine has no such address; leave it out for 127.0.0.1`);
+      return `--host ${host}: this machine has no such address; leave it out for 127.0.0.1`;
     default:
-      return new SettingError(`--host ${host} --port ${port}: ${error.message}`);
+      return `--host ${host} --port ${port}: ${error.message}`;
   }
 }
 

@@ -63,6 +63,7 @@ export async function examine(subject: Subject): Promise<Finding[]> {
     ...(shut ? [shut] : []),
     ...(isThere && document ? [...examineFiles(folder, document), ...examineLease(folder, document)] : []),
     ...(document ? examineStatus(document) : []),
+    ...(document ? examineMetrics(document) : []),
     ...examineDiagnostics(subject, document),
     ...examineStreams(subject, document),
     ...(stateDir ? examineHooks(stateDir, config) : []),
@@ -187,12 +188,25 @@ function answers(port: number): Promise<boolean> {
   });
 }
 
+/** Where `/metrics` is, or why nothing answers there. */
+function examineMetrics({ owner, status }: StatusDocument): Finding[] {
+  const { url, problem } = (status.metrics ?? {}) as { url?: string; problem?: string };
+  const check = "metrics";
+  if (!owner) return [];
+  if (url) return [{ check, state: "ok", says: `Prometheus reads ${url}` }];
+  if (!problem) return [];
+  const [says = "", ...mend] = problem.split("; ");
+  return [{ check, state: "trouble", says, mend: mend.join("; ") }];
+}
+
 /** Problems in the status: sending, journal, dropped calls, collector. */
 function examineStatus(document: StatusDocument): Finding[] {
   const { status } = document;
   // Other checks report the problems that are filtered out here.
   const found: Finding[] = troubles({ ...document, faults: [] }, Date.now())
-    .filter((text) => !/^(nothing runs|no gateway has run|url is|AgentWatch has the calls)/.test(text))
+    .filter(
+      (text) => !/^(nothing runs|no gateway has run|url is|metricsPort|AgentWatch has the calls)/.test(text),
+    )
     .map((text) => {
       const [says = "", ...rest] = text.split("; ");
       return { check: "sending", state: "trouble", says, mend: rest.join("; ") || mendOf(text) };

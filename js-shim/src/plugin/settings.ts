@@ -21,6 +21,7 @@ export const SETTINGS = [
   "zone",
   "webhook",
   "allowance",
+  "metricsPort",
 ];
 
 /** The plugin's settings in a gateway's configuration. */

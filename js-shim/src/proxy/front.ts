@@ -29,7 +29,11 @@ export interface FrontOptions {
   port: number;
   /** Further host names that requests may name, in lower case. */
   hosts: readonly string[];
+  /** Whether no further names can be set. */
+  isFixed?: boolean;
   bounds: Bounds;
+  /** Whether the process may end while the server listens. */
+  isBackground?: boolean;
   /** Logs a text for the operator; the caller limits repetitions. */
   warn(text: string): void;
   /** Serves an allowed request. `isAwaited`: the client waits for `100 Continue` before it sends its body. */
@@ -48,7 +52,7 @@ export class Front {
 
   constructor(options: FrontOptions) {
     this.#options = options;
-    this.#reached = { address: options.host, hosts: options.hosts };
+    this.#reached = this.#reachedAt(options.host);
     const { connections, headersMs, requestMs, idleMs } = options.bounds;
     this.#server = createServer({
       headersTimeout: Math.min(headersMs, requestMs),
@@ -81,14 +85,20 @@ export class Front {
    * @throws SettingError where the address is in use or not allowed
    */
   async listen(): Promise<AddressInfo> {
-    const { host, port, hosts } = this.#options;
+    const { host, port } = this.#options;
     await new Promise<void>((resolve, reject) => {
       this.#server.once("error", (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
       this.#server.listen(port, host, resolve);
     });
+    if (this.#options.isBackground) this.#server.unref();
     const bound = this.#server.address() as AddressInfo;
-    this.#reached = { address: bound.address, hosts };
+    this.#reached = this.#reachedAt(bound.address);
     return bound;
+  }
+
+  #reachedAt(address: string): Reached {
+    const { hosts, isFixed = false } = this.#options;
+    return { address, hosts, isFixed };
   }
 
   /** Accepts no more requests, waits for running ones for at most `graceMs` ms, then closes their connections. */

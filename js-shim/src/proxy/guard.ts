@@ -38,6 +38,8 @@ export interface Reached {
   address: string;
   /** Further host names that requests may name, in lower case. */
   hosts: readonly string[];
+  /** Whether no further names can be set. */
+  isFixed?: boolean;
 }
 
 /**
@@ -54,8 +56,13 @@ export function refusal(target: string, raw: readonly string[], reached: Reached
   const [host = "", ...otherHosts] = values("host").map((value) => value.toLowerCase());
   const name = /^(?:\[([0-9a-f:.]+)\]|([^:[\]]+))(?::\d{1,5})?$/.exec(host);
   if (!name || otherHosts.length > 0) return "it must have one Host header, a name or an address with a port";
-  if (!isOurs(name[1] ?? name[2] ?? "", reached))
-    return `its Host header names another host (${shown(host)}); if this is a name of this machine's, start with --allow-host ${shown(name[1] ?? name[2] ?? "")}`;
+  const named = name[1] ?? name[2] ?? "";
+  if (!isOurs(named, reached)) {
+    const mend = reached.isFixed
+      ? "ask 127.0.0.1 or localhost"
+      : `if this is a name of this machine's, start with --allow-host ${shown(named)}`;
+    return `its Host header names another host (${shown(host)}); ${mend}`;
+  }
   const own = `http://${host.replace(/:80$/, "")}`;
   if (values("origin").some((origin) => origin.toLowerCase() !== own))
     return "a web page of another origin made it (Origin header)";

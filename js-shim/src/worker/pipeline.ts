@@ -15,6 +15,7 @@ import { type Engine, type Fact, type Instance, makeEngine, type Refusal, SEEDS 
 import { type CollectorTarget, collectorOf, encoded } from "./collector.js";
 import { EngineRunner } from "./engine-runner.js";
 import { JournalWatch } from "./journal-watch.js";
+import { Metrics } from "./metrics.js";
 import { Poster } from "./poster.js";
 import { REQUEST_TIMEOUT_MS, RequestLoop } from "./request-loop.js";
 import { StatusWriter } from "./status.js";
@@ -70,6 +71,7 @@ export class Pipeline {
   readonly #ownership: Ownership;
   readonly #journalWatch: JournalWatch;
   readonly #statusWriter: StatusWriter;
+  readonly #metrics: Metrics;
   readonly #scheduler: Scheduler;
   #expectDiagnostics = false;
   /** The watch of the session store, where there is one. */
@@ -135,6 +137,12 @@ export class Pipeline {
       },
     });
     this.#statusWriter = new StatusWriter(folder ?? "", wall);
+    this.#metrics = new Metrics({
+      port: () => this.#metricsPort(),
+      text: () => this.#metricsText(),
+      log,
+      mono,
+    });
     this.store = host.store && folder ? this.#watchStore(host.store, folder) : undefined;
   }
 
@@ -248,6 +256,7 @@ export class Pipeline {
     this.#collector = this.#collectorOf(this.#settings);
     this.#runner.renew();
     if (this.#runner.isOff) return;
+    if (this.#host.folder !== undefined) this.#metrics.start();
     this.store?.open();
     this.drain();
     this.#advance();
@@ -287,6 +296,7 @@ export class Pipeline {
     if (!this.#isStarted) return;
     this.#collector = this.#collectorOf(settings);
     this.#runner.renew();
+    this.#metrics.look();
     this.#advance();
   }
 
@@ -405,6 +415,7 @@ export class Pipeline {
     this.flush();
     const status = this.status();
     this.ended = status;
+    await this.#metrics.close();
     this.#runner.close();
     this.#scheduler.clear();
     this.store?.close();
@@ -478,7 +489,27 @@ export class Pipeline {
       ...(status.brake ? { brake_unanswered: this.unanswered } : {}),
     };
     const state = { standing, counted_by: this.countedBy, off };
-    return { ...status, ...unset, ...counts, ...this.store?.status(), ...state };
+    const metrics = this.#metrics.status();
+    return { ...status, ...unset, ...counts, ...this.store?.status(), ...state, ...(metrics && { metrics }) };
+  }
+
+  /** The port of `/metrics`; undefined where it is not set, or another process owns the journal and counts. */
+  #metricsPort(): number | undefined {
+    let port: number | undefined;
+    if (this.#ownsJournal())
+      this.#runner.run((engine) => {
+        port = engine.metricsPort();
+      });
+    return port;
+  }
+
+  #metricsText(): string | undefined {
+    let text: string | undefined;
+    const { dropped, skipped } = this.#inbox;
+    this.#runner.run((engine) => {
+      text = engine.metrics(this.#host.wall(), dropped, skipped);
+    });
+    return text;
   }
 
   /** Number of calls and other records that are not sent yet. */

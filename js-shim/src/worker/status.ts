@@ -113,6 +113,8 @@ export function troubles({ owner, status, written_ms, faults = [] }: StatusDocum
     found.push(
       `AgentWatch has the calls of this gateway from "${String(status.also_reported_by)}" too: they count twice; choose one way for each gateway`,
     );
+  const { problem } = (status.metrics ?? {}) as { problem?: string };
+  if (owner && problem) found.push(problem);
   if (status.journal_error) found.push(`the journal cannot be written: ${String(status.journal_error)}`);
   for (const file of (status.newer_files ?? []) as string[])
     found.push(
@@ -142,6 +144,7 @@ export function inWords(document: StatusDocument, now: number): string[] {
     ...uncountedInWords(status),
     ...historyInWords(status),
     ...collectorInWords(status),
+    ...metricsInWords(document),
     ...incidentsInWords(status, ago),
     ...allowancesInWords(status),
     `sending    ${counted(count("retried"), "retry", "retries")}, ${count("ambiguous")} ambiguous, last error: ${String(status.last_error ?? "none")}`,
@@ -180,6 +183,12 @@ function collectorInWords({ otlp }: Status): string[] {
       return `           ${signal}: ${sent} sent, ${Number(rejected) + Number(refused)} refused${Number(given_up_bytes) > 0 ? `, ${counted(Number(given_up_bytes), "byte")} given up` : ""}, last error: ${String(last_error ?? "none")}`;
     }),
   ];
+}
+
+/** The line of `/metrics`. */
+function metricsInWords({ owner, status }: StatusDocument): string[] {
+  const { url } = (status.metrics ?? {}) as { url?: string };
+  return owner && url ? [`metrics    ${url}`] : [];
 }
 
 /** An incident. */
@@ -317,6 +326,7 @@ const isStatus = fields({
       dropped: maybe(each(isNumber)),
     }),
   ),
+  metrics: maybe(fields({ url: TEXT, problem: TEXT })),
   otlp: maybe(fields({ url: isText, metrics: SIGNAL, traces: SIGNAL })),
   allowances: maybe(
     list(

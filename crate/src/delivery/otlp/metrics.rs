@@ -298,7 +298,7 @@ struct Times {
 }
 
 fn cost_source(source: CostSource) -> Option<(&'static str, &'static str)> {
-    Some(("agentwatch.cost.source", source_name(source)))
+    Some(("agentwatch.cost.source", source.name()))
 }
 
 impl Series {
@@ -342,16 +342,5 @@ impl Series {
             bucket_counts: histogram.counts.into(),
             explicit_bounds: bounds.to_vec(),
         })
-    }
-}
-
-fn source_name(source: CostSource) -> &'static str {
-    match source {
-        CostSource::Provider => "provider",
-        CostSource::Openclaw => "openclaw",
-        CostSource::Configured => "configured",
-        CostSource::Table => "table",
-        CostSource::Subscription => "subscription",
-        CostSource::Unknown => "unknown",
     }
 }

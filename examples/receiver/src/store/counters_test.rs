@@ -5,13 +5,16 @@
     reason = "a failed unwrap is a failed test"
 )]
 
-use super::counters::{Counters, DURATIONS_MOST, Figure, Names, OTHER, SERIES_MOST, SOURCES_MOST};
+use super::counters::recent;
 use super::rollup::{Count, Sums};
 use super::sums_test::{Dice, stored};
 use super::{Repeat, Store};
 use crate::clock::{DAY, HOUR};
 use crate::config::Database;
 use crate::records::{Batch, ModelUsage};
+use agentwatch_openclaw::delivery::prometheus::counters::{
+    Counters, DURATIONS_MOST, Figure, Names, OTHER, SERIES_MOST, SOURCES_MOST,
+};
 use std::collections::BTreeMap;
 
 const NOW: i64 = 1_767_225_600_000_000 + 12 * HOUR;
@@ -186,7 +189,7 @@ fn recent_names_are_there_from_the_start_with_zeros() {
         };
         store.write(&batch, NOW, Repeat::Merge).unwrap();
     }
-    let counters = store.read(|c| Counters::recent(c, NOW)).unwrap();
+    let counters = store.read(|c| recent(c, NOW)).unwrap();
     let names: Vec<&str> = counters.calls.keys().map(|n| n.model.as_str()).collect();
     assert_eq!(names, ["p/new"]);
     let tally = counters.calls.values().next().unwrap();

@@ -33,7 +33,7 @@ mod write;
 use crate::clock::{self, Micros};
 use crate::config::Database;
 use crate::records::Batch;
-use counters::Counters;
+use agentwatch_openclaw::delivery::prometheus::counters::Counters;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 use series::{Catalog, Interner};
 use std::path::{Path, PathBuf};
@@ -109,7 +109,7 @@ impl Store {
     }
 
     fn of(writer: Writer, readers: Option<Readers>) -> rusqlite::Result<Self> {
-        let counters = Counters::recent(&writer.connection, clock::now())?;
+        let counters = counters::recent(&writer.connection, clock::now())?;
         Ok(Self {
             counters: Mutex::new(counters),
             writer: Mutex::new(writer),
@@ -141,7 +141,7 @@ impl Store {
             });
         match stored {
             Ok(added) => {
-                lock(&self.counters).add(&added);
+                counters::add(&mut lock(&self.counters), &added);
                 Ok(())
             }
             Err(error) => {
