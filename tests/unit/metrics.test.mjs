@@ -83,6 +83,33 @@ test("the owner serves its calls, a reload takes the port over, and the end free
   }
 });
 
+test("a port that is set after the package's files are gone is served", async () => {
+  const receiver = await Receiver.open();
+  const metricsPort = await freePort();
+  const gateway = new Gateway("none");
+  try {
+    const config = { url: receiver.url };
+    const plugin = await gateway.evaluate("removed");
+    gateway.register(plugin, config);
+    await gateway.start();
+    gateway.emit("before_message_write", answer(100), SESSION);
+    await until(() => receiver.totals["p/m"]?.requests === 1, "the delivery");
+    gateway.remove("removed");
+    // As OpenClaw reloads a plugin: the service of another evaluation begins before the former one ends.
+    gateway.register(await gateway.evaluate("next"), { ...config, metricsPort });
+    await gateway.start(1);
+    await until(() => scraped(metricsPort), "the metrics");
+    await gateway.stop(1);
+    assert.deepEqual(
+      gateway.log.filter((line) => line.startsWith("warn")),
+      [],
+    );
+  } finally {
+    gateway.close();
+    receiver.close();
+  }
+});
+
 test("a taken port is named, everything else goes on, and the port is used once it is free", async () => {
   const receiver = await Receiver.open();
   const { server, port: metricsPort } = await occupied();
