@@ -3,6 +3,8 @@
 
 use std::fmt::Debug;
 
+use crate::domain::time::Now;
+
 /// The reason of a failed call, for the log.
 pub type Fault = String;
 
@@ -15,11 +17,26 @@ pub struct FileEntry {
     pub bytes: u64,
     /// Differs after every change of the file.
     pub stamp: String,
+    /// Its date, in ms since 1970.
+    pub modified_ms: u64,
     /// Why it is unreadable; the engine treats it as absent.
     pub fault: Option<Fault>,
 }
 
-/// Files of one folder, and whose they are.
+/// The process that runs this.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its id.
+    pub pid: u32,
+    /// The name of its machine.
+    pub host: String,
+    /// Its start, in ms since 1970.
+    pub started_ms: u64,
+    /// Its random name, the same for all engines of the process.
+    pub token: String,
+}
+
+/// Files of one folder, and processes.
 pub trait Host: Debug {
     /// All files of a folder, sorted by name, without files that are being written (`….new`). Empty where it is missing.
     fn list(&self, folder: &str) -> Vec<FileEntry>;
@@ -55,12 +72,49 @@ pub trait Host: Debug {
     /// The file system's error.
     fn remove(&self, path: &str) -> Result<(), Fault>;
 
-    /// Whether this process owns the folder. Asked before each change of the journal.
+    /// A file or folder without following a symbolic link; `None` where it is missing.
+    fn stat(&self, path: &str) -> Option<FileEntry>;
+
+    /// Creates a file with its complete text, and its folder; both survive a power cut. Of several processes one succeeds.
+    /// Returns whether this one did; `false` where the file is there.
     ///
     /// # Errors
-    /// Where the folder cannot be written, so that this process cannot become the owner.
-    fn owns(&self) -> Result<bool, Fault>;
+    /// The file system's error.
+    fn create(&self, path: &str, text: &str) -> Result<bool, Fault>;
 
-    /// Whether the process that writes this file of `spool/` is alive; `None` where that is unknown.
-    fn lives(&self, spool_file: &str) -> Option<bool>;
+    /// Replaces a file, so that a reader finds the old text or the new one.
+    ///
+    /// # Errors
+    /// The file system's error.
+    fn replace(&self, path: &str, text: &str) -> Result<(), Fault>;
+
+    /// Sets a file's date, in ms since 1970.
+    ///
+    /// # Errors
+    /// The file system's error.
+    fn touch(&self, path: &str, wall_ms: u64) -> Result<(), Fault>;
+
+    /// Creates a folder. Of several processes one succeeds.
+    ///
+    /// # Errors
+    /// The file system's error; also where anything has that name.
+    fn make_folder(&self, path: &str) -> Result<(), Fault>;
+
+    /// Removes an empty folder, if it is there. Anything else of that name gets another one.
+    ///
+    /// # Errors
+    /// The file system's error.
+    fn remove_folder(&self, path: &str) -> Result<(), Fault>;
+
+    /// The whole path, for the log.
+    fn path(&self, path: &str) -> String;
+
+    /// This process.
+    fn process(&self) -> Process;
+
+    /// Whether a process of this machine has this id.
+    fn runs(&self, pid: u32) -> bool;
+
+    /// Both clocks.
+    fn now(&self) -> Now;
 }

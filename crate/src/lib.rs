@@ -12,6 +12,7 @@ pub mod formats;
 pub mod host;
 pub mod invoice;
 pub mod journal;
+pub mod lease;
 pub mod matching;
 pub mod pricing;
 pub mod report;

@@ -192,9 +192,7 @@ fn another_process_refuses_by_the_owners_state() {
     let mut owner = gateway(&a_cent());
     let mut other = gateway(&a_cent());
     other.disk = owner.disk.clone();
-    other
-        .engine
-        .become_spool(owner.disk.host(), "v1_1_2_token_", "_host");
+    other.engine.become_spool(owner.disk.other_host());
     call(&mut other, "dear", 0, 0.02);
     other.run_until(START_MS + 60, START_MS + 2_000);
     // The owner has not read it yet.

@@ -13,7 +13,6 @@ use common::{Gateway, at};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
-const PREFIX: &str = "v1_1_2_token_";
 const FILE: &str = "spool/v1_1_2_token_0_host";
 
 fn message(index: u64) -> Value {
@@ -28,9 +27,7 @@ fn message(index: u64) -> Value {
 fn other(owner: &Gateway) -> Gateway {
     let mut other = Gateway::new(false);
     other.disk = owner.disk.clone();
-    other
-        .engine
-        .become_spool(owner.disk.host(), PREFIX, "_host");
+    other.engine.become_spool(owner.disk.other_host());
     other
 }
 
@@ -122,9 +119,7 @@ fn a_former_owner_does_not_write_the_journal_and_spools_unwritten_events() {
             former.engine.observe(index, facts, now);
         }
     }
-    former
-        .engine
-        .become_spool(former.disk.host(), PREFIX, "_host");
+    former.engine.become_spool(former.disk.other_host());
     former.write();
     let mut owner = Gateway::new(false);
     owner.disk = former.disk.clone();

@@ -62,8 +62,6 @@ const NO_DISK = {
   append() {},
   rename() {},
   remove() {},
-  owns: () => true,
-  lives() {},
 };
 
 /** Counting, step by step. @param {QueuedEvent[]} facts @returns {import("./lib/figures.mjs").Figures} */

@@ -20,7 +20,7 @@ import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { Lease, openInstallation, visible } from "../../dist/base.js";
+import { HostFiles, instantiate, openInstallation, visible } from "../../dist/base.js";
 import { inWords, readStatus } from "../../dist/pipeline.js";
 import { random, until } from "./faulty-receiver.mjs";
 
@@ -194,13 +194,18 @@ describe("the owner's process number belongs to another process", { concurrency:
       const gone = { ...owner, pid: 2 ** 22 + 1 };
       const { ours } = state({ "owner.json": JSON.stringify(gone) });
       put(join(ours, "owner.json.takeover"));
-      /** @type {Lease | undefined} */
-      let lease;
-      await until(async () => {
-        lease = await Lease.take(ours, "test");
-        return lease;
-      });
-      await lease?.release();
+      const files = new HostFiles(ours);
+      /** A new engine of this process. */
+      const joined = () => {
+        const engine = new (instantiate().Engine)([], 0, 0);
+        return { engine, standing: engine.join(files, "test", false, Date.now(), performance.now()) };
+      };
+      const { engine, standing } = joined();
+      assert.equal(standing, "spool");
+      await until(() => engine.takeOver(Date.now(), performance.now()));
+      const next = joined();
+      assert.equal(next.standing, "owner");
+      assert.equal(next.engine.release(), undefined);
       assert.ok(!existsSync(join(ours, "owner.json")));
     });
   }

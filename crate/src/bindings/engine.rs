@@ -145,18 +145,57 @@ impl Engine {
         engine.close(keeps, now(wall, mono));
     }
 
-    /// Owns the journal in the host's folder, and continues from its files.
+    /// Continues from the files of the host's folder, which no other process wants.
     pub fn open(&self, host: JsHost, wall: f64, mono: f64) {
         let host = Rc::new(host);
         self.engine.borrow_mut().open(host, now(wall, mono));
     }
 
-    /// Another process owns the journal: this one writes its observations to spool files, which the owner reads. Their
-    /// names begin with `prefix` and end with `suffix`.
+    /// Joins the processes that share the host's folder, in a role: as the owner of its journal, or as a writer of spool
+    /// files. `had` tells that an earlier engine of this process was the owner. Returns `owner` or `spool`.
+    pub fn join(&self, host: JsHost, role: &str, had: bool, wall: f64, mono: f64) -> String {
+        let mut engine = self.engine.borrow_mut();
+        engine.join(Rc::new(host), role, had, now(wall, mono));
+        engine.standing().to_owned()
+    }
+
+    /// Writes observations to spool files from now on, for the process that owns the journal.
     #[wasm_bindgen(js_name = becomeSpool)]
-    pub fn become_spool(&self, host: JsHost, prefix: &str, suffix: &str) {
-        let host = Rc::new(host);
-        self.engine.borrow_mut().become_spool(host, prefix, suffix);
+    pub fn become_spool(&self, host: JsHost) {
+        self.engine.borrow_mut().become_spool(Rc::new(host));
+    }
+
+    /// Takes the journal over if its owner ended. Returns whether a new engine has to join, which is the owner.
+    #[wasm_bindgen(js_name = takeOver)]
+    pub fn take_over(&self, wall: f64, mono: f64) -> bool {
+        self.engine.borrow_mut().take_over(now(wall, mono))
+    }
+
+    /// Spools from now on, since another process took the journal over.
+    pub fn lose(&self) {
+        self.engine.borrow_mut().lose();
+    }
+
+    /// Tells other processes that the journal's owner lives.
+    pub fn heartbeat(&self) {
+        self.engine.borrow_mut().heartbeat();
+    }
+
+    /// Whether no other process took the journal over. Reads the file only if the last heartbeat is late.
+    #[wasm_bindgen(js_name = isHeld)]
+    pub fn is_held(&self) -> bool {
+        self.engine.borrow_mut().is_held()
+    }
+
+    /// The same, by the file alone.
+    #[wasm_bindgen(js_name = isHeldForCertain)]
+    pub fn is_held_for_certain(&self) -> bool {
+        self.engine.borrow_mut().is_held_for_certain()
+    }
+
+    /// Releases the journal for other processes. Returns why that failed.
+    pub fn release(&self) -> Option<String> {
+        self.engine.borrow_mut().release().err()
     }
 
     /// Adds an OpenTelemetry collector at an address, with headers (pairs of texts), the form of requests (JSON, as

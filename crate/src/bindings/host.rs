@@ -3,7 +3,8 @@
 use js_sys::{Array, Error};
 use wasm_bindgen::prelude::*;
 
-use crate::host::{Fault, FileEntry, Host};
+use crate::domain::time::Now;
+use crate::host::{Fault, FileEntry, Host, Process};
 
 #[wasm_bindgen]
 extern "C" {
@@ -11,7 +12,7 @@ extern "C" {
     #[derive(Debug)]
     pub type JsHost;
 
-    /// `[name, bytes, stamp, fault?]` of each file.
+    /// `[name, bytes, stamp, fault?, ms since 1970]` of each file.
     #[wasm_bindgen(method)]
     fn list(this: &JsHost, folder: &str) -> Array;
 
@@ -33,11 +34,38 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn remove(this: &JsHost, path: &str) -> Result<(), JsValue>;
 
+    /// As `list` has it.
+    #[wasm_bindgen(method)]
+    fn stat(this: &JsHost, path: &str) -> Option<Array>;
+
     #[wasm_bindgen(method, catch)]
-    fn owns(this: &JsHost) -> Result<bool, JsValue>;
+    fn create(this: &JsHost, path: &str, text: &str) -> Result<bool, JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn replace(this: &JsHost, path: &str, text: &str) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch)]
+    fn touch(this: &JsHost, path: &str, wall_ms: f64) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = makeFolder)]
+    fn make_folder(this: &JsHost, path: &str) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = removeFolder)]
+    fn remove_folder(this: &JsHost, path: &str) -> Result<(), JsValue>;
 
     #[wasm_bindgen(method)]
-    fn lives(this: &JsHost, spool_file: &str) -> Option<bool>;
+    fn path(this: &JsHost, path: &str) -> String;
+
+    /// `[pid, host, ms since 1970, token]`.
+    #[wasm_bindgen(method)]
+    fn process(this: &JsHost) -> Array;
+
+    #[wasm_bindgen(method)]
+    fn runs(this: &JsHost, pid: u32) -> bool;
+
+    /// `[wall, mono]`.
+    #[wasm_bindgen(method)]
+    fn now(this: &JsHost) -> Vec<f64>;
 }
 
 /// The shim's functions throw only `Error`s.
@@ -53,6 +81,7 @@ fn entry(entry: &JsValue) -> Option<FileEntry> {
         bytes: entry.get(1).as_f64()? as u64,
         stamp: entry.get(2).as_string()?,
         fault: entry.get(3).as_string(),
+        modified_ms: entry.get(4).as_f64()? as u64,
     })
 }
 
@@ -85,11 +114,59 @@ impl Host for JsHost {
         JsHost::remove(self, path).map_err(fault)
     }
 
-    fn owns(&self) -> Result<bool, Fault> {
-        JsHost::owns(self).map_err(fault)
+    fn stat(&self, path: &str) -> Option<FileEntry> {
+        JsHost::stat(self, path)
+            .as_ref()
+            .and_then(|file| entry(file))
     }
 
-    fn lives(&self, spool_file: &str) -> Option<bool> {
-        JsHost::lives(self, spool_file)
+    fn create(&self, path: &str, text: &str) -> Result<bool, Fault> {
+        JsHost::create(self, path, text).map_err(fault)
+    }
+
+    fn replace(&self, path: &str, text: &str) -> Result<(), Fault> {
+        JsHost::replace(self, path, text).map_err(fault)
+    }
+
+    fn touch(&self, path: &str, wall_ms: u64) -> Result<(), Fault> {
+        JsHost::touch(self, path, wall_ms as f64).map_err(fault)
+    }
+
+    fn make_folder(&self, path: &str) -> Result<(), Fault> {
+        JsHost::make_folder(self, path).map_err(fault)
+    }
+
+    fn remove_folder(&self, path: &str) -> Result<(), Fault> {
+        JsHost::remove_folder(self, path).map_err(fault)
+    }
+
+    fn path(&self, path: &str) -> String {
+        JsHost::path(self, path)
+    }
+
+    fn process(&self) -> Process {
+        let process = JsHost::process(self);
+        let number = |at: u32| process.get(at).as_f64().unwrap_or_default();
+        let text = |at: u32| process.get(at).as_string().unwrap_or_default();
+        Process {
+            pid: number(0) as u32,
+            host: text(1),
+            started_ms: number(2) as u64,
+            token: text(3),
+        }
+    }
+
+    fn runs(&self, pid: u32) -> bool {
+        JsHost::runs(self, pid)
+    }
+
+    fn now(&self) -> Now {
+        let [wall, mono] = *JsHost::now(self) else {
+            return Now::default();
+        };
+        Now {
+            wall_ms: wall as u64,
+            mono_ms: mono as u64,
+        }
     }
 }

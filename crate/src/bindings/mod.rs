@@ -14,6 +14,8 @@ mod http;
 #[cfg(target_arch = "wasm32")]
 mod invoice;
 #[cfg(target_arch = "wasm32")]
+mod lease;
+#[cfg(target_arch = "wasm32")]
 mod panics;
 #[cfg(target_arch = "wasm32")]
 mod polled;

@@ -14,6 +14,8 @@ use crate::journal::Frame;
 use crate::journal::Writes;
 use crate::journal::files::{Op, SUFFIX, Write};
 use crate::journal::log::Kind;
+use crate::lease::Lease;
+use crate::lease::unchanged::Unchanged;
 use crate::sources::Event;
 use crate::sources::facts::Scalar;
 
@@ -40,6 +42,8 @@ pub(super) struct Disk {
     pub(super) failed_until: Option<u64>,
     /// When changes are written next, by the monotonic clock in ms.
     pub(super) flush_at: Option<u64>,
+    /// The lease of the folder; without one no other process may want the folder.
+    pub(super) lease: Option<Lease>,
     /// This process's spool, if another process owns the journal.
     pub(super) spool: Option<Spool>,
     /// Whether another process took the journal over.
@@ -51,7 +55,7 @@ pub(super) struct Disk {
     /// Failed tries of the file that is read back next, and when it is tried again, by the monotonic clock in ms.
     pub(super) unreadable: (u32, u64),
     /// Since when other processes' spool files have not changed.
-    pub(super) seen: super::spool::Seen,
+    pub(super) seen: Unchanged,
     /// Faults of other processes' spool files at the last look.
     pub(super) seen_faults: Vec<Fault>,
 }
@@ -212,7 +216,8 @@ impl Engine {
             self.journal.discard();
             return false;
         }
-        let result = match host.owns() {
+        let lease = self.disk.lease.as_mut();
+        let result = match lease.map_or(Ok(true), |lease| lease.owns(&*host)) {
             Ok(true) => self.write(&*host, now),
             Ok(false) => {
                 self.disk.is_lost = true;

@@ -7,6 +7,7 @@ mod disk;
 mod exposition;
 mod final_calls;
 pub mod incidents;
+mod joining;
 pub mod log;
 mod messages;
 mod prices;

@@ -2,6 +2,7 @@
 //! owner reads these files, and removes them when their writer is done with them.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::Engine;
 use super::disk::PAUSE_MS;
@@ -10,6 +11,7 @@ use crate::domain::time::Now;
 use crate::engine::log::Level;
 use crate::host::{Fault, FileEntry, Host};
 use crate::journal::{self, FRAME_HEADER, Frame, MAX_PAYLOAD, Reader, format_v1};
+use crate::lease::owner::{Writer, spool_names};
 use crate::sources::Event;
 
 /// The folder, and the prefix of the names of its files' bookmarks.
@@ -46,6 +48,26 @@ pub(super) struct Spool {
 }
 
 impl Spool {
+    /// Continues with the last file of this process, if an earlier engine of it wrote one: the owner removes the earlier
+    /// files at any time.
+    fn begin(host: &dyn Host, pending: Vec<u8>) -> Self {
+        let name = spool_names(host);
+        let files = host.list(FOLDER.trim_end_matches('/'));
+        let own = files
+            .iter()
+            .filter(|file| file.name.starts_with(&name.0) && file.name.ends_with(&name.1));
+        let numbered =
+            own.filter_map(|file| Some((Writer::of(&file.name)?.number, file.bytes as usize)));
+        let (number, bytes) = numbered.max().unwrap_or_default();
+        Self {
+            name,
+            number,
+            bytes,
+            pending,
+            dropped: 0,
+        }
+    }
+
     /// Adds a frame for the owner. A frame beyond [`MOST_PENDING`] is dropped and counted.
     pub(super) fn tell(&mut self, frame: &Frame) {
         let before = self.pending.len();
@@ -90,46 +112,12 @@ impl Spool {
     }
 }
 
-/// Since when other processes' files have not changed, by the monotonic clock: a file's date is by a wall clock, which
-/// may be set.
-#[derive(Debug, Default)]
-pub(super) struct Seen(HashMap<String, (String, u64)>);
-
-impl Seen {
-    /// Time since a file's last change, in ms; 0 at the first look.
-    fn unchanged_ms(&mut self, file: &FileEntry, now: Now) -> u64 {
-        match self.0.get(&file.name) {
-            Some((stamp, since)) if *stamp == file.stamp => now.mono_ms.saturating_sub(*since),
-            _ => {
-                let seen = (file.stamp.clone(), now.mono_ms);
-                self.0.insert(file.name.clone(), seen);
-                0
-            }
-        }
-    }
-}
-
-/// The writer's token and the file's number, from the name `v1_{pid}_{started}_{token}_{number}_{host}`.
-fn writer_of(name: &str) -> Option<(&str, u32)> {
-    let mut parts = name.split('_');
-    let format = parts.next()?;
-    let token = parts.nth(2)?;
-    let number = parts.next()?.parse().ok()?;
-    (format == "v1" && !token.is_empty()).then_some((token, number))
-}
-
 impl Engine {
-    /// Writes to the spool from now on, since another process owns the journal. The files' names are
-    /// `{prefix}{number}{suffix}`. The ledger's unwritten frames come first.
-    pub fn become_spool(&mut self, host: std::rc::Rc<dyn Host>, prefix: &str, suffix: &str) {
+    /// Writes to the spool from now on, since another process owns the journal. The ledger's unwritten frames come first.
+    pub fn become_spool(&mut self, host: Rc<dyn Host>) {
+        let pending = self.journal.take_facts();
+        self.disk.spool = Some(Spool::begin(&*host, pending));
         self.disk.host = Some(host);
-        self.disk.spool = Some(Spool {
-            name: (prefix.to_owned(), suffix.to_owned()),
-            number: 0,
-            bytes: 0,
-            pending: self.journal.take_facts(),
-            dropped: 0,
-        });
     }
 
     pub(super) fn flush_spool(&mut self, host: &dyn Host, now: Now) -> bool {
@@ -169,21 +157,21 @@ impl Engine {
         let files = host.list(FOLDER.trim_end_matches('/'));
         self.disk
             .seen
-            .0
-            .retain(|name, _| files.iter().any(|file| file.name == *name));
+            .retain(|name| files.iter().any(|file| file.name == name));
         let mut newest: HashMap<&str, u32> = HashMap::new();
-        for (token, number) in files.iter().filter_map(|file| writer_of(&file.name)) {
-            let known = newest.entry(token).or_default();
-            *known = number.max(*known);
+        for writer in files.iter().filter_map(|file| Writer::of(&file.name)) {
+            let known = newest.entry(writer.token).or_default();
+            *known = writer.number.max(*known);
         }
         let mut something = false;
         let mut faults = Vec::new();
         for file in &files {
-            let Some((token, number)) = writer_of(&file.name) else {
+            let Some(writer) = Writer::of(&file.name) else {
                 continue;
             };
-            let is_followed = newest.get(token).is_some_and(|newest| *newest > number);
-            match self.take_file(&*host, file, is_followed, now) {
+            let newest = newest.get(writer.token).copied();
+            let is_followed = newest.is_some_and(|newest| newest > writer.number);
+            match self.take_file(&*host, file, (&writer, is_followed), now) {
                 Ok(had) => something |= had,
                 Err(fault) => faults.push(format!("{fault}: it is left out; remove it")),
             }
@@ -207,7 +195,7 @@ impl Engine {
         &mut self,
         host: &dyn Host,
         file: &FileEntry,
-        is_followed: bool,
+        (writer, is_followed): (&Writer, bool),
         now: Now,
     ) -> Result<bool, Fault> {
         let FileEntry {
@@ -222,8 +210,8 @@ impl Engine {
             ));
         }
         // Checked before the read: a writer that has ended by now appends nothing after the read.
-        let is_abandoned = self.disk.seen.unchanged_ms(file, now) > ABANDONED_MS;
-        let is_done = is_followed || !host.lives(name).unwrap_or(!is_abandoned);
+        let is_abandoned = self.disk.seen.ms(name, &file.stamp, now.mono_ms) > ABANDONED_MS;
+        let is_done = is_followed || !writer.lives(host).unwrap_or(!is_abandoned);
         let path = [FOLDER, name].concat();
         let mut most = MOST_AT_ONCE;
         let mut something = false;

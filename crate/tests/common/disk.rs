@@ -4,14 +4,15 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use agentwatch_openclaw::host::{Fault, FileEntry, Host};
+use agentwatch_openclaw::domain::time::Now;
+use agentwatch_openclaw::host::{Fault, FileEntry, Host, Process};
 use agentwatch_openclaw::journal::files::{Op, Write};
 
 type Files = BTreeMap<String, Vec<u8>>;
 
-/// Files by path, those of the journal by name. Clones share the same disk.
+/// Files by path, those of the journal by name, and the id of the process that sees them. Clones share the same disk.
 #[derive(Debug, Default, Clone)]
-pub struct Disk(Rc<State>);
+pub struct Disk(Rc<State>, u32);
 
 #[derive(Debug, Default)]
 struct State {
@@ -32,6 +33,11 @@ impl Disk {
     /// The host for an engine.
     pub fn host(&self) -> Rc<dyn Host> {
         Rc::new(self.clone())
+    }
+
+    /// The host for an engine of the process 1, which ends before its spool files are read.
+    pub fn other_host(&self) -> Rc<dyn Host> {
+        Rc::new(Self(self.0.clone(), 1))
     }
 
     /// Fails after this many changes; of a refused write, `torn` bytes remain.
@@ -103,6 +109,7 @@ impl Host for Disk {
                 name: name(path).filter(|name| !name.ends_with(".new"))?,
                 bytes: bytes.len() as u64,
                 stamp: bytes.len().to_string(),
+                modified_ms: 0,
                 fault: None,
             })
         };
@@ -155,11 +162,63 @@ impl Host for Disk {
         Ok(())
     }
 
-    fn owns(&self) -> Result<bool, Fault> {
-        Ok(true)
+    fn stat(&self, path: &str) -> Option<FileEntry> {
+        let bytes = self.files().get(key(path))?.len() as u64;
+        Some(FileEntry {
+            name: path.to_owned(),
+            bytes,
+            stamp: bytes.to_string(),
+            modified_ms: 0,
+            fault: None,
+        })
     }
 
-    fn lives(&self, _: &str) -> Option<bool> {
-        Some(false)
+    fn create(&self, path: &str, text: &str) -> Result<bool, Fault> {
+        if self.files().contains_key(key(path)) {
+            return Ok(false);
+        }
+        self.replace(path, text).map(|()| true)
+    }
+
+    fn replace(&self, path: &str, text: &str) -> Result<(), Fault> {
+        self.simple_change()?;
+        self.files().insert(key(path).to_owned(), text.into());
+        Ok(())
+    }
+
+    fn touch(&self, _: &str, _: u64) -> Result<(), Fault> {
+        self.simple_change()
+    }
+
+    fn make_folder(&self, path: &str) -> Result<(), Fault> {
+        let is_made = self.create(path, "")?;
+        is_made
+            .then_some(())
+            .ok_or_else(|| "it is there".to_owned())
+    }
+
+    fn remove_folder(&self, path: &str) -> Result<(), Fault> {
+        self.remove(path)
+    }
+
+    fn path(&self, path: &str) -> String {
+        path.to_owned()
+    }
+
+    fn process(&self) -> Process {
+        Process {
+            pid: self.1,
+            host: "host".to_owned(),
+            started_ms: 2,
+            token: "token".to_owned(),
+        }
+    }
+
+    fn runs(&self, _: u32) -> bool {
+        false
+    }
+
+    fn now(&self) -> Now {
+        Now::default()
     }
 }

@@ -13,6 +13,8 @@ pub mod billing;
 pub mod disk;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod server;
+#[cfg(all(unix, not(target_arch = "wasm32")))]
+pub mod shared;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod stored;
 #[cfg(not(target_arch = "wasm32"))]
@@ -458,6 +460,9 @@ fn pairs(value: &Value) -> Scalar {
     }
 }
 
+/// Settings of a gateway whose receiver is [`Receiver`].
+pub const SETTINGS: &str = r#"{"url": "http://receiver.test", "identities": "plain"}"#;
+
 /// The engine with a test's version of the shim's pipeline: events, time, requests.
 pub struct Gateway {
     /// The engine.
@@ -484,12 +489,19 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway; `expect_diagnostics` as after its subscription.
     pub fn new(expect_diagnostics: bool) -> Self {
-        let settings = r#"{"url": "http://receiver.test", "identities": "plain"}"#;
-        Self::with(settings, expect_diagnostics)
+        Self::with(SETTINGS, expect_diagnostics)
     }
 
     /// A gateway with settings, as JSON.
     pub fn with(settings: &str, expect_diagnostics: bool) -> Self {
+        let mut gateway = Self::unopened(settings, expect_diagnostics, 1);
+        let now = gateway.now(MONO_ORIGIN_MS);
+        gateway.engine.open(gateway.disk.host(), now);
+        gateway
+    }
+
+    /// A gateway whose engine has no disk yet. Engines with the same seed give the same ids.
+    pub fn unopened(settings: &str, expect_diagnostics: bool, seed: u64) -> Self {
         let mut gateway = Self {
             engine: Engine::new(&RawSettings::default(), 0),
             receiver: Receiver::default(),
@@ -500,10 +512,10 @@ impl Gateway {
             ahead_ms: 0,
             settings: settings.to_owned(),
             expect_diagnostics,
-            seed: 1,
+            seed,
             last_ms: Cell::new(MONO_ORIGIN_MS),
         };
-        gateway.restart(MONO_ORIGIN_MS);
+        gateway.engine = gateway.fresh_core();
         gateway
     }
 

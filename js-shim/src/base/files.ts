@@ -28,7 +28,7 @@ const MAX_JSON_BYTES = 1024 * 1024;
 /** Largest file of the journal, in bytes; the plugin writes much smaller ones. */
 export const MOST_BYTES = 64 * 1024 * 1024;
 /** Part of the new name of a folder that was at the path of a file. */
-export const ASIDE = ".damaged-";
+const ASIDE = ".damaged-";
 
 // Windows has neither of these flags.
 const NO_WAIT = constants.O_NONBLOCK ?? 0;
@@ -122,7 +122,8 @@ export function moveFolderAside(path: string): void {
   }
 }
 
-function asideOf(path: string): string {
+/** A new name for something that is no file at the path of one. */
+export function asideOf(path: string): string {
   return `${path}${ASIDE}${Date.now()}`;
 }
 
@@ -302,27 +303,4 @@ function fill(handle: number, path: string, bytes: string | Uint8Array, isDurabl
 /** Writes all of the bytes. */
 export function writeAllSync(handle: number, bytes: Uint8Array): void {
   for (let done = 0; done < bytes.length; ) done += writeSync(handle, bytes, done);
-}
-
-/**
- * How long files have not changed, by this process's monotonic clock, since this process looked first. A file's date is of a
- * wall clock, which may be wrong or may be set.
- */
-export class Unchanged {
-  readonly #seen = new Map<string, { as: string; since: number }>();
-
-  /** Time without a change, in ms; 0 at the first look. */
-  ms(path: string, { ino, size, mtimeMs }: Pick<Stats, "ino" | "size" | "mtimeMs">): number {
-    const as = `${ino} ${size} ${mtimeMs}`;
-    const now = performance.now();
-    const before = this.#seen.get(path);
-    if (before?.as === as) return now - before.since;
-    this.#seen.set(path, { as, since: now });
-    return 0;
-  }
-
-  /** Forgets all other files. */
-  retain(paths: ReadonlySet<string>): void {
-    for (const path of this.#seen.keys()) if (!paths.has(path)) this.#seen.delete(path);
-  }
 }

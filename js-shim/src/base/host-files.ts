@@ -7,14 +7,19 @@ import {
   fstatSync,
   fsyncSync,
   ftruncateSync,
+  lutimesSync,
+  mkdirSync,
   openSync,
   readdirSync,
   readSync,
   renameSync,
+  rmdirSync,
   rmSync,
 } from "node:fs";
 import { dirname, join } from "node:path";
 import {
+  asideOf,
+  createOnce,
   faultOf,
   isMissing,
   kindOf,
@@ -22,33 +27,33 @@ import {
   makeFolder,
   moveFolderAside,
   openOwnSync,
+  ownName,
+  replaceOwnSync,
   statsOf,
   writeAllSync,
 } from "./files.js";
+import { runs, thisProcess } from "./process.js";
 
-/** A file of a folder. `stamp` changes with each change of the file; `fault` tells why the file is unreadable. */
-export type FileEntry = [name: string, bytes: number, stamp: string, fault: string | undefined];
+/**
+ * A file of a folder. `stamp` changes with each change of the file; `fault` tells why the file is unreadable; `modified` is
+ * its date in ms since 1970.
+ */
+export type FileEntry = [
+  name: string,
+  bytes: number,
+  stamp: string,
+  fault: string | undefined,
+  modified: number,
+];
 
-/** The files of a folder, and its ownership. */
+/** The files of a folder, and processes. */
 export class HostFiles {
   readonly #folder: string;
-  readonly owns: () => boolean;
-  readonly lives: (spoolFile: string) => boolean | undefined;
+  readonly #process = thisProcess();
 
-  /**
-   * The first write creates the folder.
-   *
-   * @param owns whether this process owns the folder; throws if it cannot become the owner
-   * @param lives whether the writer of a file in `spool/` lives; undefined if this machine cannot tell
-   */
-  constructor(
-    folder: string,
-    owns: () => boolean = () => true,
-    lives: (spoolFile: string) => boolean | undefined = () => undefined,
-  ) {
+  /** The first write creates the folder. */
+  constructor(folder: string) {
     this.#folder = folder;
-    this.owns = owns;
-    this.lives = lives;
   }
 
   /** A folder's files without the temporary `.new` files, sorted by name; empty if the folder is missing. */
@@ -139,6 +144,70 @@ export class HostFiles {
     moveFolderAside(join(this.#folder, path));
     rmSync(join(this.#folder, path), { force: true });
   }
+
+  /** A file or folder; a symbolic link itself. */
+  stat(path: string): FileEntry | undefined {
+    return entry(join(this.#folder, path), path);
+  }
+
+  /** Creates a file, if it is missing. @returns whether this process created it @throws the file system's error */
+  create(path: string, text: string): boolean {
+    const file = join(this.#folder, path);
+    makeFolder(dirname(file));
+    return createOnce(file, text);
+  }
+
+  /** Replaces a file. @throws the file system's error */
+  replace(path: string, text: string): void {
+    const file = join(this.#folder, path);
+    replaceOwnSync(file, text, false, ownName(file));
+  }
+
+  /** Sets a file's date, in ms since 1970. @throws the file system's error */
+  touch(path: string, wall: number): void {
+    const date = new Date(wall);
+    lutimesSync(join(this.#folder, path), date, date);
+  }
+
+  /** Creates a folder. @throws the file system's error; also where anything has that name */
+  makeFolder(path: string): void {
+    mkdirSync(join(this.#folder, path), { mode: 0o700 });
+  }
+
+  /** Removes an empty folder; gives anything else of that name another one. @throws the file system's error */
+  removeFolder(path: string): void {
+    const folder = join(this.#folder, path);
+    try {
+      rmdirSync(folder);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      // It is no empty folder, so the plugin did not create it.
+      if (code === "ENOTDIR" || code === "ENOTEMPTY" || code === "EEXIST")
+        renameSync(folder, asideOf(folder));
+      else if (code !== "ENOENT") throw error;
+    }
+  }
+
+  /** The whole path of a file. */
+  path(path: string): string {
+    return join(this.#folder, path);
+  }
+
+  /** This process. */
+  process(): [pid: number, host: string, started: number, token: string] {
+    const { pid, host, started, token } = this.#process;
+    return [pid, host, started, token];
+  }
+
+  /** Whether a process of this machine has an id. */
+  runs(pid: number): boolean {
+    return runs(pid);
+  }
+
+  /** Both clocks: ms since 1970, and ms of the monotonic clock. */
+  now(): Float64Array {
+    return Float64Array.of(Date.now(), performance.now());
+  }
 }
 
 function syncFolder(folder: string): void {
@@ -154,7 +223,8 @@ function entry(path: string, name: string): FileEntry | undefined {
   const found = statsOf(path);
   if (!found) return undefined;
   const { ino, size, mtimeMs } = found;
-  return [name, size, `${ino} ${size} ${mtimeMs}`, fault(path, kindOf(found), size)];
+  const modified = Math.max(0, Math.round(mtimeMs));
+  return [name, size, `${ino} ${size} ${mtimeMs}`, fault(path, kindOf(found), size), modified];
 }
 
 function fault(path: string, kind: string | undefined, size: number): string | undefined {

@@ -21,7 +21,14 @@ export interface Engine {
   setPrice(provider: string, model: string, source: number, rates: Float64Array): void;
   close(wall: number, mono: number): void;
   open(host: HostFiles, wall: number, mono: number): void;
-  becomeSpool(host: HostFiles, prefix: string, suffix: string): void;
+  join(host: HostFiles, role: string, had: boolean, wall: number, mono: number): string;
+  becomeSpool(host: HostFiles): void;
+  takeOver(wall: number, mono: number): boolean;
+  lose(): void;
+  heartbeat(): void;
+  isHeld(): boolean;
+  isHeldForCertain(): boolean;
+  release(): string | undefined;
   tellCollector(
     url: string,
     headers: ReadonlyArray<readonly [name: string, value: string]>,
@@ -113,6 +120,12 @@ export interface StoreReader {
   free(): void;
 }
 
+/** Watches who owns a folder; see `crate/src/bindings/lease.rs`. It has to be freed. */
+export interface OwnerWatch {
+  look(): string | undefined;
+  free(): void;
+}
+
 /** What is known of prices; see `crate/src/pricing/mod.rs`. */
 export interface PriceBook {
   problems(): string[];
@@ -157,6 +170,8 @@ export interface Instance {
   ) => Invoice;
   Report: new (since: string | undefined, by: string | undefined, ofReceiver: boolean, now: number) => Report;
   otlpTarget(setting: unknown, environment: unknown): string;
+  OwnerWatch: new (host: HostFiles) => OwnerWatch;
+  writtenOwner(host: HostFiles): string;
   PriceBook: new (prices: unknown, openclaw: unknown, byLogin: unknown, table: string) => PriceBook;
   StoreReader: new (
     host: StoreFiles,

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { stateFolder } from "../base/installation.js";
-import { livingOwner } from "../base/lease.js";
+import { livingOwner } from "../base/owner.js";
 import { LOOK_MS, spoolFolder } from "../base/spool.js";
 import { print } from "../base/terminal.js";
 import { instantiate } from "../base/wasm.js";

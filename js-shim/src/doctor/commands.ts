@@ -4,7 +4,7 @@ import { randomUUID } from "node:crypto";
 import { existsSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { readInstallation, stateFolder } from "../base/installation.js";
-import { self } from "../base/lease.js";
+import { thisProcess } from "../base/process.js";
 import { fail, print, printUsage, visible } from "../base/terminal.js";
 import { findPlace, gatewaySettings, PLACE_OPTIONS, type PlaceOptions } from "../commands/place.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
@@ -85,7 +85,7 @@ export async function inChat(args: string, state: Shared, inside: Inside): Promi
   if (args === "" || args === "status") {
     const status = { ...state.ended, ...(await state.recorder?.status()) };
     const now = Date.now();
-    const owner = state.recorder ? self("gateway") : null;
+    const owner = state.recorder ? { ...thisProcess(), role: "gateway" } : null;
     return inLines(inWords({ owner, written_ms: now, status }, now));
   }
   const [, time] = /^allow\s+(\S+)$/.exec(args) ?? [];

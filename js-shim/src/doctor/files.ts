@@ -3,7 +3,7 @@
 import { accessSync, constants, lstatSync, readdirSync, readlinkSync, type Stats, statSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { kindOf, statsOf } from "../base/files.js";
-import { lives, STALE_MS, writtenOwner } from "../base/lease.js";
+import { writtenOwner } from "../base/owner.js";
 import type { StatusDocument } from "../worker/status.js";
 import type { Finding } from "./doctor.js";
 
@@ -130,12 +130,12 @@ function isWritable(path: string): boolean {
 
 /** The finding for an owner that has not renewed its lease: killed, hung, or its process number belongs to another process. */
 export function examineLease(folder: string, document: StatusDocument): Finding[] {
-  const owner = writtenOwner(folder).value;
+  const { owner, lives, silent_s } = writtenOwner(folder);
   // No owner, or a running one.
   if (!owner || document.owner) return [];
   const check = "journal";
   const holder = `process ${owner.pid} (${owner.role})`;
-  if (lives(owner) === false)
+  if (lives === false)
     return [
       {
         check,
@@ -148,14 +148,8 @@ export function examineLease(folder: string, document: StatusDocument): Finding[
     {
       check,
       state: "trouble",
-      says: `${holder} on ${owner.host} owns the journal and has said nothing for ${silentSeconds(folder)} s: it hangs, or its number is another process's now`,
+      says: `${holder} on ${owner.host} owns the journal and has said nothing for ${silent_s} s: it hangs, or its number is another process's now`,
       mend: "restart the gateway; the next start takes the journal over",
     },
   ];
-}
-
-/** Seconds since the owner renewed its lease, by the file's date. The date may be wrong; at least {@link STALE_MS} have passed. */
-function silentSeconds(folder: string): number {
-  const written = statsOf(join(folder, "owner.json"))?.mtimeMs ?? 0;
-  return Math.round(Math.max(Date.now() - written, STALE_MS) / 1000);
 }

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stateFolder } from "../base/installation.js";
-import { livingOwner } from "../base/lease.js";
+import { livingOwner } from "../base/owner.js";
 import { isTime } from "../base/shape.js";
 import { print } from "../base/terminal.js";
 import { instantiate } from "../base/wasm.js";

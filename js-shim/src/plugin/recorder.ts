@@ -6,7 +6,7 @@
 
 import { randomInt, randomUUID } from "node:crypto";
 import { Worker } from "node:worker_threads";
-import { spoolInto } from "../base/ownership.js";
+import { HostFiles } from "../base/host-files.js";
 import { Pack, type PackedEvent } from "../base/pack.js";
 import { BUILD, SOURCES, TABLE } from "../base/pickers.js";
 import { reason, withDeadline } from "../base/promises.js";
@@ -252,7 +252,7 @@ export class Recorder {
   #spoolEngine(folder: string): Engine {
     const { settings } = this.#host.configuration();
     const engine = makeEngine(instantiate(this.#host.log.warn, this.#module), settings, randomInt);
-    spoolInto(folder, engine);
+    engine.becomeSpool(new HostFiles(folder));
     return engine;
   }
 

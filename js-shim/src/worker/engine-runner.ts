@@ -30,6 +30,7 @@ export class EngineRunner {
   /** Times of the last restarts, in ms of the monotonic clock. */
   #restartedAt: number[] = [];
   #isOff = false;
+  #hasFailed = false;
   /** Number of restarts after a trap. */
   restarts = 0;
 
@@ -59,6 +60,18 @@ export class EngineRunner {
     }
   }
 
+  /** Runs work in the engine of a pipeline that may be closed. An engine that failed for good does none. */
+  finish(work: (engine: Engine) => void): void {
+    if (!this.#isOff) this.run(work);
+    else if (this.#engine && !this.#hasFailed)
+      try {
+        work(this.#engine);
+      } catch (error) {
+        this.#hasFailed = true;
+        this.#host.warn(`the engine failed at its end (${reason(error)}); please report this`);
+      }
+  }
+
   /** Replaces the engine, for other settings or another journal. */
   renew(): void {
     try {
@@ -76,6 +89,7 @@ export class EngineRunner {
   /** Runs no further work, and says why. */
   switchOff(error: unknown): void {
     this.#isOff = true;
+    this.#hasFailed = true;
     this.#host.switchedOff();
     this.#host.warn(
       `switched off after repeated faults (${reason(error)}): model calls are not counted until the gateway is restarted; please report this`,

@@ -3,17 +3,27 @@
  * journal. Another process takes the journal over when its owner is gone.
  */
 
-import type { Ownership } from "../base/ownership.js";
+import type { HostFiles } from "../base/host-files.js";
 import { reason } from "../base/promises.js";
 import { LOOK_MS } from "../base/spool.js";
+import type { Engine } from "../base/wasm.js";
 import type { EngineRunner } from "./engine-runner.js";
 import { readLift, removeLift } from "./lift-request.js";
 import type { Log } from "./pipeline.js";
 
+/** Interval of the owner's heartbeat, in ms. */
+const HEARTBEAT_MS = 2_000;
+
+/** This process's relation to the journal: it has none, owns it, or spools for its owner; see `crate/src/engine/joining.rs`. */
+export type Standing = "memory" | "owner" | "spool";
+
 /** The functions of the pipeline that the watch calls. */
 export interface JournalWatchHost {
   runner: EngineRunner;
-  ownership: Ownership;
+  /** Name of this process for others that share the folder. */
+  role: string;
+  /** The files of the plugin's folder. */
+  files: HostFiles | undefined;
   /** The plugin's folder in the gateway's state directory. */
   folder: string | undefined;
   log: Log;
@@ -33,6 +43,8 @@ export interface JournalWatchHost {
 export class JournalWatch {
   readonly #host: JournalWatchHost;
   #timer: NodeJS.Timeout | undefined;
+  #heart: NodeJS.Timeout | undefined;
+  standing: Standing = "memory";
   /** The request that is carried out, and whose file is still there. */
   #lifted: number | null | undefined;
 
@@ -44,6 +56,8 @@ export class JournalWatch {
   start(): void {
     this.#timer = setInterval(() => this.#check(), LOOK_MS);
     this.#timer.unref();
+    this.#heart = setInterval(() => this.#heartbeat(), HEARTBEAT_MS);
+    this.#heart.unref();
   }
 
   /** Ends the checks. */
@@ -51,25 +65,64 @@ export class JournalWatch {
     clearInterval(this.#timer);
   }
 
+  /** Opens the folder's files in a new engine: as the owner of the journal, or as a writer of spool files. */
+  join(engine: Engine): void {
+    const { files, role, wall, mono } = this.#host;
+    if (!files) return;
+    const had = this.standing === "owner";
+    this.standing = engine.join(files, role, had, wall(), mono()) as Standing;
+  }
+
+  /** Whether no other process took the journal over. Reads the file only if the last heartbeat is late. */
+  get isHeld(): boolean {
+    let isHeld = true;
+    this.#host.runner.finish((engine) => {
+      isHeld = engine.isHeld();
+    });
+    return isHeld;
+  }
+
+  /** Spools from now on, if another process took the journal over. Reads the lease's file. */
+  loseUnlessHeld(): void {
+    this.#host.runner.run((engine) => {
+      if (!engine.isHeldForCertain()) this.#lose(engine);
+    });
+  }
+
+  /** Releases the journal for other processes. @throws the file system's error */
+  release(): void {
+    clearInterval(this.#heart);
+    let fault: string | undefined;
+    this.#host.runner.finish((engine) => {
+      fault = engine.release();
+    });
+    if (fault !== undefined) throw new Error(fault);
+  }
+
+  #heartbeat(): void {
+    // A closed pipeline still waits for its last answers.
+    this.#host.runner.finish((engine) => engine.heartbeat());
+  }
+
+  #lose(engine: Engine): void {
+    engine.lose();
+    this.standing = "spool";
+  }
+
   /** Another process took the journal over: from here on this process writes spool files. */
   loseJournal(): void {
-    const { runner, ownership, log, flush } = this.#host;
+    const { runner, log, flush } = this.#host;
     log.warn("another process took the journal over; it is told what this one sees");
-    runner.run((engine) => ownership.lose(engine));
+    runner.run((engine) => this.#lose(engine));
     // Where the spool cannot be written, the engine keeps what it has for it.
     if (flush()) runner.renew();
   }
 
   #check(): void {
-    const { runner, ownership, log, wall, mono, advance, logLines } = this.#host;
+    const { runner, wall, mono, advance, logLines } = this.#host;
     if (runner.isOff) return;
-    try {
-      if (ownership.standing === "spool") return this.#takeOver();
-    } catch (error) {
-      log.warn(`the journal's folder cannot be looked at (${reason(error)})`);
-      return;
-    }
-    if (!ownership.isHeld) return this.loseJournal();
+    if (this.standing === "spool") return this.#takeOver();
+    if (!this.isHeld) return this.loseJournal();
     let hasNew = false;
     runner.run((engine) => {
       hasNew = engine.takeSpools(wall(), mono());
@@ -101,9 +154,15 @@ export class JournalWatch {
   }
 
   #takeOver(): void {
-    const { runner, ownership, log, flush, advance } = this.#host;
+    const { runner, log, wall, mono, flush, advance, logLines } = this.#host;
     // The owner reads this process's own spool files too: they have to be complete before.
-    if (!flush() || !ownership.takeOver()) return;
+    if (!flush()) return;
+    let isOwner = false;
+    runner.run((engine) => {
+      isOwner = engine.takeOver(wall(), mono());
+      logLines(engine.logLines());
+    });
+    if (!isOwner) return;
     log.info("the journal is this process's now");
     runner.renew();
     advance();

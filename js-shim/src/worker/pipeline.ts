@@ -4,8 +4,8 @@
  */
 
 import { randomInt } from "node:crypto";
+import { HostFiles } from "../base/host-files.js";
 import { type Inbox, type Moment, passToEngine, Queue, type QueuedEvent, spansOf } from "../base/inbox.js";
-import { Ownership } from "../base/ownership.js";
 import { Pack } from "../base/pack.js";
 import { SOURCES } from "../base/pickers.js";
 import { Prices } from "../base/prices.js";
@@ -68,7 +68,6 @@ export class Pipeline {
   readonly #pack = new Pack();
   readonly #queue: Queue;
   readonly #inbox: Inbox;
-  readonly #ownership: Ownership;
   readonly #journalWatch: JournalWatch;
   readonly #statusWriter: StatusWriter;
   readonly #metrics: Metrics;
@@ -96,7 +95,6 @@ export class Pipeline {
     this.#pack.hasPreviews = settings.preview === true;
     this.#poster = new Poster(host.instantiate);
     this.#prices = this.#pricesOf(settings);
-    this.#ownership = new Ownership(folder, role);
     this.#runner = new EngineRunner({
       make: () => this.#makeEngine(),
       rewind: () => this.#inbox.rewind(),
@@ -110,7 +108,8 @@ export class Pipeline {
     const runner = this.#runner;
     const advance = () => this.#advance();
     this.#journalWatch = new JournalWatch({
-      ...{ runner, ownership: this.#ownership, log, wall, mono, advance, folder },
+      ...{ runner, role, log, wall, mono, advance, folder },
+      files: folder === undefined ? undefined : new HostFiles(folder),
       flush: () => this.flush(),
       logLines: (lines) => this.#logLines(lines),
     });
@@ -248,7 +247,6 @@ export class Pipeline {
   /** Loads the engine and reads the journal, where that is not done yet. */
   start(): void {
     if (this.#isStarted || this.#runner.isOff) return;
-    this.#ownership.take();
     if (this.#host.folder !== undefined) {
       process.once("exit", this.#atExit);
       this.#journalWatch.start();
@@ -271,7 +269,7 @@ export class Pipeline {
     const { instantiate, wall, mono, log } = this.#host;
     return new StoreWatch(store, {
       folder,
-      isOwner: () => this.#ownership.standing === "owner",
+      isOwner: () => this.#journalWatch.standing === "owner",
       isOff: () => this.#runner.isOff,
       source: () => SOURCES.stored?.[0],
       run: (work) => this.#runner.run(work),
@@ -424,7 +422,7 @@ export class Pipeline {
     await Promise.all([this.#exports.idle(), this.#notices.idle()]);
     if (this.#ownsJournal()) await this.#statusWriter.write(status);
     process.off("exit", this.#atExit);
-    this.#ownership.release();
+    this.#journalWatch.release();
   }
 
   /**
@@ -436,10 +434,10 @@ export class Pipeline {
     try {
       this.drain();
       // A process that lost the journal writes spool files instead.
-      if (!this.#ownership.isHeldForCertain) this.#runner.run((engine) => this.#ownership.lose(engine));
+      this.#journalWatch.loseUnlessHeld();
       if (!this.flush()) throw new Error("the journal cannot be written");
     } finally {
-      this.#ownership.release();
+      this.#journalWatch.release();
     }
   }
 
@@ -452,12 +450,12 @@ export class Pipeline {
   };
 
   #ownsJournal(): boolean {
-    return this.#ownership.standing === "owner" && this.#ownership.isHeld;
+    return this.#journalWatch.standing === "owner" && this.#journalWatch.isHeld;
   }
 
   /** Whether no other process took the journal over; if one did, this process writes spool files from here on. */
   #holdsJournal(): boolean {
-    if (this.#ownership.isHeld) return true;
+    if (this.#journalWatch.isHeld) return true;
     this.#journalWatch.loseJournal();
     return false;
   }
@@ -479,7 +477,7 @@ export class Pipeline {
     this.#runner.run((engine) => {
       status = JSON.parse(engine.status());
     });
-    const { standing } = this.#ownership;
+    const { standing } = this.#journalWatch;
     // The engine reports null, as for an unusable url.
     const unset = this.#settings.url === false && { url: false };
     const { dropped, skipped } = this.#inbox;
@@ -525,14 +523,13 @@ export class Pipeline {
   }
 
   #makeEngine(): Engine {
-    const { wall, mono } = this.#now();
     const engine = makeEngine(this.#host.instantiate(), this.#settings, randomInt);
     engine.expectDiagnostics(this.#expectDiagnostics);
     if (this.#collector) {
       const { url, headers, form, gateway } = this.#collector;
       engine.tellCollector(url, headers, JSON.stringify(form), gateway, randomInt(SEEDS));
     }
-    this.#ownership.open(engine, wall, mono);
+    this.#journalWatch.join(engine);
     const marks = JSON.parse(engine.bookmarks()) as [name: string, mark: string][];
     const found = marks.find(([name]) => name === INBOX_MARK);
     if (found) this.#inbox.resume(found[1]);
@@ -572,7 +569,7 @@ export class Pipeline {
   /** Follows up the engine's work: acknowledges events, wakes the outlets, and schedules the next due work. */
   #followUp(wakeInMs: number): void {
     this.#acknowledge();
-    if (this.#ownership.standing === "owner") this.#statusWriter.schedule(() => this.status());
+    if (this.#journalWatch.standing === "owner") this.#statusWriter.schedule(() => this.status());
     this.#requests.send(false, REQUEST_TIMEOUT_MS);
     if (this.#collector) this.#exports.send(false, REQUEST_TIMEOUT_MS);
     if (this.#settings.webhook) this.#notices.send(false, REQUEST_TIMEOUT_MS);

@@ -7,7 +7,7 @@ import { dirname, join } from "node:path";
 import { readJson, replaceOwn } from "../base/files.js";
 import { HostFiles } from "../base/host-files.js";
 import { readInstallation } from "../base/installation.js";
-import { livingOwner, type Owner, writtenOwner } from "../base/lease.js";
+import { livingOwner, type Owner, writtenOwner } from "../base/owner.js";
 import { each, fields, isNumber, isText, isTime, list, maybe } from "../base/shape.js";
 import { instantiate } from "../base/wasm.js";
 import { counted } from "../base/words.js";
@@ -266,7 +266,7 @@ const WRITTEN_ANEW = "the gateway writes it anew while it runs: start it, or rem
 
 /** Problems of the folder's other small files, each with its mend. */
 function faultsOf(folder: string): string[] {
-  const mends: [string | undefined, string][] = [
+  const mends: [string | null | undefined, string][] = [
     [writtenOwner(folder).fault, WRITTEN_ANEW],
     [
       readInstallation(dirname(folder)).fault,

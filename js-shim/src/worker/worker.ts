@@ -2,8 +2,8 @@
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
-import { speakFor } from "../base/lease.js";
 import { BUILD } from "../base/pickers.js";
+import { speakFor } from "../base/process.js";
 import { RingReader } from "../base/ring.js";
 import { TICK_MS } from "../base/scheduler.js";
 import { compiledModule, instantiate, preload, priceTable } from "../base/wasm.js";

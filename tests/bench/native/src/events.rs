@@ -9,7 +9,7 @@ use agentwatch_openclaw::domain::observation::Observation;
 use agentwatch_openclaw::domain::time::Now;
 use agentwatch_openclaw::engine::Engine;
 use agentwatch_openclaw::engine::settings::RawSettings;
-use agentwatch_openclaw::host::{Fault, FileEntry, Host};
+use agentwatch_openclaw::host::{Fault, FileEntry, Host, Process};
 use agentwatch_openclaw::journal::{self, Frame};
 use agentwatch_openclaw::matching::Matcher;
 use agentwatch_openclaw::sources::facts::Scalar;
@@ -136,11 +136,40 @@ impl Host for NoDisk {
     fn remove(&self, _: &str) -> Result<(), Fault> {
         Ok(())
     }
-    fn owns(&self) -> Result<bool, Fault> {
+    fn stat(&self, _: &str) -> Option<FileEntry> {
+        None
+    }
+    fn create(&self, _: &str, _: &str) -> Result<bool, Fault> {
         Ok(true)
     }
-    fn lives(&self, _: &str) -> Option<bool> {
-        None
+    fn replace(&self, _: &str, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn touch(&self, _: &str, _: u64) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn make_folder(&self, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn remove_folder(&self, _: &str) -> Result<(), Fault> {
+        Ok(())
+    }
+    fn path(&self, path: &str) -> String {
+        path.to_owned()
+    }
+    fn process(&self) -> Process {
+        Process {
+            pid: 1,
+            host: String::new(),
+            started_ms: 0,
+            token: String::new(),
+        }
+    }
+    fn runs(&self, _: u32) -> bool {
+        false
+    }
+    fn now(&self) -> Now {
+        Now::default()
     }
 }
 

@@ -1,0 +1,191 @@
+//! The lease of a state directory: one process owns it, by a file with a heartbeat. Other processes spool their events for
+//! the owner (`engine/spool.rs`). If the owner ends, one of them takes over.
+//!
+//! Times follow the host's monotonic clock. A file's date is of a wall clock, which may be wrong or may be set, so a lease is
+//! stale if its file has not changed for [`STALE_MS`] since this process looked first.
+
+pub mod owner;
+pub mod unchanged;
+pub mod watch;
+
+use crate::host::{Fault, Host};
+use owner::{Found, Owner};
+use unchanged::Unchanged;
+
+/// The file of the lease, in the state directory. Its modification time is the last heartbeat.
+pub const FILE: &str = "owner.json";
+/// The folder that lets one process at a time replace a stale lease: it is created atomically.
+pub const GUARD: &str = "owner.json.takeover";
+/// Time without a heartbeat after which a lease is stale, in ms.
+pub const STALE_MS: u64 = 10_000;
+
+/// The lease of one process, which holds it or may take it.
+#[derive(Debug)]
+pub struct Lease {
+    owner: Owner,
+    held: Option<Held>,
+    unchanged: Unchanged,
+}
+
+/// A lease that this process took.
+#[derive(Debug)]
+struct Held {
+    /// When the last heartbeat began, in ms of the monotonic clock.
+    heartbeat_at: u64,
+    /// Whether another process took the lease over.
+    is_lost: bool,
+}
+
+impl Lease {
+    /// The lease of this process in a role (`gateway`, `sync`, …), which it does not hold yet.
+    pub fn new(host: &dyn Host, role: &str) -> Self {
+        Self {
+            owner: Owner::of(host.process(), role),
+            held: None,
+            unchanged: Unchanged::default(),
+        }
+    }
+
+    /// Takes the lease, unless a living process has it. Returns whether this process holds it. `had` tells that an earlier
+    /// engine of this process held it: then a damaged file is this process's own, and the next heartbeat restores it.
+    ///
+    /// # Errors
+    /// The file system's error, if the folder cannot be written.
+    pub fn take(&mut self, host: &dyn Host, had: bool) -> Result<bool, Fault> {
+        let now = host.now();
+        let is_taken = (host.stat(FILE).is_none() && host.create(FILE, &self.owner.text())?)
+            || self.is_own(host, had)
+            || (!self.is_alive(host) && self.replace_stale(host)?);
+        if is_taken {
+            self.held = Some(Held {
+                heartbeat_at: now.mono_ms,
+                is_lost: false,
+            });
+        }
+        Ok(is_taken)
+    }
+
+    /// Whether the file names this process: an earlier engine of it took the lease.
+    fn is_own(&self, host: &dyn Host, had: bool) -> bool {
+        let Found { owner, fault } = owner::read(host);
+        match owner {
+            Some(owner) => owner.token == self.owner.token,
+            None => had && fault.is_some(),
+        }
+    }
+
+    /// Whether this process may write: it holds the lease, or takes it now. `false` where another process took it over.
+    ///
+    /// # Errors
+    /// If the folder cannot be written, or another process has taken it before this one could.
+    pub fn owns(&mut self, host: &dyn Host) -> Result<bool, Fault> {
+        if self.held.is_none() && !self.take(host, false)? {
+            return Err("another process owns the folder".to_owned());
+        }
+        Ok(self.is_held(host))
+    }
+
+    /// Whether no other process took the lease over. Reads the file only if the last heartbeat is late. A lease that could
+    /// not be taken, since the folder cannot be written, is no other process's either.
+    pub fn is_held(&mut self, host: &dyn Host) -> bool {
+        let late_at = |held: &Held| held.heartbeat_at + STALE_MS / 2;
+        let is_late = |held: &Held| !held.is_lost && host.now().mono_ms > late_at(held);
+        if self.held.as_ref().is_some_and(is_late) {
+            self.heartbeat(host);
+        }
+        self.held.as_ref().is_none_or(|held| !held.is_lost)
+    }
+
+    /// The same, by the file alone.
+    pub fn is_held_for_certain(&self, host: &dyn Host) -> bool {
+        self.held.is_none() || self.names_this(host)
+    }
+
+    fn names_this(&self, host: &dyn Host) -> bool {
+        let owner = owner::read(host).owner;
+        owner.is_some_and(|owner| owner.token == self.owner.token)
+    }
+
+    /// Tells other processes that this one lives, and learns whether one of them took the lease over. Restores a file that
+    /// is missing or damaged, so that they find the owner.
+    pub fn heartbeat(&mut self, host: &dyn Host) {
+        let Some(held) = self.held.as_mut().filter(|held| !held.is_lost) else {
+            return;
+        };
+        // This process may be stopped at any moment. So a heartbeat is as old as its beginning: if it took long, the next use
+        // of the lease reads the file again.
+        let now = host.now();
+        let was_stopped = now.mono_ms.saturating_sub(held.heartbeat_at) >= STALE_MS;
+        let Found { owner, fault } = owner::read(host);
+        let is_others = match &owner {
+            Some(owner) => owner.token != self.owner.token,
+            // A file that is damaged after so long may be another process's.
+            None => was_stopped && fault.is_some(),
+        };
+        if is_others {
+            held.is_lost = true;
+            return;
+        }
+        let text = self.owner.text();
+        // A full or read-only disk does not end the lease: no other process can take it either.
+        if fault.is_some() {
+            host.replace(FILE, &text).unwrap_or_default();
+        } else if owner.is_none() {
+            host.create(FILE, &text).unwrap_or_default();
+        }
+        // The same holds for the time of the file.
+        host.touch(FILE, now.wall_ms).unwrap_or_default();
+        held.heartbeat_at = now.mono_ms;
+    }
+
+    /// Ends the lease and removes its file.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn release(&mut self, host: &dyn Host) -> Result<(), Fault> {
+        match self.held.take().is_some() && self.names_this(host) {
+            true => host.remove(FILE),
+            false => Ok(()),
+        }
+    }
+
+    fn is_alive(&mut self, host: &dyn Host) -> bool {
+        is_alive(host, &mut self.unchanged)
+    }
+
+    /// Replaces a stale file.
+    fn replace_stale(&mut self, host: &dyn Host) -> Result<bool, Fault> {
+        if host.make_folder(GUARD).is_err() {
+            let stale = |file: &crate::host::FileEntry| {
+                let now = host.now().mono_ms;
+                self.unchanged.ms(GUARD, &file.stamp, now) > STALE_MS
+            };
+            // A takeover takes some ms, so an old folder is left over from a process that died.
+            if host.stat(GUARD).as_ref().is_some_and(stale) {
+                host.remove_folder(GUARD)?;
+            }
+            return Ok(false);
+        }
+        let replaced = match self.is_alive(host) {
+            true => Ok(false),
+            false => host
+                .remove(FILE)
+                .and_then(|()| host.create(FILE, &self.owner.text())),
+        };
+        host.remove_folder(GUARD)?;
+        replaced
+    }
+}
+
+/// Whether the lease's file is a living process's.
+fn is_alive(host: &dyn Host, unchanged: &mut Unchanged) -> bool {
+    let Some(file) = host.stat(FILE) else {
+        return false;
+    };
+    let owner = owner::read(host).owner;
+    // An ended process's lease is stale at once. A living process keeps its lease only by its heartbeat.
+    if owner.is_some_and(|owner| owner.lives(host) == Some(false)) {
+        return false;
+    }
+    unchanged.ms(FILE, &file.stamp, host.now().mono_ms) < STALE_MS
+}

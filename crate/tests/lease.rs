@@ -1,0 +1,338 @@
+//! The lease of a state directory, on the real disk: of several processes at most one owns it, and the ownership of one that
+//! ended passes on. Hosts fail or stall at any call.
+#![cfg(all(unix, not(target_arch = "wasm32")))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::time::{Duration, SystemTime};
+
+use agentwatch_openclaw::lease::owner as file;
+use agentwatch_openclaw::lease::watch::{Look, Watch};
+use agentwatch_openclaw::lease::{FILE, GUARD, Lease, STALE_MS};
+use common::shared::{Machine, Member, machine, owner, taken_after};
+
+const HEARTBEAT_MS: u64 = 2_000;
+
+fn dated(machine: &Machine, path: &str, ahead: Duration) {
+    let file = fs::File::open(machine.at(path)).unwrap();
+    file.set_modified(SystemTime::now() + ahead).unwrap();
+}
+
+#[test]
+fn the_file_has_the_format_of_earlier_versions() {
+    let machine = machine();
+    let owner = owner(&machine);
+    let text = fs::read_to_string(machine.at(FILE)).unwrap();
+    let line = r#"{"pid":100,"host":"here","started":1795000000000,"token":"token-100-5000","role":"gateway"}"#;
+    assert_eq!(text, format!("{line}\n"));
+    drop(owner);
+}
+
+#[test]
+fn one_of_two_processes_owns_the_folder_until_it_releases_it() {
+    let machine = machine();
+    let mut first = owner(&machine);
+    let mut second = Member::new(machine.start(200));
+    for _ in 0..60 {
+        assert!(!second.take() && first.is_held());
+        first.beat();
+        machine.pass(1_000);
+    }
+    first.lease.release(&*first.host).unwrap();
+    assert!(!machine.at(FILE).exists());
+    assert!(second.take());
+    first.lease.release(&*first.host).unwrap();
+    assert!(machine.at(FILE).exists(), "it was released once");
+}
+
+/// The other process runs at any call of the first one.
+#[test]
+fn of_two_processes_that_race_at_any_call_one_owns_the_folder() {
+    for stale in [false, true] {
+        for stalled in 0..16 {
+            let machine = machine();
+            if stale {
+                drop(owner(&machine));
+                machine.kill(100);
+            }
+            let mut first = Member::new(machine.start(200));
+            let mut second = Member::new(machine.start(300));
+            let (host, other) = (second.host.clone(), machine.clone());
+            first.host.stall_after(stalled, move || {
+                let mut lease = Lease::new(&*host, "gateway");
+                // It takes a stale guard for an old one only after it saw it for long.
+                let _ = lease.take(&*host, false).unwrap();
+                other.pass(50);
+            });
+            let is_first = first.take();
+            let is_second = second.take();
+            assert!(!(is_first && is_second), "stalled at {stalled}");
+            let known = file::read(&*first.host).owner;
+            let by = known.map(|owner| owner.pid);
+            match (is_first, is_second) {
+                (true, false) => assert_eq!(by, Some(200), "stalled at {stalled}"),
+                (false, true) => assert_eq!(by, Some(300), "stalled at {stalled}"),
+                _ => {
+                    // Neither wins where they meet in the guard: the next try does.
+                    assert!(first.take() || second.take(), "stalled at {stalled}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_lease_of_an_ended_process_is_taken_at_once() {
+    let machine = machine();
+    drop(owner(&machine));
+    machine.kill(100);
+    let mut next = Member::new(machine.start(200));
+    assert!(next.take() && next.is_held());
+    assert!(!machine.at(GUARD).exists());
+}
+
+#[test]
+fn a_process_that_hangs_or_another_with_its_id_loses_the_lease_after_ten_seconds() {
+    let machine = machine();
+    let mut first = owner(&machine);
+    let mut next = Member::new(machine.start(200));
+    assert_eq!(taken_after(&machine, &mut next, 20), Some(10));
+    assert!(!first.is_held(), "the late heartbeat reads the file");
+    first.beat();
+    let named = file::read(&*next.host).owner.unwrap();
+    assert_eq!(named.pid, 200, "it does not write into another's lease");
+    assert!(!first.lease.is_held_for_certain(&*first.host));
+    first.lease.release(&*first.host).unwrap();
+    assert!(next.lease.is_held_for_certain(&*next.host));
+}
+
+#[test]
+fn a_process_id_that_this_process_has_now_is_no_living_owner() {
+    let machine = machine();
+    drop(owner(&machine));
+    // The machine started again, and gives the same id.
+    machine.pass(3_600_000);
+    let mut next = Member::new(machine.start(100));
+    assert!(next.take());
+}
+
+#[test]
+fn a_process_of_another_machine_keeps_the_lease_by_its_heartbeat_alone() {
+    let machine = machine();
+    let mut there = Member::new(machine.start_on(100, "there"));
+    assert!(there.take());
+    let mut here = Member::new(machine.start(200));
+    for _ in 0..30 {
+        assert!(!here.take());
+        there.beat();
+        machine.pass(HEARTBEAT_MS);
+    }
+    assert_eq!(taken_after(&machine, &mut here, 20), Some(10));
+}
+
+#[test]
+fn a_wall_clock_that_is_set_changes_no_ownership() {
+    for jump in [-86_400_000_i64, -11_000, 11_000, 86_400_000] {
+        let machine = machine();
+        let mut first = owner(&machine);
+        let mut second = Member::new(machine.start(200));
+        for second_of_test in 0..40 {
+            if second_of_test == 10 {
+                let wall = machine.wall_ms.get().saturating_add_signed(jump);
+                machine.wall_ms.set(wall);
+            }
+            if second_of_test % 2 == 0 {
+                first.beat();
+            }
+            assert!(!second.take() && first.is_held(), "{jump}");
+            machine.pass(1_000);
+        }
+        assert!(taken_after(&machine, &mut second, 20).is_some());
+    }
+}
+
+#[test]
+fn a_file_dated_in_the_future_is_stale_after_ten_seconds() {
+    let machine = machine();
+    drop(owner(&machine));
+    dated(&machine, FILE, Duration::from_secs(400 * 86_400));
+    let mut next = Member::new(machine.start(200));
+    assert_eq!(taken_after(&machine, &mut next, 20), Some(10));
+}
+
+#[test]
+fn a_guard_that_was_left_behind_stops_no_take_over() {
+    type Put = fn(&Machine);
+    let puts: [(&str, Put); 5] = [
+        ("a folder", |machine| {
+            fs::create_dir(machine.at(GUARD)).unwrap();
+        }),
+        ("a folder of the future", |machine| {
+            fs::create_dir(machine.at(GUARD)).unwrap();
+            dated(machine, GUARD, Duration::from_secs(365 * 86_400));
+        }),
+        ("a folder with something in it", |machine| {
+            fs::create_dir_all(machine.at(GUARD).join("x")).unwrap();
+        }),
+        ("a file", |machine| {
+            fs::write(machine.at(GUARD), "").unwrap();
+        }),
+        ("a symbolic link", |machine| {
+            symlink("/nowhere", machine.at(GUARD)).unwrap();
+        }),
+    ];
+    for (what, put) in puts {
+        let machine = machine();
+        drop(owner(&machine));
+        machine.kill(100);
+        put(&machine);
+        let mut next = Member::new(machine.start(200));
+        // Its age is known after ten seconds; the next try finds the way free.
+        assert_eq!(taken_after(&machine, &mut next, 30), Some(12), "{what}");
+        assert!(!machine.at(GUARD).exists(), "{what}");
+    }
+}
+
+/// The disk fails at any call of the owner, for once or from then on.
+#[test]
+fn a_disk_that_fails_at_any_call_takes_the_lease_from_no_owner() {
+    for most in [1, 3, u32::MAX] {
+        for calls in 0..24 {
+            let machine = machine();
+            let mut first = owner(&machine);
+            let mut second = Member::new(machine.start(200));
+            first.host.fail_after(calls, most);
+            for _ in 0..4 {
+                first.beat();
+                machine.pass(HEARTBEAT_MS);
+                assert!(!second.take(), "at {calls}");
+                assert!(first.is_held(), "at {calls}");
+            }
+            first.host.be_well();
+            for _ in 0..10 {
+                first.beat();
+                machine.pass(HEARTBEAT_MS);
+                assert!(!second.take() && first.is_held(), "at {calls}");
+            }
+        }
+    }
+}
+
+/// The disk fails at any call of the process that takes the lease.
+#[test]
+fn a_take_over_that_fails_at_any_call_leaves_a_lease_that_is_taken_later() {
+    for most in [1, 2, u32::MAX] {
+        for calls in 0..24 {
+            let machine = machine();
+            drop(owner(&machine));
+            machine.kill(100);
+            let mut next = Member::new(machine.start(200));
+            next.host.fail_after(calls, most);
+            let tried = next.lease.take(&*next.host, false);
+            if tried == Ok(true) {
+                let named = file::read(&*machine.start(300)).owner.unwrap();
+                assert_eq!(named.pid, 200, "at {calls}");
+            }
+            next.host.be_well();
+            assert!(taken_after(&machine, &mut next, 30).is_some(), "at {calls}");
+            let mut third = Member::new(machine.start(300));
+            assert!(!third.take(), "at {calls}");
+        }
+    }
+}
+
+#[test]
+fn an_owner_that_was_stopped_for_long_leaves_a_file_alone_that_it_cannot_read() {
+    let machine = machine();
+    let mut first = owner(&machine);
+    machine.pass(STALE_MS);
+    let mut next = Member::new(machine.start(200));
+    assert_eq!(taken_after(&machine, &mut next, 20), Some(10));
+    // The file can be looked at, and cannot be read.
+    first.host.fail_after(1, 1);
+    first.beat();
+    first.host.be_well();
+    assert!(!first.is_held());
+    assert!(next.lease.is_held_for_certain(&*next.host));
+}
+
+/// While the owner stalls at any call, another process takes over.
+#[test]
+fn an_owner_that_stalls_at_any_call_learns_that_it_lost_the_lease() {
+    for stalled in 0..6 {
+        let machine = machine();
+        let mut first = owner(&machine);
+        let clock = machine.clone();
+        let host = machine.start(200);
+        let other = host.clone();
+        first.host.stall_after(stalled, move || {
+            let mut next = Lease::new(&*other, "gateway");
+            assert!((0..12).any(|_| {
+                let is_taken = next.take(&*other, false).unwrap();
+                clock.pass(1_000);
+                is_taken
+            }));
+        });
+        for _ in 0..3 {
+            first.beat();
+            machine.pass(HEARTBEAT_MS);
+        }
+        let named = file::read(&*host).owner.unwrap();
+        assert_eq!(named.pid, 200, "stalled at {stalled}");
+        assert!(!first.is_held(), "stalled at {stalled}");
+    }
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_has_no_other_owner() {
+    let machine = machine();
+    let host = machine.start(100);
+    let mut lease = Lease::new(&*host, "gateway");
+    host.fail_after(0, u32::MAX);
+    assert!(lease.take(&*host, false).is_err());
+    assert!(lease.owns(&*host).is_err() && lease.is_held(&*host));
+    assert!(lease.is_held_for_certain(&*host));
+    host.be_well();
+    assert_eq!(lease.owns(&*host), Ok(true));
+    let mut other = Member::new(machine.start(200));
+    assert!(!other.take());
+    assert!(other.lease.owns(&*other.host).is_err());
+}
+
+#[test]
+fn a_watch_names_the_living_owner_and_takes_nothing() {
+    let machine = machine();
+    let host = machine.start(300);
+    let mut watch = Watch::default();
+    assert_eq!(watch.look(&*host), Look::Nobody);
+    let mut first = owner(&machine);
+    first.beat();
+    let looked = Watch::default().look(&*host);
+    assert!(matches!(looked, Look::Owned(owner) if owner.pid == 100));
+    // Not recent, and it beats again while the watch looks.
+    machine.wall_ms.set(machine.wall_ms.get() + 86_400_000);
+    let mut watch = Watch::default();
+    assert_eq!(watch.look(&*host), Look::Later);
+    machine.pass(1_000);
+    first.beat();
+    assert!(matches!(watch.look(&*host), Look::Owned(owner) if owner.pid == 100));
+    // Not recent, and nobody beats.
+    machine.wall_ms.set(machine.wall_ms.get() + 86_400_000);
+    let mut watch = Watch::default();
+    for _ in 0..STALE_MS / 1_000 {
+        assert_eq!(watch.look(&*host), Look::Later);
+        machine.pass(1_000);
+    }
+    assert_eq!(watch.look(&*host), Look::Nobody);
+    machine.kill(100);
+    assert_eq!(Watch::default().look(&*host), Look::Nobody);
+    assert!(machine.at(FILE).exists());
+}

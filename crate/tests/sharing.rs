@@ -1,0 +1,193 @@
+//! Engines of several processes on one folder of the real disk: each call counts once, whichever process is killed, hangs or
+//! takes over. Hosts fail at any call.
+#![cfg(all(unix, not(target_arch = "wasm32")))]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod common;
+
+use std::fs;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use agentwatch_openclaw::lease::owner::spool_names;
+use common::shared::{Shared, machine};
+use common::{Gateway, SETTINGS, at};
+use serde_json::json;
+
+const START_MS: u64 = 1_795_000_000_000;
+
+/// A gateway whose engine has joined the folder.
+fn joined(host: &Rc<Shared>) -> Gateway {
+    static SEED: AtomicU64 = AtomicU64::new(1);
+    let seed = SEED.fetch_add(1, Ordering::Relaxed);
+    let mut gateway = Gateway::unopened(SETTINGS, false, seed);
+    gateway
+        .engine
+        .join(host.clone(), "gateway", false, at(START_MS));
+    gateway
+}
+
+fn hear(gateway: &mut Gateway, calls: std::ops::Range<u64>) {
+    for index in calls {
+        let message = json!({
+            "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+                "timestamp": START_MS + index * 100, "usage": {"input": 1 + index, "output": 2, "cost": {"total": 0.001}}}},
+            "ctx": {"sessionKey": "agent:main:s"},
+        });
+        gateway.hear(
+            "before_message_write",
+            &message,
+            START_MS + index * 100 + 50,
+        );
+    }
+}
+
+fn ids(gateways: &[&Gateway]) -> Vec<String> {
+    let calls = gateways.iter().flat_map(|gateway| &gateway.receiver.calls);
+    let mut ids: Vec<String> = calls
+        .map(|call| call["prompt_tokens"].to_string())
+        .collect();
+    ids.sort_by_key(|id| id.parse::<u64>().unwrap());
+    ids
+}
+
+fn each_once(count: u64) -> Vec<String> {
+    (1..=count).map(|tokens| tokens.to_string()).collect()
+}
+
+/// The owner is killed after any call of the disk; the process that spooled takes over.
+#[test]
+fn a_killed_owners_calls_and_those_of_the_spool_count_once() {
+    for calls in 0..40 {
+        let machine = machine();
+        let (one, two) = (machine.start(100), machine.start(200));
+        let mut owner = joined(&one);
+        let mut other = joined(&two);
+        assert_eq!(
+            (owner.engine.standing(), other.engine.standing()),
+            ("owner", "spool")
+        );
+        hear(&mut owner, 0..5);
+        hear(&mut other, 5..10);
+        // From some call on nothing of the owner reaches the disk: it is dead.
+        one.fail_after(calls, u32::MAX);
+        owner.engine.take_spools(at(START_MS + 2_000));
+        owner.write();
+        machine.kill(100);
+        hear(&mut other, 10..12);
+        assert!(other.engine.is_kept());
+        assert!(
+            other.engine.take_over(at(START_MS + 3_000)),
+            "after {calls}"
+        );
+        let mut next = joined(&two);
+        assert_eq!(next.engine.standing(), "owner");
+        next.engine.take_spools(at(START_MS + 4_000));
+        next.run_until(START_MS + 4_000, START_MS + 70_000);
+        assert_eq!(ids(&[&next]), each_once(12), "after {calls}");
+    }
+}
+
+#[test]
+fn an_owner_that_hung_writes_and_sends_nothing_and_spools_for_the_next() {
+    let machine = machine();
+    let (one, two) = (machine.start(100), machine.start(200));
+    let mut first = joined(&one);
+    hear(&mut first, 0..3);
+    let mut second = joined(&two);
+    let tries = (0..15).find(|_| {
+        let is_taken = second.engine.take_over(at(START_MS + 1_000));
+        machine.pass(1_000);
+        is_taken
+    });
+    assert_eq!(tries, Some(10));
+    let mut next = joined(&two);
+    assert_eq!(next.engine.standing(), "owner");
+    // It wakes up: what it hears now is not written into the journal of the other.
+    hear(&mut first, 3..5);
+    assert!(!first.engine.is_held() && !first.engine.is_held_for_certain());
+    first.send(START_MS + 20_000, true);
+    assert_eq!(ids(&[&first]), Vec::<String>::new());
+    first.engine.lose();
+    first.write();
+    assert!(first.engine.is_kept() && first.engine.is_held());
+    assert_eq!(first.engine.standing(), "spool");
+    next.engine.take_spools(at(START_MS + 21_000));
+    next.run_until(START_MS + 21_000, START_MS + 90_000);
+    assert_eq!(ids(&[&first, &next]), each_once(5));
+    // The next engine of the first process spools too.
+    assert_eq!(joined(&one).engine.standing(), "spool");
+}
+
+#[test]
+fn the_next_engine_of_a_spooling_process_continues_its_last_file() {
+    let machine = machine();
+    let mut owner = joined(&machine.start(100));
+    let two = machine.start(200);
+    let (prefix, suffix) = spool_names(&*two);
+    fs::create_dir_all(machine.at("spool")).unwrap();
+    for number in [2, 10] {
+        fs::write(machine.at(&format!("spool/{prefix}{number}{suffix}")), "").unwrap();
+    }
+    let mut other = joined(&two);
+    hear(&mut other, 0..3);
+    let last = machine.at(&format!("spool/{prefix}10{suffix}"));
+    assert!(fs::metadata(last).unwrap().len() > 0);
+    assert!(!machine.at(&format!("spool/{prefix}0{suffix}")).exists());
+    owner.engine.take_spools(at(START_MS + 2_000));
+    owner.run_until(START_MS + 2_000, START_MS + 70_000);
+    assert_eq!(ids(&[&owner]), each_once(3));
+}
+
+/// A full disk from any call on: the owner sends from memory, and the folder stays its own.
+#[test]
+fn an_owner_whose_disk_fails_at_any_call_counts_each_call_once() {
+    for calls in 0..30 {
+        let machine = machine();
+        let (one, two) = (machine.start(100), machine.start(200));
+        let mut owner = joined(&one);
+        let mut other = joined(&two);
+        hear(&mut owner, 0..3);
+        one.fail_after(calls, 20);
+        hear(&mut owner, 3..6);
+        owner.run_until(START_MS + 1_000, START_MS + 20_000);
+        assert!(
+            !other.engine.take_over(at(START_MS + 20_000)),
+            "after {calls}"
+        );
+        one.be_well();
+        owner.engine.heartbeat();
+        owner.run_until(START_MS + 20_000, START_MS + 90_000);
+        assert!(owner.engine.is_held_for_certain(), "after {calls}");
+        assert_eq!(ids(&[&owner]), each_once(6), "after {calls}");
+        // Nothing is left for the next owner.
+        owner.engine.release().unwrap();
+        assert!(other.engine.take_over(at(START_MS + 90_000)));
+        let mut next = joined(&two);
+        next.run_until(START_MS + 90_000, START_MS + 160_000);
+        assert_eq!(ids(&[&owner, &next]), each_once(6), "after {calls}");
+    }
+}
+
+/// The folder cannot be written when the process starts: no other process can own it either.
+#[test]
+fn an_owner_without_a_lease_takes_it_when_the_disk_works() {
+    let machine = machine();
+    let (one, two) = (machine.start(100), machine.start(200));
+    one.fail_after(0, u32::MAX);
+    let mut owner = joined(&one);
+    assert_eq!(owner.engine.standing(), "owner");
+    hear(&mut owner, 0..3);
+    owner.run_until(START_MS + 1_000, START_MS + 3_000);
+    assert!(!machine.at("owner.json").exists());
+    one.be_well();
+    owner.run_until(START_MS + 3_000, START_MS + 90_000);
+    owner.write();
+    assert_eq!(joined(&two).engine.standing(), "spool");
+    assert_eq!(ids(&[&owner]), each_once(3));
+}
