@@ -13,9 +13,9 @@ use agentwatch_openclaw::journal::format_v1::sums::{
     self, Histogram, Mark, More as MoreSums, MoreOfSeries, Series, State,
 };
 use agentwatch_openclaw::journal::format_v1::{
-    self as v1, Bill, Call, Cost, CostSource, Counted, Cursor, Frame, Key, Latency, LatencySource,
-    Log, MatchRecord, More, Observation, Outcome, Outlet, Part, Position, Record, SessionFacts,
-    Span, Tier, Usage,
+    self as v1, Bill, CacheUsd, Call, Cost, CostSource, Counted, Cursor, Frame, Key, Latency,
+    LatencySource, Log, MatchRecord, More, Observation, Outcome, Outlet, Part, Position, Record,
+    SessionFacts, Span, Tier, Usage,
 };
 use agentwatch_openclaw::journal::{self, Reader};
 
@@ -466,7 +466,17 @@ fn calls_have_the_bytes_of_version_1() {
     let [of_all, of_channel] =
         [more(), more_of_channel()].map(|more| postcard::to_extend(&more, first.clone()).unwrap());
     let priced = postcard::to_extend(&798_300_u64, of_all.clone()).unwrap();
-    let more = [of_all, of_channel, priced];
+    let cached = |has_prompt| CacheUsd {
+        has_prompt,
+        saved: 102_600_000,
+        write_extra: 1_500,
+    };
+    let cached = [
+        postcard::to_extend(&(more(), 798_300_u64, cached(true)), first.clone()).unwrap(),
+        postcard::to_extend(&(More::default(), 0_u64, cached(false)), first.clone()).unwrap(),
+    ];
+    let more = [of_all, of_channel, priced].into_iter().chain(cached);
+    let more: Vec<Vec<u8>> = more.collect();
     // Version 0.1.0 reads an entry up to what it knows.
     for entry in &more {
         assert_eq!(postcard::from_bytes::<Call>(entry), Ok(calls[0].clone()));

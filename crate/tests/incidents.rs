@@ -261,6 +261,20 @@ fn a_cache_incident_is_reported_once_with_its_price() {
         (&json!("warn"), &json!(text))
     );
     assert_eq!(records[0]["metadata"]["extra_usd"], 0.138);
+    // Each call tells what its reads saved and its writes cost extra: 38,000 tokens at 2.70 and 2,000 at 0.75 USD.
+    let told = |field: &str| -> Vec<Option<f64>> {
+        let calls = world.gateway.receiver.calls.iter();
+        calls.map(|call| call[field].as_f64()).collect()
+    };
+    assert_eq!(
+        told("cache_saved_usd"),
+        [0.0, 0.102_6, 0.0].map(Some),
+        "after kills, too"
+    );
+    assert_eq!(
+        told("cache_write_extra_usd")[..2],
+        [0.028_5, 0.001_5].map(Some)
+    );
     assert_eq!(world.kinds(), ["cache_incident"]);
     let notice = &world.notices()[0].clone();
     assert_eq!(notice["gateway"], "berlin");

@@ -31,6 +31,7 @@ fn call(id: CallId, model: &str, usage: Option<Usage>, usd: f64) -> ModelCall {
         origin: Origin::default(),
         prompt: None,
         prompt_usd: None,
+        cache_usd: None,
         usage,
         cost: Cost {
             usd,

@@ -69,6 +69,7 @@ impl Run {
             origin: Origin::default(),
             prompt: None,
             prompt_usd: None,
+            cache_usd: None,
             usage: Some(Usage {
                 input: n,
                 ..Usage::default()

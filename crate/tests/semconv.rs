@@ -67,6 +67,7 @@ fn calls() -> Vec<ModelCall> {
             origin: Origin::default(),
             prompt: None,
             prompt_usd: None,
+            cache_usd: None,
             usage,
             cost: Cost {
                 usd: if usage.is_some() { 0.5 } else { 0.0 },

@@ -51,6 +51,11 @@ pub struct Details<'a> {
     tool: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     prompt_stats: Option<PromptChars>,
+    /// In USD, by the model's rates.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_saved_usd: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_write_extra_usd: Option<f64>,
     outcome: Outcome,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttfb_ms: Option<f64>,
@@ -211,6 +216,8 @@ fn details<'a>(call: &'a ModelCall, naming: &'a Naming, usage: &Usage) -> Detail
         skill: call.origin.skill.as_deref(),
         tool: call.origin.tool.as_deref(),
         prompt_stats: PromptChars::of(call),
+        cache_saved_usd: call.cache_usd.map(|cache| cache.saved.usd()),
+        cache_write_extra_usd: call.cache_usd.map(|cache| cache.write_extra.usd()),
         outcome: call.outcome,
         ttfb_ms: call.ttfb_ms,
         ttft_ms: call.ttft_ms,

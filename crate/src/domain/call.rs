@@ -205,6 +205,15 @@ impl Origin {
     }
 }
 
+/// What the prompt cache saved and cost in one call, by the model's rates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CacheUsd {
+    /// USD saved by reads.
+    pub saved: Nano,
+    /// USD paid for writes, above the input rate.
+    pub write_extra: Nano,
+}
+
 /// One final call, as receivers get it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ModelCall {
@@ -230,6 +239,8 @@ pub struct ModelCall {
     pub prompt: Option<PromptStats>,
     /// The prompt's share of the cost by the model's rates, where `prompt` and the rates are known.
     pub prompt_usd: Option<Nano>,
+    /// What the prompt cache saved and cost, of a call with cached tokens where the rates are known.
+    pub cache_usd: Option<CacheUsd>,
     /// Tokens; `None` where none were reported.
     pub usage: Option<Usage>,
     /// Its cost.

@@ -3,7 +3,7 @@
 use super::Engine;
 use crate::activity::records::Record;
 use crate::delivery::calls::Receiver;
-use crate::domain::call::{ModelCall, Outcome};
+use crate::domain::call::{CacheUsd, ModelCall, Outcome};
 use crate::domain::identity;
 use crate::domain::time::Now;
 use crate::engine::log::Level;
@@ -42,6 +42,7 @@ impl Engine {
             origin: settled.origin,
             prompt: settled.prompt,
             prompt_usd: None,
+            cache_usd: None,
             usage: settled.usage,
             cost: priced.cost,
             latency: settled.latency,
@@ -52,9 +53,11 @@ impl Engine {
             outcome: settled.outcome,
             stored: settled.stored,
         };
-        if let (Some(usage), true) = (call.usage, call.prompt.is_some()) {
+        if let Some(usage) = call.usage {
             let rates = self.prices.rates(&call);
-            call.prompt_usd = prompt_usd(call.cost, &usage, write_1h, rates);
+            let of_prompt = || prompt_usd(call.cost, &usage, write_1h, rates);
+            call.prompt_usd = call.prompt.and_then(|_| of_prompt());
+            call.cache_usd = CacheUsd::of(&usage, write_1h, rates);
         }
         self.watch_call(&call, (write_1h, is_sum), now);
         if let (Some(session), true) = (&call.session_key, traces) {

@@ -331,8 +331,19 @@ pub struct SessionFacts<'a> {
     pub ends_run: bool,
 }
 
+/// What the prompt cache saved and cost in a call, in 1e-9 USD.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CacheUsd {
+    /// Whether the prompt's share of the cost, which precedes this, is known; else it is 0.
+    pub has_prompt: bool,
+    /// Saved by reads.
+    pub saved: u64,
+    /// Paid for writes, above the input rate.
+    pub write_extra: u64,
+}
+
 /// A finished call: an entry of the log of calls. If the entry goes on, [`More`] follows, and then the prompt's share of
-/// the cost in 1e-9 USD, a `u64`. Version 0.1.0 reads neither.
+/// the cost in 1e-9 USD, a `u64`, and then [`CacheUsd`]. Version 0.1.0 reads none of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call<'a> {
     /// The call's id.

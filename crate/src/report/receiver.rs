@@ -65,6 +65,8 @@ struct Record {
     cache_write_tokens: Scalar,
     cost_usd: Scalar,
     cost_source: Option<String>,
+    cache_saved_usd: Scalar,
+    cache_write_extra_usd: Scalar,
     /// Characters of the prompt's parts.
     system_chars: Scalar,
     tool_chars: Scalar,
@@ -139,6 +141,7 @@ impl Report {
             Scalar::Absent => Some(0),
             told => told.amount().map(|tokens| tokens as u64),
         };
+        let usd = |told: &Scalar| Nano::of_usd(told.amount().unwrap_or_default());
         let name = |name: Option<String>| name.map_or_else(String::new, |name| table::clean(&name));
         let key = Key {
             model: name(Some(record.model?)),
@@ -150,11 +153,13 @@ impl Report {
         let mut sums = Sums {
             calls: 1,
             unpriced: u64::from(record.cost_source.as_deref() == Some("unknown")),
-            usd: Nano::of_usd(record.cost_usd.amount().unwrap_or_default()),
+            usd: usd(&record.cost_usd),
             prompt: tokens(&record.prompt_tokens)?,
             output: tokens(&record.completion_tokens)?,
             cache_read: tokens(&record.cache_read_tokens)?,
             cache_write: tokens(&record.cache_write_tokens)?,
+            saved: usd(&record.cache_saved_usd),
+            extra: usd(&record.cache_write_extra_usd),
             ..Sums::default()
         };
         let chars = [

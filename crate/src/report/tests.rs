@@ -249,7 +249,7 @@ fn ask(report: &mut Report, calls: &str) -> Vec<String> {
 #[test]
 fn a_receiver_is_asked_for_each_day_of_the_forecast() {
     let calls = r#"[{"timestamp":"2026-11-20T11:00:00Z","model":"a/b","agent_name":"main","session_key":"s","prompt_tokens":100,
-        "completion_tokens":5,"cost_usd":0.5,"system_chars":10,"tool_chars":60,"message_chars":30,"prompt_cost_usd":0.4},{"timestamp":"2026-11-20T01:00:00Z","model":"a/b","cost_usd":2},{"model":"x"}]"#;
+        "completion_tokens":5,"cost_usd":0.5,"cache_read_tokens":60,"cache_saved_usd":0.25,"cache_write_extra_usd":0.05,"system_chars":10,"tool_chars":60,"message_chars":30,"prompt_cost_usd":0.4},{"timestamp":"2026-11-20T01:00:00Z","model":"a/b","cost_usd":2},{"model":"x"}]"#;
     let mut report = Report::new(&wanted("12h", "session,model", true), NOW).unwrap();
     let paths = ask(&mut report, calls);
     assert_eq!(paths.len(), 31);
@@ -264,6 +264,11 @@ fn a_receiver_is_asked_for_each_day_of_the_forecast() {
     assert_eq!((sum.calls, sum.usd.usd()), (60, 75.0));
     assert!(report.notes[0].contains("30 records"), "{:?}", report.notes);
     let document: Value = serde_json::from_str(&report.output(Format::Json, "x").concat()).unwrap();
+    let cache = &document["cache"];
+    assert_eq!(
+        (&cache["saved_usd"], &cache["extra_usd"]),
+        (&json!(7.5), &json!(1.5))
+    );
     let prompt = &document["prompt"];
     assert_eq!(
         (&prompt["calls"], &prompt["heaviest_tokens_a_call"]),

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::Nano;
 use super::daily::{Daily, day_of};
 use super::window::HOUR_MS;
-use crate::domain::call::Usage;
+use crate::domain::call::{CacheUsd, Usage};
 use crate::domain::identity::key_of;
 use crate::pricing::price::{Tier, WRITE_1H_RATE};
 
@@ -71,6 +71,20 @@ impl Money {
         self.saved = self.saved.plus(other.saved);
         self.written = self.written.plus(other.written);
         self.extra = self.extra.plus(other.extra);
+    }
+}
+
+impl CacheUsd {
+    /// The figures of a call with cached tokens; `None` without rates.
+    pub fn of(usage: &Usage, write_1h: u64, rates: Option<&Tier>) -> Option<Self> {
+        if usage.cache_read == 0 && usage.cache_write == 0 {
+            return None;
+        }
+        let Money { saved, extra, .. } = Money::of(usage, write_1h, rates?);
+        Some(Self {
+            saved,
+            write_extra: extra,
+        })
     }
 }
 

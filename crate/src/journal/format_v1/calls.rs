@@ -2,21 +2,28 @@
 
 use super as v1;
 use super::convert::{finite, finite_or_none, owned};
-use crate::domain::call::{CallId, Cost, Latency, ModelCall, Origin, Usage};
+use crate::domain::call::{CacheUsd, CallId, Cost, Latency, ModelCall, Origin, Usage};
 use crate::spending::Nano;
 use crate::spending::prompt_bill::PromptStats;
 
 /// A call as an entry of its log.
 pub fn call_bytes(call: &ModelCall) -> Vec<u8> {
     let bytes = postcard::to_allocvec(&v1::Call::from(call)).unwrap_or_default();
-    match v1::More::of(&call.origin, call.prompt.as_ref()) {
-        more if more == v1::More::default() => bytes,
-        more => match call.prompt_usd {
-            Some(Nano(nano)) => postcard::to_extend(&(more, nano), bytes),
-            None => postcard::to_extend(&more, bytes),
+    let more = v1::More::of(&call.origin, call.prompt.as_ref());
+    let bytes = match (call.prompt_usd, call.cache_usd) {
+        (None, None) if more == v1::More::default() => Ok(bytes),
+        (None, None) => postcard::to_extend(&more, bytes),
+        (Some(Nano(nano)), None) => postcard::to_extend(&(more, nano), bytes),
+        (prompt, Some(cache)) => {
+            let cache = v1::CacheUsd {
+                has_prompt: prompt.is_some(),
+                saved: cache.saved.0,
+                write_extra: cache.write_extra.0,
+            };
+            postcard::to_extend(&(more, prompt.unwrap_or_default().0, cache), bytes)
         }
-        .unwrap_or_default(),
-    }
+    };
+    bytes.unwrap_or_default()
 }
 
 /// A call from its entry.
@@ -27,7 +34,16 @@ pub fn call(payload: &[u8]) -> Option<ModelCall> {
         let (more, rest) = postcard::take_from_bytes::<v1::More>(rest).ok()?;
         (call.origin, call.prompt) = more.domain();
         if !rest.is_empty() {
-            call.prompt_usd = Some(Nano(postcard::from_bytes(rest).ok()?));
+            let (nano, rest) = postcard::take_from_bytes::<u64>(rest).ok()?;
+            call.prompt_usd = Some(Nano(nano));
+            if !rest.is_empty() {
+                let cache = postcard::from_bytes::<v1::CacheUsd>(rest).ok()?;
+                call.prompt_usd = call.prompt_usd.filter(|_| cache.has_prompt);
+                call.cache_usd = Some(CacheUsd {
+                    saved: Nano(cache.saved),
+                    write_extra: Nano(cache.write_extra),
+                });
+            }
         }
     }
     Some(call)
@@ -49,10 +65,11 @@ impl<'a> From<&'a ModelCall> for v1::Call<'a> {
             session_key,
             run_id,
             trigger,
-            // `More` has these.
+            // `More` and what follows it have these.
             origin: _,
             prompt: _,
             prompt_usd: _,
+            cache_usd: _,
             usage,
             cost,
             latency,
@@ -112,6 +129,7 @@ impl v1::Call<'_> {
             origin: Origin::default(),
             prompt: None,
             prompt_usd: None,
+            cache_usd: None,
             usage: self.usage.map(Usage::from),
             cost: Cost {
                 usd: finite(self.cost.usd)?,
