@@ -20,7 +20,7 @@ after(() => rmSync(root, { recursive: true, force: true }));
 /** @param {string[]} args @param {string} [input] @param {Record<string, string>} [env] */
 async function cli(args, input = "", env = {}) {
   const child = spawn(process.execPath, [CLI, ...args], {
-    // Days are UTC wherever the command runs, and a colour may be wanted.
+    // A colour may be wanted.
     env: { PATH: process.env.PATH, HOME: root, TZ: "Pacific/Kiritimati", FORCE_COLOR: "1", ...env },
     timeout: 60_000,
   });
@@ -95,6 +95,27 @@ describe("report of a state directory", () => {
       for (const line of stdout.split("\n")) assert.ok(columns(line) <= 80, line);
       assert.doesNotMatch(stdout, /[\p{Cc}\p{Cf}](?<!\n)/u);
     }
+  });
+
+  test("has the days of the machine's zone, or of the one that is named", async () => {
+    const now = Date.now();
+    const of = (/** @type {string} */ timeZone) =>
+      new Intl.DateTimeFormat("en-CA", { timeZone, dateStyle: "short" }).format(now);
+    for (const [args, zone] of /** @type {[string[], string][]} */ ([
+      [[], "Pacific/Kiritimati"],
+      [["--zone", "America/New_York"], "America/New_York"],
+      [["--zone", "UTC"], "UTC"],
+    ])) {
+      const { stdout } = await report("--json", "--since", "2d", "--by", "day", ...args);
+      const document = JSON.parse(stdout);
+      assert.equal(document.zone, zone);
+      assert.deepEqual([document.rows.at(-1).day, document.rows.length], [of(zone), 1]);
+    }
+    const { code, stderr } = await report("--zone", "Mars/Olympus");
+    assert.deepEqual(
+      [code, stderr.includes("--zone Mars/Olympus: not a time zone; write a name such as Europe/Berlin")],
+      [2, true],
+    );
   });
 
   test("computes nothing in a spreadsheet", async () => {

@@ -4,8 +4,10 @@ use std::cell::RefCell;
 
 use wasm_bindgen::prelude::*;
 
+use super::scalars::scalar;
 use crate::invoice::Said;
 use crate::report::{self, Format, Wanted};
+use crate::spending::zones;
 
 /// One report; see [`report::Report`]. Times are ms since 1970.
 #[wasm_bindgen]
@@ -15,7 +17,7 @@ pub struct Report {
 
 #[wasm_bindgen]
 impl Report {
-    /// Judges the options of the command.
+    /// Judges the options of the command. `zone` is a list with the zone, as [`zones::read`] takes it.
     ///
     /// # Errors
     /// What is wrong with one, and the mend.
@@ -23,12 +25,14 @@ impl Report {
     pub fn new(
         since: Option<String>,
         by: Option<String>,
+        zone: &JsValue,
         of_receiver: bool,
         now: f64,
     ) -> Result<Report, JsError> {
         let wanted = Wanted {
             since,
             by,
+            zone: zones::read(&scalar(zone)).pop(),
             of_receiver,
         };
         let report = report::Report::new(&wanted, now as u64).map_err(|why| JsError::new(&why))?;

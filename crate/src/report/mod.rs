@@ -1,7 +1,8 @@
 //! The command `report`: what calls cost, by model, agent, channel, trigger, cron job, session or day.
 //!
 //! The figures come from a receiver's list of calls ([`receiver`]), or from the sums in a state directory's journal
-//! ([`crate::spending::history`]). Hours, days and months are UTC, as on the Models page.
+//! ([`crate::spending::history`]). Days and months are those of a time zone. A state directory keeps the last two days by the
+//! hour, and earlier ones by the UTC day: most of it is in one day of the zone, to which it is added.
 
 mod csv;
 mod money;
@@ -20,9 +21,8 @@ use self::money::Facts;
 pub use self::options::{Dimension, Options, Wanted};
 use self::receiver::Receiver;
 use crate::journal::{self, Frame};
-use crate::spending::daily::day_of;
 use crate::spending::history::{DAYS, HOURS, History, Key, Span, Sums};
-use crate::spending::window::{DAY_MS, HOUR_MS, written};
+use crate::spending::window::{DAY_MS, HOUR_MS, date_of, written};
 
 /// Maximum number of rows; the calls of further ones are one row.
 const MAX_ROWS: usize = 20_000;
@@ -38,8 +38,6 @@ pub struct Report {
     history: History,
     rows: BTreeMap<Vec<String>, Sums>,
     facts: Facts,
-    /// Begin of the first span with a call, in ms since 1970.
-    first_ms: Option<u64>,
     /// Allowances of the state directory's status.
     allowances: Vec<Value>,
     notes: Vec<String>,
@@ -78,7 +76,6 @@ impl Report {
             history: History::default(),
             rows: BTreeMap::new(),
             facts: Facts::default(),
-            first_ms: None,
             allowances: Vec::new(),
             notes: Vec::new(),
             options,
@@ -118,24 +115,32 @@ impl Report {
             return self.finish_receiver();
         }
         self.history.count_all();
-        let now_ms = self.options.now_ms;
+        let Options {
+            now_ms, since_ms, ..
+        } = self.options;
         // Hours are kept for two days, days for seventy.
-        let has_hours = self.options.since_ms / HOUR_MS + HOURS > now_ms / HOUR_MS;
-        let is_whole = self.options.since_ms.is_multiple_of(DAY_MS);
-        let span = match has_hours && !is_whole {
-            true => Span::Hour,
-            false => Span::Day,
+        let kept_ms = (now_ms / HOUR_MS).saturating_sub(HOURS - 1) * HOUR_MS;
+        // The first UTC day of which all hours are kept.
+        let hours_ms = kept_ms.next_multiple_of(DAY_MS);
+        let hour_ms = since_ms / HOUR_MS * HOUR_MS;
+        let (since_ms, from_ms) = match hour_ms >= kept_ms {
+            true => (hour_ms, hour_ms),
+            false => (self.options.day_window(since_ms).starts_ms, hours_ms),
         };
-        let since_ms = self.options.since_ms / span.length_ms() * span.length_ms();
         let history = std::mem::take(&mut self.history);
         for row in history.rows() {
             let starts_ms = row.starts_ms();
-            if row.span == Span::Day {
-                self.first_ms = Some(self.first_ms.map_or(starts_ms, |ms| ms.min(starts_ms)));
-                self.facts.add(starts_ms, &row.key.agent, &row.sums);
+            let at_ms = match row.span {
+                Span::Hour => starts_ms,
+                // Its middle: most of it is in one day of the zone.
+                Span::Day => starts_ms + DAY_MS / 2,
+            };
+            if (row.span == Span::Hour) == (starts_ms >= hours_ms) {
+                let zone = &self.options.zone;
+                self.facts.add(zone, at_ms, &row.key.agent, &row.sums);
             }
-            if row.span == span && starts_ms >= since_ms {
-                self.add(starts_ms, &row.key, "", &row.sums);
+            if (row.span == Span::Hour) == (starts_ms >= from_ms) && at_ms >= since_ms {
+                self.add(at_ms, &row.key, "", &row.sums);
             }
         }
         if since_ms < self.options.since_ms {
@@ -143,6 +148,17 @@ impl Report {
             let from = self.options.minute(since_ms);
             self.notes.push(format!(
                 "A state directory keeps hours for two days: this report begins at {from}."
+            ));
+        }
+        let is_utc = self
+            .options
+            .day_window(now_ms)
+            .starts_ms
+            .is_multiple_of(DAY_MS);
+        if since_ms < hours_ms && !is_utc {
+            let date = date_of(&TimeZone::UTC, hours_ms);
+            self.notes.push(format!(
+                "A state directory keeps hours for two days: days before {date} are UTC days."
             ));
         }
         if now_ms / DAY_MS >= DAYS && since_ms / DAY_MS <= now_ms / DAY_MS - DAYS {
@@ -211,7 +227,8 @@ impl Report {
             since_ms,
             now_ms,
             by,
-            ..
+            zone,
+            zone_name,
         } = &self.options;
         let row = |line: &Line| {
             let mut row = Map::new();
@@ -222,12 +239,12 @@ impl Report {
             row.extend(figures(&line.sums));
             Value::Object(row)
         };
-        let zone = TimeZone::UTC;
-        let money = self.facts.money(*now_ms, *since_ms);
+        let money = self.facts.money(zone, *now_ms, *since_ms);
         json!({
             "from": from,
-            "since": written(&zone, *since_ms),
-            "until": written(&zone, *now_ms),
+            "since": written(zone, *since_ms),
+            "until": written(zone, *now_ms),
+            "zone": zone_name,
             "by": by.iter().map(|by| by.name()).collect::<Vec<_>>(),
             "rows": lines.iter().map(row).collect::<Vec<_>>(),
             "sum": figures(sum),
@@ -255,9 +272,4 @@ fn figures(sums: &Sums) -> Map<String, Value> {
         Value::Object(figures) => figures,
         _ => Map::new(),
     }
-}
-
-/// Days since 1970 of a time.
-fn utc_day(at_ms: u64) -> u64 {
-    day_of(&TimeZone::UTC, at_ms)
 }

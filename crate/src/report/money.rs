@@ -3,8 +3,8 @@
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-use super::utc_day;
 use crate::spending::Nano;
+use crate::spending::daily::day_of;
 use crate::spending::forecast::{self, Days, Forecast};
 use crate::spending::history::Sums;
 use crate::spending::prompt_bill::{Bill, Month, PromptBills};
@@ -61,10 +61,9 @@ pub struct Cache {
 
 impl Facts {
     /// Adds a day's sums, or a call's.
-    pub fn add(&mut self, at_ms: u64, agent: &str, sums: &Sums) {
-        let zone = TimeZone::UTC;
-        forecast::add(&mut self.days, &zone, at_ms, sums.usd);
-        let day = utc_day(at_ms);
+    pub fn add(&mut self, zone: &TimeZone, at_ms: u64, agent: &str, sums: &Sums) {
+        forecast::add(&mut self.days, zone, at_ms, sums.usd);
+        let day = day_of(zone, at_ms);
         if sums.divided > 0 {
             self.bills.put(
                 day,
@@ -84,15 +83,15 @@ impl Facts {
     }
 
     /// The figures at a time, of a report from `since_ms` on.
-    pub fn money(&self, now_ms: u64, since_ms: u64) -> Money {
-        let since = utc_day(since_ms);
+    pub fn money(&self, zone: &TimeZone, now_ms: u64, since_ms: u64) -> Money {
+        let since = day_of(zone, since_ms);
         let days = self.cache.iter().filter(|(day, _)| *day >= since);
         let mut sums = Sums::default();
         days.for_each(|(_, day)| sums.add(day));
         let has_prices = sums.saved > Nano(0) || sums.extra > Nano(0);
         Money {
-            forecast: forecast::forecast(&self.days, &TimeZone::UTC, now_ms),
-            prompt: self.prompt(now_ms, since),
+            forecast: forecast::forecast(&self.days, zone, now_ms),
+            prompt: self.prompt(zone, now_ms, since),
             cache: (sums.cache_read + sums.cache_write > 0).then(|| Cache {
                 read_share: sums.cache_read as f64 / sums.prompt.max(1) as f64,
                 saved_usd: has_prices.then(|| sums.saved.usd()),
@@ -101,12 +100,12 @@ impl Facts {
         }
     }
 
-    fn prompt(&self, now_ms: u64, since: u64) -> Option<Prompt> {
+    fn prompt(&self, zone: &TimeZone, now_ms: u64, since: u64) -> Option<Prompt> {
         let heaviest = self.bills.heaviest(since)?;
         let agents = self.bills.agents(since);
         let usd = |of: fn(&Bill) -> Nano| agents.iter().map(of).sum::<Nano>().usd();
-        let month = self.bills.month(&TimeZone::UTC, now_ms);
-        let date = crate::spending::window::date_of(&TimeZone::UTC, now_ms);
+        let month = self.bills.month(zone, now_ms);
+        let date = crate::spending::window::date_of(zone, now_ms);
         Some(Prompt {
             calls: agents.iter().map(|bill| bill.calls).sum(),
             fixed_usd: usd(Bill::fixed_usd),

@@ -1,9 +1,11 @@
 //! The options of the command.
 
+use jiff::ToSpan;
+use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
 use crate::domain::time::parse_iso;
-use crate::spending::window::{DAY_MS, HOUR_MS, Per, Window, date_of, written};
+use crate::spending::window::{DAY_MS, HOUR_MS, Per, Window, begin_of, date_of, written};
 
 /// Maximum number of days in a report.
 const MOST_DAYS: u64 = 366;
@@ -23,7 +25,7 @@ pub enum Dimension {
     Job,
     /// The session.
     Session,
-    /// The UTC day.
+    /// The day, in the report's zone.
     Day,
 }
 
@@ -60,6 +62,8 @@ pub struct Wanted {
     pub since: Option<String>,
     /// `--by`; by model without it.
     pub by: Option<String>,
+    /// `--zone` by its name; UTC without it.
+    pub zone: Option<(String, TimeZone)>,
     /// Whether a receiver is asked.
     pub of_receiver: bool,
 }
@@ -73,6 +77,10 @@ pub struct Options {
     pub now_ms: u64,
     /// What rows are by.
     pub by: Vec<Dimension>,
+    /// The zone of days, months and shown times.
+    pub zone: TimeZone,
+    /// Its name.
+    pub zone_name: String,
 }
 
 impl Options {
@@ -82,10 +90,12 @@ impl Options {
     /// A sentence that names the option, its value and the mend.
     pub fn new(wanted: &Wanted, now_ms: u64) -> Result<Self, String> {
         let since = wanted.since.as_deref().unwrap_or("7d");
-        let since_ms = begin(since, now_ms).ok_or_else(|| {
+        let utc = || ("UTC".to_owned(), TimeZone::UTC);
+        let (zone_name, zone) = wanted.zone.clone().unwrap_or_else(utc);
+        let since_ms = begin(since, &zone, now_ms).ok_or_else(|| {
             format!(
                 "--since {since}: not a time; write 12h, 7d, 4w, today, yesterday, month, a date such as 2026-11-01, \
-                 or a time such as 2026-11-01T22:00Z, in UTC"
+                 or a time such as 2026-11-01T22:00"
             )
         })?;
         if since_ms > now_ms {
@@ -121,49 +131,73 @@ impl Options {
             since_ms,
             now_ms,
             by,
+            zone,
+            zone_name,
         })
     }
 
-    /// The UTC day of a time.
+    /// The date of a time.
     pub fn day(&self, at_ms: u64) -> String {
-        date_of(&TimeZone::UTC, at_ms).to_string()
+        date_of(&self.zone, at_ms).to_string()
+    }
+
+    /// The day that contains a time.
+    pub fn day_window(&self, at_ms: u64) -> Window {
+        Window::of(Per::Day, &self.zone, at_ms)
     }
 
     /// `2026-11-01 22:00`.
     pub fn minute(&self, at_ms: u64) -> String {
-        let text = written(&TimeZone::UTC, at_ms);
+        let text = written(&self.zone, at_ms);
         text.get(..16).unwrap_or(&text).replace('T', " ")
     }
 }
 
-/// The begin that an option names, in ms since 1970.
-fn begin(text: &str, now_ms: u64) -> Option<u64> {
-    let text = text.trim();
-    let today_ms = now_ms / DAY_MS * DAY_MS;
-    let ago = |unit: char, length_ms: u64, from_ms: u64| {
-        let count: u64 = text.strip_suffix(unit)?.trim().parse().ok()?;
-        Some(from_ms.saturating_sub(count.checked_mul(length_ms)?))
-    };
-    match text {
-        "today" => return Some(today_ms),
-        "yesterday" => return Some(today_ms.saturating_sub(DAY_MS)),
-        "month" => return Some(Window::of(Per::Month, &TimeZone::UTC, now_ms).starts_ms),
-        _ => {}
-    }
-    ago('h', HOUR_MS, now_ms / HOUR_MS * HOUR_MS)
-        .or_else(|| ago('d', DAY_MS, today_ms))
-        .or_else(|| ago('w', 7 * DAY_MS, today_ms))
-        .or_else(|| parse_iso(&with_zone(text)))
+/// The begin of the date some days before that of a time, in ms since 1970.
+pub fn days_before(zone: &TimeZone, at_ms: u64, days: u64) -> Option<u64> {
+    let days = i64::try_from(days).ok()?.days();
+    begin_of(zone, date_of(zone, at_ms).checked_sub(days).ok()?)
 }
 
-/// Completes a date, or a time without seconds or zone, to a time that [`parse_iso`] reads.
-fn with_zone(text: &str) -> String {
-    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
-    let time = time.trim_end_matches('Z');
-    match time.len() {
-        2 => [date, "T", time, ":00:00Z"].concat(),
-        5 => [date, "T", time, ":00Z"].concat(),
-        8 => [date, "T", time, "Z"].concat(),
-        _ => text.to_owned(),
+/// The begin that an option names, in ms since 1970.
+fn begin(text: &str, zone: &TimeZone, now_ms: u64) -> Option<u64> {
+    let text = text.trim();
+    match text {
+        "today" => return days_before(zone, now_ms, 0),
+        "yesterday" => return days_before(zone, now_ms, 1),
+        "month" => return Some(Window::of(Per::Month, zone, now_ms).starts_ms),
+        _ => {}
     }
+    let count = |unit: char| text.strip_suffix(unit)?.trim().parse::<u64>().ok();
+    if let Some(hours) = count('h') {
+        let hour_ms = now_ms / HOUR_MS * HOUR_MS;
+        return Some(hour_ms.saturating_sub(hours.checked_mul(HOUR_MS)?));
+    }
+    // More days than the calendar has are as many as there are.
+    let most = |days: u64| days.min(now_ms / DAY_MS);
+    if let Some(days) = count('d') {
+        return days_before(zone, now_ms, most(days));
+    }
+    if let Some(weeks) = count('w') {
+        return days_before(zone, now_ms, most(weeks.checked_mul(7)?));
+    }
+    parse_iso(text).or_else(|| moment(text, zone))
+}
+
+/// A date, or a time with or without seconds: of the zone, or with a `Z` of UTC.
+fn moment(text: &str, zone: &TimeZone) -> Option<u64> {
+    let (text, zone) = match text.strip_suffix('Z') {
+        Some(text) => (text, &TimeZone::UTC),
+        None => (text, zone),
+    };
+    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
+    let seconds = match time.len() {
+        2 => ":00:00",
+        5 => ":00",
+        8 => "",
+        _ => return None,
+    };
+    let civil: DateTime = [date, "T", time, seconds].concat().parse().ok()?;
+    let at = zone.to_timestamp(civil).ok()?;
+    u64::try_from(at.as_millisecond()).ok()
 }

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
+use jiff::tz::TimeZone;
 use serde::Deserialize;
 
+use super::options::days_before;
 use super::{Options, Report, table};
 use crate::domain::time::parse_iso;
 use crate::formats::json_stream::Values;
@@ -13,7 +15,7 @@ use crate::sources::facts::Scalar;
 use crate::spending::Nano;
 use crate::spending::history::{Key, Sums};
 use crate::spending::prompt_bill::PromptStats;
-use crate::spending::window::{DAY_MS, Per, Window};
+use crate::spending::window::{Per, Window, written};
 
 /// Number of days before today that a forecast reads: four weeks, and the day before them.
 const FORECAST_DAYS: u64 = 29;
@@ -27,8 +29,8 @@ const MOST_BYTES: usize = 1024 * 1024;
 enum Step {
     /// What the receiver can do.
     Kind,
-    /// The calls of the day that begins here, in ms since 1970.
-    Day(u64),
+    /// The calls of a day.
+    Day(Window),
 }
 
 /// The requests, and the lists that arrive.
@@ -78,13 +80,15 @@ struct Record {
 impl Receiver {
     /// The requests of a report.
     pub fn new(options: &Options) -> Self {
-        let today_ms = options.now_ms / DAY_MS * DAY_MS;
-        let month_ms = Window::of(Per::Month, &jiff::tz::TimeZone::UTC, options.now_ms).starts_ms;
-        let first_ms = (options.since_ms / DAY_MS * DAY_MS)
-            .min(month_ms)
-            .min(today_ms.saturating_sub(FORECAST_DAYS * DAY_MS));
-        let days = (first_ms / DAY_MS)..=(today_ms / DAY_MS);
-        let days = days.map(|day| Step::Day(day * DAY_MS));
+        let now_ms = options.now_ms;
+        let month_ms = Window::of(Per::Month, &options.zone, now_ms).starts_ms;
+        let first_ms = days_before(&options.zone, now_ms, FORECAST_DAYS).unwrap_or(month_ms);
+        let first = options.day_window(options.since_ms.min(month_ms).min(first_ms));
+        let next = |day: &Window| Some(options.day_window(day.ends_ms));
+        let days = std::iter::successors(Some(first), next);
+        let days = days
+            .take_while(|day| day.starts_ms <= now_ms)
+            .map(Step::Day);
         Self {
             steps: std::iter::once(Step::Kind).chain(days).collect(),
             patience: Patience::default(),
@@ -101,9 +105,10 @@ impl Report {
     pub fn next_ask(&self) -> Option<Ask> {
         let path = match self.receiver.as_ref()?.steps.front()? {
             Step::Kind => "/api/v1/ingest/capabilities".to_owned(),
-            Step::Day(starts_ms) => {
-                let [from, to] = [*starts_ms, starts_ms + DAY_MS].map(|ms| self.options.day(ms));
-                format!("/models/calls.json?from={from}T00:00:00Z&to={to}T00:00:00Z")
+            Step::Day(day) => {
+                let utc = |ms| written(&TimeZone::UTC, ms).replace("+00:00", "Z");
+                let [from, to] = [day.starts_ms, day.ends_ms].map(utc);
+                format!("/models/calls.json?from={from}&to={to}")
             }
         };
         Some(Ask::of_agentwatch(path))
@@ -173,7 +178,8 @@ impl Report {
             let usd = record.prompt_cost_usd.amount().map(Nano::of_usd);
             sums.divide(&PromptStats { chars }, usd);
         }
-        self.facts.add(at_ms, &key.agent, &sums);
+        let zone = &self.options.zone;
+        self.facts.add(zone, at_ms, &key.agent, &sums);
         if at_ms >= self.options.since_ms && at_ms <= self.options.now_ms {
             self.add(at_ms, &key, &name(record.session_key), &sums);
         }

@@ -1,6 +1,5 @@
 //! The report for people: lines of at most 80 columns of a terminal. A wide character takes two columns.
 
-use jiff::tz::TimeZone;
 use serde_json::Value;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -55,9 +54,10 @@ pub fn lines(report: &Report, from: &str, lines: &[Line], sum: &Sums) -> Vec<Str
     let options = &report.options;
     let mut out = vec![
         format!(
-            "What calls cost from {} to {} (UTC)",
+            "What calls cost from {} to {} ({})",
             options.minute(options.since_ms),
-            options.minute(options.now_ms)
+            options.minute(options.now_ms),
+            cut(&clean(&options.zone_name), 22)
         ),
         cut(&clean(&format!("of {from}")), WIDTH),
         String::new(),
@@ -150,7 +150,8 @@ fn cells(sums: &Sums, all: &Sums) -> [String; 5] {
 /// The sentences below the table.
 fn figures(report: &Report, sum: &Sums) -> Vec<String> {
     let options = &report.options;
-    let money_of = report.facts.money(options.now_ms, options.since_ms);
+    let facts = &report.facts;
+    let money_of = facts.money(&options.zone, options.now_ms, options.since_ms);
     let mut out = Vec::new();
     if sum.unpriced > 0 {
         let (has, adds) = match sum.unpriced {
@@ -164,7 +165,7 @@ fn figures(report: &Report, sum: &Sums) -> Vec<String> {
         ));
     }
     if let Some(forecast) = money_of.forecast {
-        let date = date_of(&TimeZone::UTC, options.now_ms);
+        let date = date_of(&options.zone, options.now_ms);
         let month = MONTHS[usize::from(date.month().unsigned_abs()) - 1];
         let days = match forecast.from_days {
             1 => "1 complete day".to_owned(),

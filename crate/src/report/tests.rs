@@ -15,7 +15,17 @@ fn wanted(since: &str, by: &str, of_receiver: bool) -> Wanted {
     Wanted {
         since: Some(since.to_owned()),
         by: Some(by.to_owned()),
+        zone: None,
         of_receiver,
+    }
+}
+
+/// A report in a zone with this offset from UTC, in minutes.
+fn wanted_at(minutes: i32, since: &str, by: &str, of_receiver: bool) -> Wanted {
+    let offset = jiff::tz::Offset::from_seconds(minutes * 60).unwrap();
+    Wanted {
+        zone: Some((format!("UTC{minutes:+}"), TimeZone::fixed(offset))),
+        ..wanted(since, by, of_receiver)
     }
 }
 
@@ -226,6 +236,111 @@ fn times_are_read_in_each_form() {
     ] {
         assert_eq!(begins(since), begin, "{since}");
     }
+}
+
+#[test]
+fn times_are_read_and_shown_in_the_zone() {
+    let noon = NOW;
+    // In Kiritimati it is 02:00 of the next day, in New York 07:00, in Kolkata 17:30.
+    for (minutes, since, begin) in [
+        (14 * 60, "today", noon - 2 * HOUR_MS),
+        (14 * 60, "yesterday", noon - 26 * HOUR_MS),
+        (14 * 60, "7d", noon - 2 * HOUR_MS - 7 * DAY_MS),
+        (14 * 60, "2026-11-21", noon - 2 * HOUR_MS),
+        (-5 * 60, "today", noon - 7 * HOUR_MS),
+        (-5 * 60, "month", noon - 7 * HOUR_MS - 19 * DAY_MS),
+        (-5 * 60, "2026-11-20 06:30", noon - HOUR_MS / 2),
+        (-5 * 60, "2026-11-20T11:30Z", noon - HOUR_MS / 2),
+        (-5 * 60, "3h", noon - 3 * HOUR_MS),
+        (330, "today", noon - 17 * HOUR_MS - HOUR_MS / 2),
+        (330, "2026-11-20T16", noon - HOUR_MS - HOUR_MS / 2),
+    ] {
+        let report = Report::new(&wanted_at(minutes, since, "model", false), NOW).unwrap();
+        assert_eq!(report.options.since_ms, begin, "{minutes} {since}");
+    }
+    let report = Report::new(&wanted_at(-300, "today", "model", false), NOW).unwrap();
+    let head = &report.output(Format::Text, "x")[0];
+    assert_eq!(
+        head,
+        "What calls cost from 2026-11-20 00:00 to 2026-11-20 07:00 (UTC-300)"
+    );
+    let document: Value = serde_json::from_str(&report.output(Format::Json, "x").concat()).unwrap();
+    assert_eq!(document["since"], "2026-11-20T00:00:00-05:00");
+    assert_eq!(document["zone"], "UTC-300");
+}
+
+#[test]
+fn a_state_directorys_days_are_of_the_zone_as_far_as_hours_are_kept() {
+    // 06:00 of today, 23:00 of yesterday, noon of 17 November, all UTC.
+    let entries = [
+        entry(6 * HOUR_MS, "a/b", "main", 1.0),
+        entry(13 * HOUR_MS, "a/b", "main", 10.0),
+        entry(3 * DAY_MS, "a/b", "main", 100.0),
+    ];
+    let days = |minutes: i32, since: &str| {
+        let mut report = Report::new(&wanted_at(minutes, since, "day", false), NOW).unwrap();
+        report.ledger(&ledger(&entries)).unwrap();
+        report.finish();
+        let (lines, _) = report.lines();
+        let days: Vec<(String, f64)> = lines
+            .iter()
+            .map(|line| (line.names[0].clone(), line.sums.usd.usd()))
+            .collect();
+        let is_said = report
+            .notes
+            .iter()
+            .any(|note| note.contains("are UTC days"));
+        (
+            days,
+            is_said,
+            report.facts.money(&report.options.zone, NOW, 0).forecast,
+        )
+    };
+    let of = |list: &[(&str, f64)]| -> Vec<(String, f64)> {
+        list.iter()
+            .map(|(day, usd)| ((*day).to_owned(), *usd))
+            .collect()
+    };
+    let (utc, is_said, _) = days(0, "7d");
+    let expected = [
+        ("2026-11-17", 100.0),
+        ("2026-11-19", 10.0),
+        ("2026-11-20", 1.0),
+    ];
+    assert_eq!((utc, is_said), (of(&expected), false));
+    let (berlin, is_said, forecast) = days(60, "7d");
+    let expected = [("2026-11-17", 100.0), ("2026-11-20", 11.0)];
+    assert_eq!((berlin, is_said), (of(&expected), true));
+    assert_eq!(forecast.unwrap().from_days, 2, "18 and 19 November");
+    let (york, _, _) = days(-300, "7d");
+    assert_eq!(
+        york,
+        of(&[
+            ("2026-11-17", 100.0),
+            ("2026-11-19", 10.0),
+            ("2026-11-20", 1.0)
+        ])
+    );
+    let (kiritimati, _, _) = days(14 * 60, "7d");
+    assert_eq!(
+        kiritimati,
+        of(&[("2026-11-18", 100.0), ("2026-11-20", 11.0)])
+    );
+    assert_eq!(days(60, "today").0, of(&[("2026-11-20", 11.0)]));
+    assert!(!days(60, "today").1, "hours are kept");
+}
+
+#[test]
+fn a_receiver_is_asked_for_days_of_the_zone() {
+    let calls = r#"[{"timestamp":"2026-11-19T23:30:00Z","model":"a/b","cost_usd":2}]"#;
+    let mut report = Report::new(&wanted_at(60, "today", "day", true), NOW).unwrap();
+    let paths = ask(&mut report, calls);
+    assert_eq!(
+        paths.last().unwrap(),
+        "/models/calls.json?from=2026-11-19T23:00:00Z&to=2026-11-20T23:00:00Z"
+    );
+    let (lines, _) = report.lines();
+    assert_eq!(lines[0].names, ["2026-11-20"]);
 }
 
 /// A receiver with these calls on each day.

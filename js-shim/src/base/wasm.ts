@@ -6,7 +6,7 @@ import type { StoreFiles } from "../sessions/host.js";
 import type { Order } from "../worker/poster.js";
 import type { HostFiles } from "./host-files.js";
 import { asPairs } from "./prices.js";
-import { zonesOf } from "./zones.js";
+import { type Zone, zonesOf } from "./zones.js";
 
 /** The engine as wasm-bindgen shows it; see `crate/src/bindings/engine.rs` for what each does. Times are ms. */
 export interface Engine {
@@ -168,7 +168,13 @@ export interface Instance {
     also: string[],
     now: number,
   ) => Invoice;
-  Report: new (since: string | undefined, by: string | undefined, ofReceiver: boolean, now: number) => Report;
+  Report: new (
+    since: string | undefined,
+    by: string | undefined,
+    zone: Zone[],
+    ofReceiver: boolean,
+    now: number,
+  ) => Report;
   otlpTarget(setting: unknown, environment: unknown): string;
   OwnerWatch: new (host: HostFiles) => OwnerWatch;
   writtenOwner(host: HostFiles): string;

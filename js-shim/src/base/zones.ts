@@ -12,16 +12,22 @@ const DAY_S = 86_400;
 /** No zone has two changes within this many days, except Morocco around Ramadan, with 28 at least. */
 const STEP_DAYS = 14;
 
-/** The machine's own zone, and those of the settings `zone` and `allowance`. Unknown names are left out. */
+/** The machine's own zone, and those of the settings `zone` and `allowance`. The engine names unknown ones. */
 export function zonesOf({ zone, allowance }: Record<string, unknown>, now = Date.now()): Zone[] {
-  const own = new Intl.DateTimeFormat().resolvedOptions().timeZone;
+  const own = ownZone();
   const entries: ({ zone?: unknown } | null)[] = Array.isArray(allowance) ? allowance : [];
   const given = [zone, ...entries.map((entry) => entry?.zone)];
   const names = new Set([own, ...given.filter((name) => typeof name === "string")]);
   return [...names].slice(0, 65).flatMap((name) => zoneOf(name, Math.floor(now / 1_000)) ?? []);
 }
 
-function zoneOf(name: string, now: number): [Zone] | undefined {
+/** The name of the machine's own zone. */
+export function ownZone(): string {
+  return new Intl.DateTimeFormat().resolvedOptions().timeZone;
+}
+
+/** The zone with this name; nothing if there is none. `now` is in s. */
+export function zoneOf(name: string, now: number): [Zone] | undefined {
   let format: Intl.DateTimeFormat;
   try {
     format = new Intl.DateTimeFormat("en-US", {
@@ -29,7 +35,6 @@ function zoneOf(name: string, now: number): [Zone] | undefined {
       ...{ hour: "numeric", minute: "numeric", second: "numeric" },
     });
   } catch {
-    // The engine names a zone that is unknown.
     return undefined;
   }
   const offsetAt = (at: number) => offset(format, at);

@@ -7,20 +7,23 @@ import { isMissing, readOwnSync } from "../base/files.js";
 import { stateFolder } from "../base/installation.js";
 import { fail, print, printError, printUsage } from "../base/terminal.js";
 import { instantiate, type Report } from "../base/wasm.js";
+import { ownZone, zoneOf } from "../base/zones.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
 import { readStatus } from "../worker/status.js";
 import { SettingError } from "./listen.js";
 import { commandSettings, findPlace, PLACE_OPTIONS } from "./place.js";
 import { makeRequests } from "./requests.js";
 
-const USAGE = `agentwatch-openclaw report [--since <time>] [--by <names>] [--json | --csv] [--receiver <url>]
+const USAGE = `agentwatch-openclaw report [--since <time>] [--by <names>] [--zone <name>] [--json | --csv]
+                          [--receiver <url>]
 
   Shows what calls cost, and what the month will cost: from the sums that a gateway's state directory keeps, whether the
   gateway runs or not, or from a receiver. It changes nothing.
 
-  --since      12h, 7d, 4w, today, yesterday, month, a date such as 2026-11-01, or a time such as 2026-11-01T22:00Z; 7d.
-               Times and days are UTC. A state directory keeps hours for two days, and days for seventy
+  --since      12h, 7d, 4w, today, yesterday, month, a date such as 2026-11-01, or a time such as 2026-11-01T22:00; 7d.
+               A state directory keeps hours for two days, and days for seventy
   --by         model, agent, channel, trigger, job, session, day; several are separated by a comma; model
+  --zone       the time zone of days, months and times, such as Europe/Berlin or UTC; the machine's own
   --json       one JSON document on standard output
   --csv        a table for spreadsheets
   --receiver   the address of an agentwatch-receiver, which has sessions and the calls of all gateways. Its token is
@@ -34,6 +37,7 @@ const OPTIONS = {
   ...PLACE_OPTIONS,
   since: { type: "string" },
   by: { type: "string" },
+  zone: { type: "string" },
   json: { type: "boolean" },
   csv: { type: "boolean" },
   receiver: { type: "string" },
@@ -70,8 +74,14 @@ export async function reportCommand(
   }
   try {
     const { receiver } = options;
+    const now = Date.now();
+    const zone = zoneOf(options.zone ?? ownZone(), Math.floor(now / 1_000));
+    if (!zone)
+      throw new SettingError(
+        `--zone ${options.zone}: not a time zone; write a name such as Europe/Berlin, or UTC`,
+      );
     const make = () =>
-      new (instantiate(printError).Report)(options.since, options.by, receiver !== undefined, Date.now());
+      new (instantiate(printError).Report)(options.since, options.by, zone, receiver !== undefined, now);
     const [report, from] =
       receiver === undefined
         ? await ofStateDir(make, options, inside?.config)
