@@ -132,6 +132,12 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
   test("shows times in the viewer's zone, and in UTC on demand", async () => {
     const url = `${filled.url}/models?hours=24&calls=1`;
     const { page, problems } = await open(url, { timezoneId: "Asia/Kolkata" });
+    const inZone = (/** @type {RegExp} */ zone) =>
+      page.waitForFunction(
+        (zone) => new RegExp(zone).test(document.querySelector("#zone")?.textContent ?? ""),
+        zone.source,
+      );
+    await inZone(/^Asia.(Kolkata|Calcutta)$/);
     const utc = await (await fetch(url)).text();
     /** @type {(selector: string) => Promise<string[]>} */
     const times = (selector) => page.$$eval(selector, (all) => all.map((one) => one.textContent ?? ""));
@@ -144,7 +150,6 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     const [bar = ""] = await times("#table-tokens tbody th");
     assert.match(bar, /^\d\d:30$/, "half an hour apart from UTC");
     assert.match((await times("#chart-tokens .hit title"))[0] ?? "", new RegExp(`^${bar}: `));
-    assert.match((await times("#zone"))[0] ?? "", /^Asia\/(Kolkata|Calcutta)$/);
     // A reload of the content keeps them.
     await post(filled.url, "model_usage", { model: "p/zone", prompt_tokens: 1 });
     await page.waitForFunction(() => document.body.textContent?.includes("p/zone"), undefined, {
@@ -159,6 +164,45 @@ describe("the Models page", { skip: binary ? false : "AGENTWATCH_RECEIVER is not
     await page.reload();
     await page.waitForSelector("#other-zone:not([hidden])");
     assert.match((await times("#table-tokens tbody th"))[0] ?? "", /:00$/, "the choice is kept");
+    await page.click("#other-zone");
+    await inZone(/^Asia/);
+    await page.reload();
+    assert.match((await times("#table-tokens tbody th"))[0] ?? "", /:30$/, "from the first look on");
+    assert.deepEqual(problems, []);
+    await page.close();
+  });
+
+  test("has the days of the viewer's zone", async () => {
+    const { page, problems } = await open(`${filled.url}/models?hours=720`, {
+      timezoneId: "America/New_York",
+    });
+    await page.waitForFunction(() => document.querySelector("#zone")?.textContent === "America/New_York");
+    const shown = await page.$$eval("#table-cost tbody tr", (rows) =>
+      /** @type {HTMLTableRowElement[]} */ (rows).map((row) =>
+        [...row.cells].slice(0, 2).map((cell) => cell.textContent ?? ""),
+      ),
+    );
+    /** Cost by date of the zone. @type {Map<string, number>} */
+    const expected = new Map();
+    const date = new Intl.DateTimeFormat("en-GB", {
+      timeZone: "America/New_York",
+      day: "2-digit",
+      month: "short",
+    });
+    for (const call of await (await fetch(`${filled.url}/models/calls.json?hours=720`)).json()) {
+      const day = date.format(new Date(call.timestamp));
+      expected.set(day, (expected.get(day) ?? 0) + call.cost_usd);
+    }
+    assert.ok(
+      expected.size > 6 && shown.length >= 30,
+      `${expected.size} days with calls, ${shown.length} bars`,
+    );
+    for (const [day = "", cost = ""] of shown)
+      assert.ok(
+        Math.abs(Number(cost.replace(/[$,]/g, "")) - (expected.get(day) ?? 0)) < 0.01,
+        `${day}: ${cost}`,
+      );
+    assert.match((await page.locator("#month ~ .note").textContent()) ?? "", /days are America\/New_York\.$/);
     assert.deepEqual(problems, []);
     await page.close();
   });

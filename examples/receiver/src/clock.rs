@@ -19,13 +19,29 @@ pub fn now() -> Micros {
 
 /// Reads ISO 8601 with an offset or `Z`. Without either the time is UTC. A date alone is its midnight.
 pub fn parse_iso(text: &str) -> Option<Micros> {
+    parse_in(&TimeZone::UTC, text)
+}
+
+/// The same, but without an offset the time is of a zone.
+pub fn parse_in(zone: &TimeZone, text: &str) -> Option<Micros> {
     let text = text.trim();
     if let Ok(instant) = text.parse::<Timestamp>() {
         return Some(instant.as_microsecond());
     }
-    let civil = text.parse::<DateTime>().ok()?;
-    let instant = TimeZone::UTC.to_timestamp(civil).ok()?;
+    instant(zone, text.parse::<DateTime>().ok()?)
+}
+
+/// The instant at which the zone's clock shows this time; the earlier one if it shows it twice, the first one after it
+/// if the clock skips it.
+pub fn instant(zone: &TimeZone, civil: DateTime) -> Option<Micros> {
+    let instant = zone.to_timestamp(civil).ok()?;
     Some(instant.as_microsecond())
+}
+
+/// What the zone's clock shows.
+pub fn civil(zone: &TimeZone, instant: Micros) -> DateTime {
+    let instant = Timestamp::from_microsecond(instant).unwrap_or_default();
+    zone.to_datetime(instant)
 }
 
 /// Writes `2026-03-01T12:00:00.250000+00:00`. A zero fraction is omitted, as in AgentWatch.
@@ -45,6 +61,13 @@ pub fn iso(instant: Micros) -> String {
 pub fn format(instant: Micros, format: &str) -> String {
     Timestamp::from_microsecond(instant)
         .map(|time| time.strftime(format).to_string())
+        .unwrap_or_default()
+}
+
+/// The same in a zone.
+pub fn format_in(zone: &TimeZone, instant: Micros, format: &str) -> String {
+    Timestamp::from_microsecond(instant)
+        .map(|time| zone.to_datetime(time).strftime(format).to_string())
         .unwrap_or_default()
 }
 

@@ -223,3 +223,62 @@ fn its_head_is_sent_before_the_database_is_read_and_a_fault_of_that_is_said() {
     assert!(page.text.contains("</html>"), "{}", page.text);
     assert_eq!(server.get("/api/model-stats").status, 503);
 }
+
+#[test]
+fn the_page_is_in_the_zone_of_its_cookie_and_downloads_are_utc() {
+    let server = Server::start(&[]);
+    let late = json!({"timestamp": "2026-03-01T16:30:00Z"});
+    server.post("model_usage", &call("p/a", late));
+    let page = |query: &str, zone: &str| {
+        let cookie = format!("other=1; zone={zone}");
+        let path = format!("/models?from=2026-03-01T00:00&to=2026-03-08&calls=1{query}");
+        server.send("GET", &path, &[("cookie", &cookie)], b"").text
+    };
+    let tokyo = page("", "Asia%2FTokyo");
+    assert!(tokyo.contains(r#"Times are <span id="zone">Asia/Tokyo</span>"#));
+    assert!(tokyo.contains(r#"From, Asia/Tokyo</label><input id="f-from" name="from" type="datetime-local" value="2026-03-01T00:00:00""#));
+    assert!(tokyo.contains("the time from 2026-03-01 00:00 to 2026-03-08 00:00 Asia/Tokyo"));
+    assert!(
+        tokyo.contains("?from=2026-02-28T15:00:00Z&amp;to=2026-03-07T15:00:00Z"),
+        "an address has no zone"
+    );
+    assert!(tokyo.contains("<time>2026-03-02 01:30:00</time>"));
+    // Bars of six hours begin with the zone's days.
+    let bars = between(&tokyo, r#"<g class="hit">"#, "</g>");
+    assert!(
+        bars.contains("<title>Sun 01 00:00: 0</title>")
+            && bars.contains("<title>Mon 02 00:00: 110</title>"),
+        "{bars}"
+    );
+    for unknown in ["", "UTC", "Mars%2FOlympus", "%3Cscript%3E"] {
+        let utc = page("", unknown);
+        assert!(
+            utc.contains(r#"Times are <span id="zone">UTC</span>"#)
+                && utc.contains("<time>2026-03-01 16:30:00</time>")
+        );
+    }
+    // Days of half hours are not summed: the page says so.
+    let note = "The days of the charts are UTC.";
+    let month = |zone: &str| {
+        let cookie = format!("zone={zone}");
+        server
+            .send(
+                "GET",
+                "/models?from=2026-02-10&to=2026-03-10",
+                &[("cookie", &cookie)],
+                b"",
+            )
+            .text
+    };
+    assert!(month("Asia%2FKolkata").contains(note) && !month("Asia%2FTokyo").contains(note));
+    let bars = month("Asia%2FTokyo");
+    assert!(between(&bars, r#"<g class="hit">"#, "</g>").contains("<title>02 Mar: 110</title>"));
+    let download = "/models/calls.json?from=2026-03-01T16:00&to=2026-03-01T17:00";
+    let with = [("cookie", "zone=Asia%2FTokyo")];
+    assert!(
+        server
+            .send("GET", download, &with, b"")
+            .text
+            .contains("2026-03-01T16:30:00+00:00")
+    );
+}

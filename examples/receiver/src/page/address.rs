@@ -1,10 +1,12 @@
 //! The page's address, which selects the calls that it shows. Every state of the page has an address, so that it can be
 //! bookmarked and shared.
 
+use super::zone;
 use crate::clock::{self, DAY, HOUR, Micros};
 use crate::store::query::Filter;
 use crate::store::series::Dimension;
 use crate::store::window::Window;
+use jiff::tz::TimeZone;
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -40,6 +42,8 @@ pub struct Address {
     pub session: Option<String>,
     /// The id of a call that is shown with all its fields.
     pub call: Option<String>,
+    /// The viewer's zone, which is not in the address: shown times are of it, and times without an offset.
+    pub zone: TimeZone,
 }
 
 impl Default for Address {
@@ -53,13 +57,14 @@ impl Default for Address {
             failed: false,
             session: None,
             call: None,
+            zone: TimeZone::UTC,
         }
     }
 }
 
 impl Address {
     /// Reads a query. Invalid parts are ignored; the page shows its selection.
-    pub fn of(query: &HashMap<String, String>) -> Self {
+    pub fn of(query: &HashMap<String, String>, zone: TimeZone) -> Self {
         let text = |name: &str| {
             query
                 .get(name)
@@ -69,10 +74,9 @@ impl Address {
         let hours = text("hours")
             .and_then(|text| text.parse().ok())
             .filter(|hours| (1..=720).contains(hours));
-        let from = text("from").and_then(clock::parse_iso);
-        let to = text("to")
-            .and_then(clock::parse_iso)
-            .filter(|to| from.is_some_and(|from| from < *to));
+        let instant = |name| clock::parse_in(&zone, text(name)?);
+        let from = instant("from");
+        let to = instant("to").filter(|to| from.is_some_and(|from| from < *to));
         let value = |dimension: Dimension| match query.get(dimension.name())?.as_str() {
             "" => None,
             UNTOLD => Some(String::new()),
@@ -87,6 +91,7 @@ impl Address {
             failed: query.contains_key("failed"),
             session: text("session").map(str::to_owned),
             call: text("call").map(str::to_owned),
+            zone,
         }
     }
 
@@ -119,19 +124,20 @@ impl Address {
         }
     }
 
+    /// A time in the viewer's zone, by `strftime`.
+    pub fn time(&self, at: Micros, format: &str) -> String {
+        clock::format_in(&self.zone, at, format)
+    }
+
     /// Text of the range: `the last 24 hours`.
     pub fn says(&self) -> String {
-        let minute = |at| {
-            clock::iso(at)
-                .get(..16)
-                .unwrap_or_default()
-                .replace('T', " ")
-        };
+        let minute = |at| self.time(at, "%Y-%m-%d %H:%M");
+        let zone = zone::name(&self.zone);
         match (self.from, self.to) {
             (Some(from), Some(to)) => {
-                format!("the time from {} to {} UTC", minute(from), minute(to))
+                format!("the time from {} to {} {zone}", minute(from), minute(to))
             }
-            (Some(from), None) => format!("the time since {} UTC", minute(from)),
+            (Some(from), None) => format!("the time since {} {zone}", minute(from)),
             (None, _) => format!("the last {}", super::format::range(self.hours)),
         }
     }
@@ -205,7 +211,7 @@ mod tests {
             &format!("/models{query}").parse().unwrap_or_default(),
         )
         .unwrap_or_default();
-        Address::of(&map)
+        Address::of(&map, TimeZone::UTC)
     }
 
     #[test]

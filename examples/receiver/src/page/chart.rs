@@ -6,6 +6,7 @@ use super::address::Address;
 use super::format::{count, escape, money, short};
 use super::view::{COLOURS, View};
 use crate::clock::{self, DAY, HOUR, Micros};
+use crate::store::query::Bars;
 use crate::store::rollup::Sums;
 use std::fmt::Write;
 
@@ -63,7 +64,7 @@ impl Figure {
 
 /// A chart with its axes and its table.
 pub fn chart(view: &View, figure: Figure) -> String {
-    let (starts, step) = (&view.bars.starts, view.bars.step);
+    let starts = &view.bars.starts;
     let models: Vec<&str> = view
         .coloured
         .iter()
@@ -82,22 +83,13 @@ pub fn chart(view: &View, figure: Figure) -> String {
     let labels = [top, top / 2.0, 0.0]
         .map(|value| format!("<span>{}</span>", figure.label(value)))
         .concat();
-    let times = ticks(starts, step);
+    let times = ticks(view);
     format!(
-        r#"<figure class="chart" id="chart-{id}"{zoned}><h2>{title}</h2><p class="axis y" aria-hidden="true">{labels}</p><svg viewBox="0 0 {count} 100" preserveAspectRatio="none" role="img" aria-label="{title}, by model; the same figures are in the table below it"><path class="grid" d="M0 0h{count}M0 50h{count}M0 100h{count}"/>{bars}<g class="hit">{hits}</g></svg><p class="axis x" aria-hidden="true">{times}</p><details id="table-{id}"><summary>{title} as a table</summary>{table}</details></figure>"#,
-        // The script shows bars of less than a day in the viewer's zone.
-        zoned = match starts.first() {
-            Some(first) if step < DAY => format!(
-                r#" data-from="{}" data-step="{}""#,
-                first.div_euclid(1_000_000),
-                step / 1_000_000
-            ),
-            _ => String::new(),
-        },
+        r#"<figure class="chart" id="chart-{id}"><h2>{title}</h2><p class="axis y" aria-hidden="true">{labels}</p><svg viewBox="0 0 {count} 100" preserveAspectRatio="none" role="img" aria-label="{title}, by model; the same figures are in the table below it"><path class="grid" d="M0 0h{count}M0 50h{count}M0 100h{count}"/>{bars}<g class="hit">{hits}</g></svg><p class="axis x" aria-hidden="true">{times}</p><details id="table-{id}"><summary>{title} as a table</summary>{table}</details></figure>"#,
         count = starts.len(),
         bars = bars(&columns, top),
-        hits = hits(starts, &columns, step, figure),
-        table = table(starts, &columns, step, figure, &models, has_rest),
+        hits = hits(view, &columns, figure),
+        table = table(view, &columns, figure, &models, has_rest),
     )
 }
 
@@ -175,14 +167,14 @@ fn bars(columns: &[Vec<f64>], top: f64) -> String {
 }
 
 /// Invisible columns with tooltips.
-fn hits(starts: &[Micros], columns: &[Vec<f64>], step: Micros, figure: Figure) -> String {
+fn hits(view: &View, columns: &[Vec<f64>], figure: Figure) -> String {
     let mut out = String::new();
-    for (place, (start, column)) in starts.iter().zip(columns).enumerate() {
+    for (place, (start, column)) in view.bars.starts.iter().zip(columns).enumerate() {
         let sum: f64 = column.iter().sum();
         let _ = write!(
             out,
             r#"<rect x="{place}"><title>{}: {}</title></rect>"#,
-            time(*start, step),
+            time(view, *start),
             figure.text(sum)
         );
     }
@@ -190,9 +182,8 @@ fn hits(starts: &[Micros], columns: &[Vec<f64>], step: Micros, figure: Figure) -
 }
 
 fn table(
-    starts: &[Micros],
+    view: &View,
     columns: &[Vec<f64>],
-    step: Micros,
     figure: Figure,
     models: &[&str],
     has_rest: bool,
@@ -206,11 +197,11 @@ fn table(
             out + "<th scope=col>" + &escape(model)
         });
     let mut rows = String::new();
-    for (start, column) in starts.iter().zip(columns) {
+    for (start, column) in view.bars.starts.iter().zip(columns) {
         let _ = write!(
             rows,
             "<tr><th scope=row>{}<td>{}",
-            time(*start, step),
+            time(view, *start),
             figure.text(column.iter().sum())
         );
         for value in column {
@@ -228,35 +219,45 @@ fn table(
     )
 }
 
-/// Five labels along the axis.
-fn ticks(starts: &[Micros], step: Micros) -> String {
-    let (Some(first), Some(last)) = (starts.first(), starts.last()) else {
+/// Five labels along the axis: the bars at its quarters, and its end.
+fn ticks(view: &View) -> String {
+    let Bars { starts, step, end } = &view.bars;
+    let Some(first) = starts.first() else {
         return String::new();
     };
-    let whole = last + step - first;
     let tick = |quarter: i64| {
-        let at = first + whole * quarter / 4;
-        let at = at - at.rem_euclid(step.min(DAY));
-        match step < DAY {
+        let at = first + (end - first) * quarter / 4;
+        // A day of several is named by itself, any other time by its bar.
+        let bar = view.bars.place(at).map_or(*end, |place| starts[place]);
+        let at = if *step > DAY { at } else { bar };
+        match *step < DAY {
             true => format!(
                 r#"<time datetime="{}">{}</time>"#,
                 super::address::stamp(at),
-                time(at, step)
+                time(view, at)
             ),
-            false => format!("<span>{}</span>", time(at, step)),
+            false => format!("<span>{}</span>", time(view, at)),
         }
     };
     (0..=4).map(tick).collect()
 }
 
+/// Says that bars are days of UTC where other times are not.
+pub fn note(view: &View, address: &Address) -> String {
+    match view.bars_zone == address.zone {
+        true => String::new(),
+        false => r#"<p class="note">The days of the charts are UTC.</p>"#.to_owned(),
+    }
+}
+
 /// `14:00`, `Mon 14:00` or `14 Mar`, by the length of a step.
-fn time(at: Micros, step: Micros) -> String {
-    let format = match step {
+fn time(view: &View, at: Micros) -> String {
+    let format = match view.bars.step {
         ..=HOUR => "%H:%M",
         step if step < DAY => "%a %d %H:%M",
         _ => "%d %b",
     };
-    clock::format(at, format)
+    clock::format_in(&view.bars_zone, at, format)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::address::Address;
 use super::format::{count, counted, duration, escape, money};
 use super::tables::name;
 use super::view::{CALLS_FOR_SESSIONS, View, lists_calls};
-use crate::clock;
+use crate::clock::{self, Micros};
 use crate::store::calls::FIELDS;
 use serde_json::Value;
 use std::fmt::Write;
@@ -38,9 +38,9 @@ fn whole(call: &Value, field: &str) -> String {
     call[field].as_i64().map_or_else(|| "–".into(), count)
 }
 
-/// `2026-03-01 12:00:00` of ISO 8601.
-fn time(iso: &str) -> String {
-    let text = escape(&iso.get(..19).unwrap_or(iso).replace('T', " "));
+/// `2026-03-01 12:00:00`.
+fn time(address: &Address, at: Micros) -> String {
+    let text = address.time(at, "%Y-%m-%d %H:%M:%S");
     ["<time>", &text, "</time>"].concat()
 }
 
@@ -72,7 +72,10 @@ fn calls(view: &View, address: &Address) -> String {
         let _ = writeln!(
             rows,
             r##"<tr{class}><th scope=row><a href="{href}#call">{}</a><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}"##,
-            time(text(call, "timestamp")),
+            time(
+                address,
+                clock::parse_iso(text(call, "timestamp")).unwrap_or_default()
+            ),
             escape(text(call, "model")),
             escape(text(call, "agent_name")),
             name(text(call, "trigger")),
@@ -167,8 +170,8 @@ fn sessions(view: &View, address: &Address) -> String {
             count(session.calls),
             count(session.tokens),
             money(session.cost_usd),
-            time(&clock::iso(session.first)),
-            time(&clock::iso(session.last)),
+            time(address, session.first),
+            time(address, session.last),
         );
     }
     let seen: i64 = view.sessions.iter().map(|session| session.calls).sum();

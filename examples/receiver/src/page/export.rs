@@ -15,6 +15,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::io;
@@ -74,7 +75,7 @@ pub async fn download(
 ) -> Result<Response, ApiError> {
     let (name, end) = file.split_once('.').ok_or(ApiError::NotFound)?;
     let format = Format::of(end).ok_or(ApiError::NotFound)?;
-    let address = Address::of(&query);
+    let address = Address::of(&query, TimeZone::UTC);
     match name {
         "stats" => models(app, address, format).await,
         "calls" => single(app, address, format).await,

@@ -14,6 +14,7 @@ use crate::store::sessions;
 use crate::store::stats::MODELS_MAX;
 use axum::Json;
 use axum::extract::{Query, State};
+use jiff::tz::TimeZone;
 use rusqlite::OptionalExtension;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
@@ -42,7 +43,7 @@ pub async fn breakdown(State(app): State<App>, Query(query): Query<Parameters>) 
             message,
         });
     };
-    answer(of_dimension(app, Address::of(&query), dimension).await?)
+    answer(of_dimension(app, Address::of(&query, TimeZone::UTC), dimension).await?)
 }
 
 /// Sessions by cost: `GET /api/sessions`. The calls of one are at `/api/model-usage?session=…`.
@@ -61,7 +62,7 @@ pub async fn of_sessions(State(app): State<App>, Query(query): Query<Parameters>
             });
         }
     };
-    answer(ranked(app, Address::of(&query), limit).await?)
+    answer(ranked(app, Address::of(&query, TimeZone::UTC), limit).await?)
 }
 
 /// The parts of prompts, in all and by agent, day and month (UTC): `GET /api/prompt-bill`.
@@ -69,7 +70,7 @@ pub async fn of_sessions(State(app): State<App>, Query(query): Query<Parameters>
 /// # Errors
 /// The store fails.
 pub async fn prompt_bill(State(app): State<App>, Query(query): Query<Parameters>) -> Answer {
-    let rows = bill(app, Address::of(&query)).await?;
+    let rows = bill(app, Address::of(&query, TimeZone::UTC)).await?;
     let of = |by: &str| {
         let is_by = |row: &&Vec<(String, Value)>| row.first().is_some_and(|(_, is)| is == by);
         objects(rows.iter().filter(is_by).cloned().collect())

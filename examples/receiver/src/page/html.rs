@@ -5,7 +5,7 @@ use super::chart::{self, Figure};
 use super::format::{count, counted, duration, escape, short};
 use super::tables;
 use super::view::View;
-use super::{details, format};
+use super::{details, format, zone};
 use crate::clock::Micros;
 use crate::store::brief::Brief;
 use crate::store::rollup::Count;
@@ -24,7 +24,7 @@ pub fn beginning(address: &Address, now: Micros) -> String {
 "##,
         ranges = ranges(address),
         now = stamp(now),
-        time = crate::clock::format(now, "%H:%M:%S"),
+        time = address.time(now, "%H:%M:%S"),
     );
     open("Models", "models") + &header
 }
@@ -42,7 +42,7 @@ pub fn rest(view: &View, address: &Address, signed_in: bool) -> String {
 {filter}
 {body}
 </main>
-<footer><span>AgentWatch receiver {version}</span><span>Times are <span id="zone">UTC</span>. <button type="button" id="other-zone" class="link" hidden></button></span><span>Download: {downloads}</span>{sign_out}</footer>
+<footer><span>AgentWatch receiver {version}</span><span>Times are <span id="zone">{zone}</span>. <button type="button" id="other-zone" class="link" hidden></button></span><span>Download: {downloads}</span>{sign_out}</footer>
 <script src="/assets/models.js" defer></script>"##,
         filter = filter(view, address),
         body = if view.models.is_empty() && view.failures.shown.is_empty() {
@@ -50,6 +50,7 @@ pub fn rest(view: &View, address: &Address, signed_in: bool) -> String {
         } else {
             figures(view, address)
         },
+        zone = zone::name(&address.zone),
         version = env!("CARGO_PKG_VERSION"),
         downloads = downloads(address),
     );
@@ -71,7 +72,7 @@ fn figures(view: &View, address: &Address) -> String {
     };
     format!(
         r#"<dl class="summary" id="figures" tabindex="-1">{summary}</dl>
-{unknown}<div class="charts" id="charts">{tokens}{cost}{legend}</div>
+{unknown}<div class="charts" id="charts">{tokens}{cost}{legend}{days}</div>
 {spending}
 {models}
 {breakdowns}
@@ -81,6 +82,7 @@ fn figures(view: &View, address: &Address) -> String {
         tokens = chart::chart(view, Figure::Tokens),
         cost = chart::chart(view, Figure::Cost),
         legend = chart::legend(view, address),
+        days = chart::note(view, address),
         spending = super::spending::spending(view, address),
         breakdowns = tables::breakdowns(view, address),
         errors = tables::errors(view, address),
@@ -164,12 +166,13 @@ fn filter(view: &View, address: &Address) -> String {
     .into_iter()
     .map(|dimension| tables::choice(view, address, dimension))
     .collect();
+    let zone = zone::name(&address.zone);
     let instant = |name: &str, label: &str, at: Option<i64>| {
         let value = at
-            .map(|at| stamp(at).trim_end_matches('Z').to_owned())
+            .map(|at| address.time(at, "%Y-%m-%dT%H:%M:%S"))
             .unwrap_or_default();
         format!(
-            r#"<p><label for="f-{name}">{label}</label><input id="f-{name}" name="{name}" type="datetime-local" value="{value}"></p>"#
+            r#"<p><label for="f-{name}">{label}, {zone}</label><input id="f-{name}" name="{name}" type="datetime-local" value="{value}"></p>"#
         )
     };
     let clear = if set > 0 {
@@ -184,8 +187,8 @@ fn filter(view: &View, address: &Address) -> String {
     format!(
         r#"<details id="filter"{open}><summary>Filter{note}</summary><form method="get" action="/models"><input type="hidden" name="hours" value="{hours}">{choices}{from}{to}<p class="act"><button>Apply</button>{clear}</p></form></details>"#,
         hours = address.hours,
-        from = instant("from", "From, UTC", address.from),
-        to = instant("to", "To, UTC", address.to),
+        from = instant("from", "From", address.from),
+        to = instant("to", "To", address.to),
     )
 }
 

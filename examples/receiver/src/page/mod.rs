@@ -15,6 +15,7 @@ mod shared;
 mod spending;
 mod tables;
 mod view;
+mod zone;
 
 use crate::app::App;
 use crate::clock;
@@ -23,7 +24,7 @@ use address::Address;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use shared::Shared;
@@ -39,7 +40,7 @@ pub fn routes() -> Router<App> {
     Router::new()
         .route(
             "/models",
-            get(move |app, query| models(app, query, shared.clone())),
+            get(move |app, query, headers| models(app, query, headers, shared.clone())),
         )
         .route("/models/events", get(live::events))
         .route("/models/{file}", get(export::download))
@@ -56,10 +57,11 @@ pub fn routes() -> Router<App> {
 async fn models(
     State(app): State<App>,
     Query(query): Query<HashMap<String, String>>,
+    headers: HeaderMap,
     shared: Shared,
 ) -> Result<impl IntoResponse, ApiError> {
     let place = app.pools.pages.enter()?;
-    let address = Address::of(&query);
+    let address = Address::of(&query, zone::of(&headers));
     let signed_in = app.token.is_some();
     let now = clock::now();
     let beginning = html::beginning(&address, now);
@@ -76,7 +78,8 @@ async fn models(
                 Ok(html::rest(&view, &address, signed_in))
             })
         };
-        let rest = match shared.page(address.query(), read).await {
+        let key = address.query() + " " + zone::name(&address.zone);
+        let rest = match shared.page(key, read).await {
             Ok(text) => text,
             Err(error) => {
                 error.log();

@@ -78,90 +78,35 @@ function carry(here, there) {
 
 function show(text) {
   const page = new DOMParser().parseFromString(text, "text/html");
-  // Before it is compared: rows are found again by their times.
-  showZone(page);
   const main = page.querySelector("main");
   if (!main?.dataset.events || !document.querySelector("main")) throw new Error("this is not the page");
   carry(document.querySelector("main"), main);
   carry(document.querySelector(".fresh"), page.querySelector(".fresh"));
+  byId("zone").textContent = page.getElementById("zone").textContent;
   nameOrigin();
 }
 
-// Times. The server writes UTC; days that are bars of a chart stay those of UTC.
+// Times. The server writes them in the zone that this cookie names; a browser without cookies sees UTC.
 
 const own = new Intl.DateTimeFormat().resolvedOptions().timeZone;
-let zone = own;
-try {
-  if (localStorage.getItem("zone") === "UTC") zone = "UTC";
-} catch {
-  // A browser without a store forgets the choice.
+let zone = cookie() === "UTC" ? "UTC" : own;
+
+/** The zone in the cookie. */
+function cookie() {
+  return decodeURIComponent(/(?:^|; )zone=([^;]*)/.exec(document.cookie)?.[1] ?? "");
 }
 
-/** A time in the form of the server's text: `12:00`, `12:00:00`, `Sun 01 12:00` or `2026-03-01 12:00:00`. */
-function inZone(at, text) {
-  const parts = new Intl.DateTimeFormat("en-GB", {
-    timeZone: zone,
-    weekday: "short",
-    year: "numeric",
-    month: "2-digit",
-    day: "2-digit",
-    hour: "2-digit",
-    minute: "2-digit",
-    second: "2-digit",
-    hourCycle: "h23",
-  }).formatToParts(at);
-  const of = Object.fromEntries(parts.map(({ type, value }) => [type, value]));
-  const clock = `${of.hour}:${of.minute}`;
-  if (/^\d{4}-/.test(text)) return `${of.year}-${of.month}-${of.day} ${clock}:${of.second}`;
-  if (/^\d\d:\d\d:\d\d$/.test(text)) return `${clock}:${of.second}`;
-  return /^\D/.test(text) ? `${of.weekday} ${of.day} ${clock}` : clock;
-}
-
-/** The instant of `2026-03-01 12:00:00`, which needs no attribute. */
-function utcOf(text) {
-  return `${text.replace(" ", "T")}Z`;
-}
-
-/** Writes the times of a page that the server wrote in UTC. */
-function showZone(page) {
-  if (zone !== "UTC") {
-    for (const time of page.querySelectorAll("time"))
-      time.textContent = inZone(new Date(time.dateTime || utcOf(time.textContent)), time.textContent);
-    for (const chart of page.querySelectorAll("figure[data-from]")) {
-      const { from, step } = chart.dataset;
-      const at = (index) => new Date((Number(from) + index * Number(step)) * 1000);
-      for (const [index, title] of chart.querySelectorAll(".hit title").entries()) {
-        const [text, ...rest] = title.textContent.split(": ");
-        title.textContent = [inZone(at(index), text), ...rest].join(": ");
-      }
-      for (const [index, row] of chart.querySelectorAll("tbody tr").entries())
-        row.cells[0].textContent = inZone(at(index), row.cells[0].textContent);
-    }
-  }
-  const name = page.getElementById("zone");
-  if (name) name.textContent = zone;
-}
-
-/** The button that changes between UTC and the viewer's zone. */
-function offerZones() {
+/** Asks for the page in the zone, unless it is in it. */
+function showZone() {
   const button = byId("other-zone");
-  if (!button || own === "UTC") return;
-  const say = () => {
+  if (button && own !== "UTC") {
     button.textContent = zone === "UTC" ? "Show local time" : "Show UTC";
-    byId("zone").textContent = zone;
-  };
-  button.hidden = false;
-  button.addEventListener("click", () => {
-    zone = zone === "UTC" ? own : "UTC";
-    try {
-      localStorage.setItem("zone", zone === "UTC" ? "UTC" : "");
-    } catch {
-      // It lasts as long as the page.
-    }
-    say();
-    refresh();
-  });
-  say();
+    button.hidden = false;
+  }
+  if (cookie() === zone) return;
+  const year = 365 * 86400;
+  document.cookie = `zone=${encodeURIComponent(zone)}; path=/models; max-age=${year}; samesite=strict`;
+  refresh();
 }
 
 // Asking.
@@ -232,7 +177,10 @@ function nameOrigin() {
 }
 
 nameOrigin();
-showZone(document);
-offerZones();
+byId("other-zone")?.addEventListener("click", () => {
+  zone = zone === "UTC" ? own : "UTC";
+  showZone();
+});
+showZone();
 document.addEventListener("visibilitychange", () => (document.hidden ? stop() : listen()));
 if (!document.hidden) listen();

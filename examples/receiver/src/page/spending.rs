@@ -7,6 +7,7 @@ use crate::store::cache::Cache;
 use crate::store::prompts::{Bill, Prompts};
 use crate::store::spending::{Allowance, Incidents};
 use agentwatch_openclaw::spending::forecast::Forecast;
+use jiff::tz::TimeZone;
 use std::fmt::Write;
 
 /// Names of the parts of prompts, in the order of their figures.
@@ -20,11 +21,14 @@ const MONTH_DAYS: f64 = 30.4;
 pub fn spending(view: &View, address: &Address) -> String {
     let cards = [
         view.forecast.as_ref().map(month).unwrap_or_default(),
-        allowances(&view.allowances),
+        allowances(&view.allowances, address),
         prompts(&view.prompts, view.days),
         cache(view),
         sessions(view, address),
-        view.incidents.as_ref().map(incidents).unwrap_or_default(),
+        view.incidents
+            .as_ref()
+            .map(|found| incidents(found, address))
+            .unwrap_or_default(),
     ]
     .concat();
     match cards.is_empty() {
@@ -49,7 +53,7 @@ fn table(id: &str, heads: &[&str], rows: &str) -> String {
     )
 }
 
-fn month(forecast: &Forecast) -> String {
+fn month((forecast, zone): &(Forecast, TimeZone)) -> String {
     let Forecast {
         spent_usd,
         expected_usd,
@@ -69,12 +73,13 @@ fn month(forecast: &Forecast) -> String {
         "month",
         "This month",
         &format!(
-            r#"<p class="figure">{} <small>so far</small></p>{picture}<p class="note">About {} at its end, between {} and {}, by {}. Months and days are UTC.</p>"#,
+            r#"<p class="figure">{} <small>so far</small></p>{picture}<p class="note">About {} at its end, between {} and {}, by {}. Months and days are {}.</p>"#,
             money(*spent_usd),
             money(*expected_usd),
             money(*low_usd),
             money(*high_usd),
             counted(*from_days as i64, "complete day", "complete days"),
+            super::zone::name(zone),
         ),
     )
 }
@@ -237,7 +242,7 @@ fn sessions(view: &View, address: &Address) -> String {
     card("dearest", "Sessions by cost", &format!("{table}{more}"))
 }
 
-fn allowances((shown, all): &(Vec<Allowance>, usize)) -> String {
+fn allowances((shown, all): &(Vec<Allowance>, usize), address: &Address) -> String {
     if shown.is_empty() {
         return String::new();
     }
@@ -258,7 +263,7 @@ fn allowances((shown, all): &(Vec<Allowance>, usize)) -> String {
         let ends = one.ends.map_or_else(
             || "–".to_owned(),
             |ends| {
-                let text = crate::clock::format(ends, "%a %d %H:%M");
+                let text = address.time(ends, "%a %d %H:%M");
                 format!(r#"<time datetime="{}">{text}</time>"#, stamp(ends))
             },
         );
@@ -291,14 +296,14 @@ fn allowances((shown, all): &(Vec<Allowance>, usize)) -> String {
     )
 }
 
-fn incidents(found: &Incidents) -> String {
+fn incidents(found: &Incidents, address: &Address) -> String {
     if found.shown.is_empty() {
         return String::new();
     }
     let mut rows = String::new();
     for one in &found.shown {
         let class = if one.is_cache { "" } else { " class=warn" };
-        let text = crate::clock::format(one.at, "%a %d %H:%M");
+        let text = address.time(one.at, "%a %d %H:%M");
         let _ = writeln!(
             rows,
             r#"<tr{class}><th scope=row><time datetime="{}">{text}</time><td class="text">{}<td>{}"#,

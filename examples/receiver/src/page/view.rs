@@ -2,6 +2,7 @@
 
 use super::address::Address;
 use super::failures::{Failures, failures};
+use super::zone;
 use crate::clock::{DAY, Micros};
 use crate::store::Store;
 use crate::store::brief::Brief;
@@ -16,6 +17,7 @@ use crate::store::sessions::{self, Ranked};
 use crate::store::spending::{self, Allowance, Incidents};
 use crate::store::stats::{self, EXACT_MAX, ModelStats, Percentiles};
 use agentwatch_openclaw::spending::forecast::Forecast;
+use jiff::tz::TimeZone;
 use rusqlite::{Connection, Result};
 use serde_json::Value;
 
@@ -48,8 +50,10 @@ pub struct View {
     pub total: Sums,
     /// By agent, channel, cron job, trigger, source of cost, gateway.
     pub breakdowns: [Breakdown; 6],
-    /// Begin of each bar.
+    /// The bars of charts.
     pub bars: Bars,
+    /// The zone in which they begin with days.
+    pub bars_zone: TimeZone,
     /// All models by bar.
     pub by_bar: Vec<Sums>,
     /// The models with their own colour by bar, the most important first.
@@ -72,8 +76,8 @@ pub struct View {
     pub prompts: Bill,
     /// Length of the window, in days.
     pub days: f64,
-    /// The month's forecast.
-    pub forecast: Option<Forecast>,
+    /// The month's forecast, and the zone of its days.
+    pub forecast: Option<(Forecast, TimeZone)>,
     /// Incidents; `None` where the filter selects what log records do not tell.
     pub incidents: Option<Incidents>,
     /// Allowances and their number, if nothing is filtered.
@@ -103,7 +107,7 @@ impl View {
             let window = address.window(now);
             let filter = &address.filter;
             let survey = Survey::new(connection, catalog, window, filter)?;
-            let bars = bars(address, now, survey.is_small(EXACT_MAX)?);
+            let (bars, bars_zone) = bars(address, now, &survey)?;
             let overview = survey.overview(&Dimension::ALL, &bars)?;
 
             let most = if lists_calls(address) {
@@ -165,7 +169,7 @@ impl View {
                 dearest: sessions::dearest(&survey, DEAREST_SESSIONS)?,
                 prompts: prompts::bill(&survey, DAY)?,
                 days: address.length(now) as f64 / DAY as f64,
-                forecast: spending::month(connection, catalog, filter, now)?,
+                forecast: spending::month(connection, catalog, filter, now, &address.zone)?,
                 incidents,
                 allowances,
                 models,
@@ -173,6 +177,7 @@ impl View {
                 total: overview.total,
                 breakdowns,
                 bars,
+                bars_zone,
                 by_bar: overview.bars,
                 coloured: by_colour,
                 failures,
@@ -196,19 +201,25 @@ impl View {
     }
 }
 
-/// The bars of the window, including empty ones.
-fn bars(address: &Address, now: Micros, is_fine: bool) -> Bars {
-    let step = address.step(now, is_fine);
+/// The bars of the window, including empty ones: of the viewer's days, or of UTC's where their hours are too many.
+fn bars(address: &Address, now: Micros, survey: &Survey) -> Result<(Bars, TimeZone)> {
+    let step = address.step(now, survey.is_small(EXACT_MAX)?);
     let window = address.window(now);
     let first = window.from.div_euclid(step) * step;
     let last = window.to.map_or(now, |to| to - 1).max(window.from);
+    if address.zone != TimeZone::UTC && survey.is_quick() {
+        let bars = zone::bars(&address.zone, step, window.from, last);
+        if let Some(bars) = bars {
+            return Ok((bars, address.zone.clone()));
+        }
+    }
     // Calls in the future are in the sums but in no bar.
     let count = (last - first).div_euclid(step) + 1;
-    let starts = (0..count.min(BARS_MOST)).map(|index| first + index * step);
-    Bars {
-        starts: starts.collect(),
-        step,
-    }
+    let zone = match step < DAY {
+        true => address.zone.clone(),
+        false => TimeZone::UTC,
+    };
+    Ok((Bars::even(first, step, count.min(BARS_MOST)), zone))
 }
 
 /// The models with colours: those with the most tokens and cost, equal in both charts, highest first.

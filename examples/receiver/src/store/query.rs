@@ -52,18 +52,45 @@ pub struct Survey<'a> {
 
 /// Maximum number of series whose rows are looked up one by one; for more, all rows are scanned.
 const FEW: usize = 1_000;
+/// Maximum number of series whose rows of a month's hours are looked up one by one.
+const QUICK: usize = 64;
 
-/// The bars of charts: begins, ascending, and the time step.
+/// The bars of charts, one after the other.
 #[derive(Clone, Debug, Default)]
 pub struct Bars {
+    /// Begins, ascending.
     pub starts: Vec<Micros>,
+    /// The usual length; days of a zone may be longer or shorter.
     pub step: Micros,
+    /// End of the last one.
+    pub end: Micros,
 }
 
 impl Bars {
-    fn place(&self, at: Micros) -> Option<usize> {
-        let start = at.div_euclid(self.step.max(1)) * self.step;
-        self.starts.binary_search(&start).ok()
+    /// `count` bars of the same length.
+    pub fn even(first: Micros, step: Micros, count: i64) -> Self {
+        Self {
+            starts: (0..count).map(|index| first + index * step).collect(),
+            step,
+            end: first + count * step,
+        }
+    }
+
+    /// The bar that contains an instant.
+    pub fn place(&self, at: Micros) -> Option<usize> {
+        let after = self.starts.partition_point(|start| *start <= at);
+        after.checked_sub(1).filter(|_| at < self.end)
+    }
+
+    /// The longest unit whose sums are each in one bar: a UTC day, a UTC hour, or less.
+    fn unit(&self) -> Micros {
+        let is_of = |unit: Micros| {
+            self.step % unit == 0 && self.starts.iter().all(|start| start % unit == 0)
+        };
+        [DAY, HOUR]
+            .into_iter()
+            .find(|unit| is_of(*unit))
+            .unwrap_or(1)
     }
 }
 
@@ -209,6 +236,12 @@ impl<'a> Survey<'a> {
         }
     }
 
+    /// Whether a month's sums by the hour are read quickly: of all calls, of a model, or of few series.
+    pub fn is_quick(&self) -> bool {
+        let is_sum = self.filter.is_open() || self.filter.is_only(Dimension::Model);
+        is_sum || self.few().is_some_and(|few| few.len() <= QUICK)
+    }
+
     /// The kind of sums for all calls, and their numbers if they are few.
     fn total(&self) -> (i64, Option<Vec<Number>>) {
         if self.filter.is_open() {
@@ -234,9 +267,10 @@ impl<'a> Survey<'a> {
         Ok(count <= most)
     }
 
-    pub(super) fn parts(&self, step: Micros) -> Parts {
+    /// The parts for bars of whole units: days, hours, or less.
+    pub(super) fn parts(&self, unit: Micros) -> Parts {
         let parts = self.window.parts();
-        if step % HOUR != 0 {
+        if unit < HOUR {
             let (from, to) = (self.window.from, self.window.end());
             return Parts {
                 edges: vec![Range { from, to }],
@@ -248,7 +282,7 @@ impl<'a> Survey<'a> {
             let hours = parts.hours.iter().map(|range| (Table::Hours, *range));
             hours.chain(parts.days.iter().map(move |range| (days, *range)))
         };
-        let by_day = step % DAY == 0;
+        let by_day = unit == DAY;
         Parts {
             rows: of(Table::Days).collect(),
             bars: of(if by_day { Table::Days } else { Table::Hours }).collect(),
@@ -273,7 +307,7 @@ impl<'a> Survey<'a> {
                 total.bars[place].add(sums);
             }
         };
-        let parts = self.parts(bars.step);
+        let parts = self.parts(bars.unit());
         self.singles_in(&parts.edges, |values, single| {
             add_total(&mut found, single.at, &single.sums);
             for dimension in dimensions {
@@ -344,7 +378,7 @@ impl<'a> Survey<'a> {
                 .map(|number| (*number, empty.clone()))
                 .collect(),
         };
-        let parts = self.parts(bars.step);
+        let parts = self.parts(bars.unit());
         self.singles_in(&parts.edges, |values, single| {
             if let Some(group) = found.models.get_mut(&values[model]) {
                 group.sums.add(&single.sums);

@@ -4,7 +4,7 @@
 use super::query::{Bars, Survey};
 use super::series::{Catalog, cut};
 use super::window::Window;
-use crate::clock::{DAY, Micros};
+use crate::clock::{DAY, HOUR, Micros};
 use crate::store::query::Filter;
 use agentwatch_openclaw::spending::Nano;
 use agentwatch_openclaw::spending::forecast::{Days, Forecast, add, forecast};
@@ -83,7 +83,7 @@ pub struct Allowance {
     pub ends: Option<Micros>,
 }
 
-/// The forecast of the month, of the calls that pass a filter.
+/// The forecast of the month in a zone, of the calls that pass a filter, and the zone: UTC where its hours are too many.
 ///
 /// # Errors
 /// The SQLite error.
@@ -92,30 +92,31 @@ pub fn month(
     catalog: &Catalog,
     filter: &Filter,
     now: Micros,
-) -> Result<Option<Forecast>> {
+    zone: &TimeZone,
+) -> Result<Option<(Forecast, TimeZone)>> {
     let today = now.div_euclid(DAY) * DAY;
+    // Days before the first are no days without cost, wherever it begins.
     let from = today - DAYS * DAY;
     let survey = Survey::new(connection, catalog, Window { from, to: None }, filter)?;
-    let starts: Vec<Micros> = (0..=DAYS).map(|day| from + day * DAY).collect();
-    let bars = Bars {
-        starts: starts.clone(),
-        step: DAY,
+    let zone = match survey.is_quick() {
+        true => zone.clone(),
+        false => TimeZone::UTC,
     };
+    let unit = match zone == TimeZone::UTC {
+        true => DAY,
+        false => HOUR,
+    };
+    let bars = Bars::even(from, unit, (DAYS + 1) * DAY / unit);
     let sums = survey.overview(&[], &bars)?.bars;
     let mut days = Days::default();
-    let known = starts.into_iter().zip(sums);
+    let known = bars.starts.into_iter().zip(sums);
     // The receiver may be younger than a month: days before its first call are no days without cost.
     let known = known.skip_while(|(_, sums)| sums.cost_usd <= 0.0);
     let ms = |at: Micros| u64::try_from(at / 1_000).unwrap_or(0);
     for (start, sums) in known {
-        add(
-            &mut days,
-            &TimeZone::UTC,
-            ms(start),
-            Nano::of_usd(sums.cost_usd),
-        );
+        add(&mut days, &zone, ms(start), Nano::of_usd(sums.cost_usd));
     }
-    Ok(forecast(&days, &TimeZone::UTC, ms(now)))
+    Ok(forecast(&days, &zone, ms(now)).map(|forecast| (forecast, zone)))
 }
 
 /// Keeps a log record's incident; most log records are none.

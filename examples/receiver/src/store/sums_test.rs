@@ -253,10 +253,14 @@ fn assert_sums(store: &Store, context: &str) {
 fn assert_survey(survey: &Survey, wanted: &[&Stored], context: &str) {
     let connection = survey.connection;
     let name = |dimension, number| series::value(connection, dimension, number).unwrap();
-    for step in [HOUR / 4, HOUR, 6 * HOUR, DAY, 7 * DAY] {
-        let start = |call: &Stored| call.at.div_euclid(step) * step;
+    // The last ones begin with the days of another zone.
+    let shifted = [(6 * HOUR, 2 * HOUR), (DAY, 5 * HOUR), (DAY, 11 * HOUR / 2)];
+    let even = [HOUR / 4, HOUR, 6 * HOUR, DAY, 7 * DAY].map(|step| (step, 0));
+    for (step, shift) in even.into_iter().chain(shifted) {
+        let start = |call: &Stored| (call.at - shift).div_euclid(step) * step + shift;
         let starts: BTreeSet<Micros> = wanted.iter().map(|call| start(call)).collect();
         let bars = Bars {
+            end: starts.last().map_or(0, |last| last + step),
             starts: starts.into_iter().collect(),
             step,
         };
