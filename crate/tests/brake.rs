@@ -10,7 +10,9 @@
 mod common;
 
 use agentwatch_openclaw::engine::brake::Begin;
+use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw::spending::who::Told;
+use common::billing::{book, proxied};
 use common::{Gateway, at};
 use serde_json::{Value, json};
 
@@ -118,6 +120,38 @@ fn calls_at_once_exceed_the_limit_by_the_error_of_their_mean() {
         json!({"event": {"runId": "r", "sessionKey": "agent:dear:0", "outcome": "completed"}});
     gateway.hear("run.completed", &ended, START_MS + 10_100);
     assert_eq!(stops(&mut gateway, "agent:dear:9", START_MS + 10_200), None);
+}
+
+/// The proxy's calls have no cost of their own, and no model before they are read. The first ones are not final yet.
+#[test]
+fn calls_at_once_behind_calls_that_are_not_final_are_held_by_their_price() {
+    let mut gateway = gateway(&json!([{"usd": 1, "per": "day", "then": "stop"}]));
+    let prices = book(&Scalar::Absent);
+    let admit = |gateway: &mut Gateway, request: u64| {
+        let begin = Begin {
+            request: Some(request),
+            ..Begin::default()
+        };
+        gateway.engine.admit(&begin, at(START_MS + 100)).is_none()
+    };
+    // It begins before any cost is known, and is expected to cost as much as the others from then on.
+    assert!(admit(&mut gateway, 1));
+    for id in 0..5 {
+        let answer = json!({"id": format!("chatcmpl-{id}"), "model": "big",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": 9_500, "completion_tokens": 100, "total_tokens": 9_600}});
+        let (source, event) = proxied("/v1/chat/completions", ("p", "big"), &answer.to_string());
+        gateway.hear(source, &event, START_MS);
+        while let Some((provider, model)) = gateway.engine.wants_price() {
+            let price = prices.find(&provider, &model);
+            gateway.engine.set_price(&provider, &model, price);
+        }
+    }
+    gateway.advance(START_MS + 60);
+    assert_eq!(gateway.status()["counted"], 0);
+    let admitted = (2..10).filter(|request| admit(&mut gateway, *request));
+    // 0.1 USD each: five were reported and one is under way.
+    assert_eq!(admitted.count(), 4);
 }
 
 /// A kill after each change of the disk, with each number of bytes of the next one: the spend is never below what was

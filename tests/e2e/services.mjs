@@ -12,7 +12,7 @@ import { litellm } from "../../scripts/lib/litellm.mjs";
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const READY_WITHIN_MS = 120_000;
 
-/** @typedef {{ url: string, output: () => string, stop: () => Promise<{ code: number | null }> }} Service */
+/** @typedef {{ url: string, output: () => string, stop: () => Promise<{ code: number | null }>, kill: () => Promise<unknown> }} Service */
 
 /**
  * A command of this package, as an operator runs it beside a gateway.
@@ -40,7 +40,21 @@ export async function startCommand(args, { receiver, stateDir, ready, env = {} }
     await child.kill();
     throw new Error(`agentwatch-openclaw ${args[0]} did not start:\n${child.recent()}`);
   }
-  return { url: ready.exec(child.recent())?.[1] ?? "", output: child.recent, stop: child.stop };
+  return { url: ready.exec(child.recent())?.[1] ?? "", output: child.recent, stop: child.stop, kill: child.kill };
+}
+
+/**
+ * A command of this package that ends by itself.
+ *
+ * @param {string[]} args
+ * @param {string} stateDir
+ */
+export async function runCommand(args, stateDir) {
+  const child = launch(process.execPath, [CLI, ...args], {
+    env: { PATH: process.env.PATH ?? "", OPENCLAW_STATE_DIR: stateDir },
+  });
+  const { code } = await child.ended;
+  return { code, output: child.recent() };
 }
 
 /** LiteLLM's entries of the scripted provider's models, with the provider's prices. */
@@ -112,6 +126,7 @@ export async function startLitellm({ providerUrl, endpoint }) {
     url,
     key,
     output: child.recent,
+    kill: child.kill,
     stop: async () => {
       const end = await child.stop(5_000);
       await rm(folder, { recursive: true, force: true });

@@ -20,7 +20,7 @@ use serde::Serialize;
 use super::Engine;
 use crate::activity::records::Meta;
 use crate::activity::reporter::allowance_meta;
-use crate::domain::call::{CallId, CostSource, ModelCall};
+use crate::domain::call::{CallId, ModelCall, Outcome};
 use crate::domain::identity::key_of;
 use crate::domain::observation::Observation;
 use crate::domain::time::Now;
@@ -37,6 +37,8 @@ const FILE: &str = "allowances.awj";
 const NEW_FILE: &str = "allowances.awj.new";
 /// Maximum size of the file, in bytes.
 const MOST_BYTES: usize = 1024 * 1024;
+/// Maximum number of reported calls that wait for a price; further ones are held by their expected cost.
+const MAX_UNPRICED: usize = 64;
 /// Interval of the records of spend, in ms.
 const REPORT_EVERY_MS: u64 = 60_000;
 
@@ -116,6 +118,8 @@ pub(super) struct Braking {
     has_changed: bool,
     /// When each allowance's spend is reported next, on the monotonic clock, and the spend of the last report.
     reported: Vec<(u64, Limit)>,
+    /// Reported calls whose model's price was not known yet, with the time of the report.
+    unpriced: Vec<(CallId, Box<Observation>, Now)>,
     /// Allowances whose first refusal in a window was reported, with the window's end.
     told_stops: Vec<(String, u64)>,
 }
@@ -128,6 +132,7 @@ impl Braking {
             stopped: 0,
             found: Default::default(),
             has_changed: false,
+            unpriced: Vec::new(),
             told_stops: Vec::new(),
         }
     }
@@ -243,7 +248,7 @@ impl Engine {
         let model = format!("{}/{}", call.provider, call.model);
         if self.disk.spool.is_some() {
             let amount = Amount::of(call.cost, call.usage);
-            return brake.counted_elsewhere(call.id.key(), &who, amount, now);
+            return brake.counted_elsewhere(call.id.key(), &who, &model, amount, now);
         }
         let ended = Ended {
             who: &who,
@@ -282,17 +287,28 @@ impl Engine {
         self.sessions.fill(&mut who);
         let begun = seen.session_key.as_deref().map(session_key);
         let model = format!("{}/{}", seen.provider, seen.model);
-        let usd = seen.cost_usd.filter(|_| seen.usage.is_some());
-        let amount = usd.map(|usd| {
-            let cost = crate::domain::call::Cost {
-                usd,
-                source: CostSource::Openclaw,
-            };
-            Amount::of(cost, seen.usage)
-        });
+        let cost = self.prices.cost_of_report(seen);
+        let amount = match (seen.usage, cost) {
+            (Some(usage), Some(cost)) => Some(Amount::of(cost, Some(usage))),
+            // Final calls that failed without usage cost nothing.
+            (None, _) if seen.outcome == Outcome::Failed => Some(Amount::default()),
+            _ => None,
+        };
+        if seen.usage.is_some() && cost.is_none() && self.braking.unpriced.len() < MAX_UNPRICED {
+            self.braking
+                .unpriced
+                .push((id, Box::new(seen.clone()), now));
+        }
         self.braking
             .brake
             .reported(begun, id.key(), &who, &model, amount, now);
+    }
+
+    /// A model's price became known: calls that were reported before it are held by it.
+    pub(super) fn hold_unpriced(&mut self) {
+        for (id, seen, now) in std::mem::take(&mut self.braking.unpriced) {
+            self.hold_reported(id, &seen, now);
+        }
     }
 
     /// A session's run is over: a call that was admitted for it and did not begin is no longer under way.

@@ -63,6 +63,26 @@ impl Prices {
         })
     }
 
+    /// The cost of a call by its first report; `None` where its model's price was requested and is not known yet.
+    pub fn cost_of_report(&self, seen: &Observation) -> Option<Cost> {
+        let (provider, model) = (&seen.provider, &seen.model);
+        if self.wanted.iter().any(|(a, b)| (a, b) == (provider, model)) {
+            return None;
+        }
+        let figure = seen.cost_usd.zip(seen.surface.row().cost);
+        let (usd, source) = figure.map_or((0.0, CostSource::Unknown), |(usd, (_, source))| {
+            (usd, source)
+        });
+        let priced = self.price(&Charged {
+            provider,
+            model,
+            usage: seen.usage.as_ref(),
+            bill: seen.bill.as_deref(),
+            cost: Cost { usd, source },
+        });
+        Some(priced.cost)
+    }
+
     /// How many times a provider's late figure is above or below all prices; `None` if it is plausible.
     pub fn is_late_figure_implausible(&self, seen: &Observation, usd: f64) -> Option<f64> {
         let priced = self.price(&Charged {
@@ -180,5 +200,6 @@ impl Engine {
     /// Sets a model's price.
     pub fn set_price(&mut self, provider: &str, model: &str, price: Price) {
         self.prices.known.insert(key_of(&[provider, model]), price);
+        self.hold_unpriced();
     }
 }

@@ -10,8 +10,9 @@
 //!
 //! **A call may pass** an allowance that stops, if the spend plus the expected cost of pending calls and of this call
 //! is within the limit. The expected cost is the robust mean of the last calls of the agent and model, else of the
-//! model, else of the agent, else zero. So concurrent calls exceed the limit by the errors of these means, not by their
-//! number; calls that begin before the first call ever ended all pass. If the spend is zero and no call is pending, one
+//! model, else of the agent, else the same of calls that were reported and are not final, else zero. So concurrent calls
+//! exceed the limit by the errors of these means, not by their number; calls that begin before the first call was ever
+//! reported all pass, and are expected to cost the mean from then on. If the spend is zero and no call is pending, one
 //! call always passes: a wrong mean cannot lock a window. A pending call is released when it ends, or after
 //! [`UNDER_WAY_MS`].
 //!
@@ -31,7 +32,7 @@ use indexmap::IndexMap;
 
 pub use super::meter::{Amount, Entry, Lift, Meter, Spent, State};
 use super::meter::{number, words};
-use super::recent;
+use super::recent::{Keys, Recent};
 use super::settings::{self, Allowance, Limit, Then};
 use super::who::Who;
 use super::window::{DAY_MS, HOUR_MS, Window, written};
@@ -116,7 +117,11 @@ pub struct Warning {
 struct UnderWay {
     /// Bit set of the allowances that apply to the call, by index in `held`.
     fits: u64,
-    amount: Amount,
+    keys: Keys,
+    /// Its reported or expected cost; `None` if it began before a mean was known.
+    amount: Option<Amount>,
+    /// Whether the amount was reported.
+    is_reported: bool,
     until_mono: u64,
     /// Whether the call has ended, and another process counts it soon.
     has_ended: bool,
@@ -213,15 +218,16 @@ impl Brake {
         let mut scopes: Vec<u64> = fitting.map(|held| held.scope).collect();
         scopes.sort_unstable();
         scopes.dedup();
+        let keys = Keys::of(call.who.agent.as_deref(), call.model);
         Entry::Spent(Spent {
             at_ms: now.wall_ms,
             ran_ms: self.ran(now),
             // Sources may report an end in the future.
             ended_ms: call.ended_ms.min(now.wall_ms),
             scopes,
-            pair: recent::pair(call.who.agent.as_deref(), call.model),
-            agent: recent::agent(call.who.agent.as_deref()),
-            model: recent::model(call.model),
+            pair: keys.pair,
+            agent: keys.agent,
+            model: keys.model,
             amount: Amount::of(call.cost, call.usage),
             is_priced: call.cost.source != CostSource::Unknown,
             is_used: call.usage.is_some(),
@@ -261,17 +267,20 @@ impl Brake {
     /// the call is only judged.
     pub fn admit(&mut self, key: Option<u64>, who: &Who, model: &str, now: Now) -> Verdict {
         self.advance(now);
-        let next = self.state.recent.amount(who.agent.as_deref(), model);
-        let next = next.unwrap_or_default();
+        let keys = Keys::of(who.agent.as_deref(), model);
+        let reported = self.reported_calls();
+        let next = self.expected(keys, &reported);
         if self.state.lift.is_none()
-            && let Some(stop) = self.stop(key, who, next, now)
+            && let Some(stop) = self.stop(key, who, next.unwrap_or_default(), &reported, now)
         {
             return Verdict::Stop(Box::new(stop));
         }
         if let Some(key) = key {
             let begun = UnderWay {
                 fits: self.fits(who),
+                keys,
                 amount: next,
+                is_reported: false,
                 until_mono: now.mono_ms.saturating_add(UNDER_WAY_MS),
                 has_ended: false,
             };
@@ -295,10 +304,12 @@ impl Brake {
         if let Some(begun) = begun.filter(|_| !self.under_way.contains_key(&key)) {
             self.under_way.shift_remove(&begun);
         }
-        let expected = || self.state.recent.amount(who.agent.as_deref(), model);
+        let keys = Keys::of(who.agent.as_deref(), model);
         let call = UnderWay {
             fits: self.fits(who),
-            amount: amount.or_else(expected).unwrap_or_default(),
+            keys,
+            amount: amount.or_else(|| self.state.recent.amount(keys)),
+            is_reported: amount.is_some(),
             until_mono: now.mono_ms.saturating_add(UNDER_WAY_MS),
             has_ended: false,
         };
@@ -306,10 +317,19 @@ impl Brake {
     }
 
     /// A call ended whose spend another process counts: it is held until that process's state has it.
-    pub fn counted_elsewhere(&mut self, key: u64, who: &Who, amount: Amount, now: Now) {
+    pub fn counted_elsewhere(
+        &mut self,
+        key: u64,
+        who: &Who,
+        model: &str,
+        amount: Amount,
+        now: Now,
+    ) {
         let call = UnderWay {
             fits: self.fits(who),
-            amount,
+            keys: Keys::of(who.agent.as_deref(), model),
+            amount: Some(amount),
+            is_reported: true,
             until_mono: now.mono_ms.saturating_add(ELSEWHERE_MS),
             has_ended: true,
         };
@@ -322,6 +342,23 @@ impl Brake {
             self.given_up += 1;
         }
         self.under_way.insert(key, call);
+    }
+
+    /// The calls that were reported and are not final.
+    fn reported_calls(&self) -> Recent {
+        let mut reported = Recent::default();
+        for call in self.under_way.values().filter(|call| call.is_reported) {
+            if let Some(amount) = call.amount.filter(|amount| amount.tokens > 0) {
+                reported.add(call.keys, amount);
+            }
+        }
+        reported
+    }
+
+    /// The expected cost of a call; `None` before the agent's first call was reported.
+    fn expected(&self, keys: Keys, reported: &Recent) -> Option<Amount> {
+        let known = self.state.recent.amount(keys);
+        known.or_else(|| reported.amount(keys))
     }
 
     /// Replaces the state by the state of the process that counts.
@@ -339,19 +376,33 @@ impl Brake {
     }
 
     /// The allowance that stops a call; of several, the one whose window ends last.
-    fn stop(&self, key: Option<u64>, who: &Who, next: Amount, now: Now) -> Option<Stop> {
+    fn stop(
+        &self,
+        key: Option<u64>,
+        who: &Who,
+        next: Amount,
+        reported: &Recent,
+        now: Now,
+    ) -> Option<Stop> {
         let fitting = self.fits(who);
+        let others = self.under_way.iter();
+        let others: Vec<(u64, Amount)> = others
+            .filter(|(other, _)| Some(**other) != key)
+            .map(|(_, call)| {
+                let amount = call.amount.or_else(|| self.expected(call.keys, reported));
+                (call.fits, amount.unwrap_or_default())
+            })
+            .collect();
         let allowances = self.allowances().enumerate();
         let may_stop = allowances.filter(|(place, (allowance, _))| {
             allowance.then == Then::Stop && fitting & (1 << place) != 0
         });
         let stopping = may_stop.filter(|(place, (allowance, meter))| {
-            let others = self.under_way.iter();
-            let others = others
-                .filter(|(other, call)| Some(**other) != key && call.fits & (1 << place) != 0);
-            let (count, begun) = others.fold((0, Amount::default()), |(count, sum), (_, call)| {
-                (count + 1, sum.plus(call.amount))
-            });
+            let others = others.iter().filter(|(fits, _)| fits & (1 << place) != 0);
+            let (count, begun) = others
+                .fold((0, Amount::default()), |(count, sum), (_, amount)| {
+                    (count + 1, sum.plus(*amount))
+                });
             let limit = number(allowance.limit);
             let spent = number(meter.spent.like(allowance.limit));
             let taken = meter.spent.plus(begun);
@@ -437,7 +488,8 @@ impl Brake {
             let Spent {
                 pair, agent, model, ..
             } = *spent;
-            self.state.recent.add(pair, agent, model, spent.amount);
+            let keys = Keys { pair, agent, model };
+            self.state.recent.add(keys, spent.amount);
         }
         warnings.extend(self.warnings());
         warnings

@@ -11,19 +11,26 @@ const CALLS: usize = 12;
 /// Maximum number of pairs of agent and model; beyond it the pair unused longest is dropped.
 const MAX_PAIRS: usize = 128;
 
-/// Key of an agent and a model.
-pub(super) fn pair(agent: Option<&str>, model: &str) -> u64 {
-    key_of(&[agent.unwrap_or_default(), model])
+/// Keys of a call's agent and model.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keys {
+    /// Of the agent and the model.
+    pub pair: u64,
+    /// Of the agent.
+    pub agent: u64,
+    /// Of the model.
+    pub model: u64,
 }
 
-/// Key of a model.
-pub(super) fn model(model: &str) -> u64 {
-    key_of(&[model])
-}
-
-/// Key of an agent.
-pub(super) fn agent(agent: Option<&str>) -> u64 {
-    key_of(&[agent.unwrap_or_default()])
+impl Keys {
+    pub(super) fn of(agent: Option<&str>, model: &str) -> Self {
+        let agent = agent.unwrap_or_default();
+        Self {
+            pair: key_of(&[agent, model]),
+            agent: key_of(&[agent]),
+            model: key_of(&[model]),
+        }
+    }
 }
 
 /// The last calls of one agent and model.
@@ -61,14 +68,14 @@ pub struct Recent(pub Vec<Pair>);
 
 impl Recent {
     /// Adds a call that ended.
-    pub(super) fn add(&mut self, key: u64, agent: u64, model: u64, amount: Amount) {
-        let known = self.0.iter().position(|pair| pair.key == key);
+    pub(super) fn add(&mut self, keys: Keys, amount: Amount) {
+        let known = self.0.iter().position(|pair| pair.key == keys.pair);
         let mut pair = match known {
             Some(place) => self.0.remove(place),
             None => Pair {
-                key,
-                agent,
-                model,
+                key: keys.pair,
+                agent: keys.agent,
+                model: keys.model,
                 calls: Vec::new(),
             },
         };
@@ -85,11 +92,10 @@ impl Recent {
     /// Expected cost of a call: the robust mean of the last calls of its agent and model, else of the agent that
     /// used this model last, else of all models of its agent: a proxy knows no model before it has read the request.
     /// `None` before the agent's first call: other agents' calls say nothing of it.
-    pub(super) fn amount(&self, who: Option<&str>, name: &str) -> Option<Amount> {
-        let (key, of_model, of_agent) = (pair(who, name), model(name), agent(who));
-        let own = self.0.iter().find(|pair| pair.key == key);
-        let same = self.0.iter().rev().find(|pair| pair.model == of_model);
-        let of_agent = self.0.iter().filter(|pair| pair.agent == of_agent);
+    pub(super) fn amount(&self, keys: Keys) -> Option<Amount> {
+        let own = self.0.iter().find(|pair| pair.key == keys.pair);
+        let same = self.0.iter().rev().find(|pair| pair.model == keys.model);
+        let of_agent = self.0.iter().filter(|pair| pair.agent == keys.agent);
         match own.or(same) {
             Some(pair) => pair.amount(),
             None => mean(of_agent.flat_map(|pair| &pair.calls)),
