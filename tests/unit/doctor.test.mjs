@@ -499,3 +499,56 @@ test("the exit status is 2 for invalid options and 0 for --help", async (t) => {
     assert.match(String(help.mock.calls.at(-1)?.arguments[0]), /Exit status: 0 /);
   }
 });
+
+// ---------------------------------------------------------------------------------------------------------------
+// Allowances that stop
+
+const STOPS = { allowance: [{ usd: 20, per: "day", then: "stop" }] };
+
+/** The findings of the check, in a gateway with this entry of the plugin. @param {any} hooks @param {string} [version] */
+async function ofGates(hooks, version = "2026.9.6", settings = STOPS) {
+  const config = /** @type {any} */ ({ plugins: { entries: { agentwatch: { hooks } } } });
+  const all = await findings({ config, version, settings });
+  return all.filter(({ check }) => check === "allowance");
+}
+
+for (const [hooks, setting, mend] of /** @type {[any, RegExp, RegExp][]} */ ([
+  [undefined, /hooks\.allowConversationAccess is not set/, /set \S+hooks\.allowConversationAccess true/],
+  [
+    { allowConversationAccess: false },
+    /hooks\.allowConversationAccess is false/,
+    /set \S+hooks\.allowConversationAccess true/,
+  ],
+  [{ allowConversationAccess: "true" }, /hooks\.allowConversationAccess is "true"/, /set .* true/],
+  [
+    { allowConversationAccess: true, timeouts: { before_agent_run: 500 } },
+    /hooks\.timeouts\.before_agent_run is 500/,
+    /set \S+hooks\.timeouts\.before_agent_run 15000/,
+  ],
+  [
+    { allowConversationAccess: true, timeoutMs: 1_000, timeouts: { before_agent_run: 9_000 } },
+    /hooks\.timeoutMs is 1000.*before_tool_call/,
+    /set \S+hooks\.timeouts\.before_tool_call 15000/,
+  ],
+]))
+  test(`an allowance that the gateway does not let stop: ${JSON.stringify(hooks)}`, async () => {
+    const [found, ...others] = await ofGates(hooks);
+    assert.deepEqual(others, []);
+    assert.equal(found?.state, "trouble");
+    assert.match(found?.says ?? "", setting);
+    assert.match(found?.mend ?? "", mend);
+  });
+
+test("an allowance that the gateway lets stop, and one that only warns", async () => {
+  const granted = { allowConversationAccess: true, timeoutMs: 30_000 };
+  assert.deepEqual(
+    (await ofGates(granted)).map(({ state }) => state),
+    ["ok"],
+  );
+  const warns = { allowance: [{ usd: 20, per: "day", then: "warn" }] };
+  assert.deepEqual(await ofGates(undefined, "2026.9.6", warns), []);
+  const [old] = await ofGates(undefined, "2026.3.13");
+  assert.equal(old?.state, "note");
+  assert.match(old?.says ?? "", /2026\.3\.13 has no hook before a run/);
+  assert.match(old?.mend ?? "", /agentwatch-openclaw proxy/);
+});

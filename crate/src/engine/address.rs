@@ -1,5 +1,7 @@
 //! Addresses in settings.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 /// Checks an http or https origin with an optional path. Credentials and queries are refused, since they would appear
 /// in logs.
 pub(crate) fn check_url(text: &str) -> Result<String, &'static str> {
@@ -14,18 +16,7 @@ pub(crate) fn check_url(text: &str) -> Result<String, &'static str> {
     if text.contains(['?', '#']) {
         return Err("holds a query or a fragment");
     }
-    let name = host.rsplit_once(':').map_or(host, |(name, port)| {
-        if port.parse::<u16>().is_ok() {
-            name
-        } else {
-            host
-        }
-    });
-    let is_ipv6 = name.starts_with('[') && name.ends_with(']');
-    let is_name = name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b));
-    if name.is_empty() || !(is_ipv6 || is_name) {
+    if !is_host(without_port(host)) {
         return Err("has no usable host");
     }
     if text.bytes().any(|b| b <= b' ') || !text.is_ascii() {
@@ -36,4 +27,89 @@ pub(crate) fn check_url(text: &str) -> Result<String, &'static str> {
     let path = path.trim_end_matches('/');
     let path = path.strip_suffix("/models").unwrap_or(path);
     Ok([origin, path.trim_end_matches('/')].concat())
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.parse::<u16>().is_ok() => name,
+        _ => host,
+    }
+}
+
+/// Whether a text is an IP address or a name. Addresses are read as `fetch` reads them: a name whose last label is a
+/// number is an IPv4 address, and then only four parts from 0 to 255 are usable.
+fn is_host(text: &str) -> bool {
+    if let Some(inner) = text.strip_prefix('[') {
+        let inner = inner.strip_suffix(']');
+        return inner.is_some_and(|inner| inner.parse::<Ipv6Addr>().is_ok());
+    }
+    let labels = text.strip_suffix('.').unwrap_or(text);
+    let last = labels.rsplit('.').next().unwrap_or_default();
+    let digits = last.strip_prefix("0x").or(last.strip_prefix("0X"));
+    let is_number = match digits {
+        Some(digits) => digits.bytes().all(|byte| byte.is_ascii_hexdigit()),
+        None => !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()),
+    };
+    if is_number {
+        return text.parse::<Ipv4Addr>().is_ok();
+    }
+    let is_named = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
+    labels.split('.').all(is_named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_an_address_or_a_name() {
+        for host in [
+            "localhost",
+            "receiver.example",
+            "receiver.example.",
+            "a-b_c.d1",
+            "3com.example",
+            "10.0.0.255",
+            "127.0.0.1:80",
+            "[::1]",
+            "[2001:db8::1]:8080",
+            "[::ffff:10.0.0.1]",
+            "xn--bcher-kva.example",
+        ] {
+            let url = format!("https://{host}/x");
+            assert_eq!(check_url(&url), Ok(url.clone()), "{host}");
+        }
+        for host in [
+            "",
+            ".",
+            ":80",
+            "a..b",
+            ".a",
+            "10.0.0.256",
+            "10.0.0",
+            "10.0.0.0.1",
+            "256",
+            "1.2.3.08",
+            "0x7f.1",
+            "a.0x1",
+            "[zz]",
+            "[]",
+            "[::1",
+            "::1",
+            "[10.0.0.1]",
+            "[::1]x",
+            "[fe80::1%25eth0]",
+            "a b",
+            "a:b",
+            "a:99999",
+        ] {
+            let found = check_url(&format!("https://{host}/x"));
+            assert_eq!(found, Err("has no usable host"), "{host}");
+        }
+    }
 }

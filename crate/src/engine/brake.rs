@@ -23,7 +23,7 @@ use crate::activity::reporter::allowance_meta;
 use crate::domain::call::{CallId, ModelCall, Outcome};
 use crate::domain::identity::key_of;
 use crate::domain::observation::Observation;
-use crate::domain::time::Now;
+use crate::domain::time::{Now, iso};
 use crate::engine::log::Level;
 use crate::host::{Fault, Host};
 use crate::journal::{self, Frame};
@@ -226,7 +226,7 @@ impl Engine {
             0 => "the allowances hold again".to_owned(),
             _ => format!(
                 "an operator lifted the allowances: all calls pass until {}, and are counted",
-                crate::domain::time::iso(lift.until_ms)
+                iso(lift.until_ms)
             ),
         };
         self.log.add(Level::Info, text.clone(), now.mono_ms);
@@ -424,7 +424,11 @@ impl Engine {
             let meta = Meta::default()
                 .text("message", Some(warning.message.clone()))
                 .and(allowance_meta(&warning));
-            self.notify("allowance", (None, None), meta, now);
+            let Warning {
+                allowance, percent, ..
+            } = &warning;
+            let about = format!("{allowance} {percent} {}", iso(warning.window.starts_ms));
+            self.notify(("allowance", &about), (None, None), meta, now);
         }
     }
 

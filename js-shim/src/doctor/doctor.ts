@@ -14,6 +14,7 @@ import { pluginSettings, unknownSettings } from "../plugin/settings.js";
 import { examineReceiver } from "../requests/doctor-receiver.js";
 import { readStatus, type StatusDocument, troubles } from "../worker/status.js";
 import { examineAccess, examineFiles, examineLease } from "./files.js";
+import { examineGates } from "./gates.js";
 
 /** The result of one check. A `note` is no problem. */
 export interface Finding {
@@ -66,6 +67,7 @@ export async function examine(subject: Subject): Promise<Finding[]> {
     ...(document ? examineMetrics(document) : []),
     ...examineDiagnostics(subject, document),
     ...examineStreams(subject, document),
+    ...examineGates(config, subject.settings, subject.version),
     ...(stateDir ? examineHooks(stateDir, config) : []),
     ...(await examineReceiver(judged, subject.settings)),
   ];

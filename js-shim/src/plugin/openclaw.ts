@@ -16,7 +16,19 @@ export interface GatewayConfig {
     enabled?: boolean;
     allow?: unknown;
     deny?: unknown;
-    entries?: Record<string, { enabled?: boolean; config?: Record<string, unknown> } | null>;
+    entries?: Record<
+      string,
+      {
+        enabled?: boolean;
+        config?: Record<string, unknown>;
+        /** Not known to 2026.3.13, except for `allowPromptInjection`. Timeouts in ms. */
+        hooks?: {
+          allowConversationAccess?: unknown;
+          timeoutMs?: unknown;
+          timeouts?: Record<string, unknown> | null;
+        } | null;
+      } | null
+    >;
   };
   /** `list` up to 2026.7, `entries` by name from 2026.8 on. */
   agents?: {

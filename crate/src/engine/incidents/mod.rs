@@ -78,6 +78,8 @@ impl State {
 struct Report {
     /// Its `type`.
     kind: &'static str,
+    /// Identifies the incident among those of its kind.
+    about: String,
     level: Level,
     text: String,
     /// Whether it goes to the webhook.
@@ -242,6 +244,7 @@ impl Engine {
         }
         let report = Report {
             kind: "cache_incident",
+            about: format!("{} {}", lost.at_ms, whose(&who.session)),
             level,
             text,
             is_notice: is_notable,
@@ -366,6 +369,7 @@ impl Engine {
             self.log.add(level, text.clone(), now.mono_ms);
             let report = Report {
                 kind,
+                about: id_of(incident),
                 level,
                 text,
                 is_notice: true,
@@ -401,7 +405,10 @@ impl Engine {
         }
         let of_notice = Meta::default().text("message", Some(report.text)).and(meta);
         match self.incidents.webhook.is_some() {
-            true => self.notify(report.kind, (agent, session), of_notice, now),
+            true => {
+                let of_kind = (report.kind, &*report.about);
+                self.notify(of_kind, (agent, session), of_notice, now);
+            }
             false => self.note_incidents(now),
         }
     }
@@ -435,7 +442,8 @@ impl Engine {
 }
 
 /// An alarm's fields. Both reports of an incident have the same `incident`.
-fn meta_of(incident: &Incident) -> Meta {
+/// The id of an incident, the same at its begin and its end.
+fn id_of(incident: &Incident) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let id = key_of(&[
         incident.kind.word(),
@@ -445,8 +453,12 @@ fn meta_of(incident: &Incident) -> Meta {
         &text(&incident.tool),
         &incident.began_ms.to_string(),
     ]);
+    hex(id.into(), *b"0000000000000000")
+}
+
+fn meta_of(incident: &Incident) -> Meta {
     let mut meta = Meta::default()
-        .text("incident", Some(hex(id.into(), *b"0000000000000000")))
+        .text("incident", Some(id_of(incident)))
         .text("kind", Some(incident.kind.word()))
         .text("began", Some(iso(incident.began_ms)))
         .text("trigger", incident.trigger.clone())

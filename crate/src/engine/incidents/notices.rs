@@ -4,15 +4,17 @@ use super::Incidents;
 use crate::activity::records::Meta;
 use crate::delivery::reply::Reply;
 use crate::delivery::webhook::{Notice, Request};
+use crate::domain::identity::{hex, key_of};
 use crate::domain::time::{Now, iso};
 use crate::engine::Engine;
 
 impl Engine {
-    /// Reports to the webhook, if one is set. `kind` is the notice's `type`; `meta` follows the common fields: `type`,
-    /// `id`, `at`, `gateway`, `agent`, `session`. It is sent after the next write of the journal.
+    /// Reports to the webhook, if one is set. `kind` is the notice's `type`, and `about` what it tells, which two
+    /// notices of a kind never share; `meta` follows the common fields: `type`, `id`, `at`, `gateway`, `agent`, `session`.
+    /// It is sent after the next write of the journal.
     pub(in crate::engine) fn notify(
         &mut self,
-        kind: &'static str,
+        (kind, about): (&'static str, &str),
         (agent, session): (Option<&str>, Option<&str>),
         meta: Meta,
         now: Now,
@@ -20,9 +22,12 @@ impl Engine {
         if self.incidents.webhook.is_none() || self.disk.spool.is_some() {
             return;
         }
+        // Of what the notice tells: should a disk that fails make it be told again, it has the same id.
+        let gateway = &self.settings.naming.gateway;
+        let id = key_of(&["notice", gateway, kind, about]);
         let common = Meta::default()
             .text("type", Some(kind))
-            .text("id", Some(self.matcher.mint(now).to_string()))
+            .text("id", Some(hex(id.into(), *b"0000000000000000")))
             .text("at", Some(iso(now.wall_ms)))
             .text("gateway", Some(self.settings.naming.gateway.clone()))
             .text("agent", agent)
