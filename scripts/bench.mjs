@@ -63,6 +63,7 @@ each call and nothing on disk. \`gateway\` are the events of 2026.9.6 (some eigh
 sent messages in turn, the only events that the old hook handles. Where the rows name it, 0.1.0 is that version of
 this project, which did all its work on the main thread, measured in turn with this one.`,
   },
+  { name: "gate", about: "the check before a call, through the worker thread", nodes: [22, 24], runs: 3 },
   { name: "start", about: "loading the plugin and starting its worker; sizes", nodes: [22, 24], runs: 3 },
   { name: "stall", about: "the event loop while the disk stalls", nodes: [24], runs: 1 },
   { name: "memory", about: "memory, idle and after a million events", nodes: [22, 24], runs: 1 },

@@ -14,6 +14,17 @@ export const budgets = [
     { bench: "cost", figure: `plugin, gateway at ${rate}/s, main thread, of OpenTelemetry's`, most: 1 },
     { bench: "cost", figure: `plugin, messages at ${rate}/s, main thread, of OpenTelemetry's`, most: 1 },
   ]),
+  // An allowance that stops costs nothing where no call begins.
+  ...[1_000, 10_000].map((rate) => ({
+    bench: "cost",
+    figure: `stop, gateway at ${rate}/s, main thread, of the plugin's without an allowance`,
+    most: 1.05,
+  })),
+  ...[0, 10, 1_000].map((rate) => ({
+    bench: "gate",
+    figure: `check beside ${rate} events/s, p99`,
+    most: 1,
+  })),
   { bench: "cost", figure: "old, messages at 1000/s, times the plugin's CPU", least: 15 },
   { bench: "cost", figure: "plugin, gateway at 1000/s, POSTs a second", most: 10 },
   { bench: "cost", figure: "plugin, messages at 1000/s, POSTs a second", most: 10 },

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The whole cost of an event, deferred work included: CPU of the main thread and of the whole process, from the
-// handler to a live receiver in another process, at several rates; beside the hook that this plugin replaces and
-// OpenTelemetry's SDK. The cost of a process that makes the same events without a handler is subtracted. `node tests/bench/cost.mjs [way, stream
+// handler to a live receiver in another process, at several rates; beside the same with an allowance that stops, the
+// hook that this plugin replaces, and OpenTelemetry's SDK. The cost of a process that makes the same events without a handler is subtracted. `node tests/bench/cost.mjs [way, stream
 // or rate…]`; `BENCH_PROFILE` names a folder for CPU profiles.
 import { fork } from "node:child_process";
 import { once } from "node:events";
@@ -34,7 +34,9 @@ const LEAD_MS = 13_000;
 const TOO_FEW_FOR_DELAY = 100;
 /** The old hook defers nothing, and cannot send at this rate. */
 const TOO_MANY_FOR_OLD = 10_000;
-const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel"] };
+const STREAMS = { gateway: ["plugin", "stop", "otel"], messages: ["plugin", "old", "otel"] };
+/** `stop` is the plugin with an allowance that stops, without the checks before calls, which `gate.mjs` measures. */
+const ALLOWANCE = [{ usd: 1_000_000, per: "month", then: "stop" }];
 
 /**
  * @typedef {object} Spent
@@ -47,6 +49,7 @@ const STREAMS = { gateway: ["plugin", "otel"], messages: ["plugin", "old", "otel
 /** @param {string} way @param {string} url @returns {Promise<{ handle: (told: import("./lib/events.mjs").Told) => void, settle?: () => Promise<unknown>, stop: () => Promise<unknown>, remove?: () => void, counts?: { failed: number } }>} */
 async function startWay(way, url) {
   if (way === "plugin") return startPlugin({ url });
+  if (way === "stop") return startPlugin({ url, allowance: ALLOWANCE });
   if (way === "old") return startOldHook(url);
   if (way === "otel") return (await import("./lib/otel.mjs")).startOtel(url);
   return { handle: () => {}, stop: async () => {} };
@@ -143,7 +146,8 @@ async function inProcess(way, events, { rate, seconds }) {
   await ended;
   const arrived = before.calls + counted.calls + (await sink.count()).calls;
   sink.close();
-  if (way === "plugin" && arrived < calls) throw new Error(`of ${calls} calls ${arrived} arrived`);
+  if (["plugin", "stop"].includes(way) && arrived < calls)
+    throw new Error(`of ${calls} calls ${arrived} arrived`);
   return { ...spent, counted, count };
 }
 
@@ -162,7 +166,7 @@ async function main(only) {
       const control = await inProcess("none", events, pace);
       const own = /** @type {Record<string, number>} */ ({});
       const main = /** @type {Record<string, number>} */ ({});
-      for (const way of ways.filter((name) => wanted(["plugin", "old", "otel"]).includes(name))) {
+      for (const way of ways.filter((name) => wanted(["plugin", "stop", "old", "otel"]).includes(name))) {
         const spent = await inProcess(way, events, pace);
         const { counted, count } = spent;
         const name = `${way}, ${events} at ${pace.rate}/s`;
@@ -174,10 +178,15 @@ async function main(only) {
         figures[`${name}, POSTs a second`] = [counted.posts / pace.seconds, ""];
         figures[`${name}, KB per 1,000 events`] = [(counted.bytes / 1024 / count) * 1_000, "KB"];
         if (spent.delayP99 !== undefined) figures[`${name}, event loop delay p99`] = [spent.delayP99, "ms"];
-        if (way !== "plugin" && own.plugin)
+        if (["old", "otel"].includes(way) && own.plugin)
           figures[`${name}, times the plugin's CPU`] = [own[way] / own.plugin, "×"];
         if (spent.late > 100) console.log(`${name}: the last event was ${Math.round(spent.late)} ms late`);
       }
+      if (main.plugin && main.stop)
+        figures[`stop, ${events} at ${pace.rate}/s, main thread, of the plugin's without an allowance`] = [
+          main.stop / main.plugin,
+          "×",
+        ];
       if (main.plugin && main.otel)
         figures[`plugin, ${events} at ${pace.rate}/s, main thread, of OpenTelemetry's`] = [
           main.plugin / main.otel,

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -10,6 +12,8 @@ import { startWorld, waitForTotals } from "./harness.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 import { startProxy } from "./proxy.mjs";
 import { until } from "./scenarios.mjs";
+import { runCommand } from "./services.mjs";
+import { WebhookServer } from "./webhook-server.mjs";
 
 /** A marker for each kind of content that must not leave; none occurs by chance. */
 const MARKS = {
@@ -20,6 +24,15 @@ const MARKS = {
   phone: "15112345678",
 };
 const TOKEN = "MARKEDTOKEN7Q-aaaa-bbbb";
+/** The webhook's secret signs, and is never sent. */
+const SECRET = "MARKEDSECRET7Q";
+/** The first is warned of; the second lets the first cron job's call pass, and stops the next one. */
+const ALLOWANCE = [
+  { tokens: 1_000, per: "month", then: "warn" },
+  { tokens: 1, per: "month", trigger: "cron", then: "stop" },
+];
+/** Groups of the page. */
+const GROUPS = ["sessions", "prompt-bill", "by-agent", "by-channel", "by-job", "by-trigger"];
 const PHONE = "whatsapp:direct:+4915112345678";
 
 for (const version of versions) {
@@ -30,6 +43,10 @@ for (const version of versions) {
     let proxy;
     /** @type {import("./proxy.mjs").Proxy} */
     let elsewhere;
+    /** @type {WebhookServer} */
+    let webhook;
+    /** @type {Awaited<ReturnType<typeof startSink>>} */
+    let collector;
     /** @type {string} */
     let folder;
     /** The gateway's log, after all. */
@@ -37,10 +54,19 @@ for (const version of versions) {
 
     before(async () => {
       folder = await mkdtemp(join(tmpdir(), "openclaw-privacy-"));
+      webhook = await WebhookServer.open(SECRET);
+      collector = await startSink();
+      const hasRunGate = Number(version.split(".")[1]) > 3;
       world = await startWorld({
         version,
         tgz,
-        pluginConfig: { token: TOKEN },
+        pluginConfig: {
+          token: TOKEN,
+          allowance: ALLOWANCE,
+          webhook: { url: webhook.url, secret: SECRET },
+          otlp: { url: collector.url },
+        },
+        ...(hasRunGate ? { pluginEntry: { hooks: { allowConversationAccess: true } } } : {}),
         receiver: { binary, token: TOKEN, args: ["--db", join(folder, "agentwatch.db")] },
         provider: { script: marked },
         gateway: { stateDir: join(folder, "state") },
@@ -54,6 +80,8 @@ for (const version of versions) {
     after(async () => {
       await world?.close();
       await elsewhere?.close();
+      webhook?.close();
+      collector?.close();
       if (folder) await rm(folder, { recursive: true, force: true });
     });
 
@@ -80,6 +108,52 @@ for (const version of versions) {
     test("sessions are distinguished without their names", async () => {
       const keys = new Set((await modelCalls(world.receiver)).map(({ session_key }) => session_key));
       assert.ok(keys.size > 3, [...keys].join(" "));
+    });
+
+    test("no marker is in a notice of the webhook, or in an export of OpenTelemetry", async () => {
+      const types = () => new Set(webhook.accepted.map(({ type }) => type));
+      await until(() => types().has("allowance") && types().has("alarm_began"), "notices", 60_000);
+      assertClean(JSON.stringify(webhook.requests), "a notice");
+      assert.deepEqual(webhook.problems, []);
+      await until(() => collector.told.size === 2, "exports of both signals", 90_000);
+      for (const text of collector.texts) assertClean(text, "an export");
+    });
+
+    test("no marker is in the messages of allowances and alarms", async () => {
+      const logs = await read(world.receiver, "/api/logs?limit=1000");
+      const kinds = { warned: /"percent": ?100/, stopped: /"stopped": ?true/, alarm: /"alarm_began"/ };
+      for (const [kind, of] of Object.entries(kinds)) assert.match(logs, of, kind);
+      assertClean(logs, "the logs");
+    });
+
+    test("no marker is in what commands and the chat print", async () => {
+      const { stateDir } = world.gateway;
+      for (const args of [["status"], ["doctor"], ["status", "--json"]])
+        assertClean((await runCommand(args, stateDir)).output, args.join(" "));
+      for (const by of ["model,agent,channel,job", "day,trigger"])
+        for (const form of [[], ["--json"], ["--csv"]]) {
+          const { code, output } = await runCommand(
+            ["report", "--since", "30d", "--by", by, ...form],
+            stateDir,
+          );
+          assert.equal(code, 0, output);
+          assertClean(output, `report --by ${by} ${form}`);
+        }
+      for (const message of ["/agentwatch", "/agentwatch doctor"]) {
+        const { done } = await world.gateway.chatSend({ session: "operator", message });
+        assertClean(JSON.stringify(await done), message);
+      }
+    });
+
+    test("no marker is in the receiver's page and exports", async () => {
+      const names = ["stats", "calls", ...GROUPS];
+      const files = names.flatMap((name) => [`${name}.csv`, `${name}.json`]);
+      for (const path of [
+        ...["focus.csv", ...files].map((file) => `/models/${file}?hours=720`),
+        ...["/models", "/metrics", "/api/sessions", "/api/prompt-bill", "/api/model-usage?hours=720"],
+        ...["/api/traces", "/api/health", "/api/metrics", "/api/costs/usage"],
+      ])
+        assertClean(await read(world.receiver, path), path);
     });
 
     test("no marker is in any request", async () => {
@@ -161,12 +235,46 @@ async function everyPath({ gateway, provider }) {
   await gateway.chatAbort(aborted);
   await aborted.done;
   await gateway.httpChat({ session: PHONE, message: prompt });
-  await gateway.cronRun({ message: prompt });
+  for (const directives of ["", "[[tools 1]]"]) await gateway.cronRun({ message: `${prompt} ${directives}` });
+  // The file is not there: the tool fails until the alarm is given.
+  await gateway.agentTurn({ session: "runaway", message: `${prompt} [[tools 9]]` });
+}
+
+/** An answer of the receiver. @param {import("./harness.mjs").Receiver} receiver @param {string} path */
+async function read({ url }, path) {
+  const response = await fetch(`${url}${path}`, { headers: { authorization: `Bearer ${TOKEN}` } });
+  assert.equal(response.status, 200, path);
+  return response.text();
+}
+
+/** A collector that stores what it gets. */
+async function startSink() {
+  const told = new Set();
+  /** @type {string[]} */
+  const texts = [];
+  const server = createServer(async (request, response) => {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    told.add(request.url);
+    texts.push(`${request.url} ${JSON.stringify(request.headers)} ${Buffer.concat(chunks)}`);
+    response.writeHead(200, { "content-type": "application/json" }).end("{}");
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  return {
+    url: `http://127.0.0.1:${port}`,
+    told,
+    texts,
+    close: () => {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
 }
 
 /** @param {string} text @param {string} where */
 function assertClean(text, where) {
-  for (const mark of [...Object.values(MARKS), TOKEN]) {
+  for (const mark of [...Object.values(MARKS), TOKEN, SECRET]) {
     const at = text.indexOf(mark);
     assert.equal(at, -1, `${mark} is in ${where}: …${text.slice(Math.max(0, at - 60), at + 60)}…`);
   }

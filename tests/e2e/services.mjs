@@ -40,7 +40,12 @@ export async function startCommand(args, { receiver, stateDir, ready, env = {} }
     await child.kill();
     throw new Error(`agentwatch-openclaw ${args[0]} did not start:\n${child.recent()}`);
   }
-  return { url: ready.exec(child.recent())?.[1] ?? "", output: child.recent, stop: child.stop, kill: child.kill };
+  return {
+    url: ready.exec(child.recent())?.[1] ?? "",
+    output: child.recent,
+    stop: child.stop,
+    kill: child.kill,
+  };
 }
 
 /**

@@ -124,7 +124,7 @@ describe("the proxy", () => {
     [
       "/v1/chat/completions",
       (message) => ({
-        error: { message, type: "insufficient_quota", param: null, code: "insufficient_quota" },
+        error: { message, type: "requests", param: null, code: "rate_limit_exceeded" },
       }),
     ],
     [
@@ -156,7 +156,7 @@ describe("the proxy", () => {
         const got = await get(`${proxy.origin}/p${path}`, asking());
         assert.equal(got.status, 429);
         assert.equal(got.headers["retry-after"], "90");
-        assert.deepEqual(JSON.parse(String(got.body)), body("over the allowance"));
+        assert.deepEqual(JSON.parse(String(got.body)), body("Usage limit reached. over the allowance"));
         assert.deepEqual([reached, proxy.proxy.counts.stopped], [0, 1]);
       } finally {
         await proxy.close();

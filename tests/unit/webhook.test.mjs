@@ -1,11 +1,15 @@
 // The webhook in a gateway with the built plugin: signed notices, retries, redirects, settings, the status's lines.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { readdirSync, readFileSync } from "node:fs";
+import { createServer } from "node:http";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { inWords } from "../../dist/pipeline.js";
 import { WebhookServer } from "../e2e/webhook-server.mjs";
+import { inFolder, Run } from "./faulty-receiver.mjs";
+import { portOf } from "./upstream.mjs";
 import { answer, Gateway, Receiver, SESSION } from "./world.mjs";
 
 const SECRET = "MARKEDSECRET7Q";
@@ -74,6 +78,43 @@ test("an alarm reaches the webhook once it answers, signed, without content or s
     receiver.close();
     webhook.close();
   }
+});
+
+test("a webhook that hangs holds up no end, and gets its notice from the next process", async () => {
+  await inFolder(async (folder) => {
+    const webhook = await WebhookServer.open(SECRET);
+    const hanging = createServer(() => {});
+    await once(hanging.listen(0, "127.0.0.1"), "listening");
+    const settings = (/** @type {string} */ url) => ({
+      url: false,
+      webhook: { url, secret: SECRET },
+      allowance: [{ tokens: 1, per: "day", then: "warn" }],
+    });
+    try {
+      const asked = once(hanging, "request");
+      const run = new Run(folder, "", { settings: settings(`http://127.0.0.1:${portOf(hanging)}/`) });
+      await run.pipeline.open();
+      run.call(10);
+      run.pipeline.drain();
+      run.clock.pass(60_000);
+      await asked;
+      const begun = performance.now();
+      await run.end(200);
+      assert.ok(performance.now() - begun < 3_000, `${performance.now() - begun} ms`);
+      const next = new Run(folder, "", { settings: settings(webhook.url) });
+      await next.pipeline.open();
+      await until(() => webhook.accepted.length > 0, "an accepted notice");
+      await next.end(200);
+      assert.deepEqual(
+        webhook.accepted.map(({ type, percent }) => [type, percent]),
+        [["allowance", 100]],
+      );
+    } finally {
+      webhook.close();
+      hanging.closeAllConnections();
+      hanging.close();
+    }
+  });
 });
 
 test("a redirect is not followed", async () => {

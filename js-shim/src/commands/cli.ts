@@ -84,9 +84,19 @@ async function run(pipeline: Pipeline): Promise<number> {
   return bad > 0 ? 1 : 0;
 }
 
+/** How long a request that hangs may keep the process of a command that is over, in ms. */
+const END_WITHIN_MS = 1_000;
+
+/** Ends the process, once its output is written. */
+function endSoon(): void {
+  const isWritten = [process.stdout, process.stderr].every(({ writableLength }) => writableLength === 0);
+  setTimeout(() => (isWritten ? process.exit() : endSoon()), END_WITHIN_MS).unref();
+}
+
 main().then(
   (status) => {
     process.exitCode = status;
+    endSoon();
   },
   (error) => {
     const why = error instanceof Error ? error.message : String(error);

@@ -23,19 +23,21 @@ const SHAPES: [path: RegExp, shape: Shape][] = [
   ],
   [
     /^/,
-    (message) => [
-      { error: { message, type: "insufficient_quota", param: null, code: "insufficient_quota" } },
-    ],
+    // Not `insufficient_quota`: OpenClaw 2026.9 would take the key for one without credit, and use it no more for hours.
+    (message) => [{ error: { message, type: "requests", param: null, code: "rate_limit_exceeded" } }],
   ],
 ];
 
 /** A shorter wait is one that a client's own retries may bridge, in s. */
 const SOON_S = 60;
+/** By these words OpenClaw 2026.9 knows a long limit. It would wait for its end, a day or a month, within the turn. */
+const LONG = "Usage limit reached. ";
 
 /** Answers a stopped call; its body is read and dropped. @param path the path of the upstream, with its query */
 export function answerStopped(response: ServerResponse, path: string, [message, seconds]: Refusal): void {
   const target = decoded(path.split("?", 1)[0] ?? "");
-  const [body, headers] = SHAPES.find(([of]) => of.test(target))?.[1](message) ?? [];
+  const text = seconds > SOON_S ? LONG + message : message;
+  const [body, headers] = SHAPES.find(([of]) => of.test(target))?.[1](text) ?? [];
   response.writeHead(429, {
     "content-type": "application/json",
     "retry-after": String(seconds),

@@ -9,7 +9,7 @@ import { type Inbox, type Moment, passToEngine, Queue, type QueuedEvent, spansOf
 import { Pack } from "../base/pack.js";
 import { SOURCES } from "../base/pickers.js";
 import { Prices } from "../base/prices.js";
-import { reason } from "../base/promises.js";
+import { reason, withDeadline } from "../base/promises.js";
 import { Scheduler, TICK_MS } from "../base/scheduler.js";
 import { type Engine, type Fact, type Instance, makeEngine, type Refusal, SEEDS } from "../base/wasm.js";
 import { type CollectorTarget, collectorOf, encoded } from "./collector.js";
@@ -50,6 +50,9 @@ export interface Host {
 
 /** Bookmark of the inbox's position. It is journalled with the events before it, so a crash leaves both or neither. */
 const INBOX_MARK = "/inbox";
+
+/** How long a pipeline that closes waits for the requests to the collector and to the webhook, in ms. */
+const IDLE_WITHIN_MS = 500;
 
 /** One process's pipeline. */
 export class Pipeline {
@@ -419,7 +422,9 @@ export class Pipeline {
     this.store?.close();
     this.#statusWriter.close();
     this.#journalWatch.close();
-    await Promise.all([this.#exports.idle(), this.#notices.idle()]);
+    // What a server that hangs does not answer is in the journal, and is sent again.
+    const idle = Promise.all([this.#exports.idle(), this.#notices.idle()]);
+    await withDeadline(idle, IDLE_WITHIN_MS).catch(() => {});
     if (this.#ownsJournal()) await this.#statusWriter.write(status);
     process.off("exit", this.#atExit);
     this.#journalWatch.release();

@@ -51,7 +51,7 @@ export async function startPlugin(config) {
   cpSync(DIST, join(folder, "dist"), { recursive: true });
   writeFileSync(join(folder, "package.json"), '{"type":"module"}');
   const { user, system } = process.threadCpuUsage(begun);
-  /** @type {Map<string, (event: unknown, ctx: unknown) => void>} */
+  /** @type {Map<string, ((event: unknown, ctx: unknown) => unknown)[]>} */
   const handlers = new Map();
   /** @type {((event: unknown) => void) | undefined} */
   let listener;
@@ -71,7 +71,8 @@ export async function startPlugin(config) {
     pluginConfig: config,
     logger,
     runtime: { state: { resolveStateDir: () => stateDir } },
-    on: (/** @type {string} */ hook, /** @type {any} */ handler) => handlers.set(hook, handler),
+    on: (/** @type {string} */ hook, /** @type {any} */ handler) =>
+      handlers.set(hook, [...(handlers.get(hook) ?? []), handler]),
     registerHook() {},
     registerService: (/** @type {any} */ given) => {
       service = given;
@@ -79,11 +80,13 @@ export async function startPlugin(config) {
   });
   await service.start({ stateDir, config: {}, logger });
   return {
-    /** The plugin's handler of an event; undefined where it has none. @param {import("./events.mjs").Told} told */
+    /** The plugin's handler that records an event; gates, which are registered after it, are not asked. @param {import("./events.mjs").Told} told */
     handle: ({ hook, event, ctx }) => {
-      if (hook) handlers.get(hook)?.(event, ctx);
+      if (hook) handlers.get(hook)?.at(0)?.(event, ctx);
       else listener?.(event);
     },
+    /** Asks the gate before a tool. @param {object} ctx */
+    ask: (ctx) => handlers.get("before_tool_call")?.at(-1)?.({}, ctx),
     /** Waits until all due records are sent. */
     settle: async () => {
       // The status has no events that are still in the ring.
