@@ -1,7 +1,10 @@
 #!/usr/bin/env node
 // The check before a call: from the gateway's hook to the answer of the worker thread, on a quiet gateway and beside
-// events at several rates; and the main thread's CPU for it. `node tests/bench/gate.mjs [rate…]`
+// events at several rates, with a worker that only echoes as control; and the main thread's CPU for it.
+// `node tests/bench/gate.mjs [rate…]`
+import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
+import { Worker } from "node:worker_threads";
 import { streamOf } from "./lib/events.mjs";
 import { quantile, report } from "./lib/figures.mjs";
 import { startPlugin } from "./lib/plugin.mjs";
@@ -36,25 +39,51 @@ function beside(rate) {
   return () => clearInterval(timer);
 }
 
-for (const rate of RATES.filter((one) => only.length === 0 || only.includes(one))) {
-  const end = beside(rate);
+const echo = new Worker(
+  'const { parentPort } = require("node:worker_threads"); parentPort.on("message", (it) => parentPort.postMessage(it));',
+  { eval: true },
+);
+
+/** The time of many questions in ms, one after the other with pauses. @param {(number: number) => Promise<void>} question */
+async function timed(question) {
   const times = new Float64Array(CHECKS);
   for (let check = -WARM_UP; check < CHECKS; check += 1) {
-    const session = `agent:main:s${check % 50}`;
     const begun = performance.now();
-    const refused = await ask({ agentId: "main", sessionKey: session, toolName: "exec", trigger: "user" });
+    await question(check);
     if (check >= 0) times[check] = performance.now() - begun;
-    if (refused !== undefined) throw new Error("a call was refused");
     await sleep(PAUSE_MS);
   }
-  end();
-  const name = `check beside ${rate} events/s`;
+  return times;
+}
+
+/** @param {string} name @param {Float64Array} times */
+function tell(name, times) {
   for (const [share, word] of /** @type {const} */ ([
     [0.5, "p50"],
     [0.99, "p99"],
     [0.999, "p99.9"],
   ]))
     figures[`${name}, ${word}`] = [quantile(times, share), "ms"];
+}
+
+tell(
+  "echo of an idle worker",
+  await timed(async (check) => {
+    const answered = once(echo, "message");
+    echo.postMessage({ check });
+    await answered;
+  }),
+);
+await echo.terminate();
+for (const rate of RATES.filter((one) => only.length === 0 || only.includes(one))) {
+  const end = beside(rate);
+  const times = await timed(async (check) => {
+    const session = `agent:main:s${check % 50}`;
+    const refused = await ask({ agentId: "main", sessionKey: session, toolName: "exec", trigger: "user" });
+    if (refused !== undefined) throw new Error("a call was refused");
+  });
+  end();
+  tell(`check beside ${rate} events/s`, times);
 }
 // All at once, so that pauses do not count.
 const begun = process.threadCpuUsage();
