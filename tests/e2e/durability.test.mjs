@@ -35,7 +35,7 @@ const SENT_WITHIN_MS = 30_000;
 const LOADED_WITHIN_MS = 120_000;
 /**
  * The time of the plugin's second reading of the session store after its start, in ms, which is the first one with rows stored
- * just before: missing calls are counted from rows older than 60 s (js-shim/src/worker/reconcile.ts).
+ * just before: missing calls are counted from rows older than 60 s (crate/src/engine/store.rs).
  */
 const SECOND_LOOK_MS = 65_000;
 

@@ -51,7 +51,7 @@ pub fn lift_ms(text: &str) -> JsValue {
 /// One gateway's engine.
 #[wasm_bindgen]
 pub struct Engine {
-    engine: RefCell<Inner>,
+    pub(super) engine: RefCell<Inner>,
     given: RefCell<Packed>,
     lines: RefCell<Vec<LogLine>>,
 }
@@ -379,18 +379,6 @@ impl Engine {
         json(&marks)
     }
 
-    /// The time until which the session store is reconciled, in ms since 1970.
-    #[wasm_bindgen(js_name = reconciledMs)]
-    pub fn reconciled_ms(&self) -> Option<f64> {
-        self.engine.borrow().reconciled_ms().map(|ms| ms as f64)
-    }
-
-    /// Sets the time until which the session store is reconciled, in ms since 1970.
-    #[wasm_bindgen(js_name = setReconciled)]
-    pub fn set_reconciled(&self, until_ms: f64) {
-        self.engine.borrow_mut().set_reconciled(until_ms as u64);
-    }
-
     /// The port of `/metrics`, where the settings ask for it.
     #[wasm_bindgen(js_name = metricsPort)]
     pub fn metrics_port(&self) -> Option<u16> {
@@ -424,7 +412,7 @@ fn order(engine: &Inner, request: Request) -> Option<Array> {
     Some(Array::of4(&url.into(), &text(token), &path.into(), &body))
 }
 
-fn now(wall: f64, mono: f64) -> Now {
+pub(super) fn now(wall: f64, mono: f64) -> Now {
     Now {
         wall_ms: wall as u64,
         mono_ms: mono as u64,

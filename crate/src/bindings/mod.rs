@@ -27,3 +27,5 @@ mod report;
 mod scalars;
 #[cfg(target_arch = "wasm32")]
 mod sessions;
+#[cfg(target_arch = "wasm32")]
+mod store;

@@ -65,6 +65,11 @@ impl Log {
         }
     }
 
+    /// Logs a line whose repetitions the caller prevents.
+    pub fn push(&mut self, level: Level, text: String) {
+        self.lines.push(LogLine { level, text });
+    }
+
     /// Takes the collected lines.
     pub fn take(&mut self) -> Vec<LogLine> {
         std::mem::take(&mut self.lines)

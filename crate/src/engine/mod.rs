@@ -16,6 +16,7 @@ mod sending;
 pub mod settings;
 mod spool;
 pub mod status;
+pub mod store;
 mod totals;
 
 use std::collections::VecDeque;
@@ -89,6 +90,7 @@ pub struct Engine {
     deferred: VecDeque<(u64, Deferred)>,
     journal: Journal,
     disk: disk::Disk,
+    store: store::Store,
     bookmarks: IndexMap<String, String>,
     reconciled_ms: Option<u64>,
     prices: prices::Prices,
@@ -120,6 +122,7 @@ impl Engine {
             deferred: VecDeque::new(),
             journal: Journal::new(settings.journal_max_bytes),
             disk: disk::Disk::default(),
+            store: store::Store::default(),
             bookmarks: IndexMap::new(),
             reconciled_ms: None,
             prices: prices::Prices::default(),

@@ -268,6 +268,7 @@ impl Engine {
                 _ => continue,
             };
             self.counts.spooled += 1;
+            self.store.told_at = Some(now.mono_ms);
             let observation = Observation {
                 elsewhere: true,
                 ..seen

@@ -5,6 +5,7 @@ pub mod database;
 pub mod files;
 pub mod host;
 pub mod keys;
+pub mod marks;
 pub mod places;
 pub mod polled;
 pub mod reader;

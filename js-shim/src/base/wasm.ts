@@ -61,8 +61,34 @@ export interface Engine {
     mono: number,
   ): void;
   bookmarks(): string;
-  reconciledMs(): number | undefined;
-  setReconciled(untilMs: number): void;
+  beginStore(
+    begunWall: number,
+    begunMono: number,
+    begins: boolean,
+    isAsked: boolean,
+    wall: number,
+    mono: number,
+  ): number;
+  floor(): number | undefined;
+  history(): Float64Array | undefined;
+  planHistory(since: number, begun: number, wall: number, mono: number): Float64Array | undefined;
+  hasHistory(since: number, begun: number): boolean;
+  historyToRead(wall: number, mono: number): Float64Array | undefined;
+  endHistory(wall: number, mono: number): void;
+  gapsToRead(alone: number, wall: number, mono: number): Float64Array | undefined;
+  gapsAreRead(since: number, until: number, wall: number, mono: number): void;
+  storeBookmarks(isHistory: boolean): [session: string, bookmark: string][];
+  takeBatch(
+    source: number,
+    rows: unknown[],
+    session: string,
+    mark: string | undefined,
+    isHistory: boolean,
+    wall: number,
+    mono: number,
+  ): number;
+  reportStore(problems: string[]): void;
+  storePause(took: number, every: number, readsHistory: boolean): number;
   status(): string;
   metricsPort(): number | undefined;
   metrics(wall: number, queueFull: number, trap: number): string | undefined;

@@ -5,7 +5,7 @@ import { fail, printError, printUsage } from "../base/terminal.js";
 import { instantiate, priceTable } from "../base/wasm.js";
 import { sessionStoreOf } from "../plugin/session-store.js";
 import { type Log, Pipeline } from "../worker/pipeline.js";
-import { SETTLED_AFTER_MS } from "../worker/reconcile.js";
+import { SETTLED_AFTER_MS } from "../worker/store-reading.js";
 import type { StoreHost } from "../worker/store-watch.js";
 import { SettingError } from "./listen.js";
 import { commandSettings, findPlace, PLACE_OPTIONS, type PlaceOptions } from "./place.js";

@@ -1,31 +1,22 @@
 /**
  * Watches the session store for the process that owns the state directory: fills in unreported calls, and the history
- * from before the first process counted.
- *
- * No call is counted twice, whichever processes run: rows from the floor on are matched with the reports of all
- * processes, and no process reported calls before the floor. The floor is the start of the first owner. It moves back
- * when a span of history is filled in to its end.
+ * from before the first process counted. The engine decides what is read (`crate/src/engine/store.rs`).
  */
 
 import { existsSync } from "node:fs";
 import type { Engine, Instance } from "../base/wasm.js";
 import type { SessionStore } from "../plugin/session-store.js";
 import type { ReadProgress } from "../sessions/store.js";
-import { type Marks, MarkWriter, readMarks, type Span } from "./marks.js";
-import { type Outcome, type Reading, type Reconciler, readHistory, reconcile } from "./reconcile.js";
+import { nothing, type Outcome, Reading, type ReadingHost } from "./store-reading.js";
 import { leaveRequest, readRequest, removeRequest } from "./store-request.js";
 
 /** Minimum age of a row if no other surface reports calls, in ms. */
 export const ALONE_SETTLED_AFTER_MS = 2_000;
-/** Minimum age of a row if another process reported calls recently, in ms: its reports have more figures than rows. */
-const TOLD_SETTLED_AFTER_MS = 6_000;
-/** How long a report of another process counts as recent, in ms. */
-const TOLD_LATELY_MS = 600_000;
-/** Ratio of the pause to the duration of a look, so that looks take at most a twentieth of a processor. */
-const PAUSE_PER_LOOK = 20;
-const LONGEST_PAUSE_MS = 60_000;
-/** Interval of looks at new rows while history is filled in, in ms. */
-const HISTORY_SLICE_MS = 2_000;
+/** A span of time, in ms since 1970, without `until`. */
+export interface Span {
+  since: number;
+  until: number;
+}
 
 /** A process's settings for the session store. */
 export interface StoreHost {
@@ -51,14 +42,12 @@ export interface Watched {
   folder: string;
   isOwner(): boolean;
   isOff(): boolean;
-  /** The engine's number of the source `stored`, and the names of its facts. */
-  source(): { index: number; facts: readonly string[] } | undefined;
+  /** The engine's number of the source `stored`. */
+  source(): number | undefined;
   run(work: (engine: Engine) => void): boolean;
   advance(): void;
   /** Number of waiting calls and records. */
   backlog(): number;
-  /** Number of observations of other processes so far. */
-  spooled(): number;
   instantiate(): Instance;
   warn(text: string): void;
   wall(): number;
@@ -80,9 +69,7 @@ export class StoreWatch {
   /** Start of this process. It observed no call that ended before, so it is the floor of a new directory. */
   readonly #begun: { wall: number; mono: number };
   #timer: NodeJS.Timeout | undefined;
-  #problems = new Set<string>();
   #reading: Reading | undefined;
-  #told = { spooled: 0, at: Number.NEGATIVE_INFINITY };
   #looking: Promise<void> | undefined;
   /** Waits for room in the queue. A command sets it to wait longer. */
   waitForRoom: ((most: number) => Promise<boolean>) | undefined;
@@ -125,7 +112,7 @@ export class StoreWatch {
 
   /** Time from which calls are counted, in ms since 1970; undefined if it is not set or unknown here. */
   floor(): number | undefined {
-    return this.#marks()?.floor;
+    return this.#engine((engine) => engine.floor());
   }
 
   /** Whether this process is the first to count on this state directory. */
@@ -135,7 +122,7 @@ export class StoreWatch {
 
   /** The span of history that is being filled in. */
   planned(): Span | undefined {
-    return this.#marks()?.history;
+    return spanOf(this.#engine((engine) => engine.history()));
   }
 
   /**
@@ -144,19 +131,12 @@ export class StoreWatch {
    * @returns the span that is filled in next; undefined if all of it is counted already
    */
   plan(since: number): Span | undefined {
-    const marks = this.#marks();
-    if (marks?.history) return marks.history;
-    const floor = marks?.floor ?? this.#begun.wall;
-    if (!marks || since >= floor) return undefined;
-    const span = { since, until: floor };
-    this.#write((writer) => {
-      writer.forgetHistory(marks.historyBookmarks.keys());
-      writer.history(span);
-    });
-    return span;
+    const { wall, mono } = this.#watched;
+    const begun = this.#begun.wall;
+    return spanOf(this.#engine((engine) => engine.planHistory(since, begun, wall(), mono())));
   }
 
-  /** Looks once: reads new rows, and then history for up to {@link HISTORY_SLICE_MS}. */
+  /** Looks once: reads new rows, and then history for as long as the engine says. */
   async look(): Promise<void> {
     this.#looking ??= this.#lookOnce().finally(() => {
       this.#looking = undefined;
@@ -165,7 +145,7 @@ export class StoreWatch {
   }
 
   async #lookOnce(): Promise<void> {
-    const { folder, isOwner, mono } = this.#watched;
+    const { folder, isOwner } = this.#watched;
     if (!isOwner()) {
       await this.#reading?.close();
       this.#reading = undefined;
@@ -178,81 +158,77 @@ export class StoreWatch {
       // A request that waits for another span stays until that span is done.
       if (request.since_ms === null || this.#covers(request.since_ms)) await removeRequest(folder);
     }
-    const reconciler = this.#reconciler(this.#host.most.gaps);
-    if (!reconciler) return;
-    this.outcome = await reconcile(reconciler, this.#settledAfterMs());
+    const host = this.#readingHost(this.#host.most.gaps);
+    if (!host) return;
+    this.outcome = await this.#fillGaps(host);
     this.#watched.advance();
-    if (this.#marks()?.history) await this.#fillIn(mono() + HISTORY_SLICE_MS);
+    await this.#fillIn();
     const damaged = fault
       ? [
           `${fault}: no history is filled in for it; remove it, and ask again with agentwatch-openclaw sync --since`,
         ]
       : [];
-    const problems = new Set([...damaged, ...this.outcome.problems, ...(this.history?.problems ?? [])]);
-    // A problem is logged when it appears, not at each look.
-    for (const problem of problems) if (!this.#problems.has(problem)) this.#watched.warn(problem);
-    this.#problems = problems;
+    const problems = [...damaged, ...this.outcome.problems, ...(this.history?.problems ?? [])];
+    this.#engine((engine) => engine.reportStore(problems));
+    this.#watched.advance();
   }
 
   /** Sets the floor if there is none, and the time from which rows are matched. */
   #begin(isAsked: boolean): void {
-    const marks = this.#marks();
     const { wall, mono } = this.#watched;
-    // The floor is in the future, so the clock was ahead. Calls since this process's start are no history.
-    if (marks?.floor !== undefined && marks.floor > wall())
-      this.#begun.wall = Math.min(this.#begun.wall, Math.floor(wall() - (mono() - this.#begun.mono)));
-    if (marks && (marks.floor === undefined || marks.floor > wall()))
-      this.#write((writer) => writer.floor(this.#begun.wall));
-    if (this.#host.begins || isAsked)
-      this.#watched.run((engine) => {
-        if (engine.reconciledMs() === undefined) engine.setReconciled(isAsked ? wall() : this.#begun.wall);
-      });
+    const { begins } = this.#host;
+    const begun = this.#engine((engine) =>
+      engine.beginStore(this.#begun.wall, this.#begun.mono, begins, isAsked, wall(), mono()),
+    );
+    // The clock was ahead.
+    if (begun !== undefined) this.#begun.wall = begun;
   }
 
   /** Whether history from `since` on is counted or planned. */
   #covers(since: number): boolean {
-    const marks = this.#marks();
-    return since >= (marks?.history?.since ?? marks?.floor ?? this.#begun.wall);
+    return this.#engine((engine) => engine.hasHistory(since, this.#begun.wall)) ?? false;
   }
 
-  /** Fills in history until this time of the monotonic clock, in ms. */
-  async #fillIn(until: number): Promise<void> {
-    const marks = this.#marks();
-    const span = marks?.history;
-    const room = async (most: number) => this.#watched.mono() < until && (await this.#hasRoom(most));
-    const reconciler = this.#reconciler(this.#host.most.history, room);
-    if (!marks || !span || !reconciler) return;
-    if (marks.floor !== undefined && marks.floor <= span.since) return this.#finish(marks, span);
+  /** Reads the rows behind the bookmarks, which the engine matches with reported calls; it counts the others. */
+  async #fillGaps(host: ReadingHost): Promise<Outcome> {
+    const { wall, mono } = this.#watched;
+    const alone = this.#host.settledAfterMs();
+    const [since, until, future] = this.#engine((engine) => engine.gapsToRead(alone, wall(), mono())) ?? [];
+    if (since === undefined || until === undefined) return nothing();
+    const reading = new Reading(host, { since, until, future, isHistory: false });
+    const outcome = await reading.go().finally(() => reading.close());
+    if (outcome.isDone && outcome.problems.length === 0)
+      this.#engine((engine) => engine.gapsAreRead(since, until, wall(), mono()));
+    return outcome;
+  }
+
+  /** Fills in history for a while. */
+  async #fillIn(): Promise<void> {
+    const { wall, mono, advance } = this.#watched;
+    const [since, until, end] = this.#engine((engine) => engine.historyToRead(wall(), mono())) ?? [];
+    if (since === undefined || until === undefined || end === undefined) {
+      if (this.history && !this.planned()) this.history.isDone = true;
+      return;
+    }
+    const room = async (most: number) => mono() < end && (await this.#hasRoom(most));
+    const host = this.#readingHost(this.#host.most.history, room);
+    if (!host) return;
     if (!this.#reading || this.#reading.isBroken || this.#reading.outcome.isDone) {
       await this.#reading?.close();
       const progress = { sessions: 0, bytes: 0 };
-      this.#reading = readHistory(reconciler, marks, span, progress);
-      this.history = Object.assign(progress, span, { rows: 0, isDone: false, problems: [], skipped: {} });
-    } else this.#reading.goOnWith(reconciler);
+      this.#reading = new Reading(host, { since, until, isHistory: true }, progress);
+      this.history = Object.assign(progress, {
+        ...{ since, until, rows: 0, isDone: false },
+        ...{ problems: [], skipped: {} },
+      });
+    } else this.#reading.goOnWith(host);
     const { rows, problems, skipped, isDone } = await this.#reading.go();
     Object.assign(this.history ?? {}, { rows, problems, skipped });
-    this.#watched.advance();
+    advance();
+    if (!isDone) return;
     // After a problem the span stays planned and is read again.
-    if (isDone && problems.length === 0) this.#finish(this.#marks() ?? marks, span);
-    else if (isDone && this.history) this.history.isDone = true;
-  }
-
-  #finish(marks: Marks, span: Span): void {
-    this.#write((writer) => {
-      // In this order: after an interruption the remaining marks are recognised as done by the floor.
-      writer.floor(span.since);
-      writer.history(undefined);
-      writer.forgetHistory(marks.historyBookmarks.keys());
-    });
+    if (problems.length === 0) this.#engine((engine) => engine.endHistory(wall(), mono()));
     if (this.history) this.history.isDone = true;
-  }
-
-  #settledAfterMs(): number {
-    const alone = this.#host.settledAfterMs();
-    const spooled = this.#watched.spooled();
-    if (spooled > this.#told.spooled) this.#told = { spooled, at: this.#watched.mono() };
-    const isTold = this.#watched.mono() - this.#told.at < TOLD_LATELY_MS;
-    return isTold ? Math.max(alone, TOLD_SETTLED_AFTER_MS) : alone;
   }
 
   async #hasRoom(most: number): Promise<boolean> {
@@ -261,27 +237,22 @@ export class StoreWatch {
     return this.#watched.backlog() <= most;
   }
 
-  #reconciler(most: number, room = (limit: number) => this.#hasRoom(limit)): Reconciler | undefined {
-    const { source, run, instantiate, wall, mono } = this.#watched;
-    const stored = source();
-    if (!stored) return undefined;
+  #readingHost(most: number, room = (limit: number) => this.#hasRoom(limit)): ReadingHost | undefined {
+    const { source: index, run, instantiate, wall, mono } = this.#watched;
+    const source = index();
+    if (source === undefined) return undefined;
     const { stateDir } = this.#host;
     const store = this.#host.sessionStore?.();
-    const { index, facts } = stored;
-    return { stateDir, store, source: index, facts, run, instantiate, room: () => room(most), wall, mono };
+    return { stateDir, store, source, run, instantiate, room: () => room(most), wall, mono };
   }
 
-  #marks(): Marks | undefined {
-    let marks: Marks | undefined;
+  /** Asks the engine; undefined where it failed. */
+  #engine<T>(question: (engine: Engine) => T): T | undefined {
+    let answer: T | undefined;
     this.#watched.run((engine) => {
-      marks = readMarks(engine);
+      answer = question(engine);
     });
-    return marks;
-  }
-
-  #write(work: (writer: MarkWriter) => void): void {
-    const index = this.#watched.source()?.index;
-    if (index !== undefined) this.#watched.run((engine) => work(new MarkWriter(engine, index)));
+    return answer;
   }
 
   #lookIn(ms: number): void {
@@ -299,7 +270,12 @@ export class StoreWatch {
   /** Pause after a look that took `tookMs`, in ms. */
   pauseAfter(tookMs: number): number {
     const every = this.#host.every?.() ?? 0;
-    if (this.history && !this.history.isDone) return Math.min(every, HISTORY_SLICE_MS);
-    return Math.max(every, Math.min(tookMs * PAUSE_PER_LOOK, LONGEST_PAUSE_MS));
+    const readsHistory = this.history?.isDone === false;
+    return this.#engine((engine) => engine.storePause(tookMs, every, readsHistory)) ?? every;
   }
+}
+
+function spanOf(times: Float64Array | undefined): Span | undefined {
+  const [since, until] = times ?? [];
+  return since === undefined || until === undefined ? undefined : { since, until };
 }

@@ -16,7 +16,7 @@ import {
   type WorkerStart,
 } from "../plugin/worker-messages.js";
 import { type Host, type Log, Pipeline } from "./pipeline.js";
-import { loadStore, SETTLED_AFTER_MS } from "./reconcile.js";
+import { loadStore, SETTLED_AFTER_MS } from "./store-reading.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreHost } from "./store-watch.js";
 
 /** Time from the start to the first reading of the session store, in ms. */
