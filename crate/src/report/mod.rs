@@ -123,7 +123,8 @@ impl Report {
         // The first UTC day of which all hours are kept.
         let hours_ms = kept_ms.next_multiple_of(DAY_MS);
         let hour_ms = since_ms / HOUR_MS * HOUR_MS;
-        let (since_ms, from_ms) = match hour_ms >= kept_ms {
+        let has_hours = hour_ms >= kept_ms;
+        let (since_ms, from_ms) = match has_hours {
             true => (hour_ms, hour_ms),
             false => (self.options.day_window(since_ms).starts_ms, hours_ms),
         };
@@ -139,7 +140,11 @@ impl Report {
                 let zone = &self.options.zone;
                 self.facts.add(zone, at_ms, &row.key.agent, &row.sums);
             }
-            if (row.span == Span::Hour) == (starts_ms >= from_ms) && at_ms >= since_ms {
+            let is_of_report = match row.span {
+                Span::Hour => starts_ms >= from_ms,
+                Span::Day => !has_hours && starts_ms < from_ms && at_ms >= since_ms,
+            };
+            if is_of_report {
                 self.add(at_ms, &row.key, "", &row.sums);
             }
         }

@@ -159,7 +159,10 @@ fn hours_are_kept_for_two_days() {
         entry(60 * HOUR_MS, "a/b", "main", 100.0),
     ];
     let spent = |since: &str| report(&entries, since, "model").lines().1.usd.usd();
-    assert_eq!(spent("12h"), 1.0);
+    for since in ["3h", "11h", "12h", "2026-11-20T01:00"] {
+        assert_eq!(spent(since), 1.0, "{since}");
+    }
+    assert_eq!(spent("1h"), 0.0);
     assert_eq!(spent("2026-11-19T14:00Z"), 11.0);
     assert_eq!(spent("30d"), 111.0);
     // Hours of that day are gone: the day as a whole is told, and that it is.
