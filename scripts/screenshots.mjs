@@ -19,12 +19,13 @@ const WIDTH = 1200;
 
 /** `until` selects the last element in the picture. @type {Picture[]} */
 const PICTURES = [
-  { name: "models-light", query: "hours=168", scheme: "light", until: "#models" },
-  { name: "models-dark", query: "hours=168", scheme: "dark", until: "#models" },
+  { name: "models-light", query: "hours=168", scheme: "light", until: "#charts" },
+  { name: "models-dark", query: "hours=168", scheme: "dark", until: "#charts" },
+  { name: "spending-light", query: "hours=168", scheme: "light", until: ".spending" },
   { name: "breakdowns-light", query: "hours=168", scheme: "light", until: "section:has(> #errors-head)" },
 ];
 /** Selectors of the first element of pictures that do not begin at the top of the page. @type {Record<string, string>} */
-const FROM = { "breakdowns-light": ".cards" };
+const FROM = { "spending-light": ".spending", "breakdowns-light": ".cards:not(.spending)" };
 
 /** @param {string} url @param {string} kind @param {unknown} body */
 async function post(url, kind, body) {
@@ -63,6 +64,10 @@ async function fill(url) {
     spans: spans(turn),
   }));
   await post(url, "traces", turns);
+  const spending = await import("../tests/browser/spending.mjs");
+  await post(url, "model_usage", spending.turns());
+  await post(url, "logs", spending.incidents("coder", 0.138));
+  await post(url, "metrics", spending.allowances("20.00 USD a day", 20));
 }
 
 /** @param {import("playwright-core").Browser} browser @param {string} url @param {Picture} picture */

@@ -141,6 +141,12 @@ function call(index, at, next, model, [agent, , trigger]) {
     provider: model.name.split("/")[0],
     cache_read_tokens: cached,
     cache_write_tokens: hasCache ? Math.round((prompt - cached) * 0.2) : 0,
+    // Reads cost a tenth of the input rate, writes a quarter more than it.
+    ...(hasCache &&
+      model.input > 0 && {
+        cache_saved_usd: (0.9 * model.input * cached) / 1e6,
+        cache_write_extra_usd: (0.25 * model.input * Math.round((prompt - cached) * 0.2)) / 1e6,
+      }),
     reasoning_tokens: model.name.includes("gpt-5") ? Math.round(output * 0.4) : 0,
     cost_source: source,
     usage_source: isMissing ? "missing" : "reported",

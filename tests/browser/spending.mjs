@@ -12,6 +12,8 @@ export function turns() {
     prompt_tokens: 21_000,
     completion_tokens: 400,
     cost_usd: 0.07,
+    cache_saved_usd: 0.031,
+    cache_write_extra_usd: 0.004,
     prompt_stats: {
       system_prompt: 12_000,
       tool_definitions: 48_000,

@@ -103,7 +103,7 @@ function showZone() {
     button.textContent = zone === "UTC" ? "Show local time" : "Show UTC";
     button.hidden = false;
   }
-  if (cookie() === zone) return;
+  if ((cookie() || "UTC") === zone) return;
   const year = 365 * 86400;
   document.cookie = `zone=${encodeURIComponent(zone)}; path=/models; max-age=${year}; samesite=strict`;
   refresh();

@@ -122,7 +122,7 @@ fn prompts(bill: &Bill, days: f64) -> String {
         let _ = writeln!(
             rows,
             "<tr><th scope=row>{}<td>{}<td>{}<td>{}",
-            super::tables::name(agent),
+            super::tables::plain(agent),
             count(sums.calls),
             short(fixed / sums.calls.max(1)),
             money(sums.fixed_usd()),
@@ -200,12 +200,15 @@ fn cache(view: &View) -> String {
         "cache",
         "Cache",
         &format!(
-            r#"{table}<p class="note">The cache made these calls {} by list or configured prices, of {} with cached tokens and a known price.</p>"#,
-            match saved_usd >= write_extra_usd {
-                true => format!("{} cheaper", money(saved_usd - write_extra_usd)),
-                false => format!("{} dearer", money(write_extra_usd - saved_usd)),
-            },
+            r#"{table}<p class="note">In {} with cached tokens and a known price, the cache {}.</p>"#,
             counted(calls, "call", "calls"),
+            match saved_usd >= write_extra_usd {
+                true => format!("saved {} in all", money(saved_usd - write_extra_usd)),
+                false => format!(
+                    "cost {} more than it saved",
+                    money(write_extra_usd - saved_usd)
+                ),
+            },
         ),
     )
 }
@@ -269,8 +272,8 @@ fn allowances((shown, all): &(Vec<Allowance>, usize), address: &Address) -> Stri
         );
         let _ = writeln!(
             rows,
-            "<tr{class}><th scope=row>{}<small>{}</small><td>{}{state}<td>{}{}<td>{ends}",
-            escape(&one.words),
+            "<tr{class}><th scope=row>{}<small class=name>{}</small><td>{}{state}<td>{}{}<td>{ends}",
+            super::tables::plain(&one.words),
             escape(&one.of),
             amount(one.spent),
             percent(share),

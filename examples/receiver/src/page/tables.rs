@@ -22,13 +22,22 @@ pub fn name(value: &str) -> String {
     }
 }
 
-/// A link to the same page with one dimension set.
-fn link(address: &Address, dimension: Dimension, value: &str) -> String {
-    // The style sheet cuts a name after three lines.
-    let title = match value.len() > LONG {
+/// The attribute that has the whole of a long name: the style sheet cuts it after three lines.
+fn title(value: &str) -> String {
+    match value.len() > LONG {
         true => format!(r#" title="{}""#, escape(value)),
         false => String::new(),
-    };
+    }
+}
+
+/// A name without a link.
+pub fn plain(value: &str) -> String {
+    format!("<span class=name{}>{}</span>", title(value), name(value))
+}
+
+/// A link to the same page with one dimension set.
+fn link(address: &Address, dimension: Dimension, value: &str) -> String {
+    let title = title(value);
     format!(
         r#"<a href="{}"{title}>{}</a>"#,
         escape(&address.with(dimension, Some(value)).query()),
