@@ -1,11 +1,15 @@
 // The receiver's download of costs, read by the FinOps Foundation's validator of FOCUS files.
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { fileURLToPath } from "node:url";
 import { focusValidator } from "../../scripts/lib/focus-validator.mjs";
 import { binary, call, post, startReceiver } from "./receiver.mjs";
+
+const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 
 /**
  * A rule of the report that fails for each file without invoices: InvoiceId is empty or not empty, and each half is a rule
@@ -58,20 +62,44 @@ describe("the FOCUS validator", { skip: binary === "" && "AGENTWATCH_RECEIVER na
     return validate(file);
   }
 
+  /** Asserts that all rules pass. @param {string} name @param {string} text */
+  async function passes(name, text) {
+    const found = await report(name, text);
+    assert.deepEqual(rules(found, "❌"), [OTHER_HALF]);
+    const passed = rules(found, "✅");
+    assert.ok(passed.length > 120, `${passed.length} rules`);
+    for (const rule of ["InvoiceId-C-003-C", "BilledCost-C-000-M", "ServiceCategory-C-000-M"])
+      assert.ok(passed.includes(rule), rule);
+    // What all rules for the presence of columns, and for their values, come together in.
+    for (const whole of ["CostAndUsage-D-001-M", "CostAndUsage-D-002-M"])
+      assert.match(found, new RegExp(`${whole}: .*AND passed - all child rules succeeded`));
+  }
+
   for (const period of ["day", "hour"])
     test(`passes the costs by ${period}`, async () => {
       const text = await download(`period=${period}`);
       assert.equal(text.trim().split("\r\n").length, 6);
-      const found = await report(`${period}.csv`, text);
-      assert.deepEqual(rules(found, "❌"), [OTHER_HALF]);
-      const passed = rules(found, "✅");
-      assert.ok(passed.length > 120, `${passed.length} rules`);
-      for (const rule of ["InvoiceId-C-003-C", "BilledCost-C-000-M", "ServiceCategory-C-000-M"])
-        assert.ok(passed.includes(rule), rule);
-      // What all rules for the presence of columns, and for their values, come together in.
-      for (const whole of ["CostAndUsage-D-001-M", "CostAndUsage-D-002-M"])
-        assert.match(found, new RegExp(`${whole}: .*AND passed - all child rules succeeded`));
+      await passes(`${period}.csv`, text);
     });
+
+  test("passes the costs of a state directory", async () => {
+    const stateDir = join(folder, "state");
+    mkdirSync(stateDir);
+    const cli = (/** @type {string[]} */ args, input = "") =>
+      execFileSync(process.execPath, [CLI, ...args, "--state-dir", stateDir], {
+        ...{ input, encoding: "utf8", env: { PATH: process.env.PATH, HOME: folder } },
+      });
+    const context = { model: "openai/gpt-4o-mini", promptTokens: 1000, completionTokens: 100 };
+    const events = ["main", "a, b", "=1"].map((agentName) => ({
+      ...{ type: "model", action: "used", context: { ...context, agentName } },
+    }));
+    cli(["ingest", "--url", receiver.url], events.map((event) => `${JSON.stringify(event)}\n`).join(""));
+    for (const since of ["7d", "1h"]) {
+      const text = cli(["report", "--focus", "--since", since]);
+      assert.equal(text.trim().split("\n").length, 4);
+      await passes(`state-${since}.csv`, text);
+    }
+  });
 
   test("passes a filter without calls", async () => {
     const text = await download("agent=nobody");

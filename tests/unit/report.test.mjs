@@ -76,6 +76,26 @@ describe("report of a state directory", () => {
     assert.ok(usd > 0 && Math.abs(usd - document.sum.cost_usd) < 1e-9);
   });
 
+  test("has the same costs in FOCUS, and says which options exclude it", async () => {
+    const document = JSON.parse((await report("--json")).stdout);
+    const { code, stdout, stderr } = await report("--focus");
+    assert.equal(code, 0, stderr);
+    const [head = "", ...rows] = stdout.trim().split("\n");
+    assert.equal(head.split(",").length, 37);
+    assert.equal(rows.length, NAMES.length);
+    const usd = rows.reduce((sum, row) => sum + Number(row.split(",")[0]), 0);
+    assert.ok(Math.abs(usd - document.sum.cost_usd) < 1e-9, `${usd}`);
+    for (const [options, said] of /** @type {[string[], RegExp][]} */ ([
+      [["--focus", "--csv"], /--csv and --focus: write one of them/],
+      [["--focus", "--by", "day"], /--focus and --by: .*leave --by out/],
+      [["--focus", "--receiver", "http://127.0.0.1:1"], /download its \/models\/focus\.csv/],
+    ])) {
+      const refused = await report(...options);
+      assert.equal(refused.code, 2);
+      assert.match(refused.stderr, said);
+    }
+  });
+
   test("counts no call twice, and a torn end takes nothing", async () => {
     const journal = join(stateDir, "agentwatch", "journal");
     const last = readdirSync(journal)

@@ -85,12 +85,13 @@ impl Report {
         }
     }
 
-    /// The report's lines: `text`, `json` or `csv`. `from` names its source for people.
+    /// The report's lines: `text`, `json`, `csv` or `focus`. `from` names its source: for people, and for `focus` the gateway.
     pub fn output(&self, format: &str, from: &str) -> Vec<String> {
         self.report.borrow_mut().finish();
         let format = match format {
             "json" => Format::Json,
             "csv" => Format::Csv,
+            "focus" => Format::Focus,
             _ => Format::Text,
         };
         self.report.borrow().output(format, from)

@@ -4,7 +4,8 @@
 //! ([`crate::spending::history`]). Days and months are those of a time zone. A state directory keeps the last two days by the
 //! hour, and earlier ones by the UTC day: most of it is in one day of the zone, to which it is added.
 
-mod csv;
+pub mod csv;
+pub mod focus;
 mod money;
 mod options;
 mod receiver;
@@ -17,11 +18,12 @@ use std::collections::BTreeMap;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
+use self::focus::Charge;
 use self::money::Facts;
 pub use self::options::{Dimension, Options, Wanted};
 use self::receiver::Receiver;
 use crate::journal::{self, Frame};
-use crate::spending::history::{DAYS, HOURS, History, Key, Span, Sums};
+use crate::spending::history::{DAYS, HOURS, History, Key, Row, Span, Sums};
 use crate::spending::window::{DAY_MS, HOUR_MS, date_of, written};
 
 /// Maximum number of rows; the calls of further ones are one row.
@@ -38,6 +40,8 @@ pub struct Report {
     history: History,
     rows: BTreeMap<Vec<String>, Sums>,
     facts: Facts,
+    /// The state directory's sums of the UTC days since the begin, for FOCUS.
+    charges: Vec<Row>,
     /// Allowances of the state directory's status.
     allowances: Vec<Value>,
     notes: Vec<String>,
@@ -61,6 +65,8 @@ pub enum Format {
     Json,
     /// A table for spreadsheets.
     Csv,
+    /// FOCUS 1.3, of a state directory: a row for each UTC day and key, whatever rows are by.
+    Focus,
 }
 
 impl Report {
@@ -76,6 +82,7 @@ impl Report {
             history: History::default(),
             rows: BTreeMap::new(),
             facts: Facts::default(),
+            charges: Vec::new(),
             allowances: Vec::new(),
             notes: Vec::new(),
             options,
@@ -128,6 +135,7 @@ impl Report {
             true => (hour_ms, hour_ms),
             false => (self.options.day_window(since_ms).starts_ms, hours_ms),
         };
+        let begins_ms = self.options.since_ms;
         let history = std::mem::take(&mut self.history);
         for row in history.rows() {
             let starts_ms = row.starts_ms();
@@ -146,6 +154,10 @@ impl Report {
             };
             if is_of_report {
                 self.add(at_ms, &row.key, "", &row.sums);
+            }
+            // Billing data is in UTC, and a day that was written once is the same in the next file.
+            if row.span == Span::Day && starts_ms + DAY_MS > begins_ms {
+                self.charges.push(row);
             }
         }
         if since_ms < self.options.since_ms {
@@ -217,14 +229,53 @@ impl Report {
         (lines, sum)
     }
 
-    /// The report, line by line. `from` names its source for people.
+    /// The report, line by line. `from` names its source: for people, and for FOCUS the gateway.
     pub fn output(&self, format: Format, from: &str) -> Vec<String> {
         let (lines, sum) = self.lines();
         match format {
             Format::Text => table::lines(self, from, &lines, &sum),
             Format::Csv => csv::lines(&self.options.by, &lines),
+            Format::Focus => self.charges(from),
             Format::Json => vec![self.document(from, &lines, &sum).to_string()],
         }
+    }
+
+    fn charges(&self, gateway: &str) -> Vec<String> {
+        let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let line = |row: &Row| {
+            let Key {
+                model,
+                agent,
+                channel,
+                trigger,
+                job,
+            } = &row.key;
+            let sums = &row.sums;
+            focus::row(&Charge {
+                start_ms: number(row.starts_ms()),
+                end_ms: number(row.starts_ms().saturating_add(row.span.length_ms())),
+                account: gateway,
+                model,
+                tags: vec![
+                    ("agent", agent),
+                    ("channel", channel),
+                    ("gateway", gateway),
+                    ("job", job),
+                    ("trigger", trigger),
+                ],
+                calls: number(sums.calls),
+                unpriced: number(sums.unpriced),
+                prompt: number(sums.prompt),
+                output: number(sums.output),
+                cache_read: number(sums.cache_read),
+                cache_write: number(sums.cache_write),
+                // A state directory does not sum them up.
+                reasoning: None,
+                usd: sums.usd.usd(),
+            })
+        };
+        let rows = self.charges.iter().map(line);
+        std::iter::once(focus::head()).chain(rows).collect()
     }
 
     fn document(&self, from: &str, lines: &[Line], sum: &Sums) -> Value {

@@ -454,3 +454,42 @@ fn allowances_of_the_status_are_told_with_what_follows() {
         assert!(text.contains(&format!("Allowance of {words}")), "{text}");
     }
 }
+
+#[test]
+fn focus_has_a_row_for_each_utc_day_and_key_with_the_sums_of_the_report() {
+    let cell = |line: &str, name: &str| {
+        let head = focus::head();
+        let place = head.split(',').position(|known| known == name).unwrap();
+        // Only the tags have commas, and they come behind these columns.
+        line.split(',').nth(place).unwrap().to_owned()
+    };
+    // Days are whole: a report of some hours has the sums of its day.
+    for (since, same) in [("30d", "30d"), ("today", "today"), ("11h", "today")] {
+        let (_, sum) = report(&month(), same, "model").lines();
+        let report = report(&month(), since, "model");
+        let lines = report.output(Format::Focus, "berlin");
+        assert_eq!(lines[0], focus::head());
+        let total = |name: &str| -> f64 {
+            let cells = lines[1..].iter().map(|row| cell(row, name));
+            cells.map(|cell| cell.parse::<f64>().unwrap()).sum()
+        };
+        assert!(
+            (total("BilledCost") - sum.usd.usd()).abs() < 1e-6,
+            "{since}"
+        );
+        assert_eq!(
+            total("ConsumedQuantity") as u64,
+            sum.prompt + sum.output,
+            "{since}"
+        );
+        for row in &lines[1..] {
+            let [start, end] = ["ChargePeriodStart", "ChargePeriodEnd"].map(|name| {
+                let time: jiff::Timestamp = cell(row, name).parse().unwrap();
+                time.as_millisecond() as u64
+            });
+            assert_eq!((start % DAY_MS, end - start), (0, DAY_MS), "{row}");
+            assert_eq!(cell(row, "BillingAccountId"), "berlin");
+            assert!(row.contains(r#"""gateway"":""berlin"""#), "{row}");
+        }
+    }
+}

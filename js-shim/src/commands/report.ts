@@ -4,17 +4,18 @@ import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { isMissing, readOwnSync } from "../base/files.js";
-import { stateFolder } from "../base/installation.js";
+import { readInstallation, stateFolder } from "../base/installation.js";
 import { fail, print, printError, printUsage } from "../base/terminal.js";
 import { instantiate, type Report } from "../base/wasm.js";
 import { ownZone, zoneOf } from "../base/zones.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
+import { pluginSettings } from "../plugin/settings.js";
 import { readStatus } from "../worker/status.js";
 import { SettingError } from "./listen.js";
 import { commandSettings, findPlace, PLACE_OPTIONS } from "./place.js";
 import { makeRequests } from "./requests.js";
 
-const USAGE = `agentwatch-openclaw report [--since <time>] [--by <names>] [--zone <name>] [--json | --csv]
+const USAGE = `agentwatch-openclaw report [--since <time>] [--by <names>] [--zone <name>] [--json | --csv | --focus]
                           [--receiver <url>]
 
   Shows what calls cost, and what the month will cost: from the sums that a gateway's state directory keeps, whether the
@@ -26,6 +27,8 @@ const USAGE = `agentwatch-openclaw report [--since <time>] [--by <names>] [--zon
   --zone       the time zone of days, months and times, such as Europe/Berlin or UTC; the machine's own
   --json       one JSON document on standard output
   --csv        a table for spreadsheets
+  --focus      the costs in FOCUS 1.3, a CSV file for FinOps tools: a row for each UTC day, model, agent, channel,
+               trigger and cron job
   --receiver   the address of an agentwatch-receiver, which has sessions and the calls of all gateways. Its token is
                AGENTWATCH_TOKEN, or the plugin's where the address is the plugin's
   --state-dir  the gateway's state directory; OPENCLAW_STATE_DIR, else ~/.openclaw
@@ -40,6 +43,7 @@ const OPTIONS = {
   zone: { type: "string" },
   json: { type: "boolean" },
   csv: { type: "boolean" },
+  focus: { type: "boolean" },
   receiver: { type: "string" },
   help: { type: "boolean", short: "h" },
 } as const;
@@ -64,7 +68,7 @@ export async function reportCommand(
     const parsed = parseArgs({ args, options: OPTIONS, allowPositionals: true });
     options = parsed.values;
     if (parsed.positionals.length > 0) throw new SettingError("report takes options alone");
-    if (options.json && options.csv) throw new SettingError("--json and --csv: write one of them");
+    checkFormat(options);
   } catch (error) {
     return fail(`${(error as Error).message}; --help shows the options`, args.includes("--json"));
   }
@@ -86,12 +90,35 @@ export async function reportCommand(
       receiver === undefined
         ? await ofStateDir(make, options, inside?.config)
         : await ofReceiver(make(), receiver, options, inside?.config);
-    const format = options.json ? "json" : options.csv ? "csv" : "text";
-    for (const line of report.output(format, from)) print(line);
+    const format = FORMATS.find((name) => options[name]) ?? "text";
+    for (const line of report.output(format, options.focus ? gatewayOf(options, inside?.config) : from))
+      print(line);
     return 0;
   } catch (error) {
     return fail((error as Error).message, options.json);
   }
+}
+
+const FORMATS = ["json", "csv", "focus"] as const;
+
+/** @throws SettingError where options exclude each other */
+function checkFormat(options: Options): void {
+  const [one, other] = FORMATS.filter((name) => options[name]);
+  if (other) throw new SettingError(`--${one} and --${other}: write one of them`);
+  if (options.focus && options.by !== undefined)
+    throw new SettingError("--focus and --by: rows of FOCUS are by all names; leave --by out");
+  if (options.focus && options.receiver !== undefined)
+    throw new SettingError(
+      "--focus and --receiver: a receiver writes FOCUS itself; download its /models/focus.csv?hours=720",
+    );
+}
+
+/** The name of the gateway on a state directory; empty where it never ran. */
+function gatewayOf(options: Options, inside: GatewayConfig | undefined): string {
+  const { stateDir, config } = findPlace(options, inside);
+  const { gateway } = pluginSettings(config);
+  if (typeof gateway === "string" && gateway !== "") return gateway;
+  return (stateDir && readInstallation(stateDir).value?.installation) || "";
 }
 
 type Made = [report: Report, from: string];

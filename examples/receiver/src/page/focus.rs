@@ -1,12 +1,9 @@
 //! `/models/focus.csv`: costs in FOCUS 1.3, the FinOps Open Cost and Usage Specification, dataset Cost and Usage.
 //!
 //! A row is the sum of the calls of a charge period (a day or an hour of UTC) with equal model, agent, gateway, trigger
-//! and source of cost. The columns are the mandatory ones of FOCUS 1.3; `ProviderName` and `PublisherName`, which 1.3
-//! deprecates in favour of `ServiceProviderName` and `HostProviderName`, but requires until a later version removes them; the
-//! others that the receiver knows; and own ones, with the prefix `x_`.
+//! and source of cost; [`agentwatch_openclaw::report::focus`] writes it.
 
-use super::address::{Address, stamp};
-use super::csv::line;
+use super::address::Address;
 use super::export::stream;
 use crate::app::App;
 use crate::clock::{self, DAY, HOUR, Micros};
@@ -17,59 +14,14 @@ use crate::store::rollup::Count;
 use crate::store::rows::Table;
 use crate::store::series::Dimension;
 use crate::store::window::{Range, Window};
-use agentwatch_openclaw::delivery::prometheus::provider_of;
+use agentwatch_openclaw::report::focus::{self, Charge};
 use axum::body::Body;
-use serde_json::{Map, Value};
 use std::sync::Arc;
 
 /// Maximum number of rows in a download.
 const ROWS_MAX: i64 = 1_000_000;
 /// Number of rows that are read at once.
 const AT_ONCE: usize = 500;
-/// Stands for a name that no record has, in columns that may not be empty.
-const UNKNOWN: &str = "unknown";
-
-/// The columns, in alphabetical order, as the specification has them.
-const COLUMNS: [&str; 37] = [
-    "BilledCost",
-    "BillingAccountId",
-    "BillingAccountName",
-    "BillingCurrency",
-    "BillingPeriodEnd",
-    "BillingPeriodStart",
-    "ChargeCategory",
-    "ChargeClass",
-    "ChargeDescription",
-    "ChargeFrequency",
-    "ChargePeriodEnd",
-    "ChargePeriodStart",
-    "ConsumedQuantity",
-    "ConsumedUnit",
-    "ContractedCost",
-    "EffectiveCost",
-    "HostProviderName",
-    "InvoiceId",
-    "InvoiceIssuerName",
-    "ListCost",
-    "PricingQuantity",
-    "PricingUnit",
-    "ProviderName",
-    "PublisherName",
-    "ServiceCategory",
-    "ServiceName",
-    "ServiceProviderName",
-    "ServiceSubcategory",
-    "Tags",
-    "x_CacheReadTokens",
-    "x_CacheWriteTokens",
-    "x_InputTokens",
-    "x_Model",
-    "x_OutputTokens",
-    "x_ReasoningTokens",
-    "x_Requests",
-    "x_UnpricedRequests",
-];
-
 /// Length of a charge period, from the parameter `period`.
 fn table(period: Option<&str>) -> Result<(Table, Micros), ApiError> {
     match period {
@@ -116,8 +68,7 @@ pub async fn download(app: App, address: Address, period: Option<&str>) -> Resul
         })
         .await?;
     Ok(stream(place, |sender| async move {
-        let names = COLUMNS.map(Value::from);
-        let mut text = line(&names);
+        let mut text = focus::head() + "\r\n";
         for start in starts {
             let mut after = Some(0);
             while let Some(last) = after {
@@ -133,7 +84,8 @@ pub async fn download(app: App, address: Address, period: Option<&str>) -> Resul
                 let (rows, next) = read.await.map_err(|error| error.log())?;
                 after = next;
                 for row in &rows {
-                    text += &line(&cells(row, start, start.saturating_add(length)));
+                    text += &charge(row, start, start.saturating_add(length));
+                    text += "\r\n";
                 }
                 sender.send(std::mem::take(&mut text)).await?;
             }
@@ -142,114 +94,31 @@ pub async fn download(app: App, address: Address, period: Option<&str>) -> Resul
     }))
 }
 
-/// The months around an instant: the first of its month and of the next one.
-fn month(at: Micros) -> (String, String) {
-    let number = |format| clock::format(at, format).parse::<u32>().unwrap_or(1);
-    let (year, month) = (number("%Y"), number("%m"));
-    let next = if month == 12 {
-        (year + 1, 1)
-    } else {
-        (year, month + 1)
-    };
-    let first = |(year, month): (u32, u32)| format!("{year:04}-{month:02}-01T00:00:00Z");
-    (first((year, month)), first(next))
-}
-
-/// A sum without the noise of floating point, and without an exponent.
-fn decimal(usd: f64) -> Value {
-    let text = format!("{usd:.12}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    // Only stock mode has negative costs, which as text would be a formula to a spreadsheet.
-    if usd < 0.0 { usd.into() } else { text.into() }
-}
-
-fn cells(row: &Row, start: Micros, end: Micros) -> Vec<Value> {
+fn charge(row: &Row, start: Micros, end: Micros) -> String {
     let of = |dimension: Dimension| row.values[dimension as usize].as_str();
-    let or_unknown = |name: &str| if name.is_empty() { UNKNOWN } else { name }.to_owned();
-    let model = of(Dimension::Model);
-    let provider = or_unknown(provider_of(model));
-    let account = or_unknown(of(Dimension::Gateway));
-    let tags = Dimension::ALL
-        .into_iter()
-        .filter(|dimension| *dimension != Dimension::Model && !of(*dimension).is_empty())
-        .map(|dimension| (dimension.name().to_owned(), of(dimension).into()));
-    let tags = Value::from(tags.collect::<Map<_, _>>()).to_string();
+    let dimensions = Dimension::ALL.into_iter();
+    let tags = dimensions.filter(|dimension| *dimension != Dimension::Model);
     let count = |count| row.sums.of(count);
-    let calls = count(Count::Calls);
-    // Quantities are decimals: readers that guess a column's type would take whole ones for integers.
-    let tokens = || Value::from(row.sums.tokens() as f64);
-    let (first, next) = month(start);
-    let calls_of = if calls == 1 { "call" } else { "calls" };
-    let cost = || decimal(row.sums.cost_usd);
-    let text = |text: &str| Value::from(text);
-    let cells: [Value; COLUMNS.len()] = [
-        cost(),
-        text(&account),
-        text(&account),
-        text("USD"),
-        next.into(),
-        first.into(),
-        text("Usage"),
-        Value::Null,
-        format!("{calls} {calls_of} of {}", or_unknown(model)).into(),
-        text("Usage-Based"),
-        stamp(end).into(),
-        stamp(start).into(),
-        tokens(),
-        text("Tokens"),
-        cost(),
-        cost(),
-        // Who runs the provider's machines is not known.
-        Value::Null,
-        // Nor is the invoice.
-        Value::Null,
-        text(&provider),
-        cost(),
-        tokens(),
-        text("Tokens"),
-        text(&provider),
-        text(&provider),
-        text("AI and Machine Learning"),
-        or_unknown(model).into(),
-        text(&provider),
-        text("Generative AI"),
-        tags.into(),
-        count(Count::CacheRead).into(),
-        count(Count::CacheWrite).into(),
-        count(Count::Prompt).into(),
-        or_unknown(model).into(),
-        count(Count::Completion).into(),
-        count(Count::Reasoning).into(),
-        calls.into(),
-        count(Count::UnknownCost).into(),
-    ];
-    cells.to_vec()
+    focus::row(&Charge {
+        start_ms: start.div_euclid(1_000),
+        end_ms: end.div_euclid(1_000),
+        account: of(Dimension::Gateway),
+        model: of(Dimension::Model),
+        tags: tags.map(|tag| (tag.name(), of(tag))).collect(),
+        calls: count(Count::Calls),
+        unpriced: count(Count::UnknownCost),
+        prompt: count(Count::Prompt),
+        output: count(Count::Completion),
+        cache_read: count(Count::CacheRead),
+        cache_write: count(Count::CacheWrite),
+        reasoning: Some(count(Count::Reasoning)),
+        usd: row.sums.cost_usd,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_month_ends_with_the_next_one() {
-        let at = |text| month(clock::parse_iso(text).unwrap_or_default());
-        let of =
-            |first: &str, next: &str| (format!("{first}T00:00:00Z"), format!("{next}T00:00:00Z"));
-        assert_eq!(at("2026-12-31T23:00:00Z"), of("2026-12-01", "2027-01-01"));
-        assert_eq!(at("2024-02-29"), of("2024-02-01", "2024-03-01"));
-    }
-
-    #[test]
-    fn costs_have_no_exponent_and_no_noise() {
-        for (usd, written) in [
-            (0.1 + 0.2, "0.3"),
-            (1e-9, "0.000000001"),
-            (0.0, "0"),
-            (1500.0, "1500"),
-        ] {
-            assert_eq!(decimal(usd), Value::from(written));
-        }
-    }
 
     #[test]
     fn a_window_becomes_whole_periods() {
