@@ -10,12 +10,12 @@ use agentwatch_openclaw::journal::format_v1::spending::{
     Allowances, Amount, Lift, Meter, Pair, Spent,
 };
 use agentwatch_openclaw::journal::format_v1::sums::{
-    self, Histogram, Mark, More as MoreSums, MoreOfSeries, Series, State,
+    self, Histogram, Mark, More as MoreSums, MoreOfSeries, Series, Split, SplitOfSeries, State,
 };
 use agentwatch_openclaw::journal::format_v1::{
-    self as v1, Bill, CacheUsd, Call, Cost, CostSource, Counted, Cursor, Frame, Key, Latency,
-    LatencySource, Log, MatchRecord, More, Observation, Outcome, Outlet, Part, Position, Record,
-    SessionFacts, Span, Tier, Usage,
+    self as v1, Asked, Bill, CacheUsd, Call, Cost, CostSource, Counted, Cursor, Frame, Key,
+    Latency, LatencySource, Log, MatchRecord, More, Observation, Operation, Outcome, Outlet, Part,
+    Position, Record, SessionFacts, Span, Tier, Usage,
 };
 use agentwatch_openclaw::journal::{self, Reader};
 
@@ -227,6 +227,16 @@ fn frames() -> Vec<Frame<'static>> {
     }
     all.push(Frame::Incidents(b"state"));
     all.extend(spending());
+    for (bill, more) in [(Some(bill(Tier::Flex)), more()), (None, More::default())] {
+        let seen = observation(3, Outcome::Completed);
+        all.push(Frame::SeenAs(
+            ID,
+            seen,
+            bill,
+            more,
+            Operation::TextCompletion,
+        ));
+    }
     all
 }
 
@@ -322,9 +332,10 @@ fn kind(frame: &Frame) -> u8 {
         Frame::Spent(..) => 19,
         Frame::Lift(_) => 20,
         Frame::Allowances(_) => 21,
+        Frame::SeenAs(..) => 22,
     }
 }
-const KINDS: u8 = 22;
+const KINDS: u8 = 23;
 
 const SOURCES: [CostSource; 6] = [
     CostSource::Provider,
@@ -466,16 +477,34 @@ fn calls_have_the_bytes_of_version_1() {
     let [of_all, of_channel] =
         [more(), more_of_channel()].map(|more| postcard::to_extend(&more, first.clone()).unwrap());
     let priced = postcard::to_extend(&798_300_u64, of_all.clone()).unwrap();
-    let cached = |has_prompt| CacheUsd {
+    let cache = |has_prompt| CacheUsd {
         has_prompt,
         saved: 102_600_000,
         write_extra: 1_500,
     };
-    let cached = [
-        postcard::to_extend(&(more(), 798_300_u64, cached(true)), first.clone()).unwrap(),
-        postcard::to_extend(&(More::default(), 0_u64, cached(false)), first.clone()).unwrap(),
+    let nothing = CacheUsd {
+        has_prompt: false,
+        saved: 0,
+        write_extra: 0,
+    };
+    let asked = |has_cache| Asked {
+        has_cache,
+        operation: Operation::TextCompletion,
+    };
+    let further = [
+        postcard::to_extend(&(more(), 798_300_u64, cache(true)), first.clone()),
+        postcard::to_extend(&(More::default(), 0_u64, cache(false)), first.clone()),
+        postcard::to_extend(
+            &(more(), 798_300_u64, cache(true), asked(true)),
+            first.clone(),
+        ),
+        postcard::to_extend(
+            &(More::default(), 0_u64, nothing, asked(false)),
+            first.clone(),
+        ),
     ];
-    let more = [of_all, of_channel, priced].into_iter().chain(cached);
+    let further = further.map(Result::unwrap);
+    let more = [of_all, of_channel, priced].into_iter().chain(further);
     let more: Vec<Vec<u8>> = more.collect();
     // Version 0.1.0 reads an entry up to what it knows.
     for entry in &more {
@@ -524,6 +553,27 @@ fn the_collectors_further_sums_have_the_bytes_of_version_1() {
         let state = postcard::to_allocvec(&state()).unwrap();
         let mut kept = sums::state(&state)?;
         sums::read_more(&mut kept, payload).then(|| sums::more_bytes(&kept))
+    });
+}
+
+#[test]
+fn the_collectors_divisions_have_the_bytes_of_version_1() {
+    let histogram = || state().sums[0].input.clone();
+    let of_series = |operation, channel: Option<&str>| SplitOfSeries {
+        operation,
+        channel: channel.map(str::to_owned),
+        trigger: channel.map(|_| "cron".to_owned()),
+        unfinished: std::array::from_fn(|_| std::array::from_fn(|_| histogram())),
+    };
+    let series = vec![
+        of_series(Operation::TextCompletion, Some("telegram")),
+        of_series(Operation::Chat, None),
+    ];
+    let bytes = postcard::to_allocvec(&Split { series }).unwrap();
+    assert_golden("format-v1-otlp-split.awj", [bytes].into_iter(), |payload| {
+        let state = postcard::to_allocvec(&state()).unwrap();
+        let mut kept = sums::state(&state)?;
+        sums::read_split(&mut kept, payload).then(|| sums::split_bytes(&kept))
     });
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use agentwatch_openclaw::activity::records::{Meta, Record, SpanRecord, Status, TraceRecord};
-use agentwatch_openclaw::delivery::otlp::{Exporter, Resource};
+use agentwatch_openclaw::delivery::otlp::{Conventions, Exporter, Form, Resource};
 use agentwatch_openclaw::domain::call::{
-    CallId, Cost, CostSource, IdMint, Latency, LatencySource, ModelCall, Origin, Outcome, Usage,
+    CallId, Cost, CostSource, IdMint, Latency, LatencySource, ModelCall, Operation, Origin,
+    Outcome, Usage,
 };
 use agentwatch_openclaw::journal::{self, format_v1};
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
@@ -32,6 +33,7 @@ fn call(id: CallId, model: &str, usage: Option<Usage>, usd: f64) -> ModelCall {
         prompt: None,
         prompt_usd: None,
         cache_usd: None,
+        operation: Default::default(),
         usage,
         cost: Cost {
             usd,
@@ -184,6 +186,97 @@ fn opentelemetrys_own_types_read_the_metrics() {
         (10, 10)
     );
     assert!((durations[0].sum.unwrap_or_default() - 6.4).abs() < 1e-9);
+}
+
+#[test]
+fn channel_trigger_and_operation_divide_the_series_over_a_restart() {
+    let mut calls = some_calls(4);
+    for (place, call) in calls.iter_mut().enumerate().skip(1) {
+        call.origin.channel = Some("telegram".into());
+        call.trigger = (place > 1).then(|| "cron".into());
+    }
+    calls[3].operation = Operation::TextCompletion;
+    let mut before = exporter(&[], START);
+    before.calls("model-calls-1", &segment(&calls[..3]));
+    let mut after = exporter(&before.state(), START + 5_000);
+    after.calls("model-calls-1", &segment(&calls));
+    let again = exporter(&after.state(), START + 9_000);
+    for exporter in [after, again] {
+        let points = counters(&metrics(&exporter)["agentwatch.requests"]);
+        let of = |point: &NumberDataPoint| {
+            let labels = labels(&point.attributes);
+            [
+                "agentwatch.channel",
+                "agentwatch.trigger",
+                "gen_ai.operation.name",
+            ]
+            .map(|name| labels.get(name).cloned().unwrap_or_default())
+        };
+        let all: Vec<[String; 3]> = points.iter().map(of).collect();
+        let expected = [
+            ["", "", "chat"],
+            ["telegram", "", "chat"],
+            ["telegram", "cron", "chat"],
+            ["telegram", "cron", "text_completion"],
+        ];
+        assert_eq!(all, expected);
+    }
+}
+
+#[test]
+fn a_damaged_division_of_the_series_is_a_fresh_start() {
+    let mut calls = some_calls(1);
+    calls[0].trigger = Some("cron".into());
+    let mut before = exporter(&[], START);
+    before.calls("model-calls-1", &segment(&calls));
+    let mut state = before.state();
+    let end = state.len() - 1;
+    state[end] ^= 1;
+    let mut anew = exporter(&state, START + 5_000);
+    anew.calls("model-calls-1", &segment(&calls));
+    let points = counters(&metrics(&anew)["agentwatch.requests"]);
+    assert_eq!(points.len(), 1);
+    assert_eq!(points[0].start_time_unix_nano, (START + 5_000) * 1_000_000);
+}
+
+#[test]
+fn tokens_of_each_call_are_told_by_how_it_ended() {
+    let mut calls = some_calls(6);
+    calls[4].outcome = Outcome::Failed;
+    calls[5].outcome = Outcome::Aborted;
+    let form = Form {
+        conventions: Conventions::Latest,
+        ..Form::default()
+    };
+    let mut exporter = exporter(&[], START).with_form(form);
+    exporter.calls("model-calls-1", &segment(&calls));
+    let all = metrics(&exporter);
+    let of = |name: &str| -> Vec<(String, u64, f64)> {
+        let points = histograms(&all[name]);
+        let of = |point: &HistogramDataPoint| {
+            let error = labels(&point.attributes).get("error.type").cloned();
+            let sum = point.sum.unwrap_or_default();
+            (error.unwrap_or_default(), point.count, sum)
+        };
+        points.iter().map(of).collect()
+    };
+    let told = |error: &str, count, sum| (error.to_owned(), count, sum);
+    assert_eq!(
+        of("gen_ai.client.inference.operation.input_tokens"),
+        [
+            told("", 4, 30.0),
+            told("_OTHER", 1, 15.0),
+            told("aborted", 1, 18.0)
+        ]
+    );
+    assert_eq!(
+        of("gen_ai.client.inference.operation.output_tokens"),
+        [
+            told("", 4, 16.0),
+            told("_OTHER", 1, 4.0),
+            told("aborted", 1, 4.0)
+        ]
+    );
 }
 
 #[test]

@@ -70,6 +70,7 @@ impl Run {
             prompt: None,
             prompt_usd: None,
             cache_usd: None,
+            operation: Default::default(),
             usage: Some(Usage {
                 input: n,
                 ..Usage::default()

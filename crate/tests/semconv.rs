@@ -68,6 +68,7 @@ fn calls() -> Vec<ModelCall> {
             prompt: None,
             prompt_usd: None,
             cache_usd: None,
+            operation: Default::default(),
             usage,
             cost: Cost {
                 usd: if usage.is_some() { 0.5 } else { 0.0 },
@@ -240,8 +241,8 @@ fn each_metric_has_the_name_unit_kind_and_required_attributes_of_its_conventions
         }
         let expected = match conventions {
             Conventions::Released => 3,
-            Conventions::Latest => 7,
-            Conventions::Both => 10,
+            Conventions::Latest => 9,
+            Conventions::Both => 12,
         };
         assert_eq!(found.len(), expected, "{found:?}");
     }

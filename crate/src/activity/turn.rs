@@ -2,7 +2,9 @@
 //! call, tool and delivery.
 
 use crate::activity::records::{Meta, SpanRecord, Status, TraceRecord};
-use crate::domain::call::{CallId, CostSource, IdMint, ModelCall, Origin, Outcome, Usage};
+use crate::domain::call::{
+    CallId, CostSource, IdMint, ModelCall, Operation, Origin, Outcome, Usage,
+};
 use crate::domain::identity;
 use crate::domain::time::{Now, iso};
 use crate::engine::settings::Settings;
@@ -52,6 +54,7 @@ struct CallPart {
     /// `None` where the cost is unknown.
     usd: Option<f64>,
     response_model: Option<String>,
+    operation: Operation,
     first_chunk_ms: Option<f64>,
     was_aborted: bool,
     skill: Option<String>,
@@ -166,6 +169,7 @@ impl Turn {
                 usage: call.usage,
                 usd: (call.cost.source != CostSource::Unknown).then_some(call.cost.usd),
                 response_model: call.response_model.as_deref().map(identity::name),
+                operation: call.operation,
                 first_chunk_ms: call.first_chunk_ms(),
                 was_aborted: call.outcome == Outcome::Aborted,
                 skill: call.origin.skill.clone(),
@@ -355,9 +359,9 @@ impl Part {
     fn described(self) -> (String, Meta) {
         match self {
             Part::Call(call) => (
-                format!("chat {}", call.model),
+                format!("{} {}", call.operation.name(), call.model),
                 tokens(call.usage, Meta::default())
-                    .text("gen_ai.operation.name", Some("chat"))
+                    .text("gen_ai.operation.name", Some(call.operation.name()))
                     .text("gen_ai.provider.name", Some(call.provider))
                     .text("gen_ai.request.model", Some(call.model))
                     .text("gen_ai.response.model", call.response_model)

@@ -69,6 +69,32 @@ impl CostSource {
     }
 }
 
+/// What a call asks of the model, in the names of OpenTelemetry's `gen_ai.operation.name`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Operation {
+    /// A chat, as all APIs but one have it.
+    #[default]
+    Chat,
+    /// A text is continued: `/v1/completions`. Only a proxy sees it.
+    TextCompletion,
+}
+
+impl Operation {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::TextCompletion => "text_completion",
+        }
+    }
+
+    /// Whether it is a chat.
+    pub fn is_chat(&self) -> bool {
+        *self == Self::Chat
+    }
+}
+
 /// The cost of a call.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
@@ -206,7 +232,7 @@ impl Origin {
 }
 
 /// What the prompt cache saved and cost in one call, by the model's rates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct CacheUsd {
     /// USD saved by reads.
     pub saved: Nano,
@@ -255,6 +281,8 @@ pub struct ModelCall {
     pub request_id: Option<String>,
     /// The model that answered, by the provider's name.
     pub response_model: Option<String>,
+    /// What it asks.
+    pub operation: Operation,
     /// How it ended.
     pub outcome: Outcome,
     /// Whether only the session store reported it.

@@ -1,6 +1,6 @@
 //! One surface's report of one call.
 
-use crate::domain::call::{CostSource, Origin, Outcome, Usage};
+use crate::domain::call::{CostSource, Operation, Origin, Outcome, Usage};
 use crate::domain::surface::Surface;
 use crate::domain::usage::Bill;
 use crate::spending::prompt_bill::PromptStats;
@@ -48,6 +48,8 @@ pub struct Observation {
     pub request_id: Option<String>,
     /// The model that answered; reported by intermediaries only.
     pub response_model: Option<String>,
+    /// What the call asks; reported by intermediaries only.
+    pub operation: Operation,
     /// How it ended.
     pub outcome: Outcome,
     /// Whether this reports a whole turn of a foreign harness rather than one request.

@@ -50,6 +50,7 @@ impl Engine {
             ttft_ms: settled.ttft_ms,
             request_id: settled.request_id,
             response_model: settled.response_model,
+            operation: settled.operation,
             outcome: settled.outcome,
             stored: settled.stored,
         };

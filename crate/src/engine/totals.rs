@@ -99,6 +99,7 @@ impl Engine {
             ttft_ms: None,
             request_id: None,
             response_model: None,
+            operation: Default::default(),
             outcome: Outcome::Completed,
             bill: None,
             is_sum: true,

@@ -83,6 +83,23 @@ pub enum Frame<'a> {
     Lift(spending::Lift),
     /// The state of the allowances: it replaces all earlier ones and their changes.
     Allowances(spending::Allowances),
+    /// `SeenMore` of a call that is no chat.
+    SeenAs(
+        u128,
+        #[serde(borrow)] Observation<'a>,
+        #[serde(borrow)] Option<Bill<'a>>,
+        #[serde(borrow)] More<'a>,
+        Operation,
+    ),
+}
+
+/// What a call asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Operation {
+    /// A chat.
+    Chat,
+    /// A text is continued.
+    TextCompletion,
 }
 
 /// Further fields of an observation, or of a finished call.
@@ -342,8 +359,17 @@ pub struct CacheUsd {
     pub write_extra: u64,
 }
 
+/// What a call that is no chat asks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Whether the figures of [`CacheUsd`], which precede this, are known; else they are 0.
+    pub has_cache: bool,
+    /// What it asks.
+    pub operation: Operation,
+}
+
 /// A finished call: an entry of the log of calls. If the entry goes on, [`More`] follows, and then the prompt's share of
-/// the cost in 1e-9 USD, a `u64`, and then [`CacheUsd`]. Version 0.1.0 reads none of them.
+/// the cost in 1e-9 USD, a `u64`, then [`CacheUsd`], and then [`Asked`]. Version 0.1.0 reads none of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Call<'a> {
     /// The call's id.

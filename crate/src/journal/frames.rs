@@ -89,7 +89,8 @@ pub enum Frame {
 impl Frame {
     /// The frame of an observation: the oldest kind that has all its fields.
     pub fn seen(id: CallId, mut observation: Box<Observation>) -> Self {
-        if !observation.origin.is_empty() || observation.prompt.is_some() {
+        let is_chat = observation.operation.is_chat();
+        if !observation.origin.is_empty() || observation.prompt.is_some() || !is_chat {
             return Self::SeenMore(id, observation);
         }
         match observation.bill.take() {

@@ -1,7 +1,7 @@
 //! Pending calls, and how the observations of one call are merged.
 
 use crate::domain::call::{
-    CallId, Cost, CostSource, Latency, LatencySource, Origin, Outcome, Usage,
+    CallId, Cost, CostSource, Latency, LatencySource, Operation, Origin, Outcome, Usage,
 };
 use crate::domain::observation::Observation;
 use crate::domain::surface::{Awaited, Row, SURFACES, Surface};
@@ -45,6 +45,8 @@ pub struct Settled {
     pub request_id: Option<String>,
     /// The model that answered, where that is another name.
     pub response_model: Option<String>,
+    /// What it asks.
+    pub operation: Operation,
     /// How it ended.
     pub outcome: Outcome,
     /// What is billed beside tokens at their usual price.
@@ -265,6 +267,11 @@ impl PendingCall {
             response_model: self
                 .first(by_request, |o| o.response_model.as_ref())
                 .cloned(),
+            operation: self
+                .observations()
+                .map(|o| o.operation)
+                .find(|operation| !operation.is_chat())
+                .unwrap_or_default(),
             outcome: outcome.copied().unwrap_or(Outcome::Completed),
             is_sum: self.observations().any(|o| o.whole_turn || has_parts(o)),
             stored: self.observations().all(|o| o.surface.is_stored()),

@@ -5,7 +5,7 @@
 use super::ending::{About, Ending};
 use super::path::Target;
 use super::{anthropic, bedrock, gemini, ollama, openai};
-use crate::domain::call::Outcome;
+use crate::domain::call::{Operation, Outcome};
 use crate::domain::usage::{self, Used};
 use crate::formats::event_stream::{Message, Messages};
 use crate::formats::json::{self, Value};
@@ -177,6 +177,9 @@ impl UsageSource {
 pub struct Told {
     /// The model as the answer names it.
     pub response_model: Option<String>,
+    /// What the request asked; not serialized for a chat.
+    #[serde(skip_serializing_if = "Operation::is_chat")]
+    pub operation: Operation,
     /// The answer's id.
     pub response_id: Option<String>,
     /// Prompt tokens outside the cache.
@@ -384,6 +387,7 @@ impl Reading {
         let [input, output, cache_read, cache_write, reasoning] = used.counts();
         Told {
             response_model: self.sum.model,
+            operation: self.target.operation,
             response_id: self.sum.id,
             input,
             output,

@@ -87,6 +87,7 @@ fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rejec
         ttft_ms: None,
         request_id: None,
         response_model: None,
+        operation: Default::default(),
         outcome,
         whole_turn: facts.unit().text() == Some("turn"),
         broken_usage: used.is_broken,

@@ -61,6 +61,7 @@ fn read(facts: CallFacts, surface: Surface, at_ms: u64) -> Result<Event, Reject>
         ttft_ms: None,
         request_id: None,
         response_model: None,
+        operation: Default::default(),
         outcome: match facts.failed().flag() {
             Some(true) => Outcome::Failed,
             _ => Outcome::Completed,

@@ -73,6 +73,7 @@ fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         ttft_ms: None,
         request_id: None,
         response_model: None,
+        operation: Default::default(),
         outcome,
         whole_turn: false,
         broken_usage: used.is_broken,

@@ -160,6 +160,7 @@ fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
         ttft_ms: None,
         request_id: None,
         response_model: None,
+        operation: Default::default(),
         outcome: Outcome::Completed,
         whole_turn: false,
         broken_usage: used.is_broken,

@@ -1,5 +1,6 @@
 //! Reads a request's path: the API, the model, and the path's shape for the log.
 
+use crate::domain::call::Operation;
 use std::borrow::Cow;
 
 use super::answer::Api;
@@ -38,6 +39,8 @@ pub struct Target {
     pub api: Api,
     /// The model, where the path has it.
     pub model: Option<String>,
+    /// What the request asks.
+    pub operation: Operation,
     /// Whether it fetches or cancels a background response that an earlier request made.
     pub is_retrieval: bool,
 }
@@ -70,7 +73,13 @@ impl Target {
         let (api, model) = match parts {
             // Messages in threads of OpenAI's Assistants call no model.
             [.., "threads", _, "messages"] => return None,
-            [.., "completions"] => (Api::Chat, None),
+            [.., "chat", "completions"] => (Api::Chat, None),
+            [.., "completions"] => {
+                return Some(Self {
+                    operation: Operation::TextCompletion,
+                    ..Self::from(Api::Chat)
+                });
+            }
             [.., "responses"] | [.., "responses", "compact"] => (Api::Responses, None),
             [.., "messages"] => (Api::Messages, None),
             [.., "api", "chat" | "generate"] => (Api::Ollama, None),
@@ -114,6 +123,7 @@ impl From<Api> for Target {
         Self {
             api,
             model: None,
+            operation: Operation::Chat,
             is_retrieval: false,
         }
     }
@@ -192,6 +202,27 @@ mod tests {
 
     fn target(method: &str, path: &str) -> Option<(Api, Option<String>, bool)> {
         Target::of(method, path).map(|target| (target.api, target.model, target.is_retrieval))
+    }
+
+    #[test]
+    fn completions_that_are_no_chat_continue_a_text() {
+        for (path, operation) in [
+            ("/v1/completions", Operation::TextCompletion),
+            ("/v1/completions/?x=1", Operation::TextCompletion),
+            (
+                "/openai/deployments/x/completions",
+                Operation::TextCompletion,
+            ),
+            ("/v1/fim/completions", Operation::TextCompletion),
+            ("/v1/chat/completions", Operation::Chat),
+            ("/openai/deployments/x/chat/completions", Operation::Chat),
+            ("/v1/responses", Operation::Chat),
+            ("/v1/messages", Operation::Chat),
+            ("/v1beta/models/m:generateContent", Operation::Chat),
+        ] {
+            let target = Target::of("POST", path).map(|target| target.operation);
+            assert_eq!(target, Some(operation), "{path}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! `litellm`: a call that a LiteLLM proxy logged. Neither has a session, so both are matched by the call's properties.
 
 use super::{Event, Reject, Source, cost, duration};
-use crate::domain::call::{Origin, Outcome, Usage};
+use crate::domain::call::{Operation, Origin, Outcome, Usage};
 use crate::domain::identity;
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
@@ -33,6 +33,7 @@ facts! {
         usage_source: "event.usage_source",
         bill: "event.bill",
         agent: "event.agent",
+        operation: "event.operation",
     }
 }
 
@@ -114,6 +115,10 @@ pub fn read(
         ttft_ms: duration(facts.ttft()),
         request_id: name(facts.request_id()),
         response_model: name(facts.response_model()),
+        operation: match facts.operation().text() {
+            Some("text_completion") => Operation::TextCompletion,
+            _ => Operation::Chat,
+        },
         outcome: outcome(facts.outcome()),
         whole_turn: false,
         broken_usage,
@@ -176,6 +181,7 @@ mod tests {
             ("output", Scalar::Number(5.0)),
             ("reasoning", Scalar::Number(2.0)),
             ("cost", Scalar::Number(0.25)),
+            ("operation", text("text_completion")),
             ("outcome", text("failed")),
             ("ended", Scalar::Number(at as f64 - 10.0)),
             ("started", Scalar::Number(at as f64 - 210.0)),
@@ -192,6 +198,7 @@ mod tests {
         assert_eq!((call.model.as_str(), call.cost_usd), ("gpt-5", Some(0.25)));
         assert_eq!((call.started_ms, call.ended_ms), (Some(at - 210), at - 10));
         assert_eq!(call.outcome, Outcome::Failed);
+        assert_eq!(call.operation, Operation::TextCompletion);
     }
 
     #[test]

@@ -129,6 +129,7 @@ impl StoredCall {
             ttft_ms: None,
             request_id: None,
             response_model: None,
+            operation: Default::default(),
             outcome: self.outcome,
             whole_turn: false,
             broken_usage: self.broken_usage,

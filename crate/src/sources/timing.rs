@@ -85,6 +85,7 @@ fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         ttft_ms: None,
         request_id: None,
         response_model: None,
+        operation: Default::default(),
         outcome,
         whole_turn: false,
         broken_usage: false,

@@ -7,6 +7,8 @@ import { Decoded, type Unread } from "./decode.js";
 /** Fields of an answer: see `crate/src/sources/answer.rs`. Tokens are `null` if not reported. */
 export interface Told {
   response_model: string | null;
+  /** OpenTelemetry's name of what the request asked; none for a chat. */
+  operation?: "text_completion";
   response_id: string | null;
   input: number | null;
   output: number | null;

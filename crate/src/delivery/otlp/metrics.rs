@@ -6,7 +6,7 @@ use super::wire::{
     ScopeMetrics, Value, nanos, provider_name, text,
 };
 use super::{Form, Resource as Sender};
-use crate::domain::call::{CostSource, ModelCall, Outcome};
+use crate::domain::call::{CostSource, ModelCall, Operation, Outcome};
 use crate::domain::identity;
 
 /// The conventions' bucket boundaries, in tokens.
@@ -52,14 +52,37 @@ impl Histogram {
     fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
+
+    /// The values without those of these others, which it has, too.
+    fn without(&self, others: [&Self; 2]) -> Self {
+        let mut rest = self.clone();
+        for other in others {
+            for (count, less) in rest.counts.iter_mut().zip(other.counts) {
+                *count = count.saturating_sub(less);
+            }
+            rest.sum = (rest.sum - other.sum).max(0.0);
+        }
+        rest
+    }
 }
 
-/// Sums of one agent's calls to one model.
+/// What a series' calls have in common besides provider, model and agent. The first version of the state does not have it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct About {
+    pub(crate) operation: Operation,
+    pub(crate) channel: Option<String>,
+    pub(crate) trigger: Option<String>,
+}
+
+/// Sums of the calls of one agent, channel and trigger to one model.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Series {
     pub(crate) provider: String,
     pub(crate) model: String,
     pub(crate) agent: Option<String>,
+    pub(crate) about: About,
+    /// Input and output tokens of failed and of stopped calls; `input` and `output` have those of all calls.
+    pub(crate) unfinished: [[Histogram; 2]; 2],
     /// Whether this is the overflow series: see [`MAX_SERIES`].
     pub(crate) is_overflow: bool,
     pub(crate) input: Histogram,
@@ -95,6 +118,16 @@ impl Sums {
         if let Some(usage) = call.usage {
             series.input.add(&TOKEN_BOUNDS, usage.prompt() as f64);
             series.output.add(&TOKEN_BOUNDS, usage.output as f64);
+            let unfinished = match call.outcome {
+                Outcome::Completed => None,
+                Outcome::Failed => Some(0),
+                Outcome::Aborted => Some(1),
+            };
+            if let Some(kind) = unfinished {
+                let [input, output] = &mut series.unfinished[kind];
+                input.add(&TOKEN_BOUNDS, usage.prompt() as f64);
+                output.add(&TOKEN_BOUNDS, usage.output as f64);
+            }
             let more = &mut series.more;
             for (sum, tokens) in [
                 (&mut more.cache_read, usage.cache_read),
@@ -126,12 +159,26 @@ impl Sums {
         self.0.iter().any(|one| one.more != More::default())
     }
 
+    /// Whether any series has a channel, a trigger or another operation, or calls that did not complete.
+    pub(super) fn are_split(&self) -> bool {
+        let is_split = |one: &Series| {
+            one.about != About::default() || one.unfinished != <[[Histogram; 2]; 2]>::default()
+        };
+        self.0.iter().any(is_split)
+    }
+
     fn series(&mut self, call: &ModelCall) -> &mut Series {
         let provider = identity::name(provider_name(&call.provider));
         let (model, agent) = (identity::name(&call.model), call.agent.as_deref());
         let agent = agent.map(identity::name);
+        let about = About {
+            operation: call.operation,
+            channel: call.origin.channel.as_deref().map(identity::name),
+            trigger: call.trigger.clone(),
+        };
         let is_it = |one: &Series| {
-            !one.is_overflow && one.provider == provider && one.model == model && one.agent == agent
+            let is_same = one.model == model && one.about == about && one.agent == agent;
+            !one.is_overflow && is_same && one.provider == provider
         };
         let is_full = self.0.len() >= MAX_SERIES;
         let found = self.0.iter().position(is_it).or_else(|| {
@@ -148,6 +195,7 @@ impl Sums {
                     provider,
                     model,
                     agent,
+                    about,
                     ..Series::default()
                 },
             });
@@ -188,6 +236,7 @@ impl Sums {
             let name = "gen_ai.client.inference.time_to_first_chunk";
             metrics.push(self.first_chunk(name, more_times));
             metrics.extend(self.token_counters(times, more_times));
+            metrics.extend(self.operation_tokens(times));
         }
         // A metric without points tells nothing, and no collector wants it.
         metrics.retain(|metric| !metric.is_empty());
@@ -212,6 +261,25 @@ impl Sums {
         });
         let points = points.flatten().collect();
         Metric::histogram("gen_ai.client.token.usage", "{token}", points)
+    }
+
+    /// Tokens of each call, by the newer conventions.
+    fn operation_tokens(&self, times: Times) -> [Metric; 2] {
+        let names = ["input_tokens", "output_tokens"];
+        [0, 1].map(|kind| {
+            let points = self.0.iter().flat_map(|one| {
+                let [failed, aborted] = one.unfinished.each_ref().map(|tokens| &tokens[kind]);
+                let all = [&one.input, &one.output][kind];
+                [
+                    (&all.without([failed, aborted]), None),
+                    (failed, Some(("error.type", "_OTHER"))),
+                    (aborted, Some(("error.type", "aborted"))),
+                ]
+                .map(|(histogram, label)| one.histogram(histogram, &TOKEN_BOUNDS, label, times))
+            });
+            let name = ["gen_ai.client.inference.operation.", names[kind]].concat();
+            Metric::histogram(&name, "{token}", points.flatten().collect())
+        })
     }
 
     fn duration(&self, name: &str, times: Times) -> Metric {
@@ -306,13 +374,19 @@ impl Series {
         let mut all = match self.is_overflow {
             true => vec![KeyValue::of("otel.metric.overflow", Value::Bool(true))],
             false => vec![
-                text("gen_ai.operation.name", "chat"),
+                text("gen_ai.operation.name", self.about.operation.name()),
                 text("gen_ai.provider.name", &self.provider),
                 text("gen_ai.request.model", &self.model),
             ],
         };
         let agent = self.agent.as_deref();
         all.extend(agent.map(|agent| text("gen_ai.agent.name", agent)));
+        for (key, value) in [
+            ("agentwatch.channel", &self.about.channel),
+            ("agentwatch.trigger", &self.about.trigger),
+        ] {
+            all.extend(value.as_deref().map(|value| text(key, value)));
+        }
         all.extend(more.map(|(key, value)| text(key, value)));
         all
     }

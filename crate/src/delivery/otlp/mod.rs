@@ -113,13 +113,14 @@ impl Exporter {
     pub fn new(state: &[u8], resource: Resource, now_ms: u64) -> Self {
         let kept = Reader::open(state).ok().and_then(|mut frames| {
             let mut kept = sums::state(frames.next()?.1)?;
-            let more = frames.next();
-            let is_damaged = more.is_none() && frames.end() != state.len();
+            let (more, split) = (frames.next(), frames.next());
+            let is_damaged = split.is_none() && frames.end() != state.len();
             if !more.is_some_and(|(_, more)| sums::read_more(&mut kept, more)) {
                 // The file is of an earlier version.
                 kept.more_start_ms = now_ms;
             }
-            (!is_damaged).then_some(kept)
+            let is_read = split.is_none_or(|(_, split)| sums::read_split(&mut kept, split));
+            (is_read && !is_damaged).then_some(kept)
         });
         Self {
             resource,
@@ -149,8 +150,12 @@ impl Exporter {
         let mut bytes = journal::begin_file();
         journal::append(&mut bytes, &sums::state_bytes(&self.kept));
         // Version 0.1.0 reads the first frame alone.
-        if self.kept.sums.have_more() {
+        let are_split = self.kept.sums.are_split();
+        if self.kept.sums.have_more() || are_split {
             journal::append(&mut bytes, &sums::more_bytes(&self.kept));
+        }
+        if are_split {
+            journal::append(&mut bytes, &sums::split_bytes(&self.kept));
         }
         bytes
     }

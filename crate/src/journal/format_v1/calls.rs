@@ -2,7 +2,7 @@
 
 use super as v1;
 use super::convert::{finite, finite_or_none, owned};
-use crate::domain::call::{CacheUsd, CallId, Cost, Latency, ModelCall, Origin, Usage};
+use crate::domain::call::{CacheUsd, CallId, Cost, Latency, ModelCall, Operation, Origin, Usage};
 use crate::spending::Nano;
 use crate::spending::prompt_bill::PromptStats;
 
@@ -10,18 +10,26 @@ use crate::spending::prompt_bill::PromptStats;
 pub fn call_bytes(call: &ModelCall) -> Vec<u8> {
     let bytes = postcard::to_allocvec(&v1::Call::from(call)).unwrap_or_default();
     let more = v1::More::of(&call.origin, call.prompt.as_ref());
-    let bytes = match (call.prompt_usd, call.cache_usd) {
-        (None, None) if more == v1::More::default() => Ok(bytes),
-        (None, None) => postcard::to_extend(&more, bytes),
-        (Some(Nano(nano)), None) => postcard::to_extend(&(more, nano), bytes),
-        (prompt, Some(cache)) => {
-            let cache = v1::CacheUsd {
-                has_prompt: prompt.is_some(),
-                saved: cache.saved.0,
-                write_extra: cache.write_extra.0,
+    let has_prompt = call.prompt_usd.is_some();
+    let Nano(prompt) = call.prompt_usd.unwrap_or_default();
+    let cache = |CacheUsd { saved, write_extra }| v1::CacheUsd {
+        has_prompt,
+        saved: saved.0,
+        write_extra: write_extra.0,
+    };
+    let bytes = match (has_prompt, call.cache_usd) {
+        _ if !call.operation.is_chat() => {
+            let asked = v1::Asked {
+                has_cache: call.cache_usd.is_some(),
+                operation: call.operation.into(),
             };
-            postcard::to_extend(&(more, prompt.unwrap_or_default().0, cache), bytes)
+            let cache = cache(call.cache_usd.unwrap_or_default());
+            postcard::to_extend(&(more, prompt, cache, asked), bytes)
         }
+        (false, None) if more == v1::More::default() => Ok(bytes),
+        (false, None) => postcard::to_extend(&more, bytes),
+        (true, None) => postcard::to_extend(&(more, prompt), bytes),
+        (_, Some(known)) => postcard::to_extend(&(more, prompt, cache(known)), bytes),
     };
     bytes.unwrap_or_default()
 }
@@ -37,12 +45,17 @@ pub fn call(payload: &[u8]) -> Option<ModelCall> {
             let (nano, rest) = postcard::take_from_bytes::<u64>(rest).ok()?;
             call.prompt_usd = Some(Nano(nano));
             if !rest.is_empty() {
-                let cache = postcard::from_bytes::<v1::CacheUsd>(rest).ok()?;
+                let (cache, rest) = postcard::take_from_bytes::<v1::CacheUsd>(rest).ok()?;
                 call.prompt_usd = call.prompt_usd.filter(|_| cache.has_prompt);
                 call.cache_usd = Some(CacheUsd {
                     saved: Nano(cache.saved),
                     write_extra: Nano(cache.write_extra),
                 });
+                if !rest.is_empty() {
+                    let asked = postcard::from_bytes::<v1::Asked>(rest).ok()?;
+                    call.cache_usd = call.cache_usd.filter(|_| asked.has_cache);
+                    call.operation = asked.operation.into();
+                }
             }
         }
     }
@@ -70,6 +83,7 @@ impl<'a> From<&'a ModelCall> for v1::Call<'a> {
             prompt: _,
             prompt_usd: _,
             cache_usd: _,
+            operation: _,
             usage,
             cost,
             latency,
@@ -130,6 +144,7 @@ impl v1::Call<'_> {
             prompt: None,
             prompt_usd: None,
             cache_usd: None,
+            operation: Operation::Chat,
             usage: self.usage.map(Usage::from),
             cost: Cost {
                 usd: finite(self.cost.usd)?,
@@ -171,5 +186,23 @@ impl<'a> v1::More<'a> {
             tool: owned(self.tool),
         };
         (origin, self.prompt.map(|chars| PromptStats { chars }))
+    }
+}
+
+impl From<Operation> for v1::Operation {
+    fn from(operation: Operation) -> Self {
+        match operation {
+            Operation::Chat => Self::Chat,
+            Operation::TextCompletion => Self::TextCompletion,
+        }
+    }
+}
+
+impl From<v1::Operation> for Operation {
+    fn from(operation: v1::Operation) -> Self {
+        match operation {
+            v1::Operation::Chat => Self::Chat,
+            v1::Operation::TextCompletion => Self::TextCompletion,
+        }
     }
 }

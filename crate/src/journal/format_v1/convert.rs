@@ -4,7 +4,7 @@
 use super as v1;
 use crate::activity::records::Written;
 use crate::activity::sessions::Counted;
-use crate::domain::call::{CallId, CostSource, LatencySource, Origin, Outcome, Usage};
+use crate::domain::call::{CallId, CostSource, LatencySource, Operation, Origin, Outcome, Usage};
 use crate::domain::observation::Observation;
 use crate::domain::surface::{Surface, Surfaces};
 use crate::domain::usage::{Bill, Part, Tier};
@@ -81,12 +81,15 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
             Frame::SeenWith(id, seen, bill) => {
                 Self::SeenWith(id.0, (&**seen).into(), (&**bill).into())
             }
-            Frame::SeenMore(id, seen) => Self::SeenMore(
-                id.0,
-                (&**seen).into(),
-                seen.bill.as_deref().map(v1::Bill::from),
-                v1::More::of(&seen.origin, seen.prompt.as_ref()),
-            ),
+            Frame::SeenMore(id, seen) => {
+                let bill = seen.bill.as_deref().map(v1::Bill::from);
+                let more = v1::More::of(&seen.origin, seen.prompt.as_ref());
+                let observation = (&**seen).into();
+                match seen.operation.is_chat() {
+                    true => Self::SeenMore(id.0, observation, bill, more),
+                    false => Self::SeenAs(id.0, observation, bill, more, seen.operation.into()),
+                }
+            }
             Frame::Cursor(kind, cursor) => {
                 Self::Cursor(v1::Outlet::AgentWatch, (*kind).into(), cursor.into())
             }
@@ -143,11 +146,15 @@ impl v1::Frame<'_> {
                 Frame::Cursor(log.into(), cursor.into())
             }
             Self::SeenMore(id, seen, bill, more) => {
+                return Self::SeenAs(id, seen, bill, more, v1::Operation::Chat).domain();
+            }
+            Self::SeenAs(id, seen, bill, more, operation) => {
                 let (origin, prompt) = more.domain();
                 let seen = Observation {
                     bill: bill.map(|bill| Box::new(bill.into())),
                     origin,
                     prompt,
+                    operation: operation.into(),
                     ..seen.domain()?
                 };
                 Frame::SeenMore(CallId(id), Box::new(seen))
@@ -259,7 +266,8 @@ impl<'a> From<&'a Observation> for v1::Observation<'a> {
             ends_turn,
             elsewhere,
             call_key,
-            // The frames `SeenWith` and `SeenMore` have these.
+            // The frames `SeenWith`, `SeenMore` and `SeenAs` have these.
+            operation: _,
             bill: _,
             origin: _,
             prompt: _,
@@ -322,6 +330,7 @@ impl v1::Observation<'_> {
             ends_turn: self.ends_turn,
             elsewhere: self.elsewhere,
             call_key: self.row,
+            operation: Operation::Chat,
             bill: None,
             origin: Origin::default(),
             prompt: None,

@@ -1,12 +1,14 @@
-//! The state of the OpenTelemetry outlet, in `otlp/state.awj`: a file with a frame of [`State`] and one of [`More`], which
-//! version 0.1.0 neither has nor reads.
+//! The state of the OpenTelemetry outlet, in `otlp/state.awj`: a file with a frame of [`State`], one of [`More`] and one of
+//! [`Split`]. Version 0.1.0 neither has nor reads the second and the third.
 
 use serde::{Deserialize, Serialize};
 
-use super::CostSource;
 use super::convert::finite;
+use super::{CostSource, Operation};
 use crate::delivery::otlp::Kept;
-use crate::delivery::otlp::metrics::{Histogram as Buckets, More as MoreSums, Series as Sum, Sums};
+use crate::delivery::otlp::metrics::{
+    About, Histogram as Buckets, More as MoreSums, Series as Sum, Sums,
+};
 
 /// The state of the OpenTelemetry outlet.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -78,6 +80,71 @@ pub struct MoreOfSeries {
     pub reasoning: u64,
     /// Times to the first chunk.
     pub first_chunk: Histogram,
+}
+
+/// What divides the series of [`State`] further, in its order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Split {
+    /// One for each series.
+    pub series: Vec<SplitOfSeries>,
+}
+
+/// What the calls of a series have in common besides provider, model and agent, and those that did not complete.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SplitOfSeries {
+    /// What the calls ask.
+    pub operation: Operation,
+    /// The channel.
+    pub channel: Option<String>,
+    /// What started the runs.
+    pub trigger: Option<String>,
+    /// Input and output tokens of each failed call, and of each stopped call.
+    pub unfinished: [[Histogram; 2]; 2],
+}
+
+/// The divisions as a frame's payload.
+pub fn split_bytes(kept: &Kept) -> Vec<u8> {
+    let of_one = |one: &Sum| {
+        let About {
+            operation,
+            channel,
+            trigger,
+        } = &one.about;
+        let histograms = |two: &[Buckets; 2]| two.each_ref().map(Histogram::from);
+        SplitOfSeries {
+            operation: (*operation).into(),
+            channel: channel.clone(),
+            trigger: trigger.clone(),
+            unfinished: one.unfinished.each_ref().map(histograms),
+        }
+    };
+    let series = kept.sums.0.iter().map(of_one).collect();
+    postcard::to_allocvec(&Split { series }).unwrap_or_default()
+}
+
+/// Divides the series by a frame's payload. Returns whether it is of these series.
+pub fn read_split(kept: &mut Kept, payload: &[u8]) -> bool {
+    let Ok(Split { series }) = postcard::from_bytes(payload) else {
+        return false;
+    };
+    if series.len() != kept.sums.0.len() {
+        return false;
+    }
+    for (one, split) in kept.sums.0.iter_mut().zip(series) {
+        let [failed, aborted] = split
+            .unfinished
+            .map(|[input, output]| Some([input.domain()?, output.domain()?]));
+        let (Some(failed), Some(aborted)) = (failed, aborted) else {
+            return false;
+        };
+        one.unfinished = [failed, aborted];
+        one.about = About {
+            operation: split.operation.into(),
+            channel: split.channel,
+            trigger: split.trigger,
+        };
+    }
+    true
 }
 
 /// Further sums as a frame's payload.
@@ -172,7 +239,10 @@ impl From<&Sum> for Series {
             output,
             durations,
             costs,
+            // `More` and `Split` have these.
             more: _,
+            about: _,
+            unfinished: _,
         } = sum;
         let cost =
             |(source, requests, usd): &(_, u64, f64)| (CostSource::from(*source), *requests, *usd);
@@ -205,6 +275,8 @@ impl Series {
             durations: [answered.domain()?, failed.domain()?, stopped.domain()?],
             costs: self.costs.into_iter().map(cost).collect::<Option<_>>()?,
             more: MoreSums::default(),
+            about: About::default(),
+            unfinished: Default::default(),
         })
     }
 }
