@@ -133,6 +133,8 @@ for (const [path, asked, answer, expected] of CALLS)
       assert.deepEqual(body, Buffer.from(answer));
       const [call] = await at.told(1);
       assert.deepEqual([told(call), at.passed], [expected, []]);
+      // All other APIs are chats, which is not said.
+      assert.equal(call.operation, path === "/v1/completions" ? "text_completion" : undefined);
     } finally {
       await at.close();
     }
