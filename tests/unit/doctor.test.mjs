@@ -406,6 +406,24 @@ test("errors of the collector", async () => {
   assert.match((await finding({ stateDir: path }, "collector")).says, /refuses \/v1\/metrics/);
 });
 
+test("where the metrics are, or why they are not served", async () => {
+  const url = "http://127.0.0.1:9464/metrics";
+  const served = stateDir({ metrics: { url } });
+  own(served);
+  const all = await findings({ stateDir: served });
+  assert.ok(
+    all.some(({ check, state, says }) => check === "metrics" && state === "ok" && says.includes(url)),
+  );
+  const problem = "metricsPort 9464: another gateway or program listens on 127.0.0.1:9464; set another port";
+  const taken = stateDir({ metrics: { problem } });
+  own(taken);
+  const found = await finding({ stateDir: taken }, "metrics");
+  assert.match(`${found.says} → ${found.mend}`, /metricsPort 9464: another gateway .* → set another port/);
+  // Without an owner nothing is served, and another check says why.
+  const ended = await findings({ stateDir: stateDir({ metrics: { problem } }) });
+  assert.ok(ended.every(({ check }) => check !== "metrics"));
+});
+
 test("AgentWatch's own hook is still installed", async () => {
   const path = stateDir({});
   const hook = join(path, "hooks", "agentwatch");

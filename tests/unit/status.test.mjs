@@ -157,6 +157,20 @@ test("a status file that is no JSON counts as absent", () => {
   assert.ok(readFileSync(join(stateDir, "agentwatch", "status.json"), "utf8").startsWith("{"));
 });
 
+test("the address of the metrics, while their owner runs", () => {
+  const now = Date.now();
+  const owner = { pid: 1, host: "h", role: "gateway" };
+  const url = "http://127.0.0.1:9464/metrics";
+  const lines = (/** @type {any} */ of, /** @type {object} */ metrics) =>
+    inWords({ owner: of, written_ms: now, status: { url: "http://a", metrics } }, now).join("\n");
+  assert.match(lines(owner, { url }), /^metrics +http:\/\/127\.0\.0\.1:9464\/metrics$/m);
+  assert.doesNotMatch(lines(null, { url }), /9464/);
+  assert.match(
+    lines(owner, { problem: "metricsPort 9464: taken; set another" }),
+    /^trouble +metricsPort 9464: taken/m,
+  );
+});
+
 test("the lines of pending calls, sources and a collector", () => {
   const now = Date.now();
   const metrics = { sent: 12, rejected: 1, refused: 2, given_up_bytes: 0, last_error: null };
