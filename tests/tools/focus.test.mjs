@@ -98,9 +98,6 @@ describe("the FOCUS validator", { skip: binary === "" && "AGENTWATCH_RECEIVER na
     assert.equal(text.trim().split("\n").length, 4);
     await passes("state.csv", text);
   });
-    // Days and hours in one file: the validator takes its time.
-    await passes("state.csv", [...(days ?? []), ...(hours ?? []).slice(1)].join("\n"));
-  });
 
   test("passes a filter without calls", async () => {
     const text = await download("agent=nobody");

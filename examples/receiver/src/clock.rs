@@ -57,14 +57,7 @@ pub fn iso(instant: Micros) -> String {
     time.strftime(format).to_string()
 }
 
-/// Formats an instant of UTC like `strftime`; empty for instants out of range.
-pub fn format(instant: Micros, format: &str) -> String {
-    Timestamp::from_microsecond(instant)
-        .map(|time| time.strftime(format).to_string())
-        .unwrap_or_default()
-}
-
-/// The same in a zone.
+/// Formats an instant in a zone like `strftime`; empty for instants out of range.
 pub fn format_in(zone: &TimeZone, instant: Micros, format: &str) -> String {
     Timestamp::from_microsecond(instant)
         .map(|time| zone.to_datetime(time).strftime(format).to_string())
