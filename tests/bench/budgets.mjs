@@ -20,7 +20,8 @@ export const budgets = [
     figure: `stop, gateway at ${rate}/s, main thread, of the plugin's without an allowance`,
     most: 1.05,
   })),
-  ...[0, 10, 1_000].map((rate) => ({
+  // A gateway with ten events a second makes a call each second.
+  ...[0, 10].map((rate) => ({
     bench: "gate",
     figure: `check beside ${rate} events/s, p99`,
     most: 1,

@@ -6,6 +6,10 @@
 //! [`NOTE_EVERY_MS`] and with the ledger's snapshot. A kill forgets the later ones: an alarm may come later by them,
 //! never twice.
 //!
+//! The state and the entry of a call are in two files. A kill between these writes leaves a call in the state that is
+//! not final, so it is counted again: its cost is twice in the sum of one stream's hour. That reports nothing twice: a
+//! write with a report has its incident as open, and a call that follows itself lost no cached tokens.
+//!
 //! Only the journal's owner has this state. Other processes' calls reach it by the spool; their tools do not.
 
 mod notices;
