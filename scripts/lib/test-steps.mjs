@@ -91,7 +91,7 @@ async function wholeWay(version) {
 }
 
 /** Test files with their own steps. */
-const OWN_STEP = /(package|latency|clock|durability|series|ways)\.test\.mjs$/;
+const OWN_STEP = /(package|latency|brake|clock|durability|series|ways)\.test\.mjs$/;
 
 /** Tests that do not depend on the gateway's version; they run on the faster one. */
 const ON_OLDEST = /(stock|cost|invoice|otlp)\.test\.mjs$/;
@@ -232,16 +232,18 @@ export const steps = [
       await nodeTests(run, 24, files, await wholeWay(version));
     },
   })),
-  {
-    name: "clock",
-    about: "the machine's clock set while a gateway runs and while it is away",
+  ...[
+    { name: "brake", about: "allowances by hooks and by the proxy, with kills between warning and stop" },
+    { name: "clock", about: "the machine's clock set while a gateway runs and while it is away" },
+  ].map((step) => ({
+    ...step,
     group: "gateways",
     needs: ["npm", "node22", "node24", "wasm", "tools", OLDEST, NEWEST],
-    run: async (run) => {
-      const env = await wholeWay(OPENCLAW_VERSIONS.join(","));
-      await nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "clock.test.mjs")], env);
+    run: async (/** @type {import("./steps.mjs").Command} */ run) => {
+      const file = join(PROJECT, "tests", "e2e", `${step.name}.test.mjs`);
+      await nodeTests(run, 24, [file], await wholeWay(OPENCLAW_VERSIONS.join(",")));
     },
-  },
+  })),
   {
     name: "ledger",
     group: "gateways",
