@@ -79,7 +79,7 @@ fn calls_are_counted_in_the_receivers_families() {
     call(&mut gateway, 0, "main", "m", 0.25, "stop");
     call(&mut gateway, 1, "main", "m", 0.25, "stop");
     call(&mut gateway, 2, "ant", "n", 0.5, "error");
-    gateway.run_until(START_MS, START_MS + HOUR_MS);
+    gateway.run_until(START_MS + 3_000, START_MS + HOUR_MS);
     let found = samples(&text(&mut gateway, START_MS + HOUR_MS));
     let names = r#"gateway="berlin",agent="main",provider="p",model="p/m""#;
     for (sample, value) in [
@@ -146,6 +146,35 @@ fn a_restart_begins_at_zero_and_keeps_the_names() {
         of("agentwatch_cost_usd_total", r#"cost_source="openclaw""#),
         0.0
     );
+}
+
+#[test]
+fn the_newest_call_is_known_to_its_hour_after_a_restart_and_never_goes_back() {
+    const NEWEST: &str = "agentwatch_last_request_timestamp_seconds";
+    let mut gateway = gateway(&json!({}));
+    assert!(!samples(&text(&mut gateway, START_MS)).contains_key(NEWEST));
+    call(&mut gateway, 7_200, "main", "m", 0.25, "stop");
+    let at_ms = START_MS + 2 * HOUR_MS;
+    gateway.run_until(at_ms, at_ms + 60_000);
+    let of = |gateway: &mut Gateway, at_ms| samples(&text(gateway, at_ms))[NEWEST] * 1_000.0;
+    assert_eq!(of(&mut gateway, at_ms + 60_000), at_ms as f64);
+    gateway.restart(at_ms + 3 * HOUR_MS);
+    let known = of(&mut gateway, at_ms + 3 * HOUR_MS);
+    assert!(
+        (at_ms as f64..=(at_ms + HOUR_MS) as f64).contains(&known),
+        "{known}"
+    );
+}
+
+#[test]
+fn equal_allowances_are_one_sample() {
+    let one = json!({"usd": 2, "per": "day", "then": "warn", "zone": "UTC"});
+    let mut gateway = gateway(&json!({"allowance": [one.clone(), one]}));
+    let found = samples(&text(&mut gateway, START_MS));
+    let held = found
+        .keys()
+        .filter(|sample| sample.starts_with("agentwatch_allowance_used_ratio"));
+    assert_eq!(held.count(), 1);
 }
 
 #[test]

@@ -80,6 +80,32 @@ fn the_owner_restores_a_damaged_file_and_stays_the_owner() {
 }
 
 #[test]
+fn after_a_long_stop_a_missing_file_may_have_been_another_owners() {
+    let machine = machine();
+    let mut first = owner_of(&machine);
+    first.beat();
+    let mut second = Member::new(machine.start(200));
+    assert!(!second.take());
+    assert_eq!(taken_after(&machine, &mut second, 20), Some(10));
+    second.lease.release(&*second.host).unwrap();
+    first.beat();
+    assert!(!first.lease.is_held(&*first.host));
+    assert!(!machine.at(FILE).exists());
+}
+
+#[test]
+fn the_next_engine_of_an_owner_tells_others_that_it_lives() {
+    let machine = machine();
+    let first = owner_of(&machine);
+    let mut second = Member::new(machine.start(200));
+    assert!(!second.take());
+    machine.pass(9_000);
+    let mut next = Lease::new(&*first.host, "gateway");
+    assert!(next.take(&*first.host, true).unwrap());
+    assert_eq!(taken_after(&machine, &mut second, 20), Some(10));
+}
+
+#[test]
 fn a_damaged_file_without_an_owner_is_replaced_after_ten_seconds() {
     for (what, damage) in damages() {
         let machine = machine();

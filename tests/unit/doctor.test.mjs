@@ -565,6 +565,13 @@ test("an allowance that the gateway lets stop, and one that only warns", async (
   );
   const warns = { allowance: [{ usd: 20, per: "day", then: "warn" }] };
   assert.deepEqual(await ofGates(undefined, "2026.9.6", warns), []);
+  // Without a version it is not known whether OpenClaw has the grant.
+  const config = /** @type {any} */ ({ plugins: { entries: { agentwatch: {} } } });
+  const [unknown] = (await findings({ config, settings: STOPS })).filter(
+    ({ check }) => check === "allowance",
+  );
+  assert.equal(unknown?.state, "note");
+  assert.match(unknown?.mend ?? "", /^on OpenClaw 2026\.5 and later: /);
   const [old] = await ofGates(undefined, "2026.3.13");
   assert.equal(old?.state, "note");
   assert.match(old?.says ?? "", /2026\.3\.13 has no hook before a run/);

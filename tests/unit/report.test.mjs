@@ -87,12 +87,26 @@ describe("report of a state directory", () => {
     assert.ok(Math.abs(usd - document.sum.cost_usd) < 1e-9, `${usd}`);
     for (const [options, said] of /** @type {[string[], RegExp][]} */ ([
       [["--focus", "--csv"], /--csv and --focus: write one of them/],
+      [["--focus", "--zone", "Europe/Berlin"], /--focus and --zone: .*leave --zone out/],
       [["--focus", "--by", "day"], /--focus and --by: .*leave --by out/],
       [["--focus", "--receiver", "http://127.0.0.1:1"], /download its \/models\/focus\.csv/],
     ])) {
       const refused = await report(...options);
       assert.equal(refused.code, 2);
       assert.match(refused.stderr, said);
+    }
+  });
+
+  test("is made where the machine's zone has no name, and tells beside a table what limits it", async () => {
+    for (const TZ of ["", "GMT+5"]) {
+      const { code, stdout, stderr } = await cli(["report", "--state-dir", stateDir, "--json"], "", { TZ });
+      assert.equal(code, 0, stderr);
+      assert.match(JSON.parse(stdout).zone, /^(UTC|[+]05:00|Etc\/GMT[+]5)$/);
+    }
+    for (const format of ["--csv", "--focus"]) {
+      const { stdout, stderr } = await report(format, "--since", "300d");
+      assert.match(stderr, /keeps 70 days of sums/);
+      assert.doesNotMatch(stdout, /keeps 70 days/);
     }
   });
 

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createServer } from "node:net";
 import { test } from "node:test";
-import { setImmediate as nextTurn } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import { until } from "./faulty-receiver.mjs";
 import { answer, SESSION, started } from "./world.mjs";
 
@@ -108,6 +108,38 @@ test("calls with diagnostic events only, while the gateway stops and before it s
     assert.equal(receiver.totals["p/between"]?.requests, 1);
     assert.equal(receiver.totals["p/m"]?.requests, 1);
   } finally {
+    close();
+  }
+});
+
+test("events that come while the plugin ends are counted by the next service", async () => {
+  /** @type {import("node:net").Socket[]} */
+  const sockets = [];
+  const silent = createServer((socket) => sockets.push(socket));
+  const port = await new Promise((resolve) =>
+    silent.listen(0, "127.0.0.1", () => resolve(/** @type {any} */ (silent.address()).port)),
+  );
+  const { gateway, receiver, close } = await started({ otlp: { url: `http://127.0.0.1:${port}` } });
+  try {
+    let sent = 0;
+    const send = () => gateway.emit("before_message_write", answer(10 + ++sent), SESSION);
+    send();
+    await until(() => receiver.totals["p/m"]?.requests === 1);
+    let hasEnded = false;
+    const stopping = gateway.stop().finally(() => {
+      hasEnded = true;
+    });
+    while (!hasEnded) {
+      send();
+      await sleep(1);
+    }
+    await stopping;
+    await gateway.start();
+    await until(() => receiver.totals["p/m"]?.requests === sent);
+    await gateway.stop();
+  } finally {
+    for (const socket of sockets) socket.destroy();
+    silent.close();
     close();
   }
 });

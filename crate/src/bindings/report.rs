@@ -85,6 +85,11 @@ impl Report {
         }
     }
 
+    /// What limits the figures, in sentences, after [`Self::output`]; `text` and `json` have them too.
+    pub fn notes(&self) -> Vec<String> {
+        self.report.borrow().notes().to_vec()
+    }
+
     /// The report's lines: `text`, `json`, `csv` or `focus`. `from` names its source: for people, and for `focus` the gateway.
     pub fn output(&self, format: &str, from: &str) -> Vec<String> {
         self.report.borrow_mut().finish();

@@ -66,6 +66,8 @@ pub struct AllowanceStatus {
     pub unit: &'static str,
     /// `hour`, `day` or `month`.
     pub per: &'static str,
+    /// The zone of its window.
+    pub zone: String,
     /// Filters: the agent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
@@ -276,6 +278,10 @@ impl Engine {
         if !self.braking.brake.is_in_force() || !self.matcher.is_pending(id) {
             return;
         }
+        // A report without usage adds nothing to a call that is held by its figures.
+        if seen.usage.is_none() && self.braking.brake.is_reported(id.key()) {
+            return;
+        }
         let mut who = Who {
             agent: seen.agent.clone(),
             channel: seen.origin.channel.clone(),
@@ -304,7 +310,8 @@ impl Engine {
             .reported(begun, id.key(), &who, &model, amount, now);
     }
 
-    /// A model's price became known: calls that were reported before it are held by it.
+    /// No price is wanted any more: calls that were reported before theirs was known are held by it. One that was not found
+    /// is unknown.
     pub(super) fn hold_unpriced(&mut self) {
         for (id, seen, now) in std::mem::take(&mut self.braking.unpriced) {
             self.hold_reported(id, &seen, now);
@@ -358,6 +365,7 @@ impl Engine {
                     Limit::Tokens(_) => "tokens",
                 },
                 per: allowance.per.word(),
+                zone: allowance.zone.0.clone(),
                 agent: allowance.agent.clone(),
                 channel: allowance.channel.clone(),
                 trigger: allowance.trigger.clone(),
@@ -427,7 +435,11 @@ impl Engine {
             let Warning {
                 allowance, percent, ..
             } = &warning;
-            let about = format!("{allowance} {percent} {}", iso(warning.window.starts_ms));
+            let then = then(warning.then);
+            let about = format!(
+                "{allowance} {then} {percent} {}",
+                iso(warning.window.starts_ms)
+            );
             self.notify(("allowance", &about), (None, None), meta, now);
         }
     }

@@ -2,6 +2,8 @@
 //! format. The families of calls are the receiver's. Counters of calls begin at 0 with each instance; those of alarms and
 //! cache incidents go on.
 
+use std::collections::BTreeMap;
+
 use super::Engine;
 use crate::delivery::agentwatch::{agent_name, model_name};
 use crate::delivery::prometheus::counters::{Counters, FIGURES, Names, cut};
@@ -142,13 +144,21 @@ impl Engine {
             let first = (now_ms / DAY_MS).saturating_sub(RECENT_DAYS);
             let rows = self.history.rows();
             let recent = rows.filter(|row| row.span == Span::Day && row.number >= first);
-            for row in recent {
+            let recent: Vec<_> = recent.collect();
+            // The latest first: names are bounded.
+            for row in recent.iter().rev() {
                 exposition.know(&row.key, &self.settings.naming);
             }
         }
         let mut text = Text::default();
         prometheus::calls(&mut text, &self.exposition.as_ref()?.counters);
-        let last_ms = self.counts.last_call_ms;
+        let newest = || {
+            let rows = self.history.rows().filter(|row| row.span == Span::Hour);
+            let end = rows.map(|row| row.starts_ms() + row.span.length_ms()).max();
+            end.map(|end| end.min(now_ms))
+        };
+        // No call has ended since the start: a call of an earlier process ended in its hour.
+        let last_ms = self.counts.last_call_ms.or_else(newest);
         prometheus::last_call(&mut text, last_ms.map(|ms| ms as f64 / 1_000.0));
         self.delivery_metrics(&mut text, dropped);
         self.spending_metrics(&mut text);
@@ -232,13 +242,18 @@ impl Engine {
     }
 
     fn spending_metrics(&self, text: &mut Text) {
-        let allowances = self.allowances();
+        // Equal entries of the setting are one sample.
+        let allowances = self.allowances().into_iter().map(|one| {
+            let names = (one.allowance, one.then, one.zone);
+            (names, one.spent / one.limit)
+        });
+        let allowances: BTreeMap<_, _> = allowances.collect();
         text.samples(
             "agentwatch_allowance_used_ratio",
             "Spend in the window of an allowance, as a share of its limit: 1 is all of it.",
-            allowances.iter().map(|one| {
-                let labels = vec![("allowance", &*one.allowance), ("then", one.then)];
-                (labels, one.spent / one.limit)
+            allowances.iter().map(|((allowance, then, zone), used)| {
+                let labels = [("allowance", &**allowance), ("then", then), ("zone", zone)];
+                (labels.to_vec(), used)
             }),
         );
         if let Some(brake) = self.brake_status() {

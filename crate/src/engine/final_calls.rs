@@ -79,7 +79,9 @@ impl Engine {
             return;
         }
         self.counts.requests += 1;
-        self.counts.last_call_ms = Some(call.ended_ms);
+        let ended_ms = call.ended_ms.min(now.wall_ms);
+        // A call that only the session store reported may have ended before others.
+        self.counts.last_call_ms = self.counts.last_call_ms.max(Some(ended_ms));
         if call.usage.is_none() {
             self.warn_of_missing_usage(&call);
         }

@@ -194,12 +194,15 @@ impl Engine {
     /// Takes a model whose price is needed: provider and name. The answer goes to [`Engine::set_price`]. Call this before
     /// [`Engine::advance`]: final calls are not priced later.
     pub fn wants_price(&mut self) -> Option<(String, String)> {
-        self.prices.wanted.pop()
+        let wanted = self.prices.wanted.pop();
+        if wanted.is_none() {
+            self.hold_unpriced();
+        }
+        wanted
     }
 
     /// Sets a model's price.
     pub fn set_price(&mut self, provider: &str, model: &str, price: Price) {
         self.prices.known.insert(key_of(&[provider, model]), price);
-        self.hold_unpriced();
     }
 }

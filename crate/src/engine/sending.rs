@@ -11,7 +11,7 @@ impl Engine {
     pub fn begin(&mut self, now: Now, hurry: bool) -> Option<Request> {
         self.settings.url.as_ref()?;
         // Only the journal's owner sends.
-        if self.records_in_flight || self.is_lost() {
+        if self.records_in_flight || self.is_lost() || self.disk.spool.is_some() {
             return None;
         }
         let naming = &self.settings.naming;

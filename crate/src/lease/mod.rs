@@ -53,14 +53,19 @@ impl Lease {
     /// The file system's error, if the folder cannot be written.
     pub fn take(&mut self, host: &dyn Host, had: bool) -> Result<bool, Fault> {
         let now = host.now();
-        let is_taken = (host.stat(FILE).is_none() && host.create(FILE, &self.owner.text())?)
-            || self.is_own(host, had)
-            || (!self.is_alive(host) && self.replace_stale(host)?);
+        let is_new = host.stat(FILE).is_none() && host.create(FILE, &self.owner.text())?;
+        let is_own = !is_new && self.is_own(host, had);
+        let is_taken = is_new || is_own || (!self.is_alive(host) && self.replace_stale(host)?);
         if is_taken {
             self.held = Some(Held {
                 heartbeat_at: now.mono_ms,
                 is_lost: false,
             });
+        }
+        if is_own {
+            // The earlier engine's last heartbeat may be so old that another process is about to take the lease over.
+            self.heartbeat(host);
+            return Ok(self.is_held(host));
         }
         Ok(is_taken)
     }
@@ -119,8 +124,8 @@ impl Lease {
         let Found { owner, fault } = owner::read(host);
         let is_others = match &owner {
             Some(owner) => owner.token != self.owner.token,
-            // A file that is damaged after so long may be another process's.
-            None => was_stopped && fault.is_some(),
+            // After so long another process may have damaged it, or ended and removed it.
+            None => was_stopped,
         };
         if is_others {
             held.is_lost = true;
@@ -130,8 +135,14 @@ impl Lease {
         // A full or read-only disk does not end the lease: no other process can take it either.
         if fault.is_some() {
             host.replace(FILE, &text).unwrap_or_default();
-        } else if owner.is_none() {
-            host.create(FILE, &text).unwrap_or_default();
+        } else if owner.is_none()
+            && host.create(FILE, &text) == Ok(false)
+            && let Some(owner) = owner::read(host).owner
+            && owner.token != self.owner.token
+        {
+            // Another process created it meanwhile.
+            held.is_lost = true;
+            return;
         }
         // The same holds for the time of the file.
         host.touch(FILE, now.wall_ms).unwrap_or_default();

@@ -15,7 +15,6 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
 
 use self::focus::Charge;
@@ -40,6 +39,8 @@ pub struct Report {
     history: History,
     rows: BTreeMap<Vec<String>, Sums>,
     facts: Facts,
+    /// The begin that was asked for, in ms since 1970. A state directory's rows may begin earlier: with a whole hour or day.
+    begins_ms: u64,
     /// The state directory's sums of the UTC days since the begin, for FOCUS.
     charges: Vec<Row>,
     /// Allowances of the state directory's status.
@@ -82,6 +83,7 @@ impl Report {
             history: History::default(),
             rows: BTreeMap::new(),
             facts: Facts::default(),
+            begins_ms: options.since_ms,
             charges: Vec::new(),
             allowances: Vec::new(),
             notes: Vec::new(),
@@ -135,15 +137,11 @@ impl Report {
             true => (hour_ms, hour_ms),
             false => (self.options.day_window(since_ms).starts_ms, hours_ms),
         };
-        let begins_ms = self.options.since_ms;
         let history = std::mem::take(&mut self.history);
         for row in history.rows() {
             let starts_ms = row.starts_ms();
-            let at_ms = match row.span {
-                Span::Hour => starts_ms,
-                // Its middle: most of it is in one day of the zone.
-                Span::Day => starts_ms + DAY_MS / 2,
-            };
+            // Its middle: most of it is in one day of the zone.
+            let at_ms = starts_ms + row.span.length_ms() / 2;
             if (row.span == Span::Hour) == (starts_ms >= hours_ms) {
                 let zone = &self.options.zone;
                 self.facts.add(zone, at_ms, &row.key.agent, &row.sums);
@@ -156,7 +154,7 @@ impl Report {
                 self.add(at_ms, &row.key, "", &row.sums);
             }
             // Billing data is in UTC, and a day that was written once is the same in the next file.
-            if row.span == Span::Day && starts_ms + DAY_MS > begins_ms {
+            if row.span == Span::Day && starts_ms + DAY_MS > self.begins_ms {
                 self.charges.push(row);
             }
         }
@@ -167,13 +165,13 @@ impl Report {
                 "A state directory keeps hours for two days: this report begins at {from}."
             ));
         }
-        let is_utc = self
-            .options
-            .day_window(now_ms)
-            .starts_ms
-            .is_multiple_of(DAY_MS);
-        if since_ms < hours_ms && !is_utc {
-            let date = date_of(&TimeZone::UTC, hours_ms);
+        // The first day of the zone of which all hours are kept.
+        let first = match self.options.day_window(hours_ms) {
+            day if day.starts_ms < hours_ms => day.ends_ms,
+            day => day.starts_ms,
+        };
+        if since_ms < hours_ms && first > hours_ms {
+            let date = date_of(&self.options.zone, first);
             self.notes.push(format!(
                 "A state directory keeps hours for two days: days before {date} are UTC days."
             ));
@@ -227,6 +225,11 @@ impl Report {
                 .then_with(|| a.names.cmp(&b.names))
         });
         (lines, sum)
+    }
+
+    /// What limits the figures, in sentences; texts and JSON documents have them too.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// The report, line by line. `from` names its source: for people, and for FOCUS the gateway.
@@ -295,7 +298,7 @@ impl Report {
             row.extend(figures(&line.sums));
             Value::Object(row)
         };
-        let money = self.facts.money(zone, *now_ms, *since_ms);
+        let money = self.facts.money(zone, *now_ms, self.begins_ms);
         json!({
             "from": from,
             "since": written(zone, *since_ms),

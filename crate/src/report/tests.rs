@@ -334,6 +334,42 @@ fn a_state_directorys_days_are_of_the_zone_as_far_as_hours_are_kept() {
 }
 
 #[test]
+fn the_note_about_utc_days_names_the_first_whole_day_of_the_zone() {
+    let note = |minutes: i32| {
+        let mut report = Report::new(&wanted_at(minutes, "7d", "day", false), NOW).unwrap();
+        report.ledger(&ledger(&[])).unwrap();
+        report.finish();
+        let note = report.notes().iter().find(|note| note.contains("UTC days"));
+        note.cloned().unwrap_or_default()
+    };
+    assert!(note(0).is_empty());
+    // Hours are kept from 18 November 13:00 on, and whole UTC days from the 19th on: 09:00 in Tokyo, 19:00 of the 18th in
+    // New York.
+    assert!(note(540).contains("days before 2026-11-20 are UTC days"));
+    assert!(note(-300).contains("days before 2026-11-19 are UTC days"));
+}
+
+#[test]
+fn today_is_no_part_of_yesterday_in_a_zone_of_half_hours() {
+    // In Kolkata it is 17:30. Calls of 00:10 and of yesterday's noon, by its clock.
+    let midnight = 17 * HOUR_MS + HOUR_MS / 2;
+    let entries = [
+        entry(midnight - HOUR_MS / 6, "a/b", "main", 1.0),
+        entry(midnight + 12 * HOUR_MS, "a/b", "main", 10.0),
+    ];
+    let mut report = Report::new(&wanted_at(330, "today", "day", false), NOW).unwrap();
+    report.ledger(&ledger(&entries)).unwrap();
+    report.finish();
+    let (lines, _) = report.lines();
+    assert_eq!(lines.len(), 1);
+    assert_eq!(lines[0].names, ["2026-11-20"]);
+    let document: Value = serde_json::from_str(&report.output(Format::Json, "x").concat()).unwrap();
+    assert_eq!(document["sum"]["cost_usd"], 1.0);
+    assert_eq!(document["cache"]["saved_usd"], 0.5);
+    assert_eq!(document["prompt"]["calls"], 1);
+}
+
+#[test]
 fn a_receiver_is_asked_for_days_of_the_zone() {
     let calls = r#"[{"timestamp":"2026-11-19T23:30:00Z","model":"a/b","cost_usd":2}]"#;
     let mut report = Report::new(&wanted_at(60, "today", "day", true), NOW).unwrap();

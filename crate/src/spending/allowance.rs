@@ -316,6 +316,13 @@ impl Brake {
         self.hold(key, call);
     }
 
+    /// Whether a call is held by its reported figures.
+    pub fn is_reported(&self, key: u64) -> bool {
+        self.under_way
+            .get(&key)
+            .is_some_and(|call| call.is_reported)
+    }
+
     /// A call ended whose spend another process counts: it is held until that process's state has it.
     pub fn counted_elsewhere(
         &mut self,

@@ -174,6 +174,7 @@ export interface Report {
   feed(piece: Uint8Array): void;
   answered(status: number, retryAfterMs: number | undefined, why: string): number;
   output(format: string, from: string): string[];
+  notes(): string[];
 }
 
 /** One instance of the module; see `crate/src/bindings/`. */

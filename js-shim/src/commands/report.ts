@@ -79,7 +79,10 @@ export async function reportCommand(
   try {
     const { receiver } = options;
     const now = Date.now();
-    const zone = zoneOf(options.zone ?? ownZone(), Math.floor(now / 1_000));
+    const inZone = (name: string) => zoneOf(name, Math.floor(now / 1_000));
+    // The periods of FOCUS are days of UTC. The machine's own zone may have no name: `TZ` may be empty, or an offset.
+    const own = () => (options.focus ? undefined : inZone(ownZone())) ?? inZone("UTC");
+    const zone = options.zone === undefined ? own() : inZone(options.zone);
     if (!zone)
       throw new SettingError(
         `--zone ${options.zone}: not a time zone; write a name such as Europe/Berlin, or UTC`,
@@ -93,6 +96,8 @@ export async function reportCommand(
     const format = FORMATS.find((name) => options[name]) ?? "text";
     for (const line of report.output(format, options.focus ? gatewayOf(options, inside?.config) : from))
       print(line);
+    // A table has no place for them.
+    if (format === "csv" || format === "focus") for (const note of report.notes()) printError(note);
     return 0;
   } catch (error) {
     return fail((error as Error).message, options.json);
@@ -107,6 +112,8 @@ function checkFormat(options: Options): void {
   if (other) throw new SettingError(`--${one} and --${other}: write one of them`);
   if (options.focus && options.by !== undefined)
     throw new SettingError("--focus and --by: rows of FOCUS are by all names; leave --by out");
+  if (options.focus && options.zone !== undefined)
+    throw new SettingError("--focus and --zone: the periods of FOCUS are days of UTC; leave --zone out");
   if (options.focus && options.receiver !== undefined)
     throw new SettingError(
       "--focus and --receiver: a receiver writes FOCUS itself; download its /models/focus.csv?hours=720",

@@ -53,6 +53,8 @@ could be sent, it was stopped before its end, or an option or setting is invalid
 
 /** Interval between two readings of the store, in ms. */
 const LOOK_EVERY_MS = 2_000;
+/** Pause before the rest of a store that was read in part, in ms: timers and signals run meanwhile. */
+const PART_PAUSE_MS = 200;
 /** Pending calls up to which reading continues. */
 const MAX_PENDING = 2_000;
 /** How long a single run waits for a receiver that accepts nothing, in ms; the next run continues. */
@@ -168,7 +170,8 @@ class Sync {
   }
 
   get #isOwner(): boolean {
-    return this.#pipeline.status().standing === "owner";
+    const { standing, off } = this.#pipeline.status();
+    return standing === "owner" && !off;
   }
 
   get #isStopped(): boolean {
@@ -207,8 +210,9 @@ class Sync {
     }
     await this.#pause(Math.max(0, this.#began + this.#settledAfterMs + 1 - Date.now()));
     if (this.#isStopped) return;
-    do await this.#look();
-    while (!this.#isStopped && !this.#isReceiverAway && this.#store.outcome?.isDone === false);
+    const isPart = () =>
+      !this.#isStopped && !this.#isReceiverAway && this.#isOwner && this.#store.outcome?.isDone === false;
+    for (await this.#look(); isPart(); await this.#look()) await this.#pause(PART_PAUSE_MS);
     const isRead = this.#store.outcome?.isDone !== false && this.#store.planned() === undefined;
     this.#complete = isRead && !this.#isStopped;
   }

@@ -36,9 +36,10 @@ export function examineGates(
   if (hooks?.allowConversationAccess !== true)
     found.push({
       check,
-      state: "trouble",
+      // An older OpenClaw does not know the key.
+      state: version === undefined ? "note" : "trouble",
       says: `${HOOKS}.allowConversationAccess is ${shown(hooks?.allowConversationAccess)}: then: "stop" refuses tools, and not the first call of a run`,
-      mend: `${SET} ${HOOKS}.allowConversationAccess true, and restart the gateway; the plugin reads no content by it`,
+      mend: `${version === undefined ? "on OpenClaw 2026.5 and later: " : ""}${SET} ${HOOKS}.allowConversationAccess true, and restart the gateway; the plugin reads no content by it`,
     });
   for (const gate of GATES) {
     const own = hooks?.timeouts?.[gate];

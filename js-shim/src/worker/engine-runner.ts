@@ -48,6 +48,11 @@ export class EngineRunner {
     return this.#isOff;
   }
 
+  /** Whether the pipeline was closed, and no fault switched it off. */
+  get isClosed(): boolean {
+    return this.#isOff && !this.#hasFailed;
+  }
+
   /** Runs work in the engine. A trap costs the instance, not the process. @returns whether the work ended without a trap */
   run(work: (engine: Engine) => void): boolean {
     if (!this.#engine || this.#isOff) return false;

@@ -45,6 +45,8 @@ export class JournalWatch {
   #timer: NodeJS.Timeout | undefined;
   #heart: NodeJS.Timeout | undefined;
   standing: Standing = "memory";
+  /** Whether the engine that lost the journal is still to be replaced, since its spool could not be written. */
+  #owesEngine = false;
   /** The request that is carried out, and whose file is still there. */
   #lifted: number | null | undefined;
 
@@ -115,7 +117,8 @@ export class JournalWatch {
     log.warn("another process took the journal over; it is told what this one sees");
     runner.run((engine) => this.#lose(engine));
     // Where the spool cannot be written, the engine keeps what it has for it.
-    if (flush()) runner.renew();
+    this.#owesEngine = !flush();
+    if (!this.#owesEngine) runner.renew();
   }
 
   #check(): void {
@@ -157,6 +160,10 @@ export class JournalWatch {
     const { runner, log, wall, mono, flush, advance, logLines } = this.#host;
     // The owner reads this process's own spool files too: they have to be complete before.
     if (!flush()) return;
+    if (this.#owesEngine) {
+      this.#owesEngine = false;
+      runner.renew();
+    }
     let isOwner = false;
     runner.run((engine) => {
       isOwner = engine.takeOver(wall(), mono());

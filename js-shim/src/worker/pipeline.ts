@@ -308,6 +308,8 @@ export class Pipeline {
 
   /** Passes every event of the inbox to the engine, and runs due work. */
   drain(): void {
+    // What comes behind the end stays in the inbox, for the next reader.
+    if (this.#runner.isClosed) return;
     if (this.#runner.isOff) return this.#discardEvents();
     if (this.#inbox.isEmpty || !this.#isStarted) return;
     let wakeInMs = -1;
@@ -408,15 +410,15 @@ export class Pipeline {
     if (!this.flush()) throw new Error("the journal cannot be written");
   }
 
-  /** Ends the pipeline behind {@link Pipeline.stop} and releases the journal. Later events are dropped. */
+  /** Ends the pipeline behind {@link Pipeline.stop} and releases the journal. Later events stay in the inbox. */
   async close(): Promise<void> {
     // Events that came behind the stop are journalled for the next owner.
     this.drain();
     this.flush();
     const status = this.status();
     this.ended = status;
-    await this.#metrics.close();
     this.#runner.close();
+    await this.#metrics.close();
     this.#scheduler.clear();
     this.store?.close();
     this.#statusWriter.close();

@@ -57,6 +57,8 @@ export interface Rows {
 export class Reading {
   #host: ReadingHost;
   readonly #isHistory: boolean;
+  /** The engine that has the bookmarks. Another one may lack rows that this one had not written. */
+  #engine: Engine | undefined;
   readonly #batches: AsyncGenerator<StoreBatch>;
   /** Whether the reader's module or the engine failed. */
   #isBroken = false;
@@ -67,6 +69,7 @@ export class Reading {
     this.#isHistory = isHistory;
     let bookmarks: [session: string, bookmark: string][] = [];
     host.run((engine) => {
+      this.#engine = engine;
       bookmarks = engine.storeBookmarks(isHistory);
     });
     const { stateDir, store } = host;
@@ -125,11 +128,14 @@ export class Reading {
     const mark = problem ? undefined : bookmark;
     const { run, source, wall, mono } = this.#host;
     let withoutTime = 0;
+    let isSame = false;
     const isTaken = run((engine) => {
+      isSame = engine === this.#engine;
+      if (!isSame) return;
       withoutTime = engine.takeBatch(source, rows, file, mark, this.#isHistory, wall(), mono());
     });
     this.#skip("without_time", withoutTime);
-    return isTaken;
+    return isTaken && isSame;
   }
 
   #skip(why: string, count: number): void {

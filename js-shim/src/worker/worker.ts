@@ -122,7 +122,8 @@ async function readRing(): Promise<void> {
 /** Journals everything when the process exits. The gateway's thread is blocked until `confirmEnd`. */
 async function awaitExit(): Promise<void> {
   await reader.endRequested();
-  if (isClosed) return reader.confirmEnd();
+  // Events that came behind the close are the gateway's thread's to spool.
+  if (isClosed) return reader.isEmpty ? reader.confirmEnd() : undefined;
   pipeline.finishSync();
   reader.confirmEnd();
 }

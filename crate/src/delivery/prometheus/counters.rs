@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 /// Maximum number of combinations of gateway, agent and model. The calls of others are counted under [`OTHER`].
 pub const SERIES_MOST: usize = 500;
+/// Maximum number of combinations of errors: two for each of the others, failed and stopped.
+pub const ERRORS_MOST: usize = 2 * SERIES_MOST;
 /// Maximum number of combinations of gateway and model with a histogram of durations.
 pub const DURATIONS_MOST: usize = 200;
 /// Maximum number of sources of cost of a combination.
@@ -192,7 +194,7 @@ impl Counters {
         // So that the first failure of a model in use is an increase.
         for is_aborted in [false, true] {
             let key = (names.agent.clone(), names.model.clone(), is_aborted);
-            if self.errors.len() < SERIES_MOST {
+            if self.errors.len() < ERRORS_MOST {
                 self.errors.entry(key).or_default();
             }
         }
@@ -218,7 +220,7 @@ impl Counters {
     pub fn fail(&mut self, agent: &str, model: &str, is_aborted: bool, errors: f64) {
         let (agent, model) = (cut(agent), cut(model));
         let mut key = (agent.to_owned(), model.to_owned(), is_aborted);
-        if self.errors.len() >= SERIES_MOST && !self.errors.contains_key(&key) {
+        if self.errors.len() >= ERRORS_MOST && !self.errors.contains_key(&key) {
             self.leave_out(1);
             key = (OTHER.to_owned(), OTHER.to_owned(), is_aborted);
         }

@@ -445,7 +445,6 @@ impl Engine {
     }
 }
 
-/// An alarm's fields. Both reports of an incident have the same `incident`.
 /// The id of an incident, the same at its begin and its end.
 fn id_of(incident: &Incident) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -460,6 +459,7 @@ fn id_of(incident: &Incident) -> String {
     hex(id.into(), *b"0000000000000000")
 }
 
+/// An alarm's fields. Both reports of an incident have the same `incident`.
 fn meta_of(incident: &Incident) -> Meta {
     let mut meta = Meta::default()
         .text("incident", Some(id_of(incident)))

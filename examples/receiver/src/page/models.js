@@ -91,9 +91,9 @@ function show(text) {
 const own = new Intl.DateTimeFormat().resolvedOptions().timeZone;
 let zone = cookie() === "UTC" ? "UTC" : own;
 
-/** The zone in the cookie. */
+/** The zone in the cookie, percent-encoded. */
 function cookie() {
-  return decodeURIComponent(/(?:^|; )zone=([^;]*)/.exec(document.cookie)?.[1] ?? "");
+  return /(?:^|; )zone=([^;]*)/.exec(document.cookie)?.[1] ?? "";
 }
 
 /** Asks for the page in the zone, unless it is in it. */
@@ -103,7 +103,7 @@ function showZone() {
     button.textContent = zone === "UTC" ? "Show local time" : "Show UTC";
     button.hidden = false;
   }
-  if ((cookie() || "UTC") === zone) return;
+  if ((cookie() || "UTC") === encodeURIComponent(zone)) return;
   const year = 365 * 86400;
   document.cookie = `zone=${encodeURIComponent(zone)}; path=/models; max-age=${year}; samesite=strict`;
   refresh();

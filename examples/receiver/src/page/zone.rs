@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, header};
 use jiff::ToSpan;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 
-/// Name of the cookie. Its value is an IANA name with its slashes percent-encoded.
+/// Name of the cookie. Its value is an IANA name with slashes and plus signs percent-encoded.
 const COOKIE: &str = "zone";
 /// Length of the parts of days that are bars.
 const QUARTER: Micros = 6 * HOUR;
@@ -20,7 +20,8 @@ pub fn of(headers: &HeaderMap) -> TimeZone {
         let (name, value) = pair.trim().split_once('=')?;
         (name == COOKIE).then_some(value)
     });
-    let known = name.map(|name| TimeZoneDatabase::bundled().get(&name.replace("%2F", "/")));
+    let known = name
+        .map(|name| TimeZoneDatabase::bundled().get(&name.replace("%2F", "/").replace("%2B", "+")));
     known.and_then(Result::ok).unwrap_or(TimeZone::UTC)
 }
 
@@ -81,6 +82,7 @@ mod tests {
                 "America%2FArgentina%2FBuenos_Aires",
                 "America/Argentina/Buenos_Aires",
             ),
+            ("Etc%2FGMT%2B5", "Etc/GMT+5"),
             ("UTC", "UTC"),
             ("", "UTC"),
             ("Mars%2FOlympus", "UTC"),

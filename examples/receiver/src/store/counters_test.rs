@@ -167,6 +167,8 @@ fn names_beyond_the_bound_are_counted_together() {
         .calls
         .iter()
         .find(|(names, _)| names.model == OTHER);
+    // Each name has two counters of errors from its first call on.
+    assert_eq!(counters.errors.len(), 2 * SERIES_MOST);
     let costs = &other.unwrap().1.cost_usd;
     assert_eq!(costs.len(), SOURCES_MOST + 1);
     let cost: f64 = costs.values().map(|pair| pair.added).sum();

@@ -4,10 +4,11 @@
 use super::query::{Bars, Survey};
 use super::series::{Catalog, cut};
 use super::window::Window;
-use crate::clock::{DAY, HOUR, Micros};
+use crate::clock::{self, DAY, HOUR, Micros};
 use crate::store::query::Filter;
 use agentwatch_openclaw::spending::Nano;
 use agentwatch_openclaw::spending::forecast::{Days, Forecast, add, forecast};
+use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use rusqlite::{Connection, Result};
 use serde_json::Value;
@@ -83,7 +84,8 @@ pub struct Allowance {
     pub ends: Option<Micros>,
 }
 
-/// The forecast of the month in a zone, of the calls that pass a filter, and the zone: UTC where its hours are too many.
+/// The forecast of the month in a zone, of the calls that pass a filter, and the zone: UTC where its hours are too many, and for zones
+/// that are no whole hours apart from UTC.
 ///
 /// # Errors
 /// The SQLite error.
@@ -98,7 +100,12 @@ pub fn month(
     // Days before the first are no days without cost, wherever it begins.
     let from = today - DAYS * DAY;
     let survey = Survey::new(connection, catalog, Window { from, to: None }, filter)?;
-    let zone = match survey.is_quick() {
+    // Sums are by hour of UTC.
+    let has_whole_hours = |at: Micros| {
+        let at = Timestamp::from_microsecond(at).unwrap_or_default();
+        zone.to_offset(at).seconds() % 3_600 == 0
+    };
+    let zone = match survey.is_quick() && [from, now].into_iter().all(has_whole_hours) {
         true => zone.clone(),
         false => TimeZone::UTC,
     };
@@ -212,7 +219,15 @@ pub fn take_in(connection: &Connection) -> Result<()> {
     let mut rows = metrics.query([METRIC])?;
     while let Some(row) = rows.next()? {
         let [agent, tags] = [2, 3].map(|index| row.get::<_, String>(index));
-        note_spend(connection, row.get(0)?, &agent?, &tags?, row.get(1)?)?;
+        // The sender's clock may have been ahead.
+        let at: Micros = row.get(0)?;
+        note_spend(
+            connection,
+            at.min(clock::now()),
+            &agent?,
+            &tags?,
+            row.get(1)?,
+        )?;
     }
     Ok(())
 }
