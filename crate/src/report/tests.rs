@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use jiff::tz::TimeZone;
 use unicode_width::UnicodeWidthStr;
 
 use super::*;
