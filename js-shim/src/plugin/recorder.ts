@@ -36,6 +36,8 @@ const IDLE_BUDGET_MS = 10_000;
 
 /** How long a gate waits for the worker's answer, in ms; then the call passes. */
 const ADMIT_MS = 1_000;
+/** Time before that from which the worker judges a call no more, in ms: its answer would come too late. */
+const ADMIT_ANSWER_MS = 20;
 
 /** What a gate knows of a call; see `admit` in `crate/src/bindings/engine.rs`. */
 export type Facts = ReadonlyArray<string | null>;
@@ -165,7 +167,7 @@ export class Recorder {
     const asked = this.#request({
       type: "admit",
       facts,
-      until: Date.now() + ADMIT_MS,
+      until: Date.now() + ADMIT_MS - ADMIT_ANSWER_MS,
       unanswered: this.#unanswered,
     });
     try {
