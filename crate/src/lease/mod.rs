@@ -47,7 +47,7 @@ impl Lease {
     }
 
     /// Takes the lease, unless a living process has it. Returns whether this process holds it. `had` tells that an earlier
-    /// engine of this process held it: then a damaged file is this process's own, and the next heartbeat restores it.
+    /// engine of this process held it: then a damaged file is this process's own, and is restored.
     ///
     /// # Errors
     /// The file system's error, if the folder cannot be written.
