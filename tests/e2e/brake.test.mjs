@@ -102,10 +102,10 @@ for (const version of versions)
     /** @param {Agent} agent @param {string} session @param {string} message */
     const turn = (agent, session, message) =>
       withTimeout(
-        world.gateway.running.agentTurn({ agent, session, message }),
+        world.gateway.agentTurn({ agent, session, message }),
         TURN_WITHIN_MS,
         `a turn of ${agent}`,
-      ).catch((error) => error);
+      ).catch((error) => console.log(`# a turn of ${agent} ended with: ${error}`));
     /** Number of an agent's requests that reached the provider. @param {Agent} agent */
     const calls = (agent) => world.provider.ledger.filter(({ model }) => model === MODELS[agent]).length;
     /** The receiver's log records of an allowance. @param {string} words @param {(metadata: any) => boolean} is */

@@ -8,6 +8,7 @@ import { startGateway } from "../../examples/gateway/gateway.mjs";
 import { createProvider } from "../../examples/gateway/provider.mjs";
 import { startReceiver } from "../../examples/gateway/receiver.mjs";
 import { waitForTotals } from "./harness.mjs";
+import { afterRestarts } from "./killable.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 
 const HOUR_MS = 3_600_000;
@@ -95,7 +96,13 @@ for (const version of versions) {
     test("while it is stopped", async () => {
       await gateway.kill();
       await start();
-      await turns("after");
+      await afterRestarts(
+        () => turns("after"),
+        async () => {
+          await gateway.stop();
+          await start();
+        },
+      );
       await set(2);
       await turns("after that");
       await waitForTotals(provider, receiver);

@@ -90,7 +90,7 @@ function durability(version, isStock) {
     });
 
     /** Waits until the gateway has taken a turn; the first one may take long. */
-    const firstTurn = () => world.gateway.running.agentTurn({ session: "first", message: "hello" });
+    const firstTurn = () => world.gateway.agentTurn({ session: "first", message: "hello" });
 
     /** Runs turns while `work` runs. @param {() => Promise<unknown>} work */
     async function busily(work) {
@@ -140,7 +140,7 @@ function durability(version, isStock) {
       chapter("receiver down");
       await gateway.start();
       await firstTurn();
-      await gateway.running.agentTurn({ session: "waiting", message: "hello [[tools 2]]" });
+      await gateway.agentTurn({ session: "waiting", message: "hello [[tools 2]]" });
       await gateway.stop();
       await gateway.start({ reinstall: true });
       await receiver.start();
@@ -173,12 +173,10 @@ function durability(version, isStock) {
     test("a second gateway writes to the same receiver", { skip: isSpared }, async () => {
       chapter("second gateway");
       await world.other.start();
-      await world.other.running.agentTurn({ session: "first", message: "hello" });
+      await world.other.agentTurn({ session: "first", message: "hello" });
       await busily(() =>
         Promise.all(
-          [1, 2, 3].map((n) =>
-            world.other.running.agentTurn({ session: `two-${n}`, message: "hello [[tools 2]]" }),
-          ),
+          [1, 2, 3].map((n) => world.other.agentTurn({ session: `two-${n}`, message: "hello [[tools 2]]" })),
         ),
       );
     });

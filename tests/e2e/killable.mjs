@@ -69,6 +69,33 @@ const REFUSED_START = /gateway\.maintenance_required|database maintenance|was no
 const RESTARTED_WITHIN_MS = 360_000;
 const RESTART_AFTER_MS = 10_000;
 
+/**
+ * After a kill 2026.9.6 tidies up its databases for some ten seconds, under a lock of the whole state directory. The close of an
+ * agent's database waits five seconds for that lock, and where it fails, that process refuses all turns, before it calls a model.
+ */
+const REFUSED_TURNS = /Agent database cleanup failed/;
+const TRIES_OF_TURNS = 3;
+
+/**
+ * Runs turns, and again after a restart where OpenClaw refuses all turns until it is restarted, as an operator would.
+ *
+ * @template T
+ * @param {() => Promise<T>} turns
+ * @param {() => Promise<unknown>} restart
+ * @returns {Promise<T>}
+ */
+export async function afterRestarts(turns, restart) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await turns();
+    } catch (error) {
+      if (tries === TRIES_OF_TURNS || !REFUSED_TURNS.test(String(error))) throw error;
+      console.log(`# The gateway is restarted after a fault of OpenClaw's own: ${error}`);
+      await restart();
+    }
+  }
+}
+
 /** A gateway that can be killed and started again, on the same state directory and at the same address. */
 export class KillableGateway {
   /** Times of kills, in ms since 1970. @type {number[]} */
@@ -81,6 +108,8 @@ export class KillableGateway {
   #running;
   /** @type {Launched | undefined} */
   #launched;
+  /** @type {Promise<unknown> | undefined} */
+  #restarting;
   #options;
 
   /** @param {import("../../examples/gateway/gateway.mjs").GatewayOptions & { stateDir: string, port: number }} options */
@@ -121,6 +150,22 @@ export class KillableGateway {
         await sleep(RESTART_AFTER_MS);
       }
     }
+  }
+
+  /** Runs a turn. @param {{ agent?: string, session: string, message: string }} turn */
+  agentTurn(turn) {
+    return afterRestarts(
+      () => this.running.agentTurn(turn),
+      () => {
+        // Turns at once share a restart.
+        this.#restarting ??= this.stop()
+          .then(() => this.start())
+          .finally(() => {
+            this.#restarting = undefined;
+          });
+        return this.#restarting;
+      },
+    );
   }
 
   /** Kills the gateway, also while it starts. */
