@@ -56,6 +56,7 @@ const OTHERWISE = [
   [/^npm run build:hook$/, GATEWAYS, "buildHook()"],
   [/^openclaw agentwatch doctor$/, "tests/e2e/operator.test.mjs", '["agentwatch", "doctor"]'],
   [/^openclaw agentwatch status$/, "tests/e2e/operator.test.mjs", '["agentwatch", "status"]'],
+  [/^openclaw agentwatch allow 1h$/, "tests/e2e/brake.test.mjs", '["agentwatch", "allow", "1h"]'],
   [/^openclaw agentwatch test$/, "tests/e2e/operator.test.mjs", '["agentwatch", "test"]'],
   [/^agentwatch-openclaw doctor$/, "tests/unit/doctor.test.mjs", 'cli(["doctor"'],
   [/^agentwatch-openclaw purge$/, "tests/unit/purge.test.mjs", "asked at a terminal"],

@@ -4,7 +4,11 @@ import { readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
+import { freePort } from "../../examples/gateway/gateway.mjs";
 import { answer, Gateway, SESSION, started } from "./world.mjs";
+
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Setting, invalid value, expected log line. @type {[string, unknown, RegExp][]} */
 const WRONG = [
@@ -44,6 +48,37 @@ for (const [setting, value, line] of WRONG)
         gateway.log.join("\n"),
       );
       await gateway.stop();
+    } finally {
+      close();
+    }
+  });
+
+/** Documents with settings of the plugin in their first JSON block, alone or in OpenClaw's configuration. */
+const DOCUMENTED = ["allowances", "cost", "incidents", "monitoring", "opentelemetry"];
+
+for (const page of DOCUMENTED)
+  test(`the settings of docs/${page}.md are read without a problem`, async () => {
+    const text = readFileSync(join(PROJECT, "docs", `${page}.md`), "utf8");
+    const json = /^```json\n(.*?)^```/ms.exec(text)?.[1] ?? "";
+    const block = JSON.parse(json.startsWith("{") ? json : `{${json}}`);
+    const entry = block.plugins?.entries.agentwatch ?? { config: block };
+    const { url: _, ...settings } = entry.config;
+    if (settings.metricsPort) settings.metricsPort = await freePort();
+    const { gateway, close } = await started(settings);
+    try {
+      const { allowances = [] } = await gateway.status();
+      await gateway.stop();
+      assert.deepEqual(
+        gateway.log.filter((line) => /^(warn|error) /.test(line)),
+        [],
+      );
+      // Each allowance holds, with all of its fields.
+      for (const [index, given] of (settings.allowance ?? []).entries()) {
+        const { usd, tokens, ...others } = given;
+        const held = { ...others, limit: usd ?? tokens, unit: usd ? "usd" : "tokens" };
+        assert.deepEqual({ ...allowances[index], ...held }, allowances[index]);
+      }
+      assert.equal(allowances.length, settings.allowance?.length ?? 0);
     } finally {
       close();
     }
