@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// Makes the built-in table of list prices, `crate/src/pricing/table.txt`, from the data of the crate `genai-prices`.
+// Makes the built-in table of list prices, `crate/src/pricing/table.txt`, from the data of the crate `genai-prices`;
+// --check only tells whether the table is what this script makes of the data, on the table's own day.
 // `crate/tests/prices.rs` compares the table with the crate.
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
@@ -7,7 +8,7 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const PROJECT = fileURLToPath(new URL("..", import.meta.url));
-const TABLE = join(PROJECT, "crate", "src", "prices", "table.txt");
+const TABLE = join(PROJECT, "crate", "src", "pricing", "table.txt");
 
 /**
  * OpenClaw's providers with prices in the crate: the crate's id, and OpenClaw's ids. Left out are providers that report
@@ -187,9 +188,9 @@ function rates(prices) {
 /** @param {number} value */
 const number = (value) => String(value).replace(/^0\./, ".");
 
-function table() {
+/** The table. @param {string} day The prices are those in force on this day, such as 2026-11-01. */
+function table(day) {
   const { version, path } = source();
-  const day = new Date().toISOString().slice(0, 10);
   const lines = [
     `; List prices in USD per 1M tokens: input, output, cache read, cache write; fees in USD per 1,000. Made by \`npm run prices\`.`,
     `; ${day} genai-prices ${version}`,
@@ -210,4 +211,11 @@ function table() {
   return `${lines.join("\n")}\n`;
 }
 
-writeFileSync(TABLE, table());
+if (process.argv.includes("--check")) {
+  const text = readFileSync(TABLE, "utf8");
+  const day = /^; (\d{4}-\d\d-\d\d) /m.exec(text)?.[1] ?? "";
+  if (text !== table(day)) {
+    console.error(`${TABLE} has other prices than the crate: run npm run prices`);
+    process.exitCode = 1;
+  }
+} else writeFileSync(TABLE, table(new Date().toISOString().slice(0, 10)));

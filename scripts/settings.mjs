@@ -34,7 +34,7 @@ function told(text, words) {
   return text
     .replace(/\.$/, "")
     .replace(/ See (docs\/\S+\.md)/, " See [$1]($1)")
-    .replace(/\{[^{}]*(?:\[[^\]]*\][^{}]*)?\}|https?:[^\s,]+[^\s,.]|\b[A-Z]+_[A-Z_]+\b/g, "`$&`")
+    .replace(/\{[^{}]*(?:\[[^\]]*\][^{}]*)?\}|https?:[^\s,]+[^\s,.]|\b[A-Z]+_[A-Z_]+(?:…|\b)/g, "`$&`")
     .replace(new RegExp(`(^|[.;:] )(${[...words, "true", "false"].join("|")})(?=:|$)`, "g"), "$1`$2`");
 }
 

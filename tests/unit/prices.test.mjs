@@ -1,8 +1,10 @@
 // Costs: precedence of their sources, and prices of calls without a cost.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { brotliDecompressSync } from "node:zlib";
 import { answer, SESSION, started } from "./world.mjs";
 
@@ -120,6 +122,12 @@ test("invalid prices are logged once, and the others hold", async () => {
     lines[0] ?? "",
     /^warn agentwatch: prices\.own\/m\.input is no number that can be meant; give USD/,
   );
+});
+
+test("the table is what `npm run prices` writes", () => {
+  const script = fileURLToPath(new URL("../../scripts/prices.mjs", import.meta.url));
+  const { status, stderr } = spawnSync(process.execPath, [script, "--check"], { encoding: "utf8" });
+  assert.equal(status, 0, stderr);
 });
 
 test("the package's table equals the source's", () => {

@@ -1,7 +1,7 @@
 //! `/models/focus.csv`: costs in FOCUS 1.3, the FinOps Open Cost and Usage Specification, dataset Cost and Usage.
 //!
-//! A row is the sum of the calls of a charge period (a day or an hour of UTC) with equal model, agent, gateway, trigger
-//! and source of cost; [`agentwatch_openclaw::report::focus`] writes it.
+//! A row is the sum of the calls of a charge period (a day or an hour of UTC) with equal values of all [`Dimension`]s;
+//! [`agentwatch_openclaw::report::focus`] writes it.
 
 use super::address::Address;
 use super::export::stream;
