@@ -1,8 +1,9 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { compareTotals, minus } from "../../examples/gateway/compare.mjs";
+import { differing } from "../../examples/gateway/differing.mjs";
 import { startGateway } from "../../examples/gateway/gateway.mjs";
 import { createProvider } from "../../examples/gateway/provider.mjs";
-import { modelStats, startReceiver } from "../../examples/gateway/receiver.mjs";
+import { modelCalls, modelStats, startReceiver } from "../../examples/gateway/receiver.mjs";
 
 /** @typedef {import("../../examples/gateway/provider.mjs").Provider} Provider */
 /** @typedef {import("../../examples/gateway/provider.mjs").LedgerEntry} LedgerEntry */
@@ -86,6 +87,9 @@ export async function startWorld({
 
 /** @typedef {{ sent: Totals[], shown: Totals[] }} Snapshot */
 
+/** Number of requests and calls that an error names. */
+const MOST_CALLS_NAMED = 20;
+
 /**
  * Waits until the receiver's totals equal the provider's.
  *
@@ -106,7 +110,11 @@ export async function waitForTotals(provider, receiver, options = {}) {
     if (equalSince && Date.now() - equalSince >= settleMs) return;
     if (!equalSince && Date.now() > deadline) break;
   }
-  throw new Error(`the receiver does not show what the provider sent:\n${differences.join("\n")}`);
+  // The totals differ, whatever becomes of the list.
+  const shown = await modelCalls(receiver).catch(() => []);
+  const calls = differing(provider.requests(), shown).slice(0, MOST_CALLS_NAMED);
+  const text = [...differences, ...calls].join("\n");
+  throw new Error(`the receiver does not show what the provider sent:\n${text}`);
 }
 
 /**

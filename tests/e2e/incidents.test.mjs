@@ -4,8 +4,9 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
-import { startGateway } from "../../examples/gateway/gateway.mjs";
+import { freePort } from "../../examples/gateway/gateway.mjs";
 import { startWorld, waitForTotals } from "./harness.mjs";
+import { KillableGateway } from "./killable.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 import { until } from "./scenarios.mjs";
 import { WebhookServer } from "./webhook-server.mjs";
@@ -29,7 +30,7 @@ for (const version of versions)
       const config = { webhook: { url: webhook.url, secret: SECRET } };
       /** @type {import("./harness.mjs").World | undefined} */
       let world;
-      /** @type {import("../../examples/gateway/gateway.mjs").Gateway | undefined} */
+      /** @type {KillableGateway | undefined} */
       let second;
       try {
         world = await startWorld({
@@ -58,7 +59,9 @@ for (const version of versions)
         assert.equal(lines.length, 1, log.slice(-4_000));
         webhook.status = 200;
         const plugins = [{ id: "agentwatch", tgz, config: { url: receiver.url, ...config } }];
-        second = await startGateway({ version, providerUrl: provider.baseUrl, stateDir, plugins });
+        const port = await freePort();
+        second = new KillableGateway({ version, providerUrl: provider.baseUrl, stateDir, port, plugins });
+        await second.start();
         await until(() => webhook.accepted.length > 0, "the webhook accepts it", 60_000);
         await second.agentTurn({ session: "runaway", message: "loop" });
         await waitForTotals(provider, receiver);

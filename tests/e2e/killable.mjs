@@ -76,26 +76,6 @@ const RESTART_AFTER_MS = 10_000;
 const REFUSED_TURNS = /Agent database cleanup failed/;
 const TRIES_OF_TURNS = 3;
 
-/**
- * Runs turns, and again after a restart where OpenClaw refuses all turns until it is restarted, as an operator would.
- *
- * @template T
- * @param {() => Promise<T>} turns
- * @param {() => Promise<unknown>} restart
- * @returns {Promise<T>}
- */
-export async function afterRestarts(turns, restart) {
-  for (let tries = 1; ; tries += 1) {
-    try {
-      return await turns();
-    } catch (error) {
-      if (tries === TRIES_OF_TURNS || !REFUSED_TURNS.test(String(error))) throw error;
-      console.log(`# The gateway is restarted after a fault of OpenClaw's own: ${error}`);
-      await restart();
-    }
-  }
-}
-
 /** A gateway that can be killed and started again, on the same state directory and at the same address. */
 export class KillableGateway {
   /** Times of kills, in ms since 1970. @type {number[]} */
@@ -147,25 +127,33 @@ export class KillableGateway {
         const isRefused = REFUSED_START.test(String(error));
         if (wasKilled || !isRefused || Date.now() > deadline) throw error;
         this.refusedStarts += 1;
+        console.log(`# OpenClaw refused to start, and is started again: ${String(error).slice(0, 300)}`);
         await sleep(RESTART_AFTER_MS);
       }
     }
   }
 
-  /** Runs a turn. @param {{ agent?: string, session: string, message: string }} turn */
-  agentTurn(turn) {
-    return afterRestarts(
-      () => this.running.agentTurn(turn),
-      () => {
+  /**
+   * Runs a turn, and again after a restart where OpenClaw refuses all turns until then, as an operator would.
+   *
+   * @param {{ agent?: string, session: string, message: string }} turn
+   */
+  async agentTurn(turn) {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await this.running.agentTurn(turn);
+      } catch (error) {
+        if (tries === TRIES_OF_TURNS || !REFUSED_TURNS.test(String(error))) throw error;
+        console.log(`# The gateway is restarted after a fault of OpenClaw's own: ${error}`);
         // Turns at once share a restart.
         this.#restarting ??= this.stop()
           .then(() => this.start())
           .finally(() => {
             this.#restarting = undefined;
           });
-        return this.#restarting;
-      },
-    );
+        await this.#restarting;
+      }
+    }
   }
 
   /** Kills the gateway, also while it starts. */
