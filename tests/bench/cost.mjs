@@ -27,11 +27,6 @@ const RATES = [
 /** Events that are due within this time come together, in ms: to wake up for each costs more than to handle it. */
 const TOGETHER_MS = 10;
 /**
- * Each way is measured so often, in turns, and its round in the middle counts: what else the machine does differs by seconds.
- * An odd number.
- */
-const ROUNDS = { gateway: 3, messages: 1 };
-/**
  * Events come at the same rate for so long before, so that as much was put off before the measuring begins as when it ends:
  * a turn waits ten seconds for what may belong to it, spans of OpenTelemetry five. A pause instead of it would measure how
  * V8 uses pauses: it collects all garbage, and forgets compiled code. What is sent more slowly than it comes is waited
@@ -172,24 +167,11 @@ async function main(only) {
     if (!wanted(Object.keys(STREAMS)).includes(events)) continue;
     for (const pace of RATES) {
       if (!wanted(RATES.map(({ rate }) => rate)).includes(pace.rate)) continue;
-      const chosen = ways.filter((name) => wanted(["plugin", "stop", "old", "otel"]).includes(name));
-      /** @type {Record<string, Awaited<ReturnType<typeof inProcess>>[]>} */
-      const rounds = {};
-      const times = ROUNDS[/** @type {keyof typeof ROUNDS} */ (events)];
-      for (let round = 0; round < times; round += 1)
-        for (const way of ["none", ...chosen]) {
-          rounds[way] ??= [];
-          rounds[way].push(await inProcess(way, events, pace));
-        }
-      /** The round in the middle by the main thread's CPU. @param {string} way */
-      const middle = (way) => (rounds[way] ?? []).sort((a, b) => a.thread - b.thread)[(times - 1) / 2];
-      const control = middle("none");
-      if (!control) continue;
+      const control = await inProcess("none", events, pace);
       const own = /** @type {Record<string, number>} */ ({});
       const main = /** @type {Record<string, number>} */ ({});
-      for (const way of chosen) {
-        const spent = middle(way);
-        if (!spent) continue;
+      for (const way of ways.filter((name) => wanted(["plugin", "stop", "old", "otel"]).includes(name))) {
+        const spent = await inProcess(way, events, pace);
         const { counted, count } = spent;
         const name = `${way}, ${events} at ${pace.rate}/s`;
         own[way] = (spent.process - control.process) / count;
