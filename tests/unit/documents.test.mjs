@@ -34,6 +34,7 @@ const TYPED = {
   },
   "docs/proxy.md": { "The proxy": PRINTED, LiteLLM: PRINTED },
   "docs/sync.md": { "Counting from the session store": PRINTED },
+  "docs/ingest.md": { "Counting events of your own programs": PRINTED },
   "docs/invoice.md": { "Comparing a month": "tests/unit/invoice.test.mjs" },
   "docs/report.md": { "What did last night cost?": "tests/unit/report.test.mjs" },
   "docs/remote.md": { "Asking a gateway from afar": "tests/unit/remote.test.mjs" },

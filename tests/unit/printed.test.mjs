@@ -1,7 +1,7 @@
-// Runs the commands of docs/proxy.md and docs/sync.md literally.
+// Runs the commands of docs/proxy.md, docs/sync.md and docs/ingest.md literally.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { delimiter, dirname, join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -94,5 +94,20 @@ describe("the documented commands", () => {
     }
     const requests = Object.values(receiver.totals).reduce((sum, row) => sum + row.requests, 0);
     assert.equal(requests, 2, "each call of the store, once");
+  });
+
+  test("ingest: the page's own events", async () => {
+    const page = readFileSync(new URL("../../docs/ingest.md", import.meta.url), "utf8");
+    const events = /^```ndjson\n([^]*?)^```$/m.exec(page)?.[1] ?? "";
+    const file = join(root, "events.ndjson");
+    writeFileSync(file, events);
+    for (const command of await printed("docs/ingest.md", "Counting events of your own programs")) {
+      const { code, output } = await type(command.replace("events.ndjson", file));
+      assert.equal(code, 0, output);
+      assert.match(output, /^5 lines: 5 taken, 0 skipped$/m);
+    }
+    const { "openai/gpt-4o": used, "acme/m": total } = receiver.totals;
+    assert.deepEqual([used?.requests, used?.prompt, used?.completion], [1, 1_200, 80]);
+    assert.deepEqual([total?.requests, total?.prompt, total?.completion], [3, 300, 30]);
   });
 });
