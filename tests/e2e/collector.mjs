@@ -84,9 +84,10 @@ export function labels(attributes) {
  * The last sums of each series per model, as the Models page shows them.
  *
  * @param {any[]} bodies
+ * @param {boolean} [isNewer] Reads tokens by the names of the newer conventions.
  * @returns {(import("../../examples/gateway/compare.mjs").Totals & { starts: string[] })[]}
  */
-export function metricTotals(bodies) {
+export function metricTotals(bodies, isNewer = false) {
   /** @type {Map<string, { model: string, field: string, value: number, start: string }>} */
   const series = new Map();
   for (const body of bodies)
@@ -95,7 +96,7 @@ export function metricTotals(bodies) {
         for (const metric of metrics)
           for (const point of metric.histogram?.dataPoints ?? metric.sum?.dataPoints ?? []) {
             const names = labels(point.attributes);
-            const field = fieldOf(metric.name, names);
+            const field = fieldOf(metric.name, names, isNewer);
             if (!field) continue;
             const model = `${names["gen_ai.provider.name"]}/${names["gen_ai.request.model"]}`;
             const key = JSON.stringify([labels(resource.attributes), metric.name, names]);
@@ -123,12 +124,14 @@ export function metricTotals(bodies) {
   return [...totals.values()].sort((a, b) => a.model.localeCompare(b.model));
 }
 
-/** @param {string} metric @param {Record<string, string>} names */
-function fieldOf(metric, names) {
+/** @param {string} metric @param {Record<string, string>} names @param {boolean} isNewer */
+function fieldOf(metric, names, isNewer) {
   if (metric === "agentwatch.requests") return "requests";
   if (metric === "agentwatch.cost.usd") return "cost_usd";
-  if (metric !== "gen_ai.client.token.usage") return undefined;
-  return names["gen_ai.token.type"] === "input" ? "prompt_tokens" : "completion_tokens";
+  const newer = /^gen_ai\.client\.inference\.usage\.(input|output)_tokens$/.exec(metric)?.[1];
+  const released = metric === "gen_ai.client.token.usage" ? names["gen_ai.token.type"] : undefined;
+  const kind = isNewer ? newer : released;
+  return kind && (kind === "input" ? "prompt_tokens" : "completion_tokens");
 }
 
 /** Each span once, by its id. @param {any[]} bodies @returns {any[]} */

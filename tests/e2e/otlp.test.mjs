@@ -50,7 +50,8 @@ for (const version of versions)
         await collector.start();
         const plugins = [{ id: "agentwatch", tgz, config: { url: receiver.url, otlp, metricsPort } }];
         const earlier = provider.totals();
-        second = await startGateway({ version, providerUrl: provider.baseUrl, stateDir, plugins });
+        const env = { OTEL_SEMCONV_STABILITY_OPT_IN: "gen_ai_latest_experimental/dup" };
+        second = await startGateway({ version, providerUrl: provider.baseUrl, stateDir, plugins, env });
         await second.agentTurn({ agent: "ant", session: "two", message: "fourth" });
         await waitForTotals(provider, receiver);
         const after = await shown(provider, collector);
@@ -66,6 +67,7 @@ for (const version of versions)
           "sums have the same start time",
         );
         await sameInSpans(provider, collector);
+        await inBothConventions(provider, collector);
       } finally {
         await second?.stop();
         await world.close();
@@ -138,12 +140,16 @@ async function untilTraced({ url }, calls) {
   throw new Error(`${found} of ${calls} calls are in traces`);
 }
 
-/** Waits until the last sums equal the provider's. @param {Provider} provider @param {Collector} collector */
-async function shown(provider, collector) {
+/**
+ * Waits until the last sums equal the provider's.
+ *
+ * @param {Provider} provider @param {Collector} collector @param {boolean} [isNewer] Tokens by the newer conventions.
+ */
+async function shown(provider, collector, isNewer) {
   /** @type {string[]} */
   let differences = [];
   for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(250)) {
-    const totals = metricTotals(await collector.passedOn("/v1/metrics"));
+    const totals = metricTotals(await collector.passedOn("/v1/metrics"), isNewer);
     differences = compareTotals(provider.totals(), totals);
     if (differences.length === 0) return totals;
   }
@@ -174,4 +180,32 @@ async function sameInSpans(provider, collector) {
     return;
   }
   assert.equal(found, sent, "the spans' tokens");
+}
+
+/** Metrics and attributes that the newer conventions name otherwise. */
+const METRICS = ["gen_ai.client.operation.duration", "gen_ai.client.inference.duration"];
+const ATTRIBUTES = ["gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_write.input_tokens"];
+
+/**
+ * The second gateway asks for the names of both conventions: each of its exports has both.
+ *
+ * @param {Provider} provider @param {Collector} collector
+ */
+async function inBothConventions(provider, collector) {
+  await shown(provider, collector, true);
+  const last = (await collector.passedOn("/v1/metrics")).at(-1);
+  const names = new Set(
+    last.resourceMetrics.flatMap((/** @type {any} */ { scopeMetrics }) =>
+      scopeMetrics.flatMap((/** @type {any} */ { metrics }) =>
+        metrics.map((/** @type {any} */ { name }) => name),
+      ),
+    ),
+  );
+  for (const name of METRICS) assert.ok(names.has(name), `${name} is not in ${[...names].join(", ")}`);
+  const writing = spansOf(await collector.passedOn("/v1/traces"))
+    .map(({ attributes }) => ATTRIBUTES.map((name) => labels(attributes)[name]))
+    .filter(([released]) => released !== undefined);
+  const [before, after] = writing.at(-1) ?? [];
+  assert.ok(Number(before) > 0, "a call wrote to the cache");
+  assert.equal(after, before, "the written tokens under both names");
 }

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { freePort } from "../../examples/gateway/gateway.mjs";
 import { planOfDirectives } from "../../examples/gateway/plan.mjs";
 import { modelCalls } from "../../examples/gateway/receiver.mjs";
 import { startWorld, waitForTotals } from "./harness.mjs";
@@ -49,6 +50,7 @@ for (const version of versions) {
     let collector;
     /** @type {string} */
     let folder;
+    let metricsPort = 0;
     /** The gateway's log, after all. */
     let log = "";
 
@@ -56,6 +58,7 @@ for (const version of versions) {
       folder = await mkdtemp(join(tmpdir(), "openclaw-privacy-"));
       webhook = await WebhookServer.open(SECRET);
       collector = await startSink();
+      metricsPort = await freePort();
       const hasRunGate = Number(version.split(".")[1]) > 3;
       world = await startWorld({
         version,
@@ -64,12 +67,16 @@ for (const version of versions) {
           token: TOKEN,
           allowance: ALLOWANCE,
           webhook: { url: webhook.url, secret: SECRET },
-          otlp: { url: collector.url },
+          otlp: { url: collector.url, protocol: "http/protobuf" },
+          metricsPort,
         },
         ...(hasRunGate ? { pluginEntry: { hooks: { allowConversationAccess: true } } } : {}),
         receiver: { binary, token: TOKEN, args: ["--db", join(folder, "agentwatch.db")] },
         provider: { script: marked },
-        gateway: { stateDir: join(folder, "state") },
+        gateway: {
+          stateDir: join(folder, "state"),
+          env: { OTEL_SEMCONV_STABILITY_OPT_IN: "gen_ai_latest_experimental/dup" },
+        },
         between: async (url) => {
           proxy = await startProxy(url);
           return proxy;
@@ -116,7 +123,12 @@ for (const version of versions) {
       assertClean(JSON.stringify(webhook.requests), "a notice");
       assert.deepEqual(webhook.problems, []);
       await until(() => collector.told.size === 2, "exports of both signals", 90_000);
+      // Strings in protobuf are their bytes. All metrics and spans have names of both conventions.
       for (const text of collector.texts) assertClean(text, "an export");
+      const exports = collector.texts.join("\n");
+      for (const name of ["gen_ai.client.token.usage", "gen_ai.client.inference.usage.input_tokens"])
+        assert.ok(exports.includes(name), name);
+      assert.match(exports, /application\/x-protobuf/);
     });
 
     test("no marker is in the messages of allowances and alarms", async () => {
@@ -130,6 +142,14 @@ for (const version of versions) {
       const { stateDir } = world.gateway;
       for (const args of [["status"], ["doctor"], ["status", "--json"]])
         assertClean((await runCommand(args, stateDir)).output, args.join(" "));
+      for (const args of [
+        ["report", "--focus"],
+        ["allow", "1h"],
+      ]) {
+        const { code, output } = await runCommand(args, stateDir);
+        assert.equal(code, 0, output);
+        assertClean(output, args.join(" "));
+      }
       for (const by of ["model,agent,channel,job", "day,trigger"])
         for (const form of [[], ["--json"], ["--csv"]]) {
           const { code, output } = await runCommand(
@@ -143,6 +163,13 @@ for (const version of versions) {
         const { done } = await world.gateway.chatSend({ session: "operator", message });
         assertClean(JSON.stringify(await done), message);
       }
+    });
+
+    test("no marker is in the plugin's own metrics", async () => {
+      const answer = await fetch(`http://127.0.0.1:${metricsPort}/metrics`);
+      const text = await answer.text();
+      assert.match(text, /^agentwatch_requests_total\{.*agent="main"/m);
+      assertClean(text, "/metrics");
     });
 
     test("no marker is in the receiver's page and exports", async () => {
