@@ -98,6 +98,12 @@ impl Sessions {
         self.map.is_empty()
     }
 
+    /// Whether the session's last known run has this id.
+    pub fn is_last_run(&self, key: &str, run_id: &str) -> bool {
+        let session = self.map.get(key);
+        session.is_some_and(|session| session.run_id.as_deref() == Some(run_id))
+    }
+
     /// Stores a session's attributes.
     pub fn learn(&mut self, facts: SessionFacts) {
         let session = self.use_session(&facts.session_key);

@@ -157,13 +157,14 @@ pub enum Seen<'a> {
         /// Its cost.
         usd: Nano,
     },
-    /// A user's message began a turn: `run.started` or `session.turn.created` with the trigger `user`,
-    /// `message:received`, or a user's message.
+    /// A user's message began a turn: the first `run.started` of a run with the trigger `user`, `message:received`, or a
+    /// user's message.
     Person,
     /// The model answered: an assistant's message, or `model.call.completed`. Sources may report one answer twice.
     Answered,
-    /// A model call failed (aborts excluded), a run was retried (`run.attempt` above 1), or another model took over
-    /// (`model.failover`).
+    /// A model call failed (aborts excluded). This is the only source of retries: `model.failover` (2026.8.2, 2026.9.6)
+    /// reports a model's last failed call again, or a model that was not called (no key, cooldown), which costs nothing.
+    /// `run.attempt` is in the types of 2026.9.6, and no version emits it.
     Retry,
     /// A tool call ended: `after_tool_call`, `tool.execution.completed` or `tool.execution.error`.
     Tool {

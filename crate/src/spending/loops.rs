@@ -7,8 +7,8 @@
 //!   fail until the code is right;
 //! - a `tool.loop` of the gateway, except warnings of polling, which may wait for something.
 //!
-//! **Retries**: [`RETRIES`] failed calls, attempts and failovers without a successful call. 2026.9 tries a call eight
-//! times for one message, then fails over and tries the next model as often, which is ordinary.
+//! **Retries**: [`RETRIES`] failed calls without a successful call. 2026.9 tries a call eight times for one message, then
+//! fails over and tries the next model as often, which is ordinary.
 //!
 //! A user's message resets both counts, and so does [`QUIET_MS`] without a failure. An incident ends after [`QUIET_MS`]
 //! without a failure, not with a success: a loop that succeeds now and then is one loop.

@@ -306,7 +306,10 @@ impl Engine {
         let session = &facts.session_key;
         if let (Some(trigger), false) = (&facts.trigger, facts.ends_run) {
             self.incidents.reports_triggers = true;
-            if trigger == "user" {
+            // 2026.9 reports each retry as the start of the same run.
+            let run_id = facts.run_id.as_deref();
+            let is_retry = run_id.is_some_and(|run| self.sessions.is_last_run(session, run));
+            if trigger == "user" && !is_retry {
                 self.watch(&session_of(session), Seen::Person, now);
             }
         }
