@@ -10,7 +10,7 @@ import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { inWords } from "../../dist/pipeline.js";
-import { Receiver } from "./world.mjs";
+import { Receiver, started } from "./world.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const DIST = new URL("../../dist/", import.meta.url).href;
@@ -98,6 +98,45 @@ test("--json is one document, whatever happens", () => {
     assert.ok(typeof document.error === "string" || Array.isArray(document.findings), `${args}: ${stdout}`);
   }
 });
+
+test("docs/delivery.md names the fields of what was lost, and every one", async () => {
+  const page = readFileSync(new URL("../../docs/delivery.md", import.meta.url), "utf8");
+  const section = /^## What was lost, and why$([^]*?)^## /m.exec(page)?.[1] ?? "";
+  const rows = [...section.matchAll(/^\| (`.*?) \|/gm)].map(([, names = ""]) => names);
+  const named = rows.flatMap((names) => names.split(", ").map((name) => name.replaceAll("`", "")));
+  const { gateway, close } = await started({
+    otlp: { url: NOWHERE },
+    webhook: { url: NOWHERE, secret: "made-up" },
+  });
+  try {
+    await gateway.start();
+    const told = await gateway.status();
+    const existing = paths(told);
+    assert.deepEqual(
+      named.filter((name) => !existing.includes(name)),
+      [],
+      "fields that are not there",
+    );
+    const lost = existing.filter((name) => /(^|[._])(dropped|rejected|refused)/.test(name));
+    assert.ok(lost.length > 8, lost.join(", "));
+    assert.deepEqual(
+      lost.filter((name) => !named.includes(name)),
+      [],
+      "fields without a line",
+    );
+    await gateway.stop();
+  } finally {
+    close();
+  }
+});
+
+/** The paths of a document's fields, such as `webhook.dropped`. @param {object} value @returns {string[]} */
+function paths(value, before = "") {
+  return Object.entries(value).flatMap(([name, inner]) => [
+    before + name,
+    ...(inner && typeof inner === "object" ? paths(inner, `${before}${name}.`) : []),
+  ]);
+}
 
 test("a running gateway, and a receiver that accepts everything", async () => {
   const receiver = await Receiver.open();
