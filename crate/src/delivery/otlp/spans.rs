@@ -42,6 +42,10 @@ impl Attributes {
         let (_, value) = self.0.iter().find(|(known, _)| known == name)?;
         value.text()
     }
+
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|(known, _)| known == name)
+    }
 }
 
 impl<'de> Deserialize<'de> for Attributes {
@@ -128,12 +132,18 @@ fn wire(span: &Span, turn: &Turn, conventions: Conventions) -> wire::Span {
         }
         attributes.push(text("gen_ai.agent.name", turn.agent));
     }
-    if is_call {
+    let is_tool = span.metadata.text("gen_ai.tool.name").is_some();
+    // The newer conventions also have both on tools.
+    if is_call || (is_tool && conventions.has_latest()) {
         let id = turn.conversation;
         attributes.extend(id.map(|id| text("gen_ai.conversation.id", id)));
         attributes.push(text("gen_ai.agent.name", turn.agent));
     }
-    if span.metadata.text("gen_ai.tool.name").is_some() {
+    // Only a stream has a first chunk.
+    if span.metadata.has("gen_ai.response.time_to_first_chunk") {
+        attributes.push(KeyValue::of("gen_ai.request.stream", Value::Bool(true)));
+    }
+    if is_tool {
         // The conventions' name of a tool that the model's client runs, which the gateway is.
         attributes.push(text("gen_ai.tool.type", "function"));
     }
