@@ -60,10 +60,10 @@ impl Player {
             let key = key_of(who);
             let trigger = who.trigger.as_deref().unwrap();
             let ctx = json!({"agentId": who.agent, "sessionKey": key});
+            let run_id = format!("run-{at_ms}");
+            let run = json!({"event": {"sessionKey": key, "runId": run_id, "trigger": trigger}});
             match what {
                 What::Person => {
-                    let run =
-                        json!({"event": {"sessionKey": key, "runId": "r", "trigger": trigger}});
                     self.hear("run.started", &run);
                     let message = json!({"role": "user", "timestamp": at_ms});
                     let args = json!({"event": {"message": message}, "ctx": ctx});
@@ -71,8 +71,6 @@ impl Player {
                 }
                 What::Retry | What::Answer(_) => {
                     if trigger != "user" {
-                        let run =
-                            json!({"event": {"sessionKey": key, "runId": "r", "trigger": trigger}});
                         self.hear("run.started", &run);
                     }
                     self.calls += 1;
