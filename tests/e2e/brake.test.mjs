@@ -24,13 +24,14 @@ const CALL_USD = 0.003;
 const A_CENT = 0.01;
 
 /** Each agent's model, by which the ledger tells the agents apart. */
-const MODELS = { main: "m1", ant: "a1", boxed: "b1", through: "c1" };
+const MODELS = { main: "m1", tools: "m2", ant: "a1", boxed: "b1", through: "c1" };
 /** @typedef {keyof typeof MODELS} Agent */
 
 /** Of the gateway's plugin. The agents `boxed` and `through` have none. */
 const BY_HOOKS = [
   { usd: A_CENT, per: "month", agent: "main", then: "stop" },
   { usd: 0.02, per: "month", agent: "ant", then: "stop" },
+  { usd: 0.02, per: "month", agent: "tools", then: "stop" },
 ];
 /**
  * Of the proxy. One upstream names its agent, `boxed`. No request names one, so the third allowance matches no call.
@@ -77,13 +78,8 @@ for (const version of versions)
         stateDir,
         port: await freePort(),
         plugins: [
-          {
-            id: "agentwatch",
-            tgz,
-            config: { url: receiver.url, allowance: BY_HOOKS },
-            // The grant for `before_agent_run`; 2026.3.13 knows neither.
-            ...(hasRunGate ? { entry: { hooks: { allowConversationAccess: true } } } : {}),
-          },
+          // Until the kill without the grant for `before_agent_run`, which 2026.3.13 does not know at all.
+          { id: "agentwatch", tgz, config: { url: receiver.url, allowance: BY_HOOKS } },
         ],
         config: withProxied(proxy.url, join(stateDir, "workspace")),
       });
@@ -128,11 +124,31 @@ for (const version of versions)
     describe("by the plugin's hooks", () => {
       const WORDS = "0.010 USD a month for agent main";
 
+      test("without a gate of runs, tools are refused, also of eight runs at once", async () => {
+        const words = "0.020 USD a month for agent tools";
+        const refused = () => bodies.filter((body) => reason(words).test(body)).length;
+        for (let index = 0; index < 2; index += 1) await turn("tools", "one", CALL);
+        assert.equal(calls("tools"), 2);
+        await Promise.all(EIGHT.map((n) => turn("tools", `s${n}`, `[[tools 1]]${CALL}[[delay 1000]]`)));
+        // Each run begins, and its model is called again, with the tool's result or with the reason of its refusal.
+        assert.equal(calls("tools"), 2 + 2 * EIGHT.length);
+        // Six calls fit. No gate saw these runs begin, so their calls count from their ends on: where the eight end one by one,
+        // two tools fit with the calls that read their results.
+        const ran = EIGHT.length - refused();
+        assert.ok(ran >= 0 && ran <= 2, `${ran} tools ran`);
+        await turn("tools", "one", CALL);
+        assert.equal(calls("tools"), 3 + 2 * EIGHT.length, "a run without tools begins all the same");
+      });
+
       test("a cent stops its agent and no other, over a kill -9 between warning and stop", async () => {
         for (let index = 0; index < 3; index += 1) await turn("main", "one", CALL);
         assert.equal(calls("main"), 3);
         await warned(WORDS);
         await world.gateway.kill();
+        if (hasRunGate)
+          await world.gateway.configure((entry) => {
+            entry.hooks = { allowConversationAccess: true };
+          });
         await world.gateway.start();
         if (hasRunGate) {
           for (let index = 0; index < 3; index += 1) await turn("main", "one", CALL);
@@ -258,7 +274,7 @@ async function proxyBefore(providerUrl, receiver, stateDir) {
 }
 
 /**
- * The gateway's agents, two of them with the proxy as their provider.
+ * The gateway's agents: one more, and two with the proxy as their provider.
  *
  * @param {string} proxyUrl
  * @param {string} workspace
@@ -270,10 +286,11 @@ function withProxied(proxyUrl, workspace) {
     boxed: { ...mock, baseUrl: `${proxyUrl}/boxed/v1`, models: named(mock.models, MODELS.boxed) },
     through: { ...mockant, baseUrl: `${proxyUrl}/through`, models: named(mockant.models, MODELS.through) },
   };
-  const list = Object.keys(providers).map((id) => ({
+  const providerOf = { tools: "mock", boxed: "boxed", through: "through" };
+  const list = Object.entries(providerOf).map(([id, provider]) => ({
     id,
     workspace: `${workspace}/${id}`,
-    model: { primary: `${id}/${MODELS[/** @type {Agent} */ (id)]}`, fallbacks: [] },
+    model: { primary: `${provider}/${MODELS[/** @type {Agent} */ (id)]}`, fallbacks: [] },
   }));
   return { models: { providers }, agents: { list: [...agents.list, ...list] } };
 }
