@@ -6,6 +6,7 @@ import { openclawCommand } from "./command.mjs";
 import { startWorld, waitForTotals } from "./harness.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
 import { HOST, startPrivateNetwork } from "./private-network.mjs";
+import { until } from "./scenarios.mjs";
 
 /**
  * The operator's commands on a real gateway: `openclaw agentwatch …`, `/agentwatch` in the chat, and OpenClaw's own
@@ -42,7 +43,11 @@ for (const version of versions) {
         tgz,
         // Behind the network's proxy it has another name.
         receiver: { binary, token: SECRET, args: ["--db", ":memory:", "--allow-host", "watch.internal"] },
-        pluginConfig: { token, agentname: "slip" },
+        pluginConfig: {
+          token,
+          agentname: "slip",
+          allowance: [{ usd: 100, per: "month", then: "warn" }],
+        },
         between: async (url) => ({ url: network.setReceiver(url), close: async () => {} }),
         gateway: { env },
       });
@@ -89,7 +94,7 @@ for (const version of versions) {
     test("with the name corrected the doctor finds no problem, with comments in the configuration or without", {
       timeout: 120_000,
     }, async () => {
-      const mended = await changed((settings) => delete settings.agentname);
+      const mended = await changed(mend);
       const { code, findings: all } = await findings(["agentwatch", "doctor"], mended);
       assert.deepEqual(
         all.filter(({ state }) => state === "trouble"),
@@ -126,13 +131,34 @@ for (const version of versions) {
       assert.deepEqual(world.provider.totals(), asked);
     });
 
+    /** The answer to a command in the chat. @param {string} message */
+    const chat = async (message) => {
+      const { done } = await world.gateway.chatSend({ session: "operator", message });
+      return JSON.stringify((await done).message);
+    };
+    const isLifted = async () => {
+      const { stdout } = await openclaw(["agentwatch", "status"]);
+      assert.match(stdout, /allowance +100\.00 USD a month, warn/);
+      return stdout.includes("lifted until");
+    };
+
+    test("/agentwatch allow 1h in the chat lifts the allowances, and allow 0 ends it", {
+      timeout: 120_000,
+    }, async () => {
+      assert.equal(await isLifted(), false);
+      assert.match(await chat("/agentwatch allow 1h"), /All calls pass until 20/);
+      await until(isLifted, "the lift in the status", 30_000);
+      assert.match(await chat("/agentwatch allow 0"), /The allowances hold again/);
+      await until(async () => !(await isLifted()), "its end in the status", 30_000);
+    });
+
     // 2026.3.13 has fewer of them, and warns of every plugin.
     const hasDoctors = monthOf(version) >= 9;
     test("OpenClaw's own doctors report nothing about the plugin", {
       skip: !hasDoctors,
       timeout: 300_000,
     }, async () => {
-      const mended = await changed((settings) => delete settings.agentname);
+      const mended = await changed(mend);
       const doctor = await openclaw(["plugins", "doctor"], mended);
       const inspected = await openclaw(["plugins", "inspect", "agentwatch", "--json"], mended);
       assert.equal(inspected.code, 0, inspected.all);
@@ -150,7 +176,27 @@ for (const version of versions) {
         { doctor: [], inspect: [], audit: [] },
       );
     });
+
+    test("/agentwatch allow 1h lifts nothing if its sender may give no commands", {
+      timeout: 180_000,
+    }, async () => {
+      const path = join(world.gateway.stateDir, "openclaw.json");
+      const config = JSON.parse(await readFile(path, "utf8"));
+      config.commands = { ...config.commands, allowFrom: { "*": ["somebody-else"] } };
+      await writeFile(path, JSON.stringify(config));
+      const refused = /This command requires authorization/;
+      // The gateway reads its configuration again.
+      await until(async () => refused.test(await chat("/agentwatch")), "a refused command", 60_000);
+      assert.match(await chat("/agentwatch allow 1h"), refused);
+      assert.equal(await isLifted(), false);
+    });
   });
+}
+
+/** Settings with the right name, and without the allowance. @param {any} settings */
+function mend(settings) {
+  delete settings.agentname;
+  delete settings.allowance;
 }
 
 /** Lines about the plugin. @param {string} text */
