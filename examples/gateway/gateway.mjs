@@ -209,10 +209,8 @@ export async function updatePlugin({ version, stateDir, env }, { id, tgz }) {
   const entry = await openclaw(version);
   const node = await nodeRuntime(nodeFor(version));
   const own = environment(node, stateDir, join(stateDir, "openclaw.json"), randomUUID());
-  await installPlugin(
-    { version, node, entry, stateDir, env: { ...own, ...env } },
-    { id, tgz, isKnown: true },
-  );
+  const place = { version, node, entry, stateDir, env: { ...own, ...env } };
+  await patiently(() => installPlugin(place, { id, tgz, isKnown: true }));
 }
 
 /**

@@ -46,8 +46,8 @@ facts! {
 }
 
 facts! {
-    /// Facts of the diagnostic `model.usage` and the hook `llm_output`: the total of a run.
-    AggregateFacts = Diagnostic "model.usage" {
+    /// Facts of the hook `llm_output`: the total of a run.
+    AggregateFacts = Hook "llm_output" {
         session_key: "event.sessionKey|ctx.sessionKey",
         usage: "usage:event.usage",
     }
@@ -74,13 +74,9 @@ const SESSION_START: SourceTable = LifecycleFacts::TABLE;
 const SESSION_END: SourceTable = LifecycleFacts::TABLE.renamed("session_end");
 const RUN_STARTED: SourceTable = RunFacts::TABLE;
 const RUN_COMPLETED: SourceTable = RunFacts::TABLE.renamed("run.completed");
-const MODEL_USAGE: SourceTable = AggregateFacts::TABLE;
 /// 2026.3.13 only: there the hook needs no grant, and its sum of a run is the only trace of messages that another
 /// plugin withheld from this one. Newer gateways have diagnostics for that.
-const LLM_OUTPUT: SourceTable = AggregateFacts::TABLE
-    .renamed("llm_output")
-    .by(Mechanism::Hook)
-    .on(Gateways::Older);
+const LLM_OUTPUT: SourceTable = AggregateFacts::TABLE.on(Gateways::Older);
 const QUEUE_DROPPED: SourceTable = QueueDroppedFacts::TABLE;
 /// 2026.3.13 only: newer gateways withhold the hook without a grant, and have `run.started`.
 const LLM_INPUT: SourceTable = InputFacts::TABLE.on(Gateways::Older);
@@ -99,11 +95,9 @@ pub(crate) const SOURCES: &[Source] = &[
     Source::new(RUN_COMPLETED, |facts, table, _| {
         run(RunFacts::new(facts), table)
     }),
-    Source::new(MODEL_USAGE, |facts, table, at_ms| {
-        aggregate(AggregateFacts::new(facts), table, at_ms)
-    }),
     Source::new(LLM_OUTPUT, |facts, table, at_ms| {
-        aggregate(AggregateFacts::new(facts), table, at_ms)
+        let facts = AggregateFacts::new(facts);
+        aggregate(facts.session_key(), facts.usage(), table, at_ms)
     }),
     Source::new(QUEUE_DROPPED, |facts, _, _| {
         Ok(dropped(QueueDroppedFacts::new(facts)))
@@ -182,10 +176,16 @@ fn skill(facts: SkillFacts, table: SourceTable) -> Result<Event, Reject> {
     }))
 }
 
-fn aggregate(facts: AggregateFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
-    let session_key = required(facts.session_key(), table)?;
+/// The sum of a run.
+pub(super) fn aggregate(
+    session_key: &Scalar,
+    usage: &Scalar,
+    table: SourceTable,
+    at_ms: u64,
+) -> Result<Event, Reject> {
+    let session_key = required(session_key, table)?;
     // The `total` in a run's usage may be that of its last call.
-    let used = Used::of(&usage::Reading::of_pairs(facts.usage()).without_total());
+    let used = Used::of(&usage::Reading::of_pairs(usage).without_total());
     match used.usage() {
         Some(usage) => Ok(Event::Aggregate(Aggregate {
             source: table.source,

@@ -1,7 +1,9 @@
 //! `model.call.completed` and `model.call.error`: the gateway's measurements around the request. With usage from
-//! 2026.7.1, with cost from 2026.8.2.
+//! 2026.7.1, with cost from 2026.8.2. `model.usage`: the sum of a run, and each call outside of runs, of which nothing else
+//! is told: completions of plugins (`api.runtime.llm.complete`, `api.runtime.subagent.complete`, by which 2026.9 writes
+//! its dream diary at night) and `/btw`.
 
-use super::{Event, Reject, Source, agent_of, duration};
+use super::{Event, Reject, Source, agent_of, context, cost, duration};
 use crate::domain::call::{Origin, Outcome};
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
@@ -30,8 +32,26 @@ facts! {
     }
 }
 
+facts! {
+    /// Facts of `model.usage`. A call outside of runs has none of the last three.
+    UsageFacts = Diagnostic "model.usage" {
+        provider: "event.provider",
+        model: "event.model",
+        usage: "usage:event.usage",
+        cost: "event.costUsd",
+        session_key: "event.sessionKey",
+        agent: "event.agentId",
+        channel: "event.channel",
+        ts: "event.ts",
+        context: "event.context.limit",
+        duration: "event.durationMs",
+        last_call: "usage:event.lastCallUsage",
+    }
+}
+
 const COMPLETED: SourceTable = CallFacts::TABLE;
 const ERROR: SourceTable = CallFacts::TABLE.renamed("model.call.error");
+const USAGE: SourceTable = UsageFacts::TABLE;
 
 pub(crate) const SOURCES: &[Source] = &[
     Source::new(COMPLETED, |facts, table, at_ms| {
@@ -40,7 +60,62 @@ pub(crate) const SOURCES: &[Source] = &[
     Source::new(ERROR, |facts, table, at_ms| {
         read(CallFacts::new(facts), table, at_ms)
     }),
+    Source::new(USAGE, |facts, table, at_ms| {
+        usage(UsageFacts::new(facts), table, at_ms)
+    }),
 ];
+
+fn usage(facts: UsageFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
+    let marks = [facts.context(), facts.duration(), facts.last_call()];
+    if marks.iter().any(|mark| !mark.is_absent()) {
+        return context::aggregate(facts.session_key(), facts.usage(), table, at_ms);
+    }
+    let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
+        return Err(Reject {
+            source: table.source,
+            reason: "no_model",
+        });
+    };
+    let used = Used::of_fact(facts.usage());
+    let session_key = facts.session_key().owned();
+    Ok(Event::Call(Box::new(Observation {
+        surface: Surface::Diagnostic,
+        agent: facts
+            .agent()
+            .owned()
+            .or_else(|| agent_of(session_key.as_deref())),
+        provider,
+        model,
+        session_key,
+        run_id: None,
+        trigger: None,
+        origin: Origin {
+            channel: facts.channel().owned(),
+            ..Origin::default()
+        },
+        prompt: None,
+        span_id: None,
+        response_id: None,
+        usage: used.usage(),
+        cost_usd: used.figure().or_else(|| cost(facts.cost())),
+        started_ms: None,
+        ended_ms: event_time(facts.ts(), at_ms),
+        duration_ms: None,
+        ttfb_ms: None,
+        ttft_ms: None,
+        request_id: None,
+        response_model: None,
+        operation: Default::default(),
+        outcome: Outcome::Completed,
+        whole_turn: false,
+        broken_usage: used.is_broken,
+        reported_zeros: used.usage().is_none() && !used.is_broken && used.is_reported,
+        ends_turn: false,
+        elsewhere: false,
+        call_key: None,
+        bill: used.bill,
+    })))
+}
 
 fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Reject> {
     let source = table.source;
