@@ -193,10 +193,9 @@ for (const version of versions) {
   });
 }
 
-/** Settings with the right name, and without the allowance. @param {any} settings */
+/** Settings with the right name. @param {any} settings */
 function mend(settings) {
   delete settings.agentname;
-  delete settings.allowance;
 }
 
 /** Lines about the plugin. @param {string} text */

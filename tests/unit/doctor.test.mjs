@@ -577,3 +577,26 @@ test("an allowance that the gateway lets stop, and one that only warns", async (
   assert.match(old?.says ?? "", /2026\.3\.13 has no hook before a run/);
   assert.match(old?.mend ?? "", /agentwatch-openclaw proxy/);
 });
+
+test("valid settings of several parts have no trouble, and an invalid one is named", async () => {
+  const config = /** @type {any} */ ({ plugins: { entries: { agentwatch: {} } } });
+  const settingsOf = async (/** @type {any} */ settings) =>
+    (await findings({ config, settings })).filter(({ check }) => check === "settings");
+  const valid = {
+    allowance: [
+      { usd: 20, per: "day", then: "warn", zone: "Europe/Berlin" },
+      { tokens: 1_000_000, per: "hour", agent: "main", then: "warn" },
+    ],
+    prices: { "p/m": { input: 1, output: 2 } },
+    webhook: { url: "https://hook.test/x", secret: "MARKED7QSECRET" },
+    zone: "Europe/Berlin",
+  };
+  const found = await settingsOf(valid);
+  assert.deepEqual(
+    found.filter(({ state }) => state === "trouble"),
+    [],
+  );
+  const [bad] = await settingsOf({ allowance: [{ usd: 20, per: "year", then: "warn" }] });
+  assert.equal(bad?.state, "trouble");
+  assert.match(bad?.says ?? "", /allowance\[0\].*per.*year/);
+});

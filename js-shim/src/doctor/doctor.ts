@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { MOST_BYTES, readOwnSync } from "../base/files.js";
 import { stateFolder } from "../base/installation.js";
 import { asPairs } from "../base/prices.js";
-import { instantiate, priceTable } from "../base/wasm.js";
+import { instantiate, makeEngine, priceTable } from "../base/wasm.js";
 import { counted } from "../base/words.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
 import { pluginSettings, unknownSettings } from "../plugin/settings.js";
@@ -76,12 +76,7 @@ export async function examine(subject: Subject): Promise<Finding[]> {
 /** Lets the engine check the settings. `problems` has a text with its mend for each invalid value. */
 export function judge(settings: Record<string, unknown>): Judged {
   const instance = instantiate();
-  const names = JSON.parse(instance.settingNames()) as string[];
-  const engine = new instance.Engine(
-    names.map((name) => settings[name] ?? null),
-    0,
-    0,
-  );
+  const engine = makeEngine(instance, settings, () => 0);
   engine.advance(Date.now(), performance.now());
   const said = JSON.parse(engine.logLines() ?? "[]") as { text: string }[];
   const { url } = JSON.parse(engine.status()) as { url: string | null };
