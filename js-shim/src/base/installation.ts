@@ -138,8 +138,10 @@ function store(file: string, own: Installation): Installation {
     moveFolderAside(file);
     if (!statsOf(file) && createOnce(file, text)) return own;
     createOnce(agreed, text);
+    // In this order: a second file that another process created after this one was agreed on comes behind a valid first file.
+    const second = readJson(agreed, check).value;
     const known = readJson(file, check).value;
-    const found = known ?? readJson(agreed, check).value;
+    const found = known ?? second;
     if (found && !known) replaceOwnSync(file, `${JSON.stringify(found)}\n`, true, ownName(file));
     moveFolderAside(agreed);
     rmSync(agreed, { force: true });
