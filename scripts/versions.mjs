@@ -191,6 +191,8 @@ function versionIn(line) {
 
 /** @param {string[]} args */
 async function main(args) {
+  const unknown = args.find((version) => !VERSIONS.includes(version));
+  if (unknown) throw new SetupError(`${unknown} is none of the versions: ${VERSIONS.join(", ")}`);
   if (await onNewNode(fileURLToPath(import.meta.url), args)) return;
   const folder = await mkdtemp(join(tmpdir(), "agentwatch-versions-"));
   try {
