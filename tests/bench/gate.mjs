@@ -12,7 +12,7 @@ import { startSink } from "./lib/sink.mjs";
 
 /** Events a second beside the checks. */
 const RATES = [0, 10, 1_000];
-/** The module's code gets its final form by use: the first two thousand checks of a process take twice as long. */
+/** V8 compiles the module by use: of the first two thousand checks of a process the slowest percent takes twice as long. */
 const WARM_UP = 2_000;
 const CHECKS = 2_000;
 /** Pause between two checks, in ms: calls of a gateway do not come one behind the other. */
