@@ -8,7 +8,7 @@ import { nodeRuntime } from "../../scripts/lib/node-runtime.mjs";
 import { nodeFor, openclaw } from "../../scripts/lib/openclaw.mjs";
 import { baseConfig, merge, withPlugins } from "./config.mjs";
 import { launch } from "./process.mjs";
-import { connect, steady } from "./rpc.mjs";
+import { CLOSED, connect, steady } from "./rpc.mjs";
 
 /** On a busy machine 2026.9.6 takes minutes. */
 const READY_WITHIN_MS = 300_000;
@@ -285,28 +285,39 @@ function turns({ rpc, onEvent }, { port, token, version }) {
     );
 
   /**
-   * A message of the web chat; `done` settles with the last event of its run.
+   * A message of the web chat; `done` settles with the last event of its run, and fails where the connection closes before.
    *
    * @param {{ agent?: string, session: string, message: string }} turn
    */
   const chatSend = async ({ agent = "main", session, message }) => {
-    /** @type {any[]} */
-    const early = [];
-    /** @type {(payload: any) => void} */
-    let take = (payload) => early.push(payload);
-    const end = onEvent(
-      ({ event, payload }) => event === "chat" && FINAL.has(payload.state) && take(payload),
-    );
     const sessionKey = keyOf(agent, session);
-    const { runId } = await rpc("chat.send", { sessionKey, message, idempotencyKey: randomUUID() });
-    const done = new Promise((resolve) => {
-      take = (payload) => {
-        if (payload.runId !== runId) return;
-        end();
-        resolve(payload);
+    /** @type {string | undefined} */
+    let runId;
+    /** @type {any[]} */
+    const ends = [];
+    let [look, end] = [() => {}, () => {}];
+    const done = new Promise((resolve, reject) => {
+      look = () => {
+        const own = ends.find((payload) => payload.runId === runId);
+        if (own) resolve(own);
       };
-      early.forEach(take);
-    });
+      end = onEvent(({ event, payload }) => {
+        if (event === CLOSED) reject(new Error("chat.send: the gateway closed the connection"));
+        if (event !== "chat" || !FINAL.has(payload.state)) return;
+        ends.push(payload);
+        look();
+      });
+    }).finally(() => end());
+    // Not every caller waits for the end.
+    done.catch(() => {});
+    try {
+      ({ runId } = await rpc("chat.send", { sessionKey, message, idempotencyKey: randomUUID() }));
+    } catch (error) {
+      end();
+      throw error;
+    }
+    // The last event may have come before the answer, which names the run.
+    look();
     return { runId: /** @type {string} */ (runId), sessionKey, done: /** @type {Promise<any>} */ (done) };
   };
 

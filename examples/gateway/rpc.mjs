@@ -16,6 +16,9 @@ export class RpcError extends Error {
 /** @typedef {Awaited<ReturnType<typeof connect>>} RpcClient */
 /** @typedef {{ event: string, payload: any }} GatewayEvent */
 
+/** The event of {@link connect} itself for a closed connection: no more events of what was asked on it will come. */
+export const CLOSED = "connection.closed";
+
 /**
  * The gateway's WebSocket, as its own clients use it: a challenge, a signed device, then requests and events.
  *
@@ -37,12 +40,18 @@ export async function connect({ url, token }) {
     for (const { method, reject } of pending.values())
       reject(new Error(`${method}: the gateway closed the connection`));
     pending.clear();
+    tell({ event: CLOSED, payload: {} });
   });
   socket.addEventListener("message", ({ data }) => {
     const frame = JSON.parse(data);
-    if (frame.type === "event") for (const listener of [...listeners]) listener(frame);
+    if (frame.type === "event") tell(frame);
     else if (frame.type === "res") settle(frame);
   });
+
+  /** @param {GatewayEvent} event */
+  function tell(event) {
+    for (const listener of [...listeners]) listener(event);
+  }
 
   /** @param {any} frame */
   function settle(frame) {
@@ -133,7 +142,7 @@ function device(token, nonce) {
 
 /**
  * A client that connects again where the gateway has closed the connection: 2026.3.13 does when it loads itself again. What
- * was asked before that fails, and who listens to events does so at the first connection alone.
+ * was asked before that fails; who listens to events gets {@link CLOSED}, and then those of the next connection.
  *
  * @param {RpcClient} first
  * @param {{ url: string, token: string }} options
@@ -143,17 +152,31 @@ export function steady(first, options) {
   let current = first;
   /** @type {Promise<RpcClient> | undefined} */
   let connecting;
+  /** @type {Set<(event: GatewayEvent) => void>} */
+  const listeners = new Set();
+  const follow = (/** @type {RpcClient} */ client) => {
+    client.onEvent((event) => {
+      for (const listener of [...listeners]) listener(event);
+    });
+    return client;
+  };
+  follow(first);
   const opened = async () => {
     if (current.isOpen()) return current;
-    connecting ??= connect(options).finally(() => {
-      connecting = undefined;
-    });
+    connecting ??= connect(options)
+      .then(follow)
+      .finally(() => {
+        connecting = undefined;
+      });
     current = await connecting;
     return current;
   };
   return {
     rpc: async (method, params, accepts) => (await opened()).rpc(method, params, accepts),
-    onEvent: first.onEvent,
+    onEvent: (listener) => {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
     close: () => current.close(),
   };
 }

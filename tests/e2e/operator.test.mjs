@@ -184,10 +184,11 @@ for (const version of versions) {
       const config = JSON.parse(await readFile(path, "utf8"));
       config.commands = { ...config.commands, allowFrom: { "*": ["somebody-else"] } };
       await writeFile(path, JSON.stringify(config));
-      const refused = /This command requires authorization/;
-      // The gateway reads its configuration again.
-      await until(async () => refused.test(await chat("/agentwatch")), "a refused command", 60_000);
-      assert.match(await chat("/agentwatch allow 1h"), refused);
+      // 2026.3.13 starts itself again for this change, and answers nothing that it was asked before.
+      const isRefused = async (/** @type {string} */ message) =>
+        /This command requires authorization/.test(await chat(message).catch(String));
+      for (const message of ["/agentwatch", "/agentwatch allow 1h"])
+        await until(() => isRefused(message), `the refusal of ${message}`, 60_000);
       assert.equal(await isLifted(), false);
     });
   });
