@@ -13,7 +13,8 @@ const PLACES = [
   ["package.json", /(?<=^ {2}"version": ")[^"]+/gm],
   ["package-lock.json", /(?<="name": "agentwatch-openclaw",\n +"version": ")[^"]+/g],
   ["Cargo.toml", /(?<=^\[workspace\.package\]\nversion = ")[^"]+/gm],
-  ["Cargo.lock", /(?<=^name = "agentwatch-(?:openclaw|receiver)"\nversion = ")[^"]+/gm],
+  ["Cargo.lock", /(?<=^name = "agentwatch-(?:bench|openclaw|receiver)"\nversion = ")[^"]+/gm],
+  ["fuzz/Cargo.lock", /(?<=^name = "agentwatch-openclaw"\nversion = ")[^"]+/gm],
 ];
 
 /** The name of the package's file in the documentation. */

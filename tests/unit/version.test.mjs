@@ -13,7 +13,13 @@ const copy = mkdtempSync(join(tmpdir(), "agentwatch-version-"));
 after(() => rmSync(copy, { recursive: true, force: true }));
 
 /** Number of times that each file has the version; documents may have it any number of times. */
-const TIMES = { "package.json": 1, "package-lock.json": 2, "Cargo.toml": 1, "Cargo.lock": 2 };
+const TIMES = {
+  "package.json": 1,
+  "package-lock.json": 2,
+  "Cargo.toml": 1,
+  "Cargo.lock": 3,
+  "fuzz/Cargo.lock": 1,
+};
 
 test("every file has the version of package.json", async () => {
   const files = await stated();
