@@ -12,7 +12,10 @@ const MAX_TOKENS: u64 = 1_000_000_000_000;
 
 fn assert_bounded(told: &Told) {
     for text in [&told.response_model, &told.response_id, &told.cost] {
-        assert!(text.as_ref().is_none_or(|text| text.len() <= MAX_TEXT));
+        assert!(
+            text.as_ref()
+                .is_none_or(|text| text.encode_utf16().count() <= MAX_TEXT)
+        );
     }
     let counts = [
         told.input,
