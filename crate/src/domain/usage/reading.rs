@@ -259,13 +259,13 @@ fn number(value: &Scalar) -> Option<f64> {
 }
 
 fn tier(text: &str) -> Option<Tier> {
-    // Vertex AI says `ON_DEMAND_FLEX`.
+    // Vertex AI says `ON_DEMAND_FLEX`, and OpenAI `priority` or, for newer models, `fast`.
     let has = |word: &str| text.contains(word);
     match () {
         () if text.is_empty() => None,
         () if has("flex") => Some(Tier::Flex),
         () if has("batch") => Some(Tier::Batch),
-        () if has("priority") => Some(Tier::Priority),
+        () if has("priority") || text == "fast" => Some(Tier::Priority),
         () => Some(Tier::Standard),
     }
 }
