@@ -68,6 +68,42 @@ fn the_total_decides_whether_the_output_includes_reasoning() {
 }
 
 #[test]
+fn an_answer_is_no_smaller_than_the_reasoning_that_it_includes() {
+    // Perplexity's deep research: neither the answer nor the total has its reasoning (bgeneto/open-webui-cost-tracker#6).
+    assert_usage(
+        json!({
+            "prompt_tokens": 108, "completion_tokens": 3_256, "total_tokens": 3_364, "citation_tokens": 7_299,
+            "num_search_queries": 74, "reasoning_tokens": 73_248,
+        }),
+        [108, 76_504, 0, 0, 73_248],
+    );
+    // By another name.
+    assert_usage(
+        json!({
+            "input_tokens": 50, "output_tokens": 20, "total_tokens": 70,
+            "output_tokens_details": {"reasoning_tokens": 31},
+        }),
+        [50, 51, 0, 0, 31],
+    );
+    // An answer of reasoning only, of which the answer's count lacks a token (vercel/ai#18614).
+    assert_usage(
+        json!({
+            "prompt_tokens": 951, "completion_tokens": 6_000, "total_tokens": 6_952,
+            "prompt_tokens_details": {"cached_tokens": 60}, "completion_tokens_details": {"reasoning_tokens": 6_001},
+        }),
+        [951, 6_001, 60, 0, 6_001],
+    );
+    // An answer as large as its reasoning.
+    assert_usage(
+        json!({
+            "prompt_tokens": 9, "completion_tokens": 30, "total_tokens": 39,
+            "completion_tokens_details": {"reasoning_tokens": 30},
+        }),
+        [9, 30, 0, 0, 30],
+    );
+}
+
+#[test]
 fn the_total_decides_whether_the_prompt_includes_the_cached_part() {
     // OpenAI's names, with a prompt that excludes the cached part.
     assert_usage(

@@ -267,9 +267,15 @@ impl Numbers {
         let beside = |is_inside: bool, tokens: u64| if is_inside { 0 } else { tokens };
         let reasoning_beside = beside(way.holds_reasoning_beside, self.reasoning_beside)
             + beside(way.holds_reasoning, self.reasoning);
+        // An answer that includes its reasoning is no smaller than it.
+        let least = if way.holds_reasoning {
+            self.reasoning
+        } else {
+            0
+        };
         Usage {
             input: prompt - reads_inside - writes_inside,
-            output: self.output + reasoning_beside + media(1),
+            output: self.output.max(least) + reasoning_beside + media(1),
             cache_read,
             cache_write,
             reasoning: self.reasoning + self.reasoning_beside,
