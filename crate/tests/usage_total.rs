@@ -173,6 +173,33 @@ fn cached_counts_are_no_more_than_the_prompt() {
 }
 
 #[test]
+fn anthropics_cached_counts_beyond_a_whole_prompt_are_beside_it() {
+    // LiteLLM (BerriAI/litellm#15056), whose total has the same fault; then a read, which it repeats in the details.
+    let usage = |write: u64, read: u64, inside: u64| {
+        json!({
+            "prompt_tokens": 31, "completion_tokens": 467, "total_tokens": 498,
+            "prompt_tokens_details": {"cached_tokens": inside},
+            "cache_creation_input_tokens": write, "cache_read_input_tokens": read,
+        })
+    };
+    assert_usage(usage(1_253, 0, 0), [1_284, 467, 0, 1_253, 0]);
+    assert_usage(usage(0, 1_253, 0), [1_284, 467, 1_253, 0, 0]);
+    assert_usage(usage(0, 1_253, 1_253), [1_284, 467, 1_253, 0, 0]);
+    assert_usage(usage(200, 1_253, 1_253), [1_484, 467, 1_253, 200, 0]);
+    // Counts that the prompt has room for are a part of it.
+    assert_usage(usage(20, 0, 0), [31, 467, 0, 20, 0]);
+    assert_usage(usage(10, 20, 20), [31, 467, 20, 10, 0]);
+    // The reads are a named part that fits in, the writes are not.
+    assert_usage(
+        json!({
+            "prompt_tokens": 500, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 400},
+            "cache_read_input_tokens": 400, "cache_creation_input_tokens": 200,
+        }),
+        [700, 10, 400, 200, 0],
+    );
+}
+
+#[test]
 fn the_total_decides_whether_audio_is_included() {
     // Mistral's prompt excludes audio, OpenAI's includes it.
     let usage = |total: u64| {
