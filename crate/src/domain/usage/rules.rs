@@ -199,10 +199,39 @@ pub const RULES: &[Rule] = &[
         "prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",
         Counted(CacheWrite1h),
     ),
+    // Perplexity's Agent API (langchain-ai/langchain#39897).
+    (
+        "input_tokens_details.cache_read_input_tokens",
+        Counted(CacheReadInside),
+    ),
+    (
+        "input_tokens_details.cache_creation_input_tokens",
+        Counted(CacheWriteInside),
+    ),
+    // Requesty (its handler in cline/cline).
+    (
+        "prompt_tokens_details.caching_tokens",
+        Counted(CacheWriteInside),
+    ),
+    // Qwen: explicit caches, and in its responses the session's cache (Alibaba's page on context caches).
+    (
+        "prompt_tokens_details.cache_creation.cache_creation_input_tokens",
+        Counted(CacheWriteInside),
+    ),
+    (
+        "prompt_tokens_details.cache_creation.ephemeral_5m_input_tokens",
+        Counted(CacheWrite5m),
+    ),
+    ("x_details[]", Part),
     // DeepSeek; Moonshot and StepFun.
     ("prompt_cache_hit_tokens", Counted(CacheReadInside)),
     ("cached_tokens", Counted(CacheReadInside)),
-    // Mistral: tokens that connectors added to the prompt.
+    // Mistral: caches (vercel/ai#14382), and tokens that connectors added to the prompt.
+    ("num_cached_tokens", Counted(CacheReadInside)),
+    (
+        "prompt_token_details.cached_tokens",
+        Counted(CacheReadInside),
+    ),
     ("prompt_tokens_details.image_tokens", Counted(PromptMedia)),
     ("connector_tokens", Counted(PromptMedia)),
     // Relays of the new-api family.
