@@ -333,6 +333,21 @@ fn counts_outside_the_usage_and_in_parts_of_events_are_read() {
         }}),
     ]);
     assert_answer("/model/m/messages", &body, [92, 9, 80, 0, 0]);
+    // NanoGPT, in a stream without usage, and beside a usage with details.
+    let pricing = json!({"costUsd": 1e-5, "inputTokens": 20, "outputTokens": 5});
+    let finish = |more: Value| {
+        let mut chunk = json!({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]});
+        chunk["x_nanogpt_pricing"] = pricing.clone();
+        chunk["usage"] = more;
+        stream(&[chunk])
+    };
+    let path = "/api/v1/chat/completions";
+    assert_answer(path, &finish(Value::Null), [20, 5, 0, 0, 0]);
+    let usage = json!({
+        "prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25,
+        "prompt_tokens_details": {"cached_tokens": 16}, "completion_tokens_details": {"reasoning_tokens": 2},
+    });
+    assert_answer(path, &finish(usage), [20, 5, 16, 0, 2]);
     // LiteLLM has its own counts outside the provider's usage, too.
     let call = logged(&json!({
         "call_type": "acompletion", "prompt_tokens": 1_000, "completion_tokens": 30, "total_tokens": 1_030,
