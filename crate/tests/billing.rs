@@ -275,6 +275,8 @@ fn a_service_tier_has_its_price() {
         (("openai", "gpt-5"), "flex", 0.625),
         (("openai", "gpt-5"), "batch", 0.625),
         (("openai", "gpt-5"), "priority", 2.5),
+        (("openai", "gpt-5"), "fast", 2.5),
+        (("openai", "gpt-6-sol"), "fast", 8.0),
         (("openai", "gpt-5"), "default", 1.25),
         (("openai", "gpt-5"), "auto", 1.25),
         (("openai", "gpt-5-mini"), "priority", 0.45),

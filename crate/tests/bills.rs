@@ -58,6 +58,38 @@ fn a_providers_cost_is_read_under_each_name() {
         (json!({"cost": {"usd": 0.0125, "eur": 0.011}}), 0.0125),
         (json!({"total_cost": 0.0125}), 0.0125),
         (json!({"cost_usd": "0.0125", "estimated_cost": 0}), 0.0125),
+        (
+            json!({"cost_usd_total": 0.0125, "cost_usd_input": 0.01, "cost_usd_output": 0.0025}),
+            0.0125,
+        ),
+        // The two parts of the provider's bill without their sum, in chats and in responses.
+        (
+            json!({"cost": 0.0005, "is_byok": true, "cost_details": {
+                "upstream_inference_cost": null,
+                "upstream_inference_prompt_cost": 0.01, "upstream_inference_completions_cost": 0.002,
+            }}),
+            0.0125,
+        ),
+        (
+            json!({"cost": 0, "is_byok": true, "cost_details": {
+                "upstream_inference_input_cost": 0.01, "upstream_inference_output_cost": 0.0025,
+            }}),
+            0.0125,
+        ),
+        (
+            json!({"cost": 0.0125, "is_byok": false, "cost_details": {
+                "upstream_inference_cost": null,
+                "upstream_inference_prompt_cost": 0.01, "upstream_inference_completions_cost": 0.0025,
+            }}),
+            0.0125,
+        ),
+        (
+            json!({"cost": 0.0005, "is_byok": true, "cost_details": {
+                "upstream_inference_cost": 0.012,
+                "upstream_inference_prompt_cost": 0.01, "upstream_inference_completions_cost": 0.002,
+            }}),
+            0.0125,
+        ),
     ] {
         assert_costs(BIG, usage(more), usd, "provider");
     }
@@ -65,6 +97,14 @@ fn a_providers_cost_is_read_under_each_name() {
     assert_costs(
         BIG,
         usage(json!({"cost": 0, "is_byok": true})),
+        0.015,
+        "table",
+    );
+    // Nor is one of its parts.
+    let part = json!({"upstream_inference_cost": null, "upstream_inference_prompt_cost": 0.01});
+    assert_costs(
+        BIG,
+        usage(json!({"cost": 0, "is_byok": true, "cost_details": part})),
         0.015,
         "table",
     );
@@ -106,6 +146,100 @@ fn a_providers_cost_is_read_under_each_name() {
     ] {
         let (call, _) = counted_of(&[proxied(path, BIG, &body)]);
         assert_cost(&call, 0.0125, "provider", &body);
+    }
+}
+
+/// An answer of each API with these members outside its usage, whole and as the last event of a stream.
+fn answers_with(beside: &Value) -> Vec<(&'static str, String)> {
+    let with = |mut document: Value| {
+        let members = beside.as_object().unwrap().clone();
+        document.as_object_mut().unwrap().extend(members);
+        document
+    };
+    let stream =
+        |answer: &Value, last: Value| format!("data: {answer}\n\ndata: {}\n\n", with(last));
+    let usage = json!({"prompt_tokens": 1_000, "completion_tokens": 100, "total_tokens": 1_100});
+    let bare = json!({"input_tokens": 1_000, "output_tokens": 100});
+    let chat =
+        json!({"choices": [{"message": {}, "delta": {}, "finish_reason": "stop"}], "usage": usage});
+    let message = json!({"type": "message", "stop_reason": "end_turn", "usage": bare});
+    let response = json!({"status": "completed", "output": [], "usage": bare});
+    let gemini = json!({
+        "candidates": [{"finishReason": "STOP"}],
+        "usageMetadata": {"promptTokenCount": 1_000, "candidatesTokenCount": 100, "totalTokenCount": 1_100},
+    });
+    let ping = json!({"type": "ping"});
+    let last = json!({"id": "c", "choices": []});
+    let paths = [
+        ("/v1/chat/completions", chat, last),
+        ("/v1/messages", message, ping.clone()),
+        ("/v1/responses", response, ping.clone()),
+        (
+            "/v1/models/gemini-3-pro:streamGenerateContent",
+            gemini,
+            ping,
+        ),
+    ];
+    let both = paths.map(|(path, answer, last)| {
+        let streamed = stream(&answer, last);
+        [(path, with(answer).to_string()), (path, streamed)]
+    });
+    both.into_iter().flatten().collect()
+}
+
+#[test]
+fn what_a_router_took_is_the_cost_unless_it_took_nothing() {
+    let gateway = |cost: &str, price: &str| {
+        let routing = json!({"attempts": [{"credentialType": "byok", "success": true}]});
+        json!({"gateway": {"cost": cost, "marketCost": price, "routing": routing}})
+    };
+    for (beside, expected) in [
+        // opencode Zen; its zero is a free model, a subscription or an own key.
+        (json!({"cost": "0.01250000"}), (0.0125, "provider")),
+        (json!({"cost": "0"}), (0.015, "table")),
+        // NanoGPT.
+        (
+            json!({"x_nanogpt_pricing": {
+                "amount": 0.0125, "currency": "USD", "cost": 0.0125, "costUsd": 0.0125, "paymentSource": "USD",
+                "inputTokens": 1_000, "outputTokens": 100,
+            }}),
+            (0.0125, "provider"),
+        ),
+        (
+            json!({"x_nanogpt_pricing": {"amount": "0.0125"}}),
+            (0.0125, "provider"),
+        ),
+        (
+            json!({"x_nanogpt_pricing": {"amount": 0, "cost": 0, "costUsd": 0}}),
+            (0.015, "table"),
+        ),
+        // Vercel; with an own key; for a free model.
+        (
+            json!({"provider_metadata": gateway("0.0125", "0.0125")}),
+            (0.0125, "provider"),
+        ),
+        (
+            json!({"provider_metadata": gateway("0", "0.0105")}),
+            (0.015, "table"),
+        ),
+        (
+            json!({"providerMetadata": gateway("0", "0.0105")}),
+            (0.015, "table"),
+        ),
+        (
+            json!({"provider_metadata": gateway("0", "0")}),
+            (0.0, "provider"),
+        ),
+        // An object is no amount.
+        (json!({"cost": {"currency": "USD"}}), (0.015, "table")),
+    ] {
+        for (path, body) in answers_with(&beside) {
+            let (call, _) = counted_of(&[proxied(path, BIG, &body)]);
+            let what = format!("{path}: {body}");
+            assert_eq!(call["prompt_tokens"], 1_000, "{what}");
+            assert_eq!(call["outcome"], "completed", "{what}");
+            assert_cost(&call, expected.0, expected.1, &what);
+        }
     }
 }
 

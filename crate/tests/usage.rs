@@ -240,6 +240,66 @@ fn the_names_of_other_apis_are_read_too() {
             json!({"tokens": {"input_tokens": 70, "output_tokens": 8}, "billed_units": {"input_tokens": 7}}),
             [70, 8, 0, 0, 0],
         ),
+        // Mistral, Perplexity's agents, Requesty.
+        (
+            json!({"prompt_tokens": 1_000, "completion_tokens": 4, "total_tokens": 1_004, "num_cached_tokens": 960}),
+            [1_000, 4, 960, 0, 0],
+        ),
+        (
+            json!({"prompt_tokens": 1_000, "completion_tokens": 4, "prompt_token_details": {"cached_tokens": 960}}),
+            [1_000, 4, 960, 0, 0],
+        ),
+        (
+            json!({
+                "input_tokens": 3_681, "output_tokens": 50, "total_tokens": 3_731,
+                "input_tokens_details": {"cache_read_input_tokens": 3_000, "cache_creation_input_tokens": 400},
+            }),
+            [3_681, 50, 3_000, 400, 0],
+        ),
+        (
+            json!({
+                "prompt_tokens": 20, "completion_tokens": 4,
+                "prompt_tokens_details": {"cached_tokens": 9, "caching_tokens": 7},
+            }),
+            [20, 4, 9, 7, 0],
+        ),
+        // Qwen.
+        (
+            json!({
+                "prompt_tokens": 3_019, "completion_tokens": 104, "total_tokens": 3_123,
+                "prompt_tokens_details": {
+                    "cached_tokens": 2_048,
+                    "cache_creation": {"cache_creation_input_tokens": 500, "cache_type": "ephemeral"},
+                },
+            }),
+            [3_019, 104, 2_048, 500, 0],
+        ),
+        (
+            json!({
+                "prompt_tokens": 1_700, "completion_tokens": 30, "total_tokens": 1_730,
+                "prompt_tokens_details": {
+                    "cached_tokens": 0, "cache_creation": {"ephemeral_5m_input_tokens": 1_605},
+                },
+            }),
+            [1_700, 30, 0, 1_605, 0],
+        ),
+        (
+            json!({
+                "input_tokens": 1_524, "output_tokens": 1_534, "total_tokens": 3_058,
+                "input_tokens_details": {"cached_tokens": 1_305},
+                "output_tokens_details": {"reasoning_tokens": 1_187},
+                "x_details": [{
+                    "input_tokens": 1_524, "output_tokens": 1_534, "total_tokens": 3_058,
+                    "output_tokens_details": {"reasoning_tokens": 1_187},
+                    "prompt_tokens_details": {
+                        "cache_creation": {"ephemeral_5m_input_tokens": 213}, "cache_creation_input_tokens": 213,
+                        "cache_type": "ephemeral", "cached_tokens": 1_305,
+                    },
+                    "x_billing_type": "response_api",
+                }],
+            }),
+            [1_524, 1_534, 1_305, 213, 1_187],
+        ),
         // Gemini.
         (
             json!({
@@ -273,6 +333,21 @@ fn counts_outside_the_usage_and_in_parts_of_events_are_read() {
         }}),
     ]);
     assert_answer("/model/m/messages", &body, [92, 9, 80, 0, 0]);
+    // NanoGPT, in a stream without usage, and beside a usage with details.
+    let pricing = json!({"costUsd": 1e-5, "inputTokens": 20, "outputTokens": 5});
+    let finish = |more: Value| {
+        let mut chunk = json!({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}]});
+        chunk["x_nanogpt_pricing"] = pricing.clone();
+        chunk["usage"] = more;
+        stream(&[chunk])
+    };
+    let path = "/api/v1/chat/completions";
+    assert_answer(path, &finish(Value::Null), [20, 5, 0, 0, 0]);
+    let usage = json!({
+        "prompt_tokens": 20, "completion_tokens": 5, "total_tokens": 25,
+        "prompt_tokens_details": {"cached_tokens": 16}, "completion_tokens_details": {"reasoning_tokens": 2},
+    });
+    assert_answer(path, &finish(usage), [20, 5, 16, 0, 2]);
     // LiteLLM has its own counts outside the provider's usage, too.
     let call = logged(&json!({
         "call_type": "acompletion", "prompt_tokens": 1_000, "completion_tokens": 30, "total_tokens": 1_030,

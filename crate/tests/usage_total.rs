@@ -68,6 +68,42 @@ fn the_total_decides_whether_the_output_includes_reasoning() {
 }
 
 #[test]
+fn an_answer_is_no_smaller_than_the_reasoning_that_it_includes() {
+    // Perplexity's deep research: neither the answer nor the total has its reasoning (bgeneto/open-webui-cost-tracker#6).
+    assert_usage(
+        json!({
+            "prompt_tokens": 108, "completion_tokens": 3_256, "total_tokens": 3_364, "citation_tokens": 7_299,
+            "num_search_queries": 74, "reasoning_tokens": 73_248,
+        }),
+        [108, 76_504, 0, 0, 73_248],
+    );
+    // By another name.
+    assert_usage(
+        json!({
+            "input_tokens": 50, "output_tokens": 20, "total_tokens": 70,
+            "output_tokens_details": {"reasoning_tokens": 31},
+        }),
+        [50, 51, 0, 0, 31],
+    );
+    // An answer of reasoning only, of which the answer's count lacks a token (vercel/ai#18614).
+    assert_usage(
+        json!({
+            "prompt_tokens": 951, "completion_tokens": 6_000, "total_tokens": 6_952,
+            "prompt_tokens_details": {"cached_tokens": 60}, "completion_tokens_details": {"reasoning_tokens": 6_001},
+        }),
+        [951, 6_001, 60, 0, 6_001],
+    );
+    // An answer as large as its reasoning.
+    assert_usage(
+        json!({
+            "prompt_tokens": 9, "completion_tokens": 30, "total_tokens": 39,
+            "completion_tokens_details": {"reasoning_tokens": 30},
+        }),
+        [9, 30, 0, 0, 30],
+    );
+}
+
+#[test]
 fn the_total_decides_whether_the_prompt_includes_the_cached_part() {
     // OpenAI's names, with a prompt that excludes the cached part.
     assert_usage(
@@ -133,6 +169,33 @@ fn cached_counts_are_no_more_than_the_prompt() {
     assert_usage(
         json!({"prompt_tokens": 10, "completion_tokens": 2, "prompt_cache_hit_tokens": 64, "prompt_cache_miss_tokens": 0}),
         [10, 2, 10, 0, 0],
+    );
+}
+
+#[test]
+fn anthropics_cached_counts_beyond_a_whole_prompt_are_beside_it() {
+    // LiteLLM (BerriAI/litellm#15056), whose total has the same fault; then a read, which it repeats in the details.
+    let usage = |write: u64, read: u64, inside: u64| {
+        json!({
+            "prompt_tokens": 31, "completion_tokens": 467, "total_tokens": 498,
+            "prompt_tokens_details": {"cached_tokens": inside},
+            "cache_creation_input_tokens": write, "cache_read_input_tokens": read,
+        })
+    };
+    assert_usage(usage(1_253, 0, 0), [1_284, 467, 0, 1_253, 0]);
+    assert_usage(usage(0, 1_253, 0), [1_284, 467, 1_253, 0, 0]);
+    assert_usage(usage(0, 1_253, 1_253), [1_284, 467, 1_253, 0, 0]);
+    assert_usage(usage(200, 1_253, 1_253), [1_484, 467, 1_253, 200, 0]);
+    // Counts that the prompt has room for are a part of it.
+    assert_usage(usage(20, 0, 0), [31, 467, 0, 20, 0]);
+    assert_usage(usage(10, 20, 20), [31, 467, 20, 10, 0]);
+    // The reads are a named part that fits in, the writes are not.
+    assert_usage(
+        json!({
+            "prompt_tokens": 500, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 400},
+            "cache_read_input_tokens": 400, "cache_creation_input_tokens": 200,
+        }),
+        [700, 10, 400, 200, 0],
     );
 }
 

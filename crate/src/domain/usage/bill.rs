@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::reading::{Reading, Tier};
-use super::rules::Count;
+use super::rules::{Count, Figure};
 use super::settle::Tokens;
 use crate::domain::call::Usage;
 use crate::domain::identity;
@@ -143,7 +143,7 @@ impl Reading {
 
     /// The cost in USD, and whether it is the provider's figure.
     pub(super) fn cost(&self) -> Option<(f64, bool)> {
-        let billed = match (self.billed, self.upstream, self.has_own_key) {
+        let billed = match (self.charged(), self.upstream(), self.has_own_key) {
             // With the operator's own key the router bills its fee, and the provider the rest.
             (Some(fee), Some(upstream), Some(true)) => Some(fee + upstream),
             (Some(0.0), Some(upstream), None) => Some(upstream),
@@ -152,11 +152,31 @@ impl Reading {
             (Some(billed), _, _) => Some(billed),
             (None, upstream, _) => upstream,
         };
-        match (billed, self.openclaw) {
+        match (billed, self.amount(Figure::Openclaw)) {
             (Some(0.0) | None, Some(usd)) => Some((usd, self.is_billed_by_provider)),
             (Some(usd), _) => Some((usd, true)),
             (None, None) => None,
         }
+    }
+
+    /// The bill of the provider or router, in USD. A router that took nothing has billed the call only if its price is
+    /// nothing, too.
+    fn charged(&self) -> Option<f64> {
+        let is_free = self.amount(Figure::Price) == Some(0.0);
+        let debited = self.amount(Figure::Debited);
+        let debited = debited.filter(|usd| *usd > 0.0 || is_free);
+        match (self.amount(Figure::Billed), debited) {
+            (Some(billed), Some(debited)) => Some(billed.max(debited)),
+            (billed, debited) => billed.or(debited),
+        }
+    }
+
+    /// The bill of the provider behind a router, in USD.
+    fn upstream(&self) -> Option<f64> {
+        let parts = self.amount(Figure::UpstreamPrompt);
+        let parts = parts.zip(self.amount(Figure::UpstreamAnswer));
+        let sum = parts.map(|(prompt, answer)| prompt + answer);
+        self.amount(Figure::Upstream).or(sum)
     }
 
     /// The bill beside these tokens; `None` where it is empty.

@@ -1,6 +1,6 @@
 //! Reads usage: from JSON, or from pairs of a rule's number and a value, which crossed from JavaScript.
 
-use super::rules::{BESIDE, COUNTS, Count, Figure, Meaning, RULES, Remark, Rule};
+use super::rules::{BESIDE, COUNTS, Count, FIGURES, Figure, Meaning, RULES, Remark, Rule};
 use crate::formats::json::Value;
 use crate::sources::facts::Scalar;
 
@@ -39,9 +39,8 @@ pub struct Reading {
     pub(super) is_negative: bool,
     /// Whether a count was unreadable. It is treated as missing; the others count.
     pub is_broken: bool,
-    pub(super) billed: Option<f64>,
-    pub(super) upstream: Option<f64>,
-    pub(super) openclaw: Option<f64>,
+    /// In USD.
+    amounts: [Option<f64>; FIGURES],
     pub(super) has_own_key: Option<bool>,
     pub(super) is_billed_by_provider: bool,
     pub(super) tier: Option<Tier>,
@@ -123,9 +122,9 @@ impl Reading {
             (later, _) => later,
         };
         self.is_broken |= later.is_broken;
-        self.billed = over(later.billed, self.billed);
-        self.upstream = over(later.upstream, self.upstream);
-        self.openclaw = over(later.openclaw, self.openclaw);
+        for (mine, later) in self.amounts.iter_mut().zip(later.amounts) {
+            *mine = over(later, *mine);
+        }
         self.has_own_key = later.has_own_key.or(self.has_own_key);
         self.is_billed_by_provider |= later.is_billed_by_provider;
         self.tier = later.tier.or(self.tier);
@@ -174,6 +173,11 @@ impl Reading {
         self.counts[count as usize].unwrap_or_default()
     }
 
+    /// An amount in USD.
+    pub(super) fn amount(&self, figure: Figure) -> Option<f64> {
+        self.amounts[figure as usize]
+    }
+
     /// Whether a count was reported, even as zero.
     pub fn is_reported(&self, count: Count) -> bool {
         self.counts[count as usize].is_some()
@@ -209,13 +213,12 @@ impl Reading {
         let Some(amount) = number(value).filter(|amount| *amount >= 0.0) else {
             return;
         };
-        let (known, usd) = match figure {
-            Figure::Billed => (&mut self.billed, amount),
-            Figure::BilledTicks => (&mut self.billed, amount / TICKS),
-            Figure::Upstream => (&mut self.upstream, amount),
-            Figure::Openclaw => (&mut self.openclaw, amount),
+        let (figure, usd) = match figure {
+            Figure::BilledTicks => (Figure::Billed, amount / TICKS),
+            figure => (figure, amount),
         };
         if usd < MAX_USD {
+            let known = &mut self.amounts[figure as usize];
             *known = Some(known.unwrap_or_default().max(usd));
         }
     }
@@ -259,13 +262,13 @@ fn number(value: &Scalar) -> Option<f64> {
 }
 
 fn tier(text: &str) -> Option<Tier> {
-    // Vertex AI says `ON_DEMAND_FLEX`.
+    // Vertex AI says `ON_DEMAND_FLEX`, and OpenAI `priority` or, for newer models, `fast`.
     let has = |word: &str| text.contains(word);
     match () {
         () if text.is_empty() => None,
         () if has("flex") => Some(Tier::Flex),
         () if has("batch") => Some(Tier::Batch),
-        () if has("priority") => Some(Tier::Priority),
+        () if has("priority") || text == "fast" => Some(Tier::Priority),
         () => Some(Tier::Standard),
     }
 }

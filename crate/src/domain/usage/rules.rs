@@ -72,18 +72,30 @@ pub enum Count {
 /// Number of counts.
 pub const COUNTS: usize = Sources as usize + 1;
 
-/// Meaning of an amount of money.
+/// Meaning of an amount of money. All but the last are in USD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Figure {
-    /// The provider's bill, in USD.
+    /// The provider's bill.
     Billed,
+    /// What a router took from the operator's credit: nothing for a free call, for one of a subscription, and for one
+    /// that another provider bills to the operator's own key.
+    Debited,
+    /// The router's price of the call, whoever bills it.
+    Price,
+    /// The bill of the provider behind a router to the operator's own key.
+    Upstream,
+    /// The prompt's part of that bill.
+    UpstreamPrompt,
+    /// The answer's part of that bill.
+    UpstreamAnswer,
+    /// OpenClaw's figure, the provider's where its origin says so.
+    Openclaw,
     /// The provider's bill, in units of 1e-10 USD.
     BilledTicks,
-    /// The bill of the provider behind a router to the operator's own key, in USD.
-    Upstream,
-    /// OpenClaw's figure in USD, the provider's where its origin says so.
-    Openclaw,
 }
+
+/// Number of amounts in USD.
+pub const FIGURES: usize = Figure::Openclaw as usize + 1;
 
 /// Meaning of a text or a flag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -199,10 +211,39 @@ pub const RULES: &[Rule] = &[
         "prompt_tokens_details.cache_creation_token_details.ephemeral_1h_input_tokens",
         Counted(CacheWrite1h),
     ),
+    // Perplexity's Agent API (langchain-ai/langchain#39897).
+    (
+        "input_tokens_details.cache_read_input_tokens",
+        Counted(CacheReadInside),
+    ),
+    (
+        "input_tokens_details.cache_creation_input_tokens",
+        Counted(CacheWriteInside),
+    ),
+    // Requesty (its handler in cline/cline).
+    (
+        "prompt_tokens_details.caching_tokens",
+        Counted(CacheWriteInside),
+    ),
+    // Qwen: explicit caches, and in its responses the session's cache (Alibaba's page on context caches).
+    (
+        "prompt_tokens_details.cache_creation.cache_creation_input_tokens",
+        Counted(CacheWriteInside),
+    ),
+    (
+        "prompt_tokens_details.cache_creation.ephemeral_5m_input_tokens",
+        Counted(CacheWrite5m),
+    ),
+    ("x_details[]", Part),
     // DeepSeek; Moonshot and StepFun.
     ("prompt_cache_hit_tokens", Counted(CacheReadInside)),
     ("cached_tokens", Counted(CacheReadInside)),
-    // Mistral: tokens that connectors added to the prompt.
+    // Mistral: caches (vercel/ai#14382), and tokens that connectors added to the prompt.
+    ("num_cached_tokens", Counted(CacheReadInside)),
+    (
+        "prompt_token_details.cached_tokens",
+        Counted(CacheReadInside),
+    ),
     ("prompt_tokens_details.image_tokens", Counted(PromptMedia)),
     ("connector_tokens", Counted(PromptMedia)),
     // Relays of the new-api family.
@@ -329,12 +370,30 @@ pub const RULES: &[Rule] = &[
         "cost_details.upstream_inference_cost",
         Money(Figure::Upstream),
     ),
-    // Perplexity; relays with an amount for each currency; DeepInfra; xAI; others.
+    // Its parts, in chats and in responses.
+    (
+        "cost_details.upstream_inference_prompt_cost",
+        Money(Figure::UpstreamPrompt),
+    ),
+    (
+        "cost_details.upstream_inference_completions_cost",
+        Money(Figure::UpstreamAnswer),
+    ),
+    (
+        "cost_details.upstream_inference_input_cost",
+        Money(Figure::UpstreamPrompt),
+    ),
+    (
+        "cost_details.upstream_inference_output_cost",
+        Money(Figure::UpstreamAnswer),
+    ),
+    // Perplexity; relays with an amount for each currency; DeepInfra; xAI; LLM Gateway; others.
     ("cost.total_cost", Money(Figure::Billed)),
     ("cost.usd", Money(Figure::Billed)),
     ("cost.total_usd", Money(Figure::Billed)),
     ("estimated_cost", Money(Figure::Billed)),
     ("cost_in_usd_ticks", Money(Figure::BilledTicks)),
+    ("cost_usd_total", Money(Figure::Billed)),
     ("total_cost", Money(Figure::Billed)),
     ("total_cost_usd", Money(Figure::Billed)),
     ("cost_usd", Money(Figure::Billed)),
@@ -350,9 +409,20 @@ pub const BESIDE: &[Rule] = &[
     ("timings.prompt_n", Counted(Input)),
     ("timings.predicted_n", Counted(Output)),
     ("timings.cache_n", Counted(CacheRead)),
-    // Vercel's gateway, of a message; Exa; AI/ML API.
-    ("provider_metadata.gateway.cost", Money(Figure::Billed)),
-    ("providerMetadata.gateway.cost", Money(Figure::Billed)),
+    // opencode Zen, in a last event or in the whole answer (its `handler.ts` and `provider.ts`).
+    ("cost", Money(Figure::Debited)),
+    // NanoGPT, in the last chunk of a stream, which may have no usage (anomalyco/opencode#48478).
+    ("x_nanogpt_pricing.costUsd", Money(Figure::Debited)),
+    ("x_nanogpt_pricing.cost", Money(Figure::Debited)),
+    ("x_nanogpt_pricing.amount", Money(Figure::Debited)),
+    ("x_nanogpt_pricing.inputTokens", Counted(Prompt)),
+    ("x_nanogpt_pricing.outputTokens", Counted(Output)),
+    // Vercel's gateway, of a message or an answer (its page on provider filtering and ordering).
+    ("provider_metadata.gateway.cost", Money(Figure::Debited)),
+    ("provider_metadata.gateway.marketCost", Money(Figure::Price)),
+    ("providerMetadata.gateway.cost", Money(Figure::Debited)),
+    ("providerMetadata.gateway.marketCost", Money(Figure::Price)),
+    // Exa; AI/ML API.
     ("costDollars.total", Money(Figure::Billed)),
     ("meta.usage.usd_spent", Money(Figure::Billed)),
 ];

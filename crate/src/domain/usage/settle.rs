@@ -182,9 +182,11 @@ impl Reading {
         let is_whole = whole > bare || (whole == bare && whole > 0 && !is_more_than_all);
         let holds = |own_count: Count, count: Count, inside: Count, of_others: Count| {
             let is_a_part = self.count(inside) > 0 || (own == 0 && self.count(of_others) > 0);
-            // Both names are present, and the cached counts exceed the prompt's count, so they are not a part of it.
-            let is_reported_twice = self.count(count) > 0 && is_more_than_all && whole <= bare;
-            let is_beside = is_reported_twice || self.count(own_count) > 0;
+            // The cached counts exceed the prompt's count, so one whose name does not say that it is a part is none.
+            let is_undecided =
+                whole <= bare || self.count(inside) == 0 || self.count(count) > numbers.prompt;
+            let is_too_much = self.count(count) > 0 && is_more_than_all && is_undecided;
+            let is_beside = is_too_much || self.count(own_count) > 0;
             // An unreported prompt includes nothing.
             numbers.prompt > 0 && !self.is_negative && !is_beside && (is_a_part || is_whole)
         };
@@ -267,9 +269,15 @@ impl Numbers {
         let beside = |is_inside: bool, tokens: u64| if is_inside { 0 } else { tokens };
         let reasoning_beside = beside(way.holds_reasoning_beside, self.reasoning_beside)
             + beside(way.holds_reasoning, self.reasoning);
+        // An answer that includes its reasoning is no smaller than it.
+        let least = if way.holds_reasoning {
+            self.reasoning
+        } else {
+            0
+        };
         Usage {
             input: prompt - reads_inside - writes_inside,
-            output: self.output + reasoning_beside + media(1),
+            output: self.output.max(least) + reasoning_beside + media(1),
             cache_read,
             cache_write,
             reasoning: self.reasoning + self.reasoning_beside,
