@@ -323,7 +323,7 @@ impl Answer {
 impl Reading {
     fn event(&mut self, event: Event) {
         match event {
-            Event::Data(b"[DONE]") => self.is_done = true,
+            Event::Data(data) if data.trim_ascii() == b"[DONE]" => self.is_done = true,
             Event::Data(data) => self.document(data),
             Event::TooLong => self.is_unread = true,
         }
