@@ -350,6 +350,20 @@ fn fast_modes_and_regions_have_their_price() {
         4.95,
         "table",
     );
+    // The fast mode of newer models.
+    for (model, usd) in [
+        ("claude-opus-4.7", 4.5),
+        ("claude-opus-4-8", 1.5),
+        ("claude-opus-5", 1.5),
+        ("claude-opus-5-5-20261001", 1.2),
+    ] {
+        assert_costs(
+            ("anthropic", model),
+            usage(json!({"speed": "fast"})),
+            usd,
+            "table",
+        );
+    }
 }
 
 #[test]
