@@ -10,7 +10,7 @@ pub(crate) fn chat(document: Value, draft: &mut Draft) {
         "id" => draft.id(value),
         "model" => draft.model(value),
         "choices" => {
-            draft.has_answer = true;
+            draft.has_answer |= value.is_list();
             value.each(|choice| self::choice(choice, draft));
         }
         "usage" => draft.usage.add_usage(value),
@@ -21,6 +21,13 @@ pub(crate) fn chat(document: Value, draft: &mut Draft) {
             }
         }),
         "error" => draft.error(value),
+        // Older servers of vLLM, and Mistral.
+        "object" => draft.has_error |= value.text().as_deref() == Some("error"),
+        // MiniMax.
+        "base_resp" => value.members(|key, value| {
+            let is_error = key == "status_code" && !matches!(value.number(), None | Some("0"));
+            draft.has_error |= is_error;
+        }),
         _ => draft.usage.add_beside(key, value),
     });
 }
