@@ -326,6 +326,60 @@ fn a_service_tier_has_its_price() {
 }
 
 #[test]
+fn bedrock_reports_its_tier_and_how_long_a_cache_keeps_what_was_written() {
+    let path = "/model/m/converse";
+    let converse = |usage: Value, more: Value| {
+        let mut body = json!({"output": {"message": {}}, "stopReason": "end_turn", "usage": usage});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body.to_string()
+    };
+    let nova = ("amazon-bedrock", "us.amazon.nova-pro-v1:0");
+    let tokens = json!({"inputTokens": 100_000, "outputTokens": 1_000, "totalTokens": 101_000});
+    for (tier, usd) in [
+        ("priority", 0.1456),
+        ("flex", 0.0416),
+        ("default", 0.0832),
+        ("reserved", 0.0832),
+    ] {
+        let whole = converse(tokens.clone(), json!({"serviceTier": {"type": tier}}));
+        let event = json!({"metadata": {"usage": tokens, "serviceTier": {"type": tier}}});
+        let events =
+            json!({"messageStop": {"stopReason": "end_turn"}}).to_string() + &event.to_string();
+        for body in [whole, events] {
+            let (call, _) = counted_of(&[proxied(path, nova, &body)]);
+            assert_cost(&call, usd, "table", &body);
+        }
+    }
+    let claude = (
+        "amazon-bedrock",
+        "global.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    );
+    for (details, usd) in [
+        // 100,000 at twice 3, or at 3.75.
+        (json!([{"ttl": "1h", "inputTokens": 100_000}]), 0.60033),
+        (json!([{"ttl": "5m", "inputTokens": 100_000}]), 0.37533),
+        (
+            json!([{"ttl": "1h", "inputTokens": 60_000}, {"ttl": "5m", "inputTokens": 40_000}]),
+            0.51033,
+        ),
+        (json!([{"ttl": "1d", "inputTokens": 100_000}]), 0.37533),
+        (json!([]), 0.37533),
+        (json!(null), 0.37533),
+    ] {
+        let usage = json!({
+            "inputTokens": 10, "outputTokens": 20, "totalTokens": 100_030, "cacheWriteInputTokens": 100_000,
+            "cacheDetails": details,
+        });
+        let body = converse(usage, json!({}));
+        let (call, _) = counted_of(&[proxied(path, claude, &body)]);
+        assert_eq!(call["prompt_tokens"], 100_010, "{body}");
+        assert_cost(&call, usd, "table", &body);
+    }
+}
+
+#[test]
 fn fast_modes_and_regions_have_their_price() {
     let usage = |more: Value| {
         let mut usage = json!({"input_tokens": 100_000, "output_tokens": 10_000});

@@ -239,6 +239,8 @@ pub(crate) struct Reading {
     pub(crate) status: u16,
     /// All drafts so far, merged.
     pub(crate) sum: Draft,
+    /// How the platform bills the call, whatever the model's own format says.
+    billed: usage::Reading,
     /// Number of documents.
     documents: usize,
     /// Whether the stream ended with its end marker.
@@ -256,6 +258,7 @@ impl Answer {
                 target: target.into(),
                 status,
                 sum: Draft::default(),
+                billed: usage::Reading::default(),
                 documents: 0,
                 is_done: false,
                 is_unread: false,
@@ -266,7 +269,8 @@ impl Answer {
     /// Reads a header of the answer. `name` is in lower case.
     pub fn header(&mut self, name: &str, value: &str) {
         if self.reading.target.api == Api::Invoke {
-            bedrock::header(name, value, &mut self.reading.sum.metered);
+            let reading = &mut self.reading;
+            bedrock::header(name, value, &mut reading.sum.metered, &mut reading.billed);
         }
     }
 
@@ -377,7 +381,7 @@ impl Reading {
         let about = self.about(is_document);
         let outcome = self.outcome(ending, is_document);
         let times = self.sum.is_background;
-        let mut usage = self.sum.usage;
+        let mut usage = self.billed.over(self.sum.usage);
         if self.target.api == Api::Chat && openai::searches_by_itself(self.sum.model.as_deref()) {
             usage.add_count(usage::Count::WebSearches, 1);
         }

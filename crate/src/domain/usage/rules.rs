@@ -343,9 +343,10 @@ pub const RULES: &[Rule] = &[
 
 /// Members of an answer outside its usage object; paths begin at the answer.
 pub const BESIDE: &[Rule] = &[
-    // OpenAI, and Gemini's native API.
+    // OpenAI, Gemini's native API, and Amazon Bedrock.
     ("service_tier", Word(Remark::Tier)),
     ("serviceTier", Word(Remark::Tier)),
+    ("serviceTier.type", Word(Remark::Tier)),
     // llama.cpp's server.
     ("timings.prompt_n", Counted(Input)),
     ("timings.predicted_n", Counted(Output)),
