@@ -421,6 +421,47 @@ fn fast_modes_and_regions_have_their_price() {
 }
 
 #[test]
+fn searches_of_gemini_have_fees() {
+    // Up to Gemini 2 each prompt has a fee of 0.035, since then each query one of 0.014.
+    let chunk = |model: &str, queries: Value| {
+        json!({
+            "candidates": [{
+                "content": {"parts": [{"text": "x"}]}, "finishReason": "STOP",
+                "groundingMetadata": {"webSearchQueries": queries, "groundingChunks": []},
+            }],
+            "usageMetadata": {"promptTokenCount": 1_000, "candidatesTokenCount": 100, "totalTokenCount": 1_100},
+            "modelVersion": model,
+        })
+    };
+    for (model, queries, usd) in [
+        (
+            "gemini-3-pro-preview",
+            vec![json!(["a", "b"]), json!(null)],
+            0.0312,
+        ),
+        // Some queries are empty, and some told twice.
+        (
+            "gemini-3-pro-preview",
+            vec![json!(["", "a", "a"]), json!(["a", "b"])],
+            0.0312,
+        ),
+        ("gemini-3-pro-preview", vec![json!(["", " "])], 0.0032),
+        ("gemini-3-pro-preview", vec![json!([])], 0.0032),
+        (
+            "gemini-2.5-flash",
+            vec![json!(["a", "b"]), json!(["c"])],
+            0.03555,
+        ),
+    ] {
+        let chunks = queries.into_iter().map(|queries| chunk(model, queries));
+        let body: String = chunks.map(|chunk| format!("data: {chunk}\n\n")).collect();
+        let path = format!("/v1beta/models/{model}:streamGenerateContent");
+        let (call, _) = counted_of(&[proxied(&path, ("google", model), &body)]);
+        assert_cost(&call, usd, "table", &body);
+    }
+}
+
+#[test]
 fn searches_have_fees() {
     let usage = |more: Value| {
         let mut usage = json!({"input_tokens": 1_000, "output_tokens": 100});
@@ -446,6 +487,10 @@ fn searches_have_fees() {
         ),
         (
             json!({"server_side_tool_usage_details": {"web_search_calls": 1, "file_search_calls": 2, "code_interpreter_calls": 3}}),
+            0.045,
+        ),
+        (
+            json!({"server_side_tool_usage_details": {"web_search_calls": 1, "x_search_calls": 2, "mcp_calls": 4}}),
             0.045,
         ),
         (json!({"num_sources_used": 2}), 0.065),
@@ -481,6 +526,39 @@ fn searches_have_fees() {
     for body in [whole.to_string(), events] {
         let (call, _) = counted_of(&[proxied("/v1/responses", BIG, &body)]);
         assert_cost(&call, 0.0375, "table", &body);
+    }
+    // A search that failed is free, and the provider's own number counts.
+    let search = |status: &str| json!({"type": "web_search_call", "status": status, "action": {"type": "search"}});
+    let requests = |number: u64| json!({"web_search": {"num_requests": number}});
+    for (output, tool_usage, usd) in [
+        (
+            json!([search("completed"), search("failed")]),
+            json!(null),
+            0.025,
+        ),
+        (
+            json!([search("completed"), search("completed")]),
+            requests(1),
+            0.025,
+        ),
+        (json!([]), requests(3), 0.045),
+        (json!([search("completed")]), requests(0), 0.025),
+        (json!([search("failed")]), requests(0), 0.015),
+    ] {
+        let mut whole = json!({"status": "completed", "output": output, "usage": usage, "tool_usage": tool_usage});
+        let events = [
+            json!({"type": "response.created", "response": {"status": "in_progress", "tool_usage": requests(0)}}),
+            json!({"type": "response.completed", "response": whole}),
+        ];
+        let events: String = events
+            .iter()
+            .map(|event| format!("data: {event}\n\n"))
+            .collect();
+        whole["choices"] = json!([{"message": {"content": "x"}, "finish_reason": "stop"}]);
+        for body in [whole.to_string(), events] {
+            let (call, _) = counted_of(&[proxied("/v1/responses", BIG, &body)]);
+            assert_cost(&call, usd, "table", &body);
+        }
     }
     // Search models search for each chat completion, without reporting it.
     let usage = json!({"prompt_tokens": 1_000, "completion_tokens": 100});

@@ -62,6 +62,8 @@ pub(crate) struct Draft {
     pub(crate) created_ms: Option<u64>,
     pub(crate) completed_ms: Option<u64>,
     pub(crate) usage: usage::Reading,
+    /// Gemini's searches.
+    pub(crate) queries: gemini::Queries,
     /// Counts of a platform such as Bedrock, used where the model's own format has none.
     pub(crate) metered: usage::Reading,
 }
@@ -125,6 +127,7 @@ impl Draft {
         self.state = draft.state;
         self.created_ms = draft.created_ms.or(self.created_ms);
         self.completed_ms = draft.completed_ms.or(self.completed_ms);
+        self.queries.extend(&draft.queries);
         let metered = std::mem::take(&mut self.metered);
         self.metered = draft.metered.clone().over(metered);
     }
@@ -385,6 +388,8 @@ impl Reading {
         if self.target.api == Api::Chat && openai::searches_by_itself(self.sum.model.as_deref()) {
             usage.add_count(usage::Count::WebSearches, 1);
         }
+        let searches = self.sum.queries.billed(self.sum.model.as_deref());
+        usage.add_count(usage::Count::WebSearches, searches);
         let used = Used::of(&usage);
         // The part that was not read may have had usage.
         let usage_source = UsageSource::of(&used, self.is_unread);
