@@ -328,6 +328,60 @@ fn a_service_tier_has_its_price() {
 }
 
 #[test]
+fn bedrock_reports_its_tier_and_how_long_a_cache_keeps_what_was_written() {
+    let path = "/model/m/converse";
+    let converse = |usage: Value, more: Value| {
+        let mut body = json!({"output": {"message": {}}, "stopReason": "end_turn", "usage": usage});
+        body.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        body.to_string()
+    };
+    let nova = ("amazon-bedrock", "us.amazon.nova-pro-v1:0");
+    let tokens = json!({"inputTokens": 100_000, "outputTokens": 1_000, "totalTokens": 101_000});
+    for (tier, usd) in [
+        ("priority", 0.1456),
+        ("flex", 0.0416),
+        ("default", 0.0832),
+        ("reserved", 0.0832),
+    ] {
+        let whole = converse(tokens.clone(), json!({"serviceTier": {"type": tier}}));
+        let event = json!({"metadata": {"usage": tokens, "serviceTier": {"type": tier}}});
+        let events =
+            json!({"messageStop": {"stopReason": "end_turn"}}).to_string() + &event.to_string();
+        for body in [whole, events] {
+            let (call, _) = counted_of(&[proxied(path, nova, &body)]);
+            assert_cost(&call, usd, "table", &body);
+        }
+    }
+    let claude = (
+        "amazon-bedrock",
+        "global.anthropic.claude-sonnet-4-5-20250929-v1:0",
+    );
+    for (details, usd) in [
+        // 100,000 at twice 3, or at 3.75.
+        (json!([{"ttl": "1h", "inputTokens": 100_000}]), 0.60033),
+        (json!([{"ttl": "5m", "inputTokens": 100_000}]), 0.37533),
+        (
+            json!([{"ttl": "1h", "inputTokens": 60_000}, {"ttl": "5m", "inputTokens": 40_000}]),
+            0.51033,
+        ),
+        (json!([{"ttl": "1d", "inputTokens": 100_000}]), 0.37533),
+        (json!([]), 0.37533),
+        (json!(null), 0.37533),
+    ] {
+        let usage = json!({
+            "inputTokens": 10, "outputTokens": 20, "totalTokens": 100_030, "cacheWriteInputTokens": 100_000,
+            "cacheDetails": details,
+        });
+        let body = converse(usage, json!({}));
+        let (call, _) = counted_of(&[proxied(path, claude, &body)]);
+        assert_eq!(call["prompt_tokens"], 100_010, "{body}");
+        assert_cost(&call, usd, "table", &body);
+    }
+}
+
+#[test]
 fn fast_modes_and_regions_have_their_price() {
     let usage = |more: Value| {
         let mut usage = json!({"input_tokens": 100_000, "output_tokens": 10_000});
@@ -352,6 +406,61 @@ fn fast_modes_and_regions_have_their_price() {
         4.95,
         "table",
     );
+    // The fast mode of newer models.
+    for (model, usd) in [
+        ("claude-opus-4.7", 4.5),
+        ("claude-opus-4-8", 1.5),
+        ("claude-opus-5", 1.5),
+        ("claude-opus-5-5-20261001", 1.2),
+    ] {
+        assert_costs(
+            ("anthropic", model),
+            usage(json!({"speed": "fast"})),
+            usd,
+            "table",
+        );
+    }
+}
+
+#[test]
+fn searches_of_gemini_have_fees() {
+    // Up to Gemini 2 each prompt has a fee of 0.035, since then each query one of 0.014.
+    let chunk = |model: &str, queries: Value| {
+        json!({
+            "candidates": [{
+                "content": {"parts": [{"text": "x"}]}, "finishReason": "STOP",
+                "groundingMetadata": {"webSearchQueries": queries, "groundingChunks": []},
+            }],
+            "usageMetadata": {"promptTokenCount": 1_000, "candidatesTokenCount": 100, "totalTokenCount": 1_100},
+            "modelVersion": model,
+        })
+    };
+    for (model, queries, usd) in [
+        (
+            "gemini-3-pro-preview",
+            vec![json!(["a", "b"]), json!(null)],
+            0.0312,
+        ),
+        // Some queries are empty, and some told twice.
+        (
+            "gemini-3-pro-preview",
+            vec![json!(["", "a", "a"]), json!(["a", "b"])],
+            0.0312,
+        ),
+        ("gemini-3-pro-preview", vec![json!(["", " "])], 0.0032),
+        ("gemini-3-pro-preview", vec![json!([])], 0.0032),
+        (
+            "gemini-2.5-flash",
+            vec![json!(["a", "b"]), json!(["c"])],
+            0.03555,
+        ),
+    ] {
+        let chunks = queries.into_iter().map(|queries| chunk(model, queries));
+        let body: String = chunks.map(|chunk| format!("data: {chunk}\n\n")).collect();
+        let path = format!("/v1beta/models/{model}:streamGenerateContent");
+        let (call, _) = counted_of(&[proxied(&path, ("google", model), &body)]);
+        assert_cost(&call, usd, "table", &body);
+    }
 }
 
 #[test]
@@ -380,6 +489,10 @@ fn searches_have_fees() {
         ),
         (
             json!({"server_side_tool_usage_details": {"web_search_calls": 1, "file_search_calls": 2, "code_interpreter_calls": 3}}),
+            0.045,
+        ),
+        (
+            json!({"server_side_tool_usage_details": {"web_search_calls": 1, "x_search_calls": 2, "mcp_calls": 4}}),
             0.045,
         ),
         (json!({"num_sources_used": 2}), 0.065),
@@ -415,6 +528,39 @@ fn searches_have_fees() {
     for body in [whole.to_string(), events] {
         let (call, _) = counted_of(&[proxied("/v1/responses", BIG, &body)]);
         assert_cost(&call, 0.0375, "table", &body);
+    }
+    // A search that failed is free, and the provider's own number counts.
+    let search = |status: &str| json!({"type": "web_search_call", "status": status, "action": {"type": "search"}});
+    let requests = |number: u64| json!({"web_search": {"num_requests": number}});
+    for (output, tool_usage, usd) in [
+        (
+            json!([search("completed"), search("failed")]),
+            json!(null),
+            0.025,
+        ),
+        (
+            json!([search("completed"), search("completed")]),
+            requests(1),
+            0.025,
+        ),
+        (json!([]), requests(3), 0.045),
+        (json!([search("completed")]), requests(0), 0.025),
+        (json!([search("failed")]), requests(0), 0.015),
+    ] {
+        let mut whole = json!({"status": "completed", "output": output, "usage": usage, "tool_usage": tool_usage});
+        let events = [
+            json!({"type": "response.created", "response": {"status": "in_progress", "tool_usage": requests(0)}}),
+            json!({"type": "response.completed", "response": whole}),
+        ];
+        let events: String = events
+            .iter()
+            .map(|event| format!("data: {event}\n\n"))
+            .collect();
+        whole["choices"] = json!([{"message": {"content": "x"}, "finish_reason": "stop"}]);
+        for body in [whole.to_string(), events] {
+            let (call, _) = counted_of(&[proxied("/v1/responses", BIG, &body)]);
+            assert_cost(&call, usd, "table", &body);
+        }
     }
     // Search models search for each chat completion, without reporting it.
     let usage = json!({"prompt_tokens": 1_000, "completion_tokens": 100});

@@ -100,7 +100,7 @@ impl<'a> Value<'a> {
 
     /// Hands out the entries of a list. Another value is handed out itself.
     pub fn each(self, mut take: impl FnMut(Value<'a>)) {
-        if self.begins(b"[") {
+        if self.is_list() {
             // Cannot fail either.
             let _ = serde_json::Deserializer::from_str(self.0.get()).deserialize_seq(Entries(take));
         } else {
@@ -140,6 +140,11 @@ impl<'a> Value<'a> {
     /// Whether it is an object.
     pub fn is_object(self) -> bool {
         self.begins(b"{")
+    }
+
+    /// Whether it is a list.
+    pub fn is_list(self) -> bool {
+        self.begins(b"[")
     }
 
     /// Whether it has content: neither `null` nor `false` nor an empty text.

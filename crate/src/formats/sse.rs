@@ -1,8 +1,9 @@
 //! Splits a stream of server-sent events that arrives in pieces of any size.
 //!
 //! Names, ids and comments are skipped: the data of models' events identify their kind. An event's data is buffered
-//! until the event ends, up to [`MAX_BYTES`]. The existing crates for such streams require asynchronous streams, or
-//! buffer without a limit.
+//! until the event ends, up to [`MAX_BYTES`]. Some servers leave out the blank line between events: a line that begins
+//! another JSON value begins another event. The existing crates for such streams require asynchronous streams, or buffer
+//! without a limit.
 
 use memchr::memchr2;
 
@@ -93,11 +94,24 @@ impl Events {
             // A name without a colon is a field with an empty value.
             Some([]) => self.add(&[]),
             // One space after the colon is not part of the value.
-            Some([b':', b' ', value @ ..] | [b':', value @ ..]) => self.add(value),
+            Some([b':', b' ', value @ ..] | [b':', value @ ..]) => {
+                if self.begins_another(value) {
+                    self.end_event(emit);
+                }
+                self.add(value);
+            }
             _ => {}
         }
         buffered.clear();
         self.line = buffered;
+    }
+
+    /// Whether this line of data cannot belong to the current event, because no JSON text has an opening bracket directly
+    /// after a closing one.
+    fn begins_another(&self, line: &[u8]) -> bool {
+        let data = self.data.as_deref().unwrap_or_default();
+        matches!(data.trim_ascii_end().last(), Some(b'}' | b']'))
+            && matches!(line.trim_ascii_start().first(), Some(b'{' | b'['))
     }
 
     fn add(&mut self, line: &[u8]) {
@@ -170,6 +184,35 @@ mod tests {
         for stream in ["data: a", "data: a\n", "data: a\r\n\r", "data: a\n\n"] {
             assert_eq!(whole(stream), ["a"], "{stream:?}");
         }
+    }
+
+    #[test]
+    fn another_json_value_is_another_event() {
+        for end in ["\n", "\r\n", "\r"] {
+            let stream = [
+                "data: {\"a\":1}",
+                "id: 0",
+                "data: {\"b\":",
+                "data: [{}",
+                "data: ]} ",
+                "data:  [2]",
+                "event: c",
+                "data: {}",
+                "data: [DONE] ",
+                "data: {}",
+            ];
+            let expected = [
+                "{\"a\":1}",
+                "{\"b\":\n[{}\n]} ",
+                " [2]",
+                "{}",
+                "[DONE] ",
+                "{}",
+            ];
+            assert_eq!(whole(&stream.join(end)), expected, "{end:?}");
+        }
+        // Text is no JSON, but no provider's event is a text with such lines.
+        assert_eq!(whole("data: a\ndata: {}\ndata: b\n"), ["a\n{}\nb"]);
     }
 
     #[test]

@@ -30,8 +30,20 @@ const GEMINI_PRIORITY: f64 = 1.8;
 /// Amazon Bedrock: factor for the priority tier. Source: its page on service tiers, 2026-11-29.
 const BEDROCK_PRIORITY: f64 = 1.75;
 
-/// Anthropic: factor for the fast mode of Claude Opus. Source: its price list, 2026-11-29.
-const FAST: f64 = 6.0;
+/// Anthropic: factors for the fast mode, by part of the model's name; the first match counts. Source: its pages on the
+/// fast mode, for Opus 4.6 and 4.7 OpenRouter's prices of their fast variants, for Fable 5.2 Google Cloud's page,
+/// 2026-11-30.
+const FAST: &[(&str, f64)] = &[
+    ("opus-4-6", 6.0),
+    ("opus-4.6", 6.0),
+    ("4-6-opus", 6.0),
+    ("4.6-opus", 6.0),
+    ("opus-4-7", 6.0),
+    ("opus-4.7", 6.0),
+    ("4-7-opus", 6.0),
+    ("4.7-opus", 6.0),
+    ("claude", 2.0),
+];
 
 /// Anthropic: factor for requests that are restricted to the United States. Source: its price list, 2026-11-29.
 const IN_THE_US: f64 = 1.1;
@@ -89,11 +101,10 @@ pub fn factor(provider: &str, model: &str, bill: &Bill) -> f64 {
         }
         Some(Tier::Priority) => 1.0,
     };
-    let fast = if bill.is_fast && name.contains("opus") {
-        FAST
-    } else {
-        1.0
-    };
+    let fast = FAST
+        .iter()
+        .find(|(part, _)| bill.is_fast && name.contains(part));
+    let fast = fast.map_or(1.0, |(_, factor)| *factor);
     let region = if bill.is_us && is_claude {
         IN_THE_US
     } else {

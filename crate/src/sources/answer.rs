@@ -62,6 +62,8 @@ pub(crate) struct Draft {
     pub(crate) created_ms: Option<u64>,
     pub(crate) completed_ms: Option<u64>,
     pub(crate) usage: usage::Reading,
+    /// Gemini's searches.
+    pub(crate) queries: gemini::Queries,
     /// Counts of a platform such as Bedrock, used where the model's own format has none.
     pub(crate) metered: usage::Reading,
 }
@@ -125,6 +127,7 @@ impl Draft {
         self.state = draft.state;
         self.created_ms = draft.created_ms.or(self.created_ms);
         self.completed_ms = draft.completed_ms.or(self.completed_ms);
+        self.queries.extend(&draft.queries);
         let metered = std::mem::take(&mut self.metered);
         self.metered = draft.metered.clone().over(metered);
     }
@@ -239,6 +242,8 @@ pub(crate) struct Reading {
     pub(crate) status: u16,
     /// All drafts so far, merged.
     pub(crate) sum: Draft,
+    /// How the platform bills the call, whatever the model's own format says.
+    billed: usage::Reading,
     /// Number of documents.
     documents: usize,
     /// Whether the stream ended with its end marker.
@@ -256,6 +261,7 @@ impl Answer {
                 target: target.into(),
                 status,
                 sum: Draft::default(),
+                billed: usage::Reading::default(),
                 documents: 0,
                 is_done: false,
                 is_unread: false,
@@ -266,7 +272,8 @@ impl Answer {
     /// Reads a header of the answer. `name` is in lower case.
     pub fn header(&mut self, name: &str, value: &str) {
         if self.reading.target.api == Api::Invoke {
-            bedrock::header(name, value, &mut self.reading.sum.metered);
+            let reading = &mut self.reading;
+            bedrock::header(name, value, &mut reading.sum.metered, &mut reading.billed);
         }
     }
 
@@ -323,7 +330,7 @@ impl Answer {
 impl Reading {
     fn event(&mut self, event: Event) {
         match event {
-            Event::Data(b"[DONE]") => self.is_done = true,
+            Event::Data(data) if data.trim_ascii() == b"[DONE]" => self.is_done = true,
             Event::Data(data) => self.document(data),
             Event::TooLong => self.is_unread = true,
         }
@@ -377,10 +384,12 @@ impl Reading {
         let about = self.about(is_document);
         let outcome = self.outcome(ending, is_document);
         let times = self.sum.is_background;
-        let mut usage = self.sum.usage;
+        let mut usage = self.billed.over(self.sum.usage);
         if self.target.api == Api::Chat && openai::searches_by_itself(self.sum.model.as_deref()) {
             usage.add_count(usage::Count::WebSearches, 1);
         }
+        let searches = self.sum.queries.billed(self.sum.model.as_deref());
+        usage.add_count(usage::Count::WebSearches, searches);
         let used = Used::of(&usage);
         // The part that was not read may have had usage.
         let usage_source = UsageSource::of(&used, self.is_unread);

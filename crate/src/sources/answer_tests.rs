@@ -283,6 +283,24 @@ fn a_too_long_event_does_not_hide_the_usage_of_another() {
     );
 }
 
+#[test]
+fn a_stream_without_blank_lines_is_read_event_by_event() {
+    let text = "x".repeat(64 * 1024);
+    let chunk = json!({"choices": [{"delta": {"content": text}}]});
+    let line = format!("data: {chunk}\nid: 7\n");
+    let mut answer = Answer::new(Api::Chat, 200);
+    let firsts = [(); 3].map(|()| answer.feed(line.as_bytes()));
+    assert_eq!(firsts, [false, true, false]);
+    for _ in 0..MAX_BYTES / text.len() {
+        answer.feed(line.as_bytes());
+    }
+    let usage = json!({"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 1}});
+    answer.feed(format!("data: {usage}\ndata: [DONE]").as_bytes());
+    let told = answer.finish(Ending::Whole);
+    assert_eq!(counts(&told), [3, 1, 0, 0, 0]);
+    assert_eq!(told.outcome, Outcome::Completed);
+}
+
 /// Servers in Python and in C write such answers. The odd parts are outside the usage.
 #[test]
 fn invalid_parts_of_an_answer_do_not_hide_its_usage() {

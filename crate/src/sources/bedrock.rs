@@ -15,7 +15,15 @@ use crate::formats::json::{self, Value};
 pub(crate) fn converse(document: Value, draft: &mut Draft) {
     document.members(|key, value| match key {
         "output" => draft.has_answer = true,
-        "usage" => draft.usage.add_usage(value),
+        "usage" => {
+            draft.usage.add_usage(value);
+            value.members(|key, value| {
+                if key == "cacheDetails" {
+                    cache_writes(value, &mut draft.usage);
+                }
+            });
+        }
+        "serviceTier" => draft.usage.add_beside(key, value),
         "stopReason" => draft.finish(value),
         // A tool's name comes before its arguments.
         "delta" | "start" => value.members(|_, value| draft.token(value)),
@@ -24,6 +32,24 @@ pub(crate) fn converse(document: Value, draft: &mut Draft) {
             converse(value, draft);
         }
         _ => {}
+    });
+}
+
+/// Adds the cache writes by the time for which the cache keeps them. See
+/// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_CacheDetail.html>.
+fn cache_writes(details: Value, usage: &mut usage::Reading) {
+    details.each(|detail| {
+        let (mut ttl, mut written) = (None, usage::Reading::default());
+        detail.members(|key, value| match key {
+            "ttl" => ttl = value.text(),
+            _ => written.add_member(key, value),
+        });
+        let tokens = written.count(Count::Input);
+        match ttl.as_deref() {
+            Some("5m") => usage.add_count(Count::CacheWrite5m, tokens),
+            Some("1h") => usage.add_count(Count::CacheWrite1h, tokens),
+            _ => {}
+        }
     });
 }
 
@@ -71,14 +97,27 @@ fn titan_result(result: Value, draft: &mut Draft) -> u64 {
     used.count(Count::Output)
 }
 
-/// Reads a header of an answer of `invoke`: Bedrock's own counts, for all models. See
-/// <https://docs.aws.amazon.com/bedrock/latest/userguide/inference-invoke.html>.
-pub(crate) fn header(name: &str, value: &str, metered: &mut usage::Reading) {
+/// Reads a header of an answer of `invoke`: Bedrock's own counts, for all models, and the tier that it bills. See
+/// <https://docs.aws.amazon.com/bedrock/latest/userguide/inference-invoke.html> and
+/// <https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html>.
+pub(crate) fn header(
+    name: &str,
+    value: &str,
+    metered: &mut usage::Reading,
+    billed: &mut usage::Reading,
+) {
     let count = match name {
         "x-amzn-bedrock-input-token-count" => "inputTokenCount",
         "x-amzn-bedrock-output-token-count" => "outputTokenCount",
         "x-amzn-bedrock-cache-read-input-token-count" => "cacheReadInputTokenCount",
         "x-amzn-bedrock-cache-write-input-token-count" => "cacheWriteInputTokenCount",
+        "x-amzn-bedrock-service-tier" => {
+            let text = serde_json::Value::from(value).to_string();
+            json::read(text.as_bytes(), |tier| {
+                billed.add_beside("serviceTier", tier)
+            });
+            return;
+        }
         _ => return,
     };
     json::read(value.as_bytes(), |value| metered.add_member(count, value));

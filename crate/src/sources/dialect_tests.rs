@@ -297,6 +297,30 @@ fn bedrock_invoke_answers_in_the_format_of_the_models_maker() {
 }
 
 #[test]
+fn bedrock_bills_the_tier_of_its_header_whatever_the_body_says() {
+    let body = json!({
+        "choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "service_tier": "default",
+        "usage": {"prompt_tokens": 5, "completion_tokens": 6, "total_tokens": 11},
+    });
+    let tier = |header: Option<&str>| {
+        let mut answer = Answer::new(Api::Invoke, 200);
+        if let Some(tier) = header {
+            answer.header("x-amzn-bedrock-service-tier", tier);
+        }
+        answer.feed(body.to_string().as_bytes());
+        let told = answer.finish(Ending::Whole);
+        assert_eq!(counts(&told), [5, 6, 0, 0, 0]);
+        let bill = told.bill.and_then(|bill| usage::Bill::of_text(&bill));
+        bill.and_then(|bill| bill.tier)
+    };
+    assert_eq!(tier(Some("priority")), Some(usage::Tier::Priority));
+    assert_eq!(tier(Some("flex")), Some(usage::Tier::Flex));
+    for standard in [None, Some("default"), Some(""), Some("\"")] {
+        assert_eq!(tier(standard), None, "{standard:?}");
+    }
+}
+
+#[test]
 fn bedrock_invoke_streams_the_makers_own_events_in_frames() {
     let metrics = json!({"inputTokenCount": 5, "outputTokenCount": 6, "invocationLatency": 9, "firstByteLatency": 3});
     let streams = [

@@ -3,8 +3,14 @@
 //! <https://ai.google.dev/api/generate-content#UsageMetadata>: `promptTokenCount` includes the cached part and excludes
 //! tokens that tools put into the prompt; `candidatesTokenCount` excludes thoughts; the total is the sum of all four.
 
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use super::answer::Draft;
 use crate::formats::json::Value;
+
+/// Maximum number of search queries that are told apart in one answer.
+const MAX_QUERIES: usize = 256;
 
 /// A response, or one of a stream. Cloud Code Assist has each under `response`.
 pub(crate) fn response(document: Value, draft: &mut Draft) {
@@ -36,6 +42,11 @@ fn candidate(candidate: Value, draft: &mut Draft) {
     draft.has_answer = true;
     candidate.members(|key, value| match key {
         "finishReason" => draft.finish(value),
+        "groundingMetadata" => value.members(|key, value| {
+            if key == "webSearchQueries" {
+                value.each(|query| draft.queries.add(query));
+            }
+        }),
         "content" => value.members(|key, value| {
             if key == "parts" {
                 value.each(|part| content(part, draft));
@@ -51,4 +62,36 @@ fn content(part: Value, draft: &mut Draft) {
         "thought" | "thoughtSignature" => {}
         _ => draft.token(value),
     });
+}
+
+/// The queries with which an answer's model searched the web, as hashes: a query may be a part of the prompt.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Queries(BTreeSet<u64>);
+
+impl Queries {
+    fn add(&mut self, query: Value) {
+        let text = query.text().unwrap_or_default();
+        if !text.trim().is_empty() && self.0.len() < MAX_QUERIES {
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            self.0.insert(hasher.finish());
+        }
+    }
+
+    /// Adds those of a later event.
+    pub(crate) fn extend(&mut self, later: &Self) {
+        let room = MAX_QUERIES.saturating_sub(self.0.len());
+        self.0.extend(later.0.iter().take(room));
+    }
+
+    /// The number of searches that are billed: each query once, up to Gemini 2 each prompt once. See
+    /// <https://ai.google.dev/gemini-api/docs/google-search#pricing>.
+    pub(crate) fn billed(&self, model: Option<&str>) -> u64 {
+        let by_prompt = |name: &str| name.contains("gemini-1") || name.contains("gemini-2");
+        let count = self.0.len() as u64;
+        if model.is_some_and(by_prompt) {
+            return count.min(1);
+        }
+        count
+    }
 }

@@ -10,7 +10,7 @@ pub(crate) fn chat(document: Value, draft: &mut Draft) {
         "id" => draft.id(value),
         "model" => draft.model(value),
         "choices" => {
-            draft.has_answer = true;
+            draft.has_answer |= value.is_list();
             value.each(|choice| self::choice(choice, draft));
         }
         "usage" => draft.usage.add_usage(value),
@@ -21,6 +21,13 @@ pub(crate) fn chat(document: Value, draft: &mut Draft) {
             }
         }),
         "error" => draft.error(value),
+        // Older servers of vLLM, and Mistral.
+        "object" => draft.has_error |= value.text().as_deref() == Some("error"),
+        // MiniMax.
+        "base_resp" => value.members(|key, value| {
+            let is_error = key == "status_code" && !matches!(value.number(), None | Some("0"));
+            draft.has_error |= is_error;
+        }),
         _ => draft.usage.add_beside(key, value),
     });
 }
@@ -82,14 +89,15 @@ pub(crate) fn searches_by_itself(model: Option<&str>) -> bool {
     model.is_some_and(|name| name.contains("-search-preview") || name.contains("-search-api"))
 }
 
-/// Counts searches, which have fees but are not in the usage: each is an entry of the response's output. Opening a page
-/// and searching in it are free.
+/// Counts searches, which have fees but are not in the usage: each is an entry of the response's output. Opening a page,
+/// searching in it and a search that failed are free.
 fn searches(output: Value, draft: &mut Draft) {
     let (mut web, mut files) = (0, 0);
     output.each(|item| {
-        let (mut kind, mut action) = (None, None);
+        let (mut kind, mut action, mut has_failed) = (None, None, false);
         item.members(|key, value| match key {
             "type" => kind = value.text(),
+            "status" => has_failed = value.text().as_deref() == Some("failed"),
             "action" => value.members(|key, value| {
                 if key == "type" {
                     action = value.text();
@@ -98,12 +106,13 @@ fn searches(output: Value, draft: &mut Draft) {
             _ => {}
         });
         match (kind.as_deref(), action.as_deref()) {
+            _ if has_failed => {}
             (Some("web_search_call"), None | Some("search")) => web += 1,
             (Some("file_search_call"), _) => files += 1,
             _ => {}
         }
     });
-    draft.usage.add_count(Count::WebSearches, web);
+    draft.usage.add_count(Count::ListedWebSearches, web);
     draft.usage.add_count(Count::FileSearches, files);
 }
 

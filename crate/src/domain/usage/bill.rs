@@ -187,13 +187,22 @@ impl Reading {
             tier: self.tier.filter(|tier| *tier != Tier::Standard),
             is_fast: self.is_fast,
             is_us: self.is_us,
-            web_searches: self.count(Count::WebSearches),
+            web_searches: self.web_searches(),
             file_searches: self.count(Count::FileSearches),
             code_runs: self.count(Count::CodeRuns),
             sources: self.count(Count::Sources),
             parts,
         };
         (bill != Bill::default()).then(|| Box::new(bill))
+    }
+
+    /// The number of searches with the fee of a web search.
+    fn web_searches(&self) -> u64 {
+        let reported = match self.count(Count::WebSearches) {
+            0 => self.count(Count::ListedWebSearches),
+            reported => reported,
+        };
+        reported.saturating_add(self.count(Count::XSearches))
     }
 }
 

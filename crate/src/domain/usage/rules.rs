@@ -13,7 +13,7 @@ use self::Count::{
 };
 use self::Meaning::{Counted, Money, Part, Word};
 
-/// Meaning of a number. All but the last four count tokens.
+/// Meaning of a number. All but the last six count tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Count {
     /// The whole prompt, including cached tokens.
@@ -61,6 +61,10 @@ pub enum Count {
     Total,
     /// Web searches, each with a fee.
     WebSearches,
+    /// Web searches that the answer lists. They count where the provider reports no number of them.
+    ListedWebSearches,
+    /// Searches of X, each with the fee of a web search.
+    XSearches,
     /// Searches in stored files, each with a fee.
     FileSearches,
     /// Code runs on the provider's machines, each with a fee.
@@ -348,6 +352,10 @@ pub const RULES: &[Rule] = &[
         Counted(WebSearches),
     ),
     (
+        "server_side_tool_usage_details.x_search_calls",
+        Counted(Count::XSearches),
+    ),
+    (
         "server_side_tool_usage_details.file_search_calls",
         Counted(FileSearches),
     ),
@@ -402,9 +410,12 @@ pub const RULES: &[Rule] = &[
 
 /// Members of an answer outside its usage object; paths begin at the answer.
 pub const BESIDE: &[Rule] = &[
-    // OpenAI, and Gemini's native API.
+    // OpenAI, Gemini's native API, and Amazon Bedrock.
     ("service_tier", Word(Remark::Tier)),
     ("serviceTier", Word(Remark::Tier)),
+    ("serviceTier.type", Word(Remark::Tier)),
+    // OpenAI, also on Bedrock.
+    ("tool_usage.web_search.num_requests", Counted(WebSearches)),
     // llama.cpp's server.
     ("timings.prompt_n", Counted(Input)),
     ("timings.predicted_n", Counted(Output)),
