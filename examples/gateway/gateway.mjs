@@ -6,7 +6,7 @@ import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { nodeRuntime } from "../../scripts/lib/node-runtime.mjs";
 import { nodeFor, openclaw } from "../../scripts/lib/openclaw.mjs";
-import { baseConfig, merge, withPlugins } from "./config.mjs";
+import { baseConfig, merge, monthOf, withPlugins } from "./config.mjs";
 import { launch } from "./process.mjs";
 import { CLOSED, connect, steady } from "./rpc.mjs";
 
@@ -125,6 +125,7 @@ async function prepare(options) {
 
   const known = await readJson(configPath);
   const base = baseConfig({
+    version,
     port,
     token,
     workspace,
@@ -192,11 +193,6 @@ export async function localTurn({ version, stateDir, env }, { agent = "main", se
   const { code } = await child.ended;
   if (code !== 0)
     throw new Error(`openclaw agent --local ended with ${code}:\n${child.recent().slice(-4000)}`);
-}
-
-/** @param {string} version */
-function monthOf(version) {
-  return Number(version.split(".")[1] ?? 0);
 }
 
 /**
