@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { randomInt, randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -402,14 +402,19 @@ export function keyOf(agent, session) {
   return `agent:${agent}:${session}`;
 }
 
-/** A port that was free a moment ago. @returns {Promise<number>} */
-export function freePort() {
+/**
+ * A free port below those that systems hand out by themselves: no connection and no other test's server takes it before it is used.
+ *
+ * @param {number} [tries]
+ * @returns {Promise<number>}
+ */
+export function freePort(tries = 50) {
   return new Promise((resolve, reject) => {
-    const server = createServer().on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-      server.close(() => resolve(port));
-    });
+    const port = randomInt(12_000, 32_000);
+    const server = createServer().on("error", (error) =>
+      tries > 0 ? resolve(freePort(tries - 1)) : reject(error),
+    );
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(port)));
   });
 }
 

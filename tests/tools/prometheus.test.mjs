@@ -6,9 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../../examples/gateway/gateway.mjs";
 import { grafanaSchema } from "../../scripts/lib/grafana.mjs";
 import { binary, call, post, startReceiver } from "./receiver.mjs";
-import { dashboard, expressions, freePort, Prometheus, promtool } from "./scraping.mjs";
+import { dashboard, expressions, Prometheus, promtool } from "./scraping.mjs";
 
 const TOKEN = "s3cret-of-the-test";
 
