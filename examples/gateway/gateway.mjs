@@ -135,7 +135,8 @@ async function prepare(options) {
   await writeJson(configPath, merge(merge(known, base), options.config ?? {}));
   for (const { id, tgz } of plugins) {
     const isKnown = known.plugins?.entries?.[id] !== undefined;
-    if (tgz && (!isKnown || options.reinstall)) await installPlugin(place, { id, tgz, isKnown });
+    if (tgz && (!isKnown || options.reinstall))
+      await patiently(() => installPlugin(place, { id, tgz, isKnown }));
   }
   await writeJson(configPath, withPlugins(await readJson(configPath), plugins));
   return place;
@@ -381,17 +382,23 @@ function turns({ rpc, onEvent }, { port, token, version }) {
 /**
  * 2026.9.6 refuses a turn, before it calls a model, and a command, while it tidies up its database on a busy machine:
  * "another OpenClaw process owns state-lifecycle". A user would try again.
+ */
+export const TIDIES_UP = /owns state-lifecycle/;
+
+/**
+ * Does work, and again where OpenClaw refuses it for a while.
  *
  * @template T
  * @param {() => Promise<T>} work
+ * @param {RegExp} [refusal]
  * @returns {Promise<T>}
  */
-async function patiently(work) {
+export async function patiently(work, refusal = TIDIES_UP) {
   for (let tries = 1; ; tries += 1) {
     try {
       return await work();
     } catch (error) {
-      if (tries === 15 || !/owns state-lifecycle/.test(String(error))) throw error;
+      if (tries === 15 || !refusal.test(String(error))) throw error;
       await sleep(2000);
     }
   }
