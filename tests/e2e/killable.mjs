@@ -121,10 +121,13 @@ export class KillableGateway {
    * @param {{ reinstall?: boolean }} [how]
    */
   async start(how = {}) {
+    const kills = this.kills.length;
+    const wasKilled = () => this.kills.length > kills;
     const onLaunch = (/** @type {Launched} */ launched) => {
       this.#launched = launched;
+      // The kill came before there was a process.
+      if (wasKilled()) launched.kill();
     };
-    const kills = this.kills.length;
     const deadline = Date.now() + RESTARTED_WITHIN_MS;
     for (;;) {
       this.starts.push(Date.now());
@@ -132,12 +135,12 @@ export class KillableGateway {
         this.#running = await startGateway({ ...this.#options, ...how, onLaunch });
         return this.#running;
       } catch (error) {
-        const wasKilled = this.kills.length > kills;
         const isRefused = REFUSED_START.test(String(error));
-        if (wasKilled || !isRefused || Date.now() > deadline) throw error;
+        if (wasKilled() || !isRefused || Date.now() > deadline) throw error;
         this.refusedStarts += 1;
         console.log(`# OpenClaw refused to start, and is started again: ${String(error).slice(0, 300)}`);
         await sleep(RESTART_AFTER_MS);
+        if (wasKilled()) throw error;
       }
     }
   }
