@@ -12,6 +12,8 @@ import { CLOSED, connect, steady } from "./rpc.mjs";
 
 /** On a busy machine 2026.9.6 takes minutes. */
 const READY_WITHIN_MS = 300_000;
+/** A connection that has no answer by then is given up, and the next one is tried. */
+const ANSWERS_WITHIN_MS = 60_000;
 /**
  * Otherwise a failing model is tried for more than a minute (9.6) before the fallback has its turn. `provider` is
  * read by newer gateways, the rest by 2026.3.13. It is a setting of the agent: openclaw.json has no such key.
@@ -242,9 +244,14 @@ async function ready(gateway, { port, token }) {
   for (;;) {
     if (!gateway.running()) throw new Error("the gateway ended before it was ready");
     try {
-      const client = await connect({ url: `ws://127.0.0.1:${port}`, token });
-      await client.rpc("sessions.list", {});
-      return client;
+      const late = sleep(ANSWERS_WITHIN_MS, undefined, { ref: false }).then(() => {
+        throw new Error(`no answer within ${ANSWERS_WITHIN_MS} ms`);
+      });
+      const opening = connect({ url: `ws://127.0.0.1:${port}`, token }).then(async (client) => {
+        await client.rpc("sessions.list", {});
+        return client;
+      });
+      return await Promise.race([opening, late]);
     } catch (error) {
       if (Date.now() > deadline) throw new Error(`the gateway was not ready in time: ${error}`);
     }
