@@ -3,8 +3,8 @@ import { createWriteStream } from "node:fs";
 
 /** @typedef {ReturnType<typeof launch>} Launched */
 
-/** Signals by which the system ends a process whose native code is at fault. */
-const CRASHES = new Set(["SIGSEGV", "SIGBUS", "SIGILL"]);
+/** Signals by which the system, or the code itself, ends a process whose native code is at fault. */
+const CRASHES = new Set(["SIGSEGV", "SIGBUS", "SIGILL", "SIGABRT", "SIGFPE", "SIGTRAP"]);
 /** Time for the rest of an ended process's output, in ms. */
 const PIPES_WITHIN_MS = 5_000;
 
