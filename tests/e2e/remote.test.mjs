@@ -85,7 +85,7 @@ for (const version of versions) {
       await gateway.cronRun({ message: "good morning" });
       const asked = provider.ledger.length;
       await gateway.agentTurn({ session: "parent", message: "delegate [[spawn count the files]]" });
-      await until(() => provider.ledger.length - asked >= 4, "the subagent and its announcement", 20_000);
+      await until(() => provider.ledger.length - asked >= 4, "the subagent and its announcement", 60_000);
       await shown();
     });
 
