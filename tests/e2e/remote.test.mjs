@@ -22,6 +22,8 @@ const told = (entry) => (isTold(entry) ? "all" : "nothing");
 const isSlow = ({ prompt, outcome }) => prompt.includes("slow [[tools 1]]") && outcome === "answered";
 /** A call is shown within this, in ms. */
 const LAG_MS = 10_000;
+/** Number of turns: a busy gateway may delay the answers of one to the command. */
+const TRIES = 3;
 
 /**
  * Real gateways without a plugin, read through their API by `sync --gateway`: each of the provider's answers counts once, over
@@ -89,19 +91,32 @@ for (const version of versions) {
       await shown();
     });
 
-    test("a call is shown within ten seconds, also of a running turn", async () => {
+    /** How long the two calls of a turn take to be shown, in ms; the first one while the second one runs. */
+    async function lags() {
       const requests = async () =>
         (await modelStats(receiver)).reduce((sum, { requests }) => sum + requests, 0);
-      const begun = await requests();
-      // The time of the first call is measured while the second one runs.
+      const [begun, asked] = [await requests(), provider.ledger.length];
       const turn = gateway.agentTurn({ session: "going", message: "slow [[tools 1]] [[delay 4000]]" });
+      const took = [];
       for (const calls of [1, 2]) {
-        await until(() => provider.ledger.filter(isSlow).length >= calls, "the call's answer", 60_000);
-        for (const deadline = Date.now() + LAG_MS; (await requests()) < begun + calls; await sleep(100))
-          assert.ok(Date.now() < deadline, `call ${calls} is not shown within ${LAG_MS} ms`);
+        const isAnswered = () => provider.ledger.slice(asked).filter(isSlow).length >= calls;
+        await until(isAnswered, "the call's answer", 60_000);
+        const answered = Date.now();
+        await until(async () => (await requests()) >= begun + calls, `call ${calls} to be shown`, 90_000);
+        took.push(Date.now() - answered);
       }
       await turn;
       await shown();
+      return took;
+    }
+
+    test("a call is shown within ten seconds, also of a running turn", async (t) => {
+      for (let tries = 1, late = true; late; tries += 1) {
+        const took = await lags();
+        t.diagnostic(`shown after ${took.join(" and ")} ms`);
+        late = Math.max(...took) > LAG_MS;
+        assert.ok(!late || tries < TRIES, `not shown within ${LAG_MS} ms in ${TRIES} turns`);
+      }
     });
 
     test("after the loss of its files it sends the same calls", async () => {
@@ -117,7 +132,7 @@ for (const version of versions) {
       for (const message of ["hello", "/new", "hello again"]) {
         await (await gateway.chatSend({ session: "new", message })).done;
         // 2026.3.13 renames the transcript at once, and its API cannot read it any more.
-        await sleep(2_000);
+        await shown();
       }
       await gateway.agentTurn({ session: "reset", message: "hello" });
       await shown();
