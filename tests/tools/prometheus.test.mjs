@@ -108,7 +108,7 @@ test("it scrapes the plugin of a gateway without a receiver, and the dashboard w
   /** @type {Prometheus | undefined} */
   let prometheus;
   try {
-    const allowance = [{ usd: 4, per: "day", then: "warn" }];
+    const allowance = [{ usd: 4, per: "month", then: "warn" }];
     gateway.register(await gateway.evaluate(), { url: false, gateway: 'a "b" c', metricsPort, allowance });
     await gateway.start();
     const call = (/** @type {number} */ tokens) =>
