@@ -1,4 +1,4 @@
-import { randomUUID } from "node:crypto";
+import { randomInt, randomUUID } from "node:crypto";
 import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
@@ -6,12 +6,14 @@ import { delimiter, dirname, join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { nodeRuntime } from "../../scripts/lib/node-runtime.mjs";
 import { nodeFor, openclaw } from "../../scripts/lib/openclaw.mjs";
-import { baseConfig, merge, withPlugins } from "./config.mjs";
+import { baseConfig, merge, monthOf, withPlugins } from "./config.mjs";
 import { launch } from "./process.mjs";
 import { CLOSED, connect, steady } from "./rpc.mjs";
 
 /** On a busy machine 2026.9.6 takes minutes. */
 const READY_WITHIN_MS = 300_000;
+/** A connection that has no answer by then is given up, and the next one is tried. */
+const ANSWERS_WITHIN_MS = 60_000;
 /**
  * Otherwise a failing model is tried for more than a minute (9.6) before the fallback has its turn. `provider` is
  * read by newer gateways, the rest by 2026.3.13. It is a setting of the agent: openclaw.json has no such key.
@@ -125,6 +127,7 @@ async function prepare(options) {
 
   const known = await readJson(configPath);
   const base = baseConfig({
+    version,
     port,
     token,
     workspace,
@@ -134,7 +137,8 @@ async function prepare(options) {
   await writeJson(configPath, merge(merge(known, base), options.config ?? {}));
   for (const { id, tgz } of plugins) {
     const isKnown = known.plugins?.entries?.[id] !== undefined;
-    if (tgz && (!isKnown || options.reinstall)) await installPlugin(place, { id, tgz, isKnown });
+    if (tgz && (!isKnown || options.reinstall))
+      await patiently(() => installPlugin(place, { id, tgz, isKnown }));
   }
   await writeJson(configPath, withPlugins(await readJson(configPath), plugins));
   return place;
@@ -194,11 +198,6 @@ export async function localTurn({ version, stateDir, env }, { agent = "main", se
     throw new Error(`openclaw agent --local ended with ${code}:\n${child.recent().slice(-4000)}`);
 }
 
-/** @param {string} version */
-function monthOf(version) {
-  return Number(version.split(".")[1] ?? 0);
-}
-
 /**
  * Installs a package over the one that is there, on a state directory on which a gateway may run.
  *
@@ -245,9 +244,14 @@ async function ready(gateway, { port, token }) {
   for (;;) {
     if (!gateway.running()) throw new Error("the gateway ended before it was ready");
     try {
-      const client = await connect({ url: `ws://127.0.0.1:${port}`, token });
-      await client.rpc("sessions.list", {});
-      return client;
+      const late = sleep(ANSWERS_WITHIN_MS, undefined, { ref: false }).then(() => {
+        throw new Error(`no answer within ${ANSWERS_WITHIN_MS} ms`);
+      });
+      const opening = connect({ url: `ws://127.0.0.1:${port}`, token }).then(async (client) => {
+        await client.rpc("sessions.list", {});
+        return client;
+      });
+      return await Promise.race([opening, late]);
     } catch (error) {
       if (Date.now() > deadline) throw new Error(`the gateway was not ready in time: ${error}`);
     }
@@ -385,17 +389,23 @@ function turns({ rpc, onEvent }, { port, token, version }) {
 /**
  * 2026.9.6 refuses a turn, before it calls a model, and a command, while it tidies up its database on a busy machine:
  * "another OpenClaw process owns state-lifecycle". A user would try again.
+ */
+export const TIDIES_UP = /owns state-lifecycle/;
+
+/**
+ * Does work, and again where OpenClaw refuses it for a while.
  *
  * @template T
  * @param {() => Promise<T>} work
+ * @param {RegExp} [refusal]
  * @returns {Promise<T>}
  */
-async function patiently(work) {
+export async function patiently(work, refusal = TIDIES_UP) {
   for (let tries = 1; ; tries += 1) {
     try {
       return await work();
     } catch (error) {
-      if (tries === 15 || !/owns state-lifecycle/.test(String(error))) throw error;
+      if (tries === 15 || !refusal.test(String(error))) throw error;
       await sleep(2000);
     }
   }
@@ -406,14 +416,19 @@ export function keyOf(agent, session) {
   return `agent:${agent}:${session}`;
 }
 
-/** A port that was free a moment ago. @returns {Promise<number>} */
-export function freePort() {
+/**
+ * A free port below those that systems hand out by themselves: no connection and no other test's server takes it before it is used.
+ *
+ * @param {number} [tries]
+ * @returns {Promise<number>}
+ */
+export function freePort(tries = 50) {
   return new Promise((resolve, reject) => {
-    const server = createServer().on("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-      server.close(() => resolve(port));
-    });
+    const port = randomInt(12_000, 32_000);
+    const server = createServer().on("error", (error) =>
+      tries > 0 ? resolve(freePort(tries - 1)) : reject(error),
+    );
+    server.listen(port, "127.0.0.1", () => server.close(() => resolve(port)));
   });
 }
 

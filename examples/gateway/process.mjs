@@ -3,8 +3,10 @@ import { createWriteStream } from "node:fs";
 
 /** @typedef {ReturnType<typeof launch>} Launched */
 
-/** Signals by which the system ends a process whose native code is at fault. */
-const CRASHES = new Set(["SIGSEGV", "SIGBUS", "SIGILL"]);
+/** Signals by which the system, or the code itself, ends a process whose native code is at fault. */
+const CRASHES = new Set(["SIGSEGV", "SIGBUS", "SIGILL", "SIGABRT", "SIGFPE", "SIGTRAP"]);
+/** Time for the rest of an ended process's output, in ms. */
+const PIPES_WITHIN_MS = 5_000;
 
 /**
  * A child process whose last output is at hand, and whose output goes to a file if one is named. Where a program of
@@ -33,6 +35,11 @@ export function launch(command, args, { env, cwd, log, foreign }) {
     child.on("error", (error) => {
       recent += `\n${error.message}`;
       resolve({ code: -1, signal: null });
+    });
+    // A grandchild may hold the pipes for longer than its parent lives.
+    child.on("exit", () => {
+      const release = () => [child.stdout, child.stderr].map((stream) => stream.destroy());
+      setTimeout(release, PIPES_WITHIN_MS).unref();
     });
     child.on("close", (code, signal) => {
       process.off("exit", sweep);

@@ -2,6 +2,7 @@
 #![no_main]
 
 use agentwatch_openclaw::journal::{self, FILE_HEADER, FRAME_HEADER, Frame, MAX_PAYLOAD, Reader};
+use agentwatch_openclaw_fuzz as _;
 use libfuzzer_sys::fuzz_target;
 
 /// The payloads of a file, with their offsets.

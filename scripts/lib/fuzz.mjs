@@ -1,6 +1,6 @@
 import { spawn } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir, readdir, rm } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { run, SetupError, which, withProgress } from "./run.mjs";
@@ -9,6 +9,7 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 /** The corpus and failed inputs; not part of the project. */
 const WORK = join(PROJECT, "target", "fuzz");
 const SEEDS = "seeds";
+const SAME_PLACES = "--addr-no-randomize";
 
 /** The names of the fuzz targets. @type {string[]} */
 export const FUZZ_TARGETS = readdirSync(join(PROJECT, "fuzz", "targets"))
@@ -66,15 +67,19 @@ export async function fuzz({ folder, seeds }, target, { seconds, runs: most, see
     join(WORK, "failures", target),
     join(seeds, target),
   ];
+  // By name: a folder's own order may be another one on each disk.
+  const first = existsSync(seed) ? (await readdir(seed)).sort().map((name) => join(seed, name)) : [];
   if (random) await rm(corpus, { recursive: true, force: true });
   for (const path of [corpus, failures]) await mkdir(path, { recursive: true });
   const args = [
     corpus,
-    ...(existsSync(seed) ? [seed] : []),
+    ...(first.length > 0 ? [`-seed_inputs=${first.join(",")}`] : []),
     `-dict=${join(PROJECT, "fuzz", "words.dict")}`,
     `-max_total_time=${seconds}`,
     `-runs=${most}`,
     `-seed=${random}`,
+    // Otherwise it reads the corpus again each second, which depends on the machine's pace.
+    ...(random ? ["-reload=0"] : []),
     `-artifact_prefix=${failures}/`,
     // Bounds for a single input: more would block a gateway.
     "-timeout=10",
@@ -83,7 +88,8 @@ export async function fuzz({ folder, seeds }, target, { seconds, runs: most, see
   ];
   const program = join(folder, target);
   const [command = program, ...before] = [...(await samePlaces()), program];
-  const { code, output } = await ended(command, [...before, ...args]);
+  // The environment moves the stack, and thus the places of what stands there.
+  const { code, output } = await ended(command, [...before, ...args], random ? {} : process.env);
   const [, runs = "0"] = /stat::number_of_executed_units: (\d+)/.exec(output) ?? [];
   const [, covered = "?"] = [...output.matchAll(/cov: (\d+)/g)].pop() ?? [];
   const text = `${runs} executions, ${covered} places reached`;
@@ -101,22 +107,24 @@ export async function fuzz({ folder, seeds }, target, { seconds, runs: most, see
  * @returns {Promise<string[]>}
  */
 async function samePlaces() {
-  const command = ["setarch", "--addr-no-randomize"];
-  const works = await run("setarch", ["--addr-no-randomize", "true"]).then(
+  const command = await which("setarch");
+  if (!command) return [];
+  const works = await run(command, [SAME_PLACES, "true"]).then(
     () => true,
     () => false,
   );
-  return works ? command : [];
+  return works ? [command, SAME_PLACES] : [];
 }
 
 /**
  * @param {string} command
  * @param {string[]} args
+ * @param {Record<string, string | undefined>} env
  * @returns {Promise<{ code: number | null, output: string }>}
  */
-function ended(command, args) {
+function ended(command, args, env) {
   return new Promise((resolve, reject) => {
-    const child = spawn(command, args, { cwd: PROJECT, stdio: ["ignore", "ignore", "pipe"] });
+    const child = spawn(command, args, { cwd: PROJECT, env, stdio: ["ignore", "ignore", "pipe"] });
     const sweep = () => child.kill("SIGTERM");
     process.once("exit", sweep);
     let output = "";

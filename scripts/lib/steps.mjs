@@ -87,7 +87,12 @@ function prepare(steps, preparations) {
   let before = /** @type {Promise<unknown>} */ (Promise.resolve());
   for (const [name, work] of Object.entries(preparations)) {
     if (!wanted.has(name)) continue;
-    const done = before.then(work);
+    // Once more, since it may be the network.
+    const again = (/** @type {Error} */ error) => {
+      say(`${name}: once more, after ${error.message}`);
+      return work();
+    };
+    const done = before.then(() => work().catch(again));
     // The steps that need it get the rejection; without a handler it would end the process before.
     before = done.catch(() => {});
     prepared.set(name, done);

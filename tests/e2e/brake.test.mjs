@@ -41,8 +41,11 @@ const BY_PROXY = [
   { usd: 0.03, per: "month", then: "stop" },
   { usd: 0.001, per: "month", agent: "through", then: "stop" },
 ];
-/** OpenClaw tries a turn again that calls under way kept out, after half a minute. It must not wait for the end of its window. */
-const TURN_WITHIN_MS = 150_000;
+/**
+ * OpenClaw tries a turn again that calls under way kept out, after half a minute. It must not wait for the end of its window, a
+ * month; but a restart of the gateway after a fault of OpenClaw's own is within this time.
+ */
+const TURN_WITHIN_MS = 600_000;
 const EIGHT = [1, 2, 3, 4, 5, 6, 7, 8];
 
 for (const version of versions)

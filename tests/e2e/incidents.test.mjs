@@ -23,7 +23,7 @@ const loops = ({ prompt, toolRounds }) =>
 
 for (const version of versions)
   describe(`OpenClaw ${version}, an agent that loops`, { skip }, () => {
-    test("it is alarmed within ten calls, once everywhere, over a kill", { timeout: 400_000 }, async () => {
+    test("it is alarmed within ten calls, once everywhere, over a kill", { timeout: 1_500_000 }, async () => {
       const webhook = await WebhookServer.open(SECRET);
       webhook.status = 503;
       const stateDir = await mkdtemp(join(tmpdir(), "openclaw-incidents-"));

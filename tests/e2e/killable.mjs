@@ -3,7 +3,13 @@ import { glob, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { freePort, localTurn, startGateway, updatePlugin } from "../../examples/gateway/gateway.mjs";
+import {
+  freePort,
+  localTurn,
+  patiently,
+  startGateway,
+  updatePlugin,
+} from "../../examples/gateway/gateway.mjs";
 import { startReceiver } from "../../examples/gateway/receiver.mjs";
 import { startStock } from "./stock-server.mjs";
 
@@ -64,7 +70,8 @@ export class KillableReceiver {
  * Why OpenClaw itself refuses to start after a kill: 2026.9.6 holds a lease on its databases that outlives the killed
  * process by minutes, and on a busy machine it is not ready in time.
  */
-const REFUSED_START = /gateway\.maintenance_required|database maintenance|was not ready in time/;
+const REFUSED_START =
+  /gateway\.maintenance_required|database maintenance|owns (state|gateway)-lifecycle|was not ready in time/;
 /** The longest lease, and a start. */
 const RESTARTED_WITHIN_MS = 360_000;
 const RESTART_AFTER_MS = 10_000;
@@ -75,6 +82,8 @@ const RESTART_AFTER_MS = 10_000;
  */
 const REFUSED_TURNS = /Agent database cleanup failed/;
 const TRIES_OF_TURNS = 3;
+/** A turn in a process of its own is refused only meanwhile: the next one is another process. */
+const REFUSED_LOCAL_TURNS = /owns state-lifecycle|Agent database (cleanup failed|maintenance is in progress)/;
 
 /** A gateway that can be killed and started again, on the same state directory and at the same address. */
 export class KillableGateway {
@@ -112,10 +121,13 @@ export class KillableGateway {
    * @param {{ reinstall?: boolean }} [how]
    */
   async start(how = {}) {
+    const kills = this.kills.length;
+    const wasKilled = () => this.kills.length > kills;
     const onLaunch = (/** @type {Launched} */ launched) => {
       this.#launched = launched;
+      // The kill came before there was a process.
+      if (wasKilled()) launched.kill();
     };
-    const kills = this.kills.length;
     const deadline = Date.now() + RESTARTED_WITHIN_MS;
     for (;;) {
       this.starts.push(Date.now());
@@ -123,12 +135,12 @@ export class KillableGateway {
         this.#running = await startGateway({ ...this.#options, ...how, onLaunch });
         return this.#running;
       } catch (error) {
-        const wasKilled = this.kills.length > kills;
         const isRefused = REFUSED_START.test(String(error));
-        if (wasKilled || !isRefused || Date.now() > deadline) throw error;
+        if (wasKilled() || !isRefused || Date.now() > deadline) throw error;
         this.refusedStarts += 1;
         console.log(`# OpenClaw refused to start, and is started again: ${String(error).slice(0, 300)}`);
         await sleep(RESTART_AFTER_MS);
+        if (wasKilled()) throw error;
       }
     }
   }
@@ -192,7 +204,7 @@ export class KillableGateway {
   /** @param {{ agent?: string, session: string, message: string }} turn */
   localTurn(turn) {
     this.starts.push(Date.now());
-    return localTurn(this.#options, turn);
+    return patiently(() => localTurn(this.#options, turn), REFUSED_LOCAL_TURNS);
   }
 
   /** The plugin's status file. @returns {Promise<Record<string, any>>} */

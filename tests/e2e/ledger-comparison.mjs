@@ -1,4 +1,5 @@
 import { DatabaseSync } from "node:sqlite";
+import { setTimeout as sleep } from "node:timers/promises";
 import { DEFAULT_NAMES } from "../../examples/gateway/provider.mjs";
 import { StoreReader } from "./store-reader.mjs";
 
@@ -23,7 +24,9 @@ import { StoreReader } from "./store-reader.mjs";
  * How long before a kill an answer may have ended without the gateway having stored it, in ms. The gateway reads the
  * socket, assembles the message and appends it, on a busy machine.
  */
-export const UNDECIDED_MS = 1_000;
+export const UNDECIDED_MS = 3_000;
+
+const TRIES_OF_READING = 10;
 
 /** The model and tokens that identify an answer. @param {{ model: string, prompt: number, output: number }} tokens */
 const keyOf = ({ model, prompt, output }) => `${model} ${prompt}/${output}`;
@@ -96,12 +99,21 @@ async function storedIn(stateDirs) {
   /** @type {Set<string>} */
   const stored = new Set();
   for (const stateDir of stateDirs) {
-    const reader = new StoreReader(stateDir);
-    for (const { told } of await reader.read()) {
+    for (const { told } of await readWhole(stateDir)) {
       const { model, input, cacheRead, cacheWrite, output } = told;
       stored.add(keyOf({ model, prompt: input + cacheRead + cacheWrite, output }));
     }
-    if (reader.problems.length > 0) throw new Error(reader.problems.join("\n"));
   }
   return stored;
+}
+
+/** All rows of a session store, whose databases the gateway may have locked for a moment. @param {string} stateDir */
+async function readWhole(stateDir) {
+  for (let tries = 1; ; tries += 1) {
+    const reader = new StoreReader(stateDir);
+    const found = await reader.read();
+    if (reader.problems.length === 0) return found;
+    if (tries === TRIES_OF_READING) throw new Error(reader.problems.join("\n"));
+    await sleep(1_000);
+  }
 }

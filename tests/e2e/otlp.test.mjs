@@ -1,12 +1,11 @@
 import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { compareTotals, minus } from "../../examples/gateway/compare.mjs";
-import { startGateway } from "../../examples/gateway/gateway.mjs";
+import { freePort, startGateway } from "../../examples/gateway/gateway.mjs";
 import { labels, metricTotals, spansOf, startCollector } from "./collector.mjs";
 import { startWorld, waitForTotals } from "./harness.mjs";
 import { binary, skip, tgz, versions } from "./options.mjs";
@@ -76,16 +75,6 @@ for (const version of versions)
       }
     });
   });
-
-/** A free port. @returns {Promise<number>} */
-function freePort() {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 /** Waits until the gateway's `/metrics` equals these totals. @param {number} port @param {Totals[]} expected */
 async function scraped(port, expected) {

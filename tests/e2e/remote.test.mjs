@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { freePort, startGateway } from "../../examples/gateway/gateway.mjs";
 import { createProvider } from "../../examples/gateway/provider.mjs";
 import { modelStats, startReceiver } from "../../examples/gateway/receiver.mjs";
-import { waitForTotals } from "./harness.mjs";
+import { snapshot, waitForTotals } from "./harness.mjs";
 import { binary, tgz, versions } from "./options.mjs";
 import { until } from "./scenarios.mjs";
 import { startRemoteSync } from "./sync.mjs";
@@ -22,6 +22,8 @@ const told = (entry) => (isTold(entry) ? "all" : "nothing");
 const isSlow = ({ prompt, outcome }) => prompt.includes("slow [[tools 1]]") && outcome === "answered";
 /** A call is shown within this, in ms. */
 const LAG_MS = 10_000;
+/** How often a test is played at most that a busy gateway may spoil. */
+const TRIES = 3;
 
 /**
  * Real gateways without a plugin, read through their API by `sync --gateway`: each of the provider's answers counts once, over
@@ -85,23 +87,36 @@ for (const version of versions) {
       await gateway.cronRun({ message: "good morning" });
       const asked = provider.ledger.length;
       await gateway.agentTurn({ session: "parent", message: "delegate [[spawn count the files]]" });
-      await until(() => provider.ledger.length - asked >= 4, "the subagent and its announcement", 20_000);
+      await until(() => provider.ledger.length - asked >= 4, "the subagent and its announcement", 60_000);
       await shown();
     });
 
-    test("a call is shown within ten seconds, also of a running turn", async () => {
+    /** How long the two calls of a turn take to be shown, in ms; the first one while the second one runs. */
+    async function lags() {
       const requests = async () =>
         (await modelStats(receiver)).reduce((sum, { requests }) => sum + requests, 0);
-      const begun = await requests();
-      // The time of the first call is measured while the second one runs.
+      const [begun, asked] = [await requests(), provider.ledger.length];
       const turn = gateway.agentTurn({ session: "going", message: "slow [[tools 1]] [[delay 4000]]" });
+      const took = [];
       for (const calls of [1, 2]) {
-        await until(() => provider.ledger.filter(isSlow).length >= calls, "the call's answer", 60_000);
-        for (const deadline = Date.now() + LAG_MS; (await requests()) < begun + calls; await sleep(100))
-          assert.ok(Date.now() < deadline, `call ${calls} is not shown within ${LAG_MS} ms`);
+        const isAnswered = () => provider.ledger.slice(asked).filter(isSlow).length >= calls;
+        await until(isAnswered, "the call's answer", 60_000);
+        const answered = Date.now();
+        await until(async () => (await requests()) >= begun + calls, `call ${calls} to be shown`, 90_000);
+        took.push(Date.now() - answered);
       }
       await turn;
       await shown();
+      return took;
+    }
+
+    test("a call is shown within ten seconds, also of a running turn", async (t) => {
+      for (let tries = 1, late = true; late; tries += 1) {
+        const took = await lags();
+        t.diagnostic(`shown after ${took.join(" and ")} ms`);
+        late = Math.max(...took) > LAG_MS;
+        assert.ok(!late || tries < TRIES, `not shown within ${LAG_MS} ms in ${TRIES} turns`);
+      }
     });
 
     test("after the loss of its files it sends the same calls", async () => {
@@ -117,7 +132,7 @@ for (const version of versions) {
       for (const message of ["hello", "/new", "hello again"]) {
         await (await gateway.chatSend({ session: "new", message })).done;
         // 2026.3.13 renames the transcript at once, and its API cannot read it any more.
-        await sleep(2_000);
+        await shown();
       }
       await gateway.agentTurn({ session: "reset", message: "hello" });
       await shown();
@@ -195,7 +210,7 @@ for (const version of versions) {
   describe(`OpenClaw ${version}, with the plugin and sync --gateway`, {
     skip: !tgz && "AGENTWATCH_TGZ is not set",
   }, () => {
-    test("each call is counted once where the receiver knows ids", async () => {
+    test("each call is counted once where the receiver knows ids", async (t) => {
       const provider = await createProvider({ delayMs: 50 });
       const receiver = await startReceiver({ binary });
       const ownDir = await mkdtemp(join(tmpdir(), "agentwatch-far-"));
@@ -203,12 +218,23 @@ for (const version of versions) {
       const gateway = await startGateway({ version, providerUrl: provider.baseUrl, plugins: [plugin] });
       const watch = startRemoteSync(ownDir, gateway, receiver.url, "--watch");
       try {
+        let since = await snapshot(provider, receiver, told);
         await gateway.warmUp();
-        await gateway.agentTurn({ session: "tools", message: "read it [[tools 2]]" });
-        // Equal calls count as often as they occur.
-        for (let turn = 0; turn < 3; turn += 1)
-          await gateway.agentTurn({ session: `same-${turn}`, message: "hello [[usage 10 20 0 5]]" });
-        await waitForTotals(provider, receiver, { told, settleMs: 12_000, timeoutMs: 60_000 });
+        // A call that the plugin of a busy gateway reports more than four seconds late counts again (docs/remote.md).
+        for (let tries = 1; ; tries += 1) {
+          await gateway.agentTurn({ session: `tools-${tries}`, message: "read it [[tools 2]]" });
+          // Equal calls count as often as they occur.
+          for (const name of ["one", "two", "three"])
+            await gateway.agentTurn({ session: `${name}-${tries}`, message: "hello [[usage 10 20 0 5]]" });
+          try {
+            await waitForTotals(provider, receiver, { told, since, settleMs: 12_000, timeoutMs: 60_000 });
+            break;
+          } catch (error) {
+            if (tries === TRIES) throw error;
+            t.diagnostic(`once more: ${error}`);
+            since = await snapshot(provider, receiver, told);
+          }
+        }
         const { said } = await watch.stop();
         assert.match(said, /told by others/);
       } finally {

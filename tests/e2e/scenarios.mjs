@@ -363,7 +363,7 @@ export async function runScenario(scenario, world) {
   const expected = typeof scenario.expect === "function" ? scenario.expect(gateway.version) : scenario.expect;
   const wanted = Object.values(expected).reduce((sum, count) => sum + count, 0);
   await scenario.run(world);
-  await until(() => provider.ledger.length - first >= wanted, `${wanted} requests`, 30_000);
+  await until(() => provider.ledger.length - first >= wanted, `${wanted} requests`, 60_000);
   await quiet(provider);
   const entries = provider.ledger.slice(first);
   assert.deepEqual(outcomes(entries), expected, JSON.stringify(entries, null, 1));

@@ -172,7 +172,7 @@ for (const version of versions) {
       await gains(async () => {
         const asked = provider.ledger.length;
         await gateway.agentTurn({ session: "parent", message: "delegate [[spawn count the files]]" });
-        await until(() => provider.ledger.length - asked >= 4, "the subagent and its announcement", 20_000);
+        await until(() => provider.ledger.length - asked >= 4, "the subagent and its announcement", 60_000);
         await Promise.all([
           gateway.cronRun({ message: "good morning" }),
           gateway.agentTurn({ session: "hiccup", message: "hello [[fail 500 1]]" }),

@@ -6,9 +6,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../../examples/gateway/gateway.mjs";
 import { grafanaSchema } from "../../scripts/lib/grafana.mjs";
 import { binary, call, post, startReceiver } from "./receiver.mjs";
-import { dashboard, expressions, freePort, Prometheus, promtool } from "./scraping.mjs";
+import { dashboard, expressions, Prometheus, promtool } from "./scraping.mjs";
 
 const TOKEN = "s3cret-of-the-test";
 
@@ -107,7 +108,7 @@ test("it scrapes the plugin of a gateway without a receiver, and the dashboard w
   /** @type {Prometheus | undefined} */
   let prometheus;
   try {
-    const allowance = [{ usd: 4, per: "day", then: "warn" }];
+    const allowance = [{ usd: 4, per: "month", then: "warn" }];
     gateway.register(await gateway.evaluate(), { url: false, gateway: 'a "b" c', metricsPort, allowance });
     await gateway.start();
     const call = (/** @type {number} */ tokens) =>

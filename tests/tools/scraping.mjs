@@ -2,10 +2,10 @@
 import assert from "node:assert/strict";
 import { execFileSync, spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { freePort } from "../../examples/gateway/gateway.mjs";
 import { prometheus } from "../../scripts/lib/prometheus.mjs";
 import { stop } from "./receiver.mjs";
 
@@ -32,16 +32,6 @@ export const sent = (expr) =>
 export const expressions = dashboard.panels.flatMap(({ title, targets }) =>
   targets.map(({ expr }) => ({ title, expr: sent(expr) })),
 );
-
-/** A free port. @returns {Promise<number>} */
-export function freePort() {
-  return new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 /** promtool's output. @param {string[]} args @param {string} [input] */
 export async function promtool(args, input) {

@@ -274,7 +274,7 @@ test("invalid host names are refused", () => {
 function status(port, bytes) {
   return new Promise((resolve, reject) => {
     const socket = connect(port, "127.0.0.1", () => socket.write(bytes, "latin1"));
-    socket.setTimeout(3_000, () => socket.destroy(new Error("no answer")));
+    socket.setTimeout(30_000, () => socket.destroy(new Error("no answer")));
     socket.on("error", reject).once("data", (data) => {
       socket.destroy();
       resolve(Number(/^HTTP\/1\.1 (\d+)/.exec(data.toString("latin1"))?.[1]));

@@ -8,12 +8,17 @@ import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 export const KEY = "sk-admin-0123456789abcdef";
 export const TOKEN = "agentwatch-token-of-this-test";
 export const DAY_MS = 86_400_000;
+/** Longer than the tests of a file take: today is to be the same day for all of them. */
+const FILE_MS = 300_000;
+const leftOfDay = DAY_MS - (Date.now() % DAY_MS);
+if (leftOfDay < FILE_MS) await sleep(leftOfDay + 1_000);
 /** The first moment of today, by UTC. */
 export const TODAY = Math.floor(Date.now() / DAY_MS) * DAY_MS;
 export const PROVIDERS = /** @type {const} */ (["openai", "anthropic", "openrouter"]);

@@ -137,7 +137,7 @@ test("a client that waits for 100 Continue gets it, unless the log is refused", 
           request.end(body);
         })
         .on("error", reject)
-        .setTimeout(3_000, () => request.destroy(new Error("no word")))
+        .setTimeout(30_000, () => request.destroy(new Error("no word")))
         .flushHeaders();
     });
   try {

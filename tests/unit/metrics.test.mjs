@@ -7,14 +7,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { Metrics } from "../../dist/pipeline.js";
+import { freePort } from "../../examples/gateway/gateway.mjs";
 import { answer, Gateway, Receiver, SESSION } from "./world.mjs";
-
-/** A free port. @returns {Promise<number>} */
-async function freePort() {
-  const { server, port } = await occupied();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 /** A port on which another program listens. */
 async function occupied() {

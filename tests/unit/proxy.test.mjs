@@ -29,7 +29,7 @@ function raw(port, bytes) {
   return new Promise((resolve, reject) => {
     let answer = "";
     const socket = connect(port, "127.0.0.1", () => socket.write(bytes, "latin1"));
-    socket.setTimeout(3_000, () => socket.destroy(new Error("no answer")));
+    socket.setTimeout(30_000, () => socket.destroy(new Error("no answer")));
     socket.on("data", (data) => {
       answer += data;
     });

@@ -51,12 +51,16 @@ function calls() {
 const receiver = createServer((request, response) =>
   request.url?.includes("capabilities") ? json(response, {}, 404) : json(response, { status: "ok" }),
 );
+/** The time before and after the calls were counted. @type {number[]} */
+const counted = [];
 before(async () => {
   mkdirSync(stateDir);
   await once(receiver.listen(0, "127.0.0.1"), "listening");
   const { port } = /** @type {import("node:net").AddressInfo} */ (receiver.address());
   const args = ["ingest", "--state-dir", stateDir, "--url", `http://127.0.0.1:${port}`];
+  counted.push(Date.now());
   const { code, stderr } = await cli(args, calls());
+  counted.push(Date.now());
   assert.equal(code, 0, stderr);
 });
 after(() => receiver.close());
@@ -132,9 +136,10 @@ describe("report of a state directory", () => {
   });
 
   test("has the days of the machine's zone, or of the one that is named", async () => {
-    const now = Date.now();
-    const of = (/** @type {string} */ timeZone) =>
-      new Intl.DateTimeFormat("en-CA", { timeZone, dateStyle: "short" }).format(now);
+    const daysOf = (/** @type {string} */ timeZone) => {
+      const format = new Intl.DateTimeFormat("en-CA", { timeZone, dateStyle: "short" });
+      return counted.map((at) => format.format(at));
+    };
     for (const [args, zone] of /** @type {[string[], string][]} */ ([
       [[], "Pacific/Kiritimati"],
       [["--zone", "America/New_York"], "America/New_York"],
@@ -143,7 +148,8 @@ describe("report of a state directory", () => {
       const { stdout } = await report("--json", "--since", "2d", "--by", "day", ...args);
       const document = JSON.parse(stdout);
       assert.equal(document.zone, zone);
-      assert.deepEqual([document.rows.at(-1).day, document.rows.length], [of(zone), 1]);
+      assert.equal(document.rows.length, 1);
+      assert.ok(daysOf(zone).includes(document.rows[0].day), `${document.rows[0].day}, ${daysOf(zone)}`);
     }
     const { code, stderr } = await report("--zone", "Mars/Olympus");
     assert.deepEqual(

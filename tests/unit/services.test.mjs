@@ -26,7 +26,7 @@ function start(args, env = {}) {
     });
   /** @param {RegExp} pattern @returns {Promise<RegExpExecArray>} */
   const says = async (pattern) => {
-    for (let tries = 0; tries < 200; tries += 1) {
+    for (let tries = 0; tries < 2_400; tries += 1) {
       const found = pattern.exec(said.text);
       if (found) return found;
       await new Promise((resolve) => setTimeout(resolve, 25));

@@ -78,7 +78,7 @@ describe("every framing and every hostile list leaves the next request whole", {
                 body: "prompt",
                 agent,
                 onRequest: (request) =>
-                  request.setTimeout(3_000, () => request.destroy(new Error(`no answer: ${what}`))),
+                  request.setTimeout(30_000, () => request.destroy(new Error(`no answer: ${what}`))),
               });
               assert.equal(victim.status, 200, what);
               assert.deepEqual(upstream.problems, [], what);
@@ -252,7 +252,7 @@ function all(port, bytes) {
   return new Promise((resolve) => {
     let text = "";
     const socket = connect(port, "127.0.0.1", () => socket.write(bytes, "latin1"));
-    socket.setTimeout(3_000, () => socket.destroy());
+    socket.setTimeout(30_000, () => socket.destroy());
     socket
       .on("data", (data) => {
         text += data.toString("latin1");

@@ -303,7 +303,7 @@ fn downloads_at_once_are_bounded() {
     assert!(refused.header("retry-after").is_some());
     assert_eq!(server.get("/models").status, 200);
     drop(stalled);
-    let again = (0..200).any(|_| {
+    let again = (0..1_500).any(|_| {
         std::thread::sleep(std::time::Duration::from_millis(20));
         server.get("/models/calls.json?model=none").status == 200
     });
@@ -368,6 +368,7 @@ fn a_database_that_another_process_has_locked_is_read_and_what_waits_is_bounded(
     let other = rusqlite::Connection::open(folder.file()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (answered, refused) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let held = std::time::Instant::now();
     std::thread::scope(|scope| {
         let posts: Vec<_> = (0..80)
             .map(|number| {
@@ -396,7 +397,10 @@ fn a_database_that_another_process_has_locked_is_read_and_what_waits_is_bounded(
         }
         assert_eq!(answered.load(SeqCst), 0, "the lock is held");
         other.execute_batch("COMMIT").unwrap();
+        let was_short = held.elapsed().as_secs() < 4;
         let stored = posts.into_iter().map(|post| post.join().unwrap());
-        assert_eq!(stored.filter(|status| *status == 200).count(), 64);
+        let stored = stored.filter(|status| *status == 200).count();
+        // Who waits for longer than five seconds is told to come again.
+        assert!(stored == 64 || (!was_short && stored < 64), "{stored}");
     });
 }

@@ -9,7 +9,8 @@ export function reason(error: unknown): string {
 export async function withDeadline<T>(promise: Promise<T>, ms: number): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => reject(new Error("no answer in time")), Math.max(1, ms));
+    // An answer that came while this thread was busy is read first: timers run before the messages of a worker.
+    timer = setTimeout(() => setImmediate(() => reject(new Error("no answer in time"))), Math.max(1, ms));
     timer.unref();
   });
   try {
