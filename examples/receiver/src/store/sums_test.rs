@@ -379,7 +379,7 @@ fn assert_sessions(survey: &Survey, wanted: &[&Stored], context: &str) {
 }
 
 fn assert_prompts(survey: &Survey, wanted: &[&Stored], context: &str) {
-    let bill = prompts::bill(survey, DAY).unwrap();
+    let bill = prompts::bill(survey, DAY, 100).unwrap();
     let mut by_agent: BTreeMap<&str, Prompts> = BTreeMap::new();
     let mut by_day: BTreeMap<Micros, Prompts> = BTreeMap::new();
     let mut total = Prompts::default();
