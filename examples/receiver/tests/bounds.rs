@@ -195,6 +195,24 @@ fn agents_of_a_prompt_bill_are_bounded_and_the_rest_is_one_sum() {
 }
 
 #[test]
+fn a_searched_text_is_bounded() {
+    for mode in [&[][..], &["--stock"][..]] {
+        let server = Server::start(mode);
+        server.post("logs", &json!({"message": "x".repeat(300)}));
+        server.post("traces", &json!({"id": "t", "name": "x".repeat(300)}));
+        for list in ["logs", "traces"] {
+            let search = |length| server.get(&format!("/api/{list}?search={}", "x".repeat(length)));
+            assert_eq!(search(256).json().as_array().unwrap().len(), 1);
+            let refused = search(257);
+            assert_eq!(
+                (refused.status, &refused.json()["field"]),
+                (422, &json!("search"))
+            );
+        }
+    }
+}
+
+#[test]
 fn a_request_brings_a_bounded_number_of_records() {
     let server = Server::start(&[]);
     let empty = |count: usize| format!("[{}]", vec!["{}"; count].join(","));
