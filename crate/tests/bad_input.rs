@@ -6,12 +6,50 @@
 mod common;
 
 use agentwatch_openclaw::domain::usage::NAMES;
+use agentwatch_openclaw::engine::settings::Settings;
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
 use common::{Gateway, Totals, at};
 use serde_json::{Value, json};
 
 const NOW_MS: u64 = 1_795_000_000_000;
+
+#[test]
+fn the_problem_of_an_address_shows_no_part_of_it_that_may_be_a_secret() {
+    for (url, problem) in [
+        (
+            "http://user:KEY@h:9/KEY",
+            "url \"http://h:9\" holds credentials (use the setting token); set it to an address such as",
+        ),
+        (
+            "https://h/KEY?token=KEY",
+            "url \"https://h\" holds a query or a fragment; set it to",
+        ),
+        (
+            "http://user:K/EY@h",
+            "url \"http://\" has no usable host; set it to",
+        ),
+        (
+            "http://h/KEY KEY",
+            "url \"http://h\" holds blanks or characters outside ASCII; set it to",
+        ),
+        (
+            "ftp://user:KEY@h",
+            "url does not start with http:// or https://; set it to",
+        ),
+        (
+            "KEY",
+            "url does not start with http:// or https://; set it to",
+        ),
+    ] {
+        let raw = common::settings(&json!({ "url": url }).to_string());
+        let (settings, problems) = Settings::validate(&raw);
+        assert!(settings.url.is_none());
+        assert_eq!(problems.len(), 1);
+        let is_safe = problems[0].starts_with(problem) && !problems[0].contains("K");
+        assert!(is_safe, "{problems:?}");
+    }
+}
 
 /// Unusual values for any field.
 fn strange() -> Vec<Scalar> {

@@ -477,6 +477,21 @@ fn settings_and_variables_choose_the_form() {
             "OTEL_EXPORTER_OTLP_PROTOCOL is \"grpc\"; set it to http/protobuf or http/json",
         ),
         (
+            object(&[("url", "http://user:KEY@h:1/KEY")]),
+            none,
+            "otlp.url \"http://h:1\" holds credentials (use the setting token); set it to an address",
+        ),
+        (
+            object(&[("url", "http://h/v1?api_key=KEY")]),
+            none,
+            "otlp.url \"http://h\" holds a query or a fragment; set it to an address",
+        ),
+        (
+            Scalar::Bool(true),
+            ["", "grpc://user:KEY@h", "", "", ""],
+            "OTEL_EXPORTER_OTLP_ENDPOINT does not start with http:// or https://; set it to",
+        ),
+        (
             Scalar::Bool(true),
             none,
             "otlp is true, and OTEL_EXPORTER_OTLP_ENDPOINT is not set",
@@ -485,7 +500,7 @@ fn settings_and_variables_choose_the_form() {
         let target = of(&setting, values);
         assert!(target.url.is_none());
         assert!(
-            target.problems[0].starts_with(problem),
+            target.problems[0].starts_with(problem) && !target.problems[0].contains("KEY"),
             "{:?}",
             target.problems
         );

@@ -61,12 +61,16 @@ async function ask(url, body) {
   }
 }
 
-/** One call each of many models, of which one in a hundred failed. @param {string} binary */
-function names(binary) {
+/**
+ * One call each of many models, of which one in a hundred failed; with `own`, also of as many agents, channels and others.
+ * @param {string} binary @param {number} count @param {boolean} own
+ */
+function names(binary, count, own) {
   return fresh(binary, async ({ url, pid }) => {
-    for (let from = 0; from < NAMES; from += BATCH) {
-      const records = Array.from({ length: Math.min(BATCH, NAMES - from) }, (_, index) => {
+    for (let from = 0; from < count; from += BATCH) {
+      const records = Array.from({ length: Math.min(BATCH, count - from) }, (_, index) => {
         const number = from + index;
+        const others = ["agent_name", "channel", "job", "cost_source", "gateway"];
         return {
           id: `call-${number}`,
           model: `openrouter/vendor-${number % 977}/model-${number}`,
@@ -79,6 +83,8 @@ function names(binary) {
           trigger: "user",
           cost_source: "openclaw",
           outcome: number % 100 === 0 ? "failed" : "completed",
+          ...(own && Object.fromEntries(others.map((name) => [name, `${name}-${number}`]))),
+          ...(own && { prompt_stats: { system_prompt: 1, messages: 1, cost_usd: number / 1e9 } }),
         };
       });
       const { status } = await ask(`${url}/api/v1/ingest/model_usage`, records);
@@ -92,9 +98,10 @@ function names(binary) {
     const slowest = (/** @type {{ ms: number }[]} */ answers) => Math.max(...answers.map(({ ms }) => ms));
     // Each is different, so that none counts as reported twice.
     const pages = await all((place) => `/models?hours=${24 + place}`);
-    const filtered = await all((place) => `/models?hours=${24 + place}&agent=main`);
+    const filtered = await all((place) => `/models?hours=${24 + place}&trigger=user`);
     const used = peak(pid);
     const stats = await ask(`${url}/api/model-stats?hours=24`);
+    const bill = await ask(`${url}/api/prompt-bill?hours=24`);
     return {
       stored_peak_mb: stored,
       page_ms: one.ms,
@@ -103,6 +110,8 @@ function names(binary) {
       filtered_ms: slowest(filtered),
       stats_ms: stats.ms,
       stats_kb: stats.bytes / 1000,
+      bill_ms: bill.ms,
+      bill_kb: bill.bytes / 1000,
       pages_peak_mb: used,
       peak_mb: peak(pid),
     };
@@ -204,7 +213,8 @@ if (spawnSync("test", ["-r", "/proc/self/status"]).status !== 0) {
   process.exit(0);
 }
 const measured = {
-  names: await names(binary),
+  names: await names(binary, NAMES, false),
+  own: await names(binary, NAMES / 5, true),
   spans: await spans(binary),
   gateways: await gateways(binary),
   records: await records(binary),
@@ -212,7 +222,8 @@ const measured = {
 };
 if (values.json) console.log(JSON.stringify(measured, null, 2));
 const of = `${NAMES.toLocaleString("en-GB")} names`;
-const { names: many, spans: trace, gateways: twice, records: short, locked: lock } = measured;
+const few = (NAMES / 5).toLocaleString("en-GB");
+const { names: many, own, spans: trace, gateways: twice, records: short, locked: lock } = measured;
 if (!values.json || process.env.BENCH_OUT)
   report({
     [`memory while ${of} are stored, peak`]: [many.stored_peak_mb, "MB"],
@@ -224,6 +235,11 @@ if (!values.json || process.env.BENCH_OUT)
     [`model-stats of ${of}`]: [many.stats_ms, "ms"],
     [`model-stats of ${of}, size`]: [many.stats_kb, "KB"],
     [`memory with all of it, peak`]: [many.peak_mb, "MB"],
+    [`a page of ${few} names of each kind`]: [own.page_ms, "ms"],
+    [`${PAGES} pages at once of these, the slowest`]: [own.pages_ms, "ms"],
+    "prompt-bill of these": [own.bill_ms, "ms"],
+    "prompt-bill of these, size": [own.bill_kb, "KB"],
+    "memory with all of it, peak, of these": [own.peak_mb, "MB"],
     "a page beside a trace of 200,000 spans": [trace.page_ms, "ms"],
     "16 times capabilities of 2,000 gateways, the slowest": [twice.capabilities_ms, "ms"],
     "a call that is stored meanwhile": [twice.ingest_ms, "ms"],

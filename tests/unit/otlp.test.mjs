@@ -141,7 +141,8 @@ test("refused exports are not retried, and rejected points are counted", async (
 for (const [otlp, line] of /** @type {[unknown, RegExp][]} */ ([
   ["http://h", /otlp is no object; set it to \{"url"/],
   [{}, /otlp\.url is missing; set it to an address such as http:\/\/localhost:4318/],
-  [{ url: "localhost:4318" }, /otlp\.url "localhost:4318" does not start with http/],
+  [{ url: "localhost:4318" }, /otlp\.url does not start with http/],
+  [{ url: `http://user:pass@h/${KEY}?${KEY}` }, /otlp\.url "http:\/\/h" holds credentials/],
   [{ url: "http://h", token: "x" }, /otlp\.token is no setting of otlp; give url and headers/],
   [{ url: "http://h", protocol: "grpc" }, /otlp\.protocol is "grpc"; set it to http\/protobuf or http\/json/],
   [{ url: "http://h", compression: "zstd" }, /otlp\.compression is "zstd"; set it to gzip or none/],

@@ -12,12 +12,12 @@ const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 
 /** Setting, invalid value, expected log line. @type {[string, unknown, RegExp][]} */
 const WRONG = [
+  ["url", "watch.example.com", /url does not start with http.*set it to an address such as http/],
   [
     "url",
-    "watch.example.com",
-    /url "watch\.example\.com" does not start with http.*set it to an address such as http/,
+    "http://user:pass@host",
+    /url "http:\/\/host" holds credentials \(use the setting token\).*set it to/,
   ],
-  ["url", "http://user:pass@host", /url .*credentials \(use the setting token\).*set it to/],
   ["url", 8470, /url is not a text; set it to an address such as http/],
   ["flushIntervalMs", 1, /flushIntervalMs cannot be 1; set it between 50 and 60000/],
   ["flushIntervalMs", "soon", /flushIntervalMs cannot be .*; set it between 50 and 60000/],

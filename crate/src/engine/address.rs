@@ -29,6 +29,31 @@ pub(crate) fn check_url(text: &str) -> Result<String, &'static str> {
     Ok([origin, path.trim_end_matches('/')].concat())
 }
 
+/// What a message may show of a refused address: scheme and host. The rest may hold a secret: credentials, a path, a
+/// query, or all of it where the scheme is another one.
+pub(crate) fn shown(text: &str) -> Option<String> {
+    let text = text.trim();
+    let scheme = ["http://", "https://"]
+        .into_iter()
+        .find(|scheme| text.starts_with(scheme))?;
+    let rest = &text[scheme.len()..];
+    let host = match rest.rsplit_once('@') {
+        None => rest,
+        Some((before, host)) if !before.contains(['@', '/', '\\', '?', '#']) => host,
+        // Of these it is not known where the credentials end.
+        Some(_) => "",
+    };
+    let is_of_a_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
+    let end = host.bytes().take_while(|byte| is_of_a_host(*byte)).count();
+    Some([scheme, &host[..end]].concat())
+}
+
+/// A problem of a setting's address.
+pub(crate) fn complaint(setting: &str, text: &str, why: &str, example: &str) -> String {
+    let shown = shown(text).map_or_else(String::new, |shown| format!(" \"{shown}\""));
+    format!("{setting}{shown} {why}; set it to an address such as {example}")
+}
+
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.parse::<u16>().is_ok() => name,
@@ -65,6 +90,35 @@ fn is_host(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_complaint_shows_scheme_and_host_alone() {
+        for (text, expected) in [
+            ("http://user:SECRET@host:9", Some("http://host:9")),
+            (" https://SECRET@[::1]:9/SECRET ", Some("https://[::1]:9")),
+            ("http://user:SEC/RET@host", Some("http://")),
+            ("http://user:SEC?RET@host", Some("http://")),
+            ("http://user:SEC@RET@host", Some("http://")),
+            ("http://host/@SECRET", Some("http://")),
+            ("http://host/SECRET?key=SECRET", Some("http://host")),
+            ("http://host?key=SECRET", Some("http://host")),
+            ("http://host#SECRET", Some("http://host")),
+            ("http://host\\SECRET", Some("http://host")),
+            ("http://10.0.0.256/x", Some("http://10.0.0.256")),
+            ("http://", Some("http://")),
+            ("ftp://user:SECRET@host", None),
+            ("http:/SECRET", None),
+            ("SECRET", None),
+        ] {
+            assert_eq!(shown(text).as_deref(), expected, "{text}");
+            let says = complaint("url", text, "is wrong", "http://localhost:1");
+            assert!(!says.contains("SECRET"), "{says}");
+        }
+        assert_eq!(
+            complaint("url", "ftp://host", "is wrong", "http://localhost:1"),
+            "url is wrong; set it to an address such as http://localhost:1"
+        );
+    }
 
     #[test]
     fn a_host_is_an_address_or_a_name() {

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 
 use crate::delivery::webhook;
 use crate::domain::identity;
-use crate::engine::address::check_url;
+use crate::engine::address::{check_url, complaint};
 use crate::engine::exposition;
 use crate::sources::facts::Scalar;
 use crate::spending::settings::{self as spending, Allowance};
@@ -282,10 +282,7 @@ fn read_url(raw: &RawSettings, problems: &mut Vec<String>) -> Option<String> {
     match check_url(text.trim()) {
         Ok(url) => Some(url),
         Err(why) => {
-            problems.push(format!(
-                "url \"{}\" {why}; set it to an address such as {default}",
-                identity::name(text)
-            ));
+            problems.push(complaint("url", text, why, default));
             None
         }
     }

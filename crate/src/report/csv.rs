@@ -85,19 +85,31 @@ fn is_sign(character: char) -> bool {
     )
 }
 
-/// Characters that a spreadsheet may skip before a formula.
+/// Characters that a spreadsheet may skip before a formula: blanks, and what Unicode's property
+/// `Default_Ignorable_Code_Point` and the interlinear annotations leave invisible.
 fn is_nothing(character: char) -> bool {
     character.is_whitespace()
         || character.is_control()
         || matches!(
             character,
             '"' | REPLACED | '\u{ad}'
+                | '\u{34f}'
                 | '\u{61c}'
-                | '\u{180e}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
                 | '\u{200b}'..='\u{200f}'
                 | '\u{202a}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}'
+                | '\u{2800}'
+                | '\u{3164}'
+                | '\u{fe00}'..='\u{fe0f}'
                 | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{e0fff}'
         )
 }
 
@@ -139,6 +151,19 @@ mod tests {
             "\u{200b}=1",
             "\u{feff}=1",
             "\u{202e}=1",
+            "\u{34f}=1",
+            "\u{115f}=1",
+            "\u{17b4}=1",
+            "\u{180b}=1",
+            "\u{2800}=1",
+            "\u{3164}=1",
+            "\u{fe0f}=1",
+            "\u{ffa0}=1",
+            "\u{fff9}=1",
+            "\u{1bca0}=1",
+            "\u{1d173}=1",
+            "\u{e0041}=1",
+            "\u{e0100}=1",
             "\u{ff1d}1",
             "\u{ff0b}1",
             "\u{ff0d}1",

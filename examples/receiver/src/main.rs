@@ -11,6 +11,7 @@ mod client;
 mod clock;
 mod config;
 mod connections;
+mod downloads;
 mod error;
 mod fields;
 mod guard;

@@ -2,6 +2,7 @@
 //!
 //! Ingest, reads and pages have a pool each: a request that waits for one pool takes no thread of another.
 
+use crate::downloads::Downloads;
 use crate::error::ApiError;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,8 +35,8 @@ pub struct Pools {
     pub reads: Pool,
     /// `GET /models`
     pub pages: Pool,
-    /// Permits for downloads of single calls.
-    pub downloads: Arc<Semaphore>,
+    /// Places of downloads of single calls.
+    pub downloads: Downloads,
     /// Permits for bytes of request bodies.
     pub bodies: Arc<Semaphore>,
 }
@@ -46,7 +47,7 @@ impl Default for Pools {
             writes: Pool::new(WRITES, QUEUE),
             reads: Pool::new(READS, QUEUE),
             pages: Pool::new(PAGES, QUEUE),
-            downloads: Arc::new(Semaphore::new(DOWNLOADS)),
+            downloads: Downloads::new(DOWNLOADS),
             bodies: Arc::new(Semaphore::new(BODIES)),
         }
     }

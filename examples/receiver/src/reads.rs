@@ -7,6 +7,7 @@ use crate::error::ApiError;
 use crate::page::groups;
 use crate::prometheus;
 use crate::records::{LEVELS, WORK};
+use crate::store::SEARCH_MOST;
 use crate::store::calls::CALL;
 use crate::store::query::{Filter, Survey};
 use crate::store::read::{self, Select};
@@ -96,6 +97,17 @@ impl Params {
                 Err(ApiError::Query { name, message })
             }
             (word, _) => Ok(word),
+        }
+    }
+
+    /// A pattern of texts that contain `search`.
+    fn search(&self) -> Result<Option<String>, ApiError> {
+        match self.text("search") {
+            Some(text) if text.len() > SEARCH_MOST => Err(ApiError::Query {
+                name: "search",
+                message: format!("search has to be at most {SEARCH_MOST} bytes long"),
+            }),
+            text => Ok(text.map(|text| format!("%{text}%"))),
         }
     }
 
@@ -245,10 +257,7 @@ async fn traces(State(app): State<App>, Query(params): Query<Params>) -> Answer 
     let select = Select::new("SELECT * FROM traces")
         .only("agent_name = ?", params.text("agent"))
         .only("status = ?", params.word("status", WORK, app.mode)?)
-        .only(
-            "name LIKE ?",
-            params.text("search").map(|text| format!("%{text}%")),
-        )
+        .only("name LIKE ?", params.search()?)
         .only("duration_ms >= ?", params.number("min_duration_ms")?)
         .only("duration_ms <= ?", params.number("max_duration_ms")?)
         .only("started_at >= ?", params.since()?)
@@ -271,10 +280,7 @@ async fn logs(State(app): State<App>, Query(mut params): Query<Params>) -> Answe
     let select = Select::new("SELECT * FROM logs")
         .only("agent_name = ?", params.text("agent"))
         .only("level = ?", params.word("level", LEVELS, app.mode)?)
-        .only(
-            "message LIKE ?",
-            params.text("search").map(|text| format!("%{text}%")),
-        )
+        .only("message LIKE ?", params.search()?)
         .only("timestamp >= ?", params.since()?)
         .then(NEWEST)
         .page(params.limit(100, 1000)?, 0);

@@ -162,6 +162,57 @@ fn names_of_every_dimension_and_of_errors_are_shown_within_bounds() {
 }
 
 #[test]
+fn agents_of_a_prompt_bill_are_bounded_and_the_rest_is_one_sum() {
+    const AGENTS: usize = 10_500;
+    let server = Server::start(&[]);
+    fill(&server, AGENTS, |number| {
+        let stats =
+            json!({"system_prompt": 1, "tool_definitions": 1, "cost_usd": number as f64 / 1e4});
+        json!({"model": "p/m", "agent_name": format!("a{number:05}"), "prompt_tokens": 10, "prompt_stats": stats})
+    });
+    let bill = server.get("/api/prompt-bill").json();
+    let agents = bill["by_agent"].as_array().unwrap();
+    assert_eq!(agents.len(), 10_000);
+    assert_eq!(agents[0]["value"], "a10499", "the dearest stay");
+    assert_eq!(agents[9_999]["value"], "a00500");
+    let rest = &bill["other_agents"];
+    assert_eq!(
+        (&rest["value"], &rest["requests"]),
+        (&json!(500), &json!(500))
+    );
+    let usd = |row: &Value| row["fixed_usd"].as_f64().unwrap();
+    let sum: f64 = agents.iter().map(usd).sum();
+    assert!((sum + usd(rest) - usd(&bill["total"])).abs() < 1e-6);
+    assert_eq!(bill["total"]["requests"], AGENTS);
+    let csv = server.get("/models/prompt-bill.csv").text;
+    assert!(csv.lines().count() < 10_010, "{}", csv.lines().count());
+    assert!(csv.contains("\nother_agents,500,500,"));
+
+    let page = server.get("/models").text;
+    let card = between(&page, "What fills the prompt", "</section>");
+    assert_eq!(card.matches(">a10").count(), 6);
+    assert!(card.contains("10,494 more<td>10,494<td>"), "{card}");
+}
+
+#[test]
+fn a_searched_text_is_bounded() {
+    for mode in [&[][..], &["--stock"][..]] {
+        let server = Server::start(mode);
+        server.post("logs", &json!({"message": "x".repeat(300)}));
+        server.post("traces", &json!({"id": "t", "name": "x".repeat(300)}));
+        for list in ["logs", "traces"] {
+            let search = |length| server.get(&format!("/api/{list}?search={}", "x".repeat(length)));
+            assert_eq!(search(256).json().as_array().unwrap().len(), 1);
+            let refused = search(257);
+            assert_eq!(
+                (refused.status, &refused.json()["field"]),
+                (422, &json!("search"))
+            );
+        }
+    }
+}
+
+#[test]
 fn a_request_brings_a_bounded_number_of_records() {
     let server = Server::start(&[]);
     let empty = |count: usize| format!("[{}]", vec!["{}"; count].join(","));

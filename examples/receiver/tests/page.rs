@@ -30,6 +30,37 @@ fn between<'a>(page: &'a str, from: &str, to: &str) -> &'a str {
 }
 
 #[test]
+fn names_do_not_change_the_order_of_writing_around_them() {
+    let server = Server::start(&[]);
+    let name = "a\u{202e}b\u{1}c\u{2066}d";
+    let more = json!({"agent_name": name, "channel": name, "job": name, "trigger": name, "gateway": name,
+                      "session_key": name, "request_id": name, "response_model": name, "id": "1"});
+    let answer = server.post("model_usage", &call(name, more));
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    server.post(
+        "logs",
+        &json!({"message": name, "metadata": {"type": "alarm_began"}}),
+    );
+    for query in [
+        "",
+        "?calls=1",
+        "?call=1",
+        "?session=a%E2%80%AEb%01c%E2%81%A6d",
+    ] {
+        let page = server.get(&format!("/models{query}")).text;
+        assert!(!page.contains(['\u{202e}', '\u{1}', '\u{2066}']), "{query}");
+        assert!(page.contains("a\u{fffd}b\u{fffd}c\u{fffd}d"), "{query}");
+        // A filter sends the name itself.
+        assert!(
+            page.contains(r#"<option value="a&#8238;b&#1;c&#8294;d">"#),
+            "{query}"
+        );
+    }
+    let filtered = server.get("/models?agent=a%E2%80%AEb%01c%E2%81%A6d").text;
+    assert!(filtered.contains(r#"data-summary="requests"><span>1<"#));
+}
+
+#[test]
 fn an_address_selects_calls_on_the_page_in_statistics_and_in_downloads() {
     let server = Server::start(&[]);
     server.post(

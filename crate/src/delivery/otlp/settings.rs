@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Conventions, Form};
 use crate::domain::identity;
-use crate::engine::address::check_url;
+use crate::engine::address::{check_url, complaint};
 use crate::sources::facts::Scalar;
 
 /// The validated setting. Not for logs: headers hold keys.
@@ -149,10 +149,8 @@ impl Target {
         match value.text().map(str::trim).map(check_url) {
             Some(Ok(url)) => self.url = Some(url),
             Some(Err(why)) => {
-                let text = identity::name(value.text().unwrap_or_default());
-                self.complain(&format!(
-                    "{setting} \"{text}\" {why}; set it to an address such as http://localhost:4318"
-                ));
+                let text = value.text().unwrap_or_default();
+                self.complain(&complaint(setting, text, why, "http://localhost:4318"));
             }
             None => self.complain(&format!(
                 "{setting} is no text; set it to an address such as http://localhost:4318"

@@ -5,14 +5,16 @@ use super::csv::line;
 use super::focus;
 use super::groups;
 use crate::app::App;
+use crate::client::Client;
 use crate::clock;
+use crate::downloads::Place;
 use crate::error::ApiError;
 use crate::store::calls::{self, FIELDS};
 use crate::store::query::Survey;
 use crate::store::rollup::Count;
 use crate::store::stats::{self, ModelStats, Percentiles};
 use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use jiff::tz::TimeZone;
@@ -21,7 +23,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Maximum number of calls in a download, the latest ones.
@@ -70,6 +72,7 @@ impl Format {
 /// There is no such download, or the store fails.
 pub async fn download(
     State(app): State<App>,
+    Extension(client): Extension<Client>,
     Path(file): Path<String>,
     Query(query): Query<HashMap<String, String>>,
 ) -> Result<Response, ApiError> {
@@ -78,10 +81,10 @@ pub async fn download(
     let address = Address::of(&query, TimeZone::UTC);
     match name {
         "stats" => models(app, address, format).await,
-        "calls" => single(app, address, format).await,
+        "calls" => single(app, client, address, format).await,
         "focus" if format == Format::Csv => {
             let period = query.get("period").map(String::as_str);
-            let body = focus::download(app, address, period).await?;
+            let body = focus::download(app, client, address, period).await?;
             Ok(format.answer("focus", body))
         }
         name => {
@@ -181,9 +184,14 @@ fn fields(model: &ModelStats) -> Map<String, Value> {
 }
 
 /// Single calls are written while they are read, so that a million of them take no memory.
-async fn single(app: App, address: Address, format: Format) -> Result<Response, ApiError> {
-    let place = Arc::clone(&app.pools.downloads).try_acquire_owned();
-    let place = place.map_err(|_| ApiError::Overloaded)?;
+async fn single(
+    app: App,
+    client: Client,
+    address: Address,
+    format: Format,
+) -> Result<Response, ApiError> {
+    let place = app.pools.downloads.take(client);
+    let place = place.ok_or(ApiError::Overloaded)?;
     let seqs = app
         .blocking(move |app| {
             let window = address.window(clock::now());
@@ -230,7 +238,10 @@ async fn single(app: App, address: Address, format: Format) -> Result<Response, 
 }
 
 /// Where a download writes its text.
-pub struct Sender(mpsc::Sender<io::Result<Bytes>>);
+pub struct Sender {
+    parts: mpsc::Sender<io::Result<Bytes>>,
+    place: Arc<Place>,
+}
 
 impl Sender {
     /// Sends a part.
@@ -238,25 +249,60 @@ impl Sender {
     /// # Errors
     /// The client is gone, or does not read.
     pub async fn send(&self, text: String) -> Result<(), ()> {
-        let sent = self.0.send_timeout(Ok(text.into()), PATIENCE);
-        sent.await.map_err(|_| ())
+        let sent = self.parts.send_timeout(Ok(text.into()), PATIENCE);
+        self.place.waiting(sent).await.map_err(|_| ())
     }
 }
 
 /// A body that `write` writes while the client reads it. After an error the connection is closed, so that the file does not
 /// look complete.
-pub fn stream<F>(place: OwnedSemaphorePermit, write: impl FnOnce(Sender) -> F) -> Body
+pub fn stream<F>(place: Place, write: impl FnOnce(Sender) -> F) -> Body
 where
     F: Future<Output = Result<(), ()>> + Send + 'static,
 {
     let (sender, receiver) = mpsc::channel(2);
-    let written = write(Sender(sender.clone()));
+    let place = Arc::new(place);
+    let written = write(Sender {
+        parts: sender.clone(),
+        place: Arc::clone(&place),
+    });
     tokio::spawn(async move {
-        let _place = place;
-        if written.await.is_err() {
-            let error = io::Error::other("the store does not answer");
+        let written = tokio::select! {
+            written = written => written,
+            () = place.replaced() => Err(()),
+        };
+        if written.is_err() {
+            let error = io::Error::other("the store does not answer, or the client is slow");
             let _ = sender.send_timeout(Err(error), PATIENCE).await;
         }
     });
     Body::from_stream(ReceiverStream::new(receiver))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::downloads::Downloads;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_read_loses_its_download_to_another() {
+        let downloads = Downloads::new(2);
+        let client = Client::Session(1);
+        let long = || {
+            let place = downloads.take(client)?;
+            Some(stream(place, |sender| async move {
+                for _ in 0..1_000 {
+                    sender.send("text".into()).await?;
+                }
+                Ok(())
+            }))
+        };
+        let first = long().unwrap();
+        tokio::time::sleep(PATIENCE / 4).await;
+        let _second = long().unwrap();
+        assert!(long().is_some(), "the first has waited");
+        let broken = axum::body::to_bytes(first, usize::MAX).await;
+        assert!(broken.is_err(), "the file does not look complete");
+    }
 }

@@ -6,6 +6,7 @@
 use super::address::Address;
 use super::export::stream;
 use crate::app::App;
+use crate::client::Client;
 use crate::clock::{self, DAY, HOUR, Micros};
 use crate::error::ApiError;
 use crate::store::periods::{self, Row};
@@ -47,11 +48,16 @@ fn whole(window: Window, length: Micros) -> Range {
 ///
 /// # Errors
 /// There are too many rows, an unknown period was asked for, or the store fails.
-pub async fn download(app: App, address: Address, period: Option<&str>) -> Result<Body, ApiError> {
+pub async fn download(
+    app: App,
+    client: Client,
+    address: Address,
+    period: Option<&str>,
+) -> Result<Body, ApiError> {
     let (table, length) = table(period)?;
     let range = whole(address.window(clock::now()), length);
-    let place = Arc::clone(&app.pools.downloads).try_acquire_owned();
-    let place = place.map_err(|_| ApiError::Overloaded)?;
+    let place = app.pools.downloads.take(client);
+    let place = place.ok_or(ApiError::Overloaded)?;
     let address = Arc::new(address);
     let starts = app
         .blocking(move |app| {

@@ -1,5 +1,10 @@
 //! Formats numbers and texts for display.
 
+use std::fmt::Write;
+
+/// Stands for a character that is not shown.
+const REPLACED: &str = "\u{fffd}";
+
 /// `1,234,567`
 pub fn count(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
@@ -81,8 +86,26 @@ pub fn range(hours: i64) -> String {
     }
 }
 
-/// Escapes text for an element or a quoted attribute.
+/// Escapes text for an element or a quoted attribute. What browsers do not show, and what changes the order of writing
+/// of its neighbours, is replaced.
 pub fn escape(text: &str) -> String {
+    exactly(&text.replace(is_hidden, REPLACED))
+}
+
+/// Whether a character is a control, but for blanks, or one of Unicode's controls of the direction of writing.
+pub fn is_hidden(character: char) -> bool {
+    match character {
+        '\t' | '\n' | '\r' => false,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
+            true
+        }
+        other => other.is_control(),
+    }
+}
+
+/// Escapes text for an attribute that is not shown, but sent back: hidden characters by their numbers, which HTML reads
+/// as others for a few old controls.
+pub fn exactly(text: &str) -> String {
     text.chars()
         .fold(String::with_capacity(text.len()), |mut out, character| {
             match character {
@@ -91,6 +114,9 @@ pub fn escape(text: &str) -> String {
                 '>' => out.push_str("&gt;"),
                 '"' => out.push_str("&quot;"),
                 '\'' => out.push_str("&#39;"),
+                other if is_hidden(other) => {
+                    let _ = write!(out, "&#{};", u32::from(other));
+                }
                 other => out.push(other),
             }
             out
@@ -150,9 +176,19 @@ mod tests {
 
     #[test]
     fn markup_is_escaped() {
-        assert_eq!(
-            escape(r#"<b a="1" c='2'>&"#),
-            "&lt;b a=&quot;1&quot; c=&#39;2&#39;&gt;&amp;"
-        );
+        let escaped = "&lt;b a=&quot;1&quot; c=&#39;2&#39;&gt;&amp;";
+        for escape in [escape, exactly] {
+            assert_eq!(escape(r#"<b a="1" c='2'>&"#), escaped);
+            assert_eq!(escape("a\tb\nc é 模"), "a\tb\nc é 模");
+        }
+    }
+
+    #[test]
+    fn hidden_characters_are_replaced_or_written_by_their_numbers() {
+        for hidden in "\0\u{1}\u{8}\u{b}\u{c}\u{1b}\u{7f}\u{9b}\u{61c}\u{200e}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}".chars() {
+            let text = format!("a{hidden}b");
+            assert_eq!(escape(&text), "a\u{fffd}b", "{text:?}");
+            assert_eq!(exactly(&text), format!("a&#{};b", u32::from(hidden)));
+        }
     }
 }

@@ -71,15 +71,17 @@ pub async fn of_sessions(State(app): State<App>, Query(query): Query<Parameters>
 /// The store fails.
 pub async fn prompt_bill(State(app): State<App>, Query(query): Query<Parameters>) -> Answer {
     let rows = bill(app, Address::of(&query, TimeZone::UTC)).await?;
-    let of = |by: &str| {
-        let is_by = |row: &&Vec<(String, Value)>| row.first().is_some_and(|(_, is)| is == by);
-        objects(rows.iter().filter(is_by).cloned().collect())
-    };
-    let total = of("total")[0].clone();
+    let mut groups: HashMap<String, Vec<Value>> = HashMap::new();
+    for row in rows {
+        let by = row[0].1.as_str().unwrap_or_default().to_owned();
+        groups.entry(by).or_default().push(object(row));
+    }
+    let mut of = |by: &str| groups.remove(by).unwrap_or_default();
     Ok(Json(json!({
         "estimate": true,
-        "total": total,
+        "total": of("total").pop(),
         "by_agent": of("agent"),
+        "other_agents": of("other_agents").pop(),
         "by_day": of("day"),
         "by_month": of("month"),
     })))
@@ -93,9 +95,11 @@ fn answer(rows: Rows) -> Answer {
 
 /// Rows as JSON objects.
 pub fn objects(rows: Rows) -> Value {
-    let rows = rows.into_iter();
-    rows.map(|row| Value::Object(row.into_iter().collect()))
-        .collect()
+    rows.into_iter().map(object).collect()
+}
+
+fn object(row: Vec<(String, Value)>) -> Value {
+    Value::Object(row.into_iter().collect())
 }
 
 /// The rows of a download: `sessions`, `prompt-bill`, or `by-` and a dimension's name.
@@ -209,31 +213,37 @@ async fn bill(app: App, address: Address) -> Result<Rows, ApiError> {
         let window = address.window(clock::now());
         Ok(app.store.survey(|connection, catalog| {
             let survey = Survey::new(connection, catalog, window, &address.filter)?;
-            let bill = prompts::bill(&survey, DAY)?;
+            let bill = prompts::bill(&survey, DAY, MODELS_MAX)?;
             let mut months: BTreeMap<String, Prompts> = BTreeMap::new();
-            let mut rows = vec![of_prompts("total", "", &bill.total)];
+            let mut rows = vec![of_prompts("total", Value::Null, &bill.total)];
             let agents = bill.by_agent.iter();
-            rows.extend(agents.map(|(agent, sums)| of_prompts("agent", agent, sums)));
+            rows.extend(agents.map(|(agent, sums)| of_prompts("agent", told(agent), sums)));
+            let (more, rest) = &bill.rest;
+            if *more > 0 {
+                rows.push(of_prompts("other_agents", (*more).into(), rest));
+            }
             for (at, sums) in &bill.by_step {
                 let date = clock::iso(*at);
                 let (day, month) = (date.get(..10), date.get(..7));
-                rows.push(of_prompts("day", day.unwrap_or_default(), sums));
+                rows.push(of_prompts("day", day.into(), sums));
                 let month = months.entry(month.unwrap_or_default().to_owned());
                 month.or_default().add(sums, 1);
             }
             let months = months.iter();
-            rows.extend(months.map(|(month, sums)| of_prompts("month", month, sums)));
+            rows.extend(
+                months.map(|(month, sums)| of_prompts("month", month.as_str().into(), sums)),
+            );
             Ok(rows)
         })?)
     })
     .await
 }
 
-fn of_prompts(by: &str, value: &str, sums: &Prompts) -> Vec<(String, Value)> {
-    let fixed_tokens = sums.tokens[0].saturating_add(sums.tokens[1]);
+fn of_prompts(by: &str, value: Value, sums: &Prompts) -> Vec<(String, Value)> {
+    let fixed_tokens = sums.fixed_tokens();
     let mut fields = row([
         ("by", by.into()),
-        ("value", told(value)),
+        ("value", value),
         ("requests", sums.calls.into()),
         ("unpriced_requests", sums.unpriced.into()),
         ("fixed_usd", sums.fixed_usd().into()),

@@ -12,8 +12,6 @@ use std::fmt::Write;
 
 /// Names of the parts of prompts, in the order of their figures.
 const PARTS: [&str; 4] = ["System prompt", "Tool definitions", "Messages", "Other"];
-/// Maximum number of agents whose prompts are shown.
-const AGENTS: usize = 6;
 /// Mean number of days in a month.
 const MONTH_DAYS: f64 = 30.4;
 
@@ -116,20 +114,7 @@ fn prompts(bill: &Bill, days: f64) -> String {
         );
     }
     let parts = table("prompt", &["Part", "Tokens", "Share", "Cost"], &rows);
-    let mut rows = String::new();
-    for (agent, sums) in bill.by_agent.iter().take(AGENTS) {
-        let fixed = sums.tokens[0].saturating_add(sums.tokens[1]);
-        let _ = writeln!(
-            rows,
-            "<tr><th scope=row>{}<td>{}<td>{}<td>{}",
-            super::tables::plain(agent),
-            count(sums.calls),
-            short(fixed / sums.calls.max(1)),
-            money(sums.fixed_usd()),
-        );
-    }
-    let heads = ["Agent", "Requests", "Fixed tokens each", "Fixed cost"];
-    let agents = table("prompt", &heads, &rows);
+    let agents = by_agent(bill);
     let fixed = bill.total.fixed_usd();
     let rate = fixed / days.max(1.0 / 24.0);
     let unknown = match unpriced {
@@ -157,6 +142,29 @@ fn prompts(bill: &Bill, days: f64) -> String {
             counted(*calls, "call", "calls"),
         ),
     )
+}
+
+/// The fixed part of prompts by agent.
+fn by_agent(bill: &Bill) -> String {
+    let mut rows = String::new();
+    let mut row = |name: &str, sums: &Prompts| {
+        let _ = writeln!(
+            rows,
+            "<tr><th scope=row>{name}<td>{}<td>{}<td>{}",
+            count(sums.calls),
+            short(sums.fixed_tokens() / sums.calls.max(1)),
+            money(sums.fixed_usd()),
+        );
+    };
+    for (agent, sums) in &bill.by_agent {
+        row(&super::tables::plain(agent), sums);
+    }
+    let (more, rest) = &bill.rest;
+    if *more > 0 {
+        row(&format!("{} more", count(*more as i64)), rest);
+    }
+    let heads = ["Agent", "Requests", "Fixed tokens each", "Fixed cost"];
+    table("prompt", &heads, &rows)
 }
 
 /// What the cache saved, what writing it cost, and what its losses cost.

@@ -2,7 +2,7 @@
 //! small.
 
 use super::address::{Address, UNTOLD};
-use super::format::{count, counted, duration, escape, money, percent};
+use super::format::{count, counted, duration, escape, exactly, is_hidden, money, percent};
 use super::view::{Breakdown, View};
 use crate::store::brief::Brief;
 use crate::store::rollup::{Count, Sums};
@@ -326,8 +326,11 @@ pub fn choice(view: &View, address: &Address, dimension: Dimension) -> String {
         let sent = match value {
             "" => format!(r#" value="{UNTOLD}""#),
             // Browsers collapse white space in the values that they send.
-            value if value.split_whitespace().collect::<Vec<_>>().join(" ") != value => {
-                format!(r#" value="{}""#, escape(value))
+            value
+                if value.contains(is_hidden)
+                    || value.split_whitespace().collect::<Vec<_>>().join(" ") != value =>
+            {
+                format!(r#" value="{}""#, exactly(value))
             }
             _ => String::new(),
         };

@@ -33,6 +33,8 @@ const MODELS_BESIDE_CALLS: usize = 30;
 pub const COLOURS: usize = 6;
 /// Maximum number of rows in a breakdown.
 const ROWS_SHOWN: usize = 8;
+/// Maximum number of agents whose prompts are shown.
+const AGENTS_SHOWN: usize = 6;
 /// Maximum number of sessions that are ranked by cost.
 const DEAREST_SESSIONS: usize = 8;
 /// Maximum number of selectable values.
@@ -167,7 +169,7 @@ impl View {
             };
             Ok(Self {
                 dearest: sessions::dearest(&survey, DEAREST_SESSIONS)?,
-                prompts: prompts::bill(&survey, DAY)?,
+                prompts: prompts::bill(&survey, DAY, AGENTS_SHOWN)?,
                 days: address.length(now) as f64 / DAY as f64,
                 forecast: spending::month(connection, catalog, filter, now, &address.zone)?,
                 incidents,

@@ -51,8 +51,11 @@ const STATEMENTS_KEPT: usize = 64;
 const BUSY: Duration = Duration::from_secs(5);
 /// Maximum time of one reading.
 pub const READ_MOST: Duration = Duration::from_secs(10);
-/// Interval of the time check, in steps of SQLite's virtual machine, about 1 ms.
-const STEPS: i32 = 50_000;
+/// Interval of the time check, in steps of SQLite's virtual machine. A step is fast, but a comparison with a pattern takes
+/// up to 0.1 s, and there is one in every few steps.
+const STEPS: i32 = 100;
+/// Maximum length of a text that is searched for, in bytes: the time of a comparison is the product of both lengths.
+pub const SEARCH_MOST: usize = 256;
 
 /// A database of records.
 pub struct Store {
@@ -310,6 +313,32 @@ mod tests {
         let many = ENDLESS.replace("FROM n)", "FROM n LIMIT 200000)");
         let counted = connection.query_row(&many, [], |row| row.get::<_, i64>(0));
         assert_eq!(counted, Ok(200_000));
+        Ok(())
+    }
+
+    #[test]
+    fn the_time_limit_holds_for_steps_that_take_long() -> Result<(), String> {
+        use rusqlite::functions::FunctionFlags;
+        use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+        let connection = Connection::open_in_memory().map_err(|error| error.to_string())?;
+        let made = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&made);
+        connection
+            .create_scalar_function("compare", 1, FunctionFlags::SQLITE_UTF8, move |_| {
+                Ok(counter.fetch_add(1, Relaxed) == 0)
+            })
+            .map_err(|error| error.to_string())?;
+        let sql = ENDLESS.to_owned() + " WHERE compare(i)";
+        let counted = within(Duration::ZERO, &connection, |c| {
+            c.query_row(&sql, [], |row| row.get::<_, i64>(0))
+        });
+        assert!(counted.is_err());
+        // A comparison with a pattern takes up to 0.1 s.
+        assert!(
+            made.load(Relaxed) <= 30,
+            "{} comparisons",
+            made.load(Relaxed)
+        );
         Ok(())
     }
 

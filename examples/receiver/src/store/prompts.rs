@@ -3,6 +3,7 @@
 //! a prompt, its beginning, is cheaper.
 
 use super::cache::{self, Cache};
+use super::first::first;
 use super::query::Survey;
 use super::rollup::{CALL_COLUMNS, CALL_WIDTH, Call};
 use super::series::{self, Dimension, Number};
@@ -61,6 +62,11 @@ impl Prompts {
         for (sum, more) in self.usd.iter_mut().zip(other.usd) {
             *sum += times as f64 * more;
         }
+    }
+
+    /// Tokens of the fixed part.
+    pub fn fixed_tokens(&self) -> i64 {
+        self.tokens[0].saturating_add(self.tokens[1])
     }
 
     /// US dollars of the fixed part.
@@ -143,19 +149,21 @@ impl Changes {
 #[derive(Clone, Debug, Default)]
 pub struct Bill {
     pub total: Prompts,
-    /// By agent, the one with the dearest fixed part first.
+    /// The agents with the dearest fixed part, by that, then by name.
     pub by_agent: Vec<(String, Prompts)>,
+    /// Number of further agents, and their sums.
+    pub rest: (usize, Prompts),
     /// By start of the time step.
     pub by_step: BTreeMap<Micros, Prompts>,
     /// What the cache saved and cost.
     pub cache: Cache,
 }
 
-/// Sums the prompts of a survey, also by time step, which is a multiple of an hour.
+/// Sums the prompts of a survey, also by time step, which is a multiple of an hour, and by agent for `most` of these.
 ///
 /// # Errors
 /// The SQLite error.
-pub fn bill(survey: &Survey, step: Micros) -> Result<Bill> {
+pub fn bill(survey: &Survey, step: Micros, most: usize) -> Result<Bill> {
     let mut bill = Bill::default();
     let mut agents: HashMap<Number, Prompts> = HashMap::new();
     let mut take = |series: Number, at: Micros, sums: &Prompts| {
@@ -199,13 +207,21 @@ pub fn bill(survey: &Survey, step: Micros) -> Result<Bill> {
         }
     }
     bill.cache = cache;
-    for (agent, sums) in agents {
+    let by_cost = |a: &Prompts, b: &Prompts| b.fixed_usd().total_cmp(&a.fixed_usd());
+    let shown = first(agents.iter(), most, |(a, x), (b, y)| {
+        by_cost(x, y).then_with(|| a.cmp(b))
+    });
+    let shown: Vec<Number> = shown.into_iter().map(|(agent, _)| *agent).collect();
+    for agent in shown {
+        let sums = agents.remove(&agent).unwrap_or_default();
         let name = series::value(survey.connection, Dimension::Agent, agent)?;
         bill.by_agent.push((name, sums));
     }
-    bill.by_agent.sort_by(|(a, x), (b, y)| {
-        let order = y.fixed_usd().total_cmp(&x.fixed_usd());
-        order.then_with(|| a.cmp(b))
-    });
+    bill.by_agent
+        .sort_by(|(a, x), (b, y)| by_cost(x, y).then_with(|| a.cmp(b)));
+    bill.rest.0 = agents.len();
+    for sums in agents.values() {
+        bill.rest.1.add(sums, 1);
+    }
     Ok(bill)
 }

@@ -332,8 +332,10 @@ impl<'a> Survey<'a> {
                 take,
             )?;
         }
-        let (whole, alone): (Vec<Dimension>, Vec<Dimension>) =
-            dimensions.iter().partition(|d| self.kind(**d) == WHOLE);
+        let is_shorter = dimensions.len() == DIMENSIONS && self.catalog.has_fewer_wholes();
+        let (whole, alone): (Vec<Dimension>, Vec<Dimension>) = dimensions
+            .iter()
+            .partition(|d| is_shorter || self.kind(**d) == WHOLE);
         for (table, range) in &parts.rows {
             for dimension in &alone {
                 let wanted = self.wanted[*dimension as usize].map(|number| [number]);

@@ -74,6 +74,9 @@ pub const EVERYTHING: i64 = 6;
 /// The numbers of a call's series: of the whole, of each dimension alone, of everything. By `series.kind`.
 pub type Ids = [i64; DIMENSIONS + 2];
 
+/// Number of whole series from which it matters how many rows are read. Tests read either, to compare them.
+const MANY: usize = if cfg!(test) { 1 } else { 10_000 };
+
 /// The number of a series. 32 bits are enough: each series takes 100 bytes on disk.
 pub type Number = u32;
 /// Stands for no series.
@@ -276,6 +279,13 @@ impl Catalog {
         numbered
             .filter(|(_, values)| values[0] != NONE)
             .map(|(number, values)| (number as Number, values))
+    }
+
+    /// Whether the sums by all dimensions together are far fewer than those by each dimension alone, as where most calls
+    /// have names of their own.
+    pub fn has_fewer_wholes(&self) -> bool {
+        let wholes = self.all().count();
+        wholes >= MANY && 2 * wholes < self.whole.len() - wholes
     }
 
     /// Upper bound of the numbers, exclusive.

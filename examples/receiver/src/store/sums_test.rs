@@ -379,7 +379,7 @@ fn assert_sessions(survey: &Survey, wanted: &[&Stored], context: &str) {
 }
 
 fn assert_prompts(survey: &Survey, wanted: &[&Stored], context: &str) {
-    let bill = prompts::bill(survey, DAY).unwrap();
+    let bill = prompts::bill(survey, DAY, 100).unwrap();
     let mut by_agent: BTreeMap<&str, Prompts> = BTreeMap::new();
     let mut by_day: BTreeMap<Micros, Prompts> = BTreeMap::new();
     let mut total = Prompts::default();
@@ -463,6 +463,48 @@ fn sums_equal_all_calls_after_inserts_repeats_enrichments_and_restarts() {
             assert_sums(&store, &format!("seed {seed}, round {round}"));
         }
     }
+}
+
+#[test]
+fn sums_of_calls_with_names_of_their_own_equal_all_calls() {
+    let folder = Folder::new("sums-names");
+    let store = folder.open();
+    let mut dice = Dice(7);
+    let model_usage = (0..40).map(|number| {
+        let name = |of: &str| Some(format!("{of}{number}").into());
+        ModelUsage {
+            id: format!("named-{number}").into(),
+            model: name("p/m"),
+            agent_name: name("a"),
+            trigger: name("t"),
+            cost_source: name("c"),
+            gateway: name("g"),
+            channel: name("telegram"),
+            job: name("j"),
+            ..dice.usage()
+        }
+    });
+    let batch = Batch {
+        model_usage: model_usage.collect(),
+        ..Batch::default()
+    };
+    store.write(&batch, NOW, Repeat::Merge).unwrap();
+    let fewer = |_: &_, catalog: &series::Catalog| Ok(catalog.has_fewer_wholes());
+    assert!(store.survey(fewer).unwrap());
+    let survey = |connection: &_, catalog: &_| {
+        let (window, filter) = (Window { from: 0, to: None }, Filter::default());
+        let survey = Survey::new(connection, catalog, window, &filter)?;
+        let bill = prompts::bill(&survey, DAY, 3)?;
+        let all = prompts::bill(&survey, DAY, 100)?;
+        assert_eq!(bill.by_agent, all.by_agent[..3]);
+        let mut sum = bill.rest.1;
+        bill.by_agent.iter().for_each(|(_, one)| sum.add(one, 1));
+        assert_eq!((sum.calls, sum.tokens), (all.total.calls, all.total.tokens));
+        assert_eq!(bill.rest.0 + 3, all.by_agent.len());
+        Ok(())
+    };
+    store.survey(survey).unwrap();
+    assert_sums(&store, "names of their own");
 }
 
 #[test]
