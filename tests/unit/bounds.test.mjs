@@ -5,6 +5,7 @@ import { describe, test } from "node:test";
 import { asking, chat, get, pause, world } from "./upstream.mjs";
 
 const { Readers } = await import(new URL("../../dist/serve.js", import.meta.url).href);
+const { MetricsServer } = await import(new URL("../../dist/serve.js", import.meta.url).href);
 const { instantiate } = await import(new URL("../../dist/base.js", import.meta.url).href);
 
 /** The bytes that a server sends until the connection ends. @param {number} port @param {string} bytes @param {number} [ms] @returns {Promise<string>} */
@@ -48,8 +49,9 @@ describe("bounds", () => {
     const at = await world(
       async (request, response) => {
         request.resume();
+        await pause(800);
         response.writeHead(200).write("begin ");
-        await pause(1_500);
+        await pause(800);
         response.end("end");
       },
       { bounds: SHORT },
@@ -58,6 +60,96 @@ describe("bounds", () => {
       const { body } = await get(`${at.url}/v1/x`, { method: "POST", body: "x" });
       assert.equal(body.toString(), "begin end");
     } finally {
+      await at.close();
+    }
+  });
+
+  test("a client that reads nothing of its answer loses its place, and a slow one keeps it", async () => {
+    const block = Buffer.alloc(1024 * 1024);
+    const at = await world(
+      async (request, response) => {
+        response.on("error", () => {});
+        if (request.url !== "/large") return void response.end("reached");
+        for (let count = 0; count < 40 && !response.destroyed; count += 1)
+          if (!response.write(block))
+            await new Promise((resolve) => response.once("drain", resolve).once("close", resolve));
+        response.end();
+      },
+      { bounds: { ...SHORT, connections: 1 } },
+    );
+    const ask = (/** @type {string} */ path) =>
+      `GET /up${path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n`;
+    try {
+      const slow = connect(at.port, "127.0.0.1", () => slow.write(ask("/large")));
+      let bytes = 0;
+      const began = performance.now();
+      for await (const data of slow) {
+        bytes += data.length;
+        if (performance.now() - began < 1_500) await pause(10);
+      }
+      assert.ok(bytes > 40 * block.length, `${bytes} bytes`);
+      assert.ok(performance.now() - began > 900);
+      const deaf = connect(at.port, "127.0.0.1", () => deaf.pause().write(ask("/large")));
+      deaf.on("error", () => {});
+      await pause(200);
+      assert.equal(await raw(at.port, ask("/x")), "");
+      await pause(1_300);
+      assert.match(await raw(at.port, ask("/x")), /reached$/);
+      deaf.destroy();
+    } finally {
+      await at.close();
+    }
+  });
+
+  test("the same holds for /metrics", async () => {
+    const text = () => "x".repeat(40 * 1024 * 1024);
+    const more = { warn: () => {}, mono: () => performance.now() };
+    const server = new MetricsServer({ port: 0, text, bounds: { connections: 1, idleMs: 300 }, ...more });
+    const port = Number(new URL(await server.listen()).port);
+    const ask = "GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n";
+    const deaf = connect(port, "127.0.0.1", () => deaf.pause().write(ask));
+    deaf.on("error", () => {});
+    try {
+      await pause(200);
+      assert.equal(await raw(port, ask), "");
+      await pause(1_300);
+      assert.match(await raw(port, ask.replace("GET", "HEAD")), /^HTTP\/1\.1 200 /);
+    } finally {
+      deaf.destroy();
+      await server.close(0);
+    }
+  });
+
+  test("requests that wait for answers have a bound on a connection and on all together", async () => {
+    const at = await world((_, response) => response.writeHead(200).flushHeaders());
+    /** @type {import("node:net").Socket[]} */
+    const sockets = [];
+    const open = () => sockets.filter(({ destroyed }) => !destroyed).length;
+    const ask = (host = "127.0.0.1") => `GET /up/x HTTP/1.1\r\nhost: ${host}\r\n\r\n`;
+    const send = async (/** @type {string} */ bytes) => {
+      const socket = connect(at.port, "127.0.0.1", () => socket.write(bytes));
+      sockets.push(socket.on("error", () => {}).resume());
+      await new Promise((resolve) => socket.once("data", resolve).once("close", resolve));
+      await pause(20);
+    };
+    try {
+      await send(ask() + ask().repeat(17));
+      assert.equal(open(), 0);
+      await send(ask() + ask("evil.example").repeat(17));
+      assert.equal(open(), 0, "refused ones wait, too");
+      for (let count = 0; count < 16; count += 1) await send(ask() + ask().repeat(16));
+      assert.equal(open(), 16);
+      await send(ask());
+      assert.equal(open(), 17, "one request at a time needs no room");
+      await send(ask() + ask());
+      assert.equal(open(), 17);
+      assert.ok(at.said.some((line) => line.includes("without waiting for answers")));
+      sockets[2]?.destroy();
+      await pause(50);
+      await send(ask() + ask());
+      assert.equal(open(), 17, "there is room again");
+    } finally {
+      for (const socket of sockets) socket.destroy();
       await at.close();
     }
   });

@@ -157,7 +157,9 @@ describe("the proxy", () => {
         assert.equal(got.status, 429);
         assert.equal(got.headers["retry-after"], "90");
         assert.deepEqual(JSON.parse(String(got.body)), body("Usage limit reached. over the allowance"));
-        assert.deepEqual([reached, proxy.proxy.counts.stopped], [0, 1]);
+        for (const query of ["?x=/cancel", "?/cancel/", "?x=/cancel?y"])
+          assert.equal((await get(`${proxy.origin}/p${path}${query}`, asking())).status, 429, query);
+        assert.deepEqual([reached, proxy.proxy.counts.stopped], [0, 4]);
       } finally {
         await proxy.close();
         at.close();

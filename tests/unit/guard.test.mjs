@@ -182,6 +182,25 @@ for (const [name, { path, token, method = "POST", open }] of Object.entries(SERV
       }
     });
 
+    test("refuses more header fields than a client has, and what it does not expect", async () => {
+      const { port, reached, close } = await open();
+      try {
+        const ask = (/** @type {string} */ fields) =>
+          status(
+            port,
+            `${method} ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\n${token}${fields}Content-Length: 2\r\n\r\n[]`,
+          );
+        const own = token ? 3 : 2;
+        assert.equal(await ask("a:\r\n".repeat(101 - own)), 431);
+        assert.equal(await ask("a:\r\n".repeat(15_000)), 431);
+        assert.equal(await ask("Expect: tea\r\n"), 417);
+        assert.equal(reached(), 0);
+        assert.equal(await ask("a:\r\n".repeat(100 - own)), 200);
+      } finally {
+        await close();
+      }
+    });
+
     test("serves its own clients", async () => {
       const { port, reached, close } = await open();
       try {

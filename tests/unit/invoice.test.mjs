@@ -191,6 +191,7 @@ describe("reconcile", () => {
     assert.equal(code, 0, stderr);
     for (const [ref, says] of /** @type {const} */ ([
       ["env:default:NOT_SET", /NOT_SET, which is not set here/],
+      ["env:default:constructor", /constructor, which is not set here/],
       ["file:vault:/openai/admin", /cannot be resolved here/],
       ["nonsense", /write <source>:<provider>:<id>/],
       [KEY, /write <source>:<provider>:<id>/],

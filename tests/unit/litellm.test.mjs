@@ -19,8 +19,8 @@ const LOGS = {
   single: readFileSync(`${FIXTURES}single.body`, "utf8"),
 };
 
-/** @param {{ token?: string, accept?: (calls: any[]) => Promise<void>, instantiate?: () => any }} [options] */
-async function open({ token, accept, instantiate = makeInstance } = {}) {
+/** @param {{ token?: string, accept?: (calls: any[]) => Promise<void>, instantiate?: () => any, bounds?: object }} [options] */
+async function open({ token, accept, instantiate = makeInstance, bounds } = {}) {
   /** @type {any[]} */
   const accepted = [];
   /** @type {string[]} */
@@ -29,6 +29,7 @@ async function open({ token, accept, instantiate = makeInstance } = {}) {
     host: "127.0.0.1",
     port: 0,
     token,
+    bounds,
     provider: "litellm",
     accept: accept ?? (async (/** @type {any[]} */ calls) => void accepted.push(...calls)),
     instantiate,
@@ -161,6 +162,54 @@ describe("refuses", () => {
       assert.match(said[0] ?? "", /AGENTWATCH_LITELLM_TOKEN/);
       assert.doesNotMatch(said.join(), /right|Bearer w/);
     } finally {
+      await close();
+    }
+  });
+
+  test("guesses of the token: some at once, then a few a second", async () => {
+    const { post, accepted, close } = await open({ token: "right" });
+    const right = { authorization: "Bearer right" };
+    try {
+      for (let count = 0; count < 40; count += 1) assert.equal((await post("[]", right)).status, 200);
+      const guesses = Array.from({ length: 60 }, async (_, index) => {
+        const began = performance.now();
+        const { status } = await post("[]", { authorization: `Bearer ${index}` });
+        return [status, performance.now() - began];
+      });
+      await pause(100);
+      const unjudged = (await post("[]", right)).status;
+      assert.equal(unjudged, 503, "a right token behind too many is not told from them");
+      const answers = await Promise.all(guesses);
+      const judged = answers.filter(([status]) => status === 401).map(([, ms = 0]) => ms);
+      assert.equal(judged.length, 36);
+      assert.equal(answers.filter(([status]) => status === 503).length, 24);
+      const last = Math.max(...judged);
+      assert.ok(last > 2_800 && last < 6_000, `${last} ms`);
+      assert.equal((await post(LOGS.single ?? "", right)).status, 200);
+      assert.equal(accepted.length, 1);
+    } finally {
+      await close();
+    }
+  });
+
+  test("logs for which others that have not arrived leave no room", async () => {
+    const { port, post, accepted, said, close } = await open({ bounds: { heldTogether: 3_000_000 } });
+    const half = connect(port, "127.0.0.1");
+    try {
+      half.on("error", () => {}).resume();
+      half.write("POST / HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 3000000\r\n\r\n");
+      half.write(Buffer.alloc(2_000_000, " "));
+      await pause(200);
+      const large = Buffer.concat([Buffer.alloc(2_000_000, " "), Buffer.from(LOGS.single ?? "")]);
+      assert.equal((await post(large)).status, 503);
+      assert.match(said.join(), /take all the room/);
+      assert.equal((await post(LOGS.single ?? "")).status, 200);
+      half.destroy();
+      await pause(100);
+      for (let count = 0; count < 3; count += 1) assert.equal((await post(large)).status, 200);
+      assert.equal(accepted.length, 4);
+    } finally {
+      half.destroy();
       await close();
     }
   });

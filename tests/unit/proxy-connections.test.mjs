@@ -117,7 +117,7 @@ describe("ends", () => {
     const at = await proxyTo([
       `/refused=http://127.0.0.1:${port}`,
       `/silent=http://127.0.0.1:${portOf(silent)}`,
-      "/nowhere=https://nowhere.invalid/v1",
+      "/nowhere=https://nowhere.invalid/sk-secret/v1",
       `/plain=https://127.0.0.1:${portOf(silent)}`,
     ]);
     try {
@@ -134,11 +134,13 @@ describe("ends", () => {
         const { message, code } = JSON.parse(body.toString()).error;
         assert.equal(status, 502, name);
         assert.equal(code, "upstream_unreachable");
-        assert.ok(new RegExp(why).test(message) && message.includes(`--upstream /${name}=`), message);
+        assert.ok(new RegExp(why).test(message) && message.includes(`--upstream /${name}=http`), message);
+        assert.doesNotMatch(message, /sk-secret/);
       }
       for (const { outcome, status } of await at.told(4))
         assert.deepEqual([outcome, status], ["failed", null]);
       assert.equal(at.said.length, 4);
+      assert.doesNotMatch(at.said.join(), /sk-secret/);
     } finally {
       await at.close();
       silent.close();
@@ -152,6 +154,7 @@ describe("ends", () => {
       "HTTP/1.1 099 Low\r\ncontent-length: 0\r\n\r\n",
       "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n",
       "HTTP/1.1 103 Hints\r\nlink: nonsense\r\n\r\n",
+      "HTTP/1.1 103 Hints\r\nlink: </a>\r\n__proto__: x\r\nconstructor: x\r\n\r\n",
       "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
       "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
       "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ncontent-length: 6\r\n\r\nhello",
@@ -179,6 +182,33 @@ describe("ends", () => {
         [],
       );
       assert.equal((await get(`${at.origin}/other`)).status, 404);
+    } finally {
+      await at.close();
+      upstream.close();
+    }
+  });
+
+  test("names of Object.prototype are names like others", async () => {
+    const hint = "HTTP/1.1 103 Hints\r\nlink: </a>\r\n__proto__: x\r\nconstructor: y\r\n\r\n";
+    const upstream = createTcpServer((socket) => {
+      socket
+        .on("error", () => {})
+        .once("data", (data) => {
+          const [, coding] = /^GET \/(\w+)/.exec(data.toString()) ?? [];
+          const fields = `content-encoding: ${coding}\r\n__proto__: x\r\ncontent-length: 2\r\n`;
+          socket.end(`${hint}HTTP/1.1 200 OK\r\n${fields}\r\nok`);
+        });
+    });
+    await new Promise((resolve) => upstream.listen(0, "127.0.0.1", () => resolve(undefined)));
+    const at = await proxyTo([`/up=http://127.0.0.1:${portOf(upstream)}`]);
+    try {
+      for (const coding of ["__proto__", "constructor", "toString"]) {
+        const answer = await raw(at.port, rawGet(`/up/${coding}/v1/responses/resp_1`));
+        assert.match(
+          answer,
+          /^HTTP\/1\.1 103 [^]*__proto__: x\r\nconstructor: y\r\n\r\nHTTP\/1\.1 200 [^]*\r\n\r\nok$/,
+        );
+      }
     } finally {
       await at.close();
       upstream.close();
@@ -246,6 +276,38 @@ describe("pace", () => {
       });
     } finally {
       await at.close();
+    }
+  });
+
+  test("hints without end are dropped where the client reads nothing", async () => {
+    const hint = `HTTP/1.1 103 Hints\r\nlink: </${"x".repeat(8_000)}>; rel=preload\r\n\r\n`;
+    let sent = 0;
+    const upstream = createTcpServer((socket) => {
+      socket
+        .on("error", () => {})
+        .once("data", async () => {
+          for (; sent < 10_000; sent += 1)
+            if (!socket.write(hint)) await new Promise((resolve) => socket.once("drain", resolve));
+          socket.end("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        });
+    });
+    await new Promise((resolve) => upstream.listen(0, "127.0.0.1", () => resolve(undefined)));
+    const at = await proxyTo([`/up=http://127.0.0.1:${portOf(upstream)}`]);
+    const socket = connect(at.port, "127.0.0.1").pause();
+    try {
+      socket.write(rawGet("/up/x"));
+      for (let tries = 0; sent < 10_000 && tries < 1_000; tries += 1) await pause(10);
+      let [bytes, end] = [0, ""];
+      for await (const data of socket) {
+        bytes += data.length;
+        end = (end + data).slice(-100);
+      }
+      assert.match(end, /\r\n\r\nok$/);
+      assert.ok(bytes < 40 * MB, `${bytes} of ${sent * hint.length} bytes`);
+    } finally {
+      socket.destroy();
+      await at.close();
+      upstream.close();
     }
   });
 

@@ -65,6 +65,34 @@ before(async () => {
 });
 after(() => receiver.close());
 
+test("a receiver's answer without an end is given up", async () => {
+  const { get } = await import(new URL("../../dist/ask.js", import.meta.url).href);
+  const server = createServer((request, response) => {
+    const timer = setInterval(() => response.write("x".repeat(request.url === "/slow" ? 1 : 100_000)), 10);
+    response.on("close", () => clearInterval(timer));
+  });
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+  const bounds = { pauseMs: 1_000, wholeMs: 500, bytes: 1_000_000 };
+  try {
+    for (const [path, why] of [
+      ["slow", "it did not end within 0.5 s"],
+      ["large", "it is larger than 1000000 bytes"],
+    ]) {
+      let taken = 0;
+      const count = (/** @type {number} */ _, /** @type {Uint8Array} */ piece) => {
+        taken += piece.length;
+      };
+      const ended = await get(`http://127.0.0.1:${port}/${path}`, {}, count, bounds);
+      assert.deepEqual(ended, { status: 0, why, isEndless: true, retryAfterMs: undefined });
+      assert.ok(taken > 0 && taken <= 1_000_000, `${taken}`);
+    }
+  } finally {
+    server.closeAllConnections();
+    server.close();
+  }
+});
+
 describe("report of a state directory", () => {
   test("has every call, after AgentWatch has them and the process ended", async () => {
     const { code, stdout, stderr } = await report("--json", "--by", "agent,model");

@@ -53,6 +53,14 @@ for (const [setting, value, line] of WRONG)
     }
   });
 
+test("a header of the collector may have a name of Object.prototype", async () => {
+  const { withSecrets } = await import(new URL("../../dist/plugin.js", import.meta.url).href);
+  const headers = JSON.parse('{"__proto__": "a", "constructor": "b"}');
+  const { settings, problems } = await withSecrets({ otlp: { headers } }, undefined);
+  assert.deepEqual(Object.entries(settings.otlp.headers), Object.entries(headers));
+  assert.deepEqual(problems, []);
+});
+
 /** Documents with settings of the plugin in their first JSON block, alone or in OpenClaw's configuration. */
 const DOCUMENTED = ["allowances", "cost", "incidents", "monitoring", "opentelemetry"];
 

@@ -37,6 +37,13 @@ const FRAMINGS = /** @type {Record<string, [fields: string, body: string]>} */ (
   "a coding behind more fields than Node keeps": [`${"a:\r\n".repeat(2_500)}${TE}`, CHUNKED],
 });
 
+/** The same under names that CGI and WSGI take for the fields'. */
+const UNDERSCORED = /** @type {typeof FRAMINGS} */ ({
+  "a length with an underscore": [`Content_Length: 3\r\n${LENGTH}`, EVIL],
+  "a length with an underscore alone": [`content_length: ${EVIL.length}\r\n`, EVIL],
+  "a coding with an underscore": [`TRANSFER_ENCODING: chunked\r\n${LENGTH}`, EVIL],
+});
+
 const HOSTILE = [
   "",
   "Connection: content-length\r\n",
@@ -122,12 +129,13 @@ describe("framing that is in doubt", () => {
     "two codings",
     "an unknown coding",
     "a coding behind chunked",
+    ...Object.keys(UNDERSCORED),
   ]) {
     test(`${name} is refused, and the connection ends`, async () => {
       const upstream = await strictUpstream();
       const at = await proxyTo([`/up=${upstream.url}`]);
       try {
-        const [fields, body] = FRAMINGS[name] ?? ["", ""];
+        const [fields, body] = { ...FRAMINGS, ...UNDERSCORED }[name] ?? ["", ""];
         const next = `GET /up/next HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n`;
         const text = await all(
           at.port,

@@ -361,6 +361,21 @@ test("purge removes no link's target, and reports links", async () => {
   }
 });
 
+test("doctor and report name a journal that is no folder", async () => {
+  for (const kind of ["a named pipe", "a symbolic link"]) {
+    const { stateDir, ours } = state({ "status.json": JSON.stringify({ written_ms: 1, status: {} }) });
+    rmSync(join(ours, "journal"), { recursive: true });
+    if (kind === "a symbolic link") symlinkSync("journal", join(ours, "journal"));
+    else INSTEAD[kind]?.(join(ours, "journal"));
+    const doctor = await cli("doctor", "--state-dir", stateDir);
+    assert.equal(doctor.code, 1, doctor.all);
+    assert.match(doctor.stdout, /trouble +files .*journal is no file, and is left out/);
+    const report = await cli("report", "--state-dir", stateDir);
+    assert.equal(report.code, 2, report.all);
+    assert.match(report.stderr, new RegExp(`agentwatch/journal is ${kind}, not a folder; .*doctor`));
+  }
+});
+
 test("the doctor names files that other users own or may write", async () => {
   const { stateDir, ours } = state({ "status.json": JSON.stringify({ written_ms: 1, status: {} }) });
   chmodSync(join(ours, "status.json"), 0o660);

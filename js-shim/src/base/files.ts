@@ -62,6 +62,16 @@ export function statsOf(path: string): Stats | undefined {
   }
 }
 
+/** Whether a path is a folder, or a link to one. */
+export function isFolder(path: string): boolean {
+  try {
+    return statSync(path).isDirectory();
+  } catch {
+    // Missing, not to be looked at, or a link that leads nowhere.
+    return false;
+  }
+}
+
 /** The kind that stats show; see {@link otherKind}. */
 export function kindOf(
   stats: Pick<Stats, "isFile" | "isDirectory" | "isSymbolicLink" | "isFIFO" | "isSocket">,
@@ -133,7 +143,7 @@ export function makeFolder(folder: string): void {
   try {
     make();
   } catch (error) {
-    if (!statsOf(folder) || statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw error;
+    if (!statsOf(folder) || isFolder(folder)) throw error;
     renameSync(folder, asideOf(folder));
     make();
   }

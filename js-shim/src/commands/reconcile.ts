@@ -32,11 +32,11 @@ usage, which a usual key may not. It is no option, since other users of the mach
 Exit status: 0 everything is alike, 1 something differs, which is named, 2 it could not be compared, there are no calls, or
 wrong usage.`;
 
-const PROVIDERS: Record<string, { variable: string; api: string }> = {
-  openai: { variable: "OPENAI_ADMIN_KEY", api: "https://api.openai.com" },
-  anthropic: { variable: "ANTHROPIC_ADMIN_KEY", api: "https://api.anthropic.com" },
-  openrouter: { variable: "OPENROUTER_MANAGEMENT_KEY", api: "https://openrouter.ai" },
-};
+const PROVIDERS = new Map([
+  ["openai", { variable: "OPENAI_ADMIN_KEY", api: "https://api.openai.com" }],
+  ["anthropic", { variable: "ANTHROPIC_ADMIN_KEY", api: "https://api.anthropic.com" }],
+  ["openrouter", { variable: "OPENROUTER_MANAGEMENT_KEY", api: "https://openrouter.ai" }],
+]);
 
 const OPTIONS = {
   ...PLACE_OPTIONS,
@@ -110,7 +110,7 @@ export async function reconcileCommand(args: string[], inside?: Inside): Promise
 /** @throws where an option is missing or wrong */
 function openInvoice({ provider, since, until, also = [] }: Options): Invoice {
   if (provider === undefined)
-    throw new SettingError(`--provider is missing: write ${Object.keys(PROVIDERS).join(", ")}`);
+    throw new SettingError(`--provider is missing: write ${[...PROVIDERS.keys()].join(", ")}`);
   if (since === undefined)
     throw new SettingError("--since is missing: write 30d, or a date such as 2026-11-01");
   return new (instantiate(printError).Invoice)(provider, since, until, also, Date.now());
@@ -118,7 +118,7 @@ function openInvoice({ provider, since, until, also = [] }: Options): Invoice {
 
 /** @throws SettingError where an address or a key is missing or cannot be used */
 async function findPlaces(options: Options, inside: Inside | undefined): Promise<Places> {
-  const { variable, api } = PROVIDERS[options.provider ?? ""] ?? { variable: "", api: "" };
+  const { variable, api } = PROVIDERS.get(options.provider ?? "") ?? { variable: "", api: "" };
   const { config, problem } = findPlace(options, inside?.config);
   const given = options.url === undefined ? {} : { url: options.url };
   // The gateway's token is not sent to another url.

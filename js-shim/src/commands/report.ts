@@ -3,7 +3,7 @@
 import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { isMissing, readOwnSync } from "../base/files.js";
+import { faultOf, isFolder, isMissing, otherKind, readOwnSync } from "../base/files.js";
 import { readInstallation, stateFolder } from "../base/installation.js";
 import { fail, print, printError, printUsage } from "../base/terminal.js";
 import { instantiate, type Report } from "../base/wasm.js";
@@ -158,11 +158,21 @@ async function ofStateDir(
   }
 }
 
-/** The ledger's files, in order. */
+/** The ledger's files, in order. @throws SettingError where the journal's folder cannot be read */
 function ledgers(journal: string): string[] {
-  if (!existsSync(journal)) return [];
-  const names = readdirSync(journal).filter((name) => /^ledger-\d+\.awj$/.test(name));
+  const names = namesIn(journal).filter((name) => /^ledger-\d+\.awj$/.test(name));
   return names.sort().map((name) => join(journal, name));
+}
+
+function namesIn(journal: string): string[] {
+  try {
+    return readdirSync(journal);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === "ENOENT") return [];
+    const kind = otherKind(journal);
+    const why = kind && !isFolder(journal) ? `${journal} is ${kind}, not a folder` : faultOf(journal, error);
+    throw new SettingError(`${why}; \`agentwatch-openclaw doctor\` says what to do`);
+  }
 }
 
 /** @throws where the address cannot be used, or the receiver does not answer */

@@ -35,17 +35,18 @@ export async function makeRequests(asking: Asking, agentwatch: Target, provider?
   for (let text = asking.next(); text; text = asking.next()) {
     const { of_provider, path, key_header, headers } = JSON.parse(text) as Ask;
     const [name, before] = key_header;
+    const who = of_provider ? "the provider" : "AgentWatch";
     const { url, secret } = (of_provider ? provider : agentwatch) ?? agentwatch;
-    const { status, why, retryAfterMs } = await get(
+    const { status, why, isEndless, retryAfterMs } = await get(
       `${url}${path}`,
       { ...Object.fromEntries(headers), ...(secret !== undefined && { [name]: before + secret }) },
       (status, piece) => {
         if (of_provider || status === 200) asking.feed(piece);
       },
     );
+    if (isEndless) throw new Error(`${who}'s answer was given up: ${why}`);
     const wait = asking.answered(status, retryAfterMs, why);
-    if (wait > 0)
-      printError(`waiting ${Math.ceil(wait / 1_000)} s for ${of_provider ? "the provider" : "AgentWatch"}`);
+    if (wait > 0) printError(`waiting ${Math.ceil(wait / 1_000)} s for ${who}`);
     await sleep(wait);
   }
 }

@@ -4,6 +4,7 @@ import { readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
+import { isFolder } from "../base/files.js";
 import { stateFolder } from "../base/installation.js";
 import { livingOwner } from "../base/owner.js";
 import { LOOK_MS, spoolFolder } from "../base/spool.js";
@@ -192,8 +193,7 @@ class Sync {
   /** Lets the pipeline read the spool files of other processes before the store. */
   async #readSpools(): Promise<void> {
     const spool = spoolFolder(stateFolder(this.#stateDir));
-    if (statSync(spool, { throwIfNoEntry: false })?.isDirectory() && readdirSync(spool).length > 0)
-      await this.#pause(1.5 * LOOK_MS);
+    if (isFolder(spool) && readdirSync(spool).length > 0) await this.#pause(1.5 * LOOK_MS);
     else this.#settledAfterMs = 0;
   }
 

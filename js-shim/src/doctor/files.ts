@@ -2,7 +2,7 @@
 
 import { accessSync, constants, lstatSync, readdirSync, readlinkSync, type Stats, statSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { kindOf, statsOf } from "../base/files.js";
+import { isFolder, kindOf, statsOf } from "../base/files.js";
 import { writtenOwner } from "../base/owner.js";
 import type { StatusDocument } from "../worker/status.js";
 import type { Finding } from "./doctor.js";
@@ -115,7 +115,7 @@ function namesIn(folder: string): string[] {
 function isPluginFolder(path: string, folder: string): boolean {
   const isOne = [folder, ...[...FOLDERS, TAKEOVER].map((name) => join(folder, name))].includes(path);
   // A link is allowed: it moves the journal to a larger disk.
-  return isOne && statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+  return isOne && isFolder(path);
 }
 
 function isWritable(path: string): boolean {

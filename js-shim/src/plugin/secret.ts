@@ -54,14 +54,11 @@ export async function withSecrets<S extends Record<string, unknown>>(
     );
   const { otlp } = found;
   if (isObject(otlp) && isObject(otlp.headers)) {
-    const headers: Record<string, unknown> = {};
+    const headers: Array<[name: string, value: unknown]> = [];
+    const instead = 'write "${NAME}" there, and set that in the gateway\'s environment';
     for (const [name, value] of Object.entries(otlp.headers))
-      headers[name] = await resolve(
-        `otlp.headers.${name}`,
-        value,
-        'write "${NAME}" there, and set that in the gateway\'s environment',
-      );
-    found.otlp = { ...otlp, headers };
+      headers.push([name, await resolve(`otlp.headers.${name}`, value, instead)]);
+    found.otlp = { ...otlp, headers: Object.fromEntries(headers) };
   }
   const { webhook } = found;
   if (isObject(webhook) && "secret" in webhook) {
@@ -79,8 +76,11 @@ export async function resolveReference(
 ): Promise<string | { why: string }> {
   if (!isReference(value)) return { why: "is neither a text nor {source, provider, id}" };
   const { source, id } = value as { source: string; id: string };
-  if (source === "env")
-    return wholeEnvironment()[id] || { why: `refers to the variable ${id}, which is not set here` };
+  if (source === "env") {
+    const all = wholeEnvironment();
+    const given = Object.hasOwn(all, id) ? all[id] : undefined;
+    return given || { why: `refers to the variable ${id}, which is not set here` };
+  }
   const secret = await resolved(config, path, value);
   return typeof secret === "string" ? { why: secret } : secret.value;
 }

@@ -10,13 +10,13 @@ import {
 } from "node:zlib";
 
 /** The flush options make a decoder return the data before a cut. */
-const DECODERS: Record<string, () => Transform> = {
-  gzip: () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH }),
-  "x-gzip": () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH }),
-  deflate: () => createInflate({ finishFlush: constants.Z_SYNC_FLUSH }),
-  br: () => createBrotliDecompress({ finishFlush: constants.BROTLI_OPERATION_FLUSH }),
-  zstd: () => createZstdDecompress({ finishFlush: constants.ZSTD_e_flush }),
-};
+const DECODERS = new Map<string, () => Transform>([
+  ["gzip", () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH })],
+  ["x-gzip", () => createGunzip({ finishFlush: constants.Z_SYNC_FLUSH })],
+  ["deflate", () => createInflate({ finishFlush: constants.Z_SYNC_FLUSH })],
+  ["br", () => createBrotliDecompress({ finishFlush: constants.BROTLI_OPERATION_FLUSH })],
+  ["zstd", () => createZstdDecompress({ finishFlush: constants.ZSTD_e_flush })],
+]);
 
 /** Compressed bytes that may wait for the decoder; beyond it the reading is given up. */
 const MAX_WAITING = 4 * 1024 * 1024;
@@ -39,7 +39,7 @@ export class Decoded {
     this.#take = take;
     const name = (encoding ?? "identity").trim().toLowerCase() || "identity";
     if (name !== "identity") {
-      this.#decoder = DECODERS[name]?.();
+      this.#decoder = DECODERS.get(name)?.();
       if (!this.#decoder) this.problem = "unknown_encoding";
     }
     this.#over = new Promise((resolve) => {

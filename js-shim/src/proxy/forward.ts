@@ -152,7 +152,8 @@ export function forward(passage: Passage): void {
       cut();
     }
   });
-  outgoing.on("continue", () => {
+  // One is enough, and a server could send them without end.
+  outgoing.once("continue", () => {
     if (passage.isAwaited) response.writeContinue();
   });
   outgoing.on("information", (information) => sendInformation(response, information));
@@ -242,16 +243,17 @@ function sendInformation(
   response: ServerResponse,
   information: { statusCode: number; rawHeaders: string[] },
 ): void {
-  if (response.headersSent) return;
+  // There is no end to them, and a client that reads nothing needs none.
+  if (response.headersSent || response.socket?.writableNeedDrain) return;
   if (information.statusCode === 102) response.writeProcessing();
   if (information.statusCode !== 103) return;
-  const hints: Record<string, string[]> = {};
+  const hints = new Map<string, string[]>();
   for (const [name, value] of pairs(endToEnd(information.rawHeaders, ["content-length"]))) {
     const key = name.toLowerCase();
-    hints[key] = [...(hints[key] ?? []), value];
+    hints.set(key, [...(hints.get(key) ?? []), value]);
   }
   try {
-    response.writeEarlyHints(hints as Record<string, string | string[]>);
+    response.writeEarlyHints(Object.fromEntries(hints));
   } catch {
     // Node refuses malformed hints, which may be dropped.
   }

@@ -8,8 +8,12 @@ import { type Framing, framing } from "./hop.js";
 
 /** The largest header section that is read, in bytes. */
 export const MAX_HEADER_BYTES = 64 * 1024;
+/** Header fields of a request. Clients of models' APIs send some thirty, and each field costs memory beside its bytes. */
+const MAX_FIELDS = 100;
 /** Requests that a client may send on one connection before the answer to the first. */
 const MAX_PIPELINED = 16;
+/** The same on all connections together. Libraries send one request after the answer to the one before. */
+const MAX_AHEAD = 256;
 
 /** Bounds of a server. */
 export interface Bounds {
@@ -42,6 +46,22 @@ export interface FrontOptions {
   refuse(response: ServerResponse, status: number, why: string): void;
 }
 
+/** What a request says in `Expect`: nothing, that it waits for `100 Continue`, or something else. */
+type Expects = "nothing" | "continue" | "else";
+
+/** A request that is not served. */
+interface Refused {
+  status: number;
+  why: string;
+  /** Whether the operator should know: their own client may be refused. */
+  isLogged: boolean;
+}
+
+/** How long a client may read nothing of its answer, in ms. Node needs up to twice that to notice it. */
+function unreadMs({ requestMs, idleMs }: Bounds): number {
+  return Math.min(requestMs, idleMs);
+}
+
 /** An HTTP server that checks requests before it serves them. */
 export class Front {
   readonly #options: FrontOptions;
@@ -49,6 +69,8 @@ export class Front {
   #reached: Reached;
   /** Requests that wait for the answers to earlier ones on their connection. */
   readonly #ahead = new WeakMap<Socket, Array<() => void>>();
+  /** How many these are. */
+  #waiting = 0;
 
   constructor(options: FrontOptions) {
     this.#options = options;
@@ -62,15 +84,18 @@ export class Front {
       maxHeaderSize: MAX_HEADER_BYTES,
       // Overrides Node's command-line option.
       insecureHTTPParser: false,
+      // The guard asks for one. Node's own refusals have no bound in number.
+      requireHostHeader: false,
     });
-    // By default Node drops fields beyond a number, the body's length among them.
+    // Node would drop further fields, the body's length among them, or end the connection before its answer is read.
     this.#server.maxHeadersCount = 0;
     this.#server.maxConnections = connections;
-    const take = (isAwaited: boolean) => (request: IncomingMessage, response: ServerResponse) =>
-      this.#take(request, response, isAwaited);
+    const take = (expects: Expects) => (request: IncomingMessage, response: ServerResponse) =>
+      this.#take(request, response, expects);
     this.#server
-      .on("request", take(false))
-      .on("checkContinue", take(true))
+      .on("request", take("nothing"))
+      .on("checkContinue", take("continue"))
+      .on("checkExpectation", take("else"))
       .on("drop", () =>
         options.warn(
           `a connection was closed unread: ${connections} connections are open, the most allowed; find the client that opens so many`,
@@ -110,42 +135,75 @@ export class Front {
     clearTimeout(timer);
   }
 
-  #take(request: IncomingMessage, response: ServerResponse, isAwaited: boolean): void {
+  #take(request: IncomingMessage, response: ServerResponse, expects: Expects): void {
     const { serve, refuse, warn } = this.#options;
     // `close` follows and ends the request; without a handler the error would end the process.
     request.on("error", () => {});
     response.on("error", () => {});
-    const why = refusal(request.url ?? "", request.rawHeaders, this.#reached);
-    // RFC 9112 section 6.1: HTTP/1.0 has no chunks, so the sender may frame the body in another way.
-    const isOld = request.httpVersion === "1.0" && request.headers["transfer-encoding"] !== undefined;
-    const framed = isOld ? undefined : framing(request.rawHeaders);
-    if (why) {
-      warn(`a request was refused: ${why}`);
+    const judged = this.#judge(request, expects);
+    if ("by" in judged)
+      return this.#inTurn(request.socket, response, () =>
+        serve(request, response, judged, expects === "continue"),
+      );
+    const { status, why, isLogged } = judged;
+    if (isLogged) warn(`a request was refused: ${why}`);
+    // It would wait with all its fields, and then end the connection.
+    if (this.#ahead.has(request.socket)) request.socket.destroy();
+    this.#inTurn(request.socket, response, () => {
       // Its body is not read, so the connection cannot be reused.
       response.setHeader("connection", "close");
-      refuse(response, 403, `refused: ${why}`);
-    } else if (!framed) {
-      response.setHeader("connection", "close");
-      refuse(response, 400, "refused: it does not say for certain where its body ends");
-    } else this.#inTurn(request.socket, response, () => serve(request, response, framed, isAwaited));
+      refuse(response, status, `refused: ${why}`);
+    });
   }
 
-  /**
-   * Serves the requests of one connection one after another. Requests of a closed connection are not served.
-   */
-  #inTurn(socket: Socket, response: ServerResponse, serve: () => void): void {
+  /** The framing of a request that is served, or why it is not. */
+  #judge(
+    { url = "", rawHeaders, httpVersion, headers }: IncomingMessage,
+    expects: Expects,
+  ): Framing | Refused {
+    const no = (status: number, why: string, isLogged = false) => ({ status, why, isLogged });
+    const why = refusal(url, rawHeaders, this.#reached);
+    if (why) return no(403, why, true);
+    if (rawHeaders.length / 2 > MAX_FIELDS)
+      return no(431, `it has more than ${MAX_FIELDS} header fields`, true);
+    if (expects === "else") return no(417, "it expects something else than 100-continue");
+    // RFC 9112 section 6.1: HTTP/1.0 has no chunks, so the sender may frame the body in another way.
+    const isOld = httpVersion === "1.0" && headers["transfer-encoding"] !== undefined;
+    return (
+      (isOld ? undefined : framing(rawHeaders)) ?? no(400, "it does not say for certain where its body ends")
+    );
+  }
+
+  /** Answers the requests of one connection one after another. Those of a connection that ends are not answered. */
+  #inTurn(socket: Socket, response: ServerResponse, answer: () => void): void {
+    if (!socket.writable) return;
     const run = () => {
-      response.once("close", () => {
-        const next = this.#ahead.get(socket)?.shift();
-        if (!next) this.#ahead.delete(socket);
-        else if (!socket.destroyed) next();
+      // Also the time between two bytes of the upstream, so it ends only what waits for the client.
+      response.setTimeout(unreadMs(this.#options.bounds), () => {
+        if (socket.writableLength > 0) socket.destroy();
       });
-      serve();
+      response.once("close", () => this.#next(socket));
+      answer();
     };
     const ahead = this.#ahead.get(socket);
     if (!ahead) {
       this.#ahead.set(socket, []);
       run();
-    } else if (ahead.push(run) > MAX_PIPELINED) socket.destroy();
+    } else if (ahead.length < MAX_PIPELINED && this.#waiting < MAX_AHEAD) {
+      ahead.push(run);
+      this.#waiting += 1;
+    } else {
+      this.#options.warn("a connection was closed: its client sends requests without waiting for answers");
+      socket.destroy();
+    }
+  }
+
+  /** Answers the next request of a connection. */
+  #next(socket: Socket): void {
+    const ahead = this.#ahead.get(socket) ?? [];
+    const next = socket.writable ? ahead.shift() : undefined;
+    this.#waiting -= next ? 1 : ahead.length;
+    if (next) next();
+    else this.#ahead.delete(socket);
   }
 }

@@ -2,7 +2,7 @@
 
 /**
  * Fields of one connection (RFC 9110 section 7.6.1), and cookies: a browser sends the cookies of one port to every port of
- * a host, so cookies that arrive here belong to other servers.
+ * a host, so cookies that arrive here belong to other servers, and an upstream's would reach them.
  */
 const NOT_FORWARDED = new Set([
   "connection",
@@ -15,6 +15,8 @@ const NOT_FORWARDED = new Set([
   "upgrade",
   "cookie",
   "cookie2",
+  "set-cookie",
+  "set-cookie2",
 ]);
 
 /** Fields that a `Connection` list cannot remove, since they describe the body, the target or the client. */
@@ -58,6 +60,8 @@ export type Framing = { by: "nothing" } | { by: "length"; length: number } | { b
 export function framing(raw: readonly string[]): Framing | undefined {
   const values = (name: string) =>
     pairs(raw).flatMap(([of, value]) => (of.toLowerCase() === name ? value : []));
+  // CGI and WSGI take `_` for `-`.
+  if (pairs(raw).some(([name]) => /^(content_length|transfer_encoding)$/i.test(name))) return undefined;
   const [length, ...lengths] = values("content-length");
   const [coding, ...codings] = values("transfer-encoding");
   if (lengths.length > 0 || codings.length > 0) return undefined;

@@ -9,6 +9,7 @@ import type { AddressInfo } from "node:net";
 import type { Instance, LogReader } from "../base/wasm.js";
 import type { Log } from "../worker/pipeline.js";
 import { type Bounds, Front } from "./front.js";
+import { Guesses } from "./guesses.js";
 import { rateLimited } from "./rate-limit.js";
 import type { Told } from "./reading.js";
 
@@ -31,7 +32,7 @@ export interface LitellmOptions {
   /** Further host names that requests may name, in lower case. */
   hosts: readonly string[];
   /** Bounds that differ from the defaults. */
-  bounds?: Partial<Bounds> | undefined;
+  bounds?: Partial<LitellmBounds> | undefined;
   /** The bearer token that LiteLLM has to send; undefined: every client that reaches the endpoint may log. */
   token: string | undefined;
   /** OpenClaw's name of the provider that is this LiteLLM. */
@@ -46,8 +47,19 @@ export interface LitellmOptions {
 
 /** The largest body that is read, in bytes. */
 export const MAX_BODY = 16 * 1024 * 1024;
-/** Default bounds. */
-const BOUNDS: Bounds = { connections: 256, headersMs: 10_000, requestMs: 60_000, idleMs: 5_000 };
+/** Bounds of an endpoint. */
+export interface LitellmBounds extends Bounds {
+  /** Bytes of all bodies together that are read at a time. */
+  heldTogether: number;
+}
+
+const BOUNDS: LitellmBounds = {
+  connections: 256,
+  headersMs: 10_000,
+  requestMs: 60_000,
+  idleMs: 5_000,
+  heldTogether: 4 * MAX_BODY,
+};
 
 /** An answer with a JSON body. */
 interface Answer {
@@ -59,9 +71,13 @@ interface Answer {
 export class LitellmEndpoint {
   readonly #options: LitellmOptions;
   readonly #front: Front;
+  readonly #bounds: LitellmBounds;
   readonly #token: Buffer | undefined;
+  readonly #guesses: Guesses;
   readonly #warn: (text: string) => void;
   #io: Instance | undefined;
+  /** Bytes of all bodies that are read now. */
+  #held = 0;
   readonly counts = { requests: 0, calls: 0, refused: 0, unreadable: 0, not_accepted: 0 };
   /** Number of payloads that were no model calls, by reason. */
   readonly skipped: Record<string, number> = {};
@@ -69,11 +85,13 @@ export class LitellmEndpoint {
   constructor(options: LitellmOptions) {
     this.#options = options;
     this.#token = options.token === undefined ? undefined : digest(options.token);
+    this.#guesses = new Guesses(options.mono);
     this.#warn = rateLimited((text) => options.log.warn(text), options.mono);
+    this.#bounds = { ...BOUNDS, ...options.bounds };
     const { host, port, hosts } = options;
     this.#front = new Front({
       ...{ host, port, hosts },
-      bounds: { ...BOUNDS, ...options.bounds },
+      bounds: this.#bounds,
       warn: this.#warn,
       serve: (request, response, _, isAwaited) => void this.#serve(request, response, isAwaited),
       refuse: (response, status, why) => {
@@ -101,7 +119,7 @@ export class LitellmEndpoint {
 
   async #serve(request: IncomingMessage, response: ServerResponse, isAwaited: boolean): Promise<void> {
     this.counts.requests += 1;
-    const refusal = this.#refusal(request);
+    const refusal = (await this.#stranger(request)) ?? this.#refusal(request);
     if (refusal) this.counts.refused += 1;
     else if (isAwaited) response.writeContinue();
     reply(response, refusal ?? (await this.#log(request)));
@@ -109,14 +127,25 @@ export class LitellmEndpoint {
     request.resume();
   }
 
+  /** The answer to a client without the token. */
+  async #stranger({ headers, socket }: IncomingMessage): Promise<Answer | undefined> {
+    const token = this.#token;
+    if (!token) return undefined;
+    const isRight = await this.#guesses.judge(
+      () => isSame(token, bearer(headers.authorization)),
+      () => socket.destroyed,
+    );
+    if (isRight) return undefined;
+    this.#warn(
+      "a log was refused: its Authorization is not the token in AGENTWATCH_LITELLM_TOKEN; set headers.Authorization under callback_settings in LiteLLM's configuration",
+    );
+    return isRight === undefined
+      ? problem(503, "too many wrong tokens come in, try again")
+      : problem(401, "wrong token: set headers.Authorization to Bearer and AGENTWATCH_LITELLM_TOKEN");
+  }
+
   /** The answer to a request whose body is not read; undefined where it may be read. */
   #refusal({ method, headers }: IncomingMessage): Answer | undefined {
-    if (this.#token && !isSame(this.#token, bearer(headers.authorization))) {
-      this.#warn(
-        "a log was refused: its Authorization is not the token in AGENTWATCH_LITELLM_TOKEN; set headers.Authorization under callback_settings in LiteLLM's configuration",
-      );
-      return problem(401, "wrong token: set headers.Authorization to Bearer and AGENTWATCH_LITELLM_TOKEN");
-    }
     if (method !== "POST") return problem(405, "logs are posted");
     const { "content-encoding": encoding = "identity", "content-length": length = "0" } = headers;
     if (encoding !== "identity")
@@ -128,28 +157,46 @@ export class LitellmEndpoint {
   async #log(request: IncomingMessage): Promise<Answer> {
     const reader = this.#inModule((io) => new io.LogReader());
     if (!reader) return this.#faulty();
+    const refusal = await this.#read(request, reader);
+    if (refusal) return refusal;
+    const text = this.#inModule(() => reader.finish());
+    return text ? this.#take(text) : this.#faulty();
+  }
+
+  /** Reads a body. @returns why it could not be read completely; the reader is free then */
+  async #read(request: IncomingMessage, reader: LogReader): Promise<Answer | undefined> {
     let size = 0;
+    const stop = (answer: Answer) => {
+      this.#inModule(() => reader.free());
+      return answer;
+    };
     try {
       for await (const bytes of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
         size += bytes.length;
-        if (size > MAX_BODY) {
-          this.#inModule(() => reader.free());
-          this.counts.refused += 1;
-          return this.#tooLarge();
-        }
+        this.#held += bytes.length;
+        const refusal = this.#overfull(size);
+        if (refusal) return stop(refusal);
         if (!this.#inModule(() => [reader.feed(bytes)])) return this.#faulty();
       }
+      return undefined;
     } catch {
       // The client closed the connection.
-      this.#inModule(() => reader.free());
-      return problem(400, "cut off");
+      return stop(problem(400, "cut off"));
+    } finally {
+      this.#held -= size;
     }
-    return this.#take(reader);
   }
 
-  async #take(reader: LogReader): Promise<Answer> {
-    const text = this.#inModule(() => reader.finish());
-    if (!text) return this.#faulty();
+  /** The answer to a body for which there is no room. */
+  #overfull(size: number): Answer | undefined {
+    if (size <= MAX_BODY && this.#held <= this.#bounds.heldTogether) return undefined;
+    this.counts.refused += 1;
+    if (size > MAX_BODY) return this.#tooLarge();
+    this.#warn("a log was refused: other logs that have not arrived completely take all the room");
+    return problem(503, "too many logs at once, try again");
+  }
+
+  async #take(text: string): Promise<Answer> {
     const logged = JSON.parse(text) as {
       calls: Array<Omit<LoggedCall, "cost"> & { cost: string | null }>;
       skipped: Record<string, number>;

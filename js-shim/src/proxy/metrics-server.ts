@@ -9,6 +9,8 @@ import { rateLimited } from "./rate-limit.js";
 /** The options of the server. */
 export interface MetricsOptions {
   port: number;
+  /** Bounds that differ from the defaults. */
+  bounds?: Partial<Bounds> | undefined;
   /** The text of an answer; undefined while there is none. */
   text(): string | undefined;
   warn(text: string): void;
@@ -30,7 +32,8 @@ export class MetricsServer {
   constructor(options: MetricsOptions) {
     this.#options = options;
     this.#front = new Front({
-      ...{ host: HOST, port: options.port, hosts: [], bounds: BOUNDS },
+      ...{ host: HOST, port: options.port, hosts: [] },
+      bounds: { ...BOUNDS, ...options.bounds },
       isFixed: true,
       isBackground: true,
       warn: rateLimited((text) => options.warn(`metrics: ${text}`), options.mono),

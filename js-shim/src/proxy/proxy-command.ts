@@ -14,7 +14,7 @@ import {
 } from "../commands/pipeline.js";
 import { isLoopback, parseHosts } from "./guard.js";
 import { Proxy } from "./proxy.js";
-import { parseUpstreams } from "./upstreams.js";
+import { parseUpstreams, shown } from "./upstreams.js";
 
 const USAGE = `agentwatch-openclaw proxy --upstream <prefix>=<address>[,provider=<name>][,agent=<id>][,usage=ask] …
 
@@ -77,7 +77,7 @@ export function proxyCommand(args: string[]): Promise<number> {
       });
       const stopped = stopSignal();
       const { port } = await proxy.listen();
-      const routes = upstreams.map(({ prefix, url, provider }) => `${prefix} → ${url.href} (${provider})`);
+      const routes = upstreams.map(({ prefix, url, provider }) => `${prefix} → ${shown(url)} (${provider})`);
       log.info(`proxy on http://${host}:${port}: ${routes.join(", ")}`);
       await stopped;
       await proxy.close(GRACE_MS);

@@ -13,7 +13,7 @@ import type { Framing } from "./hop.js";
 import { rateLimited } from "./rate-limit.js";
 import { type CallReading, type Edit, type Ending, Readers, type Told } from "./reading.js";
 import { answerStopped } from "./stopped.js";
-import { type Route, route, type Upstream } from "./upstreams.js";
+import { type Route, route, shown, type Upstream, withoutQuery } from "./upstreams.js";
 
 /** A finished call, in the names of the source `proxied`. Times in ms; `started` and `ended` since 1970. */
 export interface ProxiedCall extends Told {
@@ -174,7 +174,7 @@ export class Proxy {
     const reading = this.#readers.open(request.method ?? "", found.path);
     const number = this.counts.requests;
     // A retrieval, or the end of a background response, makes no call.
-    const isCall = reading && request.method === "POST" && !/\/cancel\/?(\?|$)/.test(found.path);
+    const isCall = reading && request.method === "POST" && !/\/cancel\/?$/.test(withoutQuery(found.path));
     const refusal = isCall && this.#options.admit?.(number, found.upstream, reading.model);
     if (refusal) {
       this.counts.stopped += 1;
@@ -233,7 +233,7 @@ export class Proxy {
         else if (ending !== "whole") this.counts[ending] += 1;
         const isPost = answered && request.method === "POST";
         const passed = () => {
-          if (isPost) this.#pass({ provider: upstream.provider, path: path.split("?", 1)[0] ?? "" });
+          if (isPost) this.#pass({ provider: upstream.provider, path: withoutQuery(path) });
         };
         if (!reading) return passed();
         const known = {
@@ -359,7 +359,7 @@ export class Proxy {
     const why = error
       ? `${error.message || error.name}${code && !error.message.includes(code) ? ` (${code})` : ""}`
       : "no answer";
-    const message = `agentwatch-openclaw proxy: ${url.origin} did not answer: ${why}. Check --upstream ${prefix}=${url.href} and that this machine reaches it.`;
+    const message = `agentwatch-openclaw proxy: ${url.origin} did not answer: ${why}. Check --upstream ${prefix}=${shown(url)} and that this machine reaches it.`;
     this.#warn(message);
     answerError(response, 502, "upstream_unreachable", message);
   }
@@ -375,7 +375,7 @@ function inBackground(call: ProxiedCall): ProxiedCall {
 /** Whether `include_usage` may be added to the body. */
 function canAsk(request: IncomingMessage, path: string): boolean {
   const { "content-type": type = "", "content-encoding": encoding } = request.headers;
-  return /\/completions(\?|$)/.test(path) && /\bjson\b/i.test(type) && encoding === undefined;
+  return /\/completions$/.test(withoutQuery(path)) && /\bjson\b/i.test(type) && encoding === undefined;
 }
 
 function edited(held: Buffer[], reading: CallReading): Uint8Array[] {

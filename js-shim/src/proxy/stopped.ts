@@ -2,6 +2,7 @@
 
 import type { ServerResponse } from "node:http";
 import type { Refusal } from "../base/wasm.js";
+import { withoutQuery } from "./upstreams.js";
 
 /** The body and further headers of an error, by the path of the request. */
 type Shape = (message: string) => [body: unknown, headers?: Record<string, string>];
@@ -35,7 +36,7 @@ const LONG = "Usage limit reached. ";
 
 /** Answers a stopped call; its body is read and dropped. @param path the path of the upstream, with its query */
 export function answerStopped(response: ServerResponse, path: string, [message, seconds]: Refusal): void {
-  const target = decoded(path.split("?", 1)[0] ?? "");
+  const target = decoded(withoutQuery(path));
   const text = seconds > SOON_S ? LONG + message : message;
   const [body, headers] = SHAPES.find(([of]) => of.test(target))?.[1](text) ?? [];
   response.writeHead(429, {

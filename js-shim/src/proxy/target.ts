@@ -26,9 +26,13 @@ function leavesFolder(text: string): boolean {
   return /[\x00-\x1f\x7f-\x9f]/.test(text) || folders.startsWith("//") || folders.split("/").some(isDots);
 }
 
-/** Whether a segment is `.` or `..`, or becomes one when parameters, a query, or trailing dots and blanks are removed. */
+/**
+ * Whether a segment is `.` or `..`, or becomes one when its blanks and invisible characters are removed, or all from a
+ * character on that is no letter and no digit: servers end names at parameters (`;`), queries and streams (`:`).
+ */
 function isDots(segment: string): boolean {
-  return /^[.\s]*\.[.\s]*([;?#]|$)/.test(segment);
+  // No part of it can match in two ways, so its time is that of the segment's length.
+  return /^(?=[\s\p{Cf}]*\.)[.\s\p{Cf}]+([^\p{L}\p{N}.]|$)/u.test(segment);
 }
 
 /** Decodes one level of escapes, and replaces other forms of dots and slashes by plain ones. */
@@ -38,10 +42,13 @@ function decode(text: string): string | undefined {
   );
   try {
     const decoded = decodeURIComponent(wide.replace(/%(?![0-9a-f]{2})/gi, "%25")).normalize("NFKC");
-    return decoded
-      .replace(/[\u2044\u2215\u29f8]/g, "/")
-      .replace(/[\u2216\u29f5]/g, "\\")
-      .replaceAll("\u3002", ".");
+    return (
+      decoded
+        .replace(/[\u2044\u2215\u29f8]/g, "/")
+        // Windows' code pages for Japanese and Korean have the signs of yen and won at the place of `\`.
+        .replace(/[\u2216\u29f5\u00a5\u20a9]/g, "\\")
+        .replaceAll("\u3002", ".")
+    );
   } catch {
     // Invalid UTF-8, such as an overlong dot or slash.
     return undefined;

@@ -73,15 +73,25 @@ function parseUrl(text: string, wrong: (why: string) => SettingError): URL {
   return url;
 }
 
+/** An upstream's address for logs and answers: its path may be a key. */
+export function shown({ origin, pathname }: URL): string {
+  return `${origin}/${pathname === "/" ? "" : "…"}`;
+}
+
 /** The upstream of a request, and the path of the forwarded request. */
 export interface Route {
   upstream: Upstream;
   path: string;
 }
 
+/** A request's path without its query, which says nothing of what is asked. */
+export function withoutQuery(path: string): string {
+  return path.split("?", 1)[0] ?? "";
+}
+
 /** The route of a request's target; undefined where no prefix matches, or the path is ambiguous. */
 export function route(upstreams: readonly Upstream[], target: string): Route | undefined {
-  const [path = ""] = target.split("?", 1);
+  const path = withoutQuery(target);
   if (!/^\/[\x21-\x7e]*$/.test(target) || target.includes("#")) return undefined;
   for (const upstream of upstreams) {
     const prefix = upstream.prefix === "/" ? "" : upstream.prefix;

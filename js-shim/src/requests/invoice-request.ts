@@ -4,12 +4,24 @@
 export interface Ended {
   status: number;
   why: string;
+  /** Whether the answer had no end within the bounds: another try would have none either. */
+  isEndless: boolean;
   /** `Retry-After`, in ms from now. */
   retryAfterMs: number | undefined;
 }
 
-/** Maximum wait for the begin of an answer, and for each piece of its body, in ms. */
-const TIMEOUT_MS = 60_000;
+/** Bounds of an answer. */
+export interface AnswerBounds {
+  /** Maximum wait for its begin, and for each piece of its body, in ms. */
+  pauseMs: number;
+  /** Maximum time for all of it, in ms. */
+  wholeMs: number;
+  /** Maximum size, in bytes. */
+  bytes: number;
+}
+
+/** A receiver answers with all calls of a day, which may be a million of 1 KB. */
+const BOUNDS: AnswerBounds = { pauseMs: 60_000, wholeMs: 900_000, bytes: 2 * 1024 ** 3 };
 
 /**
  * Sends a GET and passes its body on, piece by piece. Follows no redirects, so the key reaches no other address. Never
@@ -19,13 +31,22 @@ export async function get(
   url: string,
   headers: Record<string, string>,
   take: (status: number, piece: Uint8Array) => void,
+  { pauseMs, wholeMs, bytes }: AnswerBounds = BOUNDS,
 ): Promise<Ended> {
   const abort = new AbortController();
+  let isEndless = false;
+  const stop = (why: string) => abort.abort(why);
+  const endless = (why: string) => {
+    isEndless = true;
+    stop(why);
+  };
   let timer: NodeJS.Timeout | undefined;
+  let left = bytes;
   const alive = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => abort.abort(), TIMEOUT_MS);
+    timer = setTimeout(stop, pauseMs, `nothing came for ${pauseMs / 1_000} s`);
   };
+  const whole = setTimeout(endless, wholeMs, `it did not end within ${wholeMs / 1_000} s`);
   try {
     alive();
     const response = await fetch(url, {
@@ -35,21 +56,24 @@ export async function get(
     });
     for await (const piece of response.body ?? []) {
       alive();
+      left -= piece.length;
+      if (left < 0) endless(`it is larger than ${bytes} bytes`);
+      abort.signal.throwIfAborted();
       take(response.status, piece);
     }
     return {
       status: response.status,
       why: "",
+      isEndless,
       retryAfterMs: delayOf(response.headers.get("retry-after")),
     };
   } catch (error) {
     const { name, cause } = error as Error & { cause?: { code?: string; message?: string } };
-    const why = abort.signal.aborted
-      ? `nothing came for ${TIMEOUT_MS / 1_000} s`
-      : (cause?.code ?? cause?.message ?? name);
-    return { status: 0, why, retryAfterMs: undefined };
+    const why = abort.signal.aborted ? String(abort.signal.reason) : (cause?.code ?? cause?.message ?? name);
+    return { status: 0, why, isEndless, retryAfterMs: undefined };
   } finally {
     clearTimeout(timer);
+    clearTimeout(whole);
   }
 }
 
