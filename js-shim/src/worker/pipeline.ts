@@ -216,8 +216,7 @@ export class Pipeline {
     if (!this.#hasAllowance) return undefined;
     let refused: Refusal | undefined;
     this.start();
-    // The answer does not wait until these events are journalled and sent.
-    if (this.#takeIn(false) !== undefined) this.#scheduler.schedule(0);
+    this.drain();
     const { wall, mono } = this.#now();
     this.#runner.run((engine) => {
       refused = engine.admit(facts, request, wall, mono);
@@ -309,35 +308,24 @@ export class Pipeline {
 
   /** Passes every event of the inbox to the engine, and runs due work. */
   drain(): void {
-    const wakeInMs = this.#takeIn(true);
-    if (wakeInMs !== undefined) this.#followUp(wakeInMs);
-  }
-
-  /**
-   * Passes every event of the inbox to the engine.
-   *
-   * @param runsDue whether due work runs behind the last event; between two spans it always does
-   * @returns ms until more is due, negative where that waits for the next event; undefined where no event was passed
-   */
-  #takeIn(runsDue: boolean): number | undefined {
     // What comes behind the end stays in the inbox, for the next reader.
-    if (this.#runner.isClosed) return undefined;
+    if (this.#runner.isClosed) return;
     if (this.#runner.isOff) return this.#discardEvents();
-    if (this.#inbox.isEmpty || !this.#isStarted) return undefined;
+    if (this.#inbox.isEmpty || !this.#isStarted) return;
     let wakeInMs = -1;
     // After a trap the inbox has the events that are not journalled once more.
     for (let isDone = false; !isDone && !this.#runner.isOff; ) {
       isDone = spansOf(this.#inbox.take()).every(([events, until]) =>
         this.#runner.run((engine) => {
           this.#passEvents(engine, events);
-          if (until || runsDue) wakeInMs = this.#runDue(engine, until ?? this.#now());
+          wakeInMs = this.#runDue(engine, until ?? this.#now());
         }),
       );
     }
-    return wakeInMs;
+    this.#followUp(wakeInMs);
   }
 
-  #discardEvents(): undefined {
+  #discardEvents(): void {
     this.#inbox.take();
     this.#inbox.acknowledge();
   }
