@@ -79,7 +79,7 @@ for (const version of versions) {
     };
 
     test("calls arrive through the proxy, with the token of the reference", {
-      timeout: 60_000,
+      timeout: 300_000,
     }, async () => {
       await waitForTotals(world.provider, world.receiver, { settleMs: 0 });
       assert.deepEqual(new Set(network.asked.filter((to) => to.startsWith(HOST))), new Set([`${HOST}:443`]));
@@ -92,7 +92,7 @@ for (const version of versions) {
     });
 
     test("with the name corrected the doctor finds no problem, with comments in the configuration or without", {
-      timeout: 120_000,
+      timeout: 300_000,
     }, async () => {
       const mended = await changed(mend);
       const { code, findings: all } = await findings(["agentwatch", "doctor"], mended);
@@ -106,7 +106,7 @@ for (const version of versions) {
       assert.ok(all.some(({ check, says }) => check === "diagnostics" && says.includes(`counted by ${by}`)));
     });
 
-    test("the output of openclaw agentwatch status and test", { timeout: 120_000 }, async () => {
+    test("the output of openclaw agentwatch status and test", { timeout: 300_000 }, async () => {
       const status = await openclaw(["agentwatch", "status"]);
       assert.match(status.stdout, /calls +2 counted, 2 delivered, 0 waiting/);
       assert.equal(status.code, 0, status.all);
@@ -115,7 +115,7 @@ for (const version of versions) {
       assert.equal(marked.code, 0, marked.all);
     });
 
-    test("/agentwatch answers in the chat without a model call", { timeout: 120_000 }, async () => {
+    test("/agentwatch answers in the chat without a model call", { timeout: 300_000 }, async () => {
       const asked = world.provider.totals();
       for (const [message, answer] of /** @type {const} */ ([
         ["/agentwatch", /calls +2 counted, 2 delivered/],
@@ -143,7 +143,7 @@ for (const version of versions) {
     };
 
     test("/agentwatch allow 1h in the chat lifts the allowances, and allow 0 ends it", {
-      timeout: 120_000,
+      timeout: 300_000,
     }, async () => {
       assert.equal(await isLifted(), false);
       assert.match(await chat("/agentwatch allow 1h"), /All calls pass until 20/);
@@ -178,7 +178,7 @@ for (const version of versions) {
     });
 
     test("/agentwatch allow 1h lifts nothing if its sender may give no commands", {
-      timeout: 180_000,
+      timeout: 300_000,
     }, async () => {
       const path = join(world.gateway.stateDir, "openclaw.json");
       const config = JSON.parse(await readFile(path, "utf8"));
