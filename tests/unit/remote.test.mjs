@@ -255,6 +255,18 @@ describe("calls of other senders", () => {
     await server.close();
   });
 
+  test("of equal calls that follow each other closely each matches its own record", async () => {
+    const times = [0, 1_500, 3_000].map((ms) => at + ms);
+    // The newest first, as the receiver lists them.
+    const records = times.map((ms) => told(String(ms), { timestamp: new Date(ms).toISOString() }));
+    const server = await receiver(records.reverse());
+    const others = new OtherSenders(server.url, undefined, "far");
+    const left = [];
+    for (const written of times) left.push(...(await others.without([call({ written })])));
+    await server.close();
+    assert.deepEqual(left, []);
+  });
+
   for (const [what, record] of /** @type {[string, any][]} */ ([
     ["other tokens", told("1", { prompt_tokens: 11 })],
     ["another answer", told("1", { completion_tokens: 6 })],

@@ -70,19 +70,25 @@ export class OtherSenders {
     return calls.filter((call) => !this.#matches(records, call));
   }
 
-  /** Whether a call matches a record that matched no other call. */
+  /**
+   * Whether a call matches a record that matched no other call: the nearest, since equal calls may follow each other within
+   * the limit.
+   */
   #matches(records: ReadonlyMap<string, Map<string, OtherRecord>>, call: PolledCall): boolean {
     const model = withoutProvider(call.model ?? "");
+    let nearest: string | undefined;
+    let least = MAX_END_DIFFERENCE_MS;
     for (const [id, record] of records.get(tokensOf(call)) ?? []) {
-      const isClose = Math.abs(record.endMs - call.written) <= MAX_END_DIFFERENCE_MS;
-      if (this.#matched.has(id) || record.model !== model || !isClose) continue;
-      this.#matched.add(id);
-      // A set iterates in insertion order: its first id is the oldest.
-      if (this.#matched.size > MAX_MATCHED)
-        for (const oldest of this.#matched.values()) return this.#matched.delete(oldest);
-      return true;
+      const difference = Math.abs(record.endMs - call.written);
+      if (this.#matched.has(id) || record.model !== model || difference > least) continue;
+      [nearest, least] = [id, difference];
     }
-    return false;
+    if (nearest === undefined) return false;
+    this.#matched.add(nearest);
+    // A set iterates in insertion order: its first id is the oldest.
+    if (this.#matched.size > MAX_MATCHED)
+      for (const oldest of this.#matched.values()) return this.#matched.delete(oldest);
+    return true;
   }
 
   /** Other senders' records of calls that ended since `firstMs`, by tokens and id. */
