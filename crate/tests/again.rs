@@ -5,6 +5,7 @@
 
 mod common;
 
+use agentwatch_openclaw::domain::time::iso;
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw::sources::litellm::{Log, Logged};
@@ -334,8 +335,37 @@ fn litellm_calls_with_equal_usage_but_other_begins_or_ids_are_two() {
 }
 
 #[test]
+fn litellm_logs_without_a_start_or_with_a_written_one_count_once() {
+    let at = START_MS + 2_000;
+    let written = |after_ms| iso(START_MS + after_ms);
+    for times in [
+        json!({"startTime": null, "completionStartTime": null}),
+        json!({"startTime": null, "completionStartTime": null, "endTime": null}),
+        json!({"startTime": written(0), "endTime": written(1_500)}),
+        json!({"startTime": "1795918851.435", "endTime": "1795918852.935"}),
+    ] {
+        let batch = json!([changed(payload(0), times)]);
+        let other = json!([changed(
+            batch[0].clone(),
+            json!({"litellm_call_id": "call-2"})
+        )]);
+        let one = |gateway: &mut Gateway, now| post(gateway, &batch, now);
+        let two = |gateway: &mut Gateway, now| post(gateway, &other, now);
+        for later in [10_000, DAY_MS] {
+            assert_eq!(counts(&[(at, &one), (at + later, &one)]), 1, "{batch}");
+            assert_eq!(counts(&[(at, &one), (at + later, &two)]), 2, "{batch}");
+        }
+    }
+    let times = json!({"startTime": written(0), "endTime": written(1_500)});
+    assert_eq!(log(&json!([changed(payload(0), times)])), {
+        log(&json!([payload(0)]))
+    });
+}
+
+#[test]
 fn a_call_that_a_bridge_logs_twice_counts_once() {
     let at = START_MS + 2_000;
+    let minute = 65_000;
     let bridges = [
         ("anthropic_messages", "acompletion"),
         ("aresponses", "acompletion"),
@@ -350,12 +380,17 @@ fn a_call_that_a_bridge_logs_twice_counts_once() {
         );
         for batch in [json!([inner, outer]), json!([outer, inner])] {
             let tell = |gateway: &mut Gateway, now| post(gateway, &batch, now);
-            assert_eq!(counted(&[(at, &tell)], false, false), 1, "{batch}");
+            for later in [10_000, minute, 2 * DAY_MS] {
+                let told: [Told; 2] = [(at, &tell), (at + later, &tell)];
+                assert_eq!(counts(&told), 1, "{batch}, again {later} ms later");
+            }
         }
         let first = |gateway: &mut Gateway, now| post(gateway, &json!([inner]), now);
         let second = |gateway: &mut Gateway, now| post(gateway, &json!([outer]), now);
-        let told: [Told; 2] = [(at, &first), (at + 10_000, &second)];
-        assert_eq!(counted(&told, false, false), 1, "in two batches");
+        for later in [10_000, minute] {
+            let told: [Told; 2] = [(at, &first), (at + later, &second)];
+            assert_eq!(counts(&told), 1, "in two batches, {later} ms apart");
+        }
     }
     // Calls of a client that uses one id for all its calls all count.
     let next = payload(1_501);

@@ -177,7 +177,7 @@ impl Matcher {
             Repeat::No => self.best_record(&observation, now),
         };
         self.duplicates.remember_recent(&observation, now.mono_ms);
-        self.remember(&observation);
+        self.duplicates.remember_call(&observation);
         Some(match found {
             Some(found) => self.merge(found, observation, now),
             // Old store rows get no match record once the table is half full: calls that wait for their row need the
@@ -205,7 +205,7 @@ impl Matcher {
             self.counts.duplicates += 1;
             return None;
         }
-        self.remember(&observation);
+        self.duplicates.remember_call(&observation);
         Some(self.add_history(observation, now))
     }
 
@@ -246,11 +246,6 @@ impl Matcher {
     fn is_unreported(&self, index: usize, observation: &Observation) -> bool {
         let record = self.records.get(index);
         record.is_some_and(|record| !record.has_reported(observation.surface))
-    }
-
-    fn remember(&mut self, observation: &Observation) {
-        let began = observation.started_ms.unwrap_or(observation.ended_ms);
-        self.duplicates.remember(observation.call_key, began);
     }
 
     /// Takes the enrichments of the calls for which `has_left` is true; the others stay.
