@@ -258,6 +258,31 @@ fn copies_in_a_backfilled_history_count_once() {
 }
 
 #[test]
+fn other_surfaces_find_a_call_of_the_history() {
+    // LiteLLM logs a call that ended a moment before the history was read.
+    let mut message = answer(0, Some("chatcmpl-1"));
+    message["usage"] = json!({"input": 200, "output": 34, "cacheRead": 1000, "cacheWrite": 0});
+    let rows = [row(&message, "a", START_MS + 1_500)];
+    let read = |gateway: &mut Gateway, now| take_history(gateway, &rows, now);
+    let logged = |gateway: &mut Gateway, now| post(gateway, &json!([payload(0)]), now);
+    let at = START_MS + 20_000;
+    assert_eq!(counts(&[(at, &read), (at + 5_000, &logged)]), 1);
+    // The hook restores a history without ids, long after its calls.
+    let message = answer(0, None);
+    let rows = [row(&message, "a", START_MS + 900)];
+    let read = |gateway: &mut Gateway, now| take_history(gateway, &rows, now);
+    let live = |gateway: &mut Gateway, now| {
+        gateway.hear("before_message_write", &told(&message, "agent:main:s"), now);
+    };
+    for at in [START_MS + 20_000, START_MS + 700_000, START_MS + 9 * DAY_MS] {
+        for later in [5_000, 700_000, DAY_MS] {
+            let told: [Told; 2] = [(at, &read), (at + later, &live)];
+            assert_eq!(counts(&told), 1, "{at}, {later} ms later");
+        }
+    }
+}
+
+#[test]
 fn a_row_without_a_begin_is_identified_by_its_entry() {
     let mut message = answer(0, None);
     message["timestamp"] = Value::Null;

@@ -11,6 +11,7 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use super::RECORD_AGE_MS;
 use super::match_record::Tokens;
 use crate::domain::observation::Observation;
 use crate::domain::surface::{Repeats, SurfaceKind};
@@ -94,6 +95,15 @@ impl Duplicates {
         observation.call_key.is_some_and(|key| self.has(key)) || near.any(|key| self.has(key))
     }
 
+    /// Whether an observation is a message out of a history whose stored row was counted. Without an id, the keys of both
+    /// differ by the session.
+    pub(super) fn knows_row_of(&self, observation: &Observation) -> bool {
+        let is_live = observation.surface.row().kind == SurfaceKind::Live;
+        let took_ms = |began| observation.ended_ms.saturating_sub(began);
+        let is_copy = observation.started_ms.map(took_ms) > Some(RECORD_AGE_MS);
+        is_live && is_copy && key_in(observation, None).is_some_and(|key| self.has(key))
+    }
+
     /// Whether an observation is a copy from a history that is so old that its call's key may have been dropped.
     pub(super) fn is_old_copy(&self, observation: &Observation) -> bool {
         let copies = observation.surface.row().repeats.have_keys();
@@ -172,24 +182,34 @@ impl Recent {
 /// Without an id, the key of a live message includes its session: sessions that run side by side may begin calls in the
 /// same ms. The key of a stored row does not, since a row that was copied into another session is a duplicate.
 pub(crate) fn key_of_call(observation: &Observation) -> Option<u64> {
-    let row = observation.surface.row();
-    if !row.repeats.have_keys() {
+    let is_live = observation.surface.row().kind == SurfaceKind::Live;
+    let session = observation.session_key.as_ref();
+    let session = session.filter(|_| is_live && id_of(observation).is_none());
+    key_in(observation, session)
+}
+
+/// The key of a call in a session.
+fn key_in(observation: &Observation, session: Option<&String>) -> Option<u64> {
+    if !observation.surface.row().repeats.have_keys() {
         return None;
     }
-    let id = observation.request_id.as_ref();
-    let id = id.or(observation.response_id.as_ref());
+    let id = id_of(observation);
     let is_known_by_id =
         id.is_some() && observation.surface.is_intermediary() && observation.usage.is_some();
     let began = observation.started_ms;
     let began = began.or(is_known_by_id.then_some(u64::MAX))?;
-    let session = observation.session_key.as_ref();
-    let session = session.filter(|_| id.is_none() && row.kind == SurfaceKind::Live);
     let mut hasher = SipHasher13::new();
     hasher.write_u8(intermediary_number(observation));
     write_texts(&mut hasher, &[Some(&observation.model), id, session]);
     hasher.write_u64(began);
     write_usage(&mut hasher, observation);
     Some(hasher.finish())
+}
+
+/// The id of the call, else of its answer.
+fn id_of(observation: &Observation) -> Option<&String> {
+    let id = observation.request_id.as_ref();
+    id.or(observation.response_id.as_ref())
 }
 
 /// Fingerprint of an observation that is delivered twice at once: its surface, session, model, usage, outcome, span,

@@ -176,13 +176,15 @@ impl Matcher {
             Repeat::ByOtherSurfaces(index) => Some((index, Fit::SameKey)),
             Repeat::No => self.best_record(&observation, now),
         };
+        if found.is_none() && self.duplicates.knows_row_of(&observation) {
+            self.counts.duplicates += 1;
+            return None;
+        }
         self.duplicates.remember_recent(&observation, now.mono_ms);
         self.duplicates.remember_call(&observation);
         Some(match found {
             Some(found) => self.merge(found, observation, now),
-            // Old store rows get no match record once the table is half full: calls that wait for their row need the
-            // room.
-            None if self.records.len() >= MAX_RECORDS / 2 && is_old_row(&observation, now) => {
+            None if self.is_half_full() && is_old_row(&observation, now) => {
                 self.add_history(observation, now)
             }
             None => {
@@ -198,8 +200,13 @@ impl Matcher {
         })
     }
 
+    /// Old store rows get no match record once the table is half full: calls that wait for their row need the room.
+    fn is_half_full(&self) -> bool {
+        self.records.len() >= MAX_RECORDS / 2
+    }
+
     /// Takes in a session store row that is older than the first start of this plugin: a call of its own, which is not
-    /// matched. `None` where the row is a duplicate.
+    /// matched. `None` where the row is a duplicate. Other surfaces may still report the latest of these calls.
     pub fn observe_history(&mut self, observation: Observation, now: Now) -> Option<CallId> {
         if self.duplicates.knows(&observation) || self.duplicates.is_old_copy(&observation) {
             self.counts.duplicates += 1;
@@ -216,9 +223,12 @@ impl Matcher {
             Some(key) => CallId::of(began, key),
             None => self.mint.mint(now.wall_ms),
         };
-        match self.pending.contains_key(&id.key()) {
-            true => self.counts.duplicates += 1,
-            false => self.add_pending(id, observation, now),
+        if self.pending.contains_key(&id.key()) {
+            self.counts.duplicates += 1;
+        } else if self.is_half_full() || is_old_row(&observation, now) {
+            self.add_pending(id, observation, now);
+        } else {
+            self.add_call(id, observation, now);
         }
         id
     }
