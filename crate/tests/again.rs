@@ -5,6 +5,7 @@
 
 mod common;
 
+use agentwatch_openclaw::domain::call::Outcome;
 use agentwatch_openclaw::domain::time::iso;
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
@@ -70,7 +71,8 @@ fn post(gateway: &mut Gateway, payloads: &Value, at_ms: u64) {
                 .as_str()
                 .and_then(|usd| usd.parse::<f64>().ok())
         );
-        facts["outcome"] = json!("completed");
+        let is_failure = facts["outcome"] != json!(Outcome::Completed);
+        facts["outcome"] = json!(if is_failure { "failed" } else { "completed" });
         gateway.hear("litellm", &json!({"event": facts}), at_ms);
     }
 }
@@ -422,6 +424,49 @@ fn a_call_that_a_bridge_logs_twice_counts_once() {
     let one = |gateway: &mut Gateway, now| post(gateway, &json!([payload(0)]), now);
     let two = |gateway: &mut Gateway, now| post(gateway, &json!([next]), now);
     assert_eq!(counts(&[(at, &one), (at + 1_501, &two)]), 2);
+}
+
+#[test]
+fn a_bridge_may_log_one_of_two_without_usage() {
+    let at = START_MS + 2_000;
+    let none =
+        json!({"prompt_tokens": 0, "completion_tokens": 0, "metadata": {"usage_object": null}});
+    let outer = changed(
+        payload(0),
+        json!({"call_type": "anthropic_messages", "id": "msg_1"}),
+    );
+    let bare = changed(outer, none);
+    let (full, more) = (
+        payload(7),
+        changed(payload(7), json!({"prompt_tokens": 1300, "metadata": {}})),
+    );
+    for batch in [
+        json!([full, bare]),
+        json!([bare, full]),
+        json!([bare, bare]),
+    ] {
+        let tell = |gateway: &mut Gateway, now| post(gateway, &batch, now);
+        for later in [10_000, 65_000, 2 * DAY_MS] {
+            let told: [Told; 2] = [(at, &tell), (at + later, &tell)];
+            assert_eq!(counts(&told), 1, "{batch}, again {later} ms later");
+        }
+        let mut gateway = Gateway::new(false);
+        tell(&mut gateway, at);
+        gateway.restart(at + 10);
+        gateway.run_until(at + 10, at + 20_000);
+        let tokens = if batch[0] == batch[1] { 0 } else { 1_234 };
+        let status = gateway.status();
+        assert_eq!(status["requests"], 1, "{batch}");
+        let totals = gateway.receiver.totals.0.values();
+        let told: u64 = totals.map(|total| total.prompt + total.completion).sum();
+        assert_eq!(told, tokens, "{batch}");
+    }
+    // A failed try is none of them, and other tokens are another call's.
+    let failed = changed(bare.clone(), json!({"status": "failure"}));
+    for (batch, calls) in [(json!([failed, full]), 1), (json!([full, more]), 2)] {
+        let tell = |gateway: &mut Gateway, now| post(gateway, &batch, now);
+        assert_eq!(counts(&[(at, &tell)]), calls, "{batch}");
+    }
 }
 
 #[test]

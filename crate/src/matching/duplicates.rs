@@ -2,8 +2,8 @@
 //! imported or branched; a batch that was sent twice; a bridge that logs a call twice.
 //!
 //! A duplicate is detected by the call's key: a hash of its begin time, its usage, and the id of the answer (for
-//! LiteLLM, of the call). The two logs of a bridge differ in their begins, so LiteLLM's calls have a second key with a
-//! rounded begin. The ledger keeps the keys of the last calls much longer than their match records: at least
+//! LiteLLM, of the call). The two logs of a bridge differ in their begins, so LiteLLM's calls have two more keys with a
+//! rounded begin, one of them without the usage. The ledger keeps the keys of the last calls much longer than their match records: at least
 //! [`MAX_KEYS`], at most twice as many, at 18 bytes each. The journal stores them.
 
 use std::collections::{HashSet, VecDeque};
@@ -13,6 +13,7 @@ use siphasher::sip::SipHasher13;
 
 use super::RECORD_AGE_MS;
 use super::match_record::Tokens;
+use crate::domain::call::{Outcome, Usage};
 use crate::domain::observation::Observation;
 use crate::domain::surface::{Repeats, SurfaceKind};
 use crate::journal::Frame;
@@ -89,10 +90,20 @@ impl Duplicates {
 
     /// Whether the observation's call is known by one of its keys.
     pub(super) fn knows(&self, observation: &Observation) -> bool {
+        let is_known = observation.call_key.is_some_and(|key| self.has(key));
+        is_known || self.knows_bridged(observation, observation.usage)
+    }
+
+    /// Whether an observation with usage may be the second log of a call whose first log had none.
+    pub(super) fn may_complete(&self, observation: &Observation) -> bool {
+        observation.usage.is_some() && self.knows_bridged(observation, None)
+    }
+
+    fn knows_bridged(&self, observation: &Observation, usage: Option<Usage>) -> bool {
         let step = bridge_step(observation).unwrap_or_default();
-        let mut near =
-            (step.saturating_sub(1)..=step + 1).filter_map(|step| bridge_key(observation, step));
-        observation.call_key.is_some_and(|key| self.has(key)) || near.any(|key| self.has(key))
+        let mut near = (step.saturating_sub(1)..=step + 1)
+            .filter_map(|step| bridge_key(observation, usage, step));
+        near.any(|key| self.has(key))
     }
 
     /// Whether an observation is a message out of a history whose stored row was counted. Without an id, the keys of both
@@ -120,12 +131,11 @@ impl Duplicates {
     /// Remembers the keys of an observation's call.
     pub(super) fn remember_call(&mut self, observation: &Observation) {
         let began_ms = observation.started_ms.unwrap_or(observation.ended_ms);
-        let step = bridge_step(observation);
         self.remember(observation.call_key, began_ms);
-        self.remember(
-            step.and_then(|step| bridge_key(observation, step)),
-            began_ms,
-        );
+        let step = bridge_step(observation).unwrap_or_default();
+        for usage in [observation.usage, None] {
+            self.remember(bridge_key(observation, usage, step), began_ms);
+        }
     }
 
     /// Remembers a key. `began_ms` is the begin of its call, in ms since 1970.
@@ -202,7 +212,7 @@ fn key_in(observation: &Observation, session: Option<&String>) -> Option<u64> {
     hasher.write_u8(intermediary_number(observation));
     write_texts(&mut hasher, &[Some(&observation.model), id, session]);
     hasher.write_u64(began);
-    write_usage(&mut hasher, observation);
+    write_usage(&mut hasher, observation.usage, observation.outcome);
     Some(hasher.finish())
 }
 
@@ -231,7 +241,7 @@ fn immediate_fingerprint(observation: &Observation, at_ms: u64) -> Option<Recent
     ];
     let mut hasher = SipHasher13::new();
     write_texts(&mut hasher, &texts);
-    write_usage(&mut hasher, observation);
+    write_usage(&mut hasher, observation.usage, observation.outcome);
     hasher.write_u64(time);
     hasher.write_u8(observation.surface as u8);
     Some(Recent {
@@ -253,7 +263,7 @@ fn bridge_fingerprint(observation: &Observation, at_ms: u64) -> Option<Recent> {
     let mut hasher = SipHasher13::new();
     hasher.write_u8(intermediary_number(observation));
     write_texts(&mut hasher, &[Some(id)]);
-    write_usage(&mut hasher, observation);
+    write_usage(&mut hasher, observation.usage, observation.outcome);
     Some(Recent {
         at_ms,
         within_ms: BRIDGED_WITHIN_MS,
@@ -269,15 +279,17 @@ fn bridge_step(observation: &Observation) -> Option<u64> {
     Some(began / BRIDGED_STEP_MS)
 }
 
-/// The key of a call that a bridge may log twice: as [`bridge_fingerprint`], with the step of its begin.
-fn bridge_key(observation: &Observation, step: u64) -> Option<u64> {
-    bridge_step(observation).and(observation.usage)?;
-    let id = observation.request_id.as_ref()?;
+/// The key of a call that a bridge may log twice: as [`bridge_fingerprint`], with the step of its begin. Where the call
+/// succeeded, one of the logs may lack the usage.
+fn bridge_key(observation: &Observation, usage: Option<Usage>, step: u64) -> Option<u64> {
+    bridge_step(observation)?;
+    let is_known = usage.is_some() || observation.outcome == Outcome::Completed;
+    let id = observation.request_id.as_ref().filter(|_| is_known)?;
     let mut hasher = SipHasher13::new();
     hasher.write_u8(intermediary_number(observation));
     write_texts(&mut hasher, &[Some(id)]);
     hasher.write_u64(step);
-    write_usage(&mut hasher, observation);
+    write_usage(&mut hasher, usage, observation.outcome);
     Some(hasher.finish())
 }
 
@@ -300,11 +312,11 @@ fn write_texts(hasher: &mut SipHasher13, texts: &[Option<&String>]) {
 }
 
 /// Hashes the whole prompt and the output; without usage the outcome, since an answer may follow a failure.
-fn write_usage(hasher: &mut SipHasher13, observation: &Observation) {
-    let tokens = Tokens::from(observation.usage);
+fn write_usage(hasher: &mut SipHasher13, usage: Option<Usage>, outcome: Outcome) {
+    let tokens = Tokens::from(usage);
     hasher.write_u64(tokens.prompt.get().unwrap_or(u64::MAX));
     hasher.write_u64(tokens.output);
-    if observation.usage.is_none() {
-        hasher.write_u8(observation.outcome as u8);
+    if usage.is_none() {
+        hasher.write_u8(outcome as u8);
     }
 }

@@ -81,8 +81,9 @@ enum Repeat {
     No,
     /// The same surface reported the call, or its match record is gone.
     BySameSurface,
-    /// Other surfaces reported the call; index of its match record.
-    ByOtherSurfaces(usize),
+    /// The call is known, and this report adds to it: other surfaces reported it, or a log without usage. Index of its
+    /// match record.
+    AddsTo(usize),
 }
 
 /// The ledger of one gateway.
@@ -173,7 +174,7 @@ impl Matcher {
                 self.counts.duplicates += 1;
                 return None;
             }
-            Repeat::ByOtherSurfaces(index) => Some((index, Fit::SameKey)),
+            Repeat::AddsTo(index) => Some((index, Fit::SameKey)),
             Repeat::No => self.best_record(&observation, now),
         };
         if found.is_none() && self.duplicates.knows_row_of(&observation) {
@@ -243,14 +244,35 @@ impl Matcher {
             return Repeat::BySameSurface;
         }
         if !self.duplicates.knows(observation) {
-            return Repeat::No;
+            return match self.log_without_usage(observation) {
+                Some(index) => Repeat::AddsTo(index),
+                None => Repeat::No,
+            };
         }
         // A message and its stored row have the same key.
         let is_its = |record: &MatchRecord| record.call_key.get() == observation.call_key;
         match self.records.iter().position(is_its) {
-            Some(index) if self.is_unreported(index, observation) => Repeat::ByOtherSurfaces(index),
+            Some(index) if self.is_unreported(index, observation) => Repeat::AddsTo(index),
             _ => Repeat::BySameSurface,
         }
+    }
+
+    /// Index of the match record of a pending call that a bridge logged without usage, and of which this is the second
+    /// log.
+    fn log_without_usage(&self, observation: &Observation) -> Option<usize> {
+        if !self.duplicates.may_complete(observation) {
+            return None;
+        }
+        let is_its = |record: &MatchRecord| {
+            let pending = self.pending.get(&record.id.key());
+            let known = pending.and_then(|pending| pending.observation(observation.surface));
+            known.is_some_and(|known| {
+                known.usage.is_none()
+                    && known.outcome == Outcome::Completed
+                    && known.request_id == observation.request_id
+            })
+        };
+        self.records.iter().position(is_its)
     }
 
     fn is_unreported(&self, index: usize, observation: &Observation) -> bool {
@@ -427,9 +449,13 @@ impl Matcher {
             }
             return;
         };
-        // The first observation of a surface wins: a journal holds repeated deliveries too, whose times may be later.
+        // The first observation of a surface wins: a journal holds repeated deliveries too, whose times may be later. A
+        // bridge's log with usage replaces one without.
         let known = &mut pending.observations[observation.surface as usize];
-        known.get_or_insert_with(|| Box::new(observation));
+        let lacks = |known: &Observation| known.usage.is_none() && observation.usage.is_some();
+        if known.as_deref().is_none_or(lacks) {
+            *known = Some(Box::new(observation));
+        }
         let is_complete = self
             .pending
             .get(&id.key())
