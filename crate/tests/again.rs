@@ -5,6 +5,8 @@
 
 mod common;
 
+use agentwatch_openclaw::domain::call::Outcome;
+use agentwatch_openclaw::domain::time::iso;
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw::sources::litellm::{Log, Logged};
@@ -69,7 +71,8 @@ fn post(gateway: &mut Gateway, payloads: &Value, at_ms: u64) {
                 .as_str()
                 .and_then(|usd| usd.parse::<f64>().ok())
         );
-        facts["outcome"] = json!("completed");
+        let is_failure = facts["outcome"] != json!(Outcome::Completed);
+        facts["outcome"] = json!(if is_failure { "failed" } else { "completed" });
         gateway.hear("litellm", &json!({"event": facts}), at_ms);
     }
 }
@@ -257,6 +260,31 @@ fn copies_in_a_backfilled_history_count_once() {
 }
 
 #[test]
+fn other_surfaces_find_a_call_of_the_history() {
+    // LiteLLM logs a call that ended a moment before the history was read.
+    let mut message = answer(0, Some("chatcmpl-1"));
+    message["usage"] = json!({"input": 200, "output": 34, "cacheRead": 1000, "cacheWrite": 0});
+    let rows = [row(&message, "a", START_MS + 1_500)];
+    let read = |gateway: &mut Gateway, now| take_history(gateway, &rows, now);
+    let logged = |gateway: &mut Gateway, now| post(gateway, &json!([payload(0)]), now);
+    let at = START_MS + 20_000;
+    assert_eq!(counts(&[(at, &read), (at + 5_000, &logged)]), 1);
+    // The hook restores a history without ids, long after its calls.
+    let message = answer(0, None);
+    let rows = [row(&message, "a", START_MS + 900)];
+    let read = |gateway: &mut Gateway, now| take_history(gateway, &rows, now);
+    let live = |gateway: &mut Gateway, now| {
+        gateway.hear("before_message_write", &told(&message, "agent:main:s"), now);
+    };
+    for at in [START_MS + 20_000, START_MS + 700_000, START_MS + 9 * DAY_MS] {
+        for later in [5_000, 700_000, DAY_MS] {
+            let told: [Told; 2] = [(at, &read), (at + later, &live)];
+            assert_eq!(counts(&told), 1, "{at}, {later} ms later");
+        }
+    }
+}
+
+#[test]
 fn a_row_without_a_begin_is_identified_by_its_entry() {
     let mut message = answer(0, None);
     message["timestamp"] = Value::Null;
@@ -334,8 +362,37 @@ fn litellm_calls_with_equal_usage_but_other_begins_or_ids_are_two() {
 }
 
 #[test]
+fn litellm_logs_without_a_start_or_with_a_written_one_count_once() {
+    let at = START_MS + 2_000;
+    let written = |after_ms| iso(START_MS + after_ms);
+    for times in [
+        json!({"startTime": null, "completionStartTime": null}),
+        json!({"startTime": null, "completionStartTime": null, "endTime": null}),
+        json!({"startTime": written(0), "endTime": written(1_500)}),
+        json!({"startTime": "1795918851.435", "endTime": "1795918852.935"}),
+    ] {
+        let batch = json!([changed(payload(0), times)]);
+        let other = json!([changed(
+            batch[0].clone(),
+            json!({"litellm_call_id": "call-2"})
+        )]);
+        let one = |gateway: &mut Gateway, now| post(gateway, &batch, now);
+        let two = |gateway: &mut Gateway, now| post(gateway, &other, now);
+        for later in [10_000, DAY_MS] {
+            assert_eq!(counts(&[(at, &one), (at + later, &one)]), 1, "{batch}");
+            assert_eq!(counts(&[(at, &one), (at + later, &two)]), 2, "{batch}");
+        }
+    }
+    let times = json!({"startTime": written(0), "endTime": written(1_500)});
+    assert_eq!(log(&json!([changed(payload(0), times)])), {
+        log(&json!([payload(0)]))
+    });
+}
+
+#[test]
 fn a_call_that_a_bridge_logs_twice_counts_once() {
     let at = START_MS + 2_000;
+    let minute = 65_000;
     let bridges = [
         ("anthropic_messages", "acompletion"),
         ("aresponses", "acompletion"),
@@ -350,18 +407,66 @@ fn a_call_that_a_bridge_logs_twice_counts_once() {
         );
         for batch in [json!([inner, outer]), json!([outer, inner])] {
             let tell = |gateway: &mut Gateway, now| post(gateway, &batch, now);
-            assert_eq!(counted(&[(at, &tell)], false, false), 1, "{batch}");
+            for later in [10_000, minute, 2 * DAY_MS] {
+                let told: [Told; 2] = [(at, &tell), (at + later, &tell)];
+                assert_eq!(counts(&told), 1, "{batch}, again {later} ms later");
+            }
         }
         let first = |gateway: &mut Gateway, now| post(gateway, &json!([inner]), now);
         let second = |gateway: &mut Gateway, now| post(gateway, &json!([outer]), now);
-        let told: [Told; 2] = [(at, &first), (at + 10_000, &second)];
-        assert_eq!(counted(&told, false, false), 1, "in two batches");
+        for later in [10_000, minute] {
+            let told: [Told; 2] = [(at, &first), (at + later, &second)];
+            assert_eq!(counts(&told), 1, "in two batches, {later} ms apart");
+        }
     }
     // Calls of a client that uses one id for all its calls all count.
     let next = payload(1_501);
     let one = |gateway: &mut Gateway, now| post(gateway, &json!([payload(0)]), now);
     let two = |gateway: &mut Gateway, now| post(gateway, &json!([next]), now);
     assert_eq!(counts(&[(at, &one), (at + 1_501, &two)]), 2);
+}
+
+#[test]
+fn a_bridge_may_log_one_of_two_without_usage() {
+    let at = START_MS + 2_000;
+    let none =
+        json!({"prompt_tokens": 0, "completion_tokens": 0, "metadata": {"usage_object": null}});
+    let outer = changed(
+        payload(0),
+        json!({"call_type": "anthropic_messages", "id": "msg_1"}),
+    );
+    let bare = changed(outer, none);
+    let (full, more) = (
+        payload(7),
+        changed(payload(7), json!({"prompt_tokens": 1300, "metadata": {}})),
+    );
+    for batch in [
+        json!([full, bare]),
+        json!([bare, full]),
+        json!([bare, bare]),
+    ] {
+        let tell = |gateway: &mut Gateway, now| post(gateway, &batch, now);
+        for later in [10_000, 65_000, 2 * DAY_MS] {
+            let told: [Told; 2] = [(at, &tell), (at + later, &tell)];
+            assert_eq!(counts(&told), 1, "{batch}, again {later} ms later");
+        }
+        let mut gateway = Gateway::new(false);
+        tell(&mut gateway, at);
+        gateway.restart(at + 10);
+        gateway.run_until(at + 10, at + 20_000);
+        let tokens = if batch[0] == batch[1] { 0 } else { 1_234 };
+        let status = gateway.status();
+        assert_eq!(status["requests"], 1, "{batch}");
+        let totals = gateway.receiver.totals.0.values();
+        let told: u64 = totals.map(|total| total.prompt + total.completion).sum();
+        assert_eq!(told, tokens, "{batch}");
+    }
+    // A failed try is none of them, and other tokens are another call's.
+    let failed = changed(bare.clone(), json!({"status": "failure"}));
+    for (batch, calls) in [(json!([failed, full]), 1), (json!([full, more]), 2)] {
+        let tell = |gateway: &mut Gateway, now| post(gateway, &batch, now);
+        assert_eq!(counts(&[(at, &tell)]), calls, "{batch}");
+    }
 }
 
 #[test]

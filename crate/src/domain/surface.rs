@@ -53,6 +53,15 @@ pub(crate) enum Repeats {
     /// At any time: histories are restored, imported and branched, batches are sent again. Detected by the begin time,
     /// the usage and the id of the answer or the call.
     AnyTime,
+    /// At any time, and one call as two whose starts differ a little: a bridge logs what it was asked and what it asked.
+    AnyTimeAsTwo,
+}
+
+impl Repeats {
+    /// Whether a repeat is detected by the call's key, at any time.
+    pub(crate) fn have_keys(self) -> bool {
+        matches!(self, Self::AnyTime | Self::AnyTimeAsTwo)
+    }
 }
 
 /// Properties of a surface. Of several surfaces that report a figure, the one with the lowest rank is taken. No two
@@ -252,7 +261,7 @@ surfaces! {
         reports_attempts: true,
         reports_answers: false,
         has_reliable_success: true,
-        repeats: Repeats::AnyTime,
+        repeats: Repeats::AnyTimeAsTwo,
         awaited: Awaited::Never,
     }
 

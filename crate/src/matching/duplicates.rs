@@ -2,7 +2,8 @@
 //! imported or branched; a batch that was sent twice; a bridge that logs a call twice.
 //!
 //! A duplicate is detected by the call's key: a hash of its begin time, its usage, and the id of the answer (for
-//! LiteLLM, of the call). The ledger keeps the keys of the last calls much longer than their match records: at least
+//! LiteLLM, of the call). The two logs of a bridge differ in their begins, so LiteLLM's calls have two more keys with a
+//! rounded begin, one of them without the usage. The ledger keeps the keys of the last calls much longer than their match records: at least
 //! [`MAX_KEYS`], at most twice as many, at 18 bytes each. The journal stores them.
 
 use std::collections::{HashSet, VecDeque};
@@ -10,7 +11,9 @@ use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 
+use super::RECORD_AGE_MS;
 use super::match_record::Tokens;
+use crate::domain::call::{Outcome, Usage};
 use crate::domain::observation::Observation;
 use crate::domain::surface::{Repeats, SurfaceKind};
 use crate::journal::Frame;
@@ -22,6 +25,9 @@ const IMMEDIATE_WITHIN_MS: u64 = 2_000;
 /// Window, in ms, in which a bridge may log a call twice: LiteLLM sends a batch every 10 s, and repeats it after
 /// errors.
 const BRIDGED_WITHIN_MS: u64 = 60_000;
+/// Rounding of the begin, in ms, in the key by which the two logs of a bridge are one call at any time. They began some
+/// ms apart.
+const BRIDGED_STEP_MS: u64 = 500;
 /// Maximum number of recent observations that are compared within these windows.
 const MAX_RECENT: usize = 4_095;
 /// Age, in ms, from which a row is a copy out of a history: no call takes a day.
@@ -82,14 +88,36 @@ impl Duplicates {
         self.recent.extend(fingerprints.into_iter().flatten());
     }
 
-    /// Whether the observation's key is known.
+    /// Whether the observation's call is known by one of its keys.
     pub(super) fn knows(&self, observation: &Observation) -> bool {
-        observation.call_key.is_some_and(|key| self.has(key))
+        let is_known = observation.call_key.is_some_and(|key| self.has(key));
+        is_known || self.knows_bridged(observation, observation.usage)
+    }
+
+    /// Whether an observation with usage may be the second log of a call whose first log had none.
+    pub(super) fn may_complete(&self, observation: &Observation) -> bool {
+        observation.usage.is_some() && self.knows_bridged(observation, None)
+    }
+
+    fn knows_bridged(&self, observation: &Observation, usage: Option<Usage>) -> bool {
+        let step = bridge_step(observation).unwrap_or_default();
+        let mut near = (step.saturating_sub(1)..=step + 1)
+            .filter_map(|step| bridge_key(observation, usage, step));
+        near.any(|key| self.has(key))
+    }
+
+    /// Whether an observation is a message out of a history whose stored row was counted. Without an id, the keys of both
+    /// differ by the session.
+    pub(super) fn knows_row_of(&self, observation: &Observation) -> bool {
+        let is_live = observation.surface.row().kind == SurfaceKind::Live;
+        let took_ms = |began| observation.ended_ms.saturating_sub(began);
+        let is_copy = observation.started_ms.map(took_ms) > Some(RECORD_AGE_MS);
+        is_live && is_copy && key_in(observation, None).is_some_and(|key| self.has(key))
     }
 
     /// Whether an observation is a copy from a history that is so old that its call's key may have been dropped.
     pub(super) fn is_old_copy(&self, observation: &Observation) -> bool {
-        let copies = observation.surface.row().repeats == Repeats::AnyTime;
+        let copies = observation.surface.row().repeats.have_keys();
         let began = observation.started_ms.filter(|_| copies);
         began.is_some_and(|began| {
             began <= self.forgotten_ms && observation.ended_ms.saturating_sub(began) > COPY_AGE_MS
@@ -98,6 +126,16 @@ impl Duplicates {
 
     fn has(&self, key: u64) -> bool {
         self.current.keys.contains(&key) || self.previous.keys.contains(&key)
+    }
+
+    /// Remembers the keys of an observation's call.
+    pub(super) fn remember_call(&mut self, observation: &Observation) {
+        let began_ms = observation.started_ms.unwrap_or(observation.ended_ms);
+        self.remember(observation.call_key, began_ms);
+        let step = bridge_step(observation).unwrap_or_default();
+        for usage in [observation.usage, None] {
+            self.remember(bridge_key(observation, usage, step), began_ms);
+        }
     }
 
     /// Remembers a key. `began_ms` is the begin of its call, in ms since 1970.
@@ -148,26 +186,40 @@ impl Recent {
     }
 }
 
-/// The key that detects repeated reports of a call; `None` for surfaces that do not report a begin time.
+/// The key that detects repeated reports of a call; `None` for surfaces that do not report a begin time. An intermediary's
+/// call with usage has one without a begin too, if it has an id.
 ///
 /// Without an id, the key of a live message includes its session: sessions that run side by side may begin calls in the
 /// same ms. The key of a stored row does not, since a row that was copied into another session is a duplicate.
 pub(crate) fn key_of_call(observation: &Observation) -> Option<u64> {
-    let row = observation.surface.row();
-    if row.repeats != Repeats::AnyTime {
+    let is_live = observation.surface.row().kind == SurfaceKind::Live;
+    let session = observation.session_key.as_ref();
+    let session = session.filter(|_| is_live && id_of(observation).is_none());
+    key_in(observation, session)
+}
+
+/// The key of a call in a session.
+fn key_in(observation: &Observation, session: Option<&String>) -> Option<u64> {
+    if !observation.surface.row().repeats.have_keys() {
         return None;
     }
-    let began = observation.started_ms?;
-    let id = observation.request_id.as_ref();
-    let id = id.or(observation.response_id.as_ref());
-    let session = observation.session_key.as_ref();
-    let session = session.filter(|_| id.is_none() && row.kind == SurfaceKind::Live);
+    let id = id_of(observation);
+    let is_known_by_id =
+        id.is_some() && observation.surface.is_intermediary() && observation.usage.is_some();
+    let began = observation.started_ms;
+    let began = began.or(is_known_by_id.then_some(u64::MAX))?;
     let mut hasher = SipHasher13::new();
     hasher.write_u8(intermediary_number(observation));
     write_texts(&mut hasher, &[Some(&observation.model), id, session]);
     hasher.write_u64(began);
-    write_usage(&mut hasher, observation);
+    write_usage(&mut hasher, observation.usage, observation.outcome);
     Some(hasher.finish())
+}
+
+/// The id of the call, else of its answer.
+fn id_of(observation: &Observation) -> Option<&String> {
+    let id = observation.request_id.as_ref();
+    id.or(observation.response_id.as_ref())
 }
 
 /// Fingerprint of an observation that is delivered twice at once: its surface, session, model, usage, outcome, span,
@@ -189,7 +241,7 @@ fn immediate_fingerprint(observation: &Observation, at_ms: u64) -> Option<Recent
     ];
     let mut hasher = SipHasher13::new();
     write_texts(&mut hasher, &texts);
-    write_usage(&mut hasher, observation);
+    write_usage(&mut hasher, observation.usage, observation.outcome);
     hasher.write_u64(time);
     hasher.write_u8(observation.surface as u8);
     Some(Recent {
@@ -204,20 +256,41 @@ fn immediate_fingerprint(observation: &Observation, at_ms: u64) -> Option<Recent
 /// kind of request, the answer's id and some ms of the times differ.
 fn bridge_fingerprint(observation: &Observation, at_ms: u64) -> Option<Recent> {
     let row = observation.surface.row();
-    let logs = observation.surface.is_intermediary() && row.repeats == Repeats::AnyTime;
+    let logs = observation.surface.is_intermediary() && row.repeats.have_keys();
     let id = observation.request_id.as_ref().filter(|_| logs)?;
     let span = (observation.started_ms?, observation.ended_ms);
     observation.usage?;
     let mut hasher = SipHasher13::new();
     hasher.write_u8(intermediary_number(observation));
     write_texts(&mut hasher, &[Some(id)]);
-    write_usage(&mut hasher, observation);
+    write_usage(&mut hasher, observation.usage, observation.outcome);
     Some(Recent {
         at_ms,
         within_ms: BRIDGED_WITHIN_MS,
         fingerprint: hasher.finish(),
         span: Some(span),
     })
+}
+
+/// The step of time in which a call began that a bridge may log twice.
+fn bridge_step(observation: &Observation) -> Option<u64> {
+    let may_be_two = observation.surface.row().repeats == Repeats::AnyTimeAsTwo;
+    let began = observation.started_ms.filter(|_| may_be_two)?;
+    Some(began / BRIDGED_STEP_MS)
+}
+
+/// The key of a call that a bridge may log twice: as [`bridge_fingerprint`], with the step of its begin. Where the call
+/// succeeded, one of the logs may lack the usage.
+fn bridge_key(observation: &Observation, usage: Option<Usage>, step: u64) -> Option<u64> {
+    bridge_step(observation)?;
+    let is_known = usage.is_some() || observation.outcome == Outcome::Completed;
+    let id = observation.request_id.as_ref().filter(|_| is_known)?;
+    let mut hasher = SipHasher13::new();
+    hasher.write_u8(intermediary_number(observation));
+    write_texts(&mut hasher, &[Some(id)]);
+    hasher.write_u64(step);
+    write_usage(&mut hasher, usage, observation.outcome);
+    Some(hasher.finish())
 }
 
 /// Number of the reporting intermediary, 0 for other surfaces. A proxy before LiteLLM reports LiteLLM's call id too,
@@ -239,11 +312,11 @@ fn write_texts(hasher: &mut SipHasher13, texts: &[Option<&String>]) {
 }
 
 /// Hashes the whole prompt and the output; without usage the outcome, since an answer may follow a failure.
-fn write_usage(hasher: &mut SipHasher13, observation: &Observation) {
-    let tokens = Tokens::from(observation.usage);
+fn write_usage(hasher: &mut SipHasher13, usage: Option<Usage>, outcome: Outcome) {
+    let tokens = Tokens::from(usage);
     hasher.write_u64(tokens.prompt.get().unwrap_or(u64::MAX));
     hasher.write_u64(tokens.output);
-    if observation.usage.is_none() {
-        hasher.write_u8(observation.outcome as u8);
+    if usage.is_none() {
+        hasher.write_u8(outcome as u8);
     }
 }

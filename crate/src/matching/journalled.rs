@@ -26,7 +26,7 @@ impl Matcher {
     /// Restores an observation from the journal, under the call id that it had.
     pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
         self.track_clock(&observation, now);
-        self.remember(&observation);
+        self.duplicates.remember_call(&observation);
         let place = self.records.place_of(id, &self.buckets(&observation));
         let Some(record) = place.and_then(|place| self.records.get_mut(place)) else {
             return self.add_call(id, observation, now);

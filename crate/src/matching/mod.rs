@@ -81,8 +81,9 @@ enum Repeat {
     No,
     /// The same surface reported the call, or its match record is gone.
     BySameSurface,
-    /// Other surfaces reported the call; index of its match record.
-    ByOtherSurfaces(usize),
+    /// The call is known, and this report adds to it: other surfaces reported it, or a log without usage. Index of its
+    /// match record.
+    AddsTo(usize),
 }
 
 /// The ledger of one gateway.
@@ -173,16 +174,18 @@ impl Matcher {
                 self.counts.duplicates += 1;
                 return None;
             }
-            Repeat::ByOtherSurfaces(index) => Some((index, Fit::SameKey)),
+            Repeat::AddsTo(index) => Some((index, Fit::SameKey)),
             Repeat::No => self.best_record(&observation, now),
         };
+        if found.is_none() && self.duplicates.knows_row_of(&observation) {
+            self.counts.duplicates += 1;
+            return None;
+        }
         self.duplicates.remember_recent(&observation, now.mono_ms);
-        self.remember(&observation);
+        self.duplicates.remember_call(&observation);
         Some(match found {
             Some(found) => self.merge(found, observation, now),
-            // Old store rows get no match record once the table is half full: calls that wait for their row need the
-            // room.
-            None if self.records.len() >= MAX_RECORDS / 2 && is_old_row(&observation, now) => {
+            None if self.is_half_full() && is_old_row(&observation, now) => {
                 self.add_history(observation, now)
             }
             None => {
@@ -198,14 +201,19 @@ impl Matcher {
         })
     }
 
+    /// Old store rows get no match record once the table is half full: calls that wait for their row need the room.
+    fn is_half_full(&self) -> bool {
+        self.records.len() >= MAX_RECORDS / 2
+    }
+
     /// Takes in a session store row that is older than the first start of this plugin: a call of its own, which is not
-    /// matched. `None` where the row is a duplicate.
+    /// matched. `None` where the row is a duplicate. Other surfaces may still report the latest of these calls.
     pub fn observe_history(&mut self, observation: Observation, now: Now) -> Option<CallId> {
         if self.duplicates.knows(&observation) || self.duplicates.is_old_copy(&observation) {
             self.counts.duplicates += 1;
             return None;
         }
-        self.remember(&observation);
+        self.duplicates.remember_call(&observation);
         Some(self.add_history(observation, now))
     }
 
@@ -216,9 +224,12 @@ impl Matcher {
             Some(key) => CallId::of(began, key),
             None => self.mint.mint(now.wall_ms),
         };
-        match self.pending.contains_key(&id.key()) {
-            true => self.counts.duplicates += 1,
-            false => self.add_pending(id, observation, now),
+        if self.pending.contains_key(&id.key()) {
+            self.counts.duplicates += 1;
+        } else if self.is_half_full() || is_old_row(&observation, now) {
+            self.add_pending(id, observation, now);
+        } else {
+            self.add_call(id, observation, now);
         }
         id
     }
@@ -233,24 +244,40 @@ impl Matcher {
             return Repeat::BySameSurface;
         }
         if !self.duplicates.knows(observation) {
-            return Repeat::No;
+            return match self.log_without_usage(observation) {
+                Some(index) => Repeat::AddsTo(index),
+                None => Repeat::No,
+            };
         }
         // A message and its stored row have the same key.
         let is_its = |record: &MatchRecord| record.call_key.get() == observation.call_key;
         match self.records.iter().position(is_its) {
-            Some(index) if self.is_unreported(index, observation) => Repeat::ByOtherSurfaces(index),
+            Some(index) if self.is_unreported(index, observation) => Repeat::AddsTo(index),
             _ => Repeat::BySameSurface,
         }
+    }
+
+    /// Index of the match record of a pending call that a bridge logged without usage, and of which this is the second
+    /// log.
+    fn log_without_usage(&self, observation: &Observation) -> Option<usize> {
+        if !self.duplicates.may_complete(observation) {
+            return None;
+        }
+        let is_its = |record: &MatchRecord| {
+            let pending = self.pending.get(&record.id.key());
+            let known = pending.and_then(|pending| pending.observation(observation.surface));
+            known.is_some_and(|known| {
+                known.usage.is_none()
+                    && known.outcome == Outcome::Completed
+                    && known.request_id == observation.request_id
+            })
+        };
+        self.records.iter().position(is_its)
     }
 
     fn is_unreported(&self, index: usize, observation: &Observation) -> bool {
         let record = self.records.get(index);
         record.is_some_and(|record| !record.has_reported(observation.surface))
-    }
-
-    fn remember(&mut self, observation: &Observation) {
-        let began = observation.started_ms.unwrap_or(observation.ended_ms);
-        self.duplicates.remember(observation.call_key, began);
     }
 
     /// Takes the enrichments of the calls for which `has_left` is true; the others stay.
@@ -422,9 +449,13 @@ impl Matcher {
             }
             return;
         };
-        // The first observation of a surface wins: a journal holds repeated deliveries too, whose times may be later.
+        // The first observation of a surface wins: a journal holds repeated deliveries too, whose times may be later. A
+        // bridge's log with usage replaces one without.
         let known = &mut pending.observations[observation.surface as usize];
-        known.get_or_insert_with(|| Box::new(observation));
+        let lacks = |known: &Observation| known.usage.is_none() && observation.usage.is_some();
+        if known.as_deref().is_none_or(lacks) {
+            *known = Some(Box::new(observation));
+        }
         let is_complete = self
             .pending
             .get(&id.key())

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::answer::UsageSource;
 use crate::domain::call::Outcome;
+use crate::domain::time::parse_iso;
 use crate::domain::usage::{self, Bill, Used};
 use crate::formats::json::{self, Value};
 
@@ -207,9 +208,9 @@ impl Draft {
             "model" => self.model = value.name(),
             "model_group" => self.model_group = value.name(),
             "response_cost" => self.cost = digits().map(str::to_owned),
-            "startTime" => self.started = digits().and_then(micros),
-            "endTime" => self.ended = digits().and_then(micros),
-            "completionStartTime" => self.first_token = digits().and_then(micros),
+            "startTime" => self.started = time(value),
+            "endTime" => self.ended = time(value),
+            "completionStartTime" => self.first_token = time(value),
             "prompt_tokens" | "completion_tokens" | "total_tokens" => {
                 self.usage.add_member(key, value);
             }
@@ -284,6 +285,15 @@ impl Draft {
 
 fn to_ms(micros: u64) -> u64 {
     (micros + 500) / 1_000
+}
+
+/// A time as s since 1970 or in ISO 8601 with an offset, in µs since 1970.
+fn time(value: Value) -> Option<u64> {
+    if let Some(seconds) = value.number() {
+        return micros(seconds);
+    }
+    let text = value.text()?;
+    micros(&text).or_else(|| parse_iso(&text)?.checked_mul(1_000))
 }
 
 /// Converts s since 1970 with a fraction to µs.
