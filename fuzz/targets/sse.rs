@@ -1,4 +1,4 @@
-//! Server-sent events against their specification, read naively.
+//! Server-sent events against their specification, read naively, and the rule for events without a blank line between them.
 #![no_main]
 
 use agentwatch_openclaw::formats::sse::{Event, Events};
@@ -19,7 +19,13 @@ fn events(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
     told
 }
 
-/// The specification, applied to a whole text.
+/// Whether the line begins another JSON value behind these lines.
+fn begins_another(lines: &[&str], line: &str) -> bool {
+    lines.join("\n").trim_ascii_end().ends_with(['}', ']'])
+        && line.trim_ascii_start().starts_with(['{', '['])
+}
+
+/// The specification and the rule, applied to a whole text.
 fn expected(text: &str) -> Vec<Vec<u8>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     // The last event counts without its blank line, unlike in the specification.
@@ -27,14 +33,17 @@ fn expected(text: &str) -> Vec<Vec<u8>> {
     let mut events = Vec::new();
     let mut lines: Vec<&str> = Vec::new();
     for line in text.split('\n') {
-        if line.is_empty() {
-            if !lines.is_empty() {
-                events.push(lines.join("\n").into_bytes());
-            }
+        let data = match line.split_once(':').unwrap_or((line, "")) {
+            ("data", value) => Some(value.strip_prefix(' ').unwrap_or(value)),
+            _ => None,
+        };
+        if !lines.is_empty()
+            && (line.is_empty() || data.is_some_and(|data| begins_another(&lines, data)))
+        {
+            events.push(lines.join("\n").into_bytes());
             lines.clear();
-        } else if let ("data", value) = line.split_once(':').unwrap_or((line, "")) {
-            lines.push(value.strip_prefix(' ').unwrap_or(value));
         }
+        lines.extend(data);
     }
     events
 }
