@@ -98,6 +98,30 @@ fn rows_of_the_gateway_itself_are_no_calls() {
     }
 }
 
+/// OpenClaw 2026.9.6, `session-catalog-history-import` and `session-catalog-history`: assistant rows with zeros, and with
+/// `native-history` or the item's own model. Other keys are those of OpenClaw's own runs.
+#[test]
+fn rows_of_a_history_imported_from_another_tool_are_no_calls() {
+    let keyed = |key: &str| line(&with("/message/idempotencyKey", json!(key)));
+    for key in [
+        "codex-catalog:thread-1:item-1",
+        "claude-catalog:t:0",
+        "codex-catalog:t:continuation-notice",
+    ] {
+        assert!(rows_of(&keyed(key)).is_empty(), "{key}");
+        assert_eq!(skipped(&keyed(key)), Skipped::default(), "{key}");
+    }
+    for key in [
+        "r-1:assistant",
+        "r:x-catalog:1",
+        "-catalog:1",
+        "my x-catalog:1",
+        "x-catalog",
+    ] {
+        assert_eq!(rows_of(&keyed(key)).len(), 1, "{key}");
+    }
+}
+
 #[test]
 fn other_rows_are_no_calls() {
     let text = json!("the \"assistant\" said");

@@ -3,7 +3,8 @@
 //! Most lines are no model calls. A byte search skips lines without `"assistant"`; of other lines serde_json returns
 //! the scalars of [`StoredFacts`]. The output is JSON text, one array for each call, in the order of that table.
 //!
-//! Messages of other roles, and of the provider `openclaw` (`gateway-injected`, `delivery-mirror`), are no model calls.
+//! Messages of other roles, of the provider `openclaw` (`gateway-injected`, `delivery-mirror`), and of histories that were
+//! imported from other tools are no model calls.
 //! A failed or aborted call without usage is returned: the engine decides whether it counts.
 //!
 //! A session that was forked, rewound or restored gets a new transcript, which begins with copies of the old rows: same
