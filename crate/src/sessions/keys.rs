@@ -61,12 +61,18 @@ fn read_index(
     let bytes = whole(&*host.open(path)?)?;
     let text = text_of(&bytes);
     let take = |key: &str, entry: crate::formats::json::Value| {
-        let mut id = None;
-        entry.members(|name, value| {
-            if name == "sessionId" {
-                id = value.text();
-            }
+        let (mut id, mut file) = (None, None);
+        entry.members(|name, value| match name {
+            "sessionId" => id = value.text(),
+            "sessionFile" => file = value.text(),
+            _ => {}
         });
+        let file = file.as_deref().and_then(session_in);
+        // Topics may share a session's id: then each has a file of its own.
+        if let Some(file) = file.filter(|file| Some(*file) != id.as_deref()) {
+            found.insert(file.to_owned(), key.to_owned());
+            id = id.filter(|id| !found.contains_key(id));
+        }
         if let Some(id) = id {
             found.insert(id, key.to_owned());
         }
@@ -76,6 +82,12 @@ fn read_index(
         "null" => Ok(()),
         text => read_object(text, take).map_err(|error| error.to_string()),
     }
+}
+
+/// The id by which the transcripts of a folder are listed: `<id>.jsonl`.
+fn session_in(path: &str) -> Option<&str> {
+    let name = path.rsplit(['/', '\\']).next()?;
+    name.strip_suffix(".jsonl")
 }
 
 fn whole(file: &dyn OpenFile) -> Result<Vec<u8>, Fault> {
