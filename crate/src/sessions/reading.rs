@@ -109,7 +109,9 @@ impl SessionReading {
                 };
                 let from = std::mem::take(&mut self.from);
                 let chunks = transcript.chunks(host, &from)?;
-                let reading = Reading::new(Reader::new(scope), chunks, transcript.closed(), from);
+                let mut reading =
+                    Reading::new(Reader::new(scope), chunks, transcript.closed(), from);
+                reading.is_quiet = options.until_ms.is_some_and(|ms| transcript.is_older(ms));
                 self.current.insert(reading)
             }
         };
@@ -159,7 +161,7 @@ impl SessionReading {
         Ok(())
     }
 
-    /// Skips a single file that was last written before `since_ms`.
+    /// Skips a single file that was last written before `since_ms`, and ends with a whole line.
     fn pass_over_old(&mut self, host: &dyn StoreHost, options: &Options) -> Result<(), Fault> {
         let (Some(since), 1) = (options.since_ms, self.transcripts.len()) else {
             return Ok(());
@@ -167,6 +169,7 @@ impl SessionReading {
         let only = &self.transcripts[0];
         if let Some(offset) = only.end_if_older(since)
             && let Some(tail) = only.tail(host, offset, None)?
+            && tail.ends_with(b"\n")
         {
             let hash = hash_of_line(&tail);
             self.from = Bookmark {
@@ -193,6 +196,8 @@ struct Reading {
     reader: Reader,
     chunks: Chunks,
     closed: Option<u64>,
+    /// Whether nothing was written to the file since the time up to which calls are read.
+    is_quiet: bool,
     /// The offset at which reading began.
     from: u64,
     place: Bookmark,
@@ -207,6 +212,7 @@ impl Reading {
             reader,
             chunks,
             closed,
+            is_quiet: false,
             from: from.offset,
             end: from.offset,
             place: from,
@@ -226,6 +232,9 @@ impl Reading {
             if !self.is_stopped() {
                 self.place.closed = self.closed;
             }
+        } else if is_last && self.is_quiet && !self.is_stopped() {
+            self.reader.finish_whole(&mut rows);
+            self.follow(&[]);
         }
         let skipped = Some(self.reader.skipped());
         Ok(Found {

@@ -135,8 +135,13 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Time of the row, in ms since 1970: when it was written, else when its call began.
+    pub fn time_ms(&self) -> Option<u64> {
+        self.written_ms().or_else(|| self.started_ms())
+    }
+
     /// Time at which the call began, in ms since 1970.
-    pub fn started_ms(&self) -> Option<u64> {
+    fn started_ms(&self) -> Option<u64> {
         ms(self.message.timestamp?.number()?)
     }
 }
@@ -152,12 +157,12 @@ impl<'a> Message<'a> {
             "responseId" => message.response_id = Some(value),
             "timestamp" => message.timestamp = Some(value),
             "usage" => message.usage = Some(value),
+            "idempotencyKey" => message.idempotency_key = Some(value),
             "__openclaw" => message.run_id = member(value, "runId"),
             _ => {}
         });
         message
     }
-            "idempotencyKey" => message.idempotency_key = Some(value),
 }
 
 fn member<'a>(value: Value<'a>, name: &str) -> Option<Value<'a>> {
