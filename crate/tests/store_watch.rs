@@ -178,7 +178,7 @@ fn a_row_from_just_before_the_floor_that_history_missed_counts() {
     let read = ("main/s", Some("1:x"));
     gateway
         .engine
-        .take_batch(stored(), &[known.clone()], read, true, now);
+        .take_batch(stored(), std::slice::from_ref(&known), read, true, now);
     gateway.engine.end_history(now);
     gateway.write();
     gateway.restart(BEGUN_MS + 5_000);

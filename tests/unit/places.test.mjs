@@ -92,6 +92,35 @@ describe("session.store", { concurrency: 4 }, () => {
       assert.equal(receiver.totals["mock/m1"]?.requests, 4);
     });
 
+  test("with a variable that only the gateway has: from its .env, or from the configuration", async (t) => {
+    const { at, write, configure, sync, store } = await world(t);
+    const path = join(store.stateDir, "elsewhere");
+    write("agents/main/sessions/a.jsonl", answer(1));
+    write("elsewhere/b.jsonl", answer(2));
+    configure({ session: { store: "${DATA}/sessions.json" } });
+    const unset = await sync();
+    assert.deepEqual([unset.status, unset.calls, unset.problems.length], [1, 1, 1], unset.error);
+    assert.match(unset.problems[0], /session\.store \$\{DATA\}\/sessions\.json names a variable/);
+    for (const env of [{ vars: { DATA: path } }, { DATA: path }]) {
+      configure({ env, session: { store: "${DATA}/sessions.json" } });
+      assert.deepEqual((await sync()).problems, []);
+    }
+    writeFileSync(at(".env"), `DATA="${path}"\n`);
+    configure({ env: { vars: { DATA: "/nowhere" } }, session: { store: "${DATA}/sessions.json" } });
+    write("elsewhere/c.jsonl", { ...answer(3), timestamp: new Date().toISOString() });
+    const { status, problems, calls } = await sync();
+    assert.deepEqual([status, problems, calls], [0, [], 1]);
+  });
+
+  test("in a file that the configuration includes: named as unknown", async (t) => {
+    const { write, configure, sync } = await world(t);
+    write("agents/main/sessions/a.jsonl", answer(1));
+    configure({ session: { $include: "./session.json5" } });
+    const { status, calls, problems } = await sync();
+    assert.deepEqual([status, calls, problems.length], [1, 1, 1]);
+    assert.match(problems[0], /\$include/);
+  });
+
   test("with an agent's id in it: one store for each agent", async (t) => {
     const { at, write, configure, database, sync, receiver } = await world(t);
     configure({ session: { store: at("stores/{agentId}/sessions.json") } });

@@ -36,7 +36,11 @@ export interface GatewayConfig {
     list?: ({ workspace?: unknown } | null)[];
     entries?: Record<string, { workspace?: unknown } | null>;
   };
-  session?: { store?: unknown };
+  session?: { store?: unknown; $include?: unknown };
+  /** Other files that are a part of this one. */
+  $include?: unknown;
+  /** Variables that the gateway sets where its environment has none, in `vars` and beside it. */
+  env?: { vars?: unknown } & Record<string, unknown>;
   hooks?: {
     internal?: {
       enabled?: boolean;

@@ -12,10 +12,17 @@ export interface SessionStore {
   owner?: string | undefined;
 }
 
-/** `session.store` of a configuration as OpenClaw resolves it; nothing where it names none. */
-export function sessionStoreOf(config: GatewayConfig | undefined): SessionStore | undefined {
+/**
+ * `session.store` of a configuration as OpenClaw resolves it; nothing where it names none.
+ *
+ * @param beside variables that hold where the environment has none
+ */
+export function sessionStoreOf(
+  config: GatewayConfig | undefined,
+  beside?: Record<string, string>,
+): SessionStore | undefined {
   const given = config?.session?.store;
-  const text = typeof given === "string" ? withVariables(given.trim()) : undefined;
+  const text = typeof given === "string" ? withVariables(given.trim(), beside) : undefined;
   if (!text) return undefined;
   const home = /^~(?=$|[\\/])/.test(text) ? environmentHome() : undefined;
   const path = resolve(home === undefined ? text : home + text.slice(1));
