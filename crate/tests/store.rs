@@ -500,3 +500,19 @@ fn a_configured_database_in_an_agents_folder_belongs_to_that_agent() {
     folder.database(path, &[answer(1)]);
     assert_eq!(agents(&folder), ["ant"]);
 }
+
+/// OpenClaw's older keys have no agent: the index of one agent says whose sessions they are.
+#[test]
+fn a_session_without_an_agent_belongs_to_the_agent_of_its_index() {
+    let index = |id: &str| json!({"main": {"sessionId": id}}).to_string();
+    let files = [
+        ("flat/a.jsonl", answer(1)),
+        ("flat/b.jsonl", answer(2)),
+        ("flat/main.json", index("a")),
+        ("flat/side.json", index("b")),
+    ];
+    assert_eq!(
+        agents(&shared("flat/{agentId}.json", &files)),
+        ["main", "side"]
+    );
+}

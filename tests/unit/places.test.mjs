@@ -247,6 +247,18 @@ describe("several agents in one store", { concurrency: 4 }, () => {
     assert.deepEqual(receiver.agents, { main: 1, side: 1, ops: 1 });
   });
 
+  test("belong to the default agent where their key has none", async (t) => {
+    const { configure, database, write, sync, receiver } = await world(t);
+    configure({
+      session: { store: "~/shared/sessions.json", scope: "global" },
+      agents: { list: [{ id: "first" }, { id: "boss", default: true }] },
+    });
+    database("shared/openclaw-agent.sqlite", { s: "global" }).append("s", answer(1));
+    write("agents/first/sessions/a.jsonl", answer(2));
+    assert.equal((await sync()).calls, 2);
+    assert.deepEqual(receiver.agents, { boss: 1, first: 1 });
+  });
+
   test("have one database at the configured path", async (t) => {
     const { configure, database, sync, receiver } = await world(t);
     configure({ session: { store: "~/shared/all.sqlite" } });

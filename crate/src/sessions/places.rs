@@ -17,13 +17,14 @@ use crate::host::Fault;
 
 use super::bookmark::short_hash;
 use super::host::StoreHost;
+use super::keys::Index;
 
 /// The store in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionStore {
     /// `session.store`, an absolute path; may contain `{agentId}`.
     pub path: String,
-    /// Agent of sessions without an agent (`agents.defaults.sessionStore.agentId`).
+    /// Agent of sessions without an agent (`agents.defaults.sessionStore.agentId`, else the default agent).
     pub owner: Option<String>,
 }
 
@@ -39,7 +40,7 @@ pub struct StorePlace {
     /// Folder of files whose rows were moved into the database.
     pub archive: Option<String>,
     /// Index files of session keys, in stores that agents share.
-    pub indexes: Vec<String>,
+    pub indexes: Vec<Index>,
     /// All agents of the gateway, in a store that they may share; `None` for an agent's own place.
     pub sharers: Option<Vec<String>>,
     /// The database's path.
@@ -158,7 +159,10 @@ fn places_of(
     if is_index && is_agents && base_name(folder) == "sessions" {
         let mut place = place_of_agent(owner);
         if is_shared {
-            place.indexes.push(path.to_owned());
+            place.indexes.push(Index {
+                path: path.to_owned(),
+                agent: place.agent.clone(),
+            });
             place.sharers = Some(Vec::new());
         }
         return Ok(vec![place]);
@@ -181,7 +185,10 @@ fn places_of(
         indexes: if is_database {
             Vec::new()
         } else {
-            vec![path.to_owned()]
+            vec![Index {
+                path: path.to_owned(),
+                agent: agent.to_owned(),
+            }]
         },
         sharers: Some(Vec::new()),
         database: Some(join(folder, &format!("{stem}.sqlite"))),

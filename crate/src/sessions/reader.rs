@@ -27,7 +27,7 @@ use crate::sessions::transcript::Skipped;
 use super::database::{Database, Session};
 use super::files::{TranscriptFile, imported_transcripts, live_transcripts};
 use super::host::StoreHost;
-use super::keys::SessionKeys;
+use super::keys::{Listed, SessionKeys};
 use super::places::{SessionStore, StorePlace, store_places};
 use super::reading::SessionReading;
 use super::transcripts::Transcript;
@@ -296,8 +296,8 @@ impl PlaceReading {
             let key = |id: &str| {
                 let key = database.as_ref().map(|database| database.key_of(id));
                 Ok(match key.transpose()?.flatten() {
+                    Some(key) => Some(Listed { key, agent: None }),
                     None => keys.of(host, id),
-                    key => key,
                 })
             };
             return Ok(match session.read_on(host, options, key, chunk, ready) {

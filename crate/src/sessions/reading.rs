@@ -7,6 +7,7 @@ use crate::sessions::transcript::{Reader, Scope, Skipped};
 
 use super::bookmark::{Bookmark, hash_of_line};
 use super::host::StoreHost;
+use super::keys::Listed;
 use super::reader::{Batch, Options};
 use super::transcripts::{Chunks, Transcript, last_bytes};
 
@@ -53,7 +54,7 @@ impl SessionReading {
         &mut self,
         host: &dyn StoreHost,
         options: &Options,
-        key_of: impl FnOnce(&str) -> Result<Option<String>, Fault>,
+        key_of: impl FnOnce(&str) -> Result<Option<Listed>, Fault>,
         chunk: &mut Vec<u8>,
         ready: &mut VecDeque<Batch>,
     ) -> Option<usize> {
@@ -75,7 +76,7 @@ impl SessionReading {
         &mut self,
         host: &dyn StoreHost,
         options: &Options,
-        key_of: impl FnOnce(&str) -> Result<Option<String>, Fault>,
+        key_of: impl FnOnce(&str) -> Result<Option<Listed>, Fault>,
         chunk: &mut Vec<u8>,
         ready: &mut VecDeque<Batch>,
     ) -> Result<Option<usize>, Fault> {
@@ -94,12 +95,14 @@ impl SessionReading {
                 let Some(transcript) = self.transcripts.pop_front() else {
                     return Ok(None);
                 };
-                let key = match &transcript {
-                    Transcript::Rows(_, session) => session.key.clone(),
-                    Transcript::File(_) => key_of(&self.id)?,
+                let (key, listed_for) = match &transcript {
+                    Transcript::Rows(_, session) => (session.key.clone(), None),
+                    Transcript::File(_) => key_of(&self.id)?
+                        .map_or((None, None), |listed| (Some(listed.key), listed.agent)),
                 };
+                let agent = transcript.agent().or(listed_for.as_deref());
                 let scope = Scope {
-                    agent: transcript.agent().unwrap_or(&self.agent).to_owned(),
+                    agent: agent.unwrap_or(&self.agent).to_owned(),
                     session_id: self.id.clone(),
                     session_key: key,
                     inherited_before_ms: self.from.inherited_before_ms,
