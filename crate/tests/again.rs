@@ -509,6 +509,26 @@ fn polls_are_no_calls() {
     }
 }
 
+/// OpenClaw 2026.9.6 writes up to 200 such messages when a session of another tool is continued.
+#[test]
+fn messages_of_a_history_imported_from_another_tool_are_no_calls() {
+    let imported = changed(
+        answer(0, None),
+        json!({"model": "native-history", "usage": {"input": 0, "output": 0, "cacheRead": 0, "cacheWrite": 0},
+            "idempotencyKey": "codex-catalog:thread-1:item-1"}),
+    );
+    let own = changed(answer(5, None), json!({"idempotencyKey": "r-1:assistant"}));
+    let tell = |message: &Value| {
+        let told = told(message, "agent:main:s");
+        move |gateway: &mut Gateway, at| gateway.hear("before_message_write", &told, at)
+    };
+    let (imported, own) = (tell(&imported), tell(&own));
+    assert_eq!(
+        counts(&[(START_MS + 900, &imported), (START_MS + 950, &own)]),
+        1
+    );
+}
+
 /// The last 32,768 calls are recognized. Older ones are recognized by age, if the copy was written a day later.
 #[test]
 fn memory_is_bounded_and_old_copies_are_recognized() {

@@ -2,6 +2,7 @@
 #![cfg(all(unix, not(target_arch = "wasm32")))]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod common;
 #[path = "common/folder.rs"]
 mod folder;
 
@@ -11,8 +12,10 @@ use std::process::Command;
 
 use agentwatch_openclaw::sessions::places::SessionStore;
 use agentwatch_openclaw::sessions::reader::{Options, Step, count_sessions};
+use agentwatch_openclaw::sources::stored::{StoredFacts, read};
+use common::stored::facts;
 use folder::{Folder, insert};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Time of the first row, in ms since 1970. Rows are 1 s apart.
 const BEGIN: u64 = 1_795_439_000_000;
@@ -315,6 +318,44 @@ fn a_store_of_the_configuration_has_its_agents() {
     }
 }
 
+/// The history of a store is read beside its new rows, and a clock that was ahead puts a new one among the old.
+#[test]
+fn a_younger_row_does_not_end_the_reading_of_history() {
+    let mut folder = Folder::default();
+    folder.write("s.jsonl", answers([1, 9, 2, 8, 3]));
+    let history = Options {
+        until_ms: Some(BEGIN + 5_000),
+        ..Options::default()
+    };
+    assert_eq!(folder.read_with(history.clone()), [1, 2, 3]);
+    assert_eq!(folder.read_with(history), [0; 0]);
+}
+
+#[test]
+fn a_last_line_without_its_end_is_read_when_it_is_whole_and_nothing_is_written_any_more() {
+    let mut folder = Folder::default();
+    let (first, last) = (answer(1), answer(2));
+    let settled = || Options {
+        until_ms: Some(u64::MAX),
+        future_ms: Some(u64::MAX),
+        ..Options::default()
+    };
+    let half = &last[..100];
+    folder.write("s.jsonl", first + half);
+    assert_eq!(folder.read_with(settled()), [1]);
+    folder.append("s.jsonl", last[100..].trim_end());
+    // It was written to after the time up to which calls are read.
+    let before = Options {
+        until_ms: Some(BEGIN + 9_000),
+        ..Options::default()
+    };
+    assert_eq!(folder.read_with(before), [0; 0]);
+    assert_eq!(folder.read_with(settled()), [2]);
+    assert_eq!(folder.read_with(settled()), [0; 0]);
+    folder.append("s.jsonl", &("\n".to_owned() + &answer(3)));
+    assert_eq!(folder.read_with(settled()), [3]);
+}
+
 #[test]
 fn one_store_under_two_names_is_read_once() {
     let mut folder = Folder::default();
@@ -337,18 +378,141 @@ fn calls_outside_of_the_time_that_is_asked_for_wait_or_are_left_out() {
         until_ms: Some(BEGIN + second * 1_000),
         ..Options::default()
     };
-    assert_eq!(folder.read_with(until(5)), [1]);
-    assert_eq!(folder.read_with(until(5)), [0; 0]);
-    // The clock was set back: a row from after `future_ms` is read at once.
-    let set_back = Options {
-        future_ms: Some(BEGIN + 4_000),
-        ..until(3)
+    let up_to = |second: u64, future: u64| Options {
+        future_ms: Some(BEGIN + future * 1_000),
+        ..until(second)
     };
-    assert_eq!(folder.read_with(set_back), [5, 2]);
+    assert_eq!(folder.read_with(up_to(5, 9)), [1]);
+    assert_eq!(folder.read_with(up_to(5, 9)), [0; 0]);
+    // The clock was set back: a row from after `future_ms` is read at once.
+    assert_eq!(folder.read_with(up_to(3, 4)), [5, 2]);
     let since = Options {
         since_ms: Some(BEGIN + 6_000),
         ..Options::default()
     };
     folder.append("s.jsonl", &answers([3, 7]));
     assert_eq!(folder.read_with(since), [7]);
+}
+
+/// Agent of each call of a folder, in the order of the input tokens.
+fn agents(folder: &Folder) -> Vec<String> {
+    let mut reader = folder.reader(Options::default());
+    let mut found = Vec::new();
+    loop {
+        match reader.step().unwrap() {
+            Step::Batch(batch) => {
+                let rows: Vec<Value> = serde_json::from_str(&format!("[{}]", batch.rows)).unwrap();
+                let call = |row: &Value| read(&StoredFacts::new(facts(row))).unwrap();
+                found.extend(rows.iter().map(call));
+            }
+            Step::Pause => {}
+            Step::Done => break,
+        }
+    }
+    found.sort_by_key(|call| call.usage.unwrap().prompt());
+    found.into_iter().map(|call| call.agent.unwrap()).collect()
+}
+
+fn shared(path: &str, files: &[(&str, String)]) -> Folder {
+    let mut folder = Folder::default();
+    for (file, text) in files {
+        fs::write(folder.at(file), text).unwrap();
+    }
+    let path = folder.path.join(path).to_str().unwrap().to_owned();
+    folder.store = Some(SessionStore { path, owner: None });
+    folder
+}
+
+#[test]
+fn an_archived_file_belongs_to_the_agent_of_its_place() {
+    let folder = Folder::default();
+    let archived = |agent: &str, name: &str, number: u64| {
+        let path = format!("agents/{agent}/session-sqlite-import-archive/{name}.jsonl.imported-1");
+        fs::write(folder.at(&path), answer(number)).unwrap();
+    };
+    archived("my-agent", "agent_my-agent_main.a", 1);
+    archived("my_agent", "agent_my_agent_main.b", 2);
+    archived("main", "agent_old_main.c", 3);
+    assert_eq!(agents(&folder), ["my-agent", "my_agent", "main"]);
+}
+
+#[test]
+fn an_archived_file_of_a_shared_place_belongs_to_the_agent_in_its_name() {
+    let archived =
+        |name: &str| format!("session-sqlite-import-archive/agent_{name}.jsonl.imported-1");
+    let names = ["my-agent_main.a", "my_agent_main.b", "gone_main.c"].map(archived);
+    let [a, b, c] = &names;
+    let folder = shared(
+        "shared/sessions.json",
+        &[
+            (a, answer(1)),
+            (b, answer(2)),
+            (c, answer(3)),
+            ("agents/my_agent/sessions/d.jsonl", answer(4)),
+        ],
+    );
+    assert_eq!(
+        agents(&folder),
+        ["my-agent", "my_agent", "gone", "my_agent"]
+    );
+}
+
+/// OpenClaw up to 2026.7: `session.store` may name the default agent's own place for all agents.
+#[test]
+fn the_index_of_a_shared_store_in_an_agents_folder_tells_the_agents() {
+    let index =
+        json!({"agent:main:main": {"sessionId": "a"}, "agent:side:main": {"sessionId": "b"}});
+    let place = "agents/main/sessions";
+    let files = [
+        (&*format!("{place}/a.jsonl"), answer(1)),
+        (&*format!("{place}/b.jsonl"), answer(2)),
+        (&*format!("{place}/sessions.json"), index.to_string()),
+    ];
+    let path = format!("{place}/sessions.json");
+    assert_eq!(agents(&shared(&path, &files)), ["main", "side"]);
+    // The store of one agent has an index of its own, which says nothing more.
+    let path = "agents/{agentId}/sessions/sessions.json";
+    assert_eq!(agents(&shared(path, &files)), ["main", "main"]);
+}
+
+/// A topic has a file of its own, `<session id>-topic-<number>.jsonl`, which the index names.
+#[test]
+fn a_file_that_the_index_names_belongs_to_the_session_there() {
+    let index = json!({
+        "agent:main:main": {"sessionId": "a"},
+        "agent:side:telegram:group:1:topic:5": {"sessionId": "a", "sessionFile": "/old/shared/a-topic-5.jsonl"},
+    });
+    let files = [
+        ("shared/a.jsonl", answer(1)),
+        ("shared/a-topic-5.jsonl", answer(2)),
+        ("shared/sessions.json", index.to_string()),
+    ];
+    assert_eq!(
+        agents(&shared("shared/sessions.json", &files)),
+        ["main", "side"]
+    );
+}
+
+#[test]
+fn a_configured_database_in_an_agents_folder_belongs_to_that_agent() {
+    let path = "far/agents/ant/agent/openclaw-agent.sqlite";
+    let folder = shared(path, &[]);
+    folder.database(path, &[answer(1)]);
+    assert_eq!(agents(&folder), ["ant"]);
+}
+
+/// OpenClaw's older keys have no agent: the index of one agent says whose sessions they are.
+#[test]
+fn a_session_without_an_agent_belongs_to_the_agent_of_its_index() {
+    let index = |id: &str| json!({"main": {"sessionId": id}}).to_string();
+    let files = [
+        ("flat/a.jsonl", answer(1)),
+        ("flat/b.jsonl", answer(2)),
+        ("flat/main.json", index("a")),
+        ("flat/side.json", index("b")),
+    ];
+    assert_eq!(
+        agents(&shared("flat/{agentId}.json", &files)),
+        ["main", "side"]
+    );
 }

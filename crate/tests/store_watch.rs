@@ -157,6 +157,51 @@ fn a_span_of_history_ends_with_the_floor_moved_back() {
     assert_eq!(engine.plan_history(0, BEGUN_MS, now), Some(second));
 }
 
+/// A gateway appends a row some ms after its time, and writes its line in pieces. Rows that history counted count once.
+#[test]
+fn a_row_from_just_before_the_floor_that_history_missed_counts() {
+    let mut gateway = begun();
+    let now = at(BEGUN_MS + 1_000);
+    let written = |before_ms: u64, entry: &str| {
+        let mut answer = with("/message/timestamp", json!(BEGUN_MS - before_ms - 500));
+        answer["timestamp"] = json!(
+            humantime::format_rfc3339_millis(
+                std::time::UNIX_EPOCH + std::time::Duration::from_millis(BEGUN_MS - before_ms)
+            )
+            .to_string()
+        );
+        answer["id"] = json!(entry);
+        row(&answer)
+    };
+    let (known, late) = (written(9_000, "known"), written(100, "late"));
+    gateway.engine.plan_history(0, BEGUN_MS, now);
+    let read = ("main/s", Some("1:x"));
+    gateway
+        .engine
+        .take_batch(stored(), std::slice::from_ref(&known), read, true, now);
+    gateway.engine.end_history(now);
+    gateway.write();
+    gateway.restart(BEGUN_MS + 5_000);
+    begin(&mut gateway, BEGUN_MS + 5_000);
+    let gaps = gateway
+        .engine
+        .gaps_to_read(2_000, at(BEGUN_MS + 5_000))
+        .unwrap();
+    assert_eq!(gaps.span, span(BEGUN_MS - 60_000, BEGUN_MS + 3_000));
+    let later = at(BEGUN_MS + 5_000);
+    gateway
+        .engine
+        .take_batch(stored(), &[known, late], read, false, later);
+    gateway.run_until(BEGUN_MS + 5_000, BEGUN_MS + 20_000);
+    assert_eq!(gateway.receiver.totals.requests(), 2);
+    // Rows that were matched long after the floor are not matched again.
+    gateway.engine.set_reconciled(BEGUN_MS + HOUR_MS);
+    let later = at(BEGUN_MS + 2 * HOUR_MS);
+    gateway.engine.plan_history(0, BEGUN_MS, later);
+    gateway.engine.end_history(later);
+    assert_eq!(gateway.engine.reconciled_ms(), Some(BEGUN_MS + HOUR_MS));
+}
+
 /// The process is killed after any change of the disk while a span ends.
 #[test]
 fn an_interrupted_end_of_history_is_recognised() {

@@ -98,6 +98,30 @@ fn rows_of_the_gateway_itself_are_no_calls() {
     }
 }
 
+/// OpenClaw 2026.9.6, `session-catalog-history-import` and `session-catalog-history`: assistant rows with zeros, and with
+/// `native-history` or the item's own model. Other keys are those of OpenClaw's own runs.
+#[test]
+fn rows_of_a_history_imported_from_another_tool_are_no_calls() {
+    let keyed = |key: &str| line(&with("/message/idempotencyKey", json!(key)));
+    for key in [
+        "codex-catalog:thread-1:item-1",
+        "claude-catalog:t:0",
+        "codex-catalog:t:continuation-notice",
+    ] {
+        assert!(rows_of(&keyed(key)).is_empty(), "{key}");
+        assert_eq!(skipped(&keyed(key)), Skipped::default(), "{key}");
+    }
+    for key in [
+        "r-1:assistant",
+        "r:x-catalog:1",
+        "-catalog:1",
+        "my x-catalog:1",
+        "x-catalog",
+    ] {
+        assert_eq!(rows_of(&keyed(key)).len(), 1, "{key}");
+    }
+}
+
 #[test]
 fn other_rows_are_no_calls() {
     let text = json!("the \"assistant\" said");
@@ -198,6 +222,29 @@ fn leading_rows_older_than_their_header_are_inherited() {
     assert_eq!(inherited(&rows_of(&(user + &line(&answer())))), [false]);
 }
 
+/// OpenClaw's own usage reader dates a row without a time by its message.
+#[test]
+fn a_row_without_a_time_is_as_old_as_its_message() {
+    let header = |at: &str| line(&json!({"type": "session", "id": "s-1", "timestamp": at}));
+    let undated = line(&with("/timestamp", json!(null)));
+    for (at, inherited) in [
+        ("2026-11-23T13:14:33.000Z", false),
+        ("2026-11-23T13:15:00.000Z", true),
+    ] {
+        let rows = rows_of(&(header(at) + &undated));
+        assert_eq!(calls(&rows)[0].inherited, inherited, "{at}");
+    }
+}
+
+/// A file system may fill the end of a file with zeros when the power is cut.
+#[test]
+fn zeros_before_a_row_cost_nothing() {
+    let zeros = "\0".repeat(5_000);
+    let text = line(&answer()) + &zeros + &line(&answer()) + &zeros + "\n" + &zeros;
+    assert_eq!(rows_of(&text).len(), 2);
+    assert_eq!(skipped(&text), Skipped::default());
+}
+
 // ---------------------------------------------------------------------------------------------
 // Spans of time
 
@@ -210,6 +257,7 @@ fn reading_ends_before_the_first_call_that_is_too_young() {
     for until_ms in [WRITTEN_MS + 1, 1_795_439_700_000] {
         let mut reader = Reader::new(Scope {
             until_ms: Some(until_ms),
+            future_ms: Some(u64::MAX),
             ..scope()
         });
         assert_eq!(feed(&mut reader, &[text.as_bytes()]).len(), 1);
@@ -221,6 +269,7 @@ fn reading_ends_before_the_first_call_that_is_too_young() {
     // Where a row has no time of writing, the call's begin counts.
     let mut reader = Reader::new(Scope {
         until_ms: Some(WRITTEN_MS - 200),
+        future_ms: Some(u64::MAX),
         ..scope()
     });
     assert!(
@@ -245,6 +294,21 @@ fn a_call_in_the_future_does_not_block_reading() {
     });
     assert_eq!(feed(&mut reader, &[text.as_bytes()]).len(), 3);
     assert!(reader.is_stopped(), "the last one is too young");
+}
+
+#[test]
+fn history_leaves_out_calls_that_are_too_young() {
+    let young = with("/timestamp", json!("2026-11-23T13:15:00.000Z"));
+    let text = line(&answer()) + &line(&young) + &line(&answer());
+    let mut reader = Reader::new(Scope {
+        until_ms: Some(WRITTEN_MS + 1),
+        ..scope()
+    });
+    assert_eq!(feed(&mut reader, &[text.as_bytes()]).len(), 2);
+    assert_eq!(
+        (reader.is_stopped(), reader.consumed()),
+        (false, text.len() as u64)
+    );
 }
 
 #[test]

@@ -30,7 +30,11 @@ export class StoreReader {
     this.#shim ??= loadShim();
     const { readStore, io, names } = await this.#shim;
     const from = this.found.length;
-    for await (const batch of readStore(this.#stateDir, this.#bookmarks, { io, ...options })) {
+    for await (const batch of readStore(this.#stateDir, this.#bookmarks, {
+      io,
+      future: Number.MAX_SAFE_INTEGER,
+      ...options,
+    })) {
       if (batch.problem) this.problems.push(batch.problem);
       if (batch.skipped) this.problems.push(`${batch.file}: ${JSON.stringify(batch.skipped)}`);
       if (batch.bookmark) this.#bookmarks.set(batch.file, batch.bookmark);

@@ -92,6 +92,35 @@ describe("session.store", { concurrency: 4 }, () => {
       assert.equal(receiver.totals["mock/m1"]?.requests, 4);
     });
 
+  test("with a variable that only the gateway has: from its .env, or from the configuration", async (t) => {
+    const { at, write, configure, sync, store } = await world(t);
+    const path = join(store.stateDir, "elsewhere");
+    write("agents/main/sessions/a.jsonl", answer(1));
+    write("elsewhere/b.jsonl", answer(2));
+    configure({ session: { store: "${DATA}/sessions.json" } });
+    const unset = await sync();
+    assert.deepEqual([unset.status, unset.calls, unset.problems.length], [1, 1, 1], unset.error);
+    assert.match(unset.problems[0], /session\.store \$\{DATA\}\/sessions\.json names a variable/);
+    for (const env of [{ vars: { DATA: path } }, { DATA: path }]) {
+      configure({ env, session: { store: "${DATA}/sessions.json" } });
+      assert.deepEqual((await sync()).problems, []);
+    }
+    writeFileSync(at(".env"), `DATA="${path}"\n`);
+    configure({ env: { vars: { DATA: "/nowhere" } }, session: { store: "${DATA}/sessions.json" } });
+    write("elsewhere/c.jsonl", { ...answer(3), timestamp: new Date().toISOString() });
+    const { status, problems, calls } = await sync();
+    assert.deepEqual([status, problems, calls], [0, [], 1]);
+  });
+
+  test("in a file that the configuration includes: named as unknown", async (t) => {
+    const { write, configure, sync } = await world(t);
+    write("agents/main/sessions/a.jsonl", answer(1));
+    configure({ session: { $include: "./session.json5" } });
+    const { status, calls, problems } = await sync();
+    assert.deepEqual([status, calls, problems.length], [1, 1, 1]);
+    assert.match(problems[0], /\$include/);
+  });
+
   test("with an agent's id in it: one store for each agent", async (t) => {
     const { at, write, configure, database, sync, receiver } = await world(t);
     configure({ session: { store: at("stores/{agentId}/sessions.json") } });
@@ -216,6 +245,18 @@ describe("several agents in one store", { concurrency: 4 }, () => {
     database("shared/openclaw-agent.ops.2.sqlite", { s: "global" }).append("s", answer(3));
     assert.equal((await sync()).calls, 3);
     assert.deepEqual(receiver.agents, { main: 1, side: 1, ops: 1 });
+  });
+
+  test("belong to the default agent where their key has none", async (t) => {
+    const { configure, database, write, sync, receiver } = await world(t);
+    configure({
+      session: { store: "~/shared/sessions.json", scope: "global" },
+      agents: { list: [{ id: "first" }, { id: "boss", default: true }] },
+    });
+    database("shared/openclaw-agent.sqlite", { s: "global" }).append("s", answer(1));
+    write("agents/first/sessions/a.jsonl", answer(2));
+    assert.equal((await sync()).calls, 2);
+    assert.deepEqual(receiver.agents, { boss: 1, first: 1 });
   });
 
   test("have one database at the configured path", async (t) => {

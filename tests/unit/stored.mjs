@@ -115,7 +115,7 @@ export class Store {
     return readdirSync(dirname(this.path("x")));
   }
 
-  /** Reads new rows, and stores the bookmarks. @param {{ until?: number, since?: number }} [options] @returns {Promise<any[]>} */
+  /** Reads new rows, and stores the bookmarks. @param {{ until?: number, since?: number, future?: number }} [options] @returns {Promise<any[]>} */
   async read(options = {}) {
     this.problems = [];
     this.skipped = {};
@@ -123,6 +123,7 @@ export class Store {
     const found = [];
     for await (const batch of readStore(this.stateDir, new Map(this.bookmarks), {
       io: this.io,
+      future: Number.MAX_SAFE_INTEGER,
       ...options,
     })) {
       this.batches += 1;

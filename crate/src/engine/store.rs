@@ -117,6 +117,15 @@ impl Engine {
         let Some(span) = self.history() else {
             return;
         };
+        // A row from just before the floor may be appended, or its line completed, after the history of its session was read.
+        let settled_ms = span.until_ms.saturating_sub(SETTLED_AFTER_MS);
+        let matched_lately = settled_ms + 1..=span.until_ms + SETTLED_AFTER_MS;
+        if self
+            .reconciled_ms
+            .is_some_and(|ms| matched_lately.contains(&ms))
+        {
+            self.set_reconciled(settled_ms);
+        }
         // In this order: after an interruption the remaining marks are recognised as done by the floor.
         self.mark(FLOOR, &span.since_ms.to_string(), now);
         self.mark(HISTORY, "", now);

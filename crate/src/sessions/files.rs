@@ -35,21 +35,23 @@ pub fn live_transcripts(
 }
 
 /// The transcripts in the archive folder, in order. OpenClaw 2026.8 and later put a file there after moving its rows
-/// into the database: `<session key>.<file>.imported-<time>`.
+/// into the database: `<session key>.<file>.imported-<time>`. `sharers` are the known agents whose sessions may be there;
+/// `None` if all are those of one agent.
 ///
 /// # Errors
 /// If the folder cannot be listed.
 pub fn imported_transcripts(
     host: &dyn StoreHost,
     folder: Option<&str>,
+    sharers: Option<&[String]>,
 ) -> Result<Vec<TranscriptFile>, Fault> {
-    list(host, folder, imported)
+    list(host, folder, |name| imported(name, sharers))
 }
 
 fn list(
     host: &dyn StoreHost,
     folder: Option<&str>,
-    parse: fn(&str) -> Option<TranscriptFile>,
+    parse: impl Fn(&str) -> Option<TranscriptFile>,
 ) -> Result<Vec<TranscriptFile>, Fault> {
     let Some(folder) = folder else {
         return Ok(Vec::new());
@@ -113,7 +115,7 @@ fn live(name: &str) -> Option<TranscriptFile> {
     })
 }
 
-fn imported(name: &str) -> Option<TranscriptFile> {
+fn imported(name: &str, sharers: Option<&[String]>) -> Option<TranscriptFile> {
     let (file, when) = name.rsplit_once(".imported-")?;
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let (whole, part) = when.split_once('.').unwrap_or((when, "0"));
@@ -135,7 +137,7 @@ fn imported(name: &str) -> Option<TranscriptFile> {
     Some(TranscriptFile {
         session_id: id.to_owned(),
         path: String::new(),
-        agent: agent_in(key),
+        agent: sharers.and_then(|sharers| agent_in(key, sharers)),
         // Sorts before the files that were archived in the sessions' folder later.
         order: format!("- {when}"),
         is_closed: true,
@@ -150,12 +152,20 @@ fn is_copy(id: &str) -> bool {
     parts.any(|part| part == "checkpoint" || part == "trajectory")
 }
 
-/// The agent in a session's key as it stands in the archive's file names: `agent-main-…`.
-fn agent_in(key: &str) -> Option<String> {
+/// The agent in a session's key as it stands in the archive's file names, with one character in place of its colons:
+/// `agent_main_…`. The agent's id may contain that character: then the longest known id that fits is meant.
+fn agent_in(key: &str, sharers: &[String]) -> Option<String> {
     let rest = key.strip_prefix("agent")?;
-    let rest = rest.strip_prefix(|c: char| !c.is_ascii_alphanumeric())?;
-    let end = rest.find(|c: char| !c.is_ascii_alphanumeric())?;
-    (end > 0).then(|| rest[..end].to_owned())
+    let colon = rest.chars().next().filter(|c| !c.is_ascii_alphanumeric())?;
+    let rest = &rest[colon.len_utf8()..];
+    let fits = |agent: &&str| {
+        let after = rest.strip_prefix(*agent);
+        after.is_some_and(|after| after.starts_with(colon))
+    };
+    let known = sharers.iter().map(String::as_str).filter(fits);
+    let agent = known.max_by_key(|agent| agent.len());
+    let agent = agent.or_else(|| Some(rest.split_once(colon)?.0))?;
+    (!agent.is_empty()).then(|| agent.to_owned())
 }
 
 #[cfg(test)]
@@ -198,12 +208,19 @@ mod tests {
         for (name, id, agent) in [
             ("agent-main-x.s.jsonl.imported-1795", "s", Some("main")),
             ("agent:ant:x.s.jsonl.imported-1795.25", "s", Some("ant")),
+            ("agent_my-ant_main.s.jsonl.imported-1", "s", Some("my-ant")),
+            ("agent_my_ant_main.s.jsonl.imported-1", "s", Some("my_ant")),
+            ("agent_my_main.s.jsonl.imported-1", "s", Some("my")),
+            ("agent_new_main.s.jsonl.imported-1", "s", Some("new")),
             ("s.jsonl.imported-1", "s", None),
             ("k.s.jsonl.reset.2026.zst.imported-1", "s", None),
             ("agent-main.s.jsonl.imported-1", "s", None),
         ] {
-            let file = imported(name).map(|file| (file.session_id, file.agent));
+            let sharers = ["my", "my_ant"].map(str::to_owned);
+            let file = imported(name, Some(&sharers)).map(|file| (file.session_id, file.agent));
             assert_eq!(file, Some((id.into(), agent.map(str::to_owned))), "{name}");
+            let own = imported(name, None).map(|file| (file.session_id, file.agent));
+            assert_eq!(own, Some((id.into(), None)), "{name}");
         }
         for name in [
             "s.jsonl",
@@ -213,7 +230,7 @@ mod tests {
             ".s.jsonl.imported-1",
             "k.s.checkpoint.x.jsonl.imported-1",
         ] {
-            assert_eq!(imported(name), None, "{name}");
+            assert_eq!(imported(name, None), None, "{name}");
         }
     }
 }

@@ -13,18 +13,36 @@ const MAX_INDEX: usize = 64 * 1024 * 1024;
 /// Number of bytes of a read.
 const PIECE: usize = 256 * 1024;
 
+/// An index file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    /// The file's path.
+    pub path: String,
+    /// Agent of its sessions without an agent.
+    pub agent: String,
+}
+
+/// What an index says of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// The session's key.
+    pub key: String,
+    /// Agent of the session if its key has none; `None` if the place's agent is valid.
+    pub agent: Option<String>,
+}
+
 /// The keys of a place's sessions. The index files are read at the first look-up.
 #[derive(Debug)]
 pub struct SessionKeys {
-    indexes: Vec<String>,
-    found: Option<HashMap<String, String>>,
+    indexes: Vec<Index>,
+    found: Option<HashMap<String, Listed>>,
     /// A text for each index that could not be read.
     pub problems: Vec<String>,
 }
 
 impl SessionKeys {
     /// Keys from these index files.
-    pub fn new(indexes: Vec<String>) -> Self {
+    pub fn new(indexes: Vec<Index>) -> Self {
         Self {
             indexes,
             found: None,
@@ -32,15 +50,16 @@ impl SessionKeys {
         }
     }
 
-    /// A session's key; `None` if no index has it.
-    pub fn of(&mut self, host: &dyn StoreHost, session_id: &str) -> Option<String> {
+    /// A session's key and agent; `None` if no index has it.
+    pub fn of(&mut self, host: &dyn StoreHost, session_id: &str) -> Option<Listed> {
         let (indexes, problems) = (&self.indexes, &mut self.problems);
         let found = self.found.get_or_insert_with(|| {
             let mut found = HashMap::new();
             for index in indexes {
                 if read_index(host, index, &mut found).is_err() {
+                    let path = &index.path;
                     problems.push(format!(
-                        "{index} cannot be read: its sessions are counted for the store's owner"
+                        "{path} cannot be read: its sessions are counted for the store's owner"
                     ));
                 }
             }
@@ -52,8 +71,8 @@ impl SessionKeys {
 
 fn read_index(
     host: &dyn StoreHost,
-    path: &str,
-    found: &mut HashMap<String, String>,
+    Index { path, agent }: &Index,
+    found: &mut HashMap<String, Listed>,
 ) -> Result<(), Fault> {
     if host.stat(path)?.is_none() {
         return Ok(());
@@ -61,14 +80,24 @@ fn read_index(
     let bytes = whole(&*host.open(path)?)?;
     let text = text_of(&bytes);
     let take = |key: &str, entry: crate::formats::json::Value| {
-        let mut id = None;
-        entry.members(|name, value| {
-            if name == "sessionId" {
-                id = value.text();
-            }
+        let (mut id, mut file) = (None, None);
+        entry.members(|name, value| match name {
+            "sessionId" => id = value.text(),
+            "sessionFile" => file = value.text(),
+            _ => {}
         });
+        let listed = || Listed {
+            key: key.to_owned(),
+            agent: Some(agent.clone()),
+        };
+        let file = file.as_deref().and_then(session_in);
+        // Topics may share a session's id: then each has a file of its own.
+        if let Some(file) = file.filter(|file| Some(*file) != id.as_deref()) {
+            found.insert(file.to_owned(), listed());
+            id = id.filter(|id| !found.contains_key(id));
+        }
         if let Some(id) = id {
-            found.insert(id, key.to_owned());
+            found.insert(id, listed());
         }
     };
     match text.trim_ascii() {
@@ -76,6 +105,12 @@ fn read_index(
         "null" => Ok(()),
         text => read_object(text, take).map_err(|error| error.to_string()),
     }
+}
+
+/// The id by which the transcripts of a folder are listed: `<id>.jsonl`.
+fn session_in(path: &str) -> Option<&str> {
+    let name = path.rsplit(['/', '\\']).next()?;
+    name.strip_suffix(".jsonl")
 }
 
 fn whole(file: &dyn OpenFile) -> Result<Vec<u8>, Fault> {

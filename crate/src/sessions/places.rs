@@ -6,7 +6,7 @@
 //!   `openclaw-agent.sqlite` there, or, if the folder is `agents/<agent>/sessions`, in the agent's own place.
 //! - `<folder>/<name>.json`: transcripts are in that folder. OpenClaw 2026.8 and later store them in `<name>.sqlite`
 //!   there.
-//! - `<folder>/<name>.sqlite`: the database.
+//! - `<folder>/<name>.sqlite`: the database. `agents/<agent>/agent/openclaw-agent.sqlite` is in the agent's own place.
 //!
 //! Several agents may share a store. From 2026.8 on each further agent has a database beside the first one,
 //! `<name>.<agent>.sqlite`, or its sessions are in the shared database under its own keys.
@@ -17,13 +17,14 @@ use crate::host::Fault;
 
 use super::bookmark::short_hash;
 use super::host::StoreHost;
+use super::keys::Index;
 
 /// The store in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionStore {
     /// `session.store`, an absolute path; may contain `{agentId}`.
     pub path: String,
-    /// Agent of sessions without an agent (`agents.defaults.sessionStore.agentId`).
+    /// Agent of sessions without an agent (`agents.defaults.sessionStore.agentId`, else the default agent).
     pub owner: Option<String>,
 }
 
@@ -39,7 +40,9 @@ pub struct StorePlace {
     /// Folder of files whose rows were moved into the database.
     pub archive: Option<String>,
     /// Index files of session keys, in stores that agents share.
-    pub indexes: Vec<String>,
+    pub indexes: Vec<Index>,
+    /// All agents of the gateway, in a store that they may share; `None` for an agent's own place.
+    pub sharers: Option<Vec<String>>,
     /// The database's path.
     pub database: Option<String>,
 }
@@ -68,11 +71,17 @@ pub fn store_places(
         found.push(StorePlace { name, ..place });
     }
     if let Some(store) = store {
+        let is_shared = !store.path.contains(AGENT_ID);
         for (path, agent) in expand(host, store)? {
-            found.extend(places_of(host, &path, &agent)?);
+            found.extend(places_of(host, &path, &agent, is_shared)?);
         }
     }
-    Ok(each_once(host, found))
+    let mut places = each_once(host, found);
+    let agents: Vec<String> = places.iter().map(|place| place.agent.clone()).collect();
+    for sharers in places.iter_mut().filter_map(|place| place.sharers.as_mut()) {
+        sharers.clone_from(&agents);
+    }
+    Ok(places)
 }
 
 /// Whether the store in the configuration exists.
@@ -114,6 +123,7 @@ fn each_once(host: &dyn StoreHost, found: Vec<StorePlace>) -> Vec<StorePlace> {
         take(&mut place.database);
         if let Some(owner) = shares.and_then(|owner| places.get_mut(owner)) {
             owner.indexes.extend(place.indexes.iter().cloned());
+            owner.sharers = owner.sharers.take().or(place.sharers.clone());
         }
         if place.folder.is_some() || place.archive.is_some() || place.database.is_some() {
             places.push(place);
@@ -130,16 +140,35 @@ fn place_of_agent(path: &str) -> StorePlace {
         folder: Some(join(path, "sessions")),
         archive: Some(join(path, ARCHIVE)),
         indexes: Vec::new(),
+        sharers: None,
         database: Some(join(path, &format!("agent/{DATABASE}.sqlite"))),
     }
 }
 
-/// The places of a store.
-fn places_of(host: &dyn StoreHost, path: &str, agent: &str) -> Result<Vec<StorePlace>, Fault> {
+/// The places of a store. `is_shared`: the path is the same for all agents.
+fn places_of(
+    host: &dyn StoreHost,
+    path: &str,
+    agent: &str,
+    is_shared: bool,
+) -> Result<Vec<StorePlace>, Fault> {
     let folder = folder_of(path);
     let owner = folder_of(folder);
     let is_index = base_name(path) == INDEX;
-    if is_index && base_name(folder) == "sessions" && base_name(folder_of(owner)) == "agents" {
+    let is_agents = base_name(folder_of(owner)) == "agents";
+    if is_index && is_agents && base_name(folder) == "sessions" {
+        let mut place = place_of_agent(owner);
+        if is_shared {
+            place.indexes.push(Index {
+                path: path.to_owned(),
+                agent: place.agent.clone(),
+            });
+            place.sharers = Some(Vec::new());
+        }
+        return Ok(vec![place]);
+    }
+    let is_of_agent = base_name(folder) == "agent" && stem_of(base_name(path)) == DATABASE;
+    if is_agents && is_of_agent && path.ends_with(".sqlite") {
         return Ok(vec![place_of_agent(owner)]);
     }
     let stem = if is_index {
@@ -156,8 +185,12 @@ fn places_of(host: &dyn StoreHost, path: &str, agent: &str) -> Result<Vec<StoreP
         indexes: if is_database {
             Vec::new()
         } else {
-            vec![path.to_owned()]
+            vec![Index {
+                path: path.to_owned(),
+                agent: agent.to_owned(),
+            }]
         },
+        sharers: Some(Vec::new()),
         database: Some(join(folder, &format!("{stem}.sqlite"))),
     }];
     if !is_database {

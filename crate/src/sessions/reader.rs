@@ -27,7 +27,7 @@ use crate::sessions::transcript::Skipped;
 use super::database::{Database, Session};
 use super::files::{TranscriptFile, imported_transcripts, live_transcripts};
 use super::host::StoreHost;
-use super::keys::SessionKeys;
+use super::keys::{Listed, SessionKeys};
 use super::places::{SessionStore, StorePlace, store_places};
 use super::reading::SessionReading;
 use super::transcripts::Transcript;
@@ -46,9 +46,11 @@ pub struct Options {
     pub store: Option<SessionStore>,
     /// Calls written before this time are skipped.
     pub since_ms: Option<u64>,
-    /// Reading of a session stops before the first call written at this time or later.
+    /// Calls written at this time or later wait for a later reading.
     pub until_ms: Option<u64>,
-    /// Calls written after this time do not stop the reading: their clock was ahead, and was set back since.
+    /// Reading of a session stops before the first call that waits, unless it was written after this time: then its clock
+    /// was ahead, and was set back since, and it is read at once. `None`: calls that wait are left out, since another reading
+    /// takes them.
     pub future_ms: Option<u64>,
 }
 
@@ -294,8 +296,8 @@ impl PlaceReading {
             let key = |id: &str| {
                 let key = database.as_ref().map(|database| database.key_of(id));
                 Ok(match key.transpose()?.flatten() {
+                    Some(key) => Some(Listed { key, agent: None }),
                     None => keys.of(host, id),
-                    key => key,
                 })
             };
             return Ok(match session.read_on(host, options, key, chunk, ready) {
@@ -427,7 +429,7 @@ pub fn count_sessions(
 
 /// A place's transcripts in files. Archived files are read too: the move into the database may have lost rows.
 fn files_of(host: &dyn StoreHost, place: &StorePlace) -> Result<Vec<TranscriptFile>, Fault> {
-    let mut files = imported_transcripts(host, place.archive.as_deref())?;
+    let mut files = imported_transcripts(host, place.archive.as_deref(), place.sharers.as_deref())?;
     files.extend(live_transcripts(host, place.folder.as_deref())?);
     Ok(files)
 }

@@ -7,6 +7,7 @@ use crate::sessions::transcript::{Reader, Scope, Skipped};
 
 use super::bookmark::{Bookmark, hash_of_line};
 use super::host::StoreHost;
+use super::keys::Listed;
 use super::reader::{Batch, Options};
 use super::transcripts::{Chunks, Transcript, last_bytes};
 
@@ -53,7 +54,7 @@ impl SessionReading {
         &mut self,
         host: &dyn StoreHost,
         options: &Options,
-        key_of: impl FnOnce(&str) -> Result<Option<String>, Fault>,
+        key_of: impl FnOnce(&str) -> Result<Option<Listed>, Fault>,
         chunk: &mut Vec<u8>,
         ready: &mut VecDeque<Batch>,
     ) -> Option<usize> {
@@ -75,7 +76,7 @@ impl SessionReading {
         &mut self,
         host: &dyn StoreHost,
         options: &Options,
-        key_of: impl FnOnce(&str) -> Result<Option<String>, Fault>,
+        key_of: impl FnOnce(&str) -> Result<Option<Listed>, Fault>,
         chunk: &mut Vec<u8>,
         ready: &mut VecDeque<Batch>,
     ) -> Result<Option<usize>, Fault> {
@@ -94,12 +95,14 @@ impl SessionReading {
                 let Some(transcript) = self.transcripts.pop_front() else {
                     return Ok(None);
                 };
-                let key = match &transcript {
-                    Transcript::Rows(_, session) => session.key.clone(),
-                    Transcript::File(_) => key_of(&self.id)?,
+                let (key, listed_for) = match &transcript {
+                    Transcript::Rows(_, session) => (session.key.clone(), None),
+                    Transcript::File(_) => key_of(&self.id)?
+                        .map_or((None, None), |listed| (Some(listed.key), listed.agent)),
                 };
+                let agent = transcript.agent().or(listed_for.as_deref());
                 let scope = Scope {
-                    agent: transcript.agent().unwrap_or(&self.agent).to_owned(),
+                    agent: agent.unwrap_or(&self.agent).to_owned(),
                     session_id: self.id.clone(),
                     session_key: key,
                     inherited_before_ms: self.from.inherited_before_ms,
@@ -109,7 +112,9 @@ impl SessionReading {
                 };
                 let from = std::mem::take(&mut self.from);
                 let chunks = transcript.chunks(host, &from)?;
-                let reading = Reading::new(Reader::new(scope), chunks, transcript.closed(), from);
+                let mut reading =
+                    Reading::new(Reader::new(scope), chunks, transcript.closed(), from);
+                reading.is_quiet = options.until_ms.is_some_and(|ms| transcript.is_older(ms));
                 self.current.insert(reading)
             }
         };
@@ -159,7 +164,7 @@ impl SessionReading {
         Ok(())
     }
 
-    /// Skips a single file that was last written before `since_ms`.
+    /// Skips a single file that was last written before `since_ms`, and ends with a whole line.
     fn pass_over_old(&mut self, host: &dyn StoreHost, options: &Options) -> Result<(), Fault> {
         let (Some(since), 1) = (options.since_ms, self.transcripts.len()) else {
             return Ok(());
@@ -167,6 +172,7 @@ impl SessionReading {
         let only = &self.transcripts[0];
         if let Some(offset) = only.end_if_older(since)
             && let Some(tail) = only.tail(host, offset, None)?
+            && tail.ends_with(b"\n")
         {
             let hash = hash_of_line(&tail);
             self.from = Bookmark {
@@ -193,6 +199,8 @@ struct Reading {
     reader: Reader,
     chunks: Chunks,
     closed: Option<u64>,
+    /// Whether nothing was written to the file since the time up to which calls are read.
+    is_quiet: bool,
     /// The offset at which reading began.
     from: u64,
     place: Bookmark,
@@ -207,6 +215,7 @@ impl Reading {
             reader,
             chunks,
             closed,
+            is_quiet: false,
             from: from.offset,
             end: from.offset,
             place: from,
@@ -226,6 +235,9 @@ impl Reading {
             if !self.is_stopped() {
                 self.place.closed = self.closed;
             }
+        } else if is_last && self.is_quiet && !self.is_stopped() {
+            self.reader.finish_whole(&mut rows);
+            self.follow(&[]);
         }
         let skipped = Some(self.reader.skipped());
         Ok(Found {

@@ -85,6 +85,11 @@ impl Transcript {
         is_at_end || place.closed.is_some() && place.closed == self.closed()
     }
 
+    /// Whether the transcript is a file that was last written before this time (ms since 1970).
+    pub fn is_older(&self, ms: u64) -> bool {
+        matches!(self, Self::File(found) if found.modified_ms < ms)
+    }
+
     /// The end of an uncompressed file that was last written before this time (ms since 1970), in bytes.
     pub fn end_if_older(&self, ms: u64) -> Option<u64> {
         match self {

@@ -19,6 +19,7 @@ facts! {
         timestamp: "event.message.timestamp",
         session_key: "ctx.sessionKey",
         agent: "ctx.agentId",
+        idempotency_key: "event.message.idempotencyKey",
     }
 }
 
@@ -29,9 +30,19 @@ pub(crate) const SOURCES: &[Source] = &[Source::new(MessageFacts::TABLE, |facts,
 /// Provider name of messages that no model wrote: OpenClaw's own injections and mirrors.
 pub(crate) const NO_MODEL: &str = "openclaw";
 
+/// Whether a message with this idempotency key is a copy from another tool's history, which OpenClaw 2026.9 imports when a
+/// listed session is continued: `<catalog>-catalog:<thread>:<item>`. OpenClaw's own control page tells them by this too.
+pub(crate) fn is_from_catalog(idempotency_key: &str) -> bool {
+    let catalog = idempotency_key
+        .split_once(':')
+        .and_then(|(first, _)| first.strip_suffix("-catalog"));
+    catalog.is_some_and(|name| !name.is_empty() && !name.contains(char::is_whitespace))
+}
+
 fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
     let source = MessageFacts::TABLE.source;
-    if facts.provider().text() == Some(NO_MODEL) {
+    let is_imported = facts.idempotency_key().text().is_some_and(is_from_catalog);
+    if is_imported || facts.provider().text() == Some(NO_MODEL) {
         return Ok(Event::Ignored("no_model_call"));
     }
     let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {

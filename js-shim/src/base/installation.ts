@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { existsSync, rmSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
+import { parseEnv } from "node:util";
 import type { GatewayConfig } from "../plugin/openclaw.js";
 import {
   createOnce,
@@ -84,6 +85,18 @@ export function openConfig(
     return {
       problem: `${path} cannot be read as JSON (${why}): this command runs without its settings and prices; \`openclaw agentwatch\` reads it as the gateway does, and \`openclaw config set\` writes it without comments`,
     };
+  }
+}
+
+/** The variables in the state directory's `.env`, which the gateway reads at its start; none where it cannot be read. */
+export function openVariables(stateDir: string | undefined): Record<string, string> {
+  const path = stateDir && join(stateDir, ".env");
+  if (!path || !existsSync(path)) return {};
+  try {
+    const found = parseEnv(readOwnSync(path, MOST_BYTES, "foreign").toString("utf8"));
+    return Object.fromEntries(Object.entries(found).flatMap(([name, text]) => (text ? [[name, text]] : [])));
+  } catch {
+    return {};
   }
 }
 

@@ -3,12 +3,11 @@
 import { openInstallation, stateFolder } from "../base/installation.js";
 import { fail, printError, printUsage } from "../base/terminal.js";
 import { instantiate, priceTable } from "../base/wasm.js";
-import { sessionStoreOf } from "../plugin/session-store.js";
 import { type Log, Pipeline } from "../worker/pipeline.js";
 import { SETTLED_AFTER_MS } from "../worker/store-reading.js";
 import type { StoreHost } from "../worker/store-watch.js";
 import { SettingError } from "./listen.js";
-import { commandSettings, findPlace, PLACE_OPTIONS, type PlaceOptions } from "./place.js";
+import { commandSettings, configuredStore, findPlace, PLACE_OPTIONS, type PlaceOptions } from "./place.js";
 
 /** Maximum time for which the last records are sent at the end, in ms. */
 const SEND_BUDGET_MS = 30_000;
@@ -51,7 +50,8 @@ export async function openPipeline(
   store: Omit<StoreHost, "stateDir" | "sessionStore"> = STORE_ON_REQUEST,
 ): Promise<Pipeline> {
   const { stateDir, settings, config } = await pipelineSettings(options);
-  const sessionStore = sessionStoreOf(config);
+  const { store: sessionStore, problem } = configuredStore({ stateDir, config });
+  if (problem) log.warn(problem);
   const host = stateDir ? { stateDir, sessionStore: () => sessionStore, ...store } : undefined;
   return makePipeline(role, settings, stateDir, host);
 }

@@ -1,6 +1,6 @@
 /** Finds a gateway's state directory and settings, for commands. */
 
-import { isInContainer, openConfig } from "../base/installation.js";
+import { isInContainer, openConfig, openVariables } from "../base/installation.js";
 import { costSettings } from "../base/prices.js";
 import {
   environmentCollector,
@@ -11,6 +11,7 @@ import {
 } from "../plugin/env.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
 import { withSecrets } from "../plugin/secret.js";
+import { type SessionStore, sessionStoreOf } from "../plugin/session-store.js";
 import { pluginSettings } from "../plugin/settings.js";
 
 /** Options of `parseArgs` that name a gateway. */
@@ -40,6 +41,33 @@ export function findPlace(options: PlaceOptions, loaded?: GatewayConfig): Place 
   if (loaded && !named) return { stateDir, config: loaded, problem: undefined };
   const { config, problem } = openConfig(stateDir, environmentConfigFile(), named);
   return { stateDir, config, problem };
+}
+
+/**
+ * The session store in a gateway's configuration, resolved with the variables that the gateway has: those of the environment,
+ * of the state directory's `.env`, and of the configuration, in this order. `problem` says why it is unknown here.
+ */
+export function configuredStore({ stateDir, config }: Pick<Place, "stateDir" | "config">): {
+  store: SessionStore | undefined;
+  problem: string | undefined;
+} {
+  const { vars, ...others } = config?.env ?? {};
+  const ofConfig = Object.entries({ ...(typeof vars === "object" ? vars : {}), ...others });
+  const texts = ofConfig.filter((entry): entry is [string, string] => typeof entry[1] === "string");
+  const store = sessionStoreOf(config, { ...Object.fromEntries(texts), ...openVariables(stateDir) });
+  const given = config?.session?.store;
+  const isUnknown = typeof given === "string" && given.trim() !== "" && !store;
+  const problem = isUnknown
+    ? `session.store ${given} names a variable that is not set here: set it as in the gateway's environment; its sessions are not counted`
+    : undefined;
+  return { store, problem: problem ?? includedProblem(config) };
+}
+
+/** The configuration's file is read alone. */
+function includedProblem(config: GatewayConfig | undefined): string | undefined {
+  const { session } = config ?? {};
+  if (session?.store !== undefined || (config?.$include ?? session?.$include) === undefined) return undefined;
+  return "the configuration includes other files ($include), which this command does not read: if they name a session.store, write it into openclaw.json, or its sessions are not counted";
 }
 
 /**

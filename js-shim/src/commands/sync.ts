@@ -11,7 +11,7 @@ import { LOOK_MS, spoolFolder } from "../base/spool.js";
 import { print } from "../base/terminal.js";
 import { instantiate } from "../base/wasm.js";
 import { counted } from "../base/words.js";
-import { type SessionStore, sessionStoreOf } from "../plugin/session-store.js";
+import type { SessionStore } from "../plugin/session-store.js";
 import { countSessions, hasStore } from "../sessions/store.js";
 import type { Pipeline } from "../worker/pipeline.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreWatch } from "../worker/store-watch.js";
@@ -25,7 +25,7 @@ import {
   runCommand,
   tally,
 } from "./pipeline.js";
-import { findPlace } from "./place.js";
+import { configuredStore, findPlace } from "./place.js";
 import { ProgressBar } from "./progress.js";
 import { parseSince } from "./span.js";
 
@@ -122,6 +122,8 @@ class Sync {
   readonly #options: SyncOptions;
   readonly #stateDir: string;
   readonly #sessionStore: SessionStore | undefined;
+  /** Why the configured store is unknown here. */
+  readonly #storeProblem: string | undefined;
   readonly #since: number | undefined;
   readonly #began = Date.now();
   readonly #stop = new AbortController();
@@ -142,7 +144,9 @@ class Sync {
     const { stateDir, config } = findPlace(options);
     if (!stateDir) throw new SettingError(`no state directory is known; ${MEND}`);
     this.#stateDir = stateDir;
-    this.#sessionStore = sessionStoreOf(config);
+    const { store, problem } = configuredStore({ stateDir, config });
+    this.#sessionStore = store;
+    this.#storeProblem = problem;
   }
 
   /** Makes the pipeline. */
@@ -295,7 +299,9 @@ class Sync {
 
   async #end(): Promise<number> {
     const isOwner = this.#isOwner;
-    const problems = [...(this.#store.history?.problems ?? []), ...(this.#store.outcome?.problems ?? [])];
+    const ofStore = this.#storeProblem ? [this.#storeProblem] : [];
+    const { history: past, outcome } = this.#store;
+    const problems = [...ofStore, ...(past?.problems ?? []), ...(outcome?.problems ?? [])];
     const since = this.#store.floor();
     this.#store.close();
     await endPipeline(this.#pipeline);

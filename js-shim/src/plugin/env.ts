@@ -43,12 +43,16 @@ export function environmentHome(): string | undefined {
   return OPENCLAW_HOME || HOME || undefined;
 }
 
-/** A text of the configuration with `${NAME}` replaced, as OpenClaw does it; undefined where a variable is not set. */
-export function withVariables(text: string): string | undefined {
+/**
+ * A text of the configuration with `${NAME}` replaced, as OpenClaw does it; undefined where a variable is not set.
+ *
+ * @param beside variables that hold where the environment has none
+ */
+export function withVariables(text: string, beside: Record<string, string> = {}): string | undefined {
   let isComplete = true;
   const filled = text.replace(/\$?\$\{([A-Z_][A-Z0-9_]*)\}/g, (found, name: string) => {
     if (found.startsWith("$$")) return found.slice(1);
-    const value = process.env[name];
+    const value = process.env[name] || beside[name];
     if (!value) isComplete = false;
     return value ?? "";
   });

@@ -33,10 +33,14 @@ export interface GatewayConfig {
   /** `list` up to 2026.7, `entries` by name from 2026.8 on. */
   agents?: {
     defaults?: { workspace?: unknown; sessionStore?: { agentId?: unknown } | null };
-    list?: ({ workspace?: unknown } | null)[];
-    entries?: Record<string, { workspace?: unknown } | null>;
+    list?: ({ id?: unknown; default?: unknown; workspace?: unknown } | null)[];
+    entries?: Record<string, { default?: unknown; workspace?: unknown } | null>;
   };
-  session?: { store?: unknown };
+  session?: { store?: unknown; $include?: unknown };
+  /** Other files that are a part of this one. */
+  $include?: unknown;
+  /** Variables that the gateway sets where its environment has none, in `vars` and beside it. */
+  env?: { vars?: unknown } & Record<string, unknown>;
   hooks?: {
     internal?: {
       enabled?: boolean;

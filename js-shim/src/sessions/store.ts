@@ -12,9 +12,12 @@ export interface StoreOptions {
   io: Instance;
   /** The store in the configuration, read in addition to the state directory. */
   store?: SessionStore | undefined;
-  /** Reading of a session stops before the first call written at this time or later. */
+  /** Calls written at this time or later wait for a later reading. */
   until?: number | undefined;
-  /** Calls written after this time do not stop the reading: their clock was ahead, and was set back since. */
+  /**
+   * Reading of a session stops before the first call that waits, unless it was written after this time. Without it, calls
+   * that wait are left out, since another reading takes them.
+   */
   future?: number | undefined;
   /** Calls written before this time are skipped. */
   since?: number | undefined;

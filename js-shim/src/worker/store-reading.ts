@@ -47,7 +47,7 @@ export interface Outcome {
 export interface Rows {
   since: number;
   until: number;
-  /** Rows written after this time do not stop the reading. */
+  /** Rows written after this time do not stop the reading. Absent for history, which leaves out what is younger than it. */
   future?: number | undefined;
   /** Whether the rows are from before the first process counted. */
   isHistory: boolean;

@@ -3,7 +3,8 @@
 //! Most lines are no model calls. A byte search skips lines without `"assistant"`; of other lines serde_json returns
 //! the scalars of [`StoredFacts`]. The output is JSON text, one array for each call, in the order of that table.
 //!
-//! Messages of other roles, and of the provider `openclaw` (`gateway-injected`, `delivery-mirror`), are no model calls.
+//! Messages of other roles, of the provider `openclaw` (`gateway-injected`, `delivery-mirror`), and of histories that were
+//! imported from other tools are no model calls.
 //! A failed or aborted call without usage is returned: the engine decides whether it counts.
 //!
 //! A session that was forked, rewound or restored gets a new transcript, which begins with copies of the old rows: same
@@ -45,9 +46,10 @@ pub struct Scope {
     pub inherited_before_ms: Option<u64>,
     /// Calls written before this time are skipped.
     pub since_ms: Option<u64>,
-    /// Reading stops before the first call written at this time or later.
+    /// Calls written at this time or later wait for a later reading.
     pub until_ms: Option<u64>,
-    /// Calls written after this time do not stop the reading: their clock was ahead, and was set back since.
+    /// Reading stops before the first call that waits, unless it was written after this time: then its clock was ahead, and
+    /// was set back since, and it is read at once. `None`: calls that wait are left out, since another reading takes them.
     pub future_ms: Option<u64>,
 }
 
@@ -162,6 +164,13 @@ impl Reader {
         }
     }
 
+    /// Treats the incomplete line as complete if it is whole, for a file that was not written to for a while.
+    pub fn finish_whole(&mut self, rows: &mut String) {
+        if self.long.is_none() && Row::read(&text_of(trimmed(&self.partial))).is_ok() {
+            self.finish(rows);
+        }
+    }
+
     /// Number of bytes of processed lines: a later reader continues at this offset.
     pub fn consumed(&self) -> u64 {
         self.consumed
@@ -213,7 +222,7 @@ impl Reader {
     }
 
     fn line(&mut self, line: &[u8], rows: &mut String) {
-        let line = line.trim_ascii();
+        let line = trimmed(line);
         if line.is_empty() {
             return;
         }
@@ -239,8 +248,8 @@ impl Reader {
 
     fn row(&mut self, row: &Row, kind: Kind, rows: &mut String) {
         let inherited_before = self.scope.inherited_before_ms;
-        let is_own = match (inherited_before, row.written_ms()) {
-            (Some(before), Some(written)) => written >= before,
+        let is_own = match (inherited_before, row.time_ms()) {
+            (Some(before), Some(at)) => at >= before,
             _ => false,
         };
         match kind {
@@ -255,12 +264,15 @@ impl Reader {
     }
 
     fn call(&mut self, row: &Row, inherited: bool, rows: &mut String) {
-        let written = row.written_ms();
-        if let Some(at) = written.or_else(|| row.started_ms()) {
-            let is_of_future = self.scope.future_ms.is_some_and(|future| at > future);
-            if !is_of_future && self.scope.until_ms.is_some_and(|until| at >= until) {
-                self.is_stopped = true;
-                return;
+        if let Some(at) = row.time_ms() {
+            let waits = self.scope.until_ms.is_some_and(|until| at >= until);
+            match self.scope.future_ms {
+                Some(future) if waits && at <= future => {
+                    self.is_stopped = true;
+                    return;
+                }
+                None if waits => return,
+                _ => {}
             }
             if self.scope.since_ms.is_some_and(|since| at < since) {
                 return;
@@ -280,6 +292,16 @@ impl Reader {
         }
         rows.push_str(&serde_json::to_string(&facts).unwrap_or_default());
     }
+}
+
+/// A line without the space around it, and without the zeros that a power cut leaves before the next row.
+fn trimmed(line: &[u8]) -> &[u8] {
+    let is_filler = |byte: &u8| *byte == 0 || byte.is_ascii_whitespace();
+    let begin = line.iter().position(|byte| !is_filler(byte));
+    let end = line.iter().rposition(|byte| !is_filler(byte));
+    begin
+        .zip(end)
+        .map_or(&[], |(begin, end)| &line[begin..=end])
 }
 
 fn text(text: &str) -> Fact<'_> {

@@ -9,7 +9,7 @@ use crate::domain::time::parse_iso;
 use crate::domain::usage::pairs;
 use crate::formats::json::{Value, read_object};
 use crate::sources::facts::{MAX_TEXT, Scalar};
-use crate::sources::message::NO_MODEL;
+use crate::sources::message::{NO_MODEL, is_from_catalog};
 
 /// Maximum length of a number's text, in bytes. Gateways write shorter numbers.
 const MAX_NUMBER: usize = 64;
@@ -48,6 +48,7 @@ struct Message<'a> {
     timestamp: Option<Value<'a>>,
     run_id: Option<Value<'a>>,
     usage: Option<Value<'a>>,
+    idempotency_key: Option<Value<'a>>,
 }
 
 impl<'a> Row<'a> {
@@ -74,7 +75,7 @@ impl<'a> Row<'a> {
         }
         let is_message = self.kind.is_none() || is(self.kind, "message");
         let is_answer = is_message && is(self.message.role, "assistant");
-        if !is_answer || is(self.provider(), NO_MODEL) {
+        if !is_answer || is(self.provider(), NO_MODEL) || self.is_imported() {
             return Kind::Foreign;
         }
         let is_named = |value: Option<Value>| {
@@ -85,6 +86,12 @@ impl<'a> Row<'a> {
             true => Kind::Call,
             false => Kind::Nameless,
         }
+    }
+
+    /// Whether the row is a copy from another tool's history.
+    fn is_imported(&self) -> bool {
+        let key = self.message.idempotency_key.and_then(Value::text);
+        key.is_some_and(|key| is_from_catalog(&key))
     }
 
     fn provider(&self) -> Option<Value<'a>> {
@@ -128,8 +135,13 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Time of the row, in ms since 1970: when it was written, else when its call began.
+    pub fn time_ms(&self) -> Option<u64> {
+        self.written_ms().or_else(|| self.started_ms())
+    }
+
     /// Time at which the call began, in ms since 1970.
-    pub fn started_ms(&self) -> Option<u64> {
+    fn started_ms(&self) -> Option<u64> {
         ms(self.message.timestamp?.number()?)
     }
 }
@@ -145,6 +157,7 @@ impl<'a> Message<'a> {
             "responseId" => message.response_id = Some(value),
             "timestamp" => message.timestamp = Some(value),
             "usage" => message.usage = Some(value),
+            "idempotencyKey" => message.idempotency_key = Some(value),
             "__openclaw" => message.run_id = member(value, "runId"),
             _ => {}
         });
