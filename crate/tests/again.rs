@@ -419,11 +419,18 @@ fn a_call_that_a_bridge_logs_twice_counts_once() {
             assert_eq!(counts(&told), 1, "in two batches, {later} ms apart");
         }
     }
-    // Calls of a client that uses one id for all its calls all count.
-    let next = payload(1_501);
-    let one = |gateway: &mut Gateway, now| post(gateway, &json!([payload(0)]), now);
-    let two = |gateway: &mut Gateway, now| post(gateway, &json!([next]), now);
-    assert_eq!(counts(&[(at, &one), (at + 1_501, &two)]), 2);
+    // Calls of a client that uses one id for all its calls all count, short ones soon behind each other too.
+    for took_ms in [1_500, 500] {
+        let call = |after_ms: u64| {
+            let ended = (START_MS + after_ms + took_ms) as f64 / 1e3;
+            json!([changed(payload(after_ms), json!({"endTime": ended}))])
+        };
+        let (first, next) = (call(0), call(took_ms + 1));
+        let one = |gateway: &mut Gateway, now| post(gateway, &first, now);
+        let two = |gateway: &mut Gateway, now| post(gateway, &next, now);
+        let told: [Told; 2] = [(at, &one), (at + took_ms + 1, &two)];
+        assert_eq!(counts(&told), 2, "{took_ms} ms");
+    }
 }
 
 #[test]

@@ -53,7 +53,8 @@ pub(crate) enum Repeats {
     /// At any time: histories are restored, imported and branched, batches are sent again. Detected by the begin time,
     /// the usage and the id of the answer or the call.
     AnyTime,
-    /// At any time, and one call as two whose starts differ a little: a bridge logs what it was asked and what it asked.
+    /// At any time, and one call as two whose starts differ a little: a bridge logs the client's request and its own
+    /// request to the provider.
     AnyTimeAsTwo,
 }
 

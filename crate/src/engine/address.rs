@@ -45,7 +45,15 @@ pub(crate) fn shown(text: &str) -> Option<String> {
     };
     let is_of_a_host = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:[]".contains(&byte);
     let end = host.bytes().take_while(|byte| is_of_a_host(*byte)).count();
-    Some([scheme, &host[..end]].concat())
+    let host = &host[..end];
+    // What stands behind a colon and is no port may be a password, where the `@` was forgotten.
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') && port.bytes().any(|b| !b.is_ascii_digit()) => {
+            name
+        }
+        _ => host,
+    };
+    Some([scheme, host].concat())
 }
 
 /// A problem of a setting's address.
@@ -105,6 +113,8 @@ mod tests {
             ("http://host#SECRET", Some("http://host")),
             ("http://host\\SECRET", Some("http://host")),
             ("http://10.0.0.256/x", Some("http://10.0.0.256")),
+            ("http://user:SECRET", Some("http://user")),
+            ("http://[::1]:SECRET", Some("http://[::1]")),
             ("http://", Some("http://")),
             ("ftp://user:SECRET@host", None),
             ("http:/SECRET", None),

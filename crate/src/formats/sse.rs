@@ -110,8 +110,9 @@ impl Events {
     /// after a closing one.
     fn begins_another(&self, line: &[u8]) -> bool {
         let data = self.data.as_deref().unwrap_or_default();
-        matches!(data.trim_ascii_end().last(), Some(b'}' | b']'))
-            && matches!(line.trim_ascii_start().first(), Some(b'{' | b'['))
+        // In this order a run of blanks is scanned once: the line behind it is not blank.
+        matches!(line.trim_ascii_start().first(), Some(b'{' | b'['))
+            && matches!(data.trim_ascii_end().last(), Some(b'}' | b']'))
     }
 
     fn add(&mut self, line: &[u8]) {
@@ -213,6 +214,12 @@ mod tests {
         }
         // Text is no JSON, but no provider's event is a text with such lines.
         assert_eq!(whole("data: a\ndata: {}\ndata: b\n"), ["a\n{}\nb"]);
+    }
+
+    #[test]
+    fn many_empty_lines_take_no_time() {
+        // Quadratic work would take minutes.
+        assert_eq!(whole(&"data:\n".repeat(1_000_000))[0].len(), 999_999);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! A duplicate is detected by the call's key: a hash of its begin time, its usage, and the id of the answer (for
 //! LiteLLM, of the call). The two logs of a bridge differ in their begins, so LiteLLM's calls have two more keys with a
-//! rounded begin, one of them without the usage. The ledger keeps the keys of the last calls much longer than their match records: at least
+//! rounded begin, one of them without the usage. Keys are kept much longer than match records: at least the latest
 //! [`MAX_KEYS`], at most twice as many, at 18 bytes each. The journal stores them.
 
 use std::collections::{HashSet, VecDeque};
@@ -18,7 +18,7 @@ use crate::domain::observation::Observation;
 use crate::domain::surface::{Repeats, SurfaceKind};
 use crate::journal::Frame;
 
-/// The number of most recent calls whose repeated reports are always detected.
+/// Number of the latest keys that are always kept. A call has one; one of LiteLLM's has three.
 pub const MAX_KEYS: usize = 32_768;
 /// Window, in ms, in which a surface without call keys may report a call twice.
 const IMMEDIATE_WITHIN_MS: u64 = 2_000;
@@ -26,8 +26,8 @@ const IMMEDIATE_WITHIN_MS: u64 = 2_000;
 /// errors.
 const BRIDGED_WITHIN_MS: u64 = 60_000;
 /// Rounding of the begin, in ms, in the key by which the two logs of a bridge are one call at any time. They began some
-/// ms apart.
-const BRIDGED_STEP_MS: u64 = 500;
+/// ms apart; two calls whose begins differ by two steps are never one.
+const BRIDGED_STEP_MS: u64 = 250;
 /// Maximum number of recent observations that are compared within these windows.
 const MAX_RECENT: usize = 4_095;
 /// Age, in ms, from which a row is a copy out of a history: no call takes a day.

@@ -201,7 +201,8 @@ impl Matcher {
         })
     }
 
-    /// Old store rows get no match record once the table is half full: calls that wait for their row need the room.
+    /// Whether half of the match records are taken. Old store rows get none from then on: calls that wait for their row
+    /// need the room.
     fn is_half_full(&self) -> bool {
         self.records.len() >= MAX_RECORDS / 2
     }
