@@ -243,12 +243,15 @@ async function ready(gateway, { port, token }) {
   const deadline = Date.now() + READY_WITHIN_MS;
   for (;;) {
     if (!gateway.running()) throw new Error("the gateway ended before it was ready");
+    let isLate = false;
     try {
       const late = sleep(ANSWERS_WITHIN_MS, undefined, { ref: false }).then(() => {
+        isLate = true;
         throw new Error(`no answer within ${ANSWERS_WITHIN_MS} ms`);
       });
       const opening = connect({ url: `ws://127.0.0.1:${port}`, token }).then(async (client) => {
         await client.rpc("sessions.list", {});
+        if (isLate) client.close();
         return client;
       });
       return await Promise.race([opening, late]);

@@ -143,7 +143,8 @@ export function makeFolder(folder: string): void {
   try {
     make();
   } catch (error) {
-    if (!statsOf(folder) || isFolder(folder)) throw error;
+    // A link that cannot be followed here is no reason to begin an empty folder: this throws.
+    if (!statsOf(folder) || statSync(folder, { throwIfNoEntry: false })?.isDirectory()) throw error;
     renameSync(folder, asideOf(folder));
     make();
   }

@@ -50,8 +50,8 @@ export async function openPipeline(
   store: Omit<StoreHost, "stateDir" | "sessionStore"> = STORE_ON_REQUEST,
 ): Promise<Pipeline> {
   const { stateDir, settings, config } = await pipelineSettings(options);
-  const { store: sessionStore, problem } = configuredStore({ stateDir, config });
-  if (problem) log.warn(problem);
+  const { store: sessionStore, problem, note } = configuredStore({ stateDir, config });
+  for (const text of [problem, note]) if (text) log.warn(text);
   const host = stateDir ? { stateDir, sessionStore: () => sessionStore, ...store } : undefined;
   return makePipeline(role, settings, stateDir, host);
 }

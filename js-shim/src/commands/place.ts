@@ -45,11 +45,13 @@ export function findPlace(options: PlaceOptions, loaded?: GatewayConfig): Place 
 
 /**
  * The session store in a gateway's configuration, resolved with the variables that the gateway has: those of the environment,
- * of the state directory's `.env`, and of the configuration, in this order. `problem` says why it is unknown here.
+ * of the state directory's `.env`, and of the configuration, in this order. `problem` says why it is unknown here, `note` why it
+ * may be.
  */
 export function configuredStore({ stateDir, config }: Pick<Place, "stateDir" | "config">): {
   store: SessionStore | undefined;
   problem: string | undefined;
+  note: string | undefined;
 } {
   const { vars, ...others } = config?.env ?? {};
   const ofConfig = Object.entries({ ...(typeof vars === "object" ? vars : {}), ...others });
@@ -60,11 +62,11 @@ export function configuredStore({ stateDir, config }: Pick<Place, "stateDir" | "
   const problem = isUnknown
     ? `session.store ${given} names a variable that is not set here: set it as in the gateway's environment; its sessions are not counted`
     : undefined;
-  return { store, problem: problem ?? includedProblem(config) };
+  return { store, problem, note: includedNote(config) };
 }
 
 /** The configuration's file is read alone. */
-function includedProblem(config: GatewayConfig | undefined): string | undefined {
+function includedNote(config: GatewayConfig | undefined): string | undefined {
   const { session } = config ?? {};
   if (session?.store !== undefined || (config?.$include ?? session?.$include) === undefined) return undefined;
   return "the configuration includes other files ($include), which this command does not read: if they name a session.store, write it into openclaw.json, or its sessions are not counted";

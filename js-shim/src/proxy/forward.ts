@@ -152,7 +152,7 @@ export function forward(passage: Passage): void {
       cut();
     }
   });
-  // One is enough, and a server could send them without end.
+  // One is enough: an upstream may send any number of them.
   outgoing.once("continue", () => {
     if (passage.isAwaited) response.writeContinue();
   });
@@ -243,14 +243,16 @@ function sendInformation(
   response: ServerResponse,
   information: { statusCode: number; rawHeaders: string[] },
 ): void {
-  // There is no end to them, and a client that reads nothing needs none.
+  // An upstream may send any number of them. They are dropped while the client does not read.
   if (response.headersSent || response.socket?.writableNeedDrain) return;
   if (information.statusCode === 102) response.writeProcessing();
   if (information.statusCode !== 103) return;
   const hints = new Map<string, string[]>();
   for (const [name, value] of pairs(endToEnd(information.rawHeaders, ["content-length"]))) {
     const key = name.toLowerCase();
-    hints.set(key, [...(hints.get(key) ?? []), value]);
+    const values = hints.get(key);
+    if (values) values.push(value);
+    else hints.set(key, [value]);
   }
   try {
     response.writeEarlyHints(Object.fromEntries(hints));

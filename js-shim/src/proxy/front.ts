@@ -69,7 +69,7 @@ export class Front {
   #reached: Reached;
   /** Requests that wait for the answers to earlier ones on their connection. */
   readonly #ahead = new WeakMap<Socket, Array<() => void>>();
-  /** How many these are. */
+  /** Number of these requests, of all connections. */
   #waiting = 0;
 
   constructor(options: FrontOptions) {
@@ -84,7 +84,7 @@ export class Front {
       maxHeaderSize: MAX_HEADER_BYTES,
       // Overrides Node's command-line option.
       insecureHTTPParser: false,
-      // The guard asks for one. Node's own refusals have no bound in number.
+      // The guard requires the Host header. Node's own refusals would bypass the bounds of waiting requests.
       requireHostHeader: false,
     });
     // Node would drop further fields, the body's length among them, or end the connection before its answer is read.
@@ -147,7 +147,7 @@ export class Front {
       );
     const { status, why, isLogged } = judged;
     if (isLogged) warn(`a request was refused: ${why}`);
-    // It would wait with all its fields, and then end the connection.
+    // A refused request is not kept in memory until its turn.
     if (this.#ahead.has(request.socket)) request.socket.destroy();
     this.#inTurn(request.socket, response, () => {
       // Its body is not read, so the connection cannot be reused.
@@ -178,7 +178,7 @@ export class Front {
   #inTurn(socket: Socket, response: ServerResponse, answer: () => void): void {
     if (!socket.writable) return;
     const run = () => {
-      // Also the time between two bytes of the upstream, so it ends only what waits for the client.
+      // The timer also runs while the upstream is silent, so the connection is closed only if bytes wait for the client.
       response.setTimeout(unreadMs(this.#options.bounds), () => {
         if (socket.writableLength > 0) socket.destroy();
       });

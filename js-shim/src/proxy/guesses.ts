@@ -1,6 +1,7 @@
 /**
  * Slows down clients that guess a token. After many wrong tokens further ones, right ones too, are judged one after the
- * other, a few per second: if a right token were answered at once, a late answer would be a no. A right token uses no quota.
+ * other, a few per second: if a right token were answered at once, a client could take a delay for "wrong" and go on guessing. A
+ * right token uses no quota.
  */
 
 import { setTimeout as sleep } from "node:timers/promises";

@@ -53,6 +53,7 @@ export interface LitellmBounds extends Bounds {
   heldTogether: number;
 }
 
+/** Default bounds. */
 const BOUNDS: LitellmBounds = {
   connections: 256,
   headersMs: 10_000,
@@ -136,12 +137,15 @@ export class LitellmEndpoint {
       () => socket.destroyed,
     );
     if (isRight) return undefined;
+    if (isRight === undefined) {
+      if (!socket.destroyed)
+        this.#warn("a log was not accepted: too many wrong tokens come in to judge its own");
+      return problem(503, "too many wrong tokens come in, try again");
+    }
     this.#warn(
       "a log was refused: its Authorization is not the token in AGENTWATCH_LITELLM_TOKEN; set headers.Authorization under callback_settings in LiteLLM's configuration",
     );
-    return isRight === undefined
-      ? problem(503, "too many wrong tokens come in, try again")
-      : problem(401, "wrong token: set headers.Authorization to Bearer and AGENTWATCH_LITELLM_TOKEN");
+    return problem(401, "wrong token: set headers.Authorization to Bearer and AGENTWATCH_LITELLM_TOKEN");
   }
 
   /** The answer to a request whose body is not read; undefined where it may be read. */
