@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-/// A download that waited less for its client, in all, is not replaced.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Time that a download has waited for its client, in all, from which it may be replaced.
+const REPLACED_AFTER: Duration = Duration::from_secs(10);
 
 /// All places, cheap to clone.
 #[derive(Clone)]
@@ -33,8 +33,8 @@ struct Pace {
     since: Option<Instant>,
 }
 
-/// A taken place, until this is dropped.
-pub struct Place {
+/// A download, which has its place until this is dropped.
+pub struct Download {
     downloads: Downloads,
     held: Arc<Held>,
 }
@@ -49,7 +49,7 @@ impl Downloads {
     }
 
     /// Takes a place, if one is free or a download can be replaced.
-    pub fn take(&self, client: Client) -> Option<Place> {
+    pub fn take(&self, client: Client) -> Option<Download> {
         let mut all = lock(&self.held);
         if all.len() >= self.most {
             let first = dispensable(&all)?;
@@ -62,7 +62,7 @@ impl Downloads {
             replaced: Notify::new(),
         });
         all.push(Arc::clone(&held));
-        Some(Place {
+        Some(Download {
             downloads: self.clone(),
             held,
         })
@@ -77,7 +77,7 @@ fn dispensable(all: &[Arc<Held>]) -> Option<usize> {
     }
     let waiting = all.iter().enumerate().filter_map(|(index, held)| {
         let waited = lock(&held.pace).waited();
-        (waited >= PATIENCE).then_some((by_client.get(&held.client), waited, index))
+        (waited >= REPLACED_AFTER).then_some((by_client.get(&held.client), waited, index))
     });
     waiting.max().map(|(_, _, index)| index)
 }
@@ -88,7 +88,7 @@ impl Pace {
     }
 }
 
-impl Place {
+impl Download {
     /// Does what waits for the client.
     pub async fn waiting<T>(&self, work: impl Future<Output = T>) -> T {
         lock(&self.held.pace).since = Some(Instant::now());
@@ -105,7 +105,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Download {
     fn drop(&mut self) {
         lock(&self.downloads.held).retain(|other| !Arc::ptr_eq(other, &self.held));
     }
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use tokio::time::sleep;
 
-    async fn is_replaced(place: &Place) -> bool {
+    async fn is_replaced(place: &Download) -> bool {
         let soon = Duration::from_millis(1);
         tokio::time::timeout(soon, place.replaced()).await.is_ok()
     }
@@ -132,14 +132,14 @@ mod tests {
         let take = |session| downloads.take(Client::Session(session));
         let (alone, first, second, fast) = (take(1), take(2), take(2), take(2));
         let [alone, first, second, fast] = [alone, first, second, fast].map(Option::unwrap);
-        alone.waiting(sleep(PATIENCE * 9)).await;
-        first.waiting(sleep(PATIENCE / 2)).await;
-        sleep(PATIENCE * 9).await;
-        second.waiting(sleep(PATIENCE / 2)).await;
+        alone.waiting(sleep(REPLACED_AFTER * 9)).await;
+        first.waiting(sleep(REPLACED_AFTER / 2)).await;
+        sleep(REPLACED_AFTER * 9).await;
+        second.waiting(sleep(REPLACED_AFTER / 2)).await;
         let taken = take(3).unwrap();
         assert!(is_replaced(&alone).await, "the others were not slow");
-        first.waiting(sleep(PATIENCE / 2)).await;
-        second.waiting(sleep(PATIENCE)).await;
+        first.waiting(sleep(REPLACED_AFTER / 2)).await;
+        second.waiting(sleep(REPLACED_AFTER)).await;
         let other = take(3).unwrap();
         assert!(is_replaced(&second).await && !is_replaced(&first).await);
         assert!(!is_replaced(&fast).await && !is_replaced(&taken).await);
@@ -163,9 +163,9 @@ mod tests {
                 () = place.replaced() => {}
             }
         });
-        sleep(PATIENCE / 2).await;
+        sleep(REPLACED_AFTER / 2).await;
         assert!(downloads.take(Client::Session(2)).is_none());
-        sleep(PATIENCE).await;
+        sleep(REPLACED_AFTER).await;
         assert!(downloads.take(Client::Session(2)).is_some());
         stalled.await.unwrap();
     }

@@ -335,6 +335,7 @@ fn downloads_at_once_are_bounded() {
         json!({"model": "p/m", "session_key": long(number), "run_id": long(number), "request_id": long(number),
                "provider": long(number)})
     });
+    let begun = std::time::Instant::now();
     // Who asks and does not read keeps a place: more stands in the file than in the buffers of a connection.
     let stalled: Vec<std::net::TcpStream> = (0..8)
         .map(|_| {
@@ -350,8 +351,11 @@ fn downloads_at_once_are_bounded() {
         })
         .collect();
     let refused = server.get("/models/calls.json?model=none");
-    assert_eq!(refused.status, 503);
-    assert!(refused.header("retry-after").is_some());
+    // After ten seconds a new download replaces one of these.
+    if begun.elapsed() < std::time::Duration::from_secs(9) {
+        assert_eq!(refused.status, 503);
+        assert!(refused.header("retry-after").is_some());
+    }
     assert_eq!(server.get("/models").status, 200);
     drop(stalled);
     let again = (0..1_500).any(|_| {

@@ -7,7 +7,7 @@ use super::groups;
 use crate::app::App;
 use crate::client::Client;
 use crate::clock;
-use crate::downloads::Place;
+use crate::downloads::Download;
 use crate::error::ApiError;
 use crate::store::calls::{self, FIELDS};
 use crate::store::query::Survey;
@@ -22,8 +22,10 @@ use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Maximum number of calls in a download, the latest ones.
@@ -240,7 +242,7 @@ async fn single(
 /// Where a download writes its text.
 pub struct Sender {
     parts: mpsc::Sender<io::Result<Bytes>>,
-    place: Arc<Place>,
+    place: Arc<Download>,
 }
 
 impl Sender {
@@ -256,7 +258,7 @@ impl Sender {
 
 /// A body that `write` writes while the client reads it. After an error the connection is closed, so that the file does not
 /// look complete.
-pub fn stream<F>(place: Place, write: impl FnOnce(Sender) -> F) -> Body
+pub fn stream<F>(place: Download, write: impl FnOnce(Sender) -> F) -> Body
 where
     F: Future<Output = Result<(), ()>> + Send + 'static,
 {
@@ -266,17 +268,22 @@ where
         parts: sender.clone(),
         place: Arc::clone(&place),
     });
+    let is_whole = Arc::new(AtomicBool::new(false));
+    let is_written = Arc::clone(&is_whole);
     tokio::spawn(async move {
         let written = tokio::select! {
             written = written => written,
             () = place.replaced() => Err(()),
         };
-        if written.is_err() {
-            let error = io::Error::other("the store does not answer, or the client is slow");
-            let _ = sender.send_timeout(Err(error), PATIENCE).await;
-        }
+        is_written.store(written.is_ok(), Ordering::SeqCst);
+        // The body ends when all senders are gone.
+        drop(sender);
     });
-    Body::from_stream(ReceiverStream::new(receiver))
+    let end = std::iter::from_fn(move || {
+        let error = "the store does not answer, or the client is slow";
+        (!is_whole.swap(true, Ordering::SeqCst)).then(|| Err(io::Error::other(error)))
+    });
+    Body::from_stream(ReceiverStream::new(receiver).chain(tokio_stream::iter(end)))
 }
 
 #[cfg(test)]
