@@ -21,6 +21,13 @@ const ANSWERS_WITHIN_MS = 60_000;
 const SHORT_RETRIES = {
   retry: { enabled: true, maxRetries: 1, baseDelayMs: 200, provider: { maxRetries: 1 } },
 };
+/**
+ * While 2026.9.6 tidies up its databases, at its start and for some ten seconds after a kill, it locks the whole state directory.
+ * The close of an agent's database waits five seconds for that lock, and where it fails, that process refuses all turns, before it
+ * calls a model.
+ */
+const REFUSED_TURNS = /Agent database cleanup failed/;
+const TRIES_OF_TURNS = 3;
 /** How a run of the web chat ends; its other events are progress. */
 const FINAL = new Set(["final", "error", "aborted"]);
 
@@ -36,6 +43,7 @@ const FINAL = new Set(["final", "error", "aborted"]);
  * @property {string} [token] Default: a new one.
  * @property {Record<string, string>} [env]
  * @property {object} [config] Merged over the configuration.
+ * @property {boolean} [isManaged] Its caller restarts it where OpenClaw refuses turns; otherwise a turn does.
  * @property {boolean} [reinstall] Installs the plugins again over those that are there.
  * @property {(launched: import("./process.mjs").Launched) => void} [onLaunch] Told of the process long before it is
  *   ready.
@@ -52,28 +60,45 @@ const FINAL = new Set(["final", "error", "aborted"]);
 export async function startGateway(options) {
   const place = await prepare(options);
   const log = join(place.stateDir, "gateway.log");
-  const gateway = launch(place.node, [place.entry, "gateway", "run", "--port", String(place.port)], {
-    env: place.env,
-    cwd: place.stateDir,
-    log,
-  });
-  options.onLaunch?.(gateway);
+  const start = () => {
+    const launched = launch(place.node, [place.entry, "gateway", "run", "--port", String(place.port)], {
+      env: place.env,
+      cwd: place.stateDir,
+      log,
+    });
+    options.onLaunch?.(launched);
+    return launched;
+  };
+  let gateway = start();
+  const restart = async (/** @type {() => Promise<unknown>} */ change = async () => {}) => {
+    await gateway.stop();
+    await change();
+    gateway = start();
+    // The client connects again by itself.
+    (await ready(gateway, place)).close();
+  };
   try {
     const url = `ws://127.0.0.1:${place.port}`;
     const client = steady(await ready(gateway, place), { url, token: place.token });
     return {
       version: options.version,
       port: place.port,
-      pid: gateway.pid,
+      get pid() {
+        return gateway.pid;
+      },
       url: `http://127.0.0.1:${place.port}`,
       token: place.token,
       stateDir: place.stateDir,
       workspace: place.workspace,
-      log: { path: log, recent: gateway.recent },
+      log: { path: log, recent: () => gateway.recent() },
       rpc: client.rpc,
       onEvent: client.onEvent,
-      ...turns(client, place),
-      ended: gateway.ended,
+      ...turns(client, place, options.isManaged ? undefined : () => restart()),
+      get ended() {
+        return gateway.ended;
+      },
+      /** Starts the process again, on the same state and at the same address, with what `change` did meanwhile. */
+      restart,
       /** A second gateway on the same state must be able to follow, so only a folder of our own is removed. */
       stop: async () => {
         client.close();
@@ -267,8 +292,10 @@ async function ready(gateway, { port, token }) {
  *
  * @param {ReturnType<typeof steady>} client
  * @param {Place} place
+ * @param {() => Promise<unknown>} [restart]
  */
-function turns({ rpc, onEvent }, { port, token, version }) {
+function turns({ rpc, onEvent }, { port, token, version }, restart) {
+  const restarting = restart ? restartingWith(restart) : (/** @type {() => Promise<any>} */ work) => work();
   const httpModel = Number(version.split(".")[1]) <= 3 ? "openclaw:" : "openclaw/";
 
   /**
@@ -277,17 +304,19 @@ function turns({ rpc, onEvent }, { port, token, version }) {
    * @param {{ agent?: string, session: string, message: string }} turn `session` is the key's last part.
    */
   const agentTurn = ({ agent = "main", session, message }) =>
-    patiently(() =>
-      rpc(
-        "agent",
-        {
-          agentId: agent,
-          sessionKey: keyOf(agent, session),
-          message,
-          deliver: false,
-          idempotencyKey: randomUUID(),
-        },
-        (payload) => payload?.status !== "accepted",
+    restarting(() =>
+      patiently(() =>
+        rpc(
+          "agent",
+          {
+            agentId: agent,
+            sessionKey: keyOf(agent, session),
+            message,
+            deliver: false,
+            idempotencyKey: randomUUID(),
+          },
+          (payload) => payload?.status !== "accepted",
+        ),
       ),
     );
 
@@ -412,6 +441,32 @@ export async function patiently(work, refusal = TIDIES_UP) {
       await sleep(2000);
     }
   }
+}
+
+/**
+ * What runs a turn, and again after a restart where OpenClaw refuses all turns until then, as an operator would. Turns at once
+ * share a restart.
+ *
+ * @param {() => Promise<unknown>} restart
+ * @returns {<T>(turn: () => Promise<T>) => Promise<T>}
+ */
+export function restartingWith(restart) {
+  /** @type {Promise<unknown> | undefined} */
+  let restarted;
+  return async (turn) => {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await turn();
+      } catch (error) {
+        if (tries === TRIES_OF_TURNS || !REFUSED_TURNS.test(String(error))) throw error;
+        console.log(`# The gateway is restarted after a fault of OpenClaw's own: ${error}`);
+        restarted ??= restart().finally(() => {
+          restarted = undefined;
+        });
+        await restarted;
+      }
+    }
+  };
 }
 
 /** @param {string} agent @param {string} session */

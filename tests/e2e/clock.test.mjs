@@ -52,7 +52,7 @@ for (const version of versions) {
       provider = await createProvider({ delayMs: 100 });
       receiver = await startReceiver({ binary });
       await start();
-      await gateway.running.warmUp();
+      await gateway.warmUp();
     });
     after(async () => {
       await gateway?.stop();

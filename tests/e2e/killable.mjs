@@ -7,6 +7,7 @@ import {
   freePort,
   localTurn,
   patiently,
+  restartingWith,
   startGateway,
   updatePlugin,
 } from "../../examples/gateway/gateway.mjs";
@@ -76,12 +77,6 @@ const REFUSED_START =
 const RESTARTED_WITHIN_MS = 360_000;
 const RESTART_AFTER_MS = 10_000;
 
-/**
- * After a kill 2026.9.6 tidies up its databases for some ten seconds, under a lock of the whole state directory. The close of an
- * agent's database waits five seconds for that lock, and where it fails, that process refuses all turns, before it calls a model.
- */
-const REFUSED_TURNS = /Agent database cleanup failed/;
-const TRIES_OF_TURNS = 3;
 /** A turn in a process of its own is refused only meanwhile: the next one is another process. */
 const REFUSED_LOCAL_TURNS = /owns state-lifecycle|Agent database (cleanup failed|maintenance is in progress)/;
 
@@ -97,8 +92,7 @@ export class KillableGateway {
   #running;
   /** @type {Launched | undefined} */
   #launched;
-  /** @type {Promise<unknown> | undefined} */
-  #restarting;
+  #restarting = restartingWith(() => this.stop().then(() => this.start()));
   #options;
 
   /** @param {import("../../examples/gateway/gateway.mjs").GatewayOptions & { stateDir: string, port: number }} options */
@@ -132,7 +126,7 @@ export class KillableGateway {
     for (;;) {
       this.starts.push(Date.now());
       try {
-        this.#running = await startGateway({ ...this.#options, ...how, onLaunch });
+        this.#running = await startGateway({ ...this.#options, ...how, onLaunch, isManaged: true });
         return this.#running;
       } catch (error) {
         const isRefused = REFUSED_START.test(String(error));
@@ -150,22 +144,14 @@ export class KillableGateway {
    *
    * @param {{ agent?: string, session: string, message: string }} turn
    */
-  async agentTurn(turn) {
-    for (let tries = 1; ; tries += 1) {
-      try {
-        return await this.running.agentTurn(turn);
-      } catch (error) {
-        if (tries === TRIES_OF_TURNS || !REFUSED_TURNS.test(String(error))) throw error;
-        console.log(`# The gateway is restarted after a fault of OpenClaw's own: ${error}`);
-        // Turns at once share a restart.
-        this.#restarting ??= this.stop()
-          .then(() => this.start())
-          .finally(() => {
-            this.#restarting = undefined;
-          });
-        await this.#restarting;
-      }
-    }
+  agentTurn(turn) {
+    return this.#restarting(() => this.running.agentTurn(turn));
+  }
+
+  /** A first turn of each agent, see the gateway's own. */
+  async warmUp() {
+    for (const agent of ["main", "ant"])
+      await this.agentTurn({ agent, session: "warm-up", message: "hello" });
   }
 
   /** Kills the gateway, also while it starts. */

@@ -183,12 +183,9 @@ for (const version of versions) {
       const path = join(world.gateway.stateDir, "openclaw.json");
       const config = JSON.parse(await readFile(path, "utf8"));
       config.commands = { ...config.commands, allowFrom: { "*": ["somebody-else"] } };
-      await writeFile(path, JSON.stringify(config));
-      // 2026.3.13 starts itself again for this change, and answers nothing that it was asked before.
-      const isRefused = async (/** @type {string} */ message) =>
-        /This command requires authorization/.test(await chat(message).catch(String));
+      await world.gateway.restart(() => writeFile(path, JSON.stringify(config)));
       for (const message of ["/agentwatch", "/agentwatch allow 1h"])
-        await until(() => isRefused(message), `the refusal of ${message}`, 60_000);
+        assert.match(await chat(message), /This command requires authorization/, message);
       assert.equal(await isLifted(), false);
     });
   });

@@ -58,7 +58,7 @@ function series(version) {
       });
       await world.receiver.start();
       await world.gateway.start();
-      await world.gateway.running.warmUp();
+      await world.gateway.warmUp();
     });
     after(async () => {
       await world?.gateway.stop();
