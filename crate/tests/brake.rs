@@ -104,6 +104,22 @@ fn a_spent_allowance_stops_its_agent_and_no_other() {
 }
 
 #[test]
+fn a_check_counts_calls_that_are_due_and_leaves_their_write_for_later() {
+    let mut gateway = gateway(&a_cent());
+    for index in 0..4 {
+        call(&mut gateway, "dear", index, 0.0025);
+    }
+    let changes = gateway.disk.changes();
+    let at_ms = START_MS + MINUTE_MS;
+    assert!(stops(&mut gateway, "agent:dear:s", at_ms).is_some());
+    assert_eq!(spent(&gateway), 0.01);
+    assert_eq!(gateway.disk.changes(), changes);
+    gateway.run_until(at_ms, at_ms + 5_000);
+    assert!(gateway.disk.changes() > changes);
+    assert_eq!(gateway.receiver.totals.requests(), 4);
+}
+
+#[test]
 fn calls_at_once_exceed_the_limit_by_the_error_of_their_mean() {
     let mut gateway = gateway(&json!([{"usd": 1, "per": "day", "agent": "dear", "then": "stop"}]));
     for index in 0..6 {

@@ -177,11 +177,13 @@ impl Braking {
 
 impl Engine {
     /// Whether a call that begins now may pass. A call that passes is under way until it is counted, or until
-    /// [`Engine::end_request`]. A call that may not pass is counted as stopped.
+    /// [`Engine::end_request`]. A call that may not pass is counted as stopped. Calls that are due count first, and are
+    /// written by the next [`Engine::advance`]: the answer does not wait for the disk.
     pub fn admit(&mut self, begin: &Begin, now: Now) -> Option<Stop> {
         if !self.braking.brake.is_in_force() {
             return None;
         }
+        self.settle_due(now);
         self.follow_owner();
         let mut who = Who::of(&begin.told, &self.settings.identities);
         self.sessions.fill(&mut who);

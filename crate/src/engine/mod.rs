@@ -362,16 +362,7 @@ impl Engine {
 
     /// Does the work that is due. Call it after events, after replies, and when the last advice says so.
     pub fn advance(&mut self, now: Now) -> Advice {
-        let due = match std::mem::take(&mut self.closing) {
-            Closing::No => self.matcher.due(now),
-            closing => self.matcher.close(closing == Closing::Kept, now),
-        };
-        for settled in due {
-            self.settle(settled, now);
-        }
-        for id in self.matcher.take_merged_turns() {
-            self.costs_nothing(id);
-        }
+        self.settle_due(now);
         self.enrich(now);
         self.run_deferred(now, false);
         self.end_turns(now, false);
@@ -384,6 +375,20 @@ impl Engine {
         Advice {
             wake_in_ms: self.next_due().map(|at| at.saturating_sub(now.mono_ms)),
             log: self.log.take(),
+        }
+    }
+
+    /// Makes the calls final that are due. [`Engine::advance`] writes them.
+    fn settle_due(&mut self, now: Now) {
+        let due = match std::mem::take(&mut self.closing) {
+            Closing::No => self.matcher.due(now),
+            closing => self.matcher.close(closing == Closing::Kept, now),
+        };
+        for settled in due {
+            self.settle(settled, now);
+        }
+        for id in self.matcher.take_merged_turns() {
+            self.costs_nothing(id);
         }
     }
 

@@ -207,7 +207,7 @@ export class Pipeline {
 
   /**
    * Whether a call that begins now may pass, by every event that came so far: undefined where it may. It is then under way
-   * until it is counted, or until {@link Pipeline.endRequest}.
+   * until it is counted, or until {@link Pipeline.endRequest}. Other due work follows the answer.
    *
    * @param facts see `admit` in `crate/src/bindings/engine.rs`
    * @param request a number of a proxy's request
@@ -216,9 +216,10 @@ export class Pipeline {
     if (!this.#hasAllowance) return undefined;
     let refused: Refusal | undefined;
     this.start();
-    this.drain();
+    if (this.#passAll(() => {})) this.#scheduler.schedule(0);
     const { wall, mono } = this.#now();
     this.#runner.run((engine) => {
+      this.#prices.answer(engine);
       refused = engine.admit(facts, request, wall, mono);
       this.#logLines(engine.logLines());
     });
@@ -308,21 +309,33 @@ export class Pipeline {
 
   /** Passes every event of the inbox to the engine, and runs due work. */
   drain(): void {
-    // What comes behind the end stays in the inbox, for the next reader.
-    if (this.#runner.isClosed) return;
-    if (this.#runner.isOff) return this.#discardEvents();
-    if (this.#inbox.isEmpty || !this.#isStarted) return;
     let wakeInMs = -1;
+    const isPassed = this.#passAll((engine) => {
+      wakeInMs = this.#runDue(engine, this.#now());
+    });
+    if (isPassed) this.#followUp(wakeInMs);
+  }
+
+  /** Passes every event of the inbox to the engine, and runs `last` in it. @returns whether there were events */
+  #passAll(last: (engine: Engine) => void): boolean {
+    // What comes behind the end stays in the inbox, for the next reader.
+    if (this.#runner.isClosed) return false;
+    if (this.#runner.isOff) {
+      this.#discardEvents();
+      return false;
+    }
+    if (this.#inbox.isEmpty || !this.#isStarted) return false;
     // After a trap the inbox has the events that are not journalled once more.
     for (let isDone = false; !isDone && !this.#runner.isOff; ) {
       isDone = spansOf(this.#inbox.take()).every(([events, until]) =>
         this.#runner.run((engine) => {
           this.#passEvents(engine, events);
-          wakeInMs = this.#runDue(engine, until ?? this.#now());
+          if (until) this.#runDue(engine, until);
+          else last(engine);
         }),
       );
     }
-    this.#followUp(wakeInMs);
+    return true;
   }
 
   #discardEvents(): void {
