@@ -21,7 +21,7 @@ const MINUTE_MS: u64 = 60_000;
 
 fn gateway(allowance: &Value) -> Gateway {
     let settings = json!({
-        "url": "http://receiver.test", "identities": "plain", "allowance": allowance,
+        "url": "http://receiver.test", "identities": "plain", "gateway": "berlin", "allowance": allowance,
     });
     Gateway::with(&settings.to_string(), false)
 }
@@ -98,6 +98,7 @@ fn a_spent_allowance_stops_its_agent_and_no_other() {
         .unwrap();
     assert_eq!(gauge["value"], 0.012);
     assert_eq!(gauge["tags"]["limit"], 0.01);
+    assert_eq!(gauge["tags"]["gateway"], "berlin");
     // The next day it is open again.
     let tomorrow = START_MS + 24 * 60 * MINUTE_MS;
     assert_eq!(stops(&mut gateway, "agent:dear:s", tomorrow), None);

@@ -294,6 +294,7 @@ impl Reporter {
     pub fn spend(&mut self, state: &AllowanceStatus, settings: &Settings, now: Now) -> Record {
         let tags = Meta::default()
             .text("allowance", Some(state.allowance.clone()))
+            .text("gateway", Some(settings.naming.gateway.clone()))
             .number("limit", state.limit)
             .text("unit", Some(state.unit))
             .text("per", Some(state.per))

@@ -143,6 +143,27 @@ fn allowances_are_the_last_figures_of_their_windows() {
 }
 
 #[test]
+fn equal_allowances_of_two_gateways_are_two() {
+    let server = Server::start(&[]);
+    server.post("model_usage", &call(1, json!({})));
+    for (gateway, spent) in [("berlin", 3.0), ("paris", 4.0), ("berlin", 5.0)] {
+        let tags =
+            json!({"allowance": "20.00 USD a day", "limit": 20, "unit": "usd", "gateway": gateway});
+        let metric = json!({"name": "allowance_spent", "agent_name": "openclaw-gateway", "value": spent, "tags": tags});
+        server.post("metrics", &metric);
+    }
+    let page = server.get("/models").text;
+    let allowances = card(&page, "allowances");
+    let rows: Vec<&str> = allowances
+        .split("<tr")
+        .filter(|row| row.contains("20.00 USD"))
+        .collect();
+    assert_eq!(rows.len(), 2, "{allowances}");
+    assert!(rows[0].contains("berlin") && rows[0].contains("$5.00"));
+    assert!(rows[1].contains("paris") && rows[1].contains("$4.00"));
+}
+
+#[test]
 fn incidents_have_their_time_words_cost_and_causes_and_names_stay_text() {
     let server = Server::start(&[]);
     server.post("model_usage", &call(1, json!({})));

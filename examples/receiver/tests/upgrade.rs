@@ -44,6 +44,13 @@ const VERSION_4: &str = "DELETE FROM usage_hour WHERE kind = 6;
     DROP INDEX spans_chat;
     DROP TABLE sums_state;
     PRAGMA user_version = 4;";
+/// What version 7 had in the place of version 8's.
+const VERSION_7: &str = "DROP TABLE allowances;
+    CREATE TABLE allowances (
+        agent_name TEXT NOT NULL, allowance TEXT NOT NULL, timestamp INTEGER NOT NULL, spent REAL NOT NULL,
+        most REAL NOT NULL, is_tokens INTEGER NOT NULL, stops INTEGER NOT NULL, ends INTEGER,
+        PRIMARY KEY (agent_name, allowance)) WITHOUT ROWID;
+    PRAGMA user_version = 7;";
 /// What versions up to 6 had not.
 const VERSION_6: &str = "DROP TABLE cache_hour;
     DROP TABLE incidents;
@@ -290,7 +297,7 @@ fn a_database_of_version_5_gets_sums_by_channel_job_and_session() {
 }
 
 #[test]
-fn a_database_of_version_6_shows_its_incidents_and_allowances() {
+fn a_database_of_version_6_or_7_shows_its_incidents_and_allowances() {
     let folder = filled(2, "incidents");
     let server = Server::start_on(&folder.file(), &[]);
     server.post(
@@ -301,7 +308,10 @@ fn a_database_of_version_6_shows_its_incidents_and_allowances() {
             {"message": "names a cache_incident", "metadata": {"type": "other"}},
         ]),
     );
-    let spent = |value: f64| json!({"name": "allowance_spent", "value": value, "tags": {"allowance": "9.00 USD a day", "limit": 9}});
+    let spent = |value: f64| {
+        json!({"name": "allowance_spent", "value": value,
+            "tags": {"allowance": "9.00 USD a day", "limit": 9, "gateway": "berlin"}})
+    };
     server.post("metrics", &spent(3.0));
     server.post("metrics", &spent(4.5));
     let cards = |server: &Server| {
@@ -315,10 +325,11 @@ fn a_database_of_version_6_shows_its_incidents_and_allowances() {
     assert!(before[0].contains("1 alarm. 1 loss of the cache, $0.5000 in all: 1 idle."));
     assert!(before[1].contains("50.0 %"), "{before:?}");
     drop(server);
-    let file = rusqlite::Connection::open(folder.file()).unwrap();
-    file.execute_batch(VERSION_6).unwrap();
-    drop(file);
-    for start in ["first", "second"] {
+    let earlier = [VERSION_7, VERSION_6, ""];
+    for (start, of_version) in ["first", "second", "third"].into_iter().zip(earlier) {
+        let file = rusqlite::Connection::open(folder.file()).unwrap();
+        file.execute_batch(of_version).unwrap();
+        drop(file);
         let server = Server::start_on(&folder.file(), &[]);
         assert_eq!(cards(&server), before, "{start}");
         let call = json!({"id": start, "model": "p/m0", "prompt_tokens": 9, "cost_usd": 1, "cache_saved_usd": 0.25});
@@ -329,6 +340,7 @@ fn a_database_of_version_6_shows_its_incidents_and_allowances() {
         server
             .get("/models")
             .text
-            .contains("by cache reads</small><td>$0.5000")
+            .contains("by cache reads</small><td>$0.5000"),
+        "of the calls after version 6"
     );
 }

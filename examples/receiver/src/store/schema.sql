@@ -160,6 +160,7 @@ CREATE INDEX IF NOT EXISTS metrics_name ON metrics (name, agent_name, timestamp)
 CREATE INDEX IF NOT EXISTS metrics_timestamp ON metrics (timestamp);
 -- The last point of the metric `allowance_spent` of each allowance, of the 1,024 allowances with the latest points.
 CREATE TABLE IF NOT EXISTS allowances (
+    gateway    TEXT NOT NULL,
     agent_name TEXT NOT NULL,
     allowance  TEXT NOT NULL,
     timestamp  INTEGER NOT NULL,
@@ -168,7 +169,7 @@ CREATE TABLE IF NOT EXISTS allowances (
     is_tokens  INTEGER NOT NULL,
     stops      INTEGER NOT NULL,
     ends       INTEGER,
-    PRIMARY KEY (agent_name, allowance)
+    PRIMARY KEY (gateway, agent_name, allowance)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS allowances_timestamp ON allowances (timestamp);
 CREATE INDEX IF NOT EXISTS metrics_errors ON metrics (timestamp) WHERE name = 'model_errors';

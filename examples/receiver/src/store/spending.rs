@@ -72,7 +72,7 @@ impl Incidents {
 pub struct Allowance {
     /// The allowance in words.
     pub words: String,
-    /// The gateway's name, or the agent's.
+    /// The gateway's name; where it is unknown, the agent's.
     pub of: String,
     pub spent: f64,
     pub limit: f64,
@@ -176,12 +176,14 @@ pub fn note_spend(
     };
     connection
         .prepare_cached(
-            "INSERT INTO allowances (agent_name, allowance, timestamp, spent, most, is_tokens, stops, ends)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (agent_name, allowance) DO UPDATE SET timestamp = ?3, spent = ?4, most = ?5, is_tokens = ?6,
-                 stops = ?7, ends = ?8 WHERE timestamp <= ?3",
+            "INSERT INTO allowances (gateway, agent_name, allowance, timestamp, spent, most, is_tokens, stops, ends)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (gateway, agent_name, allowance) DO UPDATE SET timestamp = ?4, spent = ?5, most = ?6,
+                 is_tokens = ?7, stops = ?8, ends = ?9 WHERE timestamp <= ?4",
         )?
         .execute((
+            // Senders before 0.2.0 do not name it.
+            cut(text("gateway")),
             cut(agent),
             cut(text("allowance")),
             at,
@@ -193,8 +195,8 @@ pub fn note_spend(
         ))?;
     connection
         .prepare_cached(
-            "DELETE FROM allowances WHERE (agent_name, allowance) IN (SELECT agent_name, allowance FROM allowances
-                 ORDER BY timestamp DESC LIMIT -1 OFFSET ?1)",
+            "DELETE FROM allowances WHERE (gateway, agent_name, allowance) IN (
+                 SELECT gateway, agent_name, allowance FROM allowances ORDER BY timestamp DESC LIMIT -1 OFFSET ?1)",
         )?
         .execute([ALLOWANCES_KEPT])?;
     Ok(())
@@ -289,8 +291,8 @@ pub fn incidents(
 /// The SQLite error.
 pub fn allowances(connection: &Connection, now: Micros) -> Result<(Vec<Allowance>, usize)> {
     let mut statement = connection.prepare_cached(
-        "SELECT allowance, agent_name, spent, most, is_tokens, stops, ends FROM allowances
-         WHERE timestamp >= ?1 ORDER BY allowance, agent_name",
+        "SELECT allowance, iif(gateway = '', agent_name, gateway), spent, most, is_tokens, stops, ends FROM allowances
+         WHERE timestamp >= ?1 ORDER BY allowance, gateway, agent_name",
     )?;
     let rows = statement.query_map([now - DAYS * DAY], |row| {
         let ends: Option<Micros> = row.get(6)?;

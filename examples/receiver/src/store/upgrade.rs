@@ -8,7 +8,7 @@ use std::time::Duration;
 /// `PRAGMA application_id` of the receiver's files: "AWRx".
 pub const APPLICATION_ID: i32 = 0x4157_5278;
 /// `PRAGMA user_version`: raised when the schema changes.
-pub const SCHEMA_VERSION: i32 = 7;
+pub const SCHEMA_VERSION: i32 = 8;
 /// Additions of version 2.
 const FROM_1: &str = "ALTER TABLE model_usage ADD COLUMN ttft_ms REAL;
     ALTER TABLE model_usage ADD COLUMN request_id TEXT;
@@ -38,6 +38,8 @@ const FROM_5: &str = "ALTER TABLE model_usage ADD COLUMN channel TEXT;
 /// Version 7 adds what the cache saved and cost, incidents, and the last figures of allowances.
 const FROM_6: &str = "ALTER TABLE model_usage ADD COLUMN cache_saved_usd REAL;
     ALTER TABLE model_usage ADD COLUMN cache_write_extra_usd REAL;";
+/// Version 8: allowances are of a gateway. Their metrics, which stay, fill the new table.
+const FROM_7: &str = "DROP TABLE IF EXISTS allowances;";
 /// Version 6: its series are unique by channel and job, too. The new table is made by `schema.sql`.
 const RENAME_SERIES: &str = "ALTER TABLE series RENAME TO earlier_series;";
 const COPY_SERIES: &str = r#"INSERT INTO series (id, kind, model, agent, "trigger", cost_source, gateway, channel, job,
@@ -86,6 +88,9 @@ pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<(
     if (1..7).contains(&version) {
         transaction.execute_batch(FROM_6)?;
     }
+    if version == 7 {
+        transaction.execute_batch(FROM_7)?;
+    }
     if (3..6).contains(&version) {
         transaction.execute_batch(RENAME_SERIES)?;
     }
@@ -104,7 +109,7 @@ pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<(
         rollup::sum_channels(&transaction)?;
         transaction.execute_batch(sessions::TAKE_IN)?;
     }
-    if (1..7).contains(&version) {
+    if (1..8).contains(&version) {
         spending::take_in(&transaction)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
