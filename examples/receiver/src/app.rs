@@ -4,7 +4,7 @@ use crate::config::Mode;
 use crate::error::ApiError;
 use crate::guard::Hosts;
 use crate::page::live::Live;
-use crate::pool::{Place, Pools};
+use crate::pool::{Pools, Queued};
 use crate::sessions::Sessions;
 use crate::store::Store;
 use crate::throttle::Throttle;
@@ -45,16 +45,16 @@ impl App {
         self.at(self.pools.reads.enter()?, work).await
     }
 
-    /// Does database work on a thread of the pool of `place`.
+    /// Does database work on a thread of the pool that the request is queued for.
     ///
     /// # Errors
     /// The error of `work`, or that the wait was too long.
     pub async fn at<T: Send + 'static>(
         &self,
-        place: Place,
+        queued: Queued,
         work: impl FnOnce(&Self) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
         let app = self.clone();
-        place.run(move || work(&app)).await
+        queued.run(move || work(&app)).await
     }
 }

@@ -60,8 +60,8 @@ pub struct Pool {
     threads: Arc<Semaphore>,
 }
 
-/// A place in the queue of a pool.
-pub struct Place {
+/// A request in the queue of a pool.
+pub struct Queued {
     pool: Pool,
     place: OwnedSemaphorePermit,
 }
@@ -78,16 +78,16 @@ impl Pool {
     ///
     /// # Errors
     /// The queue is full.
-    pub fn enter(&self) -> Result<Place, ApiError> {
+    pub fn enter(&self) -> Result<Queued, ApiError> {
         let place = Arc::clone(&self.places).try_acquire_owned();
-        Ok(Place {
+        Ok(Queued {
             pool: self.clone(),
             place: place.map_err(|_| ApiError::Overloaded)?,
         })
     }
 }
 
-impl Place {
+impl Queued {
     /// Waits for a thread and runs blocking work on it. The thread stays taken until the work ends, even if no request
     /// waits for it any more.
     ///
