@@ -266,6 +266,55 @@ fn another_process_refuses_by_the_owners_state() {
     );
 }
 
+/// The proxy answers no call for an hour, then the operator lifts the allowances.
+#[test]
+fn a_lift_lasts_as_long_in_a_process_that_was_idle_before_it() {
+    let mut owner = gateway(&a_cent());
+    let mut other = gateway(&a_cent());
+    other.disk = owner.disk.clone();
+    other.engine.become_spool(owner.disk.other_host());
+    call(&mut owner, "dear", 0, 0.02);
+    owner.run_until(START_MS + 60, START_MS + 5_000);
+    assert!(stops(&mut other, "agent:dear:s", START_MS + 6_000).is_some());
+    let lifted_ms = START_MS + 90 * MINUTE_MS;
+    // The owner was idle for as long.
+    owner.engine.lift(60 * MINUTE_MS, at(lifted_ms));
+    owner.write();
+    for minutes in [1, 30, 59] {
+        let at_ms = lifted_ms + minutes * MINUTE_MS;
+        assert_eq!(stops(&mut other, "agent:dear:s", at_ms), None, "{minutes}");
+        assert_eq!(stops(&mut owner, "agent:dear:s", at_ms), None, "{minutes}");
+    }
+    let until_ms = lifted_ms + 61 * MINUTE_MS;
+    assert!(stops(&mut owner, "agent:dear:s", until_ms).is_some());
+    assert!(stops(&mut other, "agent:dear:s", until_ms).is_some());
+}
+
+/// A process in a container has UTC; after a typing error the gateway has no allowance until it is restarted.
+#[test]
+fn processes_with_another_zone_or_no_allowance_keep_the_spend() {
+    let with = |offset_s: i64, allowance: Value| {
+        let settings = json!({"url": "http://receiver.test", "identities": "plain", "allowance": allowance,
+            "zones": [[format!("zone{offset_s}"), offset_s]]});
+        Gateway::with(&settings.to_string(), false)
+    };
+    let mut owner = with(3_600, a_cent());
+    call(&mut owner, "dear", 0, 0.02);
+    owner.run_until(START_MS + 60, START_MS + 5_000);
+    let mut other = with(0, a_cent());
+    other.disk = owner.disk.clone();
+    other.engine.become_spool(owner.disk.other_host());
+    assert!(stops(&mut other, "agent:dear:s", START_MS + 6_000).is_some());
+    for allowance in [a_cent(), json!(null), a_cent()] {
+        let mut next = with(0, allowance);
+        next.disk = owner.disk.clone();
+        next.restart(START_MS + 7_000);
+        next.run_until(START_MS + 7_000, START_MS + 9_000);
+        owner = next;
+    }
+    assert!(stops(&mut owner, "agent:dear:s", START_MS + 9_000).is_some());
+}
+
 /// The turn's total of a foreign harness is dropped, since its calls were reported one by one.
 #[test]
 fn a_dropped_total_of_a_turn_is_not_under_way() {

@@ -170,6 +170,20 @@ fn a_call_of_an_unknown_model_is_expected_to_cost_what_its_agents_calls_cost() {
     assert!((1..=5).contains(&admitted), "{admitted}");
 }
 
+/// A proxy without `agent=` knows neither agent nor model before it reads the answer.
+#[test]
+fn a_call_without_an_agent_is_expected_to_cost_what_all_agents_calls_cost() {
+    let given = json!([{"usd": 1, "per": "day", "then": "stop"}]);
+    let mut world = world(&given, "2026-11-29T12:00:00Z");
+    let now = world.now;
+    for _ in 0..4 {
+        world.spend("main", 0.2);
+    }
+    let admit = |request: u64| world.brake.admit(Some(request), &Who::default(), "", now);
+    let admitted = (0..8).map(admit).filter(|of| *of == Verdict::Pass);
+    assert_eq!(admitted.count(), 1);
+}
+
 #[test]
 fn a_second_report_of_a_call_leaves_the_sessions_next_call_under_way() {
     let given = json!([{"usd": 1, "per": "day", "then": "stop"}]);

@@ -243,7 +243,7 @@ fn what_is_not_known_is_not_made_up() {
 }
 
 #[test]
-fn the_heaviest_agent_and_the_month_are_found_in_bounded_room() {
+fn the_month_is_found_in_bounded_room() {
     let usage = Usage {
         input: 10_000,
         ..Usage::default()
@@ -271,14 +271,6 @@ fn the_heaviest_agent_and_the_month_are_found_in_bounded_room() {
             Some(Nano::of_usd(0.04)),
         );
     }
-    let since = day_of(&UTC, first);
-    let heaviest = bills.heaviest(since).unwrap();
-    assert_eq!(
-        (heaviest.agent.as_str(), heaviest.fixed_tokens_a_call()),
-        ("coder", 9_000)
-    );
-    // Another agent has the highest cost.
-    assert_eq!(bills.agents(since)[0].agent, "chat");
     let month = bills.month(&UTC, first + 11 * DAY_MS).unwrap();
     assert_eq!(month.from_days, 10);
     assert!((month.all_usd - 30.0 * 0.44).abs() < 1e-6, "{month:?}");

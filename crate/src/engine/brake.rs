@@ -147,6 +147,10 @@ impl Braking {
 
     /// Takes a frame of a recovery.
     pub(super) fn recover(&mut self, frame: Frame) {
+        // A call that was closed without usage and got it later is final once more, behind its spend.
+        if let Frame::Spent(id, _) = &frame {
+            self.found.1.remove(id);
+        }
         self.found.0.push(frame);
     }
 
@@ -330,7 +334,11 @@ impl Engine {
         if !self.braking.brake.is_in_force() || self.disk.spool.is_some() {
             return;
         }
+        let is_lifted = |brake: &Brake| brake.state().lift.is_some();
+        let was_lifted = is_lifted(&self.braking.brake);
         let warnings = self.braking.brake.tick(now);
+        // Other processes do not subtract the lift's time.
+        self.braking.has_changed |= was_lifted != is_lifted(&self.braking.brake);
         self.warn_of_spend(warnings, now);
         if self
             .next_for_allowances()
@@ -502,5 +510,65 @@ pub(crate) fn number(limit: Limit) -> f64 {
     match limit {
         Limit::Usd(usd) => Nano::usd(usd),
         Limit::Tokens(tokens) => tokens as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::call::{Cost, CostSource};
+    use crate::spending::window::Per;
+
+    /// A kill between the spend and the call's entry, of a call that was closed before its usage came.
+    #[test]
+    fn spend_counts_where_its_call_became_final_behind_it() {
+        let allowance = Allowance {
+            limit: Limit::Usd(Nano::of_usd(5.0)),
+            per: Per::Day,
+            agent: None,
+            channel: None,
+            trigger: None,
+            job: None,
+            then: Then::Warn,
+            zone: ("UTC".to_owned(), jiff::tz::TimeZone::UTC),
+            names_zone: false,
+        };
+        for (closes, counted) in [([false, true], 1), ([true, false], 0), ([true, true], 1)] {
+            let mut braking = Braking::new(vec![allowance.clone()]);
+            let now = Now {
+                wall_ms: 1_000_000,
+                mono_ms: 1,
+            };
+            let who = Who::default();
+            let ended = Ended {
+                who: &who,
+                model: "p/m",
+                cost: Cost {
+                    usd: 1.0,
+                    source: CostSource::Provider,
+                },
+                usage: None,
+                ended_ms: now.wall_ms,
+            };
+            let id = CallId(7);
+            let spent = match braking.brake.spent(&ended, now) {
+                Entry::Spent(spent) => Some(Frame::Spent(id, Box::new(spent))),
+                Entry::Lift(_) => None,
+            };
+            if closes[0] {
+                braking.is_final(id);
+            }
+            spent.into_iter().for_each(|spent| braking.recover(spent));
+            if closes[1] {
+                braking.is_final(id);
+            }
+            braking.recovered();
+            let calls: u64 = braking
+                .brake
+                .allowances()
+                .map(|(_, meter)| meter.calls)
+                .sum();
+            assert_eq!(calls, counted, "{closes:?}");
+        }
     }
 }

@@ -141,6 +141,8 @@ struct Held {
 #[derive(Debug)]
 pub struct Brake {
     held: Vec<Held>,
+    /// Number of meters with an allowance, which are the first ones.
+    held_meters: usize,
     state: State,
     under_way: IndexMap<u64, UnderWay>,
     last_mono: Option<u64>,
@@ -149,8 +151,9 @@ pub struct Brake {
 }
 
 impl Brake {
-    /// Restores a brake from the state of an earlier process. Meters of scopes without an allowance are dropped. At
-    /// most [`settings::MOST`] allowances apply.
+    /// Restores a brake from the state of an earlier process. Meters of scopes without an allowance are kept until their
+    /// window ends: another process, or a corrected setting, may have the allowance. At most [`settings::MOST`]
+    /// allowances apply, and as many further meters are kept.
     pub fn new(allowances: Vec<Allowance>, state: State) -> Self {
         let mut meters: Vec<Meter> = Vec::new();
         let mut held = Vec::new();
@@ -176,8 +179,13 @@ impl Brake {
             let is_held = |mark| held.iter().any(|held| held.mark == mark);
             meter.told.retain(|(mark, _)| is_held(*mark));
         }
+        let held_meters = meters.len();
+        let is_foreign = |meter: &&Meter| !held.iter().any(|held| held.scope == meter.scope);
+        let foreign = state.meters.iter().filter(is_foreign).cloned();
+        meters.extend(foreign.take(settings::MOST));
         Self {
             held,
+            held_meters,
             state: State { meters, ..state },
             under_way: IndexMap::new(),
             last_mono: None,
@@ -235,7 +243,9 @@ impl Brake {
     }
 
     /// The entry that lets all calls pass for `for_ms`; 0 ends a lift.
-    pub fn lift(&self, for_ms: u64, now: Now) -> Entry {
+    pub fn lift(&mut self, for_ms: u64, now: Now) -> Entry {
+        // The time before it is not part of it.
+        self.advance(now);
         let left_ms = for_ms.min(MAX_LIFT_MS);
         Entry::Lift(Lift {
             until_ms: now.wall_ms.saturating_add(left_ms),
@@ -373,8 +383,10 @@ impl Brake {
         let own = std::mem::take(&mut self.held);
         let allowances = own.into_iter().map(|held| held.allowance).collect();
         let next = Self::new(allowances, state);
-        self.held = next.held;
+        (self.held, self.held_meters) = (next.held, next.held_meters);
         self.state = next.state;
+        // That process subtracts the time that passes.
+        self.last_mono = None;
     }
 
     /// Releases a pending call. Returns whether it was pending.
@@ -515,6 +527,10 @@ impl Brake {
         for (held, meter) in placed(&self.held, &mut self.state.meters) {
             meter.advance(&held.allowance, now.wall_ms, ran_ms);
         }
+        let mut place = 0..;
+        self.state.meters.retain(|meter| {
+            place.next() < Some(self.held_meters) || now.wall_ms < meter.window.ends_ms
+        });
         let given_up = &mut self.given_up;
         self.under_way.retain(|_, call| {
             let is_held = now.mono_ms < call.until_mono;

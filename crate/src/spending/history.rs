@@ -295,13 +295,19 @@ impl History {
             Span::Hour => &mut self.hours,
             Span::Day => &mut self.days,
         };
-        let latest = rows.last_key_value().map_or(0, |((number, _), _)| *number);
-        let first = latest.max(row.number).saturating_sub(row.span.most() - 1);
-        if row.number < first {
-            return;
-        }
-        while let Some(oldest) = rows.first_entry().filter(|oldest| oldest.key().0 < first) {
-            oldest.remove();
+        // By number and not by distance: one call under a clock that is ahead must not displace all others.
+        if next_number(rows, row.number) != Some(row.number) {
+            let numbers =
+                std::iter::successors(next_number(rows, 0), |number| next_number(rows, number + 1));
+            if numbers.count() as u64 >= row.span.most() {
+                let oldest = next_number(rows, 0).unwrap_or_default();
+                if row.number < oldest {
+                    return;
+                }
+                while let Some(first) = rows.first_entry().filter(|first| first.key().0 == oldest) {
+                    first.remove();
+                }
+            }
         }
         let mut place = (row.number, row.key.clone());
         if rows.len() >= MAX_ROWS && !rows.contains_key(&place) {
@@ -351,6 +357,12 @@ impl History {
     }
 }
 
+/// The first number of a span from this one on.
+fn next_number(rows: &BTreeMap<(u64, Key), Sums>, from: u64) -> Option<u64> {
+    let mut later = rows.range((from, Key::default())..);
+    later.next().map(|((number, _), _)| *number)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -383,7 +395,7 @@ mod tests {
         }
         history.count(&entry(0, "m", 1));
         assert_eq!(spent(&history, Span::Day), DAYS);
-        assert_eq!(spent(&history, Span::Hour), 3, "hours of the last two days");
+        assert_eq!(spent(&history, Span::Hour), HOURS);
         history.forget_future(40 * DAY_MS);
         assert_eq!(spent(&history, Span::Day), 12, "days 30 to 41");
         history.count(&entry(40 * DAY_MS, "m", 1));
@@ -394,6 +406,20 @@ mod tests {
         }
         assert_eq!(spent(&history, Span::Day), 2 * MAX_ROWS as u64);
         assert_eq!(history.rows().count(), 2 * (MAX_ROWS + 1));
+    }
+
+    #[test]
+    fn a_call_under_a_clock_that_is_ahead_displaces_one_span() {
+        let mut history = History::default();
+        for day in 0..2 * DAYS {
+            history.count(&entry(day * DAY_MS, "m", 1));
+        }
+        history.count(&entry(1_000 * DAY_MS, "m", 1));
+        let now_ms = 2 * DAYS * DAY_MS;
+        history.count(&entry(now_ms, "m", 1));
+        history.forget_future(now_ms);
+        assert_eq!(spent(&history, Span::Day), DAYS - 1);
+        assert_eq!(spent(&history, Span::Hour), HOURS - 1);
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl PromptBills {
     /// Adds an agent's sum of a day, or a part of it.
     pub fn put(&mut self, day: Day, bill: &Bill) {
         if let Some(bills) = self.0.at(day) {
-            bill_of(bills, &bill.agent).add(bill);
+            add(bills, bill);
         }
     }
 
@@ -197,28 +197,6 @@ impl PromptBills {
             sum.add(bill);
         }
         sum
-    }
-
-    /// Sum of each agent since the day `since`, sorted by the cost of the fixed part, descending.
-    pub fn agents(&self, since: Day) -> Vec<Bill> {
-        let mut sums: Vec<Bill> = Vec::new();
-        for (_, bills) in self.0.days().filter(|(day, _)| *day >= since) {
-            for bill in bills {
-                bill_of(&mut sums, &bill.agent).add(bill);
-            }
-        }
-        sums.sort_by(|a, b| {
-            b.fixed_usd()
-                .cmp(&a.fixed_usd())
-                .then(a.agent.cmp(&b.agent))
-        });
-        sums
-    }
-
-    /// The agent with the most fixed tokens per call since the day `since`.
-    pub fn heaviest(&self, since: Day) -> Option<Bill> {
-        let agents = self.agents(since).into_iter();
-        agents.max_by_key(Bill::fixed_tokens_a_call)
     }
 
     /// Extrapolated cost of the month that contains `now_ms`; `None` before the first complete day.
@@ -236,6 +214,11 @@ impl PromptBills {
             from_days: bills.len(),
         })
     }
+}
+
+/// Adds to the bill of the same agent.
+pub fn add(bills: &mut Vec<Bill>, bill: &Bill) {
+    bill_of(bills, &bill.agent).add(bill);
 }
 
 /// The agent's bill; the bill of [`OTHERS`] if there are too many agents.

@@ -61,6 +61,8 @@ pub struct Allowance {
     pub then: Then,
     /// Name and rules of the zone.
     pub zone: (String, TimeZone),
+    /// Whether the setting names the zone. Processes of one state directory may have different zones by default.
+    pub names_zone: bool,
 }
 
 impl Allowance {
@@ -85,7 +87,7 @@ impl Allowance {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         key_of(&[
             self.per.word(),
-            &self.zone.0,
+            if self.names_zone { &self.zone.0 } else { "" },
             &text(&self.agent),
             &text(&self.channel),
             &text(&self.trigger),
@@ -205,6 +207,7 @@ fn one(
             "warn" => Then::Warn,
             _ => Then::Stop,
         },
+        names_zone: !find("zone").is_absent(),
         zone: match text(find("zone"), "zone")? {
             None => default.clone(),
             Some(name) => match zones(&name) {

@@ -167,10 +167,15 @@ impl View {
                 true => spending::allowances(connection, now)?,
                 false => (Vec::new(), 0),
             };
+            let prompts = prompts::bill(&survey, DAY, AGENTS_SHOWN)?;
+            // The receiver may be younger than the window.
+            let first = prompts.by_step.keys().next().copied();
+            let before = first.map_or(0, |first| first.max(window.from) - window.from);
+            let days = address.length(now) - before;
             Ok(Self {
                 dearest: sessions::dearest(&survey, DEAREST_SESSIONS)?,
-                prompts: prompts::bill(&survey, DAY, AGENTS_SHOWN)?,
-                days: address.length(now) as f64 / DAY as f64,
+                days: days as f64 / DAY as f64,
+                prompts,
                 forecast: spending::month(connection, catalog, filter, now, &address.zone)?,
                 incidents,
                 allowances,
