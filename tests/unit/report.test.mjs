@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -114,6 +114,10 @@ describe("report of a state directory", () => {
     assert.equal(code, 0, stderr);
     const [head = "", ...rows] = stdout.trim().split("\n");
     assert.equal(head.split(",").length, 37);
+    const account = rows.map((row) => row.split(",")[head.split(",").indexOf("BillingAccountId")]);
+    const { status } = JSON.parse(readFileSync(join(stateDir, "agentwatch", "status.json"), "utf8"));
+    assert.ok(status.gateway);
+    assert.deepEqual(new Set(account), new Set([status.gateway]));
     assert.equal(rows.length, NAMES.length);
     const usd = rows.reduce((sum, row) => sum + Number(row.split(",")[0]), 0);
     assert.ok(Math.abs(usd - document.sum.cost_usd) < 1e-9, `${usd}`);

@@ -68,10 +68,15 @@ impl Invoice {
         }
     }
 
-    /// The comparison, as JSON `[status, lines, outcome]`: the exit status, lines for people, and what `--json` prints.
+    /// The comparison, as JSON `[status, lines, outcome]`: the exit status, lines for people, and what `--json` prints. `differing`
+    /// leaves out rows that match.
     pub fn result(&self, differing: bool) -> String {
-        let outcome = self.invoice.borrow().result();
-        let (status, lines) = (outcome.status(), outcome.lines(differing));
+        let mut outcome = self.invoice.borrow().result();
+        let status = outcome.status();
+        if differing {
+            outcome.leave_out_matched();
+        }
+        let lines = outcome.lines();
         serde_json::to_string(&(status, lines, outcome)).unwrap_or_default()
     }
 }

@@ -21,6 +21,8 @@ pub struct Values {
     is_too_long: bool,
     /// Whether the first value has begun. A list that begins before it is the whole text.
     has_begun: bool,
+    /// Whether the text is a list, and that it ended.
+    list: Option<bool>,
 }
 
 impl Values {
@@ -34,7 +36,11 @@ impl Values {
             }
             match bytes[at] {
                 b'"' => self.is_string = true,
-                b'[' if self.depth == 0 && !self.has_begun => self.has_begun = true,
+                b'[' if self.depth == 0 && !self.has_begun => {
+                    self.has_begun = true;
+                    self.list = Some(false);
+                }
+                b']' if self.depth == 0 && self.list.is_some() => self.list = Some(true),
                 b'{' | b'[' => {
                     if self.depth == 0 {
                         from = at;
@@ -48,6 +54,8 @@ impl Values {
                         self.end(&bytes[from..=at], emit);
                     }
                 }
+                // Another text, such as a page, may have brackets later.
+                byte if self.depth == 0 && byte.is_ascii_graphic() => self.has_begun = true,
                 _ => {}
             }
             at += 1;
@@ -60,6 +68,11 @@ impl Values {
     /// Ends the text. Returns whether an incomplete value exceeded the limit.
     pub fn finish(self) -> bool {
         self.is_too_long
+    }
+
+    /// Whether the text is one list that has ended.
+    pub fn is_whole_list(&self) -> bool {
+        self.list == Some(true) && self.depth == 0 && !self.is_string
     }
 
     /// Skips a string. Returns the number of its bytes in this piece.
@@ -118,6 +131,25 @@ mod tests {
             seen.push("too long".to_owned());
         }
         seen
+    }
+
+    #[test]
+    fn a_list_is_whole_at_its_end_alone() {
+        let is_whole = |text: &str| {
+            let mut values = Values::default();
+            for byte in text.as_bytes().chunks(1) {
+                values.feed(byte, &mut |_| {});
+            }
+            values.is_whole_list()
+        };
+        let text = r#"[{"a":"]"},{"b":[1,[2]]}]"#;
+        assert!(is_whole(text) && is_whole(" [ ]\n"));
+        for end in 0..text.len() {
+            assert!(!is_whole(&text[..end]), "{}", &text[..end]);
+        }
+        for text in ["", "<html><body>[1]</body>", r#"{"a":[]}"#, "null"] {
+            assert!(!is_whole(text), "{text}");
+        }
     }
 
     #[test]

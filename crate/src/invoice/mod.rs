@@ -304,9 +304,14 @@ impl Outcome {
         }
     }
 
-    /// Lines of at most 80 characters. `differing` leaves out rows that match.
-    pub fn lines(&self, differing: bool) -> Vec<String> {
-        table::lines(self, differing)
+    /// Leaves out rows that match; the sums keep them.
+    pub fn leave_out_matched(&mut self) {
+        self.rows.retain(|row| row.verdict != Verdict::Matched);
+    }
+
+    /// Lines of at most 80 characters.
+    pub fn lines(&self) -> Vec<String> {
+        table::lines(self)
     }
 }
 

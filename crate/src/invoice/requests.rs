@@ -296,9 +296,9 @@ impl Invoice {
     }
 
     fn end_list(&mut self) -> Result<(), String> {
-        match std::mem::take(&mut self.values).finish() {
-            true => Err("AgentWatch's list breaks off: try again".to_owned()),
-            false => Ok(()),
+        match std::mem::take(&mut self.values).is_whole_list() {
+            true => Ok(()),
+            false => Err("AgentWatch's list breaks off: try again".to_owned()),
         }
     }
 
@@ -446,7 +446,10 @@ impl Invoice {
 /// Explains AgentWatch's refusals.
 pub(crate) fn refused(status: u16) -> String {
     match status {
-        300..=399 | 401 | 403 => {
+        403 => "AgentWatch refuses the host name in the address (HTTP 403): start it with --allow-host and that name, and look \
+             whether a proxy before it refuses this machine"
+            .to_owned(),
+        300..=399 | 401 => {
             format!("AgentWatch refuses the token (HTTP {status}): set AGENTWATCH_TOKEN for this command")
         }
         404 => "this AgentWatch lists no calls (HTTP 404): it needs agentwatch-receiver, or AgentWatch 0.1.0; update it".to_owned(),

@@ -9,8 +9,8 @@ const WIDTH: usize = 80;
 /// Maximum number of charges that are listed singly.
 const MOST_CHARGES: usize = 20;
 
-/// The table, the sums and the notes. `differing` leaves out rows that match.
-pub fn lines(outcome: &Outcome, differing: bool) -> Vec<String> {
+/// The table, the sums and the notes.
+pub fn lines(outcome: &Outcome) -> Vec<String> {
     let Outcome { since, until, .. } = outcome;
     let title = outcome.provider.title();
     let mut out = vec![
@@ -18,12 +18,7 @@ pub fn lines(outcome: &Outcome, differing: bool) -> Vec<String> {
         String::new(),
     ];
     out.push(line("day", "model", "", "", "tokens", "USD"));
-    let mut shown = 0;
     for row in &outcome.rows {
-        if differing && row.verdict == Verdict::Matched {
-            continue;
-        }
-        shown += 1;
         let words = row.verdict.name().replace('_', " ");
         let day = row.day.to_string();
         let (ours, theirs) = (row.ours.as_ref(), row.theirs.as_ref());
@@ -34,11 +29,13 @@ pub fn lines(outcome: &Outcome, differing: bool) -> Vec<String> {
         out.push(sum_line(&day, &row.model, &words, "ours", ours));
         out.push(sum_line("", "", "", "theirs", theirs));
     }
-    if shown == 0 {
-        out.push(match outcome.rows.is_empty() {
-            true => "no calls on either side".to_owned(),
-            false => "nothing differs".to_owned(),
-        });
+    if outcome.rows.is_empty() {
+        out.push(
+            match outcome.sums.get("all").map_or(0, |group| group.rows) {
+                0 => "no calls on either side".to_owned(),
+                _ => "nothing differs".to_owned(),
+            },
+        );
     }
     out.push(String::new());
     for name in ["all"].into_iter().chain(Verdict::ALL.map(Verdict::name)) {

@@ -50,7 +50,7 @@ proptest! {
             prop_assert!((sum.cost_usd.unwrap().usd() - cost).abs() < 1e-9);
         }
         prop_assert_eq!(all.ours.calls, Some(calls.len() as u64));
-        let lines = outcome.lines(false);
+        let lines = outcome.lines();
         prop_assert!(lines.iter().all(|line| line.chars().count() <= 80), "{:#?}", lines);
     }
 
@@ -62,7 +62,7 @@ proptest! {
             invoice.feed(body.as_bytes());
             if invoice.answered(200, None, "").is_err() { break }
         }
-        let _ = invoice.result().lines(true);
+        let _ = invoice.result().lines();
     }
 }
 
@@ -96,7 +96,7 @@ fn each_kind_of_difference_has_a_name() {
         let mut other = Invoice::new(wanted(provider), NOW).unwrap();
         play(&mut other, &theirs, false, 1_000);
         invoice.theirs = other.theirs;
-        let outcome = invoice.result();
+        let mut outcome = invoice.result();
         let verdicts: Vec<_> = outcome.rows.iter().map(|row| row.verdict.name()).collect();
         assert_eq!(
             verdicts,
@@ -118,7 +118,9 @@ fn each_kind_of_difference_has_a_name() {
             outcome.sums["price_differs"].theirs.cost_usd.unwrap().usd(),
             0.25
         );
-        let text = outcome.lines(true).join("\n");
+        outcome.leave_out_matched();
+        assert_eq!((outcome.rows.len(), outcome.sums["all"].rows), (4, 5));
+        let text = outcome.lines().join("\n");
         assert!(
             text.contains("price differs ours") && !text.contains("both"),
             "{text}"

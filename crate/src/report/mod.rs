@@ -202,6 +202,7 @@ impl Report {
             names = vec![OTHERS.to_owned(); names.len()];
         }
         self.rows.entry(names).or_default().add(sums);
+        self.facts.count(&key.agent, sums);
     }
 
     /// The rows: by day, else the highest cost first; and their sum.
@@ -298,7 +299,7 @@ impl Report {
             row.extend(figures(&line.sums));
             Value::Object(row)
         };
-        let money = self.facts.money(zone, *now_ms, self.begins_ms);
+        let money = self.facts.money(zone, *now_ms);
         json!({
             "from": from,
             "since": written(zone, *since_ms),

@@ -7,15 +7,16 @@ use crate::spending::Nano;
 use crate::spending::daily::day_of;
 use crate::spending::forecast::{self, Days, Forecast};
 use crate::spending::history::Sums;
-use crate::spending::prompt_bill::{Bill, Month, PromptBills};
+use crate::spending::prompt_bill::{self, Bill, Month, PromptBills};
 
-/// Sums of all days that are known.
+/// Sums of the days that a forecast needs, and of the report's own calls.
 #[derive(Debug, Default)]
 pub struct Facts {
     days: Days,
     bills: PromptBills,
-    /// By day: tokens of prompts, of cache reads and writes, and the cache's money.
-    cache: Vec<(u64, Sums)>,
+    /// The report's prompts by agent.
+    own_bills: Vec<Bill>,
+    own: Sums,
 }
 
 /// The figures. USD.
@@ -60,38 +61,29 @@ pub struct Cache {
 }
 
 impl Facts {
-    /// Adds a day's sums, or a call's.
+    /// Adds sums of a day, or a call, to those of the days.
     pub fn add(&mut self, zone: &TimeZone, at_ms: u64, agent: &str, sums: &Sums) {
         forecast::add(&mut self.days, zone, at_ms, sums.usd);
-        let day = day_of(zone, at_ms);
-        if sums.divided > 0 {
-            self.bills.put(
-                day,
-                &Bill {
-                    agent: agent.to_owned(),
-                    calls: sums.divided,
-                    unpriced: sums.divided_unpriced,
-                    tokens: sums.part_tokens,
-                    usd: sums.part_usd,
-                },
-            );
-        }
-        match self.cache.binary_search_by_key(&day, |(day, _)| *day) {
-            Ok(place) => self.cache[place].1.add(sums),
-            Err(place) => self.cache.insert(place, (day, *sums)),
+        if let Some(bill) = bill(agent, sums) {
+            self.bills.put(day_of(zone, at_ms), &bill);
         }
     }
 
-    /// The figures at a time, of a report from `since_ms` on.
-    pub fn money(&self, zone: &TimeZone, now_ms: u64, since_ms: u64) -> Money {
-        let since = day_of(zone, since_ms);
-        let days = self.cache.iter().filter(|(day, _)| *day >= since);
-        let mut sums = Sums::default();
-        days.for_each(|(_, day)| sums.add(day));
+    /// Adds what is in the report's rows.
+    pub fn count(&mut self, agent: &str, sums: &Sums) {
+        self.own.add(sums);
+        if let Some(bill) = bill(agent, sums) {
+            prompt_bill::add(&mut self.own_bills, &bill);
+        }
+    }
+
+    /// The figures at a time.
+    pub fn money(&self, zone: &TimeZone, now_ms: u64) -> Money {
+        let sums = &self.own;
         let has_prices = sums.saved > Nano(0) || sums.extra > Nano(0);
         Money {
             forecast: forecast::forecast(&self.days, zone, now_ms),
-            prompt: self.prompt(zone, now_ms, since),
+            prompt: self.prompt(zone, now_ms),
             cache: (sums.cache_read + sums.cache_write > 0).then(|| Cache {
                 read_share: sums.cache_read as f64 / sums.prompt.max(1) as f64,
                 saved_usd: has_prices.then(|| sums.saved.usd()),
@@ -100,9 +92,12 @@ impl Facts {
         }
     }
 
-    fn prompt(&self, zone: &TimeZone, now_ms: u64, since: u64) -> Option<Prompt> {
-        let heaviest = self.bills.heaviest(since)?;
-        let agents = self.bills.agents(since);
+    fn prompt(&self, zone: &TimeZone, now_ms: u64) -> Option<Prompt> {
+        let agents = &self.own_bills;
+        let heaviest = agents.iter().max_by(|a, b| {
+            let tokens = a.fixed_tokens_a_call().cmp(&b.fixed_tokens_a_call());
+            tokens.then_with(|| b.agent.cmp(&a.agent))
+        })?;
         let usd = |of: fn(&Bill) -> Nano| agents.iter().map(of).sum::<Nano>().usd();
         let month = self.bills.month(zone, now_ms);
         let date = crate::spending::window::date_of(zone, now_ms);
@@ -113,7 +108,18 @@ impl Facts {
             day_usd: month.map(|month| month.fixed_usd / f64::from(date.days_in_month())),
             month,
             heaviest_tokens_a_call: heaviest.fixed_tokens_a_call(),
-            heaviest_agent: heaviest.agent,
+            heaviest_agent: heaviest.agent.clone(),
         })
     }
+}
+
+/// The bill of divided prompts; `None` without one.
+fn bill(agent: &str, sums: &Sums) -> Option<Bill> {
+    (sums.divided > 0).then(|| Bill {
+        agent: agent.to_owned(),
+        calls: sums.divided,
+        unpriced: sums.divided_unpriced,
+        tokens: sums.part_tokens,
+        usd: sums.part_usd,
+    })
 }

@@ -214,7 +214,7 @@ impl Report {
         receiver.patience = Patience::default();
         let body = std::mem::take(&mut receiver.body);
         let records = std::mem::take(&mut receiver.records);
-        let is_cut = std::mem::take(&mut receiver.values).finish();
+        let is_cut = !std::mem::take(&mut receiver.values).is_whole_list();
         match receiver.steps.pop_front() {
             Some(Step::Kind) => {
                 let told: Capabilities = serde_json::from_slice(&body).unwrap_or_default();

@@ -151,7 +151,7 @@ fn cells(sums: &Sums, all: &Sums) -> [String; 5] {
 fn figures(report: &Report, sum: &Sums) -> Vec<String> {
     let options = &report.options;
     let facts = &report.facts;
-    let money_of = facts.money(&options.zone, options.now_ms, report.begins_ms);
+    let money_of = facts.money(&options.zone, options.now_ms);
     let mut out = Vec::new();
     if sum.unpriced > 0 {
         let (has, adds) = match sum.unpriced {

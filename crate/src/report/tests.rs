@@ -297,7 +297,7 @@ fn a_state_directorys_days_are_of_the_zone_as_far_as_hours_are_kept() {
         (
             days,
             is_said,
-            report.facts.money(&report.options.zone, NOW, 0).forecast,
+            report.facts.money(&report.options.zone, NOW).forecast,
         )
     };
     let of = |list: &[(&str, f64)]| -> Vec<(String, f64)> {
@@ -450,6 +450,29 @@ fn a_receiver_without_lists_and_a_refused_token_are_said() {
         report.answered(503, Some(10), ""),
         Ok(Said::Wait(10))
     ));
+}
+
+/// The begin is no midnight, and days of a state directory and of a receiver hold calls before it.
+#[test]
+fn cache_and_fixed_part_are_those_of_the_rows() {
+    let entries: Vec<Entry> = [(HOUR_MS / 2, 0.5), (11 * HOUR_MS, 4.0), (3 * DAY_MS, 8.0)]
+        .into_iter()
+        .map(|(ago_ms, usd)| entry(ago_ms, "a/b", "main", usd))
+        .collect();
+    let calls = r#"[{"timestamp":"2026-11-20T11:30:00Z","model":"a/b","agent_name":"main","prompt_tokens":10000,"cost_usd":0.5,
+        "cache_read_tokens":6000,"cache_saved_usd":0.25,"system_chars":2,"tool_chars":5,"message_chars":3,"prompt_cost_usd":0.3},
+        {"timestamp":"2026-11-20T01:00:00Z","model":"a/b","agent_name":"main","prompt_tokens":10000,"cost_usd":4,
+        "cache_read_tokens":6000,"cache_saved_usd":2,"system_chars":2,"tool_chars":5,"message_chars":3,"prompt_cost_usd":2.4}]"#;
+    let mut asked = Report::new(&wanted("1h", "model", true), NOW).unwrap();
+    ask(&mut asked, calls);
+    for (report, times) in [(report(&entries, "1h", "model"), 1), (asked, 30)] {
+        let document = report.output(Format::Json, "x").concat();
+        let document: Value = serde_json::from_str(&document).unwrap();
+        assert_eq!(document["sum"]["calls"], times);
+        assert_eq!(document["prompt"]["calls"], times);
+        let saved = document["cache"]["saved_usd"].as_f64().unwrap();
+        assert_eq!(saved, 0.25 * f64::from(times));
+    }
 }
 
 #[test]

@@ -9,7 +9,6 @@ import { fail, print, printError, printUsage } from "../base/terminal.js";
 import { instantiate, type Report } from "../base/wasm.js";
 import { ownZone, zoneOf } from "../base/zones.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
-import { pluginSettings } from "../plugin/settings.js";
 import { readStatus } from "../worker/status.js";
 import { SettingError } from "./listen.js";
 import { commandSettings, findPlace, PLACE_OPTIONS } from "./place.js";
@@ -94,7 +93,7 @@ export async function reportCommand(
         ? await ofStateDir(make, options, inside?.config)
         : await ofReceiver(make(), receiver, options, inside?.config);
     const format = FORMATS.find((name) => options[name]) ?? "text";
-    for (const line of report.output(format, options.focus ? gatewayOf(options, inside?.config) : from))
+    for (const line of report.output(format, options.focus ? await gatewayOf(options, inside?.config) : from))
       print(line);
     // A table has no place for them.
     if (format === "csv" || format === "focus") for (const note of report.notes()) printError(note);
@@ -120,12 +119,12 @@ function checkFormat(options: Options): void {
     );
 }
 
-/** The name of the gateway on a state directory; empty where it never ran. */
-function gatewayOf(options: Options, inside: GatewayConfig | undefined): string {
-  const { stateDir, config } = findPlace(options, inside);
-  const { gateway } = pluginSettings(config);
-  if (typeof gateway === "string" && gateway !== "") return gateway;
-  return (stateDir && readInstallation(stateDir).value?.installation) || "";
+/** The name of the gateway on a state directory, as its records have it; empty where it never ran. */
+async function gatewayOf(options: Options, inside: GatewayConfig | undefined): Promise<string> {
+  const { stateDir } = findPlace(options, inside);
+  if (!stateDir) return "";
+  const { gateway } = (await readStatus(stateFolder(stateDir))).status;
+  return String(gateway ?? readInstallation(stateDir).value?.installation ?? "");
 }
 
 type Made = [report: Report, from: string];

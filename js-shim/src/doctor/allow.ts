@@ -5,7 +5,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
 import { stateFolder } from "../base/installation.js";
 import { reason } from "../base/promises.js";
-import { print, printError, printUsage } from "../base/terminal.js";
+import { fail, print, printUsage } from "../base/terminal.js";
 import { instantiate } from "../base/wasm.js";
 import { findPlace, PLACE_OPTIONS } from "../commands/place.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
@@ -42,8 +42,7 @@ export async function allowCommand(name: string, args: string[], config?: Gatewa
     print(text);
     return isTaken ? 0 : 1;
   } catch (error) {
-    printError(`${(error as Error).message}; --help shows the options`);
-    return 2;
+    return fail(`${(error as Error).message}; --help shows the options`, args.includes("--json"));
   }
 }
 
