@@ -76,7 +76,7 @@ impl Run {
             headers: Vec::new(),
             ..Target::default()
         };
-        engine.tell_collector(target, "berlin".to_owned(), self.seed);
+        engine.tell_collector(target, self.seed);
         engine.open(self.gateway.disk.host(), common::at(at_ms));
         self.gateway.engine = engine;
     }

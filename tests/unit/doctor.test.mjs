@@ -192,7 +192,7 @@ test("unknown and invalid settings", async () => {
 
 test("url is false, and there is no collector", async () => {
   const found = await finding({ settings: { url: false } }, "settings");
-  assert.match(found.says, /url is false and there is no otlp/);
+  assert.match(found.says, /url is false, and there is no otlp/);
   assert.equal(found.mend, "set one of them");
 });
 
@@ -268,6 +268,13 @@ test("another server listens at the url", async () => {
   const found = await finding({ settings: { url } }, "receiver");
   assert.match(found.says, /what answers at .* is not AgentWatch/);
   assert.match(found.mend, /something else has its port/);
+});
+
+test("it refuses the host name", async () => {
+  const url = await serve(() => [403, { error: "Host is not a name of this receiver" }]);
+  const found = await finding({ settings: { url, token: "right" } }, "receiver");
+  assert.match(found.says, /refuses this host name \(HTTP 403\)/);
+  assert.match(found.mend ?? "", /--allow-host 127\.0\.0\.1/);
 });
 
 test("it redirects", async () => {

@@ -27,6 +27,7 @@ export const FAULTS = /** @type {const} */ ([
   "slow-down",
   "too-large",
   "token",
+  "away",
   "garbage",
   "elsewhere",
   "slow",
@@ -118,6 +119,9 @@ export class FaultyReceiver {
         return say(429, "{}", { "retry-after": "2" });
       case "token":
         return say(401, "{}");
+      // A proxy while the receiver behind it starts.
+      case "away":
+        return say(404, "not found");
       case "garbage":
         return say(200, "<html>welcome</html>");
       case "elsewhere":

@@ -122,6 +122,28 @@ test("a service uses its own files, also where another evaluation got the first 
   }
 });
 
+test("after a reload the recorder before it does nothing at the process's exit", async () => {
+  const receiver = await Receiver.open();
+  const gateway = new Gateway("calls");
+  const exits = () => process.listenerCount("exit") + process.listenerCount("beforeExit");
+  try {
+    let before = 0;
+    for (let evaluation = 0; evaluation < 4; evaluation += 1) {
+      gateway.register(await gateway.evaluate(`reloaded-${evaluation}`), { url: receiver.url });
+      await gateway.start(evaluation);
+      gateway.emit("before_message_write", answer(evaluation + 1), SESSION, evaluation + 1);
+      // The first one's includes those of the modules that are loaded once.
+      if (evaluation === 1) before = exits();
+      if (evaluation > 1) assert.equal(exits(), before);
+    }
+    await gateway.stop(3);
+    assert.equal(receiver.totals["p/m"]?.requests, 4);
+  } finally {
+    gateway.close();
+    receiver.close();
+  }
+});
+
 test("registering loads no module, writes no file and sets no timer", async () => {
   const gateway = new Gateway("calls");
   const timers = () => process.getActiveResourcesInfo().filter((kind) => kind === "Timeout").length;

@@ -115,7 +115,8 @@ test("with an unusable url nothing is sent", async () => {
 test("url: false without a collector is logged", async () => {
   const { gateway, close } = await started({ url: false });
   try {
-    const line = "sending nowhere, as url is false and there is no otlp; set one of them";
+    const line =
+      "url is false, and there is no otlp, metricsPort or webhook, so nothing is sent anywhere: set one of them";
     assert.ok(
       gateway.log.some((text) => text.endsWith(line)),
       gateway.log.join("\n"),

@@ -242,7 +242,11 @@ test("the lines of pending calls, sources and a collector", () => {
   assert.match(off, /sends to +no AgentWatch/);
   assert.doesNotMatch(off, /url is/);
   const nowhere = inWords({ owner: null, written_ms: now, status: { url: false } }, now).join("\n");
-  assert.match(nowhere, /trouble +url is false and there is no otlp/);
+  assert.match(nowhere, /trouble +url is false, and there is no otlp/);
+  for (const way of [{ metrics: { url: "http://127.0.0.1:9464/metrics" } }, { webhook: { waiting: 0 } }]) {
+    const told = inWords({ owner: null, written_ms: now, status: { url: false, ...way } }, now).join("\n");
+    assert.doesNotMatch(told, /url is/);
+  }
 });
 
 test("files of a newer version are named", () => {

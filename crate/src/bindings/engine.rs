@@ -201,14 +201,7 @@ impl Engine {
     /// Adds an OpenTelemetry collector at an address, with headers (pairs of texts), the form of requests (JSON, as
     /// `otlpTarget` gives it) and the gateway's name. Called before `open`.
     #[wasm_bindgen(js_name = tellCollector)]
-    pub fn tell_collector(
-        &self,
-        url: String,
-        headers: JsValue,
-        form: &str,
-        gateway: String,
-        seed: u32,
-    ) {
+    pub fn tell_collector(&self, url: String, headers: JsValue, form: &str, seed: u32) {
         let pair = |pair: &Scalar| match pair.list() {
             [Scalar::Text(name), Scalar::Text(value)] => Some((name.clone(), value.clone())),
             _ => None,
@@ -220,7 +213,7 @@ impl Engine {
             form: serde_json::from_str(form).unwrap_or_default(),
         };
         let mut engine = self.engine.borrow_mut();
-        engine.tell_collector(target, gateway, seed.into());
+        engine.tell_collector(target, seed.into());
     }
 
     /// The next request to the collector, if any is due: `[url, undefined, path, body, headers]` for `send`, whose reply

@@ -110,11 +110,15 @@ async fn try_make(
         .get("retry-after")
         .and_then(|text| text.trim().parse::<u64>().ok())
         .map(|seconds| seconds.saturating_mul(1_000));
+    let content_type = response.headers().get("content-type").unwrap_or_default();
     Ok(Reply {
         status: response.status(),
         retry_after_ms,
         error: None,
-        answer: Answer::read(&read_body(&response).await.unwrap_or_default()),
+        answer: Answer::read(
+            &read_body(&response).await.unwrap_or_default(),
+            &content_type,
+        ),
     })
 }
 
@@ -129,14 +133,14 @@ fn with_headers(builder: RequestBuilder, headers: &[(String, String)]) -> Reques
 }
 
 /// The body. A body longer than [`MAX_BODY`] is dropped: AgentWatch sends none.
-async fn read_body(response: &Response) -> Option<String> {
+async fn read_body(response: &Response) -> Option<Vec<u8>> {
     let stream = response.body()?;
     let reader: ReadableStreamDefaultReader = stream.get_reader().dyn_into().ok()?;
     let mut bytes: Vec<u8> = Vec::new();
     loop {
         let chunk = JsFuture::from(reader.read()).await.ok()?;
         if Reflect::get(&chunk, &"done".into()).ok()?.is_truthy() {
-            return Some(String::from_utf8_lossy(&bytes).into_owned());
+            return Some(bytes);
         }
         let value: Uint8Array = Reflect::get(&chunk, &"value".into())
             .ok()?

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 
-use super::signal::{Outcome, Signal, SignalCounts};
+use super::signal::{Outcome, Signal, SignalCounts, Unit};
 use crate::delivery::otlp::{Exporter, Form, Resource};
 use crate::delivery::reply::Reply;
 use crate::domain::time::Now;
@@ -126,8 +126,8 @@ impl Collector {
             target,
             gateway,
             exporter: None,
-            metrics: Signal::new("/v1/metrics", seed),
-            traces: Signal::new("/v1/traces", !seed),
+            metrics: Signal::new("/v1/metrics", Unit::Point, seed),
+            traces: Signal::new("/v1/traces", Unit::Span, !seed),
             flight: None,
             done: HashMap::new(),
             has_moved: true,

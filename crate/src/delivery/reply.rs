@@ -1,6 +1,7 @@
 //! Reads the answers of receivers and collectors. The module parses foreign formats; the engine gets the result as
 //! facts.
 
+use prost::Message;
 use serde::Deserialize;
 
 use crate::sources::facts::Scalar;
@@ -38,7 +39,7 @@ impl Reply {
     pub fn of(status: u16, body: &str) -> Self {
         Self {
             status,
-            answer: Answer::read(body),
+            answer: Answer::of_json(body),
             ..Self::default()
         }
     }
@@ -113,9 +114,35 @@ impl Partial {
     }
 }
 
+/// The same in OTLP's protobuf, of traces and of metrics.
+#[derive(Message)]
+struct Exported {
+    #[prost(message, optional, tag = "1")]
+    partial_success: Option<Rejected>,
+}
+
+#[derive(Message)]
+struct Rejected {
+    #[prost(int64, tag = "1")]
+    count: i64,
+}
+
 impl Answer {
+    /// Reads a body by its content type. A collector answers a request in its encoding.
+    pub fn read(body: &[u8], content_type: &str) -> Self {
+        if !content_type.starts_with("application/x-protobuf") {
+            return Self::of_json(&String::from_utf8_lossy(body));
+        }
+        let exported = Exported::decode(body).unwrap_or_default();
+        let rejected = exported.partial_success.unwrap_or_default().count;
+        Self {
+            rejected: rejected.max(0) as u64,
+            ..Self::default()
+        }
+    }
+
     /// Reads a body of one of the three formats; other bodies give the default.
-    pub fn read(body: &str) -> Self {
+    pub fn of_json(body: &str) -> Self {
         if body.trim_start().starts_with('[') {
             let rows: Option<Vec<Row>> = serde_json::from_str(body).ok();
             let ids = rows.map(|rows| rows.into_iter().map(|row| row.id).collect());
@@ -141,18 +168,18 @@ mod tests {
 
     #[test]
     fn a_body_has_one_of_three_formats_or_none() {
-        let taken = Answer::read(r#"{"status":"ok","ingested":2,"ids":[1,2]}"#);
+        let taken = Answer::of_json(r#"{"status":"ok","ingested":2,"ids":[1,2]}"#);
         assert!(taken.is_taken && !taken.knows_ids);
-        assert!(Answer::read(r#"{"features":["record_ids"]}"#).knows_ids);
+        assert!(Answer::of_json(r#"{"features":["record_ids"]}"#).knows_ids);
         let twice = r#"{"features":["record_ids"],"reported_twice":[["a","b"]]}"#;
-        assert_eq!(Answer::read(twice).reported_twice, [["a", "b"]]);
+        assert_eq!(Answer::of_json(twice).reported_twice, [["a", "b"]]);
         for body in [
             r#"{"partialSuccess":{"rejectedSpans":"3"}}"#,
             r#"{"partialSuccess":{"rejectedDataPoints":3}}"#,
         ] {
-            assert_eq!(Answer::read(body).rejected, 3, "{body}");
+            assert_eq!(Answer::of_json(body).rejected, 3, "{body}");
         }
-        let ids = Answer::read(r#"[{"id":"a","cost":1},{"id":"b"}]"#).ids;
+        let ids = Answer::of_json(r#"[{"id":"a","cost":1},{"id":"b"}]"#).ids;
         assert_eq!(ids, Some(vec!["a".to_owned(), "b".to_owned()]));
         for nothing in [
             "",
@@ -161,8 +188,30 @@ mod tests {
             r#"{"status":1}"#,
             r#"[{"x":1}]"#,
         ] {
-            assert_eq!(Answer::read(nothing), Answer::default(), "{nothing}");
+            assert_eq!(Answer::of_json(nothing), Answer::default(), "{nothing}");
         }
+    }
+
+    #[test]
+    fn a_collector_rejects_records_in_protobuf_too() {
+        let read = |body: &[u8]| Answer::read(body, "application/x-protobuf").rejected;
+        assert_eq!(read(&[0x0a, 0x02, 0x08, 0x03]), 3);
+        // With a message; without a partial success; torn; below zero.
+        assert_eq!(read(&[0x0a, 0x06, 0x08, 0x05, 0x12, 0x02, b'n', b'o']), 5);
+        for nothing in [&[][..], &[0x0a, 0x02, 0x08]] {
+            assert_eq!(read(nothing), 0);
+        }
+        assert_eq!(
+            read(
+                &Exported {
+                    partial_success: Some(Rejected { count: -1 })
+                }
+                .encode_to_vec()
+            ),
+            0
+        );
+        let json = br#"{"partialSuccess":{"rejectedSpans":3}}"#;
+        assert_eq!(Answer::read(json, "application/json").rejected, 3);
     }
 
     #[test]

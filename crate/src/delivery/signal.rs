@@ -29,19 +29,30 @@ pub(super) enum Outcome {
     Later,
 }
 
+/// What a collector rejects a number of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Unit {
+    /// A record is a span.
+    Span,
+    /// A record is a request with all points.
+    Point,
+}
+
 /// State of one signal's delivery.
 #[derive(Debug)]
 pub(super) struct Signal {
     pub(super) path: &'static str,
+    unit: Unit,
     pub(super) sender: Sender,
     is_reached: bool,
     pub(super) counts: SignalCounts,
 }
 
 impl Signal {
-    pub(super) fn new(path: &'static str, seed: u64) -> Self {
+    pub(super) fn new(path: &'static str, unit: Unit, seed: u64) -> Self {
         Self {
             path,
+            unit,
             sender: Sender::new(1, 0, seed),
             is_reached: false,
             counts: SignalCounts::default(),
@@ -72,11 +83,17 @@ impl Signal {
                 let rejected = reply.answer.rejected;
                 self.sender.recovered();
                 self.counts.last_error = None;
-                self.counts.sent += records.saturating_sub(rejected);
+                self.counts.sent += match self.unit {
+                    Unit::Span => records.saturating_sub(rejected),
+                    Unit::Point => records,
+                };
                 self.counts.rejected += rejected;
                 if rejected > 0 {
-                    let all = counted(records, "record", "records");
-                    let text = format!("left out {rejected} of {all} of {path}");
+                    let left_out = match self.unit {
+                        Unit::Span => counted(rejected, "span", "spans"),
+                        Unit::Point => counted(rejected, "point", "points"),
+                    };
+                    let text = format!("left out {left_out} of {path}");
                     self.log_trouble(url, text, log, mono_ms);
                 }
                 if !std::mem::replace(&mut self.is_reached, true) {

@@ -11,7 +11,8 @@ use crate::journal::log::{Kind, Position};
 
 impl Engine {
     /// Adds the outlet to a collector, under this gateway's name. Call before the journal is opened.
-    pub fn tell_collector(&mut self, target: Target, gateway: String, seed: u64) {
+    pub fn tell_collector(&mut self, target: Target, seed: u64) {
+        let gateway = self.settings.naming.gateway.clone();
         self.collector = Some(Collector::new(target, gateway, seed));
         // Until the outlet has read its state, both logs are kept as a whole.
         for kind in [Kind::Calls, Kind::Records] {

@@ -442,6 +442,7 @@ impl Engine {
     pub fn status(&self) -> Status<'_> {
         Status {
             url: self.settings.url.as_deref(),
+            gateway: &self.settings.naming.gateway,
             receiver: self.calls.receiver(),
             counts: &self.counts,
             matcher: self.matcher.counts(),

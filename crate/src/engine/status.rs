@@ -91,6 +91,8 @@ impl Paths {
 pub struct Status<'a> {
     /// The receiver's address; `None` where the setting is unusable or sending is off.
     pub url: Option<&'a str>,
+    /// The gateway's name, as records have it.
+    pub gateway: &'a str,
     /// The receiver's kind, as far as it is known.
     pub receiver: Receiver,
     /// See there.

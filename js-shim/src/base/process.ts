@@ -1,11 +1,13 @@
 /** This process, and whether others run. */
 
 import { randomUUID } from "node:crypto";
+import { readlinkSync } from "node:fs";
 import { hostname } from "node:os";
 
 /** A process, as the lease's file names it; see `crate/src/lease/owner.rs`. */
 export interface Process {
   pid: number;
+  /** See {@link machine}. */
   host: string;
   /** Start of the process, in ms since 1970: process ids are reused. */
   started: number;
@@ -21,6 +23,23 @@ export function speakFor({ started, token }: Pick<Process, "started" | "token">)
   spokenFor = { started, token };
 }
 
+/** The namespace of process ids that a machine begins with (PROC_PID_INIT_INO of Linux). */
+const FIRST_NAMESPACE = "pid:[4026531836]";
+
+/**
+ * The place where process ids are unique: the machine's name, and in a container its namespace of process ids too.
+ * Containers may share a name, as those of OpenClaw's compose file do.
+ */
+export function machine(): string {
+  let namespace = FIRST_NAMESPACE;
+  try {
+    namespace = readlinkSync("/proc/self/ns/pid");
+  } catch {
+    // Not Linux.
+  }
+  return namespace === FIRST_NAMESPACE ? hostname() : `${hostname()} ${namespace}`;
+}
+
 /** This process, with the token of all its workers or a new token. */
 export function thisProcess(): Process {
   // Unlike the wall clock minus the uptime, this start does not change when the clock is set.
@@ -28,7 +47,7 @@ export function thisProcess(): Process {
     started: Math.round(performance.timeOrigin),
     token: randomUUID(),
   };
-  return { pid: process.pid, host: hostname(), started, token };
+  return { pid: process.pid, host: machine(), started, token };
 }
 
 /** Whether a process of this machine has an id. */

@@ -33,7 +33,6 @@ export interface Engine {
     url: string,
     headers: ReadonlyArray<readonly [name: string, value: string]>,
     form: string,
-    gateway: string,
     seed: number,
   ): void;
   beginCollector(wall: number, mono: number, hurry: boolean): Order | undefined;

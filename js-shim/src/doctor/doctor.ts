@@ -8,7 +8,7 @@ import { MOST_BYTES, readOwnSync } from "../base/files.js";
 import { stateFolder } from "../base/installation.js";
 import { asPairs } from "../base/prices.js";
 import { instantiate, makeEngine, priceTable } from "../base/wasm.js";
-import { counted } from "../base/words.js";
+import { counted, NOTHING_IS_SENT, sendsNothing } from "../base/words.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
 import { pluginSettings, unknownSettings } from "../plugin/settings.js";
 import { examineReceiver } from "../requests/doctor-receiver.js";
@@ -101,8 +101,7 @@ export function judge(settings: Record<string, unknown>): Judged {
 
 function examineSettings({ config, problems, settings }: Subject, judged: Judged): Finding[] {
   const all = [...problems, ...unknownSettings(pluginSettings(config)), ...judged.problems];
-  if (settings.url === false && !settings.otlp)
-    all.push("url is false and there is no otlp, so nothing is sent anywhere: set one of them");
+  if (sendsNothing(settings)) all.push(NOTHING_IS_SENT);
   if (all.length === 0) return [{ check: "settings", state: "ok", says: "all are valid" }];
   return all.map((text) => {
     const [says = "", ...mend] = text.split(/; |: (?=did|set|the settings)/);

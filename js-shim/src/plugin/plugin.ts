@@ -5,7 +5,7 @@
 
 import { HOOKS, INTERNAL_EVENTS } from "../base/pickers.js";
 import { costSettings } from "../base/prices.js";
-import { counted } from "../base/words.js";
+import { counted, NOTHING_IS_SENT, sendsNothing } from "../base/words.js";
 import { subscribe } from "./diagnostics.js";
 import { environmentStateDir } from "./env.js";
 import { gateRun, gateTool, hasStop } from "./gates.js";
@@ -49,11 +49,11 @@ async function start(ctx: ServiceContext): Promise<void> {
     ctx.config?.diagnostics?.enabled,
   );
   beginSubscription(state, subscription);
-  const { url, otlp } = (await running.open()) as { url?: string | false; otlp?: { url: string } };
+  const status = await running.open();
+  const { url, otlp } = status as { url?: string | false; otlp?: { url: string } };
   const targets = [url, otlp && `the collector at ${otlp.url}`].filter(Boolean);
-  const noTarget = `sending nowhere, as ${
-    url === false ? "url is false and there is no otlp; set one of them" : "url is unusable"
-  }`;
+  const unsent = url === false ? "sending no calls, as url is false" : "sending nowhere, as url is unusable";
+  const noTarget = sendsNothing(status) ? NOTHING_IS_SENT : unsent;
   // Without a running worker the status has no url.
   const otherwise = url === undefined ? "sending nothing yet" : noTarget;
   const destination = targets.length > 0 ? `sending to ${targets.join(" and ")}` : otherwise;
@@ -63,10 +63,12 @@ async function start(ctx: ServiceContext): Promise<void> {
 async function stop(): Promise<void> {
   const state = shared();
   const pending = await end(state, STOP_BUDGET_MS);
-  if (pending > 0)
-    state.log?.info(
-      `agentwatch: ${counted(pending, "call was", "calls were")} not delivered before the gateway stopped; they are in the journal and are sent after its next start`,
-    );
+  if (pending === 0) return;
+  const undelivered = `agentwatch: ${counted(pending, "call was", "calls were")} not delivered before the gateway stopped`;
+  const { journal_error: problem } = state.ended ?? {};
+  if (problem)
+    state.log?.warn(`${undelivered}, and the journal has none of the last ones: ${String(problem)}`);
+  else state.log?.info(`${undelivered}; they are in the journal and are sent after its next start`);
 }
 
 function register(api: PluginApi): void {

@@ -109,6 +109,8 @@ export class Recorder {
   constructor(host: RecorderHost, memory?: RingMemory) {
     this.#host = host;
     this.#ring = new Ring(memory);
+    // The worker of the earlier recorder may still read the ring.
+    this.#hasEnded = memory !== undefined;
   }
 
   /** The ring, for a recorder that continues with it; this one must accept no events from then on. */
@@ -216,6 +218,12 @@ export class Recorder {
     running.worker.ref();
     await withDeadline(running.ended, END_GRACE_MS).catch(() => running.worker.terminate());
     return (status as Status) ?? {};
+  }
+
+  /** Leaves the events at the process's exit to the recorder that continues with the ring. */
+  retire(): void {
+    process.off("exit", this.#onExit);
+    process.off("beforeExit", this.#beforeExit);
   }
 
   /** Writes the events of the ring to a spool file, which the owner of the folder reads. */
@@ -369,7 +377,9 @@ export class Recorder {
     const { observed } = this.#ring;
     this.#skip = observed !== undefined && observed === this.#suspect ? observed : undefined;
     this.#suspect = observed;
-    this.#host.log.warn(`the worker was started again after a fault (${reason(why)}); nothing is lost`);
+    this.#host.log.warn(
+      `the worker was started again after a fault (${reason(why)}); it reads its events again`,
+    );
     this.#start();
   }
 

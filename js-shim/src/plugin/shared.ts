@@ -121,6 +121,7 @@ export async function ownRecorder(state: Shared): Promise<Recorder> {
   state.recorder = own;
   await previous.close();
   if (!isSameTable) previous.spool();
+  previous.retire();
   return own;
 }
 

@@ -71,7 +71,12 @@ function mendOf(code: string): string {
 }
 
 function refusal({ status }: ServerAnswer, url: string, token: string | undefined): Finding | undefined {
-  if (status === 401 || status === 403)
+  if (status === 403)
+    return bad(
+      `${url} refuses this host name (HTTP 403)`,
+      `start AgentWatch with --allow-host ${new URL(url).hostname}, and look whether a proxy before it refuses the gateway`,
+    );
+  if (status === 401)
     return bad(
       `${url} ${token === undefined ? "wants a token" : "refuses the token"} (HTTP ${status})`,
       `set ${token === undefined ? "it" : "the right one"}: openclaw config set plugins.entries.agentwatch.config.token <token>`,

@@ -12,13 +12,12 @@ export interface CollectorTarget {
   headers: [name: string, value: string][];
   /** How requests are written. The module reads it alone. */
   form: object;
-  gateway: string;
 }
 
 /** Where the settings say that a collector is; nothing where they name none, or none that can be used, which is said. */
 export function collectorOf(
   io: () => Instance,
-  { otlp, collector, gateway, installation }: Record<string, unknown>,
+  { otlp, collector }: Record<string, unknown>,
   log: { warn(text: string): void },
 ): CollectorTarget | undefined {
   if (!otlp) return undefined;
@@ -26,7 +25,7 @@ export function collectorOf(
     const told = io().otlpTarget(asPairs(otlp), asPairs(collector));
     const { url, headers, form, problems } = JSON.parse(told) as CollectorTarget & { problems: string[] };
     for (const problem of problems) log.warn(problem);
-    return url ? { url, headers, form, gateway: String(gateway ?? installation) } : undefined;
+    return url ? { url, headers, form } : undefined;
   } catch (error) {
     log.warn(`nothing goes to a collector (${reason(error)})`);
     return undefined;

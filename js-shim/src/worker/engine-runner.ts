@@ -112,7 +112,7 @@ export class EngineRunner {
     try {
       this.#host.rewind();
       this.#engine = this.#host.make();
-      this.#host.warn(`the engine was restarted after a fault (${reason(error)}); nothing is lost`);
+      this.#host.warn(`the engine was restarted after a fault (${reason(error)}); it reads its events again`);
     } catch (again) {
       this.switchOff(again);
     }

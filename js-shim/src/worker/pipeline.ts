@@ -545,8 +545,8 @@ export class Pipeline {
     const engine = makeEngine(this.#host.instantiate(), this.#settings, randomInt);
     engine.expectDiagnostics(this.#expectDiagnostics);
     if (this.#collector) {
-      const { url, headers, form, gateway } = this.#collector;
-      engine.tellCollector(url, headers, JSON.stringify(form), gateway, randomInt(SEEDS));
+      const { url, headers, form } = this.#collector;
+      engine.tellCollector(url, headers, JSON.stringify(form), randomInt(SEEDS));
     }
     this.#journalWatch.join(engine);
     const marks = JSON.parse(engine.bookmarks()) as [name: string, mark: string][];

@@ -10,7 +10,7 @@ import { readInstallation } from "../base/installation.js";
 import { livingOwner, type Owner, writtenOwner } from "../base/owner.js";
 import { each, fields, isNumber, isText, isTime, list, maybe } from "../base/shape.js";
 import { instantiate } from "../base/wasm.js";
-import { counted } from "../base/words.js";
+import { counted, NOTHING_IS_SENT, sendsNothing } from "../base/words.js";
 import { readLift } from "./lift-request.js";
 import { readRequest } from "./store-request.js";
 
@@ -107,8 +107,7 @@ export function troubles({ owner, status, written_ms, faults = [] }: StatusDocum
   else if (!owner) found.push("nothing runs: start the gateway");
   if (status.off) found.push("switched off after repeated faults: restart the gateway, and please report it");
   if (status.url === null) found.push("url is unusable: set plugins.entries.agentwatch.config.url");
-  if (status.url === false && !status.otlp)
-    found.push("url is false and there is no otlp, so nothing is sent anywhere: set one of them");
+  if (sendsNothing(status)) found.push(NOTHING_IS_SENT);
   if (status.also_reported_by)
     found.push(
       `AgentWatch has the calls of this gateway from "${String(status.also_reported_by)}" too: they count twice; choose one way for each gateway`,
@@ -287,6 +286,7 @@ const SIGNAL = maybe(
 const REPORTED = list(fields({ at_ms: isTime, text: isText }));
 const isStatus = fields({
   url: maybe(isText, (url) => url === false),
+  gateway: TEXT,
   receiver: TEXT,
   counted_by: TEXT,
   also_reported_by: TEXT,

@@ -4,6 +4,7 @@
  */
 
 import { existsSync } from "node:fs";
+import { reason } from "../base/promises.js";
 import type { Engine, Instance } from "../base/wasm.js";
 import type { SessionStore } from "../plugin/session-store.js";
 import type { ReadProgress } from "../sessions/store.js";
@@ -152,11 +153,16 @@ export class StoreWatch {
       return;
     }
     const { value: request, fault } = readRequest(folder);
+    let unremoved: string[] = [];
     this.#begin(request !== undefined);
     if (request) {
       if (request.since_ms !== null && !this.#covers(request.since_ms)) this.plan(request.since_ms);
       // A request that waits for another span stays until that span is done.
-      if (request.since_ms === null || this.#covers(request.since_ms)) await removeRequest(folder);
+      if (request.since_ms === null || this.#covers(request.since_ms))
+        unremoved = await removeRequest(folder).then(
+          () => [],
+          (error) => [`a request that was carried out cannot be removed (${reason(error)}): remove it`],
+        );
     }
     const host = this.#readingHost(this.#host.most.gaps);
     if (!host) return;
@@ -168,7 +174,7 @@ export class StoreWatch {
           `${fault}: no history is filled in for it; remove it, and ask again with agentwatch-openclaw sync --since`,
         ]
       : [];
-    const problems = [...damaged, ...this.outcome.problems, ...(this.history?.problems ?? [])];
+    const problems = [...unremoved, ...damaged, ...this.outcome.problems, ...(this.history?.problems ?? [])];
     this.#engine((engine) => engine.reportStore(problems));
     this.#watched.advance();
   }

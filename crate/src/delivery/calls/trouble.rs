@@ -4,22 +4,29 @@ use super::{Calls, Note};
 use crate::delivery::reply::Reply;
 use crate::domain::call::CallId;
 
+/// For so long a server that took one record refuses others by their own fault, in ms.
+const JUST_NOW_MS: u64 = 60_000;
+
 impl Calls {
     /// Halves a refused batch to isolate the record at fault. A batch of one call is dropped and kept in
-    /// `refused.ndjson`.
+    /// `refused.ndjson`, unless the server may be at fault. Returns whether it may: a server that took another call just now
+    /// is not at fault at a 400.
     pub(super) fn take_apart(
         &mut self,
         ids: &[CallId],
         reason: &'static str,
         notes: &mut Vec<Note>,
         reply: &Reply,
-    ) {
+        mono_ms: u64,
+    ) -> bool {
         if ids.len() > 1 {
-            return self.sender.halve(ids.len());
+            self.sender.halve(ids.len());
+            return false;
         }
         if let Some(id) = ids.first() {
-            if reply.status == 500 && self.is_server_suspect(*id) {
-                return;
+            let is_well = reply.status != 500 && took_just_now(self.taken_mono_ms, mono_ms);
+            if !is_well && self.is_server_suspect(*id) {
+                return true;
             }
             if let Some(index) = self.queue.iter().position(|item| item.call.id == *id)
                 && let Some(item) = self.queue.remove(index)
@@ -33,9 +40,10 @@ impl Calls {
                 reply.status
             )));
         }
+        false
     }
 
-    /// Whether the server rather than this record may cause the 500: true until another call arrives after the record's
+    /// Whether the server, or a proxy before it, may be at fault rather than this record: true until another call arrives after the record's
     /// first refusal alone. The record moves to the end of the queue, so that the others are tried.
     fn is_server_suspect(&mut self, id: CallId) -> bool {
         let arrived = self.counts.delivered + self.counts.confirmed + self.counts.ambiguous;
@@ -68,6 +76,11 @@ impl Calls {
     }
 }
 
+/// Whether the server took something within the last [`JUST_NOW_MS`].
+pub(crate) fn took_just_now(taken_mono_ms: Option<u64>, mono_ms: u64) -> bool {
+    taken_mono_ms.is_some_and(|at| mono_ms.saturating_sub(at) < JUST_NOW_MS)
+}
+
 /// The error in words, with the setting that mends it.
 fn explain(reply: &Reply) -> String {
     let error = reply.error.as_deref().unwrap_or("no answer");
@@ -77,10 +90,10 @@ fn explain(reply: &Reply) -> String {
             "AgentWatch answers with a redirect (HTTP {}), which is not followed; set url to the address behind it",
             reply.status
         ),
-        401 | 403 => format!(
-            "AgentWatch refuses the token (HTTP {}); set token",
-            reply.status
-        ),
+        401 => "AgentWatch refuses the token (HTTP 401); set token".to_owned(),
+        403 => "AgentWatch refuses the host name in url (HTTP 403); start it with --allow-host and that name, and look \
+             whether a proxy before it refuses the gateway"
+            .to_owned(),
         429 => "AgentWatch asks to slow down (HTTP 429)".to_owned(),
         200..=299 => format!(
             "what answers HTTP {} is no AgentWatch; set url to its own address",
