@@ -229,6 +229,7 @@ function durability(version, isStock) {
         lost: found.lost.length,
         twice: found.twice.length,
         undecided: found.undecided.length,
+        untold: found.untold.length,
         halved: found.halved.length,
         unreceived:
           found.unreceived.length + provider.ledger.filter(({ outcome }) => outcome === "cut").length,
@@ -260,7 +261,11 @@ function durability(version, isStock) {
       assert.equal(status.core_restarts, 0);
       // The Models tab shows the sum of these.
       const leftOut = new Set([...found.undecided, ...found.unreceived, ...found.halved].map(({ k }) => k));
-      const sent = provider.totals(({ k, usage }) => (usage !== null && !leftOut.has(k) ? "all" : "nothing"));
+      const untold = new Set(found.untold.map(({ k }) => k));
+      const sent = provider.totals(({ k, usage }) => {
+        if (untold.has(k)) return "request";
+        return usage !== null && !leftOut.has(k) ? "all" : "nothing";
+      });
       assert.deepEqual(compareTotals(sent, await modelStats(receiver.url)), []);
     });
   });

@@ -15,6 +15,8 @@ import { StoreReader } from "./store-reader.mjs";
  * @property {string[]} strange Rows without an answer.
  * @property {LedgerEntry[]} undecided Answers without a row that reached the gateway's socket just before a kill and are
  *   not in its session store.
+ * @property {LedgerEntry[]} untold Such answers with a row without tokens: the gateway told the call's end and was killed
+ *   before it told the message, which has the tokens.
  * @property {LedgerEntry[]} unreceived Answers that were sent after the gateway was killed.
  * @property {LedgerEntry[]} halved Answers of which the receiver has the cost and not the usage: AgentWatch 0.1.0 stores
  *   a batch's costs first, and was killed before it stored the usage (docs/limits.md).
@@ -51,7 +53,10 @@ export async function compareWithLedger({ ledger, database, stateDirs, kills, st
   const costs = rowsOf(database, "SELECT model, input_tokens AS prompt, output_tokens AS output FROM costs");
   const stored = await storedIn(stateDirs);
   /** @type {Comparison} */
-  const found = { counted: 0, lost: [], twice: [], strange: [], undecided: [], unreceived: [], halved: [] };
+  const found = {
+    ...{ counted: 0, lost: [], twice: [], strange: [] },
+    ...{ undecided: [], untold: [], unreceived: [], halved: [] },
+  };
   for (const entry of ledger) {
     if (!entry.usage) continue;
     const { input, cacheRead, cacheWrite, output } = entry.usage;
@@ -72,6 +77,16 @@ export async function compareWithLedger({ ledger, database, stateDirs, kills, st
     else if (isStored || endOf(entry) < kill - UNDECIDED_MS) found.lost.push(entry);
     else if (endOf(entry) > kill) found.unreceived.push(entry);
     else found.undecided.push(entry);
+  }
+  const all = found.undecided;
+  found.undecided = [];
+  for (const entry of all) {
+    const key = keyOf({ model: `${DEFAULT_NAMES[entry.api]}/${entry.model}`, prompt: 0, output: 0 });
+    const [own, ...others] = rows.get(key) ?? [];
+    if (own) found.untold.push(entry);
+    else found.undecided.push(entry);
+    if (others.length > 0) rows.set(key, others);
+    else rows.delete(key);
   }
   found.strange = [...rows.keys()];
   return found;

@@ -150,11 +150,7 @@ test("refused records have a bound on disk", () =>
     faulty.poison = new Set(Array.from({ length: 900 }, (_, index) => index + 1));
     const run = new Run(folder, faulty.url, { clock: new Clock(40) });
     await run.pipeline.open();
-    for (let tokens = 1; tokens <= 900; tokens += 1) {
-      run.call(tokens);
-      // A server that takes none of all is not known to be well.
-      if (tokens % 20 === 0) run.call(1_000 + tokens);
-    }
+    for (let tokens = 1; tokens <= 900; tokens += 1) run.call(tokens);
     await run.settle(20_000);
     await run.end();
     faulty.close();
@@ -163,50 +159,21 @@ test("refused records have a bound on disk", () =>
       assert.ok((statSync(join(folder, "journal", name), { throwIfNoEntry: false })?.size ?? 0) < 300 * 1024);
   }));
 
-test("where a server, or a proxy before it, refuses all calls, none is dropped", () =>
+test("a receiver without batches gets calls for hours", () =>
   inFolder(async (folder) => {
-    const faulty = await FaultyReceiver.open("ids");
-    faulty.poison = new Set(Array.from({ length: 40 }, (_, index) => index + 1));
+    const faulty = await FaultyReceiver.open("stock");
+    faulty.fault = "no-batch";
     const run = new Run(folder, faulty.url, { clock: new Clock(40) });
     await run.pipeline.open();
-    for (let tokens = 1; tokens <= 40; tokens += 1) run.call(tokens);
-    await run.settle(3_000);
-    assert.deepEqual([run.status.dropped, run.status.waiting], [{}, 40]);
-    faulty.poison = new Set([7]);
-    await run.settle();
+    for (let hour = 1; hour <= 4; hour += 1) {
+      run.call(hour);
+      await run.settle();
+      assert.equal(run.status.delivered, hour);
+      run.clock.pass(3_600_000);
+    }
     await run.end();
     faulty.close();
-    assert.deepEqual(
-      wrong(faulty, 40).map(([tokens]) => tokens),
-      [7],
-    );
-    assert.equal(run.status.dropped.refused, 1);
   }));
-
-for (const kind of /** @type {const} */ (["ids", "stock"]))
-  test(`a proxy's 404 while AgentWatch (${kind}) starts takes no guard and no cost from a call`, () =>
-    inFolder(async (folder) => {
-      const faulty = await FaultyReceiver.open(kind);
-      const run = new Run(folder, faulty.url, { clock: new Clock(40) });
-      await run.pipeline.open();
-      for (let tokens = 1; tokens <= 5; tokens += 1) run.call(tokens);
-      await run.settle();
-      // Stored, and the reply is lost; then the receiver restarts.
-      faulty.fault = "lose";
-      for (let tokens = 6; tokens <= 10; tokens += 1) run.call(tokens);
-      await run.settle(1_000);
-      faulty.fault = "away";
-      await run.settle(1_000);
-      assert.ok((faulty.met.away ?? 0) > 1);
-      faulty.fault = "well";
-      for (let tokens = 11; tokens <= 15; tokens += 1) run.call(tokens);
-      await run.settle();
-      await run.end();
-      faulty.close();
-      assert.deepEqual(wrong(faulty, 15), []);
-      if (kind === "stock") assert.equal(faulty.costs.size, 15);
-      assert.deepEqual(run.status.dropped, {});
-    }));
 
 test("a refused token is logged, and sending continues once the token is valid", () =>
   inFolder(async (folder) => {

@@ -34,7 +34,7 @@ export const FAULTS = /** @type {const} */ ([
   "well",
 ]);
 
-/** @typedef {typeof FAULTS[number]} Fault */
+/** Beside these an old receiver, which has no list of all records. @typedef {typeof FAULTS[number] | "no-batch"} Fault */
 
 /**
  * A receiver that knows record ids, or a stock one, which stores costs, then usage, one by one. A second cost with the same id
@@ -148,6 +148,7 @@ export class FaultyReceiver {
       return this.kind === "ids" ? [200, '{"features":["record_ids"]}'] : [404, "{}"];
     if (path.startsWith("/api/costs/usage"))
       return [200, JSON.stringify([...this.costs].map((id) => ({ id })))];
+    if (path.endsWith("/batch") && fault === "no-batch") return [404, "{}"];
     if (!path.endsWith("/batch")) return [200, '{"status":"ok"}'];
     const { costs = [], model_usage: usage = [], ...lists } = JSON.parse(body);
     if (usage.some((/** @type {any} */ record) => this.poison.has(record.prompt_tokens))) return [422, "{}"];

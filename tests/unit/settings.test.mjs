@@ -112,6 +112,17 @@ test("with an unusable url nothing is sent", async () => {
   }
 });
 
+test("url: false with /metrics sends no calls, and nothing is wrong with it", async () => {
+  const { gateway, close } = await started({ url: false, metricsPort: await freePort() });
+  try {
+    assert.ok(gateway.log.some((text) => text.endsWith("sending no calls, as url is false")));
+    assert.ok(!gateway.log.some((text) => text.includes("set one of them")));
+    await gateway.stop();
+  } finally {
+    close();
+  }
+});
+
 test("url: false without a collector is logged", async () => {
   const { gateway, close } = await started({ url: false });
   try {

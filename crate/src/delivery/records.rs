@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 
 use crate::activity::records::{self, Written};
 use crate::delivery::calls::Request;
-use crate::delivery::calls::trouble::took_just_now;
 use crate::delivery::reply::Reply;
 use crate::delivery::sender::Sender;
 use crate::domain::counter::Counter;
@@ -47,8 +46,6 @@ pub struct Records {
     /// Maximum number of records in a batch for the kind of receiver.
     most: usize,
     sender: Sender,
-    /// When the receiver last took a record, on the monotonic clock.
-    taken_mono_ms: Option<u64>,
     /// Number of delivered records.
     pub delivered: u64,
     /// Number of dropped records by reason.
@@ -64,7 +61,6 @@ impl Records {
             written: 0,
             acknowledged: Vec::new(),
             in_flight: 0,
-            taken_mono_ms: None,
             most: BATCH,
             sender: Sender::new(IDS_BATCH, TIMES_AS_LONG * flush_interval_ms, seed),
             delivered: 0,
@@ -192,7 +188,6 @@ impl Records {
             200..=299 if !reply.is_taken() => self.sender.failed(reply, mono_ms),
             200..=299 => {
                 self.delivered += size as u64;
-                self.taken_mono_ms = Some(mono_ms);
                 self.leave(size);
                 self.sender.recovered();
                 self.sender.grow();
@@ -201,11 +196,7 @@ impl Records {
             404 | 405 if is_patient || self.delivered > 0 => self.sender.failed(reply, mono_ms),
             404 | 405 => self.give_up(size, "no_batch_endpoint"),
             400 | 413 | 422 if size > 1 => self.sender.halve(size),
-            400 | 413 | 422
-                if took_just_now(self.taken_mono_ms, mono_ms) || !self.is_server_suspect() =>
-            {
-                self.give_up(size, "refused");
-            }
+            400 | 413 | 422 => self.give_up(size, "refused"),
             500 if !is_patient && size > 1 => self.sender.halve(size),
             // A stock server also answers 500 to a log that it has already.
             500 if !is_patient && !self.is_server_suspect() => self.give_up(size, "refused"),
@@ -213,8 +204,8 @@ impl Records {
         }
     }
 
-    /// Whether a refusal of the oldest record alone may be the server's fault, or a proxy's before it: no other record has
-    /// arrived since its first one. The record goes behind the others then, so that they are tried.
+    /// Whether a 500 for the oldest record alone may be the server's fault: no other record has arrived since its first
+    /// one. The record goes behind the others then, so that they are tried.
     fn is_server_suspect(&mut self) -> bool {
         let Some(mut item) = self.queue.pop_front() else {
             return false;

@@ -334,11 +334,10 @@ impl Engine {
         if !self.braking.brake.is_in_force() || self.disk.spool.is_some() {
             return;
         }
-        let is_lifted = |brake: &Brake| brake.state().lift.is_some();
-        let was_lifted = is_lifted(&self.braking.brake);
         let warnings = self.braking.brake.tick(now);
-        // Other processes do not subtract the lift's time.
-        self.braking.has_changed |= was_lifted != is_lifted(&self.braking.brake);
+        if self.braking.brake.has_lift_ended {
+            self.note_event(now);
+        }
         self.warn_of_spend(warnings, now);
         if self
             .next_for_allowances()
@@ -405,7 +404,9 @@ impl Engine {
 
     /// Writes the state for other processes, if it changed.
     pub(super) fn write_allowances(&mut self, host: &dyn Host) -> Result<(), Fault> {
-        if !std::mem::take(&mut self.braking.has_changed) {
+        // Other processes do not subtract a lift's time.
+        let has_lift_ended = std::mem::take(&mut self.braking.brake.has_lift_ended);
+        if !std::mem::take(&mut self.braking.has_changed) && !has_lift_ended {
             return Ok(());
         }
         let state = Frame::Allowances(Box::new(self.braking.brake.state().clone()));

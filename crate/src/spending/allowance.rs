@@ -146,6 +146,8 @@ pub struct Brake {
     state: State,
     under_way: IndexMap<u64, UnderWay>,
     last_mono: Option<u64>,
+    /// Whether a lift ended by its time; cleared by whoever stores the state.
+    pub has_lift_ended: bool,
     /// Number of pending calls that were released without an end, by age or by `MAX_UNDER_WAY`.
     pub given_up: u64,
 }
@@ -189,6 +191,7 @@ impl Brake {
             state: State { meters, ..state },
             under_way: IndexMap::new(),
             last_mono: None,
+            has_lift_ended: false,
             given_up: 0,
         }
     }
@@ -543,9 +546,11 @@ impl Brake {
         if let Some(lift) = &mut self.state.lift {
             lift.left_ms = lift.left_ms.saturating_sub(ran_ms);
         }
-        self.state
+        let ended = self
+            .state
             .lift
             .take_if(|lift| lift.left_ms == 0 || wall_ms >= lift.until_ms);
+        self.has_lift_ended |= ended.is_some();
     }
 
     /// Running time since the last call of this function, in ms.

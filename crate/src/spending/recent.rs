@@ -91,7 +91,7 @@ impl Recent {
 
     /// Expected cost of a call: the robust mean of the last calls of its agent and model, else of the agent that
     /// used this model last, else of all models of its agent: a proxy knows no model before it has read the request.
-    /// Of a call without an agent, such as a proxy's, it is the mean of all agents. `None` before the agent's first call:
+    /// Before the first call without an agent, as a proxy makes it, such a call has the mean of all agents. `None` before the agent's first call:
     /// other agents' calls say nothing of it.
     pub(super) fn amount(&self, keys: Keys) -> Option<Amount> {
         let own = self.0.iter().find(|pair| pair.key == keys.pair);
@@ -99,8 +99,10 @@ impl Recent {
         let of_agent = self.0.iter().filter(|pair| pair.agent == keys.agent);
         match own.or(same) {
             Some(pair) => pair.amount(),
-            None if keys.agent == key_of(&[""]) => mean(self.0.iter().flat_map(|pair| &pair.calls)),
-            None => mean(of_agent.flat_map(|pair| &pair.calls)),
+            None => mean(of_agent.flat_map(|pair| &pair.calls)).or_else(|| {
+                let all = self.0.iter().flat_map(|pair| &pair.calls);
+                (keys.agent == key_of(&[""])).then(|| mean(all))?
+            }),
         }
     }
 }

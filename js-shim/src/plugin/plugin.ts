@@ -15,7 +15,16 @@ import { registerOperator } from "./operator.js";
 import { withSecrets } from "./secret.js";
 import { sessionStoreOf } from "./session-store.js";
 import { unknownSettings } from "./settings.js";
-import { beginSubscription, countedBy, end, ownRecorder, recorder, type Shared, shared } from "./shared.js";
+import {
+  beginSubscription,
+  configuration,
+  countedBy,
+  end,
+  ownRecorder,
+  recorder,
+  type Shared,
+  shared,
+} from "./shared.js";
 
 /** Runs before every other plugin: another plugin may block a message, which ends the chain, or rewrite it. */
 const FIRST = { priority: Number.MAX_SAFE_INTEGER };
@@ -53,7 +62,7 @@ async function start(ctx: ServiceContext): Promise<void> {
   const { url, otlp } = status as { url?: string | false; otlp?: { url: string } };
   const targets = [url, otlp && `the collector at ${otlp.url}`].filter(Boolean);
   const unsent = url === false ? "sending no calls, as url is false" : "sending nowhere, as url is unusable";
-  const noTarget = sendsNothing(status) ? NOTHING_IS_SENT : unsent;
+  const noTarget = sendsNothing({ ...configuration(state).settings, url }) ? NOTHING_IS_SENT : unsent;
   // Without a running worker the status has no url.
   const otherwise = url === undefined ? "sending nothing yet" : noTarget;
   const destination = targets.length > 0 ? `sending to ${targets.join(" and ")}` : otherwise;

@@ -71,6 +71,12 @@ function isMissing(error: unknown): boolean {
   return code === "MODULE_NOT_FOUND" || code === "ERR_MODULE_NOT_FOUND";
 }
 
+/** A recorder of an earlier evaluation. Earlier versions have no `retire`. */
+export interface Previous {
+  readonly memory: RingMemory;
+  retire?(): void;
+}
+
 /** One process's recorder. */
 export class Recorder {
   /** Hash of the table of sources that packed the events of the ring. */
@@ -84,6 +90,8 @@ export class Recorder {
   /** The compiled module, from the first worker: the plugin's folder may be removed before the process exits. */
   #module: WebAssembly.Module | undefined;
   #hasHandlers = false;
+  /** The recorder whose ring this one continues with, until this one has handlers for the process's exit. */
+  #previous: Previous | undefined;
   #isOff = false;
   #isScheduled = false;
   /** Writes events to the spool while the package's files are of another version. */
@@ -105,12 +113,13 @@ export class Recorder {
   #requests = new Map<number, (value: unknown) => void>();
   #lastRequest = 0;
 
-  /** @param memory the ring of an earlier recorder, whose records were packed by the same table */
-  constructor(host: RecorderHost, memory?: RingMemory) {
+  /** @param previous an earlier recorder, whose records were packed by the same table: this one continues with its ring */
+  constructor(host: RecorderHost, previous?: Previous) {
     this.#host = host;
-    this.#ring = new Ring(memory);
+    this.#ring = new Ring(previous?.memory);
+    this.#previous = previous;
     // The worker of the earlier recorder may still read the ring.
-    this.#hasEnded = memory !== undefined;
+    this.#hasEnded = previous !== undefined;
   }
 
   /** The ring, for a recorder that continues with it; this one must accept no events from then on. */
@@ -325,6 +334,8 @@ export class Recorder {
     this.#hasHandlers = true;
     process.once("exit", this.#onExit);
     process.once("beforeExit", this.#beforeExit);
+    this.#previous?.retire?.();
+    this.#previous = undefined;
   }
 
   #receive(message: FromWorker): void {

@@ -6,7 +6,7 @@ import { visible } from "../base/terminal.js";
 import type { Subscription } from "./diagnostics.js";
 import { environmentCollector, environmentSettings, type RawSettings } from "./env.js";
 import type { Logger } from "./openclaw.js";
-import { Recorder, type Status } from "./recorder.js";
+import { type Previous, Recorder, type Status } from "./recorder.js";
 import type { SessionStore } from "./session-store.js";
 import type { Configuration } from "./worker-messages.js";
 
@@ -71,7 +71,7 @@ function settings(state: Shared): RawSettings {
   return { ...environmentSettings(), ...state.config, ...state.secrets, ...state.costs, ...detected };
 }
 
-function configuration(state: Shared): Configuration {
+export function configuration(state: Shared): Configuration {
   return {
     settings: settings(state),
     expectDiagnostics: state.subscription?.reports === "calls",
@@ -103,7 +103,7 @@ function make(state: Shared, previous?: Recorder): Recorder {
     folder: state.stateDir && stateFolder(state.stateDir),
     configuration: () => configuration(state),
   };
-  return new Recorder(host, previous?.memory);
+  return new Recorder(host, previous);
 }
 
 /**
@@ -120,8 +120,9 @@ export async function ownRecorder(state: Shared): Promise<Recorder> {
   // From here on events go to the new recorder.
   state.recorder = own;
   await previous.close();
-  if (!isSameTable) previous.spool();
-  previous.retire();
+  if (isSameTable) return own;
+  previous.spool();
+  (previous as Previous).retire?.();
   return own;
 }
 

@@ -152,7 +152,7 @@ impl Calls {
             ..reply.clone()
         };
         if self.sender.failures() >= TRIES_BEFORE_SPLIT {
-            self.take_apart(ids, "refused", notes, &broken, mono_ms);
+            self.take_apart(ids, "refused", notes, &broken);
         }
         self.failed(&broken, mono_ms, notes);
     }

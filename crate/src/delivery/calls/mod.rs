@@ -6,7 +6,7 @@
 //! guards are looked up, and calls whose guard the server has count as arrived.
 
 mod guards;
-pub(crate) mod trouble;
+mod trouble;
 
 use std::collections::VecDeque;
 
@@ -117,8 +117,8 @@ pub struct Calls {
     flight: Option<Flight>,
     receiver: Receiver,
     asked_mono_ms: Option<u64>,
-    /// When the receiver last took a call, on the monotonic clock.
-    taken_mono_ms: Option<u64>,
+    /// Whether the server took a batch: a 404 is a proxy's then.
+    takes_batches: bool,
     sender: Sender,
     troubled: bool,
     tries: u64,
@@ -137,7 +137,7 @@ impl Calls {
             flight: None,
             receiver: Receiver::Unknown,
             asked_mono_ms: None,
-            taken_mono_ms: None,
+            takes_batches: false,
             sender: Sender::new(BATCH, settings.flush_interval_ms, seed),
             troubled: false,
             tries: 0,
@@ -436,13 +436,13 @@ impl Calls {
             }
             (200..=299, _) => {
                 self.counts.delivered += ids.len() as u64;
-                self.taken_mono_ms = Some(mono_ms);
+                self.takes_batches |= self.receiver != Receiver::UsageOnly;
                 self.arrived(&ids);
                 self.recovered(notes);
             }
             // A proxy in front of AgentWatch answers so while AgentWatch restarts.
             (404 | 405, Receiver::Stock | Receiver::Ids)
-                if self.counts.delivered > 0 || self.sender.failures() < TRIES_BEFORE_SPLIT =>
+                if self.takes_batches || self.sender.failures() < TRIES_BEFORE_SPLIT =>
             {
                 self.asked_mono_ms = None;
                 self.failed(reply, mono_ms, notes);
@@ -450,17 +450,17 @@ impl Calls {
             (404 | 405, Receiver::Stock | Receiver::Ids) => {
                 self.receiver = Receiver::UsageOnly;
             }
+            (404 | 405, _) => {
+                self.receiver = Receiver::Unknown;
+                self.failed(reply, mono_ms, notes);
+            }
             (500, Receiver::Stock) => {
                 return self.look_up(LookUp::of(ids, false), naming);
             }
             (413, _) if ids.len() > 1 => self.sender.halve(ids.len()),
-            (400 | 413 | 422, _) => {
-                if self.take_apart(&ids, "refused", notes, reply, mono_ms) {
-                    self.failed(reply, mono_ms, notes);
-                }
-            }
+            (400 | 413 | 422, _) => self.take_apart(&ids, "refused", notes, reply),
             (500, _) if self.sender.failures() >= TRIES_BEFORE_SPLIT => {
-                self.take_apart(&ids, "refused", notes, reply, mono_ms);
+                self.take_apart(&ids, "refused", notes, reply);
                 self.failed(reply, mono_ms, notes);
             }
             (status, _) => {

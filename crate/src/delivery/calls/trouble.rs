@@ -4,29 +4,22 @@ use super::{Calls, Note};
 use crate::delivery::reply::Reply;
 use crate::domain::call::CallId;
 
-/// For so long a server that took one record refuses others by their own fault, in ms.
-const JUST_NOW_MS: u64 = 60_000;
-
 impl Calls {
     /// Halves a refused batch to isolate the record at fault. A batch of one call is dropped and kept in
-    /// `refused.ndjson`, unless the server may be at fault. Returns whether it may: a server that took another call just now
-    /// is not at fault at a 400.
+    /// `refused.ndjson`.
     pub(super) fn take_apart(
         &mut self,
         ids: &[CallId],
         reason: &'static str,
         notes: &mut Vec<Note>,
         reply: &Reply,
-        mono_ms: u64,
-    ) -> bool {
+    ) {
         if ids.len() > 1 {
-            self.sender.halve(ids.len());
-            return false;
+            return self.sender.halve(ids.len());
         }
         if let Some(id) = ids.first() {
-            let is_well = reply.status != 500 && took_just_now(self.taken_mono_ms, mono_ms);
-            if !is_well && self.is_server_suspect(*id) {
-                return true;
+            if reply.status == 500 && self.is_server_suspect(*id) {
+                return;
             }
             if let Some(index) = self.queue.iter().position(|item| item.call.id == *id)
                 && let Some(item) = self.queue.remove(index)
@@ -40,10 +33,9 @@ impl Calls {
                 reply.status
             )));
         }
-        false
     }
 
-    /// Whether the server, or a proxy before it, may be at fault rather than this record: true until another call arrives after the record's
+    /// Whether the server rather than this record may cause the 500: true until another call arrives after the record's
     /// first refusal alone. The record moves to the end of the queue, so that the others are tried.
     fn is_server_suspect(&mut self, id: CallId) -> bool {
         let arrived = self.counts.delivered + self.counts.confirmed + self.counts.ambiguous;
@@ -74,11 +66,6 @@ impl Calls {
         }
         notes.push(Note::Trouble(explain(reply)));
     }
-}
-
-/// Whether the server took something within the last [`JUST_NOW_MS`].
-pub(crate) fn took_just_now(taken_mono_ms: Option<u64>, mono_ms: u64) -> bool {
-    taken_mono_ms.is_some_and(|at| mono_ms.saturating_sub(at) < JUST_NOW_MS)
 }
 
 /// The error in words, with the setting that mends it.

@@ -169,9 +169,8 @@ impl View {
             };
             let prompts = prompts::bill(&survey, DAY, AGENTS_SHOWN)?;
             // The receiver may be younger than the window.
-            let first = prompts.by_step.keys().next().copied();
-            let before = first.map_or(0, |first| first.max(window.from) - window.from);
-            let days = address.length(now) - before;
+            let first = prompts::first(connection)?.unwrap_or(window.from);
+            let days = address.length(now) - (first.max(window.from) - window.from);
             Ok(Self {
                 dearest: sessions::dearest(&survey, DEAREST_SESSIONS)?,
                 days: days as f64 / DAY as f64,

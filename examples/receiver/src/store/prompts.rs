@@ -3,7 +3,7 @@
 //! a prompt, its beginning, is cheaper.
 
 use super::cache::{self, Cache};
-use super::first::first;
+use super::first::first as best;
 use super::query::Survey;
 use super::rollup::{CALL_COLUMNS, CALL_WIDTH, Call};
 use super::series::{self, Dimension, Number};
@@ -159,6 +159,16 @@ pub struct Bill {
     pub cache: Cache,
 }
 
+/// The first hour with a prompt whose parts are known.
+///
+/// # Errors
+/// The SQLite error.
+pub fn first(connection: &Connection) -> Result<Option<Micros>> {
+    connection
+        .prepare_cached("SELECT min(start) FROM prompt_hour")?
+        .query_row([], |row| row.get(0))
+}
+
 /// Sums the prompts of a survey, also by time step, which is a multiple of an hour, and by agent for `most` of these.
 ///
 /// # Errors
@@ -208,7 +218,7 @@ pub fn bill(survey: &Survey, step: Micros, most: usize) -> Result<Bill> {
     }
     bill.cache = cache;
     let by_cost = |a: &Prompts, b: &Prompts| b.fixed_usd().total_cmp(&a.fixed_usd());
-    let shown = first(agents.iter(), most, |(a, x), (b, y)| {
+    let shown = best(agents.iter(), most, |(a, x), (b, y)| {
         by_cost(x, y).then_with(|| a.cmp(b))
     });
     let shown: Vec<Number> = shown.into_iter().map(|(agent, _)| *agent).collect();

@@ -202,11 +202,11 @@ pub fn note_spend(
     Ok(())
 }
 
-/// Keeps the incidents and the last figures of allowances in a database of an earlier version.
+/// Keeps the incidents of a database of an earlier version.
 ///
 /// # Errors
 /// The SQLite error.
-pub fn take_in(connection: &Connection) -> Result<()> {
+pub fn take_in_incidents(connection: &Connection) -> Result<()> {
     let mut logs = connection.prepare(
         "SELECT timestamp, id, agent_name, metadata FROM logs
          WHERE instr(metadata, ?1) OR instr(metadata, ?2)",
@@ -216,6 +216,14 @@ pub fn take_in(connection: &Connection) -> Result<()> {
         let [id, agent, metadata] = [1, 2, 3].map(|index| row.get::<_, String>(index));
         note_log(connection, row.get(0)?, &id?, &agent?, &metadata?)?;
     }
+    Ok(())
+}
+
+/// Keeps the last figures of allowances of a database of an earlier version.
+///
+/// # Errors
+/// The SQLite error.
+pub fn take_in_allowances(connection: &Connection) -> Result<()> {
     let mut metrics = connection
         .prepare("SELECT timestamp, value, agent_name, tags FROM metrics WHERE name = ?1")?;
     let mut rows = metrics.query([METRIC])?;

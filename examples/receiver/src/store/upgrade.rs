@@ -109,8 +109,11 @@ pub fn prepare(connection: &mut Connection, interner: &mut Interner) -> Result<(
         rollup::sum_channels(&transaction)?;
         transaction.execute_batch(sessions::TAKE_IN)?;
     }
+    if (1..7).contains(&version) {
+        spending::take_in_incidents(&transaction)?;
+    }
     if (1..8).contains(&version) {
-        spending::take_in(&transaction)?;
+        spending::take_in_allowances(&transaction)?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
