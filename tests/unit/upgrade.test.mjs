@@ -1,7 +1,7 @@
 // A state directory of version 0.1.0 is taken over: nothing is lost, and nothing is counted twice. With
 // `AGENTWATCH_0_1_0`, a built checkout of that version, the downgrade too: see tests/fixtures/upgrade/README.md.
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
@@ -83,6 +83,9 @@ function assertOnce(found, expected, what) {
 async function takenOverGolden(name, ledger, receiver) {
   const stateDir = mkdtempSync(join(temporary, `${name}-`));
   cpSync(join(GOLDEN, name, "agentwatch"), join(stateDir, "agentwatch"), { recursive: true });
+  // Another process of this machine may have the killed owner's number.
+  const owner = join(stateDir, "agentwatch", "owner.json");
+  writeFileSync(owner, readFileSync(owner, "utf8").replace(/"pid":\d+/, `"pid":${NO_PID}`));
   const all = await outlets(receiver);
   for (const [id] of ledger.calls) all.faulty[receiver === "ids" ? "ids" : "costs"].add(id);
   return { stateDir, all };
@@ -103,6 +106,9 @@ function assertNoFault(stateDir, log, knowsCursors = true) {
   const corrupt = knowsCursors ? journal_corrupt : 0;
   assert.deepEqual([corrupt, journal_error, core_restarts, dropped], [0, null, 0, {}]);
 }
+
+/** Above Linux's largest process id. */
+const NO_PID = 2 ** 22 + 1;
 
 const HOW = {
   "by an update under way: it hears the rest": { getsRest: true },
