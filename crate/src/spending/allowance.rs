@@ -141,8 +141,6 @@ struct Held {
 #[derive(Debug)]
 pub struct Brake {
     held: Vec<Held>,
-    /// Number of meters with an allowance, which are the first ones.
-    held_meters: usize,
     state: State,
     under_way: IndexMap<u64, UnderWay>,
     last_mono: Option<u64>,
@@ -181,13 +179,11 @@ impl Brake {
             let is_held = |mark| held.iter().any(|held| held.mark == mark);
             meter.told.retain(|(mark, _)| is_held(*mark));
         }
-        let held_meters = meters.len();
         let is_foreign = |meter: &&Meter| !held.iter().any(|held| held.scope == meter.scope);
         let foreign = state.meters.iter().filter(is_foreign).cloned();
         meters.extend(foreign.take(settings::MOST));
         Self {
             held,
-            held_meters,
             state: State { meters, ..state },
             under_way: IndexMap::new(),
             last_mono: None,
@@ -386,7 +382,7 @@ impl Brake {
         let own = std::mem::take(&mut self.held);
         let allowances = own.into_iter().map(|held| held.allowance).collect();
         let next = Self::new(allowances, state);
-        (self.held, self.held_meters) = (next.held, next.held_meters);
+        self.held = next.held;
         self.state = next.state;
         // That process subtracts the time that passes.
         self.last_mono = None;
@@ -530,9 +526,10 @@ impl Brake {
         for (held, meter) in placed(&self.held, &mut self.state.meters) {
             meter.advance(&held.allowance, now.wall_ms, ran_ms);
         }
-        let mut place = 0..;
+        // Those of allowances keep their places, since they come first.
+        let held = &self.held;
         self.state.meters.retain(|meter| {
-            place.next() < Some(self.held_meters) || now.wall_ms < meter.window.ends_ms
+            now.wall_ms < meter.window.ends_ms || held.iter().any(|held| held.scope == meter.scope)
         });
         let given_up = &mut self.given_up;
         self.under_way.retain(|_, call| {
