@@ -1,10 +1,11 @@
 //! Requests, through gloo-net, which binds the host's `fetch`.
 
 use gloo_net::http::{Request as HttpRequest, RequestBuilder, Response};
+use gloo_timers::callback::Timeout;
 use js_sys::{Array, Promise, Reflect, Uint8Array};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
-use web_sys::{AbortSignal, ReadableStreamDefaultReader, RequestRedirect};
+use web_sys::{AbortController, DomException, ReadableStreamDefaultReader, RequestRedirect};
 
 use super::scalars::scalar;
 use crate::delivery::reply::{Answer, Reply};
@@ -89,13 +90,14 @@ async fn try_make(
     body: JsValue,
     timeout_ms: u32,
 ) -> Result<Reply, String> {
+    let deadline = Deadline::after(timeout_ms).ok_or("no request can be made here")?;
     let builder = match body.is_undefined() {
         false => HttpRequest::post(address).header("content-type", "application/json"),
         true => HttpRequest::get(address),
     };
     let builder = with_headers(builder, headers)
         .redirect(RequestRedirect::Manual)
-        .abort_signal(Some(&AbortSignal::timeout_with_u32(timeout_ms)));
+        .abort_signal(Some(&deadline.controller.signal()));
     let built = match body.is_undefined() {
         false => builder.body(body),
         true => builder.build(),
@@ -120,6 +122,29 @@ async fn try_make(
             &content_type,
         ),
     })
+}
+
+/// Aborts a request that takes too long. `AbortSignal.timeout` would also fire behind each request that has ended: a
+/// wake-up, and an abort, for nothing.
+struct Deadline {
+    controller: AbortController,
+    /// Cleared where this is dropped.
+    _timer: Timeout,
+}
+
+impl Deadline {
+    fn after(ms: u32) -> Option<Self> {
+        let controller = AbortController::new().ok()?;
+        let late = controller.clone();
+        let timer = Timeout::new(ms, move || {
+            let reason = DomException::new_with_message_and_name("timed out", "TimeoutError");
+            late.abort_with_reason(&reason.map_or(JsValue::NULL, JsValue::from));
+        });
+        Some(Self {
+            controller,
+            _timer: timer,
+        })
+    }
 }
 
 fn with_headers(builder: RequestBuilder, headers: &[(String, String)]) -> RequestBuilder {

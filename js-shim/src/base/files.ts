@@ -21,7 +21,7 @@ import {
   statSync,
   writeSync,
 } from "node:fs";
-import { type FileHandle, open, rename, rm } from "node:fs/promises";
+import { type FileHandle, open } from "node:fs/promises";
 
 /** Largest file with one JSON document, in bytes. */
 const MAX_JSON_BYTES = 1024 * 1024;
@@ -217,31 +217,6 @@ export function isMissing(error: unknown): boolean {
  * Writes a new file and renames it onto the path: a reader finds the old bytes or the new ones, even after a crash.
  *
  * @param isDurable whether the bytes survive a power cut
- */
-export async function replaceOwn(
-  path: string,
-  bytes: string | Uint8Array,
-  isDurable: boolean,
-): Promise<void> {
-  const beside = `${path}.new`;
-  const handle = await openOwn(beside, "new");
-  try {
-    await handle.writeFile(bytes);
-    if (isDurable) await handle.sync();
-  } catch (error) {
-    // A part of the bytes would only fill a full disk.
-    await rm(beside, { force: true });
-    throw error;
-  } finally {
-    await handle.close();
-  }
-  moveFolderAside(path);
-  await rename(beside, path);
-}
-
-/**
- * Does the same as {@link replaceOwn} synchronously.
- *
  * @param beside path of the new file; where several processes may write, a path that only this one uses
  */
 export function replaceOwnSync(

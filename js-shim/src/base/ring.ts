@@ -171,13 +171,17 @@ export class Ring {
   }
 }
 
-/** The reader's side. */
+/** An event of the ring, with the position of its record, and the position behind it. */
+interface RingEvent extends QueuedEvent {
+  at: number;
+  end: number;
+}
+
+/** The reader's side. Its methods take events that it read itself. */
 export class RingReader implements Inbox {
   readonly #views: Views;
   /** Position behind the last record that was taken. */
   #position: number;
-  /** Position and end of the record of an event that was taken. */
-  readonly #positions = new WeakMap<QueuedEvent, { at: number; end: number }>();
   /** Positions of records that are skipped. */
   readonly #skip = new Set<number>();
   /** The position of the record at which the engine trapped last. */
@@ -207,27 +211,25 @@ export class RingReader implements Inbox {
     return this.#skipped.size;
   }
 
-  take(): QueuedEvent[] {
+  take(): RingEvent[] {
     const { size, words } = this.#views;
     const head = this.#views.get(HEAD);
-    const events: QueuedEvent[] = [];
+    const events: RingEvent[] = [];
     while (this.#position !== head) {
       const at = this.#position % size;
       const units = words[at * 2] ?? 0;
       const isRecord = (words[at * 2 + 1] ?? 0) > 0;
+      const end = (this.#position + units) >>> 0;
       if (isRecord && this.#skip.has(this.#position)) this.#skipped.add(this.#position);
-      else if (isRecord) {
-        const event = this.#read(at);
-        this.#positions.set(event, { at: this.#position, end: (this.#position + units) >>> 0 });
-        events.push(event);
-      }
-      this.#position = (this.#position + units) >>> 0;
+      else if (isRecord) events.push(this.#read(this.#position, end));
+      this.#position = end;
     }
     return events;
   }
 
-  #read(at: number): QueuedEvent {
-    const { words, numbers, text } = this.#views;
+  #read(position: number, end: number): RingEvent {
+    const { words, numbers, text, size } = this.#views;
+    const at = position % size;
     const count = words[at * 2 + 1] ?? 0;
     const begin = at + HEADER_UNITS;
     const textAt = (begin + count) * UNIT;
@@ -235,13 +237,12 @@ export class RingReader implements Inbox {
       numbers: numbers.slice(begin, begin + count),
       texts: text.toString("utf16le", textAt, textAt + (words[at * 2 + 2] ?? 0) * 2),
     };
-    return { ...event, ...momentOf(event) };
+    return { ...event, ...momentOf(event), at: position, end };
   }
 
   mark(events: readonly QueuedEvent[]): string | undefined {
-    const last = events.at(-1);
-    const position = last && this.#positions.get(last);
-    return position && `${this.#name} ${position.end}`;
+    const last = events.at(-1) as RingEvent | undefined;
+    return last && `${this.#name} ${last.end}`;
   }
 
   resume(mark: string): void {
@@ -255,9 +256,8 @@ export class RingReader implements Inbox {
   }
 
   observing(event: QueuedEvent | undefined): void {
-    const position = event && this.#positions.get(event);
-    if (position) this.#views.set(OBSERVED, position.at);
-    this.#views.set(OBSERVES, position ? 1 : 0);
+    if (event) this.#views.set(OBSERVED, (event as RingEvent).at);
+    this.#views.set(OBSERVES, event ? 1 : 0);
   }
 
   acknowledge(): void {

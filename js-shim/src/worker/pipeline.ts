@@ -76,6 +76,8 @@ export class Pipeline {
   readonly #metrics: Metrics;
   readonly #scheduler: Scheduler;
   #expectDiagnostics = false;
+  /** Resolves the promise of {@link Pipeline.tick}. */
+  #endTick: (hadEvents: boolean) => void = () => {};
   /** The watch of the session store, where there is one. */
   readonly store: StoreWatch | undefined;
   /** The sources that calls are counted by, as a text for the status. */
@@ -88,9 +90,7 @@ export class Pipeline {
   constructor(host: Host, settings: Record<string, unknown>) {
     const { wall, mono, log, folder, role = "gateway" } = host;
     this.#host = host;
-    this.#scheduler = new Scheduler(mono, () => {
-      if (!this.#runner.isOff) this.#advance();
-    });
+    this.#scheduler = new Scheduler(mono, () => this.#runTick());
     // These events are in memory alone: the process stays alive for them.
     this.#queue = new Queue(mono, (ms) => this.#scheduler.schedule(ms, true));
     this.#inbox = host.inbox ?? this.#queue;
@@ -104,6 +104,7 @@ export class Pipeline {
       switchedOff: () => {
         this.#discardEvents();
         this.#scheduler.clear();
+        this.#endTick(false);
       },
       mono,
       warn: (text) => log.warn(text),
@@ -307,13 +308,26 @@ export class Pipeline {
     this.#runner.run((engine) => engine.expectDiagnostics(expected));
   }
 
-  /** Passes every event of the inbox to the engine, and runs due work. */
-  drain(): void {
+  /** Passes every event of the inbox to the engine, and runs due work. @returns whether there were events */
+  drain(): boolean {
     let wakeInMs = -1;
     const isPassed = this.#passAll((engine) => {
       wakeInMs = this.#runDue(engine, this.#now());
     });
     if (isPassed) this.#followUp(wakeInMs);
+    return isPassed;
+  }
+
+  /** Awaits the next run of due work, in at most {@link TICK_MS} ms. @returns whether the inbox had events for it */
+  tick(): Promise<boolean> {
+    return new Promise((resolve) => {
+      this.#endTick = resolve;
+      this.#scheduler.schedule(TICK_MS);
+    });
+  }
+
+  #runTick(): void {
+    this.#endTick(!this.#runner.isOff && this.#advance());
   }
 
   /** Passes every event of the inbox to the engine, and runs `last` in it. @returns whether there were events */
@@ -439,7 +453,7 @@ export class Pipeline {
     // What a server that hangs does not answer is in the journal, and is sent again.
     const idle = Promise.all([this.#exports.idle(), this.#notices.idle()]);
     await withDeadline(idle, IDLE_WITHIN_MS).catch(() => {});
-    if (this.#ownsJournal()) await this.#statusWriter.write(status);
+    if (this.#ownsJournal()) this.#statusWriter.write(status);
     process.off("exit", this.#atExit);
     this.#journalWatch.release();
   }
@@ -567,7 +581,8 @@ export class Pipeline {
     return folder === undefined ? undefined : collectorOf(() => this.#poster.io(), settings, log);
   }
 
-  #advance(): void {
+  /** Runs due work. @returns whether the inbox had events */
+  #advance(): boolean {
     // Events that wait are older than the due work: a call that one of them belongs to must not become final before.
     if (!this.#inbox.isEmpty) return this.drain();
     let wakeInMs = -1;
@@ -575,6 +590,7 @@ export class Pipeline {
       wakeInMs = this.#runDue(engine, this.#now());
     });
     this.#followUp(wakeInMs);
+    return false;
   }
 
   /** Runs the engine's due work. @returns ms until more is due; negative where that waits for the next event */

@@ -4,7 +4,7 @@
  */
 
 import { dirname, join } from "node:path";
-import { readJson, replaceOwn } from "../base/files.js";
+import { readJson, replaceOwnSync } from "../base/files.js";
 import { HostFiles } from "../base/host-files.js";
 import { readInstallation } from "../base/installation.js";
 import { livingOwner, type Owner, writtenOwner } from "../base/owner.js";
@@ -43,12 +43,6 @@ export interface StatusDocument {
   faults?: string[];
 }
 
-/** Writes the status file, which only its user may read. @param now ms since 1970 */
-export async function writeStatus(folder: string, status: Status, now: number): Promise<void> {
-  // Not synced to disk: the next start writes it again.
-  await replaceOwn(statusFile(folder), `${JSON.stringify({ written_ms: now, status })}\n`, false);
-}
-
 /** Writes the status at most once in {@link WRITE_EVERY_MS}. */
 export class StatusWriter {
   readonly #folder: string;
@@ -65,13 +59,17 @@ export class StatusWriter {
   schedule(read: () => Status): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      void this.write(read());
+      this.write(read());
     }, WRITE_EVERY_MS).unref();
   }
 
   /** Writes the status now. Throws nothing: the journal already reports a disk that cannot be written. */
-  async write(status: Status): Promise<void> {
-    await writeStatus(this.#folder, status, this.#wall()).catch(() => {});
+  write(status: Status): void {
+    const text = `${JSON.stringify({ written_ms: this.#wall(), status })}\n`;
+    try {
+      // Not synced to disk: the next start writes it again.
+      replaceOwnSync(statusFile(this.#folder), text, false);
+    } catch {}
   }
 
   /** Cancels the scheduled write. */

@@ -1,11 +1,9 @@
 /** The worker thread: reads events from the ring, and counts, journals and sends them. It may block; the gateway's thread may not. */
 
-import { setTimeout as sleep } from "node:timers/promises";
 import { parentPort, workerData } from "node:worker_threads";
 import { BUILD } from "../base/pickers.js";
 import { speakFor } from "../base/process.js";
 import { RingReader } from "../base/ring.js";
-import { TICK_MS } from "../base/scheduler.js";
 import { compiledModule, instantiate, preload, priceTable } from "../base/wasm.js";
 import {
   type Configuration,
@@ -110,12 +108,12 @@ port.on("message", async (message: ToWorker) => {
   if (message.type === "close") port.close();
 });
 
-/** Reads the first event after a pause at once, and the events behind it together at the next tick. */
+/** Reads the first event after a pause at once, and the events behind it together at each tick: a wake-up costs more. */
 async function readRing(): Promise<void> {
   while (!isClosed) {
     await reader.recordArrived();
     pipeline.drain();
-    await sleep(TICK_MS);
+    while (await pipeline.tick());
   }
 }
 
