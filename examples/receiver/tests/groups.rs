@@ -163,6 +163,11 @@ fn the_parts_of_prompts_have_a_cost() {
     }
     let main: Value = server.get("/api/prompt-bill?agent=main").json();
     assert_eq!(main["total"]["requests"], 2);
+    // The bill of a call may come later: its parts cost their share of it.
+    let late = json!([{"id": "1", "cost_usd": 0.25, "cost_source": "provider"}]);
+    server.post("batch", &json!({"enrichments": late}));
+    let main: Value = server.get("/api/prompt-bill?agent=main").json();
+    near(usd(&main["total"], "fixed_usd"), 0.4 * 0.9 * 0.25 / 0.5);
 }
 
 #[test]

@@ -111,6 +111,60 @@ fn an_address_selects_calls_on_the_page_in_statistics_and_in_downloads() {
 }
 
 #[test]
+fn calls_that_move_twice_within_a_request_leave_no_empty_sums() {
+    let server = Server::start(&[]);
+    let told = |id: &str, cost: f64| {
+        json!({"id": id, "model": "p/m", "agent_name": "main", "prompt_tokens": 10, "completion_tokens": 1,
+               "cost_usd": cost, "cost_source": "table"})
+    };
+    let billed = |id: &str| json!({"id": id, "model": "p/m", "agent_name": "main", "cost_source": "provider"});
+    // 0.1 + 0.2 - 0.1 - 0.2 is not 0.
+    let calls = json!([told("a", 0.1), told("b", 0.2), billed("a"), billed("b")]);
+    assert_eq!(server.post("model_usage", &calls).status, 200);
+    let page = server.get("/models?agent=main").text;
+    assert!(
+        page.contains(r#"data-summary="requests"><span>2<"#),
+        "{page}"
+    );
+    let sources = server.list("/api/breakdown?by=cost_source");
+    assert_eq!(sources.len(), 1, "{sources:?}");
+    assert_eq!(sources[0]["cost_source"], "provider");
+}
+
+#[test]
+fn answers_that_do_not_show_their_range_refuse_an_unusable_one() {
+    let server = Server::start(&[]);
+    for (query, name) in [
+        ("hours=744", "hours"),
+        ("hours=many", "hours"),
+        ("from=yesterday", "from"),
+        ("from=2026-11-01&to=2026-11-31", "to"),
+        ("to=2026-11-01", "to"),
+        ("from=2026-11-02&to=2026-11-01", "to"),
+    ] {
+        for path in [
+            "/models/focus.csv",
+            "/models/calls.csv",
+            "/models/stats.json",
+            "/models/by-model.csv",
+            "/api/sessions",
+            "/api/prompt-bill",
+        ] {
+            let answer = server.get(&format!("{path}?{query}"));
+            assert_eq!(answer.status, 422, "{path}?{query}: {}", answer.text);
+            assert_eq!(answer.json()["field"], name, "{path}?{query}");
+        }
+        let page = server.get(&format!("/models?{query}"));
+        assert_eq!(page.status, 200, "the page shows what it chose");
+    }
+    let usable = "from=2026-11-01&to=2026-11-02";
+    assert_eq!(
+        server.get(&format!("/models/focus.csv?{usable}")).status,
+        200
+    );
+}
+
+#[test]
 fn a_cost_that_nobody_knows_is_said_until_somebody_does() {
     let server = Server::start(&[]);
     let unknown = json!({"id": "x", "cost_usd": 0, "cost_source": "unknown"});

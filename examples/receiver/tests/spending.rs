@@ -140,6 +140,12 @@ fn allowances_are_the_last_figures_of_their_windows() {
     );
     let filtered = server.get("/models?agent=main").text;
     assert!(!has(&filtered, "allowances"), "they are of no agent's page");
+    let quiet = server.get("/models?from=2026-01-01&to=2026-01-02").text;
+    assert!(
+        quiet.contains("No model calls")
+            && card(&quiet, "allowances").contains("calls are refused"),
+        "{quiet}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use super::zone;
 use crate::clock::{self, DAY, HOUR, Micros};
+use crate::error::ApiError;
 use crate::store::query::Filter;
 use crate::store::series::Dimension;
 use crate::store::window::Window;
@@ -93,6 +94,33 @@ impl Address {
             call: text("call").map(str::to_owned),
             zone,
         }
+    }
+
+    /// Reads a query for an answer that does not show its selection.
+    ///
+    /// # Errors
+    /// A parameter of the range is unusable.
+    pub fn strictly_of(query: &HashMap<String, String>, zone: TimeZone) -> Result<Self, ApiError> {
+        let address = Self::of(query, zone);
+        let is_given = |name: &str| query.get(name).is_some_and(|text| !text.trim().is_empty());
+        let wrong = |name: &'static str, message: &str| {
+            Err(ApiError::Query {
+                name,
+                message: format!("{name} {message}"),
+            })
+        };
+        let time = "has to be a time such as 2026-11-01 or 2026-11-01T08:00Z";
+        let hours = query.get("hours").map(|text| text.trim());
+        if is_given("hours") && hours != Some(address.hours.to_string().as_str()) {
+            return wrong("hours", "has to be a whole number from 1 to 720");
+        }
+        if is_given("from") && address.from.is_none() {
+            return wrong("from", time);
+        }
+        if is_given("to") && address.to.is_none() {
+            return wrong("to", &format!("{time}, later than from"));
+        }
+        Ok(address)
     }
 
     /// The selected window, at a time.

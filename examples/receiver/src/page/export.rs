@@ -71,7 +71,7 @@ impl Format {
 /// `GET /models/{stats|calls|sessions|prompt-bill|by-channel|…}.{csv|json}` and `focus.csv`, with the page's query.
 ///
 /// # Errors
-/// There is no such download, or the store fails.
+/// There is no such download, a parameter of the range is unusable, or the store fails.
 pub async fn download(
     State(app): State<App>,
     Extension(client): Extension<Client>,
@@ -80,7 +80,7 @@ pub async fn download(
 ) -> Result<Response, ApiError> {
     let (name, end) = file.split_once('.').ok_or(ApiError::NotFound)?;
     let format = Format::of(end).ok_or(ApiError::NotFound)?;
-    let address = Address::of(&query, TimeZone::UTC);
+    let address = Address::strictly_of(&query, TimeZone::UTC)?;
     match name {
         "stats" => models(app, address, format).await,
         "calls" => single(app, client, address, format).await,

@@ -31,7 +31,7 @@ type Parameters = HashMap<String, String>;
 /// Sums by a dimension, by cost: `GET /api/breakdown?by=channel`.
 ///
 /// # Errors
-/// `by` is no dimension, or the store fails.
+/// `by` is no dimension, a parameter of the range is unusable, or the store fails.
 pub async fn breakdown(State(app): State<App>, Query(query): Query<Parameters>) -> Answer {
     let by = query.get("by").map(String::as_str);
     let dimension = Dimension::ALL.into_iter().find(|d| by == Some(d.name()));
@@ -43,13 +43,13 @@ pub async fn breakdown(State(app): State<App>, Query(query): Query<Parameters>) 
             message,
         });
     };
-    answer(of_dimension(app, Address::of(&query, TimeZone::UTC), dimension).await?)
+    answer(of_dimension(app, Address::strictly_of(&query, TimeZone::UTC)?, dimension).await?)
 }
 
 /// Sessions by cost: `GET /api/sessions`. The calls of one are at `/api/model-usage?session=…`.
 ///
 /// # Errors
-/// `limit` is out of range, or the store fails.
+/// `limit` is out of range, a parameter of the range is unusable, or the store fails.
 pub async fn of_sessions(State(app): State<App>, Query(query): Query<Parameters>) -> Answer {
     let limit = match query.get("limit").map(|limit| limit.parse()) {
         None => SESSIONS_USUAL,
@@ -62,15 +62,15 @@ pub async fn of_sessions(State(app): State<App>, Query(query): Query<Parameters>
             });
         }
     };
-    answer(ranked(app, Address::of(&query, TimeZone::UTC), limit).await?)
+    answer(ranked(app, Address::strictly_of(&query, TimeZone::UTC)?, limit).await?)
 }
 
 /// The parts of prompts, in all and by agent, day and month (UTC): `GET /api/prompt-bill`.
 ///
 /// # Errors
-/// The store fails.
+/// A parameter of the range is unusable, or the store fails.
 pub async fn prompt_bill(State(app): State<App>, Query(query): Query<Parameters>) -> Answer {
-    let rows = bill(app, Address::of(&query, TimeZone::UTC)).await?;
+    let rows = bill(app, Address::strictly_of(&query, TimeZone::UTC)?).await?;
     let mut groups: HashMap<String, Vec<Value>> = HashMap::new();
     for row in rows {
         let by = row[0].1.as_str().unwrap_or_default().to_owned();

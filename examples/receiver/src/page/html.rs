@@ -7,6 +7,7 @@ use super::tables;
 use super::view::View;
 use super::{details, format, zone};
 use crate::clock::Micros;
+use crate::error::ApiError;
 use crate::store::brief::Brief;
 use crate::store::rollup::Count;
 use crate::store::series::Dimension;
@@ -46,7 +47,8 @@ pub fn rest(view: &View, address: &Address, signed_in: bool) -> String {
 <script src="/assets/models.js" defer></script>"##,
         filter = filter(view, address),
         body = if view.models.is_empty() && view.failures.shown.is_empty() {
-            empty(address, signed_in)
+            // Allowances and the month's forecast do not depend on the range.
+            empty(address, signed_in) + &super::spending::spending(view, address)
         } else {
             figures(view, address)
         },
@@ -57,10 +59,18 @@ pub fn rest(view: &View, address: &Address, signed_in: bool) -> String {
     content + END
 }
 
-/// The rest of the page after a database error.
-pub fn unavailable() -> String {
-    let says =
-        "The store is unavailable; the receiver's log says why. Reload the page to try again.";
+/// The rest of the page after an error.
+pub fn unavailable(error: &ApiError) -> String {
+    let says = match error {
+        ApiError::TooLong(seconds) => format!(
+            "Reading took longer than {seconds} s. Choose a shorter range, or reload the page to try again."
+        ),
+        ApiError::Overloaded => {
+            "Too many pages are read at once. Reload the page in some seconds.".to_owned()
+        }
+        _ => "The store is unavailable; the receiver's log says why. Reload the page to try again."
+            .to_owned(),
+    };
     format!(r#"<main><p class="banner" role="alert">{says}</p></main>{END}"#)
 }
 

@@ -83,7 +83,7 @@ async fn models(
             Ok(text) => text,
             Err(error) => {
                 error.log();
-                html::unavailable().into()
+                html::unavailable(&error).into()
             }
         };
         let _ = sender.send(Ok(rest)).await;

@@ -170,7 +170,8 @@ impl View {
             let prompts = prompts::bill(&survey, DAY, AGENTS_SHOWN)?;
             // The receiver may be younger than the window.
             let first = prompts::first(connection)?.unwrap_or(window.from);
-            let days = address.length(now) - (first.max(window.from) - window.from);
+            let end = window.to.map_or(now, |to| to.min(now));
+            let days = end - first.max(window.from);
             Ok(Self {
                 dearest: sessions::dearest(&survey, DEAREST_SESSIONS)?,
                 days: days as f64 / DAY as f64,

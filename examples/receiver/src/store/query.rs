@@ -128,7 +128,7 @@ impl Overview {
         let Some(brief) = self.briefs.get_mut(number as usize) else {
             return;
         };
-        if brief.calls == 0 {
+        if brief.calls == 0 && more.calls > 0 {
             self.values[dimension as usize].push(number);
         }
         brief.add(more);

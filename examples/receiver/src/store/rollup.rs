@@ -384,8 +384,8 @@ fn write_table(
             Some(latencies.pack())
         };
         statement.execute(sums.row(kind, start, series, &packed).as_slice())?;
-        if sums.of(Count::Calls) < 0 {
-            // A row without calls is deleted, with the rounding residue of its cost.
+        if sums.of(Count::Calls) <= 0 {
+            // A row without calls is deleted, with the rounding residue of its cost. It may be of calls that came and went.
             connection
                 .prepare_cached(&format!(
                     "DELETE FROM {table} WHERE kind = ? AND start = ? AND series = ? AND calls = 0"

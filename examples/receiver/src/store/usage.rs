@@ -186,6 +186,7 @@ impl<'a> Usage<'a> {
                 connection
                     .prepare_cached(
                         "UPDATE model_usage SET cost_usd = ifnull(?2, cost_usd), cost_source = ifnull(?3, cost_source),
+                             prompt_cost_usd = iif(?2 IS NOT NULL AND cost_usd > 0, prompt_cost_usd * ?2 / cost_usd, prompt_cost_usd),
                              ttfb_ms = ifnull(?4, ttfb_ms), ttft_ms = ifnull(?5, ttft_ms),
                              request_id = ifnull(?6, request_id), response_model = ifnull(?7, response_model)
                          WHERE id = ?1",
