@@ -264,6 +264,23 @@ fn a_call_without_a_shown_message_counts() {
 }
 
 #[test]
+fn equal_calls_without_messages_are_different_calls() {
+    // A cron job that answers in silence, in a session of its own each hour.
+    let keys: Vec<_> = [0, 3_600_000]
+        .into_iter()
+        .map(|later| {
+            let Made(begun, ended, tokens) = call(1);
+            let made = [Made(begun + later, ended + later, tokens)];
+            let nothing = history(Vec::new());
+            let look = look(&series(&made, false), &nothing, &wanted(), Mark::default()).unwrap();
+            let [call] = <[StoredCall; 1]>::try_from(told(&look)).unwrap();
+            call.into_observation(0).call_key
+        })
+        .collect();
+    assert!(keys[0].is_some() && keys[0] != keys[1], "{keys:?}");
+}
+
+#[test]
 fn a_message_newer_than_the_series_waits_for_it() {
     for (shown, tells_begin) in GATEWAYS {
         for count in [5, 250] {

@@ -29,6 +29,8 @@ describe("following a gateway", () => {
   async function follow({ hasEvents = true, takesMaxChars = true } = {}) {
     /** @type {Map<string, { n: number, calls: number, updatedAt: number, sessionId: string, isSilent?: boolean }>} */
     const sessions = new Map();
+    /** Rows of `sessions.usage`. @type {object[]} */
+    const found = [];
     const gateway = await startFakeGateway({
       answer: (method, params) => {
         const invalid = (/** @type {string} */ message) => ({ code: "INVALID_REQUEST", message });
@@ -51,6 +53,7 @@ describe("following a gateway", () => {
             ...(hasEvents && { hasMore, nextOffset: offset + limit, limitApplied: limit }),
           };
         }
+        if (method === "sessions.usage") return { sessions: found };
         const session = sessions.get(params.key ?? params.sessionKey);
         if (method.startsWith("sessions.usage.") && !session)
           throw invalid(`No transcript found for session: ${params.key}`);
@@ -108,8 +111,25 @@ describe("following a gateway", () => {
     };
     const add = (/** @type {string} */ key, n = 1) =>
       sessions.set(key, { n, calls: 1, updatedAt: n, sessionId: `id-${key}` });
-    return { gateway, sessions, add, taken, poll, settle, asked, close };
+    return { gateway, sessions, found, add, taken, poll, settle, asked, close };
   }
+
+  test("a session that is not listed has the model of its usage", async () => {
+    const far = await follow();
+    await far.settle(300);
+    const key = "agent:main:cron:1";
+    const modelUsage = [{ provider: "mock", model: "of-usage", count: 1 }];
+    far.found.push({ key, sessionId: `id-${key}`, updatedAt: 1, usage: { modelUsage } });
+    far.sessions.set(key, { n: 5, calls: 1, updatedAt: 1, sessionId: `id-${key}`, isSilent: true });
+    await far.poll.discover(0);
+    // Its message is looked for a few times.
+    for (let tries = 0; tries < 40 && far.taken.length === 0; tries += 1) await far.settle(250);
+    assert.deepEqual(
+      far.taken.map(({ model }) => model),
+      ["of-usage"],
+    );
+    await far.close();
+  });
 
   test("all pages of the list are read, and each session once until it changes", async () => {
     const far = await follow();
@@ -387,6 +407,38 @@ describe("the commands of the documentation", () => {
     const [status] = await once(child, "close");
     return { status, said };
   }
+
+  test("a later time in --since leaves out no call since the last run", async () => {
+    const at = Date.now() - 120_000;
+    const usage = { input: 7, output: 3, cacheRead: 0, cacheWrite: 0 };
+    const told = { calls: 1 };
+    const times = () => Array.from({ length: told.calls }, (_, n) => at + n * 20_000);
+    const gateway = await startFakeGateway({
+      answer: (method) => {
+        const row = { key: "agent:main:x", sessionId: "since", modelProvider: "mock", model: "since" };
+        if (method === "sessions.list") return { sessions: [{ ...row, updatedAt: at + told.calls }] };
+        if (method === "sessions.usage.timeseries")
+          return {
+            sessionId: "since",
+            points: times().map((timestamp) => ({ timestamp, ...usage, cost: 0 })),
+          };
+        const message = { role: "assistant", provider: "mock", model: "since", stopReason: "stop", usage };
+        if (method === "chat.history")
+          return { messages: times().map((timestamp) => ({ ...message, timestamp })) };
+        return {};
+      },
+    });
+    try {
+      const command = ["sync", "--gateway", gateway.url];
+      assert.equal((await typeCommand(command, false)).status, 0);
+      told.calls = 3;
+      const later = await typeCommand([...command, "--since", new Date(at + 60_000).toISOString()], false);
+      assert.equal(later.status, 0, later.said);
+      assert.equal(receiver.totals["mock/since"]?.requests, 3, later.said);
+    } finally {
+      await gateway.close();
+    }
+  });
 
   test("invalid options are reported with their mend", async () => {
     for (const [words, says] of /** @type {[string[], RegExp][]} */ ([

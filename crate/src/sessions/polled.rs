@@ -553,8 +553,8 @@ impl Comparison<'_> {
         let [input, output, cache_read, cache_write] = tokens.0;
         let line = json!({
             "type": "message",
-            // Rows have ids from 2026.5 on. Without one, the call's figures alone identify it.
-            "id": shown.entry.as_deref().unwrap_or("polled"),
+            // Rows have ids from 2026.5 on. A call without a message has no begin either: its point's time identifies it.
+            "id": shown.entry.clone().unwrap_or_else(|| format!("polled {ms}")),
             "timestamp": iso(written),
             "message": {
                 "role": "assistant",

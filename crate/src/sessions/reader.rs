@@ -4,8 +4,9 @@
 //!
 //! - Up to 2026.7: rows are appended to `agents/<agent>/sessions/<session>.jsonl`. `/new` and `sessions.reset` rename
 //!   the file to `.jsonl.reset.<time>`, `sessions.delete` to `.jsonl.deleted.<time>`; the session then gets a new id.
-//!   Compaction appends a row. Only `sessions.compact` with `maxLines` of 2026.3 truncates a file: it copies the file
-//!   to `.jsonl.bak.<time>` and keeps the last lines, without the header.
+//!   Compaction appends a row. 2026.3 truncates files: `sessions.compact` with `maxLines` copies the file to
+//!   `.jsonl.bak.<time>` and keeps the last lines, without the header; a heartbeat that answers `HEARTBEAT_OK` is cut
+//!   off again.
 //! - From 2026.8: rows of `transcript_events` in `agents/<agent>/agent/openclaw-agent.sqlite`, in the order of `seq`
 //!   from 0. `/new`, `sessions.reset` and compaction append rows to the same session; `sessions.delete` deletes its
 //!   rows and then writes them, one a line, to `sessions/<session>.jsonl.deleted.<time>.<generation>.zst`. `rowid`

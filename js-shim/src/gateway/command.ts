@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { stateFolder } from "../base/installation.js";
 import { livingOwner } from "../base/owner.js";
+import { reason } from "../base/promises.js";
 import { isTime } from "../base/shape.js";
 import { print } from "../base/terminal.js";
 import { instantiate } from "../base/wasm.js";
@@ -38,6 +39,8 @@ const RETRY_TIME_MS = 30_000;
 const SINCE = "/gateway/since";
 /** Bookmark: the time of the last search for sessions that are not listed. */
 const FOUND = "/gateway/found";
+/** Tries of the search for sessions that are not listed. */
+const SEARCHES = 3;
 /** The search takes dates, so it begins one day earlier. */
 const DAY_MS = 86_400_000;
 
@@ -77,7 +80,10 @@ class GatewaySync {
   #isComplete = false;
   #isUnreachable = false;
   /** Whether this run has searched for sessions that are not listed. */
-  #hasSearched = false;
+  /** Number of searches for sessions that are not listed. */
+  #searches = 0;
+  /** Time at which the search succeeded whose sessions are not all read yet, in ms since 1970. */
+  #foundAt: number | undefined;
   /** The last logged problem: a repeated problem is logged once. */
   #loggedProblem = "";
 
@@ -161,8 +167,9 @@ class GatewaySync {
       log.warn(
         `--since ${this.#options.since}: an earlier sync left out calls before ${date(stored)}, and so does this one; name another --state-dir to count them`,
       );
+    // A later time than the stored one would leave out the calls between the last run and that time.
     log.info("calls since the last sync");
-    return Math.max(stored, asked ?? 0);
+    return stored;
   }
 
   #makePoll(): GatewayPoll {
@@ -210,12 +217,13 @@ class GatewaySync {
 
   /** Connects and reads, and reconnects until the run ends. */
   async #follow(): Promise<void> {
-    const began = performance.now();
+    let failing: number | undefined;
     for (let pause: number = BACKOFF.first; !this.#isStopped; ) {
       try {
         this.#othersFirstMs = (await this.#others.lists()) ? OTHERS_FIRST_MS : 0;
         await this.#connection(() => {
           pause = BACKOFF.first;
+          failing = undefined;
         });
         if (!this.#options.watch) return;
       } catch (error) {
@@ -226,7 +234,8 @@ class GatewaySync {
         this.#warnOnce(
           `${trouble.says}; ${this.#options.watch ? "it is tried again" : "it is tried for half a minute"}`,
         );
-        if (!this.#options.watch && performance.now() - began > RETRY_TIME_MS) {
+        failing ??= performance.now();
+        if (!this.#options.watch && performance.now() - failing > RETRY_TIME_MS) {
           this.#isUnreachable = true;
           return;
         }
@@ -264,11 +273,10 @@ class GatewaySync {
       this.#loggedProblem = "";
       await this.#poll.use(link);
       await this.#poll.listAll();
-      await this.#searchUnlisted();
       while (!this.#isStopped && !lost) {
         await this.#poll.step(500);
         await this.#countRead();
-        if (!this.#poll.isIdle || this.#read.length > 0) continue;
+        if (!this.#poll.isIdle || this.#read.length > 0 || (await this.#searchUnlisted())) continue;
         const isFirst = !this.#isComplete;
         this.#isComplete = true;
         if (!this.#options.watch) return;
@@ -280,15 +288,31 @@ class GatewaySync {
     }
   }
 
-  /** Searches for sessions that are not listed, once per run. */
-  async #searchUnlisted(): Promise<void> {
-    if (this.#hasSearched) return;
+  /**
+   * Searches for sessions that are not listed, once per run, when all listed ones are read: a gateway may read its whole
+   * store for it. @returns whether there may be more to read
+   */
+  async #searchUnlisted(): Promise<boolean> {
+    if (this.#foundAt !== undefined) {
+      // All that it found is counted: the next run searches from here on.
+      const found = String(this.#foundAt);
+      this.#pipeline.takeStored([], FOUND, found);
+      this.#marks.set(FOUND, found);
+      this.#foundAt = undefined;
+    }
+    if (this.#searches === SEARCHES) return false;
     const before = Number(this.#marks.get(FOUND) ?? Number.NaN);
-    const now = String(Date.now());
-    await this.#poll.discover(Math.max(this.#sinceMs, isTime(before) ? before - DAY_MS : 0));
-    this.#pipeline.takeStored([], FOUND, now);
-    this.#marks.set(FOUND, now);
-    this.#hasSearched = true;
+    const now = Date.now();
+    this.#searches += 1;
+    try {
+      await this.#poll.discover(Math.max(this.#sinceMs, isTime(before) ? before - DAY_MS : 0));
+      this.#searches = SEARCHES;
+      this.#foundAt = now;
+    } catch (error) {
+      if (this.#searches < SEARCHES) throw error;
+      this.#poll.reading.problems.add(`sessions that are not listed were not searched (${reason(error)})`);
+    }
+    return true;
   }
 
   async #pause(ms: number): Promise<void> {

@@ -181,17 +181,16 @@ export class GatewayLink {
   }
 
   /** Closes the connection without calling `onClosed`. */
-  close(): void {
+  close(why = "it was ended"): void {
     this.#isOver = true;
     clearInterval(this.#watchdog);
     this.#socket?.close();
-    this.#rejectPending("it was ended");
+    this.#rejectPending(why);
   }
 
   #close(why: string): void {
     if (this.#isOver) return;
-    this.close();
-    this.#rejectPending(why);
+    this.close(why);
     this.#onClosed(why);
   }
 

@@ -156,7 +156,11 @@ export class GatewayPoll {
     );
     const listed = new Set([...this.#known.values()].map(({ sessionId }) => sessionId));
     const rows: unknown[] = Array.isArray(answered.payload.sessions) ? answered.payload.sessions : [];
-    for (const row of rows.map(asObject)) if (!listed.has(String(row.sessionId))) this.#meet(row);
+    for (const row of rows.map(asObject)) if (!listed.has(String(row.sessionId))) this.#meet(withModel(row));
+    if (rows.length >= MAX_DISCOVERED)
+      this.reading.problems.add(
+        `the gateway has more than ${MAX_DISCOVERED} sessions since ${day(sinceMs)}: older ones that it does not list are not counted`,
+      );
   }
 
   /** Takes an event of the gateway: a change of a session, or the start or end of a run or tool. */
@@ -332,7 +336,7 @@ export class GatewayPoll {
     const [mark, , name] = this.#markOf(sessionId, session.agent);
     const histories: string[] = [];
     let look = this.#compare(session, series.text, histories, mark);
-    if (look.calls.length > 0 || look.untold > 0) {
+    if (look.calls.length + look.untold + look.nameless > 0) {
       for await (const page of this.#messages(session, sessionId, look)) {
         // The newest page comes first.
         histories.unshift(page);
@@ -418,6 +422,14 @@ export class GatewayPoll {
   #skip(why: string, count: number): void {
     if (count > 0) this.reading.skipped[why] = (this.reading.skipped[why] ?? 0) + count;
   }
+}
+
+/** A row of `sessions.usage`. It has no model of its own where the gateway keeps no entry for the session. */
+function withModel(row: Record<string, unknown>): Record<string, unknown> {
+  const models = asObject(row.usage).modelUsage;
+  const [only, another] = Array.isArray(models) ? models.map(asObject) : [];
+  if (row.model || !only || another) return row;
+  return { ...row, modelProvider: only.provider, model: only.model };
 }
 
 /** Whether a refusal concerns one session rather than this client. */
