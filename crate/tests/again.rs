@@ -211,6 +211,30 @@ fn a_row_of_a_branched_history_is_the_known_call() {
 }
 
 #[test]
+fn a_message_of_a_branch_joins_the_row_of_its_session_for_good() {
+    // The plugin was away when session a asked; within ten minutes session b inherits the message.
+    let message = answer(0, Some("resp-A"));
+    let at = START_MS + 900;
+    let row = changed(
+        row(&message, "a", at),
+        json!({"ctx": {"sessionId": "a", "sessionKey": "agent:main:a", "agentId": "main"}}),
+    );
+    let stored = |gateway: &mut Gateway, now| gateway.hear("stored", &row, now);
+    let branch = |gateway: &mut Gateway, now| {
+        gateway.hear("before_message_write", &told(&message, "agent:main:b"), now);
+    };
+    let nothing = |_: &mut Gateway, _| {};
+    let (read, branched) = (at + 70_000, at + 130_000);
+    let everything: [Told; 4] = [
+        (read, &stored),
+        (branched, &branch),
+        (branched + 60_000, &nothing),
+        (branched + 120_000, &nothing),
+    ];
+    assert_eq!(counts(&everything), 1);
+}
+
+#[test]
 fn a_copy_in_the_store_may_precede_its_hook() {
     let message = answer(0, Some("resp-A"));
     let at = START_MS + 900;

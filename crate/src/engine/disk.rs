@@ -260,7 +260,7 @@ impl Engine {
         let Writes { upto, list } = self.take_writes(&mut |piece| {
             snapshot_bytes += piece.len() as u64;
             let begun = snapshot.take().unwrap_or_else(|| host.remove(SNAPSHOT));
-            snapshot = Some(begun.and_then(|()| host.append(SNAPSHOT, piece, None, durable)));
+            snapshot = Some(begun.and_then(|()| host.append(SNAPSHOT, piece, None, false)));
         });
         let mut snapshot = snapshot.unwrap_or(Ok(()));
         let mut list = list.into_iter();
@@ -275,6 +275,8 @@ impl Engine {
                 Op::Snapshot => {
                     self.disk.ends.insert(path.clone(), snapshot_bytes);
                     std::mem::replace(&mut snapshot, Ok(()))
+                        // Once for all pieces: each may take a slow disk 100 ms.
+                        .and_then(|()| host.append(SNAPSHOT, &[], None, durable))
                         .and_then(|()| host.rename(SNAPSHOT, &path, durable))
                 }
                 Op::Rename(to) => host.rename(&path, &[JOURNAL, to].concat(), durable),

@@ -90,6 +90,10 @@ impl Engine {
                     now.mono_ms,
                 );
             }
+            Note::Refused(text) => {
+                self.counts.last_error = Some(text.clone());
+                self.log.add_about(Level::Warn, "refused", text, now.mono_ms);
+            }
             Note::ReportedTwice(other) => self.log.add_once(
                 Level::Warn,
                 format!(

@@ -245,7 +245,7 @@ impl Log {
             lost += u64::from(segment.waiting);
             unread += self.follower.map_or(0, |at| segment.unread(at));
             self.has_moved = true;
-            self.deletions.push(self.write(segment.number, Op::Delete));
+            self.delete(&segment);
         }
         self.forget_runs();
         (lost, unread)
@@ -348,7 +348,7 @@ impl Log {
         marked.sort_unstable();
         let mut segment = Segment::new(number, self.next_entry, bytes.len() as u32);
         segment.is_closed = true;
-        segment.is_handed_out = true;
+        (segment.is_handed_out, segment.has_file) = (true, true);
         if let Some(header) = bytes.get(FILE_HEADER..FILE_HEADER + FRAME_HEADER) {
             segment.hash = hash(header);
         }
@@ -397,7 +397,7 @@ impl Log {
         self.flush_unwritten();
         writes.append(&mut self.appends);
         for segment in &mut self.segments {
-            segment.is_handed_out = true;
+            (segment.is_handed_out, segment.has_file) = (true, true);
         }
     }
 
@@ -447,10 +447,18 @@ impl Log {
         };
         while let Some(index) = self.segments.iter().position(is_finished) {
             if let Some(segment) = self.segments.remove(index) {
-                self.deletions.push(self.write(segment.number, Op::Delete));
+                self.delete(&segment);
             }
         }
         self.forget_runs();
+    }
+
+    /// Deletes the file of a removed segment, if there is one: a log that nobody writes has none.
+    fn delete(&mut self, segment: &Segment) {
+        let delete = self.write(segment.number, Op::Delete);
+        if segment.has_file || self.appends.iter().any(|write| write.file == delete.file) {
+            self.deletions.push(delete);
+        }
     }
 
     /// Drops the runs of removed segments.

@@ -51,6 +51,8 @@ pub(super) struct Segment {
     pub(super) is_closed: bool,
     /// Whether all its bytes were handed out for writing.
     pub(super) is_handed_out: bool,
+    /// Whether any of its bytes were.
+    pub(super) has_file: bool,
 }
 
 impl Segment {
@@ -65,6 +67,7 @@ impl Segment {
             hash: 0,
             is_closed: false,
             is_handed_out: false,
+            has_file: false,
         }
     }
 

@@ -530,7 +530,8 @@ impl Matcher {
             self.records.forget_first();
             if !old {
                 self.counts.evicted += 1;
-                self.unmatchable_ms = self.unmatchable_ms.max(ended_ms);
+                // A call under a clock that was ahead says nothing of the rows until then.
+                self.unmatchable_ms = self.unmatchable_ms.max(ended_ms.min(now.wall_ms));
             }
         }
     }

@@ -67,6 +67,8 @@ pub enum Note {
     Reached(Receiver),
     /// Sending failed. The text has the reason and the setting that mends it.
     Trouble(String),
+    /// The receiver refused the record of one call, which is dropped. The text has the reason.
+    Refused(String),
     /// Another gateway, of this name, reports the same calls to the receiver.
     ReportedTwice(String),
 }

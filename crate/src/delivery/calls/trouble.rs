@@ -28,8 +28,9 @@ impl Calls {
                 self.refused.push((item.call, reply.status));
                 self.counts.dropped.add(reason);
             }
-            notes.push(Note::Trouble(format!(
-                "the server refused a call's record (HTTP {}); it is kept in refused.ndjson, the rest goes on",
+            notes.push(Note::Refused(format!(
+                "the server refused a call's record (HTTP {}): the call is dropped, and its record kept in refused.ndjson \
+                 where the disk is written; the rest goes on",
                 reply.status
             )));
         }
