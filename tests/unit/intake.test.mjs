@@ -119,6 +119,25 @@ function taker() {
   };
 }
 
+test("a call of a quiet endpoint is sent soon", { timeout: 60_000 }, () =>
+  inFolder(async (folder) => {
+    const faulty = await FaultyReceiver.open("ids");
+    const run = new Run(folder, faulty.url);
+    await run.pipeline.open();
+    const { post, close } = await serve(run);
+    try {
+      assert.equal(await post(ONE), 200);
+      // Nothing else comes that would send it along.
+      await until(() => counted(faulty) > 0, 20_000);
+      assert.equal(counted(faulty), 1);
+    } finally {
+      await close();
+      await run.end();
+      faulty.close();
+    }
+  }),
+);
+
 test("calls that were dropped are taken again at the next try", async () => {
   const pipeline = taker();
   const intake = new Intake(pipeline);

@@ -83,6 +83,37 @@ test("behind a proxy, without TLS", async () => {
   assert.equal(receiver.ids.size, 2);
 });
 
+test("the proxy reaches its upstreams behind a forward proxy", async () => {
+  network.asked.length = 0;
+  const given = {
+    PATH: process.env.PATH ?? "",
+    HOME: join(root, "home-proxy"),
+    AGENTWATCH_URL: receiver.url,
+  };
+  const args = ["proxy", "--port", "0", "--upstream", `/up=https://${HOST},provider=mock`];
+  const env = {
+    ...given,
+    ...network.proxied,
+    NODE_USE_ENV_PROXY: "1",
+    NODE_EXTRA_CA_CERTS: network.authority,
+  };
+  const child = spawn(process.execPath, [CLI, ...args], { env });
+  try {
+    let said = "";
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding("utf8").on("data", (text) => {
+        said += text;
+      });
+    while (!/proxy on http:\S+:\d+/.test(said)) await once(child.stderr, "data");
+    const [origin] = /http:\/\/127\.0\.0\.1:\d+/.exec(said) ?? [];
+    const answer = await fetch(`${origin}/up/api/v1/capabilities`);
+    assert.equal(answer.status, 200, await answer.text());
+    assert.deepEqual(network.asked, [`${HOST}:443`]);
+  } finally {
+    child.kill("SIGKILL");
+  }
+});
+
 test("hosts in NO_PROXY are reached directly", async () => {
   network.asked.length = 0;
   const { code, said } = await run("ingest", receiver.url, { ...network.proxied, NODE_USE_ENV_PROXY: "1" });

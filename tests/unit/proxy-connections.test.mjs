@@ -232,6 +232,63 @@ describe("ends", () => {
     }
   });
 
+  test("a stream that the end of the proxy cuts is reported before the end, and no further request is served", async () => {
+    const at = await world((request, response) => {
+      request.resume();
+      response.write(chat()[0]);
+    });
+    const agent = new Agent({ keepAlive: true, maxSockets: 1 });
+    try {
+      await new Promise((resolve) => {
+        const request = httpRequest(`${at.url}${CHAT}`, { ...asking(), agent }, (answer) => {
+          answer.on("error", () => {}).once("data", resolve);
+        });
+        request.on("error", () => {}).end(asking().body);
+      });
+      await at.proxy.close(100);
+      assert.deepEqual(
+        at.calls.map(({ outcome }) => outcome),
+        ["aborted"],
+      );
+      await assert.rejects(get(`${at.url}${CHAT}`, { ...asking(), agent }));
+    } finally {
+      agent.destroy();
+      await at.close();
+    }
+  });
+
+  test("a client that sends everything before it reads gets an upstream's early refusal", async () => {
+    // This upstream answers at once, and reads nothing of the body.
+    const upstream = createTcpServer((socket) => {
+      socket
+        .on("error", () => {})
+        .once("data", () => {
+          socket.pause();
+          socket.write("HTTP/1.1 413 Too Large\r\ncontent-length: 9\r\n\r\ntoo large");
+        });
+    });
+    await new Promise((resolve) => upstream.listen(0, "127.0.0.1", () => resolve(undefined)));
+    const at = await proxyTo([`/up=http://127.0.0.1:${portOf(upstream)}`]);
+    const client = connect(at.port, "127.0.0.1");
+    let answer = "";
+    client.setEncoding("latin1").pause();
+    try {
+      const size = 24 * MB;
+      client.write(`POST /up${CHAT} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: ${size}\r\n\r\n`);
+      const isWritten = new Promise((resolve) => client.write(Buffer.alloc(size, " "), () => resolve(true)));
+      assert.equal(await Promise.race([isWritten, pause(20_000)]), true, "the body stands still");
+      for await (const text of client) {
+        answer += text;
+        if (answer.endsWith("too large")) break;
+      }
+      assert.match(answer, /^HTTP\/1\.1 413 [^]*too large$/);
+    } finally {
+      client.destroy();
+      await at.close();
+      upstream.close();
+    }
+  });
+
   test("an upstream's refusal before the body has come reaches the client", async () => {
     const at = await world((_, response) => response.writeHead(413).end("too large"));
     try {

@@ -97,7 +97,7 @@ test("a record at which two readers crashed is skipped, and its neighbours are n
   for (let number = 0; number < 5; number += 1) ring.push(event(number));
   reader.observing(reader.take()[2]);
   const { observed } = ring;
-  const next = new RingReader(ring.memory, observed);
+  const next = new RingReader(ring.memory, [observed]);
   assert.deepEqual(
     told(next.take()).map(([number]) => number),
     [0, 1, 3, 4],

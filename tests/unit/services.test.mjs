@@ -49,6 +49,9 @@ test("proxy forwards, logs its address, and ends at a signal", async () => {
   ]);
   try {
     const [, origin] = await says(/proxy on (http:\S+): \/up → http:\S+ \(mock\)/);
+    // Before its first call `status` and `allow` find the process, and calls of an earlier run are sent.
+    const owner = readFileSync(join(folder, ".openclaw", "agentwatch", "owner.json"), "utf8");
+    assert.equal(JSON.parse(owner).pid, child.pid);
     const { body } = await get(`${origin}/up/v1/chat/completions`, asking());
     assert.equal(body.toString(), chat().join(""));
     child.kill("SIGTERM");

@@ -183,18 +183,18 @@ export class RingReader implements Inbox {
   /** Position behind the last record that was taken. */
   #position: number;
   /** Positions of records that are skipped. */
-  readonly #skip = new Set<number>();
+  readonly #skip: Set<number>;
   /** The position of the record at which the engine trapped last. */
   #suspect: number | undefined;
   readonly #name: string;
   /** Positions of records that were skipped, each counted once. */
   readonly #skipped = new Set<number>();
 
-  /** @param skip the position of a record at which two workers crashed */
-  constructor(memory: RingMemory, skip?: number) {
+  /** @param skip the positions of records at each of which two workers crashed */
+  constructor(memory: RingMemory, skip: readonly number[] = []) {
     this.#views = new Views(memory);
     this.#position = this.#views.get(ACKNOWLEDGED);
-    if (skip !== undefined) this.#skip.add(skip);
+    this.#skip = new Set(skip);
     this.#name = memory.name;
   }
 

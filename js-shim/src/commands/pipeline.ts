@@ -66,7 +66,7 @@ export async function pipelineSettings(options: PipelineOptions, ownDir?: string
   const stateDir = ownDir ?? place.stateDir;
   const { problem, ...installation } = openInstallation(stateDir);
   const given = { url: options.url, agentName: options["agent-name"], history: options.history };
-  const { settings, problems } = await commandSettings(place.config, given);
+  const { settings, problems } = await commandSettings(place, given);
   for (const text of [problem, place.problem, ...problems]) if (text) log.warn(text);
   return {
     stateDir,

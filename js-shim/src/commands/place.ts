@@ -7,6 +7,8 @@ import {
   environmentConfigFile,
   environmentSettings,
   environmentStateDir,
+  settingsOf,
+  type Variables,
   withVariables,
 } from "../plugin/env.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
@@ -43,20 +45,30 @@ export function findPlace(options: PlaceOptions, loaded?: GatewayConfig): Place 
   return { stateDir, config, problem };
 }
 
+/** The state directory and the configuration of a gateway. */
+type Read = Pick<Place, "stateDir" | "config">;
+
 /**
- * The session store in a gateway's configuration, resolved with the variables that the gateway has: those of the environment,
- * of the state directory's `.env`, and of the configuration, in this order. `problem` says why it is unknown here, `note` why it
- * may be.
+ * The variables that a gateway has beside its environment: those of the state directory's `.env`, and of the configuration, in
+ * this order.
  */
-export function configuredStore({ stateDir, config }: Pick<Place, "stateDir" | "config">): {
+function variablesOf({ stateDir, config }: Read): Variables {
+  const { vars, ...others } = config?.env ?? {};
+  const ofConfig = Object.entries({ ...(typeof vars === "object" ? vars : {}), ...others });
+  const texts = ofConfig.filter((entry): entry is [string, string] => typeof entry[1] === "string");
+  return { ...Object.fromEntries(texts), ...openVariables(stateDir) };
+}
+
+/**
+ * The session store in a gateway's configuration, resolved with the gateway's variables. `problem` says why it is unknown
+ * here, `note` why it may be.
+ */
+export function configuredStore({ stateDir, config }: Read): {
   store: SessionStore | undefined;
   problem: string | undefined;
   note: string | undefined;
 } {
-  const { vars, ...others } = config?.env ?? {};
-  const ofConfig = Object.entries({ ...(typeof vars === "object" ? vars : {}), ...others });
-  const texts = ofConfig.filter((entry): entry is [string, string] => typeof entry[1] === "string");
-  const store = sessionStoreOf(config, { ...Object.fromEntries(texts), ...openVariables(stateDir) });
+  const store = sessionStoreOf(config, variablesOf({ stateDir, config }));
   const given = config?.session?.store;
   const isUnknown = typeof given === "string" && given.trim() !== "" && !store;
   const problem = isUnknown
@@ -73,20 +85,20 @@ function includedNote(config: GatewayConfig | undefined): string | undefined {
 }
 
 /**
- * Reads the settings of a command: options override the environment, which overrides the gateway's configuration. The
- * configuration's token is sent to the configuration's address only.
+ * Reads the settings of a command: options override the environment, which overrides the gateway's configuration, which
+ * overrides the gateway's other variables. A token of the gateway is sent to the gateway's address only.
  */
-export async function commandSettings(
-  config: GatewayConfig | undefined,
-  options: Record<string, unknown>,
-): Promise<Settings> {
-  const configured = await configuredSettings(config);
+export async function commandSettings(read: Read, options: Record<string, unknown>): Promise<Settings> {
+  const variables = variablesOf(read);
+  const configured = await configuredSettings(read.config, variables);
+  const gateways: Record<string, unknown> = { ...settingsOf(variables), ...configured.settings };
   const overriding = { ...environmentSettings(), ...present(options) };
-  const isOtherUrl = overriding.url !== undefined && overriding.url !== configured.settings.url;
-  const { token, ...rest } = configured.settings;
+  const isOtherUrl = overriding.url !== undefined && overriding.url !== gateways.url;
+  const { token, ...rest } = gateways;
   const settings = { ...rest, ...(!isOtherUrl && token !== undefined && { token }), ...overriding };
-  const problems = isOtherUrl || overriding.token ? [] : configured.problems;
-  return { settings: { ...settings, ...detected(config) }, problems };
+  const needsToken = !isOtherUrl && !overriding.token;
+  const problems = configured.problems.filter((text) => needsToken || !text.startsWith("token "));
+  return { settings: { ...settings, ...detected(read.config) }, problems };
 }
 
 /**
@@ -95,12 +107,11 @@ export async function commandSettings(
  *
  * @param isInside whether OpenClaw's own command runs, whose SDK resolves secrets
  */
-export async function gatewaySettings(
-  config: GatewayConfig | undefined,
-  isInside: boolean,
-): Promise<Settings> {
-  const { settings, problems } = await configuredSettings(config, isInside);
-  return { settings: { ...environmentSettings(), ...settings, ...detected(config) }, problems };
+export async function gatewaySettings(read: Read, isInside: boolean): Promise<Settings> {
+  const variables = variablesOf(read);
+  const { settings, problems } = await configuredSettings(read.config, variables, isInside);
+  const others = { ...settingsOf(variables), ...environmentSettings() };
+  return { settings: { ...others, ...settings, ...detected(read.config) }, problems };
 }
 
 interface Settings {
@@ -109,11 +120,15 @@ interface Settings {
   problems: string[];
 }
 
-async function configuredSettings(config: GatewayConfig | undefined, isInside = false): Promise<Settings> {
+async function configuredSettings(
+  config: GatewayConfig | undefined,
+  variables: Variables,
+  isInside = false,
+): Promise<Settings> {
   const problems: string[] = [];
   const given = present(pluginSettings(config));
   for (const [name, value] of Object.entries(given)) {
-    given[name] = filledIn(value, () =>
+    given[name] = filledIn(value, variables, () =>
       problems.push(`${name} names a variable that is not set here: set it as in the gateway's environment`),
     );
   }
@@ -122,14 +137,16 @@ async function configuredSettings(config: GatewayConfig | undefined, isInside = 
 }
 
 /** Replaces `${NAME}` in a setting, as the gateway does. @param missing called where a variable is not set */
-function filledIn(value: unknown, missing: () => void): unknown {
+function filledIn(value: unknown, variables: Variables, missing: () => void): unknown {
   if (typeof value === "string") {
-    const text = withVariables(value);
+    const text = withVariables(value, variables);
     if (text === undefined) missing();
     return text;
   }
   if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
-  const entries = Object.entries(value).map(([name, of]) => [name, filledIn(of, missing)] as const);
+  const entries = Object.entries(value).map(
+    ([name, of]) => [name, filledIn(of, variables, missing)] as const,
+  );
   return Object.fromEntries(entries);
 }
 

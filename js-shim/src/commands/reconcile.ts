@@ -119,19 +119,19 @@ function openInvoice({ provider, since, until, also = [] }: Options): Invoice {
 /** @throws SettingError where an address or a key is missing or cannot be used */
 async function findPlaces(options: Options, inside: Inside | undefined): Promise<Places> {
   const { variable, api } = PROVIDERS.get(options.provider ?? "") ?? { variable: "", api: "" };
-  const { config, problem } = findPlace(options, inside?.config);
+  const place = findPlace(options, inside?.config);
   const given = options.url === undefined ? {} : { url: options.url };
   // The gateway's token is not sent to another url.
   const isGateways = inside !== undefined && options.url === undefined;
-  const found = isGateways ? await gatewaySettings(config, true) : await commandSettings(config, given);
-  for (const text of [problem, ...found.problems]) if (text) printError(text);
+  const found = isGateways ? await gatewaySettings(place, true) : await commandSettings(place, given);
+  for (const text of [place.problem, ...found.problems]) if (text) printError(text);
   const { judge } = await import("../doctor/doctor.js");
   const { url, token } = judge(found.settings);
   if (url === undefined)
     throw new SettingError("there is no usable url to ask AgentWatch: set url, or --url");
   return {
     api: address(options.api ?? api),
-    key: await findKey(options["key-ref"], variable, config),
+    key: await findKey(options["key-ref"], variable, place.config),
     url,
     token,
   };

@@ -181,9 +181,9 @@ async function ofReceiver(
   options: Options,
   loaded: GatewayConfig | undefined,
 ): Promise<Made> {
-  const { config, problem } = findPlace(options, loaded);
-  const found = await commandSettings(config, { url: receiver });
-  for (const text of [problem, ...found.problems]) if (text) printError(text);
+  const place = findPlace(options, loaded);
+  const found = await commandSettings(place, { url: receiver });
+  for (const text of [place.problem, ...found.problems]) if (text) printError(text);
   const { judge } = await import("../doctor/doctor.js");
   const { url, token } = judge(found.settings);
   if (url === undefined)

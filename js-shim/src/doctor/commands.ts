@@ -131,7 +131,7 @@ async function subjectAt(
   { stateDir, config, problem }: ReturnType<typeof findPlace>,
   inside: Inside | undefined,
 ): Promise<Subject> {
-  const { settings, problems } = await gatewaySettings(config, inside !== undefined);
+  const { settings, problems } = await gatewaySettings({ stateDir, config }, inside !== undefined);
   const lastVersion = config?.meta?.lastTouchedVersion;
   return {
     stateDir,

@@ -3,11 +3,19 @@
 /** Settings as configured; the engine checks them. */
 export type RawSettings = Record<string, unknown>;
 
+/** Variables that hold where the environment has none. */
+export type Variables = Readonly<Record<string, string>>;
+
 /**
  * Settings of the environment, in the variables of AgentWatch's own hook. The gateway's configuration wins over each.
  */
 export function environmentSettings(): RawSettings {
-  const { AGENTWATCH_URL, AGENTWATCH_TOKEN, AGENTWATCH_AGENT_NAME } = process.env;
+  return settingsOf(process.env);
+}
+
+/** Settings in these variables. */
+export function settingsOf(variables: Readonly<Record<string, string | undefined>>): RawSettings {
+  const { AGENTWATCH_URL, AGENTWATCH_TOKEN, AGENTWATCH_AGENT_NAME } = variables;
   return present({ url: AGENTWATCH_URL, token: AGENTWATCH_TOKEN, agentName: AGENTWATCH_AGENT_NAME });
 }
 
@@ -43,12 +51,8 @@ export function environmentHome(): string | undefined {
   return OPENCLAW_HOME || HOME || undefined;
 }
 
-/**
- * A text of the configuration with `${NAME}` replaced, as OpenClaw does it; undefined where a variable is not set.
- *
- * @param beside variables that hold where the environment has none
- */
-export function withVariables(text: string, beside: Record<string, string> = {}): string | undefined {
+/** A text of the configuration with `${NAME}` replaced, as OpenClaw does it; undefined where a variable is not set. */
+export function withVariables(text: string, beside: Variables = {}): string | undefined {
   let isComplete = true;
   const filled = text.replace(/\$?\$\{([A-Z_][A-Z0-9_]*)\}/g, (found, name: string) => {
     if (found.startsWith("$$")) return found.slice(1);
@@ -76,6 +80,11 @@ export function environmentRoute(): { proxy: boolean; isUsed: boolean; authoriti
     isUsed: NODE_USE_ENV_PROXY === "1",
     authorities: NODE_EXTRA_CA_CERTS,
   };
+}
+
+/** The variables of an HTTP proxy, where Node is to use them. */
+export function environmentProxies(): NodeJS.ProcessEnv | undefined {
+  return environmentRoute().isUsed ? process.env : undefined;
 }
 
 /** The gateway's configuration file, where the environment names one. */

@@ -29,7 +29,10 @@ export default function handler(event: unknown): Promise<void> | undefined {
     const { type, action } = (event ?? {}) as InternalEvent;
     if (state.hasPlugin && FAMILIES_OF_PLUGIN.has(String(type))) return undefined;
     if (type === "gateway" && action === "shutdown") return stop(state);
-    acceptInternal(recorder(state), event);
+    const own = recorder(state);
+    acceptInternal(own, event);
+    // A gateway that restarts inside its process has ended the worker.
+    if (type === "gateway" && action === "startup") void own.open();
   } catch {
     // The event's own getter threw: it cannot be read.
   }

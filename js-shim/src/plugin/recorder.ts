@@ -106,8 +106,8 @@ export class Recorder {
   #crashes = { count: 0, acknowledged: 0 };
   /** The position of the record at which the last worker crashed. */
   #suspect: number | undefined;
-  /** The position of a record at which two workers crashed. */
-  #skip: number | undefined;
+  /** The positions of unacknowledged records at each of which two workers crashed. */
+  #skip: number[] = [];
   /** Number of calls that passed a gate since no worker answered in time. */
   #unanswered = 0;
   #requests = new Map<number, (value: unknown) => void>();
@@ -223,9 +223,11 @@ export class Recorder {
     running.isEnding = true;
     const closed = this.#request({ type: "close" });
     const status = await withDeadline(closed, EXIT_BUDGET_MS + END_GRACE_MS).catch(() => undefined);
-    // Keeps the process alive until the worker has ended.
+    // Keeps the process alive until the worker has ended. It has written everything; a request that hangs would keep it.
     running.worker.ref();
-    await withDeadline(running.ended, END_GRACE_MS).catch(() => running.worker.terminate());
+    void running.worker.terminate();
+    // The promise of `terminate` may resolve before the worker's exit was handled.
+    await running.ended;
     return (status as Status) ?? {};
   }
 
@@ -386,7 +388,8 @@ export class Recorder {
     this.#crashes = { count: isStuck ? this.#crashes.count + 1 : 1, acknowledged };
     if (this.#crashes.count > MAX_CRASHES) return this.#switchOff(why);
     const { observed } = this.#ring;
-    this.#skip = observed !== undefined && observed === this.#suspect ? observed : undefined;
+    if (!isStuck) this.#skip = [];
+    if (observed !== undefined && observed === this.#suspect) this.#skip.push(observed);
     this.#suspect = observed;
     this.#host.log.warn(
       `the worker was started again after a fault (${reason(why)}); it reads its events again`,

@@ -27,8 +27,8 @@ export interface WorkerStart {
   /** The build of the gateway's thread. */
   build: string;
   ring: RingMemory;
-  /** The position of a record at which two workers crashed; it is skipped. */
-  skip: number | undefined;
+  /** The positions of records at each of which two workers crashed; they are skipped. */
+  skip: readonly number[];
   /** The plugin's folder in the gateway's state directory. */
   folder: string | undefined;
   /** Random name of this process, for others that share the folder. */

@@ -12,6 +12,7 @@ import {
 } from "node:http";
 import { Agent as HttpsAgent, request as requestHttps } from "node:https";
 import { isIP, type Socket } from "node:net";
+import { environmentProxies } from "../plugin/env.js";
 import { MAX_HEADER_BYTES } from "./front.js";
 import { endToEnd, type Framing, framing, pairs, type RawHeaders, trailing } from "./hop.js";
 import type { Ending } from "./reading.js";
@@ -39,7 +40,11 @@ export class Origin {
     this.#silentMs = silentMs;
     const isSecure = url.protocol === "https:";
     const options = { keepAlive: true, timeout: IDLE_MS[isSecure ? "https:" : "http:"] };
-    this.#agent = isSecure ? new HttpsAgent(options) : new HttpAgent(options);
+    // Only Node's own agent finds the variables of an HTTP proxy by itself.
+    const proxyEnv = environmentProxies();
+    this.#agent = isSecure
+      ? new HttpsAgent({ ...options, ...(proxyEnv && { proxyEnv }) })
+      : new HttpAgent(options);
   }
 
   /** Makes a request; nothing is sent yet. */
@@ -166,7 +171,8 @@ export function forward(passage: Passage): void {
   // A client that is still sending does not read the answer: the rest of its body is read and dropped.
   outgoing.on("close", () => {
     listener.sent();
-    request.resume();
+    // Its own listener of this event comes later, and would pause it.
+    request.unpipe(outgoing).resume();
     // When an upstream switches protocols without being asked, Node closes the request without an error.
     if (!answer) over("cut", new Error("the connection ended without an answer"));
   });

@@ -71,6 +71,10 @@ export class Front {
   readonly #ahead = new WeakMap<Socket, Array<() => void>>();
   /** Number of these requests, of all connections. */
   #waiting = 0;
+  /** Number of requests whose answers are not over. */
+  #running = 0;
+  /** Called when the last running request is over, once the server closes. */
+  #whenOver: (() => void) | undefined;
 
   constructor(options: FrontOptions) {
     this.#options = options;
@@ -126,13 +130,20 @@ export class Front {
     return { address, hosts, isFixed };
   }
 
-  /** Accepts no more requests, waits for running ones for at most `graceMs` ms, then closes their connections. */
+  /**
+   * Accepts no more connections, waits for running requests for at most `graceMs` ms, then closes their connections.
+   * Resolves behind the `close` of the last response.
+   */
   async close(graceMs: number): Promise<void> {
+    const over = new Promise<void>((resolve) => {
+      this.#whenOver = resolve;
+    });
     const closed = new Promise((resolve) => this.#server.close(resolve));
     this.#server.closeIdleConnections();
     const timer = setTimeout(() => this.#server.closeAllConnections(), graceMs);
     await closed;
     clearTimeout(timer);
+    if (this.#running > 0) await over;
   }
 
   #take(request: IncomingMessage, response: ServerResponse, expects: Expects): void {
@@ -182,7 +193,13 @@ export class Front {
       response.setTimeout(unreadMs(this.#options.bounds), () => {
         if (socket.writableLength > 0) socket.destroy();
       });
-      response.once("close", () => this.#next(socket));
+      this.#running += 1;
+      response.once("close", () => {
+        this.#running -= 1;
+        if (this.#running === 0) this.#whenOver?.();
+        this.#next(socket);
+      });
+      if (this.#whenOver) response.shouldKeepAlive = false;
       answer();
     };
     const ahead = this.#ahead.get(socket);

@@ -57,6 +57,8 @@ export function proxyCommand(args: string[]): Promise<number> {
           `--host ${host}: every client that reaches this address can use the upstreams, with its own keys; leave it out for 127.0.0.1`,
         );
       const pipeline = await openPipeline("proxy", values);
+      // Calls that wait in the journal are sent, and `status` and `allow` find this process, before its first call.
+      await pipeline.open();
       const proxy = new Proxy({
         upstreams,
         host,

@@ -155,7 +155,7 @@ export class Proxy {
     return this.#front.listen();
   }
 
-  /** Accepts no more requests, waits for running ones for at most `graceMs` ms, then closes their connections. */
+  /** Accepts no more connections, waits for running ones for at most `graceMs` ms, then closes their connections. */
   async close(graceMs: number): Promise<void> {
     await this.#front.close(graceMs);
     await Promise.all(this.#unfinished);

@@ -132,11 +132,11 @@ export class JournalWatch {
       logLines(engine.logLines());
     });
     if (hasNew) advance();
-    this.#takeLift();
+    this.takeLift();
   }
 
   /** Lifts the allowances where an operator asked for it. */
-  #takeLift(): void {
+  takeLift(): void {
     const { runner, folder, log, wall, mono, flush, advance } = this.#host;
     const request = folder === undefined ? undefined : readLift(folder).value;
     if (!request || folder === undefined) return;

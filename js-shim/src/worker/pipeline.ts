@@ -188,6 +188,7 @@ export class Pipeline {
         problem = this.#observe(engine, event) ?? problem;
       });
     }
+    this.#scheduler.schedule(TICK_MS);
     return problem;
   }
 
@@ -263,6 +264,8 @@ export class Pipeline {
     this.store?.open();
     this.drain();
     this.#advance();
+    // A call that begins now is judged by it already.
+    if (this.#journalWatch.standing === "owner") this.#journalWatch.takeLift();
   }
 
   /** Does the same as {@link Pipeline.start}. */
