@@ -309,6 +309,20 @@ fn the_number_of_an_acknowledged_segment_does_not_come_again() {
     assert!(!Cursor::default().is_past(Position::default()));
 }
 
+/// Without a state directory nothing is written, and no file is to be deleted.
+#[test]
+fn a_log_that_nobody_writes_collects_no_deletions() {
+    let mut log = Log::new(Kind::Calls, u64::MAX);
+    for number in 0..100 {
+        let entry = log.append(&payload(number), true);
+        log.abandon_last();
+        log.acknowledge([entry]);
+    }
+    let mut list = Vec::new();
+    log.take_deletions(&mut list);
+    assert_eq!(list, []);
+}
+
 /// A segment stays until both outlets have read it.
 #[test]
 fn a_second_outlet_keeps_what_it_has_not_read() {
