@@ -21,7 +21,6 @@ import {
   statSync,
   writeSync,
 } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
 
 /** Largest file with one JSON document, in bytes. */
 const MAX_JSON_BYTES = 1024 * 1024;
@@ -37,7 +36,6 @@ const FLAGS = {
   read: constants.O_RDONLY | SAFE,
   /** A file of the user, which may be a symbolic link. */
   foreign: constants.O_RDONLY | NO_WAIT,
-  change: constants.O_WRONLY | SAFE,
   append: constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | SAFE,
   new: constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | SAFE,
 };
@@ -84,18 +82,6 @@ export function kindOf(
 }
 
 /** Opens a regular file. @throws where the path is of another kind, and the file system's errors */
-async function openOwn(path: string, purpose: Purpose): Promise<FileHandle> {
-  makeWay(path, purpose);
-  const handle = await open(path, FLAGS[purpose], 0o600).catch((error) => {
-    throw explained(path, error);
-  });
-  const kind = kindOf(await handle.stat());
-  if (!kind) return handle;
-  await handle.close();
-  throw new Error(`${path} is ${kind}, not a file`);
-}
-
-/** Opens a regular file synchronously. @throws as {@link openOwn} does */
 export function openOwnSync(path: string, purpose: Purpose): number {
   makeWay(path, purpose);
   let handle: number;
@@ -151,17 +137,6 @@ export function makeFolder(folder: string): void {
 }
 
 /** Reads a file. @throws where it is no regular file or larger than `most` bytes, and the file system's errors */
-export async function readOwn(path: string, most = MOST_BYTES): Promise<Uint8Array> {
-  const handle = await openOwn(path, "read");
-  try {
-    checkSize(path, await handle.stat(), most);
-    return await handle.readFile();
-  } finally {
-    await handle.close();
-  }
-}
-
-/** Reads a file synchronously. @throws as {@link readOwn} does */
 export function readOwnSync(path: string, most = MOST_BYTES, purpose: Purpose = "read"): Buffer {
   const handle = openOwnSync(path, purpose);
   try {

@@ -30,7 +30,7 @@ Exit status: 0 all lines were read and sent, 1 lines were skipped, 2 not everyth
 /** How long the last records are sent at the end, in ms. */
 const SEND_BUDGET_MS = 30_000;
 
-/** A command of `cli-operator.ts`. */
+/** A command of `doctor/commands.ts`. */
 function operator(command: string): (args: string[]) => Promise<number> {
   return async (args) => (await import("../doctor/commands.js")).operatorCommand([command, ...args]);
 }

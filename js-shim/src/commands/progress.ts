@@ -14,35 +14,22 @@ export interface Done {
   rows: number;
 }
 
-/** The output stream. */
-export interface Screen {
-  write(text: string): unknown;
-  isTTY?: boolean;
-  columns?: number;
-}
-
 /** The progress of one command. */
 export class ProgressBar {
-  readonly #screen: Screen;
+  readonly #screen = process.stderr;
   readonly #total: number;
-  readonly #mono: () => number;
-  readonly #begun: number;
-  #shown: number;
+  readonly #begun = performance.now();
+  #shown = this.#screen.isTTY ? Number.NEGATIVE_INFINITY : this.#begun;
   #isDrawn = false;
 
-  /** @param total number of sessions @param mono ms of the monotonic clock */
-  constructor(screen: Screen, total: number, mono: () => number) {
-    this.#screen = screen;
+  /** @param total number of sessions */
+  constructor(total: number) {
     this.#total = total;
-    this.#mono = mono;
-    this.#begun = mono();
-    this.#shown = Number.NEGATIVE_INFINITY;
-    if (!screen.isTTY) this.#shown = this.#begun;
   }
 
   /** Shows the counts, unless an update was shown just before. */
   show(done: Done): void {
-    const now = this.#mono();
+    const now = performance.now();
     if (now - this.#shown < (this.#screen.isTTY ? REDRAW_MS : LINE_MS)) return;
     this.#shown = now;
     const text = this.#words(done, now);

@@ -235,11 +235,8 @@ class Sync {
   }
 
   async #fillIn(): Promise<void> {
-    this.#bar = new ProgressBar(
-      process.stderr,
-      countSessions(instantiate(log.warn), this.#stateDir, this.#sessionStore),
-      () => performance.now(),
-    );
+    const sessions = countSessions(instantiate(log.warn), this.#stateDir, this.#sessionStore);
+    this.#bar = new ProgressBar(sessions);
     do {
       // What it skips is skipped in the span before it too, and counted there.
       await this.#store.look();

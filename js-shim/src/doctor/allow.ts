@@ -9,7 +9,7 @@ import { fail, print, printUsage } from "../base/terminal.js";
 import { instantiate } from "../base/wasm.js";
 import { findPlace, PLACE_OPTIONS } from "../commands/place.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
-import { leaveLift, readLift } from "../worker/lift-request.js";
+import { LIFT } from "../worker/request-file.js";
 
 const USAGE = `allow <time> [--state-dir <folder>] [--profile <name>]
 
@@ -57,7 +57,7 @@ export async function allow(time: string, stateDir: string): Promise<{ text: str
   const folder = stateFolder(stateDir);
   const until = forMs > 0 ? Date.now() + forMs : null;
   try {
-    leaveLift(folder, { until_ms: until });
+    LIFT.leave(folder, until);
   } catch (error) {
     throw new Error(`${folder} cannot be written (${reason(error)}); run this as the gateway's user`);
   }
@@ -66,7 +66,7 @@ export async function allow(time: string, stateDir: string): Promise<{ text: str
     : "The allowances hold again.";
   for (let waited = 0; waited < TAKEN_WITHIN_MS; waited += LOOK_EVERY_MS) {
     await sleep(LOOK_EVERY_MS);
-    if (!readLift(folder).value) return { text: what, isTaken: true };
+    if (!LIFT.read(folder).value) return { text: what, isTaken: true };
   }
   return {
     text: `${what} Nothing runs on ${stateDir} now: it holds from the next start on.`,

@@ -79,7 +79,6 @@ class GatewaySync {
   #skippedOthers = 0;
   #isComplete = false;
   #isUnreachable = false;
-  /** Whether this run has searched for sessions that are not listed. */
   /** Number of searches for sessions that are not listed. */
   #searches = 0;
   /** Time at which the search succeeded whose sessions are not all read yet, in ms since 1970. */

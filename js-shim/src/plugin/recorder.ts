@@ -71,12 +71,6 @@ function isMissing(error: unknown): boolean {
   return code === "MODULE_NOT_FOUND" || code === "ERR_MODULE_NOT_FOUND";
 }
 
-/** A recorder of an earlier evaluation. Earlier versions have no `retire`. */
-export interface Previous {
-  readonly memory: RingMemory;
-  retire?(): void;
-}
-
 /** One process's recorder. */
 export class Recorder {
   /** Hash of the table of sources that packed the events of the ring. */
@@ -91,7 +85,7 @@ export class Recorder {
   #module: WebAssembly.Module | undefined;
   #hasHandlers = false;
   /** The recorder whose ring this one continues with, until this one has handlers for the process's exit. */
-  #previous: Previous | undefined;
+  #previous: Recorder | undefined;
   #isOff = false;
   #isScheduled = false;
   /** Writes events to the spool while the package's files are of another version. */
@@ -114,7 +108,7 @@ export class Recorder {
   #lastRequest = 0;
 
   /** @param previous an earlier recorder, whose records were packed by the same table: this one continues with its ring */
-  constructor(host: RecorderHost, previous?: Previous) {
+  constructor(host: RecorderHost, previous?: Recorder) {
     this.#host = host;
     this.#ring = new Ring(previous?.memory);
     this.#previous = previous;
@@ -336,7 +330,7 @@ export class Recorder {
     this.#hasHandlers = true;
     process.once("exit", this.#onExit);
     process.once("beforeExit", this.#beforeExit);
-    this.#previous?.retire?.();
+    this.#previous?.retire();
     this.#previous = undefined;
   }
 

@@ -6,7 +6,7 @@ import { visible } from "../base/terminal.js";
 import type { Subscription } from "./diagnostics.js";
 import { environmentCollector, environmentSettings, type RawSettings } from "./env.js";
 import type { Logger } from "./openclaw.js";
-import { type Previous, Recorder, type Status } from "./recorder.js";
+import { Recorder, type Status } from "./recorder.js";
 import type { SessionStore } from "./session-store.js";
 import type { Configuration } from "./worker-messages.js";
 
@@ -122,7 +122,7 @@ export async function ownRecorder(state: Shared): Promise<Recorder> {
   await previous.close();
   if (isSameTable) return own;
   previous.spool();
-  (previous as Previous).retire?.();
+  previous.retire();
   return own;
 }
 

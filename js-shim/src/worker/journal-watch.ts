@@ -8,8 +8,8 @@ import { reason } from "../base/promises.js";
 import { LOOK_MS } from "../base/spool.js";
 import type { Engine } from "../base/wasm.js";
 import type { EngineRunner } from "./engine-runner.js";
-import { readLift, removeLift } from "./lift-request.js";
 import type { Log } from "./pipeline.js";
+import { LIFT } from "./request-file.js";
 
 /** Interval of the owner's heartbeat, in ms. */
 const HEARTBEAT_MS = 2_000;
@@ -138,7 +138,7 @@ export class JournalWatch {
   /** Lifts the allowances where an operator asked for it. */
   takeLift(): void {
     const { runner, folder, log, wall, mono, flush, advance } = this.#host;
-    const request = folder === undefined ? undefined : readLift(folder).value;
+    const request = folder === undefined ? undefined : LIFT.read(folder).value;
     if (!request || folder === undefined) return;
     const forMs = Math.max(0, (request.until_ms ?? 0) - wall());
     try {
@@ -148,7 +148,7 @@ export class JournalWatch {
         this.#lifted = request.until_ms;
       }
       if (!flush()) return;
-      removeLift(folder);
+      LIFT.remove(folder);
       this.#lifted = undefined;
     } catch (error) {
       log.warn(`lift-request.json cannot be removed (${reason(error)}): remove it`);

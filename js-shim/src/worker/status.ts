@@ -11,8 +11,7 @@ import { livingOwner, type Owner, writtenOwner } from "../base/owner.js";
 import { each, fields, isNumber, isText, isTime, list, maybe } from "../base/shape.js";
 import { instantiate } from "../base/wasm.js";
 import { counted, NOTHING_IS_SENT, sendsNothing } from "../base/words.js";
-import { readLift } from "./lift-request.js";
-import { readRequest } from "./store-request.js";
+import { LIFT, STORE } from "./request-file.js";
 
 /** Shortest interval between two writes of the file, in ms. */
 export const WRITE_EVERY_MS = 2_000;
@@ -269,8 +268,8 @@ function faultsOf(folder: string): string[] {
       readInstallation(dirname(folder)).fault,
       "the next start of the gateway draws a new name; set gateway where AgentWatch is to show the former one",
     ],
-    [readLift(folder).fault, "remove it, and lift again with agentwatch-openclaw allow 1h"],
-    [readRequest(folder).fault, "remove it, and ask again with agentwatch-openclaw sync --since"],
+    [LIFT.read(folder).fault, "remove it, and lift again with agentwatch-openclaw allow 1h"],
+    [STORE.read(folder).fault, "remove it, and ask again with agentwatch-openclaw sync --since"],
   ];
   return mends.flatMap(([fault, mend]) => (fault ? [`${fault}; ${mend}`] : []));
 }

@@ -8,8 +8,8 @@ import { reason } from "../base/promises.js";
 import type { Engine, Instance } from "../base/wasm.js";
 import type { SessionStore } from "../plugin/session-store.js";
 import type { ReadProgress } from "../sessions/store.js";
+import { askForHistory, STORE } from "./request-file.js";
 import { nothing, type Outcome, Reading, type ReadingHost } from "./store-reading.js";
-import { leaveRequest, readRequest, removeRequest } from "./store-request.js";
 
 /** Minimum age of a row if no other surface reports calls, in ms. */
 export const ALONE_SETTLED_AFTER_MS = 2_000;
@@ -105,7 +105,7 @@ export class StoreWatch {
   /** Asks the state directory's owner to read the store, with history from `since` (ms since 1970) unless null. */
   ask(since: number | null): void {
     try {
-      if (existsSync(this.#watched.folder)) leaveRequest(this.#watched.folder, { since_ms: since });
+      if (existsSync(this.#watched.folder)) askForHistory(this.#watched.folder, since);
     } catch (error) {
       this.#watched.warn(`the journal's owner cannot be asked to read the session store (${String(error)})`);
     }
@@ -152,17 +152,18 @@ export class StoreWatch {
       this.#reading = undefined;
       return;
     }
-    const { value: request, fault } = readRequest(folder);
+    const { value: request, fault } = STORE.read(folder);
     let unremoved: string[] = [];
     this.#begin(request !== undefined);
     if (request) {
       if (request.since_ms !== null && !this.#covers(request.since_ms)) this.plan(request.since_ms);
       // A request that waits for another span stays until that span is done.
       if (request.since_ms === null || this.#covers(request.since_ms))
-        unremoved = await removeRequest(folder).then(
-          () => [],
-          (error) => [`a request that was carried out cannot be removed (${reason(error)}): remove it`],
-        );
+        try {
+          STORE.remove(folder);
+        } catch (error) {
+          unremoved = [`a request that was carried out cannot be removed (${reason(error)}): remove it`];
+        }
     }
     const host = this.#readingHost(this.#host.most.gaps);
     if (!host) return;
