@@ -231,7 +231,7 @@ fn typed_hooks_are_derived_from_the_sources() {
         "gateway_stop",
     ];
     assert_eq!(hooks("every"), names(every));
-    let newer = ["model_call_started", "model_call_ended", "cron_changed"];
+    let newer = ["model_call_ended", "cron_changed"];
     assert_eq!(hooks("newer"), names(newer));
     assert_eq!(hooks("older"), names(["llm_input", "llm_output"]));
     assert_eq!(hooks("none"), names([]));

@@ -269,7 +269,6 @@ impl Engine {
             }
             Event::GatewayStopping => self.closing = Closing::Kept,
             Event::GatewayStarted => self.gateway_started(now),
-            Event::CallStarted => {}
             Event::Passed(path) => self.passed(path),
             Event::Ignored(why) => self.counts.ignored.add(why),
         }

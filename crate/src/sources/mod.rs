@@ -130,8 +130,6 @@ pub struct SessionTotals {
 pub enum Event {
     /// A surface reported a call.
     Call(Box<Observation>),
-    /// A call began. Nothing else is known yet.
-    CallStarted,
     /// A session began or ended, or a run did.
     Session(SessionFacts),
     /// Attributes of a session or a run, which later calls inherit. Nothing else follows from them.
@@ -239,8 +237,7 @@ impl Event {
             Event::Conversation(conversation) => key(&mut conversation.key),
             Event::Progress(progress) => key(&mut progress.session_key),
             Event::SessionComplete(totals) => key(&mut totals.key),
-            Event::CallStarted
-            | Event::DiagnosticsDropped(_)
+            Event::DiagnosticsDropped(_)
             | Event::Cron(_)
             | Event::GatewayStarted
             | Event::GatewayStopping

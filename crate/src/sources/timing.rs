@@ -1,19 +1,10 @@
-//! `model_call_started` and `model_call_ended`: time and outcome, no usage. Where diagnostics are off, the only report
-//! of some calls.
+//! `model_call_ended`: time and outcome, no usage. Where diagnostics are off, the only report of some calls.
 
 use super::{Event, Reject, Source, agent_of, duration};
 use crate::domain::call::{Origin, Outcome};
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::sources::facts::{Gateways, facts};
-
-facts! {
-    /// Facts of `model_call_started`.
-    StartedFacts = Hook "model_call_started" {
-        provider: "event.provider",
-        model: "event.model",
-    }
-}
 
 facts! {
     /// Facts of `model_call_ended`.
@@ -30,25 +21,11 @@ facts! {
     }
 }
 
-/// 2026.3.13 does not know these hooks.
-pub(crate) const SOURCES: &[Source] = &[
-    Source::new(EndedFacts::TABLE.on(Gateways::Newer), |facts, _, at_ms| {
-        ended(EndedFacts::new(facts), at_ms)
-    }),
-    Source::new(StartedFacts::TABLE.on(Gateways::Newer), |facts, _, _| {
-        started(StartedFacts::new(facts))
-    }),
-];
-
-fn started(facts: StartedFacts) -> Result<Event, Reject> {
-    match (facts.provider().text(), facts.model().text()) {
-        (Some(_), Some(_)) => Ok(Event::CallStarted),
-        _ => Err(Reject {
-            source: StartedFacts::TABLE.source,
-            reason: "no_model",
-        }),
-    }
-}
+/// 2026.3.13 does not know this hook.
+pub(crate) const SOURCES: &[Source] = &[Source::new(
+    EndedFacts::TABLE.on(Gateways::Newer),
+    |facts, _, at_ms| ended(EndedFacts::new(facts), at_ms),
+)];
 
 fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
     let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {

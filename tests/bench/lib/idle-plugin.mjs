@@ -18,7 +18,7 @@ const HOOKS = [
     "gateway_stop",
   ],
 ];
-const NEWER_HOOKS = ["model_call_started", "model_call_ended", "cron_changed"];
+const NEWER_HOOKS = ["model_call_ended", "cron_changed"];
 
 const TEXTS = {
   nothing: `export default { id: "idle", name: "Idle", description: "Does nothing", register() {} };`,
