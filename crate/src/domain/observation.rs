@@ -69,6 +69,41 @@ pub struct Observation {
 }
 
 impl Observation {
+    /// A report that tells nothing but a call's end.
+    pub(crate) fn of(surface: Surface, ended_ms: u64) -> Self {
+        Self {
+            surface,
+            ended_ms,
+            provider: String::new(),
+            model: String::new(),
+            session_key: None,
+            run_id: None,
+            span_id: None,
+            trigger: None,
+            origin: Origin::default(),
+            prompt: None,
+            agent: None,
+            response_id: None,
+            usage: None,
+            cost_usd: None,
+            started_ms: None,
+            duration_ms: None,
+            ttfb_ms: None,
+            ttft_ms: None,
+            request_id: None,
+            response_model: None,
+            operation: Operation::default(),
+            outcome: Outcome::Completed,
+            whole_turn: false,
+            broken_usage: false,
+            reported_zeros: false,
+            ends_turn: false,
+            elsewhere: false,
+            call_key: None,
+            bill: None,
+        }
+    }
+
     /// The same with this bill.
     pub(crate) fn with_bill(self, bill: Box<Bill>) -> Self {
         Self {

@@ -193,10 +193,7 @@ pub(super) fn aggregate(
             usage,
             at_ms,
         })),
-        None if used.is_broken => Err(Reject {
-            source: table.source,
-            reason: "bad_usage",
-        }),
+        None if used.is_broken => Err(Reject::new(table.source, "bad_usage")),
         None => Ok(Event::Ignored("no_usage")),
     }
 }
@@ -214,8 +211,7 @@ fn dropped(facts: QueueDroppedFacts) -> Event {
 }
 
 fn required(session_key: &Scalar, table: SourceTable) -> Result<String, Reject> {
-    session_key.owned().ok_or(Reject {
-        source: table.source,
-        reason: "no_session",
-    })
+    session_key
+        .owned()
+        .ok_or(Reject::new(table.source, "no_session"))
 }

@@ -71,15 +71,11 @@ fn usage(facts: UsageFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rej
         return context::aggregate(facts.session_key(), facts.usage(), table, at_ms);
     }
     let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
-        return Err(Reject {
-            source: table.source,
-            reason: "no_model",
-        });
+        return Err(Reject::new(table.source, "no_model"));
     };
     let used = Used::of_fact(facts.usage());
     let session_key = facts.session_key().owned();
     Ok(Event::Call(Box::new(Observation {
-        surface: Surface::Diagnostic,
         agent: facts
             .agent()
             .owned()
@@ -87,33 +83,16 @@ fn usage(facts: UsageFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rej
         provider,
         model,
         session_key,
-        run_id: None,
-        trigger: None,
         origin: Origin {
             channel: facts.channel().owned(),
             ..Origin::default()
         },
-        prompt: None,
-        span_id: None,
-        response_id: None,
         usage: used.usage(),
         cost_usd: used.figure().or_else(|| cost(facts.cost())),
-        started_ms: None,
-        ended_ms: event_time(facts.ts(), at_ms),
-        duration_ms: None,
-        ttfb_ms: None,
-        ttft_ms: None,
-        request_id: None,
-        response_model: None,
-        operation: Default::default(),
-        outcome: Outcome::Completed,
-        whole_turn: false,
         broken_usage: used.is_broken,
         reported_zeros: used.usage().is_none() && !used.is_broken && used.is_reported,
-        ends_turn: false,
-        elsewhere: false,
-        call_key: None,
         bill: used.bill,
+        ..Observation::of(Surface::Diagnostic, event_time(facts.ts(), at_ms))
     })))
 }
 
@@ -125,10 +104,7 @@ fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rejec
         (true, _) => Outcome::Failed,
     };
     let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
-        return Err(Reject {
-            source,
-            reason: "no_model",
-        });
+        return Err(Reject::new(source, "no_model"));
     };
     let used = Used::of_fact(facts.usage());
     let usage = used.usage();
@@ -142,35 +118,24 @@ fn read(facts: CallFacts, table: SourceTable, at_ms: u64) -> Result<Event, Rejec
         facts.prompt_chars(),
     ];
     Ok(Event::Call(Box::new(Observation {
-        surface: Surface::Diagnostic,
         agent: agent_of(session_key.as_deref()),
         provider,
         model,
         session_key,
         run_id: facts.run_id().owned(),
-        trigger: None,
-        origin: Origin::default(),
         prompt: PromptStats::of(prompt.map(Scalar::number)),
         span_id: facts.span_id().owned(),
-        response_id: None,
         usage,
         cost_usd: used.figure(),
         started_ms: duration_ms.map(|ms| ended_ms.saturating_sub(ms as u64)),
-        ended_ms,
         duration_ms,
         ttfb_ms: duration(facts.ttfb()),
-        ttft_ms: None,
-        request_id: None,
-        response_model: None,
-        operation: Default::default(),
         outcome,
         whole_turn: facts.unit().text() == Some("turn"),
         broken_usage: used.is_broken,
         reported_zeros: usage.is_none() && !used.is_broken && used.is_reported,
-        ends_turn: false,
-        elsewhere: false,
-        call_key: None,
         bill: used.bill,
+        ..Observation::of(Surface::Diagnostic, ended_ms)
     })))
 }
 

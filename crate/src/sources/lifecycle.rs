@@ -254,10 +254,10 @@ fn bare(channel: &str, id: &str) -> String {
 }
 
 fn command(facts: InternalFacts) -> Result<Event, Reject> {
-    let name = facts.action().owned().ok_or(Reject {
-        source: COMMAND.source,
-        reason: "no_action",
-    })?;
+    let name = facts
+        .action()
+        .owned()
+        .ok_or(Reject::new(COMMAND.source, "no_action"))?;
     Ok(Event::Command(Command {
         name,
         session_key: facts.session_key().owned(),
@@ -283,10 +283,7 @@ fn session(facts: InternalFacts) -> Event {
 }
 
 fn tool(facts: ToolFacts, table: SourceTable) -> Result<Event, Reject> {
-    let reject = |reason| Reject {
-        source: table.source,
-        reason,
-    };
+    let reject = |reason| Reject::new(table.source, reason);
     let is_end = table.source == AFTER_TOOL.source;
     Ok(Event::Tool(ToolCall {
         name: facts.name().owned().ok_or(reject("no_tool"))?,
@@ -297,10 +294,10 @@ fn tool(facts: ToolFacts, table: SourceTable) -> Result<Event, Reject> {
 }
 
 fn subagent(facts: SubagentFacts, table: SourceTable) -> Result<Event, Reject> {
-    let session_key = facts.session_key().owned().ok_or(Reject {
-        source: table.source,
-        reason: "no_session",
-    })?;
+    let session_key = facts
+        .session_key()
+        .owned()
+        .ok_or(Reject::new(table.source, "no_session"))?;
     let is_end = table.source == SUBAGENT_ENDED.source;
     Ok(Event::SessionEvent(SessionEvent {
         what: if is_end {
@@ -314,10 +311,11 @@ fn subagent(facts: SubagentFacts, table: SourceTable) -> Result<Event, Reject> {
 }
 
 fn cron(facts: CronFacts) -> Result<Event, Reject> {
-    let job = facts.name().text().or(facts.id().text()).ok_or(Reject {
-        source: CRON.source,
-        reason: "no_job",
-    })?;
+    let job = facts
+        .name()
+        .text()
+        .or(facts.id().text())
+        .ok_or(Reject::new(CRON.source, "no_job"))?;
     Ok(Event::Cron(CronRun {
         job: job.to_owned(),
         agent: facts.agent().owned(),

@@ -1,7 +1,7 @@
 //! Two made-up surfaces for tests. This file and their rows are all that they need.
 
 use super::{Event, Reject, Source};
-use crate::domain::call::{Origin, Outcome, Usage};
+use crate::domain::call::{Outcome, Usage};
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::domain::usage::count_of;
@@ -41,37 +41,16 @@ fn read(facts: CallFacts, surface: Surface, at_ms: u64) -> Result<Event, Reject>
     };
     let started_ms = facts.started().time_ms();
     Ok(Event::Call(Box::new(Observation {
-        surface,
         provider: facts.provider().owned().unwrap_or_default(),
         model: facts.model().owned().unwrap_or_default(),
-        session_key: None,
-        run_id: None,
-        trigger: None,
-        origin: Origin::default(),
-        prompt: None,
-        span_id: None,
-        agent: None,
-        response_id: None,
         usage: Some(usage).filter(|usage| !usage.is_zero()),
         cost_usd: facts.cost().amount(),
         started_ms,
-        ended_ms: at_ms,
         duration_ms: started_ms.map(|start| (at_ms - start) as f64),
-        ttfb_ms: None,
-        ttft_ms: None,
-        request_id: None,
-        response_model: None,
-        operation: Default::default(),
         outcome: match facts.failed().flag() {
             Some(true) => Outcome::Failed,
             _ => Outcome::Completed,
         },
-        whole_turn: false,
-        broken_usage: false,
-        reported_zeros: false,
-        ends_turn: false,
-        elsewhere: false,
-        call_key: None,
-        bill: None,
+        ..Observation::of(surface, at_ms)
     })))
 }

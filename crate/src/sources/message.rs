@@ -2,7 +2,7 @@
 //! the only one with the answer's id.
 
 use super::{Event, Reject, Source, agent_of};
-use crate::domain::call::{Origin, Outcome};
+use crate::domain::call::Outcome;
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::domain::usage::Used;
@@ -46,10 +46,7 @@ fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         return Ok(Event::Ignored("no_model_call"));
     }
     let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
-        return Err(Reject {
-            source,
-            reason: "no_model",
-        });
+        return Err(Reject::new(source, "no_model"));
     };
     let used = Used::of_fact(facts.usage());
     let usage = used.usage();
@@ -60,7 +57,6 @@ fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         _ => Outcome::Completed,
     };
     Ok(Event::Call(Box::new(Observation {
-        surface: Surface::Message,
         agent: facts
             .agent()
             .owned()
@@ -68,30 +64,15 @@ fn read(facts: MessageFacts, at_ms: u64) -> Result<Event, Reject> {
         provider,
         model,
         session_key,
-        run_id: None,
-        trigger: None,
-        origin: Origin::default(),
-        prompt: None,
-        span_id: None,
         response_id: facts.response_id().owned(),
         usage,
         cost_usd: used.figure(),
         // Later than the end where the clock was set back in between.
         started_ms: facts.timestamp().time_ms(),
-        ended_ms: at_ms,
-        duration_ms: None,
-        ttfb_ms: None,
-        ttft_ms: None,
-        request_id: None,
-        response_model: None,
-        operation: Default::default(),
         outcome,
-        whole_turn: false,
         broken_usage: used.is_broken,
-        reported_zeros: false,
         ends_turn: facts.stop_reason().text() != Some("toolUse"),
-        elsewhere: false,
-        call_key: None,
         bill: used.bill,
+        ..Observation::of(Surface::Message, at_ms)
     })))
 }

@@ -286,6 +286,12 @@ pub struct Reject {
     pub reason: &'static str,
 }
 
+impl Reject {
+    pub(crate) const fn new(source: &'static str, reason: &'static str) -> Self {
+        Self { source, reason }
+    }
+}
+
 /// A cost in USD. Zero means "no prices configured" and is dropped.
 fn cost(scalar: &Scalar) -> Option<f64> {
     scalar.amount().filter(|usd| *usd > 0.0 && *usd < 1e9)

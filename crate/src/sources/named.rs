@@ -5,7 +5,7 @@ use super::{
     Conversation, Event, ModelTotal, Reject, SessionTotals, Source, agent_of, cost, duration,
     split_model,
 };
-use crate::domain::call::{Origin, Outcome};
+use crate::domain::call::Outcome;
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::domain::usage::{self, Used, count_of};
@@ -97,10 +97,7 @@ fn conversation(facts: ConversationFacts, table: SourceTable, at_ms: u64) -> Res
         .text()
         .or(facts.session_key().text());
     let Some(key) = key else {
-        return Err(Reject {
-            source: table.source,
-            reason: "no_conversation",
-        });
+        return Err(Reject::new(table.source, "no_conversation"));
     };
     let end = (table.source == CONVERSATION_END.source).then(|| match facts.status().text() {
         Some("failed" | "error" | "timeout") => Outcome::Failed,
@@ -121,10 +118,7 @@ fn conversation(facts: ConversationFacts, table: SourceTable, at_ms: u64) -> Res
 }
 
 fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
-    let reject = |reason| Reject {
-        source: MODEL_USED.source,
-        reason,
-    };
+    let reject = |reason| Reject::new(MODEL_USED.source, reason);
     let name = facts.model().text().ok_or(reject("no_model"))?;
     let (provider, model) = split_model(name);
     // The counts are in the event, in its context, or in a usage object of either.
@@ -134,7 +128,6 @@ fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
     let used = Used::of(&reading);
     let duration_ms = duration(facts.latency());
     Ok(Event::Call(Box::new(Observation {
-        surface: Surface::Named,
         provider,
         model,
         agent: facts
@@ -145,39 +138,19 @@ fn model_used(facts: ModelUsedFacts, at_ms: u64) -> Result<Event, Reject> {
             .session_key()
             .owned()
             .or(facts.conversation_id().owned()),
-        run_id: None,
-        trigger: None,
-        origin: Origin::default(),
-        prompt: None,
-        span_id: None,
-        response_id: None,
         usage: used.usage(),
         cost_usd: used.figure(),
         started_ms: duration_ms.map(|ms| at_ms.saturating_sub(ms as u64)),
-        ended_ms: at_ms,
         duration_ms,
-        ttfb_ms: None,
-        ttft_ms: None,
-        request_id: None,
-        response_model: None,
-        operation: Default::default(),
-        outcome: Outcome::Completed,
-        whole_turn: false,
         broken_usage: used.is_broken,
-        reported_zeros: false,
-        ends_turn: false,
-        elsewhere: false,
-        call_key: None,
         bill: used.bill_of_tokens(),
+        ..Observation::of(Surface::Named, at_ms)
     })))
 }
 
 fn session_complete(facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reject> {
     let facts = SessionCompleteFacts::new(facts);
-    let reject = |reason| Reject {
-        source: SESSION_COMPLETE.source,
-        reason,
-    };
+    let reject = |reason| Reject::new(SESSION_COMPLETE.source, reason);
     let key = facts.session_key().text().or(facts.session_id().text());
     let key = key.ok_or(reject("no_session"))?.to_owned();
     let models = facts

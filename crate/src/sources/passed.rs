@@ -20,10 +20,7 @@ pub(crate) const SOURCES: &[Source] = &[Source::new(PassedFacts::TABLE, |facts, 
             identity::name(provider),
             path::shape(path)
         ))),
-        _ => Err(Reject {
-            source: table.source,
-            reason: "no_path",
-        }),
+        _ => Err(Reject::new(table.source, "no_path")),
     }
 })];
 

@@ -80,10 +80,10 @@ fn state(facts: StateFacts) -> Result<Event, Reject> {
         (Some("idle"), false) => Step::RunEnded,
         _ => return Ok(Event::Ignored("state")),
     };
-    let session_key = facts.session_key().owned().ok_or(Reject {
-        source: STATE.source,
-        reason: "no_session",
-    })?;
+    let session_key = facts
+        .session_key()
+        .owned()
+        .ok_or(Reject::new(STATE.source, "no_session"))?;
     Ok(Event::Progress(Progress { session_key, step }))
 }
 

@@ -2,7 +2,7 @@
 //! `litellm`: a call that a LiteLLM proxy logged. Neither has a session, so both are matched by the call's properties.
 
 use super::{Event, Reject, Source, cost, duration};
-use crate::domain::call::{Operation, Origin, Outcome, Usage};
+use crate::domain::call::{Operation, Outcome, Usage};
 use crate::domain::identity;
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
@@ -65,10 +65,7 @@ pub fn read(
         .owned()
         .or_else(|| facts.response_model().owned());
     let (Some(provider), Some(model)) = (facts.provider().owned(), model) else {
-        return Err(Reject {
-            source,
-            reason: "no_model",
-        });
+        return Err(Reject::new(source, "no_model"));
     };
     let mut broken_usage = facts.usage_source().text() == Some("broken");
     let mut count = |scalar| {
@@ -90,16 +87,9 @@ pub fn read(
         .filter(|ended| *ended <= at_ms + 1_000)
         .unwrap_or(at_ms);
     Ok(Event::Call(Box::new(Observation {
-        surface,
         provider,
         model,
-        session_key: None,
-        run_id: None,
-        span_id: None,
         agent: name(facts.agent()),
-        trigger: None,
-        origin: Origin::default(),
-        prompt: None,
         response_id: facts.response_id().owned(),
         usage: Some(usage).filter(|usage| !usage.is_zero()),
         // A provider that bills reports free calls as zero. LiteLLM's zero means a model without a price.
@@ -109,7 +99,6 @@ pub fn read(
         }),
         // Later than the end where the clock was set back in between.
         started_ms: facts.started().time_ms(),
-        ended_ms,
         duration_ms: duration(facts.duration()),
         ttfb_ms: duration(facts.ttfb()),
         ttft_ms: duration(facts.ttft()),
@@ -120,13 +109,9 @@ pub fn read(
             _ => Operation::Chat,
         },
         outcome: outcome(facts.outcome()),
-        whole_turn: false,
         broken_usage,
-        reported_zeros: false,
-        ends_turn: false,
-        elsewhere: false,
-        call_key: None,
         bill: facts.bill().text().and_then(Bill::of_text),
+        ..Observation::of(surface, ended_ms)
     })))
 }
 

@@ -89,9 +89,6 @@ pub static SOURCES: &[SourceTable] = &TABLES;
 pub fn read(source: usize, facts: Vec<Scalar>, at_ms: u64) -> Result<Event, Reject> {
     match ALL.get(source) {
         Some(source) => (source.read)(facts, source.table, at_ms),
-        None => Err(Reject {
-            source: "unknown",
-            reason: "unknown_source",
-        }),
+        None => Err(Reject::new("unknown", "unknown_source")),
     }
 }

@@ -4,7 +4,7 @@
 //! reported most of these calls before.
 
 use super::{Event, Reject, Source, agent_of};
-use crate::domain::call::{Origin, Outcome, Usage};
+use crate::domain::call::{Outcome, Usage};
 use crate::domain::identity::key_of;
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
@@ -109,34 +109,21 @@ impl StoredCall {
         Observation {
             call_key,
             bill: self.bill,
-            surface: Surface::Stored,
             provider: self.provider,
             model: self.model,
             session_key: self.session_key,
             run_id: self.run_id,
-            trigger: None,
-            origin: Origin::default(),
-            prompt: None,
-            span_id: None,
             agent: self.agent,
             response_id: self.response_id,
             usage: self.usage,
             cost_usd: self.cost_usd,
             started_ms: self.started_ms,
-            ended_ms: self.written_ms.or(self.started_ms).unwrap_or(at_ms),
-            duration_ms: None,
-            ttfb_ms: None,
-            ttft_ms: None,
-            request_id: None,
-            response_model: None,
-            operation: Default::default(),
             outcome: self.outcome,
-            whole_turn: false,
             broken_usage: self.broken_usage,
-            reported_zeros: false,
-            // Its turn ended long ago.
-            ends_turn: false,
-            elsewhere: false,
+            ..Observation::of(
+                Surface::Stored,
+                self.written_ms.or(self.started_ms).unwrap_or(at_ms),
+            )
         }
     }
 }
@@ -147,10 +134,7 @@ impl StoredCall {
 /// A [`Reject`] where the row names no model.
 pub fn read(facts: &StoredFacts) -> Result<StoredCall, Reject> {
     let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
-        return Err(Reject {
-            source: StoredFacts::TABLE.source,
-            reason: "no_model",
-        });
+        return Err(Reject::new(StoredFacts::TABLE.source, "no_model"));
     };
     let used = Used::of_fact(facts.usage());
     let session_key = facts.session_key().owned();

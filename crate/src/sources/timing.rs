@@ -1,7 +1,7 @@
 //! `model_call_ended`: time and outcome, no usage. Where diagnostics are off, the only report of some calls.
 
 use super::{Event, Reject, Source, agent_of, duration};
-use crate::domain::call::{Origin, Outcome};
+use crate::domain::call::Outcome;
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::sources::facts::{Gateways, facts};
@@ -29,10 +29,7 @@ pub(crate) const SOURCES: &[Source] = &[Source::new(
 
 fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
     let (Some(provider), Some(model)) = (facts.provider().owned(), facts.model().owned()) else {
-        return Err(Reject {
-            source: EndedFacts::TABLE.source,
-            reason: "no_model",
-        });
+        return Err(Reject::new(EndedFacts::TABLE.source, "no_model"));
     };
     let session_key = facts.session_key().owned();
     let duration_ms = duration(facts.duration());
@@ -42,34 +39,16 @@ fn ended(facts: EndedFacts, at_ms: u64) -> Result<Event, Reject> {
         _ => Outcome::Completed,
     };
     Ok(Event::Call(Box::new(Observation {
-        surface: Surface::Timing,
         agent: agent_of(session_key.as_deref()),
         provider,
         model,
         session_key,
         run_id: facts.run_id().owned(),
-        trigger: None,
-        origin: Origin::default(),
-        prompt: None,
         span_id: facts.span_id().owned(),
-        response_id: None,
-        usage: None,
-        cost_usd: None,
         started_ms: duration_ms.map(|ms| at_ms.saturating_sub(ms as u64)),
-        ended_ms: at_ms,
         duration_ms,
         ttfb_ms: duration(facts.ttfb()),
-        ttft_ms: None,
-        request_id: None,
-        response_model: None,
-        operation: Default::default(),
         outcome,
-        whole_turn: false,
-        broken_usage: false,
-        reported_zeros: false,
-        ends_turn: false,
-        elsewhere: false,
-        call_key: None,
-        bill: None,
+        ..Observation::of(Surface::Timing, at_ms)
     })))
 }

@@ -70,10 +70,7 @@ fn history(facts: &HistoryFacts, is_reset: bool) -> Event {
 }
 
 fn tool_loop(facts: &LoopFacts) -> Result<Event, Reject> {
-    let reject = |reason| Reject {
-        source: LOOP.source,
-        reason,
-    };
+    let reject = |reason| Reject::new(LOOP.source, reason);
     Ok(Event::Loop(ToolLoop {
         session_key: facts.session_key().owned().ok_or(reject("no_session"))?,
         tool: facts.tool().owned().ok_or(reject("no_tool"))?,
