@@ -171,6 +171,7 @@ export const steps = [
   },
   {
     name: "wasm",
+    group: "unit",
     about: "wasm-bindgen's tests",
     needs: ["node24", "wasm", "tools"],
     run: (run) => {
@@ -181,6 +182,8 @@ export const steps = [
   },
   .../** @type {const} */ ([22, 24]).map((major) => ({
     name: `unit-${major}`,
+    // Half of their time they wait.
+    group: "unit",
     about: `unit tests on Node ${major}`,
     isQuick: major === 24,
     needs: [`node${major}`, "npm", "wasm", "tools"],
