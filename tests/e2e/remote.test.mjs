@@ -158,6 +158,8 @@ for (const version of versions) {
       watch = sync("--watch");
       await gateway.agentTurn({ session: "alone", message: "and again" });
       await shown();
+      // Calls of listed sessions show before it has looked for others; a run that ends earlier is not complete.
+      await until(() => /watching the gateway/.test(watch.said()), "everything is read", 60_000);
       const { status, said } = await watch.stop();
       assert.equal(status, 0, said);
     });
