@@ -93,6 +93,30 @@ fn a_killed_owners_calls_and_those_of_the_spool_count_once() {
     }
 }
 
+/// A process that spools and the owner both make a call final; the owner alone reports its failure.
+#[test]
+fn a_failed_call_of_a_spooling_process_is_reported_once() {
+    let machine = machine();
+    let (one, two) = (machine.start(100), machine.start(200));
+    let (mut owner, mut other) = (joined(&one), joined(&two));
+    let failed = json!({
+        "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "error",
+            "timestamp": START_MS, "usage": {"input": 0, "output": 0}}},
+        "ctx": {"sessionKey": "agent:main:s"},
+    });
+    other.hear("before_message_write", &failed, START_MS + 50);
+    other.run_until(START_MS + 50, START_MS + 20_000);
+    owner.engine.take_spools(at(START_MS + 20_000));
+    owner.run_until(START_MS + 20_000, START_MS + 90_000);
+    owner.engine.take_spools(at(START_MS + 90_000));
+    owner.run_until(START_MS + 90_000, START_MS + 120_000);
+    let metrics = owner.receiver.records("metrics");
+    let errors = metrics
+        .iter()
+        .filter(|metric| metric["name"] == "model_errors");
+    assert_eq!(errors.count(), 1, "{metrics:?}");
+}
+
 #[test]
 fn an_owner_that_hung_writes_and_sends_nothing_and_spools_for_the_next() {
     let machine = machine();

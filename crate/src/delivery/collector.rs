@@ -240,9 +240,12 @@ impl Collector {
         if self.exporter.is_some() {
             return Ok(());
         }
-        // A damaged or missing state is replaced: the sums start at zero.
-        let state = host.read(STATE, 0, MOST_BYTES).ok().flatten();
-        let mut state = state.unwrap_or_default();
+        // A damaged or missing state is replaced: the sums start at zero. A fault of the moment is none of it.
+        let is_damaged = || host.stat(STATE).is_some_and(|file| file.fault.is_some());
+        let mut state = match host.read(STATE, 0, MOST_BYTES) {
+            Err(fault) if !is_damaged() => return Err(fault),
+            found => found.ok().flatten().unwrap_or_default(),
+        };
         if let Err(foreign) = Reader::open(&state) {
             let path = free_name(host, foreign.version);
             host.rename(STATE, &path, false)?;

@@ -68,8 +68,11 @@ impl Engine {
             if let Some(exposition) = &mut self.exposition {
                 exposition.fail(&call, &self.settings.naming);
             }
-            for record in self.reporter.model_error(&call, &self.settings, now) {
-                self.report(&record, now);
+            // The owner gets the same observations, and reports the call.
+            if self.disk.spool.is_none() {
+                for record in self.reporter.model_error(&call, &self.settings, now) {
+                    self.report(&record, now);
+                }
             }
         }
         if !call.is_request() {

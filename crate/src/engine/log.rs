@@ -8,6 +8,8 @@ const QUIET_MS: u64 = 60_000;
 const FOR_EVER: u64 = u64::MAX;
 /// Maximum number of remembered lines. While all of them are recent, new lines are dropped.
 const MAX_LINES: usize = 256;
+/// Maximum number of lines that are logged once: foreign names are in some of them.
+const MAX_ONCE: usize = 128;
 
 /// `1 call`, `2 calls`.
 pub fn counted(count: u64, one: &str, more: &str) -> String {
@@ -93,7 +95,9 @@ impl Log {
         if self.logged.len() >= MAX_LINES {
             self.logged.retain(|(_, at)| is_recent(*at));
         }
-        let has_room = self.logged.len() < MAX_LINES;
+        let once = self.logged.iter().filter(|(_, at)| *at == FOR_EVER);
+        let has_room =
+            self.logged.len() < MAX_LINES && (remembered_ms != FOR_EVER || once.count() < MAX_ONCE);
         if has_room {
             self.logged.push((about.to_owned(), remembered_ms));
         }
@@ -122,6 +126,18 @@ mod tests {
             log.add_once(Level::Warn, "a setting".into());
         }
         assert_eq!(log.take().len(), 1);
+    }
+
+    #[test]
+    fn lines_that_are_logged_once_leave_room_for_others() {
+        let mut log = Log::default();
+        for model in 0..1_000 {
+            log.add_once(Level::Warn, format!("model {model} has no usage"));
+        }
+        log.add(Level::Warn, "the journal cannot be written".into(), 1);
+        let lines = log.take();
+        assert_eq!(lines.len(), MAX_ONCE + 1);
+        assert_eq!(lines[MAX_ONCE].text, "the journal cannot be written");
     }
 
     #[test]
