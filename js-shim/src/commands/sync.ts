@@ -35,8 +35,8 @@ const USAGE = `agentwatch-openclaw sync [--gateway <ws address>] [--watch] [--si
   counted before, by any source on this state directory, are not counted again. It may be stopped at any time; the next
   run continues where it stopped.
 
-  --since     counts calls since then: 12h, 30d, 4w, or a date such as 2026-11-01. Without it: calls since the last sync,
-              and in the first run on a state directory all calls of its store.
+  --since     counts calls since then: 12h, 30d, 4w, or a date such as 2026-11-01. Without it: what is new, and
+              all calls of the store only where nothing has counted on the state directory before.
   --watch     keeps running, and sends calls within 10 s of their end
   --history   costs or usage: the part of calls older than 15 minutes that AgentWatch 0.1.0 gets, which dates usage by its
               arrival; costs. Receivers that know record ids get both.
