@@ -117,6 +117,32 @@ fn a_failed_call_of_a_spooling_process_is_reported_once() {
     assert_eq!(errors.count(), 1, "{metrics:?}");
 }
 
+/// A proxy's process tells the owner which answer it saw: the gateway's usage of it differs, and a busy gateway's call
+/// begins long before its request.
+#[test]
+fn a_spooled_call_with_other_usage_matches_by_the_answers_id() {
+    for (id, requests) in [("msg_1", 1), ("msg_2", 2)] {
+        let machine = machine();
+        let (one, two) = (machine.start(100), machine.start(200));
+        let (mut owner, mut proxy) = (joined(&one), joined(&two));
+        let message = json!({
+            "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+                "timestamp": START_MS, "responseId": "msg_1", "usage": {"input": 50, "output": 7}}},
+            "ctx": {"sessionKey": "agent:main:s"},
+        });
+        let call = json!({"event": {
+            "provider": "p", "model": "m", "input": 18_050, "output": 357, "started": START_MS + 300,
+            "ended": START_MS + 500, "duration": 200, "response_id": id,
+        }});
+        owner.hear("before_message_write", &message, START_MS + 500);
+        proxy.hear("proxied", &call, START_MS + 500);
+        proxy.run_until(START_MS + 500, START_MS + 600);
+        owner.engine.take_spools(at(START_MS + 600));
+        owner.run_until(START_MS + 600, START_MS + 20_000);
+        assert_eq!(owner.receiver.totals.requests(), requests, "{id}");
+    }
+}
+
 #[test]
 fn an_owner_that_hung_writes_and_sends_nothing_and_spools_for_the_next() {
     let machine = machine();

@@ -231,6 +231,54 @@ fn a_call_with_changed_usage_matches_the_proxys_report() {
     }
 }
 
+/// A gateway excludes the tokens of a compaction, and on a busy one a call begins long before its request.
+#[test]
+fn a_call_with_other_usage_matches_by_the_answers_id() {
+    let mut told = message();
+    told["event"]["message"]["responseId"] = json!("msg_1");
+    let whole = |id: &str| {
+        json!({
+            "input": 18_050, "output": 357, "started": START_MS + 120, "duration": 280, "response_id": id,
+        })
+    };
+    for way in ["proxied", "litellm"] {
+        for (id, calls) in [("msg_1", 1), ("msg_2", 2)] {
+            for proxy_first in [true, false] {
+                let mut gateway = behind_a_proxy();
+                let mut ways = [
+                    ("before_message_write", told.clone()),
+                    (way, proxied(whole(id))),
+                ];
+                if proxy_first {
+                    ways.reverse();
+                }
+                for (way, event) in ways {
+                    gateway.hear(way, &event, END_MS + 50);
+                }
+                gateway.run_until(END_MS + 50, END_MS + 9_000);
+                let requests = gateway.receiver.totals.requests() - 1;
+                assert_eq!(requests, calls, "{way} {id}");
+            }
+        }
+    }
+}
+
+/// Before 2026.5.28 a message has no id of the answer.
+#[test]
+fn a_call_of_several_requests_matches_without_an_id() {
+    let mut gateway = behind_a_proxy();
+    gateway.hear("before_message_write", &message(), END_MS);
+    let parts = json!({"is_billed": false, "write_1h": 0, "tier": null, "is_fast": false, "is_us": false,
+        "web_searches": 0, "file_searches": 0, "code_runs": 0, "sources": 0,
+        "parts": [{"model": null, "tokens": [18_050, 357, 0, 0, 0]}]});
+    let whole = json!({
+        "input": 18_050, "output": 357, "started": START_MS + 120, "duration": 280, "bill": parts.to_string(),
+    });
+    gateway.hear("proxied", &proxied(whole), END_MS + 50);
+    gateway.run_until(END_MS + 50, END_MS + 9_000);
+    assert_eq!(gateway.receiver.totals.requests() - 1, 1);
+}
+
 /// Only a reader of the provider's answer knows the number of reasoning tokens.
 #[test]
 fn a_call_matches_though_only_a_proxy_reports_reasoning() {

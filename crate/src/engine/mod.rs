@@ -310,10 +310,8 @@ impl Engine {
         }
     }
 
-    fn note_seen(&mut self, id: CallId, mut for_journal: Observation) {
+    fn note_seen(&mut self, id: CallId, for_journal: Observation) {
         self.counts.broken_usage += u64::from(for_journal.broken_usage);
-        // Matching and settling do not need it, so the journal does not store it.
-        for_journal.response_id = None;
         let frame = Frame::seen(id, Box::new(for_journal));
         self.journal.note(&frame);
         self.tell_owner(|| frame);

@@ -92,6 +92,8 @@ pub struct MatchRecord {
     pub(crate) is_answered: bool,
     /// The call's key for duplicates; see [`super::duplicates`].
     pub(crate) call_key: OptionalU64,
+    /// Hash of the provider's id of the answer. Absent in a record that the journal restored.
+    pub(crate) answer: OptionalU64,
     /// It failed or was aborted, and was final without usage.
     pub(crate) is_unbilled: bool,
     /// When this process first observed it, in s on the monotonic clock.
@@ -106,6 +108,9 @@ pub(super) enum Fit {
     SameKey,
     Span,
     EqualUsage(u64),
+    /// Usage that differs, of one answer by its id. It ranks behind equal usage, since some servers give all answers one
+    /// id.
+    SameAnswer(u64),
     UnknownUsage(u64),
     ChangedUsage(u64),
 }
@@ -123,6 +128,7 @@ impl MatchRecord {
             seen: Surfaces::default(),
             is_answered: false,
             call_key: OptionalU64::NONE,
+            answer: OptionalU64::NONE,
             is_unbilled: false,
             first_seen_s: 0,
             clock_ms,
@@ -156,6 +162,7 @@ impl MatchRecord {
         self.is_answered |= is_answered(observation);
         self.span = self.span.or(span_hash(observation));
         self.call_key = self.call_key.or(observation.call_key);
+        self.answer = self.answer.or(answer_hash(observation));
         self.started_ms = match observation.surface.row().row_start_ms {
             Some(0) => OptionalU64::from(observation.started_ms).or(self.started_ms.get()),
             _ => self.started_ms.or(observation.started_ms),
@@ -222,6 +229,12 @@ impl MatchRecord {
         told.is_some_and(|(usage, prompt)| is_added_twice(prompt, self.usage.output, usage))
     }
 
+    /// Whether both report one answer, by the provider's id of it.
+    fn has_answer(&self, observation: &Observation) -> bool {
+        let told = answer_hash(observation);
+        told.is_some() && self.answer.get() == told
+    }
+
     /// Its end, converted to the wall clock at another moment.
     pub(super) fn ended_by(&self, clock_ms: u64) -> u64 {
         let clock_shift = self.clock_shift(clock_ms);
@@ -264,13 +277,16 @@ impl MatchRecord {
         let both_known = self.usage.is_known() && usage.is_known();
         match both_known.then(|| self.usage == usage || self.differs_by_reasoning(observation)) {
             Some(true) => (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart)),
+            Some(false) if self.has_answer(observation) && apart <= EQUAL_WITHIN_MS => {
+                Some(Fit::SameAnswer(apart))
+            }
             _ if needs(Match::SameStart) && !self.has_start(start_apart) => None,
             None if self.is_other_attempt(observation) => None,
             None => (apart <= UNKNOWN_WITHIN_MS).then_some(Fit::UnknownUsage(apart)),
             Some(_) if needs(Match::EqualUsage) => None,
             Some(_) if by_intermediary() && end_apart > UNKNOWN_WITHIN_MS => None,
             Some(_) => start_apart
-                .filter(|apart| *apart <= CHANGED_WITHIN_MS)
+                .filter(|apart| *apart <= changed_within_ms(observation))
                 .map(Fit::ChangedUsage),
         }
     }
@@ -294,6 +310,21 @@ fn is_answered(observation: &Observation) -> bool {
 
 pub(super) fn bucket(model: &str, session_key: Option<&str>) -> u64 {
     key_of(&[model, session_key.unwrap_or_default()])
+}
+
+/// Maximum distance of the starts where usage differs, in ms. The gateway's usage of several requests is less than the
+/// proxy's, so there the difference is no sign of two calls.
+fn changed_within_ms(observation: &Observation) -> u64 {
+    let bill = observation.bill.as_ref();
+    match bill.is_some_and(|bill| !bill.parts.is_empty()) {
+        true => UNKNOWN_WITHIN_MS,
+        false => CHANGED_WITHIN_MS,
+    }
+}
+
+fn answer_hash(observation: &Observation) -> Option<u64> {
+    let id = observation.response_id.as_deref()?;
+    Some(key_of(&[id]))
 }
 
 fn span_hash(observation: &Observation) -> Option<u64> {

@@ -2,8 +2,9 @@
 //!
 //! Matching is one to one. A surface reports a call at most once, so an observation joins only a call that its surface
 //! has not reported yet: the call with the same span, else the call with the same usage that is nearest in time, else
-//! the nearest call whose usage is unknown or, within a few ms, differs (another plugin changed the message). Two calls
-//! with equal usage stay two calls.
+//! the call with the same answer by the provider's id, else the nearest call whose usage is unknown or, within a few ms,
+//! differs (another plugin changed the message, or a gateway excludes tokens that are billed). Two calls with equal usage
+//! stay two calls.
 //!
 //! Repeated reports of a call by the same surface are dropped: see `duplicates.rs`.
 //!
@@ -423,7 +424,7 @@ impl Matcher {
             return CallId(0);
         };
         self.counts.merged += 1;
-        if matches!(fit, Fit::ChangedUsage(_)) {
+        if matches!(fit, Fit::ChangedUsage(_) | Fit::SameAnswer(_)) {
             self.counts.conflicts += 1;
         }
         record.absorb(&observation, clock_of(&observation, now));

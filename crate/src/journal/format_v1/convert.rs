@@ -406,6 +406,7 @@ impl From<&MatchRecord> for v1::MatchRecord {
             is_answered,
             call_key,
             is_unbilled,
+            answer: _,
             // Valid only in this process.
             first_seen_s: _,
             clock_ms: _,
@@ -439,6 +440,7 @@ impl From<v1::MatchRecord> for MatchRecord {
             seen: Surfaces::from_bits(record.seen),
             is_answered: record.is_answered,
             call_key: record.row.into(),
+            answer: None.into(),
             is_unbilled: record.is_unbilled,
             first_seen_s: 0,
             clock_ms: 0,
