@@ -298,6 +298,20 @@ fn a_cache_incident_is_reported_once_with_its_price() {
 }
 
 #[test]
+fn the_next_owner_knows_what_a_cache_held_when_this_one_ended() {
+    let mut world = World::new();
+    world.warm_up();
+    let now = world.gateway.now(world.now_ms);
+    world.gateway.engine.close(true, now);
+    world.gateway.write();
+    world.kill();
+    world.lose("claude");
+    world.pass(MINUTE_MS);
+    let records = world.records("logs", "cache_incident");
+    assert_eq!(records.len(), 1);
+}
+
+#[test]
 fn a_loop_is_alarmed_within_ten_calls_and_once() {
     let mut world = World::new();
     let mut calls = 0;

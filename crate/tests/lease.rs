@@ -16,7 +16,7 @@ use std::time::{Duration, SystemTime};
 
 use agentwatch_openclaw::lease::owner as file;
 use agentwatch_openclaw::lease::watch::{Look, Watch};
-use agentwatch_openclaw::lease::{FILE, GUARD, Lease, STALE_MS};
+use agentwatch_openclaw::lease::{CLAIM, FILE, GUARD, Lease, STALE_MS};
 use common::shared::{Machine, Member, machine, owner, taken_after};
 
 const HEARTBEAT_MS: u64 = 2_000;
@@ -75,7 +75,7 @@ fn of_two_processes_that_race_at_any_call_one_owns_the_folder() {
             let is_first = first.take();
             let is_second = second.take();
             assert!(!(is_first && is_second), "stalled at {stalled}");
-            let known = file::read(&*first.host).owner;
+            let known = file::read(&*first.host, FILE).owner;
             let by = known.map(|owner| owner.pid);
             match (is_first, is_second) {
                 (true, false) => assert_eq!(by, Some(200), "stalled at {stalled}"),
@@ -85,6 +85,131 @@ fn of_two_processes_that_race_at_any_call_one_owns_the_folder() {
                     assert!(first.take() || second.take(), "stalled at {stalled}");
                 }
             }
+        }
+    }
+}
+
+/// A proxy that started first, or while the gateway was away.
+#[test]
+fn a_gateway_gets_the_lease_of_a_proxy() {
+    for role in ["proxy", "litellm"] {
+        let machine = machine();
+        let mut proxy = Member::in_role(machine.start(100), role);
+        assert!(proxy.take() && !proxy.lease.is_claimed(&*proxy.host));
+        let mut gateway = Member::new(machine.start(200));
+        for _ in 0..20 {
+            // The proxy waits for the answer to a request, for instance.
+            assert!(!gateway.look());
+            assert!(proxy.is_held() && proxy.lease.is_claimed(&*proxy.host));
+            proxy.beat();
+            machine.pass(1_000);
+        }
+        proxy.lease.hand_over(&*proxy.host).unwrap();
+        assert!(!proxy.is_held());
+        // Its next engine.
+        proxy = Member::in_role(proxy.host.clone(), role);
+        let mut other = Member::in_role(machine.start(300), "proxy");
+        assert!(!proxy.take() && !other.take(), "a gateway claims it");
+        assert!(gateway.look() && gateway.is_held());
+        assert!(!machine.at(CLAIM).exists());
+        assert!(!other.take() && gateway.is_held());
+        gateway.lease.release(&*gateway.host).unwrap();
+        assert!(other.take(), "no gateway claims it any more");
+    }
+}
+
+#[test]
+fn a_command_that_ends_by_itself_keeps_the_lease_until_then() {
+    for role in ["sync", "ingest", "gateway"] {
+        let machine = machine();
+        let mut first = Member::in_role(machine.start(100), role);
+        assert!(first.take());
+        let mut gateway = Member::new(machine.start(200));
+        assert!(!gateway.look() && !machine.at(CLAIM).exists());
+        assert!(!first.lease.is_claimed(&*first.host));
+        first.lease.release(&*first.host).unwrap();
+        assert!(gateway.look());
+    }
+}
+
+#[test]
+fn a_gateway_that_ended_claims_nothing() {
+    let machine = machine();
+    let mut proxy = Member::in_role(machine.start(100), "proxy");
+    assert!(proxy.take());
+    for (place, seconds) in [("here", 0), ("there", 10)] {
+        let mut gateway = Member::new(machine.start_on(200, place));
+        assert!(!gateway.look() && proxy.lease.is_claimed(&*proxy.host));
+        machine.kill(200);
+        proxy.lease.release(&*proxy.host).unwrap();
+        // Each engine has a lease of its own.
+        let taken = (0..20).find(|_| {
+            proxy = Member::in_role(proxy.host.clone(), "proxy");
+            let is_taken = proxy.take();
+            machine.pass(1_000);
+            is_taken
+        });
+        assert_eq!(taken, Some(seconds), "{place}");
+        assert!(!proxy.lease.is_claimed(&*proxy.host));
+        assert!(Member::in_role(proxy.host.clone(), "proxy").take());
+    }
+}
+
+#[test]
+fn of_two_gateways_that_claim_one_gets_the_lease() {
+    let machine = machine();
+    let mut proxy = Member::in_role(machine.start(300), "proxy");
+    let mut first = Member::new(machine.start(100));
+    let mut second = Member::new(machine.start(200));
+    assert!(proxy.take() && !first.look() && !second.look());
+    proxy.lease.hand_over(&*proxy.host).unwrap();
+    assert!(first.look() && !second.look());
+    assert!(!machine.at(CLAIM).exists());
+}
+
+#[test]
+fn a_claim_under_a_clock_that_was_set_holds_from_the_next_look_on() {
+    let machine = machine();
+    let mut proxy = Member::in_role(machine.start(100), "proxy");
+    let mut gateway = Member::new(machine.start(200));
+    assert!(proxy.take() && !gateway.look());
+    machine.wall_ms.set(machine.wall_ms.get() - 3_600_000);
+    assert!(!proxy.lease.is_claimed(&*proxy.host));
+    assert!(!gateway.look() && proxy.lease.is_claimed(&*proxy.host));
+}
+
+/// A disk that fails at any call of either.
+#[test]
+fn a_hand_over_that_fails_at_any_call_leaves_one_owner() {
+    for calls in 0..12 {
+        for gateway_fails in [false, true] {
+            let machine = machine();
+            let mut proxy = Member::in_role(machine.start(100), "proxy");
+            assert!(proxy.take());
+            let mut gateway = Member::new(machine.start(200));
+            let failing = match gateway_fails {
+                true => gateway.host.clone(),
+                false => proxy.host.clone(),
+            };
+            failing.fail_after(calls, 3);
+            let mut is_handed = false;
+            for _ in 0..30 {
+                let is_gateways = gateway.lease.take(&*gateway.host, false) == Ok(true);
+                assert!(!is_gateways || is_handed, "call {calls}");
+                if is_gateways {
+                    break;
+                }
+                // The next look claims again.
+                let _ = gateway.lease.claim(&*gateway.host);
+                if !is_handed && proxy.lease.is_claimed(&*proxy.host) {
+                    is_handed = proxy.lease.hand_over(&*proxy.host).is_ok();
+                }
+                proxy.beat();
+                machine.pass(1_000);
+            }
+            let by = file::read(&*gateway.host, FILE).owner.unwrap();
+            assert_eq!(by.pid, 200, "call {calls}");
+            assert!(!proxy.is_held());
         }
     }
 }
@@ -107,7 +232,7 @@ fn a_process_that_hangs_or_another_with_its_id_loses_the_lease_after_ten_seconds
     assert_eq!(taken_after(&machine, &mut next, 20), Some(10));
     assert!(!first.is_held(), "the late heartbeat reads the file");
     first.beat();
-    let named = file::read(&*next.host).owner.unwrap();
+    let named = file::read(&*next.host, FILE).owner.unwrap();
     assert_eq!(named.pid, 200, "it does not write into another's lease");
     assert!(!first.lease.is_held_for_certain(&*first.host));
     first.lease.release(&*first.host).unwrap();
@@ -238,7 +363,7 @@ fn a_take_over_that_fails_at_any_call_leaves_a_lease_that_is_taken_later() {
             next.host.fail_after(calls, most);
             let tried = next.lease.take(&*next.host, false);
             if tried == Ok(true) {
-                let named = file::read(&*machine.start(300)).owner.unwrap();
+                let named = file::read(&*machine.start(300), FILE).owner.unwrap();
                 assert_eq!(named.pid, 200, "at {calls}");
             }
             next.host.be_well();
@@ -285,7 +410,7 @@ fn an_owner_that_stalls_at_any_call_learns_that_it_lost_the_lease() {
             first.beat();
             machine.pass(HEARTBEAT_MS);
         }
-        let named = file::read(&*host).owner.unwrap();
+        let named = file::read(&*host, FILE).owner.unwrap();
         assert_eq!(named.pid, 200, "stalled at {stalled}");
         assert!(!first.is_held(), "stalled at {stalled}");
     }

@@ -66,7 +66,7 @@ fn the_owner_restores_a_damaged_file_and_stays_the_owner() {
         first.beat();
         assert!(!second.take(), "{what}");
         assert_eq!(
-            owner::read(&*first.host).owner.map(|o| o.pid),
+            owner::read(&*first.host, FILE).owner.map(|o| o.pid),
             Some(100),
             "{what}"
         );
@@ -114,7 +114,7 @@ fn a_damaged_file_without_an_owner_is_replaced_after_ten_seconds() {
         let after = if what == "missing" { 0 } else { 10 };
         assert_eq!(taken_after(&machine, &mut next, 20), Some(after), "{what}");
         assert_eq!(
-            owner::read(&*next.host).owner.map(|o| o.pid),
+            owner::read(&*next.host, FILE).owner.map(|o| o.pid),
             Some(200),
             "{what}"
         );
@@ -156,7 +156,7 @@ fn the_problem_of_a_file_is_told_with_its_path() {
         let machine = machine();
         let (_, damage) = damages()[which];
         damage(&machine);
-        let found = owner::read(&*machine.start(1));
+        let found = owner::read(&*machine.start(1), FILE);
         let path = machine.at(FILE);
         assert_eq!(
             found.fault.unwrap(),
@@ -173,7 +173,7 @@ fn a_document_names_an_owner_only_where_each_field_has_its_type() {
     let good = json!({"pid": 7, "host": "h", "started": 1.5, "token": "t", "role": "gateway", "more": [1]});
     let is_owner = |document: &Value| {
         put(&machine, document.to_string().as_bytes());
-        owner::read(&*host).owner.is_some()
+        owner::read(&*host, FILE).owner.is_some()
     };
     machine.at(FILE);
     assert!(is_owner(&good));

@@ -15,9 +15,9 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use agentwatch_openclaw::lease::owner::spool_names;
-use common::shared::{Shared, machine};
+use common::shared::{Machine, Shared, machine};
 use common::{Gateway, SETTINGS, at};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
 
@@ -82,7 +82,7 @@ fn a_killed_owners_calls_and_those_of_the_spool_count_once() {
         hear(&mut other, 10..12);
         assert!(other.engine.is_kept());
         assert!(
-            other.engine.take_over(at(START_MS + 3_000)),
+            other.engine.take_over(false, at(START_MS + 3_000)),
             "after {calls}"
         );
         let mut next = joined(&two);
@@ -143,6 +143,74 @@ fn a_spooled_call_with_other_usage_matches_by_the_answers_id() {
     }
 }
 
+/// A call of half a second, as a proxy reports it.
+fn proxied(began: u64, input: u64) -> Value {
+    json!({"event": {
+        "provider": "p", "model": "m", "input": input, "output": 7, "started": began, "ended": began + 500, "duration": 500,
+    }})
+}
+
+/// The same call, as the gateway reports it.
+fn told(began: u64) -> Value {
+    json!({
+        "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+            "timestamp": began, "usage": {"input": 50, "output": 7}}},
+        "ctx": {"sessionKey": "agent:main:s"},
+    })
+}
+
+/// An owner whose proxy has reported a first call.
+fn behind_a_proxy(machine: &Rc<Machine>) -> (Gateway, Gateway) {
+    let (mut owner, mut proxy) = (joined(&machine.start(100)), joined(&machine.start(200)));
+    proxy.hear("proxied", &proxied(START_MS, 9), START_MS + 500);
+    proxy.run_until(START_MS + 500, START_MS + 900);
+    owner.engine.take_spools(at(START_MS + 900));
+    owner.run_until(START_MS + 900, START_MS + 10_000);
+    (owner, proxy)
+}
+
+/// The owner was away for longer than a call waits for its proxy, whose figures rank first.
+#[test]
+fn an_owner_that_was_away_reads_what_the_proxy_told_before_it_counts() {
+    let machine = machine();
+    let (mut owner, mut proxy) = behind_a_proxy(&machine);
+    let began = START_MS + 10_000;
+    owner.hear("before_message_write", &told(began), began + 500);
+    proxy.hear("proxied", &proxied(began, 18_050), began + 500);
+    proxy.run_until(began + 500, began + 1_000);
+    owner.run_until(began + 5_000, began + 9_000);
+    let total = &owner.receiver.totals.0["p/m"];
+    assert_eq!((total.requests, total.prompt), (2, 9 + 18_050));
+}
+
+#[test]
+fn the_next_owner_waits_for_the_proxy_from_its_first_call_on() {
+    let machine = machine();
+    let (owner, mut proxy) = behind_a_proxy(&machine);
+    drop(owner);
+    machine.kill(100);
+    let mut next = joined(&machine.start(300));
+    let mut began = START_MS + 20_000;
+    next.hear("before_message_write", &told(began), began + 500);
+    next.run_until(began + 500, began + 1_000);
+    proxy.hear("proxied", &proxied(began, 18_050), began + 1_000);
+    proxy.run_until(began + 1_000, began + 1_500);
+    next.engine.take_spools(at(began + 1_500));
+    next.run_until(began + 1_500, began + 9_000);
+    assert_eq!(next.receiver.totals.0["p/m"].prompt, 18_050);
+    // A proxy that is gone delays one call, and none of the next owner's.
+    began += 20_000;
+    next.hear("before_message_write", &told(began), began + 500);
+    next.run_until(began + 500, began + 9_000);
+    drop(next);
+    machine.kill(300);
+    let mut last = joined(&machine.start(400));
+    began += 20_000;
+    last.hear("before_message_write", &told(began), began + 500);
+    last.run_until(began + 500, began + 600);
+    assert_eq!(last.engine.status().open, 0);
+}
+
 #[test]
 fn an_owner_that_hung_writes_and_sends_nothing_and_spools_for_the_next() {
     let machine = machine();
@@ -151,7 +219,7 @@ fn an_owner_that_hung_writes_and_sends_nothing_and_spools_for_the_next() {
     hear(&mut first, 0..3);
     let mut second = joined(&two);
     let tries = (0..15).find(|_| {
-        let is_taken = second.engine.take_over(at(START_MS + 1_000));
+        let is_taken = second.engine.take_over(false, at(START_MS + 1_000));
         machine.pass(1_000);
         is_taken
     });
@@ -207,7 +275,7 @@ fn an_owner_whose_disk_fails_at_any_call_counts_each_call_once() {
         hear(&mut owner, 3..6);
         owner.run_until(START_MS + 1_000, START_MS + 20_000);
         assert!(
-            !other.engine.take_over(at(START_MS + 20_000)),
+            !other.engine.take_over(false, at(START_MS + 20_000)),
             "after {calls}"
         );
         one.be_well();
@@ -217,7 +285,7 @@ fn an_owner_whose_disk_fails_at_any_call_counts_each_call_once() {
         assert_eq!(ids(&[&owner]), each_once(6), "after {calls}");
         // Nothing is left for the next owner.
         owner.engine.release().unwrap();
-        assert!(other.engine.take_over(at(START_MS + 90_000)));
+        assert!(other.engine.take_over(false, at(START_MS + 90_000)));
         let mut next = joined(&two);
         next.run_until(START_MS + 90_000, START_MS + 160_000);
         assert_eq!(ids(&[&owner, &next]), each_once(6), "after {calls}");

@@ -263,20 +263,53 @@ fn a_call_with_other_usage_matches_by_the_answers_id() {
     }
 }
 
+/// 2026.3.13 counts what tools put into a prompt of Gemini as output, and its messages have no id of the answer.
+#[test]
+fn a_call_with_the_same_sum_of_tokens_matches_the_proxys_report() {
+    for (output, calls) in [(10_007, 1), (10_008, 2)] {
+        for proxy_first in [true, false] {
+            let mut told = message();
+            told["event"]["message"]["usage"]["output"] = json!(output);
+            let whole =
+                json!({"input": 10_050, "output": 7, "started": START_MS + 120, "duration": 280});
+            let mut ways = [("before_message_write", told), ("proxied", proxied(whole))];
+            if proxy_first {
+                ways.reverse();
+            }
+            let mut gateway = behind_a_proxy();
+            for (way, event) in ways {
+                gateway.hear(way, &event, END_MS + 50);
+            }
+            gateway.run_until(END_MS + 50, END_MS + 9_000);
+            assert_eq!(gateway.receiver.totals.requests() - 1, calls, "{output}");
+        }
+    }
+}
+
 /// Before 2026.5.28 a message has no id of the answer.
 #[test]
 fn a_call_of_several_requests_matches_without_an_id() {
-    let mut gateway = behind_a_proxy();
-    gateway.hear("before_message_write", &message(), END_MS);
     let parts = json!({"is_billed": false, "write_1h": 0, "tier": null, "is_fast": false, "is_us": false,
         "web_searches": 0, "file_searches": 0, "code_runs": 0, "sources": 0,
         "parts": [{"model": null, "tokens": [18_050, 357, 0, 0, 0]}]});
     let whole = json!({
         "input": 18_050, "output": 357, "started": START_MS + 120, "duration": 280, "bill": parts.to_string(),
     });
-    gateway.hear("proxied", &proxied(whole), END_MS + 50);
-    gateway.run_until(END_MS + 50, END_MS + 9_000);
-    assert_eq!(gateway.receiver.totals.requests() - 1, 1);
+    for proxy_first in [true, false] {
+        let mut gateway = behind_a_proxy();
+        let mut ways = [
+            ("before_message_write", message()),
+            ("proxied", proxied(whole.clone())),
+        ];
+        if proxy_first {
+            ways.reverse();
+        }
+        for (way, event) in ways {
+            gateway.hear(way, &event, END_MS + 50);
+        }
+        gateway.run_until(END_MS + 50, END_MS + 9_000);
+        assert_eq!(gateway.receiver.totals.requests() - 1, 1);
+    }
 }
 
 /// Only a reader of the provider's answer knows the number of reasoning tokens.

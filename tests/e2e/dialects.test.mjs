@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
@@ -16,7 +16,7 @@ import { startModelProxy } from "./services.mjs";
  * Gateways that use Gemini's and Ollama's own APIs, and answers whose usage gateways read differently: with the
  * plugin and the proxy on the same state directory, the Models tab shows the provider's figures.
  *
- * @typedef {import("./scenarios.mjs").World & { proxyUrl: string }} World
+ * @typedef {import("./scenarios.mjs").World & { proxyUrl: string, stateDir: string }} World
  */
 
 /** Further agents of the gateway's configuration. */
@@ -35,6 +35,14 @@ const post = async ({ proxyUrl }, path, body) => {
 
 /** @type {(Omit<import("./scenarios.mjs").Scenario, "run"> & { run: (world: World) => Promise<unknown> })[]} */
 const scenarios = [
+  {
+    name: "a first call of each provider",
+    expect: { answered: 2 },
+    run: async ({ gateway }) => {
+      for (const agent of ["main", "ant"])
+        await gateway.agentTurn({ agent, session: "first", message: "hello" });
+    },
+  },
   // The plugin waits for the proxy from its first call of a provider on; before that, the gateway's own figures count, which are wrong on
   // 2026.3.13 where a part of Gemini's prompt is cached.
   {
@@ -137,6 +145,10 @@ for (const version of versions) {
 
     test("all scenarios together, each call once", () =>
       waitForTotals(world.provider, world.receiver, { settleMs: 5_000 }));
+    test("the gateway owns the journal, though the proxy started before it", async () => {
+      const owner = JSON.parse(await readFile(join(world.stateDir, "agentwatch", "owner.json"), "utf8"));
+      assert.equal(owner.role, "gateway");
+    });
     test("each call has the fields that only the proxy knows", async () => {
       const calls = await modelCalls(world.receiver);
       assert.deepEqual(
@@ -196,5 +208,5 @@ async function start(version, closers) {
     },
   });
   closers.push(gateway.stop);
-  return { provider, receiver, gateway, proxyUrl: proxy.url };
+  return { provider, receiver, gateway, proxyUrl: proxy.url, stateDir };
 }

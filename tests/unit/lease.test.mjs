@@ -31,16 +31,16 @@ class Member {
   /** @type {any} */
   status = {};
   /** @param {string} folder @param {string} url */
-  constructor(folder, url, settings = {}) {
-    this.child = fork(MEMBER, [folder, url, JSON.stringify(settings)], { stdio: "inherit" });
+  constructor(folder, url, settings = {}, role = "gateway") {
+    this.child = fork(MEMBER, [folder, url, JSON.stringify(settings), role], { stdio: "inherit" });
     this.child.on("message", (status) => {
       this.status = status;
     });
     members.add(this);
   }
   /** @param {string} folder @param {string} url */
-  static async open(folder, url, settings = {}) {
-    const member = new Member(folder, url, settings);
+  static async open(folder, url, settings = {}, role = "gateway") {
+    const member = new Member(folder, url, settings, role);
     await once(member.child, "message");
     return member;
   }
@@ -124,6 +124,37 @@ test(
     await until(() => faulty.counted.size === 60);
     await other.stop();
     assert.deepEqual(wrong(faulty, 60), []);
+  }),
+);
+
+test(
+  "a proxy that started first hands the journal over to the gateway, whenever that starts",
+  withReceiver(async (folder, faulty) => {
+    const proxy = await Member.open(folder, faulty.url, {}, "proxy");
+    assert.equal(proxy.status.standing, "owner");
+    await proxy.ask({ calls: range(1, 20) });
+    for (const round of [1, 2]) {
+      const before = round * 100;
+      const gateway = await Member.open(folder, faulty.url);
+      // The answer to a request that runs belongs to the owner that made it.
+      faulty.fault = "hang";
+      await proxy.ask({ calls: range(before + 1, before + 20) });
+      await gateway.ask({ calls: range(before + 21, before + 40) });
+      await sleep(1_500);
+      faulty.release();
+      faulty.fault = "well";
+      await gateway.is("owner");
+      await proxy.is("spool");
+      await gateway.ask({ calls: range(before + 41, before + 60) });
+      await proxy.ask({ calls: range(before + 61, before + 80) });
+      await until(() => faulty.counted.size === 20 + round * 80);
+      await gateway.stop();
+      await proxy.is("owner");
+    }
+    const told = proxy.status.log.filter((/** @type {string} */ line) => line.includes("the gateway takes"));
+    assert.equal(told.length, 2);
+    await proxy.stop();
+    assert.ok([...faulty.counted.values()].every((times) => times === 1));
   }),
 );
 

@@ -165,10 +165,11 @@ impl Engine {
         self.engine.borrow_mut().become_spool(Rc::new(host));
     }
 
-    /// Takes the journal over if its owner ended. Returns whether a new engine has to join, which is the owner.
+    /// Takes the journal over if its owner ended, or handed it over to this process, which `claims` it as a gateway. Returns
+    /// whether a new engine has to join, which is the owner.
     #[wasm_bindgen(js_name = takeOver)]
-    pub fn take_over(&self, wall: f64, mono: f64) -> bool {
-        self.engine.borrow_mut().take_over(now(wall, mono))
+    pub fn take_over(&self, claims: bool, wall: f64, mono: f64) -> bool {
+        self.engine.borrow_mut().take_over(claims, now(wall, mono))
     }
 
     /// Spools from now on, since another process took the journal over.
@@ -191,6 +192,18 @@ impl Engine {
     #[wasm_bindgen(js_name = isHeldForCertain)]
     pub fn is_held_for_certain(&self) -> bool {
         self.engine.borrow_mut().is_held_for_certain()
+    }
+
+    /// Whether this process, an intermediary, owns the journal and a gateway claims it.
+    #[wasm_bindgen(js_name = isClaimed)]
+    pub fn is_claimed(&self) -> bool {
+        self.engine.borrow_mut().is_claimed()
+    }
+
+    /// Writes everything and hands the journal over to the gateway that claims it. Returns whether that is done.
+    #[wasm_bindgen(js_name = handOver)]
+    pub fn hand_over(&self, wall: f64, mono: f64) -> bool {
+        self.engine.borrow_mut().hand_over(now(wall, mono))
     }
 
     /// Releases the journal for other processes. Returns why that failed.

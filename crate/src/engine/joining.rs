@@ -32,15 +32,22 @@ impl Engine {
         }
     }
 
-    /// Takes the lease over if its owner ended. Returns whether this process has it: then a new engine has to join, which is
-    /// the owner. Everything has to be flushed before.
-    pub fn take_over(&mut self, now: Now) -> bool {
+    /// Takes the lease over if its owner ended, or handed it over to this process, which `claims` it as a gateway. Returns
+    /// whether this process has it: then a new engine has to join, which is the owner. Everything has to be flushed before.
+    pub fn take_over(&mut self, claims: bool, now: Now) -> bool {
         let (Some(host), Some(lease), Some(_)) =
             (&self.disk.host, &mut self.disk.lease, &self.disk.spool)
         else {
             return false;
         };
-        lease.take(&**host, false).unwrap_or_else(|fault| {
+        let taken = lease.take(&**host, false).and_then(|is_taken| {
+            match claims && !is_taken {
+                true => lease.claim(&**host)?,
+                false => lease.unclaim(&**host)?,
+            }
+            Ok(is_taken)
+        });
+        taken.unwrap_or_else(|fault| {
             let text = format!("the journal's folder cannot be looked at ({fault})");
             self.log
                 .add_about(Level::Warn, "take-over", text, now.mono_ms);
@@ -73,11 +80,33 @@ impl Engine {
             .is_none_or(|(host, lease)| lease.is_held_for_certain(host))
     }
 
-    /// Releases the journal for other processes.
+    /// Whether this process, an intermediary, owns the journal and a gateway claims it.
+    pub fn is_claimed(&mut self) -> bool {
+        self.owned()
+            .is_some_and(|(host, lease)| lease.is_claimed(host))
+    }
+
+    /// Writes everything and hands the journal over to the gateway that claims it. Returns whether that is done; if not, this
+    /// process still owns the journal.
+    pub fn hand_over(&mut self, now: Now) -> bool {
+        self.keep_incidents(now);
+        if !self.flush(now) {
+            return false;
+        }
+        let done = self
+            .owned()
+            .map_or(Ok(()), |(host, lease)| lease.hand_over(host));
+        done.is_ok()
+    }
+
+    /// Releases the journal, or this process's claim to it, for other processes.
     ///
     /// # Errors
     /// The file system's error.
     pub fn release(&mut self) -> Result<(), Fault> {
+        if let (Some(host), Some(lease)) = (&self.disk.host, &self.disk.lease) {
+            lease.unclaim(&**host)?;
+        }
         self.owned()
             .map_or(Ok(()), |(host, lease)| lease.release(host))
     }

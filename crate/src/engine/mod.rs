@@ -47,6 +47,8 @@ use crate::sources::{Event, Reject, SOURCES, SessionEvent, SessionFacts};
 use crate::spending::history::History;
 use totals::Deferred;
 
+/// Bookmark of the surfaces that calls wait for; see [`crate::matching::Matcher::take_awaited`].
+const AWAITED: &str = "/awaited";
 /// Maximum number of calls that wait for a receiver in memory, at about 500 bytes each; further ones wait on disk.
 const MAX_WAITING: usize = 4_096;
 /// The same while the disk fails.
@@ -377,6 +379,10 @@ impl Engine {
 
     /// Makes the calls final that are due. [`Engine::advance`] writes them.
     fn settle_due(&mut self, now: Now) {
+        // This process may have been away for longer than a call waits: what a proxy told meanwhile comes first.
+        if self.matcher.would_miss(now) {
+            self.take_spools(now);
+        }
         let due = match std::mem::take(&mut self.closing) {
             Closing::No => self.matcher.due(now),
             closing => self.matcher.close(closing == Closing::Kept, now),
@@ -386,6 +392,9 @@ impl Engine {
         }
         for id in self.matcher.take_merged_turns() {
             self.costs_nothing(id);
+        }
+        if let Some(awaited) = self.matcher.take_awaited() {
+            self.bookmark(AWAITED, &awaited);
         }
     }
 
@@ -427,6 +436,7 @@ impl Engine {
         let log = self.advance(now).log;
         self.run_deferred(now, true);
         self.end_turns(now, true);
+        self.keep_incidents(now);
         self.log.put_back(log);
     }
 

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::Engine;
 use super::disk::{JOURNAL, PAUSE_MS};
+use super::{AWAITED, Engine};
 use crate::domain::time::Now;
 use crate::engine::log::Level;
 use crate::host::Host;
@@ -67,6 +67,9 @@ impl Engine {
         }
         self.history.recovered();
         self.braking.recovered();
+        if let Some(awaited) = self.bookmarks.get(AWAITED) {
+            self.matcher.restore_awaited(awaited);
+        }
         if found.corrupt > 0 {
             let text = format!(
                 "{} pieces of the journal were torn or corrupt and are left out",

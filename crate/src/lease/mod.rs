@@ -1,6 +1,9 @@
 //! The lease of a state directory: one process owns it, by a file with a heartbeat. Other processes spool their events for
 //! the owner (`engine/spool.rs`). If the owner ends, one of them takes over.
 //!
+//! A gateway sees more of its calls than the proxy and LiteLLM's endpoint, whichever started first. So it claims the lease by a
+//! file that it keeps fresh: these processes hand the lease over, and take none meanwhile.
+//!
 //! Times follow the host's monotonic clock. A file's date is of a wall clock, which may be wrong or may be set, so a lease is
 //! stale if its file has not changed for [`STALE_MS`] since this process looked first.
 
@@ -8,7 +11,7 @@ pub mod owner;
 pub mod unchanged;
 pub mod watch;
 
-use crate::host::{Fault, Host};
+use crate::host::{Fault, FileEntry, Host};
 use owner::{Found, Owner};
 use unchanged::Unchanged;
 
@@ -16,6 +19,10 @@ use unchanged::Unchanged;
 pub const FILE: &str = "owner.json";
 /// The folder that lets one process at a time replace a stale lease: it is created atomically.
 pub const GUARD: &str = "owner.json.takeover";
+/// The file by which a gateway claims the lease; it names the gateway's process as the lease's file does.
+pub const CLAIM: &str = "owner.json.claim";
+/// The roles of the processes that hand the lease over to a gateway. A command that ends by itself does not.
+const INTERMEDIARIES: [&str; 2] = ["proxy", "litellm"];
 /// Time without a heartbeat after which a lease is stale, in ms.
 pub const STALE_MS: u64 = 10_000;
 
@@ -53,9 +60,12 @@ impl Lease {
     /// The file system's error, if the folder cannot be written.
     pub fn take(&mut self, host: &dyn Host, had: bool) -> Result<bool, Fault> {
         let now = host.now();
-        let is_new = host.stat(FILE).is_none() && host.create(FILE, &self.owner.text())?;
+        let may_take = !self.is_claimed(host);
+        let is_new =
+            may_take && host.stat(FILE).is_none() && host.create(FILE, &self.owner.text())?;
         let is_own = !is_new && self.is_own(host, had);
-        let is_taken = is_new || is_own || (!self.is_alive(host) && self.replace_stale(host)?);
+        let is_taken =
+            is_new || is_own || (may_take && !self.is_alive(host) && self.replace_stale(host)?);
         if is_taken {
             self.held = Some(Held {
                 heartbeat_at: now.mono_ms,
@@ -72,11 +82,63 @@ impl Lease {
 
     /// Whether the file names this process: an earlier engine of it took the lease.
     fn is_own(&self, host: &dyn Host, had: bool) -> bool {
-        let Found { owner, fault } = owner::read(host);
+        let Found { owner, fault } = owner::read(host, FILE);
         match owner {
             Some(owner) => owner.token == self.owner.token,
             None => had && fault.is_some(),
         }
+    }
+
+    /// Claims the lease of an intermediary for this process, a gateway; to be called once a second while it has no lease.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn claim(&self, host: &dyn Host) -> Result<(), Fault> {
+        let holder = owner::read(host, FILE).owner;
+        if !holder.is_some_and(|holder| holder.is_intermediary()) {
+            return self.unclaim(host);
+        }
+        if !claimed_by(host, &self.owner) {
+            host.replace(CLAIM, &self.owner.text())?;
+        }
+        host.touch(CLAIM, host.now().wall_ms)
+    }
+
+    /// Removes this process's claim, if there is one.
+    ///
+    /// # Errors
+    /// The file system's error.
+    pub fn unclaim(&self, host: &dyn Host) -> Result<(), Fault> {
+        match claimed_by(host, &self.owner) {
+            true => host.remove(CLAIM),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether this process is an intermediary, and a gateway claims the lease. A claim that another machine's gateway left
+    /// behind holds for [`STALE_MS`]; a clock that was set makes it invalid until the gateway's next look.
+    pub fn is_claimed(&self, host: &dyn Host) -> bool {
+        if !self.owner.is_intermediary() {
+            return false;
+        }
+        let fresh = |file: &FileEntry| file.modified_ms.abs_diff(host.now().wall_ms) < STALE_MS;
+        let by = owner::read(host, CLAIM).owner;
+        host.stat(CLAIM).as_ref().is_some_and(fresh)
+            && by.is_some_and(|by| by.lives(host) != Some(false))
+    }
+
+    /// Hands the lease over to the gateway that claims it. Everything has to be written before.
+    ///
+    /// # Errors
+    /// The file system's error; then this process still holds the lease.
+    pub fn hand_over(&mut self, host: &dyn Host) -> Result<(), Fault> {
+        if self.names_this(host) {
+            host.remove(FILE)?;
+        }
+        if let Some(held) = &mut self.held {
+            held.is_lost = true;
+        }
+        Ok(())
     }
 
     /// Whether this process may write: it holds the lease, or takes it now. `false` where another process took it over.
@@ -107,7 +169,7 @@ impl Lease {
     }
 
     fn names_this(&self, host: &dyn Host) -> bool {
-        let owner = owner::read(host).owner;
+        let owner = owner::read(host, FILE).owner;
         owner.is_some_and(|owner| owner.token == self.owner.token)
     }
 
@@ -121,7 +183,7 @@ impl Lease {
         // of the lease reads the file again.
         let now = host.now();
         let was_stopped = now.mono_ms.saturating_sub(held.heartbeat_at) >= STALE_MS;
-        let Found { owner, fault } = owner::read(host);
+        let Found { owner, fault } = owner::read(host, FILE);
         let is_others = match &owner {
             Some(owner) => owner.token != self.owner.token,
             // After so long another process may have damaged it, or ended and removed it.
@@ -137,7 +199,7 @@ impl Lease {
             host.replace(FILE, &text).unwrap_or_default();
         } else if owner.is_none()
             && host.create(FILE, &text) == Ok(false)
-            && let Some(owner) = owner::read(host).owner
+            && let Some(owner) = owner::read(host, FILE).owner
             && owner.token != self.owner.token
         {
             // Another process created it meanwhile.
@@ -167,7 +229,7 @@ impl Lease {
     /// Replaces a stale file.
     fn replace_stale(&mut self, host: &dyn Host) -> Result<bool, Fault> {
         if host.make_folder(GUARD).is_err() {
-            let stale = |file: &crate::host::FileEntry| {
+            let stale = |file: &FileEntry| {
                 let now = host.now().mono_ms;
                 self.unchanged.ms(GUARD, &file.stamp, now) > STALE_MS
             };
@@ -188,12 +250,17 @@ impl Lease {
     }
 }
 
+fn claimed_by(host: &dyn Host, owner: &Owner) -> bool {
+    let by = owner::read(host, CLAIM).owner;
+    by.is_some_and(|by| by.token == owner.token)
+}
+
 /// Whether the lease's file is a living process's.
 fn is_alive(host: &dyn Host, unchanged: &mut Unchanged) -> bool {
     let Some(file) = host.stat(FILE) else {
         return false;
     };
-    let owner = owner::read(host).owner;
+    let owner = owner::read(host, FILE).owner;
     // An ended process's lease is stale at once. A living process keeps its lease only by its heartbeat.
     if owner.is_some_and(|owner| owner.lives(host) == Some(false)) {
         return false;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::FILE;
+use super::INTERMEDIARIES;
 use crate::host::{Fault, Host, Process};
 
 /// Start times of a process id that differ by less than this belong to the same process, in ms.
@@ -61,6 +61,11 @@ impl Owner {
         )
     }
 
+    /// Whether it stands between a gateway and its providers.
+    pub(super) fn is_intermediary(&self) -> bool {
+        INTERMEDIARIES.contains(&self.role.as_str())
+    }
+
     /// Whether the process still lives; `None` for a process of another machine.
     pub fn lives(&self, host: &dyn Host) -> Option<bool> {
         let this = host.process();
@@ -90,7 +95,7 @@ fn runs(host: &dyn Host, this: &Process, pid: u32, started: f64) -> bool {
     }
 }
 
-/// The content of the lease's file. A damaged file counts as absent.
+/// The content of the lease's file, or of a claim. A damaged file counts as absent.
 #[derive(Debug, Default)]
 pub struct Found {
     /// The owner that it names, whether the process lives or not.
@@ -99,16 +104,16 @@ pub struct Found {
     pub fault: Option<Fault>,
 }
 
-/// Reads the lease's file.
-pub fn read(host: &dyn Host) -> Found {
-    let Some(file) = host.stat(FILE) else {
+/// Reads the lease's file, or a claim.
+pub fn read(host: &dyn Host, name: &str) -> Found {
+    let Some(file) = host.stat(name) else {
         return Found::default();
     };
     let fault = |fault: Fault| Found {
         owner: None,
         fault: Some(fault),
     };
-    let wrong = |what: &str| fault(format!("{} {what}", host.path(FILE)));
+    let wrong = |what: &str| fault(format!("{} {what}", host.path(name)));
     if file.bytes > MOST_BYTES {
         let bytes = file.bytes;
         return wrong(&format!(
@@ -117,7 +122,7 @@ pub fn read(host: &dyn Host) -> Found {
     }
     let read = file
         .fault
-        .map_or_else(|| host.read(FILE, 0, MOST_BYTES as usize), Err);
+        .map_or_else(|| host.read(name, 0, MOST_BYTES as usize), Err);
     let bytes = match read {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Found::default(),

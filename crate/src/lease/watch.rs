@@ -29,7 +29,7 @@ impl Watch {
     /// Looks at the lease, and judges it as [`super::Lease::take`] does. If the file's time is not recent, the file is watched
     /// for [`STALE_MS`]: another process may have the process id by now, or the clock was set.
     pub fn look(&mut self, host: &dyn Host) -> Look {
-        let (file, owner) = (host.stat(FILE), owner::read(host).owner);
+        let (file, owner) = (host.stat(FILE), owner::read(host, FILE).owner);
         let (Some(file), Some(owner), true) = (file, owner, is_alive(host, &mut self.unchanged))
         else {
             return Look::Nobody;
@@ -58,7 +58,7 @@ pub struct Told {
 
 /// Reads the lease's file.
 pub fn told(host: &dyn Host) -> Told {
-    let owner::Found { owner, fault } = owner::read(host);
+    let owner::Found { owner, fault } = owner::read(host, FILE);
     let modified_ms = host.stat(FILE).map_or(0, |file| file.modified_ms);
     let silent_ms = host.now().wall_ms.saturating_sub(modified_ms);
     Told {

@@ -96,6 +96,8 @@ pub struct MatchRecord {
     pub(crate) answer: OptionalU64,
     /// It failed or was aborted, and was final without usage.
     pub(crate) is_unbilled: bool,
+    /// Whether a surface reported several requests. Not in a record that the journal restored.
+    pub(crate) is_several: bool,
     /// When this process first observed it, in s on the monotonic clock.
     pub(crate) first_seen_s: u32,
     /// Clock difference at the first observation; see [`clock_of`].
@@ -108,8 +110,8 @@ pub(super) enum Fit {
     SameKey,
     Span,
     EqualUsage(u64),
-    /// Usage that differs, of one answer by its id. It ranks behind equal usage, since some servers give all answers one
-    /// id.
+    /// Usage that differs, of one answer by its id, or by the same sum in other parts. It ranks behind equal usage, since
+    /// some servers give all answers one id.
     SameAnswer(u64),
     UnknownUsage(u64),
     ChangedUsage(u64),
@@ -130,6 +132,7 @@ impl MatchRecord {
             call_key: OptionalU64::NONE,
             answer: OptionalU64::NONE,
             is_unbilled: false,
+            is_several: false,
             first_seen_s: 0,
             clock_ms,
         };
@@ -160,6 +163,7 @@ impl MatchRecord {
         let replaces_usage = self.replaces_usage(observation);
         self.seen = self.seen.with(observation.surface);
         self.is_answered |= is_answered(observation);
+        self.is_several |= is_several(observation);
         self.span = self.span.or(span_hash(observation));
         self.call_key = self.call_key.or(observation.call_key);
         self.answer = self.answer.or(answer_hash(observation));
@@ -229,6 +233,21 @@ impl MatchRecord {
         told.is_some_and(|(usage, prompt)| is_added_twice(prompt, self.usage.output, usage))
     }
 
+    /// Maximum distance of the starts where usage differs, in ms. The gateway's usage of several requests is less than the
+    /// proxy's, so there the difference is no sign of two calls.
+    fn changed_within_ms(&self, observation: &Observation) -> u64 {
+        match self.is_several || is_several(observation) {
+            true => UNKNOWN_WITHIN_MS,
+            false => CHANGED_WITHIN_MS,
+        }
+    }
+
+    /// Whether prompt and output have the same sum: 2026.3.13 counts what tools put into a prompt of Gemini as output.
+    fn has_sum(&self, usage: Tokens) -> bool {
+        let sum = |usage: Tokens| usage.prompt.get().map(|prompt| prompt + usage.output);
+        sum(self.usage) == sum(usage)
+    }
+
     /// Whether both report one answer, by the provider's id of it.
     fn has_answer(&self, observation: &Observation) -> bool {
         let told = answer_hash(observation);
@@ -277,16 +296,20 @@ impl MatchRecord {
         let both_known = self.usage.is_known() && usage.is_known();
         match both_known.then(|| self.usage == usage || self.differs_by_reasoning(observation)) {
             Some(true) => (apart <= EQUAL_WITHIN_MS).then_some(Fit::EqualUsage(apart)),
-            Some(false) if self.has_answer(observation) && apart <= EQUAL_WITHIN_MS => {
+            _ if needs(Match::SameStart) && !self.has_start(start_apart) => None,
+            Some(_)
+                if apart <= EQUAL_WITHIN_MS
+                    && (self.has_answer(observation)
+                        || (by_intermediary() && self.has_sum(usage))) =>
+            {
                 Some(Fit::SameAnswer(apart))
             }
-            _ if needs(Match::SameStart) && !self.has_start(start_apart) => None,
             None if self.is_other_attempt(observation) => None,
             None => (apart <= UNKNOWN_WITHIN_MS).then_some(Fit::UnknownUsage(apart)),
             Some(_) if needs(Match::EqualUsage) => None,
             Some(_) if by_intermediary() && end_apart > UNKNOWN_WITHIN_MS => None,
             Some(_) => start_apart
-                .filter(|apart| *apart <= changed_within_ms(observation))
+                .filter(|apart| *apart <= self.changed_within_ms(observation))
                 .map(Fit::ChangedUsage),
         }
     }
@@ -312,14 +335,10 @@ pub(super) fn bucket(model: &str, session_key: Option<&str>) -> u64 {
     key_of(&[model, session_key.unwrap_or_default()])
 }
 
-/// Maximum distance of the starts where usage differs, in ms. The gateway's usage of several requests is less than the
-/// proxy's, so there the difference is no sign of two calls.
-fn changed_within_ms(observation: &Observation) -> u64 {
+/// Whether an observation is of several requests in one call.
+fn is_several(observation: &Observation) -> bool {
     let bill = observation.bill.as_ref();
-    match bill.is_some_and(|bill| !bill.parts.is_empty()) {
-        true => UNKNOWN_WITHIN_MS,
-        false => CHANGED_WITHIN_MS,
-    }
+    bill.is_some_and(|bill| !bill.parts.is_empty())
 }
 
 fn answer_hash(observation: &Observation) -> Option<u64> {

@@ -107,6 +107,8 @@ pub struct Matcher {
     duplicates: Duplicates,
     /// The awaited surfaces, each with a provider whose calls it reports.
     awaited: Vec<(Surface, String)>,
+    /// Whether `awaited` changed since it was journalled.
+    has_new_awaited: bool,
     enrichments: Vec<Enrichment>,
     /// Difference of wall clock and monotonic clock at the last live observation, in ms; see [`clock_of`].
     clock_ms: u64,
@@ -131,6 +133,7 @@ impl Matcher {
             unmatchable_ms: 0,
             duplicates: Duplicates::default(),
             awaited: Vec::new(),
+            has_new_awaited: false,
             enrichments: Vec::new(),
             clock_ms: 0,
             reset_until_ms: 0,
@@ -476,7 +479,9 @@ impl Matcher {
         }
         self.counts.counted += 1;
         // A surface that did not report this call may be gone: calls do not wait for it until it reports again.
+        let before = self.awaited.len();
         self.awaited.retain(|awaited| !pending.lacks(awaited));
+        self.has_new_awaited |= self.awaited.len() < before;
         let mut settled = pending.settle(id);
         pending.count_reasoning_once(&mut settled);
         // 2026.7.1 has no event for a failed call: it says `completed`, with zeros, and no message.

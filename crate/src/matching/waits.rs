@@ -3,6 +3,7 @@
 use super::{MAX_PENDING, MAX_RECORDS, MatchRecord, Matcher, PendingCall};
 use crate::domain::observation::Observation;
 use crate::domain::surface::{Awaited, Surface};
+use crate::domain::time::Now;
 
 /// Hold-back period of a call, in ms. Diagnostics arrived up to 240 ms late in recorded runs.
 pub const HOLD_BACK_MS: u64 = 1_000;
@@ -52,16 +53,56 @@ impl Matcher {
 
     /// A surface is awaited from its first report of a provider's call on; see [`Matcher::finish`].
     pub(super) fn note_awaited(&mut self, observation: &Observation) {
-        let surface = observation.surface;
-        let is_known = |(known, provider): &(Surface, String)| {
-            *known == surface && *provider == observation.provider
-        };
+        self.wait_for(observation.surface, &observation.provider);
+    }
+
+    fn wait_for(&mut self, surface: Surface, provider: &str) {
+        let is_known = |known: &(Surface, String)| known.0 == surface && known.1 == provider;
         if matches!(surface.row().awaited, Awaited::OfProvider(_))
             && self.awaited.len() < MAX_AWAITED
             && !self.awaited.iter().any(is_known)
         {
-            self.awaited.push((surface, observation.provider.clone()));
+            self.awaited.push((surface, provider.to_owned()));
+            self.has_new_awaited = true;
         }
+    }
+
+    /// The awaited surfaces as a text for the journal, where they changed since the last call. Empty: none is awaited.
+    pub fn take_awaited(&mut self) -> Option<String> {
+        if !std::mem::take(&mut self.has_new_awaited) {
+            return None;
+        }
+        let awaited = self.awaited.iter();
+        let awaited: Vec<(u8, &str)> = awaited
+            .map(|(surface, of)| (*surface as u8, &**of))
+            .collect();
+        match awaited.is_empty() {
+            true => Some(String::new()),
+            false => serde_json::to_string(&awaited).ok(),
+        }
+    }
+
+    /// Waits for the surfaces of a text of [`Self::take_awaited`]: calls of the next process wait for a proxy from the
+    /// first one on.
+    pub fn restore_awaited(&mut self, text: &str) {
+        let awaited: Vec<(u8, String)> = serde_json::from_str(text).unwrap_or_default();
+        for (number, provider) in awaited {
+            if let Some(surface) = Surface::all().find(|surface| *surface as u8 == number) {
+                self.wait_for(surface, &provider);
+            }
+        }
+        self.has_new_awaited = false;
+    }
+
+    /// Whether a call is due whose awaited surface has not reported it.
+    pub fn would_miss(&self, now: Now) -> bool {
+        let is_over = |first: u64| now.mono_ms.saturating_sub(first) >= self.hold_back_ms();
+        let due = self
+            .waiting
+            .iter()
+            .take_while(|(first, _)| is_over(*first))
+            .filter_map(|(_, id)| self.pending.get(&id.key()));
+        !self.awaited.is_empty() && due.into_iter().any(|pending| self.lacks_any(pending))
     }
 
     /// Whether an awaited surface has not reported the call.

@@ -344,15 +344,30 @@ pub struct Member {
 }
 
 impl Member {
-    /// A process that has not tried yet.
+    /// A gateway that has not tried yet.
     pub fn new(host: Rc<Shared>) -> Self {
-        let lease = Lease::new(&*host, "gateway");
+        Self::in_role(host, "gateway")
+    }
+
+    /// A process that has not tried yet.
+    pub fn in_role(host: Rc<Shared>, role: &str) -> Self {
+        let lease = Lease::new(&*host, role);
         Self { host, lease }
     }
 
     /// Takes the lease, if that is possible.
     pub fn take(&mut self) -> bool {
         self.lease.take(&*self.host, false).unwrap()
+    }
+
+    /// A gateway's look: takes the lease, or claims it. Whether it has it.
+    pub fn look(&mut self) -> bool {
+        let is_taken = self.take();
+        match is_taken {
+            true => self.lease.unclaim(&*self.host).unwrap(),
+            false => self.lease.claim(&*self.host).unwrap(),
+        }
+        is_taken
     }
 
     /// The heartbeat.

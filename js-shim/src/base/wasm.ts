@@ -23,11 +23,13 @@ export interface Engine {
   open(host: HostFiles, wall: number, mono: number): void;
   join(host: HostFiles, role: string, had: boolean, wall: number, mono: number): string;
   becomeSpool(host: HostFiles): void;
-  takeOver(wall: number, mono: number): boolean;
+  takeOver(claims: boolean, wall: number, mono: number): boolean;
   lose(): void;
   heartbeat(): void;
   isHeld(): boolean;
   isHeldForCertain(): boolean;
+  isClaimed(): boolean;
+  handOver(wall: number, mono: number): boolean;
   release(): string | undefined;
   tellCollector(
     url: string,

@@ -1,6 +1,6 @@
 /**
  * Watches who owns the journal. The owner reads the spool files of other processes, and stops writing when it lost the
- * journal. Another process takes the journal over when its owner is gone.
+ * journal. Another process takes the journal over when its owner is gone; a gateway claims it from a proxy.
  */
 
 import type { HostFiles } from "../base/host-files.js";
@@ -33,6 +33,10 @@ export interface JournalWatchHost {
   mono(): number;
   /** Writes everything now. */
   flush(): boolean;
+  /** Whether this process is a gateway, which claims the journal from a proxy or LiteLLM's endpoint. */
+  claims(): boolean;
+  /** Whether no request runs. */
+  isIdle(): boolean;
   /** Runs due work. */
   advance(): void;
   /** Writes the engine's log lines to the log. */
@@ -45,6 +49,8 @@ export class JournalWatch {
   #timer: NodeJS.Timeout | undefined;
   #heart: NodeJS.Timeout | undefined;
   standing: Standing = "memory";
+  /** Whether a gateway claims this process's journal: no further request begins. */
+  isClaimed = false;
   /** Whether the engine that lost the journal is still to be replaced, since its spool could not be written. */
   #owesEngine = false;
   /** The request that is carried out, and whose file is still there. */
@@ -113,8 +119,12 @@ export class JournalWatch {
 
   /** Another process took the journal over: from here on this process writes spool files. */
   loseJournal(): void {
-    const { runner, log, flush } = this.#host;
-    log.warn("another process took the journal over; it is told what this one sees");
+    this.#host.log.warn("another process took the journal over; it is told what this one sees");
+    this.#leave();
+  }
+
+  #leave(): void {
+    const { runner, flush } = this.#host;
     runner.run((engine) => this.#lose(engine));
     // Where the spool cannot be written, the engine keeps what it has for it.
     this.#owesEngine = !flush();
@@ -126,6 +136,7 @@ export class JournalWatch {
     if (runner.isOff) return;
     if (this.standing === "spool") return this.#takeOver();
     if (!this.isHeld) return this.loseJournal();
+    if (this.#isHandedOver()) return this.#leave();
     let hasNew = false;
     runner.run((engine) => {
       hasNew = engine.takeSpools(wall(), mono());
@@ -133,6 +144,23 @@ export class JournalWatch {
     });
     if (hasNew) advance();
     this.takeLift();
+  }
+
+  /** Hands the journal over to a gateway that claims it. The answer to a request that runs belongs to this owner. */
+  #isHandedOver(): boolean {
+    const { runner, log, wall, mono, isIdle, flush } = this.#host;
+    let isDone = false;
+    runner.run((engine) => {
+      this.isClaimed = engine.isClaimed();
+    });
+    if (!this.isClaimed || !isIdle() || !flush()) return false;
+    runner.run((engine) => {
+      isDone = engine.handOver(wall(), mono());
+    });
+    if (!isDone) return false;
+    this.isClaimed = false;
+    log.info("the gateway takes the journal over; it is told what this process sees");
+    return true;
   }
 
   /** Lifts the allowances where an operator asked for it. */
@@ -157,7 +185,7 @@ export class JournalWatch {
   }
 
   #takeOver(): void {
-    const { runner, log, wall, mono, flush, advance, logLines } = this.#host;
+    const { runner, log, wall, mono, claims, flush, advance, logLines } = this.#host;
     // The owner reads this process's own spool files too: they have to be complete before.
     if (!flush()) return;
     if (this.#owesEngine) {
@@ -166,7 +194,7 @@ export class JournalWatch {
     }
     let isOwner = false;
     runner.run((engine) => {
-      isOwner = engine.takeOver(wall(), mono());
+      isOwner = engine.takeOver(claims(), wall(), mono());
       logLines(engine.logLines());
     });
     if (!isOwner) return;

@@ -44,6 +44,8 @@ export interface Host {
   store?: StoreHost | undefined;
   /** Name of this process for others that share the folder: `gateway`, `ingest`, … */
   role?: string;
+  /** Whether it claims the journal of a proxy; see `crate/src/lease`. Default: no. */
+  claims?(): boolean;
   /** Events of another thread; without it the pipeline reads the events of {@link Pipeline.accept}. */
   inbox?: Inbox;
 }
@@ -115,9 +117,17 @@ export class Pipeline {
       ...{ runner, role, log, wall, mono, advance, folder },
       files: folder === undefined ? undefined : new HostFiles(folder),
       flush: () => this.flush(),
+      claims: host.claims ?? (() => false),
+      isIdle: () => [this.#requests, this.#exports, this.#notices].every((loop) => loop.isIdle),
       logLines: (lines) => this.#logLines(lines),
     });
-    const loop = { runner, poster: this.#poster, mono, maySend: () => this.#holdsJournal(), done: advance };
+    const loop = {
+      runner,
+      poster: this.#poster,
+      mono,
+      maySend: () => !this.#journalWatch.isClaimed && this.#holdsJournal(),
+      done: advance,
+    };
     this.#requests = new RequestLoop({
       ...loop,
       begin: (engine, hurry) => engine.begin(wall(), mono(), hurry),
@@ -607,7 +617,8 @@ export class Pipeline {
   /** Follows up the engine's work: acknowledges events, wakes the outlets, and schedules the next due work. */
   #followUp(wakeInMs: number): void {
     this.#acknowledge();
-    if (this.#journalWatch.standing === "owner") this.#statusWriter.schedule(() => this.status());
+    if (this.#journalWatch.standing === "owner")
+      this.#statusWriter.schedule(() => (this.#ownsJournal() ? this.status() : undefined));
     this.#requests.send(false, REQUEST_TIMEOUT_MS);
     if (this.#collector) this.#exports.send(false, REQUEST_TIMEOUT_MS);
     if (this.#settings.webhook) this.#notices.send(false, REQUEST_TIMEOUT_MS);

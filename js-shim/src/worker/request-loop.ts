@@ -76,6 +76,11 @@ export class RequestLoop {
     while (await this.#next(until));
   }
 
+  /** Whether no request runs. */
+  get isIdle(): boolean {
+    return this.#sending === undefined;
+  }
+
   /** Ends with the request that runs. */
   async idle(): Promise<void> {
     await this.#sending;

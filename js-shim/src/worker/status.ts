@@ -55,10 +55,11 @@ export class StatusWriter {
   }
 
   /** Writes the status a moment later. */
-  schedule(read: () => Status): void {
+  schedule(read: () => Status | undefined): void {
     this.#timer ??= setTimeout(() => {
       this.#timer = undefined;
-      this.write(read());
+      const status = read();
+      if (status) this.write(status);
     }, WRITE_EVERY_MS).unref();
   }
 

@@ -68,6 +68,8 @@ const host: Host = {
   folder: start.folder,
   store: configuration.stateDir ? storeHost(configuration.stateDir) : undefined,
   inbox: reader,
+  // Beside the service, as in a local turn of a command, the process ends soon.
+  claims: () => configuration.hasPlugin && configuration.countedBy !== undefined,
 };
 const pipeline = new Pipeline(host, configuration.settings);
 let isClosed = false;

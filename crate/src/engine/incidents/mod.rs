@@ -156,6 +156,13 @@ fn session_of(session: &str) -> Who {
 }
 
 impl Engine {
+    /// Journals changes that led to no report, before the journal gets another owner.
+    pub(in crate::engine) fn keep_incidents(&mut self, now: Now) {
+        if self.incidents.is_changed && self.disk.spool.is_none() {
+            self.note_incidents(now);
+        }
+    }
+
     /// Journals the state.
     fn note_incidents(&mut self, now: Now) {
         self.journal

@@ -407,6 +407,7 @@ impl From<&MatchRecord> for v1::MatchRecord {
             call_key,
             is_unbilled,
             answer: _,
+            is_several: _,
             // Valid only in this process.
             first_seen_s: _,
             clock_ms: _,
@@ -442,6 +443,7 @@ impl From<v1::MatchRecord> for MatchRecord {
             call_key: record.row.into(),
             answer: None.into(),
             is_unbilled: record.is_unbilled,
+            is_several: false,
             first_seen_s: 0,
             clock_ms: 0,
         }
