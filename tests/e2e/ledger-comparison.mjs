@@ -24,9 +24,9 @@ import { StoreReader } from "./store-reader.mjs";
 
 /**
  * How long before a kill an answer may have ended without the gateway having stored it, in ms. The gateway reads the
- * socket, assembles the message and appends it, on a busy machine.
+ * socket, assembles the message and appends it, on a busy machine that stops it for seconds.
  */
-export const UNDECIDED_MS = 3_000;
+export const UNDECIDED_MS = 10_000;
 
 const TRIES_OF_READING = 10;
 

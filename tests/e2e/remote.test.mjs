@@ -7,7 +7,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { freePort, startGateway } from "../../examples/gateway/gateway.mjs";
 import { createProvider } from "../../examples/gateway/provider.mjs";
 import { modelStats, startReceiver } from "../../examples/gateway/receiver.mjs";
-import { waitForTotals } from "./harness.mjs";
+import { snapshot, waitForTotals } from "./harness.mjs";
 import { binary, tgz, versions } from "./options.mjs";
 import { until } from "./scenarios.mjs";
 import { startRemoteSync } from "./sync.mjs";
@@ -22,7 +22,7 @@ const told = (entry) => (isTold(entry) ? "all" : "nothing");
 const isSlow = ({ prompt, outcome }) => prompt.includes("slow [[tools 1]]") && outcome === "answered";
 /** A call is shown within this, in ms. */
 const LAG_MS = 10_000;
-/** Number of turns: a busy gateway may delay the answers of one to the command. */
+/** Number of turns, and of rounds: a busy gateway may delay the answers of one to the command, or what the plugin sends. */
 const TRIES = 3;
 
 /**
@@ -96,7 +96,7 @@ for (const version of versions) {
       const requests = async () =>
         (await modelStats(receiver)).reduce((sum, { requests }) => sum + requests, 0);
       const [begun, asked] = [await requests(), provider.ledger.length];
-      const turn = gateway.agentTurn({ session: "going", message: "slow [[tools 1]] [[delay 4000]]" });
+      const turn = gateway.agentTurn({ session: "going", message: "slow [[tools 1]] [[delay 2000]]" });
       const took = [];
       for (const calls of [1, 2]) {
         const isAnswered = () => provider.ledger.slice(asked).filter(isSlow).length >= calls;
@@ -212,20 +212,34 @@ for (const version of versions) {
   describe(`OpenClaw ${version}, with the plugin and sync --gateway`, {
     skip: !tgz && "AGENTWATCH_TGZ is not set",
   }, () => {
-    test("each call is counted once where the receiver knows ids", async () => {
+    test("each call is counted once where the receiver knows ids", async (t) => {
       const provider = await createProvider({ delayMs: 50 });
       const receiver = await startReceiver({ binary });
       const ownDir = await mkdtemp(join(tmpdir(), "agentwatch-far-"));
       const plugin = { id: "agentwatch", tgz: tgz ?? "", config: { url: receiver.url } };
       const gateway = await startGateway({ version, providerUrl: provider.baseUrl, plugins: [plugin] });
       const watch = startRemoteSync(ownDir, gateway, receiver.url, "--watch");
-      try {
-        await gateway.warmUp();
-        await gateway.agentTurn({ session: "tools", message: "read it [[tools 2]]" });
+      const round = async (/** @type {number} */ number) => {
+        await gateway.agentTurn({ session: `tools-${number}`, message: "read it [[tools 2]]" });
         // Equal calls count as often as they occur.
         for (let turn = 0; turn < 3; turn += 1)
-          await gateway.agentTurn({ session: `same-${turn}`, message: "hello [[usage 10 20 0 5]]" });
-        await waitForTotals(provider, receiver, { told, settleMs: 12_000, timeoutMs: 60_000 });
+          await gateway.agentTurn({
+            session: `same-${number}-${turn}`,
+            message: "hello [[usage 10 20 0 5]]",
+          });
+      };
+      try {
+        await gateway.warmUp();
+        // A call that the plugin reports more than 4 s late counts again (docs/remote.md).
+        for (let tries = 1, since; ; tries += 1) {
+          await round(tries);
+          const wait = { told, since, settleMs: 12_000, timeoutMs: 60_000 };
+          const problem = await waitForTotals(provider, receiver, wait).catch(String);
+          if (!problem) break;
+          assert.ok(tries < TRIES, problem);
+          t.diagnostic(problem);
+          since = await snapshot(provider, receiver, told);
+        }
         const { said } = await watch.stop();
         assert.match(said, /told by others/);
       } finally {

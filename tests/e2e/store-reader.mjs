@@ -1,3 +1,9 @@
+import { setTimeout as sleep } from "node:timers/promises";
+
+/** A database that the gateway had locked for longer than a reading waits. */
+const LOCKED = / is (locked|busy)/;
+const TRIES = 10;
+
 /**
  * Reads a gateway's session store with the built shim, as the plugin does: in increments, with bookmarks.
  *
@@ -7,7 +13,7 @@
 export class StoreReader {
   /** Every call that was read so far, in order. @type {StoredCall[]} */
   found = [];
-  /** @type {string[]} */
+  /** Of a database that the gateway had locked only in the last reading: the next one reads its rows. @type {string[]} */
   problems = [];
   /** @type {Map<string, string>} */
   #bookmarks = new Map();
@@ -21,15 +27,26 @@ export class StoreReader {
   }
 
   /**
-   * Reads new rows: calls, and copies of calls.
+   * Reads new rows: calls, and copies of calls. It reads again while the gateway has a database locked.
    *
    * @param {{ until?: number }} [options]
    * @returns {Promise<StoredCall[]>}
    */
   async read(options = {}) {
+    const from = this.found.length;
+    for (let tries = 1; ; tries += 1) {
+      this.problems = this.problems.filter((problem) => !LOCKED.test(problem));
+      await this.#readOnce(options);
+      if (tries === TRIES || !this.problems.some((problem) => LOCKED.test(problem)))
+        return this.found.slice(from);
+      await sleep(500);
+    }
+  }
+
+  /** @param {{ until?: number }} options */
+  async #readOnce(options) {
     this.#shim ??= loadShim();
     const { readStore, io, names } = await this.#shim;
-    const from = this.found.length;
     for await (const batch of readStore(this.#stateDir, this.#bookmarks, {
       io,
       future: Number.MAX_SAFE_INTEGER,
@@ -45,7 +62,6 @@ export class StoreReader {
         if (isRequest(facts)) this.found.push({ told: toldBy(facts), inherited: facts.inherited, facts });
       }
     }
-    return this.found.slice(from);
   }
 }
 

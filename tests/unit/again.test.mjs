@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { until } from "./faulty-receiver.mjs";
 import { lines, Store } from "./stored.mjs";
 import { get } from "./upstream.mjs";
 import { Receiver } from "./world.mjs";
@@ -22,7 +23,11 @@ const iso = (/** @type {number} */ ms) => new Date(ms).toISOString();
 /** Runs a command on a state directory. @param {TestContext} t @param {string} stateDir @param {string} url @param {string[]} args */
 function run(t, stateDir, url, args) {
   const env = { PATH: process.env.PATH ?? "", HOME: stateDir, AGENTWATCH_URL: url };
-  const child = spawn(process.execPath, [CLI, ...args, "--state-dir", stateDir], { env });
+  const child = spawn(process.execPath, [CLI, ...args, "--state-dir", stateDir], {
+    env,
+    timeout: 120_000,
+    killSignal: "SIGKILL",
+  });
   t.after(() => child.kill("SIGKILL"));
   const said = { out: "", error: "" };
   child.stdout.setEncoding("utf8").on("data", (text) => {
@@ -158,7 +163,7 @@ describe("rows", { concurrency: 4 }, () => {
     });
 });
 
-test("messages of restored histories, seconds later and after a restart", { timeout: 60_000 }, async (t) => {
+test("messages of restored histories, seconds later and after a restart", { timeout: 240_000 }, async (t) => {
   const stateDir = mkdtempSync(join(tmpdir(), "agentwatch-again-"));
   t.after(() => rmSync(stateDir, { recursive: true, force: true }));
   const { receiver, requests } = await receiving(t);
@@ -204,21 +209,16 @@ const payload = (after, more = {}) => ({
   ...more,
 });
 
-test("batches that LiteLLM repeats, and polls", { timeout: 60_000 }, async (t) => {
+test("batches that LiteLLM repeats, and polls", { timeout: 240_000 }, async (t) => {
   const stateDir = mkdtempSync(join(tmpdir(), "agentwatch-again-"));
   t.after(() => rmSync(stateDir, { recursive: true, force: true }));
   const { receiver, requests } = await receiving(t);
   /** @param {(post: (...payloads: object[]) => Promise<any>) => Promise<void>} work */
   const life = async (work) => {
     const { child, said, ended } = run(t, stateDir, receiver.url, ["litellm", "--port", "0"]);
-    const url = async () => {
-      for (;;) {
-        const [, found] = /litellm endpoint on (\S+),/.exec(said.error) ?? [];
-        if (found) return found;
-        await sleep(25);
-      }
-    };
-    const at = await url();
+    const url = () => /litellm endpoint on (\S+),/.exec(said.error)?.[1];
+    await until(url);
+    const at = url() ?? "";
     await work(async (...payloads) => {
       const { status, body } = await get(at, { method: "POST", body: JSON.stringify(payloads) });
       assert.equal(status, 200);

@@ -30,7 +30,7 @@ async function replayed(version, sdk, change) {
     gateway.register(await gateway.evaluate(), { url: receiver.url });
     await gateway.start();
     await gateway.replay(change(recorded(version)));
-    await gateway.stop();
+    await gateway.finish();
     assertTotals(receiver.totals, providerTotals(version), version);
   } finally {
     gateway.close();

@@ -100,7 +100,11 @@ test("ingest exports to the collector of the gateway's configuration", async () 
   const otlp = { url: `http://127.0.0.1:${portOf(collector)}`, headers: { "x-key": "k" } };
   writeFileSync(join(root, "openclaw.json"), JSON.stringify(gateway({ url: false, otlp })));
   const env = { PATH: process.env.PATH ?? "", HOME: root };
-  const child = spawn(process.execPath, [CLI, "ingest", "--state-dir", root], { env });
+  const child = spawn(process.execPath, [CLI, "ingest", "--state-dir", root], {
+    env,
+    timeout: 120_000,
+    killSignal: "SIGKILL",
+  });
   const usage = { model: "p/m", promptTokens: 10, completionTokens: 1 };
   child.stdin.end(`${JSON.stringify({ type: "model", action: "used", context: usage })}\n`);
   const [code] = await once(child, "close");

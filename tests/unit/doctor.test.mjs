@@ -454,7 +454,11 @@ test("AgentWatch's own hook is still installed", async () => {
 /** @param {string[]} args @param {Record<string, string>} [env] */
 async function cli(args, env = {}) {
   const given = { PATH: process.env.PATH ?? "", HOME: root, ...env };
-  const child = spawn(process.execPath, [CLI, ...args], { env: given });
+  const child = spawn(process.execPath, [CLI, ...args], {
+    env: given,
+    timeout: 120_000,
+    killSignal: "SIGKILL",
+  });
   const said = { stdout: "", stderr: "" };
   for (const name of /** @type {const} */ (["stdout", "stderr"]))
     child[name].setEncoding("utf8").on("data", (text) => {

@@ -151,7 +151,7 @@ test("refused records have a bound on disk", () =>
     const run = new Run(folder, faulty.url, { clock: new Clock(40) });
     await run.pipeline.open();
     for (let tokens = 1; tokens <= 900; tokens += 1) run.call(tokens);
-    await run.settle(20_000);
+    await run.settle(120_000);
     await run.end();
     faulty.close();
     assert.equal(run.status.dropped.refused, 900);

@@ -305,6 +305,20 @@ export async function until(condition, most = 30_000) {
   }
 }
 
+/** What a promise brings; an error where that takes more than `most` ms. @template T @param {Promise<T>} promise @param {string} what @returns {Promise<T>} */
+export async function within(promise, what, most = 120_000) {
+  /** @type {NodeJS.Timeout | undefined} */
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`never: ${what}`)), most);
+  });
+  try {
+    return await Promise.race([promise, /** @type {Promise<never>} */ (late)]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** The calls of `1..count` that are not counted once, each with its count. @param {FaultyReceiver} faulty @param {number} count */
 export function wrong(faulty, count) {
   const found = [];

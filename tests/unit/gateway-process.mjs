@@ -6,7 +6,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Collector } from "./collector.mjs";
-import { FaultyReceiver, sleep, until } from "./faulty-receiver.mjs";
+import { FaultyReceiver, sleep, until, within } from "./faulty-receiver.mjs";
 import { lines, recorded } from "./world.mjs";
 
 const CHILD = fileURLToPath(new URL("gateway-process-child.mjs", import.meta.url));
@@ -53,7 +53,7 @@ export class GatewayProcess {
       throw new Error(`the process ended (${code ?? signal}):\n${this.log.join("\n")}`);
     });
     ended.catch(() => {});
-    await Promise.race([once(this.child, "message"), ended]);
+    await within(Promise.race([once(this.child, "message"), ended]), "the process answers");
   }
 
   /** @param {object} order */

@@ -125,7 +125,7 @@ test("every hook accepts arguments of any type", async () => {
     }
     gateway.emit("before_message_write", answer(7, { model: "good" }), SESSION);
     await nextTurn();
-    await gateway.stop();
+    await gateway.finish();
     assert.equal(receiver.totals["p/good"]?.requests, 1);
     assert.equal((await gateway.status()).core_restarts, 0);
   } finally {

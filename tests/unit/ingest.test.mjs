@@ -94,7 +94,12 @@ test("a line at the limit, and one byte above it", async () => {
 test("a line without an end needs little memory, and the next line is read", async () => {
   const args = [CLI, "ingest", "--url", "http://127.0.0.1:9", "--state-dir", join(root, "state")];
   const env = { PATH: process.env.PATH ?? "", HOME: root };
-  const child = spawn(process.execPath, args, { env, stdio: ["pipe", "ignore", "pipe"] });
+  const child = spawn(process.execPath, args, {
+    env,
+    stdio: ["pipe", "ignore", "pipe"],
+    timeout: 120_000,
+    killSignal: "SIGKILL",
+  });
   let said = "";
   child.stderr.setEncoding("utf8").on("data", (text) => {
     said += text;

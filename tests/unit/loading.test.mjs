@@ -36,7 +36,7 @@ async function loaded(choose, evaluations = 3) {
     await gateway.start(service - 1);
     await gateway.replay(recorded(VERSION), { from: hooks });
     assert.equal(gateway.listeners, 1);
-    await gateway.stop(service - 1);
+    await gateway.finish(service - 1);
     assertTotals(receiver.totals, providerTotals(VERSION));
     assert.equal(gateway.listeners, 1, "what is told between two services is heard");
     assert.equal((await gateway.status()).duplicates, 0);
@@ -62,7 +62,7 @@ test("one evaluation registered five times, as 2026.3.13 does", async () => {
     for (let times = 0; times < 5; times += 1) gateway.register(plugin, { url: receiver.url });
     await gateway.start(2);
     await gateway.replay(recorded("2026.3.13"), { from: 4 });
-    await gateway.stop(2);
+    await gateway.finish(2);
     assertTotals(receiver.totals, providerTotals("2026.3.13"));
   } finally {
     gateway.close();
@@ -79,7 +79,7 @@ test("hooks of two registrations that are both called count once", async () => {
     await gateway.start(1);
     assert.equal(gateway.listeners, 1);
     await gateway.replay(recorded(VERSION));
-    await gateway.stop(0);
+    await gateway.finish(0);
     assertTotals(receiver.totals, providerTotals(VERSION));
     assert.ok((await gateway.status()).duplicates > 20);
   } finally {
@@ -95,7 +95,7 @@ test("events before the service starts are counted", async () => {
     gateway.register(await gateway.evaluate(), { url: receiver.url });
     await gateway.replay(recorded("2026.3.13"));
     await gateway.start();
-    await gateway.stop();
+    await gateway.finish();
     assertTotals(receiver.totals, providerTotals("2026.3.13"));
   } finally {
     gateway.close();
@@ -114,7 +114,7 @@ test("a service uses its own files, also where another evaluation got the first 
     gateway.register(await gateway.evaluate("next"), { url: receiver.url });
     await gateway.start(1);
     gateway.emit("before_message_write", answer(2, { timestamp: Date.now() }), SESSION, 2);
-    await gateway.stop(1);
+    await gateway.finish(1);
     assert.deepEqual(receiver.totals["p/m"]?.requests, 2);
   } finally {
     gateway.close();
@@ -136,7 +136,7 @@ test("after a reload the recorder before it does nothing at the process's exit",
       if (evaluation === 1) before = exits();
       if (evaluation > 1) assert.equal(exits(), before);
     }
-    await gateway.stop(3);
+    await gateway.finish(3);
     assert.equal(receiver.totals["p/m"]?.requests, 4);
   } finally {
     gateway.close();

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { HOST, startPrivateNetwork } from "../e2e/private-network.mjs";
+import { until } from "./faulty-receiver.mjs";
 import { Receiver } from "./world.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
@@ -37,7 +38,11 @@ let turns = 0;
 async function run(command, url, env = {}) {
   turns += 1;
   const given = { PATH: process.env.PATH ?? "", HOME: join(root, `home-${turns}`), AGENTWATCH_URL: url };
-  const child = spawn(process.execPath, [CLI, command], { env: { ...given, ...env } });
+  const child = spawn(process.execPath, [CLI, command], {
+    env: { ...given, ...env },
+    timeout: 120_000,
+    killSignal: "SIGKILL",
+  });
   const usage = { model: "p/m", promptTokens: 10 + turns, completionTokens: 1 };
   child.stdin.end(`${JSON.stringify({ type: "model", action: "used", context: usage })}\n`);
   let said = "";
@@ -104,7 +109,7 @@ test("the proxy reaches its upstreams behind a forward proxy", async () => {
       stream.setEncoding("utf8").on("data", (text) => {
         said += text;
       });
-    while (!/proxy on http:\S+:\d+/.test(said)) await once(child.stderr, "data");
+    await until(() => /proxy on http:\S+:\d+/.test(said));
     const [origin] = /http:\/\/127\.0\.0\.1:\d+/.exec(said) ?? [];
     const answer = await fetch(`${origin}/up/api/v1/capabilities`);
     assert.equal(answer.status, 200, await answer.text());

@@ -22,11 +22,11 @@ async function calls(gateway, ...tokens) {
 }
 
 /** @param {Gateway} gateway */
-const stop = (gateway) => gateway.stop(gateway.services.length - 1);
+const finish = (gateway) => gateway.finish(gateway.services.length - 1);
 
-/** @param {() => boolean} holds @param {string} what */
+/** @param {() => boolean | Promise<boolean>} holds @param {string} what */
 async function until(holds, what, ms = 15_000) {
-  for (const end = Date.now() + ms; Date.now() < end; await sleep(20)) if (holds()) return;
+  for (const end = Date.now() + ms; Date.now() < end; await sleep(20)) if (await holds()) return;
   assert.fail(`${what}: not within ${ms} ms`);
 }
 
@@ -38,7 +38,7 @@ test("a collector gets each call, in the names of the conventions, and its heade
   const gateway = await begin({ url: receiver.url, otlp });
   try {
     await calls(gateway, 100, 200, 300);
-    await stop(gateway);
+    await finish(gateway);
     assert.deepEqual(
       { ...collector.tokens, start: 0 },
       { input: 600, output: 3, requests: 3, cost: 0.75, start: 0 },
@@ -65,11 +65,11 @@ test("a restarted gateway continues the same sums with the same start time", asy
   const gateway = await begin(config);
   try {
     await calls(gateway, 100);
-    await stop(gateway);
+    await finish(gateway);
     const { start } = collector.tokens;
     await begin(config, gateway);
     await calls(gateway, 200);
-    await stop(gateway);
+    await finish(gateway);
     assert.deepEqual(collector.tokens, { input: 300, output: 2, requests: 2, cost: 0.5, start });
   } finally {
     gateway.close();
@@ -83,7 +83,7 @@ test("without an AgentWatch the collector gets everything, and nothing is pendin
   const gateway = await begin({ url: false, otlp: { url: collector.url } });
   try {
     await calls(gateway, 100, 200);
-    await stop(gateway);
+    await finish(gateway);
     assert.equal(collector.tokens.input, 300);
     assert.equal((await gateway.status()).waiting, 0);
     assert.equal(
@@ -108,9 +108,9 @@ test("a collector that is down delays nothing, and gets everything later", async
     const refused = () => gateway.log.some((line) => /otlp: .* does not take .*HTTP 503/.test(line));
     await until(refused, "the collector is asked");
     isAway = false;
-    await until(async () => (await gateway.status()).otlp.metrics.sent > 0, "the collector is told", 30_000);
+    await until(async () => (await gateway.status()).otlp.metrics.sent > 0, "the collector is told", 60_000);
     assert.equal(collector.tokens.input, 300);
-    await stop(gateway);
+    await finish(gateway);
   } finally {
     gateway.close();
     receiver.close();
@@ -126,7 +126,7 @@ test("refused exports are not retried, and rejected points are counted", async (
   try {
     gateway.emit("session_start", { sessionId: "s" }, SESSION);
     await calls(gateway, 100);
-    await stop(gateway);
+    await finish(gateway);
     const traces = collector.of("/v1/traces").length;
     assert.ok(traces <= 1, `asked ${traces} times`);
     const { otlp } = await gateway.status();
@@ -163,7 +163,7 @@ for (const [otlp, line] of /** @type {[unknown, RegExp][]} */ ([
       );
       assert.ok(!gateway.log.join("\n").includes(KEY));
       await calls(gateway, 100);
-      await stop(gateway);
+      await finish(gateway);
       assert.equal(receiver.totals["p/m"]?.requests, 1, "AgentWatch is told as ever");
     } finally {
       gateway.close();
@@ -178,7 +178,7 @@ test("OpenTelemetry's own variables are used where the setting says so", async (
   const gateway = await begin({ url: false, otlp: true });
   try {
     await calls(gateway, 100);
-    await stop(gateway);
+    await finish(gateway);
     assert.equal(collector.tokens.input, 100);
     const { headers } = collector.requests[0] ?? assert.fail("nothing was told");
     assert.deepEqual([headers["x-api-key"], headers.other], ["a b", "c"]);
@@ -197,7 +197,7 @@ test("protobuf and gzip where the setting says so, and newer names where the env
   const gateway = await begin({ url: false, otlp });
   try {
     await calls(gateway, 3);
-    await stop(gateway);
+    await finish(gateway);
     const [metrics] = collector.of("/v1/metrics").slice(-1);
     const { headers, raw } = metrics ?? assert.fail("nothing was told");
     assert.deepEqual(

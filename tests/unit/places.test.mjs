@@ -52,7 +52,11 @@ async function world(t) {
     sync: async ({ SINCE, ...env } = {}) => {
       const given = { PATH: process.env.PATH ?? "", HOME: stateDir, AGENTWATCH_URL: receiver.url, ...env };
       const args = ["sync", "--json", "--state-dir", stateDir, ...(SINCE ? ["--since", SINCE] : [])];
-      const child = spawn(process.execPath, [CLI, ...args], { env: given });
+      const child = spawn(process.execPath, [CLI, ...args], {
+        env: given,
+        timeout: 120_000,
+        killSignal: "SIGKILL",
+      });
       let [out, error] = ["", ""];
       child.stdout.setEncoding("utf8").on("data", (text) => {
         out += text;

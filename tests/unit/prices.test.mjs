@@ -25,7 +25,7 @@ async function costs(config, calls, gatewayConfig = {}) {
     await gateway.start();
     for (const one of calls) gateway.emit("before_message_write", one, SESSION);
     await nextTurn();
-    await gateway.stop();
+    await gateway.finish();
     const all = Object.entries(receiver.totals).map(([model, { cost }]) => [
       model,
       [receiver.costSources[model], Math.round(cost * 1e9) / 1e9],

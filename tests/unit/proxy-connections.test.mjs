@@ -1,8 +1,10 @@
 // Connections through the proxy: ends of either side, slow sides, many streams at once.
 import assert from "node:assert/strict";
+import { once } from "node:events";
 import { Agent, createServer, request as httpRequest } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
 import { describe, test } from "node:test";
+import { within } from "./faulty-receiver.mjs";
 import { asking, chat, get, pause, portOf, proxyTo, world } from "./upstream.mjs";
 
 const CHAT = "/v1/chat/completions";
@@ -43,7 +45,7 @@ describe("ends", () => {
         answer.on("error", () => {});
       });
       request.on("error", () => {}).end(asking().body);
-      assert.equal(await left, false);
+      assert.equal(await within(left, "the upstream's connection closes"), false);
       const [call] = await at.told(1);
       assert.deepEqual([call.outcome, call.usage_source, call.status], ["aborted", "missing", 200]);
       assert.equal(at.proxy.counts.left, 1);
@@ -68,8 +70,9 @@ describe("ends", () => {
           method: "POST",
           headers: { "content-length": length },
         });
+        const arrived = once(at.upstream, "request");
         request.on("error", () => {}).write(body);
-        await pause(50);
+        await within(arrived, "the request arrives");
         request.destroy();
       }
       const calls = await at.told(2);
@@ -239,12 +242,13 @@ describe("ends", () => {
     });
     const agent = new Agent({ keepAlive: true, maxSockets: 1 });
     try {
-      await new Promise((resolve) => {
+      const begun = new Promise((resolve) => {
         const request = httpRequest(`${at.url}${CHAT}`, { ...asking(), agent }, (answer) => {
           answer.on("error", () => {}).once("data", resolve);
         });
         request.on("error", () => {}).end(asking().body);
       });
+      await within(begun, "the stream begins");
       await at.proxy.close(100);
       assert.deepEqual(
         at.calls.map(({ outcome }) => outcome),
@@ -272,11 +276,12 @@ describe("ends", () => {
     const client = connect(at.port, "127.0.0.1");
     let answer = "";
     client.setEncoding("latin1").pause();
+    client.setTimeout(120_000, () => client.destroy(new Error("nothing for two minutes")));
     try {
       const size = 24 * MB;
       client.write(`POST /up${CHAT} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: ${size}\r\n\r\n`);
-      const isWritten = new Promise((resolve) => client.write(Buffer.alloc(size, " "), () => resolve(true)));
-      assert.equal(await Promise.race([isWritten, pause(20_000)]), true, "the body stands still");
+      const written = new Promise((resolve) => client.write(Buffer.alloc(size, " "), resolve));
+      await within(written, "the whole body is written");
       for await (const text of client) {
         answer += text;
         if (answer.endsWith("too large")) break;
@@ -329,6 +334,7 @@ describe("pace", () => {
           request.destroy();
           resolve(undefined);
         });
+        request.setTimeout(120_000, () => request.destroy(new Error("no answer")));
         request.on("error", reject).end();
       });
     } finally {
@@ -351,6 +357,7 @@ describe("pace", () => {
     await new Promise((resolve) => upstream.listen(0, "127.0.0.1", () => resolve(undefined)));
     const at = await proxyTo([`/up=http://127.0.0.1:${portOf(upstream)}`]);
     const socket = connect(at.port, "127.0.0.1").pause();
+    socket.setTimeout(120_000, () => socket.destroy(new Error("nothing for two minutes")));
     try {
       socket.write(rawGet("/up/x"));
       for (let tries = 0; sent < 10_000 && tries < 1_000; tries += 1) await pause(10);

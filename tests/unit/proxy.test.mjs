@@ -200,6 +200,7 @@ describe("bytes", () => {
         const request = httpRequest(`${at.url}/no`, { method: "POST", headers }, (answer) =>
           resolve(answer.resume()),
         );
+        request.setTimeout(120_000, () => request.destroy(new Error("no answer")));
         request.on("error", reject).flushHeaders();
       });
       assert.equal(refused.statusCode, 417);

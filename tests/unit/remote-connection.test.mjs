@@ -15,6 +15,7 @@ import {
   troubleOf,
 } from "../../dist/remote.js";
 import { frame, startFakeGateway } from "./fake-gateway.mjs";
+import { within } from "./faulty-receiver.mjs";
 import { addressOf, folder, link, makeCertificate, SECRET } from "./remote-setup.mjs";
 
 describe("the address of a gateway", () => {
@@ -154,7 +155,7 @@ describe("a WebSocket", () => {
     const events = { text: (/** @type {string} */ text) => texts.push(text), closed: closed.resolve };
     try {
       await openSocket(addressOf(gateway.url), events, most, 5_000);
-      return { texts, why: await closed.promise };
+      return { texts, why: await within(closed.promise, "the socket closes") };
     } finally {
       await gateway.close();
     }

@@ -18,7 +18,12 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 /** @param {string[]} args @param {Record<string, string>} [env] */
 function start(args, env = {}) {
   const given = { PATH: process.env.PATH ?? "", HOME: folder, AGENTWATCH_URL: "http://127.0.0.1:9", ...env };
-  const child = spawn(process.execPath, [CLI, ...args], { env: given, stdio: ["ignore", "pipe", "pipe"] });
+  const child = spawn(process.execPath, [CLI, ...args], {
+    env: given,
+    stdio: ["ignore", "pipe", "pipe"],
+    timeout: 120_000,
+    killSignal: "SIGKILL",
+  });
   const said = { text: "" };
   for (const stream of [child.stdout, child.stderr])
     stream.setEncoding("utf8").on("data", (text) => {

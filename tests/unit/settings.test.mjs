@@ -151,7 +151,7 @@ test("an unknown setting and an unresolvable token are logged, with their mend",
     );
     gateway.emit("before_message_write", answer(1), SESSION);
     await nextTurn();
-    await gateway.stop();
+    await gateway.finish();
     assert.ok(receiver.requests.every(({ authorization }) => authorization === undefined));
     assert.equal(receiver.totals["p/m"]?.requests, 1);
   } finally {
@@ -168,7 +168,7 @@ test("a gateway that two senders report is logged, and in the status", async () 
   try {
     gateway.emit("before_message_write", answer(1), SESSION);
     await nextTurn();
-    await gateway.stop();
+    await gateway.finish();
     assert.equal((await gateway.status()).also_reported_by, "berlin-proxy");
     const said = gateway.log.filter((line) => /calls of this gateway from "berlin-proxy" too/.test(line));
     assert.equal(said.length, 1);
@@ -205,11 +205,11 @@ test("the token is in the header and nowhere else", async () => {
     receiver.status = () => status;
     gateway.emit("before_message_write", answer(1), SESSION);
     await nextTurn();
-    await gateway.stop();
+    await gateway.finish();
     assert.ok(gateway.log.some((line) => line.includes("refuses the token (HTTP 401); set token")));
     status = 200;
     await gateway.start();
-    await gateway.stop();
+    await gateway.finish();
     assert.equal(receiver.totals["p/m"]?.requests, 1);
     assert.ok(receiver.requests.every(({ authorization }) => authorization === `Bearer ${TOKEN}`));
     assert.ok(receiver.requests.every(({ path }) => !path.includes(TOKEN)));

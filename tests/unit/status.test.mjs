@@ -7,9 +7,9 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
-import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { inWords } from "../../dist/pipeline.js";
+import { until, within } from "./faulty-receiver.mjs";
 import { Receiver, started } from "./world.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
@@ -63,7 +63,7 @@ async function gateway(stateDir, url, calls) {
     stdio: ["ignore", "pipe", "inherit"],
   });
   after(() => child.kill("SIGKILL"));
-  await once(child.stdout, "data");
+  await within(once(child.stdout, "data"), "the process has counted");
   return child;
 }
 
@@ -143,6 +143,8 @@ test("a running gateway, and a receiver that accepts everything", async () => {
   const stateDir = join(root, "well");
   const child = await gateway(stateDir, receiver.url, 5);
   try {
+    // The status is written at intervals.
+    await until(() => document(stateDir).status.delivered === 5);
     const { owner, status: told, code } = document(stateDir);
     assert.equal(owner.pid, child.pid);
     assert.deepEqual([told.requests, told.delivered, told.waiting], [5, 5, 0]);
@@ -160,7 +162,7 @@ test("a stopped gateway with pending calls", async () => {
   const stateDir = join(root, "stopped");
   const child = await gateway(stateDir, NOWHERE, 7);
   child.kill("SIGTERM");
-  await once(child, "exit");
+  await within(once(child, "exit"), "the process ends");
   const { owner, status: told, code } = document(stateDir);
   assert.equal(owner, null);
   assert.equal(told.waiting, 7);
@@ -172,7 +174,7 @@ test("a killed gateway: pending calls are counted in its journal, which is not c
   const stateDir = join(root, "killed");
   const child = await gateway(stateDir, NOWHERE, 9);
   child.kill("SIGKILL");
-  await once(child, "exit");
+  await within(once(child, "exit"), "the process ends");
   const before = existsSync(join(stateDir, "agentwatch", "owner.json"));
   for (let times = 0; times < 2; times += 1) {
     const { owner, status: told } = document(stateDir);
@@ -182,10 +184,12 @@ test("a killed gateway: pending calls are counted in its journal, which is not c
   assert.equal(existsSync(join(stateDir, "agentwatch", "owner.json")), before);
   const receiver = await Receiver.open();
   const next = await gateway(stateDir, receiver.url, 0);
-  for (let tries = 0; tries < 100 && receiver.totals["p/m"]?.requests !== 9; tries += 1) await sleep(100);
-  next.kill("SIGKILL");
-  receiver.close();
-  assert.equal(receiver.totals["p/m"]?.requests, 9);
+  try {
+    await until(() => receiver.totals["p/m"]?.requests === 9);
+  } finally {
+    next.kill("SIGKILL");
+    receiver.close();
+  }
 });
 
 test("a status file that is no JSON counts as absent", () => {

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
 import { launch } from "../../examples/gateway/process.mjs";
 import { runSteps } from "../../scripts/lib/steps.mjs";
+import { until } from "./faulty-receiver.mjs";
 
 describe("a step of the tests that fails", () => {
   /** @type {string} */
@@ -74,7 +75,7 @@ test("a group's steps run at the same time, at most three of them, and report in
       now += 1;
       most = Math.max(most, now);
       // The first one ends last.
-      while (index === 0 && ended.length < names.length - 1) await new Promise((done) => setImmediate(done));
+      if (index === 0) await until(() => ended.length === names.length - 1);
       await new Promise((done) => setImmediate(done));
       now -= 1;
       ended.push(name);

@@ -220,9 +220,12 @@ describe("files", () => {
         last = process.cpuUsage();
       }
     })();
-    assert.deepEqual(await store.numbers(), range(1, count));
-    isReading = false;
-    await watch;
+    try {
+      assert.deepEqual(await store.numbers(), range(1, count));
+    } finally {
+      isReading = false;
+      await watch;
+    }
     assert.ok(store.batches > 10);
     assert.ok(longest < 250, `one step took ${longest} ms`);
   });

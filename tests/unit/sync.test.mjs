@@ -38,7 +38,12 @@ async function world(t) {
  */
 function sync(t, stateDir, url, args, { node = process.execPath, cli = CLI, ...options } = {}) {
   const env = { PATH: process.env.PATH ?? "", HOME: stateDir, AGENTWATCH_URL: url };
-  const child = spawn(node, [cli, "sync", "--state-dir", stateDir, ...args], { ...options, env });
+  const child = spawn(node, [cli, "sync", "--state-dir", stateDir, ...args], {
+    ...options,
+    env,
+    timeout: 300_000,
+    killSignal: "SIGKILL",
+  });
   t.after(() => child.kill("SIGKILL"));
   const said = { out: "", error: "" };
   child.stdout?.setEncoding("utf8").on("data", (text) => {

@@ -22,7 +22,7 @@ import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { HostFiles, instantiate, openInstallation, visible } from "../../dist/base.js";
 import { inWords, readStatus } from "../../dist/pipeline.js";
-import { random, until } from "./faulty-receiver.mjs";
+import { random, until, within } from "./faulty-receiver.mjs";
 
 const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const BASE = new URL("../../dist/base.js", import.meta.url).href;
@@ -131,10 +131,10 @@ test("processes that start at once agree on one identity, whether there is none 
         stdio: ["pipe", "pipe", "inherit"],
       }),
     );
-    await Promise.all(children.map((child) => once(child.stdout, "data")));
+    await within(Promise.all(children.map((child) => once(child.stdout, "data"))), "all are ready");
     const answers = children.map((child) => once(child.stdout, "data"));
     for (const child of children) child.stdin.write("go\n");
-    const names = new Set((await Promise.all(answers)).map(String));
+    const names = new Set((await within(Promise.all(answers), "all answer")).map(String));
     assert.equal(names.size, 1, [...names].join());
     assert.equal(`${openInstallation(stateDir).installation}\n`, [...names][0]);
   }

@@ -1,7 +1,7 @@
 // An instance that trapped cannot be used again. A trap in any call leaves the totals right.
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
-import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { instantiate } from "../../dist/base.js";
 import { until } from "./faulty-receiver.mjs";
 import {
@@ -120,8 +120,7 @@ for (const wanted of ["give", "observe", "advance", "begin", "answered", "isKept
             // Answers arrive meanwhile.
             before: (index) => index % 50 === 49 && gateway.sendAll(),
           });
-          await gateway.sendAll();
-          await gateway.stop();
+          await gateway.finish();
           const what = `${wanted}, ${moment}, time ${nth}`;
           assertTotals(receiver.totals, providerTotals("2026.9.6"), what);
           assert.equal((await gateway.status()).core_restarts, 1, what);
@@ -169,8 +168,7 @@ test("memory that is overwritten costs nothing", () =>
         if (index === 40) new Uint8Array(counting?.exports.memory.buffer).fill(0xff);
       },
     });
-    await gateway.sendAll();
-    await gateway.stop();
+    await gateway.finish();
     assertTotals(receiver.totals, providerTotals("2026.9.6"));
     assert.ok((await gateway.status()).core_restarts >= 1);
   }));
@@ -187,7 +185,7 @@ test("a batch that is being sent during a trap is sent again under its ids", () 
     await nextTurn();
     const isUnderWay = () => receiver.requests.some(({ path }) => path.endsWith("/batch"));
     const sending = gateway.sendAll();
-    while (!isUnderWay()) await sleep(2);
+    await until(isUnderWay);
     trapAt("observe", "after", 1);
     // Long after the first event was passed, so that both are not of one span.
     setClock(1_795_440_100_000);
@@ -197,8 +195,7 @@ test("a batch that is being sent during a trap is sent again under its ids", () 
     receiver.hold = undefined;
     release();
     await sending;
-    await gateway.sendAll();
-    await gateway.stop();
+    await gateway.finish();
     assertTotals(receiver.totals, { "p/m": { requests: 2, prompt: 11, completion: 2, cost: 0.5 } });
   }, "none"));
 
@@ -217,8 +214,7 @@ test("an event at which every instance traps is dropped and counted, the others 
     for (let index = 0; index < 5; index += 1)
       gateway.emit("before_message_write", answer(10 + index, { timestamp: Date.now() - index }), SESSION);
     await nextTurn();
-    await gateway.sendAll();
-    await gateway.stop();
+    await gateway.finish();
     assert.equal(receiver.totals["p/m"]?.requests, 4);
     assert.equal((await gateway.status()).dropped_trap, 1);
     assert.equal((await gateway.status()).core_restarts, 2);
@@ -255,8 +251,7 @@ test("a panic is logged with its location only, and loses nothing", () =>
     } finally {
       globalThis.Uint8Array = Real;
     }
-    await gateway.sendAll();
-    await gateway.stop();
+    await gateway.finish();
     assertTotals(receiver.totals, providerTotals("2026.9.6"));
     assert.equal((await gateway.status()).core_restarts, 1);
     const [line = "", ...rest] = panicked();

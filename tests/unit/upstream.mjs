@@ -130,6 +130,7 @@ export function get(url, { method = "GET", headers = {}, body, agent, onRequest 
       }
     });
     request.on("error", reject);
+    request.setTimeout(120_000, () => request.destroy(new Error(`${method} ${url}: no answer`)));
     onRequest?.(request);
     if (Array.isArray(body)) for (const part of body) request.write(part);
     request.end(Array.isArray(body) ? undefined : body);

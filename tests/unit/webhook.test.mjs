@@ -8,7 +8,7 @@ import { test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { inWords } from "../../dist/pipeline.js";
 import { WebhookServer } from "../e2e/webhook-server.mjs";
-import { inFolder, Run } from "./faulty-receiver.mjs";
+import { inFolder, Run, within } from "./faulty-receiver.mjs";
 import { portOf } from "./upstream.mjs";
 import { answer, Gateway, Receiver, SESSION } from "./world.mjs";
 
@@ -97,7 +97,7 @@ test("a webhook that hangs holds up no end, and gets its notice from the next pr
       run.call(10);
       run.pipeline.drain();
       run.clock.pass(60_000);
-      await asked;
+      await within(asked, "the webhook is asked");
       const begun = performance.now();
       await run.end(200);
       assert.ok(performance.now() - begun < 3_000, `${performance.now() - begun} ms`);

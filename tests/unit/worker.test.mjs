@@ -63,8 +63,7 @@ test(`a thread that is killed ${KILLS} times under load loses nothing and counts
     await gateway.stop();
     // Records that were sent and not acknowledged are sent again, under their ids.
     await gateway.start();
-    await gateway.sendAll();
-    await gateway.stop();
+    await gateway.finish();
     const { requests, prompt } = receiver.totals["p/m"] ?? {};
     assert.equal(requests, told);
     assert.equal(prompt, (told * (told + 1)) / 2);
@@ -75,35 +74,34 @@ test(`a thread that is killed ${KILLS} times under load loses nothing and counts
   }
 });
 
-/** How the process ends, and the number of its last answers that may be missing. */
+/** How the process ends, its exit code or signal, and the number of its last answers that may be missing. */
 const ENDS = {
-  "process.exit() in the turn of the last answer": { how: "exit", mayMiss: 0 },
-  "an uncaught exception": { how: "throw", mayMiss: 0 },
-  "an unhandled rejection": { how: "reject", mayMiss: 0 },
-  "a loop with nothing to do": { how: "idle", mayMiss: 0 },
-  "SIGTERM, at which the gateway stops": { how: "term-stops", mayMiss: 0 },
-  "SIGKILL a second after the last answer": { how: "kill", mayMiss: 0 },
+  "process.exit() in the turn of the last answer": { how: "exit", end: 0, mayMiss: 0 },
+  "an uncaught exception": { how: "throw", end: 1, mayMiss: 0 },
+  "an unhandled rejection": { how: "reject", end: 1, mayMiss: 0 },
+  "a loop with nothing to do": { how: "idle", end: 0, mayMiss: 0 },
+  "SIGTERM, at which the gateway stops": { how: "term-stops", end: 0, mayMiss: 0 },
+  "SIGKILL once the last answer is in the journal": { how: "kill", end: "SIGKILL", mayMiss: 0 },
   // The last ten, which came within the last 250 ms.
-  "SIGTERM without a handler": { how: "term-now", mayMiss: 10 },
-  "SIGKILL in the turn of the last answer": { how: "kill-now", mayMiss: 10 },
+  "SIGTERM without a handler": { how: "term-now", end: "SIGTERM", mayMiss: 10 },
+  "SIGKILL in the turn of the last answer": { how: "kill-now", end: "SIGKILL", mayMiss: 10 },
 };
 
-for (const [what, { how, mayMiss }] of Object.entries(ENDS))
+for (const [what, { how, end, mayMiss }] of Object.entries(ENDS))
   test(`${what} loses at most ${mayMiss} answers, and none is counted twice`, async () => {
     const receiver = await Receiver.open();
     const gateway = new Gateway("none");
     try {
-      const child = fork(fileURLToPath(new URL("./ending-gateway.mjs", import.meta.url)), [
-        gateway.stateDir,
-        receiver.url,
-        how,
-      ]);
-      await once(child, "exit");
+      const file = fileURLToPath(new URL("./ending-gateway.mjs", import.meta.url));
+      const options = { timeout: 120_000, killSignal: /** @type {const} */ ("SIGHUP") };
+      const child = fork(file, [gateway.stateDir, receiver.url, how], options);
+      const [code, signal] = await once(child, "exit");
+      assert.equal(signal ?? code, end, "it ended otherwise");
       // The next owner of the state directory reads the spooled events.
       gateway.register(await gateway.evaluate(), { url: receiver.url });
       await gateway.start();
       await until(() => (receiver.totals["p/m"]?.requests ?? 0) >= 50 - mayMiss);
-      await gateway.stop();
+      await gateway.finish();
       const { requests = 0, prompt } = receiver.totals["p/m"] ?? {};
       assert.ok(requests >= 50 - mayMiss && requests <= 50, `${requests} of 50`);
       // The first ones, each once.
@@ -144,7 +142,7 @@ for (const [what, change] of Object.entries(OTHERS))
     const dist = join(gateway.folderOf("one"), "dist");
     try {
       gateway.emit("before_message_write", one(1), SESSION);
-      await gateway.stop();
+      await gateway.finish();
       change(dist);
       gateway.emit("before_message_write", one(2), SESSION);
       await gateway.start();
@@ -233,7 +231,7 @@ test("twenty services in succession leave no thread and no open file", async () 
       gateway.emit("before_message_write", one(times), SESSION);
       await gateway.start();
       gateway.emit("before_message_write", one(100 + times), SESSION);
-      await gateway.stop();
+      await gateway.finish();
     }
     assert.equal(receiver.totals["p/m"]?.requests, 40);
     await until(() => open() <= files + 2 && threads() <= tasks);

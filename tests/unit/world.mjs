@@ -358,6 +358,12 @@ export class Gateway {
     await this.#shared.recorder.stop(600_000);
   }
 
+  /** Stops once everything is sent: a stop alone ends before, where the machine is slow. @param {number} [index] */
+  async finish(index) {
+    await this.sendAll();
+    await this.stop(index);
+  }
+
   /** The plugin's own status. */
   async status() {
     return { ...this.#shared?.ended, ...(await this.#shared?.recorder?.status()) };

@@ -379,8 +379,9 @@ impl Engine {
 
     /// Makes the calls final that are due. [`Engine::advance`] writes them.
     fn settle_due(&mut self, now: Now) {
-        // This process may have been away for longer than a call waits: what a proxy told meanwhile comes first.
-        if self.matcher.would_miss(now) {
+        // This process may have been away for longer than a call waits: what a proxy told meanwhile comes first. It may have
+        // lost the journal as well: then the spool is another process's.
+        if self.matcher.would_miss(now) && self.is_held() {
             self.take_spools(now);
         }
         let due = match std::mem::take(&mut self.closing) {
