@@ -61,9 +61,9 @@ function sync(t, stateDir, url, args, { node = process.execPath, cli = CLI, ...o
   return { child, said, says, ended };
 }
 
-/** @param {() => boolean} condition @param {() => unknown} [what] */
+/** @param {() => boolean | Promise<boolean>} condition @param {() => unknown} [what] */
 async function until(condition, what = () => condition.toString()) {
-  for (let tries = 0; !condition(); tries += 1) {
+  for (let tries = 0; !(await condition()); tries += 1) {
     assert.ok(tries < 1_200, `waited for: ${what()}`);
     await sleep(25);
   }
