@@ -68,8 +68,12 @@ const host: Host = {
   folder: start.folder,
   store: configuration.stateDir ? storeHost(configuration.stateDir) : undefined,
   inbox: reader,
-  // Beside the service, as in a local turn of a command, the process ends soon.
-  claims: () => configuration.hasPlugin && configuration.countedBy !== undefined,
+  // Without the service, as in a local turn of a command, the process ends soon; and a proxy's calls are not to end where
+  // nothing is sent to AgentWatch.
+  claims: () => {
+    const { hasPlugin, countedBy, settings } = configuration;
+    return hasPlugin && countedBy !== undefined && settings.url !== false;
+  },
 };
 const pipeline = new Pipeline(host, configuration.settings);
 let isClosed = false;
