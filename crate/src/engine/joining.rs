@@ -96,6 +96,11 @@ impl Engine {
         let done = self
             .owned()
             .map_or(Ok(()), |(host, lease)| lease.hand_over(host));
+        if let Err(fault) = &done {
+            let text = format!("the journal cannot be handed over to the gateway ({fault})");
+            self.log
+                .add_about(Level::Warn, "hand-over", text, now.mono_ms);
+        }
         done.is_ok()
     }
 

@@ -60,7 +60,7 @@ impl Lease {
     /// The file system's error, if the folder cannot be written.
     pub fn take(&mut self, host: &dyn Host, had: bool) -> Result<bool, Fault> {
         let now = host.now();
-        let may_take = !self.is_claimed(host);
+        let may_take = !self.is_anothers_claim(host);
         let is_new =
             may_take && host.stat(FILE).is_none() && host.create(FILE, &self.owner.text())?;
         let is_own = !is_new && self.is_own(host, had);
@@ -115,16 +115,18 @@ impl Lease {
         }
     }
 
-    /// Whether this process is an intermediary, and a gateway claims the lease. A claim that another machine's gateway left
-    /// behind holds for [`STALE_MS`]; a clock that was set makes it invalid until the gateway's next look.
+    /// Whether this process is an intermediary, and a gateway claims the lease.
     pub fn is_claimed(&self, host: &dyn Host) -> bool {
-        if !self.owner.is_intermediary() {
-            return false;
-        }
+        self.owner.is_intermediary() && self.is_anothers_claim(host)
+    }
+
+    /// Whether another process, a gateway, claims the lease. A claim that another machine's gateway left behind holds for
+    /// [`STALE_MS`]; a clock that was set makes it invalid until the gateway's next look.
+    fn is_anothers_claim(&self, host: &dyn Host) -> bool {
         let fresh = |file: &FileEntry| file.modified_ms.abs_diff(host.now().wall_ms) < STALE_MS;
-        let by = owner::read(host, CLAIM).owner;
+        let lives = |by: &Owner| by.token != self.owner.token && by.lives(host) != Some(false);
         host.stat(CLAIM).as_ref().is_some_and(fresh)
-            && by.is_some_and(|by| by.lives(host) != Some(false))
+            && owner::read(host, CLAIM).owner.as_ref().is_some_and(lives)
     }
 
     /// Hands the lease over to the gateway that claims it. Everything has to be written before.

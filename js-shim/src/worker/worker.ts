@@ -71,8 +71,8 @@ const host: Host = {
   // Without the service, as in a local turn of a command, the process ends soon; and a proxy's calls are not to end where
   // nothing is sent to AgentWatch.
   claims: () => {
-    const { hasPlugin, countedBy, settings } = configuration;
-    return hasPlugin && countedBy !== undefined && settings.url !== false;
+    const { hasPlugin, countedBy } = configuration;
+    return hasPlugin && countedBy !== undefined && typeof pipeline.status().url === "string";
   },
 };
 const pipeline = new Pipeline(host, configuration.settings);
