@@ -37,9 +37,9 @@ const BY_HAND = "<!-- Written by hand from here on. -->";
  *
  * @typedef {{ value: number, least: number, most: number, unit: string }} Figure The median of several runs, with the least and the most.
  * @typedef {Record<string, Figure>} Figures
- * @typedef {{ bench: string, node: string, date: string, runs: number, load: number, pace?: number, figures: Figures }} Result
+ * @typedef {{ bench: string, node: string, machine: string, date: string, runs: number, load: number, pace?: number, figures: Figures }} Result
  *   `pace`: µs for a fixed piece of work, as measured by `tests/bench/lib/pace.mjs`.
- * @typedef {{ machine: string, results: Result[] }} Results
+ * @typedef {{ results: Result[] }} Results
  */
 
 /** @type {Bench[]} */
@@ -171,17 +171,16 @@ const major = (/** @type {string} */ version) => version.split(".")[0];
 
 /** @returns {Promise<Results>} */
 async function committed() {
-  const nothing = { machine: "", results: [] };
+  const nothing = { results: [] };
   return existsSync(RESULTS) ? JSON.parse(await readFile(RESULTS, "utf8")) : nothing;
 }
 
 /** @param {Results} results */
-function page({ machine, results }) {
+function page({ results }) {
   const head = `# Benchmarks
 
 What the plugin, the proxy and the receiver cost, with a budget for each important figure. \`npm run bench\` measures and compares
 with this page; \`npm run bench -- --write\` writes it.
-Machine: ${machine}.
 
 A figure is the median of its runs, with the least and the most if there are several. CPU figures are above a control process
 that makes the same events without a listener; they vary less than times. "Load" is the number of processes that wanted a core
@@ -199,12 +198,12 @@ was on that day. A figure above its budget is marked "missed".
       return `| ${figure} | ${cells.join(" | ")} | ${[...new Set(budget)].filter(Boolean).join("; ")} |`;
     });
     const told = note ? `${note}\n\n` : "";
-    const when = own.map(({ date, runs, load, pace, node }) => {
+    const when = own.map(({ date, runs, load, pace, node, machine }) => {
       const paced = pace ? `, pace ${inWords(pace)} µs` : "";
-      return `Node ${node}: ${date.slice(0, 10)}, runs: ${runs}, load ${load.toFixed(1)}${paced}`;
+      return `Node ${node}: ${date.slice(0, 10)}, ${machine}; runs: ${runs}, load ${load.toFixed(1)}${paced}`;
     });
     return [
-      `## ${name}: ${about}\n\n${told}${when.join("; ")}.\n\n| figure | ${columns.join(" | ")} | budget |\n|${" --- |".repeat(columns.length + 2)}\n${rows.join("\n")}\n`,
+      `## ${name}: ${about}\n\n${told}${when.join(".\n")}.\n\n| figure | ${columns.join(" | ")} | budget |\n|${" --- |".repeat(columns.length + 2)}\n${rows.join("\n")}\n`,
     ];
   });
   return [head, ...tables].join("\n");
@@ -230,9 +229,23 @@ async function measure(bench, nodeMajor, { runs, dists }) {
   const [figures = {}, other] = found.map(together);
   const date = new Date().toISOString();
   return {
-    result: { bench: bench.name, node: version, date, runs, load, pace: quantile(paces, 0.5), figures },
+    result: {
+      bench: bench.name,
+      node: version,
+      machine: thisMachine(),
+      date,
+      runs,
+      load,
+      pace: quantile(paces, 0.5),
+      figures,
+    },
     other,
   };
+}
+
+function thisMachine() {
+  const memory = `${Math.round(totalmem() / 2 ** 30)} GB`;
+  return `${cpus().length} × ${cpus()[0]?.model.trim()}, ${memory}, ${process.platform} ${release()}`;
 }
 
 async function main() {
@@ -253,8 +266,6 @@ async function main() {
   if (!existsSync(dist)) throw new SetupError("there is no dist/: npm run build");
   const dists = [dist, ...(values.against ? [resolve(values.against)] : [])];
   const last = await committed();
-  const memory = `${Math.round(totalmem() / 2 ** 30)} GB`;
-  const machine = `${cpus().length} × ${cpus()[0]?.model.trim()}, ${memory}, ${process.platform} ${release()}`;
   const results = [...last.results];
   const failed = [];
   for (const bench of BENCHES) {
@@ -274,7 +285,7 @@ async function main() {
         if (known >= 0) results[known] = result;
         else results.push(result);
         // After each benchmark: a run of all takes long, and may be aborted.
-        if (values.write) await write({ machine, results });
+        if (values.write) await write({ results });
       } catch (error) {
         say(`${bench.name} on Node ${nodeMajor}: ${/** @type {Error} */ (error).message}`);
         failed.push(bench.name);
