@@ -136,7 +136,7 @@ export class JournalWatch {
     if (runner.isOff) return;
     if (this.standing === "spool") return this.#takeOver();
     if (!this.isHeld) return this.loseJournal();
-    if (this.#isHandedOver()) return this.#leave();
+    if (this.#handOver()) return this.#leave();
     let hasNew = false;
     runner.run((engine) => {
       hasNew = engine.takeSpools(wall(), mono());
@@ -146,8 +146,12 @@ export class JournalWatch {
     this.takeLift();
   }
 
-  /** Hands the journal over to a gateway that claims it. The answer to a request that runs belongs to this owner. */
-  #isHandedOver(): boolean {
+  /**
+   * Hands the journal over to a gateway that claims it. The answer to a request that runs belongs to this owner.
+   *
+   * @returns whether it is handed over
+   */
+  #handOver(): boolean {
     const { runner, log, wall, mono, isIdle, flush, logLines } = this.#host;
     let isDone = false;
     runner.run((engine) => {
