@@ -169,8 +169,12 @@ fn told(attributes: &[KeyValue]) -> BTreeMap<&str, &Told> {
     all
 }
 
-/// Attributes that are required where they are known, and the test's spans know them.
-const KNOWN: [&str; 2] = ["gen_ai.agent.name", "gen_ai.conversation.id"];
+/// Attributes that are required where they are known, and the test's calls and spans know them.
+const KNOWN: [&str; 3] = [
+    "gen_ai.agent.name",
+    "gen_ai.conversation.id",
+    "gen_ai.request.model",
+];
 
 /// Asserts that all required attributes are there, and that each other one is of these conventions or in an own namespace.
 fn assert_attributes(what: &str, attributes: &[KeyValue], known: &[&Value], failed: bool) {
@@ -245,11 +249,26 @@ fn each_metric_has_the_name_unit_kind_and_required_attributes_of_its_conventions
             };
             assert_eq!(known["unit"], metric.unit, "{}", metric.name);
             assert_eq!(known["instrument"], kind, "{}", metric.name);
-            for attributes in points {
-                assert_attributes(&metric.name, attributes, &[&known["attributes"]], false);
+            for attributes in &points {
+                let known = [&known["attributes"]];
+                assert_attributes(&metric.name, attributes, &known, false);
                 assert_members(&released, attributes);
                 assert_members(source, attributes);
             }
+            // Of the calls one completed, one failed and one was stopped, which has no usage.
+            let ends = points
+                .iter()
+                .map(|attributes| match told(attributes).get("error.type") {
+                    Some(Told::StringValue(error)) => error,
+                    _ => "",
+                });
+            let expected: &[&str] = match known["attributes"].get("error.type") {
+                None => &[""],
+                Some(_) if metric.name.ends_with(".duration") => &["", "_OTHER", "aborted"],
+                Some(_) => &["", "_OTHER"],
+            };
+            let ends: BTreeSet<&str> = ends.collect();
+            assert!(ends.iter().eq(expected), "{}: {ends:?}", metric.name);
             found.insert(metric.name.clone());
         }
         let expected = match conventions {
@@ -396,6 +415,28 @@ fn counters_by_kind_of_token_have_the_sums_and_no_untold_zero() {
         "gen_ai.client.inference.duration",
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn a_count_that_a_source_did_not_tell_is_not_told_as_0() {
+    let usage = Usage {
+        output: 5,
+        ..Usage::default()
+    };
+    let mut call = calls().remove(1);
+    call.usage = Some(usage);
+    let request = metrics_of(form(true, Conventions::Both), &[call]);
+    for metric in of_metrics(&request) {
+        if let Some(Data::Histogram(histogram)) = &metric.data
+            && metric.unit == "{token}"
+        {
+            let sums = histogram.data_points.iter().map(|point| point.sum);
+            assert_eq!(sums.collect::<Vec<_>>(), [Some(5.0)], "{}", metric.name);
+        }
+        let names = ["usage.input_tokens", "operation.input_tokens"];
+        let is_input = names.iter().any(|name| metric.name.ends_with(name));
+        assert!(!is_input, "{}", metric.name);
+    }
 }
 
 #[test]

@@ -389,9 +389,9 @@ impl Part {
 fn tokens(usage: Option<Usage>, meta: Meta) -> Meta {
     match usage {
         Some(usage) => meta
-            .count("gen_ai.usage.input_tokens", usage.prompt())
-            .count("gen_ai.usage.output_tokens", usage.output)
             // Sources do not tell a count of 0 from none.
+            .told_count("gen_ai.usage.input_tokens", usage.prompt())
+            .told_count("gen_ai.usage.output_tokens", usage.output)
             .told_count("gen_ai.usage.cache_read.input_tokens", usage.cache_read)
             .told_count(
                 "gen_ai.usage.cache_creation.input_tokens",

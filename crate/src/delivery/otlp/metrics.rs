@@ -49,6 +49,13 @@ impl Histogram {
         self.sum += value;
     }
 
+    /// Adds the tokens of a call, unless they are 0: sources do not tell 0 from none.
+    fn add_tokens(&mut self, tokens: u64) {
+        if tokens > 0 {
+            self.add(&TOKEN_BOUNDS, tokens as f64);
+        }
+    }
+
     fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -116,8 +123,8 @@ impl Sums {
     pub fn add(&mut self, call: &ModelCall) {
         let series = self.series(call);
         if let Some(usage) = call.usage {
-            series.input.add(&TOKEN_BOUNDS, usage.prompt() as f64);
-            series.output.add(&TOKEN_BOUNDS, usage.output as f64);
+            series.input.add_tokens(usage.prompt());
+            series.output.add_tokens(usage.output);
             let unfinished = match call.outcome {
                 Outcome::Completed => None,
                 Outcome::Failed => Some(0),
@@ -125,8 +132,8 @@ impl Sums {
             };
             if let Some(kind) = unfinished {
                 let [input, output] = &mut series.unfinished[kind];
-                input.add(&TOKEN_BOUNDS, usage.prompt() as f64);
-                output.add(&TOKEN_BOUNDS, usage.output as f64);
+                input.add_tokens(usage.prompt());
+                output.add_tokens(usage.output);
             }
             let more = &mut series.more;
             for (sum, tokens) in [
@@ -304,8 +311,7 @@ impl Sums {
         Metric::histogram(name, "s", points.collect())
     }
 
-    /// The counters by kind of token of the newer conventions. A source does not tell 0 cached tokens from none, so 0 is
-    /// left out.
+    /// The counters by kind of token of the newer conventions. Sources do not tell 0 from none, so 0 is left out.
     fn token_counters(&self, times: Times, more: Times) -> [Metric; 5] {
         type Tokens = fn(&Series) -> u64;
         let counters: [(&str, Times, Tokens); 5] = [

@@ -101,17 +101,23 @@ struct Turn<'a> {
     conversation: Option<&'a str>,
     /// The provider of the last call; the gateway itself if there is no call.
     provider: &'a str,
+    /// The model of the last call.
+    model: Option<&'a str>,
 }
 
 impl<'a> Turn<'a> {
     fn of(trace: &'a Trace) -> Self {
-        let mut calls = trace.spans.iter().rev();
-        let provider = calls.find_map(|span| span.metadata.text("gen_ai.provider.name"));
+        let of_last_call = |name| {
+            let mut spans = trace.spans.iter().rev();
+            spans.find_map(|span| span.metadata.text(name))
+        };
+        let provider = of_last_call("gen_ai.provider.name");
         let root = trace.spans.first();
         Self {
             agent: &trace.agent_name,
             conversation: root.and_then(|root| root.metadata.text("session_key")),
             provider: provider.map_or("openclaw", provider_name),
+            model: of_last_call("gen_ai.request.model"),
         }
     }
 }
@@ -126,9 +132,11 @@ fn wire(span: &Span, turn: &Turn, conventions: Conventions) -> wire::Span {
     let is_call = span.metadata.text("gen_ai.provider.name").is_some();
     if span.name.starts_with("invoke_agent ") {
         attributes.push(text("gen_ai.operation.name", "invoke_agent"));
-        // The newer conventions have it on agents of other processes alone.
+        // The newer conventions have both on agents of other processes alone.
         if conventions.has_released() {
             attributes.push(text("gen_ai.provider.name", turn.provider));
+            let model = turn.model;
+            attributes.extend(model.map(|model| text("gen_ai.request.model", model)));
         }
         attributes.push(text("gen_ai.agent.name", turn.agent));
     }
