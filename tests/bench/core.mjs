@@ -36,7 +36,7 @@ function best(work) {
   return least;
 }
 
-/** @typedef {import("../../js-shim/src/inbox.js").QueuedEvent} QueuedEvent */
+/** @typedef {import("../../js-shim/src/base/inbox.js").QueuedEvent} QueuedEvent */
 
 /** The packed events of a number of events. @returns {QueuedEvent[]} */
 function makeEvents() {
@@ -177,7 +177,7 @@ function bytes(stored, streamed) {
   const events = streamed.toString().match(/(?<=data: )\{.*/g) ?? [];
   const eventsParsed = best(() => events.forEach((event) => JSON.parse(event)));
   const transcripts = stored.length / 1e6 / best(() => readMemory(io, stored));
-  const reader = new io.AnswerReader("/v1/chat/completions", 200);
+  const reader = new io.AnswerReader("POST", "/v1/chat/completions", 200);
   const streams = speed(streamed, (chunk) => void reader.feed(chunk));
   reader.free();
   return {

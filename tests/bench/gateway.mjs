@@ -1,10 +1,10 @@
 #!/usr/bin/env node
-// A real gateway under load, with the packed plugin, and without it in three ways: no plugin at all, one that does nothing,
-// and one with the same hooks that does nothing with them. Four gateways take blocks of turns in turn, so that what the
-// machine does besides meets all of them; and they are started anew a few times, since of two gateways alike one may be a
-// fifth slower than the other for as long as both run. The main thread's time is CPU; what of it is the plugin's is told by
-// a profile: samples with one of its files in their stack. What Node does for it beneath (sockets, collecting garbage) is in
-// no such stack; the difference of the pairs has it, and their noise.
+// A real gateway under load with the packed plugin, beside three others: without a plugin, with a plugin that does nothing, and
+// with one that has the same hooks and does nothing in them. The four take blocks of turns alternately, so that other load of the
+// machine is shared by all. They are restarted some times, since one of two equal gateways may be a fifth slower for as long
+// as both run. The main thread's time is CPU. The plugin's part of it comes from a profile: samples with one of the plugin's
+// files in their stack. Work of Node for the plugin outside such stacks (sockets, garbage collection) is in the difference
+// of the pairs only, which also has their noise.
 // `node tests/bench/gateway.mjs [versions…]`
 import { execFileSync } from "node:child_process";
 import {

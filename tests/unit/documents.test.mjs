@@ -13,7 +13,6 @@ const PRINTED = "tests/unit/printed.test.mjs";
 const PICTURE_MAX = 200_000;
 
 /**
- * Sections whose commands a test takes from the document and types, on real gateways or as processes of their own. The
  * Sections whose commands a test reads from the document and runs. The test names the section.
  *
  * @type {Record<string, Record<string, string>>}

@@ -1,4 +1,4 @@
-//! How fast the engine is natively, beside what bounds it. `tests/bench/engine.mjs` builds it, gives it its inputs and reads
+//! How fast the engine is natively, beside what bounds it. `tests/bench/core.mjs` builds it, gives it its inputs and reads
 //! what it prints: a line of JSON with a value and a unit a name.
 //!
 //! Arguments: facts of events (JSON, `[[source, facts, wall], …]`), stored transcripts, a stream of a provider.
