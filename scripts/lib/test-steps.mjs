@@ -94,10 +94,10 @@ async function wholeWay(version) {
 }
 
 /** Test files with their own steps. */
-const OWN_STEP = /(package|latency|brake|clock|durability|series|ways)\.test\.mjs$/;
+const OWN_STEP = /(package|latency|brake|clock|durability|otlp|series|ways)\.test\.mjs$/;
 
 /** Tests that do not depend on the gateway's version; they run on the faster one. */
-const ON_OLDEST = /(stock|cost|invoice|otlp)\.test\.mjs$/;
+const ON_OLDEST = /(stock|cost|invoice)\.test\.mjs$/;
 
 /** Steps that share a version's files: its gateway is slow, and one step would end long after all others. */
 const PARTS = { [NEWEST]: 2 };
@@ -213,8 +213,11 @@ export const steps = [
     name: "monitoring",
     about:
       "Prometheus scrapes the receiver and reads the dashboard and the alert rules; FOCUS's validator reads the costs",
-    needs: ["npm", "node24", "prometheus", "focusValidator", "grafanaSchema"],
-    run: async (run) => nodeTests(run, 24, await testsIn("tools"), { AGENTWATCH_RECEIVER: await receiver() }),
+    needs: ["npm", "node24", "wasm", "tools", "prometheus", "focusValidator", "grafanaSchema"],
+    run: async (run) => {
+      await built();
+      await nodeTests(run, 24, await testsIn("tools"), { AGENTWATCH_RECEIVER: await receiver() });
+    },
   },
   {
     name: "browser",
@@ -238,9 +241,7 @@ export const steps = [
       name: `e2e-${version}${part > 0 ? `-${part + 1}` : ""}`,
       about: `the whole way on OpenClaw ${version}${parts.length > 1 ? `, part ${part + 1} of ${parts.length}` : ""}`,
       group: "gateways",
-      needs: ["npm", "node22", "node24", "wasm", "tools", "collector", version],
-      // The collector is another project's, and its test runs on this one only.
-      playsForeign: version === OLDEST,
+      needs: ["npm", "node22", "node24", "wasm", "tools", version],
       run: async (/** @type {import("./steps.mjs").Command} */ run) => {
         const files = (await testsIn("e2e")).filter((file) => !leftOut(file, version));
         const own = files.filter((_, index) => index % parts.length === part);
@@ -248,6 +249,16 @@ export const steps = [
       },
     }));
   }),
+  {
+    name: "collector",
+    about: `calls and turns in a real OpenTelemetry collector, on OpenClaw ${OLDEST}`,
+    group: "gateways",
+    needs: ["npm", "node22", "node24", "wasm", "tools", "collector", OLDEST],
+    // What crashes may be the collector.
+    playsForeign: true,
+    run: async (run) =>
+      nodeTests(run, 24, [join(PROJECT, "tests", "e2e", "otlp.test.mjs")], await wholeWay(OLDEST)),
+  },
   ...[
     { name: "clock", about: "the machine's clock set while a gateway runs and while it is away" },
     { name: "brake", about: "allowances by hooks and by the proxy, with kills between warning and stop" },
