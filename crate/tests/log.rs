@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use agentwatch_openclaw::domain::call::IdMint;
 
-use agentwatch_openclaw::journal::log::{Cursor, Entry, Kind, Log, Position};
+use agentwatch_openclaw::journal::log::{Cursor, Entry, Kind, Log, Position, Readable};
 use common::disk::Disk;
 use proptest::prelude::*;
 
@@ -323,27 +323,72 @@ fn a_log_that_nobody_writes_collects_no_deletions() {
     assert_eq!(list, []);
 }
 
-/// A segment stays until both outlets have read it.
+fn inside(segment: &Readable) -> Position {
+    Position {
+        segment: segment.number,
+        offset: segment.bytes - 1,
+    }
+}
+
+/// A segment stays until AgentWatch and each following outlet have read it.
 #[test]
-fn a_second_outlet_keeps_what_it_has_not_read() {
+fn a_following_outlet_keeps_what_it_has_not_read() {
     let (mut log, disk) = on_disk(400);
-    log.follow(Some(Position::default()));
+    log.follow("one", Some(Position::default()));
     let (entries, _) = read_back(&mut log, &disk);
     log.acknowledge(entries.iter().map(|(entry, _)| *entry));
     write(&mut log, &disk);
     let segments = log.readable();
     assert!(segments.len() > 2 && disk.files().len() == segments.len());
     for (index, segment) in segments.iter().enumerate() {
-        log.follow(Some(Position {
-            segment: segment.number,
-            offset: segment.bytes - 1,
-        }));
+        log.follow("one", Some(inside(segment)));
         write(&mut log, &disk);
         assert_eq!(disk.files().len(), segments.len() - index);
     }
-    log.follow(None);
+    log.follow("one", None);
     write(&mut log, &disk);
     assert!(disk.files().len() <= 1, "the last one is still open");
+}
+
+#[test]
+fn of_two_following_outlets_the_one_that_has_read_less_keeps_segments() {
+    for (ahead, behind) in [("one", "two"), ("two", "one")] {
+        let (mut log, disk) = on_disk(400);
+        log.follow(behind, Some(Position::default()));
+        log.follow(ahead, Some(Position::default()));
+        let (entries, _) = read_back(&mut log, &disk);
+        log.acknowledge(entries.iter().map(|(entry, _)| *entry));
+        let segments = log.readable();
+        log.follow(ahead, segments.last().map(inside));
+        write(&mut log, &disk);
+        assert_eq!(disk.files().len(), segments.len(), "{behind} has read none");
+        log.follow(behind, Some(inside(&segments[1])));
+        // The outlet that is ahead reports again, as it does at each look.
+        log.follow(ahead, segments.last().map(inside));
+        write(&mut log, &disk);
+        assert_eq!(disk.files().len(), segments.len() - 1, "{behind} has one");
+        log.follow(behind, None);
+        write(&mut log, &disk);
+        assert_eq!(disk.files().len(), 1, "{ahead} alone follows");
+    }
+}
+
+/// At the bound each outlet is told its own loss.
+#[test]
+fn each_following_outlet_loses_what_it_has_not_read() {
+    let mut log = Log::new(Kind::Calls, 0);
+    for number in 0..400 {
+        log.append(&payload(number), false);
+    }
+    let segments = log.readable();
+    assert!(segments.len() > 2);
+    log.follow("one", Some(inside(&segments[0])));
+    log.follow("two", segments.last().map(inside));
+    let (_, unread) = log.shrink();
+    let between = &segments[1..segments.len() - 1];
+    let between: u64 = between.iter().map(|segment| u64::from(segment.bytes)).sum();
+    assert_eq!(unread["one"], 1 + between);
+    assert_eq!(unread["two"], 0);
 }
 
 #[test]

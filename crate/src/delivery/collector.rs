@@ -26,6 +26,8 @@ const METRICS_ANYHOW_MS: u64 = 60_000;
 const PAUSE_MS: u64 = 5_000;
 /// Maximum number of bytes that are read of a file.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
+/// The outlet's name, by which the journal knows how far it has read.
+pub const OUTLET: &str = "collector";
 /// Folder of the state. Earlier versions moved segments into it.
 const FOLDER: &str = "otlp";
 const STATE: &str = "otlp/state.awj";
@@ -221,9 +223,9 @@ impl Collector {
         for file in calls.iter().filter(|file| file.segment.is_none()) {
             self.remove_moved(host, file)?;
         }
-        journal.follow(Kind::Calls, self.read_up_to(&calls));
+        journal.follow(Kind::Calls, OUTLET, self.read_up_to(&calls));
         let records = self.files(host, journal, Kind::Records);
-        journal.follow(Kind::Records, self.read_up_to(&records));
+        journal.follow(Kind::Records, OUTLET, self.read_up_to(&records));
         self.has_traces = records.iter().any(|file| !self.is_done(file));
         self.forget_marks(journal);
         self.look_ms = None;
@@ -419,7 +421,7 @@ impl Collector {
         }
         let files = self.files(host, journal, Kind::Records);
         let request = self.next_traces(host, &files, aside)?;
-        journal.follow(Kind::Records, self.read_up_to(&files));
+        journal.follow(Kind::Records, OUTLET, self.read_up_to(&files));
         Ok(request)
     }
 

@@ -1,7 +1,7 @@
 //! The outlet to an OpenTelemetry collector. It reads the journal on disk, and its requests delay no other outlet.
 
 use super::Engine;
-use crate::delivery::collector::{Collector, Request, Target};
+use crate::delivery::collector::{Collector, OUTLET, Request, Target};
 use crate::delivery::reply::Reply;
 use crate::domain::time::Now;
 use crate::engine::log::Level;
@@ -16,7 +16,7 @@ impl Engine {
         self.collector = Some(Collector::new(target, gateway, seed));
         // Until the outlet has read its state, both logs are kept as a whole.
         for kind in [Kind::Calls, Kind::Records] {
-            self.journal.follow(kind, Some(Position::default()));
+            self.journal.follow(kind, OUTLET, Some(Position::default()));
         }
     }
 

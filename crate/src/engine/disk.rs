@@ -6,6 +6,7 @@ use std::rc::Rc;
 use super::spool::Spool;
 use super::{Engine, MAX_WAITING, MAX_WAITING_WITHOUT_DISK};
 use crate::activity::records::{Record, Written};
+use crate::delivery::collector::OUTLET;
 use crate::domain::call::ModelCall;
 use crate::domain::time::Now;
 use crate::engine::log::Level;
@@ -133,7 +134,8 @@ impl Engine {
         self.calls.dropped("disk_full", calls);
         self.records.dropped.add_some("disk_full", records);
         if let Some(collector) = &mut self.collector {
-            collector.gave_up(unread, &mut self.log, now.mono_ms);
+            let unread = unread.get(OUTLET).copied();
+            collector.gave_up(unread.unwrap_or_default(), &mut self.log, now.mono_ms);
         }
     }
 

@@ -1,9 +1,9 @@
 //! Append-only logs in segments: one of finished calls, one of other records. An entry is appended once. AgentWatch's
-//! acknowledgements are a cursor, with the runs of entries after it that were acknowledged out of order. A second
-//! outlet may follow the log with its own cursor. A segment is removed when all outlets are past it. At the bound on
-//! disk the oldest segment is dropped.
+//! acknowledgements are a cursor, with the runs of entries after it that were acknowledged out of order. Further
+//! outlets may follow the log, each with its own cursor. A segment is removed when all outlets are past it. At the bound
+//! on disk the oldest segment is dropped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::cursor::Runs;
 pub use super::segment::{Entry, Position};
@@ -51,6 +51,9 @@ impl Cursor {
     }
 }
 
+/// Bytes that each following outlet has not read, by the outlet's name.
+pub type Unread = BTreeMap<&'static str, u64>;
+
 /// Entries with their payloads.
 pub type Entries<'a> = Vec<(Entry, &'a [u8])>;
 
@@ -82,8 +85,8 @@ pub struct Log {
     /// Entries that are acknowledged or in memory.
     held: Runs,
     has_moved: bool,
-    /// The place up to which the second outlet has read; `None` without a second outlet.
-    follower: Option<Position>,
+    /// The place up to which each following outlet has read, by the outlet's name.
+    followers: BTreeMap<&'static str, Position>,
     /// Bytes of the last segment that are not handed out for writing yet.
     unwritten: Pieces,
     appends: Vec<Write>,
@@ -106,7 +109,7 @@ impl Log {
             acknowledged: Runs::default(),
             held: Runs::default(),
             has_moved: false,
-            follower: None,
+            followers: BTreeMap::new(),
             unwritten: Pieces::default(),
             appends: Vec::new(),
             deletions: Vec::new(),
@@ -210,10 +213,13 @@ impl Log {
         }
     }
 
-    /// Sets the place up to which the second outlet has read; its state with this place is on disk. `None`: no second
-    /// outlet, so no segment is kept for it.
-    pub fn follow(&mut self, at: Option<Position>) {
-        self.follower = at;
+    /// Sets the place up to which the outlet of this name has read; its state with this place is on disk. `None`: the
+    /// outlet no longer follows, so no segment is kept for it.
+    pub fn follow(&mut self, outlet: &'static str, at: Option<Position>) {
+        match at {
+            Some(at) => self.followers.insert(outlet, at),
+            None => self.followers.remove(outlet),
+        };
         self.remove_finished();
     }
 
@@ -235,15 +241,17 @@ impl Log {
     }
 
     /// Drops the oldest segments beyond the bound. Returns the number of entries that AgentWatch loses (those on disk
-    /// and not in memory), and the number of bytes that the second outlet has not read.
-    pub fn shrink(&mut self) -> (u64, u64) {
-        let (mut lost, mut unread) = (0, 0);
+    /// and not in memory), and the bytes that each following outlet loses.
+    pub fn shrink(&mut self) -> (u64, Unread) {
+        let (mut lost, mut unread) = (0, Unread::new());
         while self.segments.len() > 1 && self.bytes() > self.cap_bytes {
             let Some(segment) = self.segments.pop_front() else {
                 break;
             };
             lost += u64::from(segment.waiting);
-            unread += self.follower.map_or(0, |at| segment.unread(at));
+            for (outlet, at) in &self.followers {
+                *unread.entry(outlet).or_default() += segment.unread(*at);
+            }
             self.has_moved = true;
             self.delete(&segment);
         }
@@ -440,9 +448,10 @@ impl Log {
 
     /// Removes closed segments that all outlets are past.
     fn remove_finished(&mut self) {
-        let follower = self.follower;
+        // The outlet that has read least decides.
+        let least = self.followers.values().min().copied();
         let is_finished = |segment: &Segment| {
-            let is_read = follower.is_none_or(|at| segment.unread(at) == 0);
+            let is_read = least.is_none_or(|at| segment.unread(at) == 0);
             segment.unacknowledged == 0 && segment.is_closed && is_read
         };
         while let Some(index) = self.segments.iter().position(is_finished) {

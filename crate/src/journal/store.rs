@@ -4,7 +4,7 @@
 //! disk can be matched. A cursor passes an entry in a later round of writes than the one that appends the entry. A
 //! snapshot is written last, and the files that it replaces are deleted after it.
 
-use super::log::{Entry, Kind, Log, Position, Readable};
+use super::log::{Entry, Kind, Log, Position, Readable, Unread};
 use super::{Frame, MAX_PAYLOAD, append, append_frame, begin_file, format_v1};
 use crate::activity::records::Written;
 use crate::domain::call::{CallId, ModelCall};
@@ -125,8 +125,8 @@ impl Journal {
     }
 
     /// Drops the oldest segments beyond the bound. Returns the numbers of calls and of records that AgentWatch loses,
-    /// and the number of bytes of records that the second outlet loses.
-    pub fn shrink(&mut self) -> (u64, u64, u64) {
+    /// and the bytes of records that each following outlet loses.
+    pub fn shrink(&mut self) -> (u64, u64, Unread) {
         let (calls, _) = self.calls.shrink();
         let (records, unread) = self.records.shrink();
         // The snapshot drops the observations of lost calls, which a recovery would turn into calls again.
@@ -157,9 +157,9 @@ impl Journal {
         }
     }
 
-    /// Sets the place in a log up to which the second outlet has read; `None` without a second outlet.
-    pub fn follow(&mut self, kind: Kind, at: Option<Position>) {
-        self.log(kind).follow(at);
+    /// Sets the place in a log up to which the outlet of this name has read; `None` where it no longer follows the log.
+    pub fn follow(&mut self, kind: Kind, outlet: &'static str, at: Option<Position>) {
+        self.log(kind).follow(outlet, at);
     }
 
     /// Appends a refused call, one line of JSON, to the file of refused calls.
