@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::Path;
 
+use agentwatch_openclaw::domain::surface::SURFACES;
 use agentwatch_openclaw::journal::format_v1::spending::{
     Allowances, Amount, Lift, Meter, Pair, Spent,
 };
@@ -598,7 +599,7 @@ fn what_is_no_amount_is_not_read() {
         call.cost.usd = bad;
         assert_eq!(v1::call(&postcard::to_allocvec(&call).unwrap()), None);
     }
-    let unknown_surface = Frame::Seen(ID, observation(7, Outcome::Completed));
+    let unknown_surface = Frame::Seen(ID, observation(SURFACES as u32, Outcome::Completed));
     assert_eq!(
         v1::frame(&postcard::to_allocvec(&unknown_surface).unwrap()),
         None

@@ -6,7 +6,7 @@ use crate::domain::observation::Observation;
 use crate::domain::surface::{SURFACES, Surface};
 use crate::domain::time::Now;
 use crate::journal::{Frame, format_v1};
-use crate::sources::facts::Scalar;
+use crate::sources::facts::{Gateways, Mechanism, Scalar, SourceTable};
 use crate::sources::{Event, SOURCES, read};
 
 const START_MS: u64 = 1_795_000_000_000;
@@ -96,8 +96,18 @@ fn its_source_is_listed_and_read() {
     let table = table.cloned().unwrap_or_default();
     assert_eq!(
         (&table["mechanism"], &table["gateways"]),
-        (&"diagnostic".into(), &"newer".into())
+        (&"diagnostic".into(), &"every".into())
     );
+    // The shim has a list for each kind of gateway of hooks alone.
+    let is_listed = |table: &SourceTable| match table.mechanism {
+        Mechanism::Diagnostic | Mechanism::Internal => {
+            matches!(table.gateways, Gateways::Every | Gateways::None)
+        }
+        _ => true,
+    };
+    let unlisted = SOURCES.iter().filter(|table| !is_listed(table));
+    let unlisted: Vec<&str> = unlisted.map(|table| table.source).collect();
+    assert!(unlisted.is_empty(), "never subscribed to: {unlisted:?}");
     assert_eq!(echo(&[]).surface, Surface::Echo);
     const { assert!(SURFACES > 8, "a byte has no room for them") };
 }
@@ -191,6 +201,45 @@ fn its_row_decides_how_long_it_is_awaited() {
     }
     let done = ledger.due(now(END_MS + 800_000));
     assert_eq!(done.len(), 1, "all surfaces reported");
+}
+
+#[test]
+fn its_open_observation_is_journalled_and_restored() {
+    let cost = ("cost", Scalar::Number(2.0));
+    let failed = ("failed", Scalar::Bool(true));
+    for own in [echo(&[cost, failed]), meter(&[], END_MS + 40)] {
+        for observed in [
+            vec![own.clone()],
+            vec![message(), diagnostic(), own.clone()],
+        ] {
+            let mut before = ledger(observed);
+            let frames: Vec<Vec<u8>> = before
+                .frames()
+                .map(|frame| format_v1::frame_bytes(&frame))
+                .collect();
+            let mut after = Matcher::new(2);
+            after.expect_diagnostics(true);
+            let mut restored = Vec::new();
+            for bytes in &frames {
+                match format_v1::frame(bytes) {
+                    Some(Frame::Seen(id, seen)) => {
+                        restored.push(seen.surface);
+                        after.restore(id, *seen, now(END_MS));
+                    }
+                    Some(Frame::Told {
+                        until_ms,
+                        forgotten_ms,
+                        keys,
+                    }) => after.restore_told(until_ms, forgotten_ms, &keys),
+                    other => unreachable!("an observation: {other:?}"),
+                }
+            }
+            assert!(restored.contains(&own.surface), "{restored:?}");
+            let expected = settled(&mut before);
+            assert_eq!(expected.len(), 1);
+            assert_eq!(settled(&mut after), expected);
+        }
+    }
 }
 
 #[test]

@@ -198,7 +198,8 @@ pub enum Mechanism {
     Request,
 }
 
-/// The gateways on which the shim subscribes to a source. A gateway logs a warning for each unknown hook.
+/// The gateways on which the shim subscribes to a source. A gateway logs a warning for each unknown hook. Only hooks are
+/// for [`Gateways::Older`] or [`Gateways::Newer`]: the shim has one list of diagnostics and one of internal events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Gateways {

@@ -5,7 +5,7 @@ use crate::domain::call::{Outcome, Usage};
 use crate::domain::observation::Observation;
 use crate::domain::surface::Surface;
 use crate::domain::usage::count_of;
-use crate::sources::facts::{Gateways, Mechanism, SourceTable, facts};
+use crate::sources::facts::{Mechanism, SourceTable, facts};
 
 facts! {
     /// Facts of `meter`, and of `echo.call`.
@@ -23,8 +23,7 @@ facts! {
 const METER: SourceTable = CallFacts::TABLE;
 const ECHO: SourceTable = CallFacts::TABLE
     .renamed("echo.call")
-    .by(Mechanism::Diagnostic)
-    .on(Gateways::Newer);
+    .by(Mechanism::Diagnostic);
 
 pub(crate) const METER_SOURCES: &[Source] = &[Source::new(METER, |facts, _, at_ms| {
     read(CallFacts::new(facts), Surface::Meter, at_ms)
