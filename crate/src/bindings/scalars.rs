@@ -5,7 +5,8 @@ use wasm_bindgen::prelude::*;
 
 use crate::sources::facts::Scalar;
 
-/// Converts by hand: serde takes 18 KB of the module. A value that is neither a scalar nor a list becomes an unusable fact.
+/// Converts by hand: serde would refuse all facts for one of another type. Here a value that is neither a scalar nor a list
+/// becomes an unusable fact.
 pub(crate) fn scalar(value: &JsValue) -> Scalar {
     if let Some(list) = value.dyn_ref::<Array>() {
         return Scalar::List(list.iter().map(|entry| scalar(&entry)).collect());

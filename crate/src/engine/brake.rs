@@ -165,12 +165,12 @@ impl Braking {
     /// Ends a recovery. Calls that are not final become final later, and count then. Warnings were given by the process
     /// that counted the call.
     pub(super) fn recovered(&mut self) {
-        let (frames, mut finals) = std::mem::take(&mut self.found);
+        let (frames, mut final_calls) = std::mem::take(&mut self.found);
         self.has_changed |= !frames.is_empty();
         for frame in frames {
             match frame {
                 Frame::Allowances(state) => self.brake.follow(*state),
-                Frame::Spent(id, spent) if finals.remove(&id) => {
+                Frame::Spent(id, spent) if final_calls.remove(&id) => {
                     let _ = self.brake.apply(&Entry::Spent(*spent));
                 }
                 Frame::Lift(lift) => {

@@ -12,8 +12,7 @@ use crate::formats::json::MAX_BYTES;
 /// One event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event<'a> {
-    /// Its data, with lines joined by `
-    /// `.
+    /// Its data, with lines joined by `\n`.
     Data(&'a [u8]),
     /// Its data exceeded the limit.
     TooLong,

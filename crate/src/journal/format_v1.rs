@@ -1,7 +1,8 @@
 //! Version 1 of the format on disk, encoded by postcard: frozen. Domain types convert to these structs and back, so the
 //! domain's fields can change and the files stay the same. No field or variant here is changed, moved or removed. A new
 //! kind of frame is appended to [`Frame`]. A new field needs a new version, with a reader for this version.
-//! `tests/fixtures/journal/format-v1.awj` has a frame of each kind with every field set.
+//! Of the files `tests/fixtures/journal/format-v1-*.awj`, `-ledger` has a frame of each kind with every field set; `-calls`,
+//! `-records` and `-otlp` have the payloads of the other files.
 //!
 //! Times are in ms since 1970, durations in ms, costs in USD. Strings borrow from the domain or from a file's bytes.
 
