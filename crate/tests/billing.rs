@@ -264,7 +264,7 @@ fn spooled(source: &str, args: &Value) -> Vec<u8> {
         panic!("no call");
     };
     let mut bytes = Vec::new();
-    append_frame(&mut bytes, &Frame::seen(CallId(7), call));
+    append_frame(&mut bytes, &Frame::Seen(CallId(7), call));
     bytes
 }
 

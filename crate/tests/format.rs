@@ -241,6 +241,15 @@ fn frames() -> Vec<Frame<'static>> {
     all
 }
 
+/// What is behind the frame in front of a payload.
+fn further() -> [Frame<'static>; 2] {
+    let operation = Operation::TextCompletion;
+    [
+        Frame::Further(ID, 3, Some(bill(Tier::Flex)), more(), operation),
+        Frame::Further(ID, 2, None, more_of_channel(), Operation::Chat),
+    ]
+}
+
 fn more() -> More<'static> {
     More {
         channel: Some("telegram"),
@@ -334,9 +343,10 @@ fn kind(frame: &Frame) -> u8 {
         Frame::Lift(_) => 20,
         Frame::Allowances(_) => 21,
         Frame::SeenAs(..) => 22,
+        Frame::Further(..) => 23,
     }
 }
-const KINDS: u8 = 23;
+const KINDS: u8 = 24;
 
 const SOURCES: [CostSource; 6] = [
     CostSource::Provider,
@@ -454,8 +464,10 @@ fn assert_golden(
 #[test]
 fn facts_have_the_bytes_of_version_1() {
     let frames = frames();
+    let further = further();
     for number in 0..KINDS {
-        let is_there = frames.iter().any(|frame| kind(frame) == number);
+        let mut all = frames.iter().chain(&further);
+        let is_there = all.any(|frame| kind(frame) == number);
         assert!(is_there, "kind {number}");
     }
     assert_golden(
@@ -463,8 +475,43 @@ fn facts_have_the_bytes_of_version_1() {
         frames
             .iter()
             .map(|frame| postcard::to_allocvec(frame).unwrap()),
-        |payload| Some(v1::frame_bytes(&v1::frame(payload)?)),
+        |payload| {
+            let frame = v1::frame(payload)?;
+            let again = v1::frame_bytes(&frame);
+            match payload[0] {
+                // `SeenWith`, `SeenMore` and `SeenAs` are read, and written as `Seen` and `Further`.
+                13 | 15 | 22 => (v1::frame(&again)? == frame).then(|| payload.to_vec()),
+                _ => Some(again),
+            }
+        },
     );
+    let seen = |surface| Frame::Seen(ID, observation(surface, Outcome::Completed));
+    let tally = frames.iter().find(|frame| kind(frame) == 16).unwrap();
+    let bookmark = Frame::Bookmark("file", "place");
+    let together = Frame::Together(vec![seen(3), bookmark, seen(2)]);
+    let payloads = [
+        vec![seen(3), further[0].clone()],
+        vec![
+            together,
+            further[0].clone(),
+            further[1].clone(),
+            tally.clone(),
+        ],
+    ];
+    let payloads = payloads.map(|frames| {
+        let bytes = frames
+            .iter()
+            .map(|frame| postcard::to_allocvec(frame).unwrap());
+        bytes.flatten().collect::<Vec<u8>>()
+    });
+    // Version 0.1.0 reads a payload up to what it knows.
+    for payload in &payloads {
+        let first: Frame = postcard::from_bytes(payload).unwrap();
+        assert!(kind(&first) <= 10);
+    }
+    assert_golden("format-v1-further.awj", payloads.into_iter(), |payload| {
+        Some(v1::frame_bytes(&v1::frame(payload)?))
+    });
     // A frame's first byte is the number of its kind.
     for frame in &frames {
         assert_eq!(postcard::to_allocvec(frame).unwrap()[0], kind(frame));

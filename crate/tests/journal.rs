@@ -110,7 +110,7 @@ fn a_frame_with_an_infinite_cost_is_corrupt() {
     );
 }
 
-/// A frame kind that 0.1.0 did not have: it is the last variant, and its bytes never change.
+/// 0.1.0 reads the observation, and not the bill behind it.
 #[test]
 fn the_bytes_of_a_call_with_a_bill_are_fixed() {
     let seen = read(OF_0_1_0)
@@ -121,7 +121,7 @@ fn the_bytes_of_a_call_with_a_bill_are_fixed() {
             _ => None,
         });
     let (id, mut seen) = seen.unwrap();
-    let plain = format_v1::frame_bytes(&Frame::seen(id, seen.clone()));
+    let plain = format_v1::frame_bytes(&Frame::Seen(id, seen.clone()));
     let bill = Bill {
         is_billed: true,
         write_1h: 300,
@@ -138,15 +138,16 @@ fn the_bytes_of_a_call_with_a_bill_are_fixed() {
         }],
     };
     seen.bill = Some(Box::new(bill.clone()));
-    let with_bill = format_v1::frame_bytes(&Frame::seen(id, seen));
+    let with_bill = format_v1::frame_bytes(&Frame::Seen(id, seen.clone()));
     let bill_bytes = [
         1, 172, 2, 1, 1, 0, 1, 1, 2, 3, 4, 1, 1, 1, b'm', 5, 6, 7, 8, 9,
     ];
-    assert_eq!(with_bill, [&[13], &plain[1..], &bill_bytes[..]].concat());
-    let Some(Frame::SeenWith(_, _, read)) = format_v1::frame(&with_bill) else {
-        panic!("another frame");
-    };
-    assert_eq!(*read, bill);
+    assert_eq!(with_bill[..plain.len()], plain);
+    let further = &with_bill[plain.len()..];
+    assert_eq!(further[0], 23);
+    // A surface, a bill that is there, no further fields, a chat.
+    assert!(further.ends_with(&[&[seen.surface as u8, 1], &bill_bytes[..], &[0; 6]].concat()));
+    assert_eq!(format_v1::frame(&with_bill), Some(Frame::Seen(id, seen)));
 }
 
 #[test]

@@ -147,9 +147,9 @@ fn the_journals_bytes_are_fixed() {
                     others.insert(journal::format_v1::frame_bytes(&without_keys));
                 }
                 Some(frame) if is_progress(&frame) => {}
-                Some(Frame::Seen(id, mut seen) | Frame::SeenMore(id, mut seen)) => {
+                Some(Frame::Seen(id, mut seen)) => {
                     seen.response_id = None;
-                    others.insert(journal::format_v1::frame_bytes(&Frame::seen(id, seen)));
+                    others.insert(journal::format_v1::frame_bytes(&Frame::Seen(id, seen)));
                 }
                 _ => drop(others.insert(payload.to_vec())),
             }

@@ -103,14 +103,6 @@ impl Observation {
             bill: None,
         }
     }
-
-    /// The same with this bill.
-    pub(crate) fn with_bill(self, bill: Box<Bill>) -> Self {
-        Self {
-            bill: Some(bill),
-            ..self
-        }
-    }
 }
 
 impl Observation {

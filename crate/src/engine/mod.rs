@@ -314,7 +314,7 @@ impl Engine {
 
     fn note_seen(&mut self, id: CallId, for_journal: Observation) {
         self.counts.broken_usage += u64::from(for_journal.broken_usage);
-        let frame = Frame::seen(id, Box::new(for_journal));
+        let frame = Frame::Seen(id, Box::new(for_journal));
         self.journal.note(&frame);
         self.tell_owner(|| frame);
     }

@@ -93,14 +93,9 @@ impl Engine {
 
     fn restore(&mut self, frame: Frame, now: Now) {
         match frame {
-            Frame::Seen(id, observation) | Frame::SeenMore(id, observation) => {
+            Frame::Seen(id, observation) => {
                 self.prices.want_all(&observation);
                 self.matcher.restore(id, *observation, now);
-            }
-            Frame::SeenWith(id, observation, bill) => {
-                let observation = observation.with_bill(bill);
-                self.prices.want_all(&observation);
-                self.matcher.restore(id, observation, now);
             }
             Frame::MatchRecord(record) => self.matcher.restore_match_record(*record, now),
             Frame::Told {

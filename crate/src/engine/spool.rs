@@ -251,8 +251,7 @@ impl Engine {
         self.journal.begin_together();
         for frame in frames {
             let seen = match frame {
-                Frame::Seen(_, observation) | Frame::SeenMore(_, observation) => *observation,
-                Frame::SeenWith(_, observation, bill) => observation.with_bill(bill),
+                Frame::Seen(_, observation) => *observation,
                 Frame::Facts(facts) => {
                     self.sessions.learn(*facts);
                     continue;

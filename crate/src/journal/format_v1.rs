@@ -1,8 +1,9 @@
 //! Version 1 of the format on disk, encoded by postcard: frozen. Domain types convert to these structs and back, so the
 //! domain's fields can change and the files stay the same. No field or variant here is changed, moved or removed. A new
-//! kind of frame is appended to [`Frame`]. A new field needs a new version, with a reader for this version.
-//! Of the files `tests/fixtures/journal/format-v1-*.awj`, `-ledger` has a frame of each kind with every field set; `-calls`,
-//! `-records` and `-otlp` have the payloads of the other files.
+//! kind of frame is appended to [`Frame`]. A payload has a frame that version 0.1.0 reads, and further frames behind it
+//! (`convert.rs`): 0.1.0 reads the first one, so it knows each call after a downgrade.
+//! Of the files `tests/fixtures/journal/format-v1-*.awj`, `-ledger` has a frame of each kind with every field set and
+//! `-further` payloads of several frames; `-calls`, `-records` and `-otlp` have the payloads of the other files.
 //!
 //! Times are in ms since 1970, durations in ms, costs in USD. Strings borrow from the domain or from a file's bytes.
 
@@ -84,10 +85,18 @@ pub enum Frame<'a> {
     Lift(spending::Lift),
     /// The state of the allowances: it replaces all earlier ones and their changes.
     Allowances(spending::Allowances),
-    /// `SeenMore` of a call that is no chat.
+    /// `SeenMore` of a call that is no chat. Nothing writes `SeenWith`, `SeenMore` and `SeenAs` any more.
     SeenAs(
         u128,
         #[serde(borrow)] Observation<'a>,
+        #[serde(borrow)] Option<Bill<'a>>,
+        #[serde(borrow)] More<'a>,
+        Operation,
+    ),
+    /// Bill and further fields of the observation that a `Seen` in front of it has: the call's id and the surface.
+    Further(
+        u128,
+        u32,
         #[serde(borrow)] Option<Bill<'a>>,
         #[serde(borrow)] More<'a>,
         Operation,

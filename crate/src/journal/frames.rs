@@ -12,7 +12,6 @@ use crate::activity::records::Written;
 use crate::activity::sessions::Counted;
 use crate::domain::call::CallId;
 use crate::domain::observation::Observation;
-use crate::domain::usage::Bill;
 use crate::matching::MatchRecord;
 use crate::sources::SessionFacts;
 use crate::spending::allowance::{Lift, Spent, State};
@@ -66,10 +65,6 @@ pub enum Frame {
     },
     /// A request that another process forwarded and did not count as a call: its provider and the shape of its path.
     Passed(String),
-    /// `Seen` with a bill: items and conditions other than tokens at the standard price.
-    SeenWith(CallId, Box<Observation>, Box<Bill>),
-    /// `Seen` with the further fields that are journalled apart: bill, origin and prompt.
-    SeenMore(CallId, Box<Observation>),
     /// AgentWatch's cursor in a log. The last frame of a log is valid.
     Cursor(Kind, Cursor),
     /// A final call in the sums for reports.
@@ -84,20 +79,6 @@ pub enum Frame {
     Lift(Lift),
     /// The state of the allowances, which replaces all earlier ones and their changes.
     Allowances(Box<State>),
-}
-
-impl Frame {
-    /// The frame of an observation: the oldest kind that has all its fields.
-    pub fn seen(id: CallId, mut observation: Box<Observation>) -> Self {
-        let is_chat = observation.operation.is_chat();
-        if !observation.origin.is_empty() || observation.prompt.is_some() || !is_chat {
-            return Self::SeenMore(id, observation);
-        }
-        match observation.bill.take() {
-            Some(bill) => Self::SeenWith(id, observation, bill),
-            None => Self::Seen(id, observation),
-        }
-    }
 }
 
 /// The header of a file.

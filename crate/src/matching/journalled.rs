@@ -12,7 +12,7 @@ impl Matcher {
     pub fn frames(&self) -> impl Iterator<Item = Frame> {
         let pending = self.pending.values().flat_map(|pending| {
             let observations = pending.observations.iter().flatten();
-            observations.map(|observation| Frame::seen(pending.id, observation.clone()))
+            observations.map(|observation| Frame::Seen(pending.id, observation.clone()))
         });
         let records = self
             .records

@@ -13,15 +13,83 @@ use crate::journal::log::Kind;
 use crate::matching::MatchRecord;
 use crate::sources::SessionFacts;
 
-/// A frame's payload.
+/// A frame's payload: a frame that version 0.1.0 reads, if there is one, and behind it what 0.1.0 has no kinds for. 0.1.0 reads
+/// the first frame of a payload alone, so after a downgrade it still knows the calls.
 pub fn frame_bytes(frame: &Frame) -> Vec<u8> {
-    // A frame has only types that postcard supports, so encoding cannot fail.
-    postcard::to_allocvec(&v1::Frame::from(frame)).unwrap_or_default()
+    let mut further = Vec::new();
+    let first = first_of(frame, &mut further);
+    let mut bytes = Vec::new();
+    for frame in [first].iter().chain(&further) {
+        // A frame has only types that postcard supports, so encoding cannot fail.
+        bytes.extend(postcard::to_allocvec(frame).unwrap_or_default());
+    }
+    bytes
 }
 
-/// A frame from its payload; `None` for a payload that is no frame of this version.
+/// The frame in front, and in `further` the frames behind it, in the order of what they belong to.
+fn first_of<'a>(frame: &'a Frame, further: &mut Vec<v1::Frame<'a>>) -> v1::Frame<'a> {
+    match frame {
+        Frame::Seen(id, seen) => {
+            further.extend(further_fields(*id, seen));
+            frame.into()
+        }
+        Frame::Together(frames) => {
+            let mut known = Vec::new();
+            for frame in frames {
+                match first_of(frame, further) {
+                    frame if frame.is_in_first_version() => known.push(frame),
+                    frame => further.push(frame),
+                }
+            }
+            v1::Frame::Together(known)
+        }
+        _ => frame.into(),
+    }
+}
+
+/// What `Seen` does not have of an observation.
+fn further_fields(id: CallId, seen: &Observation) -> Option<v1::Frame<'_>> {
+    let bill = seen.bill.as_deref().map(v1::Bill::from);
+    let more = v1::More::of(&seen.origin, seen.prompt.as_ref());
+    let has_any = bill.is_some() || more != v1::More::default() || !seen.operation.is_chat();
+    let surface = seen.surface as u32;
+    has_any.then(|| v1::Frame::Further(id.0, surface, bill, more, seen.operation.into()))
+}
+
+/// A frame from its payload, or `Together` from a payload with several; `None` for a payload that is no frame of this version.
 pub fn frame(payload: &[u8]) -> Option<Frame> {
-    postcard::from_bytes::<v1::Frame>(payload).ok()?.domain()
+    let (first, mut rest) = postcard::take_from_bytes::<v1::Frame>(payload).ok()?;
+    let first = first.domain()?;
+    let is_group = matches!(first, Frame::Together(_));
+    let mut frames = match first {
+        Frame::Together(frames) => frames,
+        frame => vec![frame],
+    };
+    let mut at = 0;
+    // What a newer version wrote behind the frames of this one is not read.
+    while let Ok((frame, left)) = postcard::take_from_bytes::<v1::Frame>(rest) {
+        rest = left;
+        match frame {
+            v1::Frame::Further(id, surface, bill, more, operation) => {
+                let is_it = |frame: &Frame| matches!(frame, Frame::Seen(of, seen) if of.0 == id && seen.surface as u32 == surface);
+                let found = frames.iter().skip(at).position(is_it);
+                let Some(place) = found.map(|steps| at + steps) else {
+                    continue;
+                };
+                at = place + 1;
+                if let Some(Frame::Seen(_, seen)) = frames.get_mut(place) {
+                    seen.bill = bill.map(|bill| Box::new(bill.into()));
+                    (seen.origin, seen.prompt) = more.domain();
+                    seen.operation = operation.into();
+                }
+            }
+            frame => frames.extend(frame.domain()),
+        }
+    }
+    match is_group || frames.len() > 1 {
+        true => Some(Frame::Together(frames)),
+        false => frames.pop(),
+    }
 }
 
 /// A record as an entry of its log.
@@ -67,6 +135,7 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
             Frame::Reconciled(until_ms) => Self::Reconciled(*until_ms),
             Frame::Record(record) => Self::Record(record.into()),
             Frame::Facts(facts) => Self::Facts((&**facts).into()),
+            // `first_of` divides it.
             Frame::Together(frames) => Self::Together(frames.iter().map(Self::from).collect()),
             Frame::Told {
                 until_ms,
@@ -78,18 +147,6 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
                 keys,
             },
             Frame::Passed(path) => Self::Passed(path),
-            Frame::SeenWith(id, seen, bill) => {
-                Self::SeenWith(id.0, (&**seen).into(), (&**bill).into())
-            }
-            Frame::SeenMore(id, seen) => {
-                let bill = seen.bill.as_deref().map(v1::Bill::from);
-                let more = v1::More::of(&seen.origin, seen.prompt.as_ref());
-                let observation = (&**seen).into();
-                match seen.operation.is_chat() {
-                    true => Self::SeenMore(id.0, observation, bill, more),
-                    false => Self::SeenAs(id.0, observation, bill, more, seen.operation.into()),
-                }
-            }
             Frame::Cursor(kind, cursor) => {
                 Self::Cursor(v1::Outlet::AgentWatch, (*kind).into(), cursor.into())
             }
@@ -114,6 +171,24 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
 }
 
 impl v1::Frame<'_> {
+    /// Whether version 0.1.0 reads it.
+    fn is_in_first_version(&self) -> bool {
+        matches!(
+            self,
+            Self::Begin
+                | Self::Seen(..)
+                | Self::MatchRecord(_)
+                | Self::Closed(_)
+                | Self::Gone(..)
+                | Self::Counted(..)
+                | Self::Bookmark(..)
+                | Self::Reconciled(_)
+                | Self::Record(_)
+                | Self::Facts(_)
+                | Self::Together(_)
+        )
+    }
+
     fn domain(self) -> Option<Frame> {
         Some(match self {
             Self::Begin => Frame::Begin,
@@ -157,11 +232,13 @@ impl v1::Frame<'_> {
                     operation: operation.into(),
                     ..seen.domain()?
                 };
-                Frame::SeenMore(CallId(id), Box::new(seen))
+                Frame::Seen(CallId(id), Box::new(seen))
             }
             Self::SeenWith(id, seen, bill) => {
-                Frame::SeenWith(CallId(id), Box::new(seen.domain()?), Box::new(bill.into()))
+                return Self::SeenMore(id, seen, Some(bill), v1::More::default()).domain();
             }
+            // It belongs to a frame in front of it.
+            Self::Further(..) => return None,
             Self::Tally(id, ended_ms, key, numbers) => Frame::Tally(
                 CallId(id),
                 Box::new(v1::history::entry(ended_ms, key, numbers)),
@@ -266,7 +343,7 @@ impl<'a> From<&'a Observation> for v1::Observation<'a> {
             ends_turn,
             elsewhere,
             call_key,
-            // The frames `SeenWith`, `SeenMore` and `SeenAs` have these.
+            // `Further` has these.
             operation: _,
             bill: _,
             origin: _,
