@@ -60,11 +60,12 @@ which stores and sends its messages, causes this copy anyway. The handler needs 
     runs: 3,
     note: `\`plugin\` is this project, \`old\` the hook that it replaces, \`otel\` OpenTelemetry's SDK with a span for each message and
 each call and nothing on disk. \`gateway\` are the events of 2026.9.6 (some eight for each call), \`messages\` are received and
-sent messages in turn, the only events that the old hook handles. Where the rows name it, 0.1.0 is that version of
-this project, which did all its work on the main thread, measured in turn with this one.`,
+sent messages in turn, the only events that the old hook handles. 0.1.0 is the first version of this project, which did all
+its work on the main thread.`,
   },
   { name: "gate", about: "the check before a call, through the worker thread", nodes: [22, 24], runs: 3 },
   { name: "start", about: "loading the plugin and starting its worker; sizes", nodes: [22, 24], runs: 3 },
+  { name: "journalled", about: "the time from an event to its record on disk", nodes: [22, 24], runs: 1 },
   { name: "stall", about: "the event loop while the disk stalls", nodes: [24], runs: 1 },
   { name: "memory", about: "memory, idle and after a million events", nodes: [22, 24], runs: 1 },
   { name: "core", about: "the core alone, native and wasm, with reference speeds", nodes: [22, 24], runs: 3 },

@@ -9,7 +9,7 @@ export const budgets = [
     { bench: "hook", figure: `handler, ${size}, p50`, most: 2 },
     { bench: "hook", figure: `handler, ${size}, p99`, most: 10 },
   ]),
-  // The main thread has the peer as its budget.
+  // The main thread may spend what the peer spends.
   ...[10, 1_000, 10_000].flatMap((rate) => [
     { bench: "cost", figure: `plugin, gateway at ${rate}/s, main thread, of OpenTelemetry's`, most: 1 },
     { bench: "cost", figure: `plugin, messages at ${rate}/s, main thread, of OpenTelemetry's`, most: 1 },
@@ -26,6 +26,12 @@ export const budgets = [
     figure: `check beside ${rate} events/s, p99`,
     most: 1,
   })),
+  ...[10, 1_000].map((rate) => ({
+    bench: "cost",
+    figure: `plugin, gateway at ${rate}/s, CPU, of 0.1.0's`,
+    most: 0.5,
+  })),
+  { bench: "cost", figure: "plugin, gateway at 10000/s, CPU, of 0.1.0's", most: 1 },
   { bench: "cost", figure: "old, messages at 1000/s, times the plugin's CPU", least: 15 },
   { bench: "cost", figure: "plugin, gateway at 1000/s, POSTs a second", most: 10 },
   { bench: "cost", figure: "plugin, messages at 1000/s, POSTs a second", most: 10 },
@@ -33,6 +39,7 @@ export const budgets = [
   { bench: "start", figure: "load the plugin and start the worker, main thread", most: 5 },
   { bench: "memory", figure: "idle, above the control", most: 40 },
   { bench: "memory", figure: "after a million events, above the control", most: 55 },
+  { bench: "journalled", figure: "event to the journal's file, p95", most: 300 },
   { bench: "stall", figure: "plugin, stalled disk, of the delay without the plugin", most: 1.1 },
   { bench: "core", figure: "transcripts, wasm", least: 100 },
   { bench: "core", figure: "transcripts, native, of serde_json's speed", least: 60 },

@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 // The whole cost of an event, deferred work included: CPU of the main thread and of the whole process, from the
-// handler to a live receiver in another process, at several rates; beside the same with an allowance that stops, the
-// hook that this plugin replaces, and OpenTelemetry's SDK. The cost of a process that makes the same events without a
+// handler to a live receiver in another process, at several rates; beside the same with an allowance that stops, version
+// 0.1.0, the hook that this plugin replaces, and OpenTelemetry's SDK. The cost of a process that makes the same events without a
 // handler is subtracted. `node tests/bench/cost.mjs [way, stream or rate…]`; `BENCH_PROFILE` names a folder for CPU
 // profiles.
 import { fork } from "node:child_process";
@@ -12,6 +12,7 @@ import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
+import { firstVersion } from "../fixtures/upgrade/first-version.mjs";
 import { streamOf } from "./lib/events.mjs";
 import { report } from "./lib/figures.mjs";
 import { startOldHook } from "./lib/old-hook.mjs";
@@ -37,7 +38,9 @@ const LEAD_MS = 13_000;
 const TOO_FEW_FOR_DELAY = 100;
 /** The old hook defers nothing, and cannot send at this rate. */
 const TOO_MANY_FOR_OLD = 10_000;
-const STREAMS = { gateway: ["plugin", "stop", "otel"], messages: ["plugin", "old", "otel"] };
+const STREAMS = { gateway: ["plugin", "0.1.0", "stop", "otel"], messages: ["plugin", "old", "otel"] };
+/** The ways that are measured where no argument names one. */
+const WAYS = [...new Set(Object.values(STREAMS).flat())];
 /** `stop` is the plugin with an allowance that stops, without the checks before calls, which `gate.mjs` measures. */
 const ALLOWANCE = [{ usd: 1_000_000, per: "month", then: "stop" }];
 
@@ -51,7 +54,7 @@ const ALLOWANCE = [{ usd: 1_000_000, per: "month", then: "stop" }];
 
 /** @param {string} way @param {string} url @returns {Promise<{ handle: (told: import("./lib/events.mjs").Told) => void, settle?: () => Promise<unknown>, stop: () => Promise<unknown>, remove?: () => void, counts?: { failed: number } }>} */
 async function startWay(way, url) {
-  if (way === "plugin") return startPlugin({ url });
+  if (way === "plugin" || way === "0.1.0") return startPlugin({ url });
   if (way === "stop") return startPlugin({ url, allowance: ALLOWANCE });
   if (way === "old") return startOldHook(url);
   if (way === "otel") return (await import("./lib/otel.mjs")).startOtel(url);
@@ -131,14 +134,11 @@ async function measure([way = "", events = "", rate = "", count = "", url = ""])
 async function inProcess(way, events, { rate, seconds }) {
   const sink = await startSink();
   const count = rate * seconds;
-  const child = fork(fileURLToPath(import.meta.url), [
-    "child",
-    way,
-    events,
-    String(rate),
-    String(count),
-    sink.url,
-  ]);
+  const args = ["child", way, events, String(rate), String(count), sink.url];
+  const { env } = process;
+  const child = fork(fileURLToPath(import.meta.url), args, {
+    env: way === "0.1.0" ? { ...env, BENCH_DIST: join(firstVersion(), "dist") } : env,
+  });
   const ended = once(child, "exit");
   await once(child, "message");
   const before = await sink.count();
@@ -150,7 +150,7 @@ async function inProcess(way, events, { rate, seconds }) {
   await ended;
   const arrived = before.calls + counted.calls + (await sink.count()).calls;
   sink.close();
-  if (["plugin", "stop"].includes(way) && arrived < calls)
+  if (["plugin", "0.1.0", "stop"].includes(way) && arrived < calls)
     throw new Error(`of ${calls} calls ${arrived} arrived`);
   return { ...spent, counted, count };
 }
@@ -170,7 +170,7 @@ async function main(only) {
       const control = await inProcess("none", events, pace);
       const own = /** @type {Record<string, number>} */ ({});
       const main = /** @type {Record<string, number>} */ ({});
-      for (const way of ways.filter((name) => wanted(["plugin", "stop", "old", "otel"]).includes(name))) {
+      for (const way of ways.filter((name) => wanted(WAYS).includes(name))) {
         const spent = await inProcess(way, events, pace);
         const { counted, count } = spent;
         const name = `${way}, ${events} at ${pace.rate}/s`;
@@ -191,6 +191,8 @@ async function main(only) {
           main.stop / main.plugin,
           "×",
         ];
+      if (own.plugin && own["0.1.0"])
+        figures[`plugin, ${events} at ${pace.rate}/s, CPU, of 0.1.0's`] = [own.plugin / own["0.1.0"], "×"];
       if (main.plugin && main.otel)
         figures[`plugin, ${events} at ${pace.rate}/s, main thread, of OpenTelemetry's`] = [
           main.plugin / main.otel,

@@ -1,16 +1,16 @@
-// A state directory of version 0.1.0 is taken over: nothing is lost, and nothing is counted twice. With
-// `AGENTWATCH_0_1_0`, a built checkout of that version, the downgrade too: see tests/fixtures/upgrade/README.md.
+// A state directory of version 0.1.0 is taken over, and 0.1.0 takes over one of this version: nothing is lost, and nothing is
+// counted twice. See tests/fixtures/upgrade/README.md.
 import assert from "node:assert/strict";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
+import { firstVersion } from "../fixtures/upgrade/first-version.mjs";
 import { KINDS, live, outlets, PROJECT, recordsOf, spansOf, takeOver } from "./gateway-process.mjs";
 import { lines } from "./world.mjs";
 
 const GOLDEN = fileURLToPath(new URL("../fixtures/upgrade/0.1.0", import.meta.url));
-const OLD = process.env.AGENTWATCH_0_1_0;
 const DAY = 86_400_000;
 
 const temporary = mkdtempSync(join(tmpdir(), "agentwatch-upgrade-"));
@@ -151,8 +151,8 @@ async function takeOverUnheard(...args) {
   return log;
 }
 
-describe("0.1.0 takes over a state directory of this version", { concurrency: 4, skip: !OLD }, () => {
-  const old = OLD ?? "";
+describe("0.1.0 takes over a state directory of this version", { concurrency: 8 }, () => {
+  const old = firstVersion();
   for (const name of Object.keys(KINDS))
     for (const receiver of /** @type {const} */ (["ids", "stock"])) {
       test(`${name}, ${receiver}, after a kill; then this version again`, async () => {

@@ -97,6 +97,7 @@ export async function startPlugin(config) {
       }
     },
     stop: () => service.stop(),
+    stateDir,
     /** CPU of the copying, in ms: on a gateway the installation does it. */
     copiedMs: (user + system) / 1_000,
     /** Its warnings. */
