@@ -11,7 +11,7 @@ function event(number, texts = "", facts = 0) {
   return { numbers: Float64Array.from({ length: 4 + facts }, (_, at) => (at === 0 ? number : at)), texts };
 }
 
-/** @param {import("../../js-shim/src/inbox.js").QueuedEvent[]} events */
+/** @param {import("../../js-shim/src/base/inbox.js").QueuedEvent[]} events */
 function told(events) {
   return events.map(({ numbers, texts }) => [numbers[0], numbers.length, texts]);
 }
