@@ -136,28 +136,44 @@ test("a taken port is named, everything else goes on, and the port is used once 
   }
 });
 
-test("a process that does not own the journal serves nothing until it takes it over", async () => {
-  const receiver = await Receiver.open();
-  const metricsPort = await freePort();
-  const gateway = new Gateway("none");
-  const folder = join(gateway.stateDir, "agentwatch");
-  mkdirSync(folder, { recursive: true, mode: 0o700 });
-  const owner = { pid: process.ppid, host: hostname(), started: 1, token: "another", role: "gateway" };
-  writeFileSync(join(folder, "owner.json"), JSON.stringify(owner), { mode: 0o600 });
-  try {
-    gateway.register(await gateway.evaluate(), { url: receiver.url, metricsPort });
-    await gateway.start();
-    assert.equal((await gateway.status()).standing, "spool");
-    await sleep(2_500);
-    assert.equal(await scraped(metricsPort), undefined);
-    rmSync(join(folder, "owner.json"));
-    await until(() => scraped(metricsPort), "the metrics of the new owner");
-    await gateway.stop();
-  } finally {
-    gateway.close();
-    receiver.close();
-  }
-});
+/** When the port is set: with the settings of the worker's start, or in a worker that runs. */
+const SET = { "from the start": true, "in a running worker": false };
+
+for (const [when, isFirst] of Object.entries(SET))
+  test(`a port that is set ${when} is served by the journal's next owner, whose package's files are gone`, async () => {
+    const receiver = await Receiver.open();
+    const metricsPort = await freePort();
+    const gateway = new Gateway("none");
+    const folder = join(gateway.stateDir, "agentwatch");
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    const owner = { pid: process.ppid, host: hostname(), started: 1, token: "another", role: "gateway" };
+    writeFileSync(join(folder, "owner.json"), JSON.stringify(owner), { mode: 0o600 });
+    try {
+      const plugin = await gateway.evaluate("removed");
+      const config = { url: receiver.url };
+      if (!isFirst) {
+        gateway.register(plugin, config);
+        await gateway.start();
+      }
+      gateway.register(plugin, { ...config, metricsPort });
+      await gateway.start();
+      assert.equal((await gateway.status()).standing, "spool");
+      await sleep(2_500);
+      assert.equal(await scraped(metricsPort), undefined);
+      // As 2026.9.6 does when it loads the plugin again.
+      gateway.remove("removed");
+      rmSync(join(folder, "owner.json"));
+      await until(() => scraped(metricsPort), "the metrics of the new owner");
+      await gateway.stop();
+      assert.deepEqual(
+        gateway.log.filter((line) => line.startsWith("warn")),
+        [],
+      );
+    } finally {
+      gateway.close();
+      receiver.close();
+    }
+  });
 
 test("only /metrics is answered, to reading methods, and a changed port moves the server", async () => {
   let port = await freePort();

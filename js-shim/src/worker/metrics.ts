@@ -26,6 +26,17 @@ export interface MetricsStatus {
   problem?: string;
 }
 
+let serving: Promise<typeof import("../proxy/metrics-server.js")> | undefined;
+
+/**
+ * Loads the server. A worker loads it as soon as a port is set: it may serve much later, when it takes the journal over, and
+ * an update may remove the package's files before.
+ */
+export function loadServer(): Promise<typeof import("../proxy/metrics-server.js")> {
+  serving ??= import("../proxy/metrics-server.js");
+  return serving;
+}
+
 /** Opens and closes the server. */
 export class Metrics {
   readonly #host: MetricsHost;
@@ -83,7 +94,7 @@ export class Metrics {
   async #listen(port: number): Promise<void> {
     const { text, log, mono } = this.#host;
     try {
-      const { MetricsServer } = await import("../proxy/metrics-server.js");
+      const { MetricsServer } = await loadServer();
       const server = new MetricsServer({ port, text, warn: (said) => log.warn(said), mono });
       this.#url = await server.listen();
       this.#server = server;

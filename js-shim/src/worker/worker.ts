@@ -13,6 +13,7 @@ import {
   type ToWorker,
   type WorkerStart,
 } from "../plugin/worker-messages.js";
+import { loadServer } from "./metrics.js";
 import { type Host, type Log, Pipeline } from "./pipeline.js";
 import { loadStore, SETTLED_AFTER_MS } from "./store-reading.js";
 import { ALONE_SETTLED_AFTER_MS, type StoreHost } from "./store-watch.js";
@@ -32,6 +33,11 @@ let { configuration } = start;
 
 function post(message: FromWorker): void {
   port.postMessage(message);
+}
+
+/** Loads the server of `/metrics` where a port is set; most gateways have none, and are spared Node's HTTP server. */
+function loadServing(): Promise<unknown> | undefined {
+  return configuration.settings.metricsPort === undefined ? undefined : loadServer();
 }
 
 /** With the plugin in the process, events come first, and rows are counted later, for calls without an event. */
@@ -54,6 +60,7 @@ const reader = new RingReader(start.ring, start.skip);
 speakFor(start);
 preload();
 await loadStore();
+await loadServing();
 
 const log: Log = {
   info: (text) => post({ type: "log", level: "info", text }),
@@ -80,6 +87,8 @@ let isClosed = false;
 
 function configure(next: Configuration): void {
   configuration = next;
+  // Where it cannot be loaded, that is said once it is to serve.
+  loadServing()?.catch(() => {});
   pipeline.configure(next.settings);
   pipeline.expectDiagnostics(next.expectDiagnostics);
   pipeline.countedBy = next.countedBy;
