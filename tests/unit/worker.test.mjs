@@ -17,7 +17,7 @@ import { join } from "node:path";
 import { after, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
-import { random, until } from "./faulty-receiver.mjs";
+import { FaultyReceiver, random, until, wrong } from "./faulty-receiver.mjs";
 import { makeWorkersBy, RealWorker } from "./in-thread.mjs";
 import { answer, Gateway, Receiver, SESSION, started } from "./world.mjs";
 
@@ -109,6 +109,46 @@ for (const [what, { how, end, mayMiss }] of Object.entries(ENDS))
     } finally {
       gateway.close();
       receiver.close();
+    }
+  });
+
+/** Where the worker is blocked for longer than an exiting process waits, and by when it is. */
+const BLOCKS = {
+  "before it reads the last events": { how: "busy-before", at: "readdirSync /spool", ms: 1_030 },
+  "by a write of the last events": { how: "busy", at: "writeSync /journal/records-", ms: 1_500 },
+};
+
+for (const [where, { how, at, ms }] of Object.entries(BLOCKS))
+  test(`process.exit() while the worker is blocked ${where} loses nothing and tells nothing twice`, async () => {
+    const faulty = await FaultyReceiver.open("ids");
+    const gateway = new Gateway("none");
+    try {
+      const [file, blocker] = ["ending-gateway", "blocked-worker"].map((name) =>
+        fileURLToPath(new URL(`./${name}.mjs`, import.meta.url)),
+      );
+      const files = {
+        BLOCK_WHEN: join(gateway.stateDir, "when"),
+        BLOCKED: join(gateway.stateDir, "blocked"),
+      };
+      const child = fork(file ?? "", [gateway.stateDir, faulty.url, how], {
+        env: { ...process.env, ...files, BLOCK_AT: at, BLOCK_MS: `${ms}` },
+        execArgv: ["--import", blocker ?? ""],
+        timeout: 120_000,
+      });
+      assert.deepEqual(await once(child, "exit"), [0, null]);
+      assert.ok(existsSync(files.BLOCKED), "the worker was not blocked");
+      gateway.register(await gateway.evaluate(), { url: faulty.url });
+      await gateway.start();
+      const spool = join(gateway.stateDir, "agentwatch", "spool");
+      await until(() => !existsSync(spool) || readdirSync(spool).length === 0);
+      await gateway.finish();
+      assert.deepEqual(wrong(faulty, 50), []);
+      // A message has no key by which a second report of it would be known.
+      for (const list of ["logs", "metrics"])
+        assert.equal(new Set(faulty.taken[list]?.map(({ id }) => id)).size, 50, list);
+    } finally {
+      gateway.close();
+      faulty.close();
     }
   });
 

@@ -38,6 +38,8 @@ export interface Inbox {
   resume(mark: string): void;
   /** The engine reads this event next; without an event, it has read the one before. */
   observing(event: QueuedEvent | undefined): void;
+  /** Events that were taken are about to be journalled. Returns never where another thread writes them to disk. */
+  writing(): void;
   /** Every event that was taken is journalled. */
   acknowledge(): void;
   /** The engine trapped: events that are not acknowledged come again, without an event at which it trapped twice. */
@@ -121,6 +123,8 @@ export class Queue implements Inbox {
   observing(event: QueuedEvent | undefined): void {
     this.#observed = event;
   }
+
+  writing(): void {}
 
   acknowledge(): void {
     this.#acknowledged += this.#taken.length;

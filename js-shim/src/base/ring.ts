@@ -29,10 +29,20 @@ const OBSERVED = 4;
 const END = 5;
 /** Number of events that found no room. */
 const DROPPED = 6;
+/** The lock of the disk, so that no record is both in the journal and in the spool: {@link NOBODY}, … */
+const DISK_LOCK = 7;
 const CONTROL_WORDS = 8;
 
 const ASKED = 1;
 const DONE = 2;
+/** How long a reader may take from its last write to its end, in ms. */
+const END_MS = 100;
+
+const NOBODY = 0;
+/** The reader, from before it writes until it acknowledges what it wrote. */
+const READER = 1;
+/** The writer, whose process ends. The reader writes nothing any more. */
+const WRITER = 2;
 
 /** The memory of a ring, which both threads have. */
 export interface RingMemory {
@@ -155,19 +165,37 @@ export class Ring {
 
   /** Resets the control words of a reader that ended. */
   reset(): void {
-    for (const index of [SLEEPS, OBSERVES, END]) this.#views.set(index, 0);
+    for (const index of [SLEEPS, OBSERVES, END, DISK_LOCK]) this.#views.set(index, 0);
   }
 
   /**
-   * Asks the reader to journal everything and to end, and blocks this thread until it did, for at most `budgetMs` ms.
+   * Asks the reader to journal everything and to end, and blocks this thread until it did, for at most `budgetMs` ms. A
+   * reader that is just writing gets `graceMs` ms more, until it has acknowledged what it writes. From then on it writes
+   * nothing.
    *
    * @returns whether it did
    */
-  finish(budgetMs: number): boolean {
+  finish(budgetMs: number, graceMs: number): boolean {
+    const { control } = this.#views;
     this.#views.setAndNotify(END, ASKED);
     this.wake();
-    Atomics.wait(this.#views.control, END, ASKED, budgetMs);
+    Atomics.wait(control, END, ASKED, budgetMs);
+    const until = performance.now() + graceMs;
+    while (this.#views.get(END) !== DONE && !this.#takeLock()) {
+      const left = until - performance.now();
+      if (left > 0) {
+        Atomics.wait(control, DISK_LOCK, READER, left);
+        // A reader that has written everything ends at once.
+        Atomics.wait(control, END, ASKED, Math.min(left, END_MS));
+      }
+      // A disk that takes no bytes: the reader stops behind this write, and what it has written of it may be told again.
+      else this.#views.set(DISK_LOCK, WRITER);
+    }
     return this.#views.get(END) === DONE;
+  }
+
+  #takeLock(): boolean {
+    return Atomics.compareExchange(this.#views.control, DISK_LOCK, NOBODY, WRITER) !== READER;
   }
 }
 
@@ -260,8 +288,18 @@ export class RingReader implements Inbox {
     this.#views.set(OBSERVES, event ? 1 : 0);
   }
 
+  writing(): void {
+    const { control } = this.#views;
+    if (Atomics.compareExchange(control, DISK_LOCK, NOBODY, READER) !== WRITER) return;
+    // The process ends, and with it this thread.
+    Atomics.wait(control, DISK_LOCK, WRITER);
+  }
+
   acknowledge(): void {
+    const { control } = this.#views;
     this.#views.set(ACKNOWLEDGED, this.#position);
+    if (Atomics.compareExchange(control, DISK_LOCK, READER, NOBODY) === READER)
+      Atomics.notify(control, DISK_LOCK);
   }
 
   rewind(): void {

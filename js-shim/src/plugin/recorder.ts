@@ -25,6 +25,8 @@ import {
 const MAX_CRASHES = 20;
 /** How long an exiting process waits for its worker, in ms. */
 const EXIT_BUDGET_MS = 1_000;
+/** How much longer it waits for a worker that is just writing, in ms: what it writes would be told again. */
+const EXIT_WRITING_MS = 3_000;
 /** Time beyond its budget after which a worker is terminated, in ms. */
 const END_GRACE_MS = 500;
 /** How long a request for the status may take, in ms. */
@@ -430,7 +432,7 @@ export class Recorder {
   };
 
   readonly #onExit = (): void => {
-    const isJournalled = this.#running !== undefined && this.#ring.finish(EXIT_BUDGET_MS);
+    const isJournalled = this.#running !== undefined && this.#ring.finish(EXIT_BUDGET_MS, EXIT_WRITING_MS);
     if (!isJournalled) this.spool();
     const { dropped } = this.#ring;
     if (dropped > 0)

@@ -56,6 +56,22 @@ const INBOX_MARK = "/inbox";
 /** How long a pipeline that closes waits for the requests to the collector and to the webhook, in ms. */
 const IDLE_WITHIN_MS = 500;
 
+/** The folder's files, whose inbox learns of each write: until it is acknowledged, its events are on disk and in the inbox. */
+class JournalFiles extends HostFiles {
+  readonly #inbox: Inbox;
+
+  constructor(folder: string, inbox: Inbox) {
+    super(folder);
+    this.#inbox = inbox;
+  }
+
+  // The journal and the spool are written by it alone.
+  override append(...args: Parameters<HostFiles["append"]>): void {
+    this.#inbox.writing();
+    super.append(...args);
+  }
+}
+
 /** One process's pipeline. */
 export class Pipeline {
   readonly #host: Host;
@@ -115,7 +131,7 @@ export class Pipeline {
     const advance = () => this.#advance();
     this.#journalWatch = new JournalWatch({
       ...{ runner, role, log, wall, mono, advance, folder },
-      files: folder === undefined ? undefined : new HostFiles(folder),
+      files: folder === undefined ? undefined : new JournalFiles(folder, this.#inbox),
       flush: () => this.flush(),
       claims: host.claims ?? (() => false),
       isIdle: () => [this.#requests, this.#exports, this.#notices].every((loop) => loop.isIdle),
