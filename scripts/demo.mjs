@@ -48,18 +48,33 @@ function demonstrate(node, args) {
   });
 }
 
+/**
+ * Fetches and builds side by side: a download waits for its network while others compute, and the two builds have target
+ * folders of their own. The first failure is thrown at once.
+ *
+ * @param {string} folder The folder for the package.
+ */
+async function prepare(folder) {
+  // The build needs them, and a fresh clone has none.
+  await npmDependencies();
+  const gateway = async () => {
+    const node = await nodeRuntime(24);
+    await openclaw(VERSION);
+    return node;
+  };
+  const [node, receiver, tgz] = await Promise.all([gateway(), buildReceiver(), packPlugin(folder)]);
+  return { node, receiver, tgz };
+}
+
 async function main() {
   await checkTools();
   say("missing tools are fetched and built; the first run takes some minutes, later ones less than one");
   const folder = await mkdtemp(join(tmpdir(), "agentwatch-demo-"));
   try {
-    await npmDependencies();
-    const node = await nodeRuntime(24);
-    await openclaw(VERSION);
-    const receiver = await buildReceiver();
-    const tgz = await packPlugin(folder);
+    const { node, receiver, tgz } = await prepare(folder);
     const once = process.argv.includes("--once") ? ["--once"] : [];
-    process.exitCode = await demonstrate(node, [VERSION, tgz, receiver, folder, ...once]);
+    const begun = String(performance.timeOrigin);
+    process.exitCode = await demonstrate(node, [VERSION, tgz, receiver, folder, begun, ...once]);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
@@ -67,5 +82,6 @@ async function main() {
 
 main().catch((error) => {
   say(error instanceof SetupError ? error.message : error.stack);
-  process.exitCode = 1;
+  // What is still fetched or built beside it ends too.
+  process.exit(1);
 });

@@ -99,13 +99,15 @@ function isFree(port) {
 const closers = [];
 const ending = new AbortController();
 
-/** @param {string[]} args */
-async function main([version = "", tgz = "", binary = "", folder = "", once]) {
+/** @param {string[]} args `begun` is when the preparations began, in ms since 1970 */
+async function main([version = "", tgz = "", binary = "", folder = "", begun = "", once]) {
   const world = await start(version, tgz, binary, folder);
   await takeTurns(world.gateway);
   const { text, isEqual } = await settledTable(world);
   out(`\n${text}\n`);
+  const ready = `Ready after ${Math.round((Date.now() - Number(begun)) / 1_000)} s.`;
   if (once) {
+    out(ready);
     out(
       isEqual
         ? "AgentWatch shows what the provider sent."
@@ -115,7 +117,7 @@ async function main([version = "", tgz = "", binary = "", folder = "", once]) {
     return;
   }
   out(`    Models page:  ${world.receiver.url}/models\n`);
-  out(`A further turn every ${TURN_EVERY_MS / 1000} s, until Ctrl-C.`);
+  out(`${ready} A further turn every ${TURN_EVERY_MS / 1000} s, until Ctrl-C.`);
   await goOn(world, ending.signal);
 }
 

@@ -77,8 +77,12 @@ export function run(command, args, { cwd, env = {}, log, timeoutMs } = {}) {
       keep(chunk);
     });
     child.stderr.on("data", keep);
+    // A process that ends while the command runs, as after the failure of another one, does not leave it running.
+    const sweep = () => child.kill("SIGTERM");
+    process.once("exit", sweep);
     child.on("error", (error) => reject(new SetupError(`${command} did not start: ${error.message}`)));
     child.on("close", (code, signal) => {
+      process.off("exit", sweep);
       file?.end();
       if (code === 0) return resolve(stdout);
       const where = log ? `\n(all of it: ${log})` : "";
