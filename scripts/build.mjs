@@ -34,17 +34,25 @@ export const MOST = 2.5 * 1024 * 1024;
 
 async function compileModule() {
   const { cargoEnv } = await wasmToolchain();
-  const { path, wasmPack } = await wasmTools();
   // Places of panics are logged, and are not to name this machine's folders.
   const flags = remapped({ [cacheRoot()]: "cache", [PROJECT]: "" });
-  const env = { ...cargoEnv, RUSTFLAGS: flags.join(" "), PATH: [path, process.env.PATH].join(delimiter) };
+  const env = { ...cargoEnv, RUSTFLAGS: flags.join(" ") };
+  // A target folder of its own: other builds with other flags would throw this one's work away.
+  const cargo = ["--locked", "--target-dir", join(PROJECT, "target", "wasm")];
+  const compile = ["build", "--lib", "--release", "--target", "wasm32-unknown-unknown", ...cargo];
+  // The last crate takes one core, so the tools are built meanwhile; wasm-pack then finds it compiled.
+  const [{ path, wasmPack }] = await Promise.all([
+    wasmTools(),
+    withProgress("compile the core to WebAssembly", () =>
+      run("cargo", compile, { cwd: join(PROJECT, "crate"), env }),
+    ),
+  ]);
   const kind = ["--target", "web", "--no-pack", "--mode", "no-install"];
   const output = ["--out-dir", WASM_OUT, "--out-name", "agentwatch"];
-  // A target folder of its own: other builds with other flags would throw this one's work away.
-  const cargo = ["--target-dir", join(PROJECT, "target", "wasm")];
-  await withProgress("compile the core to WebAssembly", () =>
-    run(wasmPack, ["build", "crate", ...kind, ...output, "--", "--locked", ...cargo], { cwd: PROJECT, env }),
-  );
+  await run(wasmPack, ["build", "crate", ...kind, ...output, "--", ...cargo], {
+    cwd: PROJECT,
+    env: { ...env, PATH: [path, process.env.PATH].join(delimiter) },
+  });
   const module = await readFile(join(WASM_OUT, "agentwatch_bg.wasm"));
   await writeFile(join(NEW, MODULE), withoutSections(module, ["name", "producers"]));
   await wrapGlue(join(WASM_OUT, "agentwatch.js"), GLUE);
