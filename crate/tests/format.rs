@@ -245,8 +245,8 @@ fn frames() -> Vec<Frame<'static>> {
 fn further() -> [Frame<'static>; 2] {
     let operation = Operation::TextCompletion;
     [
-        Frame::Further(ID, 3, Some(bill(Tier::Flex)), more(), operation),
-        Frame::Further(ID, 2, None, more_of_channel(), Operation::Chat),
+        Frame::Further(0, Some(bill(Tier::Flex)), more(), operation),
+        Frame::Further(2, None, more_of_channel(), Operation::Chat),
     ]
 }
 
@@ -488,15 +488,17 @@ fn facts_have_the_bytes_of_version_1() {
     let seen = |surface| Frame::Seen(ID, observation(surface, Outcome::Completed));
     let tally = frames.iter().find(|frame| kind(frame) == 16).unwrap();
     let bookmark = Frame::Bookmark("file", "place");
-    let together = Frame::Together(vec![seen(3), bookmark, seen(2)]);
+    // A surface may report a call twice: each observation has its own fields.
+    let together = Frame::Together(vec![seen(3), bookmark, seen(3)]);
     let payloads = [
         vec![seen(3), further[0].clone()],
         vec![
-            together,
+            together.clone(),
             further[0].clone(),
             further[1].clone(),
             tally.clone(),
         ],
+        vec![together, further[1].clone()],
     ];
     let payloads = payloads.map(|frames| {
         let bytes = frames

@@ -93,9 +93,9 @@ pub enum Frame<'a> {
         #[serde(borrow)] More<'a>,
         Operation,
     ),
-    /// Bill and further fields of the observation that a `Seen` in front of it has: the call's id and the surface.
+    /// Bill and further fields of an observation: of the `Seen` in front of it, or of the frame with this index in the
+    /// `Together` in front of it.
     Further(
-        u128,
         u32,
         #[serde(borrow)] Option<Bill<'a>>,
         #[serde(borrow)] More<'a>,

@@ -17,7 +17,25 @@ use crate::sources::SessionFacts;
 /// the first frame of a payload alone, so after a downgrade it still knows the calls.
 pub fn frame_bytes(frame: &Frame) -> Vec<u8> {
     let mut further = Vec::new();
-    let first = first_of(frame, &mut further);
+    let first = match frame {
+        Frame::Together(frames) => {
+            let mut known = Vec::new();
+            for frame in frames {
+                let of_version_1 = v1::Frame::from(frame);
+                if !of_version_1.is_in_first_version() {
+                    further.push(of_version_1);
+                    continue;
+                }
+                further.extend(further_fields(frame, known.len()));
+                known.push(of_version_1);
+            }
+            v1::Frame::Together(known)
+        }
+        frame => {
+            further.extend(further_fields(frame, 0));
+            frame.into()
+        }
+    };
     let mut bytes = Vec::new();
     for frame in [first].iter().chain(&further) {
         // A frame has only types that postcard supports, so encoding cannot fail.
@@ -26,34 +44,15 @@ pub fn frame_bytes(frame: &Frame) -> Vec<u8> {
     bytes
 }
 
-/// The frame in front, and in `further` the frames behind it, in the order of what they belong to.
-fn first_of<'a>(frame: &'a Frame, further: &mut Vec<v1::Frame<'a>>) -> v1::Frame<'a> {
-    match frame {
-        Frame::Seen(id, seen) => {
-            further.extend(further_fields(*id, seen));
-            frame.into()
-        }
-        Frame::Together(frames) => {
-            let mut known = Vec::new();
-            for frame in frames {
-                match first_of(frame, further) {
-                    frame if frame.is_in_first_version() => known.push(frame),
-                    frame => further.push(frame),
-                }
-            }
-            v1::Frame::Together(known)
-        }
-        _ => frame.into(),
-    }
-}
-
-/// What `Seen` does not have of an observation.
-fn further_fields(id: CallId, seen: &Observation) -> Option<v1::Frame<'_>> {
+/// What `Seen` does not have of the observation of the frame with this index.
+fn further_fields(frame: &Frame, index: usize) -> Option<v1::Frame<'_>> {
+    let Frame::Seen(_, seen) = frame else {
+        return None;
+    };
     let bill = seen.bill.as_deref().map(v1::Bill::from);
     let more = v1::More::of(&seen.origin, seen.prompt.as_ref());
     let has_any = bill.is_some() || more != v1::More::default() || !seen.operation.is_chat();
-    let surface = seen.surface as u32;
-    has_any.then(|| v1::Frame::Further(id.0, surface, bill, more, seen.operation.into()))
+    has_any.then(|| v1::Frame::Further(index as u32, bill, more, seen.operation.into()))
 }
 
 /// A frame from its payload, or `Together` from a payload with several; `None` for a payload that is no frame of this version.
@@ -65,19 +64,12 @@ pub fn frame(payload: &[u8]) -> Option<Frame> {
         Frame::Together(frames) => frames,
         frame => vec![frame],
     };
-    let mut at = 0;
     // What a newer version wrote behind the frames of this one is not read.
     while let Ok((frame, left)) = postcard::take_from_bytes::<v1::Frame>(rest) {
         rest = left;
         match frame {
-            v1::Frame::Further(id, surface, bill, more, operation) => {
-                let is_it = |frame: &Frame| matches!(frame, Frame::Seen(of, seen) if of.0 == id && seen.surface as u32 == surface);
-                let found = frames.iter().skip(at).position(is_it);
-                let Some(place) = found.map(|steps| at + steps) else {
-                    continue;
-                };
-                at = place + 1;
-                if let Some(Frame::Seen(_, seen)) = frames.get_mut(place) {
+            v1::Frame::Further(index, bill, more, operation) => {
+                if let Some(Frame::Seen(_, seen)) = frames.get_mut(index as usize) {
                     seen.bill = bill.map(|bill| Box::new(bill.into()));
                     (seen.origin, seen.prompt) = more.domain();
                     seen.operation = operation.into();
@@ -135,7 +127,6 @@ impl<'a> From<&'a Frame> for v1::Frame<'a> {
             Frame::Reconciled(until_ms) => Self::Reconciled(*until_ms),
             Frame::Record(record) => Self::Record(record.into()),
             Frame::Facts(facts) => Self::Facts((&**facts).into()),
-            // `first_of` divides it.
             Frame::Together(frames) => Self::Together(frames.iter().map(Self::from).collect()),
             Frame::Told {
                 until_ms,
