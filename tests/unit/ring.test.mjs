@@ -140,3 +140,23 @@ test("a sleeping reader wakes for the next event, and at once where one came bef
   await reader.recordArrived();
   assert.equal(reader.take().length, 1);
 });
+
+test("the writer's end waits for what the reader writes, and not for a reader that cannot write", () => {
+  const written = new Ring(makeRing(ROOM));
+  const reader = new RingReader(written.memory);
+  written.push(event(1));
+  reader.take();
+  reader.writing();
+  assert.ok(written.isWriting);
+  // The next reader decides what of it is on disk.
+  written.reset();
+  assert.ok(written.isWriting);
+  reader.acknowledge();
+  assert.ok(!written.isWriting);
+
+  const failing = new Ring(makeRing(ROOM));
+  const unable = new RingReader(failing.memory);
+  unable.writing();
+  unable.failEnd();
+  assert.equal(failing.finish(0, 60_000), false, "at once: nobody would release the lock");
+});

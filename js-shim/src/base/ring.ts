@@ -35,6 +35,7 @@ const CONTROL_WORDS = 8;
 
 const ASKED = 1;
 const DONE = 2;
+const FAILED = 3;
 /** How long a reader may take from its last write to its end, in ms. */
 const END_MS = 100;
 
@@ -163,9 +164,17 @@ export class Ring {
     return this.#views.get(OBSERVES) === 1 ? this.#views.get(OBSERVED) : undefined;
   }
 
-  /** Resets the control words of a reader that ended. */
+  /** Whether the reader is writing to disk what it has not acknowledged. */
+  get isWriting(): boolean {
+    return this.#views.get(DISK_LOCK) === READER;
+  }
+
+  /**
+   * Resets the control words of a reader that ended. If it ended while it was writing, the disk's lock stays: what it wrote is
+   * known when the next reader has read the journal and acknowledges.
+   */
   reset(): void {
-    for (const index of [SLEEPS, OBSERVES, END, DISK_LOCK]) this.#views.set(index, 0);
+    for (const index of [SLEEPS, OBSERVES, END]) this.#views.set(index, 0);
   }
 
   /**
@@ -329,5 +338,11 @@ export class RingReader implements Inbox {
   /** Wakes the writer: everything is on disk. */
   confirmEnd(): void {
     this.#views.setAndNotify(END, DONE);
+  }
+
+  /** Wakes the writer: the disk does not take what is not acknowledged. */
+  failEnd(): void {
+    this.#views.set(DISK_LOCK, NOBODY);
+    this.#views.setAndNotify(END, FAILED);
   }
 }

@@ -218,7 +218,10 @@ export class Recorder {
     if (!running) return {};
     running.isEnding = true;
     const closed = this.#request({ type: "close" });
-    const status = await withDeadline(closed, EXIT_BUDGET_MS + END_GRACE_MS).catch(() => undefined);
+    const within = (ms: number) => withDeadline(closed, ms).catch(() => undefined);
+    let status = await within(EXIT_BUDGET_MS + END_GRACE_MS);
+    // What it is just writing would be told again by whoever continues with the ring.
+    if (this.#ring.isWriting) status ??= await within(EXIT_WRITING_MS);
     // Keeps the process alive until the worker has ended. It has written everything; a request that hangs would keep it.
     running.worker.ref();
     void running.worker.terminate();

@@ -33,7 +33,11 @@ let serving: Promise<typeof import("../proxy/metrics-server.js")> | undefined;
  * an update may remove the package's files before.
  */
 export function loadServer(): Promise<typeof import("../proxy/metrics-server.js")> {
-  serving ??= import("../proxy/metrics-server.js");
+  serving ??= import("../proxy/metrics-server.js").catch((error) => {
+    // The next attempt may find the file again.
+    serving = undefined;
+    throw error;
+  });
   return serving;
 }
 

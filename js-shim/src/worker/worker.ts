@@ -137,7 +137,12 @@ async function awaitExit(): Promise<void> {
   await reader.endRequested();
   // Events that came behind the close are the gateway's thread's to spool.
   if (isClosed) return reader.isEmpty ? reader.confirmEnd() : undefined;
-  pipeline.finishSync();
+  try {
+    pipeline.finishSync();
+  } catch {
+    // The gateway's thread writes the events to the spool, or reports why it cannot.
+    return reader.failEnd();
+  }
   reader.confirmEnd();
 }
 
