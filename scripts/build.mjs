@@ -38,18 +38,18 @@ async function compileModule() {
   const flags = remapped({ [cacheRoot()]: "cache", [PROJECT]: "" });
   const env = { ...cargoEnv, RUSTFLAGS: flags.join(" ") };
   // A target folder of its own: other builds with other flags would throw this one's work away.
-  const cargo = ["--locked", "--target-dir", join(PROJECT, "target", "wasm")];
-  const compile = ["build", "--lib", "--release", "--target", "wasm32-unknown-unknown", ...cargo];
+  const cargo = ["--target-dir", join(PROJECT, "target", "wasm")];
+  const target = ["--release", "--target", "wasm32-unknown-unknown"];
   // The last crate takes one core, so the tools are built meanwhile; wasm-pack then finds it compiled.
   const [{ path, wasmPack }] = await Promise.all([
     wasmTools(),
     withProgress("compile the core to WebAssembly", () =>
-      run("cargo", compile, { cwd: join(PROJECT, "crate"), env }),
+      run("cargo", ["build", "--locked", "--lib", ...target, ...cargo], { cwd: join(PROJECT, "crate"), env }),
     ),
   ]);
   const kind = ["--target", "web", "--no-pack", "--mode", "no-install"];
   const output = ["--out-dir", WASM_OUT, "--out-name", "agentwatch"];
-  await run(wasmPack, ["build", "crate", ...kind, ...output, "--", ...cargo], {
+  await run(wasmPack, ["build", "crate", ...kind, ...output, "--", "--locked", ...cargo], {
     cwd: PROJECT,
     env: { ...env, PATH: [path, process.env.PATH].join(delimiter) },
   });
