@@ -1,7 +1,7 @@
 //! Version 1 of the format on disk, encoded by postcard: frozen. Domain types convert to these structs and back, so the
 //! domain's fields can change and the files stay the same. No field or variant here is changed, moved or removed. A new
 //! kind of frame is appended to [`Frame`]. A payload has a frame that version 0.1.0 reads, and further frames behind it
-//! (`convert.rs`): 0.1.0 reads the first one, so it knows each call after a downgrade.
+//! (`payload.rs`): 0.1.0 reads the first one, so it knows each call after a downgrade.
 //! Of the files `tests/fixtures/journal/format-v1-*.awj`, `-ledger` has a frame of each kind with every field set and
 //! `-further` payloads of several frames; `-calls`, `-records` and `-otlp` have the payloads of the other files.
 //!
@@ -11,12 +11,14 @@ mod calls;
 mod convert;
 mod cursors;
 mod history;
+mod payload;
 pub mod spending;
 pub mod sums;
 
 pub use self::calls::{call, call_bytes, call_id};
-pub use self::convert::{frame, frame_bytes, record, record_bytes};
+pub use self::convert::{record, record_bytes};
 pub use self::history::{Key, Numbers, Span};
+pub use self::payload::{frame, frame_bytes};
 
 use serde::{Deserialize, Serialize};
 
