@@ -1,16 +1,12 @@
 //! Repeated reports of a call count once: from a restored, imported or branched history, from a batch that is sent
 //! twice, from a bridge that logs a call twice, at any delay and after any restart.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::{Gateway, at, pick};
 use agentwatch_openclaw::domain::call::Outcome;
 use agentwatch_openclaw::domain::time::iso;
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw::sources::litellm::{Log, Logged};
-use common::{Gateway, at, pick};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_918_851_435;

@@ -1,10 +1,6 @@
 //! Attribution of calls by recorded gateways and by each source: what reaches the receiver, also after a kill.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::panic, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::{By, Gateway, captures};
+use crate::common::{By, Gateway, captures};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 

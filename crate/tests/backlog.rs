@@ -1,16 +1,7 @@
 //! A receiver that is unreachable for long: waiting calls go to disk, within bounds, and are sent in order.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
+use crate::common::{Gateway, Totals};
 use agentwatch_openclaw::delivery::reply::Reply;
-use common::{Gateway, Totals};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
@@ -29,12 +20,12 @@ fn hear(gateway: &mut Gateway, calls: std::ops::Range<u64>) -> u64 {
         let at = START_MS + index * 100 + 50;
         gateway.hear("before_message_write", &message(index), at);
         if index % 64 == 0 {
-            gateway.engine.advance(common::at(at));
+            gateway.engine.advance(crate::common::at(at));
             gateway.write();
         }
     }
     let end = START_MS + calls.end * 100 + 2_000;
-    gateway.engine.advance(common::at(end));
+    gateway.engine.advance(crate::common::at(end));
     gateway.write();
     end
 }
@@ -146,7 +137,7 @@ fn a_full_journal_drops_the_oldest_and_counts_them_exactly() {
 #[test]
 fn nothing_is_sent_before_it_is_on_disk() {
     let mut gateway = Gateway::new(false);
-    let now = common::at(START_MS + 5_000);
+    let now = crate::common::at(START_MS + 5_000);
     let message = message(0);
     gateway.hear("before_message_write", &message, START_MS + 50);
     assert!(

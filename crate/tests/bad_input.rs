@@ -1,15 +1,11 @@
 //! Arbitrary values in an event's fields: nothing panics, other events are unaffected, and unusable values are counted
 //! under a name.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::{Gateway, Totals, at};
 use agentwatch_openclaw::domain::usage::NAMES;
 use agentwatch_openclaw::engine::settings::Settings;
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
-use common::{Gateway, Totals, at};
 use serde_json::{Value, json};
 
 const NOW_MS: u64 = 1_795_000_000_000;
@@ -42,7 +38,7 @@ fn the_problem_of_an_address_shows_no_part_of_it_that_may_be_a_secret() {
             "url does not start with http:// or https://; set it to",
         ),
     ] {
-        let raw = common::settings(&json!({ "url": url }).to_string());
+        let raw = crate::common::settings(&json!({ "url": url }).to_string());
         let (settings, problems) = Settings::validate(&raw);
         assert!(settings.url.is_none());
         assert_eq!(problems.len(), 1);
@@ -111,7 +107,7 @@ fn usual(source: usize) -> Vec<Scalar> {
     fields
         .map(|field| match field.path.starts_with("usage:") {
             true => usage_with("", Scalar::Absent),
-            false => common::scalar(&usual(field.name)),
+            false => crate::common::scalar(&usual(field.name)),
         })
         .collect()
 }

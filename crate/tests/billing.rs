@@ -1,20 +1,12 @@
 //! Costs beyond tokens at their usual price, from every source.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
+use crate::common::billing::*;
+use crate::common::{Gateway, at, pick};
 use agentwatch_openclaw::domain::call::CallId;
 use agentwatch_openclaw::journal::{Frame, append_frame};
 use agentwatch_openclaw::pricing::PriceBook;
 use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw::sources::{Event, SOURCES, read};
-use common::billing::*;
-use common::{Gateway, at, pick};
 use serde_json::{Value, json};
 
 // ---------------------------------------------------------------------------------------------

@@ -1,14 +1,10 @@
 //! The source of a call's cost, and implausible costs, from every source.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::Gateway;
+use crate::common::billing::*;
 use agentwatch_openclaw::domain::usage::{Used, fact_of};
 use agentwatch_openclaw::pricing::PriceBook;
 use agentwatch_openclaw::sources::facts::Scalar;
-use common::Gateway;
-use common::billing::*;
 use serde_json::{Value, json};
 
 // ---------------------------------------------------------------------------------------------
@@ -372,7 +368,7 @@ fn pairs(value: &Value) -> Scalar {
             };
             Scalar::List(map.iter().map(pair).collect())
         }
-        other => common::scalar(other),
+        other => crate::common::scalar(other),
     }
 }
 

@@ -1,13 +1,6 @@
 //! Memory at the engine's bounds, and the amount that it hands out at once: a module's memory never shrinks.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
+use crate::common::{Gateway, at, pick};
 use agentwatch_openclaw::activity::records::Written;
 use agentwatch_openclaw::delivery::records::Records;
 use agentwatch_openclaw::domain::time::Now;
@@ -15,7 +8,6 @@ use agentwatch_openclaw::journal::log::Entry;
 use agentwatch_openclaw::journal::pieces::PIECE_BYTES;
 use agentwatch_openclaw::matching::{MatchRecord, Matcher};
 use agentwatch_openclaw::sources::{self, Event, SOURCES};
-use common::{Gateway, at, pick};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;

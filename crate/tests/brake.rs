@@ -1,19 +1,10 @@
 //! Allowances in the engine: who is stopped, what is on disk, and what other processes know of it.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
+use crate::common::billing::{book, proxied};
+use crate::common::{Gateway, at};
 use agentwatch_openclaw::engine::brake::Begin;
 use agentwatch_openclaw::sources::facts::Scalar;
 use agentwatch_openclaw::spending::who::Told;
-use common::billing::{book, proxied};
-use common::{Gateway, at};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;

@@ -1,10 +1,7 @@
 //! Recorded gateways, replayed: with surfaces in any order, missing surfaces and repeated events, the receiver's totals
 //! equal the provider's.
-#![cfg(not(target_arch = "wasm32"))]
 
-mod common;
-
-use common::{By, Capture, Gateway, Recorded, Totals, captures, delayed};
+use crate::common::{By, Capture, Gateway, Recorded, Totals, captures, delayed};
 
 /// The receiver's totals after these events, with a gateway like the capture's.
 fn counted(events: &[Recorded], expect_diagnostics: bool) -> Totals {

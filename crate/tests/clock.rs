@@ -1,10 +1,6 @@
 //! A wall clock that is set while a call's surfaces report: one call stays one, and two calls stay two.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::Gateway;
+use crate::common::Gateway;
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;

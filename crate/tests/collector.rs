@@ -1,24 +1,15 @@
 //! The outlet to a collector: it receives each call and each trace despite failures of the collector, the disk and
 //! AgentWatch, and a new process continues after a kill.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
 
+use crate::common::Gateway;
 use agentwatch_openclaw::delivery::collector::Target;
 use agentwatch_openclaw::delivery::reply::Reply;
 use agentwatch_openclaw::engine::Engine;
 use agentwatch_openclaw::engine::settings::RawSettings;
 use agentwatch_openclaw::journal::{self, VERSION, format_v1};
-use common::Gateway;
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
@@ -54,7 +45,7 @@ impl Run {
     fn new(settings: &str) -> Self {
         let mut run = Self {
             gateway: Gateway::new(false),
-            settings: common::settings(settings),
+            settings: crate::common::settings(settings),
             seed: 0,
             status: 200,
             retry_after_ms: None,
@@ -77,7 +68,7 @@ impl Run {
             ..Target::default()
         };
         engine.tell_collector(target, self.seed);
-        engine.open(self.gateway.disk.host(), common::at(at_ms));
+        engine.open(self.gateway.disk.host(), crate::common::at(at_ms));
         self.gateway.engine = engine;
     }
 

@@ -1,12 +1,6 @@
 //! The corpus of answers in `tests/fixtures/answers`: one file per provider, one answer per line, in the shapes of the
 //! provider's API, each with its expected figures and the source in the provider's documentation. Each is read whole,
 //! cut at every byte, and byte by byte.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

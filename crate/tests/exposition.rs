@@ -1,18 +1,9 @@
 //! The plugin's `/metrics`: its figures are the calls', and its series are bounded.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-mod common;
 
 use std::collections::BTreeMap;
 
+use crate::common::Gateway;
 use agentwatch_openclaw::engine::HostDrops;
-use common::Gateway;
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;

@@ -1,12 +1,8 @@
 //! Failed calls, their retries and failovers of recorded gateways: each failed call is one retry for the alarm, and the
 //! `model.failover` that follows a failed call is none.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::{By, Capture, Gateway, Recorded, captures};
 use agentwatch_openclaw::spending::loops::RETRIES;
-use common::{By, Capture, Gateway, Recorded, captures};
 use serde_json::{Value, json};
 
 const SETTINGS: &str = r#"{"url": "http://receiver.test"}"#;

@@ -1,7 +1,5 @@
 //! Format version 1, byte by byte: `tests/fixtures/journal/format-v1-*.awj` contain a frame of each kind with every
 //! field set. Later versions must read them, and write the same bytes. `WRITE_GOLDEN=1` writes missing files.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::path::Path;

@@ -1,12 +1,8 @@
 //! Old rows of the session store: history, and long gaps.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::{Gateway, at, pick};
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
-use common::{Gateway, at, pick};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;

@@ -1,15 +1,11 @@
 //! Cache incidents, the runaway alarm and the webhook through the whole engine: each is reported once, over kills too.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::Gateway;
 use agentwatch_openclaw::delivery::webhook::MAX_WAITING;
 use agentwatch_openclaw::domain::call::CostSource;
 use agentwatch_openclaw::journal::{self, Frame, Reader};
 use agentwatch_openclaw::pricing::price::Price;
 use agentwatch_openclaw::spending::loops::QUIET_MS;
-use common::Gateway;
 use hmac::{Hmac, KeyInit, Mac};
 use serde_json::{Value, json};
 use sha2::Sha256;

@@ -1,16 +1,11 @@
 //! Weeks of ordinary gateways through the whole engine, with a kill each day: not one alarm. The same weeks with a runaway
 //! at the end: one.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-mod spending_life;
-
+use crate::common::Gateway;
+use crate::spending_life::{Event, Life, MINUTE_MS, What, session};
 use agentwatch_openclaw::spending::who::Who;
 use agentwatch_openclaw::spending::window::DAY_MS;
-use common::Gateway;
 use serde_json::{Value, json};
-use spending_life::{Event, Life, MINUTE_MS, What, session};
 
 /// The session's key as OpenClaw makes it.
 fn key_of(who: &Who) -> String {

@@ -1,20 +1,11 @@
 //! The journal on a disk that truncates, flips and invents bytes.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
+use crate::common::{Gateway, captures};
 use agentwatch_openclaw::domain::usage::{Bill, Part, Tier};
 use agentwatch_openclaw::journal::files::LEDGER;
 use agentwatch_openclaw::journal::{
     self, FILE_HEADER, FRAME_HEADER, Frame, Reader, VERSION, format_v1,
 };
-use common::{Gateway, captures};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use std::sync::OnceLock;

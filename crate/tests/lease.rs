@@ -1,23 +1,14 @@
 //! The lease of a state directory, on the real disk: of several processes at most one owns it, and the ownership of one that
 //! ended passes on. Hosts fail or stall at any call.
-#![cfg(all(unix, not(target_arch = "wasm32")))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-mod common;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime};
 
+use crate::common::shared::{Machine, Member, machine, owner, taken_after};
 use agentwatch_openclaw::lease::owner as file;
 use agentwatch_openclaw::lease::watch::{Look, Watch};
 use agentwatch_openclaw::lease::{CLAIM, FILE, GUARD, Lease, STALE_MS};
-use common::shared::{Machine, Member, machine, owner, taken_after};
 
 const HEARTBEAT_MS: u64 = 2_000;
 

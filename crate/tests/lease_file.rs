@@ -1,20 +1,11 @@
 //! The lease's file: what is read of it, and what becomes of it where it is damaged; and the names of spool files.
-#![cfg(all(unix, not(target_arch = "wasm32")))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-mod common;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use crate::common::shared::{Machine, Member, Shared, machine, owner as owner_of, taken_after};
 use agentwatch_openclaw::lease::owner::{self, Writer, spool_names};
 use agentwatch_openclaw::lease::{FILE, Lease};
-use common::shared::{Machine, Member, Shared, machine, owner as owner_of, taken_after};
 use serde_json::{Value, json};
 
 const HEARTBEAT_MS: u64 = 2_000;

@@ -1,12 +1,8 @@
 //! One call, one record: whichever surfaces report it, in any order, however many calls are equal.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::{Gateway, Totals, at, pick};
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
-use common::{Gateway, Totals, at, pick};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};

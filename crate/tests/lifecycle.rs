@@ -1,14 +1,8 @@
 //! Turns, messages, tools and commands as traces, logs and metrics.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-#[path = "common/watched.rs"]
-mod watched;
-
+use crate::watched::{Watched, answer, assert_sound, names, received, sent, tool, user};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use watched::{Watched, answer, assert_sound, names, received, sent, tool, user};
 
 #[test]
 fn a_turn_is_one_trace_with_its_calls_tools_and_delivery() {

@@ -1,21 +1,12 @@
 //! Compares an append log with a plain list: each entry is delivered once, in any order of appends, loads, deliveries
 //! and restarts.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-mod common;
 
 use std::collections::BTreeMap;
 
 use agentwatch_openclaw::domain::call::IdMint;
 
+use crate::common::disk::Disk;
 use agentwatch_openclaw::journal::log::{Cursor, Entry, Kind, Log, Position, Readable};
-use common::disk::Disk;
 use proptest::prelude::*;
 
 /// A step of a run.

@@ -9,16 +9,12 @@
 //! restart; calls of equal usage where the clock is set, since a late report of LiteLLM's then seems to belong to its
 //! time of arrival (`clock.rs` covers the gateway's own reports). The clock is not set at the moment of a call's begin
 //! or end, nor before a restart between two reports of one call. `PROPTEST_CASES=20000` plays more.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::collections::BTreeMap;
 
+use crate::common::{Gateway, pick};
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
-use common::{Gateway, pick};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};

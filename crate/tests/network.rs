@@ -1,19 +1,10 @@
 //! The engine against a network and a disk that fail in every way, while it is killed at any moment: months of virtual
 //! time, one seed each. `SEEDS=1000` plays more seeds, `FIRST=…` begins with a later one.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-mod common;
 
 use std::collections::HashSet;
 
-use common::server::{Fate, Kind};
-use common::world::{DISK_PAUSE_MS, GATHER_MS, LONGEST_PAUSE_MS, Weather, World, dropped};
+use crate::common::server::{Fate, Kind};
+use crate::common::world::{DISK_PAUSE_MS, GATHER_MS, LONGEST_PAUSE_MS, Weather, World, dropped};
 
 impl World {
     /// A receiver that accepts nothing gets few requests.

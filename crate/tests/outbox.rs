@@ -1,16 +1,8 @@
 //! The outbox against a network that fails in every way: nothing is lost, nothing counts twice, the order is preserved.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-mod common;
 
 use std::collections::HashSet;
 
+use crate::common::server::{Dice, Fate, Kind, Server};
 use agentwatch_openclaw::delivery::calls::{Calls, Request};
 use agentwatch_openclaw::delivery::reply::Reply;
 use agentwatch_openclaw::domain::call::{
@@ -20,7 +12,6 @@ use agentwatch_openclaw::domain::time::Now;
 use agentwatch_openclaw::engine::settings::{RawSettings, Settings};
 use agentwatch_openclaw::journal::log::Entry;
 use agentwatch_openclaw::sources::facts::Scalar;
-use common::server::{Dice, Fate, Kind, Server};
 
 /// A run of an outbox: calls arrive while the network fails as the seed determines.
 struct Run {

@@ -1,10 +1,6 @@
 //! Calls outside of runs, of which a gateway tells `model.usage` alone: completions of plugins, and `/btw`.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
-use common::Gateway;
+use crate::common::Gateway;
 use serde_json::{Value, json};
 
 const AT_MS: u64 = 1_795_000_000_000;

@@ -1,12 +1,9 @@
 //! Sessions from a gateway's API become calls, each once.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::stored;
 use agentwatch_openclaw::domain::call::Outcome;
 use agentwatch_openclaw::sessions::polled::{Look, Mark, Wanted, look};
 use agentwatch_openclaw::sources::stored::StoredCall;
-use common::stored;
 use serde_json::{Value, json};
 
 /// The begin of the made-up session, in ms since 1970.

@@ -1,15 +1,11 @@
 //! The sums for reports through the whole engine: each call counts once, over kills at any byte of the journal.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
 
 use std::collections::BTreeMap;
 
+use crate::common::{Gateway, at, pick};
 use agentwatch_openclaw::report::{Format, Report, Wanted};
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
-use common::{Gateway, at, pick};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;

@@ -1,11 +1,5 @@
 //! Metrics and spans against the registry files of OpenTelemetry's GenAI conventions, in both forms of OTLP. The facts in
 //! `tests/fixtures/semconv` are of the conventions' own model, and name its version.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,13 +1,9 @@
 //! Rows in all shapes that OpenClaw's reader of usage accepts: providers' names instead of OpenClaw's, usage and names
 //! outside the message, several agents in one store.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::stored::{answer, calls, facts, feed, line, rows_of, scope, skipped, with};
 use agentwatch_openclaw::sessions::transcript::{Reader, Scope};
 use agentwatch_openclaw::sources::stored::{StoredFacts, read};
-use common::stored::{answer, calls, facts, feed, line, rows_of, scope, skipped, with};
 use serde_json::{Value, json};
 
 /// Whole prompt, output, cache reads and cache writes.

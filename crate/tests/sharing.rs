@@ -1,22 +1,13 @@
 //! Engines of several processes on one folder of the real disk: each call counts once, whichever process is killed, hangs or
 //! takes over. Hosts fail at any call.
-#![cfg(all(unix, not(target_arch = "wasm32")))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-mod common;
 
 use std::fs;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::common::shared::{Machine, Shared, machine};
+use crate::common::{Gateway, SETTINGS, at};
 use agentwatch_openclaw::lease::owner::spool_names;
-use common::shared::{Machine, Shared, machine};
-use common::{Gateway, SETTINGS, at};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;

@@ -1,10 +1,4 @@
 //! The runaway alarm: incidents are reported once, ordinary work is not.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
 use agentwatch_openclaw::domain::time::parse_iso;
 use agentwatch_openclaw::spending::Nano;

@@ -1,13 +1,6 @@
 //! Allowances: spend, warnings, stops, pending calls and lifts.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod spending_world;
-
+use crate::spending_world::{who, world};
 use agentwatch_openclaw::domain::call::{Cost, CostSource, Usage};
 use agentwatch_openclaw::domain::time::parse_iso;
 use agentwatch_openclaw::spending::Nano;
@@ -18,7 +11,6 @@ use agentwatch_openclaw::spending::settings::Limit;
 use agentwatch_openclaw::spending::who::Who;
 use agentwatch_openclaw::spending::window::{DAY_MS, HOUR_MS};
 use serde_json::{Value, json};
-use spending_world::{who, world};
 
 #[test]
 fn warnings_come_once_a_window_at_80_and_100_percent() {

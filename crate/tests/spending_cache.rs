@@ -1,6 +1,4 @@
 //! USD figures of the prompt cache, and incidents with their causes.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use agentwatch_openclaw::domain::call::Usage;
 use agentwatch_openclaw::pricing::price::Tier;

@@ -1,21 +1,13 @@
 //! Allowances while clocks are set and processes are killed.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
-
-mod spending_world;
 
 use std::collections::BTreeMap;
 
+use crate::spending_world::{allowances, who, world, zones};
 use agentwatch_openclaw::spending::Nano;
 use agentwatch_openclaw::spending::allowance::{Brake, Entry, State, Verdict};
 use agentwatch_openclaw::spending::window::{DAY_MS, HOUR_MS, Per, Window};
 use proptest::prelude::*;
 use serde_json::json;
-use spending_world::{allowances, who, world, zones};
 
 #[test]
 fn a_clock_set_back_opens_nothing() {

@@ -1,6 +1,4 @@
 //! The forecast of the month, and the cost of prompt parts.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use agentwatch_openclaw::domain::call::{Cost, CostSource, Usage};
 use agentwatch_openclaw::domain::time::parse_iso;

@@ -1,18 +1,10 @@
 //! The setting `allowance`, and the durations of lifts.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod spending_world;
-
+use crate::spending_world::{allowances, read};
 use agentwatch_openclaw::spending::allowance::lift_ms;
 use agentwatch_openclaw::spending::settings::Allowance;
 use agentwatch_openclaw::spending::window::{DAY_MS, HOUR_MS};
 use serde_json::{Value, json};
-use spending_world::{allowances, read};
 
 #[test]
 fn a_setting_that_is_right_is_taken() {

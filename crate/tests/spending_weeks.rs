@@ -1,14 +1,10 @@
 //! Weeks of ordinary gateways, one per seed, without an alarm; and the same weeks with a runaway at the end.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod spending_life;
-
+use crate::spending_life::{Event, Life, MINUTE_MS, What, session};
 use agentwatch_openclaw::spending::Nano;
 use agentwatch_openclaw::spending::alarm::{Alarm, Incident, Kind, Seen, Told};
 use agentwatch_openclaw::spending::window::DAY_MS;
 use jiff::tz::TimeZone;
-use spending_life::{Event, Life, MINUTE_MS, What, session};
 
 /// Number of weeks; `SEEDS=2000` plays more.
 fn seeds() -> u64 {

@@ -1,5 +1,4 @@
 //! Attribution of calls, by session keys of all shapes and by context fields.
-#![cfg(not(target_arch = "wasm32"))]
 
 use agentwatch_openclaw::domain::identity::Identities;
 use agentwatch_openclaw::spending::who::{Told, Who, job_id};

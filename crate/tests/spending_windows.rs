@@ -1,6 +1,4 @@
 //! Calendar windows in zones with daylight saving time, by POSIX rules, which need no zone database.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use agentwatch_openclaw::domain::time::parse_iso;
 use agentwatch_openclaw::spending::window::{HOUR_MS, Per, Window, begin_of, date_of, written};

@@ -1,15 +1,6 @@
 //! The spool: how a process that does not own the journal reports to the owner.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{Gateway, at};
+use crate::common::{Gateway, at};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;
@@ -114,7 +105,7 @@ fn a_former_owner_does_not_write_the_journal_and_spools_unwritten_events() {
     let now = at(START_MS + 200);
     for (index, table) in agentwatch_openclaw::sources::SOURCES.iter().enumerate() {
         if table.source == "before_message_write"
-            && let Some(facts) = common::pick(index, &message(1))
+            && let Some(facts) = crate::common::pick(index, &message(1))
         {
             former.engine.observe(index, facts, now);
         }

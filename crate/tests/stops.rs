@@ -1,9 +1,6 @@
 //! Pending calls when the gateway stops or reloads the plugin.
-#![cfg(not(target_arch = "wasm32"))]
 
-mod common;
-
-use common::Gateway;
+use crate::common::Gateway;
 use serde_json::{Value, json};
 
 const ENDED_MS: u64 = 1_795_000_000_900;
@@ -35,7 +32,7 @@ fn assert_counts_once(gateway: &mut Gateway) {
 }
 
 fn assert_has_its_tokens(gateway: &Gateway) {
-    let mut expected = common::Totals::default();
+    let mut expected = crate::common::Totals::default();
     expected.add("p/m", 1, 30, 7, 0.5);
     let totals = &gateway.receiver.totals;
     totals.assert_equals(&expected, "once, with its tokens");

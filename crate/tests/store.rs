@@ -1,20 +1,14 @@
 //! Reads the session store: each call once, despite changes of the files and read errors.
-#![cfg(all(unix, not(target_arch = "wasm32")))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod common;
-#[path = "common/folder.rs"]
-mod folder;
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::process::Command;
 
+use crate::common::stored::facts;
+use crate::folder::{Folder, insert};
 use agentwatch_openclaw::sessions::places::SessionStore;
 use agentwatch_openclaw::sessions::reader::{Options, Step, count_sessions};
 use agentwatch_openclaw::sources::stored::{StoredFacts, read};
-use common::stored::facts;
-use folder::{Folder, insert};
 use serde_json::{Value, json};
 
 /// Time of the first row, in ms since 1970. Rows are 1 s apart.

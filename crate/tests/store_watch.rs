@@ -1,21 +1,12 @@
 //! Which rows of the session store the engine reads, and the marks by which it goes on after a kill.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
+use crate::common::stored::{WRITTEN_MS, answer, facts, picked, with};
+use crate::common::{Gateway, at};
 use agentwatch_openclaw::domain::time::Now;
 use agentwatch_openclaw::engine::store::{Gaps, SETTLED_AFTER_MS, pause_after_ms};
 use agentwatch_openclaw::sessions::marks::Span;
 use agentwatch_openclaw::sources::SOURCES;
 use agentwatch_openclaw::sources::facts::Scalar;
-use common::stored::{WRITTEN_MS, answer, facts, picked, with};
-use common::{Gateway, at};
 use serde_json::json;
 
 /// The start of the process.

@@ -1,14 +1,10 @@
 //! What is derived from the table of surfaces and sources: the shim's subscriptions, and the bytes in the journal. An
 //! old file of format version 1 still has the meaning that it had when it was written.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::Gateway;
 use agentwatch_openclaw::journal::files::LEDGER;
 use agentwatch_openclaw::journal::{self, FILE_HEADER, Frame, Reader};
 use agentwatch_openclaw::sources::SOURCES;
-use common::Gateway;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -1,13 +1,9 @@
 //! Stored transcripts: which rows are calls, and up to which byte reading is complete.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::stored::*;
+use crate::common::{Totals, captures};
 use agentwatch_openclaw::domain::call::Outcome;
 use agentwatch_openclaw::sessions::transcript::{MAX_LINE, Reader, Scope, Skipped};
-use common::stored::*;
-use common::{Totals, captures};
 use serde_json::{Value, json};
 
 // Fields of a row

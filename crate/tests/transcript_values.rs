@@ -1,12 +1,8 @@
 //! Stored transcripts: the values of a row, and that unusual values do no harm.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-
+use crate::common::stored::*;
 use agentwatch_openclaw::sessions::transcript::{Reader, Skipped};
 use agentwatch_openclaw::sources::stored::{StoredFacts, read};
-use common::stored::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

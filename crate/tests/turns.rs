@@ -1,14 +1,8 @@
 //! When a turn ends: its events may arrive late, by an amount that depends on the machine and the gateway.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-mod common;
-#[path = "common/watched.rs"]
-mod watched;
-
+use crate::watched::{Watched, answer, assert_sound, received, sent, tool, user};
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use watched::{Watched, answer, assert_sound, received, sent, tool, user};
 
 const SESSION: &str = "agent:main:main";
 

@@ -1,7 +1,5 @@
 //! State directories of 0.1.0: each frame of each file has the same meaning today, and encodes to the same bytes, so
 //! that 0.1.0 can read the files of this version. `tests/unit/upgrade.test.mjs` takes over whole directories.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,16 +1,8 @@
 //! Reading of usage, by kind of fault: each answer with its right value, from every source.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
+use crate::common::Gateway;
+use crate::common::usage::*;
 use agentwatch_openclaw::domain::usage::{Meaning, RULES, Remark};
-use common::Gateway;
-use common::usage::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -1,14 +1,6 @@
 //! What the total of a usage decides, from every source.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::usage::*;
+use crate::common::usage::*;
 use serde_json::json;
 
 // ---------------------------------------------------------------------------------------------

@@ -1,4 +1,5 @@
 //! The engine as WebAssembly: the same code, the same recorded gateways, the same totals as natively.
+
 #![cfg(target_arch = "wasm32")]
 
 mod common;

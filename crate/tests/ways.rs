@@ -1,14 +1,6 @@
 //! A proxy beside the gateway: fields that only the proxy reports are sent once, whether it reports in time or late.
-#![cfg(not(target_arch = "wasm32"))]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
 
-mod common;
-
-use common::{Gateway, at};
+use crate::common::{Gateway, at};
 use serde_json::{Value, json};
 
 const START_MS: u64 = 1_795_000_000_000;

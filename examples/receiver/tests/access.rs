@@ -1,17 +1,10 @@
 //! Who gets in: tokens, sessions, and guesses.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failed unwrap is a failed test"
-)]
 
-mod support;
-
+use crate::support::{Answer, Server};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-use support::{Answer, Server};
 
 const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
 const API: &str = "/api/model-stats";

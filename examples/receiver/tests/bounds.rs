@@ -1,16 +1,9 @@
 //! Whatever is stored and asked for, an answer takes a bounded amount of memory and work.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failed unwrap is a failed test"
-)]
 
-mod support;
-
+use crate::support::{Folder, Server};
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::{SystemTime, UNIX_EPOCH};
-use support::{Folder, Server};
 
 const NAMES: usize = 20_000;
 

@@ -1,10 +1,7 @@
 //! Numbers and names at the ends of what is taken: sums saturate, and nothing becomes a formula.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-mod support;
-
+use crate::support::Server;
 use serde_json::json;
-use support::Server;
 
 #[test]
 fn sums_saturate_wherever_they_are_made() {

@@ -1,15 +1,8 @@
 //! The download of costs in FOCUS 1.3: its columns, rows and bounds.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failed unwrap is a failed test"
-)]
 
-mod support;
-
+use crate::support::{Folder, Server};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
-use support::{Folder, Server};
 
 /// The columns that FOCUS 1.3 requires in the dataset Cost and Usage, and whether it allows them to be empty.
 /// Source: <https://focus.finops.org/focus-specification/v1-3/>.

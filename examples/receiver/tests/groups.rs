@@ -1,10 +1,7 @@
 //! Sums by channel, cron job and session, and of the parts of prompts: as JSON and as downloads.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-mod support;
-
+use crate::support::Server;
 use serde_json::{Value, json};
-use support::Server;
 
 fn filled() -> Server {
     let server = Server::start(&[]);

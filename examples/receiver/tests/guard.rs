@@ -1,16 +1,9 @@
 //! What pages of other sites may not do.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failed unwrap is a failed test"
-)]
 
-mod support;
-
+use crate::support::Server;
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use support::Server;
 
 const API: &str = "/api/model-stats";
 const INGEST: &str = "/api/v1/ingest/model_usage";

@@ -1,18 +1,10 @@
 //! What the receiver asks of the machine: files that are its own, and few connections.
-#![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failed unwrap is a failed test"
-)]
 
-mod support;
-
+use crate::support::{Folder, Server, command};
 use serde_json::json;
 use std::fs::{self, Permissions};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use support::{Folder, Server, command};
 
 fn set(path: &str, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();

@@ -1,15 +1,8 @@
 //! What `/metrics` says, and to whom.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failed unwrap is a failed test"
-)]
 
-mod support;
-
+use crate::support::{Folder, Server};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use support::{Folder, Server};
 
 fn call(id: &str, more: Value) -> Value {
     let mut call = json!({"id": id, "model": "openai/gpt-5", "agent_name": "main", "gateway": "g1",

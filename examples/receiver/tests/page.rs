@@ -1,14 +1,7 @@
 //! What the Models page says of what was stored.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failed unwrap is a failed test"
-)]
 
-mod support;
-
+use crate::support::{Folder, Server};
 use serde_json::{Value, json};
-use support::{Folder, Server};
 
 fn call(model: &str, more: Value) -> Value {
     let mut call = json!({"model": model, "agent_name": "main", "prompt_tokens": 100, "completion_tokens": 10,

@@ -1,11 +1,8 @@
 //! The program as a person or a script meets it: its line, its flags, its file, its end, its page.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-mod support;
-
+use crate::support::{Folder, Server, command};
 use serde_json::json;
 use std::process::Command;
-use support::{Folder, Server, command};
 
 const HOSTILE: &str = "<img src=x onerror=\"alert('1')\">&amp;";
 

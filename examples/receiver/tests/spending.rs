@@ -1,15 +1,8 @@
 //! What the Models page says of the month, prompts, sessions, allowances and incidents.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a failed unwrap is a failed test"
-)]
 
-mod support;
-
+use crate::support::Server;
 use jiff::{Timestamp, ToSpan};
 use serde_json::{Value, json};
-use support::Server;
 
 /// The time some hours before now, or after it for negative ones.
 fn ago(hours: i64) -> String {

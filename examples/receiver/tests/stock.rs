@@ -1,14 +1,7 @@
 //! What AgentWatch 0.1.0 answers, written down from a running one beside which these were tried.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a failed unwrap is a failed test"
-)]
 
-mod support;
-
+use crate::support::Server;
 use serde_json::{Value, json};
-use support::Server;
 
 /// Endpoint, body, status, and how many records are taken where it is 200.
 type Row = (&'static str, &'static str, u16, usize);

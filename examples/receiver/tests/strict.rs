@@ -1,10 +1,7 @@
 //! The contract as this receiver keeps it: validated, atomic, idempotent.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-mod support;
-
+use crate::support::Server;
 use serde_json::{Value, json};
-use support::Server;
 
 const AT: &str = "2026-01-02T03:04:05+00:00";
 

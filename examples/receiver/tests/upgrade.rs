@@ -1,10 +1,7 @@
 //! A database of an earlier version is gone on with: nothing in it is lost, and its sums are there.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
-mod support;
-
+use crate::support::{Folder, Server};
 use serde_json::json;
-use support::{Folder, Server};
 
 /// `model_usage` as version 1 made it.
 const VERSION_1: &str = r#"CREATE TABLE model_usage (
