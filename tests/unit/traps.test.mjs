@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { afterEach, test } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
-import { instantiate } from "../../dist/base.js";
+import { instantiate, priceTable } from "../../dist/base.js";
+import { Pipeline } from "../../dist/pipeline.js";
 import { until } from "./faulty-receiver.mjs";
 import {
   answer,
@@ -131,6 +132,42 @@ for (const wanted of ["give", "observe", "advance", "begin", "answered", "isKept
         });
       }
     });
+
+test("a trap while an engine reads the journal costs nothing", async () => {
+  // The first engine, and the one that follows an engine that trapped.
+  for (const { traps: trapping, restarts } of [
+    { traps: ["join"], restarts: 1 },
+    { traps: ["observe", "join"], restarts: 2 },
+  ]) {
+    const left = [...trapping];
+    traps = (name, when) => when === "before" && name === `engine_${left[0]}` && left.shift() !== undefined;
+    await inWorld(async ({ gateway, receiver }) => {
+      await gateway.replay(recorded("2026.9.6"));
+      await gateway.finish();
+      assertTotals(receiver.totals, providerTotals("2026.9.6"), trapping.join(", "));
+      assert.equal((await gateway.status()).core_restarts, restarts);
+      assert.ok(gateway.log.some((line) => line.includes("restarted after a fault")));
+    });
+  }
+});
+
+test("an engine that takes long to fail is not made for ever", () => {
+  let mono = 0;
+  /** @type {string[]} */
+  const log = [];
+  const host = {
+    instantiate: () => {
+      mono += 20_000;
+      throw new Error("out of memory");
+    },
+    priceTable,
+    log: { info: () => {}, warn: (/** @type {string} */ text) => log.push(text) },
+    wall: () => Date.now(),
+    mono: () => mono,
+  };
+  new Pipeline(host, {}).start();
+  assert.match(log.join(), /^switched off after repeated faults \(Error: out of memory\)/);
+});
 
 test("no finalizer calls into an instance that trapped", async () => {
   // Its exception would be uncaught and end the gateway, at a time that the garbage collector chooses.

@@ -79,11 +79,7 @@ export class EngineRunner {
 
   /** Replaces the engine, for other settings or another journal. */
   renew(): void {
-    try {
-      this.#engine = this.#host.make();
-    } catch (error) {
-      this.switchOff(error);
-    }
+    this.#make();
   }
 
   /** Runs no further work. */
@@ -102,19 +98,36 @@ export class EngineRunner {
   }
 
   #restart(error: unknown): void {
+    if (!this.#mayRestart(error)) return;
+    this.#host.rewind();
+    this.#make(error);
+  }
+
+  /** Makes an engine, after a fault if any. A fault while it reads the journal costs that instance alone, as one at work does. */
+  #make(fault?: unknown): void {
+    let last = fault;
+    for (let faults = 1; ; faults += 1)
+      try {
+        this.#engine = this.#host.make();
+        if (last !== undefined)
+          this.#host.warn(
+            `the engine was restarted after a fault (${reason(last)}); it reads its events again`,
+          );
+        return;
+      } catch (error) {
+        if (!this.#mayRestart(error)) return;
+        // Each may have taken so long that the earlier ones are no longer counted.
+        if (faults > MAX_RESTARTS) return this.switchOff(error);
+        last = error;
+      }
+  }
+
+  /** Counts a fault. @returns false where there were too many, and the pipeline is off */
+  #mayRestart(error: unknown): boolean {
     this.restarts += 1;
     const now = this.#host.mono();
     this.#restartedAt = [...this.#restartedAt.filter((at) => now - at < RESTARTS_WITHIN_MS), now];
-    if (this.#restartedAt.length > MAX_RESTARTS) {
-      this.switchOff(error);
-      return;
-    }
-    try {
-      this.#host.rewind();
-      this.#engine = this.#host.make();
-      this.#host.warn(`the engine was restarted after a fault (${reason(error)}); it reads its events again`);
-    } catch (again) {
-      this.switchOff(again);
-    }
+    if (this.#restartedAt.length > MAX_RESTARTS) this.switchOff(error);
+    return !this.#isOff;
   }
 }
