@@ -3,13 +3,16 @@
 
 use std::fmt::Debug;
 
+use serde::Deserialize;
+
 use crate::domain::time::Now;
 
 /// The reason of a failed call, for the log.
 pub type Fault = String;
 
 /// A file of a folder.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FileEntry {
     /// Its name in the folder.
     pub name: String,
@@ -24,13 +27,14 @@ pub struct FileEntry {
 }
 
 /// The process that runs this.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Process {
     /// Its id.
     pub pid: u32,
     /// The name of its machine.
     pub host: String,
     /// Its start, in ms since 1970.
+    #[serde(rename = "started")]
     pub started_ms: u64,
     /// Its random name, the same for all engines of the process.
     pub token: String,

@@ -67,13 +67,11 @@ const NO_DISK = {
 /** Counting, step by step. @param {QueuedEvent[]} facts @returns {import("./lib/figures.mjs").Figures} */
 function counting(facts) {
   const instance = instantiate();
-  const names = JSON.parse(instance.settingNames());
   const mono = 1_790_000_000_000;
   const settings = { url: "http://receiver.test", identityKey: "00".repeat(16), installation: "bench" };
-  const values = names.map((/** @type {string} */ name) => /** @type {any} */ (settings)[name] ?? null);
-  const reply = (/** @type {unknown[]} */ [, , , body]) => {
-    const isBatch = body !== undefined;
-    return [200, null, null, isBatch, !isBatch, null, 0, []];
+  const reply = (/** @type {{ body: Uint8Array | undefined }} */ { body }) => {
+    const isTaken = body !== undefined;
+    return { status: 200, answer: { isTaken, knowsIds: !isTaken } };
   };
   const spent = { observe: 0, advance: 0, writes: 0, records: 0, all: Number.POSITIVE_INFINITY };
   let records = 0;
@@ -87,7 +85,7 @@ function counting(facts) {
     return made;
   };
   const run = (/** @type {typeof timed} */ step) => {
-    const core = new instance.Engine(values, 1, 2);
+    const core = new instance.Engine(settings, 1, 2);
     core.expectDiagnostics(true);
     core.open(NO_DISK, facts[0]?.wall ?? 0, (facts[0]?.wall ?? mono) - mono);
     records = 0;
@@ -103,7 +101,7 @@ function counting(facts) {
       let order = step("records", () => core.begin(wall, wall - mono, false));
       while (order) {
         records +=
-          Buffer.from(order[3] ?? "")
+          Buffer.from(order.body ?? "")
             .toString()
             .split('"latency_ms"').length - 1;
         order = core.answered(reply(order), wall, wall - mono);
@@ -128,7 +126,7 @@ function counting(facts) {
 /** The crossing alone: the same arrays to a source that reads nothing. @param {[number, unknown[], number][]} facts */
 function crossing(facts) {
   const instance = instantiate();
-  const core = new instance.Engine([], 1, 2);
+  const core = new instance.Engine({}, 1, 2);
   for (const { numbers } of facts) numbers[0] = 1_000;
   const seconds = best(() => {
     for (let at = 0; at < facts.length; at += BATCH) {

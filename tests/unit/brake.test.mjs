@@ -150,7 +150,7 @@ describe("the proxy", () => {
         response.end();
       });
       const proxy = await proxyTo([`/p=${at.direct}`], {
-        gate: { admit: () => ["over the allowance", 90] },
+        gate: { admit: () => ({ message: "over the allowance", retryAfterS: 90 }) },
       });
       try {
         const got = await get(`${proxy.origin}/p${path}`, asking());

@@ -467,7 +467,7 @@ test("bytes are appended at the end of a file, all or none, and a folder in its 
     writeFileSync(join(folder, "journal", "four.new"), bytes);
     const listed = files
       .list("journal")
-      .map(([name, size, , fault]) => [name, size > 0, fault === undefined]);
+      .map(({ name, bytes: size, fault }) => [name, size > 0, fault === undefined]);
     assert.deepEqual(
       listed.filter(([name]) => !String(name).includes(".damaged-")),
       [

@@ -26,12 +26,7 @@ function used() {
 test("counting uses a small part of its stack", (t) => {
   const instance = instantiate();
   const settings = { url: "http://receiver.test", identityKey: "00".repeat(16), installation: "test" };
-  const names = /** @type {string[]} */ (JSON.parse(instance.settingNames()));
-  const core = new instance.Engine(
-    names.map((name) => /** @type {any} */ (settings)[name] ?? null),
-    1,
-    2,
-  );
+  const core = new instance.Engine(settings, 1, 2);
   const folder = mkdtempSync(join(tmpdir(), "agentwatch-stack-"));
   t.after(() => rmSync(folder, { recursive: true }));
   core.open(new HostFiles(folder), 1_795_000_000_000, 0);
@@ -47,7 +42,8 @@ test("counting uses a small part of its stack", (t) => {
     }
     core.advance(wall, told * 10);
     let order = core.begin(wall, told * 10, false);
-    while (order) order = core.answered([200, null, null, true, true, null, 0, []], wall, told * 10);
+    const reply = { status: 200, answer: { isTaken: true, knowsIds: true } };
+    while (order) order = core.answered(reply, wall, told * 10);
   }
   assert.ok(used() > 1_000 && used() < MOST, `${used()} of ${STACK} bytes`);
 });

@@ -6,10 +6,13 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use js_sys::{Array, Uint8Array};
+use js_sys::Reflect;
+use serde::{Deserialize, Serialize};
+use serde_wasm_bindgen::{from_value, to_value};
 use wasm_bindgen::prelude::*;
 
 use super::host::JsHost;
+use super::http::Order;
 use super::packed::Packed;
 use super::scalars::scalar;
 use crate::delivery::calls::Request;
@@ -32,12 +35,6 @@ pub fn sources() -> String {
     json(&SOURCES)
 }
 
-/// The settings' names, in the order in which the constructor takes them, as JSON.
-#[wasm_bindgen(js_name = settingNames)]
-pub fn setting_names() -> String {
-    json(&RawSettings::NAMES)
-}
-
 /// The duration of a lift in ms, from a text such as `1h`; 0 for `0`, which ends a lift. Another text gives the sentence
 /// that says what is wrong.
 #[wasm_bindgen(js_name = liftMs)]
@@ -58,10 +55,11 @@ pub struct Engine {
 
 #[wasm_bindgen]
 impl Engine {
-    /// An engine with settings in the order of [`setting_names`]. The first log lines name settings that are unusable.
+    /// An engine with an object of settings ([`RawSettings::NAMES`]). The first log lines name settings that are unusable.
     #[wasm_bindgen(constructor)]
     pub fn new(settings: JsValue, seed_high: u32, seed_low: u32) -> Engine {
-        let raw = RawSettings::new(scalar(&settings).list().to_vec());
+        let given = |name: &str| Reflect::get(&settings, &name.into()).unwrap_or_default();
+        let raw = RawSettings::from_names(|name| scalar(&given(name)));
         let seed = u64::from(seed_high) << 32 | u64::from(seed_low);
         Engine {
             engine: RefCell::new(Inner::new(&raw, seed)),
@@ -105,35 +103,34 @@ impl Engine {
         (!lines.is_empty()).then(|| json(&lines))
     }
 
-    /// The next request to AgentWatch, if one is due: `[url, token, path, body]` for `send`, whose reply goes to
-    /// `answered`. `hurry` skips gathering and pauses.
-    pub fn begin(&self, wall: f64, mono: f64, hurry: bool) -> Option<Array> {
+    /// The next request to AgentWatch, if one is due: an [`Order`], whose reply goes to `answered`. `hurry` skips gathering
+    /// and pauses.
+    pub fn begin(&self, wall: f64, mono: f64, hurry: bool) -> Option<JsValue> {
         let mut engine = self.engine.borrow_mut();
         let request = engine.begin(now(wall, mono), hurry)?;
-        order(&engine, request)
+        order(&engine, &request)
     }
 
     /// Takes the reply to the last request, as `send` of another instance returns it; another value means no answer.
     /// Returns the request that follows at once, if any.
-    pub fn answered(&self, reply: JsValue, wall: f64, mono: f64) -> Option<Array> {
-        let reply = Reply::from_facts(scalar(&reply).list());
+    pub fn answered(&self, reply: JsValue, wall: f64, mono: f64) -> Option<JsValue> {
         let mut engine = self.engine.borrow_mut();
-        let request = engine.answered(&reply, now(wall, mono))?;
-        order(&engine, request)
+        let request = engine.answered(&read(reply), now(wall, mono))?;
+        order(&engine, &request)
     }
 
-    /// A model whose price `setPrice` has to set before the next `advance`: `[provider, model]`.
+    /// A model whose price `setPrice` has to set before the next `advance`, as JSON `{provider, model}`.
     #[wasm_bindgen(js_name = wantsPrice)]
-    pub fn wants_price(&self) -> Option<Array> {
+    pub fn wants_price(&self) -> Option<String> {
         let (provider, model) = self.engine.borrow_mut().wants_price()?;
-        Some(Array::of2(&provider.into(), &model.into()))
+        Some(json(&Wanted { provider, model }))
     }
 
-    /// Sets a model's price: an index into [`Price::SOURCES`], and its numbers as in [`Price::numbers`].
+    /// Sets a model's [`Price`], as `find` of [`PriceBook`](super::prices::PriceBook) returns it; another value leaves it
+    /// unknown.
     #[wasm_bindgen(js_name = setPrice)]
-    pub fn set_price(&self, provider: &str, model: &str, source: u32, rates: &[f64]) {
-        let source = Price::SOURCES[source as usize % Price::SOURCES.len()];
-        let price = Price::of_numbers(source, rates);
+    pub fn set_price(&self, provider: &str, model: &str, price: JsValue) {
+        let price = from_value(price).unwrap_or(Price::UNKNOWN);
         self.engine.borrow_mut().set_price(provider, model, price);
     }
 
@@ -229,100 +226,78 @@ impl Engine {
         engine.tell_collector(target, seed.into());
     }
 
-    /// The next request to the collector, if any is due: `[url, undefined, path, body, headers]` for `send`, whose reply
-    /// goes to `answeredCollector`. `hurry` skips pauses. Where the headers have a `content-encoding`, the caller encodes
-    /// the body.
+    /// The next request to the collector, if any is due: an [`Order`], whose reply goes to `answeredCollector`. `hurry` skips
+    /// pauses. Where the headers have a `content-encoding`, the caller encodes the body.
     #[wasm_bindgen(js_name = beginCollector)]
-    pub fn begin_collector(&self, wall: f64, mono: f64, hurry: bool) -> Option<Array> {
+    pub fn begin_collector(&self, wall: f64, mono: f64, hurry: bool) -> Option<JsValue> {
         let mut engine = self.engine.borrow_mut();
         let request = engine.begin_collector(now(wall, mono), hurry)?;
         let target = engine.collector()?;
-        let body = Uint8Array::from(&*request.body);
-        let encoding = target.form.gzip.then_some(("content-encoding", "gzip"));
-        let own = [("content-type", target.form.content_type())];
         let given = target.headers.iter();
-        let headers: Array = given
-            .map(|(name, value)| (&**name, &**value))
-            .chain(own)
-            .chain(encoding)
-            .map(|(name, value)| Array::of2(&name.into(), &value.into()))
-            .collect();
-        let path = request.path;
-        let order = Array::of4(
-            &(&*target.url).into(),
-            &JsValue::UNDEFINED,
-            &path.into(),
-            &body,
-        );
-        order.push(&headers);
-        Some(order)
+        let own = [("content-type", target.form.content_type())];
+        let encoding = target.form.gzip.then_some(("content-encoding", "gzip"));
+        Order {
+            url: &target.url,
+            token: None,
+            path: request.path,
+            body: Some(&request.body),
+            headers: given
+                .map(|(name, value)| (&**name, &**value))
+                .chain(own)
+                .chain(encoding)
+                .collect(),
+        }
+        .to_js()
     }
 
     /// Takes the reply to the last request to the collector.
     #[wasm_bindgen(js_name = answeredCollector)]
     pub fn answered_collector(&self, reply: JsValue, wall: f64, mono: f64) {
-        let reply = Reply::from_facts(scalar(&reply).list());
         let mut engine = self.engine.borrow_mut();
-        engine.answered_collector(&reply, now(wall, mono));
+        engine.answered_collector(&read(reply), now(wall, mono));
     }
 
-    /// The next request to the webhook, if any is due: `[url, undefined, "", body, headers]` for `send`, whose reply goes to
-    /// `answeredWebhook`. `hurry` skips pauses.
+    /// The next request to the webhook, if any is due: an [`Order`], whose reply goes to `answeredWebhook`. `hurry` skips
+    /// pauses.
     #[wasm_bindgen(js_name = beginWebhook)]
-    pub fn begin_webhook(&self, wall: f64, mono: f64, hurry: bool) -> Option<Array> {
-        let request = self
-            .engine
-            .borrow_mut()
-            .begin_webhook(now(wall, mono), hurry)?;
-        let body = Uint8Array::from(request.body.as_bytes());
-        let headers: Array = request
-            .headers
-            .iter()
-            .map(|(name, value)| Array::of2(&(*name).into(), &value.into()))
-            .collect();
-        let url = request.url.into();
-        let order = Array::of4(&url, &JsValue::UNDEFINED, &"".into(), &body);
-        order.push(&headers);
-        Some(order)
+    pub fn begin_webhook(&self, wall: f64, mono: f64, hurry: bool) -> Option<JsValue> {
+        let mut engine = self.engine.borrow_mut();
+        let request = engine.begin_webhook(now(wall, mono), hurry)?;
+        let headers = request.headers.iter();
+        Order {
+            url: &request.url,
+            token: None,
+            path: "",
+            body: Some(request.body.as_bytes()),
+            headers: headers.map(|(name, value)| (*name, &**value)).collect(),
+        }
+        .to_js()
     }
 
     /// Takes the reply to the last request to the webhook.
     #[wasm_bindgen(js_name = answeredWebhook)]
     pub fn answered_webhook(&self, reply: JsValue, wall: f64, mono: f64) {
-        let reply = Reply::from_facts(scalar(&reply).list());
         let mut engine = self.engine.borrow_mut();
-        engine.answered_webhook(&reply, now(wall, mono));
+        engine.answered_webhook(&read(reply), now(wall, mono));
     }
 
-    /// Whether a call that begins now may pass: nothing where it may, else why not, and the seconds until it may. `facts`
-    /// are the session's key, the agent, the channel, the channel's id, the trigger, the cron job, the tool and
-    /// `provider/model`; `request` is the number of a proxy's request.
+    /// Whether a call that begins now may pass: nothing where it may, else `{message, retryAfterS}`. `request` is the number of a
+    /// proxy's request.
     pub fn admit(
         &self,
-        facts: JsValue,
+        caller: JsValue,
         request: Option<f64>,
         wall: f64,
         mono: f64,
-    ) -> Option<Array> {
-        let facts = scalar(&facts);
-        let text = |place: usize| facts.list().get(place).and_then(Scalar::text);
-        let begin = Begin {
-            told: Told {
-                session_key: text(0),
-                agent: text(1),
-                channel: text(2),
-                channel_id: text(3),
-                trigger: text(4),
-                job: text(5),
-                tool: text(6),
-                skill: None,
-            },
-            model: text(7),
-            request: request.map(|number| number as u64),
-        };
+    ) -> Option<JsValue> {
+        let caller: Caller = from_value(caller).unwrap_or_default();
+        let begin = caller.begin(request.map(|number| number as u64));
         let stop = self.engine.borrow_mut().admit(&begin, now(wall, mono))?;
-        let seconds = stop.retry_after_s as f64;
-        Some(Array::of2(&stop.message.into(), &seconds.into()))
+        to_value(&Refusal {
+            message: stop.message,
+            retry_after_s: stop.retry_after_s,
+        })
+        .ok()
     }
 
     /// A proxy's request is over.
@@ -408,14 +383,73 @@ impl Engine {
     }
 }
 
-fn order(engine: &Inner, request: Request) -> Option<Array> {
+/// The fields of a gateway, or of a proxy, that tell whose call begins.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Caller {
+    session_key: Option<String>,
+    agent: Option<String>,
+    channel: Option<String>,
+    channel_id: Option<String>,
+    trigger: Option<String>,
+    job: Option<String>,
+    tool: Option<String>,
+    /// `provider/model`.
+    model: Option<String>,
+}
+
+impl Caller {
+    fn begin(&self, request: Option<u64>) -> Begin<'_> {
+        fn text(text: &Option<String>) -> Option<&str> {
+            text.as_deref().filter(|text| !text.trim().is_empty())
+        }
+        Begin {
+            told: Told {
+                session_key: text(&self.session_key),
+                agent: text(&self.agent),
+                channel: text(&self.channel),
+                channel_id: text(&self.channel_id),
+                trigger: text(&self.trigger),
+                job: text(&self.job),
+                tool: text(&self.tool),
+                skill: None,
+            },
+            model: text(&self.model),
+            request,
+        }
+    }
+}
+
+/// Why a call may not pass, and the seconds until it may.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Refusal {
+    message: String,
+    retry_after_s: u64,
+}
+
+/// A model whose price is wanted.
+#[derive(Serialize)]
+struct Wanted {
+    provider: String,
+    model: String,
+}
+
+/// What `send` returned; a value of another shape means no answer.
+fn read(reply: JsValue) -> Reply {
+    from_value(reply).unwrap_or_default()
+}
+
+fn order(engine: &Inner, request: &Request) -> Option<JsValue> {
     let (url, token) = engine.target()?;
-    let text = |text: Option<&str>| text.map_or(JsValue::UNDEFINED, JsValue::from_str);
-    let Request { path, body } = request;
-    // As bytes: wasm-bindgen and fetch would copy a text three times.
-    let bytes = |body: String| Uint8Array::from(body.as_bytes()).into();
-    let body: JsValue = body.map_or(JsValue::UNDEFINED, bytes);
-    Some(Array::of4(&url.into(), &text(token), &path.into(), &body))
+    Order {
+        url,
+        token,
+        path: &request.path,
+        body: request.body.as_deref().map(str::as_bytes),
+        headers: Vec::new(),
+    }
+    .to_js()
 }
 
 pub(super) fn now(wall: f64, mono: f64) -> Now {

@@ -1,6 +1,7 @@
 //! The host's functions, imported from JavaScript; see `js-shim/src/base/host-files.ts`.
 
 use js_sys::{Array, Error};
+use serde_wasm_bindgen::from_value;
 use wasm_bindgen::prelude::*;
 
 use crate::domain::time::Now;
@@ -12,7 +13,7 @@ extern "C" {
     #[derive(Debug)]
     pub type JsHost;
 
-    /// `[name, bytes, stamp, fault?, ms since 1970]` of each file.
+    /// A [`FileEntry`] for each file.
     #[wasm_bindgen(method)]
     fn list(this: &JsHost, folder: &str) -> Array;
 
@@ -34,9 +35,9 @@ extern "C" {
     #[wasm_bindgen(method, catch)]
     fn remove(this: &JsHost, path: &str) -> Result<(), JsValue>;
 
-    /// As `list` has it.
+    /// A [`FileEntry`], or `undefined`.
     #[wasm_bindgen(method)]
-    fn stat(this: &JsHost, path: &str) -> Option<Array>;
+    fn stat(this: &JsHost, path: &str) -> JsValue;
 
     #[wasm_bindgen(method, catch)]
     fn create(this: &JsHost, path: &str, text: &str) -> Result<bool, JsValue>;
@@ -56,9 +57,9 @@ extern "C" {
     #[wasm_bindgen(method)]
     fn path(this: &JsHost, path: &str) -> String;
 
-    /// `[pid, host, ms since 1970, token]`.
+    /// A [`Process`].
     #[wasm_bindgen(method)]
-    fn process(this: &JsHost) -> Array;
+    fn process(this: &JsHost) -> JsValue;
 
     #[wasm_bindgen(method)]
     fn runs(this: &JsHost, pid: u32) -> bool;
@@ -74,21 +75,13 @@ pub(super) fn fault(error: JsValue) -> Fault {
     message.map_or_else(|| "no reason was given".to_owned(), String::from)
 }
 
-fn entry(entry: &JsValue) -> Option<FileEntry> {
-    let entry: &Array = entry.dyn_ref()?;
-    Some(FileEntry {
-        name: entry.get(0).as_string()?,
-        bytes: entry.get(1).as_f64()? as u64,
-        stamp: entry.get(2).as_string()?,
-        fault: entry.get(3).as_string(),
-        modified_ms: entry.get(4).as_f64()? as u64,
-    })
-}
-
 impl Host for JsHost {
     fn list(&self, folder: &str) -> Vec<FileEntry> {
         let files = JsHost::list(self, folder);
-        files.iter().filter_map(|file| entry(&file)).collect()
+        files
+            .iter()
+            .filter_map(|file| from_value(file).ok())
+            .collect()
     }
 
     fn read(&self, path: &str, from: u64, most: usize) -> Result<Option<Vec<u8>>, Fault> {
@@ -115,9 +108,7 @@ impl Host for JsHost {
     }
 
     fn stat(&self, path: &str) -> Option<FileEntry> {
-        JsHost::stat(self, path)
-            .as_ref()
-            .and_then(|file| entry(file))
+        from_value(JsHost::stat(self, path)).ok()
     }
 
     fn create(&self, path: &str, text: &str) -> Result<bool, Fault> {
@@ -145,15 +136,7 @@ impl Host for JsHost {
     }
 
     fn process(&self) -> Process {
-        let process = JsHost::process(self);
-        let number = |at: u32| process.get(at).as_f64().unwrap_or_default();
-        let text = |at: u32| process.get(at).as_string().unwrap_or_default();
-        Process {
-            pid: number(0) as u32,
-            host: text(1),
-            started_ms: number(2) as u64,
-            token: text(3),
-        }
+        from_value(JsHost::process(self)).unwrap_or_default()
     }
 
     fn runs(&self, pid: u32) -> bool {

@@ -3,6 +3,8 @@
 use gloo_net::http::{Request as HttpRequest, RequestBuilder, Response};
 use gloo_timers::callback::Timeout;
 use js_sys::{Array, Promise, Reflect, Uint8Array};
+use serde::{Serialize, Serializer};
+use serde_wasm_bindgen::to_value;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{AbortController, DomException, ReadableStreamDefaultReader, RequestRedirect};
@@ -13,8 +15,34 @@ use crate::delivery::reply::{Answer, Reply};
 /// The most bytes of an answer that are read: a look-up of 1,000 guards is about 600 KB.
 const MAX_BODY: usize = 4 * 1024 * 1024;
 
-/// Makes a request, a POST where there is a body, a text or bytes. The promise never rejects. It resolves to facts
-/// for `answered` of [`Engine`](super::engine::Engine), with status 0 where there was no answer. `headers` are pairs of texts.
+/// A request that the engine wants, as the host gives it to [`send`] of another instance.
+#[derive(Serialize)]
+pub(super) struct Order<'a> {
+    pub url: &'a str,
+    pub token: Option<&'a str>,
+    pub path: &'a str,
+    #[serde(serialize_with = "bytes")]
+    pub body: Option<&'a [u8]>,
+    pub headers: Vec<(&'a str, &'a str)>,
+}
+
+impl Order<'_> {
+    /// `{url, token, path, body, headers}`, the body as a `Uint8Array`.
+    pub(super) fn to_js(&self) -> Option<JsValue> {
+        to_value(self).ok()
+    }
+}
+
+/// As bytes: wasm-bindgen and fetch would copy a text three times.
+fn bytes<S: Serializer>(body: &Option<&[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
+    match body {
+        Some(body) => serializer.serialize_bytes(body),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// Makes a request, a POST where there is a body, a text or bytes. The promise never rejects. It resolves to
+/// a [`Reply`], with status 0 where there was no answer. `headers` are pairs of texts.
 #[wasm_bindgen]
 pub fn send(
     url: String,
@@ -34,37 +62,16 @@ pub fn send(
     all.extend(token.map(|token| ("authorization".to_owned(), ["Bearer ", &token].concat())));
     future_to_promise(async move {
         let reply = make([url, path].concat(), all, body, timeout_ms).await;
-        Ok(facts(&reply)?)
+        Ok(to_value(&reply)?)
     })
 }
 
-/// The collector of the setting `otlp` and of the environment, both with objects as lists of pairs, as JSON
+/// The collector of the setting `otlp` and of the environment, as JSON
 /// `{url, headers, problems}`. It may contain secrets: never log it.
 #[wasm_bindgen(js_name = otlpTarget)]
 pub fn otlp_target(setting: JsValue, environment: JsValue) -> String {
     let target = crate::delivery::otlp::settings::read(&scalar(&setting), &scalar(&environment));
     serde_json::to_string(&target).unwrap_or_default()
-}
-
-/// A reply as facts, in the order of [`Reply::from_facts`].
-fn facts(reply: &Reply) -> Result<JsValue, serde_wasm_bindgen::Error> {
-    let Answer {
-        is_taken,
-        knows_ids,
-        ids,
-        rejected,
-        reported_twice,
-    } = &reply.answer;
-    serde_wasm_bindgen::to_value(&(
-        reply.status,
-        reply.retry_after_ms,
-        &reply.error,
-        is_taken,
-        knows_ids,
-        ids,
-        rejected,
-        reported_twice,
-    ))
 }
 
 /// Makes a request. The reply contains the error, if any. A redirect is not followed, so
@@ -111,7 +118,7 @@ async fn try_make(
         .headers()
         .get("retry-after")
         .and_then(|text| text.trim().parse::<u64>().ok())
-        .map(|seconds| seconds.saturating_mul(1_000));
+        .map(|seconds| seconds.min(u32::MAX.into()) * 1_000);
     let content_type = response.headers().get("content-type").unwrap_or_default();
     Ok(Reply {
         status: response.status(),

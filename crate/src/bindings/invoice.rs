@@ -2,9 +2,17 @@
 
 use std::cell::RefCell;
 
+use serde::Serialize;
 use wasm_bindgen::prelude::*;
 
-use crate::invoice::{self, Said, Wanted};
+use crate::invoice::{self, Outcome, Said, Wanted};
+
+#[derive(Serialize)]
+struct Compared {
+    status: u8,
+    lines: Vec<String>,
+    outcome: Outcome,
+}
 
 /// One comparison; see [`invoice::Invoice`]. Times are ms since 1970.
 #[wasm_bindgen]
@@ -68,7 +76,7 @@ impl Invoice {
         }
     }
 
-    /// The comparison, as JSON `[status, lines, outcome]`: the exit status, lines for people, and what `--json` prints. `differing`
+    /// The comparison, as JSON `{status, lines, outcome}`: the exit status, lines for people, and what `--json` prints. `differing`
     /// leaves out rows that match.
     pub fn result(&self, differing: bool) -> String {
         let mut outcome = self.invoice.borrow().result();
@@ -77,6 +85,11 @@ impl Invoice {
             outcome.leave_out_matched();
         }
         let lines = outcome.lines();
-        serde_json::to_string(&(status, lines, outcome)).unwrap_or_default()
+        serde_json::to_string(&Compared {
+            status,
+            lines,
+            outcome,
+        })
+        .unwrap_or_default()
     }
 }

@@ -2,12 +2,11 @@
 
 use std::cell::RefCell;
 
-use js_sys::{Array, Float64Array};
+use serde_wasm_bindgen::{Error, to_value};
 use wasm_bindgen::prelude::*;
 
 use super::scalars::scalar;
 use crate::pricing;
-use crate::pricing::price::Price;
 
 /// The prices of the settings and of the built-in table; see [`pricing::PriceBook`].
 #[wasm_bindgen]
@@ -18,7 +17,7 @@ pub struct PriceBook {
 
 #[wasm_bindgen]
 impl PriceBook {
-    /// The setting `prices` and the same of the gateway's configuration, objects as lists of pairs; a list of
+    /// The setting `prices` and the same of the gateway's configuration; a list of
     /// providers that are used by login alone; the table.
     #[wasm_bindgen(constructor)]
     pub fn new(prices: JsValue, openclaw: JsValue, by_login: JsValue, table: String) -> PriceBook {
@@ -35,13 +34,8 @@ impl PriceBook {
         self.problems.take()
     }
 
-    /// A model's price as `setPrice` of `Engine` takes it: `[source, rates]`.
-    pub fn find(&self, provider: &str, model: &str) -> Array {
-        let price = self.book.find(provider, model);
-        let source = Price::SOURCES
-            .iter()
-            .position(|source| *source == price.source);
-        let rates = Float64Array::from(&price.numbers()[..]);
-        Array::of2(&JsValue::from(source.unwrap_or_default() as u32), &rates)
+    /// A model's price, as `setPrice` of [`Engine`](super::engine::Engine) takes it.
+    pub fn find(&self, provider: &str, model: &str) -> Result<JsValue, Error> {
+        to_value(&self.book.find(provider, model))
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use js_sys::{Array, Error, Uint8Array};
+use serde_wasm_bindgen::from_value;
 use wasm_bindgen::prelude::*;
 
 use super::host::fault;
@@ -25,9 +26,9 @@ extern "C" {
     #[wasm_bindgen(method, js_name = realPath)]
     fn real_path(this: &JsStoreHost, path: &str) -> Option<String>;
 
-    /// `[bytes, ms since 1970]`.
+    /// A [`FileStat`], or `undefined`.
     #[wasm_bindgen(method, catch)]
-    fn stat(this: &JsStoreHost, path: &str) -> Result<Option<Vec<f64>>, JsValue>;
+    fn stat(this: &JsStoreHost, path: &str) -> Result<JsValue, JsValue>;
 
     #[wasm_bindgen(method, catch)]
     fn open(this: &JsStoreHost, path: &str) -> Result<JsOpenFile, JsValue>;
@@ -84,11 +85,7 @@ impl StoreHost for JsStoreHost {
 
     fn stat(&self, path: &str) -> Result<Option<FileStat>, Fault> {
         let stat = JsStoreHost::stat(self, path).map_err(fault)?;
-        let number = |stat: &[f64], at: usize| stat.get(at).map_or(0, |number| *number as u64);
-        Ok(stat.map(|stat| FileStat {
-            bytes: number(&stat, 0),
-            modified_ms: number(&stat, 1),
-        }))
+        Ok(from_value(stat).ok())
     }
 
     fn open(&self, path: &str) -> Result<Box<dyn OpenFile>, Fault> {
@@ -137,13 +134,13 @@ pub struct StoreReader(RefCell<reader::StoreReader>);
 
 #[wasm_bindgen]
 impl StoreReader {
-    /// A reader that has read nothing. `store` is `[path]` or `[path, owner]`, see [`SessionStore`]; `bookmarks` are pairs
-    /// of a session and its bookmark. Times are ms since 1970, see [`Options`].
+    /// A reader that has read nothing. `store` is a [`SessionStore`] or `undefined`; `bookmarks` are pairs of a session and its
+    /// bookmark. Times are ms since 1970, see [`Options`].
     #[wasm_bindgen(constructor)]
     pub fn new(
         host: JsStoreHost,
         state_dir: String,
-        store: Option<Vec<String>>,
+        store: JsValue,
         bookmarks: Array,
         since: Option<f64>,
         until: Option<f64>,
@@ -152,7 +149,7 @@ impl StoreReader {
         let ms = |time: Option<f64>| time.map(|ms| ms as u64);
         let options = Options {
             state_dir,
-            store: named(store),
+            store: from_value(store).ok(),
             since_ms: ms(since),
             until_ms: ms(until),
             future_ms: ms(future),
@@ -191,14 +188,6 @@ impl StoreReader {
     }
 }
 
-fn named(store: Option<Vec<String>>) -> Option<SessionStore> {
-    let mut parts = store?.into_iter();
-    Some(SessionStore {
-        path: parts.next()?,
-        owner: parts.next(),
-    })
-}
-
 /// Rows are JSON already.
 fn json(batch: &Batch) -> String {
     let quoted = |text: &str| serde_json::to_string(text).unwrap_or_default();
@@ -219,9 +208,10 @@ fn json(batch: &Batch) -> String {
 
 /// Number of sessions in the stores, without places that cannot be read.
 #[wasm_bindgen(js_name = countSessions)]
-pub fn count_sessions(host: JsStoreHost, state_dir: &str, store: Option<Vec<String>>) -> usize {
+pub fn count_sessions(host: JsStoreHost, state_dir: &str, store: JsValue) -> usize {
     let host: Rc<dyn StoreHost> = Rc::new(host);
-    reader::count_sessions(&host, state_dir, named(store).as_ref())
+    let store: Option<SessionStore> = from_value(store).ok();
+    reader::count_sessions(&host, state_dir, store.as_ref())
 }
 
 /// Whether the configured store has a session.
@@ -229,11 +219,8 @@ pub fn count_sessions(host: JsStoreHost, state_dir: &str, store: Option<Vec<Stri
 /// # Errors
 /// Where a folder of stores cannot be listed.
 #[wasm_bindgen(js_name = hasStore)]
-pub fn has_store(host: JsStoreHost, state_dir: &str, store: Vec<String>) -> Result<bool, Error> {
-    match named(Some(store)) {
-        Some(store) => {
-            places::has_store(&host, state_dir, &store).map_err(|fault| Error::new(&fault))
-        }
-        None => Ok(false),
-    }
+pub fn has_store(host: JsStoreHost, state_dir: &str, store: JsValue) -> Result<bool, Error> {
+    let error = |fault: String| Error::new(&fault);
+    let store: SessionStore = from_value(store).map_err(|fault| error(fault.to_string()))?;
+    places::has_store(&host, state_dir, &store).map_err(error)
 }

@@ -1,6 +1,8 @@
 //! The session store, for the engine of the process that owns the journal. Times are ms, those of the store since 1970.
 
 use js_sys::Array;
+use serde::Serialize;
+use serde_wasm_bindgen::to_value;
 use wasm_bindgen::prelude::*;
 
 use super::engine::{Engine, now};
@@ -8,8 +10,32 @@ use super::scalars::scalar;
 use crate::engine::store;
 use crate::sessions::marks::Span;
 
-fn pair(span: Span) -> Vec<f64> {
-    vec![span.since_ms as f64, span.until_ms as f64]
+/// Times of rows to read, in ms.
+#[derive(Serialize)]
+struct Times {
+    since: f64,
+    until: f64,
+    /// History: the time of the monotonic clock at which the reading pauses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    end: Option<f64>,
+    /// New rows: see [`Options`](crate::sessions::reader::Options).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    future: Option<f64>,
+}
+
+impl From<Span> for Times {
+    fn from(span: Span) -> Self {
+        Self {
+            since: span.since_ms as f64,
+            until: span.until_ms as f64,
+            end: None,
+            future: None,
+        }
+    }
+}
+
+fn times(times: impl Into<Times>) -> Option<JsValue> {
+    to_value(&times.into()).ok()
 }
 
 #[wasm_bindgen]
@@ -37,17 +63,17 @@ impl Engine {
         self.engine.borrow().floor_ms().map(|ms| ms as f64)
     }
 
-    /// The span of history that is being filled in: `[since, until]`.
-    pub fn history(&self) -> Option<Vec<f64>> {
-        self.engine.borrow().history().map(pair)
+    /// The span of history that is being filled in: `{since, until}`.
+    pub fn history(&self) -> Option<JsValue> {
+        self.engine.borrow().history().and_then(times)
     }
 
     /// Plans to fill in history. Returns the span that is filled in next; `undefined` if all of it is counted already.
     #[wasm_bindgen(js_name = planHistory)]
-    pub fn plan_history(&self, since: f64, begun: f64, wall: f64, mono: f64) -> Option<Vec<f64>> {
+    pub fn plan_history(&self, since: f64, begun: f64, wall: f64, mono: f64) -> Option<JsValue> {
         let mut engine = self.engine.borrow_mut();
         let span = engine.plan_history(since as u64, begun as u64, now(wall, mono));
-        span.map(pair)
+        span.and_then(times)
     }
 
     /// Whether history from a time on is counted or planned.
@@ -56,13 +82,15 @@ impl Engine {
         self.engine.borrow().has_history(since as u64, begun as u64)
     }
 
-    /// The span of history to read, and the time of the monotonic clock at which the reading pauses: `[since, until, end]`.
+    /// The span of history to read, and the time of the monotonic clock at which the reading pauses: `{since, until, end}`.
     #[wasm_bindgen(js_name = historyToRead)]
-    pub fn history_to_read(&self, wall: f64, mono: f64) -> Option<Vec<f64>> {
+    pub fn history_to_read(&self, wall: f64, mono: f64) -> Option<JsValue> {
         let mut engine = self.engine.borrow_mut();
-        let mut times = pair(engine.history_to_read(now(wall, mono))?);
-        times.push(mono + store::HISTORY_SLICE_MS as f64);
-        Some(times)
+        let span = engine.history_to_read(now(wall, mono))?;
+        times(Times {
+            end: Some(mono + store::HISTORY_SLICE_MS as f64),
+            ..span.into()
+        })
     }
 
     /// Ends the span of history, since it is read to its end.
@@ -71,16 +99,18 @@ impl Engine {
         self.engine.borrow_mut().end_history(now(wall, mono));
     }
 
-    /// The new rows to read, at an age at which a process that counts alone counts them: `[since, until, future]`.
+    /// The new rows to read, at an age at which a process that counts alone counts them:
+    /// `{since, until, future}`.
     #[wasm_bindgen(js_name = gapsToRead)]
-    pub fn gaps_to_read(&self, alone: f64, wall: f64, mono: f64) -> Option<Vec<f64>> {
+    pub fn gaps_to_read(&self, alone: f64, wall: f64, mono: f64) -> Option<JsValue> {
         let now = now(wall, mono);
         let mut engine = self.engine.borrow_mut();
         let settled_after_ms = engine.settled_after_ms(alone as u64, now);
         let gaps = engine.gaps_to_read(settled_after_ms, now)?;
-        let mut times = pair(gaps.span);
-        times.push(gaps.future_ms as f64);
-        Some(times)
+        times(Times {
+            future: Some(gaps.future_ms as f64),
+            ..gaps.span.into()
+        })
     }
 
     /// Notes that new rows are read to the end of the store, without a problem.

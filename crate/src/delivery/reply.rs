@@ -1,13 +1,14 @@
-//! Reads the answers of receivers and collectors. The module parses foreign formats; the engine gets the result as
-//! facts.
+//! Reads the answers of receivers and collectors. Another instance of the module parses foreign formats; the engine
+//! gets the result.
 
 use prost::Message;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::sources::facts::Scalar;
 
 /// The result of a request.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Reply {
     /// The HTTP status; 0 without an answer.
     pub status: u16,
@@ -20,7 +21,8 @@ pub struct Reply {
 }
 
 /// Fields of an answer's body.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
 pub struct Answer {
     /// The body confirms that AgentWatch accepted a batch.
     pub is_taken: bool,
@@ -47,37 +49,6 @@ impl Reply {
     /// Whether AgentWatch accepted a batch. A success status alone may come from something in between.
     pub fn is_taken(&self) -> bool {
         (200..=299).contains(&self.status) && self.answer.is_taken
-    }
-
-    /// Reads facts in the order of the fields.
-    pub fn from_facts(facts: &[Scalar]) -> Self {
-        let [
-            status,
-            retry_after,
-            error,
-            is_taken,
-            knows_ids,
-            ids,
-            rejected,
-            pairs,
-            ..,
-        ] = facts
-        else {
-            return Self::default();
-        };
-        let texts = |list: &[Scalar]| list.iter().filter_map(Scalar::owned).collect();
-        Self {
-            status: status.amount().unwrap_or_default() as u16,
-            retry_after_ms: retry_after.amount().map(|ms| ms as u64),
-            error: error.owned(),
-            answer: Answer {
-                is_taken: is_taken.flag() == Some(true),
-                knows_ids: knows_ids.flag() == Some(true),
-                ids: (!ids.is_absent()).then(|| texts(ids.list())),
-                rejected: rejected.amount().unwrap_or_default() as u64,
-                reported_twice: pairs.list().iter().map(|pair| texts(pair.list())).collect(),
-            },
-        }
     }
 }
 
@@ -212,28 +183,5 @@ mod tests {
         );
         let json = br#"{"partialSuccess":{"rejectedSpans":3}}"#;
         assert_eq!(Answer::read(json, "application/json").rejected, 3);
-    }
-
-    #[test]
-    fn a_reply_is_read_from_facts() {
-        let facts = [
-            Scalar::Number(503.0),
-            Scalar::Number(7_000.0),
-            Scalar::Absent,
-            Scalar::Bool(false),
-            Scalar::Bool(true),
-            Scalar::List(vec![Scalar::Text("a".to_owned())]),
-            Scalar::Number(0.0),
-            Scalar::List(vec![Scalar::List(vec![
-                Scalar::Text("a".to_owned()),
-                Scalar::Text("b".to_owned()),
-            ])]),
-        ];
-        let reply = Reply::from_facts(&facts);
-        assert_eq!((reply.status, reply.retry_after_ms), (503, Some(7_000)));
-        assert!(reply.answer.knows_ids && reply.error.is_none());
-        assert_eq!(reply.answer.ids, Some(vec!["a".to_owned()]));
-        assert_eq!(reply.answer.reported_twice, [["a", "b"]]);
-        assert_eq!(Reply::from_facts(&[]), Reply::default());
     }
 }

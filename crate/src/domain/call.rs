@@ -1,6 +1,6 @@
 //! Domain types: one model call, its usage, its cost, its outcome.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::domain::identity;
 use crate::spending::Nano;
@@ -38,7 +38,7 @@ impl Usage {
 }
 
 /// Source of a cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CostSource {
     /// The provider's own figure.

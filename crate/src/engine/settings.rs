@@ -27,7 +27,7 @@ pub struct RawSettings(Vec<Scalar>);
 macro_rules! settings {
     ($($(#[$doc:meta])* $field:ident = $name:literal,)*) => {
         impl RawSettings {
-            /// The settings' names, in the order in which they cross.
+            /// The settings' names.
             pub const NAMES: &'static [&'static str] = &[$($name),*];
 
             $(
@@ -83,11 +83,6 @@ settings! {
 }
 
 impl RawSettings {
-    /// Settings in the order of [`RawSettings::NAMES`].
-    pub fn new(facts: Vec<Scalar>) -> Self {
-        Self(facts)
-    }
-
     /// Settings by name; `find` returns `Absent` for missing ones.
     pub fn from_names(find: impl FnMut(&&'static str) -> Scalar) -> Self {
         Self(Self::NAMES.iter().map(find).collect())

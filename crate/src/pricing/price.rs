@@ -1,5 +1,7 @@
 //! The price of a model, and the cost of a call by it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::domain::call::{Cost, CostSource, Usage};
 
 /// A tier: the prompt length above which it applies, in tokens, and the rates in USD per 1M tokens of input, output,
@@ -7,7 +9,7 @@ use crate::domain::call::{Cost, CostSource, Usage};
 pub type Tier = [f64; 5];
 
 /// Fees that are billed beside tokens, in USD per 1,000.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fees {
     /// Web searches.
     pub web_searches: f64,
@@ -16,7 +18,7 @@ pub struct Fees {
 }
 
 /// The price of a model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Price {
     /// `Openclaw`, `Configured`, `Table`, `Subscription`, or `Unknown` without a price.
     pub source: CostSource,
@@ -54,15 +56,6 @@ impl Price {
             list: Vec::new(),
         }
     }
-
-    /// The sources by the number that crosses between the modules.
-    pub const SOURCES: [CostSource; 5] = [
-        CostSource::Unknown,
-        CostSource::Configured,
-        CostSource::Table,
-        CostSource::Subscription,
-        CostSource::Openclaw,
-    ];
 
     /// The cost of a call with this usage, given its `known` cost.
     ///
@@ -111,40 +104,6 @@ impl Price {
     /// [`Self::compute`] by the list price; `None` where [`Self::list`] is empty.
     pub fn compute_by_list(&self, usage: &Usage, write_1h: u64) -> Option<f64> {
         compute(&self.list, usage, write_1h)
-    }
-
-    /// The price as numbers that cross between the modules: the fees, the number of tiers, the tiers, and those of the
-    /// list.
-    pub fn numbers(&self) -> Vec<f64> {
-        let Fees {
-            web_searches,
-            file_searches,
-        } = self.fees;
-        let mut numbers = vec![web_searches, file_searches, self.tiers.len() as f64];
-        numbers.extend_from_slice(self.tiers.as_flattened());
-        numbers.extend_from_slice(self.list.as_flattened());
-        numbers
-    }
-
-    /// Reads the numbers of [`Self::numbers`].
-    pub fn of_numbers(source: CostSource, numbers: &[f64]) -> Self {
-        let [web_searches, file_searches, count, tiers @ ..] = numbers else {
-            return Self {
-                source,
-                ..Self::UNKNOWN
-            };
-        };
-        let (tiers, _) = tiers.as_chunks();
-        let (tiers, list) = tiers.split_at(tiers.len().min(*count as usize));
-        Self {
-            source,
-            tiers: tiers.to_vec(),
-            fees: Fees {
-                web_searches: *web_searches,
-                file_searches: *file_searches,
-            },
-            list: list.to_vec(),
-        }
     }
 }
 
@@ -224,7 +183,7 @@ mod tests {
         let order = [Provider, Subscription, Openclaw, Configured, Table, Unknown];
         for (rank, source) in order.into_iter().enumerate() {
             for (other, price_source) in order.into_iter().enumerate() {
-                if !Price::SOURCES.contains(&price_source) {
+                if price_source == Provider {
                     continue;
                 }
                 let cost = price(price_source).of(known(source), Some(&USAGE));

@@ -3,10 +3,13 @@
 
 use std::fmt::Debug;
 
+use serde::Deserialize;
+
 use crate::host::Fault;
 
 /// Size and time of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct FileStat {
     /// The file's size, in bytes.
     pub bytes: u64,

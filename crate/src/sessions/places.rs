@@ -13,6 +13,8 @@
 
 use std::collections::HashMap;
 
+use serde::Deserialize;
+
 use crate::host::Fault;
 
 use super::bookmark::short_hash;
@@ -20,7 +22,7 @@ use super::host::StoreHost;
 use super::keys::Index;
 
 /// The store in the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SessionStore {
     /// `session.store`, an absolute path; may contain `{agentId}`.
     pub path: String,

@@ -32,19 +32,19 @@ import {
   statsOf,
   writeAllSync,
 } from "./files.js";
-import { runs, thisProcess } from "./process.js";
+import { type Process, runs, thisProcess } from "./process.js";
 
-/**
- * A file of a folder. `stamp` changes with each change of the file; `fault` tells why the file is unreadable; `modified` is
- * its date in ms since 1970.
- */
-export type FileEntry = [
-  name: string,
-  bytes: number,
-  stamp: string,
-  fault: string | undefined,
-  modified: number,
-];
+/** A file of a folder. */
+export interface FileEntry {
+  name: string;
+  bytes: number;
+  /** Changes with each change of the file. */
+  stamp: string;
+  /** Why the file is unreadable. */
+  fault: string | undefined;
+  /** Its date, in ms since 1970. */
+  modifiedMs: number;
+}
 
 /** The files of a folder, and processes. */
 export class HostFiles {
@@ -194,9 +194,8 @@ export class HostFiles {
   }
 
   /** This process. */
-  process(): [pid: number, host: string, started: number, token: string] {
-    const { pid, host, started, token } = this.#process;
-    return [pid, host, started, token];
+  process(): Process {
+    return this.#process;
   }
 
   /** Whether a process of this machine has an id. */
@@ -223,8 +222,13 @@ function entry(path: string, name: string): FileEntry | undefined {
   const found = statsOf(path);
   if (!found) return undefined;
   const { ino, size, mtimeMs } = found;
-  const modified = Math.max(0, Math.round(mtimeMs));
-  return [name, size, `${ino} ${size} ${mtimeMs}`, fault(path, kindOf(found), size), modified];
+  return {
+    name,
+    bytes: size,
+    stamp: `${ino} ${size} ${mtimeMs}`,
+    fault: fault(path, kindOf(found), size),
+    modifiedMs: Math.max(0, Math.round(mtimeMs)),
+  };
 }
 
 function fault(path: string, kind: string | undefined, size: number): string | undefined {

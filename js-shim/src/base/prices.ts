@@ -2,7 +2,7 @@
 
 import type { GatewayConfig } from "../plugin/openclaw.js";
 import { reason } from "./promises.js";
-import type { Engine, Instance, PriceBook } from "./wasm.js";
+import type { Engine, Instance, Price, PriceBook } from "./wasm.js";
 
 /** The functions of the pipeline that prices call. */
 export interface PriceHost {
@@ -28,12 +28,13 @@ export class Prices {
   /** Answers all questions of the engine. A price that is not found stays unknown. */
   answer(engine: Engine): void {
     for (let asked = engine.wantsPrice(); asked; asked = engine.wantsPrice()) {
-      const price = this.#find(...asked);
-      if (price) engine.setPrice(...asked, ...price);
+      const { provider, model } = JSON.parse(asked) as { provider: string; model: string };
+      const price = this.#find(provider, model);
+      if (price) engine.setPrice(provider, model, price);
     }
   }
 
-  #find(provider: string, model: string): [number, Float64Array] | undefined {
+  #find(provider: string, model: string): Price | undefined {
     if (this.#hasFailed) return undefined;
     try {
       this.#book ??= this.#open();
@@ -50,18 +51,10 @@ export class Prices {
 
   #open(): PriceBook {
     const { prices, openclawPrices, byLogin } = this.#settings;
-    const given = [prices, openclawPrices, byLogin].map(asPairs) as [unknown, unknown, unknown];
-    const book = new (this.#host.io().PriceBook)(...given, this.#host.table());
+    const book = new (this.#host.io().PriceBook)(prices, openclawPrices, byLogin, this.#host.table());
     for (const problem of book.problems()) this.#host.warn(problem);
     return book;
   }
-}
-
-/** Replaces objects by lists of pairs: settings cross into the module as facts, which have no objects. */
-export function asPairs(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(asPairs);
-  if (typeof value !== "object" || value === null) return value ?? null;
-  return Object.entries(value).map(([name, of]) => [name, asPairs(of)]);
 }
 
 /** The gateway configuration's prices and logins, in the names of the plugin's settings. */

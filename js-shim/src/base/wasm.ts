@@ -2,10 +2,10 @@
 
 import { readFileSync } from "node:fs";
 import { makeGlue } from "../glue/glue.js";
+import type { SessionStore } from "../plugin/session-store.js";
 import type { StoreFiles } from "../sessions/host.js";
 import type { Order } from "../worker/poster.js";
 import type { HostFiles } from "./host-files.js";
-import { asPairs } from "./prices.js";
 import { type Zone, zonesOf } from "./zones.js";
 
 /** The engine as wasm-bindgen shows it; see `crate/src/bindings/engine.rs` for what each does. Times are ms. */
@@ -16,9 +16,9 @@ export interface Engine {
   advance(wall: number, mono: number): number;
   logLines(): string | undefined;
   begin(wall: number, mono: number, hurry: boolean): Order | undefined;
-  answered(reply: unknown, wall: number, mono: number): Order | undefined;
-  wantsPrice(): [provider: string, model: string] | undefined;
-  setPrice(provider: string, model: string, source: number, rates: Float64Array): void;
+  answered(reply: Reply, wall: number, mono: number): Order | undefined;
+  wantsPrice(): string | undefined;
+  setPrice(provider: string, model: string, price: Price): void;
   close(wall: number, mono: number): void;
   open(host: HostFiles, wall: number, mono: number): void;
   join(host: HostFiles, role: string, had: boolean, wall: number, mono: number): string;
@@ -38,15 +38,10 @@ export interface Engine {
     seed: number,
   ): void;
   beginCollector(wall: number, mono: number, hurry: boolean): Order | undefined;
-  answeredCollector(reply: unknown, wall: number, mono: number): void;
+  answeredCollector(reply: Reply, wall: number, mono: number): void;
   beginWebhook(wall: number, mono: number, hurry: boolean): Order | undefined;
-  answeredWebhook(reply: unknown, wall: number, mono: number): void;
-  admit(
-    facts: ReadonlyArray<string | null>,
-    request: number | undefined,
-    wall: number,
-    mono: number,
-  ): Refusal | undefined;
+  answeredWebhook(reply: Reply, wall: number, mono: number): void;
+  admit(caller: Caller, request: number | undefined, wall: number, mono: number): Refusal | undefined;
   endRequest(request: number): void;
   lift(forMs: number, wall: number, mono: number): void;
   flush(wall: number, mono: number): boolean;
@@ -71,12 +66,12 @@ export interface Engine {
     mono: number,
   ): number;
   floor(): number | undefined;
-  history(): Float64Array | undefined;
-  planHistory(since: number, begun: number, wall: number, mono: number): Float64Array | undefined;
+  history(): Span | undefined;
+  planHistory(since: number, begun: number, wall: number, mono: number): Span | undefined;
   hasHistory(since: number, begun: number): boolean;
-  historyToRead(wall: number, mono: number): Float64Array | undefined;
+  historyToRead(wall: number, mono: number): (Span & { end: number }) | undefined;
   endHistory(wall: number, mono: number): void;
-  gapsToRead(alone: number, wall: number, mono: number): Float64Array | undefined;
+  gapsToRead(alone: number, wall: number, mono: number): (Span & { future: number }) | undefined;
   gapsAreRead(since: number, until: number, wall: number, mono: number): void;
   storeBookmarks(isHistory: boolean): [session: string, bookmark: string][];
   takeBatch(
@@ -95,8 +90,42 @@ export interface Engine {
   metrics(wall: number, queueFull: number, trap: number): string | undefined;
 }
 
+/** What came of a request; see `crate/src/delivery/reply.rs`. */
+export interface Reply {
+  /** The HTTP status; absent or 0 where there was no answer. */
+  status?: number;
+  /** Why there was no answer. */
+  error?: string;
+  /** Fields of the body. */
+  answer?: { isTaken?: boolean; knowsIds?: boolean };
+}
+
+/** Price of a model; see `crate/src/pricing/price.rs`. */
+export type Price = Readonly<Record<string, unknown>>;
+
+/** A span of time, in ms since 1970, without `until`. */
+export interface Span {
+  since: number;
+  until: number;
+}
+
+/** The fields of a gateway, or of a proxy, that tell whose call begins. `model` is `provider/model`. */
+export interface Caller {
+  sessionKey?: string | undefined;
+  agent?: string | undefined;
+  channel?: string | undefined;
+  channelId?: string | undefined;
+  trigger?: string | undefined;
+  job?: string | undefined;
+  tool?: string | undefined;
+  model?: string | undefined;
+}
+
 /** Why a call may not pass, and the seconds until it may. */
-export type Refusal = [message: string, retryAfterS: number];
+export interface Refusal {
+  message: string;
+  retryAfterS: number;
+}
 
 /** What crosses into the module; an empty array stands for what is no scalar or could not be read. */
 export type Fact = string | number | boolean | null | Fact[];
@@ -110,10 +139,7 @@ export function makeEngine(
   settings: Record<string, unknown>,
   drawn: (below: number) => number,
 ): Engine {
-  const names = JSON.parse(instance.settingNames()) as string[];
-  const all: Record<string, unknown> = { ...settings, zones: zonesOf(settings) };
-  const given = names.map((name) => asPairs(all[name]));
-  return new instance.Engine(given, drawn(SEEDS), drawn(SEEDS));
+  return new instance.Engine({ ...settings, zones: zonesOf(settings) }, drawn(SEEDS), drawn(SEEDS));
 }
 
 /** Which model a request asks. */
@@ -156,7 +182,7 @@ export interface OwnerWatch {
 /** What is known of prices; see `crate/src/pricing/mod.rs`. */
 export interface PriceBook {
   problems(): string[];
-  find(provider: string, model: string): [source: number, rates: Float64Array];
+  find(provider: string, model: string): Price;
 }
 
 /** One comparison with a provider's invoice; see `crate/src/bindings/invoice.rs`. Times are ms. */
@@ -181,9 +207,8 @@ export interface Report {
 /** One instance of the module; see `crate/src/bindings/`. */
 export interface Instance {
   sources(): string;
-  settingNames(): string;
   liftMs(text: string): number | string;
-  Engine: new (settings: unknown[], seedHigh: number, seedLow: number) => Engine;
+  Engine: new (settings: object, seedHigh: number, seedLow: number) => Engine;
   isModelCall(method: string, path: string): boolean;
   modelOfPath(method: string, path: string): string | undefined;
   RequestReader: new () => RequestReader;
@@ -210,14 +235,14 @@ export interface Instance {
   StoreReader: new (
     host: StoreFiles,
     stateDir: string,
-    store: string[] | undefined,
+    store: SessionStore | undefined,
     bookmarks: Array<[session: string, bookmark: string]>,
     since: number | undefined,
     until: number | undefined,
     future: number | undefined,
   ) => StoreReader;
-  countSessions(host: StoreFiles, stateDir: string, store: string[] | undefined): number;
-  hasStore(host: StoreFiles, stateDir: string, store: string[]): boolean;
+  countSessions(host: StoreFiles, stateDir: string, store: SessionStore | undefined): number;
+  hasStore(host: StoreFiles, stateDir: string, store: SessionStore): boolean;
   lookAtSession(
     series: string,
     histories: string[],
@@ -235,7 +260,7 @@ export interface Instance {
     body: Uint8Array | string | undefined,
     timeoutMs: number,
     headers?: ReadonlyArray<readonly [name: string, value: string]>,
-  ): Promise<unknown[]>;
+  ): Promise<Reply>;
 }
 
 /**

@@ -68,7 +68,11 @@ interface Places {
 }
 
 /** The value of the module's `result`. */
-type Result = [status: number, lines: string[], outcome: unknown];
+interface Result {
+  status: number;
+  lines: string[];
+  outcome: unknown;
+}
 
 /**
  * Runs the command.
@@ -99,7 +103,8 @@ export async function reconcileCommand(args: string[], inside?: Inside): Promise
     key = places.key;
     const { api, url, token } = places;
     await makeRequests(invoice, { url, secret: token }, { url: api, secret: key });
-    const [status, lines, outcome] = JSON.parse(invoice.result(options.differing === true)) as Result;
+    const result: Result = JSON.parse(invoice.result(options.differing === true));
+    const { status, lines, outcome } = result;
     for (const line of options.json ? [JSON.stringify(outcome)] : lines) print(hidden(line));
     return status;
   } catch (error) {

@@ -6,7 +6,6 @@ import { homedir } from "node:os";
 import { join } from "node:path";
 import { MOST_BYTES, readOwnSync } from "../base/files.js";
 import { stateFolder } from "../base/installation.js";
-import { asPairs } from "../base/prices.js";
 import { instantiate, makeEngine, priceTable } from "../base/wasm.js";
 import { counted, NOTHING_IS_SENT, sendsNothing } from "../base/words.js";
 import type { GatewayConfig } from "../plugin/openclaw.js";
@@ -83,16 +82,8 @@ export function judge(settings: Record<string, unknown>): Judged {
   const problems = said.map(({ text }) => text);
   const { otlp, collector, prices, openclawPrices, byLogin, token } = settings;
   if (otlp)
-    problems.push(
-      ...(JSON.parse(instance.otlpTarget(asPairs(otlp), asPairs(collector))) as { problems: string[] })
-        .problems,
-    );
-  const book = new instance.PriceBook(
-    asPairs(prices),
-    asPairs(openclawPrices),
-    asPairs(byLogin),
-    priceTable(),
-  );
+    problems.push(...(JSON.parse(instance.otlpTarget(otlp, collector)) as { problems: string[] }).problems);
+  const book = new instance.PriceBook(prices, openclawPrices, byLogin, priceTable());
   problems.push(...book.problems());
   // As in the engine, the token is sent only to a configured address.
   const isSent = typeof token === "string" && settings.url !== undefined;

@@ -3,7 +3,8 @@
  * allowance stops. The worker decides; where it does not answer in time, the call passes, and that is counted.
  */
 
-import type { Facts, Recorder } from "./recorder.js";
+import type { Caller } from "../base/wasm.js";
+import type { Recorder } from "./recorder.js";
 
 /** The part of a hook's context that tells whose call begins. Nothing else of a hook is read. */
 interface GateContext {
@@ -41,19 +42,28 @@ export async function gateTool(recorder: Recorder, ctx: unknown) {
 /** Why the next call is refused; undefined where it may pass. Throws nothing: newer gateways refuse where a gate throws. */
 async function refusal(recorder: Recorder, ctx: unknown): Promise<string | undefined> {
   try {
-    return await recorder.admit(factsOf((ctx ?? {}) as GateContext));
+    return await recorder.admit(callerOf((ctx ?? {}) as GateContext));
   } catch {
     // A getter of the gateway's threw.
     return undefined;
   }
 }
 
-/** In the order of `admit` in `crate/src/bindings/engine.rs`. */
-function factsOf(ctx: GateContext): Facts {
+function callerOf(ctx: GateContext): Caller {
   const { modelProviderId: provider, modelId: model } = ctx;
   const isKnown = typeof provider === "string" && typeof model === "string";
-  return [
-    ...[ctx.sessionKey, ctx.agentId, ctx.channel ?? ctx.messageProvider, ctx.channelId, ctx.trigger],
-    ...[ctx.jobId, ctx.toolName, isKnown ? `${provider}/${model}` : undefined],
-  ].map((fact) => (typeof fact === "string" ? fact : null));
+  return {
+    sessionKey: text(ctx.sessionKey),
+    agent: text(ctx.agentId),
+    channel: text(ctx.channel ?? ctx.messageProvider),
+    channelId: text(ctx.channelId),
+    trigger: text(ctx.trigger),
+    job: text(ctx.jobId),
+    tool: text(ctx.toolName),
+    model: isKnown ? `${provider}/${model}` : undefined,
+  };
+}
+
+function text(value: unknown): string | undefined {
+  return typeof value === "string" ? value : undefined;
 }

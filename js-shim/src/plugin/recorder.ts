@@ -11,7 +11,7 @@ import { Pack, type PackedEvent } from "../base/pack.js";
 import { BUILD, SOURCES, TABLE } from "../base/pickers.js";
 import { reason, withDeadline } from "../base/promises.js";
 import { Ring, type RingMemory, RingReader } from "../base/ring.js";
-import { type Engine, instantiate, makeEngine } from "../base/wasm.js";
+import { type Caller, type Engine, instantiate, makeEngine } from "../base/wasm.js";
 import { counted } from "../base/words.js";
 import {
   clockOffset,
@@ -40,9 +40,6 @@ const IDLE_BUDGET_MS = 10_000;
 const ADMIT_MS = 1_000;
 /** Time before that from which the worker judges a call no more, in ms: its answer would come too late. */
 const ADMIT_ANSWER_MS = 20;
-
-/** What a gate knows of a call; see `admit` in `crate/src/bindings/engine.rs`. */
-export type Facts = ReadonlyArray<string | null>;
 
 /** A status: counters, and times in ms since 1970; see `crate/src/engine/status.rs`. */
 export type Status = Record<string, unknown>;
@@ -161,7 +158,7 @@ export class Recorder {
   }
 
   /** Why a call that begins now is refused; undefined where it may pass, or no worker answers in time. */
-  async admit(facts: Facts): Promise<string | undefined> {
+  async admit(caller: Caller): Promise<string | undefined> {
     if (!this.#running) {
       this.#unanswered += 1;
       return undefined;
@@ -173,7 +170,7 @@ export class Recorder {
     }
     const asked = this.#request({
       type: "admit",
-      facts,
+      caller,
       until: Date.now() + ADMIT_MS - ADMIT_ANSWER_MS,
       unanswered: this.#unanswered,
     });
@@ -411,7 +408,7 @@ export class Recorder {
   #request(
     request:
       | { type: "open" | "status" | "close" }
-      | { type: "admit"; facts: Facts; until: number; unanswered: number }
+      | { type: "admit"; caller: Caller; until: number; unanswered: number }
       | { type: "stop"; budgetMs: number },
   ): Promise<unknown> {
     const running = this.#running;

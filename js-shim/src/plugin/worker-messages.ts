@@ -1,6 +1,7 @@
 /** The messages between the gateway's thread and the worker. */
 
 import type { RingMemory } from "../base/ring.js";
+import type { Caller } from "../base/wasm.js";
 import type { SessionStore } from "./session-store.js";
 
 /** Settings of a worker that may change while it runs. */
@@ -45,7 +46,7 @@ export type ToWorker =
   | { type: "configure"; configuration: Configuration }
   | { type: "open" | "status" | "close"; id: number }
   /** Whether a call may pass; `unanswered` is the number of such requests that passed unanswered so far. */
-  | { type: "admit"; facts: ReadonlyArray<string | null>; until: number; unanswered: number; id: number }
+  | { type: "admit"; caller: Caller; until: number; unanswered: number; id: number }
   | { type: "stop"; budgetMs: number; id: number };
 
 /** Messages from the worker. */

@@ -66,10 +66,7 @@ export function proxyCommand(args: string[]): Promise<number> {
         port: parsePort(values.port ?? "8471"),
         onCall: (call) => pipeline.accept("proxied", [call]),
         admit: (request, { provider, agent }, model) =>
-          pipeline.admit(
-            [null, agent ?? null, null, null, null, null, null, model && `${provider}/${model}`],
-            request,
-          ),
+          pipeline.admit({ agent, model: model === null ? undefined : `${provider}/${model}` }, request),
         ended: (request) => pipeline.endRequest(request),
         onPassed: (passed) => pipeline.accept("passed", [passed]),
         instantiate: () => instantiate(log.warn),

@@ -35,7 +35,8 @@ const SOON_S = 60;
 const LONG = "Usage limit reached. ";
 
 /** Answers a stopped call; its body is read and dropped. @param path the path of the upstream, with its query */
-export function answerStopped(response: ServerResponse, path: string, [message, seconds]: Refusal): void {
+export function answerStopped(response: ServerResponse, path: string, refusal: Refusal): void {
+  const { message, retryAfterS: seconds } = refusal;
   const target = decoded(withoutQuery(path));
   const text = seconds > SOON_S ? LONG + message : message;
   const [body, headers] = SHAPES.find(([of]) => of.test(target))?.[1](text) ?? [];

@@ -33,9 +33,9 @@ export class StoreFiles {
     }
   }
 
-  stat(path: string): [bytes: number, modifiedMs: number] | undefined {
+  stat(path: string): { bytes: number; modifiedMs: number } | undefined {
     const stats = unlessMissing(path, () => statSync(path));
-    return stats && [stats.size, stats.mtimeMs];
+    return stats && { bytes: stats.size, modifiedMs: Math.max(0, Math.trunc(stats.mtimeMs)) };
   }
 
   open(path: string): OpenedFile {

@@ -65,7 +65,7 @@ export async function* readStore(
   let reader: StoreReader | undefined;
   try {
     const marks = [...bookmarks];
-    reader = new io.StoreReader(files, stateDir, partsOf(store), marks, since, until, future);
+    reader = new io.StoreReader(files, stateDir, withSlashes(store), marks, since, until, future);
     for (let text = reader.step(); text !== undefined; text = reader.step()) {
       if (progress) Object.assign(progress, { sessions: reader.sessions(), bytes: reader.bytes() });
       if (text !== "") yield JSON.parse(text) as StoreBatch;
@@ -86,7 +86,7 @@ export async function* readStore(
 export function countSessions(io: Instance, stateDir: string, store?: SessionStore): number {
   const files = new StoreFiles();
   try {
-    return io.countSessions(files, stateDir, partsOf(store));
+    return io.countSessions(files, stateDir, withSlashes(store));
   } finally {
     files.closeAll();
   }
@@ -96,13 +96,13 @@ export function countSessions(io: Instance, stateDir: string, store?: SessionSto
 export function hasStore(io: Instance, stateDir: string, store: SessionStore): boolean {
   const files = new StoreFiles();
   try {
-    return io.hasStore(files, stateDir, partsOf(store) ?? []);
+    return io.hasStore(files, stateDir, withSlashes(store));
   } finally {
     files.closeAll();
   }
 }
 
 /** The store as the module takes it, with `/` in its path on every system. */
-function partsOf(store: SessionStore | undefined): string[] | undefined {
-  return store && [store.path.replaceAll(sep, "/"), ...(store.owner ? [store.owner] : [])];
+function withSlashes<T extends SessionStore | undefined>(store: T): T {
+  return store && { ...store, path: store.path.replaceAll(sep, "/") };
 }

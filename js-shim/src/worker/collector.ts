@@ -1,7 +1,6 @@
 /** Which collector is told, by the settings. */
 
 import { gzipSync } from "node:zlib";
-import { asPairs } from "../base/prices.js";
 import { reason } from "../base/promises.js";
 import type { Instance } from "../base/wasm.js";
 import type { Order } from "./poster.js";
@@ -22,7 +21,7 @@ export function collectorOf(
 ): CollectorTarget | undefined {
   if (!otlp) return undefined;
   try {
-    const told = io().otlpTarget(asPairs(otlp), asPairs(collector));
+    const told = io().otlpTarget(otlp, collector);
     const { url, headers, form, problems } = JSON.parse(told) as CollectorTarget & { problems: string[] };
     for (const problem of problems) log.warn(problem);
     return url ? { url, headers, form } : undefined;
@@ -34,7 +33,6 @@ export function collectorOf(
 
 /** A request with its body compressed, where its headers say so. */
 export function encoded(order: Order | undefined): Order | undefined {
-  if (!order?.[3] || !order[4]?.some(([name]) => name === "content-encoding")) return order;
-  const [url, token, path, body, headers] = order;
-  return [url, token, path, gzipSync(body), headers];
+  if (!order?.body || !order.headers.some(([name]) => name === "content-encoding")) return order;
+  return { ...order, body: gzipSync(order.body) };
 }

@@ -11,7 +11,15 @@ import { SOURCES } from "../base/pickers.js";
 import { Prices } from "../base/prices.js";
 import { reason, withDeadline } from "../base/promises.js";
 import { Scheduler, TICK_MS } from "../base/scheduler.js";
-import { type Engine, type Fact, type Instance, makeEngine, type Refusal, SEEDS } from "../base/wasm.js";
+import {
+  type Caller,
+  type Engine,
+  type Fact,
+  type Instance,
+  makeEngine,
+  type Refusal,
+  SEEDS,
+} from "../base/wasm.js";
 import { type CollectorTarget, collectorOf, encoded } from "./collector.js";
 import { EngineRunner } from "./engine-runner.js";
 import { JournalWatch } from "./journal-watch.js";
@@ -237,10 +245,9 @@ export class Pipeline {
    * Whether a call that begins now may pass, by every event that came so far: undefined where it may. It is then under way
    * until it is counted, or until {@link Pipeline.endRequest}. Other due work follows the answer.
    *
-   * @param facts see `admit` in `crate/src/bindings/engine.rs`
    * @param request a number of a proxy's request
    */
-  admit(facts: ReadonlyArray<string | null>, request?: number): Refusal | undefined {
+  admit(caller: Caller, request?: number): Refusal | undefined {
     if (!this.#hasAllowance) return undefined;
     let refused: Refusal | undefined;
     this.start();
@@ -248,7 +255,7 @@ export class Pipeline {
     const { wall, mono } = this.#now();
     this.#runner.run((engine) => {
       this.#prices.answer(engine);
-      refused = engine.admit(facts, request, wall, mono);
+      refused = engine.admit(caller, request, wall, mono);
       this.#logLines(engine.logLines());
     });
     return refused;

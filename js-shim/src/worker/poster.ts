@@ -1,16 +1,16 @@
 /** Makes the engine's HTTP requests. */
 
 import { reason, withDeadline } from "../base/promises.js";
-import type { Instance } from "../base/wasm.js";
+import type { Instance, Reply } from "../base/wasm.js";
 
 /** A request of the engine; a GET if it has no body. */
-export type Order = [
-  url: string,
-  token: string | undefined,
-  path: string,
-  body: Uint8Array | undefined,
-  headers?: ReadonlyArray<readonly [name: string, value: string]>,
-];
+export interface Order {
+  url: string;
+  token: string | undefined;
+  path: string;
+  body: Uint8Array | undefined;
+  headers: ReadonlyArray<readonly [name: string, value: string]>;
+}
 
 /** Makes requests by an instance of the module. */
 export class Poster {
@@ -27,15 +27,14 @@ export class Poster {
     return this.#io;
   }
 
-  /** Makes a request. Returns its reply as the engine takes it. Throws nothing. */
-  async make(order: Order, timeoutMs: number): Promise<unknown[]> {
+  /** Makes a request. Throws nothing. */
+  async make({ url, token, path, body, headers }: Order, timeoutMs: number): Promise<Reply> {
     try {
-      const [url, token, path, body, headers] = order;
       const sent = this.io().send(url, token, path, body, timeoutMs, headers);
       return await withDeadline(sent, timeoutMs + 1_000);
     } catch (error) {
       this.#io = undefined;
-      return [0, null, reason(error), false, false, null, 0, []];
+      return { error: reason(error) };
     }
   }
 }

@@ -1,7 +1,7 @@
 /** Makes the engine's requests to one outlet, one at a time. */
 
 import { withDeadline } from "../base/promises.js";
-import type { Engine } from "../base/wasm.js";
+import type { Engine, Reply } from "../base/wasm.js";
 import type { EngineRunner } from "./engine-runner.js";
 import type { Order, Poster } from "./poster.js";
 
@@ -19,7 +19,7 @@ export interface RequestLoopHost {
   /** The outlet's next request, where one is due; `hurry` before the flush interval has passed. */
   begin(engine: Engine, hurry: boolean): Order | undefined;
   /** Takes the reply to a request. @returns the request that follows at once, if any */
-  answered(engine: Engine, reply: unknown[]): Order | undefined;
+  answered(engine: Engine, reply: Reply): Order | undefined;
   /** Whether this process may send: it owns the journal, or writes to no journal. */
   maySend(): boolean;
   /** Called behind a request and those that followed it. */

@@ -360,7 +360,7 @@ function readJournal(folder: string): { status: Status; faults: string[] } {
   const { waiting, open, records_waiting, journal_bytes, journal_corrupt, newer_files } = JSON.parse(
     engine.status(),
   ) as Status;
-  const faults = files.list("journal").flatMap(([, , , fault]) => (fault ? `${fault}: ${LEFT_OUT}` : []));
+  const faults = files.list("journal").flatMap(({ fault }) => (fault ? `${fault}: ${LEFT_OUT}` : []));
   // Open calls become final a moment after the next start.
   const pending = Number(waiting) + Number(open);
   return {

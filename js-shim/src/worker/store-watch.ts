@@ -5,7 +5,7 @@
 
 import { existsSync } from "node:fs";
 import { reason } from "../base/promises.js";
-import type { Engine, Instance } from "../base/wasm.js";
+import type { Engine, Instance, Span } from "../base/wasm.js";
 import type { SessionStore } from "../plugin/session-store.js";
 import type { ReadProgress } from "../sessions/store.js";
 import { askForHistory, STORE } from "./request-file.js";
@@ -13,12 +13,6 @@ import { nothing, type Outcome, Reading, type ReadingHost } from "./store-readin
 
 /** Minimum age of a row if no other surface reports calls, in ms. */
 export const ALONE_SETTLED_AFTER_MS = 2_000;
-/** A span of time, in ms since 1970, without `until`. */
-export interface Span {
-  since: number;
-  until: number;
-}
-
 /** A process's settings for the session store. */
 export interface StoreHost {
   /** The gateway's state directory. */
@@ -123,7 +117,7 @@ export class StoreWatch {
 
   /** The span of history that is being filled in. */
   planned(): Span | undefined {
-    return spanOf(this.#engine((engine) => engine.history()));
+    return this.#engine((engine) => engine.history());
   }
 
   /**
@@ -134,7 +128,7 @@ export class StoreWatch {
   plan(since: number): Span | undefined {
     const { wall, mono } = this.#watched;
     const begun = this.#begun.wall;
-    return spanOf(this.#engine((engine) => engine.planHistory(since, begun, wall(), mono())));
+    return this.#engine((engine) => engine.planHistory(since, begun, wall(), mono()));
   }
 
   /** Looks once: reads new rows, and then history for as long as the engine says. */
@@ -200,8 +194,9 @@ export class StoreWatch {
   async #fillGaps(host: ReadingHost): Promise<Outcome> {
     const { wall, mono } = this.#watched;
     const alone = this.#host.settledAfterMs();
-    const [since, until, future] = this.#engine((engine) => engine.gapsToRead(alone, wall(), mono())) ?? [];
-    if (since === undefined || until === undefined) return nothing();
+    const gaps = this.#engine((engine) => engine.gapsToRead(alone, wall(), mono()));
+    if (!gaps) return nothing();
+    const { since, until, future } = gaps;
     const reading = new Reading(host, { since, until, future, isHistory: false });
     const outcome = await reading.go().finally(() => reading.close());
     if (outcome.isDone && outcome.problems.length === 0)
@@ -212,11 +207,12 @@ export class StoreWatch {
   /** Fills in history for a while. */
   async #fillIn(): Promise<void> {
     const { wall, mono, advance } = this.#watched;
-    const [since, until, end] = this.#engine((engine) => engine.historyToRead(wall(), mono())) ?? [];
-    if (since === undefined || until === undefined || end === undefined) {
+    const toRead = this.#engine((engine) => engine.historyToRead(wall(), mono()));
+    if (!toRead) {
       if (this.history && !this.planned()) this.history.isDone = true;
       return;
     }
+    const { since, until, end } = toRead;
     const room = async (most: number) => mono() < end && (await this.#hasRoom(most));
     const host = this.#readingHost(this.#host.most.history, room);
     if (!host) return;
@@ -280,9 +276,4 @@ export class StoreWatch {
     const readsHistory = this.history?.isDone === false;
     return this.#engine((engine) => engine.storePause(tookMs, every, readsHistory)) ?? every;
   }
-}
-
-function spanOf(times: Float64Array | undefined): Span | undefined {
-  const [since, until] = times ?? [];
-  return since === undefined || until === undefined ? undefined : { since, until };
 }

@@ -105,7 +105,7 @@ async function answer(message: Exclude<ToWorker, { type: "configure" }>): Promis
       pipeline.unanswered = message.unanswered;
       // Its call has passed meanwhile.
       if (Date.now() > message.until) return undefined;
-      return pipeline.admit(message.facts)?.[0];
+      return pipeline.admit(message.caller)?.message;
     case "stop":
       return pipeline.stop(message.budgetMs);
     case "close":

@@ -5,7 +5,8 @@ const storeOf = (bytes) => ({
   names: (/** @type {string} */ folder) =>
     folder.endsWith("/agents") ? ["main"] : folder.endsWith("/sessions") ? ["s.jsonl"] : [],
   realPath: (/** @type {string} */ path) => path,
-  stat: (/** @type {string} */ path) => (path.endsWith(".jsonl") ? [bytes.length, 0] : undefined),
+  stat: (/** @type {string} */ path) =>
+    path.endsWith(".jsonl") ? { bytes: bytes.length, modifiedMs: 0 } : undefined,
   open: () => ({
     read: (/** @type {number} */ from, /** @type {Uint8Array} */ into) => {
       const part = bytes.subarray(from, from + into.length);
