@@ -31,7 +31,7 @@ pub struct Answer {
     /// Ids of the records, where the body is a list of records.
     pub ids: Option<Vec<String>>,
     /// Number of records that a collector rejected from a request that it accepted.
-    pub rejected: u64,
+    pub rejected: u32,
     /// Pairs of gateways that sent the same calls.
     pub reported_twice: Vec<Vec<String>>,
 }
@@ -76,13 +76,17 @@ struct Partial {
 }
 
 impl Partial {
-    fn rejected(&self) -> u64 {
+    fn rejected(&self) -> u32 {
         let count = |scalar: &Scalar| match scalar {
             Scalar::Number(count) => *count as u64,
             other => other.text().and_then(|text| text.parse().ok()).unwrap_or(0),
         };
-        count(&self.rejected_spans).saturating_add(count(&self.rejected_data_points))
+        saturated(count(&self.rejected_spans).saturating_add(count(&self.rejected_data_points)))
     }
+}
+
+fn saturated(count: u64) -> u32 {
+    count.try_into().unwrap_or(u32::MAX)
 }
 
 /// The same in OTLP's protobuf, of traces and of metrics.
@@ -107,7 +111,7 @@ impl Answer {
         let exported = Exported::decode(body).unwrap_or_default();
         let rejected = exported.partial_success.unwrap_or_default().count;
         Self {
-            rejected: rejected.max(0) as u64,
+            rejected: saturated(rejected.max(0) as u64),
             ..Self::default()
         }
     }
@@ -183,5 +187,8 @@ mod tests {
         );
         let json = br#"{"partialSuccess":{"rejectedSpans":3}}"#;
         assert_eq!(Answer::read(json, "application/json").rejected, 3);
+        // A number beyond JavaScript's exact ones would not cross, and the answer with it.
+        let most = br#"{"partialSuccess":{"rejectedSpans":"9223372036854775807"}}"#;
+        assert_eq!(Answer::read(most, "application/json").rejected, u32::MAX);
     }
 }

@@ -80,7 +80,7 @@ impl Signal {
         };
         match reply.status {
             200..=299 => {
-                let rejected = reply.answer.rejected;
+                let rejected = u64::from(reply.answer.rejected);
                 self.sender.recovered();
                 self.counts.last_error = None;
                 self.counts.sent += match self.unit {
