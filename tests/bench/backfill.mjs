@@ -22,7 +22,8 @@ const STORE_READER = `
   let calls = 0, tokens = 0;
   for await (const { rows } of readStore(stateDir, new Map(), { io: instantiateIo() })) {
     calls += rows.length;
-    for (const row of rows) tokens += row[2];
+    // The usage is pairs of a count's number and its figure, the input's first.
+    for (const [, , [, input]] of rows) tokens += input;
   }
   console.log(JSON.stringify({ calls, tokens }));`;
 
