@@ -77,9 +77,26 @@ export class EngineRunner {
       }
   }
 
-  /** Replaces the engine, for other settings or another journal. */
-  renew(): void {
-    this.#make();
+  /**
+   * Makes an engine: the first one, one for other settings or another journal, or one in the place of an engine that failed with a
+   * fault. A fault while it reads the journal costs that instance alone, as one at work does.
+   */
+  renew(fault?: unknown): void {
+    let last = fault;
+    for (let faults = 1; ; faults += 1)
+      try {
+        this.#engine = this.#host.make();
+        if (last !== undefined)
+          this.#host.warn(
+            `the engine was restarted after a fault (${reason(last)}); it reads its events again`,
+          );
+        return;
+      } catch (error) {
+        if (!this.#mayRestart(error)) return;
+        // Each may have taken so long that the earlier ones are no longer counted.
+        if (faults > MAX_RESTARTS) return this.switchOff(error);
+        last = error;
+      }
   }
 
   /** Runs no further work. */
@@ -100,26 +117,7 @@ export class EngineRunner {
   #restart(error: unknown): void {
     if (!this.#mayRestart(error)) return;
     this.#host.rewind();
-    this.#make(error);
-  }
-
-  /** Makes an engine, after a fault if any. A fault while it reads the journal costs that instance alone, as one at work does. */
-  #make(fault?: unknown): void {
-    let last = fault;
-    for (let faults = 1; ; faults += 1)
-      try {
-        this.#engine = this.#host.make();
-        if (last !== undefined)
-          this.#host.warn(
-            `the engine was restarted after a fault (${reason(last)}); it reads its events again`,
-          );
-        return;
-      } catch (error) {
-        if (!this.#mayRestart(error)) return;
-        // Each may have taken so long that the earlier ones are no longer counted.
-        if (faults > MAX_RESTARTS) return this.switchOff(error);
-        last = error;
-      }
+    this.renew(error);
   }
 
   /** Counts a fault. @returns false where there were too many, and the pipeline is off */
