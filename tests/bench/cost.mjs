@@ -2,8 +2,8 @@
 // The whole cost of an event, deferred work included: CPU of the main thread and of the whole process, from the
 // handler to a live receiver in another process, at several rates; beside the same with an allowance that stops, version
 // 0.1.0, the hook that this plugin replaces, and OpenTelemetry's SDK. The cost of a process that makes the same events without a
-// handler is subtracted: the mean of one before the others and one behind them. `node tests/bench/cost.mjs [way, stream or rate…]`; `BENCH_PROFILE` names a folder for CPU
-// profiles.
+// handler is subtracted: the mean of one before the others and one behind them. `node tests/bench/cost.mjs [way, stream or
+// rate…]`; `BENCH_PROFILE` names a folder for CPU profiles.
 import { fork } from "node:child_process";
 import { once } from "node:events";
 import { writeFileSync } from "node:fs";
