@@ -197,7 +197,7 @@ describe("the owner's process number belongs to another process", { concurrency:
       const files = new HostFiles(ours);
       /** A new engine of this process. */
       const joined = () => {
-        const engine = new (instantiate().Engine)([], 0, 0);
+        const engine = new (instantiate().Engine)({}, 0, 0);
         return { engine, standing: engine.join(files, "test", false, Date.now(), performance.now()) };
       };
       const { engine, standing } = joined();

@@ -26,7 +26,6 @@ use crate::engine::log::LogLine;
 use crate::engine::settings::RawSettings;
 use crate::pricing::price::Price;
 use crate::sources::SOURCES;
-use crate::sources::facts::Scalar;
 use crate::spending::who::Told;
 
 /// The table of sources as JSON: the scalar fields of each event that cross.
@@ -212,14 +211,9 @@ impl Engine {
     /// `otlpTarget` gives it) and the gateway's name. Called before `open`.
     #[wasm_bindgen(js_name = tellCollector)]
     pub fn tell_collector(&self, url: String, headers: JsValue, form: &str, seed: u32) {
-        let pair = |pair: &Scalar| match pair.list() {
-            [Scalar::Text(name), Scalar::Text(value)] => Some((name.clone(), value.clone())),
-            _ => None,
-        };
-        let headers = scalar(&headers).list().iter().filter_map(pair).collect();
         let target = Target {
             url,
-            headers,
+            headers: from_value(headers).unwrap_or_default(),
             form: serde_json::from_str(form).unwrap_or_default(),
         };
         let mut engine = self.engine.borrow_mut();

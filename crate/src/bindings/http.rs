@@ -2,9 +2,9 @@
 
 use gloo_net::http::{Request as HttpRequest, RequestBuilder, Response};
 use gloo_timers::callback::Timeout;
-use js_sys::{Array, Promise, Reflect, Uint8Array};
+use js_sys::{Promise, Reflect, Uint8Array};
 use serde::{Serialize, Serializer};
-use serde_wasm_bindgen::to_value;
+use serde_wasm_bindgen::{from_value, to_value};
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::{JsFuture, future_to_promise};
 use web_sys::{AbortController, DomException, ReadableStreamDefaultReader, RequestRedirect};
@@ -50,15 +50,9 @@ pub fn send(
     path: String,
     body: JsValue,
     timeout_ms: u32,
-    headers: Option<Array>,
+    headers: JsValue,
 ) -> Promise {
-    let text = |value: JsValue| value.as_string().unwrap_or_default();
-    let mut all: Vec<(String, String)> = headers
-        .iter()
-        .flat_map(Array::iter)
-        .map(|pair| Array::from(&pair))
-        .map(|pair| (text(pair.get(0)), text(pair.get(1))))
-        .collect();
+    let mut all: Vec<(String, String)> = from_value(headers).unwrap_or_default();
     all.extend(token.map(|token| ("authorization".to_owned(), ["Bearer ", &token].concat())));
     future_to_promise(async move {
         let reply = make([url, path].concat(), all, body, timeout_ms).await;
@@ -66,8 +60,8 @@ pub fn send(
     })
 }
 
-/// The collector of the setting `otlp` and of the environment, as JSON
-/// `{url, headers, problems}`. It may contain secrets: never log it.
+/// The collector of the setting `otlp` and of the environment, as JSON `{url, headers, form, problems}`. It may
+/// contain secrets: never log it.
 #[wasm_bindgen(js_name = otlpTarget)]
 pub fn otlp_target(setting: JsValue, environment: JsValue) -> String {
     let target = crate::delivery::otlp::settings::read(&scalar(&setting), &scalar(&environment));

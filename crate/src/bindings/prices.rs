@@ -17,8 +17,8 @@ pub struct PriceBook {
 
 #[wasm_bindgen]
 impl PriceBook {
-    /// The setting `prices` and the same of the gateway's configuration; a list of
-    /// providers that are used by login alone; the table.
+    /// The setting `prices` and the same of the gateway's configuration; a list of providers that are used by login alone;
+    /// the table.
     #[wasm_bindgen(constructor)]
     pub fn new(prices: JsValue, openclaw: JsValue, by_login: JsValue, table: String) -> PriceBook {
         let (prices, openclaw, by_login) = (scalar(&prices), scalar(&openclaw), scalar(&by_login));

@@ -354,7 +354,7 @@ function check(value: unknown): { written_ms?: number; status: Status } | undefi
 
 /** Reads the pending calls and records of a journal without an owner. */
 function readJournal(folder: string): { status: Status; faults: string[] } {
-  const engine = new (instantiate().Engine)([], 0, 0);
+  const engine = new (instantiate().Engine)({}, 0, 0);
   const files = new HostFiles(folder);
   engine.open(files, Date.now(), performance.now());
   const { waiting, open, records_waiting, journal_bytes, journal_corrupt, newer_files } = JSON.parse(
