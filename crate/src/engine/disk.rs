@@ -1,6 +1,7 @@
 //! The engine's journal on disk: what is appended, and when it is written.
 
 use std::collections::HashMap;
+use std::iter::once_with;
 use std::rc::Rc;
 
 use super::spool::Spool;
@@ -165,9 +166,12 @@ impl Engine {
             .iter()
             .map(|(file, mark)| Frame::Bookmark(file.clone(), mark.clone()));
         let frames = ledger.frames().chain(sessions.frames()).chain(marks);
-        let frames = frames.chain(sums).chain(self.braking.frame());
+        let frames = frames.chain(sums);
         let frames = frames.chain(reconciled_ms.map(Frame::Reconciled));
-        let snapshot = frames.chain(self.incidents.frame());
+        // Encoded when they are asked for: most writes need no snapshot, and these hold the state of every session.
+        let (braking, incidents) = (&self.braking, &self.incidents);
+        let states = once_with(|| braking.frame()).chain(once_with(|| incidents.frame()));
+        let snapshot = frames.chain(states.flatten());
         self.journal.take_writes(snapshot, hand_out)
     }
 
