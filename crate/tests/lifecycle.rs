@@ -72,7 +72,12 @@ fn a_run_that_continues_with_its_fallback_is_one_trace() {
     assert_sound(&traces);
     assert_eq!(traces.len(), 1);
     assert_eq!(traces[0]["status"], "completed");
-    assert_eq!(gateway.sent("metrics").len(), 2, "two model_errors");
+    let metrics = gateway.sent("metrics");
+    assert_eq!(metrics.len(), 2, "two model_errors");
+    assert!(
+        metrics.iter().all(|metric| metric["agent_name"] == "main"),
+        "{metrics:?}"
+    );
 }
 
 #[test]

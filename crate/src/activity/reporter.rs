@@ -114,7 +114,7 @@ impl Reporter {
         MessageReport {
             records: vec![
                 self.log("info", text, meta.clone(), None, settings, now),
-                self.metric("messages_received", 1.0, tags, settings, now),
+                self.metric("messages_received", 1.0, tags, None, settings, now),
             ],
             meta,
             received_ms: None,
@@ -139,10 +139,10 @@ impl Reporter {
         let success = if message.success { "true" } else { "false" };
         let tags = Meta::default().text("channel", Some(channel.clone()));
         let sent = tags.clone().text("success", Some(success));
-        let mut records = vec![self.metric("messages_sent", 1.0, sent, settings, now)];
+        let mut records = vec![self.metric("messages_sent", 1.0, sent, None, settings, now)];
         if let Some(at) = received {
             let took = now.mono_ms.saturating_sub(at.mono_ms) as f64;
-            records.push(self.metric("response_time_ms", took, tags, settings, now));
+            records.push(self.metric("response_time_ms", took, tags, None, settings, now));
         }
         if !message.success && message.has_error {
             let text = format!("Message delivery failed ({channel})");
@@ -210,9 +210,10 @@ impl Reporter {
             .text("outcome", Some(outcome));
         let meta = tags.clone().text("session_key", call.session_key.clone());
         let text = format!("Model call {outcome}: {model}");
+        let agent = call.agent.as_deref();
         vec![
-            self.log(level, text, meta, call.agent.as_deref(), settings, now),
-            self.metric("model_errors", 1.0, tags, settings, now),
+            self.log(level, text, meta, agent, settings, now),
+            self.metric("model_errors", 1.0, tags, agent, settings, now),
         ]
     }
 
@@ -336,12 +337,13 @@ impl Reporter {
         name: &'static str,
         value: f64,
         tags: Meta,
+        agent: Option<&str>,
         settings: &Settings,
         now: Now,
     ) -> Record {
         Record::Metric(Box::new(MetricRecord {
             id: self.mint.mint(now.wall_ms).to_string(),
-            agent_name: settings.naming.agent(None),
+            agent_name: settings.naming.agent(agent),
             name,
             value,
             kind: "counter",
