@@ -181,6 +181,55 @@ fn a_collector_is_told_each_call_and_each_trace_and_nothing_waits() {
 }
 
 #[test]
+fn the_state_with_all_sums_is_written_as_often_as_they_are_sent() {
+    let mut run = Run::new(BOTH);
+    let (mut last, mut writes) = (None, 0);
+    for index in 0..60 {
+        let end = run.hear(index..index + 1);
+        run.pass(end - 1_000, end);
+        let state = run.gateway.disk.files().get("otlp/state.awj").cloned();
+        writes += u32::from(state != last);
+        last = state;
+    }
+    assert!((5..=8).contains(&writes), "{writes} times in a minute");
+    let end = START_MS + 60_000;
+    run.pass(end, end + 20_000);
+    assert_eq!(run.sums.0, 60);
+}
+
+#[test]
+fn without_agentwatch_only_traces_for_a_collector_are_written() {
+    let failed = |index: u64, at: u64| {
+        let mut call = message(index, at);
+        call["event"]["message"]["stopReason"] = json!("error");
+        call
+    };
+    let mut run = Run::new(ALONE);
+    let mut alone = Gateway::with(ALONE, false);
+    for index in 0..5 {
+        let at = START_MS + index * 1_000;
+        run.gateway
+            .hear("before_message_write", &failed(index, at), at);
+        alone.hear("before_message_write", &failed(index, at), at);
+    }
+    (run.is_alone, run.status) = (true, 503);
+    run.pass(START_MS + 5_000, START_MS + HOUR_MS);
+    alone.run_until(START_MS + 5_000, START_MS + HOUR_MS);
+    let written = |gateway: &Gateway| {
+        let files = gateway.disk.files();
+        let records = files
+            .iter()
+            .filter(|(name, _)| name.starts_with("records-"));
+        let bytes: Vec<u8> = records.flat_map(|(_, bytes)| bytes.clone()).collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    };
+    let traces = written(&run.gateway);
+    assert!(traces.contains("chat m"), "{traces}");
+    assert!(!traces.contains("Model call failed"), "{traces}");
+    assert_eq!(written(&alone), "");
+}
+
+#[test]
 fn a_collector_that_is_away_holds_up_nobody_and_is_told_all_of_it_later() {
     let mut run = Run::new(BOTH);
     run.status = 503;

@@ -293,6 +293,26 @@ fn a_cache_incident_is_reported_once_with_its_price() {
     assert!(world.notices().is_empty());
 }
 
+/// The state is large, and a provider that never reads what it wrote makes an incident of each call.
+#[test]
+fn a_cache_incident_without_a_webhook_writes_no_state_of_its_own() {
+    let mut world = World::with(r#"{"url": "http://receiver.test", "identities": "plain"}"#);
+    world.warm_up();
+    for _ in 0..5 {
+        world.lose("claude");
+        world.pass(1_000);
+    }
+    assert!(world.records("logs", "cache_incident").len() > 2);
+    let files = world.gateway.disk.files();
+    let frames = files
+        .values()
+        .filter_map(|file| Reader::open(file).ok())
+        .flatten();
+    let is_state = |frame: &Option<Frame>| matches!(frame, Some(Frame::Incidents(_)));
+    let frames = frames.map(|(_, payload)| journal::format_v1::frame(payload));
+    assert!(frames.filter(is_state).count() <= 1);
+}
+
 #[test]
 fn the_next_owner_knows_what_a_cache_held_when_this_one_ended() {
     let mut world = World::new();

@@ -118,6 +118,8 @@ pub struct Collector {
     is_changed: bool,
     has_traces: bool,
     told_ms: Option<u64>,
+    /// When the state was last written with the sums of new calls.
+    summed_ms: Option<u64>,
     look_ms: Option<u64>,
 }
 
@@ -137,6 +139,7 @@ impl Collector {
             is_changed: false,
             has_traces: true,
             told_ms: None,
+            summed_ms: None,
             look_ms: Some(0),
         }
     }
@@ -163,7 +166,11 @@ impl Collector {
 
     /// Notes a journal write: the journal is read a moment later.
     pub fn wake(&mut self, mono_ms: u64) {
-        self.look_ms.get_or_insert(mono_ms + LOOK_AFTER_MS);
+        self.look_at(mono_ms + LOOK_AFTER_MS);
+    }
+
+    fn look_at(&mut self, mono_ms: u64) {
+        self.look_ms = Some(self.look_ms.map_or(mono_ms, |at| at.min(mono_ms)));
     }
 
     /// Counts bytes of records that the journal dropped before the collector accepted them, and logs a warning.
@@ -215,20 +222,40 @@ impl Collector {
             return Ok(());
         }
         self.open(host, aside, now)?;
-        let calls = self.files(host, journal, Kind::Calls);
-        for file in &calls {
-            self.add(host, file, aside)?;
+        self.look_ms = None;
+        // The state has all sums, so it is written as often as they are sent, and not at each write of the journal.
+        let sums_due_ms = self.summed_ms.map_or(0, |at| at + METRICS_EVERY_MS);
+        match hurry || now.mono_ms >= sums_due_ms {
+            true => self.sum_up(host, journal, aside, now)?,
+            false => self.look_at(sums_due_ms),
         }
-        self.save(host)?;
-        for file in calls.iter().filter(|file| file.segment.is_none()) {
-            self.remove_moved(host, file)?;
-        }
-        journal.follow(Kind::Calls, OUTLET, self.read_up_to(&calls));
         let records = self.files(host, journal, Kind::Records);
         journal.follow(Kind::Records, OUTLET, self.read_up_to(&records));
         self.has_traces = records.iter().any(|file| !self.is_done(file));
         self.forget_marks(journal);
-        self.look_ms = None;
+        Ok(())
+    }
+
+    /// Adds new calls to the sums, and writes the state.
+    fn sum_up(
+        &mut self,
+        host: &dyn Host,
+        journal: &mut Journal,
+        aside: &mut Vec<(String, Foreign)>,
+        now: Now,
+    ) -> Result<(), Fault> {
+        let calls = self.files(host, journal, Kind::Calls);
+        for file in &calls {
+            self.add(host, file, aside)?;
+        }
+        if self.is_changed {
+            self.save(host)?;
+            self.summed_ms = Some(now.mono_ms);
+        }
+        for file in calls.iter().filter(|file| file.segment.is_none()) {
+            self.remove_moved(host, file)?;
+        }
+        journal.follow(Kind::Calls, OUTLET, self.read_up_to(&calls));
         Ok(())
     }
 
@@ -454,7 +481,7 @@ impl Collector {
                 }));
             }
             self.is_changed = true;
-            self.look_ms.get_or_insert(0);
+            self.look_at(0);
             self.done.insert(file.path.clone(), file.read_bytes(&bytes));
             if file.segment.is_none() {
                 self.remove_moved(host, file)?;
@@ -481,7 +508,7 @@ impl Collector {
                 {
                     exporter.delivered(&key, upto);
                     self.is_changed = true;
-                    self.look_ms.get_or_insert(now.mono_ms);
+                    self.look_at(now.mono_ms);
                 }
             }
         }

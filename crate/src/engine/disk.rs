@@ -117,6 +117,10 @@ impl Engine {
     }
 
     pub(super) fn append_record(&mut self, record: Written, now: Now) {
+        // Without AgentWatch only a collector has a use for records, and for traces alone.
+        if self.settings.is_off && (self.collector.is_none() || record.trace().is_none()) {
+            return;
+        }
         let takes = self.disk.takes();
         let has_room = self.records.has_room();
         if !has_room && !takes {

@@ -15,6 +15,8 @@ import { LIFT, STORE } from "./request-file.js";
 
 /** Shortest interval between two writes of the file, in ms. */
 export const WRITE_EVERY_MS = 2_000;
+/** Interval at which an unchanged status is written, in ms, so that its time shows that the owner lives. */
+const UNCHANGED_EVERY_MS = 60_000;
 
 /** A status: counters, and times in ms since 1970; see `crate/src/engine/status.rs`. */
 export type Status = Record<string, unknown>;
@@ -42,12 +44,13 @@ export interface StatusDocument {
   faults?: string[];
 }
 
-/** Writes the status at most once in {@link WRITE_EVERY_MS}. */
+/** Writes the status at most once in {@link WRITE_EVERY_MS}, and an unchanged one once in {@link UNCHANGED_EVERY_MS}. */
 export class StatusWriter {
   readonly #folder: string;
   /** ms since 1970. */
   readonly #wall: () => number;
   #timer: NodeJS.Timeout | undefined;
+  #last = { status: "", written_ms: 0 };
 
   constructor(folder: string, wall: () => number) {
     this.#folder = folder;
@@ -65,10 +68,13 @@ export class StatusWriter {
 
   /** Writes the status now. Throws nothing: the journal already reports a disk that cannot be written. */
   write(status: Status): void {
-    const text = `${JSON.stringify({ written_ms: this.#wall(), status })}\n`;
+    const [text, now] = [JSON.stringify(status), this.#wall()];
+    const { status: last, written_ms } = this.#last;
+    if (text === last && Math.abs(now - written_ms) < UNCHANGED_EVERY_MS) return;
     try {
       // Not synced to disk: the next start writes it again.
-      replaceOwnSync(statusFile(this.#folder), text, false);
+      replaceOwnSync(statusFile(this.#folder), `{"written_ms":${now},"status":${text}}\n`, false);
+      this.#last = { status: text, written_ms: now };
     } catch {}
   }
 

@@ -44,6 +44,8 @@ const LATE_MS: u64 = 15 * 60_000;
 const NOTE_EVERY_MS: u64 = 5 * 60_000;
 /// How often the end of an open incident is looked for, in ms.
 const TICK_MS: u64 = 30_000;
+/// The `type` of a cache incident.
+const CACHE_INCIDENT: &str = "cache_incident";
 /// Number of incidents in the status.
 const LAST: usize = 5;
 
@@ -252,7 +254,7 @@ impl Engine {
             meta = meta.number("extra_usd", usd.usd());
         }
         let report = Report {
-            kind: "cache_incident",
+            kind: CACHE_INCIDENT,
             about: format!("{} {}", lost.at_ms, whose(&who.session)),
             level,
             text,
@@ -421,6 +423,8 @@ impl Engine {
                 let of_kind = (report.kind, &*report.about);
                 self.notify(of_kind, (agent, session), of_notice, now);
             }
+            // It is reported with its call, which becomes final once; the state follows a little later.
+            false if report.kind == CACHE_INCIDENT => self.incidents.is_changed = true,
             false => self.note_incidents(now),
         }
     }
