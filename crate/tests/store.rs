@@ -95,6 +95,21 @@ fn each_call_is_read_once() {
 }
 
 #[test]
+fn a_session_that_was_found_is_not_looked_for_in_the_archives() {
+    let mut folder = Folder::default();
+    let database = folder.database("agents/main/agent/openclaw-agent.sqlite", &[]);
+    for number in 1..=50 {
+        insert(&database, &format!("s{number}"), &[answer(number)]);
+    }
+    assert_eq!(folder.read().len(), 50);
+    folder.host.calls.set(0);
+    assert!(folder.read().is_empty());
+    // Of each session its last row and what follows it, and some calls for the whole.
+    let calls = folder.host.calls.get();
+    assert!(calls < 50 * 2 + 25, "{calls}");
+}
+
+#[test]
 fn whichever_call_of_the_host_fails_nothing_is_lost_or_read_twice() {
     let (mut folder, _) = mixed();
     folder.read();

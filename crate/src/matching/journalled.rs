@@ -27,7 +27,7 @@ impl Matcher {
     pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
         self.track_clock(&observation, now);
         self.duplicates.remember_call(&observation);
-        let place = self.records.place_of(id, &self.buckets(&observation));
+        let place = self.records.place_of(id);
         let Some(record) = place.and_then(|place| self.records.get_mut(place)) else {
             return self.add_call(id, observation, now);
         };
@@ -55,7 +55,7 @@ impl Matcher {
     pub fn restore_final(&mut self, id: CallId) {
         self.ready.retain(|ready| *ready != id);
         if let Some(pending) = self.pending.swap_remove(&id.key()) {
-            self.mark(&pending.settle(id), &pending);
+            self.mark(&pending.settle(id));
         }
     }
 }

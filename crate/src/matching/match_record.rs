@@ -260,8 +260,9 @@ impl MatchRecord {
         self.ended_ms.saturating_add_signed(clock_shift)
     }
 
-    pub(super) fn fit(&self, observation: &Observation, clock_ms: u64) -> Option<Fit> {
-        if self.seen.has(observation.surface) || self.model != key_of(&[&observation.model]) {
+    /// How well an observation fits; `None` if it is of another call. `model` is the key of the observation's model.
+    pub(super) fn fit(&self, observation: &Observation, model: u64, clock_ms: u64) -> Option<Fit> {
+        if self.seen.has(observation.surface) || self.model != model {
             return None;
         }
         match (self.span.get(), span_hash(observation)) {

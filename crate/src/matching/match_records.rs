@@ -45,10 +45,10 @@ impl MatchRecords {
         numbers.map(|number| self.place(*number))
     }
 
-    /// Index of a call's record, which is in one of these buckets.
-    pub(super) fn place_of(&self, id: CallId, buckets: &[u64]) -> Option<usize> {
-        let mut places = buckets.iter().flat_map(|bucket| self.places(*bucket));
-        places.find(|place| self.list.get(*place).is_some_and(|record| record.id == id))
+    /// Index of a call's record.
+    pub(super) fn place_of(&self, id: CallId) -> Option<usize> {
+        // It is among the newest.
+        self.list.iter().rposition(|record| record.id == id)
     }
 
     /// Adds a record and keeps its bucket sorted by end: the journal and the session store deliver records in another
@@ -78,7 +78,10 @@ impl MatchRecords {
         let number = self.first;
         self.first = number.wrapping_add(1);
         if let Some(numbers) = self.buckets.get_mut(&record.bucket) {
-            numbers.retain(|known| *known != number);
+            // The oldest of a session is at the front, or near it.
+            if let Some(place) = numbers.iter().position(|known| *known == number) {
+                numbers.remove(place);
+            }
             if numbers.is_empty() {
                 self.buckets.swap_remove(&record.bucket);
             }

@@ -31,6 +31,7 @@ use indexmap::IndexMap;
 use serde::Serialize;
 
 use crate::domain::call::{CallId, IdMint, Outcome};
+use crate::domain::identity::key_of;
 use crate::domain::observation::Observation;
 use crate::domain::surface::{Surface, Surfaces};
 use crate::domain::time::Now;
@@ -388,6 +389,7 @@ impl Matcher {
         let clock = clock_of(observation, now);
         let is_reset = now.mono_ms < self.reset_until_ms;
         let buckets = self.buckets(observation);
+        let model = key_of(&[&observation.model]);
         let began = observation.started_ms.unwrap_or(observation.ended_ms);
         let earliest = began.min(observation.ended_ms);
         buckets
@@ -402,7 +404,7 @@ impl Matcher {
                         is_reset || record.ended_ms + ARRIVES_WITHIN_MS >= earliest
                     })
                     .filter_map(move |(index, record)| {
-                        Some((index, record.fit(observation, clock)?))
+                        Some((index, record.fit(observation, model, clock)?))
                     })
             })
             .min_by_key(|(_, fit)| *fit)
@@ -489,16 +491,13 @@ impl Matcher {
         if unanswered.is_some_and(|told| !self.tells_failures.has(told.surface)) {
             settled.outcome = Outcome::Failed;
         }
-        self.mark(&settled, &pending);
+        self.mark(&settled);
         Some(settled)
     }
 
     /// Stores in the match record whether any usage was reported.
-    fn mark(&mut self, settled: &Settled, pending: &PendingCall) {
-        let Some(seen) = pending.observations().next() else {
-            return;
-        };
-        let index = self.records.place_of(settled.id, &self.buckets(seen));
+    fn mark(&mut self, settled: &Settled) {
+        let index = self.records.place_of(settled.id);
         if let Some(record) = index.and_then(|index| self.records.get_mut(index)) {
             record.is_unbilled = settled.usage.is_none() && settled.outcome != Outcome::Completed;
         }

@@ -19,7 +19,7 @@
 //! [`places`](super::places) lists the folders. A rewritten transcript is read again from its start; matching
 //! recognises its rows by their entry ids.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::rc::Rc;
 
 use crate::host::Fault;
@@ -248,7 +248,10 @@ struct PlaceReading {
     listed: VecDeque<Session>,
     /// Id of the last session taken from the list; `None` after the last session of the database.
     last: Option<String>,
-    known: Vec<String>,
+    /// Sessions with bookmarks that were not found yet.
+    unfound: BTreeSet<String>,
+    /// Sessions with bookmarks that were found.
+    found: Vec<String>,
     session: Option<SessionReading>,
 }
 
@@ -275,7 +278,8 @@ impl PlaceReading {
             host: host.clone(),
             keys: SessionKeys::new(place.indexes.clone()),
             last: database.as_ref().map(|_| String::new()),
-            known: of_place(&place, bookmarks),
+            unfound: of_place(&place, bookmarks),
+            found: Vec::new(),
             place,
             database,
             files,
@@ -313,6 +317,7 @@ impl PlaceReading {
             return self.end(ready).map(Read::EndOfPlace);
         };
         let name = format!("{}/{id}", self.place.name);
+        self.found.extend(self.unfound.take(&name));
         let bookmark = bookmarks.get(&name).cloned().unwrap_or_default();
         let agent = self.place.agent.clone();
         self.session = Some(SessionReading::new(
@@ -375,8 +380,8 @@ impl PlaceReading {
         None
     }
 
-    /// The sessions with bookmarks that still exist. Files are listed again: a session that was archived during the
-    /// reading was found neither in the database nor in a file.
+    /// The sessions with bookmarks that still exist. If one was not found, files are listed again: a session that was
+    /// archived during the reading was found neither in the database nor in a file.
     fn end(&mut self, ready: &mut VecDeque<Batch>) -> Result<Vec<String>, Fault> {
         for problem in self.keys.problems.drain(..) {
             ready.push_back(Batch {
@@ -385,10 +390,14 @@ impl PlaceReading {
                 ..Batch::default()
             });
         }
+        let mut there = std::mem::take(&mut self.found);
+        let unfound = std::mem::take(&mut self.unfound);
+        if unfound.is_empty() {
+            return Ok(there);
+        }
         let files = files_of(&*self.host, &self.place)?;
         let again: HashSet<String> = files.into_iter().map(|file| file.session_id).collect();
-        let mut there = Vec::new();
-        for session in self.known.drain(..) {
+        for session in unfound {
             let id = &session[self.place.name.len() + 1..];
             let is_archived = match &self.database {
                 Some(database) => database.has_archived(id)?,
@@ -436,7 +445,7 @@ fn files_of(host: &dyn StoreHost, place: &StorePlace) -> Result<Vec<TranscriptFi
 }
 
 /// The sessions of a place with bookmarks.
-fn of_place(place: &StorePlace, bookmarks: &BTreeMap<String, String>) -> Vec<String> {
+fn of_place(place: &StorePlace, bookmarks: &BTreeMap<String, String>) -> BTreeSet<String> {
     let prefix = format!("{}/", place.name);
     let known = bookmarks.keys().filter(|name| name.starts_with(&prefix));
     known.cloned().collect()
