@@ -156,7 +156,10 @@ test("Bedrock's headers have usage that a model's own format lacks", async () =>
 });
 
 test("a POST that reached a provider and is no call is reported by its path, other requests are not", async () => {
-  const at = await world((_, response) => response.end('{"object":"thread.message"}'));
+  // The path of the upstream's address may be a key.
+  const at = await world((_, response) => response.end('{"object":"thread.message"}'), {
+    path: "/open-sesame",
+  });
   try {
     await get(`${at.url}/v1/embeddings?key=secret`, post({ model: "m" }));
     await get(`${at.url}/v1/threads/thread_1/messages`, post({ role: "user" }));

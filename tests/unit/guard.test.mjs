@@ -148,6 +148,21 @@ const PASSED = [
 
 for (const [name, { path, token, method = "POST", open }] of Object.entries(SERVERS)) {
   describe(name, () => {
+    test("logs a bounded number of refusals, whatever hosts they name", async () => {
+      const { port, warned, close } = await open();
+      try {
+        for (let number = 0; number < 150; number += 1) {
+          const head = `${method} ${path} HTTP/1.1\r\nHost: h${number}.example\r\n${token}`;
+          assert.equal(await status(port, `${head}Content-Length: 9\r\n\r\n`), 403);
+        }
+        const lines = warned();
+        assert.ok(lines.length > 50 && lines.length <= 100, `${lines.length} lines`);
+        assert.match(lines.at(-1) ?? "", /no further ones/);
+      } finally {
+        await close();
+      }
+    });
+
     test("refuses requests of another site's page, of every method, before their body has come", async () => {
       const { port, reached, close } = await open();
       try {

@@ -1,8 +1,8 @@
 // The command `ingest`: each line of any input is read or counted as skipped, and none ends the command.
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
+import { spawn, spawnSync } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
@@ -113,4 +113,32 @@ test("a line without an end needs little memory, and the next line is read", asy
   await closed;
   assert.match(said, /^line 1: too long, skipped\n[^]*\n3 lines: 2 taken, 1 skipped\n {2}1 too long/);
   assert.ok(Number(peak) < 250 * 1024, `${peak} KiB`);
+});
+
+test("commands whose engine cannot run say so and end with 2", () => {
+  const dist = join(root, "damaged", "dist");
+  cpSync(fileURLToPath(new URL("../../dist/", import.meta.url)), dist, { recursive: true });
+  cpSync(
+    fileURLToPath(new URL("../../package.json", import.meta.url)),
+    join(root, "damaged", "package.json"),
+  );
+  writeFileSync(
+    join(dist, "agentwatch.wasm"),
+    readFileSync(join(dist, "agentwatch.wasm")).subarray(0, 200_000),
+  );
+  const stateDir = join(root, "damaged", "state");
+  mkdirSync(join(stateDir, "agents", "main", "sessions"), { recursive: true });
+  const run = (/** @type {string[]} */ ...args) => {
+    const all = [join(dist, "cli.js"), ...args, "--url", "http://127.0.0.1:9", "--state-dir", stateDir];
+    return spawnSync(process.execPath, all, { input: `${GOOD}\n`, encoding: "utf8" });
+  };
+  const ingested = run("ingest");
+  assert.deepEqual([ingested.status, ingested.stdout], [2, ""], ingested.stderr);
+  assert.match(ingested.stderr, /1 lines: 0 taken, 1 skipped/);
+  assert.match(ingested.stderr, /counting was switched off after repeated faults/);
+  const synced = run("sync", "--json");
+  assert.equal(synced.status, 2, synced.stderr);
+  const { handed_over, problems } = JSON.parse(synced.stdout);
+  assert.equal(handed_over, false);
+  assert.match(problems[0], /counting was switched off/);
 });

@@ -227,4 +227,8 @@ test("a throwing getter of a usage object costs that value only", async () => {
   const endless = Object.fromEntries(Array.from({ length: 100_000 }, (_, index) => [`x${index}`, index]));
   assert.deepEqual(await usage(["input"], { ...endless, input: 1 }), []);
   assert.deepEqual(await usage(["constructor", "__proto__"], { input: 1 }), []);
+  const parts = [{ input: 1 }, null, { input: 2 }];
+  Object.defineProperty(parts, 1, { get: () => assert.fail("no") });
+  const read = [0, 7, 1, true, 0, 1, 1, false, 1, true, 1, false, 1, true, 0, 2, 1, false];
+  assert.deepEqual(await usage(["input", "parts[]"], { input: 7, parts }), read);
 });

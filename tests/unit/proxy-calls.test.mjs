@@ -1,8 +1,11 @@
 // The proxy reads model calls beside the bytes that it forwards.
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
+import { once } from "node:events";
+import { connect } from "node:net";
 import { describe, test } from "node:test";
 import * as zlib from "node:zlib";
+import { Decoded } from "../../dist/serve.js";
 import { asking, chat, get, pause, world } from "./upstream.mjs";
 
 const CHAT = "/v1/chat/completions";
@@ -188,8 +191,22 @@ describe("calls", () => {
       await get(`${at.url}${CHAT}`, { ...asking(), body });
       assert.equal(arrived, sha(body));
       assert.equal(at.proxy.counts.asked_too_large, 1);
+      // Each of many small chunks takes memory, and going back into the request it takes no time of its own.
+      const head = `POST /up${CHAT} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\ntransfer-encoding: chunked`;
+      const socket = connect(at.port, "127.0.0.1");
+      socket.write(`${head}\r\n\r\n${"1\r\nx\r\n".repeat(300_000)}0\r\n\r\n`);
+      assert.match(String((await once(socket, "data"))[0]), /^HTTP\/1.1 200 /);
+      socket.destroy();
+      assert.equal(arrived, sha(Buffer.from("x".repeat(300_000))));
+      assert.equal(at.proxy.counts.asked_too_large, 2);
     } finally {
       await at.close();
     }
   });
+});
+
+test("compressed chunks that wait are bounded by the memory that they take", () => {
+  const decoded = new Decoded("gzip", () => {});
+  for (let number = 0; number < 40_000; number += 1) decoded.write(Buffer.of(0x1f));
+  assert.equal(decoded.problem, "lagging");
 });

@@ -157,6 +157,8 @@ describe("ends", () => {
       "HTTP/1.1 099 Low\r\ncontent-length: 0\r\n\r\n",
       "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 102 Processing\r\n\r\n",
       "HTTP/1.1 103 Hints\r\nlink: nonsense\r\n\r\n",
+      // Node's own check of it would take a day.
+      `HTTP/1.1 103 Hints\r\nlink: </a>${";a=b=c".repeat(25)} "\r\n\r\n`,
       "HTTP/1.1 103 Hints\r\nlink: </a>\r\n__proto__: x\r\nconstructor: x\r\n\r\n",
       "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
       "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",

@@ -11,6 +11,15 @@ const CLI = fileURLToPath(new URL("../../dist/cli.js", import.meta.url));
 const root = mkdtempSync(join(tmpdir(), "agentwatch-purge-"));
 after(() => rmSync(root, { recursive: true, force: true }));
 
+/** This process as the owner of a folder. */
+const OWNER = {
+  pid: process.pid,
+  host: hostname(),
+  started: performance.timeOrigin,
+  token: "t",
+  role: "gateway",
+};
+
 let states = 0;
 /** A state directory with a gateway's configuration and the plugin's folder. @param {Record<string, string>} [files] */
 function state(files = { "installation.json": "{}" }) {
@@ -67,14 +76,7 @@ describe("purge", () => {
   }
 
   test("removes nothing that a process uses, and names the process", () => {
-    const owner = {
-      pid: process.pid,
-      host: hostname(),
-      started: performance.timeOrigin,
-      token: "t",
-      role: "gateway",
-    };
-    const { stateDir, ours } = state({ "installation.json": "{}", "owner.json": JSON.stringify(owner) });
+    const { stateDir, ours } = state({ "installation.json": "{}", "owner.json": JSON.stringify(OWNER) });
     const { stderr, code } = purge(stateDir, "--yes");
     assert.equal(code, 2, stderr);
     assert.match(stderr, new RegExp(`in use by gateway \\(process ${process.pid} on .*\\): stop it first`));
@@ -102,5 +104,19 @@ describe("purge", () => {
     assert.equal(code, 2, stderr);
     assert.match(stderr, /--force/);
     assert.ok(existsSync(ours));
+  });
+
+  test("removes the folders of sync --gateway, and not those of a running one", () => {
+    const { stateDir, ours } = state({});
+    rmSync(join(ours, "journal"), { recursive: true });
+    const own = join(ours, "gateways", "gate_18789", "agentwatch");
+    mkdirSync(own, { recursive: true });
+    writeFileSync(join(own, "owner.json"), JSON.stringify({ ...OWNER, role: "sync" }));
+    const running = purge(stateDir, "--yes");
+    assert.deepEqual([running.code, existsSync(own)], [2, true], running.stderr);
+    assert.match(running.stderr, /gate_18789.* is in use by sync/);
+    rmSync(join(own, "owner.json"));
+    const { code, stderr } = purge(stateDir, "--yes");
+    assert.deepEqual([code, existsSync(ours)], [0, false], stderr);
   });
 });

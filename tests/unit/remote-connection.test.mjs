@@ -202,6 +202,14 @@ describe("a WebSocket", () => {
       /more than/,
     ],
     [
+      "pieces of nothing without end",
+      Buffer.concat([
+        frame("", { isLast: false }),
+        ...Array.from({ length: 20 }, () => frame("", { code: 0, isLast: false })),
+      ]),
+      /more than/,
+    ],
+    [
       "a length beyond all memory",
       Buffer.from([0x81, 127, 255, 255, 255, 255, 255, 255, 255, 255]),
       /more than/,

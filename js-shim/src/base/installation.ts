@@ -28,6 +28,9 @@ export interface Installation {
   identityKey: string;
 }
 
+/** The folder's folder of the gateways that `sync --gateway` reads: a state directory for each. */
+export const GATEWAYS = "gateways";
+
 /** The plugin's folder in the gateway's state directory. */
 export function stateFolder(stateDir: string): string {
   return join(stateDir, "agentwatch");

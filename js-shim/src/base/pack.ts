@@ -176,7 +176,7 @@ export class Pack {
     let count = 0;
     const length = Math.min(list.length, MAX_PARTS);
     for (let index = 0; index < length && count + 2 < most; index += 1) {
-      const part: unknown = list[index];
+      const part = read(list as never, String(index));
       if (typeof part !== "object" || part === null) continue;
       this.#flag(at, TRUE);
       count += 2 + this.#members(part as Record<string, unknown>, names, undefined, most - count - 2);

@@ -12,3 +12,7 @@ export function sendsNothing(given: Record<string, unknown>): boolean {
   const ways = ["otlp", "metricsPort", "metrics", "webhook"];
   return given.url === false && !ways.some((way) => given[way]);
 }
+
+/** The problem of a command whose engine fails again and again. */
+export const SWITCHED_OFF =
+  "counting was switched off after repeated faults, so nothing more was counted or sent; please report it";

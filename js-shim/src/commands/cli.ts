@@ -3,6 +3,7 @@
 
 import { parseArgs } from "node:util";
 import { fail, printError, printUsage } from "../base/terminal.js";
+import { SWITCHED_OFF } from "../base/words.js";
 import type { Pipeline } from "../worker/pipeline.js";
 import { ingest } from "./ingest.js";
 import { COMMON_OPTIONS, openPipeline } from "./pipeline.js";
@@ -75,6 +76,10 @@ async function run(pipeline: Pipeline): Promise<number> {
   const bad = Object.values(skipped).reduce((sum, count) => sum + count, 0);
   printError(`${lines} lines: ${accepted} taken, ${bad} skipped`);
   for (const [reason, count] of Object.entries(skipped)) printError(`  ${count} ${reason}`);
+  if (status.off) {
+    printError(SWITCHED_OFF);
+    return 2;
+  }
   if (status.standing === "spool") {
     printError("they were handed to the process that owns the state directory, which sends them");
     return bad > 0 ? 1 : 0;

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline/promises";
 import { parseArgs } from "node:util";
 import { kindOf, statsOf } from "../base/files.js";
-import { stateFolder } from "../base/installation.js";
+import { GATEWAYS, stateFolder } from "../base/installation.js";
 import { reason } from "../base/promises.js";
 import { printError, visible } from "../base/terminal.js";
 import { environmentStateDir } from "../plugin/env.js";
@@ -25,7 +25,7 @@ const USAGE = `agentwatch-openclaw purge [--yes] [--state-dir <folder>]
 Exit status: 0 removed, 1 not confirmed, 2 nothing to remove, in use, or an invalid option.`;
 
 /** Files and folders of which the plugin's folder has at least one from its first start on. */
-const PLUGIN_FILES = ["installation.json", "owner.json", "journal", "spool", "status.json"];
+const PLUGIN_FILES = ["installation.json", "owner.json", "journal", "spool", "status.json", GATEWAYS];
 
 /** Removes the state. @returns the exit status */
 export function purgeCommand(args: string[]): Promise<number> {
@@ -64,13 +64,21 @@ async function purge(stateDir: string | undefined, isConfirmed: boolean): Promis
     printError(`${folder} holds nothing that the plugin made: it is left alone`);
     return 2;
   }
-  const { owner, status } = await readStatus(folder);
-  if (owner) {
-    printError(`${folder} is in use by ${owner.role} (process ${owner.pid} on ${owner.host}): stop it first`);
-    return 2;
+  // `sync --gateway` has a folder of its own for each gateway.
+  const ofGateways = entries.filter((entry) => entry.parentPath === join(folder, GATEWAYS));
+  const folders = [folder, ...ofGateways.map((entry) => stateFolder(pathOf(entry)))];
+  const [waiting, records] = [[0], [0]];
+  for (const held of folders) {
+    const { owner, status } = await readStatus(held);
+    if (owner) {
+      printError(`${held} is in use by ${owner.role} (process ${owner.pid} on ${owner.host}): stop it first`);
+      return 2;
+    }
+    waiting.push(Number(status.waiting ?? 0));
+    records.push(Number(status.records_waiting ?? 0));
   }
-  const { waiting, records_waiting } = status as Record<string, number | undefined>;
-  const unsent = tally({ model_calls: waiting, other_records: records_waiting });
+  const sum = (of: number[]) => of.reduce((all, one) => all + one);
+  const unsent = tally({ model_calls: sum(waiting), other_records: sum(records) });
   if (!isConfirmed && !(await confirms(`Remove ${folder} (not sent yet: ${unsent})?`))) {
     printError("nothing was removed");
     return 1;

@@ -10,7 +10,7 @@ import { livingOwner } from "../base/owner.js";
 import { LOOK_MS, spoolFolder } from "../base/spool.js";
 import { print } from "../base/terminal.js";
 import { instantiate } from "../base/wasm.js";
-import { counted } from "../base/words.js";
+import { counted, SWITCHED_OFF } from "../base/words.js";
 import type { SessionStore } from "../plugin/session-store.js";
 import { countSessions, hasStore } from "../sessions/store.js";
 import type { Pipeline } from "../worker/pipeline.js";
@@ -169,9 +169,14 @@ class Sync {
     await this.#pipeline.open();
     if (this.#isOwner) await this.#readSpools();
     if (this.#isOwner) await this.#readOnce();
-    else await this.#handOver();
-    if (this.#options.watch) await this.#watch();
+    else if (!this.#isOff) await this.#handOver();
+    if (this.#options.watch && !this.#isOff) await this.#watch();
     return this.#end();
+  }
+
+  /** Whether repeated faults switched counting off. */
+  get #isOff(): boolean {
+    return this.#pipeline.status().off === true;
   }
 
   get #isOwner(): boolean {
@@ -296,10 +301,11 @@ class Sync {
   }
 
   async #end(): Promise<number> {
-    const isOwner = this.#isOwner;
+    const [isOwner, isOff] = [this.#isOwner, this.#isOff];
     const ofStore = this.#storeProblem ? [this.#storeProblem] : [];
     const { history: past, outcome } = this.#store;
-    const problems = [...ofStore, ...(past?.problems ?? []), ...(outcome?.problems ?? [])];
+    const ofEngine = isOff ? [SWITCHED_OFF] : [];
+    const problems = [...ofEngine, ...ofStore, ...(past?.problems ?? []), ...(outcome?.problems ?? [])];
     const since = this.#store.floor();
     this.#store.close();
     await endPipeline(this.#pipeline);
@@ -312,7 +318,7 @@ class Sync {
     const history = this.#store.history;
     const summary: SyncSummary = {
       since_ms: isOwner ? (since ?? null) : null,
-      handed_over: !isOwner,
+      handed_over: !isOwner && !isOff,
       complete: this.#complete,
       sessions: history?.sessions ?? 0,
       megabytes: Math.round((history?.bytes ?? 0) / 1_048_576),
@@ -323,8 +329,8 @@ class Sync {
       problems: [...new Set(problems)],
     };
     this.#report(summary);
-    if (!isOwner) return 0;
-    const isUnfinished = this.#isReceiverAway || waiting > 0 || (this.#isStopped && !this.#complete);
+    if (summary.handed_over) return 0;
+    const isUnfinished = isOff || this.#isReceiverAway || waiting > 0 || (this.#isStopped && !this.#complete);
     if (isUnfinished) return 2;
     return summary.problems.length > 0 ? 1 : 0;
   }

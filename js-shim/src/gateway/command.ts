@@ -2,7 +2,7 @@
 
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { stateFolder } from "../base/installation.js";
+import { GATEWAYS, stateFolder } from "../base/installation.js";
 import { livingOwner } from "../base/owner.js";
 import { reason } from "../base/promises.js";
 import { isTime } from "../base/shape.js";
@@ -57,7 +57,7 @@ function ownDir({ host, port }: GatewayAddress, options: SyncOptions): string {
   if (named) return named;
   const stateDir = environmentStateDir(options.profile);
   if (!stateDir) throw new SettingError("there is no folder for the journal; name one with --state-dir");
-  return join(stateFolder(stateDir), "gateways", name);
+  return join(stateFolder(stateDir), GATEWAYS, name);
 }
 
 class GatewaySync {

@@ -11,6 +11,8 @@ import { type GatewayAddress, plainFingerprint } from "./address.js";
 
 const ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const [CONTINUATION, TEXT, CLOSE, PING, PONG] = [0x0, 0x1, 0x8, 0x9, 0xa];
+/** Memory that a fragment takes besides its bytes, in bytes. */
+const FRAGMENT_COST = 128;
 /** The largest control frame, in bytes. */
 const MAX_CONTROL = 125;
 /** Unsent bytes at which the connection is closed: requests are small, so the gateway has stopped reading. */
@@ -225,7 +227,8 @@ export class GatewaySocket {
     if (!isLast) {
       // Copied, since later bytes may overwrite this memory.
       this.#message.push(Buffer.from(body));
-      this.#messageSize += body.length;
+      // An empty one takes memory too.
+      this.#messageSize += body.length + FRAGMENT_COST;
       return;
     }
     const whole = this.#message.length > 0 ? Buffer.concat([...this.#message, body]) : body;

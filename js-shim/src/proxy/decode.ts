@@ -20,6 +20,8 @@ const DECODERS = new Map<string, () => Transform>([
 
 /** Compressed bytes that may wait for the decoder; beyond it the reading is given up. */
 const MAX_WAITING = 4 * 1024 * 1024;
+/** Memory that a chunk takes besides its bytes, in bytes. */
+export const CHUNK_COST = 128;
 /** Maximum decoded size, in bytes. */
 const MAX_DECODED = 256 * 1024 * 1024;
 
@@ -32,6 +34,7 @@ export class Decoded {
   readonly #take: (bytes: Uint8Array) => void;
   readonly #over: Promise<void>;
   #decodedBytes = 0;
+  #waiting = 0;
   /** Why the body was not read completely. */
   problem: Unread | undefined;
 
@@ -59,8 +62,13 @@ export class Decoded {
       this.#take(bytes);
       return;
     }
-    this.#decoder.write(bytes);
-    if (this.#decoder.writableLength > MAX_WAITING) this.giveUp("lagging");
+    // A chunk of one byte takes memory too.
+    const cost = bytes.length + CHUNK_COST;
+    this.#waiting += cost;
+    this.#decoder.write(bytes, () => {
+      this.#waiting -= cost;
+    });
+    if (this.#waiting > MAX_WAITING) this.giveUp("lagging");
   }
 
   /** Ends the body. Resolves when it is decoded completely. */

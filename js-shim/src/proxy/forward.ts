@@ -245,6 +245,9 @@ function sendBack(
   answer.pipe(response);
 }
 
+/** A link that Node writes. Node's own check of others takes a time that grows exponentially with their parameters. */
+const LINK = /^<[^>]*>(?: ?; ?[a-zA-Z-]+(?:=(?:"[^;"=\s]*"|[^;"=\s]*))?)*$/;
+
 function sendInformation(
   response: ServerResponse,
   information: { statusCode: number; rawHeaders: string[] },
@@ -256,6 +259,7 @@ function sendInformation(
   const hints = new Map<string, string[]>();
   for (const [name, value] of pairs(endToEnd(information.rawHeaders, ["content-length"]))) {
     const key = name.toLowerCase();
+    if (key === "link" && !LINK.test(value)) return;
     const values = hints.get(key);
     if (values) values.push(value);
     else hints.set(key, [value]);

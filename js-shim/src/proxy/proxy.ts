@@ -7,13 +7,14 @@ import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { Instance, Refusal } from "../base/wasm.js";
 import type { Log } from "../worker/pipeline.js";
+import { CHUNK_COST } from "./decode.js";
 import { forward, type Listener, Origin } from "./forward.js";
 import { type Bounds, Front } from "./front.js";
 import type { Framing } from "./hop.js";
 import { rateLimited } from "./rate-limit.js";
 import { type CallReading, type Edit, type Ending, Readers, type Told } from "./reading.js";
 import { answerStopped } from "./stopped.js";
-import { type Route, route, shown, type Upstream, withoutQuery } from "./upstreams.js";
+import { type Route, route, shown, type Upstream, withoutCredentials, withoutQuery } from "./upstreams.js";
 
 /** A finished call, in the names of the source `proxied`. Times in ms; `started` and `ended` since 1970. */
 export interface ProxiedCall extends Told {
@@ -198,7 +199,7 @@ export class Proxy {
 
   /** The listener of a request and its answer. */
   #listen(
-    { upstream, path }: Route,
+    { upstream, asked }: Route,
     reading: CallReading | undefined,
     request: IncomingMessage,
     response: ServerResponse,
@@ -233,7 +234,7 @@ export class Proxy {
         else if (ending !== "whole") this.counts[ending] += 1;
         const isPost = answered && request.method === "POST";
         const passed = () => {
-          if (isPost) this.#pass({ provider: upstream.provider, path: withoutQuery(path) });
+          if (isPost) this.#pass({ provider: upstream.provider, path: withoutQuery(asked) || "/" });
         };
         if (!reading) return passed();
         const known = {
@@ -320,14 +321,17 @@ export class Proxy {
     listener.sent = release;
     const take = (bytes: Buffer) => {
       held.push(bytes);
-      size += bytes.length;
-      this.#held += bytes.length;
+      // A chunk of one byte takes memory too.
+      const cost = bytes.length + CHUNK_COST;
+      size += cost;
+      this.#held += cost;
       const isTooLarge = size > this.#bounds.held;
       if (!isTooLarge && this.#held <= this.#bounds.heldTogether) return;
       // Too much to hold: the bytes go back into the request, and the body passes unchanged.
       this.counts[isTooLarge ? "asked_too_large" : "asked_no_room"] += 1;
       request.off("data", take).off("end", end).off("close", left).pause();
-      for (const bytes of held.splice(0).reverse()) request.unshift(bytes);
+      // At once: each one would move all that the request holds.
+      request.unshift(Buffer.concat(held.splice(0)));
       pass(undefined);
     };
     const end = () => {
@@ -357,7 +361,7 @@ export class Proxy {
     const { prefix, url } = upstream;
     const code = (error as NodeJS.ErrnoException | undefined)?.code;
     const why = error
-      ? `${error.message || error.name}${code && !error.message.includes(code) ? ` (${code})` : ""}`
+      ? `${withoutCredentials(error.message) || error.name}${code && !error.message.includes(code) ? ` (${code})` : ""}`
       : "no answer";
     const message = `agentwatch-openclaw proxy: ${url.origin} did not answer: ${why}. Check --upstream ${prefix}=${shown(url)} and that this machine reaches it.`;
     this.#warn(message);

@@ -1,7 +1,7 @@
-/** Limits repeated log lines: the same text is logged once a minute. */
+/** Limits log lines: the same text is logged once a minute, and so many different ones. */
 
 const REPEAT_AFTER_MS = 60_000;
-/** Texts that are remembered. */
+/** Different texts in a minute. A text may have words of any client. */
 const MAX_TEXTS = 100;
 
 /** Wraps a log function. @param mono ms of the monotonic clock */
@@ -11,8 +11,15 @@ export function rateLimited(log: (text: string) => void, mono: () => number): (t
     const now = mono();
     const last = lastAt.get(text);
     if (last !== undefined && now - last < REPEAT_AFTER_MS) return;
-    if (lastAt.size >= MAX_TEXTS) lastAt.clear();
+    if (lastAt.size >= MAX_TEXTS)
+      for (const [text, at] of lastAt) if (now - at >= REPEAT_AFTER_MS) lastAt.delete(text);
+    if (lastAt.size >= MAX_TEXTS) return;
+    lastAt.delete(text);
     lastAt.set(text, now);
-    log(text);
+    log(
+      lastAt.size < MAX_TEXTS
+        ? text
+        : `${text} (the ${MAX_TEXTS}th different line in a minute: no further ones)`,
+    );
   };
 }

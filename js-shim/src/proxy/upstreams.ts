@@ -78,10 +78,18 @@ export function shown({ origin, pathname }: URL): string {
   return `${origin}/${pathname === "/" ? "" : "…"}`;
 }
 
-/** The upstream of a request, and the path of the forwarded request. */
+/** The upstream of a request. */
 export interface Route {
   upstream: Upstream;
+  /** The path of the forwarded request, with its query. */
   path: string;
+  /** The client's path behind the prefix, with its query. It has nothing of the upstream's own path, which may be a key. */
+  asked: string;
+}
+
+/** A text without the user and password of addresses, such as those of `HTTPS_PROXY` in an error of an earlier Node. */
+export function withoutCredentials(text: string): string {
+  return text.replace(/\/\/[^\s/@]*@/g, "//");
 }
 
 /** A request's path without its query, which says nothing of what is asked. */
@@ -98,8 +106,9 @@ export function route(upstreams: readonly Upstream[], target: string): Route | u
     if (path !== prefix && !path.startsWith(`${prefix}/`)) continue;
     if (isAmbiguousPath(path.slice(prefix.length))) return undefined;
     const base = upstream.url.pathname === "/" ? "" : upstream.url.pathname;
-    const rest = `${base}${target.slice(prefix.length)}`;
-    return { upstream, path: rest.startsWith("/") ? rest : `/${rest}` };
+    const asked = target.slice(prefix.length);
+    const rest = `${base}${asked}`;
+    return { upstream, asked, path: rest.startsWith("/") ? rest : `/${rest}` };
   }
   return undefined;
 }

@@ -20,6 +20,7 @@ import {
   type Refusal,
   SEEDS,
 } from "../base/wasm.js";
+import { SWITCHED_OFF } from "../base/words.js";
 import { type CollectorTarget, collectorOf, encoded } from "./collector.js";
 import { EngineRunner } from "./engine-runner.js";
 import { JournalWatch } from "./journal-watch.js";
@@ -212,6 +213,7 @@ export class Pipeline {
    */
   take(source: string, args: readonly unknown[]): string | undefined {
     this.start();
+    if (this.#runner.isOff) return SWITCHED_OFF;
     let problem: string | undefined;
     const { wall, mono } = this.#now();
     for (const { pick } of SOURCES[source] ?? []) {
