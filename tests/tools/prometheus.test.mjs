@@ -64,7 +64,7 @@ describe("Prometheus", { skip: binary === "" && "AGENTWATCH_RECEIVER names no re
     const text = await (await fetch(`${receiver.url}/metrics`, { headers })).text();
     assert.equal(await promtool(["check", "metrics"], text), "");
     assert.match(await promtool(["check", "config", "prometheus.yml"]), /1 rule files found/);
-    assert.match(await promtool(["check", "rules", "alerts.yml"]), /4 rules found/);
+    assert.match(await promtool(["check", "rules", "alerts.yml"]), /5 rules found/);
     assert.match(await promtool(["test", "rules", "alerts.test.yml"]), /SUCCESS/);
   });
 

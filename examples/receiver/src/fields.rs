@@ -146,7 +146,8 @@ impl<'a, 'p> Fields<'a, 'p> {
         }
     }
 
-    /// An instant: ISO 8601 text, or milliseconds since 1970.
+    /// An instant: ISO 8601 text, or milliseconds since 1970. One after now is now: the sender's clock is ahead, and its
+    /// records would be the latest until that time comes.
     pub fn instant(&mut self, name: &str) -> Taken<Micros> {
         const RANGE: std::ops::Range<i64> = 0..253_402_300_800_000_000; // 1970 to 9999
         let instant = match self.object.take(name) {
@@ -157,7 +158,7 @@ impl<'a, 'p> Fields<'a, 'p> {
             Some(_) => None,
         };
         match instant {
-            Some(instant) if RANGE.contains(&instant) => Ok(Some(instant)),
+            Some(instant) if RANGE.contains(&instant) => Ok(Some(instant.min(clock::now()))),
             _ => Err(self.fault(name, "has to be ISO 8601 text, or milliseconds since 1970")),
         }
     }

@@ -20,6 +20,13 @@ pub async fn scrape(State(app): State<App>) -> Result<impl IntoResponse, ApiErro
             let mut text = Text::default();
             prometheus::calls(&mut text, &app.store.counters());
             prometheus::last_call(&mut text, last.map(|last| last as f64 / 1e6));
+            let help = "Requests that the store could not take; their senders send them again.";
+            let failed = app.store.failed_writes();
+            text.samples(
+                "agentwatch_receiver_failed_writes_total",
+                help,
+                [(vec![], failed)],
+            );
             let version = vec![("version", env!("CARGO_PKG_VERSION"))];
             let help = "The receiver's version.";
             text.samples("agentwatch_receiver_info", help, [(version, 1)]);

@@ -409,6 +409,25 @@ fn an_answer_that_would_be_too_large_is_refused_with_what_helps() {
 }
 
 #[test]
+fn what_the_database_does_not_take_is_refused_and_counted_for_prometheus() {
+    let folder = Folder::new("bounds-unwritten");
+    let server = Server::start_on(&folder.file(), &[]);
+    let failed = |count: u64| {
+        let text = server.get("/metrics").text;
+        text.contains(&format!(
+            "\nagentwatch_receiver_failed_writes_total {count}\n"
+        ))
+    };
+    assert!(failed(0));
+    let other = rusqlite::Connection::open(folder.file()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    assert_eq!(server.post("model_usage", &call(1)).status, 503);
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(server.post("model_usage", &call(1)).status, 200);
+    assert!(failed(1));
+}
+
+#[test]
 fn a_database_that_another_process_has_locked_is_read_and_what_waits_is_bounded() {
     let folder = Folder::new("bounds-locked");
     let server = Server::start_on(&folder.file(), &[]);

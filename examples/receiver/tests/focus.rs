@@ -91,16 +91,16 @@ fn sum(rows: &[BTreeMap<String, String>], column: &str) -> f64 {
 #[test]
 fn a_row_has_all_mandatory_columns_and_its_costs_agree() {
     let server = Server::start(&[]);
-    let at = "2026-12-31T23:10:00Z";
+    let at = "2025-12-31T23:10:00Z";
     let calls = json!([
         call(json!({"timestamp": at})),
-        call(json!({"timestamp": "2026-12-31T23:50:00Z", "cost_usd": 0.2})),
+        call(json!({"timestamp": "2025-12-31T23:50:00Z", "cost_usd": 0.2})),
         call(
             json!({"timestamp": at, "model": "bare", "gateway": null, "cost_usd": 0, "cost_source": "unknown"})
         ),
     ]);
     server.post("model_usage", &calls);
-    let rows = rows(&server, "from=2026-12-31T00:00:00Z&period=hour");
+    let rows = rows(&server, "from=2025-12-31T00:00:00Z&period=hour");
     assert_eq!(rows.len(), 2);
     for row in &rows {
         for (column, may_be_empty) in MANDATORY {
@@ -119,13 +119,13 @@ fn a_row_has_all_mandatory_columns_and_its_costs_agree() {
         ("BilledCost", "0.3"),
         ("BillingAccountId", "g1"),
         ("BillingCurrency", "USD"),
-        ("BillingPeriodStart", "2026-12-01T00:00:00Z"),
-        ("BillingPeriodEnd", "2027-01-01T00:00:00Z"),
+        ("BillingPeriodStart", "2025-12-01T00:00:00Z"),
+        ("BillingPeriodEnd", "2026-01-01T00:00:00Z"),
         ("ChargeCategory", "Usage"),
         ("ChargeClass", ""),
         ("ChargeFrequency", "Usage-Based"),
-        ("ChargePeriodStart", "2026-12-31T23:00:00Z"),
-        ("ChargePeriodEnd", "2027-01-01T00:00:00Z"),
+        ("ChargePeriodStart", "2025-12-31T23:00:00Z"),
+        ("ChargePeriodEnd", "2026-01-01T00:00:00Z"),
         ("ConsumedQuantity", "2200.0"),
         ("ConsumedUnit", "Tokens"),
         ("ProviderName", "openai"),
@@ -224,8 +224,9 @@ fn more_rows_than_the_bound_are_refused_before_the_first() {
     );
     let file = rusqlite::Connection::open(folder.file()).unwrap();
     file.execute_batch(
-        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1000001)
-         INSERT INTO usage_day SELECT 0, 1000 + i, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL FROM n",
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 1030001)
+         INSERT INTO usage_day SELECT 0, (SELECT series FROM usage_day WHERE kind = 0), i * 86400000000, 1, 0, 0, 0, 0, 0, 0, 0,
+             0, 0, 0, 0, 0, 0, 0, NULL FROM n WHERE i > 30000",
     )
     .unwrap();
     let refused = server.get("/models/focus.csv?from=1970-01-01T00:00:00Z");
@@ -236,7 +237,15 @@ fn more_rows_than_the_bound_are_refused_before_the_first() {
             .unwrap()
             .contains("fewer hours")
     );
-    assert_eq!(rows(&server, "from=2026-01-01T00:00:00Z").len(), 1);
+    assert_eq!(
+        rows(&server, "from=2026-01-01T00:00:00Z&to=2027-01-01T00:00:00Z").len(),
+        1
+    );
+    // The bound is on the rows of the answer.
+    assert_eq!(
+        rows(&server, "from=1970-01-01T00:00:00Z&gateway=other").len(),
+        0
+    );
 }
 
 #[test]

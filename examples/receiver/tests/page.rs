@@ -209,6 +209,41 @@ fn failures_that_were_not_billed_count_too() {
 }
 
 #[test]
+fn a_failure_whose_model_is_no_text_is_one_without_a_name() {
+    let server = Server::start(&[]);
+    let errors = [json!(5), json!(true), json!({"a": 1})].map(|model| {
+        json!({"name": "model_errors", "value": 1, "kind": "counter", "agent_name": "main",
+               "tags": {"model": model, "outcome": 7}, "timestamp": "2026-03-01T12:12:00Z"})
+    });
+    server.post("metrics", &json!(errors));
+    // Within one hour the points are read, in a longer range their sums.
+    for range in [
+        "from=2026-03-01T12:10:00Z&to=2026-03-01T12:20:00Z",
+        "from=2026-03-01T10:00:00Z&to=2026-03-01T14:00:00Z",
+    ] {
+        let page = server.get(&format!("/models?{range}")).text;
+        assert!(
+            page.contains(r#"data-summary="failed"><span>3</span>"#),
+            "{range}"
+        );
+    }
+}
+
+#[test]
+fn a_record_of_a_clock_that_is_ahead_has_the_time_of_its_arrival() {
+    let server = Server::start(&[]);
+    server.post(
+        "model_usage",
+        &call(
+            "p/m",
+            json!({"id": "ahead", "timestamp": "2999-01-01T00:00:00Z"}),
+        ),
+    );
+    let row = &server.list("/api/model-usage")[0];
+    assert!(row["timestamp"].as_str().unwrap() < "2999", "{row}");
+}
+
+#[test]
 fn a_model_that_answered_for_another_is_named() {
     let server = Server::start(&[]);
     let begun = std::time::SystemTime::now()

@@ -103,6 +103,36 @@ fn prompts_are_divided_and_sessions_ranked_with_their_calls() {
 }
 
 #[test]
+fn the_rate_of_the_fixed_part_is_by_the_days_of_the_selected_calls() {
+    let server = Server::start(&[]);
+    let stats = json!({"system_prompt": 100, "tool_definitions": 0, "messages": 0, "other": 0, "cost_usd": 1.0});
+    let of = |gateway: &str, hours| call(hours, json!({"gateway": gateway, "prompt_stats": stats}));
+    server.post(
+        "model_usage",
+        &json!([
+            of("old", 24 * 20),
+            of("old", 0),
+            of("new", 49),
+            of("new", 0)
+        ]),
+    );
+    let rate = |query: &str| -> f64 {
+        let page = server.get(&format!("/models?hours=720{query}")).text;
+        let card = card(&page, "prompt").to_owned();
+        let (before, _) = card.split_once(" a day, ").unwrap();
+        let (_, rate) = before.rsplit_once('$').unwrap();
+        rate.parse().unwrap()
+    };
+    // Three dollars in 21 days for all, and two in three days or a little less for the new one.
+    assert!((0.1..0.21).contains(&rate("")), "{}", rate(""));
+    assert!(
+        (0.6..1.0).contains(&rate("&gateway=new")),
+        "{}",
+        rate("&gateway=new")
+    );
+}
+
+#[test]
 fn allowances_are_the_last_figures_of_their_windows() {
     let server = Server::start(&[]);
     server.post("model_usage", &call(1, json!({})));

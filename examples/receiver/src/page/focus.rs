@@ -20,7 +20,7 @@ use axum::body::Body;
 use std::sync::Arc;
 
 /// Maximum number of rows in a download.
-const ROWS_MAX: i64 = 1_000_000;
+const ROWS_MAX: usize = 1_000_000;
 /// Number of rows that are read at once.
 const AT_ONCE: usize = 500;
 /// Length of a charge period, from the parameter `period`.
@@ -59,10 +59,18 @@ pub async fn download(
     let place = app.pools.downloads.take(client);
     let place = place.ok_or(ApiError::Overloaded)?;
     let address = Arc::new(address);
+    let filter = address.filter.clone();
     let starts = app
         .blocking(move |app| {
-            let count = |c: &_| periods::count(c, table, range, ROWS_MAX + 1);
-            if app.store.read(count)? > ROWS_MAX {
+            let window = Window {
+                from: range.from,
+                to: Some(range.to),
+            };
+            let count = app.store.survey(|connection, catalog| {
+                let survey = Survey::new(connection, catalog, window, &filter)?;
+                periods::count(&survey, table, range, ROWS_MAX + 1)
+            })?;
+            if count > ROWS_MAX {
                 return Err(ApiError::Query {
                     name: "hours",
                     message: format!(

@@ -9,6 +9,7 @@ const DEADLINE_MS = 35000;
 const AT_LEAST_EVERY_MS = 60000;
 const AGAIN_MS = 5000;
 const POLL_MS = 5000;
+const LAST = "These numbers are the last it gave; trying again.";
 
 const byId = (id) => document.getElementById(id);
 let source;
@@ -77,14 +78,17 @@ function carry(here, there) {
   }
 }
 
+/** Shows the page. Returns the problem that its text names instead of figures, if any. */
 function show(text) {
   const page = new DOMParser().parseFromString(text, "text/html");
   const main = page.querySelector("main");
-  if (!main?.dataset.events || !document.querySelector("main")) throw new Error("this is not the page");
+  if (!main?.dataset.events)
+    return `${main?.querySelector("[role=alert]")?.textContent ?? "This is not the page."} ${LAST}`;
   carry(document.querySelector("main"), main);
   carry(document.querySelector(".fresh"), page.querySelector(".fresh"));
   byId("zone").textContent = page.getElementById("zone").textContent;
   nameOrigin();
+  return "";
 }
 
 // Times. The server writes them in the zone that this cookie names; a browser without cookies sees UTC.
@@ -137,10 +141,9 @@ async function refresh() {
       return;
     }
     if (!answer.ok) throw new Error(`answered ${answer.status}`);
-    show(await answer.text());
-    report("");
+    report(show(await answer.text()));
   } catch {
-    report("The receiver cannot be reached. These numbers are the last it gave; trying again.");
+    report(`The receiver cannot be reached. ${LAST}`);
   } finally {
     isAsking = false;
     if (isBehind) refresh();

@@ -168,8 +168,9 @@ impl View {
                 false => (Vec::new(), 0),
             };
             let prompts = prompts::bill(&survey, DAY, AGENTS_SHOWN)?;
-            // The receiver may be younger than the window.
-            let first = prompts::first(connection)?.unwrap_or(window.from);
+            // The selected calls may have begun later than the window.
+            let first = prompts.by_step.keys().next().copied();
+            let first = first.unwrap_or(window.from);
             let end = window.to.map_or(now, |to| to.min(now));
             let days = end - first.max(window.from);
             Ok(Self {

@@ -50,8 +50,8 @@ pub fn count(
 
 /// Counts the points in a database of an earlier version.
 pub const TAKE_IN: &str = "INSERT INTO errors_hour (start, model, agent, outcome, errors)
-    SELECT timestamp - timestamp % 3600000000, ifnull(tags ->> 'model', ''), agent_name,
-        ifnull(tags ->> 'outcome', ''), sum(value)
+    SELECT timestamp - timestamp % 3600000000, iif(json_type(tags, '$.model') = 'text', tags ->> 'model', ''), agent_name,
+        iif(json_type(tags, '$.outcome') = 'text', tags ->> 'outcome', ''), sum(value)
     FROM metrics WHERE name = 'model_errors' AND json_valid(tags) GROUP BY 1, 2, 3, 4;";
 
 /// Passes the errors of each model to `take`, filtered by model or agent. SQLite groups the models and stores what
@@ -68,10 +68,13 @@ pub fn each_model(
 ) -> Result<()> {
     const HOURS: &str = "SELECT model, outcome, errors FROM errors_hour
         WHERE start >= ? AND start < ? AND (?1 IS NULL OR model = ?1) AND (?2 IS NULL OR agent = ?2)";
-    const POINTS: &str =
-        "SELECT ifnull(tags ->> 'model', ''), ifnull(tags ->> 'outcome', ''), value FROM metrics
-        WHERE name = 'model_errors' AND timestamp >= ? AND timestamp < ? AND json_valid(tags)
-            AND (?1 IS NULL OR tags ->> 'model' = ?1) AND (?2 IS NULL OR agent_name = ?2)";
+    // As `count` reads them: another value than a text is none.
+    const POINTS: &str = "SELECT * FROM (
+            SELECT iif(json_type(tags, '$.model') = 'text', tags ->> 'model', '') AS model,
+                iif(json_type(tags, '$.outcome') = 'text', tags ->> 'outcome', ''), value FROM metrics
+            WHERE name = 'model_errors' AND timestamp >= ? AND timestamp < ? AND json_valid(tags)
+                AND (?2 IS NULL OR agent_name = ?2)
+        ) WHERE ?1 IS NULL OR model = ?1";
     let parts = window.parts();
     let hours = parts.hours.iter().chain(&parts.days);
     let hours = hours.map(|range| (HOURS, *range));

@@ -34,9 +34,10 @@ use crate::clock::{self, Micros};
 use crate::config::Database;
 use crate::records::Batch;
 use agentwatch_openclaw::delivery::prometheus::counters::Counters;
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use series::{Catalog, Interner};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use upgrade::{APPLICATION_ID, SCHEMA_VERSION};
@@ -66,6 +67,7 @@ pub struct Store {
     catalog: Mutex<Arc<Catalog>>,
     /// Locked for moments, never while the database works.
     counters: Mutex<Counters>,
+    failed_writes: AtomicU64,
 }
 
 struct Writer {
@@ -117,8 +119,14 @@ impl Store {
             counters: Mutex::new(counters),
             writer: Mutex::new(writer),
             catalog: Mutex::default(),
+            failed_writes: AtomicU64::new(0),
             readers,
         })
+    }
+
+    /// Number of requests since the start that the database could not take, such as on a full disk.
+    pub fn failed_writes(&self) -> u64 {
+        self.failed_writes.load(Ordering::Relaxed)
     }
 
     /// The counters since the start of the process.
@@ -149,6 +157,10 @@ impl Store {
             }
             Err(error) => {
                 interner.forget();
+                // A repeated id is the sender's fault.
+                if error.sqlite_error_code() != Some(ErrorCode::ConstraintViolation) {
+                    self.failed_writes.fetch_add(1, Ordering::Relaxed);
+                }
                 Err(error)
             }
         }

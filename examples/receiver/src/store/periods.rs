@@ -16,17 +16,23 @@ pub struct Row {
     pub sums: Sums,
 }
 
-/// The number of rows of all series in a range, at most `most`.
+/// The number of a range's rows that pass the survey's filter, at most `most`.
 ///
 /// # Errors
 /// The SQLite error.
-pub fn count(connection: &Connection, table: Table, range: Range, most: i64) -> Result<i64> {
-    connection
-        .prepare_cached(&format!(
-            "SELECT count(*) FROM (SELECT 1 FROM {} WHERE kind = {WHOLE} AND start >= ?1 AND start < ?2 LIMIT ?3)",
-            table.name()
-        ))?
-        .query_row((range.from, range.to, most), |row| row.get(0))
+pub fn count(survey: &Survey, table: Table, range: Range, most: usize) -> Result<usize> {
+    let mut select = survey.connection.prepare_cached(&format!(
+        "SELECT series FROM {} WHERE kind = {WHOLE} AND start >= ?1 AND start < ?2",
+        table.name()
+    ))?;
+    let mut rows = select.query((range.from, range.to))?;
+    let mut count = 0;
+    while count < most
+        && let Some(row) = rows.next()?
+    {
+        count += usize::from(survey.passing(row.get(0)?).is_some());
+    }
+    Ok(count)
 }
 
 /// The periods of a range that have calls.

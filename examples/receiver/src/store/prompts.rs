@@ -159,16 +159,6 @@ pub struct Bill {
     pub cache: Cache,
 }
 
-/// The first hour with a prompt whose parts are known.
-///
-/// # Errors
-/// The SQLite error.
-pub fn first(connection: &Connection) -> Result<Option<Micros>> {
-    connection
-        .prepare_cached("SELECT min(start) FROM prompt_hour")?
-        .query_row([], |row| row.get(0))
-}
-
 /// Sums the prompts of a survey, also by time step, which is a multiple of an hour, and by agent for `most` of these.
 ///
 /// # Errors
