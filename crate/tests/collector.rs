@@ -198,6 +198,40 @@ fn the_state_with_all_sums_is_written_as_often_as_they_are_sent() {
 }
 
 #[test]
+fn the_state_is_written_before_another_engine_goes_on() {
+    let mut run = Run::new(BOTH);
+    let state = |run: &Run| run.gateway.disk.files().get("otlp/state.awj").cloned();
+    let end = run.hear(0..1);
+    run.pass(end, end + 2_000);
+    let first = state(&run);
+    let at = end + 2_000;
+    run.gateway
+        .hear("before_message_write", &message(1, at), at);
+    run.pass(at, at + 3_000);
+    assert_eq!(state(&run), first, "it is written every ten seconds");
+    // As before changed settings take effect.
+    let now = run.gateway.now(at + 3_000);
+    assert!(run.gateway.engine.flush_all(now));
+    assert_ne!(state(&run), first);
+}
+
+#[test]
+fn sums_have_each_call_of_a_journal_that_holds_few_seconds() {
+    let mut run = Run::new(r#"{"url": "http://receiver.test", "journalMaxMb": 1}"#);
+    let mut at = START_MS;
+    for index in 0..10_000 {
+        at = START_MS + index / 2;
+        run.gateway
+            .hear("before_message_write", &message(index, at), at);
+        if index % 200 == 0 {
+            run.pass(at, at + 100);
+        }
+    }
+    run.pass(at, at + HOUR_MS);
+    assert_eq!(run.sums.0, 10_000);
+}
+
+#[test]
 fn without_agentwatch_only_traces_for_a_collector_are_written() {
     let failed = |index: u64, at: u64| {
         let mut call = message(index, at);

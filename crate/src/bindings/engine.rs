@@ -309,7 +309,7 @@ impl Engine {
 
     /// Writes everything now. Returns whether it is on disk; if not, calls are sent from memory and the write is retried.
     pub fn flush(&self, wall: f64, mono: f64) -> bool {
-        self.engine.borrow_mut().flush(now(wall, mono))
+        self.engine.borrow_mut().flush_all(now(wall, mono))
     }
 
     /// Whether every observation is on disk, or the disk takes none.

@@ -118,8 +118,10 @@ pub struct Collector {
     is_changed: bool,
     has_traces: bool,
     told_ms: Option<u64>,
-    /// When the state was last written with the sums of new calls.
-    summed_ms: Option<u64>,
+    /// When the state was last written.
+    saved_ms: Option<u64>,
+    /// Until when it pauses after a failed read or write of a file.
+    rests_until_ms: u64,
     look_ms: Option<u64>,
 }
 
@@ -139,14 +141,16 @@ impl Collector {
             is_changed: false,
             has_traces: true,
             told_ms: None,
-            summed_ms: None,
+            saved_ms: None,
+            rests_until_ms: 0,
             look_ms: Some(0),
         }
     }
 
     /// Pauses after a failed read or write of a file.
     pub fn rest(&mut self, mono_ms: u64) {
-        self.look_ms = Some(mono_ms + PAUSE_MS);
+        self.rests_until_ms = mono_ms + PAUSE_MS;
+        self.look_ms = Some(self.rests_until_ms);
         self.has_traces = false;
     }
 
@@ -170,7 +174,8 @@ impl Collector {
     }
 
     fn look_at(&mut self, mono_ms: u64) {
-        self.look_ms = Some(self.look_ms.map_or(mono_ms, |at| at.min(mono_ms)));
+        let at = mono_ms.max(self.rests_until_ms);
+        self.look_ms = Some(self.look_ms.map_or(at, |known| known.min(at)));
     }
 
     /// Counts bytes of records that the journal dropped before the collector accepted them, and logs a warning.
@@ -223,39 +228,26 @@ impl Collector {
         }
         self.open(host, aside, now)?;
         self.look_ms = None;
-        // The state has all sums, so it is written as often as they are sent, and not at each write of the journal.
-        let sums_due_ms = self.summed_ms.map_or(0, |at| at + METRICS_EVERY_MS);
-        match hurry || now.mono_ms >= sums_due_ms {
-            true => self.sum_up(host, journal, aside, now)?,
-            false => self.look_at(sums_due_ms),
+        let calls = self.files(host, journal, Kind::Calls);
+        for file in &calls {
+            self.add(host, file, aside)?;
+        }
+        // The state has all sums, so it is written as often as they are sent, and not at each write of the journal. Until then
+        // the journal keeps what was added: the next process adds it again.
+        let save_at_ms = self.saved_ms.map_or(0, |at| at + METRICS_EVERY_MS);
+        if self.is_changed && !hurry && now.mono_ms < save_at_ms {
+            self.look_at(save_at_ms);
+        } else {
+            self.save(host, now)?;
+            for file in calls.iter().filter(|file| file.segment.is_none()) {
+                self.remove_moved(host, file)?;
+            }
+            journal.follow(Kind::Calls, OUTLET, self.read_up_to(&calls));
         }
         let records = self.files(host, journal, Kind::Records);
         journal.follow(Kind::Records, OUTLET, self.read_up_to(&records));
         self.has_traces = records.iter().any(|file| !self.is_done(file));
         self.forget_marks(journal);
-        Ok(())
-    }
-
-    /// Adds new calls to the sums, and writes the state.
-    fn sum_up(
-        &mut self,
-        host: &dyn Host,
-        journal: &mut Journal,
-        aside: &mut Vec<(String, Foreign)>,
-        now: Now,
-    ) -> Result<(), Fault> {
-        let calls = self.files(host, journal, Kind::Calls);
-        for file in &calls {
-            self.add(host, file, aside)?;
-        }
-        if self.is_changed {
-            self.save(host)?;
-            self.summed_ms = Some(now.mono_ms);
-        }
-        for file in calls.iter().filter(|file| file.segment.is_none()) {
-            self.remove_moved(host, file)?;
-        }
-        journal.follow(Kind::Calls, OUTLET, self.read_up_to(&calls));
         Ok(())
     }
 
@@ -287,10 +279,13 @@ impl Collector {
         // Saved at once: cumulative metrics need one start time, and a process that restarts before the first save
         // would choose another.
         self.is_changed = state.is_empty();
-        self.save(host)
+        self.save(host, now)?;
+        self.saved_ms = None;
+        Ok(())
     }
 
-    fn save(&mut self, host: &dyn Host) -> Result<(), Fault> {
+    /// Writes the state, if it changed.
+    fn save(&mut self, host: &dyn Host, now: Now) -> Result<(), Fault> {
         let Some(exporter) = self.exporter.as_ref().filter(|_| self.is_changed) else {
             return Ok(());
         };
@@ -298,6 +293,7 @@ impl Collector {
         host.append(NEW_STATE, &exporter.state(), None, false)?;
         host.rename(NEW_STATE, STATE, false)?;
         self.is_changed = false;
+        self.saved_ms = Some(now.mono_ms);
         Ok(())
     }
 

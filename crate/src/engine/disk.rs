@@ -211,6 +211,15 @@ impl Engine {
         }
     }
 
+    /// Writes all changes now, also those that are gathered for longer: before another engine goes on. Returns whether the
+    /// journal is on disk.
+    pub fn flush_all(&mut self, now: Now) -> bool {
+        self.keep_incidents(now);
+        let is_written = self.flush(now);
+        self.look_for_collector(now, true);
+        is_written
+    }
+
     /// Writes all changes now. Returns whether they are on disk; after a failure sending continues from memory, and the
     /// write is tried again later.
     pub fn flush(&mut self, now: Now) -> bool {

@@ -89,8 +89,7 @@ impl Engine {
     /// Writes everything and hands the journal over to the gateway that claims it. Returns whether that is done; if not, this
     /// process still owns the journal.
     pub fn hand_over(&mut self, now: Now) -> bool {
-        self.keep_incidents(now);
-        if !self.flush(now) {
+        if !self.flush_all(now) {
             return false;
         }
         let done = self

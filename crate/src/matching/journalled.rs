@@ -27,7 +27,7 @@ impl Matcher {
     pub fn restore(&mut self, id: CallId, observation: Observation, now: Now) {
         self.track_clock(&observation, now);
         self.duplicates.remember_call(&observation);
-        let place = self.records.place_of(id);
+        let place = self.records.place_of(id, &self.buckets(&observation));
         let Some(record) = place.and_then(|place| self.records.get_mut(place)) else {
             return self.add_call(id, observation, now);
         };

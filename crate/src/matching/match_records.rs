@@ -45,10 +45,15 @@ impl MatchRecords {
         numbers.map(|number| self.place(*number))
     }
 
-    /// Index of a call's record.
-    pub(super) fn place_of(&self, id: CallId) -> Option<usize> {
-        // It is among the newest.
-        self.list.iter().rposition(|record| record.id == id)
+    /// Index of a call's record, which is in one of these buckets.
+    pub(super) fn place_of(&self, id: CallId, buckets: &[u64]) -> Option<usize> {
+        let mut places = buckets.iter().flat_map(|bucket| self.places(*bucket));
+        places.find(|place| self.list.get(*place).is_some_and(|record| record.id == id))
+    }
+
+    /// The record of a recent call.
+    pub(super) fn recent_mut(&mut self, id: CallId) -> Option<&mut MatchRecord> {
+        self.list.iter_mut().rev().find(|record| record.id == id)
     }
 
     /// Adds a record and keeps its bucket sorted by end: the journal and the session store deliver records in another

@@ -497,8 +497,7 @@ impl Matcher {
 
     /// Stores in the match record whether any usage was reported.
     fn mark(&mut self, settled: &Settled) {
-        let index = self.records.place_of(settled.id);
-        if let Some(record) = index.and_then(|index| self.records.get_mut(index)) {
+        if let Some(record) = self.records.recent_mut(settled.id) {
             record.is_unbilled = settled.usage.is_none() && settled.outcome != Outcome::Completed;
         }
     }

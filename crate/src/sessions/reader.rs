@@ -230,7 +230,7 @@ enum Read {
     Session(String),
     /// The session is read to its end.
     EndOfSession,
-    /// The place is read to its end; these sessions with bookmarks still exist.
+    /// The place is read to its end; these further sessions with bookmarks still exist.
     EndOfPlace(Vec<String>),
 }
 
@@ -250,8 +250,6 @@ struct PlaceReading {
     last: Option<String>,
     /// Sessions with bookmarks that were not found yet.
     unfound: BTreeSet<String>,
-    /// Sessions with bookmarks that were found.
-    found: Vec<String>,
     session: Option<SessionReading>,
 }
 
@@ -279,7 +277,6 @@ impl PlaceReading {
             keys: SessionKeys::new(place.indexes.clone()),
             last: database.as_ref().map(|_| String::new()),
             unfound: of_place(&place, bookmarks),
-            found: Vec::new(),
             place,
             database,
             files,
@@ -317,7 +314,7 @@ impl PlaceReading {
             return self.end(ready).map(Read::EndOfPlace);
         };
         let name = format!("{}/{id}", self.place.name);
-        self.found.extend(self.unfound.take(&name));
+        self.unfound.remove(&name);
         let bookmark = bookmarks.get(&name).cloned().unwrap_or_default();
         let agent = self.place.agent.clone();
         self.session = Some(SessionReading::new(
@@ -380,8 +377,8 @@ impl PlaceReading {
         None
     }
 
-    /// The sessions with bookmarks that still exist. If one was not found, files are listed again: a session that was
-    /// archived during the reading was found neither in the database nor in a file.
+    /// The further sessions with bookmarks that still exist. If one was not found, files are listed again: a session that
+    /// was archived during the reading was found neither in the database nor in a file.
     fn end(&mut self, ready: &mut VecDeque<Batch>) -> Result<Vec<String>, Fault> {
         for problem in self.keys.problems.drain(..) {
             ready.push_back(Batch {
@@ -390,7 +387,7 @@ impl PlaceReading {
                 ..Batch::default()
             });
         }
-        let mut there = std::mem::take(&mut self.found);
+        let mut there = Vec::new();
         let unfound = std::mem::take(&mut self.unfound);
         if unfound.is_empty() {
             return Ok(there);
