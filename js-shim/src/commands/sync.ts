@@ -170,7 +170,7 @@ class Sync {
     if (this.#isOwner) await this.#readSpools();
     if (this.#isOwner) await this.#readOnce();
     else if (!this.#isOff) await this.#handOver();
-    if (this.#options.watch && !this.#isOff) await this.#watch();
+    if (this.#options.watch) await this.#watch();
     return this.#end();
   }
 
@@ -288,7 +288,7 @@ class Sync {
     if (this.#isStopped) return;
     this.#settledAfterMs = ALONE_SETTLED_AFTER_MS;
     log.info("watching the session store");
-    while (!this.#isStopped) {
+    while (!this.#isStopped && !this.#isOff) {
       const before = performance.now();
       await this.#look();
       const duration = performance.now() - before;
@@ -301,19 +301,21 @@ class Sync {
   }
 
   async #end(): Promise<number> {
-    const [isOwner, isOff] = [this.#isOwner, this.#isOff];
+    const isOwner = this.#isOwner;
     const ofStore = this.#storeProblem ? [this.#storeProblem] : [];
     const { history: past, outcome } = this.#store;
-    const ofEngine = isOff ? [SWITCHED_OFF] : [];
-    const problems = [...ofEngine, ...ofStore, ...(past?.problems ?? []), ...(outcome?.problems ?? [])];
+    const ofReading = [...ofStore, ...(past?.problems ?? []), ...(outcome?.problems ?? [])];
     const since = this.#store.floor();
     this.#store.close();
     await endPipeline(this.#pipeline);
     const status = this.#pipeline.ended as Record<string, number> & {
+      off?: boolean;
       dropped?: Record<string, number>;
       ignored?: Record<string, number>;
     };
     const { waiting = 0, delivered = 0, confirmed = 0, from_store = 0 } = status;
+    const isOff = status.off === true;
+    const problems = isOff ? [SWITCHED_OFF, ...ofReading] : ofReading;
     const skipped = { ...this.#skipped, ...status.ignored, ...status.dropped };
     const history = this.#store.history;
     const summary: SyncSummary = {

@@ -8,7 +8,7 @@ import { reason } from "../base/promises.js";
 import { isTime } from "../base/shape.js";
 import { print } from "../base/terminal.js";
 import { instantiate } from "../base/wasm.js";
-import { counted } from "../base/words.js";
+import { counted, SWITCHED_OFF } from "../base/words.js";
 import { type Device, openDevice } from "../commands/gateway-device.js";
 import { SettingError } from "../commands/listen.js";
 import { endPipeline, log, makePipeline, pipelineSettings, tally } from "../commands/pipeline.js";
@@ -128,7 +128,12 @@ class GatewaySync {
         this.#poll?.wake();
       });
     await this.#pipeline.open();
-    if (this.#pipeline.status().standing !== "owner") await this.#refuse();
+    const { standing, off } = this.#pipeline.status();
+    if (off) {
+      await endPipeline(this.#pipeline);
+      throw new SettingError(SWITCHED_OFF);
+    }
+    if (standing !== "owner") await this.#refuse();
     this.#marks = this.#pipeline.bookmarks();
     this.#sinceMs = this.#since();
     this.#poll = this.#makePoll();
@@ -326,11 +331,13 @@ class GatewaySync {
 
   #end(): number {
     const status = (this.#pipeline.ended ?? {}) as Record<string, number> & {
+      off?: boolean;
       dropped?: Record<string, number>;
       ignored?: Record<string, number>;
     };
     const { waiting = 0, delivered = 0, confirmed = 0, from_store = 0 } = status;
     const { sessions, skipped, problems } = this.#poll.reading;
+    if (status.off) problems.add(SWITCHED_OFF);
     const others = this.#skippedOthers > 0 && { told_by_others: this.#skippedOthers };
     const summary: SyncSummary = {
       since_ms: this.#sinceMs,
@@ -349,7 +356,7 @@ class GatewaySync {
     log.info(
       `${counted(summary.calls, "call")} of ${counted(sessions, "session")} counted, ${summary.sent} sent, ${waiting} waiting; left out: ${tally(summary.skipped)}`,
     );
-    if (!summary.complete || waiting > 0) return 2;
+    if (status.off || !summary.complete || waiting > 0) return 2;
     return problems.size > 0 ? 1 : 0;
   }
 }

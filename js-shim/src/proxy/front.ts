@@ -5,6 +5,7 @@ import type { AddressInfo, Socket } from "node:net";
 import { listenError } from "../commands/listen.js";
 import { type Reached, refusal } from "./guard.js";
 import { type Framing, framing } from "./hop.js";
+import { rateLimited } from "./rate-limit.js";
 
 /** The largest header section that is read, in bytes. */
 export const MAX_HEADER_BYTES = 64 * 1024;
@@ -62,10 +63,15 @@ function unreadMs({ requestMs, idleMs }: Bounds): number {
   return Math.min(requestMs, idleMs);
 }
 
+/** Different refusals that are logged in a minute. */
+const MAX_REFUSALS = 50;
+
 /** An HTTP server that checks requests before it serves them. */
 export class Front {
   readonly #options: FrontOptions;
   readonly #server: Server;
+  /** With places of its own: a refusal has the client's words, and a flood of them must not displace other lines. */
+  readonly #warnOfRefusal: (text: string) => void;
   #reached: Reached;
   /** Requests that wait for the answers to earlier ones on their connection. */
   readonly #ahead = new WeakMap<Socket, Array<() => void>>();
@@ -78,6 +84,7 @@ export class Front {
 
   constructor(options: FrontOptions) {
     this.#options = options;
+    this.#warnOfRefusal = rateLimited(options.warn, () => performance.now(), MAX_REFUSALS);
     this.#reached = this.#reachedAt(options.host);
     const { connections, headersMs, requestMs, idleMs } = options.bounds;
     this.#server = createServer({
@@ -147,7 +154,7 @@ export class Front {
   }
 
   #take(request: IncomingMessage, response: ServerResponse, expects: Expects): void {
-    const { serve, refuse, warn } = this.#options;
+    const { serve, refuse } = this.#options;
     // `close` follows and ends the request; without a handler the error would end the process.
     request.on("error", () => {});
     response.on("error", () => {});
@@ -157,7 +164,7 @@ export class Front {
         serve(request, response, judged, expects === "continue"),
       );
     const { status, why, isLogged } = judged;
-    if (isLogged) warn(`a request was refused: ${why}`);
+    if (isLogged) this.#warnOfRefusal(`a request was refused: ${why}`);
     // A refused request is not kept in memory until its turn.
     if (this.#ahead.has(request.socket)) request.socket.destroy();
     this.#inTurn(request.socket, response, () => {

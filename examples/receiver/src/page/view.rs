@@ -169,8 +169,7 @@ impl View {
             };
             let prompts = prompts::bill(&survey, DAY, AGENTS_SHOWN)?;
             // The selected calls may have begun later than the window.
-            let first = prompts.by_step.keys().next().copied();
-            let first = first.unwrap_or(window.from);
+            let first = prompts.first.unwrap_or(window.from);
             let end = window.to.map_or(now, |to| to.min(now));
             let days = end - first.max(window.from);
             Ok(Self {

@@ -153,6 +153,8 @@ pub struct Bill {
     pub by_agent: Vec<(String, Prompts)>,
     /// Number of further agents, and their sums.
     pub rest: (usize, Prompts),
+    /// Time of the first call, or of its hour.
+    pub first: Option<Micros>,
     /// By start of the time step.
     pub by_step: BTreeMap<Micros, Prompts>,
     /// What the cache saved and cost.
@@ -171,6 +173,7 @@ pub fn bill(survey: &Survey, step: Micros, most: usize) -> Result<Bill> {
             return;
         };
         bill.total.add(sums, 1);
+        bill.first = Some(bill.first.map_or(at, |first| first.min(at)));
         let agent = values[Dimension::Agent as usize];
         agents.entry(agent).or_default().add(sums, 1);
         let start = at.div_euclid(step) * step;
