@@ -347,6 +347,29 @@ fn a_disk_that_fails_at_any_call_takes_the_lease_from_no_owner() {
     }
 }
 
+/// Nobody can write the folder for longer than a heartbeat is valid.
+#[test]
+fn a_folder_that_is_read_only_for_a_while_keeps_its_owner() {
+    let machine = machine();
+    let mut first = owner(&machine);
+    let mut second = Member::new(machine.start(200));
+    first.host.fail_after(0, u32::MAX);
+    for _ in 0..30 {
+        first.beat();
+        machine.pass(1_000);
+        // It can read, and fails at its first change.
+        second.host.fail_after(5, u32::MAX);
+        assert!(!second.take());
+    }
+    first.host.be_well();
+    second.host.be_well();
+    // The other process looks first.
+    assert!(!second.take());
+    machine.pass(HEARTBEAT_MS);
+    first.beat();
+    assert!(!second.take() && first.is_held());
+}
+
 /// The disk fails at any call of the process that takes the lease.
 #[test]
 fn a_take_over_that_fails_at_any_call_leaves_a_lease_that_is_taken_later() {
@@ -425,7 +448,8 @@ fn a_folder_that_cannot_be_written_has_no_other_owner() {
     assert_eq!(lease.owns(&*host), Ok(true));
     let mut other = Member::new(machine.start(200));
     assert!(!other.take());
-    assert!(other.lease.owns(&*other.host).is_err());
+    assert_eq!(other.lease.owns(&*other.host), Ok(false));
+    assert!(!other.is_held());
 }
 
 #[test]

@@ -300,3 +300,25 @@ fn an_owner_without_a_lease_takes_it_when_the_disk_works() {
     assert_eq!(joined(&two).engine.standing(), "spool");
     assert_eq!(ids(&[&owner]), each_once(3));
 }
+
+/// The folder can be written again, and another process takes it first.
+#[test]
+fn an_owner_without_a_lease_spools_for_the_process_that_took_it() {
+    let machine = machine();
+    let (one, two) = (machine.start(100), machine.start(200));
+    one.fail_after(0, u32::MAX);
+    let mut first = joined(&one);
+    hear(&mut first, 0..3);
+    first.run_until(START_MS + 1_000, START_MS + 3_000);
+    let mut owner = joined(&two);
+    assert_eq!(owner.engine.standing(), "owner");
+    one.be_well();
+    first.run_until(START_MS + 3_000, START_MS + 90_000);
+    first.write();
+    assert!(!first.engine.is_held(), "it is no second owner");
+    first.engine.lose();
+    hear(&mut first, 3..5);
+    owner.engine.take_spools(at(START_MS + 91_000));
+    owner.run_until(START_MS + 91_000, START_MS + 200_000);
+    assert_eq!(ids(&[&first, &owner]), each_once(5));
+}

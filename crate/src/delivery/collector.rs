@@ -116,6 +116,8 @@ pub struct Collector {
     has_news: bool,
     /// Whether cursors or sums have changed since the state was last written.
     is_changed: bool,
+    /// Whether a collector has accepted traces since then.
+    has_accepted: bool,
     has_traces: bool,
     told_ms: Option<u64>,
     /// When the state was last written.
@@ -139,6 +141,7 @@ impl Collector {
             has_moved: true,
             has_news: true,
             is_changed: false,
+            has_accepted: false,
             has_traces: true,
             told_ms: None,
             saved_ms: None,
@@ -232,10 +235,11 @@ impl Collector {
         for file in &calls {
             self.add(host, file, aside)?;
         }
-        // The state has all sums, so it is written as often as they are sent, and not at each write of the journal. Until then
-        // the journal keeps what was added: the next process adds it again.
+        // The state has all sums, so it is written as often as they are sent, and not for each call. Until then the journal keeps
+        // what was added: the next process adds it again. A trace that was accepted would be sent again, so it is written at once.
         let save_at_ms = self.saved_ms.map_or(0, |at| at + METRICS_EVERY_MS);
-        if self.is_changed && !hurry && now.mono_ms < save_at_ms {
+        let can_wait = self.is_changed && !self.has_accepted && !hurry;
+        if can_wait && now.mono_ms < save_at_ms {
             self.look_at(save_at_ms);
         } else {
             self.save(host, now)?;
@@ -292,7 +296,7 @@ impl Collector {
         host.remove(NEW_STATE)?;
         host.append(NEW_STATE, &exporter.state(), None, false)?;
         host.rename(NEW_STATE, STATE, false)?;
-        self.is_changed = false;
+        (self.is_changed, self.has_accepted) = (false, false);
         self.saved_ms = Some(now.mono_ms);
         Ok(())
     }
@@ -503,7 +507,7 @@ impl Collector {
                     && let Some(exporter) = &mut self.exporter
                 {
                     exporter.delivered(&key, upto);
-                    self.is_changed = true;
+                    (self.is_changed, self.has_accepted) = (true, true);
                     self.look_at(now.mono_ms);
                 }
             }

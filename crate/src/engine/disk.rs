@@ -240,6 +240,8 @@ impl Engine {
             Ok(true) => self.write(&*host, now),
             Ok(false) => {
                 self.disk.is_lost = true;
+                // There is no write to try again.
+                self.disk.failed_until = None;
                 return false;
             }
             Err(fault) => Err(fault),

@@ -143,13 +143,17 @@ impl Lease {
         Ok(())
     }
 
-    /// Whether this process may write: it holds the lease, or takes it now. `false` where another process took it over.
+    /// Whether this process may write: it holds the lease, or takes it now. `false` where another process took it over, or
+    /// took it before this one could.
     ///
     /// # Errors
-    /// If the folder cannot be written, or another process has taken it before this one could.
+    /// If the folder cannot be written.
     pub fn owns(&mut self, host: &dyn Host) -> Result<bool, Fault> {
         if self.held.is_none() && !self.take(host, false)? {
-            return Err("another process owns the folder".to_owned());
+            self.held = Some(Held {
+                heartbeat_at: host.now().mono_ms,
+                is_lost: true,
+            });
         }
         Ok(self.is_held(host))
     }
@@ -231,13 +235,16 @@ impl Lease {
     /// Replaces a stale file.
     fn replace_stale(&mut self, host: &dyn Host) -> Result<bool, Fault> {
         if host.make_folder(GUARD).is_err() {
-            let stale = |file: &FileEntry| {
+            let mut stale = |file: &FileEntry| {
                 let now = host.now().mono_ms;
                 self.unchanged.ms(GUARD, &file.stamp, now) > STALE_MS
             };
-            // A takeover takes some ms, so an old folder is left over from a process that died.
-            if host.stat(GUARD).as_ref().is_some_and(stale) {
-                host.remove_folder(GUARD)?;
+            match host.stat(GUARD) {
+                // A takeover takes some ms, so an old folder is left over from a process that died.
+                Some(guard) if stale(&guard) => host.remove_folder(GUARD)?,
+                Some(_) => {}
+                // The folder cannot be written, so the owner could not date its file either. It gets the time again.
+                None => self.unchanged.retain(|name| name != FILE),
             }
             return Ok(false);
         }
