@@ -1,15 +1,18 @@
 // Allowances: the gates of a gateway, the proxy's answer to a stopped call in each provider's shape, and the lift.
 import assert from "node:assert/strict";
+import { spawnSync } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, test } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 import { zonesOf } from "../../dist/base.js";
 import { allow } from "../../dist/operator.js";
 import { holdMessages } from "./in-thread.mjs";
 import { asking, chat, get, proxyTo, world } from "./upstream.mjs";
 import { answer, SESSION, started } from "./world.mjs";
 
+const PROJECT = fileURLToPath(new URL("../..", import.meta.url));
 /** One USD a day for one agent; an answer of `world.mjs` costs a quarter. */
 const A_DOLLAR = [{ usd: 1, per: "day", agent: "main", then: "stop", zone: "Europe/Berlin" }];
 const OTHER = { agentId: "other", sessionKey: "agent:other:s" };
@@ -210,4 +213,24 @@ test("a zone's changes of offset are those of the calendar", () => {
   assert.ok(changes.length >= 20);
   // The machine's own zone is always there.
   assert.equal(zonesOf({}).length, 1);
+});
+
+test("a machine's own zone without a name is the first one nevertheless", () => {
+  const script =
+    'import { zonesOf } from "./dist/base.js"; console.log(JSON.stringify(zonesOf({ zone: "Asia/Tokyo" })))';
+  for (const [TZ, offset] of /** @type {[string, number][]} */ ([
+    ["", 0],
+    [":/no/where", 0],
+    ["UTC", 0],
+    ["UTC+3", -10_800],
+  ])) {
+    const args = ["--input-type=module", "-e", script];
+    const { stdout, stderr } = spawnSync(process.execPath, args, {
+      env: { ...process.env, TZ },
+      encoding: "utf8",
+      cwd: PROJECT,
+    });
+    const [own, other] = JSON.parse(stdout || stderr);
+    assert.deepEqual([own[1], own.length, other[0]], [offset, 2, "Asia/Tokyo"], TZ);
+  }
 });

@@ -93,14 +93,13 @@ impl Engine {
 
     /// Adds a final call to the sums for reports.
     pub(super) fn tally(&mut self, call: &ModelCall, write_1h: u64, now: Now) {
-        self.history.forget_future(now.wall_ms);
         let entry = Entry {
             // Sources may report an end in the future.
             ended_ms: call.ended_ms.min(now.wall_ms),
             key: Key::of(call),
             sums: Sums::of(call, write_1h, self.prices.rates(call)),
         };
-        self.history.count(&entry);
+        self.history.count(&entry, now.wall_ms);
         self.journal.note(&Frame::Tally(call.id, Box::new(entry)));
     }
 

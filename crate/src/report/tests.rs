@@ -181,7 +181,7 @@ fn a_snapshot_replaces_what_was_before_it() {
     let mut report = Report::new(&wanted("7d", "model", false), NOW).unwrap();
     report.ledger(&ledger(&month())).unwrap();
     let mut history = History::default();
-    history.count(&entry(0, "a/b", "main", 1.0));
+    history.count(&entry(0, "a/b", "main", 1.0), 0);
     let mut bytes = journal::begin_file();
     journal::append_frame(&mut bytes, &Frame::Begin);
     for row in history.rows() {

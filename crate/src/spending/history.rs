@@ -267,30 +267,25 @@ pub struct History {
 }
 
 impl History {
-    /// Counts a call.
-    pub fn count(&mut self, entry: &Entry) {
+    /// Counts a call of now.
+    pub fn count(&mut self, entry: &Entry, now_ms: u64) {
         for span in Span::ALL {
-            self.put(&Row {
+            let row = Row {
                 span,
                 number: entry.ended_ms / span.length_ms(),
                 key: entry.key.clone(),
                 sums: entry.sums,
-            });
+            };
+            self.add(&row, now_ms);
         }
     }
 
-    /// Drops the sums of days after tomorrow: they were counted by a clock that was ahead, and would displace others.
-    pub fn forget_future(&mut self, now_ms: u64) {
-        for (span, rows) in [(Span::Hour, &mut self.hours), (Span::Day, &mut self.days)] {
-            let last = now_ms.saturating_add(DAY_MS) / span.length_ms();
-            while let Some(latest) = rows.last_entry().filter(|latest| latest.key().0 > last) {
-                latest.remove();
-            }
-        }
-    }
-
-    /// Adds a row, such as one of a snapshot.
+    /// Adds a row of a snapshot.
     pub fn put(&mut self, row: &Row) {
+        self.add(row, u64::MAX);
+    }
+
+    fn add(&mut self, row: &Row, now_ms: u64) {
         let rows = match row.span {
             Span::Hour => &mut self.hours,
             Span::Day => &mut self.days,
@@ -300,13 +295,16 @@ impl History {
             let numbers =
                 std::iter::successors(next_number(rows, 0), |number| next_number(rows, number + 1));
             if numbers.count() as u64 >= row.span.most() {
+                // What a clock that was ahead has counted goes before all others. It stays until there is no room: this clock
+                // may be the one that is wrong.
+                let future = now_ms.saturating_add(DAY_MS) / row.span.length_ms();
+                let latest = rows.last_key_value().map(|((number, _), _)| *number);
                 let oldest = next_number(rows, 0).unwrap_or_default();
-                if row.number < oldest {
+                let goes = latest.filter(|latest| *latest > future).unwrap_or(oldest);
+                if row.number < goes && goes == oldest {
                     return;
                 }
-                while let Some(first) = rows.first_entry().filter(|first| first.key().0 == oldest) {
-                    first.remove();
-                }
+                rows.retain(|(number, _), _| *number != goes);
             }
         }
         let mut place = (row.number, row.key.clone());
@@ -327,7 +325,7 @@ impl History {
     /// The journal has this call as final.
     pub fn is_final(&mut self, id: CallId) {
         if let Some(entry) = self.unsure.remove(&id) {
-            self.count(&entry);
+            self.count(&entry, u64::MAX);
         }
     }
 
@@ -339,7 +337,7 @@ impl History {
     /// Ends the reading of another process's files: each of its calls is or becomes final.
     pub fn count_all(&mut self) {
         for entry in std::mem::take(&mut self.unsure).into_values() {
-            self.count(&entry);
+            self.count(&entry, u64::MAX);
         }
     }
 
@@ -382,6 +380,11 @@ mod tests {
         }
     }
 
+    /// Counts a call when it ends.
+    fn count(history: &mut History, ended_ms: u64, model: &str, usd: u64) {
+        history.count(&entry(ended_ms, model, usd), ended_ms);
+    }
+
     fn spent(history: &History, span: Span) -> u64 {
         let rows = history.rows().filter(|row| row.span == span);
         rows.map(|row| row.sums.usd.0).sum()
@@ -391,18 +394,14 @@ mod tests {
     fn old_spans_are_dropped_and_further_combinations_are_one_row() {
         let mut history = History::default();
         for day in 0..100 {
-            history.count(&entry(day * DAY_MS, "m", 1));
+            count(&mut history, day * DAY_MS, "m", 1);
         }
-        history.count(&entry(0, "m", 1));
+        count(&mut history, 0, "m", 1);
         assert_eq!(spent(&history, Span::Day), DAYS);
         assert_eq!(spent(&history, Span::Hour), HOURS);
-        history.forget_future(40 * DAY_MS);
-        assert_eq!(spent(&history, Span::Day), 12, "days 30 to 41");
-        history.count(&entry(40 * DAY_MS, "m", 1));
-        assert_eq!(spent(&history, Span::Day), 13);
         let mut history = History::default();
         for model in 0..2 * MAX_ROWS {
-            history.count(&entry(5, &model.to_string(), 1));
+            count(&mut history, 5, &model.to_string(), 1);
         }
         assert_eq!(spent(&history, Span::Day), 2 * MAX_ROWS as u64);
         assert_eq!(history.rows().count(), 2 * (MAX_ROWS + 1));
@@ -412,14 +411,25 @@ mod tests {
     fn a_call_under_a_clock_that_is_ahead_displaces_one_span() {
         let mut history = History::default();
         for day in 0..2 * DAYS {
-            history.count(&entry(day * DAY_MS, "m", 1));
+            count(&mut history, day * DAY_MS, "m", 1);
         }
-        history.count(&entry(1_000 * DAY_MS, "m", 1));
+        count(&mut history, 1_000 * DAY_MS, "m", 1_000);
         let now_ms = 2 * DAYS * DAY_MS;
-        history.count(&entry(now_ms, "m", 1));
-        history.forget_future(now_ms);
-        assert_eq!(spent(&history, Span::Day), DAYS - 1);
-        assert_eq!(spent(&history, Span::Hour), HOURS - 1);
+        count(&mut history, now_ms, "m", 1);
+        assert_eq!(spent(&history, Span::Day), DAYS);
+        assert_eq!(spent(&history, Span::Hour), HOURS);
+    }
+
+    #[test]
+    fn a_call_under_a_clock_that_is_behind_displaces_one_span() {
+        let mut history = History::default();
+        for day in 100..100 + DAYS {
+            count(&mut history, day * DAY_MS, "m", 1);
+        }
+        // The clock is set back by some days, where there is no room for another one, and then set right.
+        count(&mut history, (90 + DAYS) * DAY_MS, "n", 1);
+        count(&mut history, 99 * DAY_MS, "n", 1);
+        assert_eq!(spent(&history, Span::Day), DAYS + 1);
     }
 
     #[test]

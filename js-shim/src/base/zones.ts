@@ -9,21 +9,33 @@ export type Zone = [name: string, ...numbers: number[]];
 /** The years of changes before and after now: settings are read again at each start. */
 const YEARS = { before: 1, after: 5 };
 const DAY_S = 86_400;
+/** Name of a machine's own zone that has no usable one. */
+const NAMELESS = "local";
 /** No zone has two changes within this many days, except Morocco around Ramadan, with 28 at least. */
 const STEP_DAYS = 14;
 
 /** The machine's own zone, and those of the settings `zone` and `allowance`. The engine names unknown ones. */
 export function zonesOf({ zone, allowance }: Record<string, unknown>, now = Date.now()): Zone[] {
+  const now_s = Math.floor(now / 1_000);
   const own = ownZone();
+  const [first] = (own === undefined ? undefined : zoneOf(own, now_s)) ?? [
+    changes(NAMELESS, now_s, machineOffset),
+  ];
   const entries: ({ zone?: unknown } | null)[] = Array.isArray(allowance) ? allowance : [];
   const given = [zone, ...entries.map((entry) => entry?.zone)];
-  const names = new Set([own, ...given.filter((name) => typeof name === "string")]);
-  return [...names].slice(0, 65).flatMap((name) => zoneOf(name, Math.floor(now / 1_000)) ?? []);
+  const names = new Set(given.filter((name) => typeof name === "string"));
+  names.delete(own ?? "");
+  return [first, ...[...names].slice(0, 64).flatMap((name) => zoneOf(name, now_s) ?? [])];
 }
 
-/** The name of the machine's own zone. */
-export function ownZone(): string {
+/** The name of the machine's own zone; undefined where it has none, as with `TZ=:/etc/localtime`. */
+export function ownZone(): string | undefined {
   return new Intl.DateTimeFormat().resolvedOptions().timeZone;
+}
+
+/** The offset of the machine's own zone at a time, in s. */
+function machineOffset(at: number): number {
+  return -60 * new Date(at * 1_000).getTimezoneOffset();
 }
 
 /** The zone with this name; nothing if there is none. `now` is in s. */
@@ -37,7 +49,11 @@ export function zoneOf(name: string, now: number): [Zone] | undefined {
   } catch {
     return undefined;
   }
-  const offsetAt = (at: number) => offset(format, at);
+  return [changes(name, now, (at) => offset(format, at))];
+}
+
+/** A zone with the offsets that a function has. `now` is in s. */
+function changes(name: string, now: number, offsetAt: (at: number) => number): Zone {
   const from = Math.floor(now / DAY_S) * DAY_S - YEARS.before * 366 * DAY_S;
   const until = now + YEARS.after * 366 * DAY_S;
   const zone: Zone = [name, offsetAt(from)];
@@ -48,7 +64,7 @@ export function zoneOf(name: string, now: number): [Zone] | undefined {
     zone.push(changeWithin(at, at + STEP_DAYS * DAY_S, before, offsetAt), after);
     before = after;
   }
-  return [zone];
+  return zone;
 }
 
 /** The first second after a change of offset. */

@@ -78,9 +78,9 @@ export async function reportCommand(
   try {
     const { receiver } = options;
     const now = Date.now();
-    const inZone = (name: string) => zoneOf(name, Math.floor(now / 1_000));
+    const inZone = (name: string | undefined) => name && zoneOf(name, Math.floor(now / 1_000));
     // The periods of FOCUS are days of UTC. The machine's own zone may have no name: `TZ` may be empty, or an offset.
-    const own = () => (options.focus ? undefined : inZone(ownZone())) ?? inZone("UTC");
+    const own = () => (options.focus ? undefined : inZone(ownZone())) || inZone("UTC");
     const zone = options.zone === undefined ? own() : inZone(options.zone);
     if (!zone)
       throw new SettingError(
