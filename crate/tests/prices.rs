@@ -253,6 +253,7 @@ fn configured_prices_rank_before_the_table_and_models_before_providers() {
         "mine/*": {"input": 1, "output": 2},
         "mine/big": {"input": 3, "output": 15, "cacheRead": 0.3, "cacheWrite": 3.75,
             "tiers": [{"above": 2_000, "input": 6, "output": 22.5}]},
+        "mine/plain": {"input": 3, "output": 15, "tiers": [{"above": 2_000, "input": 6, "output": 22.5}]},
         "openai/gpt-5.5": {"input": 0, "output": 0},
         "anthropic/*": "subscription",
     }));
@@ -277,6 +278,13 @@ fn configured_prices_rank_before_the_table_and_models_before_providers() {
             "big",
             [1_000, 100, 801, 200],
             0.009_240_3,
+            CostSource::Configured,
+        ),
+        (
+            "mine",
+            "plain",
+            [1_000, 100, 2_000, 0],
+            0.020_25,
             CostSource::Configured,
         ),
         (

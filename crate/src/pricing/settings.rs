@@ -84,10 +84,16 @@ fn tiers(value: &Scalar) -> Result<Vec<Tier>, String> {
         }
         all.push(next);
     }
+    for tier in &mut all {
+        // Cached tokens are a part of the prompt, so by default they cost the input's rate of the same tier.
+        let input = tier[1];
+        let missing = tier.iter_mut().filter(|rate| rate.is_nan());
+        missing.for_each(|rate| *rate = input);
+    }
     Ok(all)
 }
 
-/// One tier. A further tier inherits missing rates from the first.
+/// One tier, with a NaN for each missing rate of cached tokens. A further tier inherits missing rates from the first.
 fn tier(value: &Scalar, first: Option<Tier>) -> Result<Tier, String> {
     let mut tier = first.unwrap_or([0.0, f64::NAN, f64::NAN, f64::NAN, f64::NAN]);
     for (name, value) in value.list().iter().filter_map(pair) {
@@ -124,10 +130,5 @@ fn tier(value: &Scalar, first: Option<Tier>) -> Result<Tier, String> {
             return Err([".", name, " is missing; give USD per 1M tokens"].concat());
         }
     }
-    // Cached tokens are a part of the prompt, so they cost the input's rate by default.
-    let input = tier[1];
-    tier.iter_mut()
-        .filter(|rate| rate.is_nan())
-        .for_each(|rate| *rate = input);
     Ok(tier)
 }

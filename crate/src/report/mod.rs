@@ -300,6 +300,11 @@ impl Report {
             Value::Object(row)
         };
         let money = self.facts.money(zone, *now_ms);
+        let allowances: Vec<Value> = self
+            .allowances
+            .iter()
+            .map(|told| table::of_now(told, *now_ms as f64))
+            .collect();
         json!({
             "from": from,
             "since": written(zone, *since_ms),
@@ -311,7 +316,7 @@ impl Report {
             "forecast": money.forecast,
             "prompt": money.prompt,
             "cache": money.cache,
-            "allowances": self.allowances,
+            "allowances": allowances,
             "notes": self.notes,
         })
     }

@@ -218,14 +218,24 @@ fn figures(report: &Report, sum: &Sums) -> Vec<String> {
     out
 }
 
+/// An allowance of the status. Nothing is spent of a window that began after the status was written.
+pub fn of_now(told: &Value, now_ms: f64) -> Value {
+    let mut told = told.clone();
+    if told["ends_ms"].as_f64().is_some_and(|ends| ends <= now_ms) {
+        for name in ["spent", "percent", "unpriced"] {
+            if told[name].is_number() {
+                told[name] = 0.into();
+            }
+        }
+    }
+    told
+}
+
 /// An allowance of the status, in words; nothing is spent in a window that the status does not know yet.
 fn allowance(told: &Value, now_ms: f64) -> Option<String> {
+    let told = of_now(told, now_ms);
     let words = clean(told["allowance"].as_str()?);
-    let is_over = told["ends_ms"].as_f64().is_some_and(|ends| ends <= now_ms);
-    let percent = match is_over {
-        true => 0.0,
-        false => told["percent"].as_f64()?,
-    };
+    let percent = told["percent"].as_f64()?;
     let then = match (told["then"] == "stop", percent >= 100.0) {
         (true, true) => "calls are refused",
         (true, false) => "calls are refused from 100 % on",

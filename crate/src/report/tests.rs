@@ -513,6 +513,13 @@ fn allowances_of_the_status_are_told_with_what_follows() {
     ] {
         assert!(text.contains(&format!("Allowance of {words}")), "{text}");
     }
+    let json: Value = serde_json::from_str(&report.output(Format::Json, "x").join("\n")).unwrap();
+    let percents = json["allowances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|told| &told["percent"]);
+    assert_eq!(percents.collect::<Vec<_>>(), [86, 101, 140, 0]);
 }
 
 #[test]
