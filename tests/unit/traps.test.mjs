@@ -111,7 +111,7 @@ function trapAt(wanted, moment, nth) {
   };
 }
 
-for (const wanted of ["give", "observe", "advance", "begin", "answered", "isKept", "flush"])
+for (const wanted of ["give", "observe", "advance", "begin", "answered", "isKept", "flushAll"])
   for (const moment of /** @type {const} */ (["before", "after"]))
     test(`a trap ${moment} ${wanted} costs nothing`, async () => {
       for (const nth of [1, 2, 3]) {

@@ -309,6 +309,12 @@ impl Engine {
 
     /// Writes everything now. Returns whether it is on disk; if not, calls are sent from memory and the write is retried.
     pub fn flush(&self, wall: f64, mono: f64) -> bool {
+        self.engine.borrow_mut().flush(now(wall, mono))
+    }
+
+    /// The same, with what is gathered for longer: before another engine goes on.
+    #[wasm_bindgen(js_name = flushAll)]
+    pub fn flush_all(&self, wall: f64, mono: f64) -> bool {
         self.engine.borrow_mut().flush_all(now(wall, mono))
     }
 

@@ -45,6 +45,7 @@ export interface Engine {
   endRequest(request: number): void;
   lift(forMs: number, wall: number, mono: number): void;
   flush(wall: number, mono: number): boolean;
+  flushAll(wall: number, mono: number): boolean;
   isKept(): boolean;
   takeSpools(wall: number, mono: number): boolean;
   takeRows(

@@ -454,11 +454,15 @@ export class Pipeline {
     this.#advance();
   }
 
-  /** Writes everything now. @returns whether it is on disk */
+  /** Writes everything now, before another engine goes on. @returns whether it is on disk */
   flush(): boolean {
+    return this.#written((engine) => engine.flushAll(this.#host.wall(), this.#host.mono()));
+  }
+
+  #written(write: (engine: Engine) => boolean): boolean {
     let isWritten = false;
     this.#runner.run((engine) => {
-      isWritten = engine.flush(this.#host.wall(), this.#host.mono());
+      isWritten = write(engine);
       this.#logLines(engine.logLines());
     });
     this.#acknowledge();
@@ -472,7 +476,8 @@ export class Pipeline {
    */
   async journalled(): Promise<void> {
     this.drain();
-    if (!this.flush()) throw new Error("the journal cannot be written");
+    const isWritten = this.#written((engine) => engine.flush(this.#host.wall(), this.#host.mono()));
+    if (!isWritten) throw new Error("the journal cannot be written");
   }
 
   /** Ends the pipeline behind {@link Pipeline.stop} and releases the journal. Later events stay in the inbox. */
