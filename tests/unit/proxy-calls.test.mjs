@@ -5,7 +5,7 @@ import { once } from "node:events";
 import { connect } from "node:net";
 import { describe, test } from "node:test";
 import * as zlib from "node:zlib";
-import { Decoded } from "../../dist/serve.js";
+import { Decoded, withoutCredentials } from "../../dist/serve.js";
 import { asking, chat, get, pause, world } from "./upstream.mjs";
 
 const CHAT = "/v1/chat/completions";
@@ -209,4 +209,12 @@ test("compressed chunks that wait are bounded by the memory that they take", () 
   const decoded = new Decoded("gzip", () => {});
   for (let number = 0; number < 40_000; number += 1) decoded.write(Buffer.of(0x1f));
   assert.equal(decoded.problem, "lagging");
+});
+
+test("an error of a forward proxy is told without the user and password of its address", () => {
+  const said =
+    "Failed to establish tunnel to api.test:443 via http://alice:s3cret@proxy.test:3128/: HTTP/1.1 407";
+  const expected = "Failed to establish tunnel to api.test:443 via http://proxy.test:3128/: HTTP/1.1 407";
+  assert.equal(withoutCredentials(said), expected);
+  assert.equal(withoutCredentials("connect ECONNREFUSED 127.0.0.1:9"), "connect ECONNREFUSED 127.0.0.1:9");
 });

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
-import { inWords } from "../../dist/pipeline.js";
+import { inWords, StatusWriter } from "../../dist/pipeline.js";
 import { until, within } from "./faulty-receiver.mjs";
 import { Receiver, started } from "./world.mjs";
 
@@ -270,4 +270,21 @@ test("the line of the history", () => {
     told.join("\n"),
     /history +since 2026-11-01 08:00 is being filled in: 12 sessions, 3400 calls read/,
   );
+});
+
+test("an unchanged status is written once a minute, another one at once", () => {
+  const folder = mkdtempSync(join(root, "unchanged-"));
+  let now = 1_795_000_000_000;
+  const writer = new StatusWriter(folder, () => now);
+  const file = join(folder, "status.json");
+  /** The time in the file after a write. @param {Record<string, unknown>} status @param {number} ms */
+  const written = (status, ms) => {
+    now += ms;
+    writer.write(status);
+    return JSON.parse(readFileSync(file, "utf8")).written_ms - 1_795_000_000_000;
+  };
+  assert.equal(written({ requests: 1 }, 0), 0);
+  assert.equal(written({ requests: 1 }, 59_000), 0);
+  assert.equal(written({ requests: 2 }, 500), 59_500);
+  assert.equal(written({ requests: 2 }, 60_000), 119_500);
 });

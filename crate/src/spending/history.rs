@@ -267,7 +267,7 @@ pub struct History {
 }
 
 impl History {
-    /// Counts a call of now.
+    /// Counts a call. `now_ms`, in ms since 1970, tells which spans are in the future.
     pub fn count(&mut self, entry: &Entry, now_ms: u64) {
         for span in Span::ALL {
             let row = Row {

@@ -67,18 +67,17 @@ async function purge(stateDir: string | undefined, isConfirmed: boolean): Promis
   // `sync --gateway` has a folder of its own for each gateway.
   const ofGateways = entries.filter((entry) => entry.parentPath === join(folder, GATEWAYS));
   const folders = [folder, ...ofGateways.map((entry) => stateFolder(pathOf(entry)))];
-  const [waiting, records] = [[0], [0]];
+  let [waiting, records] = [0, 0];
   for (const held of folders) {
     const { owner, status } = await readStatus(held);
     if (owner) {
       printError(`${held} is in use by ${owner.role} (process ${owner.pid} on ${owner.host}): stop it first`);
       return 2;
     }
-    waiting.push(Number(status.waiting ?? 0));
-    records.push(Number(status.records_waiting ?? 0));
+    waiting += Number(status.waiting ?? 0);
+    records += Number(status.records_waiting ?? 0);
   }
-  const sum = (of: number[]) => of.reduce((all, one) => all + one);
-  const unsent = tally({ model_calls: sum(waiting), other_records: sum(records) });
+  const unsent = tally({ model_calls: waiting, other_records: records });
   if (!isConfirmed && !(await confirms(`Remove ${folder} (not sent yet: ${unsent})?`))) {
     printError("nothing was removed");
     return 1;
