@@ -43,7 +43,10 @@ pub struct Process {
 /// Files of one folder, and processes.
 pub trait Host: Debug {
     /// All files of a folder, sorted by name, without files that are being written (`….new`). Empty where it is missing.
-    fn list(&self, folder: &str) -> Vec<FileEntry>;
+    ///
+    /// # Errors
+    /// Where the folder exists and is unreadable.
+    fn list(&self, folder: &str) -> Result<Vec<FileEntry>, Fault>;
 
     /// At most so many bytes of a file, from an offset on; `None` where the file is missing.
     ///

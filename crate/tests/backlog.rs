@@ -134,6 +134,18 @@ fn a_full_journal_drops_the_oldest_and_counts_them_exactly() {
     assert_eq!(gateway.receiver.totals.requests() + dropped, 14_000);
 }
 
+/// A restart sends everything that the status does not count as dropped: what is in memory stays on disk.
+#[test]
+fn a_full_journal_keeps_the_calls_in_memory_on_disk() {
+    let settings = r#"{"url": "http://receiver.test", "journalMaxMb": 1}"#;
+    let mut gateway = Gateway::with(settings, false);
+    let end = hear(&mut gateway, 0..14_000);
+    let dropped = gateway.status()["dropped"]["disk_full"].as_u64().unwrap();
+    gateway.restart(end);
+    gateway.run_until(end, end + 600_000);
+    assert_eq!(gateway.receiver.totals.requests() + dropped, 14_000);
+}
+
 #[test]
 fn nothing_is_sent_before_it_is_on_disk() {
     let mut gateway = Gateway::new(false);
@@ -205,6 +217,75 @@ fn a_removed_journal_is_written_again() {
         .receiver
         .totals
         .assert_equals(&expected(0..11), "all");
+}
+
+/// New files would get the numbers of those that the folder has.
+#[test]
+fn a_journal_that_cannot_be_listed_stays_as_it_is_for_the_next_start() {
+    let mut gateway = Gateway::new(false);
+    let end = hear(&mut gateway, 0..100);
+    let before = gateway.disk.files().clone();
+    gateway.disk.hide_files(true);
+    gateway.restart(end);
+    gateway.advance(end);
+    let end = hear(&mut gateway, 100..110).max(end);
+    gateway.run_until(end, end + 60_000);
+    let live = expected(100..110);
+    gateway.receiver.totals.assert_equals(&live, "from memory");
+    let says = |part: &str| gateway.log.iter().any(|line| line.contains(part));
+    assert!(says("the journal cannot be listed (too many open files)"));
+    assert!(says("restart the gateway"));
+    gateway.disk.hide_files(false);
+    gateway.run_until(end + 60_000, end + 120_000);
+    assert_eq!(*gateway.disk.files(), before);
+    gateway.restart(end + 120_000);
+    gateway.run_until(end + 120_000, end + 180_000);
+    let all = expected(0..110);
+    gateway.receiver.totals.assert_equals(&all, "all");
+}
+
+#[test]
+fn a_folder_without_a_journal_is_written_once_it_can_be_listed() {
+    let mut gateway = Gateway::new(false);
+    gateway.disk.files().clear();
+    gateway.disk.hide_files(true);
+    gateway.restart(START_MS);
+    let end = hear(&mut gateway, 0..10);
+    gateway.disk.hide_files(false);
+    gateway.advance(end + 6_000);
+    assert!(gateway.status()["journal_error"].is_null());
+    gateway.restart(end + 7_000);
+    gateway.run_until(end + 7_000, end + 60_000);
+    gateway
+        .receiver
+        .totals
+        .assert_equals(&expected(0..10), "all");
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_is_sent_after_the_next_start() {
+    let mut gateway = Gateway::new(false);
+    let mut end = hear(&mut gateway, 0..3_000);
+    let files = gateway.disk.files().clone();
+    let mut segments = files.keys().filter(|name| name.starts_with("model-calls-"));
+    let sealed = segments.nth(1).unwrap().clone();
+    gateway.disk.seal(Some(&sealed));
+    for _ in 0..2 {
+        gateway.restart(end);
+        gateway.run_until(end, end + 600_000);
+        end += 700_000;
+        let sent = gateway.receiver.totals.requests();
+        assert!(0 < sent && sent < 3_000, "{sent}");
+        assert_eq!(gateway.disk.files().get(&sealed), files.get(&sealed));
+    }
+    gateway.disk.seal(None);
+    gateway.restart(end);
+    gateway.run_until(end, end + 600_000);
+    gateway
+        .receiver
+        .totals
+        .assert_equals(&expected(0..3_000), "all");
+    assert!(!gateway.disk.files().contains_key(&sealed));
 }
 
 /// The disk fails once and works at the next attempt.

@@ -14,8 +14,8 @@ extern "C" {
     pub type JsHost;
 
     /// A [`FileEntry`] for each file.
-    #[wasm_bindgen(method)]
-    fn list(this: &JsHost, folder: &str) -> Array;
+    #[wasm_bindgen(method, catch)]
+    fn list(this: &JsHost, folder: &str) -> Result<Array, JsValue>;
 
     #[wasm_bindgen(method, catch)]
     fn read(this: &JsHost, path: &str, from: f64, most: u32) -> Result<Option<Vec<u8>>, JsValue>;
@@ -76,12 +76,12 @@ pub(super) fn fault(error: JsValue) -> Fault {
 }
 
 impl Host for JsHost {
-    fn list(&self, folder: &str) -> Vec<FileEntry> {
-        let files = JsHost::list(self, folder);
-        files
+    fn list(&self, folder: &str) -> Result<Vec<FileEntry>, Fault> {
+        let files = JsHost::list(self, folder).map_err(fault)?;
+        Ok(files
             .iter()
             .filter_map(|file| from_value(file).ok())
-            .collect()
+            .collect())
     }
 
     fn read(&self, path: &str, from: u64, most: usize) -> Result<Option<Vec<u8>>, Fault> {

@@ -231,7 +231,7 @@ impl Collector {
         }
         self.open(host, aside, now)?;
         self.look_ms = None;
-        let calls = self.files(host, journal, Kind::Calls);
+        let calls = self.files(host, journal, Kind::Calls)?;
         for file in &calls {
             self.add(host, file, aside)?;
         }
@@ -248,7 +248,7 @@ impl Collector {
             }
             journal.follow(Kind::Calls, OUTLET, self.read_up_to(&calls));
         }
-        let records = self.files(host, journal, Kind::Records);
+        let records = self.files(host, journal, Kind::Records)?;
         journal.follow(Kind::Records, OUTLET, self.read_up_to(&records));
         self.has_traces = records.iter().any(|file| !self.is_done(file));
         self.forget_marks(journal);
@@ -272,7 +272,7 @@ impl Collector {
             found => found.ok().flatten().unwrap_or_default(),
         };
         if let Err(foreign) = Reader::open(&state) {
-            let path = free_name(host, foreign.version);
+            let path = free_name(host, foreign.version)?;
             host.rename(STATE, &path, false)?;
             aside.push((path, foreign));
             state.clear();
@@ -302,10 +302,18 @@ impl Collector {
     }
 
     /// Files of a kind, oldest first.
-    fn files(&mut self, host: &dyn Host, journal: &Journal, kind: Kind) -> Vec<File> {
+    ///
+    /// # Errors
+    /// Where the folder cannot be listed.
+    fn files(
+        &mut self,
+        host: &dyn Host,
+        journal: &Journal,
+        kind: Kind,
+    ) -> Result<Vec<File>, Fault> {
         let mut files = Vec::new();
         if self.has_moved {
-            let found = host.list(FOLDER);
+            let found = host.list(FOLDER)?;
             let moved = |name: &str| -> Option<String> {
                 let (time, name) = name.split_once('-')?;
                 let is_time = !time.is_empty() && time.bytes().all(|byte| byte.is_ascii_digit());
@@ -331,7 +339,7 @@ impl Collector {
             segment: Some(segment.number),
             is_final: segment.is_final,
         }));
-        files
+        Ok(files)
     }
 
     fn is_done(&self, file: &File) -> bool {
@@ -446,7 +454,7 @@ impl Collector {
         if !self.has_traces || !is_free {
             return Ok(None);
         }
-        let files = self.files(host, journal, Kind::Records);
+        let files = self.files(host, journal, Kind::Records)?;
         let request = self.next_traces(host, &files, aside)?;
         journal.follow(Kind::Records, OUTLET, self.read_up_to(&files));
         Ok(request)
@@ -516,10 +524,10 @@ impl Collector {
 }
 
 /// A free file name for the state of a newer format version.
-fn free_name(host: &dyn Host, version: u16) -> String {
-    let taken = host.list(FOLDER);
+fn free_name(host: &dyn Host, version: u16) -> Result<String, Fault> {
+    let taken = host.list(FOLDER)?;
     let names = std::iter::once(String::new()).chain((1..).map(|number| format!("-{number}")));
     let mut names = names.map(|more| format!("state-v{version}{more}.awj"));
     let free = names.find(|name| taken.iter().all(|file| file.name != *name));
-    format!("{FOLDER}/{}", free.unwrap_or_default())
+    Ok(format!("{FOLDER}/{}", free.unwrap_or_default()))
 }

@@ -42,6 +42,8 @@ pub(super) struct Disk {
     pub(super) host: Option<Rc<dyn Host>>,
     /// When a failed disk is tried again, by the monotonic clock in ms. Until then everything stays in memory.
     pub(super) failed_until: Option<u64>,
+    /// Whether the journal's folder could not be listed at the start.
+    pub(super) is_unlisted: bool,
     /// When changes are written next, by the monotonic clock in ms.
     pub(super) flush_at: Option<u64>,
     /// The lease of the folder; without one no other process may want the folder.
@@ -235,6 +237,11 @@ impl Engine {
             self.journal.discard();
             return false;
         }
+        if !self.may_write(&*host) {
+            self.disk.failed_until = Some(now.mono_ms + PAUSE_MS);
+            self.journal.discard();
+            return false;
+        }
         let lease = self.disk.lease.as_mut();
         let result = match lease.map_or(Ok(true), |lease| lease.owns(&*host)) {
             Ok(true) => self.write(&*host, now),
@@ -376,14 +383,21 @@ impl Engine {
     }
 
     /// Handles a failed write, which may be partly on disk: everything is sent from memory.
-    fn disk_failed(&mut self, why: Fault, now: Now) {
+    pub(super) fn disk_failed(&mut self, why: Fault, now: Now) {
         self.disk.failed_until = Some(now.mono_ms + PAUSE_MS);
         self.disk.ends.clear();
         self.written(u64::MAX);
         self.journal.discard();
+        let (fails, mend) = match self.disk.is_unlisted {
+            false => ("written", "make room, or make the folder writable"),
+            true => (
+                "listed",
+                "make its folder readable, and restart the gateway",
+            ),
+        };
         let text = format!(
-            "the journal cannot be written ({why}): calls are sent from memory, and those that wait are lost if \
-             the gateway is killed; make room, or make the folder writable"
+            "the journal cannot be {fails} ({why}): calls are sent from memory, and those that wait are lost if \
+             the gateway is killed; {mend}"
         );
         self.counts.journal_error = Some(why);
         self.log

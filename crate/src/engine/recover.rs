@@ -6,7 +6,7 @@ use super::disk::{JOURNAL, PAUSE_MS};
 use super::{AWAITED, Engine};
 use crate::domain::time::Now;
 use crate::engine::log::Level;
-use crate::host::Host;
+use crate::host::{FileEntry, Host};
 use crate::journal::Found;
 use crate::journal::log::Kind;
 use crate::journal::{Foreign, Frame};
@@ -22,11 +22,19 @@ const MOST_NAMED: usize = 5;
 
 impl Engine {
     /// Opens the journal as its owner and recovers its files. Call before the first observation. Unreadable files are
-    /// logged and skipped.
+    /// logged and skipped. A folder that cannot be listed is not written: see [`Engine::may_write`].
     pub fn open(&mut self, host: Rc<dyn Host>, now: Now) {
         let mut found = Found::default();
         let mut faults = Vec::new();
-        for file in host.list(JOURNAL.trim_end_matches('/')) {
+        let files = match host.list(JOURNAL.trim_end_matches('/')) {
+            Ok(files) => files,
+            Err(fault) => {
+                self.disk.host = Some(host);
+                self.disk.is_unlisted = true;
+                return self.disk_failed(fault, now);
+            }
+        };
+        for file in files {
             let path = [JOURNAL, &file.name].concat();
             match file
                 .fault
@@ -37,7 +45,7 @@ impl Engine {
                     self.journal.recover(&file.name, &bytes, &mut found);
                 }
                 Err(fault) => {
-                    self.journal.reserve(&file.name);
+                    self.journal.leave_out(&file.name, file.bytes);
                     faults.push(fault);
                 }
             }
@@ -49,6 +57,18 @@ impl Engine {
         }
         self.disk.host = Some(host);
         self.recovered(found, now);
+    }
+
+    /// Whether the journal can be written as far as its files are known. Where they could not be listed at the start, new
+    /// files would get the numbers of old ones, whose calls the cursors then pass over. So nothing is written until the
+    /// folder turns out to hold no journal, or the next process recovers it.
+    pub(super) fn may_write(&mut self, host: &dyn Host) -> bool {
+        if self.disk.is_unlisted {
+            let is_file = |file: &FileEntry| self.journal.has_file(&file.name);
+            let files = host.list(JOURNAL.trim_end_matches('/'));
+            self.disk.is_unlisted = files.map_or(true, |files| files.iter().any(is_file))
+        }
+        !self.disk.is_unlisted
     }
 
     fn recovered(&mut self, mut found: Found, now: Now) {

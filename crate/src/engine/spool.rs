@@ -52,7 +52,8 @@ impl Spool {
     /// files at any time.
     fn begin(host: &dyn Host, pending: Vec<u8>) -> Self {
         let name = spool_names(host);
-        let files = host.list(FOLDER.trim_end_matches('/'));
+        // Without a list it appends to its first file, whatever that has by now.
+        let files = host.list(FOLDER.trim_end_matches('/')).unwrap_or_default();
         let own = files
             .iter()
             .filter(|file| file.name.starts_with(&name.0) && file.name.ends_with(&name.1));
@@ -87,7 +88,7 @@ impl Spool {
             return Ok(());
         }
         let own = |file: &FileEntry| file.name.starts_with(&self.name.0);
-        let files = host.list(FOLDER.trim_end_matches('/'));
+        let files = host.list(FOLDER.trim_end_matches('/'))?;
         let held: u64 = files
             .iter()
             .filter(|file| own(file))
@@ -154,7 +155,14 @@ impl Engine {
         if self.disk.failed_until.is_some() || self.disk.spool.is_some() {
             return false;
         }
-        let files = host.list(FOLDER.trim_end_matches('/'));
+        let files = match host.list(FOLDER.trim_end_matches('/')) {
+            Ok(files) => files,
+            Err(fault) => {
+                let text = format!("what other processes saw cannot be read ({fault})");
+                self.log.add_about(Level::Warn, "spool", text, now.mono_ms);
+                return false;
+            }
+        };
         self.disk
             .seen
             .retain(|name| files.iter().any(|file| file.name == name));

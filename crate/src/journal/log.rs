@@ -225,7 +225,7 @@ impl Log {
 
     /// The segments with entries, oldest first.
     pub fn readable(&self) -> Vec<Readable> {
-        let is_readable = |segment: &&Segment| segment.entries > 0;
+        let is_readable = |segment: &&Segment| segment.entries > 0 && !segment.is_left_out;
         let segments = self.segments.iter().filter(is_readable);
         let readable = |segment: &Segment| {
             let file = self.name(segment.number);
@@ -240,12 +240,15 @@ impl Log {
         segments.map(readable).collect()
     }
 
-    /// Drops the oldest segments beyond the bound. Returns the number of entries that AgentWatch loses (those on disk
-    /// and not in memory), and the bytes that each following outlet loses.
+    /// Drops the oldest segments beyond the bound; those with entries in memory, which a restart would lose, come last.
+    /// Returns the number of entries that AgentWatch loses (those on disk and not in memory), and the bytes that each
+    /// following outlet loses.
     pub fn shrink(&mut self) -> (u64, Unread) {
         let (mut lost, mut unread) = (0, Unread::new());
         while self.segments.len() > 1 && self.bytes() > self.cap_bytes {
-            let Some(segment) = self.segments.pop_front() else {
+            let is_on_disk_only = |s: &Segment| s.waiting == s.unacknowledged && s.is_closed;
+            let oldest = self.segments.iter().position(is_on_disk_only);
+            let Some(segment) = self.segments.remove(oldest.unwrap_or(0)) else {
                 break;
             };
             lost += u64::from(segment.waiting);
@@ -376,11 +379,19 @@ impl Log {
         Ok(reader.corrupt)
     }
 
-    /// Keeps the number of a segment that cannot be read from new segments.
-    pub fn reserve(&mut self, file: &str) {
-        if let Some(number) = self.number(file) {
-            self.next_number = self.next_number.max(number.saturating_add(1));
-        }
+    /// Keeps a segment that cannot be read: as one entry that is never acknowledged, so that the cursor stays before it
+    /// and the next process recovers it.
+    pub fn leave_out(&mut self, file: &str, bytes: u64) {
+        let Some(number) = self.number(file) else {
+            return;
+        };
+        self.next_number = self.next_number.max(number.saturating_add(1));
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let mut segment = Segment::new(number, self.next_entry, bytes);
+        (segment.is_closed, segment.has_file, segment.is_left_out) = (true, true, true);
+        (segment.entries, segment.unacknowledged) = (1, 1);
+        self.next_entry += 1;
+        self.segments.push_back(segment);
     }
 
     /// Ends the recovery: removes the finished segments.

@@ -36,13 +36,19 @@ impl Journal {
         }
     }
 
-    /// Keeps the number of a file that cannot be read from new files: it must not stand behind them once it can be.
-    pub fn reserve(&mut self, file: &str) {
+    /// Leaves a file out that cannot be read. No new file gets its number: it must not stand behind them once it can be
+    /// read. A segment stays for the next process. Call in the order of the files' names, like [`Journal::recover`].
+    pub fn leave_out(&mut self, file: &str, bytes: u64) {
         if let Some(number) = number_of(file, LEDGER) {
             self.ledger_number = self.ledger_number.max(number.saturating_add(1));
         } else if let Some(kind) = self.kind_of(file) {
-            self.log(kind).reserve(file);
+            self.log(kind).leave_out(file, bytes);
         }
+    }
+
+    /// Whether a file of this name belongs to a journal.
+    pub fn has_file(&self, file: &str) -> bool {
+        number_of(file, LEDGER).is_some() || self.kind_of(file).is_some()
     }
 
     fn recover_ledger(&mut self, number: u32, file: &str, bytes: &[u8], found: &mut Found) {

@@ -53,6 +53,8 @@ pub(super) struct Segment {
     pub(super) is_handed_out: bool,
     /// Whether any of its bytes were.
     pub(super) has_file: bool,
+    /// Whether it could not be read at the start. Its entries are unknown, so it counts as one that is in memory.
+    pub(super) is_left_out: bool,
 }
 
 impl Segment {
@@ -68,6 +70,7 @@ impl Segment {
             is_closed: false,
             is_handed_out: false,
             has_file: false,
+            is_left_out: false,
         }
     }
 

@@ -22,6 +22,10 @@ struct State {
     changes: Cell<u64>,
     /// Whether files cannot be removed.
     keeps: Cell<bool>,
+    /// Whether folders cannot be listed.
+    hides: Cell<bool>,
+    /// The file that cannot be read.
+    sealed: RefCell<Option<String>>,
 }
 
 impl Disk {
@@ -53,6 +57,16 @@ impl Disk {
     /// Makes it refuse to remove files, or removes them again.
     pub fn keep_files(&self, keeps: bool) {
         self.0.keeps.set(keeps);
+    }
+
+    /// Makes it refuse to list folders, or lists them again.
+    pub fn hide_files(&self, hides: bool) {
+        self.0.hides.set(hides);
+    }
+
+    /// Makes it refuse to read this file.
+    pub fn seal(&self, file: Option<&str>) {
+        *self.0.sealed.borrow_mut() = file.map(str::to_owned);
     }
 
     /// Number of changes so far.
@@ -97,7 +111,10 @@ fn key(path: &str) -> &str {
 }
 
 impl Host for Disk {
-    fn list(&self, folder: &str) -> Vec<FileEntry> {
+    fn list(&self, folder: &str) -> Result<Vec<FileEntry>, Fault> {
+        if self.0.hides.get() {
+            return Err("too many open files".to_owned());
+        }
         let prefix = format!("{folder}/");
         let name = |path: &String| match folder {
             "journal" => (!path.contains('/')).then(|| path.clone()),
@@ -113,10 +130,13 @@ impl Host for Disk {
                 fault: None,
             })
         };
-        files.iter().filter_map(entry).collect()
+        Ok(files.iter().filter_map(entry).collect())
     }
 
     fn read(&self, path: &str, from: u64, most: usize) -> Result<Option<Vec<u8>>, Fault> {
+        if self.0.sealed.borrow().as_deref() == Some(key(path)) {
+            return Err(format!("{path} cannot be read"));
+        }
         let files = self.files();
         let part = |bytes: &Vec<u8>| {
             bytes

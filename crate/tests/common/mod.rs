@@ -479,7 +479,8 @@ pub struct Gateway {
     pub webhook_answers: Vec<u16>,
     /// How far the wall clock is ahead, in ms. All times that are passed to these functions are true times.
     pub ahead_ms: i64,
-    settings: String,
+    /// The settings of the next engine, as JSON.
+    pub settings: String,
     expect_diagnostics: bool,
     seed: u64,
     /// The last time that was passed to these functions.

@@ -171,25 +171,24 @@ fn said(error: std::io::Error) -> Fault {
 const NO_FOLLOW: i32 = 0o400_000;
 
 impl Host for Shared {
-    fn list(&self, folder: &str) -> Vec<FileEntry> {
-        let Ok(entries) = fs::read_dir(self.full(folder)) else {
-            return Vec::new();
+    fn list(&self, folder: &str) -> Result<Vec<FileEntry>, Fault> {
+        let entries = match fs::read_dir(self.full(folder)) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(said(error)),
         };
         let name = |entry: fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
         let mut names: Vec<String> = entries.flatten().map(name).collect();
         names.sort();
-        names
-            .iter()
-            .filter(|name| !name.ends_with(".new"))
-            .filter_map(|name| {
-                let name = name.clone();
-                let path = format!("{folder}/{name}");
-                Some(FileEntry {
-                    name,
-                    ..self.stat(&path)?
-                })
+        names.retain(|name| !name.ends_with(".new"));
+        let entry = |name: String| {
+            let path = format!("{folder}/{name}");
+            Some(FileEntry {
+                name,
+                ..self.stat(&path)?
             })
-            .collect()
+        };
+        Ok(names.into_iter().filter_map(entry).collect())
     }
 
     fn read(&self, path: &str, from: u64, most: usize) -> Result<Option<Vec<u8>>, Fault> {

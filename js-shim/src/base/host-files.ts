@@ -56,14 +56,19 @@ export class HostFiles {
     this.#folder = folder;
   }
 
-  /** A folder's files without the temporary `.new` files, sorted by name; empty if the folder is missing. */
+  /**
+   * A folder's files without the temporary `.new` files, sorted by name; empty if the folder is missing.
+   *
+   * @throws the file system's error
+   */
   list(folder: string): FileEntry[] {
     const path = join(this.#folder, folder);
     let names: string[];
     try {
       names = readdirSync(path);
-    } catch {
-      return [];
+    } catch (error) {
+      if (isMissing(error)) return [];
+      throw error;
     }
     return names
       .filter((name) => !name.endsWith(".new"))

@@ -121,8 +121,8 @@ fn written(frames: &[Frame]) -> Vec<u8> {
 struct NoDisk;
 
 impl Host for NoDisk {
-    fn list(&self, _: &str) -> Vec<FileEntry> {
-        Vec::new()
+    fn list(&self, _: &str) -> Result<Vec<FileEntry>, Fault> {
+        Ok(Vec::new())
     }
     fn read(&self, _: &str, _: u64, _: usize) -> Result<Option<Vec<u8>>, Fault> {
         Ok(None)
