@@ -257,6 +257,34 @@ fn another_process_refuses_by_the_owners_state() {
     );
 }
 
+/// The owner leaves the window of a clock that was ahead after a day of running time, without a further call.
+#[test]
+fn another_process_leaves_the_window_of_a_clock_that_was_ahead_with_the_owner() {
+    let ahead_ms = 10 * 24 * 60 * MINUTE_MS;
+    let mut owner = gateway(&a_cent());
+    let mut other = gateway(&a_cent());
+    other.disk = owner.disk.clone();
+    other.engine.become_spool(owner.disk.other_host());
+    owner.ahead_ms = ahead_ms as i64;
+    let event = json!({
+        "event": {"message": {"role": "assistant", "provider": "p", "model": "m", "stopReason": "stop",
+            "timestamp": START_MS + ahead_ms, "usage": {"input": 1, "output": 2, "cost": {"total": 0.02}}}},
+        "ctx": {"sessionKey": "agent:dear:s", "agentId": "dear"},
+    });
+    owner.hear("before_message_write", &event, START_MS + 50);
+    owner.run_until(START_MS + 60, START_MS + 5_000);
+    owner.ahead_ms = 0;
+    let mut at_ms = START_MS + 5_000;
+    for hour in 0..26 {
+        let is_stopped = stops(&mut other, "agent:dear:s", at_ms).is_some();
+        assert_eq!(is_stopped, hour < 25, "{hour}");
+        let next_ms = START_MS + (hour + 1) * 60 * MINUTE_MS;
+        owner.run_until(at_ms, next_ms);
+        owner.advance(next_ms);
+        at_ms = next_ms;
+    }
+}
+
 /// The proxy answers no call for an hour, then the operator lifts the allowances.
 #[test]
 fn a_lift_lasts_as_long_in_a_process_that_was_idle_before_it() {
@@ -304,6 +332,48 @@ fn processes_with_another_zone_or_no_allowance_keep_the_spend() {
         owner = next;
     }
     assert!(stops(&mut owner, "agent:dear:s", START_MS + 9_000).is_some());
+}
+
+/// An allowance covers its whole window: the calls of the day and of the month count, those of yesterday for the month
+/// alone. It is begun once.
+#[test]
+fn an_allowance_that_is_set_within_its_window_begins_with_the_calls_of_the_window() {
+    let day_ms = 24 * 60 * MINUTE_MS;
+    let mut gateway = gateway(&json!([]));
+    call(&mut gateway, "dear", 0, 0.004);
+    call(&mut gateway, "other", 10, 0.5);
+    gateway.run_until(START_MS + 1_100, START_MS + MINUTE_MS);
+    call(&mut gateway, "Dear", day_ms / 100, 0.02);
+    let mut at_ms = START_MS + day_ms + MINUTE_MS;
+    gateway.run_until(START_MS + day_ms + 60, at_ms);
+    let both = |more: Value| {
+        json!([{"usd": 0.01, "per": "day", "agent": "dear", "then": "stop"},
+            {"usd": 9, "per": "month", "agent": "DEAR", "then": "warn"}, more])
+    };
+    let settings = |allowance: Value| {
+        json!({"url": "http://receiver.test", "identities": "plain", "allowance": allowance})
+            .to_string()
+    };
+    for more in [json!({}), json!({"usd": 1, "per": "month", "then": "warn"})] {
+        gateway.settings = settings(both(more));
+        for _ in 0..2 {
+            gateway.restart(at_ms);
+            gateway.run_until(at_ms, at_ms + MINUTE_MS);
+            at_ms += MINUTE_MS;
+        }
+    }
+    assert!(stops(&mut gateway, "agent:dear:s", at_ms).is_some());
+    call(&mut gateway, "dear", (at_ms - START_MS) / 100, 0.1);
+    gateway.run_until(at_ms + 60, at_ms + MINUTE_MS);
+    gateway.restart(at_ms + MINUTE_MS);
+    let status = gateway.status();
+    let spent = |place: usize| {
+        let allowance = &status["allowances"][place];
+        (allowance["spent"].as_f64().unwrap() * 1e6).round() / 1e6
+    };
+    let calls = [0, 1, 2].map(|place| status["allowances"][place]["calls"].clone());
+    assert_eq!([spent(0), spent(1), spent(2)], [0.12, 0.124, 0.624]);
+    assert_eq!(calls, [json!(2), json!(3), json!(4)]);
 }
 
 /// The turn's total of a foreign harness is dropped, since its calls were reported one by one.

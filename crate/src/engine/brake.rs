@@ -32,6 +32,7 @@ use crate::host::{Fault, Host};
 use crate::journal::{self, Frame};
 use crate::spending::Nano;
 use crate::spending::allowance::{Amount, Brake, Ended, Entry, State, Stop, Verdict, Warning};
+use crate::spending::history::History;
 use crate::spending::settings::{Allowance, Limit, Then};
 use crate::spending::who::{Told, Who};
 
@@ -179,6 +180,13 @@ impl Braking {
                 _ => {}
             }
         }
+    }
+
+    /// Ends a recovery, behind [`Braking::recovered`]. Returns whether an allowance is new and has calls already.
+    pub(super) fn begin_new(&mut self, history: &History, now: Now) -> bool {
+        let has_begun = self.brake.begin_new(history, now.wall_ms);
+        self.has_changed |= has_begun;
+        has_begun
     }
 }
 
@@ -338,7 +346,7 @@ impl Engine {
             return;
         }
         let warnings = self.braking.brake.tick(now);
-        if self.braking.brake.has_lift_ended {
+        if self.braking.brake.has_passed {
             self.note_event(now);
         }
         self.warn_of_spend(warnings, now);
@@ -407,9 +415,9 @@ impl Engine {
 
     /// Writes the state for other processes, if it changed.
     pub(super) fn write_allowances(&mut self, host: &dyn Host) -> Result<(), Fault> {
-        // Other processes do not subtract a lift's time.
-        let has_lift_ended = std::mem::take(&mut self.braking.brake.has_lift_ended);
-        if !std::mem::take(&mut self.braking.has_changed) && !has_lift_ended {
+        // Other processes do not subtract a lift's time, nor that of a window from a clock that was ahead.
+        let has_passed = std::mem::take(&mut self.braking.brake.has_passed);
+        if !std::mem::take(&mut self.braking.has_changed) && !has_passed {
             return Ok(());
         }
         let state = Frame::Allowances(Box::new(self.braking.brake.state().clone()));

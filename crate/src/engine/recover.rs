@@ -87,6 +87,9 @@ impl Engine {
         }
         self.history.recovered();
         self.braking.recovered();
+        if self.braking.begin_new(&self.history, now) {
+            self.journal.want_snapshot();
+        }
         if let Some(awaited) = self.bookmarks.get(AWAITED) {
             self.matcher.restore_awaited(awaited);
         }

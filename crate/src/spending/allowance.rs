@@ -30,6 +30,7 @@
 
 use indexmap::IndexMap;
 
+use super::history::History;
 pub use super::meter::{Amount, Entry, Lift, Meter, Spent, State};
 use super::meter::{number, words};
 use super::recent::{Keys, Recent};
@@ -144,8 +145,8 @@ pub struct Brake {
     state: State,
     under_way: IndexMap<u64, UnderWay>,
     last_mono: Option<u64>,
-    /// Whether a lift ended by its time; cleared by whoever stores the state.
-    pub has_lift_ended: bool,
+    /// Whether time ended a lift or a window; cleared by whoever stores the state.
+    pub has_passed: bool,
     /// Number of pending calls that were released without an end, by age or by `MAX_UNDER_WAY`.
     pub given_up: u64,
 }
@@ -187,9 +188,24 @@ impl Brake {
             state: State { meters, ..state },
             under_way: IndexMap::new(),
             last_mono: None,
-            has_lift_ended: false,
+            has_passed: false,
             given_up: 0,
         }
+    }
+
+    /// Begins the meters that the state does not have with the calls of their window from before the allowance was set.
+    /// Returns whether there were any.
+    pub fn begin_new(&mut self, history: &History, wall_ms: u64) -> bool {
+        let mut has_begun = false;
+        for held in &self.held {
+            if let Some(meter) = self.state.meters.get_mut(held.place)
+                && meter.window == Window::default()
+            {
+                meter.begin(&held.allowance, history, wall_ms);
+                has_begun |= meter.calls > 0;
+            }
+        }
+        has_begun
     }
 
     /// The state to be stored in a snapshot.
@@ -524,7 +540,8 @@ impl Brake {
         let ran_ms = self.ran(now);
         self.pass_lift(now.wall_ms, ran_ms);
         for (held, meter) in placed(&self.held, &mut self.state.meters) {
-            meter.advance(&held.allowance, now.wall_ms, ran_ms);
+            let has_ended = meter.advance(&held.allowance, now.wall_ms, ran_ms);
+            self.has_passed |= has_ended;
         }
         // Those of allowances keep their places, since they come first.
         let held = &self.held;
@@ -547,7 +564,7 @@ impl Brake {
             .state
             .lift
             .take_if(|lift| lift.left_ms == 0 || wall_ms >= lift.until_ms);
-        self.has_lift_ended |= ended.is_some();
+        self.has_passed |= ended.is_some();
     }
 
     /// Running time since the last call of this function, in ms.

@@ -4,9 +4,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::Nano;
+use super::history::{History, Row, Span};
 use super::recent::Recent;
 use super::settings::{Allowance, Limit};
-use super::window::Window;
+use super::window::{DAY_MS, Window};
 use crate::domain::call::{Cost, Usage};
 
 /// Spend, past or expected.
@@ -80,24 +81,48 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Moves to the window of `wall_ms` if the current window is over.
-    pub(super) fn advance(&mut self, allowance: &Allowance, wall_ms: u64, ran_ms: u64) {
+    /// Begins with the calls of the current window that the history has. Its spans are UTC's: where one crosses the begin
+    /// of the window, it counts as a whole, or not, by its middle.
+    pub(super) fn begin(&mut self, allowance: &Allowance, history: &History, wall_ms: u64) {
+        let window = Window::of(allowance.per, &allowance.zone.1, wall_ms);
+        // From here on the history has all hours, and before it whole days.
+        let hours_from_ms = wall_ms.saturating_sub(DAY_MS) / DAY_MS * DAY_MS;
+        let is_in = |row: &Row| {
+            let is_hour = row.starts_ms() >= hours_from_ms;
+            is_hour == (row.span == Span::Hour)
+                && window.has(row.starts_ms() + row.span.length_ms() / 2)
+        };
+        let rows = history.rows().filter(is_in);
+        for row in rows.filter(|row| allowance.fits(&row.key.who())) {
+            self.window = window;
+            self.spent = self.spent.plus(Amount {
+                usd: row.sums.usd,
+                tokens: row.sums.prompt.saturating_add(row.sums.output),
+            });
+            self.calls += row.sums.calls;
+            self.unpriced += row.sums.unpriced;
+        }
+    }
+
+    /// Moves to the window of `wall_ms` if the current window is over. Returns whether one was.
+    pub(super) fn advance(&mut self, allowance: &Allowance, wall_ms: u64, ran_ms: u64) -> bool {
         if wall_ms < self.window.starts_ms {
             self.behind_ms = self.behind_ms.saturating_add(ran_ms);
             if self.behind_ms < allowance.per.usual_ms() {
-                return;
+                return false;
             }
         } else {
             self.behind_ms = 0;
             if wall_ms < self.window.ends_ms {
-                return;
+                return false;
             }
         }
-        *self = Self {
+        let next = Self {
             scope: self.scope,
             window: Window::of(allowance.per, &allowance.zone.1, wall_ms),
             ..Self::default()
         };
+        std::mem::replace(self, next).window != Window::default()
     }
 
     /// Whether a call belongs to the window. `at_ms` is the time of its report.

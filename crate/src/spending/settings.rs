@@ -85,12 +85,14 @@ impl Allowance {
     /// changes the limit.
     pub fn scope(&self) -> u64 {
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        // Calls are matched in any case of letters.
+        let name = |name: &Option<String>| text(name).to_ascii_lowercase();
         key_of(&[
             self.per.word(),
             if self.names_zone { &self.zone.0 } else { "" },
-            &text(&self.agent),
-            &text(&self.channel),
-            &text(&self.trigger),
+            &name(&self.agent),
+            &name(&self.channel),
+            &name(&self.trigger),
             &text(&self.job),
         ])
     }
