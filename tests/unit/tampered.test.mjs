@@ -373,6 +373,9 @@ test("doctor and report name a journal that is no folder", async () => {
     const report = await cli("report", "--state-dir", stateDir);
     assert.equal(report.code, 2, report.all);
     assert.match(report.stderr, new RegExp(`agentwatch/journal is ${kind}, not a folder; .*doctor`));
+    const status = await cli("status", "--state-dir", stateDir);
+    const says = /agentwatch\/journal .*: see that it is a folder that the gateway's user may read/;
+    if (kind === "a symbolic link") assert.match(status.all, says);
   }
 });
 

@@ -4,7 +4,7 @@
  */
 
 import { dirname, join } from "node:path";
-import { readJson, replaceOwnSync } from "../base/files.js";
+import { faultOf, readJson, replaceOwnSync } from "../base/files.js";
 import { HostFiles } from "../base/host-files.js";
 import { readInstallation } from "../base/installation.js";
 import { livingOwner, type Owner, writtenOwner } from "../base/owner.js";
@@ -366,11 +366,22 @@ function readJournal(folder: string): { status: Status; faults: string[] } {
   const { waiting, open, records_waiting, journal_bytes, journal_corrupt, newer_files } = JSON.parse(
     engine.status(),
   ) as Status;
-  const faults = files.list("journal").flatMap(({ fault }) => (fault ? `${fault}: ${LEFT_OUT}` : []));
+  const faults = journalFaults(files);
   // Open calls become final a moment after the next start.
   const pending = Number(waiting) + Number(open);
   return {
     status: { waiting: pending, records_waiting, journal_bytes, journal_corrupt, newer_files },
     faults,
   };
+}
+
+/** The unreadable files of the journal, or that it cannot be listed. */
+function journalFaults(files: HostFiles): string[] {
+  try {
+    return files.list("journal").flatMap(({ fault }) => (fault ? `${fault}: ${LEFT_OUT}` : []));
+  } catch (error) {
+    return [
+      `${faultOf(files.path("journal"), error)}: see that it is a folder that the gateway's user may read`,
+    ];
+  }
 }
